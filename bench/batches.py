@@ -1,0 +1,103 @@
+"""Which rows every lane sees at which step of a task, laid out before the first step.
+
+Axes: L lanes, S steps, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from suites.base import Stream, Training, generator
+
+
+@dataclass
+class Plan:
+    """The batches of one task for all lanes; lanes with fewer steps rest at the end."""
+
+    rows_SLB: Tensor
+    weight_SLB: Tensor | None
+    """0 for padding; None where no row of any lane is padding."""
+    steps: list[int]
+    """Steps of each lane."""
+    samples: int
+    """Rows learned over all lanes."""
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the longest lane."""
+        return len(self.rows_SLB)
+
+    def rows(self, step: int) -> Tensor:
+        """Return the row numbers of one step, int64 (L, B)."""
+        return self.rows_SLB[step]
+
+    def weight(self, step: int) -> Tensor | None:
+        """Return which rows count, float (L, B)."""
+        return None if self.weight_SLB is None else self.weight_SLB[step]
+
+    def active(self, step: int) -> tuple[bool, ...] | None:
+        """Return which lanes still learn; None while all do."""
+        if step < min(self.steps):
+            return None
+        return tuple(step < n for n in self.steps)
+
+
+def plan_task(
+    streams: Sequence[Stream],
+    task: int,
+    training: Training,
+    trains_on: Literal["task", "seen", "all"],
+    device: torch.device,
+) -> Plan | None:
+    """Lay out one task, or None where the strategy learns nothing at it."""
+    n_tasks = len(streams[0].tasks)
+    if trains_on == "all" and task < n_tasks - 1:
+        return None
+    first = task if trains_on == "task" else 0
+    times = task + 1 - first
+    lanes = []
+    for stream in streams:
+        rows_R = torch.cat([t.train_rows for t in stream.tasks[first : task + 1]])
+        lanes.append(batches(rows_R, training, times, generator(stream.seed, f"batches/{task}")))
+    steps = [len(rows_SB) for rows_SB, _ in lanes]
+    rows_SLB = torch.stack([_pad(rows_SB, max(steps)) for rows_SB, _ in lanes], 1)
+    weight_SLB = torch.stack([_rest(weight_SB, max(steps)) for _, weight_SB in lanes], 1)
+    samples = int(weight_SLB.sum())
+    padded = samples < weight_SLB.numel()
+    return Plan(rows_SLB.to(device), weight_SLB.to(device) if padded else None, steps, samples)
+
+
+def batches(rows_R: Tensor, training: Training, times: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return one lane's rows and their weights, (S, B) each.
+
+    By epochs, the last batch is filled up with rows of weight 0; by iterations (``times`` as many), epochs
+    follow each other and incomplete batches are dropped.
+    """
+    size, n = training.batch, len(rows_R)
+    if training.iterations and n >= size:
+        wanted, per_epoch = training.iterations * times, n // size
+        epochs = -(-wanted // per_epoch)
+        order = [torch.randperm(n, generator=random)[: per_epoch * size] for _ in range(epochs)]
+        rows_SB = rows_R[torch.cat(order)].view(-1, size)[:wanted]
+        return rows_SB, torch.ones(rows_SB.shape)
+    per_epoch = -(-n // size)
+    epochs = training.iterations * times if training.iterations else training.epochs
+    # Rows that fill up a batch are real ones, so that batch statistics see real images.
+    fill = torch.arange(per_epoch * size) % n
+    order = [torch.randperm(n, generator=random)[fill] for _ in range(epochs)]
+    weight_SB = (torch.arange(per_epoch * size) < n).float().view(per_epoch, size).repeat(epochs, 1)
+    return rows_R[torch.cat(order)].view(-1, size), weight_SB
+
+
+def _pad(rows_SB: Tensor, steps: int) -> Tensor:
+    """Repeat the last batch of a lane that finishes early; its weights will be 0."""
+    return torch.cat([rows_SB, rows_SB[-1:].expand(steps - len(rows_SB), -1)])
+
+
+def _rest(weight_SB: Tensor, steps: int) -> Tensor:
+    return torch.cat([weight_SB, torch.zeros(steps - len(weight_SB), weight_SB.shape[1])])

@@ -1,0 +1,118 @@
+"""Time and memory of a group of lanes, measured without stopping the device inside a task."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from typing import Any
+
+import torch
+
+FIRST_STEPS = 10
+"""Steps of a task that are timed apart: allocation, compilation and cold caches are theirs."""
+
+
+class Clock:
+    """Seconds spent training and scoring, from the host after a synchronise, or from CUDA events."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+        self.seconds = {"train": 0.0, "evaluation": 0.0, "first_steps": 0.0}
+        self.steps = self.samples = 0
+        self._at_start = self._after_first = self._evaluation_within = 0.0
+        self._event: torch.cuda.Event | None = None
+        self._first_event: torch.cuda.Event | None = None
+        self._steps_now = 0
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def start(self) -> None:
+        """A task's training begins."""
+        self._at_start, self._steps_now, self._after_first = self._now(), 0, 0.0
+        self._evaluation_within = 0.0
+        if self.device.type == "cuda":
+            self._event, self._first_event = _event(), None
+            self._event.record()
+
+    def step(self, step: int) -> None:
+        """A step was asked for; the first ones are timed apart."""
+        self._steps_now = step + 1
+        if self._steps_now == FIRST_STEPS:
+            if self._event is not None:
+                self._first_event = _event()
+                self._first_event.record()
+            else:
+                self._after_first = time.perf_counter()
+
+    def stop(self, samples: int) -> None:
+        """A task's training has ended, with so many rows learned over all lanes."""
+        whole = self._now() - self._at_start
+        first = 0.0
+        if self._first_event is not None and self._event is not None:
+            first = self._event.elapsed_time(self._first_event) / 1000
+        elif self._after_first:
+            first = self._after_first - self._at_start
+        self.seconds["train"] += whole - self._evaluation_within
+        self.seconds["first_steps"] += first
+        self.steps += self._steps_now
+        self.samples += samples
+
+    def scoring(self, within_task: bool) -> _Scoring:
+        """Return a context whose time counts as evaluation."""
+        return _Scoring(self, within_task)
+
+    def timings(self, lanes: int) -> dict[str, float | int]:
+        """Return what the record holds; samples per second are those after the first steps."""
+        steady = max(self.seconds["train"] - self.seconds["first_steps"], 1e-9)
+        share = (self.steps - FIRST_STEPS) / self.steps if self.steps > FIRST_STEPS else 1.0
+        return {
+            "train_seconds": self.seconds["train"],
+            "evaluation_seconds": self.seconds["evaluation"],
+            "first_steps_seconds": self.seconds["first_steps"],
+            "samples_per_second": self.samples * share / steady,
+            "steps": self.steps,
+            "seconds_per_seed": (self.seconds["train"] + self.seconds["evaluation"]) / lanes,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        return {"seconds": self.seconds, "steps": self.steps, "samples": self.samples}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.seconds = dict(state["seconds"])
+        self.steps, self.samples = state["steps"], state["samples"]
+
+
+class _Scoring:
+    def __init__(self, clock: Clock, within_task: bool) -> None:
+        self.clock, self.within_task = clock, within_task
+
+    def __enter__(self) -> None:
+        self.began = self.clock._now()
+
+    def __exit__(self, *_: object) -> None:
+        took = self.clock._now() - self.began
+        self.clock.seconds["evaluation"] += took
+        if self.within_task:
+            self.clock._evaluation_within += took
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)
+
+
+def _cpu_name() -> str:
+    return f"cpu ({platform.machine()})"
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory used so far: of the GPU's allocator, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

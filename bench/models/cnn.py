@@ -1,0 +1,44 @@
+"""A small convolutional network: four convolutions, two poolings, one dense layer.
+
+Axes: L lanes, B batch, F features; C, H, W of an image.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from bench.models import Shape, register
+from strategies.lanes import Generators, LaneConv2d, LaneLinear, LaneModel, fold, unfold
+from suites.base import UserError
+
+
+class CNN(LaneModel):
+    """Two blocks of two 3x3 convolutions and a pooling, then a dense layer (the shape of Zenke 2017's)."""
+
+    def __init__(self, generators: Generators, shape: Shape, units: int, width: int, hidden: int) -> None:
+        super().__init__()
+        channels, height, width_px = shape
+        if min(height, width_px) < 4:
+            raise UserError(f"model cnn needs images of 4 x 4 pixels or more, not {height} x {width_px}")
+        self.lanes = len(generators)
+        self.conv1 = LaneConv2d(generators, channels, width, 3, padding=1)
+        self.conv2 = LaneConv2d(generators, width, width, 3, padding=1)
+        self.conv3 = LaneConv2d(generators, width, 2 * width, 3, padding=1)
+        self.conv4 = LaneConv2d(generators, 2 * width, 2 * width, 3, padding=1)
+        self.dense = LaneLinear(generators, 2 * width * (height // 4) * (width_px // 4), hidden)
+        self.head = LaneLinear(generators, hidden, units)
+
+    def features(self, x_LBCHW: Tensor) -> Tensor:
+        """Return the dense layer, shape (L, B, hidden)."""
+        h = fold(x_LBCHW)
+        h = F.max_pool2d(self.conv2(self.conv1(h).relu()).relu(), 2)
+        h = F.max_pool2d(self.conv4(self.conv3(h).relu()).relu(), 2)
+        h_LBF: Tensor = self.dense(unfold(h, self.lanes)).relu()
+        return h_LBF
+
+
+@register("cnn")
+def cnn(generators: Generators, shape: Shape, units: int, *, width: int = 32, hidden: int = 256) -> LaneModel:
+    """Four 3x3 convolutions of `width` and 2 `width` channels, a dense layer of `hidden` units."""
+    return CNN(generators, shape, units, width, hidden)

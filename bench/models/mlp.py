@@ -1,0 +1,38 @@
+"""The multi-layer perceptron of most continual-learning papers.
+
+Axes: L lanes, B batch, F features; C, H, W of an image.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from bench.models import Shape, register
+from strategies.lanes import Generators, LaneLinear, LaneModel
+
+
+class MLP(LaneModel):
+    """Dense layers with ReLU between them."""
+
+    def __init__(self, generators: Generators, shape: Shape, units: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        sizes = [math.prod(shape)] + [hidden] * layers
+        self.layers = nn.ModuleList(
+            LaneLinear(generators, i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        self.head = LaneLinear(generators, sizes[-1], units)
+
+    def features(self, x_LBCHW: Tensor) -> Tensor:
+        """Return the last hidden layer, shape (L, B, hidden)."""
+        h_LBF = x_LBCHW.flatten(2)
+        for layer in self.layers:
+            h_LBF = layer(h_LBF).relu()
+        return h_LBF
+
+
+@register("mlp")
+def mlp(generators: Generators, shape: Shape, units: int, *, hidden: int = 100, layers: int = 2) -> LaneModel:
+    """Dense layers with ReLU: `layers` of `hidden` units."""
+    return MLP(generators, shape, units, hidden, layers)

@@ -1,0 +1,70 @@
+"""How it is learned: one file, one class, one method.
+
+``get(name)`` finds a strategy among these files, the installed entry points (group ``lethe.strategies``) and
+``./file.py:Class``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from strategies.base import Strategy
+
+
+def _built_in() -> dict[str, type[Strategy]]:
+    from strategies.base import Strategy
+
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        for value in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(value, type) and issubclass(value, Strategy) and "name" in vars(value):
+                found[value.name] = value
+    return found
+
+
+def names() -> list[str]:
+    """Return the names of all registered strategies, sorted."""
+    return sorted({*_built_in(), *(e.name for e in entry_points(group="lethe.strategies"))})
+
+
+def get(name: str) -> type[Strategy]:
+    """Return the class of a strategy.
+
+    Raises UserError for a name that is not known, with the nearest ones, and for a file without the class.
+    """
+    from suites.base import unknown
+
+    if ".py:" in name:
+        return _from_file(name)
+    built_in = _built_in()
+    if name in built_in:
+        return built_in[name]
+    for entry in entry_points(group="lethe.strategies"):
+        if entry.name == name:
+            loaded: type[Strategy] = entry.load()
+            return loaded
+    raise unknown("strategy", name, names())
+
+
+def _from_file(name: str) -> type[Strategy]:
+    from strategies.base import Strategy
+    from suites.base import UserError
+
+    path, _, attribute = name.rpartition(":")
+    if not Path(path).is_file():
+        raise UserError(f"no such file: {path}")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = getattr(module, attribute, None)
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise UserError(f"{path} has no strategy {attribute!r}")
+    return found

@@ -1,0 +1,50 @@
+"""Averaged gradient episodic memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.base import CountOrNone
+from strategies.er import RowReplay
+from strategies.lanes import dot_L, gradients, per_lane
+from strategies.streams import Batch
+
+
+@dataclass
+class AGEM(RowReplay):
+    """A-GEM: a step may not, to first order, raise the loss on a draw from the memory.
+
+    Where g . r < 0, g becomes g - (g . r / r . r) r, with r the gradient on the draw (Chaudhry 2019, eq. 11).
+    """
+
+    name: ClassVar[str] = "agem"
+    family: ClassVar[str] = "gradient"
+    paper: ClassVar[str] = "Chaudhry et al. 2019, Efficient lifelong learning with A-GEM"
+
+    batch: CountOrNone = 0
+    """Remembered rows per step; 0 for as many as new ones."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss on the new rows alone, and keep them for their number."""
+        self._batch = batch
+        return super().loss(batch)
+
+    def adjust_gradients(self) -> None:
+        """Project each lane's gradient on its own draw's half-space."""
+        if self.task == 0:  # nothing to protect yet
+            return
+        parameters = list(self.model.parameters())
+        slots_LB = self.memory.draw_slots("reference", self.batch or self._batch.rows_LB.shape[1])
+        old = self.memory.read(slots_LB, self._batch)
+        reference = torch.autograd.grad(
+            self.cross_entropy(self.logits(old), old).sum(), parameters, materialize_grads=True
+        )
+        now = gradients(self.model)
+        inner_L = dot_L(now, reference)
+        scale_L = torch.where(inner_L < 0, inner_L / dot_L(reference, reference).clamp(min=1e-30), 0)
+        for g, r in zip(now, reference, strict=True):
+            g.sub_(per_lane(scale_L, r) * r)

@@ -1,0 +1,73 @@
+"""Random numbers per lane, the same on every device and beside every neighbour.
+
+A draw is a hash (SplitMix64, Steele, Lea & Flood 2014) of the lane's seed, the task, the name of the draw
+and a counter: no state to keep in a checkpoint, no generator to loop over, no copy from the host.
+
+Axes: L lanes, S steps, B draws.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from suites.base import derive
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_STEPS_AT_ONCE = 64
+"""A draw costs a dozen small operations; made for many steps at once they are nearly free."""
+
+
+def _signed(value: int) -> int:
+    """Return a 64-bit pattern as torch's int64 holds it."""
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own keeps the sign."""
+    return (z >> bits) & (2 ** (64 - bits) - 1)
+
+
+def splitmix64(z: Tensor) -> Tensor:
+    """Return SplitMix64's output function of the 64-bit patterns in an int64 tensor."""
+    z = (z ^ _shift_right(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shift_right(z, 27)) * _signed(0x94D049BB133111EB)
+    return z ^ _shift_right(z, 31)
+
+
+class Draws:
+    """Uniform draws for all lanes, named by their purpose."""
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str) -> None:
+        self.seeds, self.device = tuple(seeds), device
+        self._drawn: dict[tuple[str, int], tuple[int, tuple[Tensor, ...]]] = {}
+        self.begin(0)
+
+    def begin(self, task: int) -> None:
+        """Start the numbers of one task; each name's counter starts at zero."""
+        keys = [derive(seed, f"draws/{task}") for seed in self.seeds]
+        self._key_L1 = torch.tensor(keys, device=self.device).unsqueeze(1)
+        self._drawn.clear()
+
+    def uniform(self, name: str, n: int) -> Tensor:
+        """Return the next n numbers in [0, 1) of every lane, float64, shape (L, n)."""
+        count, ahead = self._drawn.get((name, n), (0, ()))
+        if count % _STEPS_AT_ONCE == 0:
+            ahead = self._ahead(name, n, count)
+        self._drawn[name, n] = count + 1, ahead
+        return ahead[count % _STEPS_AT_ONCE]
+
+    def _ahead(self, name: str, n: int, count: int) -> tuple[Tensor, ...]:
+        counter = torch.arange(count * n, (count + _STEPS_AT_ONCE) * n, device=self.device)
+        start_L1 = splitmix64(self._key_L1 ^ zlib.crc32(name.encode()))
+        bits = splitmix64(start_L1 + (counter + 1) * _signed(_GOLDEN))
+        unit = _shift_right(bits, 11).double() * 2.0**-53
+        return unit.view(-1, _STEPS_AT_ONCE, n).unbind(1)
+
+    def below(self, name: str, limit_L: Tensor, n: int) -> Tensor:
+        """Return n whole numbers in [0, limit) of every lane, int64, shape (L, n); 0 where the limit is 0."""
+        return (self.uniform(name, n) * limit_L.unsqueeze(1)).long()

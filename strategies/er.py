@@ -1,0 +1,104 @@
+"""Experience replay: new rows beside remembered ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.base import Count, CountOrNone, NotNegative, Strategy
+from strategies.memory import Memory, join
+from strategies.streams import Batch
+from suites.base import Training
+
+
+@dataclass
+class Replay(Strategy):
+    """What the replay methods share: a memory and how it is written."""
+
+    family: ClassVar[str] = "replay"
+    needs: ClassVar[str] = "a memory of rows"
+
+    buffer: Count = 500
+    """Rows in the memory of one lane."""
+
+    def setup(self) -> None:
+        """Make an empty memory."""
+        self.memory = Memory(self.buffer, self.streams, self.draws)
+
+    def after_step(self, batch: Batch) -> None:
+        """Offer the rows just learned to the reservoir."""
+        self.memory.write_reservoir(batch)
+
+    def memory_size(self) -> tuple[int, int]:
+        """Count the memory as the literature does: rows, and bytes as if they were copied."""
+        return self.memory.size()
+
+
+@dataclass
+class RowReplay(Replay):
+    """A replay method that keeps rows alone, so that they can be chosen at the end of a task as well."""
+
+    write: Literal["reservoir", "per-class"] = "reservoir"
+    """reservoir: every row seen, step by step; per-class: at the end of a task, an equal share a class."""
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """Writing per class needs to know where a task ends."""
+        if self.write == "per-class" and training.boundaries == "hidden":
+            return "write=per-class needs to know where tasks end; write=reservoir does not"
+        return super().unsuitable(scenario, training)
+
+    def after_step(self, batch: Batch) -> None:
+        """Offer the rows just learned, where the memory is a reservoir."""
+        if self.write == "reservoir":
+            super().after_step(batch)
+
+    def end_task(self, task: int) -> None:
+        """Keep an equal share of the memory for each of the task's classes."""
+        if self.write == "per-class":
+            rows = [s.tasks[task].train_rows for s in self.streams.streams]
+            n_labels = sum(len(t.classes) for t in self.streams.streams[0].tasks)
+            self.memory.write_per_class(rows, max(1, self.buffer // n_labels))
+
+
+@dataclass
+class ER(RowReplay):
+    """Experience replay: each step learns new rows and as many remembered ones.
+
+    The loss is one mean over both (``concatenated``, Chaudhry 2019), L_new + lambda L_old (``sum``), or
+    1/t L_new + (1 - 1/t) L_old at the t-th task (``tasks``, van de Ven 2022).
+    """
+
+    name: ClassVar[str] = "er"
+    paper: ClassVar[str] = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
+
+    batch: CountOrNone = 0
+    """Remembered rows per step; 0 for as many as new ones."""
+    balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
+    """How the losses on new and old rows are weighed."""
+    lam: NotNegative = 1.0
+    """Weight of the old rows' loss where balance is sum."""
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """Weights by the number of tasks need to know it."""
+        if self.balance == "tasks" and training.boundaries == "hidden":
+            return "balance=tasks needs to know where tasks begin; concatenated and sum do not"
+        return super().unsuitable(scenario, training)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the weighed loss over new and remembered rows, one forward pass for both."""
+        new = batch.rows_LB.shape[1]
+        slots_LB = self.memory.draw_slots("replay", self.batch or new)
+        both = join(batch, self.memory.read(slots_LB, batch))
+        logits_LBU = self.logits(both)
+        if self.balance == "concatenated":
+            return self.cross_entropy(logits_LBU, both)
+        fresh, old = both.split(new)
+        new_L = self.cross_entropy(logits_LBU[:, :new], fresh)
+        old_L = self.cross_entropy(logits_LBU[:, new:], old)
+        if self.balance == "sum":
+            return new_L + self.lam * old_L
+        share_L = torch.where(self.memory.filled_L > 0, 1 / (self.task + 1), 1.0)
+        return share_L * new_L + (1 - share_L) * old_L

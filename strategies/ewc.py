@@ -1,0 +1,79 @@
+"""Elastic weight consolidation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.base import CountOrNone, NotNegative, Share
+from strategies.fisher import squared_gradients
+from strategies.quadratic import QuadraticPenalty
+
+_ROWS_AT_ONCE = 256
+
+
+@dataclass
+class EWC(QuadraticPenalty):
+    """Elastic weight consolidation: parameters are held by the Fisher information of earlier tasks.
+
+    lambda/2 * sum_k sum_i F_k,i (p_i - p*_k,i)^2, one penalty per finished task (Kirkpatrick 2017, eq. 3), F
+    averaged over a task's rows; ``online`` keeps one penalty, centred at the latest parameters, and lets
+    older importance decay (Schwarz 2018, eq. 9).
+    """
+
+    name: ClassVar[str] = "ewc"
+    paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
+    needs: ClassVar[str] = "task boundaries, twice the parameters"
+    needs_boundaries: ClassVar[bool] = True
+
+    lam: NotNegative = 1000.0
+    """Strength of the penalty."""
+    variant: Literal["separate", "online"] = "separate"
+    """One penalty per task, or one running penalty."""
+    gamma: Share = 1.0
+    """How much of the earlier importance is kept at each task, for online."""
+    fisher: Literal["exact", "sampled", "true", "batched"] = "exact"
+    """Estimator of the Fisher: expectation over the model's answers, one sampled answer, the label, or batches."""
+    fisher_batch: CountOrNone = 128
+    """Rows in a batch of the batched estimator, whose result depends on it; 0 for the training batch."""
+    fisher_rows: CountOrNone = 0
+    """Rows of a task that the Fisher is taken over, at most; 0 for all."""
+    half: bool = True
+    """Whether the penalty has the factor 1/2."""
+
+    def strength(self) -> Tensor | float:
+        """Return lambda, or twice that without the factor 1/2."""
+        return self.lam if self.half else 2 * self.lam
+
+    def end_task(self, task: int) -> None:
+        """Add the task's Fisher."""
+        if self.variant == "online":
+            self.move(self.fisher_information(task), self.gamma)
+        else:
+            self.add(self.fisher_information(task))
+
+    def fisher_information(self, task: int) -> list[Tensor]:
+        """Return each parameter's mean squared gradient over the task's training rows, lanes first."""
+        rows = [s.tasks[task].train_rows for s in self.streams.streams]
+        if self.fisher_rows:
+            rows = [r[: self.fisher_rows] for r in rows]
+        rows_LR = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.streams.device)
+        n_L = torch.tensor([len(r) for r in rows], device=self.streams.device)
+        weight_LR = (torch.arange(rows_LR.shape[1], device=n_L.device) < n_L.unsqueeze(1)).float()
+        size = (
+            (self.fisher_batch or self.streams.training.batch) if self.fisher == "batched" else _ROWS_AT_ONCE
+        )
+        training = self.model.training
+        self.model.eval()
+        total = [torch.zeros_like(p) for p in self.model_tensors()]
+        for rows_LB, weight_LB in zip(rows_LR.split(size, 1), weight_LR.split(size, 1), strict=True):
+            batch = self.streams.batch(rows_LB.contiguous(), weight_LB)
+            draw_LB = self.draws.uniform("fisher", rows_LB.shape[1])
+            found = squared_gradients(self.model, batch, self.logits, self.fisher, draw_LB)
+            torch._foreach_add_(total, found)
+        self.model.zero_grad()
+        self.model.train(training)
+        return [f / n_L.view(-1, *[1] * (f.dim() - 1)) for f in total]

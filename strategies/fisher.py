@@ -1,0 +1,131 @@
+"""How much each parameter matters to the answers: squared gradients, example by example.
+
+No loop over examples: with a layer's inputs a and the gradients g at its outputs, the sum over examples of
+the squared gradients of a dense layer is one product of squares, (g^2)^T (a^2). Convolutions and batch
+normalisation sum over positions first, a chunk of examples at a time.
+
+Axes: L lanes, B batch, I inputs, O outputs, U units, S positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from strategies.lanes import LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, gradients
+from strategies.streams import Batch
+
+Estimator = Literal["exact", "sampled", "true", "batched"]
+_CHUNK = 64
+"""Examples whose convolution gradients are held at one time."""
+
+
+def squared_gradients(
+    model: LaneModel,
+    batch: Batch,
+    logits: Callable[[Batch], Tensor],
+    estimator: Estimator,
+    draw_LB: Tensor | None = None,
+) -> list[Tensor]:
+    """Return, for each parameter, squared gradients of log p(y|x) summed over the rows that count.
+
+    ``exact`` takes the expectation over the model's own answers, ``sampled`` one answer a row drawn from
+    them by ``draw_LB`` (uniform numbers), ``true`` the label (often called the empirical Fisher), ``batched``
+    the square of the batch's mean gradient at the labels, times the rows (what a loop over batches computes:
+    it depends on the batch size). See van de Ven 2025, On the computation of the Fisher information in
+    continual learning. The model is to be in eval mode.
+    """
+    if estimator == "batched":
+        return _batched(model, batch, logits)
+    layers: list[tuple[nn.Module, Tensor, Tensor]] = []
+    hooks = [
+        m.register_forward_hook(lambda m, args, out: layers.append((m, args[0].detach(), out)))
+        for m in model.modules()
+        if isinstance(m, LaneLinear | LaneConv2d | LaneBatchNorm2d)
+    ]
+    try:
+        log_p_LBU = logits(batch).log_softmax(2)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len({id(p) for m, _, _ in layers for p in m.parameters()}) != sum(1 for _ in model.parameters()):
+        raise NotImplementedError("the Fisher needs every parameter in a lane layer")
+    weight_LB = (
+        torch.ones_like(batch.y_LB, dtype=log_p_LBU.dtype) if batch.weight_LB is None else batch.weight_LB
+    )
+    if estimator == "exact":
+        answers = [
+            (log_p_LBU[:, :, u], weight_LB * log_p_LBU[:, :, u].exp().detach())
+            for u in range(log_p_LBU.shape[2])
+        ]
+    else:
+        label_LB = batch.y_LB if estimator == "true" else _sample(log_p_LBU.detach(), draw_LB)
+        answers = [(log_p_LBU.gather(2, label_LB.unsqueeze(2)).squeeze(2), weight_LB)]
+    outputs = [out for _, _, out in layers]
+    found = {id(p): torch.zeros_like(p) for p in model.parameters()}
+    for log_p_LB, weight in answers:
+        reached = torch.autograd.grad(log_p_LB.sum(), outputs, retain_graph=True, allow_unused=True)
+        for (layer, inputs, _), g in zip(layers, reached, strict=True):
+            if g is not None:
+                for p, square in _layer(layer, inputs, g, weight):
+                    found[id(p)] += square
+    return [found[id(p)] for p in model.parameters()]
+
+
+def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
+    assert draw_LB is not None, "a sampled Fisher needs draws"
+    below_LBU = log_p_LBU.exp().double().cumsum(2) < draw_LB.unsqueeze(2)
+    return below_LBU.sum(2).clamp(max=log_p_LBU.shape[2] - 1)
+
+
+def _batched(model: LaneModel, batch: Batch, logits: Callable[[Batch], Tensor]) -> list[Tensor]:
+    rows_LB = torch.ones_like(batch.y_LB) if batch.weight_LB is None else batch.weight_LB
+    loss_LB = F.cross_entropy(logits(batch).flatten(0, 1), batch.y_LB.flatten(), reduction="none")
+    loss_L = batch.mean_L(loss_LB.view_as(batch.y_LB))
+    model.zero_grad()
+    loss_L.sum().backward()
+    n_L = rows_LB.sum(1)
+    return [g.square() * n_L.view(-1, *[1] * (g.dim() - 1)) for g in gradients(model)]
+
+
+def _layer(layer: nn.Module, a: Tensor, g: Tensor, weight_LB: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return (parameter, sum over rows of weight * squared gradient) for one layer."""
+    if isinstance(layer, LaneLinear):
+        square_LBO = g.square() * weight_LB.unsqueeze(2)
+        return [
+            (layer.weight, torch.bmm(square_LBO.transpose(1, 2), a.square())),
+            (layer.bias, square_LBO.sum(1)),
+        ]
+    lanes = len(weight_LB)
+    g_LBOS = g.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(3)
+    if isinstance(layer, LaneBatchNorm2d):
+        mean, var = layer.running_mean.view(1, -1, 1, 1), layer.running_var.view(1, -1, 1, 1)
+        normal = (a - mean) / (var + 1e-5).sqrt()
+        normal_LBOS = normal.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(3)
+        weight_LB1 = weight_LB.unsqueeze(2)
+        return [
+            (layer.weight, ((g_LBOS * normal_LBOS).sum(3).square() * weight_LB1).sum(1)),
+            (layer.bias, (g_LBOS.sum(3).square() * weight_LB1).sum(1)),
+        ]
+    assert isinstance(layer, LaneConv2d)
+    weight = torch.zeros_like(layer.weight).flatten(2)
+    for start in range(0, a.shape[0], _CHUNK):
+        cut = slice(start, start + _CHUNK)
+        patches = F.unfold(
+            a[cut].unflatten(1, (lanes, -1)).flatten(0, 1),
+            layer.weight.shape[-1],
+            1,
+            layer.padding,
+            layer.stride,
+        )
+        patches_LBIS = patches.unflatten(0, (-1, lanes)).transpose(0, 1)
+        each_LBOI = torch.einsum("lbos,lbis->lboi", g_LBOS[:, cut], patches_LBIS)
+        weight += torch.einsum("lboi,lb->loi", each_LBOI.square(), weight_LB[:, cut])
+    found: list[tuple[Tensor, Tensor]] = [(layer.weight, weight.view_as(layer.weight))]
+    if layer.bias is not None:
+        found.append((layer.bias, (g_LBOS.sum(3).square() * weight_LB.unsqueeze(2)).sum(1)))
+    return found

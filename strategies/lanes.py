@@ -1,0 +1,137 @@
+"""Layers over lanes: many networks of the same shape as one module.
+
+Every parameter is stacked to (L, ...), every activation of a dense layer is (L, B, F); convolutions keep
+(B, L*C, H, W), because there lanes are the groups of one grouped convolution. Nothing mixes lanes, so the
+sum of the lanes' losses gives each lane its own gradient.
+
+Written out instead of ``vmap`` over ordinary layers: eight lanes of a 64-100-100-10 network take about
+half the time of ``vmap`` this way on a CPU, and one lane has nothing to bypass.
+
+Axes: L lanes, B batch, F features, C channels, O outputs, I inputs, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+Generators = Sequence[torch.Generator]
+
+
+def uniform(generators: Generators, shape: tuple[int, ...], bound: float) -> nn.Parameter:
+    """Return a parameter (L, *shape), each lane drawn from U(-bound, bound) by its own CPU generator."""
+    lanes = [torch.empty(shape).uniform_(-bound, bound, generator=g) for g in generators]
+    return nn.Parameter(torch.stack(lanes))
+
+
+class LaneLinear(nn.Module):
+    """A dense layer per lane, initialised like ``nn.Linear``: (L, B, I) to (L, B, O)."""
+
+    def __init__(self, generators: Generators, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = uniform(generators, (outputs, inputs), bound)
+        self.bias = uniform(generators, (outputs,), bound)
+
+    def forward(self, x_LBI: Tensor) -> Tensor:
+        """Apply each lane's weights to its own rows."""
+        return torch.baddbmm(self.bias.unsqueeze(1), x_LBI, self.weight.transpose(1, 2))
+
+
+class LaneConv2d(nn.Module):
+    """A convolution per lane, initialised like ``nn.Conv2d``: (B, L*I, H, W) to (B, L*O, H', W')."""
+
+    def __init__(
+        self,
+        generators: Generators,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.lanes, self.stride, self.padding = len(generators), stride, padding
+        bound = 1 / math.sqrt(inputs * kernel * kernel)
+        self.weight = uniform(generators, (outputs, inputs, kernel, kernel), bound)
+        self.bias = uniform(generators, (outputs,), bound) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve each lane's channels with its own kernels."""
+        bias = None if self.bias is None else self.bias.flatten()
+        return F.conv2d(x, self.weight.flatten(0, 1), bias, self.stride, self.padding, groups=self.lanes)
+
+
+class LaneBatchNorm2d(nn.Module):
+    """Batch normalisation per lane over (B, L*C, H, W), with running statistics of shape (L, C)."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, lanes: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(lanes, channels))
+        self.bias = nn.Parameter(torch.zeros(lanes, channels))
+        self.register_buffer("running_mean", torch.zeros(lanes, channels))
+        self.register_buffer("running_var", torch.ones(lanes, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise by the batch when training, by the running statistics otherwise."""
+        # view(-1), not flatten(): the running statistics must be updated where they are.
+        return F.batch_norm(
+            x,
+            self.running_mean.view(-1),
+            self.running_var.view(-1),
+            self.weight.flatten(),
+            self.bias.flatten(),
+            training=self.training,
+        )
+
+
+class LaneModel(nn.Module):
+    """A classifier over lanes: ``features`` (L, B, F), then a dense ``head`` (L, B, U)."""
+
+    head: LaneLinear
+
+    def features(self, x_LBCHW: Tensor) -> Tensor:
+        """Return what the head reads, shape (L, B, F)."""
+        raise NotImplementedError
+
+    def forward(self, x_LBCHW: Tensor) -> Tensor:
+        """Return the logits of all units, shape (L, B, U)."""
+        logits_LBU: Tensor = self.head(self.features(x_LBCHW))
+        return logits_LBU
+
+
+def fold(x_LBCHW: Tensor) -> Tensor:
+    """Turn images (L, B, C, H, W) into the layout of grouped convolutions, (B, L*C, H, W)."""
+    return x_LBCHW.transpose(0, 1).flatten(1, 2)
+
+
+def unfold(x: Tensor, lanes: int) -> Tensor:
+    """Turn (B, L*C, H, W) into dense features (L, B, C*H*W)."""
+    return x.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(2)
+
+
+def per_lane(value_L: Tensor, like: Tensor) -> Tensor:
+    """Shape one value a lane (L,) so that it multiplies a stacked tensor (L, ...)."""
+    return value_L.view(-1, *[1] * (like.dim() - 1))
+
+
+def dot_L(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Return each lane's inner product of two lists of stacked tensors, shape (L,)."""
+    parts = [(u * v).flatten(1).sum(1) for u, v in zip(a, b, strict=True)]
+    return torch.stack(parts).sum(0)
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    """Return the gradients of all parameters, zeros (written into ``.grad``) where a loss did not reach."""
+    for p in model.parameters():
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    return [p.grad for p in model.parameters() if p.grad is not None]

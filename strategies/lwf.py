@@ -1,0 +1,84 @@
+"""Learning without forgetting."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.base import Bounds, LaneFloat, NotNegative, Strategy, mask
+from strategies.lanes import per_lane
+from strategies.streams import Batch
+
+
+@dataclass
+class LwF(Strategy):
+    """Learning without forgetting: on new rows, answer as the network did before the task.
+
+    Distillation is T^2 times the cross-entropy of tempered answers (Hinton 2015; Li & Hoiem, eq. 2 to 4):
+    in task-incremental streams the mean over earlier tasks' own heads, else over ``distil`` units.
+    """
+
+    name: ClassVar[str] = "lwf"
+    family: ClassVar[str] = "distillation"
+    paper: ClassVar[str] = "Li & Hoiem 2017, Learning without forgetting"
+    needs: ClassVar[str] = "task boundaries, a copy of the network"
+    needs_boundaries: ClassVar[bool] = True
+
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    """Logits are divided by this before the softmax."""
+    balance: Literal["sum", "tasks"] = "sum"
+    """L_new + lambda L_distil, or 1/t L_new + (1 - 1/t) L_distil at the t-th task (van de Ven 2022)."""
+    lam: NotNegative = 1.0
+    """Weight of distillation where balance is sum."""
+    distil: Literal["active", "seen"] = "active"
+    """Class-incremental: over all active units, or only over those of earlier tasks."""
+
+    def setup(self) -> None:
+        """Copy the network; the copy is refreshed after each task."""
+        self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self._earlier_L1U = torch.zeros_like(self.streams.own_LTU[:, :1])
+
+    def begin_task(self, task: int) -> None:
+        """Note the units of earlier tasks."""
+        self._earlier_L1U = self.streams.own_LTU[:, :task].any(1, keepdim=True)
+
+    def end_task(self, task: int) -> None:
+        """The network as it is now answers for all tasks so far."""
+        self.teacher.load_state_dict(self.model.state_dict())
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss on the labels and on the earlier network's answers."""
+        raw_LBU = self.model(batch.x_LBCHW)
+        new_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
+        if self.task == 0:
+            return new_L
+        with torch.no_grad():
+            target_LBU = self.teacher(batch.x_LBCHW)
+        old_L = torch.stack([self.distance_L(raw_LBU, target_LBU, u, batch) for u in self.units(batch)]).mean(
+            0
+        )
+        if self.balance == "sum":
+            return new_L + self.lam * old_L
+        share = 1 / (self.task + 1)
+        return share * new_L + (1 - share) * old_L
+
+    def units(self, batch: Batch) -> list[Tensor | None]:
+        """Return the sets of units to distil over, each bool (L, 1, U), None for all units."""
+        if self.streams.scenario == "task":
+            return [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
+        if self.streams.scenario != "domain" and self.distil == "seen":
+            return [self._earlier_L1U]
+        return [batch.active_LBU]
+
+    def distance_L(self, logits: Tensor, target: Tensor, units: Tensor | None, batch: Batch) -> Tensor:
+        """Return T^2 * -sum_u softmax(target/T)_u log softmax(logits/T)_u, mean over rows, shape (L,)."""
+        heat = per_lane(torch.as_tensor(self.temperature, device=logits.device).expand(len(logits)), logits)
+        log_p_LBU = (mask(logits, units) / heat).log_softmax(2)
+        p_LBU = (mask(target, units) / heat).softmax(2)
+        # A unit outside the set has probability 0 times the lowest number: 0.
+        distance_LB = -(p_LBU * log_p_LBU).sum(2)
+        return batch.mean_L(distance_LB) * heat.flatten() ** 2

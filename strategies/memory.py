@@ -1,0 +1,128 @@
+"""Replay memory: row numbers, not copies; how it is written (reservoir, per class) and read (uniform).
+
+Axes: L lanes, B batch, M memory slots, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from strategies.draws import Draws
+from strategies.streams import Batch, LaneStreams
+
+
+class Memory:
+    """Row numbers of every lane, the first ``filled_L`` slots in use, with further tensors kept per slot."""
+
+    def __init__(
+        self, slots: int, streams: LaneStreams, draws: Draws, kept: dict[str, tuple[int, ...]] | None = None
+    ) -> None:
+        """``kept`` names float tensors to hold per slot, with their shapes: ``{"logits": (10,)}``."""
+        lanes, device = streams.lanes, streams.device
+        self.slots, self.streams, self.draws = slots, streams, draws
+        # One slot more than asked for: writes that must not happen go there, and are never read.
+        self.rows_LM = torch.zeros(lanes, slots + 1, dtype=torch.long, device=device)
+        self.filled_L = torch.zeros(lanes, dtype=torch.long, device=device)
+        self.seen_L = torch.zeros(lanes, dtype=torch.long, device=device)
+        self.kept = {
+            name: torch.zeros(lanes, slots + 1, *shape, device=device) for name, shape in (kept or {}).items()
+        }
+        self._lane_L1 = torch.arange(lanes, device=device).unsqueeze(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs."""
+        return {"rows": self.rows_LM, "filled": self.filled_L, "seen": self.seen_L, **self.kept}
+
+    def size(self) -> tuple[int, int]:
+        """Return one lane's memory in samples and in bytes, with pixels and labels as if copied."""
+        image = self.streams.x_N[0].nbytes + self.streams.unit_LR.element_size()
+        return self.slots, self.slots * (image + sum(k[0, 0].nbytes for k in self.kept.values()))
+
+    def write_reservoir(self, batch: Batch, **kept: Tensor) -> None:
+        """Offer rows to a reservoir (Vitter 1985, Algorithm R): each row seen is kept equally likely.
+
+        Rows are taken in order; of two that fall on one slot the later stays. Padding is not offered.
+        """
+        lanes, size = batch.rows_LB.shape
+        if batch.weight_LB is None:
+            nth_LB = self.seen_L.unsqueeze(1) + torch.arange(1, size + 1, device=batch.rows_LB.device)
+            offered_L: Tensor | int = size
+            slot_LB = self._slot(nth_LB)
+        else:
+            real_LB = batch.weight_LB > 0
+            nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
+            offered_L = real_LB.sum(1)
+            slot_LB = self._slot(nth_LB).masked_fill(~real_LB, self.slots)
+        # The last of equal slots wins: scatter itself leaves the order open.
+        later_BB = torch.ones(size, size, dtype=torch.bool, device=slot_LB.device).triu(1)
+        beaten_LB = ((slot_LB.unsqueeze(2) == slot_LB.unsqueeze(1)) & later_BB).any(2)
+        slot_LB = slot_LB.masked_fill(beaten_LB, self.slots)
+        self.rows_LM.scatter_(1, slot_LB, batch.rows_LB)
+        for name, values in kept.items():
+            self.kept[name][self._lane_L1, slot_LB] = values
+        self.seen_L += offered_L
+        torch.clamp(self.seen_L, max=self.slots, out=self.filled_L)
+
+    def _slot(self, nth_LB: Tensor) -> Tensor:
+        """Return the slot of the n-th row seen: the next free one, else a random one of n, or none."""
+        drawn_LB = (self.draws.uniform("reservoir", nth_LB.shape[1]) * nth_LB).long()
+        return torch.where(nth_LB <= self.slots, nth_LB - 1, drawn_LB.clamp(max=self.slots))
+
+    def write_per_class(self, rows: list[Tensor], per_class: int) -> None:
+        """Add up to ``per_class`` rows of each class found in ``rows``, drawn at random, lane by lane."""
+        for lane, rows_R in enumerate(rows):
+            rows_R = rows_R.to(self.rows_LM.device)
+            order_R = self.draws.uniform("per class", len(rows_R))[lane].argsort()
+            rows_R = rows_R[order_R]
+            units_R = self.streams.unit_LR[lane, rows_R]
+            for unit in units_R.unique():
+                chosen = rows_R[units_R == unit][:per_class]
+                start = int(self.filled_L[lane])
+                chosen = chosen[: self.slots - start]
+                self.rows_LM[lane, start : start + len(chosen)] = chosen
+                self.filled_L[lane] += len(chosen)
+
+    def draw_slots(self, name: str, n: int) -> Tensor:
+        """Return n slots of every lane, uniform with replacement over those in use, int64 (L, n)."""
+        return self.draws.below(name, self.filled_L, n)
+
+    def read_kept(self, name: str, slots_LB: Tensor) -> Tensor:
+        """Return what is kept beside the rows in slots, shape (L, B, ...)."""
+        return self.kept[name][self._lane_L1, slots_LB]
+
+    def read(self, slots_LB: Tensor, like: Batch) -> Batch:
+        """Return the rows in slots; while a lane's memory is empty, rows of ``like`` that do not count.
+
+        They stand in so that batch statistics see real images.
+        """
+        rows_LB = self.rows_LM.gather(1, slots_LB)
+        empty_L1 = (self.filled_L == 0).unsqueeze(1)
+        stand_in_LB = like.rows_LB[
+            :, torch.arange(slots_LB.shape[1], device=rows_LB.device) % like.rows_LB.shape[1]
+        ]
+        rows_LB = torch.where(empty_L1, stand_in_LB, rows_LB)
+        weight_LB = (~empty_L1).float().expand(rows_LB.shape)
+        if like.weight_LB is not None:  # a resting lane replays nothing either
+            weight_LB = weight_LB * like.weight_LB.amax(1, keepdim=True)
+        return self.streams.batch(rows_LB, weight_LB)
+
+
+def join(new: Batch, old: Batch) -> Batch:
+    """Return one batch of new rows and then old ones."""
+    ones_LB = torch.ones_like(new.rows_LB, dtype=torch.float32)
+    weight_LB = torch.cat(
+        [ones_LB if new.weight_LB is None else new.weight_LB]
+        + [torch.ones_like(old.rows_LB, dtype=torch.float32) if old.weight_LB is None else old.weight_LB],
+        1,
+    )
+    active_LBU = new.active_LBU
+    if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:
+        active_LBU = torch.cat([new.active_LBU, old.active_LBU], 1)
+    return Batch(
+        torch.cat([new.x_LBCHW, old.x_LBCHW], 1),
+        torch.cat([new.y_LB, old.y_LB], 1),
+        torch.cat([new.rows_LB, old.rows_LB], 1),
+        weight_LB,
+        active_LBU,
+    )

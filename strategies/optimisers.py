@@ -1,0 +1,161 @@
+"""SGD, momentum SGD, Adam and AdamW over stacked parameters, with a rate for each lane.
+
+``torch.optim`` holds one rate per parameter, and a stacked parameter has L of them. The arithmetic is
+torch's own fused kernels, called on slices of lanes that share rate, decay and number of steps. On a CPU
+a slice is one lane, so that no lane's rounding depends on its neighbours; on a GPU it is as long a run of
+equal lanes as there is, for few launches. A resting lane is in no slice, so it is left as it was.
+
+Axes: L lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+BETA_1, BETA_2, EPSILON, MOMENTUM = 0.9, 0.999, 1e-8, 0.9
+
+
+class Optimiser:
+    """The update rule of all lanes: ``lr`` and ``weight_decay`` hold one value a lane."""
+
+    moments_needed: ClassVar[int] = 0
+
+    def __init__(
+        self, parameters: Sequence[Tensor], lr: Sequence[float], weight_decay: Sequence[float]
+    ) -> None:
+        self.parameters = list(parameters)
+        self.lr, self.weight_decay = list(lr), list(weight_decay)
+        device = self.parameters[0].device
+        self.moments = [[torch.zeros_like(p) for p in self.parameters] for _ in range(self.moments_needed)]
+        # The same count twice: torch's kernels read a tensor, the slices are cut without asking the device.
+        self.steps_L = torch.zeros(len(self.lr), device=device)
+        self.steps = [0] * len(self.lr)
+        self._slices: list[_Slice] = []
+        self._cut_for: tuple[bool, ...] | None = None
+
+    @torch.no_grad()
+    def step(self, active: tuple[bool, ...] | None = None) -> None:
+        """Move every active lane by its ``.grad``; None means all. Resting lanes keep all their state."""
+        active = active or (True,) * len(self.lr)
+        if active != self._cut_for:
+            self._cut(active)
+        for part in self._slices:
+            part.steps.add_(1)
+            grads = [p.grad for p in self.parameters if p.grad is not None]
+            if not part.whole:
+                grads = [g[part.start : part.stop] for g in grads]
+            self.update(part, grads)
+        self.steps = [n + on for n, on in zip(self.steps, active, strict=True)]
+
+    def update(self, part: _Slice, grads: list[Tensor]) -> None:
+        """Apply the rule to one slice of lanes."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forget moments and step counts, as a fresh optimiser would have."""
+        for tensor in (self.steps_L, *(m for moment in self.moments for m in moment)):
+            tensor.zero_()
+        self.steps = [0] * len(self.lr)
+        self._cut_for = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that a checkpoint needs, each tensor with lanes first."""
+        moments = {f"moment{i}.{j}": m for i, ms in enumerate(self.moments) for j, m in enumerate(ms)}
+        return {"steps": self.steps_L, **moments}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+        self.steps = [int(n) for n in state["steps"].cpu()]
+        self._cut_for = None
+
+    def _cut(self, active: tuple[bool, ...]) -> None:
+        keys = list(zip(self.lr, self.weight_decay, self.steps, strict=True))
+        alone = not self.parameters[0].is_cuda
+        self._slices, start = [], 0
+        for lane in range(1, len(keys) + 1):
+            if lane == len(keys) or alone or keys[lane] != keys[start] or active[lane] != active[start]:
+                if active[start]:
+                    self._slices.append(_Slice(self, start, lane))
+                start = lane
+        self._cut_for = active
+
+
+class _Slice:
+    """Lanes ``start`` to ``stop``, which share rate, decay and step count, with the views of their state."""
+
+    def __init__(self, owner: Optimiser, start: int, stop: int) -> None:
+        self.start, self.stop = start, stop
+        self.whole = stop - start == len(owner.lr)
+        self.lr, self.weight_decay = owner.lr[start], owner.weight_decay[start]
+        self.parameters = [p.detach()[start:stop] for p in owner.parameters]
+        self.moments = [[m[start:stop] for m in moment] for moment in owner.moments]
+        self.steps = owner.steps_L[start:stop]
+        self.step_of_each = [owner.steps_L[start]] * len(self.parameters)
+
+
+class SGD(Optimiser):
+    """Stochastic gradient descent, with L2 added to the gradient."""
+
+    momentum: ClassVar[float] = 0.0
+
+    def update(self, part: _Slice, grads: list[Tensor]) -> None:
+        """p -= lr * (g + weight_decay * p), with a running sum of gradients for momentum."""
+        torch._fused_sgd_(
+            part.parameters,
+            grads,
+            part.moments[0] if part.moments else [],
+            weight_decay=part.weight_decay,
+            momentum=self.momentum,
+            lr=part.lr,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,  # a sum that starts at zero gives the same first step
+        )
+
+
+class Momentum(SGD):
+    """SGD with momentum 0.9."""
+
+    moments_needed = 1
+    momentum = MOMENTUM
+
+
+class Adam(Optimiser):
+    """Adam (Kingma & Ba 2015, Algorithm 1), with L2 added to the gradient."""
+
+    moments_needed = 2
+    kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adam_)
+
+    def update(self, part: _Slice, grads: list[Tensor]) -> None:
+        """Move by the bias-corrected ratio of the moments."""
+        self.kernel(
+            part.parameters,
+            grads,
+            part.moments[0],
+            part.moments[1],
+            [],
+            part.step_of_each,
+            lr=part.lr,
+            beta1=BETA_1,
+            beta2=BETA_2,
+            weight_decay=part.weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2)."""
+
+    kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adamw_)
+
+
+OPTIMISERS: dict[str, type[Optimiser]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam, "adamw": AdamW}

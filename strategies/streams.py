@@ -1,0 +1,154 @@
+"""The streams of all lanes on one device, and batches made from them.
+
+Axes: L lanes, B batch, N images, T tasks, U units, D pixels, K taps; C, H, W of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from suites.base import Stream, Training
+
+
+@dataclass
+class Batch:
+    """Rows of every lane, ready for a model."""
+
+    x_LBCHW: Tensor
+    y_LB: Tensor
+    """Unit of the head, int64."""
+    rows_LB: Tensor
+    """Row numbers, int64: see suites.base."""
+    weight_LB: Tensor | None = None
+    """1 for a row that counts, 0 for padding and for a replay slot that is still empty; None: all count."""
+    active_LBU: Tensor | None = None
+    """Units that a row may be given to; None: all. Broadcasts over B."""
+
+    def mean_L(self, values_LB: Tensor) -> Tensor:
+        """Return each lane's mean over the rows that count, 0 where none does, shape (L,)."""
+        if self.weight_LB is None:
+            return values_LB.mean(1)
+        # where, not a product: a padded row's infinity must not become NaN.
+        summed_L = torch.where(self.weight_LB > 0, values_LB * self.weight_LB, 0).sum(1)
+        return summed_L / self.weight_LB.sum(1).clamp(min=1)
+
+    def split(self, at: int) -> tuple[Batch, Batch]:
+        """Return the first ``at`` rows and the others, as views."""
+
+        def part(t: Tensor | None, cut: slice) -> Tensor | None:
+            return t if t is None or t.shape[1] == 1 else t[:, cut]
+
+        def take(cut: slice) -> Batch:
+            return Batch(
+                self.x_LBCHW[:, cut],
+                self.y_LB[:, cut],
+                self.rows_LB[:, cut],
+                part(self.weight_LB, cut),
+                part(self.active_LBU, cut),
+            )
+
+        return take(slice(None, at)), take(slice(at, None))
+
+
+class LaneStreams:
+    """The streams of all lanes: one copy of the images, and small tables per lane."""
+
+    def __init__(self, streams: Sequence[Stream], training: Training, device: torch.device | str) -> None:
+        first = streams[0]
+        self.streams, self.training, self.device = list(streams), training, torch.device(device)
+        self.scenario, self.data = first.scenario, first.data
+        self.lanes, self.n_tasks, self.n_units = len(streams), len(first.tasks), first.n_units
+        self.n_images = len(self.data.x_N)
+        self.shape = tuple(self.data.x_N.shape[1:])
+        self.x_N = self.data.x_N.to(device)
+        y_N = self.data.y_N
+        # Units of all rows that can be named, so that a batch's labels are one look-up.
+        units = [s.unit_TC[:, y_N].flatten() for s in streams]
+        self.unit_LR = torch.stack(units).to(device)
+        self.own_LTU = torch.zeros(self.lanes, self.n_tasks, self.n_units, dtype=torch.bool)
+        for lane, stream in enumerate(streams):
+            for t, task in enumerate(stream.tasks):
+                self.own_LTU[lane, t, list(task.units)] = True
+        self.own_LTU = self.own_LTU.to(device)
+        """Units of each task."""
+        self.seen_L1U = torch.zeros_like(self.own_LTU[:, :1])
+        """Units of the tasks begun so far."""
+        self.tap_LTKD = self._stack([s.tap_TKD for s in streams])
+        self.weight_LTKD = self._stack([s.weight_TKD for s in streams])
+        channels = (1, 1, -1, 1, 1)
+        self.mean = torch.tensor(self.data.mean, device=device).view(channels) if self.data.mean else None
+        self.std = torch.tensor(self.data.std, device=device).view(channels) if self.data.std else None
+
+    def _stack(self, tables: list[Tensor | None]) -> Tensor | None:
+        given = [t for t in tables if t is not None]
+        return torch.stack(given).to(self.device) if given else None
+
+    def begin_task(self, task: int) -> None:
+        """Note the units of tasks 0 to ``task`` as seen."""
+        self.seen_L1U = self.own_LTU[:, : task + 1].any(1, keepdim=True)
+
+    def task_of(self, rows_LB: Tensor) -> Tensor:
+        """Return the task of each row, int64."""
+        return rows_LB // self.n_images
+
+    def active(self, rows_LB: Tensor) -> Tensor | None:
+        """Return the units each row may be given to, bool (L, B or 1, U), or None for all."""
+        if self.scenario == "task":
+            lanes_L1 = torch.arange(self.lanes, device=self.device).unsqueeze(1)
+            return self.own_LTU[lanes_L1, self.task_of(rows_LB)]
+        if self.scenario != "domain" and self.training.active == "seen":
+            return self.seen_L1U
+        return None
+
+    def batch(
+        self, rows_LB: Tensor, weight_LB: Tensor | None = None, augment_LB3: Tensor | None = None
+    ) -> Batch:
+        """Gather rows of every lane; ``augment_LB3`` holds uniform draws for crop (2) and flip (1)."""
+        x = self.pixels(rows_LB)
+        if augment_LB3 is not None:
+            x = _augment(x, augment_LB3)
+        return Batch(x, self.unit_LR.gather(1, rows_LB), rows_LB, weight_LB, self.active(rows_LB))
+
+    def pixels(self, rows_LB: Tensor) -> Tensor:
+        """Return the images of rows as their tasks see them, float32 (L, B, C, H, W)."""
+        lanes, size = rows_LB.shape
+        index = (rows_LB % self.n_images).flatten()
+        x = self.x_N.index_select(0, index).to(torch.float32).mul_(1 / self.data.scale)
+        x = x.view(lanes, size, *self.shape)
+        if self.tap_LTKD is not None and self.weight_LTKD is not None:
+            x = self._view(x.flatten(2), rows_LB).view_as(x)
+        if self.mean is not None and self.std is not None:
+            x = (x - self.mean) / self.std
+        return x
+
+    def _view(self, x_LBD: Tensor, rows_LB: Tensor) -> Tensor:
+        """Resample pixels as each row's task says: a permutation has one tap, a rotation four."""
+        assert self.tap_LTKD is not None
+        assert self.weight_LTKD is not None
+        lanes_L1 = torch.arange(self.lanes, device=self.device).unsqueeze(1)
+        task_LB = self.task_of(rows_LB)
+        out = torch.zeros_like(x_LBD)
+        for k in range(self.tap_LTKD.shape[2]):
+            tap_LBD = self.tap_LTKD[lanes_L1, task_LB, k]
+            out += self.weight_LTKD[lanes_L1, task_LB, k] * x_LBD.gather(2, tap_LBD)
+        return out
+
+
+def _augment(x_LBCHW: Tensor, draw_LB3: Tensor, border: int = 4) -> Tensor:
+    """Crop at random after padding by ``border``, then flip half of the images left to right."""
+    lanes, size, _, height, width = x_LBCHW.shape
+    padded = F.pad(x_LBCHW, (border,) * 4)
+    top_LB, left_LB = (draw_LB3[..., :2] * (2 * border + 1)).long().unbind(-1)
+    across = torch.arange(width, device=x_LBCHW.device)
+    flipped_LB1 = draw_LB3[..., 2:] < 0.5
+    across_LBW = torch.where(flipped_LB1, across.flip(0), across) + left_LB.unsqueeze(-1)
+    down_LBH = torch.arange(height, device=x_LBCHW.device) + top_LB.unsqueeze(-1)
+    lane = torch.arange(lanes, device=x_LBCHW.device).view(-1, 1, 1, 1)
+    row = torch.arange(size, device=x_LBCHW.device).view(1, -1, 1, 1)
+    picked = padded.permute(0, 1, 3, 4, 2)[lane, row, down_LBH.unsqueeze(-1), across_LBW.unsqueeze(-2)]
+    return picked.permute(0, 1, 4, 2, 3)

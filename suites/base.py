@@ -1,0 +1,183 @@
+"""Suite, stream and task: what is learned, in which order, and the registry of suites.
+
+Axes: N images of the data set, T tasks, C raw classes, U units of the head, K taps, D pixels.
+
+A row number names one image as one task sees it: ``row = task * N + index``. The index says which
+image, the task says through which view (permutation, rotation) and with which label, so a replay
+memory need hold nothing but row numbers.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Scenario = Literal["task", "domain", "class", "online"]
+SCENARIOS: tuple[Scenario, ...] = ("task", "domain", "class", "online")
+
+
+class UserError(Exception):
+    """Something the user asked for cannot be: told in one line, with exit code 2."""
+
+
+class Unavailable(UserError):
+    """Data that is neither at hand nor to be had from here."""
+
+
+def unknown(kind: str, name: str, known: list[str]) -> UserError:
+    """Return the error for a name that is not known, with the nearest names that are."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(known))}"
+    return UserError(f"unknown {kind} {name!r}{hint}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in memory. The first ``n_train`` images are for training, the others for testing."""
+
+    name: str
+    x_N: Tensor
+    """Pixels, uint8, shape (N, channels, height, width), contiguous."""
+    y_N: Tensor
+    """Raw classes, int64, shape (N,)."""
+    n_train: int
+    class_names: tuple[str, ...]
+    scale: float
+    """Grey values are divided by this, to lie in [0, 1]."""
+    fingerprint: str
+    """SHA-256 over shape, pixels, labels and the split, in hexadecimal."""
+    mean: tuple[float, ...] = ()
+    """Per channel, subtracted after scaling; empty for none."""
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and with what a task is learned. Every field can be set with ``--set``."""
+
+    epochs: int = 1
+    """Passes over a task's training rows; used while ``iterations`` is 0."""
+    iterations: int = 0
+    """Steps per task; when set, epochs are repeated, with incomplete last batches dropped."""
+    batch: int = 32
+    """Rows of the current task in one step."""
+    optimiser: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
+    """Update rule: sgd, momentum (SGD with momentum 0.9), adam or adamw."""
+    lr: float = 0.1
+    """Learning rate; the optimiser's only rate, and one lane can differ from the next."""
+    weight_decay: float = 0.0
+    """L2 added to the gradient (sgd, momentum, adam) or decoupled (adamw)."""
+    reset_optimiser: bool = False
+    """Start every task with a fresh optimiser."""
+    active: Literal["all", "seen"] = "all"
+    """Class-incremental heads: all units from the start, or only those of classes seen so far."""
+    boundaries: Literal["shown", "hidden"] = "shown"
+    """Whether strategies are told when a task begins and ends."""
+    augment: bool = False
+    """Random crops (4 pixels of padding) and horizontal flips, for colour images."""
+    validation: float = 0.1
+    """Share of a task's training rows held out, drawn by the seed."""
+    score_every: int = 0
+    """Score all tasks' validation rows every so many steps; 0 for never."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass: bfloat16 is autocast."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of one seed: which rows, and which classes on which units of the head."""
+
+    classes: tuple[int, ...]
+    units: tuple[int, ...]
+    train_rows: Tensor
+    """Row numbers, int64, in a fixed order; batches are drawn by the engine."""
+    validation_rows: Tensor
+    test_rows: Tensor
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The ordered tasks of one suite for one seed."""
+
+    seed: int
+    scenario: Scenario
+    data: Data
+    tasks: tuple[Task, ...]
+    n_units: int
+    unit_TC: Tensor
+    """Unit of the head for each raw class in each task, int64; -1 where the task lacks the class."""
+    tap_TKD: Tensor | None = None
+    """A view of the pixels: value d of task t is the sum over k of weight[t,k,d] * x[tap[t,k,d]]. int64."""
+    weight_TKD: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named, versioned recipe for a task stream."""
+
+    name: str
+    version: int
+    summary: str
+    """One line."""
+    source: str
+    """The paper or place that defines the suite."""
+    load: Callable[[], Data]
+    """Fetch the data set; raises Unavailable with what to do."""
+    split: Callable[[Data, Scenario, int, Training], Stream]
+    """Make the stream of one scenario and seed."""
+    scenarios: tuple[Scenario, ...]
+    model: str = "mlp"
+    model_options: dict[str, int] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    needs: str = "nothing beyond the installed packages"
+    """What the data set needs to be at hand."""
+
+    def training_for(self, scenario: Scenario, changes: dict[str, object]) -> Training:
+        """Return the training settings of a scenario with the user's changes.
+
+        ``online`` is one pass in batches of ten.
+        """
+        base = self.training
+        if scenario == "online":
+            base = replace(base, epochs=1, iterations=0, batch=10)
+        known = [f.name for f in fields(Training)]
+        for name in changes:
+            if name not in known:
+                raise unknown("setting", name, known)
+        return replace(base, **changes)  # type: ignore[arg-type]
+
+    def stream(self, data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        """Return the stream of one seed; raises UserError for a scenario the suite cannot do."""
+        if scenario not in self.scenarios:
+            raise UserError(
+                f"suite {self.name} has no {scenario} scenario; it has: {', '.join(self.scenarios)}"
+            )
+        return self.split(data, scenario, seed, training)
+
+
+SUITES: dict[str, Suite] = {}
+
+
+def register(suite: Suite) -> Suite:
+    """Add a suite to the registry under its name."""
+    SUITES[suite.name] = suite
+    return suite
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """Return the CPU generator of one random axis (``"classes"``, ``"validation"`` ...) of one seed."""
+    return torch.Generator().manual_seed(derive(seed, name))
+
+
+def derive(seed: int, name: str) -> int:
+    """Return a 63-bit seed from a seed and an axis name, so that axes are independent of each other."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,56 @@
+"""A small suite that any method can learn: blobs of pixels, made in memory, in every scenario."""
+
+from __future__ import annotations
+
+import torch
+
+from suites.base import Data, Scenario, Stream, Suite, Task, Training, generator
+
+SIDE = 8
+PER_CLASS = 60
+
+
+def blobs(n_classes: int = 4, seed: int = 0) -> Data:
+    """Return images whose class is told by a fixed pattern under noise; a third is for testing."""
+    random = torch.Generator().manual_seed(seed)
+    pattern = torch.rand(n_classes, 1, SIDE, SIDE, generator=random) * 160
+    n = n_classes * PER_CLASS
+    y_N = torch.arange(n) % n_classes
+    noise = torch.rand(n, 1, SIDE, SIDE, generator=random) * 90
+    x_N = (pattern[y_N] + noise).to(torch.uint8)
+    names = tuple(f"blob {c}" for c in range(n_classes))
+    return Data("blobs", x_N, y_N, n * 2 // 3, names, 255.0, f"blobs-{n_classes}-{seed}")
+
+
+def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+    """Two classes a task, their order by the seed; tasks of one lane differ in size from another's."""
+    n_classes = len(data.class_names)
+    order = torch.randperm(n_classes, generator=generator(seed, "classes")).tolist()
+    n, n_tasks = len(data.x_N), n_classes // 2
+    unit_TC = torch.full((n_tasks, n_classes), -1)
+    tasks = []
+    for t in range(n_tasks):
+        classes = tuple(order[2 * t : 2 * t + 2])
+        units = (0, 1) if scenario == "domain" else classes
+        for c, u in zip(classes, units, strict=True):
+            unit_TC[t, c] = u
+        index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
+        train, test = index[index < data.n_train], index[index >= data.n_train]
+        train = train[: len(train) - 7 * classes[0]]  # unequal sizes: lanes end a task at different steps
+        held = max(1, int(len(train) * training.validation))
+        tasks.append(Task(classes, units, train[held:] + t * n, train[:held] + t * n, test + t * n))
+    return Stream(seed, scenario, data, tuple(tasks), 2 if scenario == "domain" else n_classes, unit_TC)
+
+
+TOY = Suite(
+    name="toy",
+    version=1,
+    summary="blobs for tests",
+    source="made in memory",
+    load=blobs,
+    split=split,
+    scenarios=("task", "domain", "class", "online"),
+    model="mlp",
+    model_options={"hidden": 16, "layers": 1},
+    training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
+)
