@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from bench.clock import Clock
 from strategies.base import Strategy
-from strategies.streams import LaneStreams
+from strategies.streams import LaneStreams, pad_rows
 
-_ROWS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 500
+"""Rows are padded to whole chunks: a product of another height may round differently, and a lane's scores
+must not depend on how many rows its neighbours have."""
 Counts = list[list[int | None]]
 
 
@@ -38,10 +39,9 @@ class Scorer:
     def _rows(self, of_lanes: list[list[Tensor]]) -> tuple[Tensor, Tensor, list[list[int]]]:
         """Return all tasks' rows of every lane, which of them are real, and how many each task has."""
         device = self.streams.device
-        joined = [torch.cat(tasks) for tasks in of_lanes]
-        real = pad_sequence([torch.ones_like(r) for r in joined], batch_first=True)
         totals = [[len(rows) for rows in tasks] for tasks in of_lanes]
-        return pad_sequence(joined, batch_first=True).to(device), real.to(device), totals
+        rows_LR, real_LR = pad_rows([torch.cat(tasks) for tasks in of_lanes], _ROWS_AT_ONCE)
+        return rows_LR.to(device), real_LR.to(device), totals
 
     @torch.no_grad()
     def count(self, split: str) -> list[list[int]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from strategies.base import CountOrNone, NotNegative, Share
 from strategies.fisher import squared_gradients
 from strategies.quadratic import QuadraticPenalty
+from strategies.streams import pad_rows
 
 _ROWS_AT_ONCE = 256
 
@@ -36,7 +37,7 @@ class EWC(QuadraticPenalty):
     gamma: Share = 1.0
     """How much of the earlier importance is kept at each task, for online."""
     fisher: Literal["exact", "sampled", "true", "batched"] = "exact"
-    """Estimator of the Fisher: expectation over the model's answers, one sampled answer, the label, or batches."""
+    """Estimator: expectation over the model's answers, one sampled answer, the label, or batches."""
     fisher_batch: CountOrNone = 128
     """Rows in a batch of the batched estimator, whose result depends on it; 0 for the training batch."""
     fisher_rows: CountOrNone = 0
@@ -60,12 +61,13 @@ class EWC(QuadraticPenalty):
         rows = [s.tasks[task].train_rows for s in self.streams.streams]
         if self.fisher_rows:
             rows = [r[: self.fisher_rows] for r in rows]
-        rows_LR = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.streams.device)
-        n_L = torch.tensor([len(r) for r in rows], device=self.streams.device)
-        weight_LR = (torch.arange(rows_LR.shape[1], device=n_L.device) < n_L.unsqueeze(1)).float()
-        size = (
-            (self.fisher_batch or self.streams.training.batch) if self.fisher == "batched" else _ROWS_AT_ONCE
-        )
+        size = _ROWS_AT_ONCE
+        if self.fisher == "batched":
+            size = self.fisher_batch or self.streams.training.batch
+        # Whole chunks, so that sums round alike whatever the neighbours' number of rows.
+        rows_LR, real_LR = pad_rows(rows, size)
+        rows_LR, weight_LR = rows_LR.to(self.streams.device), real_LR.to(self.streams.device).float()
+        n_L = weight_LR.sum(1)
         training = self.model.training
         self.model.eval()
         total = [torch.zeros_like(p) for p in self.model_tensors()]

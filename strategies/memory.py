@@ -44,7 +44,7 @@ class Memory:
 
         Rows are taken in order; of two that fall on one slot the later stays. Padding is not offered.
         """
-        lanes, size = batch.rows_LB.shape
+        size = batch.rows_LB.shape[1]
         if batch.weight_LB is None:
             nth_LB = self.seen_L.unsqueeze(1) + torch.arange(1, size + 1, device=batch.rows_LB.device)
             offered_L: Tensor | int = size
@@ -110,12 +110,10 @@ class Memory:
 
 def join(new: Batch, old: Batch) -> Batch:
     """Return one batch of new rows and then old ones."""
-    ones_LB = torch.ones_like(new.rows_LB, dtype=torch.float32)
-    weight_LB = torch.cat(
-        [ones_LB if new.weight_LB is None else new.weight_LB]
-        + [torch.ones_like(old.rows_LB, dtype=torch.float32) if old.weight_LB is None else old.weight_LB],
-        1,
-    )
+    weights = [
+        torch.ones_like(b.rows_LB, dtype=torch.float32) if b.weight_LB is None else b.weight_LB
+        for b in (new, old)
+    ]
     active_LBU = new.active_LBU
     if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:
         active_LBU = torch.cat([new.active_LBU, old.active_LBU], 1)
@@ -123,6 +121,6 @@ def join(new: Batch, old: Batch) -> Batch:
         torch.cat([new.x_LBCHW, old.x_LBCHW], 1),
         torch.cat([new.y_LB, old.y_LB], 1),
         torch.cat([new.rows_LB, old.rows_LB], 1),
-        weight_LB,
+        torch.cat(weights, 1),
         active_LBU,
     )

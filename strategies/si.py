@@ -32,10 +32,10 @@ class SI(QuadraticPenalty):
     xi: Annotated[LaneFloat, Bounds(1e-12)] = 0.1
     """Damping, so that a parameter that hardly moved is not held for ever."""
     path: Literal["task", "total"] = "task"
-    """The gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""
+    """Gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""
 
     negative: bool = False
-    """Whether a parameter whose path raised the loss gets its negative importance (the paper's formula), or 0."""
+    """Whether a path that raised the loss gives negative importance (the paper's formula), or 0."""
 
     def setup(self) -> None:
         """Start with no importance."""

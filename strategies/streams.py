@@ -139,6 +139,15 @@ class LaneStreams:
         return out
 
 
+def pad_rows(of_lanes: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor]:
+    """Stack lanes' rows to (L, R), R a multiple of ``multiple``; return them and which are real (1 or 0)."""
+    length = max((len(rows) for rows in of_lanes), default=0)
+    length = -(-length // multiple) * multiple
+    rows_LR = torch.stack([F.pad(rows, (0, length - len(rows))) for rows in of_lanes])
+    real_LR = torch.stack([F.pad(torch.ones_like(r), (0, length - len(r))) for r in of_lanes])
+    return rows_LR, real_LR
+
+
 def _augment(x_LBCHW: Tensor, draw_LB3: Tensor, border: int = 4) -> Tensor:
     """Crop at random after padding by ``border``, then flip half of the images left to right."""
     lanes, size, _, height, width = x_LBCHW.shape

@@ -5,6 +5,7 @@ Axes: L lanes, B batch, F features; C, H, W of an image.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from torch import Tensor, nn
@@ -19,9 +20,7 @@ class MLP(LaneModel):
     def __init__(self, generators: Generators, shape: Shape, units: int, hidden: int, layers: int) -> None:
         super().__init__()
         sizes = [math.prod(shape)] + [hidden] * layers
-        self.layers = nn.ModuleList(
-            LaneLinear(generators, i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(LaneLinear(generators, i, o) for i, o in itertools.pairwise(sizes))
         self.head = LaneLinear(generators, sizes[-1], units)
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
