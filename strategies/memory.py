@@ -71,9 +71,11 @@ class Memory:
 
     def write_per_class(self, rows: list[Tensor], per_class: int) -> None:
         """Add up to ``per_class`` rows of each class found in ``rows``, drawn at random, lane by lane."""
+        # One draw for all lanes, cut to each: a lane's numbers must not depend on its neighbours' sizes.
+        draw_LR = self.draws.uniform("per class", max(len(r) for r in rows))
         for lane, rows_R in enumerate(rows):
             rows_R = rows_R.to(self.rows_LM.device)
-            order_R = self.draws.uniform("per class", len(rows_R))[lane].argsort()
+            order_R = draw_LR[lane, : len(rows_R)].argsort()
             rows_R = rows_R[order_R]
             units_R = self.streams.unit_LR[lane, rows_R]
             for unit in units_R.unique():

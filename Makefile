@@ -1,0 +1,45 @@
+# Two commands: `make demo` and `make test`. Both need Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := results/runs/demo
+
+.PHONY: demo test lint bench statistics reference clean
+
+demo: .venv/installed
+	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --out $(DEMO)
+	$(BIN)/lethe report $(DEMO)
+
+test: .venv/installed-test lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-test
+	$(BIN)/python -m pytest tests/perf --override-ini=norecursedirs= --benchmark-only -s
+
+# Descriptive statistics of the data sets that can be seen from here.
+statistics: .venv/installed
+	$(BIN)/python -m suites.statistics
+
+# The committed records: real MNIST is needed for the second (see README).
+reference: .venv/installed
+	$(BIN)/lethe run results/reference/digits.toml
+	$(BIN)/lethe run results/reference/split-mnist.toml
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lethe needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/installed-test: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@ .venv/installed
+
+clean:
+	rm -rf .venv build *.egg-info results/runs
