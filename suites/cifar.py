@@ -1,0 +1,194 @@
+"""CIFAR-10 and CIFAR-100, split by class."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from suites.base import Suite, Training, register
+from suites.scenarios import by_class
+from suites.sources import Hub, hub_images
+
+_CIFAR10_NAMES = tuple(
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+)
+_CIFAR100_NAMES = tuple(
+    [
+        "apple",
+        "aquarium_fish",
+        "baby",
+        "bear",
+        "beaver",
+        "bed",
+        "bee",
+        "beetle",
+        "bicycle",
+        "bottle",
+        "bowl",
+        "boy",
+        "bridge",
+        "bus",
+        "butterfly",
+        "camel",
+        "can",
+        "castle",
+        "caterpillar",
+        "cattle",
+        "chair",
+        "chimpanzee",
+        "clock",
+        "cloud",
+        "cockroach",
+        "couch",
+        "crab",
+        "crocodile",
+        "cup",
+        "dinosaur",
+        "dolphin",
+        "elephant",
+        "flatfish",
+        "forest",
+        "fox",
+        "girl",
+        "hamster",
+        "house",
+        "kangaroo",
+        "keyboard",
+        "lamp",
+        "lawn_mower",
+        "leopard",
+        "lion",
+        "lizard",
+        "lobster",
+        "man",
+        "maple_tree",
+        "motorcycle",
+        "mountain",
+        "mouse",
+        "mushroom",
+        "oak_tree",
+        "orange",
+        "orchid",
+        "otter",
+        "palm_tree",
+        "pear",
+        "pickup_truck",
+        "pine_tree",
+        "plain",
+        "plate",
+        "poppy",
+        "porcupine",
+        "possum",
+        "rabbit",
+        "raccoon",
+        "ray",
+        "road",
+        "rocket",
+        "rose",
+        "sea",
+        "seal",
+        "shark",
+        "shrew",
+        "skunk",
+        "skyscraper",
+        "snail",
+        "snake",
+        "spider",
+        "squirrel",
+        "streetcar",
+        "sunflower",
+        "sweet_pepper",
+        "table",
+        "tank",
+        "telephone",
+        "television",
+        "tiger",
+        "tractor",
+        "train",
+        "trout",
+        "tulip",
+        "turtle",
+        "wardrobe",
+        "whale",
+        "willow_tree",
+        "wolf",
+        "woman",
+        "worm",
+    ]
+)
+# Means and standard deviations of the training pixels, per channel.
+CIFAR10 = Hub(
+    repository="uoft-cs/cifar10",
+    config="plain_text",
+    revision="0b2714987fa478483af9968de7c934580d0bb9a2",
+    image="img",
+    label="label",
+    class_names=_CIFAR10_NAMES,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+)
+CIFAR100 = Hub(
+    repository="uoft-cs/cifar100",
+    config="cifar100",
+    revision="aadb3af77e9048adbea6b47c21a81e47dd092ae5",
+    image="img",
+    label="fine_label",
+    class_names=_CIFAR100_NAMES,
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+)
+CIFAR100_SUBSET = Hub(
+    repository="cifar100-subset",
+    config="default",
+    revision="",
+    image="img",
+    label="fine_label",
+    class_names=_CIFAR100_NAMES,
+    mean=CIFAR100.mean,
+    std=CIFAR100.std,
+    only_mirror=True,
+)
+_TRAINING = Training(epochs=5, batch=32, optimiser="sgd", lr=0.03, augment=True)
+_NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
+
+SPLIT_CIFAR10 = register(
+    Suite(
+        name="split-cifar10",
+        version=1,
+        summary="CIFAR-10 in five tasks of two classes",
+        source="Zenke, Poole & Ganguli 2017; five tasks of two as in Buzzega et al. 2020",
+        load=partial(hub_images, CIFAR10),
+        split=by_class(5),
+        scenarios=("task", "domain", "class", "online"),
+        model="resnet18",
+        training=_TRAINING,
+        needs=_NEEDS,
+    )
+)
+SPLIT_CIFAR100 = register(
+    Suite(
+        name="split-cifar100",
+        version=1,
+        summary="CIFAR-100 in ten tasks of ten classes",
+        source="Rebuffi et al. 2017, iCaRL",
+        load=partial(hub_images, CIFAR100),
+        split=by_class(10),
+        scenarios=("task", "domain", "class", "online"),
+        model="resnet18",
+        training=_TRAINING,
+        needs=_NEEDS,
+    )
+)
+SPLIT_CIFAR100_SUBSET = register(
+    Suite(
+        name="split-cifar100-subset",
+        version=1,
+        summary="a subset of CIFAR-100 (120 + 30 images a class); not the published benchmark",
+        source="Krizhevsky 2009, a subset: scores are not those of split-cifar100",
+        load=partial(hub_images, CIFAR100_SUBSET),
+        split=by_class(10),
+        scenarios=("task", "domain", "class", "online"),
+        model="resnet18",
+        training=_TRAINING,
+        needs="a mirror that holds cifar100-subset (LETHE_DATA, --data)",
+    )
+)

@@ -1,0 +1,120 @@
+"""MNIST and its kin: split by class, with permuted pixels, rotated."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from suites.base import Suite, Training, register
+from suites.scenarios import by_class, by_permutation, by_rotation
+from suites.sources import Hub, hub_images
+
+MNIST = Hub(
+    repository="ylecun/mnist",
+    config="mnist",
+    revision="77f3279092a1c1579b2250db8eafed0ad422088c",
+    image="image",
+    label="label",
+    class_names=tuple("0123456789"),
+)
+FASHION_MNIST = Hub(
+    repository="zalando-datasets/fashion_mnist",
+    config="fashion_mnist",
+    revision="531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2",
+    image="image",
+    label="label",
+    class_names=(
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+)
+KMNIST = Hub(
+    repository="tanganke/kmnist",
+    config="kmnist",
+    revision="53810959241e8f35890445245170c8cec0672f81",
+    image="image",
+    label="label",
+    class_names=tuple("おきすつなはまやれを"),
+)
+_TRAINING = Training(iterations=2000, batch=128, optimiser="adam", lr=1e-3)
+"""The budget of van de Ven, Tuytelaars & Tolias 2022."""
+_MLP = {"hidden": 400, "layers": 2}
+_NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
+
+SPLIT_MNIST = register(
+    Suite(
+        name="split-mnist",
+        version=1,
+        summary="MNIST in five tasks of two digits, shuffled by the seed",
+        source="van de Ven, Tuytelaars & Tolias 2022, Three types of incremental learning",
+        load=partial(hub_images, MNIST),
+        split=by_class(5),
+        scenarios=("task", "domain", "class", "online"),
+        model_options=_MLP,
+        training=_TRAINING,
+        needs=_NEEDS,
+    )
+)
+PERMUTED_MNIST = register(
+    Suite(
+        name="permuted-mnist",
+        version=1,
+        summary="MNIST in ten tasks, each with a permutation of the pixels of its own",
+        source="Goodfellow et al. 2013; ten tasks as in van de Ven & Tolias 2019",
+        load=partial(hub_images, MNIST),
+        split=by_permutation(10),
+        scenarios=("task", "domain", "class", "online"),
+        model_options=_MLP,
+        training=_TRAINING,
+        needs=_NEEDS,
+    )
+)
+ROTATED_MNIST = register(
+    Suite(
+        name="rotated-mnist",
+        version=1,
+        summary="MNIST in ten tasks, each turned by an angle of its own",
+        source="Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning",
+        load=partial(hub_images, MNIST),
+        split=by_rotation(10),
+        scenarios=("task", "domain", "online"),
+        model_options=_MLP,
+        training=_TRAINING,
+        needs=_NEEDS,
+    )
+)
+SPLIT_FASHION_MNIST = register(
+    Suite(
+        name="split-fashion-mnist",
+        version=1,
+        summary="Fashion-MNIST in five tasks of two kinds of clothes",
+        source="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST",
+        load=partial(hub_images, FASHION_MNIST),
+        split=by_class(5),
+        scenarios=("task", "domain", "class", "online"),
+        model_options=_MLP,
+        training=_TRAINING,
+        needs=_NEEDS,
+    )
+)
+SPLIT_KMNIST = register(
+    Suite(
+        name="split-kmnist",
+        version=1,
+        summary="Kuzushiji-MNIST in five tasks of two characters",
+        source="Clanuwat et al. 2018, Deep learning for classical Japanese literature",
+        load=partial(hub_images, KMNIST),
+        split=by_class(5),
+        scenarios=("task", "domain", "class", "online"),
+        model_options=_MLP,
+        training=_TRAINING,
+        needs=_NEEDS,
+    )
+)

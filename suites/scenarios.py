@@ -1,0 +1,136 @@
+"""Splitting a data set into tasks: by class, by permutation of the pixels, by rotation.
+
+Axes: N images, T tasks, C raw classes, K taps, D pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from suites.base import Data, Scenario, Stream, Task, Training, UserError, generator
+
+Split = Callable[[Data, Scenario, int, Training], Stream]
+
+
+def by_class(n_tasks: int) -> Split:
+    """Return the split into tasks of equally many classes, the classes' order shuffled by the seed."""
+
+    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        n_classes = len(data.class_names)
+        per_task = n_classes // n_tasks
+        if per_task * n_tasks != n_classes:
+            raise UserError(f"{n_classes} classes cannot be split into {n_tasks} equal tasks")
+        order = torch.randperm(n_classes, generator=generator(seed, "classes")).tolist()
+        unit_TC = torch.full((n_tasks, n_classes), -1)
+        tasks = []
+        for t in range(n_tasks):
+            classes = tuple(order[t * per_task : (t + 1) * per_task])
+            # Shared units in domain-incremental streams; elsewhere each class has its own.
+            units = tuple(range(per_task)) if scenario == "domain" else classes
+            unit_TC[t, list(classes)] = torch.tensor(units)
+            index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
+            tasks.append(_task(data, t, classes, units, index, seed, training))
+        n_units = per_task if scenario == "domain" else n_classes
+        return Stream(seed, scenario, data, tuple(tasks), n_units, unit_TC)
+
+    return split
+
+
+def by_permutation(n_tasks: int) -> Split:
+    """Return tasks that each see all classes through a permutation of the pixels of their own.
+
+    Every task is permuted, the first one too (van de Ven & Tolias 2019), so that none is easier.
+    """
+
+    def views(data: Data, seed: int) -> tuple[Tensor, Tensor]:
+        n_pixels = math.prod(data.x_N.shape[1:])
+        random = generator(seed, "permutations")
+        tap_TD = torch.stack([torch.randperm(n_pixels, generator=random) for _ in range(n_tasks)])
+        return tap_TD.unsqueeze(1), torch.ones(n_tasks, 1, n_pixels)
+
+    return _by_view(n_tasks, views)
+
+
+def by_rotation(n_tasks: int) -> Split:
+    """Return tasks that each see all classes turned by an angle of their own.
+
+    Task t's angle is drawn from the t-th of equal parts of [0, 180) degrees (Lopez-Paz & Ranzato 2017).
+    """
+
+    def views(data: Data, seed: int) -> tuple[Tensor, Tensor]:
+        part = 180 / n_tasks
+        draw_T = torch.rand(n_tasks, generator=generator(seed, "angles"), dtype=torch.float64)
+        turned = [rotation(tuple(data.x_N.shape[1:]), part * (t + float(draw_T[t]))) for t in range(n_tasks)]
+        return torch.stack([tap for tap, _ in turned]), torch.stack([weight for _, weight in turned])
+
+    return _by_view(n_tasks, views)
+
+
+def rotation(shape: tuple[int, ...], degrees: float) -> tuple[Tensor, Tensor]:
+    """Return taps (4, D) and weights (4, D) that turn an image about its middle, bilinearly.
+
+    Pixels from beyond the border are 0: their weights are.
+    """
+    channels, height, width = shape
+    angle = math.radians(degrees)
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64), indexing="ij"
+    )
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    from_x = math.cos(angle) * (x - middle_x) + math.sin(angle) * (y - middle_y) + middle_x
+    from_y = -math.sin(angle) * (x - middle_x) + math.cos(angle) * (y - middle_y) + middle_y
+    # Rounding, so that turning by nothing lands on the pixels themselves.
+    from_x, from_y = (from_x * 1e9).round() / 1e9, (from_y * 1e9).round() / 1e9
+    taps, weights = [], []
+    for down in (0, 1):
+        for right in (0, 1):
+            row, column = from_y.floor() + down, from_x.floor() + right
+            weight = (1 - (from_y - row).abs()) * (1 - (from_x - column).abs())
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            taps.append((row * width + column).long().where(inside, 0).flatten())
+            weights.append(weight.where(inside, 0).flatten())
+    offset = torch.arange(channels).repeat_interleave(height * width) * height * width
+    tap_KD = torch.stack(taps).repeat(1, channels) + offset
+    return tap_KD, torch.stack(weights).repeat(1, channels).float()
+
+
+def _by_view(n_tasks: int, views: Callable[[Data, int], tuple[Tensor, Tensor]]) -> Split:
+    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        n_classes = len(data.class_names)
+        shared = scenario in ("domain", "online")
+        unit_TC = torch.arange(n_classes).repeat(n_tasks, 1)
+        if not shared:
+            unit_TC += torch.arange(n_tasks).unsqueeze(1) * n_classes
+        tap_TKD, weight_TKD = views(data, seed)
+        index = torch.arange(len(data.x_N))
+        classes = tuple(range(n_classes))
+        tasks = [
+            _task(data, t, classes, tuple(unit_TC[t].tolist()), index, seed, training) for t in range(n_tasks)
+        ]
+        n_units = n_classes if shared else n_classes * n_tasks
+        # An online stream of views keeps its classes, so its units are all active from the start.
+        kind: Scenario = "domain" if scenario == "online" else scenario
+        return Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, tap_TKD, weight_TKD)
+
+    return split
+
+
+def _task(
+    data: Data,
+    task: int,
+    classes: tuple[int, ...],
+    units: tuple[int, ...],
+    index: Tensor,
+    seed: int,
+    training: Training,
+) -> Task:
+    """Name the rows of a task, its validation rows split from the training rows by the seed."""
+    rows = index + task * len(data.x_N)
+    train, test = rows[index < data.n_train], rows[index >= data.n_train]
+    shuffled = train[torch.randperm(len(train), generator=generator(seed, f"validation/{task}"))]
+    held = max(1, round(len(train) * training.validation)) if training.validation else 0
+    return Task(classes, units, shuffled[held:], shuffled[:held], test)
