@@ -1,0 +1,25 @@
+"""Running and measuring: ``run`` carries out cells, ``load`` reads a run folder into tidy pandas frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.api import run
+    from bench.frames import load
+
+__all__ = ["load", "run"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # torch and pandas take seconds to import: only for those who run or load.
+    if name == "run":
+        from bench.api import run
+
+        return run
+    if name == "load":
+        from bench.frames import load
+
+        return load
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")

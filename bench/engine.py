@@ -195,12 +195,15 @@ class Group:
             "reason": why,
             **self.scorer.record(lane),
             "loss": [row[lane] for row in self.loss],
-            "timings": self.clock.timings(len(self.specs)),
-            "lanes": len(self.specs),
-            "device": self.clock.device_name,
+            # All that differs between two runs of the same cell stands here.
+            "timings": {
+                **self.clock.timings(len(self.specs)),
+                "lanes": len(self.specs),
+                "device": self.clock.device_name,
+                "peak_bytes": peak_bytes(self.device),
+            },
             "resources": {
                 "parameters": sum(p[0].numel() for p in self.model.parameters()),
-                "peak_bytes": peak_bytes(self.device),
                 "memory_samples": samples,
                 "memory_bytes": size,
             },

@@ -38,7 +38,7 @@ def get(name: str) -> type[Strategy]:
 
     Raises UserError for a name that is not known, with the nearest ones, and for a file without the class.
     """
-    from suites.base import unknown
+    from suites.errors import unknown
 
     if ".py:" in name:
         return _from_file(name)
@@ -54,7 +54,7 @@ def get(name: str) -> type[Strategy]:
 
 def _from_file(name: str) -> type[Strategy]:
     from strategies.base import Strategy
-    from suites.base import UserError
+    from suites.errors import UserError
 
     path, _, attribute = name.rpartition(":")
     if not Path(path).is_file():

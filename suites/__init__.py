@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 def get(name: str) -> Suite:
     """Return a suite; raises UserError for an unknown name, with the nearest ones."""
-    from suites.base import unknown
+    from suites.errors import unknown
 
     if ".py:" in name:
         return _from_file(name)
@@ -47,7 +47,8 @@ def get(name: str) -> Suite:
 
 
 def _from_file(name: str) -> Suite:
-    from suites.base import Suite, UserError
+    from suites.base import Suite
+    from suites.errors import UserError
 
     path, _, attribute = name.rpartition(":")
     if not Path(path).is_file():

@@ -9,7 +9,6 @@ memory need hold nothing but row numbers.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
@@ -17,23 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from suites.errors import UserError, unknown
+
 Scenario = Literal["task", "domain", "class", "online"]
 SCENARIOS: tuple[Scenario, ...] = ("task", "domain", "class", "online")
-
-
-class UserError(Exception):
-    """Something the user asked for cannot be: told in one line, with exit code 2."""
-
-
-class Unavailable(UserError):
-    """Data that is neither at hand nor to be had from here."""
-
-
-def unknown(kind: str, name: str, known: list[str]) -> UserError:
-    """Return the error for a name that is not known, with the nearest names that are."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(known))}"
-    return UserError(f"unknown {kind} {name!r}{hint}")
 
 
 @dataclass(frozen=True)

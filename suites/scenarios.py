@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from suites.base import Data, Scenario, Stream, Task, Training, UserError, generator
+from suites.base import Data, Scenario, Stream, Task, Training, generator
+from suites.errors import UserError
 
 Split = Callable[[Data, Scenario, int, Training], Stream]
 

@@ -24,7 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suites.base import Data, Unavailable, UserError
+from suites.base import Data
+from suites.errors import Unavailable, UserError
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,9 @@ def _require_hub(hub: Hub) -> None:
 
 def _out_of_reach(hub: Hub, why: str) -> Unavailable:
     return Unavailable(
-        f"cannot fetch {hub.repository} from the Hugging Face hub ({why}): connect to the network, or name with "
-        f"LETHE_DATA or --data a folder that holds {hub.repository}/{hub.config}/train.parquet and test.parquet"
+        f"cannot fetch {hub.repository} from the Hugging Face hub ({why}): connect to the network, or name "
+        f"with LETHE_DATA or --data a folder that holds {hub.repository}/{hub.config}/train.parquet and "
+        "test.parquet"
     )
 
 

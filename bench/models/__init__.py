@@ -12,7 +12,8 @@ import pkgutil
 from collections.abc import Callable
 
 from strategies.lanes import Generators, LaneModel
-from suites.base import UserError, generator, unknown
+from suites.base import generator
+from suites.errors import UserError, unknown
 
 Shape = tuple[int, ...]
 """Channels, height and width of an image."""
@@ -49,14 +50,19 @@ def options(name: str) -> dict[str, int]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def build(name: str, chosen: dict[str, int], shape: Shape, units: int, generators: Generators) -> LaneModel:
-    """Build a model of one lane per generator; raises UserError for an unknown or impossible option."""
+def check(name: str, chosen: dict[str, int]) -> None:
+    """Raise UserError for an unknown or impossible option."""
     known = options(name)
     for option, value in chosen.items():
         if option not in known:
             raise unknown(f"option of model {name}", option, list(known))
         if value < 1:
             raise UserError(f"model option {option} must be at least 1, not {value}")
+
+
+def build(name: str, chosen: dict[str, int], shape: Shape, units: int, generators: Generators) -> LaneModel:
+    """Build a model of one lane per generator; raises UserError as ``check`` does."""
+    check(name, chosen)
     return _MODELS[name](generators, shape, units, **chosen)
 
 

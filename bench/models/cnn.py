@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.models import Shape, register
 from strategies.lanes import Generators, LaneConv2d, LaneLinear, LaneModel, fold, unfold
-from suites.base import UserError
+from suites.errors import UserError
 
 
 class CNN(LaneModel):

@@ -1,0 +1,1 @@
+"""What is made from the records of a run: tables and figures."""

@@ -1,0 +1,265 @@
+"""The command ``lethe``: thin; whatever is slow to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from suites import errors
+
+app = typer.Typer(
+    help="Lethe measures what a model forgets: continual-learning strategies over task streams.",
+    epilog="Example: lethe run digits -s finetune -s er --seeds 5 --out results/runs/first",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command; what the user asked for and cannot be is one line and exit code 2."""
+    try:
+        app()
+    except errors.UserError as error:
+        print(f"lethe: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader has seen enough: `lethe list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from bench import __version__
+
+        print(f"lethe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("list", epilog="Example: lethe list strategies --json")
+def list_(
+    kind: Annotated[str, typer.Argument(help="suites, strategies, models or scores; all without it.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List what there is, a line each."""
+    from bench.catalogue import KINDS, entries
+
+    if kind and kind not in KINDS:
+        raise errors.unknown("kind", kind, list(KINDS))
+    found = {k: entries(k) for k in ([kind] if kind else KINDS)}
+    if as_json:
+        rows = {k: [{"name": e.name, "summary": e.summary, **e.facts} for e in es] for k, es in found.items()}
+        print(json.dumps(rows[kind] if kind else rows, indent=1))
+        return
+    wide = max(len(e.name) for es in found.values() for e in es)
+    for k, es in found.items():
+        if not kind:
+            print(f"{k}:")
+        for e in es:
+            print(f"{'' if kind else '  '}{e.name:<{wide}}  {e.summary}")
+
+
+@app.command(epilog="Example: lethe show ewc")
+def show(
+    name: Annotated[str, typer.Argument(help="A suite, strategy, model or score.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one thing: its hyper-parameters with their help, its source and what it needs."""
+    from dataclasses import asdict
+
+    from bench.catalogue import find
+
+    entry = find(name)
+    if as_json:
+        print(json.dumps(asdict(entry), indent=1))
+        return
+    print(f"{entry.name} ({entry.kind})\n\n{entry.facts.pop('about', entry.summary)}\n")
+    for key, value in entry.facts.items():
+        print(f"{key.replace('_', ' ')}: {value}")
+    if entry.options:
+        print("\noptions:" if entry.kind == "model" else "\nhyper-parameters:")
+    for option in entry.options:
+        print(f"  {option['name']} = {option['default']}  ({option['type']})")
+        if option["help"]:
+            print(f"      {option['help']}")
+
+
+@app.command(
+    epilog="Examples: lethe run digits -s er -s 'ewc[lam=100]' --scenario class --seeds 5 --out runs/a "
+    "| lethe run digits -s all --seeds 10 --set epochs=5 --dry-run | lethe run experiment.toml"
+)
+def run(
+    what: Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite, or an experiment.")],
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--strategy", help="A strategy, 'er[buffer=200]', ./file.py:Class, or all."),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="task, domain, class, online; repeat or commas.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="5 is 0 to 4; 2-6; 1,4.")] = "5",
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: training, model, or an option of the model.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
+    lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; run nothing.")] = False,
+    only_missing: Annotated[
+        bool, typer.Option("--only-missing", help="Run what is not there (the default).")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run every cell again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed and diverged ones again.")
+    ] = False,
+) -> None:
+    """Run the cells of a plan that are missing, and print the tables."""
+    if only_missing and (force or retry_failed):
+        raise errors.UserError("--only-missing does not go with --force or --retry-failed")
+    if data is not None:
+        if not data.is_dir():
+            raise errors.UserError(f"--data {data} is not a folder")
+        os.environ["LETHE_DATA"] = str(data)
+    from bench import plan
+
+    if what.endswith(".toml"):
+        if strategy or scenario or settings:
+            raise errors.UserError("an experiment file has its strategies, scenarios and settings in it")
+        requests, options = plan.read_toml(Path(what))
+        out = out or (Path(options["out"]) if "out" in options else None)
+    else:
+        if not strategy:
+            raise errors.UserError("name at least one strategy with -s; lethe list strategies shows them")
+        scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
+        pairs = tuple(_pair(text) for text in settings or ())
+        requests = [plan.Request(what, tuple(strategy), scenarios, plan.seeds(seeds), dict(pairs))]
+    if out is None and not dry_run:
+        raise errors.UserError("name the run's folder with --out")
+    _carry_out(
+        requests, out, dry_run, device=device, jobs=jobs, lanes=lanes, force=force, retry_failed=retry_failed
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key or not value:
+        raise errors.UserError(f"cannot read --set {text!r}; it is written like --set epochs=5")
+    return key, value
+
+
+def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: Any) -> None:
+    from bench import runner
+
+    chosen = runner.Options(**options)
+    if dry_run:
+        _dry_run(runner.all_cells(requests), out, chosen)
+        return
+    assert out is not None
+    command = shlex.join(["lethe", *sys.argv[1:]])
+    try:
+        outcome = runner.carry_out(requests, out, chosen, command)
+    except KeyboardInterrupt:
+        print(f"\nlethe: stopped; what is done is in {out}, the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    from rich.console import Console
+
+    from bench.frames import load
+    from bench.report.tables import print_tables
+
+    print_tables(load(out), Console())
+    told = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
+    print(f"now: {told}. Figures and tables: lethe report {out}")
+    if outcome.failures:
+        print("\n".join(["failed:", *outcome.failures]), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _dry_run(specs: list[Any], out: Path | None, options: Any) -> None:
+    from bench.runner import unsuitable, wanted
+    from bench.store import Run, line
+
+    run = Run(out) if out is not None and out.is_dir() else None
+    count = 0
+    for spec in specs:
+        status = run.status(spec) if run else "missing"
+        to_run = wanted(status, options)
+        reason = unsuitable(spec) if to_run else None
+        count += to_run and reason is None
+        print(
+            f"{'skip' if reason else 'run ' if to_run else status}  {line(spec)}{f': {reason}' if reason else ''}"
+        )
+    print(f"{len(specs)} cells, {count} to run")
+
+
+@app.command(epilog="Example: lethe status results/runs/first")
+def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
+    """Say what of a run is done, failed, skipped and missing."""
+    from bench.store import Run
+
+    run_, cells = _opened(folder)
+    records = {r["key"]: r for r in run_.records()}
+    counts: dict[str, int] = {}
+    for key in cells | records.keys():
+        state = records[key]["status"] if key in records else "missing"
+        counts[state] = counts.get(state, 0) + 1
+    print(f"{folder}: {', '.join(f'{n} {s}' for s, n in sorted(counts.items())) or 'empty'}")
+    for key, words in cells.items():
+        record = records.get(key)
+        if record is None:
+            under_way = Run(folder).load(key)
+            done = f" ({under_way[1]['tasks_done']} tasks done)" if under_way else ""
+            print(f"missing   {words}{done}")
+        elif record["status"] != "done":
+            why = record["reason"] or f"{record['error']['kind']}: {record['error']['message']}"
+            print(f"{record['status']:<9} {words}: {why}")
+    for words in run_.set_aside:
+        print(words)
+
+
+@app.command(epilog="Example: lethe report results/runs/first --scores acc,forgetting,fwt")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    scores: Annotated[str, typer.Option(help="Columns, with commas.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Where to write; DIR/report without it.")] = None,
+) -> None:
+    """Make tables (terminal, Markdown, CSV) and figures from a run's records."""
+    from rich.console import Console
+
+    from bench.frames import load
+    from bench.report.make import make_report
+    from bench.report.tables import print_tables
+
+    _opened(folder)
+    frames = load(folder)
+    chosen = tuple(filter(None, scores.split(","))) or None
+    print_tables(frames, Console(), chosen)
+    print(f"report: {make_report(frames, out or folder / 'report', chosen)}")
+    for words in frames.set_aside:
+        print(words, file=sys.stderr)
+
+
+def _opened(folder: Path) -> tuple[Any, dict[str, str]]:
+    """Return a run and its planned cells; raises UserError for a folder that is none."""
+    from bench.store import Run
+
+    run = Run(folder)
+    manifest = run.manifest()
+    if not manifest:
+        raise errors.UserError(f"{folder} is not a run's folder: it has no run.json")
+    return run, manifest["cells"]

@@ -1,0 +1,216 @@
+"""Scores: pure functions of the score matrix.
+
+R has shape (T+1, T): R[i, j] is the score on the test set of task j after learning i tasks, row 0 before
+any training, NaN where it was not measured. Tasks count from 1 in the formulas, as in the papers, so the
+formulas' R[i, j] is ``R[i, j - 1]`` here. A score that needs an entry which is not there, or more tasks than
+there are, is NaN. No function changes its argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score with its definition; ``low`` and ``high`` bound it where entries of R lie in [0, 1]."""
+
+    name: str
+    summary: str
+    formula: str
+    source: str
+    higher_is_better: bool
+    low: float
+    high: float
+    of: Callable[..., float] | None
+    """Function of R; None where more than R is needed (see ``intransigence``, ``min_acc``, ``wc_acc``)."""
+
+
+SCORES: dict[str, Score] = {}
+
+
+def _score(
+    name: str,
+    summary: str,
+    formula: str,
+    source: str,
+    *,
+    higher: bool = True,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Callable[[Callable[..., float]], Callable[..., float]]:
+    """Enter a function into the registry."""
+
+    def enter(function: Callable[..., float]) -> Callable[..., float]:
+        takes_matrix_alone = function.__code__.co_argcount == 1
+        SCORES[name] = Score(
+            name, summary, formula, source, higher, low, high, function if takes_matrix_alone else None
+        )
+        return function
+
+    return enter
+
+
+def _mean(values: Any) -> float:
+    """Return the mean, NaN where there is nothing; a NaN among the values is one in the mean."""
+    values = np.asarray(values, dtype=float)
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _learned(R: Matrix) -> Matrix:
+    """Return R[j, j] of every task."""
+    return np.diagonal(R, offset=-1)
+
+
+@_score("acc", "final accuracy: mean over tasks after the last", "mean_j R[T,j]", "Lopez-Paz & Ranzato 2017")
+def acc(R: Matrix) -> float:
+    """Return the mean of the last row."""
+    return _mean(R[-1])
+
+
+@_score(
+    "aia",
+    "average incremental accuracy: mean over the stream of accuracy on tasks so far",
+    "mean_i mean_{j<=i} R[i,j]",
+    "Rebuffi et al. 2017",
+)
+def aia(R: Matrix) -> float:
+    """Return the mean over rows 1 to T of the mean over the tasks learned by then."""
+    return _mean([_mean(R[i, :i]) for i in range(1, len(R))])
+
+
+@_score(
+    "bwt",
+    "backward transfer: change of a task's score from when it was learned to the end",
+    "mean_{j<T} R[T,j] - R[j,j]",
+    "Lopez-Paz & Ranzato 2017",
+    low=-1.0,
+)
+def bwt(R: Matrix) -> float:
+    """Return the mean change over all tasks but the last."""
+    return _mean((R[-1] - _learned(R))[:-1])
+
+
+@_score(
+    "bwt_all_pairs",
+    "backward transfer over all later moments, not only the last",
+    "mean_{i>j} R[i,j] - R[j,j]",
+    "Diaz-Rodriguez et al. 2018",
+    low=-1.0,
+)
+def bwt_all_pairs(R: Matrix) -> float:
+    """Return the mean change over all pairs of a task and a later moment."""
+    change = R[1:] - _learned(R)
+    return _mean(change[np.tril_indices(len(change), k=-1)])
+
+
+@_score(
+    "fwt",
+    "forward transfer: score on a task just before learning it, against the untrained network",
+    "mean_{j>=2} R[j-1,j] - R[0,j]",
+    "Lopez-Paz & Ranzato 2017",
+    low=-1.0,
+)
+def fwt(R: Matrix) -> float:
+    """Return the mean gain over row 0 from the tasks before."""
+    return _mean((np.diagonal(R) - R[0])[1:])
+
+
+@_score(
+    "forgetting",
+    "drop from a task's best score before the last task to the end; may be negative",
+    "mean_{j<T} max_{1<=l<T} R[l,j] - R[T,j]",
+    "Chaudhry et al. 2018",
+    higher=False,
+    low=-1.0,
+)
+def forgetting(R: Matrix) -> float:
+    """Return the mean drop over all tasks but the last."""
+    if len(R) < 3:
+        return float("nan")
+    return _mean((R[1:-1].max(0) - R[-1])[:-1])
+
+
+@_score(
+    "forgetting_nonneg",
+    "forgetting with the end among the moments of the maximum; never negative",
+    "mean_{j<T} max_{1<=l<=T} R[l,j] - R[T,j]",
+    "as in several libraries, after Chaudhry et al. 2018",
+    higher=False,
+)
+def forgetting_nonneg(R: Matrix) -> float:
+    """Return the mean drop over all tasks but the last, 0 for a task that is at its best."""
+    return _mean((R[1:].max(0) - R[-1])[:-1])
+
+
+@_score("learning_acc", "score on each task right after learning it", "mean_j R[j,j]", "Riemer et al. 2019")
+def learning_acc(R: Matrix) -> float:
+    """Return the mean of what was just learned."""
+    return _mean(_learned(R))
+
+
+@_score(
+    "intransigence",
+    "what is lost on a task against a model trained on all data so far (needs cumulative)",
+    "mean_j R*[j,j] - R[j,j]",
+    "Chaudhry et al. 2018",
+    higher=False,
+    low=-1.0,
+)
+def intransigence(R: Matrix, R_reference: Matrix) -> float:
+    """Return the mean gap to R*, the matrix of ``cumulative`` at the same suite, scenario and seed."""
+    return _mean(_learned(R_reference) - _learned(R))
+
+
+@_score(
+    "min_acc",
+    "mean over earlier tasks of the lowest score since each was learned (needs score_every)",
+    "mean_{j<T} min_{steps after task j} A(j)",
+    "De Lange, van de Ven & Tuytelaars 2023, Continual evaluation for lifelong learning",
+)
+def min_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
+    """Return the mean of worst moments; ``curves`` holds (task under way from 1, scores of all tasks)."""
+    n_tasks = R.shape[1]
+    if n_tasks < 2 or not curves:
+        return float("nan")
+    lowest = []
+    for j in range(n_tasks - 1):
+        later = [scores[j] for task, scores in curves if task > j + 1]
+        lowest.append(min([*later, *R[j + 2 :, j]]))
+    return _mean(lowest)
+
+
+@_score(
+    "wc_acc",
+    "worst-case accuracy: the last task's score weighed with the others' worst (needs score_every)",
+    "R[T,T]/T + (1 - 1/T) min_acc",
+    "De Lange, van de Ven & Tuytelaars 2023, Continual evaluation for lifelong learning",
+)
+def wc_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
+    """Return the worst case at the end of the stream."""
+    n_tasks = R.shape[1]
+    return float(R[-1, -1] / n_tasks + (1 - 1 / n_tasks) * min_acc(R, curves))
+
+
+def all_scores(
+    R: Matrix,
+    reference: Matrix | None = None,
+    curves: Sequence[tuple[int, Sequence[float]]] = (),
+    R_curves: Matrix | None = None,
+) -> dict[str, float]:
+    """Return every score by name, NaN for those that lack what they need.
+
+    ``R_curves`` is the matrix on the rows that ``curves`` were taken on.
+    """
+    found = {score.name: score.of(R) for score in SCORES.values() if score.of is not None}
+    found["intransigence"] = float("nan") if reference is None else intransigence(R, reference)
+    within = R if R_curves is None else R_curves
+    found["min_acc"], found["wc_acc"] = min_acc(within, curves), wc_acc(within, curves)
+    return {name: found[name] for name in SCORES}

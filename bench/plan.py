@@ -1,0 +1,301 @@
+"""What was asked for: selectors and settings, checked, and expanded into cells, each with its key.
+
+A selector names a strategy and what differs from its defaults: ``er[buffer=200,lr=0.05]``. In the brackets
+stand the strategy's hyper-parameters and the training settings of suites.base.Training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from suites.base import SCENARIOS, Suite, Training
+from suites.errors import UserError, unknown
+
+Value = int | float | str | bool
+
+LANES = ("lr", "weight_decay")
+"""Training settings that can differ between lanes."""
+_POSITIVE = ("batch", "lr")
+_NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every")
+_SELECTOR = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<options>[^\[\]]*)\])?$")
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One suite, scenario, strategy, setting and seed: all that changes a cell's result."""
+
+    suite: str
+    suite_version: int
+    scenario: str
+    strategy: str
+    hyper: dict[str, Value]
+    """The strategy's hyper-parameters, defaults included."""
+    model: str
+    model_options: dict[str, int]
+    training: dict[str, Any]
+    """The fields of suites.base.Training."""
+    seed: int
+    identity: str
+    """The selector in its canonical form; follows from the rest, so it is not part of the key."""
+
+    @cached_property
+    def key(self) -> str:
+        """Name of the cell on disk: a hash of all that changes its result."""
+        return _digest({k: v for k, v in asdict(self).items() if k != "identity"})
+
+    @cached_property
+    def group_key(self) -> str:
+        """What cells must share to run as lanes of one program."""
+        import strategies
+
+        facts = asdict(self)
+        lanes = strategies.get(self.strategy).lane_fields()
+        facts["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
+        facts["training"] = {k: v for k, v in self.training.items() if k not in LANES}
+        return _digest({k: v for k, v in facts.items() if k not in ("identity", "seed")})
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One table of an experiment: a suite with scenarios, strategies, seeds and settings."""
+
+    suite: str
+    strategies: tuple[str, ...]
+    scenarios: tuple[str, ...] = ("class",)
+    seeds: tuple[int, ...] = (0,)
+    settings: dict[str, str] = field(default_factory=dict)
+    """``--set``: training settings, ``model``, and the model's options, as text."""
+
+    def cells(self) -> list[CellSpec]:
+        """Expand into cells; raises UserError for anything unknown or impossible."""
+        import strategies
+        import suites
+
+        suite = suites.get(self.suite)
+        selectors = self.strategies
+        if "all" in selectors:
+            selectors = tuple(dict.fromkeys([*strategies.names(), *(s for s in selectors if s != "all")]))
+        found: dict[str, CellSpec] = {}
+        for scenario in self.scenarios:
+            if scenario not in SCENARIOS:
+                raise unknown("scenario", scenario, list(SCENARIOS))
+            if scenario not in suite.scenarios:
+                has = ", ".join(suite.scenarios)
+                raise UserError(f"suite {suite.name} has no {scenario} scenario; it has: {has}")
+            for selector in selectors:
+                for seed in self.seeds:
+                    cell = self._cell(suite, scenario, selector, seed)
+                    found.setdefault(cell.key, cell)
+        return list(found.values())
+
+    def shared(self) -> dict[str, dict[str, Any]]:
+        """Return what all cells of a suite and scenario have in common, for the manifest."""
+        import suites
+        from bench import models
+
+        suite = suites.get(self.suite)
+        model, options, settings = self._settings(suite)
+        facts = {"version": suite.version, "model": model, **models.options(model), **options}
+        return {
+            f"{self.suite}/{scenario}": facts | asdict(suite.training_for(scenario, settings))  # type: ignore[arg-type]
+            for scenario in self.scenarios
+        }
+
+    def _cell(self, suite: Suite, scenario: str, selector: str, seed: int) -> CellSpec:
+        import strategies
+        from bench import models
+
+        name, options = parse(selector)
+        cls = strategies.get(name)
+        defaults = asdict(cls())
+        model, model_options, settings = self._settings(suite)
+        hints = get_type_hints(cls, include_extras=True)
+        known_training = [f.name for f in fields(Training)]
+        hyper, own_training = {}, {}
+        for key, text in options.items():
+            if key in defaults:
+                hyper[key] = convert(f"{name}: {key}", text, hints[key])
+            elif key in known_training:
+                own_training[key] = training_value(key, text)
+            else:
+                raise unknown(f"hyper-parameter of {name}", key, [*defaults, *known_training])
+        base = suite.training_for(scenario, settings)  # type: ignore[arg-type]
+        training = asdict(base) | own_training
+        check_training(training)
+        models.check(model, model_options)
+        hyper = {k: v for k, v in hyper.items() if v != defaults[k]}
+        own_training = {k: v for k, v in own_training.items() if v != getattr(base, k)}
+        return CellSpec(
+            suite=self.suite,
+            suite_version=suite.version,
+            scenario=scenario,
+            strategy=name,
+            hyper=defaults | hyper,
+            model=model,
+            model_options=models.options(model) | model_options,
+            training=training,
+            seed=seed,
+            identity=identity(name, hyper | own_training),
+        )
+
+    def _settings(self, suite: Suite) -> tuple[str, dict[str, int], dict[str, Any]]:
+        """Sort ``--set`` into the model, its options and the training settings."""
+        from bench import models
+
+        settings = dict(self.settings)
+        model = settings.pop("model", suite.model)
+        known, known_training = models.options(model), [f.name for f in fields(Training)]
+        options = dict(suite.model_options) if model == suite.model else {}
+        training = {}
+        for key, text in settings.items():
+            if key in known:
+                options[key] = int(convert(f"model {model}: {key}", text, int))
+            elif key in known_training:
+                training[key] = training_value(key, text)
+            else:
+                raise unknown("setting", key, [*known_training, *known, "model"])
+        return model, options, training
+
+
+def parse(selector: str) -> tuple[str, dict[str, str]]:
+    """Take ``name[key=value,...]`` apart; raises UserError where it is not of that form."""
+    match = _SELECTOR.match(selector.strip())
+    if match is None:
+        raise UserError(f"cannot read {selector!r}; a strategy is written like er or er[buffer=200,lr=0.05]")
+    options: dict[str, str] = {}
+    for part in filter(None, (match["options"] or "").split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise UserError(f"cannot read {part!r} in {selector!r}; options are written like buffer=200")
+        if key.strip() in options:
+            raise UserError(f"{key.strip()} stands twice in {selector!r}")
+        options[key.strip()] = value.strip()
+    return match["name"], options
+
+
+def identity(name: str, options: dict[str, Any]) -> str:
+    """Return the canonical selector: options sorted, numbers in their shortest form."""
+    if not options:
+        return name
+    return f"{name}[{','.join(f'{k}={text_of(options[k])}' for k in sorted(options))}]"
+
+
+def text_of(value: Value) -> str:
+    """Return a value as a selector writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def convert(what: str, text: Any, hint: Any) -> Value:
+    """Turn text into the type of a field and check its bounds; raises UserError naming the field."""
+    bounds = None
+    if get_origin(hint) is Annotated:
+        hint, bounds = get_args(hint)[:2]
+    if get_origin(hint) is Literal:
+        if text not in get_args(hint):
+            raise unknown(f"value for {what}", str(text), list(get_args(hint)))
+        return str(text)
+    if hint is bool:
+        words = {"true": True, "false": False}
+        if str(text).lower() not in words:
+            raise UserError(f"{what} must be true or false, not {text!r}")
+        return words[str(text).lower()]
+    if hint is str:
+        return str(text)
+    try:
+        value: int | float = int(str(text)) if hint is int else float(text)
+    except ValueError:
+        kind = "a whole number" if hint is int else "a number"
+        raise UserError(f"{what} must be {kind}, not {text!r}") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UserError(f"{what} must be finite, not {text!r}")
+    if bounds is not None and bounds.low is not None and value < bounds.low:
+        raise UserError(f"{what} must be at least {text_of(bounds.low)}, not {text}")
+    if bounds is not None and bounds.high is not None and value > bounds.high:
+        raise UserError(f"{what} must be at most {text_of(bounds.high)}, not {text}")
+    return value
+
+
+def training_value(key: str, text: Any) -> Value:
+    """Return a training setting from text."""
+    return convert(key, text, get_type_hints(Training)[key])
+
+
+def check_training(training: dict[str, Any]) -> None:
+    """Raise UserError for training settings out of range."""
+    for key in _POSITIVE:
+        if training[key] <= 0:
+            raise UserError(f"{key} must be above 0, not {training[key]}")
+    for key in _NOT_NEGATIVE:
+        if training[key] < 0:
+            raise UserError(f"{key} must not be below 0, not {training[key]}")
+    if not 0 <= training["validation"] < 1:
+        raise UserError(f"validation must be in [0, 1), not {training['validation']}")
+    if training["epochs"] == 0 and training["iterations"] == 0:
+        raise UserError("epochs or iterations must be above 0")
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Read seeds: ``5`` is 0 to 4, ``2-6`` is 2 to 6, ``1,4`` is those two.
+
+    Raises UserError for anything else.
+    """
+    try:
+        if text.isdigit() and int(text) > 0:
+            return tuple(range(int(text)))
+        found: list[int] = []
+        for part in text.split(","):
+            first, dash, last = part.strip().partition("-")
+            found += range(int(first), int(last if dash else first) + 1)
+        if found and len(set(found)) == len(found) and min(found) >= 0:
+            return tuple(found)
+    except ValueError:
+        pass
+    raise UserError(f"cannot read seeds {text!r}; write 5 (0 to 4), 2-6 or 1,4")
+
+
+def read_toml(path: Path) -> tuple[list[Request], dict[str, Any]]:
+    """Read an experiment: ``[[run]]`` tables, and ``out`` and further options of the command above them.
+
+    A table has ``suite``, ``strategies`` and, where wanted, ``scenarios``, ``seeds`` (as on the command line)
+    and ``set``. Raises UserError for a file that is missing or of another form.
+    """
+    try:
+        facts = tomllib.loads(path.read_text())
+    except OSError:
+        raise UserError(f"cannot read {path}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
+    tables = facts.pop("run", None)
+    if not isinstance(tables, list) or not tables:
+        raise UserError(f"{path} has no [[run]] table")
+    known = ["suite", "strategies", "scenarios", "seeds", "set"]
+    requests = []
+    for table in tables:
+        for key in table:
+            if key not in known:
+                raise unknown(f"key in a [[run]] table of {path}", key, known)
+        if "suite" not in table or not table.get("strategies"):
+            raise UserError(f"a [[run]] table of {path} lacks suite or strategies")
+        requests.append(
+            Request(
+                suite=table["suite"],
+                strategies=tuple(table["strategies"]),
+                scenarios=tuple(table.get("scenarios", ["class"])),
+                seeds=seeds(str(table.get("seeds", 5))),
+                settings={k: text_of(v) for k, v in table.get("set", {}).items()},
+            )
+        )
+    return requests, facts

@@ -1,0 +1,230 @@
+"""Who does which cells where: what is left to do, lanes and processes, failures."""
+
+from __future__ import annotations
+
+import os
+import traceback
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+import strategies
+import suites
+from bench.engine import run_group
+from bench.models import parameter_count
+from bench.plan import CellSpec, Request
+from bench.progress import Progress, note
+from bench.store import Run, line
+from suites.base import Training
+from suites.errors import UserError
+
+SMALL = 50_000
+"""Parameters below which a network on a CPU spends its time in Python, not in arithmetic: its lanes are
+stacked. Measured: 8 lanes of 64-100-100-10 (17,610) ran 2.8 times faster than one by one; 784-400-400-10
+(478,410) gained nothing."""
+WIDTH_CPU, WIDTH_CUDA = 64, 256
+
+Group = list[CellSpec]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a plan is carried out: nothing here changes a result."""
+
+    device: str = "cpu"
+    jobs: int = 0
+    """Processes; 0 for one a core, or one a GPU."""
+    lanes: int = 0
+    """Lanes of a group at most; 0 for the fixed rule."""
+    force: bool = False
+    """Run cells again that are there."""
+    retry_failed: bool = False
+    """Run cells again that failed or diverged."""
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the cells that were run or skipped now."""
+
+    counts: dict[str, int]
+    failures: list[str]
+    """A line for each failed cell."""
+
+
+def carry_out(requests: Sequence[Request], folder: Path, options: Options, command: str) -> Outcome:
+    """Run what is missing of a plan into a folder.
+
+    Raises UserError for what cannot be done at all, before anything is written.
+    """
+    check_device(options.device)
+    specs = all_cells(requests)
+    shared = {name: facts for request in requests for name, facts in request.shared().items()}
+    run = Run(folder)
+    run.check(shared)
+    todo = [s for s in specs if wanted(run.status(s) if folder.is_dir() else "missing", options)]
+    # Read once here, so that workers find a converted copy and a missing data set stops before any writing.
+    data = {name: suites.get(name).load().fingerprint for name in dict.fromkeys(s.suite for s in todo)}
+    run.open(specs, shared, data, command, options.device)
+    for spec in todo if options.force or options.retry_failed else ():
+        run.drop(spec.key)
+    able = []
+    for spec in todo:
+        reason = unsuitable(spec)
+        if reason is None:
+            able.append(spec)
+        else:
+            run.write(spec, {"status": "skipped", "reason": reason})
+    groups = list(grouped(able, run, options))
+    with Progress(folder, todo, options.quiet) as progress:
+        progress.done([s for s in todo if s not in able])
+        for keys in _spread(groups, folder, options):
+            progress.done([s for s in able if s.key in keys])
+    records = {spec.key: run.record(run.cells / f"{spec.key}.json") for spec in todo}
+    counts: dict[str, int] = defaultdict(int)
+    failures = []
+    for spec in todo:
+        record = records[spec.key] or {"status": "missing"}
+        counts[record["status"]] += 1
+        if record["status"] == "failed":
+            failures.append(f"{line(spec)}: {record['error']['kind']}: {record['error']['message']}")
+    return Outcome(dict(counts), failures)
+
+
+def all_cells(requests: Iterable[Request]) -> list[CellSpec]:
+    """Return the cells of all requests, each once."""
+    return list({spec.key: spec for request in requests for spec in request.cells()}.values())
+
+
+def wanted(status: str, options: Options) -> bool:
+    """Return whether a cell of this status is to be run."""
+    return status == "missing" or options.force or (options.retry_failed and status in ("failed", "diverged"))
+
+
+def unsuitable(spec: CellSpec) -> str | None:
+    """Return why a strategy cannot do a cell, or None."""
+    return strategies.get(spec.strategy)(**spec.hyper).unsuitable(spec.scenario, Training(**spec.training))
+
+
+def check_device(device: str) -> None:
+    """Raise UserError for a device that is not there."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise UserError(f"unknown device {device!r}; there are cpu, cuda, cuda:1 ...") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available here; leave out --device or use --device cpu")
+    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise UserError(f"there is no {device}; CUDA devices here: {torch.cuda.device_count()}")
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"device {device!r} is not supported; there are cpu and cuda")
+
+
+def grouped(specs: Sequence[CellSpec], run: Run, options: Options) -> Iterator[Group]:
+    """Yield groups of lanes: same program, same number of tasks done, no wider than the rule says."""
+    alike: dict[tuple[str, int], Group] = defaultdict(list)
+    for spec in specs:
+        kept = run.load(spec.key)
+        alike[spec.group_key, kept[1]["tasks_done"] if kept else 0].append(spec)
+    for group in alike.values():
+        # Lanes that share rates side by side: an optimiser moves them together.
+        group.sort(key=lambda s: (s.identity, s.seed))
+        size = width(group[0], options)
+        yield from (group[i : i + size] for i in range(0, len(group), size))
+
+
+def width(spec: CellSpec, options: Options) -> int:
+    """Return how many lanes run in one program: a fixed rule, so that a command always groups alike."""
+    most = strategies.get(spec.strategy).max_lanes
+    if options.lanes:
+        size = options.lanes
+    elif torch.device(options.device).type == "cuda":
+        size = WIDTH_CUDA
+    else:
+        data = suites.get(spec.suite).load()
+        count = parameter_count(
+            spec.model, spec.model_options, tuple(data.x_N.shape[1:]), len(data.class_names)
+        )
+        size = WIDTH_CPU if count < SMALL else 1
+    return min(size, most) if most else size
+
+
+def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set[str]]:
+    """Run groups, over processes where there are several; yield the keys of each as it ends."""
+    cuda = torch.device(options.device).type == "cuda"
+    if cuda and torch.device(options.device).index is None:
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    else:
+        devices = [options.device]
+    jobs = options.jobs or (len(devices) if cuda else os.cpu_count() or 1)
+    jobs = min(jobs, len(groups))
+    if jobs <= 1:
+        for group in groups:
+            yield _run_one(group, folder, devices[0])
+        return
+    if cuda:  # one process per device: each takes its share of the groups, one after the other
+        work = [
+            joblib.delayed(_run_share)(groups[i::jobs], folder, devices[i % len(devices)])
+            for i in range(jobs)
+        ]
+    else:
+        work = [joblib.delayed(_run_share)([group], folder, devices[0]) for group in groups]
+    with warnings.catch_warnings():
+        # loky says that it replaced a worker that grew; nothing for the user to do.
+        warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
+        yield from joblib.Parallel(
+            n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1
+        )(work)
+
+
+def _run_share(groups: list[Group], folder: Path, device: str) -> set[str]:
+    return set().union(*(_run_one(group, folder, device) for group in groups))
+
+
+def _run_one(group: Group, folder: Path, device: str) -> set[str]:
+    """Run one group and write its records; where it fails, lane by lane, so that only the culprit does."""
+    run = Run(folder)
+    try:
+        with _one_thread(device):
+            records = run_group(
+                group,
+                device=device,
+                checkpoints=run,
+                progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
+            )
+        for spec, record in zip(group, records, strict=True):
+            run.write(spec, record)
+    except Exception as error:
+        if len(group) > 1:
+            for spec in group:
+                _run_one([spec], folder, device)
+        else:
+            run.write(group[0], {"status": "failed", "error": _described(error)})
+    return {spec.key for spec in group}
+
+
+def _described(error: Exception) -> dict[str, Any]:
+    return {
+        "kind": type(error).__name__,
+        "message": str(error).splitlines()[0] if str(error) else "",
+        "traceback": traceback.format_exc(),
+    }
+
+
+@contextmanager
+def _one_thread(device: str) -> Iterator[None]:
+    """On a CPU, one torch thread: processes share the cores, and sums round alike with any number of jobs."""
+    before = torch.get_num_threads()
+    if torch.device(device).type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,254 @@
+"""A run on disk: a manifest, one file per cell, checkpoints of cells under way.
+
+Every file is written whole to a temporary name, flushed and renamed, so any number of processes can write
+into one folder and a kill leaves nothing half-written. What does not check out is set aside, never trusted.
+
+    RUN/run.json                  the manifest
+    RUN/cells/<key>.json          one cell
+    RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
+    RUN/set-aside/                files that were truncated or foreign
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.plan import CellSpec
+from suites.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = 1
+STATUSES = ("done", "failed", "diverged", "skipped")
+_PACKAGES = ("lethe-bench", "torch", "numpy", "pandas", "scikit-learn", "scipy", "datasets", "transformers")
+
+
+class Run:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells, self.checkpoints = folder / "cells", folder / "checkpoints"
+        self.set_aside: list[str] = []
+        """What ``records`` did not trust, each with the reason."""
+
+    # The manifest.
+
+    def open(
+        self,
+        specs: Sequence[CellSpec],
+        shared: dict[str, dict[str, Any]],
+        data: dict[str, str],
+        command: str,
+        device: str,
+    ) -> None:
+        """Enter cells into the manifest, making the folder where there is none.
+
+        Strategies, seeds, scenarios and suites may be added to a run at any time. What must stay is
+        ``shared``: what all cells of one suite and scenario have in common (version, model, training), and
+        ``data``, the fingerprint of each suite's data set. Raises UserError where either differs from what
+        the folder holds, and where the folder cannot be written.
+        """
+        before = self.manifest()
+        self._compare(before.get("shared", {}), shared)
+        held = {name: {"data": mark} for name, mark in before.get("data", {}).items()}
+        self._compare(held, {name: {"data": mark} for name, mark in data.items()})
+        facts = {
+            "schema": SCHEMA,
+            "commands": [*before.get("commands", []), {"command": command, "at": _now(), **_where(device)}],
+            "shared": {**before.get("shared", {}), **shared},
+            "data": {**before.get("data", {}), **data},
+            "cells": {**before.get("cells", {}), **{s.key: line(s) for s in specs}},
+        }
+        try:
+            for folder in (self.cells, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / "run.json", facts)
+        except OSError as error:
+            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
+
+    def check(self, shared: dict[str, dict[str, Any]]) -> None:
+        """Raise UserError where a plan contradicts what the folder holds; nothing is written."""
+        self._compare(self.manifest().get("shared", {}), shared)
+
+    def _compare(self, before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) -> None:
+        for name in before.keys() & now.keys():
+            for key in sorted(before[name].keys() | now[name].keys()):
+                was, is_ = before[name].get(key), now[name].get(key)
+                if was != is_:
+                    raise UserError(
+                        f"{self.folder} holds {name} with {key} = {was}, not {is_}: choose another --out"
+                    )
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest, empty where there is none; raises UserError for one that is not Lethe's."""
+        path = self.folder / "run.json"
+        try:
+            facts = json.loads(path.read_text())
+        except FileNotFoundError:
+            if self.folder.is_file():
+                raise UserError(f"{self.folder} is a file, not a folder") from None
+            return {}
+        except (OSError, ValueError):
+            raise UserError(f"{path} cannot be read: move it away, or choose another --out") from None
+        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+            raise UserError(f"{path} was not written by this version of Lethe: choose another --out")
+        return facts
+
+    # Cells.
+
+    def write(self, spec: CellSpec, record: dict[str, Any]) -> None:
+        """Write one cell's record and drop its checkpoint."""
+        facts = {"schema": SCHEMA, "key": spec.key, "spec": asdict(spec), "identity": spec.identity}
+        write_json(self.cells / f"{spec.key}.json", {**facts, "error": None, "reason": None, **record})
+        self.drop(spec.key)
+
+    def status(self, spec: CellSpec) -> str:
+        """Return a cell's status, ``missing`` where there is none; sets aside a file that is not a record."""
+        record = self.record(self.cells / f"{spec.key}.json")
+        return record["status"] if record else "missing"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return all sound records, by file name; sets the others aside."""
+        paths = sorted(self.cells.glob("*")) if self.cells.is_dir() else []
+        found = [self.record(path) for path in paths if not path.name.startswith(".")]
+        return [record for record in found if record is not None]
+
+    def record(self, path: Path) -> dict[str, Any] | None:
+        """Return the record in a file, None where there is no file or it was set aside."""
+        try:
+            facts = json.loads(path.read_text())
+            why = flaw(facts, path.stem)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            facts, why = None, "it is not whole JSON"
+        if why is None:
+            sound: dict[str, Any] = facts
+            return sound
+        aside = self.folder / "set-aside"
+        try:
+            aside.mkdir(exist_ok=True)
+            path.replace(aside / path.name)
+            self.set_aside.append(f"{path.name} was set aside: {why}")
+        except OSError:  # a run on a medium that cannot be written is still read
+            self.set_aside.append(f"{path.name} was passed over: {why}")
+        return None
+
+    # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
+
+    def save(self, key: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Keep a cell's state after a task; the facts are written last and name the tensors' file."""
+        from safetensors.torch import save_file
+
+        folder = self.checkpoints / key
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{facts['tasks_done']}.safetensors"
+        temporary = folder / f".{name}.{os.getpid()}"
+        save_file(tensors, temporary)
+        _sync(temporary)
+        temporary.replace(folder / name)
+        write_json(folder / "facts.json", {"schema": SCHEMA, "tensors": name, **facts})
+        for old in folder.glob("*.safetensors"):
+            if old.name != name:
+                old.unlink(missing_ok=True)
+
+    def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return a cell's state, None where there is none or it is not whole."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = self.checkpoints / key
+        try:
+            facts = json.loads((folder / "facts.json").read_text())
+            if facts["schema"] != SCHEMA:
+                return None
+            return load_file(folder / facts["tensors"]), facts
+        except (OSError, ValueError, KeyError, SafetensorError):
+            return None
+
+    def drop(self, key: str) -> None:
+        """Forget a cell's state."""
+        shutil.rmtree(self.checkpoints / key, ignore_errors=True)
+
+
+def flaw(facts: Any, stem: str) -> str | None:
+    """Return why a file's content is not the record of the cell it is named after, or None."""
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+        return "it is no record of this version"
+    if facts.get("key") != stem or facts.get("status") not in STATUSES:
+        return "it is not the cell its name says"
+    try:
+        key = CellSpec(**facts["spec"]).key
+    except (KeyError, TypeError):
+        return "its spec is not of this version"
+    return None if key == stem else "its spec is not the one it was named after"
+
+
+def write_json(path: Path, facts: Any) -> None:
+    """Write a file whole: to a temporary name beside it, flushed, then renamed."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            json.dump(facts, stream, indent=1, allow_nan=False)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def line(spec: CellSpec) -> str:
+    """Return a cell in words."""
+    return f"{spec.suite} {spec.scenario} {spec.identity} seed {spec.seed}"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _where(device: str) -> dict[str, Any]:
+    """Return what a reader needs to tell whether two runs are alike: packages, revision, machine."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "packages": packages,
+        "python": platform.python_version(),
+        "git": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "device": device,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _git(*words: str) -> str:
+    """Return what git says of the checkout this file is in, nothing where it is in none."""
+    command = ["git", "-C", str(Path(__file__).parent), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except OSError:
+        return ""
