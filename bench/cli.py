@@ -201,9 +201,8 @@ def _dry_run(specs: list[Any], out: Path | None, options: Any) -> None:
         to_run = wanted(status, options)
         reason = unsuitable(spec) if to_run else None
         count += to_run and reason is None
-        print(
-            f"{'skip' if reason else 'run ' if to_run else status}  {line(spec)}{f': {reason}' if reason else ''}"
-        )
+        state = "skip" if reason else "run" if to_run else status
+        print(f"{state:<9} {line(spec)}{f': {reason}' if reason else ''}")
     print(f"{len(specs)} cells, {count} to run")
 
 

@@ -192,10 +192,13 @@ def identity(name: str, options: dict[str, Any]) -> str:
 
 
 def text_of(value: Value) -> str:
-    """Return a value as a selector writes it."""
+    """Return a value as a selector writes it: 1e9 and 1e-05, never a plus sign, which joins strategies."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return (short if float(short) == value else repr(value)).replace("e+", "e").replace("e0", "e")
 
 
 def convert(what: str, text: Any, hint: Any) -> Value:

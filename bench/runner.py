@@ -66,7 +66,7 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
     """
     check_device(options.device)
     specs = all_cells(requests)
-    shared = {name: facts for request in requests for name, facts in request.shared().items()}
+    shared = common(requests)
     run = Run(folder)
     run.check(shared)
     todo = [s for s in specs if wanted(run.status(s) if folder.is_dir() else "missing", options)]
@@ -101,6 +101,16 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
 def all_cells(requests: Iterable[Request]) -> list[CellSpec]:
     """Return the cells of all requests, each once."""
     return list({spec.key: spec for request in requests for spec in request.cells()}.values())
+
+
+def common(requests: Iterable[Request]) -> dict[str, dict[str, Any]]:
+    """Return what the cells of each suite and scenario share; raises UserError where two tables differ."""
+    shared: dict[str, dict[str, Any]] = {}
+    for request in requests:
+        for name, facts in request.shared().items():
+            if shared.setdefault(name, facts) != facts:
+                raise UserError(f"{name} is asked for with different settings: use a run folder for each")
+    return shared
 
 
 def wanted(status: str, options: Options) -> bool:

@@ -116,14 +116,12 @@ def print_tables(frames: Frames, console: Console, names: Sequence[str] | None =
     for title, header, rows in _parts(frames, names):
         table = Table(title=escape(title), title_justify="left")
         for i, name in enumerate(header):
-            table.add_column(name, justify="right" if i else "left", no_wrap=True)
+            table.add_column(name, justify="right" if i else "left", overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
-        # A pipe has no width: there the table is as wide as it needs to be, not cut.
-        needed = console.measure(table).maximum
-        console.print(
-            table, width=None if console.is_terminal else max(needed, console.width), soft_wrap=False
-        )
+        if not console.is_terminal:  # a pipe has no width: there the table is as wide as it needs to be
+            console.width = max(console.width, Console(width=10_000).measure(table).maximum)
+        console.print(table)
     for line in _why(frames):
         console.print(escape(line))
     console.print(CAPTION)
