@@ -155,7 +155,7 @@ class Group:
                 _restore(model, resting, active)
             self.clock.step(step)
             if self.training.score_every and (step + 1) % self.training.score_every == 0:
-                self.scorer.curve(task + 1, step + 1, self.clock)
+                self.scorer.curve(task + 1, step + 1, active, self.clock)
         return total_L
 
     def autocast(self) -> AbstractContextManager[Any]:

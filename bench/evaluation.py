@@ -70,10 +70,12 @@ class Scorer:
                 for lane, counts in enumerate(self.count(split)):
                     lanes[lane][row] = [*counts]
 
-    def curve(self, task: int, step: int, clock: Clock) -> None:
-        """Note the validation scores inside a task, whose number counts from 1."""
+    def curve(self, task: int, step: int, active: tuple[bool, ...] | None, clock: Clock) -> None:
+        """Note the active lanes' validation scores inside a task, whose number counts from 1."""
         with clock.scoring(within_task=True):
             for lane, right in enumerate(self.count("validation")):
+                if active is not None and not active[lane]:
+                    continue
                 total = self.rows["validation"][2][lane]
                 self.curves[lane].append({"task": task, "step": step, "right": right, "total": total})
 

@@ -51,6 +51,6 @@ TOY = Suite(
     split=split,
     scenarios=("task", "domain", "class", "online"),
     model="mlp",
-    model_options={"hidden": 16, "layers": 1},
+    model_options={"hidden": 32, "layers": 1},
     training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
 )

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import suites
+from bench.batches import batches, plan_task
+from bench.engine import Group, run_group
+from bench.frames import score_matrix
+from strategies.streams import _augment
+from suites.base import Training, generator
+from tests.conftest import outcome, toy_cell
+from tests.toy import TOY, blobs
+
+
+def test_counts_equal_a_slow_loop() -> None:
+    """R from the engine against one row at a time through the same trained network."""
+    cell = toy_cell("finetune", 2, "class")
+    group = Group([cell], "cpu", None)
+    group.score(0)
+    for task in range(2):
+        group.learn(task)
+        group.score(task + 1)
+    record = group.record(0)
+    stream = suites.get("toy").stream(group.data, "class", 2, group.training)
+    for j, task in enumerate(stream.tasks):
+        for split, rows in (("test", task.test_rows), ("validation", task.validation_rows)):
+            right = 0
+            for row in rows.tolist():
+                x = group.data.x_N[row % len(group.data.x_N)].float() / 255
+                logits = group.model.eval()(x[None, None])
+                unit = stream.unit_TC[j, group.data.y_N[row % len(group.data.x_N)]]
+                right += int(logits.argmax()) == int(unit)
+            assert record[split]["right"][2][j] == right
+            assert record[split]["total"][2][j] == len(rows)
+
+
+def test_row_0_is_measured_before_training() -> None:
+    cell = toy_cell("finetune", 0, "class")
+    group = Group([cell], "cpu", None)
+    untrained = group.scorer.count("test")[0]
+    assert run_group([cell])[0]["test"]["right"][0] == untrained
+
+
+def test_joint_has_only_the_first_and_the_last_row() -> None:
+    right = run_group([toy_cell("joint")])[0]["test"]["right"]
+    assert [row[0] is None for row in right] == [False, True, False]
+
+
+def test_cumulative_starts_afresh_and_sees_all_rows_so_far() -> None:
+    cells = [toy_cell("cumulative"), toy_cell("joint")]
+    cumulative, joint = (run_group([c])[0] for c in cells)
+    assert score_matrix(cumulative)[-1].mean() > 0.9
+    # At the last task both learn all rows from the same start with the same batches.
+    assert cumulative["test"]["right"][-1] == joint["test"]["right"][-1]
+
+
+def test_a_diverging_lane_leaves_its_neighbours_alone() -> None:
+    cells = [toy_cell("er", 0, optimiser="sgd", lr=0.05), toy_cell("er", 1, optimiser="sgd", lr=1e30)]
+    cells.append(toy_cell("er", 2, optimiser="sgd", lr=0.05))
+    first, bad, last = run_group(cells)
+    assert bad["status"] == "diverged"
+    assert "no longer finite after task 1" in bad["reason"]
+    assert bad["loss"] == [None, None]
+    assert outcome(first) == outcome(run_group([cells[0]])[0])
+    assert outcome(last) == outcome(run_group([cells[2]])[0])
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam", "adamw"])
+def test_lanes_that_end_a_task_early_rest(optimiser: str) -> None:
+    """Tasks differ in size between seeds; the shorter lane must not move while the longer one learns."""
+    cells = [toy_cell("finetune", s, optimiser=optimiser, weight_decay=0.01) for s in range(6)]
+    group = Group(cells, "cpu", None)
+    plan = plan_task(group.streams.streams, 0, group.training, "task", group.device)
+    assert plan is not None
+    assert len(set(plan.steps)) > 1, "the toy suite must make lanes of different length"
+    assert [outcome(r) for r in run_group(cells)] == [outcome(run_group([c])[0]) for c in cells]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "tolerance"),
+    [("cnn", {"width": 4, "hidden": 8}, 1e-3), ("resnet18", {"width": 2}, 3e-2)],
+)
+def test_lane_invariance_of_convolutions_within_rounding(
+    model: str, options: dict[str, int], tolerance: float
+) -> None:
+    """Grouped convolutions round differently: losses within a relative tolerance, scores within two rows.
+
+    Batch normalisation over eight rows magnifies rounding, so the tolerance of resnet18 is wider.
+    """
+    changes = {"model": model, "model_options": options, "epochs": 2, "lr": 0.003}
+    cells = [toy_cell("er", seed, **changes) for seed in range(3)]
+    for one, alone in zip(run_group(cells), (run_group([c])[0] for c in cells), strict=True):
+        np.testing.assert_allclose(one["loss"], alone["loss"], rtol=tolerance)
+        right = np.array(one["test"]["right"]) - np.array(alone["test"]["right"])
+        assert np.abs(right).max() <= 2
+
+
+def test_bfloat16_learns() -> None:
+    record = run_group([toy_cell("er", 0, precision="bfloat16", epochs=8)])[0]
+    assert score_matrix(record)[-1].mean() > 0.6
+
+
+def test_curves_are_taken_every_so_many_steps() -> None:
+    record = run_group([toy_cell("finetune", 0, score_every=4)])[0]
+    assert [c["step"] for c in record["curves"] if c["task"] == 1][:3] == [4, 8, 12]
+    total = record["validation"]["total"][0]
+    assert all(c["total"] == total for c in record["curves"])
+    # Scores inside a task that end on its last step are those of the boundary.
+    aligned = run_group([toy_cell("finetune", 0, score_every=1)])[0]
+    last = [c for c in aligned["curves"] if c["task"] == 1][-1]
+    assert last["right"] == aligned["validation"]["right"][1]
+
+
+def test_scoring_within_a_task_does_not_change_what_is_learned() -> None:
+    plain = run_group([toy_cell("er", 0)])[0]
+    watched = run_group([toy_cell("er", 0, score_every=3)])[0]
+    assert watched["test"] == plain["test"]
+    assert watched["loss"] == plain["loss"]
+
+
+def test_resetting_the_optimiser_makes_a_difference_from_the_second_task_on() -> None:
+    kept = run_group([toy_cell("finetune", 0)])[0]
+    reset = run_group([toy_cell("finetune", 0, reset_optimiser=True)])[0]
+    assert kept["loss"][0] == reset["loss"][0]
+    assert kept["loss"][1] != reset["loss"][1]
+
+
+def test_only_units_seen_so_far_are_active_where_asked() -> None:
+    record = run_group([toy_cell("finetune", 0, active="seen")])[0]
+    assert record["test"]["right"][1][1] == 0  # the second task's units cannot be answered yet
+
+
+def test_every_epoch_sees_each_row_once() -> None:
+    rows = torch.arange(100, 123)
+    got, weight = batches(rows, Training(epochs=3, batch=8), 1, generator(0, "b"))
+    assert got.shape == (9, 8)
+    for epoch in range(3):
+        seen = got[3 * epoch : 3 * epoch + 3].flatten()[weight[3 * epoch : 3 * epoch + 3].flatten() > 0]
+        assert sorted(seen.tolist()) == rows.tolist()
+    assert not torch.equal(got[:3], got[3:6])
+
+
+def test_iterations_repeat_epochs_and_drop_incomplete_batches() -> None:
+    rows = torch.arange(23)
+    got, weight = batches(rows, Training(iterations=5, batch=8), 2, generator(0, "b"))
+    assert got.shape == (10, 8)
+    assert bool((weight == 1).all())
+    assert all(len(set(got[i : i + 2].flatten().tolist())) == 16 for i in range(0, 10, 2))
+
+
+def test_augmentation_crops_and_flips_within_bounds() -> None:
+    x = torch.arange(64.0).view(1, 1, 1, 8, 8).expand(2, 3, 1, 8, 8) + 1
+    middle = torch.full((2, 3, 3), 0.5)
+    middle[..., 2] = 0.9
+    assert torch.equal(_augment(x, middle), x)  # the crop in the middle, not flipped
+    middle[..., 2] = 0.1
+    assert torch.equal(_augment(x, middle), x.flip(-1))
+    corner = torch.zeros(2, 3, 3)
+    corner[..., 2] = 0.9
+    shifted = _augment(x, corner)
+    assert torch.equal(shifted[..., 4:, 4:], x[..., :4, :4])
+    assert bool((shifted[..., :4, :] == 0).all())
+
+
+def test_strategies_see_the_same_batches_at_equal_seeds() -> None:
+    """Comparisons are paired: the first task's loss differs only by what the strategy adds."""
+    losses = {
+        name: run_group([toy_cell(name, 5)])[0]["loss"][0] for name in ("finetune", "ewc", "lwf", "agem")
+    }
+    assert len(set(losses.values())) == 1
+
+
+def test_data_in_memory_is_used() -> None:
+    data = replace(blobs(), name="mine")
+    assert run_group([toy_cell()], data=data)[0]["data"]["name"] == "mine"
+
+
+def test_records_hold_numbers_of_the_machine_apart() -> None:
+    record = run_group([toy_cell("er", 0)])[0]
+    assert record["timings"]["steps"] > 0
+    assert record["timings"]["lanes"] == 1
+    assert record["timings"]["samples_per_second"] > 0
+    assert record["resources"]["parameters"] == 64 * 32 + 32 + 32 * 4 + 4
+    assert math.isfinite(record["loss"][0])
+    assert TOY.training.epochs == 4

@@ -1,0 +1,171 @@
+"""What every registered strategy must do: a new file is tested without writing a test."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+
+import strategies
+from bench.catalogue import find
+from bench.engine import run_group
+from bench.frames import score_matrix
+from bench.metrics import acc, forgetting
+from bench.plan import CellSpec, Request
+from suites.base import Training
+from tests.conftest import outcome, toy_cell
+
+ALL = strategies.names()
+SCENARIOS = ("task", "domain", "class", "online")
+
+
+def suitable(name: str, scenario: str, **training: Any) -> bool:
+    return strategies.get(name)().unsuitable(scenario, Training(**training)) is None
+
+
+@pytest.fixture(params=ALL)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def scenario_of(name: str) -> str:
+    """Return a scenario the strategy can do, class-incremental where it can."""
+    return next(s for s in ("class", "task", "domain", "online") if suitable(name, s))
+
+
+class Kept:
+    """Checkpoints in memory; keeps all, so that a run can be taken up after any task."""
+
+    def __init__(self) -> None:
+        self.after: dict[int, dict[str, Any]] = {}
+        self.current: dict[str, Any] = {}
+
+    def save(self, key: str, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+        self.after.setdefault(facts["tasks_done"], {})[key] = (
+            {k: v.clone() for k, v in tensors.items()},
+            facts,
+        )
+
+    def load(self, key: str) -> Any:
+        return self.current.get(key)
+
+
+def test_lane_invariance(name: str) -> None:
+    """A lane's outcome is the same alone, among five, and in another grouping: exactly."""
+    cells = [toy_cell(name, seed, scenario_of(name), score_every=5) for seed in range(5)]
+    together = [outcome(r) for r in run_group(cells)]
+    alone = [outcome(run_group([cell])[0]) for cell in cells]
+    other = [outcome(r) for r in run_group([cells[3], cells[1], cells[4]])]
+    assert together == alone
+    assert other == [together[3], together[1], together[4]]
+
+
+def test_lane_invariance_with_settings_as_lanes(name: str) -> None:
+    """Rates and float hyper-parameters differ from lane to lane without touching the neighbours."""
+    fields = strategies.get(name).lane_fields()
+    cells = [
+        toy_cell(name, 1, scenario_of(name), lr=lr, weight_decay=decay, **dict.fromkeys(fields, value))
+        for lr, decay, value in ((0.01, 0.0, 0.5), (0.003, 0.01, 0.5), (0.01, 0.0, 0.9))
+    ]
+    together = [outcome(r) for r in run_group(cells)]
+    assert together == [outcome(run_group([cell])[0]) for cell in cells]
+    assert together[0]["loss"] != together[1]["loss"]
+
+
+def test_two_runs_alike(name: str) -> None:
+    cells = [toy_cell(name, seed, scenario_of(name)) for seed in (3, 4)]
+    assert [outcome(r) for r in run_group(cells)] == [outcome(r) for r in run_group(cells)]
+
+
+def test_resume_equals_going_straight_through(name: str) -> None:
+    from tests.toy import blobs
+
+    cells = [toy_cell(name, seed, scenario_of(name)) for seed in (0, 1)]
+    data, kept = blobs(8), Kept()
+    straight = [outcome(r) for r in run_group(cells, checkpoints=kept, data=data)]
+    assert sorted(kept.after) == [1, 2, 3]
+    for done, states in kept.after.items():
+        again = Kept()
+        again.current = states
+        assert [outcome(r) for r in run_group(cells, checkpoints=again, data=data)] == straight, done
+    # Lanes go on in another grouping as well.
+    again.current = kept.after[2]
+    assert outcome(run_group(cells[1:], checkpoints=again, data=data)[0]) == straight[1]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_beats_chance(name: str, scenario: str) -> None:
+    """Two easy tasks are learned better than by guessing among the units."""
+    if not suitable(name, scenario):
+        pytest.skip(str(strategies.get(name)().unsuitable(scenario, Training())))
+    # Plain methods keep the last of two tasks of two classes: half right is what chance cannot do.
+    records = run_group([toy_cell(name, seed, scenario, epochs=16) for seed in range(4)])
+    chance = 0.5 if scenario in ("task", "domain") else 0.25
+    assert all(r["status"] == "done" for r in records)
+    learned = np.mean([acc(score_matrix(r)) for r in records])
+    assert learned > chance + 0.2
+
+
+def test_replay_and_isolation_forget_less_than_finetune(name: str) -> None:
+    cls = strategies.get(name)
+    if cls.family not in ("replay", "isolation"):
+        pytest.skip(f"{name} is neither replay nor isolation, but {cls.family}")
+    seeds = range(5)
+    own = [toy_cell(name, s, scenario_of(name), epochs=8) for s in seeds]
+    plain = [toy_cell("finetune", s, scenario_of(name), epochs=8) for s in seeds]
+    less = [
+        forgetting(score_matrix(p)) - forgetting(score_matrix(o))
+        for o, p in zip(run_group(own), run_group(plain), strict=True)
+    ]
+    assert np.mean(less) > 0.1
+    assert sum(d > 0 for d in less) >= 4
+
+
+def test_memory_stays_within_its_budget(name: str) -> None:
+    cls = strategies.get(name)
+    if "buffer" not in [f.name for f in fields(cls)]:
+        pytest.skip(f"{name} has no memory of rows")
+    record = run_group([toy_cell(name, 0, scenario_of(name), buffer=10)])[0]
+    assert 0 < record["resources"]["memory_samples"] <= 10
+    assert record["resources"]["memory_bytes"] >= 10 * 64
+
+
+def test_hyper_parameters_round_trip_through_the_identity(name: str) -> None:
+    cls = strategies.get(name)
+    options = ["lr=0.02", *(f"{f}=0.75" for f in cls.lane_fields())]
+    asked = Request("toy", (f"{name}[{','.join(reversed(options))}]",), (scenario_of(name),))
+    first: CellSpec = asked.cells()[0]
+    again = Request("toy", (first.identity,), (scenario_of(name),)).cells()[0]
+    assert again == first
+    assert first.training["lr"] == 0.02
+    assert Request("toy", (name,)).cells()[0].identity == name
+
+
+def test_scenarios_it_cannot_do_are_told_plainly(name: str) -> None:
+    strategy = strategies.get(name)()
+    for scenario in SCENARIOS:
+        reason = strategy.unsuitable(scenario, Training())
+        assert (reason is None) == (scenario in strategy.scenarios)
+    if strategy.needs_boundaries:
+        assert "tasks begin and end" in str(
+            strategy.unsuitable(scenario_of(name), Training(boundaries="hidden"))
+        )
+
+
+def test_hidden_boundaries(name: str) -> None:
+    scenario = scenario_of(name)
+    if not suitable(name, scenario, boundaries="hidden"):
+        pytest.skip(f"{name} needs to be told where tasks begin and end")
+    record = run_group([toy_cell(name, 0, scenario, boundaries="hidden")])[0]
+    assert record["status"] == "done"
+
+
+def test_is_described(name: str) -> None:
+    """Summary, paper and a help for every hyper-parameter: what `lethe show` prints."""
+    entry = find(name)
+    assert entry.summary.endswith((".", ":"))
+    assert entry.facts["paper"]
+    assert all(option["help"] for option in entry.options)
+    assert [o["name"] for o in entry.options] == [f.name for f in fields(strategies.get(name))]

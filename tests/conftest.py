@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+
+import strategies
+from bench import models
+from bench.plan import CellSpec, identity
+from suites.base import register
+from tests.toy import TOY
+
+register(TOY)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_mirror(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see the real data only where they ask for it."""
+    if "real_data" not in request.fixturenames:
+        monkeypatch.delenv("LETHE_DATA", raising=False)
+
+
+@pytest.fixture
+def real_data() -> str:
+    """The folder of the local mirror; the test is skipped where there is none."""
+    folder = os.environ.get("LETHE_DATA")
+    if not folder:
+        pytest.skip("LETHE_DATA names no mirror of the real data sets here")
+    return folder
+
+
+def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class", **changes: Any) -> CellSpec:
+    """Return a cell of the toy suite; changes are hyper-parameters, training settings or ``model``."""
+    defaults = asdict(strategies.get(strategy)())
+    training = asdict(TOY.training_for(scenario, {}))  # type: ignore[arg-type]
+    model = changes.pop("model", "mlp")
+    options = models.options(model) | ({"hidden": 32, "layers": 1} if model == "mlp" else {})
+    options |= changes.pop("model_options", {})
+    hyper = {k: v for k, v in changes.items() if k in defaults}
+    own = {k: v for k, v in changes.items() if k in training}
+    assert set(changes) == set(hyper) | set(own), "a change that is neither hyper-parameter nor training"
+    return CellSpec(
+        "toy",
+        1,
+        scenario,
+        strategy,
+        defaults | hyper,
+        model,
+        options,
+        training | own,
+        seed,
+        identity(strategy, changes),
+    )
+
+
+def outcome(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a record must be the same when a cell is run again."""
+    return {k: v for k, v in record.items() if k != "timings"}

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from strategies.draws import Draws, _signed, splitmix64
+
+MASK = 2**64 - 1
+
+
+def reference(z: int) -> int:
+    """SplitMix64's output function in whole numbers, as its authors published it."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def test_published_sequence_of_seed_0() -> None:
+    golden = 0x9E3779B97F4A7C15
+    states = torch.tensor([_signed(golden * i) for i in (1, 2, 3)])
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [int(v) & MASK for v in splitmix64(states)] == published
+
+
+@given(st.integers(0, MASK))
+def test_equals_whole_number_arithmetic(z: int) -> None:
+    assert int(splitmix64(torch.tensor([_signed(z)]))[0]) & MASK == reference(z)
+
+
+def test_uniform() -> None:
+    values = torch.cat(
+        [Draws([7], "cpu").uniform("a", 5000).flatten(), Draws([8], "cpu").uniform("a", 5000).flatten()]
+    )
+    assert float(values.min()) >= 0
+    assert float(values.max()) < 1
+    assert stats.kstest(values.numpy(), "uniform").pvalue > 0.01
+
+
+def test_a_lane_draws_the_same_beside_any_other() -> None:
+    together, alone = Draws([3, 1, 2], "cpu"), Draws([1], "cpu")
+    for _ in range(130):  # beyond two blocks made ahead
+        assert torch.equal(together.uniform("x", 3)[1:2], alone.uniform("x", 3))
+
+
+def test_names_tasks_seeds_and_calls_are_apart() -> None:
+    draws = Draws([1, 2], "cpu")
+    seen = [draws.uniform("a", 4), draws.uniform("a", 4), draws.uniform("b", 4)]
+    draws.begin(1)
+    seen.append(draws.uniform("a", 4))
+    rows = torch.cat(seen).flatten()
+    assert len(rows.unique()) == len(rows)
+    draws.begin(0)
+    assert torch.equal(draws.uniform("a", 4), seen[0])
+
+
+def test_below_stays_below() -> None:
+    limit = torch.tensor([1, 10, 0])
+    draws = Draws([1, 2, 3], "cpu")
+    got = torch.cat([draws.below("n", limit, 50) for _ in range(20)], 1)
+    assert got.min(1).values.tolist() == [0, 0, 0]
+    assert got.max(1).values.tolist() == [0, 9, 0]

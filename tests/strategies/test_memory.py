@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from strategies.draws import Draws
+from strategies.memory import Memory, join
+from strategies.streams import Batch, LaneStreams
+from suites.base import Training
+from tests.toy import TOY, blobs
+
+
+def streams(seeds: list[int], scenario: str = "class") -> LaneStreams:
+    data = blobs()
+    of_lanes = [TOY.stream(data, scenario, s, Training()) for s in seeds]  # type: ignore[arg-type]
+    return LaneStreams(of_lanes, Training(), "cpu")
+
+
+def offered(rows: torch.Tensor, weight: torch.Tensor | None = None) -> Batch:
+    return Batch(torch.zeros(*rows.shape, 1, 1, 1), torch.zeros_like(rows), rows, weight)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    slots=st.integers(1, 12),
+    size=st.integers(1, 9),
+    steps=st.integers(1, 12),
+    padded=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded: bool, seed: int) -> None:
+    """Against Vitter's algorithm R, row after row, with the same random numbers."""
+    seeds = [seed, seed + 1]
+    lanes = streams(seeds)
+    memory, same = Memory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
+    random = torch.Generator().manual_seed(seed)
+    expected: list[list[int]] = [[], []]
+    seen = [0, 0]
+    for _ in range(steps):
+        rows = torch.randint(0, 240, (2, size), generator=random)
+        weight = (torch.rand(2, size, generator=random) < 0.7).float() if padded else None
+        memory.write_reservoir(offered(rows, weight))
+        draws = same.uniform("reservoir", size)
+        for lane in range(2):
+            for b in range(size):
+                if weight is not None and weight[lane, b] == 0:
+                    continue
+                seen[lane] += 1
+                if len(expected[lane]) < slots:
+                    expected[lane].append(int(rows[lane, b]))
+                else:
+                    slot = int(draws[lane, b] * seen[lane])
+                    if slot < slots:
+                        expected[lane][slot] = int(rows[lane, b])
+    assert memory.seen_L.tolist() == seen
+    assert memory.filled_L.tolist() == [len(e) for e in expected]
+    for lane in range(2):
+        assert memory.rows_LM[lane, : len(expected[lane])].tolist() == expected[lane]
+
+
+def test_every_row_is_kept_equally_often() -> None:
+    seeds = list(range(400))
+    memory = Memory(10, streams(seeds), Draws(seeds, "cpu"))
+    for step in range(10):
+        memory.write_reservoir(offered(torch.arange(step * 6, step * 6 + 6).expand(400, 6)))
+    counts = torch.bincount(memory.rows_LM[:, :10].flatten(), minlength=60)
+    assert int(counts.sum()) == 4000
+    assert stats.chisquare(counts.numpy()).pvalue > 0.001
+
+
+def test_what_is_kept_beside_a_row_stays_with_it() -> None:
+    memory = Memory(5, streams([0, 1]), Draws([0, 1], "cpu"), {"mark": (2,)})
+    for step in range(20):
+        rows = torch.randint(0, 240, (2, 7), generator=torch.Generator().manual_seed(step))
+        memory.write_reservoir(offered(rows), mark=rows.unsqueeze(2).float() * torch.tensor([1.0, -1.0]))
+    slots = torch.arange(5).expand(2, 5)
+    kept = memory.read_kept("mark", slots)
+    assert torch.equal(kept[..., 0], memory.rows_LM[:, :5].float())
+    assert torch.equal(kept[..., 1], -memory.rows_LM[:, :5].float())
+
+
+def test_per_class_keeps_equal_shares_within_the_budget() -> None:
+    lanes = streams([0, 1, 2])
+    memory = Memory(24, lanes, Draws([0, 1, 2], "cpu"))
+    for task in range(2):
+        memory.write_per_class([s.tasks[task].train_rows for s in lanes.streams], 6)
+    assert memory.filled_L.tolist() == [24, 24, 24]
+    for lane in range(3):
+        rows = memory.rows_LM[lane, :24]
+        assert len(rows.unique()) == 24
+        assert torch.bincount(lanes.unit_LR[lane, rows]).tolist() == [6, 6, 6, 6]
+
+
+def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:
+    lanes = streams([0])
+    memory = Memory(4, lanes, Draws([0], "cpu"))
+    new = lanes.batch(lanes.streams[0].tasks[0].train_rows[:3].unsqueeze(0))
+    old = memory.read(memory.draw_slots("r", 5), new)
+    assert old.weight_LB is not None
+    assert old.weight_LB.sum() == 0
+    assert set(old.rows_LB[0].tolist()) == set(new.rows_LB[0].tolist())
+    both = join(new, old)
+    values = torch.arange(8.0).unsqueeze(0)
+    assert float(both.mean_L(values)) == 1.0  # the mean of 0, 1, 2
+    memory.write_reservoir(new)
+    assert memory.read(memory.draw_slots("r", 5), new).weight_LB.sum() == 5  # type: ignore[union-attr]
