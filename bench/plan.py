@@ -256,7 +256,9 @@ def seeds(text: str) -> tuple[int, ...]:
     Raises UserError for anything else.
     """
     try:
-        if text.isdigit() and int(text) > 0:
+        if text.isdigit():
+            if int(text) == 0:
+                raise ValueError
             return tuple(range(int(text)))
         found: list[int] = []
         for part in text.split(","):

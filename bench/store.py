@@ -98,9 +98,9 @@ class Run:
         try:
             facts = json.loads(path.read_text())
         except FileNotFoundError:
-            if self.folder.is_file():
-                raise UserError(f"{self.folder} is a file, not a folder") from None
             return {}
+        except NotADirectoryError:
+            raise UserError(f"{self.folder} is a file, not a folder, or lies in one") from None
         except (OSError, ValueError):
             raise UserError(f"{path} cannot be read: move it away, or choose another --out") from None
         if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:

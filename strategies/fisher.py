@@ -54,9 +54,9 @@ def squared_gradients(
             hook.remove()
     if len({id(p) for m, _, _ in layers for p in m.parameters()}) != sum(1 for _ in model.parameters()):
         raise NotImplementedError("the Fisher needs every parameter in a lane layer")
-    weight_LB = (
-        torch.ones_like(batch.y_LB, dtype=log_p_LBU.dtype) if batch.weight_LB is None else batch.weight_LB
-    )
+    weight_LB = torch.ones_like(log_p_LBU[:, :, 0].detach())
+    if batch.weight_LB is not None:
+        weight_LB = batch.weight_LB.to(weight_LB)
     if estimator == "exact":
         answers = [
             (log_p_LBU[:, :, u], weight_LB * log_p_LBU[:, :, u].exp().detach())

@@ -15,6 +15,6 @@ class Unavailable(UserError):
 
 def unknown(kind: str, name: str, known: list[str]) -> UserError:
     """Return the error for a name that is not known, with the nearest names that are."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(known))}"
     return UserError(f"unknown {kind} {name!r}{hint}")

@@ -1,0 +1,5 @@
+"""``python -m bench`` is the command ``lethe``."""
+
+from bench.cli import main
+
+main()

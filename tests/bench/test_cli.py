@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def lethe(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["show", "ewc"], ["run", "--help"], ["--version"]])
+def test_answers_without_importing_what_is_slow(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom bench.cli import main\n"
+        f"sys.argv = ['lethe', *{words!r}]\n"
+        "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code, e.code\n"
+        "slow = {'torch', 'pandas', 'seaborn', 'sklearn', 'datasets', 'scipy'} & set(sys.modules)\n"
+        "print('SLOW', sorted(slow))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("SLOW []")
+    assert len(done.stdout.splitlines()) > 1
+
+
+def test_list_and_show() -> None:
+    listed = json.loads(lethe("list", "--json").stdout)
+    assert {"suites", "strategies", "models", "scores"} == set(listed)
+    names = {e["name"] for e in listed["strategies"]}
+    assert {"finetune", "joint", "cumulative", "er", "der", "der++", "agem", "lwf", "ewc", "si"} <= names
+    assert {"digits", "split-mnist", "permuted-mnist", "rotated-mnist"} <= {
+        e["name"] for e in listed["suites"]
+    }
+    assert lethe("list", "models").stdout.startswith("cnn")
+    shown = lethe("show", "ewc").stdout
+    assert "Kirkpatrick et al. 2017" in shown
+    assert "lam = 1000.0" in shown
+    assert "Strength of the penalty." in shown
+    assert "exact | sampled | true | batched" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("run digts -s er --out OUT", "unknown suite 'digts'; did you mean digits?"),
+        ("run digits -s erx --out OUT", "unknown strategy 'erx'; did you mean er"),
+        ("run digits -s er[bufer=1] --out OUT", "did you mean buffer?"),
+        ("run digits -s er[buffer=0] --out OUT", "buffer must be at least 1"),
+        ("run digits -s er --scenario clas --out OUT", "did you mean class?"),
+        ("run rotated-mnist -s er --scenario class --out OUT", "rotated-mnist has no class scenario"),
+        ("run digits -s er --device cuda:7 --out OUT", "CUDA"),
+        ("run digits -s er --seeds none --out OUT", "cannot read seeds 'none'"),
+        ("run digits -s er --set epochs --out OUT", "cannot read --set 'epochs'"),
+        ("run digits -s er --out FILE", "is a file, not a folder"),
+        ("run digits -s er", "name the run's folder with --out"),
+        ("run digits --out OUT", "name at least one strategy"),
+        ("run split-mnist -s er --data NOWHERE --out OUT", "is not a folder"),
+        ("run split-mnist -s er --data EMPTY --out OUT", "the mirror has no"),
+        ("run none.toml --out OUT", "cannot read none.toml"),
+        ("list things", "unknown kind 'things'"),
+        ("show nothing-like-it", "unknown name"),
+        ("report OUT", "is not a run's folder"),
+        ("status OUT", "is not a run's folder"),
+    ],
+)
+def test_bad_input_is_one_line_exit_2_and_nothing_written(words: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    places = {"OUT": "out", "FILE": "file", "EMPTY": "empty", "NOWHERE": "nowhere"}
+    before = sorted(tmp_path.rglob("*"))
+    done = lethe(*(str(tmp_path / places[w]) if w in places else w for w in words.split()))
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.startswith("lethe: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_usage_errors_exit_2() -> None:
+    done = lethe("run", "digits", "--sead", "1")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_run_status_report(tmp_path: Path) -> None:
+    out = str(tmp_path / "r")
+    words = [
+        "-s",
+        "finetune",
+        "-s",
+        "er[buffer=50]",
+        "--scenario",
+        "task,class",
+        "--seeds",
+        "2",
+        "--set",
+        "epochs=2",
+        "--jobs",
+        "1",
+        "--out",
+    ]
+    dry = lethe("run", "digits", *words, out, "--dry-run")
+    assert "8 cells, 8 to run" in dry.stdout
+    assert not Path(out).exists()
+    done = lethe("run", "digits", *words, out)
+    assert done.returncode == 0, done.stderr
+    assert "8/8 cells" in done.stderr
+    assert "digits, class-incremental" in done.stdout
+    assert "er[buffer=50]" in done.stdout
+    assert "8 done" in lethe("status", out).stdout
+    assert "8 cells, 0 to run" in lethe("run", "digits", *words, out, "--dry-run").stdout
+    made = lethe("report", out, "--scores", "acc,bwt")
+    assert made.returncode == 0, made.stderr
+    report = tmp_path / "r" / "report"
+    assert "| er\\[buffer=50\\] | 2 |" in (report / "table.md").read_text()
+    assert (report / "figures" / "digits-class-stream.pdf").stat().st_size > 1000
+    assert lethe("report", out, "--scores", "akk").returncode == 2
+
+
+def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
+    """The two examples of the README, as they stand there."""
+    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
+    method, suite = (block.split("```")[0] for block in blocks)
+    (tmp_path / "my_method.py").write_text(method)
+    (tmp_path / "my_suite.py").write_text(suite)
+    words = [
+        "-s",
+        "./my_method.py:PullBack[strength=0.3]",
+        "-s",
+        "finetune",
+        "--seeds",
+        "2",
+        "--jobs",
+        "1",
+        "--set",
+        "epochs=3",
+    ]
+    done = lethe("run", "./my_suite.py:SHAPES", *words, "--out", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "PullBack[strength=0.3]" in done.stdout
+    bad = lethe("run", "./my_suite.py:SHAPE", *words, "--out", "q", cwd=tmp_path)
+    assert bad.returncode == 2
+    assert "has no suite 'SHAPE'" in bad.stderr

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bench.metrics import SCORES, all_scores, intransigence, min_acc, wc_acc
+
+NAN = float("nan")
+# Three tasks. Row 0 is the untrained network; R[1,1] = .9, R[2,2] = .8, R[3,3] = .7.
+R = np.array([[0.1, 0.2, 0.3], [0.9, 0.25, 0.2], [0.6, 0.8, 0.5], [0.65, 0.4, 0.7]])
+BY_HAND = {
+    "acc": (0.65 + 0.4 + 0.7) / 3,
+    "aia": (0.9 + (0.6 + 0.8) / 2 + (0.65 + 0.4 + 0.7) / 3) / 3,
+    "bwt": ((0.65 - 0.9) + (0.4 - 0.8)) / 2,
+    "bwt_all_pairs": ((0.6 - 0.9) + (0.65 - 0.9) + (0.4 - 0.8)) / 3,
+    "fwt": ((0.25 - 0.2) + (0.5 - 0.3)) / 2,
+    "forgetting": ((0.9 - 0.65) + (0.8 - 0.4)) / 2,
+    "forgetting_nonneg": ((0.9 - 0.65) + (0.8 - 0.4)) / 2,
+    "learning_acc": (0.9 + 0.8 + 0.7) / 3,
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_by_hand(name: str) -> None:
+    before = R.copy()
+    assert all_scores(R)[name] == pytest.approx(BY_HAND[name])
+    assert np.array_equal(R, before)
+
+
+def test_forgetting_of_a_task_that_got_better_is_negative_and_its_other_form_zero() -> None:
+    better = np.array([[0.0, 0.0], [0.5, 0.0], [0.8, 0.9]])
+    assert all_scores(better)["forgetting"] == pytest.approx(-0.3)
+    assert all_scores(better)["forgetting_nonneg"] == 0
+
+
+def test_the_maximum_of_forgetting_is_over_all_moments_before_the_end() -> None:
+    """Task 1 is best after task 2, before task 2 ends the stream's middle."""
+    r = np.array([[0.0, 0, 0], [0.5, 0, 0], [0.7, 0.9, 0], [0.6, 0.9, 0.9]])
+    assert all_scores(r)["forgetting"] == pytest.approx(((0.7 - 0.6) + (0.9 - 0.9)) / 2)
+
+
+def test_intransigence_by_hand() -> None:
+    reference = R + 0.05
+    assert intransigence(R, reference) == pytest.approx(0.05)
+    assert math.isnan(all_scores(R)["intransigence"])
+    assert all_scores(R, reference)["intransigence"] == pytest.approx(0.05)
+
+
+def test_worst_case_scores_by_hand() -> None:
+    """Task 1 falls to .3 while task 2 is learned, task 2 to .35 while task 3 is; later rows count too."""
+    curves = [(1, [0.2, 0, 0]), (2, [0.3, 0.5, 0]), (2, [0.7, 0.6, 0]), (3, [0.5, 0.35, 0.1])]
+    assert min_acc(R, curves) == pytest.approx((0.3 + 0.35) / 2)
+    assert wc_acc(R, curves) == pytest.approx(0.7 / 3 + 2 / 3 * (0.3 + 0.35) / 2)
+    assert math.isnan(min_acc(R, []))
+
+
+def test_too_few_tasks_or_missing_entries_are_nan_without_a_word() -> None:
+    one = all_scores(np.array([[0.1], [0.9]]))
+    assert one["acc"] == one["learning_acc"] == one["aia"] == pytest.approx(0.9)
+    assert all(math.isnan(one[n]) for n in ("bwt", "bwt_all_pairs", "fwt", "forgetting", "forgetting_nonneg"))
+    joint = np.full((4, 3), NAN)
+    joint[0], joint[3] = 0.1, 0.8
+    scores = all_scores(joint)
+    assert scores["acc"] == pytest.approx(0.8)
+    assert all(math.isnan(scores[n]) for n in SCORES if n != "acc")
+
+
+def slow(r: NDArray[np.float64]) -> dict[str, float]:
+    """The formulas word by word, tasks counted from 1."""
+    T = r.shape[1]
+    at = {(i, j): float(r[i, j - 1]) for i in range(T + 1) for j in range(1, T + 1)}
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values) if values else NAN
+
+    before = range(1, T)
+    return {
+        "acc": mean([at[T, j] for j in range(1, T + 1)]),
+        "aia": mean([mean([at[i, j] for j in range(1, i + 1)]) for i in range(1, T + 1)]),
+        "bwt": mean([at[T, j] - at[j, j] for j in before]),
+        "bwt_all_pairs": mean([at[i, j] - at[j, j] for i in range(1, T + 1) for j in range(1, i)]),
+        "fwt": mean([at[j - 1, j] - at[0, j] for j in range(2, T + 1)]),
+        "forgetting": mean([max(at[k, j] for k in before) - at[T, j] for j in before]),
+        "forgetting_nonneg": mean([max(at[k, j] for k in range(1, T + 1)) - at[T, j] for j in before]),
+        "learning_acc": mean([at[j, j] for j in range(1, T + 1)]),
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(n_tasks=st.one_of(st.integers(1, 12), st.integers(101, 130)), seed=st.integers(0, 2**32 - 1))
+def test_equals_a_slow_loop_and_stays_in_bounds(n_tasks: int, seed: int) -> None:
+    r = np.random.default_rng(seed).random((n_tasks + 1, n_tasks))
+    found = all_scores(r)
+    for name, value in slow(r).items():
+        if n_tasks == 1 and math.isnan(value):
+            assert math.isnan(found[name])
+        else:
+            assert found[name] == pytest.approx(value, abs=1e-12)
+            assert SCORES[name].low - 1e-12 <= found[name] <= SCORES[name].high + 1e-12
+
+
+def test_every_score_is_declared_in_full() -> None:
+    for name, score in SCORES.items():
+        assert score.name == name
+        assert score.formula
+        assert score.source
+        assert score.low < score.high
+    assert {n for n, s in SCORES.items() if not s.higher_is_better} == {
+        "forgetting",
+        "forgetting_nonneg",
+        "intransigence",
+    }

@@ -1,0 +1,111 @@
+"""One lane and several, against the same networks of ordinary layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import models
+from strategies.lanes import LaneBatchNorm2d, LaneConv2d, LaneLinear
+from suites.base import generator
+from suites.errors import UserError
+
+
+def lanes(name: str, n: int, **options: int) -> nn.Module:
+    return models.build(name, options, (3, 8, 8), 5, [generator(s, "model") for s in range(n)])
+
+
+def ordinary(layer: nn.Module, lane: int) -> nn.Module:
+    """Return the ordinary layer with one lane's weights."""
+    made: nn.Module
+    if isinstance(layer, LaneLinear):
+        made = nn.Linear(layer.weight.shape[2], layer.weight.shape[1])
+    elif isinstance(layer, LaneConv2d):
+        out, inputs, kernel, _ = layer.weight.shape[1:]
+        made = nn.Conv2d(inputs, out, kernel, layer.stride, layer.padding, bias=layer.bias is not None)
+    else:
+        assert isinstance(layer, LaneBatchNorm2d)
+        made = nn.BatchNorm2d(layer.weight.shape[1])
+    made.load_state_dict({k: v[lane] for k, v in layer.state_dict().items()}, strict=False)
+    return made
+
+
+class Block(nn.Module):
+    def __init__(self, block: nn.Module, lane: int) -> None:
+        super().__init__()
+        for name in ("conv1", "norm1", "conv2", "norm2"):
+            setattr(self, name, ordinary(getattr(block, name), lane))
+        short = block.shortcut
+        self.shortcut = (
+            nn.Sequential(*(ordinary(m, lane) for m in short)) if isinstance(short, nn.Sequential) else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
+        return (h + (x if self.shortcut is None else self.shortcut(x))).relu()
+
+
+def single(name: str, net: nn.Module, lane: int) -> nn.Module:
+    def o(path: str) -> nn.Module:
+        return ordinary(net.get_submodule(path), lane)
+
+    relu, flat = nn.ReLU(), nn.Flatten()
+    if name == "mlp":
+        return nn.Sequential(flat, o("layers.0"), relu, o("layers.1"), relu, o("head"))
+    if name == "cnn":
+        pool = nn.MaxPool2d(2)
+        first = (o("conv1"), relu, o("conv2"), relu, pool)
+        return nn.Sequential(
+            *first, o("conv3"), relu, o("conv4"), relu, pool, flat, o("dense"), relu, o("head")
+        )
+    blocks = [Block(b, lane) for b in net.get_submodule("blocks")]  # type: ignore[attr-defined]
+    return nn.Sequential(o("conv"), o("norm"), relu, *blocks, nn.AdaptiveAvgPool2d(1), flat, o("head"))
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_lanes_equal_ordinary_layers(name: str) -> None:
+    """Logits, gradients and running statistics."""
+    small = {"mlp": {"hidden": 6}, "cnn": {"width": 3, "hidden": 7}, "resnet18": {"width": 2}}[name]
+    net = lanes(name, 3, **small).double().train()
+    x = torch.rand(3, 4, 3, 8, 8, dtype=torch.float64)
+    plain = [single(name, net, lane).double().train() for lane in range(3)]
+    logits = net(x)
+    weight = torch.randn_like(logits)
+    (logits * weight).sum().backward()
+    for lane, other in enumerate(plain):
+        theirs = other(x[lane])
+        torch.testing.assert_close(logits[lane], theirs)
+        (theirs * weight[lane]).sum().backward()
+        ours = sorted(float(p.grad[lane].square().sum()) for p in net.parameters() if p.grad is not None)
+        expected = sorted(float(p.grad.square().sum()) for p in other.parameters() if p.grad is not None)
+        assert ours == pytest.approx(expected, rel=1e-6)
+        statistics = sorted(float(b[lane].sum()) for n, b in net.named_buffers())
+        assert statistics == pytest.approx(
+            sorted(float(b.sum()) for n, b in other.named_buffers() if "batches" not in n), rel=1e-9
+        )
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_initial_weights_depend_on_the_lanes_seed_alone(name: str) -> None:
+    three, one = lanes(name, 3), models.build(name, {}, (3, 8, 8), 5, [generator(2, "model")])
+    for p, q in zip(three.parameters(), one.parameters(), strict=True):
+        assert torch.equal(p[2:], q)
+    assert not torch.equal(next(three.parameters())[0], next(three.parameters())[1])
+
+
+def test_the_literature_s_sizes() -> None:
+    assert models.parameter_count("mlp", {"hidden": 400}, (1, 28, 28), 10) == 478_410
+    # Lopez-Paz & Ranzato's reduced ResNet-18 on CIFAR-100: 1.09 million with its hundred outputs.
+    assert models.parameter_count("resnet18", {}, (3, 32, 32), 100) == 1_109_240
+
+
+def test_impossible_options() -> None:
+    with pytest.raises(UserError, match=r"unknown option of model mlp 'hiden'; did you mean hidden\?"):
+        models.check("mlp", {"hiden": 3})
+    with pytest.raises(UserError, match="at least 1"):
+        models.check("mlp", {"hidden": 0})
+    with pytest.raises(UserError, match="unknown model 'mpl'; did you mean mlp"):
+        models.check("mpl", {})
+    with pytest.raises(UserError, match="4 x 4 pixels"):
+        models.build("cnn", {}, (1, 3, 3), 2, [generator(0, "model")])

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.plan import CellSpec, Request, identity, parse, read_toml, seeds, text_of
+from suites.errors import UserError
+from tests.conftest import toy_cell
+
+
+def cell(selector: str, **changes: Any) -> CellSpec:
+    request = replace(Request("toy", (selector,)), **changes)
+    return request.cells()[0]
+
+
+def test_selector_sets_hyper_parameters_and_training() -> None:
+    spec = cell("er[lr=0.5,buffer=20,balance=sum,lam=2]")
+    assert spec.hyper["buffer"] == 20
+    assert spec.hyper["lam"] == 2.0
+    assert spec.training["lr"] == 0.5
+    assert spec.identity == "er[balance=sum,buffer=20,lam=2,lr=0.5]"
+
+
+def test_defaults_are_left_out_of_the_identity() -> None:
+    assert cell("er[buffer=500,lr=0.01]").identity == "er"
+    assert cell("ewc[half=true]").key == cell("ewc").key
+
+
+def test_a_rate_in_brackets_goes_before_set() -> None:
+    spec = cell("er[lr=0.5]", settings={"lr": "0.2"})
+    assert spec.training["lr"] == 0.5
+    assert cell("er", settings={"lr": "0.2"}).identity == "er"
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "buffer": st.integers(1, 10**6),
+            "lam": st.floats(0, 1e12, allow_nan=False),
+            "lr": st.floats(1e-12, 1e3),
+            "balance": st.sampled_from(["concatenated", "sum", "tasks"]),
+            "weight_decay": st.floats(0, 1),
+        },
+    )
+)
+def test_identity_round_trips(options: dict[str, Any]) -> None:
+    first = cell(identity("er", options))
+    assert cell(first.identity) == first
+    assert cell(first.identity).key == first.key
+    for key, value in options.items():
+        assert (first.hyper | first.training)[key] == value
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_are_written_so_that_they_read_back(value: float) -> None:
+    assert float(text_of(value)) == value
+    assert "+" not in text_of(value)
+
+
+def test_key_changes_with_all_that_changes_the_result() -> None:
+    base = cell("er")
+    others = [
+        cell("er[buffer=20]"),
+        cell("er[lr=0.5]"),
+        cell("der"),
+        cell("er", seeds=(1,)),
+        cell("er", scenarios=("task",)),
+        cell("er", settings={"epochs": "2"}),
+        cell("er", settings={"hidden": "8"}),
+        cell("er", settings={"model": "cnn"}),
+        replace(base, suite_version=2),
+    ]
+    assert len({c.key for c in [base, *others]}) == len(others) + 1
+    assert replace(base, identity="anything").key == base.key
+
+
+def test_group_key_leaves_out_what_can_differ_between_lanes() -> None:
+    base = cell("er")
+    assert {cell(s).group_key for s in ("er[lr=0.5]", "er[lam=3]", "er[weight_decay=0.1]")} == {
+        base.group_key
+    }
+    assert cell("er", seeds=(4,)).group_key == base.group_key
+    assert cell("er[buffer=20]").group_key != base.group_key
+    assert cell("er", scenarios=("task",)).group_key != base.group_key
+
+
+def test_expansion_is_scenarios_by_strategies_by_seeds_each_once() -> None:
+    request = Request("toy", ("er", "er[buffer=500]", "finetune"), ("task", "class"), (0, 1, 2))
+    assert len(request.cells()) == 2 * 2 * 3
+    everything = Request("toy", ("all",)).cells()
+    assert {c.strategy for c in everything} >= {"finetune", "er", "ewc", "joint"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"suite": "toi"}, "unknown suite 'toi'; did you mean toy?"),
+        ({"strategies": ("erx",)}, "unknown strategy 'erx'; did you mean er"),
+        ({"strategies": ("er[bufer=3]",)}, "unknown hyper-parameter of er 'bufer'; did you mean buffer"),
+        ({"strategies": ("er[buffer=0]",)}, "er: buffer must be at least 1, not 0"),
+        ({"strategies": ("er[buffer=2.5]",)}, "er: buffer must be a whole number, not '2.5'"),
+        ({"strategies": ("er[lam=-1]",)}, "er: lam must be at least 0, not -1"),
+        ({"strategies": ("er[lam=nan]",)}, "er: lam must be finite"),
+        ({"strategies": ("ewc[gamma=1.5]",)}, "ewc: gamma must be at most 1, not 1.5"),
+        ({"strategies": ("ewc[half=maybe]",)}, "ewc: half must be true or false"),
+        ({"strategies": ("er[balance=summ]",)}, "unknown value for er: balance 'summ'; did you mean sum"),
+        ({"strategies": ("er[buffer]",)}, "cannot read 'buffer'"),
+        ({"strategies": ("er[buffer=1,buffer=2]",)}, "buffer stands twice"),
+        ({"strategies": ("er[buffer=3",)}, "cannot read 'er[buffer=3'"),
+        ({"strategies": ("./nothing.py:Class",)}, "no such file: ./nothing.py"),
+        ({"scenarios": ("klass",)}, "unknown scenario 'klass'; did you mean class?"),
+        ({"settings": {"lr": "0"}}, "lr must be above 0"),
+        ({"settings": {"epoch": "3"}}, "unknown setting 'epoch'; did you mean epochs?"),
+        ({"settings": {"batch": "-4"}}, "batch must be above 0"),
+        ({"settings": {"epochs": "0"}}, "epochs or iterations must be above 0"),
+        ({"settings": {"validation": "1"}}, "validation must be in [0, 1)"),
+        ({"settings": {"optimiser": "adamm"}}, "unknown value for optimiser 'adamm'; did you mean adam"),
+        ({"settings": {"model": "mpl"}}, "unknown model 'mpl'; did you mean mlp"),
+        ({"settings": {"hidden": "0"}}, "model option hidden must be at least 1"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        replace(Request("toy", ("er",)), **changes).cells()
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_seeds() -> None:
+    assert seeds("5") == (0, 1, 2, 3, 4)
+    assert seeds("2-6") == (2, 3, 4, 5, 6)
+    assert seeds("1,4") == (1, 4)
+    assert seeds("0,7-8") == (0, 7, 8)
+    for bad in ("0", "", "x", "1,1", "-3", "3-1", "1.5"):
+        with pytest.raises(UserError, match="cannot read seeds"):
+            seeds(bad)
+
+
+def test_parse() -> None:
+    assert parse("er") == ("er", {})
+    assert parse("./a b.py:Mine[x=1, y = 2]") == ("./a b.py:Mine", {"x": "1", "y": "2"})
+
+
+def test_experiment_files(tmp_path: Path) -> None:
+    path = tmp_path / "e.toml"
+    path.write_text(
+        'out = "here"\n[[run]]\nsuite = "toy"\nstrategies = ["er", "ewc[lam=1e9]"]\n'
+        'scenarios = ["task", "class"]\nseeds = "2-3"\n[run.set]\nepochs = 2\nlr = 0.5\n'
+    )
+    (request,), options = read_toml(path)
+    assert options == {"out": "here"}
+    assert len(request.cells()) == 8
+    assert {c.training["epochs"] for c in request.cells()} == {2}
+    assert {c.training["lr"] for c in request.cells()} == {0.5}
+    for text, told in (
+        ("x = [", "not TOML"),
+        ("a = 1", "no [[run]] table"),
+        ("[[run]]\nsuite = 'toy'", "lacks suite or strategies"),
+        ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nsead = 1", "did you mean seeds"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError) as caught:
+            read_toml(path)
+        assert told in str(caught.value)
+    with pytest.raises(UserError, match="cannot read"):
+        read_toml(tmp_path / "none.toml")
+
+
+def test_spec_is_whole_in_its_record() -> None:
+    spec = toy_cell("er", buffer=7)
+    assert CellSpec(**asdict(spec)).key == spec.key

@@ -1,0 +1,228 @@
+"""Runs on disk: resume, kills, failures, files that cannot be trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bench
+from bench import runner
+from bench.plan import Request
+from bench.runner import Options, carry_out, grouped, width
+from bench.store import Run
+from suites.errors import UserError
+from tests.conftest import toy_cell
+
+QUIET = Options(jobs=1, quiet=True)
+SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
+
+
+def cells(folder: Path) -> dict[str, Any]:
+    """Return all records, without what differs between two runs of the same cell."""
+    found = {}
+    for path in (folder / "cells").glob("*.json"):
+        record = json.loads(path.read_text())
+        record.pop("timings", None)
+        found[path.name] = json.dumps(record, sort_keys=True)
+    return found
+
+
+def test_runs_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert carry_out([SMALL], run, QUIET, "test").counts == {"done": 9}
+    before = {p: p.stat().st_mtime_ns for p in (run / "cells").iterdir()}
+    victim = next(iter(before))
+    victim.unlink()
+    assert carry_out([SMALL], run, QUIET, "test").counts == {"done": 1}
+    assert all(p.stat().st_mtime_ns == t for p, t in before.items() if p != victim)
+    assert carry_out([SMALL], run, QUIET, "test").counts == {}
+    assert carry_out([SMALL], run, Options(jobs=1, quiet=True, force=True), "test").counts == {"done": 9}
+    assert list((run / "checkpoints").iterdir()) == []
+    assert not (run / "progress").exists()
+
+
+def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
+    carry_out([SMALL], tmp_path / "a", QUIET, "test")
+    carry_out([SMALL], tmp_path / "b", Options(jobs=1, lanes=1, quiet=True), "test")
+    carry_out([SMALL], tmp_path / "c", Options(jobs=1, lanes=4, quiet=True), "test")
+    assert cells(tmp_path / "a") == cells(tmp_path / "b") == cells(tmp_path / "c")
+
+
+def test_lanes_differ_in_rates_and_seeds(tmp_path: Path) -> None:
+    specs = runner.all_cells([SMALL])
+    groups = list(grouped(specs, Run(tmp_path), QUIET))
+    assert sorted(len(g) for g in groups) == [3, 6]
+    assert all(len({s.group_key for s in g}) == 1 for g in groups)
+
+
+def test_width_is_a_fixed_rule() -> None:
+    small, large = toy_cell(), toy_cell(model_options={"hidden": 400, "layers": 2})
+    assert width(small, QUIET) == 64
+    assert width(large, QUIET) == 1
+    assert width(large, Options(lanes=7)) == 7
+
+
+def test_unsuitable_cells_are_skipped_with_their_reason(tmp_path: Path) -> None:
+    request = Request("toy", ("ewc", "er"), settings={"boundaries": "hidden"})
+    assert carry_out([request], tmp_path, QUIET, "test").counts == {"skipped": 1, "done": 1}
+    (skipped,) = [r for r in Run(tmp_path).records() if r["status"] == "skipped"]
+    assert skipped["reason"] == "ewc needs to know where tasks begin and end"
+
+
+def test_only_the_culprit_of_a_group_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = runner.run_group
+
+    def failing(specs: Any, **options: Any) -> Any:
+        if any(s.seed == 1 for s in specs):
+            raise RuntimeError("seed 1 is cursed\nsecond line")
+        return honest(specs, **options)
+
+    monkeypatch.setattr(runner, "run_group", failing)
+    request = Request("toy", ("finetune",), seeds=(0, 1, 2))
+    outcome = carry_out([request], tmp_path, QUIET, "test")
+    assert outcome.counts == {"done": 2, "failed": 1}
+    assert outcome.failures == ["toy class finetune seed 1: RuntimeError: seed 1 is cursed"]
+    (failed,) = [r for r in Run(tmp_path).records() if r["status"] == "failed"]
+    assert "in failing" in failed["error"]["traceback"]
+    assert carry_out([request], tmp_path, QUIET, "test").counts == {}
+    monkeypatch.setattr(runner, "run_group", honest)
+    retry = Options(jobs=1, quiet=True, retry_failed=True)
+    assert carry_out([request], tmp_path, retry, "test").counts == {"done": 1}
+
+
+def test_files_that_do_not_check_out_are_set_aside(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    carry_out([SMALL], run, QUIET, "test")
+    good = cells(run)
+    paths = sorted((run / "cells").iterdir())
+    paths[0].write_text(paths[0].read_text()[:100])  # truncated
+    paths[1].write_text(paths[2].read_text())  # another cell's record
+    altered = json.loads(paths[3].read_text())
+    altered["spec"]["seed"] = 99
+    paths[3].write_text(json.dumps(altered))
+    (run / "cells" / "notes.json").write_text('{"hello": 1}')
+    opened = Run(run)
+    assert len(opened.records()) == 9 - 3
+    told = " ".join(opened.set_aside)
+    assert len(opened.set_aside) == 4
+    assert "not whole JSON" in told
+    assert "not the cell its name says" in told
+    assert "not the one it was named after" in told
+    assert len(list((run / "set-aside").iterdir())) == 4
+    assert carry_out([SMALL], run, QUIET, "test").counts == {"done": 3}
+    assert cells(run) == good
+
+
+def test_a_damaged_checkpoint_is_not_trusted(tmp_path: Path) -> None:
+    spec = toy_cell("er")
+    folder = tmp_path / "checkpoints" / spec.key
+    folder.mkdir(parents=True)
+    for facts, tensors in (
+        ("{", b""),
+        ('{"schema": 1, "tensors": "1.safetensors", "tasks_done": 1}', b"rubbish"),
+    ):
+        (folder / "facts.json").write_text(facts)
+        (folder / "1.safetensors").write_bytes(tensors)
+        assert Run(tmp_path).load(spec.key) is None
+
+
+def test_a_changed_plan_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    carry_out([Request("toy", ("finetune",))], run, QUIET, "test")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    changed = Request("toy", ("er",), settings={"epochs": "2"})
+    with pytest.raises(UserError, match=r"holds toy/class with epochs = 4, not 2: choose another --out"):
+        carry_out([changed], run, QUIET, "test")
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    # Strategies, seeds and scenarios may be added.
+    more = Request("toy", ("er",), ("task", "class"), (3,))
+    assert carry_out([more], run, QUIET, "test").counts == {"done": 2}
+    assert len(Run(run).manifest()["commands"]) == 2
+
+
+def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    tables = [Request("toy", ("er",)), Request("toy", ("er",), settings={"epochs": "2"})]
+    with pytest.raises(UserError, match="different settings"):
+        carry_out(tables, tmp_path / "run", QUIET, "test")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match=r"cannot write|is a file"):
+            carry_out([Request("toy", ("finetune",))], folder, QUIET, "test")
+
+
+def test_devices() -> None:
+    runner.check_device("cpu")
+    with pytest.raises(UserError, match="unknown device 'gpu'"):
+        runner.check_device("gpu")
+    if not runner.torch.cuda.is_available():
+        with pytest.raises(UserError, match="no CUDA device is available"):
+            runner.check_device("cuda")
+
+
+def test_from_python(tmp_path: Path) -> None:
+    frames = bench.run("toy", ["er", "finetune"], seeds=2, out=tmp_path / "r", settings={"epochs": 2})
+    assert set(frames.cells["status"]) == {"done"}
+    assert len(frames.cells) == 4
+    again = bench.load(tmp_path / "r")
+    assert again.scores.equals(frames.scores)
+
+
+COMMAND = [sys.executable, "-m", "bench", "run", "digits"]
+WORDS = ["-s", "er", "-s", "ewc", "--seeds", "3", "--set", "epochs=3", "--jobs", "2", "--lanes", "2", "--out"]
+
+
+@pytest.mark.timeout(280)
+def test_killed_at_random_moments_and_started_again(tmp_path: Path) -> None:
+    """SIGKILL at random moments, then to the end: the cells of an undisturbed run, but for timings."""
+    subprocess.run([*COMMAND, *WORDS, str(tmp_path / "whole")], check=True, capture_output=True)
+    moments = random.Random(0)
+    killed = 0
+    for _ in range(4):
+        process = subprocess.Popen(
+            [*COMMAND, *WORDS, str(tmp_path / "broken")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "broken" / "progress").exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0.0, 1.2))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed > 0
+    last = subprocess.run(
+        [*COMMAND, *WORDS, str(tmp_path / "broken")], check=True, capture_output=True, text=True
+    )
+    assert "cells" in last.stderr or "nothing to do" in last.stdout
+    assert cells(tmp_path / "broken") == cells(tmp_path / "whole")
+
+
+def test_interrupted_from_the_keyboard(tmp_path: Path) -> None:
+    words = ["-s", "cumulative", "--seeds", "4", "--set", "epochs=60", "--jobs", "1", "--out"]
+    process = subprocess.Popen(
+        [*COMMAND, *words, str(tmp_path / "r")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob("r/checkpoints/*/facts.json")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors

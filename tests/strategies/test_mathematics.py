@@ -1,0 +1,417 @@
+"""Each method's own term, against a plain single-model calculation of the paper's formula."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+import strategies
+from bench import models
+from strategies.base import Strategy, mask
+from strategies.draws import Draws
+from strategies.fisher import squared_gradients
+from strategies.lanes import LaneModel, dot_L
+from strategies.streams import Batch, LaneStreams
+from suites.base import Training, generator
+from tests.toy import TOY, blobs
+
+SEEDS = [0, 1, 2]
+
+
+def ready(
+    name: str,
+    scenario: str = "class",
+    model: str = "mlp",
+    options: dict[str, int] | None = None,
+    **hyper: Any,
+) -> Strategy:
+    """Return a strategy over three lanes that has been set up, its floats already one value a lane."""
+    data = blobs()
+    training = Training(batch=6)
+    streams = LaneStreams([TOY.stream(data, scenario, s, training) for s in SEEDS], training, "cpu")  # type: ignore[arg-type]
+    options = options or {"hidden": 7, "layers": 1}
+    net = models.build(model, options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS])
+    strategy = strategies.get(name)(**hyper)
+    for field in strategy.lane_fields():
+        value = getattr(strategy, field)
+        setattr(strategy, field, torch.tensor([value, 2 * value, 0.5 * value]))
+    strategy.attach(net, streams, Draws(SEEDS, "cpu"))
+    strategy.setup()
+    return strategy
+
+
+def new_batch(strategy: Strategy, task: int = 0, size: int = 6) -> Batch:
+    rows = torch.stack([s.tasks[task].train_rows[:size] for s in strategy.streams.streams])
+    return strategy.streams.batch(rows)
+
+
+def lane_module(strategy: Strategy, lane: int) -> LaneModel:
+    """Return one lane's network alone: the plain single model of the calculations here."""
+    net = models.build(
+        "mlp", {"hidden": 7, "layers": 1}, (1, 8, 8), strategy.streams.n_units, [generator(0, "m")]
+    )
+    net.load_state_dict(
+        {k: v[lane : lane + 1].detach().clone() for k, v in strategy.model.state_dict().items()}
+    )
+    return net
+
+
+def plain(strategy: Strategy, lane: int, x_BCHW: Tensor) -> Tensor:
+    """Return one lane's logits by functions of torch alone."""
+    p = {k: v[lane] for k, v in strategy.model.named_parameters()}
+    h = torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"], p["layers.0.bias"]))
+    return F.linear(h, p["head.weight"], p["head.bias"])
+
+
+def lanes_of(hyper: Tensor | float, lane: int) -> float:
+    return float(hyper[lane]) if isinstance(hyper, Tensor) else hyper
+
+
+def move(strategy: Strategy, seed: int = 0, scale: float = 0.1) -> None:
+    """Change the parameters as a task would."""
+    random = torch.Generator().manual_seed(seed)
+    for p in strategy.model.parameters():
+        p.data += scale * torch.randn(p.shape, generator=random)
+
+
+# Fisher and EWC
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("mlp", {"hidden": 7, "layers": 2}),
+        ("cnn", {"width": 3, "hidden": 5}),
+        ("resnet18", {"width": 2}),
+    ],
+)
+@pytest.mark.parametrize("estimator", ["exact", "sampled", "true"])
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_fisher_equals_a_loop_over_examples(
+    model: str, options: dict[str, int], estimator: Any, scenario: str
+) -> None:
+    strategy = ready("finetune", scenario, model, options)
+    net, batch = strategy.model.double(), new_batch(strategy, size=4)
+    if model == "resnet18":  # running statistics that differ from their start
+        net.train()
+        net(batch.x_LBCHW.double())
+    net.eval()
+    batch.x_LBCHW = batch.x_LBCHW.double()
+    batch.weight_LB = torch.ones(3, 4)
+    batch.weight_LB[1, 2:] = 0
+    draw = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = squared_gradients(net, batch, strategy.logits, estimator, draw)
+    expected = [torch.zeros_like(p) for p in net.parameters()]
+    parameters = list(net.parameters())
+    for lane in range(3):
+        for b in range(4):
+            if batch.weight_LB[lane, b] == 0:
+                continue
+            log_p = strategy.logits(batch)[lane, b].log_softmax(0)
+            chance_U = log_p.detach().exp()
+            if estimator == "exact":
+                answers = [(u, float(chance_U[u])) for u in range(len(log_p))]
+            elif estimator == "true":
+                answers = [(int(batch.y_LB[lane, b]), 1.0)]
+            else:
+                answers = [(int((chance_U.cumsum(0) < draw[lane, b]).sum()), 1.0)]
+            for unit, chance in answers:
+                grads = torch.autograd.grad(log_p[unit], parameters, retain_graph=True)
+                for e, g in zip(expected, grads, strict=True):
+                    e += chance * g.square()
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-12)
+
+
+def test_batched_fisher_is_the_square_of_the_mean_gradient_times_the_rows() -> None:
+    strategy = ready("finetune")
+    batch = new_batch(strategy)
+    found = squared_gradients(strategy.model, batch, strategy.logits, "batched")
+    for lane in range(3):
+        net = lane_module(strategy, lane)
+        F.cross_entropy(net(batch.x_LBCHW[lane : lane + 1])[0], batch.y_LB[lane]).backward()
+        for ours, p in zip(found, net.parameters(), strict=True):
+            assert p.grad is not None
+            torch.testing.assert_close(ours[lane], 6 * p.grad[0].square())
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_ewc_gradient_equals_autograd_of_one_penalty_per_task(half: bool) -> None:
+    """Two sums over tasks, kept in two tensors, have the gradient of the sum of all penalties."""
+    strategy = ready("ewc", lam=30.0, half=half)
+    anchors, fishers = [], []
+    for task in range(2):
+        strategy.task = task
+        strategy.begin_task(task)
+        move(strategy, task)
+        fishers.append([f.clone() for f in strategy.fisher_information(task)])  # type: ignore[attr-defined]
+        strategy.end_task(task)
+        anchors.append([p.detach().clone() for p in strategy.model.parameters()])
+    strategy.begin_task(2)
+    move(strategy, 9)
+    parameters = list(strategy.model.parameters())
+    penalty = torch.zeros(3)
+    for anchor, fisher in zip(anchors, fishers, strict=True):
+        for p, a, f in zip(parameters, anchor, fisher, strict=True):
+            penalty = penalty + (f * (p - a) ** 2).flatten(1).sum(1)
+    factor = 0.5 if half else 1.0
+    expected = torch.autograd.grad((factor * strategy.lam * penalty).sum(), parameters)  # type: ignore[attr-defined]
+    strategy.model.zero_grad()
+    strategy.adjust_gradients()
+    for p, e in zip(parameters, expected, strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(p.grad, e, rtol=1e-4, atol=1e-6)
+
+
+def test_ewc_fisher_is_the_mean_over_a_tasks_rows() -> None:
+    strategy = ready("ewc")
+    found = strategy.fisher_information(0)  # type: ignore[attr-defined]
+    for lane, stream in enumerate(strategy.streams.streams):
+        rows = stream.tasks[0].train_rows
+        batch = strategy.streams.batch(rows.expand(3, -1))
+        total = squared_gradients(strategy.model, batch, strategy.logits, "exact")
+        for ours, theirs in zip(found, total, strict=True):
+            torch.testing.assert_close(ours[lane], theirs[lane] / len(rows), rtol=1e-4, atol=1e-9)
+
+
+def test_online_ewc_keeps_one_decaying_penalty_centred_at_the_latest_parameters() -> None:
+    strategy = ready("ewc", variant="online", gamma=0.5)
+    first = [f.clone() for f in strategy.fisher_information(0)]  # type: ignore[attr-defined]
+    strategy.end_task(0)
+    move(strategy)
+    second = [f.clone() for f in strategy.fisher_information(1)]  # type: ignore[attr-defined]
+    strategy.end_task(1)
+    for lane, gamma in enumerate((0.5, 1.0, 0.25)):
+        for f, a, b in zip(strategy.importance, first, second, strict=True):  # type: ignore[attr-defined]
+            torch.testing.assert_close(f[lane], gamma * a[lane] + b[lane])
+    for c, p in zip(strategy.centre, strategy.model.parameters(), strict=True):  # type: ignore[attr-defined]
+        assert torch.equal(c, p.detach())
+
+
+# SI
+
+
+@pytest.mark.parametrize("path", ["task", "total"])
+@pytest.mark.parametrize("negative", [True, False])
+def test_si_equals_the_path_integral(path: str, negative: bool) -> None:
+    """Two tasks of three steps by hand: w = sum -g dp, Omega = sum w / (D^2 + xi)."""
+    strategy = ready("si", c=0.4, xi=0.05, path=path, negative=negative)
+    parameters = list(strategy.model.parameters())
+    omega = [torch.zeros_like(p) for p in parameters]
+    c, xi = strategy.c, strategy.xi  # type: ignore[attr-defined]
+    centre = [p.detach().clone() for p in parameters]
+    for task in range(2):
+        strategy.task = task
+        strategy.begin_task(task)
+        start, w = [p.detach().clone() for p in parameters], [torch.zeros_like(p) for p in parameters]
+        for step in range(3):
+            batch = new_batch(strategy, task, 4 + step)
+            strategy.model.zero_grad()
+            loss = strategy.loss(batch)
+            alone = torch.autograd.grad(loss.sum(), parameters, retain_graph=True)
+            loss.sum().backward()
+            strategy.adjust_gradients()
+            total = [p.grad.clone() for p in parameters if p.grad is not None]
+            for t, g, p, o, a in zip(total, alone, parameters, omega, centre, strict=True):
+                pull = 2 * c.view(-1, *[1] * (p.dim() - 1)) * o * (p.detach() - a)
+                torch.testing.assert_close(t, g + pull, rtol=1e-4, atol=1e-6)
+            before = [p.detach().clone() for p in parameters]
+            for p, t in zip(parameters, total, strict=True):
+                p.data -= 0.3 * t
+            strategy.after_step(batch)
+            along = alone if path == "task" else total
+            for w_, g, p, b in zip(w, along, parameters, before, strict=True):
+                w_ -= g * (p.detach() - b)
+        strategy.end_task(task)
+        for o, w_, p, s in zip(omega, w, parameters, start, strict=True):
+            gain = w_ / ((p.detach() - s) ** 2 + xi.view(-1, *[1] * (p.dim() - 1)))
+            o += gain if negative else gain.clamp(min=0)
+        centre = [p.detach().clone() for p in parameters]
+        for ours, o in zip(strategy.importance, omega, strict=True):  # type: ignore[attr-defined]
+            torch.testing.assert_close(ours, o, rtol=1e-4, atol=1e-7)
+
+
+# A-GEM
+
+
+def test_agem_projects_each_lane_on_its_own_half_space() -> None:
+    strategy = ready("agem", batch=5)
+    strategy.after_step(new_batch(strategy, 0))
+    strategy.task = 1
+    batch = new_batch(strategy, 1)
+    # Memory of lane 1 points the same way as the new rows: nothing to project there.
+    strategy.memory.rows_LM[1, :6] = batch.rows_LB[1]  # type: ignore[attr-defined]
+    strategy.loss(batch).sum().backward()
+    plain_g = [p.grad.clone() for p in strategy.model.parameters() if p.grad is not None]
+    memory, draws = strategy.memory, Draws(SEEDS, "cpu")  # type: ignore[attr-defined]
+    slots = draws.below("reference", memory.filled_L, 5)
+    old = strategy.streams.batch(memory.rows_LM.gather(1, slots))
+    reference = []
+    for lane in range(3):
+        net = lane_module(strategy, lane)
+        F.cross_entropy(net(old.x_LBCHW[lane : lane + 1])[0], old.y_LB[lane]).backward()
+        reference.append([p.grad[0] for p in net.parameters() if p.grad is not None])
+    r = [torch.stack(parts) for parts in zip(*reference, strict=True)]
+    inner = dot_L(plain_g, r)
+    assert inner[1] > 0 > inner[0]
+    strategy.adjust_gradients()
+    now = [p.grad for p in strategy.model.parameters() if p.grad is not None]
+    assert bool((dot_L(now, r) >= -1e-5).all())
+    for lane in range(3):
+        factor = min(0.0, float(inner[lane] / dot_L(r, r)[lane]))
+        for n, g, ref in zip(now, plain_g, r, strict=True):
+            torch.testing.assert_close(n[lane], g[lane] - factor * ref[lane], rtol=1e-4, atol=1e-6)
+
+
+def test_agem_leaves_the_first_task_alone() -> None:
+    strategy = ready("agem")
+    strategy.loss(new_batch(strategy)).sum().backward()
+    before = [p.grad.clone() for p in strategy.model.parameters() if p.grad is not None]
+    strategy.adjust_gradients()
+    assert all(torch.equal(b, p.grad) for b, p in zip(before, strategy.model.parameters(), strict=True))  # type: ignore[arg-type]
+
+
+# LwF
+
+
+@pytest.mark.parametrize(
+    ("scenario", "distil"), [("domain", "active"), ("class", "active"), ("class", "seen"), ("task", "active")]
+)
+@pytest.mark.parametrize("balance", ["sum", "tasks"])
+def test_lwf_equals_distillation_written_out(scenario: str, distil: str, balance: str) -> None:
+    strategy = ready("lwf", scenario, temperature=2.0, balance=balance, lam=0.7, distil=distil)
+    strategy.begin_task(0)
+    strategy.end_task(0)
+    teacher = {
+        lane: plain(strategy, lane, new_batch(strategy, 1).x_LBCHW[lane]).detach() for lane in range(3)
+    }
+    move(strategy)
+    strategy.task = 1
+    strategy.begin_task(1)
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        logits = plain(strategy, lane, batch.x_LBCHW[lane])
+        own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
+        labels = torch.tensor([own.index(int(y)) for y in batch.y_LB[lane]])
+        new = F.cross_entropy(logits[:, own], labels)
+        old_units = list(range(stream.n_units))
+        if scenario == "task" or distil == "seen":
+            old_units = sorted(stream.tasks[0].units)
+        heat = lanes_of(strategy.temperature, lane)  # type: ignore[attr-defined]
+        target = torch.softmax(teacher[lane][:, old_units] / heat, 1)
+        old = -(target * torch.log_softmax(logits[:, old_units] / heat, 1)).sum(1).mean() * heat**2
+        lam = lanes_of(strategy.lam, lane)  # type: ignore[attr-defined]
+        expected = new + lam * old if balance == "sum" else 0.5 * new + 0.5 * old
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
+
+
+# Replay
+
+
+@pytest.mark.parametrize("balance", ["concatenated", "sum", "tasks"])
+def test_er_weighs_new_and_old_as_it_says(balance: str) -> None:
+    strategy = ready("er", balance=balance, lam=0.6, batch=4)
+    strategy.after_step(new_batch(strategy, 0))
+    strategy.task = 2
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    memory = strategy.memory  # type: ignore[attr-defined]
+    slots = Draws(SEEDS, "cpu").below("replay", memory.filled_L, 4)
+    old = strategy.streams.batch(memory.rows_LM.gather(1, slots))
+    for lane in range(3):
+        new_B = F.cross_entropy(
+            plain(strategy, lane, batch.x_LBCHW[lane]), batch.y_LB[lane], reduction="none"
+        )
+        old_B = F.cross_entropy(plain(strategy, lane, old.x_LBCHW[lane]), old.y_LB[lane], reduction="none")
+        expected = {
+            "concatenated": (new_B.sum() + old_B.sum()) / 10,
+            "sum": new_B.mean() + lanes_of(strategy.lam, lane) * old_B.mean(),  # type: ignore[attr-defined]
+            "tasks": new_B.mean() / 3 + old_B.mean() * 2 / 3,
+        }[balance]
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_er_in_task_incremental_streams_answers_old_rows_on_their_own_head() -> None:
+    strategy = ready("er", "task", balance="sum", batch=4)
+    strategy.after_step(new_batch(strategy, 0))
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    memory = strategy.memory  # type: ignore[attr-defined]
+    old = strategy.streams.batch(
+        memory.rows_LM.gather(1, Draws(SEEDS, "cpu").below("replay", memory.filled_L, 4))
+    )
+    for lane, stream in enumerate(strategy.streams.streams):
+        parts = []
+        for rows, task in ((batch, 1), (old, 0)):
+            units = list(stream.tasks[task].units)
+            labels = torch.tensor([units.index(int(y)) for y in rows.y_LB[lane]])
+            parts.append(F.cross_entropy(plain(strategy, lane, rows.x_LBCHW[lane])[:, units], labels))
+        expected = parts[0] + lanes_of(strategy.lam, lane) * parts[1]  # type: ignore[attr-defined]
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["der", "der++"])
+def test_der_matches_the_logits_given_when_a_row_was_learned(name: str) -> None:
+    strategy = ready(name)
+    first = new_batch(strategy, 0)
+    strategy.loss(first)
+    given = {lane: plain(strategy, lane, first.x_LBCHW[lane]).detach() for lane in range(3)}
+    strategy.after_step(first)
+    move(strategy)
+    strategy.draws.begin(1)
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    memory, draws = strategy.memory, Draws(SEEDS, "cpu")  # type: ignore[attr-defined]
+    draws.begin(1)
+    dark, labelled = draws.below("logits", memory.filled_L, 6), draws.below("labels", memory.filled_L, 6)
+    for lane in range(3):
+        expected = F.cross_entropy(plain(strategy, lane, batch.x_LBCHW[lane]), batch.y_LB[lane])
+        x = first.x_LBCHW[lane, dark[lane]]  # slot i holds the i-th row of the first batch
+        distance = F.mse_loss(plain(strategy, lane, x), given[lane][dark[lane]])
+        expected = expected + lanes_of(strategy.alpha, lane) * distance  # type: ignore[attr-defined]
+        if name == "der++":
+            x, y = first.x_LBCHW[lane, labelled[lane]], first.y_LB[lane, labelled[lane]]
+            expected = expected + lanes_of(strategy.beta, lane) * F.cross_entropy(plain(strategy, lane, x), y)  # type: ignore[attr-defined]
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_er_ace_lets_new_rows_compete_among_their_own_classes_only() -> None:
+    strategy = ready("er-ace")
+    strategy.after_step(new_batch(strategy, 0))
+    strategy.task = 1
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    memory = strategy.memory  # type: ignore[attr-defined]
+    old = strategy.streams.batch(
+        memory.rows_LM.gather(1, Draws(SEEDS, "cpu").below("replay", memory.filled_L, 6))
+    )
+    for lane in range(3):
+        present = sorted(set(batch.y_LB[lane].tolist()))
+        labels = torch.tensor([present.index(int(y)) for y in batch.y_LB[lane]])
+        new = F.cross_entropy(plain(strategy, lane, batch.x_LBCHW[lane])[:, present], labels)
+        rest = F.cross_entropy(plain(strategy, lane, old.x_LBCHW[lane]), old.y_LB[lane])
+        torch.testing.assert_close(ours[lane], new + rest, rtol=1e-5, atol=1e-6)
+
+
+def test_inactive_units_get_no_gradient_and_no_chance() -> None:
+    strategy = ready("finetune", "task")
+    batch = new_batch(strategy, 1)
+    logits = strategy.logits(batch)
+    strategy.cross_entropy(logits, batch).sum().backward()
+    for lane, stream in enumerate(strategy.streams.streams):
+        others = list(stream.tasks[0].units)
+        assert strategy.model.head.weight.grad is not None
+        assert bool((strategy.model.head.weight.grad[lane, others] == 0).all())
+        assert bool((logits[lane].softmax(1)[:, others] == 0).all())
+    assert bool(mask(torch.zeros(1, 1, 2), torch.tensor([[[True, False]]])).isfinite().all())
+
+
+def test_defaults_are_whole() -> None:
+    for name in strategies.names():
+        assert all(v is not None for v in asdict(strategies.get(name)()).values())

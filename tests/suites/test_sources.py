@@ -1,0 +1,146 @@
+"""Reading the hub's files: from a mirror made here, from the real one, and when neither is there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from suites import sources, statistics
+from suites.cifar import CIFAR100_SUBSET
+from suites.errors import Unavailable, UserError
+from suites.mnist import MNIST
+from suites.sources import digits, hub_images
+
+TINY = replace(MNIST, repository="someone/tiny", class_names=("a", "b"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
+    sources._cached.cache_clear()
+    return tmp_path / "cache"
+
+
+def mirror(folder: Path, channels: int = 1, label: str = "label") -> np.ndarray[Any, Any]:
+    """Write a mirror of six images as `datasets` does; return their pixels."""
+    import datasets
+    from PIL import Image
+
+    shape = (6, 5, 4) if channels == 1 else (6, 5, 4, channels)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    features = datasets.Features({"image": datasets.Image(), label: datasets.ClassLabel(names=["a", "b"])})
+    for split, part in (("train", slice(0, 4)), ("test", slice(4, 6))):
+        rows = {"image": [Image.fromarray(p) for p in pixels[part]], label: [i % 2 for i in range(6)][part]}
+        path = folder / "someone/tiny/mnist"
+        path.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(path / f"{split}.parquet")
+    return pixels
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mirror_is_read_to_the_bit(tmp_path: Path, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = mirror(tmp_path / "m", channels)
+    monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
+    data = hub_images(TINY)
+    expected = pixels[:, None] if channels == 1 else pixels.transpose(0, 3, 1, 2)
+    assert np.array_equal(data.x_N.numpy(), expected)
+    assert data.x_N.is_contiguous()
+    assert data.y_N.tolist() == [0, 1, 0, 1, 0, 1]
+    assert data.n_train == 4
+
+
+def test_the_cache_is_used_and_a_damaged_one_is_not(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror(tmp_path / "m")
+    monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
+    first = hub_images(TINY)
+    (cached,) = own_cache.glob("*.safetensors")
+    converted: list[int] = []
+    convert = sources._convert
+    monkeypatch.setattr(sources, "_convert", lambda *a: (converted.append(1), convert(*a))[1])
+    sources._cached.cache_clear()
+    assert hub_images(TINY).fingerprint == first.fingerprint
+    assert not converted
+    whole = cached.read_bytes()
+    for damage in (whole[:50], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+        cached.write_bytes(damage)
+        sources._cached.cache_clear()
+        assert hub_images(TINY).fingerprint == first.fingerprint
+        assert converted.pop() == 1
+        assert cached.read_bytes() == whole
+
+
+def test_another_file_in_the_mirror_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror(tmp_path / "m")
+    monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
+    first = hub_images(TINY)
+    mirror(tmp_path / "m", channels=3)
+    assert hub_images(TINY).fingerprint != first.fingerprint
+
+
+def test_without_network_and_mirror(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any) -> None:
+        raise OSError("no address")
+
+    monkeypatch.setattr(sources.socket, "getaddrinfo", unreachable)
+    with pytest.raises(Unavailable) as caught:
+        hub_images(TINY)
+    told = str(caught.value)
+    assert "connect to the network" in told
+    assert "LETHE_DATA or --data" in told
+    assert "someone/tiny/mnist/train.parquet" in told
+    assert "\n" not in told
+    assert not own_cache.exists()
+
+
+def test_a_mirror_without_the_data_set_or_with_other_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LETHE_DATA", str(tmp_path))
+    with pytest.raises(Unavailable, match=r"the mirror has no .*someone/tiny/mnist/train\.parquet"):
+        hub_images(TINY)
+    mirror(tmp_path, label="digit")
+    with pytest.raises(UserError, match="has no column 'label'; it has: image, digit"):
+        hub_images(TINY)
+
+
+def test_the_subset_of_cifar_is_on_no_hub() -> None:
+    with pytest.raises(Unavailable, match="on no hub"):
+        hub_images(CIFAR100_SUBSET)
+
+
+def test_digits_are_split_the_same_for_all() -> None:
+    data = digits()
+    assert tuple(data.x_N.shape) == (1797, 1, 8, 8)
+    assert int(data.x_N.max()) == 16
+    counts = [int((data.y_N[data.n_train :] == c).sum()) for c in range(10)]
+    assert min(counts) >= 34
+
+
+@pytest.mark.parametrize("name", ["digits"])
+def test_statistics_of_what_is_always_here(name: str) -> None:
+    kept = json.loads(statistics.PATH.read_text())
+    assert statistics.describe(statistics.SOURCES[name]()) == kept[name]
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar100-subset"])
+def test_statistics_of_the_real_data(name: str, real_data: str) -> None:
+    kept = json.loads(statistics.PATH.read_text())
+    assert statistics.describe(statistics.SOURCES[name]()) == kept[name]
+
+
+def test_a_real_run(real_data: str, tmp_path: Path) -> None:
+    """A few steps of split-mnist on real MNIST: the second task is learned, the first one forgotten."""
+    import bench
+
+    settings = {"iterations": 60, "hidden": 50, "score_every": 0}
+    frames = bench.run("split-mnist", ["finetune", "er"], seeds=2, out=tmp_path / "r", settings=settings)  # type: ignore[arg-type]
+    scores = frames.scores.pivot_table(index="identity", columns="score", values="value")
+    assert scores.loc["finetune", "learning_acc"] > 0.9
+    assert scores.loc["er", "acc"] > scores.loc["finetune", "acc"] + 0.2
