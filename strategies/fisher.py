@@ -1,7 +1,7 @@
 """How much each parameter matters to the answers: squared gradients, example by example.
 
 No loop over examples: with a layer's inputs a and the gradients g at its outputs, the sum over examples of
-the squared gradients of a dense layer is one product of squares, (g^2)^T (a^2). Convolutions and batch
+the squared gradients of a dense layer is one product of squares, (a^2)^T (g^2). Convolutions and batch
 normalisation sum over positions first, a chunk of examples at a time.
 
 Axes: L lanes, B batch, I inputs, O outputs, U units, S positions.
@@ -97,7 +97,7 @@ def _layer(layer: nn.Module, a: Tensor, g: Tensor, weight_LB: Tensor) -> list[tu
     if isinstance(layer, LaneLinear):
         square_LBO = g.square() * weight_LB.unsqueeze(2)
         return [
-            (layer.weight, torch.bmm(square_LBO.transpose(1, 2), a.square())),
+            (layer.weight, torch.bmm(a.square().transpose(1, 2), square_LBO)),
             (layer.bias, square_LBO.sum(1)),
         ]
     lanes = len(weight_LB)

@@ -1,4 +1,4 @@
-"""Descriptive statistics of the data sets, checked in: ``python -m suites.statistics`` writes those seen here."""
+"""Descriptive statistics of the data sets, checked in; ``python -m suites.statistics`` writes them."""
 
 from __future__ import annotations
 

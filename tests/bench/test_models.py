@@ -20,8 +20,10 @@ def ordinary(layer: nn.Module, lane: int) -> nn.Module:
     """Return the ordinary layer with one lane's weights."""
     made: nn.Module
     if isinstance(layer, LaneLinear):
-        made = nn.Linear(layer.weight.shape[2], layer.weight.shape[1])
-    elif isinstance(layer, LaneConv2d):
+        made = nn.Linear(layer.weight.shape[1], layer.weight.shape[2])
+        made.load_state_dict({"weight": layer.weight.detach()[lane].T, "bias": layer.bias.detach()[lane]})
+        return made
+    if isinstance(layer, LaneConv2d):
         out, inputs, kernel, _ = layer.weight.shape[1:]
         made = nn.Conv2d(inputs, out, kernel, layer.stride, layer.padding, bias=layer.bias is not None)
     else:

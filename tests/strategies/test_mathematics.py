@@ -64,8 +64,8 @@ def lane_module(strategy: Strategy, lane: int) -> LaneModel:
 def plain(strategy: Strategy, lane: int, x_BCHW: Tensor) -> Tensor:
     """Return one lane's logits by functions of torch alone."""
     p = {k: v[lane] for k, v in strategy.model.named_parameters()}
-    h = torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"], p["layers.0.bias"]))
-    return F.linear(h, p["head.weight"], p["head.bias"])
+    h = torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+    return F.linear(h, p["head.weight"].T, p["head.bias"])
 
 
 def lanes_of(hyper: Tensor | float, lane: int) -> float:
@@ -407,7 +407,7 @@ def test_inactive_units_get_no_gradient_and_no_chance() -> None:
     for lane, stream in enumerate(strategy.streams.streams):
         others = list(stream.tasks[0].units)
         assert strategy.model.head.weight.grad is not None
-        assert bool((strategy.model.head.weight.grad[lane, others] == 0).all())
+        assert bool((strategy.model.head.weight.grad[lane][:, others] == 0).all())
         assert bool((logits[lane].softmax(1)[:, others] == 0).all())
     assert bool(mask(torch.zeros(1, 1, 2), torch.tensor([[[True, False]]])).isfinite().all())
 

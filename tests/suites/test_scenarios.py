@@ -85,7 +85,7 @@ def test_rotation_by_nothing_is_the_identity_and_by_quarters_is_exact() -> None:
         return (weight * image.flatten()[tap]).sum(0).view_as(image)
 
     assert torch.equal(turned(0), image)
-    torch.testing.assert_close(turned(90), torch.rot90(image, 1, (1, 2)))
+    torch.testing.assert_close(turned(90), torch.rot90(image, -1, (1, 2)))
     torch.testing.assert_close(turned(180), image.flip(1, 2))
 
 
