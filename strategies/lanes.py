@@ -32,14 +32,15 @@ class LaneLinear(nn.Module):
     """A dense layer per lane, initialised like ``nn.Linear``: (L, B, I) to (L, B, O).
 
     The weight is kept as (L, I, O), not (L, O, I) as in ``nn.Linear``: then its gradient comes out of the
-    product in the weight's own layout. The other way it is copied at every step, which at a batch of ten takes
-    longer than the product.
+    product in the weight's own layout. The other way it is copied at every step, which at a batch of ten
+    takes longer than the product.
     """
 
     def __init__(self, generators: Generators, inputs: int, outputs: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs)
-        self.weight = nn.Parameter(uniform(generators, (outputs, inputs), bound).transpose(1, 2).contiguous())
+        weight_LOI = uniform(generators, (outputs, inputs), bound).detach()
+        self.weight = nn.Parameter(weight_LOI.transpose(1, 2).contiguous())
         self.bias = uniform(generators, (outputs,), bound)
 
     def forward(self, x_LBI: Tensor) -> Tensor:

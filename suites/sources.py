@@ -20,8 +20,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from suites.base import Data
@@ -122,6 +120,9 @@ def _folder() -> Path:
 
 def _read(path: Path) -> dict[str, Tensor] | None:
     """Return a cached data set; one that is truncated or foreign is moved aside and not trusted."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     if not path.is_file():
         return None
     try:
@@ -137,6 +138,8 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write whole to a temporary name, then rename; a cache that cannot be written is done without."""
+    from safetensors.torch import save_file
+
     mark = hashlib.sha256(tensors["x"].numpy().tobytes() + tensors["y"].numpy().tobytes()).digest()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

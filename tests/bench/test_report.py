@@ -88,8 +88,9 @@ def test_intransigence_takes_cumulative_of_the_same_seed(tmp_path: Path) -> None
 
 def test_table_in_three_forms(tmp_path: Path) -> None:
     other = [[50, 40], [90, 45], [70, 80]]
-    frames = load(made(tmp_path, {("er", 0): record(TWO_TASKS), ("er", 1): record(other), ("joint", 0): record(
-        [[50, 40], [None, None], [96, 94]])}))  # fmt: skip
+    joint = record([[50, 40], [None, None], [96, 94]])
+    records = {("er", 0): record(TWO_TASKS), ("er", 1): record(other), ("joint", 0): joint}
+    frames = load(made(tmp_path, records))
     half = 12.7062 * np.std([0.70, 0.75], ddof=1) / math.sqrt(2)
     text = markdown(frames, ["acc", "forgetting"])
     assert f"| er | 2 | 72.50 ± {100 * half:.2f} |" in text

@@ -1,0 +1,59 @@
+"""The GPU's script: a dry check on the CPU, and what it may import. The real one needs a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import strategies
+from bench import gpu
+
+BANNED = "typer rich seaborn matplotlib datasets transformers jinja2 safetensors pyarrow huggingface_hub"
+
+
+def test_needs_only_what_it_says(tmp_path: Path) -> None:
+    """It runs where of Lethe's requirements only torch, numpy, pandas, scikit-learn and joblib are there."""
+    code = (
+        "import sys, importlib.abc\n"
+        f"banned = set({BANNED!r}.split())\n"
+        "class Refuse(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in banned:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from bench import gpu\n"
+        "gpu.QUICK = gpu.Size(1, 1, 1, (1,), 1)\n"
+        "sys.exit(gpu.main(['--device', 'cpu', '--quick', '--out', sys.argv[1]]))\n"
+    )
+    out = tmp_path / "gpu.json"
+    done = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert out.exists()
+
+
+def test_dry_check_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "QUICK", gpu.Size(1, 1, 2, (1, 2), 1))
+    assert gpu.main(["--device", "cpu", "--quick", "--out", str(tmp_path / "gpu.json")]) == 0
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    assert [r["strategy"] for r in record["agreement"]] == strategies.names()
+    assert all(r["largest_gap"] == 0 for r in record["agreement"])
+    assert len(record["speed"]) == 2 * 3 * 2
+    assert all(r["samples_per_second"] > 0 for r in record["speed"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert gpu.main(["--out", str(tmp_path / "gpu.json")]) == 2
+    told = capsys.readouterr().err
+    assert "no CUDA device is available" in told
+    assert len(told.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(tmp_path: Path) -> None:
+    assert gpu.main(["--quick", "--out", str(tmp_path / "gpu.json")]) == 0
