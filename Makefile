@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/runs/demo
 
-.PHONY: demo test lint bench statistics reference clean
+.PHONY: demo test lint bench statistics reference docs clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --out $(DEMO)
@@ -28,6 +28,10 @@ statistics: .venv/installed
 reference: .venv/installed
 	$(BIN)/lethe run results/reference/digits.toml
 	$(BIN)/lethe run results/reference/split-mnist.toml
+
+# Tables and figures of the documents, from the committed records.
+docs: .venv/installed
+	$(BIN)/python -m bench.report.embed README.md docs/*.md
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lethe needs Python 3.11 or newer")'
