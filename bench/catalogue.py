@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,22 @@ def _trees(folder: str) -> Iterator[ast.Module]:
 
 
 def _suites() -> Iterator[Entry]:
-    for tree in _trees("suites"):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Suite":
-                words = {k.arg: k.value for k in node.keywords if k.arg}
-                facts: dict[str, str] = {
-                    k: _text(words[k])
-                    for k in ("version", "source", "scenarios", "model", "needs")
-                    if k in words
-                }
-                yield Entry("suite", _text(words["name"]), _text(words["summary"]), facts)
+    trees = list(_trees("suites"))
+    classes = (n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef))
+    training = list(_fields(next(c for c in classes if c.name == "Training")))
+    for node in (n for tree in trees for n in ast.walk(tree)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Suite":
+            words = _keywords(node)
+            shown = ("version", "source", "scenarios", "model", "model_options", "needs")
+            facts = {key: _text(words[key]) for key in shown if key in words}
+            own = _keywords(_resolved(words.get("training")))
+            options = [o | {"default": _text(own.get(o["name"])) or o["default"]} for o in training]
+            yield Entry("suite", _text(words["name"]), _text(words["summary"]), facts, options)
+
+
+def _keywords(node: ast.expr | None) -> dict[str, ast.expr]:
+    """Return the keyword arguments of a call, nothing for anything else."""
+    return {k.arg: k.value for k in node.keywords if k.arg} if isinstance(node, ast.Call) else {}
 
 
 def _strategies() -> Iterator[Entry]:
@@ -157,8 +164,28 @@ def _scores() -> Iterator[Entry]:
         yield Entry("score", score.name, score.summary, facts)
 
 
+@cache
+def _constants() -> dict[str, ast.expr]:
+    """Return the module-level constants of suites and strategies, which their entries may name."""
+    return {
+        target.id: node.value
+        for folder in ("suites", "strategies")
+        for tree in _trees(folder)
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+
+
+def _resolved(node: ast.expr | None) -> ast.expr | None:
+    """Return what a constant's name stands for, and anything else as it is."""
+    return _constants().get(node.id, node) if isinstance(node, ast.Name) else node
+
+
 def _text(node: ast.expr | None) -> str:
-    """Return a literal as text, other expressions as they are written."""
+    """Return a literal, or a constant that names one, as text; other expressions as they are written."""
+    node = _resolved(node)
     try:
         value = ast.literal_eval(node)  # type: ignore[arg-type]
     except ValueError:

@@ -91,7 +91,8 @@ def show(
     for key, value in entry.facts.items():
         print(f"{key.replace('_', ' ')}: {value}")
     if entry.options:
-        print("\noptions:" if entry.kind == "model" else "\nhyper-parameters:")
+        titles = {"model": "options", "suite": "training (--set key=value)"}
+        print(f"\n{titles.get(entry.kind, 'hyper-parameters')}:")
     for option in entry.options:
         print(f"  {option['name']} = {option['default']}  ({option['type']})")
         if option["help"]:

@@ -1,4 +1,4 @@
-"""``python -m bench.report.embed FILE.md ...``: the tables and figures of documents, made from committed records.
+"""``python -m bench.report.embed FILE.md ...``: tables and figures of documents, made from records.
 
 In a document stand
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -81,23 +82,21 @@ def test_lanes_that_end_a_task_early_rest(optimiser: str) -> None:
     assert [outcome(r) for r in run_group(cells)] == [outcome(run_group([c])[0]) for c in cells]
 
 
-@pytest.mark.parametrize(
-    ("model", "options", "tolerance"),
-    [("cnn", {"width": 4, "hidden": 8}, 1e-3), ("resnet18", {"width": 2}, 3e-2)],
-)
-def test_lane_invariance_of_convolutions_within_rounding(
-    model: str, options: dict[str, int], tolerance: float
-) -> None:
-    """Grouped convolutions round differently: losses within a relative tolerance, scores within two rows.
-
-    Batch normalisation over eight rows magnifies rounding, so the tolerance of resnet18 is wider.
-    """
-    changes = {"model": model, "model_options": options, "epochs": 2, "lr": 0.003}
-    cells = [toy_cell("er", seed, **changes) for seed in range(3)]
+def test_lane_invariance_of_batch_normalisation_within_rounding() -> None:
+    """Normalising over eight rows magnifies rounding: losses within 3 % after some sixty steps."""
+    cells = [
+        toy_cell("er", s, model="resnet18", model_options={"width": 2}, epochs=2, lr=0.003) for s in range(3)
+    ]
     for one, alone in zip(run_group(cells), (run_group([c])[0] for c in cells), strict=True):
-        np.testing.assert_allclose(one["loss"], alone["loss"], rtol=tolerance)
-        right = np.array(one["test"]["right"]) - np.array(alone["test"]["right"])
-        assert np.abs(right).max() <= 2
+        np.testing.assert_allclose(one["loss"], alone["loss"], rtol=3e-2)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_learns_the_same() -> None:
+    plain = run_group([toy_cell("finetune", 0, epochs=1)])[0]
+    compiled = run_group([toy_cell("finetune", 0, epochs=1, compile=True)])[0]
+    np.testing.assert_allclose(compiled["loss"], plain["loss"], rtol=1e-3)
 
 
 def test_bfloat16_learns() -> None:
