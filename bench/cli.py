@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -173,6 +174,8 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
         return
     assert out is not None
     command = shlex.join(["lethe", *sys.argv[1:]])
+    # A batch system's SIGTERM ends a run as Ctrl-C does: workers are stopped, nothing is lost.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         outcome = runner.carry_out(requests, out, chosen, command)
     except KeyboardInterrupt:
@@ -210,8 +213,6 @@ def _dry_run(specs: list[Any], out: Path | None, options: Any) -> None:
 @app.command(epilog="Example: lethe status results/runs/first")
 def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
     """Say what of a run is done, failed, skipped and missing."""
-    from bench.store import Run
-
     run_, cells = _opened(folder)
     records = {r["key"]: r for r in run_.records()}
     counts: dict[str, int] = {}
@@ -222,8 +223,8 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
     for key, words in cells.items():
         record = records.get(key)
         if record is None:
-            under_way = Run(folder).load(key)
-            done = f" ({under_way[1]['tasks_done']} tasks done)" if under_way else ""
+            under_way = run_.facts(key)
+            done = f" ({under_way['tasks_done']} tasks done)" if under_way else ""
             print(f"missing   {words}{done}")
         elif record["status"] != "done":
             why = record["reason"] or f"{record['error']['kind']}: {record['error']['message']}"

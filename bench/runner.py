@@ -141,8 +141,8 @@ def grouped(specs: Sequence[CellSpec], run: Run, options: Options) -> Iterator[G
     """Yield groups of lanes: same program, same number of tasks done, no wider than the rule says."""
     alike: dict[tuple[str, int], Group] = defaultdict(list)
     for spec in specs:
-        kept = run.load(spec.key)
-        alike[spec.group_key, kept[1]["tasks_done"] if kept else 0].append(spec)
+        kept = run.facts(spec.key)
+        alike[spec.group_key, kept["tasks_done"] if kept else 0].append(spec)
     for group in alike.values():
         # Lanes that share rates side by side: an optimiser moves them together.
         group.sort(key=lambda s: (s.identity, s.seed))

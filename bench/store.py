@@ -170,14 +170,19 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        folder = self.checkpoints / key
+        facts = self.facts(key)
         try:
-            facts = json.loads((folder / "facts.json").read_text())
-            if facts["schema"] != SCHEMA:
-                return None
-            return load_file(folder / facts["tensors"]), facts
-        except (OSError, ValueError, KeyError, SafetensorError):
+            return None if facts is None else (load_file(self.checkpoints / key / facts["tensors"]), facts)
+        except (OSError, KeyError, SafetensorError):
             return None
+
+    def facts(self, key: str) -> dict[str, Any] | None:
+        """Return what a checkpoint says beside its tensors (``tasks_done`` ...), None where there is none."""
+        try:
+            found = json.loads((self.checkpoints / key / "facts.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) and found.get("schema") == SCHEMA else None
 
     def drop(self, key: str) -> None:
         """Forget a cell's state."""

@@ -76,8 +76,8 @@ class LaneStreams:
                 self.own_LTU[lane, t, list(task.units)] = True
         self.own_LTU = self.own_LTU.to(device)
         """Units of each task."""
-        self.seen_L1U = torch.zeros_like(self.own_LTU[:, :1])
-        """Units of the tasks begun so far."""
+        self.seen_L1U = torch.ones_like(self.own_LTU[:, :1])
+        """Units of the tasks begun so far; all of them before the first, where R's row 0 is measured."""
         self.tap_LTKD = self._stack([s.tap_TKD for s in streams])
         self.weight_LTKD = self._stack([s.weight_TKD for s in streams])
         channels = (1, 1, -1, 1, 1)

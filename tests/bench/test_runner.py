@@ -214,14 +214,16 @@ def test_killed_at_random_moments_and_started_again(tmp_path: Path) -> None:
     assert cells(tmp_path / "broken") == cells(tmp_path / "whole")
 
 
-def test_interrupted_from_the_keyboard(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(tmp_path: Path, sent: signal.Signals) -> None:
+    """Ctrl-C, or a batch system that wants its machine back."""
     words = ["-s", "cumulative", "--seeds", "4", "--set", "epochs=60", "--jobs", "1", "--out"]
     process = subprocess.Popen(
         [*COMMAND, *words, str(tmp_path / "r")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     while not list(tmp_path.glob("r/checkpoints/*/facts.json")) and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in errors
