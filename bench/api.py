@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.frames import Frames, load
-from bench.plan import Request, Value, text_of
+from bench.plan import Request, Value, check_seeds, text_of
 from bench.plan import seeds as read_seeds
 from bench.runner import Options, carry_out
 
 
 def run(
     suite: str,
-    strategies: Sequence[str],
+    strategies: str | Sequence[str],
     *,
-    scenarios: Sequence[str] = ("class",),
+    scenarios: str | Sequence[str] = "class",
     seeds: int | Sequence[int] = 5,
     out: str | Path | None = None,
     device: str = "cpu",
@@ -26,14 +26,20 @@ def run(
 ) -> Frames:
     """Run what is missing and return the folder's frames; without ``out`` the folder is a temporary one.
 
-    ``strategies`` are selectors (``"er[buffer=200]"``), ``settings`` those of ``--set``. Raises UserError for
-    anything that cannot be; a failed cell is a record, not an exception.
+    ``strategies`` are selectors (``"er[buffer=200]"``), one or several, as are ``scenarios``; ``seeds`` is
+    how many, from 0, or which; ``settings`` are those of ``--set``. ``device``, ``jobs`` (0 for one a core or
+    a GPU) and ``lanes`` (0 for the fixed rule) change no result. Raises UserError for anything that cannot
+    be; a failed cell is a record, not an exception.
     """
-    wanted = read_seeds(str(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    selectors = (strategies,) if isinstance(strategies, str) else tuple(strategies)
+    kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)
+    wanted = read_seeds(str(seeds)) if isinstance(seeds, int) else check_seeds(list(seeds), seeds)
     texts = {name: text_of(value) for name, value in (settings or {}).items()}
-    request = Request(suite, tuple(strategies), tuple(scenarios), wanted, texts)
+    request = Request(suite, selectors, kinds, wanted, texts)
     options = Options(device=device, jobs=jobs, lanes=lanes, quiet=True)
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
-        carry_out([request], folder, options, f"bench.run({suite!r}, {list(strategies)!r})")
-        return load(folder)
+        outcome = carry_out([request], folder, options, f"bench.run({suite!r}, {list(selectors)!r})")
+        frames = load(folder)
+        frames.set_aside = [*outcome.set_aside, *frames.set_aside]
+        return frames

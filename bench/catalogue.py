@@ -6,8 +6,9 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 KINDS = ("suites", "strategies", "models", "scores")
 _ROOT = Path(__file__).parent.parent
@@ -29,13 +30,18 @@ class Entry:
 def entries(kind: str) -> list[Entry]:
     """Return all entries of a kind, sorted by name."""
     readers = {"suites": _suites, "strategies": _strategies, "models": _models, "scores": _scores}
-    return sorted(readers[kind](), key=lambda e: e.name)
+    return sorted([*readers[kind](), *_installed(kind)], key=lambda e: e.name)
 
 
 def find(name: str) -> Entry:
-    """Return the entry of a name, of whatever kind; raises UserError for an unknown one."""
+    """Return the entry of a name, of whatever kind, or of ``./file.py:Class``.
+
+    Raises UserError for an unknown one.
+    """
     from suites.errors import unknown
 
+    if ".py:" in name:
+        return _from_file(name)
     known = [entry for kind in KINDS for entry in entries(kind)]
     for entry in known:
         if entry.name == name:
@@ -43,23 +49,65 @@ def find(name: str) -> Entry:
     raise unknown("name", name, [e.name for e in known])
 
 
+def _installed(kind: str) -> Iterator[Entry]:
+    """Yield what other packages bring; they are named, not read: that would import them."""
+    one = {"suites": "suite", "strategies": "strategy"}
+    for point in entry_points(group=f"lethe.{kind}") if kind in one else ():
+        package = point.dist.name if point.dist else "another package"
+        yield Entry(one[kind], point.name, f"from {package}", {"defined_in": point.value})
+
+
+def _from_file(name: str) -> Entry:
+    """Return the strategy or suite of a user's file, read like our own and not run."""
+    from suites.errors import UserError
+
+    path, _, attribute = name.rpartition(":")
+    if not Path(path).is_file():
+        raise UserError(f"no such file: {path}")
+    try:
+        tree = ast.parse(Path(path).read_text())
+    except (ValueError, SyntaxError) as error:
+        raise UserError(f"{path} is not Python: {error}") from None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == attribute:
+            classes = _classes(*_trees("strategies"), tree)
+            return _strategy(node, classes, name)
+        if isinstance(node, ast.Assign) and attribute in [getattr(t, "id", "") for t in node.targets]:
+            for call in (n for n in ast.walk(node) if _is_suite(n)):
+                return _suite(call, name)
+    raise UserError(f"{path} has no strategy or suite {attribute!r}")
+
+
 def _trees(folder: str) -> Iterator[ast.Module]:
     for path in sorted((_ROOT / folder).glob("*.py")):
         yield ast.parse(path.read_text())
 
 
+def _classes(*trees: ast.Module) -> dict[str, ast.ClassDef]:
+    return {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
 def _suites() -> Iterator[Entry]:
-    trees = list(_trees("suites"))
-    classes = (n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef))
-    training = list(_fields(next(c for c in classes if c.name == "Training")))
-    for node in (n for tree in trees for n in ast.walk(tree)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Suite":
-            words = _keywords(node)
-            shown = ("version", "source", "scenarios", "model", "model_options", "needs")
-            facts = {key: _text(words[key]) for key in shown if key in words}
-            own = _keywords(_resolved(words.get("training")))
-            options = [o | {"default": _text(own.get(o["name"])) or o["default"]} for o in training]
-            yield Entry("suite", _text(words["name"]), _text(words["summary"]), facts, options)
+    for node in (n for tree in _trees("suites") for n in ast.walk(tree) if _is_suite(n)):
+        yield _suite(node, _text(_keywords(node)["name"]))
+
+
+def _is_suite(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Suite"
+
+
+@cache
+def _training() -> tuple[dict[str, str], ...]:
+    return tuple(_fields(_classes(*_trees("suites"))["Training"]))
+
+
+def _suite(node: ast.Call, name: str) -> Entry:
+    words = _keywords(node)
+    shown = ("version", "source", "scenarios", "model", "model_options", "needs")
+    facts = {key: _text(words[key]) for key in shown if key in words}
+    own = _keywords(_resolved(words.get("training")))
+    options = [o | {"default": _text(own.get(o["name"])) or o["default"]} for o in _training()]
+    return Entry("suite", name, _text(words.get("summary")), facts, options)
 
 
 def _keywords(node: ast.expr | None) -> dict[str, ast.expr]:
@@ -68,26 +116,22 @@ def _keywords(node: ast.expr | None) -> dict[str, ast.expr]:
 
 
 def _strategies() -> Iterator[Entry]:
-    classes = {
-        node.name: node
-        for tree in _trees("strategies")
-        for node in tree.body
-        if isinstance(node, ast.ClassDef)
-    }
+    classes = _classes(*_trees("strategies"))
     for node in classes.values():
-        line = list(_line(node, classes))
-        own = dict(_class_facts(node))
-        if "name" not in own or node.name == "Strategy":
-            continue
-        facts: dict[str, str] = {}
-        options: dict[str, dict[str, str]] = {}
-        for ancestor in reversed(line):
-            facts |= _class_facts(ancestor)
-            options |= {o["name"]: o for o in _fields(ancestor)}
-        doc = ast.get_docstring(node) or ""
-        yield Entry(
-            "strategy", facts.pop("name"), _first(doc), {**facts, "about": doc}, list(options.values())
-        )
+        own = _class_facts(node)
+        if "name" in own and node.name != "Strategy":
+            yield _strategy(node, classes, own["name"])
+
+
+def _strategy(node: ast.ClassDef, classes: dict[str, ast.ClassDef], name: str) -> Entry:
+    facts: dict[str, str] = {}
+    options: dict[str, dict[str, str]] = {}
+    for ancestor in reversed(list(_line(node, classes))):
+        facts |= _class_facts(ancestor)
+        options |= {o["name"]: o for o in _fields(ancestor)}
+    facts.pop("name", None)
+    doc = ast.get_docstring(node) or ""
+    return Entry("strategy", name, _first(doc), {**facts, "about": doc}, list(options.values()))
 
 
 def _line(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:
@@ -113,31 +157,35 @@ def _fields(node: ast.ClassDef) -> Iterator[dict[str, str]]:
     for item, after in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(item, ast.AnnAssign) or item.value is None or not isinstance(item.target, ast.Name):
             continue
-        kind = ast.unparse(item.annotation)
-        if kind.startswith("ClassVar"):
+        if ast.unparse(item.annotation).startswith("ClassVar"):
             continue
         help_ = _text(after.value) if isinstance(after, ast.Expr) else ""
-        yield {"name": item.target.id, "type": _type(kind), "default": _text(item.value), "help": help_}
+        kind = _type(item.annotation)
+        yield {"name": item.target.id, "type": kind, "default": _text(item.value), "help": help_}
 
 
-def _type(annotation: str) -> str:
-    """Return an annotation as a user reads it."""
-    words = {
-        "NotNegative": "number from 0 up",
-        "Share": "number from 0 to 1",
-        "Count": "whole number from 1 up",
-        "CountOrNone": "whole number from 0 up",
-        "bool": "true or false",
-        "LaneFloat": "number",
-    }
-    if annotation.startswith("Literal["):
-        return " | ".join(_text(e) for e in _elements(ast.parse(annotation, mode="eval").body))
-    return words.get(annotation, "number" if annotation.startswith("Annotated[LaneFloat") else annotation)
+def _type(node: ast.expr) -> str:
+    """Return an annotation as a user reads it: ``Annotated[int, Bounds(1)]`` is a whole number from 1 up."""
+    node = _resolved(node) or node
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if node.value.id == "Literal":
+            return " | ".join(_text(e) for e in inner)
+        if node.value.id == "Annotated":
+            return _type(inner[0]) + _range(inner[1])
+    words = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
+    kind = ast.unparse(node)
+    return words.get(kind, kind)
 
 
-def _elements(node: Any) -> list[ast.expr]:
-    inner = node.slice
-    return list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
+def _range(bounds: ast.expr) -> str:
+    """Return ``Bounds(low, high)`` in words."""
+    given = dict(zip(("low", "high"), getattr(bounds, "args", ()), strict=False)) | _keywords(bounds)
+    values = {key: ast.literal_eval(value) for key, value in given.items()}
+    low, high = values.get("low"), values.get("high")
+    if low is None:
+        return "" if high is None else f" up to {high:g}"
+    return f" from {low:g} {'up' if high is None else f'to {high:g}'}"
 
 
 def _models() -> Iterator[Entry]:
@@ -180,7 +228,9 @@ def _constants() -> dict[str, ast.expr]:
 
 def _resolved(node: ast.expr | None) -> ast.expr | None:
     """Return what a constant's name stands for, and anything else as it is."""
-    return _constants().get(node.id, node) if isinstance(node, ast.Name) else node
+    while isinstance(node, ast.Name) and node.id in _constants():
+        node = _constants()[node.id]
+    return node
 
 
 def _text(node: ast.expr | None) -> str:

@@ -90,7 +90,8 @@ def show(
         return
     print(f"{entry.name} ({entry.kind})\n\n{entry.facts.pop('about', entry.summary)}\n")
     for key, value in entry.facts.items():
-        print(f"{key.replace('_', ' ')}: {value}")
+        if value:
+            print(f"{key.replace('_', ' ')}: {value}")
     if entry.options:
         titles = {"model": "options", "suite": "training (--set key=value)"}
         print(f"\n{titles.get(entry.kind, 'hyper-parameters')}:")
@@ -113,7 +114,9 @@ def run(
     scenario: Annotated[
         list[str] | None, typer.Option(help="task, domain, class, online; repeat or commas.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="5 is 0 to 4; 2-6; 1,4.")] = "5",
+    seeds: Annotated[
+        str | None, typer.Option(help="5 (as without it) is 0 to 4; 2-6; 1,4.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: training, model, or an option of the model.")
@@ -141,16 +144,16 @@ def run(
     from bench import plan
 
     if what.endswith(".toml"):
-        if strategy or scenario or settings:
-            raise errors.UserError("an experiment file has its strategies, scenarios and settings in it")
+        if strategy or scenario or settings or seeds:
+            raise errors.UserError("an experiment file has its strategies, scenarios, seeds and --set in it")
         requests, options = plan.read_toml(Path(what))
         out = out or (Path(options["out"]) if "out" in options else None)
     else:
         if not strategy:
             raise errors.UserError("name at least one strategy with -s; lethe list strategies shows them")
         scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
-        pairs = tuple(_pair(text) for text in settings or ())
-        requests = [plan.Request(what, tuple(strategy), scenarios, plan.seeds(seeds), dict(pairs))]
+        chosen = plan.seeds("5" if seeds is None else seeds)
+        requests = [plan.Request(what, tuple(strategy), scenarios, chosen, _pairs(settings or []))]
     if out is None and not dry_run:
         raise errors.UserError("name the run's folder with --out")
     _carry_out(
@@ -158,11 +161,16 @@ def run(
     )
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key or not value:
-        raise errors.UserError(f"cannot read --set {text!r}; it is written like --set epochs=5")
-    return key, value
+def _pairs(settings: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key or not value:
+            raise errors.UserError(f"cannot read --set {text!r}; it is written like --set epochs=5")
+        if key in pairs:
+            raise errors.UserError(f"--set {key} stands twice")
+        pairs[key] = value
+    return pairs
 
 
 def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: Any) -> None:
@@ -170,7 +178,7 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
 
     chosen = runner.Options(**options)
     if dry_run:
-        _dry_run(runner.all_cells(requests), out, chosen)
+        _dry_run(requests, out, chosen)
         return
     assert out is not None
     command = shlex.join(["lethe", *sys.argv[1:]])
@@ -187,6 +195,8 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     from bench.report.tables import print_tables
 
     print_tables(load(out), Console())
+    for words in outcome.set_aside:
+        print(words, file=sys.stderr)
     told = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
     print(f"now: {told}. Figures and tables: lethe report {out}")
     if outcome.failures:
@@ -194,11 +204,14 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
         raise typer.Exit(1)
 
 
-def _dry_run(specs: list[Any], out: Path | None, options: Any) -> None:
-    from bench.runner import unsuitable, wanted
+def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
+    from bench.runner import all_cells, common, unsuitable, wanted
     from bench.store import Run, line
 
-    run = Run(out) if out is not None and out.is_dir() else None
+    specs, shared = all_cells(requests), common(requests)
+    run = None if out is None else Run(out, look_only=True)
+    if run:
+        run.check(shared)
     count = 0
     for spec in specs:
         status = run.status(spec) if run else "missing"
@@ -208,6 +221,8 @@ def _dry_run(specs: list[Any], out: Path | None, options: Any) -> None:
         state = "skip" if reason else "run" if to_run else status
         print(f"{state:<9} {line(spec)}{f': {reason}' if reason else ''}")
     print(f"{len(specs)} cells, {count} to run")
+    for words in run.set_aside if run else ():
+        print(words, file=sys.stderr)
 
 
 @app.command(epilog="Example: lethe status results/runs/first")

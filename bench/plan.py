@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ LANES = ("lr", "weight_decay")
 """Training settings that can differ between lanes."""
 _POSITIVE = ("batch", "lr")
 _NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every")
+_MOST_SEEDS = 10_000
 _SELECTOR = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<options>[^\[\]]*)\])?$")
 
 
@@ -118,7 +120,10 @@ class Request:
 
         name, options = parse(selector)
         cls = strategies.get(name)
-        defaults = asdict(cls())
+        try:
+            defaults = asdict(cls())
+        except TypeError as error:
+            raise UserError(f"{name}: every hyper-parameter needs a default ({error})") from None
         model, model_options, settings = self._settings(suite)
         hints = get_type_hints(cls, include_extras=True)
         known_training = [f.name for f in fields(Training)]
@@ -131,7 +136,7 @@ class Request:
             else:
                 raise unknown(f"hyper-parameter of {name}", key, [*defaults, *known_training])
         base = suite.training_for(scenario, settings)  # type: ignore[arg-type]
-        training = asdict(base) | own_training
+        training = {k: _as_annotated(k, v) for k, v in (asdict(base) | own_training).items()}
         check_training(training)
         models.check(model, model_options)
         hyper = {k: v for k, v in hyper.items() if v != defaults[k]}
@@ -217,6 +222,8 @@ def convert(what: str, text: Any, hint: Any) -> Value:
         return words[str(text).lower()]
     if hint is str:
         return str(text)
+    if hint not in (int, float):
+        raise UserError(f"{what} cannot be set: it is neither a number, true or false, nor text")
     try:
         value: int | float = int(str(text)) if hint is int else float(text)
     except ValueError:
@@ -234,6 +241,11 @@ def convert(what: str, text: Any, hint: Any) -> Value:
 def training_value(key: str, text: Any) -> Value:
     """Return a training setting from text."""
     return convert(key, text, get_type_hints(Training)[key])
+
+
+def _as_annotated(key: str, value: Any) -> Any:
+    """Return a training setting as its field's type: a suite's ``lr=1`` is the same setting as 1.0."""
+    return float(value) if get_type_hints(Training)[key] is float else value
 
 
 def check_training(training: dict[str, Any]) -> None:
@@ -255,52 +267,87 @@ def seeds(text: str) -> tuple[int, ...]:
 
     Raises UserError for anything else.
     """
+    found: list[int] = []
     try:
-        if text.isdigit():
-            if int(text) == 0:
-                raise ValueError
-            return tuple(range(int(text)))
-        found: list[int] = []
-        for part in text.split(","):
+        parts = [f"0-{int(text) - 1}"] if text.isdigit() else text.split(",")
+        for part in parts:
             first, dash, last = part.strip().partition("-")
-            found += range(int(first), int(last if dash else first) + 1)
-        if found and len(set(found)) == len(found) and min(found) >= 0:
-            return tuple(found)
+            start, stop = int(first), int(last if dash else first) + 1
+            if stop - start > _MOST_SEEDS:  # --seeds 20260101 meant one seed, not twenty million
+                raise UserError(f"seeds {text} are too many: {stop - start:,}; one seed is written like 7-7")
+            found += range(start, stop)
     except ValueError:
-        pass
-    raise UserError(f"cannot read seeds {text!r}; write 5 (0 to 4), 2-6 or 1,4")
+        found = []
+    return check_seeds(found, text)
+
+
+def check_seeds(found: Sequence[int], text: object) -> tuple[int, ...]:
+    """Return seeds, each once and from 0 up; raises UserError, which quotes ``text``, for anything else."""
+    whole = [s for s in found if isinstance(s, int) and not isinstance(s, bool) and s >= 0]
+    if not found or len(set(whole)) != len(found):
+        raise UserError(f"cannot read seeds {str(text)!r}; write 5 (0 to 4), 2-6 or 1,4")
+    return tuple(whole)
 
 
 def read_toml(path: Path) -> tuple[list[Request], dict[str, Any]]:
-    """Read an experiment: ``[[run]]`` tables, and ``out`` and further options of the command above them.
+    """Read an experiment: ``[[run]]`` tables and, above them, ``out``: the run's folder, if it is named here.
 
-    A table has ``suite``, ``strategies`` and, where wanted, ``scenarios``, ``seeds`` (as on the command line)
-    and ``set``. Raises UserError for a file that is missing or of another form.
+    A table has ``suite``, ``strategies`` and, where wanted, ``scenarios``, ``seeds`` (as on the command line,
+    or a list) and ``set``::
+
+        out = "results/runs/first"
+
+        [[run]]
+        suite = "digits"
+        strategies = ["finetune", "er[buffer=200]"]
+        scenarios = ["task", "class"]
+        seeds = 5
+        [run.set]
+        epochs = 2
+
+    Raises UserError for a file that is missing or of another form.
     """
     try:
         facts = tomllib.loads(path.read_text())
     except OSError:
         raise UserError(f"cannot read {path}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     tables = facts.pop("run", None)
     if not isinstance(tables, list) or not tables:
         raise UserError(f"{path} has no [[run]] table")
+    for key in facts:
+        if key != "out":
+            raise unknown(f"key in {path}", key, ["out", "run"])
+    if not isinstance(facts.get("out", ""), str):
+        raise UserError(f"out in {path} must be the name of a folder")
+    return [_request(path, table) for table in tables], facts
+
+
+def _request(path: Path, table: Any) -> Request:
+    """Return what one ``[[run]]`` table asks for; raises UserError for a table of another form."""
+    where = f"a [[run]] table of {path}"
     known = ["suite", "strategies", "scenarios", "seeds", "set"]
-    requests = []
-    for table in tables:
-        for key in table:
-            if key not in known:
-                raise unknown(f"key in a [[run]] table of {path}", key, known)
-        if "suite" not in table or not table.get("strategies"):
-            raise UserError(f"a [[run]] table of {path} lacks suite or strategies")
-        requests.append(
-            Request(
-                suite=table["suite"],
-                strategies=tuple(table["strategies"]),
-                scenarios=tuple(table.get("scenarios", ["class"])),
-                seeds=seeds(str(table.get("seeds", 5))),
-                settings={k: text_of(v) for k, v in table.get("set", {}).items()},
-            )
-        )
-    return requests, facts
+    if not isinstance(table, dict):
+        raise UserError(f"run in {path} must be written as [[run]] tables")
+    for key in table:
+        if key not in known:
+            raise unknown(f"key in {where}", key, known)
+    if "suite" not in table or not table.get("strategies"):
+        raise UserError(f"{where} lacks suite or strategies")
+    if not isinstance(table["suite"], str):
+        raise UserError(f"suite in {where} must be a name")
+    for key in ("strategies", "scenarios"):
+        names = table.get(key, ["class"])
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise UserError(f"{key} in {where} must be a list of names")
+    chosen, settings = table.get("seeds", 5), table.get("set", {})
+    if not isinstance(settings, dict) or not all(isinstance(v, int | float | str) for v in settings.values()):
+        raise UserError(f"set in {where} must hold a number, text, true or false for each setting")
+    return Request(
+        suite=table["suite"],
+        strategies=tuple(table["strategies"]),
+        scenarios=tuple(table.get("scenarios", ["class"])),
+        seeds=check_seeds(chosen, chosen) if isinstance(chosen, list) else seeds(str(chosen)),
+        settings={k: text_of(v) for k, v in settings.items()},
+    )

@@ -21,7 +21,8 @@ from bench.plan import CellSpec
 from bench.store import line
 
 _FOLDER = "progress"
-_SECONDS = 0.5
+_SECONDS, _PLAIN_SECONDS = 0.5, 60.0
+"""How often tasks are counted: for a bar, and for lines in a log."""
 
 
 def note(folder: Path, keys: Sequence[str], done: int, tasks: int) -> None:
@@ -42,6 +43,7 @@ class Progress:
         self.finished = 0
         self.console = Console(stderr=True)
         self.bar: Bar | None = None
+        self.thread: threading.Thread | None = None
         self._stop = threading.Event()
 
     def __enter__(self) -> Progress:
@@ -58,6 +60,7 @@ class Progress:
             self.cells = self.bar.add_task("cells", total=len(self.specs))
             self.tasks = self.bar.add_task("tasks", total=None)
             self.bar.start()
+        if self.specs and not self.quiet:
             self.thread = threading.Thread(target=self._watch, daemon=True)
             self.thread.start()
         return self
@@ -66,8 +69,9 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        if self.bar is not None:
+        if self.thread is not None:
             self.thread.join()
+        if self.bar is not None:
             self._update()
             self.bar.stop()
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
@@ -78,16 +82,16 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.cells, completed=self.finished)
         elif specs and not self.quiet:
-            seconds = time.monotonic() - self.began
-            more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
-            print(
-                f"{self.finished}/{len(self.specs)} cells, {seconds:.0f} s: {line(specs[0])}{more}",
-                file=sys.stderr,
-                flush=True,
-            )
+            self._say(f"{line(specs[0])} and {len(specs) - 1} more" if len(specs) > 1 else line(specs[0]))
+
+    def _say(self, words: str) -> None:
+        seconds = time.monotonic() - self.began
+        print(
+            f"{self.finished}/{len(self.specs)} cells, {seconds:.0f} s: {words}", file=sys.stderr, flush=True
+        )
 
     def _watch(self) -> None:
-        while not self._stop.wait(_SECONDS):
+        while not self._stop.wait(_PLAIN_SECONDS if self.bar is None else _SECONDS):
             self._update()
 
     def _update(self) -> None:
@@ -100,3 +104,5 @@ class Progress:
             done, total = done + tasks_done * lanes, total + tasks * lanes
         if self.bar is not None and total:
             self.bar.update(self.tasks, completed=done, total=total)
+        elif total:
+            self._say(f"{done} of {total} tasks of the cells begun so far")

@@ -14,6 +14,7 @@ from typing import Any
 
 import joblib
 import torch
+from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
 import strategies
 import suites
@@ -57,6 +58,8 @@ class Outcome:
     counts: dict[str, int]
     failures: list[str]
     """A line for each failed cell."""
+    set_aside: list[str]
+    """A line for each file of the folder that was not trusted."""
 
 
 def carry_out(requests: Sequence[Request], folder: Path, options: Options, command: str) -> Outcome:
@@ -65,14 +68,20 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
     Raises UserError for what cannot be done at all, before anything is written.
     """
     check_device(options.device)
+    if options.jobs < 0 or options.lanes < 0:
+        raise UserError("jobs and lanes must not be below 0")
     specs = all_cells(requests)
     shared = common(requests)
-    run = Run(folder)
-    run.check(shared)
-    todo = [s for s in specs if wanted(run.status(s) if folder.is_dir() else "missing", options)]
+    seen = Run(folder, look_only=True)
+    seen.check(shared)
+    held = {record["key"]: record["status"] for record in seen.records()}
+    todo = [s for s in specs if wanted(held.get(s.key, "missing"), options)]
     # Read once here, so that workers find a converted copy and a missing data set stops before any writing.
     data = {name: suites.get(name).load().fingerprint for name in dict.fromkeys(s.suite for s in todo)}
+    run = Run(folder)
     run.open(specs, shared, data, command, options.device)
+    for path in seen.flawed:
+        run.record(path)
     for spec in todo if options.force or options.retry_failed else ():
         run.drop(spec.key)
     able = []
@@ -95,7 +104,7 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
         counts[record["status"]] += 1
         if record["status"] == "failed":
             failures.append(f"{line(spec)}: {record['error']['kind']}: {record['error']['message']}")
-    return Outcome(dict(counts), failures)
+    return Outcome(dict(counts), failures, run.set_aside)
 
 
 def all_cells(requests: Iterable[Request]) -> list[CellSpec]:
@@ -180,12 +189,31 @@ def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set
             yield _run_one(group, folder, devices[0])
         return
     if cuda:  # one process per device: each takes its share of the groups, one after the other
-        work = [
-            joblib.delayed(_run_share)(groups[i::jobs], folder, devices[i % len(devices)])
-            for i in range(jobs)
-        ]
+        shares = [(groups[i::jobs], devices[i % len(devices)]) for i in range(jobs)]
     else:
-        work = [joblib.delayed(_run_share)([group], folder, devices[0]) for group in groups]
+        shares = [([group], devices[0]) for group in groups]
+    while shares:
+        try:
+            for number, keys in _parallel(shares, folder, jobs):
+                shares[number] = ([], "")
+                yield keys
+            return
+        except BrokenProcessPool:
+            # A worker died: a crash, or memory ran out. Workers take shares in order, so the culprit is among
+            # the first that have not ended; each of those gets a process to itself, the rest go on together.
+            shares = [share for share in shares if share[0]]
+            suspects, shares = shares[:jobs], shares[jobs:]
+            for own, device in suspects:
+                for group in own:
+                    _run_alone(group, folder, device)
+                    yield {spec.key for spec in group}
+
+
+def _parallel(
+    shares: Sequence[tuple[list[Group], str]], folder: Path, jobs: int
+) -> Iterator[tuple[int, set[str]]]:
+    """Run shares in processes; yield the number and the keys of each as it ends."""
+    work = [joblib.delayed(_run_share)(i, own, folder, device) for i, (own, device) in enumerate(shares)]
     with warnings.catch_warnings():
         # loky says that it replaced a worker that grew; nothing for the user to do.
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
@@ -194,12 +222,47 @@ def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set
         )(work)
 
 
-def _run_share(groups: list[Group], folder: Path, device: str) -> set[str]:
-    return set().union(*(_run_one(group, folder, device) for group in groups))
+def _run_share(number: int, groups: list[Group], folder: Path, device: str) -> tuple[int, set[str]]:
+    return number, set().union(*(_run_one(group, folder, device) for group in groups))
+
+
+def _run_alone(group: Group, folder: Path, device: str) -> None:
+    """Run one group in a process of its own; should that die, by halves, down to the cell that kills it."""
+    pool = ProcessPoolExecutor(max_workers=1)
+    try:
+        pool.submit(_run_one, group, folder, device).result()
+        return
+    except BrokenProcessPool as error:
+        if len(group) == 1:
+            Run(folder).write(group[0], {"status": "failed", "error": _described(error)})
+    finally:
+        pool.shutdown(wait=True, kill_workers=True)
+    for half in halves(group):
+        _run_alone(half, folder, device)
+
+
+def halves(group: Group) -> list[Group]:
+    """Return a group in two parts, nothing for a single cell."""
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]] if middle else []
 
 
 def _run_one(group: Group, folder: Path, device: str) -> set[str]:
-    """Run one group and write its records; where it fails, lane by lane, so that only the culprit does."""
+    """Run one group and write its records; where it fails, by halves, so that only the culprit does.
+
+    Halves and not single lanes: a group that was too wide for the device's memory is not done one by one.
+    """
+    error = _attempt(group, folder, device)
+    if error is not None and len(group) == 1:
+        Run(folder).write(group[0], {"status": "failed", "error": error})
+    elif error is not None:
+        for half in halves(group):
+            _run_one(half, folder, device)
+    return {spec.key for spec in group}
+
+
+def _attempt(group: Group, folder: Path, device: str) -> dict[str, Any] | None:
+    """Run one group and write its records; return what went wrong, in words, so that no tensor is held."""
     run = Run(folder)
     try:
         with _one_thread(device):
@@ -212,12 +275,8 @@ def _run_one(group: Group, folder: Path, device: str) -> set[str]:
         for spec, record in zip(group, records, strict=True):
             run.write(spec, record)
     except Exception as error:
-        if len(group) > 1:
-            for spec in group:
-                _run_one([spec], folder, device)
-        else:
-            run.write(group[0], {"status": "failed", "error": _described(error)})
-    return {spec.key for spec in group}
+        return _described(error)
+    return None
 
 
 def _described(error: Exception) -> dict[str, Any]:

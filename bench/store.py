@@ -38,11 +38,13 @@ _PACKAGES = ("lethe-bench", "torch", "numpy", "pandas", "scikit-learn", "scipy",
 class Run:
     """The folder of one run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, look_only: bool = False) -> None:
+        self.folder, self.look_only = folder, look_only
         self.cells, self.checkpoints = folder / "cells", folder / "checkpoints"
         self.set_aside: list[str] = []
-        """What ``records`` did not trust, each with the reason."""
+        """What was read and not trusted, each with the reason."""
+        self.flawed: list[Path] = []
+        """The files meant there that still lie where they were, because of ``look_only``."""
 
     # The manifest.
 
@@ -110,9 +112,12 @@ class Run:
     # Cells.
 
     def write(self, spec: CellSpec, record: dict[str, Any]) -> None:
-        """Write one cell's record and drop its checkpoint."""
+        """Write one cell's record and drop its checkpoint; raises UserError where it cannot be written."""
         facts = {"schema": SCHEMA, "key": spec.key, "spec": asdict(spec), "identity": spec.identity}
-        write_json(self.cells / f"{spec.key}.json", {**facts, "error": None, "reason": None, **record})
+        try:
+            write_json(self.cells / f"{spec.key}.json", {**facts, "error": None, "reason": None, **record})
+        except OSError as error:
+            raise UserError(f"cannot write into {self.cells}: {error.strerror}") from None
         self.drop(spec.key)
 
     def status(self, spec: CellSpec) -> str:
@@ -138,14 +143,23 @@ class Run:
         if why is None:
             sound: dict[str, Any] = facts
             return sound
-        aside = self.folder / "set-aside"
+        if self.look_only:
+            self.flawed.append(path)
+            self.set_aside.append(f"{path.name} is not trusted: {why}")
+            return None
         try:
-            aside.mkdir(exist_ok=True)
-            path.replace(aside / path.name)
+            self._put_aside(path)
             self.set_aside.append(f"{path.name} was set aside: {why}")
         except OSError:  # a run on a medium that cannot be written is still read
             self.set_aside.append(f"{path.name} was passed over: {why}")
         return None
+
+    def _put_aside(self, path: Path) -> None:
+        aside = self.folder / "set-aside"
+        aside.mkdir(exist_ok=True)
+        names = [path.name, *(f"{path.name}.{n}" for n in range(1, 1000))]
+        # What was set aside before stays: it may be all that is left of something.
+        path.replace(aside / next((n for n in names if not (aside / n).exists()), path.name))
 
     # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
 
@@ -160,7 +174,7 @@ class Run:
         save_file(tensors, temporary)
         _sync(temporary)
         temporary.replace(folder / name)
-        write_json(folder / "facts.json", {"schema": SCHEMA, "tensors": name, **facts})
+        write_json(folder / "facts.json", {"schema": SCHEMA, "key": key, "tensors": name, **facts})
         for old in folder.glob("*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
@@ -182,7 +196,8 @@ class Run:
             found = json.loads((self.checkpoints / key / "facts.json").read_text())
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and found.get("schema") == SCHEMA else None
+        sound = isinstance(found, dict) and (found.get("schema"), found.get("key")) == (SCHEMA, key)
+        return found if sound and isinstance(found.get("tasks_done"), int) else None
 
     def drop(self, key: str) -> None:
         """Forget a cell's state."""
@@ -199,7 +214,30 @@ def flaw(facts: Any, stem: str) -> str | None:
         key = CellSpec(**facts["spec"]).key
     except (KeyError, TypeError):
         return "its spec is not of this version"
-    return None if key == stem else "its spec is not the one it was named after"
+    if key != stem:
+        return "its spec is not the one it was named after"
+    return None if _complete(facts) else f"it lacks what a {facts['status']} cell has"
+
+
+def _complete(facts: dict[str, Any]) -> bool:
+    """Return whether a record holds what its readers rely on for its status."""
+    if "error" not in facts or "reason" not in facts or facts.get("identity") != facts["spec"]["identity"]:
+        return False
+    if facts["status"] == "failed":
+        error = facts["error"]
+        return isinstance(error, dict) and {"kind", "message"} <= error.keys()
+    if facts["status"] in ("skipped", "diverged") and not isinstance(facts["reason"], str):
+        return False
+    return facts["status"] == "skipped" or all(_is_matrix(facts.get(s)) for s in ("test", "validation"))
+
+
+def _is_matrix(counts: Any) -> bool:
+    """Return whether this is R as counts: right and total, both of shape (T+1, T)."""
+    try:
+        shapes = {(len(counts[k]), *{len(row) for row in counts[k]}) for k in ("right", "total")}
+    except (KeyError, TypeError):
+        return False
+    return len(shapes) == 1 and all(len(s) == 2 and s[0] == s[1] + 1 for s in shapes)
 
 
 def write_json(path: Path, facts: Any) -> None:
