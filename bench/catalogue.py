@@ -10,6 +10,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeGuard
 
+from strategies import field_name, split
+
 KINDS = ("suites", "strategies", "models", "scores")
 _ROOT = Path(__file__).parent.parent
 
@@ -42,11 +44,21 @@ def find(name: str) -> Entry:
 
     if ".py:" in name:
         return _from_file(name)
+    if len(split(name)) > 1:
+        return _sum([find(part) for part in split(name)], name)
     known = [entry for kind in KINDS for entry in entries(kind)]
     for entry in known:
         if entry.name == name:
             return entry
     raise unknown("name", name, [e.name for e in known])
+
+
+def _sum(parts: list[Entry], name: str) -> Entry:
+    """Return a composed strategy's entry: its parts' hyper-parameters, under the names of the whole."""
+    facts = {key: "; ".join(p.facts[key] for p in parts if p.facts.get(key)) for key in ("paper", "needs")}
+    options = [o | {"name": field_name(p.name, o["name"])} for p in parts for o in p.options]
+    summary = f"The sum of {' and '.join(p.name for p in parts)}."
+    return Entry("strategy", name, summary, {"family": "composed", **facts}, options)
 
 
 def _installed(kind: str) -> Iterator[Entry]:
@@ -143,7 +155,7 @@ def _line(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Iterator[ast.
 
 
 def _class_facts(node: ast.ClassDef) -> dict[str, str]:
-    wanted = ("name", "family", "paper", "needs", "scenarios", "needs_boundaries")
+    wanted = ("name", "family", "paper", "needs", "scenarios", "needs_boundaries", "presets")
     return {
         item.target.id: _text(item.value)
         for item in node.body

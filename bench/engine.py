@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -102,14 +103,15 @@ class Group:
         for name in strategy.lane_fields():
             values = [float(s.hyper[name]) for s in self.specs]
             setattr(strategy, name, torch.tensor(values, device=self.device))
-        strategy.attach(self.model, self.streams, self.draws)
+        strategy.attach(self.model, self.streams, self.draws, self.optimiser, self.autocast)
         strategy.setup()
         return strategy
 
     def learn(self, task: int) -> bool:
         """Train on one task; return whether there was anything to learn."""
         strategy, training = self.strategy, self.training
-        plan = plan_task(self.streams.streams, task, training, strategy.trains_on, self.device)
+        budget = replace(training, epochs=1, iterations=0) if strategy.one_pass else training
+        plan = plan_task(self.streams.streams, task, budget, strategy.trains_on, self.device)
         if plan is None:
             self.loss.append([None] * len(self.specs))
             return False
@@ -143,14 +145,10 @@ class Group:
             resting = None if active is None else _buffers(model)
             for p in optimiser.parameters:
                 p.grad = None
-            with self.autocast():
-                batch = streams.batch(rows_LB, weight_LB, self._augment(rows_LB))
-                loss_L = strategy.loss(batch)
-            loss_L.sum().backward()
-            strategy.adjust_gradients()
-            optimiser.step(active)
+            batch = streams.batch(rows_LB, weight_LB, self._augment(rows_LB))
+            strategy.moment.active = active
+            total_L += strategy.learn(batch)
             strategy.after_step(batch)
-            total_L += loss_L.detach()
             if resting is not None and active is not None:
                 _restore(model, resting, active)
             self.clock.step(step)
@@ -208,6 +206,7 @@ class Group:
                 "memory_bytes": size,
             },
             "data": {"name": self.data.name, "fingerprint": self.data.fingerprint},
+            "notes": {name: _finite(t[lane].tolist()) for name, t in self.strategy.notes().items()},
         }
 
     def _state(self) -> dict[str, Tensor]:
@@ -253,6 +252,13 @@ class Group:
         self.clock.load(found[0][1]["clock"])
         self.strategy.task = done - 1 if self.training.boundaries == "shown" else 0
         return done
+
+
+def _finite(value: Any) -> Any:
+    """Return nested lists of numbers with None for what JSON cannot say."""
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return value if math.isfinite(value) else None
 
 
 def _buffers(model: torch.nn.Module) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """What was asked for: selectors and settings, checked, and expanded into cells, each with its key.
 
 A selector names a strategy and what differs from its defaults: ``er[buffer=200,lr=0.05]``. In the brackets
-stand the strategy's hyper-parameters and the training settings of suites.base.Training.
+stand the strategy's hyper-parameters, the training settings of suites.base.Training and the options of the
+model; ``ewc[preset=vandeven2022]`` takes a paper's recipe, ``er+lwf`` is the sum of two methods.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from strategies.base import Strategy
 
 Value = int | float | str | bool
 
@@ -118,40 +122,32 @@ class Request:
         import strategies
         from bench import models
 
-        name, options = parse(selector)
-        cls = strategies.get(name)
-        try:
-            defaults = asdict(cls())
-        except TypeError as error:
-            raise UserError(f"{name}: every hyper-parameter needs a default ({error})") from None
         model, model_options, settings = self._settings(suite)
-        hints = get_type_hints(cls, include_extras=True)
-        known_training = [f.name for f in fields(Training)]
-        hyper, own_training = {}, {}
-        for key, text in options.items():
-            if key in defaults:
-                hyper[key] = convert(f"{name}: {key}", text, hints[key])
-            elif key in known_training:
-                own_training[key] = training_value(key, text)
-            else:
-                raise unknown(f"hyper-parameter of {name}", key, [*defaults, *known_training])
         base = suite.training_for(scenario, settings)  # type: ignore[arg-type]
+        options = models.options(model) | model_options
+        chosen = [Choice.of(text, scenario, model) for text in strategies.split(selector)]
+        own_training = {k: v for c in chosen for k, v in c.training.items()}
+        own_options = {k: v for c in chosen for k, v in c.model_options.items()}
         training = {k: _as_annotated(k, v) for k, v in (asdict(base) | own_training).items()}
         check_training(training)
-        models.check(model, model_options)
-        hyper = {k: v for k, v in hyper.items() if v != defaults[k]}
-        own_training = {k: v for k, v in own_training.items() if v != getattr(base, k)}
+        models.check(model, options | own_options)
+        # What differs from the defaults, each part's own in its brackets, all else in the first's.
+        shared = {k: v for k, v in own_training.items() if v != getattr(base, k)}
+        shared |= {k: v for k, v in own_options.items() if v != options[k]}
+        words = [identity(c.name, c.differing() | (shared if c is chosen[0] else {})) for c in chosen]
+        name = "+".join(c.name for c in chosen)
+        strategies.get(name)
         return CellSpec(
             suite=self.suite,
             suite_version=suite.version,
             scenario=scenario,
             strategy=name,
-            hyper=defaults | hyper,
+            hyper={k: v for c in chosen for k, v in (c.in_sum() if len(chosen) > 1 else c.hyper).items()},
             model=model,
-            model_options=models.options(model) | model_options,
+            model_options=options | own_options,
             training=training,
             seed=seed,
-            identity=identity(name, hyper | own_training),
+            identity="+".join(words),
         )
 
     def _settings(self, suite: Suite) -> tuple[str, dict[str, int], dict[str, Any]]:
@@ -171,6 +167,79 @@ class Request:
             else:
                 raise unknown("setting", key, [*known_training, *known, "model"])
         return model, options, training
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One method of a selector, with what stands in its brackets sorted by what it belongs to."""
+
+    name: str
+    hyper: dict[str, Value]
+    """Hyper-parameters, defaults included."""
+    training: dict[str, Value]
+    model_options: dict[str, int]
+
+    @classmethod
+    def of(cls, text: str, scenario: str, model: str) -> Choice:
+        """Read ``name[key=value,...]``; ``preset`` stands for a method's named recipe.
+
+        Raises UserError for a method, a key, a value or a preset that is not there.
+        """
+        import strategies
+        from bench import models
+
+        name, given = parse(text)
+        strategy = strategies.get(name)
+        try:
+            hyper = asdict(strategy())
+        except TypeError as error:
+            raise UserError(f"{name}: every hyper-parameter needs a default ({error})") from None
+        hints = get_type_hints(strategy, include_extras=True)
+        known_training, known_options = [f.name for f in fields(Training)], models.options(model)
+        training: dict[str, Value] = {}
+        options: dict[str, int] = {}
+        recipe = _preset(strategy, given.pop("preset"), scenario) if "preset" in given else {}
+        for key, value in (recipe | given).items():
+            if key in hyper:
+                hyper[key] = convert(f"{name}: {key}", value, hints[key])
+            elif key in known_training:
+                training[key] = training_value(key, value)
+            elif key in known_options:
+                options[key] = int(convert(f"model {model}: {key}", value, int))
+            else:
+                known = [*hyper, *known_training, *known_options, *(["preset"] if strategy.presets else [])]
+                raise unknown(f"hyper-parameter of {name}", key, known)
+        return cls(name, hyper, training, options)
+
+    def differing(self) -> dict[str, Value]:
+        """Return the hyper-parameters that are not at their defaults."""
+        import strategies
+
+        defaults = asdict(strategies.get(self.name)())
+        return {k: v for k, v in self.hyper.items() if v != defaults[k]}
+
+    def in_sum(self) -> dict[str, Value]:
+        """Return the hyper-parameters under the names they have in a composed strategy."""
+        import strategies
+
+        return {strategies.field_name(self.name, k): v for k, v in self.hyper.items()}
+
+
+def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str]:
+    """Return the values of a named recipe as text; raises UserError where it has none for the scenario."""
+    if not strategy.presets:
+        raise UserError(f"{strategy.name} has no presets")
+    if name not in strategy.presets:
+        raise unknown(f"preset of {strategy.name}", name, list(strategy.presets))
+    chosen: dict[str, str] = {}
+    for key, value in strategy.presets[name].items():
+        if isinstance(value, dict):
+            if scenario not in value:
+                has = ", ".join(value)
+                raise UserError(f"{strategy.name}: preset {name} has no {key} for {scenario}; it has: {has}")
+            value = value[scenario]
+        chosen[key] = text_of(value)
+    return chosen
 
 
 def parse(selector: str) -> tuple[str, dict[str, str]]:

@@ -23,6 +23,7 @@ from bench.models import parameter_count
 from bench.plan import CellSpec, Request
 from bench.progress import Progress, note
 from bench.store import Run, line
+from strategies.base import Unsuitable
 from suites.base import Training
 from suites.errors import UserError
 
@@ -274,6 +275,9 @@ def _attempt(group: Group, folder: Path, device: str) -> dict[str, Any] | None:
             )
         for spec, record in zip(group, records, strict=True):
             run.write(spec, record)
+    except Unsuitable as error:
+        for spec in group:
+            run.write(spec, {"status": "skipped", "reason": str(error)})
     except Exception as error:
         return _described(error)
     return None

@@ -1,7 +1,7 @@
 """How it is learned: one file, one class, one method.
 
 ``get(name)`` finds a strategy among these files, the installed entry points (group ``lethe.strategies``) and
-``./file.py:Class``.
+``./file.py:Class``; names joined by ``+`` are one strategy that sums theirs.
 """
 
 from __future__ import annotations
@@ -9,12 +9,31 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from strategies.base import Strategy
+
+
+_PART = re.compile(r"(?P<part>[^\[\]+]+(?:\+\+)?(?:\[[^\[\]]*\])?)(?:\+|$)")
+"""One part of a composed selector; der++ ends in the sign that joins."""
+
+
+def split(selector: str) -> list[str]:
+    """Return the parts of ``er[buffer=200]+lwf``; a selector of another form is its own only part."""
+    found = list(_PART.finditer(selector))
+    whole = "".join(match[0] for match in found)
+    if whole != selector or not found or found[-1][0] != found[-1]["part"]:
+        return [selector]
+    return [match["part"] for match in found]
+
+
+def field_name(part: str, name: str) -> str:
+    """Return what a part's hyper-parameter is called in a composed strategy."""
+    return f"{part.replace('+', 'p').replace('-', '_')}_{name}"
 
 
 def _built_in() -> dict[str, type[Strategy]]:
@@ -34,12 +53,16 @@ def names() -> list[str]:
 
 
 def get(name: str) -> type[Strategy]:
-    """Return the class of a strategy.
+    """Return the class of a strategy, or of a sum of several: ``er+lwf``.
 
     Raises UserError for a name that is not known, with the nearest ones, and for a file without the class.
     """
+    from strategies.compose import composed
     from suites.errors import unknown
 
+    parts = split(name)
+    if len(parts) > 1:
+        return composed([get(part) for part in parts])
     if ".py:" in name:
         return _from_file(name)
     built_in = _built_in()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,14 +24,15 @@ class AGEM(RowReplay):
     name: ClassVar[str] = "agem"
     family: ClassVar[str] = "gradient"
     paper: ClassVar[str] = "Chaudhry et al. 2019, Efficient lifelong learning with A-GEM"
+    projects: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"buffer": 1000, "write": "per-class"}}
 
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for as many as new ones."""
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the loss on the new rows alone, and keep them for their number."""
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> None:
+        """Keep the new rows for their number; their loss is all there is."""
         self._batch = batch
-        return super().loss(batch)
 
     def adjust_gradients(self) -> None:
         """Project each lane's gradient on its own draw's half-space."""

@@ -9,7 +9,8 @@ Axes: L lanes, B batch, U units.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from strategies.draws import Draws
 from strategies.lanes import LaneModel
+from strategies.optimisers import Optimiser
 from strategies.streams import Batch, LaneStreams
 from suites.base import SCENARIOS, Training
 
@@ -40,6 +42,20 @@ Count = Annotated[int, Bounds(1)]
 CountOrNone = Annotated[int, Bounds(0)]
 
 
+class Unsuitable(Exception):
+    """A method that cannot do what it was given, with the reason; raised in ``setup``, told as skipped."""
+
+
+@dataclass
+class Moment:
+    """Where in the stream training is; one object, shared by the parts of a composed strategy."""
+
+    task: int = 0
+    """The task under way, from 0; stays 0 where boundaries are hidden."""
+    active: tuple[bool, ...] | None = None
+    """Which lanes learn at this step; None for all."""
+
+
 @dataclass
 class Strategy:
     """A continual-learning method; its first docstring line is its summary."""
@@ -56,6 +72,15 @@ class Strategy:
     """Rows of a task: its own, those of all tasks so far, or those of all tasks and only at the last."""
     restarts: ClassVar[bool] = False
     """Whether every task starts from the initial weights."""
+    one_pass: ClassVar[bool] = False
+    """Whether it sees every row of a task once, whatever the number of epochs or iterations."""
+    projects: ClassVar[bool] = False
+    """Whether ``adjust_gradients`` must have the last word over the gradient."""
+    waits: ClassVar[str] = ""
+    """Why its steps wait for the host, where they do."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Named recipes, ``name[preset=...]``: hyper-parameters, training settings and options of the model, each
+    a value or, where it differs, a dict by scenario."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
         """Return why the strategy, with its hyper-parameters, cannot do this; None where it can."""
@@ -71,11 +96,28 @@ class Strategy:
         hints = get_type_hints(cls, include_extras=True)
         return tuple(f.name for f in fields(cls) if _plain(hints[f.name]) is float)
 
-    def attach(self, model: LaneModel, streams: LaneStreams, draws: Draws) -> None:
-        """Give the strategy its model, data and random draws; called once, before ``setup``."""
-        self.model, self.streams, self.draws = model, streams, draws
-        self.task = 0
+    def attach(
+        self,
+        model: LaneModel,
+        streams: LaneStreams,
+        draws: Draws,
+        optimiser: Optimiser,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        moment: Moment | None = None,
+    ) -> None:
+        """Give the strategy what it works with; called once, before ``setup``."""
+        self.model, self.streams, self.draws, self.optimiser = model, streams, draws, optimiser
+        self.autocast = autocast
+        self.moment = moment or Moment()
+
+    @property
+    def task(self) -> int:
         """The task under way, from 0; stays 0 where boundaries are hidden."""
+        return self.moment.task
+
+    @task.setter
+    def task(self, task: int) -> None:
+        self.moment.task = task
 
     # The hooks.
 
@@ -85,9 +127,29 @@ class Strategy:
     def begin_task(self, task: int) -> None:
         """Prepare for task ``task``, counted from 0."""
 
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step and return its loss, shape (L,); methods with inner loops take theirs here."""
+        with self.autocast():
+            loss_L = self.loss(batch)
+        loss_L.sum().backward()
+        self.adjust_gradients()
+        self.optimiser.step(self.moment.active)
+        return loss_L.detach()
+
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of each lane, shape (L,)."""
-        return self.cross_entropy(self.logits(batch), batch)
+        """Return the loss of each lane, shape (L,): cross-entropy on the new rows and what a method adds."""
+        raw_LBU = self.model(batch.x_LBCHW)
+        loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
+        extra_L = self.extra_loss(batch, raw_LBU)
+        return loss_L if extra_L is None else loss_L + extra_L
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+        """Return what is added to the loss on new rows, shape (L,), None for nothing.
+
+        ``raw_LBU`` are the model's logits of the new rows before inactive units are masked. A method that
+        writes its loss here, and not in ``loss``, can be composed with any other.
+        """
+        return None
 
     def adjust_gradients(self) -> None:
         """Change the gradients in ``self.model`` before the step: projections, quadratic penalties."""
@@ -101,6 +163,18 @@ class Strategy:
     def predict(self, batch: Batch) -> Tensor:
         """Return scores for all units, shape (L, B, U); inactive units lowest."""
         return self.logits(batch)
+
+    def notes(self) -> dict[str, Tensor]:
+        """Return what the method noted of its own doing, lanes first: it goes into the record."""
+        return {}
+
+    def indivisible(self) -> str | None:
+        """Return why its loss is not the loss on new rows plus a term of its own; None where it is."""
+        if type(self).learn is not Strategy.learn:
+            return f"{self.name} takes its steps in its own way"
+        if type(self).loss is not Strategy.loss:
+            return f"the loss of {self.name} is not that on new rows plus a term of its own"
+        return None
 
     def memory_size(self) -> tuple[int, int]:
         """Return what one lane keeps between tasks beside the model, in samples and in bytes."""
@@ -121,17 +195,24 @@ class Strategy:
 
     def state(self) -> dict[str, Tensor]:
         """Return every tensor kept over the stream, lanes first, by name: what a checkpoint holds."""
-        skip = {"model", "streams", "draws", *(f.name for f in fields(self))}
         found: dict[str, Tensor] = {}
-        for name, value in vars(self).items():
-            if name not in skip and not name.startswith("_"):
-                found.update(_tensors(name, value))
+        for name, value in self._kept():
+            found.update(_tensors(name, value))
         return found
+
+    def _kept(self) -> Iterator[tuple[str, Any]]:
+        given = {"model", "streams", "draws", "optimiser", "moment", *(f.name for f in fields(self))}
+        for name, value in vars(self).items():
+            if name not in given and not name.startswith("_"):
+                yield name, value
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what ``state`` gave; ``setup`` has made every tensor in its shape."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
+        for _, value in self._kept():
+            if isinstance(value, Optimiser):
+                value.recount()
 
     def model_tensors(self) -> Iterator[Tensor]:
         """Yield the parameters without their history."""

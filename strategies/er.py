@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -73,6 +73,9 @@ class ER(RowReplay):
 
     name: ClassVar[str] = "er"
     paper: ClassVar[str] = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}
+    }
 
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for as many as new ones."""
@@ -86,6 +89,15 @@ class ER(RowReplay):
         if self.balance == "tasks" and training.boundaries == "hidden":
             return "balance=tasks needs to know where tasks begin; concatenated and sum do not"
         return super().unsuitable(scenario, training)
+
+    def indivisible(self) -> str | None:
+        """Only the sum has a term of its own beside the loss on new rows."""
+        return None if self.balance == "sum" else f"balance={self.balance} of {self.name} weighs new rows too"
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
+        """Return the remembered rows' term of the sum."""
+        old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
+        return self.lam * self.cross_entropy(self.logits(old), old)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the weighed loss over new and remembered rows, one forward pass for both."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ class EWC(QuadraticPenalty):
     paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
     needs: ClassVar[str] = "task boundaries, twice the parameters"
     needs_boundaries: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {"lam": {"task": 1e5, "domain": 1e10, "class": 1e9}}
+    }
 
     lam: NotNegative = 1000.0
     """Strength of the penalty."""

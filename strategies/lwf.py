@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from strategies.streams import Batch
 class LwF(Strategy):
     """Learning without forgetting: on new rows, answer as the network did before the task.
 
-    Distillation is T^2 times the cross-entropy of tempered answers (Hinton 2015; Li & Hoiem, eq. 2 to 4):
-    in task-incremental streams the mean over earlier tasks' own heads, else over ``distil`` units.
+    Distillation is the cross-entropy of tempered answers (Li & Hoiem, eq. 2 to 4): in task-incremental
+    streams the mean over earlier tasks' own heads, else over ``distil`` units.
     """
 
     name: ClassVar[str] = "lwf"
@@ -27,6 +27,7 @@ class LwF(Strategy):
     paper: ClassVar[str] = "Li & Hoiem 2017, Learning without forgetting"
     needs: ClassVar[str] = "task boundaries, a copy of the network"
     needs_boundaries: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"temperature": 2.0, "balance": "tasks"}}
 
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
     """Logits are divided by this before the softmax."""
@@ -34,6 +35,8 @@ class LwF(Strategy):
     """L_new + lambda L_distil, or 1/t L_new + (1 - 1/t) L_distil at the t-th task (van de Ven 2022)."""
     lam: NotNegative = 1.0
     """Weight of distillation where balance is sum."""
+    heat_squared: bool = False
+    """Whether distillation is multiplied by T^2, so that T does not change its weight (Hinton 2015)."""
     distil: Literal["active", "seen"] = "active"
     """Class-incremental: over all active units, or only over those of earlier tasks."""
 
@@ -50,21 +53,26 @@ class LwF(Strategy):
         """The network as it is now answers for all tasks so far."""
         self.teacher.load_state_dict(self.model.state_dict())
 
+    def indivisible(self) -> str | None:
+        """Shares of the whole loss cannot be given beside another method's."""
+        return f"balance=tasks of {self.name} weighs new rows too" if self.balance == "tasks" else None
+
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss on the labels and on the earlier network's answers."""
-        raw_LBU = self.model(batch.x_LBCHW)
-        new_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
+        loss_L = super().loss(batch)
+        return loss_L / (self.task + 1) if self.balance == "tasks" else loss_L
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+        """Return the weighed distance to the earlier network's answers, None in the first task."""
         if self.task == 0:
-            return new_L
+            return None
         with torch.no_grad():
             target_LBU = self.teacher(batch.x_LBCHW)
         old_L = torch.stack([self.distance_L(raw_LBU, target_LBU, u, batch) for u in self.units(batch)]).mean(
             0
         )
-        if self.balance == "sum":
-            return new_L + self.lam * old_L
-        share = 1 / (self.task + 1)
-        return share * new_L + (1 - share) * old_L
+        # loss divides the whole by the number of tasks: 1/t of the new and (t-1)/t of the old.
+        return (self.task if self.balance == "tasks" else self.lam) * old_L
 
     def units(self, batch: Batch) -> list[Tensor | None]:
         """Return the sets of units to distil over, each bool (L, 1, U), None for all units."""
@@ -75,10 +83,11 @@ class LwF(Strategy):
         return [batch.active_LBU]
 
     def distance_L(self, logits: Tensor, target: Tensor, units: Tensor | None, batch: Batch) -> Tensor:
-        """Return T^2 * -sum_u softmax(target/T)_u log softmax(logits/T)_u, mean over rows, shape (L,)."""
+        """Return -sum_u softmax(target/T)_u log softmax(logits/T)_u, mean over rows, shape (L,)."""
         heat = per_lane(torch.as_tensor(self.temperature, device=logits.device).expand(len(logits)), logits)
         log_p_LBU = (mask(logits, units) / heat).log_softmax(2)
         p_LBU = (mask(target, units) / heat).softmax(2)
         # A unit outside the set has probability 0 times the lowest number: 0.
         distance_LB = -(p_LBU * log_p_LBU).sum(2)
-        return batch.mean_L(distance_LB) * heat.flatten() ** 2
+        distance_L = batch.mean_L(distance_LB)
+        return distance_L * heat.flatten() ** 2 if self.heat_squared else distance_L

@@ -71,7 +71,11 @@ class Optimiser:
         """Take back what ``state`` gave."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
-        self.steps = [int(n) for n in state["steps"].cpu()]
+        self.recount()
+
+    def recount(self) -> None:
+        """Read the steps taken from the device again, after its tensors were written from outside."""
+        self.steps = [int(n) for n in self.steps_L.cpu()]
         self._cut_for = None
 
     def _cut(self, active: tuple[bool, ...]) -> None:
@@ -156,6 +160,11 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2)."""
 
     kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adamw_)
+
+
+def optimiser(name: str, parameters: Sequence[Tensor], lanes: int, lr: float) -> Optimiser:
+    """Return the optimiser of a second network, all lanes at one rate."""
+    return OPTIMISERS[name](parameters, [lr] * lanes, [0.0] * lanes)
 
 
 OPTIMISERS: dict[str, type[Optimiser]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam, "adamw": AdamW}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ class SI(QuadraticPenalty):
     paper: ClassVar[str] = "Zenke, Poole & Ganguli 2017, Continual learning through synaptic intelligence"
     needs: ClassVar[str] = "task boundaries, four times the parameters"
     needs_boundaries: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {"c": {"task": 10.0, "domain": 5e4, "class": 5e3}, "xi": 0.1, "path": "total"}
+    }
 
     c: NotNegative = 0.1
     """Strength of the penalty."""

@@ -175,3 +175,27 @@ def test_experiment_files(tmp_path: Path) -> None:
 def test_spec_is_whole_in_its_record() -> None:
     spec = toy_cell("er", buffer=7)
     assert CellSpec(**asdict(spec)).key == spec.key
+
+
+def test_presets_stand_for_a_papers_recipe_by_scenario() -> None:
+    domain, class_ = ("domain",), ("class",)
+    recipe = "ewc[preset=vandeven2022]"
+    assert cell(recipe, scenarios=domain) == cell("ewc[lam=1e10]", scenarios=domain)
+    assert cell(recipe, scenarios=class_).identity == "ewc[lam=1e9]"
+    # What stands beside it has the last word.
+    assert cell("er[buffer=7,preset=vandeven2022]").hyper["buffer"] == 7
+    with pytest.raises(UserError, match="unknown preset of ewc 'vandeven'; did you mean vandeven2022"):
+        cell("ewc[preset=vandeven]")
+    with pytest.raises(UserError, match="vandeven2022 has no lam for online; it has: task, domain, class"):
+        cell(recipe, scenarios=("online",))
+    with pytest.raises(UserError, match="finetune has no presets"):
+        cell("finetune[preset=vandeven2022]")
+
+
+def test_options_of_the_model_stand_in_the_brackets_too() -> None:
+    plain, own = cell("er"), cell("er[hidden=9]")
+    assert (own.model_options["hidden"], own.identity) == (9, "er[hidden=9]")
+    assert own.key != plain.key
+    assert own.group_key != plain.group_key
+    with pytest.raises(UserError, match="option hidden must be at least 1"):
+        cell("er[hidden=0]")

@@ -96,7 +96,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == [path]
     run = Run(tmp_path)
     run.cells.mkdir()
-    with pytest.raises(UserError, match="cannot write into .*: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write into .*: No space left on device"):
         run.write(toy_cell(), DONE)
 
 

@@ -8,76 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 import strategies
-from bench import models
-from strategies.base import Strategy, mask
+from strategies.base import mask
 from strategies.draws import Draws
 from strategies.fisher import squared_gradients
-from strategies.lanes import LaneModel, dot_L
-from strategies.streams import Batch, LaneStreams
-from suites.base import Training, generator
-from tests.toy import TOY, blobs
-
-SEEDS = [0, 1, 2]
-
-
-def ready(
-    name: str,
-    scenario: str = "class",
-    model: str = "mlp",
-    options: dict[str, int] | None = None,
-    **hyper: Any,
-) -> Strategy:
-    """Return a strategy over three lanes that has been set up, its floats already one value a lane."""
-    data = blobs()
-    training = Training(batch=6)
-    streams = LaneStreams([TOY.stream(data, scenario, s, training) for s in SEEDS], training, "cpu")  # type: ignore[arg-type]
-    options = options or {"hidden": 7, "layers": 1}
-    net = models.build(model, options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS])
-    strategy = strategies.get(name)(**hyper)
-    for field in strategy.lane_fields():
-        value = getattr(strategy, field)
-        setattr(strategy, field, torch.tensor([value, 2 * value, 0.5 * value]))
-    strategy.attach(net, streams, Draws(SEEDS, "cpu"))
-    strategy.setup()
-    return strategy
-
-
-def new_batch(strategy: Strategy, task: int = 0, size: int = 6) -> Batch:
-    rows = torch.stack([s.tasks[task].train_rows[:size] for s in strategy.streams.streams])
-    return strategy.streams.batch(rows)
-
-
-def lane_module(strategy: Strategy, lane: int) -> LaneModel:
-    """Return one lane's network alone: the plain single model of the calculations here."""
-    net = models.build(
-        "mlp", {"hidden": 7, "layers": 1}, (1, 8, 8), strategy.streams.n_units, [generator(0, "m")]
-    )
-    net.load_state_dict(
-        {k: v[lane : lane + 1].detach().clone() for k, v in strategy.model.state_dict().items()}
-    )
-    return net
-
-
-def plain(strategy: Strategy, lane: int, x_BCHW: Tensor) -> Tensor:
-    """Return one lane's logits by functions of torch alone."""
-    p = {k: v[lane] for k, v in strategy.model.named_parameters()}
-    h = torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
-    return F.linear(h, p["head.weight"].T, p["head.bias"])
-
-
-def lanes_of(hyper: Tensor | float, lane: int) -> float:
-    return float(hyper[lane]) if isinstance(hyper, Tensor) else hyper
-
-
-def move(strategy: Strategy, seed: int = 0, scale: float = 0.1) -> None:
-    """Change the parameters as a task would."""
-    random = torch.Generator().manual_seed(seed)
-    for p in strategy.model.parameters():
-        p.data += scale * torch.randn(p.shape, generator=random)
-
+from strategies.lanes import dot_L
+from tests.methods import SEEDS, lane_module, lanes_of, move, new_batch, plain, ready
 
 # Fisher and EWC
 
@@ -282,9 +219,11 @@ def test_agem_leaves_the_first_task_alone() -> None:
 @pytest.mark.parametrize(
     ("scenario", "distil"), [("domain", "active"), ("class", "active"), ("class", "seen"), ("task", "active")]
 )
-@pytest.mark.parametrize("balance", ["sum", "tasks"])
-def test_lwf_equals_distillation_written_out(scenario: str, distil: str, balance: str) -> None:
-    strategy = ready("lwf", scenario, temperature=2.0, balance=balance, lam=0.7, distil=distil)
+@pytest.mark.parametrize(("balance", "squared"), [("sum", False), ("sum", True), ("tasks", False)])
+def test_lwf_equals_distillation_written_out(scenario: str, distil: str, balance: str, squared: bool) -> None:
+    strategy = ready(
+        "lwf", scenario, temperature=2.0, balance=balance, lam=0.7, distil=distil, heat_squared=squared
+    )
     strategy.begin_task(0)
     strategy.end_task(0)
     teacher = {
@@ -305,7 +244,8 @@ def test_lwf_equals_distillation_written_out(scenario: str, distil: str, balance
             old_units = sorted(stream.tasks[0].units)
         heat = lanes_of(strategy.temperature, lane)  # type: ignore[attr-defined]
         target = torch.softmax(teacher[lane][:, old_units] / heat, 1)
-        old = -(target * torch.log_softmax(logits[:, old_units] / heat, 1)).sum(1).mean() * heat**2
+        old = -(target * torch.log_softmax(logits[:, old_units] / heat, 1)).sum(1).mean()
+        old = old * heat**2 if squared else old
         lam = lanes_of(strategy.lam, lane)  # type: ignore[attr-defined]
         expected = new + lam * old if balance == "sum" else 0.5 * new + 0.5 * old
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
