@@ -76,6 +76,8 @@ class Strategy:
     """Whether it sees every row of a task once, whatever the number of epochs or iterations."""
     projects: ClassVar[bool] = False
     """Whether ``adjust_gradients`` must have the last word over the gradient."""
+    cost: ClassVar[float] = 1.0
+    """What a step costs by definition at the defaults: passes forward and back over a batch of new rows."""
     waits: ClassVar[str] = ""
     """Why its steps wait for the host, where they do."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}

@@ -22,6 +22,7 @@ class DER(Replay):
     """
 
     name: ClassVar[str] = "der"
+    cost: ClassVar[float] = 2.0
     paper: ClassVar[str] = "Buzzega et al. 2020, Dark experience for general continual learning"
     needs: ClassVar[str] = "a memory of rows and logits"
 
@@ -57,6 +58,7 @@ class DERPlusPlus(DER):
     """DER with the labels of remembered rows as well: + beta CE(y, h(x)) on a second draw."""
 
     name: ClassVar[str] = "der++"
+    cost: ClassVar[float] = 3.0
 
     beta: NotNegative = 0.5
     """Weight of the cross-entropy on remembered rows."""

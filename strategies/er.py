@@ -72,6 +72,7 @@ class ER(RowReplay):
     """
 
     name: ClassVar[str] = "er"
+    cost: ClassVar[float] = 2.0
     paper: ClassVar[str] = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}

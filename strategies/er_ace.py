@@ -22,6 +22,7 @@ class ERACE(RowReplay):
     """
 
     name: ClassVar[str] = "er-ace"
+    cost: ClassVar[float] = 2.0
     paper: ClassVar[str] = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
 
