@@ -31,7 +31,7 @@ reference: .venv/installed
 
 # Tables and figures of the documents, from the committed records.
 docs: .venv/installed
-	$(BIN)/python -m bench.report.embed README.md docs/*.md
+	$(BIN)/python -m bench.report.embed README.md docs/*.md docs/*/*.md
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lethe needs Python 3.11 or newer")'

@@ -137,10 +137,7 @@ def run(
     """Run the cells of a plan that are missing, and print the tables."""
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing does not go with --force or --retry-failed")
-    if data is not None:
-        if not data.is_dir():
-            raise errors.UserError(f"--data {data} is not a folder")
-        os.environ["LETHE_DATA"] = str(data)
+    _use_mirror(data)
     from bench import plan
 
     if what.endswith(".toml"):
@@ -161,6 +158,13 @@ def run(
     )
 
 
+def _use_mirror(data: Path | None) -> None:
+    if data is not None:
+        if not data.is_dir():
+            raise errors.UserError(f"--data {data} is not a folder")
+        os.environ["LETHE_DATA"] = str(data)
+
+
 def _pairs(settings: list[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in settings:
@@ -174,21 +178,13 @@ def _pairs(settings: list[str]) -> dict[str, str]:
 
 
 def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: Any) -> None:
-    from bench import runner
-
-    chosen = runner.Options(**options)
     if dry_run:
-        _dry_run(requests, out, chosen)
+        from bench.runner import Options
+
+        _dry_run(requests, out, Options(**options))
         return
     assert out is not None
-    command = shlex.join(["lethe", *sys.argv[1:]])
-    # A batch system's SIGTERM ends a run as Ctrl-C does: workers are stopped, nothing is lost.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        outcome = runner.carry_out(requests, out, chosen, command)
-    except KeyboardInterrupt:
-        print(f"\nlethe: stopped; what is done is in {out}, the same command goes on", file=sys.stderr)
-        raise typer.Exit(130) from None
+    outcome = _run(requests, out, **options)
     from rich.console import Console
 
     from bench.frames import load
@@ -202,6 +198,20 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     if outcome.failures:
         print("\n".join(["failed:", *outcome.failures]), file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _run(requests: list[Any], out: Path, **options: Any) -> Any:
+    """Carry out a plan; a stop by hand or by a batch system ends with code 130 and loses nothing."""
+    from bench import runner
+
+    command = shlex.join(["lethe", *sys.argv[1:]])
+    # A batch system's SIGTERM ends a run as Ctrl-C does: workers are stopped, nothing is lost.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return runner.carry_out(requests, out, runner.Options(**options), command)
+    except KeyboardInterrupt:
+        print(f"\nlethe: stopped; what is done is in {out}, the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
@@ -223,6 +233,49 @@ def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
     print(f"{len(specs)} cells, {count} to run")
     for words in run.set_aside if run else ():
         print(words, file=sys.stderr)
+
+
+@app.command(
+    epilog="Examples: lethe verify three-types-split-mnist --seeds 20 | lethe verify three-types-split-mnist "
+    "--only EWC --only LwF | lethe verify my_table.toml --out runs/mine"
+)
+def verify(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A table's name, or a TOML file.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from the table's first on.")] = 5,
+    only: Annotated[list[str] | None, typer.Option(help="A method of the table; repeat for more.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; results/reference/TABLE else.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
+    lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
+    look_only: Annotated[bool, typer.Option("--look-only", help="Compare what is there.")] = False,
+) -> None:
+    """Run a published table's recipe and say, entry by entry, whether our numbers agree.
+
+    Exit code 1 where one differs or could not be had.
+    """
+    _use_mirror(data)
+    from bench import verify as published
+    from bench.frames import load
+
+    chosen = published.read(table)
+    folder = out or published.RECORDS / chosen.name
+    requests = chosen.requests(seeds, only or ())
+    if not look_only:
+        _run(requests, folder, device=device, jobs=jobs, lanes=lanes)
+    verdicts = published.compare(chosen, load(folder), seeds, only or ())
+    from rich.console import Console
+
+    from bench.report.rows import print_rows
+
+    print_rows(published.HEADER, published.rows(verdicts), Console(), published.caption(chosen))
+    for verdict in verdicts:
+        if verdict.entry.note:
+            print(f"{verdict.entry.method}, {verdict.entry.scenario}: {verdict.entry.note}")
+    agree = sum(v.agrees is True for v in verdicts)
+    print(f"{agree} of {len(verdicts)} entries agree; records: {folder}")
+    if agree < len(verdicts):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: lethe status results/runs/first")

@@ -6,6 +6,14 @@ In a document stand
     ...                       replaced by the table
     <!-- lethe:end -->
 
+    <!-- lethe:method RUN STRATEGY -->
+    ...                       replaced by the strategy's scores in every scenario
+    <!-- lethe:end -->
+
+    <!-- lethe:verify TABLE RUN -->
+    ...                       replaced by the published table beside the run's numbers
+    <!-- lethe:end -->
+
     <!-- lethe:figure RUN NAME [SCENARIO] FILE.svg -->      writes the figure to FILE.svg
 
 with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
@@ -13,32 +21,83 @@ with paths from the folder of the document. ``--check`` changes nothing and fail
 
 from __future__ import annotations
 
+import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
 
+from bench import verify
 from bench.frames import Frames, load
 from bench.report.figures import FIGURES, STYLE, Looks, parts
+from bench.report.rows import markdown_rows
 from bench.report.tables import markdown
+from bench.stats import Summary, summarise
 from suites.base import SCENARIOS
 
-_TABLE = re.compile(r"(<!-- lethe:table (?P<words>[^>]*) -->\n)(?P<body>.*?)(<!-- lethe:end -->)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(?P<start><!-- lethe:(?P<kind>table|method|verify) (?P<words>[^>]*) -->\n)"
+    r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
+    re.DOTALL,
+)
 _FIGURE = re.compile(r"<!-- lethe:figure (?P<words>[^>]*) -->")
 
 
 def renewed(text: str, folder: Path) -> str:
     """Return a document with its tables made anew."""
+    read = cache(lambda run: load(folder / run))
 
-    def table(match: re.Match[str]) -> str:
-        run, *options = match["words"].split()
-        scenario = next((o for o in options if o in SCENARIOS), None)
-        scores = next((o.split(",") for o in options if o not in SCENARIOS), None)
-        return f"{match[1]}\n{markdown(_only(load(folder / run), scenario), scores)}\n{match[4]}"
+    def block(match: re.Match[str]) -> str:
+        body = _BLOCKS[match["kind"]](match["words"].split(), read)
+        return f"{match['start']}\n{body}\n{match['end']}"
 
-    return _TABLE.sub(table, text)
+    return _BLOCK.sub(block, text)
+
+
+def _table(words: list[str], read: Callable[[str], Frames]) -> str:
+    run, *options = words
+    scenario = next((o for o in options if o in SCENARIOS), None)
+    scores = next((o.split(",") for o in options if o not in SCENARIOS), None)
+    return markdown(_only(read(run), scenario), scores)
+
+
+def _method(words: list[str], read: Callable[[str], Frames]) -> str:
+    """Return one strategy's scores, a row per scenario that it can do."""
+    run, identity = words
+    frames = read(run)
+    scores = frames.scores[frames.scores["identity"] == identity]
+    rows = []
+    for scenario in (s for s in SCENARIOS if s in set(scores["scenario"])):
+        values = scores[scores["scenario"] == scenario].groupby("score")["value"]
+        found = [summarise(values.get_group(name).tolist()) for name in _METHOD_SCORES]
+        rows.append([scenario, str(found[0].n), *map(in_points, found)])
+    header = ["scenario", "n", *_METHOD_SCORES]
+    suite = ", ".join(sorted(scores["suite"].unique()))
+    command = frames.manifest["commands"][-1]["command"]
+    return f"{markdown_rows(header, rows)}\n\n{suite}, {command}; mean ± half-width of the 95 % t interval."
+
+
+def in_points(s: Summary) -> str:
+    """Return a mean with its interval in points, a dash where it is not defined."""
+    if math.isnan(s.mean):
+        return "–"
+    return f"{100 * s.mean:.2f}" + ("" if math.isnan(s.half) else f" ± {100 * s.half:.2f}")
+
+
+def _verify(words: list[str], read: Callable[[str], Frames]) -> str:
+    table, frames = verify.read(words[0]), read(words[1])
+    verdicts = verify.compare(table, frames, max(1, frames.cells["seed"].nunique()))
+    notes = [f"- {v.entry.method}, {v.entry.scenario}: {v.entry.note}" for v in verdicts if v.entry.note]
+    parts = [markdown_rows(verify.HEADER, verify.rows(verdicts)), verify.caption(table), "\n".join(notes)]
+    return "\n\n".join(filter(None, parts))
+
+
+_METHOD_SCORES = ("acc", "forgetting", "learning_acc")
+_BLOCKS = {"table": _table, "method": _method, "verify": _verify}
 
 
 def draw(text: str, folder: Path) -> list[Path]:

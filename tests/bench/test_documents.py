@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.report.embed import _FIGURE, _TABLE, main
+from bench.report.embed import _BLOCK, _FIGURE, main
 from bench.store import Run
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_tables_are_what_the_records_say(path: Path) -> None:
     assert main(["--check", str(path)]) == 0
 
@@ -35,7 +35,7 @@ def test_a_stale_table_is_seen_and_renewed(tmp_path: Path, capsys: pytest.Captur
 
 def test_documents_name_tables_and_figures() -> None:
     text = "".join(p.read_text() for p in DOCUMENTS)
-    assert len(_TABLE.findall(text)) >= 2
+    assert len(_BLOCK.findall(text)) >= 2
     figures = _FIGURE.findall(text)
     assert figures
     assert all((ROOT / words.split()[-1]).is_file() for words in figures)

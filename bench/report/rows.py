@@ -1,0 +1,41 @@
+"""A table that is already text, for a terminal and in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Rows = Sequence[Sequence[str]]
+
+
+def print_rows(header: Sequence[str], rows: Rows, console: Console, caption: str = "") -> None:
+    """Print a table to a terminal; where there is none, as wide as it needs to be."""
+    table = Table(title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    if not console.is_terminal:
+        console.width = max(console.width, Console(width=10_000).measure(table).maximum)
+    console.print(table)
+    if caption:
+        console.print(escape(caption))
+
+
+def markdown_rows(header: Sequence[str], rows: Rows) -> str:
+    """Return a table in Markdown, its first column to the left and the others to the right."""
+    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    return "\n".join([*lines, *(_line([plain(cell) for cell in row]) for row in rows)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def plain(text: str) -> str:
+    """Escape what Markdown would take as markup."""
+    return re.sub(r"([\\`*_\[\]<>|~])", r"\\\1", text)

@@ -1,0 +1,149 @@
+"""Published numbers: read with their spread's kind, compared by the rule, run through the store."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.frames import load
+from bench.plan import Request
+from bench.runner import Options, carry_out
+from bench.verify import TABLES, as_sem, caption, compare, names, read, rows
+from suites.errors import UserError
+from tests.bench.test_cli import lethe
+
+TABLE = """
+title = "A table"
+citation = "Somebody 2020"
+suite = "toy"
+score = "acc"
+spread = "{spread}"
+published_seeds = 4
+first_seed = 1
+set = {{ epochs = 1 }}
+
+[[entry]]
+method = "None"
+run = "finetune"
+class = {{ mean = 50.0, spread = 2.0 }}
+domain = {{ mean = 70.0 }}
+
+[[entry]]
+method = "Replay"
+run = "er[buffer=20]"
+class = {{ mean = 99.0, spread = 0.01, note = "known" }}
+"""
+
+
+def table_file(folder: Path, spread: str = "sd", **changes: str) -> Path:
+    text = TABLE.format(spread=spread)
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    path = folder / "table.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_kind_of_spread_becomes_a_standard_error() -> None:
+    assert as_sem(2.0, "sem", 4) == 2.0
+    assert as_sem(2.0, "sd", 4) == 1.0
+    assert as_sem(1.96, "ci95", 4) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_table_is_run_by_scenario_from_its_first_seed_on(tmp_path: Path) -> None:
+    table = read(str(table_file(tmp_path)))
+    requests = table.requests(3)
+    assert requests == [
+        Request("toy", ("finetune",), ("domain",), (1, 2, 3), {"epochs": "1"}),
+        Request("toy", ("finetune", "er[buffer=20]"), ("class",), (1, 2, 3), {"epochs": "1"}),
+    ]
+    assert [r.strategies for r in table.requests(1, ["Replay"])] == [("er[buffer=20]",)]
+    with pytest.raises(UserError, match="unknown method of table 'Repla'; did you mean Replay"):
+        table.requests(1, ["Repla"])
+
+
+def test_verdicts_by_the_rule(tmp_path: Path) -> None:
+    """|difference| <= max(3 sqrt(SEM_published^2 + SEM_ours^2), 0.3 points), from the records alone."""
+    table = read(str(table_file(tmp_path)))
+    run = tmp_path / "run"
+    carry_out(table.requests(3), run, Options(jobs=1, quiet=True), "test")
+    frames = load(run)
+    verdicts = compare(table, frames, 3)
+    assert [(v.entry.method, v.entry.scenario) for v in verdicts] == [
+        ("None", "domain"),
+        ("None", "class"),
+        ("Replay", "class"),
+    ]
+    for v in verdicts:
+        mine = frames.scores.query(
+            f"score == 'acc' and identity == '{v.entry.selector}[epochs=1]' or score == 'acc' and "
+            f"identity == '{v.entry.selector}'"
+        ).query(f"scenario == '{v.entry.scenario}'")["value"]
+        assert v.n == len(mine) == 3
+        assert v.mean == pytest.approx(100 * mine.mean())
+        assert v.sem == pytest.approx(100 * mine.std() / math.sqrt(3))
+        published = {("None", "class"): 1.0, ("Replay", "class"): 0.005}.get(
+            (v.entry.method, v.entry.scenario), 0.0
+        )
+        allowed = max(3 * math.sqrt(published**2 + v.sem**2), 0.3)
+        assert v.allowed == pytest.approx(allowed)
+        assert v.agrees == (abs(v.mean - v.entry.mean) <= allowed)
+    assert verdicts[2].agrees is False
+    # One seed has no spread of its own; a method that was not run has no verdict.
+    one = compare(table, frames, 1)[1]
+    assert math.isnan(one.sem)
+    assert one.allowed == pytest.approx(3.0)
+    later = compare(read(str(table_file(tmp_path, **{"first_seed = 1": "first_seed = 9"}))), frames, 2)
+    assert {v.agrees for v in later} == {None}
+    assert rows(later)[0][-1] == "not run"
+    assert rows(verdicts)[1][2] == "50.00 ± 1.00"
+    assert "standard error (SEM)" in caption(table)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({'spread = "sd"': 'spread = "std"'}, "spread must be one of sem, sd, ci95, not 'std'"),
+        ({'score = "acc"': 'score = "accuracy"'}, "unknown score 'accuracy'"),
+        ({'citation = "Somebody 2020"': ""}, "citation"),
+        ({"published_seeds = 4": "published_seeds ="}, "not a table of published numbers"),
+    ],
+)
+def test_a_file_of_another_form_is_told_plainly(tmp_path: Path, change: dict[str, str], says: str) -> None:
+    with pytest.raises(UserError, match=re.escape(says)):
+        read(str(table_file(tmp_path, **change)))
+
+
+def test_unknown_tables_are_told_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean three-types-split-mnist"):
+        read("three-types-splitmnist")
+
+
+@pytest.mark.parametrize("name", names())
+def test_tables_that_come_with_lethe_can_be_run(name: str) -> None:
+    """Every selector stands for cells of the suite; spreads are never larger than the numbers."""
+    table = read(name)
+    assert (TABLES / f"{name}.toml").is_file()
+    for request in table.requests(2):
+        assert request.cells()
+    for entry in table.entries:
+        assert 0 < entry.mean <= 100
+        assert entry.sem is None or 0 < entry.sem < 10
+
+
+def test_the_command_runs_compares_and_ends_with_1_where_something_differs(tmp_path: Path) -> None:
+    path = table_file(tmp_path, **{'suite = "toy"': 'suite = "digits"'})
+    done = lethe("verify", str(path), "--seeds", "1", "--only", "Replay", "--out", str(tmp_path / "run"))
+    assert done.returncode == 1
+    assert "Replay" in done.stdout
+    assert "differs" in done.stdout
+    assert "Replay, class: known" in done.stdout
+    assert "0 of 1 entries agree" in done.stdout
+    again = lethe(
+        "verify", str(path), "--seeds", "1", "--only", "Replay", "--out", str(tmp_path / "run"), "--look-only"
+    )
+    assert again.stdout == done.stdout
+    assert lethe("verify", "nonesuch").returncode == 2
