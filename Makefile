@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/lethe report $(DEMO)
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal -p no:benchmark
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
