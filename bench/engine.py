@@ -147,8 +147,11 @@ class Group:
                 p.grad = None
             batch = streams.batch(rows_LB, weight_LB, self._augment(rows_LB))
             strategy.moment.active = active
-            total_L += strategy.learn(batch)
+            loss_L = strategy.learn(batch)
             strategy.after_step(batch)
+            if active is not None and weight_LB is not None:  # what a method adds to no rows is no loss
+                loss_L = torch.where(weight_LB.amax(1) > 0, loss_L, 0)
+            total_L += loss_L
             if resting is not None and active is not None:
                 _restore(model, resting, active)
             self.clock.step(step)

@@ -213,8 +213,9 @@ class Strategy:
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
         for _, value in self._kept():
-            if isinstance(value, Optimiser):
-                value.recount()
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Optimiser):
+                    item.recount()
 
     def model_tensors(self) -> Iterator[Tensor]:
         """Yield the parameters without their history."""

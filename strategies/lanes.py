@@ -13,7 +13,7 @@ Axes: L lanes, B batch, F features, C channels, O outputs, I inputs, H height, W
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -127,6 +127,17 @@ def unfold(x: Tensor, lanes: int) -> Tensor:
 def per_lane(value_L: Tensor, like: Tensor) -> Tensor:
     """Shape one value a lane (L,) so that it multiplies a stacked tensor (L, ...)."""
     return value_L.view(-1, *[1] * (like.dim() - 1))
+
+
+def lanewise(function: Callable[..., Tensor], *stacked: Tensor) -> Tensor:
+    """Apply an element-wise function to stacked tensors so that no lane's rounding depends on its neighbours.
+
+    On a CPU, exp, log or sigmoid of a whole tensor takes eight or sixteen numbers at a time and the last few
+    one by one, by another formula: which numbers are the last depends on how many lanes there are.
+    """
+    if stacked[0].is_cuda or len(stacked[0]) == 1:
+        return function(*stacked)
+    return torch.stack([function(*parts) for parts in zip(*(t.unbind(0) for t in stacked), strict=True)])
 
 
 def dot_L(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,137 @@
+"""Deep generative replay.
+
+Axes: L lanes, B batch, D pixels, U units, Z latent variables.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from strategies.base import Bounds, Count, LaneFloat, Strategy, Unsuitable, mask
+from strategies.lanes import per_lane
+from strategies.noise import Noise
+from strategies.optimisers import Adam
+from strategies.streams import Batch, LaneStreams
+from strategies.vae import VAE
+from suites.base import generator
+
+
+@dataclass
+class DGR(Strategy):
+    """Deep generative replay: a generator dreams rows of earlier tasks, and the solver before labels them.
+
+    1/t L_new + (1 - 1/t) L_dreamt at the t-th task, for the solver and for the generator, each taught by a
+    copy as it was after the last task (Shin et al. 2017, eq. 1, with 1/t for its ratio r). The generator is
+    a variational autoencoder with an Adam of its own at the same rate (van de Ven 2022).
+    """
+
+    name: ClassVar[str] = "dgr"
+    family: ClassVar[str] = "generative"
+    paper: ClassVar[str] = "Shin et al. 2017, Continual learning with deep generative replay"
+    needs: ClassVar[str] = "task boundaries, a generator, copies of both networks, pixels in [0, 1]"
+    needs_boundaries: ClassVar[bool] = True
+    cost: ClassVar[float] = 7.0
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"generator_hidden": 400, "latent": 100}}
+
+    generator_hidden: Count = 400
+    """Units in each of the two hidden layers of the generator's encoder and decoder."""
+    latent: Count = 100
+    """Latent variables of the generator."""
+    targets: Literal["hard", "soft"] = "hard"
+    """What dreamt rows are learned towards: the earlier solver's label, or its tempered answers."""
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    """Logits are divided by this before the softmax, where targets are soft."""
+
+    def setup(self) -> None:
+        """Make the generator, its optimiser, and the copies that teach."""
+        check_pixels(self.name, self.streams)
+        seeds, lanes = [s.seed for s in self.streams.streams], self.streams.lanes
+        pixels = math.prod(self.streams.shape)
+        vae = VAE([generator(s, "generator") for s in seeds], pixels, self.generator_hidden, self.latent)
+        self.vae = vae.to(self.streams.device)
+        self.vae_optimiser = Adam(list(vae.parameters()), self.optimiser.lr, [0.0] * lanes)
+        self.earlier_vae = copy.deepcopy(vae).requires_grad_(False)
+        self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self._noise = Noise("dreams", seeds, self.streams.device)
+
+    def begin_task(self, task: int) -> None:
+        """Start the task's noise."""
+        self._noise.begin(task)
+
+    def end_task(self, task: int) -> None:
+        """Solver and generator as they are now teach what they know."""
+        self.earlier_vae.load_state_dict(self.vae.state_dict())
+        self.earlier_model.load_state_dict(self.model.state_dict())
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take a step of the solver and one of the generator, over the same new and dreamt rows."""
+        new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
+        x_LBD = batch.x_LBCHW.flatten(2)
+        if self.task:
+            dreamt_LBD = self.earlier_vae.generate(self._noise.normal(new, self.latent))
+            x_LBD = torch.cat([x_LBD, dreamt_LBD], 1)
+        with self.autocast():
+            loss_L = self.solver_loss(batch, x_LBD.unflatten(2, self.streams.shape), share)
+        loss_L.sum().backward()
+        self.optimiser.step(self.moment.active)
+        for p in self.vae_optimiser.parameters:
+            p.grad = None
+        vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent))
+        vae_L = batch.mean_L(vae_LB[:, :new])
+        if self.task:
+            vae_L = share * vae_L + (1 - share) * vae_LB[:, new:].mean(1)
+        vae_L.sum().backward()
+        self.vae_optimiser.step(self.moment.active)
+        return loss_L.detach()
+
+    def solver_loss(self, batch: Batch, x_LBCHW: Tensor, share: float) -> Tensor:
+        """Return share L_new + (1 - share) L_dreamt over new rows, then dreamt ones, shape (L,)."""
+        new = batch.rows_LB.shape[1]
+        answer_LBU = self.model(x_LBCHW)
+        new_L = self.cross_entropy(mask(answer_LBU[:, :new], batch.active_LBU), batch)
+        if self.task == 0:
+            return new_L
+        with torch.no_grad():
+            target_LBU = self.earlier_model(x_LBCHW[:, new:])
+        heads = [self.distance_L(answer_LBU[:, new:], target_LBU, units) for units in self.heads(batch)]
+        return share * new_L + (1 - share) * torch.stack(heads).mean(0)
+
+    def heads(self, batch: Batch) -> list[Tensor | None]:
+        """Return the units a dreamt row is learned on: in task-incremental streams every earlier head."""
+        if self.streams.scenario == "task":
+            return [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
+        return [batch.active_LBU]
+
+    def distance_L(self, answer_LBU: Tensor, target_LBU: Tensor, units: Tensor | None) -> Tensor:
+        """Return each lane's mean cross-entropy towards the earlier solver's label or answers."""
+        answer_LBU, target_LBU = mask(answer_LBU, units), mask(target_LBU, units)
+        if self.targets == "hard":
+            label_LB = target_LBU.argmax(2)
+            loss_LB = F.cross_entropy(answer_LBU.flatten(0, 1), label_LB.flatten(), reduction="none")
+            return loss_LB.view_as(label_LB).mean(1)
+        return soft_cross_entropy(answer_LBU, target_LBU, self.temperature).mean(1)
+
+
+def soft_cross_entropy(answer_LBU: Tensor, target_LBU: Tensor, temperature: Tensor | float) -> Tensor:
+    """Return -sum_u softmax(target/T)_u log softmax(answer/T)_u, shape (L, B)."""
+    p_LBU = tempered(target_LBU, temperature).softmax(2)
+    return -(p_LBU * tempered(answer_LBU, temperature).log_softmax(2)).sum(2)
+
+
+def tempered(logits_LBU: Tensor, temperature: Tensor | float) -> Tensor:
+    """Return logits divided by each lane's temperature."""
+    heat_L = torch.as_tensor(temperature, device=logits_LBU.device).expand(len(logits_LBU))
+    return logits_LBU / per_lane(heat_L, logits_LBU)
+
+
+def check_pixels(name: str, streams: LaneStreams) -> None:
+    """Raise Unsuitable where pixels are not grey values in [0, 1], which a decoder answers with."""
+    if streams.mean is not None:
+        raise Unsuitable(f"{name} generates pixels in [0, 1]; those of {streams.data.name} are normalised")
