@@ -1,0 +1,280 @@
+"""Generative methods against their formulas in plain torch, one lane and one row at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from strategies.base import Strategy, Unsuitable
+from strategies.bir import BIR
+from strategies.dgr import DGR, soft_cross_entropy
+from strategies.generative_classifier import GenerativeClassifier
+from strategies.lanes import lanewise
+from strategies.noise import Noise
+from strategies.vae import VAE, Encoder
+from suites.base import generator
+from tests.methods import SEEDS, lanes_of, move, new_batch, plain, ready
+
+
+def dense(net: nn.Module, name: str, lane: int, x: Tensor) -> Tensor:
+    p = {k: v.detach()[lane] for k, v in net.named_parameters()}
+    return F.linear(x, p[f"{name}.weight"].T, p[f"{name}.bias"])
+
+
+def encode(net: Encoder, lane: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    h = dense(net, "layers.1", lane, dense(net, "layers.0", lane, x).relu()).relu()
+    return dense(net, "latent.mean", lane, h), dense(net, "latent.log_var", lane, h)
+
+
+def decode(net: nn.Module, lane: int, z: Tensor) -> Tensor:
+    return dense(net, "pixels", lane, dense(net, "second", lane, dense(net, "first", lane, z).relu()).relu())
+
+
+def vae_loss(vae: VAE, lane: int, x: Tensor, noise: Tensor) -> Tensor:
+    """Return -ELBO per pixel of rows (B, D), with torch's own distributions."""
+    mean, log_var = encode(vae.encoder, lane, x)
+    q = Normal(mean, (0.5 * log_var).exp())
+    image = decode(vae.decoder, lane, mean + q.stddev * noise).sigmoid()
+    fit = F.binary_cross_entropy(image, x, reduction="none").sum(1)
+    return (fit + kl_divergence(q, Normal(0.0, 1.0)).sum(1)) / x.shape[1]
+
+
+def in_second_task(name: str, scenario: str = "class", **hyper: int | float | str) -> Strategy:
+    strategy = ready(name, scenario, **hyper)
+    strategy.begin_task(0)
+    strategy.learn(new_batch(strategy, 0))
+    strategy.end_task(0)
+    move(strategy)
+    strategy.task = 1
+    strategy.begin_task(1)
+    return strategy
+
+
+def noise_of(name: str, task: int) -> Callable[..., Tensor]:
+    """Return the noise that a method draws at a task, from its beginning."""
+    noise = Noise(name, SEEDS, torch.device("cpu"))
+    noise.begin(task)
+    return noise.normal
+
+
+def test_noise_is_each_lanes_own_and_starts_anew_at_each_task() -> None:
+    noise, alone = Noise("a", [3, 4], torch.device("cpu")), Noise("a", [4], torch.device("cpu"))
+    first = noise.normal(50, 7)
+    assert torch.equal(first[1], alone.normal(50, 7)[0])
+    assert abs(float(first.mean())) < 0.15
+    assert float(first.std()) == pytest.approx(1, abs=0.1)
+    noise.begin(1)
+    assert not torch.equal(noise.normal(50, 7), first)
+    noise.begin(0)
+    assert torch.equal(noise.normal(50, 7), first)
+    assert not torch.equal(Noise("b", [3, 4], torch.device("cpu")).normal(50, 7), first)
+
+
+@pytest.mark.parametrize("function", [torch.exp, torch.sigmoid, torch.log])
+def test_lanewise_functions_do_not_depend_on_the_neighbours(function: Callable[[Tensor], Tensor]) -> None:
+    x = torch.rand(5, 6, 100, generator=torch.Generator().manual_seed(0)) + 0.1
+    together = lanewise(function, x)
+    assert torch.equal(together, torch.stack([function(lane.clone()) for lane in x]))
+    torch.testing.assert_close(together, function(x))
+
+
+def test_vae_loss_is_the_negative_elbo_per_pixel() -> None:
+    vae = VAE([generator(s, "v") for s in SEEDS], 12, 9, 4)
+    random = torch.Generator().manual_seed(1)
+    x, noise = torch.rand(3, 5, 12, generator=random), torch.randn(3, 5, 4, generator=random)
+    ours = vae.loss(x, noise)
+    for lane in range(3):
+        torch.testing.assert_close(ours[lane], vae_loss(vae, lane, x[lane], noise[lane]))
+
+
+@pytest.mark.parametrize("targets", ["hard", "soft"])
+@pytest.mark.parametrize("scenario", ["class", "domain", "task"])
+def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -> None:
+    """1/t CE(new) + (1 - 1/t) of the dreamt rows towards the solver of the task before."""
+    strategy = in_second_task("dgr", scenario, generator_hidden=9, latent=4, targets=targets)
+    assert isinstance(strategy, DGR)
+    batch = new_batch(strategy, 1)
+    normal = noise_of("dreams", 1)
+    dreamt_z = normal(6, 4)
+    noise = normal(12, 4)
+    expected = []
+    generator_loss = []
+    for lane, stream in enumerate(strategy.streams.streams):
+        x = batch.x_LBCHW[lane].flatten(1)
+        dreamt = decode(strategy.earlier_vae.decoder, lane, dreamt_z[lane]).sigmoid()
+        own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
+        labels = torch.tensor([own.index(int(y)) for y in batch.y_LB[lane]])
+        new = F.cross_entropy(plain(strategy, lane, x)[:, own], labels)
+        old_units = list(stream.tasks[0].units) if scenario == "task" else own
+        teacher = {k: v[lane] for k, v in strategy.earlier_model.named_parameters()}
+        h = F.linear(dreamt, teacher["layers.0.weight"].T, teacher["layers.0.bias"]).relu()
+        target = F.linear(h, teacher["head.weight"].T, teacher["head.bias"])[:, old_units]
+        answer = plain(strategy, lane, dreamt)[:, old_units]
+        heat = lanes_of(strategy.temperature, lane)
+        if targets == "hard":
+            old = F.cross_entropy(answer, target.argmax(1))
+        else:
+            old = -((target / heat).softmax(1) * (answer / heat).log_softmax(1)).sum(1).mean()
+        expected.append(0.5 * new + 0.5 * old)
+        fresh = vae_loss(strategy.vae, lane, x, noise[lane, :6]).mean()
+        generator_loss.append(
+            0.5 * fresh + 0.5 * vae_loss(strategy.vae, lane, dreamt, noise[lane, 6:]).mean()
+        )
+    both = torch.cat([batch.x_LBCHW.flatten(2), strategy.earlier_vae.generate(dreamt_z)], 1)
+    vae_LB = strategy.vae.loss(both, noise)
+    torch.testing.assert_close(
+        0.5 * vae_LB[:, :6].mean(1) + 0.5 * vae_LB[:, 6:].mean(1), torch.stack(generator_loss)
+    )
+    before = [p.detach().clone() for p in strategy.vae.parameters()]
+    torch.testing.assert_close(strategy.learn(batch), torch.stack([e.detach() for e in expected]))
+    assert all(not torch.equal(b, p) for b, p in zip(before, strategy.vae.parameters(), strict=True))
+
+
+def test_soft_cross_entropy_row_by_row() -> None:
+    random = torch.Generator().manual_seed(2)
+    answer, target = torch.randn(3, 4, 5, generator=random), torch.randn(3, 4, 5, generator=random)
+    heat = torch.tensor([1.0, 2.0, 4.0])
+    ours = soft_cross_entropy(answer, target, heat)
+    for lane in range(3):
+        for row in range(4):
+            p = (target[lane, row] / heat[lane]).softmax(0)
+            expected = -(p * (answer[lane, row] / heat[lane]).log_softmax(0)).sum()
+            torch.testing.assert_close(ours[lane, row], expected)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_generative_classifier_weighs_importance_samples(likelihood: str) -> None:
+    """log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x), constants that all classes share left out."""
+    strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=6, likelihood=likelihood)
+    assert isinstance(strategy, GenerativeClassifier)
+    batch = new_batch(strategy, 0, 3)
+    x_LBD = batch.x_LBCHW.flatten(2)
+    noise = torch.randn(3, 6, 3, 4, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        ours = strategy.log_likelihood(strategy.vaes[1], x_LBD, noise)
+    for lane in range(3):
+        mean, log_var = encode(strategy.vaes[1].encoder, lane, x_LBD[lane])
+        q = Normal(mean, (0.5 * log_var).exp())
+        terms = []
+        for s in range(6):
+            z = mean + q.stddev * noise[lane, s]
+            image = decode(strategy.vaes[1].decoder, lane, z).sigmoid()
+            fit = Normal(image, 1.0).log_prob(x_LBD[lane]).sum(1) + 0.5 * 64 * math.log(2 * math.pi)
+            if likelihood == "bernoulli":
+                fit = -F.binary_cross_entropy(image, x_LBD[lane], reduction="none").sum(1)
+            terms.append((fit + Normal(0.0, 1.0).log_prob(z).sum(1) - q.log_prob(z).sum(1)).exp().double())
+        expected = torch.stack(terms).mean(0).log()
+        torch.testing.assert_close(ours[lane].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_generative_classifier_learns_its_classes_in_turn_and_answers_with_those_learned() -> None:
+    strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=3)
+    assert isinstance(strategy, GenerativeClassifier)
+    strategy.begin_task(0)
+    before = [[p.detach().clone() for p in vae.parameters()] for vae in strategy.vaes]
+    strategy.learn(new_batch(strategy, 0))
+    moved = [
+        any(not torch.equal(b, p) for b, p in zip(old, vae.parameters(), strict=True))
+        for old, vae in zip(before, strategy.vaes, strict=True)
+    ]
+    assert moved == [True, False, False, False]
+    strategy.learn(new_batch(strategy, 0))
+    strategy.end_task(0)
+    with torch.no_grad():
+        scores = strategy.predict(new_batch(strategy, 1))
+    lowest = torch.finfo(torch.float32).min
+    for lane, stream in enumerate(strategy.streams.streams):
+        learned = torch.zeros(4, dtype=torch.bool)
+        learned[list(stream.tasks[0].units)] = True
+        assert bool((scores[lane][:, ~learned] == lowest).all())
+        assert bool((scores[lane][:, learned] > lowest).all())
+
+
+def test_bir_prior_is_a_mixture_with_a_mode_per_class() -> None:
+    strategy = ready("bi-r", generator_hidden=9, latent=4)
+    assert isinstance(strategy, BIR)
+    random = torch.Generator().manual_seed(4)
+    z, mode = torch.randn(3, 5, 4, generator=random), torch.rand(3, 5, 4, generator=random).softmax(2)
+    with torch.no_grad():
+        ours = strategy.log_prior(z, mode)
+    net = strategy.feedback
+    for lane in range(3):
+        sd = (0.5 * net.prior_log_var_LUZ[lane]).exp().detach()
+        log = Normal(net.prior_mean_LUZ[lane].detach(), sd).log_prob(z[lane].unsqueeze(1)).sum(2)
+        expected = (log.exp() * mode[lane]).sum(1).log() + 0.5 * 4 * math.log(2 * math.pi)
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_bir_gates_close_the_share_asked_for_and_are_each_classs_own() -> None:
+    strategy = ready("bi-r", generator_hidden=2000, latent=4, gated=0.2)
+    assert isinstance(strategy, BIR)
+    for lane, share in enumerate((0.2, 0.4, 0.1)):
+        closed = 1 - strategy.open_L2GH[lane].mean(2)
+        torch.testing.assert_close(closed, torch.full((2, 4), share), rtol=0, atol=0.04)
+    one_hot = F.one_hot(torch.tensor([[2, 0]] * 3), 4).float()
+    first, second = strategy.gates(one_hot)
+    assert torch.equal(first[1, 0], strategy.open_L2GH[1, 0, 2])
+    assert torch.equal(second[2, 1], strategy.open_L2GH[2, 1, 0])
+
+
+@pytest.mark.parametrize("scenario", ["class", "domain"])
+def test_bir_loss_is_the_sum_of_its_terms_on_new_and_dreamt_rows(scenario: str) -> None:
+    strategy = in_second_task("bi-r", scenario, generator_hidden=9, latent=4)
+    assert isinstance(strategy, BIR)
+    batch = new_batch(strategy, 1)
+    strategy.draws.begin(1)
+    dreamt, target, old_gate = strategy.dream(batch)
+    strategy.draws.begin(1)
+    strategy._noise.begin(1)
+    ours = strategy.loss(batch)
+    normal = noise_of("dreams", 1)
+    normal(6, 4)  # what the dreams took
+    noise = normal(12, 4)
+    net, n_units = strategy.feedback, strategy.streams.n_units
+    for lane, stream in enumerate(strategy.streams.streams):
+        heat = lanes_of(strategy.temperature, lane)
+        parts = []
+        for x, cut in ((batch.x_LBCHW[lane], slice(0, 6)), (dreamt[lane], slice(6, 12))):
+            p = {k: v[lane] for k, v in strategy.model.named_parameters()}
+            h = F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]).relu()
+            mean, log_var = dense(net, "to_latent.mean", lane, h), dense(net, "to_latent.log_var", lane, h)
+            q = Normal(mean, (0.5 * log_var).exp())
+            z = mean + q.stddev * noise[lane, cut]
+            new = cut.start == 0
+            mode = F.one_hot(batch.y_LB[lane], n_units).float() if new else (target[lane] / heat).softmax(1)
+            gate = mode
+            if scenario == "domain":
+                gate = torch.tensor([[0.0, 1.0]] * 6) if new else old_gate[lane]
+            first, second = gate @ strategy.open_L2GH[lane, 0], gate @ strategy.open_L2GH[lane, 1]
+            g = (dense(net.decoder, "first", lane, z) * first).relu()
+            image = dense(
+                net.decoder, "pixels", lane, (dense(net.decoder, "second", lane, g) * second).relu()
+            )
+            fit = F.binary_cross_entropy(image.sigmoid(), x.flatten(1), reduction="none").mean(1)
+            sd = (0.5 * net.prior_log_var_LUZ[lane]).exp()
+            prior = (Normal(net.prior_mean_LUZ[lane], sd).log_prob(z.unsqueeze(1)).sum(2).exp() * mode).sum(1)
+            divergence = q.log_prob(z).sum(1) - prior.log()
+            logits = plain(strategy, lane, x)
+            if new:
+                answer = F.cross_entropy(logits, batch.y_LB[lane], reduction="none")
+            else:
+                answer = -(mode * (logits / heat).log_softmax(1)).sum(1)
+            parts.append((answer + fit + divergence / 64).mean())
+        torch.testing.assert_close(ours[lane], 0.5 * parts[0] + 0.5 * parts[1], rtol=1e-4, atol=1e-5)
+        known = set(stream.tasks[0].units) if scenario == "class" else {0, 1}
+        assert {int(u) for u in strategy._known_LK[lane]} == known
+
+
+def test_pixels_that_are_not_grey_values_are_told_plainly() -> None:
+    strategy = ready("finetune")
+    strategy.streams.mean = torch.zeros(1)
+    mine = DGR()
+    mine.attach(strategy.model, strategy.streams, strategy.draws, strategy.optimiser)
+    with pytest.raises(Unsuitable, match=r"dgr generates pixels in \[0, 1\]; those of blobs are normalised"):
+        mine.setup()
