@@ -71,3 +71,15 @@ class Draws:
     def below(self, name: str, limit_L: Tensor, n: int) -> Tensor:
         """Return n whole numbers in [0, limit) of every lane, int64, shape (L, n); 0 where the limit is 0."""
         return (self.uniform(name, n) * limit_L.unsqueeze(1)).long()
+
+
+def hashed(key_L: Tensor, name: str, n: int) -> Tensor:
+    """Return n numbers in [0, 1) that follow from one such number a lane, float64, shape (L, n).
+
+    For draws at a time that differs from lane to lane: every lane draws its key at every step, and the many
+    numbers are made only when some lane needs them.
+    """
+    counter = torch.arange(n, device=key_L.device)
+    start_L = splitmix64((key_L * 2.0**53).long() ^ zlib.crc32(name.encode()))
+    bits = splitmix64(start_L.unsqueeze(1) + (counter + 1) * _signed(_GOLDEN))
+    return _shift_right(bits, 11).double() * 2.0**-53

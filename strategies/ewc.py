@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from strategies.base import CountOrNone, NotNegative, Share
 from strategies.fisher import squared_gradients
-from strategies.quadratic import QuadraticPenalty
-from strategies.streams import pad_rows
-
-_ROWS_AT_ONCE = 256
+from strategies.quadratic import ROWS_AT_ONCE, QuadraticPenalty
+from strategies.streams import Batch
 
 
 @dataclass
@@ -61,24 +58,11 @@ class EWC(QuadraticPenalty):
 
     def fisher_information(self, task: int) -> list[Tensor]:
         """Return each parameter's mean squared gradient over the task's training rows, lanes first."""
-        rows = [s.tasks[task].train_rows for s in self.streams.streams]
-        if self.fisher_rows:
-            rows = [r[: self.fisher_rows] for r in rows]
-        size = _ROWS_AT_ONCE
+        size = ROWS_AT_ONCE
         if self.fisher == "batched":
             size = self.fisher_batch or self.streams.training.batch
-        # Whole chunks, so that sums round alike whatever the neighbours' number of rows.
-        rows_LR, real_LR = pad_rows(rows, size)
-        rows_LR, weight_LR = rows_LR.to(self.streams.device), real_LR.to(self.streams.device).float()
-        n_L = weight_LR.sum(1)
-        training = self.model.training
-        self.model.eval()
-        total = [torch.zeros_like(p) for p in self.model_tensors()]
-        for rows_LB, weight_LB in zip(rows_LR.split(size, 1), weight_LR.split(size, 1), strict=True):
-            batch = self.streams.batch(rows_LB.contiguous(), weight_LB)
-            draw_LB = self.draws.uniform("fisher", rows_LB.shape[1])
-            found = squared_gradients(self.model, batch, self.logits, self.fisher, draw_LB)
-            torch._foreach_add_(total, found)
-        self.model.zero_grad()
-        self.model.train(training)
-        return [f / n_L.view(-1, *[1] * (f.dim() - 1)) for f in total]
+        return self.mean_over_rows(task, size, self._squares, self.fisher_rows)
+
+    def _squares(self, batch: Batch) -> list[Tensor]:
+        draw_LB = self.draws.uniform("fisher", batch.rows_LB.shape[1])
+        return squared_gradients(self.model, batch, self.logits, self.fisher, draw_LB)

@@ -1,8 +1,8 @@
-"""How much each parameter matters to the answers: squared gradients, example by example.
+"""How much each parameter matters to the answers: squared or absolute gradients, example by example.
 
 No loop over examples: with a layer's inputs a and the gradients g at its outputs, the sum over examples of
-the squared gradients of a dense layer is one product of squares, (a^2)^T (g^2). Convolutions and batch
-normalisation sum over positions first, a chunk of examples at a time.
+the squared gradients of a dense layer is one product of squares, (a^2)^T (g^2), and that of the absolute
+ones |a|^T |g|. Convolutions and batch normalisation sum over positions first, a chunk of examples at a time.
 
 Axes: L lanes, B batch, I inputs, O outputs, U units, S positions.
 """
@@ -20,6 +20,10 @@ from strategies.lanes import LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel,
 from strategies.streams import Batch
 
 Estimator = Literal["exact", "sampled", "true", "batched"]
+Size = Callable[[Tensor], Tensor]
+"""``torch.square`` or ``torch.abs``: both take a product apart, so that a dense layer needs one product."""
+Layers = list[tuple[nn.Module, Tensor, Tensor]]
+"""Layers in use, each with its inputs and outputs."""
 _CHUNK = 64
 """Examples whose convolution gradients are held at one time."""
 
@@ -41,22 +45,8 @@ def squared_gradients(
     """
     if estimator == "batched":
         return _batched(model, batch, logits)
-    layers: list[tuple[nn.Module, Tensor, Tensor]] = []
-    hooks = [
-        m.register_forward_hook(lambda m, args, out: layers.append((m, args[0].detach(), out)))
-        for m in model.modules()
-        if isinstance(m, LaneLinear | LaneConv2d | LaneBatchNorm2d)
-    ]
-    try:
-        log_p_LBU = logits(batch).log_softmax(2)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if len({id(p) for m, _, _ in layers for p in m.parameters()}) != sum(1 for _ in model.parameters()):
-        raise NotImplementedError("the Fisher needs every parameter in a lane layer")
-    weight_LB = torch.ones_like(log_p_LBU[:, :, 0].detach())
-    if batch.weight_LB is not None:
-        weight_LB = batch.weight_LB.to(weight_LB)
+    layers, log_p_LBU = _traced(model, lambda: logits(batch).log_softmax(2))
+    weight_LB = _weight(batch, log_p_LBU[:, :, 0])
     if estimator == "exact":
         answers = [
             (log_p_LBU[:, :, u], weight_LB * log_p_LBU[:, :, u].exp().detach())
@@ -65,15 +55,55 @@ def squared_gradients(
     else:
         label_LB = batch.y_LB if estimator == "true" else _sample(log_p_LBU.detach(), draw_LB)
         answers = [(log_p_LBU.gather(2, label_LB.unsqueeze(2)).squeeze(2), weight_LB)]
+    return _summed(model, layers, answers, torch.square)
+
+
+def absolute_gradients(model: LaneModel, batch: Batch, output: Callable[[Batch], Tensor]) -> list[Tensor]:
+    """Return, for each parameter, absolute gradients of ``output`` summed over the rows that count.
+
+    ``output`` gives one number a row, shape (L, B). The model is to be in eval mode.
+    """
+    layers, value_LB = _traced(model, lambda: output(batch))
+    return _summed(model, layers, [(value_LB, _weight(batch, value_LB))], torch.abs)
+
+
+def _traced(model: LaneModel, forward: Callable[[], Tensor]) -> tuple[Layers, Tensor]:
+    """Return every layer that ``forward`` used with its inputs and outputs, and the result."""
+    layers: Layers = []
+    hooks = [
+        m.register_forward_hook(lambda m, args, out: layers.append((m, args[0].detach(), out)))
+        for m in model.modules()
+        if isinstance(m, LaneLinear | LaneConv2d | LaneBatchNorm2d)
+    ]
+    try:
+        result = forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len({id(p) for m, _, _ in layers for p in m.parameters()}) != sum(1 for _ in model.parameters()):
+        raise NotImplementedError("the Fisher needs every parameter in a lane layer")
+    return layers, result
+
+
+def _summed(
+    model: LaneModel, layers: Layers, values: list[tuple[Tensor, Tensor]], size: Size
+) -> list[Tensor]:
+    """Return the weighted sum over rows, and over (value, weight) pairs, of the gradients' ``size``."""
     outputs = [out for _, _, out in layers]
     found = {id(p): torch.zeros_like(p) for p in model.parameters()}
-    for log_p_LB, weight in answers:
-        reached = torch.autograd.grad(log_p_LB.sum(), outputs, retain_graph=True, allow_unused=True)
+    for value_LB, weight_LB in values:
+        reached = torch.autograd.grad(value_LB.sum(), outputs, retain_graph=True, allow_unused=True)
         for (layer, inputs, _), g in zip(layers, reached, strict=True):
             if g is not None:
-                for p, square in _layer(layer, inputs, g, weight):
-                    found[id(p)] += square
+                for p, summed in _layer(layer, inputs, g, weight_LB, size):
+                    found[id(p)] += summed
     return [found[id(p)] for p in model.parameters()]
+
+
+def _weight(batch: Batch, like_LB: Tensor) -> Tensor:
+    """Return 1 for every row that counts and 0 for the others, in the precision of ``like_LB``."""
+    weight_LB = torch.ones_like(like_LB.detach())
+    return weight_LB if batch.weight_LB is None else batch.weight_LB.to(weight_LB)
 
 
 def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
@@ -92,13 +122,15 @@ def _batched(model: LaneModel, batch: Batch, logits: Callable[[Batch], Tensor]) 
     return [g.square() * n_L.view(-1, *[1] * (g.dim() - 1)) for g in gradients(model)]
 
 
-def _layer(layer: nn.Module, a: Tensor, g: Tensor, weight_LB: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return (parameter, sum over rows of weight * squared gradient) for one layer."""
+def _layer(
+    layer: nn.Module, a: Tensor, g: Tensor, weight_LB: Tensor, size: Size
+) -> list[tuple[Tensor, Tensor]]:
+    """Return (parameter, sum over rows of weight * size of gradient) for one layer."""
     if isinstance(layer, LaneLinear):
-        square_LBO = g.square() * weight_LB.unsqueeze(2)
+        size_LBO = size(g) * weight_LB.unsqueeze(2)
         return [
-            (layer.weight, torch.bmm(a.square().transpose(1, 2), square_LBO)),
-            (layer.bias, square_LBO.sum(1)),
+            (layer.weight, torch.bmm(size(a).transpose(1, 2), size_LBO)),
+            (layer.bias, size_LBO.sum(1)),
         ]
     lanes = len(weight_LB)
     g_LBOS = g.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(3)
@@ -108,8 +140,8 @@ def _layer(layer: nn.Module, a: Tensor, g: Tensor, weight_LB: Tensor) -> list[tu
         normal_LBOS = normal.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(3)
         weight_LB1 = weight_LB.unsqueeze(2)
         return [
-            (layer.weight, ((g_LBOS * normal_LBOS).sum(3).square() * weight_LB1).sum(1)),
-            (layer.bias, (g_LBOS.sum(3).square() * weight_LB1).sum(1)),
+            (layer.weight, (size((g_LBOS * normal_LBOS).sum(3)) * weight_LB1).sum(1)),
+            (layer.bias, (size(g_LBOS.sum(3)) * weight_LB1).sum(1)),
         ]
     assert isinstance(layer, LaneConv2d)
     weight = torch.zeros_like(layer.weight).flatten(2)
@@ -124,8 +156,8 @@ def _layer(layer: nn.Module, a: Tensor, g: Tensor, weight_LB: Tensor) -> list[tu
         )
         patches_LBIS = patches.unflatten(0, (-1, lanes)).transpose(0, 1)
         each_LBOI = torch.einsum("lbos,lbis->lboi", g_LBOS[:, cut], patches_LBIS)
-        weight += torch.einsum("lboi,lb->loi", each_LBOI.square(), weight_LB[:, cut])
+        weight += torch.einsum("lboi,lb->loi", size(each_LBOI), weight_LB[:, cut])
     found: list[tuple[Tensor, Tensor]] = [(layer.weight, weight.view_as(layer.weight))]
     if layer.bias is not None:
-        found.append((layer.bias, (g_LBOS.sum(3).square() * weight_LB.unsqueeze(2)).sum(1)))
+        found.append((layer.bias, (size(g_LBOS.sum(3)) * weight_LB.unsqueeze(2)).sum(1)))
     return found

@@ -3,10 +3,13 @@
 The sum of one penalty per task is again one quadratic: with importances F_k and centres c_k,
 sum_k F_k (p - c_k)^2 has the gradient of (sum_k F_k)(p - c)^2 at c = sum_k F_k c_k / sum_k F_k. So a step
 costs the same at task 2 and at task 200.
+
+Axes: L lanes, B batch, R rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +18,10 @@ from torch import Tensor
 
 from strategies.base import Strategy
 from strategies.lanes import gradients, per_lane
+from strategies.streams import Batch, pad_rows
+
+ROWS_AT_ONCE = 256
+"""Rows in a chunk where the result does not depend on it."""
 
 
 @dataclass
@@ -58,3 +65,26 @@ class QuadraticPenalty(Strategy):
         for p, f, c, new in zip(self.model_tensors(), self.importance, self.centre, importance, strict=True):
             f.mul_(decay if isinstance(decay, float) else per_lane(decay, f)).add_(new)
             c.copy_(p)
+
+    def mean_over_rows(
+        self, task: int, size: int, measure: Callable[[Batch], list[Tensor]], at_most: int = 0
+    ) -> list[Tensor]:
+        """Return the mean over a task's training rows of what ``measure`` sums over those of a batch.
+
+        Batches have ``size`` rows, and the model is in eval mode; ``at_most`` rows are taken, 0 for all.
+        """
+        rows = [s.tasks[task].train_rows for s in self.streams.streams]
+        if at_most:
+            rows = [r[:at_most] for r in rows]
+        # Whole chunks, so that sums round alike whatever the neighbours' number of rows.
+        rows_LR, real_LR = pad_rows(rows, size)
+        rows_LR, weight_LR = rows_LR.to(self.streams.device), real_LR.to(self.streams.device).float()
+        n_L = weight_LR.sum(1)
+        training = self.model.training
+        self.model.eval()
+        total = [torch.zeros_like(p) for p in self.model_tensors()]
+        for rows_LB, weight_LB in zip(rows_LR.split(size, 1), weight_LR.split(size, 1), strict=True):
+            torch._foreach_add_(total, measure(self.streams.batch(rows_LB.contiguous(), weight_LB)))
+        self.model.zero_grad()
+        self.model.train(training)
+        return [t / per_lane(n_L, t) for t in total]

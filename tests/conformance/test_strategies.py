@@ -97,7 +97,8 @@ def test_lane_invariance_with_settings_as_lanes(name: str) -> None:
     ]
     together = [outcome(r) for r in run_group(cells)]
     assert together == [outcome(run_group([cell])[0]) for cell in cells]
-    assert together[0]["loss"] != together[1]["loss"]
+    if not strategies.get(name).one_pass:  # what only counts has no rate
+        assert together[0]["loss"] != together[1]["loss"]
 
 
 def test_two_runs_alike(name: str) -> None:
