@@ -28,8 +28,8 @@ class MAS(QuadraticPenalty):
     needs: ClassVar[str] = "task boundaries, twice the parameters"
     needs_boundaries: ClassVar[bool] = True
 
-    lam: NotNegative = 1.0
-    """Strength of the penalty."""
+    lam: NotNegative = 0.01
+    """Strength of the penalty; the paper's 1 is for a head a task, and a shared head cannot learn with it."""
     estimator: Literal["exact", "batched"] = "exact"
     """Absolute gradient of each row (the paper), or of batches' sums (what most code does)."""
     estimator_batch: CountOrNone = 128

@@ -1,0 +1,190 @@
+"""Frozen features and classifiers that only count, against plain calculations."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.neighbors import NearestCentroid
+
+from bench.engine import Group, run_group
+from bench.frames import score_matrix
+from bench.metrics import acc
+from strategies.base import Strategy
+from tests.conftest import toy_cell
+from tests.methods import lane_module, lanes_of, new_batch, ready
+
+
+def rows_of(strategy: Strategy, lane: int, tasks: tuple[int, ...] = (0, 1)) -> tuple[np.ndarray, np.ndarray]:
+    """Return all training rows of a lane as raw pixels, and their units, in the order of the stream."""
+    stream = strategy.streams.streams[lane]
+    rows = torch.cat([stream.tasks[t].train_rows for t in tasks]).expand(3, -1)
+    batch = strategy.streams.batch(rows)
+    return batch.x_LBCHW[lane].flatten(1).double().numpy(), batch.y_LB[lane].numpy()
+
+
+def count_all(strategy: Strategy, size: int = 7) -> None:
+    """Learn all tasks in batches, lanes with fewer rows at rest while the others go on."""
+    for task in range(2):
+        strategy.task = task
+        strategy.begin_task(task)
+        rows = [s.tasks[task].train_rows for s in strategy.streams.streams]
+        for start in range(0, max(len(r) for r in rows), size):
+            parts = [r[start : start + size] for r in rows]
+            weight = torch.tensor([[float(i < len(p)) for i in range(size)] for p in parts])
+            full = torch.stack([torch.cat([p, r[:size]])[:size] for p, r in zip(parts, rows, strict=True)])
+            strategy.learn(strategy.streams.batch(full, weight))
+
+
+@pytest.mark.parametrize("scenario", ["class", "domain"])
+def test_ncm_is_the_nearest_centroid(scenario: str) -> None:
+    strategy = ready("ncm", scenario, features="input")
+    count_all(strategy)
+    batch = new_batch(strategy, 1, 20)
+    answers = strategy.predict(batch).argmax(2)
+    for lane in range(3):
+        x, y = rows_of(strategy, lane)
+        test = batch.x_LBCHW[lane].flatten(1).double().numpy()
+        np.testing.assert_array_equal(answers[lane].numpy(), NearestCentroid().fit(x, y).predict(test))
+
+
+def test_ncm_scores_are_negative_squared_distances_of_features_of_the_untrained_network() -> None:
+    for normalise in (False, True):
+        strategy = ready("ncm", normalise=normalise)
+        count_all(strategy)
+        batch = new_batch(strategy, 0)
+        scores = strategy.predict(batch)
+        for lane in range(3):
+            net = lane_module(strategy, lane)
+            x, y = rows_of(strategy, lane)
+            z = net.features(torch.tensor(x).float().view(1, -1, 1, 8, 8))[0].detach()
+            mine = net.features(batch.x_LBCHW[lane : lane + 1])[0].detach()
+            if normalise:
+                z, mine = (v / v.norm(dim=1, keepdim=True) for v in (z, mine))
+            means = torch.stack([z[torch.tensor(y == u)].mean(0) for u in range(4)])
+            if normalise:
+                means = means / means.norm(dim=1, keepdim=True)
+            expected = -(mine.unsqueeze(1) - means).square().sum(2)
+            torch.testing.assert_close(scores[lane], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_slda_equals_a_loop_over_rows() -> None:
+    """The paper's update, one row after the other, in double precision."""
+    strategy: Any = ready("slda", features="input", shrinkage=0.02)
+    count_all(strategy)
+    batch = new_batch(strategy, 0, 10)
+    scores = strategy.predict(batch)
+    for lane in range(3):
+        x, y = rows_of(strategy, lane)
+        mean, count = np.zeros((4, 64)), np.zeros(4)
+        sigma = np.zeros((64, 64))
+        for t, (row, unit) in enumerate(zip(x, y, strict=True)):
+            away = row - mean[unit]
+            sigma = (t * sigma + t / (t + 1) * np.outer(away, away)) / (t + 1)
+            mean[unit] += away / (count[unit] + 1)
+            count[unit] += 1
+        e = lanes_of(strategy.shrinkage, lane)
+        precision = np.linalg.inv((1 - e) * sigma + e * np.eye(64))
+        test = batch.x_LBCHW[lane].flatten(1).double().numpy()
+        expected = test @ precision @ mean.T - 0.5 * np.einsum("uf,fg,ug->u", mean, precision, mean)
+        np.testing.assert_allclose(scores[lane].numpy(), expected, rtol=1e-3, atol=1e-2)
+
+
+def test_slda_with_the_within_class_covariance_is_linear_discriminant_analysis() -> None:
+    strategy: Any = ready("slda", features="input", shrinkage=0.02, covariance="within")
+    count_all(strategy)
+    batch = new_batch(strategy, 1, 20)
+    answers = strategy.predict(batch).argmax(2)
+    for lane in range(3):
+        x, y = rows_of(strategy, lane)
+        means = np.stack([x[y == u].mean(0) for u in range(4)])
+        within = (x - means[y]).T @ (x - means[y]) / len(x)
+        ours = (strategy.scatter_LFF[lane] / strategy.count_LU[lane].sum()).numpy()
+        np.testing.assert_allclose(ours, within, rtol=1e-3, atol=1e-5)
+        e = lanes_of(strategy.shrinkage, lane)
+
+        class Given:
+            def fit(self, x: np.ndarray) -> None:
+                """Give the covariance that is to be used; scikit-learn asks for one a class."""
+                self.covariance_ = (1 - e) * within + e * np.eye(64)  # noqa: B023
+
+        lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=Given(), priors=[0.25] * 4)
+        test = batch.x_LBCHW[lane].flatten(1).double().numpy()
+        np.testing.assert_array_equal(answers[lane].numpy(), lda.fit(x, y).predict(test))
+
+
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_counting_ignores_the_order_of_tasks_and_answers_among_a_rows_own_units(name: str) -> None:
+    strategy = ready(name, "task", features="input")
+    before = strategy.predict(new_batch(strategy, 0))
+    count_all(strategy)
+    for task in range(2):
+        scores = strategy.predict(new_batch(strategy, task))
+        for lane, stream in enumerate(strategy.streams.streams):
+            assert set(scores[lane].argmax(1).tolist()) <= set(stream.tasks[task].units)
+            assert set(before[lane].argmax(1).tolist()) <= set(stream.tasks[0].units)
+
+
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_counting_sees_every_row_once(name: str) -> None:
+    cell = toy_cell(name, 0, epochs=5)
+    group = Group([cell], "cpu", None)
+    for task in range(group.streams.n_tasks):
+        group.learn(task)
+    strategy: Any = group.strategy
+    rows = sum(len(t.train_rows) for t in group.streams.streams[0].tasks)
+    assert int(strategy.count_LU.sum()) == rows
+    assert all(torch.equal(v, group.initial[k]) for k, v in group.model.state_dict().items())
+
+
+# Frozen features
+
+
+@pytest.mark.parametrize("features", ["first", "initial"])
+@pytest.mark.parametrize("model", ["mlp", "resnet18"])
+def test_frozen_trains_the_head_alone(features: str, model: str) -> None:
+    options: dict[str, Any] = {"model": model, "features": features, "weight_decay": 0.1}
+    if model == "resnet18":
+        options |= {"model_options": {"width": 2}, "epochs": 1}
+    group = Group([toy_cell("frozen", seed, **options) for seed in (0, 1)], "cpu", None)
+    states = [{k: v.clone() for k, v in group.model.state_dict().items()}]
+    for task in range(2):
+        group.learn(task)
+        states.append({k: v.clone() for k, v in group.model.state_dict().items()})
+    first, second = [{k for k in b if not torch.equal(a[k], b[k])} for a, b in itertools.pairwise(states)]
+    head = {"head.weight", "head.bias"}
+    assert second == head
+    assert first == (head if features == "initial" else set(states[0]))
+
+
+def test_frozen_random_features_learn_as_a_linear_classifier_does() -> None:
+    """One lane, plain SGD: the steps of a linear layer on fixed features, in torch.optim."""
+    cell = toy_cell("frozen", 0, features="initial", optimiser="sgd", lr=0.1, epochs=1)
+    group = Group([cell], "cpu", None)
+    net = group.model
+    weight = net.head.weight[0].detach().clone().requires_grad_()
+    bias = net.head.bias[0].detach().clone().requires_grad_()
+    plain = torch.optim.SGD([weight, bias], lr=0.1)
+    strategy = group.strategy
+    strategy.begin_task(0)
+    rows = group.streams.streams[0].tasks[0].train_rows
+    for part in rows[:40].split(8):
+        batch = group.streams.batch(part.unsqueeze(0))
+        features = net.features(batch.x_LBCHW)[0].detach()
+        plain.zero_grad()
+        torch.nn.functional.cross_entropy(features @ weight + bias, batch.y_LB[0]).backward()
+        plain.step()
+        for p in net.parameters():
+            p.grad = None
+        strategy.learn(batch)
+    torch.testing.assert_close(net.head.weight[0].detach(), weight.detach())
+    torch.testing.assert_close(net.head.bias[0].detach(), bias.detach())
+
+
+def test_random_features_need_no_boundaries() -> None:
+    cell = toy_cell("frozen", 0, "domain", features="initial", boundaries="hidden")
+    assert acc(score_matrix(run_group([cell])[0])) > 0.5

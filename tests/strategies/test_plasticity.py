@@ -1,0 +1,198 @@
+"""What keeps a network able to learn, against plain loops over lanes and units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from bench.engine import run_group
+from strategies.base import Strategy, Unsuitable
+from strategies.draws import Draws, hashed
+from strategies.optimisers import optimiser
+from suites.base import generator
+from tests.conftest import toy_cell
+from tests.methods import SEEDS, lanes_of, move, new_batch, ready
+
+# L2 init
+
+
+def test_l2_init_pulls_to_the_initial_parameters_from_the_first_step() -> None:
+    strategy: Any = ready("l2-init", lam=0.3)
+    initial = [p.detach().clone() for p in strategy.model.parameters()]
+    strategy.begin_task(0)
+    move(strategy)
+    strategy.model.zero_grad()
+    strategy.adjust_gradients()
+    for p, start in zip(strategy.model.parameters(), initial, strict=True):
+        lam = strategy.lam.view(-1, *[1] * (p.dim() - 1))
+        expected = torch.autograd.grad((lam * (p - start).square()).sum(), p)[0]
+        torch.testing.assert_close(p.grad, expected)
+
+
+# Shrink and perturb
+
+
+@pytest.mark.parametrize("noise", ["normal", "initial"])
+def test_shrink_perturb_at_the_start_of_every_task_but_the_first(noise: str) -> None:
+    strategy: Any = ready("shrink-perturb", shrink=0.4, perturb=0.2, noise=noise)
+    initial = [p.detach().clone() for p in strategy.model.parameters()]
+    strategy.begin_task(0)
+    assert all(torch.equal(p, s) for p, s in zip(strategy.model.parameters(), initial, strict=True))
+    move(strategy)
+    before = [p.detach().clone() for p in strategy.model.parameters()]
+    strategy.begin_task(1)
+    for lane, seed in enumerate(SEEDS):
+        random = generator(seed, "perturb/1")
+        for p, b, start in zip(strategy.model.parameters(), before, initial, strict=True):
+            if noise == "normal":
+                n = torch.randn(b[lane].shape, generator=random)
+            else:
+                order = torch.randperm(b[lane].numel(), generator=random)
+                n = start[lane].flatten()[order].view(b[lane].shape)
+            expected = lanes_of(strategy.shrink, lane) * b[lane] + lanes_of(strategy.perturb, lane) * n
+            torch.testing.assert_close(p.detach()[lane], expected)
+
+
+# Units that start anew
+
+
+def outputs(strategy: Strategy, lane: int, x: Tensor) -> Tensor:
+    p = {k: v[lane].detach() for k, v in strategy.model.named_parameters()}
+    return torch.relu(F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+
+
+def with_adam(name: str, **hyper: Any) -> Any:
+    """Return a strategy whose optimiser has moments."""
+    strategy = ready(name, **hyper)
+    strategy.optimiser = optimiser("adam", list(strategy.model.parameters()), len(SEEDS), 0.01)
+    strategy.setup()
+    return strategy
+
+
+@pytest.mark.parametrize("variant", ["paper", "code"])
+def test_continual_backprop_replaces_the_least_useful_mature_unit(variant: str) -> None:
+    """One lane after the other, one unit after the other; lane 1 rests at every third step."""
+    strategy = with_adam("continual-backprop", rate=0.08, maturity=2, decay=0.4, variant=variant)
+    draws = Draws(SEEDS, "cpu")
+    utility, output, age = (torch.zeros(3, 7) for _ in range(3))
+    due, replaced = torch.zeros(3), 0
+    for step in range(12):
+        batch = new_batch(strategy, step % 2, 4)
+        active = (True, step % 3 > 0, True)
+        batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4).clone()
+        batch.weight_LB[:, 3] = 0
+        strategy.moment.active = active
+        activity = [outputs(strategy, lane, batch.x_LBCHW[lane, :3]).mean(0) for lane in range(3)]
+        for q in strategy.model.parameters():
+            q.grad = None
+        strategy.learn(batch)
+        p = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
+        moments = [[m.clone() for m in ms] for ms in strategy.optimiser.moments]
+        names = [k for k, _ in strategy.model.named_parameters()]
+        new_LI = draws.uniform("incoming 0", 64)
+        strategy.after_step(batch)
+        for lane in range(3):
+            if not active[lane]:
+                continue
+            decay = lanes_of(strategy.decay, lane)
+            age[lane] += 1
+            out = p["head.weight"][lane].abs().sum(1)
+            utility[lane] = decay * utility[lane] + (1 - decay) * activity[lane] * out
+            output[lane] = decay * output[lane] + (1 - decay) * activity[lane]
+            mature = [u for u in range(7) if age[lane, u] > 2]
+            due[lane] += lanes_of(strategy.rate, lane) * len(mature)
+            if due[lane] < 1 or not mature:
+                continue
+            due[lane] -= 1
+            replaced += 1
+            start = [1 - decay ** float(age[lane, u]) if variant == "code" else 1 for u in range(7)]
+            unit = min(mature, key=lambda u: float(utility[lane, u]) / start[u])
+            if variant == "code":
+                mean = output[lane, unit] / start[unit]
+                p["head.bias"][lane] += mean * p["head.weight"][lane, unit]
+            p["layers.0.weight"][lane, :, unit] = ((2 * new_LI[lane] - 1) / 8).float()
+            p["layers.0.bias"][lane, unit] = 0
+            p["head.weight"][lane, unit] = 0
+            for ms in moments:
+                ms[names.index("layers.0.weight")][lane, :, unit] = 0
+                ms[names.index("layers.0.bias")][lane, unit] = 0
+                ms[names.index("head.weight")][lane, unit] = 0
+            utility[lane, unit] = output[lane, unit] = age[lane, unit] = 0
+        for name, tensor in strategy.model.named_parameters():
+            torch.testing.assert_close(tensor.detach(), p[name])
+        for theirs, own in zip(moments, strategy.optimiser.moments, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(theirs, own, strict=True))
+        torch.testing.assert_close(strategy.age[0], age)
+    assert replaced > 5
+    assert float(strategy.notes()["renewed"].sum()) == replaced
+
+
+def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
+    strategy = with_adam("redo", tau=0.4, every=2)
+    for step in range(4):
+        active = (True, step > 0, True)  # lane 1 is one step behind
+        batch = new_batch(strategy, 0, 4)
+        batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4)
+        strategy.moment.active = active
+        for q in strategy.model.parameters():
+            q.grad = None
+        activity = [outputs(strategy, lane, batch.x_LBCHW[lane]).mean(0) for lane in range(3)]
+        strategy.learn(batch)
+        p = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
+        counts = list(strategy.optimiser.steps)
+        key_L = Draws(SEEDS, "cpu")
+        for _ in range(step):
+            key_L.uniform("recycle", 1)
+        new_LIH = 2 * hashed(key_L.uniform("recycle", 1)[:, 0], "layer 0", 64 * 7).view(3, 7, 64) - 1
+        strategy.after_step(batch)
+        assert counts == [step + 1, step, step + 1]
+        for lane in range(3):
+            score = activity[lane] / activity[lane].mean()
+            dormant = score <= lanes_of(strategy.tau, lane)
+            if active[lane] and counts[lane] % 2 == 0:
+                p["layers.0.weight"][lane][:, dormant] = (new_LIH[lane, dormant].T / 8).float()
+                p["layers.0.bias"][lane][dormant] = 0
+                p["head.weight"][lane][dormant] = 0
+                moments = strategy.optimiser.moments
+                assert all(bool((m[0][lane][:, dormant] == 0).all()) for m in moments)
+        for name, tensor in strategy.model.named_parameters():
+            torch.testing.assert_close(tensor.detach(), p[name])
+    assert bool((strategy.notes()["renewed"] > 0).any())
+
+
+def test_hashed_draws_are_uniform_and_follow_from_the_key_alone() -> None:
+    key_L = Draws([1, 2, 3], "cpu").uniform("a", 1)[:, 0]
+    draws = hashed(key_L, "x", 4000)
+    assert torch.equal(draws[1:2], hashed(key_L[1:2], "x", 4000))
+    assert len(draws.flatten().unique()) == 12000
+    assert abs(float(draws.mean()) - 0.5) < 0.01
+    assert abs(float(draws.var()) - 1 / 12) < 0.003
+    assert not torch.equal(draws, hashed(key_L, "y", 4000))
+
+
+@pytest.mark.parametrize("name", ["continual-backprop", "redo"])
+def test_only_chains_of_dense_layers_have_units_to_replace(name: str) -> None:
+    with pytest.raises(Unsuitable, match="chain of dense layers"):
+        ready(name, model="cnn", options={"width": 2, "hidden": 4})
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper"),
+    [("continual-backprop", {"rate": 0.01, "maturity": 3}), ("redo", {"tau": 0.3, "every": 7})],
+)
+@pytest.mark.parametrize("boundaries", ["shown", "hidden"])
+def test_lanes_do_not_touch_each_other_where_units_are_replaced(
+    name: str, hyper: dict[str, Any], boundaries: str
+) -> None:
+    """At the defaults, the short runs of the conformance tests replace nothing."""
+    cells = [toy_cell(name, seed, boundaries=boundaries, **hyper) for seed in range(3)]
+    together = run_group(cells)
+    for cell, record in zip(cells, together, strict=True):
+        alone = run_group([cell])[0]
+        assert record["notes"]["renewed"] > 0
+        for key in ("test", "loss", "notes"):
+            assert record[key] == alone[key]

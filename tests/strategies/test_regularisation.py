@@ -1,0 +1,212 @@
+"""Penalties and features held, against plain calculations of the papers' formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from strategies.base import Strategy
+from strategies.fisher import absolute_gradients
+from suites.base import Training
+from tests.methods import lane_module, lanes_of, move, new_batch, plain, ready
+
+
+def pull(strategy: Strategy) -> list[Tensor]:
+    """Return the gradient of the penalty alone."""
+    strategy.model.zero_grad()
+    strategy.adjust_gradients()
+    return [p.grad.clone() for p in strategy.model.parameters() if p.grad is not None]
+
+
+def after(strategy: Strategy, tasks: int) -> list[list[Tensor]]:
+    """Go through tasks with moves in place of steps; return the parameters at the end of each."""
+    ends = []
+    for task in range(tasks):
+        strategy.task = task
+        strategy.begin_task(task)
+        move(strategy, task)
+        strategy.end_task(task)
+        ends.append([p.detach().clone() for p in strategy.model.parameters()])
+    strategy.task = tasks
+    strategy.begin_task(tasks)
+    move(strategy, 9)
+    return ends
+
+
+def by_lane(value_L: Tensor, like: Tensor) -> Tensor:
+    return value_L.view(-1, *[1] * (like.dim() - 1))
+
+
+# L2
+
+
+@pytest.mark.parametrize("centre_at", ["last", "each"])
+def test_l2_pulls_to_the_last_task_or_to_each(centre_at: str) -> None:
+    strategy = ready("l2", lam=0.3, centre_at=centre_at)
+    ends = after(strategy, 2)
+    centres = ends[-1:] if centre_at == "last" else ends
+    for p, g, *at in zip(strategy.model.parameters(), pull(strategy), *centres, strict=True):
+        lam = by_lane(strategy.lam, p)  # type: ignore[attr-defined]
+        penalty = sum((lam / 2 * (p - c).square()).sum() for c in at)
+        assert isinstance(penalty, Tensor)
+        torch.testing.assert_close(g, torch.autograd.grad(penalty, p)[0], rtol=1e-4, atol=1e-6)
+
+
+# MAS
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("mlp", {"hidden": 7, "layers": 2}),
+        ("cnn", {"width": 3, "hidden": 5}),
+        ("resnet18", {"width": 2}),
+    ],
+)
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_absolute_gradients_equal_a_loop_over_examples(
+    model: str, options: dict[str, int], scenario: str
+) -> None:
+    strategy: Any = ready("mas", scenario, model, options)
+    net, batch = strategy.model.double(), new_batch(strategy, size=4)
+    net.train()
+    net(batch.x_LBCHW.double())  # running statistics that differ from their start
+    net.eval()
+    batch.x_LBCHW = batch.x_LBCHW.double()
+    batch.weight_LB = torch.ones(3, 4)
+    batch.weight_LB[1, 2:] = 0
+    found = absolute_gradients(net, batch, strategy.square_norm_LB)
+    parameters = list(net.parameters())
+    expected = [torch.zeros_like(p) for p in parameters]
+    for lane, stream in enumerate(strategy.streams.streams):
+        units = list(stream.tasks[0].units) if scenario == "task" else list(range(stream.n_units))
+        for b in range(4):
+            if batch.weight_LB[lane, b] == 0:
+                continue
+            norm = net(batch.x_LBCHW)[lane, b, units].square().sum()
+            for e, g in zip(expected, torch.autograd.grad(norm, parameters), strict=True):
+                e += g.abs()
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "batched"])
+def test_mas_sums_mean_absolute_gradients_over_tasks(estimator: str) -> None:
+    strategy: Any = ready("mas", lam=0.3, estimator=estimator, estimator_batch=8)
+    ends = after(strategy, 2)
+    omega = [torch.zeros_like(p) for p in strategy.model.parameters()]
+    for task, end in enumerate(ends):
+        for lane, stream in enumerate(strategy.streams.streams):
+            net = lane_module(strategy, lane)
+            for p, e in zip(net.parameters(), end, strict=True):
+                p.data.copy_(e[lane : lane + 1])
+            rows = stream.tasks[task].train_rows
+            x = strategy.streams.batch(rows.expand(3, -1)).x_LBCHW[:1]
+            for part in x.split(1 if estimator == "exact" else 8, 1):
+                norm = net(part).square().sum()
+                for o, g in zip(omega, torch.autograd.grad(norm, list(net.parameters())), strict=True):
+                    o[lane] += g[0].abs() / len(rows)
+    for ours, theirs in zip(strategy.importance, omega, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    for p, g, o, c in zip(strategy.model.parameters(), pull(strategy), omega, ends[-1], strict=True):
+        penalty = (by_lane(strategy.lam, p) * o * (p - c).square()).sum()
+        torch.testing.assert_close(g, torch.autograd.grad(penalty, p)[0], rtol=1e-4, atol=1e-6)
+
+
+# RWalk
+
+
+def test_rwalk_keeps_a_moving_fisher_and_scores_stretches_of_the_path() -> None:
+    """Lane by lane in the order of the paper's algorithm; lane 2 rests at the last step of each task."""
+    strategy: Any = ready("rwalk", lam=0.4, alpha=0.3, stretch=2, xi=0.01)
+    parameters = list(strategy.model.parameters())
+    fisher = [torch.zeros_like(p) for p in parameters]
+    score = [torch.zeros_like(p) for p in parameters]
+    held, centre = [torch.zeros_like(p) for p in parameters], [p.detach().clone() for p in parameters]
+    for task in range(2):
+        strategy.task = task
+        strategy.begin_task(task)
+        new = [torch.zeros_like(p) for p in parameters]
+        gain = [torch.zeros_like(p) for p in parameters]
+        start = [p.detach().clone() for p in parameters]
+        steps = [5, 5, 4]
+        for step in range(5):
+            batch = new_batch(strategy, task, 4)
+            batch.weight_LB = torch.ones(3, 4)
+            batch.weight_LB[:, 3] = 0
+            resting = [lane for lane in range(3) if step >= steps[lane]]
+            batch.weight_LB[resting] = 0
+            strategy.model.zero_grad()
+            loss_L = strategy.loss(batch)
+            alone = torch.autograd.grad(loss_L.sum(), parameters, retain_graph=True)
+            loss_L.sum().backward()
+            strategy.adjust_gradients()
+            for p, g, f, c in zip(parameters, alone, held, centre, strict=True):
+                assert p.grad is not None
+                whole = g + 2 * by_lane(strategy.lam, p) * f * (p.detach() - c)
+                torch.testing.assert_close(p.grad, whole, rtol=1e-4, atol=1e-5)
+            for lane in set(range(3)) - set(resting):
+                alpha, xi = lanes_of(strategy.alpha, lane), lanes_of(strategy.xi, lane)
+                for i, p in enumerate(parameters):
+                    assert p.grad is not None
+                    movement = -0.2 * p.grad[lane]
+                    p.data[lane] += movement
+                    fisher[i][lane] = alpha * alone[i][lane] ** 2 + (1 - alpha) * fisher[i][lane]
+                    gain[i][lane] -= alone[i][lane] * movement
+                    if step % 2 == 1 or step + 1 == steps[lane]:
+                        way = p.data[lane] - start[i][lane]
+                        new[i][lane] += gain[i][lane].clamp(min=0) / (0.5 * fisher[i][lane] * way**2 + xi)
+                        gain[i][lane] = 0
+                        start[i][lane] = p.data[lane]
+            strategy.after_step(batch)
+        strategy.end_task(task)
+        score = [n if task == 0 else (s + n) / 2 for s, n in zip(score, new, strict=True)]
+        for lane in range(3):
+            most_f, most_s = (max(float(t[lane].max()) for t in of) for of in (fisher, score))
+            for h, f, s in zip(held, fisher, score, strict=True):
+                h[lane] = f[lane] / most_f + s[lane] / most_s
+        centre = [p.detach().clone() for p in parameters]
+        for ours, theirs in zip(strategy.importance, held, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+# LFL
+
+
+def test_lfl_holds_features_and_freezes_the_head() -> None:
+    strategy: Any = ready("lfl", "domain", lam=0.3)
+    assert torch.equal(
+        strategy.loss(new_batch(strategy)), ready("finetune", "domain").loss(new_batch(strategy))
+    )
+
+    def features(lane: int, x: Tensor) -> Tensor:
+        p = {k: v[lane] for k, v in strategy.model.named_parameters()}
+        return torch.relu(F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+
+    batch = new_batch(strategy, 1)
+    kept = [features(lane, batch.x_LBCHW[lane]).detach() for lane in range(3)]
+    strategy.begin_task(0)
+    strategy.end_task(0)
+    head = [p.detach().clone() for p in strategy.model.head.parameters()]
+    move(strategy)
+    strategy.task = 1
+    strategy.after_step(batch)
+    assert all(torch.equal(p, h) for p, h in zip(strategy.model.head.parameters(), head, strict=True))
+    ours = strategy.loss(batch)
+    for lane in range(3):
+        new = F.cross_entropy(plain(strategy, lane, batch.x_LBCHW[lane]), batch.y_LB[lane])
+        away = (features(lane, batch.x_LBCHW[lane]) - kept[lane]).square().sum(1).mean() / 2
+        torch.testing.assert_close(ours[lane], new + lanes_of(strategy.lam, lane) * away)
+
+
+def test_lfl_with_a_free_head_can_do_every_scenario() -> None:
+    import strategies
+
+    assert "head=free" in str(strategies.get("lfl")().unsuitable("class", Training()))
+    free = strategies.get("lfl")(head="free")
+    assert all(free.unsuitable(s, Training()) is None for s in ("task", "domain", "class", "online"))
+    assert "begin and end" in str(free.unsuitable("class", Training(boundaries="hidden")))
