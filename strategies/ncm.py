@@ -40,7 +40,8 @@ class ClassMeans(Strategy):
     @torch.no_grad()
     def learn(self, batch: Batch) -> Tensor:
         """Count the rows; there is no loss, so it is 0."""
-        one_LBU = F.one_hot(batch.y_LB, self.streams.n_units).to(self.sum_LUF)
+        unit_U = torch.arange(self.streams.n_units, device=self.streams.device)
+        one_LBU = (batch.y_LB.unsqueeze(2) == unit_U).to(self.sum_LUF)
         if batch.weight_LB is not None:
             one_LBU = one_LBU * batch.weight_LB.unsqueeze(2)
         self.count(self.features_of(batch), one_LBU)
@@ -64,8 +65,15 @@ class ClassMeans(Strategy):
         """Return each unit's mean, zero while it has no row, shape (L, U, F)."""
         return self.sum_LUF / self.count_LU.clamp(min=1).unsqueeze(2)
 
-    def answer(self, scores_LBU: Tensor, batch: Batch) -> Tensor:
-        """Put units without rows below all others, and inactive ones below those."""
+    def scores(self, x_LBF: Tensor) -> Tensor:
+        """Return the scores of features for all units, shape (L, B, U)."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the scores, units without rows below all others, and inactive ones below those."""
+        x_LBF = self.features_of(batch)
+        with torch.autocast(x_LBF.device.type, enabled=False):  # small differences of large sums
+            scores_LBU = self.scores(x_LBF)
         lowest = torch.finfo(scores_LBU.dtype).min
         scores_LBU = scores_LBU.masked_fill((self.count_LU == 0).unsqueeze(1), lowest / 2)
         return mask(scores_LBU, batch.active_LBU)
@@ -75,7 +83,7 @@ class ClassMeans(Strategy):
 class NCM(ClassMeans):
     """Nearest class mean: a row is given to the unit whose mean of features is nearest.
 
-    argmin_u ||f(x) - mu_u|| (Mensink 2013), each mean over all rows seen of a unit. Nothing is ever
+    argmin_u ||f(x) - mu_u|| (Mensink 2013), each mean over all rows seen of a unit. No row is
     forgotten; what it cannot learn is a better feature.
     """
 
@@ -90,14 +98,12 @@ class NCM(ClassMeans):
         x_LBF = super().features_of(batch)
         return F.normalize(x_LBF, dim=2) if self.normalise else x_LBF
 
-    def predict(self, batch: Batch) -> Tensor:
+    def scores(self, x_LBF: Tensor) -> Tensor:
         """Return the negative squared distances."""
-        x_LBF, mean_LUF = self.features_of(batch), self.means()
-        if self.normalise:
-            mean_LUF = F.normalize(mean_LUF, dim=2)
+        mean_LUF = F.normalize(self.means(), dim=2) if self.normalise else self.means()
         inner_LBU = torch.bmm(x_LBF, mean_LUF.transpose(1, 2))
         squares_LBU = x_LBF.square().sum(2, keepdim=True) + mean_LUF.square().sum(2).unsqueeze(1)
-        return self.answer(2 * inner_LBU - squares_LBU, batch)
+        return 2 * inner_LBU - squares_LBU
 
 
 @dataclass
@@ -143,13 +149,12 @@ class SLDA(ClassMeans):
         self.scatter_LFF += torch.bmm((away_LBF * share_LB.unsqueeze(2)).transpose(1, 2), away_LBF)
         super().count(x_LBF, one_LBU)
 
-    def predict(self, batch: Batch) -> Tensor:
+    def scores(self, x_LBF: Tensor) -> Tensor:
         """Return the linear discriminant of every unit."""
         if self._discriminant is None:
             self._discriminant = self.discriminant()
         weight_LFU, bias_LU = self._discriminant
-        scores_LBU = torch.baddbmm(bias_LU.unsqueeze(1), self.features_of(batch), weight_LFU)
-        return self.answer(scores_LBU, batch)
+        return torch.baddbmm(bias_LU.unsqueeze(1), x_LBF, weight_LFU)
 
     def discriminant(self) -> tuple[Tensor, Tensor]:
         """Return the weights (L, F, U) and biases (L, U), solved in double precision."""

@@ -38,11 +38,10 @@ class ReDo(Recycling):
         """Recycle in the lanes whose count of steps says so."""
         # One number a lane and step, needed or not, so that no lane's draws hang on its neighbours' counts.
         key_L = self.draws.uniform("recycle", 1)[:, 0]
-        active = self.moment.active or (True,) * self.streams.lanes
-        due = [on and n % self.every == 0 for on, n in zip(active, self.optimiser.steps, strict=True)]
-        if not any(due):
+        if all(n % self.every for n in self.optimiser.steps):
             return
-        due_L1 = torch.tensor(due, device=self.streams.device).unsqueeze(1)
+        due_L = self.optimiser.steps_L.remainder(self.every) == 0
+        due_L1 = due_L.unsqueeze(1) & self._learns_L1  # a lane at rest may stand at such a count for long
         for i in range(len(self._units)):
             self._recycle(i, due_L1 & self.dormant(i), key_L)
 

@@ -188,3 +188,11 @@ def test_frozen_random_features_learn_as_a_linear_classifier_does() -> None:
 def test_random_features_need_no_boundaries() -> None:
     cell = toy_cell("frozen", 0, "domain", features="initial", boundaries="hidden")
     assert acc(score_matrix(run_group([cell])[0])) > 0.5
+
+
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_counts_stay_precise_under_bfloat16(name: str) -> None:
+    half, full = (
+        run_group([toy_cell(name, 0, features="input", precision=p)])[0] for p in ("bfloat16", "float32")
+    )
+    assert half["test"] == full["test"]
