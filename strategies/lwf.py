@@ -28,7 +28,12 @@ class LwF(Strategy):
     paper: ClassVar[str] = "Li & Hoiem 2017, Learning without forgetting"
     needs: ClassVar[str] = "task boundaries, a copy of the network"
     needs_boundaries: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"temperature": 2.0, "balance": "tasks"}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {
+            "temperature": 2.0,
+            "balance": {"task": "tasks", "domain": "tasks", "class": "sum"},
+        }
+    }
 
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
     """Logits are divided by this before the softmax."""

@@ -37,9 +37,18 @@ def real_data() -> str:
     return folder
 
 
+SMALL: dict[str, dict[str, Any]] = {
+    "bi-r": {"generator_hidden": 32, "latent": 16},
+    "dgr": {"generator_hidden": 32, "latent": 16},
+    "generative-classifier": {"generator_hidden": 32, "latent": 8, "samples": 8},
+}
+"""Sizes for tests, where a method's own are far beyond the toy's. Sizes of 5 are not among them: the gradient
+of an 85 x 5 weight is rounded by MKL according to where in memory it lies, and so by the lane's place."""
+
+
 def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class", **changes: Any) -> CellSpec:
     """Return a cell of the toy suite; changes are hyper-parameters, training settings or ``model``."""
-    defaults = asdict(strategies.get(strategy)())
+    defaults = asdict(strategies.get(strategy)()) | SMALL.get(strategy, {})
     training = asdict(TOY.training_for(scenario, {}))  # type: ignore[arg-type]
     model = changes.pop("model", "mlp")
     options = models.options(model) | ({"hidden": 32, "layers": 1} if model == "mlp" else {})

@@ -41,7 +41,7 @@ def test_documents_name_tables_and_figures() -> None:
     assert all((ROOT / words.split()[-1]).is_file() for words in figures)
 
 
-@pytest.mark.parametrize("name", ["digits", "split-mnist"])
+@pytest.mark.parametrize("name", ["digits", "three-types-split-mnist"])
 def test_reference_records_are_sound(name: str) -> None:
     """Every cell of the experiment is there, done, and named after its own spec."""
     run = Run(ROOT / "results" / "reference" / name)
