@@ -13,6 +13,7 @@ from torch import Tensor
 
 from strategies.base import Bounds, Count, LaneFloat, NotNegative, mask
 from strategies.class_incremental import Distilled
+from strategies.exemplars import held_of
 from strategies.optimisers import optimiser
 from strategies.streams import Batch
 
@@ -56,27 +57,16 @@ class BiC(Distilled):
         if self.layers == "last":
             self.alpha_LU.fill_(1)
             self.beta_LU.zero_()
-        count_LU = self.exemplars.count_LU
-        kept_LU = count_LU - self._held(count_LU)
-        self._train_LU = kept_LU
-        self._held_LUH = torch.full_like(self.exemplars.rows_LUS[..., :: self.held_out], -1)
+        self._held_LUH = self.exemplars.hold_out(self.held_out)
         if task == 0:
             return
-        nth_H = torch.arange(self._held_LUH.shape[2], device=count_LU.device)
-        # The last in the order of herding: the first ones have the better mean, and are to be learned.
-        slot_LUH = kept_LU.unsqueeze(2) + nth_H
-        rows_LUH = self.exemplars.rows_LUS.gather(2, slot_LUH.clamp(max=self.exemplars.rows_LUS.shape[2] - 1))
-        self._held_LUH = torch.where(slot_LUH < count_LU.unsqueeze(2), rows_LUH, -1)
+        nth_H = torch.arange(self._held_LUH.shape[2], device=self.streams.device)
         share = self.buffer // sum(len(t.units) for t in self.streams.streams[0].tasks[:task])
         for unit_L, rows_LN, real_LN in self.classes(task):
-            held_L1 = self._held(real_LN.sum(1, keepdim=True).clamp(max=share))
+            held_L1 = held_of(real_LN.sum(1, keepdim=True).clamp(max=share), self.held_out)
             size = min(len(nth_H), rows_LN.shape[1])
             rows_LH = torch.where(nth_H[:size] < held_L1, rows_LN[:, :size], -1)
             self._held_LUH[torch.arange(len(unit_L)), unit_L, :size] = rows_LH
-
-    def _held(self, count: Tensor) -> Tensor:
-        """Return how many of a number of rows are held out: one of ``held_out``, at least one of two."""
-        return (count // self.held_out).clamp(min=1) * (count > 1)
 
     def corrected(self, logits_LBU: Tensor) -> Tensor:
         """Return alpha o + beta."""
@@ -90,7 +80,7 @@ class BiC(Distilled):
         counts_LB = (~held_LBV.any(2)).float()
         weight_LB = counts_LB if batch.weight_LB is None else batch.weight_LB * counts_LB
         new = Batch(batch.x_LBCHW, batch.y_LB, batch.rows_LB, weight_LB, batch.active_LBU)
-        both = self.with_exemplars(new, self._train_LU)
+        both = self.with_exemplars(new)
         logits_LBU = self.corrected(self.model(both.x_LBCHW))
         loss_L = self.cross_entropy(mask(logits_LBU, both.active_LBU), both)
         with torch.no_grad():

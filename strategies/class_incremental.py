@@ -52,18 +52,19 @@ class ExemplarReplay(Strategy):
 
     def begin_task(self, task: int) -> None:
         """Note which units are old and new, and how many exemplars there are to one new row."""
+        self.exemplars.settle()
         own_LTU = self.streams.own_LTU
         self._old_LU, self._new_LU = own_LTU[:, :task].any(1), own_LTU[:, task]
         self._seen_LU = self._old_LU | self._new_LU
         rows = [len(s.tasks[task].train_rows) for s in self.streams.streams]
         self._ratio_L = self.exemplars.total_L / torch.tensor(rows, device=own_LTU.device)
 
-    def with_exemplars(self, batch: Batch, count_LU: Tensor | None = None) -> Batch:
+    def with_exemplars(self, batch: Batch) -> Batch:
         """Return new rows and then exemplars, weighted so that a mean over both is that of the mixing."""
         if self.task == 0:
             return batch
         new = batch.rows_LB.shape[1]
-        old = self.exemplars.read(self.batch or new, batch, count_LU)
+        old = self.exemplars.read(self.batch or new, batch)
         assert old.weight_LB is not None
         new_L = torch.ones_like(self._ratio_L) * new if batch.weight_LB is None else batch.weight_LB.sum(1)
         wanted_L = new_L * self._ratio_L if self.mixing == "union" else new_L

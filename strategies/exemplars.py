@@ -49,31 +49,46 @@ class Exemplars:
         self.rows_LUS[lane_L, unit_L, : rows_LK.shape[1]] = rows_LK
         self.count_LU[lane_L, unit_L] = count_L
 
-    def pick(self, nth_LB: Tensor, count_LU: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the n-th rows of every lane, classes one after another, and their units, int64 (L, B).
-
-        ``count_LU`` says how many of each class are counted, all where it is not given. Past the last row
-        the result is some row.
-        """
-        count_LU = self.count_LU if count_LU is None else count_LU
-        end_LU = count_LU.cumsum(1)
-        unit_LB = torch.searchsorted(end_LU, nth_LB, right=True).clamp(max=count_LU.shape[1] - 1)
-        slot_LB = nth_LB - (end_LU - count_LU).gather(1, unit_LB)
-        flat_LB = unit_LB * self.rows_LUS.shape[2] + slot_LB.clamp(0, self.rows_LUS.shape[2] - 1)
-        return self.rows_LUS.flatten(1).gather(1, flat_LB), unit_LB
-
     def all(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return every row kept with its unit, int64 (L, M), and which of them are real, bool (L, M)."""
-        nth_LM = torch.arange(self.buffer, device=self.count_LU.device).expand(len(self.count_LU), -1)
-        return *self.pick(nth_LM.contiguous()), nth_LM < self.total_L.unsqueeze(1)
+        nth_LM = torch.arange(self.buffer, device=self.count_LU.device).repeat(len(self.count_LU), 1)
+        rows_LM, unit_LM = _pick(self.rows_LUS, self.count_LU, nth_LM)
+        return rows_LM, unit_LM, nth_LM < self.total_L.unsqueeze(1)
 
-    def read(self, n: int, like: Batch, count_LU: Tensor | None = None) -> Batch:
-        """Return n rows of every lane, uniform with replacement over those kept.
+    def settle(self) -> None:
+        """Make ready for reading.
 
-        While a lane keeps none, and in a lane at rest, rows of ``like`` stand in that do not count.
+        A class's rows are laid out by number, so that two that rounding let change places in the order of
+        herding do not change what is read.
         """
-        total_L = self.total_L if count_LU is None else count_LU.sum(1)
-        rows_LB, _ = self.pick(self.draws.below("exemplars", total_L, n), count_LU)
+        self._readable_LU = self.count_LU
+        slot_S = torch.arange(self.rows_LUS.shape[2], device=self.rows_LUS.device)
+        self._rows_LUS = _sorted(self.rows_LUS, slot_S >= self.count_LU.unsqueeze(2))
+
+    def hold_out(self, every: int) -> Tensor:
+        """Take one of ``every`` rows of each class from what is read, spread evenly; -1 stands for none.
+
+        Shape (L, U, H), H as many as can be held out of one class.
+        """
+        count_LU1 = self._readable_LU.unsqueeze(2)
+        held_LU1 = held_of(count_LU1, every)
+        slot_S = torch.arange(self.rows_LUS.shape[2], device=self.rows_LUS.device)
+        # Of n slots in a row, those where a multiple of h / n passes a whole number are h of them.
+        out_LUS = (slot_S * held_LU1 % count_LU1.clamp(min=1) < held_LU1) & (slot_S < count_LU1)
+        most = max(1, len(slot_S) // every)
+        held_LUH = self._rows_LUS.masked_fill(~out_LUS, -1).sort(2, descending=True).values[..., :most]
+        self._readable_LU = self._readable_LU - held_LU1.squeeze(2)
+        self._rows_LUS = _sorted(self._rows_LUS, out_LUS)
+        return held_LUH
+
+    def read(self, n: int, like: Batch) -> Batch:
+        """Return n rows of every lane, uniform with replacement over what is ready for reading.
+
+        While there is none, and in a lane at rest, rows of ``like`` stand in that do not count.
+        """
+        total_L = self._readable_LU.sum(1)
+        nth_LB = self.draws.below("exemplars", total_L, n)
+        rows_LB, _ = _pick(self._rows_LUS, self._readable_LU, nth_LB)
         empty_L1 = (total_L == 0).unsqueeze(1)
         again_B = torch.arange(n, device=rows_LB.device) % like.rows_LB.shape[1]
         rows_LB = torch.where(empty_L1, like.rows_LB[:, again_B], rows_LB)
@@ -81,3 +96,25 @@ class Exemplars:
         if like.weight_LB is not None:
             weight_LB = weight_LB * like.weight_LB.amax(1, keepdim=True)
         return self.streams.batch(rows_LB, weight_LB)
+
+
+def held_of(count: Tensor, every: int) -> Tensor:
+    """Return how many of a number of rows are held out: one of ``every``, of two or more at least one."""
+    return (count // every).clamp(min=1) * (count > 1)
+
+
+def _sorted(rows_LUS: Tensor, out_LUS: Tensor) -> Tensor:
+    """Return rows by number, those that are out last."""
+    return rows_LUS.masked_fill(out_LUS, torch.iinfo(torch.long).max).sort(2).values
+
+
+def _pick(rows_LUS: Tensor, count_LU: Tensor, nth_LB: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the n-th rows of every lane, classes one after another, and their units, int64 (L, B).
+
+    Past the last row the result is some row.
+    """
+    end_LU = count_LU.cumsum(1)
+    unit_LB = torch.searchsorted(end_LU, nth_LB, right=True).clamp(max=count_LU.shape[1] - 1)
+    slot_LB = nth_LB - (end_LU - count_LU).gather(1, unit_LB)
+    flat_LB = unit_LB * rows_LUS.shape[2] + slot_LB.clamp(0, rows_LUS.shape[2] - 1)
+    return rows_LUS.flatten(1).gather(1, flat_LB), unit_LB

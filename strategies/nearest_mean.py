@@ -46,8 +46,10 @@ class NearestMean(Strategy):
     nothing yet answers with its network's head.
     """
 
-    _means: tuple[Tensor, Tensor] | None = None
-    """Means and which of them there are, until the network or the memory changes."""
+    def setup(self) -> None:
+        """Start with no means; they are kept until the network or the memory changes."""
+        super().setup()
+        self._means: tuple[Tensor, Tensor] | None = None
 
     def remembered(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return rows, their units and which of them are real, each (L, M)."""

@@ -79,9 +79,10 @@ class SCR(NearestMean, Replay):
         if self.view == "same":
             return x_LBCHW
         lanes, size = x_LBCHW.shape[:2]
-        draw_LB5 = self.draws.uniform("view", 5 * size).view(lanes, size, 5).to(x_LBCHW.dtype)
+        draw_LB5 = self.draws.uniform("crops", 5 * size).view(lanes, size, 5)
         least_L = torch.as_tensor(self.crop, device=x_LBCHW.device).expand(lanes)
-        crop_LB23 = crops(draw_LB5, least_L, flip=self.view == "crop-flip")
+        # In float64 and then rounded: a power's last bit can depend on where in memory a number stands.
+        crop_LB23 = crops(draw_LB5, least_L, flip=self.view == "crop-flip").to(x_LBCHW.dtype)
         grid = F.affine_grid(crop_LB23.flatten(0, 1), [lanes * size, *x_LBCHW.shape[2:]], align_corners=False)
         seen = F.grid_sample(x_LBCHW.flatten(0, 1), grid, padding_mode="border", align_corners=False)
         return seen.view_as(x_LBCHW)
