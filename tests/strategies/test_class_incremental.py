@@ -1,0 +1,567 @@
+"""Exemplars, herding and the class-incremental methods, against plain single-model calculations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from strategies.base import Strategy, Unsuitable
+from strategies.bic import BiC
+from strategies.class_incremental import ExemplarReplay
+from strategies.exemplars import Exemplars, held_of
+from strategies.herding import herd
+from strategies.icarl import ICaRL
+from strategies.il2m import IL2M
+from strategies.lucir import LUCIR
+from strategies.scr import SCR, contrastive_L, crops
+from strategies.streams import Batch
+from strategies.wa import WA
+from tests.methods import lanes_of, move, new_batch, plain, ready
+
+NAMES = ["icarl", "bic", "wa", "lucir", "il2m"]
+
+
+def second_task(name: str, **hyper: Any) -> Any:
+    """Return a strategy at the start of its second task, the network changed since its teacher was made."""
+    strategy = ready(name, **{"buffer": 24, **hyper})
+    strategy.begin_task(0)
+    strategy.end_task(0)
+    strategy.task = 1
+    strategy.begin_task(1)
+    move(strategy, scale=0.3)
+    return strategy
+
+
+def same_draw(strategy: Any, batch: Batch) -> Batch:
+    """Return the new rows and exemplars that a step just learned."""
+    strategy.draws.begin(0)
+    both: Batch = strategy.with_exemplars(batch)
+    return both
+
+
+def features(strategy: Strategy, lane: int, x_BCHW: Tensor) -> Tensor:
+    p = {k: v[lane] for k, v in strategy.model.named_parameters()}
+    return torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+
+
+def teacher_logits(strategy: Any, lane: int, x_BCHW: Tensor) -> Tensor:
+    p = {k: v[lane] for k, v in strategy.teacher.named_parameters()}
+    h = torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+    return F.linear(h, p["head.weight"].T, p["head.bias"])
+
+
+def weighted(values_B: Tensor, both: Batch, lane: int) -> Tensor:
+    assert both.weight_LB is not None
+    w_B = both.weight_LB[lane]
+    return (values_B * w_B).sum() / w_B.sum()
+
+
+# Herding
+
+
+def test_herding_equals_the_papers_formula_by_brute_force() -> None:
+    random = torch.Generator().manual_seed(0)
+    features_LNF = torch.rand(3, 11, 4, generator=random) - 0.2
+    real_LN = torch.ones(3, 11, dtype=torch.long)
+    real_LN[1, 7:] = 0
+    chosen_LK = herd(features_LNF, real_LN, 7)
+    for lane in range(3):
+        phi = F.normalize(features_LNF[lane, real_LN[lane] == 1], dim=1)
+        mean = F.normalize(phi.mean(0), dim=0)
+        picked: list[int] = []
+        for k in range(1, 8):
+            distance = {
+                n: float((mean - (phi[n] + phi[picked].sum(0)) / k).norm())
+                for n in range(len(phi))
+                if n not in picked
+            }
+            picked.append(min(distance, key=lambda n: distance[n]))
+        assert chosen_LK[lane].tolist() == picked
+
+
+def test_herding_ends_with_what_there_is() -> None:
+    real_LN = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    chosen = herd(torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(1)), real_LN, 9)
+    assert chosen.shape == (2, 4)
+    assert sorted(chosen[0, :3].tolist()) == [0, 1, 2]
+
+
+# Exemplars
+
+
+def filled() -> tuple[ExemplarReplay, Exemplars]:
+    strategy = ready("il2m", buffer=24)
+    assert isinstance(strategy, ExemplarReplay)
+    strategy.begin_task(0)
+    strategy.end_task(0)
+    return strategy, strategy.exemplars
+
+
+def test_every_class_seen_has_an_equal_share_and_keeps_its_best() -> None:
+    strategy, exemplars = filled()
+    first = exemplars.rows_LUS.clone()
+    old = [list(s.tasks[0].units) for s in strategy.streams.streams]
+    assert exemplars.total_L.tolist() == [24, 24, 24]
+    strategy.task = 1
+    strategy.begin_task(1)
+    strategy.end_task(1)
+    assert exemplars.count_LU.tolist() == [[6] * 4] * 3
+    for lane, units in enumerate(old):
+        assert torch.equal(exemplars.rows_LUS[lane, units], first[lane, units])
+        for unit in range(4):
+            rows = exemplars.rows_LUS[lane, unit, :6]
+            assert len(set(rows.tolist())) == 6
+            assert bool((strategy.streams.unit_LR[lane, rows] == unit).all())
+
+
+def test_all_gives_every_exemplar_once_with_its_unit() -> None:
+    _, exemplars = filled()
+    exemplars.count_LU[1] = exemplars.count_LU[1].clamp(max=5)
+    rows, units, real = exemplars.all()
+    for lane in range(3):
+        expected = [
+            (int(r), u)
+            for u in range(4)
+            for r in exemplars.rows_LUS[lane, u, : int(exemplars.count_LU[lane, u])]
+        ]
+        found = zip(rows[lane, real[lane]].tolist(), units[lane, real[lane]].tolist(), strict=True)
+        assert list(found) == expected
+
+
+def test_reading_is_uniform_over_rows_and_knows_empty_and_resting_lanes() -> None:
+    strategy, exemplars = filled()
+    exemplars.count_LU[1] = 0
+    exemplars.settle()
+    like = new_batch(strategy, 1)
+    like.weight_LB = torch.ones(3, 6)
+    like.weight_LB[2] = 0
+    batch = exemplars.read(4000, like)
+    assert batch.weight_LB is not None
+    assert batch.weight_LB.amax(1).tolist() == [1, 0, 0]
+    assert batch.weight_LB.amin(1).tolist() == [1, 0, 0]
+    rows, counts = batch.rows_LB[0].unique(return_counts=True)
+    kept, _, real = exemplars.all()
+    assert rows.tolist() == sorted(kept[0, real[0]].tolist())
+    assert 0.6 * 4000 / 24 < int(counts.min()) < int(counts.max()) < 1.5 * 4000 / 24
+
+
+def test_what_is_read_does_not_depend_on_the_order_of_herding() -> None:
+    strategy, exemplars = filled()
+    exemplars.settle()
+    before = exemplars.read(50, new_batch(strategy, 1)).rows_LB
+    unit = strategy.streams.streams[0].tasks[0].units[0]
+    exemplars.rows_LUS[0, unit, :12] = exemplars.rows_LUS[0, unit, :12].flip(0)
+    exemplars.settle()
+    strategy.draws.begin(0)
+    assert torch.equal(exemplars.read(50, new_batch(strategy, 1)).rows_LB, before)
+
+
+def test_rows_held_out_are_not_read() -> None:
+    strategy, exemplars = filled()
+    exemplars.settle()
+    held = exemplars.hold_out(5)
+    read = exemplars.read(2000, new_batch(strategy, 1)).rows_LB
+    for lane, stream in enumerate(strategy.streams.streams):
+        out = held[lane][held[lane] >= 0]
+        assert len(out) == 4  # two of twelve in each of two classes
+        assert not bool(torch.isin(read[lane], out).any())
+        assert len(read[lane].unique()) == 20
+        assert sorted({int(u) for u in strategy.streams.unit_LR[lane, out]}) == sorted(stream.tasks[0].units)
+    assert held_of(torch.tensor([0, 1, 2, 19, 20, 25]), 10).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("mixing", ["union", "equal"])
+def test_the_weight_of_exemplars_is_that_of_the_mixing(mixing: str) -> None:
+    strategy = second_task("il2m", mixing=mixing, batch=4)
+    batch = new_batch(strategy, 1)
+    batch.weight_LB = torch.tensor([1.0] * 6 + [1.0] * 3 + [0.0] * 9).view(3, 6)
+    both = strategy.with_exemplars(batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        new, old = float(both.weight_LB[lane, :6].sum()), float(both.weight_LB[lane, 6:].sum())
+        ratio = 24 / len(stream.tasks[1].train_rows) if mixing == "union" else 1.0
+        assert new == [6, 3, 0][lane]
+        assert old == pytest.approx(new * ratio)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_streams_of_shared_classes_and_tiny_memories_are_told(name: str) -> None:
+    with pytest.raises(Unsuitable, match="share"):
+        ready(name, "domain")
+    with pytest.raises(Unsuitable, match="no row for each"):
+        ready(name, buffer=3)
+
+
+# iCaRL
+
+
+@pytest.mark.parametrize("units", ["sum", "mean"])
+def test_icarl_says_yes_or_no_for_each_class_and_old_ones_as_before(units: str) -> None:
+    strategy: ICaRL = second_task("icarl", units=units)
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    both = same_draw(strategy, batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        g = torch.sigmoid(plain(strategy, lane, both.x_LBCHW[lane]))
+        q = torch.sigmoid(teacher_logits(strategy, lane, both.x_LBCHW[lane]))
+        loss_B = torch.zeros(len(g))
+        for u in range(4):
+            target = q[:, u] if u in stream.tasks[0].units else (both.y_LB[lane] == u).float()
+            loss_B = loss_B - target * g[:, u].log() - (1 - target) * (1 - g[:, u]).log()
+        expected = weighted(loss_B / (4 if units == "mean" else 1), both, lane)
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
+    strategy: ICaRL = second_task("icarl")
+    strategy.end_task(1)
+    batch = new_batch(strategy, 0, 20)
+    answer = strategy.predict(batch).argmax(2)
+    for lane in range(3):
+        means = []
+        for u in range(4):
+            rows = strategy.exemplars.rows_LUS[lane, u, : int(strategy.exemplars.count_LU[lane, u])]
+            x = strategy.streams.pixels(rows.expand(3, -1))[lane]
+            means.append(F.normalize(F.normalize(features(strategy, lane, x), dim=1).mean(0), dim=0))
+        phi = F.normalize(features(strategy, lane, batch.x_LBCHW[lane]), dim=1)
+        assert torch.equal(answer[lane], torch.cdist(phi, torch.stack(means)).argmin(1))
+
+
+def test_icarl_forgets_its_means_when_the_network_changes() -> None:
+    strategy: ICaRL = second_task("icarl")
+    batch = new_batch(strategy, 0)
+    before = strategy.predict(batch)
+    move(strategy, 5, 1.0)
+    strategy.after_step(batch)
+    after = strategy.predict(batch)
+    assert not torch.equal(before, after)
+    strategy.begin_task(1)
+    assert torch.equal(strategy.predict(batch), after)
+
+
+def test_without_exemplars_the_network_answers() -> None:
+    for name in ("icarl", "scr"):
+        strategy = ready(name)
+        batch = new_batch(strategy)
+        assert torch.equal(strategy.predict(batch), strategy.logits(batch)), name
+
+
+# BiC and WA
+
+
+def distillation(student: Tensor, teacher: Tensor, old: list[int], heat: float) -> Tensor:
+    target = torch.softmax(teacher[:, old] / heat, 1)
+    return -(target * torch.log_softmax(student[:, old] / heat, 1)).sum(1)
+
+
+def test_wa_weighs_cross_entropy_and_distillation_by_the_share_of_old_classes() -> None:
+    strategy: WA = second_task("wa")
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    both = same_draw(strategy, batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        logits = plain(strategy, lane, both.x_LBCHW[lane])
+        new_B = F.cross_entropy(logits, both.y_LB[lane], reduction="none")
+        teacher = teacher_logits(strategy, lane, both.x_LBCHW[lane])
+        heat = lanes_of(strategy.temperature, lane)
+        old_B = distillation(logits, teacher, list(stream.tasks[0].units), heat)
+        expected = 0.5 * weighted(new_B, both, lane) + 0.5 * weighted(old_B, both, lane)
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_wa_scales_new_weights_to_the_mean_length_of_old_ones() -> None:
+    strategy: WA = second_task("wa")
+    before = strategy.model.head.weight.detach().clone()
+    strategy.end_task(1)
+    after = strategy.model.head.weight.detach()
+    for lane, stream in enumerate(strategy.streams.streams):
+        old, new = list(stream.tasks[0].units), list(stream.tasks[1].units)
+        gamma = before[lane][:, old].norm(dim=0).mean() / before[lane][:, new].norm(dim=0).mean()
+        torch.testing.assert_close(after[lane][:, new], gamma * before[lane][:, new])
+        assert torch.equal(after[lane][:, old], before[lane][:, old])
+    assert torch.equal(strategy.teacher.head.weight, after)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_wa_clips_the_head_where_asked(clip: bool) -> None:
+    strategy: WA = second_task("wa", clip=clip)
+    before = strategy.model.head.weight.detach().clone()
+    strategy.after_step(new_batch(strategy, 1))
+    assert torch.equal(strategy.model.head.weight, before.clamp(min=0) if clip else before)
+
+
+@pytest.mark.parametrize("layers", ["last", "each"])
+def test_bic_corrects_teacher_and_network_as_the_variant_says(layers: str) -> None:
+    strategy: BiC = ready("bic", buffer=24, layers=layers)  # type: ignore[assignment]
+    strategy.begin_task(0)
+    strategy.end_task(0)
+    move(strategy, scale=0.3)
+    random = torch.Generator().manual_seed(3)
+    alpha, beta = torch.rand(3, 4, generator=random), torch.rand(3, 4, generator=random)
+    strategy.alpha_LU.copy_(alpha)
+    strategy.beta_LU.copy_(beta)
+    strategy.task = 1
+    strategy.begin_task(1)
+    rows = torch.stack([s.tasks[1].train_rows[20:26] for s in strategy.streams.streams])
+    batch = strategy.streams.batch(rows)
+    ours = strategy.loss(batch)
+    both = same_draw(strategy, batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        logits = plain(strategy, lane, both.x_LBCHW[lane])
+        if layers == "each":
+            logits = alpha[lane] * logits + beta[lane]
+        teacher = alpha[lane] * teacher_logits(strategy, lane, both.x_LBCHW[lane]) + beta[lane]
+        new_B = F.cross_entropy(logits, both.y_LB[lane], reduction="none")
+        heat = lanes_of(strategy.temperature, lane)
+        old_B = distillation(logits, teacher, list(stream.tasks[0].units), heat)
+        expected = 0.5 * weighted(new_B, both, lane) + 0.5 * weighted(old_B, both, lane)
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
+
+
+def held_rows(strategy: BiC, lane: int) -> Tensor:
+    held = strategy._held_LUH[lane].flatten()
+    return held[held >= 0]
+
+
+def test_bic_holds_out_as_many_rows_of_each_class_and_does_not_learn_them() -> None:
+    strategy: BiC = second_task("bic", held_out=5)
+    for lane in range(3):
+        rows = held_rows(strategy, lane)
+        assert strategy.streams.unit_LR[lane, rows].bincount().tolist() == [2, 2, 2, 2]
+    new_LB = torch.stack([held_rows(strategy, lane) for lane in range(3)])
+    strategy.model.zero_grad()
+    loss_L = strategy.loss(strategy.streams.batch(new_LB))
+    assert loss_L.tolist() == [0, 0, 0]
+    old = [strategy.exemplars.read(500, strategy.streams.batch(new_LB)).rows_LB[lane] for lane in range(3)]
+    assert not any(bool(torch.isin(old[lane], new_LB[lane]).any()) for lane in range(3))
+
+
+def test_bic_fits_its_two_numbers_as_a_plain_fit_does() -> None:
+    strategy: BiC = second_task("bic", held_out=3, fit_steps=40, fit_rate=0.05, shrink=0.1)
+    strategy.fit()
+    for lane, stream in enumerate(strategy.streams.streams):
+        rows = held_rows(strategy, lane)
+        x = strategy.streams.pixels(rows.expand(3, -1))[lane]
+        logits = plain(strategy, lane, x).detach()
+        new = list(stream.tasks[1].units)
+        alpha, beta = torch.ones((), requires_grad=True), torch.zeros((), requires_grad=True)
+        update = torch.optim.Adam([alpha, beta], lr=lanes_of(strategy.fit_rate, lane))
+        for _ in range(40):
+            update.zero_grad()
+            changed = logits.clone()
+            changed[:, new] = alpha * logits[:, new] + beta
+            loss = F.cross_entropy(changed, strategy.streams.unit_LR[lane, rows])
+            loss = loss + lanes_of(strategy.shrink, lane) * beta**2 / 2
+            loss.backward()
+            update.step()
+        for u in range(4):
+            expected = (alpha.item(), beta.item()) if u in new else (1.0, 0.0)
+            found = (float(strategy.alpha_LU[lane, u]), float(strategy.beta_LU[lane, u]))
+            assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    batch = new_batch(strategy, 1)
+    expected_LBU = strategy.model(batch.x_LBCHW) * strategy.alpha_LU.unsqueeze(
+        1
+    ) + strategy.beta_LU.unsqueeze(1)
+    assert torch.equal(strategy.predict(batch), expected_LBU)
+
+
+# LUCIR
+
+
+@pytest.mark.parametrize("ranking", ["sum", "mean"])
+@pytest.mark.parametrize("nearest", [1, 2])
+def test_lucir_has_three_terms(ranking: str, nearest: int) -> None:
+    strategy: LUCIR = second_task("lucir", lam=3.0, margin=0.4, nearest=nearest, ranking=ranking, scale=5.0)
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    both = same_draw(strategy, batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        f = features(strategy, lane, both.x_LBCHW[lane])
+        p = {k: v[lane] for k, v in strategy.teacher.named_parameters()}
+        before = torch.relu(
+            F.linear(both.x_LBCHW[lane].flatten(1), p["layers.0.weight"].T, p["layers.0.bias"])
+        )
+        theta = strategy.model.head.weight[lane].T
+        cosine = F.normalize(f, dim=1) @ F.normalize(theta, dim=1).T
+        ce_B = F.cross_entropy(lanes_of(strategy.scale, lane) * cosine, both.y_LB[lane], reduction="none")
+        turned_B = 1 - F.cosine_similarity(f, before)
+        short = []
+        for row in range(6, 12):
+            y = int(both.y_LB[lane, row])
+            hardest = cosine[row, list(stream.tasks[1].units)].sort(descending=True).values[:nearest]
+            terms = torch.relu(lanes_of(strategy.margin, lane) - cosine[row, y] + hardest)
+            short.append(terms.sum() if ranking == "sum" else terms.mean())
+        lam = lanes_of(strategy.lam, lane) * math.sqrt(2 / 2)
+        expected = weighted(ce_B, both, lane) + lam * weighted(turned_B, both, lane)
+        expected = expected + torch.stack(short).mean()
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_lucir_starts_new_class_vectors_at_their_features_and_leaves_old_ones() -> None:
+    strategy: LUCIR = ready("lucir", buffer=24)  # type: ignore[assignment]
+    strategy.begin_task(0)
+    strategy.end_task(0)
+    strategy.task = 1
+    before = strategy.model.head.weight.detach().clone()
+    strategy.begin_task(1)
+    for lane, stream in enumerate(strategy.streams.streams):
+        old = list(stream.tasks[0].units)
+        length = before[lane][:, old].norm(dim=0).mean()
+        for unit in stream.tasks[1].units:
+            rows = stream.tasks[1].train_rows
+            rows = rows[strategy.streams.unit_LR[lane, rows] == unit]
+            x = strategy.streams.pixels(rows.expand(3, -1))[lane]
+            mean = F.normalize(F.normalize(features(strategy, lane, x), dim=1).mean(0), dim=0)
+            torch.testing.assert_close(strategy.model.head.weight[lane, :, unit].detach(), length * mean)
+        assert torch.equal(strategy.model.head.weight[lane][:, old], before[lane][:, old])
+    batch = new_batch(strategy, 1)
+    strategy.learn(batch)
+    strategy.after_step(batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        old, new = list(stream.tasks[0].units), list(stream.tasks[1].units)
+        assert torch.equal(strategy.model.head.weight[lane][:, old], before[lane][:, old])
+        assert not torch.equal(strategy.model.head.weight[lane][:, new], before[lane][:, new])
+
+
+def test_lucir_learns_its_scale_and_a_lane_at_rest_does_not() -> None:
+    strategy: LUCIR = second_task("lucir")
+    start = strategy.eta[0].detach().clone()
+    strategy.moment.active = (True, False, True)
+    batch = new_batch(strategy, 1)
+    batch.weight_LB = torch.ones(3, 6)
+    batch.weight_LB[1] = 0
+    strategy.learn(batch)
+    strategy.after_step(batch)
+    assert (strategy.eta[0] != start).tolist() == [True, False, True]
+
+
+# IL2M
+
+
+@pytest.mark.parametrize("scores", ["probabilities", "logits"])
+def test_il2m_rectifies_old_scores_where_a_new_class_wins(scores: str) -> None:
+    strategy: IL2M = ready("il2m", buffer=24, scores=scores)  # type: ignore[assignment]
+    strategy.begin_task(0)
+    move(strategy, 1, 0.3)
+    stats: list[dict[str, Any]] = [{} for _ in range(3)]
+
+    def score(lane: int, rows: Tensor) -> Tensor:
+        logits = plain(strategy, lane, strategy.streams.pixels(rows.expand(3, -1))[lane]).detach()
+        return logits.softmax(1) if scores == "probabilities" else logits
+
+    def note(task: int) -> None:
+        for lane, stream in enumerate(strategy.streams.streams):
+            rows = stream.tasks[task].train_rows
+            found, y = score(lane, rows), strategy.streams.unit_LR[lane, rows]
+            stats[lane][f"confidence {task}"] = found.max(1).values.mean()
+            for u in stream.tasks[task].units:
+                stats[lane][f"first {u}"] = found[y == u, u].mean()
+
+    note(0)
+    strategy.end_task(0)
+    strategy.task = 1
+    strategy.begin_task(1)
+    move(strategy, 2, 0.3)
+    note(1)
+    for lane, stream in enumerate(strategy.streams.streams):
+        for u in stream.tasks[0].units:
+            rows = strategy.exemplars.rows_LUS[lane, u, :12]
+            stats[lane][f"now {u}"] = score(lane, rows)[:, u].mean()
+    strategy.end_task(1)
+    batch = new_batch(strategy, 0, 30)
+    ours = strategy.predict(batch)
+    changed = 0
+    for lane, stream in enumerate(strategy.streams.streams):
+        expected = score(lane, batch.rows_LB[lane])
+        s = stats[lane]
+        for row in expected:
+            if int(row.argmax()) in stream.tasks[1].units:
+                changed += 1
+                for u in stream.tasks[0].units:
+                    row[u] *= s[f"first {u}"] / s[f"now {u}"] * s["confidence 1"] / s["confidence 0"]
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-5)
+    assert changed > 0
+
+
+# SCR
+
+
+def test_scr_contrastive_loss_equals_a_double_loop() -> None:
+    random = torch.Generator().manual_seed(0)
+    z = F.normalize(torch.randn(3, 8, 5, generator=random), dim=2)
+    y = torch.randint(0, 3, (3, 4), generator=random).repeat(1, 2)
+    w = torch.ones(3, 8)
+    w[1, [2, 6]] = 0
+    w[2] = 0
+    heat = torch.tensor([0.07, 0.5, 0.2])
+    ours = contrastive_L(z, y, w, heat)
+    for lane in range(2):
+        real = [i for i in range(8) if w[lane, i] > 0]
+        terms = []
+        for i in real:
+            near = {a: float(z[lane, i] @ z[lane, a] / heat[lane]) for a in real if a != i}
+            total = math.log(sum(math.exp(v) for v in near.values()))
+            same = [near[p] - total for p in near if y[lane, p] == y[lane, i]]
+            terms.append(-sum(same) / len(same))
+        assert float(ours[lane]) == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+    assert float(ours[2]) == 0
+
+
+def test_scr_trains_on_two_views_of_new_and_remembered_rows() -> None:
+    strategy: SCR = ready("scr", view="same", batch=4, projection=5)  # type: ignore[assignment]
+    strategy.memory.write_reservoir(new_batch(strategy, 0))
+    batch = new_batch(strategy, 1)
+    ours = strategy.loss(batch)
+    strategy.draws.begin(0)
+    old = strategy.streams.batch(strategy.memory.rows_LM.gather(1, strategy.memory.draw_slots("replay", 4)))
+    p = dict(strategy.projector.named_parameters())
+    for lane in range(3):
+        x = torch.cat([batch.x_LBCHW[lane], old.x_LBCHW[lane]]).repeat(2, 1, 1, 1)
+        y = torch.cat([batch.y_LB[lane], old.y_LB[lane]]).repeat(2)
+        h = torch.relu(F.linear(features(strategy, lane, x), p["0.weight"][lane].T, p["0.bias"][lane]))
+        z = F.normalize(F.linear(h, p["2.weight"][lane].T, p["2.bias"][lane]), dim=1)
+        heat = torch.tensor([lanes_of(strategy.temperature, lane)])
+        expected = contrastive_L(z[None], y[None], torch.ones(1, 20), heat)[0]
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_scr_crops_lie_inside_the_image_and_keep_the_area_asked_for() -> None:
+    draw = torch.rand(2, 500, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    maps = crops(draw, torch.tensor([0.2, 0.9], dtype=torch.float64), flip=False)
+    half, middle = torch.stack([maps[..., 0, 0], maps[..., 1, 1]], 2), maps[..., 2]
+    assert bool((half > 0).all())
+    assert float((middle.abs() + half).max()) <= 1 + 1e-9
+    area = half.prod(2)
+    assert float(area[0].min()) >= 0.2 - 1e-9
+    assert float(area[0].max()) > 0.9
+    assert float(area[1].mean()) > 0.85
+    mirrored = crops(draw, torch.tensor([0.2, 0.9], dtype=torch.float64), flip=True)[..., 0, 0]
+    assert 0.4 < float((mirrored < 0).double().mean()) < 0.6
+
+
+def test_scr_takes_a_crop_where_the_map_says() -> None:
+    """A crop of the whole area without distortion is the image itself."""
+    strategy: SCR = ready("scr", crop=1.0)  # type: ignore[assignment]
+    strategy.crop = torch.ones(3)  # type: ignore[assignment]
+    x = new_batch(strategy).x_LBCHW
+    strategy.draws.uniform = lambda name, n: torch.full((3, n), 0.5, dtype=torch.float64)  # type: ignore[method-assign]
+    torch.testing.assert_close(strategy.second_view(x), x)
+
+
+def test_scr_answers_with_the_means_of_its_memory() -> None:
+    strategy: SCR = ready("scr")  # type: ignore[assignment]
+    for task in range(2):
+        strategy.memory.write_reservoir(new_batch(strategy, task, 12))
+    batch = new_batch(strategy, 0, 20)
+    answer = strategy.predict(batch).argmax(2)
+    for lane in range(3):
+        rows = strategy.memory.rows_LM[lane, :24]
+        y, x = strategy.streams.unit_LR[lane, rows], strategy.streams.pixels(rows.expand(3, -1))[lane]
+        phi = F.normalize(features(strategy, lane, x), dim=1)
+        means = torch.stack([F.normalize(phi[y == u].mean(0), dim=0) for u in range(4)])
+        query = F.normalize(features(strategy, lane, batch.x_LBCHW[lane]), dim=1)
+        assert torch.equal(answer[lane], torch.cdist(query, means).argmin(1))
