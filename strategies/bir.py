@@ -156,7 +156,9 @@ class BIR(Strategy):
             + (inverse_LUZ * mean_LUZ.square()).sum(2).unsqueeze(1)
         )
         log_LBU = -0.5 * (square_LBU + self.feedback.prior_log_var_LUZ.sum(2).unsqueeze(1))
-        return (log_LBU + lanewise(torch.log, mode_LBU.clamp(min=1e-38))).logsumexp(2)
+        # The logarithm of 0 stays -inf: in a hundred dimensions log N of a mode that is still far away is
+        # easily a hundred lower than of another, and any floor would let that other one learn the row.
+        return (log_LBU + lanewise(torch.log, mode_LBU)).logsumexp(2)
 
     @torch.no_grad()
     def dream(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

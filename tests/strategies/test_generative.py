@@ -211,6 +211,24 @@ def test_bir_prior_is_a_mixture_with_a_mode_per_class() -> None:
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_bir_prior_of_a_known_class_is_its_own_mode_however_far() -> None:
+    strategy = ready("bi-r", generator_hidden=9, latent=4)
+    assert isinstance(strategy, BIR)
+    net = strategy.feedback
+    with torch.no_grad():
+        net.prior_mean_LUZ[:, 1] = 30
+        net.prior_log_var_LUZ.zero_()
+    z = torch.zeros(3, 2, 4)
+    mode = F.one_hot(torch.ones(3, 2, dtype=torch.long), 4).float()
+    prior = strategy.log_prior(z, mode)
+    torch.testing.assert_close(prior, torch.full((3, 2), -0.5 * 4 * 30.0**2))
+    prior.sum().backward()
+    gradient = net.prior_mean_LUZ.grad
+    assert gradient is not None
+    assert bool((gradient[:, 1] == -60).all())
+    assert not bool(gradient[:, [0, 2, 3]].any())
+
+
 def test_bir_gates_close_the_share_asked_for_and_are_each_classs_own() -> None:
     strategy = ready("bi-r", generator_hidden=2000, latent=4, gated=0.2)
     assert isinstance(strategy, BIR)
