@@ -81,6 +81,12 @@ class DGR(Strategy):
             loss_L = self.solver_loss(batch, x_LBD.unflatten(2, self.streams.shape), share)
         loss_L.sum().backward()
         self.optimiser.step(self.moment.active)
+        self.learn_generator(batch, x_LBD, share)
+        return loss_L.detach()
+
+    def learn_generator(self, batch: Batch, x_LBD: Tensor, share: float) -> None:
+        """Take a step of the generator over new rows, then dreamt ones."""
+        new = batch.rows_LB.shape[1]
         for p in self.vae_optimiser.parameters:
             p.grad = None
         vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent))
@@ -89,7 +95,6 @@ class DGR(Strategy):
             vae_L = share * vae_L + (1 - share) * vae_LB[:, new:].mean(1)
         vae_L.sum().backward()
         self.vae_optimiser.step(self.moment.active)
-        return loss_L.detach()
 
     def solver_loss(self, batch: Batch, x_LBCHW: Tensor, share: float) -> Tensor:
         """Return share L_new + (1 - share) L_dreamt over new rows, then dreamt ones, shape (L,)."""
