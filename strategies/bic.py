@@ -66,7 +66,7 @@ class BiC(Distilled):
             held_L1 = held_of(real_LN.sum(1, keepdim=True).clamp(max=share), self.held_out)
             size = min(len(nth_H), rows_LN.shape[1])
             rows_LH = torch.where(nth_H[:size] < held_L1, rows_LN[:, :size], -1)
-            self._held_LUH[torch.arange(len(unit_L)), unit_L, :size] = rows_LH
+            self._held_LUH[torch.arange(len(unit_L), device=unit_L.device), unit_L, :size] = rows_LH
 
     def corrected(self, logits_LBU: Tensor) -> Tensor:
         """Return alpha o + beta."""

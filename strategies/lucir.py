@@ -25,7 +25,7 @@ class LUCIR(Distilled):
 
     L = CE(eta cos(theta_u, f)) + lambda (1 - cos(f*, f)) + sum_k max(0, m - cos(theta_y, f) + cos(theta_k,
     f)), the last for exemplars and the K new classes k nearest to them; f* the earlier network's features,
-    lambda = lambda_base sqrt(old classes / new classes), old theta fixed (Hou 2019, eq. 2, 6 and 8).
+    lambda = lambda_base sqrt(old classes / new classes), old theta fixed (Hou 2019, eq. 4 and 6 to 9).
     """
 
     name: ClassVar[str] = "lucir"
@@ -44,7 +44,7 @@ class LUCIR(Distilled):
     freeze: bool = True
     """Whether the class vectors of old classes stay as they are."""
     imprint: bool = True
-    """Whether those of new classes start at the mean of their features."""
+    """Whether those of new classes start at the mean of their features (the released code, not the paper)."""
 
     def setup(self) -> None:
         """Make the scale, with an optimiser like the network's."""
@@ -66,7 +66,9 @@ class LUCIR(Distilled):
             for unit_L, rows_LN, real_LN in self.classes(task):
                 features_LNF = F.normalize(features_of(self.model, self.streams, rows_LN), dim=2)
                 mean_LF = F.normalize((features_LNF * real_LN.unsqueeze(2)).sum(1), dim=1)
-                weight_LFU[torch.arange(len(unit_L)), :, unit_L] = mean_LF * length_L.unsqueeze(1)
+                weight_LFU[torch.arange(len(unit_L), device=unit_L.device), :, unit_L] = (
+                    mean_LF * length_L.unsqueeze(1)
+                )
         self._fixed_LFU = weight_LFU.clone()
 
     def cosines(self, features_LBF: Tensor) -> Tensor:

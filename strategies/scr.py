@@ -27,13 +27,14 @@ class SCR(NearestMean, Replay):
     """Supervised contrastive replay: rows of a class are drawn together; the nearest class mean answers.
 
     L = mean_i -1/|P(i)| sum_{p in P(i)} log [exp(z_i z_p / T) / sum_{a != i} exp(z_i z_a / T)] over two views
-    of new and remembered rows, z a projection of length 1, P(i) the others of i's class (Mai 2021, eq. 3);
+    of new and remembered rows, z a projection of length 1, P(i) the others of i's class (Mai 2021);
     the projection is dropped for the answer, and the means are those of the memory.
     """
 
     name: ClassVar[str] = "scr"
     cost: ClassVar[float] = 22.0  # at the paper's 10 new and 100 remembered rows, each in two views
     paper: ClassVar[str] = "Mai et al. 2021, Supervised contrastive replay"
+    needs: ClassVar[str] = "a memory of rows, a small second network"
 
     batch: CountOrNone = 100
     """Remembered rows per step; 0 for as many as new ones."""

@@ -20,8 +20,8 @@ from strategies.streams import Batch
 class WA(Distilled):
     """Weight aligning: after a task, the weights of new classes are scaled to the length of the old ones.
 
-    w_new <- gamma w_new with gamma = mean ||w_old|| / mean ||w_new|| (Zhao 2020, eq. 8 and 9), after learning
-    (1 - lambda) CE + lambda KD over new rows and exemplars, lambda = old classes / classes seen (eq. 3).
+    w_new <- gamma w_new with gamma = mean ||w_old|| / mean ||w_new|| (Zhao 2020), after learning
+    (1 - lambda) CE + lambda KD over new rows and exemplars, lambda = old classes / classes seen.
     """
 
     name: ClassVar[str] = "wa"
