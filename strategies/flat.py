@@ -1,0 +1,23 @@
+"""All parameters or gradients of a lane as one long vector, for what is done with them as a whole.
+
+Axes: L lanes, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
+    """Return stacked tensors (L, ...) side by side, shape (L, P)."""
+    return torch.cat([t.flatten(1) for t in tensors], 1)
+
+
+def write_flat(flat_LP: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Write what ``flatten`` put side by side back into its tensors."""
+    parts = flat_LP.split([t[0].numel() for t in tensors], 1)
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -1,0 +1,47 @@
+"""A network as a row of dense layers and convolutions: what GPM reads, and what gates and masks act on.
+
+Axes: L lanes, B batch, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from strategies.base import Unsuitable
+from strategies.lanes import LaneConv2d, LaneLinear, LaneModel
+
+Layer = LaneLinear | LaneConv2d
+
+
+def hidden_layers(model: LaneModel, who: str) -> list[Layer]:
+    """Return the layers before the head, in order.
+
+    Raises Unsuitable for a network with parameters elsewhere: batch normalisation shares its statistics
+    between tasks, so nothing in such a network belongs to one task alone.
+    """
+    layers = [m for m in model.modules() if isinstance(m, Layer)]
+    known = {id(p) for layer in layers for p in layer.parameters()}
+    if not all(id(p) in known for p in model.parameters()):
+        raise Unsuitable(f"{who} needs a network of dense layers and convolutions alone (mlp, cnn)")
+    return [layer for layer in layers if layer is not model.head]
+
+
+def outputs(layer: Layer) -> int:
+    """Return the number of units of a dense layer, of channels of a convolution."""
+    return layer.weight.shape[2] if isinstance(layer, LaneLinear) else layer.weight.shape[1]
+
+
+def inputs_during(model: LaneModel, x_LBCHW: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+    """Run the network and return what each of ``layers`` was given."""
+    given: dict[int, Tensor] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda m, args: given.update({id(m): args[0]})) for layer in layers
+    ]
+    try:
+        model(x_LBCHW)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [given[id(layer)] for layer in layers]
