@@ -38,7 +38,7 @@ class OGD(Strategy):
     directions: Count = 200
     """Gradients kept per task."""
     logits_of: Literal["gtl", "ave", "all"] = "gtl"
-    """Of a row: the logit of its label, the mean logit of its task's units, or each of them by itself."""
+    """Of a row: the logit of its label, the mean of all its logits, or each of them by itself."""
 
     def setup(self) -> None:
         """Make room for the directions of all tasks but the last, which nothing follows."""
@@ -70,8 +70,11 @@ class OGD(Strategy):
     def logit_gradients(self, task: int) -> Tensor:
         """Return gradients of logits at some rows of a task, zeros where a lane has no more."""
         streams = self.streams
-        own_LU = streams.own_LTU[:, task]
-        units_LK = torch.tensor([s.tasks[task].units for s in streams.streams], device=streams.device)
+        # What a row can be given to: its task's units where the task is told, else every unit.
+        own = [
+            s.tasks[task].units if streams.scenario == "task" else range(s.n_units) for s in streams.streams
+        ]
+        units_LK = torch.tensor([list(units) for units in own], device=streams.device)
         per_row = units_LK.shape[1] if self.logits_of == "all" else 1
         n_rows = -(-self.directions // per_row)
         rows_LR, real_LR = sample_rows(streams, self.draws, self.name, task, n_rows)
@@ -83,10 +86,10 @@ class OGD(Strategy):
             logits_LU = self.model(batch.x_LBCHW).squeeze(1) * real_LR[:, row : row + 1]
             if self.logits_of == "gtl":
                 values_LK = logits_LU.gather(1, batch.y_LB)
-            elif self.logits_of == "ave":
-                values_LK = (logits_LU * own_LU).sum(1, keepdim=True) / own_LU.sum(1, keepdim=True)
             else:
                 values_LK = logits_LU.gather(1, units_LK)
+            if self.logits_of == "ave":
+                values_LK = values_LK.mean(1, keepdim=True)
             for value_L in values_LK.unbind(1):
                 g = torch.autograd.grad(value_L.sum(), parameters, retain_graph=True, materialize_grads=True)
                 found.append(flatten(g))
