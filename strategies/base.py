@@ -178,6 +178,10 @@ class Strategy:
             return f"the loss of {self.name} is not that on new rows plus a term of its own"
         return None
 
+    def clashes(self, other: Strategy) -> str | None:
+        """Return why it cannot stand in a sum beside another method; None where it can."""
+        return None
+
     def memory_size(self) -> tuple[int, int]:
         """Return what one lane keeps between tasks beside the model, in samples and in bytes."""
         return 0, sum(t.nbytes for t in self.state().values()) // self.streams.lanes

@@ -118,6 +118,9 @@ def _clash(parts: Sequence[Strategy]) -> str | None:
             return f"{part.name} decides what is trained on, so it cannot be composed"
         if type(part).learn is not Strategy.learn:
             return f"{part.indivisible()}, so it cannot be composed"
+    clashes = (part.clashes(other) for part in parts for other in parts if other is not part)
+    if reason := next((r for r in clashes if r is not None), None):
+        return reason
     whole = [p for p in parts if p.indivisible()]
     if len(whole) > 1:
         return f"their losses do not add: {whole[0].indivisible()}, nor is that of {whole[1].name}"

@@ -31,7 +31,11 @@ def test_dependencies_point_one_way(folder: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "strategies").glob("*.py")), ids=lambda p: p.name)
 def test_no_host_copies_in_strategies(path: Path) -> None:
     """The inner loop never waits for the device; what copies at a boundary says so by being listed here."""
-    at_boundaries = {"optimisers.py"}
+    at_boundaries = {
+        "optimisers.py",
+        "gem.py",  # at every step: its quadratic programme is solved on the host, and it says that it waits
+        "packnet.py",  # the step at which each lane is pruned
+    }
     found = re.findall(r"\.item\(\)|\.tolist\(\)|\.cpu\(\)|\.numpy\(\)", path.read_text())
     assert not found or path.name in at_boundaries
 

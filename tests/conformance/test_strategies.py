@@ -128,13 +128,19 @@ def test_beats_chance(name: str, scenario: str) -> None:
     assert learned > chance + 0.2
 
 
+def forgetful(name: str, scenario: str = "") -> list[CellSpec]:
+    """Return cells in which plain training forgets: on the toy, heads of their own would keep all."""
+    scenario = scenario or scenario_of(name)
+    if scenario != "task":
+        return [toy_cell(name, seed, scenario, epochs=8) for seed in range(5)]
+    return Request("digits", (f"{name}[lr=0.01,epochs=5]",), (scenario,), tuple(range(5))).cells()
+
+
 def test_replay_and_isolation_forget_less_than_finetune(name: str) -> None:
     cls = strategies.get(name)
     if cls.family not in ("replay", "isolation"):
         pytest.skip(f"{name} is neither replay nor isolation, but {cls.family}")
-    seeds = range(5)
-    own = [toy_cell(name, s, scenario_of(name), epochs=8) for s in seeds]
-    plain = [toy_cell("finetune", s, scenario_of(name), epochs=8) for s in seeds]
+    own, plain = forgetful(name), forgetful("finetune", scenario_of(name))
     less = [
         forgetting(score_matrix(p)) - forgetting(score_matrix(o))
         for o, p in zip(run_group(own), run_group(plain), strict=True)
