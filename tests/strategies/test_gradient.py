@@ -1,0 +1,271 @@
+"""GEM, OGD and GPM against direct calculations; A-GEM's test stands in test_mathematics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from scipy.optimize import minimize
+from torch import Tensor
+
+from strategies.base import Strategy, Unsuitable
+from strategies.gem import multipliers, project
+from strategies.gpm import inputs_of
+from strategies.layers import inputs_during
+from strategies.streams import Batch
+from tests.methods import lane_module, move, new_batch, plain, ready
+
+
+def gradient_LP(strategy: Strategy) -> Tensor:
+    return torch.cat(
+        [p.grad.flatten(1) for p in strategy.model.parameters() if p.grad is not None], 1
+    ).clone()
+
+
+def begin(strategy: Strategy, task: int) -> None:
+    strategy.task = task
+    strategy.draws.begin(task)
+    strategy.begin_task(task)
+
+
+# GEM
+
+
+def random_problem(seed: int, tasks: int, size: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    g = random.normal(size=size)
+    return g, random.normal(size=(tasks, size)) - 0.5 * g
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_gem_finds_the_nearest_gradient_that_breaks_no_constraint(tasks: int, seed: int) -> None:
+    g, past = random_problem(seed, tasks)
+    found = minimize(
+        lambda z: ((z - g) ** 2).sum() / 2,
+        np.zeros_like(g),
+        jac=lambda z: z - g,
+        constraints={"type": "ineq", "fun": lambda z: past @ z, "jac": lambda z: past},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    ours = project(
+        torch.from_numpy(g)[None], torch.from_numpy(past)[None], torch.zeros(1, dtype=torch.float64), True
+    )[0].numpy()
+    assert (past @ g < 0).any()
+    assert (past @ ours >= -1e-9).all()
+    np.testing.assert_allclose(ours, found.x, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gem_memory_strength_bounds_the_multipliers_or_is_added(seed: int) -> None:
+    g, past = random_problem(seed, 3)
+    gram, inner = past @ past.T, past @ g
+
+    def dual(least: float) -> np.ndarray:
+        found = minimize(
+            lambda v: v @ gram @ v / 2 + inner @ v,
+            np.full(3, least + 1),
+            jac=lambda v: gram @ v + inner,
+            bounds=[(least, None)] * 3,
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        return np.asarray(found.x)
+
+    np.testing.assert_allclose(multipliers(gram, inner, 0.5, bound=True), dual(0.5), atol=1e-5)
+    np.testing.assert_allclose(multipliers(gram, inner, 0.5, bound=False), dual(0.0) + 0.5, atol=1e-5)
+
+
+def test_gem_leaves_a_gradient_that_breaks_nothing_and_a_lane_that_diverged() -> None:
+    assert (multipliers(np.eye(2), np.array([0.1, 0.0]), 0.5, bound=True) == 0).all()
+    assert (multipliers(np.eye(2), np.array([np.nan, -1.0]), 0.5, bound=True) == 0).all()
+    # Two equal gradients, and one that is zero.
+    past = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    v = multipliers(past @ past.T, past @ np.array([-2.0, 1.0]), 0.0, bound=True)
+    np.testing.assert_allclose(np.array([-2.0, 1.0]) + v @ past, [0.0, 1.0], atol=1e-9)
+
+
+def test_gem_projects_each_lane_against_every_earlier_tasks_memory() -> None:
+    strategy: Any = ready("gem", "task", buffer=8, gamma=0.0)
+    for task in (0, 1):
+        begin(strategy, task)
+        strategy.after_step(new_batch(strategy, task))
+    batch = new_batch(strategy, 1)
+    strategy.loss(batch).sum().backward()
+    # Lane 1 is made to climb on the old rows, so that its constraint is broken whatever the others' are.
+    memory = strategy.remembered(0)
+    old = []
+    for lane, stream in enumerate(strategy.streams.streams):
+        net, units = lane_module(strategy, lane), list(stream.tasks[0].units)
+        labels = torch.tensor([units.index(int(y)) for y in memory.y_LB[lane]])
+        F.cross_entropy(net(memory.x_LBCHW[lane : lane + 1])[0][:, units], labels).backward()
+        old.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
+    start = 0
+    for p in strategy.model.parameters():
+        n = p[0].numel()
+        p.grad[1] -= 3 * old[1][start : start + n].view_as(p[1])
+        start += n
+    before = gradient_LP(strategy)
+    strategy.adjust_gradients()
+    after = gradient_LP(strategy)
+    for lane, r in enumerate(old):
+        inner = before[lane] @ r
+        expected = before[lane] - (inner / (r @ r)) * r if inner < 0 else before[lane]
+        torch.testing.assert_close(after[lane], expected, rtol=1e-4, atol=1e-6)
+    assert before[1] @ old[1] < 0
+
+
+def test_gem_keeps_the_last_rows_of_each_task() -> None:
+    strategy: Any = ready("gem", buffer=8)
+    rows = torch.stack([s.tasks[0].train_rows[:15] for s in strategy.streams.streams])
+    weight = torch.ones(3, 6)
+    weight[1, 4:] = 0
+    weight[2] = 0
+    strategy.after_step(strategy.streams.batch(rows[:, :6]))
+    strategy.after_step(strategy.streams.batch(rows[:, 6:12], weight))
+    strategy.after_step(strategy.streams.batch(rows[:, 12:15]))
+    expected = [rows[0, 11:15], torch.cat([rows[1, 9:10], rows[1, 12:15]]), rows[2, [5, 12, 13, 14]]]
+    memory = strategy.remembered(0)
+    for lane in range(3):
+        assert sorted(memory.rows_LB[lane].tolist()) == sorted(expected[lane].tolist())
+    assert bool((memory.weight_LB == 1).all())
+
+
+def test_gem_counts_only_slots_in_use_and_needs_one_for_each_task() -> None:
+    strategy: Any = ready("gem", buffer=20)
+    batch = new_batch(strategy)
+    strategy.after_step(batch)
+    memory: Batch = strategy.remembered(0)
+    assert memory.weight_LB is not None
+    assert memory.weight_LB.sum(1).tolist() == [6, 6, 6]
+    assert torch.equal(memory.rows_LB[:, 6:], batch.rows_LB[:, :1].expand(-1, 4))
+    with pytest.raises(Unsuitable, match="no row for each"):
+        ready("gem", buffer=1)
+
+
+# OGD
+
+
+def logit_gradient(strategy: Strategy, lane: int, x_CHW: Tensor, units: Tensor) -> Tensor:
+    """Return the gradient of the mean of some logits of one row of one lane, by autograd alone."""
+    parameters = list(strategy.model.parameters())
+    logit = plain(strategy, lane, x_CHW[None])[0, units].mean()
+    found = torch.autograd.grad(logit, parameters, materialize_grads=True)
+    return torch.cat([g[lane].flatten() for g in found])
+
+
+@pytest.mark.parametrize("logits_of", ["gtl", "ave", "all"])
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_ogd_leaves_the_stored_logits_to_first_order(logits_of: str, scenario: str) -> None:
+    strategy: Any = ready("ogd", scenario, directions=8, logits_of=logits_of)
+    begin(strategy, 0)
+    sampled = sample(strategy, 8)
+    strategy.end_task(0)
+    stored = []
+    for lane, stream in enumerate(strategy.streams.streams):
+        own = torch.tensor(stream.tasks[0].units if scenario == "task" else range(stream.n_units))
+        found = []
+        for i in range({"all": -(-8 // len(own))}.get(logits_of, 8)):
+            y = sampled.y_LB[lane, i : i + 1]
+            wanted = {"gtl": [y], "ave": [own], "all": list(own[:, None])}[logits_of]
+            found += [logit_gradient(strategy, lane, sampled.x_LBCHW[lane, i], units) for units in wanted]
+        stored.append(torch.stack(found[:8]).double())
+    begin(strategy, 1)
+    strategy.loss(new_batch(strategy, 1)).sum().backward()
+    before = gradient_LP(strategy).double()
+    strategy.adjust_gradients()
+    after = gradient_LP(strategy).double()
+    for lane in range(3):
+        scale = stored[lane].norm(dim=1) * before[lane].norm()
+        assert float((stored[lane] @ after[lane] / scale).abs().max()) < 1e-5
+        # The projection takes away no more than it must.
+        solution = torch.linalg.lstsq(stored[lane].T, before[lane]).solution
+        torch.testing.assert_close(
+            after[lane], before[lane] - stored[lane].T @ solution, rtol=1e-3, atol=1e-5
+        )
+
+
+def sample(strategy: Any, n: int) -> Batch:
+    """Return the rows that the strategy will draw at the end of the task, without using up its draws."""
+    from strategies.sample import sample_rows
+
+    rows, real = sample_rows(strategy.streams, strategy.draws, strategy.name, strategy.task, n)
+    assert bool((real == 1).all())
+    strategy.draws.begin(strategy.task)
+    return strategy.streams.batch(rows)  # type: ignore[no-any-return]
+
+
+def test_ogd_directions_are_orthonormal_and_a_repeated_one_is_none() -> None:
+    strategy: Any = ready("ogd", directions=60)
+    strategy.end_task(0)
+    basis = strategy.basis_LDP.double()
+    for lane, stream in enumerate(strategy.streams.streams):
+        gram = basis[lane] @ basis[lane].T
+        rank = int((gram.diagonal() > 0.5).sum())
+        assert 0 < rank <= min(60, len(stream.tasks[0].train_rows))
+        torch.testing.assert_close(gram, gram.diagonal().round().diag(), rtol=0, atol=1e-5)
+        assert bool((basis[lane, len(stream.tasks[0].train_rows) :] == 0).all())  # the lane has no more rows
+
+
+# GPM
+
+
+@pytest.mark.parametrize(
+    ("model", "options"), [("mlp", {"hidden": 7, "layers": 2}), ("cnn", {"width": 3, "hidden": 5})]
+)
+def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str, options: dict[str, int]) -> None:
+    strategy: Any = ready("gpm", "class", model, options, threshold=1.0, rows=3)
+    strategy.threshold.fill_(1.0)
+    begin(strategy, 0)
+    old = sample(strategy, 3)
+    layers = strategy._layers
+    strategy.end_task(0)
+    inputs = inputs_during(strategy.model, old.x_LBCHW, layers)
+    answers = [layer(x).detach() for layer, x in zip(layers, inputs, strict=True)]
+    begin(strategy, 1)
+    strategy.loss(new_batch(strategy, 1)).sum().backward()
+    strategy.adjust_gradients()
+    moved = [p.detach().clone() for p in strategy.model.parameters()]
+    strategy.optimiser.step()
+    for layer, x, answer in zip(layers, inputs, answers, strict=True):
+        torch.testing.assert_close(layer(x).detach(), answer, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(strategy.model(old.x_LBCHW), answers[-1], rtol=1e-4, atol=1e-5)
+    assert any(not torch.equal(a, p) for a, p in zip(moved, strategy.model.parameters(), strict=True))
+
+
+def test_gpm_stores_the_singular_vectors_the_paper_asks_for() -> None:
+    """Two tasks by numpy's SVD, layer by layer and lane by lane: eq. 5, 8 and 9."""
+    strategy: Any = ready("gpm", "class", threshold=0.8, growth=0.05, rows=10)
+    expected: list[list[np.ndarray]] = [[np.zeros((0, 0))] * len(strategy._layers) for _ in range(3)]
+    for task in range(2):
+        begin(strategy, task)
+        rows = sample(strategy, 10)
+        move(strategy, task)
+        inputs = inputs_during(strategy.model, rows.x_LBCHW, strategy._layers)
+        for i, (layer, x) in enumerate(zip(strategy._layers, inputs, strict=True)):
+            for lane, factor in enumerate((1.0, 2.0, 0.5)):  # as ``ready`` makes floats differ
+                share = min(1.0, factor * (0.8 + 0.05 * task))
+                r = inputs_of(layer, x.detach(), 3)[lane].flatten(0, 1).T.double().numpy()
+                basis = expected[lane][i] if task else np.zeros((len(r), 0))
+                left = r - basis @ (basis.T @ r)
+                u, s, _ = np.linalg.svd(left, full_matrices=False)
+                total, k = (r**2).sum(), 0
+                held = total - (left**2).sum()
+                while held < share * total - 1e-9 * total and k < len(s):
+                    held += s[k] ** 2
+                    k += 1
+                expected[lane][i] = np.hstack([basis, u[:, :k]])
+        strategy.end_task(task)
+        for lane in range(3):
+            for found, basis in zip(strategy.projectors, expected[lane], strict=True):
+                np.testing.assert_allclose(found[lane].numpy(), basis @ basis.T, atol=2e-4)
+
+
+def test_gpm_lets_heads_of_their_own_be_and_refuses_batch_normalisation() -> None:
+    assert ready("gpm", "task").model.head not in ready("gpm", "task")._layers  # type: ignore[attr-defined]
+    with pytest.raises(Unsuitable, match="dense layers and convolutions alone"):
+        ready("gpm", "class", "resnet18", {"width": 2})

@@ -1,0 +1,414 @@
+"""Separate networks, gates, pruning and columns against direct calculations of their definitions."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+import strategies
+from bench.batches import plan_task
+from bench.engine import Group, run_group
+from bench.plan import CellSpec
+from strategies.base import Unsuitable
+from strategies.schedule import steps_of_task
+from strategies.streams import LaneStreams
+from suites.base import Training
+from tests.conftest import toy_cell
+from tests.methods import SEEDS, lanes_of, move, new_batch, ready
+from tests.toy import TOY, blobs
+
+ISOLATION = ["independent", "xdg", "hat", "packnet", "progressive"]
+
+
+def mixed_batch(strategy: Any) -> Any:
+    """Return rows of both tasks in turn."""
+    streams = strategy.streams
+    rows = [torch.stack([s.tasks[t].test_rows[:4] for t in (0, 1)], 1).flatten() for s in streams.streams]
+    return streams.batch(torch.stack(rows))
+
+
+def begin(strategy: Any, task: int) -> None:
+    strategy.task = task
+    strategy.draws.begin(task)
+    strategy.begin_task(task)
+
+
+def layer(strategy: Any, lane: int, name: str, x: Tensor) -> Tensor:
+    p = {k: v[lane].detach() for k, v in strategy.model.named_parameters()}
+    return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
+
+
+def gated(strategy: Any, lane: int, x_CHW: Tensor, gates: list[Tensor]) -> Tensor:
+    """Return one row's logits with the hidden units of an mlp multiplied after the ReLU."""
+    h = x_CHW.flatten()
+    for i, gate in enumerate(gates):
+        h = torch.relu(layer(strategy, lane, f"layers.{i}", h)) * gate
+    return layer(strategy, lane, "head", h)
+
+
+def check_answers(strategy: Any, gates: list[list[list[Tensor]]]) -> None:
+    """``gates[lane][task]`` are one row's gates, layer by layer."""
+    batch = mixed_batch(strategy)
+    answers = strategy.predict(batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        for b in range(8):
+            own = list(stream.tasks[b % 2].units)
+            expected = gated(strategy, lane, batch.x_LBCHW[lane, b], gates[lane][b % 2])[own]
+            torch.testing.assert_close(answers[lane, b, own], expected, rtol=1e-4, atol=1e-5)
+            assert int(answers[lane, b].argmax()) in own
+
+
+# What all share
+
+
+@pytest.mark.parametrize("name", ["independent", "packnet", "progressive"])
+@pytest.mark.parametrize("optimiser", ["adam", "momentum"])
+def test_later_training_leaves_earlier_answers_exactly_as_they_were(name: str, optimiser: str) -> None:
+    cells = [
+        toy_cell(name, seed, "task", optimiser=optimiser, lr=0.02, weight_decay=0.01) for seed in range(3)
+    ]
+    group = Group(cells, "cpu", blobs(8))
+    answers: list[Tensor] = []
+    for task in range(4):
+        group.learn(task)
+        rows = torch.stack([s.tasks[task].test_rows for s in group.streams.streams])
+        with torch.no_grad():
+            answers.append(group.strategy.predict(group.streams.batch(rows)))
+            for earlier in range(task):
+                rows = torch.stack([s.tasks[earlier].test_rows for s in group.streams.streams])
+                assert torch.equal(group.strategy.predict(group.streams.batch(rows)), answers[earlier])
+
+
+@pytest.mark.parametrize("name", ISOLATION)
+def test_only_in_task_incremental_streams(name: str) -> None:
+    assert strategies.get(name).scenarios == ("task",)
+
+
+@pytest.mark.parametrize("name", ["xdg", "hat", "packnet"])
+def test_batch_normalisation_is_refused(name: str) -> None:
+    with pytest.raises(Unsuitable, match="dense layers and convolutions alone"):
+        ready(name, "task", "resnet18", {"width": 2})
+
+
+def test_progressive_needs_dense_layers() -> None:
+    with pytest.raises(Unsuitable, match="dense layers"):
+        ready("progressive", "task", "cnn", {"width": 2, "hidden": 4})
+
+
+@pytest.mark.parametrize(
+    "training",
+    [Training(epochs=3, batch=7), Training(iterations=5, batch=16), Training(iterations=9, batch=8)],
+)
+def test_steps_are_those_of_the_engine(training: Training) -> None:
+    streams = [TOY.stream(blobs(), "task", seed, training) for seed in SEEDS]
+    for task in range(2):
+        plan = plan_task(streams, task, training, "task", torch.device("cpu"))
+        epoch, whole = steps_of_task(LaneStreams(streams, training, "cpu"), task)
+        assert plan is not None
+        assert whole == plan.steps
+        assert all(e <= w and w % e == 0 for e, w in zip(epoch, whole, strict=True)) or training.iterations
+
+
+# Independent
+
+
+def test_independent_networks_start_apart_and_each_answers_for_its_own_task() -> None:
+    strategy: Any = ready("independent", "task")
+    first, second = (copy.deepcopy(n) for n in strategy.networks)
+    for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert not torch.equal(a, b), name
+        assert a.std() == pytest.approx(b.std(), rel=0.5)
+    begin(strategy, 0)
+    move(strategy)
+    strategy.end_task(0)
+    first = copy.deepcopy(strategy.model)
+    begin(strategy, 1)
+    for p, q in zip(strategy.model.parameters(), second.parameters(), strict=True):
+        assert torch.equal(p, q)
+    move(strategy, 1)
+    batch = mixed_batch(strategy)
+    answers, own = strategy.predict(batch), batch.active_LBU
+    for task, network in enumerate((first, strategy.model)):
+        expected = network(batch.x_LBCHW)[:, task::2]
+        assert torch.equal(answers[:, task::2][own[:, task::2]], expected[own[:, task::2]])
+
+
+# XdG
+
+
+def test_xdg_closes_exactly_its_share_of_every_layer_for_every_task() -> None:
+    strategy: Any = ready("xdg", "task", options={"hidden": 20, "layers": 2}, gated=0.4)
+    for open_LTF in strategy.open_LTF:
+        assert open_LTF.shape == (3, 2, 20)
+        for lane, share in enumerate((0.4, 0.8, 0.2)):
+            assert (~open_LTF[lane]).sum(1).tolist() == [round(share * 20)] * 2
+        assert not torch.equal(open_LTF[:, 0], open_LTF[:, 1])
+    assert not torch.equal(strategy.open_LTF[0], strategy.open_LTF[1])
+
+
+def test_xdg_gates_a_step_by_its_task_and_each_answer_by_its_own() -> None:
+    strategy: Any = ready("xdg", "task", options={"hidden": 9, "layers": 2}, gated=0.4)
+    begin(strategy, 1)
+    gates = [
+        [[strategy.open_LTF[i][lane, t].float() for i in range(2)] for t in range(2)] for lane in range(3)
+    ]
+    check_answers(strategy, gates)
+    batch = new_batch(strategy, 1)
+    loss_L = strategy.loss(batch)
+    loss_L.sum().backward()
+    for lane, stream in enumerate(strategy.streams.streams):
+        units = list(stream.tasks[1].units)
+        rows = [gated(strategy, lane, x, gates[lane][1])[units] for x in batch.x_LBCHW[lane]]
+        labels = torch.tensor([units.index(int(y)) for y in batch.y_LB[lane]])
+        torch.testing.assert_close(loss_L[lane].detach(), F.cross_entropy(torch.stack(rows), labels))
+        closed = ~strategy.open_LTF[0][lane, 1]
+        assert bool((strategy.model.layers[0].weight.grad[lane][:, closed] == 0).all())
+
+
+def test_xdg_gates_channels_of_convolutions() -> None:
+    strategy: Any = ready("xdg", "task", "cnn", {"width": 4, "hidden": 6}, gated=0.5)
+    begin(strategy, 0)
+    seen: list[Tensor] = []
+    strategy.model.conv3.register_forward_hook(lambda m, args, out: seen.append(out))
+    batch = mixed_batch(strategy)
+    strategy.predict(batch)
+    nonzero_LBF = seen[0].unflatten(1, (3, -1)).flatten(3).abs().sum(3).transpose(0, 1) > 0
+    for b in range(8):
+        assert torch.equal(nonzero_LBF[:, b], strategy.open_LTF[2][:, b % 2])
+
+
+def test_xdg_stands_beside_penalties_and_refuses_what_recalls_old_rows() -> None:
+    assert strategies.get("xdg+si")().unsuitable("task", Training()) is None
+    for other in ("er", "der", "lwf", "agem"):
+        assert "old rows" in str(strategies.get(f"{other}+xdg")().unsuitable("task", Training()))
+    records = run_group([toy_cell("ewc+xdg", seed, "task") for seed in range(2)])
+    assert [r["status"] for r in records] == ["done", "done"]
+
+
+def test_ewc_beside_xdg_holds_no_weight_of_a_closed_unit() -> None:
+    strategy: Any = ready("ewc+xdg", "task")
+    begin(strategy, 0)
+    ewc, xdg = strategy.parts
+    weight, bias = ewc.fisher_information(0)[:2]
+    closed_LF = ~xdg.open_LTF[0][:, 0]
+    assert bool((bias[closed_LF] == 0).all())
+    assert bool((weight.transpose(1, 2)[closed_LF] == 0).all())
+    assert bool((bias[~closed_LF] > 0).any())
+
+
+# HAT
+
+
+def learn_once(strategy: Any, task: int) -> Tensor:
+    """Take one step as the engine does, and return its loss."""
+    strategy.model.zero_grad()
+    loss_L: Tensor = strategy.learn(new_batch(strategy, task))
+    return loss_L
+
+
+def test_hat_takes_the_papers_steps() -> None:
+    """One step of the second task by hand: gates, loss, both gradients' factors, sgd for both."""
+    strategy: Any = ready("hat", "task", options={"hidden": 5, "layers": 2}, s_max=4.0, c=0.3)
+    begin(strategy, 0)
+    for _ in range(3):
+        learn_once(strategy, 0)
+    strategy.end_task(0)
+    used = [u.clone() for u in strategy.used]
+    begin(strategy, 1)
+    epoch, _ = steps_of_task(strategy.streams, 1)
+    strategy._step = 2
+    batch = new_batch(strategy, 1)
+    parameters = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
+    embeddings = [e.detach().clone() for e in strategy._now]
+    loss_L = learn_once(strategy, 1)
+    for lane, stream in enumerate(strategy.streams.streams):
+        s_max, c = lanes_of(strategy.s_max, lane), lanes_of(strategy.c, lane)
+        s = 1 / s_max + (s_max - 1 / s_max) * 2 / (epoch[lane] - 1)
+        e = [x[lane].clone().requires_grad_() for x in embeddings]
+        p = {k: v[lane].clone().requires_grad_() for k, v in parameters.items()}
+        a = [torch.sigmoid(s * x) for x in e]
+        h = batch.x_LBCHW[lane].flatten(1)
+        for i in range(2):
+            h = torch.relu(h @ p[f"layers.{i}.weight"] + p[f"layers.{i}.bias"]) * a[i]
+        units = list(stream.tasks[1].units)
+        logits = (h @ p["head.weight"] + p["head.bias"])[:, units]
+        labels = torch.tensor([units.index(int(y)) for y in batch.y_LB[lane]])
+        earlier = [u[lane] for u in used]
+        taken = sum((x * (1 - u)).sum() for x, u in zip(a, earlier, strict=True))
+        free = sum((1 - u).sum() for u in earlier)
+        loss = F.cross_entropy(logits, labels) + c * taken / free
+        torch.testing.assert_close(loss_L[lane], loss.detach(), rtol=1e-4, atol=1e-5)
+        loss.backward()
+        for name, value in p.items():
+            factor: Any = 1.0
+            if name == "layers.0.weight":
+                factor = 1 - earlier[0][None, :]
+            elif name == "layers.1.weight":
+                factor = torch.tensor([[1 - min(float(o), float(i)) for o in earlier[1]] for i in earlier[0]])
+            elif name.startswith("layers"):
+                factor = 1 - earlier[int(name.split(".")[1])]
+            expected = value.detach() - 0.1 * factor * value.grad
+            found = dict(strategy.model.named_parameters())[name][lane].detach()
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        for now, x in zip(strategy._now, e, strict=True):
+            compensated = [
+                float(g) * s_max / s * (math.cosh(s * v) + 1) / (math.cosh(v) + 1)
+                for g, v in zip(x.grad, x.detach().tolist(), strict=True)
+            ]
+            moved = (x.detach() - 0.1 * torch.tensor(compensated)).clamp(-6, 6)
+            torch.testing.assert_close(now[lane].detach(), moved, rtol=1e-3, atol=1e-4)
+
+
+def test_hat_answers_with_the_steepest_gates_of_each_rows_task() -> None:
+    strategy: Any = ready("hat", "task", options={"hidden": 5, "layers": 2}, s_max=4.0)
+    begin(strategy, 0)
+    learn_once(strategy, 0)
+    strategy.end_task(0)
+    begin(strategy, 1)
+    learn_once(strategy, 1)
+    gates = [
+        [
+            [torch.sigmoid(lanes_of(strategy.s_max, lane) * e[lane, t]) for e in strategy.embeddings]
+            for t in range(2)
+        ]
+        for lane in range(3)
+    ]
+    check_answers(strategy, gates)
+
+
+def test_hat_masks_follow_a_convolution_into_the_dense_layer() -> None:
+    strategy: Any = ready("hat", "task", "cnn", {"width": 2, "hidden": 6})
+    for used in strategy.used:
+        used.uniform_(generator=torch.Generator().manual_seed(used.shape[1]))
+    free, net = strategy.free(), strategy.model
+    for lane in range(3):
+        conv3, conv4, dense = (strategy.used[i][lane] for i in (2, 3, 4))
+        for o in range(4):
+            for i in range(4):
+                expected = 1 - min(float(conv4[o]), float(conv3[i]))
+                assert float(free[net.conv4.weight].expand_as(net.conv4.weight)[lane, o, i, 1, 2]) == (
+                    pytest.approx(expected)
+                )
+        for i in range(16):  # four channels of 2 x 2 pixels
+            for o in range(6):
+                expected = 1 - min(float(dense[o]), float(conv4[i // 4]))
+                assert float(free[net.dense.weight][lane, i, o]) == pytest.approx(expected)
+
+
+# PackNet
+
+
+def packnet(**hyper: Any) -> Any:
+    return ready("packnet", "task", options={"hidden": 20, "layers": 2}, **hyper)
+
+
+def test_packnet_prunes_the_smallest_free_weights_at_its_step_and_freezes_the_rest() -> None:
+    strategy = packnet(pruned=0.4, retrain=0.5)  # 0.4, 0.8, 0.2 and 0.5, 1.0, 0.25 of the steps
+    begin(strategy, 0)
+    _, steps = steps_of_task(strategy.streams, 0)
+    at = [max(1, round((1 - share) * n)) for share, n in zip((0.5, 1.0, 0.25), steps, strict=True)]
+    assert strategy._prune_at_L.tolist() == at
+    for step in range(1, max(steps) + 1):
+        learn_once(strategy, 0)
+        for lane in range(3):
+            owned = [bool((owner[lane] > 0).any()) for owner in strategy.owner]
+            assert owned == [step >= at[lane]] * 2
+    for p_layer, owner in zip(strategy._layers, strategy.owner, strict=True):
+        for lane, share in enumerate((0.4, 0.8, 0.2)):
+            free = owner[lane] == 0
+            assert int(free.sum()) == round(share * owner[lane].numel())
+            assert bool((p_layer.weight[lane][free] == 0).all())
+            assert bool((p_layer.weight[lane][~free] != 0).all())
+    first = [m.weight.detach().clone() for m in strategy._layers]
+    biases = [m.bias.detach().clone() for m in strategy._layers]
+    strategy.end_task(0)
+    begin(strategy, 1)
+    learn_once(strategy, 1)
+    for i, (m, owner) in enumerate(zip(strategy._layers, strategy.owner, strict=True)):
+        assert torch.equal(m.weight[owner == 1], first[i][owner == 1])
+        assert torch.equal(m.bias, biases[i])
+        for lane in (0, 2):  # lane 1 prunes after its first step
+            assert bool((m.weight[lane][owner[lane] == 0] != 0).any())
+
+
+def test_packnet_cuts_by_magnitude() -> None:
+    strategy = packnet(pruned=0.3)
+    begin(strategy, 0)
+    before = [m.weight.detach().clone() for m in strategy._layers]
+    strategy._prune(torch.tensor([True, False, True]))
+    for w, m, owner in zip(before, strategy._layers, strategy.owner, strict=True):
+        assert torch.equal(m.weight[1], w[1])
+        assert bool((owner[1] == 0).all())
+        for lane in (0, 2):
+            cut = owner[lane] == 0
+            assert float(w[lane][cut].abs().max()) <= float(w[lane][~cut].abs().min())
+            assert torch.equal(m.weight[lane], w[lane].masked_fill(cut, 0))
+
+
+# Progressive
+
+
+@pytest.mark.parametrize("lateral", ["adapter", "linear"])
+def test_progressive_columns_read_the_earlier_ones_as_the_paper_writes(lateral: str) -> None:
+    strategy: Any = ready("progressive", "task", options={"hidden": 5, "layers": 2}, lateral=lateral)
+    begin(strategy, 0)
+    move(strategy)
+    strategy.end_task(0)
+    begin(strategy, 1)
+    move(strategy, 1)
+    before = copy.deepcopy(strategy.columns[0].state_dict())
+    batch = mixed_batch(strategy)
+    answers = strategy.predict(batch)
+
+    def dense(p: dict[str, Tensor], name: str, lane: int, x: Tensor) -> Tensor:
+        return x @ p[f"{name}.weight"][lane] + p[f"{name}.bias"][lane]
+
+    first, own = strategy.columns[0].state_dict(), strategy.model.state_dict()
+    side = strategy.laterals[0].state_dict()
+    for lane, stream in enumerate(strategy.streams.streams):
+        x = batch.x_LBCHW[lane].flatten(1)
+        old, new = [], []
+        old.append(torch.relu(dense(first, "layers.0", lane, x)))
+        new.append(torch.relu(dense(own, "layers.0", lane, x)))
+        for i, name in enumerate(("layers.1", "head")):
+            if lateral == "adapter":
+                inner = torch.relu(dense(side, f"{i}.inner", lane, side[f"{i}.alpha"][lane] * old[i]))
+                across = dense(side, f"{i}.outer", lane, inner)
+            else:
+                across = dense(side, str(i), lane, old[i])
+            old.append(dense(first, name, lane, old[i]))
+            new.append(dense(own, name, lane, new[i]) + across)
+            if name != "head":
+                old[-1], new[-1] = torch.relu(old[-1]), torch.relu(new[-1])
+        for task, expected in enumerate((old[-1], new[-1])):
+            units = list(stream.tasks[task].units)
+            torch.testing.assert_close(
+                answers[lane, task::2][:, units], expected[task::2][:, units], rtol=1e-4, atol=1e-5
+            )
+    across = copy.deepcopy(side)
+    learn_once(strategy, 1)
+    assert all(torch.equal(before[k], v) for k, v in strategy.columns[0].state_dict().items())
+    assert any(not torch.equal(across[k], v) for k, v in strategy.laterals[0].state_dict().items())
+
+
+def test_a_copy_of_a_gated_network_does_not_copy_its_strategy() -> None:
+    strategy: Any = ready("xdg", "task")
+    begin(strategy, 0)
+    twin = copy.deepcopy(strategy.model)
+    x = new_batch(strategy).x_LBCHW
+    assert torch.equal(twin(x), strategy.model(x))
+    strategy.open_LTF[0].fill_(False)
+    assert torch.equal(twin(x), strategy.model(x))
+
+
+def test_the_recipe_of_separate_networks_has_smaller_ones() -> None:
+    from bench.plan import Request
+
+    cell: CellSpec = Request("digits", ("independent[preset=vandeven2022]",), ("task",)).cells()[0]
+    assert cell.model_options["hidden"] == 100
