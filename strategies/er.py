@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.base import Count, CountOrNone, NotNegative, Strategy
+from strategies.class_memory import BalancedMemory, RingMemory
 from strategies.memory import Memory, join
 from strategies.streams import Batch
 from suites.base import Training
@@ -29,30 +31,44 @@ class Replay(Strategy):
         self.memory = Memory(self.buffer, self.streams, self.draws)
 
     def after_step(self, batch: Batch) -> None:
-        """Offer the rows just learned to the reservoir."""
-        self.memory.write_reservoir(batch)
+        """Offer the rows just learned to the memory."""
+        self.memory.write(batch)
 
     def memory_size(self) -> tuple[int, int]:
-        """Count the memory as the literature does: rows, and bytes as if they were copied."""
-        return self.memory.size()
+        """Count the memory as the literature does: rows, and bytes as if they were copied.
+
+        What else a method keeps, second networks above all, counts in bytes.
+        """
+        samples, size = self.memory.size()
+        others = [t.nbytes for name, t in self.state().items() if not name.startswith("memory.")]
+        return samples, size + sum(others) // self.streams.lanes
 
 
 @dataclass
 class RowReplay(Replay):
     """A replay method that keeps rows alone, so that they can be chosen at the end of a task as well."""
 
-    write: Literal["reservoir", "per-class"] = "reservoir"
-    """reservoir: every row seen, step by step; per-class: at the end of a task, an equal share a class."""
+    write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "reservoir"
+    """After each step, into one reservoir, a class-balanced one, or the latest rows of each class (ring);
+    or at the end of a task, an equal share a class."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Writing per class needs to know where a task ends."""
-        if self.write == "per-class" and training.boundaries == "hidden":
-            return "write=per-class needs to know where tasks end; write=reservoir does not"
+        """Writing per class needs to know where a task ends, a ring in which task a shared class stands."""
+        if training.boundaries == "hidden":
+            if self.write == "per-class":
+                return "write=per-class needs to know where tasks end; write=reservoir does not"
+            if self.write == "ring" and scenario == "domain":
+                return "write=ring needs to know the task where tasks share classes; write=reservoir does not"
         return super().unsuitable(scenario, training)
 
+    def setup(self) -> None:
+        """Make an empty memory of the kind that is written so."""
+        kinds = {"class-balanced": BalancedMemory, "ring": RingMemory}
+        self.memory = kinds.get(self.write, Memory)(self.buffer, self.streams, self.draws)
+
     def after_step(self, batch: Batch) -> None:
-        """Offer the rows just learned, where the memory is a reservoir."""
-        if self.write == "reservoir":
+        """Offer the rows just learned, where the memory is written step by step."""
+        if self.write != "per-class":
             super().after_step(batch)
 
     def end_task(self, task: int) -> None:
@@ -95,16 +111,20 @@ class ER(RowReplay):
         """Only the sum has a term of its own beside the loss on new rows."""
         return None if self.balance == "sum" else f"balance={self.balance} of {self.name} weighs new rows too"
 
+    def replayed(self, batch: Batch) -> Batch:
+        """Return the remembered rows of this step."""
+        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
+        return self.memory.read(slots_LB, batch)
+
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
         """Return the remembered rows' term of the sum."""
-        old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
+        old = self.replayed(batch)
         return self.lam * self.cross_entropy(self.logits(old), old)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the weighed loss over new and remembered rows, one forward pass for both."""
         new = batch.rows_LB.shape[1]
-        slots_LB = self.memory.draw_slots("replay", self.batch or new)
-        both = join(batch, self.memory.read(slots_LB, batch))
+        both = join(batch, self.replayed(batch))
         logits_LBU = self.logits(both)
         if self.balance == "concatenated":
             return self.cross_entropy(logits_LBU, both)
@@ -115,3 +135,9 @@ class ER(RowReplay):
             return new_L + self.lam * old_L
         share_L = torch.where(self.memory.filled_L > 0, 1 / (self.task + 1), 1.0)
         return share_L * new_L + (1 - share_L) * old_L
+
+
+def row_losses(logits_LBU: Tensor, batch: Batch) -> Tensor:
+    """Return the cross-entropy of each row, shape (L, B)."""
+    loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), batch.y_LB.flatten(), reduction="none")
+    return loss_LB.view_as(batch.y_LB)

@@ -1,5 +1,7 @@
 """Replay memory: row numbers, not copies; how it is written (reservoir, per class) and read (uniform).
 
+Memories that are written class by class, row by row, stand in ``class_memory``.
+
 Axes: L lanes, B batch, M memory slots, C classes.
 """
 
@@ -39,6 +41,10 @@ class Memory:
         image = self.streams.x_N[0].nbytes + self.streams.unit_LR.element_size()
         return self.slots, self.slots * (image + sum(k[0, 0].nbytes for k in self.kept.values()))
 
+    def write(self, batch: Batch, **kept: Tensor) -> None:
+        """Offer rows in the way of this memory."""
+        self.write_reservoir(batch, **kept)
+
     def write_reservoir(self, batch: Batch, **kept: Tensor) -> None:
         """Offer rows to a reservoir (Vitter 1985, Algorithm R): each row seen is kept equally likely.
 
@@ -54,15 +60,42 @@ class Memory:
             nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
             offered_L = real_LB.sum(1)
             slot_LB = self._slot(nth_LB).masked_fill(~real_LB, self.slots)
-        # The last of equal slots wins: scatter itself leaves the order open.
+        self.put(slot_LB, batch.rows_LB, **kept)
+        self.seen_L += offered_L
+
+    def put(self, slot_LB: Tensor, rows_LB: Tensor, **kept: Tensor) -> None:
+        """Write rows to slots, with no gap behind those in use; slot number ``slots`` is nowhere.
+
+        Of rows for one slot the last stays.
+        """
+        taken_LB = (slot_LB + 1).masked_fill(slot_LB == self.slots, 0)
+        torch.maximum(self.filled_L, taken_LB.amax(1), out=self.filled_L)
+        # scatter itself leaves open which of equal slots wins.
+        size = slot_LB.shape[1]
         later_BB = torch.ones(size, size, dtype=torch.bool, device=slot_LB.device).triu(1)
         beaten_LB = ((slot_LB.unsqueeze(2) == slot_LB.unsqueeze(1)) & later_BB).any(2)
         slot_LB = slot_LB.masked_fill(beaten_LB, self.slots)
-        self.rows_LM.scatter_(1, slot_LB, batch.rows_LB)
+        self.rows_LM.scatter_(1, slot_LB, rows_LB)
         for name, values in kept.items():
             self.kept[name][self._lane_L1, slot_LB] = values
-        self.seen_L += offered_L
-        torch.clamp(self.seen_L, max=self.slots, out=self.filled_L)
+
+    def append(self, rows_LB: Tensor, real_LB: Tensor, **kept: Tensor) -> None:
+        """Write the rows marked real to the next free slots, as many as there are."""
+        slot_LB = self.filled_L.unsqueeze(1) + real_LB.long().cumsum(1) - 1
+        self.put(slot_LB.masked_fill(~real_LB, self.slots).clamp(max=self.slots), rows_LB, **kept)
+
+    def keep_only(self, keep_LM: Tensor) -> None:
+        """Drop all rows but those marked, bool (L, M), and close the gaps in the same order."""
+        keep_LM = keep_LM & self.in_use_LM()
+        order_LM = (~keep_LM).long().argsort(dim=1, stable=True)
+        self.rows_LM[:, : self.slots] = self.rows_LM.gather(1, order_LM)
+        for values in self.kept.values():
+            values[:, : self.slots] = values[self._lane_L1, order_LM]
+        self.filled_L.copy_(keep_LM.sum(1))
+
+    def in_use_LM(self) -> Tensor:
+        """Return which slots hold a row, bool (L, M)."""
+        return torch.arange(self.slots, device=self.rows_LM.device) < self.filled_L.unsqueeze(1)
 
     def _slot(self, nth_LB: Tensor) -> Tensor:
         """Return the slot of the n-th row seen: the next free one, else a random one of n, or none."""
@@ -89,22 +122,30 @@ class Memory:
         """Return n slots of every lane, uniform with replacement over those in use, int64 (L, n)."""
         return self.draws.below(name, self.filled_L, n)
 
+    def draw_distinct(self, name: str, n: int) -> Tensor:
+        """Return n different slots of every lane, drawn at random, int64 (L, n).
+
+        n is at most the number of slots; where fewer are in use, those come first, and then empty ones.
+        """
+        key_LM = self.draws.uniform(name, self.slots) - (~self.in_use_LM()).double()
+        return key_LM.topk(min(n, self.slots), 1).indices
+
     def read_kept(self, name: str, slots_LB: Tensor) -> Tensor:
         """Return what is kept beside the rows in slots, shape (L, B, ...)."""
         return self.kept[name][self._lane_L1, slots_LB]
 
     def read(self, slots_LB: Tensor, like: Batch) -> Batch:
-        """Return the rows in slots; while a lane's memory is empty, rows of ``like`` that do not count.
+        """Return the rows in slots; for empty slots, rows of ``like`` that do not count.
 
         They stand in so that batch statistics see real images.
         """
         rows_LB = self.rows_LM.gather(1, slots_LB)
-        empty_L1 = (self.filled_L == 0).unsqueeze(1)
+        in_use_LB = slots_LB < self.filled_L.unsqueeze(1)
         stand_in_LB = like.rows_LB[
             :, torch.arange(slots_LB.shape[1], device=rows_LB.device) % like.rows_LB.shape[1]
         ]
-        rows_LB = torch.where(empty_L1, stand_in_LB, rows_LB)
-        weight_LB = (~empty_L1).float().expand(rows_LB.shape)
+        rows_LB = torch.where(in_use_LB, rows_LB, stand_in_LB)
+        weight_LB = in_use_LB.float()
         if like.weight_LB is not None:  # a resting lane replays nothing either
             weight_LB = weight_LB * like.weight_LB.amax(1, keepdim=True)
         return self.streams.batch(rows_LB, weight_LB)
