@@ -1,17 +1,16 @@
 """Memories that are written class by class: balanced reservoir, greedy balance, ring.
 
-The first two decide row by row, by what they hold of each class, so a batch is walked through in its
-order, all lanes at once; the ring has a closed form. Classes are units of the head; the ring tells the
-classes of one task from those of another, also where they share units, unless boundaries are hidden.
+Classes are units of the head; the ring tells the classes of one task from those of another, also where they
+share units, unless boundaries are hidden.
 
-Axes: L lanes, B batch, M memory slots, U units (one more for empty slots), C classes, K rows of a class.
+Axes: L lanes, B batch, M memory slots, N candidates, U units (one more for empty slots), C classes, K rows of
+a class.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.draws import Draws
@@ -32,14 +31,69 @@ def real_rows(batch: Batch) -> Tensor:
     )
 
 
-class _RowByRow(Memory):
-    """What the balanced memories share: the walk through a batch, and how many rows each class has shown."""
+class BalancedMemory(Memory):
+    """Class-balancing reservoir sampling (Chrysakis & Moens 2020).
 
-    draw_name: ClassVar[str]
+    Each row gets a random key, and of each class those with the least keys are held: a reservoir per class. A
+    class holds all its rows until the memory is full; then a largest class loses one for each row that comes,
+    and a class that has lost rows does not grow again. So a whole batch is one cut at a common level: of all
+    candidates the first by rank within their class, and at equal ranks by an order of the classes. (The paper
+    draws each time which of equally large classes loses one.)
+    """
+
+    def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
+        super().__init__(slots, streams, draws, {"key": ()})
+        self.met_LU = torch.zeros(streams.lanes, streams.n_units + 1, dtype=torch.long, device=streams.device)
+        self.order_LU = draws.uniform("order of classes", streams.n_units + 1).argsort(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs."""
+        return {**super().state(), "met": self.met_LU, "order": self.order_LU}
+
+    def write(self, batch: Batch, **kept: Tensor) -> None:
+        """Hold the best of what is held and what comes."""
+        empty, real_LB = self.streams.n_units, real_rows(batch)
+        there_LN = torch.cat([self.in_use_LM(), real_LB], 1)
+        rows_LN = torch.cat([self.rows_LM[:, : self.slots], batch.rows_LB], 1)
+        unit_LN = torch.where(there_LN, self.streams.unit_LR.gather(1, rows_LN), empty)
+        key_LB = self.draws.uniform("key", real_LB.shape[1]).float()
+        kept_LN = {
+            name: torch.cat([self.kept[name][:, : self.slots], new], 1)
+            for name, new in {**kept, "key": key_LB}.items()
+        }
+        held_LU = _count(unit_LN[:, : self.slots], empty + 1)
+        whole_LU = held_LU == self.met_LU
+        self.met_LU += _count(unit_LN[:, self.slots :], empty + 1)
+        self.met_LU[:, -1] = 0
+        # Sorted by class, then key, a row's rank is its distance from where its class begins.
+        by_key_LN = (unit_LN + kept_LN["key"].double()).argsort(dim=1, stable=True)
+        unit_LN = unit_LN.gather(1, by_key_LN)
+        count_LU = _count(unit_LN, empty + 1)
+        begin_LU = count_LU.cumsum(1) - count_LU
+        rank_LN = torch.arange(unit_LN.shape[1], device=unit_LN.device) - begin_LU.gather(1, unit_LN)
+        most_LU = torch.where(whole_LU, count_LU, held_LU)
+        out_LN = (rank_LN >= most_LU.gather(1, unit_LN)) | (unit_LN == empty)
+        place_LN = rank_LN * (empty + 1) + self.order_LU.gather(1, unit_LN)
+        best_LM = place_LN.masked_fill(out_LN, torch.iinfo(torch.long).max).argsort(1)[:, : self.slots]
+        from_LM = by_key_LN.gather(1, best_LM)
+        self.rows_LM[:, : self.slots] = rows_LN.gather(1, from_LM)
+        for name, values in kept_LN.items():
+            self.kept[name][:, : self.slots] = values[self._lane_L1, from_LM]
+        self.filled_L.copy_((~out_LN).sum(1).clamp(max=self.slots))
+        self.seen_L += real_LB.sum(1)
+
+
+class GreedyMemory(Memory):
+    """Greedy balancing sampler (Prabhu 2020, Algorithm 1): GDumb's.
+
+    A row is taken if its class is new or holds less than an equal share of the slots among the classes met,
+    and takes the place of one of the largest classes once the memory is full. Row after row, as the paper has
+    it: this is all that is done in a step.
+    """
 
     def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
         super().__init__(slots, streams, draws)
-        self.met_LU = torch.zeros(streams.lanes, streams.n_units, dtype=torch.long, device=streams.device)
+        self.met_LU = torch.zeros(streams.lanes, streams.n_units, dtype=torch.bool, device=streams.device)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs."""
@@ -47,93 +101,33 @@ class _RowByRow(Memory):
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Offer rows one after the other."""
-        empty = self.streams.n_units
-        real_LB, size = real_rows(batch), batch.rows_LB.shape[1]
-        draw_LB2 = self.draws.uniform(self.draw_name, 2 * size).view(-1, size, 2)
-        used_LM = torch.cat([self.in_use_LM(), torch.zeros_like(self._lane_L1, dtype=torch.bool)], 1)
-        unit_LM = torch.where(used_LM, self.streams.unit_LR.gather(1, self.rows_LM), empty)
-        held_LU = torch.zeros(len(unit_LM), empty + 1, dtype=torch.long, device=unit_LM.device)
-        held_LU.scatter_add_(1, unit_LM, torch.ones_like(unit_LM))
-        free_L1, slots = self.filled_L.unsqueeze(1).clone(), []
-        for b in range(size):
-            unit_L1, real_L1 = batch.y_LB[:, b : b + 1], real_LB[:, b : b + 1]
-            taken_L1, among_LM = self.decide(unit_L1, unit_LM, held_LU, free_L1, draw_LB2[:, b, 1:])
-            slot_L1 = pick(among_LM, draw_LB2[:, b, 0]).unsqueeze(1)
-            slot_L1 = torch.where(free_L1 < self.slots, free_L1, slot_L1)
-            slot_L1 = torch.where(taken_L1 & real_L1, slot_L1, self.slots)
-            gained_L1 = torch.where(slot_L1 < self.slots, unit_L1, empty)
-            lost_L1 = unit_LM.gather(1, slot_L1)
-            one_L1 = torch.ones_like(slot_L1)
-            held_LU.scatter_add_(1, lost_L1, -one_L1).scatter_add_(1, gained_L1, one_L1)
-            unit_LM.scatter_(1, slot_L1, gained_L1)
-            free_L1 += (slot_L1 == free_L1) & (slot_L1 < self.slots)
-            self.met_LU.scatter_add_(1, unit_L1, real_L1.long())
-            slots.append(slot_L1)
+        empty, real_LB = self.streams.n_units, real_rows(batch)
+        draw_LB = self.draws.uniform("greedy", real_LB.shape[1])
+        rows_LM = self.rows_LM[:, : self.slots]
+        unit_LM = torch.where(self.in_use_LM(), self.streams.unit_LR.gather(1, rows_LM), empty)
+        slots = []
+        for b in range(real_LB.shape[1]):
+            unit_L1 = batch.y_LB[:, b : b + 1]
+            held_LU = _count(unit_LM, empty + 1)[:, :-1]
+            below_L1 = held_LU.gather(1, unit_L1) * self.met_LU.sum(1, keepdim=True) < self.slots
+            taken_L1 = real_LB[:, b : b + 1] & (below_L1 | ~self.met_LU.gather(1, unit_L1))
+            largest_LU = F.pad(held_LU == held_LU.amax(1, keepdim=True), (0, 1))
+            free_LM = unit_LM == empty
+            among_LM = torch.where(free_LM.any(1, keepdim=True), free_LM, largest_LU.gather(1, unit_LM))
+            # The first free slot, or any of the largest classes'.
+            draw_L = torch.where(free_LM.any(1), 0, draw_LB[:, b])
+            slot_L1 = pick(among_LM, draw_L).unsqueeze(1)
+            unit_LM = torch.where(taken_L1, unit_LM.scatter(1, slot_L1, unit_L1), unit_LM)
+            self.met_LU |= F.one_hot(unit_L1.squeeze(1), empty).bool() & real_LB[:, b : b + 1]
+            slots.append(torch.where(taken_L1, slot_L1, self.slots))
         self.put(torch.cat(slots, 1), batch.rows_LB, **kept)
         self.seen_L += real_LB.sum(1)
 
-    @staticmethod
-    def largest(held_LU: Tensor) -> Tensor:
-        """Return the classes of which most is held, bool (L, U); never that of the empty slots."""
-        most_LU = held_LU == held_LU[:, :-1].amax(1, keepdim=True)
-        most_LU[:, -1] = False
-        return most_LU
 
-    def decide(
-        self, unit_L1: Tensor, unit_LM: Tensor, held_LU: Tensor, free_L1: Tensor, draw_L1: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return whether a row is taken, bool (L, 1), and which slots it may replace if none is free."""
-        raise NotImplementedError
-
-
-class BalancedMemory(_RowByRow):
-    """Class-balancing reservoir sampling (Chrysakis & Moens 2020, Algorithm 1).
-
-    A class is full once it is, or has been, among the largest in a full memory. A row of a class that is not
-    full replaces one of the largest classes; one of a full class replaces one of its own with probability
-    (rows held) / (rows met), so that each class is a reservoir of its own.
-    """
-
-    draw_name = "class-balanced"
-
-    def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
-        super().__init__(slots, streams, draws)
-        self.full_LU = torch.zeros_like(self.met_LU, dtype=torch.bool)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint needs."""
-        return {**super().state(), "full": self.full_LU}
-
-    def decide(
-        self, unit_L1: Tensor, unit_LM: Tensor, held_LU: Tensor, free_L1: Tensor, draw_L1: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Take a row for the largest class, or for its own with the reservoir's probability."""
-        largest_LU = self.largest(held_LU)
-        self.full_LU |= largest_LU[:, :-1] & (free_L1 == self.slots)
-        full_L1 = self.full_LU.gather(1, unit_L1)
-        among_LM = torch.where(full_L1, unit_LM == unit_L1, largest_LU.gather(1, unit_LM))
-        met_L1 = self.met_LU.gather(1, unit_L1) + 1
-        wins_L1 = draw_L1 * met_L1 < held_LU.gather(1, unit_L1)
-        return (free_L1 < self.slots) | ~full_L1 | wins_L1, among_LM
-
-
-class GreedyMemory(_RowByRow):
-    """Greedy balancing sampler (Prabhu 2020, Algorithm 1): GDumb's.
-
-    A row is taken if its class is new or holds less than an equal share of the slots among the classes met,
-    and replaces one of the largest classes once the memory is full.
-    """
-
-    draw_name = "greedy"
-
-    def decide(
-        self, unit_L1: Tensor, unit_LM: Tensor, held_LU: Tensor, free_L1: Tensor, draw_L1: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Take a row whose class is below its share."""
-        classes_L1 = (self.met_LU > 0).sum(1, keepdim=True)
-        below_L1 = held_LU.gather(1, unit_L1) * classes_L1 < self.slots
-        new_L1 = self.met_LU.gather(1, unit_L1) == 0
-        return below_L1 | new_L1, self.largest(held_LU).gather(1, unit_LM)
+def _count(unit_LN: Tensor, n: int) -> Tensor:
+    """Return how often each unit stands in each lane, int64 (L, n)."""
+    zero_LU = torch.zeros(len(unit_LN), n, dtype=torch.long, device=unit_LN.device)
+    return zero_LU.scatter_add(1, unit_LN, torch.ones_like(unit_LN))
 
 
 class RingMemory(Memory):

@@ -116,6 +116,10 @@ class ER(RowReplay):
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         return self.memory.read(slots_LB, batch)
 
+    def both(self, batch: Batch) -> Batch:
+        """Return the new rows and then the remembered ones."""
+        return join(batch, self.replayed(batch))
+
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
         """Return the remembered rows' term of the sum."""
         old = self.replayed(batch)
@@ -124,7 +128,7 @@ class ER(RowReplay):
     def loss(self, batch: Batch) -> Tensor:
         """Return the weighed loss over new and remembered rows, one forward pass for both."""
         new = batch.rows_LB.shape[1]
-        both = join(batch, self.replayed(batch))
+        both = self.both(batch)
         logits_LBU = self.logits(both)
         if self.balance == "concatenated":
             return self.cross_entropy(logits_LBU, both)

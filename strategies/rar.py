@@ -46,40 +46,34 @@ class RAR(ER):
             losses.append(super().learn(batch))
         return torch.stack(losses).mean(0)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Return ER's loss on the new rows as they look this time."""
-        return super().loss(self.augmented(batch, "new"))
-
-    def replayed(self, batch: Batch) -> Batch:
-        """Return remembered rows as they look this time."""
-        return self.augmented(super().replayed(batch), "old")
-
-    def augmented(self, batch: Batch, name: str) -> Batch:
-        """Return the batch with every image shifted, and flipped if asked for."""
-        lanes, size = batch.rows_LB.shape
-        draw_LB3 = self.draws.uniform(f"augment {name}", 3 * size).view(lanes, size, 3)
+    def both(self, batch: Batch) -> Batch:
+        """Return new and remembered rows, every image shifted, and flipped if asked for."""
+        both = super().both(batch)
+        lanes, size = both.rows_LB.shape
+        draw_LB3 = self.draws.uniform("augment both", 3 * size).view(lanes, size, 3)
         share_L = torch.as_tensor(self.shift, device=draw_LB3.device).expand(lanes)
-        return replace(batch, x_LBCHW=shifted(batch.x_LBCHW, draw_LB3, share_L, self.flip))
+        return replace(both, x_LBCHW=shifted(both.x_LBCHW, draw_LB3, share_L, self.flip))
 
 
 def shifted(x_LBCHW: Tensor, draw_LB3: Tensor, share_L: Tensor, flip: bool) -> Tensor:
-    """Return images moved by up to a share of their size, black where nothing comes in."""
-    for axis, draw_LB in ((3, draw_LB3[..., 0]), (4, draw_LB3[..., 1])):
-        length = x_LBCHW.shape[axis]
-        most_LB = per_lane((share_L * length).floor(), draw_LB)
-        by_LB = (draw_LB * (2 * most_LB + 1)).floor().long() - most_LB.long()
-        x_LBCHW = _moved(x_LBCHW, torch.arange(length, device=x_LBCHW.device) + by_LB.unsqueeze(2), axis)
+    """Return images moved by up to a share of their size, 0 where nothing comes in, half of them flipped."""
+    height, width = x_LBCHW.shape[3:]
+    down_LBH, down_in_LBH = _lines(height, draw_LB3[..., 0], share_L)
+    across_LBW, across_in_LBW = _lines(width, draw_LB3[..., 1], share_L)
     if flip:
-        turned_LB = draw_LB3[..., 2].view(*draw_LB3.shape[:2], 1, 1, 1) < 0.5
-        x_LBCHW = torch.where(turned_LB, x_LBCHW.flip(4), x_LBCHW)
-    return x_LBCHW
+        turned_LB1 = draw_LB3[..., 2:] < 0.5
+        across_LBW = torch.where(turned_LB1, across_LBW.flip(2), across_LBW)
+        across_in_LBW = torch.where(turned_LB1, across_in_LBW.flip(2), across_in_LBW)
+    inside_LB1HW = (down_in_LBH.unsqueeze(3) & across_in_LBW.unsqueeze(2)).unsqueeze(2)
+    from_LB1D = (down_LBH.unsqueeze(3) * width + across_LBW.unsqueeze(2)).flatten(2).unsqueeze(2)
+    x_LBCD = x_LBCHW.flatten(3)
+    moved_LBCHW = x_LBCD.gather(3, from_LB1D.expand_as(x_LBCD)).view_as(x_LBCHW)
+    return torch.where(inside_LB1HW, moved_LBCHW, 0)
 
 
-def _moved(x_LBCHW: Tensor, from_LBK: Tensor, axis: int) -> Tensor:
-    """Take each line of pixels along an axis from where it says, or black from outside."""
-    length = x_LBCHW.shape[axis]
-    shape = [*from_LBK.shape[:2], 1, 1, 1]
-    shape[axis] = length
-    inside = ((from_LBK >= 0) & (from_LBK < length)).view(shape)
-    index = from_LBK.clamp(0, length - 1).view(shape).expand_as(x_LBCHW)
-    return torch.where(inside, x_LBCHW.gather(axis, index), 0)
+def _lines(length: int, draw_LB: Tensor, share_L: Tensor) -> tuple[Tensor, Tensor]:
+    """Return from where each line of pixels along one axis is taken, and whether that is inside the image."""
+    most_LB = per_lane((share_L * length).floor(), draw_LB)
+    by_LB = (draw_LB * (2 * most_LB + 1)).floor() - most_LB
+    from_LBK = torch.arange(length, device=draw_LB.device) + by_LB.long().unsqueeze(2)
+    return from_LBK.clamp(0, length - 1), (from_LBK >= 0) & (from_LBK < length)
