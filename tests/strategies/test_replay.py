@@ -1,0 +1,692 @@
+"""Replay: how memories are written, against loops over rows, and each method's formula, lane by lane."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from bench.engine import run_group
+from strategies.base import Strategy, Unsuitable
+from strategies.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick
+from strategies.draws import Draws
+from strategies.memory import Memory
+from strategies.rar import shifted
+from strategies.streams import Batch, LaneStreams
+from suites.base import Training
+from tests.conftest import outcome, toy_cell
+from tests.methods import SEEDS, lane_module, lanes_of, move, new_batch, plain, ready
+from tests.toy import TOY, blobs
+
+# Memories
+
+
+def lanes_on(seeds: list[int], scenario: str = "class", boundaries: str = "shown") -> LaneStreams:
+    data, training = blobs(), Training(boundaries=boundaries)  # type: ignore[arg-type]
+    of_lanes = [TOY.stream(data, scenario, s, training) for s in seeds]  # type: ignore[arg-type]
+    return LaneStreams(of_lanes, training, "cpu")
+
+
+def some_rows(lanes: LaneStreams, size: int, random: torch.Generator, padded: bool, task: int) -> Batch:
+    """Return rows of one task of each lane, some of them padding, of skewed classes."""
+    rows = []
+    for stream in lanes.streams:
+        of_task = stream.tasks[task].train_rows
+        skewed = torch.randint(0, len(of_task), (size,), generator=random).float() ** 0.7
+        rows.append(of_task[skewed.long()])
+    weight = (torch.rand(len(rows), size, generator=random) < 0.7).float() if padded else None
+    return lanes.batch(torch.stack(rows), weight)
+
+
+def real(batch: Batch, lane: int) -> list[tuple[int, int, int]]:
+    """Return place, row and unit of the rows that count."""
+    rows, y = batch.rows_LB[lane].tolist(), batch.y_LB[lane].tolist()
+    keep = [True] * len(rows) if batch.weight_LB is None else (batch.weight_LB[lane] > 0).tolist()
+    return [(b, rows[b], y[b]) for b in range(len(rows)) if keep[b]]
+
+
+STREAM = {
+    "slots": st.integers(1, 14),
+    "size": st.integers(1, 9),
+    "steps": st.integers(1, 10),
+    "padded": st.booleans(),
+    "seed": st.integers(0, 10_000),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(**STREAM, scenario=st.sampled_from(["class", "domain"]))
+def test_ring_equals_a_queue_per_class(
+    slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
+) -> None:
+    """Where tasks share units, the classes of each task have queues of their own."""
+    lanes = lanes_on([seed, seed + 1], scenario)
+    memory = RingMemory(slots, lanes, Draws([seed, seed + 1], "cpu"))
+    random = torch.Generator().manual_seed(seed)
+    share = max(1, slots // 4)
+    queues: list[dict[tuple[int, int], deque[int]]] = [{}, {}]
+    for step in range(steps):
+        task = step * 2 // steps
+        batch = some_rows(lanes, size, random, padded, task)
+        memory.write(batch)
+        for lane, of_class in enumerate(queues):
+            for _, row, unit in real(batch, lane):
+                held = sum(len(q) for q in of_class.values())
+                queue = of_class.setdefault((task, unit), deque())
+                if len(queue) == share:
+                    queue.popleft()
+                elif held == slots:  # fewer slots than classes: a late class finds no place
+                    continue
+                queue.append(row)
+    for lane, of_class in enumerate(queues):
+        filled = int(memory.filled_L[lane])
+        expected = sorted(row for queue in of_class.values() for row in queue)
+        assert sorted(memory.rows_LM[lane, :filled].tolist()) == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(**STREAM)
+def test_class_balanced_equals_a_loop_over_rows(
+    slots: int, size: int, steps: int, padded: bool, seed: int
+) -> None:
+    """Row after row: a class that has lost rows is its own reservoir, else the largest class loses one."""
+    seeds = [seed, seed + 1]
+    lanes = lanes_on(seeds)
+    memory, same = BalancedMemory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
+    random = torch.Generator().manual_seed(seed)
+    held: list[dict[int, list[tuple[float, int]]]] = [{u: [] for u in range(4)} for _ in seeds]
+    met = [Counter[int]() for _ in seeds]
+    for step in range(steps):
+        batch = some_rows(lanes, size, random, padded, step * 2 // steps)
+        memory.write(batch)
+        key = same.uniform("key", size).float()
+        for lane in range(2):
+            order = memory.order_LU[lane].tolist()
+            for b, row, unit in real(batch, lane):
+                of_class = held[lane][unit]
+                whole = len(of_class) == met[lane][unit]
+                met[lane][unit] += 1
+                of_class.append((float(key[lane, b]), row))
+                of_class.sort()
+                if not whole:
+                    of_class.pop()
+                elif sum(len(rows) for rows in held[lane].values()) > slots:
+                    largest = max(held[lane], key=lambda u: (len(held[lane][u]), order[u]))
+                    held[lane][largest].pop()
+    for lane in range(2):
+        filled = int(memory.filled_L[lane])
+        expected = sorted(row for rows in held[lane].values() for _, row in rows)
+        assert sorted(memory.rows_LM[lane, :filled].tolist()) == expected
+        assert int(memory.seen_L[lane]) == sum(met[lane].values())
+
+
+def test_class_balanced_is_balanced_and_keeps_every_row_of_a_class_equally_often() -> None:
+    """Forty rows of one class and eight of another: a memory of twelve holds six of each."""
+    seeds = list(range(400))
+    lanes = lanes_on(seeds)
+    lanes.unit_LR = lanes.unit_LR[:1].expand(400, -1)  # the same classes in all lanes
+    memory = BalancedMemory(12, lanes, Draws(seeds, "cpu"))
+    of_unit = [(lanes.unit_LR[0, :160] == u).nonzero().flatten() for u in range(4)]
+    units = [u for u in range(4) if len(of_unit[u])]
+    rows = torch.cat([of_unit[units[0]][:40], of_unit[units[1]][:8]])
+    rows = rows[torch.randperm(48, generator=torch.Generator().manual_seed(0))]
+    for part in rows.split(7):
+        memory.write(lanes.batch(part.expand(400, -1)))
+    held = memory.rows_LM[:, :12]
+    counts = torch.stack([(lanes.unit_LR.gather(1, held) == u).sum(1) for u in units[:2]])
+    assert bool((counts == 6).all())
+    for unit in units[:2]:
+        often = torch.bincount(held[lanes.unit_LR.gather(1, held) == unit], minlength=160)
+        often = often[rows[lanes.unit_LR[0, rows] == unit]]
+        assert int(often.sum()) == 6 * 400
+        assert stats.chisquare(often.numpy()).pvalue > 0.001
+
+
+@settings(max_examples=60, deadline=None)
+@given(**STREAM)
+def test_greedy_equals_algorithm_1_of_gdumb(
+    slots: int, size: int, steps: int, padded: bool, seed: int
+) -> None:
+    seeds = [seed, seed + 1]
+    lanes = lanes_on(seeds)
+    memory, same = GreedyMemory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
+    random = torch.Generator().manual_seed(seed)
+    held: list[list[tuple[int, int]]] = [[], []]
+    met: list[set[int]] = [set(), set()]
+    for step in range(steps):
+        batch = some_rows(lanes, size, random, padded, step * 2 // steps)
+        memory.write(batch)
+        draw = same.uniform("greedy", size)
+        for lane in range(2):
+            for b, row, unit in real(batch, lane):
+                count = Counter(u for u, _ in held[lane])
+                share = slots / max(1, len(met[lane]))
+                if unit in met[lane] and count[unit] >= share:
+                    continue
+                met[lane].add(unit)
+                if len(held[lane]) < slots:
+                    held[lane].append((unit, row))
+                    continue
+                most = max(count.values())
+                among = [i for i, (u, _) in enumerate(held[lane]) if count[u] == most]
+                held[lane][among[int(draw[lane, b] * len(among))]] = unit, row
+    for lane in range(2):
+        assert memory.rows_LM[lane, : int(memory.filled_L[lane])].tolist() == [row for _, row in held[lane]]
+
+
+def test_pick_takes_each_of_the_marked_equally() -> None:
+    among = torch.tensor([False, True, True, False, True])
+    draws = (torch.arange(300) + 0.5) / 300
+    assert torch.bincount(pick(among.expand(300, 5), draws)).tolist() == [0, 100, 100, 0, 100]
+
+
+def test_distinct_slots_are_distinct_and_in_use_first() -> None:
+    lanes = lanes_on([0, 1])
+    memory = Memory(8, lanes, Draws([0, 1], "cpu"))
+    memory.filled_L.copy_(torch.tensor([5, 8]))
+    for _ in range(20):
+        slots = memory.draw_distinct("d", 6)
+        assert all(len(set(of_lane)) == 6 for of_lane in slots.tolist())
+        assert set(slots[0, :5].tolist()) == set(range(5))
+    assert memory.draw_distinct("d", 50).shape == (2, 8)
+
+
+def test_rows_are_dropped_and_appended_with_what_is_kept_beside_them() -> None:
+    lanes = lanes_on([0, 1])
+    memory = Memory(5, lanes, Draws([0, 1], "cpu"), {"mark": ()})
+    rows = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])
+    memory.append(rows, torch.tensor([[True] * 4, [True, False, True, True]]), mark=rows.float())
+    assert memory.filled_L.tolist() == [4, 3]
+    memory.keep_only(torch.tensor([[False, True, True, False, True], [True, False, True, True, False]]))
+    memory.append(rows, torch.ones(2, 4, dtype=torch.bool), mark=rows.float())
+    assert memory.rows_LM[:, :5].tolist() == [[1, 4, 3, 1, 4], [5, 6, 5, 9, 2]]
+    assert torch.equal(memory.kept["mark"][:, :5], memory.rows_LM[:, :5].float())
+    assert memory.filled_L.tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("write", ["class-balanced", "ring", "per-class"])
+@pytest.mark.parametrize("scenario", ["class", "domain"])
+def test_lanes_and_resume_with_every_way_of_writing(write: str, scenario: str) -> None:
+    from tests.conformance.test_strategies import Kept
+
+    cells = [toy_cell("er", seed, scenario, write=write, buffer=20) for seed in range(3)]
+    data, kept = blobs(), Kept()
+    together = [outcome(r) for r in run_group(cells, checkpoints=kept, data=data)]
+    assert together == [outcome(run_group([cell], data=data)[0]) for cell in cells]
+    again = Kept()
+    again.current = kept.after[1]
+    assert [outcome(r) for r in run_group(cells, checkpoints=again, data=data)] == together
+
+
+def test_what_needs_the_task_says_so_where_boundaries_are_hidden() -> None:
+    hidden = Training(boundaries="hidden")
+    assert "tasks share classes" in str(ready("er", write="ring").unsuitable("domain", hidden))
+    assert ready("er", write="ring").unsuitable("class", hidden) is None
+    assert "tasks end" in str(ready("er", write="per-class").unsuitable("class", hidden))
+    assert ready("er", write="class-balanced").unsuitable("domain", hidden) is None
+
+
+def test_second_networks_and_anchors_are_counted_in_bytes() -> None:
+    er, cls_er, hal = ready("er", buffer=9), ready("cls-er", buffer=9), ready("hal", buffer=9)
+    of_model = 4 * sum(p[0].numel() for p in er.model.parameters())
+    assert cls_er.memory_size() == (9, er.memory_size()[1] + 2 * of_model + 4)
+    assert hal.memory_size() == (9, er.memory_size()[1] + 4 * 64 * 4)  # four anchors of 64 pixels
+
+
+# Methods
+
+
+def remembered(strategy: Strategy, slots: Tensor) -> Batch:
+    memory: Memory = strategy.memory  # type: ignore[attr-defined]
+    return strategy.streams.batch(memory.rows_LM.gather(1, slots))
+
+
+def at_task_1(name: str, scenario: str = "class", **hyper: Any) -> tuple[Any, Batch]:
+    """Return a strategy that has seen six rows of the first task, and six of the second."""
+    strategy = ready(name, scenario, **hyper)
+    strategy.begin_task(0)
+    strategy.after_step(new_batch(strategy, 0))
+    strategy.task = 1
+    strategy.begin_task(1)
+    return strategy, new_batch(strategy, 1)
+
+
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_mir_replays_what_a_step_on_the_new_rows_would_harm_most(scenario: str) -> None:
+    strategy, batch = at_task_1("mir", scenario, batch=2, candidates=5)
+    strategy.optimiser.lr = [0.1, 0.5, 2.0]
+    strategy.begin_task(1)
+    slots = Draws(SEEDS, "cpu").uniform("candidates", 500)[:, :6].topk(5, 1).indices
+    found = strategy.replayed(batch)
+    old = remembered(strategy, slots)
+    for lane, stream in enumerate(strategy.streams.streams):
+        net = lane_module(strategy, lane)
+        units = [list(t.units) if scenario == "task" else list(range(4)) for t in stream.tasks]
+        labels = [
+            torch.tensor([units[t].index(int(y)) for y in b.y_LB[lane]]) for t, b in enumerate((old, batch))
+        ]
+        old_x, new_x = old.x_LBCHW[lane : lane + 1], batch.x_LBCHW[lane : lane + 1]
+        before = F.cross_entropy(net(old_x)[0][:, units[0]], labels[0], reduction="none")
+        F.cross_entropy(net(new_x)[0][:, units[1]], labels[1]).backward()
+        for p in net.parameters():
+            assert p.grad is not None
+            p.data -= strategy.optimiser.lr[lane] * p.grad
+        after = F.cross_entropy(net(old_x)[0][:, units[0]], labels[0], reduction="none")
+        worst = (after - before).argsort(descending=True)[:2]
+        assert found.rows_LB[lane].tolist() == old.rows_LB[lane, worst].tolist()
+        torch.testing.assert_close(
+            strategy.interference(batch, old)[lane], (after - before).detach(), rtol=1e-3, atol=1e-5
+        )
+
+
+def test_mir_leaves_empty_slots_out_while_the_memory_is_young() -> None:
+    strategy, batch = at_task_1("mir", batch=10, candidates=20)
+    old = strategy.replayed(batch)
+    assert old.weight_LB.sum(1).tolist() == [6.0, 6.0, 6.0]
+    assert bool((strategy.loss(batch) > 0).all())
+
+
+def test_er_aml_compares_new_rows_with_a_positive_and_a_negative_each() -> None:
+    strategy, batch = at_task_1("er-aml")
+    strategy.after_step(new_batch(strategy, 1, 12))  # partners in the memory too
+    ours = strategy.loss(batch)
+    strategy.draws.begin(0)
+    found, valid = strategy.partners(batch)
+    slots = Draws(SEEDS, "cpu").below("replay", strategy.memory.filled_L, 6)
+    old = remembered(strategy, slots)
+    units = strategy.streams.unit_LR
+    for lane in range(3):
+        p = {k: v[lane] for k, v in strategy.model.named_parameters()}
+
+        def features(x: Tensor, p: dict[str, Tensor] = p) -> Tensor:
+            h = torch.relu(F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+            return h / h.norm(dim=1, keepdim=True)
+
+        y, rows = batch.y_LB[lane].tolist(), batch.rows_LB[lane].tolist()
+        partners = found[lane].tolist()
+        label = [int(units[lane, r]) for r in partners]
+        both = [b for b in range(6) if valid[lane, b]]
+        in_memory = strategy.memory.rows_LM[lane, : int(strategy.memory.filled_L[lane])].tolist()
+        for b in both:
+            assert label[b] == y[b] != label[b + 6]
+            assert label[b + 6] in y
+            assert partners[b] != rows[b]
+            assert {partners[b], partners[b + 6]} <= {*rows, *in_memory}
+        columns = both + [b + 6 for b in both]
+        h, other = features(batch.x_LBCHW[lane]), features(strategy.streams.batch(found).x_LBCHW[lane])
+        heat = lanes_of(strategy.temperature, lane)
+        parts = []
+        for b in both:
+            close = torch.stack([h[b] @ other[k] / heat for k in columns])
+            positive = [i for i, k in enumerate(columns) if label[k] == y[b]]
+            parts.append(-close.log_softmax(0)[positive].mean())
+        rest = F.cross_entropy(plain(strategy, lane, old.x_LBCHW[lane]), old.y_LB[lane])
+        torch.testing.assert_close(ours[lane], torch.stack(parts).mean() + rest, rtol=1e-5, atol=1e-5)
+
+
+def test_er_aml_gives_no_loss_to_new_rows_of_a_single_class() -> None:
+    strategy, batch = at_task_1("er-aml")
+    rows = torch.stack([r[y == y[0]][:1].expand(6) for r, y in zip(batch.rows_LB, batch.y_LB, strict=True)])
+    assert strategy.comparison(strategy.streams.batch(rows)).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("part", ["head", "network"])
+def test_gss_scores_equal_cosines_of_gradients_by_autograd(part: str) -> None:
+    strategy, batch = at_task_1("gss", "task", gradient=part, compare=4)
+    move(strategy)
+    strategy.draws.begin(0)
+    ours = strategy.scores(batch)
+    old = remembered(strategy, Draws(SEEDS, "cpu").uniform("compare", 500)[:, :6].topk(4, 1).indices)
+    for lane, stream in enumerate(strategy.streams.streams):
+
+        def gradient(x: Tensor, y: Tensor, task: int, lane: int = lane, stream: Any = stream) -> Tensor:
+            net = lane_module(strategy, lane)
+            units = list(stream.tasks[task].units)
+            F.cross_entropy(net(x[None, None])[0][:, units], torch.tensor([units.index(int(y))])).backward()
+            of = net.head if part == "head" else net
+            return torch.cat([p.grad.flatten() for p in of.parameters() if p.grad is not None])
+
+        others = [gradient(old.x_LBCHW[lane, n], old.y_LB[lane, n], 0) for n in range(4)]
+        for b in range(6):
+            own = gradient(batch.x_LBCHW[lane, b], batch.y_LB[lane, b], 1)
+            expected = 1 + max(F.cosine_similarity(own, o, dim=0) for o in others)
+            torch.testing.assert_close(ours[lane, b], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gss_rows_contend_with_one_of_the_memory_each() -> None:
+    """With given scores: the winner is drawn by C_i / (C_i + c), never where c is 1 or more."""
+    strategy = ready("gss", buffer=4)
+    given = torch.tensor([0.2, 0.9, 1.3, 0.5, 0.1, 0.7]).expand(3, -1).contiguous()
+    strategy.scores = lambda batch: given  # type: ignore[attr-defined]
+    memory, same = strategy.memory, Draws(SEEDS, "cpu")  # type: ignore[attr-defined]
+    for task in (0, 1, 1, 1):
+        rows, scores = memory.rows_LM[:, :4].clone(), memory.kept["score"][:, :4].clone()
+        filled = memory.filled_L.tolist()
+        batch = new_batch(strategy, task)
+        strategy.after_step(batch)
+        key, toss = same.uniform("rivals", 4), same.uniform("contest", 6)
+        for lane in range(3):
+            if filled[lane] == 0:
+                rows[lane], scores[lane] = batch.rows_LB[lane, :4], given[lane, :4]
+            else:
+                order = (key[lane].log() / scores[lane]).argsort(descending=True).tolist()
+                held = scores[lane].clone()
+                for b, i in enumerate(order):
+                    c = float(given[lane, b])
+                    if c < 1 and float(toss[lane, b]) < float(held[i]) / (float(held[i]) + c):
+                        rows[lane, i], scores[lane, i] = batch.rows_LB[lane, b], c
+        assert torch.equal(memory.rows_LM[:, :4], rows)
+        assert torch.equal(memory.kept["score"][:, :4], scores)
+    assert strategy.memory_size()[1] == 4 * (64 + 8 + 4)
+
+
+def test_gss_over_the_whole_network_needs_dense_layers() -> None:
+    with pytest.raises(Unsuitable, match="dense layers only"):
+        ready("gss", model="cnn", options={"width": 2, "hidden": 4}, gradient="network")
+    assert ready("gss", model="cnn", options={"width": 2, "hidden": 4})
+
+
+def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
+    strategy = ready("gdumb", passes=2, buffer=50)
+    before = [p.detach().clone() for p in strategy.model.parameters()]
+    sizes = (6, 6, 6, 6, 4)
+    for i, size in enumerate(sizes):
+        rows = torch.stack([s.tasks[0].train_rows[6 * i : 6 * i + size] for s in strategy.streams.streams])
+        batch = strategy.streams.batch(rows)
+        strategy.learn(batch)
+        strategy.after_step(batch)
+    assert all(torch.equal(p, b) for p, b in zip(strategy.model.parameters(), before, strict=True))
+    memory = strategy.memory  # type: ignore[attr-defined]
+    memory.filled_L[1] -= 7  # lanes with fewer rows rest sooner
+    lanes = [lane_module(strategy, lane) for lane in range(3)]
+    strategy.end_task(0)
+    same = Draws(SEEDS, "cpu")
+    losses: list[list[float]] = [[], [], []]
+    for _ in range(2):
+        order = same.uniform("epoch", 50)
+        for lane, net in enumerate(lanes):
+            n = int(memory.filled_L[lane])
+            rows = memory.rows_LM[lane][order[lane, :n].argsort(descending=True)]
+            for part in rows.split(6):
+                batch = strategy.streams.batch(part.expand(3, -1))
+                loss = F.cross_entropy(net(batch.x_LBCHW[lane : lane + 1])[0], batch.y_LB[lane])
+                losses[lane].append(float(loss))
+                net.zero_grad()
+                loss.backward()
+                for p in net.parameters():
+                    assert p.grad is not None
+                    p.data -= 0.1 * p.grad
+    for lane, net in enumerate(lanes):
+        for ours, theirs in zip(strategy.model.parameters(), net.parameters(), strict=True):
+            torch.testing.assert_close(ours[lane], theirs[0], rtol=1e-4, atol=1e-6)
+        assert float(strategy.notes()["memory_loss"][lane, 0]) == pytest.approx(
+            np.mean(losses[lane]), rel=1e-4
+        )
+
+
+@pytest.mark.parametrize("distance", ["function", "rows"])
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scenario: str) -> None:
+    strategy = ready("fdr", scenario, alpha=0.7, distance=distance, buffer=8)
+    memory = strategy.memory  # type: ignore[attr-defined]
+
+    def answers(lane: int, rows: Tensor) -> Tensor:
+        batch = strategy.streams.batch(rows.expand(3, -1))
+        logits = plain(strategy, lane, batch.x_LBCHW[lane]).detach()
+        if scenario == "task":
+            for b, task in enumerate((rows // strategy.streams.n_images).tolist()):
+                others = [u for u in range(4) if u not in strategy.streams.streams[lane].tasks[task].units]
+                logits[b, others] = -torch.inf
+        return logits.softmax(1)
+
+    strategy.begin_task(0)
+    strategy.end_task(0)
+    first = memory.rows_LM[:, :8].clone()
+    for lane in range(3):
+        torch.testing.assert_close(memory.kept["answer"][lane, :8], answers(lane, first[lane]))
+        assert set(first[lane].tolist()) <= set(strategy.streams.streams[lane].tasks[0].train_rows.tolist())
+        assert len(set(first[lane].tolist())) == 8
+    then = memory.kept["answer"][:, :8].clone()
+    move(strategy)
+    strategy.task = 1
+    strategy.draws.begin(1)
+    batch = new_batch(strategy, 1)
+    ours = strategy.extra_loss(batch, strategy.model(batch.x_LBCHW))
+    assert ours is not None
+    same = Draws(SEEDS, "cpu")
+    same.begin(1)
+    slots = same.below("replay", memory.filled_L, 6)
+    for lane in range(3):
+        away = (answers(lane, first[lane][slots[lane]]) - then[lane][slots[lane]]).norm(dim=1)
+        expected = away.square().mean().sqrt() if distance == "function" else away.mean()
+        torch.testing.assert_close(ours[lane], lanes_of(strategy.alpha, lane) * expected)  # type: ignore[attr-defined]
+    strategy.end_task(1)
+    assert memory.filled_L.tolist() == [8, 8, 8]
+    assert torch.equal(memory.rows_LM[:, :4], first[:, :4])
+    assert torch.equal(memory.kept["answer"][:, :4], then[:, :4])
+    assert bool((memory.rows_LM[:, 4:8] // strategy.streams.n_images == 1).all())
+
+
+def test_fdr_starts_a_task_without_a_slope() -> None:
+    """At distance 0 the root has no derivative: it must not become NaN."""
+    strategy = ready("fdr", buffer=8)
+    strategy.end_task(0)
+    strategy.task = 1
+    batch = new_batch(strategy, 1)
+    extra = strategy.extra_loss(batch, strategy.model(batch.x_LBCHW))
+    assert extra is not None
+    extra.sum().backward()
+    assert all(p.grad is not None and bool((p.grad == 0).all()) for p in strategy.model.parameters())
+
+
+def test_fdr_takes_all_rows_of_a_task_that_has_fewer_than_its_share() -> None:
+    strategy = ready("fdr", buffer=500)
+    strategy.end_task(0)
+    memory = strategy.memory  # type: ignore[attr-defined]
+    for lane, stream in enumerate(strategy.streams.streams):
+        n = len(stream.tasks[0].train_rows)
+        assert int(memory.filled_L[lane]) == n
+        assert sorted(memory.rows_LM[lane, :n].tolist()) == sorted(stream.tasks[0].train_rows.tolist())
+
+
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_hal_follows_the_loss_and_the_change_at_its_anchors(scenario: str) -> None:
+    strategy, batch = at_task_1("hal", scenario, anchoring=3.0)
+    strategy.optimiser.lr = [0.1, 0.5, 1.0]
+    strategy.begin_task(1)
+    strategy.anchor_LACHW.uniform_(generator=torch.Generator().manual_seed(0))
+    before = [p.detach().clone() for p in strategy.model.parameters()]
+    strategy.draws.begin(0)
+    parameters = list(strategy.model.parameters())
+    grads = torch.autograd.grad(strategy.loss(batch).sum(), parameters)
+    strategy.draws.begin(0)
+    strategy.model.zero_grad()
+    strategy.learn(batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        net, trial = lane_module(strategy, lane), lane_module(strategy, lane)
+        for p, q, b, g in zip(net.parameters(), trial.parameters(), before, grads, strict=True):
+            p.data, q.data = (
+                b[lane : lane + 1].clone(),
+                (b - strategy.optimiser.lr[lane] * g)[lane : lane + 1],
+            )
+        anchors = strategy.anchor_LACHW[lane : lane + 1, :2]  # those of the first task
+        units = list(stream.tasks[0].units) if scenario == "task" else list(range(4))
+        change = (net(anchors)[0][:, units] - trial(anchors)[0][:, units].detach()).square().mean()
+        (lanes_of(strategy.anchoring, lane) * change).backward()
+        for p, b, g, now in zip(net.parameters(), before, grads, strategy.model.parameters(), strict=True):
+            assert p.grad is not None
+            whole = g[lane] + p.grad[0]
+            torch.testing.assert_close(
+                now[lane].detach(), b[lane] - strategy.optimiser.lr[lane] * whole, rtol=1e-4, atol=1e-6
+            )
+
+
+def test_hal_tunes_on_the_memory_in_one_pass() -> None:
+    strategy, _ = at_task_1("hal", buffer=20)
+    memory = strategy.memory
+    memory.filled_L[1] = 4
+    order = Draws(SEEDS, "cpu").uniform("tuning", 20)
+    nets = [lane_module(strategy, lane) for lane in range(3)]
+    tuned = strategy.tuned()
+    for lane, net in enumerate(nets):
+        n = int(memory.filled_L[lane])
+        for slots in order[lane, :n].argsort(descending=True).split(6):
+            old = strategy.streams.batch(memory.rows_LM[lane, slots].expand(3, -1))
+            net.zero_grad()
+            F.cross_entropy(net(old.x_LBCHW[lane : lane + 1])[0], old.y_LB[lane]).backward()
+            for p in net.parameters():
+                assert p.grad is not None
+                p.data -= 0.1 * p.grad
+        for ours, theirs in zip(tuned.parameters(), net.parameters(), strict=True):
+            torch.testing.assert_close(ours[lane], theirs[0], rtol=1e-4, atol=1e-6)
+
+
+def test_hal_makes_anchors_by_climbing_what_will_be_forgotten() -> None:
+    strategy, _ = at_task_1("hal", anchor_steps=3, gamma=0.2, beta=0.25, anchor_lr=0.3)
+    strategy.task = 0
+    strategy.begin_task(0)
+    mean = torch.zeros(3, 7)
+    for size in (4, 6):  # the running mean of features
+        batch = new_batch(strategy, 0, size)
+        strategy.after_step(batch)
+        beta = torch.as_tensor(strategy.beta).unsqueeze(1)
+        mean = beta * mean + (1 - beta) * strategy.model.features(batch.x_LBCHW).mean(1).detach()
+    torch.testing.assert_close(strategy._mean_LF, mean)
+    start = Draws(SEEDS, "cpu").uniform("anchors", 2 * 64).float().view(3, 2, 1, 8, 8)
+    strategy.draws.begin(0)
+    tuned = strategy.tuned()
+    strategy.draws.begin(0)
+    strategy.end_task(0)
+    assert bool((strategy.anchor_LACHW[:, 2:] == 0).all())
+    for lane, stream in enumerate(strategy.streams.streams):
+        net = lane_module(strategy, lane)
+        later = lane_module(strategy, lane)
+        later.load_state_dict({k: v[lane : lane + 1] for k, v in tuned.state_dict().items()})
+        for k, unit in enumerate(stream.tasks[0].units):
+            e = start[lane, k].clone().requires_grad_()
+            y = torch.tensor([unit])
+            for _ in range(3):
+                x = e[None, None]
+                away = (net.features(x)[0, 0] - mean[lane]).square().sum()
+                rise = F.cross_entropy(later(x)[0], y) - F.cross_entropy(net(x)[0], y)
+                (uphill,) = torch.autograd.grad(rise - lanes_of(strategy.gamma, lane) * away, e)
+                e = (e + lanes_of(strategy.anchor_lr, lane) * uphill).detach().requires_grad_()
+            torch.testing.assert_close(strategy.anchor_LACHW[lane, k], e.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_cls_er_is_held_by_the_surer_of_two_mean_models() -> None:
+    strategy, batch = at_task_1("cls-er", lam=0.6)
+    for seed, net in enumerate((strategy.plastic, strategy.stable)):
+        random = torch.Generator().manual_seed(seed)
+        for p in net.parameters():
+            p += 0.3 * torch.randn(p.shape, generator=random)
+    ours = strategy.loss(batch)
+    old = remembered(strategy, Draws(SEEDS, "cpu").below("replay", strategy.memory.filled_L, 6))
+    stable, plastic = strategy.stable(old.x_LBCHW), strategy.plastic(old.x_LBCHW)
+    chosen = set()
+    for lane in range(3):
+        new_B = plain(strategy, lane, batch.x_LBCHW[lane])
+        old_B = plain(strategy, lane, old.x_LBCHW[lane])
+        target = []
+        for b, y in enumerate(old.y_LB[lane].tolist()):
+            surer = bool(stable[lane, b].softmax(0)[y] > plastic[lane, b].softmax(0)[y])
+            chosen.add(surer)
+            target.append(stable[lane, b] if surer else plastic[lane, b])
+        labels = torch.cat([batch.y_LB[lane], old.y_LB[lane]])
+        expected = F.cross_entropy(torch.cat([new_B, old_B]), labels)
+        expected = expected + lanes_of(strategy.lam, lane) * F.mse_loss(old_B, torch.stack(target))
+        torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
+    assert chosen == {True, False}
+    torch.testing.assert_close(strategy.predict(batch), strategy.stable(batch.x_LBCHW))
+
+
+def test_cls_er_means_move_at_their_share_of_the_steps_and_rest_with_their_lane() -> None:
+    strategy = ready("cls-er", stable_rate=0.5, stable_decay=0.4, plastic_rate=1.0, plastic_decay=0.999)
+    strategy.stable_rate = torch.tensor([0.5, 0.5, 0.5])  # type: ignore[attr-defined]
+    strategy.plastic_rate = torch.ones(3)  # type: ignore[attr-defined]
+    strategy.plastic_decay = torch.full((3,), 0.999)  # type: ignore[attr-defined]
+    mean = [p.detach().clone() for p in strategy.model.parameters()]
+    slow = [p.detach().clone() for p in strategy.model.parameters()]
+    same, moved = Draws(SEEDS, "cpu"), [0, 0, 0]
+    for step in range(8):
+        move(strategy, step)
+        batch = new_batch(strategy)
+        batch.weight_LB = torch.ones(3, 6)
+        if step >= 5:
+            batch.weight_LB[1] = 0  # lane 1 rests
+        strategy.after_step(batch)
+        toss = same.uniform("stable", 1)
+        for lane in range(3):
+            if step >= 5 and lane == 1:
+                continue
+            keep = min(1 - 1 / (step + 2), lanes_of(strategy.stable_decay, lane))  # type: ignore[attr-defined]
+            stable = bool(toss[lane, 0] < 0.5)
+            moved[lane] += stable
+            for m, s, p in zip(mean, slow, strategy.model.parameters(), strict=True):
+                # The plain mean of the network after each step, its beginning included.
+                m[lane] += (p.detach()[lane] - m[lane]) / (step + 2)
+                if stable:
+                    s[lane] = keep * s[lane] + (1 - keep) * p.detach()[lane]
+    assert all(0 < n < 8 for n in moved)
+    for ours, m in zip(strategy.plastic.parameters(), mean, strict=True):  # type: ignore[attr-defined]
+        torch.testing.assert_close(ours, m)
+    for ours, s in zip(strategy.stable.parameters(), slow, strict=True):  # type: ignore[attr-defined]
+        torch.testing.assert_close(ours, s)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_images_are_shifted_as_by_hand(flip: bool) -> None:
+    x = torch.arange(1.0, 2 * 5 * 2 * 6 * 8 + 1).view(2, 5, 2, 6, 8)
+    draw = torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    share = torch.tensor([0.0, 0.34])
+    ours = shifted(x, draw, share, flip)
+    by = set()
+    for lane, most in enumerate(((0, 0), (2, 2))):
+        for b in range(5):
+            down, across = (int(float(draw[lane, b, i]) * (2 * most[i] + 1)) - most[i] for i in (0, 1))
+            by.add((down, across))
+            expected = torch.zeros(2, 6, 8)
+            for i in range(6):
+                for j in range(8):
+                    if 0 <= i + down < 6 and 0 <= j + across < 8:
+                        expected[:, i, j] = x[lane, b, :, i + down, j + across]
+            if flip and draw[lane, b, 2] < 0.5:
+                expected = expected.flip(2)
+            assert torch.equal(ours[lane, b], expected)
+    assert len(by) > 3
+
+
+def test_rar_steps_several_times_on_fresh_draws() -> None:
+    strategy, batch = at_task_1("rar", repeats=3, balance="sum", lam=1.0, shift=0.25)
+    strategy.shift, strategy.lam = torch.tensor([0.0, 0.25, 0.5]), torch.ones(3)
+    nets = [lane_module(strategy, lane) for lane in range(3)]
+    ours = strategy.learn(batch)
+    assert strategy.optimiser.steps == [3, 3, 3]
+    same, losses = Draws(SEEDS, "cpu"), []
+    for _ in range(3):
+        old = remembered(strategy, same.below("replay", strategy.memory.filled_L, 6))
+        x = torch.cat([batch.x_LBCHW, old.x_LBCHW], 1)
+        x = shifted(x, same.uniform("augment both", 36).view(3, 12, 3), strategy.shift, False)
+        step = []
+        for lane, net in enumerate(nets):
+            logits = net(x[lane : lane + 1])[0]
+            loss = F.cross_entropy(logits[:6], batch.y_LB[lane]) + F.cross_entropy(logits[6:], old.y_LB[lane])
+            net.zero_grad()
+            loss.backward()
+            step.append(loss.detach())
+            for p in net.parameters():
+                assert p.grad is not None
+                p.data -= 0.1 * p.grad
+        losses.append(torch.stack(step))
+    torch.testing.assert_close(ours, torch.stack(losses).mean(0), rtol=1e-5, atol=1e-6)
+    for lane, net in enumerate(nets):
+        for now, theirs in zip(strategy.model.parameters(), net.parameters(), strict=True):
+            torch.testing.assert_close(now[lane], theirs[0], rtol=1e-4, atol=1e-6)
