@@ -1,0 +1,206 @@
+"""The detector, the controller and the budget of adaptive-replay, against plain sequential calculations."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from bench.batches import batches
+from bench.engine import Group
+from bench.plan import CellSpec
+from strategies.adaptive_replay import PARTS, SCHEDULE, AdaptiveReplay, steps_of
+from strategies.base import Unsuitable
+from suites.base import Training, generator
+from tests.conftest import toy_cell
+from tests.methods import lanes_of, move, new_batch, plain, ready
+
+LANES = range(3)
+
+
+def adaptive(**hyper: Any) -> AdaptiveReplay:
+    strategy = ready("adaptive-replay", **hyper)
+    assert isinstance(strategy, AdaptiveReplay)
+    return strategy
+
+
+def run(cells: list[CellSpec]) -> Group:
+    group = Group(cells, "cpu", None)
+    for task in range(group.streams.n_tasks):
+        group.learn(task)
+    return group
+
+
+@pytest.mark.parametrize("control", ["adaptive", "fixed"])
+def test_controller_equals_a_sequential_simulation(control: Any) -> None:
+    """Random readings at random steps, lanes that rest: the turns and strengths of one lane in Python."""
+    strategy = adaptive(control=control, rate=0.3, lam=1.5, boost=2.0, calm=0.15, alarm=0.2)
+    strategy.after_step(new_batch(strategy))
+    strategy.task = 1
+    chance, steps = random.Random(0), 400
+    readings = [[chance.choice([None, chance.uniform(0, 0.5)]) for _ in LANES] for _ in range(steps)]
+    active = [[chance.random() < 0.8 for _ in LANES] for _ in range(steps)]
+    found: list[list[tuple[bool, float]]] = []
+    for reading, on in zip(readings, active, strict=True):
+        due = torch.tensor([r is not None for r in reading])
+        forgetting = torch.tensor([r or 0.0 for r in reading])
+        if control == "adaptive":
+            strategy.set_by(forgetting, due)
+        review = strategy.turn(torch.tensor(on))
+        found.append(list(zip(review.tolist(), strategy.strength_L.tolist(), strict=True)))
+    for lane in LANES:
+        factor = (1.0, 2.0, 0.5)[lane]  # what ready() multiplies hyper-parameters by
+        rate, lam, boost, calm, alarm = (factor * v for v in (0.3, 1.5, 2.0, 0.15, 0.2))
+        frequency, strength, due_now, reviews, eligible = 1.0, lam, 0.0, 0, 0
+        for step in range(steps):
+            value = readings[step][lane]
+            if value is not None and control == "adaptive":
+                u = min(value / alarm, 1.0)
+                frequency, strength = calm + (1 - calm) * u, lam * (1 + boost * u)
+            review = False
+            if active[step][lane]:
+                eligible += 1
+                due_now += frequency
+                review = due_now >= 1 - 1e-9 and reviews < math.floor(rate * eligible + 1e-6)
+                due_now = min(due_now - review, 1.0)
+                reviews += review
+            ours, ours_strength = found[step][lane]
+            assert ours == review, (lane, step)
+            assert ours_strength == pytest.approx(strength, rel=1e-5)
+        if control == "fixed":
+            assert reviews == math.floor(rate * eligible + 1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("boundaries", ["shown", "hidden"])
+def test_fixed_reviews_at_exactly_its_rate_and_adaptive_never_above(rate: float, boundaries: str) -> None:
+    changes = {"rate": rate, "boundaries": boundaries, "epochs": 6, "calm": 0.3, "alarm": 0.05}
+    for control in ("fixed", "adaptive"):
+        group = run([toy_cell("adaptive-replay", s, control=control, **changes) for s in range(3)])
+        for lane, stream in enumerate(group.streams.streams):
+            notes = group.record(lane)["notes"]
+            lengths = [steps_of(len(t.train_rows), group.training) for t in stream.tasks]
+            # Nothing is old in a task known to be the first; where tasks are hidden, from the second step on.
+            eligible = sum(lengths[1:]) if boundaries == "shown" else sum(lengths) - 1
+            assert notes["eligible_steps"] == eligible
+            allowed = math.floor(rate * eligible + 1e-6)
+            assert notes["reviews"] == allowed if control == "fixed" else notes["reviews"] <= allowed
+            # Every row of a review counts, whatever the padding of the new rows.
+            assert notes["replayed"] == notes["reviews"] * group.training.batch
+
+
+def test_watched_rows_are_never_replayed() -> None:
+    strategy = adaptive(watch=3, buffer=30)
+    seen: set[tuple[int, int]] = set()
+    for step in range(12):
+        batch = new_batch(strategy, step % 2, 30)
+        strategy.after_step(batch)
+        seen |= {(lane, int(row)) for lane in LANES for row in batch.rows_LB[lane]}
+    for lane in LANES:
+        watched = set(strategy.watched.rows_LM[lane, : strategy.watched.filled_L[lane]].tolist())
+        reviewed = set(strategy.memory.rows_LM[lane, : strategy.memory.filled_L[lane]].tolist())
+        assert watched
+        assert reviewed
+        assert not watched & reviewed
+        assert all((lane, row) in seen for row in watched | reviewed)
+        apart = strategy.held_out(torch.tensor(sorted(watched)).expand(3, -1))[lane]
+        assert bool(apart.all())
+    assert strategy.memory_size()[0] == 30
+
+
+def test_one_row_in_so_many_is_held_out() -> None:
+    strategy = adaptive(watch=5)
+    share = strategy.held_out(torch.arange(20_000).expand(3, -1)).float().mean(1)
+    torch.testing.assert_close(share, torch.full((3,), 0.2), rtol=0.05, atol=0)
+
+
+def test_forgetting_is_the_mean_rise_over_each_rows_lowest_error() -> None:
+    strategy = adaptive(watch=2, buffer=200, alarm=0.5, boost=1.0, calm=0.0, lam=1.0)
+    strategy.after_step(new_batch(strategy, 0, 30))
+    strategy.task = 1
+    strategy.begin_task(1)
+    best: dict[tuple[int, int], float] = {}
+    for reading in range(3):
+        # Rows of the task under way are watched for their best already, but are not old yet.
+        strategy.after_step(new_batch(strategy, 1, 10 + 5 * reading))
+        strategy.look(new_batch(strategy, 1), torch.tensor([True, True, reading != 1]))
+        for lane in LANES:
+            rises, errors = [], []
+            for slot in range(int(strategy.watched.filled_L[lane])):
+                row = strategy.watched.rows_LM[lane, slot : slot + 1]
+                one = strategy.streams.batch(row.expand(3, 1))
+                p = torch.softmax(plain(strategy, lane, one.x_LBCHW[lane]), 1)[0, one.y_LB[lane, 0]]
+                error = 1 - float(p.detach())
+                if not (lane == 2 and reading == 1):  # this lane was not due
+                    best[lane, slot] = min(best.get((lane, slot), 1.0), error)
+                if int(row) < strategy.streams.n_images:
+                    errors.append(error)
+                    rises.append(error - best.get((lane, slot), 1.0))
+            if lane == 2 and reading == 1:
+                continue
+            forgetting = sum(rises) / len(rises)
+            u = min(forgetting / lanes_of(strategy.alarm, lane), 1)
+            lam, boost = lanes_of(strategy.lam, lane), lanes_of(strategy.boost, lane)
+            assert float(strategy.frequency_L[lane]) == pytest.approx(u, abs=1e-5)
+            assert float(strategy.strength_L[lane]) == pytest.approx(lam * (1 + boost * u), abs=1e-5)
+            noted = strategy.schedule_LKS[lane, :, 0]
+            assert float(noted[SCHEDULE.index("error")]) == pytest.approx(sum(errors) / len(errors), abs=1e-5)
+            assert float(noted[SCHEDULE.index("forgetting")]) == pytest.approx(forgetting, abs=1e-5)
+        move(strategy, reading, 0.3)
+    assert strategy.model.training
+
+
+def test_loss_is_new_plus_strength_times_old_for_lanes_whose_turn_it_is() -> None:
+    strategy = adaptive(control="fixed", rate=0.5, lam=2.0, batch=4)
+    strategy.after_step(new_batch(strategy, 0))
+    strategy.task = 1
+    batch = new_batch(strategy, 1)
+    old: list[Any] = []
+    read = strategy.memory.read
+    strategy.memory.read = lambda slots, like: old.append(read(slots, like)) or old[-1]  # type: ignore[method-assign, func-returns-value]
+    loss_L = strategy.loss(batch)
+    # Rates are 0.5, 1 and 0.25: at the first step only the second lane may review.
+    for lane in LANES:
+        expected = torch.nn.functional.cross_entropy(
+            plain(strategy, lane, batch.x_LBCHW[lane]), batch.y_LB[lane]
+        )
+        if lane == 1:
+            logits = plain(strategy, lane, old[-1].x_LBCHW[lane])
+            expected = expected + 4.0 * torch.nn.functional.cross_entropy(logits, old[-1].y_LB[lane])
+        torch.testing.assert_close(loss_L[lane], expected, rtol=1e-5, atol=1e-6)
+    assert strategy.replayed_L.tolist() == [0, 4, 0]
+
+
+def test_schedule_is_noted_by_parts_of_a_task() -> None:
+    group = run([toy_cell("adaptive-replay", s, every=4, epochs=6) for s in range(2)])
+    for lane, stream in enumerate(group.streams.streams):
+        notes = group.record(lane)["notes"]
+        assert set(notes) == {*SCHEDULE, "eligible_steps", "reviews", "replayed"}
+        for task, part in enumerate(stream.tasks):
+            length = steps_of(len(part.train_rows), group.training)
+            steps = notes["step"][task]
+            assert len(steps) == PARTS
+            expected: list[int | None] = [None] * PARTS
+            for step in range(0, length, 4):
+                expected[step * PARTS // length] = step
+            assert steps == expected
+        taken = [i for i, step in enumerate(notes["step"][1]) if step is not None]
+        assert all(notes["error"][0][i] is None for i in range(PARTS))  # there was nothing old in the first
+        so_far = [notes["reviews_so_far"][1][i] for i in taken]
+        assert so_far == sorted(so_far)
+        assert so_far[-1] <= notes["reviews"]
+
+
+@pytest.mark.parametrize(("iterations", "rows"), [(0, 47), (0, 48), (30, 47), (30, 5)])
+def test_steps_of_a_task_are_those_of_the_plan(iterations: int, rows: int) -> None:
+    training = Training(epochs=3, iterations=iterations, batch=8)
+    planned, _ = batches(torch.arange(rows), training, 1, generator(0, "batches"))
+    assert steps_of(rows, training) == len(planned)
+
+
+def test_a_memory_of_one_row_cannot_be_shared() -> None:
+    with pytest.raises(Unsuitable, match="buffer of 2 or more"):
+        adaptive(buffer=1)
