@@ -1,0 +1,199 @@
+"""MER, La-MAML and OML against single models: a plain loop, and autograd through an unrolled network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from bench.plan import Request
+from strategies.base import Strategy
+from strategies.streams import Batch
+from tests.methods import lanes_of, new_batch, plain, ready
+
+LANES = range(3)
+RATES = [0.1, 0.3, 0.02]
+
+
+def of_lane(strategy: Strategy, lane: int) -> dict[str, Tensor]:
+    """Return one lane's parameters as leaves of their own graph."""
+    return {k: p[lane].detach().clone().requires_grad_() for k, p in strategy.model.named_parameters()}
+
+
+def loss_of(p: dict[str, Tensor], batch: Batch, lane: int, rows: slice = slice(None)) -> Tensor:
+    """Return the loss of one lane's rows with plain functions of torch."""
+    h = torch.relu(F.linear(batch.x_LBCHW[lane, rows].flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+    return F.cross_entropy(F.linear(h, p["head.weight"].T, p["head.bias"]), batch.y_LB[lane, rows])
+
+
+def remembered(strategy: Strategy) -> list[Batch]:
+    """Return a list that will hold every batch read from the memory."""
+    memory, kept = strategy.memory, []  # type: ignore[attr-defined]
+    read = memory.read
+
+    def spy(slots: Tensor, like: Batch) -> Batch:
+        kept.append(read(slots, like))
+        return kept[-1]
+
+    memory.read = spy
+    return kept
+
+
+def prepared(name: str, **hyper: Any) -> tuple[Strategy, list[Batch], Batch]:
+    """Return a strategy whose lanes learn at three rates, with rows of a first task in its memory."""
+    strategy = ready(name, **hyper)
+    strategy.optimiser.lr = list(RATES)
+    if name == "la-maml":  # its rates start at the lanes' own
+        strategy.setup()
+    strategy.after_step(new_batch(strategy, 0, 20))
+    strategy.task = 1
+    return strategy, remembered(strategy), new_batch(strategy, 1, 7)
+
+
+# MER
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_mer_equals_a_plain_loop_of_steps_and_interpolations(place: str) -> None:
+    strategy, old, batch = prepared("mer", batches=3, steps=2, rows=4, beta=0.4, gamma=0.45, place=place)
+    start = [of_lane(strategy, lane) for lane in LANES]
+    strategy.learn(batch)
+    assert len(old) == 3 * 2
+    for lane in LANES:
+        beta, gamma = lanes_of(strategy.beta, lane), lanes_of(strategy.gamma, lane)  # type: ignore[attr-defined]
+        p = start[lane]
+        for i in range(3):
+            before = p
+            path = [batch, *old[2 * i : 2 * i + 2]] if place == "first" else [*old[2 * i : 2 * i + 2], batch]
+            for rows in path:
+                grads = torch.autograd.grad(loss_of(p, rows, lane), list(p.values()))
+                p = {
+                    k: (v - RATES[lane] * g).detach().requires_grad_()
+                    for (k, v), g in zip(p.items(), grads, strict=True)
+                }
+            p = {k: (before[k] + beta * (p[k] - before[k])).detach().requires_grad_() for k in p}
+        for k, now in strategy.model.named_parameters():
+            expected = start[lane][k] + gamma * (p[k] - start[lane][k])
+            torch.testing.assert_close(now[lane], expected.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_mer_leaves_a_resting_lane_alone() -> None:
+    strategy, _, batch = prepared("mer", beta=0.3, gamma=0.3)
+    batch.weight_LB = torch.ones(3, 7)
+    batch.weight_LB[1] = 0
+    strategy.moment.active = (True, False, True)
+    strategy.optimiser.weight_decay = [0.1] * 3
+    before = [p.detach().clone() for p in strategy.model.parameters()]
+    strategy.learn(batch)
+    for b, p in zip(before, strategy.model.parameters(), strict=True):
+        assert torch.equal(b[1], p[1])
+        assert not torch.equal(b[0], p[0])
+
+
+def test_mers_published_recipe_is_one_row_a_step() -> None:
+    cell = Request("toy", ("mer[preset=riemer2019]",)).cells()[0]
+    assert cell.training["batch"] == 1
+    assert cell.training["optimiser"] == "sgd"
+    assert (cell.hyper["batches"], cell.hyper["steps"], cell.hyper["beta"]) == (10, 25, 0.03)
+
+
+# La-MAML and OML
+
+
+def unrolled(
+    p: dict[str, Tensor],
+    rates: dict[str, Tensor],
+    batch: Batch,
+    old: Batch,
+    lane: int,
+    order: str,
+    outer: str,
+    pieces: list[slice],
+) -> Tensor:
+    """Return the loss on new and old rows after the quick steps, as a graph over all of it."""
+    fast, losses = dict(p), []
+    for piece in pieces:
+        names = list(rates)
+        grads = torch.autograd.grad(
+            loss_of(fast, batch, lane, piece), [fast[k] for k in names], create_graph=True
+        )
+        if order == "first":
+            grads = tuple(g.detach() for g in grads)
+        fast = fast | {k: fast[k] - rates[k] * g for k, g in zip(names, grads, strict=True)}
+        both = loss_of(fast, batch, lane) * batch.y_LB.shape[1] + loss_of(fast, old, lane) * old.y_LB.shape[1]
+        losses.append(both / (batch.y_LB.shape[1] + old.y_LB.shape[1]))
+    return torch.stack(losses).mean() if outer == "mean" else losses[-1]
+
+
+THREE = [slice(0, 2), slice(2, 4), slice(4, 7)]
+EACH = [slice(i, i + 1) for i in range(7)]
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("outer", ["last", "mean"])
+@pytest.mark.parametrize(("inner", "pieces"), [(3, THREE), (0, EACH)])
+def test_la_mamls_meta_gradient_equals_autograd_of_the_unrolled_network(
+    order: str, outer: str, inner: int, pieces: list[slice]
+) -> None:
+    """Two steps: the second starts from rates that already differ from parameter to parameter."""
+    strategy, old, batch = prepared(
+        "la-maml", order=order, outer=outer, inner=inner, batch=5, eta=2.0, clip=0.8
+    )
+    names = [k for k, _ in strategy.model.named_parameters()]
+    state = [of_lane(strategy, lane) for lane in LANES]
+    rates = [{k: torch.full_like(p, RATES[lane]) for k, p in state[lane].items()} for lane in LANES]
+    for step in range(2):
+        strategy.learn(batch)
+        for lane in LANES:
+            eta, clip = lanes_of(strategy.eta, lane), lanes_of(strategy.clip, lane)  # type: ignore[attr-defined]
+            a = {k: r.detach().clone().requires_grad_() for k, r in rates[lane].items()}
+            loss = unrolled(state[lane], a, batch, old[step], lane, order, outer, pieces)
+            found = torch.autograd.grad(loss, [*state[lane].values(), *a.values()])
+            halves = []
+            for half in (found[: len(names)], found[len(names) :]):
+                norm = torch.cat([g.flatten() for g in half]).norm()
+                halves.append([g * min(1.0, clip / float(norm)) for g in half])
+            rates[lane] = {k: a[k].detach() - eta * h for k, h in zip(names, halves[1], strict=True)}
+            state[lane] = {
+                k: (state[lane][k] - rates[lane][k].clamp(min=0) * g).detach().requires_grad_()
+                for k, g in zip(names, halves[0], strict=True)
+            }
+            for i, (k, now) in enumerate(strategy.model.named_parameters()):
+                torch.testing.assert_close(now[lane], state[lane][k], rtol=1e-4, atol=1e-6)
+                ours = strategy.rates[i][lane]  # type: ignore[attr-defined]
+                torch.testing.assert_close(ours, rates[lane][k], rtol=1e-4, atol=1e-6)
+
+
+def test_la_maml_leaves_a_resting_lane_alone() -> None:
+    strategy, _, batch = prepared("la-maml")
+    strategy.optimiser.weight_decay = [0.1] * 3
+    strategy.setup()
+    batch.weight_LB = torch.ones(3, 7)
+    batch.weight_LB[1] = 0
+    kept = [*strategy.model_tensors(), *strategy.rates]  # type: ignore[attr-defined]
+    before = [t.clone() for t in kept]
+    strategy.learn(batch)
+    for b, t in zip(before, kept, strict=True):
+        assert torch.equal(b[1], t[1])
+        assert not torch.equal(b[0], t[0])
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_oml_moves_the_head_quickly_and_learns_all_from_where_it_led(order: str) -> None:
+    strategy, old, batch = prepared("oml", order=order, inner=3, batch=5, alpha=0.2)
+    strategy.model.zero_grad()
+    strategy.loss(batch).sum().backward()
+    for lane in LANES:
+        p = of_lane(strategy, lane)
+        alpha = torch.tensor(lanes_of(strategy.alpha, lane))  # type: ignore[attr-defined]
+        rates = dict.fromkeys(("head.weight", "head.bias"), alpha)
+        loss = unrolled(p, rates, batch, old[0], lane, order, "last", THREE)
+        expected = torch.autograd.grad(loss, list(p.values()))
+        for now, e in zip(strategy.model.parameters(), expected, strict=True):
+            assert now.grad is not None
+            torch.testing.assert_close(now.grad[lane], e, rtol=1e-4, atol=1e-6)
+    x = batch.x_LBCHW[0]
+    torch.testing.assert_close(plain(strategy, 0, x), strategy.model(batch.x_LBCHW)[0])  # nothing has moved
