@@ -1,0 +1,152 @@
+"""Strategies ranked across suites: Friedman's test, Nemenyi's after it, critical differences (Demsar 2006).
+
+A block is a suite in a scenario. The tests take blocks as independent: scenarios of one suite, and suites over
+one data set, are so only in part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from bench.metrics import SCORES
+
+ALPHA = 0.05
+Block = tuple[str, str]
+"""Suite and scenario."""
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The part of a score that is there for every strategy kept, so that means are over equal sets."""
+
+    score: str
+    blocks: Mapping[Block, pd.DataFrame]
+    """Per block: seeds that all strategies have as rows, strategies as columns."""
+    left_out: tuple[str, ...]
+    """Strategies and blocks that could not be kept, each with the reason."""
+
+    @property
+    def strategies(self) -> list[str]:
+        """The strategies kept, by name."""
+        return list(next(iter(self.blocks.values())).columns) if self.blocks else []
+
+    @property
+    def seeds(self) -> dict[Block, int]:
+        """How many common seeds each block has."""
+        return {block: len(table) for block, table in self.blocks.items()}
+
+    def means(self) -> pd.DataFrame:
+        """Return the mean over the common seeds: blocks as rows, strategies as columns."""
+        return pd.DataFrame({block: table.mean() for block, table in self.blocks.items()}).T
+
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """Return each strategy's values, shape (blocks, seeds): of every block the first seeds that fit all."""
+        n = min(self.seeds.values(), default=0)
+        return {
+            name: np.array([table[name].to_numpy()[:n] for table in self.blocks.values()])
+            for name in self.strategies
+        }
+
+
+def complete(scores: pd.DataFrame, score: str) -> Complete:
+    """Return what of a score is complete over strategies and blocks; ``scores`` is the frame of that name.
+
+    A strategy without a value in some block is left out, then a block whose strategies share no seed.
+    """
+    part = scores[(scores["score"] == score) & scores["value"].notna()]
+    if part.empty:
+        return Complete(score, {}, ())
+    keys = ["suite", "scenario"]
+    has = part.groupby([*keys, "identity"]).size().unstack("identity").notna()
+    words = [
+        f"{name}: nothing in {', '.join(' '.join(block) for block in has.index[~has[name]])}"
+        for name in has.columns
+        if not has[name].all()
+    ]
+    kept = [str(name) for name in has.columns if has[name].all()]
+    blocks = {}
+    for (suite, scenario), rows in part[part["identity"].isin(kept)].groupby(keys):
+        table = rows.pivot(index="seed", columns="identity", values="value").dropna()[kept]
+        if table.empty:
+            words.append(f"{suite} {scenario}: no seed that all strategies have")
+        else:
+            blocks[str(suite), str(scenario)] = table
+    return Complete(score, blocks, tuple(words))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Mean ranks over blocks and what they allow to say: all that a critical-difference diagram shows."""
+
+    score: str
+    ranks: pd.Series
+    """Mean rank of each strategy, 1 the best, best first; equal means share the mean of their ranks."""
+    seeds: dict[Block, int]
+    left_out: tuple[str, ...]
+    p: float
+    """Friedman's test that all strategies rank alike (chi-squared)."""
+    posthoc: pd.DataFrame
+    """Nemenyi's p for every pair; to be read where Friedman's p is below 0.05."""
+    critical_difference: float
+    """Mean ranks further apart than this differ at 5 % (Nemenyi)."""
+    groups: tuple[tuple[str, ...], ...]
+    """The longest runs of neighbouring ranks that are not told apart: the bars of the diagram."""
+
+
+def rank(scores: pd.DataFrame, score: str) -> Ranking | str:
+    """Rank strategies over blocks; returns the reason where fewer than 3 strategies in 2 blocks are complete."""
+    whole = complete(scores, score)
+    names, means = whole.strategies, whole.means()
+    if len(names) < 3 or len(means) < 2:
+        return (
+            f"{score}: ranks across suites need at least 3 strategies with common seeds in at least 2 suites or "
+            f"scenarios; here are {len(names)} in {len(means)}"
+        )
+    # Means of ratios of counts: equal ones must be ties to the last bit.
+    rounded = means.round(12)
+    # Above all else, the package draws with matplotlib and fits with statsmodels: slow to import.
+    from scikit_posthocs import posthoc_nemenyi_friedman
+
+    ascending = not SCORES[score].higher_is_better
+    ranks = rounded.rank(axis=1, ascending=ascending).mean().sort_values(kind="stable")
+    alike = bool((rounded.nunique(axis=1) == 1).all())
+    p = 1.0 if alike else float(stats.friedmanchisquare(*(rounded[n] for n in names)).pvalue)
+    posthoc = pd.DataFrame(posthoc_nemenyi_friedman(rounded.to_numpy()).to_numpy(), index=names, columns=names)
+    difference = critical_difference(len(names), len(means))
+    order = [str(n) for n in ranks.index]
+    return Ranking(
+        score,
+        ranks,
+        whole.seeds,
+        whole.left_out,
+        p,
+        posthoc.loc[order, order],
+        difference,
+        not_told_apart(ranks, difference),
+    )
+
+
+def critical_difference(strategies: int, blocks: int) -> float:
+    """Return Nemenyi's critical difference of mean ranks: q(0.05, k) sqrt(k (k + 1) / 6 N)."""
+    q = float(stats.studentized_range.ppf(1 - ALPHA, strategies, np.inf)) / math.sqrt(2)
+    return q * math.sqrt(strategies * (strategies + 1) / (6 * blocks))
+
+
+def not_told_apart(ranks: pd.Series, difference: float) -> tuple[tuple[str, ...], ...]:
+    """Return the longest runs of two and more neighbours within the critical difference."""
+    names, values = list(ranks.index), ranks.to_numpy()
+    ends = np.searchsorted(values, values + difference, side="right")
+    found: list[tuple[str, ...]] = []
+    last = 0
+    for start, end in enumerate(ends):
+        if end - start > 1 and end > last:
+            found.append(tuple(names[start:end]))
+            last = int(end)
+    return tuple(found)

@@ -1,0 +1,114 @@
+"""One number, or one curve, over many suites, as in Agarwal et al. 2021 (Deep RL at the edge of the precipice).
+
+Values have shape (blocks, seeds), as ``Complete.values`` gives them: every block has as many seeds. Intervals
+are 95 % percentile intervals of the stratified bootstrap: in every block, seeds are drawn with replacement.
+
+Axes: R resamples, B blocks, N seeds, T thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the ends of its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean(values_BN: Array) -> Array:
+    """Return the mean over blocks of the mean over seeds."""
+    result: Array = values_BN.mean(axis=(-2, -1))
+    return result
+
+
+def median(values_BN: Array) -> Array:
+    """Return the median over blocks of the mean over seeds."""
+    result: Array = np.median(values_BN.mean(axis=-1), axis=-1)
+    return result
+
+
+def iqm(values_BN: Array) -> Array:
+    """Return the mean of the middle half of all values: a quarter is cut at either end, rounded down."""
+    flat = values_BN.reshape(*values_BN.shape[:-2], -1)
+    result: Array = stats.trim_mean(flat, 0.25, axis=-1)
+    return result
+
+
+AGGREGATES: dict[str, Callable[[Array], Array]] = {"mean": mean, "median": median, "iqm": iqm}
+
+
+def resampled(values_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
+    """Return values_RBN, seeds drawn with replacement within each block.
+
+    The draws follow from ``seed`` and the shape alone: strategies are resampled alike, since at equal seeds
+    they share streams and initial weights.
+    """
+    values = np.asarray(values_BN, dtype=float)
+    drawn = _draws(values.shape, resamples, seed)
+    return np.take_along_axis(values[None], drawn, axis=-1)
+
+
+def _draws(shape: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.int64]:
+    """Return row numbers_RBN."""
+    return np.random.default_rng(seed).integers(0, shape[-1], size=(resamples, *shape))
+
+
+def aggregate(
+    values_BN: ArrayLike, kind: str = "iqm", *, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Return ``mean``, ``median`` or ``iqm`` over blocks and seeds with its interval."""
+    function = AGGREGATES[kind]
+    values = np.asarray(values_BN, dtype=float)
+    low, high = _ends(function(resampled(values, resamples=resamples, seed=seed)))
+    return Estimate(float(function(values)), float(low), float(high))
+
+
+def profile(
+    values_BN: ArrayLike, thresholds_T: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Array, Array, Array]:
+    """Return a performance profile: the share of cells above each threshold, with pointwise intervals."""
+    values, thresholds = np.asarray(values_BN, dtype=float), np.asarray(thresholds_T, dtype=float)
+
+    def shares(v: Array) -> Array:
+        flat = np.sort(v.reshape(*v.shape[:-2], -1), axis=-1)
+        above = [flat.shape[-1] - np.searchsorted(row, thresholds, side="right") for row in np.atleast_2d(flat)]
+        return np.array(above) / flat.shape[-1]
+
+    low, high = _ends(shares(resampled(values, resamples=resamples, seed=seed)))
+    return shares(values)[0], low, high
+
+
+def improvement(
+    a_BN: ArrayLike, b_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Return the probability of improvement P(a > b): the mean over blocks of the share of pairs of seeds.
+
+    Ties count half, as in Mann & Whitney's statistic.
+    """
+    a, b = np.asarray(a_BN, dtype=float), np.asarray(b_BN, dtype=float)
+    wins_BNN = (a[:, :, None] > b[:, None, :]) + 0.5 * (a[:, :, None] == b[:, None, :])
+    n = a.shape[-1]
+    drawn = _draws(a.shape, resamples, seed)
+    # How often each seed was drawn says all: the share of wins is a quadratic form of these numbers.
+    times_RBN = np.stack([(drawn == i).sum(axis=-1) for i in range(n)], axis=-1).astype(float)
+    shares = np.einsum("rbi,bij,rbj->r", times_RBN, wins_BNN, times_RBN, optimize=True) / (n * n * len(a))
+    low, high = _ends(shares)
+    return Estimate(float(wins_BNN.mean()), float(low), float(high))
+
+
+def _ends(samples_R: Array) -> tuple[Array, Array]:
+    low, high = np.quantile(samples_R, [0.025, 0.975], axis=0)
+    return low, high

@@ -1,0 +1,138 @@
+"""One score of one strategy over seeds: where it lies, and how sure that is.
+
+Axes: N seeds; whatever stands before them is done side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+LEVEL = 0.95
+RESAMPLES = 9_999
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean of n values with the 95 % t interval; ``half`` is NaN for fewer than two values."""
+
+    n: int
+    mean: float
+    half: float
+    """Half-width of the interval, so that it is mean - half to mean + half."""
+    sd: float
+    """Sample standard deviation."""
+    median: float = math.nan
+    iqm: float = math.nan
+    """Interquartile mean, see ``iqm``."""
+
+    @property
+    def sem(self) -> float:
+        """Standard error of the mean."""
+        return self.sd / math.sqrt(self.n) if self.n else math.nan
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.mean + self.half
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Return the summary of the values that are there: NaNs are left out and not counted."""
+    found = np.asarray(values, dtype=float)
+    found = found[~np.isnan(found)]
+    n = len(found)
+    if n == 0:
+        return Summary(0, math.nan, math.nan, math.nan)
+    mean, median, middle = float(found.mean()), float(np.median(found)), float(iqm(found))
+    if n == 1:
+        return Summary(1, mean, math.nan, math.nan, median, middle)
+    sd = float(found.std(ddof=1))
+    return Summary(n, mean, float(half_width(sd, n)), sd, median, middle)
+
+
+def half_width(sd: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
+    """Return the half-width of the 95 % t interval of a mean: t(0.975, n - 1) sd / sqrt(n).
+
+    For normal values it holds the true mean in 95 % of studies at any n; it is the default everywhere.
+    """
+    n = np.asarray(n, dtype=float)
+    t = stats.t.ppf((1 + LEVEL) / 2, np.where(n > 1, n - 1, np.nan))
+    half: NDArray[np.float64] = t * np.asarray(sd) / np.sqrt(np.where(n > 0, n, np.nan))
+    return half
+
+
+def iqm(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
+    """Return the interquartile mean as in Agarwal et al. 2021: the mean without floor(n/4) at either end."""
+    middle: NDArray[np.float64] = stats.trim_mean(np.asarray(values, dtype=float), 0.25, axis=axis)
+    return middle
+
+
+def mean(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
+    """Return the mean over an axis."""
+    return np.asarray(values, dtype=float).mean(axis=axis)
+
+
+_STATISTICS = {"mean": mean, "iqm": iqm}
+
+
+def bca(
+    values: ArrayLike, statistic: str = "mean", *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the 95 % BCa bootstrap interval (Efron 1987, by scipy) of ``mean`` or ``iqm``.
+
+    ``values_..N`` have no NaN. The draws follow from ``seed`` and n alone, so what is done beside a row does
+    not change it. One value has no interval (NaN); values that are all equal have one of no width.
+
+    It makes no assumption of shape but needs seeds: for the mean of normal values it holds the truth in about
+    84 % of studies at n = 5, 90 % at n = 10 and 93 % at n = 20 (measured in tests/bench/test_stats.py). With
+    few seeds take the t interval.
+    """
+    x = np.asarray(values, dtype=float)
+    function, n = _STATISTICS[statistic], x.shape[-1]
+    if n < 2:
+        return np.full(x.shape[:-1], np.nan), np.full(x.shape[:-1], np.nan)
+    low = np.array(function(x))
+    high = low.copy()
+    varied = np.ptp(x, axis=-1) > 0
+    if varied.any():
+        rows = x[varied] if x.ndim > 1 else x
+        found = stats.bootstrap(
+            (rows,),
+            function,
+            axis=-1,
+            vectorized=True,
+            n_resamples=resamples,
+            batch=max(1, 10_000_000 // rows.size),  # at most 80 MB at a time
+            confidence_level=LEVEL,
+            method="BCa",
+            rng=np.random.default_rng([seed, n]),
+        ).confidence_interval
+        low[varied], high[varied] = found.low, found.high
+    return low, high
+
+
+def describe(frame: pd.DataFrame, by: list[str], column: str = "value") -> pd.DataFrame:
+    """Return ``summarise`` of every group of a frame, all at once: n, mean, half, low, high, sd, sem ..."""
+    frame = frame[[*by, column]]
+    out = frame.groupby(by)[column].agg(n="count", mean="mean", sd="std", median="median")
+    out["half"] = half_width(out["sd"], out["n"])
+    out["low"], out["high"] = out["mean"] - out["half"], out["mean"] + out["half"]
+    out["sem"] = out["sd"] / np.sqrt(out["n"].where(out["n"] > 0))
+    found = frame.dropna(subset=[column]).sort_values(column, kind="stable")
+    groups = found.groupby(by)[column]
+    place, n = groups.cumcount(), groups.transform("size")
+    middle = found[(place >= n // 4) & (place < n - n // 4)]
+    out["iqm"] = middle.groupby(by)[column].mean()
+    return out[["n", "mean", "half", "low", "high", "sd", "sem", "median", "iqm"]]

@@ -1,0 +1,165 @@
+"""Two strategies over the seeds that both have.
+
+Axes: N seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from bench.stats.intervals import summarise
+
+ALPHA = 0.05
+FEWEST = 6
+"""Pairs from which on a two-sided p < 0.05 is possible: with n pairs the least p is 2 / 2^n."""
+EXACT_UP_TO = 30
+"""Pairs up to which all sign patterns are counted."""
+FLIPS = 99_999
+"""Sign patterns drawn where there are more pairs."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What is known of a - b over common seeds; NaN where there are too few for it."""
+
+    n: int
+    """Seeds that both have."""
+    mean: float
+    half: float
+    """Half-width of the 95 % t interval of the mean difference."""
+    sd: float
+    """Sample standard deviation of the differences."""
+    effect: float
+    """Cohen's d_z: mean of the differences over their standard deviation (Lakens 2013)."""
+    p: float
+    """Two-sided sign-flip permutation test of the mean."""
+    p_wilcoxon: float
+    """Two-sided Wilcoxon signed-rank test, exact where there are neither ties nor zeros."""
+
+    @property
+    def too_few(self) -> bool:
+        """Whether no p below 0.05 is possible, whatever the differences."""
+        return self.n < FEWEST
+
+
+def compare(a: pd.Series, b: pd.Series) -> Paired:
+    """Compare two strategies' values of a score, each by seed; seeds that only one has are left out."""
+    difference = (a - b).dropna().to_numpy(dtype=float)
+    s = summarise(difference.tolist())
+    # Equal differences leave a standard deviation of rounding errors.
+    constant = s.n > 1 and bool(np.ptp(difference) <= _slack(difference))
+    return Paired(
+        n=s.n,
+        mean=s.mean,
+        half=s.half,
+        sd=s.sd,
+        effect=math.nan if constant or s.n < 2 else s.mean / s.sd,
+        p=sign_flip(difference),
+        p_wilcoxon=wilcoxon(difference),
+    )
+
+
+def sign_flip(differences_N: ArrayLike, *, flips: int = FLIPS, seed: int = 0) -> float:
+    """Return the two-sided p of the sign-flip permutation test: share of sign patterns with |sum| as large.
+
+    Under the hypothesis that a and b can be exchanged within a seed, every pattern of signs is as likely. Up
+    to 30 pairs all 2^n are counted, so p is exact; beyond, ``flips`` patterns are drawn by ``seed`` and the
+    observed one is counted among them, (1 + hits) / (1 + flips), which is never 0 (Phipson & Smyth 2010).
+    """
+    d = np.asarray(differences_N, dtype=float)
+    if len(d) == 0:
+        return math.nan
+    reach = abs(d.sum()) - _slack(d)
+    if reach <= 0:
+        return 1.0
+    if len(d) <= EXACT_UP_TO:
+        # Every sum is one over the first half of the pairs and one over the second: 2^15 + 2^15 sums, not 2^30.
+        first, second = (_signed_sums(half) for half in np.array_split(d, 2))
+        second.sort()
+        above = len(second) - np.searchsorted(second, reach - first, side="left")
+        return 2 * float(above.sum()) / 2 ** len(d)
+    rng, hits = np.random.default_rng(seed), 0
+    for start in range(0, flips, 10_000):
+        signs = rng.integers(0, 2, size=(min(10_000, flips - start), len(d))) * 2 - 1
+        hits += int((np.abs(signs @ d) >= reach).sum())
+    return (1 + hits) / (1 + flips)
+
+
+def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums under all 2^n patterns of signs."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums - value, sums + value])
+    return sums
+
+
+def _slack(d: NDArray[np.float64]) -> float:
+    """Return what sums that are equal in exact arithmetic may differ by."""
+    return 1e-12 * float(np.abs(d).sum())
+
+
+def wilcoxon(differences_N: ArrayLike) -> float:
+    """Return the two-sided p of Wilcoxon's signed-rank test by scipy; zeros are left out."""
+    d = np.asarray(differences_N, dtype=float)
+    # Accuracies are ratios of counts: differences that are equal must be ties to the last bit.
+    d = np.round(d, 12)
+    d = d[d != 0]
+    if len(d) == 0:
+        return math.nan if np.size(differences_N) == 0 else 1.0
+    return float(stats.wilcoxon(d).pvalue)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return Holm's (1979) adjusted p of a family: it may be read at 0.05 as if it stood alone.
+
+    NaNs belong to no family and stay.
+    """
+    values = np.asarray(p, dtype=float)
+    out = np.full(len(values), np.nan)
+    order = [i for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
+    largest = 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * values[i]))
+        out[i] = largest
+    return out.tolist()
+
+
+VERDICTS = ("better", "worse", "not told apart", "too few seeds")
+
+
+def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) -> pd.DataFrame:
+    """Compare every strategy of a table (seeds as rows, strategies as columns) with one of them.
+
+    Returns a row per other strategy: the fields of ``Paired`` for strategy - best, Holm's p over the rows that
+    have enough common seeds, and the verdict on the strategy. ``too few seeds`` says that no verdict was
+    possible: fewer than 6 common seeds, or so few that no p could stay below 0.05 after Holm.
+
+    Where ``best`` was chosen for its mean on the same seeds, that choice makes the others look a little worse
+    than they are.
+    """
+    rows = {name: compare(table[name], table[best]) for name in table.columns if name != best}
+    out = pd.DataFrame([vars(r) for r in rows.values()], index=list(rows), columns=list(Paired.__annotations__))
+    enough = out["n"] >= FEWEST
+    out["p_holm"] = holm(out["p"].where(enough).tolist())
+    size = int(enough.sum())
+    # Holm's first step multiplies by the size of the family; where no p can pass it, none passes the others.
+    possible = any(size * 2.0 ** (1 - n) < ALPHA for n in out["n"][enough])
+    sign = 1 if higher_is_better else -1
+    out["verdict"] = [
+        "too few seeds"
+        if not possible or n < FEWEST
+        else "not told apart"
+        if p >= ALPHA
+        else "better"
+        if sign * mean > 0
+        else "worse"
+        for n, mean, p in zip(out["n"], out["mean"], out["p_holm"], strict=True)
+    ]
+    return out
