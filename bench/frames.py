@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from bench.gather import gather
 from bench.metrics import Matrix, all_scores
-from bench.store import Run
-from suites.errors import UserError
 
 CELL = ["suite", "scenario", "strategy", "identity", "seed", "key"]
 """What names a cell in every frame."""
@@ -34,21 +36,32 @@ class Frames:
     set_aside: list[str] = field(default_factory=list)
 
 
-def load(folder: str | Path) -> Frames:
-    """Read a run's records; raises UserError for a folder that is no run."""
-    run = Run(Path(folder))
-    manifest = run.manifest()
-    if not manifest and not run.cells.is_dir():
-        raise UserError(f"{folder} is not a run's folder: it has no run.json")
-    records = run.records()
+def load(folder: str | Path, *more: str | Path) -> Frames:
+    """Read the records of one or several runs.
+
+    A cell that is in several counts once. Raises UserError for a folder that is no run, and for runs that saw
+    different data under one name.
+    """
+    folders = [Path(f) for f in (folder, *more)]
+    records, manifest, set_aside = gather(folders)
+    return tidy(records, folders[0], manifest, set_aside)
+
+
+def tidy(
+    records: list[dict[str, Any]],
+    folder: Path = Path(),
+    manifest: dict[str, Any] | None = None,
+    set_aside: Sequence[str] = (),
+) -> Frames:
+    """Return records as frames."""
     return Frames(
-        folder=Path(folder),
+        folder=folder,
         cells=pd.DataFrame([_cell(r) for r in records], columns=_CELL_COLUMNS),
         scores=_scores(records),
         matrix=_matrix(records),
         curves=_curves(records),
-        manifest=manifest,
-        set_aside=run.set_aside,
+        manifest=manifest or {},
+        set_aside=list(set_aside),
     )
 
 
@@ -91,25 +104,46 @@ def _cell(record: dict[str, Any]) -> dict[str, Any]:
 
 def score_matrix(record: dict[str, Any], split: str = "test") -> Matrix:
     """Return R of a record, NaN where it was not measured."""
-    right, total = (np.array(record[split][k], dtype=float) for k in ("right", "total"))
+    return _value(*(np.array(record[split][k], dtype=float) for k in ("right", "total")))
+
+
+def _value(right: Matrix, total: Matrix) -> Matrix:
     # A task without rows on this split (validation=0) has no score.
     return np.divide(right, total, out=np.full_like(right, np.nan), where=total > 0)
 
 
+def _counts(records: list[dict[str, Any]], split: str) -> dict[str, tuple[Matrix, Matrix, Matrix]]:
+    """Return right, total and value of every record that has them, converted many at a time."""
+    by_tasks: dict[int, list[dict[str, Any]]] = {}
+    for record in records:
+        if split in record:
+            by_tasks.setdefault(len(record[split]["right"]), []).append(record)
+    found = {}
+    for alike in by_tasks.values():
+        right, total = (np.array([r[split][k] for r in alike], dtype=float) for k in ("right", "total"))
+        value = _value(right, total)
+        found |= {r["key"]: (right[n], total[n], value[n]) for n, r in enumerate(alike)}
+    return found
+
+
 def _scores(records: list[dict[str, Any]]) -> pd.DataFrame:
     done = [r for r in records if r["status"] == "done"]
-    matrices = {r["key"]: score_matrix(r) for r in done}
-    references = {_stream(r): matrices[r["key"]] for r in done if r["identity"] == "cumulative"}
+    matrices, validation = ({k: c[2] for k, c in _counts(done, s).items()} for s in ("test", "validation"))
+    references: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in done:
+        if record["spec"]["identity"] == "cumulative":
+            references.setdefault(_stream(record), []).append(record)
     rows: dict[str, list[Any]] = {name: [] for name in [*CELL, "score", "value"]}
     for record in done:
         curves = [
             (c["task"], np.array(c["right"]) / np.maximum(c["total"], 1)) for c in record.get("curves", [])
         ]
+        reference = _reference(record, references.get(_stream(record), []))
         values = all_scores(
             matrices[record["key"]],
-            references.get(_stream(record)),
+            None if reference is None else matrices[reference["key"]],
             curves,
-            score_matrix(record, "validation"),
+            validation[record["key"]],
         )
         for key, value in _name(record).items():
             rows[key] += [value] * len(values)
@@ -124,17 +158,31 @@ def _stream(record: dict[str, Any]) -> tuple[Any, ...]:
     return spec["suite"], spec["scenario"], spec["model"], spec["seed"]
 
 
+def _reference(record: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the ``cumulative`` to compare with: of several, the one that was trained alike."""
+    if len(found) > 1:
+        found = [r for r in found if r["spec"]["training"] == record["spec"]["training"]]
+    return found[0] if len(found) == 1 else None
+
+
 def _matrix(records: list[dict[str, Any]]) -> pd.DataFrame:
+    counts = {split: _counts(records, split) for split in ("test", "validation")}
     parts = []
     for record in records:
-        for split in ("test", "validation"):
-            if split in record:
-                right, total = (np.array(record[split][k], dtype=float) for k in ("right", "total"))
-                i, j = np.indices(right.shape)
-                value = score_matrix(record, split).ravel()
-                arrays = {"i": i.ravel(), "j": j.ravel() + 1, "right": right.ravel(), "total": total.ravel()}
-                parts.append((_name(record) | {"split": split}, {**arrays, "value": value}))
+        for split, found in counts.items():
+            if record["key"] in found:
+                right, total, value = found[record["key"]]
+                i, j = _places(right.shape)
+                arrays = {"i": i, "j": j, "right": right.ravel(), "total": total.ravel()}
+                parts.append((_name(record) | {"split": split}, {**arrays, "value": value.ravel()}))
     return _joined(parts, [*CELL, "split", "i", "j", "right", "total", "value"])
+
+
+@cache
+def _places(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return i and j of a matrix laid out flat; j counts from 1."""
+    i, j = np.indices(shape)
+    return i.ravel(), j.ravel() + 1
 
 
 def _curves(records: list[dict[str, Any]]) -> pd.DataFrame:

@@ -54,7 +54,8 @@ class CellSpec:
     @cached_property
     def key(self) -> str:
         """Name of the cell on disk: a hash of all that changes its result."""
-        return _digest({k: v for k, v in asdict(self).items() if k != "identity"})
+        # Not asdict, which copies everything: reports hash ten thousand cells.
+        return _digest({f.name: getattr(self, f.name) for f in fields(self) if f.name != "identity"})
 
     @cached_property
     def group_key(self) -> str:

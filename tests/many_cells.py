@@ -1,0 +1,75 @@
+"""A large run, made up: 10 suites x 50 strategies x 20 seeds, to measure loading and reporting.
+
+``python -m tests.many_cells FOLDER [SUITES STRATEGIES SEEDS]`` writes one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.plan import CellSpec
+from bench.store import SCHEMA, Run
+
+N_TASKS, ROWS = 5, 200
+_TRAINING = {"epochs": 5, "iterations": 0, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}
+
+
+def write_many(folder: Path, suites: int = 10, strategies: int = 50, seeds: int = 20) -> Path:
+    """Write a run of made-up cells: better strategies, harder suites, seeds that all strategies share."""
+    specs = [
+        CellSpec(
+            f"suite-{suite}", 1, "class", f"method-{strategy}", {"lam": 1.0}, "mlp", {"hidden": 100, "layers": 2},
+            _TRAINING, seed, f"method-{strategy}",
+        )
+        for suite in range(suites)
+        for strategy in range(strategies)
+        for seed in range(seeds)
+    ]  # fmt: skip
+    run = Run(folder)
+    run.open(specs, {}, {}, f"lethe run many.toml --seeds {seeds}", "cpu")
+    for spec in specs:
+        facts = {"schema": SCHEMA, "key": spec.key, "spec": asdict(spec), "identity": spec.identity}
+        # Not Run.write: flushing each of ten thousand files to the disk would take minutes.
+        (run.cells / f"{spec.key}.json").write_text(json.dumps(facts | _record(spec), indent=1))
+    return folder
+
+
+def _record(spec: CellSpec) -> dict[str, Any]:
+    suite, strategy = (int(name.split("-")[1]) for name in (spec.suite, spec.strategy))
+    stream = np.random.default_rng([suite, spec.seed])
+    own = np.random.default_rng([suite, spec.seed, strategy])
+    level = 0.9 - 0.02 * suite - 0.005 * strategy + stream.normal(0, 0.01)
+    i, j = np.indices((N_TASKS + 1, N_TASKS))
+    share = np.where(i > j, level - 0.03 * (i - j - 1), 0.2)
+    counts = {
+        split: {
+            "right": own.binomial(rows, np.clip(share, 0, 1)).tolist(),
+            "total": np.full(share.shape, rows).tolist(),
+        }
+        for split, rows in (("test", ROWS), ("validation", ROWS // 4))
+    }
+    timings = {
+        "train_seconds": 2.0, "evaluation_seconds": 0.1, "samples_per_second": 50_000.0 - 500 * strategy,
+        "seconds_per_seed": 0.2, "steps": 1000, "lanes": 10, "device": "cpu", "peak_bytes": 10**8,
+    }  # fmt: skip
+    resources = {"parameters": 16802, "memory_samples": 10 * strategy, "memory_bytes": 1000 * strategy}
+    return {
+        "error": None,
+        "reason": None,
+        "status": "done",
+        **counts,
+        "curves": [],
+        "loss": own.random(N_TASKS).tolist(),
+        "timings": timings,
+        "resources": resources,
+    }
+
+
+if __name__ == "__main__":
+    write_many(Path(sys.argv[1]), *map(int, sys.argv[2:]))
