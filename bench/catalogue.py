@@ -155,7 +155,7 @@ def _line(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Iterator[ast.
 
 
 def _class_facts(node: ast.ClassDef) -> dict[str, str]:
-    wanted = ("name", "family", "paper", "needs", "scenarios", "needs_boundaries", "presets")
+    wanted = ("name", "family", "paper", "needs", "scenarios", "needs_boundaries", "trains_on", "presets")
     return {
         item.target.id: _text(item.value)
         for item in node.body

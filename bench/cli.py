@@ -301,26 +301,60 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
         print(words)
 
 
-@app.command(epilog="Example: lethe report results/runs/first --scores acc,forgetting,fwt")
+@app.command(
+    epilog="Examples: lethe report results/runs/first --scores acc,forgetting | lethe report runs/a runs/b "
+    "--wide --spread sd --out reports/both"
+)
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
     scores: Annotated[str, typer.Option(help="Columns, with commas.")] = "",
+    spread: Annotated[
+        str, typer.Option(help="ci (95 % t interval), bca (95 % bootstrap interval), sd or sem.")
+    ] = "ci",
+    by_family: Annotated[bool, typer.Option("--by-family", help="Rows under their families.")] = False,
+    per_task: Annotated[bool, typer.Option("--per-task", help="Each task's final score.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Suites as columns, a table a score.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; DIR/report without it.")] = None,
 ) -> None:
-    """Make tables (terminal, Markdown, CSV) and figures from a run's records."""
+    """Make tables (terminal, Markdown, LaTeX, CSV) and figures from the records of one or several runs."""
     from rich.console import Console
 
     from bench.frames import load
     from bench.report.make import make_report
+    from bench.report.summary import Layout
     from bench.report.tables import print_tables
 
-    _opened(folder)
-    frames = load(folder)
+    for folder in folders:
+        _opened(folder)
+    if out is None and len(folders) > 1:
+        raise errors.UserError("name the folder of a report on several runs with --out")
+    layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
     chosen = tuple(filter(None, scores.split(","))) or None
-    print_tables(frames, Console(), chosen)
-    print(f"report: {make_report(frames, out or folder / 'report', chosen)}")
+    frames = load(*folders)
+    print_tables(frames, Console(), chosen, layout)
+    print(f"report: {make_report(frames, out or folders[0] / 'report', chosen, layout)}")
     for words in frames.set_aside:
         print(words, file=sys.stderr)
+
+
+@app.command(epilog="Example: lethe power results/runs/first er ewc --score acc --difference 1.0")
+def power(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A strategy of the run, as its tables name it.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    score: Annotated[str, typer.Option(help="The score.")] = "acc",
+    difference: Annotated[float, typer.Option(help="What is to be seen, in points.")] = 1.0,
+) -> None:
+    """Say how many seeds are needed to see a difference between two strategies, from a run's variances."""
+    from rich.console import Console
+
+    from bench.frames import load
+    from bench.report.rows import print_rows
+    from bench.stats import power
+
+    _opened(folder)
+    found = power.needs(load(folder).scores, a, b, score, difference)
+    print_rows(power.HEADER, power.rows(found), Console(), power.caption(a, b, score, difference))
 
 
 def _opened(folder: Path) -> tuple[Any, dict[str, str]]:

@@ -118,7 +118,7 @@ def _counts(records: list[dict[str, Any]], split: str) -> dict[str, tuple[Matrix
     for record in records:
         if split in record:
             by_tasks.setdefault(len(record[split]["right"]), []).append(record)
-    found = {}
+    found: dict[str, tuple[Matrix, Matrix, Matrix]] = {}
     for alike in by_tasks.values():
         right, total = (np.array([r[split][k] for r in alike], dtype=float) for k in ("right", "total"))
         value = _value(right, total)

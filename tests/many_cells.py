@@ -17,14 +17,14 @@ from bench.plan import CellSpec
 from bench.store import SCHEMA, Run
 
 N_TASKS, ROWS = 5, 200
-_TRAINING = {"epochs": 5, "iterations": 0, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}
+_TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}
 
 
 def write_many(folder: Path, suites: int = 10, strategies: int = 50, seeds: int = 20) -> Path:
     """Write a run of made-up cells: better strategies, harder suites, seeds that all strategies share."""
     specs = [
         CellSpec(
-            f"suite-{suite}", 1, "class", f"method-{strategy}", {"lam": 1.0}, "mlp", {"hidden": 100, "layers": 2},
+            f"suite-{suite}", 1, "class", f"method-{strategy}", {"lam": 1.0}, "mlp", {"hidden": 100},
             _TRAINING, seed, f"method-{strategy}",
         )
         for suite in range(suites)

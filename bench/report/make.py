@@ -6,21 +6,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.frames import Frames
+from bench.report.across import across
 from bench.report.figures import make_figures
-from bench.report.tables import markdown, summary
+from bench.report.latex import latex
+from bench.report.summary import Layout, chosen_scores
+from bench.report.tables import in_markdown, tables
 from suites.errors import UserError
 
 
-def make_report(frames: Frames, folder: Path, scores: Sequence[str] | None = None) -> Path:
-    """Write table.md, table.csv and figures/; return the folder.
+def make_report(
+    frames: Frames, folder: Path, scores: Sequence[str] | None = None, layout: Layout | None = None
+) -> Path:
+    """Write table.md, table.tex, table.csv, pairs.csv, across.csv and figures/; return the folder.
+
+    pairs.csv compares each strategy with the best of its column; across.csv, and a section of table.md, rank
+    strategies across suites where there are several.
 
     Raises UserError for an unknown score and for a folder that cannot be written.
     """
-    text, table = markdown(frames, scores), summary(frames, scores)
+    layout = layout or Layout(marks=True, origin=True)
+    made = tables(frames, scores, layout)
+    ranked = across(frames, chosen_scores(scores, layout))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "table.md").write_text(text)
-        table.to_csv(folder / "table.csv", index=False)
+        (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]))
+        (folder / "table.tex").write_text(latex(made))
+        made.numbers.to_csv(folder / "table.csv", index=False)
+        for name, frame in (("pairs", made.pairs), ("across", ranked.numbers)):
+            if len(frame):
+                frame.to_csv(folder / f"{name}.csv", index=False)
         make_figures(frames, folder / "figures")
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None

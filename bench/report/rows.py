@@ -38,4 +38,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def plain(text: str) -> str:
     """Escape what Markdown would take as markup."""
-    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(text.split()))

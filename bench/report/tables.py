@@ -1,10 +1,14 @@
-"""Tables of a run: one per suite and scenario, strategies as rows, scores as columns."""
+"""Tables of a run: strategies as rows, scores, tasks or suites as columns.
+
+``summary`` holds the numbers, ``tables`` the same as text with what is best marked; a terminal, Markdown and
+LaTeX (``bench.report.latex``) differ only in how they write that text.
+"""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,133 +18,245 @@ from rich.table import Table
 
 from bench.frames import Frames
 from bench.metrics import SCORES
-from bench.stats import Summary, summarise
-from suites.errors import unknown
+from bench.report.families import family, is_reference, place
+from bench.report.origin import origin
+from bench.report.rows import plain
+from bench.report.summary import SPEED, Layout, chosen_scores, higher_is_better, summary_and_pairs
+from bench.stats.paired import FEWEST
 
-DEFAULT = ("acc", "forgetting", "bwt", "fwt", "aia", "learning_acc")
-SPEED = ("samples_per_second", "seconds_per_seed")
 _TITLES = {"samples_per_second": "samples/s", "seconds_per_seed": "s/seed"}
-CAPTION = "Scores in percent: mean ± half-width of the 95 % t interval over n seeds; – where not defined."
+_SPREADS = {
+    "ci": "mean ± half-width of the 95 % t interval",
+    "bca": "mean [95 % BCa bootstrap interval]",
+    "sd": "mean ± standard deviation",
+    "sem": "mean ± standard error of the mean",
+}
+CLOSE = "†"
+"""Beside what is not significantly worse than the best."""
 
 
-def chosen_scores(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the columns asked for, the default ones for None; raises UserError for an unknown score."""
-    for name in names or ():
-        if name not in SCORES:
-            raise unknown("score", name, list(SCORES))
-    return tuple(names or DEFAULT)
+@dataclass(frozen=True)
+class Entry:
+    """One place of a table."""
+
+    text: str
+    best: bool = False
+    close: bool = False
+    """Not significantly worse than the best."""
+    number: bool = False
 
 
-def summary(frames: Frames, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return one row per suite, scenario, identity and column: mean, half, low, high, sd, n.
+@dataclass(frozen=True)
+class TextTable:
+    """A table as text; a row of one entry is the heading of those below it."""
 
-    Columns are the scores, as proportions, then samples per second and seconds per seed. Rows are in the
-    order of the final accuracy, highest first.
-    """
-    rows = []
-    wanted = chosen_scores(names)
-    scores = frames.scores[frames.scores["score"].isin([*wanted, "acc"])]
-    grouped = dict(list(scores.groupby(["suite", "scenario", "identity"])))
-    for (suite, scenario, identity), cells in frames.cells.groupby(["suite", "scenario", "identity"]):
-        part = grouped.get((suite, scenario, identity))
-        values = {} if part is None else {k: g["value"].tolist() for k, g in part.groupby("score")}
-        done = cells[cells["status"] == "done"]
-        columns = {name: summarise(values.get(name, ())) for name in dict.fromkeys([*wanted, "acc"])}
-        columns |= {name: summarise(done[name].astype(float).tolist()) for name in SPEED}
-        order = columns["acc"].mean
-        for name in (*wanted, *SPEED):
-            rows.append(
-                {"suite": suite, "scenario": scenario, "identity": identity, "column": name, "order": order}
-                | _flat(columns[name])
-                | {"cells": len(cells), "done": len(done)}
-            )
-    frame = pd.DataFrame(rows)
-    if frame.empty:
-        return frame
-    keys = ["suite", "scenario", "order", "identity"]
-    sorted_ = frame.sort_values(keys, ascending=[True, True, False, True], na_position="last", kind="stable")
-    return sorted_.drop(columns="order").reset_index(drop=True)
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
 
 
-def _flat(s: Summary) -> dict[str, float]:
-    return {
-        "mean": s.mean,
-        "half": s.half,
-        "low": s.mean - s.half,
-        "high": s.mean + s.half,
-        "sd": s.sd,
-        "n": s.n,
-    }
+@dataclass(frozen=True)
+class Tables:
+    """A run's tables, ready to be written."""
+
+    numbers: pd.DataFrame
+    """See ``summary``."""
+    pairs: pd.DataFrame
+    """See ``summary_and_pairs``."""
+    shown: tuple[TextTable, ...]
+    not_done: tuple[str, ...]
+    """A line for each kind of cell that is not done."""
+    caption: str
 
 
-def _parts(frames: Frames, names: Sequence[str] | None) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """Yield title, header and rows of each table, as text."""
-    frame = summary(frames, names)
-    if frame.empty:
-        return
-    columns = [*chosen_scores(names), *SPEED]
-    header = ["strategy", "n", *(_TITLES.get(c, c) for c in columns)]
-    for (suite, scenario), part in frame.groupby(["suite", "scenario"]):
-        rows = []
+def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> Tables:
+    """Return the tables of a run, strategies as rows; raises UserError for an unknown score."""
+    layout = layout or Layout()
+    (numbers, pairs), scores = summary_and_pairs(frames, names, layout), chosen_scores(names, layout)
+    strategies = frames.cells[["identity", "strategy"]].drop_duplicates().itertuples(index=False)
+    families = {str(identity): family(str(strategy)) for identity, strategy in strategies}
+    shown: list[TextTable] = []
+    if len(numbers):
+        shown = (_wide if layout.wide else _usual)(numbers, scores, layout, families)
+    return Tables(numbers, pairs, tuple(shown), tuple(_not_done(frames)), _caption(frames, numbers, layout))
+
+
+def _usual(
+    numbers: pd.DataFrame, scores: Sequence[str], layout: Layout, families: dict[str, str]
+) -> list[TextTable]:
+    """Return a table per suite and scenario."""
+    out = []
+    for (suite, scenario), part in numbers.groupby(["suite", "scenario"]):
+        columns = [c for c in part["column"].unique() if not (layout.per_task and c in SPEED)]
+        rows = {}
         for identity, row in part.groupby("identity", sort=False):
-            cells = {r["column"]: r for r in row.to_dict("records")}
-            first = cells[columns[0]]
+            entries = {r["column"]: r for r in row.to_dict("records")}
+            first = entries[columns[0]]
             missing = first["cells"] - first["done"]
             n = f"{first['done']}" + (f" (+{missing} not done)" if missing else "")
-            rows.append([str(identity), n, *(_cell(c, cells[c]) for c in columns)])
-        yield f"{suite}, {scenario}-incremental" if scenario != "online" else f"{suite}, online", header, rows
+            texts = [_entry(entries[c], layout, first["done"]) for c in columns]
+            rows[str(identity)] = (Entry(str(identity)), Entry(n), *texts)
+        header = ("strategy", "n", *(_TITLES.get(c, c) for c in columns))
+        title = f"{suite}, {_scenario(str(scenario))}"
+        out.append(TextTable(title, header, _grouped(rows, layout, families)))
+    return out
 
 
-def _cell(column: str, row: dict[Hashable, Any]) -> str:
-    mean, half = row["mean"], row["half"]
+def _scenario(name: str) -> str:
+    return name if name == "online" else f"{name}-incremental"
+
+
+def _wide(
+    numbers: pd.DataFrame, scores: Sequence[str], layout: Layout, families: dict[str, str]
+) -> list[TextTable]:
+    """Return a table per scenario and score, suites as columns."""
+    out = []
+    for scenario, of_scenario in numbers.groupby("scenario"):
+        suites = sorted(of_scenario["suite"].unique())
+        for score in scores:
+            part = of_scenario[of_scenario["column"] == score]
+            mean = part.pivot(index="identity", columns="suite", values="mean")
+            # Those that are everywhere first: a mean over fewer suites is not one over all.
+            order = pd.DataFrame({"gaps": mean.isna().sum(axis=1), "mean": mean.mean(axis=1)}).reset_index()
+            up = [True, not higher_is_better(score), True]
+            ordered = order.sort_values(["gaps", "mean", "identity"], ascending=up, na_position="last")
+            by = {(r["identity"], r["suite"]): r for r in part.to_dict("records")}
+            rows = {}
+            for identity in ordered["identity"]:
+                found = [by.get((identity, suite)) for suite in suites]
+                counts = [r["n"] for r in found if r is not None and r["n"]]
+                # Where the suites differ in it, n stands in each entry.
+                usual = counts[0] if len(set(counts)) == 1 else -1
+                n = str(usual) if usual > 0 else f"{min(counts)}–{max(counts)}" if counts else "0"
+                texts = [Entry("–") if r is None else _entry(r, layout, usual) for r in found]
+                rows[str(identity)] = (Entry(str(identity)), Entry(n), *texts)
+            title = f"{score}, {_scenario(str(scenario))}"
+            out.append(TextTable(title, ("strategy", "n", *suites), _grouped(rows, layout, families)))
+    return out
+
+
+def _grouped(
+    rows: dict[str, tuple[Entry, ...]], layout: Layout, families: dict[str, str]
+) -> tuple[tuple[Entry, ...], ...]:
+    """Return the rows, with layout.by_family under the families' names."""
+    if not layout.by_family:
+        return tuple(rows.values())
+    out: list[tuple[Entry, ...]] = []
+    for name in sorted({families[identity] for identity in rows}, key=place):
+        out += [(Entry(name),), *(row for identity, row in rows.items() if families[identity] == name)]
+    return tuple(out)
+
+
+def _entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
+    """Return a mean with its spread as text; ``usual`` is how many values the reader expects behind it."""
+    mean, column = row["mean"], row["column"]
     if math.isnan(mean):
-        return "–"
+        return Entry("–")
     if column in SPEED:
-        return f"{mean:,.0f}" if mean >= 100 else f"{mean:.2g}"
-    return f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
+        return Entry(f"{mean:,.0f}" if mean >= 100 else f"{mean:.2g}", number=True)
+    text = f"{100 * mean:.2f}"
+    if layout.spread == "bca":
+        low, high = row["bca_low"], row["bca_high"]
+        text += "" if math.isnan(low) else f" [{100 * low:.2f}, {100 * high:.2f}]"
+    else:
+        spread = row["half" if layout.spread == "ci" else layout.spread]
+        text += "" if math.isnan(spread) else f" ± {100 * spread:.2f}"
+    if row["n"] != usual:
+        text += f" (n = {row['n']})"
+    return Entry(text, best=row.get("mark") == "best", close=row.get("mark") == "close", number=True)
 
 
-def _why(frames: Frames) -> list[str]:
-    """Return a line for each kind of cell that is not done."""
+def _caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
+    """Return what must be known to read the tables: the spread and, as asked for, marks and origin."""
+    words = [f"Scores in percent: {_SPREADS[layout.spread]} over n seeds; – where not defined."]
+    if layout.marks and len(numbers):
+        words += _about_marks(frames, numbers)
+    if layout.origin:
+        words += origin(frames)
+    return " ".join(words)
+
+
+def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
+    if not (numbers["mark"] == "best").any():
+        return []
+    bounds = frames.cells[frames.cells["strategy"].map(is_reference)]["identity"].unique()
+    named = ", ".join(sorted(map(str, bounds)))
+    apart = f" ({named} apart: trained on all tasks at will)" if named else ""
+    words = [f"Bold: best mean{apart}."]
+    if (numbers["mark"] == "close").any():
+        words.append(
+            f"{CLOSE}: not significantly worse than the best (two-sided paired sign-flip test over "
+            "common seeds, Holm over the column, 5 %)."
+        )
+    # Whoever took part in a column is best, close or worse there, or had too few seeds for a verdict.
+    scored = numbers[~numbers["column"].isin(SPEED) & (numbers["n"] > 0)]
+    took_part = scored[~scored["identity"].isin(bounds)]
+    rivals = took_part.groupby(["suite", "scenario", "column"])["identity"].transform("size") > 1
+    if (took_part[rivals]["mark"] == "").any():
+        words.append(
+            f"No test, and no mark, where too few seeds are common with the best: below {FEWEST} pairs no "
+            "difference can reach p < 0.05, and more are needed the more strategies are compared."
+        )
+    return words
+
+
+def _not_done(frames: Frames) -> list[str]:
     bad = frames.cells[frames.cells["status"] != "done"]
-    lines = []
-    for (status, suite, scenario, identity, why), part in bad.groupby(
-        ["status", "suite", "scenario", "identity", "why"]
-    ):
-        lines.append(f"{status}: {suite} {scenario} {identity}, {len(part)} seeds: {why}")
-    return lines
+    groups = bad.groupby(["status", "suite", "scenario", "identity", "why"])
+    return [
+        f"{status}: {suite} {scenario} {identity}, {len(part)} seeds: {why}"
+        for (status, suite, scenario, identity, why), part in groups
+    ]
 
 
-def print_tables(frames: Frames, console: Console, names: Sequence[str] | None = None) -> None:
+def print_tables(
+    frames: Frames, console: Console, names: Sequence[str] | None = None, layout: Layout | None = None
+) -> None:
     """Print the tables to a terminal."""
-    for title, header, rows in _parts(frames, names):
-        table = Table(title=escape(title), title_justify="left")
-        for i, name in enumerate(header):
-            table.add_column(name, justify="right" if i else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*map(escape, row))
+    made = tables(frames, names, layout)
+    for shown in made.shown:
+        table = Table(title=escape(shown.title), title_justify="left")
+        for i, name in enumerate(shown.header):
+            table.add_column(escape(name), justify="right" if i else "left", overflow="fold")
+        for row in shown.rows:
+            if len(row) == 1:
+                table.add_section()
+            table.add_row(*(f"[italic]{escape(row[0].text)}[/italic]",) if len(row) == 1 else map(_rich, row))
         if not console.is_terminal:  # a pipe has no width: there the table is as wide as it needs to be
             console.width = max(console.width, Console(width=10_000).measure(table).maximum)
         console.print(table)
-    for line in _why(frames):
+    for line in [*made.not_done, made.caption]:
         console.print(escape(line))
-    console.print(CAPTION)
 
 
-def markdown(frames: Frames, names: Sequence[str] | None = None) -> str:
+def _rich(entry: Entry) -> str:
+    text = escape(entry.text) + (f" {CLOSE}" if entry.close else "")
+    return f"[bold]{text}[/bold]" if entry.best else text
+
+
+def markdown(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> str:
     """Return the tables in Markdown."""
+    return in_markdown(tables(frames, names, layout))
+
+
+def in_markdown(made: Tables) -> str:
+    """Return tables in Markdown; names are shown as they are, whatever is in them."""
     lines = []
-    for title, header, rows in _parts(frames, names):
-        lines += [f"**{_plain(title)}**", "", _row(header), _row(["---", *["---:"] * (len(header) - 1)])]
-        lines += [*(_row([_plain(c) for c in row]) for row in rows), ""]
-    lines += [_plain(line) for line in _why(frames)]
-    return "\n".join([*lines, CAPTION, ""])
+    for shown in made.shown:
+        blank = [""] * (len(shown.header) - 1)
+        # The names of scores are ours, and read as they stand; those of suites need not.
+        header = [name if name in SCORES else plain(name) for name in shown.header]
+        lines += [f"**{plain(shown.title)}**", "", _line(header), _line(["---", *("---:" for _ in blank)])]
+        for row in shown.rows:
+            lines.append(_line([f"*{plain(row[0].text)}*", *blank] if len(row) == 1 else map(_markdown, row)))
+        lines.append("")
+    return "\n".join([*lines, *map(plain, [*made.not_done, made.caption]), ""])
 
 
-def _row(cells: Sequence[str]) -> str:
+def _markdown(entry: Entry) -> str:
+    text = plain(entry.text)
+    return f"**{text}**" if entry.best else f"{text} {CLOSE}" if entry.close else text
+
+
+def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _plain(text: str) -> str:
-    """Escape what Markdown would take as markup."""
-    return re.sub(r"([\\`*_\[\]<>|~])", r"\\\1", text)

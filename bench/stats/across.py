@@ -1,7 +1,7 @@
 """Strategies ranked across suites: Friedman's test, Nemenyi's after it, critical differences (Demsar 2006).
 
-A block is a suite in a scenario. The tests take blocks as independent: scenarios of one suite, and suites over
-one data set, are so only in part.
+A block is a suite in a scenario. The tests take blocks as independent: scenarios of one suite, and suites
+over one data set, are so only in part.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Complete:
         return pd.DataFrame({block: table.mean() for block, table in self.blocks.items()}).T
 
     def values(self) -> dict[str, NDArray[np.float64]]:
-        """Return each strategy's values, shape (blocks, seeds): of every block the first seeds that fit all."""
+        """Return each strategy's values, shape (blocks, seeds): as many seeds of each block as all have."""
         n = min(self.seeds.values(), default=0)
         return {
             name: np.array([table[name].to_numpy()[:n] for table in self.blocks.values()])
@@ -101,13 +101,13 @@ class Ranking:
 
 
 def rank(scores: pd.DataFrame, score: str) -> Ranking | str:
-    """Rank strategies over blocks; returns the reason where fewer than 3 strategies in 2 blocks are complete."""
+    """Rank strategies over blocks; returns the reason where fewer than 3 in 2 blocks are complete."""
     whole = complete(scores, score)
     names, means = whole.strategies, whole.means()
     if len(names) < 3 or len(means) < 2:
         return (
-            f"{score}: ranks across suites need at least 3 strategies with common seeds in at least 2 suites or "
-            f"scenarios; here are {len(names)} in {len(means)}"
+            f"{score}: ranks across suites need at least 3 strategies with common seeds in at least 2 suites "
+            f"or scenarios; here are {len(names)} in {len(means)}"
         )
     # Means of ratios of counts: equal ones must be ties to the last bit.
     rounded = means.round(12)
@@ -118,7 +118,9 @@ def rank(scores: pd.DataFrame, score: str) -> Ranking | str:
     ranks = rounded.rank(axis=1, ascending=ascending).mean().sort_values(kind="stable")
     alike = bool((rounded.nunique(axis=1) == 1).all())
     p = 1.0 if alike else float(stats.friedmanchisquare(*(rounded[n] for n in names)).pvalue)
-    posthoc = pd.DataFrame(posthoc_nemenyi_friedman(rounded.to_numpy()).to_numpy(), index=names, columns=names)
+    posthoc = pd.DataFrame(
+        posthoc_nemenyi_friedman(rounded.to_numpy()).to_numpy(), index=names, columns=names
+    )
     difference = critical_difference(len(names), len(means))
     order = [str(n) for n in ranks.index]
     return Ranking(

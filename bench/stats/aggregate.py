@@ -1,4 +1,4 @@
-"""One number, or one curve, over many suites, as in Agarwal et al. 2021 (Deep RL at the edge of the precipice).
+"""One number, or one curve, over many suites, as in Agarwal et al. 2021.
 
 Values have shape (blocks, seeds), as ``Complete.values`` gives them: every block has as many seeds. Intervals
 are 95 % percentile intervals of the stratified bootstrap: in every block, seeds are drawn with replacement.
@@ -84,16 +84,16 @@ def profile(
 
     def shares(v: Array) -> Array:
         flat = np.sort(v.reshape(*v.shape[:-2], -1), axis=-1)
-        above = [flat.shape[-1] - np.searchsorted(row, thresholds, side="right") for row in np.atleast_2d(flat)]
+        above = [
+            flat.shape[-1] - np.searchsorted(row, thresholds, side="right") for row in np.atleast_2d(flat)
+        ]
         return np.array(above) / flat.shape[-1]
 
     low, high = _ends(shares(resampled(values, resamples=resamples, seed=seed)))
     return shares(values)[0], low, high
 
 
-def improvement(
-    a_BN: ArrayLike, b_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
+def improvement(a_BN: ArrayLike, b_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Return the probability of improvement P(a > b): the mean over blocks of the share of pairs of seeds.
 
     Ties count half, as in Mann & Whitney's statistic.

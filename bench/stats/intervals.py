@@ -125,8 +125,10 @@ def bca(
 
 def describe(frame: pd.DataFrame, by: list[str], column: str = "value") -> pd.DataFrame:
     """Return ``summarise`` of every group of a frame, all at once: n, mean, half, low, high, sd, sem ..."""
-    frame = frame[[*by, column]]
-    out = frame.groupby(by)[column].agg(n="count", mean="mean", sd="std", median="median")
+    values = frame.groupby(by)[column]
+    out = pd.DataFrame(
+        {"n": values.count(), "mean": values.mean(), "sd": values.std(), "median": values.median()}
+    )
     out["half"] = half_width(out["sd"], out["n"])
     out["low"], out["high"] = out["mean"] - out["half"], out["mean"] + out["half"]
     out["sem"] = out["sd"] / np.sqrt(out["n"].where(out["n"] > 0))

@@ -36,8 +36,8 @@ class Paired:
     """Half-width of the 95 % t interval of the mean difference."""
     sd: float
     """Sample standard deviation of the differences."""
-    effect: float
-    """Cohen's d_z: mean of the differences over their standard deviation (Lakens 2013)."""
+    d_z: float
+    """Effect size, Cohen's d_z: mean of the differences over their standard deviation (Lakens 2013)."""
     p: float
     """Two-sided sign-flip permutation test of the mean."""
     p_wilcoxon: float
@@ -60,7 +60,7 @@ def compare(a: pd.Series, b: pd.Series) -> Paired:
         mean=s.mean,
         half=s.half,
         sd=s.sd,
-        effect=math.nan if constant or s.n < 2 else s.mean / s.sd,
+        d_z=math.nan if constant or s.n < 2 else s.mean / s.sd,
         p=sign_flip(difference),
         p_wilcoxon=wilcoxon(difference),
     )
@@ -80,7 +80,7 @@ def sign_flip(differences_N: ArrayLike, *, flips: int = FLIPS, seed: int = 0) ->
     if reach <= 0:
         return 1.0
     if len(d) <= EXACT_UP_TO:
-        # Every sum is one over the first half of the pairs and one over the second: 2^15 + 2^15 sums, not 2^30.
+        # Every sum is one over the first half of the pairs and one over the second: 2^16 sums, not 2^30.
         first, second = (_signed_sums(half) for half in np.array_split(d, 2))
         second.sort()
         above = len(second) - np.searchsorted(second, reach - first, side="left")
@@ -137,15 +137,17 @@ VERDICTS = ("better", "worse", "not told apart", "too few seeds")
 def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) -> pd.DataFrame:
     """Compare every strategy of a table (seeds as rows, strategies as columns) with one of them.
 
-    Returns a row per other strategy: the fields of ``Paired`` for strategy - best, Holm's p over the rows that
-    have enough common seeds, and the verdict on the strategy. ``too few seeds`` says that no verdict was
+    Returns a row per other strategy: the fields of ``Paired`` for strategy - best, Holm's p over the rows
+    that have enough common seeds, and the verdict on the strategy. ``too few seeds`` says that no verdict was
     possible: fewer than 6 common seeds, or so few that no p could stay below 0.05 after Holm.
 
     Where ``best`` was chosen for its mean on the same seeds, that choice makes the others look a little worse
     than they are.
     """
     rows = {name: compare(table[name], table[best]) for name in table.columns if name != best}
-    out = pd.DataFrame([vars(r) for r in rows.values()], index=list(rows), columns=list(Paired.__annotations__))
+    out = pd.DataFrame(
+        [vars(r) for r in rows.values()], index=list(rows), columns=list(Paired.__annotations__)
+    )
     enough = out["n"] >= FEWEST
     out["p_holm"] = holm(out["p"].where(enough).tolist())
     size = int(enough.sum())

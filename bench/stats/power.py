@@ -119,8 +119,8 @@ def rows(found: list[Need]) -> list[list[str]]:
 def caption(a: str, b: str, score: str, points: float) -> str:
     """Return what the table says, in a sentence."""
     return (
-        f"Seeds with which a true difference of {points:g} points in {score} between {a} and {b} is seen in 80 % "
-        "of studies (paired t test, two-sided 5 %, normal differences); difference and sd (standard deviation of "
-        "the paired differences) are those of the run, in points; cautiously: at the upper end of the sd's "
-        "one-sided 80 % interval."
+        f"Seeds with which a true difference of {points:g} points in {score} between {a} and {b} is seen in "
+        "80 % of studies (paired t test, two-sided 5 %, normal differences); difference and sd (standard "
+        "deviation of the paired differences) are those of the run, in points; cautiously: at the upper end "
+        "of the sd's one-sided 80 % interval."
     )

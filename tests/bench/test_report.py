@@ -15,7 +15,8 @@ from rich.console import Console
 from bench.frames import load
 from bench.plan import Request
 from bench.report.make import make_report
-from bench.report.tables import markdown, print_tables, summary
+from bench.report.summary import summary
+from bench.report.tables import markdown, print_tables
 from bench.runner import Options, carry_out
 from bench.stats import summarise
 from bench.store import Run, write_json

@@ -1,0 +1,66 @@
+"""Tables in LaTeX, by pandas' Styler with booktabs."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from bench.report.tables import CLOSE, Entry, Tables, TextTable
+
+PREAMBLE = (
+    "% Needs \\usepackage{booktabs} and, for names in other than plain letters, \\usepackage[T1]{fontenc}.\n"
+)
+_LETTERS = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": r"\textendash{}",
+    CLOSE: r"$^{\dagger}$",
+    **{c: rf"\{c}" for c in "&%$#_{}"},
+    "-": "-{}",  # where another follows: two would be drawn as a dash
+    **{c: f"{{{c}}}" for c in "[]*"},  # after the \\ that ends a row they would be read as its options
+}
+_SPECIAL = re.compile("|".join("-(?=-)" if c == "-" else re.escape(c) for c in _LETTERS))
+
+
+def escaped(text: str) -> str:
+    """Return text that LaTeX prints as it stands."""
+    return _SPECIAL.sub(lambda match: _LETTERS[match[0]], " ".join(text.split()))
+
+
+def latex(made: Tables) -> str:
+    """Return tables in LaTeX, one ``table`` each, the caption's first words naming what it is of."""
+    legend = " ".join([*(f"{line}." for line in made.not_done), made.caption])
+    return "\n".join([PREAMBLE, *(_latex(shown, f"{shown.title}. {legend}") for shown in made.shown)])
+
+
+def _latex(shown: TextTable, legend: str) -> str:
+    width = len(shown.header)
+    rows = [[*row, *[Entry("")] * (width - len(row))] for row in shown.rows]
+    # Columns are numbers: a suite may be called like another column.
+    frame = pd.DataFrame([[_text(entry) for entry in row] for row in rows], columns=range(width))
+    bold = [["textbf:--rwrap" if entry.best else "" for entry in row] for row in rows]
+    heading = [["textit:--rwrap" if len(row) == 1 else "", *[""] * (width - 1)] for row in shown.rows]
+    styler = frame.style.hide(axis="index").relabel_index([escaped(n) for n in shown.header], axis="columns")
+    for css in (bold, heading):
+        styler = styler.apply(lambda _, css=css: pd.DataFrame(css, columns=frame.columns), axis=None)
+    return styler.to_latex(
+        hrules=True,
+        column_format="l" + "r" * (width - 1),
+        caption=escaped(legend),
+        position="t",
+        position_float="centering",
+    )
+
+
+def _text(entry: Entry) -> str:
+    numbers = re.sub(r"(?<![\w-])-(?=\d)", "−", entry.text) if entry.number else entry.text
+    return escaped(numbers) + (escaped(CLOSE) if entry.close else "")

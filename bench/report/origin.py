@@ -1,0 +1,48 @@
+"""Where numbers come from: command, version, seeds and hardware, from the manifest and the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench.frames import Frames
+
+
+def origin(frames: Frames) -> list[str]:
+    """Return it in sentences, without dates."""
+    commands = frames.manifest.get("commands", [])
+    # Of a run that was done in several goes, the same command again says nothing.
+    lines = _unlike(c["command"] for c in commands)
+    words = [f"Command: {'; '.join(lines)}."] if lines else []
+    versions = _unlike(_version(c) for c in commands)
+    words += [f"Made with {'; '.join(versions)}."] if versions else []
+    done = frames.cells[frames.cells["status"] == "done"]
+    if len(done):
+        found = sorted(map(int, done["seed"].unique()))
+        counts = done.groupby(["suite", "scenario", "identity"])["seed"].nunique()
+        unequal = "" if counts.nunique() == 1 else f" (from {counts.min()} to {counts.max()} a row, see n)"
+        words.append(f"Seeds {ranges(found)}{unequal}.")
+    hardware = _unlike(f"{c['device']} ({c['machine']})" for c in commands)
+    words += [f"Hardware: {'; '.join(hardware)}."] if hardware else []
+    return words
+
+
+def _version(command: dict[str, Any]) -> str:
+    packages, git = command.get("packages", {}), command.get("git", "")
+    revision = f" at {git[:10]}{' with changes' if command.get('dirty') else ''}" if git else ""
+    return f"lethe-bench {packages.get('lethe-bench', '?')}{revision}, torch {packages.get('torch', '?')}"
+
+
+def _unlike(words: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(words))
+
+
+def ranges(numbers: list[int]) -> str:
+    """Return sorted numbers in short: 0–4, 7."""
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and n == parts[-1][-1] + 1:
+            parts[-1].append(n)
+        else:
+            parts.append([n])
+    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts)
