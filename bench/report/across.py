@@ -15,11 +15,10 @@ from bench.report.rows import markdown_rows, plain
 from bench.stats.across import ALPHA, Ranking, complete, rank
 from bench.stats.aggregate import Estimate, aggregate, improvement
 
-
 _EXPLAINED = (
     "Ranks of means over common seeds, 1 the best. IQM and mean over blocks and seeds in percent, with 95 % "
-    "intervals of the stratified bootstrap; better than the first: probability of improvement over the first in "
-    "rank (Agarwal et al. 2021). The tests take blocks as independent, which scenarios of one suite are not."
+    "intervals of the stratified bootstrap; better than the first: probability of improvement over the first "
+    "in rank (Agarwal et al. 2021). The tests take blocks as independent; scenarios of one suite are not."
 )
 
 

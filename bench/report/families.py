@@ -33,12 +33,12 @@ def _known() -> dict[str, Entry]:
 @cache
 def facts(strategy: str) -> dict[str, str]:
     """Return what is said of a strategy, by its name without brackets; nothing where it is not at hand."""
-    if strategy in _known():
-        return _known()[strategy].facts
-    try:
-        return find(strategy).facts
-    except UserError:
-        return {}
+    if ".py:" in strategy and len(split(strategy)) == 1:
+        try:
+            return find(strategy).facts
+        except UserError:  # the file is on another machine
+            return {}
+    return _known()[strategy].facts if strategy in _known() else {}
 
 
 def family(strategy: str) -> str:

@@ -88,14 +88,16 @@ def _usual(
     out = []
     for (suite, scenario), part in numbers.groupby(["suite", "scenario"]):
         columns = [c for c in part["column"].unique() if not (layout.per_task and c in SPEED)]
+        by_identity: dict[str, dict[str, dict[Hashable, Any]]] = {}
+        for row in part.to_dict("records"):
+            by_identity.setdefault(row["identity"], {})[row["column"]] = row
         rows = {}
-        for identity, row in part.groupby("identity", sort=False):
-            entries = {r["column"]: r for r in row.to_dict("records")}
+        for identity, entries in by_identity.items():
             first = entries[columns[0]]
             missing = first["cells"] - first["done"]
             n = f"{first['done']}" + (f" (+{missing} not done)" if missing else "")
             texts = [_entry(entries[c], layout, first["done"]) for c in columns]
-            rows[str(identity)] = (Entry(str(identity)), Entry(n), *texts)
+            rows[identity] = (Entry(identity), Entry(n), *texts)
         header = ("strategy", "n", *(_TITLES.get(c, c) for c in columns))
         title = f"{suite}, {_scenario(str(scenario))}"
         out.append(TextTable(title, header, _grouped(rows, layout, families)))

@@ -1,0 +1,426 @@
+"""Each statistic against a calculation by hand or by brute force, and how often intervals and tests are right."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from bench.stats import aggregate, bca, describe, paired, power, summarise
+from bench.stats.across import Ranking, complete, critical_difference, not_told_apart, rank
+from bench.stats.intervals import half_width, iqm
+from bench.stats.paired import against, compare, holm, sign_flip, wilcoxon
+from suites.errors import UserError
+
+STUDIES = 2_000
+
+
+def scores(values: dict[tuple[str, str], list[float]], score: str = "acc") -> pd.DataFrame:
+    """Return a frame of scores from values by (suite, strategy), seeds from 0; NaN for a missing seed."""
+    rows = [
+        {"suite": suite, "scenario": "class", "strategy": name, "identity": name, "seed": seed, "score": score,
+         "value": value}
+        for (suite, name), found in values.items()
+        for seed, value in enumerate(found)
+        if not math.isnan(value)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+# Intervals.
+
+
+def test_summary_by_hand() -> None:
+    s = summarise([0.1, 0.2, 0.4, 0.8, math.nan])
+    assert (s.n, s.mean, s.median) == (4, pytest.approx(0.375), pytest.approx(0.3))
+    assert s.iqm == pytest.approx((0.2 + 0.4) / 2)  # one of four cut at either end
+    assert s.sd == pytest.approx(math.sqrt((0.275**2 + 0.175**2 + 0.025**2 + 0.425**2) / 3))
+    assert s.sem == pytest.approx(s.sd / 2)
+    assert s.half == pytest.approx(3.18245 * s.sem, rel=1e-5)  # t(0.975, 3) by any table
+    assert (s.low, s.high) == (s.mean - s.half, s.mean + s.half)
+
+
+def test_iqm_of_three_is_their_mean_and_of_eight_that_of_the_middle_four() -> None:
+    assert iqm([1, 2, 6]) == pytest.approx(3)
+    assert iqm([100, 1, 2, 3, 4, 5, 6, -100]) == pytest.approx((2 + 3 + 4 + 5) / 4)
+
+
+def test_describe_is_summarise_of_every_group() -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": random.integers(0, 9, 60), "b": "x", "value": random.random(60)})
+    frame.loc[random.random(60) < 0.2, "value"] = np.nan
+    frame = pd.concat([frame, pd.DataFrame({"a": [77], "b": ["x"], "value": [np.nan]})])
+    described = describe(frame, ["a", "b"])
+    for a, part in frame.groupby("a"):
+        s, row = summarise(part["value"].tolist()), described.loc[(a, "x")]
+        for name in described.columns:
+            assert row[name] == pytest.approx(getattr(s, name), nan_ok=True), name
+    assert described.loc[(77, "x"), "n"] == 0
+
+
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_t_intervals_hold_the_truth_as_often_as_they_say(n: int) -> None:
+    x = np.random.default_rng(n).normal(0.7, 0.02, (STUDIES, n))
+    half = half_width(x.std(axis=1, ddof=1), np.full(STUDIES, n))
+    assert 0.93 <= np.mean(np.abs(x.mean(axis=1) - 0.7) <= half) <= 0.97
+
+
+@pytest.mark.parametrize(("n", "low", "high"), [(5, 0.80, 0.88), (10, 0.87, 0.93), (20, 0.91, 0.96)])
+def test_bca_intervals_are_too_narrow_for_few_seeds(n: int, low: float, high: float) -> None:
+    """Known of the bootstrap, and why the t interval is the default; the docstring of ``bca`` says it."""
+    x = np.random.default_rng(n).normal(0.7, 0.02, (STUDIES, n))
+    ends = bca(x, resamples=999)
+    assert low <= np.mean((ends[0] <= 0.7) & (ends[1] >= 0.7)) <= high
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_bca_is_scipys_and_alone_what_it_is_beside_others(statistic: str) -> None:
+    x = np.random.default_rng(1).random((3, 8))
+    low, high = bca(x, statistic, resamples=500)
+    function: Any = {"mean": np.mean, "iqm": lambda v, axis: stats.trim_mean(v, 0.25, axis=axis)}[statistic]
+    for row in range(3):
+        rng = np.random.default_rng([0, 8])
+        found = stats.bootstrap((x[row],), function, n_resamples=500, rng=rng, axis=-1, vectorized=True)
+        expected = found.confidence_interval
+        assert (low[row], high[row]) == (pytest.approx(expected.low), pytest.approx(expected.high))
+        alone = bca(x[row], statistic, resamples=500)
+        assert (alone[0], alone[1]) == (pytest.approx(low[row]), pytest.approx(high[row]))
+
+
+def test_bca_of_one_value_and_of_equal_ones() -> None:
+    low, high = bca([[0.5], [0.6]])
+    assert np.isnan([low, high]).all()
+    low, high = bca([[0.5, 0.5, 0.5], [0.1, 0.2, 0.3]], resamples=99)
+    assert (low[0], high[0]) == (0.5, 0.5)
+    assert low[1] < 0.2 < high[1]
+
+
+# Pairs.
+
+
+def brute_sign_flip(d: NDArray[np.float64]) -> float:
+    sums = [abs(np.dot(signs, d)) for signs in itertools.product([-1, 1], repeat=len(d))]
+    return float(np.mean(np.array(sums) >= abs(d.sum()) - 1e-12))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 9, 12])
+def test_sign_flip_against_all_patterns(n: int) -> None:
+    random = np.random.default_rng(n)
+    for shift in (0.0, 0.5, 2.0):
+        d = random.normal(shift, 1, n)
+        assert sign_flip(d) == pytest.approx(brute_sign_flip(d), abs=1e-12)
+    ties = random.integers(-2, 4, n) / 10  # with zeros, and sums that are equal but for rounding
+    assert sign_flip(ties) == pytest.approx(brute_sign_flip(ties), abs=1e-12)
+
+
+def test_sign_flip_by_hand() -> None:
+    assert sign_flip([1, 1, 1, 1, 1]) == 2 / 32
+    assert sign_flip([1, 1, 1, 1, 1, 1]) == 2 / 64  # the least with six pairs, and the first below 0.05
+    assert sign_flip([3, -1]) == 1.0  # |2| is reached by all four
+    assert sign_flip([0, 0, 0]) == 1.0
+    assert math.isnan(sign_flip([]))
+
+
+def test_drawn_patterns_come_near_to_all_of_them_and_never_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    d = np.random.default_rng(0).normal(0.3, 1, 14)
+    exact = sign_flip(d)
+    monkeypatch.setattr(paired, "EXACT_UP_TO", 0)
+    assert sign_flip(d) == pytest.approx(exact, abs=0.005)
+    assert sign_flip(d) == sign_flip(d)
+    assert sign_flip(np.ones(40), flips=99) == 1 / 100
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_sign_flip_p_is_uniform_under_the_null(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exact:
+        monkeypatch.setattr(paired, "EXACT_UP_TO", 0)
+    d = np.random.default_rng(5).laplace(size=(STUDIES, 9))
+    p = np.array([sign_flip(row, flips=399, seed=i) for i, row in enumerate(d)])
+    for level in (0.0625, 0.125, 0.25, 0.5, 0.75):  # p takes multiples of 1/256
+        error = 4 * math.sqrt(level * (1 - level) / STUDIES)
+        assert abs(np.mean(p <= level) - level) < error
+
+
+def test_wilcoxon_against_all_patterns_of_signed_ranks() -> None:
+    d = np.array([0.3, -0.1, 0.5, 0.7, -0.2, 0.9, 1.1])
+    ranks = stats.rankdata(np.abs(d))
+    middle = ranks.sum() / 2
+    reach = abs(ranks[d > 0].sum() - middle)
+    found = [
+        abs(np.dot(chosen, ranks) - middle) >= reach - 1e-9
+        for chosen in itertools.product([0, 1], repeat=len(d))
+    ]
+    assert wilcoxon(d) == pytest.approx(np.mean(found))
+    assert wilcoxon([0.0, 0.0]) == 1.0
+    assert wilcoxon([*d, 0.0]) == wilcoxon(d)
+    assert math.isnan(wilcoxon([]))
+
+
+def closed_testing(p: list[float]) -> list[float]:
+    """Holm's p by its meaning: the largest Bonferroni p of all sets of hypotheses that one is in."""
+    sets = [s for r in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), r)]
+    return [max(min(1, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in range(len(p))]
+
+
+def test_holm_by_hand_and_as_closed_testing() -> None:
+    assert holm([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
+    assert math.isnan(holm([0.01, math.nan])[1])
+    assert holm([]) == []
+    random = np.random.default_rng(2)
+    for _ in range(20):
+        p = (random.random(6) ** 2).tolist()
+        assert holm(p) == pytest.approx(closed_testing(p))
+
+
+def test_comparison_is_over_common_seeds_by_hand() -> None:
+    a = pd.Series({0: 0.5, 1: 0.7, 2: 0.9, 3: math.nan, 9: 0.1})
+    b = pd.Series({2: 0.6, 1: 0.6, 0: 0.3, 3: 0.5, 8: 0.9})
+    c = compare(a, b)
+    assert (c.n, c.mean, c.sd) == (3, pytest.approx(0.2), pytest.approx(0.1))
+    assert c.half == pytest.approx(4.30265 * 0.1 / math.sqrt(3), rel=1e-5)
+    assert c.d_z == pytest.approx(2.0)
+    assert c.p == 2 / 8
+    assert c.too_few
+    assert compare(b, a).mean == pytest.approx(-0.2)
+
+
+def test_comparisons_with_nothing_to_go_by() -> None:
+    a = pd.Series({0: 0.5, 1: 0.7})
+    none = compare(a, pd.Series({5: 0.1}))
+    assert none.n == 0
+    assert math.isnan(none.p)
+    one = compare(a, pd.Series({0: 0.1}))
+    assert (one.n, one.p) == (1, 1.0)
+    assert math.isnan(one.half)
+    same = compare(a, a - 0.1)
+    assert same.mean == pytest.approx(0.1)
+    assert math.isnan(same.d_z)  # no spread to measure it by
+
+
+def test_verdicts_against_the_best() -> None:
+    random = np.random.default_rng(0)
+    best = 0.9 + random.normal(0, 0.01, 10)
+    table = pd.DataFrame({"best": best, "far": best - 0.2 + random.normal(0, 0.01, 10),
+                          "near": best + random.normal(0, 0.01, 10)})  # fmt: skip
+    table["few"] = [0.1] * 5 + [math.nan] * 5
+    found = against(table, "best")
+    assert found["verdict"].to_dict() == {"far": "worse", "near": "not told apart", "few": "too few seeds"}
+    assert found.loc["far", "p_holm"] == pytest.approx(2 * 2 / 2**10)  # of a family of two
+    assert math.isnan(found.loc["few", "p_holm"])
+    assert found.loc["few", "n"] == 5
+    assert against(table, "best", higher_is_better=False)["verdict"]["far"] == "better"
+
+
+def test_a_family_too_large_for_its_seeds_gets_no_verdict() -> None:
+    """Six pairs can reach p = 1/32, but not below 0.05 after Holm over two."""
+    table = pd.DataFrame({"best": np.ones(6), "a": np.zeros(6), "b": np.zeros(6)})
+    assert set(against(table, "best")["verdict"]) == {"too few seeds"}
+    assert against(table[["best", "a"]], "best")["verdict"].tolist() == ["worse"]
+
+
+# Across suites.
+
+# Ranks by suite: a 1 1 2 1, b 2 3 1 2, c 3 2 3 3.
+FOUR_SUITES = {
+    ("s1", "a"): [0.9, 0.9], ("s1", "b"): [0.8, 0.8], ("s1", "c"): [0.7, 0.7],
+    ("s2", "a"): [0.9, 0.7], ("s2", "b"): [0.3, 0.3], ("s2", "c"): [0.4, 0.4],
+    ("s3", "a"): [0.5, 0.5], ("s3", "b"): [0.6, 0.6], ("s3", "c"): [0.1, 0.1],
+    ("s4", "a"): [0.9, 0.8], ("s4", "b"): [0.7, 0.7], ("s4", "c"): [0.2, 0.3],
+}  # fmt: skip
+
+
+def test_friedman_and_nemenyi_by_hand() -> None:
+    ranking = rank(scores(FOUR_SUITES), "acc")
+    assert isinstance(ranking, Ranking)
+    assert ranking.ranks.to_dict() == {"a": 1.25, "b": 2.0, "c": 2.75}
+    n, k = 4, 3
+    chi2 = 12 / (n * k * (k + 1)) * sum(r**2 for r in (5, 8, 11)) - 3 * n * (k + 1)
+    assert ranking.p == pytest.approx(stats.chi2.sf(chi2, k - 1))
+    # q(0.05, 3) = 2.343 in Demsar's table 5a.
+    assert ranking.critical_difference == pytest.approx(2.343 * math.sqrt(k * (k + 1) / (6 * n)), rel=1e-3)
+    assert ranking.groups == (("a", "b", "c"),)
+    q = 1.5 / math.sqrt(k * (k + 1) / (6 * n)) * math.sqrt(2)
+    assert ranking.posthoc.loc["a", "c"] == pytest.approx(stats.studentized_range.sf(q, k, np.inf), rel=1e-3)
+    assert list(ranking.posthoc.index) == list(ranking.posthoc.columns) == ["a", "b", "c"]
+
+
+def test_posthoc_agrees_with_the_critical_difference() -> None:
+    random = np.random.default_rng(0)
+    values = {
+        (f"s{s}", f"m{m}"): [0.5 + 0.1 * m + random.normal(0, 0.1)] for s in range(12) for m in range(5)
+    }
+    ranking = rank(scores(values), "acc")
+    assert isinstance(ranking, Ranking)
+    for a, b in itertools.combinations(ranking.ranks.index, 2):
+        apart = abs(ranking.ranks[a] - ranking.ranks[b]) > ranking.critical_difference
+        assert (ranking.posthoc.loc[a, b] < 0.05) == apart
+    assert ranking.p < 0.05
+    assert len(ranking.groups) > 1
+
+
+def test_where_lower_is_better_the_lowest_ranks_first() -> None:
+    ranking = rank(scores(FOUR_SUITES, "forgetting"), "forgetting")
+    assert isinstance(ranking, Ranking)
+    assert ranking.ranks.index[0] == "c"
+
+
+def test_groups_are_the_longest_runs() -> None:
+    ranks = pd.Series({"a": 1.0, "b": 1.5, "c": 2.2, "d": 4.0})
+    assert not_told_apart(ranks, 1.0) == (("a", "b"), ("b", "c"))
+    assert not_told_apart(ranks, 0.1) == ()
+    assert not_told_apart(ranks, 9.0) == (("a", "b", "c", "d"),)
+    assert critical_difference(2, 10) == pytest.approx(1.96 * math.sqrt(6 / 60), rel=1e-3)
+
+
+def test_unequal_sets_are_not_averaged_in_silence() -> None:
+    values = dict(FOUR_SUITES) | {("s1", "d"): [0.9, 0.9], ("s2", "a"): [0.9, 0.7, 0.0]}
+    values["s4", "b"] = [math.nan, 0.7]
+    whole = complete(scores(values), "acc")
+    assert whole.strategies == ["a", "b", "c"]
+    assert whole.seeds == {("s1", "class"): 2, ("s2", "class"): 2, ("s3", "class"): 2, ("s4", "class"): 1}
+    assert whole.means().loc[("s2", "class"), "a"] == pytest.approx(0.8)  # without the seed only it has
+    assert whole.left_out == ("d: nothing in s2 class, s3 class, s4 class",)
+    assert {v.shape for v in whole.values().values()} == {(4, 1)}
+
+
+def test_a_suite_without_common_seeds_is_left_out_and_too_little_is_said() -> None:
+    values = {("s1", "a"): [0.1, math.nan], ("s1", "b"): [math.nan, 0.2], ("s2", "a"): [1], ("s2", "b"): [1]}
+    whole = complete(scores(values), "acc")
+    assert whole.left_out == ("s1 class: no seed that all strategies have",)
+    assert rank(scores(values), "acc") == (
+        "acc: ranks across suites need at least 3 strategies with common seeds in at least 2 suites or scenarios; "
+        "here are 2 in 1"
+    )
+    assert "here are 0 in 0" in str(rank(scores(values), "fwt"))
+
+
+def test_strategies_that_are_all_alike_have_p_1() -> None:
+    ranking = rank(scores({(s, m): [0.5] for s in ("s1", "s2") for m in "abc"}), "acc")
+    assert isinstance(ranking, Ranking)
+    assert ranking.p == 1.0
+    assert set(ranking.ranks) == {2.0}
+
+
+# Aggregates.
+
+
+def test_aggregates_by_hand() -> None:
+    x = np.array([[0.0, 0.2], [0.4, 0.6], [0.9, 0.9], [0.1, 1.0]])
+    assert aggregate.aggregate(x, "mean", resamples=9).value == pytest.approx(x.mean())
+    assert aggregate.aggregate(x, "median", resamples=9).value == pytest.approx((0.5 + 0.55) / 2)
+    assert aggregate.aggregate(x, "iqm", resamples=9).value == pytest.approx((0.2 + 0.4 + 0.6 + 0.9) / 4)
+
+
+@pytest.mark.parametrize("kind", ["mean", "median", "iqm"])
+def test_bootstrap_is_stratified_against_a_loop(kind: str) -> None:
+    x = np.random.default_rng(0).random((3, 4))
+    drawn = np.random.default_rng(7).integers(0, 4, size=(50, 3, 4))
+    found = []
+    for r in range(50):
+        sample = np.array([[x[b, drawn[r, b, i]] for i in range(4)] for b in range(3)])
+        flat, means = np.sort(sample.ravel()), sample.mean(axis=1)
+        found.append({"mean": flat.mean(), "median": np.median(means), "iqm": flat[3:9].mean()}[kind])
+    estimate = aggregate.aggregate(x, kind, resamples=50, seed=7)
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
+
+
+def test_bootstrap_never_mixes_suites() -> None:
+    """With suites far apart and no spread within them, every resample has the same mean."""
+    estimate = aggregate.aggregate(np.array([[0.1] * 5, [0.9] * 5]), "mean", resamples=99)
+    assert estimate.low == estimate.high == pytest.approx(0.5)
+
+
+def test_performance_profile_against_counting() -> None:
+    x = np.random.default_rng(0).integers(0, 5, (3, 4)) / 4
+    thresholds = np.array([-0.1, 0.0, 0.25, 0.6, 1.0])
+    shares, low, high = aggregate.profile(x, thresholds, resamples=200)
+    assert shares.tolist() == [np.mean([v > t for v in x.ravel()]) for t in thresholds]
+    assert (low <= shares).all()
+    assert (shares <= high).all()
+    assert shares[0] == 1
+    assert shares[-1] == 0
+
+
+def test_probability_of_improvement_against_all_pairs_and_mann_whitney() -> None:
+    random = np.random.default_rng(0)
+    a, b = random.integers(0, 6, (2, 3, 5)) / 5
+    pairs = [(x > y) + 0.5 * (x == y) for block in range(3) for x in a[block] for y in b[block]]
+    estimate = aggregate.improvement(a, b, resamples=200)
+    assert estimate.value == pytest.approx(np.mean(pairs))
+    u = [stats.mannwhitneyu(a[k], b[k]).statistic / 25 for k in range(3)]
+    assert estimate.value == pytest.approx(np.mean(u))
+    assert estimate.low <= estimate.value <= estimate.high
+    assert aggregate.improvement(b, a, resamples=9).value == pytest.approx(1 - estimate.value)
+
+
+def test_probability_of_improvement_is_resampled_by_seeds_against_a_loop() -> None:
+    random = np.random.default_rng(1)
+    a, b = random.random((2, 2, 4))
+    drawn = np.random.default_rng(3).integers(0, 4, size=(40, 2, 4))
+    found = [
+        np.mean([a[k, i] > b[k, j] for k in range(2) for i in drawn[r, k] for j in drawn[r, k]])
+        for r in range(40)
+    ]
+    estimate = aggregate.improvement(a, b, resamples=40, seed=3)
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
+
+
+# Power.
+
+
+@pytest.mark.parametrize(("difference", "n"), [(0.5, 5), (1.0, 10), (0.7, 20), (0.0, 8)])
+def test_power_against_simulated_studies(difference: float, n: int) -> None:
+    d = np.random.default_rng(n).normal(difference, 1, (8_000, n))
+    t = d.mean(axis=1) / (d.std(axis=1, ddof=1) / math.sqrt(n))
+    seen = np.mean(np.abs(t) > stats.t.ppf(0.975, n - 1))
+    assert power.power(difference, 1.0, n) == pytest.approx(seen, abs=0.02)
+
+
+def test_power_by_a_textbook_and_at_its_ends() -> None:
+    assert power.seeds_needed(0.5, 1.0) == 34  # Cohen 1988: d_z = 0.5, 80 %, two-sided 5 %
+    assert power.power(1, 1, 1) == 0
+    assert power.power(1, 0, 2) == 1
+    assert power.power(0, 0, 9) == pytest.approx(0.05)
+    grid = [power.power(d, 1.0, n) for d in (1e-3, 0.1, 1, 10, 100, 1e4) for n in (2, 3, 10, 1000)]
+    assert not np.isnan(grid).any()
+    assert all(0.049 < p <= 1 for p in grid)
+    for sd in (0.3, 1.7, 6.0):
+        n = power.seeds_needed(1.0, sd)
+        assert power.power(1.0, sd, n) >= 0.8
+        assert n == 2 or power.power(1.0, sd, n - 1) < 0.8
+    with pytest.raises(UserError, match="more than 100,000 seeds"):
+        power.seeds_needed(1e-6, 1.0)
+
+
+def test_seeds_needed_from_a_run() -> None:
+    a, b = [0.50, 0.52, 0.54, 0.56, 0.99], [0.49, 0.52, 0.51, 0.54]
+    frame = scores({("s1", "a"): a, ("s1", "b"): b, ("s2", "a"): [0.1], ("s2", "b"): [0.1]})
+    (need,) = power.needs(frame, "a", "b", "acc", 1.0)
+    sd = np.std([0.01, 0.0, 0.03, 0.02], ddof=1)
+    assert (need.suite, need.n, need.mean) == ("s1", 4, pytest.approx(0.015))
+    assert need.sd == pytest.approx(sd)
+    assert need.needed == power.seeds_needed(0.01, sd)
+    assert need.cautious > need.needed
+    assert power.rows([need])[0][:5] == ["s1", "class", "4", "1.50", "1.29"]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "score", "points", "words"),
+    [
+        ("a", "c", "acc", 1.0, "unknown strategy of the run 'c'"),
+        ("a", "a", "acc", 1.0, "does not differ from itself"),
+        ("a", "b", "akc", 1.0, "unknown score 'akc'"),
+        ("a", "b", "acc", 0.0, "above 0 points"),
+        ("a", "b", "fwt", 1.0, "no two seeds of fwt in common"),
+    ],
+)
+def test_what_power_cannot_answer(a: str, b: str, score: str, points: float, words: str) -> None:
+    frame = scores({("s1", "a"): [0.1, 0.2], ("s1", "b"): [0.1, 0.3]})
+    with pytest.raises(UserError, match=words):
+        power.needs(frame, a, b, score, points)
