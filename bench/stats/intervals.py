@@ -108,9 +108,12 @@ def bca(
     varied = np.ptp(x, axis=-1) > 0
     if varied.any():
         rows = x[varied] if x.ndim > 1 else x
+        # Brought to one scale and rounded, so that a resample that is the sample in another order has the same
+        # mean to the last bit: BCa counts the resamples below it.
+        centre, scale = rows.mean(axis=-1, keepdims=True), np.ptp(rows, axis=-1, keepdims=True)
         found = stats.bootstrap(
-            (rows,),
-            function,
+            ((rows - centre) / scale,),
+            lambda v, axis: np.round(function(v, axis), 12),
             axis=-1,
             vectorized=True,
             n_resamples=resamples,
@@ -119,7 +122,8 @@ def bca(
             method="BCa",
             rng=np.random.default_rng([seed, n]),
         ).confidence_interval
-        low[varied], high[varied] = found.low, found.high
+        low[varied] = found.low * scale[..., 0] + centre[..., 0]
+        high[varied] = found.high * scale[..., 0] + centre[..., 0]
     return low, high
 
 

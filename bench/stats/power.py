@@ -28,9 +28,9 @@ def power(difference: float, sd: float, n: int, alpha: float = ALPHA) -> float:
     if sd == 0:
         return 1.0 if difference else alpha
     t, shift = float(stats.t.ppf(1 - alpha / 2, n - 1)), math.sqrt(n) * abs(difference) / sd
-    if shift > 35:  # scipy's noncentral t gives out; the miss is far below any digit that is shown
-        return 1.0
-    return float(stats.nct.sf(t, n - 1, shift) + stats.nct.cdf(-t, n - 1, shift))
+    # Beyond 6 the other tail is below 1e-9, and scipy's is NaN for some of them.
+    other = float(stats.nct.cdf(-t, n - 1, shift)) if shift < 6 else 0.0
+    return float(stats.nct.sf(t, n - 1, shift)) + other
 
 
 def seeds_needed(difference: float, sd: float, wanted: float = POWER, alpha: float = ALPHA) -> int:
