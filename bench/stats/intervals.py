@@ -108,7 +108,7 @@ def bca(
     varied = np.ptp(x, axis=-1) > 0
     if varied.any():
         rows = x[varied] if x.ndim > 1 else x
-        # Brought to one scale and rounded, so that a resample that is the sample in another order has the same
+        # On one scale and rounded, so that a resample that is the sample in another order has the same
         # mean to the last bit: BCa counts the resamples below it.
         centre, scale = rows.mean(axis=-1, keepdims=True), np.ptp(rows, axis=-1, keepdims=True)
         found = stats.bootstrap(

@@ -1,0 +1,410 @@
+"""Tables in every layout and form, from whole runs and from broken ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from io import StringIO
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.frames import Frames, load
+from bench.plan import CellSpec
+from bench.report.across import across
+from bench.report.families import family, is_reference
+from bench.report.latex import escaped, latex
+from bench.report.make import make_report
+from bench.report.origin import ranges
+from bench.report.summary import Layout, Spread, summary, summary_and_pairs
+from bench.report.tables import in_markdown, markdown, print_tables, tables
+from bench.stats import bca
+from bench.store import Run
+from suites.errors import UserError
+from tests.bench.test_report import CASES, made, record
+from tests.many_cells import write_many
+
+ALL = Layout(marks=True, origin=True)
+LAYOUTS = {
+    "plain": Layout(),
+    "all": ALL,
+    "families": Layout(by_family=True, marks=True, origin=True),
+    "per task": Layout(per_task=True, marks=True),
+    "wide": Layout(wide=True, marks=True, spread="sd"),
+    "bca": Layout(spread="bca", marks=True),
+}
+
+
+def seeds(name: str, finals: list[int]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return two-task cells whose acc is 0.4 + final / 200."""
+    return {(name, seed): record([[50, 40], [90, 45], [final, 80]]) for seed, final in enumerate(finals)}
+
+
+def three(folder: Path, n: int = 8) -> Frames:
+    """Return a run where er is best, agem close to it and ewc far behind; joint is a bound."""
+    noise = [0, 2, -2, 4, -4, 1, -1, 3][:n]
+    return load(
+        made(
+            folder,
+            seeds("er", [70 + e for e in noise])
+            | seeds("agem", [69 + e + (5 if s % 2 else -4) for s, e in enumerate(noise)])
+            | seeds("ewc", [40 + 2 * e for e in noise])
+            | seeds("joint", [95] * n),
+        )
+    )
+
+
+def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **changes: Any) -> Path:
+    """Write a run of a suite that is nowhere registered, later names worse."""
+    run = Run(folder)
+    specs = [
+        CellSpec(suite, 1, "class", name, {"a": 1} | changes, "mlp", {}, {"epochs": 1}, s, name)
+        for name in names
+        for s in range(n)
+    ]
+    run.open(specs, {}, {suite: "fingerprint"}, f"lethe run {suite}", "cpu")
+    for spec in specs:
+        final = 80 - 10 * names.index(spec.strategy) + spec.seed
+        run.write(spec, record([[50, 40], [90, 45], [final, 80]]))
+    return folder
+
+
+# Marks.
+
+
+def test_the_best_is_bold_and_what_is_not_worse_is_marked(tmp_path: Path) -> None:
+    text = markdown(three(tmp_path), ["acc"], ALL)
+    assert re.search(r"\| er \| 8 \| \*\*75\.19 ± \d\.\d\d\*\* \|", text)
+    assert re.search(r"\| agem \| 8 \| 74\.94 ± \d\.\d\d † \|", text)
+    assert re.search(r"\| ewc \| 8 \| 60\.38 ± \d\.\d\d \|", text)
+    assert "| joint | 8 | 87.50 ± 0.00 |" in text  # a bound is neither bold nor compared with
+    assert "Bold: best mean (joint apart: trained on all tasks at will)." in text
+    assert "†: not significantly worse than the best" in text
+
+
+def test_marks_are_what_the_comparisons_say(tmp_path: Path) -> None:
+    frames = three(tmp_path)
+    numbers, pairs = summary_and_pairs(frames, ["acc", "forgetting"], ALL)
+    marks = numbers.set_index(["identity", "column"])["mark"]
+    rows = pairs.set_index(["identity", "column"])
+    assert marks["er", "acc"] == "best"
+    assert rows.loc[("ewc", "acc"), "rival"] == "er"
+    assert rows.loc[("ewc", "acc"), "p_holm"] == pytest.approx(2 * 2 / 2**8)
+    assert marks["ewc", "acc"] == "worse"
+    assert marks["joint", "acc"] == ""
+    assert marks["er", "forgetting"] == "best"  # the lowest
+    assert set(pairs["identity"]) == {"agem", "ewc"}
+
+
+def test_with_few_seeds_no_star_is_given_and_it_is_said(tmp_path: Path) -> None:
+    made_ = tables(three(tmp_path, 5), ["acc"], ALL)
+    assert "**75.00 ±" in in_markdown(made_)
+    assert "†" not in in_markdown(made_)
+    assert "below 6 pairs no difference can reach p < 0.05" in made_.caption
+
+
+def test_equal_means_are_all_the_best(tmp_path: Path) -> None:
+    text = markdown(load(made(tmp_path, seeds("er", [70, 80]) | seeds("ewc", [80, 70]))), ["acc"], ALL)
+    assert text.count("**77.50") == 2
+
+
+def test_documents_hold_no_marks(tmp_path: Path) -> None:
+    text = markdown(three(tmp_path), ["acc"])
+    assert text.endswith(
+        "\nScores in percent: mean ± half-width of the 95 % t interval over n seeds; – where not defined.\n"
+    )
+    assert "†" not in text
+    assert text.count("**") == 2  # the title's
+
+
+# Layouts.
+
+
+@pytest.mark.parametrize("spread", get_args(Spread))
+def test_every_spread_is_named_and_right(spread: Spread, tmp_path: Path) -> None:
+    frames = three(tmp_path)
+    values = np.array([0.4 + (70 + e) / 200 for e in (0, 2, -2, 4, -4, 1, -1, 3)])
+    sd = values.std(ddof=1)
+    low, high = bca(values)
+    expected, named = {
+        "ci": (f"± {100 * 2.364624 * sd / np.sqrt(8):.2f}", "half-width of the 95 % t interval"),
+        "bca": (rf"\[{100 * low:.2f}, {100 * high:.2f}\]", "95 % BCa bootstrap interval"),
+        "sd": (f"± {100 * sd:.2f}", "± standard deviation"),
+        "sem": (f"± {100 * sd / np.sqrt(8):.2f}", "± standard error of the mean"),
+    }[spread]
+    text = markdown(frames, ["acc"], Layout(spread=spread))
+    assert f"| er | 8 | 75.19 {expected} |" in text
+    assert named in text.splitlines()[-1]
+
+
+def test_per_task_is_the_last_row_of_the_matrix(tmp_path: Path) -> None:
+    frames = load(made(tmp_path, seeds("er", [60, 70])))
+    text = markdown(frames, None, Layout(per_task=True))
+    assert "| strategy | n | task 1 | task 2 | acc |" in text
+    assert re.search(r"\| er \| 2 \| 65\.00 ± \S+ \| 80\.00 ± 0\.00 \| 72\.50 ± \S+ \|", text)
+
+
+def test_suites_differ_in_their_tasks(tmp_path: Path) -> None:
+    one = other_suite(tmp_path / "one", "pairs", ("er",))
+    run = Run(tmp_path / "two")
+    spec = CellSpec("single", 1, "class", "er", {}, "mlp", {}, {}, 0, "er")
+    run.open([spec], {}, {}, "lethe run single", "cpu")
+    run.write(spec, record([[50], [90]]))
+    text = markdown(load(one, tmp_path / "two"), None, Layout(per_task=True))
+    assert "| strategy | n | task 1 | task 2 | acc |" in text
+    assert "| strategy | n | task 1 | acc |" in text
+
+
+def test_wide_has_suites_as_columns_and_says_where_n_differs(tmp_path: Path) -> None:
+    runs = [
+        other_suite(tmp_path / "b", "beta", ("er", "ewc"), 3),
+        other_suite(tmp_path / "a", "a_b", ("er",), 2),
+    ]
+    shown = tables(load(*runs), ["acc", "bwt"], Layout(wide=True)).shown
+    assert [t.title for t in shown] == ["acc, class-incremental", "bwt, class-incremental"]
+    assert shown[0].header == ("strategy", "n", "a_b", "beta")
+    er, ewc = shown[0].rows
+    assert [e.text for e in er[:2]] == ["er", "2–3"]
+    assert er[2].text.startswith("80.25 ±")
+    assert er[2].text.endswith("(n = 2)")
+    assert er[3].text.endswith("(n = 3)")
+    assert [e.text for e in ewc[:3]] == ["ewc", "3", "–"]
+    assert "| a\\_b |" in markdown(load(*runs), ["acc"], Layout(wide=True))
+
+
+def test_rows_by_family_in_every_form(tmp_path: Path) -> None:
+    made_ = tables(three(tmp_path), ["acc"], LAYOUTS["families"])
+    names = [row[0].text for row in made_.shown[0].rows]
+    assert names == ["baseline", "joint", "regularisation", "ewc", "replay", "er", "gradient", "agem"]
+    assert "| *replay* |  |  |" in in_markdown(made_)
+    assert "\\textit{replay}" in latex(made_)
+    stream = StringIO()
+    print_tables(three(tmp_path / "again"), Console(file=stream), ["acc"], LAYOUTS["families"])
+    assert "replay" in stream.getvalue()
+
+
+def test_families_are_told_without_running_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text("from strategies.er import ER\nraise SystemExit\nclass Mine(ER):\n    '''Mine.'''\n")
+    assert family("er+lwf") == "composed"
+    assert family("nobody-knows") == "other"
+    assert family(f"{tmp_path}/gone.py:X") == "other"
+    assert family(f"{path}:Mine") == "replay"
+    assert [is_reference(n) for n in ("joint", "cumulative", "er", "nobody-knows")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_layouts_that_cannot_be() -> None:
+    with pytest.raises(UserError, match="unknown spread 'std'; did you mean sd"):
+        Layout(spread="std")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="per task or wide"):
+        Layout(per_task=True, wide=True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("case", [*CASES, "seven unequal seeds", "nothing"])
+def test_every_case_in_every_layout_and_form(case: str, layout: str, tmp_path: Path) -> None:
+    unequal = seeds("er", list(range(60, 70))) | seeds("ewc", list(range(50, 57)))
+    unequal[("er", 3)] = record(None, "failed", error={"kind": "E", "message": "no", "traceback": ""})
+    cases = CASES | {"seven unequal seeds": unequal, "nothing": {}}
+    frames = load(made(tmp_path, cases[case]))
+    made_ = tables(frames, None, LAYOUTS[layout])
+    for text in (in_markdown(made_), latex(made_)):
+        assert "nan" not in text.lower().replace("finance", "")
+        assert all(name in text for name, _ in cases[case])
+    stream = StringIO()
+    print_tables(frames, Console(file=stream), None, LAYOUTS[layout])
+    assert all(name in stream.getvalue() for name, _ in cases[case])
+    across(frames, ["acc"])
+
+
+def test_common_seeds_only(tmp_path: Path) -> None:
+    """The seed that only er has would turn the comparison, and takes no part in it."""
+    finals = [60, 62, 64, 66, 68, 70, 72]
+    cells = seeds("er", [*finals, 0]) | seeds("ewc", [f - 5 for f in finals])
+    _, pairs = summary_and_pairs(load(made(tmp_path, cells)), ["acc"], ALL)
+    (row,) = pairs.to_dict("records")
+    assert (row["rival"], row["n"]) == ("ewc", 7)
+    assert row["mean"] == pytest.approx(0.025)
+    assert (row["p"], row["verdict"]) == (2 / 2**7, "better")
+
+
+# Captions.
+
+
+def test_caption_has_command_version_seeds_and_hardware(tmp_path: Path) -> None:
+    cells = seeds("er", [60, 70, 80]) | {("ewc", 7): record([[50, 40], [90, 45], [60, 80]])}
+    folder = made(tmp_path, cells)
+    facts = json.loads((folder / "run.json").read_text())
+    facts["commands"] = [
+        {
+            "command": "lethe run toy -s er",
+            "packages": {"lethe-bench": "9.8", "torch": "7.6"},
+            "git": "0123456789abcdef",
+            "dirty": False,
+            "device": "cuda",
+            "machine": "Linux x86_64, 4 cores",
+        }
+    ] * 2
+    (folder / "run.json").write_text(json.dumps(facts))
+    caption = tables(load(folder), ["acc"], ALL).caption
+    assert caption.endswith(
+        "Command: lethe run toy -s er. Made with lethe-bench 9.8 at 0123456789, torch 7.6. Seeds 0–2, 7 "
+        "(from 1 to 3 a row, see n). Hardware: cuda (Linux x86_64, 4 cores)."
+    )
+    assert ranges([1, 2, 3, 7, 9, 10]) == "1–3, 7, 9–10"
+
+
+# Several runs.
+
+
+def test_a_cell_in_two_runs_counts_once_and_done_where_it_is(tmp_path: Path) -> None:
+    failed = record(None, "failed", error={"kind": "E", "message": "no", "traceback": ""})
+    first = made(tmp_path / "a", seeds("er", [60, 70]) | {("er", 2): failed, ("ewc", 0): failed})
+    second = made(tmp_path / "b", {("er", 1): record([[50, 40], [90, 45], [70, 80]]),
+                                   ("er", 2): record([[50, 40], [90, 45], [80, 80]]),
+                                   ("cumulative", 2): record([[50, 40], [95, 45], [80, 90]])})  # fmt: skip
+    for folders in ((first, second), (second, first), (first, second, first)):
+        frames = load(*folders)
+        assert len(frames.cells) == 5
+        row = summary(frames, ["acc"]).set_index(["identity", "column"]).loc[("er", "acc")]
+        assert (row["n"], row["mean"]) == (3, pytest.approx(0.75))
+        # What cumulative did in one run is the reference of the other.
+        values = frames.scores[
+            (frames.scores["score"] == "intransigence") & (frames.scores["strategy"] == "er")
+        ]
+        assert values.set_index("seed")["value"][2] == pytest.approx((0.05 + 0.10) / 2)
+
+
+def test_one_name_for_two_settings_is_told_apart(tmp_path: Path) -> None:
+    first = other_suite(tmp_path / "a", "s", ("er", "ewc"), lam=0.5)
+    second = other_suite(tmp_path / "b", "s", ("er",), lam=2.0)
+    frames = load(first, second)
+    assert sorted(frames.cells["identity"].unique()) == ["er (lam=0.5)", "er (lam=2)", "ewc"]
+    assert "er (lam=2)" in markdown(frames)
+    assert set(load(first).cells["identity"]) == {"er", "ewc"}
+
+
+def test_runs_over_other_data_are_refused(tmp_path: Path) -> None:
+    first, second = (other_suite(tmp_path / n, "s", ("er",)) for n in "ab")
+    facts = json.loads((second / "run.json").read_text())
+    (second / "run.json").write_text(json.dumps(facts | {"data": {"s": "another"}}))
+    with pytest.raises(UserError, match="holds s over other data"):
+        load(first, second)
+
+
+# Across suites.
+
+
+def test_report_ranks_across_suites(tmp_path: Path) -> None:
+    names = ("er", "ewc", "agem", "joint")
+    frames = load(*(other_suite(tmp_path / s, s, names, n) for s, n in (("s1", 3), ("s2", 4), ("s3", 3))))
+    report = make_report(frames, tmp_path / "report", ["acc", "forgetting"])
+    numbers = pd.read_csv(report / "across.csv")
+    acc = numbers[numbers["score"] == "acc"].set_index("identity")
+    assert acc["rank"].to_dict() == {"er": 1, "ewc": 2, "agem": 3}  # joint is a bound
+    assert set(acc["blocks"]) == set(acc["seeds"]) == {3}
+    assert acc.loc["er", "better_than_first"] == 0.5
+    assert acc.loc["ewc", "better_than_first"] == 0
+    text = (report / "table.md").read_text()
+    assert "3 blocks (suite and scenario), 3 to 4 common seeds each." in text
+    assert "Friedman: p = 0.05." in text
+
+
+def test_one_suite_is_not_ranked_and_few_strategies_are_said(tmp_path: Path) -> None:
+    assert across(load(other_suite(tmp_path / "a", "s1", ("er",))), ["acc"]).lines == ()
+    frames = load(tmp_path / "a", other_suite(tmp_path / "b", "s2", ("er",)))
+    assert "here are 1 in 2." in " ".join(across(frames, ["acc"]).lines)
+
+
+# LaTeX.
+
+ODD = [
+    "<script>alert(1)</script>",
+    "a&b_c%",
+    "[er]",
+    "*x",
+    "a--b---c",
+    "$x^2$ ~ #1 {y} \\z",
+    'it\'s `so` | "q"',
+]
+
+
+def odd_names(folder: Path) -> Frames:
+    return load(other_suite(folder, "a_b & c", tuple(ODD), n=7))
+
+
+def test_names_are_escaped_in_latex() -> None:
+    assert escaped("a&b_c%") == r"a\&b\_c\%"
+    assert escaped("der++[lam=-1]") == "der++{[}lam=-1{]}"
+    assert escaped("<script>") == r"\textless{}script\textgreater{}"
+    assert escaped("--out ---") == "-{}-out -{}-{}-"
+    assert escaped("\\{}~^$#") == r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}\$\#"
+    assert escaped("a\nb  c") == "a b c"
+
+
+def test_numbers_are_set_as_numbers(tmp_path: Path) -> None:
+    text = latex(tables(load(made(tmp_path, seeds("er", [60, 70]))), ["acc", "bwt"], Layout(marks=True)))
+    assert re.search(r"er & 2 & 72\.50 \$\\pm\$ \d+\.\d\d & \$-\$25\.00 \$\\pm\$ ", text)
+    assert "\\toprule" in text
+    assert "\\begin{tabular}{lrrrrr}" in text
+    assert "\\caption{toy, class-incremental. Scores in percent: mean $\\pm$ half-width" in text
+
+
+def test_best_is_bold_and_close_is_marked_in_latex(tmp_path: Path) -> None:
+    text = latex(tables(three(tmp_path), ["acc"], ALL))
+    assert re.search(r"er & 8 & \\textbf\{75\.19 \$\\pm\$ \d\.\d\d\}", text)
+    assert re.search(r"agem & 8 & 74\.94 \$\\pm\$ \d\.\d\d\$\^\{\\dagger\}\$", text)
+
+
+def test_names_are_literal_in_markdown(tmp_path: Path) -> None:
+    text = markdown(odd_names(tmp_path), ["acc"])
+    assert "| \\<script\\>alert(1)\\</script\\> |" in text
+    assert "| a\\&b\\_c% |" in text
+    assert "**a\\_b \\& c, class-incremental**" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {6}
+
+
+@pytest.mark.skipif(not (shutil.which("latexmk") and shutil.which("pdflatex")), reason="no TeX here")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_latex_compiles_and_prints_names_as_they_are(layout: str, tmp_path: Path) -> None:
+    made_ = tables(odd_names(tmp_path / "run"), ["acc", "bwt"], LAYOUTS[layout])
+    document = (
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}\n"
+        f"{latex(made_)}\\end{{document}}\n"
+    )
+    (tmp_path / "t.tex").write_text(document)
+    words = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Missing character" not in (tmp_path / "t.log").read_text(errors="replace")
+    if shutil.which("pdftotext"):
+        text = subprocess.run(
+            ["pdftotext", "-layout", "t.pdf", "-"], cwd=tmp_path, capture_output=True, text=True
+        )
+        for name in ODD[:5]:
+            assert name in text.stdout.replace("’", "'")
+
+
+# A large run.
+
+
+def test_many_cells_are_read_and_shown(tmp_path: Path) -> None:
+    """The generator that tests/perf measures with, in small."""
+    frames = load(write_many(tmp_path / "many", suites=3, strategies=4, seeds=7))
+    assert (frames.cells["status"] == "done").sum() == len(frames.cells) == 84
+    made_ = tables(frames, None, ALL)
+    assert len(made_.shown) == 3
+    assert made_.shown[0].rows[0][0].text == "method-0"
+    assert len(across(frames, ["acc"]).rankings["acc"].ranks) == 4

@@ -1,0 +1,42 @@
+"""Reading and showing ten thousand cells, 10 suites x 50 strategies x 20 seeds: 5 s, and a few seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.frames import Frames, load
+from bench.report.across import across
+from bench.report.latex import latex
+from bench.report.summary import DEFAULT, Layout
+from bench.report.tables import in_markdown, tables
+from tests.many_cells import write_many
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_many(tmp_path_factory.mktemp("many") / "run")
+
+
+@pytest.fixture(scope="module")
+def frames(run: Path) -> Frames:
+    return load(run)
+
+
+def test_load(benchmark: BenchmarkFixture, run: Path) -> None:
+    assert len(benchmark.pedantic(load, (run,), rounds=3).cells) == 10_000
+
+
+@pytest.mark.parametrize("marks", [False, True], ids=["plain", "with tests"])
+def test_tables(benchmark: BenchmarkFixture, frames: Frames, marks: bool) -> None:
+    def make() -> str:
+        made = tables(frames, None, Layout(marks=marks, origin=True))
+        return in_markdown(made) + latex(made)
+
+    assert "method-49" in benchmark.pedantic(make, rounds=3)
+
+
+def test_across(benchmark: BenchmarkFixture, frames: Frames) -> None:
+    assert len(benchmark.pedantic(across, (frames, DEFAULT), rounds=1).numbers) == 50 * len(DEFAULT)
