@@ -315,8 +315,14 @@ def report(
     per_task: Annotated[bool, typer.Option("--per-task", help="Each task's final score.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Suites as columns, a table a score.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; DIR/report without it.")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show the page live, on this machine alone; Ctrl-C ends it.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve; 0 for a free one.")] = 0,
 ) -> None:
-    """Make tables (terminal, Markdown, LaTeX, CSV) and figures from the records of one or several runs."""
+    """Make page, tables (terminal, Markdown, LaTeX, CSV) and figures from one or several runs' records."""
+    import time
+
     from rich.console import Console
 
     from bench.frames import load
@@ -326,15 +332,35 @@ def report(
 
     for folder in folders:
         _opened(folder)
+    if serve:
+        _serve(folders, tuple(filter(None, scores.split(","))) or None, port)
+        return
     if out is None and len(folders) > 1:
         raise errors.UserError("name the folder of a report on several runs with --out")
     layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
     chosen = tuple(filter(None, scores.split(","))) or None
     frames = load(*folders)
     print_tables(frames, Console(), chosen, layout)
-    print(f"report: {make_report(frames, out or folders[0] / 'report', chosen, layout)}")
+    made = make_report(frames, out or folders[0] / "report", chosen, layout, time.strftime("%Y-%m-%d"))
+    print(f"report: {made / 'index.html'}")
     for words in frames.set_aside:
         print(words, file=sys.stderr)
+
+
+def _serve(folders: list[Path], scores: tuple[str, ...] | None, port: int) -> None:
+    """Serve the page of runs until Ctrl-C."""
+    from bench.frames import load
+    from bench.report.page import make_page
+    from bench.report.serve import HOST, Live, server
+
+    serving = server(Live(folders, lambda: make_page(load(*folders), scores, live=True)), port)
+    print(f"the page: http://{HOST}:{serving.server_address[1]}/ (Ctrl-C ends it)", flush=True)
+    try:
+        serving.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        serving.server_close()
 
 
 @app.command(epilog="Example: lethe power results/runs/first er ewc --score acc --difference 1.0")

@@ -9,15 +9,20 @@ from bench.frames import Frames
 from bench.report.across import across
 from bench.report.figures import make_figures
 from bench.report.latex import latex
+from bench.report.page import make_page
 from bench.report.summary import Layout, chosen_scores
 from bench.report.tables import in_markdown, tables
 from suites.errors import UserError
 
 
 def make_report(
-    frames: Frames, folder: Path, scores: Sequence[str] | None = None, layout: Layout | None = None
+    frames: Frames,
+    folder: Path,
+    scores: Sequence[str] | None = None,
+    layout: Layout | None = None,
+    date: str = "",
 ) -> Path:
-    """Write table.md, table.tex, table.csv, pairs.csv, across.csv and figures/; return the folder.
+    """Write index.html, table.md, table.tex and table.csv, pairs.csv, across.csv, figures/; return the folder.
 
     pairs.csv compares each strategy with the best of its column; across.csv, and a section of table.md, rank
     strategies across suites where there are several.
@@ -36,6 +41,7 @@ def make_report(
             if len(frame):
                 frame.to_csv(folder / f"{name}.csv", index=False)
         make_figures(frames, folder / "figures")
+        (folder / "index.html").write_text(make_page(frames, scores, date))
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None
     return folder

@@ -1,0 +1,232 @@
+"use strict";
+// The page's behaviour: sorting, filtering, choosing columns, one strategy's detail, two side by side, copying.
+// All names are put in as text, never as markup.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+
+const make = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+};
+const draw = (tag, attributes) => {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
+};
+const points = (value, digits = 2) => (value === null || value === undefined ? "–" : (100 * value).toFixed(digits));
+
+function wire(section) {
+  const table = DATA.tables[Number(section.dataset.table)];
+  const grid = section.querySelector("table.scores");
+  const body = grid.tBodies[0];
+
+  // Sorting: a click sorts from the better end, a second one turns it round; rows without a value stay last.
+  const valueOf = (row, key) => {
+    if (key === "strategy") return row.cells[0].textContent;
+    if (key === "family") return row.cells[1].textContent;
+    const cell = key === "n" ? row.cells[2] : row.querySelector(`td[data-key="${CSS.escape(key)}"]`);
+    return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+  };
+  grid.tHead.addEventListener("click", (event) => {
+    const head = event.target.closest("th");
+    if (!event.target.closest("button") || !head) return;
+    const key = head.dataset.key;
+    const first = key === "strategy" || key === "family" || table.lower.includes(key) ? "ascending" : "descending";
+    const other = first === "ascending" ? "descending" : "ascending";
+    const order = head.getAttribute("aria-sort") === first ? other : first;
+    for (const th of grid.tHead.querySelectorAll("th")) th.setAttribute("aria-sort", th === head ? order : "none");
+    const sign = order === "ascending" ? 1 : -1;
+    const rows = [...body.rows].map((row) => [row, valueOf(row, key)]);
+    rows.sort(([, a], [, b]) => {
+      if (a === null || b === null) return (a === null) - (b === null);
+      return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
+    });
+    body.append(...rows.map(([row]) => row));
+  });
+
+  const filter = section.querySelector(".filter");
+  filter.addEventListener("input", () => {
+    const words = filter.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    for (const row of body.rows) {
+      const text = `${row.cells[0].textContent} ${row.cells[1].textContent}`.toLowerCase();
+      row.hidden = words.length > 0 && !words.some((word) => text.includes(word));
+    }
+  });
+
+  section.querySelector(".columns").addEventListener("change", (event) => {
+    for (const cell of grid.querySelectorAll(`[data-key="${CSS.escape(event.target.value)}"]`))
+      cell.hidden = !event.target.checked;
+  });
+
+  // Copying takes what is to be seen: visible columns of visible rows.
+  const visible = () => [grid.tHead.rows[0], ...body.rows].filter((row) => !row.hidden)
+    .map((row) => [...row.cells].filter((cell) => !cell.hidden)
+      .map((cell) => cell.textContent.replace(/\s+/g, " ").trim()));
+  const told = section.querySelector(".told");
+  for (const button of section.querySelectorAll("[data-copy]"))
+    button.addEventListener("click", async () => {
+      const text = button.dataset.copy === "csv" ? asCsv(visible()) : asLatex(visible(), table.caption);
+      told.textContent = (await copy(text)) ? "copied" : "this browser does not let pages copy";
+    });
+
+  const detail = section.querySelector(".detail");
+  body.addEventListener("click", (event) => {
+    const button = event.target.closest(".open");
+    if (!button) return;
+    const already = !detail.hidden && detail.dataset.row === button.dataset.row;
+    for (const row of body.rows) row.classList.toggle("chosen", !already && row.dataset.row === button.dataset.row);
+    detail.hidden = already;
+    if (already) return;
+    detail.dataset.row = button.dataset.row;
+    const close = make("button", { type: "button" }, "close");
+    close.addEventListener("click", () => { button.click(); button.focus(); });
+    detail.replaceChildren(...strategy(table.rows[Number(button.dataset.row)]), close);
+    detail.focus();
+    detail.scrollIntoView({ block: "nearest" });
+  });
+
+  const compare = section.querySelector(".compare");
+  if (compare) {
+    const form = compare.querySelector("form");
+    const show = () => compare.querySelector(".answer").replaceChildren(...sideBySide(table, form));
+    form.addEventListener("change", show);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    show();
+  }
+
+  for (const button of section.querySelectorAll("[data-download]"))
+    button.addEventListener("click", () => {
+      const csv = table.figures[Number(button.dataset.figure)];
+      const link = make("a", { href: URL.createObjectURL(new Blob([csv], { type: "text/csv" })), download: button.dataset.download });
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+}
+
+function strategy(row) {
+  const parts = [make("h3", {}, row.identity)];
+  const panes = make("div", { class: "panes" });
+  if (row.matrix) panes.append(matrix(row.matrix));
+  if (row.stream) panes.append(curve(row.stream));
+  const cells = make("table", {}, make("caption", { class: "small" }, "Cells"));
+  cells.append(make("thead", {}, make("tr", {}, ...["seed", "status", "acc", "seconds", "why"].map((t) => make("th", { scope: "col" }, t)))));
+  const body = make("tbody");
+  for (const [seed, status, acc, seconds, why] of row.seeds)
+    body.append(make("tr", {}, ...[String(seed), status, points(acc), seconds === null ? "–" : seconds.toFixed(1), why]
+      .map((text) => make("td", {}, text))));
+  cells.append(body);
+  panes.append(cells);
+  parts.push(panes);
+  return parts;
+}
+
+function matrix(values) {
+  const table = make("table", { class: "matrix" });
+  table.append(make("caption", {}, "Mean score (%) on task j (columns) after i tasks (rows)"));
+  const head = make("tr", {}, make("td"), ...values[0].map((_, j) => make("th", { scope: "col" }, String(j + 1))));
+  table.append(make("thead", {}, head));
+  const body = make("tbody");
+  values.forEach((row, i) => {
+    const line = make("tr", {}, make("th", { scope: "row" }, String(i)));
+    for (const value of row) {
+      const cell = make("td", {}, points(value, 0));
+      if (value !== null) {
+        // A dark to light ramp; the ink turns where it would not be read.
+        cell.style.background = `hsl(${225 - 170 * value} 55% ${18 + 57 * value}%)`;
+        cell.style.color = value > 0.55 ? "#111" : "#fff";
+      }
+      line.append(cell);
+    }
+    body.append(line);
+  });
+  table.append(body);
+  return table;
+}
+
+function curve(stream) {
+  const [w, h, left, base] = [320, 180, 34, 22];
+  const x = (i) => left + (stream.length === 1 ? (w - left - 8) / 2 : (i * (w - left - 8)) / (stream.length - 1));
+  const y = (v) => 6 + (1 - v) * (h - base - 6);
+  const svg = draw("svg", { viewBox: `0 0 ${w} ${h}`, class: "curve", role: "img",
+    "aria-label": "Score on the tasks so far: " + stream.map(([mean], i) => `${points(mean, 1)} % after ${i + 1}`).join(", ") });
+  for (const v of [0, 0.5, 1]) {
+    svg.append(draw("line", { class: "axis", x1: left, x2: w - 8, y1: y(v), y2: y(v) }));
+    const label = draw("text", { x: left - 4, y: y(v) + 4, "text-anchor": "end" });
+    label.textContent = 100 * v;
+    svg.append(label);
+  }
+  stream.forEach((_, i) => {
+    if (stream.length > 12 && i % 5 !== 4) return;
+    const label = draw("text", { x: x(i), y: h - 6, "text-anchor": "middle" });
+    label.textContent = i + 1;
+    svg.append(label);
+  });
+  const known = stream.map(([mean, half], i) => [x(i), mean, half ?? 0]).filter(([, mean]) => mean !== null);
+  const clip = (v) => Math.min(1, Math.max(0, v));
+  const upper = known.map(([px, m, half]) => `${px},${y(clip(m + half))}`);
+  const lower = known.map(([px, m, half]) => `${px},${y(clip(m - half))}`).reverse();
+  svg.append(draw("polygon", { class: "band", points: [...upper, ...lower].join(" ") }));
+  svg.append(draw("polyline", { class: "line", points: known.map(([px, m]) => `${px},${y(m)}`).join(" ") }));
+  return make("div", {}, make("p", { class: "small" }, "Score on the tasks so far (%), 95 % interval, by tasks learned"), svg);
+}
+
+function sideBySide(table, form) {
+  const [a, b] = [form.elements.a.value, form.elements.b.value].map(Number);
+  const score = form.elements.score.value;
+  if (a === b) return [make("p", {}, "Choose two different strategies.")];
+  const [low, high] = a < b ? [a, b] : [b, a];
+  const found = (table.pairs[score] ?? {})[`${low},${high}`];
+  const names = [table.rows[a].identity, table.rows[b].identity];
+  const side = make("div", { class: "side" }, ...[a, b].map((i) => make("div", {}, make("h3", {}, table.rows[i].identity),
+    ...(table.rows[i].stream ? [curve(table.rows[i].stream)] : []), ...(table.rows[i].matrix ? [matrix(table.rows[i].matrix)] : []))));
+  if (!found) return [make("p", {}, `There are no common seeds with ${score} for these two.`), side];
+  const sign = a < b ? 1 : -1;
+  const ends = [sign * found.low, sign * found.high].sort((p, q) => p - q);
+  const interval = found.low === null ? "" : ` (95 % interval ${points(ends[0])} to ${points(ends[1])})`;
+  const words = `${score} of ${names[0]} minus ${names[1]}: ${points(sign * found.mean)} points${interval}, paired over ${found.n} common seeds. ${found.words}`;
+  return [make("p", {}, words), side];
+}
+
+const asCsv = (rows) => rows.map((row) => row.map((text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)).join(",")).join("\n") + "\n";
+
+const LATEX = { "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
+  "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "±": "$\\pm$", "–": "--" };
+const latexText = (text) => [...text].map((c) => LATEX[c] ?? c).join("");
+
+function asLatex(rows, caption) {
+  const [head, ...rest] = rows.map((row) => row.map(latexText).join(" & ") + " \\\\");
+  const align = "ll" + "r".repeat(Math.max(0, rows[0].length - 2));
+  return ["\\begin{table}", "\\centering", `\\caption{${latexText(caption)}}`, `\\begin{tabular}{${align}}`, "\\toprule",
+    head, "\\midrule", ...rest, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""].join("\n");
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // A page opened from a file has no clipboard of its own in some browsers; the old way still works there.
+    const area = make("textarea", { class: "hidden" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+}
+
+document.querySelectorAll("section.result").forEach(wire);
+
+// A served page looks now and then whether its run has gone on; a page that is a file asks nobody anything.
+if (DATA.live) {
+  let seen = null;
+  setInterval(async () => {
+    const answer = await fetch("state").catch(() => null);
+    if (!answer || !answer.ok) return;
+    const state = await answer.text();
+    if (seen !== null && state !== seen) location.reload();
+    seen = state;
+  }, 2000);
+}

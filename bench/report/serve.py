@@ -1,0 +1,70 @@
+"""The page of a run while it goes on, served on this machine alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from suites.errors import UserError
+
+HOST = "127.0.0.1"
+
+
+class Live:
+    """The page of run folders, made anew when their cells have changed."""
+
+    def __init__(self, folders: list[Path], make: Callable[[], str]) -> None:
+        self.folders, self.make = folders, make
+        self._made: tuple[str, str] = ("", "")
+        self._lock = Lock()
+
+    def state(self) -> str:
+        """Return what changes whenever a cell is written."""
+        cells = [path for folder in self.folders for path in (folder / "cells").glob("*.json")]
+        return f"{len(cells)} {max((path.stat().st_mtime_ns for path in cells), default=0)}"
+
+    def page(self) -> str:
+        """Return the page as of now."""
+        with self._lock:
+            state = self.state()
+            if self._made[0] != state:
+                self._made = (state, self.make())
+            return self._made[1]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, live: Live, *rest: Any) -> None:
+        self.live = live
+        super().__init__(*rest)
+
+    def do_GET(self) -> None:
+        """Answer with the page, or with the state of its run."""
+        found = {"/": (self.live.page, "text/html"), "/state": (self.live.state, "text/plain")}.get(self.path)
+        if found is None:
+            self.send_error(404)
+            return
+        body = found[0]().encode()
+        self.send_response(200)
+        self.send_header("Content-Type", f"{found[1]}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the terminal belongs to the user."""
+
+
+def server(live: Live, port: int = 0) -> ThreadingHTTPServer:
+    """Return a server bound to the loopback address; port 0 takes a free one.
+
+    Raises UserError for a port that cannot be had.
+    """
+    try:
+        return ThreadingHTTPServer((HOST, port), partial(_Handler, live))
+    except OSError as error:
+        raise UserError(f"cannot listen on {HOST}:{port}: {error.strerror}") from None

@@ -1,0 +1,213 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.frames import load
+from bench.plan import Request
+from bench.report.page import make_page
+from bench.report.serve import HOST, Live, server
+from bench.runner import Options, carry_out
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+STRATEGIES = ("finetune", "er", "ewc", "er[buffer=20]", "der++")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of five strategies, seven seeds, and cells that could not be done."""
+    run = tmp_path_factory.mktemp("page") / "run"
+    plain = Request("toy", STRATEGIES, ("class",), tuple(range(7)), {"epochs": "1"})
+    skipped = Request("toy", ("er-ace",), ("domain",), (0,), {"epochs": "1"})
+    carry_out(
+        [plain, skipped], run, Options(jobs=1, quiet=True), "lethe run toy -s <script>alert(1)</script>"
+    )
+    return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, folder: Path, tmp_path: Path) -> Iterator[Any]:
+    """The page, opened from a file; any console error and any request beyond the file fail the test."""
+    (tmp_path / "index.html").write_text(make_page(load(folder)))
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    opened = context.new_page()
+    told: list[str] = []
+    opened.on("console", lambda message: told.append(message.text))
+    opened.on("pageerror", lambda error: told.append(str(error)))
+    opened.on(
+        "request", lambda request: told.append(request.url) if "index.html" not in request.url else None
+    )
+    opened.goto((tmp_path / "index.html").as_uri())
+    yield opened
+    context.close()
+    ours = ("blob:", "data:", (tmp_path / "index.html").as_uri())
+    assert [t for t in told if not t.startswith(ours)] == []
+
+
+def names(page: Any) -> list[str]:
+    rows = page.locator("#t0 table.scores tbody tr:visible th")
+    return [text.strip() for text in rows.all_inner_texts()]
+
+
+def column(page: Any, key: str) -> list[float]:
+    cells = page.locator(f"#t0 table.scores tbody tr:visible td[data-key='{key}']")
+    return [float(v) for v in cells.evaluate_all("nodes => nodes.map(n => n.dataset.value)")]
+
+
+def test_sorting_from_the_better_end_and_round(page: Any) -> None:
+    assert column(page, "acc") == sorted(column(page, "acc"), reverse=True)
+    head = page.locator("#t0 th[data-key='forgetting']")
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"  # less forgetting is better
+    assert column(page, "forgetting") == sorted(column(page, "forgetting"))
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert column(page, "forgetting") == sorted(column(page, "forgetting"), reverse=True)
+    page.locator("#t0 th[data-key='strategy'] button").click()
+    assert names(page) == sorted(STRATEGIES)
+    assert head.get_attribute("aria-sort") == "none"
+
+
+def test_filtering_by_name_and_family(page: Any) -> None:
+    page.locator("#t0 .filter").fill("ewc")
+    assert names(page) == ["ewc"]
+    page.locator("#t0 .filter").fill("replay")
+    assert sorted(names(page)) == ["der++", "er", "er[buffer=20]"]
+    page.locator("#t0 .filter").fill("")
+    assert len(names(page)) == len(STRATEGIES)
+
+
+def test_columns_are_chosen(page: Any) -> None:
+    page.locator("#t0 .columns summary").click()
+    assert page.locator("#t0 th[data-key='acc']").is_visible()
+    page.locator("#t0 .columns input[value='acc']").uncheck()
+    assert page.locator("#t0 th[data-key='acc']").is_hidden()
+    assert page.locator("#t0 td[data-key='acc']").first.is_hidden()
+    page.locator("#t0 .columns input[value='bwt_all_pairs']").check()
+    assert page.locator("#t0 td[data-key='bwt_all_pairs']").first.is_visible()
+
+
+def test_a_strategy_is_opened_with_the_keyboard_and_closed(page: Any) -> None:
+    button = page.locator("#t0 .open", has_text="ewc")
+    button.focus()
+    page.keyboard.press("Enter")
+    detail = page.locator("#t0 .detail")
+    assert detail.locator("h3").inner_text() == "ewc"
+    assert detail.locator(".matrix tbody tr").count() == 3  # two tasks and row 0
+    assert detail.locator("svg polyline").count() == 1
+    assert detail.locator("table").last.locator("tbody tr").count() == 7
+    detail.get_by_role("button", name="close").click()
+    assert detail.is_hidden()
+
+
+def test_two_strategies_side_by_side(page: Any) -> None:
+    page.locator("#t0 .compare summary").click()
+    form, answer = page.locator("#t0 .compare form"), page.locator("#t0 .compare .answer")
+    form.locator("[name=a]").select_option(label="er")
+    form.locator("[name=b]").select_option(label="finetune")
+    words = answer.locator("p").first.inner_text()
+    assert words.startswith("acc of er minus finetune: ")
+    assert "paired over 7 common seeds" in words
+    assert "after Holm over 10 pairs" in words
+    difference = float(words.split(": ")[1].split(" points")[0])
+    form.locator("[name=a]").select_option(label="finetune")
+    form.locator("[name=b]").select_option(label="er")
+    turned = answer.locator("p").first.inner_text()
+    assert float(turned.split(": ")[1].split(" points")[0]) == pytest.approx(-difference)
+    form.locator("[name=b]").select_option(label="finetune")
+    assert "two different strategies" in answer.inner_text()
+
+
+def test_tables_are_copied_as_they_are_seen(page: Any) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#t0 .filter").fill("er")
+    page.locator("#t0 [data-copy=csv]").click()
+    page.locator("#t0 .told", has_text="copied").wait_for()
+    rows = list(csv.reader(io.StringIO(page.evaluate("navigator.clipboard.readText()"))))
+    assert rows[0][:4] == ["strategy", "family", "n", "acc"]
+    assert {row[0] for row in rows[1:]} == set(names(page))
+    page.locator("#t0 .told").evaluate("node => { node.textContent = '' }")
+    page.locator("#t0 [data-copy=latex]").click()
+    page.locator("#t0 .told", has_text="copied").wait_for()
+    text = page.evaluate("navigator.clipboard.readText()")
+    assert "\\toprule" in text
+    assert "learning\\_acc" in text
+    assert "$\\pm$" in text
+
+
+def test_figures_come_with_their_data(page: Any) -> None:
+    figures = page.locator("#t0 figure")
+    assert figures.count() >= 3
+    assert all(
+        len(text) > 20
+        for text in figures.locator("[role=img]").evaluate_all(
+            "nodes => nodes.map(n => n.getAttribute('aria-label'))"
+        )
+    )
+    with page.expect_download() as download:
+        figures.first.locator("button").click()
+    rows = list(csv.reader(io.StringIO(Path(download.value.path()).read_text())))
+    assert len(rows) > 1
+    assert download.value.suggested_filename.endswith(".csv")
+
+
+def test_names_are_text_and_reasons_are_told(page: Any) -> None:
+    assert "<script>alert(1)</script>" in page.locator("#run .command").first.inner_text()
+    unfinished = page.locator("#unfinished").inner_text()
+    assert "er-ace has no domain-incremental form" in unfinished
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phones_width_in_both_schemes(browser: Any, folder: Path, tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "index.html").write_text(make_page(load(folder)))
+    context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto((tmp_path / "index.html").as_uri())
+    page.locator("#t0 .open").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 24, 29)")
+    context.close()
+
+
+def test_served_live_on_loopback_alone(browser: Any, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = Request("toy", ("finetune",), ("class",), (0, 1), {"epochs": "1"})
+    carry_out([first], run, Options(jobs=1, quiet=True), "first")
+    live = Live([run], lambda: make_page(load(run), live=True))
+    serving = server(live)
+    assert serving.server_address[0] == HOST == "127.0.0.1"
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://{HOST}:{serving.server_address[1]}/")
+    assert page.locator("#t0 tbody tr").count() == 1
+    page.wait_for_timeout(2500)  # the page has looked once
+    second = Request("toy", ("er",), ("class",), (0, 1), {"epochs": "1"})
+    carry_out([second], run, Options(jobs=1, quiet=True), "second")
+    page.locator("#t0 .open", has_text="er").wait_for(timeout=20_000)
+    assert page.request.get(f"http://{HOST}:{serving.server_address[1]}/nothing").status == 404
+    context.close()
+    serving.shutdown()
+    serving.server_close()
