@@ -22,7 +22,7 @@ def make_report(
     layout: Layout | None = None,
     date: str = "",
 ) -> Path:
-    """Write index.html, table.md, table.tex and table.csv, pairs.csv, across.csv, figures/; return the folder.
+    """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
 
     pairs.csv compares each strategy with the best of its column; across.csv, and a section of table.md, rank
     strategies across suites where there are several.
