@@ -143,7 +143,10 @@ def pad_rows(of_lanes: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor]
     """Stack lanes' rows to (L, R), R a multiple of ``multiple``; return them and which are real (1 or 0)."""
     length = max((len(rows) for rows in of_lanes), default=0)
     length = -(-length // multiple) * multiple
-    rows_LR = torch.stack([F.pad(rows, (0, length - len(rows))) for rows in of_lanes])
+    # A lane's own first row fills up: row 0 may be of a class that the first task lacks, with no label there.
+    rows_LR = torch.stack(
+        [F.pad(r, (0, length - len(r)), value=int(r[0]) if len(r) else 0) for r in of_lanes]
+    )
     real_LR = torch.stack([F.pad(torch.ones_like(r), (0, length - len(r))) for r in of_lanes])
     return rows_LR, real_LR
 

@@ -116,6 +116,17 @@ def test_ewc_fisher_is_the_mean_over_a_tasks_rows() -> None:
             torch.testing.assert_close(ours[lane], theirs[lane] / len(rows), rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.parametrize("estimator", ["exact", "sampled", "true", "batched"])
+def test_ewc_pads_with_rows_that_have_a_label(estimator: str) -> None:
+    """What fills up the lanes with fewer rows counts nothing, but its label is asked for all the same."""
+    strategy = ready("ewc", fisher=estimator, fisher_batch=8)
+    together = strategy.fisher_information(0)  # type: ignore[attr-defined]
+    sizes = {len(s.tasks[0].train_rows) for s in strategy.streams.streams}
+    assert len(sizes) > 1
+    assert all(bool(f.isfinite().all()) for f in together)
+    assert all(float(f.flatten(1).sum(1).min()) > 0 for f in together)
+
+
 def test_online_ewc_keeps_one_decaying_penalty_centred_at_the_latest_parameters() -> None:
     strategy = ready("ewc", variant="online", gamma=0.5)
     first = [f.clone() for f in strategy.fisher_information(0)]  # type: ignore[attr-defined]
