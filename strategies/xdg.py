@@ -52,7 +52,9 @@ class XdG(Gated):
         return self.open_LTF[layer]
 
     def clashes(self, other: Strategy) -> str | None:
-        """Rows that another method recalls would pass the gates of the task under way, not their own."""
+        """Recalled rows would pass the gates of the task under way, and closed units would seem idle."""
         if other.family in ("baseline", "regularisation"):
             return None
-        return f"{self.name} gates a whole step by the task under way, and {other.name} may recall old rows"
+        return (
+            f"{self.name} gates every step by the task under way: penalties on parameters can stand beside it"
+        )
