@@ -30,17 +30,30 @@ class CLSER(RowReplay):
     cost: ClassVar[float] = 2.67  # two thirds of a pass: both models only answer
     paper: ClassVar[str] = "Arani, Sarfraz & Zonooz 2022, Learning fast, learning slow"
     needs: ClassVar[str] = "a memory of rows, two copies of the network"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "arani2022-cifar10": {
+            "lam": 0.15,
+            "plastic_rate": 0.9,
+            "stable_rate": 0.1,
+            "plastic_decay": 0.999,
+            "stable_decay": 0.999,
+            "optimiser": "sgd",
+            "lr": 0.1,
+            "batch": 32,
+            "epochs": 50,
+            "augment": True,
+        }
+    }
 
-    lam: NotNegative = 0.1
+    lam: NotNegative = 2.0
     """Weight of the distance to the mean models."""
-    plastic_rate: Share = 0.9
+    plastic_rate: Share = 1.0
     """Share of the steps after which the plastic model moves."""
-    stable_rate: Share = 0.7
+    stable_rate: Share = 0.9
     """Share of the steps after which the stable model moves."""
-    plastic_decay: Share = 0.999
+    plastic_decay: Share = 0.99
     """How much of itself the plastic model keeps then, once there were enough steps for a mean."""
-    stable_decay: Share = 0.999
+    stable_decay: Share = 0.99
     """How much of itself the stable model keeps."""
 
     def setup(self) -> None:

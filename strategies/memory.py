@@ -122,12 +122,13 @@ class Memory:
         """Return n slots of every lane, uniform with replacement over those in use, int64 (L, n)."""
         return self.draws.below(name, self.filled_L, n)
 
-    def draw_distinct(self, name: str, n: int) -> Tensor:
-        """Return n different slots of every lane, drawn at random, int64 (L, n).
+    def draw_distinct(self, name: str, n: int, among_LM: Tensor | None = None) -> Tensor:
+        """Return n different slots of every lane, drawn at random among those in use or marked, int64 (L, n).
 
-        n is at most the number of slots; where fewer are in use, those come first, and then empty ones.
+        n is at most the number of slots; where there are fewer of them, they come first, and then others.
         """
-        key_LM = self.draws.uniform(name, self.slots) - (~self.in_use_LM()).double()
+        among_LM = self.in_use_LM() if among_LM is None else among_LM
+        key_LM = self.draws.uniform(name, self.slots) - (~among_LM).double()
         return key_LM.topk(min(n, self.slots), 1).indices
 
     def read_kept(self, name: str, slots_LB: Tensor) -> Tensor:

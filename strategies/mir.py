@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -33,6 +33,9 @@ class MIR(ER):
 
     candidates: Count = 50
     """Remembered rows drawn, without repetition, to choose from."""
+    current: bool = False
+    """Whether rows of the task under way are among them; without (the released code), where boundaries are
+    shown, replay starts with the second task."""
 
     def begin_task(self, task: int) -> None:
         """Note each lane's rate."""
@@ -40,13 +43,17 @@ class MIR(ER):
 
     def replayed(self, batch: Batch) -> Batch:
         """Return the candidates that interfere most."""
-        wanted = self.batch or batch.rows_LB.shape[1]
-        slots_LC = self.memory.draw_distinct("candidates", max(wanted, self.candidates))
-        rise_LC = self.interference(batch, self.memory.read(slots_LC, batch))
-        # Empty slots last.
-        rise_LC = rise_LC.masked_fill(slots_LC >= self.memory.filled_L.unsqueeze(1), -torch.inf)
-        best_LB = rise_LC.topk(min(wanted, slots_LC.shape[1]), 1).indices
-        return self.memory.read(slots_LC.gather(1, best_LB), batch)
+        memory, wanted = self.memory, self.batch or batch.rows_LB.shape[1]
+        among_LM = memory.in_use_LM()
+        if not self.current and self.streams.training.boundaries == "shown":
+            among_LM &= self.streams.task_of(memory.rows_LM[:, : memory.slots]) < self.task
+        slots_LC = memory.draw_distinct("candidates", max(wanted, self.candidates), among_LM)
+        rise_LC = self.interference(batch, memory.read(slots_LC, batch))
+        rise_LC = rise_LC.masked_fill(~among_LM.gather(1, slots_LC), -torch.inf)
+        best_LB = slots_LC.gather(1, rise_LC.topk(min(wanted, slots_LC.shape[1]), 1).indices)
+        old = memory.read(best_LB, batch)
+        assert old.weight_LB is not None
+        return replace(old, weight_LB=old.weight_LB * among_LM.gather(1, best_LB))
 
     def interference(self, batch: Batch, old: Batch) -> Tensor:
         """Return how much the loss of each old row rises in a step on the new ones, shape (L, C).

@@ -1,17 +1,19 @@
 """Repeated augmented rehearsal.
 
-Axes: L lanes, B batch; C, H, W of an image.
+Axes: L lanes, B batch, D pixels, K lines of pixels along one axis; C, H, W of an image.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from strategies.base import Count, Share
+from strategies.base import Count, NotNegative, Share
+from strategies.draws import splitmix64
 from strategies.er import ER
 from strategies.lanes import per_lane
 from strategies.streams import Batch
@@ -22,7 +24,8 @@ class RAR(ER):
     """Experience replay with several steps on each batch, on other remembered rows each time, all augmented.
 
     Repetition alone overfits the memory, augmentation alone underfits; together they do neither
-    (Zhang 2022, Algorithm 1). In place of the paper's RandAugment, images are shifted and may be flipped.
+    (Zhang 2022, Algorithm 1). In place of the paper's RandAugment, pixels get noise, which suits any data; for
+    photographs there are shifts and flips.
     """
 
     name: ClassVar[str] = "rar"
@@ -32,8 +35,10 @@ class RAR(ER):
 
     repeats: Count = 10
     """Steps on each batch of new rows."""
-    shift: Share = 0.125
-    """Furthest shift in each direction, as a share of the image's height and width; 0 for none."""
+    noise: NotNegative = 0.1
+    """Standard deviation of the noise added to every pixel, as the network sees it."""
+    shift: Share = 0.0
+    """Furthest shift in each direction, as a share of the image's sides: 0.125 is 4 of 32 pixels."""
     flip: bool = False
     """Whether half of the images are flipped left to right: for photographs, not for digits."""
 
@@ -47,12 +52,25 @@ class RAR(ER):
         return torch.stack(losses).mean(0)
 
     def both(self, batch: Batch) -> Batch:
-        """Return new and remembered rows, every image shifted, and flipped if asked for."""
+        """Return new and remembered rows, each image as it looks this time."""
         both = super().both(batch)
         lanes, size = both.rows_LB.shape
-        draw_LB3 = self.draws.uniform("augment both", 3 * size).view(lanes, size, 3)
-        share_L = torch.as_tensor(self.shift, device=draw_LB3.device).expand(lanes)
-        return replace(both, x_LBCHW=shifted(both.x_LBCHW, draw_LB3, share_L, self.flip))
+        draw_LB4 = self.draws.uniform("augment both", 4 * size).view(lanes, size, 4)
+        shift_L, noise_L = (
+            torch.as_tensor(value, device=draw_LB4.device).expand(lanes) for value in (self.shift, self.noise)
+        )
+        x_LBCHW = shifted(both.x_LBCHW, draw_LB4[..., :3], shift_L, self.flip)
+        noise_LBCHW = noise_like(x_LBCHW, draw_LB4[..., 3])
+        return replace(both, x_LBCHW=x_LBCHW + per_lane(noise_L, x_LBCHW) * noise_LBCHW)
+
+
+def noise_like(x_LBCHW: Tensor, draw_LB: Tensor) -> Tensor:
+    """Return uniform noise of mean 0 and deviation 1 for every pixel, from one number in [0, 1) an image."""
+    seed_LB1 = splitmix64((draw_LB * 2**53).long()).unsqueeze(2)
+    place_D = torch.arange(x_LBCHW[0, 0].numel(), device=x_LBCHW.device)
+    # The low 24 bits are as many as a float32 holds.
+    unit_LBD = (splitmix64(seed_LB1 + place_D) & (2**24 - 1)).to(x_LBCHW.dtype) / 2**24
+    return ((unit_LBD - 0.5) * math.sqrt(12)).view_as(x_LBCHW)
 
 
 def shifted(x_LBCHW: Tensor, draw_LB3: Tensor, share_L: Tensor, flip: bool) -> Tensor:

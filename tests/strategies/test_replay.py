@@ -19,7 +19,7 @@ from strategies.base import Strategy, Unsuitable
 from strategies.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick
 from strategies.draws import Draws
 from strategies.memory import Memory
-from strategies.rar import shifted
+from strategies.rar import noise_like, shifted
 from strategies.streams import Batch, LaneStreams
 from suites.base import Training
 from tests.conftest import outcome, toy_cell
@@ -287,10 +287,14 @@ def test_mir_replays_what_a_step_on_the_new_rows_would_harm_most(scenario: str) 
         )
 
 
-def test_mir_leaves_empty_slots_out_while_the_memory_is_young() -> None:
+def test_mir_leaves_empty_slots_and_the_task_under_way_out() -> None:
     strategy, batch = at_task_1("mir", batch=10, candidates=20)
+    strategy.after_step(batch)
     old = strategy.replayed(batch)
     assert old.weight_LB.sum(1).tolist() == [6.0, 6.0, 6.0]
+    assert bool((strategy.streams.task_of(old.rows_LB) == 0)[old.weight_LB > 0].all())
+    strategy.current = True
+    assert strategy.replayed(batch).weight_LB.sum(1).tolist() == [10.0, 10.0, 10.0]
     assert bool((strategy.loss(batch) > 0).all())
 
 
@@ -664,8 +668,19 @@ def test_images_are_shifted_as_by_hand(flip: bool) -> None:
     assert len(by) > 3
 
 
+def test_noise_is_uniform_and_of_deviation_one() -> None:
+    draw = Draws(SEEDS, "cpu").uniform("noise", 40)
+    noise = noise_like(torch.zeros(3, 40, 1, 16, 16), draw)
+    low, high = -(3**0.5), 3**0.5
+    assert stats.kstest(noise.flatten().numpy(), "uniform", args=(low, high - low)).pvalue > 0.001
+    images = noise.view(120, 256)
+    between = torch.corrcoef(images) - torch.eye(120)
+    assert float(between.abs().max()) < 0.35  # no two images alike
+    assert torch.equal(noise[1], noise_like(torch.zeros(1, 40, 1, 16, 16), draw[1:2])[0])
+
+
 def test_rar_steps_several_times_on_fresh_draws() -> None:
-    strategy, batch = at_task_1("rar", repeats=3, balance="sum", lam=1.0, shift=0.25)
+    strategy, batch = at_task_1("rar", repeats=3, balance="sum", lam=1.0, noise=0.2)
     strategy.shift, strategy.lam = torch.tensor([0.0, 0.25, 0.5]), torch.ones(3)
     nets = [lane_module(strategy, lane) for lane in range(3)]
     ours = strategy.learn(batch)
@@ -674,7 +689,9 @@ def test_rar_steps_several_times_on_fresh_draws() -> None:
     for _ in range(3):
         old = remembered(strategy, same.below("replay", strategy.memory.filled_L, 6))
         x = torch.cat([batch.x_LBCHW, old.x_LBCHW], 1)
-        x = shifted(x, same.uniform("augment both", 36).view(3, 12, 3), strategy.shift, False)
+        draw = same.uniform("augment both", 48).view(3, 12, 4)
+        x = shifted(x, draw[..., :3], strategy.shift, False)
+        x = x + torch.tensor([0.2, 0.4, 0.1]).view(3, 1, 1, 1, 1) * noise_like(x, draw[..., 3])
         step = []
         for lane, net in enumerate(nets):
             logits = net(x[lane : lane + 1])[0]
