@@ -24,8 +24,8 @@ class RAR(ER):
     """Experience replay with several steps on each batch, on other remembered rows each time, all augmented.
 
     Repetition alone overfits the memory, augmentation alone underfits; together they do neither
-    (Zhang 2022, Algorithm 1). In place of the paper's RandAugment, pixels get noise, which suits any data; for
-    photographs there are shifts and flips.
+    (Zhang 2022, Algorithm 1). In place of the paper's RandAugment, pixels get noise, which suits any data;
+    for photographs there are shifts and flips.
     """
 
     name: ClassVar[str] = "rar"
