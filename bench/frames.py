@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from bench.metrics import Matrix, all_scores
 
 CELL = ["suite", "scenario", "strategy", "identity", "seed", "key"]
 """What names a cell in every frame."""
+_SETTING_COLUMNS = [*CELL, "kind", "setting", "value"]
+_NOTE_COLUMNS = [*CELL, "note", "row", "step", "value"]
 
 
 @dataclass
@@ -34,6 +36,28 @@ class Frames:
     """One row per cell, task under way, step and j: ``value`` on validation rows."""
     manifest: dict[str, Any] = field(default_factory=dict)
     set_aside: list[str] = field(default_factory=list)
+    settings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_SETTING_COLUMNS))
+    """One row per cell and setting: ``kind`` (hyper, training or model), ``setting``, ``value``."""
+    notes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_NOTE_COLUMNS))
+    """What methods noted of their own doing, one row per cell, note, row and step: ``value``. Steps are the
+    last axis of what was noted, rows the axes before it; both count from 1."""
+
+    def only(self, cells: pd.DataFrame) -> Frames:
+        """Return these cells, which are rows of ``cells``, in every frame."""
+        keys = set(cells["key"])
+
+        def of(frame: pd.DataFrame) -> pd.DataFrame:
+            return frame[frame["key"].isin(keys)]
+
+        return replace(
+            self,
+            cells=cells,
+            scores=of(self.scores),
+            matrix=of(self.matrix),
+            curves=of(self.curves),
+            settings=of(self.settings),
+            notes=of(self.notes),
+        )
 
 
 def load(folder: str | Path, *more: str | Path) -> Frames:
@@ -62,6 +86,8 @@ def tidy(
         curves=_curves(records),
         manifest=manifest or {},
         set_aside=list(set_aside),
+        settings=_settings(records),
+        notes=_notes(records),
     )
 
 
@@ -194,6 +220,33 @@ def _curves(records: list[dict[str, Any]]) -> pd.DataFrame:
             name = _name(record) | {"task": point["task"], "step": point["step"]}
             parts.append((name, {"j": np.arange(1, len(total) + 1), "value": value}))
     return _joined(parts, [*CELL, "task", "step", "j", "value"])
+
+
+def _settings(records: list[dict[str, Any]]) -> pd.DataFrame:
+    parts = []
+    for record in records:
+        spec = record["spec"]
+        kinds = {"hyper": spec["hyper"], "training": spec["training"], "model": spec["model_options"]}
+        found = [(kind, name, value) for kind, of in kinds.items() for name, value in of.items()]
+        arrays = {
+            "kind": [kind for kind, _, _ in found],
+            "setting": [name for _, name, _ in found],
+            "value": np.array([value for *_, value in found], dtype=object),
+        }
+        parts.append((_name(record), arrays))
+    return _joined(parts, _SETTING_COLUMNS)
+
+
+def _notes(records: list[dict[str, Any]]) -> pd.DataFrame:
+    parts = []
+    for record in records:
+        for note, nested in record.get("notes", {}).items():
+            value = np.array(nested, dtype=float)
+            flat = value.reshape(-1, value.shape[-1]) if value.size and value.ndim else value.reshape(1, -1)
+            row, step = np.indices(flat.shape)
+            arrays = {"row": row.ravel() + 1, "step": step.ravel() + 1, "value": flat.ravel()}
+            parts.append((_name(record) | {"note": note}, arrays))
+    return _joined(parts, _NOTE_COLUMNS)
 
 
 def _joined(parts: list[tuple[dict[str, Any], dict[str, Any]]], columns: list[str]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ In a document stand
     ...                       replaced by the published table beside the run's numbers
     <!-- lethe:end -->
 
-    <!-- lethe:figure RUN NAME [SCENARIO] FILE.svg -->      writes the figure to FILE.svg
+    <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
 
 with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
 """
@@ -24,16 +24,15 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-import matplotlib as mpl
+import pandas as pd
 
 from bench import verify
 from bench.frames import Frames, load
-from bench.report.figures import FIGURES, STYLE, Looks, parts
+from bench.report.figures import ACROSS, FIGURES, across, looks_of, parts, write
 from bench.report.rows import markdown_rows
 from bench.report.tables import markdown
 from bench.stats import Summary, summarise
@@ -104,27 +103,31 @@ def draw(text: str, folder: Path) -> list[Path]:
     """Write the figures a document names; return their files."""
     written = []
     for match in _FIGURE.finditer(text):
-        run, name, *scenario, file = match["words"].split()
+        run, name, *options, file = match["words"].split()
         frames = load(folder / run)
-        looks = Looks.of(sorted(frames.cells["identity"].unique()))
-        for _, _, part in parts(_only(frames, scenario[0] if scenario else None)):
-            made = FIGURES[name](part, looks)
+        looks = looks_of(frames)
+        chosen = frames.only(_chosen(frames.cells, options))
+        found = across(chosen) if name in ACROSS else ((s, part) for _, s, part in parts(chosen))
+        for _, part in found:
+            made = (ACROSS | FIGURES)[name](part, looks)
             if made is not None:
-                with mpl.rc_context(fname=STYLE):
-                    made[0].savefig(folder / file, metadata={"Date": None}, facecolor="white")
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                write(made[0], folder / file)
                 written.append(folder / file)
     return written
 
 
+def _chosen(cells: pd.DataFrame, options: Sequence[str]) -> pd.DataFrame:
+    """Return the cells of the scenarios, suites and strategies named, of all where none is."""
+    for column in ("scenario", "suite", "identity"):
+        wanted = [o for o in options if o in set(cells[column])]
+        cells = cells[cells[column].isin(wanted)] if wanted else cells
+    return cells
+
+
 def _only(frames: Frames, scenario: str | None) -> Frames:
     """Return the cells of one scenario."""
-    if scenario is None:
-        return frames
-    chosen = {
-        name: getattr(frames, name)[getattr(frames, name)["scenario"] == scenario]
-        for name in ("cells", "scores", "matrix", "curves")
-    }
-    return replace(frames, **chosen)
+    return frames if scenario is None else frames.only(frames.cells[frames.cells["scenario"] == scenario])
 
 
 def main(words: list[str]) -> int:

@@ -1,0 +1,25 @@
+"""Figures of a run, each as PDF, SVG and PNG with its data beside it as CSV.
+
+Every figure is a function of frames and looks that returns the figure and its data, or None where the frames
+hold nothing it could show.
+"""
+
+from bench.report.figures.looks import MOST_NAMED, ONE_COLUMN, STYLE, TWO_COLUMNS, Looks, looks_of, style
+from bench.report.figures.make import ACROSS, FIGURES, across, make_figures, parts, save, write
+
+__all__ = [
+    "ACROSS",
+    "FIGURES",
+    "MOST_NAMED",
+    "ONE_COLUMN",
+    "STYLE",
+    "TWO_COLUMNS",
+    "Looks",
+    "across",
+    "looks_of",
+    "make_figures",
+    "parts",
+    "save",
+    "style",
+    "write",
+]

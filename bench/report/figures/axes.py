@@ -1,0 +1,68 @@
+"""Axes that several figures share: percent, tasks, and quantities over many decades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+
+def task_ticks(axes: Axes, n_tasks: int, first: int = 1) -> None:
+    """Number the tasks, all of them where they are few."""
+    step = 1 if n_tasks <= 10 else 2 if n_tasks <= 20 else 5 * -(-n_tasks // 50)
+    ticks = [t for t in range(first, n_tasks + 1) if t % step == 0 or step == 1]
+    axes.set_xticks(ticks)
+
+
+class Quantity:
+    """Numbers on an axis: over decades where they span some, with a place of its own for nought."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        found = np.asarray(values, dtype=float)
+        found = found[np.isfinite(found)]
+        above = found[found > 0]
+        self.log = bool((found >= 0).all() and len(above) and above.max() / above.min() >= 8)
+        self.low, self.high = (float(above.min()), float(above.max())) if self.log else (0.0, 0.0)
+        self.nought = self.low / (self.high / self.low) ** 0.25 if self.log and (found == 0).any() else None
+
+    def place(self, values: Any) -> Any:
+        """Return where values stand: nought has no logarithm."""
+        values = np.asarray(values, dtype=float)
+        return values if self.nought is None else np.where(values == 0, self.nought, values)
+
+    def prepare(self, axes: Axes, most: int = 5) -> None:
+        """Scale an axis and put plain numbers at it."""
+        if not self.log:
+            low, high = axes.get_xlim()
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_formatter(lambda x, _: short(x))
+            axes.set_xlim(low, high)
+            return
+        axes.set_xscale("log")
+        decades = range(int(np.floor(np.log10(self.low))) - 1, int(np.ceil(np.log10(self.high))) + 2)
+        for steps in ((1, 2, 5), (1, 3), (1,), (1,)):
+            ticks = [m * 10.0**d for d in decades for m in steps]
+            ticks = [t for t in ticks if 0.95 * self.low <= t <= 1.05 * self.high]
+            if len(ticks) <= most:
+                break
+        ticks = ticks[:: -(-len(ticks) // most)] if ticks else [self.low]
+        labels = [short(t) for t in ticks]
+        first = self.low
+        if self.nought is not None:
+            ticks, labels, first = [self.nought, *ticks], ["0", *labels], self.nought
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(ticks, labels)
+        room = (self.high / first) ** 0.06
+        axes.set_xlim(first / room, self.high * room)
+
+
+def short(x: float) -> str:
+    """Return a number in few characters: 20k, 1.5M, 1e-5."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(x) >= size:
+            return f"{x / size:.3g}{letter}"
+    return f"{x:.3g}".replace("e-0", "e-")

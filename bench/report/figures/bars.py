@@ -1,0 +1,83 @@
+"""Final accuracy, forgetting and transfer of every strategy, with every seed as a point."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.data import intervals
+from bench.report.figures.looks import INK, Looks, by_final, finish, label, new, seeds_remark, style
+
+_SCORES = {
+    "acc": "final\naccuracy (%)",
+    "forgetting": "forgetting\n(points)",
+    "bwt": "backward\ntransfer (points)",
+    "fwt": "forward\ntransfer (points)",
+}
+_MOST = 60
+
+
+def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw final accuracy, forgetting and both kinds of transfer."""
+    data = frames.scores[frames.scores["score"].isin(_SCORES) & frames.scores["value"].notna()]
+    data = data[["identity", "seed", "score", "value"]].sort_values(["score", "identity", "seed"])
+    if data.empty:
+        return None
+    names = by_final(frames, data["identity"])
+    cut = len(names) > _MOST
+    names = looks.split(names)[0] if cut else names
+    means = intervals(data, ["score", "identity"]).set_index(["score", "identity"])
+    scores = [s for s in _SCORES if (data["score"] == s).any()]
+    scores = scores if looks.wide else scores[:2]
+    texts = [label(n, 34 if looks.wide else 20) for n in names]
+    # A name of several lines has a higher row.
+    heights = np.array([1 + 0.7 * t.count("\n") for t in texts])
+    middles = np.cumsum(heights) - heights / 2
+    at = dict(zip(names, middles, strict=True))
+    with style():
+        figure = new(looks, 0.7 + 0.16 * heights.sum())
+        grid = figure.subplots(1, len(scores), squeeze=False, sharey=True)[0]
+        for axes, score in zip(grid, scores, strict=True):
+            there = [name for name in names if (score, name) in means.index]
+            rows = means.loc[[(score, name) for name in there]]
+            places = [at[name] for name in there]
+            axes.barh(
+                places,
+                100 * rows["mean"],
+                height=0.7,
+                color=[_pale(looks.colour[name]) for name in there],
+                edgecolor=[looks.colour[name] for name in there],
+                linewidth=0.6,
+            )
+            axes.errorbar(
+                100 * rows["mean"],
+                places,
+                xerr=100 * rows["half"].fillna(0),
+                fmt="none",
+                ecolor=INK,
+                elinewidth=1,
+            )
+            of = dict(list(data[data["score"] == score].groupby("identity")["value"]))
+            for name in there:
+                values = 100 * of[name].to_numpy()
+                off = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
+                axes.plot(
+                    values, at[name] + off, ".", color="black", markersize=2, markeredgewidth=0, alpha=0.7
+                )
+            axes.set_xlabel(_SCORES[score])
+            axes.axvline(0, color=INK, linewidth=0.6)
+            axes.grid(visible=False, axis="y")
+            axes.tick_params(axis="y", length=0)
+            axes.xaxis.get_major_locator().set_params(nbins=4)
+        grid[0].set_yticks(middles, texts, linespacing=0.95)
+        grid[0].set_ylim(heights.sum() + 0.1, -0.1)
+        remark = seeds_remark(means["n"], "bar and line: mean and 95 % t interval")
+        return finish(figure, f"{remark}; points: seeds", f"the best {len(names)}" if cut else ""), data
+
+
+def _pale(colour: str) -> tuple[float, float, float]:
+    """Return a colour half-way to white: on paper, unlike one that lets things through, it is as drawn."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return (0.45 + 0.55 * parts[0], 0.45 + 0.55 * parts[1], 0.45 + 0.55 * parts[2])

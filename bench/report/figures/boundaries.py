@@ -1,0 +1,108 @@
+"""Scores step by step around task boundaries: what is lost, and recovered, when a new task begins.
+
+De Lange, van de Ven & Tuytelaars 2023 (Continual evaluation for lifelong learning) call it the stability gap.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.data import evenly, intervals
+from bench.report.figures.looks import (
+    GREY,
+    INK,
+    Looks,
+    by_final,
+    counts,
+    finish,
+    legend,
+    legend_height,
+    new,
+    others_remark,
+    seeds_remark,
+    style,
+)
+
+_MOST, _BEFORE, _AFTER, _BANDS = 4, 8, 32, 4
+
+
+def boundaries_data(frames: Frames) -> pd.DataFrame:
+    """Return the mean score on the tasks learned before each boundary, by steps from the boundary.
+
+    ``boundary`` b lies between tasks b and b + 1; ``step`` is 0 or less in task b, from its last recorded
+    step, and above 0 in task b + 1. The score is that of tasks 1 to b on validation rows.
+    """
+    curves, found = frames.curves, []
+    for boundary in sorted(set(curves["task"]) - {1}):
+        part = curves[(curves["j"] < boundary) & curves["task"].isin([boundary - 1, boundary])]
+        by_seed = part.groupby(["identity", "seed", "task", "step"])["value"].mean().reset_index()
+        last = by_seed.groupby(["identity", "seed", "task"])["step"].transform("max")
+        before = by_seed["task"] < boundary
+        by_seed["step"] = by_seed["step"].where(~before, by_seed["step"] - last)
+        found.append(intervals(by_seed, ["identity", "step"]).assign(boundary=boundary - 1))
+    columns = ["identity", "boundary", "step", "mean", "half", "n"]
+    return pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
+
+
+def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw the steps around some boundaries, where curves within tasks were recorded."""
+    data = boundaries_data(frames)
+    if data.empty:
+        return None
+    names, others = looks.split(by_final(frames, data["identity"]))
+    shown = evenly(sorted(data["boundary"].unique()), _MOST)
+    every = int(data[data["step"] > 0]["step"].min())
+    near = data[data["step"].between(-_BEFORE * every, _AFTER * every)]
+    columns = min(len(shown), 2)
+    rows = -(-len(shown) // columns)
+    with style():
+        room = legend_height(names, looks)
+        figure = new(looks, max(0.4 + 1.6 * rows, room) if looks.wide else 0.4 + 1.4 * rows + room)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        parts = dict(list(near.groupby(["boundary", "identity"])))
+        for axes, boundary in zip(grid.flat, shown, strict=False):
+            axes.axvline(0, color=INK, linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
+            for place, name in enumerate((*others, *reversed(names))):
+                part = parts.get((boundary, name))
+                if part is None:
+                    continue
+                if name in others:
+                    axes.plot(part["step"], 100 * part["mean"], color=GREY, linewidth=0.5, zorder=1)
+                    continue
+                axes.plot(
+                    part["step"],
+                    100 * part["mean"],
+                    color=looks.colour[name],
+                    linestyle=looks.dash[name],
+                    marker=looks.marker[name],
+                    markevery=(place % 5, 8),
+                    markersize=3,
+                    linewidth=1,
+                )
+                if len(names) <= _BANDS:
+                    half = part["half"].fillna(0)
+                    axes.fill_between(
+                        part["step"],
+                        100 * (part["mean"] - half),
+                        100 * (part["mean"] + half),
+                        color=looks.colour[name],
+                        alpha=0.15,
+                        linewidth=0,
+                    )
+            axes.set_title(f"task {boundary + 1} begins", pad=2)
+            axes.set_ylim(-2, 102)
+        for axes in grid.flat[len(shown) :]:
+            axes.set_visible(False)
+        for place, axes in enumerate(grid.flat[: len(shown)]):
+            if place + columns >= len(shown):
+                axes.tick_params(labelbottom=True)
+            if place // columns == rows - 1:
+                axes.set_xlabel("steps from the boundary" if looks.wide else "steps")
+            if place % columns == 0:
+                axes.set_ylabel("score on tasks\nbefore (%)")
+        legend(figure, names, looks, counts(data))
+        what = "mean and 95 % t interval" if len(names) <= _BANDS else "mean"
+        rows_of = f"validation rows, every {every} steps"
+        return finish(figure, seeds_remark(near["n"], what), rows_of, others_remark(others)), data

@@ -1,0 +1,212 @@
+"""How figures look: widths, colours, marks, names and legends.
+
+Widths are those of a two-column paper. A strategy has the same colour, marker and dash in every figure of a
+report; colours differ in lightness too, so they stay apart in greyscale and for the colour-blind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from bench.frames import Frames
+
+ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
+"""Inches."""
+STYLE = Path(__file__).parents[1] / "lethe.mplstyle"
+MOST_NAMED = 20
+"""Of more strategies than this, the best have looks of their own; the others are thin grey lines."""
+_BOUNDS = ("finetune", "joint", "cumulative")
+"""What others are measured by: always named."""
+GREY = "#c4c4c4"
+INK = "#404040"
+
+# Ten steps of lightness, hues chosen by search so that any two lie far apart (CIELAB 27 and more) to normal
+# and to protan, deutan and tritan eyes; a test holds them to it. Neighbours in the list differ most.
+PALETTE = (
+    "#0272f2", "#e78123", "#33184f", "#a02804", "#db9daf",
+    "#8e8b5b", "#3c3699", "#a24474", "#7ac9fd", "#55281f",
+)  # fmt: skip
+# 10 colours, 13 markers, 4 dashes: of twenty strategies no two share colour and dash, or marker and dash.
+MARKERS = "os^DvPX<>dhp*"
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+
+# All of matplotlib's own defaults and then ours: a user's matplotlibrc changes no figure.
+_RC = {k: v for k, v in mpl.rcParamsDefault.items() if "backend" not in k} | dict(
+    mpl.rc_params_from_file(STYLE, use_default_template=False)
+)
+
+
+def style() -> AbstractContextManager[None]:
+    """Return the context in which everything is drawn and written."""
+    return mpl.rc_context(rc=_RC)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Colour, marker and dash of every strategy of a report, and the width of its figures."""
+
+    colour: dict[str, str]
+    marker: dict[str, str]
+    dash: dict[str, Any]
+    named: frozenset[str]
+    """Those that stand in figures by name; see MOST_NAMED."""
+    width: float = TWO_COLUMNS
+
+    @classmethod
+    def of(cls, identities: Sequence[str], named: Iterable[str] | None = None) -> Looks:
+        """Give each strategy its looks, in the order given; without ``named`` the first have names."""
+        chosen = frozenset(identities[:MOST_NAMED] if named is None else named)
+        place = {name: i for i, name in enumerate(n for n in identities if n in chosen)}
+        return cls(
+            {n: PALETTE[place[n] % len(PALETTE)] if n in place else GREY for n in identities},
+            {n: MARKERS[place[n] % len(MARKERS)] if n in place else "." for n in identities},
+            {n: DASHES[place[n] % len(DASHES)] if n in place else "-" for n in identities},
+            chosen,
+        )
+
+    @property
+    def wide(self) -> bool:
+        """Return whether there is room beside the axes."""
+        return self.width > ONE_COLUMN + 1
+
+    def at(self, width: float) -> Looks:
+        """Return the same looks for figures of another width."""
+        return replace(self, width=width)
+
+    def split(self, identities: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Return those with names and the others, each in the order given."""
+        found = list(identities)
+        return [n for n in found if n in self.named], [n for n in found if n not in self.named]
+
+
+def looks_of(frames: Frames) -> Looks:
+    """Return the looks of a report: by name, the best of each suite and scenario first to be named."""
+    identities = sorted(frames.cells["identity"].unique())
+    if len(identities) <= MOST_NAMED:
+        return Looks.of(identities)
+    final = frames.scores[frames.scores["score"] == "acc"]
+    means = final.groupby(["suite", "scenario", "identity"])["value"].mean()
+    ranks = means.groupby(["suite", "scenario"]).rank(ascending=False).groupby("identity").mean()
+    order = sorted(identities, key=lambda n: (n not in _BOUNDS, ranks.get(n, np.inf), n))
+    return Looks.of(identities, order[:MOST_NAMED])
+
+
+def by_final(frames: Frames, names: Iterable[str]) -> list[str]:
+    """Return strategies by final accuracy, highest first, so that legends and rows read alike everywhere."""
+    final = frames.scores[frames.scores["score"] == "acc"].groupby("identity")["value"].mean().dropna()
+    return sorted(set(names), key=lambda n: (-final.get(n, -np.inf), n))
+
+
+def label(identity: str, width: int = 28) -> str:
+    """Break a long selector after commas and plus signs, so that no line is much longer than ``width``."""
+    lines = [""]
+    for piece in re.findall(r"[^,+\[]*[,+\[]?", identity):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line if len(line) <= width + 4 else "…" + line[-width - 3 :] for line in lines)
+
+
+def new(looks: Looks, height: float) -> Figure:
+    """Return an empty figure whose parts find their places by themselves."""
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
+    return Figure(figsize=(looks.width, height), layout=layout)
+
+
+def finish(figure: Figure, *remarks: str) -> Figure:
+    """Write what the marks mean under the figure, and fix every part in its place."""
+    text = "; ".join(filter(None, remarks))
+    if text:
+        figure.supxlabel(_wrapped(text, figure.get_figwidth()), x=0.01, ha="left", fontsize=6, color=INK)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")  # else each of the formats would be laid out anew
+    return figure
+
+
+def _wrapped(text: str, inches: float) -> str:
+    """Break a remark into lines that fit at 6 points."""
+    lines, most = [""], int(inches * 22)
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > most:
+            lines.append("")
+        lines[-1] += (" " if lines[-1] else "") + word
+    return "\n".join(lines)
+
+
+def legend_height(names: Sequence[str], looks: Looks) -> float:
+    """Return the inches that a legend of these names adds (one column) or needs at least (two columns)."""
+    lines = [label(n).count("\n") + 1 for n in names]
+    if looks.wide:
+        return 0.5 + 0.135 * sum(lines)
+    columns = _columns(names)
+    rows = [max(lines[i::1][:1] or [1]) for i in range(-(-len(names) // columns))]
+    return 0.1 + 0.14 * (len(rows) if columns > 1 else sum(lines))
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Return how many columns of names fit over a one-column figure."""
+    longest = max((len(line) for n in names for line in label(n).split("\n")), default=1)
+    return max(1, min(3, int(ONE_COLUMN / (0.4 + 0.058 * longest))))
+
+
+def legend(figure: Figure, names: Sequence[str], looks: Looks, n: dict[str, int], line: bool = True) -> None:
+    """Put the legend beside the axes, or above them in one column, where it cannot lie on a line.
+
+    ``n`` is the number of seeds of each strategy; it stands where a strategy has fewer than another.
+    """
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=looks.colour[name],
+            marker=looks.marker[name],
+            linestyle=looks.dash[name] if line else "",
+        )
+        for name in names
+    ]
+    most = max(n.values(), default=0)
+    texts = [label(x) + (f" (n={n[x]})" if n.get(x, most) < most else "") for x in names]
+    figure.legend(
+        handles,
+        texts,
+        loc="outside right upper" if looks.wide else "outside upper left",
+        ncols=1 if looks.wide else _columns(names),
+        handlelength=2.6 if line else 1.0,
+        columnspacing=1.0,
+        labelspacing=0.3,
+        borderaxespad=0.2,
+    )
+
+
+def seeds_remark(n: Iterable[int], what: str = "mean and 95 % t interval") -> str:
+    """Return what is drawn and over how many seeds."""
+    found = sorted(set(n))
+    if not found:
+        return ""
+    if found == [1]:
+        return "one seed"
+    return f"{what} over {found[0] if len(found) == 1 else f'{found[0]} to {found[-1]}'} seeds"
+
+
+def others_remark(others: Sequence[str]) -> str:
+    """Return how many strategies are drawn without a name."""
+    return f"grey: {len(others)} more strategies, named in the data" if others else ""
+
+
+def counts(data: pd.DataFrame, of: str = "identity") -> dict[str, int]:
+    """Return the most seeds that any number of each strategy rests on."""
+    return {str(k): int(v) for k, v in data.groupby(of)["n"].max().items()}

@@ -1,0 +1,112 @@
+"""All figures of a run, into a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from joblib import Parallel, delayed
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.bars import bars
+from bench.report.figures.boundaries import boundaries
+from bench.report.figures.looks import TWO_COLUMNS, Looks, looks_of, style
+from bench.report.figures.matrices import matrices, matrix
+from bench.report.figures.pareto import pareto
+from bench.report.figures.ranks import ranks
+from bench.report.figures.response import response
+from bench.report.figures.schedules import schedules
+from bench.report.figures.stability import stability
+from bench.report.figures.stream import stream
+from bench.report.figures.tasks import tasks
+
+Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
+"""A figure: what it shows and its data, None where there is nothing to show."""
+
+FIGURES: dict[str, Draw] = {
+    "stream": stream,
+    "tasks": tasks,
+    "bars": bars,
+    "matrices": matrices,
+    "matrix": matrix,
+    "stability": stability,
+    "pareto": pareto,
+    "boundaries": boundaries,
+    "response": response,
+    "schedules": schedules,
+}
+"""Of one suite and scenario."""
+ACROSS: dict[str, Draw] = {"ranks": ranks}
+"""Of one scenario, over its suites."""
+
+Part = tuple[str, str, Frames]
+_MANY = 4
+"""From so many suites and scenarios on, starting further processes takes less time than it saves."""
+
+
+def make_figures(frames: Frames, folder: Path, width: float = TWO_COLUMNS) -> list[Path]:
+    """Draw all figures into a folder; return the PNGs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    looks = looks_of(frames).at(width)
+    tasks = [(f"{suite}-{scenario}", part, FIGURES) for suite, scenario, part in parts(frames)]
+    tasks += [(f"suites-{scenario}", part, ACROSS) for scenario, part in across(frames)]
+    jobs = min(len(tasks), os.cpu_count() or 1) if len(tasks) >= _MANY else 1
+    done = Parallel(n_jobs=jobs)(delayed(_make_part)(*task, looks, folder) for task in tasks)
+    return [path for paths in done for path in paths]
+
+
+def _make_part(stem: str, part: Frames, registry: dict[str, Draw], looks: Looks, folder: Path) -> list[Path]:
+    """Draw the figures of one part of a report."""
+    drawn = []
+    for name, draw in registry.items():
+        made = draw(part, looks)
+        if made is not None:
+            drawn.append(save(*made, folder / f"{stem}-{name}".replace("/", "-").replace(":", "-")))
+    return drawn
+
+
+def parts(frames: Frames) -> Iterator[Part]:
+    """Yield suite, scenario and the done cells of each, with their scores on test rows."""
+    done = frames.cells[frames.cells["status"] == "done"]
+    for (suite, scenario), cells in done.groupby(["suite", "scenario"]):
+        part = frames.only(cells)
+        part.matrix = part.matrix[part.matrix["split"] == "test"]
+        yield str(suite), str(scenario), part
+
+
+def across(frames: Frames) -> Iterator[tuple[str, Frames]]:
+    """Yield each scenario that has several suites, and its done cells."""
+    done = frames.cells[frames.cells["status"] == "done"]
+    for scenario, cells in done.groupby("scenario"):
+        if cells["suite"].nunique() > 1:
+            yield str(scenario), frames.only(cells)
+
+
+def save(figure: Figure, data: pd.DataFrame, stem: Path) -> Path:
+    """Write a figure in three formats and its data; return the PNG's path."""
+    # A suite's own name may hold a dot, which with_suffix would take for a suffix.
+    files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("csv", "pdf", "svg", "png")}
+    files["csv"].write_text(data.to_csv(index=False))
+    for kind in ("pdf", "svg", "png"):
+        write(figure, files[kind])
+    return files["png"]
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure in the format its name ends with, the same bytes every time."""
+    with style():
+        # Figure.savefig draws twice, once to lay out: that is done (looks.finish), and halves the time here.
+        if path.suffix == ".pdf":
+            FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None})
+        elif path.suffix == ".svg":
+            FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+        else:
+            figure.dpi = mpl.rcParams["savefig.dpi"]
+            FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})

@@ -1,0 +1,104 @@
+"""The score matrix R as a heat map: row i after i tasks, column j of task j."""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.data import intervals
+from bench.report.figures.looks import (
+    ONE_COLUMN,
+    Looks,
+    by_final,
+    finish,
+    label,
+    new,
+    seeds_remark,
+    style,
+)
+
+
+def matrices_data(frames: Frames) -> pd.DataFrame:
+    """Return the mean matrix over seeds of every strategy whose matrix is whole."""
+    whole = frames.matrix.groupby("identity")["value"].count() == frames.matrix.groupby("identity").size()
+    data = intervals(frames.matrix, ["identity", "i", "j"])
+    return data[data["identity"].isin(whole[whole].index)]
+
+
+def matrices(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw the mean score matrix of each strategy that has one, the best first."""
+    data = matrices_data(frames)
+    if data.empty:
+        return None
+    names, others = looks.split(by_final(frames, data["identity"]))
+    names = names or others
+    return _draw(data, names, looks, min(len(names), 5 if looks.wide else 3)), data
+
+
+def matrix(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw the score matrix of one strategy: the best of those there are."""
+    data = matrices_data(frames)
+    if data.empty:
+        return None
+    name = by_final(frames, data["identity"])[0]
+    data = data[data["identity"] == name]
+    return _draw(data, [name], looks.at(min(looks.width, ONE_COLUMN)), 1), data
+
+
+def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int) -> Figure:
+    n_tasks = int(data["j"].max())
+    rows = -(-len(names) // columns)
+    side = (looks.width - 0.9) / columns
+    side = min(side, 2.4)
+    titles = [label(n, int(side * 15)) for n in names]
+    title = 0.13 * (1 + max(t.count("\n") for t in titles)) if len(names) > 1 else 0.18
+    # A few matrices are not drawn out to the width of many.
+    width = min(looks.width, side * columns + 0.9)
+    with style():
+        figure = new(looks.at(width), 0.55 + rows * (min(side, 1.6 if columns > 1 else 2.4) + title))
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        step = 1 if n_tasks <= 5 else 2 if n_tasks <= 10 else 5 * -(-n_tasks // 25)
+        parts = dict(list(data.groupby("identity")))
+        for axes, name, text in zip(grid.flat, names, titles, strict=False):
+            square = parts[name].pivot(index="i", columns="j", values="mean") * 100
+            numbers = side / n_tasks >= 0.19 and len(names) * n_tasks * (n_tasks + 1) <= 400
+            sns.heatmap(
+                square,
+                ax=axes,
+                vmin=0,
+                vmax=100,
+                cmap="cividis",
+                cbar=False,
+                annot=numbers,
+                fmt=".0f",
+                annot_kws={"size": 6 if columns > 1 else 7},
+                linewidths=0.4 if n_tasks <= 10 else 0,
+                xticklabels=False,
+                yticklabels=False,
+            )
+            axes.collections[0].set_rasterized(n_tasks > 10)
+            axes.grid(visible=False)
+            axes.set_xticks([t - 0.5 for t in range(1, n_tasks + 1) if t % step == 0])
+            axes.set_xticklabels([str(t) for t in range(1, n_tasks + 1) if t % step == 0])
+            axes.set_yticks([t + 0.5 for t in range(0, n_tasks + 1) if t % step == 0])
+            axes.set_yticklabels([str(t) for t in range(0, n_tasks + 1) if t % step == 0], rotation=0)
+            axes.set_title(text, pad=2, fontsize=7)
+            axes.set(xlabel="", ylabel="")
+            axes.tick_params(length=0, pad=2)
+        for axes in grid.flat[len(names) :]:
+            axes.set_visible(False)
+        for place, axes in enumerate(grid.flat[: len(names)]):
+            if place + columns >= len(names):
+                axes.tick_params(labelbottom=True)
+            if place // columns == rows - 1:
+                axes.set_xlabel("score on task")
+            if place % columns == 0:
+                axes.set_ylabel("tasks learned")
+        bar = figure.colorbar(
+            grid.flat[0].collections[0], ax=list(grid.flat), pad=0.02, aspect=30, fraction=0.05
+        )
+        bar.set_label("score (%)")
+        bar.outline.set_visible(False)
+        return finish(figure, seeds_remark(data["n"], "mean"))

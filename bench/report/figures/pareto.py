@@ -1,0 +1,100 @@
+"""Final accuracy against what it costs: throughput, memory, buffer; the Pareto front joined by a line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.axes import Quantity
+from bench.report.figures.data import intervals
+from bench.report.figures.looks import (
+    INK,
+    Looks,
+    by_final,
+    counts,
+    finish,
+    legend,
+    legend_height,
+    new,
+    others_remark,
+    seeds_remark,
+    style,
+)
+
+_COSTS = {
+    "samples_per_second": ("samples per\nsecond", True),
+    "memory_bytes": ("kept between\ntasks (bytes)", False),
+    "memory_samples": ("buffer\n(samples)", False),
+}
+"""Column of ``cells``: title, and whether more is better."""
+
+
+def pareto_data(frames: Frames) -> pd.DataFrame:
+    """Return, per cost and strategy, its mean, the mean final accuracy, and whether it is on the front."""
+    final = intervals(frames.scores[frames.scores["score"] == "acc"], ["identity"])
+    found = []
+    for cost, (_, more) in _COSTS.items():
+        values = frames.cells.assign(value=pd.to_numeric(frames.cells[cost]))
+        means = values[values["value"].notna()].groupby("identity")["value"].mean()
+        part = final.assign(cost=cost, x=final["identity"].map(means)).dropna(subset=["x", "mean"])
+        if part["x"].nunique() > 1:
+            x = part["x"].to_numpy(dtype=float)
+            found.append(part.assign(front=on_front(-x if more else x, part["mean"].to_numpy())))
+    columns = ["cost", "identity", "x", "mean", "half", "n", "front"]
+    return pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
+
+
+def on_front(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Return which points no other is better than: as cheap and as good, and one of them more."""
+    as_good = (cost[:, None] <= cost) & (gain[:, None] >= gain)
+    better = (cost[:, None] < cost) | (gain[:, None] > gain)
+    return np.logical_not(np.any(as_good & better, axis=0))
+
+
+def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw final accuracy against each cost in which strategies differ."""
+    data = pareto_data(frames)
+    if data.empty:
+        return None
+    names, others = looks.split(by_final(frames, data["identity"]))
+    costs = [c for c in _COSTS if (data["cost"] == c).any()]
+    with style():
+        room = legend_height(names, looks)
+        rows, columns = (1, len(costs)) if looks.wide else (len(costs), 1)
+        figure = new(looks, max(2.3, room) if looks.wide else 0.2 + 1.7 * rows + room)
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for axes, cost in zip(grid, costs, strict=True):
+            title, more = _COSTS[cost]
+            part = data[data["cost"] == cost].set_index("identity")
+            quantity = Quantity(part["x"].tolist())
+            front = part[part["front"]].sort_values("x")
+            axes.step(
+                quantity.place(front["x"]),
+                100 * front["mean"],
+                where="pre" if more else "post",
+                color=INK,
+                linewidth=0.8,
+                zorder=1,
+            )
+            for name in (*others, *reversed(names)):
+                if name in part.index:
+                    axes.errorbar(
+                        quantity.place(part["x"][name]),
+                        100 * part["mean"][name],
+                        yerr=0 if np.isnan(part["half"][name]) else 100 * part["half"][name],
+                        color=looks.colour[name],
+                        marker=looks.marker[name],
+                        markersize=4.5,
+                        markeredgecolor="white",
+                        markeredgewidth=0.4,
+                        elinewidth=0.7,
+                        zorder=2 if name in others else 3,
+                    )
+            quantity.prepare(axes, 3 if looks.wide else 5)
+            axes.set_xlabel(title if looks.wide else title.replace("\n", " "))
+        for axes in grid[:1] if looks.wide else grid:
+            axes.set_ylabel("final accuracy (%)")
+        legend(figure, names, looks, counts(data), line=False)
+        return finish(figure, seeds_remark(data["n"]), "line: Pareto front", others_remark(others)), data

@@ -1,0 +1,139 @@
+"""How final accuracy answers to a hyper-parameter, where a strategy was run at several values of it."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.axes import Quantity
+from bench.report.figures.data import intervals
+from bench.report.figures.looks import (
+    Looks,
+    counts,
+    finish,
+    legend,
+    legend_height,
+    new,
+    seeds_remark,
+    style,
+)
+
+_MOST = 6
+_COLUMNS = ["setting", "strategy", "identity", "x", "mean", "half", "n"]
+
+
+def response_data(frames: Frames) -> pd.DataFrame:
+    """Return, per setting and strategy, the final accuracy at each value, all else being equal.
+
+    ``strategy`` is the selector without the setting.
+    """
+    final = frames.scores[frames.scores["score"] == "acc"].set_index("key")["value"]
+    cells = frames.cells.set_index("key")[["strategy", "identity"]]
+    of = {
+        key: dict(zip(part["kind"] + " " + part["setting"], part["value"], strict=True))
+        for key, part in frames.settings.groupby("key")
+        if key in cells.index
+    }
+    found = []
+    for strategy, group in cells.groupby("strategy"):
+        settings = {key: of[key] for key in group.index if key in of}
+        for name in sorted({k for s in settings.values() for k in s}):
+            values = {s.get(name) for s in settings.values()}
+            if len(values) < 2 or not all(
+                isinstance(v, int | float) and not isinstance(v, bool) for v in values
+            ):
+                continue
+            alike: dict[str, list[str]] = {}
+            for key, s in settings.items():
+                rest = repr(sorted((k, v) for k, v in s.items() if k != name))
+                alike.setdefault(rest, []).append(key)
+            for keys in alike.values():
+                rows = pd.DataFrame(
+                    {
+                        "identity": group["identity"].loc[keys].to_numpy(),
+                        "x": [float(settings[k][name]) for k in keys],
+                        "value": final.reindex(keys).to_numpy(),
+                    }
+                )
+                part = intervals(rows, ["identity", "x"])
+                if part["x"].nunique() > 1:
+                    word = _word(name, str(strategy))
+                    rest = min((_without(n, word) for n in part["identity"]), key=len)
+                    found.append(part.assign(setting=word, strategy=rest))
+    data = pd.concat(found) if found else pd.DataFrame(columns=_COLUMNS)
+    return data[_COLUMNS].sort_values(["setting", "strategy", "x"]).reset_index(drop=True)
+
+
+def _word(name: str, strategy: str) -> str:
+    """Return a setting's name as selectors write it: in a sum the record names the part as well."""
+    word = name.partition(" ")[2]
+    for part in strategy.split("+") if "+" in strategy else ():
+        word = word.removeprefix(part.replace("+", "p").replace("-", "_") + "_")
+    return word
+
+
+def _without(identity: str, word: str) -> str:
+    """Return a selector without one of its settings."""
+    return (
+        re.sub(rf"(?<=[\[,]){re.escape(word)}=[^,\]]*,?", "", identity).replace(",]", "]").replace("[]", "")
+    )
+
+
+def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw final accuracy against the value of each setting that strategies were run at several values of."""
+    data = response_data(frames)
+    if data.empty:
+        return None
+    settings = (
+        data.groupby("setting").size().sort_values(ascending=False, kind="stable").index[:_MOST].tolist()
+    )
+    lines = data[data["setting"].isin(settings)].groupby("strategy", sort=False)
+    names = lines["mean"].max().sort_values(ascending=False, kind="stable").index.tolist()
+    own = _looks(data, names, looks)
+    columns = min(len(settings), 3 if looks.wide else 2)
+    rows = -(-len(settings) // columns)
+    with style():
+        room = legend_height(names, looks)
+        figure = new(looks, max(0.3 + 1.9 * rows, room) if looks.wide else 0.3 + 1.6 * rows + room)
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for place, (axes, setting) in enumerate(zip(grid.flat, settings, strict=False)):
+            here = data[data["setting"] == setting]
+            quantity = Quantity(here["x"].tolist())
+            for name, part in here.groupby("strategy"):
+                axes.errorbar(
+                    quantity.place(part["x"]),
+                    100 * part["mean"],
+                    yerr=100 * part["half"].fillna(0),
+                    color=own.colour[str(name)],
+                    marker=own.marker[str(name)],
+                    linestyle=own.dash[str(name)],
+                    elinewidth=0.7,
+                )
+            quantity.prepare(axes)
+            axes.set_xlabel(setting)
+            if place % columns == 0:
+                axes.set_ylabel("final accuracy (%)")
+        for axes in grid.flat[len(settings) :]:
+            axes.set_visible(False)
+        legend(figure, names, own, counts(data, "strategy"))
+        return finish(figure, seeds_remark(data["n"])), data
+
+
+def _looks(data: pd.DataFrame, names: list[str], looks: Looks) -> Looks:
+    """Return looks of selectors without a setting: their own where they were run so, else of the first."""
+    like = {
+        n: n if n in looks.colour else str(data[data["strategy"] == n]["identity"].iloc[0]) for n in names
+    }
+    shared = len(set(like.values())) < len(names) or not set(like.values()) <= looks.named
+    if shared:
+        return Looks.of(sorted(names)).at(looks.width)
+    return Looks(
+        {n: looks.colour[x] for n, x in like.items()},
+        {n: looks.marker[x] for n, x in like.items()},
+        {n: looks.dash[x] for n, x in like.items()},
+        frozenset(names),
+        looks.width,
+    )

@@ -1,0 +1,78 @@
+"""Stability against plasticity: what is kept against what is learned."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.data import intervals
+from bench.report.figures.looks import (
+    GREY,
+    Looks,
+    by_final,
+    counts,
+    finish,
+    legend,
+    legend_height,
+    new,
+    others_remark,
+    seeds_remark,
+    style,
+)
+
+
+def stability_data(frames: Frames) -> pd.DataFrame:
+    """Return forgetting and learning accuracy of every strategy and seed that has both."""
+    scores = frames.scores[frames.scores["score"].isin(["forgetting", "learning_acc"])]
+    if scores.empty:
+        return pd.DataFrame(columns=["identity", "seed", "forgetting", "learning_acc"])
+    data = scores.pivot(index=["identity", "seed"], columns="score", values="value").dropna()
+    return data.reset_index().rename_axis(columns=None)
+
+
+def stability(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw learning accuracy against forgetting: means with intervals, seeds as faint points."""
+    data = stability_data(frames)
+    if data.empty:
+        return None
+    names, others = looks.split(by_final(frames, data["identity"]))
+    x, y = (
+        intervals(data.rename(columns={of: "value"}), ["identity"]).set_index("identity")
+        for of in ("forgetting", "learning_acc")
+    )
+    seeds = dict(list(data.groupby("identity")))
+    with style():
+        room = legend_height(names, looks)
+        figure = new(looks, max(2.7, room) if looks.wide else 2.5 + room)
+        axes = figure.subplots()
+        axes.plot(100 * x["mean"][others], 100 * y["mean"][others], ".", color=GREY, zorder=1)
+        for name in names:
+            part, colour = seeds[name], looks.colour[name]
+            axes.plot(
+                100 * part["forgetting"],
+                100 * part["learning_acc"],
+                ".",
+                color=colour,
+                alpha=0.45,
+                markersize=4,
+                markeredgewidth=0,
+                zorder=2,
+            )
+            axes.errorbar(
+                100 * x["mean"][name],
+                100 * y["mean"][name],
+                xerr=100 * x["half"].fillna(0)[name],
+                yerr=100 * y["half"].fillna(0)[name],
+                color=colour,
+                marker=looks.marker[name],
+                markersize=5,
+                markeredgecolor="white",
+                markeredgewidth=0.4,
+                elinewidth=0.7,
+                zorder=3,
+            )
+        axes.set(xlabel="forgetting (points): further left is more stable", ylabel="learning accuracy (%)")
+        axes.margins(0.06)
+        legend(figure, names, looks, counts(x.reset_index()), line=False)
+        return finish(figure, seeds_remark(x["n"]) + "; points: seeds", others_remark(others)), data

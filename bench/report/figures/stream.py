@@ -1,0 +1,63 @@
+"""Accuracy over all seen tasks along the stream."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.axes import task_ticks
+from bench.report.figures.data import intervals
+from bench.report.figures.looks import (
+    GREY,
+    Looks,
+    by_final,
+    counts,
+    finish,
+    legend,
+    legend_height,
+    new,
+    others_remark,
+    seeds_remark,
+    style,
+)
+
+
+def stream_data(frames: Frames) -> pd.DataFrame:
+    """Return, per strategy and number of tasks learned, the mean score on the tasks so far, over seeds."""
+    seen = frames.matrix[(frames.matrix["j"] <= frames.matrix["i"]) & frames.matrix["value"].notna()]
+    by_seed = seen.groupby(["identity", "seed", "i"])["value"].mean().reset_index()
+    return intervals(by_seed, ["identity", "i"]).rename(columns={"i": "tasks"})
+
+
+def stream(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw accuracy over all seen tasks along the stream, with 95 % intervals."""
+    data = stream_data(frames)
+    if data.empty:
+        return None
+    names, others = looks.split(by_final(frames, data["identity"]))
+    lines = dict(list(data.groupby("identity")))
+    with style():
+        room = legend_height(names, looks)
+        figure = new(looks, max(2.5, room) if looks.wide else 2.3 + room)
+        axes = figure.subplots()
+        for name in others:
+            axes.plot(lines[name]["tasks"], 100 * lines[name]["mean"], color=GREY, linewidth=0.6, zorder=1)
+        spread = min(0.16, 0.025 * len(names))
+        for offset, name in zip(np.linspace(-spread, spread, len(names)), names, strict=True):
+            part = lines[name]
+            axes.errorbar(
+                part["tasks"] + offset,
+                100 * part["mean"],
+                yerr=100 * part["half"].fillna(0),
+                color=looks.colour[name],
+                marker=looks.marker[name],
+                linestyle=looks.dash[name],
+                elinewidth=0.7,
+            )
+        axes.set(xlabel="tasks learned", ylabel="accuracy on tasks so far (%)", ylim=(0, 102))
+        axes.set_xlim(0.5, data["tasks"].max() + 0.5)
+        task_ticks(axes, int(data["tasks"].max()))
+        legend(figure, names, looks, counts(data))
+        return finish(figure, seeds_remark(data["n"]), others_remark(others)), data

@@ -1,0 +1,85 @@
+"""Each task's score over the stream: R[:, j] along i, a panel for each task."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.frames import Frames
+from bench.report.figures.axes import task_ticks
+from bench.report.figures.data import evenly, intervals
+from bench.report.figures.looks import (
+    GREY,
+    INK,
+    Looks,
+    by_final,
+    counts,
+    finish,
+    legend,
+    legend_height,
+    new,
+    others_remark,
+    seeds_remark,
+    style,
+)
+
+_MOST = 10
+
+
+def tasks_data(frames: Frames) -> pd.DataFrame:
+    """Return, per strategy, task and number of tasks learned, the mean score over seeds."""
+    data = intervals(frames.matrix, ["identity", "j", "i"])
+    return data.rename(columns={"j": "task", "i": "tasks"})
+
+
+def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw the score on each task from before the stream to its end."""
+    data = tasks_data(frames)
+    if data.empty:
+        return None
+    names, others = looks.split(by_final(frames, data["identity"]))
+    n_tasks = int(data["task"].max())
+    shown = evenly(range(1, n_tasks + 1), _MOST)
+    columns = min(len(shown), 3 if looks.wide else 2)
+    rows = -(-len(shown) // columns)
+    with style():
+        room = legend_height(names, looks)
+        figure = new(looks, max(0.35 + 1.45 * rows, room) if looks.wide else 0.35 + 1.35 * rows + room)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        parts = dict(list(data.groupby(["task", "identity"])))
+        for axes, task in zip(grid.flat, shown, strict=False):
+            axes.axvline(task, color=INK, linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
+            for name in (*others, *reversed(names)):
+                part = parts.get((task, name))
+                if part is None:
+                    continue
+                # A line breaks where nothing was measured: joint has the first and the last row alone.
+                part = part.set_index("tasks").reindex(range(n_tasks + 1)).reset_index()
+                if name in others:
+                    axes.plot(part["tasks"], 100 * part["mean"], color=GREY, linewidth=0.5, zorder=1)
+                    continue
+                axes.plot(
+                    part["tasks"],
+                    100 * part["mean"],
+                    color=looks.colour[name],
+                    marker=looks.marker[name],
+                    linestyle=looks.dash[name],
+                    linewidth=1.0,
+                    markersize=2.8,
+                )
+            axes.set_title(f"task {task}", pad=2)
+            axes.set(ylim=(-2, 102), xlim=(-0.3, n_tasks + 0.3))
+            task_ticks(axes, n_tasks, first=0)
+        for axes in grid.flat[len(shown) :]:
+            axes.set_visible(False)
+        for place, axes in enumerate(grid.flat[: len(shown)]):
+            if place + columns >= len(shown):
+                axes.tick_params(labelbottom=True)
+            if place // columns == rows - 1:
+                axes.set_xlabel("tasks learned")
+            if place % columns == 0:
+                axes.set_ylabel("score (%)")
+        legend(figure, names, looks, counts(data))
+        few = f"{len(shown)} of {n_tasks} tasks" if len(shown) < n_tasks else ""
+        dashed = "dashed: the task is learned here"
+        return finish(figure, seeds_remark(data["n"], "mean"), dashed, few, others_remark(others)), data

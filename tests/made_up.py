@@ -1,0 +1,124 @@
+"""Runs that were never run: records of made-up strategies, with matrices as the field has them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.frames import Frames, tidy
+from bench.plan import CellSpec, identity
+from tests.conftest import toy_cell
+
+_NAMES = (
+    "finetune", "joint", "er", "ewc", "der++", "lwf", "si", "agem", "er+lwf", "er-ace", "cumulative",
+    "mir", "gdumb", "icarl", "packnet", "hat", "l2p", "gss", "mas", "rwalk",
+)  # fmt: skip
+
+
+def strategies(n: int) -> list[tuple[str, dict[str, Any]]]:
+    """Return n strategies with their settings: plain ones first, then ones with long selectors."""
+    found: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in _NAMES[:n]]
+    for i in range(n - len(found)):
+        options = {"buffer": 50 * (i + 1)} | (
+            {"write": "per-class", "balance": "tasks"} if i % 4 == 0 else {}
+        )
+        found.append((_NAMES[2 + i % 4], options))
+    return found
+
+
+def spec(
+    name: str, options: dict[str, Any], seed: int, suite: str = "toy", scenario: str = "class"
+) -> CellSpec:
+    """Return the spec of a made-up cell."""
+    return replace(
+        toy_cell("finetune", seed, scenario),
+        suite=suite,
+        strategy=name,
+        hyper=dict(options),
+        identity=identity(name, options),
+    )
+
+
+def made_up(
+    n: int,
+    *,
+    n_tasks: int = 5,
+    seeds: int = 5,
+    suites: tuple[str, ...] = ("toy",),
+    scenarios: tuple[str, ...] = ("class",),
+    curves: bool = False,
+) -> list[dict[str, Any]]:
+    """Return the records of n strategies on each suite, scenario and seed."""
+    records = []
+    for suite in suites:
+        for scenario in scenarios:
+            for place, (name, options) in enumerate(strategies(n)):
+                for seed in range(seeds):
+                    cell = spec(name, options, seed, suite, scenario)
+                    draws = np.random.default_rng([place, seed, len(suite), len(scenario), n_tasks])
+                    records.append(record(cell, (place * 7 % n) / n, n_tasks, draws, curves))
+    return records
+
+
+def record(cell: CellSpec, kept: float, n_tasks: int, draws: Any, curves: bool = False) -> dict[str, Any]:
+    """Return a done record of a strategy that keeps this share of what it learned."""
+    i, j = np.indices((n_tasks + 1, n_tasks))
+    age = i - (j + 1)
+    share = np.where(age < 0, 0.1, 0.05 + 0.92 * (0.3 + 0.7 * kept) ** np.maximum(age, 0))
+    share = np.clip(share + draws.normal(0, 0.02, share.shape), 0, 1)
+    right = np.round(200 * share).astype(int)
+    rows: list[list[int | None]] = right.tolist()
+    if cell.strategy == "joint":
+        rows[1:-1] = [[None] * n_tasks for _ in rows[1:-1]]
+    counts = {"right": rows, "total": [[None if x is None else 200 for x in row] for row in rows]}
+    big = cell.strategy not in ("finetune", "joint", "ewc", "lwf", "si") and int(
+        cell.hyper.get("buffer", 200)
+    )
+    steps = (
+        [_step(right, task, step, draws) for task in range(n_tasks) for step in range(5, 105, 5)]
+        if curves
+        else []
+    )
+    return {
+        "schema": 1,
+        "key": cell.key,
+        "spec": {k: getattr(cell, k) for k in cell.__dataclass_fields__},
+        "identity": cell.identity,
+        "error": None,
+        "reason": None,
+        "status": "done",
+        "test": counts,
+        "validation": counts,
+        "curves": steps if cell.strategy != "joint" else [],
+        "timings": {
+            "train_seconds": 1.0,
+            "samples_per_second": float(10 ** draws.normal(4 + kept, 0.02)),
+            "seconds_per_seed": 0.5,
+            "lanes": 2,
+        },
+        "resources": {"parameters": 100, "memory_samples": int(big), "memory_bytes": 65 * int(big)},
+        "notes": {},
+    }
+
+
+def _step(right: Any, task: int, step: int, draws: Any) -> dict[str, Any]:
+    """Return scores within a task: a fall at its beginning from which the score comes back."""
+    before, after = right[task], right[task + 1]
+    way = 1 - np.exp(-step / 25)
+    gap = np.where(np.arange(len(before)) < task, 40 * np.exp(-step / 10), 0)
+    now = np.clip(before + (after - before) * way - gap + draws.normal(0, 2, len(before)), 0, 200)
+    return {"task": task + 1, "step": step, "right": now.astype(int).tolist(), "total": [200] * len(before)}
+
+
+def not_done(cell: CellSpec, status: str) -> dict[str, Any]:
+    """Return the record of a cell that came to nothing."""
+    error = {"kind": "RuntimeError", "message": "no", "traceback": ""} if status == "failed" else None
+    facts = {"schema": 1, "key": cell.key, "identity": cell.identity, "status": status, "error": error}
+    return {**facts, "spec": {k: getattr(cell, k) for k in cell.__dataclass_fields__}, "reason": "made up"}
+
+
+def frames_of(records: list[dict[str, Any]]) -> Frames:
+    """Return records as frames, without a folder."""
+    return tidy(records)
