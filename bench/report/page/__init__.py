@@ -16,12 +16,13 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from bench import __version__
 from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import family
-from bench.report.figures import FIGURES, STYLE, Looks, parts
+from bench.report.figures import FIGURES, Looks, looks_of, parts, style
 from bench.report.summary import DEFAULT, SPEED
 from bench.stats import summarise
 from bench.stats.paired import Paired, compare, holm
@@ -42,7 +43,7 @@ def make_page(frames: Frames, scores: Sequence[str] | None = None, date: str = "
     ``live`` is for a page that is served: it asks its server now and then whether there is more to show.
     """
     shown = tuple(scores or DEFAULT)
-    looks = Looks.of(sorted(frames.cells["identity"].unique()))
+    looks = looks_of(frames)
     tables = [_table(*part, frames, shown, looks) for part in parts(frames)]
     done = int((frames.cells["status"] == "done").sum())
     environment = Environment(
@@ -234,13 +235,15 @@ def _words(test: Paired, p_holm: float, family: int) -> str:
 
 def _figures(suite: str, scenario: str, part: Frames, looks: Looks) -> Iterator[dict[str, str]]:
     for name, figure in FIGURES.items():
-        made = figure(part, looks)
+        # Each strategy's matrix stands in its detail, and all of them would be half of the page.
+        made = None if name in ("matrix", "matrices") else figure(part, looks)
         if made is None:
             continue
         drawing, data = made
         buffer = io.StringIO()
-        with mpl.rc_context(fname=STYLE):
-            drawing.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
+        # Letters as letters: a third of the size of letters as outlines, and they can be searched.
+        with style(), mpl.rc_context({"svg.fonttype": "none"}):
+            FigureCanvasSVG(drawing).print_svg(buffer, metadata={"Date": None})
         about = (figure.__doc__ or name).splitlines()[0].removeprefix("Draw ").rstrip(".")
         caption = about[0].upper() + about[1:] + "."
         stem = re.sub(r"[^\w.-]+", "-", f"{suite}-{scenario}-{name}")
@@ -258,7 +261,9 @@ def _inline(svg: str, stem: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{stem}-', svg)
-    return re.sub(r'(url\(#|href="#)', rf"\g<1>{stem}-", svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{stem}-", svg)
+    # Hundredths of a point are not seen.
+    return re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", svg)
 
 
 def _unfinished(frames: Frames) -> list[dict[str, str]]:
