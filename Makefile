@@ -18,7 +18,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 bench: .venv/installed-test
-	$(BIN)/python -m pytest tests/perf/bench_steps.py --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --benchmark-columns=min,median,rounds
+	$(BIN)/python -m pytest tests/perf/bench_steps.py tests/perf/bench_report.py --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --benchmark-columns=min,median,rounds
 
 # Descriptive statistics of the data sets that can be seen from here.
 statistics: .venv/installed

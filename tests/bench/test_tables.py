@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.frames import Frames, load
 from bench.plan import CellSpec
 from bench.report.across import across
@@ -25,6 +27,7 @@ from bench.report.origin import ranges
 from bench.report.summary import Layout, Spread, summary, summary_and_pairs
 from bench.report.tables import in_markdown, markdown, print_tables, tables
 from bench.stats import bca
+from bench.stats.power import seeds_needed
 from bench.store import Run
 from suites.errors import UserError
 from tests.bench.test_report import CASES, made, record
@@ -73,6 +76,12 @@ def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **
         final = 80 - 10 * names.index(spec.strategy) + spec.seed
         run.write(spec, record([[50, 40], [90, 45], [final, 80]]))
     return folder
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("bench.report.make.make_figures", lambda frames, folder: [])
 
 
 # Marks.
@@ -306,7 +315,7 @@ def test_runs_over_other_data_are_refused(tmp_path: Path) -> None:
 # Across suites.
 
 
-def test_report_ranks_across_suites(tmp_path: Path) -> None:
+def test_report_ranks_across_suites(tmp_path: Path, without_figures: None) -> None:
     names = ("er", "ewc", "agem", "joint")
     frames = load(*(other_suite(tmp_path / s, s, names, n) for s, n in (("s1", 3), ("s2", 4), ("s3", 3))))
     report = make_report(frames, tmp_path / "report", ["acc", "forgetting"])
@@ -325,6 +334,39 @@ def test_one_suite_is_not_ranked_and_few_strategies_are_said(tmp_path: Path) -> 
     assert across(load(other_suite(tmp_path / "a", "s1", ("er",))), ["acc"]).lines == ()
     frames = load(tmp_path / "a", other_suite(tmp_path / "b", "s2", ("er",)))
     assert "here are 1 in 2." in " ".join(across(frames, ["acc"]).lines)
+
+
+# The command.
+
+
+def test_report_on_two_runs_by_command(tmp_path: Path, without_figures: None) -> None:
+    runs = [str(other_suite(tmp_path / s, s, ("er", "ewc"))) for s in ("s1", "s2")]
+    runner = CliRunner()
+    refused = runner.invoke(app, ["report", *runs])
+    assert "with --out" in str(refused.exception)
+    out = tmp_path / "both"
+    words = ["--scores", "acc", "--wide", "--spread", "sem", "--by-family", "--out", str(out)]
+    done = runner.invoke(app, ["report", *runs, *words])
+    assert done.exit_code == 0, done.exception
+    assert "standard error of the mean" in done.output
+    assert "| strategy | n | s1 | s2 |" in (out / "table.md").read_text()
+    assert "\\toprule" in (out / "table.tex").read_text()
+    assert {"mean", "half", "sem", "median", "iqm", "mark"} <= set(pd.read_csv(out / "table.csv").columns)
+    assert set(pd.read_csv(out / "pairs.csv")["verdict"]) == {"too few seeds"}
+    wrong = runner.invoke(app, ["report", runs[0], "--spread", "se"])
+    assert "unknown spread 'se'" in str(wrong.exception)
+
+
+def test_power_by_command(tmp_path: Path) -> None:
+    cells = seeds("er", [60, 62, 70]) | seeds("ewc", [50, 56, 58])
+    folder = str(made(tmp_path, cells))
+    done = CliRunner().invoke(app, ["power", folder, "er", "ewc", "--difference", "0.5"])
+    assert done.exit_code == 0, done.exception
+    sd = float(np.std([0.05, 0.03, 0.06], ddof=1))
+    assert re.search(rf"│ +4\.67 │ +{100 * sd:.2f} │ +{seeds_needed(0.005, sd)} │", done.output)
+    assert "a true difference of 0.5 points in acc between er and ewc" in " ".join(done.output.split())
+    unknown = CliRunner().invoke(app, ["power", folder, "er", "ewx"])
+    assert "unknown strategy of the run 'ewx'; did you mean ewc" in str(unknown.exception)
 
 
 # LaTeX.
