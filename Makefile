@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/runs/demo
 
-.PHONY: demo test lint bench statistics reference docs clean
+.PHONY: demo test lint bench statistics reference docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --out $(DEMO)
@@ -24,15 +24,24 @@ bench: .venv/installed-test
 statistics: .venv/installed
 	$(BIN)/python -m suites.statistics
 
-# The committed records; real MNIST is needed for the last (see README), which takes hours on two cores.
+# The committed records; real MNIST is needed for the last three (see README), the very last takes hours.
 reference: .venv/installed
 	$(BIN)/lethe run results/reference/digits.toml
 	$(BIN)/lethe run results/reference/digits-all.toml
+	$(BIN)/lethe run results/reference/gallery.toml
+	$(BIN)/lethe run results/reference/adaptive-digits.toml
+	$(BIN)/lethe run results/reference/gallery-suites.toml
+	$(BIN)/lethe run results/reference/adaptive-split-mnist.toml
 	$(BIN)/lethe verify three-types-split-mnist
+
 
 # Tables and figures of the documents, from the committed records.
 docs: .venv/installed
 	$(BIN)/python -m bench.report.embed README.md docs/*.md docs/*/*.md
+
+# Every figure there is, from the committed records.
+gallery: .venv/installed
+	$(BIN)/python -m bench.report.embed docs/gallery.md
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lethe needs Python 3.11 or newer")'

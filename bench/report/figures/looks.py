@@ -27,8 +27,8 @@ ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 STYLE = Path(__file__).parents[1] / "lethe.mplstyle"
 MOST_NAMED = 20
 """Of more strategies than this, the best have looks of their own; the others are thin grey lines."""
-_BOUNDS = ("finetune", "joint", "cumulative")
-"""What others are measured by: always named."""
+UPPER = ("joint", "cumulative")
+"""What learns from all rows at once: a bound, no method to choose."""
 GREY = "#c4c4c4"
 INK = "#404040"
 
@@ -99,7 +99,7 @@ def looks_of(frames: Frames) -> Looks:
     final = frames.scores[frames.scores["score"] == "acc"]
     means = final.groupby(["suite", "scenario", "identity"])["value"].mean()
     ranks = means.groupby(["suite", "scenario"]).rank(ascending=False).groupby("identity").mean()
-    order = sorted(identities, key=lambda n: (n not in _BOUNDS, ranks.get(n, np.inf), n))
+    order = sorted(identities, key=lambda n: (bare(n) not in (*UPPER, "finetune"), ranks.get(n, np.inf), n))
     return Looks.of(identities, order[:MOST_NAMED])
 
 
@@ -107,6 +107,11 @@ def by_final(frames: Frames, names: Iterable[str]) -> list[str]:
     """Return strategies by final accuracy, highest first, so that legends and rows read alike everywhere."""
     final = frames.scores[frames.scores["score"] == "acc"].groupby("identity")["value"].mean().dropna()
     return sorted(set(names), key=lambda n: (-final.get(n, -np.inf), n))
+
+
+def bare(identity: str) -> str:
+    """Return a strategy without its settings."""
+    return identity.partition("[")[0]
 
 
 def label(identity: str, width: int = 28) -> str:

@@ -11,7 +11,9 @@ from bench.report.figures.axes import Quantity
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     INK,
+    UPPER,
     Looks,
+    bare,
     by_final,
     counts,
     finish,
@@ -32,7 +34,10 @@ _COSTS = {
 
 
 def pareto_data(frames: Frames) -> pd.DataFrame:
-    """Return, per cost and strategy, its mean, the mean final accuracy, and whether it is on the front."""
+    """Return, per cost and strategy, its mean, the mean final accuracy, and whether it is on the front.
+
+    The front is that of the methods: what learns from all rows at once would be all of it.
+    """
     final = intervals(frames.scores[frames.scores["score"] == "acc"], ["identity"])
     found = []
     for cost, (_, more) in _COSTS.items():
@@ -41,7 +46,8 @@ def pareto_data(frames: Frames) -> pd.DataFrame:
         part = final.assign(cost=cost, x=final["identity"].map(means)).dropna(subset=["x", "mean"])
         if part["x"].nunique() > 1:
             x = part["x"].to_numpy(dtype=float)
-            found.append(part.assign(front=on_front(-x if more else x, part["mean"].to_numpy())))
+            gain = part["mean"].where(~part["identity"].map(bare).isin(UPPER), -np.inf)
+            found.append(part.assign(front=on_front(-x if more else x, gain.to_numpy()) & (gain > -np.inf)))
     columns = ["cost", "identity", "x", "mean", "half", "n", "front"]
     return pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
 
@@ -87,8 +93,8 @@ def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                         color=looks.colour[name],
                         marker=looks.marker[name],
                         markersize=4.5,
-                        markeredgecolor="white",
-                        markeredgewidth=0.4,
+                        markeredgecolor="black" if part["front"][name] else "white",
+                        markeredgewidth=0.8 if part["front"][name] else 0.4,
                         elinewidth=0.7,
                         zorder=2 if name in others else 3,
                     )
@@ -97,4 +103,9 @@ def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         for axes in grid[:1] if looks.wide else grid:
             axes.set_ylabel("final accuracy (%)")
         legend(figure, names, looks, counts(data), line=False)
-        return finish(figure, seeds_remark(data["n"]), "line: Pareto front", others_remark(others)), data
+        return finish(
+            figure,
+            seeds_remark(data["n"]),
+            "line and dark edges: Pareto front of the methods",
+            others_remark(others),
+        ), data

@@ -27,11 +27,19 @@ _MOST, _POINTS = 8, 300
 def schedules_data(frames: Frames) -> pd.DataFrame:
     """Return the mean of each note over seeds: per strategy, note, row and step.
 
-    ``at`` numbers what was noted through all rows, which for a note of shape (tasks, steps) is the stream.
+    ``at`` is the place in the stream. Of a note with several rows, one of shape (tasks, parts), it is in
+    tasks: 1.25 is a quarter into the second. Of a note with one row it is the step. A note called ``step``
+    only says when the others were taken, and one number is no schedule: both are left out.
     """
-    data = intervals(frames.notes, ["identity", "note", "row", "step"])
-    data["at"] = data.groupby(["identity", "note"]).cumcount() + 1
-    return data[data.groupby(["identity", "note"])["at"].transform("max") > 1].reset_index(drop=True)
+    notes = frames.notes[frames.notes["note"] != "step"]
+    size = notes.groupby(["identity", "note"])[["row", "step"]].max()
+    data = intervals(notes, ["identity", "note", "row", "step"]).join(
+        size.rename(columns={"row": "rows", "step": "steps"}), on=["identity", "note"]
+    )
+    data = data[data["steps"] > 1]
+    in_tasks = data["row"] - 1 + (data["step"] - 0.5) / data["steps"]
+    data = data.assign(at=in_tasks.where(data["rows"] > 1, data["step"]).astype(float))
+    return data[["identity", "note", "row", "step", "rows", "at", "mean", "half", "n"]].reset_index(drop=True)
 
 
 def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
@@ -39,42 +47,35 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
     data = schedules_data(frames)
     if data.empty:
         return None
-    notes = list(dict.fromkeys(frames.notes["note"]))
-    notes = [n for n in notes if (data["note"] == n).any()][:_MOST]
+    notes = [n for n in dict.fromkeys(frames.notes["note"]) if (data["note"] == n).any()][:_MOST]
     data = data[data["note"].isin(notes)]
-    names = looks.split(by_final(frames, data["identity"]))[0] or by_final(frames, data["identity"])
+    names = by_final(frames, data["identity"])
+    names = looks.split(names)[0] or names
+    columns = 2 if looks.wide and len(notes) > 2 else 1
+    rows = -(-len(notes) // columns)
     with style():
         room = legend_height(names, looks)
-        figure = new(
-            looks, max(0.35 + 1.15 * len(notes), room) if looks.wide else 0.35 + 1.15 * len(notes) + room
-        )
-        grid = figure.subplots(len(notes), 1, squeeze=False)[:, 0]
+        figure = new(looks, max(0.35 + 1.25 * rows, room) if looks.wide else 0.35 + 1.2 * rows + room)
+        grid = figure.subplots(rows, columns, squeeze=False)
         parts = dict(list(data.groupby(["note", "identity"])))
-        for axes, note in zip(grid, notes, strict=True):
-            for name in reversed(names):
-                part = parts.get((note, name))
-                if part is None:
-                    continue
-                for boundary in part[part["step"] == part["step"].min()]["at"].iloc[1:]:
-                    axes.axvline(boundary - 0.5, color=INK, linewidth=0.4, linestyle=(0, (2, 2)), zorder=1)
-                thin = _thinned(part)
-                low, high = (thin["mean"] + sign * thin["half"].fillna(0) for sign in (-1, 1))
-                axes.plot(
-                    thin["at"],
-                    thin["mean"],
-                    color=looks.colour[name],
-                    linestyle=looks.dash[name],
-                    linewidth=1,
-                )
-                axes.fill_between(thin["at"], low, high, color=looks.colour[name], alpha=0.15, linewidth=0)
-            axes.set_ylabel(note.replace("_", " "))
+        for place, (axes, note) in enumerate(zip(grid.flat, notes, strict=False)):
+            here = data[data["note"] == note]
+            for boundary in range(1, int(here["rows"].max())):
+                axes.axvline(boundary, color=INK, linewidth=0.4, linestyle=(0, (2, 2)), zorder=1)
+            for name in (n for n in reversed(names) if (note, n) in parts):
+                part, colour = _thinned(parts[note, name]), looks.colour[name]
+                low, high = (part["mean"] + sign * part["half"].fillna(0) for sign in (-1, 1))
+                axes.plot(part["at"], part["mean"], color=colour, linestyle=looks.dash[name], linewidth=1)
+                axes.fill_between(part["at"], low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.set_ylabel(str(note).replace("_", " "))
             axes.margins(x=0.01)
-        grid[-1].set_xlabel("steps noted, through the stream")
-        figure.align_ylabels(list(grid))
+            if place + columns >= len(notes):
+                axes.set_xlabel("tasks" if (here["rows"] > 1).any() else "steps noted")
+        for axes in grid.flat[len(notes) :]:
+            axes.set_visible(False)
+        figure.align_ylabels(list(grid.flat))
         legend(figure, names, looks, counts(data))
-        return finish(
-            figure, seeds_remark(data["n"]), "dashed: a new row of the note, as a rule a task"
-        ), data
+        return finish(figure, seeds_remark(data["n"]), "dashed: task boundaries"), data
 
 
 def _thinned(part: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,477 @@
+"""Figures: their data against direct calculation, their bytes, their looks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from bench.frames import Frames
+from bench.report.figures import (
+    ACROSS,
+    FIGURES,
+    MOST_NAMED,
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    Looks,
+    across,
+    looks_of,
+    make_figures,
+    parts,
+    save,
+    style,
+    write,
+)
+from bench.report.figures.axes import Quantity, short
+from bench.report.figures.boundaries import boundaries_data
+from bench.report.figures.data import evenly, intervals
+from bench.report.figures.looks import PALETTE, label
+from bench.report.figures.matrices import matrices_data
+from bench.report.figures.pareto import on_front, pareto_data
+from bench.report.figures.ranks import cliques, critical_difference, ranks_data
+from bench.report.figures.response import response_data
+from bench.report.figures.schedules import schedules_data
+from bench.report.figures.stability import stability_data
+from bench.report.figures.stream import stream_data
+from bench.report.figures.tasks import tasks_data
+from bench.stats import summarise
+from tests.made_up import frames_of, made_up, not_done, spec, strategies
+
+
+def only_part(records: list[dict[str, Any]]) -> Frames:
+    [(_, _, part)] = parts(frames_of(records))
+    return part
+
+
+def drawn(name: str, frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame]:
+    made = FIGURES[name](frames, looks)
+    assert made is not None
+    return made
+
+
+def with_notes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add to er what adaptive-replay notes: readings in parts of tasks, and single numbers."""
+    for record in records:
+        if record["identity"] == "er":
+            seed = record["spec"]["seed"]
+            readings = [[None] * 4] + [[0.1 * seed + task + part for part in range(4)] for task in range(4)]
+            record["notes"] = {
+                "step": readings,
+                "strength": readings,
+                "reviews": 3,
+                "one_row": [1.0, 2.0, seed],
+            }
+    return records
+
+
+def with_buffers(seeds: int = 3) -> list[dict[str, Any]]:
+    """Return records of er at several buffers, and of ewc at one setting."""
+    found = []
+    for record in made_up(4, seeds=seeds):
+        if record["identity"] == "er":
+            for buffer, words in ((20, {"buffer": 20}), (200, {"buffer": 200}), (500, {})):
+                cell = spec("er", words, record["spec"]["seed"])
+                cell.hyper["buffer"] = buffer
+                more = json.loads(json.dumps(record)) | {
+                    "key": f"{cell.key}-{buffer}",
+                    "identity": cell.identity,
+                }
+                more["spec"] |= {"hyper": {"buffer": buffer, "write": "reservoir"}, "identity": cell.identity}
+                more["test"]["right"][-1] = [buffer // 4] * 5
+                found.append(more)
+        else:
+            found.append(record)
+    return found
+
+
+# Data.
+
+
+def test_intervals_are_those_of_summarise() -> None:
+    draws = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": [*"xxxxyyz"], "value": [*draws.normal(size=5), np.nan, 0.3]})
+    found = intervals(frame, ["a"]).set_index("a")
+    for name, part in frame.groupby("a"):
+        s = summarise(part["value"].tolist())
+        assert found.loc[name, "n"] == s.n
+        assert found.loc[name, "mean"] == pytest.approx(s.mean)
+        assert found.loc[name, "half"] == pytest.approx(s.half, nan_ok=True)
+
+
+def test_stream_tasks_and_matrices_by_hand() -> None:
+    records = made_up(3, seeds=4)
+    part = only_part(records)
+    R = {
+        name: np.array([r["test"]["right"] for r in records if r["identity"] == name], dtype=float) / 200
+        for name in ("er", "joint")
+    }
+    stream = stream_data(part).set_index(["identity", "tasks"])
+    for i in range(1, 6):
+        seeds = R["er"][:, i, :i].mean(1)
+        s = summarise(seeds.tolist())
+        assert stream.loc[("er", i)].tolist() == pytest.approx([s.mean, s.half, 4])
+    assert [i for name, i in stream.index if name == "joint"] == [5]
+    tasks = tasks_data(part).set_index(["identity", "task", "tasks"])
+    matrices = matrices_data(part).set_index(["identity", "i", "j"])
+    for i, j in itertools.product(range(6), range(1, 6)):
+        assert tasks.loc[("er", j, i), "mean"] == pytest.approx(R["er"][:, i, j - 1].mean())
+        assert matrices.loc[("er", i, j), "mean"] == pytest.approx(R["er"][:, i, j - 1].mean())
+    assert "joint" not in matrices.index.get_level_values(0)  # its matrix has no rows between
+
+
+def test_bars_and_stability_hold_every_seed() -> None:
+    part = only_part(made_up(3, seeds=4))
+    _, bars = drawn("bars", part, looks_of(part))
+    scores = part.scores.set_index(["identity", "seed", "score"])["value"]
+    assert set(bars["score"]) == {"acc", "forgetting", "bwt", "fwt"}
+    for row in bars.itertuples():
+        assert row.value == scores[row.identity, row.seed, row.score]
+    stability = stability_data(part)
+    assert len(stability) == 2 * 4  # joint forgets nothing and learns nothing in turn
+    for row in stability.itertuples():
+        assert row.forgetting == scores[row.identity, row.seed, "forgetting"]
+        assert row.learning_acc == scores[row.identity, row.seed, "learning_acc"]
+
+
+def test_pareto_front_by_brute_force() -> None:
+    draws = np.random.default_rng(1)
+    cost, gain = draws.integers(0, 6, 30).astype(float), draws.integers(0, 6, 30).astype(float)
+    for a, on in enumerate(on_front(cost, gain)):
+        beaten = any(
+            cost[b] <= cost[a] and gain[b] >= gain[a] and (cost[b] < cost[a] or gain[b] > gain[a])
+            for b in range(30)
+        )
+        assert on == (not beaten)
+    part = only_part(made_up(11))
+    data = pareto_data(part)
+    assert set(data["cost"]) == {"samples_per_second", "memory_bytes", "memory_samples"}
+    assert not data[data["identity"].isin(["joint", "cumulative"])]["front"].any()
+    cells = part.cells[part.cells["identity"] == "er"]
+    er = data[data["identity"] == "er"].set_index("cost")["x"]
+    assert er["samples_per_second"] == pytest.approx(cells["samples_per_second"].mean())
+    assert er["memory_bytes"] == 65 * 200
+
+
+def test_boundaries_by_hand() -> None:
+    records = made_up(1, seeds=2, curves=True)
+    data = boundaries_data(only_part(records)).set_index(["boundary", "step"])
+    points = [{(c["task"], c["step"]): np.array(c["right"]) / 200 for c in r["curves"]} for r in records]
+    for boundary, step, at in ((1, 5, (2, 5)), (3, 50, (4, 50)), (3, 0, (3, 100)), (3, -10, (3, 90))):
+        seeds = [p[at][:boundary].mean() for p in points]
+        assert data.loc[(boundary, step), "mean"] == pytest.approx(np.mean(seeds))
+    assert set(data.index.get_level_values(0)) == {1, 2, 3, 4}
+
+
+def test_response_joins_what_differs_in_one_setting() -> None:
+    data = response_data(only_part(with_buffers()))
+    assert data["setting"].unique().tolist() == ["buffer"]
+    assert data["strategy"].unique().tolist() == ["er"]
+    assert data["x"].tolist() == [20, 200, 500]
+    assert data["mean"].tolist() == pytest.approx([5 / 200, 50 / 200, 125 / 200])
+    assert data["n"].tolist() == [3, 3, 3]
+    assert data["identity"].tolist() == ["er[buffer=20]", "er[buffer=200]", "er"]
+
+
+def test_schedules_place_rows_along_the_stream() -> None:
+    frames = only_part(with_notes(made_up(4, seeds=3)))
+    assert len(frames.notes) == 3 * (20 + 20 + 1 + 3)
+    data = schedules_data(frames)
+    assert set(data["note"]) == {"strength", "one_row"}
+    strength = data[data["note"] == "strength"]
+    assert strength["at"].tolist() == [1 + (part + 0.5) / 4 for part in range(16)]
+    assert strength["mean"].iloc[0] == pytest.approx(0.1)
+    assert data[data["note"] == "one_row"]["at"].tolist() == [1, 2, 3]
+
+
+def test_ranks_by_hand() -> None:
+    records = made_up(4, suites=("toy", "toyb", "toyab"), seeds=2)
+    last = [r for r in records if not (r["spec"]["suite"] == "toyab" and r["identity"] == "ewc")]
+    [(_, frames)] = across(frames_of(last))
+    data = ranks_data(frames).set_index("identity")
+    assert set(data.index) == {"finetune", "joint", "er"}  # ewc is not there on all suites
+    final = {
+        (r["spec"]["suite"], r["identity"], r["spec"]["seed"]): np.mean(r["test"]["right"][-1]) for r in last
+    }
+    total = dict.fromkeys(data.index, 0.0)
+    for suite in ("toy", "toyb", "toyab"):
+        means = {n: np.mean([final[suite, n, seed] for seed in range(2)]) for n in total}
+        for place, name in enumerate(sorted(means, key=lambda n: -means[n])):
+            total[name] += (place + 1) / 3
+    assert data["rank"].to_dict() == pytest.approx(total)
+    # Demsar 2006: q at 5 % is 2.343 for three and 3.164 for ten methods.
+    assert critical_difference(3, 6) == pytest.approx(2.343 * np.sqrt(3 * 4 / 36), abs=1e-3)
+    assert critical_difference(10, 14) == pytest.approx(3.164 * np.sqrt(10 * 11 / 84), abs=2e-3)
+    assert cliques([1.0, 1.5, 3.0, 3.2, 5.0], 1.6) == [(0, 1), (1, 2), (2, 3)]
+    assert cliques([1.0, 1.5, 3.0, 3.2, 5.0], 2.0) == [(0, 2), (1, 3), (2, 4)]
+
+
+def test_numbers_on_axes() -> None:
+    assert [short(x) for x in (20, 1000, 20_000, 1.5e6, 1e-5, 0.001)] == [
+        "20", "1k", "20k", "1.5M", "1e-5", "0.001",
+    ]  # fmt: skip
+    over = Quantity([0, 10, 1000])
+    assert over.log
+    assert over.place([0, 10])[0] < 10
+    assert not Quantity([1, 2]).log
+    assert not Quantity([-1, 200, 1]).log
+    assert evenly(range(1, 21), 10)[0] == 1
+    assert evenly(range(1, 21), 10)[-1] == 20
+    assert evenly([1, 2], 10) == [1, 2]
+
+
+# Bytes and odd runs.
+
+
+def everything(n: int, **more: Any) -> list[dict[str, Any]]:
+    return with_notes(made_up(n, curves=True, **more))
+
+
+def test_the_same_bytes_again(tmp_path: Path) -> None:
+    frames = frames_of(everything(4, seeds=2, suites=("toy", "toyb"), n_tasks=3))
+    for folder in ("a", "b"):
+        paths = make_figures(frames, tmp_path / folder)
+    assert len(paths) == 2 * len([n for n in FIGURES if n != "response"]) + 1
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert len(names) == 4 * len(paths)
+    for name in names:
+        found = (tmp_path / "a" / name).read_bytes()
+        assert found == (tmp_path / "b" / name).read_bytes(), name
+        assert b"2026" not in found or name.endswith((".png", ".csv"))  # no dates
+
+
+def test_parts_drawn_side_by_side_are_the_same(tmp_path: Path) -> None:
+    records = made_up(2, seeds=1, n_tasks=2, scenarios=("task", "domain", "class", "online"))
+    together = make_figures(frames_of(records), tmp_path / "all")
+    looks = looks_of(frames_of(records))
+    for suite, scenario, part in parts(frames_of(records)):
+        path = save(*drawn("stream", part, looks), tmp_path / f"{suite}-{scenario}-stream")
+        assert tmp_path / "all" / path.name in together
+        assert path.read_bytes() == (tmp_path / "all" / path.name).read_bytes()
+
+
+def missing_seeds() -> list[dict[str, Any]]:
+    return [r for r in everything(4) if r["identity"] != "er" or r["spec"]["seed"] == 1]
+
+
+def some_failed() -> list[dict[str, Any]]:
+    found = everything(3, seeds=2)
+    cells = [spec("ewc", {}, seed) for seed in range(2)] + [spec("er", {}, 7)]
+    return found + [not_done(c, s) for c, s in zip(cells, ("failed", "skipped", "failed"), strict=True)]
+
+
+CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "missing seeds": missing_seeds,
+    "one seed": lambda: everything(3, seeds=1),
+    "one task": lambda: everything(3, n_tasks=1, seeds=2),
+    "two tasks": lambda: everything(3, n_tasks=2, seeds=2),
+    "one strategy": lambda: everything(1, seeds=2),
+    "only joint": lambda: [r for r in everything(2, seeds=2) if r["identity"] == "joint"],
+    "some failed": some_failed,
+    "thirty tasks": lambda: everything(2, n_tasks=30, seeds=1),
+}
+
+
+@pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
+@pytest.mark.parametrize("case", CASES)
+def test_odd_runs_have_figures(case: str, width: float, tmp_path: Path) -> None:
+    frames = frames_of(CASES[case]())
+    looks = looks_of(frames).at(width)
+    [(_, _, part)] = parts(frames)
+    made = {name: draw(part, looks) for name, draw in FIGURES.items()}
+    assert made["stream"] is not None
+    for name, found in made.items():
+        if found is not None:
+            write(found[0], tmp_path / f"{name}.svg")
+            assert len(found[1])
+            assert found[0].get_figwidth() <= width
+
+
+def test_all_failed_has_none(tmp_path: Path) -> None:
+    frames = frames_of([not_done(spec("er", {}, seed), "failed") for seed in range(2)])
+    assert make_figures(frames, tmp_path) == []
+
+
+def test_fewer_seeds_are_said() -> None:
+    part = only_part(missing_seeds())
+    figure, data = drawn("stream", part, looks_of(part))
+    texts = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "er (n=1)" in texts
+    assert "finetune" in texts
+    assert set(data[data["identity"] == "er"]["n"]) == {1}
+
+
+def test_names_are_text(tmp_path: Path) -> None:
+    records = made_up(2, seeds=2)
+    for record in records:
+        record["identity"] = {"finetune": "<script>$a$", "joint": "_a&b_c%"}[record["identity"]]
+    part = only_part(records)
+    for name in ("stream", "bars", "stability"):
+        figure, _ = drawn(name, part, looks_of(part))
+        write(figure, tmp_path / "a.svg")
+        texts = {t.get_text() for t in figure.findobj(Text)}
+        assert "<script>$a$" in texts, name
+        assert "<script>" not in (tmp_path / "a.svg").read_text()
+
+
+# Looks.
+
+
+def boxes(figure: Figure) -> list[tuple[str, Any]]:
+    """Return every text that is seen, with its place in pixels."""
+    with style():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
+    hidden = {id(t) for a in figure.axes if not a.get_visible() for t in a.findobj(Text)}
+    unseen = {id(t) for a in figure.axes for t in _off(a)}
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in texts if id(t) not in hidden | unseen]
+
+
+def _off(axes: Any) -> list[Text]:
+    """Return labels of ticks that lie outside the axes, or that another panel shows instead."""
+    found = []
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        if not axes.axison:
+            found += axis.findobj(Text)
+        for tick in axis.get_major_ticks():
+            if not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
+                found += [tick.label1, tick.label2]
+    return found
+
+
+@cache
+def twenty_or_more(n: int) -> Frames:
+    return frames_of(everything(n, n_tasks=4, seeds=2) + made_up(n, n_tasks=2, seeds=1, suites=("toyb",)))
+
+
+@pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
+@pytest.mark.parametrize("name", [*FIGURES, *ACROSS])
+@pytest.mark.parametrize("n", [20, 26])
+def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: int) -> None:
+    """Twenty plain names, and more than twenty some of which are long."""
+    frames = twenty_or_more(n)
+    looks = looks_of(frames).at(width)
+    part = next(across(frames))[1] if name in ACROSS else next(parts(frames))[2]
+    made = (FIGURES | ACROSS)[name](part, looks)
+    if name == "response":
+        part = only_part(with_buffers())
+        made = FIGURES[name](part, looks_of(part).at(width))
+    assert made is not None
+    figure = made[0]
+    found = boxes(figure)
+    assert len(found) > 5
+    page = figure.bbox
+    for text, box in found:
+        assert page.x0 - 1 <= box.x0, text
+        assert box.x1 <= page.x1 + 1, text
+        assert page.y0 - 1 <= box.y0, text
+        assert box.y1 <= page.y1 + 1, text
+    for (a, first), (b, second) in itertools.combinations(found, 2):
+        # A pixel of ascenders and descenders may meet.
+        across_x = min(first.x1, second.x1) - max(first.x0, second.x0)
+        across_y = min(first.y1, second.y1) - max(first.y0, second.y0)
+        assert min(across_x, across_y) <= 1.5, (a, b)
+
+
+def lightness(colour: str) -> float:
+    """Return L* of a colour."""
+    linear = [_linear(int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5)]
+    y = float(np.dot([0.2126, 0.7152, 0.0722], linear))
+    return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y
+
+
+def _linear(c: float) -> float:
+    return c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+
+
+# Machado, Oliveira & Fernandes 2009, severity 1: what protan, deutan and tritan eyes see, on linear RGB.
+EYES = {
+    "normal": np.eye(3),
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def seen(colour: str, eyes: str) -> Any:
+    """Return a colour in CIELAB as these eyes see it."""
+    rgb = np.array([_linear(int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5)])
+    xyz = TO_XYZ @ np.clip(np.array(EYES[eyes]) @ rgb, 0, 1) / TO_XYZ.sum(1)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_colours_lie_apart_for_all_eyes(eyes: str) -> None:
+    for a, b in itertools.combinations(PALETTE, 2):
+        assert np.linalg.norm(seen(a, eyes) - seen(b, eyes)) > 20, (a, b)
+
+
+def test_strategies_are_told_apart_in_grey() -> None:
+    assert min(abs(lightness(a) - lightness(b)) for a, b in itertools.combinations(PALETTE, 2)) > 6
+    names = [f"s{i}" for i in range(MOST_NAMED)]
+    looks = Looks.of(names)
+    for a, b in itertools.combinations(names, 2):
+        assert (looks.marker[a], str(looks.dash[a])) != (looks.marker[b], str(looks.dash[b]))
+        assert (looks.colour[a], str(looks.dash[a])) != (looks.colour[b], str(looks.dash[b]))
+
+
+def test_of_many_strategies_the_best_and_the_bounds_have_names() -> None:
+    frames = frames_of(made_up(50, seeds=1))
+    looks = looks_of(frames)
+    assert len(looks.named) == MOST_NAMED
+    assert {"finetune", "joint", "cumulative"} <= looks.named
+    final = frames.scores[frames.scores["score"] == "acc"].set_index("identity")["value"]
+    best = final.drop(["finetune", "joint", "cumulative"]).sort_values(ascending=False).index[:17]
+    assert set(best) <= looks.named
+    assert len({looks.colour[n] for n in looks.colour if n not in looks.named}) == 1
+    _, data = drawn("stream", next(parts(frames))[2], looks)
+    assert data["identity"].nunique() == 50
+
+
+def test_a_strategy_looks_the_same_in_every_part() -> None:
+    frames = frames_of(made_up(5, seeds=1, suites=("toy", "toyb"), scenarios=("task", "class")))
+    looks = looks_of(frames)
+    for _, _, part in parts(frames):
+        figure, _ = drawn("stream", part, looks)
+        handles = figure.legends[0].legend_handles
+        for text, handle in zip(figure.legends[0].get_texts(), handles, strict=True):
+            assert handle is not None
+            assert handle.get_color() == looks.colour[text.get_text()]  # type: ignore[attr-defined]
+
+
+def test_long_names_are_broken() -> None:
+    name = "er[balance=tasks,buffer=1000,write=per-class]"
+    assert label(name, 100) == name
+    assert label(name, 20).replace("\n", "") == name
+    assert max(map(len, label(name, 20).split("\n"))) <= 24
+    assert len(label("./" + "a" * 80 + ".py:Mine", 20)) <= 25
+
+
+def test_made_up_strategies_differ() -> None:
+    assert len({str(s) for s in strategies(60)}) == 60
