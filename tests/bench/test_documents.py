@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.report.embed import _BLOCK, _FIGURE, main
+import strategies
+from bench.report.embed import _BLOCK, _FIGURE, draw, main
+from bench.report.figures import ACROSS, FIGURES
 from bench.store import Run
 
 ROOT = Path(__file__).parents[2]
@@ -34,11 +36,46 @@ def test_a_stale_table_is_seen_and_renewed(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_documents_name_tables_and_figures() -> None:
-    text = "".join(p.read_text() for p in DOCUMENTS)
-    assert len(_BLOCK.findall(text)) >= 2
-    figures = _FIGURE.findall(text)
+    texts = {path: path.read_text() for path in DOCUMENTS}
+    assert len(_BLOCK.findall("".join(texts.values()))) >= 2
+    figures = [path.parent / words.split()[-1] for path in texts for words in _FIGURE.findall(texts[path])]
     assert figures
-    assert all((ROOT / words.split()[-1]).is_file() for words in figures)
+    assert all(figure.is_file() for figure in figures)
+
+
+def test_the_gallery_shows_every_figure_there_is() -> None:
+    words = _FIGURE.findall((ROOT / "docs" / "gallery.md").read_text())
+    shown = {name for _, name, *_ in map(str.split, words)}
+    assert shown == set(FIGURES | ACROSS)
+    sizes = {p.name: p.stat().st_size for p in (ROOT / "docs" / "gallery").iterdir()}
+    assert set(sizes) == {w.split()[-1].removeprefix("gallery/") for w in words}
+    assert max(sizes.values()) < 150_000
+
+
+def test_a_figure_of_the_gallery_is_what_the_records_say(tmp_path: Path) -> None:
+    words = next(w for w in _FIGURE.findall((ROOT / "docs" / "gallery.md").read_text()) if " response " in w)
+    run, *rest, file = words.split()
+    there = ROOT / "docs" / run
+    assert draw(f"<!-- lethe:figure {there} {' '.join(rest)} a.svg -->", tmp_path) == [tmp_path / "a.svg"]
+    assert (tmp_path / "a.svg").read_bytes() == (ROOT / "docs" / file).read_bytes()
+
+
+def test_every_strategy_has_a_page_with_its_numbers() -> None:
+    """The same headings for each, and the numbers from the run of all of them."""
+    pages = {p: p.read_text() for p in (ROOT / "docs" / "methods").glob("*.md")}
+    for name in strategies.names():
+        (page,) = [p for p, text in pages.items() if f"\n## {name}\n" in text]
+        part = pages[page].split(f"\n## {name}\n")[1].split("\n## ")[0]
+        for heading in (
+            "Idea",
+            "Source",
+            "What it stores",
+            "What it needs",
+            "Variants",
+            "Command",
+            "Our numbers",
+        ):
+            assert f"**{heading}" in part, f"{page.name}: {name} lacks {heading}"
 
 
 RUNS = sorted(path.parent.name for path in (ROOT / "results" / "reference").glob("*/run.json"))

@@ -65,10 +65,20 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
             for name in (n for n in reversed(names) if (note, n) in parts):
                 part, colour = _thinned(parts[note, name]), looks.colour[name]
                 low, high = (part["mean"] + sign * part["half"].fillna(0) for sign in (-1, 1))
-                axes.plot(part["at"], part["mean"], color=colour, linestyle=looks.dash[name], linewidth=1)
+                axes.plot(
+                    part["at"],
+                    part["mean"],
+                    color=colour,
+                    linestyle=looks.dash[name],
+                    marker=looks.marker[name],
+                    markevery=(names.index(name) % 7, 16),
+                    markersize=3,
+                    linewidth=1,
+                )
                 axes.fill_between(part["at"], low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_ylabel(str(note).replace("_", " "))
-            axes.margins(x=0.01)
+            n_tasks = int(here["rows"].max())
+            axes.set_xlim((0, n_tasks) if n_tasks > 1 else None)
             if place + columns >= len(notes):
                 axes.set_xlabel("tasks" if (here["rows"] > 1).any() else "steps noted")
         for axes in grid.flat[len(notes) :]:
