@@ -44,12 +44,13 @@ class RAR(ER):
 
     def learn(self, batch: Batch) -> Tensor:
         """Take all steps and return their mean loss."""
-        losses = []
+        # Added one by one: a mean over the steps would be rounded by the number of lanes.
+        total_L = torch.zeros(self.streams.lanes, device=self.streams.device)
         for _ in range(self.repeats):
             for p in self.model.parameters():
                 p.grad = None
-            losses.append(super().learn(batch))
-        return torch.stack(losses).mean(0)
+            total_L += super().learn(batch)
+        return total_L / self.repeats
 
     def both(self, batch: Batch) -> Batch:
         """Return new and remembered rows, each image as it looks this time."""

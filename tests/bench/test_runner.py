@@ -219,7 +219,12 @@ def test_interrupted(tmp_path: Path, sent: signal.Signals) -> None:
     """Ctrl-C, or a batch system that wants its machine back."""
     words = ["-s", "cumulative", "--seeds", "4", "--set", "epochs=60", "--jobs", "1", "--out"]
     process = subprocess.Popen(
-        [*COMMAND, *words, str(tmp_path / "r")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *words, str(tmp_path / "r")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test suite in the background is deaf to Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while not list(tmp_path.glob("r/checkpoints/*/facts.json")) and process.poll() is None:
         time.sleep(0.02)

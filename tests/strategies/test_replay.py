@@ -422,7 +422,7 @@ def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
             for part in rows.split(6):
                 batch = strategy.streams.batch(part.expand(3, -1))
                 loss = F.cross_entropy(net(batch.x_LBCHW[lane : lane + 1])[0], batch.y_LB[lane])
-                losses[lane].append(float(loss))
+                losses[lane].append(float(loss.detach()))
                 net.zero_grad()
                 loss.backward()
                 for p in net.parameters():
