@@ -77,6 +77,8 @@ class LaMAML(LookAhead):
 
     eta: NotNegative = 0.3
     """Rate at which the learning rates are learned."""
+    uphill: bool = False
+    """Whether a negative rate steps uphill in the quick steps (the algorithm as written) or stands still."""
     clip: Annotated[LaneFloat, Bounds(1e-12)] = 2.0
     """Longest gradient, of the parameters and of their rates, that is not shortened."""
 
@@ -96,7 +98,8 @@ class LaMAML(LookAhead):
         parameters = dict(self.model.named_parameters())
         rates = {k: r.detach().requires_grad_() for k, r in zip(parameters, self.rates, strict=True)}
         with self.autocast():
-            loss_L = self.look_ahead(batch, rates)
+            quick = rates if self.uphill else {k: r.relu() for k, r in rates.items()}
+            loss_L = self.look_ahead(batch, quick)
         found = torch.autograd.grad(loss_L.sum(), [*parameters.values(), *rates.values()])
         moves, rate_moves = self.clipped(found[: len(rates)]), self.clipped(found[len(rates) :])
         eta_L = torch.as_tensor(self.eta, device=loss_L.device).expand(len(loss_L))
@@ -128,7 +131,7 @@ class OML(LookAhead):
 
     order: Literal["first", "second"] = "second"
     """Whether quick steps count as constants (first) or are differentiated through as well (second)."""
-    alpha: NotNegative = 0.03
+    alpha: NotNegative = 0.01
     """Rate of the quick steps."""
 
     def loss(self, batch: Batch) -> Tensor:

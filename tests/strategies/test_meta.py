@@ -112,6 +112,7 @@ def unrolled(
     order: str,
     outer: str,
     pieces: list[slice],
+    uphill: bool = True,
 ) -> Tensor:
     """Return the loss on new and old rows after the quick steps, as a graph over all of it."""
     fast, losses = dict(p), []
@@ -122,7 +123,10 @@ def unrolled(
         )
         if order == "first":
             grads = tuple(g.detach() for g in grads)
-        fast = fast | {k: fast[k] - rates[k] * g for k, g in zip(names, grads, strict=True)}
+        fast = fast | {
+            k: fast[k] - (rates[k] if uphill else rates[k].clamp(min=0)) * g
+            for k, g in zip(names, grads, strict=True)
+        }
         both = loss_of(fast, batch, lane) * batch.y_LB.shape[1] + loss_of(fast, old, lane) * old.y_LB.shape[1]
         losses.append(both / (batch.y_LB.shape[1] + old.y_LB.shape[1]))
     return torch.stack(losses).mean() if outer == "mean" else losses[-1]
@@ -133,24 +137,28 @@ EACH = [slice(i, i + 1) for i in range(7)]
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
-@pytest.mark.parametrize("outer", ["last", "mean"])
+@pytest.mark.parametrize(("outer", "uphill"), [("last", False), ("mean", True)])
 @pytest.mark.parametrize(("inner", "pieces"), [(3, THREE), (0, EACH)])
 def test_la_mamls_meta_gradient_equals_autograd_of_the_unrolled_network(
-    order: str, outer: str, inner: int, pieces: list[slice]
+    order: str, outer: str, uphill: bool, inner: int, pieces: list[slice]
 ) -> None:
     """Two steps: the second starts from rates that already differ from parameter to parameter."""
     strategy, old, batch = prepared(
-        "la-maml", order=order, outer=outer, inner=inner, batch=5, eta=2.0, clip=0.8
+        "la-maml", order=order, outer=outer, inner=inner, uphill=uphill, batch=5, eta=2.0, clip=0.8
     )
     names = [k for k, _ in strategy.model.named_parameters()]
     state = [of_lane(strategy, lane) for lane in LANES]
     rates = [{k: torch.full_like(p, RATES[lane]) for k, p in state[lane].items()} for lane in LANES]
+    # Some rates have been driven below 0.
+    strategy.rates[names.index("head.bias")].fill_(-0.05)  # type: ignore[attr-defined]
+    for lane in LANES:
+        rates[lane]["head.bias"].fill_(-0.05)
     for step in range(2):
         strategy.learn(batch)
         for lane in LANES:
             eta, clip = lanes_of(strategy.eta, lane), lanes_of(strategy.clip, lane)  # type: ignore[attr-defined]
             a = {k: r.detach().clone().requires_grad_() for k, r in rates[lane].items()}
-            loss = unrolled(state[lane], a, batch, old[step], lane, order, outer, pieces)
+            loss = unrolled(state[lane], a, batch, old[step], lane, order, outer, pieces, uphill)
             found = torch.autograd.grad(loss, [*state[lane].values(), *a.values()])
             halves = []
             for half in (found[: len(names)], found[len(names) :]):
