@@ -1,10 +1,11 @@
 """Memories that are written class by class: balanced reservoir, greedy balance, ring.
 
-Classes are units of the head; the ring tells the classes of one task from those of another, also where they
-share units, unless boundaries are hidden.
+Classes are units of the head for the balanced reservoir, which needs no tasks. Greedy balance and the ring
+tell the classes of one task from those of another, unless boundaries are hidden: where tasks share units
+they would else hold rows of the first or of the last task alone.
 
-Axes: L lanes, B batch, M memory slots, N candidates, U units (one more for empty slots), C classes, K rows of
-a class.
+Axes: L lanes, B batch, M memory slots, N candidates, U units and C classes (one more for empty slots), K rows
+of a class.
 """
 
 from __future__ import annotations
@@ -29,6 +30,20 @@ def real_rows(batch: Batch) -> Tensor:
     return (
         torch.ones_like(batch.rows_LB, dtype=torch.bool) if batch.weight_LB is None else batch.weight_LB > 0
     )
+
+
+def _class(streams: LaneStreams, rows_LB: Tensor) -> Tensor:
+    """Return the class of each row, int64: one for each task and unit, or each unit if tasks are hidden."""
+    unit_LB = streams.unit_LR.gather(1, rows_LB)
+    if streams.training.boundaries == "hidden":
+        return unit_LB
+    return unit_LB + streams.task_of(rows_LB) * streams.n_units
+
+
+def _count(index_LN: Tensor, n: int) -> Tensor:
+    """Return how often each of n numbers stands in each lane, int64 (L, n)."""
+    zero_LC = torch.zeros(len(index_LN), n, dtype=torch.long, device=index_LN.device)
+    return zero_LC.scatter_add(1, index_LN, torch.ones_like(index_LN))
 
 
 class BalancedMemory(Memory):
@@ -93,41 +108,37 @@ class GreedyMemory(Memory):
 
     def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
         super().__init__(slots, streams, draws)
-        self.met_LU = torch.zeros(streams.lanes, streams.n_units, dtype=torch.bool, device=streams.device)
+        n_classes = streams.n_tasks * streams.n_units
+        self.met_LC = torch.zeros(streams.lanes, n_classes, dtype=torch.bool, device=streams.device)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs."""
-        return {**super().state(), "met": self.met_LU}
+        return {**super().state(), "met": self.met_LC}
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Offer rows one after the other."""
-        empty, real_LB = self.streams.n_units, real_rows(batch)
+        empty, real_LB = self.met_LC.shape[1], real_rows(batch)
         draw_LB = self.draws.uniform("greedy", real_LB.shape[1])
-        rows_LM = self.rows_LM[:, : self.slots]
-        unit_LM = torch.where(self.in_use_LM(), self.streams.unit_LR.gather(1, rows_LM), empty)
+        new_LB = _class(self.streams, batch.rows_LB)
+        held_LM = _class(self.streams, self.rows_LM[:, : self.slots])
+        held_LM = torch.where(self.in_use_LM(), held_LM, empty)
         slots = []
         for b in range(real_LB.shape[1]):
-            unit_L1 = batch.y_LB[:, b : b + 1]
-            held_LU = _count(unit_LM, empty + 1)[:, :-1]
-            below_L1 = held_LU.gather(1, unit_L1) * self.met_LU.sum(1, keepdim=True) < self.slots
-            taken_L1 = real_LB[:, b : b + 1] & (below_L1 | ~self.met_LU.gather(1, unit_L1))
-            largest_LU = F.pad(held_LU == held_LU.amax(1, keepdim=True), (0, 1))
-            free_LM = unit_LM == empty
-            among_LM = torch.where(free_LM.any(1, keepdim=True), free_LM, largest_LU.gather(1, unit_LM))
+            new_L1 = new_LB[:, b : b + 1]
+            count_LC = _count(held_LM, empty + 1)[:, :-1]
+            below_L1 = count_LC.gather(1, new_L1) * self.met_LC.sum(1, keepdim=True) < self.slots
+            taken_L1 = real_LB[:, b : b + 1] & (below_L1 | ~self.met_LC.gather(1, new_L1))
+            largest_LC = F.pad(count_LC == count_LC.amax(1, keepdim=True), (0, 1))
+            free_LM = held_LM == empty
+            among_LM = torch.where(free_LM.any(1, keepdim=True), free_LM, largest_LC.gather(1, held_LM))
             # The first free slot, or any of the largest classes'.
             draw_L = torch.where(free_LM.any(1), 0, draw_LB[:, b])
             slot_L1 = pick(among_LM, draw_L).unsqueeze(1)
-            unit_LM = torch.where(taken_L1, unit_LM.scatter(1, slot_L1, unit_L1), unit_LM)
-            self.met_LU |= F.one_hot(unit_L1.squeeze(1), empty).bool() & real_LB[:, b : b + 1]
+            held_LM = torch.where(taken_L1, held_LM.scatter(1, slot_L1, new_L1), held_LM)
+            self.met_LC |= F.one_hot(new_L1.squeeze(1), empty).bool() & real_LB[:, b : b + 1]
             slots.append(torch.where(taken_L1, slot_L1, self.slots))
         self.put(torch.cat(slots, 1), batch.rows_LB, **kept)
         self.seen_L += real_LB.sum(1)
-
-
-def _count(unit_LN: Tensor, n: int) -> Tensor:
-    """Return how often each unit stands in each lane, int64 (L, n)."""
-    zero_LU = torch.zeros(len(unit_LN), n, dtype=torch.long, device=unit_LN.device)
-    return zero_LU.scatter_add(1, unit_LN, torch.ones_like(unit_LN))
 
 
 class RingMemory(Memory):
@@ -149,9 +160,7 @@ class RingMemory(Memory):
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Give each row the place of the oldest of its class, or a free one while its share is not full."""
         real_LB = real_rows(batch)
-        class_LB = batch.y_LB
-        if self.streams.training.boundaries == "shown":
-            class_LB = class_LB + self.streams.task_of(batch.rows_LB) * self.streams.n_units
+        class_LB = _class(self.streams, batch.rows_LB)
         same_LBB = (class_LB.unsqueeze(2) == class_LB.unsqueeze(1)) & real_LB.unsqueeze(1)
         nth_LB = self.met_LC.gather(1, class_LB) + same_LBB.tril(-1).sum(2)
         new_LB = real_LB & (nth_LB < self.share)

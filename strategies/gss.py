@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.base import Count, CountOrNone, Unsuitable
+from strategies.base import Count, CountOrNone
 from strategies.class_memory import real_rows
 from strategies.er import Replay
 from strategies.lanes import LaneLinear
@@ -27,7 +27,7 @@ class GSS(Replay):
     """
 
     name: ClassVar[str] = "gss"
-    cost: ClassVar[float] = 2.4
+    cost: ClassVar[float] = 3.0
     paper: ClassVar[str] = (
         "Aljundi et al. 2019, Gradient based sample selection for online continual learning"
     )
@@ -37,19 +37,14 @@ class GSS(Replay):
     """Remembered rows per step; 0 for as many as new ones."""
     compare: Count = 10
     """Remembered rows, drawn once a batch, that the gradients of new rows are compared with."""
-    gradient: Literal["head", "network"] = "head"
-    """With respect to what: the last layer, or (for networks of dense layers only, the paper) all of it."""
+    gradient: Literal["dense", "head"] = "dense"
+    """With respect to what: all dense layers, which is the whole of an mlp (the paper), or the last one."""
 
     def setup(self) -> None:
         """Make an empty memory with room for scores; find the layers whose gradients count."""
         self.memory = Memory(self.buffer, self.streams, self.draws, {"score": ()})
         dense = [m for m in self.model.modules() if isinstance(m, LaneLinear)]
-        if self.gradient == "network" and 2 * len(dense) < len(list(self.model.parameters())):
-            raise Unsuitable(
-                "gradient=network takes gradients example by example, here for dense layers only; "
-                "gradient=head does for any network"
-            )
-        self._layers = dense if self.gradient == "network" else [self.model.head]
+        self._layers = dense if self.gradient == "dense" else [self.model.head]
 
     def loss(self, batch: Batch) -> Tensor:
         """Return one mean over new and remembered rows."""

@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from bench.engine import run_group
-from strategies.base import Strategy, Unsuitable
+from strategies.base import Strategy
 from strategies.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick
 from strategies.draws import Draws
 from strategies.memory import Memory
@@ -151,22 +151,24 @@ def test_class_balanced_is_balanced_and_keeps_every_row_of_a_class_equally_often
 
 
 @settings(max_examples=60, deadline=None)
-@given(**STREAM)
+@given(**STREAM, scenario=st.sampled_from(["class", "domain"]))
 def test_greedy_equals_algorithm_1_of_gdumb(
-    slots: int, size: int, steps: int, padded: bool, seed: int
+    slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
 ) -> None:
     seeds = [seed, seed + 1]
-    lanes = lanes_on(seeds)
+    lanes = lanes_on(seeds, scenario)
     memory, same = GreedyMemory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
     random = torch.Generator().manual_seed(seed)
-    held: list[list[tuple[int, int]]] = [[], []]
-    met: list[set[int]] = [set(), set()]
+    held: list[list[tuple[tuple[int, int], int]]] = [[], []]
+    met: list[set[tuple[int, int]]] = [set(), set()]
     for step in range(steps):
-        batch = some_rows(lanes, size, random, padded, step * 2 // steps)
+        task = step * 2 // steps
+        batch = some_rows(lanes, size, random, padded, task)
         memory.write(batch)
         draw = same.uniform("greedy", size)
         for lane in range(2):
-            for b, row, unit in real(batch, lane):
+            for b, row, of_task in real(batch, lane):
+                unit = (task, of_task)
                 count = Counter(u for u, _ in held[lane])
                 share = slots / max(1, len(met[lane]))
                 if unit in met[lane] and count[unit] >= share:
@@ -342,7 +344,7 @@ def test_er_aml_gives_no_loss_to_new_rows_of_a_single_class() -> None:
     assert strategy.comparison(strategy.streams.batch(rows)).tolist() == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("part", ["head", "network"])
+@pytest.mark.parametrize("part", ["head", "dense"])
 def test_gss_scores_equal_cosines_of_gradients_by_autograd(part: str) -> None:
     strategy, batch = at_task_1("gss", "task", gradient=part, compare=4)
     move(strategy)
@@ -390,12 +392,6 @@ def test_gss_rows_contend_with_one_of_the_memory_each() -> None:
         assert torch.equal(memory.rows_LM[:, :4], rows)
         assert torch.equal(memory.kept["score"][:, :4], scores)
     assert strategy.memory_size()[1] == 4 * (64 + 8 + 4)
-
-
-def test_gss_over_the_whole_network_needs_dense_layers() -> None:
-    with pytest.raises(Unsuitable, match="dense layers only"):
-        ready("gss", model="cnn", options={"width": 2, "hidden": 4}, gradient="network")
-    assert ready("gss", model="cnn", options={"width": 2, "hidden": 4})
 
 
 def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
