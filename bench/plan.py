@@ -28,7 +28,9 @@ Value = int | float | str | bool
 LANES = ("lr", "weight_decay")
 """Training settings that can differ between lanes."""
 _POSITIVE = ("batch", "lr")
-_NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every")
+_NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every", "shots", "rows_per_class")
+_ADDED = ("shots", "rows_per_class")
+"""Training settings that came later: left out of specs while 0, so that older cells keep their keys."""
 _MOST_SEEDS = 10_000
 _SELECTOR = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<options>[^\[\]]*)\])?$")
 
@@ -115,7 +117,7 @@ class Request:
         model, options, settings = self._settings(suite)
         facts = {"version": suite.version, "model": model, **models.options(model), **options}
         return {
-            f"{self.suite}/{scenario}": facts | asdict(suite.training_for(scenario, settings))  # type: ignore[arg-type]
+            f"{self.suite}/{scenario}": facts | recorded(suite.training_for(scenario, settings))  # type: ignore[arg-type]
             for scenario in self.scenarios
         }
 
@@ -131,6 +133,7 @@ class Request:
         own_options = {k: v for c in chosen for k, v in c.model_options.items()}
         training = {k: _as_annotated(k, v) for k, v in (asdict(base) | own_training).items()}
         check_training(training)
+        training = recorded(Training(**training))
         models.check(model, options | own_options)
         # What differs from the defaults, each part's own in its brackets, all else in the first's.
         shared = {k: v for k, v in own_training.items() if v != getattr(base, k)}
@@ -311,6 +314,11 @@ def convert(what: str, text: Any, hint: Any) -> Value:
 def training_value(key: str, text: Any) -> Value:
     """Return a training setting from text."""
     return convert(key, text, get_type_hints(Training)[key])
+
+
+def recorded(training: Training) -> dict[str, Any]:
+    """Return training settings as specs and manifests hold them."""
+    return {k: v for k, v in asdict(training).items() if v or k not in _ADDED}
 
 
 def _as_annotated(key: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ A strategy runs all its lanes at once. Hyper-parameters annotated ``LaneFloat`` 
 is made and tensors of shape (L,) by the time a hook runs, one value a lane; all others are the same for
 every lane.
 
-Axes: L lanes, B batch, U units.
+Axes: L lanes, B batch, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Strategy:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of each lane, shape (L,): cross-entropy on the new rows and what a method adds."""
-        raw_LBU = self.model(batch.x_LBCHW)
+        raw_LBU = self.model(batch.x_LBX)
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         extra_L = self.extra_loss(batch, raw_LBU)
         return loss_L if extra_L is None else loss_L + extra_L
@@ -190,7 +190,7 @@ class Strategy:
 
     def logits(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
         """Return the logits of a batch, shape (L, B, U), with inactive units at the lowest value."""
-        logits_LBU: Tensor = (model or self.model)(batch.x_LBCHW)
+        logits_LBU: Tensor = (model or self.model)(batch.x_LBX)
         return mask(logits_LBU, batch.active_LBU)
 
     @staticmethod

@@ -1,6 +1,7 @@
 """Bias correction.
 
-Axes: L lanes, B batch, H rows held out of one class, V rows held out of all, N rows of one class, U units.
+Axes: L lanes, B batch, H rows held out of one class, V rows held out of all, N rows of one class, U units;
+X the axes of one row.
 """
 
 from __future__ import annotations
@@ -79,13 +80,13 @@ class BiC(Distilled):
         held_LBV = batch.rows_LB.unsqueeze(2) == self._held_LUH.flatten(1).unsqueeze(1)
         counts_LB = (~held_LBV.any(2)).float()
         weight_LB = counts_LB if batch.weight_LB is None else batch.weight_LB * counts_LB
-        new = Batch(batch.x_LBCHW, batch.y_LB, batch.rows_LB, weight_LB, batch.active_LBU)
+        new = Batch(batch.x_LBX, batch.y_LB, batch.rows_LB, weight_LB, batch.active_LBU)
         both = self.with_exemplars(new)
-        logits_LBU = self.corrected(self.model(both.x_LBCHW))
+        logits_LBU = self.corrected(self.model(both.x_LBX))
         loss_L = self.cross_entropy(mask(logits_LBU, both.active_LBU), both)
         with torch.no_grad():
             alpha_LU, beta_LU = self._taught
-            target_LBU = self.teacher(both.x_LBCHW) * alpha_LU.unsqueeze(1) + beta_LU.unsqueeze(1)
+            target_LBU = self.teacher(both.x_LBX) * alpha_LU.unsqueeze(1) + beta_LU.unsqueeze(1)
         distil_L = both.mean_L(self.distil_LB(logits_LBU, target_LBU, self.temperature))
         return (1 - self.old_share_L) * loss_L + self.old_share_L * distil_L
 
@@ -103,7 +104,7 @@ class BiC(Distilled):
         training = self.model.training
         self.model.eval()
         with torch.no_grad():
-            logits_LVU = self.model(held.x_LBCHW)
+            logits_LVU = self.model(held.x_LBX)
         self.model.train(training)
         rate_L = torch.as_tensor(self.fit_rate, device=rows_LV.device).expand(len(rows_LV))
         # Adam does not see the scale of a gradient, so a lane's rate can stand here, and 1 in the optimiser.
@@ -131,7 +132,7 @@ class BiC(Distilled):
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the corrected logits."""
-        return mask(self.corrected(self.model(batch.x_LBCHW)), batch.active_LBU)
+        return mask(self.corrected(self.model(batch.x_LBX)), batch.active_LBU)
 
     def notes(self) -> dict[str, Tensor]:
         """Return the corrections in force at the end."""

@@ -1,6 +1,7 @@
 """Brain-inspired replay.
 
-Axes: L lanes, B batch, D pixels, U units, Z latent variables, H hidden units, G gates, F features.
+Axes: L lanes, B batch, D pixels, U units, Z latent variables, H hidden units, G gates, F features; X the axes
+of one row.
 """
 
 from __future__ import annotations
@@ -116,16 +117,16 @@ class BIR(Strategy):
     def loss(self, batch: Batch) -> Tensor:
         """Return 1/t of all losses on new rows and 1 - 1/t of those on dreamt ones, shape (L,)."""
         new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
-        x_LBCHW = batch.x_LBCHW
-        mode_LBU = F.one_hot(batch.y_LB, self.streams.n_units).to(x_LBCHW.dtype)
+        x_LBX = batch.x_LBX
+        mode_LBU = F.one_hot(batch.y_LB, self.streams.n_units).to(x_LBX.dtype)
         gate_LBG = self.task_gate(torch.full_like(batch.y_LB, self.task)) if self._by_task else mode_LBU
         if self.task:
             dreamt_LBCHW, target_LBU, old_gate_LBG = self.dream(batch)
             old_mode_LBU = tempered(target_LBU, self.temperature).softmax(2)
-            x_LBCHW = torch.cat([x_LBCHW, dreamt_LBCHW], 1)
+            x_LBX = torch.cat([x_LBX, dreamt_LBCHW], 1)
             mode_LBU = torch.cat([mode_LBU, old_mode_LBU], 1)
             gate_LBG = torch.cat([gate_LBG, old_gate_LBG], 1) if self._by_task else mode_LBU
-        features_LBF, generated_LB = self.generation_loss(x_LBCHW, mode_LBU, gate_LBG)
+        features_LBF, generated_LB = self.generation_loss(x_LBX, mode_LBU, gate_LBG)
         answer_LBU = self.model.head(features_LBF)
         new_L = self.cross_entropy(mask(answer_LBU[:, :new], batch.active_LBU), batch)
         new_L = new_L + batch.mean_L(generated_LB[:, :new])
@@ -135,10 +136,10 @@ class BIR(Strategy):
         old_LB = soft_cross_entropy(old_LBU, target_LBU, self.temperature) + generated_LB[:, new:]
         return share * new_L + (1 - share) * old_LB.mean(1)
 
-    def generation_loss(self, x_LBCHW: Tensor, mode_LBU: Tensor, gate_LBG: Tensor) -> tuple[Tensor, Tensor]:
+    def generation_loss(self, x_LBX: Tensor, mode_LBU: Tensor, gate_LBG: Tensor) -> tuple[Tensor, Tensor]:
         """Return the classifier's features and the loss per pixel of generating the rows, shape (L, B)."""
-        features_LBF = self.model.features(x_LBCHW)
-        x_LBD = x_LBCHW.flatten(2)
+        features_LBF = self.model.features(x_LBX)
+        x_LBD = x_LBX.flatten(2)
         mean_LBZ, log_var_LBZ = self.feedback.to_latent(features_LBF)
         z_LBZ = sample(mean_LBZ, log_var_LBZ, self._noise.normal(x_LBD.shape[1], self.latent))
         divergence_LB = log_normal(z_LBZ, mean_LBZ, log_var_LBZ) - self.log_prior(z_LBZ, mode_LBU)
@@ -174,8 +175,8 @@ class BIR(Strategy):
         log_var_LBZ = net.prior_log_var_LUZ.gather(1, index_LBZ)
         z_LBZ = sample(mean_LBZ, log_var_LBZ, self._noise.normal(size, self.latent))
         x_LBD = lanewise(torch.sigmoid, net.decoder(z_LBZ, self.gates(gate_LBG)))
-        x_LBCHW = x_LBD.unflatten(2, self.streams.shape)
-        return x_LBCHW, mask(self.earlier_model(x_LBCHW), batch.active_LBU), gate_LBG
+        x_LBX = x_LBD.unflatten(2, self.streams.shape)
+        return x_LBX, mask(self.earlier_model(x_LBX), batch.active_LBU), gate_LBG
 
     def task_gate(self, task_LB: Tensor) -> Tensor:
         """Return which gate belongs to a task, one-hot (L, B, G)."""

@@ -67,7 +67,7 @@ class CLSER(RowReplay):
         new = batch.rows_LB.shape[1]
         old = self.memory.read(self.memory.draw_slots("replay", new), batch)
         both = join(batch, old)
-        raw_LBU = self.model(both.x_LBCHW)
+        raw_LBU = self.model(both.x_LBX)
         square_LB = (raw_LBU[:, new:] - self.target(old)).square().mean(2)
         loss_L = self.cross_entropy(mask(raw_LBU, both.active_LBU), both)
         return loss_L + self.lam * old.mean_L(square_LB)
@@ -75,7 +75,7 @@ class CLSER(RowReplay):
     @torch.no_grad()
     def target(self, old: Batch) -> Tensor:
         """Return, row by row, the logits of the mean model that gives the label the higher probability."""
-        stable_LBU, plastic_LBU = self.stable(old.x_LBCHW), self.plastic(old.x_LBCHW)
+        stable_LBU, plastic_LBU = self.stable(old.x_LBX), self.plastic(old.x_LBX)
         y_LB1 = old.y_LB.unsqueeze(2)
         sure_LB1, other_LB1 = (
             mask(raw, old.active_LBU).softmax(2).gather(2, y_LB1) for raw in (stable_LBU, plastic_LBU)

@@ -61,7 +61,7 @@ class Composed(Strategy):
         loss_L = whole.loss(batch)
         if all(type(p).extra_loss is Strategy.extra_loss for p in others):
             return loss_L  # what they add, they add to the gradient: no second pass of the new rows
-        extra_L = _sum(others, batch, self.model(batch.x_LBCHW))
+        extra_L = _sum(others, batch, self.model(batch.x_LBX))
         return loss_L if extra_L is None else loss_L + extra_L
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:

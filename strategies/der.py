@@ -35,7 +35,7 @@ class DER(Replay):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy on new rows plus the distance of logits on remembered ones."""
-        raw_LBU = self.model(batch.x_LBCHW)
+        raw_LBU = self.model(batch.x_LBX)
         self._logits_LBU = raw_LBU.detach()
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         return loss_L + self.alpha * self.distance_L(batch)
@@ -45,7 +45,7 @@ class DER(Replay):
         slots_LB = self.memory.draw_slots("logits", batch.rows_LB.shape[1])
         old = self.memory.read(slots_LB, batch)
         kept_LBU = self.memory.read_kept("logits", slots_LB)
-        square_LB = (self.model(old.x_LBCHW) - kept_LBU).square().mean(2)
+        square_LB = (self.model(old.x_LBX) - kept_LBU).square().mean(2)
         return old.mean_L(square_LB)
 
     def after_step(self, batch: Batch) -> None:

@@ -1,6 +1,6 @@
 """Deep generative replay.
 
-Axes: L lanes, B batch, D pixels, U units, Z latent variables.
+Axes: L lanes, B batch, D pixels, U units, Z latent variables; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class DGR(Strategy):
     def learn(self, batch: Batch) -> Tensor:
         """Take a step of the solver and one of the generator, over the same new and dreamt rows."""
         new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
-        x_LBD = batch.x_LBCHW.flatten(2)
+        x_LBD = batch.x_LBX.flatten(2)
         if self.task:
             dreamt_LBD = self.earlier_vae.generate(self._noise.normal(new, self.latent))
             x_LBD = torch.cat([x_LBD, dreamt_LBD], 1)
@@ -96,15 +96,15 @@ class DGR(Strategy):
         vae_L.sum().backward()
         self.vae_optimiser.step(self.moment.active)
 
-    def solver_loss(self, batch: Batch, x_LBCHW: Tensor, share: float) -> Tensor:
+    def solver_loss(self, batch: Batch, x_LBX: Tensor, share: float) -> Tensor:
         """Return share L_new + (1 - share) L_dreamt over new rows, then dreamt ones, shape (L,)."""
         new = batch.rows_LB.shape[1]
-        answer_LBU = self.model(x_LBCHW)
+        answer_LBU = self.model(x_LBX)
         new_L = self.cross_entropy(mask(answer_LBU[:, :new], batch.active_LBU), batch)
         if self.task == 0:
             return new_L
         with torch.no_grad():
-            target_LBU = self.earlier_model(x_LBCHW[:, new:])
+            target_LBU = self.earlier_model(x_LBX[:, new:])
         heads = [self.distance_L(answer_LBU[:, new:], target_LBU, units) for units in self.heads(batch)]
         return share * new_L + (1 - share) * torch.stack(heads).mean(0)
 

@@ -51,7 +51,7 @@ class ERAML(RowReplay):
         size = batch.rows_LB.shape[1]
         found_LP, valid_LB = self.partners(batch)
         found = self.streams.batch(found_LP)
-        x = torch.cat([batch.x_LBCHW, found.x_LBCHW], 1)
+        x = torch.cat([batch.x_LBX, found.x_LBX], 1)
         near_LBF = F.normalize(self.model.features(x), dim=2)
         anchor_LBF, other_LPF = near_LBF[:, :size], near_LBF[:, size:]
         heat_L = torch.as_tensor(self.temperature, device=x.device).expand(len(x))

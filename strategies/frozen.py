@@ -51,7 +51,7 @@ class Frozen(Strategy):
         self.model.eval()  # running statistics of batches are features as well
         with self.autocast():
             with torch.no_grad():
-                features_LBF = self.model.features(batch.x_LBCHW)
+                features_LBF = self.model.features(batch.x_LBX)
             logits_LBU = self.model.head(features_LBF)
             loss_L = self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
         loss_L.sum().backward()

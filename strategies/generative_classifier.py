@@ -1,6 +1,6 @@
 """A generative model per class.
 
-Axes: L lanes, B batch, D pixels, U units, Z latent variables, S samples, R rows.
+Axes: L lanes, B batch, D pixels, U units, Z latent variables, S samples, R rows; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class GenerativeClassifier(Strategy):
 
     def predict(self, batch: Batch) -> Tensor:
         """Return log p(x|y) for the classes learned, the lowest number for the others, (L, B, U)."""
-        x_LBD = batch.x_LBCHW.flatten(2)
+        x_LBD = batch.x_LBX.flatten(2)
         lowest = torch.finfo(x_LBD.dtype).min
         scores_LBU = torch.full((*x_LBD.shape[:2], self.streams.n_units), lowest, device=x_LBD.device)
         self._chances.begin(0)

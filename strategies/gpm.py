@@ -1,7 +1,7 @@
 """Gradient projection memory.
 
 Axes: L lanes, B batch, R rows, I inputs, O outputs, S positions, D inputs of a layer's products and one
-constant for its bias.
+constant for its bias; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class GPM(Strategy):
         training = self.model.training
         self.model.eval()
         for rows_LB, real_LB in zip(rows_LR.split(_CHUNK, 1), real_LR.split(_CHUNK, 1), strict=True):
-            x_LBCHW = streams.batch(rows_LB.contiguous()).x_LBCHW
-            inputs = inputs_during(self.model, x_LBCHW, self._layers)
+            x_LBX = streams.batch(rows_LB.contiguous()).x_LBX
+            inputs = inputs_during(self.model, x_LBX, self._layers)
             for layer, x, moment_LDD in zip(self._layers, inputs, found, strict=True):
                 x_LBSD = inputs_of(layer, x, streams.lanes)
                 x_LRD = (x_LBSD * real_LB.view(*real_LB.shape, 1, 1)).flatten(1, 2).double()

@@ -1,6 +1,6 @@
 """Hindsight anchor learning.
 
-Axes: L lanes, B batch, A anchors, K anchors of a task, F features, U units; C, H, W of an image.
+Axes: L lanes, B batch, A anchors, K anchors of a task, F features, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class HAL(ER):
         """Write to the memory and follow the mean of the new rows' features."""
         super().after_step(batch)
         with still(self.model):
-            h_LBF = self.model.features(batch.x_LBCHW)
+            h_LBF = self.model.features(batch.x_LBX)
         weight_LB = torch.ones_like(h_LBF[:, :, 0]) if batch.weight_LB is None else batch.weight_LB
         n_L1 = weight_LB.sum(1, keepdim=True)
         mean_LF = (h_LBF * weight_LB.unsqueeze(2)).sum(1) / n_L1.clamp(min=1)
@@ -138,7 +138,7 @@ class HAL(ER):
 
     def hindsight(self, batch: Batch, tuned: LaneModel) -> Tensor:
         """Return how much images would be forgotten, less their distance from the task, shape (L,)."""
-        h_LKF = self.model.features(batch.x_LBCHW)
+        h_LKF = self.model.features(batch.x_LBX)
         now_LK = row_losses(mask(self.model.head(h_LKF), batch.active_LBU), batch)
         later_LK = row_losses(self.logits(batch, tuned), batch)
         away_LK = (h_LKF - self._mean_LF.unsqueeze(1)).square().sum(2)

@@ -1,6 +1,6 @@
 """Incremental classifier and representation learning.
 
-Axes: L lanes, B batch, M exemplars, U units.
+Axes: L lanes, B batch, M exemplars, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ICaRL(NearestMean, Distilled):
     def loss(self, batch: Batch) -> Tensor:
         """Return binary cross-entropy and distillation, over new rows and exemplars."""
         both = self.with_exemplars(batch)
-        logits_LBU = self.model(both.x_LBCHW)
+        logits_LBU = self.model(both.x_LBX)
         seen_L1U = self._seen_LU.unsqueeze(1)
         loss_LBU = F.binary_cross_entropy_with_logits(logits_LBU, self.targets(both), reduction="none")
         loss_LB = torch.where(seen_L1U, loss_LBU, 0).sum(2)
@@ -52,5 +52,5 @@ class ICaRL(NearestMean, Distilled):
         if self.task == 0:
             return label_LBU
         with torch.no_grad():
-            answer_LBU = self.teacher(both.x_LBCHW).float().sigmoid()
+            answer_LBU = self.teacher(both.x_LBX).float().sigmoid()
         return torch.where(self._old_LU.unsqueeze(1), answer_LBU, label_LBU)

@@ -3,7 +3,7 @@
 Both take a few quick steps on the new rows, and then ask how a loss on new and remembered rows, taken where
 those steps led, changes with where they started.
 
-Axes: L lanes, B batch, U units.
+Axes: L lanes, B batch, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class LookAhead(Replay):
 
     def loss_at(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the cross-entropy of a batch at other parameters, shape (L,)."""
-        logits_LBU = functional_call(self.model, dict(parameters), (batch.x_LBCHW,))
+        logits_LBU = functional_call(self.model, dict(parameters), (batch.x_LBX,))
         return self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
 
 

@@ -7,7 +7,7 @@ sum of the lanes' losses gives each lane its own gradient.
 Written out instead of ``vmap`` over ordinary layers: eight lanes of a 64-100-100-10 network take about
 half the time of ``vmap`` this way on a CPU, and one lane has nothing to bypass.
 
-Axes: L lanes, B batch, F features, C channels, O outputs, I inputs, H height, W width.
+Axes: L lanes, B batch, F features, C channels, O outputs, I inputs, H height, W width; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -104,19 +104,19 @@ class LaneModel(nn.Module):
 
     head: LaneLinear
 
-    def features(self, x_LBCHW: Tensor) -> Tensor:
+    def features(self, x_LBX: Tensor) -> Tensor:
         """Return what the head reads, shape (L, B, F)."""
         raise NotImplementedError
 
-    def forward(self, x_LBCHW: Tensor) -> Tensor:
+    def forward(self, x_LBX: Tensor) -> Tensor:
         """Return the logits of all units, shape (L, B, U)."""
-        logits_LBU: Tensor = self.head(self.features(x_LBCHW))
+        logits_LBU: Tensor = self.head(self.features(x_LBX))
         return logits_LBU
 
 
-def fold(x_LBCHW: Tensor) -> Tensor:
+def fold(x_LBX: Tensor) -> Tensor:
     """Turn images (L, B, C, H, W) into the layout of grouped convolutions, (B, L*C, H, W)."""
-    return x_LBCHW.transpose(0, 1).flatten(1, 2)
+    return x_LBX.transpose(0, 1).flatten(1, 2)
 
 
 def unfold(x: Tensor, lanes: int) -> Tensor:

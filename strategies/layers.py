@@ -1,6 +1,6 @@
 """A network as a row of dense layers and convolutions: what GPM reads, and what gates and masks act on.
 
-Axes: L lanes, B batch, I inputs, O outputs.
+Axes: L lanes, B batch, I inputs, O outputs; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def outputs(layer: Layer) -> int:
     return layer.weight.shape[2] if isinstance(layer, LaneLinear) else layer.weight.shape[1]
 
 
-def inputs_during(model: LaneModel, x_LBCHW: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+def inputs_during(model: LaneModel, x_LBX: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
     """Run the network and return what each of ``layers`` was given."""
     given: dict[int, Tensor] = {}
     hooks = [
         layer.register_forward_pre_hook(lambda m, args: given.update({id(m): args[0]})) for layer in layers
     ]
     try:
-        model(x_LBCHW)
+        model(x_LBX)
     finally:
         for hook in hooks:
             hook.remove()

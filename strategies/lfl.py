@@ -51,12 +51,12 @@ class LFL(Strategy):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy plus the weighed distance of features, in one pass."""
-        features_LBF = self.model.features(batch.x_LBCHW)
+        features_LBF = self.model.features(batch.x_LBX)
         loss_L = self.cross_entropy(mask(self.model.head(features_LBF), batch.active_LBU), batch)
         if self.task == 0:
             return loss_L
         with torch.no_grad():
-            kept_LBF = self.teacher.features(batch.x_LBCHW)
+            kept_LBF = self.teacher.features(batch.x_LBX)
         return loss_L + self.lam * batch.mean_L((features_LBF - kept_LBF).square().sum(2) / 2)
 
     def after_step(self, batch: Batch) -> None:

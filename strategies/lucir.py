@@ -1,6 +1,6 @@
 """Learning a unified classifier incrementally via rebalancing.
 
-Axes: L lanes, B batch, F features, K new classes, N rows of one class, U units.
+Axes: L lanes, B batch, F features, K new classes, N rows of one class, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ class LUCIR(Distilled):
     def loss(self, batch: Batch) -> Tensor:
         """Return the three terms; in the first task cross-entropy alone."""
         both = self.with_exemplars(batch)
-        features_LBF = self.model.features(both.x_LBCHW)
+        features_LBF = self.model.features(both.x_LBX)
         cosine_LBU = self.cosines(features_LBF)
         logits_LBU = mask(self.eta[0].view(-1, 1, 1) * cosine_LBU, both.active_LBU)
         loss_L = self.cross_entropy(logits_LBU, both)
         if self.task == 0:
             return loss_L
         with torch.no_grad():
-            before_LBF = self.teacher.features(both.x_LBCHW)
+            before_LBF = self.teacher.features(both.x_LBX)
         turned_L = both.mean_L(1 - F.cosine_similarity(before_LBF, features_LBF, dim=2))
         lam_L = self.lam * (self._old_LU.sum(1) / self._new_LU.sum(1)).sqrt()
         _, old = both.split(batch.rows_LB.shape[1])
@@ -103,7 +103,7 @@ class LUCIR(Distilled):
         counts_LB = (
             old.weight_LB > 0
         ).float()  # of exemplars alone, so their weight beside new rows is no matter
-        return Batch(old.x_LBCHW, old.y_LB, old.rows_LB, counts_LB).mean_L(short_LB)
+        return Batch(old.x_LBX, old.y_LB, old.rows_LB, counts_LB).mean_L(short_LB)
 
     def adjust_gradients(self) -> None:
         """Write zeros for the head's bias, which no cosine has."""
@@ -120,4 +120,4 @@ class LUCIR(Distilled):
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the cosines."""
-        return mask(self.cosines(self.model.features(batch.x_LBCHW)), batch.active_LBU)
+        return mask(self.cosines(self.model.features(batch.x_LBX)), batch.active_LBU)

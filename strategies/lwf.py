@@ -73,7 +73,7 @@ class LwF(Strategy):
         if self.task == 0:
             return None
         with torch.no_grad():
-            target_LBU = self.teacher(batch.x_LBCHW)
+            target_LBU = self.teacher(batch.x_LBX)
         old_L = torch.stack([self.distance_L(raw_LBU, target_LBU, u, batch) for u in self.units(batch)]).mean(
             0
         )

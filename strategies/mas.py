@@ -58,7 +58,7 @@ class MAS(QuadraticPenalty):
 
     def square_norm_LB(self, batch: Batch) -> Tensor:
         """Return each row's squared norm of the active logits, shape (L, B)."""
-        raw_LBU = self.model(batch.x_LBCHW)
+        raw_LBU = self.model(batch.x_LBX)
         if batch.active_LBU is not None:
             raw_LBU = torch.where(batch.active_LBU, raw_LBU, 0)
         return raw_LBU.square().sum(2)

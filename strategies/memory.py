@@ -2,7 +2,7 @@
 
 Memories that are written class by class, row by row, stand in ``class_memory``.
 
-Axes: L lanes, B batch, M memory slots, C classes.
+Axes: L lanes, B batch, M memory slots, C classes; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def join(new: Batch, old: Batch) -> Batch:
     if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:
         active_LBU = torch.cat([new.active_LBU, old.active_LBU], 1)
     return Batch(
-        torch.cat([new.x_LBCHW, old.x_LBCHW], 1),
+        torch.cat([new.x_LBX, old.x_LBX], 1),
         torch.cat([new.y_LB, old.y_LB], 1),
         torch.cat([new.rows_LB, old.rows_LB], 1),
         torch.cat(weights, 1),

@@ -67,7 +67,7 @@ class MIR(ER):
         )
         with torch.no_grad():
             before_LC = row_losses(self.logits(old), old)
-            raw_LCU = functional_call(self.model, virtual_step(self.model, grads, self._lr_L), old.x_LBCHW)
+            raw_LCU = functional_call(self.model, virtual_step(self.model, grads, self._lr_L), old.x_LBX)
             after_LC = row_losses(mask(raw_LCU, old.active_LBU), old)
         self.model.train(training)
         return after_LC - before_LC

@@ -1,6 +1,6 @@
 """Classifiers that only count: nearest class mean and streaming linear discriminant analysis.
 
-Axes: L lanes, B batch, U units, F features.
+Axes: L lanes, B batch, U units, F features; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class ClassMeans(Strategy):
     def features_of(self, batch: Batch) -> Tensor:
         """Return the features of rows, float32 (L, B, F)."""
         if self.features == "input":
-            return batch.x_LBCHW.flatten(2)
+            return batch.x_LBX.flatten(2)
         self.model.eval()  # running statistics stay those of the untrained network
         with self.autocast():
-            return self.model.features(batch.x_LBCHW).float()
+            return self.model.features(batch.x_LBX).float()
 
     def means(self) -> Tensor:
         """Return each unit's mean, zero while it has no row, shape (L, U, F)."""

@@ -1,6 +1,6 @@
 """Answering by the nearest mean of remembered rows in the space of features.
 
-Axes: L lanes, B batch, M remembered rows, N rows, F features, U units.
+Axes: L lanes, B batch, M remembered rows, N rows, F features, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class NearestMean(Strategy):
             features_LMF = features_of(self.model, self.streams, rows_LM)
             self._means = class_means(features_LMF, unit_LM, real_LM, self.streams.n_units)
         means_LUF, known_LU = self._means
-        features_LBF = self.model.features(batch.x_LBCHW).float()
+        features_LBF = self.model.features(batch.x_LBX).float()
         cosine_LBU = torch.bmm(F.normalize(features_LBF, dim=2), means_LUF.transpose(1, 2))
         cosine_LBU = mask(mask(cosine_LBU, known_LU.unsqueeze(1)), batch.active_LBU)
         network_LBU = mask(self.model.head(features_LBF).float(), batch.active_LBU)

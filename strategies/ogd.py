@@ -1,6 +1,6 @@
 """Orthogonal gradient descent.
 
-Axes: L lanes, B batch, D directions, P parameters, R rows, K logits of a row, U units.
+Axes: L lanes, B batch, D directions, P parameters, R rows, K logits of a row, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class OGD(Strategy):
         self.model.eval()
         for row in range(n_rows):
             batch = streams.batch(rows_LR[:, row : row + 1].contiguous())
-            logits_LU = self.model(batch.x_LBCHW).squeeze(1) * real_LR[:, row : row + 1]
+            logits_LU = self.model(batch.x_LBX).squeeze(1) * real_LR[:, row : row + 1]
             if self.logits_of == "gtl":
                 values_LK = logits_LU.gather(1, batch.y_LB)
             else:

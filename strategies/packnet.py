@@ -1,6 +1,6 @@
 """PackNet: a part of the weights for every task.
 
-Axes: L lanes, N weights of a layer, U units.
+Axes: L lanes, N weights of a layer, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -104,6 +104,6 @@ class PackNet(Strategy):
                 names[id(layer.weight)]: layer.weight * ((owner > 0) & (owner <= task + 1))
                 for layer, owner in zip(self._layers, self.owner, strict=True)
             }
-            answers.append(mask(functional_call(self.model, weights, (batch.x_LBCHW,)), batch.active_LBU))
+            answers.append(mask(functional_call(self.model, weights, (batch.x_LBX,)), batch.active_LBU))
         answers.append(self.logits(batch))
         return by_task(answers, self.streams.task_of(batch.rows_LB).clamp(max=self.task))

@@ -1,6 +1,6 @@
 """Progressive networks.
 
-Axes: L lanes, B batch, F features, U units.
+Axes: L lanes, B batch, F features, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ class Progressive(Strategy):
         """Freeze the column."""
         self.columns[task].load_state_dict(self.model.state_dict())
 
-    def answers(self, x_LBCHW: Tensor, last: int) -> list[Tensor]:
+    def answers(self, x_LBX: Tensor, last: int) -> list[Tensor]:
         """Return the logits of columns 0 to ``last``, (L, B, U) each."""
         found: list[Tensor] = []
         before: list[list[Tensor]] = []  # the features of the columns so far, layer by layer
         for k in range(last + 1):
             column: Any = self.model if k == self.task else self.columns[k]
             lateral: Any = self.laterals[k - 1] if k > 0 else []
-            features = [column.layers[0](x_LBCHW.flatten(2)).relu()]
+            features = [column.layers[0](x_LBX.flatten(2)).relu()]
             for i, layer in enumerate([*column.layers[1:], column.head]):
                 out_LBF = layer(features[i])
                 if before:
@@ -109,7 +109,7 @@ class Progressive(Strategy):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of the task's column."""
-        logits_LBU = self.answers(batch.x_LBCHW, self.task)[-1]
+        logits_LBU = self.answers(batch.x_LBX, self.task)[-1]
         return self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
 
     def learn(self, batch: Batch) -> Tensor:
@@ -122,5 +122,5 @@ class Progressive(Strategy):
 
     def predict(self, batch: Batch) -> Tensor:
         """Answer each row with the column of its task."""
-        answers = self.answers(batch.x_LBCHW, self.streams.n_tasks - 1)
+        answers = self.answers(batch.x_LBX, self.streams.n_tasks - 1)
         return mask(by_task(answers, self.streams.task_of(batch.rows_LB)), batch.active_LBU)

@@ -1,6 +1,6 @@
 """Repeated augmented rehearsal.
 
-Axes: L lanes, B batch, D pixels, K lines of pixels along one axis; C, H, W of an image.
+Axes: L lanes, B batch, D pixels, K lines of pixels along one axis; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -60,23 +60,23 @@ class RAR(ER):
         shift_L, noise_L = (
             torch.as_tensor(value, device=draw_LB4.device).expand(lanes) for value in (self.shift, self.noise)
         )
-        x_LBCHW = shifted(both.x_LBCHW, draw_LB4[..., :3], shift_L, self.flip)
-        noise_LBCHW = noise_like(x_LBCHW, draw_LB4[..., 3])
-        return replace(both, x_LBCHW=x_LBCHW + per_lane(noise_L, x_LBCHW) * noise_LBCHW)
+        x_LBX = shifted(both.x_LBX, draw_LB4[..., :3], shift_L, self.flip)
+        noise_LBCHW = noise_like(x_LBX, draw_LB4[..., 3])
+        return replace(both, x_LBX=x_LBX + per_lane(noise_L, x_LBX) * noise_LBCHW)
 
 
-def noise_like(x_LBCHW: Tensor, draw_LB: Tensor) -> Tensor:
+def noise_like(x_LBX: Tensor, draw_LB: Tensor) -> Tensor:
     """Return uniform noise of mean 0 and deviation 1 for every pixel, from one number in [0, 1) an image."""
     seed_LB1 = splitmix64((draw_LB * 2**53).long()).unsqueeze(2)
-    place_D = torch.arange(x_LBCHW[0, 0].numel(), device=x_LBCHW.device)
+    place_D = torch.arange(x_LBX[0, 0].numel(), device=x_LBX.device)
     # The low 24 bits are as many as a float32 holds.
-    unit_LBD = (splitmix64(seed_LB1 + place_D) & (2**24 - 1)).to(x_LBCHW.dtype) / 2**24
-    return ((unit_LBD - 0.5) * math.sqrt(12)).view_as(x_LBCHW)
+    unit_LBD = (splitmix64(seed_LB1 + place_D) & (2**24 - 1)).to(x_LBX.dtype) / 2**24
+    return ((unit_LBD - 0.5) * math.sqrt(12)).view_as(x_LBX)
 
 
-def shifted(x_LBCHW: Tensor, draw_LB3: Tensor, share_L: Tensor, flip: bool) -> Tensor:
+def shifted(x_LBX: Tensor, draw_LB3: Tensor, share_L: Tensor, flip: bool) -> Tensor:
     """Return images moved by up to a share of their size, 0 where nothing comes in, half of them flipped."""
-    height, width = x_LBCHW.shape[3:]
+    height, width = x_LBX.shape[3:]
     down_LBH, down_in_LBH = _lines(height, draw_LB3[..., 0], share_L)
     across_LBW, across_in_LBW = _lines(width, draw_LB3[..., 1], share_L)
     if flip:
@@ -85,8 +85,8 @@ def shifted(x_LBCHW: Tensor, draw_LB3: Tensor, share_L: Tensor, flip: bool) -> T
         across_in_LBW = torch.where(turned_LB1, across_in_LBW.flip(2), across_in_LBW)
     inside_LB1HW = (down_in_LBH.unsqueeze(3) & across_in_LBW.unsqueeze(2)).unsqueeze(2)
     from_LB1D = (down_LBH.unsqueeze(3) * width + across_LBW.unsqueeze(2)).flatten(2).unsqueeze(2)
-    x_LBCD = x_LBCHW.flatten(3)
-    moved_LBCHW = x_LBCD.gather(3, from_LB1D.expand_as(x_LBCD)).view_as(x_LBCHW)
+    x_LBCD = x_LBX.flatten(3)
+    moved_LBCHW = x_LBCD.gather(3, from_LB1D.expand_as(x_LBCD)).view_as(x_LBX)
     return torch.where(inside_LB1HW, moved_LBCHW, 0)
 
 

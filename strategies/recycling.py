@@ -1,6 +1,6 @@
 """What methods share that give the hidden units of an mlp a new start.
 
-Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs.
+Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Recycling(Strategy):
         self._learns_L1 = rows_L1 > 0
         self._activity: list[Tensor] = []
         with torch.no_grad():
-            x_LBI = batch.x_LBCHW.flatten(2)
+            x_LBI = batch.x_LBX.flatten(2)
             for layer in self._layers[:-1]:
                 x_LBI = layer(x_LBI).relu()
                 self._activity.append((x_LBI * weight_LB1).sum(1) / rows_L1.clamp(min=1))

@@ -1,7 +1,7 @@
 """Supervised contrastive replay.
 
-Axes: L lanes, B batch, V views of a batch one after the other (2B), F features, M memory slots; C, H, W of an
-image.
+Axes: L lanes, B batch, V views of a batch one after the other (2B), F features, M memory slots; X the axes
+of one row.
 """
 
 from __future__ import annotations
@@ -69,24 +69,24 @@ class SCR(NearestMean, Replay):
         """Return the contrastive loss over two views of new and remembered rows."""
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         both = join(batch, self.memory.read(slots_LB, batch))
-        x_LVCHW = torch.cat([both.x_LBCHW, self.second_view(both.x_LBCHW)], 1)
+        x_LVCHW = torch.cat([both.x_LBX, self.second_view(both.x_LBX)], 1)
         z_LVF = F.normalize(self.projector(self.model.features(x_LVCHW)), dim=2)
         assert both.weight_LB is not None
         temperature_L = torch.as_tensor(self.temperature, device=z_LVF.device).expand(len(z_LVF))
         return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), temperature_L)
 
-    def second_view(self, x_LBCHW: Tensor) -> Tensor:
+    def second_view(self, x_LBX: Tensor) -> Tensor:
         """Return each image's random crop, bilinearly brought to the full size."""
         if self.view == "same":
-            return x_LBCHW
-        lanes, size = x_LBCHW.shape[:2]
+            return x_LBX
+        lanes, size = x_LBX.shape[:2]
         draw_LB5 = self.draws.uniform("crops", 5 * size).view(lanes, size, 5)
-        least_L = torch.as_tensor(self.crop, device=x_LBCHW.device).expand(lanes)
+        least_L = torch.as_tensor(self.crop, device=x_LBX.device).expand(lanes)
         # In float64 and then rounded: a power's last bit can depend on where in memory a number stands.
-        crop_LB23 = crops(draw_LB5, least_L, flip=self.view == "crop-flip").to(x_LBCHW.dtype)
-        grid = F.affine_grid(crop_LB23.flatten(0, 1), [lanes * size, *x_LBCHW.shape[2:]], align_corners=False)
-        seen = F.grid_sample(x_LBCHW.flatten(0, 1), grid, padding_mode="border", align_corners=False)
-        return seen.view_as(x_LBCHW)
+        crop_LB23 = crops(draw_LB5, least_L, flip=self.view == "crop-flip").to(x_LBX.dtype)
+        grid = F.affine_grid(crop_LB23.flatten(0, 1), [lanes * size, *x_LBX.shape[2:]], align_corners=False)
+        seen = F.grid_sample(x_LBX.flatten(0, 1), grid, padding_mode="border", align_corners=False)
+        return seen.view_as(x_LBX)
 
     def adjust_gradients(self) -> None:
         """Write zeros for the head, which only answers while the memory is empty."""

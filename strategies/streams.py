@@ -1,6 +1,7 @@
 """The streams of all lanes on one device, and batches made from them.
 
-Axes: L lanes, B batch, N images, T tasks, U units, D pixels, K taps; C, H, W of an image.
+Axes: L lanes, B batch, N images, T tasks, U units, D pixels, K taps; X the axes of one row, as C, H, W of an
+image.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from suites.base import Stream, Training
 class Batch:
     """Rows of every lane, ready for a model."""
 
-    x_LBCHW: Tensor
+    x_LBX: Tensor
     y_LB: Tensor
     """Unit of the head, int64."""
     rows_LB: Tensor
@@ -45,7 +46,7 @@ class Batch:
 
         def take(cut: slice) -> Batch:
             return Batch(
-                self.x_LBCHW[:, cut],
+                self.x_LBX[:, cut],
                 self.y_LB[:, cut],
                 self.rows_LB[:, cut],
                 part(self.weight_LB, cut),
@@ -151,16 +152,16 @@ def pad_rows(of_lanes: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor]
     return rows_LR, real_LR
 
 
-def _augment(x_LBCHW: Tensor, draw_LB3: Tensor, border: int = 4) -> Tensor:
+def _augment(x_LBX: Tensor, draw_LB3: Tensor, border: int = 4) -> Tensor:
     """Crop at random after padding by ``border``, then flip half of the images left to right."""
-    lanes, size, _, height, width = x_LBCHW.shape
-    padded = F.pad(x_LBCHW, (border,) * 4)
+    lanes, size, _, height, width = x_LBX.shape
+    padded = F.pad(x_LBX, (border,) * 4)
     top_LB, left_LB = (draw_LB3[..., :2] * (2 * border + 1)).long().unbind(-1)
-    across = torch.arange(width, device=x_LBCHW.device)
+    across = torch.arange(width, device=x_LBX.device)
     flipped_LB1 = draw_LB3[..., 2:] < 0.5
     across_LBW = torch.where(flipped_LB1, across.flip(0), across) + left_LB.unsqueeze(-1)
-    down_LBH = torch.arange(height, device=x_LBCHW.device) + top_LB.unsqueeze(-1)
-    lane = torch.arange(lanes, device=x_LBCHW.device).view(-1, 1, 1, 1)
-    row = torch.arange(size, device=x_LBCHW.device).view(1, -1, 1, 1)
+    down_LBH = torch.arange(height, device=x_LBX.device) + top_LB.unsqueeze(-1)
+    lane = torch.arange(lanes, device=x_LBX.device).view(-1, 1, 1, 1)
+    row = torch.arange(size, device=x_LBX.device).view(1, -1, 1, 1)
     picked = padded.permute(0, 1, 3, 4, 2)[lane, row, down_LBH.unsqueeze(-1), across_LBW.unsqueeze(-2)]
     return picked.permute(0, 1, 4, 2, 3)

@@ -1,6 +1,6 @@
 """Weight aligning.
 
-Axes: L lanes, B batch, F features, U units.
+Axes: L lanes, B batch, F features, U units; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class WA(Distilled):
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy and distillation by the share of old classes."""
         both = self.with_exemplars(batch)
-        logits_LBU = self.model(both.x_LBCHW)
+        logits_LBU = self.model(both.x_LBX)
         loss_L = self.cross_entropy(mask(logits_LBU, both.active_LBU), both)
         if self.task == 0:
             return loss_L
         with torch.no_grad():
-            target_LBU = self.teacher(both.x_LBCHW)
+            target_LBU = self.teacher(both.x_LBX)
         distil_L = both.mean_L(self.distil_LB(logits_LBU, target_LBU, self.temperature))
         return (1 - self.old_share_L) * loss_L + self.old_share_L * distil_L
 

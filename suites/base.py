@@ -1,10 +1,10 @@
 """Suite, stream and task: what is learned, in which order, and the registry of suites.
 
-Axes: N images of the data set, T tasks, C raw classes, U units of the head, K taps, D pixels.
+Axes: N images or texts of the data set, T tasks, C raw classes, U units of the head, K taps, D pixels.
 
-A row number names one image as one task sees it: ``row = task * N + index``. The index says which
-image, the task says through which view (permutation, rotation) and with which label, so a replay
-memory need hold nothing but row numbers.
+A row number names one image or text as one task sees it: ``row = task * N + index``. The index says which
+one, the task says through which view (permutation, rotation) and with which label, so a replay memory need
+hold nothing but row numbers.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ SCENARIOS: tuple[Scenario, ...] = ("task", "domain", "class", "online")
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in memory. The first ``n_train`` images are for training, the others for testing."""
+    """A data set in memory. The first ``n_train`` rows are for training, the others for testing."""
 
     name: str
     x_N: Tensor
-    """Pixels, uint8, shape (N, channels, height, width), contiguous."""
+    """Pixels, uint8, shape (N, channels, height, width), contiguous. Of texts, shape (N, 0) as a suite loads
+    them; a model's tokenizer makes token numbers of them, or a frozen model features, see bench.inputs."""
     y_N: Tensor
-    """Raw classes, int64, shape (N,)."""
+    """Raw classes, int64, shape (N,); -1 for a row of no class, which is only ever tested on."""
     n_train: int
     class_names: tuple[str, ...]
     scale: float
@@ -40,6 +41,11 @@ class Data:
     mean: tuple[float, ...] = ()
     """Per channel, subtracted after scaling; empty for none."""
     std: tuple[float, ...] = ()
+    texts: tuple[str, ...] = ()
+    """The texts of a data set of texts, N of them; empty for images."""
+    domain_N: Tensor | None = None
+    """Which domain a row comes from, int64, where the data set has domains."""
+    domain_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,10 @@ class Training:
     """Random crops (4 pixels of padding) and horizontal flips, for colour images."""
     validation: float = 0.1
     """Share of a task's training rows held out, drawn by the seed."""
+    shots: int = 0
+    """Training rows of each class of a task, drawn by the seed; 0 for all."""
+    rows_per_class: int = 0
+    """Rows of each class of a task at most, of the training and of the test rows alike; 0 for all."""
     score_every: int = 0
     """Score all tasks' validation rows every so many steps; 0 for never."""
     precision: Literal["float32", "bfloat16"] = "float32"

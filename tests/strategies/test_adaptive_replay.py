@@ -132,7 +132,7 @@ def test_forgetting_is_the_mean_rise_over_each_rows_lowest_error() -> None:
             for slot in range(int(strategy.watched.filled_L[lane])):
                 row = strategy.watched.rows_LM[lane, slot : slot + 1]
                 one = strategy.streams.batch(row.expand(3, 1))
-                p = torch.softmax(plain(strategy, lane, one.x_LBCHW[lane]), 1)[0, one.y_LB[lane, 0]]
+                p = torch.softmax(plain(strategy, lane, one.x_LBX[lane]), 1)[0, one.y_LB[lane, 0]]
                 error = 1 - float(p.detach())
                 if not (lane == 2 and reading == 1):  # this lane was not due
                     best[lane, slot] = min(best.get((lane, slot), 1.0), error)
@@ -165,10 +165,10 @@ def test_loss_is_new_plus_strength_times_old_for_lanes_whose_turn_it_is() -> Non
     # Rates are 0.5, 1 and 0.25: at the first step only the second lane may review.
     for lane in LANES:
         expected = torch.nn.functional.cross_entropy(
-            plain(strategy, lane, batch.x_LBCHW[lane]), batch.y_LB[lane]
+            plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane]
         )
         if lane == 1:
-            logits = plain(strategy, lane, old[-1].x_LBCHW[lane])
+            logits = plain(strategy, lane, old[-1].x_LBX[lane])
             expected = expected + 4.0 * torch.nn.functional.cross_entropy(logits, old[-1].y_LB[lane])
         torch.testing.assert_close(loss_L[lane], expected, rtol=1e-5, atol=1e-6)
     assert strategy.replayed_L.tolist() == [0, 4, 0]

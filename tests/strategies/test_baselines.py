@@ -24,7 +24,7 @@ def rows_of(strategy: Strategy, lane: int, tasks: tuple[int, ...] = (0, 1)) -> t
     stream = strategy.streams.streams[lane]
     rows = torch.cat([stream.tasks[t].train_rows for t in tasks]).expand(3, -1)
     batch = strategy.streams.batch(rows)
-    return batch.x_LBCHW[lane].flatten(1).double().numpy(), batch.y_LB[lane].numpy()
+    return batch.x_LBX[lane].flatten(1).double().numpy(), batch.y_LB[lane].numpy()
 
 
 def count_all(strategy: Strategy, size: int = 7) -> None:
@@ -48,7 +48,7 @@ def test_ncm_is_the_nearest_centroid(scenario: str) -> None:
     answers = strategy.predict(batch).argmax(2)
     for lane in range(3):
         x, y = rows_of(strategy, lane)
-        test = batch.x_LBCHW[lane].flatten(1).double().numpy()
+        test = batch.x_LBX[lane].flatten(1).double().numpy()
         np.testing.assert_array_equal(answers[lane].numpy(), NearestCentroid().fit(x, y).predict(test))
 
 
@@ -62,7 +62,7 @@ def test_ncm_scores_are_negative_squared_distances_of_features_of_the_untrained_
             net = lane_module(strategy, lane)
             x, y = rows_of(strategy, lane)
             z = net.features(torch.tensor(x).float().view(1, -1, 1, 8, 8))[0].detach()
-            mine = net.features(batch.x_LBCHW[lane : lane + 1])[0].detach()
+            mine = net.features(batch.x_LBX[lane : lane + 1])[0].detach()
             if normalise:
                 z, mine = (v / v.norm(dim=1, keepdim=True) for v in (z, mine))
             means = torch.stack([z[torch.tensor(y == u)].mean(0) for u in range(4)])
@@ -89,7 +89,7 @@ def test_slda_equals_a_loop_over_rows() -> None:
             count[unit] += 1
         e = lanes_of(strategy.shrinkage, lane)
         precision = np.linalg.inv((1 - e) * sigma + e * np.eye(64))
-        test = batch.x_LBCHW[lane].flatten(1).double().numpy()
+        test = batch.x_LBX[lane].flatten(1).double().numpy()
         expected = test @ precision @ mean.T - 0.5 * np.einsum("uf,fg,ug->u", mean, precision, mean)
         np.testing.assert_allclose(scores[lane].numpy(), expected, rtol=1e-3, atol=1e-2)
 
@@ -113,7 +113,7 @@ def test_slda_with_the_within_class_covariance_is_linear_discriminant_analysis()
                 self.covariance_ = (1 - e) * within + e * np.eye(64)  # noqa: B023
 
         lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=Given(), priors=[0.25] * 4)
-        test = batch.x_LBCHW[lane].flatten(1).double().numpy()
+        test = batch.x_LBX[lane].flatten(1).double().numpy()
         np.testing.assert_array_equal(answers[lane].numpy(), lda.fit(x, y).predict(test))
 
 
@@ -174,7 +174,7 @@ def test_frozen_random_features_learn_as_a_linear_classifier_does() -> None:
     rows = group.streams.streams[0].tasks[0].train_rows
     for part in rows[:40].split(8):
         batch = group.streams.batch(part.unsqueeze(0))
-        features = net.features(batch.x_LBCHW)[0].detach()
+        features = net.features(batch.x_LBX)[0].detach()
         plain.zero_grad()
         torch.nn.functional.cross_entropy(features @ weight + bias, batch.y_LB[0]).backward()
         plain.step()

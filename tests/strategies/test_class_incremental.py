@@ -206,8 +206,8 @@ def test_icarl_says_yes_or_no_for_each_class_and_old_ones_as_before(units: str) 
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
     for lane, stream in enumerate(strategy.streams.streams):
-        g = torch.sigmoid(plain(strategy, lane, both.x_LBCHW[lane]))
-        q = torch.sigmoid(teacher_logits(strategy, lane, both.x_LBCHW[lane]))
+        g = torch.sigmoid(plain(strategy, lane, both.x_LBX[lane]))
+        q = torch.sigmoid(teacher_logits(strategy, lane, both.x_LBX[lane]))
         loss_B = torch.zeros(len(g))
         for u in range(4):
             target = q[:, u] if u in stream.tasks[0].units else (both.y_LB[lane] == u).float()
@@ -227,7 +227,7 @@ def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
             rows = strategy.exemplars.rows_LUS[lane, u, : int(strategy.exemplars.count_LU[lane, u])]
             x = strategy.streams.pixels(rows.expand(3, -1))[lane]
             means.append(F.normalize(F.normalize(features(strategy, lane, x), dim=1).mean(0), dim=0))
-        phi = F.normalize(features(strategy, lane, batch.x_LBCHW[lane]), dim=1)
+        phi = F.normalize(features(strategy, lane, batch.x_LBX[lane]), dim=1)
         assert torch.equal(answer[lane], torch.cdist(phi, torch.stack(means)).argmin(1))
 
 
@@ -264,9 +264,9 @@ def test_wa_weighs_cross_entropy_and_distillation_by_the_share_of_old_classes() 
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
     for lane, stream in enumerate(strategy.streams.streams):
-        logits = plain(strategy, lane, both.x_LBCHW[lane])
+        logits = plain(strategy, lane, both.x_LBX[lane])
         new_B = F.cross_entropy(logits, both.y_LB[lane], reduction="none")
-        teacher = teacher_logits(strategy, lane, both.x_LBCHW[lane])
+        teacher = teacher_logits(strategy, lane, both.x_LBX[lane])
         heat = lanes_of(strategy.temperature, lane)
         old_B = distillation(logits, teacher, list(stream.tasks[0].units), heat)
         expected = 0.5 * weighted(new_B, both, lane) + 0.5 * weighted(old_B, both, lane)
@@ -311,10 +311,10 @@ def test_bic_corrects_teacher_and_network_as_the_variant_says(layers: str) -> No
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
     for lane, stream in enumerate(strategy.streams.streams):
-        logits = plain(strategy, lane, both.x_LBCHW[lane])
+        logits = plain(strategy, lane, both.x_LBX[lane])
         if layers == "each":
             logits = alpha[lane] * logits + beta[lane]
-        teacher = alpha[lane] * teacher_logits(strategy, lane, both.x_LBCHW[lane]) + beta[lane]
+        teacher = alpha[lane] * teacher_logits(strategy, lane, both.x_LBX[lane]) + beta[lane]
         new_B = F.cross_entropy(logits, both.y_LB[lane], reduction="none")
         heat = lanes_of(strategy.temperature, lane)
         old_B = distillation(logits, teacher, list(stream.tasks[0].units), heat)
@@ -363,9 +363,9 @@ def test_bic_fits_its_two_numbers_as_a_plain_fit_does() -> None:
             found = (float(strategy.alpha_LU[lane, u]), float(strategy.beta_LU[lane, u]))
             assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
     batch = new_batch(strategy, 1)
-    expected_LBU = strategy.model(batch.x_LBCHW) * strategy.alpha_LU.unsqueeze(
+    expected_LBU = strategy.model(batch.x_LBX) * strategy.alpha_LU.unsqueeze(1) + strategy.beta_LU.unsqueeze(
         1
-    ) + strategy.beta_LU.unsqueeze(1)
+    )
     assert torch.equal(strategy.predict(batch), expected_LBU)
 
 
@@ -380,11 +380,9 @@ def test_lucir_has_three_terms(ranking: str, nearest: int) -> None:
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
     for lane, stream in enumerate(strategy.streams.streams):
-        f = features(strategy, lane, both.x_LBCHW[lane])
+        f = features(strategy, lane, both.x_LBX[lane])
         p = {k: v[lane] for k, v in strategy.teacher.named_parameters()}
-        before = torch.relu(
-            F.linear(both.x_LBCHW[lane].flatten(1), p["layers.0.weight"].T, p["layers.0.bias"])
-        )
+        before = torch.relu(F.linear(both.x_LBX[lane].flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
         theta = strategy.model.head.weight[lane].T
         cosine = F.normalize(f, dim=1) @ F.normalize(theta, dim=1).T
         ce_B = F.cross_entropy(lanes_of(strategy.scale, lane) * cosine, both.y_LB[lane], reduction="none")
@@ -520,7 +518,7 @@ def test_scr_trains_on_two_views_of_new_and_remembered_rows() -> None:
     old = strategy.streams.batch(strategy.memory.rows_LM.gather(1, strategy.memory.draw_slots("replay", 4)))
     p = dict(strategy.projector.named_parameters())
     for lane in range(3):
-        x = torch.cat([batch.x_LBCHW[lane], old.x_LBCHW[lane]]).repeat(2, 1, 1, 1)
+        x = torch.cat([batch.x_LBX[lane], old.x_LBX[lane]]).repeat(2, 1, 1, 1)
         y = torch.cat([batch.y_LB[lane], old.y_LB[lane]]).repeat(2)
         h = torch.relu(F.linear(features(strategy, lane, x), p["0.weight"][lane].T, p["0.bias"][lane]))
         z = F.normalize(F.linear(h, p["2.weight"][lane].T, p["2.bias"][lane]), dim=1)
@@ -547,7 +545,7 @@ def test_scr_takes_a_crop_where_the_map_says() -> None:
     """A crop of the whole area without distortion is the image itself."""
     strategy: SCR = ready("scr", crop=1.0)  # type: ignore[assignment]
     strategy.crop = torch.ones(3)  # type: ignore[assignment]
-    x = new_batch(strategy).x_LBCHW
+    x = new_batch(strategy).x_LBX
     strategy.draws.uniform = lambda name, n: torch.full((3, n), 0.5, dtype=torch.float64)  # type: ignore[method-assign]
     torch.testing.assert_close(strategy.second_view(x), x)
 
@@ -563,5 +561,5 @@ def test_scr_answers_with_the_means_of_its_memory() -> None:
         y, x = strategy.streams.unit_LR[lane, rows], strategy.streams.pixels(rows.expand(3, -1))[lane]
         phi = F.normalize(features(strategy, lane, x), dim=1)
         means = torch.stack([F.normalize(phi[y == u].mean(0), dim=0) for u in range(4)])
-        query = F.normalize(features(strategy, lane, batch.x_LBCHW[lane]), dim=1)
+        query = F.normalize(features(strategy, lane, batch.x_LBX[lane]), dim=1)
         assert torch.equal(answer[lane], torch.cdist(query, means).argmin(1))

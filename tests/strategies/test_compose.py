@@ -55,7 +55,7 @@ def test_a_sum_is_each_methods_gradient_with_the_new_rows_counted_once(parts: tu
 def test_one_part_may_weigh_new_rows_in_its_own_way() -> None:
     whole, er, lwf = (after_a_task(n) for n in ("er+lwf", "er", "lwf"))
     batch = new_batch(whole, 1)
-    extra = lwf.extra_loss(batch, lwf.model(batch.x_LBCHW))
+    extra = lwf.extra_loss(batch, lwf.model(batch.x_LBX))
     assert extra is not None
     torch.testing.assert_close(whole.loss(batch), er.loss(batch) + extra)
 

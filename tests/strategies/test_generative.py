@@ -106,7 +106,7 @@ def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -
     expected = []
     generator_loss = []
     for lane, stream in enumerate(strategy.streams.streams):
-        x = batch.x_LBCHW[lane].flatten(1)
+        x = batch.x_LBX[lane].flatten(1)
         dreamt = decode(strategy.earlier_vae.decoder, lane, dreamt_z[lane]).sigmoid()
         own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
         labels = torch.tensor([own.index(int(y)) for y in batch.y_LB[lane]])
@@ -126,7 +126,7 @@ def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -
         generator_loss.append(
             0.5 * fresh + 0.5 * vae_loss(strategy.vae, lane, dreamt, noise[lane, 6:]).mean()
         )
-    both = torch.cat([batch.x_LBCHW.flatten(2), strategy.earlier_vae.generate(dreamt_z)], 1)
+    both = torch.cat([batch.x_LBX.flatten(2), strategy.earlier_vae.generate(dreamt_z)], 1)
     vae_LB = strategy.vae.loss(both, noise)
     torch.testing.assert_close(
         0.5 * vae_LB[:, :6].mean(1) + 0.5 * vae_LB[:, 6:].mean(1), torch.stack(generator_loss)
@@ -154,7 +154,7 @@ def test_generative_classifier_weighs_importance_samples(likelihood: str) -> Non
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=6, likelihood=likelihood)
     assert isinstance(strategy, GenerativeClassifier)
     batch = new_batch(strategy, 0, 3)
-    x_LBD = batch.x_LBCHW.flatten(2)
+    x_LBD = batch.x_LBX.flatten(2)
     noise = torch.randn(3, 6, 3, 4, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         ours = strategy.log_likelihood(strategy.vaes[1], x_LBD, noise)
@@ -258,7 +258,7 @@ def test_bir_loss_is_the_sum_of_its_terms_on_new_and_dreamt_rows(scenario: str) 
     for lane, stream in enumerate(strategy.streams.streams):
         heat = lanes_of(strategy.temperature, lane)
         parts = []
-        for x, cut in ((batch.x_LBCHW[lane], slice(0, 6)), (dreamt[lane], slice(6, 12))):
+        for x, cut in ((batch.x_LBX[lane], slice(0, 6)), (dreamt[lane], slice(6, 12))):
             p = {k: v[lane] for k, v in strategy.model.named_parameters()}
             h = F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]).relu()
             mean, log_var = dense(net, "to_latent.mean", lane, h), dense(net, "to_latent.log_var", lane, h)

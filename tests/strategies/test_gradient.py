@@ -102,7 +102,7 @@ def test_gem_projects_each_lane_against_every_earlier_tasks_memory() -> None:
     for lane, stream in enumerate(strategy.streams.streams):
         net, units = lane_module(strategy, lane), list(stream.tasks[0].units)
         labels = torch.tensor([units.index(int(y)) for y in memory.y_LB[lane]])
-        F.cross_entropy(net(memory.x_LBCHW[lane : lane + 1])[0][:, units], labels).backward()
+        F.cross_entropy(net(memory.x_LBX[lane : lane + 1])[0][:, units], labels).backward()
         old.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
     start = 0
     for p in strategy.model.parameters():
@@ -172,7 +172,7 @@ def test_ogd_leaves_the_stored_logits_to_first_order(logits_of: str, scenario: s
         for i in range({"all": -(-8 // len(own))}.get(logits_of, 8)):
             y = sampled.y_LB[lane, i : i + 1]
             wanted = {"gtl": [y], "ave": [own], "all": list(own[:, None])}[logits_of]
-            found += [logit_gradient(strategy, lane, sampled.x_LBCHW[lane, i], units) for units in wanted]
+            found += [logit_gradient(strategy, lane, sampled.x_LBX[lane, i], units) for units in wanted]
         stored.append(torch.stack(found[:8]).double())
     begin(strategy, 1)
     strategy.loss(new_batch(strategy, 1)).sum().backward()
@@ -224,7 +224,7 @@ def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str, optio
     old = sample(strategy, 3)
     layers = strategy._layers
     strategy.end_task(0)
-    inputs = inputs_during(strategy.model, old.x_LBCHW, layers)
+    inputs = inputs_during(strategy.model, old.x_LBX, layers)
     answers = [layer(x).detach() for layer, x in zip(layers, inputs, strict=True)]
     begin(strategy, 1)
     strategy.loss(new_batch(strategy, 1)).sum().backward()
@@ -233,7 +233,7 @@ def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str, optio
     strategy.optimiser.step()
     for layer, x, answer in zip(layers, inputs, answers, strict=True):
         torch.testing.assert_close(layer(x).detach(), answer, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(strategy.model(old.x_LBCHW), answers[-1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(strategy.model(old.x_LBX), answers[-1], rtol=1e-4, atol=1e-5)
     assert any(not torch.equal(a, p) for a, p in zip(moved, strategy.model.parameters(), strict=True))
 
 
@@ -245,7 +245,7 @@ def test_gpm_stores_the_singular_vectors_the_paper_asks_for() -> None:
         begin(strategy, task)
         rows = sample(strategy, 10)
         move(strategy, task)
-        inputs = inputs_during(strategy.model, rows.x_LBCHW, strategy._layers)
+        inputs = inputs_during(strategy.model, rows.x_LBX, strategy._layers)
         for i, (layer, x) in enumerate(zip(strategy._layers, inputs, strict=True)):
             for lane, factor in enumerate((1.0, 2.0, 0.5)):  # as ``ready`` makes floats differ
                 share = min(1.0, factor * (0.8 + 0.05 * task))

@@ -59,7 +59,7 @@ def check_answers(strategy: Any, gates: list[list[list[Tensor]]]) -> None:
     for lane, stream in enumerate(strategy.streams.streams):
         for b in range(8):
             own = list(stream.tasks[b % 2].units)
-            expected = gated(strategy, lane, batch.x_LBCHW[lane, b], gates[lane][b % 2])[own]
+            expected = gated(strategy, lane, batch.x_LBX[lane, b], gates[lane][b % 2])[own]
             torch.testing.assert_close(answers[lane, b, own], expected, rtol=1e-4, atol=1e-5)
             assert int(answers[lane, b].argmax()) in own
 
@@ -135,7 +135,7 @@ def test_independent_networks_start_apart_and_each_answers_for_its_own_task() ->
     batch = mixed_batch(strategy)
     answers, own = strategy.predict(batch), batch.active_LBU
     for task, network in enumerate((first, strategy.model)):
-        expected = network(batch.x_LBCHW)[:, task::2]
+        expected = network(batch.x_LBX)[:, task::2]
         assert torch.equal(answers[:, task::2][own[:, task::2]], expected[own[:, task::2]])
 
 
@@ -164,7 +164,7 @@ def test_xdg_gates_a_step_by_its_task_and_each_answer_by_its_own() -> None:
     loss_L.sum().backward()
     for lane, stream in enumerate(strategy.streams.streams):
         units = list(stream.tasks[1].units)
-        rows = [gated(strategy, lane, x, gates[lane][1])[units] for x in batch.x_LBCHW[lane]]
+        rows = [gated(strategy, lane, x, gates[lane][1])[units] for x in batch.x_LBX[lane]]
         labels = torch.tensor([units.index(int(y)) for y in batch.y_LB[lane]])
         torch.testing.assert_close(loss_L[lane].detach(), F.cross_entropy(torch.stack(rows), labels))
         closed = ~strategy.open_LTF[0][lane, 1]
@@ -235,7 +235,7 @@ def test_hat_takes_the_papers_steps() -> None:
         e = [x[lane].clone().requires_grad_() for x in embeddings]
         p = {k: v[lane].clone().requires_grad_() for k, v in parameters.items()}
         a = [torch.sigmoid(s * x) for x in e]
-        h = batch.x_LBCHW[lane].flatten(1)
+        h = batch.x_LBX[lane].flatten(1)
         for i in range(2):
             h = torch.relu(h @ p[f"layers.{i}.weight"] + p[f"layers.{i}.bias"]) * a[i]
         units = list(stream.tasks[1].units)
@@ -374,7 +374,7 @@ def test_progressive_columns_read_the_earlier_ones_as_the_paper_writes(lateral: 
     first, own = strategy.columns[0].state_dict(), strategy.model.state_dict()
     side = strategy.laterals[0].state_dict()
     for lane, stream in enumerate(strategy.streams.streams):
-        x = batch.x_LBCHW[lane].flatten(1)
+        x = batch.x_LBX[lane].flatten(1)
         old, new = [], []
         old.append(torch.relu(dense(first, "layers.0", lane, x)))
         new.append(torch.relu(dense(own, "layers.0", lane, x)))
@@ -403,7 +403,7 @@ def test_a_copy_of_a_gated_network_does_not_copy_its_strategy() -> None:
     strategy: Any = ready("xdg", "task")
     begin(strategy, 0)
     twin = copy.deepcopy(strategy.model)
-    x = new_batch(strategy).x_LBCHW
+    x = new_batch(strategy).x_LBX
     assert torch.equal(twin(x), strategy.model(x))
     strategy.open_LTF[0].fill_(False)
     assert torch.equal(twin(x), strategy.model(x))

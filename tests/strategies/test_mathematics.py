@@ -36,9 +36,9 @@ def test_fisher_equals_a_loop_over_examples(
     net, batch = strategy.model.double(), new_batch(strategy, size=4)
     if model == "resnet18":  # running statistics that differ from their start
         net.train()
-        net(batch.x_LBCHW.double())
+        net(batch.x_LBX.double())
     net.eval()
-    batch.x_LBCHW = batch.x_LBCHW.double()
+    batch.x_LBX = batch.x_LBX.double()
     batch.weight_LB = torch.ones(3, 4)
     batch.weight_LB[1, 2:] = 0
     draw = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -71,7 +71,7 @@ def test_batched_fisher_is_the_square_of_the_mean_gradient_times_the_rows() -> N
     found = squared_gradients(strategy.model, batch, strategy.logits, "batched")
     for lane in range(3):
         net = lane_module(strategy, lane)
-        F.cross_entropy(net(batch.x_LBCHW[lane : lane + 1])[0], batch.y_LB[lane]).backward()
+        F.cross_entropy(net(batch.x_LBX[lane : lane + 1])[0], batch.y_LB[lane]).backward()
         for ours, p in zip(found, net.parameters(), strict=True):
             assert p.grad is not None
             torch.testing.assert_close(ours[lane], 6 * p.grad[0].square())
@@ -202,7 +202,7 @@ def test_agem_projects_each_lane_on_its_own_half_space() -> None:
     reference = []
     for lane in range(3):
         net = lane_module(strategy, lane)
-        F.cross_entropy(net(old.x_LBCHW[lane : lane + 1])[0], old.y_LB[lane]).backward()
+        F.cross_entropy(net(old.x_LBX[lane : lane + 1])[0], old.y_LB[lane]).backward()
         reference.append([p.grad[0] for p in net.parameters() if p.grad is not None])
     r = [torch.stack(parts) for parts in zip(*reference, strict=True)]
     inner = dot_L(plain_g, r)
@@ -237,16 +237,14 @@ def test_lwf_equals_distillation_written_out(scenario: str, distil: str, balance
     )
     strategy.begin_task(0)
     strategy.end_task(0)
-    teacher = {
-        lane: plain(strategy, lane, new_batch(strategy, 1).x_LBCHW[lane]).detach() for lane in range(3)
-    }
+    teacher = {lane: plain(strategy, lane, new_batch(strategy, 1).x_LBX[lane]).detach() for lane in range(3)}
     move(strategy)
     strategy.task = 1
     strategy.begin_task(1)
     batch = new_batch(strategy, 1)
     ours = strategy.loss(batch)
     for lane, stream in enumerate(strategy.streams.streams):
-        logits = plain(strategy, lane, batch.x_LBCHW[lane])
+        logits = plain(strategy, lane, batch.x_LBX[lane])
         own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
         labels = torch.tensor([own.index(int(y)) for y in batch.y_LB[lane]])
         new = F.cross_entropy(logits[:, own], labels)
@@ -276,10 +274,8 @@ def test_er_weighs_new_and_old_as_it_says(balance: str) -> None:
     slots = Draws(SEEDS, "cpu").below("replay", memory.filled_L, 4)
     old = strategy.streams.batch(memory.rows_LM.gather(1, slots))
     for lane in range(3):
-        new_B = F.cross_entropy(
-            plain(strategy, lane, batch.x_LBCHW[lane]), batch.y_LB[lane], reduction="none"
-        )
-        old_B = F.cross_entropy(plain(strategy, lane, old.x_LBCHW[lane]), old.y_LB[lane], reduction="none")
+        new_B = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane], reduction="none")
+        old_B = F.cross_entropy(plain(strategy, lane, old.x_LBX[lane]), old.y_LB[lane], reduction="none")
         expected = {
             "concatenated": (new_B.sum() + old_B.sum()) / 10,
             "sum": new_B.mean() + lanes_of(strategy.lam, lane) * old_B.mean(),  # type: ignore[attr-defined]
@@ -302,7 +298,7 @@ def test_er_in_task_incremental_streams_answers_old_rows_on_their_own_head() -> 
         for rows, task in ((batch, 1), (old, 0)):
             units = list(stream.tasks[task].units)
             labels = torch.tensor([units.index(int(y)) for y in rows.y_LB[lane]])
-            parts.append(F.cross_entropy(plain(strategy, lane, rows.x_LBCHW[lane])[:, units], labels))
+            parts.append(F.cross_entropy(plain(strategy, lane, rows.x_LBX[lane])[:, units], labels))
         expected = parts[0] + lanes_of(strategy.lam, lane) * parts[1]  # type: ignore[attr-defined]
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
 
@@ -312,7 +308,7 @@ def test_der_matches_the_logits_given_when_a_row_was_learned(name: str) -> None:
     strategy = ready(name)
     first = new_batch(strategy, 0)
     strategy.loss(first)
-    given = {lane: plain(strategy, lane, first.x_LBCHW[lane]).detach() for lane in range(3)}
+    given = {lane: plain(strategy, lane, first.x_LBX[lane]).detach() for lane in range(3)}
     strategy.after_step(first)
     move(strategy)
     strategy.draws.begin(1)
@@ -322,12 +318,12 @@ def test_der_matches_the_logits_given_when_a_row_was_learned(name: str) -> None:
     draws.begin(1)
     dark, labelled = draws.below("logits", memory.filled_L, 6), draws.below("labels", memory.filled_L, 6)
     for lane in range(3):
-        expected = F.cross_entropy(plain(strategy, lane, batch.x_LBCHW[lane]), batch.y_LB[lane])
-        x = first.x_LBCHW[lane, dark[lane]]  # slot i holds the i-th row of the first batch
+        expected = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
+        x = first.x_LBX[lane, dark[lane]]  # slot i holds the i-th row of the first batch
         distance = F.mse_loss(plain(strategy, lane, x), given[lane][dark[lane]])
         expected = expected + lanes_of(strategy.alpha, lane) * distance  # type: ignore[attr-defined]
         if name == "der++":
-            x, y = first.x_LBCHW[lane, labelled[lane]], first.y_LB[lane, labelled[lane]]
+            x, y = first.x_LBX[lane, labelled[lane]], first.y_LB[lane, labelled[lane]]
             expected = expected + lanes_of(strategy.beta, lane) * F.cross_entropy(plain(strategy, lane, x), y)  # type: ignore[attr-defined]
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
 
@@ -345,8 +341,8 @@ def test_er_ace_lets_new_rows_compete_among_their_own_classes_only() -> None:
     for lane in range(3):
         present = sorted(set(batch.y_LB[lane].tolist()))
         labels = torch.tensor([present.index(int(y)) for y in batch.y_LB[lane]])
-        new = F.cross_entropy(plain(strategy, lane, batch.x_LBCHW[lane])[:, present], labels)
-        rest = F.cross_entropy(plain(strategy, lane, old.x_LBCHW[lane]), old.y_LB[lane])
+        new = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane])[:, present], labels)
+        rest = F.cross_entropy(plain(strategy, lane, old.x_LBX[lane]), old.y_LB[lane])
         torch.testing.assert_close(ours[lane], new + rest, rtol=1e-5, atol=1e-6)
 
 

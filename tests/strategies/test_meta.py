@@ -25,7 +25,7 @@ def of_lane(strategy: Strategy, lane: int) -> dict[str, Tensor]:
 
 def loss_of(p: dict[str, Tensor], batch: Batch, lane: int, rows: slice = slice(None)) -> Tensor:
     """Return the loss of one lane's rows with plain functions of torch."""
-    h = torch.relu(F.linear(batch.x_LBCHW[lane, rows].flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+    h = torch.relu(F.linear(batch.x_LBX[lane, rows].flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
     return F.cross_entropy(F.linear(h, p["head.weight"].T, p["head.bias"]), batch.y_LB[lane, rows])
 
 
@@ -203,5 +203,5 @@ def test_oml_moves_the_head_quickly_and_learns_all_from_where_it_led(order: str)
         for now, e in zip(strategy.model.parameters(), expected, strict=True):
             assert now.grad is not None
             torch.testing.assert_close(now.grad[lane], e, rtol=1e-4, atol=1e-6)
-    x = batch.x_LBCHW[0]
-    torch.testing.assert_close(plain(strategy, 0, x), strategy.model(batch.x_LBCHW)[0])  # nothing has moved
+    x = batch.x_LBX[0]
+    torch.testing.assert_close(plain(strategy, 0, x), strategy.model(batch.x_LBX)[0])  # nothing has moved

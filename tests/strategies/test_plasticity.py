@@ -86,7 +86,7 @@ def test_continual_backprop_replaces_the_least_useful_mature_unit(variant: str) 
         batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4).clone()
         batch.weight_LB[:, 3] = 0
         strategy.moment.active = active
-        activity = [outputs(strategy, lane, batch.x_LBCHW[lane, :3]).mean(0) for lane in range(3)]
+        activity = [outputs(strategy, lane, batch.x_LBX[lane, :3]).mean(0) for lane in range(3)]
         for q in strategy.model.parameters():
             q.grad = None
         strategy.learn(batch)
@@ -140,7 +140,7 @@ def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
         strategy.moment.active = active
         for q in strategy.model.parameters():
             q.grad = None
-        activity = [outputs(strategy, lane, batch.x_LBCHW[lane]).mean(0) for lane in range(3)]
+        activity = [outputs(strategy, lane, batch.x_LBX[lane]).mean(0) for lane in range(3)]
         strategy.learn(batch)
         p = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
         counts = list(strategy.optimiser.steps)

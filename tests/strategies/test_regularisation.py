@@ -74,9 +74,9 @@ def test_absolute_gradients_equal_a_loop_over_examples(
     strategy: Any = ready("mas", scenario, model, options)
     net, batch = strategy.model.double(), new_batch(strategy, size=4)
     net.train()
-    net(batch.x_LBCHW.double())  # running statistics that differ from their start
+    net(batch.x_LBX.double())  # running statistics that differ from their start
     net.eval()
-    batch.x_LBCHW = batch.x_LBCHW.double()
+    batch.x_LBX = batch.x_LBX.double()
     batch.weight_LB = torch.ones(3, 4)
     batch.weight_LB[1, 2:] = 0
     found = absolute_gradients(net, batch, strategy.square_norm_LB)
@@ -87,7 +87,7 @@ def test_absolute_gradients_equal_a_loop_over_examples(
         for b in range(4):
             if batch.weight_LB[lane, b] == 0:
                 continue
-            norm = net(batch.x_LBCHW)[lane, b, units].square().sum()
+            norm = net(batch.x_LBX)[lane, b, units].square().sum()
             for e, g in zip(expected, torch.autograd.grad(norm, parameters), strict=True):
                 e += g.abs()
     for ours, theirs in zip(found, expected, strict=True):
@@ -105,7 +105,7 @@ def test_mas_sums_mean_absolute_gradients_over_tasks(estimator: str) -> None:
             for p, e in zip(net.parameters(), end, strict=True):
                 p.data.copy_(e[lane : lane + 1])
             rows = stream.tasks[task].train_rows
-            x = strategy.streams.batch(rows.expand(3, -1)).x_LBCHW[:1]
+            x = strategy.streams.batch(rows.expand(3, -1)).x_LBX[:1]
             for part in x.split(1 if estimator == "exact" else 8, 1):
                 norm = net(part).square().sum()
                 for o, g in zip(omega, torch.autograd.grad(norm, list(net.parameters())), strict=True):
@@ -188,7 +188,7 @@ def test_lfl_holds_features_and_freezes_the_head() -> None:
         return torch.relu(F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
 
     batch = new_batch(strategy, 1)
-    kept = [features(lane, batch.x_LBCHW[lane]).detach() for lane in range(3)]
+    kept = [features(lane, batch.x_LBX[lane]).detach() for lane in range(3)]
     strategy.begin_task(0)
     strategy.end_task(0)
     head = [p.detach().clone() for p in strategy.model.head.parameters()]
@@ -198,8 +198,8 @@ def test_lfl_holds_features_and_freezes_the_head() -> None:
     assert all(torch.equal(p, h) for p, h in zip(strategy.model.head.parameters(), head, strict=True))
     ours = strategy.loss(batch)
     for lane in range(3):
-        new = F.cross_entropy(plain(strategy, lane, batch.x_LBCHW[lane]), batch.y_LB[lane])
-        away = (features(lane, batch.x_LBCHW[lane]) - kept[lane]).square().sum(1).mean() / 2
+        new = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
+        away = (features(lane, batch.x_LBX[lane]) - kept[lane]).square().sum(1).mean() / 2
         torch.testing.assert_close(ours[lane], new + lanes_of(strategy.lam, lane) * away)
 
 

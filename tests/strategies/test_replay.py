@@ -275,7 +275,7 @@ def test_mir_replays_what_a_step_on_the_new_rows_would_harm_most(scenario: str) 
         labels = [
             torch.tensor([units[t].index(int(y)) for y in b.y_LB[lane]]) for t, b in enumerate((old, batch))
         ]
-        old_x, new_x = old.x_LBCHW[lane : lane + 1], batch.x_LBCHW[lane : lane + 1]
+        old_x, new_x = old.x_LBX[lane : lane + 1], batch.x_LBX[lane : lane + 1]
         before = F.cross_entropy(net(old_x)[0][:, units[0]], labels[0], reduction="none")
         F.cross_entropy(net(new_x)[0][:, units[1]], labels[1]).backward()
         for p in net.parameters():
@@ -327,14 +327,14 @@ def test_er_aml_compares_new_rows_with_a_positive_and_a_negative_each() -> None:
             assert partners[b] != rows[b]
             assert {partners[b], partners[b + 6]} <= {*rows, *in_memory}
         columns = both + [b + 6 for b in both]
-        h, other = features(batch.x_LBCHW[lane]), features(strategy.streams.batch(found).x_LBCHW[lane])
+        h, other = features(batch.x_LBX[lane]), features(strategy.streams.batch(found).x_LBX[lane])
         heat = lanes_of(strategy.temperature, lane)
         parts = []
         for b in both:
             close = torch.stack([h[b] @ other[k] / heat for k in columns])
             positive = [i for i, k in enumerate(columns) if label[k] == y[b]]
             parts.append(-close.log_softmax(0)[positive].mean())
-        rest = F.cross_entropy(plain(strategy, lane, old.x_LBCHW[lane]), old.y_LB[lane])
+        rest = F.cross_entropy(plain(strategy, lane, old.x_LBX[lane]), old.y_LB[lane])
         torch.testing.assert_close(ours[lane], torch.stack(parts).mean() + rest, rtol=1e-5, atol=1e-5)
 
 
@@ -360,9 +360,9 @@ def test_gss_scores_equal_cosines_of_gradients_by_autograd(part: str) -> None:
             of = net.head if part == "head" else net
             return torch.cat([p.grad.flatten() for p in of.parameters() if p.grad is not None])
 
-        others = [gradient(old.x_LBCHW[lane, n], old.y_LB[lane, n], 0) for n in range(4)]
+        others = [gradient(old.x_LBX[lane, n], old.y_LB[lane, n], 0) for n in range(4)]
         for b in range(6):
-            own = gradient(batch.x_LBCHW[lane, b], batch.y_LB[lane, b], 1)
+            own = gradient(batch.x_LBX[lane, b], batch.y_LB[lane, b], 1)
             expected = 1 + max(F.cosine_similarity(own, o, dim=0) for o in others)
             torch.testing.assert_close(ours[lane, b], expected, rtol=1e-4, atol=1e-5)
 
@@ -417,7 +417,7 @@ def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
             rows = memory.rows_LM[lane][order[lane, :n].argsort(descending=True)]
             for part in rows.split(6):
                 batch = strategy.streams.batch(part.expand(3, -1))
-                loss = F.cross_entropy(net(batch.x_LBCHW[lane : lane + 1])[0], batch.y_LB[lane])
+                loss = F.cross_entropy(net(batch.x_LBX[lane : lane + 1])[0], batch.y_LB[lane])
                 losses[lane].append(float(loss.detach()))
                 net.zero_grad()
                 loss.backward()
@@ -440,7 +440,7 @@ def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scena
 
     def answers(lane: int, rows: Tensor) -> Tensor:
         batch = strategy.streams.batch(rows.expand(3, -1))
-        logits = plain(strategy, lane, batch.x_LBCHW[lane]).detach()
+        logits = plain(strategy, lane, batch.x_LBX[lane]).detach()
         if scenario == "task":
             for b, task in enumerate((rows // strategy.streams.n_images).tolist()):
                 others = [u for u in range(4) if u not in strategy.streams.streams[lane].tasks[task].units]
@@ -459,7 +459,7 @@ def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scena
     strategy.task = 1
     strategy.draws.begin(1)
     batch = new_batch(strategy, 1)
-    ours = strategy.extra_loss(batch, strategy.model(batch.x_LBCHW))
+    ours = strategy.extra_loss(batch, strategy.model(batch.x_LBX))
     assert ours is not None
     same = Draws(SEEDS, "cpu")
     same.begin(1)
@@ -481,7 +481,7 @@ def test_fdr_starts_a_task_without_a_slope() -> None:
     strategy.end_task(0)
     strategy.task = 1
     batch = new_batch(strategy, 1)
-    extra = strategy.extra_loss(batch, strategy.model(batch.x_LBCHW))
+    extra = strategy.extra_loss(batch, strategy.model(batch.x_LBX))
     assert extra is not None
     extra.sum().backward()
     assert all(p.grad is not None and bool((p.grad == 0).all()) for p in strategy.model.parameters())
@@ -541,7 +541,7 @@ def test_hal_tunes_on_the_memory_in_one_pass() -> None:
         for slots in order[lane, :n].argsort(descending=True).split(6):
             old = strategy.streams.batch(memory.rows_LM[lane, slots].expand(3, -1))
             net.zero_grad()
-            F.cross_entropy(net(old.x_LBCHW[lane : lane + 1])[0], old.y_LB[lane]).backward()
+            F.cross_entropy(net(old.x_LBX[lane : lane + 1])[0], old.y_LB[lane]).backward()
             for p in net.parameters():
                 assert p.grad is not None
                 p.data -= 0.1 * p.grad
@@ -558,7 +558,7 @@ def test_hal_makes_anchors_by_climbing_what_will_be_forgotten() -> None:
         batch = new_batch(strategy, 0, size)
         strategy.after_step(batch)
         beta = torch.as_tensor(strategy.beta).unsqueeze(1)
-        mean = beta * mean + (1 - beta) * strategy.model.features(batch.x_LBCHW).mean(1).detach()
+        mean = beta * mean + (1 - beta) * strategy.model.features(batch.x_LBX).mean(1).detach()
     torch.testing.assert_close(strategy._mean_LF, mean)
     start = Draws(SEEDS, "cpu").uniform("anchors", 2 * 64).float().view(3, 2, 1, 8, 8)
     strategy.draws.begin(0)
@@ -590,11 +590,11 @@ def test_cls_er_is_held_by_the_surer_of_two_mean_models() -> None:
             p += 0.3 * torch.randn(p.shape, generator=random)
     ours = strategy.loss(batch)
     old = remembered(strategy, Draws(SEEDS, "cpu").below("replay", strategy.memory.filled_L, 6))
-    stable, plastic = strategy.stable(old.x_LBCHW), strategy.plastic(old.x_LBCHW)
+    stable, plastic = strategy.stable(old.x_LBX), strategy.plastic(old.x_LBX)
     chosen = set()
     for lane in range(3):
-        new_B = plain(strategy, lane, batch.x_LBCHW[lane])
-        old_B = plain(strategy, lane, old.x_LBCHW[lane])
+        new_B = plain(strategy, lane, batch.x_LBX[lane])
+        old_B = plain(strategy, lane, old.x_LBX[lane])
         target = []
         for b, y in enumerate(old.y_LB[lane].tolist()):
             surer = bool(stable[lane, b].softmax(0)[y] > plastic[lane, b].softmax(0)[y])
@@ -605,7 +605,7 @@ def test_cls_er_is_held_by_the_surer_of_two_mean_models() -> None:
         expected = expected + lanes_of(strategy.lam, lane) * F.mse_loss(old_B, torch.stack(target))
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
     assert chosen == {True, False}
-    torch.testing.assert_close(strategy.predict(batch), strategy.stable(batch.x_LBCHW))
+    torch.testing.assert_close(strategy.predict(batch), strategy.stable(batch.x_LBX))
 
 
 def test_cls_er_means_move_at_their_share_of_the_steps_and_rest_with_their_lane() -> None:
@@ -684,7 +684,7 @@ def test_rar_steps_several_times_on_fresh_draws() -> None:
     same, losses = Draws(SEEDS, "cpu"), []
     for _ in range(3):
         old = remembered(strategy, same.below("replay", strategy.memory.filled_L, 6))
-        x = torch.cat([batch.x_LBCHW, old.x_LBCHW], 1)
+        x = torch.cat([batch.x_LBX, old.x_LBX], 1)
         draw = same.uniform("augment both", 48).view(3, 12, 4)
         x = shifted(x, draw[..., :3], strategy.shift, False)
         x = x + torch.tensor([0.2, 0.4, 0.1]).view(3, 1, 1, 1, 1) * noise_like(x, draw[..., 3])

@@ -115,7 +115,7 @@ def test_views_reach_the_batch() -> None:
     for b, row in enumerate(rows[0].tolist()):
         task, index = divmod(row, len(data.x_N))
         raw = data.x_N[index].flatten().float() / 16
-        assert torch.allclose(batch.x_LBCHW[0, b].flatten(), raw[made.tap_TKD[task, 0]])
+        assert torch.allclose(batch.x_LBX[0, b].flatten(), raw[made.tap_TKD[task, 0]])
         assert int(batch.y_LB[0, b]) == task * 10 + int(data.y_N[index])
         assert batch.active_LBU is not None
         assert batch.active_LBU[0, b].nonzero().flatten().tolist() == list(range(task * 10, task * 10 + 10))
