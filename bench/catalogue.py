@@ -204,15 +204,20 @@ def _models() -> Iterator[Entry]:
     for tree in _trees("bench/models"):
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.decorator_list:
-                call = node.decorator_list[0]
-                if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register":
-                    options = [
-                        {"name": a.arg, "type": "whole number from 1 up", "default": _text(d), "help": ""}
-                        for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-                        if d is not None
-                    ]
-                    summary = _first(ast.get_docstring(node) or "")
-                    yield Entry("model", _text(call.args[0]), summary, {}, options)
+                options = [
+                    {"name": a.arg, "type": _option_type(a.annotation), "default": _text(d), "help": ""}
+                    for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                    if d is not None
+                ]
+                summary = _first(ast.get_docstring(node) or "")
+                for call in node.decorator_list:
+                    if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register":
+                        yield Entry("model", _text(call.args[0]), summary, {}, options)
+
+
+def _option_type(node: ast.expr | None) -> str:
+    kind = "" if node is None else _type(node)
+    return "whole number from 1 up" if kind == "whole number" else kind
 
 
 def _scores() -> Iterator[Entry]:
@@ -229,7 +234,7 @@ def _constants() -> dict[str, ast.expr]:
     """Return the module-level constants of suites and strategies, which their entries may name."""
     return {
         target.id: node.value
-        for folder in ("suites", "strategies")
+        for folder in ("suites", "strategies", "bench/models")
         for tree in _trees(folder)
         for node in tree.body
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None

@@ -21,6 +21,7 @@ class Clock:
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
         self.seconds = {"train": 0.0, "evaluation": 0.0, "first_steps": 0.0}
         self.steps = self.samples = 0
+        self.tokens = {"tokens": 0, "padded": 0}
         self._at_start = self._after_first = self._evaluation_within = 0.0
         self._event: torch.cuda.Event | None = None
         self._first_event: torch.cuda.Event | None = None
@@ -62,6 +63,12 @@ class Clock:
         self.steps += self._steps_now
         self.samples += samples
 
+    def read(self, counts: dict[str, int]) -> None:
+        """Take a text model's counts of tokens, without and with padding, and set them to 0."""
+        for name, count in counts.items():
+            self.tokens[name] += count
+            counts[name] = 0
+
     def scoring(self, within_task: bool) -> _Scoring:
         """Return a context whose time counts as evaluation."""
         return _Scoring(self, within_task)
@@ -70,7 +77,12 @@ class Clock:
         """Return what the record holds; samples per second are those after the first steps."""
         steady = max(self.seconds["train"] - self.seconds["first_steps"], 1e-9)
         share = (self.steps - FIRST_STEPS) / self.steps if self.steps > FIRST_STEPS else 1.0
+        read, padded = self.tokens["tokens"], self.tokens["padded"]
+        texts = (
+            {"tokens_per_second": read * share / steady, "padding_share": 1 - read / padded} if padded else {}
+        )
         return {
+            **texts,
             "train_seconds": self.seconds["train"],
             "evaluation_seconds": self.seconds["evaluation"],
             "first_steps_seconds": self.seconds["first_steps"],
@@ -81,12 +93,12 @@ class Clock:
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""
-        return {"seconds": self.seconds, "steps": self.steps, "samples": self.samples}
+        return {"seconds": self.seconds, "steps": self.steps, "samples": self.samples, "tokens": self.tokens}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.seconds = dict(state["seconds"])
-        self.steps, self.samples = state["steps"], state["samples"]
+        self.steps, self.samples, self.tokens = state["steps"], state["samples"], dict(state["tokens"])
 
 
 class _Scoring:

@@ -3,7 +3,7 @@
 All cells of a group share suite, scenario, strategy, model and training; seeds, rates and the strategy's
 float hyper-parameters differ from lane to lane. Nothing in a task's steps waits for the device.
 
-Axes: L lanes, S steps, B batch, T tasks, U units.
+Axes: L lanes, S steps, B batch, T tasks, U units, C classes, F features.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import strategies
@@ -22,7 +23,10 @@ import suites
 from bench.batches import Plan, plan_task
 from bench.clock import Clock, peak_bytes
 from bench.evaluation import Scorer
+from bench.inputs import inputs, name_features
 from bench.models import build
+from bench.models.pretrained import mark
+from bench.models.transformer import Transformer
 from strategies.base import Strategy
 from strategies.draws import Draws
 from strategies.optimisers import OPTIMISERS, Optimiser
@@ -77,12 +81,14 @@ class Group:
         spec, seeds = specs[0], [s.seed for s in specs]
         suite = suites.get(spec.suite)
         self.training = Training(**spec.training)
-        self.data = data or suite.load()
+        self.data = inputs(data or suite.load(), spec.model, spec.model_options, device)
         streams = [suite.stream(self.data, spec.scenario, seed, self.training) for seed in seeds]  # type: ignore[arg-type]
         self.streams = LaneStreams(streams, self.training, self.device)
         generators = [generator(seed, "model") for seed in seeds]
         model = build(spec.model, spec.model_options, self.streams.shape, self.streams.n_units, generators)
         self.model = model.to(self.device)
+        if spec.model_options.get("start") == "names":
+            self._start_from_names()
         if self.training.compile:
             self.model.compile()
         self.initial = {k: v.clone() for k, v in model.state_dict().items()}
@@ -93,6 +99,20 @@ class Group:
         self.clock = Clock(self.device)
         self.loss: list[list[float | None]] = []
         self.diverged: dict[int, str] = {}
+
+    @torch.no_grad()
+    def _start_from_names(self) -> None:
+        """Begin with the classes' names as prototypes: row 0 of R is then what the encoder knows unaided."""
+        spec, data = self.specs[0], self.data
+        name_CF = name_features(data, spec.model, spec.model_options, str(self.device)).to(self.device)
+        for lane, stream in enumerate(self.streams.streams):
+            of_UC = torch.zeros(self.streams.n_units, len(data.class_names), device=self.device)
+            for unit_C in stream.unit_TC.to(self.device):
+                known = (unit_C >= 0).nonzero().flatten()
+                of_UC[unit_C[known], known] = 1
+            # A unit of several classes stands for their mean.
+            self.model.head.weight[lane] = F.normalize(of_UC @ F.normalize(name_CF, dim=1), dim=1).T
+        self.model.head.bias.zero_()
 
     def _optimiser(self) -> Optimiser:
         rates = [s.training["lr"] for s in self.specs], [s.training["weight_decay"] for s in self.specs]
@@ -132,6 +152,8 @@ class Group:
         if shown or task == self.streams.n_tasks - 1:
             strategy.end_task(task)
         self.clock.stop(plan.samples)
+        if isinstance(self.model, Transformer):
+            self.clock.read(self.model.counts)
         self._note_loss(loss_L / torch.tensor(plan.steps, device=self.device), task)
         return True
 
@@ -208,9 +230,13 @@ class Group:
                 "memory_samples": samples,
                 "memory_bytes": size,
             },
-            "data": {"name": self.data.name, "fingerprint": self.data.fingerprint},
+            "data": self._data_facts(),
             "notes": {name: _finite(t[lane].tolist()) for name, t in self.strategy.notes().items()},
         }
+
+    def _data_facts(self) -> dict[str, str]:
+        facts = {"name": self.data.name, "fingerprint": self.data.fingerprint}
+        return facts | ({"model": mark(self.specs[0].model)} if self.data.texts else {})
 
     def _state(self) -> dict[str, Tensor]:
         parts = {

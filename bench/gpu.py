@@ -56,7 +56,7 @@ def cell(
 ) -> CellSpec:
     """Return a cell of the digits suite with other training settings."""
     recipe = suites.get(suite)
-    options = recipe.model_options if model == recipe.model else {}
+    options = dict(recipe.model_options) if model == recipe.model else {}
     settings = asdict(recipe.training_for(scenario, training))
     return CellSpec(
         suite=suite,

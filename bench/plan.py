@@ -46,7 +46,7 @@ class CellSpec:
     hyper: dict[str, Value]
     """The strategy's hyper-parameters, defaults included."""
     model: str
-    model_options: dict[str, int]
+    model_options: dict[str, Any]
     training: dict[str, Any]
     """The fields of suites.base.Training."""
     seed: int
@@ -154,18 +154,21 @@ class Request:
             identity="+".join(words),
         )
 
-    def _settings(self, suite: Suite) -> tuple[str, dict[str, int], dict[str, Any]]:
+    def _settings(self, suite: Suite) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """Sort ``--set`` into the model, its options and the training settings."""
         from bench import models
 
         settings = dict(self.settings)
         model = settings.pop("model", suite.model)
         known, known_training = models.options(model), [f.name for f in fields(Training)]
-        options = dict(suite.model_options) if model == suite.model else {}
+        options: dict[str, Any] = dict(suite.model_options) if model == suite.model else {}
         training = {}
+        if model != suite.model and models.reads_texts(model):
+            # How much of a text is read is the suite's to say, whatever reads it.
+            options = {k: v for k, v in suite.model_options.items() if k == "max_tokens"}
         for key, text in settings.items():
             if key in known:
-                options[key] = int(convert(f"model {model}: {key}", text, int))
+                options[key] = convert(f"model {model}: {key}", text, models.option_type(model, key))
             elif key in known_training:
                 training[key] = training_value(key, text)
             else:
@@ -181,7 +184,7 @@ class Choice:
     hyper: dict[str, Value]
     """Hyper-parameters, defaults included."""
     training: dict[str, Value]
-    model_options: dict[str, int]
+    model_options: dict[str, Any]
 
     @classmethod
     def of(cls, text: str, scenario: str, model: str) -> Choice:
@@ -201,7 +204,7 @@ class Choice:
         hints = get_type_hints(strategy, include_extras=True)
         known_training, known_options = [f.name for f in fields(Training)], models.options(model)
         training: dict[str, Value] = {}
-        options: dict[str, int] = {}
+        options: dict[str, Any] = {}
         recipe = _preset(strategy, given.pop("preset"), scenario) if "preset" in given else {}
         for key, value in (recipe | given).items():
             if key in hyper:
@@ -209,7 +212,7 @@ class Choice:
             elif key in known_training:
                 training[key] = training_value(key, value)
             elif key in known_options:
-                options[key] = int(convert(f"model {model}: {key}", value, int))
+                options[key] = convert(f"model {model}: {key}", value, models.option_type(model, key))
             else:
                 known = [*hyper, *known_training, *known_options, *(["preset"] if strategy.presets else [])]
                 raise unknown(f"hyper-parameter of {name}", key, known)

@@ -19,6 +19,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 import strategies
 import suites
 from bench.engine import run_group
+from bench.inputs import inputs, to_stderr
 from bench.models import parameter_count
 from bench.plan import CellSpec, Request
 from bench.progress import Progress, note
@@ -79,6 +80,7 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
     todo = [s for s in specs if wanted(held.get(s.key, "missing"), options)]
     # Read once here, so that workers find a converted copy and a missing data set stops before any writing.
     data = {name: suites.get(name).load().fingerprint for name in dict.fromkeys(s.suite for s in todo)}
+    prepare(todo, options)
     run = Run(folder)
     run.open(specs, shared, data, command, options.device)
     for path in seen.flawed:
@@ -106,6 +108,17 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
         if record["status"] == "failed":
             failures.append(f"{line(spec)}: {record['error']['kind']}: {record['error']['message']}")
     return Outcome(dict(counts), failures, run.set_aside)
+
+
+def prepare(specs: Sequence[CellSpec], options: Options) -> None:
+    """See that models can read their suites; pass texts through frozen backbones, once for all workers."""
+    seen = []
+    for spec in specs:
+        asked = spec.suite, spec.model, spec.model_options
+        if asked not in seen:
+            seen.append(asked)
+            said = None if options.quiet else to_stderr
+            inputs(suites.get(spec.suite).load(), spec.model, spec.model_options, options.device, said)
 
 
 def all_cells(requests: Iterable[Request]) -> list[CellSpec]:
@@ -168,7 +181,7 @@ def width(spec: CellSpec, options: Options) -> int:
     elif torch.device(options.device).type == "cuda":
         size = WIDTH_CUDA
     else:
-        data = suites.get(spec.suite).load()
+        data = inputs(suites.get(spec.suite).load(), spec.model, spec.model_options)
         count = parameter_count(
             spec.model, spec.model_options, tuple(data.x_N.shape[1:]), len(data.class_names)
         )

@@ -116,11 +116,16 @@ class LaneStreams:
         return Batch(x, self.unit_LR.gather(1, rows_LB), rows_LB, weight_LB, self.active(rows_LB))
 
     def pixels(self, rows_LB: Tensor) -> Tensor:
-        """Return the images of rows as their tasks see them, float32 (L, B, C, H, W)."""
+        """Return the images of rows as their tasks see them, float32 (L, B, C, H, W).
+
+        Of texts, what a model reads: token numbers (L, B, S) or features (L, B, F), as they are.
+        """
         lanes, size = rows_LB.shape
         index = (rows_LB % self.n_images).flatten()
-        x = self.x_N.index_select(0, index).to(torch.float32).mul_(1 / self.data.scale)
-        x = x.view(lanes, size, *self.shape)
+        x = self.x_N.index_select(0, index).view(lanes, size, *self.shape)
+        if self.data.texts:
+            return x
+        x = x.to(torch.float32).mul_(1 / self.data.scale)
         if self.tap_LTKD is not None and self.weight_LTKD is not None:
             x = self._view(x.flatten(2), rows_LB).view_as(x)
         if self.mean is not None and self.std is not None:

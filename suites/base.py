@@ -9,7 +9,7 @@ hold nothing but row numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -130,7 +130,7 @@ class Suite:
     """Make the stream of one scenario and seed."""
     scenarios: tuple[Scenario, ...]
     model: str = "mlp"
-    model_options: dict[str, int] = field(default_factory=dict)
+    model_options: Mapping[str, int | str] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     needs: str = "nothing beyond the installed packages"
     """What the data set needs to be at hand."""

@@ -100,7 +100,7 @@ def _from_mirror(hub: Hub, mirror: str) -> Data:
 def _cached(hub: Hub, identity: str, files: tuple[tuple[str, str], ...] | None) -> Data:
     """Return the converted data set, from the cache where a sound copy is there."""
     name = hashlib.sha256(f"v1/{identity}/{hub}".encode()).hexdigest()[:24]
-    path = _folder() / f"{hub.repository.replace('/', '--')}-{name}.safetensors"
+    path = cache_folder() / f"{hub.repository.replace('/', '--')}-{name}.safetensors"
     tensors = _read(path)
     if tensors is None:
         tensors = _convert(hub, files)
@@ -110,7 +110,7 @@ def _cached(hub: Hub, identity: str, files: tuple[tuple[str, str], ...] | None) 
     return Data(hub.repository, x_N, y_N, n_train, hub.class_names, 255.0, mark, hub.mean, hub.std)
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
     """Return where converted data sets are kept."""
     named = os.environ.get("LETHE_CACHE")
     return (
@@ -180,21 +180,26 @@ def _load(hub: Hub, files: tuple[tuple[str, str], ...] | None) -> Any:
             loaded = {name: datasets.Dataset.from_parquet(path, cache_dir=scratch) for name, path in files}
             # Rows are read while the scratch copy is there.
             return {name: _InMemory(rows) for name, rows in loaded.items()}
-        _require_hub(hub)
+        why = hub_in_reach()
+        if why is not None:
+            raise _out_of_reach(hub, why)
         try:
             return datasets.load_dataset(hub.repository, hub.config, revision=hub.revision)
         except (OSError, ConnectionError, datasets.exceptions.DatasetsError) as error:
             raise _out_of_reach(hub, type(error).__name__) from error
 
 
-def _require_hub(hub: Hub) -> None:
-    """Ask for the hub's address first: the hub's own client would try for half a minute."""
+def hub_in_reach() -> str | None:
+    """Return why the hub cannot be asked, None where it can: its own client would try for half a minute."""
     from huggingface_hub import constants
 
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
     try:
         socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError as error:
-        raise _out_of_reach(hub, "no network") from error
+    except OSError:
+        return "no network"
+    return None
 
 
 def _out_of_reach(hub: Hub, why: str) -> Unavailable:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -10,15 +11,24 @@ import torch
 import strategies
 from bench import models
 from bench.plan import CellSpec, identity
-from suites.base import register
-from tests.toy import TOY
+from suites.base import SUITES, register
+from tests.toy import TOY, TOY_TEXT
 
 register(TOY)
+register(TOY_TEXT)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests put into the cache is gone after them, and never found by others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LETHE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -48,17 +58,21 @@ of an 85 x 5 weight is rounded by MKL according to where in memory it lies, and 
 
 
 def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class", **changes: Any) -> CellSpec:
-    """Return a cell of the toy suite; changes are hyper-parameters, training settings or ``model``."""
+    """Return a cell of a toy suite.
+
+    Changes are hyper-parameters, training settings, ``suite``, ``model`` or ``model_options``.
+    """
+    suite = SUITES[changes.pop("suite", "toy")]
     defaults = asdict(strategies.get(strategy)()) | SMALL.get(strategy, {})
-    training = asdict(TOY.training_for(scenario, {}))  # type: ignore[arg-type]
-    model = changes.pop("model", "mlp")
-    options = models.options(model) | ({"hidden": 32, "layers": 1} if model == "mlp" else {})
+    training = asdict(suite.training_for(scenario, {}))  # type: ignore[arg-type]
+    model = changes.pop("model", suite.model)
+    options = models.options(model) | (dict(suite.model_options) if model == suite.model else {})
     options |= changes.pop("model_options", {})
     hyper = {k: v for k, v in changes.items() if k in defaults}
     own = {k: v for k, v in changes.items() if k in training}
     assert set(changes) == set(hyper) | set(own), "a change that is neither hyper-parameter nor training"
     return CellSpec(
-        "toy",
+        suite.name,
         1,
         scenario,
         strategy,

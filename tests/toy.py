@@ -1,4 +1,4 @@
-"""A small suite that any method can learn: blobs of pixels, made in memory, in every scenario."""
+"""Two small suites that any method can learn, of images and of texts, made in memory, in every scenario."""
 
 from __future__ import annotations
 
@@ -52,5 +52,61 @@ TOY = Suite(
     scenarios=("task", "domain", "class", "online"),
     model="mlp",
     model_options={"hidden": 32, "layers": 1},
+    training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
+)
+
+
+_WORDS = ("apple bread butter", "river ocean harbour", "violin drum trumpet", "tiger horse falcon")
+_FILLERS = [
+    "the",
+    "a",
+    "we",
+    "saw",
+    "some",
+    "more",
+    "of",
+    "it",
+    "today",
+    "again",
+    "and",
+    "then",
+    "later",
+    "on",
+    "with",
+]
+
+
+def sentences(n_classes: int = 4, seed: int = 0) -> Data:
+    """Return texts of 2 to 12 words, whose class is told by one or two of them; a third is for testing."""
+    random = torch.Generator().manual_seed(seed)
+
+    def below(n: int) -> int:
+        return int(torch.randint(n, (1,), generator=random))
+
+    n = n_classes * PER_CLASS
+    texts = []
+    for row in range(n):
+        words = [_FILLERS[below(len(_FILLERS))] for _ in range(1 + below(10))]
+        for _ in range(1 + below(2)):
+            words.insert(below(len(words) + 1), _WORDS[row % n_classes].split()[below(3)])
+        texts.append(" ".join(words))
+    names = tuple(words.split()[0] for words in _WORDS[:n_classes])
+    x_N = torch.zeros(n, 0, dtype=torch.uint8)
+    mark = f"sentences-{n_classes}-{seed}"
+    return Data(
+        "sentences", x_N, torch.arange(n) % n_classes, n * 2 // 3, names, 1.0, mark, texts=tuple(texts)
+    )
+
+
+TOY_TEXT = Suite(
+    name="toy-text",
+    version=1,
+    summary="sentences for tests",
+    source="made in memory",
+    load=sentences,
+    split=split,
+    scenarios=("task", "domain", "class", "online"),
+    model="tiny-bert",
+    model_options={"max_tokens": 64},
     training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
 )

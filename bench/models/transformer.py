@@ -1,0 +1,163 @@
+"""A pretrained transformer with a head of each lane's own, tuned whole, in small parts, or not at all.
+
+Axes: L lanes, B batch, R rows of all lanes, S tokens, F features, P soft prompts; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bench.models import Shape, register
+from bench.models.pretrained import Backbone, backbone
+from bench.models.tuning import insert_adapters, insert_biases, insert_lora, key_of
+from strategies.lanes import Generators, LaneLinear, LaneModel
+
+Tune = Literal["head", "full", "lora", "adapter", "bitfit", "prompt"]
+Pooling = Literal["mean", "first", "own"]
+_AT_ONCE = {"cpu": 16, "cuda": 128}
+"""Rows of a lane that go through the transformer together. Rows are sorted by length first, so that each part
+is only as wide as its own longest row; a GPU would rather have fewer, larger products."""
+
+
+class HeadAlone(LaneModel):
+    """A head over features that a frozen backbone computed once; see bench.inputs."""
+
+    def __init__(self, generators: Generators, features: int, units: int) -> None:
+        super().__init__()
+        self.head = LaneLinear(generators, features, units)
+
+    def features(self, x_LBF: Tensor) -> Tensor:
+        """Return the features, which are what the model is given."""
+        return x_LBF
+
+
+class Transformer(LaneModel):
+    """A backbone and what is trained of it: stacked whole (``full``) or beside shared frozen weights."""
+
+    def __init__(self, generators: Generators, base: Backbone, units: int) -> None:
+        super().__init__()
+        self.lanes = len(generators)
+        self.trained = nn.ParameterDict()
+        self.counts = {"tokens": 0, "padded": 0}
+        """Tokens of the rows learned from since they were last asked for, without and with padding."""
+        # In a tuple: weights that are shared have no lane axis, and are no parameters of the lanes.
+        self._base = (base,)
+        width = _width(base)
+        self.head = LaneLinear(generators, width, units)
+
+    @property
+    def base(self) -> Backbone:
+        """The backbone, with what was inserted into it."""
+        return self._base[0]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Transformer:
+        super()._apply(fn, recurse)
+        self.base._apply(fn)
+        return self
+
+    def features(self, x_LBS: Tensor) -> Tensor:
+        """Return pooled features, shape (L, B, F); rows go through in parts of like length."""
+        length_LB = (x_LBS != self.base.padding).sum(2)
+        order_LB = length_LB.argsort(dim=1, stable=True)
+        parts_LbF = []
+        for part_Lb in order_LB.split(_AT_ONCE[x_LBS.device.type], 1):
+            width = max(1, int(length_LB.gather(1, part_Lb).amax()))
+            index = part_Lb.unsqueeze(2).expand(-1, -1, width)
+            parts_LbF.append(self.encode(x_LBS[:, :, :width].gather(1, index)))
+            if torch.is_grad_enabled():
+                self.counts["padded"] += part_Lb.numel() * width
+        if torch.is_grad_enabled():
+            self.counts["tokens"] += int(length_LB.sum())
+        sorted_LBF = torch.cat(parts_LbF, 1)
+        return sorted_LBF.gather(1, order_LB.argsort(1).unsqueeze(2).expand_as(sorted_LBF))
+
+    def encode(self, x_LBS: Tensor) -> Tensor:
+        """Return pooled features of rows as wide as they are, shape (L, B, F)."""
+        features_RF: Tensor = self.base(x_LBS.flatten(0, 1))
+        return features_RF.view(*x_LBS.shape[:2], -1)
+
+
+class Prompted(Transformer):
+    """Soft prompts before the tokens (Lester, Al-Rfou & Constant 2021, prompt tuning)."""
+
+    def __init__(self, generators: Generators, base: Backbone, units: int, prompts: int) -> None:
+        super().__init__(generators, base, units)
+        table_VF = base.transformer.get_input_embeddings().weight.detach()  # type: ignore[operator]
+        # Drawn from the vocabulary, as in their section 3.2.
+        drawn = [torch.randint(len(table_VF), (prompts,), generator=g) for g in generators]
+        self.trained["prompt"] = nn.Parameter(torch.stack([table_VF[rows] for rows in drawn]))
+
+    def encode(self, x_LBS: Tensor) -> Tensor:
+        """Return pooled features with each lane's prompts before its rows."""
+        prompt_RPF = self.trained["prompt"].repeat_interleave(x_LBS.shape[1], 0)
+        features_RF: Tensor = self.base(x_LBS.flatten(0, 1), prompt_RPF)
+        return features_RF.view(*x_LBS.shape[:2], -1)
+
+
+class Whole(Transformer):
+    """All weights stacked over lanes, which go through the backbone one after the other."""
+
+    def __init__(self, generators: Generators, base: Backbone, units: int) -> None:
+        super().__init__(generators, base, units)
+        for name, weight in base.named_parameters():
+            stacked = weight.detach().expand(self.lanes, *weight.shape).clone()
+            self.trained[key_of(name, "whole")] = nn.Parameter(stacked)
+        self._names = [name for name, _ in base.named_parameters()]
+
+    def encode(self, x_LBS: Tensor) -> Tensor:
+        """Return pooled features, lane by lane with its own weights."""
+        # unbind, not indexing: the gradient of each index would be as large as all lanes together.
+        of_lanes = zip(*(self.trained[key_of(name, "whole")].unbind(0) for name in self._names), strict=True)
+        return torch.stack(
+            [
+                functional_call(self.base, dict(zip(self._names, weights, strict=True)), (x_BS,))
+                for weights, x_BS in zip(of_lanes, x_LBS, strict=True)
+            ]
+        )
+
+
+def _width(base: Backbone) -> int:
+    """Return how many features a backbone gives."""
+    with torch.no_grad():
+        features: Tensor = base(torch.full((1, 2), base.padding, device=next(base.parameters()).device))
+    return features.shape[1]
+
+
+@register("minilm", texts=True)
+@register("tiny-bert", texts=True)
+def transformer(
+    name: str,
+    generators: Generators,
+    shape: Shape,
+    units: int,
+    *,
+    max_tokens: int = 128,
+    pooling: Pooling = "mean",
+    start: Literal["random", "names"] = "random",
+    tune: Tune = "head",
+    rank: int = 8,
+    alpha: int = 16,
+    targets: Literal["query-value", "attention", "dense"] = "query-value",
+    width: int = 64,
+    prompts: int = 20,
+) -> LaneModel:
+    """Any transformer of a folder or of the Hugging Face hub, its head or more of it trained."""
+    if tune == "head":
+        return HeadAlone(generators, shape[0], units)
+    base = backbone(name, pooling)
+    if tune == "full":
+        return Whole(generators, base, units)
+    if tune == "prompt":
+        return Prompted(generators, base, units, prompts)
+    model = Transformer(generators, base, units)
+    if tune == "lora":
+        insert_lora(base.transformer, model.trained, generators, rank, alpha, targets)
+    elif tune == "adapter":
+        insert_adapters(base.transformer, model.trained, generators, width)
+    else:
+        insert_biases(base.transformer, model.trained, generators)
+    return model

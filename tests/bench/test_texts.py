@@ -1,0 +1,295 @@
+"""Texts: tokens, padding, ways to tune, frozen features and their cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench import inputs, models
+from bench.engine import run_group
+from bench.frames import score_matrix
+from bench.models import pretrained
+from bench.models.transformer import Transformer
+from bench.models.tuning import insert_adapters, key_of
+from suites.base import generator
+from suites.errors import Unavailable, UserError
+from tests.conftest import outcome, toy_cell
+from tests.toy import TOY, sentences
+
+TEXTS = (
+    "a short one",
+    "a much longer text about rivers, harbours and the sea that goes on",
+    "",
+    "😀 ok",
+    "word " * 300,
+)
+TUNED = ("full", "lora", "adapter", "bitfit", "prompt")
+PRETRAINED = ("tiny-bert", "minilm")
+
+
+def built(name: str, lanes: int = 2, **options: Any) -> Transformer:
+    net = models.build(name, options, (32,), 5, [generator(s, "model") for s in range(lanes)])
+    assert isinstance(net, Transformer)
+    return net
+
+
+def read(name: str, lanes: int = 2, most: int = 48) -> torch.Tensor:
+    tokens_NS = inputs.tokens(TEXTS, pretrained.tokenizer(name), most)
+    return tokens_NS.expand(lanes, *tokens_NS.shape)
+
+
+def randomised(net: Transformer) -> Transformer:
+    """Move what starts at 0, so that every part has a say."""
+    random = torch.Generator().manual_seed(1)
+    for p in net.parameters():
+        p.data += 0.05 * torch.randn(p.shape, generator=random)
+    return net
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+@pytest.mark.parametrize("tune", TUNED)
+def test_padding_does_not_change_logits(name: str, tune: str) -> None:
+    """A row alone, as wide as it is, gives what it gives beside longer ones and with padding behind it."""
+    net = randomised(built(name, tune=tune))
+    x_LBS = read(name)
+    together = net(x_LBS)
+    wider = net(torch.nn.functional.pad(x_LBS, (0, 7), value=net.base.padding))
+    torch.testing.assert_close(wider, together, rtol=1e-4, atol=1e-5)
+    for row in range(len(TEXTS)):
+        length = max(1, int((x_LBS[0, row] != net.base.padding).sum()))
+        alone = net(x_LBS[:, row : row + 1, :length])
+        torch.testing.assert_close(alone, together[:, row : row + 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tune", TUNED)
+def test_lanes_do_not_mix(tune: str) -> None:
+    """Each lane's logits and gradients are those of a model of that lane alone."""
+    both, x_LBS = randomised(built("tiny-bert", tune=tune)), read("tiny-bert")
+    both(x_LBS).square().sum().backward()
+    for lane in range(2):
+        alone = built("tiny-bert", lanes=1, tune=tune)
+        alone.load_state_dict({k: v[lane : lane + 1] for k, v in both.state_dict().items()})
+        logits = alone(x_LBS[:1])
+        torch.testing.assert_close(logits, both(x_LBS)[lane : lane + 1], rtol=1e-4, atol=1e-5)
+        logits.square().sum().backward()
+        for (name, p), q in zip(both.named_parameters(), alone.parameters(), strict=True):
+            assert p.grad is not None and q.grad is not None, name  # noqa: PT018
+            torch.testing.assert_close(p.grad[lane], q.grad[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("tune", ["lora", "adapter", "bitfit"])
+def test_nothing_changes_before_training(tune: str) -> None:
+    net, x_LBS = built("tiny-bert", tune=tune), read("tiny-bert")
+    plain = pretrained.backbone("tiny-bert", "mean")(x_LBS[0])
+    torch.testing.assert_close(net.features(x_LBS)[0], plain, rtol=1e-4, atol=1e-5)
+
+
+# peft asks transformers something under an old name.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_lora_equals_peft(name: str) -> None:
+    """Outputs and gradients of one lane are those of peft on the same transformer."""
+    peft = pytest.importorskip("peft")
+    net, x_LBS = randomised(built(name, lanes=1, tune="lora", rank=4, alpha=8)), read(name, lanes=1)
+    base = pretrained.backbone(name, "mean")
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["query", "value"], lora_dropout=0.0)
+    theirs = peft.get_peft_model(base.transformer, config)
+    weights = {
+        n.removeprefix("base_model.model."): m
+        for n, m in theirs.named_modules()
+        if isinstance(m, peft.tuners.lora.Linear)
+    }
+    assert weights
+    for layer, module in weights.items():
+        module.lora_A["default"].weight.data = net.trained[key_of(layer, "down")].data[0].T.clone()
+        module.lora_B["default"].weight.data = net.trained[key_of(layer, "up")].data[0].T.clone()
+    theirs_BF = pretrained.Backbone(base.transformer, "mean", base.padding)
+    for n, p in theirs.named_parameters():
+        p.requires_grad_("lora_" in n)
+    ours_BF, theirs_out = net.features(x_LBS)[0], theirs_BF(x_LBS[0])
+    torch.testing.assert_close(ours_BF, theirs_out, rtol=1e-4, atol=1e-5)
+    ours_BF.square().sum().backward()
+    theirs_out.square().sum().backward()
+    for layer, module in weights.items():
+        for part, theirs_p in (("down", module.lora_A), ("up", module.lora_B)):
+            ours = net.trained[key_of(layer, part)].grad
+            assert ours is not None
+            torch.testing.assert_close(ours[0].T, theirs_p["default"].weight.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_own_pooling_is_the_classifiers() -> None:
+    """``own`` features and a head are AutoModelForSequenceClassification's logits."""
+    net, x_LBS = built("tiny-bert", lanes=1, tune="lora", pooling="own"), read("tiny-bert", lanes=1)
+    whole = pretrained.sequence_classifier("tiny-bert", 5).eval()
+    last = whole.get_submodule(pretrained.last_layer(whole, 5))
+    last.weight.data, last.bias.data = net.head.weight.data[0].T.clone(), net.head.bias.data[0].clone()
+    # Its other weights are drawn before the head's, and from the same seed.
+    out = whole(input_ids=x_LBS[0], attention_mask=(x_LBS[0] != 0).long()).logits
+    torch.testing.assert_close(net(x_LBS)[0], out, rtol=1e-4, atol=1e-5)
+
+
+def test_bad_names_and_options() -> None:
+    with pytest.raises(UserError, match="unknown model"):
+        models.options("minilmm")
+    with pytest.raises(UserError, match="rank must be at least 1"):
+        models.check("minilm", {"rank": 0})
+    with pytest.raises(UserError, match="finds no layer"):
+        insert_adapters(nn.Sequential(nn.Linear(2, 2)), nn.ParameterDict(), [generator(0, "model")], 2)
+
+
+def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pretrained, "hub_in_reach", lambda: "no network")
+    with pytest.raises(Unavailable, match="give a folder that holds the model"):
+        pretrained.tokenizer("nobody/no-such-model")
+    with pytest.raises(UserError, match="cannot load model"):
+        pretrained.backbone(str(tmp_path), "mean")
+
+
+def test_a_model_reads_what_it_can() -> None:
+    images, texts = TOY.load(), sentences()
+    with pytest.raises(UserError, match="minilm cannot read blobs"):
+        inputs.inputs(images, "minilm", {})
+    with pytest.raises(UserError, match="mlp cannot read sentences"):
+        inputs.inputs(texts, "mlp", {})
+    assert inputs.inputs(images, "mlp", {}) is images
+
+
+def test_tokens_are_cut_and_padded() -> None:
+    x_LBS = read("minilm", most=16)
+    tokenizer = pretrained.tokenizer("minilm")
+    assert x_LBS.shape[2] == 16
+    assert x_LBS[0, 2].tolist()[:3] == [
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+        tokenizer.pad_token_id,
+    ]
+    assert (x_LBS[0, 4] != tokenizer.pad_token_id).all()
+
+
+class Passes:
+    """Counts the passes through a backbone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.n = 0
+        real = pretrained.backbone
+
+        def counted(*args: Any) -> Any:
+            self.n += 1
+            return real(*args)
+
+        monkeypatch.setattr(pretrained, "backbone", counted)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_features_are_the_backbones(cache: Path) -> None:
+    found = inputs.features(TEXTS, "tiny-bert", models.options("tiny-bert") | {"max_tokens": 48})
+    plain = pretrained.backbone("tiny-bert", "mean")(read("tiny-bert", lanes=1)[0])
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_computed_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, options = Passes(monkeypatch), models.options("tiny-bert")
+    first = inputs.features(TEXTS, "tiny-bert", options).clone()
+    assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
+    assert passes.n == 1
+
+
+@pytest.mark.parametrize("change", ["text", "order", "pooling", "max_tokens", "weights", "tokenizer"])
+def test_any_change_makes_features_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    passes, options, texts = Passes(monkeypatch), models.options("tiny-bert"), TEXTS
+    inputs.features(texts, "tiny-bert", options)
+    if change == "text":
+        texts = ("another", *TEXTS[1:])
+    elif change == "order":
+        texts = TEXTS[::-1]
+    elif change == "pooling":
+        options |= {"pooling": "first"}
+    elif change == "max_tokens":
+        options |= {"max_tokens": 9}
+    else:
+        inputs._key.cache_clear()
+        pretrained.mark.cache_clear()
+        if change == "tokenizer":
+            monkeypatch.setattr(pretrained, "tokenizer_mark", lambda of: "another")
+        else:
+            real = pretrained._encoder
+
+            def other(name: str) -> Any:
+                encoder = real(name)
+                next(encoder.parameters()).data[0, 0] += 1e-3
+                return encoder
+
+            monkeypatch.setattr(pretrained, "_encoder", other)
+    inputs.features(texts, "tiny-bert", options)
+    inputs._key.cache_clear()
+    pretrained.mark.cache_clear()
+    assert passes.n == 2
+
+
+def test_a_damaged_cache_is_set_aside(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kill or a foreign hand left under the name is not trusted."""
+    options = models.options("tiny-bert")
+    first = inputs.features(TEXTS, "tiny-bert", options).clone()
+    (path,) = cache.glob("features-*.npy")
+    for damage in (path.read_bytes()[:-8], b"", b"not an array at all"):
+        path.write_bytes(damage)
+        assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
+    np.save(path, np.zeros((3, 2), np.float32))
+    assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
+    assert path.with_suffix(".damaged").is_file()
+
+
+def matrix(record: dict[str, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(score_matrix(record))
+
+
+@pytest.mark.parametrize("tune", ["head", *TUNED])
+def test_every_way_to_tune_learns(tune: str) -> None:
+    """Beats chance on two easy tasks, each on its own; what was read and padded is in the record."""
+    # The real one: of a random backbone that stays frozen, small parts make little.
+    options, lr = {"tune": tune, "max_tokens": 32, "rank": 4, "width": 8}, 2e-4 if tune == "full" else 5e-3
+    (record,) = run_group(
+        [toy_cell("er", suite="toy-text", scenario="task", model="minilm", model_options=options, lr=lr)]
+    )
+    diagonal = matrix(record)[[1, 2], [0, 1]]
+    assert diagonal.mean() > 0.7
+    assert ("padding_share" in record["timings"]) == (tune != "head")
+    if tune != "head":
+        assert 0 <= record["timings"]["padding_share"] < 0.5
+        assert record["timings"]["tokens_per_second"] > 0
+
+
+@pytest.mark.parametrize("tune", ["head", "lora"])
+def test_lane_invariance_of_texts(tune: str) -> None:
+    """Alone or beside another: the same counts but for a row or two that rounding decides."""
+    cells = [
+        toy_cell("er", s, suite="toy-text", model_options={"tune": tune, "max_tokens": 64}) for s in range(2)
+    ]
+    together = run_group(cells)
+    for cell, beside in zip(cells, together, strict=True):
+        (alone,) = run_group([cell])
+        if tune == "head":
+            assert outcome(alone) == outcome(beside)
+        else:
+            assert np.abs(matrix(alone) - matrix(beside)).max() <= 0.1
+
+
+def test_names_are_the_start() -> None:
+    """With ``start=names`` row 0 is the zero-shot score; with real names and weights, far above chance."""
+    options = {"start": "names", "max_tokens": 32}
+    zero, plain = (
+        run_group([toy_cell("finetune", suite="toy-text", model="minilm", model_options=options | more)])[0]
+        for more in ({}, {"start": "random"})
+    )
+    assert matrix(zero)[0].mean() > 0.7
+    assert matrix(plain)[0].mean() < 0.6
