@@ -37,7 +37,7 @@ class Data:
     scale: float
     """Grey values are divided by this, to lie in [0, 1]."""
     fingerprint: str
-    """SHA-256 over shape, pixels, labels and the split, in hexadecimal."""
+    """SHA-256 over shape, pixels or texts, labels and the split, in hexadecimal."""
     mean: tuple[float, ...] = ()
     """Per channel, subtracted after scaling; empty for none."""
     std: tuple[float, ...] = ()
@@ -112,6 +112,8 @@ class Stream:
     tap_TKD: Tensor | None = None
     """A view of the pixels: value d of task t is the sum over k of weight[t,k,d] * x[tap[t,k,d]]. int64."""
     weight_TKD: Tensor | None = None
+    outside_rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    """Row numbers, int64, of the rows of no class, which no task has: to be told from all classes."""
 
 
 @dataclass(frozen=True)

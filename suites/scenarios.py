@@ -1,6 +1,6 @@
-"""Splitting a data set into tasks: by class, by permutation of the pixels, by rotation.
+"""Splitting a data set into tasks: by class, by domain, by permutation of the pixels, by rotation.
 
-Axes: N images, T tasks, C raw classes, K taps, D pixels.
+Axes: N images or texts, T tasks, C raw classes, K taps, D pixels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,42 @@ def by_class(n_tasks: int) -> Split:
             index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
             tasks.append(_task(data, t, classes, units, index, seed, training))
         n_units = per_task if scenario == "domain" else n_classes
-        return Stream(seed, scenario, data, tuple(tasks), n_units, unit_TC)
+        return Stream(seed, scenario, data, tuple(tasks), n_units, unit_TC, outside_rows=_outside_rows(data))
+
+    return split
+
+
+def by_domain(orders: tuple[tuple[str, ...], ...] = ()) -> Split:
+    """Return the split into a task per domain, over the classes that the domain has.
+
+    ``orders`` are orders of the domains' names, of which seed s takes number s mod ``len(orders)``; without
+    them the seed shuffles the domains. Domains share the units of the classes they share, except that in a
+    task-incremental stream each domain has units of its own.
+    """
+
+    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        if data.domain_N is None:
+            raise UserError(f"{data.name} has no domains to be split by")
+        if orders:
+            order = [data.domain_names.index(name) for name in orders[seed % len(orders)]]
+        else:
+            order = torch.randperm(len(data.domain_names), generator=generator(seed, "domains")).tolist()
+        n_classes = len(data.class_names)
+        unit_TC = torch.full((len(order), n_classes), -1)
+        tasks, n_own = [], 0
+        for t, domain in enumerate(order):
+            index = ((data.domain_N == domain) & (data.y_N >= 0)).nonzero().flatten()
+            classes = tuple(data.y_N[index].unique().tolist())
+            own = tuple(range(n_own, n_own + len(classes)))
+            units = own if scenario == "task" else classes
+            unit_TC[t, list(classes)] = torch.tensor(units)
+            tasks.append(_task(data, t, classes, units, index, seed, training))
+            n_own += len(classes)
+        # An online stream whose domains all have all classes has its units all active from the start.
+        alike = all(len(task.classes) == n_classes for task in tasks)
+        kind: Scenario = "domain" if scenario == "online" and alike else scenario
+        n_units = n_own if scenario == "task" else n_classes
+        return Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, outside_rows=_outside_rows(data))
 
     return split
 
@@ -129,9 +164,31 @@ def _task(
     seed: int,
     training: Training,
 ) -> Task:
-    """Name the rows of a task, its validation rows split from the training rows by the seed."""
+    """Name the rows of a task, its validation rows split from the training rows by the seed.
+
+    A task has ``training.rows_per_class`` rows of each class at most, of those for training (before the
+    validation rows are split off) and of those for testing; then ``training.shots`` of each class are for
+    training. The seed draws both.
+    """
     rows = index + task * len(data.x_N)
     train, test = rows[index < data.n_train], rows[index >= data.n_train]
+    train = _at_most(training.rows_per_class, train, data, seed, f"rows/{task}/train")
+    test = _at_most(training.rows_per_class, test, data, seed, f"rows/{task}/test")
     shuffled = train[torch.randperm(len(train), generator=generator(seed, f"validation/{task}"))]
     held = max(1, round(len(train) * training.validation)) if training.validation else 0
-    return Task(classes, units, shuffled[held:], shuffled[:held], test)
+    learned = _at_most(training.shots, shuffled[held:], data, seed, f"shots/{task}")
+    return Task(classes, units, learned, shuffled[:held], test)
+
+
+def _at_most(most: int, rows: Tensor, data: Data, seed: int, axis: str) -> Tensor:
+    """Return ``most`` rows of each class at most, in their order, drawn by an axis of the seed; all for 0."""
+    if not most:
+        return rows
+    drawn = torch.randperm(len(rows), generator=generator(seed, axis))
+    y = data.y_N[rows[drawn] % len(data.x_N)]
+    return rows[torch.cat([drawn[y == c][:most] for c in y.unique()]).sort().values]
+
+
+def _outside_rows(data: Data) -> Tensor:
+    """Return the rows of no class, as the first task sees them: where tasks are no views, as all see them."""
+    return (data.y_N < 0).nonzero().flatten()

@@ -12,6 +12,8 @@ import hashlib
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,14 +27,25 @@ from torch import Tensor
 from suites.base import Data
 from suites.errors import Unavailable, UserError
 
+Files = tuple[tuple[str, str], ...]
+"""The parquet files of a mirror: pairs of split and path."""
 
-@dataclass(frozen=True)
-class Hub:
-    """A data set of images on the Hugging Face hub, pinned to a revision."""
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a data set lies: on the Hugging Face hub, pinned to a revision, or in a mirror of it."""
 
     repository: str
     config: str
     revision: str
+    only_mirror: bool = False
+    """Whether there is no copy on the hub."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub(Source):
+    """A data set of images."""
+
     image: str
     """Column of the images."""
     label: str
@@ -40,8 +53,6 @@ class Hub:
     class_names: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    only_mirror: bool = False
-    """Whether there is no copy on the hub."""
 
 
 def fingerprint(x_N: Tensor, y_N: Tensor, n_train: int) -> str:
@@ -74,30 +85,42 @@ def hub_images(hub: Hub) -> Data:
 
     Raises Unavailable, saying what to do, where none of them has it.
     """
+    files = mirror_files(hub)
+    if files is None:
+        return _cached(hub, f"{hub.repository}/{hub.config}/{hub.revision}", None)
+    return _cached(hub, f"{Path(files[0][1]).parent}/{facts(files)}", files)
+
+
+def mirror_files(source: Source) -> Files | None:
+    """Return the files of the mirror named by LETHE_DATA; None where none is named: the hub is to be asked.
+
+    Raises Unavailable where the mirror lacks the data set, and where no hub has it and no mirror is named.
+    """
     mirror = os.environ.get("LETHE_DATA")
-    if mirror:
-        return _from_mirror(hub, mirror)
-    if hub.only_mirror:
-        raise Unavailable(
-            f"{hub.repository} is on no hub: name a local mirror that has it with LETHE_DATA or --data"
-        )
-    return _cached(hub, f"{hub.repository}/{hub.config}/{hub.revision}", None)
-
-
-def _from_mirror(hub: Hub, mirror: str) -> Data:
-    folder = Path(mirror) / hub.repository / hub.config
+    if not mirror:
+        if source.only_mirror:
+            raise Unavailable(
+                f"{source.repository} is on no hub: name with LETHE_DATA or --data a local mirror that holds "
+                f"{source.repository}/{source.config}/train.parquet and test.parquet"
+            )
+        return None
+    folder = (Path(mirror) / source.repository / source.config).resolve()
     files = {split: folder / f"{split}.parquet" for split in ("train", "test")}
     for path in files.values():
         if not path.is_file():
-            raise Unavailable(
-                f"the mirror has no {path}; unset LETHE_DATA (or --data) to use the hub instead"
-            )
-    facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files.values()]
-    return _cached(hub, f"{folder.resolve()}/{facts}", tuple((k, str(v)) for k, v in files.items()))
+            instead = "name a mirror that has it with" if source.only_mirror else "to use the hub, unset"
+            raise Unavailable(f"the mirror has no {path}; {instead} LETHE_DATA (or --data)")
+    return tuple((split, str(path)) for split, path in files.items())
+
+
+def facts(files: Files) -> list[tuple[str, int, int]]:
+    """Return name, size and time of each file: others are read anew."""
+    stats = [(Path(path).name, Path(path).stat()) for _, path in files]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 @cache
-def _cached(hub: Hub, identity: str, files: tuple[tuple[str, str], ...] | None) -> Data:
+def _cached(hub: Hub, identity: str, files: Files | None) -> Data:
     """Return the converted data set, from the cache where a sound copy is there."""
     name = hashlib.sha256(f"v1/{identity}/{hub}".encode()).hexdigest()[:24]
     path = cache_folder() / f"{hub.repository.replace('/', '--')}-{name}.safetensors"
@@ -151,42 +174,52 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
         return
 
 
-def _convert(hub: Hub, files: tuple[tuple[str, str], ...] | None) -> dict[str, Tensor]:
+def _convert(hub: Hub, files: Files | None) -> dict[str, Tensor]:
     """Read the rows of both splits and turn the images into bytes (N, channels, height, width)."""
-    splits = _load(hub, files)
     pixels, labels = [], []
-    for split in ("train", "test"):
-        rows = splits[split]
-        for column in (hub.image, hub.label):
-            if column not in rows.column_names:
-                raise UserError(
-                    f"{hub.repository} has no column {column!r}; it has: {', '.join(rows.column_names)}"
-                )
-        arrays = [np.asarray(image, dtype=np.uint8) for image in rows[hub.image]]
-        x = torch.from_numpy(np.stack(arrays))
-        pixels.append(x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2))
-        labels.append(torch.tensor(rows[hub.label], dtype=torch.int64))
+    with opened(hub, files) as splits:
+        for split in ("train", "test"):
+            rows = splits[split]
+            require_columns(hub, rows, hub.image, hub.label)
+            arrays = [np.asarray(image, dtype=np.uint8) for image in rows[hub.image]]
+            x = torch.from_numpy(np.stack(arrays))
+            pixels.append(x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2))
+            labels.append(torch.tensor(rows[hub.label], dtype=torch.int64))
     n_train = torch.tensor(len(labels[0]))
     return {"x": torch.cat(pixels).contiguous(), "y": torch.cat(labels), "n_train": n_train}
 
 
-def _load(hub: Hub, files: tuple[tuple[str, str], ...] | None) -> Any:
-    """Return the splits by ``datasets``: parquet files of a mirror, or the hub at the pinned revision."""
+def require_columns(source: Source, rows: Any, *columns: str) -> None:
+    """Raise UserError where a split lacks a column."""
+    for column in columns:
+        if column not in rows.column_names:
+            raise UserError(
+                f"{source.repository} has no column {column!r}; it has: {', '.join(rows.column_names)}"
+            )
+
+
+@contextmanager
+def opened(source: Source, files: Files | None) -> Iterator[Any]:
+    """Yield the splits by ``datasets``: parquet files of a mirror, or the hub at the pinned revision.
+
+    They are to be read inside: a mirror's are converted to a scratch folder, which then goes.
+    Raises Unavailable, saying what to do, where the hub is out of reach.
+    """
     import datasets
 
     datasets.disable_progress_bars()
-    with tempfile.TemporaryDirectory() as scratch:
-        if files is not None:
-            loaded = {name: datasets.Dataset.from_parquet(path, cache_dir=scratch) for name, path in files}
-            # Rows are read while the scratch copy is there.
-            return {name: _InMemory(rows) for name, rows in loaded.items()}
+    if files is None:
         why = hub_in_reach()
         if why is not None:
-            raise _out_of_reach(hub, why)
+            raise _out_of_reach(source, why)
         try:
-            return datasets.load_dataset(hub.repository, hub.config, revision=hub.revision)
+            splits = datasets.load_dataset(source.repository, source.config, revision=source.revision)
         except (OSError, ConnectionError, datasets.exceptions.DatasetsError) as error:
-            raise _out_of_reach(hub, type(error).__name__) from error
+            raise _out_of_reach(source, type(error).__name__) from error
+        yield splits
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield {name: datasets.Dataset.from_parquet(path, cache_dir=scratch) for name, path in files}
 
 
 def hub_in_reach() -> str | None:
@@ -202,20 +235,9 @@ def hub_in_reach() -> str | None:
     return None
 
 
-def _out_of_reach(hub: Hub, why: str) -> Unavailable:
+def _out_of_reach(source: Source, why: str) -> Unavailable:
     return Unavailable(
-        f"cannot fetch {hub.repository} from the Hugging Face hub ({why}): connect to the network, or name "
-        f"with LETHE_DATA or --data a folder that holds {hub.repository}/{hub.config}/train.parquet and "
-        "test.parquet"
+        f"cannot fetch {source.repository} from the Hugging Face hub ({why}): connect to the network, or "
+        "name with LETHE_DATA or --data a folder that holds "
+        f"{source.repository}/{source.config}/train.parquet and test.parquet"
     )
-
-
-class _InMemory:
-    """The columns of a split, decoded, after its files are gone."""
-
-    def __init__(self, rows: Any) -> None:
-        self.column_names: list[str] = rows.column_names
-        self._columns = {name: list(rows[name]) for name in self.column_names}
-
-    def __getitem__(self, column: str) -> list[Any]:
-        return self._columns[column]

@@ -1,0 +1,60 @@
+"""Whether a review is in favour, over sixteen kinds of products and films."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from suites.base import Suite, Training, register
+from suites.scenarios import by_domain
+from suites.text import Texts, hub_domains
+
+DOMAINS = (
+    "apparel",
+    "baby",
+    "books",
+    "camera_photo",
+    "dvd",
+    "electronics",
+    "health_personal_care",
+    "imdb",
+    "kitchen_housewares",
+    "magazines",
+    "mr",
+    "music",
+    "software",
+    "sports_outdoors",
+    "toys_games",
+    "video",
+)
+SENTIMENT = tuple(
+    (
+        domain,
+        Texts(
+            repository="fdu-mtl",
+            config=domain,
+            revision="",
+            only_mirror=True,
+            text=("text",),
+            label="label",
+            class_names=("negative", "positive"),
+        ),
+    )
+    for domain in DOMAINS
+)
+
+register(
+    Suite(
+        name="sentiment-domains",
+        version=1,
+        summary="reviews for and against, sixteen domains of products and films, a task each",
+        source="Liu, Qiu & Huang 2017, Adversarial multi-task learning for text classification",
+        load=partial(hub_domains, "sentiment-domains", SENTIMENT),
+        split=by_domain(),
+        # Every domain has both classes, so that a class-incremental stream would be a domain-incremental one.
+        scenarios=("task", "domain", "online"),
+        model="minilm",
+        model_options={"max_tokens": 256},
+        training=Training(epochs=10, batch=32, optimiser="adam", lr=1e-3),
+        needs="a mirror that holds fdu-mtl (LETHE_DATA, --data); no copy on a hub is known",
+    )
+)
