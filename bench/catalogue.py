@@ -90,9 +90,10 @@ def _from_file(name: str) -> Entry:
     raise UserError(f"{path} has no strategy or suite {attribute!r}")
 
 
-def _trees(folder: str) -> Iterator[ast.Module]:
-    for path in sorted((_ROOT / folder).glob("*.py")):
-        yield ast.parse(path.read_text())
+@cache
+def _trees(folder: str) -> tuple[ast.Module, ...]:
+    """Return the sources of a folder, parsed once: nobody changes them."""
+    return tuple(ast.parse(path.read_text()) for path in sorted((_ROOT / folder).glob("*.py")))
 
 
 def _classes(*trees: ast.Module) -> dict[str, ast.ClassDef]:
@@ -202,26 +203,32 @@ def _range(bounds: ast.expr) -> str:
 
 def _models() -> Iterator[Entry]:
     for tree in _trees("bench/models"):
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and node.decorator_list:
-                call = node.decorator_list[0]
-                if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register":
-                    options = [
-                        {"name": a.arg, "type": "whole number from 1 up", "default": _text(d), "help": ""}
-                        for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-                        if d is not None
-                    ]
-                    summary = _first(ast.get_docstring(node) or "")
-                    yield Entry("model", _text(call.args[0]), summary, {}, options)
+        for node, call in _decorated(tree, "register"):
+            options = [
+                {"name": a.arg, "type": "whole number from 1 up", "default": _text(d), "help": ""}
+                for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                if d is not None
+            ]
+            summary = _first(ast.get_docstring(node) or "")
+            yield Entry("model", _text(call.args[0]), summary, {}, options)
 
 
 def _scores() -> Iterator[Entry]:
-    from bench.metrics import SCORES
+    # Read like all else: bench.metrics imports numpy, which takes longer than the whole list.
+    for _, call in _decorated(ast.parse((_ROOT / "bench/metrics.py").read_text()), "_score"):
+        name, summary, formula, source = map(_text, call.args)
+        lower = _text(_keywords(call).get("higher")) == "False"
+        better = "lower is better" if lower else "higher is better"
+        yield Entry("score", name, summary, {"formula": formula, "source": source, "direction": better})
 
-    for score in SCORES.values():
-        better = "higher is better" if score.higher_is_better else "lower is better"
-        facts = {"formula": score.formula, "source": score.source, "direction": better}
-        yield Entry("score", score.name, score.summary, facts)
+
+def _decorated(tree: ast.Module, decorator: str) -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
+    """Yield the functions that a module enters into a registry, each with the call that enters it."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            call = node.decorator_list[0]
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
+                yield node, call
 
 
 @cache
