@@ -15,8 +15,9 @@ from strategies.base import Bounds, Count, CountOrNone, LaneFloat, NotNegative, 
 from strategies.draws import splitmix64
 from strategies.er import Replay
 from strategies.memory import Memory
+from strategies.schedule import steps_of
 from strategies.streams import Batch
-from suites.base import Training, derive
+from suites.base import derive
 
 PARTS = 20
 """The schedule is noted once in each of so many equal parts of a task, so that tasks and seeds line up."""
@@ -204,10 +205,3 @@ class AdaptiveReplay(Replay):
         """Count both parts of the memory."""
         sizes = [self.memory.size(), self.watched.size()]
         return sum(n for n, _ in sizes), sum(b for _, b in sizes)
-
-
-def steps_of(rows: int, training: Training) -> int:
-    """Return the steps that a task of so many rows takes."""
-    if training.iterations and rows >= training.batch:
-        return training.iterations
-    return (training.iterations or training.epochs) * -(-rows // training.batch)
