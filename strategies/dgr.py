@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.base import Bounds, Count, LaneFloat, Strategy, Unsuitable, mask
+from strategies.base import Bounds, Count, LaneFloat, Strategy, Unsuitable, mask, row_losses
 from strategies.lanes import per_lane
 from strategies.noise import Noise
 from strategies.optimisers import Adam
@@ -118,9 +117,7 @@ class DGR(Strategy):
         """Return each lane's mean cross-entropy towards the earlier solver's label or answers."""
         answer_LBU, target_LBU = mask(answer_LBU, units), mask(target_LBU, units)
         if self.targets == "hard":
-            label_LB = target_LBU.argmax(2)
-            loss_LB = F.cross_entropy(answer_LBU.flatten(0, 1), label_LB.flatten(), reduction="none")
-            return loss_LB.view_as(label_LB).mean(1)
+            return row_losses(answer_LBU, target_LBU.argmax(2)).mean(1)
         return soft_cross_entropy(answer_LBU, target_LBU, self.temperature).mean(1)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.base import Count, CountOrNone
+from strategies.base import Count, CountOrNone, row_losses
 from strategies.class_memory import real_rows
 from strategies.er import Replay
 from strategies.lanes import LaneLinear
@@ -100,7 +100,7 @@ class GSS(Replay):
         self.model.train(training)
         for hook in hooks:
             hook.remove()
-        total = F.cross_entropy(logits_LBU.flatten(0, 1), batch.y_LB.flatten(), reduction="sum")
+        total = row_losses(logits_LBU, batch.y_LB).sum()
         reached = torch.autograd.grad(total, [out for _, out in seen])
         parts = [
             (torch.bmm(a, a.transpose(1, 2)) + 1) * torch.bmm(g, g.transpose(1, 2))

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.base import Count, NotNegative, Share, mask
-from strategies.er import ER, row_losses
+from strategies.base import Count, NotNegative, Share, mask, row_losses
+from strategies.er import ER
 from strategies.lanes import LaneModel, gradients, per_lane
 from strategies.mir import virtual_step
 from strategies.optimisers import OPTIMISERS
@@ -139,8 +139,8 @@ class HAL(ER):
     def hindsight(self, batch: Batch, tuned: LaneModel) -> Tensor:
         """Return how much images would be forgotten, less their distance from the task, shape (L,)."""
         h_LKF = self.model.features(batch.x_LBX)
-        now_LK = row_losses(mask(self.model.head(h_LKF), batch.active_LBU), batch)
-        later_LK = row_losses(self.logits(batch, tuned), batch)
+        now_LK = row_losses(mask(self.model.head(h_LKF), batch.active_LBU), batch.y_LB)
+        later_LK = row_losses(self.logits(batch, tuned), batch.y_LB)
         away_LK = (h_LKF - self._mean_LF.unsqueeze(1)).square().sum(2)
         return (later_LK - now_LK).sum(1) - self.gamma * away_LK.sum(1)
 

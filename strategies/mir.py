@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.base import Count, mask
-from strategies.er import ER, row_losses
+from strategies.base import Count, mask, row_losses
+from strategies.er import ER
 from strategies.lanes import LaneModel, per_lane
 from strategies.streams import Batch
 
@@ -66,9 +66,9 @@ class MIR(ER):
             self.cross_entropy(self.logits(batch), batch).sum(), list(self.model.parameters())
         )
         with torch.no_grad():
-            before_LC = row_losses(self.logits(old), old)
+            before_LC = row_losses(self.logits(old), old.y_LB)
             raw_LCU = functional_call(self.model, virtual_step(self.model, grads, self._lr_L), old.x_LBX)
-            after_LC = row_losses(mask(raw_LCU, old.active_LBU), old)
+            after_LC = row_losses(mask(raw_LCU, old.active_LBU), old.y_LB)
         self.model.train(training)
         return after_LC - before_LC
 
