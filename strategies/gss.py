@@ -12,7 +12,7 @@ from torch import Tensor
 from strategies.base import Count, CountOrNone, row_losses
 from strategies.class_memory import real_rows
 from strategies.er import Replay
-from strategies.lanes import LaneLinear
+from strategies.lanes import LaneLinear, still
 from strategies.memory import Memory, join
 from strategies.streams import Batch
 
@@ -94,10 +94,8 @@ class GSS(Replay):
             layer.register_forward_hook(lambda _, inputs, out: seen.append((inputs[0].detach(), out)))
             for layer in self._layers
         ]
-        training = self.model.training
-        self.model.eval()
-        logits_LBU = self.logits(batch)
-        self.model.train(training)
+        with still(self.model):
+            logits_LBU = self.logits(batch)
         for hook in hooks:
             hook.remove()
         total = row_losses(logits_LBU, batch.y_LB).sum()

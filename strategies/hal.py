@@ -6,8 +6,6 @@ Axes: L lanes, B batch, A anchors, K anchors of a task, F features, U units; X t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +15,7 @@ from torch.func import functional_call
 
 from strategies.base import Count, NotNegative, Share, mask, row_losses
 from strategies.er import ER
-from strategies.lanes import LaneModel, gradients, per_lane
+from strategies.lanes import LaneModel, gradients, per_lane, still
 from strategies.mir import virtual_step
 from strategies.optimisers import OPTIMISERS
 from strategies.streams import Batch
@@ -160,14 +158,3 @@ class HAL(ER):
                 p.grad = g
             sgd.step()
         return model.requires_grad_(False)
-
-
-@contextmanager
-def still(model: LaneModel) -> Iterator[None]:
-    """Keep a model in evaluation mode, so that its running statistics learn from rows only."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
