@@ -90,9 +90,23 @@ def _from_file(name: str) -> Entry:
     raise UserError(f"{path} has no strategy or suite {attribute!r}")
 
 
-def _trees(folder: str) -> Iterator[ast.Module]:
-    for path in sorted((_ROOT / folder).glob("*.py")):
-        yield ast.parse(path.read_text())
+@cache
+def _trees(folder: str) -> tuple[ast.Module, ...]:
+    """Return the sources of a folder, parsed once, without what functions do."""
+    return tuple(_outline(path.read_text()) for path in sorted((_ROOT / folder).glob("*.py")))
+
+
+def _outline(source: str) -> ast.Module:
+    """Return a module whose functions keep their docstrings alone.
+
+    Nobody here reads what they do, and it is most of a tree: kept, it costs as much time again, in which the
+    garbage collector walks through it.
+    """
+    tree = ast.parse(source)
+    for node in (n for top in tree.body for n in (top, *getattr(top, "body", ()))):
+        if isinstance(node, ast.FunctionDef):
+            del node.body[1:]
+    return tree
 
 
 def _classes(*trees: ast.Module) -> dict[str, ast.ClassDef]:
@@ -169,7 +183,7 @@ def _fields(node: ast.ClassDef) -> Iterator[dict[str, str]]:
     for item, after in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(item, ast.AnnAssign) or item.value is None or not isinstance(item.target, ast.Name):
             continue
-        if ast.unparse(item.annotation).startswith("ClassVar"):
+        if getattr(getattr(item.annotation, "value", None), "id", "") == "ClassVar":
             continue
         help_ = _text(after.value) if isinstance(after, ast.Expr) else ""
         kind = _type(item.annotation)
@@ -202,17 +216,14 @@ def _range(bounds: ast.expr) -> str:
 
 def _models() -> Iterator[Entry]:
     for tree in _trees("bench/models"):
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and node.decorator_list:
-                options = [
-                    {"name": a.arg, "type": _option_type(a.annotation), "default": _text(d), "help": ""}
-                    for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-                    if d is not None
-                ]
-                summary = _first(ast.get_docstring(node) or "")
-                for call in node.decorator_list:
-                    if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register":
-                        yield Entry("model", _text(call.args[0]), summary, {}, options)
+        for node, call in _decorated(tree, "register"):
+            options = [
+                {"name": a.arg, "type": _option_type(a.annotation), "default": _text(d), "help": ""}
+                for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                if d is not None
+            ]
+            summary = _first(ast.get_docstring(node) or "")
+            yield Entry("model", _text(call.args[0]), summary, {}, options)
 
 
 def _option_type(node: ast.expr | None) -> str:
@@ -221,12 +232,20 @@ def _option_type(node: ast.expr | None) -> str:
 
 
 def _scores() -> Iterator[Entry]:
-    from bench.metrics import SCORES
+    # Read like all else: bench.metrics imports numpy, which takes longer than the whole list.
+    for _, call in _decorated(_outline((_ROOT / "bench/metrics.py").read_text()), "_score"):
+        name, summary, formula, source = map(_text, call.args)
+        lower = _text(_keywords(call).get("higher")) == "False"
+        better = "lower is better" if lower else "higher is better"
+        yield Entry("score", name, summary, {"formula": formula, "source": source, "direction": better})
 
-    for score in SCORES.values():
-        better = "higher is better" if score.higher_is_better else "lower is better"
-        facts = {"formula": score.formula, "source": score.source, "direction": better}
-        yield Entry("score", score.name, score.summary, facts)
+
+def _decorated(tree: ast.Module, decorator: str) -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
+    """Yield the functions that a module enters into a registry, each with the call that enters it."""
+    for node in tree.body:
+        for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
+                yield node, call
 
 
 @cache

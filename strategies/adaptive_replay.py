@@ -14,9 +14,11 @@ from torch import Tensor
 from strategies.base import Bounds, Count, CountOrNone, LaneFloat, NotNegative, Share, Unsuitable
 from strategies.draws import splitmix64
 from strategies.er import Replay
+from strategies.lanes import still
 from strategies.memory import Memory
+from strategies.schedule import steps_of
 from strategies.streams import Batch
-from suites.base import Training, derive
+from suites.base import derive
 
 PARTS = 20
 """The schedule is noted once in each of so many equal parts of a task, so that tasks and seeds line up."""
@@ -119,11 +121,8 @@ class AdaptiveReplay(Replay):
         m = torch.arange(self.watched.slots, device=due_L.device)
         slots_LM = torch.minimum(m, (self.watched.filled_L - 1).clamp(min=0).unsqueeze(1))
         rows = self.watched.read(slots_LM, batch)
-        training = self.model.training
-        self.model.eval()
-        with self.autocast():
+        with still(self.model), self.autocast():
             logits_LMU = self.logits(rows)
-        self.model.train(training)
         error_LM = 1 - logits_LMU.float().softmax(2).gather(2, rows.y_LB.unsqueeze(2)).squeeze(2)
         best_LM = self.watched.kept["best"][:, :-1]
         best_LM.copy_(torch.where(due_L.unsqueeze(1), torch.minimum(best_LM, error_LM), best_LM))
@@ -204,10 +203,3 @@ class AdaptiveReplay(Replay):
         """Count both parts of the memory."""
         sizes = [self.memory.size(), self.watched.size()]
         return sum(n for n, _ in sizes), sum(b for _, b in sizes)
-
-
-def steps_of(rows: int, training: Training) -> int:
-    """Return the steps that a task of so many rows takes."""
-    if training.iterations and rows >= training.batch:
-        return training.iterations
-    return (training.iterations or training.epochs) * -(-rows // training.batch)

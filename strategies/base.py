@@ -196,8 +196,7 @@ class Strategy:
     @staticmethod
     def cross_entropy(logits_LBU: Tensor, batch: Batch) -> Tensor:
         """Return each lane's mean cross-entropy over the rows that count, shape (L,)."""
-        loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), batch.y_LB.flatten(), reduction="none")
-        return batch.mean_L(loss_LB.view_as(batch.y_LB))
+        return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
 
     def state(self) -> dict[str, Tensor]:
         """Return every tensor kept over the stream, lanes first, by name: what a checkpoint holds."""
@@ -224,6 +223,12 @@ class Strategy:
     def model_tensors(self) -> Iterator[Tensor]:
         """Yield the parameters without their history."""
         return (p.detach() for p in self.model.parameters())
+
+
+def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
+    """Return the cross-entropy of each row towards its label, shape (L, B)."""
+    loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), y_LB.flatten(), reduction="none")
+    return loss_LB.view_as(y_LB)
 
 
 def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from strategies.base import Bounds, Count, LaneFloat, NotNegative, mask
 from strategies.class_incremental import Distilled
 from strategies.exemplars import held_of
+from strategies.lanes import still
 from strategies.optimisers import optimiser
 from strategies.streams import Batch
 
@@ -101,11 +102,8 @@ class BiC(Distilled):
         rows_LV = self._held_LUH.flatten(1)
         held = self.streams.batch(rows_LV.clamp(min=0), (rows_LV >= 0).float())
         held.y_LB.clamp_(min=0)  # padding names a row that may have no unit here
-        training = self.model.training
-        self.model.eval()
-        with torch.no_grad():
+        with still(self.model), torch.no_grad():
             logits_LVU = self.model(held.x_LBX)
-        self.model.train(training)
         rate_L = torch.as_tensor(self.fit_rate, device=rows_LV.device).expand(len(rows_LV))
         # Adam does not see the scale of a gradient, so a lane's rate can stand here, and 1 in the optimiser.
         moved_L2 = torch.zeros(len(rows_LV), 2, device=rows_LV.device, requires_grad=True)

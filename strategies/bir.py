@@ -16,7 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from strategies.base import Bounds, Count, LaneFloat, Strategy, mask
-from strategies.dgr import check_pixels, soft_cross_entropy, tempered
+from strategies.dgr import check_pixels
+from strategies.distillation import soft_cross_entropy, tempered
 from strategies.lanes import Generators, lanewise, per_lane
 from strategies.noise import Noise
 from strategies.optimisers import Adam

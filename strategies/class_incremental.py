@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from strategies.base import Count, CountOrNone, Strategy, Unsuitable, mask
+from strategies.distillation import soft_cross_entropy
 from strategies.exemplars import Exemplars
 from strategies.herding import herd
-from strategies.lanes import per_lane
 from strategies.memory import join
 from strategies.nearest_mean import features_of
 from strategies.streams import Batch, pad_rows
@@ -124,10 +124,5 @@ class Distilled(ExemplarReplay):
 
     def distil_LB(self, logits_LBU: Tensor, target_LBU: Tensor, temperature: Tensor | float) -> Tensor:
         """Return -sum softmax(target / T) log softmax(logits / T) over the old units, shape (L, B)."""
-        heat = per_lane(
-            torch.as_tensor(temperature, device=logits_LBU.device).expand(len(logits_LBU)), logits_LBU
-        )
         old_L1U = self._old_LU.unsqueeze(1)
-        log_p_LBU = (mask(logits_LBU, old_L1U) / heat).log_softmax(2)
-        # A unit outside the set has probability 0 times the lowest number: 0.
-        return -((mask(target_LBU, old_L1U) / heat).softmax(2) * log_p_LBU).sum(2)
+        return soft_cross_entropy(mask(logits_LBU, old_L1U), mask(target_LBU, old_L1U), temperature)

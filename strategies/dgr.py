@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.base import Bounds, Count, LaneFloat, Strategy, Unsuitable, mask
-from strategies.lanes import per_lane
+from strategies.base import Bounds, Count, LaneFloat, Strategy, Unsuitable, mask, row_losses
+from strategies.distillation import soft_cross_entropy
 from strategies.noise import Noise
 from strategies.optimisers import Adam
 from strategies.streams import Batch, LaneStreams
@@ -118,22 +117,8 @@ class DGR(Strategy):
         """Return each lane's mean cross-entropy towards the earlier solver's label or answers."""
         answer_LBU, target_LBU = mask(answer_LBU, units), mask(target_LBU, units)
         if self.targets == "hard":
-            label_LB = target_LBU.argmax(2)
-            loss_LB = F.cross_entropy(answer_LBU.flatten(0, 1), label_LB.flatten(), reduction="none")
-            return loss_LB.view_as(label_LB).mean(1)
+            return row_losses(answer_LBU, target_LBU.argmax(2)).mean(1)
         return soft_cross_entropy(answer_LBU, target_LBU, self.temperature).mean(1)
-
-
-def soft_cross_entropy(answer_LBU: Tensor, target_LBU: Tensor, temperature: Tensor | float) -> Tensor:
-    """Return -sum_u softmax(target/T)_u log softmax(answer/T)_u, shape (L, B)."""
-    p_LBU = tempered(target_LBU, temperature).softmax(2)
-    return -(p_LBU * tempered(answer_LBU, temperature).log_softmax(2)).sum(2)
-
-
-def tempered(logits_LBU: Tensor, temperature: Tensor | float) -> Tensor:
-    """Return logits divided by each lane's temperature."""
-    heat_L = torch.as_tensor(temperature, device=logits_LBU.device).expand(len(logits_LBU))
-    return logits_LBU / per_lane(heat_L, logits_LBU)
 
 
 def check_pixels(name: str, streams: LaneStreams) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.base import Count, CountOrNone, NotNegative, Strategy
@@ -139,9 +138,3 @@ class ER(RowReplay):
             return new_L + self.lam * old_L
         share_L = torch.where(self.memory.filled_L > 0, 1 / (self.task + 1), 1.0)
         return share_L * new_L + (1 - share_L) * old_L
-
-
-def row_losses(logits_LBU: Tensor, batch: Batch) -> Tensor:
-    """Return the cross-entropy of each row, shape (L, B)."""
-    loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), batch.y_LB.flatten(), reduction="none")
-    return loss_LB.view_as(batch.y_LB)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from strategies.base import CountOrNone, NotNegative
 from strategies.er import Replay
+from strategies.lanes import still
 from strategies.memory import Memory
 from strategies.streams import Batch
 
@@ -68,10 +69,8 @@ class FDR(Replay):
             keep_LM |= own_LM & (own_LM.cumsum(1) <= share)
         memory.keep_only(keep_LM)
         rows_LS, real_LS = self.drawn(task, share)
-        training = self.model.training
-        self.model.eval()
-        answer_LSU = self.logits(self.streams.batch(rows_LS)).softmax(2)
-        self.model.train(training)
+        with still(self.model):
+            answer_LSU = self.logits(self.streams.batch(rows_LS)).softmax(2)
         memory.append(rows_LS, real_LS, answer=answer_LSU)
 
     def drawn(self, task: int, n: int) -> tuple[Tensor, Tensor]:

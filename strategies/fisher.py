@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from strategies.base import row_losses
 from strategies.lanes import LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, gradients
 from strategies.streams import Batch
 
@@ -114,8 +115,7 @@ def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
 
 def _batched(model: LaneModel, batch: Batch, logits: Callable[[Batch], Tensor]) -> list[Tensor]:
     rows_LB = torch.ones_like(batch.y_LB) if batch.weight_LB is None else batch.weight_LB
-    loss_LB = F.cross_entropy(logits(batch).flatten(0, 1), batch.y_LB.flatten(), reduction="none")
-    loss_L = batch.mean_L(loss_LB.view_as(batch.y_LB))
+    loss_L = batch.mean_L(row_losses(logits(batch), batch.y_LB))
     model.zero_grad()
     loss_L.sum().backward()
     n_L = rows_LB.sum(1)

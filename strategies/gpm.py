@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.base import Count, NotNegative, Share, Strategy
-from strategies.lanes import LaneLinear, gradients
+from strategies.lanes import LaneLinear, gradients, still
 from strategies.layers import Layer, hidden_layers, inputs_during, outputs
 from strategies.sample import sample_rows
 
@@ -86,16 +86,14 @@ class GPM(Strategy):
         streams = self.streams
         rows_LR, real_LR = sample_rows(streams, self.draws, self.name, task, self.rows)
         found = [torch.zeros_like(p, dtype=torch.float64) for p in self.projectors]
-        training = self.model.training
-        self.model.eval()
-        for rows_LB, real_LB in zip(rows_LR.split(_CHUNK, 1), real_LR.split(_CHUNK, 1), strict=True):
-            x_LBX = streams.batch(rows_LB.contiguous()).x_LBX
-            inputs = inputs_during(self.model, x_LBX, self._layers)
-            for layer, x, moment_LDD in zip(self._layers, inputs, found, strict=True):
-                x_LBSD = inputs_of(layer, x, streams.lanes)
-                x_LRD = (x_LBSD * real_LB.view(*real_LB.shape, 1, 1)).flatten(1, 2).double()
-                moment_LDD += torch.bmm(x_LRD.transpose(1, 2), x_LRD)
-        self.model.train(training)
+        with still(self.model):
+            for rows_LB, real_LB in zip(rows_LR.split(_CHUNK, 1), real_LR.split(_CHUNK, 1), strict=True):
+                x_LBX = streams.batch(rows_LB.contiguous()).x_LBX
+                inputs = inputs_during(self.model, x_LBX, self._layers)
+                for layer, x, moment_LDD in zip(self._layers, inputs, found, strict=True):
+                    x_LBSD = inputs_of(layer, x, streams.lanes)
+                    x_LRD = (x_LBSD * real_LB.view(*real_LB.shape, 1, 1)).flatten(1, 2).double()
+                    moment_LDD += torch.bmm(x_LRD.transpose(1, 2), x_LRD)
         return found
 
 

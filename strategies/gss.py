@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.base import Count, CountOrNone
+from strategies.base import Count, CountOrNone, row_losses
 from strategies.class_memory import real_rows
 from strategies.er import Replay
-from strategies.lanes import LaneLinear
+from strategies.lanes import LaneLinear, still
 from strategies.memory import Memory, join
 from strategies.streams import Batch
 
@@ -94,13 +94,11 @@ class GSS(Replay):
             layer.register_forward_hook(lambda _, inputs, out: seen.append((inputs[0].detach(), out)))
             for layer in self._layers
         ]
-        training = self.model.training
-        self.model.eval()
-        logits_LBU = self.logits(batch)
-        self.model.train(training)
+        with still(self.model):
+            logits_LBU = self.logits(batch)
         for hook in hooks:
             hook.remove()
-        total = F.cross_entropy(logits_LBU.flatten(0, 1), batch.y_LB.flatten(), reduction="sum")
+        total = row_losses(logits_LBU, batch.y_LB).sum()
         reached = torch.autograd.grad(total, [out for _, out in seen])
         parts = [
             (torch.bmm(a, a.transpose(1, 2)) + 1) * torch.bmm(g, g.transpose(1, 2))

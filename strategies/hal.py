@@ -6,8 +6,6 @@ Axes: L lanes, B batch, A anchors, K anchors of a task, F features, U units; X t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.base import Count, NotNegative, Share, mask
-from strategies.er import ER, row_losses
-from strategies.lanes import LaneModel, gradients, per_lane
+from strategies.base import Count, NotNegative, Share, mask, row_losses
+from strategies.er import ER
+from strategies.lanes import LaneModel, gradients, per_lane, still
 from strategies.mir import virtual_step
 from strategies.optimisers import OPTIMISERS
 from strategies.streams import Batch
@@ -139,8 +137,8 @@ class HAL(ER):
     def hindsight(self, batch: Batch, tuned: LaneModel) -> Tensor:
         """Return how much images would be forgotten, less their distance from the task, shape (L,)."""
         h_LKF = self.model.features(batch.x_LBX)
-        now_LK = row_losses(mask(self.model.head(h_LKF), batch.active_LBU), batch)
-        later_LK = row_losses(self.logits(batch, tuned), batch)
+        now_LK = row_losses(mask(self.model.head(h_LKF), batch.active_LBU), batch.y_LB)
+        later_LK = row_losses(self.logits(batch, tuned), batch.y_LB)
         away_LK = (h_LKF - self._mean_LF.unsqueeze(1)).square().sum(2)
         return (later_LK - now_LK).sum(1) - self.gamma * away_LK.sum(1)
 
@@ -160,14 +158,3 @@ class HAL(ER):
                 p.grad = g
             sgd.step()
         return model.requires_grad_(False)
-
-
-@contextmanager
-def still(model: LaneModel) -> Iterator[None]:
-    """Keep a model in evaluation mode, so that its running statistics learn from rows only."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.class_incremental import ExemplarReplay
+from strategies.lanes import still
 from strategies.streams import Batch
 
 _ROWS_AT_ONCE = 256
@@ -78,10 +79,8 @@ class IL2M(ExemplarReplay):
 
     def scores_of(self, rows_LN: Tensor) -> Tensor:
         """Return the scores of rows for all units, shape (L, N, U)."""
-        training = self.model.training
-        self.model.eval()
-        parts = [self.score(self.streams.batch(r.contiguous())) for r in rows_LN.split(_ROWS_AT_ONCE, 1)]
-        self.model.train(training)
+        with still(self.model):
+            parts = [self.score(self.streams.batch(r.contiguous())) for r in rows_LN.split(_ROWS_AT_ONCE, 1)]
         return torch.cat(parts, 1)
 
     def score(self, batch: Batch) -> Tensor:

@@ -13,7 +13,8 @@ Axes: L lanes, B batch, F features, C channels, O outputs, I inputs, H height, W
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -112,6 +113,17 @@ class LaneModel(nn.Module):
         """Return the logits of all units, shape (L, B, U)."""
         logits_LBU: Tensor = self.head(self.features(x_LBX))
         return logits_LBU
+
+
+@contextmanager
+def still(model: nn.Module) -> Iterator[None]:
+    """Keep a model in evaluation mode, so that running statistics are read and learn nothing."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def fold(x_LBX: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from strategies.base import Bounds, LaneFloat, NotNegative, Strategy, mask
-from strategies.lanes import per_lane
+from strategies.distillation import soft_cross_entropy
 from strategies.streams import Batch
 
 
@@ -90,10 +90,6 @@ class LwF(Strategy):
 
     def distance_L(self, logits: Tensor, target: Tensor, units: Tensor | None, batch: Batch) -> Tensor:
         """Return -sum_u softmax(target/T)_u log softmax(logits/T)_u, mean over rows, shape (L,)."""
-        heat = per_lane(torch.as_tensor(self.temperature, device=logits.device).expand(len(logits)), logits)
-        log_p_LBU = (mask(logits, units) / heat).log_softmax(2)
-        p_LBU = (mask(target, units) / heat).softmax(2)
-        # A unit outside the set has probability 0 times the lowest number: 0.
-        distance_LB = -(p_LBU * log_p_LBU).sum(2)
+        distance_LB = soft_cross_entropy(mask(logits, units), mask(target, units), self.temperature)
         distance_L = batch.mean_L(distance_LB)
-        return distance_L * heat.flatten() ** 2 if self.heat_squared else distance_L
+        return distance_L * self.temperature**2 if self.heat_squared else distance_L

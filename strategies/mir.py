@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.base import Count, mask
-from strategies.er import ER, row_losses
-from strategies.lanes import LaneModel, per_lane
+from strategies.base import Count, mask, row_losses
+from strategies.er import ER
+from strategies.lanes import LaneModel, per_lane, still
 from strategies.streams import Batch
 
 
@@ -60,16 +60,14 @@ class MIR(ER):
 
         In evaluation mode, so that running statistics learn from the real step only.
         """
-        training = self.model.training
-        self.model.eval()
-        grads = torch.autograd.grad(
-            self.cross_entropy(self.logits(batch), batch).sum(), list(self.model.parameters())
-        )
-        with torch.no_grad():
-            before_LC = row_losses(self.logits(old), old)
-            raw_LCU = functional_call(self.model, virtual_step(self.model, grads, self._lr_L), old.x_LBX)
-            after_LC = row_losses(mask(raw_LCU, old.active_LBU), old)
-        self.model.train(training)
+        with still(self.model):
+            grads = torch.autograd.grad(
+                self.cross_entropy(self.logits(batch), batch).sum(), list(self.model.parameters())
+            )
+            with torch.no_grad():
+                before_LC = row_losses(self.logits(old), old.y_LB)
+                raw_LCU = functional_call(self.model, virtual_step(self.model, grads, self._lr_L), old.x_LBX)
+                after_LC = row_losses(mask(raw_LCU, old.active_LBU), old.y_LB)
         return after_LC - before_LC
 
 

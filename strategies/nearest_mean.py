@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.base import Strategy, mask
-from strategies.lanes import LaneModel
+from strategies.lanes import LaneModel, still
 from strategies.streams import Batch, LaneStreams
 
 _ROWS_AT_ONCE = 256
@@ -19,13 +19,11 @@ _ROWS_AT_ONCE = 256
 @torch.no_grad()
 def features_of(model: LaneModel, streams: LaneStreams, rows_LN: Tensor) -> Tensor:
     """Return the features of rows without a gradient and with running statistics, shape (L, N, F)."""
-    training = model.training
-    model.eval()
-    parts = [
-        model.features(streams.pixels(rows_LB.contiguous())).float()
-        for rows_LB in rows_LN.split(_ROWS_AT_ONCE, 1)
-    ]
-    model.train(training)
+    with still(model):
+        parts = [
+            model.features(streams.pixels(rows_LB.contiguous())).float()
+            for rows_LB in rows_LN.split(_ROWS_AT_ONCE, 1)
+        ]
     return torch.cat(parts, 1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from strategies.base import Count, Strategy
 from strategies.flat import flatten, write_flat
-from strategies.lanes import gradients
+from strategies.lanes import gradients, still
 from strategies.sample import sample_rows
 
 _DEPENDENT = 1e-5
@@ -79,11 +79,10 @@ class OGD(Strategy):
         n_rows = -(-self.directions // per_row)
         rows_LR, real_LR = sample_rows(streams, self.draws, self.name, task, n_rows)
         parameters, found = list(self.model.parameters()), []
-        training = self.model.training
-        self.model.eval()
         for row in range(n_rows):
             batch = streams.batch(rows_LR[:, row : row + 1].contiguous())
-            logits_LU = self.model(batch.x_LBX).squeeze(1) * real_LR[:, row : row + 1]
+            with still(self.model):
+                logits_LU = self.model(batch.x_LBX).squeeze(1) * real_LR[:, row : row + 1]
             if self.logits_of == "gtl":
                 values_LK = logits_LU.gather(1, batch.y_LB)
             else:
@@ -93,7 +92,6 @@ class OGD(Strategy):
             for value_L in values_LK.unbind(1):
                 g = torch.autograd.grad(value_L.sum(), parameters, retain_graph=True, materialize_grads=True)
                 found.append(flatten(g))
-        self.model.train(training)
         return torch.stack(found[: self.directions], 1)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from strategies.base import Strategy
-from strategies.lanes import gradients, per_lane
+from strategies.lanes import gradients, per_lane, still
 from strategies.streams import Batch, pad_rows
 
 ROWS_AT_ONCE = 256
@@ -80,11 +80,9 @@ class QuadraticPenalty(Strategy):
         rows_LR, real_LR = pad_rows(rows, size)
         rows_LR, weight_LR = rows_LR.to(self.streams.device), real_LR.to(self.streams.device).float()
         n_L = weight_LR.sum(1)
-        training = self.model.training
-        self.model.eval()
-        total = [torch.zeros_like(p) for p in self.model_tensors()]
-        for rows_LB, weight_LB in zip(rows_LR.split(size, 1), weight_LR.split(size, 1), strict=True):
-            torch._foreach_add_(total, measure(self.streams.batch(rows_LB.contiguous(), weight_LB)))
-        self.model.zero_grad()
-        self.model.train(training)
+        with still(self.model):
+            total = [torch.zeros_like(p) for p in self.model_tensors()]
+            for rows_LB, weight_LB in zip(rows_LR.split(size, 1), weight_LR.split(size, 1), strict=True):
+                torch._foreach_add_(total, measure(self.streams.batch(rows_LB.contiguous(), weight_LB)))
+            self.model.zero_grad()
         return [t / per_lane(n_L, t) for t in total]

@@ -6,6 +6,14 @@ Axes: L lanes.
 from __future__ import annotations
 
 from strategies.streams import LaneStreams
+from suites.base import Training
+
+
+def steps_of(rows: int, training: Training) -> int:
+    """Return the steps that a task of so many rows takes."""
+    if training.iterations and rows >= training.batch:
+        return training.iterations
+    return (training.iterations or training.epochs) * -(-rows // training.batch)
 
 
 def steps_of_task(streams: LaneStreams, task: int) -> tuple[list[int], list[int]]:
@@ -14,11 +22,10 @@ def steps_of_task(streams: LaneStreams, task: int) -> tuple[list[int], list[int]
     epoch, whole = [], []
     for stream in streams.streams:
         n = len(stream.tasks[task].train_rows)
-        if training.iterations and n >= training.batch:
-            per_epoch, steps = n // training.batch, training.iterations
-        else:
-            per_epoch = -(-n // training.batch)
-            steps = per_epoch * (training.iterations or training.epochs)
+        steps = steps_of(n, training)
+        # Counted in iterations, a batch that a pass leaves incomplete is not learned.
+        cut = training.iterations and n >= training.batch
+        per_epoch = n // training.batch if cut else -(-n // training.batch)
         epoch.append(min(per_epoch, steps))
         whole.append(steps)
     return epoch, whole

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bench.metrics import SCORES
@@ -143,12 +143,16 @@ def critical_difference(strategies: int, blocks: int) -> float:
 
 def not_told_apart(ranks: pd.Series, difference: float) -> tuple[tuple[str, ...], ...]:
     """Return the longest runs of two and more neighbours within the critical difference."""
-    names, values = list(ranks.index), ranks.to_numpy()
-    ends = np.searchsorted(values, values + difference, side="right")
-    found: list[tuple[str, ...]] = []
-    last = 0
-    for start, end in enumerate(ends):
-        if end - start > 1 and end > last:
-            found.append(tuple(names[start:end]))
-            last = int(end)
-    return tuple(found)
+    names = list(ranks.index)
+    return tuple(tuple(names[first : last + 1]) for first, last in cliques(ranks.to_numpy(), difference))
+
+
+def cliques(ranks: ArrayLike, difference: float) -> list[tuple[int, int]]:
+    """Return the longest runs of two and more sorted ranks within a difference, each as first and last."""
+    values = np.asarray(ranks)
+    lasts = np.searchsorted(values, values + difference, side="right") - 1
+    found: list[tuple[int, int]] = []
+    for first, last in enumerate(map(int, lasts)):
+        if last > first and (not found or last > found[-1][1]):
+            found.append((first, last))
+    return found

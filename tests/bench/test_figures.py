@@ -38,13 +38,14 @@ from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import PALETTE, label
 from bench.report.figures.matrices import matrices_data
 from bench.report.figures.pareto import on_front, pareto_data
-from bench.report.figures.ranks import cliques, critical_difference, ranks_data
+from bench.report.figures.ranks import ranks_data
 from bench.report.figures.response import response_data
 from bench.report.figures.schedules import schedules_data
 from bench.report.figures.stability import stability_data
 from bench.report.figures.stream import stream_data
 from bench.report.figures.tasks import tasks_data
 from bench.stats import summarise
+from bench.stats.across import cliques, critical_difference
 from tests.made_up import frames_of, made_up, not_done, spec, strategies
 
 

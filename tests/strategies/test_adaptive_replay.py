@@ -12,8 +12,9 @@ import torch
 from bench.batches import batches
 from bench.engine import Group
 from bench.plan import CellSpec
-from strategies.adaptive_replay import PARTS, SCHEDULE, AdaptiveReplay, steps_of
+from strategies.adaptive_replay import PARTS, SCHEDULE, AdaptiveReplay
 from strategies.base import Unsuitable
+from strategies.schedule import steps_of
 from suites.base import Training, generator
 from tests.conftest import toy_cell
 from tests.methods import lanes_of, move, new_batch, plain, ready

@@ -13,7 +13,8 @@ from torch.distributions import Normal, kl_divergence
 
 from strategies.base import Strategy, Unsuitable
 from strategies.bir import BIR
-from strategies.dgr import DGR, soft_cross_entropy
+from strategies.dgr import DGR
+from strategies.distillation import soft_cross_entropy
 from strategies.generative_classifier import GenerativeClassifier
 from strategies.lanes import lanewise
 from strategies.noise import Noise

@@ -10,6 +10,7 @@ from scipy import stats
 
 from bench.frames import Frames
 from bench.report.figures.looks import INK, Looks, finish, label, new, style
+from bench.stats.across import cliques, critical_difference
 
 _ROW = 0.15
 
@@ -32,22 +33,6 @@ def ranks_data(frames: Frames) -> pd.DataFrame:
     data = pd.DataFrame({"identity": rank.index, "rank": rank.to_numpy()})
     data = data.assign(suites=n, difference=difference, p=p).sort_values(["rank", "identity"])
     return data[columns].reset_index(drop=True)
-
-
-def critical_difference(k: int, n: int) -> float:
-    """Return the least difference of mean ranks of k strategies over n blocks that is one at 5 %."""
-    q = stats.studentized_range.ppf(0.95, k, np.inf) / np.sqrt(2)
-    return float(q * np.sqrt(k * (k + 1) / (6 * n)))
-
-
-def cliques(ranks: list[float], difference: float) -> list[tuple[int, int]]:
-    """Return the longest stretches, first and last, of sorted ranks that do not differ."""
-    found: list[tuple[int, int]] = []
-    for first in range(len(ranks)):
-        last = max(i for i in range(first, len(ranks)) if ranks[i] - ranks[first] <= difference)
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return found
 
 
 def ranks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
