@@ -92,8 +92,8 @@ def _report(counts_K5: NDArray[np.int64], units: tuple[str, ...]) -> pd.DataFram
         "recall": _share(right_IU, support_IU),
         "f1": _share(2 * right_IU, support_IU + given_IU),
     }
-    there_IU = np.greater(support_IU + given_IU, 0)
-    row, unit = there_IU.nonzero()
+    there_IU = support_IU + given_IU > 0
+    row, unit = np.nonzero(there_IU)
     of_classes = pd.DataFrame(
         {
             "i": row,
@@ -108,7 +108,7 @@ def _report(counts_K5: NDArray[np.int64], units: tuple[str, ...]) -> pd.DataFram
         "macro avg": {n: _share((v * there_IU).sum(1), there_IU.sum(1)) for n, v in scores.items()},
         "weighted avg": {n: _share((v * support_IU).sum(1), support_IU.sum(1)) for n, v in scores.items()},
     }
-    measured = there_IU.any(1).nonzero()[0]
+    measured = np.flatnonzero(support_IU.sum(1))
     of_all = [
         pd.DataFrame(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from bench.confusions import AVERAGES, by_class
+from bench.confusions import AVERAGES, SPLITS, by_class
 from bench.frames import Frames
 from bench.report.rows import markdown_rows, plain, print_rows
 from bench.report.summary import KEYS, Layout, bca_ends
@@ -47,7 +48,7 @@ class ClassTables:
 
 
 def class_tables(frames: Frames, layout: Layout | None = None) -> ClassTables:
-    """Return a table for each suite, scenario, strategy and split.
+    """Return a table for each suite, scenario, strategy (the most accurate first) and split.
 
     Raises UserError where no cell has its classes beside its record.
     """
@@ -56,7 +57,13 @@ def class_tables(frames: Frames, layout: Layout | None = None) -> ClassTables:
         raise UserError("no cell of this run has results by class: those of earlier versions have none")
     shown = []
     last = numbers[numbers["i"] == numbers.groupby(["key", "split"])["i"].transform("max")]
-    for (suite, scenario, identity, split), part in last.groupby([*KEYS, "split"], sort=False):
+    final = last[last["class"] == "accuracy"].groupby(KEYS)["f1"].mean()
+    order = sorted(final.index, key=lambda key: (*key[:2], -final[key], key))
+    parts = dict(list(last.groupby([*KEYS, "split"])))
+    for (suite, scenario, identity), split in product(order, SPLITS):
+        if (suite, scenario, identity, split) not in parts:
+            continue
+        part = parts[suite, scenario, identity, split]
         seeds = part["seed"].nunique()
         title = f"{suite}, {scenario_words(str(scenario))}, {identity}, {split} rows, n = {seeds}"
         rows = _rows(part, seeds, layout)
@@ -94,7 +101,11 @@ def _rows(part: pd.DataFrame, seeds: int, layout: Layout) -> list[tuple[str, flo
         (
             str(name),
             float(entries[name, "f1"]["mean"]),
-            (str(name), *(entry(entries[name, s], layout, seeds).text for s in SCORES), f"{support[name]:g}"),
+            (
+                str(name),
+                *(entry(entries[name, s], layout, seeds).text for s in SCORES),
+                f"{support[name]:.1f}".removesuffix(".0"),
+            ),
         )
         for name in order
     ]

@@ -105,6 +105,7 @@ def _usual(
 
 
 def scenario_words(name: str) -> str:
+    """Return a scenario as titles have it."""
     return name if name == "online" else f"{name}-incremental"
 
 
@@ -150,7 +151,10 @@ def _grouped(
 
 
 def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
-    """Return a mean with its spread as text; ``usual`` is how many values the reader expects behind it."""
+    """Return a mean with its spread as text; ``usual`` is how many values the reader expects behind it.
+
+    ``row`` is one of ``bench.stats.describe``, with its ``column``.
+    """
     mean, column = row["mean"], row["column"]
     if math.isnan(mean):
         return Entry("–")
