@@ -1,4 +1,6 @@
-"""Running and measuring: ``run`` carries out cells, ``load`` reads a run folder into tidy pandas frames."""
+"""Running and measuring: ``run`` carries out cells, ``load`` reads a run folder into tidy pandas frames,
+``classes`` reads what came of each class.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.api import run
+    from bench.confusions import classes
     from bench.frames import load
 
-__all__ = ["load", "run"]
+__all__ = ["classes", "load", "run"]
 __version__ = "0.1.0"
 
 
@@ -22,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from bench.frames import load
 
         return load
+    if name == "classes":
+        from bench.confusions import classes
+
+        return classes
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

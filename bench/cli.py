@@ -314,6 +314,9 @@ def report(
     by_family: Annotated[bool, typer.Option("--by-family", help="Rows under their families.")] = False,
     per_task: Annotated[bool, typer.Option("--per-task", help="Each task's final score.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Suites as columns, a table a score.")] = False,
+    by_class: Annotated[
+        bool, typer.Option("--classes", help="Precision, recall and F1 of each class too.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; DIR/report without it.")] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Show the page live, on this machine alone; Ctrl-C ends it.")
@@ -326,6 +329,7 @@ def report(
     from rich.console import Console
 
     from bench.frames import load
+    from bench.report.classes import class_tables, print_classes, write_classes
     from bench.report.make import make_report
     from bench.report.summary import Layout
     from bench.report.tables import print_tables
@@ -340,8 +344,12 @@ def report(
     layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
     chosen = tuple(filter(None, scores.split(","))) or None
     frames = load(*folders)
+    classes = class_tables(frames, layout) if by_class else None
     print_tables(frames, Console(), chosen, layout)
     made = make_report(frames, out or folders[0] / "report", chosen, layout, time.strftime("%Y-%m-%d"))
+    if classes:
+        print_classes(classes, Console())
+        write_classes(classes, made)
     print(f"report: {made / 'index.html'}")
     for words in frames.set_aside:
         print(words, file=sys.stderr)

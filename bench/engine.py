@@ -217,6 +217,7 @@ class Group:
             "status": "diverged" if why else "done",
             "reason": why,
             **self.scorer.record(lane),
+            "classes": self.scorer.classes(lane),
             "loss": [row[lane] for row in self.loss],
             # All that differs between two runs of the same cell stands here.
             "timings": {
@@ -257,7 +258,8 @@ class Group:
                 "scores": self.scorer.record(lane),
                 "clock": self.clock.state(),
             }
-            checkpoints.save(spec.key, {name: t[lane].contiguous() for name, t in state.items()}, facts)
+            own = {name: t[lane].contiguous() for name, t in state.items()}
+            checkpoints.save(spec.key, own | self.scorer.tensors(lane), facts)
 
     def resume(self, checkpoints: Checkpoints) -> int:
         """Take up every lane where its checkpoint left it; return the tasks done."""
@@ -272,8 +274,8 @@ class Group:
         self.model.load_state_dict(parts["model"])
         self.optimiser.load_state(parts["optimiser"])
         self.strategy.load_state(parts["strategy"])
-        for lane, (_, facts) in enumerate(found):
-            self.scorer.load(lane, facts["scores"])
+        for lane, (tensors, facts) in enumerate(found):
+            self.scorer.load(lane, facts["scores"], tensors)
             if facts["diverged"]:
                 self.diverged[lane] = facts["diverged"]
         done: int = found[0][1]["tasks_done"]

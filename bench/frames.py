@@ -41,6 +41,8 @@ class Frames:
     notes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_NOTE_COLUMNS))
     """What methods noted of their own doing, one row per cell, note, row and step: ``value``. Steps are the
     last axis of what was noted, rows the axes before it; both count from 1."""
+    folders: tuple[Path, ...] = ()
+    """The runs that were read, where results class by class lie; see bench.confusions."""
 
     def only(self, cells: pd.DataFrame) -> Frames:
         """Return these cells, which are rows of ``cells``, in every frame."""
@@ -68,7 +70,7 @@ def load(folder: str | Path, *more: str | Path) -> Frames:
     """
     folders = [Path(f) for f in (folder, *more)]
     records, manifest, set_aside = gather(folders)
-    return tidy(records, folders[0], manifest, set_aside)
+    return replace(tidy(records, folders[0], manifest, set_aside), folders=tuple(folders))
 
 
 def tidy(
@@ -170,6 +172,7 @@ def _scores(records: list[dict[str, Any]]) -> pd.DataFrame:
             None if reference is None else matrices[reference["key"]],
             curves,
             validation[record["key"]],
+            record.get("outside", ()),
         )
         for key, value in _name(record).items():
             rows[key] += [value] * len(values)

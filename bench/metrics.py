@@ -31,7 +31,8 @@ class Score:
     low: float
     high: float
     of: Callable[..., float] | None
-    """Function of R; None where more than R is needed (see ``intransigence``, ``min_acc``, ``wc_acc``)."""
+    """Function of R; None where more than R is needed (``intransigence``, ``min_acc``, ``wc_acc``,
+    ``oos_auroc``)."""
 
 
 SCORES: dict[str, Score] = {}
@@ -207,18 +208,33 @@ def wc_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
     return float(R[-1, -1] / n_tasks + (1 - 1 / n_tasks) * min_acc(R, curves))
 
 
+@_score(
+    "oos_auroc",
+    "how well rows of no class are told apart by the largest softmax probability (needs such rows)",
+    "area under the ROC curve after task T, test rows of all tasks against rows of no class",
+    "Hendrycks & Gimpel 2017, A baseline for detecting misclassified and out-of-distribution examples",
+)
+def oos_auroc(R: Matrix, outside: Sequence[float | None]) -> float:
+    """Return the last area; ``outside`` holds one for each row of R, None where it was not measured."""
+    last = outside[-1] if len(outside) == len(R) else None
+    return float("nan") if last is None else last
+
+
 def all_scores(
     R: Matrix,
     reference: Matrix | None = None,
     curves: Sequence[tuple[int, Sequence[float]]] = (),
     R_curves: Matrix | None = None,
+    outside: Sequence[float | None] = (),
 ) -> dict[str, float]:
     """Return every score by name, NaN for those that lack what they need.
 
-    ``R_curves`` is the matrix on the rows that ``curves`` were taken on.
+    ``R_curves`` is the matrix on the rows that ``curves`` were taken on, ``outside`` the areas of
+    ``oos_auroc``.
     """
     found = {score.name: score.of(R) for score in SCORES.values() if score.of is not None}
     found["intransigence"] = float("nan") if reference is None else intransigence(R, reference)
     within = R if R_curves is None else R_curves
     found["min_acc"], found["wc_acc"] = min_acc(within, curves), wc_acc(within, curves)
+    found["oos_auroc"] = oos_auroc(R, outside)
     return {name: found[name] for name in SCORES}

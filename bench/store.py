@@ -5,6 +5,7 @@ into one folder and a kill leaves nothing half-written. What does not check out 
 
     RUN/run.json                  the manifest
     RUN/cells/<key>.json          one cell
+    RUN/classes/<key>.json        what it took for what, class by class; see bench.confusions
     RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
     RUN/set-aside/                files that were truncated or foreign
 """
@@ -18,7 +19,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,6 +42,7 @@ class Run:
     def __init__(self, folder: Path, *, look_only: bool = False) -> None:
         self.folder, self.look_only = folder, look_only
         self.cells, self.checkpoints = folder / "cells", folder / "checkpoints"
+        self.beside = folder / "classes"
         self.set_aside: list[str] = []
         """What was read and not trusted, each with the reason."""
         self.flawed: list[Path] = []
@@ -112,10 +114,21 @@ class Run:
     # Cells.
 
     def write(self, spec: CellSpec, record: dict[str, Any]) -> None:
-        """Write one cell's record and drop its checkpoint; raises UserError where it cannot be written."""
-        facts = {"schema": SCHEMA, "key": spec.key, "spec": asdict(spec), "identity": spec.identity}
+        """Write one cell's record and drop its checkpoint; raises UserError where it cannot be written.
+
+        The record's ``classes`` get a file of their own: there are many, and few readers want them.
+        """
+        path, beside = self.cells / f"{spec.key}.json", self.beside / f"{spec.key}.json"
+        name = {"schema": SCHEMA, "key": spec.key}
+        facts = {**name, "spec": asdict(spec), "identity": spec.identity, "error": None, "reason": None}
         try:
-            write_json(self.cells / f"{spec.key}.json", {**facts, "error": None, "reason": None, **record})
+            if beside.exists():  # a cell that is run again: a kill must not leave the one with the other's
+                path.unlink(missing_ok=True)
+                beside.unlink()
+            if "classes" in record:
+                self.beside.mkdir(exist_ok=True)
+                write_json(beside, name | record["classes"], indent=None)
+            write_json(path, facts | {k: v for k, v in record.items() if k != "classes"})
         except OSError as error:
             raise UserError(f"cannot write into {self.cells}: {error.strerror}") from None
         self.drop(spec.key)
@@ -133,33 +146,40 @@ class Run:
 
     def record(self, path: Path) -> dict[str, Any] | None:
         """Return the record in a file, None where there is no file or it was set aside."""
+        return self._trusted(path, path.name, flaw)
+
+    def classes(self, key: str) -> dict[str, Any] | None:
+        """Return what stands beside a cell's record, None where there is nothing or it was set aside."""
+        return self._trusted(self.beside / f"{key}.json", f"classes-{key}.json", _classes_flaw)
+
+    def _trusted(self, path: Path, name: str, check: Callable[[Any, str], str | None]) -> Any:
+        """Return what is in a file, None where there is no file or it was set aside, under a name."""
         try:
             facts = json.loads(path.read_text())
-            why = flaw(facts, path.stem)
+            why = check(facts, path.stem)
         except FileNotFoundError:
             return None
         except (OSError, ValueError):
             facts, why = None, "it is not whole JSON"
         if why is None:
-            sound: dict[str, Any] = facts
-            return sound
+            return facts
         if self.look_only:
             self.flawed.append(path)
-            self.set_aside.append(f"{path.name} is not trusted: {why}")
+            self.set_aside.append(f"{name} is not trusted: {why}")
             return None
         try:
-            self._put_aside(path)
-            self.set_aside.append(f"{path.name} was set aside: {why}")
+            self._put_aside(path, name)
+            self.set_aside.append(f"{name} was set aside: {why}")
         except OSError:  # a run on a medium that cannot be written is still read
-            self.set_aside.append(f"{path.name} was passed over: {why}")
+            self.set_aside.append(f"{name} was passed over: {why}")
         return None
 
-    def _put_aside(self, path: Path) -> None:
+    def _put_aside(self, path: Path, name: str) -> None:
         aside = self.folder / "set-aside"
         aside.mkdir(exist_ok=True)
-        names = [path.name, *(f"{path.name}.{n}" for n in range(1, 1000))]
+        names = [name, *(f"{name}.{n}" for n in range(1, 1000))]
         # What was set aside before stays: it may be all that is left of something.
-        path.replace(aside / next((n for n in names if not (aside / n).exists()), path.name))
+        path.replace(aside / next((n for n in names if not (aside / n).exists()), name))
 
     # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
 
@@ -240,12 +260,35 @@ def _is_matrix(counts: Any) -> bool:
     return len(shapes) == 1 and all(len(s) == 2 and s[0] == s[1] + 1 for s in shapes)
 
 
-def write_json(path: Path, facts: Any) -> None:
+def _classes_flaw(facts: Any, stem: str) -> str | None:
+    """Return why a file's content is not what stands beside the record of the cell it is named after."""
+    if not isinstance(facts, dict) or (facts.get("schema"), facts.get("key")) != (SCHEMA, stem):
+        return "it is not of the cell its name says, or not of this version"
+    units = facts.get("units")
+    if not isinstance(units, list) or not all(isinstance(name, str) for name in units):
+        return "it does not name its units"
+    whole = all(_are_counts(facts.get(split), len(units)) for split in ("test", "validation"))
+    return None if whole else "its counts are not whole"
+
+
+def _are_counts(rows: Any, n_units: int) -> bool:
+    """Return whether these are rows of R, tasks from 1, true units, answers and their counts, five a row."""
+    return isinstance(rows, list) and all(
+        isinstance(row, list)
+        and len(row) == 5
+        and all(isinstance(n, int) and n >= 0 for n in row)
+        and max(row[2], row[3]) < n_units
+        for row in rows
+    )
+
+
+def write_json(path: Path, facts: Any, indent: int | None = 1) -> None:
     """Write a file whole: to a temporary name beside it, flushed, then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, "w") as stream:
-            json.dump(facts, stream, indent=1, allow_nan=False)
+            separators = (",", ":") if indent is None else None
+            json.dump(facts, stream, indent=indent, separators=separators, allow_nan=False)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.frames import Frames, tidy
+from bench.frames import Frames, load, tidy
 from bench.plan import CellSpec, identity
+from bench.store import Run
 from tests.conftest import toy_cell
 
 _NAMES = (
@@ -110,6 +113,35 @@ def _step(right: Any, task: int, step: int, draws: Any) -> dict[str, Any]:
     gap = np.where(np.arange(len(before)) < task, 40 * np.exp(-step / 10), 0)
     now = np.clip(before + (after - before) * way - gap + draws.normal(0, 2, len(before)), 0, 200)
     return {"task": task + 1, "step": step, "right": now.astype(int).tolist(), "total": [200] * len(before)}
+
+
+def with_classes(
+    records: list[dict[str, Any]], folder: Path, names: Sequence[str], per_task: int, seeds_alike: bool = True
+) -> Frames:
+    """Write records as a run with made-up confusions: some answers are the latest class, some another."""
+    run = Run(folder)
+    run.open([CellSpec(**r["spec"]) for r in records], {}, {}, "made up", "cpu")
+    n_tasks = len(names) // per_task
+    for record in records:
+        seed = record["spec"]["seed"]
+        draws = np.random.default_rng([seed, len(names)])
+        order = np.random.default_rng(0 if seeds_alike else seed).permutation(len(names))
+        rows = [
+            [i, j + 1, int(true), int(answer), int(count)]
+            for i in range(n_tasks + 1)
+            for j in range(n_tasks)
+            for true in sorted(order[j * per_task : (j + 1) * per_task])
+            for answer, count in zip(
+                *np.unique(
+                    draws.choice([true, true, order[max(0, i * per_task - 1)], order[0]], 8),
+                    return_counts=True,
+                ),
+                strict=True,
+            )
+        ]
+        classes = {"units": list(names), "test": rows, "validation": rows[: len(rows) // 2]}
+        run.write(CellSpec(**record["spec"]), record | {"classes": classes})
+    return load(folder)
 
 
 def not_done(cell: CellSpec, status: str) -> dict[str, Any]:

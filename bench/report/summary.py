@@ -84,7 +84,8 @@ def summary_and_pairs(
     frame = _every(cells[KEYS], columns, values).merge(describe(values, by).reset_index(), how="left", on=by)
     frame["n"] = frame["n"].fillna(0).astype(int)
     if layout.spread == "bca":
-        frame = frame.merge(_bca(values), how="left", on=by)
+        scored = values[~values["column"].isin(SPEED)]
+        frame = frame.merge(bca_ends(scored, by), how="left", on=by)
     frame = frame.merge(cells, on=KEYS)
     pairs = _pairs(values) if layout.marks else pd.DataFrame()
     if layout.marks:
@@ -131,11 +132,10 @@ def _every(rows: pd.DataFrame, columns: list[str], values: pd.DataFrame) -> pd.D
     return frame[~tasks | frame["there"].notna()].drop(columns="there")  # suites differ in their tasks
 
 
-def _bca(values: pd.DataFrame) -> pd.DataFrame:
+def bca_ends(values: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Return the BCa interval of every group, those with as many values side by side."""
-    by = [*KEYS, "column"]
-    found = values[~values["column"].isin(SPEED)].dropna(subset=["value"])
-    groups = found.sort_values("seed", kind="stable").groupby(by)["value"].agg(list)
+    found = values.dropna(subset=["value"])
+    groups = found.sort_values("seed", kind="stable").groupby(list(by))["value"].agg(list)
     rows = []
     for n, alike in groups.groupby(groups.map(len)):
         low, high = bca(np.array(alike.tolist()).reshape(-1, int(n)))

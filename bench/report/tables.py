@@ -25,7 +25,7 @@ from bench.report.summary import SPEED, Layout, chosen_scores, higher_is_better,
 from bench.stats.paired import FEWEST
 
 _TITLES = {"samples_per_second": "samples/s", "seconds_per_seed": "s/seed"}
-_SPREADS = {
+SPREADS = {
     "ci": "mean ± half-width of the 95 % t interval",
     "bca": "mean [95 % BCa bootstrap interval]",
     "sd": "mean ± standard deviation",
@@ -96,15 +96,16 @@ def _usual(
             first = entries[columns[0]]
             missing = first["cells"] - first["done"]
             n = f"{first['done']}" + (f" (+{missing} not done)" if missing else "")
-            texts = [_entry(entries[c], layout, first["done"]) for c in columns]
+            texts = [entry(entries[c], layout, first["done"]) for c in columns]
             rows[identity] = (Entry(identity), Entry(n), *texts)
         header = ("strategy", "n", *(_TITLES.get(c, c) for c in columns))
-        title = f"{suite}, {_scenario(str(scenario))}"
+        title = f"{suite}, {scenario_words(str(scenario))}"
         out.append(TextTable(title, header, _grouped(rows, layout, families)))
     return out
 
 
-def _scenario(name: str) -> str:
+def scenario_words(name: str) -> str:
+    """Return a scenario as titles have it."""
     return name if name == "online" else f"{name}-incremental"
 
 
@@ -130,9 +131,9 @@ def _wide(
                 # Where the suites differ in it, n stands in each entry.
                 usual = counts[0] if len(set(counts)) == 1 else -1
                 n = str(usual) if usual > 0 else f"{min(counts)}–{max(counts)}" if counts else "0"
-                texts = [Entry("–") if r is None else _entry(r, layout, usual) for r in found]
+                texts = [Entry("–") if r is None else entry(r, layout, usual) for r in found]
                 rows[str(identity)] = (Entry(str(identity)), Entry(n), *texts)
-            title = f"{score}, {_scenario(str(scenario))}"
+            title = f"{score}, {scenario_words(str(scenario))}"
             out.append(TextTable(title, ("strategy", "n", *suites), _grouped(rows, layout, families)))
     return out
 
@@ -149,8 +150,11 @@ def _grouped(
     return tuple(out)
 
 
-def _entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
-    """Return a mean with its spread as text; ``usual`` is how many values the reader expects behind it."""
+def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
+    """Return a mean with its spread as text; ``usual`` is how many values the reader expects behind it.
+
+    ``row`` is one of ``bench.stats.describe``, with its ``column``.
+    """
     mean, column = row["mean"], row["column"]
     if math.isnan(mean):
         return Entry("–")
@@ -170,7 +174,7 @@ def _entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
 
 def _caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
     """Return what must be known to read the tables: the spread and, as asked for, marks and origin."""
-    words = [f"Scores in percent: {_SPREADS[layout.spread]} over n seeds; – where not defined."]
+    words = [f"Scores in percent: {SPREADS[layout.spread]} over n seeds; – where not defined."]
     if layout.marks and len(numbers):
         words += _about_marks(frames, numbers)
     if layout.origin:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from bench.frames import Frames
 from bench.report.figures.bars import bars
 from bench.report.figures.boundaries import boundaries
+from bench.report.figures.confusion import confusion
 from bench.report.figures.looks import TWO_COLUMNS, Looks, looks_of, style
 from bench.report.figures.matrices import matrices, matrix
 from bench.report.figures.pareto import pareto
@@ -36,6 +37,7 @@ FIGURES: dict[str, Draw] = {
     "bars": bars,
     "matrices": matrices,
     "matrix": matrix,
+    "confusion": confusion,
     "stability": stability,
     "pareto": pareto,
     "boundaries": boundaries,

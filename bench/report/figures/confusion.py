@@ -1,0 +1,161 @@
+"""Which class is taken for which, after some of the tasks: rows are true classes, columns answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bench.confusions import Confusions, confusions
+from bench.frames import Frames
+from bench.report.figures.data import evenly
+from bench.report.figures.looks import Looks, by_final, finish, label, new, style
+
+MOST_TASKS = 5
+_COLUMNS = ["identity", "i", "task", "true", "answer", "count", "share"]
+_LETTERS = 12
+"""Of a class's name at most."""
+_EMPTY, _LINE = "#ececec", "#808080"
+
+
+def confusion_data(frames: Frames) -> pd.DataFrame:
+    """Return counts of the best strategy that has them, on test rows of the tasks so far.
+
+    ``share`` is that of the true class's rows. Classes, in the order in which they are learned, are numbered
+    by a categorical. Of several seeds those are added up that learn the classes in the first one's order.
+    """
+    for name in by_final(frames, frames.cells["identity"]):
+        cells = frames.cells[frames.cells["identity"] == name].sort_values("seed")
+        found = list(confusions(frames.only(cells)))
+        if found:
+            order = _order(found[0])
+            alike = [c for c in found if c.units == found[0].units and _order(c) == order]
+            return _shares(alike, order).assign(identity=name, n=len(alike), seed=alike[0].cell["seed"])
+    return pd.DataFrame(columns=[*_COLUMNS, "n", "seed"])
+
+
+def _order(cell: Confusions) -> dict[int, int]:
+    """Return the units in the order in which they are learned, each with its first task."""
+    pairs = cell.counts["test"][:, [1, 2]]
+    first: dict[int, int] = {}
+    for task, unit in sorted({(int(task), int(unit)) for task, unit in pairs}):
+        first.setdefault(unit, task)
+    return first
+
+
+def _shares(cells: Sequence[Confusions], order: dict[int, int]) -> pd.DataFrame:
+    columns = ["i", "j", "true", "answer", "count"]
+    frame = pd.concat([pd.DataFrame(c.counts["test"], columns=columns) for c in cells])
+    frame = frame[frame["j"] <= frame["i"]]
+    data = frame.groupby(["i", "true", "answer"])["count"].sum().reset_index()
+    data["share"] = data["count"] / data.groupby(["i", "true"])["count"].transform("sum")
+    data["task"] = data["true"].map(order)
+    units = cells[0].units
+    names = [units[u] for u in [*order, *(u for u in range(len(units)) if u not in order)]]
+    for column in ("true", "answer"):
+        named = [units[u] for u in data[column]]
+        data[column] = pd.Categorical(named, categories=list(dict.fromkeys(names)), ordered=True)
+    return data
+
+
+def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw the confusion of the best strategy after at most five of its tasks, the last among them."""
+    data = confusion_data(frames)
+    if data.empty:
+        return None
+    chosen = evenly(sorted(data["i"].unique()), MOST_TASKS)
+    data = data[data["i"].isin(chosen)].sort_values(["i", "true", "answer"]).reset_index(drop=True)
+    classes = list(data["true"].cat.categories)
+    columns = min(len(chosen), 3 if looks.wide else 2)
+    rows = -(-len(chosen) // columns)
+    names = 0.06 * min(_LETTERS, max(map(len, classes)))  # inches
+    side = min(2.2, (looks.width - 1.0 - names) / columns)
+    named = side / len(classes) >= 0.1
+    names = names if named else 0.1
+    side = min(2.2, (looks.width - 1.0 - names) / columns)
+    width = min(looks.width, side * columns + 1.0 + names)
+    with style():
+        figure = new(looks.at(width), rows * (side + 0.2) + 0.8 + names)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        panels = list(grid.flat)
+        parts = dict(list(data.groupby("i")))
+        for axes, i in zip(panels, chosen, strict=False):
+            sns.heatmap(
+                100 * _square(parts[i]),
+                ax=axes,
+                vmin=0,
+                vmax=100,
+                cmap="cividis",
+                cbar=False,
+                xticklabels=False,
+                yticklabels=False,
+            )
+            axes.collections[0].set_rasterized(len(classes) > 10)
+            axes.set_facecolor(_EMPTY)  # where a class is not learned yet
+            axes.grid(visible=False)
+            axes.set_title(f"after task {i}", pad=2, fontsize=7)
+            axes.set(xlabel="", ylabel="")
+            axes.tick_params(length=0, pad=2, labelsize=6, labelrotation=0)
+        first = data.drop_duplicates("true").set_index("true")["task"].reindex(classes)
+        if named:
+            _name(panels, classes)
+        else:
+            _number(panels, [int(t) for t in first.fillna(first.max())], most=int(side / 0.13))
+        for axes in panels[len(chosen) :]:
+            axes.set_visible(False)
+        for place, axes in enumerate(panels[: len(chosen)]):
+            if place + columns >= len(chosen):
+                axes.tick_params(labelbottom=True)
+                axes.set_xlabel("answer")
+            if place % columns == 0:
+                axes.set_ylabel("true class")
+        bar = figure.colorbar(panels[0].collections[0], ax=panels, pad=0.02, aspect=30, fraction=0.05)
+        bar.set_label("share of the true class (%)")
+        bar.outline.set_visible(False)
+        n, seed = int(data["n"].iloc[0]), int(data["seed"].iloc[0])
+        name = label(str(data["identity"].iloc[0]), 60).replace("\n", "")
+        numbers = "" if named else "numbers: tasks in which classes are learned"
+        seeds = f"seed {seed}" if n == 1 else f"{n} seeds added up"
+        return finish(
+            figure, name, f"classes in the order learned, {seeds}", "grey: not learned yet", numbers
+        ), data[[*_COLUMNS, "n", "seed"]]
+
+
+def _square(part: pd.DataFrame) -> NDArray[np.float64]:
+    """Return shares as a matrix; the row of a class not yet learned is empty."""
+    true, answer = part["true"].cat.codes, part["answer"].cat.codes
+    n = len(part["true"].cat.categories)
+    square = np.full((n, n), np.nan)
+    square[true] = 0
+    square[true, answer] = part["share"]
+    return square
+
+
+def _name(panels: Sequence[Axes], classes: Sequence[str]) -> None:
+    """Put the classes' names at the axes."""
+    at = [k + 0.5 for k in range(len(classes))]
+    texts = [c if len(c) <= _LETTERS else c[: _LETTERS - 1] + "…" for c in classes]
+    panels[0].set_xticks(at, texts)
+    panels[0].set_yticks(at, texts)
+    for panel in panels:
+        panel.tick_params(axis="x", labelrotation=90 if max(map(len, texts)) > 2 else 0)
+
+
+def _number(panels: Sequence[Axes], tasks: Sequence[int], most: int) -> None:
+    """Number the tasks that the classes are learned in, where classes are too many, with lines between."""
+    edges = [0, *(k for k in range(1, len(tasks)) if tasks[k] != tasks[k - 1]), len(tasks)]
+    step = -(-(len(edges) - 1) // most)
+    shown = list(pairwise(edges))[step - 1 :: step]
+    at, texts = [(a + b) / 2 for a, b in shown], [str(tasks[a]) for a, _ in shown]
+    panels[0].set_xticks(at, texts)
+    panels[0].set_yticks(at, texts)
+    for panel in panels:
+        for edge in edges[1:-1] if len(edges) <= 40 else ():
+            panel.axhline(edge, color=_LINE, linewidth=0.2)
+            panel.axvline(edge, color=_LINE, linewidth=0.2)
