@@ -243,9 +243,10 @@ def _scores() -> Iterator[Entry]:
 def _decorated(tree: ast.Module, decorator: str) -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
     """Yield the functions that a module enters into a registry, each with the call that enters it."""
     for node in tree.body:
-        for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
-                yield node, call
+        if isinstance(node, ast.FunctionDef):
+            for call in node.decorator_list:
+                if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
+                    yield node, call
 
 
 @cache
