@@ -23,6 +23,8 @@ from suites.base import Stream
 _ROWS_AT_ONCE = 500
 """Rows are padded to whole chunks: a product of another height may round differently, and a lane's scores
 must not depend on how many rows its neighbours have."""
+_TEXTS_AT_ONCE = 64
+"""Passing padding through a transformer would cost more than that is worth."""
 Counts = list[list[int | None]]
 
 
@@ -34,6 +36,7 @@ class Scorer:
 
     def __init__(self, streams: LaneStreams, strategy: Strategy) -> None:
         self.streams, self.strategy = streams, strategy
+        self._at_once = _TEXTS_AT_ONCE if streams.reads_tokens else _ROWS_AT_ONCE
         self.rows = {
             "test": self._rows([[t.test_rows for t in s.tasks] for s in streams.streams]),
             "validation": self._rows([[t.validation_rows for t in s.tasks] for s in streams.streams]),
@@ -59,7 +62,7 @@ class Scorer:
         """Return all tasks' rows of every lane, which of them are real, and how many each task has."""
         device = self.streams.device
         totals = [[len(rows) for rows in tasks] for tasks in of_lanes]
-        rows_LR, real_LR = pad_rows([torch.cat(tasks) for tasks in of_lanes], _ROWS_AT_ONCE)
+        rows_LR, real_LR = pad_rows([torch.cat(tasks) for tasks in of_lanes], self._at_once)
         return rows_LR.to(device), real_LR.to(device), totals
 
     @torch.no_grad()
@@ -71,7 +74,7 @@ class Scorer:
         training = self.strategy.model.training
         self.strategy.model.eval()
         for rows_LB, real_LB in zip(
-            rows_LR.split(_ROWS_AT_ONCE, 1), real_LR.split(_ROWS_AT_ONCE, 1), strict=True
+            rows_LR.split(self._at_once, 1), real_LR.split(self._at_once, 1), strict=True
         ):
             batch = self.streams.batch(rows_LB.contiguous(), real_LB)
             yield batch, real_LB, self.strategy.predict(batch)

@@ -67,6 +67,8 @@ class LaneStreams:
         self.n_images = len(self.data.x_N)
         self.shape = tuple(self.data.x_N.shape[1:])
         self.x_N = self.data.x_N.to(device)
+        self.reads_tokens = bool(self.data.texts) and not self.x_N.is_floating_point()
+        """Whether a row is token numbers, which cannot be changed a little as pixels and features can."""
         y_N = self.data.y_N
         # Units of all rows that can be named, so that a batch's labels are one look-up.
         units = [s.unit_TC[:, y_N].flatten() for s in streams]
