@@ -17,9 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suites.base import Data, generator
+from suites.base import Data, Training, generator
 from suites.errors import UserError
 from suites.sources import Files, Source, facts, mirror_files, opened, require_columns
+
+HEAD_TRAINING = Training(epochs=10, batch=32, optimiser="adam", lr=1e-3)
+"""Enough for a head on the features of a frozen model."""
 
 
 @dataclass(frozen=True, kw_only=True)
