@@ -42,7 +42,7 @@ SOURCES: dict[str, Callable[[], Data]] = {
 
 
 def describe(data: Data) -> dict[str, Any]:
-    """Return rows per class and split and content hash; shape and mean grey value, or mean length of texts."""
+    """Return rows per class and split and a hash; of images shape and mean grey value, of texts length."""
     splits = {"train": data.y_N[: data.n_train], "test": data.y_N[data.n_train :]}
     common = {
         "rows": {name: len(y) for name, y in splits.items()},
