@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from suites.base import Suite, Training, register
+from suites.base import Suite, register
 from suites.scenarios import by_class
-from suites.text import Texts, hub_texts
+from suites.text import HEAD_TRAINING, Texts, hub_texts
 
 _CLINC150_NAMES = (
     "accept_reservations",
@@ -256,7 +256,6 @@ BANKING77 = Texts(
     label="label_text",
     class_names=_BANKING77_NAMES,
 )
-_TRAINING = Training(epochs=10, batch=32, optimiser="adam", lr=1e-3)
 _TOKENS = {"max_tokens": 64}
 _NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 
@@ -271,7 +270,7 @@ register(
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
         model_options=_TOKENS,
-        training=_TRAINING,
+        training=HEAD_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -286,7 +285,7 @@ register(
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
         model_options=_TOKENS,
-        training=_TRAINING,
+        training=HEAD_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -301,7 +300,7 @@ register(
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
         model_options=_TOKENS,
-        training=_TRAINING,
+        training=HEAD_TRAINING,
         needs=_NEEDS,
     )
 )

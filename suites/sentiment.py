@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from suites.base import Suite, Training, register
+from suites.base import Suite, register
 from suites.scenarios import by_domain
-from suites.text import Texts, hub_domains
+from suites.text import HEAD_TRAINING, Texts, hub_domains
 
 DOMAINS = (
     "apparel",
@@ -54,7 +54,7 @@ register(
         scenarios=("task", "domain", "online"),
         model="minilm",
         model_options={"max_tokens": 256},
-        training=Training(epochs=10, batch=32, optimiser="adam", lr=1e-3),
+        training=HEAD_TRAINING,
         needs="a mirror that holds fdu-mtl (LETHE_DATA, --data); no copy on a hub is known",
     )
 )

@@ -17,9 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suites.base import Data, generator
+from suites.base import Data, Training, generator
 from suites.errors import UserError
 from suites.sources import Files, Source, facts, mirror_files, opened, require_columns
+
+HEAD_TRAINING = Training(epochs=10, batch=32, optimiser="adam", lr=1e-3)
+"""Enough for a head on the features of a frozen model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +147,7 @@ def _texts(source: Texts, rows: Any) -> list[str]:
         kind = getattr(rows.features[column], "dtype", "something else")
         if kind not in ("string", "large_string"):
             raise UserError(f"column {column!r} of {source.repository} holds {kind}, not texts")
-    parts = zip(*(rows[column] for column in source.text), strict=True)
+    parts = zip(*(rows[column][:] for column in source.text), strict=True)
     texts = [" ".join(part for part in row if part) for row in parts]
     return source.clean(texts) if source.clean else texts
 
@@ -157,7 +160,7 @@ def _classes(source: Texts, rows: Any, split: str) -> list[int]:
     names = getattr(rows.features[source.label], "names", None)
     labels = [
         str(label) if names is None or label is None or label < 0 else names[label]
-        for label in rows[source.label]
+        for label in rows[source.label][:]
     ]
     unknown = sorted(set(labels) - set(of_name))
     if unknown:

@@ -6,7 +6,7 @@ from functools import partial
 
 from suites.base import Suite, Training, register
 from suites.scenarios import by_class, by_domain
-from suites.text import Texts, hub_domains, hub_texts
+from suites.text import HEAD_TRAINING, Texts, hub_domains, hub_texts
 
 TREC = Texts(
     repository="CogComp/trec",
@@ -169,7 +169,6 @@ TEXT5_ORDERS = (
     ("yelp", "yahoo", "amazon", "dbpedia", "agnews"),
     ("agnews", "yelp", "amazon", "yahoo", "dbpedia"),
 )
-_TRAINING = Training(epochs=10, batch=32, optimiser="adam", lr=1e-3)
 _NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 
 register(
@@ -183,7 +182,7 @@ register(
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
         model_options={"max_tokens": 64},
-        training=_TRAINING,
+        training=HEAD_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -198,7 +197,7 @@ register(
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
         model_options={"max_tokens": 256},
-        training=_TRAINING,
+        training=HEAD_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -213,7 +212,7 @@ register(
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
         model_options={"max_tokens": 256},
-        training=_TRAINING,
+        training=HEAD_TRAINING,
         needs=_NEEDS,
     )
 )

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import suites
 from strategies.streams import LaneStreams
-from suites.base import Stream, Training
+from suites.base import Data, Stream, Training
 from suites.errors import UserError
-from suites.scenarios import by_class, by_permutation, by_rotation, rotation
+from suites.scenarios import by_class, by_domain, by_permutation, by_rotation, rotation
 from suites.sources import digits
 from tests.toy import blobs
 
@@ -119,6 +119,118 @@ def test_views_reach_the_batch() -> None:
         assert int(batch.y_LB[0, b]) == task * 10 + int(data.y_N[index])
         assert batch.active_LBU is not None
         assert batch.active_LBU[0, b].nonzero().flatten().tolist() == list(range(task * 10, task * 10 + 10))
+
+
+def domains() -> Data:
+    """60 rows of three classes in three domains, of which the last lacks a class; every tenth is of none."""
+    n = 60
+    domain_N = torch.arange(n) % 3
+    y_N = (torch.arange(n) // 3) % torch.tensor([3, 3, 2])[domain_N]
+    y_N[45::5] = -1
+    names = ("a", "b", "c")
+    x_N = torch.empty(n, 0, dtype=torch.uint8)
+    texts = tuple(f"text {i}" for i in range(n))
+    return Data("domains", x_N, y_N, 45, names, 1.0, "", (), (), texts, domain_N, ("books", "films", "toys"))
+
+
+@given(scenario=st.sampled_from(["task", "domain", "class", "online"]), seed=st.integers(0, 100))
+def test_a_task_per_domain(scenario: str, seed: int) -> None:
+    data = domains()
+    assert data.domain_N is not None
+    made = by_domain()(data, scenario, seed, TRAINING)  # type: ignore[arg-type]
+    assert len(made.tasks) == 3
+    assert made.scenario == scenario
+    order = []
+    for t, task in enumerate(made.tasks):
+        rows = torch.cat([task.train_rows, task.validation_rows, task.test_rows])
+        assert (rows // 60 == t).all()
+        (domain,) = data.domain_N[rows % 60].unique().tolist()
+        order.append(domain)
+        assert task.classes == ((0, 1) if domain == 2 else (0, 1, 2))
+        assert len(rows) == int(((data.domain_N == domain) & (data.y_N >= 0)).sum())
+        assert made.unit_TC[t, list(task.classes)].tolist() == list(task.units)
+        if scenario != "task":
+            assert task.units == task.classes
+    assert sorted(order) == [0, 1, 2]
+    units = [u for task in made.tasks for u in task.units]
+    assert made.n_units == (8 if scenario == "task" else 3)
+    assert sorted(set(units)) == list(range(made.n_units))
+    assert made.outside_rows.tolist() == [45, 50, 55]
+
+
+def test_domains_that_are_alike_are_all_active_from_the_start() -> None:
+    data = domains()
+    data.y_N[data.domain_N == 2] = 2
+    data.y_N[2::12] = 0
+    data.y_N[5::12] = 1
+    assert by_domain()(data, "online", 0, TRAINING).scenario == "domain"
+
+
+def test_orders_of_domains() -> None:
+    orders = (("toys", "books", "films"), ("films", "toys", "books"))
+    data = domains()
+    assert data.domain_N is not None
+    for seed in range(4):
+        made = by_domain(orders)(data, "class", seed, TRAINING)
+        firsts = [data.domain_N[task.train_rows[0] % 60] for task in made.tasks]
+        assert tuple(data.domain_names[d] for d in firsts) == orders[seed % 2]
+    shuffled = {
+        tuple(task.classes for task in by_domain()(data, "class", s, TRAINING).tasks) for s in range(20)
+    }
+    assert len(shuffled) == 3
+    with pytest.raises(UserError, match="digits has no domains to be split by"):
+        by_domain()(digits(), "class", 0, TRAINING)
+
+
+def test_rows_of_no_class_are_in_no_task() -> None:
+    data = domains()
+    made = by_class(3)(data, "class", 0, TRAINING)
+    used = torch.cat([r for t in made.tasks for r in (t.train_rows, t.validation_rows, t.test_rows)]) % 60
+    assert set(used.tolist()).isdisjoint({45, 50, 55})
+    assert made.outside_rows.tolist() == [45, 50, 55]
+    assert stream("class", "class", 0).outside_rows.tolist() == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from([*sorted(SPLITS), "domains"]),
+    seed=st.integers(0, 1000),
+    shots=st.integers(0, 8),
+    rows_per_class=st.sampled_from([0, 4, 20, 10_000]),
+)
+def test_no_more_rows_than_asked_for(kind: str, seed: int, shots: int, rows_per_class: int) -> None:
+    """Never more of a class than asked for, as many as there are, of the rows there would be without."""
+    data = domains() if kind == "domains" else digits()
+    split = by_domain() if kind == "domains" else SPLITS[kind]
+    asked = Training(validation=0.2, shots=shots, rows_per_class=rows_per_class)
+    full, made, again = (split(data, "class", seed, t) for t in (TRAINING, asked, asked))
+    n = len(data.x_N)
+    for whole, task, same in zip(full.tasks, made.tasks, again.tasks, strict=True):
+        for name in ("train_rows", "validation_rows", "test_rows"):
+            assert torch.equal(getattr(task, name), getattr(same, name))
+        learned, held, test = task.train_rows, task.validation_rows, task.test_rows
+        whole_train = torch.cat([whole.train_rows, whole.validation_rows])
+        assert set(torch.cat([learned, held]).tolist()) <= set(whole_train.tolist())
+        assert set(test.tolist()) <= set(whole.test_rows.tolist())
+        assert set(learned.tolist()).isdisjoint(held.tolist())
+        for c in task.classes:
+            n_held, n_learned = int((data.y_N[held % n] == c).sum()), int((data.y_N[learned % n] == c).sum())
+            n_train, n_test = (int((data.y_N[r % n] == c).sum()) for r in (whole_train, whole.test_rows))
+            most = rows_per_class or n
+            assert int((data.y_N[test % n] == c).sum()) == min(n_test, most)
+            assert n_learned == min(shots or n, min(n_train, most) - n_held)
+        if not shots and not rows_per_class:
+            assert torch.equal(learned, whole.train_rows)
+
+
+def test_the_seed_draws_the_shots() -> None:
+    asked = Training(shots=3, rows_per_class=50)
+    one, other = (by_permutation(1)(digits(), "domain", seed, asked).tasks[0] for seed in (0, 1))
+    assert len(one.train_rows) == len(other.train_rows) == 30
+    assert set(one.train_rows.tolist()) != set(other.train_rows.tolist())
+    assert set(one.test_rows.tolist()) == set(other.test_rows.tolist())  # there are fewer than 50 of a class
+    few = [by_permutation(1)(digits(), "domain", s, Training(rows_per_class=9)).tasks[0] for s in (0, 1)]
+    assert set(few[0].test_rows.tolist()) != set(few[1].test_rows.tolist())
 
 
 def test_classes_that_do_not_divide() -> None:

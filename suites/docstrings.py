@@ -1,0 +1,140 @@
+"""Which package a docstring is from: English of the packages that Lethe needs anyway; nothing to download.
+
+The sources are parsed, never imported. What is read depends on the installed versions, and the fingerprint
+with it: records of different versions are not comparable, and say so.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from suites.base import Data, Suite, register
+from suites.errors import Unavailable
+from suites.scenarios import by_class
+from suites.text import HEAD_TRAINING, data_of_texts
+
+PACKAGES = (
+    "datasets",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "rich",
+    "scipy",
+    "seaborn",
+    "sklearn",
+    "torch",
+    "transformers",
+)
+MOST = 800
+"""Texts of a package at most."""
+_ALIASES = (
+    "hugging ?face",
+    "mpl",
+    "np",
+    "pd",
+    "plt",
+    "pyplot",
+    "pytorch",
+    "scikit[- ]learn",
+    "scikits?",
+    "skl",
+    "sns",
+)
+_NAMES = re.compile(rf"(?<![a-z])({'|'.join((*PACKAGES, *_ALIASES))})(?![a-z])", re.IGNORECASE)
+_SKIPPED = {"tests", "testing", "externals", "_vendor"}
+
+
+@cache
+def docstrings() -> Data:
+    """Return first paragraphs of docstrings, the names of the packages masked, with the package as the class.
+
+    Paragraphs of fewer than six words, and those that stand in several packages, are left out; about a fifth
+    of the others, told by their hash, is for testing. Raises Unavailable where a package's source is missing.
+    """
+    of_package = {package: _paragraphs(package) for package in PACKAGES}
+    times = Counter(text for texts in of_package.values() for text in texts)
+    rows = []
+    for c, texts in enumerate(of_package.values()):
+        own = sorted((_hash(text), text, c) for text in texts if times[text] == 1)
+        rows += own[:MOST]
+    # Shuffled by their hashes: all rows for training, then all for testing.
+    rows.sort(key=lambda row: (_for_testing(row[0]), row[0]))
+    n_train = sum(not _for_testing(mark) for mark, _, _ in rows)
+    y_N = torch.tensor([c for _, _, c in rows])
+    return data_of_texts("docstrings", [text for _, text, _ in rows], y_N, n_train, PACKAGES)
+
+
+def masked(text: str) -> str:
+    """Return a text with every name of a package replaced."""
+    return _NAMES.sub("[package]", text)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _for_testing(mark: str) -> bool:
+    # The end of the hash: its beginning is the order, of which the cap takes the first.
+    return int(mark[-8:], 16) % 5 == 0
+
+
+def _paragraphs(package: str) -> set[str]:
+    """Return a package's paragraphs, of files in the order of their paths' hashes, until there are enough."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise Unavailable(f"the suite docstrings reads the source of {package}, which is not installed")
+    root = Path(spec.submodule_search_locations[0])
+    paths = [path.relative_to(root).as_posix() for path in root.rglob("*.py")]
+    found: set[str] = set()
+    for path in sorted(paths, key=_hash):
+        if _SKIPPED.isdisjoint(path.split("/")):
+            found |= set(_of_file(root / path))
+        if len(found) >= MOST * 5 // 4:  # a reserve, for those that stand elsewhere too
+            break
+    if not found:
+        raise Unavailable(f"the suite docstrings finds no source of {package} in {root}")
+    return found
+
+
+def _of_file(path: Path) -> Iterator[str]:
+    """Yield the first paragraphs of a file's docstrings, masked."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of others' escape sequences
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):
+        return  # a template, or a file for another Python
+    nodes: list[ast.Module | ast.ClassDef | ast.FunctionDef] = [tree]
+    for node in nodes:
+        # The bodies alone: a walk through all expressions takes longer than all else.
+        nodes += [child for child in node.body if isinstance(child, ast.ClassDef | ast.FunctionDef)]
+        paragraph = (ast.get_docstring(node) or "").partition("\n\n")[0]
+        text = masked(" ".join(paragraph.split()))
+        if len(text.split()) >= 6 and not text.startswith(("..", ">>>")):
+            yield text
+
+
+register(
+    Suite(
+        name="docstrings",
+        version=1,
+        summary="which of ten installed packages a docstring is from, five tasks of two; nothing to download",
+        source="Lethe; the texts are those of the installed versions, which the fingerprint tells",
+        load=docstrings,
+        split=by_class(5),
+        scenarios=("task", "domain", "class", "online"),
+        model="minilm",
+        model_options={"max_tokens": 128},
+        training=HEAD_TRAINING,
+    )
+)

@@ -1,0 +1,436 @@
+"""Reading texts: from mirrors made here, from the real one, and when neither is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import suites
+from suites import docstrings, sources, statistics, text
+from suites.base import Training
+from suites.errors import Unavailable, UserError
+from suites.intents import BANKING77, CLINC150
+from suites.sentiment import DOMAINS, SENTIMENT
+from suites.text import Texts, hub_domains, hub_texts
+from suites.topics import NEWSGROUPS, TEXT5, TEXT5_ORDERS, TREC, bare_posts
+
+TINY = Texts(
+    repository="someone/tiny",
+    config="default",
+    revision="",
+    text=("text",),
+    label="label",
+    class_names=("for", "against"),
+)
+ROWS = {"train": [("good", "for"), ("bad", "against"), ("fine", "for")], "test": [("poor", "against")]}
+TEXT_SUITES = (
+    "clinc150",
+    "clinc150-15",
+    "banking77",
+    "sentiment-domains",
+    "trec",
+    "newsgroups",
+    "newsgroups-10",
+    "text5",
+    "docstrings",
+)
+
+
+def write(
+    folder: Path,
+    rows: dict[str, list[tuple[Any, Any]]],
+    names: Sequence[str] = (),
+    columns: tuple[str, str] = ("text", "label"),
+    where: str = "someone/tiny/default",
+) -> None:
+    """Write a mirror as `datasets` does; labels are of the type ClassLabel where names are given."""
+    import datasets
+
+    for split, pairs in rows.items():
+        texts, labels = [t for t, _ in pairs], [n for _, n in pairs]
+        made = datasets.Dataset.from_dict({columns[0]: texts, columns[1]: labels})
+        if names:
+            made = made.cast_column(columns[1], datasets.ClassLabel(names=list(names)))
+        (folder / where).mkdir(parents=True, exist_ok=True)
+        made.to_parquet(folder / where / f"{split}.parquet")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LETHE_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("names", [("for", "against"), ("against", "for"), ()])
+def test_classes_go_by_name(mirror: Path, names: tuple[str, ...]) -> None:
+    """However a copy numbers its classes, ours are in our order."""
+    write(mirror, ROWS, names)
+    data = hub_texts(TINY)
+    assert data.texts == ("good", "bad", "fine", "poor")
+    assert data.y_N.tolist() == [0, 1, 0, 1]
+    assert data.n_train == 3
+    assert data.class_names == ("for", "against")
+    assert tuple(data.x_N.shape) == (4, 0)
+    assert data.x_N.dtype == torch.uint8
+
+
+def test_a_column_may_call_classes_otherwise(mirror: Path) -> None:
+    write(mirror, {split: [(t, 1 if n == "for" else 2) for t, n in pairs] for split, pairs in ROWS.items()})
+    with pytest.raises(UserError, match="labels of no known class in column 'label' of its train split: '1'"):
+        hub_texts(TINY)
+    assert hub_texts(replace(TINY, label_names=("1", "2"))).y_N.tolist() == [0, 1, 0, 1]
+
+
+def test_columns_are_joined_and_empty_texts_kept(mirror: Path) -> None:
+    import datasets
+
+    rows = {
+        "title": ["A", None, "", "Ü"],
+        "body": ["b", "c", "", "🦉 x"],
+        "label": ["for", "against", "for", "for"],
+    }
+    (mirror / "someone/tiny/default").mkdir(parents=True)
+    for split in ("train", "test"):
+        made = datasets.Dataset.from_dict(rows)
+        made.to_parquet(mirror / f"someone/tiny/default/{split}.parquet")
+    data = hub_texts(replace(TINY, text=("title", "body")))
+    assert data.texts[:4] == ("A b", "c", "", "Ü 🦉 x")
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "told"),
+    [
+        (ROWS, ("sentence", "label"), "has no column 'text'; it has: sentence, label"),
+        (ROWS, ("text", "class"), "has no column 'label'; it has: text, class"),
+        ({"train": [(1, "for")], "test": [(2, "for")]}, ("text", "label"), "column 'text' .* holds int64"),
+        (
+            {**ROWS, "test": [("hm", "neither")]},
+            ("text", "label"),
+            "of its test split: 'neither'; known are for",
+        ),
+        (
+            {**ROWS, "train": [("good", "for")]},
+            ("text", "label"),
+            "no row for training of 1 classes: 'against'",
+        ),
+        ({**ROWS, "train": [("good", None)]}, ("text", "label"), "of its train split: 'None'"),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    mirror: Path, rows: dict[str, list[tuple[Any, Any]]], columns: tuple[str, str], told: str
+) -> None:
+    write(mirror, rows, columns=columns)
+    with pytest.raises(UserError, match=told) as caught:
+        hub_texts(TINY)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unlabelled_row_is_told(mirror: Path) -> None:
+    unlabelled = [("good", 0), ("bad", 1), ("odd", -1)]
+    write(mirror, {"train": unlabelled, "test": unlabelled}, ("for", "against"))
+    with pytest.raises(UserError, match="'-1'"):
+        hub_texts(TINY)
+
+
+def test_rows_of_no_class_are_only_tested_on(mirror: Path) -> None:
+    outside = {split: [("what", "oos"), *pairs, ("eh", "oos")] for split, pairs in ROWS.items()}
+    write(mirror, outside, ("oos", "for", "against"))
+    data = hub_texts(replace(TINY, outside="oos"))
+    assert data.texts == ("good", "bad", "fine", "what", "poor", "eh")
+    assert data.y_N.tolist() == [0, 1, 0, -1, 1, -1]
+    assert data.n_train == 3
+
+
+def test_rows_are_drawn_the_same_each_time(mirror: Path) -> None:
+    many = [(f"text {i}", "for" if i % 2 else "against") for i in range(60)]
+    write(mirror, {"train": many, "test": many})
+    few = replace(TINY, train_rows=20, test_rows=70)
+    data = hub_texts(few)
+    assert data.n_train == 20
+    assert len(data.texts) == 80
+    assert set(data.texts[:20]) < {t for t, _ in many}
+    assert len(set(data.texts[:20])) == 20
+    for one, c in zip(data.texts, data.y_N.tolist(), strict=True):
+        assert data.class_names[c] == ("for" if int(one.split()[1]) % 2 else "against")
+    text._read.cache_clear()
+    assert hub_texts(few).fingerprint == data.fingerprint
+
+
+def test_the_fingerprint_tells_texts_labels_and_split_apart(mirror: Path) -> None:
+    marks = set()
+    train, test = ROWS["train"], ROWS["test"]
+    for rows in (
+        ROWS,
+        {"train": train, "test": [("poor ", "against")]},
+        {"train": train, "test": [("poor", "for")]},
+        {"train": [*train, *test], "test": test},
+        {"train": [("goodbad", "for"), ("", "against"), ("fine", "for")], "test": test},
+    ):
+        write(mirror, rows)
+        marks.add(hub_texts(TINY).fingerprint)
+    assert len(marks) == 5
+    assert all(len(mark) == 64 for mark in marks)
+
+
+def test_domains_share_classes_by_name(mirror: Path) -> None:
+    write(mirror, ROWS)
+    write(mirror, {"train": [("ok", "against"), ("ho", "neutral")], "test": [("hu", "neutral")]}, where="b/c")
+    other = replace(TINY, repository="b", config="c", class_names=("neutral", "against"))
+    data = hub_domains("two", (("one", TINY), ("two", other)))
+    assert data.texts == ("good", "bad", "fine", "ok", "ho", "poor", "hu")
+    assert data.class_names == ("for", "against", "neutral")
+    assert data.y_N.tolist() == [0, 1, 0, 1, 2, 1, 2]
+    assert data.domain_N is not None
+    assert data.domain_N.tolist() == [0, 0, 0, 1, 1, 0, 1]
+    assert data.domain_names == ("one", "two")
+    assert data.n_train == 5
+    swapped = hub_domains("two", (("two", other), ("one", TINY)))
+    assert swapped.fingerprint != data.fingerprint
+
+
+def test_rows_of_no_class_stay_so_in_domains(mirror: Path) -> None:
+    write(mirror, {**ROWS, "test": [("poor", "against"), ("what", "oos")]})
+    data = hub_domains("one", (("one", replace(TINY, outside="oos")),))
+    assert data.y_N.tolist() == [0, 1, 0, 1, -1]
+
+
+def test_without_network_and_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any) -> None:
+        raise OSError("no address")
+
+    monkeypatch.setattr(sources.socket, "getaddrinfo", unreachable)
+    for name in ("clinc150", "banking77", "trec", "newsgroups", "text5"):
+        with pytest.raises(
+            Unavailable, match="connect to the network, or name with LETHE_DATA or --data"
+        ) as e:
+            suites.get(name).load()
+        assert "\n" not in str(e.value)
+
+
+def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked = []
+
+    def load(*names: str, revision: str) -> Any:
+        asked.append((*names, revision))
+        splits = {s: {"text": [t for t, _ in p], "label": [n for _, n in p]} for s, p in ROWS.items()}
+        return {split: datasets.Dataset.from_dict(columns) for split, columns in splits.items()}
+
+    monkeypatch.setattr(sources, "_require_hub", lambda source: None)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    data = hub_texts(replace(TINY, revision="0123abc"))
+    assert data.y_N.tolist() == [0, 1, 0, 1]
+    assert asked == [("someone/tiny", "default", "0123abc")]
+    text._read.cache_clear()
+
+
+def test_what_is_on_no_hub_says_so(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unavailable, match=r"the mirror has no .*apparel/train\.parquet; name a mirror"):
+        suites.get("sentiment-domains").load()
+    monkeypatch.delenv("LETHE_DATA")
+    with pytest.raises(Unavailable, match=r"fdu-mtl is on no hub: .* fdu-mtl/apparel/train\.parquet"):
+        suites.get("sentiment-domains").load()
+
+
+def test_posts_are_made_bare_once() -> None:
+    post = "From: a@b\nSubject: Re: cars\n\nIn article <1> x writes:\n> old\nI like them.\n\n--\nA. Person\n"
+    bare = bare_posts([post, post])
+    assert [one.strip() for one in bare] == ["I like them."] * 2
+    assert bare_posts([*bare, post]) == [*bare, post]  # mostly bare: nothing is taken away a second time
+
+
+def test_five_data_sets_in_four_orders(mirror: Path) -> None:
+    """Made-up copies with the columns and the labels of the hub's: 33 classes, those of reviews shared."""
+    import datasets
+
+    for _, source in TEXT5:
+        names = list(source.label_names or source.class_names)
+        folder = mirror / source.repository / source.config
+        folder.mkdir(parents=True)
+        columns = {column: [f"{column} {n}" for n in names] for column in source.text}
+        # Amazon's stars are whole numbers, the others' labels of the type ClassLabel.
+        labels = [int(n) for n in names] if names[0] == "1" else list(range(len(names)))
+        made = datasets.Dataset.from_dict({**columns, source.label: labels})
+        if names[0] != "1":
+            made = made.cast_column(source.label, datasets.ClassLabel(names=names))
+        for split in ("train", "test"):
+            made.to_parquet(folder / f"{split}.parquet")
+    suite = suites.get("text5")
+    data = suite.load()
+    assert len(data.class_names) == 33
+    assert data.domain_N is not None
+    for seed in range(5):
+        stream = suite.stream(data, "class", seed, Training(validation=0))
+        for task, name in zip(stream.tasks, TEXT5_ORDERS[seed % 4], strict=True):
+            domain = data.domain_names.index(name)
+            assert (data.domain_N[task.train_rows % len(data.texts)] == domain).all()
+            assert (
+                len(task.classes) == {"agnews": 4, "yelp": 5, "amazon": 5, "dbpedia": 14, "yahoo": 10}[name]
+            )
+        of = {name: task.units for name, task in zip(TEXT5_ORDERS[seed % 4], stream.tasks, strict=True)}
+        assert of["yelp"] == of["amazon"]
+        assert stream.n_units == 33
+    assert suite.stream(data, "task", 0, Training(validation=0)).n_units == 38
+    with pytest.raises(UserError, match="text5 has no domain scenario"):
+        suite.stream(data, "domain", 0, Training())
+    assert all(sorted(order) == sorted(name for name, _ in TEXT5) for order in TEXT5_ORDERS)
+
+
+def test_sixteen_domains_of_reviews(mirror: Path) -> None:
+    for domain, _ in SENTIMENT:
+        rows = {s: [(f"{domain} {i}", "negative" if i % 2 else "positive") for i in range(6)] for s in ROWS}
+        write(mirror, rows, where=f"fdu-mtl/{domain}")
+    suite = suites.get("sentiment-domains")
+    stream = suite.stream(suite.load(), "domain", 3, suite.training)
+    assert len(stream.tasks) == len(DOMAINS) == 16
+    assert stream.n_units == 2
+    for task in stream.tasks:
+        names = {
+            stream.data.texts[row % len(stream.data.texts)].split()[0] for row in task.test_rows.tolist()
+        }
+        assert len(names) == 1
+
+
+@pytest.mark.parametrize("name", TEXT_SUITES)
+def test_suites_of_texts_have_a_model_and_its_length(name: str) -> None:
+    suite = suites.get(name)
+    assert suite.model == "minilm"
+    assert suite.model_options["max_tokens"] in (64, 128, 256)
+    assert suite.needs
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "tasks", "classes"),
+    [
+        ("clinc150", CLINC150, 10, 15),
+        ("clinc150-15", CLINC150, 15, 10),
+        ("banking77", BANKING77, 7, 11),
+        ("trec", TREC, 3, 2),
+        ("newsgroups", NEWSGROUPS, 5, 4),
+        ("newsgroups-10", NEWSGROUPS, 10, 2),
+    ],
+)
+def test_classes_divide_into_tasks(mirror: Path, name: str, source: Texts, tasks: int, classes: int) -> None:
+    """A made-up copy with the columns and the labels of the hub's, its classes in reverse order."""
+    labels = list(reversed(source.label_names or source.class_names))
+    where = f"{source.repository}/{source.config}"
+    rows = [(f"about {label}", label) for label in labels for _ in range(2)]
+    write(mirror, {"train": rows, "test": rows}, (), (source.text[0], source.label), where)
+    suite = suites.get(name)
+    stream = suite.stream(suite.load(), "class", 0, suite.training)
+    assert [len(task.classes) for task in stream.tasks] == [classes] * tasks
+    of_class = dict(zip(source.class_names, source.label_names or source.class_names, strict=True))
+    for text_, c in zip(stream.data.texts, stream.data.y_N.tolist(), strict=True):
+        assert text_ == f"about {of_class[source.class_names[c]]}"
+
+
+def test_names_of_packages_are_masked() -> None:
+    assert docstrings.masked("A NumPy array or np.ndarray, torch_dtype") == (
+        "A [package] array or [package].ndarray, [package]_dtype"
+    )
+    assert docstrings.masked("enriched inputs of scikit-learn and Hugging Face") == (
+        "enriched inputs of [package] and [package]"
+    )
+
+
+def made_up_packages(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str = "") -> None:
+    """Write a package for each of those read, with docstrings of functions, classes and modules."""
+    import importlib.machinery
+    import importlib.util
+
+    for package in docstrings.PACKAGES:
+        (folder / package / "tests").mkdir(parents=True, exist_ok=True)
+        body = [f'"""The module {package} of a made-up package, number {version or 0}.\n\nMore of it."""']
+        mark = f"{len(package)}{package[-1]}"
+        for i in range(30):
+            body.append(f'def f{i}():\n    """Return {package}\'s answer to question {i} of {mark}."""')
+        body.append('class C:\n    """Too short."""')
+        body.append('    def g(self):\n        """A paragraph that all packages have."""')
+        (folder / package / "__init__.py").write_text("\n".join(body))
+        (folder / package / "broken.py").write_text("def (")
+        (folder / package / "tests" / "t.py").write_text('"""A docstring of tests is not for us at all."""')
+
+    def found(name: str) -> importlib.machinery.ModuleSpec:
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(folder / name)]
+        return spec
+
+    monkeypatch.setattr(docstrings.importlib.util, "find_spec", found)
+    docstrings.docstrings.cache_clear()
+
+
+@pytest.fixture
+def fresh() -> Any:
+    yield
+    docstrings.docstrings.cache_clear()
+
+
+def test_docstrings_of_made_up_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    made_up_packages(tmp_path, monkeypatch)
+    monkeypatch.setattr(docstrings, "MOST", 25)
+    data = docstrings.docstrings()
+    assert data.class_names == docstrings.PACKAGES
+    assert max(data.y_N.bincount()) <= 25
+    assert len(set(data.texts)) == len(data.texts)
+    assert 0.6 * len(data.texts) < data.n_train < len(data.texts)
+    for one in data.texts:
+        assert not any(package in one.lower() for package in docstrings.PACKAGES)
+        assert "of tests" not in one
+        assert "all packages" not in one
+        assert "\n" not in one
+    docstrings.docstrings.cache_clear()
+    assert docstrings.docstrings().fingerprint == data.fingerprint
+    monkeypatch.setattr(docstrings, "MOST", 800)
+    made_up_packages(tmp_path, monkeypatch, version="2")
+    assert docstrings.docstrings().fingerprint != data.fingerprint
+
+
+def test_docstrings_without_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    made_up_packages(tmp_path, monkeypatch)
+    for path in (tmp_path / "numpy").rglob("*.py"):
+        path.unlink()
+    with pytest.raises(Unavailable, match="finds no source of numpy"):
+        docstrings.docstrings()
+    monkeypatch.setattr(docstrings.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match="the source of datasets, which is not installed"):
+        docstrings.docstrings()
+
+
+def test_docstrings_of_what_is_installed() -> None:
+    """Five tasks of two, enough rows of each package, and nothing imported for it."""
+    suite = suites.get("docstrings")
+    data = suite.load()
+    counts = data.y_N[: data.n_train].bincount(minlength=10), data.y_N[data.n_train :].bincount(minlength=10)
+    assert min(counts[0]) >= 200
+    assert min(counts[1]) >= 40
+    assert max(counts[0] + counts[1]) <= docstrings.MOST
+    stream = suite.stream(data, "class", 0, suite.training)
+    assert [len(task.classes) for task in stream.tasks] == [2] * 5
+
+
+@pytest.mark.parametrize("name", ["clinc150", "banking77", "sentiment-domains", "newsgroups"])
+def test_statistics_of_the_real_data(name: str, real_data: str) -> None:
+    kept = json.loads(statistics.PATH.read_text())
+    assert statistics.describe(statistics.SOURCES[name]()) == kept[name]
+
+
+def test_real_intents(real_data: str) -> None:
+    """CLINC150's ten tasks of fifteen intents, 100 + 30 sentences each, and the sentences of no intent."""
+    suite = suites.get("clinc150")
+    stream = suite.stream(suite.load(), "class", 0, suite.training)
+    assert [len(task.classes) for task in stream.tasks] == [15] * 10
+    for task in stream.tasks:
+        assert len(task.train_rows) + len(task.validation_rows) == 1500
+        assert len(task.test_rows) == 450
+    assert len(stream.outside_rows) == 1000
+    of = dict(zip(stream.data.texts, stream.data.y_N.tolist(), strict=True))
+    assert stream.data.class_names[
+        of["what expression would i use to say i love you if i were an italian"]
+    ] == ("translate")
