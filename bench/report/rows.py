@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,26 +13,32 @@ Rows = Sequence[Sequence[str]]
 
 
 def print_rows(header: Sequence[str], rows: Rows, console: Console, caption: str = "") -> None:
-    """Print a table to a terminal; where there is none, as wide as it needs to be."""
+    """Print a table to a terminal."""
     table = Table(title_justify="left")
     for i, name in enumerate(header):
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
-    if not console.is_terminal:
-        console.width = max(console.width, Console(width=10_000).measure(table).maximum)
-    console.print(table)
+    print_table(table, console)
     if caption:
         console.print(escape(caption))
 
 
+def print_table(table: Table, console: Console) -> None:
+    """Print a table; a pipe has no width: there the table is as wide as it needs to be."""
+    if not console.is_terminal:
+        console.width = max(console.width, Console(width=10_000).measure(table).maximum)
+    console.print(table)
+
+
 def markdown_rows(header: Sequence[str], rows: Rows) -> str:
     """Return a table in Markdown, its first column to the left and the others to the right."""
-    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
-    return "\n".join([*lines, *(_line([plain(cell) for cell in row]) for row in rows)])
+    lines = [line(header), line(["---", *["---:"] * (len(header) - 1)])]
+    return "\n".join([*lines, *(line([plain(cell) for cell in row]) for row in rows)])
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Iterable[str]) -> str:
+    """Return a row of a table in Markdown; its cells are Markdown already."""
     return f"| {' | '.join(cells)} |"
 
 

@@ -145,8 +145,8 @@ def bca_ends(values: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def higher_is_better(column: str) -> bool:
-    """Return whether more is better in a column: a score, or a task's score."""
-    return column not in SCORES or SCORES[column].higher_is_better
+    """Return whether more is better in a column: a score, a task's score or a speed."""
+    return SCORES[column].higher_is_better if column in SCORES else column != "seconds_per_seed"
 
 
 def _pairs(values: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ LaTeX (``bench.report.latex``) differ only in how they write that text.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import family, is_reference, place
 from bench.report.origin import origin
-from bench.report.rows import plain
+from bench.report.rows import line, plain, print_table
 from bench.report.summary import SPEED, Layout, chosen_scores, higher_is_better, summary_and_pairs
 from bench.stats.paired import FEWEST
 
@@ -228,11 +228,9 @@ def print_tables(
             if len(row) == 1:
                 table.add_section()
             table.add_row(*(f"[italic]{escape(row[0].text)}[/italic]",) if len(row) == 1 else map(_rich, row))
-        if not console.is_terminal:  # a pipe has no width: there the table is as wide as it needs to be
-            console.width = max(console.width, Console(width=10_000).measure(table).maximum)
-        console.print(table)
-    for line in [*made.not_done, made.caption]:
-        console.print(escape(line))
+        print_table(table, console)
+    for words in [*made.not_done, made.caption]:
+        console.print(escape(words))
 
 
 def _rich(entry: Entry) -> str:
@@ -252,9 +250,9 @@ def in_markdown(made: Tables) -> str:
         blank = [""] * (len(shown.header) - 1)
         # The names of scores are ours, and read as they stand; those of suites need not.
         header = [name if name in SCORES else plain(name) for name in shown.header]
-        lines += [f"**{plain(shown.title)}**", "", _line(header), _line(["---", *("---:" for _ in blank)])]
+        lines += [f"**{plain(shown.title)}**", "", line(header), line(["---", *("---:" for _ in blank)])]
         for row in shown.rows:
-            lines.append(_line([f"*{plain(row[0].text)}*", *blank] if len(row) == 1 else map(_markdown, row)))
+            lines.append(line([f"*{plain(row[0].text)}*", *blank] if len(row) == 1 else map(_markdown, row)))
         lines.append("")
     return "\n".join([*lines, *map(plain, [*made.not_done, made.caption]), ""])
 
@@ -262,7 +260,3 @@ def in_markdown(made: Tables) -> str:
 def _markdown(entry: Entry) -> str:
     text = plain(entry.text)
     return f"**{text}**" if entry.best else f"{text} {CLOSE}" if entry.close else text
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from bench.stats.intervals import half_width
 
 
 def intervals(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -18,8 +19,7 @@ def intervals(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     if there.empty:
         return pd.DataFrame(columns=[*by, "mean", "half", "n"])
     found = there.astype({"value": float}).groupby(list(by))["value"].agg(["mean", "std", "count"])
-    n = found["count"].to_numpy()
-    found["half"] = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * found["std"] / np.sqrt(n)
+    found["half"] = half_width(found["std"], found["count"])
     return found.reset_index().rename(columns={"count": "n"})[[*by, "mean", "half", "n"]]
 
 

@@ -23,7 +23,7 @@ from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import family
 from bench.report.figures import FIGURES, Looks, looks_of, parts, style
-from bench.report.summary import DEFAULT, SPEED
+from bench.report.summary import DEFAULT, SPEED, higher_is_better
 from bench.stats import summarise
 from bench.stats.paired import Paired, compare, holm
 
@@ -85,7 +85,7 @@ def _table(
     columns = _columns(values, shown)
     rows = [_row(str(identity), cells, part, values, columns) for identity, cells in here.groupby("identity")]
     first = columns[0]["key"]
-    sign = -1 if first in SCORES and SCORES[first].higher_is_better else 1
+    sign = -1 if higher_is_better(first) else 1
     rows.sort(key=lambda r: (r["cells"][first]["number"] is None, sign * (r["cells"][first]["number"] or 0)))
     for column in columns:
         _mark_best(rows, column["key"])
@@ -191,8 +191,7 @@ def _stream(own: pd.DataFrame) -> list[list[float | None]] | None:
 
 def _mark_best(rows: list[dict[str, Any]], key: str) -> None:
     numbers = [r["cells"][key]["number"] for r in rows if r["cells"][key]["number"] is not None]
-    higher = key == "samples_per_second" or (key in SCORES and SCORES[key].higher_is_better)
-    best = (max if higher else min)(numbers) if len(set(numbers)) > 1 else None
+    best = (max if higher_is_better(key) else min)(numbers) if len(set(numbers)) > 1 else None
     for row in rows:
         row["cells"][key]["best"] = best is not None and row["cells"][key]["number"] == best
 
@@ -307,12 +306,9 @@ def _runs(frames: Frames) -> list[dict[str, Any]]:
 def _for_script(table: dict[str, Any]) -> dict[str, Any]:
     """Return what the script needs of a table: not what stands in the HTML already."""
     rows = [{k: r[k] for k in ("identity", "matrix", "stream", "seeds")} for r in table["rows"]]
-    lower = [
-        c["key"] for c in table["columns"] if c["key"] in SCORES and not SCORES[c["key"]].higher_is_better
-    ]
     return {
         "caption": table["caption"],
-        "lower": [*lower, "seconds_per_seed"],
+        "lower": [c["key"] for c in table["columns"] if not higher_is_better(c["key"])],
         "rows": rows,
         "pairs": table["pairs"],
         "figures": [f["csv"] for f in table["figures"]],
