@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.plan import CellSpec, Request, identity, parse, read_toml, seeds, text_of
@@ -37,6 +37,7 @@ def test_a_rate_in_brackets_goes_before_set() -> None:
     assert cell("er", settings={"lr": "0.2"}).identity == "er"
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {},
@@ -57,6 +58,7 @@ def test_identity_round_trips(options: dict[str, Any]) -> None:
         assert (first.hyper | first.training)[key] == value
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_are_written_so_that_they_read_back(value: float) -> None:
     assert float(text_of(value)) == value

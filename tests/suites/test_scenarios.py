@@ -89,6 +89,7 @@ def test_rotation_by_nothing_is_the_identity_and_by_quarters_is_exact() -> None:
     torch.testing.assert_close(turned(180), image.flip(1, 2))
 
 
+@settings(deadline=None)
 @given(st.floats(0, 180))
 def test_rotation_never_adds_brightness(degrees: float) -> None:
     tap, weight = rotation((1, 9, 9), degrees)
