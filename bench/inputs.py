@@ -119,6 +119,7 @@ def _computed(texts: tuple[str, ...], model: str, options: Options, device: str,
     tokenizer = pretrained.tokenizer(model)
     tokens_NS = tokens(texts, tokenizer, options["max_tokens"])
     base = pretrained.backbone(model, options["pooling"]).to(device)
+    pretrained.check_length(base.transformer, model, options["max_tokens"])
     length_N = (tokens_NS != tokenizer.pad_token_id).sum(1)
     order_N = length_N.argsort(descending=True, stable=True)
     features_NF = torch.empty(0)

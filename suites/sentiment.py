@@ -53,7 +53,7 @@ register(
         # Every domain has both classes, so that a class-incremental stream would be a domain-incremental one.
         scenarios=("task", "domain", "online"),
         model="minilm",
-        model_options={"max_tokens": 256},
+        model_options={"max_tokens": 128},
         training=HEAD_TRAINING,
         needs="a mirror that holds fdu-mtl (LETHE_DATA, --data); no copy on a hub is known",
     )

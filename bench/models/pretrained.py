@@ -33,6 +33,13 @@ def is_pretrained(name: str) -> bool:
     return Path(name).expanduser().is_dir() or _HUB_NAME.match(name) is not None
 
 
+def check_length(model: nn.Module, name: str, most: int) -> None:
+    """Raise UserError where a model has places for fewer tokens than are to be read."""
+    places = getattr(model.config, "max_position_embeddings", most)
+    if most > places:
+        raise UserError(f"model {name} reads {places} tokens at most, not max_tokens={most}")
+
+
 class Backbone(nn.Module):
     """A transformer that turns tokens into one vector a row; the same weights for all rows.
 

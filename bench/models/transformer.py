@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.models import Shape, register
-from bench.models.pretrained import Backbone, backbone
+from bench.models.pretrained import Backbone, backbone, check_length
 from bench.models.tuning import insert_adapters, insert_biases, insert_lora, key_of
 from strategies.lanes import Generators, LaneLinear, LaneModel
 
@@ -149,6 +149,7 @@ def transformer(
     if tune == "head":
         return HeadAlone(generators, shape[0], units)
     base = backbone(name, pooling)
+    check_length(base.transformer, name, max_tokens + (prompts if tune == "prompt" else 0))
     if tune == "full":
         return Whole(generators, base, units)
     if tune == "prompt":

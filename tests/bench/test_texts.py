@@ -142,6 +142,12 @@ def test_bad_names_and_options() -> None:
         insert_adapters(nn.Sequential(nn.Linear(2, 2)), nn.ParameterDict(), [generator(0, "model")], 2)
 
 
+@pytest.mark.parametrize(("tune", "most"), [("lora", 513), ("prompt", 500)])
+def test_more_tokens_than_places(tune: str, most: int) -> None:
+    with pytest.raises(UserError, match="reads 512 tokens at most"):
+        built("minilm", tune=tune, max_tokens=most)
+
+
 def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained, "hub_in_reach", lambda: "no network")
     with pytest.raises(Unavailable, match="give a folder that holds the model"):
