@@ -96,7 +96,7 @@ def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
                 xticklabels=False,
                 yticklabels=False,
             )
-            axes.collections[0].set_rasterized(len(classes) > 10)
+            axes.collections[0].set_rasterized(True)
             axes.set_facecolor(_EMPTY)  # where a class is not learned yet
             axes.grid(visible=False)
             axes.set_title(f"after task {i}", pad=2, fontsize=7)
