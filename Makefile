@@ -29,6 +29,7 @@ reference: .venv/installed
 	$(BIN)/lethe run results/reference/digits.toml
 	$(BIN)/lethe run results/reference/digits-all.toml
 	$(BIN)/lethe run results/reference/gallery.toml
+	$(BIN)/lethe run digits -s finetune -s er -s ewc --scenario class --seeds 3 --out results/reference/digits-classes
 	$(BIN)/lethe run results/reference/adaptive-digits.toml
 	$(BIN)/lethe run results/reference/gallery-suites.toml
 	$(BIN)/lethe run results/reference/adaptive-split-mnist.toml

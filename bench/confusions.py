@@ -38,13 +38,15 @@ class Confusions:
     """For each split: i, j, true unit, answer, count, shape (K, 5)."""
 
 
-def confusions(frames: Frames) -> Iterator[Confusions]:
-    """Yield those of every done cell that has them; runs of earlier versions do not.
+def confusions(frames: Frames, identity: str | None = None) -> Iterator[Confusions]:
+    """Yield those of every done cell, or of one strategy's, that has them; runs of earlier versions do not.
 
     What was not trusted is told in ``frames.set_aside``.
     """
     runs = [Run(folder) for folder in frames.folders]
     done = frames.cells[frames.cells["status"] == "done"]
+    if identity is not None:
+        done = done[done["identity"] == identity]
     for cell in done[CELL].to_dict("records"):
         found = next(filter(None, (run.classes(cell["key"]) for run in runs)), None)
         if found is not None:

@@ -18,9 +18,9 @@ from strategies.lanes import Generators, LaneLinear, LaneModel
 
 Tune = Literal["head", "full", "lora", "adapter", "bitfit", "prompt"]
 Pooling = Literal["mean", "first", "own"]
-_AT_ONCE = {"cpu": 16, "cuda": 128}
-"""Rows of a lane that go through the transformer together. Rows are sorted by length first, so that each part
-is only as wide as its own longest row; a GPU would rather have fewer, larger products."""
+_AT_ONCE = {"cpu": 16, "cuda": 1024}
+"""Rows of all lanes that go through the transformer together. Each lane's rows are sorted by length first, so
+that a part is only as wide as its own longest row; a GPU would rather have fewer, larger products."""
 
 
 class HeadAlone(LaneModel):
@@ -64,7 +64,7 @@ class Transformer(LaneModel):
         length_LB = (x_LBS != self.base.padding).sum(2)
         order_LB = length_LB.argsort(dim=1, stable=True)
         parts_LbF = []
-        for part_Lb in order_LB.split(_AT_ONCE[x_LBS.device.type], 1):
+        for part_Lb in order_LB.split(max(1, _AT_ONCE[x_LBS.device.type] // self.lanes), 1):
             width = max(1, int(length_LB.gather(1, part_Lb).amax()))
             index = part_Lb.unsqueeze(2).expand(-1, -1, width)
             parts_LbF.append(self.encode(x_LBS[:, :, :width].gather(1, index)))

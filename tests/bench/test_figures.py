@@ -46,7 +46,7 @@ from bench.report.figures.stream import stream_data
 from bench.report.figures.tasks import tasks_data
 from bench.stats import summarise
 from bench.stats.across import cliques, critical_difference
-from tests.made_up import frames_of, made_up, not_done, spec, strategies
+from tests.made_up import frames_of, made_up, not_done, spec, strategies, with_classes
 
 
 def only_part(records: list[dict[str, Any]]) -> Frames:
@@ -183,6 +183,54 @@ def test_response_joins_what_differs_in_one_setting() -> None:
     assert data["identity"].tolist() == ["er[buffer=20]", "er[buffer=200]", "er"]
 
 
+CLASSES = ["dog", "cat", "aeroplane", "motor car", "a name too long", "7", "8", "9", "tree frog", "toad"]
+MANY = [f"intent {i}" for i in range(150)]
+
+
+def classes_learned(folder: Path, names: list[str], seeds_alike: bool = True) -> Frames:
+    """Return made-up records with confusions: ten classes in five tasks, or 150 in fifteen."""
+    n_tasks = 5 if len(names) == 10 else 15
+    frames = with_classes(
+        made_up(2, n_tasks=n_tasks, seeds=2), folder, names, len(names) // n_tasks, seeds_alike
+    )
+    [(_, _, part)] = parts(frames)
+    return part
+
+
+@pytest.mark.parametrize("seeds_alike", [True, False])
+def test_confusion_by_hand(tmp_path: Path, seeds_alike: bool) -> None:
+    part = classes_learned(tmp_path, CLASSES, seeds_alike)
+    figure, data = drawn("confusion", part, looks_of(part))
+    [name] = data["identity"].unique()
+    final = part.scores[part.scores["score"] == "acc"].groupby("identity")["value"].mean()
+    assert name == final.idxmax()
+    cells = part.cells[part.cells["identity"] == name].sort_values("seed")
+    files = [json.loads((tmp_path / "classes" / f"{key}.json").read_text()) for key in cells["key"]]
+    rows = [row for file in files[: 2 if seeds_alike else 1] for row in file["test"]]
+    assert set(data["n"]) == {2 if seeds_alike else 1}
+    for i, true, answer, count, share in data[["i", "true", "answer", "count", "share"]].itertuples(
+        index=False
+    ):
+        of_true = [r for r in rows if r[0] == i >= r[1] and CLASSES[r[2]] == true]
+        assert count == sum(r[4] for r in of_true if CLASSES[r[3]] == answer)
+        assert share == pytest.approx(count / sum(r[4] for r in of_true))
+    assert data.groupby(["i", "true"], observed=True)["share"].sum().tolist() == pytest.approx([1.0] * 30)
+    firsts = data[data["i"] == 5].drop_duplicates("true")
+    assert firsts["task"].tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    titles = [a.get_title() for a in figure.axes if a.get_title()]
+    assert titles == [f"after task {i}" for i in range(1, 6)]
+
+
+def test_confusion_of_many_classes_numbers_their_tasks(tmp_path: Path) -> None:
+    part = classes_learned(tmp_path, MANY)
+    figure, data = drawn("confusion", part, looks_of(part))
+    assert sorted(data["i"].unique()) == [1, 5, 8, 11, 15]
+    texts = {t.get_text() for t in figure.findobj(Text)}
+    assert not any(text.startswith("intent") for text in texts)
+    assert "14" in texts
+    assert FIGURES["confusion"](only_part(made_up(1)), looks_of(part)) is None  # records without classes
+
+
 def test_schedules_place_rows_along_the_stream() -> None:
     frames = only_part(with_notes(made_up(4, seeds=3)))
     assert len(frames.notes) == 3 * (20 + 20 + 1 + 3)
@@ -241,7 +289,7 @@ def test_the_same_bytes_again(tmp_path: Path) -> None:
     frames = frames_of(everything(4, seeds=2, suites=("toy", "toyb"), n_tasks=3))
     for folder in ("a", "b"):
         paths = make_figures(frames, tmp_path / folder)
-    assert len(paths) == 2 * len([n for n in FIGURES if n != "response"]) + 1
+    assert len(paths) == 2 * len([n for n in FIGURES if n not in ("response", "confusion")]) + 1
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert len(names) == 4 * len(paths)
     for name in names:
@@ -360,7 +408,7 @@ def twenty_or_more(n: int) -> Frames:
 @pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
 @pytest.mark.parametrize("name", [*FIGURES, *ACROSS])
 @pytest.mark.parametrize("n", [20, 26])
-def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: int) -> None:
+def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: int, tmp_path: Path) -> None:
     """Twenty plain names, and more than twenty some of which are long."""
     frames = twenty_or_more(n)
     looks = looks_of(frames).at(width)
@@ -368,6 +416,9 @@ def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: i
     made = (FIGURES | ACROSS)[name](part, looks)
     if name == "response":
         part = only_part(with_buffers())
+        made = FIGURES[name](part, looks_of(part).at(width))
+    if name == "confusion":
+        part = classes_learned(tmp_path, CLASSES if n == 20 else MANY)
         made = FIGURES[name](part, looks_of(part).at(width))
     assert made is not None
     figure = made[0]

@@ -27,8 +27,9 @@ SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), s
 
 
 def cells(folder: Path) -> dict[str, Any]:
-    """Return all records, without what differs between two runs of the same cell."""
-    found = {}
+    """Return all records, without what differs between two runs of the same cell, and their classes."""
+    found = {path.name + " classes": path.read_text() for path in (folder / "classes").glob("*.json")}
+    assert found
     for path in (folder / "cells").glob("*.json"):
         record = json.loads(path.read_text())
         record.pop("timings", None)

@@ -204,7 +204,7 @@ def test_a_kill_between_tensors_and_facts_leaves_the_older_state(
     run, key = Run(tmp_path), toy_cell().key
     run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1})
 
-    def killed(path: Path, facts: Any) -> None:
+    def killed(path: Path, facts: Any, indent: int | None = 1) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(store, "write_json", killed)
@@ -222,3 +222,70 @@ def test_another_cell_s_checkpoint_is_not_trusted(tmp_path: Path) -> None:
     (run.checkpoints / other).rename(run.checkpoints / mine)
     assert run.facts(mine) is None
     assert run.load(mine) is None
+
+
+CLASSES = {"units": ["cat", "dog"], "test": [[0, 1, 0, 1, 4], [1, 1, 0, 0, 4]], "validation": []}
+
+
+def test_classes_lie_beside_the_record_and_go_with_it(tmp_path: Path) -> None:
+    spec = toy_cell("er")
+    run = opened(tmp_path, spec)
+    run.write(spec, DONE)
+    plain = (run.cells / f"{spec.key}.json").read_bytes()
+    assert run.classes(spec.key) is None
+    run.write(spec, DONE | {"classes": CLASSES})
+    assert (run.cells / f"{spec.key}.json").read_bytes() == plain
+    assert run.classes(spec.key) == {"schema": SCHEMA, "key": spec.key, **CLASSES}
+    assert (run.beside / f"{spec.key}.json").read_text().count("\n") == 1
+    run.write(spec, {"status": "skipped", "reason": "no"})
+    assert run.classes(spec.key) is None
+    assert run.set_aside == []
+
+
+def test_a_kill_never_leaves_a_record_with_another_one_s_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two files of a cell that is run again, there is no record, so it is run once more."""
+    spec = toy_cell("er")
+    run = opened(tmp_path, spec)
+    run.write(spec, DONE | {"classes": CLASSES})
+    honest = store.write_json
+
+    def killed(path: Path, facts: Any, indent: int | None = 1) -> None:
+        honest(path, facts, indent)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.write(spec, DONE | {"classes": CLASSES | {"units": ["other", "dog"]}})
+    assert run.status(spec) == "missing"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda c: c.update(schema=SCHEMA + 1), "not of this version"),
+        (lambda c: c.update(key="0" * 20), "not of the cell its name says"),
+        (lambda c: c.pop("units"), "does not name its units"),
+        (lambda c: c.update(units=["cat", 1]), "does not name its units"),
+        (lambda c: c.pop("validation"), "its counts are not whole"),
+        (lambda c: c["test"][0].pop(), "its counts are not whole"),
+        (lambda c: c.update(test=[[0, 1, 0, 2, 4]]), "its counts are not whole"),
+        (lambda c: c.update(test=[[0, 1, 0, -1, 4]]), "its counts are not whole"),
+        (lambda c: c.update(test=[[0, 1, 0, "1", 4]]), "its counts are not whole"),
+    ],
+)
+def test_classes_are_trusted_only_when_they_are_whole(tmp_path: Path, change: Any, why: str) -> None:
+    spec = toy_cell("er")
+    run = opened(tmp_path, spec)
+    run.write(spec, DONE | {"classes": CLASSES})
+    path = run.beside / f"{spec.key}.json"
+    facts = json.loads(path.read_text())
+    change(facts)
+    path.write_text(json.dumps(facts))
+    assert Run(tmp_path, look_only=True).classes(spec.key) is None
+    assert path.exists()
+    assert run.classes(spec.key) is None
+    assert why in run.set_aside[0]
+    assert (tmp_path / "set-aside" / f"classes-{path.name}").exists()
+    assert run.status(spec) == "done"

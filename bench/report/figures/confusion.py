@@ -27,12 +27,12 @@ _EMPTY, _LINE = "#ececec", "#808080"
 def confusion_data(frames: Frames) -> pd.DataFrame:
     """Return counts of the best strategy that has them, on test rows of the tasks so far.
 
-    ``share`` is that of the true class's rows. Classes, in the order in which they are learned, are numbered
-    by a categorical. Of several seeds those are added up that learn the classes in the first one's order.
+    ``share`` is that of the true class's rows, ``task`` the first one with it. ``true`` and ``answer`` are
+    categories in the order in which they are learned. Of several seeds those are added up that learn the
+    classes in the first one's order.
     """
     for name in by_final(frames, frames.cells["identity"]):
-        cells = frames.cells[frames.cells["identity"] == name].sort_values("seed")
-        found = list(confusions(frames.only(cells)))
+        found = sorted(confusions(frames, name), key=lambda c: int(c.cell["seed"]))
         if found:
             order = _order(found[0])
             alike = [c for c in found if c.units == found[0].units and _order(c) == order]
@@ -96,7 +96,7 @@ def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
                 xticklabels=False,
                 yticklabels=False,
             )
-            axes.collections[0].set_rasterized(len(classes) > 10)
+            axes.collections[0].set_rasterized(True)
             axes.set_facecolor(_EMPTY)  # where a class is not learned yet
             axes.grid(visible=False)
             axes.set_title(f"after task {i}", pad=2, fontsize=7)

@@ -1,0 +1,316 @@
+"""What was taken for what: counted, reported as scikit-learn does, and told apart from what has no class."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from sklearn.metrics import classification_report, roc_auc_score
+
+import bench
+import suites
+from bench.confusions import AVERAGES, by_class
+from bench.engine import Group, run_group
+from bench.evaluation import area_L, unit_names
+from bench.frames import load, tidy
+from bench.metrics import SCORES, all_scores
+from bench.plan import CellSpec, Request
+from bench.report.classes import WORST, class_tables, print_classes, write_classes
+from bench.report.summary import Layout
+from bench.runner import Options, carry_out
+from bench.stats import summarise
+from bench.store import Run
+from suites.base import Data, Scenario, Stream, Training, register
+from suites.errors import UserError
+from tests.conftest import toy_cell
+from tests.made_up import made_up, with_classes
+from tests.toy import TOY, blobs, split
+
+
+@dataclass(frozen=True)
+class OutsideStream(Stream):
+    """A stream with rows of no class."""
+
+    outside_rows: torch.Tensor = torch.zeros(0, dtype=torch.long)  # noqa: RUF009
+
+
+def with_outside() -> Data:
+    """Return the blobs with forty rows of noise that have no class."""
+    data = blobs()
+    noise = torch.randint(0, 250, (40, *data.x_N.shape[1:]), generator=torch.Generator().manual_seed(1))
+    x_N = torch.cat([data.x_N, noise.to(torch.uint8)])
+    return replace(data, x_N=x_N, y_N=torch.cat([data.y_N, torch.full((40,), -1)]), fingerprint="outside")
+
+
+def split_outside(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+    made = split(data, scenario, seed, training)
+    outside = torch.arange(len(data.x_N) - 40 + seed, len(data.x_N))  # lanes differ in how many they have
+    return OutsideStream(**{k: getattr(made, k) for k in made.__dataclass_fields__}, outside_rows=outside)
+
+
+register(replace(TOY, name="toy-outside", load=with_outside, split=split_outside))
+
+
+def outside_cell(seed: int, strategy: str = "finetune", scenario: str = "class") -> CellSpec:
+    return replace(toy_cell(strategy, seed, scenario), suite="toy-outside")
+
+
+def answers(group: Group, lane: int, rows: torch.Tensor) -> torch.Tensor:
+    """Return the logits of one lane for rows, one row at a time through the engine's own model."""
+    padded = torch.stack([rows if i == lane else rows[:1].expand(len(rows)) for i in range(len(group.specs))])
+    group.model.eval()
+    with torch.no_grad():
+        scores: torch.Tensor = group.strategy.predict(group.streams.batch(padded))[lane]
+    return scores
+
+
+# Counts.
+
+
+@pytest.mark.parametrize("scenario", ["class", "domain", "task"])
+def test_confusions_equal_a_slow_loop(scenario: str) -> None:
+    group = Group([toy_cell("finetune", seed, scenario) for seed in (2, 3)], "cpu", None)
+    group.score(0)
+    group.learn(0)
+    group.score(1)
+    for lane, stream in enumerate(group.streams.streams):
+        expected: dict[tuple[int, ...], int] = {}
+        for j, task in enumerate(stream.tasks):
+            answer = answers(group, lane, task.test_rows).argmax(1)
+            for row, given in zip(task.test_rows.tolist(), answer.tolist(), strict=True):
+                true = int(stream.unit_TC[j, stream.data.y_N[row % len(stream.data.y_N)]])
+                expected[1, j + 1, true, given] = expected.get((1, j + 1, true, given), 0) + 1
+        record = group.record(lane)
+        found = record["classes"]["test"]
+        assert {tuple(row[:4]): row[4] for row in found if row[0] == 1} == expected
+        assert found == sorted(found)
+        for split_ in ("test", "validation"):
+            for i in (0, 1):
+                for j in (1, 2):
+                    part = [r for r in record["classes"][split_] if r[:2] == [i, j]]
+                    assert sum(r[4] for r in part) == record[split_]["total"][i][j - 1]
+                    assert sum(r[4] for r in part if r[2] == r[3]) == record[split_]["right"][i][j - 1]
+
+
+def test_units_are_named_after_their_classes() -> None:
+    data = suites.get("toy").load()
+    own = unit_names(split(data, "class", 0, Training()))
+    assert own == ["blob 0", "blob 1", "blob 2", "blob 3"]
+    made = split(data, "domain", 0, Training())
+    assert unit_names(made) == [
+        f"blob {a}/blob {b}" for a, b in zip(*(t.classes for t in made.tasks), strict=True)
+    ]
+    each = replace(made, n_units=8, unit_TC=torch.arange(8).view(2, 4))  # the same classes in two tasks
+    assert unit_names(each)[3:5] == ["blob 3 (task 1)", "blob 0 (task 2)"]
+
+
+# Reports.
+
+
+def written(folder: Path, counts: dict[str, Any], units: list[str], key: tuple[str, int] = ("er", 0)) -> Run:
+    """Write a cell with counts by class."""
+    run, spec = Run(folder), toy_cell(*key)
+    run.open([spec], {}, {}, "test", "cpu")
+    right = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
+    run.write(
+        spec, {"status": "done", "test": right, "validation": right, "classes": {"units": units, **counts}}
+    )
+    return run
+
+
+@pytest.mark.parametrize("n_units", [2, 7])
+def test_as_scikit_learn_reports_them(n_units: int, tmp_path: Path) -> None:
+    draws = np.random.default_rng(n_units)
+    units = [f"class {u}" for u in range(n_units + 1)]  # the last is neither there nor answered
+    rows, truths = [], {}
+    for i in (0, 1, 2):
+        seen_true, seen_answer = [], []
+        for j in (1, 2):
+            true = draws.integers(0, max(1, n_units // 2 * j), 50)
+            answer = np.where(draws.random(50) < 0.6, true, draws.integers(0, n_units, 50))
+            pairs, counts = np.unique(np.stack([true, answer]), axis=1, return_counts=True)
+            rows += [[i, j, *map(int, p), int(c)] for p, c in zip(pairs.T, counts, strict=True)]
+            if j <= i:
+                seen_true += true.tolist()
+                seen_answer += answer.tolist()
+        truths[i] = seen_true, seen_answer
+    written(tmp_path, {"test": rows, "validation": rows[:1]}, units)
+    frame = bench.classes(tmp_path)
+    frame = frame[frame["split"] == "test"]
+    assert sorted(frame["i"].unique()) == [1, 2]
+    for i in (1, 2):
+        true, answer = ([units[u] for u in found] for found in truths[i])
+        expected = classification_report(true, answer, zero_division=0, output_dict=True)
+        part = frame[frame["i"] == i].set_index("class")
+        assert set(part.index) == set(expected)
+        for name, scores in expected.items():
+            if name == "accuracy":
+                assert part.loc[name, "f1"] == pytest.approx(scores)
+                continue
+            for column, theirs in {"f1": "f1-score"}.items() | {
+                (c, c) for c in ("precision", "recall", "support")
+            }:
+                assert part.loc[name, column] == pytest.approx(scores[theirs]), (i, name, column)
+        assert part["unit"].isna().sum() == len(AVERAGES)
+
+
+def test_tables_are_means_over_seeds(tmp_path: Path) -> None:
+    units = ["a", "b"]
+    for seed, right in enumerate((4, 6)):
+        test = [[1, 1, 0, 0, right], [1, 1, 0, 1, 10 - right], [1, 1, 1, 1, 10]]
+        written(tmp_path, {"test": test, "validation": test[:2]}, units, ("er", seed))
+    frames = load(tmp_path)
+    made = class_tables(frames)
+    assert [t.title for t in made.shown] == [
+        f"toy, class-incremental, er, {split_} rows, n = 2" for split_ in ("test", "validation")
+    ]
+    recall = summarise([0.4, 0.6])
+    assert made.shown[0].classes[0][:3] == ("a", "100.00 ± 0.00", f"50.00 ± {100 * recall.half:.2f}")
+    assert made.shown[0].classes[0][4] == "10"
+    assert [row[0] for row in made.shown[0].averages] == list(AVERAGES)
+    assert made.shown[0].averages[0][1:3] == ("–", "–")
+    sd = class_tables(frames, Layout(spread="sd"))
+    assert sd.shown[0].classes[0][2] == f"50.00 ± {100 * recall.sd:.2f}"
+    assert "standard deviation" in sd.caption
+    bca = class_tables(frames, Layout(spread="bca"))
+    assert bca.shown[0].classes[0][2].startswith("50.00")
+    write_classes(made, tmp_path / "report")
+    text = (tmp_path / "report" / "classes.md").read_text()
+    assert f"| a | 100.00 ± 0.00 | 50.00 ± {100 * recall.half:.2f} |" in text
+    data = pd.read_csv(tmp_path / "report" / "classes.csv")
+    assert len(data) == 2 * 2 * (2 + 3)
+    assert {"suite", "scenario", "strategy", "seed", "split", "i", "class"} <= set(data.columns)
+
+
+def test_where_seeds_share_no_classes_units_stand_for_them(tmp_path: Path) -> None:
+    for seed, units in enumerate((["a/b", "c/d"], ["d/a", "c/d"])):
+        written(tmp_path, {"test": [[1, 1, 0, 0, 3], [1, 1, 1, 1, 3]], "validation": []}, units, ("er", seed))
+    [table] = class_tables(load(tmp_path)).shown
+    assert [row[0] for row in table.classes] == ["unit 0", "c/d"]
+    assert set(by_class(load(tmp_path))["class"]) == {"a/b", "c/d", "d/a", *AVERAGES}
+
+
+def test_of_many_classes_a_terminal_shows_the_worst(tmp_path: Path) -> None:
+    frames = with_classes(made_up(1, n_tasks=15, seeds=2), tmp_path, [f"intent {i}" for i in range(150)], 10)
+    made = class_tables(frames)
+    stream = StringIO()
+    print_classes(made, Console(file=stream, width=120))
+    first = stream.getvalue().split("validation rows")[0]
+    assert f"the {WORST} worst of 150 classes by F1" in first
+    assert first.count("intent ") == WORST
+    assert all(name in first for name in AVERAGES)
+    lowest = (
+        by_class(frames).query("i == 15 and split == 'test' and unit.notna()").groupby("class")["f1"].mean()
+    )
+    assert {row[0] for row in made.shown[0].worst} == set(lowest.nsmallest(WORST).index)
+    assert len(made.shown[0].classes) == 150
+
+
+def test_a_run_without_classes_is_said(tmp_path: Path) -> None:
+    run = written(tmp_path, {"test": [[1, 1, 0, 0, 3]], "validation": []}, ["a"])
+    (run.beside / f"{toy_cell('er', 0).key}.json").write_text("{")
+    frames = load(tmp_path)
+    with pytest.raises(UserError, match="no cell of this run has results by class"):
+        class_tables(frames)
+    assert "it is not whole JSON" in frames.set_aside[0]
+
+
+def test_lethe_report_classes(tmp_path: Path) -> None:
+    carry_out(
+        [Request("toy", ("finetune", "joint"), seeds=(0, 1))], tmp_path, Options(jobs=1, quiet=True), "test"
+    )
+    command = [sys.executable, "-m", "bench", "report", str(tmp_path), "--classes"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "toy, class-incremental, finetune, test rows, n = 2" in done.stdout
+    data = pd.read_csv(tmp_path / "report" / "classes.csv")
+    assert sorted(data[data["strategy"] == "joint"]["i"].unique()) == [2]
+    accuracy = data[(data["class"] == "accuracy") & (data["split"] == "test") & (data["i"] == 2)]
+    frames = load(tmp_path)
+    last = frames.matrix[(frames.matrix["split"] == "test") & (frames.matrix["i"] == 2)].groupby("key")
+    right = last["right"].sum() / last["total"].sum()
+    assert accuracy.set_index("key")["f1"].to_dict() == pytest.approx(right.to_dict())
+    assert (tmp_path / "report" / "classes.md").read_text().count("**toy") == 4
+
+
+# Rows of no class.
+
+
+def test_area_is_that_of_scikit_learn() -> None:
+    draws = torch.Generator().manual_seed(0)
+    inside = (torch.rand(3, 40, generator=draws) * 8).round() / 8 + 0.05  # with ties
+    outside = (torch.rand(3, 30, generator=draws) * 8).round() / 8
+    counts, real = torch.rand(3, 40, generator=draws) < 0.7, torch.ones(3, 30).bool()
+    real[1, 20:] = False
+    outside[0, :5] += 0.05
+    found = area_L(inside, counts, outside, real)
+    for lane in range(3):
+        own, other = inside[lane][counts[lane]], outside[lane][real[lane]]
+        truth = [1] * len(own) + [0] * len(other)
+        assert float(found[lane]) == pytest.approx(roc_auc_score(truth, torch.cat([own, other])), abs=1e-6)
+
+
+def test_rows_of_no_class_are_told_apart_after_every_task() -> None:
+    cells = [outside_cell(seed) for seed in (0, 1)]
+    group = Group(cells, "cpu", None)
+    group.score(0)
+    for task in range(2):
+        group.learn(task)
+        group.score(task + 1)
+        for lane, stream in enumerate(group.streams.streams):
+            own = answers(group, lane, torch.cat([t.test_rows for t in stream.tasks[: task + 1]]))
+            other = answers(group, lane, stream.outside_rows)  # type: ignore[attr-defined]
+            sure = torch.cat([own, other]).double().softmax(1).amax(1)
+            area = roc_auc_score([1] * len(own) + [0] * len(other), sure)
+            assert group.record(lane)["outside"][task + 1] == pytest.approx(area, abs=1e-6)
+    assert group.record(0)["outside"][0] is None
+    records = run_group(cells)
+    assert [r["outside"] for r in records] == [group.record(lane)["outside"] for lane in range(2)]
+    plain = run_group([toy_cell("finetune", 0)])[0]
+    assert "outside" not in plain
+    assert run_group([outside_cell(1)])[0]["outside"] == records[1]["outside"]  # beside others or alone
+
+
+def test_oos_auroc_is_a_score(tmp_path: Path) -> None:
+    cell = outside_cell(0, "joint")
+    record = run_group([cell])[0]
+    assert record["outside"][:2] == [None, None]
+    assert 0 <= record["outside"][2] <= 1
+    run = Run(tmp_path)
+    run.open([cell], {}, {}, "test", "cpu")
+    run.write(cell, record)
+    scores = load(tmp_path).scores.set_index("score")["value"]
+    assert scores["oos_auroc"] == record["outside"][2]
+    R = np.full((3, 2), 0.5)
+    assert np.isnan(all_scores(R)["oos_auroc"])
+    assert all_scores(R, outside=[None, 0.6, 0.7])["oos_auroc"] == 0.7
+    assert SCORES["oos_auroc"].higher_is_better
+    assert np.isnan(tidy(made_up(1, seeds=1)).scores.set_index("score")["value"]["oos_auroc"])
+
+
+def test_outside_rows_survive_a_checkpoint(tmp_path: Path) -> None:
+    cells, run = [outside_cell(0, "er"), outside_cell(1, "er")], Run(tmp_path)
+    whole = run_group(cells)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, tasks: int) -> None:
+        if done == 1:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_group(cells, checkpoints=run, progress=stop)
+    assert run.facts(cells[0].key) is not None
+    again = run_group(cells, checkpoints=run)
+    for name in ("outside", "classes", "test"):
+        assert [r[name] for r in again] == [r[name] for r in whole]
