@@ -14,6 +14,10 @@ In a document stand
     ...                       replaced by the published table beside the run's numbers
     <!-- lethe:end -->
 
+    <!-- lethe:costs RECORD.json -->
+    ...                       replaced by what the strategies' steps cost
+    <!-- lethe:end -->
+
     <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
 
 with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
@@ -32,6 +36,7 @@ import pandas as pd
 
 from bench import verify
 from bench.frames import Frames, load
+from bench.report import costs
 from bench.report.figures import ACROSS, FIGURES, across, looks_of, parts, write
 from bench.report.rows import markdown_rows
 from bench.report.tables import markdown
@@ -39,7 +44,7 @@ from bench.stats import Summary, summarise
 from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
-    r"(?P<start><!-- lethe:(?P<kind>table|method|verify) (?P<words>[^>]*) -->\n)"
+    r"(?P<start><!-- lethe:(?P<kind>table|method|verify|costs) (?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
 )
@@ -51,7 +56,12 @@ def renewed(text: str, folder: Path) -> str:
     read = cache(lambda run: load(folder / run))
 
     def block(match: re.Match[str]) -> str:
-        body = _BLOCKS[match["kind"]](match["words"].split(), read)
+        words = match["words"].split()
+        body = (
+            costs.table(folder / words[0])
+            if match["kind"] == "costs"
+            else _BLOCKS[match["kind"]](words, read)
+        )
         return f"{match['start']}\n{body}\n{match['end']}"
 
     return _BLOCK.sub(block, text)
