@@ -1,7 +1,7 @@
 """What a step costs: measured against what each method's definition implies, as a table.
 
-``make costs`` runs the benchmark of steps; ``python -m bench.report.costs BENCHMARK.json RECORD.json`` keeps, of
-what pytest-benchmark wrote, the part that a reader needs.
+``make costs`` runs the benchmark of steps; ``python -m bench.report.costs BENCHMARK.json RECORD.json`` then
+keeps, of what pytest-benchmark wrote, the part that a reader needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.store import now, where, write_json
 SCHEMA = 1
 DEAR = 1.5
 """How many times what its definition implies a method may cost before docs/costs.md must say why."""
-HEADER = ("strategy", "implied", "measured", "quartiles", "measured / implied", "rows")
+HEADER = ("strategy", "implied", "measured", "quartiles", "measured / implied", "batch")
 
 
 def dear(ratio: float, implied: float) -> bool:
