@@ -69,7 +69,7 @@ class Run:
         self._compare(held, {name: {"data": mark} for name, mark in data.items()})
         facts = {
             "schema": SCHEMA,
-            "commands": [*before.get("commands", []), {"command": command, "at": now(), **where(device)}],
+            "commands": [*before.get("commands", []), {"command": command, "at": _now(), **where(device)}],
             "shared": {**before.get("shared", {}), **shared},
             "data": {**before.get("data", {}), **data},
             "cells": {**before.get("cells", {}), **{s.key: line(s) for s in specs}},
@@ -266,8 +266,7 @@ def line(spec: CellSpec) -> str:
     return f"{spec.suite} {spec.scenario} {spec.identity} seed {spec.seed}"
 
 
-def now() -> str:
-    """Return the time in UTC, to the second."""
+def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.report.rows import markdown_rows
-from bench.store import now, where, write_json
+from bench.store import where, write_json
 
 SCHEMA = 1
 DEAR = 1.5
@@ -30,13 +30,16 @@ def record(benchmark: dict[str, Any]) -> dict[str, Any]:
     found = [b["extra_info"] for b in benchmark["benchmarks"] if "strategy" in b["extra_info"]]
     kept = ("implied", "ratio", "low", "high", "batch", "scenario")
     steps = {i["strategy"]: {k: rounded(i[k]) for k in kept} for i in found}
+    commit = benchmark["commit_info"]
     cpu = benchmark["machine_info"].get("cpu", {}).get("brand_raw", "")
     rounds = max(b["stats"]["rounds"] for b in benchmark["benchmarks"])
     return {
         "schema": SCHEMA,
         "command": "make costs",
-        "at": now(),
         **where("cpu"),
+        "at": benchmark["datetime"][:19] + "Z",
+        "git": commit["id"],
+        "dirty": commit["dirty"],
         "cpu": cpu,
         "rounds": rounds,
         "strategies": dict(sorted(steps.items())),
