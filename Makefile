@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/runs/demo
 
-.PHONY: demo test lint bench statistics reference docs gallery clean
+.PHONY: demo test lint bench costs statistics reference docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --out $(DEMO)
@@ -19,6 +19,12 @@ lint: .venv/installed-test
 
 bench: .venv/installed-test
 	$(BIN)/python -m pytest tests/perf/bench_steps.py tests/perf/bench_report.py --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --benchmark-columns=min,median,rounds
+
+# What a step of each strategy costs beside finetune's: the record that docs/costs.md shows.
+costs: .venv/installed-test
+	mkdir -p results/runs
+	$(BIN)/python -m pytest tests/perf/bench_steps.py -k strategies_against_finetune --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --timeout=0 --benchmark-columns=rounds --benchmark-json=results/runs/step-costs.json
+	$(BIN)/python -m bench.report.costs results/runs/step-costs.json results/reference/step-costs.json
 
 # Descriptive statistics of the data sets that can be seen from here.
 statistics: .venv/installed

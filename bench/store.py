@@ -71,7 +71,7 @@ class Run:
         self._compare(held, {name: {"data": mark} for name, mark in data.items()})
         facts = {
             "schema": SCHEMA,
-            "commands": [*before.get("commands", []), {"command": command, "at": _now(), **_where(device)}],
+            "commands": [*before.get("commands", []), {"command": command, "at": _now(), **where(device)}],
             "shared": {**before.get("shared", {}), **shared},
             "data": {**before.get("data", {}), **data},
             "cells": {**before.get("cells", {}), **{s.key: line(s) for s in specs}},
@@ -313,7 +313,7 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _where(device: str) -> dict[str, Any]:
+def where(device: str) -> dict[str, Any]:
     """Return what a reader needs to tell whether two runs are alike: packages, revision, machine."""
     packages = {}
     for name in _PACKAGES:

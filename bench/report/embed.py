@@ -14,6 +14,14 @@ In a document stand
     ...                       replaced by the published table beside the run's numbers
     <!-- lethe:end -->
 
+    <!-- lethe:against RUN SCENARIO NOTE A B [A B ...] -->
+    ...                       replaced by the differences in acc of strategies A and B, seed by seed, beside
+    <!-- lethe:end -->        the mean of what both noted under NOTE
+
+    <!-- lethe:costs RECORD.json -->
+    ...                       replaced by what the strategies' steps cost
+    <!-- lethe:end -->
+
     <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
 
 with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
@@ -32,14 +40,16 @@ import pandas as pd
 
 from bench import verify
 from bench.frames import Frames, load
+from bench.report import costs
 from bench.report.figures import ACROSS, FIGURES, across, looks_of, parts, write
 from bench.report.rows import markdown_rows
 from bench.report.tables import markdown
 from bench.stats import Summary, summarise
+from bench.stats.paired import compare
 from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
-    r"(?P<start><!-- lethe:(?P<kind>table|method|verify) (?P<words>[^>]*) -->\n)"
+    r"(?P<start><!-- lethe:(?P<kind>table|method|verify|against|costs) (?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
 )
@@ -51,7 +61,12 @@ def renewed(text: str, folder: Path) -> str:
     read = cache(lambda run: load(folder / run))
 
     def block(match: re.Match[str]) -> str:
-        body = _BLOCKS[match["kind"]](match["words"].split(), read)
+        words = match["words"].split()
+        body = (
+            costs.table(folder / words[0])
+            if match["kind"] == "costs"
+            else _BLOCKS[match["kind"]](words, read)
+        )
         return f"{match['start']}\n{body}\n{match['end']}"
 
     return _BLOCK.sub(block, text)
@@ -95,8 +110,29 @@ def _verify(words: list[str], read: Callable[[str], Frames]) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+def _against(words: list[str], read: Callable[[str], Frames]) -> str:
+    """Return pairs of strategies with their difference over common seeds, and one note of each."""
+    run, scenario, note, *identities = words
+    frames = _only(read(run), scenario)
+    acc = frames.scores[frames.scores["score"] == "acc"].set_index("seed").groupby("identity")["value"]
+    noted = frames.notes[frames.notes["note"] == note].groupby("identity")["value"].mean()
+    rows = []
+    for a, b in zip(identities[::2], identities[1::2], strict=True):
+        found = compare(acc.get_group(a), acc.get_group(b))
+        sure = abs(found.mean) > found.half
+        verdict = ("higher" if found.mean > 0 else "lower") if sure else "not told apart"
+        told = [f"{noted[i]:,.0f}" if i in noted else "–" for i in (a, b)]
+        rows.append([a, b, str(found.n), f"{100 * found.mean:+.2f} ± {100 * found.half:.2f}", verdict, *told])
+    header = ["strategy", "against", "n", "difference in acc", "verdict", note, f"{note}, against"]
+    suite = ", ".join(sorted(frames.cells["suite"].unique()))
+    return (
+        f"{markdown_rows(header, rows)}\n\n{suite}, {scenario}-incremental; mean difference seed by seed, in "
+        "points, ± half-width of its 95 % t interval."
+    )
+
+
 _METHOD_SCORES = ("acc", "forgetting", "learning_acc")
-_BLOCKS = {"table": _table, "method": _method, "verify": _verify}
+_BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _against}
 
 
 def draw(text: str, folder: Path) -> list[Path]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 import strategies
+from bench.report import costs
 from bench.report.embed import _BLOCK, _FIGURE, draw, main
 from bench.report.figures import ACROSS, FIGURES
 from bench.store import Run
@@ -33,6 +36,22 @@ def test_a_stale_table_is_seen_and_renewed(tmp_path: Path, capsys: pytest.Captur
     assert text.endswith("\nz\n")
     assert "| finetune | 10 |" in text
     assert "old" not in text
+
+
+def test_pairs_are_told_with_their_difference_and_note(tmp_path: Path) -> None:
+    """Seed by seed: a strategy beside itself differs by nothing, and that is not told apart."""
+    run = ROOT / "results" / "reference" / "adaptive-digits"
+    path = tmp_path / "d.md"
+    pairs = "adaptive-replay adaptive-replay er finetune finetune er"
+    path.write_text(f"<!-- lethe:against {run} class replayed {pairs} -->\n<!-- lethe:end -->\n")
+    assert main([str(path)]) == 0
+    itself, higher, lower = [r.split(" | ") for r in path.read_text().splitlines() if r.startswith("| ")][2:]
+    assert itself[:5] == ["| adaptive-replay", "adaptive-replay", "10", "+0.00 ± 0.00", "not told apart"]
+    assert int(itself[5].replace(",", "")) > 0
+    assert itself[5] == itself[6].removesuffix(" |")
+    assert higher[4:] == ["higher", "–", "– |"]
+    assert higher[3].startswith("+")
+    assert lower[3:5] == [higher[3].replace("+", "-"), "lower"]
 
 
 def test_documents_name_tables_and_figures() -> None:
@@ -76,6 +95,24 @@ def test_every_strategy_has_a_page_with_its_numbers() -> None:
             "Our numbers",
         ):
             assert f"**{heading}" in part, f"{page.name}: {name} lacks {heading}"
+
+
+def test_costs_are_those_of_every_strategy_and_the_dear_ones_have_a_reason() -> None:
+    """A definition that implies another cost, or a new strategy, needs ``make costs``."""
+    steps = json.loads((ROOT / "results" / "reference" / "step-costs.json").read_text())["strategies"]
+    assert {n: s["implied"] for n, s in steps.items()} == {
+        n: strategies.get(n).cost for n in strategies.names()
+    }
+    reasons = set(re.findall(r"^- `(\S+)`", (ROOT / "docs" / "costs.md").read_text(), re.MULTILINE))
+    needed = {n for n, s in steps.items() if costs.dear(s["ratio"], s["implied"])}
+    assert needed
+    assert needed <= reasons <= set(steps)
+
+
+def test_a_step_for_nothing_implied_is_dear() -> None:
+    assert costs.dear(0.1, 0.0)
+    assert costs.dear(3.1, 2.0)
+    assert not costs.dear(3.0, 2.0)
 
 
 RUNS = sorted(path.parent.name for path in (ROOT / "results" / "reference").glob("*/run.json"))

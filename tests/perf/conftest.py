@@ -1,7 +1,8 @@
-"""Benchmarks compare within one process: a and b take turns, and their best rounds are divided."""
+"""Benchmarks compare within one process: a and b take turns, and each turn gives a ratio."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,9 +10,9 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-ROUNDS = 7
-DEAR = 1.5
-"""How many times what its definition implies a method may cost before its page must say why."""
+from bench.report.costs import dear
+
+ROUNDS = 15
 _TABLE: list[tuple[str, str, float, str]] = []
 
 
@@ -22,7 +23,11 @@ def one_thread() -> None:
 
 @pytest.fixture
 def compare(benchmark: BenchmarkFixture) -> Callable[..., float]:
-    """Return a function that times ``ours`` against ``other`` and notes the ratio of their best rounds."""
+    """Return a function that times ``ours`` against ``other`` and notes the median ratio of their turns.
+
+    One right after the other, so that both meet the same load; who begins alternates; and in processor time,
+    so that what other programs take from the core counts for neither.
+    """
 
     def measure(
         title: str,
@@ -31,31 +36,37 @@ def compare(benchmark: BenchmarkFixture) -> Callable[..., float]:
         other: Callable[[], object],
         target: str,
         per: int = 1,
-        implied: float = 0.0,
+        implied: float | None = None,
     ) -> float:
         ours(), other()  # warm: allocation, lazy imports
-        best = [float("inf"), float("inf")]
+        seconds: tuple[list[float], list[float]] = ([], [])
 
-        def turns() -> None:
-            for i, function in enumerate((ours, other)):
-                start = time.perf_counter()
-                function()
-                best[i] = min(best[i], time.perf_counter() - start)
+        def turn() -> None:
+            order = (0, 1) if len(seconds[0]) % 2 else (1, 0)
+            for i in order:
+                start = time.process_time()
+                (ours, other)[i]()
+                seconds[i].append(time.process_time() - start)
 
-        benchmark.pedantic(turns, rounds=ROUNDS, iterations=1)
-        ratio = best[0] / best[1]
+        benchmark.pedantic(turn, rounds=ROUNDS, iterations=1)
+        ratios = [a / b for a, b in zip(*seconds, strict=True)]
+        low, ratio, high = statistics.quantiles(ratios, n=4)
+        milliseconds = 1e3 * statistics.median(seconds[0]) / per
         benchmark.extra_info.update(
             {
                 "title": title,
                 "against": against,
                 "ratio": ratio,
+                "low": low,
+                "high": high,
                 "target": target,
-                "ours_ms": 1e3 * best[0] / per,
+                "implied": implied,
+                "ours_ms": milliseconds,
             }
         )
-        if implied and ratio > DEAR * implied:
-            target += f"  <- {ratio / implied:.1f} times that"
-        _TABLE.append((f"{title} ({1e3 * best[0] / per:.3f} ms)", against, ratio, target))
+        if implied is not None and dear(ratio, implied):
+            target += "  <- docs/costs.md says why"
+        _TABLE.append((f"{title} ({milliseconds:.3f} ms)", against, ratio, target))
         return ratio
 
     return measure
@@ -65,6 +76,6 @@ def compare(benchmark: BenchmarkFixture) -> Callable[..., float]:
 def table() -> Iterator[None]:
     yield
     wide = max((len(row[0]) for row in _TABLE), default=0)
-    print("\n\nratios of best rounds, within this process, one thread")
+    print("\n\nmedian ratios of processor time, turn by turn within this process, one thread")
     for title, against, ratio, target in _TABLE:
         print(f"  {title:<{wide}}  {ratio:6.2f} x {against}  {target}")
