@@ -153,3 +153,117 @@ def test_lora_methods_say_what_they_need(name: str) -> None:
         ready(name, "task")
     with pytest.raises(Unsuitable, match="tune=lora"):
         group(name, "task", "adapter")
+
+
+def with_prompts(x_BS: Tensor, prompt_BPF: Tensor | None = None) -> Tensor:
+    out: Tensor = pretrained.backbone("tiny-bert", "mean")(x_BS, prompt_BPF)
+    return out
+
+
+@pytest.mark.parametrize("scenario", ["task", "class"])
+def test_progressive_prompts_stand_one_before_the_other(scenario: str) -> None:
+    """After two tasks: [P_2, P_1, x], or [P_1, x] for a row known to be of the first task."""
+    of = group("progressive-prompts", scenario, "prompt", model_options={"prompts": 3})
+    strategy: Any = of.strategy
+    sets = []
+    for task in (0, 1):
+        of.learn(task)
+        sets.append(strategy.model.trained["prompt"].detach().clone())
+    batch = both_tasks(strategy)
+    scores_LBU, head = strategy.predict(batch), strategy.model.head
+    for lane in range(2):
+        latest, first = sets[1][lane], sets[0][lane]
+        assert not torch.allclose(latest, first)
+        of_task = [first if scenario == "task" else torch.cat([latest, first]), torch.cat([latest, first])]
+        for row in range(4):
+            prompt = of_task[row // 2].unsqueeze(0)
+            feature_BF = with_prompts(batch.x_LBX[lane, row : row + 1], prompt)
+            logits_BU = feature_BF @ head.weight[lane] + head.bias[lane]
+            known = slice(None) if batch.active_LBU is None else batch.active_LBU[lane, row]
+            torch.testing.assert_close(
+                scores_LBU[lane, row][known], logits_BU[0][known], rtol=1e-4, atol=1e-5
+            )
+
+
+def test_l2p_takes_the_parts_of_nearest_keys() -> None:
+    of = group("l2p", "class", "prompt", model_options={"prompts": 12}, pool=6, top=2, lam=0.5)
+    of.learn(0)
+    strategy: Any = of.strategy
+    batch = both_tasks(strategy)
+    # Only rows of the task under way have a label among its units.
+    own = batch.split(2)[0]
+    loss_L, scores_LBU = strategy.loss(own).detach(), strategy.predict(batch)
+    for lane in range(2):
+        x_BS, key_MF = batch.x_LBX[lane], strategy.keys["key"][lane].detach()
+        cosine_BM = F.cosine_similarity(with_prompts(x_BS).unsqueeze(1), key_MF.unsqueeze(0), dim=2)
+        parts = strategy.model.trained["prompt"][lane].detach().view(6, 2, -1)
+        chosen = [sorted(range(6), key=lambda m, c=c: -float(c[m]))[:2] for c in cosine_BM]  # type: ignore[misc]
+        prompt_BPF = torch.stack([torch.cat([parts[m] for m in of_row]) for of_row in chosen])
+        head = strategy.model.head
+        logits_BU = (with_prompts(x_BS, prompt_BPF) @ head.weight[lane] + head.bias[lane]).detach()
+        known = strategy.streams.own_LTU[lane, 0]
+        torch.testing.assert_close(scores_LBU[lane][:, known], logits_BU[:, known], rtol=1e-4, atol=1e-5)
+        plain = F.cross_entropy(logits_BU[:2].masked_fill(~known, -torch.inf), batch.y_LB[lane, :2])
+        pull = np.mean([sum(float(cosine_BM[b, m]) for m in chosen[b]) for b in range(2)])
+        assert float(loss_L[lane]) == pytest.approx(float(plain) - 0.5 * pull, rel=1e-4)
+
+
+@pytest.mark.parametrize("penalty", ["sum", "mean"])
+def test_coda_prompt_is_a_weighted_sum(penalty: str) -> None:
+    """In the second task: all components so far with their attentions, those of the first unchanged."""
+    options = {"prompts": 8}
+    of = group("coda-prompt", "class", "prompt", model_options=options, pool=4, lam=0.1, penalty=penalty)
+    of.learn(0)
+    strategy: Any = of.strategy
+    before = [v.detach().clone() for v in strategy.vectors()]
+    of.learn(1)
+    batch = both_tasks(strategy)
+    prompt_LBPF, added_L = (t.detach() for t in strategy.prompts(batch))
+    for lane in range(2):
+        component, key, attention = (v[lane].detach() for v in strategy.vectors())
+        for old, new in zip(before, (component, key, attention), strict=True):
+            assert torch.equal(old[lane, :2], new[:2])
+            assert not torch.equal(old[lane, 2:], new[2:])
+        query_BF = with_prompts(batch.x_LBX[lane])
+        for row in range(4):
+            total = torch.zeros(2 * 32)
+            for m in range(4):
+                weight = F.cosine_similarity(query_BF[row] * attention[m], key[m], dim=0)
+                total = total + weight * component[m]
+            torch.testing.assert_close(prompt_LBPF[lane, row].flatten(), total, rtol=1e-4, atol=1e-5)
+        crowding = 0.0
+        for v in (component, key, attention):
+            square = (v @ v.T - torch.eye(4)) ** 2
+            crowding += float(square.sum() if penalty == "sum" else square.mean())
+        assert float(added_L[lane]) == pytest.approx(0.1 * crowding, rel=1e-3)
+
+
+def test_new_components_are_orthogonal_to_the_old() -> None:
+    of = group("coda-prompt", "class", "prompt", model_options={"prompts": 8}, pool=4)
+    of.learn(0)
+    strategy: Any = of.strategy
+    strategy.begin_task(1)
+    for v_LMD in strategy.vectors():
+        inner_LMM = v_LMD @ v_LMD.transpose(1, 2)
+        torch.testing.assert_close(inner_LMM[:, 2:, :2], torch.zeros(2, 2, 2), rtol=0, atol=1e-5)
+        torch.testing.assert_close(inner_LMM[:, 2:, 2:], torch.eye(2).expand(2, 2, 2), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["progressive-prompts", "l2p", "coda-prompt"])
+def test_prompt_methods_say_what_they_need(name: str) -> None:
+    with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune=prompt"):
+        ready(name, "task")
+    with pytest.raises(Unsuitable, match="tune=prompt"):
+        group(name, "task", "lora")
+
+
+def test_a_pool_that_does_not_fit_is_told() -> None:
+    for name, pool, why in (
+        ("l2p", 7, "20 prompts cannot be divided into a pool of 7"),
+        ("l2p", 4, "top=5 is more than the pool=4 has"),
+        ("coda-prompt", 1, "a pool of 1 has none for each of 2 tasks"),
+    ):
+        with pytest.raises(Unsuitable, match=why):
+            group(name, "class", "prompt", pool=pool)
+    with pytest.raises(Unsuitable, match="a pool of 40 has more than 32 directions"):
+        group("coda-prompt", "class", "prompt", pool=40, model_options={"prompts": 40})
