@@ -70,6 +70,8 @@ class Strategy:
     max_lanes: ClassVar[int | None] = None
     trains_on: ClassVar[Literal["task", "seen", "all"]] = "task"
     """Rows of a task: its own, those of all tasks so far, or those of all tasks and only at the last."""
+    tunes: ClassVar[str] = ""
+    """The way to tune a transformer that it is written for (the model's option ``tune``); none: any model."""
     restarts: ClassVar[bool] = False
     """Whether every task starts from the initial weights."""
     one_pass: ClassVar[bool] = False

@@ -51,6 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "bi-r": {"generator_hidden": 32, "latent": 16},
     "dgr": {"generator_hidden": 32, "latent": 16},
     "rar": {"repeats": 3},  # ten times the steps would let the rounding of convolutions grow tenfold
+    "ranpac": {"width": 64},
     "generative-classifier": {"generator_hidden": 32, "latent": 8, "samples": 8},
 }
 """Sizes for tests, where a method's own are far beyond the toy's. Sizes of 5 are not among them: the gradient

@@ -38,10 +38,12 @@ class HeadAlone(LaneModel):
 class Transformer(LaneModel):
     """A backbone and what is trained of it: stacked whole (``full``) or beside shared frozen weights."""
 
-    def __init__(self, generators: Generators, base: Backbone, units: int) -> None:
+    def __init__(self, generators: Generators, base: Backbone, units: int, tune: Tune) -> None:
         super().__init__()
-        self.lanes = len(generators)
+        self.lanes, self.tune = len(generators), tune
         self.trained = nn.ParameterDict()
+        self.past: dict[str, Tensor] = {}
+        """Of LoRA: factors of earlier tasks that a strategy wants added, by their names in ``trained``."""
         self.counts = {"tokens": 0, "padded": 0}
         """Tokens of the rows learned from since they were last asked for, without and with padding."""
         # In a tuple: weights that are shared have no lane axis, and are no parameters of the lanes.
@@ -59,15 +61,20 @@ class Transformer(LaneModel):
         self.base._apply(fn)
         return self
 
-    def features(self, x_LBS: Tensor) -> Tensor:
-        """Return pooled features, shape (L, B, F); rows go through in parts of like length."""
+    def features(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
+        """Return pooled features, shape (L, B, F); rows go through in parts of like length.
+
+        ``of_rows`` is what else ``encode`` is to be given of each row, (L, B, ...) each.
+        """
+        lane_L1 = torch.arange(len(x_LBS), device=x_LBS.device).unsqueeze(1)
         length_LB = (x_LBS != self.base.padding).sum(2)
         order_LB = length_LB.argsort(dim=1, stable=True)
         parts_LbF = []
         for part_Lb in order_LB.split(max(1, _AT_ONCE[x_LBS.device.type] // self.lanes), 1):
             width = max(1, int(length_LB.gather(1, part_Lb).amax()))
             index = part_Lb.unsqueeze(2).expand(-1, -1, width)
-            parts_LbF.append(self.encode(x_LBS[:, :, :width].gather(1, index)))
+            more = [t[lane_L1, part_Lb] for t in of_rows]
+            parts_LbF.append(self.encode(x_LBS[:, :, :width].gather(1, index), *more))
             if torch.is_grad_enabled():
                 self.counts["padded"] += part_Lb.numel() * width
         if torch.is_grad_enabled():
@@ -75,7 +82,7 @@ class Transformer(LaneModel):
         sorted_LBF = torch.cat(parts_LbF, 1)
         return sorted_LBF.gather(1, order_LB.argsort(1).unsqueeze(2).expand_as(sorted_LBF))
 
-    def encode(self, x_LBS: Tensor) -> Tensor:
+    def encode(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
         """Return pooled features of rows as wide as they are, shape (L, B, F)."""
         features_RF: Tensor = self.base(x_LBS.flatten(0, 1))
         return features_RF.view(*x_LBS.shape[:2], -1)
@@ -85,15 +92,18 @@ class Prompted(Transformer):
     """Soft prompts before the tokens (Lester, Al-Rfou & Constant 2021, prompt tuning)."""
 
     def __init__(self, generators: Generators, base: Backbone, units: int, prompts: int) -> None:
-        super().__init__(generators, base, units)
+        super().__init__(generators, base, units, "prompt")
         table_VF = base.transformer.get_input_embeddings().weight.detach()  # type: ignore[operator]
         # Drawn from the vocabulary, as in their section 3.2.
         drawn = [torch.randint(len(table_VF), (prompts,), generator=g) for g in generators]
         self.trained["prompt"] = nn.Parameter(torch.stack([table_VF[rows] for rows in drawn]))
 
-    def encode(self, x_LBS: Tensor) -> Tensor:
-        """Return pooled features with each lane's prompts before its rows."""
-        prompt_RPF = self.trained["prompt"].repeat_interleave(x_LBS.shape[1], 0)
+    def encode(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
+        """Return pooled features with each lane's prompts before its rows, or those given, (L, B, P, F)."""
+        if of_rows:
+            prompt_RPF = of_rows[0].flatten(0, 1)
+        else:
+            prompt_RPF = self.trained["prompt"].repeat_interleave(x_LBS.shape[1], 0)
         features_RF: Tensor = self.base(x_LBS.flatten(0, 1), prompt_RPF)
         return features_RF.view(*x_LBS.shape[:2], -1)
 
@@ -102,13 +112,13 @@ class Whole(Transformer):
     """All weights stacked over lanes, which go through the backbone one after the other."""
 
     def __init__(self, generators: Generators, base: Backbone, units: int) -> None:
-        super().__init__(generators, base, units)
+        super().__init__(generators, base, units, "full")
         for name, weight in base.named_parameters():
             stacked = weight.detach().expand(self.lanes, *weight.shape).clone()
             self.trained[key_of(name, "whole")] = nn.Parameter(stacked)
         self._names = [name for name, _ in base.named_parameters()]
 
-    def encode(self, x_LBS: Tensor) -> Tensor:
+    def encode(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
         """Return pooled features, lane by lane with its own weights."""
         # unbind, not indexing: the gradient of each index would be as large as all lanes together.
         of_lanes = zip(*(self.trained[key_of(name, "whole")].unbind(0) for name in self._names), strict=True)
@@ -154,9 +164,9 @@ def transformer(
         return Whole(generators, base, units)
     if tune == "prompt":
         return Prompted(generators, base, units, prompts)
-    model = Transformer(generators, base, units)
+    model = Transformer(generators, base, units, tune)
     if tune == "lora":
-        insert_lora(base.transformer, model.trained, generators, rank, alpha, targets)
+        insert_lora(base.transformer, model.trained, model.past, generators, rank, alpha, targets)
     elif tune == "adapter":
         insert_adapters(base.transformer, model.trained, generators, width)
     else:

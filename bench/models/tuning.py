@@ -59,16 +59,27 @@ def _product(x: Tensor, weight_LIO: Tensor) -> Tensor:
 
 
 class LoRA(_Inserted):
-    """W x + (alpha / r) B A x (Hu et al. 2022, LoRA, section 4.1)."""
+    """W x + (alpha / r) B A x (Hu et al. 2022, LoRA, section 4.1), summed over this A and B and past ones.
 
-    def __init__(self, frozen: nn.Module, trained: nn.ParameterDict, name: str, scale: float) -> None:
+    ``past`` holds factors that stay as they are, under the same names as those in ``trained``; of any rank.
+    """
+
+    def __init__(
+        self, frozen: nn.Module, trained: nn.ParameterDict, past: dict[str, Tensor], name: str, scale: float
+    ) -> None:
         super().__init__(frozen, trained, name)
-        self.scale = scale
+        # The sum of products is one product of factors side by side: the frozen weight itself is shared by
+        # all lanes, so nothing of one lane's can be merged into it.
+        self._past, self.scale = past, scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Add each lane's product of low rank."""
         h: Tensor = self.frozen(x)
-        return h + self.scale * _product(_product(x, self.own("down")), self.own("up"))
+        return h + self.scale * _product(_product(x, self._all("down", 2)), self._all("up", 1))
+
+    def _all(self, part: str, axis: int) -> Tensor:
+        past = self._past.get(key_of(self._name, part))
+        return self.own(part) if past is None else torch.cat([past, self.own(part)], axis)
 
 
 class Adapter(_Inserted):
@@ -100,7 +111,13 @@ def _over_rows(bias_LO: Tensor, like: Tensor) -> Tensor:
 
 
 def insert_lora(
-    model: nn.Module, trained: nn.ParameterDict, generators: Generators, rank: int, alpha: int, targets: str
+    model: nn.Module,
+    trained: nn.ParameterDict,
+    past: dict[str, Tensor],
+    generators: Generators,
+    rank: int,
+    alpha: int,
+    targets: str,
 ) -> None:
     """Put LoRA beside the dense layers that ``targets`` names; A is drawn as peft draws it, B is 0."""
     for name, layer in _found(model, TARGETS[targets], f"lora with targets={targets}"):
@@ -108,7 +125,7 @@ def insert_lora(
             generators, (layer.in_features, rank), 1 / math.sqrt(layer.in_features)
         )
         trained[key_of(name, "up")] = _zeros(generators, rank, layer.out_features)
-        model.set_submodule(name, LoRA(layer, trained, name, alpha / rank))
+        model.set_submodule(name, LoRA(layer, trained, past, name, alpha / rank))
 
 
 def insert_adapters(model: nn.Module, trained: nn.ParameterDict, generators: Generators, width: int) -> None:

@@ -19,6 +19,7 @@ ORDER = (
     "meta",
     "plasticity",
     "class-incremental",
+    "pretrained",
     "composed",
 )
 OTHER = "other"

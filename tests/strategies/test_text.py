@@ -1,0 +1,269 @@
+"""Methods for transformers and their features, each against a calculation of one lane in plain torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from bench.engine import Group
+from bench.models import pretrained
+from strategies.base import Strategy, Unsuitable
+from strategies.streams import Batch
+from tests.conftest import toy_cell
+from tests.methods import new_batch, ready
+
+
+def group(name: str, scenario: str = "class", tune: str = "lora", **changes: Any) -> Group:
+    """Return two lanes of a method on texts, small enough to learn in a moment."""
+    options = {"tune": tune, "max_tokens": 24, "rank": 3, **changes.pop("model_options", {})}
+    cells = [
+        toy_cell(name, s, scenario, suite="toy-text", epochs=1, model_options=options, **changes)
+        for s in range(2)
+    ]
+    return Group(cells, "cpu", None)
+
+
+def both_tasks(strategy: Strategy, size: int = 4) -> Batch:
+    """Return rows of both tasks, half and half."""
+    rows = [torch.cat([t.test_rows[: size // 2] for t in s.tasks]) for s in strategy.streams.streams]
+    return strategy.streams.batch(torch.stack(rows))
+
+
+def backbone(x_BS: Tensor, added: dict[str, Tensor] | None = None) -> Tensor:
+    """Return the features by the transformer alone, with something added to its weights."""
+    base = pretrained.backbone("tiny-bert", "mean")
+    for name, more in (added or {}).items():
+        base.transformer.get_parameter(f"{name}.weight").add_(more)
+    out: Tensor = base(x_BS)
+    return out
+
+
+@pytest.mark.parametrize("ridge", [0.0, 2.5])
+def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
+    """One lane: all rows of both tasks at once; lambda by the error on every fifth row of the second."""
+    strategy: Any = ready("ranpac", width=20, ridge=ridge)
+    strategy.ridge[:] = ridge
+    for task in (0, 1):
+        strategy.begin_task(task)
+        for at in range(0, 30, 6):
+            rows = torch.stack([s.tasks[task].train_rows[at : at + 6] for s in strategy.streams.streams])
+            strategy.learn(strategy.streams.batch(rows))
+    batch = new_batch(strategy, 1)
+    scores_LBU = strategy.predict(batch).detach()
+    for lane, stream in enumerate(strategy.streams.streams):
+        rows = torch.cat([t.train_rows[:30] for t in stream.tasks])
+        seen = strategy.streams.batch(rows.expand(3, -1))
+        p = {k: v[lane].detach() for k, v in strategy.model.named_parameters()}
+
+        def h(x: Tensor, p: dict[str, Tensor] = p, lane: int = lane) -> np.ndarray[Any, Any]:
+            f = F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]).relu()
+            return (f @ strategy.projection_LFM[lane]).relu().double().numpy()
+
+        h_NM, y_NU = h(seen.x_LBX[lane]), np.eye(4)[seen.y_LB[lane]]
+        best = ridge
+        if not ridge:
+            held = np.arange(1, 31) % 5 == 0
+            fit = [s[30:][~held] for s in (h_NM, y_NU)]
+            errors = {}
+            for candidate in (10.0**k for k in range(-8, 9)):
+                w = np.linalg.solve(fit[0].T @ fit[0] + candidate * np.eye(20), fit[0].T @ fit[1])
+                errors[candidate] = np.square(y_NU[30:][held] - h_NM[30:][held] @ w).sum()
+            best = min(errors, key=lambda r: errors[r])
+            assert float(strategy.notes()["ridge"][lane]) == pytest.approx(best)
+        w_MU = np.linalg.solve(h_NM.T @ h_NM + best * np.eye(20), h_NM.T @ y_NU)
+        np.testing.assert_allclose(scores_LBU[lane], h(batch.x_LBX[lane]) @ w_MU, rtol=1e-2, atol=1e-3)
+
+
+def test_inc_lora_is_merging_into_the_weights() -> None:
+    """Features of the second task are those of W + (alpha / r) (B_1 A_1 + B_2 A_2)."""
+    of = group("inc-lora")
+    strategy: Any = of.strategy
+    sets = []
+    for task in (0, 1):
+        of.learn(task)
+        sets.append({name: p.detach().clone() for name, p in strategy.model.trained.items()})
+    assert any(bool((sets[0][n] != 0).all()) for n in sets[0] if n.endswith("up"))
+    batch = both_tasks(strategy)
+    for lane in range(2):
+        added = {
+            name.removesuffix("/down").replace("/", "."): 16
+            / 3
+            * sum((s[name][lane] @ s[name.removesuffix("down") + "up"][lane]).T for s in sets)
+            for name in sets[0]
+            if name.endswith("/down")
+        }
+        ours_BF = strategy.model.features(batch.x_LBX)[lane]
+        torch.testing.assert_close(ours_BF, backbone(batch.x_LBX[lane], added), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(ours_BF, backbone(batch.x_LBX[lane]), rtol=1e-3, atol=1e-3)
+
+
+def test_new_lora_factors_change_nothing_at_first() -> None:
+    """At the start of a task the network is what it was at the end of the one before."""
+    of = group("inc-lora")
+    of.learn(0)
+    batch = both_tasks(of.strategy)
+    before = of.strategy.model(batch.x_LBX)
+    of.strategy.begin_task(1)
+    torch.testing.assert_close(of.strategy.model(batch.x_LBX), before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", ["absolute", "squared"])
+def test_o_lora_adds_the_overlap_of_directions(penalty: str) -> None:
+    of = group("o-lora", penalty=penalty, lam=0.3)
+    strategy: Any = of.strategy
+    batch = both_tasks(strategy)
+    raw = strategy.model(batch.x_LBX)
+    assert strategy.extra_loss(batch, raw) is None
+    of.learn(0)
+    first = {name: p.detach().clone() for name, p in strategy.model.trained.items()}
+    strategy.begin_task(1)
+    added_L = strategy.extra_loss(batch, raw).detach()
+    for lane in range(2):
+        total = 0.0
+        for name, p in strategy.model.trained.items():
+            if name.endswith("/down"):
+                overlap = first[name][lane].T @ p[lane].detach()
+                total = total + (overlap.abs() if penalty == "absolute" else overlap**2).sum()
+        assert float(added_L[lane]) == pytest.approx(0.3 * float(total), rel=1e-4)
+
+
+def test_a_lora_per_task_forgets_nothing() -> None:
+    """Answers to the first task's rows stay as they were; those of the second come by its own factors."""
+    of = group("lora-per-task", "task")
+    strategy = of.strategy
+    of.learn(0)
+    batch = both_tasks(strategy)
+    before = strategy.predict(batch)
+    of.learn(1)
+    after = strategy.predict(batch)
+    first, second = batch.split(2)
+    torch.testing.assert_close(after[:, :2], before[:, :2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after[:, 2:], strategy.logits(second), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(after[:, :2], strategy.logits(first), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lora-per-task", "inc-lora", "o-lora"])
+def test_lora_methods_say_what_they_need(name: str) -> None:
+    with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune=lora"):
+        ready(name, "task")
+    with pytest.raises(Unsuitable, match="tune=lora"):
+        group(name, "task", "adapter")
+
+
+def with_prompts(x_BS: Tensor, prompt_BPF: Tensor | None = None) -> Tensor:
+    out: Tensor = pretrained.backbone("tiny-bert", "mean")(x_BS, prompt_BPF)
+    return out
+
+
+@pytest.mark.parametrize("scenario", ["task", "class"])
+def test_progressive_prompts_stand_one_before_the_other(scenario: str) -> None:
+    """After two tasks: [P_2, P_1, x], or [P_1, x] for a row known to be of the first task."""
+    of = group("progressive-prompts", scenario, "prompt", model_options={"prompts": 3})
+    strategy: Any = of.strategy
+    sets = []
+    for task in (0, 1):
+        of.learn(task)
+        sets.append(strategy.model.trained["prompt"].detach().clone())
+    batch = both_tasks(strategy)
+    scores_LBU, head = strategy.predict(batch), strategy.model.head
+    for lane in range(2):
+        latest, first = sets[1][lane], sets[0][lane]
+        assert not torch.allclose(latest, first)
+        of_task = [first if scenario == "task" else torch.cat([latest, first]), torch.cat([latest, first])]
+        for row in range(4):
+            prompt = of_task[row // 2].unsqueeze(0)
+            feature_BF = with_prompts(batch.x_LBX[lane, row : row + 1], prompt)
+            logits_BU = feature_BF @ head.weight[lane] + head.bias[lane]
+            known = slice(None) if batch.active_LBU is None else batch.active_LBU[lane, row]
+            torch.testing.assert_close(
+                scores_LBU[lane, row][known], logits_BU[0][known], rtol=1e-4, atol=1e-5
+            )
+
+
+def test_l2p_takes_the_parts_of_nearest_keys() -> None:
+    of = group("l2p", "class", "prompt", model_options={"prompts": 12}, pool=6, top=2, lam=0.5)
+    of.learn(0)
+    strategy: Any = of.strategy
+    batch = both_tasks(strategy)
+    # Only rows of the task under way have a label among its units.
+    own = batch.split(2)[0]
+    loss_L, scores_LBU = strategy.loss(own).detach(), strategy.predict(batch)
+    for lane in range(2):
+        x_BS, key_MF = batch.x_LBX[lane], strategy.keys["key"][lane].detach()
+        cosine_BM = F.cosine_similarity(with_prompts(x_BS).unsqueeze(1), key_MF.unsqueeze(0), dim=2)
+        parts = strategy.model.trained["prompt"][lane].detach().view(6, 2, -1)
+        chosen = [sorted(range(6), key=lambda m, c=c: -float(c[m]))[:2] for c in cosine_BM]  # type: ignore[misc]
+        prompt_BPF = torch.stack([torch.cat([parts[m] for m in of_row]) for of_row in chosen])
+        head = strategy.model.head
+        logits_BU = (with_prompts(x_BS, prompt_BPF) @ head.weight[lane] + head.bias[lane]).detach()
+        known = strategy.streams.own_LTU[lane, 0]
+        torch.testing.assert_close(scores_LBU[lane][:, known], logits_BU[:, known], rtol=1e-4, atol=1e-5)
+        plain = F.cross_entropy(logits_BU[:2].masked_fill(~known, -torch.inf), batch.y_LB[lane, :2])
+        pull = np.mean([sum(float(cosine_BM[b, m]) for m in chosen[b]) for b in range(2)])
+        assert float(loss_L[lane]) == pytest.approx(float(plain) - 0.5 * pull, rel=1e-4)
+
+
+@pytest.mark.parametrize("penalty", ["sum", "mean"])
+def test_coda_prompt_is_a_weighted_sum(penalty: str) -> None:
+    """In the second task: all components so far with their attentions, those of the first unchanged."""
+    options = {"prompts": 8}
+    of = group("coda-prompt", "class", "prompt", model_options=options, pool=4, lam=0.1, penalty=penalty)
+    of.learn(0)
+    strategy: Any = of.strategy
+    before = [v.detach().clone() for v in strategy.vectors()]
+    of.learn(1)
+    batch = both_tasks(strategy)
+    prompt_LBPF, added_L = (t.detach() for t in strategy.prompts(batch))
+    for lane in range(2):
+        component, key, attention = (v[lane].detach() for v in strategy.vectors())
+        for old, new in zip(before, (component, key, attention), strict=True):
+            assert torch.equal(old[lane, :2], new[:2])
+            assert not torch.equal(old[lane, 2:], new[2:])
+        query_BF = with_prompts(batch.x_LBX[lane])
+        for row in range(4):
+            total = torch.zeros(2 * 32)
+            for m in range(4):
+                weight = F.cosine_similarity(query_BF[row] * attention[m], key[m], dim=0)
+                total = total + weight * component[m]
+            torch.testing.assert_close(prompt_LBPF[lane, row].flatten(), total, rtol=1e-4, atol=1e-5)
+        crowding = 0.0
+        for v in (component, key, attention):
+            square = (v @ v.T - torch.eye(4)) ** 2
+            crowding += float(square.sum() if penalty == "sum" else square.mean())
+        assert float(added_L[lane]) == pytest.approx(0.1 * crowding, rel=1e-3)
+
+
+def test_new_components_are_orthogonal_to_the_old() -> None:
+    of = group("coda-prompt", "class", "prompt", model_options={"prompts": 8}, pool=4)
+    of.learn(0)
+    strategy: Any = of.strategy
+    strategy.begin_task(1)
+    for v_LMD in strategy.vectors():
+        inner_LMM = v_LMD @ v_LMD.transpose(1, 2)
+        torch.testing.assert_close(inner_LMM[:, 2:, :2], torch.zeros(2, 2, 2), rtol=0, atol=1e-5)
+        torch.testing.assert_close(inner_LMM[:, 2:, 2:], torch.eye(2).expand(2, 2, 2), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["progressive-prompts", "l2p", "coda-prompt"])
+def test_prompt_methods_say_what_they_need(name: str) -> None:
+    with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune=prompt"):
+        ready(name, "task")
+    with pytest.raises(Unsuitable, match="tune=prompt"):
+        group(name, "task", "lora")
+
+
+def test_a_pool_that_does_not_fit_is_told() -> None:
+    for name, pool, why in (
+        ("l2p", 7, "20 prompts cannot be divided into a pool of 7"),
+        ("l2p", 4, "top=5 is more than the pool=4 has"),
+        ("coda-prompt", 1, "a pool of 1 has none for each of 2 tasks"),
+    ):
+        with pytest.raises(Unsuitable, match=why):
+            group(name, "class", "prompt", pool=pool)
+    with pytest.raises(Unsuitable, match="a pool of 40 has more than 32 directions"):
+        group("coda-prompt", "class", "prompt", pool=40, model_options={"prompts": 40})
