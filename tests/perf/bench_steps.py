@@ -167,16 +167,12 @@ def test_lanes_against_single_runs(compare: Callable[..., float], lanes: int) ->
     assert compare(f"{lanes} lanes of 64-100-100-10", f"{lanes} bare runs", together, alone, "", STEPS)
 
 
-BATCH = {"scr": 10}
-"""Where what a definition implies depends on the batch, because it replays a fixed number of rows."""
-
-
 @pytest.mark.parametrize("name", strategies.names())
 def test_strategies_against_finetune(
     benchmark: BenchmarkFixture, compare: Callable[..., float], name: str
 ) -> None:
     """What a step costs beside what the method's definition implies (``Strategy.cost``)."""
-    batch = BATCH.get(name, 128)
+    batch = 128
     settings = {"batch": batch, "optimiser": "adam", "iterations": 20, "lr": 0.001}
     scenario = scenario_of(name)
     ours, plain = (
