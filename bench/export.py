@@ -152,6 +152,8 @@ def save(model: Served, folder: Path) -> None:
             _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
             (scratch / FACTS).write_text(json.dumps(model.facts, indent=1) + "\n")
             (scratch / README).write_text(_readme(model))
+            for path in scratch.iterdir():
+                path.chmod(0o644)
             scratch.chmod(0o755)
             os.replace(scratch, folder)
         finally:

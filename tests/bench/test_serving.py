@@ -59,7 +59,13 @@ def trained(tune: str, pooling: str, places: pytest.TempPathFactory) -> Path:
     """Return the run of one way to tune and to pool, made once."""
     if (tune, pooling) not in TRAINED:
         folder = places.mktemp("texts") / "run"
-        settings = {"tune": tune, "pooling": pooling, "epochs": "1", "shots": "8", "max_tokens": "48"}
+        settings = {
+            "tune": tune,
+            "pooling": pooling,
+            "epochs": "1",
+            "rows_per_class": "12",
+            "max_tokens": "48",
+        }
         request = Request("toy-text", ("er",), settings=settings)
         assert carry_out([request], folder, KEEP, "test").counts == {"done": 1}
         TRAINED[tune, pooling] = folder
@@ -517,7 +523,7 @@ def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
     """Row 0 of the next run is the last row of this one: the same suite, before it is learned again."""
     model = export.served(texts, export.find(texts, "er/0"))
     export.save(model, tmp_path / "m")
-    settings = {"epochs": "1", "shots": "8"}
+    settings = {"epochs": "1", "rows_per_class": "12"}
     (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(tmp_path / "m")).cells()
     group = Group([spec], "cpu", None)
     group.score(0)
