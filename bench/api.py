@@ -31,8 +31,8 @@ def run(
     ``strategies`` are selectors (``"er[buffer=200]"``), one or several, as are ``scenarios``; ``seeds`` is
     how many, from 0, or which; ``settings`` are those of ``--set``. ``device``, ``jobs`` (0 for one a core or
     a GPU) and ``lanes`` (0 for the fixed rule) change no result. ``keep_models`` is ``last`` or ``all``, for
-    bench.export; ``resume_from`` the folder of an exported model to go on from. Raises UserError for anything that cannot
-    be; a failed cell is a record, not an exception.
+    bench.export; ``resume_from`` the folder of an exported model to go on from. Raises UserError for anything
+    that cannot be; a failed cell is a record, not an exception.
     """
     selectors = (strategies,) if isinstance(strategies, str) else tuple(strategies)
     kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)

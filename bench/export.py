@@ -40,7 +40,9 @@ def find(run: Path, cell: str) -> str:
         raise UserError(f"{run} is not a run's folder: it has no run.json")
     kept = KeptModels(run)
     words = {key: line(_spec(kept, key)) for key in kept.cells()}
-    specs = {r["key"]: CellSpec(**r["spec"]) for r in Run(run, look_only=True).records()}
+    records = Run(run, look_only=True).records()
+    specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
+    statuses = {r["key"]: r["status"] for r in records}
     specs |= {key: _spec(kept, key) for key in words}
     found = [
         key
@@ -52,6 +54,8 @@ def find(run: Path, cell: str) -> str:
         return able[0]
     if len(able) > 1:
         raise UserError(f"{cell} could be {_listed(able, words)}: name one by its key or as strategy/seed")
+    if found and (status := statuses[found[0]]) != "done":
+        raise UserError(f"{cell} is {status}: there is no model of it")
     if found:
         raise UserError(f"{run} kept no model of {cell}: run it again with --keep-models last --force")
     has = _listed(list(words), words) or "none; lethe run --keep-models last keeps them"
@@ -70,7 +74,8 @@ def _listed(keys: list[str], words: dict[str, str]) -> str:
 def served(run: Path, key: str, task: int | None = None) -> Served:
     """Return a cell's model after ``task`` tasks, the last kept without it, cut to the units learned by then.
 
-    Raises UserError for a task that was not kept, and for a method that answers otherwise than its model.
+    Raises UserError for a task that was not kept, for a method that answers otherwise than its model, and
+    where the pretrained model that was tuned is no longer the same.
     """
     kept = KeptModels(run)
     tasks = kept.tasks(key)
@@ -113,6 +118,8 @@ def served(run: Path, key: str, task: int | None = None) -> Served:
         model.load_state_dict(state)
         model.head = _rows(model.head, units)
         return Served(model, known)
+    if pretrained.mark(spec.model) != facts["data"]["model"]:
+        raise UserError(f"model {spec.model} is no longer the one that was trained in {run}")
     network = merged(_transformer(spec, state))
     network.head = _rows(network.head, units)
     return Served(network, known, pretrained.tokenizer(spec.model))

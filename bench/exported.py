@@ -43,7 +43,8 @@ class Exported:
             missing = not (path / FACTS).exists()
             why = f"it has no {FACTS}" if missing else f"its {FACTS} cannot be read"
             raise UserError(f"{folder} is not an exported model: {why}") from None
-        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+        needed = {"reads", "model", "options", "labels"}
+        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA or not needed <= facts.keys():
             raise UserError(f"{folder} was not exported by this version of Lethe")
         return cls(path, facts)
 

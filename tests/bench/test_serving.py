@@ -15,10 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import bench
 from bench import cli, export, models, rows, runner, serve
 from bench.engine import Group
 from bench.exported import Exported
 from bench.frames import score_matrix
+from bench.gather import gather
 from bench.inputs import tokens
 from bench.kept import KeptModels
 from bench.models import pretrained
@@ -234,6 +236,24 @@ def test_an_exported_model_answers_as_the_run_s(images: Path, exported: Path) ->
     assert (exported / "README.md").read_text().startswith("# A model that Lethe exported")
 
 
+def test_a_pretrained_model_that_was_changed(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained("lora", "mean", tmp_path_factory)
+    monkeypatch.setattr(pretrained, "mark", lambda name: "another")
+    with pytest.raises(UserError, match="model tiny-bert is no longer the one that was trained"):
+        export.served(run, export.find(run, "er/0"))
+
+
+def test_a_cell_that_came_to_nothing(tmp_path: Path) -> None:
+    """What diverged is not kept, and export says why there is nothing."""
+    request = Request("toy", ("finetune",), settings={"optimiser": "sgd", "lr": "1e30"})
+    assert carry_out([request], tmp_path, KEEP, "test").counts == {"diverged": 1}
+    assert KeptModels(tmp_path).cells() == []
+    with pytest.raises(UserError, match="finetune/0 is diverged: there is no model of it"):
+        export.find(tmp_path, "finetune/0")
+
+
 def test_only_what_was_learned_is_answered(images: Path) -> None:
     key = spec_key(images, "er", 0)
     early, late = export.served(images, key, 1), export.served(images, key, 2)
@@ -404,8 +424,11 @@ def test_bad_words(
 ) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "lethe.json").write_text((exported / "lethe.json").read_text())
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "lethe.json").write_text('{"schema": 1}')
     for words, told in (
         (["predict", str(tmp_path / "none"), "x"], "is not an exported model: it has no lethe.json"),
+        (["predict", str(tmp_path / "old"), "x"], "was not exported by this version of Lethe"),
         (["predict", str(exported), "x"], "reads images, not sentences"),
         (["predict", str(exported)], "give either sentences or --file"),
         (["predict", str(exported), "--file", str(tmp_path / "no.npy")], "cannot read"),
@@ -492,6 +515,20 @@ def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Pat
     # Cells that go on from nothing are written as they always were.
     assert "continues" not in plain.facts()
     assert "continues" in asdict(plain)
+
+
+def test_from_python(exported: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"epochs": 1}
+    frames = bench.run(
+        "toy", "er", seeds=1, out=tmp_path / "r", settings=settings, keep_models="last", resume_from=exported
+    )
+    (key,) = frames.cells["key"]
+    assert KeptModels(tmp_path / "r").tasks(key) == [2]
+    # Beside a run from scratch of the same name, a report tells them apart.
+    bench.run("toy", "er", seeds=1, out=tmp_path / "s", settings=settings)
+    told = gather([tmp_path / "r", tmp_path / "s"])[0]
+    mark = Exported.at(exported).mark[:8]
+    assert {r["identity"] for r in told} == {f"er (model={mark})", "er (model=mlp)"}
 
 
 def test_a_run_does_not_mix_starts(exported: Path, tmp_path: Path) -> None:
