@@ -121,6 +121,16 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: training, model, or an option of the model.")
     ] = None,
+    model: Annotated[str | None, typer.Option(help="As --set model=NAME.")] = None,
+    shots: Annotated[int | None, typer.Option(help="As --set shots=K.")] = None,
+    rows_per_class: Annotated[int | None, typer.Option(help="As --set rows_per_class=K.")] = None,
+    resume_from: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on learning from an exported model.")
+    ] = None,
+    keep_models: Annotated[
+        str,
+        typer.Option(metavar="last|all", help="Keep trained models: the last, or all tasks' of each cell."),
+    ] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
     lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
@@ -140,8 +150,10 @@ def run(
     _use_mirror(data)
     from bench import plan
 
+    short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
+    pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     if what.endswith(".toml"):
-        if strategy or scenario or settings or seeds:
+        if strategy or scenario or pairs or seeds or resume_from:
             raise errors.UserError("an experiment file has its strategies, scenarios, seeds and --set in it")
         requests, options = plan.read_toml(Path(what))
         out = out or (Path(options["out"]) if "out" in options else None)
@@ -150,12 +162,12 @@ def run(
             raise errors.UserError("name at least one strategy with -s; lethe list strategies shows them")
         scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
         chosen = plan.seeds("5" if seeds is None else seeds)
-        requests = [plan.Request(what, tuple(strategy), scenarios, chosen, _pairs(settings or []))]
+        resumed = "" if resume_from is None else str(resume_from)
+        requests = [plan.Request(what, tuple(strategy), scenarios, chosen, _pairs(pairs), resumed)]
     if out is None and not dry_run:
         raise errors.UserError("name the run's folder with --out")
-    _carry_out(
-        requests, out, dry_run, device=device, jobs=jobs, lanes=lanes, force=force, retry_failed=retry_failed
-    )
+    how = {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
+    _carry_out(requests, out, dry_run, keep_models=keep_models, **how)
 
 
 def _use_mirror(data: Path | None) -> None:
@@ -276,6 +288,67 @@ def verify(
     print(f"{agree} of {len(verdicts)} entries agree; records: {folder}")
     if agree < len(verdicts):
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples: lethe export runs/a er/0 models/er | lethe export runs/a 3f9c models/first --task 1"
+)
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A folder of a run with --keep-models.")],
+    cell: Annotated[str, typer.Argument(help="A cell's key, the start of it, or strategy/seed: 'er/0'.")],
+    to: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the model.")],
+    task: Annotated[int | None, typer.Option(help="After how many tasks; the last kept without it.")] = None,
+) -> None:
+    """Write the trained model of one cell into a folder of its own, which predicts and goes on learning."""
+    from bench import export as exports
+
+    model = exports.served(folder, exports.find(folder, cell), task)
+    exports.save(model, to)
+    origin = model.facts["from"]
+    print(f"{to}: {origin['cell']}, after {origin['tasks_done']} of {origin['tasks']} tasks")
+    print(f"{len(model.labels)} labels: {', '.join(model.labels[:12])}{', ...' * (len(model.labels) > 12)}")
+    print(f"how to load it: {to / 'README.md'}")
+
+
+@app.command(
+    epilog="Examples: lethe predict models/er 'a sentence' 'another' | lethe predict models/er "
+    "--file rows.csv --column text --out answers.csv"
+)
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What lethe export made.")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Sentences.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Texts in CSV, or images in .npy (N, C, H, W).")] = None,
+    column: Annotated[str, typer.Option(help="The column of the texts.")] = "text",
+    out: Annotated[Path | None, typer.Option(help="Write CSV here, instead of lines.")] = None,
+) -> None:
+    """Answer with an exported model: a line each, the label and its probability."""
+    from bench import rows
+    from bench.exported import Exported
+
+    reads_texts = Exported.at(folder).reads_texts
+    if bool(texts) == (file is not None):
+        raise errors.UserError("give either sentences or --file")
+    if texts and not reads_texts:
+        raise errors.UserError(f"{folder} reads images, not sentences: give them as --file images.npy")
+    given: Any = (
+        texts if file is None else rows.read_texts(file, column) if reads_texts else rows.read_images(file)
+    )
+    from bench import serve
+
+    model = serve.load(folder)
+    answers = model.answers(given)
+    if reads_texts and (cut := model.cut(given)):
+        most = model.facts["options"]["max_tokens"]
+        print(f"{cut} of {len(given)} texts cut at {most} tokens", file=sys.stderr)
+    if out is None:
+        for label, probability in answers:
+            print(f"{label}\t{probability:.4f}")
+        return
+    if reads_texts:
+        rows.write_answers(out, "text", given, answers)
+    else:
+        rows.write_answers(out, "row", range(len(given)), answers)
+    print(f"{len(answers)} answers: {out}")
 
 
 @app.command(epilog="Example: lethe status results/runs/first")

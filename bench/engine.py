@@ -22,8 +22,10 @@ import strategies
 import suites
 from bench.batches import Plan, plan_task
 from bench.clock import Clock, peak_bytes
-from bench.evaluation import Scorer
+from bench.continuing import take_up
+from bench.evaluation import Scorer, unit_names
 from bench.inputs import inputs, name_features
+from bench.kept import answers_otherwise
 from bench.models import build
 from bench.models.pretrained import mark
 from bench.models.transformer import Transformer
@@ -35,6 +37,13 @@ from suites.base import Data, Training, generator
 
 if TYPE_CHECKING:
     from bench.plan import CellSpec
+
+
+class Models(Protocol):
+    """Where trained models are kept; see bench.kept."""
+
+    def wanted(self, tasks_done: int, n_tasks: int) -> bool: ...  # noqa: D102
+    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None: ...  # noqa: D102
 
 
 class Checkpoints(Protocol):
@@ -49,6 +58,7 @@ def run_group(
     *,
     device: str = "cpu",
     checkpoints: Checkpoints | None = None,
+    models: Models | None = None,
     progress: Callable[[int, int], None] | None = None,
     data: Data | None = None,
 ) -> list[dict[str, Any]]:
@@ -66,6 +76,8 @@ def run_group(
             progress(task, group.streams.n_tasks)
         if group.learn(task):
             group.score(task + 1)
+            if models and models.wanted(task + 1, group.streams.n_tasks):
+                group.keep(models, task + 1)
         if checkpoints and task + 1 < group.streams.n_tasks:
             group.save(checkpoints, task + 1)
     if progress:
@@ -89,6 +101,8 @@ class Group:
         self.model = model.to(self.device)
         if spec.model_options.get("start") == "names":
             self._start_from_names()
+        if spec.continues:
+            take_up(self.model, self.streams, spec)
         if self.training.compile:
             self.model.compile()
         self.initial = {k: v.clone() for k, v in model.state_dict().items()}
@@ -246,6 +260,27 @@ class Group:
             "strategy": self.strategy.state(),
         }
         return {f"{part}/{name}": t for part, state in parts.items() for name, t in state.items()}
+
+    def keep(self, models: Models, tasks_done: int) -> None:
+        """Keep the model of every lane that has not diverged."""
+        otherwise = answers_otherwise(self.strategy)
+        wanted = ("model/", "strategy/") if otherwise else ("model/",)
+        state = {name: t.cpu() for name, t in self._state().items() if name.startswith(wanted)}
+        for lane, (spec, stream) in enumerate(zip(self.specs, self.streams.streams, strict=True)):
+            facts = {
+                "spec": spec.facts(),
+                "units": unit_names(stream),
+                "tasks": [list(task.units) for task in stream.tasks],
+                "data": self._data_facts(),
+                "answers_otherwise": otherwise,
+                "shape": None if self.data.texts else list(self.streams.shape),
+                "scale": self.data.scale,
+                "mean": list(self.data.mean),
+                "std": list(self.data.std),
+            }
+            if lane not in self.diverged:
+                own = {name: t[lane].contiguous() for name, t in state.items()}
+                models.write(spec.key, tasks_done, own, facts)
 
     def save(self, checkpoints: Checkpoints, tasks_done: int) -> None:
         """Keep each lane's state by itself, so that it can go on beside other lanes."""

@@ -80,6 +80,8 @@ def _setting(record: Record) -> dict[str, Any]:
     """Return all of a cell but its seed, flat."""
     spec = record["spec"]
     flat = {"suite_version": spec["suite_version"], "model": spec["model"], "strategy": spec["strategy"]}
+    if "continues" in spec:  # a hash of the exported model, wherever it lay
+        flat["model"] = spec["continues"][:8]
     return flat | spec["model_options"] | spec["training"] | spec["hyper"]
 
 

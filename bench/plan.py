@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from bench.exported import Exported
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
 
@@ -52,12 +53,17 @@ class CellSpec:
     seed: int
     identity: str
     """The selector in its canonical form; follows from the rest, so it is not part of the key."""
+    continues: str = ""
+    """Hash of the exported model that learning goes on from, which ``model`` is the folder of; see
+    bench.continuing. It stands for the folder in the key, which a move must not change; empty for none, and
+    then left out, so that older cells keep their keys."""
 
     @cached_property
     def key(self) -> str:
         """Name of the cell on disk: a hash of all that changes its result."""
+        passed_over = ("identity", "model" if self.continues else "continues")
         # Not asdict, which copies everything: reports hash ten thousand cells.
-        return _digest({f.name: getattr(self, f.name) for f in fields(self) if f.name != "identity"})
+        return _digest({f.name: getattr(self, f.name) for f in fields(self) if f.name not in passed_over})
 
     @cached_property
     def group_key(self) -> str:
@@ -69,6 +75,10 @@ class CellSpec:
         facts["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
         facts["training"] = {k: v for k, v in self.training.items() if k not in LANES}
         return _digest({k: v for k, v in facts.items() if k not in ("identity", "seed")})
+
+    def facts(self) -> dict[str, Any]:
+        """Return the spec as records hold it."""
+        return {k: v for k, v in asdict(self).items() if v or k != "continues"}
 
 
 def _digest(facts: dict[str, Any]) -> str:
@@ -85,6 +95,13 @@ class Request:
     seeds: tuple[int, ...] = (0,)
     settings: dict[str, str] = field(default_factory=dict)
     """``--set``: training settings, ``model``, and the model's options, as text."""
+    resume_from: str = ""
+    """The folder of an exported model to go on from; empty for none."""
+
+    @cached_property
+    def exported(self) -> Exported | None:
+        """The exported model to go on from; raises UserError for a folder that holds none."""
+        return Exported.at(self.resume_from) if self.resume_from else None
 
     def cells(self) -> list[CellSpec]:
         """Expand into cells; raises UserError for anything unknown or impossible."""
@@ -116,6 +133,8 @@ class Request:
         suite = suites.get(self.suite)
         model, options, settings = self._settings(suite)
         facts = {"version": suite.version, "model": model, **models.options(model), **options}
+        if self.exported:
+            facts = {k: v for k, v in facts.items() if k != "model"} | {"continues": self.exported.mark}
         return {
             f"{self.suite}/{scenario}": facts | recorded(suite.training_for(scenario, settings))  # type: ignore[arg-type]
             for scenario in self.scenarios
@@ -135,6 +154,8 @@ class Request:
         check_training(training)
         training = recorded(Training(**training))
         models.check(model, options | own_options)
+        if self.exported:
+            self.exported.check(options | own_options)
         # What differs from the defaults, each part's own in its brackets, all else in the first's.
         shared = {k: v for k, v in own_training.items() if v != getattr(base, k)}
         shared |= {k: v for k, v in own_options.items() if v != options[k]}
@@ -152,6 +173,7 @@ class Request:
             training=training,
             seed=seed,
             identity="+".join(words),
+            continues=self.exported.mark if self.exported else "",
         )
 
     def _settings(self, suite: Suite) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -159,13 +181,17 @@ class Request:
         from bench import models
 
         settings = dict(self.settings)
-        model = settings.pop("model", suite.model)
+        if self.exported and "model" in settings:
+            raise UserError("--resume-from names the model: it does not go with another")
+        model = self.exported.name if self.exported else settings.pop("model", suite.model)
         known, known_training = models.options(model), [f.name for f in fields(Training)]
         options: dict[str, Any] = dict(suite.model_options) if model == suite.model else {}
         training = {}
         if model != suite.model and models.reads_texts(model):
             # How much of a text is read is the suite's to say, whatever reads it.
             options = {k: v for k, v in suite.model_options.items() if k == "max_tokens"}
+        if self.exported:
+            options = dict(self.exported.options)
         for key, text in settings.items():
             if key in known:
                 options[key] = convert(f"model {model}: {key}", text, models.option_type(model, key))

@@ -18,15 +18,17 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 
 import strategies
 import suites
+from bench.continuing import told
 from bench.engine import run_group
 from bench.inputs import inputs, to_stderr
+from bench.kept import WHICH, KeptModels
 from bench.models import parameter_count
 from bench.plan import CellSpec, Request
 from bench.progress import Progress, note
 from bench.store import Run, line
 from strategies.base import Unsuitable
 from suites.base import Training
-from suites.errors import UserError
+from suites.errors import UserError, unknown
 
 SMALL = 50_000
 """Parameters below which a network on a CPU spends its time in Python, not in arithmetic: its lanes are
@@ -51,6 +53,8 @@ class Options:
     retry_failed: bool = False
     """Run cells again that failed or diverged."""
     quiet: bool = False
+    keep_models: str = ""
+    """Keep trained models, the ``last`` or those after ``all`` tasks; empty for none. See bench.kept."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
     check_device(options.device)
     if options.jobs < 0 or options.lanes < 0:
         raise UserError("jobs and lanes must not be below 0")
+    if options.keep_models not in ("", *WHICH):
+        raise unknown("value for --keep-models", options.keep_models, list(WHICH))
     specs = all_cells(requests)
     shared = common(requests)
     seen = Run(folder, look_only=True)
@@ -81,12 +87,20 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
     # Read once here, so that workers find a converted copy and a missing data set stops before any writing.
     data = {name: suites.get(name).load().fingerprint for name in dict.fromkeys(s.suite for s in todo)}
     prepare(todo, options)
+    begins = {(s.suite, s.scenario): told(s) for s in reversed(todo) if s.continues}
     run = Run(folder)
     run.open(specs, shared, data, command, options.device)
     for path in seen.flawed:
         run.record(path)
     for spec in todo if options.force or options.retry_failed else ():
         run.drop(spec.key)
+    done = [s for s in specs if held.get(s.key) == "done" and s not in todo]
+    without = sum(not KeptModels(folder).tasks(s.key) for s in done) if options.keep_models else 0
+    if not options.quiet:
+        for words in begins.values():
+            to_stderr(words)
+        if without:
+            to_stderr(f"{without} cells were done without keeping their models: --force runs them again")
     able = []
     for spec in todo:
         reason = unsuitable(spec)
@@ -193,6 +207,7 @@ def width(spec: CellSpec, options: Options) -> int:
 
 def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set[str]]:
     """Run groups, over processes where there are several; yield the keys of each as it ends."""
+    models = KeptModels(folder, options.keep_models)
     cuda = torch.device(options.device).type == "cuda"
     if cuda and torch.device(options.device).index is None:
         devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -202,7 +217,7 @@ def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set
     jobs = min(jobs, len(groups))
     if jobs <= 1:
         for group in groups:
-            yield _run_one(group, folder, devices[0])
+            yield _run_one(group, models, devices[0])
         return
     if cuda:  # one process per device: each takes its share of the groups, one after the other
         shares = [(groups[i::jobs], devices[i % len(devices)]) for i in range(jobs)]
@@ -210,7 +225,7 @@ def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set
         shares = [([group], devices[0]) for group in groups]
     while shares:
         try:
-            for number, keys in _parallel(shares, folder, jobs):
+            for number, keys in _parallel(shares, models, jobs):
                 shares[number] = ([], "")
                 yield keys
             return
@@ -221,15 +236,15 @@ def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set
             suspects, shares = shares[:jobs], shares[jobs:]
             for own, device in suspects:
                 for group in own:
-                    _run_alone(group, folder, device)
+                    _run_alone(group, models, device)
                     yield {spec.key for spec in group}
 
 
 def _parallel(
-    shares: Sequence[tuple[list[Group], str]], folder: Path, jobs: int
+    shares: Sequence[tuple[list[Group], str]], models: KeptModels, jobs: int
 ) -> Iterator[tuple[int, set[str]]]:
     """Run shares in processes; yield the number and the keys of each as it ends."""
-    work = [joblib.delayed(_run_share)(i, own, folder, device) for i, (own, device) in enumerate(shares)]
+    work = [joblib.delayed(_run_share)(i, own, models, device) for i, (own, device) in enumerate(shares)]
     with warnings.catch_warnings():
         # loky says that it replaced a worker that grew; nothing for the user to do.
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
@@ -238,23 +253,23 @@ def _parallel(
         )(work)
 
 
-def _run_share(number: int, groups: list[Group], folder: Path, device: str) -> tuple[int, set[str]]:
-    return number, set().union(*(_run_one(group, folder, device) for group in groups))
+def _run_share(number: int, groups: list[Group], models: KeptModels, device: str) -> tuple[int, set[str]]:
+    return number, set().union(*(_run_one(group, models, device) for group in groups))
 
 
-def _run_alone(group: Group, folder: Path, device: str) -> None:
+def _run_alone(group: Group, models: KeptModels, device: str) -> None:
     """Run one group in a process of its own; should that die, by halves, down to the cell that kills it."""
     pool = ProcessPoolExecutor(max_workers=1)
     try:
-        pool.submit(_run_one, group, folder, device).result()
+        pool.submit(_run_one, group, models, device).result()
         return
     except BrokenProcessPool as error:
         if len(group) == 1:
-            Run(folder).write(group[0], {"status": "failed", "error": _described(error)})
+            Run(models.run).write(group[0], {"status": "failed", "error": _described(error)})
     finally:
         pool.shutdown(wait=True, kill_workers=True)
     for half in halves(group):
-        _run_alone(half, folder, device)
+        _run_alone(half, models, device)
 
 
 def halves(group: Group) -> list[Group]:
@@ -263,29 +278,30 @@ def halves(group: Group) -> list[Group]:
     return [group[:middle], group[middle:]] if middle else []
 
 
-def _run_one(group: Group, folder: Path, device: str) -> set[str]:
+def _run_one(group: Group, models: KeptModels, device: str) -> set[str]:
     """Run one group and write its records; where it fails, by halves, so that only the culprit does.
 
     Halves and not single lanes: a group that was too wide for the device's memory is not done one by one.
     """
-    error = _attempt(group, folder, device)
+    error = _attempt(group, models, device)
     if error is not None and len(group) == 1:
-        Run(folder).write(group[0], {"status": "failed", "error": error})
+        Run(models.run).write(group[0], {"status": "failed", "error": error})
     elif error is not None:
         for half in halves(group):
-            _run_one(half, folder, device)
+            _run_one(half, models, device)
     return {spec.key for spec in group}
 
 
-def _attempt(group: Group, folder: Path, device: str) -> dict[str, Any] | None:
+def _attempt(group: Group, models: KeptModels, device: str) -> dict[str, Any] | None:
     """Run one group and write its records; return what went wrong, in words, so that no tensor is held."""
-    run = Run(folder)
+    folder, run = models.run, Run(models.run)
     try:
         with _one_thread(device):
             records = run_group(
                 group,
                 device=device,
                 checkpoints=run,
+                models=models,
                 progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
             )
         for spec, record in zip(group, records, strict=True):

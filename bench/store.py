@@ -7,6 +7,7 @@ into one folder and a kill leaves nothing half-written. What does not check out 
     RUN/cells/<key>.json          one cell
     RUN/classes/<key>.json        what it took for what, class by class; see bench.confusions
     RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
+    RUN/models/<key>/<task>/      trained models, where they are kept; see bench.kept
     RUN/set-aside/                files that were truncated or foreign
 """
 
@@ -20,7 +21,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,7 @@ class Run:
         """
         path, beside = self.cells / f"{spec.key}.json", self.beside / f"{spec.key}.json"
         name = {"schema": SCHEMA, "key": spec.key}
-        facts = {**name, "spec": asdict(spec), "identity": spec.identity, "error": None, "reason": None}
+        facts = {**name, "spec": spec.facts(), "identity": spec.identity, "error": None, "reason": None}
         try:
             if beside.exists():  # a cell that is run again: a kill must not leave the one with the other's
                 path.unlink(missing_ok=True)
@@ -185,15 +185,10 @@ class Run:
 
     def save(self, key: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Keep a cell's state after a task; the facts are written last and name the tensors' file."""
-        from safetensors.torch import save_file
-
         folder = self.checkpoints / key
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{facts['tasks_done']}.safetensors"
-        temporary = folder / f".{name}.{os.getpid()}"
-        save_file(tensors, temporary)
-        _sync(temporary)
-        temporary.replace(folder / name)
+        write_tensors(folder / name, tensors)
         write_json(folder / "facts.json", {"schema": SCHEMA, "key": key, "tensors": name, **facts})
         for old in folder.glob("*.safetensors"):
             if old.name != name:
@@ -297,6 +292,17 @@ def write_json(path: Path, facts: Any, indent: int | None = 1) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write safetensors whole: to a temporary name beside it, flushed, then renamed."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, temporary)
+    _sync(temporary)
+    temporary.chmod(0o644)
+    temporary.replace(path)
 
 
 def _sync(path: Path) -> None:

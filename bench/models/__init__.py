@@ -2,7 +2,7 @@
 
 Each is a function ``(generators, shape, units, **options) -> LaneModel``, with one CPU generator a lane for
 the initial weights; one that reads texts is given its own name before them. A folder, or a repository of the
-Hugging Face hub, is a name as well.
+Hugging Face hub, is a name as well; that of an exported model of images names its architecture.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, get_type_hints
 
+from bench.exported import FACTS, Exported
 from strategies.lanes import Generators, LaneModel
 from suites.base import generator
 from suites.errors import UserError, unknown
@@ -53,11 +55,21 @@ def _builder(name: str) -> Callable[..., LaneModel]:
     from bench.models.transformer import transformer
 
     known = _all()
-    if name in _TEXTS or (name not in known and is_pretrained(name)):
+    if name in _TEXTS or (name not in known and is_pretrained(name) and not _exported_images(name)):
         return partial(transformer, name)
+    if name not in known and (images := _exported_images(name)):
+        return known[images.facts["model"]]
     if name not in known:
         raise unknown("model", name, names())
     return known[name]
+
+
+def _exported_images(name: str) -> Exported | None:
+    """Return the exported model of images that a name is the folder of, or None."""
+    if not (Path(name).expanduser() / FACTS).is_file():
+        return None
+    exported = Exported.at(name)
+    return None if exported.reads_texts else exported
 
 
 def reads_texts(name: str) -> bool:

@@ -110,13 +110,29 @@ def backbone(name: str, pooling: str) -> Backbone:
     return Backbone(classifier, pooling, padding)
 
 
+def completed(name: str, transformer: Any, head: nn.Linear | None) -> Any:
+    """Give a backbone's transformer, in place, what ``backbone`` took from it: its pooler, or its head.
+
+    ``head`` is the last layer of a classifier, as for ``own`` pooling, None for an encoder.
+    """
+    if head is not None:
+        transformer.set_submodule(last_layer(sequence_classifier(name, _LABELS), _LABELS), head)
+        transformer.num_labels = head.out_features
+    elif getattr(transformer, "pooler", False) is None:
+        transformer.pooler = _encoder(name).pooler
+    return transformer
+
+
 def sequence_classifier(name: str, labels: int) -> Any:
     """Return AutoModelForSequenceClassification with a fresh head; raises Unavailable or UserError."""
     from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
     if name == "tiny-bert":
         return _drawn_once(lambda: BertForSequenceClassification(_tiny_config(num_labels=labels)))
-    found = _loaded(name, AutoModelForSequenceClassification.from_pretrained, num_labels=labels)
+    load = AutoModelForSequenceClassification.from_pretrained
+    # A head of as many labels may be there already; what is not there is drawn, and must not differ.
+    facts = {"num_labels": labels, "ignore_mismatched_sizes": True}
+    found = _drawn_once(lambda: _loaded(name, load, **facts))
     found.config.pad_token_id = tokenizer(name).pad_token_id
     return found
 
@@ -153,7 +169,7 @@ def _encoder(name: str) -> Any:
 
     if name == "tiny-bert":
         return _drawn_once(lambda: BertModel(_tiny_config()))
-    return _loaded(name, AutoModel.from_pretrained)
+    return _drawn_once(lambda: _loaded(name, AutoModel.from_pretrained))
 
 
 def _tiny_config(**facts: Any) -> Any:

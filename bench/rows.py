@@ -1,0 +1,81 @@
+"""The rows that ``lethe predict`` is given, and its answers, as files."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suites.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LONGEST_FIELD = 2**31 - 1
+
+
+def read_texts(path: Path, column: str) -> list[str]:
+    """Return one column of a CSV file, empty texts included.
+
+    Raises UserError for a file that is missing, empty or not CSV in UTF-8, and for a column it lacks.
+    """
+    csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if not rows.fieldnames:
+                raise UserError(f"{path} is empty: it needs a line that names its columns")
+            if column not in rows.fieldnames:
+                has = ", ".join(rows.fieldnames)
+                raise UserError(f"{path} has no column {column!r}; it has: {has} (choose with --column)")
+            texts = [row[column] or "" for row in rows]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not CSV in UTF-8: {error}") from None
+    if not texts:
+        raise UserError(f"{path} has no rows below its first line")
+    return texts
+
+
+def read_images(path: Path) -> np.ndarray[Any, Any]:
+    """Return the array of a .npy file; raises UserError for anything else."""
+    import numpy as np
+
+    if path.suffix != ".npy":
+        raise UserError(f"this model reads images: --file must be a .npy array of them, not {path.name}")
+    try:
+        images: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError):
+        raise UserError(f"{path} is not an array of numbers") from None
+    if images.dtype.kind not in "uif" or not len(images):
+        raise UserError(f"{path} must hold images as numbers, one or more, not {images.dtype} {images.shape}")
+    return images
+
+
+def write_answers(
+    path: Path, what: str, given: Sequence[object], answers: Sequence[tuple[str, float]]
+) -> None:
+    """Write a CSV file whole: what was given, under the name ``what``, its label and the probability.
+
+    Raises UserError where it cannot be written.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file)
+                rows.writerow([what, "label", "probability"])
+                rows.writerows([x, label, f"{p:.6f}"] for x, (label, p) in zip(given, answers, strict=True))
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,620 @@
+"""Trained models: kept, exported, answering, and gone on from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import bench
+from bench import cli, export, models, rows, runner, serve
+from bench.engine import Group
+from bench.exported import Exported
+from bench.frames import score_matrix
+from bench.gather import gather
+from bench.inputs import tokens
+from bench.kept import KeptModels
+from bench.models import pretrained
+from bench.plan import Request
+from bench.runner import Options, carry_out
+from bench.store import Run
+from suites.base import SUITES, register
+from suites.errors import UserError
+from tests.conftest import toy_cell
+from tests.toy import TOY, TOY_TEXT, blobs, sentences
+
+KEEP = Options(jobs=1, quiet=True, keep_models="all")
+TEXTS = ["an apple", "the ocean and the harbour today", "", "😀 drum", "word " * 300]
+TUNED = ("head", "full", "lora", "adapter", "bitfit", "prompt")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of images with all models kept."""
+    folder = tmp_path_factory.mktemp("images") / "run"
+    requests = [Request("toy", ("er", "ncm"), ("class",), (0, 1)), Request("toy", ("er",), ("task",), (0,))]
+    assert carry_out(requests, folder, KEEP, "test").counts == {"done": 5}
+    return folder
+
+
+TRAINED: dict[tuple[str, str], Path] = {}
+
+
+@pytest.fixture(
+    params=[(tune, "mean") for tune in TUNED] + [("lora", "own"), ("adapter", "own"), ("head", "first")]
+)
+def texts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of texts, one for each way to tune and to pool."""
+    return trained(*request.param, tmp_path_factory)
+
+
+def trained(tune: str, pooling: str, places: pytest.TempPathFactory) -> Path:
+    """Return the run of one way to tune and to pool, made once."""
+    if (tune, pooling) not in TRAINED:
+        folder = places.mktemp("texts") / "run"
+        settings = {
+            "tune": tune,
+            "pooling": pooling,
+            "epochs": "1",
+            "rows_per_class": "12",
+            "max_tokens": "48",
+        }
+        request = Request("toy-text", ("er",), settings=settings)
+        assert carry_out([request], folder, KEEP, "test").counts == {"done": 1}
+        TRAINED[tune, pooling] = folder
+    return TRAINED[tune, pooling]
+
+
+@pytest.fixture
+def exported(images: Path, tmp_path: Path) -> Path:
+    """An exported model of images."""
+    export.save(export.served(images, export.find(images, spec_key(images, "er", 0))), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def exported_texts(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """An exported model of texts, whose LoRA is merged."""
+    run = trained("lora", "mean", tmp_path_factory)
+    export.save(export.served(run, export.find(run, "er/0")), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def spec_key(run: Path, identity: str, seed: int, scenario: str = "class") -> str:
+    for record in Run(run).records():
+        spec = record["spec"]
+        if (spec["identity"], spec["seed"], spec["scenario"]) == (identity, seed, scenario):
+            return str(record["key"])
+    raise AssertionError(identity)
+
+
+def lethe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str, str]:
+    """Run the command in this process, where the toy suites are."""
+    monkeypatch.setattr(sys, "argv", ["lethe", *words])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+# Kept models.
+
+
+def test_what_is_kept(images: Path) -> None:
+    kept = KeptModels(images)
+    assert len(kept.cells()) == 5
+    key = spec_key(images, "er", 0)
+    assert kept.tasks(key) == [1, 2]
+    facts = kept.facts(key, 1)
+    assert facts["units"] == [f"blob {c}" for c in range(4)]
+    assert sorted(u for own in facts["tasks"] for u in own) == [0, 1, 2, 3]
+    assert facts["data"] == {"name": "blobs", "fingerprint": "blobs-4-0"}
+    assert set(kept.tensors(key, 1)) == {
+        f"model/{layer}.{part}" for layer in ("head", "layers.0") for part in ("weight", "bias")
+    }
+    assert any(name.startswith("strategy/") for name in kept.tensors(spec_key(images, "ncm", 0), 2))
+
+
+def test_keeping_is_no_part_of_key_or_record(images: Path, tmp_path: Path) -> None:
+    request = Request("toy", ("er", "ncm"), ("class",), (0, 1))
+    carry_out([request], tmp_path, Options(jobs=1, quiet=True), "test")
+    assert not (tmp_path / "models").exists()
+    for record in Run(tmp_path).records():
+        (same,) = [r for r in Run(images).records() if r["key"] == record["key"]]
+        assert record | {"timings": 0} == same | {"timings": 0}
+
+
+def test_the_last_alone_and_a_hint_where_a_cell_was_done_without(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = Request("toy", ("er",))
+    carry_out([request], tmp_path, Options(jobs=1, quiet=True), "test")
+    assert carry_out([request], tmp_path, Options(jobs=1, keep_models="last"), "test").counts == {}
+    assert (
+        "1 cells were done without keeping their models: --force runs them again" in capsys.readouterr().err
+    )
+    with pytest.raises(UserError, match="kept no model of er/0"):
+        export.find(tmp_path, "er/0")
+    carry_out([request], tmp_path, Options(jobs=1, quiet=True, keep_models="last", force=True), "test")
+    key = spec_key(tmp_path, "er", 0)
+    kept, before = KeptModels(tmp_path), KeptModels(images)
+    assert kept.tasks(key) == [2]
+    for name, tensor in kept.tensors(key, 2).items():
+        assert torch.equal(tensor, before.tensors(key, 2)[name])
+    with pytest.raises(UserError, match="unknown value for --keep-models 'al'; did you mean all"):
+        carry_out([request], tmp_path, Options(keep_models="al"), "test")
+
+
+def test_a_run_that_was_killed_keeps_the_same_models(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the first task's model was written, before its checkpoint was, and after both."""
+    request, real = Request("toy", ("er",), ("class",), (0, 1)), Group.save
+
+    def killed(self: Group, *args: Any) -> None:
+        if after:
+            real(self, *args)
+        raise KeyboardInterrupt
+
+    for after in (False, True):
+        monkeypatch.setattr(Group, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out([request], tmp_path / str(after), KEEP, "test")
+        monkeypatch.setattr(Group, "save", real)
+        assert len(KeptModels(tmp_path / str(after)).cells()) == 2
+        carry_out([request], tmp_path / str(after), KEEP, "test")
+        for seed in (0, 1):
+            key = spec_key(images, "er", seed)
+            for task in (1, 2):
+                ours, theirs = (KeptModels(p).tensors(key, task) for p in (tmp_path / str(after), images))
+                assert all(torch.equal(ours[name], t) for name, t in theirs.items())
+
+
+def test_damaged_models_are_refused(images: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(images, run)
+    key = spec_key(run, "er", 1)
+    (run / "models" / key / "2" / "model.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(UserError, match="damaged: run the cell again with --force"):
+        export.served(run, key)
+    (run / "models" / key / "2" / "facts.json").write_text("{")
+    with pytest.raises(UserError, match="damaged, or not of this version"):
+        export.served(run, key)
+
+
+# Export.
+
+
+def test_cells_by_key_start_and_name(images: Path) -> None:
+    key = spec_key(images, "er", 1)
+    assert export.find(images, key) == export.find(images, key[:8]) == export.find(images, "er/1") == key
+    with pytest.raises(
+        UserError, match=r"er/0 could be .*toy (class|task) er seed 0.*toy (class|task) er seed 0"
+    ):
+        export.find(images, "er/0")
+    with pytest.raises(UserError, match=r"has no cell ewc/0; it kept the models of: .*toy class ncm seed 1"):
+        export.find(images, "ewc/0")
+    with pytest.raises(UserError, match="is not a run's folder"):
+        export.find(images / "cells", "er/0")
+
+
+def test_a_method_that_answers_otherwise_is_not_exported(images: Path) -> None:
+    with pytest.raises(UserError, match=r"^ncm does not answer with its network alone") as told:
+        export.served(images, spec_key(images, "ncm", 0))
+    assert "\n" not in str(told.value)
+
+
+def test_an_exported_model_answers_as_the_run_s(images: Path, exported: Path) -> None:
+    """The labels of the run's own model, row by row, and the same numbers after saving and loading."""
+    key, data = spec_key(images, "er", 0), blobs()
+    model = serve.load(exported)
+    state = {k.removeprefix("model/"): t[None] for k, t in KeptModels(images).tensors(key, 2).items()}
+    x_N = data.x_N[data.n_train :]
+    logits = state["head.bias"] + (
+        (x_N.flatten(1) / 255 @ state["layers.0.weight"][0] + state["layers.0.bias"][0]).relu()
+        @ state["head.weight"][0]
+    )
+    torch.testing.assert_close(model.logits(x_N.numpy()), logits, rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.logits(x_N.numpy()), export.served(images, key).logits(x_N.numpy()))
+    right = sum(
+        label == data.class_names[y]
+        for (label, _), y in zip(model.answers(x_N.numpy()), data.y_N[data.n_train :].tolist(), strict=True)
+    )
+    (record,) = [r for r in Run(images).records() if r["key"] == key]
+    assert right == sum(record["test"]["right"][2])
+    assert (exported / "README.md").read_text().startswith("# A model that Lethe exported")
+
+
+def test_a_pretrained_model_that_was_changed(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained("lora", "mean", tmp_path_factory)
+    monkeypatch.setattr(pretrained, "mark", lambda name: "another")
+    with pytest.raises(UserError, match="model tiny-bert is no longer the one that was trained"):
+        export.served(run, export.find(run, "er/0"))
+
+
+def test_a_cell_that_came_to_nothing(tmp_path: Path) -> None:
+    """What diverged is not kept, and export says why there is nothing."""
+    request = Request("toy", ("finetune",), settings={"optimiser": "sgd", "lr": "1e30"})
+    assert carry_out([request], tmp_path, KEEP, "test").counts == {"diverged": 1}
+    assert KeptModels(tmp_path).cells() == []
+    with pytest.raises(UserError, match="finetune/0 is diverged: there is no model of it"):
+        export.find(tmp_path, "finetune/0")
+
+
+def test_only_what_was_learned_is_answered(images: Path) -> None:
+    key = spec_key(images, "er", 0)
+    early, late = export.served(images, key, 1), export.served(images, key, 2)
+    assert len(early.labels) == 2
+    assert set(early.labels) < set(late.labels)
+    assert {label for label, _ in early.answers(blobs().x_N.numpy())} <= set(early.labels)
+    with pytest.raises(UserError, match="after task 3 was not kept; there is the one after task 1, 2"):
+        export.served(images, key, 3)
+
+
+def test_a_folder_that_is_there_is_left_alone(images: Path, exported: Path) -> None:
+    model = export.served(images, spec_key(images, "er", 0))
+    before = {p.name: p.read_bytes() for p in exported.iterdir()}
+    with pytest.raises(UserError, match="is there already"):
+        export.save(model, exported)
+    (exported.parent / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        export.save(model, exported.parent / "file" / "model")
+    assert {p.name: p.read_bytes() for p in exported.iterdir()} == before
+    assert sorted(p.name for p in exported.parent.iterdir()) == ["file", "model"]
+
+
+def test_normalised_images_and_running_statistics(tmp_path: Path) -> None:
+    """What a suite subtracts and divides by, and a network with buffers, answer as in the run."""
+    data = replace(blobs(), mean=(0.3,), std=(0.2,), name="normalised")
+    register(replace(TOY, name="toy-normalised", load=lambda: data))
+    try:
+        settings = {"model": "resnet18", "width": "2", "epochs": "1"}
+        carry_out([Request("toy-normalised", ("finetune",), settings=settings)], tmp_path / "r", KEEP, "test")
+    finally:
+        del SUITES["toy-normalised"]
+    (record,) = Run(tmp_path / "r").records()
+    model = export.served(tmp_path / "r", record["key"])
+    export.save(model, tmp_path / "m")
+    x_N, y_N = data.x_N[data.n_train :].numpy(), data.y_N[data.n_train :].tolist()
+    assert torch.equal(serve.load(tmp_path / "m").logits(x_N), model.logits(x_N))
+    answers = [label for label, _ in model.answers(x_N)]
+    right = sum(a == data.class_names[y] for a, y in zip(answers, y_N, strict=True))
+    assert abs(right - sum(record["test"]["right"][2])) <= 1  # rows of a batch that is wider round otherwise
+
+
+def test_exported_texts_answer_as_the_run_s(texts: Path, tmp_path: Path) -> None:
+    """Labels exactly, logits closely, of the trained model and the merged one; to the bit after loading."""
+    key = export.find(texts, "er/0")
+    facts = KeptModels(texts).facts(key, 2)
+    options = facts["spec"]["model_options"]
+    state = {k.removeprefix("model/"): t[None] for k, t in KeptModels(texts).tensors(key, 2).items()}
+    x_NS = tokens(TEXTS, pretrained.tokenizer("tiny-bert"), 48)
+    if options["tune"] == "head":
+        x_NS = pretrained.backbone("tiny-bert", options["pooling"])(x_NS)
+    net = models.build("tiny-bert", options, tuple(x_NS.shape[1:]), 4, [torch.Generator()])
+    net.load_state_dict(state)
+    with torch.no_grad():
+        theirs = net(x_NS[None])[0]
+    model = export.served(texts, key)
+    ours = model.logits(TEXTS)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert [label for label, _ in model.answers(TEXTS)] == [facts["units"][u] for u in theirs.argmax(1)]
+    export.save(model, tmp_path / "m")
+    assert torch.equal(serve.load(tmp_path / "m").logits(TEXTS), ours)
+
+
+def test_transformers_load_exported_texts(texts: Path, tmp_path: Path) -> None:
+    """With transformers alone, as the folder's README says; but for what cannot be merged."""
+    from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    model = export.served(texts, export.find(texts, "er/0"))
+    export.save(model, tmp_path / "m")
+    options, told = model.facts["options"], (tmp_path / "m" / "README.md").read_text()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    text = tokenizer(TEXTS[1], truncation=True, max_length=48, return_tensors="pt")
+    head = load_file(tmp_path / "m" / "head.safetensors")
+    if options["tune"] in ("adapter", "prompt"):
+        assert any(name.startswith("trained") for name in head)
+        assert "transformers alone would\nanswer without it" in told
+        return
+    assert set(head) == {"weight", "bias"}
+    with torch.no_grad():
+        if options["pooling"] == "own":
+            theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
+            logits = theirs(**text).logits
+        else:
+            theirs = AutoModel.from_pretrained(tmp_path / "m").eval()
+            states = theirs(**text).last_hidden_state
+            pooled = states.mean(1) if options["pooling"] == "mean" else states[:, 0]
+            logits = pooled @ head["weight"].T + head["bias"]
+    torch.testing.assert_close(logits, model.logits(TEXTS[1:2]), rtol=1e-4, atol=1e-5)
+    assert list(theirs.config.id2label.values()) == list(model.labels)
+    assert theirs.config.label2id == {label: u for u, label in enumerate(model.labels)}
+    # The README's own lines, as they stand there.
+    code = told.split("```python\n")[-1].split("```")[0].replace("DIR", str(tmp_path / "m"))
+    exec(code, {})
+
+
+# Predict.
+
+
+def test_predict_prints_a_line_each(
+    exported_texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = lethe(capsys, monkeypatch, "predict", str(exported_texts), *TEXTS)
+    assert code == 0
+    found = [line.split("\t") for line in out.splitlines()]
+    answers = serve.load(exported_texts).answers(TEXTS)
+    assert found == [[label, f"{p:.4f}"] for label, p in answers]
+    assert err.strip() == "1 of 5 texts cut at 48 tokens"
+
+
+def test_predict_reads_and_writes_csv(
+    exported_texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [*TEXTS, 'word, "quoted"\nand a second line', "word " * 10_000]
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows([["n", "said"], *([i, text] for i, text in enumerate(given))])
+    words = ["--file", str(tmp_path / "rows.csv"), "--column", "said", "--out", str(tmp_path / "out.csv")]
+    code, out, err = lethe(capsys, monkeypatch, "predict", str(exported_texts), *words)
+    assert (code, out.strip()) == (0, f"7 answers: {tmp_path / 'out.csv'}")
+    assert "2 of 7 texts cut at 48 tokens" in err
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert [row["text"] for row in written] == given
+    assert set(written[0]) == {"text", "label", "probability"}
+    assert all(0.25 <= float(row["probability"]) <= 1 for row in written)
+
+
+def test_predict_images(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", blobs().x_N[:3].numpy())
+    code, out, _ = lethe(capsys, monkeypatch, "predict", str(exported), "--file", str(tmp_path / "x.npy"))
+    assert code == 0
+    answers = serve.load(exported).answers(blobs().x_N[:3].numpy())
+    assert out.splitlines() == [f"{label}\t{p:.4f}" for label, p in answers]
+    words = ["--file", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out.csv")]
+    assert lethe(capsys, monkeypatch, "predict", str(exported), *words)[0] == 0
+    assert (tmp_path / "out.csv").read_text().splitlines()[0] == "row,label,probability"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty: it needs a line that names its columns"),
+        (b"text\n", "has no rows below its first line"),
+        (b"id,said\n1,x\n", "has no column 'text'; it has: id, said"),
+        (b"text\n\xff\xfe\n", "is not CSV in UTF-8"),
+    ],
+)
+def test_bad_csv(content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        rows.read_texts(tmp_path / "rows.csv", "text")
+
+
+def test_bad_arrays(exported: Path, tmp_path: Path) -> None:
+    for name, content in (("x.npy", b"no array"), ("y.npy", b""), ("z.csv", b"text\n1\n")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=r"is not an array of numbers|must be a \.npy|cannot read"):
+            rows.read_images(tmp_path / name)
+    np.save(tmp_path / "x.npy", np.array(["a"]))
+    with pytest.raises(UserError, match="must hold images as numbers"):
+        rows.read_images(tmp_path / "x.npy")
+    with pytest.raises(UserError, match=r"reads images of shape \(N, 1, 8, 8\), not \(2, 3\)"):
+        serve.load(exported).answers(np.zeros((2, 3)))
+
+
+def test_bad_words(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "lethe.json").write_text((exported / "lethe.json").read_text())
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "lethe.json").write_text('{"schema": 1}')
+    for words, told in (
+        (["predict", str(tmp_path / "none"), "x"], "is not an exported model: it has no lethe.json"),
+        (["predict", str(tmp_path / "old"), "x"], "was not exported by this version of Lethe"),
+        (["predict", str(exported), "x"], "reads images, not sentences"),
+        (["predict", str(exported)], "give either sentences or --file"),
+        (["predict", str(exported), "--file", str(tmp_path / "no.npy")], "cannot read"),
+        (["predict", str(tmp_path / "damaged"), "--file", str(exported / "lethe.json")], "must be a .npy"),
+        (["export", str(tmp_path), "er/0", str(tmp_path / "m")], "is not a run's folder"),
+        (["run", "toy", "-s", "er", "--resume-from", str(tmp_path), "--dry-run"], "is not an exported model"),
+        (["run", "x.toml", "--resume-from", str(exported)], "an experiment file has"),
+        (
+            ["run", "toy", "-s", "er", "--resume-from", str(exported), "--model", "cnn", "--dry-run"],
+            "names the model",
+        ),
+    ):
+        code, _, err = lethe(capsys, monkeypatch, *words)
+        assert (code, len(err.strip().splitlines())) == (2, 1), err
+        assert told in err
+    with pytest.raises(UserError, match="is damaged"):
+        serve.load(tmp_path / "damaged")
+
+
+# Going on.
+
+
+def later(n_classes: int = 6) -> Any:
+    """Return blobs of which some are known: other names for the rest."""
+    data = blobs(n_classes)
+    return replace(data, class_names=("blob 0", "blob 1", "blob 2", "new 3", "new 4", "new 5"))
+
+
+@pytest.fixture
+def later_suite() -> Any:
+    yield register(replace(TOY, name="toy-later", load=later))
+    del SUITES["toy-later"]
+
+
+def test_going_on_from_images(
+    exported: Path, tmp_path: Path, later_suite: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = Request("toy-later", ("er",), resume_from=str(exported))
+    options = Options(jobs=1, keep_models="last")
+    assert carry_out([request], tmp_path / "r", options, "test").counts == {"done": 1}
+    assert (
+        "known: blob 0, blob 1, blob 2; new: new 3, new 4, new 5; not in the suite, left out: blob 3"
+        in capsys.readouterr().err
+    )
+    (spec,) = request.cells()
+    group = Group([spec], "cpu", None)
+    before, start = serve.load(exported).model.state_dict(), group.model.state_dict()
+    place = serve.load(exported).labels.index("blob 2")
+    assert torch.equal(start["layers.0.weight"], before["layers.0.weight"])
+    assert torch.equal(start["head.weight"][0, :, 2], before["head.weight"][0, :, place])
+    fresh = Group([replace(spec, continues="", model="mlp")], "cpu", None).model.state_dict()
+    assert torch.equal(start["head.weight"][0, :, 3:], fresh["head.weight"][0, :, 3:])
+    # What goes on can be exported like anything else.
+    model = export.served(tmp_path / "r", spec.key)
+    assert model.facts["model"] == "mlp"
+    assert len(model.labels) == 6
+
+
+def test_known_classes_are_known_before_training(exported: Path) -> None:
+    (spec,) = Request("toy", ("finetune",), resume_from=str(exported)).cells()
+    group = Group([spec], "cpu", None)
+    group.score(0)
+    assert score_matrix(group.record(0))[0].mean() > 0.8
+
+
+def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Path) -> None:
+    def key(folder: Path) -> str:
+        return Request("toy", ("er",), resume_from=str(folder)).cells()[0].key
+
+    plain = Request("toy", ("er",)).cells()[0]
+    shutil.copytree(exported, tmp_path / "copy")
+    assert key(tmp_path / "copy") == key(exported) != plain.key
+    (tmp_path / "copy" / "README.md").write_text("mine")
+    assert key(tmp_path / "copy") == key(exported)
+    weights = load_file(tmp_path / "copy" / "model.safetensors")
+    weights["head.bias"][0] += 1
+    from bench.store import write_tensors
+
+    (spec,) = Request("toy", ("er",), resume_from=str(tmp_path / "copy")).cells()
+    write_tensors(tmp_path / "copy" / "model.safetensors", weights)
+    assert key(tmp_path / "copy") != key(exported)
+    with pytest.raises(UserError, match="was changed since the run was planned"):
+        Group([spec], "cpu", None)
+    # Cells that go on from nothing are written as they always were.
+    assert "continues" not in plain.facts()
+    assert "continues" in asdict(plain)
+
+
+def test_from_python(exported: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"epochs": 1}
+    frames = bench.run(
+        "toy", "er", seeds=1, out=tmp_path / "r", settings=settings, keep_models="last", resume_from=exported
+    )
+    (key,) = frames.cells["key"]
+    assert KeptModels(tmp_path / "r").tasks(key) == [2]
+    # Beside a run from scratch of the same name, a report tells them apart.
+    bench.run("toy", "er", seeds=1, out=tmp_path / "s", settings=settings)
+    told = gather([tmp_path / "r", tmp_path / "s"])[0]
+    mark = Exported.at(exported).mark[:8]
+    assert {r["identity"] for r in told} == {f"er (model={mark})", "er (model=mlp)"}
+
+
+def test_a_run_does_not_mix_starts(exported: Path, tmp_path: Path) -> None:
+    quiet = Options(jobs=1, quiet=True)
+    carry_out([Request("toy", ("finetune",), settings={"epochs": "1"})], tmp_path, quiet, "test")
+    request = Request("toy", ("finetune",), settings={"epochs": "1"}, resume_from=str(exported))
+    with pytest.raises(UserError, match="choose another --out"):
+        carry_out([request], tmp_path, quiet, "test")
+
+
+def test_what_would_not_fit(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="was trained with hidden=32: going on from it with hidden=8"):
+        Request("toy", ("er",), settings={"hidden": "8"}, resume_from=str(exported)).cells()
+    with pytest.raises(UserError, match="cannot read sentences, a data set of texts"):
+        carry_out([Request("toy-text", ("er",), resume_from=str(exported))], tmp_path, Options(), "test")
+    wide = replace(blobs(), x_N=torch.zeros(240, 3, 8, 8, dtype=torch.uint8))
+    register(replace(TOY, name="toy-wide", load=lambda: wide))
+    try:
+        with pytest.raises(
+            UserError, match=r"reads images of shape \(1, 8, 8\); those of toy-wide are \(3, 8, 8\)"
+        ):
+            carry_out([Request("toy-wide", ("er",), resume_from=str(exported))], tmp_path, Options(), "test")
+    finally:
+        del SUITES["toy-wide"]
+    assert list(tmp_path.iterdir()) == [exported]
+
+
+def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
+    """Row 0 of the next run is the last row of this one: the same suite, before it is learned again."""
+    model = export.served(texts, export.find(texts, "er/0"))
+    export.save(model, tmp_path / "m")
+    settings = {"epochs": "1", "rows_per_class": "12"}
+    (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(tmp_path / "m")).cells()
+    group = Group([spec], "cpu", None)
+    group.score(0)
+    (before,) = Run(texts).records()
+    now, then = group.record(0)["test"]["right"][0], before["test"]["right"][2]
+    assert max(abs(a - b) for a, b in zip(now, then, strict=True)) <= 1  # a near tie that merging decides
+    data = sentences()
+    assert [group.scorer.classes(0)["units"][u] for u in range(4)] == list(data.class_names)
+
+
+def test_what_stands_beside_a_transformer_goes_on_as_it_is(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    run = trained("adapter", "mean", tmp_path_factory)
+    export.save(export.served(run, export.find(run, "er/0")), tmp_path / "m")
+    for setting in ({"tune": "head"}, {"width": "8"}, {"pooling": "first"}):
+        with pytest.raises(UserError, match="would lose what it learned"):
+            Request("toy-text", ("er",), settings=setting, resume_from=str(tmp_path / "m")).cells()
+
+
+def test_a_merged_model_goes_on_in_another_way(exported_texts: Path, tmp_path: Path) -> None:
+    request = Request(
+        "toy-text",
+        ("er",),
+        settings={"tune": "bitfit", "epochs": "1", "shots": "4"},
+        resume_from=str(exported_texts),
+    )
+    options = Options(jobs=1, quiet=True, keep_models="last")
+    assert carry_out([request], tmp_path / "r", options, "test").counts == {"done": 1}
+    (record,) = Run(tmp_path / "r").records()
+    assert record["spec"]["continues"] == Exported.at(exported_texts).mark
+    assert json.loads((exported_texts / "lethe.json").read_text())["from"]["tasks_done"] == 2
+    again = export.served(tmp_path / "r", record["key"])
+    export.save(again, tmp_path / "n")
+    assert torch.equal(serve.load(tmp_path / "n").logits(TEXTS), again.logits(TEXTS))
+
+
+def test_an_exported_encoder_is_a_model_name(exported_texts: Path) -> None:
+    """``--set model=DIR`` is the encoder with a fresh head, and the same one at every load."""
+    name = str(exported_texts)
+    pretrained.mark.cache_clear()
+    first = pretrained.mark(name)
+    pretrained.mark.cache_clear()
+    assert pretrained.mark(name) == first != pretrained.mark("tiny-bert")
+    assert pretrained.backbone(name, "own")(torch.ones(1, 3, dtype=torch.long)).shape == (1, 32)
+
+
+def test_short_forms_of_settings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(runner, "all_cells", lambda requests: seen.extend(requests) or [])
+    words = ["--model", "minilm", "--shots", "4", "--rows-per-class", "9", "--dry-run"]
+    assert lethe(capsys, monkeypatch, "run", "toy-text", "-s", "er", "--seeds", "1", *words)[0] == 0
+    assert seen[0].settings == {"model": "minilm", "shots": "4", "rows_per_class": "9"}
+    assert TOY_TEXT.model == "tiny-bert"
+    code, _, err = lethe(capsys, monkeypatch, "run", "toy", "-s", "er", "--set", "shots=4", *words)
+    assert (code, err.strip()) == (2, "lethe: --set shots stands twice")
+    assert toy_cell().continues == ""
