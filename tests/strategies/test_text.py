@@ -299,17 +299,7 @@ def test_sparse_replay_steps_on_old_rows_alone() -> None:
         assert torch.equal(ours[2], was[2])
 
 
-@pytest.mark.parametrize(
-    ("name", "tune"),
-    [
-        ("lora-per-task", "lora"),
-        ("inc-lora", "lora"),
-        ("o-lora", "lora"),
-        ("progressive-prompts", "prompt"),
-        ("l2p", "prompt"),
-        ("coda-prompt", "prompt"),
-    ],
-)
+@pytest.mark.parametrize(("name", "tune"), [("o-lora", "lora"), ("l2p", "prompt"), ("coda-prompt", "prompt")])
 def test_methods_for_transformers_learn(name: str, tune: str) -> None:
     """With real weights each task is learned, and both are known at the end."""
     options = {"tune": tune, "max_tokens": 16}
