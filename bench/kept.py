@@ -79,6 +79,8 @@ def answers_otherwise(strategy: Strategy) -> str | None:
     from strategies.base import Strategy
 
     for part in getattr(strategy, "parts", [strategy]):
-        if type(part).predict is not Strategy.predict or type(part).logits is not Strategy.logits:
+        own = type(part).predict is not Strategy.predict or type(part).logits is not Strategy.logits
+        # Methods for one way to tune keep earlier tasks' parts beside the model, and answer with them.
+        if own or part.tunes:
             return str(part.name)
     return None

@@ -227,6 +227,18 @@ class Strategy:
         return (p.detach() for p in self.model.parameters())
 
 
+def need_images(who: str, streams: LaneStreams) -> None:
+    """Raise Unsuitable for a method that makes or changes pixels where rows are texts."""
+    if streams.data.texts:
+        raise Unsuitable(f"{who} makes or changes pixels; {streams.data.name} is a data set of texts")
+
+
+def need_numbers(who: str, streams: LaneStreams) -> None:
+    """Raise Unsuitable for a method that calculates with a row's numbers where rows are tokens of texts."""
+    if streams.data.texts and not streams.x_N.is_floating_point():
+        raise Unsuitable(f"{who} calculates with what a row is made of, and tokens are mere names: tune=head")
+
+
 def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
     """Return the cross-entropy of each row towards its label, shape (L, B)."""
     loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), y_LB.flatten(), reduction="none")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from strategies.base import Bounds, Count, LaneFloat, Strategy, Unsuitable, mask, row_losses
+from strategies.base import Bounds, Count, LaneFloat, Strategy, Unsuitable, mask, need_images, row_losses
 from strategies.distillation import soft_cross_entropy
 from strategies.noise import Noise
 from strategies.optimisers import Adam
@@ -123,5 +123,6 @@ class DGR(Strategy):
 
 def check_pixels(name: str, streams: LaneStreams) -> None:
     """Raise Unsuitable where pixels are not grey values in [0, 1], which a decoder answers with."""
+    need_images(name, streams)
     if streams.mean is not None:
         raise Unsuitable(f"{name} generates pixels in [0, 1]; those of {streams.data.name} are normalised")

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.base import row_losses
+from strategies.base import Unsuitable, row_losses
 from strategies.lanes import LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, gradients
 from strategies.streams import Batch
 
@@ -82,7 +82,9 @@ def _traced(model: LaneModel, forward: Callable[[], Tensor]) -> tuple[Layers, Te
         for hook in hooks:
             hook.remove()
     if len({id(p) for m, _, _ in layers for p in m.parameters()}) != sum(1 for _ in model.parameters()):
-        raise NotImplementedError("the Fisher needs every parameter in a lane layer")
+        raise Unsuitable(
+            "the Fisher information needs a network of lane layers alone (of a transformer: tune=head)"
+        )
     return layers, result
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.base import Count, NotNegative, Share, mask, row_losses
+from strategies.base import Count, NotNegative, Share, mask, need_numbers, row_losses
 from strategies.er import ER
 from strategies.lanes import LaneModel, gradients, per_lane, still
 from strategies.mir import virtual_step
@@ -55,6 +55,7 @@ class HAL(ER):
 
     def setup(self) -> None:
         """Make an empty memory and room for the anchors of all tasks."""
+        need_numbers(self.name, self.streams)
         super().setup()
         streams = self.streams
         self._per_task = max(len(t.units) for t in streams.streams[0].tasks)

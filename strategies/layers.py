@@ -18,14 +18,17 @@ Layer = LaneLinear | LaneConv2d
 def hidden_layers(model: LaneModel, who: str) -> list[Layer]:
     """Return the layers before the head, in order.
 
-    Raises Unsuitable for a network with parameters elsewhere: batch normalisation shares its statistics
-    between tasks, so nothing in such a network belongs to one task alone.
+    Raises Unsuitable where there is none, and for a network with parameters elsewhere: batch normalisation
+    shares its statistics between tasks, so nothing in such a network belongs to one task alone.
     """
     layers = [m for m in model.modules() if isinstance(m, Layer)]
     known = {id(p) for layer in layers for p in layer.parameters()}
     if not all(id(p) in known for p in model.parameters()):
         raise Unsuitable(f"{who} needs a network of dense layers and convolutions alone (mlp, cnn)")
-    return [layer for layer in layers if layer is not model.head]
+    hidden = [layer for layer in layers if layer is not model.head]
+    if not hidden:
+        raise Unsuitable(f"{who} needs layers before the head; this model is a head alone")
+    return hidden
 
 
 def outputs(layer: Layer) -> int:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.base import Bounds, LaneFloat, Strategy, mask
+from strategies.base import Bounds, LaneFloat, Strategy, mask, need_numbers
 from strategies.lanes import per_lane
 from strategies.streams import Batch
 
@@ -32,7 +32,9 @@ class ClassMeans(Strategy):
         """Start with no row of any unit."""
         lanes, units = self.streams.lanes, self.streams.n_units
         size = self.streams.x_N[0].numel()
-        if self.features == "network":
+        if self.features == "input":
+            need_numbers(f"{self.name} with features=input", self.streams)
+        else:
             size = self.model.head.weight.shape[1]
         self.sum_LUF = torch.zeros(lanes, units, size, device=self.streams.device)
         self.count_LU = torch.zeros(lanes, units, device=self.streams.device)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from strategies.base import Count, NotNegative, Share
+from strategies.base import Count, NotNegative, Share, need_images
 from strategies.draws import splitmix64
 from strategies.er import ER
 from strategies.lanes import per_lane
@@ -41,6 +41,11 @@ class RAR(ER):
     """Furthest shift in each direction, as a share of the image's sides: 0.125 is 4 of 32 pixels."""
     flip: bool = False
     """Whether half of the images are flipped left to right: for photographs, not for digits."""
+
+    def setup(self) -> None:
+        """Make an empty memory; raises Unsuitable for what is no image."""
+        need_images(self.name, self.streams)
+        super().setup()
 
     def learn(self, batch: Batch) -> Tensor:
         """Take all steps and return their mean loss."""

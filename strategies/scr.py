@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.base import Bounds, Count, CountOrNone, LaneFloat
+from strategies.base import Bounds, Count, CountOrNone, LaneFloat, need_images
 from strategies.er import Replay
 from strategies.lanes import LaneLinear, gradients
 from strategies.memory import join
@@ -50,6 +50,7 @@ class SCR(NearestMean, Replay):
 
     def setup(self) -> None:
         """Make an empty memory and each lane's projection, with an optimiser like the network's."""
+        need_images(self.name, self.streams)
         super().setup()
         generators = [generator(s.seed, "scr projection") for s in self.streams.streams]
         width = self.model.head.weight.shape[1]

@@ -52,6 +52,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dgr": {"generator_hidden": 32, "latent": 16},
     "rar": {"repeats": 3},  # ten times the steps would let the rounding of convolutions grow tenfold
     "ranpac": {"width": 64},
+    "sparse-er": {"every": 2},  # a task of the toy has fewer than a hundred steps
     "generative-classifier": {"generator_hidden": 32, "latent": 8, "samples": 8},
 }
 """Sizes for tests, where a method's own are far beyond the toy's. Sizes of 5 are not among them: the gradient
@@ -63,6 +64,11 @@ def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class",
 
     Changes are hyper-parameters, training settings, ``suite``, ``model`` or ``model_options``.
     """
+    tunes = strategies.get(strategy).tunes
+    if tunes and not {"suite", "model"} & set(changes):  # written for transformers
+        changes["suite"] = "toy-text"
+        changes["model_options"] = {"tune": tunes, "max_tokens": 16} | changes.get("model_options", {})
+        changes.setdefault("epochs", 1)
     suite = SUITES[changes.pop("suite", "toy")]
     defaults = asdict(strategies.get(strategy)()) | SMALL.get(strategy, {})
     training = asdict(suite.training_for(scenario, {}))  # type: ignore[arg-type]

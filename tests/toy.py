@@ -56,7 +56,16 @@ TOY = Suite(
 )
 
 
-_WORDS = ("apple bread butter", "river ocean harbour", "violin drum trumpet", "tiger horse falcon")
+_WORDS = (
+    "apple bread butter",
+    "river ocean harbour",
+    "violin drum trumpet",
+    "tiger horse falcon",
+    "hammer saw chisel",
+    "winter snow frost",
+    "doctor nurse clinic",
+    "engine wheel brake",
+)
 _FILLERS = [
     "the",
     "a",

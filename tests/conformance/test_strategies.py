@@ -17,6 +17,7 @@ from bench.plan import CellSpec, Request
 from strategies.base import Unsuitable
 from suites.base import Training
 from tests.conftest import outcome, toy_cell
+from tests.toy import blobs, sentences
 
 ALL = [*strategies.names(), "er+lwf", "ewc+er"]
 """Everything registered, and two sums."""
@@ -30,6 +31,18 @@ def suitable(name: str, scenario: str, **training: Any) -> bool:
 @pytest.fixture(params=ALL)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def agree(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> bool:
+    """Return whether outcomes are the same: exactly, but for transformers, whose products round by size."""
+    if not strategies.get(name).tunes:
+        return ours == theirs
+    pairs = list(zip(ours, theirs, strict=True))
+    losses = [np.array([a["loss"], b["loss"]], dtype=float) for a, b in pairs]
+    right = [np.array([a["test"]["right"], b["test"]["right"]], dtype=float) for a, b in pairs]
+    return all(np.allclose(*of, rtol=1e-2, atol=1e-3) for of in losses) and all(
+        np.nanmax(np.abs(of[0] - of[1])) <= 3 for of in right
+    )
 
 
 def scenario_of(name: str) -> str:
@@ -60,8 +73,8 @@ def test_lane_invariance(name: str) -> None:
     together = [outcome(r) for r in run_group(cells)]
     alone = [outcome(run_group([cell])[0]) for cell in cells]
     other = [outcome(r) for r in run_group([cells[3], cells[1], cells[4]])]
-    assert together == alone
-    assert other == [together[3], together[1], together[4]]
+    assert agree(name, together, alone)
+    assert agree(name, other, [together[3], together[1], together[4]])
 
 
 def test_lane_invariance_of_convolutions_within_rounding(name: str) -> None:
@@ -89,7 +102,7 @@ def test_lane_invariance_with_settings_as_lanes(name: str) -> None:
         for lr, decay, value in ((0.01, 0.0, 0.5), (0.003, 0.01, 0.5), (0.01, 0.0, 0.9))
     ]
     together = [outcome(r) for r in run_group(cells)]
-    assert together == [outcome(run_group([cell])[0]) for cell in cells]
+    assert agree(name, together, [outcome(run_group([cell])[0]) for cell in cells])
     if not strategies.get(name).one_pass:  # what only counts has no rate
         assert together[0]["loss"] != together[1]["loss"]
 
@@ -100,10 +113,8 @@ def test_two_runs_alike(name: str) -> None:
 
 
 def test_resume_equals_going_straight_through(name: str) -> None:
-    from tests.toy import blobs
-
     cells = [toy_cell(name, seed, scenario_of(name)) for seed in (0, 1)]
-    data, kept = blobs(8), Kept()
+    data, kept = (sentences if strategies.get(name).tunes else blobs)(8), Kept()
     straight = [outcome(r) for r in run_group(cells, checkpoints=kept, data=data)]
     assert sorted(kept.after) == [1, 2, 3]
     for done, states in kept.after.items():
@@ -112,7 +123,7 @@ def test_resume_equals_going_straight_through(name: str) -> None:
         assert [outcome(r) for r in run_group(cells, checkpoints=again, data=data)] == straight, done
     # Lanes go on in another grouping as well.
     again.current = kept.after[2]
-    assert outcome(run_group(cells[1:], checkpoints=again, data=data)[0]) == straight[1]
+    assert agree(name, [outcome(run_group(cells[1:], checkpoints=again, data=data)[0])], straight[1:])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -120,6 +131,8 @@ def test_beats_chance(name: str, scenario: str) -> None:
     """Two easy tasks are learned better than by guessing among the units."""
     if not suitable(name, scenario):
         pytest.skip(str(strategies.get(name)().unsuitable(scenario, Training())))
+    if strategies.get(name).tunes:
+        pytest.skip("a random transformer beside a few trained numbers learns little: see test_text")
     # Plain methods keep the last of two tasks of two classes: half right is what chance cannot do.
     records = run_group([toy_cell(name, seed, scenario, epochs=24) for seed in range(4)])
     chance = 0.5 if scenario in ("task", "domain") else 0.25
@@ -198,3 +211,14 @@ def test_is_described(name: str) -> None:
     assert entry.facts["paper"]
     assert all(option["help"] for option in entry.options)
     assert [o["name"] for o in entry.options] == [f.name for f in fields(strategies.get(name))]
+
+
+@pytest.mark.parametrize("tune", ["head", "lora"])
+def test_texts_are_learned_or_refused_with_a_reason(name: str, tune: str) -> None:
+    """Features and tokens: what a method cannot do is told at the start, and nothing fails on the way."""
+    texts = {"suite": "toy-text", "epochs": 1, "model_options": {"tune": tune, "max_tokens": 16}}
+    try:
+        records = run_group([toy_cell(name, seed, scenario_of(name), **texts) for seed in range(2)])
+    except Unsuitable as reason:
+        pytest.skip(str(reason))
+    assert all(r["status"] == "done" for r in records)

@@ -16,7 +16,7 @@ import strategies
 from bench import models
 from bench.batches import plan_task
 from bench.engine import Group, run_group
-from bench.gpu import scenario_of
+from bench.gpu import of_any_model, scenario_of
 from bench.plan import CellSpec
 from suites.base import SUITES, Data, Suite, Training, register
 from suites.scenarios import by_class
@@ -167,7 +167,7 @@ def test_lanes_against_single_runs(compare: Callable[..., float], lanes: int) ->
     assert compare(f"{lanes} lanes of 64-100-100-10", f"{lanes} bare runs", together, alone, "", STEPS)
 
 
-@pytest.mark.parametrize("name", strategies.names())
+@pytest.mark.parametrize("name", of_any_model())
 def test_strategies_against_finetune(
     benchmark: BenchmarkFixture, compare: Callable[..., float], name: str
 ) -> None:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bench.engine import Group
+from bench.engine import Group, run_group
+from bench.frames import score_matrix
 from bench.models import pretrained
 from strategies.base import Strategy, Unsuitable
 from strategies.streams import Batch
@@ -267,3 +268,43 @@ def test_a_pool_that_does_not_fit_is_told() -> None:
             group(name, "class", "prompt", pool=pool)
     with pytest.raises(Unsuitable, match="a pool of 40 has more than 32 directions"):
         group("coda-prompt", "class", "prompt", pool=40, model_options={"prompts": 40})
+
+
+def test_sparse_replay_steps_on_old_rows_alone() -> None:
+    """Every second step is followed by a step of plain SGD on remembered rows; in a lane at rest by none."""
+    strategy: Any = ready("sparse-er", every=2, buffer=50)
+    first = new_batch(strategy)
+    strategy.learn(first)
+    strategy.after_step(first)
+    before = [p.detach().clone() for p in strategy.model.parameters()]
+    strategy.moment.active = (True, True, False)
+    second = strategy.streams.batch(first.rows_LB, torch.tensor([[1.0], [1.0], [0.0]]).expand(3, 6))
+    seen: list[Batch] = []
+    review = strategy.review
+    strategy.review = lambda old, due: seen.append(old) or review(old, due)
+    strategy.model.zero_grad()
+    strategy.learn(second)
+    (old,) = seen
+    assert strategy.steps_L.tolist() == [2, 2, 1]
+    for lane in range(2):
+        p = [b[lane].clone().requires_grad_() for b in before]
+        for part in (first, old):  # the second batch has the first one's rows
+            hidden = F.linear(part.x_LBX[lane].flatten(1), p[0].T, p[1]).relu()
+            loss = F.cross_entropy(F.linear(hidden, p[2].T, p[3]), part.y_LB[lane])
+            gradients = torch.autograd.grad(loss, p)
+            p = [(w - 0.1 * g).detach().requires_grad_() for w, g in zip(p, gradients, strict=True)]
+        for ours, theirs in zip(strategy.model.parameters(), p, strict=True):
+            torch.testing.assert_close(ours.detach()[lane], theirs.detach(), rtol=1e-4, atol=1e-6)
+    for ours, was in zip(strategy.model.parameters(), before, strict=True):
+        assert torch.equal(ours[2], was[2])
+
+
+@pytest.mark.parametrize(("name", "tune"), [("o-lora", "lora"), ("l2p", "prompt"), ("coda-prompt", "prompt")])
+def test_methods_for_transformers_learn(name: str, tune: str) -> None:
+    """With real weights each task is learned, and both are known at the end."""
+    options = {"tune": tune, "max_tokens": 16}
+    cell = toy_cell(
+        name, 0, "task", suite="toy-text", model="minilm", epochs=2, lr=5e-3, model_options=options
+    )
+    (record,) = run_group([cell])
+    assert np.asarray(score_matrix(record))[-1].mean() > 0.8
