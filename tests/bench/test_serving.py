@@ -16,13 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 import bench
+import strategies
 from bench import cli, export, models, rows, runner, serve
 from bench.engine import Group
 from bench.exported import Exported
 from bench.frames import score_matrix
 from bench.gather import gather
 from bench.inputs import tokens
-from bench.kept import KeptModels
+from bench.kept import KeptModels, answers_otherwise
 from bench.models import pretrained
 from bench.plan import Request
 from bench.runner import Options, carry_out
@@ -207,6 +208,14 @@ def test_cells_by_key_start_and_name(images: Path) -> None:
         export.find(images, "ewc/0")
     with pytest.raises(UserError, match="is not a run's folder"):
         export.find(images / "cells", "er/0")
+
+
+@pytest.mark.parametrize(
+    ("name", "otherwise"), [("er", None), ("er+lwf", None), ("ncm", "ncm"), ("o-lora", "o-lora")]
+)
+def test_who_answers_otherwise(name: str, otherwise: str | None) -> None:
+    """Sums of products of earlier tasks, as o-lora's, are not in the model that is kept."""
+    assert answers_otherwise(strategies.get(name)()) == otherwise
 
 
 def test_a_method_that_answers_otherwise_is_not_exported(images: Path) -> None:
