@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from suites.base import Data, Scenario, Stream, Suite, Task, Training, generator
+from suites.base import BLEU, Data, Scenario, Stream, Suite, Task, Training, generator
+from suites.scenarios import by_domain
 
 SIDE = 8
 PER_CLASS = 60
@@ -109,4 +110,56 @@ TOY_TEXT = Suite(
     model="tiny-bert",
     model_options={"max_tokens": 64},
     training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
+)
+
+
+_WORDS_TO_WRITE = ("red", "blue", "green", "small", "large", "cat", "dog", "bird", "runs", "sings")
+
+
+def codes(n_tasks: int = 2, seed: int = 0) -> Data:
+    """Return short texts and what is to be written for them: the words backwards, or each word doubled.
+
+    A prefix tells which; the texts are the same in both tasks. A fifth is for testing.
+    """
+    random = torch.Generator().manual_seed(seed)
+    n, per_task = 150, 120
+    drawn = [torch.randint(len(_WORDS_TO_WRITE), (2 + row % 2,), generator=random) for row in range(n)]
+    plain = [[_WORDS_TO_WRITE[int(w)] for w in of] for of in drawn]
+    ways = {
+        "reverse": lambda words: words[::-1],
+        "double": lambda words: [w for w in words for _ in range(2)],
+    }
+    texts, targets, domains = [], [], []
+    for rows in (plain[:per_task], plain[per_task:]):
+        for domain, (name, way) in enumerate(list(ways.items())[:n_tasks]):
+            texts += [f"{name} {' '.join(words)}" for words in rows]
+            targets += [" ".join(way(words)) for words in rows]
+            domains += [domain] * len(rows)
+    return Data(
+        "codes",
+        torch.zeros(len(texts), 0, dtype=torch.uint8),
+        torch.zeros(len(texts), dtype=torch.int64),
+        per_task * n_tasks,
+        ("written",),
+        1.0,
+        f"codes-{n_tasks}-{seed}",
+        texts=tuple(texts),
+        targets=tuple(targets),
+        domain_N=torch.tensor(domains),
+        domain_names=tuple(ways)[:n_tasks],
+    )
+
+
+TOY_PAIRS = Suite(
+    name="toy-pairs",
+    version=1,
+    summary="words to be written for tests",
+    source="made in memory",
+    load=codes,
+    split=by_domain(),
+    scenarios=("domain", "online"),
+    model="tiny-seq2seq",
+    model_options={"max_tokens": 32, "tune": "full"},
+    training=Training(epochs=10, batch=12, optimiser="adam", lr=3e-3),
+    score=BLEU,
 )
