@@ -50,9 +50,10 @@ def pair_tokens(data: Data, model: str, most: int) -> Tensor:
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
+    length_N = torch.tensor([len(row) for row in rows])
     tokens_NS = torch.full((len(rows), width), value, dtype=torch.int32)
-    for row, numbers in zip(tokens_NS, rows, strict=True):
-        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int32)
+    numbers = torch.tensor([number for row in rows for number in row], dtype=torch.int32)
+    tokens_NS[torch.arange(width) < length_N.unsqueeze(1)] = numbers
     return tokens_NS
 
 

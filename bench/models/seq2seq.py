@@ -23,7 +23,7 @@ from strategies.lanes import Generators, LaneModel
 from suites.errors import UserError
 
 TINY = "tiny-seq2seq"
-VOCABULARY = 4000
+VOCABULARY = 2000
 """Tokens of the small model, whose tokenizer is trained on the suite's own texts; see bench.pairs."""
 PADDING, END = 0, 1
 
