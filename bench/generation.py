@@ -137,7 +137,8 @@ def compared(texts: list[str], targets: list[str]) -> dict[str, float | None]:
         return {"value": None, "chrf": None}
     # force: not to be told that a text looks tokenized; it is what it is.
     bleu = BLEU(force=True).corpus_score(texts, [targets]).score
-    return {"value": bleu, "chrf": CHRF().corpus_score(texts, [targets]).score}
+    # Of texts that are all right it is rounded to a little more than 100.
+    return {"value": min(bleu, 100.0), "chrf": CHRF().corpus_score(texts, [targets]).score}
 
 
 def signature() -> str:

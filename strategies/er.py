@@ -62,7 +62,7 @@ class RowReplay(Replay):
 
     def cannot_generate(self) -> str | None:
         """Memories that are kept by class need classes."""
-        if self.write in ("class-balanced", "ring"):
+        if self.generates and self.write in ("class-balanced", "ring"):
             return f"write={self.write} needs classes; write=reservoir does not"
         return super().cannot_generate()
 

@@ -48,7 +48,7 @@ class EWC(QuadraticPenalty):
 
     def cannot_generate(self) -> str | None:
         """Row by row, the Fisher is only known of models of dense layers and convolutions."""
-        if self.fisher != "batched":
+        if self.generates and self.fisher != "batched":
             return f"fisher={self.fisher} has no form for texts that are to be written; fisher=batched does"
         return super().cannot_generate()
 

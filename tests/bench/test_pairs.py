@@ -177,8 +177,7 @@ def test_scores_are_those_of_what_is_written(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", ABLE)
 def test_methods_that_say_so_learn(name: str) -> None:
-    """The last task is written well; R lies between BLEU's bounds, and the record is JSON."""
-    # Penalties at their defaults, made for small numbers of classes, may hold the second task back.
+    """Some task is written well; R lies between BLEU's bounds, and the record is JSON."""
     (record,) = run_group([cell(name)])
     R = score_matrix(record)
     assert record["status"] == "done"
@@ -223,7 +222,7 @@ def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_records_and_frames(tmp_path: Path) -> None:
-    spec = cell(epochs=1, score_every=10)
+    spec = cell(epochs=1, score_every=4)
     run = Run(tmp_path)
     run.cells.mkdir()
     (record,) = run_group([spec])
