@@ -297,7 +297,7 @@ def test_no_mirror_says_what_to_do() -> None:
 
 
 def test_real_pairs(real_data: str) -> None:
-    """Sizes and first rows of the mirror's translations and dialogues; a few rows are learned and scored."""
+    """Sizes and first rows of the mirror's translations and dialogues."""
     data = suites.get("multi30k").load()
     assert (len(data.texts), data.n_train, data.domain_names) == (90_000, 87_000, ("en-de", "en-fr", "en-cs"))
     assert data.texts[0].startswith("translate English to German: Two young, White males")
