@@ -24,11 +24,14 @@ from bench.batches import Plan, plan_task
 from bench.clock import Clock, peak_bytes
 from bench.continuing import take_up
 from bench.evaluation import Scorer, unit_names
+from bench.generation import TextScorer
 from bench.inputs import inputs, name_features
 from bench.kept import answers_otherwise
 from bench.models import build
 from bench.models.pretrained import mark
 from bench.models.transformer import Transformer
+from bench.pairs import mark as mark_of_pairs
+from bench.pairs import tokenizer_of
 from strategies.base import Strategy
 from strategies.draws import Draws
 from strategies.optimisers import OPTIMISERS, Optimiser
@@ -109,7 +112,12 @@ class Group:
         self.optimiser = self._optimiser()
         self.draws = Draws(seeds, self.device)
         self.strategy = self._strategy()
-        self.scorer = Scorer(self.streams, self.strategy)
+        self.scorer: Scorer | TextScorer
+        if self.data.targets:
+            tokenizer = tokenizer_of(self.data, spec.model)
+            self.scorer = TextScorer(self.streams, self.strategy, suite.score, tokenizer)
+        else:
+            self.scorer = Scorer(self.streams, self.strategy)
         self.clock = Clock(self.device)
         self.loss: list[list[float | None]] = []
         self.diverged: dict[int, str] = {}
@@ -227,11 +235,12 @@ class Group:
         """Return one cell's record; see bench.store for the fields around it."""
         why = self.diverged.get(lane)
         samples, size = self.strategy.memory_size()
+        classes = self.scorer.classes(lane)
         return {
             "status": "diverged" if why else "done",
             "reason": why,
             **self.scorer.record(lane),
-            "classes": self.scorer.classes(lane),
+            **({"classes": classes} if classes else {}),
             "loss": [row[lane] for row in self.loss],
             # All that differs between two runs of the same cell stands here.
             "timings": {
@@ -251,6 +260,8 @@ class Group:
 
     def _data_facts(self) -> dict[str, str]:
         facts = {"name": self.data.name, "fingerprint": self.data.fingerprint}
+        if self.data.targets:
+            return facts | {"model": mark_of_pairs(self.data, self.specs[0].model)}
         return facts | ({"model": mark(self.specs[0].model)} if self.data.texts else {})
 
     def _state(self) -> dict[str, Tensor]:

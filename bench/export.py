@@ -89,6 +89,10 @@ def served(run: Path, key: str, task: int | None = None) -> Served:
             f"{facts['answers_otherwise']} does not answer with its network alone, so that it cannot be "
             "exported as one: what it answers with besides is kept in the run"
         )
+    if len(facts["shape"]) == 2 and models.reads_texts(spec.model):
+        raise UserError(
+            "a model that writes texts cannot be exported yet; its tensors are in the run's models/"
+        )
     units = sorted({u for own in facts["tasks"][: facts["tasks_done"]] for u in own})
     known: dict[str, Any] = {
         "schema": SCHEMA,

@@ -31,7 +31,11 @@ class Frames:
     scores: pd.DataFrame
     """One row per cell and score: ``score``, ``value``; done cells only, NaN where it is not defined."""
     matrix: pd.DataFrame
-    """One row per cell, split, i and j: ``right``, ``total``, ``value``; i tasks learned, j from 1."""
+    """One row per cell, split, i and j: ``right``, ``total``, ``value``; i tasks learned, j from 1.
+
+    A score that is no proportion has no ``right`` and ``total``, and its ``value`` is where it lies between
+    its bounds: 0.25 for a BLEU of 25. In percent, as reports print it, that is BLEU as it is.
+    """
     curves: pd.DataFrame
     """One row per cell, task under way, step and j: ``value`` on validation rows."""
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -131,8 +135,16 @@ def _cell(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def score_matrix(record: dict[str, Any], split: str = "test") -> Matrix:
-    """Return R of a record, NaN where it was not measured."""
+    """Return R of a record, NaN where it was not measured; in [0, 1] whatever the score."""
+    if "value" in record[split]:
+        return _between_bounds(record, record[split]["value"])
     return _value(*(np.array(record[split][k], dtype=float) for k in ("right", "total")))
+
+
+def _between_bounds(record: dict[str, Any], values: Any) -> Matrix:
+    """Return where values of a record's score lie between its bounds."""
+    low, high = record["score"]["low"], record["score"]["high"]
+    return (np.array(values, dtype=float) - low) / (high - low)
 
 
 def _value(right: Matrix, total: Matrix) -> Matrix:
@@ -143,10 +155,13 @@ def _value(right: Matrix, total: Matrix) -> Matrix:
 def _counts(records: list[dict[str, Any]], split: str) -> dict[str, tuple[Matrix, Matrix, Matrix]]:
     """Return right, total and value of every record that has them, converted many at a time."""
     by_tasks: dict[int, list[dict[str, Any]]] = {}
-    for record in records:
-        if split in record:
-            by_tasks.setdefault(len(record[split]["right"]), []).append(record)
     found: dict[str, tuple[Matrix, Matrix, Matrix]] = {}
+    for record in records:
+        if "value" in record.get(split, {}):
+            value = score_matrix(record, split)
+            found[record["key"]] = np.full_like(value, np.nan), np.full_like(value, np.nan), value
+        elif split in record:
+            by_tasks.setdefault(len(record[split]["right"]), []).append(record)
     for alike in by_tasks.values():
         right, total = (np.array([r[split][k] for r in alike], dtype=float) for k in ("right", "total"))
         value = _value(right, total)
@@ -163,9 +178,7 @@ def _scores(records: list[dict[str, Any]]) -> pd.DataFrame:
             references.setdefault(_stream(record), []).append(record)
     rows: dict[str, list[Any]] = {name: [] for name in [*CELL, "score", "value"]}
     for record in done:
-        curves = [
-            (c["task"], np.array(c["right"]) / np.maximum(c["total"], 1)) for c in record.get("curves", [])
-        ]
+        curves = [(c["task"], _point(record, c)) for c in record.get("curves", [])]
         reference = _reference(record, references.get(_stream(record), []))
         values = all_scores(
             matrices[record["key"]],
@@ -214,14 +227,20 @@ def _places(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     return i.ravel(), j.ravel() + 1
 
 
+def _point(record: dict[str, Any], point: dict[str, Any]) -> Any:
+    """Return the scores of all tasks inside a task, NaN for a task without rows."""
+    if "value" in point:
+        return _between_bounds(record, point["value"])
+    return _value(np.array(point["right"], dtype=float), np.array(point["total"], dtype=float))
+
+
 def _curves(records: list[dict[str, Any]]) -> pd.DataFrame:
     parts = []
     for record in records:
         for point in record.get("curves", []):
-            total = np.array(point["total"], dtype=float)
-            value = np.divide(point["right"], total, out=np.full_like(total, np.nan), where=total > 0)
+            value = _point(record, point)
             name = _name(record) | {"task": point["task"], "step": point["step"]}
-            parts.append((name, {"j": np.arange(1, len(total) + 1), "value": value}))
+            parts.append((name, {"j": np.arange(1, len(value) + 1), "value": value}))
     return _joined(parts, [*CELL, "task", "step", "j", "value"])
 
 

@@ -26,6 +26,8 @@ from torch import Tensor
 
 from bench import models
 from bench.models import Options, pretrained
+from bench.models.seq2seq import TINY
+from bench.pairs import pair_tokens
 from suites.base import Data
 from suites.errors import UserError
 from suites.sources import cache_folder
@@ -37,6 +39,7 @@ Said = Callable[[str], None]
 def inputs(data: Data, model: str, options: Options, device: str = "cpu", said: Said | None = None) -> Data:
     """Return a data set as a model reads it: images unchanged, texts as tokens or features in ``x_N``.
 
+    Where texts are to be written, ``x_N`` holds the tokens of both, (N, 2, S).
     ``said`` is told how far a pass through a backbone is. Raises UserError where the model cannot read it.
     """
     options = models.options(model) | options
@@ -45,6 +48,10 @@ def inputs(data: Data, model: str, options: Options, device: str = "cpu", said: 
         raise UserError(f"model {model} cannot read {data.name}, a data set of {kind}; {fitting} can")
     if not data.texts:
         return data
+    if data.targets:
+        return replace(data, x_N=pair_tokens(data, model, options["max_tokens"]))
+    if model == TINY:
+        raise UserError(f"model {model} cannot read {data.name}, where nothing is to be written; minilm can")
     if options["tune"] == "head":
         return replace(data, x_N=features(data.texts, model, options, device, said))
     return replace(data, x_N=_tokens_of(data, model, options["max_tokens"]))

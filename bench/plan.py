@@ -188,8 +188,8 @@ class Request:
         options: dict[str, Any] = dict(suite.model_options) if model == suite.model else {}
         training = {}
         if model != suite.model and models.reads_texts(model):
-            # How much of a text is read is the suite's to say, whatever reads it.
-            options = {k: v for k, v in suite.model_options.items() if k == "max_tokens"}
+            # How much of a text is read, and whether more than a head learns, is the suite's to say.
+            options = {k: v for k, v in suite.model_options.items() if k in ("max_tokens", "tune")}
         if self.exported:
             options = dict(self.exported.options)
         for key, text in settings.items():

@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 STATUSES = ("done", "failed", "diverged", "skipped")
-_PACKAGES = ("lethe-bench", "torch", "numpy", "pandas", "scikit-learn", "scipy", "datasets", "transformers")
+_PACKAGES = (
+    "lethe-bench",
+    "torch",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scipy",
+    "datasets",
+    "transformers",
+    "sacrebleu",
+)
 
 
 class Run:
@@ -247,9 +257,10 @@ def _complete(facts: dict[str, Any]) -> bool:
 
 
 def _is_matrix(counts: Any) -> bool:
-    """Return whether this is R as counts: right and total, both of shape (T+1, T)."""
+    """Return whether this is R, (T+1, T): right and total, or the values of another score."""
     try:
-        shapes = {(len(counts[k]), *{len(row) for row in counts[k]}) for k in ("right", "total")}
+        parts = ("value",) if "value" in counts else ("right", "total")
+        shapes = {(len(counts[k]), *{len(row) for row in counts[k]}) for k in parts}
     except (KeyError, TypeError):
         return False
     return len(shapes) == 1 and all(len(s) == 2 and s[0] == s[1] + 1 for s in shapes)

@@ -22,6 +22,7 @@ class AGEM(RowReplay):
     """
 
     name: ClassVar[str] = "agem"
+    generates: ClassVar[bool] = True
     cost: ClassVar[float] = 2.0
     family: ClassVar[str] = "gradient"
     paper: ClassVar[str] = "Chaudhry et al. 2019, Efficient lifelong learning with A-GEM"

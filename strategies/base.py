@@ -4,7 +4,7 @@ A strategy runs all its lanes at once. Hyper-parameters annotated ``LaneFloat`` 
 is made and tensors of shape (L,) by the time a hook runs, one value a lane; all others are the same for
 every lane.
 
-Axes: L lanes, B batch, U units; X the axes of one row.
+Axes: L lanes, B batch, U units, S tokens, V vocabulary; X the axes of one row.
 """
 
 from __future__ import annotations
@@ -42,8 +42,15 @@ Count = Annotated[int, Bounds(1)]
 CountOrNone = Annotated[int, Bounds(0)]
 
 
+IGNORED = -100
+"""The token number of padding in what is to be written: no loss is taken there."""
+
+
 class Unsuitable(Exception):
-    """A method that cannot do what it was given, with the reason; raised in ``setup``, told as skipped."""
+    """A method that cannot do what it was given, with the reason; told as skipped.
+
+    Raised in ``attach`` and in ``setup``.
+    """
 
 
 @dataclass
@@ -78,6 +85,9 @@ class Strategy:
     """Whether it sees every row of a task once, whatever the number of epochs or iterations."""
     projects: ClassVar[bool] = False
     """Whether ``adjust_gradients`` must have the last word over the gradient."""
+    generates: ClassVar[bool] = False
+    """Whether it can learn to write texts (sequence to sequence), where there are no classes and no head. Not
+    inherited: each method says it anew, when it has been tried."""
     cost: ClassVar[float] = 1.0
     """What a step costs by definition at the defaults: passes forward and back over a batch of new rows."""
     waits: ClassVar[str] = ""
@@ -86,6 +96,11 @@ class Strategy:
     """Named recipes, ``name[preset=...]``: hyper-parameters, training settings and options of the model, each
     a value or, where it differs, a dict by scenario."""
 
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Keep ``generates`` from being inherited."""
+        super().__init_subclass__(**given)
+        cls.generates = vars(cls).get("generates", False)
+
     def unsuitable(self, scenario: str, training: Training) -> str | None:
         """Return why the strategy, with its hyper-parameters, cannot do this; None where it can."""
         if scenario not in self.scenarios:
@@ -93,6 +108,10 @@ class Strategy:
         if self.needs_boundaries and training.boundaries == "hidden":
             return f"{self.name} needs to know where tasks begin and end"
         return None
+
+    def cannot_generate(self) -> str | None:
+        """Return why it, with its hyper-parameters, cannot learn sequence to sequence; None where it can."""
+        return None if self.generates else f"{self.name} has no form for texts that are to be written"
 
     @classmethod
     def lane_fields(cls) -> tuple[str, ...]:
@@ -109,7 +128,12 @@ class Strategy:
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         moment: Moment | None = None,
     ) -> None:
-        """Give the strategy what it works with; called once, before ``setup``."""
+        """Give the strategy what it works with; called once, before ``setup``.
+
+        Raises Unsuitable where texts are to be written and it cannot.
+        """
+        if streams.data.targets and (reason := self.cannot_generate()) is not None:
+            raise Unsuitable(reason)
         self.model, self.streams, self.draws, self.optimiser = model, streams, draws, optimiser
         self.autocast = autocast
         self.moment = moment or Moment()
@@ -167,6 +191,10 @@ class Strategy:
     def predict(self, batch: Batch) -> Tensor:
         """Return scores for all units, shape (L, B, U); inactive units lowest."""
         return self.logits(batch)
+
+    def generate(self, batch: Batch) -> Tensor:
+        """Return the tokens written for a batch of texts, int64 (L, B, S); sequence to sequence alone."""
+        return self.model.generate(batch.x_LBX)
 
     def notes(self) -> dict[str, Tensor]:
         """Return what the method noted of its own doing, lanes first: it goes into the record."""
@@ -240,7 +268,17 @@ def need_numbers(who: str, streams: LaneStreams) -> None:
 
 
 def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
-    """Return the cross-entropy of each row towards its label, shape (L, B)."""
+    """Return the cross-entropy of each row towards its label, shape (L, B).
+
+    Sequence to sequence, logits are (L, B, S, V) and labels tokens (L, B, S or more): a row's loss is the
+    mean over its tokens that are not padding (``IGNORED``). Logits may end where all rows have ended.
+    """
+    if logits_LBU.dim() == 4:
+        y_LBS = y_LB[:, :, : logits_LBU.shape[2]]
+        loss_LBS = F.cross_entropy(
+            logits_LBU.flatten(0, 2), y_LBS.flatten(), reduction="none", ignore_index=IGNORED
+        ).view_as(y_LBS)
+        return loss_LBS.sum(2) / (y_LBS != IGNORED).sum(2).clamp(min=1)
     loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), y_LB.flatten(), reduction="none")
     return loss_LB.view_as(y_LB)
 

@@ -150,6 +150,7 @@ def composed(parts: Sequence[type[Strategy]]) -> type[Strategy]:
         "family": "composed",
         "paper": "; ".join(part.paper for part in parts),
         "scenarios": tuple(s for s in parts[0].scenarios if all(s in part.scenarios for part in parts)),
+        "generates": all(part.generates for part in parts),
         "needs_boundaries": any(part.needs_boundaries for part in parts),
         "max_lanes": min((part.max_lanes for part in parts if part.max_lanes), default=None),
         "waits": next((part.waits for part in parts if part.waits), ""),

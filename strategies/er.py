@@ -60,6 +60,12 @@ class RowReplay(Replay):
                 return "write=ring needs to know the task where tasks share classes; write=reservoir does not"
         return super().unsuitable(scenario, training)
 
+    def cannot_generate(self) -> str | None:
+        """Memories that are kept by class need classes."""
+        if self.generates and self.write in ("class-balanced", "ring"):
+            return f"write={self.write} needs classes; write=reservoir does not"
+        return super().cannot_generate()
+
     def setup(self) -> None:
         """Make an empty memory of the kind that is written so."""
         kinds = {"class-balanced": BalancedMemory, "ring": RingMemory}
@@ -87,6 +93,7 @@ class ER(RowReplay):
     """
 
     name: ClassVar[str] = "er"
+    generates: ClassVar[bool] = True
     cost: ClassVar[float] = 2.0
     paper: ClassVar[str] = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
     presets: ClassVar[dict[str, dict[str, Any]]] = {

@@ -23,6 +23,7 @@ class EWC(QuadraticPenalty):
     """
 
     name: ClassVar[str] = "ewc"
+    generates: ClassVar[bool] = True
     paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
     needs: ClassVar[str] = "task boundaries, twice the parameters"
     needs_boundaries: ClassVar[bool] = True
@@ -44,6 +45,12 @@ class EWC(QuadraticPenalty):
     """Rows of a task that the Fisher is taken over, at most; 0 for all."""
     half: bool = True
     """Whether the penalty has the factor 1/2."""
+
+    def cannot_generate(self) -> str | None:
+        """Row by row, the Fisher is only known of models of dense layers and convolutions."""
+        if self.generates and self.fisher != "batched":
+            return f"fisher={self.fisher} has no form for texts that are to be written; fisher=batched does"
+        return super().cannot_generate()
 
     def strength(self) -> Tensor | float:
         """Return lambda, or twice that without the factor 1/2."""

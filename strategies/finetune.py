@@ -13,4 +13,5 @@ class Finetune(Strategy):
     """Plain training on one task after the other: the lower bound."""
 
     name: ClassVar[str] = "finetune"
+    generates: ClassVar[bool] = True
     paper: ClassVar[str] = "McCloskey & Cohen 1989, Catastrophic interference in connectionist networks"

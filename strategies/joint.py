@@ -16,6 +16,7 @@ class Joint(Strategy):
     """
 
     name: ClassVar[str] = "joint"
+    generates: ClassVar[bool] = True
     paper: ClassVar[str] = "Caruana 1997, Multitask learning"
     needs: ClassVar[str] = "the rows of all tasks at once"
     trains_on: ClassVar[Literal["task", "seen", "all"]] = "all"
@@ -30,6 +31,7 @@ class Cumulative(Strategy):
     """
 
     name: ClassVar[str] = "cumulative"
+    generates: ClassVar[bool] = True
     paper: ClassVar[str] = "Chaudhry et al. 2018, Riemannian walk for incremental learning, section 3"
     needs: ClassVar[str] = "the rows of all tasks so far"
     trains_on: ClassVar[Literal["task", "seen", "all"]] = "seen"

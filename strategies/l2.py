@@ -20,6 +20,7 @@ class L2(QuadraticPenalty):
     """
 
     name: ClassVar[str] = "l2"
+    generates: ClassVar[bool] = True
     paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
     needs: ClassVar[str] = "task boundaries, twice the parameters"
     needs_boundaries: ClassVar[bool] = True

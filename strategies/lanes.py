@@ -114,6 +114,10 @@ class LaneModel(nn.Module):
         logits_LBU: Tensor = self.head(self.features(x_LBX))
         return logits_LBU
 
+    def generate(self, x_LBX: Tensor) -> Tensor:
+        """Return the tokens written for texts, int64 (L, B, S); only where a model writes texts."""
+        raise NotImplementedError
+
 
 @contextmanager
 def still(model: nn.Module) -> Iterator[None]:

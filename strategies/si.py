@@ -23,6 +23,7 @@ class SI(QuadraticPenalty):
     """
 
     name: ClassVar[str] = "si"
+    generates: ClassVar[bool] = True
     paper: ClassVar[str] = "Zenke, Poole & Ganguli 2017, Continual learning through synaptic intelligence"
     needs: ClassVar[str] = "task boundaries, four times the parameters"
     needs_boundaries: ClassVar[bool] = True

@@ -1,7 +1,7 @@
 """The streams of all lanes on one device, and batches made from them.
 
-Axes: L lanes, B batch, N images, T tasks, U units, D pixels, K taps; X the axes of one row, as C, H, W of an
-image.
+Axes: L lanes, B batch, N images, T tasks, U units, D pixels, K taps, S tokens; X the axes of one row, as
+C, H, W of an image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Batch:
 
     x_LBX: Tensor
     y_LB: Tensor
-    """Unit of the head, int64."""
+    """Unit of the head, int64; sequence to sequence, the tokens to be written, (L, B, S)."""
     rows_LB: Tensor
     """Row numbers, int64: see suites.base."""
     weight_LB: Tensor | None = None
@@ -115,12 +115,14 @@ class LaneStreams:
         x = self.pixels(rows_LB)
         if augment_LB3 is not None:
             x = _augment(x, augment_LB3)
-        return Batch(x, self.unit_LR.gather(1, rows_LB), rows_LB, weight_LB, self.active(rows_LB))
+        y = x[:, :, 1].long() if self.data.targets else self.unit_LR.gather(1, rows_LB)
+        return Batch(x, y, rows_LB, weight_LB, self.active(rows_LB))
 
     def pixels(self, rows_LB: Tensor) -> Tensor:
         """Return the images of rows as their tasks see them, float32 (L, B, C, H, W).
 
-        Of texts, what a model reads: token numbers (L, B, S) or features (L, B, F), as they are.
+        Of texts, what a model reads: token numbers (L, B, S) or features (L, B, F), as they are; sequence to
+        sequence, the tokens of a text and of what is to be written (L, B, 2, S).
         """
         lanes, size = rows_LB.shape
         index = (rows_LB % self.n_images).flatten()

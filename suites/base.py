@@ -43,9 +43,27 @@ class Data:
     std: tuple[float, ...] = ()
     texts: tuple[str, ...] = ()
     """The texts of a data set of texts, N of them; empty for images."""
+    targets: tuple[str, ...] = ()
+    """What is to be written for each text, N of them, where the data set is sequence to sequence: then all
+    rows are of the one class 0."""
     domain_N: Tensor | None = None
     """Which domain a row comes from, int64, where the data set has domains."""
     domain_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an entry of R is: its name and its bounds; higher is better."""
+
+    name: str
+    low: float
+    high: float
+
+
+PROPORTION = Score("accuracy", 0.0, 1.0)
+"""The share of rows that were answered rightly."""
+BLEU = Score("bleu", 0.0, 100.0)
+"""Corpus BLEU of what was written (Papineni et al. 2002), as sacrebleu computes it (Post 2018)."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +152,8 @@ class Suite:
     model: str = "mlp"
     model_options: Mapping[str, int | str] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
+    score: Score = PROPORTION
+    """What the entries of R are."""
     needs: str = "nothing beyond the installed packages"
     """What the data set needs to be at hand."""
 

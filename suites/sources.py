@@ -100,7 +100,8 @@ def mirror_files(source: Source) -> Files | None:
     if not mirror:
         if source.only_mirror:
             raise Unavailable(
-                f"{source.repository} is on no hub: name with LETHE_DATA or --data a local mirror that holds "
+                f"{source.repository} is on no hub in this form: name with LETHE_DATA or --data a local "
+                "mirror that holds "
                 f"{source.repository}/{source.config}/train.parquet and test.parquet"
             )
         return None

@@ -12,10 +12,11 @@ import strategies
 from bench import models
 from bench.plan import CellSpec, identity
 from suites.base import SUITES, register
-from tests.toy import TOY, TOY_TEXT
+from tests.toy import TOY, TOY_PAIRS, TOY_TEXT
 
 register(TOY)
 register(TOY_TEXT)
+register(TOY_PAIRS)
 
 
 @pytest.fixture(autouse=True, scope="session")

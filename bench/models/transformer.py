@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from bench.models import Shape, register
 from bench.models.pretrained import Backbone, backbone, check_length
+from bench.models.seq2seq import seq2seq
 from bench.models.tuning import insert_adapters, insert_biases, insert_lora, key_of
 from strategies.lanes import Generators, LaneLinear, LaneModel
 
@@ -138,6 +139,7 @@ def _width(base: Backbone) -> int:
 
 
 @register("minilm", texts=True)
+@register("tiny-seq2seq", texts=True)
 @register("tiny-bert", texts=True)
 def transformer(
     name: str,
@@ -156,6 +158,8 @@ def transformer(
     prompts: int = 20,
 ) -> LaneModel:
     """Any transformer of a folder or of the Hugging Face hub, its head or more of it trained."""
+    if len(shape) == 2:  # texts and what is to be written for them
+        return seq2seq(name, generators, tune, rank, alpha, targets)
     if tune == "head":
         return HeadAlone(generators, shape[0], units)
     base = backbone(name, pooling)

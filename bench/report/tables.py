@@ -175,6 +175,9 @@ def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
 def _caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
     """Return what must be known to read the tables: the spread and, as asked for, marks and origin."""
     words = [f"Scores in percent: {SPREADS[layout.spread]} over n seeds; – where not defined."]
+    written = frames.matrix[frames.matrix["total"].isna() & frames.matrix["value"].notna()]["suite"].unique()
+    if len(written):
+        words.append(f"{', '.join(sorted(map(str, written)))}: BLEU, between 0 and 100.")
     if layout.marks and len(numbers):
         words += _about_marks(frames, numbers)
     if layout.origin:

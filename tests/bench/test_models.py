@@ -65,7 +65,7 @@ def single(name: str, net: nn.Module, lane: int) -> nn.Module:
     return nn.Sequential(o("conv"), o("norm"), relu, *blocks, nn.AdaptiveAvgPool2d(1), flat, o("head"))
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", [n for n in models.names() if not models.reads_texts(n)])
 def test_lanes_equal_ordinary_layers(name: str) -> None:
     """Logits, gradients and running statistics."""
     small = {"mlp": {"hidden": 6}, "cnn": {"width": 3, "hidden": 7}, "resnet18": {"width": 2}}[name]

@@ -1,0 +1,184 @@
+"""A transformer that reads one text and writes another, tuned whole or by LoRA, over lanes.
+
+What such a model is given, (L, B, 2, S), is the text and what is to be written for it (teacher forcing):
+the logits of a token see the text and the tokens before it. Padding is the tokenizer's in the text and
+``IGNORED`` in what is to be written; see bench.pairs.
+
+Axes: L lanes, B batch, R rows of all lanes, S tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bench.models import pretrained
+from bench.models.tuning import insert_lora, key_of
+from strategies.base import IGNORED
+from strategies.lanes import Generators, LaneModel
+from suites.errors import UserError
+
+TINY = "tiny-seq2seq"
+VOCABULARY = 2000
+"""Tokens of the small model, whose tokenizer is trained on the suite's own texts; see bench.pairs."""
+PADDING, END = 0, 1
+
+
+class Pair(nn.Module):
+    """An encoder and a decoder; the same weights for all rows.
+
+    Always in evaluation mode: its dropout would draw the same numbers whatever the lane.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.padding = int(transformer.config.pad_token_id)
+        self.requires_grad_(False).eval()
+
+    def forward(self, text_RS: Tensor, target_RS: Tensor) -> Tensor:
+        """Return the logits of every token of the target, shape (R, S, V)."""
+        before_RS = self.transformer.prepare_decoder_input_ids_from_labels(labels=target_RS)
+        out = self.transformer(
+            input_ids=text_RS,
+            attention_mask=self._real(text_RS),
+            decoder_input_ids=before_RS,
+            use_cache=False,
+        )
+        logits_RSV: Tensor = out.logits
+        return logits_RSV
+
+    def write(self, text_RS: Tensor, most: int) -> Tensor:
+        """Return what is written for texts, ``most`` tokens of each, greedily; (R, S) with padding."""
+        written_RS: Tensor = self.transformer.generate(
+            input_ids=text_RS,
+            attention_mask=self._real(text_RS),
+            num_beams=1,
+            do_sample=False,
+            max_new_tokens=most,
+            max_length=None,
+        )
+        # The first token is the one that a decoder starts from.
+        written_RS = written_RS[:, 1:]
+        return nn.functional.pad(written_RS, (0, most - written_RS.shape[1]), value=self.padding)
+
+    def _real(self, text_RS: Tensor) -> Tensor:
+        real_RS = (text_RS != self.padding).long()
+        real_RS[:, 0] = 1  # a text without a token still has one place to look at
+        return real_RS
+
+
+class Seq2Seq(LaneModel):
+    """One transformer for all lanes, with LoRA of each lane's own."""
+
+    def __init__(self, lanes: int, base: Pair) -> None:
+        super().__init__()
+        self.lanes = lanes
+        self.trained = nn.ParameterDict()
+        # In a tuple: weights that are shared have no lane axis, and are no parameters of the lanes.
+        self._base = (base,)
+
+    @property
+    def base(self) -> Pair:
+        """The transformer, with what was inserted into it."""
+        return self._base[0]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Seq2Seq:
+        super()._apply(fn, recurse)
+        self.base._apply(fn)
+        return self
+
+    def forward(self, x_LB2S: Tensor) -> Tensor:
+        """Return the logits of what is to be written, (L, B, S, V), as far as the batch's longest row."""
+        text_LBS, target_LBS = x_LB2S.unbind(2)
+        width = max(1, int((target_LBS != IGNORED).sum(2).amax()))
+        return self.forced(self._narrow(text_LBS), target_LBS[:, :, :width].long())
+
+    @torch.no_grad()
+    def generate(self, x_LB2S: Tensor) -> Tensor:
+        """Return what is written for the texts, greedily, at most S tokens of each, int64 (L, B, S)."""
+        return self.written(self._narrow(x_LB2S[:, :, 0]), x_LB2S.shape[3])
+
+    def _narrow(self, text_LBS: Tensor) -> Tensor:
+        """Return texts as wide as the longest of them."""
+        width = max(1, int((text_LBS != self.base.padding).sum(2).amax()))
+        return text_LBS[:, :, :width].long()
+
+    def forced(self, text_LBS: Tensor, target_LBS: Tensor) -> Tensor:
+        """Return the logits of all lanes, lanes folded into the rows."""
+        logits_RSV: Tensor = self.base(text_LBS.flatten(0, 1), target_LBS.flatten(0, 1))
+        return logits_RSV.unflatten(0, text_LBS.shape[:2])
+
+    def written(self, text_LBS: Tensor, most: int) -> Tensor:
+        """Return what all lanes write."""
+        return self.base.write(text_LBS.flatten(0, 1), most).unflatten(0, text_LBS.shape[:2])
+
+
+class Whole(Seq2Seq):
+    """All weights stacked over lanes, which go through the transformer one after the other."""
+
+    def __init__(self, bases: Sequence[Pair]) -> None:
+        super().__init__(len(bases), bases[0])
+        self._names = [name for name, _ in self.base.named_parameters()]
+        for of_lanes in zip(*(base.named_parameters() for base in bases), strict=True):
+            stacked = torch.stack([weight.detach() for _, weight in of_lanes])
+            self.trained[key_of(of_lanes[0][0], "whole")] = nn.Parameter(stacked)
+
+    def _lanes(self) -> list[dict[str, Tensor]]:
+        # unbind, not indexing: the gradient of each index would be as large as all lanes together.
+        of_lanes = zip(*(self.trained[key_of(name, "whole")].unbind(0) for name in self._names), strict=True)
+        return [dict(zip(self._names, weights, strict=True)) for weights in of_lanes]
+
+    def forced(self, text_LBS: Tensor, target_LBS: Tensor) -> Tensor:
+        """Return the logits, lane by lane with its own weights."""
+        rows = zip(self._lanes(), text_LBS, target_LBS, strict=True)
+        return torch.stack([functional_call(self.base, weights, (t, y)) for weights, t, y in rows])
+
+    def written(self, text_LBS: Tensor, most: int) -> Tensor:
+        """Return what each lane writes, its weights put into the transformer: writing takes many calls."""
+        found = []
+        for weights, text_BS in zip(self._lanes(), text_LBS, strict=True):
+            for name, parameter in self.base.named_parameters():
+                parameter.data = weights[name].data
+            found.append(self.base.write(text_BS, most))
+        return torch.stack(found)
+
+
+def seq2seq(name: str, generators: Generators, tune: str, rank: int, alpha: int, targets: str) -> Seq2Seq:
+    """Return a model that writes; raises UserError for a way to tune that it has not."""
+    if tune == "full":
+        bases = (
+            [Pair(drawn(g)) for g in generators] if name == TINY else [Pair(loaded(name))] * len(generators)
+        )
+        return Whole(bases)
+    if tune != "lora":
+        raise UserError(
+            f"tune={tune} has no form for texts that are to be written; tune=full and tune=lora have"
+        )
+    base = Pair(drawn(torch.Generator().manual_seed(0)) if name == TINY else loaded(name))
+    model = Seq2Seq(len(generators), base)
+    insert_lora(base.transformer, model.trained, {}, generators, rank, alpha, targets)
+    return model
+
+
+def loaded(name: str) -> Any:
+    """Return a pretrained model of a folder or the hub; raises Unavailable or UserError."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    return pretrained.loaded(name, AutoModelForSeq2SeqLM.from_pretrained)
+
+
+def drawn(random: torch.Generator) -> Any:
+    """Return the small model, an encoder and a decoder of two layers, its weights drawn by a generator."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes: dict[str, Any] = {"d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}
+    ends: dict[str, Any] = {"pad_token_id": PADDING, "eos_token_id": END, "decoder_start_token_id": PADDING}
+    config = T5Config(vocab_size=VOCABULARY, dropout_rate=0.0, **sizes, **ends)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=random)))
+        return T5ForConditionalGeneration(config)

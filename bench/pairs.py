@@ -1,0 +1,129 @@
+"""Token numbers of texts and of what is to be written for them, and back.
+
+The small model has no tokenizer of its own: one is trained on the suite's training rows, byte pairs over
+bytes (Sennrich, Haddow & Birch 2016), so that any text can be written; it is cached under a hash of the data.
+
+Axes: N rows, S tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.models import pretrained
+from bench.models.seq2seq import END, PADDING, TINY, VOCABULARY
+from strategies.base import IGNORED
+from suites.base import Data
+from suites.errors import UserError
+from suites.sources import cache_folder
+
+_TOKENIZERS: dict[tuple[str, str], Any] = {}
+_TOKENS: dict[tuple[str, str, int], Tensor] = {}
+
+
+def pair_tokens(data: Data, model: str, most: int) -> Tensor:
+    """Return the tokens of a data set's texts and targets, int32 (N, 2, S), made once in a process.
+
+    At most ``most`` of each, padded to the longest: with the tokenizer's padding in the texts and ``IGNORED``
+    in the targets. Raises UserError for a model that cannot write.
+    """
+    key = data.fingerprint, model, most
+    if key not in _TOKENS:
+        if model != TINY and not pretrained.writes(model):
+            raise UserError(f"model {model} cannot write what {data.name} asks for; {TINY} can")
+        tokenizer = tokenizer_of(data, model)
+        cut = {"truncation": True, "max_length": most, "return_attention_mask": False}
+        read = tokenizer(list(data.texts), **cut)["input_ids"]
+        written = tokenizer(text_target=list(data.targets), **cut)["input_ids"]
+        width = max(1, *map(len, read), *map(len, written))
+        parts = [_padded(read, width, tokenizer.pad_token_id), _padded(written, width, IGNORED)]
+        _TOKENS[key] = torch.stack(parts, 1)
+    return _TOKENS[key]
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
+    length_N = torch.tensor([len(row) for row in rows])
+    tokens_NS = torch.full((len(rows), width), value, dtype=torch.int32)
+    numbers = torch.tensor([number for row in rows for number in row], dtype=torch.int32)
+    tokens_NS[torch.arange(width) < length_N.unsqueeze(1)] = numbers
+    return tokens_NS
+
+
+def tokenizer_of(data: Data, model: str) -> Any:
+    """Return a model's tokenizer: its own, or the one trained on the data set for a model that has none."""
+    if model != TINY:
+        return pretrained.tokenizer(model)
+    key = data.fingerprint, model
+    if key not in _TOKENIZERS:
+        _TOKENIZERS[key] = _trained(data)
+    return _TOKENIZERS[key]
+
+
+def words(tokens_NS: Tensor, tokenizer: Any) -> list[str]:
+    """Return tokens as texts, without what only marks their ends."""
+    decoded: list[str] = tokenizer.batch_decode(
+        tokens_NS, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return [text.strip() for text in decoded]
+
+
+def mark(data: Data, model: str) -> str:
+    """Return SHA-256 over a model's weights and tokenizer; the small model's weights are no part."""
+    if model != TINY:
+        return pretrained.mark(model)
+    return hashlib.sha256(pretrained.tokenizer_mark(tokenizer_of(data, model)).encode()).hexdigest()
+
+
+def _trained(data: Data) -> Any:
+    """Return a tokenizer trained on the training rows, from the cache where a sound one is there."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    path = cache_folder() / f"tokenizer-v1-{VOCABULARY}-{data.fingerprint[:32]}.json"
+    try:
+        backend = Tokenizer.from_file(str(path))
+    except Exception:  # the library raises nothing narrower, for no file and for a damaged one
+        backend = _train(data)
+        _write(path, backend.to_str())
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>")
+
+
+def _train(data: Data) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<pad>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # Each text once: the same one may stand in several tasks.
+    rows = dict.fromkeys([*data.texts[: data.n_train], *data.targets[: data.n_train]])
+    backend.train_from_iterator(rows, trainer)
+    assert [backend.token_to_id(token) for token in special] == [PADDING, END]
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", END)])
+    return backend
+
+
+def _write(path: Path, text: str) -> None:
+    """Write whole to a temporary name, then rename; a cache that cannot be written is done without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        return

@@ -1,0 +1,98 @@
+"""Texts and what is to be written for them: parquet files with a column of each, as suites.text for classes.
+
+Axes: N rows, R rows of one split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from suites.base import Data, generator
+from suites.errors import UserError
+from suites.sources import Files, Source, facts, mirror_files, opened, require_columns
+from suites.text import fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Source):
+    """A data set of texts and their targets; one task of a suite."""
+
+    text: str
+    """Column of what is read."""
+    target: str
+    """Column of what is to be written."""
+    prefix: str = ""
+    """Stands before every text: says what is asked for where tasks share their texts."""
+    test_rows: int = 0
+    """Rows drawn of those for testing, the same for all seeds; 0 for all."""
+
+
+def hub_pairs(name: str, sources: tuple[tuple[str, Pairs], ...]) -> Data:
+    """Return data sets of pairs as one, a domain each, named, from the mirror named by LETHE_DATA or the hub.
+
+    ``x_N`` has shape (N, 0), all rows have the class 0. Raises Unavailable, saying what to do, where neither
+    has it, and UserError where a column is missing or holds something else.
+    """
+    found = [mirror_files(source) for _, source in sources]
+    return _joined(name, sources, tuple(found), tuple(str(facts(files)) if files else "" for files in found))
+
+
+@cache
+def _joined(
+    name: str,
+    sources: tuple[tuple[str, Pairs], ...],
+    files: tuple[Files | None, ...],
+    _facts: tuple[str, ...],
+) -> Data:
+    """Join domains, all rows for training first; the files' facts are there for the cache."""
+    splits = [_read(source, of) for (_, source), of in zip(sources, files, strict=True)]
+    texts: list[str] = []
+    targets: list[str] = []
+    domains: list[int] = []
+    for half in ("train", "test"):
+        for domain, of in enumerate(splits):
+            texts += of[half][0]
+            targets += of[half][1]
+            domains += [domain] * len(of[half][0])
+    n_train = sum(len(of["train"][0]) for of in splits)
+    domain_N = torch.tensor(domains)
+    return Data(
+        name,
+        x_N=torch.empty(len(texts), 0, dtype=torch.uint8),
+        y_N=torch.zeros(len(texts), dtype=torch.int64),
+        n_train=n_train,
+        class_names=("written",),
+        scale=1.0,
+        fingerprint=fingerprint([*texts, *targets], n_train, domain_N),
+        texts=tuple(texts),
+        targets=tuple(targets),
+        domain_N=domain_N,
+        domain_names=tuple(domain for domain, _ in sources),
+    )
+
+
+def _read(source: Pairs, files: Files | None) -> dict[str, tuple[list[str], list[str]]]:
+    """Return texts and targets of both splits."""
+    found = {}
+    with opened(source, files) as splits:
+        for split in ("train", "test"):
+            rows = splits[split]
+            require_columns(source, rows, source.text, source.target)
+            if split == "test" and 0 < source.test_rows < len(rows):
+                axis = f"{source.repository}/{source.config}/test"
+                drawn = torch.randperm(len(rows), generator=generator(0, axis))
+                rows = rows.select(drawn[: source.test_rows].sort().values.tolist())
+            texts_R = [source.prefix + text for text in _column(source, rows, source.text)]
+            found[split] = texts_R, _column(source, rows, source.target)
+    return found
+
+
+def _column(source: Pairs, rows: Any, column: str) -> list[str]:
+    kind = getattr(rows.features[column], "dtype", "something else")
+    if kind not in ("string", "large_string"):
+        raise UserError(f"column {column!r} of {source.repository} holds {kind}, not texts")
+    return [text or "" for text in rows[column]]

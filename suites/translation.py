@@ -1,0 +1,51 @@
+"""Translation into one language after another: Multi30k, captions of photographs.
+
+The English captions are the same in every task: a prefix of the text tells the language that is asked for. R
+holds BLEU over the 1,000 captions of test2016 in each language.
+
+The hub has no copy that is only text in all four languages: ``bentrevett/multi30k`` has English and German
+alone, ``romrawinjp/multi30k`` all four (its columns are en, cs, de, fr and image), with 10 GB of photographs.
+A mirror is made of the latter's text columns, or of the files at github.com/multi30k/dataset.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from suites.base import BLEU, Suite, Training, register
+from suites.pairs import Pairs, hub_pairs
+from suites.scenarios import by_domain
+
+LANGUAGES = {"de": "German", "fr": "French", "cs": "Czech"}
+MULTI30K = tuple(
+    (
+        f"en-{code}",
+        Pairs(
+            repository="multi30k",
+            config="task1",
+            revision="",
+            only_mirror=True,
+            text="en",
+            target=code,
+            prefix=f"translate English to {language}: ",
+        ),
+    )
+    for code, language in LANGUAGES.items()
+)
+
+register(
+    Suite(
+        name="multi30k",
+        version=1,
+        summary="English captions into German, French and Czech, a task each; scored by BLEU",
+        source="Elliott et al. 2016, Multi30K: multilingual English-German image descriptions; 2017, 2018",
+        load=partial(hub_pairs, "multi30k", MULTI30K),
+        split=by_domain(),
+        scenarios=("domain", "online"),
+        model="tiny-seq2seq",
+        model_options={"max_tokens": 64, "tune": "full"},
+        training=Training(epochs=10, batch=32, optimiser="adam", lr=3e-3, validation=0.01),
+        score=BLEU,
+        needs="a mirror that holds multi30k/task1 with columns en, de, fr, cs (LETHE_DATA, --data)",
+    )
+)

@@ -1,0 +1,313 @@
+"""Sequence to sequence: tokens, losses, what is written and its scores, and which methods can learn it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+import strategies
+import suites
+from bench import models, pairs
+from bench.engine import run_group
+from bench.frames import score_matrix, tidy
+from bench.generation import TextScorer, compared
+from bench.inputs import inputs
+from bench.models.seq2seq import TINY, Seq2Seq, drawn
+from bench.store import Run, flaw
+from strategies.base import IGNORED, Unsuitable, row_losses
+from suites.base import BLEU, generator
+from suites.errors import Unavailable, UserError
+from tests.conftest import outcome, toy_cell
+from tests.toy import TOY_PAIRS, codes, sentences
+
+ABLE = sorted(n for n in strategies.names() if strategies.get(n).generates)
+HYPER: dict[str, dict[str, Any]] = {"ewc": {"fisher": "batched"}}
+"""What a method needs to be able."""
+
+
+def built(lanes: int = 2, tune: str = "full", name: str = TINY) -> Seq2Seq:
+    seeds = [generator(s, "model") for s in range(lanes)]
+    net = models.build(name, {"tune": tune}, (2, 32), 1, seeds)
+    assert isinstance(net, Seq2Seq)
+    return net
+
+
+def read(rows: int = 6) -> torch.Tensor:
+    """The tokens of some rows of the toy suite, (B, 2, S); every third text is shorter."""
+    return pairs.pair_tokens(codes(), TINY, 32)[:rows]
+
+
+def cell(strategy: str = "finetune", seed: int = 0, **changes: Any) -> Any:
+    return toy_cell(strategy, seed, "domain", suite="toy-pairs", **HYPER.get(strategy, {}), **changes)
+
+
+def test_row_losses_are_torchs_mean_over_real_tokens() -> None:
+    logits_LBSV = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    y_LBS = torch.randint(7, (2, 3, 5), generator=torch.Generator().manual_seed(1))
+    y_LBS[0, 0, 2:], y_LBS[1, 2, :] = IGNORED, IGNORED
+    found_LB = row_losses(logits_LBSV, y_LBS)
+    for lane in range(2):
+        for row in range(3):
+            logits, y = logits_LBSV[lane, row], y_LBS[lane, row]
+            expected = F.cross_entropy(logits, y) if (y != IGNORED).any() else torch.tensor(0.0)
+            torch.testing.assert_close(found_LB[lane, row], expected)
+
+
+def test_row_losses_take_logits_that_end_with_the_longest_row() -> None:
+    logits_LBSV = torch.randn(1, 2, 4, 6)
+    y_LBS = F.pad(torch.randint(6, (1, 2, 4)), (0, 3), value=IGNORED)
+    assert torch.equal(row_losses(logits_LBSV, y_LBS), row_losses(logits_LBSV, y_LBS[:, :, :4]))
+
+
+def test_loss_of_the_model_is_its_own() -> None:
+    """One row's loss is what transformers' own forward pass with labels gives."""
+    net, x_B2S = built(lanes=1), read()
+    ours_LB = row_losses(net(x_B2S.unsqueeze(0)), x_B2S[:, 1].long().unsqueeze(0))
+    theirs = drawn(generator(0, "model")).eval()
+    for row, (text_S, target_S) in enumerate(x_B2S.long()):
+        text, target = text_S[text_S != 0], target_S[target_S != IGNORED]
+        loss = theirs(input_ids=text[None], labels=target[None]).loss
+        torch.testing.assert_close(ours_LB[0, row], loss, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_padding_changes_nothing(tune: str) -> None:
+    """A row alone gives what it gives beside longer ones and with padding behind it, written texts too."""
+    net, x_B2S = built(tune=tune), read()
+    x_LB2S = x_B2S.expand(2, *x_B2S.shape)
+    wider_LB2S = torch.stack(
+        [F.pad(x_LB2S[:, :, 0], (0, 5)), F.pad(x_LB2S[:, :, 1], (0, 5), value=IGNORED)], dim=2
+    )
+    logits, y_LBS = net(x_LB2S), x_LB2S[:, :, 1].long()
+    torch.testing.assert_close(net(wider_LB2S), logits, rtol=1e-4, atol=1e-4)
+    written = net.generate(x_LB2S)
+    for row in range(len(x_B2S)):
+        alone = x_LB2S[:, row : row + 1]
+        torch.testing.assert_close(
+            row_losses(net(alone), alone[:, :, 1].long())[:, 0],
+            row_losses(logits, y_LBS)[:, row],
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        assert torch.equal(net.generate(alone)[:, 0], written[:, row])
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_lanes_do_not_mix(tune: str) -> None:
+    """Each lane's logits, gradients and texts are those of a model of that lane alone."""
+    both, x_B2S = built(tune=tune), read()
+    random = torch.Generator().manual_seed(1)
+    for p in both.parameters():  # what starts at 0 has a say
+        p.data += 0.02 * torch.randn(p.shape, generator=random)
+    x_LB2S = torch.stack([x_B2S, x_B2S.flip(0)])
+    logits = both(x_LB2S)
+    row_losses(logits, x_LB2S[:, :, 1].long()).sum().backward()
+    for lane in range(2):
+        alone = built(lanes=1, tune=tune)
+        alone.load_state_dict({k: v[lane : lane + 1] for k, v in both.state_dict().items()})
+        x_1B2S = x_LB2S[lane : lane + 1]
+        own = alone(x_1B2S)
+        torch.testing.assert_close(own, logits[lane : lane + 1], rtol=1e-4, atol=1e-4)
+        assert torch.equal(alone.generate(x_1B2S)[0], both.generate(x_LB2S)[lane])
+        row_losses(own, x_1B2S[:, :, 1].long()).sum().backward()
+        for (name, p), q in zip(both.named_parameters(), alone.parameters(), strict=True):
+            assert p.grad is not None and q.grad is not None, name  # noqa: PT018
+            torch.testing.assert_close(p.grad[lane], q.grad[0], rtol=1e-3, atol=1e-4)
+
+
+def test_initial_weights_are_each_lanes_own() -> None:
+    both = built()
+    parameter = next(iter(both.parameters()))
+    assert not torch.equal(parameter[0], parameter[1])
+    assert torch.equal(next(iter(built(lanes=1).parameters()))[0], parameter[0])
+
+
+def test_tokens_come_back_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any text does, of other letters too; the trained tokenizer is the same anew and from the cache."""
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
+    monkeypatch.setattr(pairs, "_TOKENIZERS", {})
+    data = codes()
+    first = pairs.tokenizer_of(data, TINY)
+    for text in (*data.targets[:5], "Größe, čeština: ça va?"):
+        numbers = torch.tensor([first(text)["input_ids"]])
+        assert numbers[0, -1] == first.eos_token_id
+        assert pairs.words(numbers, first) == [text]
+    (path,) = tmp_path.glob("tokenizer-*.json")
+    for damage in (None, b"not a tokenizer", b""):
+        if damage is not None:
+            path.write_bytes(damage)
+        pairs._TOKENIZERS.clear()
+        again = pairs.tokenizer_of(data, TINY)
+        assert again.backend_tokenizer.to_str() == first.backend_tokenizer.to_str()
+
+
+def test_bleu_and_chrf_are_sacrebleus() -> None:
+    sacrebleu = pytest.importorskip("sacrebleu")
+    texts = ["a dog runs over the green grass", "two men are sitting on a bench"]
+    targets = ["a dog runs across the green grass .", "two men sit on a bench"]
+    assert compared(texts, targets) == {
+        "value": sacrebleu.corpus_bleu(texts, [targets]).score,
+        "chrf": sacrebleu.corpus_chrf(texts, [targets]).score,
+    }
+    assert compared(targets, targets)["value"] == pytest.approx(BLEU.high)
+    assert compared([], []) == {"value": None, "chrf": None}
+
+
+def test_without_sacrebleu_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.generation.find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match=r"pip install 'lethe-bench\[text\]'"):
+        TextScorer(None, None, BLEU, None)  # type: ignore[arg-type]
+
+
+def test_scores_are_those_of_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy that writes the targets has BLEU 100 on every task: each row is compared with its own."""
+    strategy = strategies.get("finetune")
+    monkeypatch.setattr(strategy, "generate", lambda self, batch: batch.y_LB.clamp(min=0))
+    (record,) = run_group([cell(epochs=1, rows_per_class=10)])
+    assert score_matrix(record) == pytest.approx(np.ones((3, 2)))
+    assert np.array(record["test"]["chrf"]) == pytest.approx(np.full((3, 2), 100))
+    assert record["test"]["rows"] == [10, 10]
+
+
+@pytest.mark.parametrize("name", ABLE)
+def test_methods_that_say_so_learn(name: str) -> None:
+    """Some task is written well; R lies between BLEU's bounds, and the record is JSON."""
+    (record,) = run_group([cell(name)])
+    R = score_matrix(record)
+    assert record["status"] == "done"
+    assert R[0].max() < 0.05
+    assert np.nanmax(R[1:]) > 0.8
+    assert np.nanmax(R) <= 1
+    score = json.loads(json.dumps(record, allow_nan=False))["score"]
+    assert (score["name"], score["low"], score["high"]) == ("bleu", 0, 100)
+
+
+def test_replay_keeps_what_finetune_forgets() -> None:
+    """Each task is written well right after it; without replay the first one is then lost."""
+    forgetful, replaying = (run_group([cell(name)])[0] for name in ("finetune", "er"))
+    assert np.diag(score_matrix(forgetful), -1).min() > 0.8
+    assert score_matrix(forgetful)[-1, 0] < 0.2
+    assert score_matrix(replaying)[-1, 0] > 0.8
+
+
+def test_lane_invariance() -> None:
+    """Alone or beside another: the same losses within rounding."""
+    cells = [cell("er", seed, epochs=2) for seed in range(2)]
+    together = run_group(cells)
+    for own, beside in zip(cells, together, strict=True):
+        (alone,) = run_group([own])
+        np.testing.assert_allclose(alone["loss"], beside["loss"], rtol=1e-3)
+
+
+def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    spec, run = cell(epochs=2, score_every=10), Run(tmp_path)
+    kept: dict[str, Any] = {}
+    save = run.save
+
+    def first_only(key: str, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+        save(key, tensors, facts)
+        kept[key] = facts["tasks_done"]
+
+    run.save = first_only  # type: ignore[method-assign]
+    (whole,) = run_group([spec], checkpoints=run)
+    assert kept == {spec.key: 1}
+    (resumed,) = run_group([spec], checkpoints=run)
+    assert outcome(resumed) == outcome(whole)
+
+
+def test_records_and_frames(tmp_path: Path) -> None:
+    spec = cell(epochs=1, score_every=4)
+    run = Run(tmp_path)
+    run.cells.mkdir()
+    (record,) = run_group([spec])
+    run.write(spec, record)
+    (read_back,) = run.records()
+    assert flaw(read_back, spec.key) is None
+    assert not list(tmp_path.glob("classes/*"))
+    frames = tidy([read_back])
+    test = frames.matrix[frames.matrix["split"] == "test"]
+    assert test["value"].to_numpy() * 100 == pytest.approx(np.array(record["test"]["value"]).ravel())
+    assert test["right"].isna().all()
+    acc = frames.scores.query("score == 'acc'")["value"].iloc[0]
+    assert 100 * acc == pytest.approx(np.mean(record["test"]["value"][-1]))
+    assert len(frames.curves) == 2 * len(record["curves"]) > 0
+
+
+def test_others_are_skipped_with_a_reason() -> None:
+    for name in (n for n in strategies.names() if n not in ABLE):
+        assert f"{name} has no form" in str(strategies.get(name)().cannot_generate())
+    for name, changes, reason in (
+        ("lwf", {}, "lwf has no form"),
+        ("er-ace", {}, "er-ace has no form"),
+        ("er+lwf", {}, r"er\+lwf has no form"),
+        ("er", {"write": "ring"}, "write=reservoir does not"),
+    ):
+        with pytest.raises(Unsuitable, match=reason):
+            run_group([toy_cell(name, 0, "domain", suite="toy-pairs", **changes)])
+    with pytest.raises(Unsuitable, match="fisher=batched does"):
+        run_group([toy_cell("ewc", 0, "domain", suite="toy-pairs")])
+
+
+def test_sums_of_methods_that_can_learn() -> None:
+    (record,) = run_group([toy_cell("er+si", 0, "domain", suite="toy-pairs", epochs=2)])
+    assert score_matrix(record)[-1].max() > score_matrix(record)[0].max()
+
+
+def test_a_model_writes_where_it_can() -> None:
+    with pytest.raises(UserError, match="minilm cannot write what codes asks for"):
+        inputs(codes(), "minilm", {})
+    with pytest.raises(UserError, match="tiny-seq2seq cannot read sentences"):
+        inputs(sentences(), TINY, {})
+    with pytest.raises(UserError, match="tune=head has no form"):
+        built(tune="head")
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_a_model_of_a_folder_writes(tmp_path: Path, tune: str) -> None:
+    """Any AutoModelForSeq2SeqLM with its tokenizer; here one of another architecture."""
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    data = codes()
+    pairs.tokenizer_of(data, TINY).save_pretrained(tmp_path)
+    sizes: dict[str, Any] = {
+        f"{part}_{what}": n
+        for part in ("encoder", "decoder")
+        for what, n in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))
+    }
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "decoder_start_token_id": 1}
+    config = BartConfig(vocab_size=2000, d_model=32, forced_eos_token_id=None, **sizes, **ends)
+    BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    (record,) = run_group(
+        [cell(epochs=2, model=str(tmp_path), model_options={"tune": tune, "max_tokens": 32}, lr=0.01)]
+    )
+    assert record["loss"][1] < np.log(2000)
+    assert len(record["data"]["model"]) == 64
+
+
+def test_no_mirror_says_what_to_do() -> None:
+    for name in ("multi30k", "schema-guided-dialogue"):
+        with pytest.raises(Unavailable, match=f"{name} is on no hub in this form: name with LETHE_DATA"):
+            suites.get(name).load()
+
+
+def test_real_pairs(real_data: str) -> None:
+    """Sizes and first rows of the mirror's translations and dialogues."""
+    data = suites.get("multi30k").load()
+    assert (len(data.texts), data.n_train, data.domain_names) == (90_000, 87_000, ("en-de", "en-fr", "en-cs"))
+    assert data.texts[0].startswith("translate English to German: Two young, White males")
+    assert data.targets[0].startswith("Zwei junge")
+    talk = suites.get("schema-guided-dialogue").load()
+    assert len(talk.domain_names) == 10
+    assert len(talk.texts) - talk.n_train == 2_000
+    suite = suites.get("schema-guided-dialogue")
+    stream = suite.stream(talk, "domain", 0, suite.training)
+    assert [len(task.test_rows) for task in stream.tasks] == [200] * 10
+
+
+assert TOY_PAIRS.score is BLEU
