@@ -284,6 +284,7 @@ class Group:
                 "tasks": [list(task.units) for task in stream.tasks],
                 "data": self._data_facts(),
                 "answers_otherwise": otherwise,
+                "writes": bool(self.data.targets),
                 "shape": None if self.data.texts else list(self.streams.shape),
                 "scale": self.data.scale,
                 "mean": list(self.data.mean),

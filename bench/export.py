@@ -89,7 +89,7 @@ def served(run: Path, key: str, task: int | None = None) -> Served:
             f"{facts['answers_otherwise']} does not answer with its network alone, so that it cannot be "
             "exported as one: what it answers with besides is kept in the run"
         )
-    if len(facts["shape"]) == 2 and models.reads_texts(spec.model):
+    if facts["writes"]:
         raise UserError(
             "a model that writes texts cannot be exported yet; its tensors are in the run's models/"
         )
