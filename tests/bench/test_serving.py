@@ -210,9 +210,7 @@ def test_cells_by_key_start_and_name(images: Path) -> None:
         export.find(images / "cells", "er/0")
 
 
-@pytest.mark.parametrize(
-    ("name", "otherwise"), [("er", None), ("er+lwf", None), ("ncm", "ncm"), ("o-lora", "o-lora")]
-)
+@pytest.mark.parametrize(("name", "otherwise"), [("er", None), ("ncm", "ncm"), ("o-lora", "o-lora")])
 def test_who_answers_otherwise(name: str, otherwise: str | None) -> None:
     """Sums of products of earlier tasks, as o-lora's, are not in the model that is kept."""
     assert answers_otherwise(strategies.get(name)()) == otherwise
