@@ -143,7 +143,7 @@ CIFAR100_SUBSET = Hub(
     std=CIFAR100.std,
     only_mirror=True,
 )
-_TRAINING = Training(epochs=5, batch=32, optimiser="sgd", lr=0.03, augment=True)
+CIFAR_TRAINING = Training(epochs=5, batch=32, optimiser="sgd", lr=0.03, augment=True)
 _NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 
 SPLIT_CIFAR10 = register(
@@ -156,7 +156,7 @@ SPLIT_CIFAR10 = register(
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
         model="resnet18",
-        training=_TRAINING,
+        training=CIFAR_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -170,7 +170,7 @@ SPLIT_CIFAR100 = register(
         split=by_class(10),
         scenarios=("task", "domain", "class", "online"),
         model="resnet18",
-        training=_TRAINING,
+        training=CIFAR_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -184,7 +184,7 @@ SPLIT_CIFAR100_SUBSET = register(
         split=by_class(10),
         scenarios=("task", "domain", "class", "online"),
         model="resnet18",
-        training=_TRAINING,
+        training=CIFAR_TRAINING,
         needs="a mirror that holds cifar100-subset (LETHE_DATA, --data)",
     )
 )

@@ -43,7 +43,7 @@ KMNIST = Hub(
     label="label",
     class_names=tuple("おきすつなはまやれを"),
 )
-_TRAINING = Training(iterations=2000, batch=128, optimiser="adam", lr=1e-3)
+MNIST_TRAINING = Training(iterations=2000, batch=128, optimiser="adam", lr=1e-3)
 """The budget of van de Ven, Tuytelaars & Tolias 2022."""
 _MLP = {"hidden": 400, "layers": 2}
 _NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
@@ -58,7 +58,7 @@ SPLIT_MNIST = register(
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
-        training=_TRAINING,
+        training=MNIST_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -72,7 +72,7 @@ PERMUTED_MNIST = register(
         split=by_permutation(10),
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
-        training=_TRAINING,
+        training=MNIST_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -86,7 +86,7 @@ ROTATED_MNIST = register(
         split=by_rotation(10),
         scenarios=("task", "domain", "online"),
         model_options=_MLP,
-        training=_TRAINING,
+        training=MNIST_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -100,7 +100,7 @@ SPLIT_FASHION_MNIST = register(
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
-        training=_TRAINING,
+        training=MNIST_TRAINING,
         needs=_NEEDS,
     )
 )
@@ -114,7 +114,7 @@ SPLIT_KMNIST = register(
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
-        training=_TRAINING,
+        training=MNIST_TRAINING,
         needs=_NEEDS,
     )
 )

@@ -3,9 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+import suites
+from bench.catalogue import entries, find
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,3 +157,10 @@ def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
     bad = lethe("run", "./my_suite.py:SHAPE", *words, "--out", "q", cwd=tmp_path)
     assert bad.returncode == 2
     assert "has no suite 'SHAPE'" in bad.stderr
+
+
+@pytest.mark.parametrize("name", [e.name for e in entries("suites")])
+def test_show_tells_a_suite_s_own_budget(name: str) -> None:
+    """Suites are read from their sources, where two files may call different budgets alike."""
+    told = {o["name"]: o["default"] for o in find(name).options}
+    assert told == {k: str(v) for k, v in asdict(suites.get(name).training).items()}
