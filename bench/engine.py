@@ -22,7 +22,6 @@ import strategies
 import suites
 from bench.batches import Plan, plan_task
 from bench.clock import Clock, peak_bytes
-from bench.continuing import take_up
 from bench.evaluation import Scorer, unit_names
 from bench.generation import TextScorer
 from bench.inputs import inputs, name_features
@@ -105,6 +104,8 @@ class Group:
         if spec.model_options.get("start") == "names":
             self._start_from_names()
         if spec.continues:
+            from bench.continuing import take_up  # it reads safetensors, which bench.gpu does without
+
             take_up(self.model, self.streams, spec)
         if self.training.compile:
             self.model.compile()

@@ -40,7 +40,7 @@ class Scorer:
         self.rows = {
             "test": self._rows([[t.test_rows for t in s.tasks] for s in streams.streams]),
             "validation": self._rows([[t.validation_rows for t in s.tasks] for s in streams.streams]),
-            "outside": self._rows([[outside_rows(s)] for s in streams.streams]),
+            "outside": self._rows([[s.outside_rows] for s in streams.streams]),
         }
         # A confusion for each task and true unit would be T * U * U, far too many where a task has few units:
         # only the units of each task have a place, in the order of tasks and units.
@@ -183,12 +183,6 @@ class Scorer:
             self.confused[split][lane] = [tensors[split].numpy()]
         self.curves[lane] = record["curves"]
         self.outside[lane] = record.get("outside", self.outside[lane])
-
-
-def outside_rows(stream: Stream) -> Tensor:
-    """Return the numbers of a stream's rows of no class, which none of its units is right for."""
-    rows: Tensor = getattr(stream, "outside_rows", torch.zeros(0, dtype=torch.long))
-    return rows
 
 
 def unit_names(stream: Stream) -> list[str]:

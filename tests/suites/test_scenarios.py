@@ -131,7 +131,8 @@ def domains() -> Data:
     names = ("a", "b", "c")
     x_N = torch.empty(n, 0, dtype=torch.uint8)
     texts = tuple(f"text {i}" for i in range(n))
-    return Data("domains", x_N, y_N, 45, names, 1.0, "", (), (), texts, domain_N, ("books", "films", "toys"))
+    domains = {"domain_N": domain_N, "domain_names": ("books", "films", "toys")}
+    return Data("domains", x_N, y_N, 45, names, 1.0, "", texts=texts, **domains)
 
 
 @given(scenario=st.sampled_from(["task", "domain", "class", "online"]), seed=st.integers(0, 100))

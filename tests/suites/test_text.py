@@ -223,7 +223,7 @@ def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatc
         splits = {s: {"text": [t for t, _ in p], "label": [n for _, n in p]} for s, p in ROWS.items()}
         return {split: datasets.Dataset.from_dict(columns) for split, columns in splits.items()}
 
-    monkeypatch.setattr(sources, "_require_hub", lambda source: None)
+    monkeypatch.setattr(sources, "hub_in_reach", lambda: None)
     monkeypatch.setattr(datasets, "load_dataset", load)
     data = hub_texts(replace(TINY, revision="0123abc"))
     assert data.y_N.tolist() == [0, 1, 0, 1]
@@ -235,7 +235,7 @@ def test_what_is_on_no_hub_says_so(mirror: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(Unavailable, match=r"the mirror has no .*apparel/train\.parquet; name a mirror"):
         suites.get("sentiment-domains").load()
     monkeypatch.delenv("LETHE_DATA")
-    with pytest.raises(Unavailable, match=r"fdu-mtl is on no hub: .* fdu-mtl/apparel/train\.parquet"):
+    with pytest.raises(Unavailable, match=r"fdu-mtl is on no hub .* fdu-mtl/apparel/train\.parquet"):
         suites.get("sentiment-domains").load()
 
 
