@@ -15,6 +15,7 @@ from bench import gpu
 BANNED = "typer rich seaborn matplotlib datasets transformers jinja2 safetensors pyarrow huggingface_hub"
 
 
+@pytest.mark.timeout(900)  # it runs every strategy, in a process of its own
 def test_needs_only_what_it_says(tmp_path: Path) -> None:
     """It runs where of Lethe's requirements only torch, numpy, pandas, scikit-learn and joblib are there."""
     code = (
@@ -35,6 +36,7 @@ def test_needs_only_what_it_says(tmp_path: Path) -> None:
     assert out.exists()
 
 
+@pytest.mark.timeout(900)
 def test_dry_check_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "QUICK", gpu.Size(1, 1, 2, (1, 2), 1))
     assert gpu.main(["--device", "cpu", "--quick", "--out", str(tmp_path / "gpu.json")]) == 0
