@@ -38,6 +38,9 @@ reference: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s ewc --scenario class --seeds 3 --out results/reference/digits-classes
 	$(BIN)/lethe run results/reference/adaptive-digits.toml
 	$(BIN)/lethe run results/reference/gallery-suites.toml
+	$(BIN)/lethe run results/reference/texts.toml
+	$(BIN)/lethe run results/reference/multi30k-small.toml
+	$(BIN)/lethe run results/reference/texts-tuned.toml
 	$(BIN)/lethe run results/reference/adaptive-split-mnist.toml
 	$(BIN)/lethe verify three-types-split-mnist
 
