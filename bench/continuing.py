@@ -19,7 +19,10 @@ from bench.serve import head_state
 from strategies.lanes import LaneModel
 from strategies.streams import LaneStreams
 from suites.base import Training
-from suites.errors import UserError
+from suites.errors import UserError, some
+
+_SHOWN = 12
+"""Classes that a message names at most."""
 
 
 @torch.no_grad()
@@ -63,9 +66,5 @@ def told(spec: CellSpec) -> str:
         "new": [n for n in names if n not in exported.labels],
         "not in the suite, left out": [n for n in exported.labels if n not in names],
     }
-    words = "; ".join(f"{what}: {_some(found)}" for what, found in parts.items() if found)
+    words = "; ".join(f"{what}: {some(found, _SHOWN)}" for what, found in parts.items() if found)
     return f"{suite.name} goes on from {exported.folder}: {words}"
-
-
-def _some(names: list[str], most: int = 12) -> str:
-    return ", ".join([*names[:most], f"{len(names) - most} more"] if len(names) > most else names)

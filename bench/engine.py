@@ -27,10 +27,8 @@ from bench.generation import TextScorer
 from bench.inputs import inputs, name_features
 from bench.kept import answers_otherwise
 from bench.models import build
-from bench.models.pretrained import mark
 from bench.models.transformer import Transformer
-from bench.pairs import mark as mark_of_pairs
-from bench.pairs import tokenizer_of
+from bench.pairs import mark, tokenizer_of
 from strategies.base import Strategy
 from strategies.draws import Draws
 from strategies.optimisers import OPTIMISERS, Optimiser
@@ -261,9 +259,7 @@ class Group:
 
     def _data_facts(self) -> dict[str, str]:
         facts = {"name": self.data.name, "fingerprint": self.data.fingerprint}
-        if self.data.targets:
-            return facts | {"model": mark_of_pairs(self.data, self.specs[0].model)}
-        return facts | ({"model": mark(self.specs[0].model)} if self.data.texts else {})
+        return facts | ({"model": mark(self.data, self.specs[0].model)} if self.data.texts else {})
 
     def _state(self) -> dict[str, Tensor]:
         parts = {

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.clock import Clock
 from strategies.base import Strategy
+from strategies.lanes import still
 from strategies.streams import Batch, LaneStreams, pad_rows
 from suites.base import Stream
 
@@ -71,14 +72,12 @@ class Scorer:
         rows_LR, real_LR, _ = self.rows[split]
         if rows_LR.shape[1] == 0:
             return
-        training = self.strategy.model.training
-        self.strategy.model.eval()
-        for rows_LB, real_LB in zip(
-            rows_LR.split(self._at_once, 1), real_LR.split(self._at_once, 1), strict=True
-        ):
-            batch = self.streams.batch(rows_LB.contiguous(), real_LB)
-            yield batch, real_LB, self.strategy.predict(batch)
-        self.strategy.model.train(training)
+        with still(self.strategy.model):
+            for rows_LB, real_LB in zip(
+                rows_LR.split(self._at_once, 1), real_LR.split(self._at_once, 1), strict=True
+            ):
+                batch = self.streams.batch(rows_LB.contiguous(), real_LB)
+                yield batch, real_LB, self.strategy.predict(batch)
 
     def _confusion(self, split: str, sureness: list[Tensor] | None = None) -> Tensor:
         """Return how often each task's true unit was taken for which, (L, P, U), on the device.

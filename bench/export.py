@@ -25,7 +25,7 @@ from bench.serve import Served
 from bench.store import Run, line, write_tensors
 from strategies.lanes import LaneLinear
 from suites.base import generator
-from suites.errors import UserError
+from suites.errors import UserError, some
 
 _SHOWN = 6
 """Cells that a message names at most."""
@@ -36,11 +36,12 @@ def find(run: Path, cell: str) -> str:
 
     Raises UserError where that is no cell of the run, several, or one whose model was not kept.
     """
-    if not Run(run, look_only=True).manifest():
+    seen = Run(run, look_only=True)
+    if not seen.manifest():
         raise UserError(f"{run} is not a run's folder: it has no run.json")
     kept = KeptModels(run)
     words = {key: line(_spec(kept, key)) for key in kept.cells()}
-    records = Run(run, look_only=True).records()
+    records = seen.records()
     specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
     statuses = {r["key"]: r["status"] for r in records}
     specs |= {key: _spec(kept, key) for key in words}
@@ -67,8 +68,7 @@ def _spec(kept: KeptModels, key: str) -> CellSpec:
 
 
 def _listed(keys: list[str], words: dict[str, str]) -> str:
-    told = [f"{key} ({words[key]})" for key in keys[:_SHOWN]]
-    return ", ".join([*told, f"{len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else told)
+    return some([f"{key} ({words[key]})" for key in keys], _SHOWN)
 
 
 def served(run: Path, key: str, task: int | None = None) -> Served:

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.clock import Clock
 from bench.pairs import words
 from strategies.base import Strategy
+from strategies.lanes import still
 from strategies.streams import LaneStreams, pad_rows
 from suites.base import Score
 from suites.errors import Unavailable
@@ -55,20 +56,15 @@ class TextScorer:
     def written(self, split: str) -> list[list[str]]:
         """Return what each lane writes for all rows of a split, task after task."""
         of_lanes = [torch.cat(tasks) for tasks in self.rows[split]]
-        rows_LR, real_LR = pad_rows(of_lanes, _ROWS_AT_ONCE)
+        rows_LR, _ = pad_rows(of_lanes, _ROWS_AT_ONCE)
         if rows_LR.shape[1] == 0:
             return [[] for _ in of_lanes]
-        model = self.strategy.model
-        training = model.training
-        model.eval()
-        parts = []
-        for rows_LB, real_LB in zip(
-            rows_LR.to(self.streams.device).split(_ROWS_AT_ONCE, 1),
-            real_LR.to(self.streams.device).split(_ROWS_AT_ONCE, 1),
-            strict=True,
-        ):
-            parts.append(self.strategy.generate(self.streams.batch(rows_LB.contiguous(), real_LB)).cpu())
-        model.train(training)
+        model, rows_LR = self.strategy.model, rows_LR.to(self.streams.device)
+        with still(model):
+            parts = [
+                model.generate(self.streams.pixels(rows_LB.contiguous())).cpu()
+                for rows_LB in rows_LR.split(_ROWS_AT_ONCE, 1)
+            ]
         written_LRS = torch.cat(parts, 1)
         return [
             words(of[: len(rows)], self.tokenizer) for of, rows in zip(written_LRS, of_lanes, strict=True)

@@ -10,9 +10,7 @@ Axes: N texts, S tokens, F features, C classes.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,10 +25,11 @@ from torch import Tensor
 from bench import models
 from bench.models import Options, pretrained
 from bench.models.seq2seq import TINY
-from bench.pairs import pair_tokens
+from bench.pairs import padded, pair_tokens
 from suites.base import Data
 from suites.errors import UserError
-from suites.sources import cache_folder
+from suites.sources import cache_folder, keep
+from suites.text import fingerprint
 
 _AT_ONCE = 64
 Said = Callable[[str], None]
@@ -66,11 +65,7 @@ def name_features(data: Data, model: str, options: Options, device: str = "cpu")
 def tokens(texts: Sequence[str], tokenizer: Any, most: int) -> Tensor:
     """Return token numbers, int32 (N, S), at most ``most`` of a text, padded to the longest."""
     rows = tokenizer(list(texts), truncation=True, max_length=most, return_attention_mask=False)["input_ids"]
-    longest = max((len(row) for row in rows), default=1)
-    tokens_NS = torch.full((len(rows), max(longest, 1)), tokenizer.pad_token_id, dtype=torch.int32)
-    for row, numbers in zip(tokens_NS, rows, strict=True):
-        row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int32)
-    return tokens_NS
+    return padded(rows, max(1, *map(len, rows)) if rows else 1, tokenizer.pad_token_id)
 
 
 _TOKENS: dict[tuple[str, str, int], Tensor] = {}
@@ -92,17 +87,15 @@ def features(
     found = _mapped(path, len(texts))
     if found is None:
         found = _computed(texts, model, options, device, said)
-        _write(path, found)
+        array_NF = found.numpy()
+        keep(path, lambda file: np.save(file, array_NF))
     return _mapped(path, len(texts)) if path.is_file() else found  # type: ignore[return-value]
 
 
 @cache
 def _key(texts: tuple[str, ...], model: str, most: int, pooling: str) -> str:
-    digest = hashlib.sha256(f"v1/{pretrained.mark(model)}/{most}/{pooling}/{len(texts)}".encode())
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    return digest.hexdigest()[:32]
+    facts = f"v2/{pretrained.mark(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
 def _mapped(path: Path, rows: int) -> Tensor | None:
@@ -143,20 +136,6 @@ def _computed(texts: tuple[str, ...], model: str, options: Options, device: str,
             began = time.monotonic()
             said(f"features of {len(texts):,} texts by {model}: {done:,} done")
     return features_NF
-
-
-def _write(path: Path, features_NF: Tensor) -> None:
-    """Write whole to a temporary name, then rename; a cache that cannot be written is done without."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, features_NF.numpy())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        return
 
 
 def to_stderr(text: str) -> None:

@@ -9,10 +9,7 @@ Axes: N rows, S tokens.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +20,7 @@ from bench.models.seq2seq import END, PADDING, TINY, VOCABULARY
 from strategies.base import IGNORED
 from suites.base import Data
 from suites.errors import UserError
-from suites.sources import cache_folder
+from suites.sources import cache_folder, keep
 
 _TOKENIZERS: dict[tuple[str, str], Any] = {}
 _TOKENS: dict[tuple[str, str, int], Tensor] = {}
@@ -44,12 +41,13 @@ def pair_tokens(data: Data, model: str, most: int) -> Tensor:
         read = tokenizer(list(data.texts), **cut)["input_ids"]
         written = tokenizer(text_target=list(data.targets), **cut)["input_ids"]
         width = max(1, *map(len, read), *map(len, written))
-        parts = [_padded(read, width, tokenizer.pad_token_id), _padded(written, width, IGNORED)]
+        parts = [padded(read, width, tokenizer.pad_token_id), padded(written, width, IGNORED)]
         _TOKENS[key] = torch.stack(parts, 1)
     return _TOKENS[key]
 
 
-def _padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
+    """Return token numbers of rows as wide as ``width``, int32 (N, S), filled up with ``value``."""
     length_N = torch.tensor([len(row) for row in rows])
     tokens_NS = torch.full((len(rows), width), value, dtype=torch.int32)
     numbers = torch.tensor([number for row in rows for number in row], dtype=torch.int32)
@@ -92,7 +90,7 @@ def _trained(data: Data) -> Any:
         backend = Tokenizer.from_file(str(path))
     except Exception:  # the library raises nothing narrower, for no file and for a damaged one
         backend = _train(data)
-        _write(path, backend.to_str())
+        keep(path, lambda file: file.write(backend.to_str().encode()))
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>")
 
 
@@ -115,15 +113,3 @@ def _train(data: Data) -> Any:
     assert [backend.token_to_id(token) for token in special] == [PADDING, END]
     backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", END)])
     return backend
-
-
-def _write(path: Path, text: str) -> None:
-    """Write whole to a temporary name, then rename; a cache that cannot be written is done without."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except OSError:
-        return

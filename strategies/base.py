@@ -192,10 +192,6 @@ class Strategy:
         """Return scores for all units, shape (L, B, U); inactive units lowest."""
         return self.logits(batch)
 
-    def generate(self, batch: Batch) -> Tensor:
-        """Return the tokens written for a batch of texts, int64 (L, B, S); sequence to sequence alone."""
-        return self.model.generate(batch.x_LBX)
-
     def notes(self) -> dict[str, Tensor]:
         """Return what the method noted of its own doing, lanes first: it goes into the record."""
         return {}
@@ -263,7 +259,7 @@ def need_images(who: str, streams: LaneStreams) -> None:
 
 def need_numbers(who: str, streams: LaneStreams) -> None:
     """Raise Unsuitable for a method that calculates with a row's numbers where rows are tokens of texts."""
-    if streams.data.texts and not streams.x_N.is_floating_point():
+    if streams.reads_tokens:
         raise Unsuitable(f"{who} calculates with what a row is made of, and tokens are mere names: tune=head")
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from suites.base import Suite, Training, register
 from suites.scenarios import by_class
-from suites.sources import Hub, hub_images
+from suites.sources import NEEDS_HUB, Hub, hub_images
 
 _CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR100_NAMES = (
@@ -144,7 +144,6 @@ CIFAR100_SUBSET = Hub(
     only_mirror=True,
 )
 CIFAR_TRAINING = Training(epochs=5, batch=32, optimiser="sgd", lr=0.03, augment=True)
-_NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 
 SPLIT_CIFAR10 = register(
     Suite(
@@ -157,7 +156,7 @@ SPLIT_CIFAR10 = register(
         scenarios=("task", "domain", "class", "online"),
         model="resnet18",
         training=CIFAR_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 SPLIT_CIFAR100 = register(
@@ -171,7 +170,7 @@ SPLIT_CIFAR100 = register(
         scenarios=("task", "domain", "class", "online"),
         model="resnet18",
         training=CIFAR_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 SPLIT_CIFAR100_SUBSET = register(

@@ -13,6 +13,11 @@ class Unavailable(UserError):
     """Data that is neither at hand nor to be had from here."""
 
 
+def some(words: list[str], most: int) -> str:
+    """Return words in a line, of too many the first and how many more there are."""
+    return ", ".join([*words[:most], f"{len(words) - most} more"] if len(words) > most else words)
+
+
 def unknown(kind: str, name: str, known: list[str]) -> UserError:
     """Return the error for a name that is not known, with the nearest names that are."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)

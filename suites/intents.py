@@ -6,6 +6,7 @@ from functools import partial
 
 from suites.base import Suite, register
 from suites.scenarios import by_class
+from suites.sources import NEEDS_HUB
 from suites.text import HEAD_TRAINING, Texts, hub_texts
 
 _CLINC150_NAMES = (
@@ -257,7 +258,6 @@ BANKING77 = Texts(
     class_names=_BANKING77_NAMES,
 )
 _TOKENS = {"max_tokens": 64}
-_NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 
 register(
     Suite(
@@ -271,7 +271,7 @@ register(
         model="minilm",
         model_options=_TOKENS,
         training=HEAD_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 register(
@@ -286,7 +286,7 @@ register(
         model="minilm",
         model_options=_TOKENS,
         training=HEAD_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 register(
@@ -301,6 +301,6 @@ register(
         model="minilm",
         model_options=_TOKENS,
         training=HEAD_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )

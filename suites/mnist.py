@@ -6,7 +6,7 @@ from functools import partial
 
 from suites.base import Suite, Training, register
 from suites.scenarios import by_class, by_permutation, by_rotation
-from suites.sources import Hub, hub_images
+from suites.sources import NEEDS_HUB, Hub, hub_images
 
 MNIST = Hub(
     repository="ylecun/mnist",
@@ -46,7 +46,6 @@ KMNIST = Hub(
 MNIST_TRAINING = Training(iterations=2000, batch=128, optimiser="adam", lr=1e-3)
 """The budget of van de Ven, Tuytelaars & Tolias 2022."""
 _MLP = {"hidden": 400, "layers": 2}
-_NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 
 SPLIT_MNIST = register(
     Suite(
@@ -59,7 +58,7 @@ SPLIT_MNIST = register(
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
         training=MNIST_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 PERMUTED_MNIST = register(
@@ -73,7 +72,7 @@ PERMUTED_MNIST = register(
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
         training=MNIST_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 ROTATED_MNIST = register(
@@ -87,7 +86,7 @@ ROTATED_MNIST = register(
         scenarios=("task", "domain", "online"),
         model_options=_MLP,
         training=MNIST_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 SPLIT_FASHION_MNIST = register(
@@ -101,7 +100,7 @@ SPLIT_FASHION_MNIST = register(
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
         training=MNIST_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 SPLIT_KMNIST = register(
@@ -115,6 +114,6 @@ SPLIT_KMNIST = register(
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
         training=MNIST_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )

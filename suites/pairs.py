@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 
-from suites.base import Data, generator
-from suites.errors import UserError
+from suites.base import Data
 from suites.sources import Files, Source, facts, mirror_files, opened, require_columns
-from suites.text import fingerprint
+from suites.text import drawn_rows, fingerprint, text_column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +80,10 @@ def _read(source: Pairs, files: Files | None) -> dict[str, tuple[list[str], list
         for split in ("train", "test"):
             rows = splits[split]
             require_columns(source, rows, source.text, source.target)
-            if split == "test" and 0 < source.test_rows < len(rows):
-                axis = f"{source.repository}/{source.config}/test"
-                drawn = torch.randperm(len(rows), generator=generator(0, axis))
-                rows = rows.select(drawn[: source.test_rows].sort().values.tolist())
-            texts_R = [source.prefix + text for text in _column(source, rows, source.text)]
-            found[split] = texts_R, _column(source, rows, source.target)
+            if split == "test":
+                rows = drawn_rows(rows, source.test_rows, f"{source.repository}/{source.config}/test")
+            read, written = (
+                [text or "" for text in text_column(source, rows, c)] for c in (source.text, source.target)
+            )
+            found[split] = [source.prefix + text for text in read], written
     return found
-
-
-def _column(source: Pairs, rows: Any, column: str) -> list[str]:
-    kind = getattr(rows.features[column], "dtype", "something else")
-    if kind not in ("string", "large_string"):
-        raise UserError(f"column {column!r} of {source.repository} holds {kind}, not texts")
-    return [text or "" for text in rows[column]]

@@ -12,12 +12,12 @@ import hashlib
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor
 from suites.base import Data
 from suites.errors import Unavailable, UserError
 
+NEEDS_HUB = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 Files = tuple[tuple[str, str], ...]
 """The parquet files of a mirror: pairs of split and path."""
 
@@ -128,7 +129,7 @@ def _cached(hub: Hub, identity: str, files: Files | None) -> Data:
     tensors = _read(path)
     if tensors is None:
         tensors = _convert(hub, files)
-        _write(path, tensors)
+        keep(path, lambda file: file.write(_marked(tensors)))
     x_N, y_N, n_train = tensors["x"], tensors["y"], int(tensors["n_train"])
     mark = fingerprint(x_N, y_N, n_train)
     return Data(hub.repository, x_N, y_N, n_train, hub.class_names, 255.0, mark, hub.mean, hub.std)
@@ -160,19 +161,29 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     return None
 
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write whole to a temporary name, then rename; a cache that cannot be written is done without."""
-    from safetensors.torch import save_file
+def keep(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file of the cache whole: to a temporary name, flushed, then renamed.
 
-    mark = hashlib.sha256(tensors["x"].numpy().tobytes() + tensors["y"].numpy().tobytes()).digest()
+    A cache that cannot be written is done without.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        save_file({**tensors, "mark": torch.tensor(list(mark), dtype=torch.uint8)}, temporary)
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
         return
+
+
+def _marked(tensors: dict[str, Tensor]) -> bytes:
+    """Return a converted data set as safetensors, with the hash by which ``_read`` knows it."""
+    from safetensors.torch import save
+
+    mark = hashlib.sha256(tensors["x"].numpy().tobytes() + tensors["y"].numpy().tobytes()).digest()
+    return save({**tensors, "mark": torch.tensor(list(mark), dtype=torch.uint8)})
 
 
 def _convert(hub: Hub, files: Files | None) -> dict[str, Tensor]:

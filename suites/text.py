@@ -9,7 +9,7 @@ Axes: N texts, R texts of one split.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -85,7 +85,7 @@ def data_of_texts(
     )
 
 
-def fingerprint(texts: list[str], n_train: int, *labels_N: Tensor) -> str:
+def fingerprint(texts: Sequence[str], n_train: int, *labels_N: Tensor) -> str:
     """Return SHA-256 over split, texts and labels (and domains)."""
     digest = hashlib.sha256(f"{len(texts)}/{n_train}".encode())
     for text in texts:
@@ -124,9 +124,7 @@ def _read(source: Texts, files: Files | None, _facts: str) -> Data:
         for split, most in (("train", source.train_rows), ("test", source.test_rows)):
             rows = splits[split]
             require_columns(source, rows, *source.text, source.label)
-            if 0 < most < len(rows):
-                drawn = torch.randperm(len(rows), generator=generator(0, f"{source.repository}/{split}"))
-                rows = rows.select(drawn[:most].sort().values.tolist())
+            rows = drawn_rows(rows, most, f"{source.repository}/{split}")
             texts_R, y_R = _texts(source, rows), _classes(source, rows, split)
             if split == "train":
                 texts_R = [text for text, c in zip(texts_R, y_R, strict=True) if c >= 0]
@@ -141,13 +139,26 @@ def _read(source: Texts, files: Files | None, _facts: str) -> Data:
     return data_of_texts(source.repository, texts, torch.tensor(y), sizes[0], source.class_names)
 
 
+def drawn_rows(rows: Any, most: int, axis: str) -> Any:
+    """Return at most so many rows of a split, in their order, the same for all seeds; 0 asks for all."""
+    if not 0 < most < len(rows):
+        return rows
+    drawn = torch.randperm(len(rows), generator=generator(0, axis))
+    return rows.select(drawn[:most].sort().values.tolist())
+
+
+def text_column(source: Source, rows: Any, column: str) -> list[str | None]:
+    """Return a column of texts, None where a row lacks it; raises UserError where it holds something else."""
+    kind = getattr(rows.features[column], "dtype", "something else")
+    if kind not in ("string", "large_string"):
+        raise UserError(f"column {column!r} of {source.repository} holds {kind}, not texts")
+    texts: list[str | None] = rows[column][:]
+    return texts
+
+
 def _texts(source: Texts, rows: Any) -> list[str]:
     """Return the texts of a split: its columns, joined."""
-    for column in source.text:
-        kind = getattr(rows.features[column], "dtype", "something else")
-        if kind not in ("string", "large_string"):
-            raise UserError(f"column {column!r} of {source.repository} holds {kind}, not texts")
-    parts = zip(*(rows[column][:] for column in source.text), strict=True)
+    parts = zip(*(text_column(source, rows, column) for column in source.text), strict=True)
     texts = [" ".join(part for part in row if part) for row in parts]
     return source.clean(texts) if source.clean else texts
 

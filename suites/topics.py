@@ -6,6 +6,7 @@ from functools import partial
 
 from suites.base import Suite, Training, register
 from suites.scenarios import by_class, by_domain
+from suites.sources import NEEDS_HUB
 from suites.text import HEAD_TRAINING, Texts, hub_domains, hub_texts
 
 TREC = Texts(
@@ -169,7 +170,6 @@ TEXT5_ORDERS = (
     ("yelp", "yahoo", "amazon", "dbpedia", "agnews"),
     ("agnews", "yelp", "amazon", "yahoo", "dbpedia"),
 )
-_NEEDS = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 
 register(
     Suite(
@@ -183,7 +183,7 @@ register(
         model="minilm",
         model_options={"max_tokens": 64},
         training=HEAD_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 register(
@@ -198,7 +198,7 @@ register(
         model="minilm",
         model_options={"max_tokens": 256},
         training=HEAD_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 register(
@@ -213,7 +213,7 @@ register(
         model="minilm",
         model_options={"max_tokens": 256},
         training=HEAD_TRAINING,
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )
 register(
@@ -229,6 +229,6 @@ register(
         model="minilm",
         model_options={"max_tokens": 128},
         training=Training(epochs=1, batch=32, optimiser="adam", lr=1e-3),
-        needs=_NEEDS,
+        needs=NEEDS_HUB,
     )
 )

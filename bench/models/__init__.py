@@ -11,7 +11,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -55,10 +55,11 @@ def _builder(name: str) -> Callable[..., LaneModel]:
     from bench.models.transformer import transformer
 
     known = _all()
-    if name in _TEXTS or (name not in known and is_pretrained(name) and not _exported_images(name)):
-        return partial(transformer, name)
-    if name not in known and (images := _exported_images(name)):
+    images = None if name in known else _exported_images(name)
+    if images:
         return known[images.facts["model"]]
+    if name in _TEXTS or (name not in known and is_pretrained(name)):
+        return partial(transformer, name)
     if name not in known:
         raise unknown("model", name, names())
     return known[name]
@@ -112,5 +113,11 @@ def build(name: str, chosen: Options, shape: Shape, units: int, generators: Gene
 
 def parameter_count(name: str, chosen: Options, shape: Shape, units: int) -> int:
     """Return the parameters of one lane."""
-    model = build(name, chosen, shape, units, [generator(0, "model")])
+    return _counted(name, tuple(sorted(chosen.items())), shape, units)
+
+
+@cache
+def _counted(name: str, chosen: tuple[tuple[str, Any], ...], shape: Shape, units: int) -> int:
+    """Count once in a process: every group of lanes asks, and a transformer is read from disk for it."""
+    model = build(name, dict(chosen), shape, units, [generator(0, "model")])
     return sum(p.numel() for p in model.parameters())

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.models.shared import real_tokens
 from suites.errors import Unavailable, UserError
 from suites.sources import hub_in_reach
 
@@ -57,8 +58,7 @@ class Backbone(nn.Module):
 
         ``prompt_RPF`` are vectors that stand before the embedded tokens; the mean leaves them out.
         """
-        real_RS = (tokens_RS != self.padding).long()
-        real_RS[:, 0] = 1  # a text without a token still has one place to look at
+        real_RS = real_tokens(tokens_RS, self.padding)
         given: dict[str, Tensor] = {"input_ids": tokens_RS, "attention_mask": real_RS}
         if prompt_RPF is not None:
             embed: Callable[[Tensor], Tensor] = self.transformer.get_input_embeddings()  # type: ignore[operator]

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.models import pretrained
-from bench.models.tuning import insert_lora, key_of
+from bench.models.shared import Shared, real_tokens
+from bench.models.tuning import insert_lora
 from strategies.base import IGNORED
-from strategies.lanes import Generators, LaneModel
+from strategies.lanes import Generators
 from suites.errors import UserError
 
 TINY = "tiny-seq2seq"
@@ -45,7 +46,7 @@ class Pair(nn.Module):
         before_RS = self.transformer.prepare_decoder_input_ids_from_labels(labels=target_RS)
         out = self.transformer(
             input_ids=text_RS,
-            attention_mask=self._real(text_RS),
+            attention_mask=real_tokens(text_RS, self.padding),
             decoder_input_ids=before_RS,
             use_cache=False,
         )
@@ -56,7 +57,7 @@ class Pair(nn.Module):
         """Return what is written for texts, ``most`` tokens of each, greedily; (R, S) with padding."""
         written_RS: Tensor = self.transformer.generate(
             input_ids=text_RS,
-            attention_mask=self._real(text_RS),
+            attention_mask=real_tokens(text_RS, self.padding),
             num_beams=1,
             do_sample=False,
             max_new_tokens=most,
@@ -66,31 +67,9 @@ class Pair(nn.Module):
         written_RS = written_RS[:, 1:]
         return nn.functional.pad(written_RS, (0, most - written_RS.shape[1]), value=self.padding)
 
-    def _real(self, text_RS: Tensor) -> Tensor:
-        real_RS = (text_RS != self.padding).long()
-        real_RS[:, 0] = 1  # a text without a token still has one place to look at
-        return real_RS
 
-
-class Seq2Seq(LaneModel):
+class Seq2Seq(Shared[Pair]):
     """One transformer for all lanes, with LoRA of each lane's own."""
-
-    def __init__(self, lanes: int, base: Pair) -> None:
-        super().__init__()
-        self.lanes = lanes
-        self.trained = nn.ParameterDict()
-        # In a tuple: weights that are shared have no lane axis, and are no parameters of the lanes.
-        self._base = (base,)
-
-    @property
-    def base(self) -> Pair:
-        """The transformer, with what was inserted into it."""
-        return self._base[0]
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Seq2Seq:
-        super()._apply(fn, recurse)
-        self.base._apply(fn)
-        return self
 
     def forward(self, x_LB2S: Tensor) -> Tensor:
         """Return the logits of what is to be written, (L, B, S, V), as far as the batch's longest row."""
@@ -123,25 +102,17 @@ class Whole(Seq2Seq):
 
     def __init__(self, bases: Sequence[Pair]) -> None:
         super().__init__(len(bases), bases[0])
-        self._names = [name for name, _ in self.base.named_parameters()]
-        for of_lanes in zip(*(base.named_parameters() for base in bases), strict=True):
-            stacked = torch.stack([weight.detach() for _, weight in of_lanes])
-            self.trained[key_of(of_lanes[0][0], "whole")] = nn.Parameter(stacked)
-
-    def _lanes(self) -> list[dict[str, Tensor]]:
-        # unbind, not indexing: the gradient of each index would be as large as all lanes together.
-        of_lanes = zip(*(self.trained[key_of(name, "whole")].unbind(0) for name in self._names), strict=True)
-        return [dict(zip(self._names, weights, strict=True)) for weights in of_lanes]
+        self.stack(bases)
 
     def forced(self, text_LBS: Tensor, target_LBS: Tensor) -> Tensor:
         """Return the logits, lane by lane with its own weights."""
-        rows = zip(self._lanes(), text_LBS, target_LBS, strict=True)
+        rows = zip(self.weights(), text_LBS, target_LBS, strict=True)
         return torch.stack([functional_call(self.base, weights, (t, y)) for weights, t, y in rows])
 
     def written(self, text_LBS: Tensor, most: int) -> Tensor:
         """Return what each lane writes, its weights put into the transformer: writing takes many calls."""
         found = []
-        for weights, text_BS in zip(self._lanes(), text_LBS, strict=True):
+        for weights, text_BS in zip(self.weights(), text_LBS, strict=True):
             for name, parameter in self.base.named_parameters():
                 parameter.data = weights[name].data
             found.append(self.base.write(text_BS, most))

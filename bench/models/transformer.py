@@ -5,7 +5,7 @@ Axes: L lanes, B batch, R rows of all lanes, S tokens, F features, P soft prompt
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from torch.func import functional_call
 from bench.models import Shape, register
 from bench.models.pretrained import Backbone, backbone, check_length
 from bench.models.seq2seq import seq2seq
-from bench.models.tuning import insert_adapters, insert_biases, insert_lora, key_of
+from bench.models.shared import Shared
+from bench.models.tuning import insert_adapters, insert_biases, insert_lora
 from strategies.lanes import Generators, LaneLinear, LaneModel
 
 Tune = Literal["head", "full", "lora", "adapter", "bitfit", "prompt"]
@@ -36,31 +37,17 @@ class HeadAlone(LaneModel):
         return x_LBF
 
 
-class Transformer(LaneModel):
+class Transformer(Shared[Backbone]):
     """A backbone and what is trained of it: stacked whole (``full``) or beside shared frozen weights."""
 
     def __init__(self, generators: Generators, base: Backbone, units: int, tune: Tune) -> None:
-        super().__init__()
-        self.lanes, self.tune = len(generators), tune
-        self.trained = nn.ParameterDict()
+        super().__init__(len(generators), base)
+        self.tune = tune
         self.past: dict[str, Tensor] = {}
         """Of LoRA: factors of earlier tasks that a strategy wants added, by their names in ``trained``."""
         self.counts = {"tokens": 0, "padded": 0}
         """Tokens of the rows learned from since they were last asked for, without and with padding."""
-        # In a tuple: weights that are shared have no lane axis, and are no parameters of the lanes.
-        self._base = (base,)
-        width = _width(base)
-        self.head = LaneLinear(generators, width, units)
-
-    @property
-    def base(self) -> Backbone:
-        """The backbone, with what was inserted into it."""
-        return self._base[0]
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Transformer:
-        super()._apply(fn, recurse)
-        self.base._apply(fn)
-        return self
+        self.head = LaneLinear(generators, _width(base), units)
 
     def features(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
         """Return pooled features, shape (L, B, F); rows go through in parts of like length.
@@ -114,21 +101,12 @@ class Whole(Transformer):
 
     def __init__(self, generators: Generators, base: Backbone, units: int) -> None:
         super().__init__(generators, base, units, "full")
-        for name, weight in base.named_parameters():
-            stacked = weight.detach().expand(self.lanes, *weight.shape).clone()
-            self.trained[key_of(name, "whole")] = nn.Parameter(stacked)
-        self._names = [name for name, _ in base.named_parameters()]
+        self.stack([base] * self.lanes)
 
     def encode(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
         """Return pooled features, lane by lane with its own weights."""
-        # unbind, not indexing: the gradient of each index would be as large as all lanes together.
-        of_lanes = zip(*(self.trained[key_of(name, "whole")].unbind(0) for name in self._names), strict=True)
-        return torch.stack(
-            [
-                functional_call(self.base, dict(zip(self._names, weights, strict=True)), (x_BS,))
-                for weights, x_BS in zip(of_lanes, x_LBS, strict=True)
-            ]
-        )
+        rows = zip(self.weights(), x_LBS, strict=True)
+        return torch.stack([functional_call(self.base, weights, (x_BS,)) for weights, x_BS in rows])
 
 
 def _width(base: Backbone) -> int:

@@ -166,9 +166,8 @@ def test_without_sacrebleu_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_scores_are_those_of_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A strategy that writes the targets has BLEU 100 on every task: each row is compared with its own."""
-    strategy = strategies.get("finetune")
-    monkeypatch.setattr(strategy, "generate", lambda self, batch: batch.y_LB.clamp(min=0))
+    """A model that writes the targets has BLEU 100 on every task: each row is compared with its own."""
+    monkeypatch.setattr(Seq2Seq, "generate", lambda self, x_LB2S: x_LB2S[:, :, 1].clamp(min=0))
     (record,) = run_group([cell(epochs=1, rows_per_class=10)])
     assert score_matrix(record) == pytest.approx(np.ones((3, 2)))
     assert np.array(record["test"]["chrf"]) == pytest.approx(np.full((3, 2), 100))

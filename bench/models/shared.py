@@ -1,0 +1,58 @@
+"""What models over one shared transformer have in common.
+
+Axes: L lanes, R rows of all lanes, S tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.models.tuning import key_of
+from strategies.lanes import LaneModel
+
+Base = TypeVar("Base", bound=nn.Module)
+
+
+def real_tokens(tokens_RS: Tensor, padding: int) -> Tensor:
+    """Return which tokens are to be looked at, int64 (R, S)."""
+    real_RS = (tokens_RS != padding).long()
+    real_RS[:, 0] = 1  # a text without a token still has one place to look at
+    return real_RS
+
+
+class Shared(LaneModel, Generic[Base]):
+    """A model whose lanes share the weights of a transformer; what is trained is stacked over lanes."""
+
+    def __init__(self, lanes: int, base: Base) -> None:
+        super().__init__()
+        self.lanes = lanes
+        self.trained = nn.ParameterDict()
+        # In a tuple: weights that are shared have no lane axis, and are no parameters of the lanes.
+        self._base = (base,)
+
+    @property
+    def base(self) -> Base:
+        """The transformer, with what was inserted into it."""
+        return self._base[0]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self.base._apply(fn)
+        return self
+
+    def stack(self, bases: Sequence[nn.Module]) -> None:
+        """Make all weights trained ones, each lane's those of its own in ``bases``."""
+        for of_lanes in zip(*(base.named_parameters() for base in bases), strict=True):
+            stacked = torch.stack([weight.detach() for _, weight in of_lanes])
+            self.trained[key_of(of_lanes[0][0], "whole")] = nn.Parameter(stacked)
+
+    def weights(self) -> list[dict[str, Tensor]]:
+        """Return each lane's stacked weights by their names in ``base``."""
+        names = [name for name, _ in self.base.named_parameters()]
+        # unbind, not indexing: the gradient of each index would be as large as all lanes together.
+        of_lanes = zip(*(self.trained[key_of(name, "whole")].unbind(0) for name in names), strict=True)
+        return [dict(zip(names, weights, strict=True)) for weights in of_lanes]
