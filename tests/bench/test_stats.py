@@ -166,6 +166,17 @@ def test_wilcoxon_against_all_patterns_of_signed_ranks() -> None:
     assert math.isnan(wilcoxon([]))
 
 
+# scipy falls back on the normal distribution for more than 13 pairs with ties.
+@pytest.mark.parametrize(
+    ("n", "ties"), [(3, False), (9, False), (20, False), (3, True), (9, True), (13, True)]
+)
+def test_wilcoxon_is_scipys_where_scipys_is_exact(n: int, ties: bool) -> None:
+    d = np.random.default_rng(n).normal(0.5, 1.0, n)
+    if ties:
+        d = np.round(d * 2) / 2
+    assert wilcoxon(d) == pytest.approx(stats.wilcoxon(d[d != 0]).pvalue)
+
+
 def closed_testing(p: list[float]) -> list[float]:
     """Holm's p by its meaning: the largest Bonferroni p of all sets of hypotheses that one is in."""
     sets = [s for r in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), r)]
