@@ -15,6 +15,8 @@ from torch import Tensor
 
 from strategies.base import Bounds, Count, LaneFloat, Strategy, Unsuitable, mask, need_images, row_losses
 from strategies.distillation import soft_cross_entropy
+from strategies.gan import Images
+from strategies.lanes import Generators
 from strategies.noise import Noise
 from strategies.optimisers import Adam
 from strategies.streams import Batch, LaneStreams
@@ -51,14 +53,20 @@ class DGR(Strategy):
     def setup(self) -> None:
         """Make the generator, its optimiser, and the copies that teach."""
         check_pixels(self.name, self.streams)
-        seeds, lanes = [s.seed for s in self.streams.streams], self.streams.lanes
-        pixels = math.prod(self.streams.shape)
-        vae = VAE([generator(s, "generator") for s in seeds], pixels, self.generator_hidden, self.latent)
-        self.vae = vae.to(self.streams.device)
-        self.vae_optimiser = Adam(list(vae.parameters()), self.optimiser.lr, [0.0] * lanes)
-        self.earlier_vae = copy.deepcopy(vae).requires_grad_(False)
+        seeds = [s.seed for s in self.streams.streams]
+        random = [generator(s, "generator") for s in seeds]
+        # Underscored: what is kept of the generator is kept once, under the name that make_generator gave it.
+        self._generator = self.make_generator(random, math.prod(self.streams.shape))
+        self.earlier_generator = copy.deepcopy(self._generator).requires_grad_(False)
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
         self._noise = Noise("dreams", seeds, self.streams.device)
+
+    def make_generator(self, random: Generators, pixels: int) -> VAE | Images:
+        """Return the generator, with an optimiser of its own beside it."""
+        vae = VAE(random, pixels, self.generator_hidden, self.latent)
+        self.vae = vae.to(self.streams.device)
+        self.vae_optimiser = Adam(list(vae.parameters()), self.optimiser.lr, [0.0] * self.streams.lanes)
+        return self.vae
 
     def begin_task(self, task: int) -> None:
         """Start the task's noise."""
@@ -66,7 +74,7 @@ class DGR(Strategy):
 
     def end_task(self, task: int) -> None:
         """Solver and generator as they are now teach what they know."""
-        self.earlier_vae.load_state_dict(self.vae.state_dict())
+        self.earlier_generator.load_state_dict(self._generator.state_dict())
         self.earlier_model.load_state_dict(self.model.state_dict())
 
     def learn(self, batch: Batch) -> Tensor:
@@ -74,7 +82,7 @@ class DGR(Strategy):
         new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
         x_LBD = batch.x_LBX.flatten(2)
         if self.task:
-            dreamt_LBD = self.earlier_vae.generate(self._noise.normal(new, self.latent))
+            dreamt_LBD = self.earlier_generator.generate(self._noise.normal(new, self.latent))
             x_LBD = torch.cat([x_LBD, dreamt_LBD], 1)
         with self.autocast():
             loss_L = self.solver_loss(batch, x_LBD.unflatten(2, self.streams.shape), share)
@@ -85,15 +93,17 @@ class DGR(Strategy):
 
     def learn_generator(self, batch: Batch, x_LBD: Tensor, share: float) -> None:
         """Take a step of the generator over new rows, then dreamt ones."""
-        new = batch.rows_LB.shape[1]
         for p in self.vae_optimiser.parameters:
             p.grad = None
         vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent))
-        vae_L = batch.mean_L(vae_LB[:, :new])
-        if self.task:
-            vae_L = share * vae_L + (1 - share) * vae_LB[:, new:].mean(1)
-        vae_L.sum().backward()
+        self.weigh(batch, vae_LB, share).sum().backward()
         self.vae_optimiser.step(self.moment.active)
+
+    def weigh(self, batch: Batch, loss_LB: Tensor, share: float) -> Tensor:
+        """Return share L_new + (1 - share) L_dreamt of losses of new rows, then dreamt ones, shape (L,)."""
+        new = batch.rows_LB.shape[1]
+        new_L = batch.mean_L(loss_LB[:, :new])
+        return share * new_L + (1 - share) * loss_LB[:, new:].mean(1) if self.task else new_L
 
     def solver_loss(self, batch: Batch, x_LBX: Tensor, share: float) -> Tensor:
         """Return share L_new + (1 - share) L_dreamt over new rows, then dreamt ones, shape (L,)."""

@@ -135,6 +135,7 @@ class Adam(Optimiser):
     """Adam (Kingma & Ba 2015, Algorithm 1), with L2 added to the gradient."""
 
     moments_needed = 2
+    betas: ClassVar[tuple[float, float]] = (BETA_1, BETA_2)
     kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adam_)
 
     def update(self, part: _Slice, grads: list[Tensor]) -> None:
@@ -147,8 +148,8 @@ class Adam(Optimiser):
             [],
             part.step_of_each,
             lr=part.lr,
-            beta1=BETA_1,
-            beta2=BETA_2,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
             weight_decay=part.weight_decay,
             eps=EPSILON,
             amsgrad=False,

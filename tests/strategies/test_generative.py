@@ -108,7 +108,7 @@ def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -
     generator_loss = []
     for lane, stream in enumerate(strategy.streams.streams):
         x = batch.x_LBX[lane].flatten(1)
-        dreamt = decode(strategy.earlier_vae.decoder, lane, dreamt_z[lane]).sigmoid()
+        dreamt = decode(strategy.earlier_generator.decoder, lane, dreamt_z[lane]).sigmoid()
         own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
         labels = torch.tensor([own.index(int(y)) for y in batch.y_LB[lane]])
         new = F.cross_entropy(plain(strategy, lane, x)[:, own], labels)
@@ -127,7 +127,7 @@ def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -
         generator_loss.append(
             0.5 * fresh + 0.5 * vae_loss(strategy.vae, lane, dreamt, noise[lane, 6:]).mean()
         )
-    both = torch.cat([batch.x_LBX.flatten(2), strategy.earlier_vae.generate(dreamt_z)], 1)
+    both = torch.cat([batch.x_LBX.flatten(2), strategy.earlier_generator.generate(dreamt_z)], 1)
     vae_LB = strategy.vae.loss(both, noise)
     torch.testing.assert_close(
         0.5 * vae_LB[:, :6].mean(1) + 0.5 * vae_LB[:, 6:].mean(1), torch.stack(generator_loss)

@@ -1,0 +1,252 @@
+"""A Wasserstein GAN over lanes, and what it replays, against one network at a time in plain torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from bench.engine import run_group
+from bench.frames import score_matrix
+from bench.metrics import forgetting
+from bench.plan import Request
+from strategies.base import Strategy
+from strategies.dgr_gan import DGRGAN
+from strategies.draws import Draws
+from strategies.gan import Critic, GANAdam, Images
+from strategies.lanes import LaneLinear
+from strategies.noise import Noise
+from suites.base import generator
+from suites.sources import digits
+from tests.methods import SEEDS, lanes_of, new_batch, ready
+
+LEAK = 0.2
+
+
+def dense(layer: LaneLinear, lane: int) -> nn.Linear:
+    """Return one lane's layer as torch has it, with the same numbers."""
+    weight = layer.weight.detach()[lane].T
+    mine = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
+    mine.load_state_dict({"weight": weight, "bias": layer.bias.detach()[lane]})
+    return mine
+
+
+def plain_critic(critic: Critic, lane: int) -> nn.Sequential:
+    first, second = (dense(layer, lane) for layer in critic.layers)  # type: ignore[arg-type]
+    return nn.Sequential(
+        first, nn.LeakyReLU(LEAK), second, nn.LeakyReLU(LEAK), dense(critic.score, lane), nn.Flatten(0)
+    )
+
+
+def plain_images(images: Images, lane: int) -> nn.Sequential:
+    layers = (images.decoder.first, images.decoder.second, images.decoder.pixels)
+    first, second, pixels = (dense(layer, lane) for layer in layers)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), pixels, nn.Sigmoid())
+
+
+def plain_losses(critic: nn.Module, x: Tensor, made: Tensor, mix: Tensor, penalty: float) -> Tensor:
+    """Return the critic's loss of each pair, each row's gradient taken by itself (Algorithm 1, line 7)."""
+    losses = []
+    for real, fake, e in zip(x, made, mix, strict=True):
+        between = (e * real + (1 - e) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(between.unsqueeze(0)).squeeze(), between, create_graph=True)
+        loss = critic(fake.unsqueeze(0)) - critic(real.unsqueeze(0)) + penalty * (slope.norm() - 1) ** 2
+        losses.append(loss.squeeze())
+    return torch.stack(losses)
+
+
+def critic_and_rows() -> tuple[Critic, Tensor, Tensor, Tensor]:
+    critic = Critic([generator(s, "c") for s in SEEDS], 12, 9).double()
+    for p in critic.parameters():
+        p.data *= 2  # away from where every slope is nearly nothing
+    random = torch.Generator().manual_seed(1)
+    x, made = torch.rand(2, 3, 5, 12, generator=random, dtype=torch.float64).unbind()
+    return critic, x, made, torch.rand(3, 5, generator=random, dtype=torch.float64)
+
+
+def test_the_critics_loss_and_its_gradient_are_those_of_one_critic_at_a_time() -> None:
+    critic, x, made, mix = critic_and_rows()
+    penalty = torch.tensor([10.0, 3.0, 0.0], dtype=torch.float64)
+    ours = critic.loss(x, made, mix, penalty)
+    ours.mean(1).sum().backward()
+    for lane in range(3):
+        single = plain_critic(critic, lane)
+        theirs = plain_losses(single, x[lane], made[lane], mix[lane], float(penalty[lane]))
+        torch.testing.assert_close(ours[lane], theirs)
+        theirs.mean().backward()
+        for k, layer in ((0, critic.layers[0]), (2, critic.layers[1]), (4, critic.score)):
+            assert isinstance(layer, LaneLinear)
+            assert isinstance(single[k], nn.Linear)
+            assert layer.weight.grad is not None
+            assert layer.bias.grad is not None
+            assert single[k].weight.grad is not None
+            torch.testing.assert_close(layer.weight.grad[lane].T, single[k].weight.grad)
+            torch.testing.assert_close(layer.bias.grad[lane], single[k].bias.grad)
+
+
+def test_the_slope_is_what_small_steps_show_and_so_is_its_own_gradient() -> None:
+    """Differences in place of first and second derivatives."""
+    critic, x, _, _ = critic_and_rows()
+    with torch.no_grad():
+        step = 1e-6 * torch.eye(12, dtype=torch.float64)
+        ahead = torch.stack([(critic(x + d) - critic(x - d)) / 2e-6 for d in step], 2)
+    torch.testing.assert_close(critic.slope(x), ahead.norm(dim=2), rtol=1e-5, atol=1e-7)
+    critic.slope(x).sum().backward()
+    for p in (critic.layers[0].weight, critic.layers[1].weight, critic.score.weight):
+        assert isinstance(p, nn.Parameter)
+        way = torch.randn(p.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        sums = []
+        for sign in (1, -1):
+            p.data += sign * 1e-6 * way
+            sums.append(critic.slope(x).sum().detach())
+            p.data -= sign * 1e-6 * way
+        assert p.grad is not None
+        torch.testing.assert_close((p.grad * way).sum(), (sums[0] - sums[1]) / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+def test_images_are_one_generators_at_a_time_and_carry_a_gradient_only_where_asked() -> None:
+    images = Images([generator(s, "g") for s in SEEDS], 12, 9, 4)
+    noise = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(3))
+    made = images(noise)
+    for lane in range(3):
+        torch.testing.assert_close(made[lane], plain_images(images, lane)(noise[lane]))
+    assert made.requires_grad
+    assert not images.generate(noise).requires_grad
+    assert torch.equal(images.generate(noise), made)
+
+
+def in_task(task: int) -> DGRGAN:
+    """Return a strategy at a task's beginning, its earlier generator unlike the one that learns."""
+    strategy = ready("dgr-gan", generator_hidden=9, latent=4, critic_steps=2)
+    assert isinstance(strategy, DGRGAN)
+    if task:
+        strategy.begin_task(0)
+        strategy.learn(new_batch(strategy, 0))
+        strategy.end_task(0)
+        strategy.learn(new_batch(strategy, 0))
+    strategy.task = task
+    strategy.begin_task(task)
+    strategy.draws.begin(task)
+    return strategy
+
+
+@pytest.mark.parametrize("task", [0, 1])
+def test_a_step_weighs_new_and_dreamt_rows_by_the_number_of_tasks(task: int) -> None:
+    """Two critic steps and one generator step, as one lane alone takes them with torch's own Adam."""
+    strategy = in_task(task)
+    batch = new_batch(strategy, task)
+    batch = replace(batch, weight_LB=torch.tensor([[1.0, 1, 1, 1, 0, 0]] * 3))  # the end of an epoch
+    for update in (strategy.images_optimiser, strategy.critic_optimiser):
+        update.reset()
+    critics = [plain_critic(strategy.critic, lane) for lane in range(3)]
+    makers = [plain_images(strategy.images, lane) for lane in range(3)]
+    teachers = [plain_images(strategy.earlier_generator, lane) for lane in range(3)]  # type: ignore[arg-type]
+    strategy.learn(batch)
+    noise, draws = Noise("dreams", SEEDS, torch.device("cpu")), Draws(SEEDS, "cpu")
+    noise.begin(task)
+    draws.begin(task)
+    rows = 12 if task else 6
+    dreamt_z = noise.normal(6, 4) if task else None
+    drawn = [(noise.normal(rows, 4), draws.uniform("mix", rows).float()) for _ in range(2)]
+    last = noise.normal(rows, 4)
+    for lane in range(3):
+        x = batch.x_LBX[lane].flatten(1)
+        if dreamt_z is not None:
+            x = torch.cat([x, teachers[lane](dreamt_z[lane]).detach()])
+        one, maker = critics[lane], makers[lane]
+        settings = {"lr": 0.1, "betas": (0.0, 0.9)}
+        update = torch.optim.Adam(one.parameters(), **settings)  # type: ignore[arg-type]
+        for z, mix in drawn:
+            losses = plain_losses(
+                one, x, maker(z[lane]).detach(), mix[lane], lanes_of(strategy.penalty, lane)
+            )
+            loss = losses[:4].mean()
+            if task:
+                loss = 0.5 * loss + 0.5 * losses[6:].mean()
+            update.zero_grad()
+            loss.backward()
+            update.step()
+        update = torch.optim.Adam(maker.parameters(), **settings)  # type: ignore[arg-type]
+        (-one(maker(last[lane])).mean()).backward()
+        update.step()
+        for theirs, ours in (
+            (one, plain_critic(strategy.critic, lane)),
+            (maker, plain_images(strategy.images, lane)),
+        ):
+            for p, q in zip(theirs.parameters(), ours.parameters(), strict=True):
+                torch.testing.assert_close(q, p, rtol=1e-3, atol=1e-4)
+
+
+def test_earlier_generator_is_the_one_of_the_task_before_and_kept_once() -> None:
+    strategy = in_task(0)
+    strategy.learn(new_batch(strategy, 0))
+    now = {k: v.clone() for k, v in strategy.images.state_dict().items()}
+    assert any(not torch.equal(v, now[k]) for k, v in strategy.earlier_generator.state_dict().items())
+    strategy.end_task(0)
+    assert all(torch.equal(v, now[k]) for k, v in strategy.earlier_generator.state_dict().items())
+    kept = {name.split(".")[0] for name in Strategy.state(strategy)}
+    assert kept == {
+        "images",
+        "critic",
+        "images_optimiser",
+        "critic_optimiser",
+        "earlier_generator",
+        "earlier_model",
+    }
+
+
+def test_what_it_draws_of_four_digits_teaches_a_solver_that_never_saw_one() -> None:
+    """Drawn images of two tasks, labelled by a solver of the real ones, teach another; real rows test it."""
+    data = digits()
+    x, y = data.x_N.flatten(1) / data.scale, data.y_N
+    few = y < 4
+    train, test = few.clone(), few.clone()
+    train[data.n_train :], test[: data.n_train] = False, False
+    lanes, random = 2, torch.Generator().manual_seed(0)
+    images = Images([generator(s, "g") for s in range(lanes)], 64, 100, 32)
+    critic = Critic([generator(s, "c") for s in range(lanes)], 64, 100)
+    learns_images = GANAdam(list(images.parameters()), [1e-3] * lanes, [0.0] * lanes)
+    learns_critic = GANAdam(list(critic.parameters()), [1e-3] * lanes, [0.0] * lanes)
+
+    def descend(update: GANAdam, loss_L: Tensor) -> None:
+        for p, g in zip(update.parameters, torch.autograd.grad(loss_L.sum(), update.parameters), strict=True):
+            p.grad = g
+        update.step()
+
+    for _ in range(350):
+        real = x[train][torch.randint(0, int(train.sum()), (lanes, 16), generator=random)]
+        for _ in range(5):
+            made = images.generate(torch.randn(lanes, 16, 32, generator=random))
+            mix = torch.rand(lanes, 16, generator=random)
+            descend(learns_critic, critic.loss(real, made, mix, 10.0).mean(1))
+        descend(learns_images, -critic(images(torch.randn(lanes, 16, 32, generator=random))).mean(1))
+
+    def solver(rows: Tensor, labels: Tensor) -> nn.Module:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(64, 50), nn.ReLU(), nn.Linear(50, 4))
+        update = torch.optim.Adam(net.parameters(), lr=1e-2)
+        for _ in range(100):
+            update.zero_grad()
+            F.cross_entropy(net(rows), labels).backward()
+            update.step()
+        return net
+
+    teacher = solver(x[train], y[train])
+    for rows in images.generate(torch.randn(lanes, 800, 32, generator=random)):
+        labels = teacher(rows).argmax(1)
+        assert float(labels.bincount(minlength=4).min()) > 0.1 * len(rows)  # no digit was dropped
+        right = solver(rows, labels)(x[test]).argmax(1) == y[test]
+        assert float(right.float().mean()) > 0.93
+
+
+def test_forgets_less_than_finetune_on_digits() -> None:
+    own = "dgr-gan[epochs=6,generator_hidden=64,latent=16]"
+    asked = [Request("digits", (s,), ("class",), (0, 1)).cells() for s in (own, "finetune[epochs=6]")]
+    gan, plain = ([forgetting(score_matrix(r)) for r in run_group(cells)] for cells in asked)
+    less = np.subtract(plain, gan)
+    assert min(less) > 0.3
+    assert np.mean(less) > 0.6
