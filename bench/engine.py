@@ -27,7 +27,6 @@ from bench.generation import TextScorer
 from bench.inputs import inputs, name_features
 from bench.kept import answers_otherwise
 from bench.models import build
-from bench.models.transformer import Transformer
 from bench.pairs import mark, tokenizer_of
 from strategies.base import Strategy
 from strategies.draws import Draws
@@ -173,8 +172,7 @@ class Group:
         if shown or task == self.streams.n_tasks - 1:
             strategy.end_task(task)
         self.clock.stop(plan.samples)
-        if isinstance(self.model, Transformer):
-            self.clock.read(self.model.counts)
+        self.clock.read(self.model.counts)
         self._note_loss(loss_L / torch.tensor(plan.steps, device=self.device), task)
         return True
 

@@ -105,6 +105,11 @@ class LaneModel(nn.Module):
 
     head: LaneLinear
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+        """Of models that read texts: tokens learned from since they were last asked for."""
+
     def features(self, x_LBX: Tensor) -> Tensor:
         """Return what the head reads, shape (L, B, F)."""
         raise NotImplementedError

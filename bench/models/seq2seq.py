@@ -74,8 +74,12 @@ class Seq2Seq(Shared[Pair]):
     def forward(self, x_LB2S: Tensor) -> Tensor:
         """Return the logits of what is to be written, (L, B, S, V), as far as the batch's longest row."""
         text_LBS, target_LBS = x_LB2S.unbind(2)
-        width = max(1, int((target_LBS != IGNORED).sum(2).amax()))
-        return self.forced(self._narrow(text_LBS), target_LBS[:, :, :width].long())
+        length_LB = (target_LBS != IGNORED).sum(2)
+        text_LBS = self._narrow(text_LBS)
+        target_LBS = target_LBS[:, :, : max(1, int(length_LB.amax()))].long()
+        read = int((text_LBS != self.base.padding).sum() + length_LB.sum())
+        self.count(read, text_LBS.numel() + target_LBS.numel())
+        return self.forced(text_LBS, target_LBS)
 
     @torch.no_grad()
     def generate(self, x_LB2S: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class Shared(LaneModel, Generic[Base]):
         super().__init__()
         self.lanes = lanes
         self.trained = nn.ParameterDict()
+        self.counts = {"tokens": 0, "padded": 0}
         # In a tuple: weights that are shared have no lane axis, and are no parameters of the lanes.
         self._base = (base,)
 
@@ -43,6 +44,12 @@ class Shared(LaneModel, Generic[Base]):
         super()._apply(fn, recurse)
         self.base._apply(fn)
         return self
+
+    def count(self, tokens: int, padded: int) -> None:
+        """Note tokens that went through, without and with padding, if they are learned from."""
+        if torch.is_grad_enabled():
+            self.counts["tokens"] += tokens
+            self.counts["padded"] += padded
 
     def stack(self, bases: Sequence[nn.Module]) -> None:
         """Make all weights trained ones, each lane's those of its own in ``bases``."""

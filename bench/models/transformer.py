@@ -45,8 +45,6 @@ class Transformer(Shared[Backbone]):
         self.tune = tune
         self.past: dict[str, Tensor] = {}
         """Of LoRA: factors of earlier tasks that a strategy wants added, by their names in ``trained``."""
-        self.counts = {"tokens": 0, "padded": 0}
-        """Tokens of the rows learned from since they were last asked for, without and with padding."""
         self.head = LaneLinear(generators, _width(base), units)
 
     def features(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
@@ -57,16 +55,14 @@ class Transformer(Shared[Backbone]):
         lane_L1 = torch.arange(len(x_LBS), device=x_LBS.device).unsqueeze(1)
         length_LB = (x_LBS != self.base.padding).sum(2)
         order_LB = length_LB.argsort(dim=1, stable=True)
-        parts_LbF = []
+        parts_LbF, padded = [], 0
         for part_Lb in order_LB.split(max(1, _AT_ONCE[x_LBS.device.type] // self.lanes), 1):
             width = max(1, int(length_LB.gather(1, part_Lb).amax()))
             index = part_Lb.unsqueeze(2).expand(-1, -1, width)
             more = [t[lane_L1, part_Lb] for t in of_rows]
             parts_LbF.append(self.encode(x_LBS[:, :, :width].gather(1, index), *more))
-            if torch.is_grad_enabled():
-                self.counts["padded"] += part_Lb.numel() * width
-        if torch.is_grad_enabled():
-            self.counts["tokens"] += int(length_LB.sum())
+            padded += part_Lb.numel() * width
+        self.count(int(length_LB.sum()), padded)
         sorted_LBF = torch.cat(parts_LbF, 1)
         return sorted_LBF.gather(1, order_LB.argsort(1).unsqueeze(2).expand_as(sorted_LBF))
 

@@ -220,6 +220,24 @@ def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     assert outcome(resumed) == outcome(whole)
 
 
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_tokens_learned_from_are_counted(tune: str) -> None:
+    """Those of the text and of what is to be written for it, and no others; padding is what is beside them."""
+    net, x_LB2S = built(tune=tune), torch.stack([read(), read()])
+    text_LBS, target_LBS = x_LB2S.unbind(2)
+    with torch.no_grad():
+        net(x_LB2S)
+    assert net.counts == {"tokens": 0, "padded": 0}
+    net(x_LB2S)
+    lengths = [
+        [[int(t != net.base.padding) for t in row].count(1) for row in text_LBS.flatten(0, 1)],
+        [[int(t != IGNORED) for t in row].count(1) for row in target_LBS.flatten(0, 1)],
+    ]
+    assert net.counts["tokens"] == sum(map(sum, lengths))
+    assert net.counts["padded"] == 12 * sum(map(max, lengths))
+    assert 0 < net.counts["tokens"] < net.counts["padded"]
+
+
 def test_records_and_frames(tmp_path: Path) -> None:
     spec = cell(epochs=1, score_every=4)
     run = Run(tmp_path)
@@ -236,6 +254,8 @@ def test_records_and_frames(tmp_path: Path) -> None:
     acc = frames.scores.query("score == 'acc'")["value"].iloc[0]
     assert 100 * acc == pytest.approx(np.mean(record["test"]["value"][-1]))
     assert len(frames.curves) == 2 * len(record["curves"]) > 0
+    assert 0 < record["timings"]["padding_share"] < 0.5
+    assert record["timings"]["tokens_per_second"] > 0
 
 
 def test_others_are_skipped_with_a_reason() -> None:
