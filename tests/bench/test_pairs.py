@@ -222,7 +222,7 @@ def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tune", ["full", "lora"])
 def test_tokens_learned_from_are_counted(tune: str) -> None:
-    """Those of the text and of what is to be written for it, and no others; padding is what is beside them."""
+    """Those of the text and of what is to be written for it; the padding beside them is counted apart."""
     net, x_LB2S = built(tune=tune), torch.stack([read(), read()])
     text_LBS, target_LBS = x_LB2S.unbind(2)
     with torch.no_grad():
