@@ -15,10 +15,11 @@ from torch import Tensor
 
 from strategies.base import Count, Strategy
 from strategies.dgr import check_pixels
-from strategies.lanes import lanewise
+from strategies.lanes import Generators, lanewise
 from strategies.noise import Noise
 from strategies.optimisers import Adam
-from strategies.streams import Batch, pad_rows
+from strategies.passes import Passes
+from strategies.streams import Batch
 from strategies.vae import VAE, log_normal, sample
 from suites.base import generator
 
@@ -61,9 +62,7 @@ class GenerativeClassifier(Strategy):
         pixels = math.prod(self.streams.shape)
         n_classes = self.order_LU.shape[1]
         self.vaes = [
-            VAE([generator(s, f"class/{k}") for s in seeds], pixels, self.generator_hidden, self.latent).to(
-                self.streams.device
-            )
+            self._vae([generator(s, f"class/{k}") for s in seeds], pixels).to(self.streams.device)
             for k in range(n_classes)
         ]
         rates = self.optimiser.lr, [0.0] * self.streams.lanes
@@ -72,28 +71,30 @@ class GenerativeClassifier(Strategy):
         self._noise = Noise("class models", seeds, self.streams.device)
         self._chances = Noise("importance", seeds, self.streams.device)
 
+    def _vae(self, generators: Generators, pixels: int) -> VAE:
+        """Return one class's models; the released code's log-variances have no bias."""
+        return VAE(generators, pixels, self.generator_hidden, self.latent, log_var_bias=False)
+
     def begin_task(self, task: int) -> None:
         """Gather the rows of each of the task's classes."""
         self._noise.begin(task)
         self._first = sum(len(t.units) for t in self.streams.streams[0].tasks[:task])
         self._step = 0
-        self._rows: list[tuple[Tensor, Tensor]] = []
+        self._passes: list[Passes] = []
         for k in range(len(self.streams.streams[0].tasks[task].units)):
             of_lanes = []
             for lane, stream in enumerate(self.streams.streams):
                 rows_R = stream.tasks[task].train_rows.to(self.streams.device)
                 of_lanes.append(rows_R[self.streams.unit_LR[lane, rows_R] == stream.tasks[task].units[k]])
-            rows_LR, real_LR = pad_rows(of_lanes, 1)
-            self._rows.append((rows_LR, real_LR.sum(1)))
+            self._passes.append(Passes(of_lanes, self.streams.training.batch))
 
     def learn(self, batch: Batch) -> Tensor:
         """Take a step of the class whose turn it is, with rows of that class."""
-        turn = self._step % len(self._rows)
+        turn = self._step % len(self._passes)
         self._step += 1
-        rows_LR, count_L = self._rows[turn]
         vae, update = self.vaes[self._first + turn], self.optimisers[self._first + turn]
-        drawn_LB = self.draws.below("class rows", count_L, batch.rows_LB.shape[1])
-        x_LBD = self.streams.pixels(rows_LR.gather(1, drawn_LB)).flatten(2)
+        rows_LB = self._passes[turn].following(self.draws.uniform("class rows", 1)[:, 0])
+        x_LBD = self.streams.pixels(rows_LB).flatten(2)
         for p in update.parameters:
             p.grad = None
         loss_L = vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent)).mean(1)
@@ -103,7 +104,7 @@ class GenerativeClassifier(Strategy):
 
     def end_task(self, task: int) -> None:
         """The task's classes can be answered with from now on."""
-        self.learned_L += len(self._rows)
+        self.learned_L += len(self._passes)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return log p(x|y) for the classes learned, the lowest number for the others, (L, B, U)."""

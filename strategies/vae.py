@@ -17,12 +17,14 @@ from strategies.lanes import Generators, LaneLinear, lanewise
 class Encoder(nn.Module):
     """Two dense layers, then mean and log-variance of the latent variables."""
 
-    def __init__(self, generators: Generators, pixels: int, hidden: int, latent: int) -> None:
+    def __init__(
+        self, generators: Generators, pixels: int, hidden: int, latent: int, log_var_bias: bool
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             [LaneLinear(generators, pixels, hidden), LaneLinear(generators, hidden, hidden)]
         )
-        self.latent = Latent(generators, hidden, latent)
+        self.latent = Latent(generators, hidden, latent, log_var_bias)
 
     def forward(self, x_LBD: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, (L, B, Z) each."""
@@ -35,10 +37,14 @@ class Encoder(nn.Module):
 class Latent(nn.Module):
     """From features to mean and log-variance of the latent variables."""
 
-    def __init__(self, generators: Generators, features: int, latent: int) -> None:
+    def __init__(self, generators: Generators, features: int, latent: int, log_var_bias: bool = True) -> None:
         super().__init__()
         self.mean = LaneLinear(generators, features, latent)
         self.log_var = LaneLinear(generators, features, latent)
+        if not log_var_bias:
+            nought_LZ = torch.zeros_like(self.log_var.bias)
+            del self.log_var.bias
+            self.log_var.register_buffer("bias", nought_LZ)
 
     def forward(self, features_LBF: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, (L, B, Z) each."""
@@ -67,9 +73,11 @@ class Decoder(nn.Module):
 class VAE(nn.Module):
     """Encoder and decoder with a standard normal prior (Kingma & Welling 2014)."""
 
-    def __init__(self, generators: Generators, pixels: int, hidden: int, latent: int) -> None:
+    def __init__(
+        self, generators: Generators, pixels: int, hidden: int, latent: int, log_var_bias: bool = True
+    ) -> None:
         super().__init__()
-        self.encoder = Encoder(generators, pixels, hidden, latent)
+        self.encoder = Encoder(generators, pixels, hidden, latent, log_var_bias)
         self.decoder = Decoder(generators, pixels, hidden, latent)
 
     def loss(self, x_LBD: Tensor, noise_LBZ: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from strategies.distillation import soft_cross_entropy
 from strategies.generative_classifier import GenerativeClassifier
 from strategies.lanes import lanewise
 from strategies.noise import Noise
+from strategies.passes import Passes
 from strategies.vae import VAE, Encoder
 from suites.base import generator
 from tests.methods import SEEDS, lanes_of, move, new_batch, plain, ready
@@ -297,3 +298,35 @@ def test_pixels_that_are_not_grey_values_are_told_plainly() -> None:
     mine.attach(strategy.model, strategy.streams, strategy.draws, strategy.optimiser)
     with pytest.raises(Unsuitable, match=r"dgr generates pixels in \[0, 1\]; those of blobs are normalised"):
         mine.setup()
+
+
+def test_passes_go_through_every_row_once_and_leave_out_what_fills_no_batch() -> None:
+    """Lanes of 7, 2 and 4 rows in batches of 3, each drawn as it would be alone."""
+    lanes = [torch.arange(10, 17), torch.arange(20, 22), torch.arange(30, 34)]
+    keys = torch.rand(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    together = Passes(lanes, 3)
+    batches = [together.following(key) for key in keys]
+    for lane, rows in enumerate(lanes):
+        alone = Passes([rows], 3)
+        for key, batch in zip(keys, batches, strict=True):
+            assert torch.equal(alone.following(key[lane : lane + 1])[0], batch[lane])
+    orders = set()
+    for first, second in zip(batches[::2], batches[1::2], strict=True):
+        of_pass = [*first[0].tolist(), *second[0].tolist()]
+        assert len(set(of_pass)) == 6
+        assert set(of_pass) < set(range(10, 17))
+        orders.add(tuple(of_pass))
+    assert len(orders) == 4
+    for batch in batches:
+        assert set(batch[1].tolist()) == {20, 21}
+        assert len(set(batch[2].tolist())) == 3
+
+
+def test_generative_classifier_has_no_bias_in_its_log_variances() -> None:
+    strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=3)
+    assert isinstance(strategy, GenerativeClassifier)
+    learned = {name for name, _ in strategy.vaes[0].named_parameters()}
+    assert "encoder.latent.mean.bias" in learned
+    assert "encoder.latent.log_var.weight" in learned
+    assert "encoder.latent.log_var.bias" not in learned
+    assert not strategy.vaes[0].encoder.latent.log_var.bias.any()
