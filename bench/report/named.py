@@ -30,19 +30,19 @@ def axis(score: Score | None, text: str, share: str = "accuracy") -> str:
     ``share`` is what accuracy is called here.
     """
     unit = f" ({score.unit})" if score is not None and score.unit else ""
-    return (text if "{unit}" in text else text + "{unit}").format(_called(score, share), unit=unit)
+    return (text if "{unit}" in text else text + "{unit}").format(called(score, share), unit=unit)
 
 
 def told(text: str, score: Score | None) -> str:
     """Return a text on accuracy as one on the score that there is."""
     for share in ("accuracy", "Accuracy"):
-        text = text.replace(share, _called(score, share))
+        text = text.replace(share, called(score, share))
     return text
 
 
 def head(name: str, score: Score | None) -> str:
     """Return what stands over a column of ``acc``, ``forgetting`` ...: the name itself where it fits."""
-    return name if score == PROPORTION or name not in _HEADS else _HEADS[name].format(_called(score, ""))
+    return name if score == PROPORTION or name not in _HEADS else _HEADS[name].format(called(score, ""))
 
 
 def heads(names: Iterable[str], *scores: Score | None) -> str:
@@ -54,7 +54,7 @@ def heads(names: Iterable[str], *scores: Score | None) -> str:
 
 def in_column(suite: str, frames: Frames) -> str:
     """Return the head of a suite's column, with its score where suites differ in theirs."""
-    return suite if frames.score is not None else f"{suite} ({_called(frames.score_of(suite), 'accuracy')})"
+    return suite if frames.score is not None else f"{suite} ({called(frames.score_of(suite), 'accuracy')})"
 
 
 def unit_words(score: Score | None) -> str:
@@ -92,7 +92,7 @@ def top(score: Score | None, highest: float) -> float:
     return min(1.0, round(end, 12))
 
 
-def _called(score: Score | None, share: str) -> str:
+def called(score: Score | None, share: str) -> str:
     """Return the name of a score where an accuracy is called ``share``, with a capital where that has one."""
     if score == PROPORTION:
         return share
