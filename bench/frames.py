@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bench.gather import gather
 from bench.metrics import Matrix, all_scores
+from suites.base import PROPORTION, Score
 
 CELL = ["suite", "scenario", "strategy", "identity", "seed", "key"]
 """What names a cell in every frame."""
@@ -47,6 +48,18 @@ class Frames:
     last axis of what was noted, rows the axes before it; both count from 1."""
     folders: tuple[Path, ...] = ()
     """The runs that were read, where results class by class lie; see bench.confusions."""
+    declared: dict[str, Score | None] = field(default_factory=dict)
+    """What each suite with a done cell scores; None where its records differ in that."""
+
+    def score_of(self, suite: str) -> Score | None:
+        """Return what a suite scores, None where its records differ."""
+        return self.declared.get(suite, PROPORTION)
+
+    @property
+    def score(self) -> Score | None:
+        """Return what all suites here score, None where they differ."""
+        found = {self.declared[s] for s in self.cells["suite"].unique() if s in self.declared}
+        return found.pop() if len(found) == 1 else None if found else PROPORTION
 
     def only(self, cells: pd.DataFrame) -> Frames:
         """Return these cells, which are rows of ``cells``, in every frame."""
@@ -94,7 +107,19 @@ def tidy(
         set_aside=list(set_aside),
         settings=_settings(records),
         notes=_notes(records),
+        declared=_declared(records),
     )
+
+
+def _declared(records: list[dict[str, Any]]) -> dict[str, Score | None]:
+    """Return each suite's score: a record names one that is no proportion."""
+    found: dict[str, set[Score]] = {}
+    for record in records:
+        if record["status"] == "done":
+            own = record.get("score")
+            score = PROPORTION if own is None else Score(own["name"], own["low"], own["high"])
+            found.setdefault(record["spec"]["suite"], set()).add(score)
+    return {suite: scores.pop() if len(scores) == 1 else None for suite, scores in found.items()}
 
 
 _TIMINGS = [

@@ -59,7 +59,20 @@ class Score:
     low: float
     high: float
 
+    @property
+    def title(self) -> str:
+        """Return the name as it is written in a text."""
+        return _TITLES.get(self.name, self.name)
 
+    @property
+    def unit(self) -> str:
+        """Return the unit of 100 times where a score lies between its bounds, as reports print it."""
+        if self.low == 0 and self.high in (1, 100):
+            return "%" if self.high == 1 else ""
+        return f"% of {self.low:g} to {self.high:g}"
+
+
+_TITLES = {"bleu": "BLEU", "chrf": "chrF"}
 PROPORTION = Score("accuracy", 0.0, 1.0)
 """The share of rows that were answered rightly."""
 BLEU = Score("bleu", 0.0, 100.0)

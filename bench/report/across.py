@@ -11,12 +11,13 @@ import pandas as pd
 from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import is_reference
+from bench.report.named import head, unit_words
 from bench.report.rows import markdown_rows, plain
 from bench.stats.across import ALPHA, Ranking, complete, rank
 from bench.stats.aggregate import Estimate, aggregate, improvement
 
 _EXPLAINED = (
-    "Ranks of means over common seeds, 1 the best. IQM and mean over blocks and seeds in percent, with 95 % "
+    "Ranks of means over common seeds, 1 the best. IQM and mean over blocks and seeds {units}, with 95 % "
     "intervals of the stratified bootstrap; better than the first: probability of improvement over the first "
     "in rank (Agarwal et al. 2021). The tests take blocks as independent; scenarios of one suite are not."
 )
@@ -40,7 +41,12 @@ def across(frames: Frames, scores: Sequence[str]) -> Across:
     found = frames.scores[~frames.scores["strategy"].map(is_reference).astype(bool)]
     parts, lines, rankings = [], [], {}
     if len(frames.cells[["suite", "scenario"]].drop_duplicates()) > 1:
-        lines = ["**Across suites and scenarios**", "", plain(_EXPLAINED), ""]
+        lines = [
+            "**Across suites and scenarios**",
+            "",
+            plain(_EXPLAINED.format(units=unit_words(frames.score))),
+            "",
+        ]
         for score in scores:
             ranking = rank(found, score)
             if isinstance(ranking, str):
@@ -48,7 +54,7 @@ def across(frames: Frames, scores: Sequence[str]) -> Across:
                 continue
             rankings[score] = ranking
             parts.append(_numbers(found, ranking))
-            lines += [*_lines(ranking, parts[-1]), ""]
+            lines += [*_lines(ranking, parts[-1], head(score, frames.score)), ""]
     return Across(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), tuple(lines), rankings)
 
 
@@ -77,8 +83,8 @@ def _interval(row: dict[Hashable, Any], kind: str) -> str:
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _lines(ranking: Ranking, numbers: pd.DataFrame) -> list[str]:
-    header = [f"strategy ({ranking.score})", "mean rank", "IQM", "mean", "better than the first"]
+def _lines(ranking: Ranking, numbers: pd.DataFrame, title: str) -> list[str]:
+    header = [f"strategy ({title})", "mean rank", "IQM", "mean", "better than the first"]
     rows = [
         [
             r["identity"],

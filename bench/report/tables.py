@@ -19,6 +19,7 @@ from rich.table import Table
 from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import family, is_reference, place
+from bench.report.named import head, heads, in_column, units
 from bench.report.origin import origin
 from bench.report.rows import line, plain, print_table
 from bench.report.summary import SPEED, Layout, chosen_scores, higher_is_better, summary_and_pairs
@@ -77,12 +78,16 @@ def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | 
     families = {str(identity): family(str(strategy)) for identity, strategy in strategies}
     shown: list[TextTable] = []
     if len(numbers):
-        shown = (_wide if layout.wide else _usual)(numbers, scores, layout, families)
+        shown = (_wide if layout.wide else _usual)(frames, numbers, scores, layout, families)
     return Tables(numbers, pairs, tuple(shown), tuple(_not_done(frames)), _caption(frames, numbers, layout))
 
 
 def _usual(
-    numbers: pd.DataFrame, scores: Sequence[str], layout: Layout, families: dict[str, str]
+    frames: Frames,
+    numbers: pd.DataFrame,
+    scores: Sequence[str],
+    layout: Layout,
+    families: dict[str, str],
 ) -> list[TextTable]:
     """Return a table per suite and scenario."""
     out = []
@@ -98,7 +103,8 @@ def _usual(
             n = f"{first['done']}" + (f" (+{missing} not done)" if missing else "")
             texts = [entry(entries[c], layout, first["done"]) for c in columns]
             rows[identity] = (Entry(identity), Entry(n), *texts)
-        header = ("strategy", "n", *(_TITLES.get(c, c) for c in columns))
+        score = frames.score_of(str(suite))
+        header = ("strategy", "n", *(_TITLES.get(c) or head(c, score) for c in columns))
         title = f"{suite}, {scenario_words(str(scenario))}"
         out.append(TextTable(title, header, _grouped(rows, layout, families)))
     return out
@@ -110,7 +116,11 @@ def scenario_words(name: str) -> str:
 
 
 def _wide(
-    numbers: pd.DataFrame, scores: Sequence[str], layout: Layout, families: dict[str, str]
+    frames: Frames,
+    numbers: pd.DataFrame,
+    scores: Sequence[str],
+    layout: Layout,
+    families: dict[str, str],
 ) -> list[TextTable]:
     """Return a table per scenario and score, suites as columns."""
     out = []
@@ -133,8 +143,9 @@ def _wide(
                 n = str(usual) if usual > 0 else f"{min(counts)}–{max(counts)}" if counts else "0"
                 texts = [Entry("–") if r is None else entry(r, layout, usual) for r in found]
                 rows[str(identity)] = (Entry(str(identity)), Entry(n), *texts)
-            title = f"{score}, {scenario_words(str(scenario))}"
-            out.append(TextTable(title, ("strategy", "n", *suites), _grouped(rows, layout, families)))
+            title = f"{head(score, frames.score)}, {scenario_words(str(scenario))}"
+            header = ("strategy", "n", *(in_column(suite, frames) for suite in suites))
+            out.append(TextTable(title, header, _grouped(rows, layout, families)))
     return out
 
 
@@ -174,10 +185,10 @@ def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
 
 def _caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
     """Return what must be known to read the tables: the spread and, as asked for, marks and origin."""
-    words = [f"Scores in percent: {SPREADS[layout.spread]} over n seeds; – where not defined."]
-    written = frames.matrix[frames.matrix["total"].isna() & frames.matrix["value"].notna()]["suite"].unique()
-    if len(written):
-        words.append(f"{', '.join(sorted(map(str, written)))}: BLEU, between 0 and 100.")
+    words = [f"Scores {units(frames)}: {SPREADS[layout.spread]} over n seeds; – where not defined."]
+    if len(numbers):
+        scores = [frames.score] if layout.wide else [*dict.fromkeys(frames.declared.values())]
+        words += filter(None, [heads(numbers["column"].unique(), *scores)])
     if layout.marks and len(numbers):
         words += _about_marks(frames, numbers)
     if layout.origin:

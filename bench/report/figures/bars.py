@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from bench.frames import Frames
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, by_final, finish, label, new, seeds_remark, style
+from bench.report.named import axis
 
 _SCORES = {
-    "acc": "final\naccuracy (%)",
+    "acc": "final\n{}",
     "forgetting": "forgetting\n(points)",
     "bwt": "backward\ntransfer (points)",
     "fwt": "forward\ntransfer (points)",
@@ -66,7 +67,7 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                 axes.plot(
                     values, at[name] + off, ".", color="black", markersize=2, markeredgewidth=0, alpha=0.7
                 )
-            axes.set_xlabel(_SCORES[score])
+            axes.set_xlabel(axis(frames.score, _SCORES[score]) if score == "acc" else _SCORES[score])
             axes.axvline(0, color=INK, linewidth=0.6)
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)

@@ -24,6 +24,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.report.named import axis, top
 
 _MOST, _BEFORE, _AFTER, _BANDS = 4, 8, 32, 4
 
@@ -55,6 +56,7 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
     shown = evenly(sorted(data["boundary"].unique()), _MOST)
     every = int(data[data["step"] > 0]["step"].min())
     near = data[data["step"].between(-_BEFORE * every, _AFTER * every)]
+    end = top(frames.score, (near["mean"] + near["half"].fillna(0)).max())
     columns = min(len(shown), 2)
     rows = -(-len(shown) // columns)
     with style():
@@ -92,7 +94,7 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
                         linewidth=0,
                     )
             axes.set_title(f"task {boundary + 1} begins", pad=2)
-            axes.set_ylim(-2, 102)
+            axes.set_ylim(-2 * end, 102 * end)
         for axes in grid.flat[len(shown) :]:
             axes.set_visible(False)
         for place, axes in enumerate(grid.flat[: len(shown)]):
@@ -101,7 +103,7 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
             if place // columns == rows - 1:
                 axes.set_xlabel("steps from the boundary" if looks.wide else "steps")
             if place % columns == 0:
-                axes.set_ylabel("score on tasks\nbefore (%)")
+                axes.set_ylabel(axis(frames.score, "{} on tasks\nbefore", share="score"))
         legend(figure, names, looks, counts(data))
         what = "mean and 95 % t interval" if len(names) <= _BANDS else "mean"
         rows_of = f"validation rows, every {every} steps"

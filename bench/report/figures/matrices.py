@@ -18,6 +18,8 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.report.named import axis, top
+from suites.base import Score
 
 
 def matrices_data(frames: Frames) -> pd.DataFrame:
@@ -34,7 +36,7 @@ def matrices(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
         return None
     names, others = looks.split(by_final(frames, data["identity"]))
     names = names or others
-    return _draw(data, names, looks, min(len(names), 5 if looks.wide else 3)), data
+    return _draw(data, names, looks, min(len(names), 5 if looks.wide else 3), frames.score), data
 
 
 def matrix(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
@@ -44,11 +46,12 @@ def matrix(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         return None
     name = by_final(frames, data["identity"])[0]
     data = data[data["identity"] == name]
-    return _draw(data, [name], looks.at(min(looks.width, ONE_COLUMN)), 1), data
+    return _draw(data, [name], looks.at(min(looks.width, ONE_COLUMN)), 1, frames.score), data
 
 
-def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int) -> Figure:
+def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, score: Score | None) -> Figure:
     n_tasks = int(data["j"].max())
+    end = top(score, data["mean"].max())
     rows = -(-len(names) // columns)
     side = (looks.width - 0.9) / columns
     side = min(side, 2.4)
@@ -68,11 +71,11 @@ def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int) -> F
                 square,
                 ax=axes,
                 vmin=0,
-                vmax=100,
+                vmax=100 * end,
                 cmap="cividis",
                 cbar=False,
                 annot=numbers,
-                fmt=".0f",
+                fmt=".0f" if end > 0.2 else ".1f",
                 annot_kws={"size": 6 if columns > 1 else 7},
                 linewidths=0.4 if n_tasks <= 10 else 0,
                 xticklabels=False,
@@ -99,6 +102,6 @@ def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int) -> F
         bar = figure.colorbar(
             grid.flat[0].collections[0], ax=list(grid.flat), pad=0.02, aspect=30, fraction=0.05
         )
-        bar.set_label("score (%)")
+        bar.set_label(axis(score, "{}", share="score"))
         bar.outline.set_visible(False)
         return finish(figure, seeds_remark(data["n"], "mean"))

@@ -24,6 +24,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.report.named import axis
 
 _COSTS = {
     "samples_per_second": ("samples per\nsecond", True),
@@ -101,7 +102,7 @@ def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             quantity.prepare(axes, 3 if looks.wide else 5)
             axes.set_xlabel(title if looks.wide else title.replace("\n", " "))
         for axes in grid[:1] if looks.wide else grid:
-            axes.set_ylabel("final accuracy (%)")
+            axes.set_ylabel(axis(frames.score, "final {}"))
         legend(figure, names, looks, counts(data), line=False)
         return finish(
             figure,

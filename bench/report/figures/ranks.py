@@ -10,6 +10,7 @@ from scipy import stats
 
 from bench.frames import Frames
 from bench.report.figures.looks import INK, Looks, finish, label, new, style
+from bench.report.named import told
 from bench.stats.across import cliques, critical_difference
 
 _ROW = 0.15
@@ -79,7 +80,11 @@ def ranks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         few = "few suites: the test can see little" if n < 5 else ""
         bars = "thick bars join what does not differ at 5 % (Nemenyi)"
         return finish(
-            figure, f"mean rank of final accuracy over {n} suites, 1 is best", bars, tests, few
+            figure,
+            told(f"mean rank of final accuracy over {n} suites, 1 is best", frames.score),
+            bars,
+            tests,
+            few,
         ), data
 
 

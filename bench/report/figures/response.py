@@ -20,6 +20,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.report.named import axis
 
 _MOST = 6
 _COLUMNS = ["setting", "strategy", "identity", "x", "mean", "half", "n"]
@@ -115,7 +116,7 @@ def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
             quantity.prepare(axes)
             axes.set_xlabel(setting)
             if place % columns == 0:
-                axes.set_ylabel("final accuracy (%)")
+                axes.set_ylabel(axis(frames.score, "final {}"))
         for axes in grid.flat[len(settings) :]:
             axes.set_visible(False)
         legend(figure, names, own, counts(data, "strategy"))

@@ -20,6 +20,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.report.named import axis
 
 
 def stability_data(frames: Frames) -> pd.DataFrame:
@@ -72,7 +73,8 @@ def stability(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
                 elinewidth=0.7,
                 zorder=3,
             )
-        axes.set(xlabel="forgetting (points): further left is more stable", ylabel="learning accuracy (%)")
+        axes.set(xlabel="forgetting (points): further left is more stable")
+        axes.set_ylabel(axis(frames.score, "learning {}"))
         axes.margins(0.06)
         legend(figure, names, looks, counts(x.reset_index()), line=False)
         return finish(figure, seeds_remark(x["n"]) + "; points: seeds", others_remark(others)), data

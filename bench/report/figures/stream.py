@@ -22,6 +22,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.report.named import axis, top
 
 
 def stream_data(frames: Frames) -> pd.DataFrame:
@@ -56,7 +57,9 @@ def stream(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                 linestyle=looks.dash[name],
                 elinewidth=0.7,
             )
-        axes.set(xlabel="tasks learned", ylabel="accuracy on tasks so far (%)", ylim=(0, 102))
+        highest = (data["mean"] + data["half"].fillna(0)).max()
+        axes.set_ylim(0, 102 * top(frames.score, highest))
+        axes.set(xlabel="tasks learned", ylabel=axis(frames.score, "{} on tasks so far"))
         axes.set_xlim(0.5, data["tasks"].max() + 0.5)
         task_ticks(axes, int(data["tasks"].max()))
         legend(figure, names, looks, counts(data))

@@ -22,6 +22,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.report.named import axis, top
 
 _MOST = 10
 
@@ -39,6 +40,7 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         return None
     names, others = looks.split(by_final(frames, data["identity"]))
     n_tasks = int(data["task"].max())
+    end = top(frames.score, data["mean"].max())
     shown = evenly(range(1, n_tasks + 1), _MOST)
     columns = min(len(shown), 3 if looks.wide else 2)
     rows = -(-len(shown) // columns)
@@ -68,7 +70,7 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                     markersize=2.8,
                 )
             axes.set_title(f"task {task}", pad=2)
-            axes.set(ylim=(-2, 102), xlim=(-0.3, n_tasks + 0.3))
+            axes.set(ylim=(-2 * end, 102 * end), xlim=(-0.3, n_tasks + 0.3))
             task_ticks(axes, n_tasks, first=0)
         for axes in grid.flat[len(shown) :]:
             axes.set_visible(False)
@@ -78,7 +80,7 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             if place // columns == rows - 1:
                 axes.set_xlabel("tasks learned")
             if place % columns == 0:
-                axes.set_ylabel("score (%)")
+                axes.set_ylabel(axis(frames.score, "{}", share="score"))
         legend(figure, names, looks, counts(data))
         few = f"{len(shown)} of {n_tasks} tasks" if len(shown) < n_tasks else ""
         dashed = "dashed: the task is learned here"

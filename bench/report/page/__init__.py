@@ -23,9 +23,11 @@ from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import family
 from bench.report.figures import FIGURES, Looks, looks_of, parts, style
+from bench.report.named import axis, called, head, heads, told, top, unit_words
 from bench.report.summary import DEFAULT, SPEED, higher_is_better
 from bench.stats import summarise
 from bench.stats.paired import Paired, compare, holm
+from suites.base import Score
 
 COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")
 _MANY = 25
@@ -82,7 +84,8 @@ def _table(
         (str(identity), str(score)): rows.set_index("seed")["value"].dropna()
         for (identity, score), rows in part.scores.groupby(["identity", "score"])
     }
-    columns = _columns(values, shown)
+    score = whole.score_of(suite)
+    columns = _columns(values, shown, score)
     rows = [_row(str(identity), cells, part, values, columns) for identity, cells in here.groupby("identity")]
     first = columns[0]["key"]
     sign = -1 if higher_is_better(first) else 1
@@ -93,29 +96,46 @@ def _table(
     title = f"{suite}, online" if scenario == "online" else f"{suite}, {scenario}-incremental"
     seeds = sorted({r["n"] for r in rows})
     caption = (
-        f"{title}: mean ± half-width of the 95 % t interval, in percent, over "
+        f"{title}: mean ± half-width of the 95 % t interval, {unit_words(score)}, over "
         f"{seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} seeds; the best mean is bold."
     )
+    names = heads([c["key"] for c in columns if c["shown"]], score)
+    highest = max((v for row in rows for v in _seen(row)), default=0.0)
     return {
         "title": title,
         "columns": columns,
         "rows": rows,
-        "caption": caption,
-        "compared": list(pairs),
+        "caption": f"{caption} {names}" if names else caption,
+        "score": {
+            "on": axis(score, "Mean {}{unit} on task j (columns) after i tasks (rows)", share="score"),
+            "so_far": axis(score, "{} on the tasks so far", share="Score"),
+            "label": f"{called(score, 'Score')} on the tasks so far",
+            "unit": f" {score.unit}" if score is not None and score.unit else "",
+            "top": top(score, highest),
+        },
+        "compared": {name: head(name, score) for name in pairs},
         "pairs": pairs,
         "figures": list(_figures(suite, scenario, part, looks)),
     }
 
 
-def _columns(values: dict[tuple[str, str], pd.Series], shown: Sequence[str]) -> list[dict[str, Any]]:
+def _seen(row: dict[str, Any]) -> list[float]:
+    """Return the entries of a row's R and curve that there are."""
+    values = [v for line in row["matrix"] or () for v in line] + [mean for mean, _ in row["stream"] or ()]
+    return [v for v in values if v is not None]
+
+
+def _columns(
+    values: dict[tuple[str, str], pd.Series], shown: Sequence[str], score: Score | None
+) -> list[dict[str, Any]]:
     """Return the scores that some strategy has, those asked for first, then the speeds."""
     there = {score for (_, score), found in values.items() if len(found)}
     names = [*shown, *(name for name in SCORES if name not in shown)]
     columns = [
         {
             "key": name,
-            "title": name,
-            "help": f"{SCORES[name].summary}: {SCORES[name].formula} ({SCORES[name].source})",
+            "title": head(name, score),
+            "help": f"{told(SCORES[name].summary, score)}: {SCORES[name].formula} ({SCORES[name].source})",
             "shown": name in shown,
         }
         for name in names
@@ -244,7 +264,7 @@ def _figures(suite: str, scenario: str, part: Frames, looks: Looks) -> Iterator[
         with style(), mpl.rc_context({"svg.fonttype": "none"}):
             FigureCanvasSVG(drawing).print_svg(buffer, metadata={"Date": None})
         about = (figure.__doc__ or name).splitlines()[0].removeprefix("Draw ").rstrip(".")
-        caption = about[0].upper() + about[1:] + "."
+        caption = told(about[0].upper() + about[1:] + ".", part.score)
         stem = re.sub(r"[^\w.-]+", "-", f"{suite}-{scenario}-{name}")
         yield {
             "svg": _inline(buffer.getvalue(), stem),
@@ -308,6 +328,8 @@ def _for_script(table: dict[str, Any]) -> dict[str, Any]:
     rows = [{k: r[k] for k in ("identity", "matrix", "stream", "seeds")} for r in table["rows"]]
     return {
         "caption": table["caption"],
+        "score": table["score"],
+        "titles": {c["key"]: c["title"] for c in table["columns"]},
         "lower": [c["key"] for c in table["columns"] if not higher_is_better(c["key"])],
         "rows": rows,
         "pairs": table["pairs"],

@@ -81,7 +81,7 @@ function wire(section) {
     detail.dataset.row = button.dataset.row;
     const close = make("button", { type: "button" }, "close");
     close.addEventListener("click", () => { button.click(); button.focus(); });
-    detail.replaceChildren(...strategy(table.rows[Number(button.dataset.row)]), close);
+    detail.replaceChildren(...strategy(table.rows[Number(button.dataset.row)], table), close);
     detail.focus();
     detail.scrollIntoView({ block: "nearest" });
   });
@@ -104,13 +104,13 @@ function wire(section) {
     });
 }
 
-function strategy(row) {
+function strategy(row, table) {
   const parts = [make("h3", {}, row.identity)];
   const panes = make("div", { class: "panes" });
-  if (row.matrix) panes.append(matrix(row.matrix));
-  if (row.stream) panes.append(curve(row.stream));
+  if (row.matrix) panes.append(matrix(row.matrix, table.score));
+  if (row.stream) panes.append(curve(row.stream, table.score));
   const cells = make("table", {}, make("caption", { class: "small" }, "Cells"));
-  cells.append(make("thead", {}, make("tr", {}, ...["seed", "status", "acc", "seconds", "why"].map((t) => make("th", { scope: "col" }, t)))));
+  cells.append(make("thead", {}, make("tr", {}, ...["seed", "status", table.titles.acc ?? "acc", "seconds", "why"].map((t) => make("th", { scope: "col" }, t)))));
   const body = make("tbody");
   for (const [seed, status, acc, seconds, why] of row.seeds)
     body.append(make("tr", {}, ...[String(seed), status, points(acc), seconds === null ? "–" : seconds.toFixed(1), why]
@@ -121,20 +121,21 @@ function strategy(row) {
   return parts;
 }
 
-function matrix(values) {
+function matrix(values, score) {
   const table = make("table", { class: "matrix" });
-  table.append(make("caption", {}, "Mean score (%) on task j (columns) after i tasks (rows)"));
+  table.append(make("caption", {}, score.on));
   const head = make("tr", {}, make("td"), ...values[0].map((_, j) => make("th", { scope: "col" }, String(j + 1))));
   table.append(make("thead", {}, head));
   const body = make("tbody");
   values.forEach((row, i) => {
     const line = make("tr", {}, make("th", { scope: "row" }, String(i)));
     for (const value of row) {
-      const cell = make("td", {}, points(value, 0));
+      const cell = make("td", {}, points(value, score.top > 0.2 ? 0 : 1));
       if (value !== null) {
         // A dark to light ramp; the ink turns where it would not be read.
-        cell.style.background = `hsl(${225 - 170 * value} 55% ${18 + 57 * value}%)`;
-        cell.style.color = value > 0.55 ? "#111" : "#fff";
+        const place = value / score.top;
+        cell.style.background = `hsl(${225 - 170 * place} 55% ${18 + 57 * place}%)`;
+        cell.style.color = place > 0.55 ? "#111" : "#fff";
       }
       line.append(cell);
     }
@@ -144,16 +145,16 @@ function matrix(values) {
   return table;
 }
 
-function curve(stream) {
+function curve(stream, score) {
   const [w, h, left, base] = [320, 180, 34, 22];
   const x = (i) => left + (stream.length === 1 ? (w - left - 8) / 2 : (i * (w - left - 8)) / (stream.length - 1));
-  const y = (v) => 6 + (1 - v) * (h - base - 6);
+  const y = (v) => 6 + (1 - v / score.top) * (h - base - 6);
   const svg = draw("svg", { viewBox: `0 0 ${w} ${h}`, class: "curve", role: "img",
-    "aria-label": "Score on the tasks so far: " + stream.map(([mean], i) => `${points(mean, 1)} % after ${i + 1}`).join(", ") });
-  for (const v of [0, 0.5, 1]) {
+    "aria-label": `${score.label}: ` + stream.map(([mean], i) => `${points(mean, 1)}${score.unit} after ${i + 1}`).join(", ") });
+  for (const v of [0, score.top / 2, score.top]) {
     svg.append(draw("line", { class: "axis", x1: left, x2: w - 8, y1: y(v), y2: y(v) }));
     const label = draw("text", { x: left - 4, y: y(v) + 4, "text-anchor": "end" });
-    label.textContent = 100 * v;
+    label.textContent = Number((100 * v).toPrecision(3));
     svg.append(label);
   }
   stream.forEach((_, i) => {
@@ -163,12 +164,12 @@ function curve(stream) {
     svg.append(label);
   });
   const known = stream.map(([mean, half], i) => [x(i), mean, half ?? 0]).filter(([, mean]) => mean !== null);
-  const clip = (v) => Math.min(1, Math.max(0, v));
+  const clip = (v) => Math.min(score.top, Math.max(0, v));
   const upper = known.map(([px, m, half]) => `${px},${y(clip(m + half))}`);
   const lower = known.map(([px, m, half]) => `${px},${y(clip(m - half))}`).reverse();
   svg.append(draw("polygon", { class: "band", points: [...upper, ...lower].join(" ") }));
   svg.append(draw("polyline", { class: "line", points: known.map(([px, m]) => `${px},${y(m)}`).join(" ") }));
-  return make("div", {}, make("p", { class: "small" }, "Score on the tasks so far (%), 95 % interval, by tasks learned"), svg);
+  return make("div", {}, make("p", { class: "small" }, `${score.so_far}, 95 % interval, by tasks learned`), svg);
 }
 
 function sideBySide(table, form) {
@@ -177,14 +178,15 @@ function sideBySide(table, form) {
   if (a === b) return [make("p", {}, "Choose two different strategies.")];
   const [low, high] = a < b ? [a, b] : [b, a];
   const found = (table.pairs[score] ?? {})[`${low},${high}`];
+  const title = table.titles[score] ?? score;
   const names = [table.rows[a].identity, table.rows[b].identity];
   const side = make("div", { class: "side" }, ...[a, b].map((i) => make("div", {}, make("h3", {}, table.rows[i].identity),
-    ...(table.rows[i].stream ? [curve(table.rows[i].stream)] : []), ...(table.rows[i].matrix ? [matrix(table.rows[i].matrix)] : []))));
-  if (!found) return [make("p", {}, `There are no common seeds with ${score} for these two.`), side];
+    ...(table.rows[i].stream ? [curve(table.rows[i].stream, table.score)] : []), ...(table.rows[i].matrix ? [matrix(table.rows[i].matrix, table.score)] : []))));
+  if (!found) return [make("p", {}, `There are no common seeds with ${title} for these two.`), side];
   const sign = a < b ? 1 : -1;
   const ends = [sign * found.low, sign * found.high].sort((p, q) => p - q);
   const interval = found.low === null ? "" : ` (95 % interval ${points(ends[0])} to ${points(ends[1])})`;
-  const words = `${score} of ${names[0]} minus ${names[1]}: ${points(sign * found.mean)} points${interval}, paired over ${found.n} common seeds. ${found.words}`;
+  const words = `${title} of ${names[0]} minus ${names[1]}: ${points(sign * found.mean)} points${interval}, paired over ${found.n} common seeds. ${found.words}`;
   return [make("p", {}, words), side];
 }
 
