@@ -47,7 +47,10 @@ class EWC(QuadraticPenalty):
     """Whether the penalty has the factor 1/2."""
 
     def cannot_generate(self) -> str | None:
-        """Row by row, the Fisher is only known of models of dense layers and convolutions."""
+        """Row by row, the Fisher sums over a row's answers: a text to be written has more than can be summed.
+
+        Nor is the one answer of ``sampled`` and ``true`` a unit of a head; ``batched`` asks for the loss alone.
+        """
         if self.generates and self.fisher != "batched":
             return f"fisher={self.fisher} has no form for texts that are to be written; fisher=batched does"
         return super().cannot_generate()
