@@ -47,9 +47,9 @@ class EWC(QuadraticPenalty):
     """Whether the penalty has the factor 1/2."""
 
     def cannot_generate(self) -> str | None:
-        """Row by row, the Fisher sums over a row's answers: a text to be written has more than can be summed.
+        """Row by row, the Fisher needs log p(y|x) of units; of texts to be written there are too many to sum.
 
-        Nor is the one answer of ``sampled`` and ``true`` a unit of a head; ``batched`` asks for the loss alone.
+        Nor is the one answer of ``sampled`` and ``true`` a unit; ``batched`` asks for the loss alone.
         """
         if self.generates and self.fisher != "batched":
             return f"fisher={self.fisher} has no form for texts that are to be written; fisher=batched does"
