@@ -214,7 +214,7 @@ class Strategy:
 
     # What hooks are written with.
 
-    def logits(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
+    def logits(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return the logits of a batch, shape (L, B, U), with inactive units at the lowest value."""
         logits_LBU: Tensor = (model or self.model)(batch.x_LBX)
         return mask(logits_LBU, batch.active_LBU)

@@ -47,7 +47,10 @@ class EWC(QuadraticPenalty):
     """Whether the penalty has the factor 1/2."""
 
     def cannot_generate(self) -> str | None:
-        """Row by row, the Fisher is only known of models of dense layers and convolutions."""
+        """Row by row, the Fisher needs log p(y|x) of units; of texts to be written there are too many to sum.
+
+        Nor is the one answer of ``sampled`` and ``true`` a unit; ``batched`` asks for the loss alone.
+        """
         if self.generates and self.fisher != "batched":
             return f"fisher={self.fisher} has no form for texts that are to be written; fisher=batched does"
         return super().cannot_generate()

@@ -3,6 +3,7 @@
 No loop over examples: with a layer's inputs a and the gradients g at its outputs, the sum over examples of
 the squared gradients of a dense layer is one product of squares, (a^2)^T (g^2), and that of the absolute
 ones |a|^T |g|. Convolutions and batch normalisation sum over positions first, a chunk of examples at a time.
+Of models with parameters elsewhere, strategies.examples takes the gradients.
 
 Axes: L lanes, B batch, I inputs, O outputs, U units, S positions.
 """
@@ -16,15 +17,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.base import Unsuitable, row_losses
+from strategies.base import row_losses
+from strategies.examples import Run, Size, Values, summed_by_example
 from strategies.lanes import LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, gradients
 from strategies.streams import Batch
 
 Estimator = Literal["exact", "sampled", "true", "batched"]
-Size = Callable[[Tensor], Tensor]
-"""``torch.square`` or ``torch.abs``: both take a product apart, so that a dense layer needs one product."""
-Layers = list[tuple[nn.Module, Tensor, Tensor]]
-"""Layers in use, each with its inputs and outputs."""
+Output = Callable[[Batch, Run], Tensor]
+"""What is asked of rows and a model."""
+_LAYERS = (LaneLinear, LaneConv2d, LaneBatchNorm2d)
 _CHUNK = 64
 """Examples whose convolution gradients are held at one time."""
 
@@ -32,7 +33,7 @@ _CHUNK = 64
 def squared_gradients(
     model: LaneModel,
     batch: Batch,
-    logits: Callable[[Batch], Tensor],
+    logits: Output,
     estimator: Estimator,
     draw_LB: Tensor | None = None,
 ) -> list[Tensor]:
@@ -44,57 +45,58 @@ def squared_gradients(
     it depends on the batch size). See van de Ven 2025, On the computation of the Fisher information in
     continual learning. The model is to be in eval mode.
     """
+
+    def answers(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        log_p_LBU = logits(batch, run).log_softmax(2)
+        weight_LB = _weight(batch, log_p_LBU[:, :, 0])
+        if estimator != "exact":
+            label_LB = batch.y_LB if estimator == "true" else _sample(log_p_LBU.detach(), draw_LB)
+            return [(log_p_LBU.gather(2, label_LB.unsqueeze(2)).squeeze(2), weight_LB)]
+        chances = [weight_LB * lp_LB.exp() for lp_LB in log_p_LBU.detach().unbind(2)]
+        # Units that no row may be given to have no chance, and cost no backward pass.
+        likely = torch.stack(chances).flatten(1).any(1).tolist()
+        return [(log_p_LBU[:, :, u], chances[u]) for u, is_likely in enumerate(likely) if is_likely]
+
     if estimator == "batched":
         return _batched(model, batch, logits)
-    layers, log_p_LBU = _traced(model, lambda: logits(batch).log_softmax(2))
-    weight_LB = _weight(batch, log_p_LBU[:, :, 0])
-    if estimator == "exact":
-        answers = [
-            (log_p_LBU[:, :, u], weight_LB * log_p_LBU[:, :, u].exp().detach())
-            for u in range(log_p_LBU.shape[2])
-        ]
-    else:
-        label_LB = batch.y_LB if estimator == "true" else _sample(log_p_LBU.detach(), draw_LB)
-        answers = [(log_p_LBU.gather(2, label_LB.unsqueeze(2)).squeeze(2), weight_LB)]
-    return _summed(model, layers, answers, torch.square)
+    return _summed(model, batch, answers, torch.square, draw_LB)
 
 
-def absolute_gradients(model: LaneModel, batch: Batch, output: Callable[[Batch], Tensor]) -> list[Tensor]:
+def absolute_gradients(model: LaneModel, batch: Batch, output: Output) -> list[Tensor]:
     """Return, for each parameter, absolute gradients of ``output`` summed over the rows that count.
 
     ``output`` gives one number a row, shape (L, B). The model is to be in eval mode.
     """
-    layers, value_LB = _traced(model, lambda: output(batch))
-    return _summed(model, layers, [(value_LB, _weight(batch, value_LB))], torch.abs)
 
+    def values(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        value_LB = output(batch, run)
+        return [(value_LB, _weight(batch, value_LB))]
 
-def _traced(model: LaneModel, forward: Callable[[], Tensor]) -> tuple[Layers, Tensor]:
-    """Return every layer that ``forward`` used with its inputs and outputs, and the result."""
-    layers: Layers = []
-    hooks = [
-        m.register_forward_hook(lambda m, args, out: layers.append((m, args[0].detach(), out)))
-        for m in model.modules()
-        if isinstance(m, LaneLinear | LaneConv2d | LaneBatchNorm2d)
-    ]
-    try:
-        result = forward()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if len({id(p) for m, _, _ in layers for p in m.parameters()}) != sum(1 for _ in model.parameters()):
-        raise Unsuitable(
-            "the Fisher information needs a network of lane layers alone (of a transformer: tune=head)"
-        )
-    return layers, result
+    return _summed(model, batch, values, torch.abs)
 
 
 def _summed(
-    model: LaneModel, layers: Layers, values: list[tuple[Tensor, Tensor]], size: Size
+    model: LaneModel, batch: Batch, values: Values, size: Size, draw_LB: Tensor | None = None
 ) -> list[Tensor]:
     """Return the weighted sum over rows, and over (value, weight) pairs, of the gradients' ``size``."""
+    found = {
+        id(p): torch.zeros_like(p) for m in model.modules() if isinstance(m, _LAYERS) for p in m.parameters()
+    }
+    if any(id(p) not in found for p in model.parameters()):
+        return summed_by_example(model, batch, values, size, draw_LB)
+    layers: list[tuple[nn.Module, Tensor, Tensor]] = []
+    hooks = [
+        m.register_forward_hook(lambda m, args, out: layers.append((m, args[0].detach(), out)))
+        for m in model.modules()
+        if isinstance(m, _LAYERS)
+    ]
+    try:
+        pairs = values(model, batch, draw_LB)
+    finally:
+        for hook in hooks:
+            hook.remove()
     outputs = [out for _, _, out in layers]
-    found = {id(p): torch.zeros_like(p) for p in model.parameters()}
-    for value_LB, weight_LB in values:
+    for value_LB, weight_LB in pairs:
         reached = torch.autograd.grad(value_LB.sum(), outputs, retain_graph=True, allow_unused=True)
         for (layer, inputs, _), g in zip(layers, reached, strict=True):
             if g is not None:
@@ -115,9 +117,9 @@ def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
     return below_LBU.sum(2).clamp(max=log_p_LBU.shape[2] - 1)
 
 
-def _batched(model: LaneModel, batch: Batch, logits: Callable[[Batch], Tensor]) -> list[Tensor]:
+def _batched(model: LaneModel, batch: Batch, logits: Output) -> list[Tensor]:
     rows_LB = torch.ones_like(batch.y_LB) if batch.weight_LB is None else batch.weight_LB
-    loss_L = batch.mean_L(row_losses(logits(batch), batch.y_LB))
+    loss_L = batch.mean_L(row_losses(logits(batch, model), batch.y_LB))
     model.zero_grad()
     loss_L.sum().backward()
     n_L = rows_LB.sum(1)

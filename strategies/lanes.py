@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -104,6 +105,8 @@ class LaneModel(nn.Module):
     """A classifier over lanes: ``features`` (L, B, F), then a dense ``head`` (L, B, U)."""
 
     head: LaneLinear
+    any_lanes: ClassVar[bool] = False
+    """Whether a call may replace the parameters by those of more lanes than the model was built with."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -56,9 +57,9 @@ class MAS(QuadraticPenalty):
         (norm_LB if batch.weight_LB is None else norm_LB * batch.weight_LB).sum().backward()
         return [g.abs() for g in gradients(self.model)]
 
-    def square_norm_LB(self, batch: Batch) -> Tensor:
+    def square_norm_LB(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return each row's squared norm of the active logits, shape (L, B)."""
-        raw_LBU = self.model(batch.x_LBX)
+        raw_LBU: Tensor = (model or self.model)(batch.x_LBX)
         if batch.active_LBU is not None:
             raw_LBU = torch.where(batch.active_LBU, raw_LBU, 0)
         return raw_LBU.square().sum(2)

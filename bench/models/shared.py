@@ -6,7 +6,7 @@ Axes: L lanes, R rows of all lanes, S tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ def real_tokens(tokens_RS: Tensor, padding: int) -> Tensor:
 
 class Shared(LaneModel, Generic[Base]):
     """A model whose lanes share the weights of a transformer; what is trained is stacked over lanes."""
+
+    any_lanes: ClassVar[bool] = True
 
     def __init__(self, lanes: int, base: Base) -> None:
         super().__init__()

@@ -78,8 +78,11 @@ class LoRA(_Inserted):
         return h + self.scale * _product(_product(x, self._all("down", 2)), self._all("up", 1))
 
     def _all(self, part: str, axis: int) -> Tensor:
-        past = self._past.get(key_of(self._name, part))
-        return self.own(part) if past is None else torch.cat([past, self.own(part)], axis)
+        own, past = self.own(part), self._past.get(key_of(self._name, part))
+        if past is None:
+            return own
+        # In a call with parameters of more lanes (see strategies.examples), each lane's stand in a row.
+        return torch.cat([past.repeat_interleave(len(own) // len(past), 0), own], axis)
 
 
 class Adapter(_Inserted):

@@ -1,0 +1,95 @@
+"""Gradients of every example by itself through any model: each example becomes a lane of its own.
+
+Parameters are repeated so that every row has its own copy; nothing mixes lanes, so one backward pass over the
+sum gives each row its own gradient. That costs memory, rows times parameters, and far less time than a loop
+over rows. Models of dense layers and convolutions alone need neither: see strategies.fisher.
+
+Axes: L lanes, B batch, N rows at one time, E examples (lanes times N); 1 the one row of an example's lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from strategies.lanes import LaneModel
+from strategies.streams import Batch
+
+Run = Callable[[Tensor], Tensor]
+"""A model, or one with other parameters: rows to logits."""
+Values = Callable[[Run, Batch, Tensor | None], list[tuple[Tensor, Tensor]]]
+"""What is differentiated of each row, and its weight, both (L, B), given a model, rows and numbers drawn."""
+Size = Callable[[Tensor], Tensor]
+"""``torch.square`` or ``torch.abs``."""
+
+_EXAMPLES = {"cpu": 32, "cuda": 512}
+"""Examples that go through the model together: on a CPU, more make the layers' inputs leave the cache."""
+_NUMBERS = {"cpu": 2**22, "cuda": 2**27}
+"""Numbers in the parameters of all these examples: 16 MiB on a CPU, where LoRA keeps its 32 examples and a
+model tuned whole goes row by row; half a GiB on a GPU. Gradients take as much again."""
+
+
+def summed_by_example(
+    model: LaneModel, batch: Batch, values: Values, size: Size, draw_LB: Tensor | None = None
+) -> list[Tensor]:
+    """Return, for each parameter, the weighted sum over rows and ``values`` of the gradients' ``size``.
+
+    The model is to be in eval mode. Rows that count in no lane are left out.
+    """
+    named = {name: p.detach() for name, p in model.named_parameters()}
+    found = {name: torch.zeros_like(p) for name, p in named.items()}
+    for rows_N in _counting(batch).split(_at_once(model, len(batch.x_LBX))):
+        alone = {name: p.repeat_interleave(len(rows_N), 0).requires_grad_() for name, p in named.items()}
+
+        def run(x_E1X: Tensor, alone: dict[str, Tensor] = alone) -> Tensor:
+            logits_E1U: Tensor = functional_call(model, alone, (x_E1X,))
+            return logits_E1U
+
+        draw_E1 = None if draw_LB is None else _alone(draw_LB, rows_N)
+        for value_E1, weight_E1 in values(run, _each(batch, rows_N), draw_E1):
+            reached = torch.autograd.grad(
+                value_E1.sum(), list(alone.values()), retain_graph=True, allow_unused=True
+            )
+            weight_LN = weight_E1.view(-1, len(rows_N))
+            for summed, g in zip(found.values(), reached, strict=True):
+                if g is not None:
+                    summed += torch.einsum("ln...,ln->l...", size(g.unflatten(0, weight_LN.shape)), weight_LN)
+    return list(found.values())
+
+
+def _at_once(model: LaneModel, lanes: int) -> int:
+    """Return how many rows of each lane go together; one at a time where a model knows its lanes."""
+    if not model.any_lanes:
+        return 1
+    p = next(model.parameters())
+    numbers = sum(p.numel() for p in model.parameters())
+    return max(1, min(_EXAMPLES[p.device.type] // lanes, _NUMBERS[p.device.type] // numbers))
+
+
+def _counting(batch: Batch) -> Tensor:
+    """Return where in the batch a row counts in some lane."""
+    if batch.weight_LB is None:
+        return torch.arange(batch.x_LBX.shape[1], device=batch.x_LBX.device)
+    return (batch.weight_LB > 0).any(0).nonzero().flatten()
+
+
+def _each(batch: Batch, rows_N: Tensor) -> Batch:
+    """Return some rows of every lane, each in a lane of its own."""
+    weight_LB, active_LBU = batch.weight_LB, batch.active_LBU
+    if active_LBU is not None:
+        active_LBU = active_LBU.expand(*batch.x_LBX.shape[:2], -1)
+    return Batch(
+        _alone(batch.x_LBX, rows_N),
+        _alone(batch.y_LB, rows_N),
+        _alone(batch.rows_LB, rows_N),
+        None if weight_LB is None else _alone(weight_LB, rows_N),
+        None if active_LBU is None else _alone(active_LBU, rows_N),
+    )
+
+
+def _alone(of_rows_LB: Tensor, rows_N: Tensor) -> Tensor:
+    """Turn (L, B, ...) into (L * N, 1, ...): of each lane the rows at ``rows_N``."""
+    return of_rows_LB[:, rows_N].flatten(0, 1).unsqueeze(1)
