@@ -1,0 +1,162 @@
+"""Gradients example by example through transformers, against a loop of plain autograd over single rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.engine import run_group
+from strategies import examples
+from strategies.fisher import absolute_gradients, squared_gradients
+from strategies.lanes import LaneConv2d, LaneLinear, LaneModel, fold, unfold, uniform
+from strategies.streams import Batch
+from tests.conftest import toy_cell
+from tests.methods import new_batch
+from tests.strategies.test_text import group
+
+OfRow = Callable[[Batch, int, int], list[tuple[Tensor, Tensor]]]
+"""From a batch of the row alone, its lane and its place: numbers to differentiate, and their weights."""
+TUNES = ("lora", "adapter", "prompt", "bitfit", "full")
+
+
+def moved(name: str, tune: str, scenario: str = "class", **changes: Any) -> tuple[Any, Batch]:
+    """Return a method on a transformer that is not as it began, and rows that do not all count."""
+    strategy: Any = group(name, scenario, tune, **changes).strategy
+    random = torch.Generator().manual_seed(1)
+    for p in strategy.model.parameters():
+        p.data += 0.1 * torch.randn(p.shape, generator=random)
+    strategy.model.double().eval()
+    batch = new_batch(strategy, size=4)
+    batch.weight_LB = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]], dtype=torch.float64)
+    return strategy, batch
+
+
+def summed(model: LaneModel, batch: Batch, of_row: OfRow, size: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Return the sums by one backward pass for each row and each number that ``of_row`` gives of it.
+
+    A row stands alone in its batch, and each size is multiplied by the weight that its number is given with.
+    """
+    parameters = list(model.parameters())
+    total = [torch.zeros_like(p) for p in parameters]
+    assert batch.weight_LB is not None
+    for lane, row in batch.weight_LB.nonzero().tolist():
+        cut = slice(row, row + 1)
+        alone = replace(
+            batch, x_LBX=batch.x_LBX[:, cut], y_LB=batch.y_LB[:, cut], rows_LB=batch.rows_LB[:, cut]
+        )
+        for value, weight in of_row(alone, lane, row):
+            reached = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
+            for t, g in zip(total, reached, strict=True):
+                t += weight * size(g)
+    return total
+
+
+def close(found: list[Tensor], expected: list[Tensor]) -> None:
+    assert any(bool(e.any()) for e in expected)
+    for f, e in zip(found, expected, strict=True):
+        torch.testing.assert_close(f, e, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("tune", TUNES)
+@pytest.mark.parametrize("estimator", ["exact", "sampled", "true"])
+def test_fisher_is_that_of_a_loop_over_rows(
+    estimator: Any, tune: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is tuned, and however many rows go together."""
+    strategy, batch = moved("ewc", tune)
+    draw_LB = torch.tensor([[0.1, 0.9, 0.5, 0.3], [0.7, 0.2, 0.4, 0.6]], dtype=torch.float64)
+
+    def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
+        log_p_U = strategy.logits(alone).log_softmax(2)[lane, 0]
+        p_U = log_p_U.detach().exp()
+        if estimator == "exact":
+            return list(zip(log_p_U, p_U, strict=True))
+        unit = int(alone.y_LB[lane, 0])
+        if estimator == "sampled":
+            unit = next(u for u in range(len(p_U)) if p_U[: u + 1].sum() >= draw_LB[lane, row])
+        return [(log_p_U[unit], torch.ones(()))]
+
+    expected = summed(strategy.model, batch, of_row, torch.square)
+    for numbers in (1, 2**22):
+        monkeypatch.setitem(examples._NUMBERS, "cpu", numbers)
+        close(squared_gradients(strategy.model, batch, strategy.logits, estimator, draw_LB), expected)
+
+
+@pytest.mark.parametrize("tune", TUNES)
+def test_importance_is_that_of_a_loop_over_rows(tune: str) -> None:
+    strategy, batch = moved("mas", tune)
+
+    def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
+        return [(strategy.logits(alone)[lane, 0].square().sum(), torch.ones(()))]
+
+    close(
+        absolute_gradients(strategy.model, batch, strategy.square_norm_LB),
+        summed(strategy.model, batch, of_row, torch.abs),
+    )
+
+
+def test_units_that_a_row_may_not_be_given_to_have_no_part() -> None:
+    """In task-incremental streams, where a lane's rows have two units of four."""
+    strategy, batch = moved("ewc", "lora", "task")
+    assert batch.active_LBU is not None
+    assert not bool(batch.active_LBU.all())
+
+    def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
+        log_p_U = strategy.logits(alone).log_softmax(2)[lane, 0]
+        units = batch.active_LBU.expand(2, 4, -1)[lane, row].nonzero().flatten().tolist()  # type: ignore[union-attr]
+        return [(log_p_U[u], log_p_U[u].detach().exp()) for u in units]
+
+    close(
+        squared_gradients(strategy.model, batch, strategy.logits, "exact"),
+        summed(strategy.model, batch, of_row, torch.square),
+    )
+
+
+def test_rows_of_a_model_that_knows_its_lanes_go_one_by_one() -> None:
+    """A convolution's groups are its lanes, and a parameter beside them is reached too."""
+
+    class Scaled(LaneModel):
+        def __init__(self) -> None:
+            super().__init__()
+            random = [torch.Generator().manual_seed(s) for s in range(2)]
+            self.convolution = LaneConv2d(random, 1, 2, 3)
+            self.scale_LF = uniform(random, (8,), 1.0)
+            self.head = LaneLinear(random, 8, 3)
+
+        def features(self, x_LBX: Tensor) -> Tensor:
+            return unfold(self.convolution(fold(x_LBX)), 2) * self.scale_LF.unsqueeze(1)
+
+    model = Scaled().double()
+    random = torch.Generator().manual_seed(3)
+    x_LBX = torch.randn(2, 4, 1, 4, 4, dtype=torch.float64, generator=random)
+    y_LB = torch.randint(3, (2, 4), generator=random)
+    weight_LB = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]], dtype=torch.float64)
+    batch = Batch(x_LBX, y_LB, torch.zeros_like(y_LB), weight_LB, None)
+
+    def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
+        log_p_U = model(alone.x_LBX).log_softmax(2)[lane, 0]
+        return [(log_p_U[alone.y_LB[lane, 0]], torch.ones(()))]
+
+    close(
+        squared_gradients(model, batch, lambda b, run: run(b.x_LBX), "true"),
+        summed(model, batch, of_row, torch.square),
+    )
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+@pytest.mark.parametrize("name", ["ewc", "mas"])
+def test_penalties_are_learned_with_beside_a_transformer(name: str, tune: str) -> None:
+    """A whole run ends well, and the penalty changes what is learned after the first task."""
+    options = {"tune": tune, "max_tokens": 24, "rank": 3}
+    held, free = (
+        run_group([toy_cell(name, 0, "class", suite="toy-text", epochs=1, model_options=options, lam=lam)])[0]
+        for lam in (1.0, 0.0)
+    )
+    assert held["status"] == free["status"] == "done"
+    assert held["loss"][0] == free["loss"][0]
+    assert held["loss"][1] != free["loss"][1]
