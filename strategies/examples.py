@@ -50,6 +50,8 @@ def summed_by_example(
 
         draw_E1 = None if draw_LB is None else _alone(draw_LB, rows_N)
         for value_E1, weight_E1 in values(run, _each(batch, rows_N), draw_E1):
+            if not bool(weight_E1.any()):  # a unit that no row may be given to
+                continue
             reached = torch.autograd.grad(
                 value_E1.sum(), list(alone.values()), retain_graph=True, allow_unused=True
             )

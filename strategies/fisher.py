@@ -53,9 +53,7 @@ def squared_gradients(
             label_LB = batch.y_LB if estimator == "true" else _sample(log_p_LBU.detach(), draw_LB)
             return [(log_p_LBU.gather(2, label_LB.unsqueeze(2)).squeeze(2), weight_LB)]
         chances = [weight_LB * lp_LB.exp() for lp_LB in log_p_LBU.detach().unbind(2)]
-        # Units that no row may be given to have no chance, and cost no backward pass.
-        likely = torch.stack(chances).flatten(1).any(1).tolist()
-        return [(log_p_LBU[:, :, u], chances[u]) for u, is_likely in enumerate(likely) if is_likely]
+        return [(log_p_LBU[:, :, u], chance_LB) for u, chance_LB in enumerate(chances)]
 
     if estimator == "batched":
         return _batched(model, batch, logits)
