@@ -241,11 +241,13 @@ def test_bad_words(
         (["predict", str(exported)], "give either sentences or --file"),
         (["predict", str(tmp_path / "damaged"), "a dog"], "damaged"),
         (["run", "toy-text", *resume], "cannot read sentences, where nothing is to be written"),
-        (["run", "toy-pairs", *resume, "--scenario", "domain", "--set", "tune=head"], "has no form"),
     ):
         code, _, err = lethe(capsys, monkeypatch, *words)
         assert (code, len(err.strip().splitlines())) == (2, 1), err
         assert told in err
+    request = Request("toy-pairs", ("er",), ("domain",), settings={"tune": "head"}, resume_from=str(exported))
+    with pytest.raises(UserError, match="tune=head has no form for texts that are to be written"):
+        carry_out([request], tmp_path / "s", KEEP, "test")
     with pytest.raises(UserError, match="it has no labels"):
         serve.load(exported).answers(["a dog"])
 
@@ -260,8 +262,8 @@ def test_what_answers_with_labels_writes_nothing(
     assert (code, err.strip()) == (2, "lethe: this model answers with labels: there is no task to choose")
     with pytest.raises(UserError, match="it writes no texts"):
         serve.load(folder).written(["a dog"])
+    request = Request("toy-pairs", ("er",), ("domain",), resume_from=str(folder))
     with pytest.raises(UserError, match="cannot write what codes asks for"):
-        request = Request("toy-pairs", ("er",), ("domain",), resume_from=str(folder))
         carry_out([request], tmp_path / "s", KEEP, "test")
 
 
@@ -279,7 +281,7 @@ def test_only_tasks_that_were_learned(
     assert f"1 tasks: {first}\n" in out
     early = serve.load(tmp_path / "early")
     assert dict(early.facts["writes"]["tasks"]) == {first: f"{first}: "}
-    with pytest.raises(UserError, match=f"unknown task '{second}'; there is {first}|unknown task"):
+    with pytest.raises(UserError, match=f"unknown task '{second}'"):
         early.written(["a dog"], second)
 
 
@@ -312,7 +314,8 @@ def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert spec.continues == Exported.at(exported).mark
     group = Group([spec], "cpu", None)
     before = loaded(str(exported)).state_dict()
-    start = {k.split("/", 1)[1].replace("/", "."): p[0] for k, p in group.model.trained.items()}  # type: ignore[union-attr, operator]
+    assert isinstance(group.model, Seq2Seq)
+    start = {k.split("/", 1)[1].replace("/", "."): p[0] for k, p in group.model.trained.items()}
     assert len(start) > 20
     for name, weight in start.items():
         assert torch.equal(weight, before[name.removesuffix(".whole")])
@@ -322,8 +325,8 @@ def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     (record,) = Run(tmp_path / "r").records()
     order = Exported.at(exported).tasks
     assert list(order) == [name for name, _ in pairs.kept_facts(group.streams.streams[0], TINY)["tasks"]]  # type: ignore[index]
-    (told,) = [Run(folder).records() for folder in RUNS.values() if folder == RUNS["full"]]
-    assert record["test"]["value"][0] == told[0]["test"]["value"][2]
+    (told,) = Run(RUNS["full"]).records()
+    assert record["test"]["value"][0] == told["test"]["value"][2]
 
 
 def test_going_on_with_other_texts_keeps_tokenizer_and_tasks(exported: Path, tmp_path: Path) -> None:
@@ -346,6 +349,6 @@ def test_going_on_with_other_texts_keeps_tokenizer_and_tasks(exported: Path, tmp
         del SUITES["toy-french"]
     folder = save(tmp_path / "r", tmp_path / "n")
     assert Exported.at(folder).tasks == {name: f"{name}: " for name in ("german", "french", "spanish")}
-    for name in ("tokenizer.json",):
-        assert json.loads((folder / name).read_text()) == json.loads((exported / name).read_text())
+    now, before = (json.loads((at / "tokenizer.json").read_text()) for at in (folder, exported))
+    assert now["model"] == before["model"]
     assert len(serve.load(folder).written(["a dog", "cow"], "french")) == 2
