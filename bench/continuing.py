@@ -1,7 +1,8 @@
 """Learning that goes on from an exported model: ``lethe run SUITE --resume-from DIR``.
 
-The backbone is the exported one. Of the head, the rows of classes that both know by name are copied, those of
-new classes are fresh; a class that the suite lacks is forgotten, head row and label.
+The backbone is the exported one; a model that writes is no more than that. Of the head, the rows of classes
+that both know by name are copied, those of new classes are fresh; a class that the suite lacks is forgotten,
+head row and label.
 
 Axes: L lanes, F features, U units.
 """
@@ -34,6 +35,8 @@ def take_up(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
     exported = Exported.at(spec.model)
     if exported.mark != spec.continues:
         raise UserError(f"{exported.folder} was changed since the run was planned")
+    if exported.writes:
+        return
     if exported.reads_texts:
         state = head_state(exported)
     else:
@@ -52,6 +55,8 @@ def take_up(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
 def told(spec: CellSpec) -> str:
     """Return which classes of a cell are known, which new, and which of the exported model's are not there.
 
+    Of a model that writes, tasks instead of classes.
+
     Raises UserError where the suite's images are of another shape than the model's.
     """
     exported, suite = Exported.at(spec.model), suites.get(spec.suite)
@@ -60,11 +65,12 @@ def told(spec: CellSpec) -> str:
         here, there = (tuple(s) for s in (data.x_N.shape[1:], exported.facts["shape"]))
         raise UserError(f"{exported.folder} reads images of shape {there}; those of {suite.name} are {here}")
     stream = suite.stream(data, spec.scenario, spec.seed, Training(**spec.training))  # type: ignore[arg-type]
-    names = unit_names(stream)
+    names = list(data.domain_names) if exported.writes else unit_names(stream)
+    known = exported.tasks if exported.writes else exported.labels
     parts = {
-        "known": [n for n in names if n in exported.labels],
-        "new": [n for n in names if n not in exported.labels],
-        "not in the suite, left out": [n for n in exported.labels if n not in names],
+        "known": [n for n in names if n in known],
+        "new": [n for n in names if n not in known],
+        f"not in the suite{', left out' * (not exported.writes)}": [n for n in known if n not in names],
     }
     words = "; ".join(f"{what}: {some(found, _SHOWN)}" for what, found in parts.items() if found)
     return f"{suite.name} goes on from {exported.folder}: {words}"

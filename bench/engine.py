@@ -27,7 +27,7 @@ from bench.generation import TextScorer
 from bench.inputs import inputs, name_features
 from bench.kept import answers_otherwise
 from bench.models import build
-from bench.pairs import mark, tokenizer_of
+from bench.pairs import kept_facts, mark, tokenizer_of
 from strategies.base import Strategy
 from strategies.draws import Draws
 from strategies.optimisers import OPTIMISERS, Optimiser
@@ -279,7 +279,7 @@ class Group:
                 "tasks": [list(task.units) for task in stream.tasks],
                 "data": self._data_facts(),
                 "answers_otherwise": otherwise,
-                "writes": bool(self.data.targets),
+                "writes": kept_facts(stream, spec.model),
                 "shape": None if self.data.texts else list(self.streams.shape),
                 "scale": self.data.scale,
                 "mean": list(self.data.mean),

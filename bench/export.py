@@ -15,12 +15,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench import models
-from bench.exported import BESIDE, FACTS, HEAD, README, SCHEMA, WEIGHTS, Exported
+from bench.exported import FACTS, HEAD, README, SCHEMA, WEIGHTS, Exported
 from bench.kept import KeptModels
 from bench.models import pretrained
-from bench.models.merging import merged, with_head, without_adapters
+from bench.models.merging import fold, merged, with_head, without_adapters
+from bench.models.seq2seq import TINY, Seq2Seq
 from bench.models.transformer import Transformer
+from bench.pairs import kept_tokenizer
 from bench.plan import CellSpec
+from bench.readme import readme
 from bench.serve import Served
 from bench.store import Run, line, write_tensors
 from strategies.lanes import LaneLinear
@@ -74,8 +77,9 @@ def _listed(keys: list[str], words: dict[str, str]) -> str:
 def served(run: Path, key: str, task: int | None = None) -> Served:
     """Return a cell's model after ``task`` tasks, the last kept without it, cut to the units learned by then.
 
-    Raises UserError for a task that was not kept, for a method that answers otherwise than its model, and
-    where the pretrained model that was tuned is no longer the same.
+    Raises UserError for a task that was not kept, for a method that answers otherwise than its model, where
+    the pretrained model that was tuned is no longer the same, and for what cannot be merged into one that
+    writes.
     """
     kept = KeptModels(run)
     tasks = kept.tasks(key)
@@ -89,17 +93,15 @@ def served(run: Path, key: str, task: int | None = None) -> Served:
             f"{facts['answers_otherwise']} does not answer with its network alone, so that it cannot be "
             "exported as one: what it answers with besides is kept in the run"
         )
-    if facts["writes"]:
-        raise UserError(
-            "a model that writes texts cannot be exported yet; its tensors are in the run's models/"
-        )
+    if facts["writes"] is True:
+        raise UserError(f"{run} kept this model with an earlier version: run the cell again with --force")
     units = sorted({u for own in facts["tasks"][: facts["tasks_done"]] for u in own})
     known: dict[str, Any] = {
         "schema": SCHEMA,
         "reads": "texts" if models.reads_texts(spec.model) else "images",
         "model": spec.model,
         "options": spec.model_options,
-        "labels": [facts["units"][u] for u in units],
+        "labels": [] if facts["writes"] else [facts["units"][u] for u in units],
         "from": {
             "cell": line(spec),
             "key": key,
@@ -122,11 +124,27 @@ def served(run: Path, key: str, task: int | None = None) -> Served:
         model.load_state_dict(state)
         model.head = _rows(model.head, units)
         return Served(model, known)
-    if pretrained.mark(spec.model) != facts["data"]["model"]:
+    if spec.model != TINY and pretrained.mark(spec.model) != facts["data"]["model"]:
         raise UserError(f"model {spec.model} is no longer the one that was trained in {run}")
+    if facts["writes"]:
+        return _writing(spec, state, known, facts["writes"])
     network = merged(_transformer(spec, state))
     network.head = _rows(network.head, units)
     return Served(network, known, pretrained.tokenizer(spec.model))
+
+
+def _writing(spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], kept: dict[str, Any]) -> Served:
+    """Return a model that writes, for the tasks learned by then and those of the model it went on from."""
+    model = models.build(spec.model, spec.model_options, (2, kept["most"]), 1, [generator(0, "model")])
+    assert isinstance(model, Seq2Seq)
+    model.load_state_dict(state)
+    fold(model)
+    tasks = Exported.at(spec.model).tasks if spec.continues else {}
+    tasks |= dict(kept["tasks"][: known["from"]["tasks_done"]])
+    known["writes"] = {"tasks": list(tasks.items()), "most": kept["most"]}
+    own = kept["tokenizer"]
+    tokenizer = pretrained.tokenizer(spec.model) if own is None else kept_tokenizer(own)
+    return Served(Seq2Seq(1, model.base), known, tokenizer)
 
 
 def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> Transformer:
@@ -162,7 +180,7 @@ def save(model: Served, folder: Path) -> None:
         try:
             _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
             (scratch / FACTS).write_text(json.dumps(model.facts, indent=1) + "\n")
-            (scratch / README).write_text(_readme(model))
+            (scratch / README).write_text(readme(model.facts))
             for path in scratch.iterdir():
                 path.chmod(0o644)
             scratch.chmod(0o755)
@@ -179,6 +197,10 @@ def _write_images(model: Served, folder: Path) -> None:
 
 def _write_texts(model: Served, folder: Path) -> None:
     network = model.model
+    model.tokenizer.save_pretrained(folder)
+    if isinstance(network, Seq2Seq):
+        network.base.transformer.save_pretrained(folder)
+        return
     assert isinstance(network, Transformer)
     state = {k: t[0] for k, t in network.state_dict().items()}
     state = {"weight": state.pop("head.weight").T, "bias": state.pop("head.bias"), **state}
@@ -192,64 +214,3 @@ def _write_texts(model: Served, folder: Path) -> None:
     transformer.config.id2label = dict(enumerate(model.labels))
     transformer.config.label2id = {label: u for u, label in enumerate(model.labels)}
     transformer.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-
-
-_OWN = """
-With transformers alone:
-
-```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-model = AutoModelForSequenceClassification.from_pretrained("DIR").eval()
-tokenizer = AutoTokenizer.from_pretrained("DIR")
-text = tokenizer("a sentence", truncation=True, max_length={max_tokens}, return_tensors="pt")
-print(model.config.id2label[model(**text).logits.argmax().item()])
-```
-"""
-_POOLED = """
-With transformers alone:
-
-```python
-from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
-
-model, head = AutoModel.from_pretrained("DIR").eval(), load_file("DIR/head.safetensors")
-tokenizer = AutoTokenizer.from_pretrained("DIR")
-text = tokenizer("a sentence", truncation=True, max_length={max_tokens}, return_tensors="pt")
-states = model(**text).last_hidden_state
-logits = {pooled} @ head["weight"].T + head["bias"]
-print(model.config.id2label[logits.argmax().item()])
-```
-"""
-_BESIDE = """
-What was trained is {tune} tuning, kept beside the transformer in head.safetensors: transformers alone would
-answer without it.
-"""
-
-
-def _readme(model: Served) -> str:
-    """Return how to load what is in the folder."""
-    facts, options, origin = model.facts, model.facts["options"], model.facts["from"]
-    if facts["reads"] == "images":
-        shape = ", ".join(map(str, facts["shape"]))
-        words, given = "--file images.npy", "images"
-        more = f"\nImages are an array of shape (N, {shape}), grey values up to {facts['scale']:g}.\n"
-    else:
-        words, given = '"a sentence"', '["a sentence"]'
-        form = _BESIDE if options["tune"] in BESIDE else _OWN if options["pooling"] == "own" else _POOLED
-        pooled = "states[:, 0]" if options["pooling"] == "first" else "states.mean(1)"
-        more = form.format(pooled=pooled, **options)
-    return f"""# A model that Lethe exported
-
-From {origin["cell"]}, after {origin["tasks_done"]} of {origin["tasks"]} tasks. It answers with one of the
-{len(model.labels)} labels of the tasks learned by then. Below, DIR is this folder.
-
-    lethe predict DIR {words}
-
-```python
-from bench import serve
-
-print(serve.load("DIR").answers({given}))
-```
-{more}"""

@@ -1,8 +1,10 @@
 """An exported model on disk: the facts beside its weights, and the hash of all of it.
 
-    DIR/lethe.json          what it is: model and options, labels, how its inputs are read, where it is from
+    DIR/lethe.json          what it is: model and options, labels or the tasks that texts are written for, how
+                            its inputs are read, where it is from
     DIR/model.safetensors   of images: all weights; of texts: those of the transformer, beside its config.json
-    DIR/head.safetensors    of texts: weight (labels, features) and bias of the head; what cannot be merged
+    DIR/head.safetensors    of texts that get labels: weight (labels, features) and bias of the head; what
+                            cannot be merged
     DIR/README.md           how to load it
 
 bench.export makes such a folder, bench.serve answers with it, bench.continuing goes on learning from it.
@@ -48,6 +50,11 @@ class Exported:
             raise UserError(f"{folder} was not exported by this version of Lethe")
         return cls(path, facts)
 
+    @classmethod
+    def named(cls, name: str) -> Exported | None:
+        """Return the exported model that a model's name is the folder of, None where it is of none."""
+        return cls.at(name) if (Path(name).expanduser() / FACTS).is_file() else None
+
     @property
     def name(self) -> str:
         """The folder as the name of a model, which no built-in one has."""
@@ -57,6 +64,16 @@ class Exported:
     def reads_texts(self) -> bool:
         """Whether it reads texts, not images."""
         return bool(self.facts["reads"] == "texts")
+
+    @property
+    def writes(self) -> bool:
+        """Whether it writes texts, and answers with no labels."""
+        return "writes" in self.facts
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """The names of the tasks that texts are written for, and what their texts begin with."""
+        return dict(self.facts["writes"]["tasks"]) if self.writes else {}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -81,6 +98,8 @@ class Exported:
 
     def check(self, options: dict[str, Any]) -> None:
         """Raise UserError for options that its weights cannot be gone on with."""
+        if self.writes:
+            return
         if self.reads_texts:
             tune = self.options["tune"]
             fixed = ["pooling", *(["tune", BESIDE[tune]] if tune in BESIDE else [])]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from bench import models
+from bench.exported import Exported
 from bench.models import Options, pretrained
 from bench.models.seq2seq import TINY
 from bench.pairs import padded, pair_tokens
@@ -49,7 +50,8 @@ def inputs(data: Data, model: str, options: Options, device: str = "cpu", said: 
         return data
     if data.targets:
         return replace(data, x_N=pair_tokens(data, model, options["max_tokens"]))
-    if model == TINY:
+    exported = Exported.named(model)
+    if model == TINY or (exported and exported.writes):
         raise UserError(f"model {model} cannot read {data.name}, where nothing is to be written; minilm can")
     if options["tune"] == "head":
         return replace(data, x_N=features(data.texts, model, options, device, said))

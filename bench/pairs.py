@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.models import pretrained
 from bench.models.seq2seq import END, PADDING, TINY, VOCABULARY
 from strategies.base import IGNORED
-from suites.base import Data
+from suites.base import Data, Stream
 from suites.errors import UserError
 from suites.sources import cache_folder, keep
 
@@ -80,10 +80,37 @@ def mark(data: Data, model: str) -> str:
     return hashlib.sha256(pretrained.tokenizer_mark(tokenizer_of(data, model)).encode()).hexdigest()
 
 
+def kept_facts(stream: Stream, model: str) -> dict[str, Any] | None:
+    """Return what a model of a stream must be kept with to write without it; None where nothing is written.
+
+    ``tasks``: name and prefix of every task, in their order. ``most``: tokens written at most. ``tokenizer``:
+    the one that was trained on the data set, as text; None where the model has its own.
+    """
+    data = stream.data
+    if not data.targets:
+        return None
+    tasks = []
+    for number, task in enumerate(stream.tasks, 1):
+        name, prefix = f"task {number}", ""
+        if data.domain_N is not None:
+            row = int(torch.cat([task.train_rows, task.test_rows])[0]) % len(data.texts)
+            domain = int(data.domain_N[row])
+            name, prefix = data.domain_names[domain], data.prefixes[domain] if data.prefixes else ""
+        tasks.append((name, prefix))
+    own = tokenizer_of(data, model).backend_tokenizer.to_str() if model == TINY else None
+    return {"tasks": tasks, "most": data.x_N.shape[-1], "tokenizer": own}
+
+
+def kept_tokenizer(text: str) -> Any:
+    """Return a tokenizer that ``kept_facts`` holds as text."""
+    from tokenizers import Tokenizer
+
+    return _whole(Tokenizer.from_str(text))
+
+
 def _trained(data: Data) -> Any:
     """Return a tokenizer trained on the training rows, from the cache where a sound one is there."""
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
 
     path = cache_folder() / f"tokenizer-v1-{VOCABULARY}-{data.fingerprint[:32]}.json"
     try:
@@ -91,6 +118,12 @@ def _trained(data: Data) -> Any:
     except Exception:  # the library raises nothing narrower, for no file and for a damaged one
         backend = _train(data)
         keep(path, lambda file: file.write(backend.to_str().encode()))
+    return _whole(backend)
+
+
+def _whole(backend: Any) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +58,8 @@ def read_images(path: Path) -> np.ndarray[Any, Any]:
     return images
 
 
-def write_answers(
-    path: Path, what: str, given: Sequence[object], answers: Sequence[tuple[str, float]]
-) -> None:
-    """Write a CSV file whole: what was given, under the name ``what``, its label and the probability.
+def write_answers(path: Path, columns: Sequence[str], answers: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file whole: a row for each of what was given, with its answer.
 
     Raises UserError where it cannot be written.
     """
@@ -70,8 +68,8 @@ def write_answers(
         try:
             with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
                 rows = csv.writer(file)
-                rows.writerow([what, "label", "probability"])
-                rows.writerows([x, label, f"{p:.6f}"] for x, (label, p) in zip(given, answers, strict=True))
+                rows.writerow(columns)
+                rows.writerows(answers)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:

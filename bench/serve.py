@@ -1,7 +1,8 @@
-"""Answers of an exported model: ``lethe predict``, and ``load`` from Python.
+"""Answers of an exported model, labels or texts: ``lethe predict``, and ``load`` from Python.
 
     model = bench.serve.load("DIR")
     model.answers(["a sentence"])   # [("label", 0.93)]; of images: an array (N, channels, height, width)
+    model.written(["a sentence"])   # ["what it writes"], of a model that writes
 
 Axes: L lanes (one), N rows, S tokens, F features, U units that were learned; X the axes of one row.
 """
@@ -24,11 +25,13 @@ from bench.exported import BESIDE, HEAD, WEIGHTS, Exported
 from bench.inputs import tokens
 from bench.models import pretrained
 from bench.models.merging import with_head
+from bench.models.seq2seq import Pair, Seq2Seq, loaded
+from bench.pairs import words
 from strategies.lanes import LaneModel, still
 from suites.base import generator
-from suites.errors import UserError
+from suites.errors import UserError, unknown
 
-_AT_ONCE = 500
+_AT_ONCE, _WRITTEN_AT_ONCE = 500, 200
 
 Texts = Sequence[str]
 Images = np.ndarray[Any, Any]
@@ -36,7 +39,10 @@ Images = np.ndarray[Any, Any]
 
 @dataclass
 class Served:
-    """A model of one lane, its head cut to the units that were learned, and how its inputs are read."""
+    """A model of one lane, its head cut to the units that were learned, and how its inputs are read.
+
+    ``answers`` are for one that knows labels, ``written`` for one that writes.
+    """
 
     model: LaneModel
     facts: dict[str, Any]
@@ -64,7 +70,9 @@ class Served:
 
     @torch.no_grad()
     def logits(self, given: Texts | Images) -> Tensor:
-        """Return the scores of all labels, shape (N, U)."""
+        """Return the scores of all labels, shape (N, U); raises UserError for a model that writes."""
+        if isinstance(self.model, Seq2Seq):
+            raise UserError("this model writes texts: it has no labels to answer with")
         if not len(given):
             return torch.empty(0, len(self.labels))
         with still(self.model):
@@ -75,6 +83,33 @@ class Served:
         """Return the likeliest label of each row and its softmax probability."""
         best = self.logits(given).double().softmax(1).max(1)
         return [(self.labels[u], p) for u, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+    def asked(self, texts: Texts, task: str = "") -> list[str]:
+        """Return texts with what says the task before them, where one is named.
+
+        Raises UserError for a task that was not learned, and for a text that says none where it must.
+        """
+        tasks = dict(self.facts["writes"]["tasks"]) if "writes" in self.facts else {}
+        if task and not tasks:
+            raise UserError("this model answers with labels: there is no task to choose")
+        if task and task not in tasks:
+            raise unknown("task", task, list(tasks))
+        prefixes = tuple(filter(None, tasks.values()))
+        if not task and prefixes and not all(text.startswith(prefixes) for text in texts):
+            raise UserError(f"this model must be told the task: choose --task {', '.join(tasks)}")
+        return [tasks.get(task, "") + text for text in texts]
+
+    @torch.no_grad()
+    def written(self, texts: Texts, task: str = "") -> list[str]:
+        """Return what is written for texts, token by token the likeliest; see ``asked``."""
+        if not isinstance(self.model, Seq2Seq):
+            raise UserError("this model answers with labels: it writes no texts")
+        asked, most, found = self.asked(texts, task), self.facts["writes"]["most"], []
+        with still(self.model):
+            for start in range(0, len(asked), _WRITTEN_AT_ONCE):
+                tokens_NS = self.read(asked[start : start + _WRITTEN_AT_ONCE]).long()
+                found += words(self.model.written(tokens_NS.unsqueeze(0), most)[0], self.tokenizer)
+        return found
 
     def cut(self, texts: Texts) -> int:
         """Return how many texts are longer than the model reads."""
@@ -104,6 +139,9 @@ def _images(exported: Exported) -> Served:
 
 def _texts(exported: Exported) -> Served:
     options, units = exported.options, len(exported.labels)
+    if exported.writes:
+        tokenizer = pretrained.tokenizer(exported.name)
+        return Served(Seq2Seq(1, Pair(loaded(exported.name))), exported.facts, tokenizer)
     if options["tune"] in BESIDE:
         model = models.build(exported.name, options, (options["max_tokens"],), units, [generator(0, "model")])
     else:

@@ -49,6 +49,8 @@ class Data:
     domain_N: Tensor | None = None
     """Which domain a row comes from, int64, where the data set has domains."""
     domain_names: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    """What every text of a domain begins with, which says what is to be written for it; empty for none."""
 
 
 @dataclass(frozen=True)

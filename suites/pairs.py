@@ -70,6 +70,7 @@ def _joined(
         targets=tuple(targets),
         domain_N=domain_N,
         domain_names=tuple(domain for domain, _ in sources),
+        prefixes=tuple(source.prefix for _, source in sources),
     )
 
 

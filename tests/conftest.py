@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import strategies
-from bench import models
+from bench import cli, models
 from bench.plan import CellSpec, identity
 from suites.base import SUITES, register
 from tests.toy import TOY, TOY_PAIRS, TOY_TEXT
@@ -46,6 +47,17 @@ def real_data() -> str:
     if not folder:
         pytest.skip("LETHE_DATA names no mirror of the real data sets here")
     return folder
+
+
+def lethe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str, str]:
+    """Run the command in this process, where the toy suites are."""
+    monkeypatch.setattr(sys, "argv", ["lethe", *words])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
 
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -158,6 +158,7 @@ def codes(seed: int = 0) -> Data:
         targets=tuple(targets),
         domain_N=torch.tensor(domains),
         domain_names=tuple(_SENTENCES),
+        prefixes=tuple(f"{language}: " for language in _SENTENCES),
     )
 
 

@@ -12,10 +12,9 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, get_type_hints
 
-from bench.exported import FACTS, Exported
+from bench.exported import Exported
 from strategies.lanes import Generators, LaneModel
 from suites.base import generator
 from suites.errors import UserError, unknown
@@ -67,10 +66,8 @@ def _builder(name: str) -> Callable[..., LaneModel]:
 
 def _exported_images(name: str) -> Exported | None:
     """Return the exported model of images that a name is the folder of, or None."""
-    if not (Path(name).expanduser() / FACTS).is_file():
-        return None
-    exported = Exported.at(name)
-    return None if exported.reads_texts else exported
+    exported = Exported.named(name)
+    return None if exported is None or exported.reads_texts else exported
 
 
 def reads_texts(name: str) -> bool:

@@ -6,35 +6,50 @@ Axes: I inputs, O outputs.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
 
 from bench.models.pretrained import Backbone
-from bench.models.transformer import Prompted, Transformer, Whole
+from bench.models.shared import Shared
+from bench.models.transformer import Prompted, Transformer
 from bench.models.tuning import Adapter, LoRA, Shifted, key_of
 from suites.base import generator
+from suites.errors import UserError
 
 
 @torch.no_grad()
-def merged(model: Transformer) -> Transformer:
-    """Return a model of one lane that answers as ``model`` does, which has one lane and is used up.
+def fold(model: Shared[Any]) -> None:
+    """Write what the one lane of a model trained into its transformer, as far as that can be.
 
-    LoRA (W + alpha / r B A), biases and whole stacked weights go into the transformer. Adapters and prompts
-    cannot: a model with those is returned as it is.
+    LoRA (W + alpha / r B A), biases and whole stacked weights can; adapters and prompts stay where they are.
+    Raises UserError for LoRA on a weight that is the embedding too.
     """
     base = model.base
-    if isinstance(model, Whole):
-        for name, weight in base.named_parameters():
-            weight.copy_(model.trained[key_of(name, "whole")][0])
+    for name, weight in base.named_parameters():
+        if (key := key_of(name, "whole")) in model.trained:
+            weight.copy_(model.trained[key][0])
+    embedding = base.transformer.get_input_embeddings().weight
     for name, layer in list(base.transformer.named_modules()):
         if isinstance(layer, LoRA):
+            if layer.frozen.get_parameter("weight") is embedding:
+                raise UserError(f"LoRA on {name} cannot be merged: its weight is the embedding of tokens too")
             moved_IO = layer.scale * (layer.own("down")[0] @ layer.own("up")[0])
             layer.frozen.get_parameter("weight").add_(moved_IO.T)
             base.transformer.set_submodule(name, layer.frozen)
         elif isinstance(layer, Shifted):
             layer.frozen.get_parameter("bias").copy_(layer.own("bias")[0])
             base.transformer.set_submodule(name, layer.frozen)
+
+
+def merged(model: Transformer) -> Transformer:
+    """Return a model of one lane that answers as ``model`` does, which has one lane and is used up.
+
+    One with adapters or prompts is returned as it is.
+    """
+    base = model.base
+    fold(model)
     if isinstance(model, Prompted) or any(isinstance(m, Adapter) for m in base.modules()):
         return model
     plain = with_head(base, model.head.bias.shape[1])

@@ -46,6 +46,11 @@ class _Inserted(nn.Module):
         # In a tuple, so that the parameters are not registered here as well.
         self._trained, self._name = (trained,), name
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen layer's, whose type some transformers look up before they call it."""
+        return self.frozen.get_parameter("weight")
+
     def own(self, part: str) -> Tensor:
         """Return a trained parameter of this layer, shape (L, ...)."""
         found: Tensor = self._trained[0][key_of(self._name, part)]

@@ -121,6 +121,24 @@ def test_lanes_do_not_mix(tune: str) -> None:
             torch.testing.assert_close(p.grad[lane], q.grad[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("targets", ["query-value", "attention", "dense"])
+def test_lora_starts_as_the_model(targets: str) -> None:
+    """On every choice of layers: nothing is changed at first, and all factors but A are then moved."""
+    x_LB2S = read().unsqueeze(0)
+    net = models.build(TINY, {"tune": "lora", "targets": targets}, (2, 32), 1, [generator(0, "model")])
+    theirs = drawn(torch.Generator().manual_seed(0)).eval()
+    text_BS, target_BS = x_LB2S[0].long().unbind(1)
+    width = int((target_BS != IGNORED).sum(1).max())
+    logits = theirs(
+        input_ids=text_BS, attention_mask=(text_BS != 0).long(), labels=target_BS[:, :width]
+    ).logits
+    torch.testing.assert_close(net(x_LB2S)[0], logits, rtol=1e-4, atol=1e-4)
+    row_losses(net(x_LB2S), x_LB2S[:, :, 1].long()).sum().backward()
+    moved = [name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
+    assert moved
+    assert all(name.endswith("up") for name in moved)
+
+
 def test_initial_weights_are_each_lanes_own() -> None:
     both = built()
     parameter = next(iter(both.parameters()))

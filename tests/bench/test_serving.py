@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 
 import bench
 import strategies
-from bench import cli, export, models, rows, runner, serve
+from bench import export, models, rows, runner, serve
 from bench.engine import Group
 from bench.exported import Exported
 from bench.frames import score_matrix
@@ -30,7 +29,7 @@ from bench.runner import Options, carry_out
 from bench.store import Run
 from suites.base import SUITES, register
 from suites.errors import UserError
-from tests.conftest import toy_cell
+from tests.conftest import lethe, toy_cell
 from tests.toy import TOY, TOY_TEXT, blobs, sentences
 
 KEEP = Options(jobs=1, quiet=True, keep_models="all")
@@ -96,17 +95,6 @@ def spec_key(run: Path, identity: str, seed: int, scenario: str = "class") -> st
         if (spec["identity"], spec["seed"], spec["scenario"]) == (identity, seed, scenario):
             return str(record["key"])
     raise AssertionError(identity)
-
-
-def lethe(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
-) -> tuple[int, str, str]:
-    """Run the command in this process, where the toy suites are."""
-    monkeypatch.setattr(sys, "argv", ["lethe", *words])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    out, err = capsys.readouterr()
-    return int(left.value.code or 0), out, err
 
 
 # Kept models.

@@ -1,0 +1,354 @@
+"""Models that write: exported, loaded by transformers alone, answering, and gone on from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import export, models, pairs, serve
+from bench.engine import Group
+from bench.exported import Exported
+from bench.generation import compared
+from bench.kept import KeptModels
+from bench.models.seq2seq import TINY, Pair, Seq2Seq, loaded
+from bench.plan import Request
+from bench.runner import Options, carry_out
+from bench.store import Run
+from suites.base import SUITES, register
+from suites.errors import UserError
+from tests.conftest import lethe
+from tests.toy import TOY_PAIRS, codes
+
+KEEP = Options(jobs=1, quiet=True, keep_models="all")
+TUNED = ["full", "lora"]
+TEXTS = ["german: a small dog", "spanish: cow", "spanish: ", "german: " + "cat " * 40]
+RUNS: dict[str, Path] = {}
+
+
+def trained(tune: str, places: pytest.TempPathFactory) -> Path:
+    """Return the run of one way to tune the small model, made once."""
+    if tune not in RUNS:
+        folder = places.mktemp("pairs") / "run"
+        settings = {"tune": tune, "epochs": "3", "targets": "attention"}
+        request = Request("toy-pairs", ("er",), ("domain",), settings=settings)
+        assert carry_out([request], folder, KEEP, "test").counts == {"done": 1}
+        RUNS[tune] = folder
+    return RUNS[tune]
+
+
+@pytest.fixture(params=TUNED)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(request.param, tmp_path_factory)
+
+
+@pytest.fixture
+def exported(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """The small model, all of it tuned."""
+    return save(trained("full", tmp_path_factory), tmp_path / "model")
+
+
+def save(run: Path, folder: Path, task: int | None = None) -> Path:
+    export.save(export.served(run, export.find(run, "er/0"), task), folder)
+    return folder
+
+
+def live(run: Path, name: str = TINY) -> Seq2Seq:
+    """Return the model that the run kept, as it was trained."""
+    key = export.find(run, "er/0")
+    options = KeptModels(run).facts(key, 2)["spec"]["model_options"]
+    net = models.build(name, options, (2, 32), 1, [torch.Generator()])
+    state = KeptModels(run).tensors(key, 2)
+    net.load_state_dict({k.removeprefix("model/"): t[None] for k, t in state.items()})
+    assert isinstance(net, Seq2Seq)
+    return net
+
+
+@torch.no_grad()
+def check_same(run: Path, folder: Path, name: str, to_the_bit: bool) -> None:
+    """Assert that what is in a folder gives the logits and texts of the run's own model."""
+    data, own = codes(), live(run, name)
+    x_LN2S = pairs.pair_tokens(data, name, 32)[data.n_train :].unsqueeze(0)
+    theirs = Seq2Seq(1, Pair(loaded(str(folder))))
+    if to_the_bit:
+        assert torch.equal(theirs(x_LN2S), own(x_LN2S))
+    else:
+        torch.testing.assert_close(theirs(x_LN2S), own(x_LN2S), rtol=1e-4, atol=1e-4)
+    assert torch.equal(theirs.generate(x_LN2S), own.generate(x_LN2S))
+    tokenizer = pairs.tokenizer_of(data, name)
+    written = serve.load(folder).written(data.texts[data.n_train :])
+    assert written == pairs.words(own.generate(x_LN2S)[0], tokenizer)
+
+
+def test_an_exported_model_writes_as_the_run_s(run: Path, tmp_path: Path) -> None:
+    """Logits and texts of the trained model, to the bit where nothing was merged; BLEU is the record's."""
+    folder, data = save(run, tmp_path / "m"), codes()
+    (record,) = Run(run).records()
+    check_same(run, folder, TINY, to_the_bit=record["spec"]["model_options"]["tune"] == "full")
+    model = serve.load(folder)
+    order = list(Exported.at(folder).tasks)
+    for name, value in zip(order, record["test"]["value"][2], strict=True):
+        rows = [
+            row
+            for row in range(data.n_train, len(data.texts))
+            if data.domain_names[data.domain_N[row]] == name  # type: ignore[index]
+        ]
+        written = model.written([data.texts[row] for row in rows])
+        assert compared(written, [data.targets[row] for row in rows])["value"] == value
+    assert record["test"]["value"][2][1] > 1  # some of it was learned
+
+
+def test_saving_changes_nothing(run: Path, tmp_path: Path) -> None:
+    model, x_LN2S = export.served(run, export.find(run, "er/0")), pairs.pair_tokens(codes(), TINY, 32)[None]
+    export.save(model, tmp_path / "m")
+    again = serve.load(tmp_path / "m")
+    assert torch.equal(again.model(x_LN2S[:, :20]), model.model(x_LN2S[:, :20]))
+    assert again.written(TEXTS) == model.written(TEXTS)
+
+
+def test_transformers_load_it(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the lines of the folder's README, as they stand there; the tokenizer is the one that was trained."""
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    folder = save(run, tmp_path / "m")
+    tokenizer, ours = AutoTokenizer.from_pretrained(folder), pairs.tokenizer_of(codes(), TINY)
+    for text in (*TEXTS, "Größe, čeština: ça va?"):
+        numbers = ours(text)["input_ids"]
+        assert tokenizer(text)["input_ids"] == numbers
+        assert tokenizer.decode(numbers, skip_special_tokens=True) == ours.decode(
+            numbers, skip_special_tokens=True
+        )
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    assert (theirs.dtype, theirs.config.architectures) == (torch.float32, ["T5ForConditionalGeneration"])
+    assert not any(
+        "lora" in name.lower() or "frozen" in name or "whole" in name for name in theirs.state_dict()
+    )
+    assert sorted(p.name for p in folder.glob("*.safetensors")) == ["model.safetensors"]
+    ours_, alone = (folder / "README.md").read_text().replace("DIR", str(folder)).split("```python\n")[1:]
+    for code in (ours_, alone):
+        exec(code.split("```")[0], {})
+    listed, plain = capsys.readouterr().out.splitlines()
+    (task, *_) = Exported.at(folder).tasks
+    assert listed == str([plain]) == str(serve.load(folder).written(["a sentence"], task))
+
+
+@pytest.mark.parametrize("tune", TUNED)
+def test_a_model_of_a_folder(tmp_path: Path, tune: str) -> None:
+    """Another architecture, with buffers and a tokenizer of its own: exported, and gone on from."""
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    pairs.tokenizer_of(codes(), TINY).save_pretrained(tmp_path / "base")
+    sizes: dict[str, Any] = {
+        f"{part}_{what}": n
+        for part in ("encoder", "decoder")
+        for what, n in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))
+    }
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "decoder_start_token_id": 1}
+    config = BartConfig(vocab_size=2000, d_model=32, forced_eos_token_id=None, **sizes, **ends)
+    base = BartForConditionalGeneration(config)
+    base.final_logits_bias[0, 100] = 5  # kept in no parameter
+    base.save_pretrained(tmp_path / "base")
+    name, settings = str(tmp_path / "base"), {"tune": tune, "epochs": "1", "max_tokens": "32", "lr": "0.01"}
+    request = Request("toy-pairs", ("er",), ("domain",), settings=settings | {"model": name})
+    carry_out([request], tmp_path / "r", KEEP, "test")
+    folder = save(tmp_path / "r", tmp_path / "m")
+    check_same(tmp_path / "r", folder, name, to_the_bit=tune == "full")
+    later = Request("toy-pairs", ("er",), ("domain",), settings={"epochs": "1"}, resume_from=str(folder))
+    assert carry_out([later], tmp_path / "s", KEEP, "test").counts == {"done": 1}
+    shutil.rmtree(tmp_path / "base")
+    check_same(tmp_path / "s", save(tmp_path / "s", tmp_path / "n"), str(folder), to_the_bit=tune == "full")
+
+
+def test_lora_on_the_embedding_is_not_merged(tmp_path: Path) -> None:
+    """The small model's last layer has the weights that embed its tokens: one of them cannot change alone."""
+    settings = {"tune": "lora", "targets": "dense", "epochs": "1"}
+    carry_out([Request("toy-pairs", ("er",), ("domain",), settings=settings)], tmp_path / "r", KEEP, "test")
+    with pytest.raises(UserError, match=r"^LoRA on lm_head cannot be merged: its weight is the embedding"):
+        save(tmp_path / "r", tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_without_the_data_or_the_cache(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export takes the trained tokenizer from the run."""
+    run = trained("full", tmp_path_factory)
+    expected = serve.load(save(run, tmp_path / "m")).written(TEXTS)
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(pairs, "_TOKENIZERS", {})
+    monkeypatch.setattr(pairs, "tokenizer_of", None)
+    monkeypatch.delitem(SUITES, "toy-pairs")
+    assert serve.load(save(run, tmp_path / "n")).written(TEXTS) == expected
+
+
+# Predict.
+
+
+def test_predict_prints_a_line_each(
+    exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = lethe(capsys, monkeypatch, "predict", str(exported), *TEXTS)
+    assert (code, err.strip()) == (0, "1 of 4 texts cut at 32 tokens")
+    assert out == "".join(f"{text}\n" for text in serve.load(exported).written(TEXTS))
+    words = ["predict", str(exported), "a small dog", "cow", "--task", "spanish"]
+    code, out, _ = lethe(capsys, monkeypatch, *words)
+    assert code == 0
+    assert out.splitlines() == serve.load(exported).written(["spanish: a small dog", "spanish: cow"])
+
+
+def test_predict_reads_and_writes_csv(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["a small dog", "", 'word, "quoted"\nand a second line', "cow"]
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["n", "said"], *([i, text] for i, text in enumerate(given))])
+    words = ["--file", str(tmp_path / "rows.csv"), "--column", "said", "--out", str(tmp_path / "out.csv")]
+    code, out, _ = lethe(capsys, monkeypatch, "predict", str(exported), *words, "--task", "german")
+    assert (code, out.strip()) == (0, f"4 answers: {tmp_path / 'out.csv'}")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    written = serve.load(exported).written(given, "german")
+    assert rows == [["text", "written"], *([text, own] for text, own in zip(given, written, strict=True))]
+
+
+def test_many_texts_are_written_in_parts(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = serve.load(exported), codes()
+    texts = list(data.texts[:9])
+    whole = model.written(texts)
+    monkeypatch.setattr(serve, "_WRITTEN_AT_ONCE", 4)
+    assert model.written(texts) == whole
+    assert model.written([]) == []
+
+
+def test_bad_words(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.csv").write_text("said\na dog\n")
+    shutil.copytree(exported, tmp_path / "damaged")
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"rubbish")
+    file = ["--file", str(tmp_path / "rows.csv")]
+    resume = ["-s", "er", "--resume-from", str(exported), "--out", str(tmp_path / "r")]
+    for words, told in (
+        (["predict", str(exported), "a dog"], "must be told the task: choose --task "),
+        (["predict", str(exported), "a dog", "--task", "germn"], "unknown task 'germn'; did you mean german"),
+        (["predict", str(exported), *file, "--task", "german"], "has no column 'text'; it has: said"),
+        (["predict", str(exported)], "give either sentences or --file"),
+        (["predict", str(tmp_path / "damaged"), "a dog"], "damaged"),
+        (["run", "toy-text", *resume], "cannot read sentences, where nothing is to be written"),
+    ):
+        code, _, err = lethe(capsys, monkeypatch, *words)
+        assert (code, len(err.strip().splitlines())) == (2, 1), err
+        assert told in err
+    request = Request("toy-pairs", ("er",), ("domain",), settings={"tune": "head"}, resume_from=str(exported))
+    with pytest.raises(UserError, match="tune=head has no form for texts that are to be written"):
+        carry_out([request], tmp_path / "s", KEEP, "test")
+    with pytest.raises(UserError, match="it has no labels"):
+        serve.load(exported).answers(["a dog"])
+
+
+def test_what_answers_with_labels_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"epochs": "1", "shots": "2"}
+    carry_out([Request("toy-text", ("er",), settings=settings)], tmp_path / "r", KEEP, "test")
+    folder = save(tmp_path / "r", tmp_path / "m")
+    code, _, err = lethe(capsys, monkeypatch, "predict", str(folder), "a dog", "--task", "german")
+    assert (code, err.strip()) == (2, "lethe: this model answers with labels: there is no task to choose")
+    with pytest.raises(UserError, match="it writes no texts"):
+        serve.load(folder).written(["a dog"])
+    request = Request("toy-pairs", ("er",), ("domain",), resume_from=str(folder))
+    with pytest.raises(UserError, match="cannot write what codes asks for"):
+        carry_out([request], tmp_path / "s", KEEP, "test")
+
+
+def test_only_tasks_that_were_learned(
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = trained("full", tmp_path_factory)
+    words = ["export", str(run), "er/0", str(tmp_path / "early"), "--task", "1"]
+    code, out, _ = lethe(capsys, monkeypatch, *words)
+    assert code == 0
+    first, second = Exported.at(save(run, tmp_path / "late")).tasks
+    assert f"1 tasks: {first}\n" in out
+    early = serve.load(tmp_path / "early")
+    assert dict(early.facts["writes"]["tasks"]) == {first: f"{first}: "}
+    with pytest.raises(UserError, match=f"unknown task '{second}'"):
+        early.written(["a dog"], second)
+
+
+def test_texts_without_a_prefix_need_no_task(tmp_path: Path) -> None:
+    """As in dialogues, whose tasks are told by the texts alone."""
+    data = replace(codes(), prefixes=(), name="bare", fingerprint="bare")
+    register(replace(TOY_PAIRS, name="toy-bare", load=lambda: data))
+    try:
+        settings = {"epochs": "1", "shots": "3"}
+        request = Request("toy-bare", ("er",), ("domain",), settings=settings)
+        carry_out([request], tmp_path / "r", KEEP, "test")
+    finally:
+        del SUITES["toy-bare"]
+    model = export.served(tmp_path / "r", export.find(tmp_path / "r", "er/0"))
+    assert model.written(["a dog"]) == model.written(["a dog"], "german")
+    assert sorted(model.facts["writes"]["tasks"]) == [("german", ""), ("spanish", "")]
+
+
+# Going on.
+
+
+def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With these weights and this tokenizer: row 0 is the last row of the run before."""
+    settings = {"epochs": "1"}
+    request = Request("toy-pairs", ("er",), ("domain",), settings=settings, resume_from=str(exported))
+    options = Options(jobs=1, keep_models="last")
+    assert carry_out([request], tmp_path / "r", options, "test").counts == {"done": 1}
+    assert f"goes on from {exported}: known: german, spanish\n" in capsys.readouterr().err
+    (spec,) = request.cells()
+    assert spec.continues == Exported.at(exported).mark
+    group = Group([spec], "cpu", None)
+    before = loaded(str(exported)).state_dict()
+    assert isinstance(group.model, Seq2Seq)
+    start = {k.split("/", 1)[1].replace("/", "."): p[0] for k, p in group.model.trained.items()}
+    assert len(start) > 20
+    for name, weight in start.items():
+        assert torch.equal(weight, before[name.removesuffix(".whole")])
+    tokenizer = pairs.tokenizer_of(group.data, spec.model)
+    theirs = pairs.tokenizer_of(codes(), TINY)
+    assert tokenizer(list(codes().targets))["input_ids"] == theirs(list(codes().targets))["input_ids"]
+    (record,) = Run(tmp_path / "r").records()
+    order = Exported.at(exported).tasks
+    assert list(order) == [name for name, _ in pairs.kept_facts(group.streams.streams[0], TINY)["tasks"]]  # type: ignore[index]
+    (told,) = Run(RUNS["full"]).records()
+    assert record["test"]["value"][0] == told["test"]["value"][2]
+
+
+def test_going_on_with_other_texts_keeps_tokenizer_and_tasks(exported: Path, tmp_path: Path) -> None:
+    """A suite whose own tokenizer would be another; the tasks of before can still be asked for."""
+    data = codes()
+    swapped = tuple(text.replace("german: ", "french: ") for text in data.texts)
+    data = replace(
+        data,
+        texts=swapped,
+        fingerprint="french",
+        domain_names=("french", "spanish"),
+        prefixes=("french: ", "spanish: "),
+    )
+    register(replace(TOY_PAIRS, name="toy-french", load=lambda: data))
+    try:
+        settings = {"tune": "lora", "epochs": "1"}
+        request = Request("toy-french", ("er",), ("domain",), settings=settings, resume_from=str(exported))
+        assert carry_out([request], tmp_path / "r", KEEP, "test").counts == {"done": 1}
+    finally:
+        del SUITES["toy-french"]
+    folder = save(tmp_path / "r", tmp_path / "n")
+    assert Exported.at(folder).tasks == {name: f"{name}: " for name in ("german", "french", "spanish")}
+    now, before = (json.loads((at / "tokenizer.json").read_text()) for at in (folder, exported))
+    assert now["model"] == before["model"]
+    assert len(serve.load(folder).written(["a dog", "cow"], "french")) == 2
