@@ -1,0 +1,89 @@
+"""What a suite scores is what its report calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.text import Text
+
+from bench.frames import Frames, load
+from bench.report.figures import FIGURES, looks_of, parts
+from bench.report.make import make_report
+from bench.report.named import axis, head, heads, top, unit_words
+from bench.report.tables import markdown
+from suites.base import BLEU, PROPORTION, Score
+from tests.bench.test_report import TWO_TASKS, made, record
+
+WRITES = {"score": {"name": "bleu", "low": 0, "high": 100}}
+
+
+def folder(path: Path, **more: object) -> Path:
+    cells = {(name, seed): record(TWO_TASKS, **more) for name in ("er", "finetune") for seed in range(3)}
+    return made(path, cells)
+
+
+def words(frames: Frames) -> list[str]:
+    """Return all that is written in the figures."""
+    looks, found = looks_of(frames), []
+    for _, _, part in parts(frames):
+        for draw in FIGURES.values():
+            drawn = draw(part, looks)
+            found += [t.get_text() for t in drawn[0].findobj(Text)] if drawn else []
+    return found
+
+
+def test_bleu_is_called_so_and_has_no_percent(tmp_path: Path) -> None:
+    frames = load(folder(tmp_path, **WRITES))
+    text = "\n".join(words(frames))
+    assert "final\nBLEU" in text
+    assert "BLEU" in markdown(frames)
+    make_report(frames, tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "BLEU on the tasks so far" in page
+    assert "final BLEU" in page
+    for shown in (text, markdown(frames)):
+        assert "accuracy" not in shown.lower()
+    assert "%)" not in text
+    assert "in percent" not in markdown(frames)
+
+
+def test_accuracy_is_called_as_ever(tmp_path: Path) -> None:
+    frames = load(folder(tmp_path))
+    text = "\n".join(words(frames))
+    assert "final\naccuracy (%)" in text
+    assert "BLEU" not in text
+    assert "Scores in percent" in markdown(frames)
+
+
+def test_labels_by_hand() -> None:
+    assert axis(PROPORTION, "final {}") == "final accuracy (%)"
+    assert axis(BLEU, "final {}") == "final BLEU"
+    assert axis(Score("reward", -1, 1), "final {}") == "final reward (% of -1 to 1)"
+    assert axis(None, "final {}") == "final score"
+    assert (head("acc", PROPORTION), head("acc", BLEU), head("acc", None)) == (
+        "acc",
+        "final BLEU",
+        "final score",
+    )
+    assert head("forgetting", BLEU) == "forgetting"
+    assert heads(["acc", "forgetting"], BLEU) == "By the scores' names, final BLEU is acc."
+    assert heads(["acc"], PROPORTION) == ""
+    assert unit_words(BLEU) == "as BLEU from 0 to 100"
+
+
+@pytest.mark.parametrize(
+    ("score", "highest", "end"),
+    [(PROPORTION, 0.2, 1.0), (BLEU, 0.42, 0.5), (BLEU, 0.031, 0.04), (BLEU, 0.0, 1.0), (BLEU, 0.99, 1.0)],
+)
+def test_axes_end_above_the_highest_value(score: Score, highest: float, end: float) -> None:
+    assert top(score, highest) == end
+
+
+def test_suites_that_score_differently_have_no_common_name(tmp_path: Path) -> None:
+    mixed = load(folder(tmp_path / "a"))
+    assert mixed.score == PROPORTION
+    mixed.declared["other"] = BLEU
+    mixed.cells.loc[mixed.cells.index[0], "suite"] = "other"
+    assert mixed.score is None
+    assert mixed.score_of("other") == BLEU
