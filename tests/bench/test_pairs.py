@@ -130,7 +130,7 @@ def test_lora_starts_as_the_model(targets: str) -> None:
     text_BS, target_BS = x_LB2S[0].long().unbind(1)
     width = int((target_BS != IGNORED).sum(1).max())
     logits = theirs(
-        input_ids=text_BS, attention_mask=(text_BS != 0).long(), labels=target_BS[:, :width]
+        input_ids=text_BS, attention_mask=(text_BS != 0).long(), labels=target_BS[:, :width].contiguous()
     ).logits
     torch.testing.assert_close(net(x_LB2S)[0], logits, rtol=1e-4, atol=1e-4)
     row_losses(net(x_LB2S), x_LB2S[:, :, 1].long()).sum().backward()
