@@ -117,6 +117,31 @@ def test_units_that_a_row_may_not_be_given_to_have_no_part() -> None:
     )
 
 
+def test_rows_see_the_earlier_factors_of_their_own_lane() -> None:
+    strategy: Any = group("inc-lora").strategy
+    random = torch.Generator().manual_seed(1)
+    strategy.begin_task(0)
+    for p in strategy.model.parameters():
+        p.data += 0.1 * torch.randn(p.shape, generator=random)
+    strategy.end_task(0)
+    strategy.begin_task(1)
+    strategy.model.eval()
+    batch = new_batch(strategy, size=4)
+    batch.weight_LB = torch.tensor([[1.0, 1, 1, 0], [1, 0, 0, 0]])
+    assert strategy.model.past
+
+    def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
+        log_p_U = strategy.logits(alone).log_softmax(2)[lane, 0]
+        return [(log_p_U[int(alone.y_LB[lane, 0])], torch.ones(()))]
+
+    found = squared_gradients(strategy.model, batch, strategy.logits, "true")
+    for f, e in zip(found, summed(strategy.model, batch, of_row, torch.square), strict=True):
+        torch.testing.assert_close(f, e, rtol=1e-3, atol=1e-6)
+    strategy.model.past.clear()
+    without = squared_gradients(strategy.model, batch, strategy.logits, "true")
+    assert not all(torch.allclose(f, w, rtol=1e-3) for f, w in zip(found, without, strict=True))
+
+
 def test_rows_of_a_model_that_knows_its_lanes_go_one_by_one() -> None:
     """A convolution's groups are its lanes, and a parameter beside them is reached too."""
 
