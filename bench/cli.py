@@ -201,9 +201,9 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     from rich.console import Console
 
     from bench.frames import load
-    from bench.report.tables import print_tables
+    from bench.report.tables import print_tables, tables
 
-    print_tables(load(out), Console())
+    print_tables(tables(load(out)), Console())
     for words in outcome.set_aside:
         print(words, file=sys.stderr)
     told = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
@@ -415,7 +415,6 @@ def report(
     from bench.report.classes import class_tables, print_classes, write_classes
     from bench.report.make import make_report
     from bench.report.summary import Layout
-    from bench.report.tables import print_tables
 
     for folder in folders:
         _opened(folder)
@@ -428,8 +427,8 @@ def report(
     chosen = tuple(filter(None, scores.split(","))) or None
     frames = load(*folders)
     classes = class_tables(frames, layout) if by_class else None
-    print_tables(frames, Console(), chosen, layout)
-    made = make_report(frames, out or folders[0] / "report", chosen, layout, time.strftime("%Y-%m-%d"))
+    target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
+    made = make_report(frames, target, chosen, layout, date, Console())
     if classes:
         print_classes(classes, Console())
         write_classes(classes, made)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from bench.frames import Frames
 from bench.report.across import across
 from bench.report.figures import make_figures
 from bench.report.latex import latex
 from bench.report.page import make_page
 from bench.report.summary import Layout, chosen_scores
-from bench.report.tables import in_markdown, tables
+from bench.report.tables import in_markdown, print_tables, tables
 from suites.errors import UserError
 
 
@@ -21,16 +23,19 @@ def make_report(
     scores: Sequence[str] | None = None,
     layout: Layout | None = None,
     date: str = "",
+    console: Console | None = None,
 ) -> Path:
     """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
 
     pairs.csv compares each strategy with the best of its column; across.csv, and a section of table.md, rank
-    strategies across suites where there are several.
+    strategies across suites where there are several. To a console the tables are printed too, first of all.
 
     Raises UserError for an unknown score and for a folder that cannot be written.
     """
     layout = layout or Layout(marks=True, origin=True)
     made = tables(frames, scores, layout)
+    if console is not None:
+        print_tables(made, console)
     ranked = across(frames, chosen_scores(scores, layout))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,8 +45,8 @@ def make_report(
         for name, frame in (("pairs", made.pairs), ("across", ranked.numbers)):
             if len(frame):
                 frame.to_csv(folder / f"{name}.csv", index=False)
-        make_figures(frames, folder / "figures")
-        (folder / "index.html").write_text(make_page(frames, scores, date))
+        figures = make_figures(frames, folder / "figures")
+        (folder / "index.html").write_text(make_page(frames, scores, date, figures=figures))
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None
     return folder

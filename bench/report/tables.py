@@ -229,11 +229,8 @@ def _not_done(frames: Frames) -> list[str]:
     ]
 
 
-def print_tables(
-    frames: Frames, console: Console, names: Sequence[str] | None = None, layout: Layout | None = None
-) -> None:
-    """Print the tables to a terminal."""
-    made = tables(frames, names, layout)
+def print_tables(made: Tables, console: Console) -> None:
+    """Print tables to a terminal."""
     for shown in made.shown:
         table = Table(title=escape(shown.title), title_justify="left")
         for i, name in enumerate(shown.header):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,9 +62,17 @@ def resampled(values_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
     return np.take_along_axis(values[None], drawn, axis=-1)
 
 
+@lru_cache(1)
 def _draws(shape: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.int64]:
-    """Return row numbers_RBN."""
+    """Return row numbers_RBN: the same ones for every strategy of a report."""
     return np.random.default_rng(seed).integers(0, shape[-1], size=(resamples, *shape))
+
+
+@lru_cache(1)
+def _times(shape: tuple[int, ...], resamples: int, seed: int) -> Array:
+    """Return how often each seed was drawn, times_RBN."""
+    drawn = _draws(shape, resamples, seed)
+    return np.stack([(drawn == i).sum(axis=-1) for i in range(shape[-1])], axis=-1).astype(float)
 
 
 def aggregate(
@@ -100,11 +109,10 @@ def improvement(a_BN: ArrayLike, b_BN: ArrayLike, *, resamples: int = RESAMPLES,
     """
     a, b = np.asarray(a_BN, dtype=float), np.asarray(b_BN, dtype=float)
     wins_BNN = (a[:, :, None] > b[:, None, :]) + 0.5 * (a[:, :, None] == b[:, None, :])
-    n = a.shape[-1]
-    drawn = _draws(a.shape, resamples, seed)
     # How often each seed was drawn says all: the share of wins is a quadratic form of these numbers.
-    times_RBN = np.stack([(drawn == i).sum(axis=-1) for i in range(n)], axis=-1).astype(float)
-    shares = np.einsum("rbi,bij,rbj->r", times_RBN, wins_BNN, times_RBN, optimize=True) / (n * n * len(a))
+    times_RBN = _times(a.shape, resamples, seed)
+    products_RB = ((times_RBN[:, :, None] @ wins_BNN)[:, :, 0] * times_RBN).sum(axis=-1)
+    shares = products_RB.mean(axis=-1) / a.shape[-1] ** 2
     low, high = _ends(shares)
     return Estimate(float(wins_BNN.mean()), float(low), float(high))
 

@@ -1,6 +1,6 @@
 """Two strategies over the seeds that both have.
 
-Axes: N seeds.
+Axes: P pairs, N seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from bench.stats.intervals import summarise
+from bench.stats.intervals import half_width
 
 ALPHA = 0.05
 FEWEST = 6
@@ -51,19 +51,26 @@ class Paired:
 
 def compare(a: pd.Series, b: pd.Series) -> Paired:
     """Compare two strategies' values of a score, each by seed; seeds that only one has are left out."""
-    difference = (a - b).dropna().to_numpy(dtype=float)
-    s = summarise(difference.tolist())
+    [found] = compare_pairs(pd.DataFrame({"a": a, "b": b}), [("a", "b")]).to_dict("records")
+    return Paired(**{str(name): value for name, value in found.items()})
+
+
+def compare_pairs(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Compare strategies of a table (seeds as rows, strategies as columns) two by two, many at a time.
+
+    Returns a row per pair, in their order: the fields of ``Paired`` for the first less the second.
+    """
+    values = {name: table[name].to_numpy(dtype=float) for pair in pairs for name in pair}
+    difference_PN = np.array([values[a] - values[b] for a, b in pairs]).reshape(len(pairs), len(table))
+    found = pd.DataFrame(difference_PN.T)
+    out = pd.DataFrame({"n": found.count(), "mean": found.mean(), "sd": found.std()})
+    out["half"] = half_width(out["sd"], out["n"])
     # Equal differences leave a standard deviation of rounding errors.
-    constant = s.n > 1 and bool(np.ptp(difference) <= _slack(difference))
-    return Paired(
-        n=s.n,
-        mean=s.mean,
-        half=s.half,
-        sd=s.sd,
-        d_z=math.nan if constant or s.n < 2 else s.mean / s.sd,
-        p=sign_flip(difference),
-        p_wilcoxon=wilcoxon(difference),
-    )
+    constant = (found.max() - found.min()) <= _slack(np.nan_to_num(difference_PN))
+    out["d_z"] = (out["mean"] / out["sd"]).mask(constant)
+    there = [row[~np.isnan(row)] for row in difference_PN]
+    out["p"], out["p_wilcoxon"] = [sign_flip(d) for d in there], [wilcoxon(d) for d in there]
+    return out[list(Paired.__annotations__)]
 
 
 def sign_flip(differences_N: ArrayLike, *, flips: int = FLIPS, seed: int = 0) -> float:
@@ -100,9 +107,10 @@ def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums
 
 
-def _slack(d: NDArray[np.float64]) -> float:
-    """Return what sums that are equal in exact arithmetic may differ by."""
-    return 1e-12 * float(np.abs(d).sum())
+def _slack(d: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what sums over the last axis that are equal in exact arithmetic may differ by."""
+    slack: NDArray[np.float64] = 1e-12 * np.abs(d).sum(axis=-1)
+    return slack
 
 
 def wilcoxon(differences_N: ArrayLike) -> float:
@@ -150,10 +158,8 @@ def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) ->
     Where ``best`` was chosen for its mean on the same seeds, that choice makes the others look a little worse
     than they are.
     """
-    rows = {name: compare(table[name], table[best]) for name in table.columns if name != best}
-    out = pd.DataFrame(
-        [vars(r) for r in rows.values()], index=list(rows), columns=list(Paired.__annotations__)
-    )
+    others = [str(name) for name in table.columns if name != best]
+    out = compare_pairs(table, [(name, best) for name in others]).set_axis(others)
     enough = out["n"] >= FEWEST
     out["p_holm"] = holm(out["p"].where(enough).tolist())
     size = int(enough.sum())

@@ -16,7 +16,7 @@ from bench.frames import load
 from bench.plan import Request
 from bench.report.make import make_report
 from bench.report.summary import summary
-from bench.report.tables import markdown, print_tables
+from bench.report.tables import markdown, print_tables, tables
 from bench.runner import Options, carry_out
 from bench.stats import summarise
 from bench.store import Run, write_json
@@ -99,7 +99,7 @@ def test_table_in_three_forms(tmp_path: Path) -> None:
     assert text.index("joint") < text.index("| er ")  # highest first
     assert "95 % t interval" in text
     stream = StringIO()
-    print_tables(frames, Console(file=stream), ["acc"])
+    print_tables(tables(frames, ["acc"]), Console(file=stream))
     assert f"72.50 ± {100 * half:.2f}" in stream.getvalue()
     row = summary(frames, ["acc"]).set_index(["identity", "column"]).loc[("er", "acc")]
     assert row["mean"] == pytest.approx(0.725)

@@ -81,7 +81,7 @@ def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("bench.report.make.make_figures", lambda frames, folder: [])
+    monkeypatch.setattr("bench.report.make.make_figures", lambda frames, folder: {})
 
 
 # Marks.
@@ -194,7 +194,7 @@ def test_rows_by_family_in_every_form(tmp_path: Path) -> None:
     assert "| *replay* |  |  |" in in_markdown(made_)
     assert "\\textit{replay}" in latex(made_)
     stream = StringIO()
-    print_tables(three(tmp_path / "again"), Console(file=stream), ["acc"], LAYOUTS["families"])
+    print_tables(tables(three(tmp_path / "again"), ["acc"], LAYOUTS["families"]), Console(file=stream))
     assert "replay" in stream.getvalue()
 
 
@@ -232,7 +232,7 @@ def test_every_case_in_every_layout_and_form(case: str, layout: str, tmp_path: P
         assert "nan" not in text.lower().replace("finance", "")
         assert all(name in text for name, _ in cases[case])
     stream = StringIO()
-    print_tables(frames, Console(file=stream), None, LAYOUTS[layout])
+    print_tables(tables(frames, None, LAYOUTS[layout]), Console(file=stream))
     assert all(name in stream.getvalue() for name, _ in cases[case])
     across(frames, ["acc"])
 

@@ -5,7 +5,7 @@ hold nothing it could show.
 """
 
 from bench.report.figures.looks import MOST_NAMED, ONE_COLUMN, STYLE, TWO_COLUMNS, Looks, looks_of, style
-from bench.report.figures.make import ACROSS, FIGURES, across, make_figures, parts, save, write
+from bench.report.figures.make import ACROSS, FIGURES, Drawn, across, make_figures, parts, save, write
 
 __all__ = [
     "ACROSS",
@@ -14,6 +14,7 @@ __all__ = [
     "ONE_COLUMN",
     "STYLE",
     "TWO_COLUMNS",
+    "Drawn",
     "Looks",
     "across",
     "looks_of",

@@ -60,13 +60,13 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                 ecolor=INK,
                 elinewidth=1,
             )
-            of = dict(list(data[data["score"] == score].groupby("identity")["value"]))
-            for name in there:
-                values = 100 * of[name].to_numpy()
-                off = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
-                axes.plot(
-                    values, at[name] + off, ".", color="black", markersize=2, markeredgewidth=0, alpha=0.7
-                )
+            seeds = data[(data["score"] == score) & data["identity"].isin(there)]
+            n, k = (seeds.groupby("identity")["seed"].transform(f) for f in ("size", "cumcount"))
+            off = np.where(n > 1, 0.4 * k / np.maximum(n - 1, 1) - 0.2, 0)
+            axes.plot(
+                100 * seeds["value"], seeds["identity"].map(at) + off, ".",
+                color="black", markersize=2, markeredgewidth=0, alpha=0.7,
+            )  # fmt: skip
             axes.set_xlabel(axis(frames.score, _SCORES[score]) if score == "acc" else _SCORES[score])
             axes.axvline(0, color=INK, linewidth=0.6)
             axes.grid(visible=False, axis="y")

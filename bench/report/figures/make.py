@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -47,31 +49,68 @@ FIGURES: dict[str, Draw] = {
 """Of one suite and scenario."""
 ACROSS: dict[str, Draw] = {"ranks": ranks}
 """Of one scenario, over its suites."""
+NOT_ON_PAGE = ("matrix", "matrices")
+"""A page draws each strategy's matrix itself; all of them here would be half of it."""
 
 Part = tuple[str, str, Frames]
 _MANY = 4
 """From so many suites and scenarios on, starting further processes takes less time than it saves."""
 
 
-def make_figures(frames: Frames, folder: Path, width: float = TWO_COLUMNS) -> list[Path]:
-    """Draw all figures into a folder; return the PNGs."""
-    folder.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as a page takes it."""
+
+    name: str
+    svg: str
+    csv: str
+    """Its data."""
+
+
+def make_figures(
+    frames: Frames, folder: Path | None = None, width: float = TWO_COLUMNS
+) -> dict[tuple[str, str], list[Drawn]]:
+    """Draw all figures, each once, and write them into a folder where one is given.
+
+    Returns those that a page shows, by suite and scenario.
+    """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     looks = looks_of(frames).at(width)
     tasks = [(f"{suite}-{scenario}", part, FIGURES) for suite, scenario, part in parts(frames)]
-    tasks += [(f"suites-{scenario}", part, ACROSS) for scenario, part in across(frames)]
+    places = [(suite, scenario) for suite, scenario, _ in parts(frames)]
+    if folder is not None:
+        tasks += [(f"suites-{scenario}", part, ACROSS) for scenario, part in across(frames)]
     jobs = min(len(tasks), os.cpu_count() or 1) if len(tasks) >= _MANY else 1
     done = Parallel(n_jobs=jobs)(delayed(_make_part)(*task, looks, folder) for task in tasks)
-    return [path for paths in done for path in paths]
+    return dict(zip(places, done, strict=False))
 
 
-def _make_part(stem: str, part: Frames, registry: dict[str, Draw], looks: Looks, folder: Path) -> list[Path]:
-    """Draw the figures of one part of a report."""
+def _make_part(
+    stem: str, part: Frames, registry: dict[str, Draw], looks: Looks, folder: Path | None
+) -> list[Drawn]:
+    """Draw the figures of one part of a report; return those that a page shows."""
     drawn = []
     for name, draw in registry.items():
-        made = draw(part, looks)
-        if made is not None:
-            drawn.append(save(*made, folder / f"{stem}-{name}".replace("/", "-").replace(":", "-")))
+        on_page = name not in NOT_ON_PAGE
+        made = draw(part, looks) if on_page or folder is not None else None
+        if made is None:
+            continue
+        if on_page:
+            drawn.append(
+                Drawn(name, _with_letters(made[0]), made[1].to_csv(index=False, float_format="%.6g"))
+            )
+        if folder is not None:
+            save(*made, folder / f"{stem}-{name}".replace("/", "-").replace(":", "-"))
     return drawn
+
+
+def _with_letters(figure: Figure) -> str:
+    """Return a figure as SVG, letters as letters: a third of the size of outlines, and to be searched."""
+    buffer = io.StringIO()
+    with style(), mpl.rc_context({"svg.fonttype": "none"}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def parts(frames: Frames) -> Iterator[Part]:

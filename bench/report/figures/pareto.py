@@ -76,29 +76,33 @@ def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             title, more = _COSTS[cost]
             part = data[data["cost"] == cost].set_index("identity")
             quantity = Quantity(part["x"].tolist())
-            front = part[part["front"]].sort_values("x")
+            best = part[part["front"]].sort_values("x")
             axes.step(
-                quantity.place(front["x"]),
-                100 * front["mean"],
+                quantity.place(best["x"]),
+                100 * best["mean"],
                 where="pre" if more else "post",
                 color=INK,
                 linewidth=0.8,
                 zorder=1,
             )
-            for name in (*others, *reversed(names)):
-                if name in part.index:
-                    axes.errorbar(
-                        quantity.place(part["x"][name]),
-                        100 * part["mean"][name],
-                        yerr=0 if np.isnan(part["half"][name]) else 100 * part["half"][name],
-                        color=looks.colour[name],
-                        marker=looks.marker[name],
-                        markersize=4.5,
-                        markeredgecolor="black" if part["front"][name] else "white",
-                        markeredgewidth=0.8 if part["front"][name] else 0.4,
-                        elinewidth=0.7,
-                        zorder=2 if name in others else 3,
-                    )
+            faint = part.index.isin(others) & ~part["front"].astype(bool)
+            alone = [name for name in (*others, *reversed(names)) if name in part.index[~faint]]
+            # What looks alike is drawn at once.
+            for these in filter(list, (part.index[faint].tolist(), *([name] for name in alone))):
+                front = bool(part["front"][these[0]])
+                axes.errorbar(
+                    quantity.place(part["x"][these]),
+                    100 * part["mean"][these],
+                    yerr=100 * part["half"][these].fillna(0),
+                    color=looks.colour[these[0]],
+                    linestyle="none",
+                    marker=looks.marker[these[0]],
+                    markersize=4.5,
+                    markeredgecolor="black" if front else "white",
+                    markeredgewidth=0.8 if front else 0.4,
+                    elinewidth=0.7,
+                    zorder=2 if these[0] in others else 3,
+                )
             quantity.prepare(axes, 3 if looks.wide else 5)
             axes.set_xlabel(title if looks.wide else title.replace("\n", " "))
         for axes in grid[:1] if looks.wide else grid:

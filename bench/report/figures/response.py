@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,11 +34,10 @@ def response_data(frames: Frames) -> pd.DataFrame:
     """
     final = frames.scores[frames.scores["score"] == "acc"].set_index("key")["value"]
     cells = frames.cells.set_index("key")[["strategy", "identity"]]
-    of = {
-        key: dict(zip(part["kind"] + " " + part["setting"], part["value"], strict=True))
-        for key, part in frames.settings.groupby("key")
-        if key in cells.index
-    }
+    of: dict[str, dict[str, Any]] = {}
+    columns = [frames.settings[name].tolist() for name in ("key", "kind", "setting", "value")]
+    for key, kind, setting, value in zip(*columns, strict=True):
+        of.setdefault(key, {})[f"{kind} {setting}"] = value
     found = []
     for strategy, group in cells.groupby("strategy"):
         settings = {key: of[key] for key in group.index if key in of}

@@ -48,21 +48,24 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         room = legend_height(names, looks)
         figure = new(looks, max(0.35 + 1.45 * rows, room) if looks.wide else 0.35 + 1.35 * rows + room)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        parts = dict(list(data.groupby(["task", "identity"])))
+        # A line breaks where nothing was measured: joint has the first and the last row alone.
+        learned = range(n_tasks + 1)
+        means = data.pivot(index=["task", "identity"], columns="tasks", values="mean").reindex(
+            columns=learned
+        )
+        lines = dict(zip(means.index, 100 * means.to_numpy(), strict=True))
         for axes, task in zip(grid.flat, shown, strict=False):
             axes.axvline(task, color=INK, linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
             for name in (*others, *reversed(names)):
-                part = parts.get((task, name))
-                if part is None:
+                line = lines.get((task, name))
+                if line is None:
                     continue
-                # A line breaks where nothing was measured: joint has the first and the last row alone.
-                part = part.set_index("tasks").reindex(range(n_tasks + 1)).reset_index()
                 if name in others:
-                    axes.plot(part["tasks"], 100 * part["mean"], color=GREY, linewidth=0.5, zorder=1)
+                    axes.plot(learned, line, color=GREY, linewidth=0.5, zorder=1)
                     continue
                 axes.plot(
-                    part["tasks"],
-                    100 * part["mean"],
+                    learned,
+                    line,
                     color=looks.colour[name],
                     marker=looks.marker[name],
                     linestyle=looks.dash[name],

@@ -6,27 +6,25 @@ strategies, commands and reasons are put in as text, never as markup.
 
 from __future__ import annotations
 
-import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from bench import __version__
 from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import family
-from bench.report.figures import FIGURES, Looks, looks_of, parts, style
+from bench.report.figures import FIGURES, Drawn, make_figures, parts
 from bench.report.named import axis, called, head, heads, told, top, unit_words
 from bench.report.summary import DEFAULT, SPEED, higher_is_better
-from bench.stats import summarise
-from bench.stats.paired import Paired, compare, holm
+from bench.stats import describe
+from bench.stats.paired import FEWEST, compare_pairs, holm
 from suites.base import Score
 
 COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")
@@ -39,14 +37,24 @@ _SPEED_TITLES = {
 }
 
 
-def make_page(frames: Frames, scores: Sequence[str] | None = None, date: str = "", live: bool = False) -> str:
+def make_page(
+    frames: Frames,
+    scores: Sequence[str] | None = None,
+    date: str = "",
+    live: bool = False,
+    figures: Mapping[tuple[str, str], Sequence[Drawn]] | None = None,
+) -> str:
     """Return the page of one or several runs as HTML; the same frames and date give the same text.
 
     ``live`` is for a page that is served: it asks its server now and then whether there is more to show.
+    ``figures`` are those of ``make_figures``, which are drawn here where they are not at hand.
     """
     shown = tuple(scores or DEFAULT)
-    looks = looks_of(frames)
-    tables = [_table(*part, frames, shown, looks) for part in parts(frames)]
+    drawn = make_figures(frames) if figures is None else figures
+    tables = [
+        _table(suite, scenario, part, frames, shown, drawn.get((suite, scenario), ()))
+        for suite, scenario, part in parts(frames)
+    ]
     done = int((frames.cells["status"] == "done").sum())
     environment = Environment(
         loader=PackageLoader("bench.report", "page"),
@@ -76,7 +84,7 @@ def _planned(frames: Frames) -> int:
 
 
 def _table(
-    suite: str, scenario: str, part: Frames, whole: Frames, shown: Sequence[str], looks: Looks
+    suite: str, scenario: str, part: Frames, whole: Frames, shown: Sequence[str], drawn: Sequence[Drawn]
 ) -> dict[str, Any]:
     """Return all that the page says of one suite and scenario."""
     here = whole.cells[(whole.cells["suite"] == suite) & (whole.cells["scenario"] == scenario)]
@@ -86,7 +94,22 @@ def _table(
     }
     score = whole.score_of(suite)
     columns = _columns(values, shown, score)
-    rows = [_row(str(identity), cells, part, values, columns) for identity, cells in here.groupby("identity")]
+    means, curves, numbers = _matrices(part.matrix), _streams(part.matrix), _numbers(part)
+    rows: list[dict[str, Any]] = []
+    for identity, cells in here.groupby("identity"):
+        name, done = str(identity), int((cells["status"] == "done").sum())
+        rows.append(
+            {
+                "identity": name,
+                "family": family(str(cells["strategy"].iloc[0])),
+                "n": done,
+                "missing": len(cells) - done,
+                "cells": {c["key"]: _entry(numbers.get((name, c["key"])), c["key"]) for c in columns},
+                "matrix": means.get(name),
+                "stream": curves.get(name),
+                "seeds": _seeds(cells, values.get((name, "acc"), pd.Series(dtype=float))),
+            }
+        )
     first = columns[0]["key"]
     sign = -1 if higher_is_better(first) else 1
     rows.sort(key=lambda r: (r["cells"][first]["number"] is None, sign * (r["cells"][first]["number"] or 0)))
@@ -115,7 +138,7 @@ def _table(
         },
         "compared": {name: head(name, score) for name in pairs},
         "pairs": pairs,
-        "figures": list(_figures(suite, scenario, part, looks)),
+        "figures": list(_figures(suite, scenario, score, drawn)),
     }
 
 
@@ -145,43 +168,32 @@ def _columns(
     return [*columns, *speeds]
 
 
-def _row(
-    identity: str,
-    cells: pd.DataFrame,
-    part: Frames,
-    values: dict[tuple[str, str], pd.Series],
-    columns: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
-    done = cells[cells["status"] == "done"]
-    found: dict[str, dict[str, Any]] = {}
-    for column in columns:
-        key = column["key"]
-        if key in SPEED:
-            s = summarise(done[key].astype(float).tolist())
-            text = "–" if math.isnan(s.mean) else f"{s.mean:,.0f}" if s.mean >= 100 else f"{s.mean:.2g}"
-            found[key] = {"number": _number(s.mean), "text": text, "spread": ""}
-        else:
-            s = summarise(values.get((identity, key), pd.Series(dtype=float)).tolist())
-            text = "–" if math.isnan(s.mean) else f"{100 * s.mean:.2f}"
-            spread = "" if math.isnan(s.half) else f"{100 * s.half:.2f}"
-            found[key] = {"number": _number(s.mean), "text": text, "spread": spread}
-        found[key]["value"] = "" if found[key]["number"] is None else found[key]["number"]
-    own = part.matrix[part.matrix["identity"] == identity]
-    accuracy = values.get((identity, "acc"), pd.Series(dtype=float))
-    seeds = [
+def _numbers(part: Frames) -> dict[tuple[str, str], dict[Hashable, Any]]:
+    """Return mean and spread of every strategy's scores and speeds."""
+    speeds = part.cells.melt(["identity"], list(SPEED), "score").astype({"value": float})
+    found = describe(pd.concat([part.scores[["identity", "score", "value"]], speeds]), ["identity", "score"])
+    return {(row["identity"], row["score"]): row for row in found.reset_index().to_dict("records")}
+
+
+def _entry(found: dict[Hashable, Any] | None, column: str) -> dict[str, Any]:
+    """Return a place of the table, as a number to sort by and as text."""
+    mean, half = (math.nan, math.nan) if found is None else (found["mean"], found["half"])
+    number, spread = _number(mean), ""
+    if number is None:
+        text = "–"
+    elif column in SPEED:
+        text = f"{mean:,.0f}" if mean >= 100 else f"{mean:.2g}"
+    else:
+        text, spread = f"{100 * mean:.2f}", "" if math.isnan(half) else f"{100 * half:.2f}"
+    return {"number": number, "text": text, "spread": spread, "value": "" if number is None else number}
+
+
+def _seeds(cells: pd.DataFrame, accuracy: pd.Series) -> list[list[Any]]:
+    """Return seed, status, final accuracy, seconds and reason of each of a strategy's cells."""
+    return [
         [int(str(c.seed)), c.status, _number(accuracy.get(c.seed)), _number(c.seconds_per_seed), c.why]
         for c in cells.sort_values("seed").itertuples()
     ]
-    return {
-        "identity": identity,
-        "family": family(str(cells["strategy"].iloc[0])),
-        "n": len(done),
-        "missing": len(cells) - len(done),
-        "cells": found,
-        "matrix": _matrix(own),
-        "stream": _stream(own),
-        "seeds": seeds,
-    }
 
 
 def _number(value: Any) -> float | None:
@@ -189,24 +201,29 @@ def _number(value: Any) -> float | None:
     return None if value is None or pd.isna(value) else float(f"{float(value):.7g}")
 
 
-def _matrix(own: pd.DataFrame) -> list[list[float | None]] | None:
-    """Return the mean R, None where there is none; an entry that some seeds lack is no entry."""
-    if own.empty:
-        return None
-    mean = own.groupby(["i", "j"])["value"].agg(lambda v: v.mean(skipna=False)).unstack("j")
-    if mean.iloc[-1].isna().all():
-        return None
-    return [[_number(v) for v in row] for row in mean.to_numpy()]
+def _matrices(matrix: pd.DataFrame) -> dict[str, list[list[float | None]]]:
+    """Return the mean R of every strategy that has one; an entry that some seeds lack is no entry."""
+    of_entries = matrix.groupby(["identity", "i", "j"])["value"]
+    means = of_entries.mean().where(of_entries.count() == of_entries.size())
+    found = {str(name): rows.unstack("j") for name, rows in means.groupby("identity")}
+    return {
+        name: [[_number(v) for v in row] for row in mean.to_numpy()]
+        for name, mean in found.items()
+        if mean.iloc[-1].notna().any()
+    }
 
 
-def _stream(own: pd.DataFrame) -> list[list[float | None]] | None:
-    """Return mean and half-interval of the score on the tasks so far, by tasks learned."""
-    seen = own[(own["j"] <= own["i"]) & own["value"].notna()]
-    if seen.empty or seen["i"].nunique() < own["j"].nunique():
-        return None
-    by_seed = seen.groupby(["i", "seed"])["value"].mean()
-    found = [summarise(by_seed[i].tolist()) for i in sorted(seen["i"].unique())]
-    return [[_number(s.mean), _number(s.half)] for s in found]
+def _streams(matrix: pd.DataFrame) -> dict[str, list[list[float | None]]]:
+    """Return mean and half-interval of the score on the tasks so far, by tasks learned, of every strategy
+    that was measured after each of them."""
+    seen = matrix[(matrix["j"] <= matrix["i"]) & matrix["value"].notna()]
+    by_seed = seen.groupby(["identity", "i", "seed"])["value"].mean().reset_index()
+    last = matrix.groupby("identity")["j"].nunique()
+    return {
+        str(name): [[_number(mean), _number(half)] for mean, half in rows[["mean", "half"]].to_numpy()]
+        for name, rows in describe(by_seed, ["identity", "i"]).groupby("identity")
+        if len(rows) >= last[name]
+    }
 
 
 def _mark_best(rows: list[dict[str, Any]], key: str) -> None:
@@ -225,53 +242,49 @@ def _pairs(
         own = {
             i: values[name, score] for i, name in enumerate(identities) if len(values.get((name, score), ()))
         }
-        tests = {f"{i},{j}": compare(own[i], own[j]) for i in own for j in own if i < j}
-        tests = {places: test for places, test in tests.items() if test.n}
-        adjusted = holm([math.nan if t.too_few else t.p for t in tests.values()])
+        places = [f"{i},{j}" for i, j in combinations(own, 2)]
+        table = pd.DataFrame({str(i): column for i, column in own.items()})
+        tests = compare_pairs(table, [(str(i), str(j)) for i, j in combinations(own, 2)]).set_axis(places)
+        tests = tests[tests["n"] > 0]
+        tests["p_holm"] = holm(tests["p"].where(tests["n"] >= FEWEST).tolist())
         found[score] = {
-            places: {
-                "n": test.n,
-                "mean": _number(test.mean),
-                "low": _number(test.mean - test.half),
-                "high": _number(test.mean + test.half),
-                "words": _words(test, p_holm, len(tests)),
+            str(pair): {
+                "n": test["n"],
+                "mean": _number(test["mean"]),
+                "low": _number(test["mean"] - test["half"]),
+                "high": _number(test["mean"] + test["half"]),
+                "words": _words(test, len(tests)),
             }
-            for (places, test), p_holm in zip(tests.items(), adjusted, strict=True)
+            for pair, test in tests.to_dict("index").items()
         }
     return found
 
 
-def _words(test: Paired, p_holm: float, family: int) -> str:
-    """Return what a paired test says, or that it cannot say anything."""
-    if test.too_few:
+def _words(test: dict[Hashable, Any], family: int) -> str:
+    """Return what a paired test, with the fields of Paired, says, or that it cannot say anything."""
+    if test["n"] < FEWEST:
         return "With fewer than 6 common seeds no two-sided p can fall below 0.05."
-    effect = "" if math.isnan(test.d_z) else f"; effect d_z = {test.d_z:.2f}"
+    p, p_holm, p_wilcoxon = (f"{test[name]:.2g}" for name in ("p", "p_holm", "p_wilcoxon"))
+    effect = "" if math.isnan(test["d_z"]) else f"; effect d_z = {test['d_z']:.2f}"
     return (
-        f"Sign-flip permutation test: p = {test.p:.2g}, {p_holm:.2g} after Holm over {family} pairs; "
-        f"Wilcoxon p = {test.p_wilcoxon:.2g}{effect}."
+        f"Sign-flip permutation test: p = {p}, {p_holm} after Holm over {family} pairs; "
+        f"Wilcoxon p = {p_wilcoxon}{effect}."
     )
 
 
-def _figures(suite: str, scenario: str, part: Frames, looks: Looks) -> Iterator[dict[str, str]]:
-    for name, figure in FIGURES.items():
-        # Each strategy's matrix stands in its detail, and all of them would be half of the page.
-        made = None if name in ("matrix", "matrices") else figure(part, looks)
-        if made is None:
-            continue
-        drawing, data = made
-        buffer = io.StringIO()
-        # Letters as letters: a third of the size of letters as outlines, and they can be searched.
-        with style(), mpl.rc_context({"svg.fonttype": "none"}):
-            FigureCanvasSVG(drawing).print_svg(buffer, metadata={"Date": None})
-        about = (figure.__doc__ or name).splitlines()[0].removeprefix("Draw ").rstrip(".")
-        caption = told(about[0].upper() + about[1:] + ".", part.score)
-        stem = re.sub(r"[^\w.-]+", "-", f"{suite}-{scenario}-{name}")
+def _figures(
+    suite: str, scenario: str, score: Score | None, drawn: Sequence[Drawn]
+) -> Iterator[dict[str, str]]:
+    for figure in drawn:
+        about = (FIGURES[figure.name].__doc__ or figure.name).splitlines()[0].removeprefix("Draw ")
+        caption = told(about[0].upper() + about[1:].rstrip(".") + ".", score)
+        stem = re.sub(r"[^\w.-]+", "-", f"{suite}-{scenario}-{figure.name}")
         yield {
-            "svg": _inline(buffer.getvalue(), stem),
+            "svg": _inline(figure.svg, stem),
             "caption": caption,
             "alternative": f"{caption} {suite}, {scenario}. The data are to be had below.",
             "file": f"{stem}.csv",
-            "csv": data.to_csv(index=False, float_format="%.6g"),
+            "csv": figure.csv,
         }
 
 
