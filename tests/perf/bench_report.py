@@ -1,4 +1,4 @@
-"""Reading and reporting ten thousand cells, 10 suites x 50 strategies x 20 seeds: 5 s and a minute at most."""
+"""Reading and reporting ten thousand cells, 10 suites x 50 strategies x 20 seeds: in 5 s and in a minute."""
 
 from __future__ import annotations
 
