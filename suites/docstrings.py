@@ -1,15 +1,19 @@
 """Which package a docstring is from: English of the packages that Lethe needs anyway; nothing to download.
 
 The sources are parsed, never imported. What is read depends on the installed versions, and the fingerprint
-with it: records of different versions are not comparable, and say so.
+with it: records of different versions are not comparable, and say so. Parsing takes seconds, so what was read
+is kept in the cache, under a name made of everything it follows from.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.metadata
 import importlib.util
+import json
 import re
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +25,7 @@ import torch
 from suites.base import Data, Suite, register
 from suites.errors import Unavailable
 from suites.scenarios import by_class
+from suites.sources import cache_folder, keep
 from suites.text import HEAD_TRAINING, data_of_texts
 
 PACKAGES = (
@@ -51,6 +56,8 @@ _ALIASES = (
     "sns",
 )
 _NAMES = re.compile(rf"(?<![a-z])({'|'.join((*PACKAGES, *_ALIASES))})(?![a-z])", re.IGNORECASE)
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""What packages are installed as, where that is another name."""
 _SKIPPED = {"tests", "testing", "externals", "_vendor"}
 
 
@@ -61,7 +68,7 @@ def docstrings() -> Data:
     Paragraphs of fewer than six words, and those that stand in several packages, are left out; about a fifth
     of the others, told by their hash, is for testing. Raises Unavailable where a package's source is missing.
     """
-    of_package = {package: _paragraphs(package) for package in PACKAGES}
+    of_package = _of_packages()
     times = Counter(text for texts in of_package.values() for text in texts)
     rows = []
     for c, texts in enumerate(of_package.values()):
@@ -86,6 +93,39 @@ def _hash(text: str) -> str:
 def _for_testing(mark: str) -> bool:
     # The end of the hash: its beginning is the order, of which the cap takes the first.
     return int(mark[-8:], 16) % 5 == 0
+
+
+def _of_packages() -> dict[str, list[str]]:
+    """Return each package's paragraphs, from the cache where a sound copy of the same versions is there."""
+    path = _kept_at()
+    found = None if path is None else _kept(path)
+    if found is None:
+        found = {package: sorted(_paragraphs(package)) for package in PACKAGES}
+        if path is not None:
+            body = json.dumps(found)
+            keep(path, lambda file: file.write(f"{_hash(body)}\n{body}".encode()))
+    return found
+
+
+def _kept_at() -> Path | None:
+    """Return where the paragraphs of the installed versions are kept; None where a version is not known."""
+    try:
+        versions = [importlib.metadata.version(_DISTRIBUTIONS.get(p, p)) for p in PACKAGES]
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    # This file is the reader: by its text no change of it can be forgotten. Python's own version tells which
+    # files it can parse.
+    facts = [versions, sys.version_info[:2], MOST, Path(__file__).read_text(encoding="utf-8")]
+    return cache_folder() / f"docstrings-{_hash(json.dumps(facts))[:32]}.json"
+
+
+def _kept(path: Path) -> dict[str, list[str]] | None:
+    """Return what a file of the cache holds; None where there is none, or it is not as it was written."""
+    try:
+        mark, _, body = path.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return json.loads(body) if _hash(body) == mark else None
 
 
 def _paragraphs(package: str) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -345,10 +345,10 @@ def made_up_packages(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str
     import importlib.machinery
     import importlib.util
 
-    for package in docstrings.PACKAGES:
+    for number, package in enumerate(docstrings.PACKAGES):
         (folder / package / "tests").mkdir(parents=True, exist_ok=True)
-        body = [f'"""The module {package} of a made-up package, number {version or 0}.\n\nMore of it."""']
-        mark = f"{len(package)}{package[-1]}"
+        mark = f"kind {number}"  # names are masked, and what several packages have is left out
+        body = [f'"""The module {package} of {mark}, of version {version or 0}.\n\nMore of it."""']
         for i in range(30):
             body.append(f'def f{i}():\n    """Return {package}\'s answer to question {i} of {mark}."""')
         body.append('class C:\n    """Too short."""')
@@ -363,6 +363,8 @@ def made_up_packages(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str
         return spec
 
     monkeypatch.setattr(docstrings.importlib.util, "find_spec", found)
+    # Of each test its own, as they share a cache.
+    monkeypatch.setattr(docstrings.importlib.metadata, "version", lambda name: f"{version}-of-{folder}")
     docstrings.docstrings.cache_clear()
 
 
@@ -390,6 +392,72 @@ def test_docstrings_of_made_up_packages(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(docstrings, "MOST", 800)
     made_up_packages(tmp_path, monkeypatch, version="2")
     assert docstrings.docstrings().fingerprint != data.fingerprint
+
+
+def forbid_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(*_: Any) -> None:
+        raise AssertionError("a source was parsed")
+
+    monkeypatch.setattr(docstrings.ast, "parse", parse)
+
+
+def test_docstrings_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    """Until a version changes; then never are the old texts taken."""
+    made_up_packages(tmp_path, monkeypatch, version="1")
+    data = docstrings.docstrings()
+    docstrings.docstrings.cache_clear()
+    with monkeypatch.context() as patch:
+        forbid_parsing(patch)
+        again = docstrings.docstrings()
+    assert (again.texts, again.fingerprint) == (data.texts, data.fingerprint)
+    version = docstrings.importlib.metadata.version
+    for changed in ("scikit-learn", "torch"):
+        docstrings.docstrings.cache_clear()
+        with monkeypatch.context() as patch:
+            forbid_parsing(patch)
+            patch.setattr(
+                docstrings.importlib.metadata,
+                "version",
+                lambda name, changed=changed: version(name) + "+" * (name == changed),
+            )
+            with pytest.raises(AssertionError, match="a source was parsed"):
+                docstrings.docstrings()
+    made_up_packages(tmp_path, monkeypatch, version="2")
+    newer = docstrings.docstrings()
+    assert newer.fingerprint != data.fingerprint
+    assert any("version 2" in one for one in newer.texts)
+    assert not any("version 1" in one for one in newer.texts)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-40], lambda b: b"", lambda b: b.replace(b"answer", b"answre")]
+)
+def test_damaged_docstrings_are_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None, damage: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
+    made_up_packages(tmp_path / "packages", monkeypatch)
+    data = docstrings.docstrings()
+    (kept,) = (tmp_path / "cache").iterdir()
+    whole = kept.read_bytes()
+    assert damage(whole) != whole
+    kept.write_bytes(damage(whole))
+    docstrings.docstrings.cache_clear()
+    assert docstrings.docstrings().fingerprint == data.fingerprint
+    assert kept.read_bytes() == whole
+
+
+def test_docstrings_of_unknown_versions_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    def unknown(name: str) -> str:
+        raise docstrings.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
+    made_up_packages(tmp_path / "packages", monkeypatch)
+    monkeypatch.setattr(docstrings.importlib.metadata, "version", unknown)
+    assert docstrings.docstrings().texts
+    assert not (tmp_path / "cache").exists()
 
 
 def test_docstrings_without_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
