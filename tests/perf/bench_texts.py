@@ -1,11 +1,16 @@
-"""Transformers: lanes of LoRA against single runs."""
+"""Transformers: lanes of LoRA against single runs, and heads on frozen features against the pass for them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
+import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 
+import bench
+import suites
 from bench import inputs, models
 from bench.models import pretrained
 from suites.base import generator
@@ -36,3 +41,37 @@ def test_lanes_of_lora_against_single_runs(compare: Callable[..., float]) -> Non
             alone()
 
     assert compare(f"{LANES} lanes of LoRA on MiniLM", f"{LANES} single lanes", together, one_by_one, "")
+
+
+@pytest.mark.timeout(0)
+def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], real_data: str
+) -> None:
+    """All of clinc150, 150 classes in ten tasks: whole runs, with scoring, checkpoints and records.
+
+    In processor time of this process, once: minutes. All that is wanted is less than the one pass.
+    """
+    suite = suites.get("clinc150")
+    data = suite.load()
+    seconds: dict[str, float] = {}
+
+    def timed(what: str, work: Callable[[], object]) -> None:
+        start = time.process_time()
+        work()
+        seconds[what] = time.process_time() - start
+
+    options = models.options("minilm") | suite.model_options
+    timed("the pass", lambda: inputs.features(data.texts, "minilm", options))
+
+    def heads() -> None:
+        for name in ("finetune", "er", "ncm", "slda", "ranpac"):
+            timed(name, lambda name=name: bench.run("clinc150", name, seeds=10))  # type: ignore[misc]
+
+    benchmark.pedantic(heads, rounds=1)
+    ratios = {what: took / seconds["the pass"] for what, took in seconds.items() if what != "the pass"}
+    together = sum(ratios.values())
+    benchmark.extra_info.update({**seconds, "ratio": together, "target": "at most 1"})
+    with capsys.disabled():
+        told = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+        print(f"\n  ten seeds in passes of {seconds['the pass']:.0f} s: {told}; together {together:.2f}")
+    assert together > 0

@@ -190,7 +190,7 @@ def test_random_features_need_no_boundaries() -> None:
     assert acc(score_matrix(run_group([cell])[0])) > 0.5
 
 
-@pytest.mark.parametrize("name", ["ncm", "slda"])
+@pytest.mark.parametrize("name", ["ncm", "slda", "ranpac"])
 def test_counts_stay_precise_under_bfloat16(name: str) -> None:
     half, full = (
         run_group([toy_cell(name, 0, features="input", precision=p)])[0] for p in ("bfloat16", "float32")

@@ -80,6 +80,42 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
         np.testing.assert_allclose(scores_LBU[lane], h(batch.x_LBX[lane]) @ w_MU, rtol=1e-2, atol=1e-3)
 
 
+def test_ranpac_holds_out_every_fifth_row_that_counts() -> None:
+    """Whatever the size of a batch and wherever its padding stands; the sums over all rows hold them too."""
+    strategy: Any = ready("ranpac", width=7)
+    random = torch.Generator().manual_seed(0)
+    for task in (0, 1):
+        strategy.begin_task(task)
+        rows: list[list[tuple[Tensor, Tensor]]] = [[], [], []]
+        for size in (1, 3, 5, 6, 11):
+            h_LBM = torch.rand(3, size, 7, generator=random)
+            one_LBU = F.one_hot(torch.randint(4, (3, size), generator=random), 4).float()
+            one_LBU *= (torch.rand(3, size, 1, generator=random) < 0.8).float()
+            strategy.count(h_LBM, one_LBU)
+            for lane in range(3):
+                real_B = one_LBU[lane].any(1)
+                rows[lane] += zip(h_LBM[lane, real_B], one_LBU[lane, real_B], strict=True)
+        for lane, own in enumerate(rows):
+            of_part = [[r for i, r in enumerate(own, 1) if (i % 5 == 0) == held] for held in (True, False)]
+            assert all(of_part)
+            for part, chosen in enumerate(of_part):
+                h_RM, one_RU = (torch.stack(t) for t in zip(*chosen, strict=True))
+                torch.testing.assert_close(strategy.task_grams[part][lane], h_RM.T @ h_RM)
+                torch.testing.assert_close(strategy.task_sums[part][lane], one_RU.T @ h_RM)
+        before_LMM = strategy.grams()
+    strategy.begin_task(2)
+    torch.testing.assert_close(strategy.gram_LMM, before_LMM)
+    assert not strategy.task_grams[0].any()
+
+
+def test_ranpac_takes_the_lambda_that_a_lane_is_given() -> None:
+    """Beside a lane that chooses its own."""
+    cells = [toy_cell("ranpac", 0, "class", ridge=ridge) for ridge in (0.0, 3.0)]
+    chose, given = run_group(cells)
+    assert given["notes"]["ridge"] == 3.0
+    assert chose["notes"] == run_group(cells[:1])[0]["notes"] != given["notes"]
+
+
 def test_inc_lora_is_merging_into_the_weights() -> None:
     """Features of the second task are those of W + (alpha / r) (B_1 A_1 + B_2 A_2)."""
     of = group("inc-lora")
