@@ -117,6 +117,10 @@ class LaneModel(nn.Module):
         """Return what the head reads, shape (L, B, F)."""
         raise NotImplementedError
 
+    def lengths(self, x_LBX: Tensor) -> Tensor:
+        """Return how many tokens rows have without padding, int64 (L, B); 0 of what is no text."""
+        return torch.zeros(x_LBX.shape[:2], dtype=torch.long, device=x_LBX.device)
+
     def forward(self, x_LBX: Tensor) -> Tensor:
         """Return the logits of all units, shape (L, B, U)."""
         logits_LBU: Tensor = self.head(self.features(x_LBX))

@@ -71,14 +71,17 @@ class Pair(nn.Module):
 class Seq2Seq(Shared[Pair]):
     """One transformer for all lanes, with LoRA of each lane's own."""
 
+    def lengths(self, x_LB2S: Tensor) -> Tensor:
+        """Return how many tokens texts and targets have together without padding, int64 (L, B)."""
+        text_LBS, target_LBS = x_LB2S.unbind(2)
+        return (text_LBS != self.base.padding).sum(2) + (target_LBS != IGNORED).sum(2)
+
     def forward(self, x_LB2S: Tensor) -> Tensor:
         """Return the logits of what is to be written, (L, B, S, V), as far as the batch's longest row."""
         text_LBS, target_LBS = x_LB2S.unbind(2)
-        length_LB = (target_LBS != IGNORED).sum(2)
-        text_LBS = self._narrow(text_LBS)
-        target_LBS = target_LBS[:, :, : max(1, int(length_LB.amax()))].long()
-        read = int((text_LBS != self.base.padding).sum() + length_LB.sum())
-        self.count(read, text_LBS.numel() + target_LBS.numel())
+        width = max(1, int((target_LBS != IGNORED).sum(2).amax()))
+        text_LBS, target_LBS = self._narrow(text_LBS), target_LBS[:, :, :width].long()
+        self.count(int(self.lengths(x_LB2S).sum()), text_LBS.numel() + target_LBS.numel())
         return self.forced(text_LBS, target_LBS)
 
     @torch.no_grad()

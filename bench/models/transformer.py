@@ -47,13 +47,17 @@ class Transformer(Shared[Backbone]):
         """Of LoRA: factors of earlier tasks that a strategy wants added, by their names in ``trained``."""
         self.head = LaneLinear(generators, _width(base), units)
 
+    def lengths(self, x_LBS: Tensor) -> Tensor:
+        """Return how many tokens rows have without padding, int64 (L, B)."""
+        return (x_LBS != self.base.padding).sum(2)
+
     def features(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
         """Return pooled features, shape (L, B, F); rows go through in parts of like length.
 
         ``of_rows`` is what else ``encode`` is to be given of each row, (L, B, ...) each.
         """
         lane_L1 = torch.arange(len(x_LBS), device=x_LBS.device).unsqueeze(1)
-        length_LB = (x_LBS != self.base.padding).sum(2)
+        length_LB = self.lengths(x_LBS)
         order_LB = length_LB.argsort(dim=1, stable=True)
         parts_LbF, padded = [], 0
         for part_Lb in order_LB.split(max(1, _AT_ONCE[x_LBS.device.type] // self.lanes), 1):

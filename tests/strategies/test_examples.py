@@ -142,6 +142,29 @@ def test_rows_see_the_earlier_factors_of_their_own_lane() -> None:
     assert not all(torch.allclose(f, w, rtol=1e-3) for f, w in zip(found, without, strict=True))
 
 
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_rows_of_like_length_go_together(tune: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That spares padding, where several go at one time, and changes the sum by no more than rounding."""
+    strategy, _ = moved("ewc", tune)
+    model = strategy.model
+    batch = new_batch(strategy, size=24)
+    for row in range(24):
+        batch.x_LBX[:, row, 2 + row * 7 % 22 :] = model.base.padding
+    batch.weight_LB = torch.ones(2, 24, dtype=torch.float64)
+    batch.weight_LB[1, 20:] = 0
+    monkeypatch.setitem(examples._EXAMPLES, "cpu", 8)  # four rows of each lane
+    monkeypatch.setitem(examples._NUMBERS, "cpu", 2**30)
+    found, padded = [], []
+    for as_they_come in (False, True):
+        if as_they_come:
+            monkeypatch.setattr(examples, "_counting", lambda model, batch: torch.arange(24))
+        model.counts.update(tokens=0, padded=0)
+        found.append(squared_gradients(model, batch, strategy.logits, "true"))
+        padded.append(model.counts["padded"])
+    close(*found)
+    assert padded[0] < padded[1]
+
+
 def test_rows_of_a_model_that_knows_its_lanes_go_one_by_one() -> None:
     """A convolution's groups are its lanes, and a parameter beside them is reached too."""
 
