@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.engine import run_group
+from bench.engine import Group, run_group
 from strategies import examples
 from strategies.fisher import absolute_gradients, squared_gradients
 from strategies.lanes import LaneConv2d, LaneLinear, LaneModel, fold, unfold, uniform
@@ -115,6 +115,44 @@ def test_units_that_a_row_may_not_be_given_to_have_no_part() -> None:
         squared_gradients(strategy.model, batch, strategy.logits, "exact"),
         summed(strategy.model, batch, of_row, torch.square),
     )
+
+
+def test_units_without_a_chance_cost_no_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So an exact Fisher costs one for each unit that some row may be given to."""
+    strategy, _ = moved("ewc", "lora", active="seen")
+    passes = []
+    plain = torch.autograd.grad
+
+    def counted(*given: Any, **options: Any) -> Any:
+        passes.append(1)
+        return plain(*given, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    for task, estimator in ((0, "exact"), (1, "exact"), (1, "true")):
+        strategy.streams.begin_task(task)
+        batch = new_batch(strategy, size=4)
+        passes.clear()
+        squared_gradients(strategy.model, batch, strategy.logits, estimator)  # type: ignore[arg-type]
+        seen = int(strategy.streams.seen_L1U.any(0).sum())
+        assert len(passes) == (seen if estimator == "exact" else 1)
+        assert seen < 4 or task
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_a_lane_alone_has_the_fisher_that_it_has_beside_others(tune: str) -> None:
+    options = {"tune": tune, "max_tokens": 24, "rank": 3}
+    cells = [toy_cell("ewc", s, "class", suite="toy-text", model_options=options) for s in range(3)]
+    together, alone = Group(cells, "cpu", None), Group(cells[1:2], "cpu", None)
+    random = torch.Generator().manual_seed(1)
+    for p, own in zip(together.model.parameters(), alone.model.parameters(), strict=True):
+        p.data += 0.1 * torch.randn(p.shape, generator=random)
+        own.data.copy_(p.data[1:2])
+    found = []
+    for of in (together, alone):
+        of.model.double().eval()
+        batch = new_batch(of.strategy, size=5)
+        found.append(squared_gradients(of.model, batch, of.strategy.logits, "exact"))
+    close(found[1], [f[1:2] for f in found[0]])
 
 
 def test_rows_see_the_earlier_factors_of_their_own_lane() -> None:
