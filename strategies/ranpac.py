@@ -108,7 +108,9 @@ class RanPAC(ClassMeans):
         weights = []
         for lane, choose in enumerate(choose_L):
             if bool(choose):
-                self.chosen_L[lane] = self.best_ridge(lane)
+                # What is smaller drowns in the rounding of G, which may then have no inverse to speak of.
+                least = torch.finfo(gram_LMM.dtype).eps * gram_LMM[lane].trace()
+                self.chosen_L[lane] = self.best_ridge(lane, least)
             ridged_MM = gram_LMM[lane].double()
             ridged_MM.diagonal().add_(self.chosen_L[lane])
             weights.append(torch.linalg.solve(ridged_MM, sum_LUM[lane].T.double()).float())
@@ -122,8 +124,8 @@ class RanPAC(ClassMeans):
         """Return C' over all rows so far, shape (L, U, M)."""
         return self.sum_LUF + self.task_sums[0] + self.task_sums[1]
 
-    def best_ridge(self, lane: int) -> Tensor:
-        """Return a lane's lambda of least squared error on the held-out rows.
+    def best_ridge(self, lane: int, least: Tensor) -> Tensor:
+        """Return a lane's lambda of least squared error on the held-out rows; none below ``least``.
 
         |Y - H w|^2 = |Y|^2 - 2 <w, H'Y> + <w, H'H w>: the sums are enough. In the basis of the eigenvectors
         of the other rows' G, w of every lambda is a division. A unit without such rows has w = 0.
@@ -140,7 +142,7 @@ class RanPAC(ClassMeans):
         weight_MGP = (vector_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
         answer_MGP = (held_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
         error_G = (weight_MGP * (answer_MGP - 2 * held_UM[has_U].T.unsqueeze(1))).sum((0, 2))
-        return ridge_G[error_G.argmin()]
+        return ridge_G[error_G.masked_fill(ridge_G < least, torch.inf).argmin()]
 
     def notes(self) -> dict[str, Tensor]:
         """Return the lambda used last, chosen or given."""

@@ -46,7 +46,10 @@ def backbone(x_BS: Tensor, added: dict[str, Tensor] | None = None) -> Tensor:
 
 @pytest.mark.parametrize("ridge", [0.0, 2.5])
 def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
-    """One lane: all rows of both tasks at once; lambda by the error on every fifth row of the second."""
+    """One lane: all rows of both tasks at once; lambda by the error on every fifth row of the second.
+
+    Lambdas below the rounding of the sums are not among the choices.
+    """
     strategy: Any = ready("ranpac", width=20, ridge=ridge)
     strategy.ridge[:] = ridge
     for task in (0, 1):
@@ -71,7 +74,8 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
             held = np.arange(1, 31) % 5 == 0
             fit = [s[30:][~held] for s in (h_NM, y_NU)]
             errors = {}
-            for candidate in (10.0**k for k in range(-8, 9)):
+            least = np.finfo(np.float32).eps * np.trace(h_NM.T @ h_NM)
+            for candidate in (10.0**k for k in range(-8, 9) if 10.0**k >= least):
                 w = np.linalg.solve(fit[0].T @ fit[0] + candidate * np.eye(20), fit[0].T @ fit[1])
                 errors[candidate] = np.square(y_NU[30:][held] - h_NM[30:][held] @ w).sum()
             best = min(errors, key=lambda r: errors[r])
@@ -106,6 +110,25 @@ def test_ranpac_holds_out_every_fifth_row_that_counts() -> None:
     strategy.begin_task(2)
     torch.testing.assert_close(strategy.gram_LMM, before_LMM)
     assert not strategy.task_grams[0].any()
+
+
+def test_ranpac_chooses_no_lambda_below_the_rounding_of_its_sums() -> None:
+    """Of rows that are all alike in a class the smallest lambda errs least, but G has a rank of four.
+
+    Rounding alone decides then whether G + lambda I is definite, and answers come out wrong.
+    """
+    strategy: Any = ready("ranpac", width=300)
+    strategy.begin_task(0)
+    random = torch.Generator().manual_seed(0)
+    like_UM = 30 * torch.rand(4, 300, generator=random)
+    for _ in range(8):
+        y_LB = torch.randint(4, (3, 9), generator=random)
+        strategy.count(like_UM[y_LB], F.one_hot(y_LB, 4).float())
+    scores_LUU = strategy.scores(like_UM.expand(3, -1, -1))
+    for lane in range(3):
+        least = float(torch.linalg.eigvalsh(strategy.grams()[lane].double())[0])
+        assert float(strategy.notes()["ridge"][lane]) > 10 * abs(least)
+        torch.testing.assert_close(scores_LUU[lane], torch.eye(4), rtol=0, atol=1e-2)
 
 
 def test_ranpac_takes_the_lambda_that_a_lane_is_given() -> None:
