@@ -107,7 +107,11 @@ class GenerativeClassifier(Strategy):
         self.learned_L += len(self._passes)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return log p(x|y) for the classes learned, the lowest number for the others, (L, B, U)."""
+        """Return log p(x|y) for the classes learned, the lowest number for the others, (L, B, U).
+
+        The same draws serve every class: what is asked is which is the likelier, and of a difference of
+        two estimates less is chance that way than with draws of each class's own, as in the released code.
+        """
         x_LBD = batch.x_LBX.flatten(2)
         lowest = torch.finfo(x_LBD.dtype).min
         scores_LBU = torch.full((*x_LBD.shape[:2], self.streams.n_units), lowest, device=x_LBD.device)

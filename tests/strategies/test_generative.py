@@ -175,6 +175,21 @@ def test_generative_classifier_weighs_importance_samples(likelihood: str) -> Non
         torch.testing.assert_close(ours[lane].double(), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_generative_classifier_compares_its_classes_by_the_same_draws() -> None:
+    """Of two models with the same weights neither is the likelier, however few the samples."""
+    strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=2)
+    assert isinstance(strategy, GenerativeClassifier)
+    strategy.vaes[1].load_state_dict(strategy.vaes[0].state_dict())
+    strategy.begin_task(0)
+    strategy.end_task(0)
+    with torch.no_grad():
+        scores_LBU = strategy.predict(new_batch(strategy, 0))
+    for lane, stream in enumerate(strategy.streams.streams):
+        first, second = stream.tasks[0].units
+        assert torch.equal(scores_LBU[lane, :, first], scores_LBU[lane, :, second])
+        assert len(set(scores_LBU[lane, :, first].tolist())) == 6
+
+
 def test_generative_classifier_learns_its_classes_in_turn_and_answers_with_those_learned() -> None:
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=3)
     assert isinstance(strategy, GenerativeClassifier)
