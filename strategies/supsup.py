@@ -1,0 +1,153 @@
+"""Supermasks in superposition: random weights that stay, and a mask over them for every task.
+
+Axes: L lanes, T tasks, N weights of a layer, C bytes of N bits, U units; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from strategies.base import Share, Strategy
+from strategies.independent import by_task
+from strategies.lanes import uniform
+from strategies.layers import hidden_layers, outputs
+from strategies.optimisers import OPTIMISERS
+from strategies.streams import Batch
+from suites.base import generator
+
+
+@dataclass
+class SupSup(Strategy):
+    """Supermasks in superposition: the weights stay random, and each task learns which of them it uses.
+
+    Weights are a constant with random signs, biases are 0. A task has a score s for every weight; the share
+    ``kept`` of each layer with the largest magnitudes takes part, and scores are trained as if the weight
+    were multiplied by abs(s): dL/ds = dL/d(masked weight) * weight * sign(s) (edge-popup, Ramanujan 2020). Of
+    a task that is over a mask of bits stays (Wortsman 2020, section 3).
+    """
+
+    name: ClassVar[str] = "supsup"
+    family: ClassVar[str] = "isolation"
+    paper: ClassVar[str] = "Wortsman et al. 2020, Supermasks in superposition"
+    needs: ClassVar[str] = "the task of every row, a bit per weight and task, dense layers and convolutions"
+    scenarios: ClassVar[tuple[str, ...]] = ("task",)
+    needs_boundaries: ClassVar[bool] = True
+
+    kept: Share = 0.5
+    """Share of each layer's weights that a task uses, one weight at least; of the head, of its own units'."""
+
+    @torch.no_grad()
+    def setup(self) -> None:
+        """Make the weights a constant with their own signs, and note the mask each task would start from."""
+        self._layers = [*hidden_layers(self.model, self.name), self.model.head]
+        self.model.requires_grad_(False)
+        for layer in self._layers:
+            constant = math.sqrt(2 / (layer.weight[0].numel() // outputs(layer)))
+            layer.weight.copy_(torch.where(layer.weight < 0, -constant, constant))
+            if layer.bias is not None:
+                layer.bias.zero_()
+        streams, weights = self.streams, [layer.weight for layer in self._layers]
+        self._scores = [nn.Parameter(torch.empty_like(w)) for w in weights]
+        self._second = OPTIMISERS[streams.training.optimiser](
+            self._scores, self.optimiser.lr, self.optimiser.weight_decay
+        )
+        # The edge of a mask is found by a count that the host must know: asked for here, not at every step.
+        self._shares = torch.as_tensor(self.kept).expand(streams.lanes).tolist()
+        self._bit_8 = 2 ** torch.arange(8, dtype=torch.uint8, device=streams.device)
+        shape = (streams.lanes, streams.n_tasks)
+        self.bits = [w.new_zeros(*shape, -(-w[0].numel() // 8), dtype=torch.uint8) for w in weights]
+        for task in range(streams.n_tasks):
+            self._draw(task)
+            self._store(task)
+        self._learning = False
+
+    def _draw(self, task: int) -> None:
+        """Give every weight a score from U(-b, b), b = 1 / sqrt(inputs), for this task."""
+        for i, (layer, score) in enumerate(zip(self._layers, self._scores, strict=True)):
+            generators = [generator(s.seed, f"scores/{task}/{i}") for s in self.streams.streams]
+            bound = (layer.weight[0].numel() // outputs(layer)) ** -0.5
+            score.data.copy_(uniform(generators, tuple(score.shape[1:]), bound))
+
+    def begin_task(self, task: int) -> None:
+        """Take up the task's scores."""
+        self._draw(task)
+        self._second.reset()
+        self._learning = True
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step with the scores alone."""
+        for score in self._scores:
+            score.grad = None
+        with self.autocast():
+            loss_L = self.loss(batch)
+        loss_L.sum().backward()
+        self._second.step(self.moment.active)
+        return loss_L.detach()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the new rows in the network that the scores leave, shape (L,)."""
+        sizes = [score.abs() for score in self._scores]
+        masks = zip(sizes, self._masks(self.task), strict=True)
+        # The mask's value, and the gradient of the score's magnitude.
+        straight = [mask + (size - size.detach()) for size, mask in masks]
+        return self.cross_entropy(self.logits(batch, self._masked(straight)), batch)
+
+    def end_task(self, task: int) -> None:
+        """Keep the task's masks."""
+        self._store(task)
+        self._learning = False
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Answer each row in the network of its task's masks."""
+        if self._learning:
+            self._store(self.task)
+        answers = [self.logits(batch, self._masked(self._stored(t))) for t in range(self.streams.n_tasks)]
+        return by_task(answers, self.streams.task_of(batch.rows_LB))
+
+    @torch.no_grad()
+    def _masks(self, task: int) -> list[Tensor]:
+        """Return which weights of each layer have scores large enough for a task, bool like the weights."""
+        masks = []
+        for layer, score in zip(self._layers, self._scores, strict=True):
+            size = score.abs()
+            head = layer is self.model.head
+            if head:  # of the output units only a task's own are its network's
+                size.masked_fill_(~self.streams.own_LTU[:, task].unsqueeze(1), -1)
+            size_LN = size.flatten(1)
+            edges = []
+            for lane, (share, size_N) in enumerate(zip(self._shares, size_LN, strict=True)):
+                own = len(self.streams.streams[lane].tasks[task].units) / score.shape[2] if head else 1
+                count = max(round(share * own * size_N.numel()), 1)
+                edges.append(size_N.kthvalue(size_N.numel() - count + 1).values)
+            masks.append((size_LN >= torch.stack(edges).unsqueeze(1)).view_as(score))
+        return masks
+
+    def _masked(self, masks: list[Tensor]) -> Callable[[Tensor], Tensor]:
+        """Return the network with each layer's weights multiplied by its mask."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        pairs = zip(self._layers, masks, strict=True)
+        weights = {names[id(layer.weight)]: layer.weight * mask for layer, mask in pairs}
+        return lambda x_LBX: functional_call(self.model, weights, (x_LBX,))
+
+    def _store(self, task: int) -> None:
+        """Write the masks of the scores at hand, eight to a byte."""
+        for bits_LTC, mask in zip(self.bits, self._masks(task), strict=True):
+            mask_LN = mask.flatten(1)
+            mask_LC8 = F.pad(mask_LN, (0, -mask_LN.shape[1] % 8)).unflatten(1, (-1, 8))
+            bits_LTC[:, task] = (mask_LC8 * self._bit_8).sum(2)
+
+    def _stored(self, task: int) -> list[Tensor]:
+        """Return the masks kept of a task, bool like the weights."""
+        masks = []
+        for bits_LTC, layer in zip(self.bits, self._layers, strict=True):
+            mask_LC8 = (bits_LTC[:, task].unsqueeze(2) & self._bit_8) > 0
+            masks.append(mask_LC8.flatten(1)[:, : layer.weight[0].numel()].view_as(layer.weight))
+        return masks
