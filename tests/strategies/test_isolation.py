@@ -23,7 +23,7 @@ from tests.conftest import toy_cell
 from tests.methods import SEEDS, lanes_of, move, new_batch, ready
 from tests.toy import TOY, blobs
 
-ISOLATION = ["independent", "xdg", "hat", "packnet", "progressive"]
+ISOLATION = ["independent", "xdg", "hat", "packnet", "progressive", "supsup"]
 
 
 def mixed_batch(strategy: Any) -> Any:
@@ -67,7 +67,7 @@ def check_answers(strategy: Any, gates: list[list[list[Tensor]]]) -> None:
 # What all share
 
 
-@pytest.mark.parametrize("name", ["independent", "packnet", "progressive"])
+@pytest.mark.parametrize("name", ["independent", "packnet", "progressive", "supsup"])
 @pytest.mark.parametrize("optimiser", ["adam", "momentum"])
 def test_later_training_leaves_earlier_answers_exactly_as_they_were(name: str, optimiser: str) -> None:
     cells = [
@@ -90,7 +90,7 @@ def test_only_in_task_incremental_streams(name: str) -> None:
     assert strategies.get(name).scenarios == ("task",)
 
 
-@pytest.mark.parametrize("name", ["xdg", "hat", "packnet"])
+@pytest.mark.parametrize("name", ["xdg", "hat", "packnet", "supsup"])
 def test_batch_normalisation_is_refused(name: str) -> None:
     with pytest.raises(Unsuitable, match="dense layers and convolutions alone"):
         ready(name, "task", "resnet18", {"width": 2})
@@ -351,6 +351,131 @@ def test_packnet_cuts_by_magnitude() -> None:
             cut = owner[lane] == 0
             assert float(w[lane][cut].abs().max()) <= float(w[lane][~cut].abs().min())
             assert torch.equal(m.weight[lane], w[lane].masked_fill(cut, 0))
+
+
+# SupSup
+
+
+def top(size: Tensor, count: int) -> Tensor:
+    """Return 1 for the largest ``count`` of a tensor, by a full sort, 0 for the others."""
+    found = torch.zeros(size.numel())
+    found[size.flatten().argsort(descending=True)[:count]] = 1
+    return found.view_as(size)
+
+
+def supermasks(scores: list[Tensor], units: list[int], share: float) -> list[Tensor]:
+    """Return one lane's masks of the hidden layers and the head, by the definition."""
+    masks = [top(s.abs(), round(share * s.numel())) for s in scores]
+    head = scores[-1][:, units]
+    masks[-1] = torch.zeros_like(scores[-1])
+    masks[-1][:, units] = top(head.abs(), round(share * head.numel()))
+    return masks
+
+
+def supsup(**hyper: Any) -> Any:
+    return ready("supsup", "task", options={"hidden": 9, "layers": 2}, **hyper)
+
+
+def test_supsup_weights_are_signed_constants_and_biases_nothing() -> None:
+    for strategy in (supsup(), ready("supsup", "task", "cnn", {"width": 4, "hidden": 6})):
+        for m in (*strategy._layers, strategy.model.head):
+            inputs = m.weight[0].numel() // len(m.bias[0]) if m.bias is not None else m.weight[0, 0].numel()
+            torch.testing.assert_close(m.weight.abs(), torch.full_like(m.weight, math.sqrt(2 / inputs)))
+            assert bool((m.weight > 0).any())
+            assert bool((m.weight < 0).any())
+            assert m.bias is None or not m.bias.any()
+
+
+def test_supsup_takes_the_straight_through_step_of_one_plain_network() -> None:
+    """Top k by magnitude, dL/ds = dL/d(masked w) w sign(s), sgd: one lane at a time, in torch alone."""
+    strategy = supsup(kept=0.4)  # 0.4, 0.8, 0.2
+    begin(strategy, 1)
+    batch = new_batch(strategy, 1)
+    before = [s.detach().clone() for s in strategy._scores]
+    weights = [m.weight.detach().clone() for m in strategy._layers]
+    loss_L = learn_once(strategy, 1)
+    for lane, stream in enumerate(strategy.streams.streams):
+        units = list(stream.tasks[1].units)
+        scores = [s[lane] for s in before]
+        masks = supermasks(scores, units, (0.4, 0.8, 0.2)[lane])
+        masked = [(w[lane] * m).requires_grad_() for w, m in zip(weights, masks, strict=True)]
+        h = batch.x_LBX[lane].flatten(1)
+        for w in masked[:-1]:
+            h = torch.relu(h @ w)
+        labels = torch.tensor([units.index(int(y)) for y in batch.y_LB[lane]])
+        loss = F.cross_entropy((h @ masked[-1])[:, units], labels)
+        loss.backward()
+        torch.testing.assert_close(loss_L[lane], loss.detach())
+        for i, (s, w) in enumerate(zip(scores, masked, strict=True)):
+            assert w.grad is not None
+            expected = s - 0.1 * w.grad * weights[i][lane] * s.sign()
+            torch.testing.assert_close(strategy._scores[i][lane].detach(), expected)
+            assert not torch.equal(expected, s)
+
+
+def test_supsup_keeps_its_share_of_every_layer_and_of_a_tasks_own_units() -> None:
+    strategy = supsup(kept=0.4)
+    for task in (0, 1):
+        *hidden, head = strategy._stored(task)
+        for lane, share in enumerate((0.4, 0.8, 0.2)):
+            for mask in hidden:
+                assert int(mask[lane].sum()) == round(share * mask[lane].numel())
+            own = strategy.streams.own_LTU[lane, task]
+            assert int(head[lane].sum()) == round(share * 9 * 2)
+            assert not head[lane][:, ~own].any()
+    assert not torch.equal(strategy._stored(0)[0], strategy._stored(1)[0])
+
+
+def test_supsup_later_tasks_change_neither_weights_nor_earlier_masks() -> None:
+    strategy = supsup()
+    start = {k: v.clone() for k, v in strategy.model.state_dict().items()}
+    begin(strategy, 0)
+    drawn = [m.clone() for m in strategy._stored(0)]
+    for _ in range(5):
+        learn_once(strategy, 0)
+    strategy.end_task(0)
+    learned = [bits[:, 0].clone() for bits in strategy.bits]
+    assert not all(torch.equal(a, b) for a, b in zip(drawn, strategy._stored(0), strict=True))
+    begin(strategy, 1)
+    for _ in range(5):
+        learn_once(strategy, 1)
+    strategy.predict(mixed_batch(strategy))
+    strategy.end_task(1)
+    assert all(torch.equal(bits[:, 0], kept) for bits, kept in zip(strategy.bits, learned, strict=True))
+    assert all(torch.equal(v, start[k]) for k, v in strategy.model.state_dict().items())
+
+
+def test_supsup_answers_each_row_by_its_own_tasks_mask_also_while_it_learns() -> None:
+    strategy = supsup()
+    begin(strategy, 0)
+    learn_once(strategy, 0)
+    strategy.end_task(0)
+    begin(strategy, 1)
+    for _ in range(3):
+        learn_once(strategy, 1)
+    batch = mixed_batch(strategy)
+    answers = strategy.predict(batch)
+    for lane, stream in enumerate(strategy.streams.streams):
+        for task, masks in enumerate((strategy._stored(0), strategy._masks(1))):
+            h = batch.x_LBX[lane, task::2].flatten(1)
+            masked = [m.weight[lane] * mask[lane] for m, mask in zip(strategy._layers, masks, strict=True)]
+            for w in masked[:-1]:
+                h = torch.relu(h @ w)
+            own = list(stream.tasks[task].units)
+            torch.testing.assert_close(answers[lane, task::2][:, own], (h @ masked[-1])[:, own])
+
+
+def test_supsup_keeps_a_bit_for_every_weight_and_task_and_nothing_else() -> None:
+    strategy = supsup()
+    sizes = [64 * 9, 9 * 9, 9 * 4]  # 81 and 36 weights fill the last byte up
+    assert strategy.memory_size() == (0, 2 * sum(math.ceil(n / 8) for n in sizes))
+    begin(strategy, 0)
+    learn_once(strategy, 0)
+    strategy.end_task(0)
+    assert all(
+        torch.equal(a, b) for a, b in zip(strategy._masks(0), strategy._stored(0), strict=True)
+    )  # packed and taken out again
+    assert set(strategy.state()) == {"bits.0", "bits.1", "bits.2"}
 
 
 # Progressive
