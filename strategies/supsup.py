@@ -115,19 +115,16 @@ class SupSup(Strategy):
     @torch.no_grad()
     def _masks(self, task: int) -> list[Tensor]:
         """Return which weights of each layer have scores large enough for a task, bool like the weights."""
+        own = [len(s.tasks[task].units) for s in self.streams.streams]
         masks = []
         for layer, score in zip(self._layers, self._scores, strict=True):
-            size = score.abs()
-            head = layer is self.model.head
-            if head:  # of the output units only a task's own are its network's
+            size, used = score.abs(), [outputs(layer)] * len(own)
+            if layer is self.model.head:  # of the output units only a task's own are its network's
                 size.masked_fill_(~self.streams.own_LTU[:, task].unsqueeze(1), -1)
-            size_LN = size.flatten(1)
-            edges = []
-            for lane, (share, size_N) in enumerate(zip(self._shares, size_LN, strict=True)):
-                own = len(self.streams.streams[lane].tasks[task].units) / score.shape[2] if head else 1
-                count = max(round(share * own * size_N.numel()), 1)
-                edges.append(size_N.kthvalue(size_N.numel() - count + 1).values)
-            masks.append((size_LN >= torch.stack(edges).unsqueeze(1)).view_as(score))
+                used = own
+            inputs = score[0].numel() // outputs(layer)
+            counts = [round(share * n * inputs) for share, n in zip(self._shares, used, strict=True)]
+            masks.append(_largest(size.flatten(1), counts).view_as(score))
         return masks
 
     def _masked(self, masks: list[Tensor]) -> Callable[[Tensor], Tensor]:
@@ -151,3 +148,13 @@ class SupSup(Strategy):
             mask_LC8 = (bits_LTC[:, task].unsqueeze(2) & self._bit_8) > 0
             masks.append(mask_LC8.flatten(1)[:, : layer.weight[0].numel()].view_as(layer.weight))
         return masks
+
+
+def _largest(size_LN: Tensor, counts: list[int]) -> Tensor:
+    """Return which numbers are the largest, so many a lane and one at least; what equals the last is too."""
+    places = [size_LN.shape[1] - max(count, 1) + 1 for count in counts]
+    if len(set(places)) == 1:  # one launch for all lanes
+        edge_L = size_LN.kthvalue(places[0]).values
+    else:
+        edge_L = torch.stack([n.kthvalue(place).values for n, place in zip(size_LN, places, strict=True)])
+    return size_LN >= edge_L.unsqueeze(1)
