@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from suites.errors import UserError, unknown
+
+if TYPE_CHECKING:  # reports need a suite's score but no tensors, and torch takes seconds to import
+    import torch
+    from torch import Tensor
 
 Scenario = Literal["task", "domain", "class", "online"]
 SCENARIOS: tuple[Scenario, ...] = ("task", "domain", "class", "online")
@@ -131,6 +132,12 @@ class Task:
     test_rows: Tensor
 
 
+def _no_rows() -> Tensor:
+    import torch
+
+    return torch.empty(0, dtype=torch.int64)
+
+
 @dataclass(frozen=True)
 class Stream:
     """The ordered tasks of one suite for one seed."""
@@ -145,7 +152,7 @@ class Stream:
     tap_TKD: Tensor | None = None
     """A view of the pixels: value d of task t is the sum over k of weight[t,k,d] * x[tap[t,k,d]]. int64."""
     weight_TKD: Tensor | None = None
-    outside_rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    outside_rows: Tensor = field(default_factory=_no_rows)
     """Row numbers, int64, of the rows of no class, which no task has: to be told from all classes."""
 
 
@@ -206,6 +213,8 @@ def register(suite: Suite) -> Suite:
 
 def generator(seed: int, name: str) -> torch.Generator:
     """Return the CPU generator of one random axis (``"classes"``, ``"validation"`` ...) of one seed."""
+    import torch
+
     return torch.Generator().manual_seed(derive(seed, name))
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench.frames import Frames
 from bench.report.across import across
-from bench.report.figures import make_figures
+from bench.report.figures import begin_figures
 from bench.report.latex import latex
 from bench.report.page import make_page
 from bench.report.summary import Layout, chosen_scores
@@ -36,16 +36,15 @@ def make_report(
     made = tables(frames, scores, layout)
     if console is not None:
         print_tables(made, console)
-    ranked = across(frames, chosen_scores(scores, layout))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        figures = begin_figures(frames, folder / "figures")
+        ranked = across(frames, chosen_scores(scores, layout))
         (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]))
         (folder / "table.tex").write_text(latex(made))
         made.numbers.to_csv(folder / "table.csv", index=False)
         for name, frame in (("pairs", made.pairs), ("across", ranked.numbers)):
             if len(frame):
                 frame.to_csv(folder / f"{name}.csv", index=False)
-        figures = make_figures(frames, folder / "figures")
         (folder / "index.html").write_text(make_page(frames, scores, date, figures=figures))
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None

@@ -290,7 +290,8 @@ def test_the_same_bytes_again(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         on_page = make_figures(frames, tmp_path / folder)
     made = [n for n in FIGURES if n not in ("response", "confusion")]
-    assert list(on_page) == [("toy", "class"), ("toyb", "class")]
+    assert list(on_page) == ["toy-class", "toyb-class", "suites-class"]
+    assert on_page.pop("suites-class") == []
     for shown in on_page.values():
         assert [figure.name for figure in shown] == [n for n in made if n not in ("matrix", "matrices")]
     names = sorted(p.name for p in (tmp_path / "a").iterdir())

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +22,7 @@ from bench.frames import Frames, load
 from bench.plan import CellSpec
 from bench.report.across import across
 from bench.report.families import family, is_reference
+from bench.report.figures import Drawn
 from bench.report.latex import escaped, latex
 from bench.report.make import make_report
 from bench.report.origin import ranges
@@ -78,10 +80,15 @@ def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **
     return folder
 
 
+def no_figures(frames: Frames, folder: Path) -> Iterator[tuple[str, list[Drawn]]]:
+    folder.mkdir(parents=True)
+    return iter(())
+
+
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("bench.report.make.make_figures", lambda frames, folder: {})
+    monkeypatch.setattr("bench.report.make.begin_figures", no_figures)
 
 
 # Marks.

@@ -5,7 +5,18 @@ hold nothing it could show.
 """
 
 from bench.report.figures.looks import MOST_NAMED, ONE_COLUMN, STYLE, TWO_COLUMNS, Looks, looks_of, style
-from bench.report.figures.make import ACROSS, FIGURES, Drawn, across, make_figures, parts, save, write
+from bench.report.figures.make import (
+    ACROSS,
+    FIGURES,
+    Drawn,
+    across,
+    begin_figures,
+    make_figures,
+    parts,
+    save,
+    stem,
+    write,
+)
 
 __all__ = [
     "ACROSS",
@@ -17,10 +28,12 @@ __all__ = [
     "Drawn",
     "Looks",
     "across",
+    "begin_figures",
     "looks_of",
     "make_figures",
     "parts",
     "save",
+    "stem",
     "style",
     "write",
 ]

@@ -49,8 +49,8 @@ FIGURES: dict[str, Draw] = {
 """Of one suite and scenario."""
 ACROSS: dict[str, Draw] = {"ranks": ranks}
 """Of one scenario, over its suites."""
-NOT_ON_PAGE = ("matrix", "matrices")
-"""A page draws each strategy's matrix itself; all of them here would be half of it."""
+NOT_ON_PAGE = ("matrix", "matrices", *ACROSS)
+"""A page draws each strategy's matrix itself, all of them would be half of it; it has no part over suites."""
 
 Part = tuple[str, str, Frames]
 _MANY = 4
@@ -69,27 +69,41 @@ class Drawn:
 
 def make_figures(
     frames: Frames, folder: Path | None = None, width: float = TWO_COLUMNS
-) -> dict[tuple[str, str], list[Drawn]]:
+) -> dict[str, list[Drawn]]:
     """Draw all figures, each once, and write them into a folder where one is given.
 
-    Returns those that a page shows, by suite and scenario.
+    Returns those that a page shows, by the ``stem`` of suite and scenario.
+    """
+    return dict(begin_figures(frames, folder, width))
+
+
+def begin_figures(
+    frames: Frames, folder: Path | None = None, width: float = TWO_COLUMNS
+) -> Iterator[tuple[str, list[Drawn]]]:
+    """Return the items of ``make_figures`` while they are made.
+
+    Of many suites and scenarios they are made at once, by further processes; of few, as they are asked for.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     looks = looks_of(frames).at(width)
-    tasks = [(f"{suite}-{scenario}", part, FIGURES) for suite, scenario, part in parts(frames)]
-    places = [(suite, scenario) for suite, scenario, _ in parts(frames)]
+    tasks = [(stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames)]
     if folder is not None:
-        tasks += [(f"suites-{scenario}", part, ACROSS) for scenario, part in across(frames)]
+        tasks += [(stem("suites", scenario), part, ACROSS) for scenario, part in across(frames)]
     jobs = min(len(tasks), os.cpu_count() or 1) if len(tasks) >= _MANY else 1
-    done = Parallel(n_jobs=jobs)(delayed(_make_part)(*task, looks, folder) for task in tasks)
-    return dict(zip(places, done, strict=False))
+    made = Parallel(n_jobs=jobs, return_as="generator")
+    return iter(made(delayed(_make_part)(*task, looks, folder) for task in tasks))
+
+
+def stem(suite: str, scenario: str) -> str:
+    """Return what the names of the files of a suite and scenario begin with."""
+    return f"{suite}-{scenario}".replace("/", "-").replace(":", "-")
 
 
 def _make_part(
-    stem: str, part: Frames, registry: dict[str, Draw], looks: Looks, folder: Path | None
-) -> list[Drawn]:
-    """Draw the figures of one part of a report; return those that a page shows."""
+    place: str, part: Frames, registry: dict[str, Draw], looks: Looks, folder: Path | None
+) -> tuple[str, list[Drawn]]:
+    """Draw the figures of one part of a report; return its stem and those that a page shows."""
     drawn = []
     for name, draw in registry.items():
         on_page = name not in NOT_ON_PAGE
@@ -101,8 +115,8 @@ def _make_part(
                 Drawn(name, _with_letters(made[0]), made[1].to_csv(index=False, float_format="%.6g"))
             )
         if folder is not None:
-            save(*made, folder / f"{stem}-{name}".replace("/", "-").replace(":", "-"))
-    return drawn
+            save(*made, folder / f"{place}-{name}")
+    return place, drawn
 
 
 def _with_letters(figure: Figure) -> str:

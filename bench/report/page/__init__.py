@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bench import __version__
 from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import family
-from bench.report.figures import FIGURES, Drawn, make_figures, parts
+from bench.report.figures import FIGURES, Drawn, begin_figures, parts, stem
 from bench.report.named import axis, called, head, heads, told, top, unit_words
 from bench.report.summary import DEFAULT, SPEED, higher_is_better
 from bench.stats import describe
@@ -42,19 +42,20 @@ def make_page(
     scores: Sequence[str] | None = None,
     date: str = "",
     live: bool = False,
-    figures: Mapping[tuple[str, str], Sequence[Drawn]] | None = None,
+    figures: Iterable[tuple[str, Sequence[Drawn]]] | None = None,
 ) -> str:
     """Return the page of one or several runs as HTML; the same frames and date give the same text.
 
     ``live`` is for a page that is served: it asks its server now and then whether there is more to show.
-    ``figures`` are those of ``make_figures``, which are drawn here where they are not at hand.
+    ``figures`` are those of ``begin_figures``, begun here where that has not been done.
     """
     shown = tuple(scores or DEFAULT)
-    drawn = make_figures(frames) if figures is None else figures
-    tables = [
-        _table(suite, scenario, part, frames, shown, drawn.get((suite, scenario), ()))
-        for suite, scenario, part in parts(frames)
-    ]
+    begun = begin_figures(frames) if figures is None else figures
+    tables = {part[:2]: _table(*part, frames, shown) for part in parts(frames)}
+    drawn = dict(begun)
+    for (suite, scenario), table in tables.items():
+        found = drawn.get(stem(suite, scenario), ())
+        table["figures"] = list(_figures(suite, scenario, frames.score_of(suite), found))
     done = int((frames.cells["status"] == "done").sum())
     environment = Environment(
         loader=PackageLoader("bench.report", "page"),
@@ -70,12 +71,12 @@ def make_page(
         version=__version__,
         css=(_FOLDER / "page.css").read_text(),
         js=(_FOLDER / "page.js").read_text(),
-        tables=tables,
+        tables=list(tables.values()),
         unfinished=_unfinished(frames),
         runs=_runs(frames),
         folders=str(frames.folder),
         date=date,
-        data={"live": live, "tables": [_for_script(table) for table in tables]},
+        data={"live": live, "tables": [_for_script(table) for table in tables.values()]},
     )
 
 
@@ -83,18 +84,17 @@ def _planned(frames: Frames) -> int:
     return max(len(frames.manifest.get("cells", ())), len(frames.cells))
 
 
-def _table(
-    suite: str, scenario: str, part: Frames, whole: Frames, shown: Sequence[str], drawn: Sequence[Drawn]
-) -> dict[str, Any]:
-    """Return all that the page says of one suite and scenario."""
+def _table(suite: str, scenario: str, part: Frames, whole: Frames, shown: Sequence[str]) -> dict[str, Any]:
+    """Return all that the page says of one suite and scenario, its figures apart."""
     here = whole.cells[(whole.cells["suite"] == suite) & (whole.cells["scenario"] == scenario)]
+    compared = part.scores[part.scores["score"].isin(COMPARED)]
     values = {
         (str(identity), str(score)): rows.set_index("seed")["value"].dropna()
-        for (identity, score), rows in part.scores.groupby(["identity", "score"])
+        for (identity, score), rows in compared.groupby(["identity", "score"])
     }
     score = whole.score_of(suite)
-    columns = _columns(values, shown, score)
     means, curves, numbers = _matrices(part.matrix), _streams(part.matrix), _numbers(part)
+    columns = _columns({score for (_, score), row in numbers.items() if row["n"]}, shown, score)
     rows: list[dict[str, Any]] = []
     for identity, cells in here.groupby("identity"):
         name, done = str(identity), int((cells["status"] == "done").sum())
@@ -138,7 +138,6 @@ def _table(
         },
         "compared": {name: head(name, score) for name in pairs},
         "pairs": pairs,
-        "figures": list(_figures(suite, scenario, score, drawn)),
     }
 
 
@@ -148,11 +147,8 @@ def _seen(row: dict[str, Any]) -> list[float]:
     return [v for v in values if v is not None]
 
 
-def _columns(
-    values: dict[tuple[str, str], pd.Series], shown: Sequence[str], score: Score | None
-) -> list[dict[str, Any]]:
+def _columns(there: Container[str], shown: Sequence[str], score: Score | None) -> list[dict[str, Any]]:
     """Return the scores that some strategy has, those asked for first, then the speeds."""
-    there = {score for (_, score), found in values.items() if len(found)}
     names = [*shown, *(name for name in SCORES if name not in shown)]
     columns = [
         {
@@ -278,12 +274,12 @@ def _figures(
     for figure in drawn:
         about = (FIGURES[figure.name].__doc__ or figure.name).splitlines()[0].removeprefix("Draw ")
         caption = told(about[0].upper() + about[1:].rstrip(".") + ".", score)
-        stem = re.sub(r"[^\w.-]+", "-", f"{suite}-{scenario}-{figure.name}")
+        name = re.sub(r"[^\w.-]+", "-", f"{suite}-{scenario}-{figure.name}")
         yield {
-            "svg": _inline(figure.svg, stem),
+            "svg": _inline(figure.svg, name),
             "caption": caption,
             "alternative": f"{caption} {suite}, {scenario}. The data are to be had below.",
-            "file": f"{stem}.csv",
+            "file": f"{name}.csv",
             "csv": figure.csv,
         }
 
