@@ -39,6 +39,12 @@ def test_answers_without_importing_what_is_slow(words: list[str]) -> None:
     assert len(done.stdout.splitlines()) > 1
 
 
+def test_a_report_imports_no_torch() -> None:
+    code = "import sys, bench.report.make, bench.report.serve\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_list_and_show() -> None:
     listed = json.loads(lethe("list", "--json").stdout)
     assert {"suites", "strategies", "models", "scores"} == set(listed)
