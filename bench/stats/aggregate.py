@@ -14,7 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+
+from bench.stats import intervals
 
 Array = NDArray[np.float64]
 RESAMPLES = 2_000
@@ -43,9 +44,7 @@ def median(values_BN: Array) -> Array:
 
 def iqm(values_BN: Array) -> Array:
     """Return the mean of the middle half of all values: a quarter is cut at either end, rounded down."""
-    flat = values_BN.reshape(*values_BN.shape[:-2], -1)
-    result: Array = stats.trim_mean(flat, 0.25, axis=-1)
-    return result
+    return intervals.iqm(values_BN.reshape(*values_BN.shape[:-2], -1))
 
 
 AGGREGATES: dict[str, Callable[[Array], Array]] = {"mean": mean, "median": median, "iqm": iqm}
