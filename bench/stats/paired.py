@@ -60,7 +60,7 @@ def compare_pairs(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.D
 
     Returns a row per pair, in their order: the fields of ``Paired`` for the first less the second.
     """
-    values = {name: table[name].to_numpy(dtype=float) for pair in pairs for name in pair}
+    values = {name: table[name].to_numpy(dtype=float) for name in {name for pair in pairs for name in pair}}
     difference_PN = np.array([values[a] - values[b] for a, b in pairs]).reshape(len(pairs), len(table))
     found = pd.DataFrame(difference_PN.T)
     out = pd.DataFrame({"n": found.count(), "mean": found.mean(), "sd": found.std()})

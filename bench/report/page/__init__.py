@@ -89,9 +89,10 @@ def _table(suite: str, scenario: str, part: Frames, whole: Frames, shown: Sequen
     here = whole.cells[(whole.cells["suite"] == suite) & (whole.cells["scenario"] == scenario)]
     compared = part.scores[part.scores["score"].isin(COMPARED)]
     values = {
-        (str(identity), str(score)): rows.set_index("seed")["value"].dropna()
-        for (identity, score), rows in compared.groupby(["identity", "score"])
+        str(score): rows.pivot(index="seed", columns="identity", values="value").dropna(axis=1, how="all")
+        for score, rows in compared.groupby("score")
     }
+    accuracy = values.get("acc", pd.DataFrame())
     score = whole.score_of(suite)
     means, curves, numbers = _matrices(part.matrix), _streams(part.matrix), _numbers(part)
     columns = _columns({score for (_, score), row in numbers.items() if row["n"]}, shown, score)
@@ -107,7 +108,7 @@ def _table(suite: str, scenario: str, part: Frames, whole: Frames, shown: Sequen
                 "cells": {c["key"]: _entry(numbers.get((name, c["key"])), c["key"]) for c in columns},
                 "matrix": means.get(name),
                 "stream": curves.get(name),
-                "seeds": _seeds(cells, values.get((name, "acc"), pd.Series(dtype=float))),
+                "seeds": _seeds(cells, accuracy.get(name, pd.Series(dtype=float))),
             }
         )
     first = columns[0]["key"]
@@ -230,17 +231,15 @@ def _mark_best(rows: list[dict[str, Any]], key: str) -> None:
 
 
 def _pairs(
-    identities: Sequence[str], values: dict[tuple[str, str], pd.Series]
+    identities: Sequence[str], values: dict[str, pd.DataFrame]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return, for each score, the paired comparison of every two strategies, by their places in the table."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for score in COMPARED if len(identities) <= _MANY else COMPARED[:1]:
-        own = {
-            i: values[name, score] for i, name in enumerate(identities) if len(values.get((name, score), ()))
-        }
-        places = [f"{i},{j}" for i, j in combinations(own, 2)]
-        table = pd.DataFrame({str(i): column for i, column in own.items()})
-        tests = compare_pairs(table, [(str(i), str(j)) for i, j in combinations(own, 2)]).set_axis(places)
+        table = values.get(score, pd.DataFrame())
+        own = [(i, name) for i, name in enumerate(identities) if name in table]
+        places = [f"{i},{j}" for (i, _), (j, _) in combinations(own, 2)]
+        tests = compare_pairs(table, list(combinations([name for _, name in own], 2))).set_axis(places)
         tests = tests[tests["n"] > 0]
         tests["p_holm"] = holm(tests["p"].where(tests["n"] >= FEWEST).tolist())
         found[score] = {
