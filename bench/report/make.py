@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -33,12 +34,14 @@ def make_report(
     Raises UserError for an unknown score and for a folder that cannot be written.
     """
     layout = layout or Layout(marks=True, origin=True)
+    shown = chosen_scores(scores, layout)
+    with _writing_into(folder):
+        figures = begin_figures(frames, folder / "figures")
     made = tables(frames, scores, layout)
     if console is not None:
         print_tables(made, console)
-    try:
-        figures = begin_figures(frames, folder / "figures")
-        ranked = across(frames, chosen_scores(scores, layout))
+    ranked = across(frames, shown)
+    with _writing_into(folder):
         (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]))
         (folder / "table.tex").write_text(latex(made))
         made.numbers.to_csv(folder / "table.csv", index=False)
@@ -46,6 +49,13 @@ def make_report(
             if len(frame):
                 frame.to_csv(folder / f"{name}.csv", index=False)
         (folder / "index.html").write_text(make_page(frames, scores, date, figures=figures))
+    return folder
+
+
+@contextmanager
+def _writing_into(folder: Path) -> Iterator[None]:
+    """Say in one line what keeps the report from being written."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None
-    return folder
