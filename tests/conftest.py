@@ -22,7 +22,7 @@ register(TOY_PAIRS)
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Tests run side by side: a second thread of one waits for another's core, and takes six times as long."""
+    """Tests run side by side: a second thread of one waits for the core of another, six times the time."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for what they start
 
