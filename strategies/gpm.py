@@ -15,7 +15,7 @@ from torch import Tensor
 
 from strategies.base import Count, NotNegative, Share, Strategy
 from strategies.lanes import LaneLinear, gradients, still
-from strategies.layers import Layer, hidden_layers, inputs_during, outputs
+from strategies.layers import Layer, fan_in, hidden_layers, inputs_during
 from strategies.sample import sample_rows
 
 _CHUNK = 25
@@ -52,7 +52,7 @@ class GPM(Strategy):
         if self.streams.scenario != "task":  # there every task has units of its own
             self._layers.append(self.model.head)
         lanes, device = self.streams.lanes, self.streams.device
-        sizes = [layer.weight[0].numel() // outputs(layer) + 1 for layer in self._layers]
+        sizes = [fan_in(layer) + 1 for layer in self._layers]
         self.projectors = [torch.zeros(lanes, d, d, device=device) for d in sizes]
 
     def adjust_gradients(self) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from strategies.base import Bounds, LaneFloat, NotNegative, Unsuitable
 from strategies.gates import Gated
 from strategies.lanes import LaneLinear, gradients, per_lane
-from strategies.layers import outputs
+from strategies.layers import fan_in, outputs
 from strategies.optimisers import OPTIMISERS
 from strategies.schedule import steps_of_task
 from strategies.streams import Batch
@@ -63,7 +63,7 @@ class HAT(Gated):
         )
         self._s_max_L = torch.as_tensor(self.s_max, device=streams.device).expand(streams.lanes)
         for layer, below in zip(self._layers[1:], sizes, strict=False):
-            if layer.weight[0].numel() // outputs(layer) % below:
+            if fan_in(layer) % below:
                 raise Unsuitable(f"{self.name} needs layers that each read the one before")
 
     def begin_task(self, task: int) -> None:

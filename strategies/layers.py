@@ -5,9 +5,10 @@ Axes: L lanes, B batch, I inputs, O outputs; X the axes of one row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
+from torch.func import functional_call
 
 from strategies.base import Unsuitable
 from strategies.lanes import LaneConv2d, LaneLinear, LaneModel
@@ -34,6 +35,19 @@ def hidden_layers(model: LaneModel, who: str) -> list[Layer]:
 def outputs(layer: Layer) -> int:
     """Return the number of units of a dense layer, of channels of a convolution."""
     return layer.weight.shape[2] if isinstance(layer, LaneLinear) else layer.weight.shape[1]
+
+
+def fan_in(layer: Layer) -> int:
+    """Return the number of weights that each output of a layer reads with."""
+    return layer.weight[0].numel() // outputs(layer)
+
+
+def masked(model: LaneModel, layers: Sequence[Layer], masks: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the network with the weights of ``layers`` multiplied by a mask each, shaped like them."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    pairs = zip(layers, masks, strict=True)
+    weights = {names[id(layer.weight)]: layer.weight * mask for layer, mask in pairs}
+    return lambda x_LBX: functional_call(model, weights, (x_LBX,))
 
 
 def inputs_during(model: LaneModel, x_LBX: Tensor, layers: Sequence[Layer]) -> list[Tensor]:

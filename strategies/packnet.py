@@ -10,12 +10,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
-from strategies.base import Share, Strategy, mask
+from strategies.base import Share, Strategy
 from strategies.independent import by_task
 from strategies.lanes import per_lane
-from strategies.layers import hidden_layers
+from strategies.layers import hidden_layers, masked
 from strategies.schedule import steps_of_task
 from strategies.streams import Batch
 
@@ -97,13 +96,9 @@ class PackNet(Strategy):
 
     def predict(self, batch: Batch) -> Tensor:
         """Answer each row with the weights of its task and of those before it."""
-        names = {id(p): name for name, p in self.model.named_parameters()}
         answers = []
         for task in range(self.task):
-            weights = {
-                names[id(layer.weight)]: layer.weight * ((owner > 0) & (owner <= task + 1))
-                for layer, owner in zip(self._layers, self.owner, strict=True)
-            }
-            answers.append(mask(functional_call(self.model, weights, (batch.x_LBX,)), batch.active_LBU))
+            own = [(owner > 0) & (owner <= task + 1) for owner in self.owner]
+            answers.append(self.logits(batch, masked(self.model, self._layers, own)))
         answers.append(self.logits(batch))
         return by_task(answers, self.streams.task_of(batch.rows_LB).clamp(max=self.task))

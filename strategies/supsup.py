@@ -6,19 +6,17 @@ Axes: L lanes, T tasks, N weights of a layer, C bytes of N bits, U units; X the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from strategies.base import Share, Strategy
 from strategies.independent import by_task
 from strategies.lanes import uniform
-from strategies.layers import hidden_layers, outputs
+from strategies.layers import fan_in, hidden_layers, masked, outputs
 from strategies.optimisers import OPTIMISERS
 from strategies.streams import Batch
 from suites.base import generator
@@ -50,7 +48,7 @@ class SupSup(Strategy):
         self._layers = [*hidden_layers(self.model, self.name), self.model.head]
         self.model.requires_grad_(False)
         for layer in self._layers:
-            constant = math.sqrt(2 / (layer.weight[0].numel() // outputs(layer)))
+            constant = math.sqrt(2 / fan_in(layer))
             layer.weight.copy_(torch.where(layer.weight < 0, -constant, constant))
             if layer.bias is not None:
                 layer.bias.zero_()
@@ -73,8 +71,7 @@ class SupSup(Strategy):
         """Give every weight a score from U(-b, b), b = 1 / sqrt(inputs), for this task."""
         for i, (layer, score) in enumerate(zip(self._layers, self._scores, strict=True)):
             generators = [generator(s.seed, f"scores/{task}/{i}") for s in self.streams.streams]
-            bound = (layer.weight[0].numel() // outputs(layer)) ** -0.5
-            score.data.copy_(uniform(generators, tuple(score.shape[1:]), bound))
+            score.data.copy_(uniform(generators, tuple(score.shape[1:]), fan_in(layer) ** -0.5))
 
     def begin_task(self, task: int) -> None:
         """Take up the task's scores."""
@@ -98,7 +95,7 @@ class SupSup(Strategy):
         masks = zip(sizes, self._masks(self.task), strict=True)
         # The mask's value, and the gradient of the score's magnitude.
         straight = [mask + (size - size.detach()) for size, mask in masks]
-        return self.cross_entropy(self.logits(batch, self._masked(straight)), batch)
+        return self.cross_entropy(self.logits(batch, masked(self.model, self._layers, straight)), batch)
 
     def end_task(self, task: int) -> None:
         """Keep the task's masks."""
@@ -109,7 +106,10 @@ class SupSup(Strategy):
         """Answer each row in the network of its task's masks."""
         if self._learning:
             self._store(self.task)
-        answers = [self.logits(batch, self._masked(self._stored(t))) for t in range(self.streams.n_tasks)]
+        answers = [
+            self.logits(batch, masked(self.model, self._layers, self._stored(task)))
+            for task in range(self.streams.n_tasks)
+        ]
         return by_task(answers, self.streams.task_of(batch.rows_LB))
 
     @torch.no_grad()
@@ -122,17 +122,9 @@ class SupSup(Strategy):
             if layer is self.model.head:  # of the output units only a task's own are its network's
                 size.masked_fill_(~self.streams.own_LTU[:, task].unsqueeze(1), -1)
                 used = own
-            inputs = score[0].numel() // outputs(layer)
-            counts = [round(share * n * inputs) for share, n in zip(self._shares, used, strict=True)]
+            counts = [round(share * n * fan_in(layer)) for share, n in zip(self._shares, used, strict=True)]
             masks.append(_largest(size.flatten(1), counts).view_as(score))
         return masks
-
-    def _masked(self, masks: list[Tensor]) -> Callable[[Tensor], Tensor]:
-        """Return the network with each layer's weights multiplied by its mask."""
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        pairs = zip(self._layers, masks, strict=True)
-        weights = {names[id(layer.weight)]: layer.weight * mask for layer, mask in pairs}
-        return lambda x_LBX: functional_call(self.model, weights, (x_LBX,))
 
     def _store(self, task: int) -> None:
         """Write the masks of the scores at hand, eight to a byte."""

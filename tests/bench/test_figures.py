@@ -25,8 +25,8 @@ from bench.report.figures import (
     TWO_COLUMNS,
     Looks,
     across,
+    begin_figures,
     looks_of,
-    make_figures,
     parts,
     save,
     style,
@@ -288,7 +288,7 @@ def everything(n: int, **more: Any) -> list[dict[str, Any]]:
 def test_the_same_bytes_again(tmp_path: Path) -> None:
     frames = frames_of(everything(4, seeds=2, suites=("toy", "toyb"), n_tasks=3))
     for folder in ("a", "b"):
-        on_page = make_figures(frames, tmp_path / folder)
+        on_page = dict(begin_figures(frames, tmp_path / folder))
     made = [n for n in FIGURES if n not in ("response", "confusion")]
     assert list(on_page) == ["toy-class", "toyb-class", "suites-class"]
     assert on_page.pop("suites-class") == []
@@ -304,7 +304,7 @@ def test_the_same_bytes_again(tmp_path: Path) -> None:
 
 def test_parts_drawn_side_by_side_are_the_same(tmp_path: Path) -> None:
     records = made_up(2, seeds=1, n_tasks=2, scenarios=("task", "domain", "class", "online"))
-    make_figures(frames_of(records), tmp_path / "all")
+    list(begin_figures(frames_of(records), tmp_path / "all"))
     looks = looks_of(frames_of(records))
     for suite, scenario, part in parts(frames_of(records)):
         path = save(*drawn("stream", part, looks), tmp_path / f"{suite}-{scenario}-stream")
@@ -350,7 +350,7 @@ def test_odd_runs_have_figures(case: str, width: float, tmp_path: Path) -> None:
 
 def test_all_failed_has_none(tmp_path: Path) -> None:
     frames = frames_of([not_done(spec("er", {}, seed), "failed") for seed in range(2)])
-    assert make_figures(frames, tmp_path) == {}
+    assert dict(begin_figures(frames, tmp_path)) == {}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -67,22 +67,13 @@ class Drawn:
     """Its data."""
 
 
-def make_figures(
-    frames: Frames, folder: Path | None = None, width: float = TWO_COLUMNS
-) -> dict[str, list[Drawn]]:
-    """Draw all figures, each once, and write them into a folder where one is given.
-
-    Returns those that a page shows, by the ``stem`` of suite and scenario.
-    """
-    return dict(begin_figures(frames, folder, width))
-
-
 def begin_figures(
     frames: Frames, folder: Path | None = None, width: float = TWO_COLUMNS
 ) -> Iterator[tuple[str, list[Drawn]]]:
-    """Return the items of ``make_figures`` while they are made.
+    """Draw all figures, each once, and write them into a folder where one is given.
 
-    Of many suites and scenarios they are made at once, by further processes; of few, as they are asked for.
+    Yields those that a page shows, after the ``stem`` of their suite and scenario. Of many suites and
+    scenarios they are drawn at once, by further processes; of few, as they are asked for.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from bench.frames import Frames
 from bench.metrics import SCORES
 from bench.report.families import family
 from bench.report.figures import FIGURES, Drawn, begin_figures, parts, stem
+from bench.report.figures.stream import stream_data
 from bench.report.named import axis, called, head, heads, told, top, unit_words
 from bench.report.summary import DEFAULT, SPEED, higher_is_better
 from bench.stats import describe
@@ -94,7 +95,7 @@ def _table(suite: str, scenario: str, part: Frames, whole: Frames, shown: Sequen
     }
     accuracy = values.get("acc", pd.DataFrame())
     score = whole.score_of(suite)
-    means, curves, numbers = _matrices(part.matrix), _streams(part.matrix), _numbers(part)
+    means, curves, numbers = _matrices(part.matrix), _streams(part), _numbers(part)
     columns = _columns({score for (_, score), row in numbers.items() if row["n"]}, shown, score)
     rows: list[dict[str, Any]] = []
     for identity, cells in here.groupby("identity"):
@@ -210,16 +211,14 @@ def _matrices(matrix: pd.DataFrame) -> dict[str, list[list[float | None]]]:
     }
 
 
-def _streams(matrix: pd.DataFrame) -> dict[str, list[list[float | None]]]:
+def _streams(part: Frames) -> dict[str, list[list[float | None]]]:
     """Return mean and half-interval of the score on the tasks so far, by tasks learned, of every strategy
     that was measured after each of them."""
-    seen = matrix[(matrix["j"] <= matrix["i"]) & matrix["value"].notna()]
-    by_seed = seen.groupby(["identity", "i", "seed"])["value"].mean().reset_index()
-    last = matrix.groupby("identity")["j"].nunique()
+    n_tasks = part.matrix.groupby("identity")["j"].nunique()
     return {
         str(name): [[_number(mean), _number(half)] for mean, half in rows[["mean", "half"]].to_numpy()]
-        for name, rows in describe(by_seed, ["identity", "i"]).groupby("identity")
-        if len(rows) >= last[name]
+        for name, rows in stream_data(part).groupby("identity")
+        if len(rows) >= n_tasks[name]
     }
 
 
