@@ -66,6 +66,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "bi-r": {"generator_hidden": 32, "latent": 16},
     "dgr": {"generator_hidden": 32, "latent": 16},
     "dgr-gan": {"generator_hidden": 32, "latent": 16},
+    "gdumb": {"passes": 10},
+    "ogd": {"directions": 20},
     "rar": {"repeats": 3},  # ten times the steps would let the rounding of convolutions grow tenfold
     "ranpac": {"width": 64},
     "sparse-er": {"every": 2},  # a task of the toy has fewer than a hundred steps

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bench import gpu
+from tests.conftest import SMALL
 
 BANNED = "typer rich seaborn matplotlib datasets transformers jinja2 safetensors pyarrow huggingface_hub"
 
@@ -26,12 +27,20 @@ def test_dry_check_on_the_cpu_with_only_what_it_says(tmp_path: Path) -> None:
         "        if name.split('.')[0] in banned:\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
+        "import json\n"
+        "from dataclasses import replace\n"
         "from bench import gpu\n"
+        "cell, small = gpu.cell, json.loads(sys.argv[2])\n"
+        "def smaller(*of, **more):\n"
+        "    spec = cell(*of, **more)\n"
+        "    return replace(spec, hyper=spec.hyper | small.get(spec.strategy, {}))\n"
+        "gpu.cell = smaller\n"
         "gpu.QUICK = gpu.Size(1, 1, 2, (1, 2), 1)\n"
         "sys.exit(gpu.main(['--device', 'cpu', '--quick', '--out', sys.argv[1]]))\n"
     )
     out = tmp_path / "gpu.json"
-    done = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=False)
+    words = [sys.executable, "-c", code, str(out), json.dumps(SMALL)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text())
     assert [r["strategy"] for r in record["agreement"]] == gpu.of_any_model()
