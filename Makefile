@@ -30,7 +30,7 @@ costs: .venv/installed-test
 statistics: .venv/installed
 	$(BIN)/python -m suites.statistics
 
-# The committed records; real MNIST is needed for the last three (see README), the very last takes hours.
+# The committed records; those of texts and of MNIST need real data (see README), the very last takes hours.
 reference: .venv/installed
 	$(BIN)/lethe run results/reference/digits.toml
 	$(BIN)/lethe run results/reference/digits-all.toml

@@ -4,7 +4,7 @@ Parameters are repeated so that every row has its own copy; nothing mixes lanes,
 sum gives each row its own gradient. That costs memory, rows times parameters, and far less time than a loop
 over rows. Models of dense layers and convolutions alone need neither: see strategies.fisher.
 
-Axes: L lanes, B batch, N rows at one time, E examples (lanes times N); 1 the one row of an example's lane.
+Axes: L lanes, B batch, N rows at one time, E examples (lanes times N), K rows of one example; 1 its one row.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ def summed_by_example(
     """
     named = {name: p.detach() for name, p in model.named_parameters()}
     found = {name: torch.zeros_like(p) for name, p in named.items()}
-    for rows_N in _counting(model, batch).split(_at_once(model, len(batch.x_LBX))):
+    for rows_N in counting(model, batch).split(at_once(model, len(batch.x_LBX))):
+        rows_N1 = rows_N.unsqueeze(1)
         alone = {name: p.repeat_interleave(len(rows_N), 0).requires_grad_() for name, p in named.items()}
 
         def run(x_E1X: Tensor, alone: dict[str, Tensor] = alone) -> Tensor:
             logits_E1U: Tensor = functional_call(model, alone, (x_E1X,))
             return logits_E1U
 
-        draw_E1 = None if draw_LB is None else _alone(draw_LB, rows_N)
-        for value_E1, weight_E1 in values(run, _each(batch, rows_N), draw_E1):
+        draw_E1 = None if draw_LB is None else _alone(draw_LB, rows_N1)
+        for value_E1, weight_E1 in values(run, each(batch, rows_N1), draw_E1):
             if not bool(weight_E1.any()):  # a unit that no row may be given to
                 continue
             reached = torch.autograd.grad(
@@ -62,7 +63,7 @@ def summed_by_example(
     return list(found.values())
 
 
-def _at_once(model: LaneModel, lanes: int) -> int:
+def at_once(model: LaneModel, lanes: int) -> int:
     """Return how many rows of each lane go together; one at a time where a model knows its lanes."""
     if not model.any_lanes:
         return 1
@@ -71,7 +72,7 @@ def _at_once(model: LaneModel, lanes: int) -> int:
     return max(1, min(_EXAMPLES[p.device.type] // lanes, _NUMBERS[p.device.type] // numbers))
 
 
-def _counting(model: LaneModel, batch: Batch) -> Tensor:
+def counting(model: LaneModel, batch: Batch) -> Tensor:
     """Return where in the batch a row counts in some lane, short rows first: those together waste little."""
     order_B = model.lengths(batch.x_LBX).amax(0).argsort(stable=True)
     if batch.weight_LB is None:
@@ -79,20 +80,20 @@ def _counting(model: LaneModel, batch: Batch) -> Tensor:
     return order_B[(batch.weight_LB > 0).any(0)[order_B]]
 
 
-def _each(batch: Batch, rows_N: Tensor) -> Batch:
-    """Return some rows of every lane, each in a lane of its own."""
+def each(batch: Batch, rows_NK: Tensor) -> Batch:
+    """Return N groups of K rows of every lane, each group in a lane of its own."""
     weight_LB, active_LBU = batch.weight_LB, batch.active_LBU
     if active_LBU is not None:
         active_LBU = active_LBU.expand(*batch.x_LBX.shape[:2], -1)
     return Batch(
-        _alone(batch.x_LBX, rows_N),
-        _alone(batch.y_LB, rows_N),
-        _alone(batch.rows_LB, rows_N),
-        None if weight_LB is None else _alone(weight_LB, rows_N),
-        None if active_LBU is None else _alone(active_LBU, rows_N),
+        _alone(batch.x_LBX, rows_NK),
+        _alone(batch.y_LB, rows_NK),
+        _alone(batch.rows_LB, rows_NK),
+        None if weight_LB is None else _alone(weight_LB, rows_NK),
+        None if active_LBU is None else _alone(active_LBU, rows_NK),
     )
 
 
-def _alone(of_rows_LB: Tensor, rows_N: Tensor) -> Tensor:
-    """Turn (L, B, ...) into (L * N, 1, ...): of each lane the rows at ``rows_N``."""
-    return of_rows_LB[:, rows_N].flatten(0, 1).unsqueeze(1)
+def _alone(of_rows_LB: Tensor, rows_NK: Tensor) -> Tensor:
+    """Turn (L, B, ...) into (L * N, K, ...): of each lane the rows at ``rows_NK``."""
+    return of_rows_LB[:, rows_NK].flatten(0, 1)

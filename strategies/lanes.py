@@ -64,7 +64,7 @@ class LaneConv2d(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.lanes, self.stride, self.padding = len(generators), stride, padding
+        self.stride, self.padding = stride, padding
         bound = 1 / math.sqrt(inputs * kernel * kernel)
         self.weight = uniform(generators, (outputs, inputs, kernel, kernel), bound)
         self.bias = uniform(generators, (outputs,), bound) if bias else None
@@ -72,7 +72,9 @@ class LaneConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve each lane's channels with its own kernels."""
         bias = None if self.bias is None else self.bias.flatten()
-        return F.conv2d(x, self.weight.flatten(0, 1), bias, self.stride, self.padding, groups=self.lanes)
+        return F.conv2d(
+            x, self.weight.flatten(0, 1), bias, self.stride, self.padding, groups=len(self.weight)
+        )
 
 
 class LaneBatchNorm2d(nn.Module):

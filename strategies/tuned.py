@@ -40,12 +40,23 @@ def tuned(strategy: Strategy) -> Tuned:
 
 @torch.no_grad()
 def frozen_features(model: Tuned, streams: LaneStreams) -> Tensor:
-    """Return what the backbone alone, without any prompt, makes of every row of the data, shape (N, F).
+    """Return what the backbone alone, without any prompt, makes of the rows of the data, shape (N, F).
 
-    The same for all lanes and tasks, so that one pass serves the whole stream.
+    The same for all lanes and tasks, so that one pass serves the whole stream. Rows that no stream has are 0.
     """
-    features = []
-    for x_NS in streams.x_N.split(_AT_ONCE):
-        no_prompt = torch.zeros(1, len(x_NS), 0, model.trained["prompt"].shape[2], device=x_NS.device)
-        features.append(model.features(x_NS.unsqueeze(0), no_prompt)[0].float())
-    return torch.cat(features)
+    used = [
+        rows
+        for s in streams.streams
+        for rows in (
+            s.outside_rows,
+            *(r for t in s.tasks for r in (t.train_rows, t.validation_rows, t.test_rows)),
+        )
+    ]
+    used_N = torch.cat(used).remainder(streams.n_images).unique().to(streams.device)
+    prompt = model.trained["prompt"]
+    found_NF = prompt.new_zeros(streams.n_images, model.head.weight.shape[1], dtype=torch.float32)
+    for rows_N in used_N.split(_AT_ONCE):
+        x_1NS = streams.x_N[rows_N].unsqueeze(0)
+        no_prompt = prompt.new_zeros(1, len(rows_N), 0, prompt.shape[2])
+        found_NF[rows_N] = model.features(x_1NS, no_prompt)[0].float()
+    return found_NF

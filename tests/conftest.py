@@ -67,6 +67,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dgr": {"generator_hidden": 32, "latent": 16},
     "dgr-gan": {"generator_hidden": 32, "latent": 16},
     "gdumb": {"passes": 10},
+    "mbpa++": {"every": 2, "neighbours": 4, "adapt_steps": 2},
     "ogd": {"directions": 20},
     "rar": {"repeats": 3},  # ten times the steps would let the rounding of convolutions grow tenfold
     "ranpac": {"width": 64},

@@ -5,6 +5,8 @@ Axes: L lanes, B batch, F features; C, H, W of an image.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
@@ -16,12 +18,13 @@ from suites.errors import UserError
 class CNN(LaneModel):
     """Two blocks of two 3x3 convolutions and a pooling, then a dense layer (the shape of Zenke 2017's)."""
 
+    any_lanes: ClassVar[bool] = True
+
     def __init__(self, generators: Generators, shape: Shape, units: int, width: int, hidden: int) -> None:
         super().__init__()
         channels, height, width_px = shape
         if min(height, width_px) < 4:
             raise UserError(f"model cnn needs images of 4 x 4 pixels or more, not {height} x {width_px}")
-        self.lanes = len(generators)
         self.conv1 = LaneConv2d(generators, channels, width, 3, padding=1)
         self.conv2 = LaneConv2d(generators, width, width, 3, padding=1)
         self.conv3 = LaneConv2d(generators, width, 2 * width, 3, padding=1)
@@ -34,7 +37,7 @@ class CNN(LaneModel):
         h = fold(x_LBCHW)
         h = F.max_pool2d(self.conv2(self.conv1(h).relu()).relu(), 2)
         h = F.max_pool2d(self.conv4(self.conv3(h).relu()).relu(), 2)
-        h_LBF: Tensor = self.dense(unfold(h, self.lanes)).relu()
+        h_LBF: Tensor = self.dense(unfold(h, len(x_LBCHW))).relu()
         return h_LBF
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from strategies.lanes import Generators, LaneLinear, LaneModel
 
 class MLP(LaneModel):
     """Dense layers with ReLU between them."""
+
+    any_lanes: ClassVar[bool] = True
 
     def __init__(self, generators: Generators, shape: Shape, units: int, hidden: int, layers: int) -> None:
         super().__init__()

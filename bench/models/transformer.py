@@ -5,7 +5,7 @@ Axes: L lanes, B batch, R rows of all lanes, S tokens, F features, P soft prompt
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ that a part is only as wide as its own longest row; a GPU would rather have fewe
 
 class HeadAlone(LaneModel):
     """A head over features that a frozen backbone computed once; see bench.inputs."""
+
+    any_lanes: ClassVar[bool] = True
 
     def __init__(self, generators: Generators, features: int, units: int) -> None:
         super().__init__()
@@ -60,7 +62,7 @@ class Transformer(Shared[Backbone]):
         length_LB = self.lengths(x_LBS)
         order_LB = length_LB.argsort(dim=1, stable=True)
         parts_LbF, padded = [], 0
-        for part_Lb in order_LB.split(max(1, _AT_ONCE[x_LBS.device.type] // self.lanes), 1):
+        for part_Lb in order_LB.split(max(1, _AT_ONCE[x_LBS.device.type] // len(x_LBS)), 1):
             width = max(1, int(length_LB.gather(1, part_Lb).amax()))
             index = part_Lb.unsqueeze(2).expand(-1, -1, width)
             more = [t[lane_L1, part_Lb] for t in of_rows]

@@ -17,6 +17,7 @@ from suites.base import generator
 from tests.toy import sentences
 
 LANES, BATCH = 8, 16
+FIVE = ("finetune", "joint", "er", "ncm", "slda")
 
 
 def steps(lanes: int) -> Callable[[], object]:
@@ -49,7 +50,8 @@ def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
 ) -> None:
     """All of clinc150, 150 classes in ten tasks: whole runs, with scoring, checkpoints and records.
 
-    In processor time of this process, once: minutes. All that is wanted is less than the one pass.
+    In processor time of this process, once: minutes. Five methods together are wanted to take less than the
+    one pass. RanPAC is told beside them: it trains no head, but solves for its lambda at each task.
     """
     suite = suites.get("clinc150")
     data = suite.load()
@@ -64,14 +66,16 @@ def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
     timed("the pass", lambda: inputs.features(data.texts, "minilm", options))
 
     def heads() -> None:
-        for name in ("finetune", "er", "ncm", "slda", "ranpac"):
+        for name in (*FIVE, "ranpac"):
             timed(name, lambda name=name: bench.run("clinc150", name, seeds=10))  # type: ignore[misc]
 
     benchmark.pedantic(heads, rounds=1)
     ratios = {what: took / seconds["the pass"] for what, took in seconds.items() if what != "the pass"}
-    together = sum(ratios.values())
+    together = sum(ratios[name] for name in FIVE)
     benchmark.extra_info.update({**seconds, "ratio": together, "target": "at most 1"})
     with capsys.disabled():
         told = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-        print(f"\n  ten seeds in passes of {seconds['the pass']:.0f} s: {told}; together {together:.2f}")
+        print(
+            f"\n  ten seeds in passes of {seconds['the pass']:.0f} s: {told}; the first five {together:.2f}"
+        )
     assert together > 0

@@ -195,7 +195,7 @@ def test_rows_of_like_length_go_together(tune: str, monkeypatch: pytest.MonkeyPa
     found, padded = [], []
     for as_they_come in (False, True):
         if as_they_come:
-            monkeypatch.setattr(examples, "_counting", lambda model, batch: torch.arange(24))
+            monkeypatch.setattr(examples, "counting", lambda model, batch: torch.arange(24))
         model.counts.update(tokens=0, padded=0)
         found.append(squared_gradients(model, batch, strategy.logits, "true"))
         padded.append(model.counts["padded"])

@@ -16,7 +16,7 @@ from bench.models import pretrained
 from strategies.base import Strategy, Unsuitable
 from strategies.streams import Batch
 from tests.conftest import toy_cell
-from tests.methods import new_batch, ready
+from tests.methods import lanes_of, move, new_batch, ready
 
 
 def group(name: str, scenario: str = "class", tune: str = "lora", **changes: Any) -> Group:
@@ -356,6 +356,60 @@ def test_sparse_replay_steps_on_old_rows_alone() -> None:
             torch.testing.assert_close(ours.detach()[lane], theirs.detach(), rtol=1e-4, atol=1e-6)
     for ours, was in zip(strategy.model.parameters(), before, strict=True):
         assert torch.equal(ours[2], was[2])
+
+
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
+    """Each row alone: nearest remembered rows by untrained features, torch's own SGD on loss and distance."""
+    chosen: dict[str, Any] = {"neighbours": 3, "adapt_steps": 4, "adapt_rate": 0.05, "adapt_lam": 0.1}
+    strategy: Any = ready("mbpa++", scenario, buffer=20, **chosen)
+    untrained = [p.detach().clone() for p in strategy.model.parameters()]
+    for task in (0, 1):
+        strategy.after_step(new_batch(strategy, task))
+    move(strategy)
+    rows = torch.stack([s.tasks[1].test_rows[:5] for s in strategy.streams.streams])
+    batch = strategy.streams.batch(rows, torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0]).expand(3, 5))
+    with torch.no_grad():
+        answers_LBU = strategy.predict(batch)
+    n_kept = int(strategy.memory.filled_L[0])
+    kept = strategy.streams.batch(strategy.memory.rows_LM[:, :n_kept])
+    for lane in range(3):
+        rate, lam = (lanes_of(getattr(strategy, f"adapt_{name}"), lane) for name in ("rate", "lam"))
+        weight, bias = untrained[0][lane].T, untrained[1][lane]
+        keys = F.linear(kept.x_LBX[lane].flatten(1), weight, bias).relu()
+        for row in (0, 1, 3, 4):
+            query = F.linear(batch.x_LBX[lane, row].flatten(), weight, bias).relu()
+            near = (keys - query).norm(dim=1).argsort()[:3]
+            p = [w.detach()[lane].clone().requires_grad_() for w in strategy.model.parameters()]
+            start, update = [w.detach().clone() for w in p], torch.optim.SGD(p, rate, momentum=0.9)
+
+            def answer(x_BX: Tensor, p: list[Tensor] = p) -> Tensor:
+                return F.linear(F.linear(x_BX.flatten(1), p[0].T, p[1]).relu(), p[2].T, p[3])
+
+            for _ in range(4):
+                logits = answer(kept.x_LBX[lane, near])
+                if scenario == "task":
+                    active = kept.active_LBU[lane, near]
+                    logits = logits.masked_fill(~active, -torch.inf)
+                loss = F.cross_entropy(logits, kept.y_LB[lane, near])
+                away = sum(((w - was) ** 2).sum() for w, was in zip(p, start, strict=True))
+                update.zero_grad()
+                (loss + lam * away).backward()
+                update.step()
+            ours = answers_LBU[lane, row]
+            real = ours > torch.finfo(ours.dtype).min
+            assert int(real.sum()) == (2 if scenario == "task" else 4)
+            expected = answer(batch.x_LBX[lane, row : row + 1])[0].detach()
+            torch.testing.assert_close(ours[real], expected[real], rtol=1e-4, atol=1e-5)
+    for now, was in zip(strategy.key_network.parameters(), untrained, strict=True):
+        assert torch.equal(now, was)
+
+
+def test_mbpa_without_a_memory_answers_as_the_network() -> None:
+    strategy: Any = ready("mbpa++", adapt_lam=0.0)
+    batch = new_batch(strategy)
+    with torch.no_grad():
+        torch.testing.assert_close(strategy.predict(batch), strategy.logits(batch))
 
 
 @pytest.mark.parametrize(("name", "tune"), [("o-lora", "lora"), ("l2p", "prompt"), ("coda-prompt", "prompt")])
