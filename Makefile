@@ -41,6 +41,7 @@ reference: .venv/installed
 	$(BIN)/lethe run results/reference/texts.toml
 	$(BIN)/lethe run results/reference/multi30k-small.toml
 	$(BIN)/lethe run results/reference/texts-tuned.toml
+	$(BIN)/lethe run results/reference/texts-prompts.toml
 	$(BIN)/lethe run results/reference/adaptive-split-mnist.toml
 	$(BIN)/lethe verify three-types-split-mnist
 
