@@ -14,13 +14,15 @@ import torch.nn.functional as F  # noqa: N812
 import strategies
 import suites
 from bench import models, pairs
-from bench.engine import run_group
+from bench.engine import Group, run_group
 from bench.frames import score_matrix, tidy
 from bench.generation import TextScorer, compared
 from bench.inputs import inputs
 from bench.models.seq2seq import TINY, Seq2Seq, drawn
+from bench.plan import Request
 from bench.store import Run, flaw
 from strategies.base import IGNORED, Unsuitable, row_losses
+from strategies.lanes import still
 from suites.base import BLEU, generator
 from suites.errors import Unavailable, UserError
 from tests.conftest import outcome, toy_cell
@@ -345,6 +347,30 @@ def test_real_pairs(real_data: str) -> None:
     suite = suites.get("schema-guided-dialogue")
     stream = suite.stream(talk, "domain", 0, suite.training)
     assert [len(task.test_rows) for task in stream.tasks] == [200] * 10
+
+
+def test_the_small_model_learns_real_translation(real_data: str) -> None:
+    """A hundred steps on French captions: those it never saw cost far less, and are written in its words."""
+    settings = {"iterations": "100", "batch": "16", "rows_per_class": "1000", "validation": "0.0"}
+    (asked,) = Request("multi30k", ("finetune",), ("domain",), (0,), settings=settings).cells()
+    group = Group([asked], "cpu", None)
+    stream = group.streams.streams[0]
+    rows = stream.tasks[0].test_rows[:100]
+    batch = group.streams.batch(rows.unsqueeze(0))
+
+    def scores() -> tuple[float, float]:
+        with still(group.model), torch.no_grad():
+            loss, tokens = float(group.strategy.loss(batch)), group.model.generate(batch.x_LBX)[0]
+        written = pairs.words(tokens, pairs.tokenizer_of(stream.data, TINY))
+        return loss, compared(written, [stream.data.targets[row] for row in rows])["chrf"]
+
+    loss, chrf = scores()
+    assert loss > 8
+    assert chrf < 1
+    group.learn(0)
+    loss, chrf = scores()
+    assert loss < 5.2
+    assert chrf > 6
 
 
 assert TOY_PAIRS.score is BLEU
