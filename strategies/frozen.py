@@ -36,8 +36,7 @@ class Frozen(Strategy):
 
     def setup(self) -> None:
         """Make an optimiser of the head alone, with the rates of the network's."""
-        of = self.optimiser
-        self.head_optimiser = type(of)(list(self.model.head.parameters()), of.lr, of.weight_decay)
+        self.head_optimiser = self.optimiser.alike(self.model.head.parameters())
 
     def begin_task(self, task: int) -> None:
         """Begin with a fresh optimiser where the network's is fresh, too."""

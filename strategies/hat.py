@@ -15,7 +15,6 @@ from strategies.base import Bounds, LaneFloat, NotNegative, Unsuitable
 from strategies.gates import Gated
 from strategies.lanes import LaneLinear, gradients, per_lane
 from strategies.layers import fan_in, outputs
-from strategies.optimisers import OPTIMISERS
 from strategies.schedule import steps_of_task
 from strategies.streams import Batch
 from suites.base import generator
@@ -58,9 +57,7 @@ class HAT(Gated):
             self.embeddings.append(torch.stack(lanes).to(streams.device))
         self.used = [e.new_zeros(len(e), size) for e, size in zip(self.embeddings, sizes, strict=True)]
         self._now = nn.ParameterList(e[:, 0].clone() for e in self.embeddings)
-        self._second = OPTIMISERS[streams.training.optimiser](
-            list(self._now), self.optimiser.lr, [0.0] * streams.lanes
-        )
+        self._second = self.optimiser.alike(self._now, decays=False)
         self._s_max_L = torch.as_tensor(self.s_max, device=streams.device).expand(streams.lanes)
         for layer, below in zip(self._layers[1:], sizes, strict=False):
             if fan_in(layer) % below:

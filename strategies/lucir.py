@@ -51,9 +51,7 @@ class LUCIR(Distilled):
         super().setup()
         start_L = torch.as_tensor(self.scale, device=self.streams.device).expand(self.streams.lanes)
         self.eta = nn.ParameterList([start_L.clone()])
-        self.eta_optimiser = type(self.optimiser)(
-            list(self.eta), self.optimiser.lr, [0.0] * self.streams.lanes
-        )
+        self.eta_optimiser = self.optimiser.alike(self.eta, decays=False)
 
     def begin_task(self, task: int) -> None:
         """Start new class vectors at the mean of their features, as long as the old ones on average."""

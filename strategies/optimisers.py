@@ -10,8 +10,8 @@ Axes: L lanes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -54,6 +54,11 @@ class Optimiser:
     def update(self, part: _Slice, grads: list[Tensor]) -> None:
         """Apply the rule to one slice of lanes."""
         raise NotImplementedError
+
+    def alike(self, parameters: Iterable[Tensor], decays: bool = True) -> Self:
+        """Return a fresh one of the same rule and rates for other parameters, with its decays or none."""
+        decay = self.weight_decay if decays else [0.0] * len(self.lr)
+        return type(self)(list(parameters), self.lr, decay)
 
     def reset(self) -> None:
         """Forget moments and step counts, as a fresh optimiser would have."""

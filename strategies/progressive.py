@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from strategies.base import Strategy, Unsuitable, mask
 from strategies.independent import by_task, one_per_task
 from strategies.lanes import LaneLinear, uniform
-from strategies.optimisers import OPTIMISERS, Optimiser
+from strategies.optimisers import Optimiser
 from strategies.streams import Batch
 from suites.base import generator
 
@@ -82,9 +82,7 @@ class Progressive(Strategy):
         self.laterals.requires_grad_(False)
         self._second: Optimiser | None = None
         if task > 0:
-            own = list(self.laterals[task - 1].requires_grad_(True).parameters())
-            name = self.streams.training.optimiser
-            self._second = OPTIMISERS[name](own, self.optimiser.lr, self.optimiser.weight_decay)
+            self._second = self.optimiser.alike(self.laterals[task - 1].requires_grad_(True).parameters())
 
     def end_task(self, task: int) -> None:
         """Freeze the column."""

@@ -48,8 +48,7 @@ class PromptPool(Strategy):
             raise Unsuitable(f"the model's {prompts} prompts cannot be divided into a pool of {self.pool}")
         self._query_NF = F.normalize(frozen_features(self._net, streams), dim=1)
         self.keys = nn.ParameterDict(self.start_keys(features)).to(streams.device)
-        of = self.optimiser
-        self.key_optimiser = type(of)(list(self.keys.parameters()), of.lr, of.weight_decay)
+        self.key_optimiser = self.optimiser.alike(self.keys.parameters())
 
     def start_keys(self, features: int) -> dict[str, Tensor]:
         """Return what is trained beside the pool, lanes first."""

@@ -56,9 +56,7 @@ class SCR(NearestMean, Replay):
         width = self.model.head.weight.shape[1]
         hidden, out = (LaneLinear(generators, width, size) for size in (width, self.projection))
         self.projector = nn.Sequential(hidden, nn.ReLU(), out).to(self.streams.device)
-        self.projector_optimiser = type(self.optimiser)(
-            list(self.projector.parameters()), self.optimiser.lr, self.optimiser.weight_decay
-        )
+        self.projector_optimiser = self.optimiser.alike(self.projector.parameters())
 
     def begin_task(self, task: int) -> None:
         """Start the projection's optimiser afresh where the network's does."""

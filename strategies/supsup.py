@@ -17,7 +17,6 @@ from strategies.base import Share, Strategy
 from strategies.independent import by_task
 from strategies.lanes import uniform
 from strategies.layers import fan_in, hidden_layers, masked, outputs
-from strategies.optimisers import OPTIMISERS
 from strategies.streams import Batch
 from suites.base import generator
 
@@ -54,9 +53,7 @@ class SupSup(Strategy):
                 layer.bias.zero_()
         streams, weights = self.streams, [layer.weight for layer in self._layers]
         self._scores = [nn.Parameter(torch.empty_like(w)) for w in weights]
-        self._second = OPTIMISERS[streams.training.optimiser](
-            self._scores, self.optimiser.lr, self.optimiser.weight_decay
-        )
+        self._second = self.optimiser.alike(self._scores)
         # The edge of a mask is found by a count that the host must know: asked for here, not at every step.
         self._shares = torch.as_tensor(self.kept).expand(streams.lanes).tolist()
         self._bit_8 = 2 ** torch.arange(8, dtype=torch.uint8, device=streams.device)

@@ -43,11 +43,6 @@ class Paired:
     p_wilcoxon: float
     """Two-sided Wilcoxon signed-rank test of the differences that are not zero."""
 
-    @property
-    def too_few(self) -> bool:
-        """Whether no p below 0.05 is possible, whatever the differences."""
-        return self.n < FEWEST
-
 
 def compare(a: pd.Series, b: pd.Series) -> Paired:
     """Compare two strategies' values of a score, each by seed; seeds that only one has are left out."""
