@@ -53,7 +53,7 @@ class MbPA(SparseER):
         """Return the logits of each row's own network; of rows that count in no lane 0."""
         if not bool(self.memory.filled_L.any()):
             return self.logits(batch)
-        slots_LBK = self.nearest(batch)
+        slots_LBK, counts = self.nearest(batch), dict(self.model.counts)
         logits_LBU = slots_LBK.new_zeros(*slots_LBK.shape[:2], self.streams.n_units, dtype=torch.float32)
         for rows_N in counting(self.model, batch).split(at_once(self.model, self.streams.lanes)):
             old = self.memory.read(slots_LBK[:, rows_N].flatten(1), batch)
@@ -61,6 +61,7 @@ class MbPA(SparseER):
             adapted = self.adapted(each(old, group_NK), len(rows_N))
             own_E1U = functional_call(self.model, adapted, (each(batch, rows_N.unsqueeze(1)).x_LBX,))
             logits_LBU[:, rows_N] = own_E1U.float().view(-1, *logits_LBU[:, rows_N].shape[1:])
+        self.model.counts.update(counts)  # what is answered is not learned from
         return mask(logits_LBU, batch.active_LBU)
 
     def nearest(self, batch: Batch) -> Tensor:

@@ -14,6 +14,7 @@ from bench.engine import Group, run_group
 from bench.frames import score_matrix
 from bench.models import pretrained
 from strategies.base import Strategy, Unsuitable
+from strategies.lanes import still
 from strategies.streams import Batch
 from tests.conftest import toy_cell
 from tests.methods import lanes_of, move, new_batch, ready
@@ -403,6 +404,21 @@ def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
             torch.testing.assert_close(ours[real], expected[real], rtol=1e-4, atol=1e-5)
     for now, was in zip(strategy.key_network.parameters(), untrained, strict=True):
         assert torch.equal(now, was)
+
+
+def test_mbpa_answers_with_a_transformer_and_leaves_it_as_it_was() -> None:
+    """Neither what is trained nor how many tokens were learned from changes with what is answered."""
+    strategy: Any = group("mbpa++", neighbours=2, adapt_steps=2, adapt_rate=0.5).strategy
+    batch = both_tasks(strategy)
+    strategy.after_step(batch)
+    before = {name: p.detach().clone() for name, p in strategy.model.named_parameters()}
+    counts = dict(strategy.model.counts)
+    with torch.no_grad(), still(strategy.model):
+        adapted, plain = strategy.predict(batch), strategy.logits(batch)
+    assert not torch.allclose(adapted, plain, atol=1e-3)
+    assert strategy.model.counts == counts
+    for name, p in strategy.model.named_parameters():
+        assert torch.equal(p, before[name])
 
 
 def test_mbpa_without_a_memory_answers_as_the_network() -> None:
