@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/runs/demo
 
+# Python compiles what it imports at the first use; pip would compile every file of torch, which takes a minute.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint bench costs statistics reference docs gallery clean
 
 demo: .venv/installed
@@ -59,11 +62,11 @@ gallery: .venv/installed
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@ .venv/installed
 
 clean:

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ def field_name(part: str, name: str) -> str:
     return f"{part.replace('+', 'p').replace('-', '_')}_{name}"
 
 
+@cache
 def _built_in() -> dict[str, type[Strategy]]:
     from strategies.base import Strategy
 

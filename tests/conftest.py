@@ -29,9 +29,11 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests put into the cache is gone after them, and never found by others."""
+    """What tests put into the cache is gone after them; those that run side by side share it, as users do."""
+    own = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LETHE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+        patch.setenv("LETHE_CACHE", str(shared / "cache"))
         yield
 
 
@@ -66,7 +68,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "bi-r": {"generator_hidden": 32, "latent": 16},
     "dgr": {"generator_hidden": 32, "latent": 16},
     "dgr-gan": {"generator_hidden": 32, "latent": 16},
-    "gdumb": {"passes": 10},
+    "gdumb": {"passes": 6},
+    "hal": {"anchor_steps": 20},
     "mbpa++": {"every": 2, "neighbours": 4, "adapt_steps": 2},
     "ogd": {"directions": 20},
     "rar": {"repeats": 3},  # ten times the steps would let the rounding of convolutions grow tenfold

@@ -42,6 +42,7 @@ def register(
     return enter
 
 
+@cache
 def _all() -> dict[str, Callable[..., LaneModel]]:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")

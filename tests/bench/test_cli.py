@@ -10,11 +10,13 @@ import pytest
 
 import suites
 from bench.catalogue import entries, find
+from tests.conftest import lethe
 
 ROOT = Path(__file__).parents[2]
 
 
-def lethe(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does; in a process of its own it takes seconds to start."""
     return subprocess.run(
         [sys.executable, "-m", "bench", *words],
         capture_output=True,
@@ -46,15 +48,15 @@ def test_a_report_imports_no_torch() -> None:
 
 
 def test_list_and_show() -> None:
-    listed = json.loads(lethe("list", "--json").stdout)
+    listed = json.loads(process("list", "--json").stdout)
     assert {"suites", "strategies", "models", "scores"} == set(listed)
     names = {e["name"] for e in listed["strategies"]}
     assert {"finetune", "joint", "cumulative", "er", "der", "der++", "agem", "lwf", "ewc", "si"} <= names
     assert {"digits", "split-mnist", "permuted-mnist", "rotated-mnist"} <= {
         e["name"] for e in listed["suites"]
     }
-    assert lethe("list", "models").stdout.startswith("cnn")
-    shown = lethe("show", "ewc").stdout
+    assert process("list", "models").stdout.startswith("cnn")
+    shown = process("show", "ewc").stdout
     assert "Kirkpatrick et al. 2017" in shown
     assert "lam = 1000.0" in shown
     assert "Strength of the penalty." in shown
@@ -85,26 +87,37 @@ def test_list_and_show() -> None:
         ("status OUT", "is not a run's folder"),
     ],
 )
-def test_bad_input_is_one_line_exit_2_and_nothing_written(words: str, told: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_exit_2_and_nothing_written(
+    words: str,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     places = {"OUT": "out", "FILE": "file", "EMPTY": "empty", "NOWHERE": "nowhere"}
     before = sorted(tmp_path.rglob("*"))
-    done = lethe(*(str(tmp_path / places[w]) if w in places else w for w in words.split()))
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert done.stderr.startswith("lethe: ")
-    assert len(done.stderr.strip().splitlines()) == 1
+    placed = [str(tmp_path / places[w]) if w in places else w for w in words.split()]
+    code, _, errors = lethe(capsys, monkeypatch, *placed)
+    assert code == 2
+    assert told in errors
+    assert errors.startswith("lethe: ")
+    assert len(errors.strip().splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_usage_errors_exit_2() -> None:
-    done = lethe("run", "digits", "--sead", "1")
+@pytest.mark.parametrize("word", ["--sead", "-s"])
+def test_bad_input_ends_the_process_with_2_and_without_a_traceback(word: str, tmp_path: Path) -> None:
+    done = process("run", "digits", word, "erx", "--out", str(tmp_path / "out"))
     assert done.returncode == 2
+    assert not list(tmp_path.iterdir())
     assert "Traceback" not in done.stderr
 
 
-def test_run_status_report(tmp_path: Path) -> None:
+def test_run_status_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = str(tmp_path / "r")
     words = [
         "-s",
@@ -121,22 +134,23 @@ def test_run_status_report(tmp_path: Path) -> None:
         "1",
         "--out",
     ]
-    dry = lethe("run", "digits", *words, out, "--dry-run")
-    assert "8 cells, 8 to run" in dry.stdout
+    code, told, _ = lethe(capsys, monkeypatch, "run", "digits", *words, out, "--dry-run")
+    assert code == 0
+    assert "8 cells, 8 to run" in told
     assert not Path(out).exists()
-    done = lethe("run", "digits", *words, out)
+    done = process("run", "digits", *words, out)
     assert done.returncode == 0, done.stderr
     assert "8/8 cells" in done.stderr
     assert "digits, class-incremental" in done.stdout
     assert "er[buffer=50]" in done.stdout
-    assert "8 done" in lethe("status", out).stdout
-    assert "8 cells, 0 to run" in lethe("run", "digits", *words, out, "--dry-run").stdout
-    made = lethe("report", out, "--scores", "acc,bwt")
+    assert "8 done" in lethe(capsys, monkeypatch, "status", out)[1]
+    assert "8 cells, 0 to run" in lethe(capsys, monkeypatch, "run", "digits", *words, out, "--dry-run")[1]
+    made = process("report", out, "--scores", "acc,bwt")
     assert made.returncode == 0, made.stderr
     report = tmp_path / "r" / "report"
     assert "| er\\[buffer=50\\] | 2 |" in (report / "table.md").read_text()
     assert (report / "figures" / "digits-class-stream.pdf").stat().st_size > 1000
-    assert lethe("report", out, "--scores", "akk").returncode == 2
+    assert lethe(capsys, monkeypatch, "report", out, "--scores", "akk")[0] == 2
 
 
 def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
@@ -157,10 +171,10 @@ def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
         "--set",
         "epochs=3",
     ]
-    done = lethe("run", "./my_suite.py:SHAPES", *words, "--out", "r", cwd=tmp_path)
+    done = process("run", "./my_suite.py:SHAPES", *words, "--out", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "PullBack[strength=0.3]" in done.stdout
-    bad = lethe("run", "./my_suite.py:SHAPE", *words, "--out", "q", cwd=tmp_path)
+    bad = process("run", "./my_suite.py:SHAPE", *words, "--out", "q", cwd=tmp_path)
     assert bad.returncode == 2
     assert "has no suite 'SHAPE'" in bad.stderr
 

@@ -188,10 +188,10 @@ WORDS = ["-s", "er", "-s", "ewc", "--seeds", "3", "--set", "epochs=3", "--jobs",
 @pytest.mark.timeout(280)
 def test_killed_at_random_moments_and_started_again(tmp_path: Path) -> None:
     """SIGKILL at random moments, then to the end: the cells of an undisturbed run, but for timings."""
-    subprocess.run([*COMMAND, *WORDS, str(tmp_path / "whole")], check=True, capture_output=True)
+    bench.run("digits", ["er", "ewc"], seeds=3, out=tmp_path / "whole", settings={"epochs": 3})
     moments = random.Random(0)
     killed = 0
-    for _ in range(4):
+    for _ in range(3):
         process = subprocess.Popen(
             [*COMMAND, *WORDS, str(tmp_path / "broken")],
             stdout=subprocess.DEVNULL,

@@ -139,7 +139,7 @@ def test_a_real_run(real_data: str, tmp_path: Path) -> None:
     """A few steps of split-mnist on real MNIST: the second task is learned, the first one forgotten."""
     import bench
 
-    settings = {"iterations": 200, "hidden": 50, "score_every": 0}
+    settings = {"iterations": 100, "hidden": 50, "score_every": 0}
     frames = bench.run("split-mnist", ["finetune", "er"], seeds=2, out=tmp_path / "r", settings=settings)  # type: ignore[arg-type]
     scores = frames.scores.pivot_table(index="identity", columns="score", values="value")
     assert scores.loc["finetune", "learning_acc"] > 0.9
