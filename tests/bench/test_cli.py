@@ -125,7 +125,7 @@ def test_run_status_report(
         "-s",
         "er[buffer=50]",
         "--scenario",
-        "task,class",
+        "class",
         "--seeds",
         "2",
         "--set",
@@ -136,15 +136,15 @@ def test_run_status_report(
     ]
     code, told, _ = lethe(capsys, monkeypatch, "run", "digits", *words, out, "--dry-run")
     assert code == 0
-    assert "8 cells, 8 to run" in told
+    assert "4 cells, 4 to run" in told
     assert not Path(out).exists()
     done = process("run", "digits", *words, out)
     assert done.returncode == 0, done.stderr
-    assert "8/8 cells" in done.stderr
+    assert "4/4 cells" in done.stderr
     assert "digits, class-incremental" in done.stdout
     assert "er[buffer=50]" in done.stdout
-    assert "8 done" in lethe(capsys, monkeypatch, "status", out)[1]
-    assert "8 cells, 0 to run" in lethe(capsys, monkeypatch, "run", "digits", *words, out, "--dry-run")[1]
+    assert "4 done" in lethe(capsys, monkeypatch, "status", out)[1]
+    assert "4 cells, 0 to run" in lethe(capsys, monkeypatch, "run", "digits", *words, out, "--dry-run")[1]
     made = process("report", out, "--scores", "acc,bwt")
     assert made.returncode == 0, made.stderr
     report = tmp_path / "r" / "report"

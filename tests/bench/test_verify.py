@@ -13,7 +13,7 @@ from bench.plan import Request
 from bench.runner import Options, carry_out
 from bench.verify import TABLES, as_sem, caption, compare, names, read, rows
 from suites.errors import UserError
-from tests.bench.test_cli import lethe
+from tests.bench.test_cli import process
 
 TABLE = """
 title = "A table"
@@ -136,14 +136,14 @@ def test_tables_that_come_with_lethe_can_be_run(name: str) -> None:
 
 def test_the_command_runs_compares_and_ends_with_1_where_something_differs(tmp_path: Path) -> None:
     path = table_file(tmp_path, **{'suite = "toy"': 'suite = "digits"'})
-    done = lethe("verify", str(path), "--seeds", "1", "--only", "Replay", "--out", str(tmp_path / "run"))
+    done = process("verify", str(path), "--seeds", "1", "--only", "Replay", "--out", str(tmp_path / "run"))
     assert done.returncode == 1
     assert "Replay" in done.stdout
     assert "differs" in done.stdout
     assert "Replay, class: known" in done.stdout
     assert "0 of 1 entries agree" in done.stdout
-    again = lethe(
+    again = process(
         "verify", str(path), "--seeds", "1", "--only", "Replay", "--out", str(tmp_path / "run"), "--look-only"
     )
     assert again.stdout == done.stdout
-    assert lethe("verify", "nonesuch").returncode == 2
+    assert process("verify", "nonesuch").returncode == 2
