@@ -294,8 +294,8 @@ def write_json(path: Path, facts: Any, indent: int | None = 1) -> None:
     try:
         with os.fdopen(handle, "w") as stream:
             separators = (",", ":") if indent is None else None
-            json.dump(facts, stream, indent=indent, separators=separators, allow_nan=False)
-            stream.write("\n")
+            # dumps, unlike dump, is written in C where nothing is indented: many times as fast.
+            stream.write(json.dumps(facts, indent=indent, separators=separators, allow_nan=False) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)

@@ -43,12 +43,14 @@ class Optimiser:
         active = active or (True,) * len(self.lr)
         if active != self._cut_for:
             self._cut(active)
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        together = all(active)
+        if together:
+            self.steps_L.add_(1)
         for part in self._slices:
-            part.steps.add_(1)
-            grads = [p.grad for p in self.parameters if p.grad is not None]
-            if not part.whole:
-                grads = [g[part.start : part.stop] for g in grads]
-            self.update(part, grads)
+            if not together:
+                part.steps.add_(1)
+            self.update(part, grads if part.whole else [g[part.start : part.stop] for g in grads])
         self.steps = [n + on for n, on in zip(self.steps, active, strict=True)]
 
     def update(self, part: _Slice, grads: list[Tensor]) -> None:
