@@ -410,9 +410,8 @@ def twenty_or_more(n: int) -> Frames:
     return frames_of(everything(n, n_tasks=4, seeds=2) + made_up(n, n_tasks=2, seeds=1, suites=("toyb",)))
 
 
-@pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
+@pytest.mark.parametrize(("n", "width"), [(20, TWO_COLUMNS), (26, ONE_COLUMN)])
 @pytest.mark.parametrize("name", [*FIGURES, *ACROSS])
-@pytest.mark.parametrize("n", [20, 26])
 def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: int, tmp_path: Path) -> None:
     """Twenty plain names, and more than twenty some of which are long."""
     frames = twenty_or_more(n)

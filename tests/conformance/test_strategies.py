@@ -73,12 +73,32 @@ class Kept:
 
 
 def test_lane_invariance(name: str) -> None:
-    """A lane's outcome is the same among five, alone, and in another grouping: exactly."""
-    cells = [toy_cell(name, seed, scenario_of(name), score_every=5, **short(name)) for seed in range(5)]
+    """A lane's outcome is the same among five, alone, and in another grouping: exactly.
+
+    Seeds differ from lane to lane, and so do rates and float hyper-parameters; the first two differ in a
+    rate alone.
+    """
+    floats = strategies.get(name).lane_fields()
+    settings = [(0, 0.01, 0.0, 0.5), (0, 0.003, 0.0, 0.5), (1, 0.01, 0.01, 0.9), (2, 0.01, 0.0, 0.9)]
+    cells = [
+        toy_cell(
+            name,
+            seed,
+            scenario_of(name),
+            lr=lr,
+            weight_decay=decay,
+            score_every=5,
+            **short(name),
+            **dict.fromkeys(floats, value),
+        )
+        for seed, lr, decay, value in (*settings, (3, 0.003, 0.01, 0.5))
+    ]
     together = [outcome(r) for r in run_group(cells)]
-    alone = [outcome(run_group([cells[seed]])[0]) for seed in (0, 2, 4)]
+    alone = [outcome(run_group([cells[lane]])[0]) for lane in (0, 2, 4)]
     assert agree(name, alone, [together[0], together[2], together[4]])
     assert agree(name, [outcome(r) for r in run_group([cells[3], cells[1]])], [together[3], together[1]])
+    if not strategies.get(name).one_pass:  # what only counts has no rate
+        assert together[0]["loss"] != together[1]["loss"]
 
 
 def test_lane_invariance_of_convolutions_within_rounding(name: str) -> None:
@@ -97,27 +117,6 @@ def test_lane_invariance_of_convolutions_within_rounding(name: str) -> None:
             assert np.nanmax(np.abs(right[0] - right[1])) <= 2
 
 
-def test_lane_invariance_with_settings_as_lanes(name: str) -> None:
-    """Rates and float hyper-parameters differ from lane to lane without touching the neighbours."""
-    fields = strategies.get(name).lane_fields()
-    cells = [
-        toy_cell(
-            name,
-            1,
-            scenario_of(name),
-            lr=lr,
-            weight_decay=decay,
-            **short(name),
-            **dict.fromkeys(fields, value),
-        )
-        for lr, decay, value in ((0.01, 0.0, 0.5), (0.003, 0.01, 0.5), (0.01, 0.0, 0.9))
-    ]
-    together = [outcome(r) for r in run_group(cells)]
-    assert agree(name, together, [outcome(run_group([cell])[0]) for cell in cells])
-    if not strategies.get(name).one_pass:  # what only counts has no rate
-        assert together[0]["loss"] != together[1]["loss"]
-
-
 @pytest.mark.parametrize("tuned", [name for name in ALL if strategies.get(name).tunes])
 def test_two_runs_alike(tuned: str) -> None:
     """What differs from grouping to grouping is the same again in the same; the others never differ."""
@@ -127,9 +126,9 @@ def test_two_runs_alike(tuned: str) -> None:
 
 def test_resume_equals_going_straight_through(name: str) -> None:
     cells = [toy_cell(name, seed, scenario_of(name), **short(name)) for seed in (0, 1)]
-    data, kept = (sentences if strategies.get(name).tunes else blobs)(8), Kept()
+    data, kept = (sentences if strategies.get(name).tunes else blobs)(6), Kept()
     straight = [outcome(r) for r in run_group(cells, checkpoints=kept, data=data)]
-    assert sorted(kept.after) == [1, 2, 3]
+    assert sorted(kept.after) == [1, 2]
     for done, states in kept.after.items():
         again = Kept()
         again.current = states
