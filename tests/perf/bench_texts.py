@@ -48,34 +48,44 @@ def test_lanes_of_lora_against_single_runs(compare: Callable[..., float]) -> Non
 def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
     benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], real_data: str
 ) -> None:
-    """All of clinc150, 150 classes in ten tasks: whole runs, with scoring, checkpoints and records.
+    """All of clinc150, 150 classes in ten tasks: training, and whole runs with scores, checkpoints, records.
 
-    In processor time of this process, once: minutes. Five methods together are wanted to take less than the
-    one pass. RanPAC is told beside them: it trains no head, but solves for its lambda at each task.
+    In processor time of this process (training as its records tell it), once: minutes. Five methods together
+    are wanted to train in less than the one pass. RanPAC is told beside them: it trains no head, and most of
+    its time goes into scoring.
     """
     suite = suites.get("clinc150")
     data = suite.load()
-    seconds: dict[str, float] = {}
-
-    def timed(what: str, work: Callable[[], object]) -> None:
-        start = time.process_time()
-        work()
-        seconds[what] = time.process_time() - start
-
     options = models.options("minilm") | suite.model_options
-    timed("the pass", lambda: inputs.features(data.texts, "minilm", options))
+    start = time.process_time()
+    inputs.features(data.texts, "minilm", options)
+    one_pass = time.process_time() - start
+    whole: dict[str, float] = {}
+    training: dict[str, float] = {}
 
     def heads() -> None:
         for name in (*FIVE, "ranpac"):
-            timed(name, lambda name=name: bench.run("clinc150", name, seeds=10))  # type: ignore[misc]
+            start = time.process_time()
+            cells = bench.run("clinc150", name, seeds=10).cells
+            whole[name] = (time.process_time() - start) / one_pass
+            training[name] = cells["train_seconds"].max() / one_pass  # one group of lanes, the same in each
 
     benchmark.pedantic(heads, rounds=1)
-    ratios = {what: took / seconds["the pass"] for what, took in seconds.items() if what != "the pass"}
-    together = sum(ratios[name] for name in FIVE)
-    benchmark.extra_info.update({**seconds, "ratio": together, "target": "at most 1"})
+    together = sum(training[name] for name in FIVE)
+    benchmark.extra_info.update(
+        {
+            "pass_seconds": one_pass,
+            "training": training,
+            "whole": whole,
+            "ratio": together,
+            "target": "at most 1",
+        }
+    )
     with capsys.disabled():
-        told = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+        told = ", ".join(f"{name} {training[name]:.2f} of {whole[name]:.2f}" for name in whole)
+        first = sum(whole[name] for name in FIVE)
         print(
-            f"\n  ten seeds in passes of {seconds['the pass']:.0f} s: {told}; the first five {together:.2f}"
+            f"\n  ten seeds in passes of {one_pass:.0f} s, training of the whole run: {told}; "
+            f"the first five {together:.2f} of {first:.2f}"
         )
     assert together > 0
