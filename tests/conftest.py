@@ -68,11 +68,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "bi-r": {"generator_hidden": 32, "latent": 16},
     "dgr": {"generator_hidden": 32, "latent": 16},
     "dgr-gan": {"generator_hidden": 32, "latent": 16},
-    "gdumb": {"passes": 6},
+    "gdumb": {"passes": 6},  # as of rar
     "hal": {"anchor_steps": 20},
     "mbpa++": {"every": 2, "neighbours": 4, "adapt_steps": 2},
     "ogd": {"directions": 20},
-    "rar": {"repeats": 3},  # ten times the steps would let the rounding of convolutions grow tenfold
+    "rar": {"repeats": 3},  # the more steps, the further the rounding of convolutions grows
     "ranpac": {"width": 64},
     "sparse-er": {"every": 2},  # a task of the toy has fewer than a hundred steps
     "generative-classifier": {"generator_hidden": 32, "latent": 8, "samples": 8},

@@ -79,7 +79,6 @@ def test_lane_invariance(name: str) -> None:
     rate alone.
     """
     floats = strategies.get(name).lane_fields()
-    settings = [(0, 0.01, 0.0, 0.5), (0, 0.003, 0.0, 0.5), (1, 0.01, 0.01, 0.9), (2, 0.01, 0.0, 0.9)]
     cells = [
         toy_cell(
             name,
@@ -91,7 +90,13 @@ def test_lane_invariance(name: str) -> None:
             **short(name),
             **dict.fromkeys(floats, value),
         )
-        for seed, lr, decay, value in (*settings, (3, 0.003, 0.01, 0.5))
+        for seed, lr, decay, value in (
+            (0, 0.01, 0.0, 0.5),
+            (0, 0.003, 0.0, 0.5),
+            (1, 0.01, 0.01, 0.9),
+            (2, 0.01, 0.0, 0.9),
+            (3, 0.003, 0.01, 0.5),
+        )
     ]
     together = [outcome(r) for r in run_group(cells)]
     alone = [outcome(run_group([cells[lane]])[0]) for lane in (0, 2, 4)]
