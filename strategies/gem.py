@@ -10,7 +10,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from strategies.base import Count, NotNegative, Strategy, Unsuitable
@@ -115,6 +114,8 @@ def multipliers(gram: np.ndarray, inner: np.ndarray, gamma: float, bound: bool) 
     """
     if not (inner < 0).any() or not (np.isfinite(inner).all() and np.isfinite(gram).all()):
         return np.zeros_like(inner)  # a lane that diverged stays as it is, beside its neighbours
+    from scipy.optimize import nnls  # it takes a second to load, and every run reads this file
+
     start = gamma if bound else 0.0
     inner = inner + start * gram.sum(1)
     # Gradients of unit length, so that the solver's tolerances mean the same for all.
