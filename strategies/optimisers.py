@@ -34,6 +34,7 @@ class Optimiser:
         # The same count twice: torch's kernels read a tensor, the slices are cut without asking the device.
         self.steps_L = torch.zeros(len(self.lr), device=device)
         self.steps = [0] * len(self.lr)
+        self._on_L = torch.zeros_like(self.steps_L)
         self._slices: list[_Slice] = []
         self._cut_for: tuple[bool, ...] | None = None
 
@@ -44,12 +45,8 @@ class Optimiser:
         if active != self._cut_for:
             self._cut(active)
         grads = [p.grad for p in self.parameters if p.grad is not None]
-        together = all(active)
-        if together:
-            self.steps_L.add_(1)
+        self.steps_L.add_(self._on_L)
         for part in self._slices:
-            if not together:
-                part.steps.add_(1)
             self.update(part, grads if part.whole else [g[part.start : part.stop] for g in grads])
         self.steps = [n + on for n, on in zip(self.steps, active, strict=True)]
 
@@ -88,11 +85,13 @@ class Optimiser:
     def _cut(self, active: tuple[bool, ...]) -> None:
         keys = list(zip(self.lr, self.weight_decay, self.steps, strict=True))
         alone = not self.parameters[0].is_cuda
+        self._on_L.zero_()
         self._slices, start = [], 0
         for lane in range(1, len(keys) + 1):
             if lane == len(keys) or alone or keys[lane] != keys[start] or active[lane] != active[start]:
                 if active[start]:
                     self._slices.append(_Slice(self, start, lane))
+                    self._on_L[start:lane] = 1
                 start = lane
         self._cut_for = active
 
@@ -106,7 +105,6 @@ class _Slice:
         self.lr, self.weight_decay = owner.lr[start], owner.weight_decay[start]
         self.parameters = [p.detach()[start:stop] for p in owner.parameters]
         self.moments = [[m[start:stop] for m in moment] for moment in owner.moments]
-        self.steps = owner.steps_L[start:stop]
         self.step_of_each = [owner.steps_L[start]] * len(self.parameters)
 
 
