@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +64,18 @@ def lethe(
         cli.main()
     out, err = capsys.readouterr()
     return int(left.value.code or 0), out, err
+
+
+def process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does; in a process of its own it takes seconds to start."""
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        check=False,
+    )
 
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -10,21 +10,9 @@ import pytest
 
 import suites
 from bench.catalogue import entries, find
-from tests.conftest import lethe
+from tests.conftest import lethe, process
 
 ROOT = Path(__file__).parents[2]
-
-
-def process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does; in a process of its own it takes seconds to start."""
-    return subprocess.run(
-        [sys.executable, "-m", "bench", *words],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["show", "ewc"], ["run", "--help"], ["--version"]])

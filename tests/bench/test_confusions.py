@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -31,7 +29,7 @@ from bench.stats import summarise
 from bench.store import Run
 from suites.base import Data, Scenario, Stream, Training, register
 from suites.errors import UserError
-from tests.conftest import toy_cell
+from tests.conftest import process, toy_cell
 from tests.made_up import made_up, with_classes
 from tests.toy import TOY, blobs, split
 
@@ -221,8 +219,7 @@ def test_lethe_report_classes(tmp_path: Path) -> None:
     carry_out(
         [Request("toy", ("finetune", "joint"), seeds=(0, 1))], tmp_path, Options(jobs=1, quiet=True), "test"
     )
-    command = [sys.executable, "-m", "bench", "report", str(tmp_path), "--classes"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = process("report", str(tmp_path), "--classes")
     assert done.returncode == 0, done.stderr
     assert "toy, class-incremental, finetune, test rows, n = 2" in done.stdout
     data = pd.read_csv(tmp_path / "report" / "classes.csv")

@@ -13,7 +13,7 @@ from bench.plan import Request
 from bench.runner import Options, carry_out
 from bench.verify import TABLES, as_sem, caption, compare, names, read, rows
 from suites.errors import UserError
-from tests.bench.test_cli import process
+from tests.conftest import process
 
 TABLE = """
 title = "A table"
