@@ -4,6 +4,7 @@ BIN := .venv/bin
 DEMO := results/runs/demo
 
 # Python compiles what it imports at the first use; pip would compile every file of torch, which takes a minute.
+INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint bench costs statistics reference docs gallery clean
@@ -62,11 +63,11 @@ gallery: .venv/installed
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) .
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(INSTALL) '.[test]'
 	touch $@ .venv/installed
 
 clean:
