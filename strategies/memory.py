@@ -7,6 +7,8 @@ Axes: L lanes, B batch, M memory slots, C classes; X the axes of one row.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -71,8 +73,7 @@ class Memory:
         taken_LB = (slot_LB + 1).masked_fill(slot_LB == self.slots, 0)
         torch.maximum(self.filled_L, taken_LB.amax(1), out=self.filled_L)
         # scatter itself leaves open which of equal slots wins.
-        size = slot_LB.shape[1]
-        later_BB = torch.ones(size, size, dtype=torch.bool, device=slot_LB.device).triu(1)
+        later_BB = _later_BB(slot_LB.shape[1], slot_LB.device)
         beaten_LB = ((slot_LB.unsqueeze(2) == slot_LB.unsqueeze(1)) & later_BB).any(2)
         slot_LB = slot_LB.masked_fill(beaten_LB, self.slots)
         self.rows_LM.scatter_(1, slot_LB, rows_LB)
@@ -142,14 +143,21 @@ class Memory:
         """
         rows_LB = self.rows_LM.gather(1, slots_LB)
         in_use_LB = slots_LB < self.filled_L.unsqueeze(1)
-        stand_in_LB = like.rows_LB[
-            :, torch.arange(slots_LB.shape[1], device=rows_LB.device) % like.rows_LB.shape[1]
-        ]
+        stand_in_LB = like.rows_LB
+        if slots_LB.shape[1] != stand_in_LB.shape[1]:
+            around_B = torch.arange(slots_LB.shape[1], device=rows_LB.device) % stand_in_LB.shape[1]
+            stand_in_LB = stand_in_LB[:, around_B]
         rows_LB = torch.where(in_use_LB, rows_LB, stand_in_LB)
         weight_LB = in_use_LB.float()
         if like.weight_LB is not None:  # a resting lane replays nothing either
             weight_LB = weight_LB * like.weight_LB.amax(1, keepdim=True)
         return self.streams.batch(rows_LB, weight_LB)
+
+
+@cache
+def _later_BB(size: int, device: torch.device) -> Tensor:
+    """Return which column stands behind which row; made once, as a step is short enough for it to be seen."""
+    return torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
 
 
 def join(new: Batch, old: Batch) -> Batch:
