@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.plan import text_of
 from bench.store import Run
+from bench.values import text_of
 from suites.errors import UserError
 
 Record = dict[str, Any]

@@ -15,8 +15,9 @@ from typing import Any
 
 from bench.frames import Frames
 from bench.metrics import SCORES
-from bench.plan import Request, text_of
+from bench.plan import Request
 from bench.stats import summarise
+from bench.values import text_of
 from suites.base import SCENARIOS
 from suites.errors import UserError, unknown
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bench.frames import Frames, load, tidy
-from bench.plan import CellSpec, identity
+from bench.plan import CellSpec
+from bench.selectors import identity
 from bench.store import Run
 from tests.conftest import toy_cell
 

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.plan import CellSpec, Request, identity, parse, read_toml, seeds, text_of
+from bench.experiments import read_toml, seeds
+from bench.plan import CellSpec, Request
+from bench.selectors import identity, parse
+from bench.values import text_of
 from suites.errors import UserError
 from tests.conftest import toy_cell
 

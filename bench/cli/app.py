@@ -1,0 +1,56 @@
+"""The command itself, and what several of its commands do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from suites import errors
+
+app = typer.Typer(
+    help="Lethe measures what a model forgets: continual-learning strategies over task streams.",
+    epilog="Example: lethe run digits -s finetune -s er --seeds 5 --out results/runs/first",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets are options of a strategy here, not markup
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from bench import __version__
+
+        print(f"lethe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def use_mirror(data: Path | None) -> None:
+    """Take the hub's files from a folder; raises UserError where it is none."""
+    if data is not None:
+        if not data.is_dir():
+            raise errors.UserError(f"--data {data} is not a folder")
+        os.environ["LETHE_DATA"] = str(data)
+
+
+def opened(folder: Path) -> tuple[Any, dict[str, str]]:
+    """Return a run and its planned cells; raises UserError for a folder that is none."""
+    from bench.store import Run
+
+    run = Run(folder)
+    manifest = run.manifest()
+    if not manifest:
+        raise errors.UserError(f"{folder} is not a run's folder: it has no run.json")
+    return run, manifest["cells"]

@@ -1,0 +1,86 @@
+"""What there is, and what of a run is there: ``list``, ``show``, ``status``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import app, opened
+from suites import errors
+
+
+@app.command("list", epilog="Example: lethe list strategies --json")
+def list_(
+    kind: Annotated[str, typer.Argument(help="suites, strategies, models or scores; all without it.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List what there is, a line each."""
+    from bench.catalogue import KINDS, entries
+
+    if kind and kind not in KINDS:
+        raise errors.unknown("kind", kind, list(KINDS))
+    found = {k: entries(k) for k in ([kind] if kind else KINDS)}
+    if as_json:
+        rows = {k: [{"name": e.name, "summary": e.summary, **e.facts} for e in es] for k, es in found.items()}
+        print(json.dumps(rows[kind] if kind else rows, indent=1))
+        return
+    wide = max(len(e.name) for es in found.values() for e in es)
+    for k, es in found.items():
+        if not kind:
+            print(f"{k}:")
+        for e in es:
+            print(f"{'' if kind else '  '}{e.name:<{wide}}  {e.summary}")
+
+
+@app.command(epilog="Example: lethe show ewc")
+def show(
+    name: Annotated[str, typer.Argument(help="A suite, strategy, model or score.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one thing: its hyper-parameters with their help, its source and what it needs."""
+    from dataclasses import asdict
+
+    from bench.catalogue import find
+
+    entry = find(name)
+    if as_json:
+        print(json.dumps(asdict(entry), indent=1))
+        return
+    print(f"{entry.name} ({entry.kind})\n\n{entry.facts.pop('about', entry.summary)}\n")
+    for key, value in entry.facts.items():
+        if value:
+            words = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+            print(f"{key.replace('_', ' ')}: {words}")
+    if entry.options:
+        titles = {"model": "options", "suite": "training (--set key=value)"}
+        print(f"\n{titles.get(entry.kind, 'hyper-parameters')}:")
+    for option in entry.options:
+        print(f"  {option['name']} = {option['default']}  ({option['type']})")
+        if option["help"]:
+            print(f"      {option['help']}")
+
+
+@app.command(epilog="Example: lethe status results/runs/first")
+def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
+    """Say what of a run is done, failed, skipped and missing."""
+    run_, cells = opened(folder)
+    records = {r["key"]: r for r in run_.records()}
+    counts: dict[str, int] = {}
+    for key in cells | records.keys():
+        state = records[key]["status"] if key in records else "missing"
+        counts[state] = counts.get(state, 0) + 1
+    print(f"{folder}: {', '.join(f'{n} {s}' for s, n in sorted(counts.items())) or 'empty'}")
+    for key, words in cells.items():
+        record = records.get(key)
+        if record is None:
+            under_way = run_.facts(key)
+            done = f" ({under_way['tasks_done']} tasks done)" if under_way else ""
+            print(f"missing   {words}{done}")
+        elif record["status"] != "done":
+            why = record["reason"] or f"{record['error']['kind']}: {record['error']['message']}"
+            print(f"{record['status']:<9} {words}: {why}")
+    for words in run_.set_aside:
+        print(words)

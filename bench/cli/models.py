@@ -1,0 +1,82 @@
+"""Trained models: ``export`` and ``predict``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.app import app
+from suites import errors
+
+
+@app.command(
+    epilog="Examples: lethe export runs/a er/0 models/er | lethe export runs/a 3f9c models/first --task 1"
+)
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A folder of a run with --keep-models.")],
+    cell: Annotated[str, typer.Argument(help="A cell's key, the start of it, or strategy/seed: 'er/0'.")],
+    to: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the model.")],
+    task: Annotated[int | None, typer.Option(help="After how many tasks; the last kept without it.")] = None,
+) -> None:
+    """Write the trained model of one cell into a folder of its own, which predicts and goes on learning."""
+    from bench import export as exports
+
+    model = exports.served(folder, exports.find(folder, cell), task)
+    exports.save(model, to)
+    origin = model.facts["from"]
+    print(f"{to}: {origin['cell']}, after {origin['tasks_done']} of {origin['tasks']} tasks")
+    writes = model.facts.get("writes")
+    kind, names = ("tasks", [n for n, _ in writes["tasks"]]) if writes else ("labels", list(model.labels))
+    print(f"{len(names)} {kind}: {', '.join(names[:12])}{', ...' * (len(names) > 12)}")
+    print(f"how to load it: {to / 'README.md'}")
+
+
+@app.command(
+    epilog="Examples: lethe predict models/er 'a sentence' 'another' | lethe predict models/er "
+    "--file rows.csv --column text --out answers.csv | lethe predict models/m30k 'a dog' --task en-de"
+)
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What lethe export made.")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Sentences.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Texts in CSV, or images in .npy (N, C, H, W).")] = None,
+    column: Annotated[str, typer.Option(help="The column of the texts.")] = "text",
+    task: Annotated[str, typer.Option(help="What is to be written, of a model that writes: 'en-de'.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write CSV here, instead of lines.")] = None,
+) -> None:
+    """Answer with an exported model: a line each, the label and its probability, or what it writes."""
+    from bench import rows
+    from bench.exported import Exported
+
+    exported = Exported.at(folder)
+    reads_texts = exported.reads_texts
+    if bool(texts) == (file is not None):
+        raise errors.UserError("give either sentences or --file")
+    if texts and not reads_texts:
+        raise errors.UserError(f"{folder} reads images, not sentences: give them as --file images.npy")
+    given: Any = (
+        texts if file is None else rows.read_texts(file, column) if reads_texts else rows.read_images(file)
+    )
+    from bench import serve
+
+    model = serve.load(folder)
+    asked = model.asked(given, task) if reads_texts or task else given
+    if reads_texts and (cut := model.cut(asked)):
+        most = model.facts["options"]["max_tokens"]
+        print(f"{cut} of {len(given)} texts cut at {most} tokens", file=sys.stderr)
+    digits = 4 if out is None else 6
+    answers: list[list[str]]
+    if exported.writes:
+        columns, answers = ["written"], [[text] for text in model.written(asked)]
+    else:
+        columns, found = ["label", "probability"], model.answers(asked)
+        answers = [[label, f"{probability:.{digits}f}"] for label, probability in found]
+    if out is None:
+        for answer in answers:
+            print("\t".join(answer).replace("\n", " "))  # a line each
+        return
+    what, first = ("text", given) if reads_texts else ("row", range(len(given)))
+    rows.write_answers(out, [what, *columns], ([x, *a] for x, a in zip(first, answers, strict=True)))
+    print(f"{len(answers)} answers: {out}")

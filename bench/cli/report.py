@@ -1,0 +1,101 @@
+"""What came out: ``report`` and ``power``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import app, opened
+from suites import errors
+
+
+@app.command(
+    epilog="Examples: lethe report results/runs/first --scores acc,forgetting | lethe report runs/a runs/b "
+    "--wide --spread sd --out reports/both"
+)
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
+    scores: Annotated[str, typer.Option(help="Columns, with commas.")] = "",
+    spread: Annotated[
+        str, typer.Option(help="ci (95 % t interval), bca (95 % bootstrap interval), sd or sem.")
+    ] = "ci",
+    by_family: Annotated[bool, typer.Option("--by-family", help="Rows under their families.")] = False,
+    per_task: Annotated[bool, typer.Option("--per-task", help="Each task's final score.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Suites as columns, a table a score.")] = False,
+    by_class: Annotated[
+        bool, typer.Option("--classes", help="Precision, recall and F1 of each class too.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write; DIR/report without it.")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show the page live, on this machine alone; Ctrl-C ends it.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve; 0 for a free one.")] = 0,
+) -> None:
+    """Make page, tables (terminal, Markdown, LaTeX, CSV) and figures from one or several runs' records."""
+    import time
+
+    from rich.console import Console
+
+    from bench.frames import load
+    from bench.report.classes import class_tables, print_classes, write_classes
+    from bench.report.make import make_report
+    from bench.report.summary import Layout
+
+    for folder in folders:
+        opened(folder)
+    if serve:
+        _serve(folders, tuple(filter(None, scores.split(","))) or None, port)
+        return
+    if out is None and len(folders) > 1:
+        raise errors.UserError("name the folder of a report on several runs with --out")
+    layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
+    chosen = tuple(filter(None, scores.split(","))) or None
+    frames = load(*folders)
+    classes = class_tables(frames, layout) if by_class else None
+    target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
+    made = make_report(frames, target, chosen, layout, date, Console())
+    if classes:
+        print_classes(classes, Console())
+        write_classes(classes, made)
+    print(f"report: {made / 'index.html'}")
+    for words in frames.set_aside:
+        print(words, file=sys.stderr)
+
+
+def _serve(folders: list[Path], scores: tuple[str, ...] | None, port: int) -> None:
+    """Serve the page of runs until Ctrl-C."""
+    from bench.frames import load
+    from bench.report.page import make_page
+    from bench.report.serve import HOST, Live, server
+
+    serving = server(Live(folders, lambda: make_page(load(*folders), scores, live=True)), port)
+    print(f"the page: http://{HOST}:{serving.server_address[1]}/ (Ctrl-C ends it)", flush=True)
+    try:
+        serving.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        serving.server_close()
+
+
+@app.command(epilog="Example: lethe power results/runs/first er ewc --score acc --difference 1.0")
+def power(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A strategy of the run, as its tables name it.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    score: Annotated[str, typer.Option(help="The score.")] = "acc",
+    difference: Annotated[float, typer.Option(help="What is to be seen, in points.")] = 1.0,
+) -> None:
+    """Say how many seeds are needed to see a difference between two strategies, from a run's variances."""
+    from rich.console import Console
+
+    from bench.frames import load
+    from bench.report.rows import print_rows
+    from bench.stats import power
+
+    opened(folder)
+    found = power.needs(load(folder).scores, a, b, score, difference)
+    print_rows(power.HEADER, power.rows(found), Console(), power.caption(a, b, score, difference))

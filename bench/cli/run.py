@@ -1,0 +1,197 @@
+"""Training: ``run`` carries out a plan, ``verify`` a published table's."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.app import app, use_mirror
+from suites import errors
+
+
+@app.command(
+    epilog="Examples: lethe run digits -s er -s 'ewc[lam=100]' --scenario class --seeds 5 --out runs/a "
+    "| lethe run digits -s all --seeds 10 --set epochs=5 --dry-run | lethe run experiment.toml"
+)
+def run(
+    what: Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite, or an experiment.")],
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--strategy", help="A strategy, 'er[buffer=200]', ./file.py:Class, or all."),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="task, domain, class, online; repeat or commas.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="5 (as without it) is 0 to 4; 2-6; 1,4.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: training, model, or an option of the model.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="As --set model=NAME.")] = None,
+    shots: Annotated[int | None, typer.Option(help="As --set shots=K.")] = None,
+    rows_per_class: Annotated[int | None, typer.Option(help="As --set rows_per_class=K.")] = None,
+    resume_from: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on learning from an exported model.")
+    ] = None,
+    keep_models: Annotated[
+        str,
+        typer.Option(metavar="last|all", help="Keep trained models: the last, or all tasks' of each cell."),
+    ] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
+    lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; run nothing.")] = False,
+    only_missing: Annotated[
+        bool, typer.Option("--only-missing", help="Run what is not there (the default).")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run every cell again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed and diverged ones again.")
+    ] = False,
+) -> None:
+    """Run the cells of a plan that are missing, and print the tables."""
+    if only_missing and (force or retry_failed):
+        raise errors.UserError("--only-missing does not go with --force or --retry-failed")
+    use_mirror(data)
+    from bench import experiments
+    from bench.plan import Request
+
+    short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
+    pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    if what.endswith(".toml"):
+        if strategy or scenario or pairs or seeds or resume_from:
+            raise errors.UserError("an experiment file has its strategies, scenarios, seeds and --set in it")
+        requests, options = experiments.read_toml(Path(what))
+        out = out or (Path(options["out"]) if "out" in options else None)
+    else:
+        if not strategy:
+            raise errors.UserError("name at least one strategy with -s; lethe list strategies shows them")
+        scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
+        chosen = experiments.seeds("5" if seeds is None else seeds)
+        resumed = "" if resume_from is None else str(resume_from)
+        requests = [Request(what, tuple(strategy), scenarios, chosen, _pairs(pairs), resumed)]
+    if out is None and not dry_run:
+        raise errors.UserError("name the run's folder with --out")
+    how = {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
+    _carry_out(requests, out, dry_run, keep_models=keep_models, **how)
+
+
+def _pairs(settings: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key or not value:
+            raise errors.UserError(f"cannot read --set {text!r}; it is written like --set epochs=5")
+        if key in pairs:
+            raise errors.UserError(f"--set {key} stands twice")
+        pairs[key] = value
+    return pairs
+
+
+def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: Any) -> None:
+    if dry_run:
+        from bench.runner import Options
+
+        _dry_run(requests, out, Options(**options))
+        return
+    assert out is not None
+    outcome = _run(requests, out, **options)
+    from rich.console import Console
+
+    from bench.frames import load
+    from bench.report.tables import print_tables, tables
+
+    print_tables(tables(load(out)), Console())
+    for words in outcome.set_aside:
+        print(words, file=sys.stderr)
+    told = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
+    print(f"now: {told}. Figures and tables: lethe report {out}")
+    if outcome.failures:
+        print("\n".join(["failed:", *outcome.failures]), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _run(requests: list[Any], out: Path, **options: Any) -> Any:
+    """Carry out a plan; a stop by hand or by a batch system ends with code 130 and loses nothing."""
+    from bench import runner
+
+    command = shlex.join(["lethe", *sys.argv[1:]])
+    # A batch system's SIGTERM ends a run as Ctrl-C does: workers are stopped, nothing is lost.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return runner.carry_out(requests, out, runner.Options(**options), command)
+    except KeyboardInterrupt:
+        print(f"\nlethe: stopped; what is done is in {out}, the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
+    from bench.runner import all_cells, common, unsuitable, wanted
+    from bench.store import Run, line
+
+    specs, shared = all_cells(requests), common(requests)
+    run = None if out is None else Run(out, look_only=True)
+    if run:
+        run.check(shared)
+    count = 0
+    for spec in specs:
+        status = run.status(spec) if run else "missing"
+        to_run = wanted(status, options)
+        reason = unsuitable(spec) if to_run else None
+        count += to_run and reason is None
+        state = "skip" if reason else "run" if to_run else status
+        print(f"{state:<9} {line(spec)}{f': {reason}' if reason else ''}")
+    print(f"{len(specs)} cells, {count} to run")
+    for words in run.set_aside if run else ():
+        print(words, file=sys.stderr)
+
+
+@app.command(
+    epilog="Examples: lethe verify three-types-split-mnist --seeds 20 | lethe verify three-types-split-mnist "
+    "--only EWC --only LwF | lethe verify my_table.toml --out runs/mine"
+)
+def verify(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A table's name, or a TOML file.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from the table's first on.")] = 5,
+    only: Annotated[list[str] | None, typer.Option(help="A method of the table; repeat for more.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; results/reference/TABLE else.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
+    lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
+    look_only: Annotated[bool, typer.Option("--look-only", help="Compare what is there.")] = False,
+) -> None:
+    """Run a published table's recipe and say, entry by entry, whether our numbers agree.
+
+    Exit code 1 where one differs or could not be had.
+    """
+    use_mirror(data)
+    from bench import verify as published
+    from bench.frames import load
+
+    chosen = published.read(table)
+    folder = out or published.RECORDS / chosen.name
+    requests = chosen.requests(seeds, only or ())
+    if not look_only:
+        _run(requests, folder, device=device, jobs=jobs, lanes=lanes)
+    verdicts = published.compare(chosen, load(folder), seeds, only or ())
+    from rich.console import Console
+
+    from bench.report.rows import print_rows
+
+    print_rows(published.HEADER, published.rows(verdicts), Console(), published.caption(chosen))
+    for verdict in verdicts:
+        if verdict.entry.note:
+            print(f"{verdict.entry.method}, {verdict.entry.scenario}: {verdict.entry.note}")
+    agree = sum(v.agrees is True for v in verdicts)
+    print(f"{agree} of {len(verdicts)} entries agree; records: {folder}")
+    if agree < len(verdicts):
+        raise typer.Exit(1)
