@@ -235,7 +235,7 @@ def _scores() -> Iterator[Entry]:
     # Read like all else: bench.metrics imports numpy, which takes longer than the whole list.
     for _, call in _decorated(_outline((_ROOT / "bench/metrics.py").read_text()), "_score"):
         name, summary, formula, source = map(_text, call.args)
-        lower = _text(_keywords(call).get("higher")) == "False"
+        lower = _text(_keywords(call).get("higher")) == "false"
         better = "lower is better" if lower else "higher is better"
         yield Entry("score", name, summary, {"formula": formula, "source": source, "direction": better})
 
@@ -277,7 +277,18 @@ def _text(node: ast.expr | None) -> str:
         value = ast.literal_eval(node)  # type: ignore[arg-type]
     except ValueError:
         return "" if node is None else ast.unparse(node)
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return _words(value)
+
+
+def _words(value: object) -> str:
+    """Return a value as a user writes it: ``true``; ``hidden=100, layers=2``; ``preset (buffer=100)``."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{k} ({_words(v)})" if isinstance(v, dict) else f"{k}={_words(v)}" for k, v in value.items()
+        )
+    if isinstance(value, tuple):
+        return ", ".join(map(_words, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _first(doc: str) -> str:

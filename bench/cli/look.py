@@ -52,8 +52,7 @@ def show(
     print(f"{entry.name} ({entry.kind})\n\n{entry.facts.pop('about', entry.summary)}\n")
     for key, value in entry.facts.items():
         if value:
-            words = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
-            print(f"{key.replace('_', ' ')}: {words}")
+            print(f"{key.replace('_', ' ')}: {value}")
     if entry.options:
         titles = {"model": "options", "suite": "training (--set key=value)"}
         print(f"\n{titles.get(entry.kind, 'hyper-parameters')}:")

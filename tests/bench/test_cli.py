@@ -49,6 +49,9 @@ def test_list_and_show() -> None:
     assert "lam = 1000.0" in shown
     assert "Strength of the penalty." in shown
     assert "exact | sampled | true | batched" in shown
+    assert "needs boundaries: true\n" in shown
+    assert "model options: hidden=100, layers=2\n" in process("show", "digits").stdout
+    assert "presets: vandeven2022 (buffer=1000, write=per-class," in process("show", "er").stdout
 
 
 @pytest.mark.parametrize(
@@ -171,4 +174,5 @@ def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
 def test_show_tells_a_suite_s_own_budget(name: str) -> None:
     """Suites are read from their sources, where two files may call different budgets alike."""
     told = {o["name"]: o["default"] for o in find(name).options}
-    assert told == {k: str(v) for k, v in asdict(suites.get(name).training).items()}
+    budget = asdict(suites.get(name).training)
+    assert told == {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in budget.items()}
