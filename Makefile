@@ -43,7 +43,7 @@ reference: .venv/installed
 	$(BIN)/lethe run results/reference/adaptive-digits.toml
 	$(BIN)/lethe run results/reference/gallery-suites.toml
 	$(BIN)/lethe run results/reference/texts.toml
-	$(BIN)/lethe run results/reference/multi30k-small.toml
+	$(BIN)/lethe run results/reference/writing.toml
 	$(BIN)/lethe run results/reference/texts-tuned.toml
 	$(BIN)/lethe run results/reference/texts-prompts.toml
 	$(BIN)/lethe run results/reference/adaptive-split-mnist.toml

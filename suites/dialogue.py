@@ -57,7 +57,7 @@ register(
         scenarios=("domain", "online"),
         model="tiny-seq2seq",
         model_options={"max_tokens": 128, "tune": "full"},
-        training=Training(epochs=10, batch=32, optimiser="adam", lr=3e-3, validation=0.02),
+        training=Training(epochs=10, batch=32, optimiser="adam", lr=5e-4, validation=0.02),
         score=BLEU,
         needs="a mirror that holds schema-guided-dialogue, columns context and response (LETHE_DATA, --data)",
     )

@@ -44,7 +44,7 @@ register(
         scenarios=("domain", "online"),
         model="tiny-seq2seq",
         model_options={"max_tokens": 64, "tune": "full"},
-        training=Training(epochs=10, batch=32, optimiser="adam", lr=3e-3, validation=0.01),
+        training=Training(epochs=10, batch=32, optimiser="adam", lr=5e-4, validation=0.01),
         score=BLEU,
         needs="a mirror that holds multi30k/task1 with columns en, de, fr, cs (LETHE_DATA, --data)",
     )
