@@ -211,6 +211,7 @@ def _scores(records: list[dict[str, Any]]) -> pd.DataFrame:
             curves,
             validation[record["key"]],
             record.get("outside", ()),
+            record["test"].get("chrf", ()),
         )
         for key, value in _name(record).items():
             rows[key] += [value] * len(values)

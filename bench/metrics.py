@@ -32,7 +32,7 @@ class Score:
     high: float
     of: Callable[..., float] | None
     """Function of R; None where more than R is needed (``intransigence``, ``min_acc``, ``wc_acc``,
-    ``oos_auroc``)."""
+    ``oos_auroc``, ``chrf``)."""
 
 
 SCORES: dict[str, Score] = {}
@@ -220,21 +220,33 @@ def oos_auroc(R: Matrix, outside: Sequence[float | None]) -> float:
     return float("nan") if last is None else last
 
 
+@_score(
+    "chrf",
+    "final chrF: characters that what is written shares with its reference (needs texts that are written)",
+    "mean_j chrF[T,j]",
+    "Popović 2015, chrF: character n-gram F-score for automatic MT evaluation",
+)
+def chrf(R: Matrix, beside: Sequence[Sequence[float | None]]) -> float:
+    """Return the mean of the last row over 100; ``beside`` is laid out as R, empty of what writes nothing."""
+    return _mean(np.array(beside[-1], dtype=float) / 100) if len(beside) else float("nan")
+
+
 def all_scores(
     R: Matrix,
     reference: Matrix | None = None,
     curves: Sequence[tuple[int, Sequence[float]]] = (),
     R_curves: Matrix | None = None,
     outside: Sequence[float | None] = (),
+    beside: Sequence[Sequence[float | None]] = (),
 ) -> dict[str, float]:
     """Return every score by name, NaN for those that lack what they need.
 
     ``R_curves`` is the matrix on the rows that ``curves`` were taken on, ``outside`` the areas of
-    ``oos_auroc``.
+    ``oos_auroc``, ``beside`` the matrix of chrF.
     """
     found = {score.name: score.of(R) for score in SCORES.values() if score.of is not None}
     found["intransigence"] = float("nan") if reference is None else intransigence(R, reference)
     within = R if R_curves is None else R_curves
     found["min_acc"], found["wc_acc"] = min_acc(within, curves), wc_acc(within, curves)
-    found["oos_auroc"] = oos_auroc(R, outside)
+    found["oos_auroc"], found["chrf"] = oos_auroc(R, outside), chrf(R, beside)
     return {name: found[name] for name in SCORES}

@@ -18,6 +18,7 @@ _HEADS = {
     "learning_acc": "learning {}",
     "min_acc": "minimal {}",
     "wc_acc": "worst-case {}",
+    "chrf": "final chrF",
 }
 """Scores with accuracy in their names, and what they are where a suite declares another score."""
 _STEPS = (1, 2, 3, 4, 5, 6, 8, 10)

@@ -51,6 +51,14 @@ def test_intransigence_by_hand() -> None:
     assert all_scores(R, reference)["intransigence"] == pytest.approx(0.05)
 
 
+def test_chrf_by_hand() -> None:
+    """It is measured on a scale of 100; a task without rows has none, and so has the mean."""
+    beside = [[1.0, 2.0, 3.0], [30.0, 2.0, 3.0], [20.0, 40.0, 3.0], [15.0, 30.0, 60.0]]
+    assert all_scores(R, beside=beside)["chrf"] == pytest.approx((0.15 + 0.3 + 0.6) / 3)
+    assert math.isnan(all_scores(R, beside=[*beside[:3], [15.0, None, 60.0]])["chrf"])
+    assert math.isnan(all_scores(R)["chrf"])
+
+
 def test_worst_case_scores_by_hand() -> None:
     """Task 1 falls to .3 while task 2 is learned, task 2 to .35 while task 3 is; later rows count too."""
     curves = [(1, [0.2, 0, 0]), (2, [0.3, 0.5, 0]), (2, [0.7, 0.6, 0]), (3, [0.5, 0.35, 0.1])]

@@ -21,6 +21,7 @@ from bench.generation import TextScorer, compared
 from bench.inputs import inputs
 from bench.models.seq2seq import TINY, Seq2Seq, drawn
 from bench.plan import Request
+from bench.report.tables import markdown
 from bench.store import Run, flaw
 from strategies.base import IGNORED, Unsuitable, row_losses
 from strategies.lanes import still
@@ -272,7 +273,10 @@ def test_records_and_frames(tmp_path: Path) -> None:
     test = frames.matrix[frames.matrix["split"] == "test"]
     assert test["value"].to_numpy() * 100 == pytest.approx(np.array(record["test"]["value"]).ravel())
     assert test["right"].isna().all()
-    acc = frames.scores.query("score == 'acc'")["value"].iloc[0]
+    acc, chrf = (frames.scores.query("score == @name")["value"].iloc[0] for name in ("acc", "chrf"))
+    assert chrf == pytest.approx(np.mean(record["test"]["chrf"][-1]) / 100)
+    assert chrf > 0
+    assert "| final BLEU | final chrF |" in markdown(frames, ["acc", "chrf"])
     assert 100 * acc == pytest.approx(np.mean(record["test"]["value"][-1]))
     assert len(frames.curves) == 2 * len(record["curves"]) > 0
     assert 0 < record["timings"]["padding_share"] < 0.5
