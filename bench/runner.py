@@ -27,7 +27,7 @@ from bench.plan import CellSpec, Request
 from bench.progress import Progress, note
 from bench.store import Run, line
 from strategies.base import Unsuitable
-from suites.base import Training
+from suites.base import BLEU, Training
 from suites.errors import UserError, unknown
 
 SMALL = 50_000
@@ -156,8 +156,10 @@ def wanted(status: str, options: Options) -> bool:
 
 
 def unsuitable(spec: CellSpec) -> str | None:
-    """Return why a strategy cannot do a cell, or None."""
-    return strategies.get(spec.strategy)(**spec.hyper).unsuitable(spec.scenario, Training(**spec.training))
+    """Return why a strategy cannot do a cell, as far as that is known without its data, or None."""
+    strategy = strategies.get(spec.strategy)(**spec.hyper)
+    reason = strategy.unsuitable(spec.scenario, Training(**spec.training))
+    return reason or (strategy.cannot_generate() if suites.get(spec.suite).score == BLEU else None)
 
 
 def check_device(device: str) -> None:

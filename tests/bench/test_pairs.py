@@ -22,6 +22,7 @@ from bench.inputs import inputs
 from bench.models.seq2seq import TINY, Seq2Seq, drawn
 from bench.plan import Request
 from bench.report.tables import markdown
+from bench.runner import unsuitable
 from bench.store import Run, flaw
 from strategies.base import IGNORED, Unsuitable, row_losses
 from strategies.lanes import still
@@ -296,6 +297,13 @@ def test_others_are_skipped_with_a_reason() -> None:
             run_group([toy_cell(name, 0, "domain", suite="toy-pairs", **changes)])
     with pytest.raises(Unsuitable, match="fisher=batched does"):
         run_group([toy_cell("ewc", 0, "domain", suite="toy-pairs")])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("lwf", "lwf has no form"), ("ewc", "fisher=batched does"), ("er", "None")]
+)
+def test_a_dry_run_knows_without_the_data(name: str, reason: str) -> None:
+    assert reason in str(unsuitable(toy_cell(name, 0, "domain", suite="toy-pairs")))
 
 
 def test_sums_of_methods_that_can_learn() -> None:
