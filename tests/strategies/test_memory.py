@@ -106,3 +106,27 @@ def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:
     assert float(both.mean_L(values)) == 1.0  # the mean of 0, 1, 2
     memory.write_reservoir(new)
     assert memory.read(memory.draw_slots("r", 5), new).weight_LB.sum() == 5  # type: ignore[union-attr]
+
+
+def test_distinct_slots_are_distinct_and_in_use_first() -> None:
+    lanes = streams([0, 1])
+    memory = Memory(8, lanes, Draws([0, 1], "cpu"))
+    memory.filled_L.copy_(torch.tensor([5, 8]))
+    for _ in range(20):
+        slots = memory.draw_distinct("d", 6)
+        assert all(len(set(of_lane)) == 6 for of_lane in slots.tolist())
+        assert set(slots[0, :5].tolist()) == set(range(5))
+    assert memory.draw_distinct("d", 50).shape == (2, 8)
+
+
+def test_rows_are_dropped_and_appended_with_what_is_kept_beside_them() -> None:
+    lanes = streams([0, 1])
+    memory = Memory(5, lanes, Draws([0, 1], "cpu"), {"mark": ()})
+    rows = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])
+    memory.append(rows, torch.tensor([[True] * 4, [True, False, True, True]]), mark=rows.float())
+    assert memory.filled_L.tolist() == [4, 3]
+    memory.keep_only(torch.tensor([[False, True, True, False, True], [True, False, True, True, False]]))
+    memory.append(rows, torch.ones(2, 4, dtype=torch.bool), mark=rows.float())
+    assert memory.rows_LM[:, :5].tolist() == [[1, 4, 3, 1, 4], [5, 6, 5, 9, 2]]
+    assert torch.equal(memory.kept["mark"][:, :5], memory.rows_LM[:, :5].float())
+    assert memory.filled_L.tolist() == [5, 5]

@@ -1,0 +1,194 @@
+"""Memories that are written class by class, against loops over rows."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bench.engine import run_group
+from strategies.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick
+from strategies.draws import Draws
+from strategies.streams import Batch, LaneStreams
+from suites.base import Training
+from tests.conftest import outcome, toy_cell
+from tests.toy import TOY, blobs
+
+
+def lanes_on(seeds: list[int], scenario: str = "class", boundaries: str = "shown") -> LaneStreams:
+    data, training = blobs(), Training(boundaries=boundaries)  # type: ignore[arg-type]
+    of_lanes = [TOY.stream(data, scenario, s, training) for s in seeds]  # type: ignore[arg-type]
+    return LaneStreams(of_lanes, training, "cpu")
+
+
+def some_rows(lanes: LaneStreams, size: int, random: torch.Generator, padded: bool, task: int) -> Batch:
+    """Return rows of one task of each lane, some of them padding, of skewed classes."""
+    rows = []
+    for stream in lanes.streams:
+        of_task = stream.tasks[task].train_rows
+        skewed = torch.randint(0, len(of_task), (size,), generator=random).float() ** 0.7
+        rows.append(of_task[skewed.long()])
+    weight = (torch.rand(len(rows), size, generator=random) < 0.7).float() if padded else None
+    return lanes.batch(torch.stack(rows), weight)
+
+
+def real(batch: Batch, lane: int) -> list[tuple[int, int, int]]:
+    """Return place, row and unit of the rows that count."""
+    rows, y = batch.rows_LB[lane].tolist(), batch.y_LB[lane].tolist()
+    keep = [True] * len(rows) if batch.weight_LB is None else (batch.weight_LB[lane] > 0).tolist()
+    return [(b, rows[b], y[b]) for b in range(len(rows)) if keep[b]]
+
+
+STREAM = {
+    "slots": st.integers(1, 14),
+    "size": st.integers(1, 9),
+    "steps": st.integers(1, 10),
+    "padded": st.booleans(),
+    "seed": st.integers(0, 10_000),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(**STREAM, scenario=st.sampled_from(["class", "domain"]))
+def test_ring_equals_a_queue_per_class(
+    slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
+) -> None:
+    """Where tasks share units, the classes of each task have queues of their own."""
+    lanes = lanes_on([seed, seed + 1], scenario)
+    memory = RingMemory(slots, lanes, Draws([seed, seed + 1], "cpu"))
+    random = torch.Generator().manual_seed(seed)
+    share = max(1, slots // 4)
+    queues: list[dict[tuple[int, int], deque[int]]] = [{}, {}]
+    for step in range(steps):
+        task = step * 2 // steps
+        batch = some_rows(lanes, size, random, padded, task)
+        memory.write(batch)
+        for lane, of_class in enumerate(queues):
+            for _, row, unit in real(batch, lane):
+                held = sum(len(q) for q in of_class.values())
+                queue = of_class.setdefault((task, unit), deque())
+                if len(queue) == share:
+                    queue.popleft()
+                elif held == slots:  # fewer slots than classes: a late class finds no place
+                    continue
+                queue.append(row)
+    for lane, of_class in enumerate(queues):
+        filled = int(memory.filled_L[lane])
+        expected = sorted(row for queue in of_class.values() for row in queue)
+        assert sorted(memory.rows_LM[lane, :filled].tolist()) == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(**STREAM)
+def test_class_balanced_equals_a_loop_over_rows(
+    slots: int, size: int, steps: int, padded: bool, seed: int
+) -> None:
+    """Row after row: a class that has lost rows is its own reservoir, else the largest class loses one."""
+    seeds = [seed, seed + 1]
+    lanes = lanes_on(seeds)
+    memory, same = BalancedMemory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
+    random = torch.Generator().manual_seed(seed)
+    held: list[dict[int, list[tuple[float, int]]]] = [{u: [] for u in range(4)} for _ in seeds]
+    met = [Counter[int]() for _ in seeds]
+    for step in range(steps):
+        batch = some_rows(lanes, size, random, padded, step * 2 // steps)
+        memory.write(batch)
+        key = same.uniform("key", size).float()
+        for lane in range(2):
+            order = memory.order_LU[lane].tolist()
+            for b, row, unit in real(batch, lane):
+                of_class = held[lane][unit]
+                whole = len(of_class) == met[lane][unit]
+                met[lane][unit] += 1
+                of_class.append((float(key[lane, b]), row))
+                of_class.sort()
+                if not whole:
+                    of_class.pop()
+                elif sum(len(rows) for rows in held[lane].values()) > slots:
+                    largest = max(held[lane], key=lambda u: (len(held[lane][u]), order[u]))
+                    held[lane][largest].pop()
+    for lane in range(2):
+        filled = int(memory.filled_L[lane])
+        expected = sorted(row for rows in held[lane].values() for _, row in rows)
+        assert sorted(memory.rows_LM[lane, :filled].tolist()) == expected
+        assert int(memory.seen_L[lane]) == sum(met[lane].values())
+
+
+def test_class_balanced_is_balanced_and_keeps_every_row_of_a_class_equally_often() -> None:
+    """Forty rows of one class and eight of another: a memory of twelve holds six of each."""
+    seeds = list(range(400))
+    lanes = lanes_on(seeds)
+    lanes.unit_LR = lanes.unit_LR[:1].expand(400, -1)  # the same classes in all lanes
+    memory = BalancedMemory(12, lanes, Draws(seeds, "cpu"))
+    of_unit = [(lanes.unit_LR[0, :160] == u).nonzero().flatten() for u in range(4)]
+    units = [u for u in range(4) if len(of_unit[u])]
+    rows = torch.cat([of_unit[units[0]][:40], of_unit[units[1]][:8]])
+    rows = rows[torch.randperm(48, generator=torch.Generator().manual_seed(0))]
+    for part in rows.split(7):
+        memory.write(lanes.batch(part.expand(400, -1)))
+    held = memory.rows_LM[:, :12]
+    counts = torch.stack([(lanes.unit_LR.gather(1, held) == u).sum(1) for u in units[:2]])
+    assert bool((counts == 6).all())
+    for unit in units[:2]:
+        often = torch.bincount(held[lanes.unit_LR.gather(1, held) == unit], minlength=160)
+        often = often[rows[lanes.unit_LR[0, rows] == unit]]
+        assert int(often.sum()) == 6 * 400
+        assert stats.chisquare(often.numpy()).pvalue > 0.001
+
+
+@settings(max_examples=60, deadline=None)
+@given(**STREAM, scenario=st.sampled_from(["class", "domain"]))
+def test_greedy_equals_algorithm_1_of_gdumb(
+    slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
+) -> None:
+    seeds = [seed, seed + 1]
+    lanes = lanes_on(seeds, scenario)
+    memory, same = GreedyMemory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
+    random = torch.Generator().manual_seed(seed)
+    held: list[list[tuple[tuple[int, int], int]]] = [[], []]
+    met: list[set[tuple[int, int]]] = [set(), set()]
+    for step in range(steps):
+        task = step * 2 // steps
+        batch = some_rows(lanes, size, random, padded, task)
+        memory.write(batch)
+        draw = same.uniform("greedy", size)
+        for lane in range(2):
+            for b, row, of_task in real(batch, lane):
+                unit = (task, of_task)
+                count = Counter(u for u, _ in held[lane])
+                share = slots / max(1, len(met[lane]))
+                if unit in met[lane] and count[unit] >= share:
+                    continue
+                met[lane].add(unit)
+                if len(held[lane]) < slots:
+                    held[lane].append((unit, row))
+                    continue
+                most = max(count.values())
+                among = [i for i, (u, _) in enumerate(held[lane]) if count[u] == most]
+                held[lane][among[int(draw[lane, b] * len(among))]] = unit, row
+    for lane in range(2):
+        assert memory.rows_LM[lane, : int(memory.filled_L[lane])].tolist() == [row for _, row in held[lane]]
+
+
+def test_pick_takes_each_of_the_marked_equally() -> None:
+    among = torch.tensor([False, True, True, False, True])
+    draws = (torch.arange(300) + 0.5) / 300
+    assert torch.bincount(pick(among.expand(300, 5), draws)).tolist() == [0, 100, 100, 0, 100]
+
+
+@pytest.mark.parametrize("write", ["class-balanced", "ring", "per-class"])
+@pytest.mark.parametrize("scenario", ["class", "domain"])
+def test_lanes_and_resume_with_every_way_of_writing(write: str, scenario: str) -> None:
+    from tests.conformance.test_strategies import Kept
+
+    cells = [toy_cell("er", seed, scenario, write=write, buffer=20) for seed in range(3)]
+    data, kept = blobs(), Kept()
+    together = [outcome(r) for r in run_group(cells, checkpoints=kept, data=data)]
+    assert together == [outcome(run_group([cell], data=data)[0]) for cell in cells]
+    again = Kept()
+    again.current = kept.after[1]
+    assert [outcome(r) for r in run_group(cells, checkpoints=again, data=data)] == together
