@@ -83,7 +83,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "bi-r": {"generator_hidden": 32, "latent": 16},
     "dgr": {"generator_hidden": 32, "latent": 16},
     "dgr-gan": {"generator_hidden": 32, "latent": 16},
-    "gdumb": {"passes": 6},  # as of rar
+    "gdumb": {"passes": 6},  # few, for the same reason as rar
     "hal": {"anchor_steps": 20},
     "mbpa++": {"every": 2, "neighbours": 4, "adapt_steps": 2},
     "ogd": {"directions": 20},

@@ -21,6 +21,13 @@ from tests.toy import TOY, blobs
 SEEDS = [0, 1, 2]
 
 
+def lanes_on(seeds: list[int], scenario: str = "class", training: Training | None = None) -> LaneStreams:
+    """Return the toy's streams of these seeds."""
+    data, training = blobs(), training or Training()
+    of_lanes = [TOY.stream(data, scenario, s, training) for s in seeds]  # type: ignore[arg-type]
+    return LaneStreams(of_lanes, training, "cpu")
+
+
 def ready(
     name: str,
     scenario: str = "class",
@@ -29,9 +36,7 @@ def ready(
     **hyper: Any,
 ) -> Strategy:
     """Return a strategy over three lanes that has been set up, its floats already one value a lane."""
-    data = blobs()
-    training = Training(batch=6)
-    streams = LaneStreams([TOY.stream(data, scenario, s, training) for s in SEEDS], training, "cpu")  # type: ignore[arg-type]
+    streams = lanes_on(SEEDS, scenario, Training(batch=6))
     options = options or {"hidden": 7, "layers": 1}
     net = models.build(model, options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS])
     strategy = strategies.get(name)(**hyper)

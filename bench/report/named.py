@@ -20,7 +20,7 @@ _HEADS = {
     "wc_acc": "worst-case {}",
     "chrf": "final chrF",
 }
-"""Scores with accuracy in their names, and what they are where a suite declares another score."""
+"""What stands over columns where a suite declares another score than accuracy, put for ``{}``."""
 _STEPS = (1, 2, 3, 4, 5, 6, 8, 10)
 _LOWEST_TOP = 0.01
 

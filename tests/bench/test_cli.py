@@ -35,7 +35,7 @@ def test_a_report_imports_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_list_and_show() -> None:
+def test_list_and_show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     listed = json.loads(process("list", "--json").stdout)
     assert {"suites", "strategies", "models", "scores"} == set(listed)
     names = {e["name"] for e in listed["strategies"]}
@@ -50,8 +50,11 @@ def test_list_and_show() -> None:
     assert "Strength of the penalty." in shown
     assert "exact | sampled | true | batched" in shown
     assert "needs boundaries: true\n" in shown
-    assert "model options: hidden=100, layers=2\n" in process("show", "digits").stdout
-    assert "presets: vandeven2022 (buffer=1000, write=per-class," in process("show", "er").stdout
+    for name, told in (
+        ("digits", "model options: hidden=100, layers=2\n"),
+        ("er", "presets: vandeven2022 (buffer=1000, write=per-class,"),
+    ):
+        assert told in lethe(capsys, monkeypatch, "show", name)[1]
 
 
 @pytest.mark.parametrize(

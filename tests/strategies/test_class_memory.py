@@ -14,15 +14,9 @@ from bench.engine import run_group
 from strategies.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick
 from strategies.draws import Draws
 from strategies.streams import Batch, LaneStreams
-from suites.base import Training
 from tests.conftest import outcome, toy_cell
-from tests.toy import TOY, blobs
-
-
-def lanes_on(seeds: list[int], scenario: str = "class", boundaries: str = "shown") -> LaneStreams:
-    data, training = blobs(), Training(boundaries=boundaries)  # type: ignore[arg-type]
-    of_lanes = [TOY.stream(data, scenario, s, training) for s in seeds]  # type: ignore[arg-type]
-    return LaneStreams(of_lanes, training, "cpu")
+from tests.methods import lanes_on
+from tests.toy import blobs
 
 
 def some_rows(lanes: LaneStreams, size: int, random: torch.Generator, padded: bool, task: int) -> Batch:

@@ -7,15 +7,8 @@ from scipy import stats
 
 from strategies.draws import Draws
 from strategies.memory import Memory, join
-from strategies.streams import Batch, LaneStreams
-from suites.base import Training
-from tests.toy import TOY, blobs
-
-
-def streams(seeds: list[int], scenario: str = "class") -> LaneStreams:
-    data = blobs()
-    of_lanes = [TOY.stream(data, scenario, s, Training()) for s in seeds]  # type: ignore[arg-type]
-    return LaneStreams(of_lanes, Training(), "cpu")
+from strategies.streams import Batch
+from tests.methods import lanes_on
 
 
 def offered(rows: torch.Tensor, weight: torch.Tensor | None = None) -> Batch:
@@ -33,7 +26,7 @@ def offered(rows: torch.Tensor, weight: torch.Tensor | None = None) -> Batch:
 def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded: bool, seed: int) -> None:
     """Against Vitter's algorithm R, row after row, with the same random numbers."""
     seeds = [seed, seed + 1]
-    lanes = streams(seeds)
+    lanes = lanes_on(seeds)
     memory, same = Memory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
     random = torch.Generator().manual_seed(seed)
     expected: list[list[int]] = [[], []]
@@ -62,7 +55,7 @@ def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded:
 
 def test_every_row_is_kept_equally_often() -> None:
     seeds = list(range(400))
-    memory = Memory(10, streams(seeds), Draws(seeds, "cpu"))
+    memory = Memory(10, lanes_on(seeds), Draws(seeds, "cpu"))
     for step in range(10):
         memory.write_reservoir(offered(torch.arange(step * 6, step * 6 + 6).expand(400, 6)))
     counts = torch.bincount(memory.rows_LM[:, :10].flatten(), minlength=60)
@@ -71,7 +64,7 @@ def test_every_row_is_kept_equally_often() -> None:
 
 
 def test_what_is_kept_beside_a_row_stays_with_it() -> None:
-    memory = Memory(5, streams([0, 1]), Draws([0, 1], "cpu"), {"mark": (2,)})
+    memory = Memory(5, lanes_on([0, 1]), Draws([0, 1], "cpu"), {"mark": (2,)})
     for step in range(20):
         rows = torch.randint(0, 240, (2, 7), generator=torch.Generator().manual_seed(step))
         memory.write_reservoir(offered(rows), mark=rows.unsqueeze(2).float() * torch.tensor([1.0, -1.0]))
@@ -82,7 +75,7 @@ def test_what_is_kept_beside_a_row_stays_with_it() -> None:
 
 
 def test_per_class_keeps_equal_shares_within_the_budget() -> None:
-    lanes = streams([0, 1, 2])
+    lanes = lanes_on([0, 1, 2])
     memory = Memory(24, lanes, Draws([0, 1, 2], "cpu"))
     for task in range(2):
         memory.write_per_class([s.tasks[task].train_rows for s in lanes.streams], 6)
@@ -94,7 +87,7 @@ def test_per_class_keeps_equal_shares_within_the_budget() -> None:
 
 
 def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:
-    lanes = streams([0])
+    lanes = lanes_on([0])
     memory = Memory(4, lanes, Draws([0], "cpu"))
     new = lanes.batch(lanes.streams[0].tasks[0].train_rows[:3].unsqueeze(0))
     old = memory.read(memory.draw_slots("r", 5), new)
@@ -109,7 +102,7 @@ def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:
 
 
 def test_distinct_slots_are_distinct_and_in_use_first() -> None:
-    lanes = streams([0, 1])
+    lanes = lanes_on([0, 1])
     memory = Memory(8, lanes, Draws([0, 1], "cpu"))
     memory.filled_L.copy_(torch.tensor([5, 8]))
     for _ in range(20):
@@ -120,7 +113,7 @@ def test_distinct_slots_are_distinct_and_in_use_first() -> None:
 
 
 def test_rows_are_dropped_and_appended_with_what_is_kept_beside_them() -> None:
-    lanes = streams([0, 1])
+    lanes = lanes_on([0, 1])
     memory = Memory(5, lanes, Draws([0, 1], "cpu"), {"mark": ()})
     rows = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])
     memory.append(rows, torch.tensor([[True] * 4, [True, False, True, True]]), mark=rows.float())
