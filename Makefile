@@ -52,11 +52,11 @@ reference: .venv/installed
 
 # Tables and figures of the documents, from the committed records.
 docs: .venv/installed
-	$(BIN)/python -m bench.report.embed README.md docs/*.md docs/*/*.md
+	$(BIN)/python -m bench.report.documents README.md docs/*.md docs/*/*.md
 
 # Every figure there is, from the committed records.
 gallery: .venv/installed
-	$(BIN)/python -m bench.report.embed docs/gallery.md
+	$(BIN)/python -m bench.report.documents docs/gallery.md
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lethe needs Python 3.11 or newer")'

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.api import run
-    from bench.confusions import classes
-    from bench.frames import load
+    from bench.results import classes, load
 
 __all__ = ["classes", "load", "run"]
 __version__ = "0.1.0"
@@ -22,11 +21,11 @@ def __getattr__(name: str) -> Any:
 
         return run
     if name == "load":
-        from bench.frames import load
+        from bench.results import load
 
         return load
     if name == "classes":
-        from bench.confusions import classes
+        from bench.results import classes
 
         return classes
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

@@ -6,12 +6,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.experiments import check_seeds
-from bench.experiments import seeds as read_seeds
-from bench.frames import Frames, load
-from bench.plan import Request
+from bench.plan import Request, Value, check_seeds, text_of
+from bench.plan import seeds as read_seeds
+from bench.results import Frames, load
 from bench.runner import Options, carry_out
-from bench.values import Value, text_of
 
 
 def run(

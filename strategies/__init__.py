@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from strategies.base import Strategy
+    from strategies.core import Strategy
 
 
 _PART = re.compile(r"(?P<part>[^\[\]+]+(?:\+\+)?(?:\[[^\[\]]*\])?)(?:\+|$)")
@@ -39,11 +39,11 @@ def field_name(part: str, name: str) -> str:
 
 @cache
 def _built_in() -> dict[str, type[Strategy]]:
-    from strategies.base import Strategy
+    from strategies.core import Strategy
 
     found = {}
-    for module in pkgutil.iter_modules(__path__):
-        for value in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, type) and issubclass(value, Strategy) and "name" in vars(value):
                 found[value.name] = value
     return found
@@ -59,7 +59,7 @@ def get(name: str) -> type[Strategy]:
 
     Raises UserError for a name that is not known, with the nearest ones, and for a file without the class.
     """
-    from strategies.compose import composed
+    from strategies.core import composed
     from suites.errors import unknown
 
     parts = split(name)
@@ -78,7 +78,7 @@ def get(name: str) -> type[Strategy]:
 
 
 def _from_file(name: str) -> type[Strategy]:
-    from strategies.base import Strategy
+    from strategies.core import Strategy
     from suites.errors import UserError
 
     path, _, attribute = name.rpartition(":")

@@ -30,7 +30,7 @@ class Data:
     name: str
     x_N: Tensor
     """Pixels, uint8, shape (N, channels, height, width), contiguous. Of texts, shape (N, 0) as a suite loads
-    them; a model's tokenizer makes token numbers of them, or a frozen model features, see bench.inputs."""
+    them; a model's tokenizer makes token numbers of them, or a frozen model features, see bench.encode."""
     y_N: Tensor
     """Raw classes, int64, shape (N,); -1 for a row of no class, which is only ever tested on."""
     n_train: int

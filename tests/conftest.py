@@ -13,8 +13,8 @@ import torch
 
 import strategies
 from bench import cli, models
-from bench.plan import CellSpec
-from bench.selectors import identity
+from bench.plan.cell import CellSpec
+from bench.plan.selectors import identity
 from suites.base import SUITES, register
 from tests.toy import TOY, TOY_PAIRS, TOY_TEXT
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.frames import Frames, load, tidy
-from bench.plan import CellSpec
-from bench.selectors import identity
-from bench.store import Run
+from bench.plan.cell import CellSpec
+from bench.plan.selectors import identity
+from bench.results.frames import Frames, load, tidy
+from bench.store.run_folder import Run
 from tests.conftest import toy_cell
 
 _NAMES = (

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.plan import CellSpec
-from bench.store import SCHEMA, Run
+from bench.plan.cell import CellSpec
+from bench.store.run_folder import SCHEMA, Run
 
 N_TASKS, ROWS = 5, 200
 _TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}

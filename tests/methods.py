@@ -10,11 +10,11 @@ from torch import Tensor
 
 import strategies
 from bench import models
-from strategies.base import Strategy
-from strategies.draws import Draws
-from strategies.lanes import LaneModel
-from strategies.optimisers import optimiser
-from strategies.streams import Batch, LaneStreams
+from strategies.core.base import Strategy
+from strategies.core.draws import Draws
+from strategies.core.lanes import LaneModel
+from strategies.core.optimisers import optimiser
+from strategies.core.streams import Batch, LaneStreams
 from suites.base import Training, generator
 from tests.toy import TOY, blobs
 

@@ -28,7 +28,7 @@ def test_dependencies_point_one_way(folder: str) -> None:
             assert tops <= MAY_IMPORT[folder], f"{path} imports {tops}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "strategies").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "strategies").rglob("*.py")), ids=lambda p: p.name)
 def test_no_host_copies_in_strategies(path: Path) -> None:
     """The inner loop never waits for the device; what copies at a boundary says so by being listed here."""
     at_boundaries = {

@@ -18,7 +18,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what there is, a line each."""
-    from bench.catalogue import KINDS, entries
+    from bench.cli.catalogue import KINDS, entries
 
     if kind and kind not in KINDS:
         raise errors.unknown("kind", kind, list(KINDS))
@@ -43,7 +43,7 @@ def show(
     """Show one thing: its hyper-parameters with their help, its source and what it needs."""
     from dataclasses import asdict
 
-    from bench.catalogue import find
+    from bench.cli.catalogue import find
 
     entry = find(name)
     if as_json:

@@ -22,7 +22,7 @@ def export(
     task: Annotated[int | None, typer.Option(help="After how many tasks; the last kept without it.")] = None,
 ) -> None:
     """Write the trained model of one cell into a folder of its own, which predicts and goes on learning."""
-    from bench import export as exports
+    from bench.export import build as exports
 
     model = exports.served(folder, exports.find(folder, cell), task)
     exports.save(model, to)
@@ -47,8 +47,8 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Write CSV here, instead of lines.")] = None,
 ) -> None:
     """Answer with an exported model: a line each, the label and its probability, or what it writes."""
-    from bench import rows
-    from bench.exported import Exported
+    from bench.export import predict_files as rows
+    from bench.schema import Exported
 
     exported = Exported.at(folder)
     reads_texts = exported.reads_texts
@@ -59,7 +59,7 @@ def predict(
     given: Any = (
         texts if file is None else rows.read_texts(file, column) if reads_texts else rows.read_images(file)
     )
-    from bench import serve
+    from bench.export import predictor as serve
 
     model = serve.load(folder)
     asked = model.asked(given, task) if reads_texts or task else given

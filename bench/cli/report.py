@@ -39,10 +39,10 @@ def report(
 
     from rich.console import Console
 
-    from bench.frames import load
-    from bench.report.classes import class_tables, print_classes, write_classes
-    from bench.report.make import make_report
+    from bench.report.class_tables import class_tables, print_classes, write_classes
     from bench.report.summary import Layout
+    from bench.report.write_report import make_report
+    from bench.results import load
 
     for folder in folders:
         opened(folder)
@@ -67,9 +67,9 @@ def report(
 
 def _serve(folders: list[Path], scores: tuple[str, ...] | None, port: int) -> None:
     """Serve the page of runs until Ctrl-C."""
-    from bench.frames import load
+    from bench.report.live_server import HOST, Live, server
     from bench.report.page import make_page
-    from bench.report.serve import HOST, Live, server
+    from bench.results import load
 
     serving = server(Live(folders, lambda: make_page(load(*folders), scores, live=True)), port)
     print(f"the page: http://{HOST}:{serving.server_address[1]}/ (Ctrl-C ends it)", flush=True)
@@ -92,8 +92,8 @@ def power(
     """Say how many seeds are needed to see a difference between two strategies, from a run's variances."""
     from rich.console import Console
 
-    from bench.frames import load
-    from bench.report.rows import print_rows
+    from bench.report.text_tables import print_rows
+    from bench.results import load
     from bench.stats import power
 
     opened(folder)

@@ -61,8 +61,8 @@ def run(
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing does not go with --force or --retry-failed")
     use_mirror(data)
-    from bench import experiments
     from bench.plan import Request
+    from bench.plan import experiment_file as experiments
 
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
@@ -106,8 +106,8 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     outcome = _run(requests, out, **options)
     from rich.console import Console
 
-    from bench.frames import load
     from bench.report.tables import print_tables, tables
+    from bench.results import load
 
     print_tables(tables(load(out)), Console())
     for words in outcome.set_aside:
@@ -121,21 +121,22 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
 
 def _run(requests: list[Any], out: Path, **options: Any) -> Any:
     """Carry out a plan; a stop by hand or by a batch system ends with code 130 and loses nothing."""
-    from bench import runner
+    from bench.runner import Options, carry_out
 
     command = shlex.join(["lethe", *sys.argv[1:]])
     # A batch system's SIGTERM ends a run as Ctrl-C does: workers are stopped, nothing is lost.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return runner.carry_out(requests, out, runner.Options(**options), command)
+        return carry_out(requests, out, Options(**options), command)
     except KeyboardInterrupt:
         print(f"\nlethe: stopped; what is done is in {out}, the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
 def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
+    from bench.plan import line
     from bench.runner import all_cells, common, unsuitable, wanted
-    from bench.store import Run, line
+    from bench.store import Run
 
     specs, shared = all_cells(requests), common(requests)
     run = None if out is None else Run(out, look_only=True)
@@ -174,8 +175,8 @@ def verify(
     Exit code 1 where one differs or could not be had.
     """
     use_mirror(data)
-    from bench import verify as published
-    from bench.frames import load
+    from bench.results import load
+    from bench.results import published as published
 
     chosen = published.read(table)
     folder = out or published.RECORDS / chosen.name
@@ -185,7 +186,7 @@ def verify(
     verdicts = published.compare(chosen, load(folder), seeds, only or ())
     from rich.console import Console
 
-    from bench.report.rows import print_rows
+    from bench.report.text_tables import print_rows
 
     print_rows(published.HEADER, published.rows(verdicts), Console(), published.caption(chosen))
     for verdict in verdicts:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, get_type_hints
 
-from bench.exported import Exported
-from strategies.lanes import Generators, LaneModel
+from bench.schema import Exported
+from strategies.core import Generators, LaneModel
 from suites.base import generator
 from suites.errors import UserError, unknown
 

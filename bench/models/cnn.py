@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.models import Shape, register
-from strategies.lanes import Generators, LaneConv2d, LaneLinear, LaneModel, fold, unfold
+from strategies.core import Generators, LaneConv2d, LaneLinear, LaneModel, fold, unfold
 from suites.errors import UserError
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from bench.models import Shape, register
-from strategies.lanes import Generators, LaneLinear, LaneModel
+from strategies.core import Generators, LaneLinear, LaneModel
 
 
 class MLP(LaneModel):

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from bench.models import Shape, register
-from strategies.lanes import Generators, LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, fold, unfold
+from strategies.core import Generators, LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, fold, unfold
 
 
 class Block(nn.Module):

@@ -2,7 +2,7 @@
 
 What such a model is given, (L, B, 2, S), is the text and what is to be written for it (teacher forcing):
 the logits of a token see the text and the tokens before it. Padding is the tokenizer's in the text and
-``IGNORED`` in what is to be written; see bench.pairs.
+``IGNORED`` in what is to be written; see bench.encode.token_pairs.
 
 Axes: L lanes, B batch, R rows of all lanes, S tokens, V vocabulary.
 """
@@ -19,13 +19,12 @@ from torch.func import functional_call
 from bench.models import pretrained
 from bench.models.shared import Shared, real_tokens
 from bench.models.tuning import insert_lora
-from strategies.base import IGNORED
-from strategies.lanes import Generators
+from strategies.core import IGNORED, Generators
 from suites.errors import UserError
 
 TINY = "tiny-seq2seq"
 VOCABULARY = 2000
-"""Tokens of the small model, whose tokenizer is trained on the suite's own texts; see bench.pairs."""
+"""Tokens of the small model, whose tokenizer is trained on the suite's own texts; see bench.encode."""
 PADDING, END = 0, 1
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.tuning import key_of
-from strategies.lanes import LaneModel
+from strategies.core import LaneModel
 
 Base = TypeVar("Base", bound=nn.Module)
 

@@ -16,7 +16,7 @@ from bench.models.pretrained import Backbone, backbone, check_length
 from bench.models.seq2seq import seq2seq
 from bench.models.shared import Shared
 from bench.models.tuning import insert_adapters, insert_biases, insert_lora
-from strategies.lanes import Generators, LaneLinear, LaneModel
+from strategies.core import Generators, LaneLinear, LaneModel
 
 Tune = Literal["head", "full", "lora", "adapter", "bitfit", "prompt"]
 Pooling = Literal["mean", "first", "own"]
@@ -26,7 +26,7 @@ that a part is only as wide as its own longest row; a GPU would rather have fewe
 
 
 class HeadAlone(LaneModel):
-    """A head over features that a frozen backbone computed once; see bench.inputs."""
+    """A head over features that a frozen backbone computed once; see bench.encode.model_inputs."""
 
     any_lanes: ClassVar[bool] = True
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.lanes import Generators, uniform
+from strategies.core import Generators, uniform
 from suites.errors import UserError
 
 _QUERY_VALUE = re.compile(r"(^|[._])(query|value|q_lin|v_lin|q_proj|v_proj|q|v)$")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.report.rows import markdown_rows
+from bench.report.text_tables import markdown_rows
 from bench.store import where, write_json
 
 SCHEMA = 1

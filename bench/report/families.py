@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from bench.catalogue import Entry, entries, find
+from bench.cli.catalogue import Entry, entries, find
 from strategies import split
 from suites.errors import UserError
 

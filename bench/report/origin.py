@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bench.frames import Frames
+from bench.results import Frames
 
 
 def origin(frames: Frames) -> list[str]:

@@ -9,11 +9,9 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from bench.frames import Frames
-from bench.metrics import SCORES
 from bench.report.families import is_reference
-from bench.stats import bca, describe
-from bench.stats.paired import against
+from bench.results import Frames
+from bench.stats import SCORES, against, bca, describe
 from suites.errors import UserError, unknown
 
 DEFAULT = ("acc", "forgetting", "bwt", "fwt", "aia", "learning_acc")

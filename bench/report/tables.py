@@ -16,14 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.frames import Frames
-from bench.metrics import SCORES
 from bench.report.families import family, is_reference, place
-from bench.report.named import head, heads, in_column, units
 from bench.report.origin import origin
-from bench.report.rows import line, plain, print_table
+from bench.report.score_names import head, heads, in_column, units
 from bench.report.summary import SPEED, Layout, chosen_scores, higher_is_better, summary_and_pairs
-from bench.stats.paired import FEWEST
+from bench.report.text_tables import line, plain, print_table
+from bench.results import Frames
+from bench.stats import FEWEST, SCORES
 
 _TITLES = {"samples_per_second": "samples/s", "seconds_per_seed": "s/seed"}
 SPREADS = {

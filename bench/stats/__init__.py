@@ -4,6 +4,33 @@ The unit is the seed. Strategies at equal seeds share streams, initial weights a
 paired, over the seeds that both have.
 """
 
-from bench.stats.intervals import Summary, bca, describe, summarise
+from bench.stats.across import ALPHA, Ranking, cliques, complete, critical_difference, rank
+from bench.stats.aggregates import Estimate, aggregate, improvement
+from bench.stats.intervals import Summary, bca, describe, half_width, summarise
+from bench.stats.paired import FEWEST, against, compare, compare_pairs, holm
+from bench.stats.scores import SCORES, Matrix, all_scores
 
-__all__ = ["Summary", "bca", "describe", "summarise"]
+__all__ = [
+    "ALPHA",
+    "FEWEST",
+    "SCORES",
+    "Estimate",
+    "Matrix",
+    "Ranking",
+    "Summary",
+    "against",
+    "aggregate",
+    "all_scores",
+    "bca",
+    "cliques",
+    "compare",
+    "compare_pairs",
+    "complete",
+    "critical_difference",
+    "describe",
+    "half_width",
+    "holm",
+    "improvement",
+    "rank",
+    "summarise",
+]

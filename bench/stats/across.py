@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from bench.metrics import SCORES
+from bench.stats.scores import SCORES
 
 ALPHA = 0.05
 Block = tuple[str, str]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from bench.metrics import SCORES
 from bench.stats.intervals import summarise
+from bench.stats.scores import SCORES
 from suites.errors import UserError, unknown
 
 ALPHA, POWER = 0.05, 0.80

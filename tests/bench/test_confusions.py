@@ -16,17 +16,18 @@ from sklearn.metrics import classification_report, roc_auc_score
 
 import bench
 import suites
-from bench.confusions import AVERAGES, by_class
-from bench.engine import Group, run_group
-from bench.evaluation import area_L, unit_names
-from bench.frames import load, tidy
-from bench.metrics import SCORES, all_scores
-from bench.plan import CellSpec, Request
-from bench.report.classes import WORST, class_tables, print_classes, write_classes
+from bench.plan.cell import CellSpec
+from bench.plan.request import Request
+from bench.report.class_tables import WORST, class_tables, print_classes, write_classes
 from bench.report.summary import Layout
-from bench.runner import Options, carry_out
+from bench.results.frames import load, tidy
+from bench.results.per_class import AVERAGES, by_class
+from bench.runner.dispatch import Options, carry_out
 from bench.stats import summarise
-from bench.store import Run
+from bench.stats.scores import SCORES, all_scores
+from bench.store.run_folder import Run
+from bench.train.accuracy import area_L, unit_names
+from bench.train.loop import Group, run_group
 from suites.base import Data, Scenario, Stream, Training, register
 from suites.errors import UserError
 from tests.conftest import process, toy_cell

@@ -10,9 +10,9 @@ import pytest
 
 import strategies
 from bench.report import costs
-from bench.report.embed import _BLOCK, _FIGURE, draw, main
+from bench.report.documents import _BLOCK, _FIGURE, draw, main
 from bench.report.figures import ACROSS, FIGURES
-from bench.store import Run
+from bench.store.run_folder import Run
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

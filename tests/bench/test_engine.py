@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import suites
-from bench.batches import batches, plan_task
-from bench.engine import Group, run_group
-from bench.frames import score_matrix
-from strategies.streams import _augment
+from bench.results.frames import score_matrix
+from bench.train.loop import Group, run_group
+from bench.train.schedule import batches, plan_task
+from strategies.core.streams import _augment
 from suites.base import Training, generator
 from tests.conftest import outcome, toy_cell
 from tests.toy import TOY, blobs

@@ -16,7 +16,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench.frames import Frames
 from bench.report.figures import (
     ACROSS,
     FIGURES,
@@ -44,6 +43,7 @@ from bench.report.figures.schedules import schedules_data
 from bench.report.figures.stability import stability_data
 from bench.report.figures.stream import stream_data
 from bench.report.figures.tasks import tasks_data
+from bench.results.frames import Frames
 from bench.stats import summarise
 from bench.stats.across import cliques, critical_difference
 from tests.made_up import frames_of, made_up, not_done, spec, strategies, with_classes

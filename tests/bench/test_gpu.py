@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import gpu
+from bench.checks import gpu
 from tests.conftest import SMALL
 
 BANNED = "typer rich seaborn matplotlib datasets transformers jinja2 safetensors pyarrow huggingface_hub"
@@ -29,7 +29,7 @@ def test_dry_check_on_the_cpu_with_only_what_it_says(tmp_path: Path) -> None:
         "sys.meta_path.insert(0, Refuse())\n"
         "import json\n"
         "from dataclasses import replace\n"
-        "from bench import gpu\n"
+        "from bench.checks import gpu\n"
         "cell, small = gpu.cell, json.loads(sys.argv[2])\n"
         "def smaller(*of, **more):\n"
         "    spec = cell(*of, **more)\n"

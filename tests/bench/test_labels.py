@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from matplotlib.text import Text
 
-from bench.frames import Frames, load
 from bench.report.figures import FIGURES, looks_of, parts
-from bench.report.make import make_report
-from bench.report.named import axis, head, heads, top, unit_words
+from bench.report.score_names import axis, head, heads, top, unit_words
 from bench.report.tables import markdown
+from bench.report.write_report import make_report
+from bench.results.frames import Frames, load
 from suites.base import BLEU, PROPORTION, Score
 from tests.bench.test_report import TWO_TASKS, made, record
 

@@ -14,18 +14,19 @@ import torch.nn.functional as F  # noqa: N812
 
 import strategies
 import suites
-from bench import models, pairs
-from bench.engine import Group, run_group
-from bench.frames import score_matrix, tidy
-from bench.generation import TextScorer, compared
-from bench.inputs import inputs
+from bench import models
+from bench.encode import token_pairs as pairs
+from bench.encode.model_inputs import inputs
 from bench.models.seq2seq import TINY, Seq2Seq, drawn
-from bench.plan import Request
+from bench.plan.request import Request
 from bench.report.tables import markdown
-from bench.runner import unsuitable
-from bench.store import Run, flaw
-from strategies.base import IGNORED, Unsuitable, row_losses
-from strategies.lanes import still
+from bench.results.frames import score_matrix, tidy
+from bench.runner.dispatch import unsuitable
+from bench.store.run_folder import Run, flaw
+from bench.train.loop import Group, run_group
+from bench.train.text_scores import TextScorer, compared
+from strategies.core.base import IGNORED, Unsuitable, row_losses
+from strategies.core.lanes import still
 from suites.base import BLEU, Data, generator
 from suites.errors import Unavailable, UserError
 from tests.conftest import outcome, toy_cell
@@ -183,7 +184,7 @@ def test_bleu_and_chrf_are_sacrebleus() -> None:
 
 
 def test_without_sacrebleu_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.generation.find_spec", lambda name: None)
+    monkeypatch.setattr("bench.train.text_scores.find_spec", lambda name: None)
     with pytest.raises(Unavailable, match=r"pip install 'lethe-bench\[text\]'"):
         TextScorer(None, None, BLEU, None)  # type: ignore[arg-type]
 

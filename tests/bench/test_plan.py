@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.experiments import read_toml, seeds
-from bench.plan import CellSpec, Request
-from bench.selectors import identity, parse
-from bench.values import text_of
+from bench.plan.cell import CellSpec
+from bench.plan.experiment_file import read_toml, seeds
+from bench.plan.request import Request
+from bench.plan.selectors import identity, parse
+from bench.plan.settings import text_of
 from suites.errors import UserError
 from tests.conftest import toy_cell
 

@@ -12,14 +12,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.frames import load
-from bench.plan import Request
-from bench.report.make import make_report
+from bench.plan.request import Request
 from bench.report.summary import summary
 from bench.report.tables import markdown, print_tables, tables
-from bench.runner import Options, carry_out
+from bench.report.write_report import make_report
+from bench.results.frames import load
+from bench.runner.dispatch import Options, carry_out
 from bench.stats import summarise
-from bench.store import Run, write_json
+from bench.store.files import write_json
+from bench.store.run_folder import Run
 from suites.errors import UserError
 from tests.conftest import toy_cell
 
@@ -165,7 +166,9 @@ def test_figures_of_twenty_strategies_and_their_data(tmp_path: Path) -> None:
 
 def test_names_are_text_in_markdown(tmp_path: Path) -> None:
     path = tmp_path / "odd.py"
-    path.write_text("from strategies.finetune import Finetune\nclass A_b(Finetune):\n    '''Odd.'''\n")
+    path.write_text(
+        "from strategies.core import Strategy\nclass A_b(Strategy):\n    '''Odd.'''\n"
+    )
     carry_out([Request("toy", (f"{path}:A_b",))], tmp_path / "run", Options(jobs=1, quiet=True), "test")
     assert "A\\_b" in markdown(load(tmp_path / "run"))
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import bench
-from bench import runner
-from bench.plan import Request
-from bench.runner import Options, carry_out, grouped, width
-from bench.store import Run
+from bench.plan.request import Request
+from bench.runner import dispatch as runner
+from bench.runner.dispatch import Options, carry_out, grouped, width
+from bench.store.run_folder import Run
 from suites.errors import UserError
 from tests.conftest import toy_cell
 

@@ -16,17 +16,21 @@ from safetensors.torch import load_file
 
 import bench
 import strategies
-from bench import export, models, rows, runner, serve
-from bench.engine import Group
-from bench.exported import Exported
-from bench.frames import score_matrix
-from bench.gather import gather
-from bench.inputs import tokens
-from bench.kept import KeptModels, answers_otherwise
+from bench import models
+from bench.encode.model_inputs import tokens
+from bench.export import build as export
+from bench.export import predict_files as rows
+from bench.export import predictor as serve
 from bench.models import pretrained
-from bench.plan import Request
-from bench.runner import Options, carry_out
-from bench.store import Run
+from bench.plan.request import Request
+from bench.results.frames import score_matrix
+from bench.results.merge import gather
+from bench.runner import dispatch as runner
+from bench.runner.dispatch import Options, carry_out
+from bench.schema.exported_model import Exported
+from bench.store.run_folder import Run
+from bench.store.saved_models import KeptModels, answers_otherwise
+from bench.train.loop import Group
 from suites.base import SUITES, register
 from suites.errors import UserError
 from tests.conftest import lethe, toy_cell
@@ -500,7 +504,7 @@ def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Pat
     assert key(tmp_path / "copy") == key(exported)
     weights = load_file(tmp_path / "copy" / "model.safetensors")
     weights["head.bias"][0] += 1
-    from bench.store import write_tensors
+    from bench.store.files import write_tensors
 
     (spec,) = Request("toy", ("er",), resume_from=str(tmp_path / "copy")).cells()
     write_tensors(tmp_path / "copy" / "model.safetensors", weights)

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from bench.stats import aggregate, bca, describe, paired, power, summarise
+from bench.stats import aggregates as aggregate
+from bench.stats import bca, describe, paired, power, summarise
 from bench.stats.across import Ranking, complete, critical_difference, not_told_apart, rank
 from bench.stats.intervals import half_width, iqm
 from bench.stats.paired import against, compare, holm, sign_flip, wilcoxon

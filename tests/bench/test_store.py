@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench import store
-from bench.plan import CellSpec
-from bench.store import SCHEMA, Run, flaw, line, write_json
+from bench.plan.cell import CellSpec, line
+from bench.store import run_folder as store
+from bench.store.files import write_json
+from bench.store.run_folder import SCHEMA, Run, flaw
 from suites.errors import UserError
 from tests.conftest import toy_cell
 

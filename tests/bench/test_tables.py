@@ -18,19 +18,19 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.frames import Frames, load
-from bench.plan import CellSpec
-from bench.report.across import across
+from bench.plan.cell import CellSpec
+from bench.report.across_suites import across
 from bench.report.families import family, is_reference
 from bench.report.figures import Drawn
 from bench.report.latex import escaped, latex
-from bench.report.make import make_report
 from bench.report.origin import ranges
 from bench.report.summary import Layout, Spread, summary, summary_and_pairs
 from bench.report.tables import in_markdown, markdown, print_tables, tables
+from bench.report.write_report import make_report
+from bench.results.frames import Frames, load
 from bench.stats import bca
 from bench.stats.power import seeds_needed
-from bench.store import Run
+from bench.store.run_folder import Run
 from suites.errors import UserError
 from tests.bench.test_report import CASES, made, record
 from tests.many_cells import write_many
@@ -88,7 +88,7 @@ def no_figures(frames: Frames, folder: Path) -> Iterator[tuple[str, list[Drawn]]
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("bench.report.make.begin_figures", no_figures)
+    monkeypatch.setattr("bench.report.write_report.begin_figures", no_figures)
 
 
 # Marks.

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from bench import inputs, models
-from bench.engine import run_group
-from bench.frames import score_matrix
+from bench import models
+from bench.encode import model_inputs as inputs
 from bench.models import pretrained
 from bench.models.transformer import Transformer
 from bench.models.tuning import insert_adapters, key_of
+from bench.results.frames import score_matrix
+from bench.train.loop import run_group
 from suites.base import generator
 from suites.errors import Unavailable, UserError
 from tests.conftest import outcome, toy_cell

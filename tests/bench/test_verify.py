@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.frames import load
-from bench.plan import Request
-from bench.runner import Options, carry_out
-from bench.verify import TABLES, as_sem, caption, compare, names, read, rows
+from bench.plan.request import Request
+from bench.results.frames import load
+from bench.results.published import TABLES, as_sem, caption, compare, names, read, rows
+from bench.runner.dispatch import Options, carry_out
 from suites.errors import UserError
 from tests.conftest import process
 

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from bench import export, models, pairs, serve
-from bench.engine import Group
-from bench.exported import Exported
-from bench.generation import compared
-from bench.kept import KeptModels
+from bench import models
+from bench.encode import token_pairs as pairs
+from bench.export import build as export
+from bench.export import predictor as serve
 from bench.models.seq2seq import TINY, Pair, Seq2Seq, loaded
-from bench.plan import Request
-from bench.runner import Options, carry_out
-from bench.store import Run
+from bench.plan.request import Request
+from bench.runner.dispatch import Options, carry_out
+from bench.schema.exported_model import Exported
+from bench.store.run_folder import Run
+from bench.store.saved_models import KeptModels
+from bench.train.loop import Group
+from bench.train.text_scores import compared
 from suites.base import SUITES, register
 from suites.errors import UserError
 from tests.conftest import lethe

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import strategies
-from bench.catalogue import find
-from bench.engine import run_group
-from bench.frames import score_matrix
-from bench.metrics import acc, forgetting
-from bench.plan import CellSpec, Request
-from strategies.base import Unsuitable
+from bench.cli.catalogue import find
+from bench.plan.cell import CellSpec
+from bench.plan.request import Request
+from bench.results.frames import score_matrix
+from bench.stats.scores import acc, forgetting
+from bench.train.loop import run_group
+from strategies.core.base import Unsuitable
 from suites.base import Training
 from tests.conftest import outcome, toy_cell
 from tests.toy import blobs, sentences

@@ -14,10 +14,10 @@ from torch import nn
 
 import strategies
 from bench import models
-from bench.batches import plan_task
-from bench.engine import Group, run_group
-from bench.gpu import of_any_model, scenario_of
-from bench.plan import CellSpec
+from bench.checks.gpu import of_any_model, scenario_of
+from bench.plan.cell import CellSpec
+from bench.train.loop import Group, run_group
+from bench.train.schedule import plan_task
 from suites.base import SUITES, Data, Suite, Training, register
 from suites.scenarios import by_class
 
@@ -217,7 +217,7 @@ def test_share_of_a_whole_run_in_forward_backward_and_optimiser(
         patch.setattr(base, "cross_entropy", staticmethod(timed("forward", base.cross_entropy)))
         patch.setattr(torch.Tensor, "backward", timed("backward", torch.Tensor.backward))
         rule = {"sgd": "SGD", "adam": "Adam"}[optimiser]
-        module = __import__("strategies.optimisers", fromlist=[rule])
+        module = __import__("strategies.core.optimisers", fromlist=[rule])
         patch.setattr(getattr(module, rule), "step", timed("optimiser", getattr(module, rule).step))
         whole = benchmark.pedantic(run, rounds=3, iterations=1)
     shares = {kind: seconds / whole for kind, seconds in spent.items()}

@@ -11,7 +11,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import bench
 import suites
-from bench import inputs, models
+from bench import models
+from bench.encode import model_inputs as inputs
 from bench.models import pretrained
 from suites.base import generator
 from tests.toy import sentences

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from bench.batches import batches
-from bench.engine import Group
-from bench.plan import CellSpec
-from strategies.adaptive_replay import PARTS, SCHEDULE, AdaptiveReplay
-from strategies.base import Unsuitable
-from strategies.schedule import steps_of
+from bench.plan.cell import CellSpec
+from bench.train.loop import Group
+from bench.train.schedule import batches
+from strategies.core.base import Unsuitable
+from strategies.parts.task_steps import steps_of
+from strategies.replay.adaptive_replay import PARTS, SCHEDULE, AdaptiveReplay
 from suites.base import Training, generator
 from tests.conftest import toy_cell
 from tests.methods import lanes_of, move, new_batch, plain, ready

@@ -11,10 +11,10 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import NearestCentroid
 
-from bench.engine import Group, run_group
-from bench.frames import score_matrix
-from bench.metrics import acc
-from strategies.base import Strategy
+from bench.results.frames import score_matrix
+from bench.stats.scores import acc
+from bench.train.loop import Group, run_group
+from strategies.core.base import Strategy
 from tests.conftest import toy_cell
 from tests.methods import lane_module, lanes_of, new_batch, ready
 

@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.base import Strategy, Unsuitable
-from strategies.bic import BiC
-from strategies.class_incremental import ExemplarReplay
-from strategies.exemplars import Exemplars, held_of
-from strategies.herding import herd
-from strategies.icarl import ICaRL
-from strategies.il2m import IL2M
-from strategies.lucir import LUCIR
-from strategies.scr import SCR, contrastive_L, crops
-from strategies.streams import Batch
-from strategies.wa import WA
+from strategies.class_incremental.bic import BiC
+from strategies.class_incremental.icarl import ICaRL
+from strategies.class_incremental.il2m import IL2M
+from strategies.class_incremental.lucir import LUCIR
+from strategies.class_incremental.scr import SCR, contrastive_L, crops
+from strategies.class_incremental.wa import WA
+from strategies.core.base import Strategy, Unsuitable
+from strategies.core.streams import Batch
+from strategies.parts.exemplars import Exemplars, held_of
+from strategies.parts.herding import herd
+from strategies.parts.incremental_classifier import ExemplarReplay
 from tests.methods import lanes_of, move, new_batch, plain, ready
 
 NAMES = ["icarl", "bic", "wa", "lucir", "il2m"]

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.engine import run_group
-from strategies.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick
-from strategies.draws import Draws
-from strategies.streams import Batch, LaneStreams
+from bench.train.loop import run_group
+from strategies.core.draws import Draws
+from strategies.core.streams import Batch, LaneStreams
+from strategies.parts.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick
 from tests.conftest import outcome, toy_cell
 from tests.methods import lanes_on
 from tests.toy import blobs

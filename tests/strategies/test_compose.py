@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import strategies
-from bench.plan import Request
+from bench.plan.request import Request
 from strategies import split
-from strategies.base import Strategy
+from strategies.core.base import Strategy
 from suites.base import Training
 from suites.errors import UserError
 from tests.methods import move, new_batch, ready

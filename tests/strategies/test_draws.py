@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from strategies.draws import Draws, _signed, splitmix64
+from strategies.core.draws import Draws, _signed, splitmix64
 
 MASK = 2**64 - 1
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.engine import Group, run_group
-from strategies import examples
-from strategies.fisher import absolute_gradients, squared_gradients
-from strategies.lanes import LaneConv2d, LaneLinear, LaneModel, fold, unfold, uniform
-from strategies.streams import Batch
+from bench.train.loop import Group, run_group
+from strategies.core.lanes import LaneConv2d, LaneLinear, LaneModel, fold, unfold, uniform
+from strategies.core.streams import Batch
+from strategies.parts import per_example as examples
+from strategies.parts.fisher import absolute_gradients, squared_gradients
 from tests.conftest import toy_cell
 from tests.methods import new_batch
 from tests.strategies.test_text import group

@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from bench.engine import run_group
-from bench.frames import score_matrix
-from bench.metrics import forgetting
-from bench.plan import Request
-from strategies.base import Strategy
-from strategies.dgr_gan import DGRGAN
-from strategies.draws import Draws
-from strategies.gan import Critic, GANAdam, Images
-from strategies.lanes import LaneLinear
-from strategies.noise import Noise
+from bench.plan.request import Request
+from bench.results.frames import score_matrix
+from bench.stats.scores import forgetting
+from bench.train.loop import run_group
+from strategies.core.base import Strategy
+from strategies.core.draws import Draws
+from strategies.core.lanes import LaneLinear
+from strategies.generative.dgr_gan import DGRGAN
+from strategies.parts.gan import Critic, GANAdam, Images
+from strategies.parts.noise import Noise
 from suites.base import generator
 from suites.sources import digits
 from tests.methods import SEEDS, lanes_of, new_batch, ready

@@ -11,15 +11,15 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from strategies.base import Strategy, Unsuitable
-from strategies.bir import BIR
-from strategies.dgr import DGR
-from strategies.distillation import soft_cross_entropy
-from strategies.generative_classifier import GenerativeClassifier
-from strategies.lanes import lanewise
-from strategies.noise import Noise
-from strategies.passes import Passes
-from strategies.vae import VAE, Encoder
+from strategies.core.base import Strategy, Unsuitable
+from strategies.core.lanes import lanewise
+from strategies.generative.bir import BIR
+from strategies.generative.dgr import DGR
+from strategies.generative.generative_classifier import GenerativeClassifier
+from strategies.parts.noise import Noise
+from strategies.parts.passes import Passes
+from strategies.parts.soft_targets import soft_cross_entropy
+from strategies.parts.vae import VAE, Encoder
 from suites.base import generator
 from tests.methods import SEEDS, lanes_of, move, new_batch, plain, ready
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from scipy.optimize import minimize
 from torch import Tensor
 
-from strategies.base import Strategy, Unsuitable
-from strategies.gem import multipliers, project
-from strategies.gpm import inputs_of
-from strategies.layers import inputs_during
-from strategies.streams import Batch
+from strategies.core.base import Strategy, Unsuitable
+from strategies.core.streams import Batch
+from strategies.gradient.gem import multipliers, project
+from strategies.gradient.gpm import inputs_of
+from strategies.parts.layers import inputs_during
 from tests.methods import lane_module, move, new_batch, plain, ready
 
 
@@ -191,7 +191,7 @@ def test_ogd_leaves_the_stored_logits_to_first_order(logits_of: str, scenario: s
 
 def sample(strategy: Any, n: int) -> Batch:
     """Return the rows that the strategy will draw at the end of the task, without using up its draws."""
-    from strategies.sample import sample_rows
+    from strategies.parts.row_sample import sample_rows
 
     rows, real = sample_rows(strategy.streams, strategy.draws, strategy.name, strategy.task, n)
     assert bool((real == 1).all())

@@ -12,12 +12,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import strategies
-from bench.batches import plan_task
-from bench.engine import Group, run_group
-from bench.plan import CellSpec
-from strategies.base import Unsuitable
-from strategies.schedule import steps_of_task
-from strategies.streams import LaneStreams
+from bench.plan.cell import CellSpec
+from bench.train.loop import Group, run_group
+from bench.train.schedule import plan_task
+from strategies.core.base import Unsuitable
+from strategies.core.streams import LaneStreams
+from strategies.parts.task_steps import steps_of_task
 from suites.base import Training
 from tests.conftest import toy_cell
 from tests.methods import SEEDS, lanes_of, move, new_batch, ready
@@ -535,7 +535,7 @@ def test_a_copy_of_a_gated_network_does_not_copy_its_strategy() -> None:
 
 
 def test_the_recipe_of_separate_networks_has_smaller_ones() -> None:
-    from bench.plan import Request
+    from bench.plan.request import Request
 
     cell: CellSpec = Request("digits", ("independent[preset=vandeven2022]",), ("task",)).cells()[0]
     assert cell.model_options["hidden"] == 100

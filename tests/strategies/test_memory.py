@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from strategies.draws import Draws
-from strategies.memory import Memory, join
-from strategies.streams import Batch
+from strategies.core.draws import Draws
+from strategies.core.streams import Batch
+from strategies.parts.memory import Memory, join
 from tests.methods import lanes_on
 
 

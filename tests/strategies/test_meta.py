@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bench.plan import Request
-from strategies.base import Strategy
-from strategies.streams import Batch
+from bench.plan.request import Request
+from strategies.core.base import Strategy
+from strategies.core.streams import Batch
 from tests.methods import lanes_of, new_batch, plain, ready
 
 LANES = range(3)

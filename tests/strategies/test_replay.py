@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from scipy import stats
 from torch import Tensor
 
-from strategies.base import Strategy
-from strategies.draws import Draws
-from strategies.memory import Memory
-from strategies.rar import noise_like, shifted
-from strategies.streams import Batch
+from strategies.core.base import Strategy
+from strategies.core.draws import Draws
+from strategies.core.streams import Batch
+from strategies.parts.memory import Memory
+from strategies.replay.rar import noise_like, shifted
 from suites.base import Training
 from tests.methods import SEEDS, lane_module, lanes_of, move, new_batch, plain, ready
 

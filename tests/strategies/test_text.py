@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bench.engine import Group, run_group
-from bench.frames import score_matrix
 from bench.models import pretrained
-from strategies.base import Strategy, Unsuitable
-from strategies.lanes import still
-from strategies.streams import Batch
+from bench.results.frames import score_matrix
+from bench.train.loop import Group, run_group
+from strategies.core.base import Strategy, Unsuitable
+from strategies.core.lanes import still
+from strategies.core.streams import Batch
 from tests.conftest import toy_cell
 from tests.methods import lanes_of, move, new_batch, ready
 

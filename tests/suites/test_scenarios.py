@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import suites
-from strategies.streams import LaneStreams
+from strategies.core.streams import LaneStreams
 from suites.base import Data, Stream, Training
 from suites.errors import UserError
 from suites.scenarios import by_class, by_domain, by_permutation, by_rotation, rotation

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, by_final, finish, label, new, seeds_remark, style
-from bench.report.named import axis
+from bench.report.score_names import axis
+from bench.results import Frames
 
 _SCORES = {
     "acc": "final\n{}",

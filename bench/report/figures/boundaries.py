@@ -8,7 +8,6 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import (
     GREY,
@@ -24,7 +23,8 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.named import axis, top
+from bench.report.score_names import axis, top
+from bench.results import Frames
 
 _MOST, _BEFORE, _AFTER, _BANDS = 4, 8, 32, 4
 

@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.confusions import Confusions, confusions
-from bench.frames import Frames
 from bench.report.figures.data import evenly
 from bench.report.figures.looks import Looks, by_final, finish, label, new, style
+from bench.results import Confusions, Frames, confusions
 
 MOST_TASKS = 5
 _COLUMNS = ["identity", "i", "task", "true", "answer", "count", "share"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.stats.intervals import half_width
+from bench.stats import half_width
 
 
 def intervals(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

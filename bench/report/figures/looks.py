@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from bench.frames import Frames
+from bench.results import Frames
 
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 """Inches."""

@@ -6,7 +6,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     ONE_COLUMN,
@@ -18,7 +17,8 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.named import axis, top
+from bench.report.score_names import axis, top
+from bench.results import Frames
 from suites.base import Score
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.axes import Quantity
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
@@ -24,7 +23,8 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.named import axis
+from bench.report.score_names import axis
+from bench.results import Frames
 
 _COSTS = {
     "samples_per_second": ("samples per\nsecond", True),

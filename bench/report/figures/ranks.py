@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from bench.frames import Frames
 from bench.report.figures.looks import INK, Looks, finish, label, new, style
-from bench.report.named import told
-from bench.stats.across import cliques, critical_difference
+from bench.report.score_names import told
+from bench.results import Frames
+from bench.stats import cliques, critical_difference
 
 _ROW = 0.15
 

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.axes import Quantity
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
@@ -21,7 +20,8 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.named import axis
+from bench.report.score_names import axis
+from bench.results import Frames
 
 _MOST = 6
 _COLUMNS = ["setting", "strategy", "identity", "x", "mean", "half", "n"]

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     INK,
@@ -20,6 +19,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.results import Frames
 
 _MOST, _POINTS = 8, 300
 

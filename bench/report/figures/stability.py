@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     GREY,
@@ -20,7 +19,8 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.named import axis
+from bench.report.score_names import axis
+from bench.results import Frames
 
 
 def stability_data(frames: Frames) -> pd.DataFrame:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.axes import task_ticks
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
@@ -22,7 +21,8 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.named import axis, top
+from bench.report.score_names import axis, top
+from bench.results import Frames
 
 
 def stream_data(frames: Frames) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames import Frames
 from bench.report.figures.axes import task_ticks
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import (
@@ -22,7 +21,8 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.named import axis, top
+from bench.report.score_names import axis, top
+from bench.results import Frames
 
 _MOST = 10
 

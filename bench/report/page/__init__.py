@@ -17,15 +17,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench import __version__
-from bench.frames import Frames
-from bench.metrics import SCORES
 from bench.report.families import family
 from bench.report.figures import FIGURES, Drawn, begin_figures, parts, stem
 from bench.report.figures.stream import stream_data
-from bench.report.named import axis, called, head, heads, told, top, unit_words
+from bench.report.score_names import axis, called, head, heads, told, top, unit_words
 from bench.report.summary import DEFAULT, SPEED, higher_is_better
-from bench.stats import describe
-from bench.stats.paired import FEWEST, compare_pairs, holm
+from bench.results import Frames
+from bench.stats import FEWEST, SCORES, compare_pairs, describe, holm
 from suites.base import Score
 
 COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")

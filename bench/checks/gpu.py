@@ -1,0 +1,259 @@
+"""Is a GPU right, does it ever wait within a task, and how fast are its lanes? ``python -m bench.checks.gpu``
+
+Needs nothing beyond torch, numpy, pandas, scikit-learn and joblib. Three parts: R on the GPU against R on the
+CPU (digits, every strategy, five seeds); every strategy's steps with host synchronisation made an error; step
+time and samples per second for 1 to 256 lanes of mlp and cnn with finetune, er and ewc. Prints a table and
+writes a JSON file with the machine's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import strategies
+import suites
+from bench import models
+from bench.plan import CellSpec
+from bench.train import Group, plan_task, run_group
+from suites.base import SCENARIOS, Data, Scenario, Training
+
+TOLERANCE = 0.05
+"""Largest difference allowed between the mean last rows of R over seeds. Every seed's path through training
+parts from its twin's by rounding, and rounding grows; means over seeds must not move by more than this."""
+LANES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured; the quick one is for a dry check."""
+
+    seeds: int
+    epochs: int
+    steps: int
+    lanes: tuple[int, ...]
+    repeats: int
+
+
+FULL, QUICK = Size(5, 10, 100, LANES, 5), Size(2, 2, 5, (1, 2), 2)
+
+
+def cell(
+    strategy: str, seed: int, scenario: Scenario, model: str, suite: str = "digits", **training: Any
+) -> CellSpec:
+    """Return a cell of the digits suite with other training settings."""
+    recipe = suites.get(suite)
+    options = dict(recipe.model_options) if model == recipe.model else {}
+    settings = asdict(recipe.training_for(scenario, training))
+    return CellSpec(
+        suite=suite,
+        suite_version=recipe.version,
+        scenario=scenario,
+        strategy=strategy,
+        hyper=asdict(strategies.get(strategy)()),
+        model=model,
+        model_options=models.options(model) | options,
+        training=settings,
+        seed=seed,
+        identity=strategy,
+    )
+
+
+def scenario_of(name: str) -> Scenario:
+    """Return a scenario the strategy can do, class-incremental where it can."""
+    order: tuple[Scenario, ...] = ("class", *(s for s in SCENARIOS if s != "class"))
+    return next(s for s in order if strategies.get(name)().unsuitable(s, Training()) is None)
+
+
+def last_rows(specs: list[CellSpec], device: str) -> np.ndarray[Any, Any]:
+    """Return the last row of R of each cell, shape (cells, tasks)."""
+    records = run_group(specs, device=device)
+    bad = [r["reason"] for r in records if r["status"] != "done"]
+    if bad:
+        raise RuntimeError(f"{specs[0].strategy} on {device}: {bad[0]}")
+    return np.array([np.array(r["test"]["right"][-1]) / r["test"]["total"][-1] for r in records])
+
+
+def of_any_model() -> list[str]:
+    """Return the strategies that are not written for transformers alone."""
+    return [name for name in strategies.names() if not strategies.get(name).tunes]
+
+
+def agreement(device: str, size: Size) -> pd.DataFrame:
+    """Compare R on the device with R on the CPU, for every strategy."""
+    rows = []
+    for name in of_any_model():
+        specs = [cell(name, seed, scenario_of(name), "mlp", epochs=size.epochs) for seed in range(size.seeds)]
+        cpu, here = last_rows(specs, "cpu"), last_rows(specs, device)
+        gap = float(np.abs(cpu.mean(0) - here.mean(0)).max())
+        rows.append(
+            {
+                "strategy": name,
+                "acc_cpu": float(cpu.mean()),
+                "acc_device": float(here.mean()),
+                "largest_gap": gap,
+                "agrees": gap <= TOLERANCE,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@contextmanager
+def _no_waiting(device: str) -> Iterator[None]:
+    """Make any synchronisation of the host with the GPU an error."""
+    if not device.startswith("cuda"):
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def never_waits(device: str, size: Size) -> pd.DataFrame:
+    """Take every strategy's steps of the second task; on CUDA a host synchronisation is an error there."""
+    rows = []
+    for name in of_any_model():
+        group = Group(
+            [cell(name, seed, scenario_of(name), "mlp", epochs=1) for seed in range(3)], device, None
+        )
+        for earlier in range(group.streams.n_tasks - 1):
+            group.learn(earlier)
+        task = group.streams.n_tasks - 1
+        step = _steps(group, task)
+        step()
+        error = ""
+        try:
+            with _no_waiting(device):
+                step()
+        except RuntimeError as raised:
+            error = str(raised).splitlines()[0]
+        declared = strategies.get(name).waits
+        rows.append({"strategy": name, "waits": (declared or error) if error else "never"})
+    return pd.DataFrame(rows)
+
+
+def _steps(group: Group, task: int) -> Any:
+    """Return a function that takes all steps of a task; everything before the first step is done here."""
+    plan = plan_task(group.streams.streams, task, group.training, group.strategy.trains_on, group.device)
+    if plan is None:
+        raise RuntimeError("nothing to learn at this task")
+    group.draws.begin(task)
+    group.streams.begin_task(task)
+    group.strategy.task = task
+    group.model.train()
+    group.strategy.begin_task(task)
+    return lambda: group.steps(plan, task)
+
+
+def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
+    """Measure step time and samples per second for growing numbers of lanes."""
+    rows = []
+    for model in ("mlp", "cnn"):
+        for name in ("finetune", "er", "ewc"):
+            for lanes in size.lanes:
+                settings: dict[str, Any] = {
+                    "iterations": size.steps,
+                    "batch": 32,
+                    "optimiser": "adam",
+                    "lr": 1e-3,
+                }
+                specs = [cell(name, seed, "class", model, **settings) for seed in range(lanes)]
+                group = Group(specs, device, data)
+                group.learn(0)  # warm, and something to protect
+                step = _steps(group, 1)
+                taken = [_timed(step, device) / size.steps for _ in range(size.repeats)]
+                seconds = statistics.median(taken)
+                rows.append(
+                    {
+                        "model": model,
+                        "strategy": name,
+                        "lanes": lanes,
+                        "step_ms": 1e3 * seconds,
+                        "step_ms_low": 1e3 * min(taken),
+                        "step_ms_high": 1e3 * max(taken),
+                        "samples_per_second": lanes * 32 / seconds,
+                    }
+                )
+                print(f"  {model} {name} {lanes} lanes: {1e3 * seconds:.2f} ms a step", flush=True)
+    frame = pd.DataFrame(rows)
+    first = frame.groupby(["model", "strategy"])["samples_per_second"].transform("first")
+    frame["times_one_lane"] = frame["samples_per_second"] / first
+    return frame
+
+
+def _timed(step: Any, device: str) -> float:
+    """Return the seconds of one call, the device's work included."""
+    if not device.startswith("cuda"):
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    step()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / 1000
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run all three parts; return 0 where R agrees and nothing waits, 1 otherwise, 2 without a GPU."""
+    parser = argparse.ArgumentParser(prog="python -m bench.checks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1; cpu for a dry check")
+    parser.add_argument("--quick", action="store_true", help="few seeds, steps and lanes")
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="where the record goes")
+    asked = parser.parse_args(words)
+    cuda = asked.device.startswith("cuda")
+    if cuda and not torch.cuda.is_available():
+        print(
+            "gpu check: no CUDA device is available here; --device cpu makes a dry check",
+            file=sys.stderr,
+        )
+        return 2
+    if not asked.out.parent.is_dir():
+        print(f"gpu check: there is no folder {asked.out.parent}", file=sys.stderr)
+        return 2
+    size = QUICK if asked.quick else FULL
+    name = torch.cuda.get_device_name(asked.device) if cuda else "cpu"
+    print(f"{name}, torch {torch.__version__}")
+    print("R against the CPU", flush=True)
+    agrees = agreement(asked.device, size)
+    print(agrees.to_string(index=False))
+    print("host synchronisation within a task" if cuda else "steps (synchronisation is only seen on CUDA)")
+    waits = never_waits(asked.device, size)
+    print(waits.to_string(index=False))
+    print("speed", flush=True)
+    speeds = speed(asked.device, size, suites.get("digits").load())
+    print(speeds.to_string(index=False, float_format="{:.2f}".format))
+    record = {
+        "schema": 1,
+        "machine": name,
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "quick": asked.quick,
+        "tolerance": TOLERANCE,
+        "agreement": agrees.to_dict("records"),
+        "waits": waits.to_dict("records"),
+        "speed": speeds.to_dict("records"),
+    }
+    asked.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"record: {asked.out}")
+    declared = {strategies.get(name).waits for name in strategies.names()} - {""}
+    return 0 if agrees["agrees"].all() and waits["waits"].isin({"never", *declared}).all() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Texts and images as what a model reads."""
+
+from bench.encode.model_inputs import inputs, name_features, to_stderr, tokens
+from bench.encode.token_pairs import kept_facts, kept_tokenizer, mark, tokenizer_of, words
+
+__all__ = [
+    "inputs",
+    "kept_facts",
+    "kept_tokenizer",
+    "mark",
+    "name_features",
+    "to_stderr",
+    "tokenizer_of",
+    "tokens",
+    "words",
+]

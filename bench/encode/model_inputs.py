@@ -1,0 +1,145 @@
+"""What a model reads of a data set of texts: token numbers, or the features of a backbone that stays frozen.
+
+Features are computed once for all seeds, strategies and runs and kept in a memory-mapped file. Its name is a
+hash of everything they follow from: the texts, the backbone's weights, the tokenizer, the tokens read at most
+and the pooling.
+
+Axes: N texts, S tokens, F features, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import models
+from bench.encode.token_pairs import padded, pair_tokens
+from bench.models import Options, pretrained
+from bench.models.seq2seq import TINY
+from bench.schema import Exported
+from suites.base import Data
+from suites.errors import UserError
+from suites.sources import cache_folder, keep
+from suites.text import fingerprint
+
+_AT_ONCE = 64
+Said = Callable[[str], None]
+
+
+def inputs(data: Data, model: str, options: Options, device: str = "cpu", said: Said | None = None) -> Data:
+    """Return a data set as a model reads it: images unchanged, texts as tokens or features in ``x_N``.
+
+    Where texts are to be written, ``x_N`` holds the tokens of both, (N, 2, S).
+    ``said`` is told how far a pass through a backbone is. Raises UserError where the model cannot read it.
+    """
+    options = models.options(model) | options
+    if models.reads_texts(model) != bool(data.texts):
+        kind, fitting = ("texts", "minilm") if data.texts else ("images", "mlp")
+        raise UserError(f"model {model} cannot read {data.name}, a data set of {kind}; {fitting} can")
+    if not data.texts:
+        return data
+    if data.targets:
+        return replace(data, x_N=pair_tokens(data, model, options["max_tokens"]))
+    exported = Exported.named(model)
+    if model == TINY or (exported and exported.writes):
+        raise UserError(f"model {model} cannot read {data.name}, where nothing is to be written; minilm can")
+    if options["tune"] == "head":
+        return replace(data, x_N=features(data.texts, model, options, device, said))
+    return replace(data, x_N=_tokens_of(data, model, options["max_tokens"]))
+
+
+def name_features(data: Data, model: str, options: Options, device: str = "cpu") -> Tensor:
+    """Return the frozen backbone's features of the classes' names, shape (C, F)."""
+    names = tuple(name.replace("_", " ") for name in data.class_names)
+    return features(names, model, models.options(model) | options, device)
+
+
+def tokens(texts: Sequence[str], tokenizer: Any, most: int) -> Tensor:
+    """Return token numbers, int32 (N, S), at most ``most`` of a text, padded to the longest."""
+    rows = tokenizer(list(texts), truncation=True, max_length=most, return_attention_mask=False)["input_ids"]
+    return padded(rows, max(1, *map(len, rows)) if rows else 1, tokenizer.pad_token_id)
+
+
+_TOKENS: dict[tuple[str, str, int], Tensor] = {}
+
+
+def _tokens_of(data: Data, model: str, most: int) -> Tensor:
+    """Return a data set's tokens, made once in a process."""
+    key = data.fingerprint, model, most
+    if key not in _TOKENS:
+        _TOKENS[key] = tokens(data.texts, pretrained.tokenizer(model), most)
+    return _TOKENS[key]
+
+
+def features(
+    texts: tuple[str, ...], model: str, options: Options, device: str = "cpu", said: Said | None = None
+) -> Tensor:
+    """Return the frozen backbone's features of texts, float32 (N, F), memory-mapped where they are cached."""
+    path = cache_folder() / f"features-{_key(texts, model, options['max_tokens'], options['pooling'])}.npy"
+    found = _mapped(path, len(texts))
+    if found is None:
+        found = _computed(texts, model, options, device, said)
+        array_NF = found.numpy()
+        keep(path, lambda file: np.save(file, array_NF))
+    return _mapped(path, len(texts)) if path.is_file() else found  # type: ignore[return-value]
+
+
+@cache
+def _key(texts: tuple[str, ...], model: str, most: int, pooling: str) -> str:
+    facts = f"v2/{pretrained.mark(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+
+def _mapped(path: Path, rows: int) -> Tensor | None:
+    """Return cached features; a file that is truncated or of another shape is moved aside."""
+    if not path.is_file():
+        return None
+    try:
+        # Copy on write: torch takes no array that cannot be written, and nothing here writes.
+        features_NF = np.load(path, mmap_mode="c", allow_pickle=False)
+        if features_NF.dtype == np.float32 and features_NF.ndim == 2 and len(features_NF) == rows:
+            return torch.from_numpy(features_NF)
+    except (OSError, ValueError, EOFError):
+        pass
+    path.replace(path.with_suffix(".damaged"))
+    return None
+
+
+@torch.no_grad()
+def _computed(texts: tuple[str, ...], model: str, options: Options, device: str, said: Said | None) -> Tensor:
+    """Pass texts through the backbone, longest first: parts of like length waste little on padding."""
+    tokenizer = pretrained.tokenizer(model)
+    tokens_NS = tokens(texts, tokenizer, options["max_tokens"])
+    base = pretrained.backbone(model, options["pooling"]).to(device)
+    pretrained.check_length(base.transformer, model, options["max_tokens"])
+    length_N = (tokens_NS != tokenizer.pad_token_id).sum(1)
+    order_N = length_N.argsort(descending=True, stable=True)
+    features_NF = torch.empty(0)
+    began = time.monotonic()
+    done = 0
+    for part_B in order_N.split(_AT_ONCE):
+        width = max(1, int(length_N[part_B].max()))
+        out_BF = base(tokens_NS[part_B, :width].to(device)).float().cpu()
+        if not len(features_NF):
+            features_NF = torch.empty(len(texts), out_BF.shape[1])
+        features_NF[part_B] = out_BF
+        done += len(part_B)
+        if said is not None and time.monotonic() - began > 2:
+            began = time.monotonic()
+            said(f"features of {len(texts):,} texts by {model}: {done:,} done")
+    return features_NF
+
+
+def to_stderr(text: str) -> None:
+    """Say how far a pass is."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,148 @@
+"""Token numbers of texts and of what is to be written for them, and back.
+
+The small model has no tokenizer of its own: one is trained on the suite's training rows, byte pairs over
+bytes (Sennrich, Haddow & Birch 2016), so that any text can be written; it is cached under a hash of the data.
+
+Axes: N rows, S tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.models import pretrained
+from bench.models.seq2seq import END, PADDING, TINY, VOCABULARY
+from strategies.core import IGNORED
+from suites.base import Data, Stream
+from suites.errors import UserError
+from suites.sources import cache_folder, keep
+
+_TOKENIZERS: dict[tuple[str, str], Any] = {}
+_TOKENS: dict[tuple[str, str, int], Tensor] = {}
+
+
+def pair_tokens(data: Data, model: str, most: int) -> Tensor:
+    """Return the tokens of a data set's texts and targets, int32 (N, 2, S), made once in a process.
+
+    At most ``most`` of each, padded to the longest: with the tokenizer's padding in the texts and ``IGNORED``
+    in the targets. Raises UserError for a model that cannot write.
+    """
+    key = data.fingerprint, model, most
+    if key not in _TOKENS:
+        if model != TINY and not pretrained.writes(model):
+            raise UserError(f"model {model} cannot write what {data.name} asks for; {TINY} can")
+        tokenizer = tokenizer_of(data, model)
+        cut = {"truncation": True, "max_length": most, "return_attention_mask": False}
+        read = tokenizer(list(data.texts), **cut)["input_ids"]
+        written = tokenizer(text_target=list(data.targets), **cut)["input_ids"]
+        width = max(1, *map(len, read), *map(len, written))
+        parts = [padded(read, width, tokenizer.pad_token_id), padded(written, width, IGNORED)]
+        _TOKENS[key] = torch.stack(parts, 1)
+    return _TOKENS[key]
+
+
+def padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
+    """Return token numbers of rows as wide as ``width``, int32 (N, S), filled up with ``value``."""
+    length_N = torch.tensor([len(row) for row in rows])
+    tokens_NS = torch.full((len(rows), width), value, dtype=torch.int32)
+    numbers = torch.tensor([number for row in rows for number in row], dtype=torch.int32)
+    tokens_NS[torch.arange(width) < length_N.unsqueeze(1)] = numbers
+    return tokens_NS
+
+
+def tokenizer_of(data: Data, model: str) -> Any:
+    """Return a model's tokenizer: its own, or the one trained on the data set for a model that has none."""
+    if model != TINY:
+        return pretrained.tokenizer(model)
+    key = data.fingerprint, model
+    if key not in _TOKENIZERS:
+        _TOKENIZERS[key] = _trained(data)
+    return _TOKENIZERS[key]
+
+
+def words(tokens_NS: Tensor, tokenizer: Any) -> list[str]:
+    """Return tokens as texts, without what only marks their ends."""
+    decoded: list[str] = tokenizer.batch_decode(
+        tokens_NS, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return [text.strip() for text in decoded]
+
+
+def mark(data: Data, model: str) -> str:
+    """Return SHA-256 over a model's weights and tokenizer; the small model's weights are no part."""
+    if model != TINY:
+        return pretrained.mark(model)
+    return hashlib.sha256(pretrained.tokenizer_mark(tokenizer_of(data, model)).encode()).hexdigest()
+
+
+def kept_facts(stream: Stream, model: str) -> dict[str, Any] | None:
+    """Return what a model of a stream must be kept with to write without it; None where nothing is written.
+
+    ``tasks``: name and prefix of every task, in their order. ``most``: tokens written at most. ``tokenizer``:
+    the one that was trained on the data set, as text; None where the model has its own.
+    """
+    data = stream.data
+    if not data.targets:
+        return None
+    tasks = []
+    for number, task in enumerate(stream.tasks, 1):
+        name, prefix = f"task {number}", ""
+        if data.domain_N is not None:
+            row = int(torch.cat([task.train_rows, task.test_rows])[0]) % len(data.texts)
+            domain = int(data.domain_N[row])
+            name, prefix = data.domain_names[domain], data.prefixes[domain] if data.prefixes else ""
+        tasks.append((name, prefix))
+    own = tokenizer_of(data, model).backend_tokenizer.to_str() if model == TINY else None
+    return {"tasks": tasks, "most": data.x_N.shape[-1], "tokenizer": own}
+
+
+def kept_tokenizer(text: str) -> Any:
+    """Return a tokenizer that ``kept_facts`` holds as text."""
+    from tokenizers import Tokenizer
+
+    return _whole(Tokenizer.from_str(text))
+
+
+def _trained(data: Data) -> Any:
+    """Return a tokenizer trained on the training rows, from the cache where a sound one is there."""
+    from tokenizers import Tokenizer
+
+    path = cache_folder() / f"tokenizer-v1-{VOCABULARY}-{data.fingerprint[:32]}.json"
+    try:
+        backend = Tokenizer.from_file(str(path))
+    except Exception:  # the library raises nothing narrower, for no file and for a damaged one
+        backend = _train(data)
+        keep(path, lambda file: file.write(backend.to_str().encode()))
+    return _whole(backend)
+
+
+def _whole(backend: Any) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>")
+
+
+def _train(data: Data) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<pad>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # Each text once: the same one may stand in several tasks.
+    rows = dict.fromkeys([*data.texts[: data.n_train], *data.targets[: data.n_train]])
+    backend.train_from_iterator(rows, trainer)
+    assert [backend.token_to_id(token) for token in special] == [PADDING, END]
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", END)])
+    return backend

@@ -1,0 +1,215 @@
+"""A trained cell as a folder of its own, which answers and goes on without the run: ``lethe export``.
+
+Axes: L lanes (one), F features, U units.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bench import models
+from bench.encode import kept_tokenizer
+from bench.export.model_card import readme
+from bench.export.predictor import Served
+from bench.models import pretrained
+from bench.models.merging import fold, merged, with_head, without_adapters
+from bench.models.seq2seq import TINY, Seq2Seq
+from bench.models.transformer import Transformer
+from bench.plan import CellSpec, line
+from bench.schema import FACTS, HEAD, README, SCHEMA, WEIGHTS, Exported
+from bench.store import KeptModels, Run, write_tensors
+from strategies.core import LaneLinear
+from suites.base import generator
+from suites.errors import UserError, some
+
+_SHOWN = 6
+"""Cells that a message names at most."""
+
+
+def find(run: Path, cell: str) -> str:
+    """Return the key of the cell that a key, the unique start of one, or ``identity/seed`` names.
+
+    Raises UserError where that is no cell of the run, several, or one whose model was not kept.
+    """
+    seen = Run(run, look_only=True)
+    if not seen.manifest():
+        raise UserError(f"{run} is not a run's folder: it has no run.json")
+    kept = KeptModels(run)
+    words = {key: line(_spec(kept, key)) for key in kept.cells()}
+    records = seen.records()
+    specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
+    statuses = {r["key"]: r["status"] for r in records}
+    specs |= {key: _spec(kept, key) for key in words}
+    found = [
+        key
+        for key, spec in specs.items()
+        if key.startswith(cell) or cell in (spec.identity, f"{spec.identity}/{spec.seed}")
+    ]
+    able = [key for key in found if key in words]
+    if len(able) == 1:
+        return able[0]
+    if len(able) > 1:
+        raise UserError(f"{cell} could be {_listed(able, words)}: name one by its key or as strategy/seed")
+    if found and (status := statuses[found[0]]) != "done":
+        raise UserError(f"{cell} is {status}: there is no model of it")
+    if found:
+        raise UserError(f"{run} kept no model of {cell}: run it again with --keep-models last --force")
+    has = _listed(list(words), words) or "none; lethe run --keep-models last keeps them"
+    raise UserError(f"{run} has no cell {cell}; it kept the models of: {has}")
+
+
+def _spec(kept: KeptModels, key: str) -> CellSpec:
+    return CellSpec(**kept.facts(key, kept.tasks(key)[-1])["spec"])
+
+
+def _listed(keys: list[str], words: dict[str, str]) -> str:
+    return some([f"{key} ({words[key]})" for key in keys], _SHOWN)
+
+
+def served(run: Path, key: str, task: int | None = None) -> Served:
+    """Return a cell's model after ``task`` tasks, the last kept without it, cut to the units learned by then.
+
+    Raises UserError for a task that was not kept, for a method that answers otherwise than its model, where
+    the pretrained model that was tuned is no longer the same, and for what cannot be merged into one that
+    writes.
+    """
+    kept = KeptModels(run)
+    tasks = kept.tasks(key)
+    if task is not None and task not in tasks:
+        has = ", ".join(map(str, tasks))
+        raise UserError(f"the model after task {task} was not kept; there is the one after task {has}")
+    facts = kept.facts(key, tasks[-1] if task is None else task)
+    spec = CellSpec(**facts["spec"])
+    if facts["answers_otherwise"]:
+        raise UserError(
+            f"{facts['answers_otherwise']} does not answer with its network alone, so that it cannot be "
+            "exported as one: what it answers with besides is kept in the run"
+        )
+    if facts["writes"] is True:
+        raise UserError(f"{run} kept this model with an earlier version: run the cell again with --force")
+    units = sorted({u for own in facts["tasks"][: facts["tasks_done"]] for u in own})
+    known: dict[str, Any] = {
+        "schema": SCHEMA,
+        "reads": "texts" if models.reads_texts(spec.model) else "images",
+        "model": spec.model,
+        "options": spec.model_options,
+        "labels": [] if facts["writes"] else [facts["units"][u] for u in units],
+        "from": {
+            "cell": line(spec),
+            "key": key,
+            "tasks_done": facts["tasks_done"],
+            "tasks": len(facts["tasks"]),
+            "data": facts["data"],
+        },
+    }
+    state = {
+        name.removeprefix("model/"): t.unsqueeze(0)
+        for name, t in kept.tensors(key, facts["tasks_done"]).items()
+        if name.startswith("model/")
+    }
+    if known["reads"] == "images":
+        if spec.continues:
+            known["model"] = Exported.at(spec.model).facts["model"]
+        known |= {k: facts[k] for k in ("shape", "scale", "mean", "std")}
+        shape, units_ = tuple(facts["shape"]), len(facts["units"])
+        model = models.build(known["model"], spec.model_options, shape, units_, [generator(0, "model")])
+        model.load_state_dict(state)
+        model.head = _rows(model.head, units)
+        return Served(model, known)
+    if spec.model != TINY and pretrained.mark(spec.model) != facts["data"]["model"]:
+        raise UserError(f"model {spec.model} is no longer the one that was trained in {run}")
+    if facts["writes"]:
+        return _writing(spec, state, known, facts["writes"])
+    network = merged(_transformer(spec, state))
+    network.head = _rows(network.head, units)
+    return Served(network, known, pretrained.tokenizer(spec.model))
+
+
+def _writing(spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], kept: dict[str, Any]) -> Served:
+    """Return a model that writes, for the tasks learned by then and those of the model it went on from."""
+    model = models.build(spec.model, spec.model_options, (2, kept["most"]), 1, [generator(0, "model")])
+    assert isinstance(model, Seq2Seq)
+    model.load_state_dict(state)
+    fold(model)
+    tasks = Exported.at(spec.model).tasks if spec.continues else {}
+    tasks |= dict(kept["tasks"][: known["from"]["tasks_done"]])
+    known["writes"] = {"tasks": list(tasks.items()), "most": kept["most"]}
+    own = kept["tokenizer"]
+    tokenizer = pretrained.tokenizer(spec.model) if own is None else kept_tokenizer(own)
+    return Served(Seq2Seq(1, model.base), known, tokenizer)
+
+
+def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> Transformer:
+    """Return the model of one lane that a cell trained, its frozen backbone with it."""
+    options, units = spec.model_options, state["head.bias"].shape[1]
+    if options["tune"] == "head":
+        model = with_head(pretrained.backbone(spec.model, options["pooling"]), units)
+    else:
+        built = models.build(spec.model, options, (options["max_tokens"],), units, [generator(0, "model")])
+        assert isinstance(built, Transformer)
+        model = built
+    model.load_state_dict(state)
+    return model
+
+
+def _rows(head: LaneLinear, units: list[int]) -> LaneLinear:
+    """Return a head of some units of another."""
+    cut = LaneLinear([generator(0, "model")], head.weight.shape[1], len(units))
+    cut.load_state_dict({"weight": head.weight[:, :, units], "bias": head.bias[:, units]})
+    return cut
+
+
+def save(model: Served, folder: Path) -> None:
+    """Write a model into a folder of its own, whole or not at all.
+
+    Raises UserError where the folder is there already, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already: choose another, or remove it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
+            (scratch / FACTS).write_text(json.dumps(model.facts, indent=1) + "\n")
+            (scratch / README).write_text(readme(model.facts))
+            for path in scratch.iterdir():
+                path.chmod(0o644)
+            scratch.chmod(0o755)
+            os.replace(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+
+
+def _write_images(model: Served, folder: Path) -> None:
+    write_tensors(folder / WEIGHTS, {k: t[0].contiguous() for k, t in model.model.state_dict().items()})
+
+
+def _write_texts(model: Served, folder: Path) -> None:
+    network = model.model
+    model.tokenizer.save_pretrained(folder)
+    if isinstance(network, Seq2Seq):
+        network.base.transformer.save_pretrained(folder)
+        return
+    assert isinstance(network, Transformer)
+    state = {k: t[0] for k, t in network.state_dict().items()}
+    state = {"weight": state.pop("head.weight").T, "bias": state.pop("head.bias"), **state}
+    write_tensors(folder / HEAD, {k: t.contiguous() for k, t in state.items()})
+    head = None
+    if model.facts["options"]["pooling"] == "own":
+        head = nn.Linear(state["weight"].shape[1], len(model.labels))
+        head.load_state_dict({k: state[k] for k in ("weight", "bias")})
+    plain = without_adapters(network.base.transformer)
+    transformer = pretrained.completed(model.facts["model"], plain, head)
+    transformer.config.id2label = dict(enumerate(model.labels))
+    transformer.config.label2id = {label: u for u, label in enumerate(model.labels)}
+    transformer.save_pretrained(folder)

@@ -1,0 +1,68 @@
+"""One cell: all that changes a result, and the key that names it on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from bench.plan.settings import Value
+
+LANES = ("lr", "weight_decay")
+"""Training settings that can differ between lanes."""
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One suite, scenario, strategy, setting and seed: all that changes a cell's result."""
+
+    suite: str
+    suite_version: int
+    scenario: str
+    strategy: str
+    hyper: dict[str, Value]
+    """The strategy's hyper-parameters, defaults included."""
+    model: str
+    model_options: dict[str, Any]
+    training: dict[str, Any]
+    """The fields of suites.base.Training."""
+    seed: int
+    identity: str
+    """The selector in its canonical form; follows from the rest, so it is not part of the key."""
+    continues: str = ""
+    """Hash of the exported model that learning goes on from, which ``model`` is the folder of; see
+    bench.export. It stands for the folder in the key, which a move must not change; empty for none, and
+    then left out, so that older cells keep their keys."""
+
+    @cached_property
+    def key(self) -> str:
+        """Name of the cell on disk: a hash of all that changes its result."""
+        passed_over = ("identity", "model" if self.continues else "continues")
+        # Not asdict, which copies everything: reports hash ten thousand cells.
+        return _digest({f.name: getattr(self, f.name) for f in fields(self) if f.name not in passed_over})
+
+    @cached_property
+    def group_key(self) -> str:
+        """What cells must share to run as lanes of one program."""
+        import strategies
+
+        facts = asdict(self)
+        lanes = strategies.get(self.strategy).lane_fields()
+        facts["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
+        facts["training"] = {k: v for k, v in self.training.items() if k not in LANES}
+        return _digest({k: v for k, v in facts.items() if k not in ("identity", "seed")})
+
+    def facts(self) -> dict[str, Any]:
+        """Return the spec as records hold it."""
+        return {k: v for k, v in asdict(self).items() if v or k != "continues"}
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def line(spec: CellSpec) -> str:
+    """Return a cell in words."""
+    return f"{spec.suite} {spec.scenario} {spec.identity} seed {spec.seed}"

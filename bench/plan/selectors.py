@@ -1,0 +1,117 @@
+"""Selectors: a strategy and what differs from its defaults, ``er[buffer=200,lr=0.05]``.
+
+In the brackets stand the strategy's hyper-parameters, the training settings of suites.base.Training and the
+options of the model; ``ewc[preset=vandeven2022]`` takes a paper's recipe, ``er+lwf`` is the sum of two
+methods.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from bench.plan.settings import Value, convert, text_of, training_value
+from suites.base import Training
+from suites.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from strategies.core import Strategy
+
+_SELECTOR = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<options>[^\[\]]*)\])?$")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One method of a selector, with what stands in its brackets sorted by what it belongs to."""
+
+    name: str
+    hyper: dict[str, Value]
+    """Hyper-parameters, defaults included."""
+    training: dict[str, Value]
+    model_options: dict[str, Any]
+
+    @classmethod
+    def of(cls, text: str, scenario: str, model: str) -> Choice:
+        """Read ``name[key=value,...]``; ``preset`` stands for a method's named recipe.
+
+        Raises UserError for a method, a key, a value or a preset that is not there.
+        """
+        import strategies
+        from bench import models
+
+        name, given = parse(text)
+        strategy = strategies.get(name)
+        try:
+            hyper = asdict(strategy())
+        except TypeError as error:
+            raise UserError(f"{name}: every hyper-parameter needs a default ({error})") from None
+        hints = get_type_hints(strategy, include_extras=True)
+        known_training, known_options = [f.name for f in fields(Training)], models.options(model)
+        training: dict[str, Value] = {}
+        options: dict[str, Any] = {}
+        recipe = _preset(strategy, given.pop("preset"), scenario) if "preset" in given else {}
+        for key, value in (recipe | given).items():
+            if key in hyper:
+                hyper[key] = convert(f"{name}: {key}", value, hints[key])
+            elif key in known_training:
+                training[key] = training_value(key, value)
+            elif key in known_options:
+                options[key] = convert(f"model {model}: {key}", value, models.option_type(model, key))
+            else:
+                known = [*hyper, *known_training, *known_options, *(["preset"] if strategy.presets else [])]
+                raise unknown(f"hyper-parameter of {name}", key, known)
+        return cls(name, hyper, training, options)
+
+    def differing(self) -> dict[str, Value]:
+        """Return the hyper-parameters that are not at their defaults."""
+        import strategies
+
+        defaults = asdict(strategies.get(self.name)())
+        return {k: v for k, v in self.hyper.items() if v != defaults[k]}
+
+    def in_sum(self) -> dict[str, Value]:
+        """Return the hyper-parameters under the names they have in a composed strategy."""
+        import strategies
+
+        return {strategies.field_name(self.name, k): v for k, v in self.hyper.items()}
+
+
+def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str]:
+    """Return the values of a named recipe as text; raises UserError where it has none for the scenario."""
+    if not strategy.presets:
+        raise UserError(f"{strategy.name} has no presets")
+    if name not in strategy.presets:
+        raise unknown(f"preset of {strategy.name}", name, list(strategy.presets))
+    chosen: dict[str, str] = {}
+    for key, value in strategy.presets[name].items():
+        if isinstance(value, dict):
+            if scenario not in value:
+                has = ", ".join(value)
+                raise UserError(f"{strategy.name}: preset {name} has no {key} for {scenario}; it has: {has}")
+            value = value[scenario]
+        chosen[key] = text_of(value)
+    return chosen
+
+
+def parse(selector: str) -> tuple[str, dict[str, str]]:
+    """Take ``name[key=value,...]`` apart; raises UserError where it is not of that form."""
+    match = _SELECTOR.match(selector.strip())
+    if match is None:
+        raise UserError(f"cannot read {selector!r}; a strategy is written like er or er[buffer=200,lr=0.05]")
+    options: dict[str, str] = {}
+    for part in filter(None, (match["options"] or "").split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise UserError(f"cannot read {part!r} in {selector!r}; options are written like buffer=200")
+        if key.strip() in options:
+            raise UserError(f"{key.strip()} stands twice in {selector!r}")
+        options[key.strip()] = value.strip()
+    return match["name"], options
+
+
+def identity(name: str, options: dict[str, Any]) -> str:
+    """Return the canonical selector: options sorted, numbers in their shortest form."""
+    if not options:
+        return name
+    return f"{name}[{','.join(f'{k}={text_of(options[k])}' for k in sorted(options))}]"

@@ -1,0 +1,137 @@
+"""Precision, recall and F1 of every class after the last task: a table per strategy and split."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+
+from bench.report.summary import KEYS, Layout, bca_ends
+from bench.report.tables import SPREADS, entry, scenario_words
+from bench.report.text_tables import markdown_rows, plain, print_rows
+from bench.results import AVERAGES, SPLITS, Frames, by_class
+from bench.stats import describe
+from suites.errors import UserError
+
+SCORES = ("precision", "recall", "f1")
+HEADER = ("class", *SCORES, "support")
+MOST_SHOWN, WORST = 20, 10
+"""Of more classes than these a terminal shows the worst by F1 alone."""
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of one strategy and split, as text."""
+
+    title: str
+    classes: tuple[tuple[str, ...], ...]
+    worst: tuple[tuple[str, ...], ...]
+    """Those of the lowest F1, the lowest first."""
+    averages: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class ClassTables:
+    """The classes of a run, ready to be written."""
+
+    numbers: pd.DataFrame
+    """See ``bench.results.per_class.by_class``."""
+    shown: tuple[ClassTable, ...]
+    caption: str
+
+
+def class_tables(frames: Frames, layout: Layout | None = None) -> ClassTables:
+    """Return a table for each suite, scenario, strategy (the most accurate first) and split.
+
+    Raises UserError where no cell has its classes beside its record.
+    """
+    layout, numbers = layout or Layout(), by_class(frames)
+    if numbers.empty:
+        raise UserError("no cell of this run has results by class: those of earlier versions have none")
+    shown = []
+    last = numbers[numbers["i"] == numbers.groupby(["key", "split"])["i"].transform("max")]
+    final = last[last["class"] == "accuracy"].groupby(KEYS)["f1"].mean()
+    order = sorted(final.index, key=lambda key: (*key[:2], -final[key], key))
+    parts = dict(list(last.groupby([*KEYS, "split"])))
+    for (suite, scenario, identity), split in product(order, SPLITS):
+        if (suite, scenario, identity, split) not in parts:
+            continue
+        part = parts[suite, scenario, identity, split]
+        seeds = part["seed"].nunique()
+        title = f"{suite}, {scenario_words(str(scenario))}, {identity}, {split} rows, n = {seeds}"
+        rows = _rows(part, seeds, layout)
+        classes = [r for r in rows if r[0] not in AVERAGES]
+        worst = sorted(classes, key=lambda r: (r[1], r[0]))[:WORST]
+        averages = [text for name, _, text in rows if name in AVERAGES]
+        shown.append(
+            ClassTable(title, tuple(r[2] for r in classes), tuple(r[2] for r in worst), tuple(averages))
+        )
+    caption = (
+        "After the last task, in percent, as scikit-learn's classification_report defines them; "
+        f"{SPREADS[layout.spread]} over n seeds."
+    )
+    return ClassTables(numbers, tuple(shown), caption)
+
+
+def _rows(part: pd.DataFrame, seeds: int, layout: Layout) -> list[tuple[str, float, tuple[str, ...]]]:
+    """Return name, mean F1 and text of every class, then of the averages, over the seeds of one strategy."""
+    # Where the seed decides which classes share a unit, the unit's number is all that seeds have in common.
+    alike = part.groupby("unit")["class"].transform("nunique") <= 1
+    part = part.assign(
+        name=part["class"].where(alike | part["unit"].isna(), "unit " + part["unit"].astype(str))
+    )
+    order = [*part.sort_values("unit", kind="stable")["name"].drop_duplicates()]
+    values = part.melt(["name", "seed", "support"], list(SCORES), "column")
+    by = ["name", "column"]
+    found = describe(values, by).reset_index()
+    if layout.spread == "bca":
+        found = found.merge(bca_ends(values, by), how="left", on=by)
+    entries: dict[tuple[Any, Any], dict[Hashable, Any]] = {
+        (r["name"], r["column"]): r for r in found.to_dict("records")
+    }
+    support = part.groupby("name")["support"].mean()
+    return [
+        (
+            str(name),
+            float(entries[name, "f1"]["mean"]),
+            (
+                str(name),
+                *(entry(entries[name, s], layout, seeds).text for s in SCORES),
+                f"{support[name]:.1f}".removesuffix(".0"),
+            ),
+        )
+        for name in order
+    ]
+
+
+def print_classes(made: ClassTables, console: Console) -> None:
+    """Print the tables to a terminal, of many classes the worst."""
+    for table in made.shown:
+        few = len(table.classes) <= MOST_SHOWN
+        told = "" if few else f"; the {len(table.worst)} worst of {len(table.classes)} classes by F1"
+        console.print(escape(table.title + told))
+        print_rows(HEADER, [*(table.classes if few else table.worst), *table.averages], console)
+    console.print(escape(made.caption))
+
+
+def write_classes(made: ClassTables, folder: Path) -> None:
+    """Write classes.csv, every seed and number of tasks learned, and classes.md, the tables with all classes.
+
+    Raises UserError for a folder that cannot be written.
+    """
+    parts = [
+        f"**{plain(table.title)}**\n\n{markdown_rows(HEADER, [*table.classes, *table.averages])}\n"
+        for table in made.shown
+    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "classes.md").write_text("\n".join([*parts, plain(made.caption), ""]))
+        made.numbers.to_csv(folder / "classes.csv", index=False)
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}") from None

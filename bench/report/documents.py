@@ -1,0 +1,186 @@
+"""``python -m bench.report.documents FILE.md ...``: tables and figures of documents, made from records.
+
+In a document stand
+
+    <!-- lethe:table RUN [SCENARIO] [SCORE,SCORE] -->
+    ...                       replaced by the table
+    <!-- lethe:end -->
+
+    <!-- lethe:method RUN STRATEGY -->
+    ...                       replaced by the strategy's scores in every scenario
+    <!-- lethe:end -->
+
+    <!-- lethe:verify TABLE RUN -->
+    ...                       replaced by the published table beside the run's numbers
+    <!-- lethe:end -->
+
+    <!-- lethe:against RUN SCENARIO NOTE A B [A B ...] -->
+    ...                       replaced by the differences in acc of strategies A and B, seed by seed, beside
+    <!-- lethe:end -->        the mean of what both noted under NOTE
+
+    <!-- lethe:costs RECORD.json -->
+    ...                       replaced by what the strategies' steps cost
+    <!-- lethe:end -->
+
+    <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
+
+with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from bench.report import costs
+from bench.report.figures import ACROSS, FIGURES, across, looks_of, parts, write
+from bench.report.tables import markdown
+from bench.report.text_tables import markdown_rows
+from bench.results import Frames, load
+from bench.results import published as verify
+from bench.stats import Summary, compare, summarise
+from suites.base import SCENARIOS
+
+_BLOCK = re.compile(
+    r"(?P<start><!-- lethe:(?P<kind>table|method|verify|against|costs) (?P<words>[^>]*) -->\n)"
+    r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
+    re.DOTALL,
+)
+_FIGURE = re.compile(r"<!-- lethe:figure (?P<words>[^>]*) -->")
+
+
+def renewed(text: str, folder: Path) -> str:
+    """Return a document with its tables made anew."""
+    read = cache(lambda run: load(folder / run))
+
+    def block(match: re.Match[str]) -> str:
+        words = match["words"].split()
+        body = (
+            costs.table(folder / words[0])
+            if match["kind"] == "costs"
+            else _BLOCKS[match["kind"]](words, read)
+        )
+        return f"{match['start']}\n{body}\n{match['end']}"
+
+    return _BLOCK.sub(block, text)
+
+
+def _table(words: list[str], read: Callable[[str], Frames]) -> str:
+    run, *options = words
+    scenario = next((o for o in options if o in SCENARIOS), None)
+    scores = next((o.split(",") for o in options if o not in SCENARIOS), None)
+    return markdown(_only(read(run), scenario), scores)
+
+
+def _method(words: list[str], read: Callable[[str], Frames]) -> str:
+    """Return one strategy's scores, a row per scenario that it can do."""
+    run, identity = words
+    frames = read(run)
+    scores = frames.scores[frames.scores["identity"] == identity]
+    rows = []
+    for scenario in (s for s in SCENARIOS if s in set(scores["scenario"])):
+        values = scores[scores["scenario"] == scenario].groupby("score")["value"]
+        found = [summarise(values.get_group(name).tolist()) for name in _METHOD_SCORES]
+        rows.append([scenario, str(found[0].n), *map(in_points, found)])
+    header = ["scenario", "n", *_METHOD_SCORES]
+    suite = ", ".join(sorted(scores["suite"].unique()))
+    command = frames.manifest["commands"][-1]["command"]
+    return f"{markdown_rows(header, rows)}\n\n{suite}, {command}; mean ± half-width of the 95 % t interval."
+
+
+def in_points(s: Summary) -> str:
+    """Return a mean with its interval in points, a dash where it is not defined."""
+    if math.isnan(s.mean):
+        return "–"
+    return f"{100 * s.mean:.2f}" + ("" if math.isnan(s.half) else f" ± {100 * s.half:.2f}")
+
+
+def _verify(words: list[str], read: Callable[[str], Frames]) -> str:
+    table, frames = verify.read(words[0]), read(words[1])
+    verdicts = verify.compare(table, frames, max(1, frames.cells["seed"].nunique()))
+    notes = [f"- {v.entry.method}, {v.entry.scenario}: {v.entry.note}" for v in verdicts if v.entry.note]
+    parts = [markdown_rows(verify.HEADER, verify.rows(verdicts)), verify.caption(table), "\n".join(notes)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _against(words: list[str], read: Callable[[str], Frames]) -> str:
+    """Return pairs of strategies with their difference over common seeds, and one note of each."""
+    run, scenario, note, *identities = words
+    frames = _only(read(run), scenario)
+    acc = frames.scores[frames.scores["score"] == "acc"].set_index("seed").groupby("identity")["value"]
+    noted = frames.notes[frames.notes["note"] == note].groupby("identity")["value"].mean()
+    rows = []
+    for a, b in zip(identities[::2], identities[1::2], strict=True):
+        found = compare(acc.get_group(a), acc.get_group(b))
+        sure = abs(found.mean) > found.half
+        verdict = ("higher" if found.mean > 0 else "lower") if sure else "not told apart"
+        told = [f"{noted[i]:,.0f}" if i in noted else "–" for i in (a, b)]
+        rows.append([a, b, str(found.n), f"{100 * found.mean:+.2f} ± {100 * found.half:.2f}", verdict, *told])
+    header = ["strategy", "against", "n", "difference in acc", "verdict", note, f"{note}, against"]
+    suite = ", ".join(sorted(frames.cells["suite"].unique()))
+    return (
+        f"{markdown_rows(header, rows)}\n\n{suite}, {scenario}-incremental; mean difference seed by seed, in "
+        "points, ± half-width of its 95 % t interval."
+    )
+
+
+_METHOD_SCORES = ("acc", "forgetting", "learning_acc")
+_BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _against}
+
+
+def draw(text: str, folder: Path) -> list[Path]:
+    """Write the figures a document names; return their files."""
+    written = []
+    for match in _FIGURE.finditer(text):
+        run, name, *options, file = match["words"].split()
+        frames = load(folder / run)
+        looks = looks_of(frames)
+        chosen = frames.only(_chosen(frames.cells, options))
+        found = across(chosen) if name in ACROSS else ((s, part) for _, s, part in parts(chosen))
+        for _, part in found:
+            made = (ACROSS | FIGURES)[name](part, looks)
+            if made is not None:
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                write(made[0], folder / file)
+                written.append(folder / file)
+    return written
+
+
+def _chosen(cells: pd.DataFrame, options: Sequence[str]) -> pd.DataFrame:
+    """Return the cells of the scenarios, suites and strategies named, of all where none is."""
+    for column in ("scenario", "suite", "identity"):
+        wanted = [o for o in options if o in set(cells[column])]
+        cells = cells[cells[column].isin(wanted)] if wanted else cells
+    return cells
+
+
+def _only(frames: Frames, scenario: str | None) -> Frames:
+    """Return the cells of one scenario."""
+    return frames if scenario is None else frames.only(frames.cells[frames.cells["scenario"] == scenario])
+
+
+def main(words: list[str]) -> int:
+    """Renew documents; with ``--check`` return 1 where one is not as its records say."""
+    stale = []
+    for path in (Path(w) for w in words if w != "--check"):
+        before = path.read_text()
+        after = renewed(before, path.parent)
+        if "--check" in words:
+            stale += [path] if after != before else []
+            continue
+        path.write_text(after)
+        for figure in draw(after, path.parent):
+            print(figure)
+    for path in stale:
+        print(f"{path} is not what its records say: make docs", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,158 @@
+"""All figures of a run, into a folder."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from joblib import Parallel, delayed
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from bench.report.figures.bars import bars
+from bench.report.figures.boundaries import boundaries
+from bench.report.figures.confusion import confusion
+from bench.report.figures.looks import TWO_COLUMNS, Looks, looks_of, style
+from bench.report.figures.matrices import matrices, matrix
+from bench.report.figures.pareto import pareto
+from bench.report.figures.ranks import ranks
+from bench.report.figures.response import response
+from bench.report.figures.schedules import schedules
+from bench.report.figures.stability import stability
+from bench.report.figures.stream import stream
+from bench.report.figures.tasks import tasks
+from bench.results import Frames
+
+Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
+"""A figure: what it shows and its data, None where there is nothing to show."""
+
+FIGURES: dict[str, Draw] = {
+    "stream": stream,
+    "tasks": tasks,
+    "bars": bars,
+    "matrices": matrices,
+    "matrix": matrix,
+    "confusion": confusion,
+    "stability": stability,
+    "pareto": pareto,
+    "boundaries": boundaries,
+    "response": response,
+    "schedules": schedules,
+}
+"""Of one suite and scenario."""
+ACROSS: dict[str, Draw] = {"ranks": ranks}
+"""Of one scenario, over its suites."""
+NOT_ON_PAGE = ("matrix", "matrices", *ACROSS)
+"""A page draws each strategy's matrix itself, all of them would be half of it; it has no part over suites."""
+
+Part = tuple[str, str, Frames]
+_MANY = 4
+"""From so many suites and scenarios on, starting further processes takes less time than it saves."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as a page takes it."""
+
+    name: str
+    svg: str
+    csv: str
+    """Its data."""
+
+
+def begin_figures(
+    frames: Frames, folder: Path | None = None, width: float = TWO_COLUMNS
+) -> Iterator[tuple[str, list[Drawn]]]:
+    """Draw all figures, each once, and write them into a folder where one is given.
+
+    Yields those that a page shows, after the ``stem`` of their suite and scenario. Of many suites and
+    scenarios they are drawn at once, by further processes; of few, as they are asked for.
+    """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    looks = looks_of(frames).at(width)
+    tasks = [(stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames)]
+    if folder is not None:
+        tasks += [(stem("suites", scenario), part, ACROSS) for scenario, part in across(frames)]
+    jobs = min(len(tasks), os.cpu_count() or 1) if len(tasks) >= _MANY else 1
+    made = Parallel(n_jobs=jobs, return_as="generator")
+    return iter(made(delayed(_make_part)(*task, looks, folder) for task in tasks))
+
+
+def stem(suite: str, scenario: str) -> str:
+    """Return what the names of the files of a suite and scenario begin with."""
+    return f"{suite}-{scenario}".replace("/", "-").replace(":", "-")
+
+
+def _make_part(
+    place: str, part: Frames, registry: dict[str, Draw], looks: Looks, folder: Path | None
+) -> tuple[str, list[Drawn]]:
+    """Draw the figures of one part of a report; return its stem and those that a page shows."""
+    drawn = []
+    for name, draw in registry.items():
+        on_page = name not in NOT_ON_PAGE
+        made = draw(part, looks) if on_page or folder is not None else None
+        if made is None:
+            continue
+        if on_page:
+            drawn.append(
+                Drawn(name, _with_letters(made[0]), made[1].to_csv(index=False, float_format="%.6g"))
+            )
+        if folder is not None:
+            save(*made, folder / f"{place}-{name}")
+    return place, drawn
+
+
+def _with_letters(figure: Figure) -> str:
+    """Return a figure as SVG, letters as letters: a third of the size of outlines, and to be searched."""
+    buffer = io.StringIO()
+    with style(), mpl.rc_context({"svg.fonttype": "none"}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def parts(frames: Frames) -> Iterator[Part]:
+    """Yield suite, scenario and the done cells of each, with their scores on test rows."""
+    done = frames.cells[frames.cells["status"] == "done"]
+    for (suite, scenario), cells in done.groupby(["suite", "scenario"]):
+        part = frames.only(cells)
+        part.matrix = part.matrix[part.matrix["split"] == "test"]
+        yield str(suite), str(scenario), part
+
+
+def across(frames: Frames) -> Iterator[tuple[str, Frames]]:
+    """Yield each scenario that has several suites, and its done cells."""
+    done = frames.cells[frames.cells["status"] == "done"]
+    for scenario, cells in done.groupby("scenario"):
+        if cells["suite"].nunique() > 1:
+            yield str(scenario), frames.only(cells)
+
+
+def save(figure: Figure, data: pd.DataFrame, stem: Path) -> Path:
+    """Write a figure in three formats and its data; return the PNG's path."""
+    # A suite's own name may hold a dot, which with_suffix would take for a suffix.
+    files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("csv", "pdf", "svg", "png")}
+    files["csv"].write_text(data.to_csv(index=False))
+    for kind in ("pdf", "svg", "png"):
+        write(figure, files[kind])
+    return files["png"]
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure in the format its name ends with, the same bytes every time."""
+    with style():
+        # Figure.savefig draws twice, once to lay out: that is done (looks.finish), and halves the time here.
+        if path.suffix == ".pdf":
+            FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None})
+        elif path.suffix == ".svg":
+            FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+        else:
+            figure.dpi = mpl.rcParams["savefig.dpi"]
+            FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})

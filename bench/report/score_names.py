@@ -1,0 +1,101 @@
+"""What scores are called in a report: on axes, in column heads, captions and alternative texts.
+
+Numbers are printed as 100 times where a score lies between its bounds: accuracy in %, BLEU and chrF as they
+are. What holds several suites of different scores has no common name and no unit: a score, ``None`` here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from bench.results import Frames
+from suites.base import PROPORTION, Score
+
+_HEADS = {
+    "acc": "final {}",
+    "aia": "incremental {}",
+    "learning_acc": "learning {}",
+    "min_acc": "minimal {}",
+    "wc_acc": "worst-case {}",
+    "chrf": "final chrF",
+}
+"""What stands over columns where a suite declares another score than accuracy, put for ``{}``."""
+_STEPS = (1, 2, 3, 4, 5, 6, 8, 10)
+_LOWEST_TOP = 0.01
+
+
+def axis(score: Score | None, text: str, share: str = "accuracy") -> str:
+    """Return a label: the score's name is put for ``{}``, its unit at the end or for ``{unit}``.
+
+    ``share`` is what accuracy is called here.
+    """
+    unit = f" ({score.unit})" if score is not None and score.unit else ""
+    return (text if "{unit}" in text else text + "{unit}").format(called(score, share), unit=unit)
+
+
+def told(text: str, score: Score | None) -> str:
+    """Return a text on accuracy as one on the score that there is."""
+    for share in ("accuracy", "Accuracy"):
+        text = text.replace(share, called(score, share))
+    return text
+
+
+def head(name: str, score: Score | None) -> str:
+    """Return what stands over a column of ``acc``, ``forgetting`` ...: the name itself where it fits."""
+    return name if score == PROPORTION or name not in _HEADS else _HEADS[name].format(called(score, ""))
+
+
+def heads(names: Iterable[str], *scores: Score | None) -> str:
+    """Return a sentence that tells heads that are no names of scores; empty for none."""
+    pairs = [(head(name, score), name) for score in scores for name in names]
+    found = [f"{title} is {name}" for title, name in dict.fromkeys(pairs) if title != name]
+    return f"By the scores' names, {', '.join(found)}." if found else ""
+
+
+def in_column(suite: str, frames: Frames) -> str:
+    """Return the head of a suite's column, with its score where suites differ in theirs."""
+    return suite if frames.score is not None else f"{suite} ({called(frames.score_of(suite), 'accuracy')})"
+
+
+def unit_words(score: Score | None) -> str:
+    """Return what numbers are printed in, as a caption says it."""
+    if score == PROPORTION:
+        return "in percent"
+    if score is None:
+        return "as 100 times where each suite's score lies between its bounds"
+    if score.unit:
+        return f"as {score.title} in {score.unit.replace('%', 'percent')}"
+    return f"as {score.title} from {score.low:g} to {score.high:g}"
+
+
+def units(frames: Frames) -> str:
+    """Return what a table's numbers are printed in, suite by suite where they differ."""
+    if frames.score is not None:
+        return unit_words(frames.score)
+    found: dict[str, list[str]] = {}
+    for suite in sorted(set(frames.cells["suite"]) & set(frames.declared)):
+        found.setdefault(unit_words(frames.score_of(suite)), []).append(suite)
+    return ", ".join(f"{words} ({', '.join(suites)})" for words, suites in found.items())
+
+
+def top(score: Score | None, highest: float) -> float:
+    """Return where an axis ends, 1 for the upper bound.
+
+    A proportion has the whole axis. Of a score that hardly reaches its upper bound a round number above the
+    highest value is the end.
+    """
+    if (score is not None and score.unit == "%") or not highest > 0:
+        return 1.0
+    highest = max(highest, _LOWEST_TOP)
+    unit = 10.0 ** math.floor(math.log10(highest))
+    end = next(step * unit for step in _STEPS if highest <= step * unit * (1 + 1e-9))
+    return min(1.0, round(end, 12))
+
+
+def called(score: Score | None, share: str) -> str:
+    """Return the name of a score where an accuracy is called ``share``, with a capital where that has one."""
+    if score == PROPORTION:
+        return share
+    name = "score" if score is None else score.title
+    return name.capitalize() if share[:1].isupper() and name.islower() else name

@@ -1,0 +1,61 @@
+"""Everything a report holds, into one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.report.across_suites import across
+from bench.report.figures import begin_figures
+from bench.report.latex import latex
+from bench.report.page import make_page
+from bench.report.summary import Layout, chosen_scores
+from bench.report.tables import in_markdown, print_tables, tables
+from bench.results import Frames
+from suites.errors import UserError
+
+
+def make_report(
+    frames: Frames,
+    folder: Path,
+    scores: Sequence[str] | None = None,
+    layout: Layout | None = None,
+    date: str = "",
+    console: Console | None = None,
+) -> Path:
+    """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
+
+    pairs.csv compares each strategy with the best of its column; across.csv, and a section of table.md, rank
+    strategies across suites where there are several. To a console the tables are printed too, first of all.
+
+    Raises UserError for an unknown score and for a folder that cannot be written.
+    """
+    layout = layout or Layout(marks=True, origin=True)
+    shown = chosen_scores(scores, layout)
+    with _writing_into(folder):
+        figures = begin_figures(frames, folder / "figures")
+    made = tables(frames, scores, layout)
+    if console is not None:
+        print_tables(made, console)
+    ranked = across(frames, shown)
+    with _writing_into(folder):
+        (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]))
+        (folder / "table.tex").write_text(latex(made))
+        made.numbers.to_csv(folder / "table.csv", index=False)
+        for name, frame in (("pairs", made.pairs), ("across", ranked.numbers)):
+            if len(frame):
+                frame.to_csv(folder / f"{name}.csv", index=False)
+        (folder / "index.html").write_text(make_page(frames, scores, date, figures=figures))
+    return folder
+
+
+@contextmanager
+def _writing_into(folder: Path) -> Iterator[None]:
+    """Say in one line what keeps the report from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}") from None

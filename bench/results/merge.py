@@ -1,0 +1,89 @@
+"""The records of one or several runs as those of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.plan import text_of
+from bench.store import Run
+from suites.errors import UserError
+
+Record = dict[str, Any]
+
+
+def gather(folders: Sequence[Path]) -> tuple[list[Record], dict[str, Any], list[str]]:
+    """Return records, manifest and what was set aside.
+
+    A cell that is in several runs counts once, and done where it is done in one of them. Raises UserError for
+    a folder that is no run, and where runs saw different data under one name.
+    """
+    records: dict[str, Record] = {}
+    manifest: dict[str, Any] = {}
+    set_aside: list[str] = []
+    for folder in dict.fromkeys(folders):
+        run = Run(folder)
+        own = run.manifest()
+        if not own and not run.cells.is_dir():
+            raise UserError(f"{folder} is not a run's folder: it has no run.json")
+        for suite, mark in own.get("data", {}).items():
+            if manifest.get("data", {}).get(suite, mark) != mark:
+                raise UserError(f"{folder} holds {suite} over other data than the runs before it")
+        for record in run.records():
+            if records.get(record["key"], {}).get("status") != "done":
+                records[record["key"]] = record
+        manifest = _joined(manifest, own)
+        set_aside += run.set_aside
+    return told_apart(sorted(records.values(), key=lambda r: r["key"])), manifest, set_aside
+
+
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return two manifests as one."""
+    if not first or not second:
+        return first or second
+    return {
+        **first,
+        "commands": first["commands"] + [c for c in second["commands"] if c not in first["commands"]],
+        **{key: {**first[key], **second[key]} for key in ("shared", "data", "cells")},
+    }
+
+
+def told_apart(records: list[Record]) -> list[Record]:
+    """Return records in which one identity is one setting.
+
+    Within one plan it is. Between runs, and where a default was changed, the same selector can stand for
+    different training or hyper-parameters; averaging those as seeds would be wrong, so their identities are
+    given what differs: ``er (epochs=5)`` and ``er (epochs=20)``.
+    """
+    settings: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for record in records:
+        known, own = settings.setdefault(_row(record), []), _setting(record)
+        if own not in known:
+            known.append(own)
+    out = []
+    for record in records:
+        variants = settings[_row(record)]
+        if len(variants) > 1:
+            own = _setting(record)
+            differing = {k: v for k, v in own.items() if any(o.get(k) != v for o in variants)}
+            record = record | {"identity": f"{record['identity']} ({_words(differing) or 'without'})"}
+        out.append(record)
+    return out
+
+
+def _row(record: Record) -> tuple[str, str, str]:
+    return record["spec"]["suite"], record["spec"]["scenario"], record["identity"]
+
+
+def _setting(record: Record) -> dict[str, Any]:
+    """Return all of a cell but its seed, flat."""
+    spec = record["spec"]
+    flat = {"suite_version": spec["suite_version"], "model": spec["model"], "strategy": spec["strategy"]}
+    if "continues" in spec:  # a hash of the exported model, wherever it lay
+        flat["model"] = spec["continues"][:8]
+    return flat | spec["model_options"] | spec["training"] | spec["hyper"]
+
+
+def _words(setting: dict[str, Any]) -> str:
+    return ", ".join(f"{k}={text_of(setting[k])}" for k in sorted(setting))

@@ -1,0 +1,200 @@
+"""Our numbers beside published ones: a table's recipe is run like any plan, and its entries are compared.
+
+A table is a TOML file (results/published/*.toml) with its citation, the suite, the score, the kind of its
+spread and, per entry, the selector that reproduces it and the published mean and spread by scenario.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.plan import Request, text_of
+from bench.results.frames import Frames
+from bench.stats import SCORES, summarise
+from suites.base import SCENARIOS
+from suites.errors import UserError, unknown
+
+TABLES = Path(__file__).parents[2] / "results" / "published"
+RECORDS = Path("results") / "reference"
+TOLERANCE = 0.3
+"""Points of difference that are agreement whatever the spread."""
+SPREADS = ("sem", "sd", "ci95")
+_NORMAL_95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One published number: a method in a scenario."""
+
+    method: str
+    scenario: str
+    selector: str
+    mean: float
+    """In points, as published."""
+    sem: float | None
+    """Standard error of the published mean, in points; None where no spread was published or confirmed."""
+    note: str
+    """What is known of a difference."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A published table and how to run it."""
+
+    name: str
+    title: str
+    citation: str
+    suite: str
+    score: str
+    spread: str
+    """Kind of the published spread: sem, sd or ci95 (half-width)."""
+    first_seed: int
+    settings: dict[str, str]
+    entries: tuple[Entry, ...]
+
+    def requests(self, seeds: int, only: Sequence[str] = ()) -> list[Request]:
+        """Return what must be run, a request a scenario; raises UserError for a method not in the table."""
+        chosen = self.chosen(only)
+        numbers = tuple(range(self.first_seed, self.first_seed + seeds))
+        found = []
+        for scenario in SCENARIOS:
+            selectors = tuple(dict.fromkeys(e.selector for e in chosen if e.scenario == scenario))
+            if selectors:
+                found.append(Request(self.suite, selectors, (scenario,), numbers, self.settings))
+        return found
+
+    def chosen(self, only: Sequence[str]) -> list[Entry]:
+        """Return the entries of methods, all for none; raises UserError for a method not in the table."""
+        known = list(dict.fromkeys(e.method for e in self.entries))
+        for name in only:
+            if name not in known:
+                raise unknown(f"method of {self.name}", name, known)
+        return [e for e in self.entries if not only or e.method in only]
+
+
+def names() -> list[str]:
+    """Return the names of the tables that come with Lethe."""
+    return sorted(path.stem for path in TABLES.glob("*.toml"))
+
+
+def read(name: str) -> Table:
+    """Return a table by name or by file; raises UserError for one that is not there or of another form."""
+    path = Path(name) if name.endswith(".toml") else TABLES / f"{name}.toml"
+    if not path.is_file():
+        raise unknown("table", name, names())
+    try:
+        facts = tomllib.loads(path.read_text())
+        return _table(path.stem, facts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a table of published numbers: {error}") from None
+
+
+def _table(name: str, facts: dict[str, Any]) -> Table:
+    spread, seeds = facts["spread"], int(facts["published_seeds"])
+    if spread not in SPREADS:
+        raise ValueError(f"spread must be one of {', '.join(SPREADS)}, not {spread!r}")
+    if facts["score"] not in SCORES:
+        raise ValueError(f"unknown score {facts['score']!r}")
+    entries = []
+    for entry in facts["entry"]:
+        for scenario in SCENARIOS:
+            if scenario in entry:
+                given = entry[scenario]
+                sem = as_sem(float(given["spread"]), spread, seeds) if "spread" in given else None
+                note = str(given.get("note", ""))
+                entries.append(
+                    Entry(entry["method"], scenario, entry["run"], float(given["mean"]), sem, note)
+                )
+    settings = {key: text_of(value) for key, value in facts.get("set", {}).items()}
+    return Table(
+        name,
+        facts["title"],
+        facts["citation"],
+        facts["suite"],
+        facts["score"],
+        spread,
+        int(facts["first_seed"]),
+        settings,
+        tuple(entries),
+    )
+
+
+def as_sem(spread: float, kind: str, n: int) -> float:
+    """Return the standard error that a published spread of n seeds stands for."""
+    if kind == "sd":
+        return spread / math.sqrt(n)
+    return spread / _NORMAL_95 if kind == "ci95" else spread
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A published number beside ours, in points."""
+
+    entry: Entry
+    n: int
+    mean: float
+    sem: float
+    """Of our mean; NaN for fewer than two seeds."""
+    difference: float
+    """Ours minus published."""
+    allowed: float
+    """What the difference may be: max(3 sqrt(SEM_published^2 + SEM_ours^2), 0.3)."""
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the numbers agree; None where ours is not there."""
+        return None if self.n == 0 else abs(self.difference) <= self.allowed
+
+
+def compare(table: Table, frames: Frames, seeds: int, only: Sequence[str] = ()) -> list[Verdict]:
+    """Return the verdict on every entry over the seeds of the table's recipe that are done."""
+    cells = {
+        (request.scenarios[0], selector): [c.key for c in _cells(request, selector)]
+        for request in table.requests(seeds, only)
+        for selector in request.strategies
+    }
+    values = frames.scores[frames.scores["score"] == table.score].set_index("key")["value"]
+    verdicts = []
+    for entry in table.chosen(only):
+        ours = [100 * values[key] for key in cells[entry.scenario, entry.selector] if key in values.index]
+        s = summarise(ours)
+        sem = s.sd / math.sqrt(s.n) if s.n > 1 else math.nan
+        spread = math.hypot(entry.sem or 0.0, 0.0 if math.isnan(sem) else sem)
+        verdicts.append(Verdict(entry, s.n, s.mean, sem, s.mean - entry.mean, max(3 * spread, TOLERANCE)))
+    return verdicts
+
+
+def _cells(request: Request, selector: str) -> list[Any]:
+    alone = Request(request.suite, (selector,), request.scenarios, request.seeds, request.settings)
+    return alone.cells()
+
+
+HEADER = ("method", "scenario", "published", "ours", "n", "difference", "allowed", "verdict")
+
+
+def rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
+    """Return the verdicts as text, in the order of HEADER."""
+    found: list[tuple[str, ...]] = []
+    for v in verdicts:
+        published = f"{v.entry.mean:.2f}" + ("" if v.entry.sem is None else f" ± {v.entry.sem:.2f}")
+        if v.n == 0:
+            found.append((v.entry.method, v.entry.scenario, published, "–", "0", "–", "–", "not run"))
+            continue
+        ours = f"{v.mean:.2f}" + ("" if math.isnan(v.sem) else f" ± {v.sem:.2f}")
+        verdict = "agrees" if v.agrees else "differs"
+        cells = (ours, str(v.n), f"{v.difference:+.2f}", f"{v.allowed:.2f}", verdict)
+        found.append((v.entry.method, v.entry.scenario, published, *cells))
+    return found
+
+
+def caption(table: Table) -> str:
+    """Return what the numbers are, their spreads' kind and the rule of the verdict."""
+    return (
+        f"{table.title} ({table.citation}). {table.score} in points, mean ± standard error (SEM) over seeds; "
+        f"a difference is allowed up to max(3 sqrt(SEM published² + SEM ours²), {TOLERANCE})."
+    )

@@ -1,0 +1,107 @@
+"""How far a run is, over cells and tasks: a bar in a terminal, plain lines elsewhere.
+
+Workers note the tasks they have done in small files of the run folder; the parent reads them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from bench.plan import CellSpec, line
+
+_FOLDER = "progress"
+_SECONDS, _PLAIN_SECONDS = 0.5, 60.0
+"""How often tasks are counted: for a bar, and for lines in a log."""
+
+
+def note(folder: Path, keys: Sequence[str], done: int, tasks: int) -> None:
+    """Say that a group has done so many of its tasks; the display alone depends on it."""
+    try:
+        path = folder / _FOLDER
+        path.mkdir(exist_ok=True)
+        (path / keys[0]).write_text(f"{done} {tasks} {len(keys)}")
+    except OSError:
+        return
+
+
+class Progress:
+    """The display of one command, as a context."""
+
+    def __init__(self, folder: Path, specs: Sequence[CellSpec], quiet: bool) -> None:
+        self.folder, self.specs, self.quiet = folder, specs, quiet
+        self.finished = 0
+        self.console = Console(stderr=True)
+        self.bar: Bar | None = None
+        self.thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Progress:
+        self.began = time.monotonic()
+        shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
+        if self.specs and not self.quiet and self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self.bar = Bar(*columns, console=self.console)
+            self.cells = self.bar.add_task("cells", total=len(self.specs))
+            self.tasks = self.bar.add_task("tasks", total=None)
+            self.bar.start()
+        if self.specs and not self.quiet:
+            self.thread = threading.Thread(target=self._watch, daemon=True)
+            self.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self.thread is not None:
+            self.thread.join()
+        if self.bar is not None:
+            self._update()
+            self.bar.stop()
+        shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
+
+    def done(self, specs: Sequence[CellSpec]) -> None:
+        """Say that these cells have ended."""
+        self.finished += len(specs)
+        if self.bar is not None:
+            self.bar.update(self.cells, completed=self.finished)
+        elif specs and not self.quiet:
+            self._say(f"{line(specs[0])} and {len(specs) - 1} more" if len(specs) > 1 else line(specs[0]))
+
+    def _say(self, words: str) -> None:
+        seconds = time.monotonic() - self.began
+        print(
+            f"{self.finished}/{len(self.specs)} cells, {seconds:.0f} s: {words}", file=sys.stderr, flush=True
+        )
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_PLAIN_SECONDS if self.bar is None else _SECONDS):
+            self._update()
+
+    def _update(self) -> None:
+        done = total = 0
+        for path in (self.folder / _FOLDER).glob("*"):
+            try:
+                tasks_done, tasks, lanes = map(int, path.read_text().split())
+            except (OSError, ValueError):
+                continue
+            done, total = done + tasks_done * lanes, total + tasks * lanes
+        if self.bar is not None and total:
+            self.bar.update(self.tasks, completed=done, total=total)
+        elif total:
+            self._say(f"{done} of {total} tasks of the cells begun so far")

@@ -1,0 +1,87 @@
+"""Trained models of a run's cells, where ``--keep-models`` asks for them.
+
+    RUN/models/<key>/<task>/model.safetensors   the lane's parameters and buffers, after so many tasks
+    RUN/models/<key>/<task>/facts.json          what they are of; written last, so that it vouches for both
+
+They are no part of a cell's key or record, and are written before the checkpoint of their task: a run that is
+killed and started again keeps the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.store.files import write_json, write_tensors
+from bench.store.run_folder import SCHEMA
+from suites.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from strategies.core import Strategy
+
+WHICH = ("last", "all")
+"""The model after the last task, or after every task."""
+
+
+class KeptModels:
+    """The models in one run's folder; ``which`` of them a run is to write, empty for none."""
+
+    def __init__(self, run: Path, which: str = "") -> None:
+        self.run, self.folder, self.which = run, run / "models", which
+
+    def wanted(self, tasks_done: int, n_tasks: int) -> bool:
+        """Return whether the model after so many tasks is to be kept."""
+        return self.which == "all" or (self.which == "last" and tasks_done == n_tasks)
+
+    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Keep one cell's model after a task."""
+        folder = self.folder / key / str(tasks_done)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / "model.safetensors", tensors)
+        write_json(folder / "facts.json", {"schema": SCHEMA, "key": key, "tasks_done": tasks_done, **facts})
+
+    def tasks(self, key: str) -> list[int]:
+        """Return after how many tasks a cell's model was kept, ascending."""
+        found = (p.parent.name for p in (self.folder / key).glob("*/facts.json"))
+        return sorted(int(name) for name in found if name.isdigit())
+
+    def cells(self) -> list[str]:
+        """Return the keys of the cells of which there are models, sorted."""
+        return sorted({path.parent.parent.name for path in self.folder.glob("*/*/facts.json")})
+
+    def facts(self, key: str, task: int) -> dict[str, Any]:
+        """Return what is known of a kept model; raises UserError where that is not whole."""
+        path = self.folder / key / str(task) / "facts.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text())
+            if (found["schema"], found["key"], found["tasks_done"]) == (SCHEMA, key, task):
+                return found
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        raise UserError(f"{path} is damaged, or not of this version: run the cell again with --force")
+
+    def tensors(self, key: str, task: int) -> dict[str, Tensor]:
+        """Return the tensors of a kept model; raises UserError where they are not whole."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.folder / key / str(task) / "model.safetensors"
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError):
+            raise UserError(f"{path} is damaged: run the cell again with --force") from None
+
+
+def answers_otherwise(strategy: Strategy) -> str | None:
+    """Return the name of the method that answers with more than the model, or otherwise; None for none."""
+    from strategies.core import Strategy
+
+    for part in getattr(strategy, "parts", [strategy]):
+        own = type(part).predict is not Strategy.predict or type(part).logits is not Strategy.logits
+        # Methods for one way to tune keep earlier tasks' parts beside the model, and answer with them.
+        if own or part.tunes:
+            return str(part.name)
+    return None

@@ -1,0 +1,216 @@
+"""The score matrix R, kept as counts, for all lanes at once, and what was taken for what behind it.
+
+Axes: L lanes, B batch, T tasks, R rows, U units, P pairs of a task and one of its units, O outside rows, K
+counts that are not nought.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.train.clock import Clock
+from strategies.core import Batch, LaneStreams, Strategy, pad_rows, still
+from suites.base import Stream
+
+_ROWS_AT_ONCE = 500
+"""Rows are padded to whole chunks: a product of another height may round differently, and a lane's scores
+must not depend on how many rows its neighbours have."""
+_TEXTS_AT_ONCE = 64
+"""Passing padding through a transformer would cost more than that is worth."""
+Counts = list[list[int | None]]
+
+
+class Scorer:
+    """Counts of right answers on every task's test and validation rows, row by row of R.
+
+    Beside each row of R it keeps the confusion: how often each true unit was taken for which.
+    """
+
+    def __init__(self, streams: LaneStreams, strategy: Strategy) -> None:
+        self.streams, self.strategy = streams, strategy
+        self._at_once = _TEXTS_AT_ONCE if streams.reads_tokens else _ROWS_AT_ONCE
+        self.rows = {
+            "test": self._rows([[t.test_rows for t in s.tasks] for s in streams.streams]),
+            "validation": self._rows([[t.validation_rows for t in s.tasks] for s in streams.streams]),
+            "outside": self._rows([[s.outside_rows] for s in streams.streams]),
+        }
+        # A confusion for each task and true unit would be T * U * U, far too many where a task has few units:
+        # only the units of each task have a place, in the order of tasks and units.
+        own_LP = streams.own_LTU.flatten(1)
+        self._pair_LP = own_LP.cumsum(1) - 1
+        order_LP = own_LP.long().argsort(dim=1, descending=True, stable=True)
+        self._place_LP = order_LP[:, : int(own_LP.sum(1).max())]
+        rows, tasks, lanes = streams.n_tasks + 1, streams.n_tasks, range(streams.lanes)
+        self.right: dict[str, list[Counts]] = {
+            split: [[[None] * tasks for _ in range(rows)] for _ in lanes] for split in ("test", "validation")
+        }
+        self.confused: dict[str, list[list[NDArray[np.int32]]]] = {
+            split: [[] for _ in lanes] for split in self.right
+        }
+        self.curves: list[list[dict[str, Any]]] = [[] for _ in lanes]
+        self.outside: list[list[float | None]] = [[None] * rows for _ in lanes]
+
+    def _rows(self, of_lanes: list[list[Tensor]]) -> tuple[Tensor, Tensor, list[list[int]]]:
+        """Return all tasks' rows of every lane, which of them are real, and how many each task has."""
+        device = self.streams.device
+        totals = [[len(rows) for rows in tasks] for tasks in of_lanes]
+        rows_LR, real_LR = pad_rows([torch.cat(tasks) for tasks in of_lanes], self._at_once)
+        return rows_LR.to(device), real_LR.to(device), totals
+
+    @torch.no_grad()
+    def _answers(self, split: str) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+        """Yield all rows of a split in batches: the batch, which rows are real, the scores of all units."""
+        rows_LR, real_LR, _ = self.rows[split]
+        if rows_LR.shape[1] == 0:
+            return
+        with still(self.strategy.model):
+            for rows_LB, real_LB in zip(
+                rows_LR.split(self._at_once, 1), real_LR.split(self._at_once, 1), strict=True
+            ):
+                batch = self.streams.batch(rows_LB.contiguous(), real_LB)
+                yield batch, real_LB, self.strategy.predict(batch)
+
+    def _confusion(self, split: str, sureness: list[Tensor] | None = None) -> Tensor:
+        """Return how often each task's true unit was taken for which, (L, P, U), on the device.
+
+        How sure the answers are goes into ``sureness``, where that is wanted.
+        """
+        (lanes, pairs), units = self._place_LP.shape, self.streams.n_units
+        count_LPU = torch.zeros(lanes, pairs * units, dtype=torch.int32, device=self.streams.device)
+        for batch, real_LB, scores_LBU in self._answers(split):
+            place_LB = self.streams.task_of(batch.rows_LB) * units + batch.y_LB
+            pair_LB = self._pair_LP.gather(1, place_LB.clamp(min=0)).clamp(min=0)  # padding may have no label
+            count_LPU.scatter_add_(1, pair_LB * units + scores_LBU.argmax(2), real_LB.int())
+            if sureness is not None:
+                sureness.append(_sureness(scores_LBU))
+        return count_LPU.view(lanes, pairs, units)
+
+    def _right(self, count_LPU: Tensor) -> list[list[int]]:
+        """Return each lane's right answers per task."""
+        place_LP = self._place_LP.to(count_LPU.device)
+        right_LP = count_LPU.gather(2, (place_LP % self.streams.n_units).unsqueeze(2)).squeeze(2)
+        right_LT = right_LP.new_zeros(self.streams.lanes, self.streams.n_tasks)
+        return right_LT.scatter_add_(1, place_LP // self.streams.n_units, right_LP).tolist()
+
+    def count(self, split: str) -> list[list[int]]:
+        """Return each lane's right answers per task: the one copy to the host of an evaluation."""
+        return self._right(self._confusion(split))
+
+    def measure(self, row: int, clock: Clock) -> None:
+        """Fill one row of R."""
+        with clock.scoring(within_task=False):
+            for split, lanes in self.right.items():
+                outside = split == "test" and row > 0 and self.rows["outside"][0].shape[1] > 0
+                sureness: list[Tensor] | None = [] if outside else None
+                count_LPU = self._confusion(split, sureness).cpu()
+                for lane, counts in enumerate(self._right(count_LPU)):
+                    lanes[lane][row] = [*counts]
+                for lane, found in enumerate(self._sparse(count_LPU.numpy(), row)):
+                    self.confused[split][lane].append(found)
+                if sureness:
+                    for lane, area in enumerate(self._told_apart(torch.cat(sureness, 1), row)):
+                        self.outside[lane][row] = area
+
+    def _sparse(self, count_LPU: NDArray[np.int32], row: int) -> list[NDArray[np.int32]]:
+        """Return each lane's counts but for noughts, (K, 5): row of R, task from 1, true unit, answer, count.
+
+        Most classes are mistaken for few others.
+        """
+        lane_K, pair_K, unit_K = count_LPU.nonzero()
+        place_K = self._place_LP.cpu().numpy()[lane_K, pair_K]
+        task_K, true_K = place_K // self.streams.n_units, place_K % self.streams.n_units
+        count_K = count_LPU[lane_K, pair_K, unit_K]
+        columns = (np.full_like(task_K, row), task_K + 1, true_K, unit_K, count_K)
+        found_K5 = np.stack(columns, 1).astype(np.int32)
+        return np.split(found_K5, np.searchsorted(lane_K, range(1, self.streams.lanes)))
+
+    def _told_apart(self, inside_LR: Tensor, row: int) -> list[float]:
+        """Return how well each lane's answers to rows of the tasks so far are told from outside rows."""
+        rows_LR, real_LR, _ = self.rows["test"]
+        counts_LR = (real_LR > 0) & (self.streams.task_of(rows_LR) < row)
+        outside_LO = torch.cat([_sureness(scores) for _, _, scores in self._answers("outside")], 1)
+        return area_L(inside_LR, counts_LR, outside_LO, self.rows["outside"][1] > 0).tolist()
+
+    def curve(self, task: int, step: int, active: tuple[bool, ...] | None, clock: Clock) -> None:
+        """Note the active lanes' validation scores inside a task, whose number counts from 1."""
+        with clock.scoring(within_task=True):
+            for lane, right in enumerate(self.count("validation")):
+                if active is not None and not active[lane]:
+                    continue
+                total = self.rows["validation"][2][lane]
+                self.curves[lane].append({"task": task, "step": step, "right": right, "total": total})
+
+    def record(self, lane: int) -> dict[str, Any]:
+        """Return one lane's matrices and curves."""
+        found: dict[str, Any] = {}
+        for split, lanes in self.right.items():
+            totals = self.rows[split][2][lane]
+            total = [
+                [None if r is None else n for r, n in zip(row, totals, strict=True)] for row in lanes[lane]
+            ]
+            found[split] = {"right": lanes[lane], "total": total}
+        if self.rows["outside"][0].shape[1]:
+            found["outside"] = self.outside[lane]
+        return {**found, "curves": self.curves[lane]}
+
+    def classes(self, lane: int) -> dict[str, Any]:
+        """Return one lane's confusions and what its units are called; see bench.results.per_class."""
+        found = {name: t.tolist() for name, t in self.tensors(lane).items()}
+        return {"units": unit_names(self.streams.streams[lane]), **found}
+
+    def tensors(self, lane: int) -> dict[str, Tensor]:
+        """Return one lane's confusions, (K, 5) for each split: too many for a checkpoint's JSON."""
+        empty = np.zeros((0, 5), dtype=np.int32)
+        return {
+            split: torch.from_numpy(np.concatenate([empty, *lanes[lane]]))
+            for split, lanes in self.confused.items()
+        }
+
+    def load(self, lane: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+        for split in self.right:
+            self.right[split][lane] = record[split]["right"]
+            self.confused[split][lane] = [tensors[split].numpy()]
+        self.curves[lane] = record["curves"]
+        self.outside[lane] = record.get("outside", self.outside[lane])
+
+
+def unit_names(stream: Stream) -> list[str]:
+    """Return what each unit of the head stands for: its classes, and its task where others are alike."""
+    classes: list[list[str]] = [[] for _ in range(stream.n_units)]
+    first: dict[int, int] = {}
+    for task, units in enumerate(stream.unit_TC.tolist()):
+        for name, unit in zip(stream.data.class_names, units, strict=True):
+            if unit >= 0:
+                first.setdefault(unit, task)
+                classes[unit] += [name] if name not in classes[unit] else []
+    names = ["/".join(of) for of in classes]
+    times = Counter(names)
+    return [f"{n} (task {first[u] + 1})" if times[n] > 1 and u in first else n for u, n in enumerate(names)]
+
+
+def _sureness(scores_LBU: Tensor) -> Tensor:
+    """Return the largest softmax probability, (L, B); in double, where fewer are rounded to the same 1."""
+    return scores_LBU.double().softmax(2).amax(2)
+
+
+def area_L(inside_LR: Tensor, counts_LR: Tensor, outside_LO: Tensor, real_LO: Tensor) -> Tensor:
+    """Return each lane's area under the ROC curve, (L,): inside rows that count against real outside rows.
+
+    That is the share of pairs of an inside and an outside row in which the inside row has the greater value,
+    equal ones counted half (Hanley & McNeil 1982). 0 in a lane without either.
+    """
+    # Beyond every value, so that what is not real is below none; values that are not numbers too.
+    sorted_LO = torch.where(real_LO, outside_LO, torch.inf).nan_to_num(nan=torch.inf).sort(1).values
+    inside_LR = inside_LR.nan_to_num(nan=-torch.inf).contiguous()
+    below_LR = torch.searchsorted(sorted_LO, inside_LR)
+    up_to_LR = torch.searchsorted(sorted_LO, inside_LR, right=True)
+    won_L = ((below_LR + up_to_LR) * counts_LR).sum(1) / 2
+    return won_L / (counts_LR.sum(1) * real_LO.sum(1)).clamp(min=1)

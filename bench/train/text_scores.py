@@ -1,0 +1,144 @@
+"""R of a suite whose texts are to be written: BLEU of what each lane writes, and chrF beside it.
+
+Axes: L lanes, B batch, T tasks, R rows, S tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.encode import words
+from bench.train.clock import Clock
+from strategies.core import LaneStreams, Strategy, pad_rows, still
+from suites.base import Score
+from suites.errors import Unavailable
+
+_ROWS_AT_ONCE = 200
+"""Rows are padded to whole chunks: a lane's scores must not depend on how many rows its neighbours have."""
+Values = list[list[float | None]]
+MEASURES = ("value", "chrf")
+"""What is kept of every task: ``value`` is what R holds, BLEU."""
+
+
+class TextScorer:
+    """BLEU and chrF on every task's test and validation rows, row by row of R.
+
+    What was written is compared with one reference by sacrebleu (Post 2018, A call for clarity in reporting
+    BLEU scores) at its defaults, which its signature in the record names; chrF is Popović 2015. Raises
+    Unavailable where sacrebleu is not installed.
+    """
+
+    def __init__(self, streams: LaneStreams, strategy: Strategy, score: Score, tokenizer: Any) -> None:
+        if find_spec("sacrebleu") is None:
+            raise Unavailable(
+                "texts that were written are scored by sacrebleu: pip install 'lethe-bench[text]'"
+            )
+        self.streams, self.strategy, self.score, self.tokenizer = streams, strategy, score, tokenizer
+        self.rows = {
+            "test": [[t.test_rows for t in s.tasks] for s in streams.streams],
+            "validation": [[t.validation_rows for t in s.tasks] for s in streams.streams],
+        }
+        lanes, shape = range(streams.lanes), (streams.n_tasks + 1, streams.n_tasks)
+        self.values: dict[str, list[dict[str, Values]]] = {
+            split: [{m: [[None] * shape[1] for _ in range(shape[0])] for m in MEASURES} for _ in lanes]
+            for split in self.rows
+        }
+        self.curves: list[list[dict[str, Any]]] = [[] for _ in lanes]
+
+    @torch.no_grad()
+    def written(self, split: str) -> list[list[str]]:
+        """Return what each lane writes for all rows of a split, task after task."""
+        of_lanes = [torch.cat(tasks) for tasks in self.rows[split]]
+        rows_LR, _ = pad_rows(of_lanes, _ROWS_AT_ONCE)
+        if rows_LR.shape[1] == 0:
+            return [[] for _ in of_lanes]
+        model, rows_LR = self.strategy.model, rows_LR.to(self.streams.device)
+        with still(model):
+            parts = [
+                model.generate(self.streams.pixels(rows_LB.contiguous())).cpu()
+                for rows_LB in rows_LR.split(_ROWS_AT_ONCE, 1)
+            ]
+        written_LRS = torch.cat(parts, 1)
+        return [
+            words(of[: len(rows)], self.tokenizer) for of, rows in zip(written_LRS, of_lanes, strict=True)
+        ]
+
+    def scores(self, split: str) -> list[dict[str, list[float | None]]]:
+        """Return each lane's measures of every task; None for a task without rows."""
+        found = []
+        for texts, tasks in zip(self.written(split), self.rows[split], strict=True):
+            start, of_tasks = 0, []
+            for rows_R in tasks:
+                of_tasks.append(self._compared(texts[start : start + len(rows_R)], rows_R))
+                start += len(rows_R)
+            found.append({m: [of[m] for of in of_tasks] for m in MEASURES})
+        return found
+
+    def _compared(self, texts: list[str], rows_R: Tensor) -> dict[str, float | None]:
+        targets = self.streams.data.targets
+        return compared(texts, [targets[row] for row in (rows_R % self.streams.n_images).tolist()])
+
+    def measure(self, row: int, clock: Clock) -> None:
+        """Fill one row of R."""
+        with clock.scoring(within_task=False):
+            for split, lanes in self.values.items():
+                for values, scores in zip(lanes, self.scores(split), strict=True):
+                    for name in MEASURES:
+                        values[name][row] = scores[name]
+
+    def curve(self, task: int, step: int, active: tuple[bool, ...] | None, clock: Clock) -> None:
+        """Note the active lanes' validation scores inside a task, whose number counts from 1."""
+        with clock.scoring(within_task=True):
+            for lane, scores in enumerate(self.scores("validation")):
+                if active is None or active[lane]:
+                    self.curves[lane].append({"task": task, "step": step, **scores})
+
+    def record(self, lane: int) -> dict[str, Any]:
+        """Return one lane's matrices and curves, the score's bounds and how many rows it was taken over."""
+        rows = {split: [len(r) for r in lanes[lane]] for split, lanes in self.rows.items()}
+        found = {split: {**lanes[lane], "rows": rows[split]} for split, lanes in self.values.items()}
+        return {
+            "score": asdict(self.score) | {"signature": signature()},
+            **found,
+            "curves": self.curves[lane],
+        }
+
+    def classes(self, lane: int) -> dict[str, Any]:
+        """Return nothing: there are no classes."""
+        return {}
+
+    def tensors(self, lane: int) -> dict[str, Tensor]:
+        """Return nothing: a checkpoint's JSON holds it all."""
+        return {}
+
+    def load(self, lane: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+        for split in self.values:
+            self.values[split][lane] = {m: record[split][m] for m in MEASURES}
+        self.curves[lane] = record["curves"]
+
+
+def compared(texts: list[str], targets: list[str]) -> dict[str, float | None]:
+    """Return corpus BLEU (``value``) and chrF, both in [0, 100], of texts against one reference each."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    if not texts:
+        return {"value": None, "chrf": None}
+    # force: not to be told that a text looks tokenized; it is what it is.
+    bleu = BLEU(force=True).corpus_score(texts, [targets]).score
+    # Of texts that are all right it is rounded to a little more than 100.
+    return {"value": min(bleu, 100.0), "chrf": CHRF().corpus_score(texts, [targets]).score}
+
+
+def signature() -> str:
+    """Return what sacrebleu calls the way BLEU was computed."""
+    from sacrebleu.metrics import BLEU
+
+    bleu = BLEU(force=True)
+    bleu.corpus_score(["one"], [["one"]])
+    return str(bleu.get_signature())

@@ -1,0 +1,17 @@
+"""Plain fine-tuning: what every method must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from strategies.core import Strategy
+
+
+@dataclass
+class Finetune(Strategy):
+    """Plain training on one task after the other: the lower bound."""
+
+    name: ClassVar[str] = "finetune"
+    generates: ClassVar[bool] = True
+    paper: ClassVar[str] = "McCloskey & Cohen 1989, Catastrophic interference in connectionist networks"

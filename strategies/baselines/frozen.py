@@ -1,0 +1,57 @@
+"""Training the head alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Strategy, mask
+from suites.base import Training
+
+
+@dataclass
+class Frozen(Strategy):
+    """Features stay as the first task left them; only the head is trained on.
+
+    What forgetting is left is that of the head; what cannot be learned, the features do not tell.
+    """
+
+    name: ClassVar[str] = "frozen"
+    cost: ClassVar[float] = 0.33  # from the second task on: the features only answer
+    paper: ClassVar[str] = "Razavian et al. 2014, CNN features off-the-shelf"
+    needs: ClassVar[str] = "to know where the first task ends"
+
+    features: Literal["first", "initial"] = "first"
+    """Features of the network after the first task, or of the untrained one: random features."""
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """Only random features need no end of the first task."""
+        if self.features == "first" and training.boundaries == "hidden":
+            return "features=first needs to know where the first task ends; features=initial does not"
+        return super().unsuitable(scenario, training)
+
+    def setup(self) -> None:
+        """Make an optimiser of the head alone, with the rates of the network's."""
+        self.head_optimiser = self.optimiser.alike(self.model.head.parameters())
+
+    def begin_task(self, task: int) -> None:
+        """Begin with a fresh optimiser where the network's is fresh, too."""
+        if self.streams.training.reset_optimiser:
+            self.head_optimiser.reset()
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take a step of the head, or of all while features are still learned."""
+        if self.features == "first" and self.task == 0:
+            return super().learn(batch)
+        self.model.eval()  # running statistics of batches are features as well
+        with self.autocast():
+            with torch.no_grad():
+                features_LBF = self.model.features(batch.x_LBX)
+            logits_LBU = self.model.head(features_LBF)
+            loss_L = self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
+        loss_L.sum().backward()
+        self.head_optimiser.step(self.moment.active)
+        return loss_L.detach()

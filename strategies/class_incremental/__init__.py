@@ -1,0 +1,1 @@
+"""One head that grows class by class."""

@@ -1,0 +1,133 @@
+"""Bias correction.
+
+Axes: L lanes, B batch, H rows held out of one class, V rows held out of all, N rows of one class, U units;
+X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, mask, optimiser, still
+from strategies.parts import Distilled, held_of
+
+
+@dataclass
+class BiC(Distilled):
+    """Bias correction: two numbers, fitted on rows held out, put the logits of new classes in their place.
+
+    Stage 1 learns lambda KD + (1 - lambda) CE over new rows and exemplars, lambda = old classes / classes
+    seen (Wu 2019, eq. 1 to 3); stage 2 fits alpha and beta of q_u = alpha o_u + beta for the new units u by
+    cross-entropy on as many held-out rows of each class, old or new (eq. 4 and 5).
+    """
+
+    name: ClassVar[str] = "bic"
+    paper: ClassVar[str] = "Wu et al. 2019, Large scale incremental learning"
+
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    """Logits are divided by this before the softmax of the distillation."""
+    held_out: Annotated[int, Bounds(2)] = 10
+    """One of so many exemplars is held out for stage 2."""
+    layers: Literal["last", "each"] = "last"
+    """Which corrections act: that of the latest task, earlier ones reaching the network by distillation, or
+    one for each task."""
+    fit_steps: Count = 200
+    """Steps of Adam over the whole held-out part in stage 2."""
+    fit_rate: NotNegative = 0.02
+    """Their learning rate."""
+    shrink: NotNegative = 0.0
+    """Weight of beta^2 / 2 in stage 2 (0.1 in the released code, nothing in the paper)."""
+
+    def setup(self) -> None:
+        """Start with no correction."""
+        super().setup()
+        shape, device = (self.streams.lanes, self.streams.n_units), self.streams.device
+        self.alpha_LU, self.beta_LU = torch.ones(shape, device=device), torch.zeros(shape, device=device)
+
+    def begin_task(self, task: int) -> None:
+        """Keep the teacher's correction, and hold out old exemplars and as many new rows of each class."""
+        super().begin_task(task)
+        self._taught = self.alpha_LU.clone(), self.beta_LU.clone()
+        if self.layers == "last":
+            self.alpha_LU.fill_(1)
+            self.beta_LU.zero_()
+        self._held_LUH = self.exemplars.hold_out(self.held_out)
+        if task == 0:
+            return
+        nth_H = torch.arange(self._held_LUH.shape[2], device=self.streams.device)
+        share = self.buffer // sum(len(t.units) for t in self.streams.streams[0].tasks[:task])
+        for unit_L, rows_LN, real_LN in self.classes(task):
+            held_L1 = held_of(real_LN.sum(1, keepdim=True).clamp(max=share), self.held_out)
+            size = min(len(nth_H), rows_LN.shape[1])
+            rows_LH = torch.where(nth_H[:size] < held_L1, rows_LN[:, :size], -1)
+            self._held_LUH[torch.arange(len(unit_L), device=unit_L.device), unit_L, :size] = rows_LH
+
+    def corrected(self, logits_LBU: Tensor) -> Tensor:
+        """Return alpha o + beta."""
+        return logits_LBU * self.alpha_LU.unsqueeze(1) + self.beta_LU.unsqueeze(1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return stage 1's cross-entropy and distillation; rows held out do not count."""
+        if self.task == 0:
+            return super().loss(batch)
+        held_LBV = batch.rows_LB.unsqueeze(2) == self._held_LUH.flatten(1).unsqueeze(1)
+        counts_LB = (~held_LBV.any(2)).float()
+        weight_LB = counts_LB if batch.weight_LB is None else batch.weight_LB * counts_LB
+        new = Batch(batch.x_LBX, batch.y_LB, batch.rows_LB, weight_LB, batch.active_LBU)
+        both = self.with_exemplars(new)
+        logits_LBU = self.corrected(self.model(both.x_LBX))
+        loss_L = self.cross_entropy(mask(logits_LBU, both.active_LBU), both)
+        with torch.no_grad():
+            alpha_LU, beta_LU = self._taught
+            target_LBU = self.teacher(both.x_LBX) * alpha_LU.unsqueeze(1) + beta_LU.unsqueeze(1)
+        distil_L = both.mean_L(self.distil_LB(logits_LBU, target_LBU, self.temperature))
+        return (1 - self.old_share_L) * loss_L + self.old_share_L * distil_L
+
+    def end_task(self, task: int) -> None:
+        """Fit the correction of the new units, then choose exemplars."""
+        if task > 0:
+            self.fit()
+        super().end_task(task)
+
+    def fit(self) -> None:
+        """Fit alpha and beta of every lane on the rows held out."""
+        rows_LV = self._held_LUH.flatten(1)
+        held = self.streams.batch(rows_LV.clamp(min=0), (rows_LV >= 0).float())
+        held.y_LB.clamp_(min=0)  # padding names a row that may have no unit here
+        with still(self.model), torch.no_grad():
+            logits_LVU = self.model(held.x_LBX)
+        rate_L = torch.as_tensor(self.fit_rate, device=rows_LV.device).expand(len(rows_LV))
+        # Adam does not see the scale of a gradient, so a lane's rate can stand here, and 1 in the optimiser.
+        moved_L2 = torch.zeros(len(rows_LV), 2, device=rows_LV.device, requires_grad=True)
+        update = optimiser("adam", [moved_L2], len(rows_LV), 1.0)
+        for _ in range(self.fit_steps):
+            alpha_L, beta_L = 1 + rate_L * moved_L2[:, 0], rate_L * moved_L2[:, 1]
+            loss_L = self.fit_loss(logits_LVU, held, alpha_L, beta_L)
+            (moved_L2.grad,) = torch.autograd.grad(loss_L.sum(), moved_L2)
+            update.step()
+        moved_L2 = moved_L2.detach()
+        self.alpha_LU.copy_(
+            torch.where(self._new_LU, 1 + (rate_L * moved_L2[:, 0]).unsqueeze(1), self.alpha_LU)
+        )
+        self.beta_LU.copy_(torch.where(self._new_LU, (rate_L * moved_L2[:, 1]).unsqueeze(1), self.beta_LU))
+
+    def fit_loss(self, logits_LVU: Tensor, held: Batch, alpha_L: Tensor, beta_L: Tensor) -> Tensor:
+        """Return stage 2's loss at alpha and beta, over the classes seen, shape (L,)."""
+        new_L1U = self._new_LU.unsqueeze(1)
+        changed_LVU = logits_LVU * alpha_L.view(-1, 1, 1) + beta_L.view(-1, 1, 1)
+        logits_LVU = mask(
+            torch.where(new_L1U, changed_LVU, self.corrected(logits_LVU)), self._seen_LU.unsqueeze(1)
+        )
+        return self.cross_entropy(logits_LVU, held) + self.shrink * beta_L.square() / 2
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the corrected logits."""
+        return mask(self.corrected(self.model(batch.x_LBX)), batch.active_LBU)
+
+    def notes(self) -> dict[str, Tensor]:
+        """Return the corrections in force at the end."""
+        return {"alpha": self.alpha_LU, "beta": self.beta_LU}

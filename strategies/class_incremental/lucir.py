@@ -1,0 +1,118 @@
+"""Learning a unified classifier incrementally via rebalancing.
+
+Axes: L lanes, B batch, F features, K new classes, N rows of one class, U units; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, gradients, mask
+from strategies.parts import Distilled, features_of
+
+
+@dataclass
+class LUCIR(Distilled):
+    """LUCIR: cosines for logits, features held in their direction, old classes kept apart from new ones.
+
+    L = CE(eta cos(theta_u, f)) + lambda (1 - cos(f*, f)) + sum_k max(0, m - cos(theta_y, f) + cos(theta_k,
+    f)), the last for exemplars and the K new classes k nearest to them; f* the earlier network's features,
+    lambda = lambda_base sqrt(old classes / new classes), old theta fixed (Hou 2019, eq. 4 and 6 to 9).
+    """
+
+    name: ClassVar[str] = "lucir"
+    paper: ClassVar[str] = "Hou et al. 2019, Learning a unified classifier incrementally via rebalancing"
+
+    lam: NotNegative = 5.0
+    """lambda_base, the weight of the less-forget constraint."""
+    margin: NotNegative = 0.5
+    """m, by how much the cosine to the own class is to be greater than to a new one."""
+    nearest: Count = 2
+    """K, how many new classes an exemplar is kept from."""
+    ranking: Literal["sum", "mean"] = "sum"
+    """Over the K classes (the paper's formula), or their mean (its code)."""
+    scale: Annotated[LaneFloat, Bounds(1e-3)] = 10.0
+    """Where the learned scale eta starts (1 in the released code)."""
+    freeze: bool = True
+    """Whether the class vectors of old classes stay as they are."""
+    imprint: bool = True
+    """Whether those of new classes start at the mean of their features (the released code, not the paper)."""
+
+    def setup(self) -> None:
+        """Make the scale, with an optimiser like the network's."""
+        super().setup()
+        start_L = torch.as_tensor(self.scale, device=self.streams.device).expand(self.streams.lanes)
+        self.eta = nn.ParameterList([start_L.clone()])
+        self.eta_optimiser = self.optimiser.alike(self.eta, decays=False)
+
+    def begin_task(self, task: int) -> None:
+        """Start new class vectors at the mean of their features, as long as the old ones on average."""
+        super().begin_task(task)
+        if self.streams.training.reset_optimiser:
+            self.eta_optimiser.reset()
+        weight_LFU = self.model.head.weight.detach()
+        if task > 0 and self.imprint:
+            length_L = (weight_LFU.norm(dim=1) * self._old_LU).sum(1) / self._old_LU.sum(1)
+            for unit_L, rows_LN, real_LN in self.classes(task):
+                features_LNF = F.normalize(features_of(self.model, self.streams, rows_LN), dim=2)
+                mean_LF = F.normalize((features_LNF * real_LN.unsqueeze(2)).sum(1), dim=1)
+                weight_LFU[torch.arange(len(unit_L), device=unit_L.device), :, unit_L] = (
+                    mean_LF * length_L.unsqueeze(1)
+                )
+        self._fixed_LFU = weight_LFU.clone()
+
+    def cosines(self, features_LBF: Tensor) -> Tensor:
+        """Return the cosine of each row's features to each class vector, shape (L, B, U)."""
+        return torch.bmm(F.normalize(features_LBF, dim=2), F.normalize(self.model.head.weight, dim=1))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the three terms; in the first task cross-entropy alone."""
+        both = self.with_exemplars(batch)
+        features_LBF = self.model.features(both.x_LBX)
+        cosine_LBU = self.cosines(features_LBF)
+        logits_LBU = mask(self.eta[0].view(-1, 1, 1) * cosine_LBU, both.active_LBU)
+        loss_L = self.cross_entropy(logits_LBU, both)
+        if self.task == 0:
+            return loss_L
+        with torch.no_grad():
+            before_LBF = self.teacher.features(both.x_LBX)
+        turned_L = both.mean_L(1 - F.cosine_similarity(before_LBF, features_LBF, dim=2))
+        lam_L = self.lam * (self._old_LU.sum(1) / self._new_LU.sum(1)).sqrt()
+        _, old = both.split(batch.rows_LB.shape[1])
+        return loss_L + lam_L * turned_L + self.ranking_L(cosine_LBU[:, -old.rows_LB.shape[1] :], old)
+
+    def ranking_L(self, cosine_LBU: Tensor, old: Batch) -> Tensor:
+        """Return the margin ranking loss, a mean over exemplars."""
+        own_LB1 = cosine_LBU.gather(2, old.y_LB.unsqueeze(2))
+        nearest = min(self.nearest, len(self.streams.streams[0].tasks[self.task].units))
+        new_LBK = mask(cosine_LBU, self._new_LU.unsqueeze(1)).topk(nearest, 2).values
+        margin = self.margin if isinstance(self.margin, float) else self.margin.view(-1, 1, 1)
+        short_LBK = (margin - own_LB1 + new_LBK).clamp(min=0)
+        short_LB = short_LBK.sum(2) if self.ranking == "sum" else short_LBK.mean(2)
+        assert old.weight_LB is not None
+        counts_LB = (
+            old.weight_LB > 0
+        ).float()  # of exemplars alone, so their weight beside new rows is no matter
+        return Batch(old.x_LBX, old.y_LB, old.rows_LB, counts_LB).mean_L(short_LB)
+
+    def adjust_gradients(self) -> None:
+        """Write zeros for the head's bias, which no cosine has."""
+        gradients(self.model)
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch) -> None:
+        """Step the scale, and put old class vectors back where momentum moved them."""
+        self.eta_optimiser.step(self.moment.active)
+        self.eta[0].grad = None
+        if self.freeze and self.task > 0:
+            weight_LFU = self.model.head.weight
+            weight_LFU.copy_(torch.where(self._old_LU.unsqueeze(1), self._fixed_LFU, weight_LFU))
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the cosines."""
+        return mask(self.cosines(self.model.features(batch.x_LBX)), batch.active_LBU)

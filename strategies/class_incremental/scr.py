@@ -1,0 +1,132 @@
+"""Supervised contrastive replay.
+
+Axes: L lanes, B batch, V views of a batch one after the other (2B), F features, M memory slots; X the axes
+of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from strategies.core import Batch, Bounds, Count, CountOrNone, LaneFloat, LaneLinear, gradients, need_images
+from strategies.parts import NearestMean, Replay, join
+from suites.base import generator
+
+
+@dataclass
+class SCR(NearestMean, Replay):
+    """Supervised contrastive replay: rows of a class are drawn together; the nearest class mean answers.
+
+    L = mean_i -1/|P(i)| sum_{p in P(i)} log [exp(z_i z_p / T) / sum_{a != i} exp(z_i z_a / T)] over two views
+    of new and remembered rows, z a projection of length 1, P(i) the others of i's class (Mai 2021);
+    the projection is dropped for the answer, and the means are those of the memory.
+    """
+
+    name: ClassVar[str] = "scr"
+    cost: ClassVar[float] = 3.56  # 128 new and 100 old rows in two views; 22 at the paper's 10 new
+    paper: ClassVar[str] = "Mai et al. 2021, Supervised contrastive replay"
+    needs: ClassVar[str] = "a memory of rows, a small second network"
+
+    batch: CountOrNone = 100
+    """Remembered rows per step; 0 for as many as new ones."""
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 0.07
+    """T, what inner products are divided by."""
+    projection: Count = 128
+    """Outputs of the projection, a network of one hidden layer as wide as the features."""
+    view: Literal["crop", "crop-flip", "same"] = "crop"
+    """The second view: a random crop brought to full size, mirrored half of the time or not, or the same
+    image. The paper's changes of colour are left out: grey images have none."""
+    crop: Annotated[LaneFloat, Bounds(0.01, 1.0)] = 0.2
+    """Least share of the area that a crop keeps."""
+
+    def setup(self) -> None:
+        """Make an empty memory and each lane's projection, with an optimiser like the network's."""
+        need_images(self.name, self.streams)
+        super().setup()
+        generators = [generator(s.seed, "scr projection") for s in self.streams.streams]
+        width = self.model.head.weight.shape[1]
+        hidden, out = (LaneLinear(generators, width, size) for size in (width, self.projection))
+        self.projector = nn.Sequential(hidden, nn.ReLU(), out).to(self.streams.device)
+        self.projector_optimiser = self.optimiser.alike(self.projector.parameters())
+
+    def begin_task(self, task: int) -> None:
+        """Start the projection's optimiser afresh where the network's does."""
+        super().begin_task(task)
+        if self.streams.training.reset_optimiser:
+            self.projector_optimiser.reset()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the contrastive loss over two views of new and remembered rows."""
+        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
+        both = join(batch, self.memory.read(slots_LB, batch))
+        x_LVCHW = torch.cat([both.x_LBX, self.second_view(both.x_LBX)], 1)
+        z_LVF = F.normalize(self.projector(self.model.features(x_LVCHW)), dim=2)
+        assert both.weight_LB is not None
+        temperature_L = torch.as_tensor(self.temperature, device=z_LVF.device).expand(len(z_LVF))
+        return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), temperature_L)
+
+    def second_view(self, x_LBX: Tensor) -> Tensor:
+        """Return each image's random crop, bilinearly brought to the full size."""
+        if self.view == "same":
+            return x_LBX
+        lanes, size = x_LBX.shape[:2]
+        draw_LB5 = self.draws.uniform("crops", 5 * size).view(lanes, size, 5)
+        least_L = torch.as_tensor(self.crop, device=x_LBX.device).expand(lanes)
+        # In float64 and then rounded: a power's last bit can depend on where in memory a number stands.
+        crop_LB23 = crops(draw_LB5, least_L, flip=self.view == "crop-flip").to(x_LBX.dtype)
+        grid = F.affine_grid(crop_LB23.flatten(0, 1), [lanes * size, *x_LBX.shape[2:]], align_corners=False)
+        seen = F.grid_sample(x_LBX.flatten(0, 1), grid, padding_mode="border", align_corners=False)
+        return seen.view_as(x_LBX)
+
+    def adjust_gradients(self) -> None:
+        """Write zeros for the head, which only answers while the memory is empty."""
+        gradients(self.model)
+
+    def after_step(self, batch: Batch) -> None:
+        """Step the projection, and offer the rows just learned to the reservoir."""
+        self.projector_optimiser.step(self.moment.active)
+        for p in self.projector.parameters():
+            p.grad = None
+        super().after_step(batch)
+
+    def remembered(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer by the means of the memory."""
+        rows_LM = self.memory.rows_LM[:, : self.buffer]
+        slot_M = torch.arange(self.buffer, device=rows_LM.device)
+        # An empty slot names a row that may have no unit here.
+        unit_LM = self.streams.unit_LR.gather(1, rows_LM).clamp(min=0)
+        return rows_LM, unit_LM, slot_M < self.memory.filled_L.unsqueeze(1)
+
+
+def contrastive_L(z_LVF: Tensor, y_LV: Tensor, weight_LV: Tensor, temperature_L: Tensor) -> Tensor:
+    """Return the supervised contrastive loss of rows that count, shape (L,) (Khosla 2020, eq. 2)."""
+    near_LVV = torch.bmm(z_LVF, z_LVF.transpose(1, 2)) / temperature_L.view(-1, 1, 1)
+    others_VV = ~torch.eye(y_LV.shape[1], dtype=torch.bool, device=y_LV.device)
+    # A row that does not count stands beside no other; others stay beside it, so that its sum is finite.
+    counts_LVV = others_VV & ((weight_LV.unsqueeze(1) > 0) | (weight_LV.unsqueeze(2) == 0))
+    log_p_LVV = near_LVV - near_LVV.masked_fill(~counts_LVV, -torch.inf).logsumexp(2, keepdim=True)
+    same_LVV = counts_LVV & (y_LV.unsqueeze(1) == y_LV.unsqueeze(2))
+    mean_LV = (log_p_LVV * same_LVV).sum(2) / same_LVV.sum(2).clamp(min=1)
+    return -(mean_LV * weight_LV).sum(1) / weight_LV.sum(1).clamp(min=1)
+
+
+def crops(draw_LB5: Tensor, least_L: Tensor, flip: bool) -> Tensor:
+    """Return maps from the full image to random crops, shape (L, B, 2, 3), by five uniform numbers each.
+
+    Area from ``least_L`` to 1, ratio of the sides from 3/4 to 4/3 (its logarithm uniform), the place uniform
+    inside the image.
+    """
+    area_LB, shape_LB, right_LB, down_LB, mirror_LB = draw_LB5.unbind(2)
+    area_LB = least_L.unsqueeze(1) + (1 - least_L.unsqueeze(1)) * area_LB
+    ratio_LB = (4 / 3) ** (2 * shape_LB - 1)
+    width_LB, height_LB = (area_LB * ratio_LB).sqrt().clamp(max=1), (area_LB / ratio_LB).sqrt().clamp(max=1)
+    sign_LB = torch.where(mirror_LB < 0.5, -1, 1) if flip else torch.ones_like(mirror_LB)
+    none_LB = torch.zeros_like(area_LB)
+    across_LB3 = torch.stack([width_LB * sign_LB, none_LB, (2 * right_LB - 1) * (1 - width_LB)], 2)
+    down_LB3 = torch.stack([none_LB, height_LB, (2 * down_LB - 1) * (1 - height_LB)], 2)
+    return torch.stack([across_LB3, down_LB3], 2)

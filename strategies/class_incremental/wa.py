@@ -1,0 +1,68 @@
+"""Weight aligning.
+
+Axes: L lanes, B batch, F features, U units; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Bounds, LaneFloat, mask
+from strategies.parts import Distilled
+
+
+@dataclass
+class WA(Distilled):
+    """Weight aligning: after a task, the weights of new classes are scaled to the length of the old ones.
+
+    w_new <- gamma w_new with gamma = mean ||w_old|| / mean ||w_new|| (Zhao 2020), after learning
+    (1 - lambda) CE + lambda KD over new rows and exemplars, lambda = old classes / classes seen.
+    """
+
+    name: ClassVar[str] = "wa"
+    paper: ClassVar[str] = (
+        "Zhao et al. 2020, Maintaining discrimination and fairness in class incremental learning"
+    )
+
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    """Logits are divided by this before the softmax of the distillation."""
+    clip: bool = True
+    """Whether negative weights of the head are set to 0 after each step, so that length tells of logits."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return cross-entropy and distillation by the share of old classes."""
+        both = self.with_exemplars(batch)
+        logits_LBU = self.model(both.x_LBX)
+        loss_L = self.cross_entropy(mask(logits_LBU, both.active_LBU), both)
+        if self.task == 0:
+            return loss_L
+        with torch.no_grad():
+            target_LBU = self.teacher(both.x_LBX)
+        distil_L = both.mean_L(self.distil_LB(logits_LBU, target_LBU, self.temperature))
+        return (1 - self.old_share_L) * loss_L + self.old_share_L * distil_L
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch) -> None:
+        """Clip the head; a lane at rest has nothing left to clip."""
+        if self.clip:
+            self.model.head.weight.clamp_(min=0)
+
+    @torch.no_grad()
+    def end_task(self, task: int) -> None:
+        """Align, before the network is copied as the next teacher."""
+        if task > 0:
+            weight_LFU = self.model.head.weight
+            factor_LU = torch.where(self._new_LU, self.ratio_L().unsqueeze(1), 1)
+            weight_LFU.mul_(factor_LU.unsqueeze(1))
+        super().end_task(task)
+
+    def ratio_L(self) -> Tensor:
+        """Return gamma, the mean length of old classes' weights over that of new ones."""
+        length_LU = self.model.head.weight.detach().norm(dim=1)
+        old_L = (length_LU * self._old_LU).sum(1) / self._old_LU.sum(1)
+        new_L = (length_LU * self._new_LU).sum(1) / self._new_LU.sum(1)
+        return old_L / new_L.clamp(min=1e-12)

@@ -1,0 +1,306 @@
+"""What a strategy is: hyper-parameters as dataclass fields, and hooks that say how it learns.
+
+A strategy runs all its lanes at once. Hyper-parameters annotated ``LaneFloat`` are numbers when a strategy
+is made and tensors of shape (L,) by the time a hook runs, one value a lane; all others are the same for
+every lane.
+
+Axes: L lanes, B batch, U units, S tokens, V vocabulary; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from strategies.core.draws import Draws
+from strategies.core.lanes import LaneModel
+from strategies.core.optimisers import Optimiser
+from strategies.core.streams import Batch, LaneStreams
+from suites.base import SCENARIOS, Training
+
+LaneFloat = float
+"""A hyper-parameter that can differ between lanes: a float to the user, a tensor (L,) in the hooks."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The least and the greatest value of a hyper-parameter, both allowed; None for no bound."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+Share = Annotated[LaneFloat, Bounds(0.0, 1.0)]
+NotNegative = Annotated[LaneFloat, Bounds(0.0)]
+Count = Annotated[int, Bounds(1)]
+CountOrNone = Annotated[int, Bounds(0)]
+
+
+IGNORED = -100
+"""The token number of padding in what is to be written: no loss is taken there."""
+
+
+class Unsuitable(Exception):
+    """A method that cannot do what it was given, with the reason; told as skipped.
+
+    Raised in ``attach`` and in ``setup``.
+    """
+
+
+@dataclass
+class Moment:
+    """Where in the stream training is; one object, shared by the parts of a composed strategy."""
+
+    task: int = 0
+    """The task under way, from 0; stays 0 where boundaries are hidden."""
+    active: tuple[bool, ...] | None = None
+    """Which lanes learn at this step; None for all."""
+
+
+@dataclass
+class Strategy:
+    """A continual-learning method; its first docstring line is its summary."""
+
+    name: ClassVar[str]
+    family: ClassVar[str] = "baseline"
+    paper: ClassVar[str] = ""
+    needs: ClassVar[str] = "nothing"
+    """What a user must grant it: memory, task boundaries, a second network."""
+    scenarios: ClassVar[tuple[str, ...]] = SCENARIOS
+    needs_boundaries: ClassVar[bool] = False
+    max_lanes: ClassVar[int | None] = None
+    trains_on: ClassVar[Literal["task", "seen", "all"]] = "task"
+    """Rows of a task: its own, those of all tasks so far, or those of all tasks and only at the last."""
+    tunes: ClassVar[str] = ""
+    """The way to tune a transformer that it is written for (the model's option ``tune``); none: any model."""
+    restarts: ClassVar[bool] = False
+    """Whether every task starts from the initial weights."""
+    one_pass: ClassVar[bool] = False
+    """Whether it sees every row of a task once, whatever the number of epochs or iterations."""
+    projects: ClassVar[bool] = False
+    """Whether ``adjust_gradients`` must have the last word over the gradient."""
+    generates: ClassVar[bool] = False
+    """Whether it can learn to write texts (sequence to sequence), where there are no classes and no head. Not
+    inherited: each method says it anew, when it has been tried."""
+    cost: ClassVar[float] = 1.0
+    """What a step costs by definition at the defaults: passes forward and back over a batch of new rows."""
+    waits: ClassVar[str] = ""
+    """Why its steps wait for the host, where they do."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Named recipes, ``name[preset=...]``: hyper-parameters, training settings and options of the model, each
+    a value or, where it differs, a dict by scenario."""
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Keep ``generates`` from being inherited."""
+        super().__init_subclass__(**given)
+        cls.generates = vars(cls).get("generates", False)
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """Return why the strategy, with its hyper-parameters, cannot do this; None where it can."""
+        if scenario not in self.scenarios:
+            return f"{self.name} has no {scenario}-incremental form; it has: {', '.join(self.scenarios)}"
+        if self.needs_boundaries and training.boundaries == "hidden":
+            return f"{self.name} needs to know where tasks begin and end"
+        return None
+
+    def cannot_generate(self) -> str | None:
+        """Return why it, with its hyper-parameters, cannot learn sequence to sequence; None where it can."""
+        return None if self.generates else f"{self.name} has no form for texts that are to be written"
+
+    @classmethod
+    def lane_fields(cls) -> tuple[str, ...]:
+        """Return the hyper-parameters that can differ between lanes."""
+        hints = get_type_hints(cls, include_extras=True)
+        return tuple(f.name for f in fields(cls) if _plain(hints[f.name]) is float)
+
+    def attach(
+        self,
+        model: LaneModel,
+        streams: LaneStreams,
+        draws: Draws,
+        optimiser: Optimiser,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        moment: Moment | None = None,
+    ) -> None:
+        """Give the strategy what it works with; called once, before ``setup``.
+
+        Raises Unsuitable where texts are to be written and it cannot.
+        """
+        if streams.data.targets and (reason := self.cannot_generate()) is not None:
+            raise Unsuitable(reason)
+        self.model, self.streams, self.draws, self.optimiser = model, streams, draws, optimiser
+        self.autocast = autocast
+        self.moment = moment or Moment()
+
+    @property
+    def task(self) -> int:
+        """The task under way, from 0; stays 0 where boundaries are hidden."""
+        return self.moment.task
+
+    @task.setter
+    def task(self, task: int) -> None:
+        self.moment.task = task
+
+    # The hooks.
+
+    def setup(self) -> None:
+        """Make what is kept over the stream, in its final shape."""
+
+    def begin_task(self, task: int) -> None:
+        """Prepare for task ``task``, counted from 0."""
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step and return its loss, shape (L,); methods with inner loops take theirs here."""
+        with self.autocast():
+            loss_L = self.loss(batch)
+        loss_L.sum().backward()
+        self.adjust_gradients()
+        self.optimiser.step(self.moment.active)
+        return loss_L.detach()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of each lane, shape (L,): cross-entropy on the new rows and what a method adds."""
+        raw_LBU = self.model(batch.x_LBX)
+        loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
+        extra_L = self.extra_loss(batch, raw_LBU)
+        return loss_L if extra_L is None else loss_L + extra_L
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+        """Return what is added to the loss on new rows, shape (L,), None for nothing.
+
+        ``raw_LBU`` are the model's logits of the new rows before inactive units are masked. A method that
+        writes its loss here, and not in ``loss``, can be composed with any other.
+        """
+        return None
+
+    def adjust_gradients(self) -> None:
+        """Change the gradients in ``self.model`` before the step: projections, quadratic penalties."""
+
+    def after_step(self, batch: Batch) -> None:
+        """Note what was just learned."""
+
+    def end_task(self, task: int) -> None:
+        """Consolidate after the last step of a task."""
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return scores for all units, shape (L, B, U); inactive units lowest."""
+        return self.logits(batch)
+
+    def notes(self) -> dict[str, Tensor]:
+        """Return what the method noted of its own doing, lanes first: it goes into the record."""
+        return {}
+
+    def indivisible(self) -> str | None:
+        """Return why its loss is not the loss on new rows plus a term of its own; None where it is."""
+        if type(self).learn is not Strategy.learn:
+            return f"{self.name} takes its steps in its own way"
+        if type(self).loss is not Strategy.loss:
+            return f"the loss of {self.name} is not that on new rows plus a term of its own"
+        return None
+
+    def clashes(self, other: Strategy) -> str | None:
+        """Return why it cannot stand in a sum beside another method; None where it can."""
+        return None
+
+    def memory_size(self) -> tuple[int, int]:
+        """Return what one lane keeps between tasks beside the model, in samples and in bytes."""
+        return 0, sum(t.nbytes for t in self.state().values()) // self.streams.lanes
+
+    # What hooks are written with.
+
+    def logits(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return the logits of a batch, shape (L, B, U), with inactive units at the lowest value."""
+        logits_LBU: Tensor = (model or self.model)(batch.x_LBX)
+        return mask(logits_LBU, batch.active_LBU)
+
+    @staticmethod
+    def cross_entropy(logits_LBU: Tensor, batch: Batch) -> Tensor:
+        """Return each lane's mean cross-entropy over the rows that count, shape (L,)."""
+        return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return every tensor kept over the stream, lanes first, by name: what a checkpoint holds."""
+        found: dict[str, Tensor] = {}
+        for name, value in self._kept():
+            found.update(_tensors(name, value))
+        return found
+
+    def _kept(self) -> Iterator[tuple[str, Any]]:
+        given = {"model", "streams", "draws", "optimiser", "moment", *(f.name for f in fields(self))}
+        for name, value in vars(self).items():
+            if name not in given and not name.startswith("_"):
+                yield name, value
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave; ``setup`` has made every tensor in its shape."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+        for _, value in self._kept():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Optimiser):
+                    item.recount()
+
+    def model_tensors(self) -> Iterator[Tensor]:
+        """Yield the parameters without their history."""
+        return (p.detach() for p in self.model.parameters())
+
+
+def need_images(who: str, streams: LaneStreams) -> None:
+    """Raise Unsuitable for a method that makes or changes pixels where rows are texts."""
+    if streams.data.texts:
+        raise Unsuitable(f"{who} makes or changes pixels; {streams.data.name} is a data set of texts")
+
+
+def need_numbers(who: str, streams: LaneStreams) -> None:
+    """Raise Unsuitable for a method that calculates with a row's numbers where rows are tokens of texts."""
+    if streams.reads_tokens:
+        raise Unsuitable(f"{who} calculates with what a row is made of, and tokens are mere names: tune=head")
+
+
+def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
+    """Return the cross-entropy of each row towards its label, shape (L, B).
+
+    Sequence to sequence, logits are (L, B, S, V) and labels tokens (L, B, S or more): a row's loss is the
+    mean over its tokens that are not padding (``IGNORED``). Logits may end where all rows have ended.
+    """
+    if logits_LBU.dim() == 4:
+        y_LBS = y_LB[:, :, : logits_LBU.shape[2]]
+        loss_LBS = F.cross_entropy(
+            logits_LBU.flatten(0, 2), y_LBS.flatten(), reduction="none", ignore_index=IGNORED
+        ).view_as(y_LBS)
+        return loss_LBS.sum(2) / (y_LBS != IGNORED).sum(2).clamp(min=1)
+    loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), y_LB.flatten(), reduction="none")
+    return loss_LB.view_as(y_LB)
+
+
+def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:
+    """Give inactive units the lowest value, finite so that products with zero stay zero."""
+    if active_LBU is None:
+        return logits_LBU
+    return logits_LBU.masked_fill(~active_LBU, torch.finfo(logits_LBU.dtype).min)
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Walk what a strategy may keep: tensors, lists of them, modules, and objects with ``state``."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, nn.Module):
+        for key, tensor in value.state_dict().items():
+            yield f"{name}.{key}", tensor
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _tensors(f"{name}.{i}", item)
+    elif hasattr(value, "state"):
+        for key, tensor in value.state().items():
+            yield f"{name}.{key}", tensor
+
+
+def _plain(hint: Any) -> Any:
+    """Strip ``Annotated`` from a type."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint

@@ -1,0 +1,158 @@
+"""Several methods as one: ``er+lwf``.
+
+The loss on new rows is counted once, and every part adds its own term, its penalties and its bookkeeping. At
+most one part may have a loss that is not such a sum, at most one may answer in its own way, and at most one
+may project the gradient: it then has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, field, fields, make_dataclass
+from typing import Any, ClassVar, get_type_hints
+
+from torch import Tensor
+
+from strategies import field_name
+from strategies.core.base import Strategy
+from strategies.core.streams import Batch
+from suites.base import Training
+from suites.errors import UserError
+
+
+class Composed(Strategy):
+    """The sum of several methods; see ``composed`` for how a class is made."""
+
+    of: ClassVar[tuple[type[Strategy], ...]] = ()
+    needs: ClassVar[str] = "what its parts need"
+
+    def make_parts(self) -> list[Strategy]:
+        """Return the parts with their hyper-parameters, in the order in which they act."""
+        made = [
+            part(**{f.name: getattr(self, field_name(part.name, f.name)) for f in fields(part)})
+            for part in self.of
+        ]
+        return sorted(made, key=lambda p: p.projects)
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """Return why any of the parts, or their sum, cannot do this."""
+        made = self.make_parts()
+        reasons = [part.unsuitable(scenario, training) for part in made]
+        return next((r for r in reasons if r is not None), None) or _clash(made)
+
+    def setup(self) -> None:
+        """Set up the parts over one model and one moment."""
+        self.parts = self.make_parts()
+        for part in self.parts:
+            part.attach(self.model, self.streams, self.draws, self.optimiser, self.autocast, self.moment)
+            part.setup()
+
+    def begin_task(self, task: int) -> None:
+        """Let every part prepare."""
+        for part in self.parts:
+            part.begin_task(task)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss on new rows, or the one indivisible loss, and every other part's term."""
+        whole = next((p for p in self.parts if p.indivisible()), None)
+        others = [p for p in self.parts if p is not whole]
+        if whole is None:
+            return super().loss(batch)
+        loss_L = whole.loss(batch)
+        if all(type(p).extra_loss is Strategy.extra_loss for p in others):
+            return loss_L  # what they add, they add to the gradient: no second pass of the new rows
+        extra_L = _sum(others, batch, self.model(batch.x_LBX))
+        return loss_L if extra_L is None else loss_L + extra_L
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+        """Return the sum of what the parts add."""
+        return _sum(self.parts, batch, raw_LBU)
+
+    def adjust_gradients(self) -> None:
+        """Let every part change the gradients, a projection last."""
+        for part in self.parts:
+            part.adjust_gradients()
+
+    def after_step(self, batch: Batch) -> None:
+        """Let every part note what was learned."""
+        for part in self.parts:
+            part.after_step(batch)
+
+    def end_task(self, task: int) -> None:
+        """Let every part consolidate."""
+        for part in self.parts:
+            part.end_task(task)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Answer as the part does that has an answer of its own, else as the model does."""
+        for part in self.parts:
+            if type(part).predict is not Strategy.predict:
+                return part.predict(batch)
+        return super().predict(batch)
+
+    def notes(self) -> dict[str, Tensor]:
+        """Return what the parts noted."""
+        return {f"{p.name}.{k}": v for p in self.parts for k, v in p.notes().items()}
+
+    def memory_size(self) -> tuple[int, int]:
+        """Return the sum over the parts."""
+        sizes = [part.memory_size() for part in self.parts]
+        return sum(n for n, _ in sizes), sum(b for _, b in sizes)
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Give every part its own."""
+        for i, part in enumerate(self.parts):
+            start = f"parts.{i}."
+            part.load_state({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
+
+
+def _sum(parts: Sequence[Strategy], batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+    terms = [t for t in (part.extra_loss(batch, raw_LBU) for part in parts) if t is not None]
+    return sum(terms[1:], terms[0]) if terms else None
+
+
+def _clash(parts: Sequence[Strategy]) -> str | None:
+    """Return why these methods do not add up, None where they do."""
+    for part in parts:
+        if part.trains_on != "task" or part.restarts or part.one_pass:
+            return f"{part.name} decides what is trained on, so it cannot be composed"
+        if type(part).learn is not Strategy.learn:
+            return f"{part.indivisible()}, so it cannot be composed"
+    clashes = (part.clashes(other) for part in parts for other in parts if other is not part)
+    if reason := next((r for r in clashes if r is not None), None):
+        return reason
+    whole = [p for p in parts if p.indivisible()]
+    if len(whole) > 1:
+        return f"their losses do not add: {whole[0].indivisible()}, nor is that of {whole[1].name}"
+    answering = [p for p in parts if type(p).predict is not Strategy.predict]
+    projecting = [p for p in parts if p.projects]
+    for own, what in ((answering, "answers in its own way"), (projecting, "projects the gradient")):
+        if len(own) > 1:
+            return f"{own[0].name} {what}, and so does {own[1].name}"
+    return None
+
+
+def composed(parts: Sequence[type[Strategy]]) -> type[Strategy]:
+    """Return the class of the sum of methods, with all their hyper-parameters.
+
+    Raises UserError for a method that stands twice.
+    """
+    names = [part.name for part in parts]
+    if len(set(names)) < len(names):
+        raise UserError(f"{'+'.join(names)}: a method can stand in a sum only once")
+    own: list[tuple[str, Any, Any]] = []
+    for part in parts:
+        hints, defaults = get_type_hints(part, include_extras=True), asdict(part())
+        own += [(field_name(part.name, k), hints[k], field(default=v)) for k, v in defaults.items()]
+    facts = {
+        "name": "+".join(names),
+        "of": tuple(parts),
+        "family": "composed",
+        "paper": "; ".join(part.paper for part in parts),
+        "scenarios": tuple(s for s in parts[0].scenarios if all(s in part.scenarios for part in parts)),
+        "generates": all(part.generates for part in parts),
+        "needs_boundaries": any(part.needs_boundaries for part in parts),
+        "max_lanes": min((part.max_lanes for part in parts if part.max_lanes), default=None),
+        "waits": next((part.waits for part in parts if part.waits), ""),
+    }
+    return make_dataclass("Composed", own, bases=(Composed,), namespace=facts)

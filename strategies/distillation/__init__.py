@@ -1,0 +1,1 @@
+"""Old answers as targets."""

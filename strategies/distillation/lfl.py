@@ -1,0 +1,69 @@
+"""Less-forgetful learning."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, NotNegative, Strategy, mask
+from suites.base import Training
+
+
+@dataclass
+class LFL(Strategy):
+    """Less-forgetful learning: the head is frozen after the first task, and features may not go far.
+
+    L_new + lambda * 1/2 ||f(x) - f*(x)||^2, f* the features of the network before the task, the mean over
+    new rows (Jung 2016, section 3).
+    """
+
+    name: ClassVar[str] = "lfl"
+    cost: ClassVar[float] = 1.33  # a third of a pass: the teacher only answers
+    family: ClassVar[str] = "distillation"
+    paper: ClassVar[str] = "Jung et al. 2016, Less-forgetting learning in deep neural networks"
+    needs: ClassVar[str] = "task boundaries, a copy of the network; units shared between tasks"
+    scenarios: ClassVar[tuple[str, ...]] = ("domain",)
+    needs_boundaries: ClassVar[bool] = True
+
+    lam: NotNegative = 0.1
+    """Weight of the distance between features."""
+    head: Literal["frozen", "free"] = "frozen"
+    """Whether the head stays as the first task left it; new units could then not be learned."""
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """A frozen head knows no units but those of the first task."""
+        if scenario != "domain":
+            if self.head == "frozen":
+                return (
+                    "lfl freezes the head after the first task, so tasks must share its units; see head=free"
+                )
+            scenario = "domain"  # a free head learns new units as well
+        return super().unsuitable(scenario, training)
+
+    def setup(self) -> None:
+        """Copy the network; the copy is refreshed after each task."""
+        self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return cross-entropy plus the weighed distance of features, in one pass."""
+        features_LBF = self.model.features(batch.x_LBX)
+        loss_L = self.cross_entropy(mask(self.model.head(features_LBF), batch.active_LBU), batch)
+        if self.task == 0:
+            return loss_L
+        with torch.no_grad():
+            kept_LBF = self.teacher.features(batch.x_LBX)
+        return loss_L + self.lam * batch.mean_L((features_LBF - kept_LBF).square().sum(2) / 2)
+
+    def after_step(self, batch: Batch) -> None:
+        """Put the head back: momentum and weight decay would move it even without a gradient."""
+        if self.task and self.head == "frozen":
+            for p, kept in zip(self.model.head.parameters(), self.teacher.head.parameters(), strict=True):
+                p.detach().copy_(kept)
+
+    def end_task(self, task: int) -> None:
+        """The features as they are now are what the next task may not go far from."""
+        self.teacher.load_state_dict(self.model.state_dict())

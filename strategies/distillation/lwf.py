@@ -1,0 +1,94 @@
+"""Learning without forgetting."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Strategy, mask
+from strategies.parts import soft_cross_entropy
+
+
+@dataclass
+class LwF(Strategy):
+    """Learning without forgetting: on new rows, answer as the network did before the task.
+
+    Distillation is the cross-entropy of tempered answers (Li & Hoiem, eq. 2 to 4): in task-incremental
+    streams the mean over earlier tasks' own heads, else over ``distil`` units.
+    """
+
+    name: ClassVar[str] = "lwf"
+    cost: ClassVar[float] = 1.33  # a third of a pass: the teacher only answers
+    family: ClassVar[str] = "distillation"
+    paper: ClassVar[str] = "Li & Hoiem 2017, Learning without forgetting"
+    needs: ClassVar[str] = "task boundaries, a copy of the network"
+    needs_boundaries: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {
+            "temperature": 2.0,
+            "balance": {"task": "tasks", "domain": "tasks", "class": "sum"},
+        }
+    }
+
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    """Logits are divided by this before the softmax."""
+    balance: Literal["sum", "tasks"] = "sum"
+    """L_new + lambda L_distil, or 1/t L_new + (1 - 1/t) L_distil at the t-th task (van de Ven 2022)."""
+    lam: NotNegative = 1.0
+    """Weight of distillation where balance is sum."""
+    heat_squared: bool = False
+    """Whether distillation is multiplied by T^2, so that T does not change its weight (Hinton 2015)."""
+    distil: Literal["active", "seen"] = "active"
+    """Class-incremental: over all active units, or only over those of earlier tasks."""
+
+    def setup(self) -> None:
+        """Copy the network; the copy is refreshed after each task."""
+        self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self._earlier_L1U = torch.zeros_like(self.streams.own_LTU[:, :1])
+
+    def begin_task(self, task: int) -> None:
+        """Note the units of earlier tasks."""
+        self._earlier_L1U = self.streams.own_LTU[:, :task].any(1, keepdim=True)
+
+    def end_task(self, task: int) -> None:
+        """The network as it is now answers for all tasks so far."""
+        self.teacher.load_state_dict(self.model.state_dict())
+
+    def indivisible(self) -> str | None:
+        """Shares of the whole loss cannot be given beside another method's."""
+        return f"balance=tasks of {self.name} weighs new rows too" if self.balance == "tasks" else None
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss on the labels and on the earlier network's answers."""
+        loss_L = super().loss(batch)
+        return loss_L / (self.task + 1) if self.balance == "tasks" else loss_L
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+        """Return the weighed distance to the earlier network's answers, None in the first task."""
+        if self.task == 0:
+            return None
+        with torch.no_grad():
+            target_LBU = self.teacher(batch.x_LBX)
+        old_L = torch.stack([self.distance_L(raw_LBU, target_LBU, u, batch) for u in self.units(batch)]).mean(
+            0
+        )
+        # loss divides the whole by the number of tasks: 1/t of the new and (t-1)/t of the old.
+        return (self.task if self.balance == "tasks" else self.lam) * old_L
+
+    def units(self, batch: Batch) -> list[Tensor | None]:
+        """Return the sets of units to distil over, each bool (L, 1, U), None for all units."""
+        if self.streams.scenario == "task":
+            return [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
+        if self.streams.scenario != "domain" and self.distil == "seen":
+            return [self._earlier_L1U]
+        return [batch.active_LBU]
+
+    def distance_L(self, logits: Tensor, target: Tensor, units: Tensor | None, batch: Batch) -> Tensor:
+        """Return -sum_u softmax(target/T)_u log softmax(logits/T)_u, mean over rows, shape (L,)."""
+        distance_LB = soft_cross_entropy(mask(logits, units), mask(target, units), self.temperature)
+        distance_L = batch.mean_L(distance_LB)
+        return distance_L * self.temperature**2 if self.heat_squared else distance_L

@@ -1,0 +1,1 @@
+"""Generated rows in place of stored ones."""

@@ -1,0 +1,203 @@
+"""Brain-inspired replay.
+
+Axes: L lanes, B batch, D pixels, U units, Z latent variables, H hidden units, G gates, F features; X the axes
+of one row.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from strategies.core import (
+    Adam,
+    Batch,
+    Bounds,
+    Count,
+    Generators,
+    LaneFloat,
+    Strategy,
+    lanewise,
+    mask,
+    per_lane,
+)
+from strategies.generative.dgr import check_pixels
+from strategies.parts import (
+    Decoder,
+    Latent,
+    Noise,
+    log_normal,
+    reconstruction,
+    sample,
+    soft_cross_entropy,
+    tempered,
+)
+from suites.base import generator
+
+
+class Feedback(nn.Module):
+    """What is added to a classifier so that it can replay: latent variables, their prior, a gated decoder."""
+
+    def __init__(
+        self, generators: Generators, features: int, pixels: int, hidden: int, latent: int, modes: int
+    ) -> None:
+        super().__init__()
+        self.to_latent = Latent(generators, features, latent)
+        self.decoder = Decoder(generators, pixels, hidden, latent)
+        draw = [torch.randn(2, modes, latent, generator=g) for g in generators]
+        both_L2UZ = torch.stack(draw)
+        self.prior_mean_LUZ = nn.Parameter(both_L2UZ[:, 0].contiguous())
+        self.prior_log_var_LUZ = nn.Parameter(both_L2UZ[:, 1].contiguous())
+
+
+@dataclass
+class BIR(Strategy):
+    """Brain-inspired replay: the classifier itself generates, by feedback from its features.
+
+    One network classifies and, through latent variables with a mode per class and a decoder whose hidden
+    units are gated by class or task, reconstructs: L = L_reconstruction + L_variational + L_classification,
+    1/t of it on new rows and 1 - 1/t on rows sampled from the copy before the task, which are distilled
+    (van de Ven, Siegelmann & Tolias 2020, Methods).
+    """
+
+    name: ClassVar[str] = "bi-r"
+    family: ClassVar[str] = "generative"
+    paper: ClassVar[str] = "van de Ven, Siegelmann & Tolias 2020, Brain-inspired replay"
+    needs: ClassVar[str] = "task boundaries, a decoder, a copy of the network, pixels in [0, 1]"
+    scenarios: ClassVar[tuple[str, ...]] = ("domain", "class", "online")
+    needs_boundaries: ClassVar[bool] = True
+    cost: ClassVar[float] = 5.0
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {"generator_hidden": 400, "latent": 100, "gated": 0.1, "temperature": 2.0}
+    }
+
+    generator_hidden: Count = 400
+    """Units in each of the decoder's two hidden layers."""
+    latent: Count = 100
+    """Latent variables."""
+    gated: Annotated[LaneFloat, Bounds(0.0, 1.0)] = 0.1
+    """Share of the decoder's hidden units closed for each class (each task in domain-incremental streams)."""
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    """Logits are divided by this before the softmax of distillation."""
+
+    def setup(self) -> None:
+        """Make the feedback connections, their optimiser, the fixed gates and the copy that replays."""
+        check_pixels(self.name, self.streams)
+        seeds, device = [s.seed for s in self.streams.streams], self.streams.device
+        self._by_task = self.streams.scenario == "domain"
+        gates = self.streams.n_tasks if self._by_task else self.streams.n_units
+        random = [generator(s, "feedback") for s in seeds]
+        features, pixels = self.model.head.weight.shape[1], math.prod(self.streams.shape)
+        net = Feedback(random, features, pixels, self.generator_hidden, self.latent, self.streams.n_units)
+        self.feedback = net.to(device)
+        self.feedback_optimiser = Adam(list(net.parameters()), self.optimiser.lr, [0.0] * self.streams.lanes)
+        chance_L2GH = torch.stack([torch.rand(2, gates, self.generator_hidden, generator=g) for g in random])
+        closed_L = torch.as_tensor(self.gated, device=device).expand(self.streams.lanes)
+        self.open_L2GH = (chance_L2GH.to(device) >= per_lane(closed_L, chance_L2GH)).float()
+        self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.earlier_feedback = copy.deepcopy(net).requires_grad_(False)
+        self._noise = Noise("dreams", seeds, device)
+
+    def begin_task(self, task: int) -> None:
+        """Start the task's noise; note the units that can be dreamt of, lanes first."""
+        self._noise.begin(task)
+        if self._by_task:
+            n_units = self.streams.n_units
+            self._known_LK = torch.arange(n_units, device=self.streams.device).repeat(self.streams.lanes, 1)
+        else:
+            known = [[u for t in s.tasks[:task] for u in t.units] for s in self.streams.streams]
+            self._known_LK = torch.tensor(known, dtype=torch.long, device=self.streams.device)
+
+    def end_task(self, task: int) -> None:
+        """The network as it is now replays what it knows."""
+        self.earlier_model.load_state_dict(self.model.state_dict())
+        self.earlier_feedback.load_state_dict(self.feedback.state_dict())
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step of classifier and feedback together, over new and dreamt rows."""
+        for p in self.feedback_optimiser.parameters:
+            p.grad = None
+        with self.autocast():
+            loss_L = self.loss(batch)
+        loss_L.sum().backward()
+        self.optimiser.step(self.moment.active)
+        self.feedback_optimiser.step(self.moment.active)
+        return loss_L.detach()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return 1/t of all losses on new rows and 1 - 1/t of those on dreamt ones, shape (L,)."""
+        new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
+        x_LBX = batch.x_LBX
+        mode_LBU = F.one_hot(batch.y_LB, self.streams.n_units).to(x_LBX.dtype)
+        gate_LBG = self.task_gate(torch.full_like(batch.y_LB, self.task)) if self._by_task else mode_LBU
+        if self.task:
+            dreamt_LBCHW, target_LBU, old_gate_LBG = self.dream(batch)
+            old_mode_LBU = tempered(target_LBU, self.temperature).softmax(2)
+            x_LBX = torch.cat([x_LBX, dreamt_LBCHW], 1)
+            mode_LBU = torch.cat([mode_LBU, old_mode_LBU], 1)
+            gate_LBG = torch.cat([gate_LBG, old_gate_LBG], 1) if self._by_task else mode_LBU
+        features_LBF, generated_LB = self.generation_loss(x_LBX, mode_LBU, gate_LBG)
+        answer_LBU = self.model.head(features_LBF)
+        new_L = self.cross_entropy(mask(answer_LBU[:, :new], batch.active_LBU), batch)
+        new_L = new_L + batch.mean_L(generated_LB[:, :new])
+        if self.task == 0:
+            return new_L
+        old_LBU = mask(answer_LBU[:, new:], batch.active_LBU)
+        old_LB = soft_cross_entropy(old_LBU, target_LBU, self.temperature) + generated_LB[:, new:]
+        return share * new_L + (1 - share) * old_LB.mean(1)
+
+    def generation_loss(self, x_LBX: Tensor, mode_LBU: Tensor, gate_LBG: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the classifier's features and the loss per pixel of generating the rows, shape (L, B)."""
+        features_LBF = self.model.features(x_LBX)
+        x_LBD = x_LBX.flatten(2)
+        mean_LBZ, log_var_LBZ = self.feedback.to_latent(features_LBF)
+        z_LBZ = sample(mean_LBZ, log_var_LBZ, self._noise.normal(x_LBD.shape[1], self.latent))
+        divergence_LB = log_normal(z_LBZ, mean_LBZ, log_var_LBZ) - self.log_prior(z_LBZ, mode_LBU)
+        logits_LBD = self.feedback.decoder(z_LBZ, self.gates(gate_LBG))
+        return features_LBF, reconstruction(logits_LBD, x_LBD) + divergence_LB / x_LBD.shape[2]
+
+    def log_prior(self, z_LBZ: Tensor, mode_LBU: Tensor) -> Tensor:
+        """Return log sum_u mode_u N(z; mode u) without its constant, shape (L, B)."""
+        inverse_LUZ = lanewise(torch.exp, -self.feedback.prior_log_var_LUZ)
+        mean_LUZ = self.feedback.prior_mean_LUZ
+        # sum_z (z - m)^2 / v in products of matrices: there is no (L, B, U, Z) to hold.
+        square_LBU = (
+            torch.bmm(z_LBZ.square(), inverse_LUZ.transpose(1, 2))
+            - 2 * torch.bmm(z_LBZ, (inverse_LUZ * mean_LUZ).transpose(1, 2))
+            + (inverse_LUZ * mean_LUZ.square()).sum(2).unsqueeze(1)
+        )
+        log_LBU = -0.5 * (square_LBU + self.feedback.prior_log_var_LUZ.sum(2).unsqueeze(1))
+        # The logarithm of 0 stays -inf: in a hundred dimensions log N of a mode that is still far away is
+        # easily a hundred lower than of another, and any floor would let that other one learn the row.
+        return (log_LBU + lanewise(torch.log, mode_LBU)).logsumexp(2)
+
+    @torch.no_grad()
+    def dream(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return as many rows as the batch has from the network before the task, its answers, and gates."""
+        size = batch.rows_LB.shape[1]
+        count_L = torch.full((self.streams.lanes,), self._known_LK.shape[1], device=self.streams.device)
+        unit_LB = self._known_LK.gather(1, self.draws.below("modes", count_L, size))
+        gate_LBG = F.one_hot(unit_LB, self.streams.n_units).float()
+        if self._by_task:
+            gate_LBG = self.task_gate(self.draws.below("gates", torch.full_like(count_L, self.task), size))
+        net, index_LBZ = self.earlier_feedback, unit_LB.unsqueeze(2).expand(-1, -1, self.latent)
+        mean_LBZ = net.prior_mean_LUZ.gather(1, index_LBZ)
+        log_var_LBZ = net.prior_log_var_LUZ.gather(1, index_LBZ)
+        z_LBZ = sample(mean_LBZ, log_var_LBZ, self._noise.normal(size, self.latent))
+        x_LBD = lanewise(torch.sigmoid, net.decoder(z_LBZ, self.gates(gate_LBG)))
+        x_LBX = x_LBD.unflatten(2, self.streams.shape)
+        return x_LBX, mask(self.earlier_model(x_LBX), batch.active_LBU), gate_LBG
+
+    def task_gate(self, task_LB: Tensor) -> Tensor:
+        """Return which gate belongs to a task, one-hot (L, B, G)."""
+        return F.one_hot(task_LB, self.streams.n_tasks).float()
+
+    def gates(self, gate_LBG: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gates of the decoder's two hidden layers, (L, B, H) each."""
+        return torch.bmm(gate_LBG, self.open_L2GH[:, 0]), torch.bmm(gate_LBG, self.open_L2GH[:, 1])

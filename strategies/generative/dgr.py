@@ -1,0 +1,145 @@
+"""Deep generative replay.
+
+Axes: L lanes, B batch, D pixels, U units, Z latent variables; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import (
+    Adam,
+    Batch,
+    Bounds,
+    Count,
+    Generators,
+    LaneFloat,
+    LaneStreams,
+    Strategy,
+    Unsuitable,
+    mask,
+    need_images,
+    row_losses,
+)
+from strategies.parts import VAE, Images, Noise, soft_cross_entropy
+from suites.base import generator
+
+
+@dataclass
+class DGR(Strategy):
+    """Deep generative replay: a generator dreams rows of earlier tasks, and the solver before labels them.
+
+    1/t L_new + (1 - 1/t) L_dreamt at the t-th task, for the solver and for the generator, each taught by a
+    copy as it was after the last task (Shin et al. 2017, eq. 1, with 1/t for its ratio r). The generator is
+    a variational autoencoder with an Adam of its own at the same rate (van de Ven 2022).
+    """
+
+    name: ClassVar[str] = "dgr"
+    family: ClassVar[str] = "generative"
+    paper: ClassVar[str] = "Shin et al. 2017, Continual learning with deep generative replay"
+    needs: ClassVar[str] = "task boundaries, a generator, copies of both networks, pixels in [0, 1]"
+    needs_boundaries: ClassVar[bool] = True
+    cost: ClassVar[float] = 7.0
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"generator_hidden": 400, "latent": 100}}
+
+    generator_hidden: Count = 400
+    """Units in each of the two hidden layers of the generator's encoder and decoder."""
+    latent: Count = 100
+    """Latent variables of the generator."""
+    targets: Literal["hard", "soft"] = "hard"
+    """What dreamt rows are learned towards: the earlier solver's label, or its tempered answers."""
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    """Logits are divided by this before the softmax, where targets are soft."""
+
+    def setup(self) -> None:
+        """Make the generator, its optimiser, and the copies that teach."""
+        check_pixels(self.name, self.streams)
+        seeds = [s.seed for s in self.streams.streams]
+        random = [generator(s, "generator") for s in seeds]
+        # Underscored: what is kept of the generator is kept once, under the name that make_generator gave it.
+        self._generator = self.make_generator(random, math.prod(self.streams.shape))
+        self.earlier_generator = copy.deepcopy(self._generator).requires_grad_(False)
+        self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self._noise = Noise("dreams", seeds, self.streams.device)
+
+    def make_generator(self, random: Generators, pixels: int) -> VAE | Images:
+        """Return the generator, with an optimiser of its own beside it."""
+        vae = VAE(random, pixels, self.generator_hidden, self.latent)
+        self.vae = vae.to(self.streams.device)
+        self.vae_optimiser = Adam(list(vae.parameters()), self.optimiser.lr, [0.0] * self.streams.lanes)
+        return self.vae
+
+    def begin_task(self, task: int) -> None:
+        """Start the task's noise."""
+        self._noise.begin(task)
+
+    def end_task(self, task: int) -> None:
+        """Solver and generator as they are now teach what they know."""
+        self.earlier_generator.load_state_dict(self._generator.state_dict())
+        self.earlier_model.load_state_dict(self.model.state_dict())
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take a step of the solver and one of the generator, over the same new and dreamt rows."""
+        new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
+        x_LBD = batch.x_LBX.flatten(2)
+        if self.task:
+            dreamt_LBD = self.earlier_generator.generate(self._noise.normal(new, self.latent))
+            x_LBD = torch.cat([x_LBD, dreamt_LBD], 1)
+        with self.autocast():
+            loss_L = self.solver_loss(batch, x_LBD.unflatten(2, self.streams.shape), share)
+        loss_L.sum().backward()
+        self.optimiser.step(self.moment.active)
+        self.learn_generator(batch, x_LBD, share)
+        return loss_L.detach()
+
+    def learn_generator(self, batch: Batch, x_LBD: Tensor, share: float) -> None:
+        """Take a step of the generator over new rows, then dreamt ones."""
+        for p in self.vae_optimiser.parameters:
+            p.grad = None
+        vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent))
+        self.weigh(batch, vae_LB, share).sum().backward()
+        self.vae_optimiser.step(self.moment.active)
+
+    def weigh(self, batch: Batch, loss_LB: Tensor, share: float) -> Tensor:
+        """Return share L_new + (1 - share) L_dreamt of losses of new rows, then dreamt ones, shape (L,)."""
+        new = batch.rows_LB.shape[1]
+        new_L = batch.mean_L(loss_LB[:, :new])
+        return share * new_L + (1 - share) * loss_LB[:, new:].mean(1) if self.task else new_L
+
+    def solver_loss(self, batch: Batch, x_LBX: Tensor, share: float) -> Tensor:
+        """Return share L_new + (1 - share) L_dreamt over new rows, then dreamt ones, shape (L,)."""
+        new = batch.rows_LB.shape[1]
+        answer_LBU = self.model(x_LBX)
+        new_L = self.cross_entropy(mask(answer_LBU[:, :new], batch.active_LBU), batch)
+        if self.task == 0:
+            return new_L
+        with torch.no_grad():
+            target_LBU = self.earlier_model(x_LBX[:, new:])
+        heads = [self.distance_L(answer_LBU[:, new:], target_LBU, units) for units in self.heads(batch)]
+        return share * new_L + (1 - share) * torch.stack(heads).mean(0)
+
+    def heads(self, batch: Batch) -> list[Tensor | None]:
+        """Return the units a dreamt row is learned on: in task-incremental streams every earlier head."""
+        if self.streams.scenario == "task":
+            return [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
+        return [batch.active_LBU]
+
+    def distance_L(self, answer_LBU: Tensor, target_LBU: Tensor, units: Tensor | None) -> Tensor:
+        """Return each lane's mean cross-entropy towards the earlier solver's label or answers."""
+        answer_LBU, target_LBU = mask(answer_LBU, units), mask(target_LBU, units)
+        if self.targets == "hard":
+            return row_losses(answer_LBU, target_LBU.argmax(2)).mean(1)
+        return soft_cross_entropy(answer_LBU, target_LBU, self.temperature).mean(1)
+
+
+def check_pixels(name: str, streams: LaneStreams) -> None:
+    """Raise Unsuitable where pixels are not grey values in [0, 1], which a decoder answers with."""
+    need_images(name, streams)
+    if streams.mean is not None:
+        raise Unsuitable(f"{name} generates pixels in [0, 1]; those of {streams.data.name} are normalised")

@@ -1,0 +1,67 @@
+"""Deep generative replay with a generative adversarial network.
+
+Axes: L lanes, B batch, D pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Bounds, Count, Generators, LaneFloat, Optimiser
+from strategies.generative.dgr import DGR
+from strategies.parts import Critic, GANAdam, Images
+
+
+@dataclass
+class DGRGAN(DGR):
+    """Deep generative replay whose generator is a Wasserstein GAN with gradient penalty, as the paper's is.
+
+    The critic tells the generator's rows from 1/t new and 1 - 1/t dreamt ones: its loss (Gulrajani et al.
+    2017, Algorithm 1) is weighed as dgr weighs that of its autoencoder. Each step of the solver takes
+    ``critic_steps`` of the critic and one of the generator.
+    """
+
+    name: ClassVar[str] = "dgr-gan"
+    paper: ClassVar[str] = (
+        "Shin et al. 2017, Continual learning with deep generative replay; "
+        "Gulrajani et al. 2017, Improved training of Wasserstein GANs"
+    )
+    needs: ClassVar[str] = "task boundaries, a generator and its critic, copies, pixels in [0, 1]"
+    cost: ClassVar[float] = 42.7
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    critic_steps: Count = 5
+    """Steps of the critic before each one of the generator."""
+    penalty: Annotated[LaneFloat, Bounds(0.0)] = 10.0
+    """Weight of the critic's gradient penalty."""
+
+    def make_generator(self, random: Generators, pixels: int) -> Images:
+        """Return the generator, with a critic and an optimiser for each beside it."""
+        device, rates = self.streams.device, (self.optimiser.lr, [0.0] * self.streams.lanes)
+        self.images = Images(random, pixels, self.generator_hidden, self.latent).to(device)
+        self.critic = Critic(random, pixels, self.generator_hidden).to(device)
+        self.images_optimiser = GANAdam(list(self.images.parameters()), *rates)
+        self.critic_optimiser = GANAdam(list(self.critic.parameters()), *rates)
+        return self.images
+
+    def learn_generator(self, batch: Batch, x_LBD: Tensor, share: float) -> None:
+        """Take the critic's steps over new rows, then dreamt ones; then one of the generator."""
+        rows = x_LBD.shape[1]
+        for _ in range(self.critic_steps):
+            made_LBD = self.images.generate(self._noise.normal(rows, self.latent))
+            mix_LB = self.draws.uniform("mix", rows).to(x_LBD.dtype)
+            critic_LB = self.critic.loss(x_LBD, made_LBD, mix_LB, self.penalty)
+            self.descend(self.critic_optimiser, self.weigh(batch, critic_LB, share))
+        score_LB = self.critic(self.images(self._noise.normal(rows, self.latent)))
+        self.descend(self.images_optimiser, -score_LB.mean(1))
+
+    def descend(self, optimiser: Optimiser, loss_L: Tensor) -> None:
+        """Step down a loss by one network's parameters; the other network's are left alone."""
+        found = torch.autograd.grad(loss_L.sum(), optimiser.parameters)
+        for p, gradient in zip(optimiser.parameters, found, strict=True):
+            p.grad = gradient
+        optimiser.step(self.moment.active)

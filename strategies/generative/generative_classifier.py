@@ -1,0 +1,134 @@
+"""A generative model per class.
+
+Axes: L lanes, B batch, D pixels, U units, Z latent variables, S samples, R rows; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from strategies.core import Adam, Batch, Count, Generators, Strategy, lanewise
+from strategies.generative.dgr import check_pixels
+from strategies.parts import VAE, Noise, Passes, log_normal, sample
+from suites.base import generator
+
+
+@dataclass
+class GenerativeClassifier(Strategy):
+    """A variational autoencoder per class; a row is given to the class under which it is most likely.
+
+    log p(x|y) = log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x) over S draws of q (van de Ven, Li & Tolias 2021,
+    eq. 3). Steps go to the task's classes in turn, each with a batch of that class alone.
+    """
+
+    name: ClassVar[str] = "generative-classifier"
+    family: ClassVar[str] = "generative"
+    paper: ClassVar[str] = "van de Ven, Li & Tolias 2021, Incremental learning with generative classifiers"
+    needs: ClassVar[str] = "task boundaries, a generative model per class, pixels in [0, 1]"
+    scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
+    needs_boundaries: ClassVar[bool] = True
+    cost: ClassVar[float] = 0.7
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {"generator_hidden": 85, "latent": 5, "samples": 50}
+    }
+
+    generator_hidden: Count = 85
+    """Units in each of the two hidden layers of encoder and decoder."""
+    latent: Count = 5
+    """Latent variables of each model."""
+    samples: Count = 50
+    """Importance samples of the likelihood."""
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    """p(x|z) when classifying: a Gaussian of unit variance around the decoded image (the released code), or
+    the Bernoulli likelihood that training maximises."""
+
+    def setup(self) -> None:
+        """Make a model for every class, in the order in which a lane meets them."""
+        check_pixels(self.name, self.streams)
+        seeds = [s.seed for s in self.streams.streams]
+        self.order_LU = torch.tensor([[u for t in s.tasks for u in t.units] for s in self.streams.streams])
+        self.order_LU = self.order_LU.to(self.streams.device)
+        pixels = math.prod(self.streams.shape)
+        n_classes = self.order_LU.shape[1]
+        self.vaes = [
+            self._vae([generator(s, f"class/{k}") for s in seeds], pixels).to(self.streams.device)
+            for k in range(n_classes)
+        ]
+        rates = self.optimiser.lr, [0.0] * self.streams.lanes
+        self.optimisers = [Adam(list(vae.parameters()), *rates) for vae in self.vaes]
+        self.learned_L = torch.zeros(self.streams.lanes, dtype=torch.long, device=self.streams.device)
+        self._noise = Noise("class models", seeds, self.streams.device)
+        self._chances = Noise("importance", seeds, self.streams.device)
+
+    def _vae(self, generators: Generators, pixels: int) -> VAE:
+        """Return one class's models; the released code's log-variances have no bias."""
+        return VAE(generators, pixels, self.generator_hidden, self.latent, log_var_bias=False)
+
+    def begin_task(self, task: int) -> None:
+        """Gather the rows of each of the task's classes."""
+        self._noise.begin(task)
+        self._first = sum(len(t.units) for t in self.streams.streams[0].tasks[:task])
+        self._step = 0
+        self._passes: list[Passes] = []
+        for k in range(len(self.streams.streams[0].tasks[task].units)):
+            of_lanes = []
+            for lane, stream in enumerate(self.streams.streams):
+                rows_R = stream.tasks[task].train_rows.to(self.streams.device)
+                of_lanes.append(rows_R[self.streams.unit_LR[lane, rows_R] == stream.tasks[task].units[k]])
+            self._passes.append(Passes(of_lanes, self.streams.training.batch))
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take a step of the class whose turn it is, with rows of that class."""
+        turn = self._step % len(self._passes)
+        self._step += 1
+        vae, update = self.vaes[self._first + turn], self.optimisers[self._first + turn]
+        rows_LB = self._passes[turn].following(self.draws.uniform("class rows", 1)[:, 0])
+        x_LBD = self.streams.pixels(rows_LB).flatten(2)
+        for p in update.parameters:
+            p.grad = None
+        loss_L = vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent)).mean(1)
+        loss_L.sum().backward()
+        update.step(self.moment.active)
+        return loss_L.detach()
+
+    def end_task(self, task: int) -> None:
+        """The task's classes can be answered with from now on."""
+        self.learned_L += len(self._passes)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return log p(x|y) for the classes learned, the lowest number for the others, (L, B, U).
+
+        The same draws serve every class: what is asked is which is the likelier, and of a difference of
+        two estimates less is chance that way than with draws of each class's own, as in the released code.
+        """
+        x_LBD = batch.x_LBX.flatten(2)
+        lowest = torch.finfo(x_LBD.dtype).min
+        scores_LBU = torch.full((*x_LBD.shape[:2], self.streams.n_units), lowest, device=x_LBD.device)
+        self._chances.begin(0)
+        noise_LSBZ = self._chances.normal(self.samples, x_LBD.shape[1], self.latent)
+        for k in range(int(self.learned_L[0])):
+            score_LB1 = self.log_likelihood(self.vaes[k], x_LBD, noise_LSBZ).unsqueeze(2)
+            unit_LB1 = self.order_LU[:, k].view(-1, 1, 1).expand_as(score_LB1)
+            scores_LBU.scatter_(2, unit_LB1, score_LB1)
+        return scores_LBU
+
+    def log_likelihood(self, vae: VAE, x_LBD: Tensor, noise_LSBZ: Tensor) -> Tensor:
+        """Return the importance-sampled log p(x) of one class's model, without constants, shape (L, B)."""
+        mean_LBZ, log_var_LBZ = vae.encoder(x_LBD)
+        found = []
+        for noise_LBZ in noise_LSBZ.unbind(1):
+            z_LBZ = sample(mean_LBZ, log_var_LBZ, noise_LBZ)
+            prior_LB = -0.5 * z_LBZ.square().sum(2)
+            logits_LBD = vae.decoder(z_LBZ)
+            if self.likelihood == "gaussian":
+                fit_LB = -0.5 * (lanewise(torch.sigmoid, logits_LBD) - x_LBD).square_().sum(2)
+            else:
+                fit_LB = (x_LBD * logits_LBD).sum(2) - lanewise(F.softplus, logits_LBD).sum(2)
+            found.append(fit_LB + prior_LB - log_normal(z_LBZ, mean_LBZ, log_var_LBZ))
+        return torch.stack(found).logsumexp(0) - math.log(len(found))

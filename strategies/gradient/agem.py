@@ -1,0 +1,51 @@
+"""Averaged gradient episodic memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, CountOrNone, dot_L, gradients, per_lane
+from strategies.parts import RowReplay
+
+
+@dataclass
+class AGEM(RowReplay):
+    """A-GEM: a step may not, to first order, raise the loss on a draw from the memory.
+
+    Where g . r < 0, g becomes g - (g . r / r . r) r, with r the gradient on the draw (Chaudhry 2019, eq. 11).
+    """
+
+    name: ClassVar[str] = "agem"
+    generates: ClassVar[bool] = True
+    cost: ClassVar[float] = 2.0
+    family: ClassVar[str] = "gradient"
+    paper: ClassVar[str] = "Chaudhry et al. 2019, Efficient lifelong learning with A-GEM"
+    projects: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"buffer": 1000, "write": "per-class"}}
+
+    batch: CountOrNone = 0
+    """Remembered rows per step; 0 for as many as new ones."""
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> None:
+        """Keep the new rows for their number; their loss is all there is."""
+        self._batch = batch
+
+    def adjust_gradients(self) -> None:
+        """Project each lane's gradient on its own draw's half-space."""
+        if self.task == 0:  # nothing to protect yet
+            return
+        parameters = list(self.model.parameters())
+        slots_LB = self.memory.draw_slots("reference", self.batch or self._batch.rows_LB.shape[1])
+        old = self.memory.read(slots_LB, self._batch)
+        reference = torch.autograd.grad(
+            self.cross_entropy(self.logits(old), old).sum(), parameters, materialize_grads=True
+        )
+        now = gradients(self.model)
+        inner_L = dot_L(now, reference)
+        scale_L = torch.where(inner_L < 0, inner_L / dot_L(reference, reference).clamp(min=1e-30), 0)
+        for g, r in zip(now, reference, strict=True):
+            g.sub_(per_lane(scale_L, r) * r)

@@ -1,0 +1,130 @@
+"""Gradient episodic memory.
+
+Axes: L lanes, B batch, M memory slots of a task, K earlier tasks, T tasks, P parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Count, NotNegative, Strategy, Unsuitable, gradients
+from strategies.parts import flatten, write_flat
+
+
+@dataclass
+class GEM(Strategy):
+    """GEM: a step may not, to first order, raise the loss on the memory of any earlier task.
+
+    g becomes the nearest z with G z >= 0, the rows of G the gradients on the memories: z = g + G^T v, with v
+    the minimum over v >= 0 of 1/2 v^T G G^T v + (G g)^T v (Lopez-Paz & Ranzato 2017, eq. 8 to 11). Where no
+    constraint is broken g stays as it is.
+    """
+
+    name: ClassVar[str] = "gem"
+    # One pass over each earlier task's memory: two on average over five tasks.
+    cost: ClassVar[float] = 3.0
+    family: ClassVar[str] = "gradient"
+    paper: ClassVar[str] = "Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning"
+    needs: ClassVar[str] = "task boundaries, a memory of rows"
+    needs_boundaries: ClassVar[bool] = True
+    projects: ClassVar[bool] = True
+    waits: ClassVar[str] = "its quadratic programme is solved on the host"
+
+    buffer: Count = 500
+    """Rows in the memory of one lane, shared equally between the tasks; of each, the last ones seen."""
+    gamma: NotNegative = 0.5
+    """Memory strength: how far the step leans towards the earlier tasks where a constraint is broken."""
+    strength: Literal["bound", "added"] = "bound"
+    """Memory strength bounds v from below (the released code), or is added to v (the text)."""
+
+    def setup(self) -> None:
+        """Make an empty ring of rows for every task."""
+        streams = self.streams
+        self.per_task = self.buffer // streams.n_tasks
+        if self.per_task == 0:
+            raise Unsuitable(f"a buffer of {self.buffer} has no row for each of {streams.n_tasks} tasks")
+        shape = (streams.lanes, streams.n_tasks)
+        # One slot more: writes that must not happen go there, and are never read.
+        self.rows_LTM = torch.zeros(*shape, self.per_task + 1, dtype=torch.long, device=streams.device)
+        self.seen_LT = torch.zeros(shape, dtype=torch.long, device=streams.device)
+
+    def after_step(self, batch: Batch) -> None:
+        """Write the rows just learned into the task's ring."""
+        real_LB = torch.ones_like(batch.rows_LB) if batch.weight_LB is None else batch.weight_LB.long()
+        nth_LB = real_LB.cumsum(1)
+        seen_L1, new_L1 = self.seen_LT[:, self.task : self.task + 1], nth_LB[:, -1:]
+        # Of a batch longer than the ring only the end stays, so that no slot is written twice.
+        stays_LB = (real_LB > 0) & (nth_LB > new_L1 - self.per_task)
+        slot_LB = ((seen_L1 + nth_LB - 1) % self.per_task).masked_fill(~stays_LB, self.per_task)
+        self.rows_LTM[:, self.task].scatter_(1, slot_LB, batch.rows_LB)
+        seen_L1 += new_L1
+
+    def remembered(self, task: int) -> Batch:
+        """Return the memory of a task; slots never filled repeat the first row and do not count."""
+        rows_LM = self.rows_LTM[:, task, : self.per_task]
+        full_LM = torch.arange(self.per_task, device=rows_LM.device) < self.seen_LT[:, task : task + 1]
+        return self.streams.batch(torch.where(full_LM, rows_LM, rows_LM[:, :1]), full_LM.float())
+
+    def adjust_gradients(self) -> None:
+        """Move each lane's gradient to the nearest that no earlier task objects to."""
+        if self.task == 0:
+            return
+        parameters = list(self.model.parameters())
+        past = []
+        for task in range(self.task):
+            old = self.remembered(task)
+            with self.autocast():
+                loss_L = self.cross_entropy(self.logits(old), old)
+            past.append(flatten(torch.autograd.grad(loss_L.sum(), parameters, materialize_grads=True)))
+        now = gradients(self.model)
+        gamma_L = torch.as_tensor(self.gamma, device=self.streams.device).expand(self.streams.lanes)
+        write_flat(project(flatten(now), torch.stack(past, 1), gamma_L, self.strength == "bound"), now)
+
+    def memory_size(self) -> tuple[int, int]:
+        """Count rows, and bytes as if they were copied."""
+        rows = self.per_task * self.streams.n_tasks
+        return rows, rows * (self.streams.x_N[0].nbytes + self.streams.unit_LR.element_size())
+
+
+def project(g_LP: Tensor, past_LKP: Tensor, gamma_L: Tensor, bound: bool) -> Tensor:
+    """Return g + G^T v, the gradient nearest to g that has no negative product with a row of G."""
+    inner_LK = (past_LKP * g_LP.unsqueeze(1)).sum(2)
+    products = [(past_LKP * past_LKP[:, k : k + 1]).sum(2) for k in range(past_LKP.shape[1])]
+    gram_LKK = torch.stack(products, 2)
+    # All in one copy to the host.
+    given = torch.cat([inner_LK.unsqueeze(2), gram_LKK], 2).double().cpu().numpy()
+    gamma = gamma_L.double().cpu().numpy()
+    v = np.stack([multipliers(one[:, 1:], one[:, 0], c, bound) for one, c in zip(given, gamma, strict=True)])
+    v_LK = torch.from_numpy(v).to(g_LP)
+    return g_LP + (v_LK.unsqueeze(2) * past_LKP).sum(1)
+
+
+def multipliers(gram: np.ndarray, inner: np.ndarray, gamma: float, bound: bool) -> np.ndarray:
+    """Return one lane's v, shape (K,), from G G^T and G g; zeros where no constraint is broken.
+
+    With G G^T = A^T A and A^T b = -G g the programme is to minimise |A v - b| over v >= 0. That v >= gamma
+    is the same programme for v - gamma, with g moved by gamma G^T 1.
+    """
+    if not (inner < 0).any() or not (np.isfinite(inner).all() and np.isfinite(gram).all()):
+        return np.zeros_like(inner)  # a lane that diverged stays as it is, beside its neighbours
+    from scipy.optimize import nnls  # it takes a second to load, and every run reads this file
+
+    start = gamma if bound else 0.0
+    inner = inner + start * gram.sum(1)
+    # Gradients of unit length, so that the solver's tolerances mean the same for all.
+    length = np.sqrt(gram.diagonal())
+    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    values, vectors = np.linalg.eigh(gram * scale[:, None] * scale)
+    real = values > 1e-12 * values[-1]
+    root = np.sqrt(values[real])
+    target = -(vectors[:, real].T @ (scale * inner)) / root
+    size = np.linalg.norm(target)
+    if size == 0:
+        return np.full_like(inner, gamma)
+    v, _ = nnls(root[:, None] * vectors[:, real].T, target / size, maxiter=100 * len(inner))
+    return size * scale * v + gamma

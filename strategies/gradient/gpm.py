@@ -1,0 +1,130 @@
+"""Gradient projection memory.
+
+Axes: L lanes, B batch, R rows, I inputs, O outputs, S positions, D inputs of a layer's products and one
+constant for its bias; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from strategies.core import Count, LaneLinear, NotNegative, Share, Strategy, gradients, still
+from strategies.parts import Layer, fan_in, hidden_layers, inputs_during, sample_rows
+
+_CHUNK = 25
+"""Rows whose patches are held at one time."""
+_ROUNDING = 1e-10
+"""A direction with less than this share of the squared norm is rounding."""
+
+
+@dataclass
+class GPM(Strategy):
+    """Gradient projection memory: a layer's weights move only across the inputs it had in earlier tasks.
+
+    grad W <- grad W - M M^T grad W, with M the leading left singular vectors of the layer's inputs at the
+    end of each task: as many as hold a share ``threshold`` of their squared norm (Saha 2021, eq. 5 to 9).
+    """
+
+    name: ClassVar[str] = "gpm"
+    family: ClassVar[str] = "gradient"
+    paper: ClassVar[str] = "Saha, Garg & Roy 2021, Gradient projection memory for continual learning"
+    needs: ClassVar[str] = "task boundaries, a square matrix per layer, dense layers and convolutions"
+    needs_boundaries: ClassVar[bool] = True
+    projects: ClassVar[bool] = True
+
+    threshold: Share = 0.97
+    """Share of the squared norm of a layer's inputs that the stored directions hold."""
+    growth: NotNegative = 0.003
+    """How much the threshold grows from task to task, up to 1."""
+    rows: Count = 300
+    """Rows of a task that the directions are taken from."""
+
+    def setup(self) -> None:
+        """Start with no direction stored: M M^T is 0 for every layer."""
+        self._layers = hidden_layers(self.model, self.name)
+        if self.streams.scenario != "task":  # there every task has units of its own
+            self._layers.append(self.model.head)
+        lanes, device = self.streams.lanes, self.streams.device
+        sizes = [fan_in(layer) + 1 for layer in self._layers]
+        self.projectors = [torch.zeros(lanes, d, d, device=device) for d in sizes]
+
+    def adjust_gradients(self) -> None:
+        """Take away what would change a layer's outputs on the stored directions."""
+        if self.task > 0:
+            gradients(self.model)
+            for layer, projector_LDD in zip(self._layers, self.projectors, strict=True):
+                g_LDO = gradient_of(layer)
+                set_gradient(layer, g_LDO - torch.bmm(projector_LDD, g_LDO))
+
+    def end_task(self, task: int) -> None:
+        """Add the directions that the task's inputs need beside those stored."""
+        for projector_LDD, moment_LDD in zip(self.projectors, self.moments(task), strict=True):
+            lanes, d = moment_LDD.shape[:2]
+            share_L = (self.threshold + self.growth * task) * torch.ones(lanes, device=moment_LDD.device)
+            across_LDD = torch.eye(d, device=moment_LDD.device) - projector_LDD.double()
+            left_LDD = torch.bmm(torch.bmm(across_LDD, moment_LDD), across_LDD)
+            # The left singular vectors of the inputs R are the eigenvectors of R R^T, here largest first.
+            square_LD, vectors_LDD = torch.linalg.eigh(left_LDD)
+            square_LD, vectors_LDD = square_LD.flip(1).clamp(min=0), vectors_LDD.flip(2)
+            total_L1 = trace(moment_LDD).unsqueeze(1)
+            held_LD = total_L1 - trace(left_LDD).unsqueeze(1) + square_LD.cumsum(1) - square_LD
+            needed_LD = held_LD < share_L.clamp(max=1).unsqueeze(1) * total_L1
+            needed_LD &= square_LD > _ROUNDING * total_L1
+            chosen_LDD = vectors_LDD * needed_LD.unsqueeze(1)
+            projector_LDD += torch.bmm(chosen_LDD, chosen_LDD.transpose(1, 2))
+
+    @torch.no_grad()
+    def moments(self, task: int) -> list[Tensor]:
+        """Return R R^T of each layer's inputs R at some rows of a task, float64 (L, D, D)."""
+        streams = self.streams
+        rows_LR, real_LR = sample_rows(streams, self.draws, self.name, task, self.rows)
+        found = [torch.zeros_like(p, dtype=torch.float64) for p in self.projectors]
+        with still(self.model):
+            for rows_LB, real_LB in zip(rows_LR.split(_CHUNK, 1), real_LR.split(_CHUNK, 1), strict=True):
+                x_LBX = streams.batch(rows_LB.contiguous()).x_LBX
+                inputs = inputs_during(self.model, x_LBX, self._layers)
+                for layer, x, moment_LDD in zip(self._layers, inputs, found, strict=True):
+                    x_LBSD = inputs_of(layer, x, streams.lanes)
+                    x_LRD = (x_LBSD * real_LB.view(*real_LB.shape, 1, 1)).flatten(1, 2).double()
+                    moment_LDD += torch.bmm(x_LRD.transpose(1, 2), x_LRD)
+        return found
+
+
+def inputs_of(layer: Layer, x: Tensor, lanes: int) -> Tensor:
+    """Return what a layer's weights and bias are multiplied by, at each position, shape (L, B, S, D)."""
+    if isinstance(layer, LaneLinear):
+        return F.pad(x, (0, 1), value=1.0).unsqueeze(2)
+    each = x.unflatten(1, (lanes, -1)).flatten(0, 1)
+    patches = F.unfold(each, layer.weight.shape[-1], 1, layer.padding, layer.stride)
+    patches_LBSI = patches.unflatten(0, (-1, lanes)).transpose(0, 1).transpose(2, 3)
+    return F.pad(patches_LBSI, (0, 1), value=1.0)
+
+
+def gradient_of(layer: Layer) -> Tensor:
+    """Return the gradient of weights and bias as one matrix a lane, shape (L, D, O)."""
+    assert layer.weight.grad is not None
+    assert layer.bias is not None
+    assert layer.bias.grad is not None
+    g = layer.weight.grad
+    g_LIO = g if isinstance(layer, LaneLinear) else g.flatten(2).transpose(1, 2)
+    return torch.cat([g_LIO, layer.bias.grad.unsqueeze(1)], 1)
+
+
+def set_gradient(layer: Layer, g_LDO: Tensor) -> None:
+    """Write back what ``gradient_of`` returned."""
+    assert layer.weight.grad is not None
+    assert layer.bias is not None
+    assert layer.bias.grad is not None
+    g_LIO, layer.bias.grad[:] = g_LDO[:, :-1], g_LDO[:, -1]
+    g = g_LIO if isinstance(layer, LaneLinear) else g_LIO.transpose(1, 2)
+    layer.weight.grad.copy_(g.reshape(layer.weight.shape))
+
+
+def trace(a_LDD: Tensor) -> Tensor:
+    """Return each lane's sum of the diagonal, shape (L,)."""
+    return a_LDD.diagonal(dim1=1, dim2=2).sum(1)

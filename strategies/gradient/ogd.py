@@ -1,0 +1,109 @@
+"""Orthogonal gradient descent.
+
+Axes: L lanes, B batch, D directions, P parameters, R rows, K logits of a row, U units; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Count, Strategy, gradients, still
+from strategies.parts import flatten, sample_rows, write_flat
+
+_DEPENDENT = 1e-5
+"""What is left of a gradient, as a share of its length, is rounding below this: it adds no direction."""
+
+
+@dataclass
+class OGD(Strategy):
+    """Orthogonal gradient descent: steps leave, to first order, the logits of earlier rows as they were.
+
+    g <- g - sum_v (g . v) v over the stored directions v: gradients of logits at the end of each task, made
+    orthonormal by Gram-Schmidt (Farajtabar 2020, Algorithm 1).
+    """
+
+    name: ClassVar[str] = "ogd"
+    family: ClassVar[str] = "gradient"
+    paper: ClassVar[str] = "Farajtabar et al. 2020, Orthogonal gradient descent for continual learning"
+    needs: ClassVar[str] = "task boundaries, many times the parameters"
+    needs_boundaries: ClassVar[bool] = True
+    projects: ClassVar[bool] = True
+
+    directions: Count = 200
+    """Gradients kept per task."""
+    logits_of: Literal["gtl", "ave", "all"] = "gtl"
+    """Of a row: the logit of its label, the mean of all its logits, or each of them by itself."""
+
+    def setup(self) -> None:
+        """Make room for the directions of all tasks but the last, which nothing follows."""
+        parameters = sum(p[0].numel() for p in self.model.parameters())
+        room = (self.streams.n_tasks - 1) * self.directions
+        self.basis_LDP = torch.zeros(self.streams.lanes, room, parameters, device=self.streams.device)
+
+    def adjust_gradients(self) -> None:
+        """Take away what lies along a stored direction."""
+        if self.task > 0:
+            now = gradients(self.model)
+            write_flat(self.orthogonal(flatten(now).unsqueeze(1), self.task).squeeze(1), now)
+
+    def orthogonal(self, vectors_LDP: Tensor, tasks: int) -> Tensor:
+        """Return vectors without their part in the span of the first tasks' directions."""
+        known_LDP = self.basis_LDP[:, : tasks * self.directions]
+        return vectors_LDP - torch.bmm(torch.bmm(vectors_LDP, known_LDP.transpose(1, 2)), known_LDP)
+
+    def end_task(self, task: int) -> None:
+        """Add the task's directions."""
+        if task < self.streams.n_tasks - 1:
+            new_LDP = self.logit_gradients(task)
+            length_LD1 = new_LDP.norm(dim=2, keepdim=True)
+            for _ in range(2):  # the second time takes away what rounding left
+                new_LDP = self.orthogonal(new_LDP, task)
+            room = self.basis_LDP[:, task * self.directions : (task + 1) * self.directions]
+            room.copy_(gram_schmidt(new_LDP, length_LD1))
+
+    def logit_gradients(self, task: int) -> Tensor:
+        """Return gradients of logits at some rows of a task, zeros where a lane has no more."""
+        streams = self.streams
+        # What a row can be given to: its task's units where the task is told, else every unit.
+        own = [
+            s.tasks[task].units if streams.scenario == "task" else range(s.n_units) for s in streams.streams
+        ]
+        units_LK = torch.tensor([list(units) for units in own], device=streams.device)
+        per_row = units_LK.shape[1] if self.logits_of == "all" else 1
+        n_rows = -(-self.directions // per_row)
+        rows_LR, real_LR = sample_rows(streams, self.draws, self.name, task, n_rows)
+        parameters, found = list(self.model.parameters()), []
+        for row in range(n_rows):
+            batch = streams.batch(rows_LR[:, row : row + 1].contiguous())
+            with still(self.model):
+                logits_LU = self.model(batch.x_LBX).squeeze(1) * real_LR[:, row : row + 1]
+            if self.logits_of == "gtl":
+                values_LK = logits_LU.gather(1, batch.y_LB)
+            else:
+                values_LK = logits_LU.gather(1, units_LK)
+            if self.logits_of == "ave":
+                values_LK = values_LK.mean(1, keepdim=True)
+            for value_L in values_LK.unbind(1):
+                g = torch.autograd.grad(value_L.sum(), parameters, retain_graph=True, materialize_grads=True)
+                found.append(flatten(g))
+        return torch.stack(found[: self.directions], 1)
+
+
+def gram_schmidt(vectors_LDP: Tensor, length_LD1: Tensor) -> Tensor:
+    """Return vectors made orthonormal one after the other, zeros for one that depends on those before it.
+
+    ``length_LD1`` is how long each was before anything was taken away from it.
+    """
+    done_LDP = torch.zeros_like(vectors_LDP)
+    for i in range(vectors_LDP.shape[1]):
+        v_L1P, before_LDP = vectors_LDP[:, i : i + 1], done_LDP[:, :i]
+        for _ in range(2):
+            v_L1P = v_L1P - torch.bmm(torch.bmm(v_L1P, before_LDP.transpose(1, 2)), before_LDP)
+        left_L11 = v_L1P.norm(dim=2, keepdim=True)
+        new_L11 = left_L11 > _DEPENDENT * length_LD1[:, i : i + 1]
+        done_LDP[:, i : i + 1] = torch.where(new_L11, v_L1P / left_L11.clamp(min=1e-30), 0)
+    return done_LDP

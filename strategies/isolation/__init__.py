@@ -1,0 +1,1 @@
+"""Parameters of their own for each task."""

@@ -1,0 +1,136 @@
+"""Hard attention to the task.
+
+Axes: L lanes, T tasks, F units of a layer, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from strategies.core import Batch, Bounds, LaneFloat, LaneLinear, NotNegative, Unsuitable, gradients, per_lane
+from strategies.parts import Gated, fan_in, outputs, steps_of_task
+from suites.base import generator
+
+_LARGEST, _LARGEST_COSH = 6.0, 50.0
+"""Bounds of an embedding, and of what its hyperbolic cosine is taken of, as in the released code."""
+
+
+@dataclass
+class HAT(Gated):
+    """Hard attention to the task: each task learns which units it uses, and those stay as they are.
+
+    Gates a = sigmoid(s e) with a learned embedding e per task and layer; s grows from 1/s_max to s_max, in
+    answers it is s_max. A weight's gradient is multiplied by 1 - min(a of its output, a of its input), the
+    largest gates of earlier tasks, and c * sum a (1 - a_earlier) / sum (1 - a_earlier) is added to the
+    loss (Serra 2018, eq. 1 to 5).
+    """
+
+    name: ClassVar[str] = "hat"
+    paper: ClassVar[str] = "Serra et al. 2018, Overcoming catastrophic forgetting with hard attention"
+    needs: ClassVar[str] = "the task of every row, gates per task, dense layers and convolutions"
+    projects: ClassVar[bool] = True
+
+    s_max: Annotated[LaneFloat, Bounds(1e-3)] = 400.0
+    """How steep the gates are at the end: 0 or 1, nearly."""
+    c: NotNegative = 0.75
+    """Weight of the term that keeps units for later tasks."""
+    anneal: Literal["epoch", "task"] = "epoch"
+    """s grows anew in every epoch (the paper), or once over a task."""
+
+    def setup(self) -> None:
+        """Draw the embeddings of all tasks from N(0, 1), and put the gates in their places."""
+        super().setup()
+        streams = self.streams
+        sizes = [outputs(layer) for layer in self._layers]
+        self.embeddings = []
+        for i, size in enumerate(sizes):
+            shape = (streams.n_tasks, size)
+            lanes = [torch.randn(shape, generator=generator(s.seed, f"hat/{i}")) for s in streams.streams]
+            self.embeddings.append(torch.stack(lanes).to(streams.device))
+        self.used = [e.new_zeros(len(e), size) for e, size in zip(self.embeddings, sizes, strict=True)]
+        self._now = nn.ParameterList(e[:, 0].clone() for e in self.embeddings)
+        self._second = self.optimiser.alike(self._now, decays=False)
+        self._s_max_L = torch.as_tensor(self.s_max, device=streams.device).expand(streams.lanes)
+        for layer, below in zip(self._layers[1:], sizes, strict=False):
+            if fan_in(layer) % below:
+                raise Unsuitable(f"{self.name} needs layers that each read the one before")
+
+    def begin_task(self, task: int) -> None:
+        """Take up the task's embeddings, and note how free each weight is."""
+        self.optimiser.reset()
+        self._second.reset()
+        for now, kept_LTF in zip(self._now, self.embeddings, strict=True):
+            now.data.copy_(kept_LTF[:, task])
+        epoch, whole = steps_of_task(self.streams, task)
+        self._period_L = torch.tensor(epoch if self.anneal == "epoch" else whole, device=self.streams.device)
+        self._step = 0
+        self._free = self.free() if task > 0 else {}
+
+    def free(self) -> dict[nn.Parameter, Tensor]:
+        """Return 1 - min(a of the output, a of the input), the gates of earlier tasks, for each parameter."""
+        found = {}
+        below_LF = None
+        for layer, used_LO in zip(self._layers, self.used, strict=True):
+            dense = isinstance(layer, LaneLinear)
+            out = used_LO.unsqueeze(1) if dense else used_LO[:, :, None, None, None]
+            if below_LF is not None:  # the pixels are anybody's
+                # After a convolution each channel is read at several places.
+                places = layer.weight.shape[1 if dense else 2] // below_LF.shape[1]
+                in_LI = below_LF.repeat_interleave(places, 1)
+                out = torch.minimum(out, in_LI.unsqueeze(2) if dense else in_LI[:, None, :, None, None])
+            found[layer.weight] = 1 - out
+            if layer.bias is not None:
+                found[layer.bias] = 1 - used_LO
+            below_LF = used_LO
+        return found
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step with the network's weights, and one with the embeddings."""
+        share_L = self._step % self._period_L / (self._period_L - 1).clamp(min=1)
+        self._s_L = 1 / self._s_max_L + (self._s_max_L - 1 / self._s_max_L) * share_L
+        for e in self._now:
+            e.grad = None
+        loss_L = super().learn(batch)
+        self._second.step(self.moment.active)
+        for e, kept_LTF in zip(self._now, self.embeddings, strict=True):
+            e.data.clamp_(-_LARGEST, _LARGEST)
+            kept_LTF[:, self.task] = e.data
+        self._step += 1
+        return loss_L
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
+        """Return c times the share of the units still free that the task uses."""
+        pairs = [(self.gate_now(i).squeeze(1), 1 - used_LF) for i, used_LF in enumerate(self.used)]
+        taken_L = torch.stack([(a_LF * free_LF).sum(1) for a_LF, free_LF in pairs]).sum(0)
+        free_L = torch.stack([free_LF.sum(1) for _, free_LF in pairs]).sum(0)
+        extra_L = self.c * taken_L / free_L.clamp(min=1e-6)
+        return extra_L if batch.weight_LB is None else extra_L * batch.weight_LB.amax(1)
+
+    def adjust_gradients(self) -> None:
+        """Hold what earlier tasks use; undo what the steepness does to the embeddings' gradients."""
+        gradients(self.model)
+        for parameter, free in self._free.items():
+            assert parameter.grad is not None
+            parameter.grad.mul_(free)
+        for e in self._now:
+            assert e.grad is not None
+            s_L1 = per_lane(self._s_L, e)
+            steep = (s_L1 * e.data).clamp(-_LARGEST_COSH, _LARGEST_COSH).cosh() + 1
+            e.grad.mul_(per_lane(self._s_max_L, e) / s_L1 * steep / (e.data.cosh() + 1))
+
+    def end_task(self, task: int) -> None:
+        """Note the units in use."""
+        for i, used_LF in enumerate(self.used):
+            torch.maximum(used_LF, self.gates_of_tasks(i)[:, task], out=used_LF)
+
+    def gate_now(self, layer: int) -> Tensor:
+        """Return the gates of the task under way, as steep as they are at this step."""
+        return (self._s_L.unsqueeze(1) * self._now[layer]).sigmoid().unsqueeze(1)
+
+    def gates_of_tasks(self, layer: int) -> Tensor:
+        """Return the gates of every task at s_max."""
+        return (self._s_max_L.view(-1, 1, 1) * self.embeddings[layer]).sigmoid()

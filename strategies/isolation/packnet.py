@@ -1,0 +1,101 @@
+"""PackNet: a part of the weights for every task.
+
+Axes: L lanes, N weights of a layer, U units; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Share, Strategy, per_lane
+from strategies.isolation.independent import by_task
+from strategies.parts import hidden_layers, masked, steps_of_task
+
+
+@dataclass
+class PackNet(Strategy):
+    """PackNet: after each task the smallest weights are set free for later ones, the others are frozen.
+
+    A task trains the free weights of the hidden layers; a share ``pruned`` of them, those smallest in
+    magnitude in each layer, is set to 0; the others are trained further and then frozen (Mallya & Lazebnik
+    2018, section 3). Rows of a task are answered by its own weights and those of the tasks before it.
+    """
+
+    name: ClassVar[str] = "packnet"
+    family: ClassVar[str] = "isolation"
+    paper: ClassVar[str] = "Mallya & Lazebnik 2018, PackNet: Adding multiple tasks to a single network"
+    needs: ClassVar[str] = "the task of every row, the owner of every weight, dense layers and convolutions"
+    scenarios: ClassVar[tuple[str, ...]] = ("task",)
+    needs_boundaries: ClassVar[bool] = True
+
+    pruned: Share = 0.75
+    """Share of the weights a task has trained that are set free again."""
+    retrain: Share = 1 / 3
+    """Share of a task's steps that come after pruning; the paper's are half as many as those before."""
+
+    def setup(self) -> None:
+        """Start with all weights free: 0 in ``owner``; task t writes t + 1."""
+        self._layers = hidden_layers(self.model, self.name)
+        self.owner = [torch.zeros_like(m.weight, dtype=torch.int16) for m in self._layers]
+
+    def begin_task(self, task: int) -> None:
+        """Train what is free, with an optimiser that remembers nothing of what is not."""
+        self.optimiser.reset()
+        _, steps = steps_of_task(self.streams, task)
+        steps_L = torch.tensor(steps, device=self.streams.device)
+        self._prune_at_L = ((1 - self.retrain) * steps_L).round().clamp(min=1)
+        # Known to the host as well, so that no other step need ask.
+        self._prune_at = set(self._prune_at_L.tolist())
+        self._step = 0
+        self._hold()
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take a step, put back all that is not to learn, and prune when it is time."""
+        loss_L = super().learn(batch)
+        with torch.no_grad():
+            for p, learns, held in zip(self.model.parameters(), self._learns, self._held, strict=True):
+                p.copy_(torch.where(learns, p, held))
+        self._step += 1
+        if self._step in self._prune_at:
+            self._prune(self._prune_at_L == self._step)
+            self._hold()
+        return loss_L
+
+    @torch.no_grad()
+    def _prune(self, now_L: Tensor) -> None:
+        """Set the smallest free weights of some lanes to 0 and give the others to the task."""
+        for layer, owner in zip(self._layers, self.owner, strict=True):
+            free_LN = (owner == 0).flatten(1)
+            size_LN = layer.weight.abs().flatten(1).masked_fill(~free_LN, torch.inf)
+            place_LN = size_LN.argsort(stable=True, dim=1).argsort(1)
+            small_LN = place_LN < (self.pruned * free_LN.sum(1)).round().unsqueeze(1)
+            freed_LN, kept_LN = (free_LN & now_L.unsqueeze(1) & part for part in (small_LN, ~small_LN))
+            layer.weight.masked_fill_(freed_LN.view_as(owner), 0)
+            owner.masked_fill_(kept_LN.view_as(owner), self.task + 1)
+
+    def _hold(self) -> None:
+        """Note which parameters learn from here on, and where the others are to stay."""
+        after_L = self._prune_at_L <= self._step
+        learns = {}
+        for layer, owner in zip(self._layers, self.owner, strict=True):
+            learns[layer.weight] = torch.where(per_lane(after_L, owner), owner == self.task + 1, owner == 0)
+            if layer.bias is not None:  # biases have no owner: the first task's serve all
+                learns[layer.bias] = torch.full_like(layer.bias, self.task == 0, dtype=torch.bool)
+        own_LU = self.streams.own_LTU[:, self.task]
+        head = self.model.head
+        learns |= {head.weight: own_LU.unsqueeze(1).expand_as(head.weight), head.bias: own_LU}
+        self._learns = [learns[p] for p in self.model.parameters()]
+        self._held = [p.clone() for p in self.model_tensors()]
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Answer each row with the weights of its task and of those before it."""
+        answers = []
+        for task in range(self.task):
+            own = [(owner > 0) & (owner <= task + 1) for owner in self.owner]
+            answers.append(self.logits(batch, masked(self.model, self._layers, own)))
+        answers.append(self.logits(batch))
+        return by_task(answers, self.streams.task_of(batch.rows_LB).clamp(max=self.task))

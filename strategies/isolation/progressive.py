@@ -1,0 +1,121 @@
+"""Progressive networks.
+
+Axes: L lanes, B batch, F features, U units; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from strategies.core import Batch, LaneLinear, Optimiser, Strategy, Unsuitable, mask, uniform
+from strategies.isolation.independent import by_task, one_per_task
+from suites.base import generator
+
+
+class Adapter(nn.Module):
+    """U relu(V (alpha h)) of the earlier columns' features h (Rusu 2016, eq. 2)."""
+
+    def __init__(self, generators: list[torch.Generator], inputs: int, inner: int, outputs: int) -> None:
+        super().__init__()
+        self.alpha = uniform(generators, (1, 1), 0.1)
+        self.inner = LaneLinear(generators, inputs, inner)
+        self.outer = LaneLinear(generators, inner, outputs)
+
+    def forward(self, h_LBF: Tensor) -> Tensor:
+        """Return what is added to a layer's outputs."""
+        out: Tensor = self.outer(self.inner(self.alpha * h_LBF).relu())
+        return out
+
+
+@dataclass
+class Progressive(Strategy):
+    """Progressive networks: a new column of layers for every task, which also reads the earlier ones.
+
+    h_i of column k = relu(W_i h_{i-1} of column k + lateral connections from h_{i-1} of all columns before),
+    and those columns are frozen (Rusu 2016, eq. 1 and 2).
+    """
+
+    name: ClassVar[str] = "progressive"
+    # Two earlier columns that only answer, on average over five tasks: two thirds of a pass.
+    cost: ClassVar[float] = 1.67
+    family: ClassVar[str] = "isolation"
+    paper: ClassVar[str] = "Rusu et al. 2016, Progressive neural networks"
+    needs: ClassVar[str] = "the task of every row, a network of dense layers per task"
+    scenarios: ClassVar[tuple[str, ...]] = ("task",)
+    needs_boundaries: ClassVar[bool] = True
+
+    lateral: Literal["adapter", "linear"] = "adapter"
+    """Connections from earlier columns: through a small network (eq. 2), or one matrix (eq. 1)."""
+
+    def setup(self) -> None:
+        """Make the columns of all tasks and the connections between them."""
+        streams = self.streams
+        layers = [*getattr(self.model, "layers", []), self.model.head]
+        if not all(isinstance(m, LaneLinear) for m in layers) or len(layers) < 2:
+            raise Unsuitable(f"{self.name} needs a network of dense layers (mlp)")
+        self.columns = one_per_task(self.model, streams)
+        self.laterals = nn.ModuleList()
+        for task in range(1, streams.n_tasks):
+            generators = [generator(s.seed, f"laterals/{task}") for s in streams.streams]
+            shapes = [layer.weight.shape[1:] for layer in layers[1:]]
+            self.laterals.append(
+                nn.ModuleList(
+                    Adapter(generators, task * i, i, o)
+                    if self.lateral == "adapter"
+                    else LaneLinear(generators, task * i, o)
+                    for i, o in shapes
+                )
+            )
+        self.laterals.to(streams.device)
+
+    def begin_task(self, task: int) -> None:
+        """Put the task's column where training happens, its connections beside it."""
+        self.model.load_state_dict(self.columns[task].state_dict())
+        self.optimiser.reset()
+        self.laterals.requires_grad_(False)
+        self._second: Optimiser | None = None
+        if task > 0:
+            self._second = self.optimiser.alike(self.laterals[task - 1].requires_grad_(True).parameters())
+
+    def end_task(self, task: int) -> None:
+        """Freeze the column."""
+        self.columns[task].load_state_dict(self.model.state_dict())
+
+    def answers(self, x_LBX: Tensor, last: int) -> list[Tensor]:
+        """Return the logits of columns 0 to ``last``, (L, B, U) each."""
+        found: list[Tensor] = []
+        before: list[list[Tensor]] = []  # the features of the columns so far, layer by layer
+        for k in range(last + 1):
+            column: Any = self.model if k == self.task else self.columns[k]
+            lateral: Any = self.laterals[k - 1] if k > 0 else []
+            features = [column.layers[0](x_LBX.flatten(2)).relu()]
+            for i, layer in enumerate([*column.layers[1:], column.head]):
+                out_LBF = layer(features[i])
+                if before:
+                    out_LBF = out_LBF + lateral[i](torch.cat([h[i] for h in before], 2))
+                features.append(out_LBF.relu())
+            found.append(out_LBF)
+            before.append(features)
+        return found
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of the task's column."""
+        logits_LBU = self.answers(batch.x_LBX, self.task)[-1]
+        return self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step with the column, and one with its connections."""
+        self.laterals.zero_grad()
+        loss_L = super().learn(batch)
+        if self._second is not None:
+            self._second.step(self.moment.active)
+        return loss_L
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Answer each row with the column of its task."""
+        answers = self.answers(batch.x_LBX, self.streams.n_tasks - 1)
+        return mask(by_task(answers, self.streams.task_of(batch.rows_LB)), batch.active_LBU)

@@ -1,0 +1,147 @@
+"""Supermasks in superposition: random weights that stay, and a mask over them for every task.
+
+Axes: L lanes, T tasks, N weights of a layer, C bytes of N bits, U units; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from strategies.core import Batch, Share, Strategy, uniform
+from strategies.isolation.independent import by_task
+from strategies.parts import fan_in, hidden_layers, masked, outputs
+from suites.base import generator
+
+
+@dataclass
+class SupSup(Strategy):
+    """Supermasks in superposition: the weights stay random, and each task learns which of them it uses.
+
+    Weights are a constant with random signs, biases are 0. A task has a score s for every weight; the share
+    ``kept`` of each layer with the largest magnitudes takes part, and scores are trained as if the weight
+    were multiplied by abs(s): dL/ds = dL/d(masked weight) * weight * sign(s) (edge-popup, Ramanujan 2020). Of
+    a task that is over a mask of bits stays (Wortsman 2020, section 3).
+    """
+
+    name: ClassVar[str] = "supsup"
+    family: ClassVar[str] = "isolation"
+    paper: ClassVar[str] = "Wortsman et al. 2020, Supermasks in superposition"
+    needs: ClassVar[str] = "the task of every row, a bit per weight and task, dense layers and convolutions"
+    scenarios: ClassVar[tuple[str, ...]] = ("task",)
+    needs_boundaries: ClassVar[bool] = True
+
+    kept: Share = 0.5
+    """Share of each layer's weights that a task uses, one weight at least; of the head, of its own units'."""
+
+    @torch.no_grad()
+    def setup(self) -> None:
+        """Make the weights a constant with their own signs, and note the mask each task would start from."""
+        self._layers = [*hidden_layers(self.model, self.name), self.model.head]
+        self.model.requires_grad_(False)
+        for layer in self._layers:
+            constant = math.sqrt(2 / fan_in(layer))
+            layer.weight.copy_(torch.where(layer.weight < 0, -constant, constant))
+            if layer.bias is not None:
+                layer.bias.zero_()
+        streams, weights = self.streams, [layer.weight for layer in self._layers]
+        self._scores = [nn.Parameter(torch.empty_like(w)) for w in weights]
+        self._second = self.optimiser.alike(self._scores)
+        # The edge of a mask is found by a count that the host must know: asked for here, not at every step.
+        self._shares = torch.as_tensor(self.kept).expand(streams.lanes).tolist()
+        self._bit_8 = 2 ** torch.arange(8, dtype=torch.uint8, device=streams.device)
+        shape = (streams.lanes, streams.n_tasks)
+        self.bits = [w.new_zeros(*shape, -(-w[0].numel() // 8), dtype=torch.uint8) for w in weights]
+        for task in range(streams.n_tasks):
+            self._draw(task)
+            self._store(task)
+        self._learning = False
+
+    def _draw(self, task: int) -> None:
+        """Give every weight a score from U(-b, b), b = 1 / sqrt(inputs), for this task."""
+        for i, (layer, score) in enumerate(zip(self._layers, self._scores, strict=True)):
+            generators = [generator(s.seed, f"scores/{task}/{i}") for s in self.streams.streams]
+            score.data.copy_(uniform(generators, tuple(score.shape[1:]), fan_in(layer) ** -0.5))
+
+    def begin_task(self, task: int) -> None:
+        """Take up the task's scores."""
+        self._draw(task)
+        self._second.reset()
+        self._learning = True
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step with the scores alone."""
+        for score in self._scores:
+            score.grad = None
+        with self.autocast():
+            loss_L = self.loss(batch)
+        loss_L.sum().backward()
+        self._second.step(self.moment.active)
+        return loss_L.detach()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the new rows in the network that the scores leave, shape (L,)."""
+        sizes = [score.abs() for score in self._scores]
+        masks = zip(sizes, self._masks(self.task), strict=True)
+        # The mask's value, and the gradient of the score's magnitude.
+        straight = [mask + (size - size.detach()) for size, mask in masks]
+        return self.cross_entropy(self.logits(batch, masked(self.model, self._layers, straight)), batch)
+
+    def end_task(self, task: int) -> None:
+        """Keep the task's masks."""
+        self._store(task)
+        self._learning = False
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Answer each row in the network of its task's masks."""
+        if self._learning:
+            self._store(self.task)
+        answers = [
+            self.logits(batch, masked(self.model, self._layers, self._stored(task)))
+            for task in range(self.streams.n_tasks)
+        ]
+        return by_task(answers, self.streams.task_of(batch.rows_LB))
+
+    @torch.no_grad()
+    def _masks(self, task: int) -> list[Tensor]:
+        """Return which weights of each layer have scores large enough for a task, bool like the weights."""
+        own = [len(s.tasks[task].units) for s in self.streams.streams]
+        masks = []
+        for layer, score in zip(self._layers, self._scores, strict=True):
+            size, used = score.abs(), [outputs(layer)] * len(own)
+            if layer is self.model.head:  # of the output units only a task's own are its network's
+                size.masked_fill_(~self.streams.own_LTU[:, task].unsqueeze(1), -1)
+                used = own
+            counts = [round(share * n * fan_in(layer)) for share, n in zip(self._shares, used, strict=True)]
+            masks.append(_largest(size.flatten(1), counts).view_as(score))
+        return masks
+
+    def _store(self, task: int) -> None:
+        """Write the masks of the scores at hand, eight to a byte."""
+        for bits_LTC, mask in zip(self.bits, self._masks(task), strict=True):
+            mask_LN = mask.flatten(1)
+            mask_LC8 = F.pad(mask_LN, (0, -mask_LN.shape[1] % 8)).unflatten(1, (-1, 8))
+            bits_LTC[:, task] = (mask_LC8 * self._bit_8).sum(2)
+
+    def _stored(self, task: int) -> list[Tensor]:
+        """Return the masks kept of a task, bool like the weights."""
+        masks = []
+        for bits_LTC, layer in zip(self.bits, self._layers, strict=True):
+            mask_LC8 = (bits_LTC[:, task].unsqueeze(2) & self._bit_8) > 0
+            masks.append(mask_LC8.flatten(1)[:, : layer.weight[0].numel()].view_as(layer.weight))
+        return masks
+
+
+def _largest(size_LN: Tensor, counts: list[int]) -> Tensor:
+    """Return which numbers are the largest, so many a lane and one at least; what equals the last is too."""
+    places = [size_LN.shape[1] - max(count, 1) + 1 for count in counts]
+    if len(set(places)) == 1:  # one launch for all lanes
+        edge_L = size_LN.kthvalue(places[0]).values
+    else:
+        edge_L = torch.stack([n.kthvalue(place).values for n, place in zip(size_LN, places, strict=True)])
+    return size_LN >= edge_L.unsqueeze(1)

@@ -1,0 +1,59 @@
+"""Context-dependent gating.
+
+Axes: L lanes, T tasks, F units of a layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Share, Strategy
+from strategies.parts import Gated, outputs
+
+
+@dataclass
+class XdG(Gated):
+    """Context-dependent gating: each task uses its own random part of every hidden layer.
+
+    A unit's output is multiplied by 0 for a share ``gated`` of the units, drawn once for each task, and by
+    1 for the others (Masse 2018). Its loss is plain, so that it can stand beside EWC or SI: ``xdg+si``.
+    """
+
+    name: ClassVar[str] = "xdg"
+    paper: ClassVar[str] = "Masse, Grant & Freedman 2018, Alleviating catastrophic forgetting"
+    needs: ClassVar[str] = "the task of every row, dense layers and convolutions"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"gated": 0.9}}
+
+    gated: Share = 0.8
+    """Share of each hidden layer's units that a task does not use."""
+
+    def setup(self) -> None:
+        """Draw the units of every task."""
+        super().setup()
+        self.open_LTF: list[Tensor] = []
+        for i, layer in enumerate(self._layers):
+            shape = (self.streams.lanes, self.streams.n_tasks, outputs(layer))
+            drawn_LTF = self.draws.uniform(f"gates {i}", shape[1] * shape[2]).view(shape)
+            place_LTF = drawn_LTF.argsort(2).argsort(2)
+            closed_L = torch.as_tensor(self.gated * shape[2], device=self.streams.device).round()
+            self.open_LTF.append(place_LTF >= closed_L.view(-1, 1, 1))
+
+    def gate_now(self, layer: int) -> Tensor:
+        """Return the gates of the task under way."""
+        return self.open_LTF[layer][:, self.task : self.task + 1]
+
+    def gates_of_tasks(self, layer: int) -> Tensor:
+        """Return the gates of every task."""
+        return self.open_LTF[layer]
+
+    def clashes(self, other: Strategy) -> str | None:
+        """Recalled rows would pass the gates of the task under way, and closed units would seem idle."""
+        if other.family in ("baseline", "regularisation"):
+            return None
+        return (
+            f"{self.name} gates every step by the task under way: penalties on parameters can stand beside it"
+        )

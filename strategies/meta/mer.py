@@ -1,0 +1,85 @@
+"""Meta-experience replay.
+
+Axes: L lanes, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Count, CountOrNone, Share, per_lane
+from strategies.parts import Replay
+
+
+@dataclass
+class MER(Replay):
+    """Meta-experience replay: go some way towards where steps on new and remembered rows lead (Reptile).
+
+    s times: p_0 = p, one step on the new rows and one on each of k draws from the memory lead to p_k, then
+    p = p_0 + beta (p_k - p_0); after all of them, p = p_start + gamma (p - p_start) (Riemer 2019,
+    Algorithm 1). To first order this asks the gradients of new and old rows to point the same way.
+    """
+
+    name: ClassVar[str] = "mer"
+    family: ClassVar[str] = "meta"
+    cost: ClassVar[float] = 10.0
+    paper: ClassVar[str] = "Riemer et al. 2019, Learning to learn without forgetting by maximizing transfer"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        # MNIST permutations with 500 memories, by the released scripts: one pass, one row a step.
+        "riemer2019": {"batches": 10, "steps": 25, "beta": 0.03, "batch": 1, "optimiser": "sgd", "lr": 0.03}
+        | {"epochs": 1, "iterations": 0}
+    }
+
+    batches: Count = 2
+    """Times that a path is followed and walked back, s."""
+    steps: Count = 4
+    """Draws from the memory on a path, k."""
+    rows: CountOrNone = 0
+    """Remembered rows in a draw; 0 for as many as new ones."""
+    beta: Share = 0.3
+    """Share of each path that is kept."""
+    gamma: Share = 1.0
+    """Share of the whole way that is kept."""
+    place: Literal["first", "last"] = "first"
+    """Where on a path the new rows stand: first (released code of Algorithm 1) or last (of Algorithm 6)."""
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Follow the paths; return the mean loss on the new rows when their turn came."""
+        start, total_L = self._here(), torch.zeros(self.streams.lanes, device=self.streams.device)
+        for _ in range(self.batches):
+            path_start = self._here()
+            if self.place == "first":
+                total_L += self.step(batch)
+            for _ in range(self.steps):
+                slots_LB = self.memory.draw_slots("replay", self.rows or batch.rows_LB.shape[1])
+                self.step(self.memory.read(slots_LB, batch))
+            if self.place == "last":
+                total_L += self.step(batch)
+            self.keep_share(path_start, self.beta)
+        self.keep_share(start, self.gamma)
+        return total_L / self.batches
+
+    def step(self, batch: Batch) -> Tensor:
+        """Take one ordinary step of the optimiser and return its loss, shape (L,)."""
+        for p in self.optimiser.parameters:
+            p.grad = None
+        with self.autocast():
+            loss_L = self.cross_entropy(self.logits(batch), batch)
+        loss_L.sum().backward()
+        self.optimiser.step(self.moment.active)
+        return loss_L.detach()
+
+    def _here(self) -> list[Tensor]:
+        return [p.clone() for p in self.model_tensors()]
+
+    @torch.no_grad()
+    def keep_share(self, start: Sequence[Tensor], share: Tensor | float) -> None:
+        """Go back to ``start`` but for a share of the way from there."""
+        share_L = torch.as_tensor(share, device=self.streams.device).expand(self.streams.lanes)
+        for p, s in zip(self.model_tensors(), start, strict=True):
+            p.copy_(torch.lerp(s, p, per_lane(share_L, p)))

@@ -1,0 +1,172 @@
+"""Memories that are written class by class: balanced reservoir, greedy balance, ring.
+
+Classes are units of the head for the balanced reservoir, which needs no tasks. Greedy balance and the ring
+tell the classes of one task from those of another, unless boundaries are hidden: where tasks share units
+they would else hold rows of the first or of the last task alone.
+
+Axes: L lanes, B batch, M memory slots, N candidates, U units and C classes (one more for empty slots), K rows
+of a class.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from strategies.core import Batch, Draws, LaneStreams
+from strategies.parts.memory import Memory
+
+
+def pick(among: Tensor, draw: Tensor) -> Tensor:
+    """Return the index of one of the marked along the last axis, by a number in [0, 1); the last if none."""
+    nth = (draw * among.sum(-1)).long().unsqueeze(-1)
+    return (among.cumsum(-1) <= nth).sum(-1).clamp(max=among.shape[-1] - 1)
+
+
+def real_rows(batch: Batch) -> Tensor:
+    """Return which rows of a batch count, bool (L, B)."""
+    return (
+        torch.ones_like(batch.rows_LB, dtype=torch.bool) if batch.weight_LB is None else batch.weight_LB > 0
+    )
+
+
+def _class(streams: LaneStreams, rows_LB: Tensor) -> Tensor:
+    """Return the class of each row, int64: one for each task and unit, or each unit if tasks are hidden."""
+    unit_LB = streams.unit_LR.gather(1, rows_LB)
+    if streams.training.boundaries == "hidden":
+        return unit_LB
+    return unit_LB + streams.task_of(rows_LB) * streams.n_units
+
+
+def _count(index_LN: Tensor, n: int) -> Tensor:
+    """Return how often each of n numbers stands in each lane, int64 (L, n)."""
+    zero_LC = torch.zeros(len(index_LN), n, dtype=torch.long, device=index_LN.device)
+    return zero_LC.scatter_add(1, index_LN, torch.ones_like(index_LN))
+
+
+class BalancedMemory(Memory):
+    """Class-balancing reservoir sampling (Chrysakis & Moens 2020).
+
+    Each row gets a random key, and of each class those with the least keys are held: a reservoir per class. A
+    class holds all its rows until the memory is full; then a largest class loses one for each row that comes,
+    and a class that has lost rows does not grow again. So a whole batch is one cut at a common level: of all
+    candidates the first by rank within their class, and at equal ranks by an order of the classes. (The paper
+    draws each time which of equally large classes loses one.)
+    """
+
+    def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
+        super().__init__(slots, streams, draws, {"key": ()})
+        self.met_LU = torch.zeros(streams.lanes, streams.n_units + 1, dtype=torch.long, device=streams.device)
+        self.order_LU = draws.uniform("order of classes", streams.n_units + 1).argsort(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs."""
+        return {**super().state(), "met": self.met_LU, "order": self.order_LU}
+
+    def write(self, batch: Batch, **kept: Tensor) -> None:
+        """Hold the best of what is held and what comes."""
+        empty, real_LB = self.streams.n_units, real_rows(batch)
+        there_LN = torch.cat([self.in_use_LM(), real_LB], 1)
+        rows_LN = torch.cat([self.rows_LM[:, : self.slots], batch.rows_LB], 1)
+        unit_LN = torch.where(there_LN, self.streams.unit_LR.gather(1, rows_LN), empty)
+        key_LB = self.draws.uniform("key", real_LB.shape[1]).float()
+        kept_LN = {
+            name: torch.cat([self.kept[name][:, : self.slots], new], 1)
+            for name, new in {**kept, "key": key_LB}.items()
+        }
+        held_LU = _count(unit_LN[:, : self.slots], empty + 1)
+        whole_LU = held_LU == self.met_LU
+        self.met_LU += _count(unit_LN[:, self.slots :], empty + 1)
+        self.met_LU[:, -1] = 0
+        # Sorted by class, then key, a row's rank is its distance from where its class begins.
+        by_key_LN = (unit_LN + kept_LN["key"].double()).argsort(dim=1, stable=True)
+        unit_LN = unit_LN.gather(1, by_key_LN)
+        count_LU = _count(unit_LN, empty + 1)
+        begin_LU = count_LU.cumsum(1) - count_LU
+        rank_LN = torch.arange(unit_LN.shape[1], device=unit_LN.device) - begin_LU.gather(1, unit_LN)
+        most_LU = torch.where(whole_LU, count_LU, held_LU)
+        out_LN = (rank_LN >= most_LU.gather(1, unit_LN)) | (unit_LN == empty)
+        place_LN = rank_LN * (empty + 1) + self.order_LU.gather(1, unit_LN)
+        best_LM = place_LN.masked_fill(out_LN, torch.iinfo(torch.long).max).argsort(1)[:, : self.slots]
+        from_LM = by_key_LN.gather(1, best_LM)
+        self.rows_LM[:, : self.slots] = rows_LN.gather(1, from_LM)
+        for name, values in kept_LN.items():
+            self.kept[name][:, : self.slots] = values[self._lane_L1, from_LM]
+        self.filled_L.copy_((~out_LN).sum(1).clamp(max=self.slots))
+        self.seen_L += real_LB.sum(1)
+
+
+class GreedyMemory(Memory):
+    """Greedy balancing sampler (Prabhu 2020, Algorithm 1): GDumb's.
+
+    A row is taken if its class is new or holds less than an equal share of the slots among the classes met,
+    and takes the place of one of the largest classes once the memory is full. Row after row, as the paper has
+    it: this is all that is done in a step.
+    """
+
+    def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
+        super().__init__(slots, streams, draws)
+        n_classes = streams.n_tasks * streams.n_units
+        self.met_LC = torch.zeros(streams.lanes, n_classes, dtype=torch.bool, device=streams.device)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs."""
+        return {**super().state(), "met": self.met_LC}
+
+    def write(self, batch: Batch, **kept: Tensor) -> None:
+        """Offer rows one after the other."""
+        empty, real_LB = self.met_LC.shape[1], real_rows(batch)
+        draw_LB = self.draws.uniform("greedy", real_LB.shape[1])
+        new_LB = _class(self.streams, batch.rows_LB)
+        held_LM = _class(self.streams, self.rows_LM[:, : self.slots])
+        held_LM = torch.where(self.in_use_LM(), held_LM, empty)
+        slots = []
+        for b in range(real_LB.shape[1]):
+            new_L1 = new_LB[:, b : b + 1]
+            count_LC = _count(held_LM, empty + 1)[:, :-1]
+            below_L1 = count_LC.gather(1, new_L1) * self.met_LC.sum(1, keepdim=True) < self.slots
+            taken_L1 = real_LB[:, b : b + 1] & (below_L1 | ~self.met_LC.gather(1, new_L1))
+            largest_LC = F.pad(count_LC == count_LC.amax(1, keepdim=True), (0, 1))
+            free_LM = held_LM == empty
+            among_LM = torch.where(free_LM.any(1, keepdim=True), free_LM, largest_LC.gather(1, held_LM))
+            # The first free slot, or any of the largest classes'.
+            draw_L = torch.where(free_LM.any(1), 0, draw_LB[:, b])
+            slot_L1 = pick(among_LM, draw_L).unsqueeze(1)
+            held_LM = torch.where(taken_L1, held_LM.scatter(1, slot_L1, new_L1), held_LM)
+            self.met_LC |= F.one_hot(new_L1.squeeze(1), empty).bool() & real_LB[:, b : b + 1]
+            slots.append(torch.where(taken_L1, slot_L1, self.slots))
+        self.put(torch.cat(slots, 1), batch.rows_LB, **kept)
+        self.seen_L += real_LB.sum(1)
+
+
+class RingMemory(Memory):
+    """The latest rows of each class, first in, first out, in equal shares (Chaudhry 2019, tiny memories)."""
+
+    def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
+        super().__init__(slots, streams, draws)
+        n_labels = sum(len(t.classes) for t in streams.streams[0].tasks)
+        self.share = max(1, slots // n_labels)
+        lanes, n_classes = streams.lanes, streams.n_tasks * streams.n_units
+        self.met_LC = torch.zeros(lanes, n_classes, dtype=torch.long, device=streams.device)
+        # Which slot holds the k-th row of a class; one column more, for rows that need no new slot.
+        self.slot_LCK = torch.full((lanes, n_classes * self.share + 1), slots, device=streams.device)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs."""
+        return {**super().state(), "met": self.met_LC, "slot": self.slot_LCK}
+
+    def write(self, batch: Batch, **kept: Tensor) -> None:
+        """Give each row the place of the oldest of its class, or a free one while its share is not full."""
+        real_LB = real_rows(batch)
+        class_LB = _class(self.streams, batch.rows_LB)
+        same_LBB = (class_LB.unsqueeze(2) == class_LB.unsqueeze(1)) & real_LB.unsqueeze(1)
+        nth_LB = self.met_LC.gather(1, class_LB) + same_LBB.tril(-1).sum(2)
+        new_LB = real_LB & (nth_LB < self.share)
+        fresh_LB = (self.filled_L.unsqueeze(1) + new_LB.cumsum(1) - 1).clamp(max=self.slots)
+        place_LB = class_LB * self.share + nth_LB % self.share
+        self.slot_LCK.scatter_(1, place_LB.masked_fill(~new_LB, self.slot_LCK.shape[1] - 1), fresh_LB)
+        slot_LB = self.slot_LCK.gather(1, place_LB).masked_fill(~real_LB, self.slots)
+        self.put(slot_LB, batch.rows_LB, **kept)
+        self.met_LC.scatter_add_(1, class_LB, real_LB.long())
+        self.seen_L += real_LB.sum(1)

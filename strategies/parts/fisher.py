@@ -1,0 +1,163 @@
+"""How much each parameter matters to the answers: squared or absolute gradients, example by example.
+
+No loop over examples: with a layer's inputs a and the gradients g at its outputs, the sum over examples of
+the squared gradients of a dense layer is one product of squares, (a^2)^T (g^2), and that of the absolute
+ones |a|^T |g|. Convolutions and batch normalisation sum over positions first, a chunk of examples at a time.
+Of models with parameters elsewhere, strategies.examples takes the gradients.
+
+Axes: L lanes, B batch, I inputs, O outputs, U units, S positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from strategies.core import Batch, LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, gradients, row_losses
+from strategies.parts.per_example import Run, Size, Values, summed_by_example
+
+Estimator = Literal["exact", "sampled", "true", "batched"]
+Output = Callable[[Batch, Run], Tensor]
+"""What is asked of rows and a model."""
+_LAYERS = (LaneLinear, LaneConv2d, LaneBatchNorm2d)
+_CHUNK = 64
+"""Examples whose convolution gradients are held at one time."""
+
+
+def squared_gradients(
+    model: LaneModel,
+    batch: Batch,
+    logits: Output,
+    estimator: Estimator,
+    draw_LB: Tensor | None = None,
+) -> list[Tensor]:
+    """Return, for each parameter, squared gradients of log p(y|x) summed over the rows that count.
+
+    ``exact`` takes the expectation over the model's own answers, ``sampled`` one answer a row drawn from
+    them by ``draw_LB`` (uniform numbers), ``true`` the label (often called the empirical Fisher), ``batched``
+    the square of the batch's mean gradient at the labels, times the rows (what a loop over batches computes:
+    it depends on the batch size). See van de Ven 2025, On the computation of the Fisher information in
+    continual learning. The model is to be in eval mode.
+    """
+
+    def answers(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        log_p_LBU = logits(batch, run).log_softmax(2)
+        weight_LB = _weight(batch, log_p_LBU[:, :, 0])
+        if estimator != "exact":
+            label_LB = batch.y_LB if estimator == "true" else _sample(log_p_LBU.detach(), draw_LB)
+            return [(log_p_LBU.gather(2, label_LB.unsqueeze(2)).squeeze(2), weight_LB)]
+        chances = [weight_LB * lp_LB.exp() for lp_LB in log_p_LBU.detach().unbind(2)]
+        return [(log_p_LBU[:, :, u], chance_LB) for u, chance_LB in enumerate(chances)]
+
+    if estimator == "batched":
+        return _batched(model, batch, logits)
+    return _summed(model, batch, answers, torch.square, draw_LB)
+
+
+def absolute_gradients(model: LaneModel, batch: Batch, output: Output) -> list[Tensor]:
+    """Return, for each parameter, absolute gradients of ``output`` summed over the rows that count.
+
+    ``output`` gives one number a row, shape (L, B). The model is to be in eval mode.
+    """
+
+    def values(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        value_LB = output(batch, run)
+        return [(value_LB, _weight(batch, value_LB))]
+
+    return _summed(model, batch, values, torch.abs)
+
+
+def _summed(
+    model: LaneModel, batch: Batch, values: Values, size: Size, draw_LB: Tensor | None = None
+) -> list[Tensor]:
+    """Return the weighted sum over rows, and over (value, weight) pairs, of the gradients' ``size``."""
+    found = {
+        id(p): torch.zeros_like(p) for m in model.modules() if isinstance(m, _LAYERS) for p in m.parameters()
+    }
+    if any(id(p) not in found for p in model.parameters()):
+        return summed_by_example(model, batch, values, size, draw_LB)
+    layers: list[tuple[nn.Module, Tensor, Tensor]] = []
+    hooks = [
+        m.register_forward_hook(lambda m, args, out: layers.append((m, args[0].detach(), out)))
+        for m in model.modules()
+        if isinstance(m, _LAYERS)
+    ]
+    try:
+        pairs = values(model, batch, draw_LB)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    outputs = [out for _, _, out in layers]
+    for value_LB, weight_LB in pairs:
+        reached = torch.autograd.grad(value_LB.sum(), outputs, retain_graph=True, allow_unused=True)
+        for (layer, inputs, _), g in zip(layers, reached, strict=True):
+            if g is not None:
+                for p, summed in _layer(layer, inputs, g, weight_LB, size):
+                    found[id(p)] += summed
+    return [found[id(p)] for p in model.parameters()]
+
+
+def _weight(batch: Batch, like_LB: Tensor) -> Tensor:
+    """Return 1 for every row that counts and 0 for the others, in the precision of ``like_LB``."""
+    weight_LB = torch.ones_like(like_LB.detach())
+    return weight_LB if batch.weight_LB is None else batch.weight_LB.to(weight_LB)
+
+
+def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
+    assert draw_LB is not None, "a sampled Fisher needs draws"
+    below_LBU = log_p_LBU.exp().double().cumsum(2) < draw_LB.unsqueeze(2)
+    return below_LBU.sum(2).clamp(max=log_p_LBU.shape[2] - 1)
+
+
+def _batched(model: LaneModel, batch: Batch, logits: Output) -> list[Tensor]:
+    rows_LB = torch.ones_like(batch.y_LB) if batch.weight_LB is None else batch.weight_LB
+    loss_L = batch.mean_L(row_losses(logits(batch, model), batch.y_LB))
+    model.zero_grad()
+    loss_L.sum().backward()
+    n_L = rows_LB.sum(1)
+    return [g.square() * n_L.view(-1, *[1] * (g.dim() - 1)) for g in gradients(model)]
+
+
+def _layer(
+    layer: nn.Module, a: Tensor, g: Tensor, weight_LB: Tensor, size: Size
+) -> list[tuple[Tensor, Tensor]]:
+    """Return (parameter, sum over rows of weight * size of gradient) for one layer."""
+    if isinstance(layer, LaneLinear):
+        size_LBO = size(g) * weight_LB.unsqueeze(2)
+        return [
+            (layer.weight, torch.bmm(size(a).transpose(1, 2), size_LBO)),
+            (layer.bias, size_LBO.sum(1)),
+        ]
+    lanes = len(weight_LB)
+    g_LBOS = g.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(3)
+    if isinstance(layer, LaneBatchNorm2d):
+        mean, var = layer.running_mean.view(1, -1, 1, 1), layer.running_var.view(1, -1, 1, 1)
+        normal = (a - mean) / (var + 1e-5).sqrt()
+        normal_LBOS = normal.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(3)
+        weight_LB1 = weight_LB.unsqueeze(2)
+        return [
+            (layer.weight, (size((g_LBOS * normal_LBOS).sum(3)) * weight_LB1).sum(1)),
+            (layer.bias, (size(g_LBOS.sum(3)) * weight_LB1).sum(1)),
+        ]
+    assert isinstance(layer, LaneConv2d)
+    weight = torch.zeros_like(layer.weight).flatten(2)
+    for start in range(0, a.shape[0], _CHUNK):
+        cut = slice(start, start + _CHUNK)
+        patches = F.unfold(
+            a[cut].unflatten(1, (lanes, -1)).flatten(0, 1),
+            layer.weight.shape[-1],
+            1,
+            layer.padding,
+            layer.stride,
+        )
+        patches_LBIS = patches.unflatten(0, (-1, lanes)).transpose(0, 1)
+        each_LBOI = torch.einsum("lbos,lbis->lboi", g_LBOS[:, cut], patches_LBIS)
+        weight += torch.einsum("lboi,lb->loi", size(each_LBOI), weight_LB[:, cut])
+    found: list[tuple[Tensor, Tensor]] = [(layer.weight, weight.view_as(layer.weight))]
+    if layer.bias is not None:
+        found.append((layer.bias, (size(g_LBOS.sum(3)) * weight_LB.unsqueeze(2)).sum(1)))
+    return found

@@ -1,0 +1,127 @@
+"""What the class-incremental methods share: exemplars chosen by herding and learned beside new rows.
+
+Axes: L lanes, B batch, U units, N rows of one class, K rows in order.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Count, CountOrNone, Strategy, Unsuitable, mask, pad_rows
+from strategies.parts.exemplars import Exemplars
+from strategies.parts.herding import herd
+from strategies.parts.memory import join
+from strategies.parts.nearest_mean import features_of
+from strategies.parts.soft_targets import soft_cross_entropy
+
+
+@dataclass
+class ExemplarReplay(Strategy):
+    """A method that keeps exemplars of every class and trains on them and the new rows together."""
+
+    family: ClassVar[str] = "class-incremental"
+    needs: ClassVar[str] = "task boundaries, a memory of rows"
+    scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
+    needs_boundaries: ClassVar[bool] = True
+    cost: ClassVar[float] = 2.0
+
+    buffer: Count = 500
+    """Rows in the memory of one lane, shared equally by the classes seen."""
+    batch: CountOrNone = 0
+    """Exemplars per step; 0 for as many as new rows."""
+    mixing: Literal["union", "equal"] = "union"
+    """Weight of exemplars: as in one shuffled set with the task's rows (the papers), or half of the loss."""
+
+    def setup(self) -> None:
+        """Make an empty memory."""
+        if self.streams.scenario == "domain":
+            raise Unsuitable(
+                f"{self.name} needs new classes at every task; the tasks of this stream share theirs"
+            )
+        if self.buffer < self.streams.n_units:
+            raise Unsuitable(f"buffer={self.buffer} has no row for each of {self.streams.n_units} classes")
+        self.exemplars = Exemplars(self.buffer, self.streams, self.draws)
+        self._old_LU = self._new_LU = torch.zeros_like(self.streams.own_LTU[:, 0])
+
+    def begin_task(self, task: int) -> None:
+        """Note which units are old and new, and how many exemplars there are to one new row."""
+        self.exemplars.settle()
+        own_LTU = self.streams.own_LTU
+        self._old_LU, self._new_LU = own_LTU[:, :task].any(1), own_LTU[:, task]
+        self._seen_LU = self._old_LU | self._new_LU
+        rows = [len(s.tasks[task].train_rows) for s in self.streams.streams]
+        self._ratio_L = self.exemplars.total_L / torch.tensor(rows, device=own_LTU.device)
+
+    def with_exemplars(self, batch: Batch) -> Batch:
+        """Return new rows and then exemplars, weighted so that a mean over both is that of the mixing."""
+        if self.task == 0:
+            return batch
+        new = batch.rows_LB.shape[1]
+        old = self.exemplars.read(self.batch or new, batch)
+        assert old.weight_LB is not None
+        new_L = torch.ones_like(self._ratio_L) * new if batch.weight_LB is None else batch.weight_LB.sum(1)
+        wanted_L = new_L * self._ratio_L if self.mixing == "union" else new_L
+        old.weight_LB = old.weight_LB * (wanted_L / old.rows_LB.shape[1]).unsqueeze(1)
+        return join(batch, old)
+
+    def end_task(self, task: int) -> None:
+        """Shrink the share of earlier classes and choose the exemplars of the new ones."""
+        share = self.buffer // sum(len(t.units) for t in self.streams.streams[0].tasks[: task + 1])
+        self.exemplars.reduce(share)
+        for unit_L, rows_LN, real_LN in self.classes(task):
+            order_LK = herd(features_of(self.model, self.streams, rows_LN), real_LN, share)
+            count_L = real_LN.sum(1).clamp(max=share)
+            self.exemplars.write(unit_L, rows_LN.gather(1, order_LK), count_L)
+
+    def classes(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield the classes of a task: units (L,), training rows (L, N) and which are real (1 or 0)."""
+        streams, device = self.streams.streams, self.streams.device
+        data = self.streams.data
+        # As many for every class and lane, so that sums round alike whatever the neighbours' sizes.
+        most = int(torch.bincount(data.y_N[: data.n_train]).max())
+        for nth in range(len(streams[0].tasks[task].units)):
+            units = [s.tasks[task].units[nth] for s in streams]
+            of_lanes = []
+            for s, unit in zip(streams, units, strict=True):
+                rows_R = s.tasks[task].train_rows
+                of_lanes.append(rows_R[s.unit_TC[task, data.y_N[rows_R % len(data.y_N)]] == unit])
+            rows_LN, real_LN = pad_rows(of_lanes, most)
+            yield torch.tensor(units, device=device), rows_LN.to(device), real_LN.to(device)
+
+    def memory_size(self) -> tuple[int, int]:
+        """Count the memory as the literature does: rows, and bytes as if they were copied."""
+        return self.exemplars.size()
+
+
+@dataclass
+class Distilled(ExemplarReplay):
+    """Exemplars, and a copy of the network as it was before the task, which teaches the old classes."""
+
+    needs: ClassVar[str] = "task boundaries, a memory of rows, a copy of the network"
+    cost: ClassVar[float] = 2.67  # two thirds of a pass for the teacher, which only answers
+
+    def setup(self) -> None:
+        """Make an empty memory and copy the network; the copy is refreshed after each task."""
+        super().setup()
+        self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()
+
+    def end_task(self, task: int) -> None:
+        """Choose exemplars; the network as it is now teaches from here on."""
+        super().end_task(task)
+        self.teacher.load_state_dict(self.model.state_dict())
+
+    @property
+    def old_share_L(self) -> Tensor:
+        """The share of old classes among those seen: the weight of distillation in BiC and WA."""
+        return self._old_LU.sum(1) / self._seen_LU.sum(1)
+
+    def distil_LB(self, logits_LBU: Tensor, target_LBU: Tensor, temperature: Tensor | float) -> Tensor:
+        """Return -sum softmax(target / T) log softmax(logits / T) over the old units, shape (L, B)."""
+        old_L1U = self._old_LU.unsqueeze(1)
+        return soft_cross_entropy(mask(logits_LBU, old_L1U), mask(target_LBU, old_L1U), temperature)

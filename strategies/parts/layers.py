@@ -1,0 +1,63 @@
+"""A network as a row of dense layers and convolutions: what GPM reads, and what gates and masks act on.
+
+Axes: L lanes, B batch, I inputs, O outputs; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor
+from torch.func import functional_call
+
+from strategies.core import LaneConv2d, LaneLinear, LaneModel, Unsuitable
+
+Layer = LaneLinear | LaneConv2d
+
+
+def hidden_layers(model: LaneModel, who: str) -> list[Layer]:
+    """Return the layers before the head, in order.
+
+    Raises Unsuitable where there is none, and for a network with parameters elsewhere: batch normalisation
+    shares its statistics between tasks, so nothing in such a network belongs to one task alone.
+    """
+    layers = [m for m in model.modules() if isinstance(m, Layer)]
+    known = {id(p) for layer in layers for p in layer.parameters()}
+    if not all(id(p) in known for p in model.parameters()):
+        raise Unsuitable(f"{who} needs a network of dense layers and convolutions alone (mlp, cnn)")
+    hidden = [layer for layer in layers if layer is not model.head]
+    if not hidden:
+        raise Unsuitable(f"{who} needs layers before the head; this model is a head alone")
+    return hidden
+
+
+def outputs(layer: Layer) -> int:
+    """Return the number of units of a dense layer, of channels of a convolution."""
+    return layer.weight.shape[2] if isinstance(layer, LaneLinear) else layer.weight.shape[1]
+
+
+def fan_in(layer: Layer) -> int:
+    """Return the number of weights that each output of a layer reads with."""
+    return layer.weight[0].numel() // outputs(layer)
+
+
+def masked(model: LaneModel, layers: Sequence[Layer], masks: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the network with the weights of ``layers`` multiplied by a mask each, shaped like them."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    pairs = zip(layers, masks, strict=True)
+    weights = {names[id(layer.weight)]: layer.weight * mask for layer, mask in pairs}
+    return lambda x_LBX: functional_call(model, weights, (x_LBX,))
+
+
+def inputs_during(model: LaneModel, x_LBX: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+    """Run the network and return what each of ``layers`` was given."""
+    given: dict[int, Tensor] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda m, args: given.update({id(m): args[0]})) for layer in layers
+    ]
+    try:
+        model(x_LBX)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [given[id(layer)] for layer in layers]

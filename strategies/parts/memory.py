@@ -1,0 +1,177 @@
+"""Replay memory: row numbers, not copies; how it is written (reservoir, per class) and read (uniform).
+
+Memories that are written class by class, row by row, stand in ``class_memory``.
+
+Axes: L lanes, B batch, M memory slots, C classes; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Draws, LaneStreams
+
+
+class Memory:
+    """Row numbers of every lane, the first ``filled_L`` slots in use, with further tensors kept per slot."""
+
+    def __init__(
+        self, slots: int, streams: LaneStreams, draws: Draws, kept: dict[str, tuple[int, ...]] | None = None
+    ) -> None:
+        """``kept`` names float tensors to hold per slot, with their shapes: ``{"logits": (10,)}``."""
+        lanes, device = streams.lanes, streams.device
+        self.slots, self.streams, self.draws = slots, streams, draws
+        # One slot more than asked for: writes that must not happen go there, and are never read.
+        self.rows_LM = torch.zeros(lanes, slots + 1, dtype=torch.long, device=device)
+        self.filled_L = torch.zeros(lanes, dtype=torch.long, device=device)
+        self.seen_L = torch.zeros(lanes, dtype=torch.long, device=device)
+        self.kept = {
+            name: torch.zeros(lanes, slots + 1, *shape, device=device) for name, shape in (kept or {}).items()
+        }
+        self._lane_L1 = torch.arange(lanes, device=device).unsqueeze(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs."""
+        return {"rows": self.rows_LM, "filled": self.filled_L, "seen": self.seen_L, **self.kept}
+
+    def size(self) -> tuple[int, int]:
+        """Return one lane's memory in samples and in bytes, with pixels and labels as if copied."""
+        image = self.streams.x_N[0].nbytes + self.streams.unit_LR.element_size()
+        return self.slots, self.slots * (image + sum(k[0, 0].nbytes for k in self.kept.values()))
+
+    def write(self, batch: Batch, **kept: Tensor) -> None:
+        """Offer rows in the way of this memory."""
+        self.write_reservoir(batch, **kept)
+
+    def write_reservoir(self, batch: Batch, **kept: Tensor) -> None:
+        """Offer rows to a reservoir (Vitter 1985, Algorithm R): each row seen is kept equally likely.
+
+        Rows are taken in order; of two that fall on one slot the later stays. Padding is not offered.
+        """
+        size = batch.rows_LB.shape[1]
+        if batch.weight_LB is None:
+            nth_LB = self.seen_L.unsqueeze(1) + torch.arange(1, size + 1, device=batch.rows_LB.device)
+            offered_L: Tensor | int = size
+            slot_LB = self._slot(nth_LB)
+        else:
+            real_LB = batch.weight_LB > 0
+            nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
+            offered_L = real_LB.sum(1)
+            slot_LB = self._slot(nth_LB).masked_fill(~real_LB, self.slots)
+        self.put(slot_LB, batch.rows_LB, **kept)
+        self.seen_L += offered_L
+
+    def put(self, slot_LB: Tensor, rows_LB: Tensor, **kept: Tensor) -> None:
+        """Write rows to slots, with no gap behind those in use; slot number ``slots`` is nowhere.
+
+        Of rows for one slot the last stays.
+        """
+        taken_LB = (slot_LB + 1).masked_fill(slot_LB == self.slots, 0)
+        torch.maximum(self.filled_L, taken_LB.amax(1), out=self.filled_L)
+        # scatter itself leaves open which of equal slots wins.
+        later_BB = _later_BB(slot_LB.shape[1], slot_LB.device)
+        beaten_LB = ((slot_LB.unsqueeze(2) == slot_LB.unsqueeze(1)) & later_BB).any(2)
+        slot_LB = slot_LB.masked_fill(beaten_LB, self.slots)
+        self.rows_LM.scatter_(1, slot_LB, rows_LB)
+        for name, values in kept.items():
+            self.kept[name][self._lane_L1, slot_LB] = values
+
+    def append(self, rows_LB: Tensor, real_LB: Tensor, **kept: Tensor) -> None:
+        """Write the rows marked real to the next free slots, as many as there are."""
+        slot_LB = self.filled_L.unsqueeze(1) + real_LB.long().cumsum(1) - 1
+        self.put(slot_LB.masked_fill(~real_LB, self.slots).clamp(max=self.slots), rows_LB, **kept)
+
+    def keep_only(self, keep_LM: Tensor) -> None:
+        """Drop all rows but those marked, bool (L, M), and close the gaps in the same order."""
+        keep_LM = keep_LM & self.in_use_LM()
+        order_LM = (~keep_LM).long().argsort(dim=1, stable=True)
+        self.rows_LM[:, : self.slots] = self.rows_LM.gather(1, order_LM)
+        for values in self.kept.values():
+            values[:, : self.slots] = values[self._lane_L1, order_LM]
+        self.filled_L.copy_(keep_LM.sum(1))
+
+    def in_use_LM(self) -> Tensor:
+        """Return which slots hold a row, bool (L, M)."""
+        return torch.arange(self.slots, device=self.rows_LM.device) < self.filled_L.unsqueeze(1)
+
+    def _slot(self, nth_LB: Tensor) -> Tensor:
+        """Return the slot of the n-th row seen: the next free one, else a random one of n, or none."""
+        drawn_LB = (self.draws.uniform("reservoir", nth_LB.shape[1]) * nth_LB).long()
+        return torch.where(nth_LB <= self.slots, nth_LB - 1, drawn_LB.clamp(max=self.slots))
+
+    def write_per_class(self, rows: list[Tensor], per_class: int) -> None:
+        """Add up to ``per_class`` rows of each class found in ``rows``, drawn at random, lane by lane."""
+        # One draw for all lanes, cut to each: a lane's numbers must not depend on its neighbours' sizes.
+        draw_LR = self.draws.uniform("per class", max(len(r) for r in rows))
+        for lane, rows_R in enumerate(rows):
+            rows_R = rows_R.to(self.rows_LM.device)
+            order_R = draw_LR[lane, : len(rows_R)].argsort()
+            rows_R = rows_R[order_R]
+            units_R = self.streams.unit_LR[lane, rows_R]
+            for unit in units_R.unique():
+                chosen = rows_R[units_R == unit][:per_class]
+                start = int(self.filled_L[lane])
+                chosen = chosen[: self.slots - start]
+                self.rows_LM[lane, start : start + len(chosen)] = chosen
+                self.filled_L[lane] += len(chosen)
+
+    def draw_slots(self, name: str, n: int) -> Tensor:
+        """Return n slots of every lane, uniform with replacement over those in use, int64 (L, n)."""
+        return self.draws.below(name, self.filled_L, n)
+
+    def draw_distinct(self, name: str, n: int, among_LM: Tensor | None = None) -> Tensor:
+        """Return n different slots of every lane, drawn at random among those in use or marked, int64 (L, n).
+
+        n is at most the number of slots; where there are fewer of them, they come first, and then others.
+        """
+        among_LM = self.in_use_LM() if among_LM is None else among_LM
+        key_LM = self.draws.uniform(name, self.slots) - (~among_LM).double()
+        return key_LM.topk(min(n, self.slots), 1).indices
+
+    def read_kept(self, name: str, slots_LB: Tensor) -> Tensor:
+        """Return what is kept beside the rows in slots, shape (L, B, ...)."""
+        return self.kept[name][self._lane_L1, slots_LB]
+
+    def read(self, slots_LB: Tensor, like: Batch) -> Batch:
+        """Return the rows in slots; for empty slots, rows of ``like`` that do not count.
+
+        They stand in so that batch statistics see real images.
+        """
+        rows_LB = self.rows_LM.gather(1, slots_LB)
+        in_use_LB = slots_LB < self.filled_L.unsqueeze(1)
+        stand_in_LB = like.rows_LB
+        if slots_LB.shape[1] != stand_in_LB.shape[1]:
+            around_B = torch.arange(slots_LB.shape[1], device=rows_LB.device) % stand_in_LB.shape[1]
+            stand_in_LB = stand_in_LB[:, around_B]
+        rows_LB = torch.where(in_use_LB, rows_LB, stand_in_LB)
+        weight_LB = in_use_LB.float()
+        if like.weight_LB is not None:  # a resting lane replays nothing either
+            weight_LB = weight_LB * like.weight_LB.amax(1, keepdim=True)
+        return self.streams.batch(rows_LB, weight_LB)
+
+
+@cache
+def _later_BB(size: int, device: torch.device) -> Tensor:
+    """Return which column stands behind which row; made once, as a step is short enough for it to be seen."""
+    return torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
+
+
+def join(new: Batch, old: Batch) -> Batch:
+    """Return one batch of new rows and then old ones."""
+    weights = [
+        torch.ones_like(b.rows_LB, dtype=torch.float32) if b.weight_LB is None else b.weight_LB
+        for b in (new, old)
+    ]
+    active_LBU = new.active_LBU
+    if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:
+        active_LBU = torch.cat([new.active_LBU, old.active_LBU], 1)
+    return Batch(
+        torch.cat([new.x_LBX, old.x_LBX], 1),
+        torch.cat([new.y_LB, old.y_LB], 1),
+        torch.cat([new.rows_LB, old.rows_LB], 1),
+        torch.cat(weights, 1),
+        active_LBU,
+    )

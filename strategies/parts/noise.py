@@ -1,0 +1,36 @@
+"""Gaussian noise per lane, for methods that need much of it at every step.
+
+A hash per number (``Draws``) would cost a generative method a fair part of its step; here each lane
+has a generator of its own, seeded anew at every task from the lane's seed and the task, so that nothing of it
+need be in a checkpoint.
+
+Axes: L lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from suites.base import derive
+
+
+class Noise:
+    """Standard normal draws for all lanes, named by their purpose."""
+
+    def __init__(self, name: str, seeds: Sequence[int], device: torch.device) -> None:
+        self.name, self.seeds = name, tuple(seeds)
+        self.generators = [torch.Generator(device) for _ in seeds]
+        self.begin(0)
+
+    def begin(self, task: int) -> None:
+        """Start the numbers of one task."""
+        for seed, generator in zip(self.seeds, self.generators, strict=True):
+            generator.manual_seed(derive(seed, f"{self.name}/{task}"))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return the next numbers of every lane, float32, shape (L, *shape)."""
+        lanes = [torch.randn(shape, generator=g, device=g.device) for g in self.generators]
+        return torch.stack(lanes) if len(lanes) > 1 else lanes[0].unsqueeze(0)

@@ -1,0 +1,98 @@
+"""Gradients of every example by itself through any model: each example becomes a lane of its own.
+
+Parameters are repeated so that every row has its own copy; nothing mixes lanes, so one backward pass over the
+sum gives each row its own gradient. That costs memory, rows times parameters, and far less time than a loop
+over rows. Models of dense layers and convolutions alone need neither: see strategies.fisher.
+
+Axes: L lanes, B batch, N rows at one time, E examples (lanes times N), K rows of one example; 1 its one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from strategies.core import Batch, LaneModel
+
+Run = Callable[[Tensor], Tensor]
+"""A model, or one with other parameters: rows to logits."""
+Values = Callable[[Run, Batch, Tensor | None], list[tuple[Tensor, Tensor]]]
+"""What is differentiated of each row, and its weight, both (L, B), given a model, rows and numbers drawn."""
+Size = Callable[[Tensor], Tensor]
+"""``torch.square`` or ``torch.abs``."""
+
+_EXAMPLES = {"cpu": 32, "cuda": 512}
+"""Examples that go through the model together: on a CPU, more make the layers' inputs leave the cache."""
+_NUMBERS = {"cpu": 2**22, "cuda": 2**27}
+"""Numbers in the parameters of all these examples: 16 MiB on a CPU, where LoRA keeps its 32 examples and a
+model tuned whole goes row by row; half a GiB on a GPU. Gradients take as much again."""
+
+
+def summed_by_example(
+    model: LaneModel, batch: Batch, values: Values, size: Size, draw_LB: Tensor | None = None
+) -> list[Tensor]:
+    """Return, for each parameter, the weighted sum over rows and ``values`` of the gradients' ``size``.
+
+    The model is to be in eval mode. Rows that count in no lane are left out.
+    """
+    named = {name: p.detach() for name, p in model.named_parameters()}
+    found = {name: torch.zeros_like(p) for name, p in named.items()}
+    for rows_N in counting(model, batch).split(at_once(model, len(batch.x_LBX))):
+        rows_N1 = rows_N.unsqueeze(1)
+        alone = {name: p.repeat_interleave(len(rows_N), 0).requires_grad_() for name, p in named.items()}
+
+        def run(x_E1X: Tensor, alone: dict[str, Tensor] = alone) -> Tensor:
+            logits_E1U: Tensor = functional_call(model, alone, (x_E1X,))
+            return logits_E1U
+
+        draw_E1 = None if draw_LB is None else _alone(draw_LB, rows_N1)
+        for value_E1, weight_E1 in values(run, each(batch, rows_N1), draw_E1):
+            if not bool(weight_E1.any()):  # a unit that no row may be given to
+                continue
+            reached = torch.autograd.grad(
+                value_E1.sum(), list(alone.values()), retain_graph=True, allow_unused=True
+            )
+            weight_LN = weight_E1.view(-1, len(rows_N))
+            for summed, g in zip(found.values(), reached, strict=True):
+                if g is not None:
+                    summed += torch.einsum("ln...,ln->l...", size(g.unflatten(0, weight_LN.shape)), weight_LN)
+    return list(found.values())
+
+
+def at_once(model: LaneModel, lanes: int) -> int:
+    """Return how many rows of each lane go together; one at a time where a model knows its lanes."""
+    if not model.any_lanes:
+        return 1
+    p = next(model.parameters())
+    numbers = sum(p.numel() for p in model.parameters())
+    return max(1, min(_EXAMPLES[p.device.type] // lanes, _NUMBERS[p.device.type] // numbers))
+
+
+def counting(model: LaneModel, batch: Batch) -> Tensor:
+    """Return where in the batch a row counts in some lane, short rows first: those together waste little."""
+    order_B = model.lengths(batch.x_LBX).amax(0).argsort(stable=True)
+    if batch.weight_LB is None:
+        return order_B
+    return order_B[(batch.weight_LB > 0).any(0)[order_B]]
+
+
+def each(batch: Batch, rows_NK: Tensor) -> Batch:
+    """Return N groups of K rows of every lane, each group in a lane of its own."""
+    weight_LB, active_LBU = batch.weight_LB, batch.active_LBU
+    if active_LBU is not None:
+        active_LBU = active_LBU.expand(*batch.x_LBX.shape[:2], -1)
+    return Batch(
+        _alone(batch.x_LBX, rows_NK),
+        _alone(batch.y_LB, rows_NK),
+        _alone(batch.rows_LB, rows_NK),
+        None if weight_LB is None else _alone(weight_LB, rows_NK),
+        None if active_LBU is None else _alone(active_LBU, rows_NK),
+    )
+
+
+def _alone(of_rows_LB: Tensor, rows_NK: Tensor) -> Tensor:
+    """Turn (L, B, ...) into (L * N, K, ...): of each lane the rows at ``rows_NK``."""
+    return of_rows_LB[:, rows_NK].flatten(0, 1)

@@ -1,0 +1,86 @@
+"""Quadratic penalties: parameters are pulled to where they were, each by its importance.
+
+The sum of one penalty per task is again one quadratic: with importances F_k and centres c_k,
+sum_k F_k (p - c_k)^2 has the gradient of (sum_k F_k)(p - c)^2 at c = sum_k F_k c_k / sum_k F_k. So a step
+costs the same at task 2 and at task 200.
+
+Axes: L lanes, B batch, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Strategy, gradients, pad_rows, per_lane, still
+
+ROWS_AT_ONCE = 256
+"""Rows in a chunk where the result does not depend on it."""
+
+
+@dataclass
+class QuadraticPenalty(Strategy):
+    """What EWC, SI and their kin share: importances, centres, and the pull they make."""
+
+    family: ClassVar[str] = "regularisation"
+
+    def setup(self) -> None:
+        """Start with no importance, so with no pull."""
+        self.importance = [torch.zeros_like(p) for p in self.model_tensors()]
+        self.centre = [p.clone() for p in self.model_tensors()]
+        self._pull: list[Tensor] | None = None
+
+    def strength(self) -> Tensor | float:
+        """Return the factor a of the gradient a * F * (p - c), one value a lane."""
+        raise NotImplementedError
+
+    def begin_task(self, task: int) -> None:
+        """Multiply strength and importance once, not at every step."""
+        factor_L = torch.as_tensor(self.strength(), device=self.streams.device).expand(self.streams.lanes)
+        self._pull = [per_lane(factor_L, f).to(f.dtype) * f for f in self.importance] if task else None
+
+    def adjust_gradients(self) -> None:
+        """Add the gradient of the penalty."""
+        if self._pull is not None:
+            away = torch._foreach_sub(list(self.model_tensors()), self.centre)
+            torch._foreach_addcmul_(gradients(self.model), self._pull, away)
+
+    def add(self, importance: list[Tensor], decay: Tensor | float = 1.0) -> None:
+        """Add a task's penalty, centred here, to the earlier ones multiplied by ``decay``."""
+        for p, f, c, new in zip(self.model_tensors(), self.importance, self.centre, importance, strict=True):
+            f.mul_(decay if isinstance(decay, float) else per_lane(decay, f))
+            total = f + new
+            # Where nothing matters yet, the centre has no say: leave it here.
+            c.copy_(torch.where(total > 0, (f * c + new * p) / total.clamp(min=1e-38), p))
+            f.copy_(total)
+
+    def move(self, importance: list[Tensor], decay: Tensor | float = 1.0) -> None:
+        """Add a task's importance, and centre the whole penalty here."""
+        for p, f, c, new in zip(self.model_tensors(), self.importance, self.centre, importance, strict=True):
+            f.mul_(decay if isinstance(decay, float) else per_lane(decay, f)).add_(new)
+            c.copy_(p)
+
+    def mean_over_rows(
+        self, task: int, size: int, measure: Callable[[Batch], list[Tensor]], at_most: int = 0
+    ) -> list[Tensor]:
+        """Return the mean over a task's training rows of what ``measure`` sums over those of a batch.
+
+        Batches have ``size`` rows, and the model is in eval mode; ``at_most`` rows are taken, 0 for all.
+        """
+        rows = [s.tasks[task].train_rows for s in self.streams.streams]
+        if at_most:
+            rows = [r[:at_most] for r in rows]
+        # Whole chunks, so that sums round alike whatever the neighbours' number of rows.
+        rows_LR, real_LR = pad_rows(rows, size)
+        rows_LR, weight_LR = rows_LR.to(self.streams.device), real_LR.to(self.streams.device).float()
+        n_L = weight_LR.sum(1)
+        with still(self.model):
+            total = [torch.zeros_like(p) for p in self.model_tensors()]
+            for rows_LB, weight_LB in zip(rows_LR.split(size, 1), weight_LR.split(size, 1), strict=True):
+                torch._foreach_add_(total, measure(self.streams.batch(rows_LB.contiguous(), weight_LB)))
+            self.model.zero_grad()
+        return [t / per_lane(n_L, t) for t in total]

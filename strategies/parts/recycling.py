@@ -1,0 +1,69 @@
+"""What methods share that give the hidden units of an mlp a new start.
+
+Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from strategies.core import Batch, LaneLinear, Strategy, Unsuitable
+
+
+@dataclass
+class Recycling(Strategy):
+    """Plain training that watches hidden units; a method says which of them start anew, and when."""
+
+    family: ClassVar[str] = "plasticity"
+    cost: ClassVar[float] = 1.33  # the units' outputs are computed a second time
+    needs: ClassVar[str] = "a network of dense layers: mlp"
+
+    def setup(self) -> None:
+        """Find the chain of dense layers; raises Unsuitable where there is none."""
+        hidden = getattr(self.model, "layers", None)
+        if not (isinstance(hidden, nn.ModuleList) and all(isinstance(m, LaneLinear) for m in hidden)):
+            raise Unsuitable(f"{self.name} needs a chain of dense layers, as in model mlp")
+        self.renewed_L = torch.zeros(self.streams.lanes, device=self.streams.device)
+        self._layers: list[LaneLinear] = [m for m in [*hidden, self.model.head] if isinstance(m, LaneLinear)]
+        self._units = [self._tensors(i) for i in range(len(hidden))]
+
+    def _tensors(self, i: int) -> list[Tensor]:
+        """Return all that belongs to the units of a layer, each with axes (L, H, ...): views, to write into.
+
+        First the incoming weights, the biases and the outgoing weights, then their moments in the optimiser.
+        """
+        layer, after = self._layers[i], self._layers[i + 1]
+        place = {id(p): n for n, p in enumerate(self.optimiser.parameters)}
+        found: list[Tensor] = []
+        for moment in [self.optimiser.parameters, *self.optimiser.moments]:
+            incoming_LIH, bias_LH, outgoing_LHO = (
+                moment[place[id(p)]].detach() for p in (layer.weight, layer.bias, after.weight)
+            )
+            found += [incoming_LIH.transpose(1, 2), bias_LH, outgoing_LHO]
+        return found
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> None:
+        """Note each unit's mean output over the rows that count; outputs of a ReLU are their own size."""
+        weight_LB = torch.ones_like(batch.y_LB, dtype=torch.float32)
+        weight_LB1 = (weight_LB if batch.weight_LB is None else batch.weight_LB).unsqueeze(2)
+        rows_L1 = weight_LB1.sum(1)
+        self._learns_L1 = rows_L1 > 0
+        self._activity: list[Tensor] = []
+        with torch.no_grad():
+            x_LBI = batch.x_LBX.flatten(2)
+            for layer in self._layers[:-1]:
+                x_LBI = layer(x_LBI).relu()
+                self._activity.append((x_LBI * weight_LB1).sum(1) / rows_L1.clamp(min=1))
+
+    def bound(self, i: int) -> float:
+        """Return the greatest initial weight of a layer: they are U(-bound, bound)."""
+        inputs: int = self._layers[i].weight.shape[1]
+        return float(inputs**-0.5)
+
+    def notes(self) -> dict[str, Tensor]:
+        """Return how many units started anew."""
+        return {"renewed": self.renewed_L}

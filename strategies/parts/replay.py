@@ -1,0 +1,80 @@
+"""What the replay methods share: a memory of rows, and how it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from strategies.core import Batch, Count, Strategy
+from strategies.parts.class_memory import BalancedMemory, RingMemory
+from strategies.parts.memory import Memory
+from suites.base import Training
+
+
+@dataclass
+class Replay(Strategy):
+    """What the replay methods share: a memory and how it is written."""
+
+    family: ClassVar[str] = "replay"
+    needs: ClassVar[str] = "a memory of rows"
+
+    buffer: Count = 500
+    """Rows in the memory of one lane."""
+
+    def setup(self) -> None:
+        """Make an empty memory."""
+        self.memory = Memory(self.buffer, self.streams, self.draws)
+
+    def after_step(self, batch: Batch) -> None:
+        """Offer the rows just learned to the memory."""
+        self.memory.write(batch)
+
+    def memory_size(self) -> tuple[int, int]:
+        """Count the memory as the literature does: rows, and bytes as if they were copied.
+
+        What else a method keeps, second networks above all, counts in bytes.
+        """
+        samples, size = self.memory.size()
+        others = [t.nbytes for name, t in self.state().items() if not name.startswith("memory.")]
+        return samples, size + sum(others) // self.streams.lanes
+
+
+@dataclass
+class RowReplay(Replay):
+    """A replay method that keeps rows alone, so that they can be chosen at the end of a task as well."""
+
+    write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "reservoir"
+    """After each step, into one reservoir, a class-balanced one, or the latest rows of each class (ring);
+    or at the end of a task, an equal share a class."""
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """Writing per class needs to know where a task ends, a ring in which task a shared class stands."""
+        if training.boundaries == "hidden":
+            if self.write == "per-class":
+                return "write=per-class needs to know where tasks end; write=reservoir does not"
+            if self.write == "ring" and scenario == "domain":
+                return "write=ring needs to know the task where tasks share classes; write=reservoir does not"
+        return super().unsuitable(scenario, training)
+
+    def cannot_generate(self) -> str | None:
+        """Memories that are kept by class need classes."""
+        if self.generates and self.write in ("class-balanced", "ring"):
+            return f"write={self.write} needs classes; write=reservoir does not"
+        return super().cannot_generate()
+
+    def setup(self) -> None:
+        """Make an empty memory of the kind that is written so."""
+        kinds = {"class-balanced": BalancedMemory, "ring": RingMemory}
+        self.memory = kinds.get(self.write, Memory)(self.buffer, self.streams, self.draws)
+
+    def after_step(self, batch: Batch) -> None:
+        """Offer the rows just learned, where the memory is written step by step."""
+        if self.write != "per-class":
+            super().after_step(batch)
+
+    def end_task(self, task: int) -> None:
+        """Keep an equal share of the memory for each of the task's classes."""
+        if self.write == "per-class":
+            rows = [s.tasks[task].train_rows for s in self.streams.streams]
+            n_labels = sum(len(t.classes) for t in self.streams.streams[0].tasks)
+            self.memory.write_per_class(rows, max(1, self.buffer // n_labels))

@@ -1,0 +1,60 @@
+"""What strategies for transformers see of them: what is trained, and the features of the frozen backbone.
+
+Axes: L lanes, B batch, N rows, S tokens, P soft prompts, F features.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from strategies.core import LaneLinear, LaneStreams, Strategy, Unsuitable
+
+_AT_ONCE = 500
+
+
+class Tuned(Protocol):
+    """A transformer whose own weights stay as they are; what is trained beside them is stacked over lanes."""
+
+    head: LaneLinear
+    trained: nn.ParameterDict
+    """Of LoRA: ``LAYER/down`` (L, I, r) and ``LAYER/up`` (L, r, O); of prompts: ``prompt`` (L, P, F)."""
+    past: dict[str, Tensor]
+    """Further LoRA factors that are added, by the names in ``trained``."""
+
+    def features(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
+        """Return features (L, B, F); prompts (L, B, P, F) may be given in place of the model's own."""
+        ...
+
+
+def tuned(strategy: Strategy) -> Tuned:
+    """Return a strategy's model; raises Unsuitable where it is not tuned as the strategy needs it."""
+    if getattr(strategy.model, "tune", "") != strategy.tunes:
+        raise Unsuitable(f"{strategy.name} needs a transformer, as minilm is, with tune={strategy.tunes}")
+    return cast(Tuned, strategy.model)
+
+
+@torch.no_grad()
+def frozen_features(model: Tuned, streams: LaneStreams) -> Tensor:
+    """Return what the backbone alone, without any prompt, makes of the rows of the data, shape (N, F).
+
+    The same for all lanes and tasks, so that one pass serves the whole stream. Rows that no stream has are 0.
+    """
+    used = [
+        rows
+        for s in streams.streams
+        for rows in (
+            s.outside_rows,
+            *(r for t in s.tasks for r in (t.train_rows, t.validation_rows, t.test_rows)),
+        )
+    ]
+    used_N = torch.cat(used).remainder(streams.n_images).unique().to(streams.device)
+    prompt = model.trained["prompt"]
+    found_NF = prompt.new_zeros(streams.n_images, model.head.weight.shape[1], dtype=torch.float32)
+    for rows_N in used_N.split(_AT_ONCE):
+        x_1NS = streams.x_N[rows_N].unsqueeze(0)
+        no_prompt = prompt.new_zeros(1, len(rows_N), 0, prompt.shape[2])
+        found_NF[rows_N] = model.features(x_1NS, no_prompt)[0].float()
+    return found_NF

@@ -1,0 +1,1 @@
+"""Staying able to learn."""

@@ -1,0 +1,95 @@
+"""Continual backpropagation.
+
+Axes: L lanes, H hidden units of one layer, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, CountOrNone, NotNegative, Share
+from strategies.parts import Recycling
+
+
+@dataclass
+class ContinualBackprop(Recycling):
+    """Continual backpropagation: now and then the least useful mature hidden unit starts anew.
+
+    u <- eta u + (1 - eta) |h| sum_o |w_out| after every step; rho units of every mature one are replaced a
+    step, those of least u: incoming weights drawn as at the start, outgoing ones 0 (Dohare 2024, eq. 1 and
+    algorithm 1). A fraction of a unit is carried over, and a step replaces at most one unit of a layer.
+    """
+
+    name: ClassVar[str] = "continual-backprop"
+    paper: ClassVar[str] = "Dohare et al. 2024, Loss of plasticity in deep continual learning"
+
+    rate: NotNegative = 1e-4
+    """rho: share of a layer's mature units replaced a step."""
+    maturity: CountOrNone = 100
+    """Steps for which a new unit is safe."""
+    decay: Share = 0.99
+    """eta: how much of the earlier utility is kept at each step."""
+    variant: Literal["paper", "code"] = "paper"
+    """The paper's algorithm; or as its code has it, with utility corrected for its start at 0, and the mean
+    output of a replaced unit added to the biases it fed."""
+
+    def setup(self) -> None:
+        """Start with no utility, no age and nothing due."""
+        super().setup()
+        zeros = [torch.zeros_like(layer.bias).detach() for layer in self._layers[:-1]]
+        self.utility = [z.clone() for z in zeros]
+        self.output = [z.clone() for z in zeros]
+        self.age = [z.clone() for z in zeros]
+        self.due = [z[:, 0].clone() for z in zeros]
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch) -> None:
+        """Update utilities and replace what is due."""
+        decay_L1, rate_L = (
+            torch.as_tensor(v, device=self.streams.device).expand(self.streams.lanes).float()
+            for v in (self.decay, self.rate)
+        )
+        decay_L1 = decay_L1.unsqueeze(1)
+        for i in range(len(self._units)):
+            self._update(i, decay_L1)
+            mature_LH = self.age[i] > self.maturity
+            self.due[i] += rate_L * (mature_LH & self._learns_L1).sum(1)
+            replace_L = self._learns_L1[:, 0] & (self.due[i] >= 1) & mature_LH.any(1)
+            self.due[i] -= replace_L.to(self.due[i])
+            self.renewed_L += replace_L.to(self.renewed_L)
+            self._replace(i, self._rank(i, decay_L1).masked_fill(~mature_LH, torch.inf).argmin(1), replace_L)
+
+    def _update(self, i: int, decay_L1: Tensor) -> None:
+        """Add this step's utility; lanes at rest keep theirs."""
+        outgoing_LHO = self._units[i][2]
+        now_LH = self._activity[i] * outgoing_LHO.abs().sum(2)
+        self.age[i] += self._learns_L1.to(self.age[i])
+        for kept, new in ((self.utility[i], now_LH), (self.output[i], self._activity[i])):
+            kept.copy_(torch.where(self._learns_L1, decay_L1 * kept + (1 - decay_L1) * new, kept))
+
+    def _rank(self, i: int, decay_L1: Tensor) -> Tensor:
+        if self.variant == "paper":
+            return self.utility[i]
+        return self.utility[i] / (1 - decay_L1 ** self.age[i]).clamp(min=1e-30)
+
+    def _replace(self, i: int, unit_L: Tensor, replace_L: Tensor) -> None:
+        """Give one unit of a layer a new start, in the lanes where it is due; the others write what was."""
+        lane_L = torch.arange(len(unit_L), device=unit_L.device)
+        if self.variant == "code":
+            decay_L = torch.as_tensor(self.decay, device=unit_L.device)
+            age_L = self.age[i][lane_L, unit_L]
+            mean_L = self.output[i][lane_L, unit_L] / (1 - decay_L**age_L).clamp(min=1e-30)
+            lost_LO = mean_L.unsqueeze(1) * self._units[i][2][lane_L, unit_L]
+            self._layers[i + 1].bias.detach().add_(torch.where(replace_L.unsqueeze(1), lost_LO, 0))
+        draw_LI = self.draws.uniform(f"incoming {i}", self._layers[i].weight.shape[1])
+        new_LI = ((2 * draw_LI - 1) * self.bound(i)).float()
+        incoming, *others = self._units[i]
+        for tensor in (incoming, *others, self.utility[i], self.output[i], self.age[i]):
+            was = tensor[lane_L, unit_L]
+            new = new_LI if tensor is incoming else torch.zeros_like(was)
+            on = replace_L.view(-1, *[1] * (was.dim() - 1))
+            tensor[lane_L, unit_L] = torch.where(on, new, was)

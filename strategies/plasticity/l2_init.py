@@ -1,0 +1,36 @@
+"""Regenerative regularisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from strategies.core import NotNegative, Strategy, gradients, per_lane
+
+
+@dataclass
+class L2Init(Strategy):
+    """Weight decay towards the initial parameters, so that what nothing needs becomes learnable again.
+
+    lambda * ||p - p_0||^2, from the first step on (Kumar 2023, section 3).
+    """
+
+    name: ClassVar[str] = "l2-init"
+    family: ClassVar[str] = "plasticity"
+    paper: ClassVar[str] = "Kumar et al. 2023, Maintaining plasticity via regenerative regularization"
+    needs: ClassVar[str] = "a copy of the initial parameters"
+
+    lam: NotNegative = 1e-3
+    """Strength of the penalty."""
+
+    def setup(self) -> None:
+        """Keep the initial parameters."""
+        self.initial = [p.clone() for p in self.model_tensors()]
+
+    def adjust_gradients(self) -> None:
+        """Add the gradient of the penalty, 2 lambda (p - p_0)."""
+        lam_L = torch.as_tensor(self.lam, device=self.streams.device).expand(self.streams.lanes)
+        for g, p, start in zip(gradients(self.model), self.model_tensors(), self.initial, strict=True):
+            g.addcmul_(per_lane(2 * lam_L, p).to(p.dtype), p - start)

@@ -1,0 +1,59 @@
+"""Recycling of dormant neurons.
+
+Axes: L lanes, H hidden units of one layer, I inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Count, NotNegative, hashed
+from strategies.parts import Recycling
+
+
+@dataclass
+class ReDo(Recycling):
+    """ReDo: every so many steps, hidden units that hardly answer any more start anew.
+
+    A unit is dormant where its mean output is at most tau times the mean of its layer's; its incoming weights
+    are drawn as at the start, its outgoing ones are 0 (Sokar 2023, definition 3.1 and algorithm 1).
+    """
+
+    name: ClassVar[str] = "redo"
+    paper: ClassVar[str] = "Sokar et al. 2023, The dormant neuron phenomenon in deep reinforcement learning"
+
+    tau: NotNegative = 0.025
+    """A unit is dormant up to this share of its layer's mean output."""
+    every: Count = 1000
+    """Steps between looks, counted since the optimiser was last fresh."""
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch) -> None:
+        """Recycle in the lanes whose count of steps says so."""
+        # One number a lane and step, needed or not, so that no lane's draws hang on its neighbours' counts.
+        key_L = self.draws.uniform("recycle", 1)[:, 0]
+        if all(n % self.every for n in self.optimiser.steps):
+            return
+        due_L = self.optimiser.steps_L.remainder(self.every) == 0
+        due_L1 = due_L.unsqueeze(1) & self._learns_L1  # a lane at rest may stand at such a count for long
+        for i in range(len(self._units)):
+            self._recycle(i, due_L1 & self.dormant(i), key_L)
+
+    def dormant(self, i: int) -> Tensor:
+        """Return which units of a layer are dormant on the rows just learned, bool (L, H)."""
+        tau = torch.as_tensor(self.tau, device=self.streams.device)
+        mean_L1 = self._activity[i].mean(1, keepdim=True)
+        return self._activity[i] <= tau.view(-1, 1) * mean_L1
+
+    def _recycle(self, i: int, which_LH: Tensor, key_L: Tensor) -> None:
+        incoming_LHI, *others = self._units[i]
+        draw_LHI = hashed(key_L, f"layer {i}", incoming_LHI[0].numel()).view(incoming_LHI.shape)
+        new_LHI = ((2 * draw_LHI - 1) * self.bound(i)).float()
+        incoming_LHI.copy_(torch.where(which_LH.unsqueeze(2), new_LHI, incoming_LHI))
+        for tensor in others:
+            tensor.masked_fill_(which_LH.view(*which_LH.shape, *[1] * (tensor.dim() - 2)), 0)
+        self.renewed_L += which_LH.sum(1)

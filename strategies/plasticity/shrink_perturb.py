@@ -1,0 +1,57 @@
+"""Shrink and perturb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import NotNegative, Share, Strategy, per_lane
+from suites.base import generator
+
+
+@dataclass
+class ShrinkPerturb(Strategy):
+    """Before every task but the first, shrink all parameters and add noise to them.
+
+    p <- lambda p + sigma n (Ash & Adams 2020, section 4); lambda and sigma are the defaults of their code.
+    """
+
+    name: ClassVar[str] = "shrink-perturb"
+    family: ClassVar[str] = "plasticity"
+    paper: ClassVar[str] = "Ash & Adams 2020, On warm-starting neural network training"
+    needs: ClassVar[str] = "task boundaries, a copy of the initial parameters"
+    needs_boundaries: ClassVar[bool] = True
+
+    shrink: Share = 0.4
+    """lambda: what is left of a parameter."""
+    perturb: NotNegative = 0.1
+    """sigma: how much noise is added."""
+    noise: Literal["initial", "normal"] = "initial"
+    """n: a fresh start, the tensor's initial values in random order (their code), or N(0, 1) (the paper)."""
+
+    def setup(self) -> None:
+        """Keep the initial parameters."""
+        self.initial = [p.clone() for p in self.model_tensors()]
+
+    @torch.no_grad()
+    def begin_task(self, task: int) -> None:
+        """Shrink and perturb, each lane by its own generator."""
+        if task == 0:
+            return
+        # Not by self.draws, which makes many steps' numbers ahead: here there is one draw a task.
+        random = [generator(s.seed, f"perturb/{task}") for s in self.streams.streams]
+        for p, start in zip(self.model.parameters(), self.initial, strict=True):
+            n = torch.stack([self._noise(start[lane], g) for lane, g in enumerate(random)])
+            shrink_L, perturb_L = (
+                torch.as_tensor(v, device=p.device).expand(len(p)).to(p) for v in (self.shrink, self.perturb)
+            )
+            p.copy_(per_lane(shrink_L, p) * p + per_lane(perturb_L, p) * n)
+
+    def _noise(self, start: Tensor, random: torch.Generator) -> Tensor:
+        if self.noise == "normal":
+            return torch.randn(start.shape, generator=random).to(start)
+        order = torch.randperm(start.numel(), generator=random).to(start.device)
+        return start.flatten()[order].view(start.shape)

@@ -1,0 +1,94 @@
+"""Memory-based parameter adaptation: sparse replay, and a network adapted to each row to be answered.
+
+Axes: L lanes, B batch, N rows at one time, E examples (lanes times N), K neighbours, M memory slots, F
+features, U units; 1 the one row of an example.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from strategies.core import Batch, Count, Momentum, NotNegative, mask, row_losses
+from strategies.parts import at_once, counting, each, features_of
+from strategies.pretrained.sparse_er import SparseER
+
+
+@dataclass
+class MbPA(SparseER):
+    """MbPA++: sparse replay, and each row is answered by a network adapted to its nearest remembered rows.
+
+    W~ = argmin_W' lambda ||W' - W||^2 - sum_k a_k log p(y_k | x_k, W') by some steps from W on, a_k = 1 / K;
+    the row is answered with W~, which is then thrown away (de Masson d'Autume et al. 2019, section 3,
+    Algorithm 2). Nearest is by Euclidean distance of what the network made of the rows before any training.
+    """
+
+    name: ClassVar[str] = "mbpa++"
+    needs: ClassVar[str] = "a memory of rows, a copy of the untrained network, many passes for each answer"
+
+    neighbours: Count = 32
+    """K: remembered rows that a row's network is adapted to."""
+    adapt_steps: Count = 30
+    """Steps of the adaptation, by SGD with momentum 0.9."""
+    adapt_rate: NotNegative = 5e-3
+    """Rate of these steps."""
+    adapt_lam: NotNegative = 1e-3
+    """lambda: weight of the squared distance to the trained network."""
+
+    def setup(self) -> None:
+        """Make an empty memory, and keep the untrained network for keys."""
+        super().setup()
+        self.key_network = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self._keyed: tuple[Tensor, Tensor] | None = None
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the logits of each row's own network; of rows that count in no lane 0."""
+        if not bool(self.memory.filled_L.any()):
+            return self.logits(batch)
+        slots_LBK, counts = self.nearest(batch), dict(self.model.counts)
+        logits_LBU = slots_LBK.new_zeros(*slots_LBK.shape[:2], self.streams.n_units, dtype=torch.float32)
+        for rows_N in counting(self.model, batch).split(at_once(self.model, self.streams.lanes)):
+            old = self.memory.read(slots_LBK[:, rows_N].flatten(1), batch)
+            group_NK = torch.arange(old.rows_LB.shape[1], device=rows_N.device).view(len(rows_N), -1)
+            adapted = self.adapted(each(old, group_NK), len(rows_N))
+            own_E1U = functional_call(self.model, adapted, (each(batch, rows_N.unsqueeze(1)).x_LBX,))
+            logits_LBU[:, rows_N] = own_E1U.float().view(-1, *logits_LBU[:, rows_N].shape[1:])
+        self.model.counts.update(counts)  # what is answered is not learned from
+        return mask(logits_LBU, batch.active_LBU)
+
+    def nearest(self, batch: Batch) -> Tensor:
+        """Return the slots of each row's nearest remembered rows, int64 (L, B, K); empty ones come last."""
+        rows_LM = self.memory.rows_LM[:, : self.memory.slots]
+        if self._keyed is None or not torch.equal(self._keyed[0], rows_LM):
+            self._keyed = rows_LM.clone(), features_of(self.key_network, self.streams, rows_LM)
+        key_LMF, query_LBF = self._keyed[1], self.key_network.features(batch.x_LBX).float()
+        # |q - k|^2 without |q|^2, which is the same for all of a row's neighbours.
+        far_LBM = key_LMF.square().sum(2).unsqueeze(1) - 2 * query_LBF @ key_LMF.transpose(1, 2)
+        far_LBM = far_LBM.masked_fill(~self.memory.in_use_LM().unsqueeze(1), torch.inf)
+        return far_LBM.topk(min(self.neighbours, self.memory.slots), 2, largest=False).indices
+
+    @torch.enable_grad()
+    def adapted(self, old: Batch, n: int) -> dict[str, Tensor]:
+        """Return the parameters of every example's network, adapted to its rows, (E, ...) by name."""
+        trained = {name: p.detach().repeat_interleave(n, 0) for name, p in self.model.named_parameters()}
+        rates_L, lams_L = (
+            torch.as_tensor(v).expand(self.streams.lanes) for v in (self.adapt_rate, self.adapt_lam)
+        )
+        # What is learned is W~ - W: lambda times its squared length is a weight decay of 2 lambda.
+        apart = {name: torch.zeros_like(p).requires_grad_() for name, p in trained.items()}
+        rates = [float(rate) for rate in rates_L for _ in range(n)]
+        update = Momentum(list(apart.values()), rates, [2 * float(lam) for lam in lams_L for _ in range(n)])
+        for _ in range(self.adapt_steps):
+            own = {name: p + apart[name] for name, p in trained.items()}
+            logits_EKU = mask(functional_call(self.model, own, (old.x_LBX,)), old.active_LBU)
+            loss_E = old.mean_L(row_losses(logits_EKU, old.y_LB))
+            found = torch.autograd.grad(loss_E.sum(), list(apart.values()), materialize_grads=True)
+            for d, g in zip(apart.values(), found, strict=True):
+                d.grad = g
+            update.step()
+        return {name: p + apart[name].detach() for name, p in trained.items()}

@@ -1,0 +1,130 @@
+"""LoRA factors of their own for every task: chosen by the task, or all added up.
+
+Axes: L lanes, T tasks, B batch, U units, I inputs, O outputs, K rank.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from strategies.core import Batch, NotNegative, Strategy, mask, uniform
+from strategies.parts import tuned
+from suites.base import generator
+
+
+@dataclass
+class TaskLoRA(Strategy):
+    """What all share: a task starts with fresh factors, and those it ends with are kept as they are."""
+
+    family: ClassVar[str] = "pretrained"
+    tunes: ClassVar[str] = "lora"
+    needs: ClassVar[str] = "a transformer with tune=lora, task boundaries"
+    needs_boundaries: ClassVar[bool] = True
+
+    def setup(self) -> None:
+        """Make room for every task's factors."""
+        self._net, streams = tuned(self), self.streams
+        # A list in the order of the model's parameters: its names have no place in a checkpoint's.
+        self.kept = [
+            torch.zeros(streams.lanes, streams.n_tasks, *p.shape[1:], device=p.device)
+            for p in self._net.trained.values()
+        ]
+
+    @torch.no_grad()
+    def begin_task(self, task: int) -> None:
+        """Draw fresh factors, as the model drew the first ones; their product is 0."""
+        if task == 0:
+            return
+        generators = [generator(s.seed, f"lora/{task}") for s in self.streams.streams]
+        for name, p in self._net.trained.items():
+            if name.endswith("/down"):
+                p.copy_(uniform(generators, p.shape[1:], 1 / math.sqrt(p.shape[1])))
+            else:
+                p.zero_()
+        self.optimiser.reset()  # its moments are those of other factors
+
+    @torch.no_grad()
+    def end_task(self, task: int) -> None:
+        """Keep the task's factors."""
+        for kept, p in zip(self.kept, self._net.trained.values(), strict=True):
+            kept[:, task] = p
+
+
+@dataclass
+class LoRAPerTask(TaskLoRA):
+    """A LoRA for each task, learned by itself and used for that task's rows alone.
+
+    h = W x + (alpha / r) B_t A_t x, t the task of the row: no forgetting and no transfer (PerTaskFT in Wang
+    et al. 2023, section 4).
+    """
+
+    name: ClassVar[str] = "lora-per-task"
+    paper: ClassVar[str] = "Hu et al. 2022, LoRA: low-rank adaptation of large language models, section 4"
+    scenarios: ClassVar[tuple[str, ...]] = ("task",)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Answer each row with the factors of its task."""
+        task_LB = self.streams.task_of(batch.rows_LB)
+        logits_LBU = self.model(batch.x_LBX)
+        # Rows to be scored come task by task: a batch has rows of few of them.
+        for task in task_LB.unique():
+            if task != self.task:
+                names = [f"trained.{name}" for name in self._net.trained]
+                kept = {n: kept[:, task] for n, kept in zip(names, self.kept, strict=True)}
+                own_LBU = functional_call(self.model, kept, (batch.x_LBX,))
+                logits_LBU = torch.where((task_LB == task).unsqueeze(2), own_LBU, logits_LBU)
+        return mask(logits_LBU, batch.active_LBU)
+
+
+@dataclass
+class IncLoRA(TaskLoRA):
+    """New LoRA factors for each task, added to those of all tasks before, which stay as they are.
+
+    h = W x + (alpha / r) sum_{i <= t} B_i A_i x, and only B_t and A_t are trained: the same as merging the
+    factors into W after each task (IncLoRA in Wang et al. 2023, section 4).
+    """
+
+    name: ClassVar[str] = "inc-lora"
+    paper: ClassVar[str] = "Wang et al. 2023, Orthogonal subspace learning for language models"
+
+    def begin_task(self, task: int) -> None:
+        """Add the factors of the tasks before to the model, side by side."""
+        super().begin_task(task)
+        if task > 0:
+            for name, kept in zip(self._net.trained, self.kept, strict=True):
+                before = kept[:, :task]
+                # (L, T, I, K) to (L, I, T K) on the way down, (L, T, K, O) to (L, T K, O) on the way up.
+                down = name.endswith("/down")
+                self._net.past[name] = before.transpose(1, 2).flatten(2) if down else before.flatten(1, 2)
+
+
+@dataclass
+class OLoRA(IncLoRA):
+    """New LoRA factors for each task, in directions orthogonal to those of the tasks before.
+
+    L = L_new + lambda_1 sum_{i < t} sum |A_i' A_t| over the entries and layers, everything else as in
+    inc-lora (Wang et al. 2023, eq. 6 to 8).
+    """
+
+    name: ClassVar[str] = "o-lora"
+
+    lam: NotNegative = 0.5
+    """lambda_1: weight of the overlap between new and earlier directions."""
+    penalty: Literal["absolute", "squared"] = "absolute"
+    """Entries of A_i' A_t by their size (the released code) or squared (eq. 8)."""
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+        """Return the overlap, weighed."""
+        overlaps = []
+        for name, past_LIK in self._net.past.items():
+            if name.endswith("/down"):
+                between_LKK = torch.bmm(past_LIK.transpose(1, 2), self._net.trained[name])
+                size_LKK = between_LKK.abs() if self.penalty == "absolute" else between_LKK.square()
+                overlaps.append(size_LKK.flatten(1).sum(1))
+        return self.lam * torch.stack(overlaps).sum(0) if overlaps else None

@@ -1,0 +1,1 @@
+"""Penalties on the change of weights."""

@@ -1,0 +1,76 @@
+"""Elastic weight consolidation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from strategies.core import Batch, CountOrNone, NotNegative, Share
+from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, squared_gradients
+
+
+@dataclass
+class EWC(QuadraticPenalty):
+    """Elastic weight consolidation: parameters are held by the Fisher information of earlier tasks.
+
+    lambda/2 * sum_k sum_i F_k,i (p_i - p*_k,i)^2, one penalty per finished task (Kirkpatrick 2017, eq. 3), F
+    averaged over a task's rows; ``online`` keeps one penalty, centred at the latest parameters, and lets
+    older importance decay (Schwarz 2018, eq. 9).
+    """
+
+    name: ClassVar[str] = "ewc"
+    generates: ClassVar[bool] = True
+    paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
+    needs: ClassVar[str] = "task boundaries, twice the parameters"
+    needs_boundaries: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {"lam": {"task": 1e5, "domain": 1e10, "class": 1e9}}
+    }
+
+    lam: NotNegative = 1000.0
+    """Strength of the penalty."""
+    variant: Literal["separate", "online"] = "separate"
+    """One penalty per task, or one running penalty."""
+    gamma: Share = 1.0
+    """How much of the earlier importance is kept at each task, for online."""
+    fisher: Literal["exact", "sampled", "true", "batched"] = "exact"
+    """Estimator: expectation over the model's answers, one sampled answer, the label, or batches."""
+    fisher_batch: CountOrNone = 128
+    """Rows in a batch of the batched estimator, whose result depends on it; 0 for the training batch."""
+    fisher_rows: CountOrNone = 0
+    """Rows of a task that the Fisher is taken over, at most; 0 for all."""
+    half: bool = True
+    """Whether the penalty has the factor 1/2."""
+
+    def cannot_generate(self) -> str | None:
+        """Row by row, the Fisher needs log p(y|x) of units; of texts to be written there are too many to sum.
+
+        Nor is the one answer of ``sampled`` and ``true`` a unit; ``batched`` asks for the loss alone.
+        """
+        if self.generates and self.fisher != "batched":
+            return f"fisher={self.fisher} has no form for texts that are to be written; fisher=batched does"
+        return super().cannot_generate()
+
+    def strength(self) -> Tensor | float:
+        """Return lambda, or twice that without the factor 1/2."""
+        return self.lam if self.half else 2 * self.lam
+
+    def end_task(self, task: int) -> None:
+        """Add the task's Fisher."""
+        if self.variant == "online":
+            self.move(self.fisher_information(task), self.gamma)
+        else:
+            self.add(self.fisher_information(task))
+
+    def fisher_information(self, task: int) -> list[Tensor]:
+        """Return each parameter's mean squared gradient over the task's training rows, lanes first."""
+        size = ROWS_AT_ONCE
+        if self.fisher == "batched":
+            size = self.fisher_batch or self.streams.training.batch
+        return self.mean_over_rows(task, size, self._squares, self.fisher_rows)
+
+    def _squares(self, batch: Batch) -> list[Tensor]:
+        draw_LB = self.draws.uniform("fisher", batch.rows_LB.shape[1])
+        return squared_gradients(self.model, batch, self.logits, self.fisher, draw_LB)

@@ -1,0 +1,43 @@
+"""A plain quadratic penalty towards earlier parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import NotNegative
+from strategies.parts import QuadraticPenalty
+
+
+@dataclass
+class L2(QuadraticPenalty):
+    """Weight decay towards the last task's parameters: EWC with every importance 1.
+
+    lambda/2 * sum_i (p_i - p*_i)^2 (the baseline of Kirkpatrick 2017, figure 2).
+    """
+
+    name: ClassVar[str] = "l2"
+    generates: ClassVar[bool] = True
+    paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
+    needs: ClassVar[str] = "task boundaries, twice the parameters"
+    needs_boundaries: ClassVar[bool] = True
+
+    lam: NotNegative = 0.1
+    """Strength of the penalty."""
+    centre_at: Literal["last", "each"] = "last"
+    """One penalty, centred at the end of the last task, or one for the end of each task."""
+
+    def strength(self) -> Tensor | float:
+        """Return lambda: the penalty has the factor 1/2."""
+        return self.lam
+
+    def end_task(self, task: int) -> None:
+        """Hold every parameter alike, here or here as well."""
+        ones = [torch.ones_like(p) for p in self.model_tensors()]
+        if self.centre_at == "last":
+            self.move(ones, decay=0.0)
+        else:
+            self.add(ones)

@@ -1,0 +1,102 @@
+"""Riemannian walk.
+
+Axes: L lanes, B batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, Share, gradients, per_lane
+from strategies.parts import QuadraticPenalty
+
+
+@dataclass
+class RWalk(QuadraticPenalty):
+    """Riemannian walk: EWC's Fisher, kept as a moving average, and SI's path, measured in its metric.
+
+    lambda * sum_i (F_i + s_i) (p_i - p*_i)^2; after every step F <- alpha g^2 + (1 - alpha) F, and s sums
+    max(0, -g x movement) / (F movement^2 / 2 + xi) over stretches of the path, averaged with the earlier
+    tasks' s at the end of each (Chaudhry 2018, section 4). F and s are scaled to a greatest value of 1.
+    """
+
+    name: ClassVar[str] = "rwalk"
+    paper: ClassVar[str] = "Chaudhry et al. 2018, Riemannian walk for incremental learning"
+    needs: ClassVar[str] = "task boundaries, four times the parameters"
+    needs_boundaries: ClassVar[bool] = True
+
+    lam: NotNegative = 1.0
+    """Strength of the penalty."""
+    alpha: Share = 0.9
+    """Weight of the newest squared gradient in the moving average."""
+    stretch: Count = 10
+    """Steps in a stretch of the path."""
+    xi: Annotated[LaneFloat, Bounds(1e-12)] = 1e-3
+    """Damping, so that a parameter that hardly moved gets no great score."""
+
+    def setup(self) -> None:
+        """Start with no importance."""
+        super().setup()
+        self.fisher = [torch.zeros_like(p) for p in self.model_tensors()]
+        self.score = [torch.zeros_like(p) for p in self.model_tensors()]
+
+    def strength(self) -> Tensor | float:
+        """Return 2 lambda: the penalty has no factor 1/2."""
+        return 2 * self.lam
+
+    def begin_task(self, task: int) -> None:
+        """Start a new path."""
+        super().begin_task(task)
+        self._steps = 0
+        self._new = [torch.zeros_like(p) for p in self.model_tensors()]
+        self._gain = [torch.zeros_like(p) for p in self.model_tensors()]
+        self._start = [p.clone() for p in self.model_tensors()]
+
+    def adjust_gradients(self) -> None:
+        """Note the loss's own gradient and where the step starts; add the penalty's gradient."""
+        self._gradient = [g.clone() for g in gradients(self.model)]
+        self._before = [p.clone() for p in self.model_tensors()]
+        super().adjust_gradients()
+
+    def after_step(self, batch: Batch) -> None:
+        """Update the Fisher and the gain of this stretch; close the stretch when it is full."""
+        learns_L = batch.mean_L(torch.ones_like(batch.y_LB, dtype=torch.float32)) > 0
+        alpha_L = torch.where(learns_L, torch.as_tensor(self.alpha, device=learns_L.device), 0)
+        for f, g in zip(self.fisher, self._gradient, strict=True):
+            f.lerp_(g.square(), per_lane(alpha_L.to(f), f))
+        # A resting lane did not move, so it gains nothing.
+        back = torch._foreach_sub(self._before, list(self.model_tensors()))
+        torch._foreach_addcmul_(self._gain, self._gradient, back)
+        self._steps += 1
+        if self._steps % self.stretch == 0:
+            self._close(learns_L)
+
+    def _close(self, which_L: Tensor) -> None:
+        """Score the stretch of some lanes and start their next."""
+        xi_L = torch.as_tensor(self.xi, device=which_L.device).expand(which_L.shape)
+        parts = zip(self._new, self._gain, self.fisher, self._start, self.model_tensors(), strict=True)
+        for new, gain, f, start, p in parts:
+            on = per_lane(which_L, p)
+            new += torch.where(
+                on, gain.clamp(min=0) / (0.5 * f * (p - start).square() + per_lane(xi_L, p)), 0
+            )
+            gain.masked_fill_(on, 0)
+            start.copy_(torch.where(on, p, start))
+
+    def end_task(self, task: int) -> None:
+        """Close the last stretch, average the scores, and hold what matters by either measure."""
+        self._close(torch.ones(self.streams.lanes, dtype=torch.bool, device=self.streams.device))
+        for s, new in zip(self.score, self._new, strict=True):
+            s.copy_((s + new) / 2 if task else new)
+        both = torch._foreach_add(_scaled(self.fisher), _scaled(self.score))
+        self.move(list(both), decay=0.0)
+
+
+def _scaled(parts: list[Tensor]) -> list[Tensor]:
+    """Divide by each lane's greatest value over all parameters."""
+    greatest_L = torch.stack([t.flatten(1).amax(1) for t in parts]).amax(0).clamp(min=1e-30)
+    return [t / per_lane(greatest_L, t) for t in parts]

@@ -1,0 +1,81 @@
+"""Synaptic intelligence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Bounds, LaneFloat, NotNegative, gradients, per_lane
+from strategies.parts import QuadraticPenalty
+
+
+@dataclass
+class SI(QuadraticPenalty):
+    """Synaptic intelligence: a parameter is held by how much its path lowered the loss.
+
+    c * sum_i Omega_i (p_i - p*_i)^2 with Omega = sum_k w_k / (D_k^2 + xi), w_k the path integral of
+    -gradient x movement over task k, D_k the task's whole movement (Zenke 2017, eq. 3 to 5).
+    """
+
+    name: ClassVar[str] = "si"
+    generates: ClassVar[bool] = True
+    paper: ClassVar[str] = "Zenke, Poole & Ganguli 2017, Continual learning through synaptic intelligence"
+    needs: ClassVar[str] = "task boundaries, four times the parameters"
+    needs_boundaries: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {"c": {"task": 10.0, "domain": 5e4, "class": 5e3}, "xi": 0.1, "path": "total"}
+    }
+
+    c: NotNegative = 0.1
+    """Strength of the penalty."""
+    xi: Annotated[LaneFloat, Bounds(1e-12)] = 0.1
+    """Damping, so that a parameter that hardly moved is not held for ever."""
+    path: Literal["task", "total"] = "task"
+    """Gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""
+
+    negative: bool = False
+    """Whether a path that raised the loss gives negative importance (the paper's formula), or 0."""
+
+    def setup(self) -> None:
+        """Start with no importance."""
+        super().setup()
+        self.path_integral = [torch.zeros_like(p) for p in self.model_tensors()]
+        self._before: list[Tensor] = []
+        self._gradient: list[Tensor] = []
+
+    def strength(self) -> Tensor | float:
+        """Return 2c: the penalty has no factor 1/2."""
+        return 2 * self.c
+
+    def begin_task(self, task: int) -> None:
+        """Start a new path."""
+        super().begin_task(task)
+        for w in self.path_integral:
+            w.zero_()
+
+    def adjust_gradients(self) -> None:
+        """Add the penalty's gradient; note where the step starts and which gradient counts."""
+        if self.path == "task" and self._pull is not None:
+            self._gradient = [g.clone() for g in gradients(self.model)]
+            super().adjust_gradients()
+        else:
+            super().adjust_gradients()
+            self._gradient = gradients(self.model)
+        self._before = [p.clone() for p in self.model_tensors()]
+
+    def after_step(self, batch: Batch) -> None:
+        """Add -gradient x movement of this step to the path integral."""
+        back = torch._foreach_sub(self._before, list(self.model_tensors()))
+        torch._foreach_addcmul_(self.path_integral, self._gradient, back)
+
+    def end_task(self, task: int) -> None:
+        """Add the task's importance and move the centre here."""
+        new = []
+        for p, start, w in zip(self.model_tensors(), self.centre, self.path_integral, strict=True):
+            xi_L = torch.as_tensor(self.xi, device=p.device).expand(len(p))
+            omega = w / ((p - start).square() + per_lane(xi_L, p))
+            new.append(omega if self.negative else omega.clamp(min=0))
+        self.move(new)

@@ -1,0 +1,1 @@
+"""Old rows beside new ones."""

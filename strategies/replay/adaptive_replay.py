@@ -1,0 +1,211 @@
+"""Replay that is raised and lowered by the forgetting it sees.
+
+Axes: L lanes, B batch, M memory slots, U units, T tasks, K kinds of note, P parts of a task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import (
+    Batch,
+    Bounds,
+    Count,
+    CountOrNone,
+    LaneFloat,
+    NotNegative,
+    Share,
+    Unsuitable,
+    splitmix64,
+    still,
+)
+from strategies.parts import Memory, Replay, steps_of
+from suites.base import derive
+
+PARTS = 20
+"""The schedule is noted once in each of so many equal parts of a task, so that tasks and seeds line up."""
+SCHEDULE = ("step", "error", "forgetting", "strength", "frequency", "reviews_so_far")
+
+
+@dataclass
+class AdaptiveReplay(Replay):
+    """Replay as often and as strongly as the forgetting of remembered rows that are never replayed.
+
+    L_new + lambda L_old at the steps that review, L_new at the others. Every few steps a detector reads the
+    error 1 - p(y|x) of watched rows of earlier tasks; forgetting F is its mean excess over each row's own
+    lowest reading, and with u = min(F / alarm, 1)
+
+        lambda = lam (1 + boost u),   share of steps that review = calm + (1 - calm) u,
+
+    where reviews never exceed ``rate`` of the steps so far: what a calm stretch spares, an alarm may spend.
+    """
+
+    name: ClassVar[str] = "adaptive-replay"
+    cost: ClassVar[float] = 2.1  # a step without review still computes it, at weight 0; a tenth is watching
+    paper: ClassVar[str] = "a method of this library"
+    needs: ClassVar[str] = "a memory of rows, a part of it only for watching"
+
+    watch: Annotated[int, Bounds(2)] = 10
+    """One row in so many is held out of review and only watched, in as large a part of the memory."""
+    every: Count = 10
+    """Steps from one reading of the detector to the next."""
+    control: Literal["adaptive", "fixed"] = "adaptive"
+    """fixed: reviews at the constant share ``rate``, at strength ``lam``; the detector only takes notes."""
+    batch: CountOrNone = 0
+    """Remembered rows of a step that reviews; 0 for as many as new ones."""
+    rate: Share = 0.25
+    """Share of the steps, from the second task on, that may review at most."""
+    lam: NotNegative = 3.0
+    """Weight of the old rows' loss when nothing is forgotten."""
+    boost: NotNegative = 2.0
+    """How much is added to that weight, as a multiple of it, at full alarm."""
+    calm: Share = 0.1
+    """Share of steps that review when nothing is forgotten."""
+    alarm: Annotated[LaneFloat, Bounds(1e-6)] = 0.1
+    """Forgetting, as a rise of the mean error, at which review is most frequent and strongest."""
+
+    def setup(self) -> None:
+        """Share the memory out between review and watching; start calm."""
+        streams, lanes, device = self.streams, self.streams.lanes, self.streams.device
+        if self.buffer < 2:
+            raise Unsuitable("adaptive-replay needs a row to watch beside one to review: buffer of 2 or more")
+        watched = max(1, self.buffer // self.watch)
+        self.memory = Memory(self.buffer - watched, streams, self.draws)
+        self.watched = Memory(watched, streams, self.draws, {"best": ()})
+        self.frequency_L = torch.ones(lanes, device=device)
+        self.strength_L = self.lam * torch.ones(lanes, device=device)
+        self.due_L = torch.zeros(lanes, dtype=torch.float64, device=device)
+        self.steps_L, self.since_L, self.eligible_L, self.reviews_L, self.replayed_L = torch.zeros(
+            5, lanes, dtype=torch.long, device=device
+        ).unbind()
+        shape = (lanes, len(SCHEDULE), streams.n_tasks * PARTS)
+        self.schedule_LKS = torch.full(shape, torch.nan, device=device)
+        keys = [derive(stream.seed, "watched rows") for stream in streams.streams]
+        self._key_L1 = torch.tensor(keys, device=device).unsqueeze(1)
+        lengths = [[steps_of(len(t.train_rows), streams.training) for t in s.tasks] for s in streams.streams]
+        self._length_LT = torch.tensor(lengths, device=device)
+        self._shown = streams.training.boundaries == "shown"
+        self._since = [0] * lanes
+
+    def begin_task(self, task: int) -> None:
+        """Read at the first step of a task, whatever the last reading was."""
+        self.since_L.zero_()
+        self._since = [0] * self.streams.lanes
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave; the host counts the steps to the next reading as well."""
+        super().load_state(state)
+        self._since = [int(n) for n in self.since_L]
+
+    # A step.
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
+        """Return the remembered rows' term, 0 for lanes whose turn it is not."""
+        active_L = torch.ones_like(self.steps_L, dtype=torch.bool)
+        if batch.weight_LB is not None:
+            active_L = batch.weight_LB.amax(1) > 0
+        # Whether any lane is due is known on the host; which of them are, on the device.
+        active = self.moment.active or (True,) * self.streams.lanes
+        if any(on and n % self.every == 0 for n, on in zip(self._since, active, strict=True)):
+            self.look(batch, active_L & (self.since_L % self.every == 0))
+        self._since = [n + on for n, on in zip(self._since, active, strict=True)]
+        review_L = self.turn(active_L)
+        old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
+        assert old.weight_LB is not None
+        weight_LB = old.weight_LB * review_L.unsqueeze(1)
+        old = replace(old, weight_LB=weight_LB)
+        self.replayed_L += weight_LB.sum(1).long()
+        return self.strength_L * self.cross_entropy(self.logits(old), old)
+
+    @torch.no_grad()
+    def look(self, batch: Batch, due_L: Tensor) -> None:
+        """Read the watched rows' errors, and set frequency and strength by what was forgotten."""
+        m = torch.arange(self.watched.slots, device=due_L.device)
+        slots_LM = torch.minimum(m, (self.watched.filled_L - 1).clamp(min=0).unsqueeze(1))
+        rows = self.watched.read(slots_LM, batch)
+        with still(self.model), self.autocast():
+            logits_LMU = self.logits(rows)
+        error_LM = 1 - logits_LMU.float().softmax(2).gather(2, rows.y_LB.unsqueeze(2)).squeeze(2)
+        best_LM = self.watched.kept["best"][:, :-1]
+        best_LM.copy_(torch.where(due_L.unsqueeze(1), torch.minimum(best_LM, error_LM), best_LM))
+        old_LM = m < self.watched.filled_L.unsqueeze(1)
+        if self._shown:
+            old_LM = old_LM & (self.streams.task_of(rows.rows_LB) < self.task)
+        n_L = old_LM.sum(1)
+        error_L = (error_LM * old_LM).sum(1) / n_L
+        forgetting_L = ((error_LM - best_LM) * old_LM).sum(1) / n_L.clamp(min=1)
+        if self.control == "adaptive":
+            self.set_by(forgetting_L, due_L)
+        self._note(due_L, error_L, forgetting_L)
+
+    def set_by(self, forgetting_L: Tensor, due_L: Tensor) -> None:
+        """Set frequency and strength in proportion to forgetting, up to the alarm."""
+        u_L = (forgetting_L / self.alarm).clamp(max=1)
+        self.frequency_L.copy_(torch.where(due_L, self.calm + (1 - self.calm) * u_L, self.frequency_L))
+        self.strength_L.copy_(torch.where(due_L, self.lam * (1 + self.boost * u_L), self.strength_L))
+
+    def turn(self, active_L: Tensor) -> Tensor:
+        """Return which lanes review at this step: their turn by frequency, and within their budget."""
+        eligible_L = active_L & (self.memory.filled_L > 0)
+        if self._shown and self.task == 0:  # nothing is old yet
+            eligible_L = torch.zeros_like(eligible_L)
+        self.eligible_L += eligible_L
+        self.due_L += torch.where(eligible_L, self.frequency_L.double(), 0)
+        # The rate was rounded to float32: a tenth of a millionth more, so that 0.7 x 10 allows seven.
+        rate_L = torch.as_tensor(self.rate, device=active_L.device).double() * (1 + 1e-7)
+        review_L = eligible_L & (self.due_L >= 1) & (self.reviews_L < (rate_L * self.eligible_L).floor())
+        # A turn that the budget refused is not lost, but refused turns do not pile up.
+        self.due_L.sub_(review_L.double()).clamp_(max=1)
+        self.reviews_L += review_L
+        self.steps_L += active_L
+        self.since_L += active_L
+        return review_L
+
+    def after_step(self, batch: Batch) -> None:
+        """Offer each row to the one of the two reservoirs that it belongs to for good."""
+        real_LB = torch.ones_like(batch.rows_LB) if batch.weight_LB is None else batch.weight_LB
+        apart_LB = self.held_out(batch.rows_LB)
+        self.memory.write_reservoir(replace(batch, weight_LB=real_LB * ~apart_LB))
+        # Any first reading is lower than an error of 1.
+        self.watched.write_reservoir(
+            replace(batch, weight_LB=real_LB * apart_LB), best=torch.ones_like(apart_LB, dtype=torch.float)
+        )
+
+    def held_out(self, rows_LB: Tensor) -> Tensor:
+        """Return which rows may only be watched: by a hash of seed and row, whenever the row comes by."""
+        return splitmix64(self._key_L1 + splitmix64(rows_LB)) % self.watch == 0
+
+    # What is told.
+
+    def _note(self, due_L: Tensor, error_L: Tensor, forgetting_L: Tensor) -> None:
+        """Write a reading, and what follows from it, to the part of the task it falls in."""
+        end_LT = self._length_LT.cumsum(1)
+        task_L1 = (self.steps_L.unsqueeze(1) >= end_LT[:, :-1]).sum(1, keepdim=True)
+        length_L1 = self._length_LT.gather(1, task_L1)
+        step_L1 = self.steps_L.unsqueeze(1) - end_LT.gather(1, task_L1) + length_L1
+        at_L1 = task_L1 * PARTS + (step_L1 * PARTS // length_L1).clamp(max=PARTS - 1)
+        values = (step_L1[:, 0], error_L, forgetting_L, self.strength_L, self.frequency_L, self.reviews_L)
+        at_LK1 = at_L1.unsqueeze(1).expand(-1, len(values), 1)
+        new_LK1 = torch.stack([v.float() for v in values], 1).unsqueeze(2)
+        before_LK1 = self.schedule_LKS.gather(2, at_LK1)
+        self.schedule_LKS.scatter_(2, at_LK1, torch.where(due_L.view(-1, 1, 1), new_LK1, before_LK1))
+
+    def notes(self) -> dict[str, Tensor]:
+        """Return the schedule, each (L, T, P), and how much was reviewed of what could have been, (L,)."""
+        # Rounded, as doubles, so that a record stays short.
+        schedule_LKTP = self.schedule_LKS.double().round(decimals=5).unflatten(2, (-1, PARTS))
+        return {
+            **dict(zip(SCHEDULE, schedule_LKTP.unbind(1), strict=True)),
+            "eligible_steps": self.eligible_L,
+            "reviews": self.reviews_L,
+            "replayed": self.replayed_L,
+        }
+
+    def memory_size(self) -> tuple[int, int]:
+        """Count both parts of the memory."""
+        sizes = [self.memory.size(), self.watched.size()]
+        return sum(n for n, _ in sizes), sum(b for _, b in sizes)

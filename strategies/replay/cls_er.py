@@ -1,0 +1,103 @@
+"""Replay with two slow copies of the network."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, LaneModel, NotNegative, Share, mask, per_lane
+from strategies.parts import RowReplay, join, real_rows
+
+
+@dataclass
+class CLSER(RowReplay):
+    """Replay with complementary memories: a plastic and a stable running mean of the network's parameters.
+
+    One mean over new and remembered rows, + lambda |h(x) - z|^2 on the remembered ones, z the logits of that
+    mean model which gives the true label more; a mean moves to a p + (1 - a) theta at a share of the steps
+    (Arani 2022, eq. 1 to 4 and Algorithm 1). The stable model answers.
+    """
+
+    name: ClassVar[str] = "cls-er"
+    cost: ClassVar[float] = 2.67  # two thirds of a pass: both models only answer
+    paper: ClassVar[str] = "Arani, Sarfraz & Zonooz 2022, Learning fast, learning slow"
+    needs: ClassVar[str] = "a memory of rows, two copies of the network"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "arani2022-cifar10": {
+            "lam": 0.15,
+            "plastic_rate": 0.9,
+            "stable_rate": 0.1,
+            "plastic_decay": 0.999,
+            "stable_decay": 0.999,
+            "optimiser": "sgd",
+            "lr": 0.1,
+            "batch": 32,
+            "epochs": 50,
+            "augment": True,
+        }
+    }
+
+    lam: NotNegative = 2.0
+    """Weight of the distance to the mean models."""
+    plastic_rate: Share = 1.0
+    """Share of the steps after which the plastic model moves."""
+    stable_rate: Share = 0.9
+    """Share of the steps after which the stable model moves."""
+    plastic_decay: Share = 0.99
+    """How much of itself the plastic model keeps then, once there were enough steps for a mean."""
+    stable_decay: Share = 0.99
+    """How much of itself the stable model keeps."""
+
+    def setup(self) -> None:
+        """Make an empty memory and copy the network twice."""
+        super().setup()
+        self.plastic, self.stable = (copy.deepcopy(self.model).requires_grad_(False).eval() for _ in range(2))
+        self.steps_L = torch.zeros(self.streams.lanes, device=self.streams.device)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss on labels and the distance to the mean models, one forward pass for both."""
+        new = batch.rows_LB.shape[1]
+        old = self.memory.read(self.memory.draw_slots("replay", new), batch)
+        both = join(batch, old)
+        raw_LBU = self.model(both.x_LBX)
+        square_LB = (raw_LBU[:, new:] - self.target(old)).square().mean(2)
+        loss_L = self.cross_entropy(mask(raw_LBU, both.active_LBU), both)
+        return loss_L + self.lam * old.mean_L(square_LB)
+
+    @torch.no_grad()
+    def target(self, old: Batch) -> Tensor:
+        """Return, row by row, the logits of the mean model that gives the label the higher probability."""
+        stable_LBU, plastic_LBU = self.stable(old.x_LBX), self.plastic(old.x_LBX)
+        y_LB1 = old.y_LB.unsqueeze(2)
+        sure_LB1, other_LB1 = (
+            mask(raw, old.active_LBU).softmax(2).gather(2, y_LB1) for raw in (stable_LBU, plastic_LBU)
+        )
+        return torch.where(sure_LB1 > other_LB1, stable_LBU, plastic_LBU)
+
+    def after_step(self, batch: Batch) -> None:
+        """Write to the memory and move the mean models."""
+        super().after_step(batch)
+        on_L = real_rows(batch).any(1)
+        self.steps_L += on_L
+        for name, mean, rate, decay in (
+            ("plastic", self.plastic, self.plastic_rate, self.plastic_decay),
+            ("stable", self.stable, self.stable_rate, self.stable_decay),
+        ):
+            moves_L = on_L & (self.draws.uniform(name, 1).squeeze(1) < rate)
+            # A plain mean of all so far, until the running mean forgets faster.
+            decay_L = torch.minimum(1 - 1 / (self.steps_L + 1), torch.as_tensor(decay, device=on_L.device))
+            self.move(mean, torch.where(moves_L, 1 - decay_L, 0))
+
+    @torch.no_grad()
+    def move(self, mean: LaneModel, share_L: Tensor) -> None:
+        """Move a mean model, running statistics included, towards the network by a share of the way."""
+        for ours, now in zip(mean.state_dict().values(), self.model.state_dict().values(), strict=True):
+            ours.lerp_(now, per_lane(share_L, now).to(now.dtype))
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Answer as the stable model does."""
+        return self.logits(batch, self.stable)

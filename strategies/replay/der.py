@@ -1,0 +1,68 @@
+"""Dark experience replay: remembering what the network answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from strategies.core import Batch, NotNegative, mask
+from strategies.parts import Memory, Replay
+
+
+@dataclass
+class DER(Replay):
+    """Dark experience replay: the logits given when a row was learned are kept and matched.
+
+    L_new + alpha ||z - h(x)||^2, the mean over rows and units (Buzzega 2020, eq. 5; the released code's
+    mean over units rather than the sum of the text).
+    """
+
+    name: ClassVar[str] = "der"
+    cost: ClassVar[float] = 2.0
+    paper: ClassVar[str] = "Buzzega et al. 2020, Dark experience for general continual learning"
+    needs: ClassVar[str] = "a memory of rows and logits"
+
+    alpha: NotNegative = 0.3
+    """Weight of the distance between logits."""
+
+    def setup(self) -> None:
+        """Make an empty memory with room for the logits of all units."""
+        self.memory = Memory(self.buffer, self.streams, self.draws, {"logits": (self.streams.n_units,)})
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return cross-entropy on new rows plus the distance of logits on remembered ones."""
+        raw_LBU = self.model(batch.x_LBX)
+        self._logits_LBU = raw_LBU.detach()
+        loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
+        return loss_L + self.alpha * self.distance_L(batch)
+
+    def distance_L(self, batch: Batch) -> Tensor:
+        """Return the mean squared distance of logits on remembered rows, shape (L,)."""
+        slots_LB = self.memory.draw_slots("logits", batch.rows_LB.shape[1])
+        old = self.memory.read(slots_LB, batch)
+        kept_LBU = self.memory.read_kept("logits", slots_LB)
+        square_LB = (self.model(old.x_LBX) - kept_LBU).square().mean(2)
+        return old.mean_L(square_LB)
+
+    def after_step(self, batch: Batch) -> None:
+        """Offer the rows with the logits they just had."""
+        self.memory.write_reservoir(batch, logits=self._logits_LBU)
+
+
+@dataclass
+class DERPlusPlus(DER):
+    """DER with the labels of remembered rows as well: + beta CE(y, h(x)) on a second draw."""
+
+    name: ClassVar[str] = "der++"
+    cost: ClassVar[float] = 3.0
+
+    beta: NotNegative = 0.5
+    """Weight of the cross-entropy on remembered rows."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return DER's loss plus the cross-entropy of another draw from the memory (eq. 6)."""
+        loss_L = super().loss(batch)
+        old = self.memory.read(self.memory.draw_slots("labels", batch.rows_LB.shape[1]), batch)
+        return loss_L + self.beta * self.cross_entropy(self.logits(old), old)

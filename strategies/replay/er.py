@@ -1,0 +1,76 @@
+"""Experience replay: new rows beside remembered ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, CountOrNone, NotNegative
+from strategies.parts import RowReplay, join
+from suites.base import Training
+
+
+@dataclass
+class ER(RowReplay):
+    """Experience replay: each step learns new rows and as many remembered ones.
+
+    The loss is one mean over both (``concatenated``, Chaudhry 2019), L_new + lambda L_old (``sum``), or
+    1/t L_new + (1 - 1/t) L_old at the t-th task (``tasks``, van de Ven 2022).
+    """
+
+    name: ClassVar[str] = "er"
+    generates: ClassVar[bool] = True
+    cost: ClassVar[float] = 2.0
+    paper: ClassVar[str] = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}
+    }
+
+    batch: CountOrNone = 0
+    """Remembered rows per step; 0 for as many as new ones."""
+    balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
+    """How the losses on new and old rows are weighed."""
+    lam: NotNegative = 1.0
+    """Weight of the old rows' loss where balance is sum."""
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """Weights by the number of tasks need to know it."""
+        if self.balance == "tasks" and training.boundaries == "hidden":
+            return "balance=tasks needs to know where tasks begin; concatenated and sum do not"
+        return super().unsuitable(scenario, training)
+
+    def indivisible(self) -> str | None:
+        """Only the sum has a term of its own beside the loss on new rows."""
+        return None if self.balance == "sum" else f"balance={self.balance} of {self.name} weighs new rows too"
+
+    def replayed(self, batch: Batch) -> Batch:
+        """Return the remembered rows of this step."""
+        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
+        return self.memory.read(slots_LB, batch)
+
+    def both(self, batch: Batch) -> Batch:
+        """Return the new rows and then the remembered ones."""
+        return join(batch, self.replayed(batch))
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
+        """Return the remembered rows' term of the sum."""
+        old = self.replayed(batch)
+        return self.lam * self.cross_entropy(self.logits(old), old)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the weighed loss over new and remembered rows, one forward pass for both."""
+        new = batch.rows_LB.shape[1]
+        both = self.both(batch)
+        logits_LBU = self.logits(both)
+        if self.balance == "concatenated":
+            return self.cross_entropy(logits_LBU, both)
+        fresh, old = both.split(new)
+        new_L = self.cross_entropy(logits_LBU[:, :new], fresh)
+        old_L = self.cross_entropy(logits_LBU[:, new:], old)
+        if self.balance == "sum":
+            return new_L + self.lam * old_L
+        share_L = torch.where(self.memory.filled_L > 0, 1 / (self.task + 1), 1.0)
+        return share_L * new_L + (1 - share_L) * old_L

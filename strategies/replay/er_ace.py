@@ -1,0 +1,39 @@
+"""Experience replay with asymmetric cross-entropy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, mask
+from strategies.parts import RowReplay
+
+
+@dataclass
+class ERACE(RowReplay):
+    """ER in which new rows compete only among their own classes, and old rows among all.
+
+    L_ace(new, classes of the new batch) + L_ce(old, all classes seen) (Caccia 2022, eq. 6): the logits of
+    earlier classes are not pushed down by rows that cannot be theirs.
+    """
+
+    name: ClassVar[str] = "er-ace"
+    cost: ClassVar[float] = 2.0
+    paper: ClassVar[str] = "Caccia et al. 2022, New insights on reducing abrupt representation change"
+    scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the asymmetric loss; in the first task, where the memory is young, all units compete."""
+        logits_LBU = self.logits(batch)
+        if self.task > 0:
+            real_LB = torch.ones_like(batch.y_LB) if batch.weight_LB is None else batch.weight_LB.long()
+            count_LU = torch.zeros(logits_LBU.shape[::2], dtype=torch.long, device=logits_LBU.device)
+            present_LU = count_LU.scatter_add(1, batch.y_LB, real_LB) > 0
+            # A resting lane has no class present: let all compete, so that its loss is a number.
+            present_LU = present_LU | ~present_LU.any(1, keepdim=True)
+            logits_LBU = mask(logits_LBU, present_LU.unsqueeze(1))
+        old = self.memory.read(self.memory.draw_slots("replay", batch.rows_LB.shape[1]), batch)
+        return self.cross_entropy(logits_LBU, batch) + self.cross_entropy(self.logits(old), old)

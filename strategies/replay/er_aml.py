@@ -1,0 +1,86 @@
+"""Experience replay with asymmetric metric learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from strategies.core import Batch, Bounds, LaneFloat, per_lane
+from strategies.parts import RowReplay, pick, real_rows
+
+
+@dataclass
+class ERAML(RowReplay):
+    """ER in which new rows learn by comparison among the classes of their batch, and old rows all classes.
+
+    Each new row i is drawn to one positive (its class) and pushed from one negative (another class of the
+    batch), both found among batch and memory: the mean over i and over the positives p of i of
+    -log exp(s_ip / T) / sum_k exp(s_ik / T), k over all that were found and s the cosine of features; plus
+    L_ce(old) (Caccia 2022, eq. 3 to 5).
+    """
+
+    name: ClassVar[str] = "er-aml"
+    cost: ClassVar[float] = 4.0
+    paper: ClassVar[str] = "Caccia et al. 2022, New insights on reducing abrupt representation change"
+    scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
+
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 0.1
+    """Cosines are divided by this before the softmax."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss by comparison and that on old rows; in the first task, cross-entropy on both.
+
+        Where boundaries are hidden, new rows are compared from the first step.
+        """
+        if self.task == 0 and self.streams.training.boundaries == "shown":
+            new_L = self.cross_entropy(self.logits(batch), batch)
+        else:
+            new_L = self.comparison(batch)
+        old = self.memory.read(self.memory.draw_slots("replay", batch.rows_LB.shape[1]), batch)
+        return new_L + self.cross_entropy(self.logits(old), old)
+
+    def comparison(self, batch: Batch) -> Tensor:
+        """Return the supervised contrastive loss of new rows against those found for them, shape (L,)."""
+        size = batch.rows_LB.shape[1]
+        found_LP, valid_LB = self.partners(batch)
+        found = self.streams.batch(found_LP)
+        x = torch.cat([batch.x_LBX, found.x_LBX], 1)
+        near_LBF = F.normalize(self.model.features(x), dim=2)
+        anchor_LBF, other_LPF = near_LBF[:, :size], near_LBF[:, size:]
+        heat_L = torch.as_tensor(self.temperature, device=x.device).expand(len(x))
+        cosine_LBP = torch.bmm(anchor_LBF, other_LPF.transpose(1, 2))
+        cosine_LBP = cosine_LBP / per_lane(heat_L, cosine_LBP)
+        # What was found for a row without partners is no partner for others either.
+        there_L1P = valid_LB.repeat(1, 2).unsqueeze(1)
+        log_p_LBP = cosine_LBP.masked_fill(~there_L1P, torch.finfo(cosine_LBP.dtype).min).log_softmax(2)
+        same_LBP = (batch.y_LB.unsqueeze(2) == found.y_LB.unsqueeze(1)) & there_L1P
+        of_class_LB = torch.where(same_LBP, log_p_LBP, 0).sum(2) / same_LBP.sum(2).clamp(min=1)
+        return -torch.where(valid_LB, of_class_LB, 0).sum(1) / valid_LB.sum(1).clamp(min=1)
+
+    def partners(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return a positive of each new row, then a negative of each, and which rows have both.
+
+        A copy of the row itself is no positive.
+        """
+        real_LB, size = real_rows(batch), batch.rows_LB.shape[1]
+        rows_LP = torch.cat([batch.rows_LB, self.memory.rows_LM[:, : self.memory.slots]], 1)
+        there_LP = torch.cat([real_LB, self.memory.in_use_LM()], 1)
+        y_LP = self.streams.unit_LR.gather(1, rows_LP).clamp(min=0)
+        count_LU = torch.zeros_like(self.streams.own_LTU[:, 0], dtype=torch.long)
+        present_LU = count_LU.scatter_add(1, batch.y_LB, real_LB.long()) > 0
+        same_LBP = batch.y_LB.unsqueeze(2) == y_LP.unsqueeze(1)
+        itself_LBP = batch.rows_LB.unsqueeze(2) == rows_LP.unsqueeze(1)
+        positive_LBP = same_LBP & ~itself_LBP & there_LP.unsqueeze(1)
+        negative_LBP = ~same_LBP & (there_LP & present_LU.gather(1, y_LP)).unsqueeze(1)
+        draw_LB2 = self.draws.uniform("partners", 2 * size).view(-1, size, 2)
+        picked_LP = torch.cat([pick(positive_LBP, draw_LB2[..., 0]), pick(negative_LBP, draw_LB2[..., 1])], 1)
+        valid_LB = positive_LBP.any(2) & negative_LBP.any(2) & real_LB
+        # Where there is no partner, the row itself stands in: it has a label, an empty slot may have none.
+        picked_LP = torch.where(
+            valid_LB.repeat(1, 2), picked_LP, torch.arange(size, device=rows_LP.device).repeat(2)
+        )
+        return rows_LP.gather(1, picked_LP), valid_LB

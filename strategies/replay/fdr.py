@@ -1,0 +1,83 @@
+"""Function distance regularisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, CountOrNone, NotNegative, still
+from strategies.parts import Memory, Replay
+
+
+@dataclass
+class FDR(Replay):
+    """The network is held near the function it was: its answers at the end of each task are remembered.
+
+    L_new + alpha (E |p(x) - p_then(x)|^2)^(1/2) over remembered rows, p the softmax: the L2 distance of two
+    functions (Benjamin 2019, section 3.1). Rows are chosen when a task ends, with an equal share a task.
+    """
+
+    name: ClassVar[str] = "fdr"
+    cost: ClassVar[float] = 2.0
+    paper: ClassVar[str] = (
+        "Benjamin, Rolnick & Kording 2019, Measuring and regularizing networks in function space"
+    )
+    needs: ClassVar[str] = "a memory of rows and answers, task boundaries"
+    needs_boundaries: ClassVar[bool] = True
+
+    alpha: NotNegative = 1.0
+    """Weight of the distance."""
+    batch: CountOrNone = 0
+    """Remembered rows per step; 0 for as many as new ones."""
+    distance: Literal["function", "rows"] = "function"
+    """The root of the mean squared distance (the paper), or the mean of the rows' own (Buzzega 2020)."""
+
+    def setup(self) -> None:
+        """Make an empty memory with room for the answers over all units."""
+        self.memory = Memory(self.buffer, self.streams, self.draws, {"answer": (self.streams.n_units,)})
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+        """Return the distance to the remembered answers, None in the first task."""
+        if self.task == 0:
+            return None
+        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
+        old = self.memory.read(slots_LB, batch)
+        away_LBU = self.logits(old).softmax(2) - self.memory.read_kept("answer", slots_LB)
+        square_LB = away_LBU.square().sum(2)
+        # The root's slope at 0 is infinite, and there every task begins: below the least, no slope.
+        if self.distance == "rows":
+            return self.alpha * old.mean_L(square_LB.clamp(min=1e-12).sqrt())
+        return self.alpha * old.mean_L(square_LB).clamp(min=1e-12).sqrt()
+
+    def after_step(self, batch: Batch) -> None:
+        """Write nothing within a task."""
+
+    @torch.no_grad()
+    def end_task(self, task: int) -> None:
+        """Cut earlier tasks to the new share, and add as many rows of this one with their answers."""
+        memory, share = self.memory, max(1, self.buffer // (task + 1))
+        of_LM = self.streams.task_of(memory.rows_LM[:, : memory.slots])
+        keep_LM = torch.zeros_like(of_LM, dtype=torch.bool)
+        for earlier in range(task):
+            own_LM = (of_LM == earlier) & memory.in_use_LM()
+            keep_LM |= own_LM & (own_LM.cumsum(1) <= share)
+        memory.keep_only(keep_LM)
+        rows_LS, real_LS = self.drawn(task, share)
+        with still(self.model):
+            answer_LSU = self.logits(self.streams.batch(rows_LS)).softmax(2)
+        memory.append(rows_LS, real_LS, answer=answer_LSU)
+
+    def drawn(self, task: int, n: int) -> tuple[Tensor, Tensor]:
+        """Return n rows of a task for each lane, drawn without repetition, and which of them there are."""
+        of_lanes = [s.tasks[task].train_rows.to(self.streams.device) for s in self.streams.streams]
+        draw_LR = self.draws.uniform("rows", max(len(r) for r in of_lanes))
+        rows, real = [], []
+        for lane, rows_R in enumerate(of_lanes):
+            order_R = draw_LR[lane, : len(rows_R)].argsort()
+            place_S = torch.arange(n, device=rows_R.device)
+            rows.append(rows_R[order_R[place_S % len(rows_R)]])
+            real.append(place_S < len(rows_R))
+        return torch.stack(rows), torch.stack(real)

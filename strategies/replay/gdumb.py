@@ -1,0 +1,77 @@
+"""GDumb: a greedy sampler and a dumb learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Count, per_lane
+from strategies.parts import GreedyMemory, Replay
+
+
+@dataclass
+class GDumb(Replay):
+    """A balanced memory is all that is kept: after each task a network is trained on it from scratch.
+
+    The memory is written by greedy balance (Prabhu 2020, Algorithm 1); nothing is learned in between. It
+    shows how much the scores of other methods owe to their memories alone.
+    """
+
+    name: ClassVar[str] = "gdumb"
+    cost: ClassVar[float] = 0.0
+    paper: ClassVar[str] = "Prabhu, Torr & Dokania 2020, GDumb: a simple approach that questions our progress"
+    needs: ClassVar[str] = "a memory of rows, task boundaries to know when to train"
+    needs_boundaries: ClassVar[bool] = True
+    restarts: ClassVar[bool] = True
+    one_pass: ClassVar[bool] = True
+
+    passes: Count = 50
+    """Passes over the memory after each task (the paper, with a cosine schedule: 128 for MNIST, 256 else)."""
+
+    def setup(self) -> None:
+        """Make an empty memory."""
+        self.memory = GreedyMemory(self.buffer, self.streams, self.draws)
+        self.loss_LT = torch.zeros(self.streams.lanes, self.streams.n_tasks, device=self.streams.device)
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Learn nothing: the rows are offered to the memory after the step."""
+        return torch.zeros(self.streams.lanes, device=self.streams.device)
+
+    def end_task(self, task: int) -> None:
+        """Train on the memory, in shuffled passes of the training's batch size."""
+        size = self.streams.training.batch
+        slots, filled_L1 = self.memory.slots, self.memory.filled_L.unsqueeze(1)
+        steps = [-(-int(n) // size) for n in self.memory.filled_L]
+        total_L = torch.zeros_like(self.loss_LT[:, 0])
+        for _ in range(self.passes):
+            order_LM = self.memory.draw_distinct("epoch", slots)
+            for step in range(max(steps)):
+                place_B = torch.arange(step * size, (step + 1) * size, device=filled_L1.device)
+                # What fills up a batch, or stands in where a lane is through, is real rows without weight.
+                rows_LB = self.memory.rows_LM.gather(1, order_LM.gather(1, place_B % filled_L1))
+                self.moment.active = tuple(step < n for n in steps)
+                total_L += self.step(self.streams.batch(rows_LB, (place_B < filled_L1).float()))
+        self.loss_LT[:, task] = total_L / torch.tensor(steps, device=total_L.device) / self.passes
+
+    def step(self, batch: Batch) -> Tensor:
+        """Take one step on rows of the memory and return its loss, shape (L,)."""
+        assert self.moment.active is not None
+        before = [b.clone() for b in self.model.buffers()]
+        for p in self.model.parameters():
+            p.grad = None
+        loss_L = super().learn(batch)
+        on_L = torch.tensor(self.moment.active, device=loss_L.device)
+        for now, then in zip(self.model.buffers(), before, strict=True):
+            now.copy_(torch.where(per_lane(on_L, now), now, then))
+        return loss_L
+
+    def notes(self) -> dict[str, Tensor]:
+        """Return the mean loss of each task's training on the memory."""
+        return {"memory_loss": self.loss_LT}
+
+    def memory_size(self) -> tuple[int, int]:
+        """Count the memory alone."""
+        return self.memory.size()

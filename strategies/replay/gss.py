@@ -1,0 +1,103 @@
+"""Gradient-based sample selection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from strategies.core import Batch, Count, CountOrNone, LaneLinear, row_losses, still
+from strategies.parts import Memory, Replay, join, real_rows
+
+
+@dataclass
+class GSS(Replay):
+    """Experience replay from a memory whose rows have gradients in different directions (GSS-Greedy).
+
+    A row's score is c = 1 + the largest cosine between its gradient and those of a few remembered rows. In
+    a full memory a new row with c < 1 contends with a row i drawn in proportion to the scores C, and
+    replaces it with probability C_i / (C_i + c) (Aljundi 2019, Algorithm 2).
+    """
+
+    name: ClassVar[str] = "gss"
+    cost: ClassVar[float] = 3.0
+    paper: ClassVar[str] = (
+        "Aljundi et al. 2019, Gradient based sample selection for online continual learning"
+    )
+    needs: ClassVar[str] = "a memory of rows and scores"
+
+    batch: CountOrNone = 0
+    """Remembered rows per step; 0 for as many as new ones."""
+    compare: Count = 10
+    """Remembered rows, drawn once a batch, that the gradients of new rows are compared with."""
+    gradient: Literal["dense", "head"] = "dense"
+    """With respect to what: all dense layers, which is the whole of an mlp (the paper), or the last one."""
+
+    def setup(self) -> None:
+        """Make an empty memory with room for scores; find the layers whose gradients count."""
+        self.memory = Memory(self.buffer, self.streams, self.draws, {"score": ()})
+        dense = [m for m in self.model.modules() if isinstance(m, LaneLinear)]
+        self._layers = dense if self.gradient == "dense" else [self.model.head]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return one mean over new and remembered rows."""
+        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
+        both = join(batch, self.memory.read(slots_LB, batch))
+        return self.cross_entropy(self.logits(both), both)
+
+    def after_step(self, batch: Batch) -> None:
+        """Score the new rows by the network as it now is, and let them contend for a place."""
+        memory, real_LB, size = self.memory, real_rows(batch), batch.rows_LB.shape[1]
+        score_LB = self.scores(batch)
+        nth_LB = memory.filled_L.unsqueeze(1) + real_LB.cumsum(1) - 1
+        # Rivals of a batch are drawn without repetition, by the keys of Efraimidis & Spirakis 2006.
+        held_LM = memory.kept["score"][:, : memory.slots]
+        key_LM = self.draws.uniform("rivals", memory.slots).log() / held_LM
+        key_LM = key_LM.masked_fill(~memory.in_use_LM(), -torch.inf)
+        rival_LB = key_LM.topk(min(size, memory.slots), 1).indices
+        rival_LB = F.pad(rival_LB, (0, size - rival_LB.shape[1]), value=memory.slots)
+        rival_score_LB = memory.read_kept("score", rival_LB)
+        chance_LB = rival_score_LB / (rival_score_LB + score_LB).clamp(min=1e-30)
+        wins_LB = (score_LB < 1) & (self.draws.uniform("contest", size) < chance_LB)
+        wins_LB &= rival_LB < memory.filled_L.unsqueeze(1)
+        slot_LB = torch.where(wins_LB, rival_LB, memory.slots)
+        slot_LB = torch.where(nth_LB < memory.slots, nth_LB, slot_LB).masked_fill(~real_LB, memory.slots)
+        memory.put(slot_LB, batch.rows_LB, score=score_LB)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return 1 + the largest cosine with a draw from the memory; 1 while it is empty, shape (L, B)."""
+        size = batch.rows_LB.shape[1]
+        slots_LN = self.memory.draw_distinct("compare", self.compare)
+        product_LBB = self.gradient_products(join(batch, self.memory.read(slots_LN, batch)))
+        square_LB = product_LBB.diagonal(dim1=1, dim2=2)
+        length_LBN = (square_LB[:, :size].unsqueeze(2) * square_LB[:, size:].unsqueeze(1)).sqrt()
+        cosine_LBN = product_LBB[:, :size, size:] / length_LBN.clamp(min=1e-30)
+        there_L1N = (slots_LN < self.memory.filled_L.unsqueeze(1)).unsqueeze(1)
+        score_LB = cosine_LBN.masked_fill(~there_L1N, -1).amax(2) + 1
+        return torch.where(there_L1N.any(2), score_LB, 1)
+
+    def gradient_products(self, batch: Batch) -> Tensor:
+        """Return the inner products of all rows' gradients of their own loss, shape (L, B, B).
+
+        A dense layer's gradient for one row is the outer product of its inputs (and 1, for the bias) with the
+        gradient at its outputs, so the product of two is that of the inputs times that of the outputs.
+        """
+        seen: list[tuple[Tensor, Tensor]] = []
+        hooks = [
+            layer.register_forward_hook(lambda _, inputs, out: seen.append((inputs[0].detach(), out)))
+            for layer in self._layers
+        ]
+        with still(self.model):
+            logits_LBU = self.logits(batch)
+        for hook in hooks:
+            hook.remove()
+        total = row_losses(logits_LBU, batch.y_LB).sum()
+        reached = torch.autograd.grad(total, [out for _, out in seen])
+        parts = [
+            (torch.bmm(a, a.transpose(1, 2)) + 1) * torch.bmm(g, g.transpose(1, 2))
+            for (a, _), g in zip(seen, reached, strict=True)
+        ]
+        return torch.stack(parts).sum(0)

@@ -1,0 +1,171 @@
+"""Hindsight anchor learning.
+
+Axes: L lanes, B batch, A anchors, K anchors of a task, F features, U units; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from strategies.core import (
+    OPTIMISERS,
+    Batch,
+    Count,
+    LaneModel,
+    NotNegative,
+    Share,
+    gradients,
+    mask,
+    need_numbers,
+    per_lane,
+    row_losses,
+    still,
+)
+from strategies.replay.er import ER
+from strategies.replay.mir import virtual_step
+
+
+@dataclass
+class HAL(ER):
+    """Experience replay that also keeps still at anchors: images made to be forgotten, one a class and task.
+
+    A step on new and remembered rows is tried first, theta~ = theta - lr grad L; then theta follows the
+    gradient of L + lambda mean |h(e) - h~(e)|^2 over anchors e. When a task ends, its anchors climb
+    l(f_M(e), y) - l(f(e), y) - gamma |phi(e) - phi|^2, with f_M tuned on the memory and phi the running mean
+    of the task's features (Chaudhry 2021, section 3).
+    """
+
+    name: ClassVar[str] = "hal"
+    cost: ClassVar[float] = 2.33  # the features' mean is a third; a task's few anchors are not counted
+    paper: ClassVar[str] = (
+        "Chaudhry et al. 2021, Using hindsight to anchor past knowledge in continual learning"
+    )
+    needs: ClassVar[str] = "a memory of rows, task boundaries, an image per class"
+    needs_boundaries: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "ring"
+    """As for er; the paper keeps the latest rows of each class (ring)."""
+    anchoring: NotNegative = 0.1
+    """Weight of the change at anchors: the paper's lambda."""
+    gamma: NotNegative = 0.1
+    """Weight of the distance between an anchor's features and the task's mean."""
+    beta: Share = 0.5
+    """How much of the running mean of features is kept at each step."""
+    anchor_steps: Count = 100
+    """Gradient steps that make an anchor."""
+    anchor_lr: NotNegative = 0.1
+    """Rate of these steps (the paper: that of the network, which is SGD's)."""
+
+    def setup(self) -> None:
+        """Make an empty memory and room for the anchors of all tasks."""
+        need_numbers(self.name, self.streams)
+        super().setup()
+        streams = self.streams
+        self._per_task = max(len(t.units) for t in streams.streams[0].tasks)
+        n_anchors = self._per_task * streams.n_tasks
+        self.anchor_LACHW = torch.zeros(streams.lanes, n_anchors, *streams.shape, device=streams.device)
+
+    def begin_task(self, task: int) -> None:
+        """Start a new mean of features; note each lane's rate, and which anchors there are."""
+        streams = self.streams
+        self._lr_L = torch.tensor(self.optimiser.lr, device=streams.device)
+        self._mean_LF = torch.zeros_like(self.model.head.weight[:, :, 0])
+        of_A = torch.arange(self.anchor_LACHW.shape[1], device=streams.device) // self._per_task
+        units_LAU = self.units(task)
+        if streams.scenario == "task":
+            units_LAU = streams.own_LTU[:, of_A]
+        self._counts_LAU = units_LAU & (of_A < task).view(1, -1, 1)
+
+    def units(self, task: int) -> Tensor:
+        """Return the units that an anchor of this task may be given to, bool (L, 1, U)."""
+        if self.streams.scenario == "task":
+            return self.streams.own_LTU[:, task : task + 1]
+        active = self.streams.active(torch.zeros(1, 1, dtype=torch.long))
+        return torch.ones_like(self.streams.own_LTU[:, :1]) if active is None else active
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step on the rows and on what the trial step would change at the anchors."""
+        with self.autocast():
+            loss_L = self.loss(batch)
+        loss_L.sum().backward()
+        if self.task > 0:
+            with still(self.model), self.autocast():
+                change_L = self.change()
+            (self.anchoring * change_L).sum().backward()
+        self.adjust_gradients()
+        self.optimiser.step(self.moment.active)
+        return loss_L.detach()
+
+    def change(self) -> Tensor:
+        """Return the mean squared change of the anchors' logits in a trial step, shape (L,)."""
+        with torch.no_grad():
+            grads = tuple(gradients(self.model))
+            ahead = virtual_step(self.model, grads, self._lr_L)
+            target_LAU = functional_call(self.model, ahead, self.anchor_LACHW)
+        square_LAU = (self.model(self.anchor_LACHW) - target_LAU).square()
+        counts_LAU = self._counts_LAU.expand_as(square_LAU)
+        return torch.where(counts_LAU, square_LAU, 0).sum((1, 2)) / counts_LAU.sum((1, 2))
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch) -> None:
+        """Write to the memory and follow the mean of the new rows' features."""
+        super().after_step(batch)
+        with still(self.model):
+            h_LBF = self.model.features(batch.x_LBX)
+        weight_LB = torch.ones_like(h_LBF[:, :, 0]) if batch.weight_LB is None else batch.weight_LB
+        n_L1 = weight_LB.sum(1, keepdim=True)
+        mean_LF = (h_LBF * weight_LB.unsqueeze(2)).sum(1) / n_L1.clamp(min=1)
+        beta_L1 = torch.as_tensor(self.beta, device=h_LBF.device).expand(len(h_LBF)).unsqueeze(1)
+        moved_LF = beta_L1 * self._mean_LF + (1 - beta_L1) * mean_LF
+        self._mean_LF = torch.where(n_L1 > 0, moved_LF, self._mean_LF)
+
+    def end_task(self, task: int) -> None:
+        """Make the task's anchors."""
+        super().end_task(task)
+        lanes, size = self.streams.lanes, self._per_task
+        units = [(list(s.tasks[task].units) * size)[:size] for s in self.streams.streams]
+        y_LK = torch.tensor(units, device=self.streams.device)
+        pixels = self.anchor_LACHW[0, 0].numel()
+        e_LKCHW = self.draws.uniform("anchors", size * pixels).float()
+        e_LKCHW = e_LKCHW.view(lanes, size, *self.streams.shape).requires_grad_()
+        batch = Batch(e_LKCHW, y_LK, y_LK, None, self.units(task))
+        with still(self.model):
+            tuned = self.tuned()
+            for _ in range(self.anchor_steps):
+                rise_L = self.hindsight(batch, tuned)
+                (uphill,) = torch.autograd.grad(rise_L.sum(), [e_LKCHW])
+                lr_L = torch.as_tensor(self.anchor_lr, device=uphill.device).expand(lanes)
+                e_LKCHW.data += per_lane(lr_L, uphill).float() * uphill
+        self.anchor_LACHW[:, task * size : (task + 1) * size] = e_LKCHW.detach()
+
+    def hindsight(self, batch: Batch, tuned: LaneModel) -> Tensor:
+        """Return how much images would be forgotten, less their distance from the task, shape (L,)."""
+        h_LKF = self.model.features(batch.x_LBX)
+        now_LK = row_losses(mask(self.model.head(h_LKF), batch.active_LBU), batch.y_LB)
+        later_LK = row_losses(self.logits(batch, tuned), batch.y_LB)
+        away_LK = (h_LKF - self._mean_LF.unsqueeze(1)).square().sum(2)
+        return (later_LK - now_LK).sum(1) - self.gamma * away_LK.sum(1)
+
+    def tuned(self) -> LaneModel:
+        """Return the network after one pass over the memory by plain gradient steps."""
+        model = copy.deepcopy(self.model).eval()
+        parameters, lanes = list(model.parameters()), self.streams.lanes
+        sgd = OPTIMISERS["sgd"](parameters, self.optimiser.lr, [0.0] * lanes)
+        order_LM = self.memory.draw_distinct("tuning", self.memory.slots)
+        for slots_LB in order_LM.split(self.streams.training.batch, 1):
+            # Empty slots come last and have no weight: their steps move nothing.
+            rows_LB = self.memory.rows_LM.gather(1, slots_LB % self.memory.filled_L.unsqueeze(1))
+            weight_LB = (slots_LB < self.memory.filled_L.unsqueeze(1)).float()
+            old = self.streams.batch(rows_LB, weight_LB)
+            loss_L = self.cross_entropy(self.logits(old, model), old)
+            for p, g in zip(parameters, torch.autograd.grad(loss_L.sum(), parameters), strict=True):
+                p.grad = g
+            sgd.step()
+        return model.requires_grad_(False)

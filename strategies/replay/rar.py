@@ -1,0 +1,100 @@
+"""Repeated augmented rehearsal.
+
+Axes: L lanes, B batch, D pixels, K lines of pixels along one axis; X the axes of one row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from strategies.core import Batch, Count, NotNegative, Share, need_images, per_lane, splitmix64
+from strategies.replay.er import ER
+
+
+@dataclass
+class RAR(ER):
+    """Experience replay with several steps on each batch, on other remembered rows each time, all augmented.
+
+    Repetition alone overfits the memory, augmentation alone underfits; together they do neither
+    (Zhang 2022, Algorithm 1). In place of the paper's RandAugment, pixels get noise, which suits any data;
+    for photographs there are shifts and flips.
+    """
+
+    name: ClassVar[str] = "rar"
+    cost: ClassVar[float] = 20.0
+    paper: ClassVar[str] = "Zhang et al. 2022, A simple but strong baseline for online continual learning"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    repeats: Count = 10
+    """Steps on each batch of new rows."""
+    noise: NotNegative = 0.1
+    """Standard deviation of the noise added to every pixel, as the network sees it."""
+    shift: Share = 0.0
+    """Furthest shift in each direction, as a share of the image's sides: 0.125 is 4 of 32 pixels."""
+    flip: bool = False
+    """Whether half of the images are flipped left to right: for photographs, not for digits."""
+
+    def setup(self) -> None:
+        """Make an empty memory; raises Unsuitable for what is no image."""
+        need_images(self.name, self.streams)
+        super().setup()
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take all steps and return their mean loss."""
+        # Added one by one: a mean over the steps would be rounded by the number of lanes.
+        total_L = torch.zeros(self.streams.lanes, device=self.streams.device)
+        for _ in range(self.repeats):
+            for p in self.model.parameters():
+                p.grad = None
+            total_L += super().learn(batch)
+        return total_L / self.repeats
+
+    def both(self, batch: Batch) -> Batch:
+        """Return new and remembered rows, each image as it looks this time."""
+        both = super().both(batch)
+        lanes, size = both.rows_LB.shape
+        draw_LB4 = self.draws.uniform("augment both", 4 * size).view(lanes, size, 4)
+        shift_L, noise_L = (
+            torch.as_tensor(value, device=draw_LB4.device).expand(lanes) for value in (self.shift, self.noise)
+        )
+        x_LBX = shifted(both.x_LBX, draw_LB4[..., :3], shift_L, self.flip)
+        noise_LBCHW = noise_like(x_LBX, draw_LB4[..., 3])
+        return replace(both, x_LBX=x_LBX + per_lane(noise_L, x_LBX) * noise_LBCHW)
+
+
+def noise_like(x_LBX: Tensor, draw_LB: Tensor) -> Tensor:
+    """Return uniform noise of mean 0 and deviation 1 for every pixel, from one number in [0, 1) an image."""
+    seed_LB1 = splitmix64((draw_LB * 2**53).long()).unsqueeze(2)
+    place_D = torch.arange(x_LBX[0, 0].numel(), device=x_LBX.device)
+    # The low 24 bits are as many as a float32 holds.
+    unit_LBD = (splitmix64(seed_LB1 + place_D) & (2**24 - 1)).to(x_LBX.dtype) / 2**24
+    return ((unit_LBD - 0.5) * math.sqrt(12)).view_as(x_LBX)
+
+
+def shifted(x_LBX: Tensor, draw_LB3: Tensor, share_L: Tensor, flip: bool) -> Tensor:
+    """Return images moved by up to a share of their size, 0 where nothing comes in, half of them flipped."""
+    height, width = x_LBX.shape[3:]
+    down_LBH, down_in_LBH = _lines(height, draw_LB3[..., 0], share_L)
+    across_LBW, across_in_LBW = _lines(width, draw_LB3[..., 1], share_L)
+    if flip:
+        turned_LB1 = draw_LB3[..., 2:] < 0.5
+        across_LBW = torch.where(turned_LB1, across_LBW.flip(2), across_LBW)
+        across_in_LBW = torch.where(turned_LB1, across_in_LBW.flip(2), across_in_LBW)
+    inside_LB1HW = (down_in_LBH.unsqueeze(3) & across_in_LBW.unsqueeze(2)).unsqueeze(2)
+    from_LB1D = (down_LBH.unsqueeze(3) * width + across_LBW.unsqueeze(2)).flatten(2).unsqueeze(2)
+    x_LBCD = x_LBX.flatten(3)
+    moved_LBCHW = x_LBCD.gather(3, from_LB1D.expand_as(x_LBCD)).view_as(x_LBX)
+    return torch.where(inside_LB1HW, moved_LBCHW, 0)
+
+
+def _lines(length: int, draw_LB: Tensor, share_L: Tensor) -> tuple[Tensor, Tensor]:
+    """Return from where each line of pixels along one axis is taken, and whether that is inside the image."""
+    most_LB = per_lane((share_L * length).floor(), draw_LB)
+    by_LB = (draw_LB * (2 * most_LB + 1)).floor() - most_LB
+    from_LBK = torch.arange(length, device=draw_LB.device) + by_LB.long().unsqueeze(2)
+    return from_LBK.clamp(0, length - 1), (from_LBK >= 0) & (from_LBK < length)
