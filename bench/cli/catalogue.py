@@ -171,10 +171,11 @@ def _line(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Iterator[ast.
 def _class_facts(node: ast.ClassDef) -> dict[str, str]:
     wanted = ("name", "family", "paper", "needs", "scenarios", "needs_boundaries", "trains_on", "presets")
     return {
-        item.target.id: _text(item.value)
+        target.id: _text(item.value)
         for item in node.body
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None
-        if item.target.id in wanted
+        if isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None
+        for target in (item.targets if isinstance(item, ast.Assign) else [item.target])
+        if isinstance(target, ast.Name) and target.id in wanted
     }
 
 

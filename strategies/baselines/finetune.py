@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from strategies.core import Strategy
 
@@ -12,6 +11,6 @@ from strategies.core import Strategy
 class Finetune(Strategy):
     """Plain training on one task after the other: the lower bound."""
 
-    name: ClassVar[str] = "finetune"
-    generates: ClassVar[bool] = True
-    paper: ClassVar[str] = "McCloskey & Cohen 1989, Catastrophic interference in connectionist networks"
+    name = "finetune"
+    generates = True
+    paper = "McCloskey & Cohen 1989, Catastrophic interference in connectionist networks"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,10 +19,10 @@ class Frozen(Strategy):
     What forgetting is left is that of the head; what cannot be learned, the features do not tell.
     """
 
-    name: ClassVar[str] = "frozen"
-    cost: ClassVar[float] = 0.33  # from the second task on: the features only answer
-    paper: ClassVar[str] = "Razavian et al. 2014, CNN features off-the-shelf"
-    needs: ClassVar[str] = "to know where the first task ends"
+    name = "frozen"
+    cost = 0.33  # from the second task on: the features only answer
+    paper = "Razavian et al. 2014, CNN features off-the-shelf"
+    needs = "to know where the first task ends"
 
     features: Literal["first", "initial"] = "first"
     """Features of the network after the first task, or of the untrained one: random features."""

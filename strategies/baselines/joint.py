@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from strategies.core import Strategy
 
@@ -15,12 +14,12 @@ class Joint(Strategy):
     Iterations are those of all tasks together. Only the initial and the last row of R exist.
     """
 
-    name: ClassVar[str] = "joint"
-    generates: ClassVar[bool] = True
-    paper: ClassVar[str] = "Caruana 1997, Multitask learning"
-    needs: ClassVar[str] = "the rows of all tasks at once"
-    trains_on: ClassVar[Literal["task", "seen", "all"]] = "all"
-    needs_boundaries: ClassVar[bool] = True
+    name = "joint"
+    generates = True
+    paper = "Caruana 1997, Multitask learning"
+    needs = "the rows of all tasks at once"
+    trains_on = "all"
+    needs_boundaries = True
 
 
 @dataclass
@@ -30,10 +29,10 @@ class Cumulative(Strategy):
     Iterations grow with the number of tasks, so that every row gets its share.
     """
 
-    name: ClassVar[str] = "cumulative"
-    generates: ClassVar[bool] = True
-    paper: ClassVar[str] = "Chaudhry et al. 2018, Riemannian walk for incremental learning, section 3"
-    needs: ClassVar[str] = "the rows of all tasks so far"
-    trains_on: ClassVar[Literal["task", "seen", "all"]] = "seen"
-    restarts: ClassVar[bool] = True
-    needs_boundaries: ClassVar[bool] = True
+    name = "cumulative"
+    generates = True
+    paper = "Chaudhry et al. 2018, Riemannian walk for incremental learning, section 3"
+    needs = "the rows of all tasks so far"
+    trains_on = "seen"
+    restarts = True
+    needs_boundaries = True

@@ -6,7 +6,7 @@ Axes: L lanes, B batch, U units, F features; X the axes of one row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,9 +19,9 @@ from strategies.core import Batch, Bounds, LaneFloat, Strategy, mask, need_numbe
 class ClassMeans(Strategy):
     """What both share: features that are never trained, and each unit's sum and number of rows."""
 
-    cost: ClassVar[float] = 0.33  # a forward pass, and no more
-    needs: ClassVar[str] = "one pass over the rows, no gradient"
-    one_pass: ClassVar[bool] = True
+    cost = 0.33  # a forward pass, and no more
+    needs = "one pass over the rows, no gradient"
+    one_pass = True
 
     features: Literal["network", "input"] = "network"
     """Features of the untrained network (of an mlp: a random projection), or the raw pixels."""
@@ -87,8 +87,8 @@ class NCM(ClassMeans):
     forgotten; what it cannot learn is a better feature.
     """
 
-    name: ClassVar[str] = "ncm"
-    paper: ClassVar[str] = "Mensink et al. 2013, Distance-based image classification"
+    name = "ncm"
+    paper = "Mensink et al. 2013, Distance-based image classification"
 
     normalise: bool = False
     """Whether features and means are scaled to length 1 (as iCaRL does), or not (the paper)."""
@@ -114,8 +114,8 @@ class SLDA(ClassMeans):
     / (t + 1), D = t / (t + 1) (x - mu_y)(x - mu_y)' before x changes mu_y (Hayes & Kanan 2020, section 3).
     """
 
-    name: ClassVar[str] = "slda"
-    paper: ClassVar[str] = "Hayes & Kanan 2020, Lifelong machine learning with deep streaming LDA"
+    name = "slda"
+    paper = "Hayes & Kanan 2020, Lifelong machine learning with deep streaming LDA"
 
     shrinkage: Annotated[LaneFloat, Bounds(1e-8, 1.0)] = 1e-4
     """e: share of the identity in the covariance."""

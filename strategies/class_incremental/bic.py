@@ -7,7 +7,7 @@ X the axes of one row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ class BiC(Distilled):
     cross-entropy on as many held-out rows of each class, old or new (eq. 4 and 5).
     """
 
-    name: ClassVar[str] = "bic"
-    paper: ClassVar[str] = "Wu et al. 2019, Large scale incremental learning"
+    name = "bic"
+    paper = "Wu et al. 2019, Large scale incremental learning"
 
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
     """Logits are divided by this before the softmax of the distillation."""

@@ -6,7 +6,7 @@ Axes: L lanes, B batch, M exemplars, U units; X the axes of one row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -25,9 +25,9 @@ class ICaRL(NearestMean, Distilled):
     (Rebuffi 2017, Algorithm 3); exemplars by herding (Algorithm 4); answers by Algorithm 1.
     """
 
-    name: ClassVar[str] = "icarl"
-    paper: ClassVar[str] = "Rebuffi et al. 2017, iCaRL: Incremental classifier and representation learning"
-    scenarios: ClassVar[tuple[str, ...]] = ("task", "class", "online")
+    name = "icarl"
+    paper = "Rebuffi et al. 2017, iCaRL: Incremental classifier and representation learning"
+    scenarios = ("task", "class", "online")
 
     units: Literal["sum", "mean"] = "sum"
     """The loss of a row is the sum over classes (the paper's formula) or their mean (its code)."""

@@ -6,7 +6,7 @@ Axes: L lanes, B batch, N rows of one class, M exemplars, U units.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -27,8 +27,8 @@ class IL2M(ExemplarReplay):
     learned i and N the latest (Belouadah & Popescu 2019, eq. 1).
     """
 
-    name: ClassVar[str] = "il2m"
-    paper: ClassVar[str] = "Belouadah & Popescu 2019, IL2M: Class incremental learning with dual memory"
+    name = "il2m"
+    paper = "Belouadah & Popescu 2019, IL2M: Class incremental learning with dual memory"
 
     scores: Literal["probabilities", "logits"] = "probabilities"
     """What is rectified: softmax over the classes seen, or the logits (the released code)."""

@@ -6,7 +6,7 @@ Axes: L lanes, B batch, F features, K new classes, N rows of one class, U units;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -25,8 +25,8 @@ class LUCIR(Distilled):
     lambda = lambda_base sqrt(old classes / new classes), old theta fixed (Hou 2019, eq. 4 and 6 to 9).
     """
 
-    name: ClassVar[str] = "lucir"
-    paper: ClassVar[str] = "Hou et al. 2019, Learning a unified classifier incrementally via rebalancing"
+    name = "lucir"
+    paper = "Hou et al. 2019, Learning a unified classifier incrementally via rebalancing"
 
     lam: NotNegative = 5.0
     """lambda_base, the weight of the less-forget constraint."""

@@ -7,7 +7,7 @@ of one row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -27,10 +27,10 @@ class SCR(NearestMean, Replay):
     the projection is dropped for the answer, and the means are those of the memory.
     """
 
-    name: ClassVar[str] = "scr"
-    cost: ClassVar[float] = 3.56  # 128 new and 100 old rows in two views; 22 at the paper's 10 new
-    paper: ClassVar[str] = "Mai et al. 2021, Supervised contrastive replay"
-    needs: ClassVar[str] = "a memory of rows, a small second network"
+    name = "scr"
+    cost = 3.56  # 128 new and 100 old rows in two views; 22 at the paper's 10 new
+    paper = "Mai et al. 2021, Supervised contrastive replay"
+    needs = "a memory of rows, a small second network"
 
     batch: CountOrNone = 100
     """Remembered rows per step; 0 for as many as new ones."""

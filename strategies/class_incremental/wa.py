@@ -6,7 +6,7 @@ Axes: L lanes, B batch, F features, U units; X the axes of one row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -23,10 +23,8 @@ class WA(Distilled):
     (1 - lambda) CE + lambda KD over new rows and exemplars, lambda = old classes / classes seen.
     """
 
-    name: ClassVar[str] = "wa"
-    paper: ClassVar[str] = (
-        "Zhao et al. 2020, Maintaining discrimination and fairness in class incremental learning"
-    )
+    name = "wa"
+    paper = "Zhao et al. 2020, Maintaining discrimination and fairness in class incremental learning"
 
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
     """Logits are divided by this before the softmax of the distillation."""

@@ -24,7 +24,7 @@ class Composed(Strategy):
     """The sum of several methods; see ``composed`` for how a class is made."""
 
     of: ClassVar[tuple[type[Strategy], ...]] = ()
-    needs: ClassVar[str] = "what its parts need"
+    needs = "what its parts need"
 
     def make_parts(self) -> list[Strategy]:
         """Return the parts with their hyper-parameters, in the order in which they act."""

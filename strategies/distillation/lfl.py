@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,13 +21,13 @@ class LFL(Strategy):
     new rows (Jung 2016, section 3).
     """
 
-    name: ClassVar[str] = "lfl"
-    cost: ClassVar[float] = 1.33  # a third of a pass: the teacher only answers
-    family: ClassVar[str] = "distillation"
-    paper: ClassVar[str] = "Jung et al. 2016, Less-forgetting learning in deep neural networks"
-    needs: ClassVar[str] = "task boundaries, a copy of the network; units shared between tasks"
-    scenarios: ClassVar[tuple[str, ...]] = ("domain",)
-    needs_boundaries: ClassVar[bool] = True
+    name = "lfl"
+    cost = 1.33  # a third of a pass: the teacher only answers
+    family = "distillation"
+    paper = "Jung et al. 2016, Less-forgetting learning in deep neural networks"
+    needs = "task boundaries, a copy of the network; units shared between tasks"
+    scenarios = ("domain",)
+    needs_boundaries = True
 
     lam: NotNegative = 0.1
     """Weight of the distance between features."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -21,13 +21,13 @@ class LwF(Strategy):
     streams the mean over earlier tasks' own heads, else over ``distil`` units.
     """
 
-    name: ClassVar[str] = "lwf"
-    cost: ClassVar[float] = 1.33  # a third of a pass: the teacher only answers
-    family: ClassVar[str] = "distillation"
-    paper: ClassVar[str] = "Li & Hoiem 2017, Learning without forgetting"
-    needs: ClassVar[str] = "task boundaries, a copy of the network"
-    needs_boundaries: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    name = "lwf"
+    cost = 1.33  # a third of a pass: the teacher only answers
+    family = "distillation"
+    paper = "Li & Hoiem 2017, Learning without forgetting"
+    needs = "task boundaries, a copy of the network"
+    needs_boundaries = True
+    presets = {
         "vandeven2022": {
             "temperature": 2.0,
             "balance": {"task": "tasks", "domain": "tasks", "class": "sum"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -66,16 +66,14 @@ class BIR(Strategy):
     (van de Ven, Siegelmann & Tolias 2020, Methods).
     """
 
-    name: ClassVar[str] = "bi-r"
-    family: ClassVar[str] = "generative"
-    paper: ClassVar[str] = "van de Ven, Siegelmann & Tolias 2020, Brain-inspired replay"
-    needs: ClassVar[str] = "task boundaries, a decoder, a copy of the network, pixels in [0, 1]"
-    scenarios: ClassVar[tuple[str, ...]] = ("domain", "class", "online")
-    needs_boundaries: ClassVar[bool] = True
-    cost: ClassVar[float] = 5.0
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "vandeven2022": {"generator_hidden": 400, "latent": 100, "gated": 0.1, "temperature": 2.0}
-    }
+    name = "bi-r"
+    family = "generative"
+    paper = "van de Ven, Siegelmann & Tolias 2020, Brain-inspired replay"
+    needs = "task boundaries, a decoder, a copy of the network, pixels in [0, 1]"
+    scenarios = ("domain", "class", "online")
+    needs_boundaries = True
+    cost = 5.0
+    presets = {"vandeven2022": {"generator_hidden": 400, "latent": 100, "gated": 0.1, "temperature": 2.0}}
 
     generator_hidden: Count = 400
     """Units in each of the decoder's two hidden layers."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -40,13 +40,13 @@ class DGR(Strategy):
     a variational autoencoder with an Adam of its own at the same rate (van de Ven 2022).
     """
 
-    name: ClassVar[str] = "dgr"
-    family: ClassVar[str] = "generative"
-    paper: ClassVar[str] = "Shin et al. 2017, Continual learning with deep generative replay"
-    needs: ClassVar[str] = "task boundaries, a generator, copies of both networks, pixels in [0, 1]"
-    needs_boundaries: ClassVar[bool] = True
-    cost: ClassVar[float] = 7.0
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"generator_hidden": 400, "latent": 100}}
+    name = "dgr"
+    family = "generative"
+    paper = "Shin et al. 2017, Continual learning with deep generative replay"
+    needs = "task boundaries, a generator, copies of both networks, pixels in [0, 1]"
+    needs_boundaries = True
+    cost = 7.0
+    presets = {"vandeven2022": {"generator_hidden": 400, "latent": 100}}
 
     generator_hidden: Count = 400
     """Units in each of the two hidden layers of the generator's encoder and decoder."""

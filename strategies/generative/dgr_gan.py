@@ -6,7 +6,7 @@ Axes: L lanes, B batch, D pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -25,14 +25,14 @@ class DGRGAN(DGR):
     ``critic_steps`` of the critic and one of the generator.
     """
 
-    name: ClassVar[str] = "dgr-gan"
-    paper: ClassVar[str] = (
+    name = "dgr-gan"
+    paper = (
         "Shin et al. 2017, Continual learning with deep generative replay; "
         "Gulrajani et al. 2017, Improved training of Wasserstein GANs"
     )
-    needs: ClassVar[str] = "task boundaries, a generator and its critic, copies, pixels in [0, 1]"
-    cost: ClassVar[float] = 42.7
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    needs = "task boundaries, a generator and its critic, copies, pixels in [0, 1]"
+    cost = 42.7
+    presets = {}
 
     critic_steps: Count = 5
     """Steps of the critic before each one of the generator."""

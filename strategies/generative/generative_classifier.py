@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -27,16 +27,14 @@ class GenerativeClassifier(Strategy):
     eq. 3). Steps go to the task's classes in turn, each with a batch of that class alone.
     """
 
-    name: ClassVar[str] = "generative-classifier"
-    family: ClassVar[str] = "generative"
-    paper: ClassVar[str] = "van de Ven, Li & Tolias 2021, Incremental learning with generative classifiers"
-    needs: ClassVar[str] = "task boundaries, a generative model per class, pixels in [0, 1]"
-    scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
-    needs_boundaries: ClassVar[bool] = True
-    cost: ClassVar[float] = 0.7
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "vandeven2022": {"generator_hidden": 85, "latent": 5, "samples": 50}
-    }
+    name = "generative-classifier"
+    family = "generative"
+    paper = "van de Ven, Li & Tolias 2021, Incremental learning with generative classifiers"
+    needs = "task boundaries, a generative model per class, pixels in [0, 1]"
+    scenarios = ("class", "online")
+    needs_boundaries = True
+    cost = 0.7
+    presets = {"vandeven2022": {"generator_hidden": 85, "latent": 5, "samples": 50}}
 
     generator_hidden: Count = 85
     """Units in each of the two hidden layers of encoder and decoder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,13 +18,13 @@ class AGEM(RowReplay):
     Where g . r < 0, g becomes g - (g . r / r . r) r, with r the gradient on the draw (Chaudhry 2019, eq. 11).
     """
 
-    name: ClassVar[str] = "agem"
-    generates: ClassVar[bool] = True
-    cost: ClassVar[float] = 2.0
-    family: ClassVar[str] = "gradient"
-    paper: ClassVar[str] = "Chaudhry et al. 2019, Efficient lifelong learning with A-GEM"
-    projects: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"buffer": 1000, "write": "per-class"}}
+    name = "agem"
+    generates = True
+    cost = 2.0
+    family = "gradient"
+    paper = "Chaudhry et al. 2019, Efficient lifelong learning with A-GEM"
+    projects = True
+    presets = {"vandeven2022": {"buffer": 1000, "write": "per-class"}}
 
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for as many as new ones."""

@@ -6,7 +6,7 @@ Axes: L lanes, B batch, M memory slots of a task, K earlier tasks, T tasks, P pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,15 +25,15 @@ class GEM(Strategy):
     constraint is broken g stays as it is.
     """
 
-    name: ClassVar[str] = "gem"
+    name = "gem"
     # One pass over each earlier task's memory: two on average over five tasks.
-    cost: ClassVar[float] = 3.0
-    family: ClassVar[str] = "gradient"
-    paper: ClassVar[str] = "Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning"
-    needs: ClassVar[str] = "task boundaries, a memory of rows"
-    needs_boundaries: ClassVar[bool] = True
-    projects: ClassVar[bool] = True
-    waits: ClassVar[str] = "its quadratic programme is solved on the host"
+    cost = 3.0
+    family = "gradient"
+    paper = "Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning"
+    needs = "task boundaries, a memory of rows"
+    needs_boundaries = True
+    projects = True
+    waits = "its quadratic programme is solved on the host"
 
     buffer: Count = 500
     """Rows in the memory of one lane, shared equally between the tasks; of each, the last ones seen."""

@@ -7,7 +7,6 @@ constant for its bias; X the axes of one row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -30,12 +29,12 @@ class GPM(Strategy):
     end of each task: as many as hold a share ``threshold`` of their squared norm (Saha 2021, eq. 5 to 9).
     """
 
-    name: ClassVar[str] = "gpm"
-    family: ClassVar[str] = "gradient"
-    paper: ClassVar[str] = "Saha, Garg & Roy 2021, Gradient projection memory for continual learning"
-    needs: ClassVar[str] = "task boundaries, a square matrix per layer, dense layers and convolutions"
-    needs_boundaries: ClassVar[bool] = True
-    projects: ClassVar[bool] = True
+    name = "gpm"
+    family = "gradient"
+    paper = "Saha, Garg & Roy 2021, Gradient projection memory for continual learning"
+    needs = "task boundaries, a square matrix per layer, dense layers and convolutions"
+    needs_boundaries = True
+    projects = True
 
     threshold: Share = 0.97
     """Share of the squared norm of a layer's inputs that the stored directions hold."""

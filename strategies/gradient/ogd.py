@@ -6,7 +6,7 @@ Axes: L lanes, B batch, D directions, P parameters, R rows, K logits of a row, U
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,12 +26,12 @@ class OGD(Strategy):
     orthonormal by Gram-Schmidt (Farajtabar 2020, Algorithm 1).
     """
 
-    name: ClassVar[str] = "ogd"
-    family: ClassVar[str] = "gradient"
-    paper: ClassVar[str] = "Farajtabar et al. 2020, Orthogonal gradient descent for continual learning"
-    needs: ClassVar[str] = "task boundaries, many times the parameters"
-    needs_boundaries: ClassVar[bool] = True
-    projects: ClassVar[bool] = True
+    name = "ogd"
+    family = "gradient"
+    paper = "Farajtabar et al. 2020, Orthogonal gradient descent for continual learning"
+    needs = "task boundaries, many times the parameters"
+    needs_boundaries = True
+    projects = True
 
     directions: Count = 200
     """Gradients kept per task."""

@@ -6,7 +6,7 @@ Axes: L lanes, T tasks, F units of a layer, I inputs, O outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,10 @@ class HAT(Gated):
     loss (Serra 2018, eq. 1 to 5).
     """
 
-    name: ClassVar[str] = "hat"
-    paper: ClassVar[str] = "Serra et al. 2018, Overcoming catastrophic forgetting with hard attention"
-    needs: ClassVar[str] = "the task of every row, gates per task, dense layers and convolutions"
-    projects: ClassVar[bool] = True
+    name = "hat"
+    paper = "Serra et al. 2018, Overcoming catastrophic forgetting with hard attention"
+    needs = "the task of every row, gates per task, dense layers and convolutions"
+    projects = True
 
     s_max: Annotated[LaneFloat, Bounds(1e-3)] = 400.0
     """How steep the gates are at the end: 0 or 1, nearly."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +19,14 @@ from suites.base import generator
 class Independent(Strategy):
     """A separate network for each task, from its own initial weights: no forgetting and no transfer."""
 
-    name: ClassVar[str] = "independent"
-    family: ClassVar[str] = "isolation"
-    paper: ClassVar[str] = "van de Ven, Tuytelaars & Tolias 2022, Three types of incremental learning"
-    needs: ClassVar[str] = "the task of every row, a network per task"
-    scenarios: ClassVar[tuple[str, ...]] = ("task",)
-    needs_boundaries: ClassVar[bool] = True
-    restarts: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"hidden": 100}}
+    name = "independent"
+    family = "isolation"
+    paper = "van de Ven, Tuytelaars & Tolias 2022, Three types of incremental learning"
+    needs = "the task of every row, a network per task"
+    scenarios = ("task",)
+    needs_boundaries = True
+    restarts = True
+    presets = {"vandeven2022": {"hidden": 100}}
 
     def setup(self) -> None:
         """Make every task's network."""

@@ -6,7 +6,6 @@ Axes: L lanes, N weights of a layer, U units; X the axes of one row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,12 +24,12 @@ class PackNet(Strategy):
     2018, section 3). Rows of a task are answered by its own weights and those of the tasks before it.
     """
 
-    name: ClassVar[str] = "packnet"
-    family: ClassVar[str] = "isolation"
-    paper: ClassVar[str] = "Mallya & Lazebnik 2018, PackNet: Adding multiple tasks to a single network"
-    needs: ClassVar[str] = "the task of every row, the owner of every weight, dense layers and convolutions"
-    scenarios: ClassVar[tuple[str, ...]] = ("task",)
-    needs_boundaries: ClassVar[bool] = True
+    name = "packnet"
+    family = "isolation"
+    paper = "Mallya & Lazebnik 2018, PackNet: Adding multiple tasks to a single network"
+    needs = "the task of every row, the owner of every weight, dense layers and convolutions"
+    scenarios = ("task",)
+    needs_boundaries = True
 
     pruned: Share = 0.75
     """Share of the weights a task has trained that are set free again."""

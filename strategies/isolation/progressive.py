@@ -6,7 +6,7 @@ Axes: L lanes, B batch, F features, U units; X the axes of one row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,14 +39,14 @@ class Progressive(Strategy):
     and those columns are frozen (Rusu 2016, eq. 1 and 2).
     """
 
-    name: ClassVar[str] = "progressive"
+    name = "progressive"
     # Two earlier columns that only answer, on average over five tasks: two thirds of a pass.
-    cost: ClassVar[float] = 1.67
-    family: ClassVar[str] = "isolation"
-    paper: ClassVar[str] = "Rusu et al. 2016, Progressive neural networks"
-    needs: ClassVar[str] = "the task of every row, a network of dense layers per task"
-    scenarios: ClassVar[tuple[str, ...]] = ("task",)
-    needs_boundaries: ClassVar[bool] = True
+    cost = 1.67
+    family = "isolation"
+    paper = "Rusu et al. 2016, Progressive neural networks"
+    needs = "the task of every row, a network of dense layers per task"
+    scenarios = ("task",)
+    needs_boundaries = True
 
     lateral: Literal["adapter", "linear"] = "adapter"
     """Connections from earlier columns: through a small network (eq. 2), or one matrix (eq. 1)."""

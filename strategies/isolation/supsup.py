@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -29,12 +28,12 @@ class SupSup(Strategy):
     a task that is over a mask of bits stays (Wortsman 2020, section 3).
     """
 
-    name: ClassVar[str] = "supsup"
-    family: ClassVar[str] = "isolation"
-    paper: ClassVar[str] = "Wortsman et al. 2020, Supermasks in superposition"
-    needs: ClassVar[str] = "the task of every row, a bit per weight and task, dense layers and convolutions"
-    scenarios: ClassVar[tuple[str, ...]] = ("task",)
-    needs_boundaries: ClassVar[bool] = True
+    name = "supsup"
+    family = "isolation"
+    paper = "Wortsman et al. 2020, Supermasks in superposition"
+    needs = "the task of every row, a bit per weight and task, dense layers and convolutions"
+    scenarios = ("task",)
+    needs_boundaries = True
 
     kept: Share = 0.5
     """Share of each layer's weights that a task uses, one weight at least; of the head, of its own units'."""

@@ -6,7 +6,6 @@ Axes: L lanes, T tasks, F units of a layer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,10 +22,10 @@ class XdG(Gated):
     1 for the others (Masse 2018). Its loss is plain, so that it can stand beside EWC or SI: ``xdg+si``.
     """
 
-    name: ClassVar[str] = "xdg"
-    paper: ClassVar[str] = "Masse, Grant & Freedman 2018, Alleviating catastrophic forgetting"
-    needs: ClassVar[str] = "the task of every row, dense layers and convolutions"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"vandeven2022": {"gated": 0.9}}
+    name = "xdg"
+    paper = "Masse, Grant & Freedman 2018, Alleviating catastrophic forgetting"
+    needs = "the task of every row, dense layers and convolutions"
+    presets = {"vandeven2022": {"gated": 0.9}}
 
     gated: Share = 0.8
     """Share of each hidden layer's units that a task does not use."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ from strategies.parts import Replay, join
 class LookAhead(Replay):
     """What methods that look ahead share: the quick steps, and the loss where they led."""
 
-    family: ClassVar[str] = "meta"
-    needs: ClassVar[str] = "a memory of rows, a graph over a few steps"
+    family = "meta"
+    needs = "a memory of rows, a graph over a few steps"
 
     batch: CountOrNone = 0
     """Remembered rows beside the new ones in the outer loss; 0 for as many."""
@@ -68,9 +68,9 @@ class LaMAML(LookAhead):
     steps help the memory gets a larger rate, one whose steps hurt it is stopped.
     """
 
-    name: ClassVar[str] = "la-maml"
-    cost: ClassVar[float] = 3.0
-    paper: ClassVar[str] = "Gupta et al. 2020, La-MAML: look-ahead meta learning for continual learning"
+    name = "la-maml"
+    cost = 3.0
+    paper = "Gupta et al. 2020, La-MAML: look-ahead meta learning for continual learning"
 
     eta: NotNegative = 0.3
     """Rate at which the learning rates are learned."""
@@ -122,9 +122,9 @@ class OML(LookAhead):
     the head was led (Javed & White 2019, Algorithm 1, from a memory in place of sampled trajectories).
     """
 
-    name: ClassVar[str] = "oml"
-    cost: ClassVar[float] = 3.0
-    paper: ClassVar[str] = "Javed & White 2019, Meta-learning representations for continual learning"
+    name = "oml"
+    cost = 3.0
+    paper = "Javed & White 2019, Meta-learning representations for continual learning"
 
     order: Literal["first", "second"] = "second"
     """Whether quick steps count as constants (first) or are differentiated through as well (second)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,11 +25,11 @@ class MER(Replay):
     Algorithm 1). To first order this asks the gradients of new and old rows to point the same way.
     """
 
-    name: ClassVar[str] = "mer"
-    family: ClassVar[str] = "meta"
-    cost: ClassVar[float] = 10.0
-    paper: ClassVar[str] = "Riemer et al. 2019, Learning to learn without forgetting by maximizing transfer"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    name = "mer"
+    family = "meta"
+    cost = 10.0
+    paper = "Riemer et al. 2019, Learning to learn without forgetting by maximizing transfer"
+    presets = {
         # MNIST permutations with 500 memories, by the released scripts: one pass, one row a step.
         "riemer2019": {"batches": 10, "steps": 25, "beta": 0.03, "batch": 1, "optimiser": "sgd", "lr": 0.03}
         | {"epochs": 1, "iterations": 0}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,9 +23,9 @@ from strategies.parts.layers import Layer, hidden_layers
 class Gated(Strategy):
     """What the methods with gates share: hooks on the hidden layers, and each row's own gates in answers."""
 
-    family: ClassVar[str] = "isolation"
-    scenarios: ClassVar[tuple[str, ...]] = ("task",)
-    needs_boundaries: ClassVar[bool] = True
+    family = "isolation"
+    scenarios = ("task",)
+    needs_boundaries = True
 
     def setup(self) -> None:
         """Put a gate on every hidden layer."""

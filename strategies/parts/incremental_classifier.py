@@ -25,11 +25,11 @@ from strategies.parts.soft_targets import soft_cross_entropy
 class ExemplarReplay(Strategy):
     """A method that keeps exemplars of every class and trains on them and the new rows together."""
 
-    family: ClassVar[str] = "class-incremental"
-    needs: ClassVar[str] = "task boundaries, a memory of rows"
+    family = "class-incremental"
+    needs = "task boundaries, a memory of rows"
     scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
-    needs_boundaries: ClassVar[bool] = True
-    cost: ClassVar[float] = 2.0
+    needs_boundaries = True
+    cost = 2.0
 
     buffer: Count = 500
     """Rows in the memory of one lane, shared equally by the classes seen."""
@@ -103,8 +103,8 @@ class ExemplarReplay(Strategy):
 class Distilled(ExemplarReplay):
     """Exemplars, and a copy of the network as it was before the task, which teaches the old classes."""
 
-    needs: ClassVar[str] = "task boundaries, a memory of rows, a copy of the network"
-    cost: ClassVar[float] = 2.67  # two thirds of a pass for the teacher, which only answers
+    needs = "task boundaries, a memory of rows, a copy of the network"
+    cost = 2.67  # two thirds of a pass for the teacher, which only answers
 
     def setup(self) -> None:
         """Make an empty memory and copy the network; the copy is refreshed after each task."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ ROWS_AT_ONCE = 256
 class QuadraticPenalty(Strategy):
     """What EWC, SI and their kin share: importances, centres, and the pull they make."""
 
-    family: ClassVar[str] = "regularisation"
+    family = "regularisation"
 
     def setup(self) -> None:
         """Start with no importance, so with no pull."""

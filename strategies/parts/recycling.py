@@ -6,7 +6,6 @@ Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,9 @@ from strategies.core import Batch, LaneLinear, Strategy, Unsuitable
 class Recycling(Strategy):
     """Plain training that watches hidden units; a method says which of them start anew, and when."""
 
-    family: ClassVar[str] = "plasticity"
-    cost: ClassVar[float] = 1.33  # the units' outputs are computed a second time
-    needs: ClassVar[str] = "a network of dense layers: mlp"
+    family = "plasticity"
+    cost = 1.33  # the units' outputs are computed a second time
+    needs = "a network of dense layers: mlp"
 
     def setup(self) -> None:
         """Find the chain of dense layers; raises Unsuitable where there is none."""

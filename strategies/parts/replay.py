@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from strategies.core import Batch, Count, Strategy
 from strategies.parts.class_memory import BalancedMemory, RingMemory
@@ -15,8 +15,8 @@ from suites.base import Training
 class Replay(Strategy):
     """What the replay methods share: a memory and how it is written."""
 
-    family: ClassVar[str] = "replay"
-    needs: ClassVar[str] = "a memory of rows"
+    family = "replay"
+    needs = "a memory of rows"
 
     buffer: Count = 500
     """Rows in the memory of one lane."""

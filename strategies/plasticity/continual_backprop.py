@@ -6,7 +6,7 @@ Axes: L lanes, H hidden units of one layer, I inputs, O outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ class ContinualBackprop(Recycling):
     algorithm 1). A fraction of a unit is carried over, and a step replaces at most one unit of a layer.
     """
 
-    name: ClassVar[str] = "continual-backprop"
-    paper: ClassVar[str] = "Dohare et al. 2024, Loss of plasticity in deep continual learning"
+    name = "continual-backprop"
+    paper = "Dohare et al. 2024, Loss of plasticity in deep continual learning"
 
     rate: NotNegative = 1e-4
     """rho: share of a layer's mature units replaced a step."""

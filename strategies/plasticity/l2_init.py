@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -17,10 +16,10 @@ class L2Init(Strategy):
     lambda * ||p - p_0||^2, from the first step on (Kumar 2023, section 3).
     """
 
-    name: ClassVar[str] = "l2-init"
-    family: ClassVar[str] = "plasticity"
-    paper: ClassVar[str] = "Kumar et al. 2023, Maintaining plasticity via regenerative regularization"
-    needs: ClassVar[str] = "a copy of the initial parameters"
+    name = "l2-init"
+    family = "plasticity"
+    paper = "Kumar et al. 2023, Maintaining plasticity via regenerative regularization"
+    needs = "a copy of the initial parameters"
 
     lam: NotNegative = 1e-3
     """Strength of the penalty."""

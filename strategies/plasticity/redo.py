@@ -6,7 +6,6 @@ Axes: L lanes, H hidden units of one layer, I inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,8 +22,8 @@ class ReDo(Recycling):
     are drawn as at the start, its outgoing ones are 0 (Sokar 2023, definition 3.1 and algorithm 1).
     """
 
-    name: ClassVar[str] = "redo"
-    paper: ClassVar[str] = "Sokar et al. 2023, The dormant neuron phenomenon in deep reinforcement learning"
+    name = "redo"
+    paper = "Sokar et al. 2023, The dormant neuron phenomenon in deep reinforcement learning"
 
     tau: NotNegative = 0.025
     """A unit is dormant up to this share of its layer's mean output."""

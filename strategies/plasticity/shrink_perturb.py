@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,11 +19,11 @@ class ShrinkPerturb(Strategy):
     p <- lambda p + sigma n (Ash & Adams 2020, section 4); lambda and sigma are the defaults of their code.
     """
 
-    name: ClassVar[str] = "shrink-perturb"
-    family: ClassVar[str] = "plasticity"
-    paper: ClassVar[str] = "Ash & Adams 2020, On warm-starting neural network training"
-    needs: ClassVar[str] = "task boundaries, a copy of the initial parameters"
-    needs_boundaries: ClassVar[bool] = True
+    name = "shrink-perturb"
+    family = "plasticity"
+    paper = "Ash & Adams 2020, On warm-starting neural network training"
+    needs = "task boundaries, a copy of the initial parameters"
+    needs_boundaries = True
 
     shrink: Share = 0.4
     """lambda: what is left of a parameter."""

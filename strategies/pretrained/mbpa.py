@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,8 +27,8 @@ class MbPA(SparseER):
     Algorithm 2). Nearest is by Euclidean distance of what the network made of the rows before any training.
     """
 
-    name: ClassVar[str] = "mbpa++"
-    needs: ClassVar[str] = "a memory of rows, a copy of the untrained network, many passes for each answer"
+    name = "mbpa++"
+    needs = "a memory of rows, a copy of the untrained network, many passes for each answer"
 
     neighbours: Count = 32
     """K: remembered rows that a row's network is adapted to."""

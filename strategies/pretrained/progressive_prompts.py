@@ -6,7 +6,6 @@ Axes: L lanes, T tasks, B batch, P soft prompts of one task, Q soft prompts of s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,12 +22,12 @@ class ProgressivePrompts(Strategy):
     eq. 3). Where the task of a row is not known when answering, all prompts so far stand before it.
     """
 
-    name: ClassVar[str] = "progressive-prompts"
-    family: ClassVar[str] = "pretrained"
-    paper: ClassVar[str] = "Razdaibiedina et al. 2023, Progressive prompts for language models"
-    needs: ClassVar[str] = "a transformer with tune=prompt, task boundaries"
-    needs_boundaries: ClassVar[bool] = True
-    tunes: ClassVar[str] = "prompt"
+    name = "progressive-prompts"
+    family = "pretrained"
+    paper = "Razdaibiedina et al. 2023, Progressive prompts for language models"
+    needs = "a transformer with tune=prompt, task boundaries"
+    needs_boundaries = True
+    tunes = "prompt"
 
     def setup(self) -> None:
         """Make room for every task's prompts; each task starts from the model's first ones."""

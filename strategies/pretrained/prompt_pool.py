@@ -9,7 +9,7 @@ features, D numbers of one part.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,9 +24,9 @@ from suites.base import Training, generator
 class PromptPool(Strategy):
     """What both share: a pool in the model, keys beside it, and a query for each row of the data."""
 
-    family: ClassVar[str] = "pretrained"
-    tunes: ClassVar[str] = "prompt"
-    needs: ClassVar[str] = "a transformer with tune=prompt"
+    family = "pretrained"
+    tunes = "prompt"
+    needs = "a transformer with tune=prompt"
 
     pool: Count = 10
     """M: parts that the model's soft prompts are divided into."""
@@ -104,9 +104,9 @@ class L2P(PromptPool):
     largest cosine chosen (Wang et al. 2022, eq. 3 to 5).
     """
 
-    name: ClassVar[str] = "l2p"
-    paper: ClassVar[str] = "Wang et al. 2022, Learning to prompt for continual learning"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"wang2022": {"prompts": 50}}
+    name = "l2p"
+    paper = "Wang et al. 2022, Learning to prompt for continual learning"
+    presets = {"wang2022": {"prompts": 50}}
 
     top: Count = 5
     """K: parts that stand before a row."""
@@ -141,11 +141,11 @@ class CodaPrompt(PromptPool):
     L = L_new + lambda sum |V V' - I|^2 over V = P, K, A (Smith et al. 2023, eq. 3 to 7).
     """
 
-    name: ClassVar[str] = "coda-prompt"
-    paper: ClassVar[str] = "Smith et al. 2023, CODA-Prompt: continual decomposed attention-based prompting"
-    needs: ClassVar[str] = "a transformer with tune=prompt, task boundaries"
-    needs_boundaries: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"smith2023": {"pool": 100, "prompts": 800}}
+    name = "coda-prompt"
+    paper = "Smith et al. 2023, CODA-Prompt: continual decomposed attention-based prompting"
+    needs = "a transformer with tune=prompt, task boundaries"
+    needs_boundaries = True
+    presets = {"smith2023": {"pool": 100, "prompts": 800}}
 
     pool: Count = 20
     """M: components, an equal share for each task."""

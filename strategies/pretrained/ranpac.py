@@ -7,7 +7,6 @@ G ridges to choose from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,9 +29,9 @@ class RanPAC(ClassMeans):
     u (McDonnell et al. 2023, eq. 3 to 6). Adding a row is exact whatever the order, so nothing is forgotten.
     """
 
-    name: ClassVar[str] = "ranpac"
-    family: ClassVar[str] = "pretrained"
-    paper: ClassVar[str] = "McDonnell et al. 2023, RanPAC: random projections and pre-trained models"
+    name = "ranpac"
+    family = "pretrained"
+    paper = "McDonnell et al. 2023, RanPAC: random projections and pre-trained models"
 
     width: Count = 1000
     """M, the features after the random projection; the paper's 10,000 takes 100 times the time."""

@@ -6,7 +6,6 @@ Axes: L lanes, B batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,9 +21,9 @@ class SparseER(RowReplay):
     At the defaults one row is reviewed for each hundred learned (de Masson d'Autume 2019, section 3.2).
     """
 
-    name: ClassVar[str] = "sparse-er"
-    cost: ClassVar[float] = 1.01
-    paper: ClassVar[str] = "de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning"
+    name = "sparse-er"
+    cost = 1.01
+    paper = "de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning"
 
     every: Count = 100
     """Steps on new rows before each step on remembered ones."""

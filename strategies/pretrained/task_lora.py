@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,10 +22,10 @@ from suites.base import generator
 class TaskLoRA(Strategy):
     """What all share: a task starts with fresh factors, and those it ends with are kept as they are."""
 
-    family: ClassVar[str] = "pretrained"
-    tunes: ClassVar[str] = "lora"
-    needs: ClassVar[str] = "a transformer with tune=lora, task boundaries"
-    needs_boundaries: ClassVar[bool] = True
+    family = "pretrained"
+    tunes = "lora"
+    needs = "a transformer with tune=lora, task boundaries"
+    needs_boundaries = True
 
     def setup(self) -> None:
         """Make room for every task's factors."""
@@ -64,9 +64,9 @@ class LoRAPerTask(TaskLoRA):
     et al. 2023, section 4).
     """
 
-    name: ClassVar[str] = "lora-per-task"
-    paper: ClassVar[str] = "Hu et al. 2022, LoRA: low-rank adaptation of large language models, section 4"
-    scenarios: ClassVar[tuple[str, ...]] = ("task",)
+    name = "lora-per-task"
+    paper = "Hu et al. 2022, LoRA: low-rank adaptation of large language models, section 4"
+    scenarios = ("task",)
 
     def predict(self, batch: Batch) -> Tensor:
         """Answer each row with the factors of its task."""
@@ -90,8 +90,8 @@ class IncLoRA(TaskLoRA):
     factors into W after each task (IncLoRA in Wang et al. 2023, section 4).
     """
 
-    name: ClassVar[str] = "inc-lora"
-    paper: ClassVar[str] = "Wang et al. 2023, Orthogonal subspace learning for language models"
+    name = "inc-lora"
+    paper = "Wang et al. 2023, Orthogonal subspace learning for language models"
 
     def begin_task(self, task: int) -> None:
         """Add the factors of the tasks before to the model, side by side."""
@@ -112,7 +112,7 @@ class OLoRA(IncLoRA):
     inc-lora (Wang et al. 2023, eq. 6 to 8).
     """
 
-    name: ClassVar[str] = "o-lora"
+    name = "o-lora"
 
     lam: NotNegative = 0.5
     """lambda_1: weight of the overlap between new and earlier directions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -20,14 +20,12 @@ class EWC(QuadraticPenalty):
     older importance decay (Schwarz 2018, eq. 9).
     """
 
-    name: ClassVar[str] = "ewc"
-    generates: ClassVar[bool] = True
-    paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
-    needs: ClassVar[str] = "task boundaries, twice the parameters"
-    needs_boundaries: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "vandeven2022": {"lam": {"task": 1e5, "domain": 1e10, "class": 1e9}}
-    }
+    name = "ewc"
+    generates = True
+    paper = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
+    needs = "task boundaries, twice the parameters"
+    needs_boundaries = True
+    presets = {"vandeven2022": {"lam": {"task": 1e5, "domain": 1e10, "class": 1e9}}}
 
     lam: NotNegative = 1000.0
     """Strength of the penalty."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,11 +19,11 @@ class L2(QuadraticPenalty):
     lambda/2 * sum_i (p_i - p*_i)^2 (the baseline of Kirkpatrick 2017, figure 2).
     """
 
-    name: ClassVar[str] = "l2"
-    generates: ClassVar[bool] = True
-    paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
-    needs: ClassVar[str] = "task boundaries, twice the parameters"
-    needs_boundaries: ClassVar[bool] = True
+    name = "l2"
+    generates = True
+    paper = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
+    needs = "task boundaries, twice the parameters"
+    needs_boundaries = True
 
     lam: NotNegative = 0.1
     """Strength of the penalty."""

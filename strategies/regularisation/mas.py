@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,10 +21,10 @@ class MAS(QuadraticPenalty):
     |d ||f(x)||^2 / d p_i|, f the logits of the active units (Aljundi 2018, section 4).
     """
 
-    name: ClassVar[str] = "mas"
-    paper: ClassVar[str] = "Aljundi et al. 2018, Memory aware synapses: learning what (not) to forget"
-    needs: ClassVar[str] = "task boundaries, twice the parameters"
-    needs_boundaries: ClassVar[bool] = True
+    name = "mas"
+    paper = "Aljundi et al. 2018, Memory aware synapses: learning what (not) to forget"
+    needs = "task boundaries, twice the parameters"
+    needs_boundaries = True
 
     lam: NotNegative = 0.01
     """Strength of the penalty; the paper's 1 is for a head a task, and a shared head cannot learn with it."""

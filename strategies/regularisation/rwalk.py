@@ -6,7 +6,7 @@ Axes: L lanes, B batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -24,10 +24,10 @@ class RWalk(QuadraticPenalty):
     tasks' s at the end of each (Chaudhry 2018, section 4). F and s are scaled to a greatest value of 1.
     """
 
-    name: ClassVar[str] = "rwalk"
-    paper: ClassVar[str] = "Chaudhry et al. 2018, Riemannian walk for incremental learning"
-    needs: ClassVar[str] = "task boundaries, four times the parameters"
-    needs_boundaries: ClassVar[bool] = True
+    name = "rwalk"
+    paper = "Chaudhry et al. 2018, Riemannian walk for incremental learning"
+    needs = "task boundaries, four times the parameters"
+    needs_boundaries = True
 
     lam: NotNegative = 1.0
     """Strength of the penalty."""

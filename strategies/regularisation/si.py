@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -20,14 +20,12 @@ class SI(QuadraticPenalty):
     -gradient x movement over task k, D_k the task's whole movement (Zenke 2017, eq. 3 to 5).
     """
 
-    name: ClassVar[str] = "si"
-    generates: ClassVar[bool] = True
-    paper: ClassVar[str] = "Zenke, Poole & Ganguli 2017, Continual learning through synaptic intelligence"
-    needs: ClassVar[str] = "task boundaries, four times the parameters"
-    needs_boundaries: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "vandeven2022": {"c": {"task": 10.0, "domain": 5e4, "class": 5e3}, "xi": 0.1, "path": "total"}
-    }
+    name = "si"
+    generates = True
+    paper = "Zenke, Poole & Ganguli 2017, Continual learning through synaptic intelligence"
+    needs = "task boundaries, four times the parameters"
+    needs_boundaries = True
+    presets = {"vandeven2022": {"c": {"task": 10.0, "domain": 5e4, "class": 5e3}, "xi": 0.1, "path": "total"}}
 
     c: NotNegative = 0.1
     """Strength of the penalty."""

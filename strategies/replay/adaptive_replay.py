@@ -6,7 +6,7 @@ Axes: L lanes, B batch, M memory slots, U units, T tasks, K kinds of note, P par
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -44,10 +44,10 @@ class AdaptiveReplay(Replay):
     where reviews never exceed ``rate`` of the steps so far: what a calm stretch spares, an alarm may spend.
     """
 
-    name: ClassVar[str] = "adaptive-replay"
-    cost: ClassVar[float] = 2.1  # a step without review still computes it, at weight 0; a tenth is watching
-    paper: ClassVar[str] = "a method of this library"
-    needs: ClassVar[str] = "a memory of rows, a part of it only for watching"
+    name = "adaptive-replay"
+    cost = 2.1  # a step without review still computes it, at weight 0; a tenth is watching
+    paper = "a method of this library"
+    needs = "a memory of rows, a part of it only for watching"
 
     watch: Annotated[int, Bounds(2)] = 10
     """One row in so many is held out of review and only watched, in as large a part of the memory."""

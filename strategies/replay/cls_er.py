@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,11 +21,11 @@ class CLSER(RowReplay):
     (Arani 2022, eq. 1 to 4 and Algorithm 1). The stable model answers.
     """
 
-    name: ClassVar[str] = "cls-er"
-    cost: ClassVar[float] = 2.67  # two thirds of a pass: both models only answer
-    paper: ClassVar[str] = "Arani, Sarfraz & Zonooz 2022, Learning fast, learning slow"
-    needs: ClassVar[str] = "a memory of rows, two copies of the network"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    name = "cls-er"
+    cost = 2.67  # two thirds of a pass: both models only answer
+    paper = "Arani, Sarfraz & Zonooz 2022, Learning fast, learning slow"
+    needs = "a memory of rows, two copies of the network"
+    presets = {
         "arani2022-cifar10": {
             "lam": 0.15,
             "plastic_rate": 0.9,

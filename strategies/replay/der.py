@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,10 +18,10 @@ class DER(Replay):
     mean over units rather than the sum of the text).
     """
 
-    name: ClassVar[str] = "der"
-    cost: ClassVar[float] = 2.0
-    paper: ClassVar[str] = "Buzzega et al. 2020, Dark experience for general continual learning"
-    needs: ClassVar[str] = "a memory of rows and logits"
+    name = "der"
+    cost = 2.0
+    paper = "Buzzega et al. 2020, Dark experience for general continual learning"
+    needs = "a memory of rows and logits"
 
     alpha: NotNegative = 0.3
     """Weight of the distance between logits."""
@@ -55,8 +54,8 @@ class DER(Replay):
 class DERPlusPlus(DER):
     """DER with the labels of remembered rows as well: + beta CE(y, h(x)) on a second draw."""
 
-    name: ClassVar[str] = "der++"
-    cost: ClassVar[float] = 3.0
+    name = "der++"
+    cost = 3.0
 
     beta: NotNegative = 0.5
     """Weight of the cross-entropy on remembered rows."""

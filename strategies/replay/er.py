@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,13 +21,11 @@ class ER(RowReplay):
     1/t L_new + (1 - 1/t) L_old at the t-th task (``tasks``, van de Ven 2022).
     """
 
-    name: ClassVar[str] = "er"
-    generates: ClassVar[bool] = True
-    cost: ClassVar[float] = 2.0
-    paper: ClassVar[str] = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}
-    }
+    name = "er"
+    generates = True
+    cost = 2.0
+    paper = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
+    presets = {"vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}}
 
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for as many as new ones."""

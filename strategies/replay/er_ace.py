@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,10 +19,10 @@ class ERACE(RowReplay):
     earlier classes are not pushed down by rows that cannot be theirs.
     """
 
-    name: ClassVar[str] = "er-ace"
-    cost: ClassVar[float] = 2.0
-    paper: ClassVar[str] = "Caccia et al. 2022, New insights on reducing abrupt representation change"
-    scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
+    name = "er-ace"
+    cost = 2.0
+    paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
+    scenarios = ("class", "online")
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the asymmetric loss; in the first task, where the memory is young, all units compete."""

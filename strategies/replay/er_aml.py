@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -23,10 +23,10 @@ class ERAML(RowReplay):
     L_ce(old) (Caccia 2022, eq. 3 to 5).
     """
 
-    name: ClassVar[str] = "er-aml"
-    cost: ClassVar[float] = 4.0
-    paper: ClassVar[str] = "Caccia et al. 2022, New insights on reducing abrupt representation change"
-    scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
+    name = "er-aml"
+    cost = 4.0
+    paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
+    scenarios = ("class", "online")
 
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = 0.1
     """Cosines are divided by this before the softmax."""

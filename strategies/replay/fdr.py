@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,13 +20,11 @@ class FDR(Replay):
     functions (Benjamin 2019, section 3.1). Rows are chosen when a task ends, with an equal share a task.
     """
 
-    name: ClassVar[str] = "fdr"
-    cost: ClassVar[float] = 2.0
-    paper: ClassVar[str] = (
-        "Benjamin, Rolnick & Kording 2019, Measuring and regularizing networks in function space"
-    )
-    needs: ClassVar[str] = "a memory of rows and answers, task boundaries"
-    needs_boundaries: ClassVar[bool] = True
+    name = "fdr"
+    cost = 2.0
+    paper = "Benjamin, Rolnick & Kording 2019, Measuring and regularizing networks in function space"
+    needs = "a memory of rows and answers, task boundaries"
+    needs_boundaries = True
 
     alpha: NotNegative = 1.0
     """Weight of the distance."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,13 +19,13 @@ class GDumb(Replay):
     shows how much the scores of other methods owe to their memories alone.
     """
 
-    name: ClassVar[str] = "gdumb"
-    cost: ClassVar[float] = 0.0
-    paper: ClassVar[str] = "Prabhu, Torr & Dokania 2020, GDumb: a simple approach that questions our progress"
-    needs: ClassVar[str] = "a memory of rows, task boundaries to know when to train"
-    needs_boundaries: ClassVar[bool] = True
-    restarts: ClassVar[bool] = True
-    one_pass: ClassVar[bool] = True
+    name = "gdumb"
+    cost = 0.0
+    paper = "Prabhu, Torr & Dokania 2020, GDumb: a simple approach that questions our progress"
+    needs = "a memory of rows, task boundaries to know when to train"
+    needs_boundaries = True
+    restarts = True
+    one_pass = True
 
     passes: Count = 50
     """Passes over the memory after each task (the paper, with a cosine schedule: 128 for MNIST, 256 else)."""

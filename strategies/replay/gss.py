@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -22,12 +22,10 @@ class GSS(Replay):
     replaces it with probability C_i / (C_i + c) (Aljundi 2019, Algorithm 2).
     """
 
-    name: ClassVar[str] = "gss"
-    cost: ClassVar[float] = 3.0
-    paper: ClassVar[str] = (
-        "Aljundi et al. 2019, Gradient based sample selection for online continual learning"
-    )
-    needs: ClassVar[str] = "a memory of rows and scores"
+    name = "gss"
+    cost = 3.0
+    paper = "Aljundi et al. 2019, Gradient based sample selection for online continual learning"
+    needs = "a memory of rows and scores"
 
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for as many as new ones."""

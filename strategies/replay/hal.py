@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -41,14 +41,12 @@ class HAL(ER):
     of the task's features (Chaudhry 2021, section 3).
     """
 
-    name: ClassVar[str] = "hal"
-    cost: ClassVar[float] = 2.33  # the features' mean is a third; a task's few anchors are not counted
-    paper: ClassVar[str] = (
-        "Chaudhry et al. 2021, Using hindsight to anchor past knowledge in continual learning"
-    )
-    needs: ClassVar[str] = "a memory of rows, task boundaries, an image per class"
-    needs_boundaries: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    name = "hal"
+    cost = 2.33  # the features' mean is a third; a task's few anchors are not counted
+    paper = "Chaudhry et al. 2021, Using hindsight to anchor past knowledge in continual learning"
+    needs = "a memory of rows, task boundaries, an image per class"
+    needs_boundaries = True
+    presets = {}
 
     write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "ring"
     """As for er; the paper keeps the latest rows of each class (ring)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,13 +20,11 @@ class MIR(ER):
     a virtual step on the new rows alone, v = theta - lr grad L(new) (Aljundi 2019, section 3.1, s_MI-1).
     """
 
-    name: ClassVar[str] = "mir"
+    name = "mir"
     # Virtual step, new and remembered rows; two answers to 50 candidates are a third of a batch of 100.
-    cost: ClassVar[float] = 3.33
-    paper: ClassVar[str] = (
-        "Aljundi et al. 2019, Online continual learning with maximally interfered retrieval"
-    )
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    cost = 3.33
+    paper = "Aljundi et al. 2019, Online continual learning with maximally interfered retrieval"
+    presets = {}
 
     candidates: Count = 50
     """Remembered rows drawn, without repetition, to choose from."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,10 +24,10 @@ class RAR(ER):
     for photographs there are shifts and flips.
     """
 
-    name: ClassVar[str] = "rar"
-    cost: ClassVar[float] = 20.0
-    paper: ClassVar[str] = "Zhang et al. 2022, A simple but strong baseline for online continual learning"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    name = "rar"
+    cost = 20.0
+    paper = "Zhang et al. 2022, A simple but strong baseline for online continual learning"
+    presets = {}
 
     repeats: Count = 10
     """Steps on each batch of new rows."""

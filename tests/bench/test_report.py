@@ -166,9 +166,7 @@ def test_figures_of_twenty_strategies_and_their_data(tmp_path: Path) -> None:
 
 def test_names_are_text_in_markdown(tmp_path: Path) -> None:
     path = tmp_path / "odd.py"
-    path.write_text(
-        "from strategies.core import Strategy\nclass A_b(Strategy):\n    '''Odd.'''\n"
-    )
+    path.write_text("from strategies.core import Strategy\nclass A_b(Strategy):\n    '''Odd.'''\n")
     carry_out([Request("toy", (f"{path}:A_b",))], tmp_path / "run", Options(jobs=1, quiet=True), "test")
     assert "A\\_b" in markdown(load(tmp_path / "run"))
 
