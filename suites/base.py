@@ -53,6 +53,11 @@ class Data:
     prefixes: tuple[str, ...] = ()
     """What every text of a domain begins with, which says what is to be written for it; empty for none."""
 
+    @property
+    def generates(self) -> bool:
+        """Whether it is sequence to sequence: a model generates a text for each row and answers no class."""
+        return bool(self.targets)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -179,6 +184,11 @@ class Suite:
     needs: str = "nothing beyond the installed packages"
     """What the data set needs to be at hand."""
 
+    @property
+    def generates(self) -> bool:
+        """Whether models generate texts, as its score says before any data is loaded; see Data.generates."""
+        return self.score == BLEU
+
     def training_for(self, scenario: Scenario, changes: dict[str, object]) -> Training:
         """Return the training settings of a scenario with the user's changes.
 
@@ -194,10 +204,19 @@ class Suite:
         return replace(base, **changes)  # type: ignore[arg-type]
 
     def stream(self, data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
-        """Return the stream of one seed; raises UserError for a scenario the suite cannot do."""
+        """Return the stream of one seed.
+
+        Raises UserError for a scenario the suite cannot do, and where its score does not fit its data.
+        """
         if scenario not in self.scenarios:
             raise UserError(
                 f"suite {self.name} has no {scenario} scenario; it has: {', '.join(self.scenarios)}"
+            )
+        if data.generates != self.generates:
+            has = "has targets" if data.generates else "has no targets"
+            raise UserError(
+                f"suite {self.name} is scored by {self.score.title} and its data {has}: "
+                "score=BLEU and Data.targets go together"
             )
         return self.split(data, scenario, seed, training)
 

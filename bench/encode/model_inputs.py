@@ -48,7 +48,7 @@ def inputs(data: Data, model: str, options: Options, device: str = "cpu", said: 
         raise UserError(f"model {model} cannot read {data.name}, a data set of {kind}; {fitting} can")
     if not data.texts:
         return data
-    if data.targets:
+    if data.generates:
         return replace(data, x_N=pair_tokens(data, model, options["max_tokens"]))
     exported = Exported.named(model)
     if model == TINY or (exported and exported.writes):

@@ -87,7 +87,7 @@ def kept_facts(stream: Stream, model: str) -> dict[str, Any] | None:
     the one that was trained on the data set, as text; None where the model has its own.
     """
     data = stream.data
-    if not data.targets:
+    if not data.generates:
         return None
     tasks = []
     for number, task in enumerate(stream.tasks, 1):

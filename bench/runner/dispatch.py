@@ -19,14 +19,14 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 import strategies
 import suites
 from bench.encode import inputs, to_stderr
-from bench.export import told
+from bench.export import take_up, told
 from bench.models import parameter_count
 from bench.plan import CellSpec, Request, line
 from bench.runner.progress import Progress, note
 from bench.store import WHICH, KeptModels, Run
 from bench.train import run_group
 from strategies.core import Unsuitable
-from suites.base import BLEU, Training
+from suites.base import Training
 from suites.errors import UserError, unknown
 
 SMALL = 50_000
@@ -158,7 +158,7 @@ def unsuitable(spec: CellSpec) -> str | None:
     """Return why a strategy cannot do a cell, as far as that is known without its data, or None."""
     strategy = strategies.get(spec.strategy)(**spec.hyper)
     reason = strategy.unsuitable(spec.scenario, Training(**spec.training))
-    return reason or (strategy.cannot_generate() if suites.get(spec.suite).score == BLEU else None)
+    return reason or (strategy.cannot_generate() if suites.get(spec.suite).generates else None)
 
 
 def check_device(device: str) -> None:
@@ -303,6 +303,7 @@ def _attempt(group: Group, models: KeptModels, device: str) -> dict[str, Any] | 
                 device=device,
                 checkpoints=run,
                 models=models,
+                warm_start=take_up,
                 progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
             )
         for spec, record in zip(group, records, strict=True):

@@ -20,8 +20,6 @@ from suites.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from strategies.core import Strategy
-
 WHICH = ("last", "all")
 """The model after the last task, or after every task."""
 
@@ -73,15 +71,3 @@ class KeptModels:
             return load_file(path)
         except (OSError, SafetensorError):
             raise UserError(f"{path} is damaged: run the cell again with --force") from None
-
-
-def answers_otherwise(strategy: Strategy) -> str | None:
-    """Return the name of the method that answers with more than the model, or otherwise; None for none."""
-    from strategies.core import Strategy
-
-    for part in getattr(strategy, "parts", [strategy]):
-        own = type(part).predict is not Strategy.predict or type(part).logits is not Strategy.logits
-        # Methods for one way to tune keep earlier tasks' parts beside the model, and answer with them.
-        if own or part.tunes:
-            return str(part.name)
-    return None

@@ -22,16 +22,19 @@ import strategies
 import suites
 from bench.encode import inputs, kept_facts, mark, name_features, tokenizer_of
 from bench.models import build
-from bench.store import answers_otherwise
 from bench.train.accuracy import Scorer, unit_names
 from bench.train.clock import Clock, peak_bytes
 from bench.train.schedule import Plan, plan_task
 from bench.train.text_scores import TextScorer
-from strategies.core import OPTIMISERS, Draws, LaneStreams, Optimiser, Strategy
+from strategies.core import OPTIMISERS, Draws, LaneModel, LaneStreams, Optimiser, Strategy
 from suites.base import Data, Training, generator
 
 if TYPE_CHECKING:
     from bench.plan import CellSpec
+
+
+WarmStart = Callable[[LaneModel, LaneStreams, "CellSpec"], None]
+"""Loads the exported model that a cell continues from into all lanes; see bench.export."""
 
 
 class Models(Protocol):
@@ -56,13 +59,14 @@ def run_group(
     models: Models | None = None,
     progress: Callable[[int, int], None] | None = None,
     data: Data | None = None,
+    warm_start: WarmStart | None = None,
 ) -> list[dict[str, Any]]:
     """Run cells of one group side by side and return their records, in the same order.
 
     ``data`` is the suite's data set where it is in memory already. Cells with checkpoints must all have
-    finished as many tasks.
+    finished as many tasks. Cells that continue from an exported model need a ``warm_start``.
     """
-    group = Group(specs, device, data)
+    group = Group(specs, device, data, warm_start)
     first = group.resume(checkpoints) if checkpoints else 0
     if first == 0:
         group.score(0)
@@ -83,7 +87,13 @@ def run_group(
 class Group:
     """The lanes of one group: streams, model, strategy, optimiser, and what was measured so far."""
 
-    def __init__(self, specs: Sequence[CellSpec], device: str, data: Data | None) -> None:
+    def __init__(
+        self,
+        specs: Sequence[CellSpec],
+        device: str,
+        data: Data | None,
+        warm_start: WarmStart | None = None,
+    ) -> None:
         self.specs, self.device = list(specs), torch.device(device)
         spec, seeds = specs[0], [s.seed for s in specs]
         suite = suites.get(spec.suite)
@@ -97,9 +107,9 @@ class Group:
         if spec.model_options.get("start") == "names":
             self._start_from_names()
         if spec.continues:
-            from bench.export import take_up  # it reads safetensors, which bench.gpu does without
-
-            take_up(self.model, self.streams, spec)
+            if warm_start is None:
+                raise ValueError(f"{spec.identity} continues from an exported model: warm_start is missing")
+            warm_start(self.model, self.streams, spec)
         if self.training.compile:
             self.model.compile()
         self.initial = {k: v.clone() for k, v in model.state_dict().items()}
@@ -107,7 +117,7 @@ class Group:
         self.draws = Draws(seeds, self.device)
         self.strategy = self._strategy()
         self.scorer: Scorer | TextScorer
-        if self.data.targets:
+        if self.data.generates:
             tokenizer = tokenizer_of(self.data, spec.model)
             self.scorer = TextScorer(self.streams, self.strategy, suite.score, tokenizer)
         else:
@@ -265,7 +275,7 @@ class Group:
 
     def keep(self, models: Models, tasks_done: int) -> None:
         """Keep the model of every lane that has not diverged."""
-        otherwise = answers_otherwise(self.strategy)
+        otherwise = self.strategy.answers_with_more_than_model()
         wanted = ("model/", "strategy/") if otherwise else ("model/",)
         state = {name: t.cpu() for name, t in self._state().items() if name.startswith(wanted)}
         for lane, (spec, stream) in enumerate(zip(self.specs, self.streams.streams, strict=True)):

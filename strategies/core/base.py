@@ -132,7 +132,7 @@ class Strategy:
 
         Raises Unsuitable where texts are to be written and it cannot.
         """
-        if streams.data.targets and (reason := self.cannot_generate()) is not None:
+        if streams.generates and (reason := self.cannot_generate()) is not None:
             raise Unsuitable(reason)
         self.model, self.streams, self.draws, self.optimiser = model, streams, draws, optimiser
         self.autocast = autocast
@@ -207,6 +207,12 @@ class Strategy:
     def clashes(self, other: Strategy) -> str | None:
         """Return why it cannot stand in a sum beside another method; None where it can."""
         return None
+
+    def answers_with_more_than_model(self) -> str | None:
+        """Return the name of the method where its answers are not the model's logits; None where they are."""
+        own = type(self).predict is not Strategy.predict or type(self).logits is not Strategy.logits
+        # Methods for one way to tune keep earlier tasks' parts beside the model, and answer with them.
+        return self.name if own or self.tunes else None
 
     def memory_size(self) -> tuple[int, int]:
         """Return what one lane keeps between tasks beside the model, in samples and in bytes."""

@@ -90,6 +90,10 @@ class Composed(Strategy):
                 return part.predict(batch)
         return super().predict(batch)
 
+    def answers_with_more_than_model(self) -> str | None:
+        """Return the first part whose answers are not the model's logits; None where there is none."""
+        return next((name for p in self.make_parts() if (name := p.answers_with_more_than_model())), None)
+
     def notes(self) -> dict[str, Tensor]:
         """Return what the parts noted."""
         return {f"{p.name}.{k}": v for p in self.parts for k, v in p.notes().items()}

@@ -69,6 +69,7 @@ class LaneStreams:
         self.x_N = self.data.x_N.to(device)
         self.reads_tokens = bool(self.data.texts) and not self.x_N.is_floating_point()
         """Whether a row is token numbers, which cannot be changed a little as pixels and features can."""
+        self.generates = self.data.generates
         y_N = self.data.y_N
         # Units of all rows that can be named, so that a batch's labels are one look-up.
         units = [s.unit_TC[:, y_N].flatten() for s in streams]
@@ -115,7 +116,7 @@ class LaneStreams:
         x = self.pixels(rows_LB)
         if augment_LB3 is not None:
             x = _augment(x, augment_LB3)
-        y = x[:, :, 1].long() if self.data.targets else self.unit_LR.gather(1, rows_LB)
+        y = x[:, :, 1].long() if self.generates else self.unit_LR.gather(1, rows_LB)
         return Batch(x, y, rows_LB, weight_LB, self.active(rows_LB))
 
     def pixels(self, rows_LB: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from bench.encode.model_inputs import tokens
 from bench.export import build as export
 from bench.export import predict_files as rows
 from bench.export import predictor as serve
+from bench.export import take_up
 from bench.models import pretrained
 from bench.plan.request import Request
 from bench.results.frames import score_matrix
@@ -29,7 +30,7 @@ from bench.runner import dispatch as runner
 from bench.runner.dispatch import Options, carry_out
 from bench.schema.exported_model import Exported
 from bench.store.run_folder import Run
-from bench.store.saved_models import KeptModels, answers_otherwise
+from bench.store.saved_models import KeptModels
 from bench.train.loop import Group
 from suites.base import SUITES, register
 from suites.errors import UserError
@@ -202,10 +203,13 @@ def test_cells_by_key_start_and_name(images: Path) -> None:
         export.find(images / "cells", "er/0")
 
 
-@pytest.mark.parametrize(("name", "otherwise"), [("er", None), ("ncm", "ncm"), ("o-lora", "o-lora")])
+@pytest.mark.parametrize(
+    ("name", "otherwise"),
+    [("er", None), ("ncm", "ncm"), ("o-lora", "o-lora"), ("er+lwf", None), ("er+xdg", "xdg")],
+)
 def test_who_answers_otherwise(name: str, otherwise: str | None) -> None:
     """Sums of products of earlier tasks, as o-lora's, are not in the model that is kept."""
-    assert answers_otherwise(strategies.get(name)()) == otherwise
+    assert strategies.get(name)().answers_with_more_than_model() == otherwise
 
 
 def test_a_method_that_answers_otherwise_is_not_exported(images: Path) -> None:
@@ -473,7 +477,7 @@ def test_going_on_from_images(
         in capsys.readouterr().err
     )
     (spec,) = request.cells()
-    group = Group([spec], "cpu", None)
+    group = Group([spec], "cpu", None, take_up)
     before, start = serve.load(exported).model.state_dict(), group.model.state_dict()
     place = serve.load(exported).labels.index("blob 2")
     assert torch.equal(start["layers.0.weight"], before["layers.0.weight"])
@@ -488,7 +492,9 @@ def test_going_on_from_images(
 
 def test_known_classes_are_known_before_training(exported: Path) -> None:
     (spec,) = Request("toy", ("finetune",), resume_from=str(exported)).cells()
-    group = Group([spec], "cpu", None)
+    with pytest.raises(ValueError, match="warm_start is missing"):  # never from scratch in silence
+        Group([spec], "cpu", None)
+    group = Group([spec], "cpu", None, take_up)
     group.score(0)
     assert score_matrix(group.record(0))[0].mean() > 0.8
 
@@ -510,7 +516,7 @@ def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Pat
     write_tensors(tmp_path / "copy" / "model.safetensors", weights)
     assert key(tmp_path / "copy") != key(exported)
     with pytest.raises(UserError, match="was changed since the run was planned"):
-        Group([spec], "cpu", None)
+        Group([spec], "cpu", None, take_up)
     # Cells that go on from nothing are written as they always were.
     assert "continues" not in plain.facts()
     assert "continues" in asdict(plain)
@@ -561,7 +567,7 @@ def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
     export.save(model, tmp_path / "m")
     settings = {"epochs": "1", "rows_per_class": "12"}
     (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(tmp_path / "m")).cells()
-    group = Group([spec], "cpu", None)
+    group = Group([spec], "cpu", None, take_up)
     group.score(0)
     (before,) = Run(texts).records()
     now, then = group.record(0)["test"]["right"][0], before["test"]["right"][2]

@@ -16,6 +16,7 @@ from bench import models
 from bench.encode import token_pairs as pairs
 from bench.export import build as export
 from bench.export import predictor as serve
+from bench.export import take_up
 from bench.models.seq2seq import TINY, Pair, Seq2Seq, loaded
 from bench.plan.request import Request
 from bench.runner.dispatch import Options, carry_out
@@ -315,7 +316,7 @@ def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"goes on from {exported}: known: german, spanish\n" in capsys.readouterr().err
     (spec,) = request.cells()
     assert spec.continues == Exported.at(exported).mark
-    group = Group([spec], "cpu", None)
+    group = Group([spec], "cpu", None, take_up)
     before = loaded(str(exported)).state_dict()
     assert isinstance(group.model, Seq2Seq)
     start = {k.split("/", 1)[1].replace("/", "."): p[0] for k, p in group.model.trained.items()}

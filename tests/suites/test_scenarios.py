@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,11 +9,11 @@ from hypothesis import strategies as st
 
 import suites
 from strategies.core.streams import LaneStreams
-from suites.base import Data, Stream, Training
+from suites.base import BLEU, PROPORTION, Data, Score, Stream, Suite, Training
 from suites.errors import UserError
 from suites.scenarios import by_class, by_domain, by_permutation, by_rotation, rotation
 from suites.sources import digits
-from tests.toy import blobs
+from tests.toy import TOY, TOY_PAIRS, blobs
 
 TRAINING = Training(validation=0.2)
 SPLITS = {"class": by_class(5), "permutation": by_permutation(3), "rotation": by_rotation(3)}
@@ -252,3 +254,12 @@ def test_registry() -> None:
         assert suite.source
     with pytest.raises(UserError, match="rotated-mnist has no class scenario"):
         suites.get("rotated-mnist").stream(digits(), "class", 0, TRAINING)
+
+
+@pytest.mark.parametrize(("suite", "score"), [(TOY, BLEU), (TOY_PAIRS, PROPORTION)])
+def test_a_suite_says_before_loading_whether_texts_are_generated(suite: Suite, score: Score) -> None:
+    data = suite.load()
+    assert suite.generates is data.generates
+    wrong = replace(suite, score=score)
+    with pytest.raises(UserError, match=f"is scored by {score.title} and its data has (no )?targets"):
+        wrong.stream(data, "domain", 0, TRAINING)
