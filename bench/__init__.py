@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
+
+from suites import aliases
 
 if TYPE_CHECKING:
     from bench.api import run
@@ -13,19 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["classes", "load", "run"]
 __version__ = "0.1.0"
 
+aliases.install()
+
 
 def __getattr__(name: str) -> Any:
     # torch and pandas take seconds to import: only for those who run or load.
-    if name == "run":
-        from bench.api import run
-
-        return run
-    if name == "load":
-        from bench.results import load
-
-        return load
-    if name == "classes":
-        from bench.results import classes
-
-        return classes
-    raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    return getattr(importlib.import_module("bench.api" if name == "run" else "bench.results"), name)

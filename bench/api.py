@@ -1,15 +1,17 @@
-"""``bench.run``: an experiment from Python."""
+"""Experiments, reports and exports from Python: ``lethe.run``, ``lethe.report``, ``lethe.export``."""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.plan import Request, Value, check_seeds, text_of
 from bench.plan import seeds as read_seeds
+from bench.report.summary import Layout, Spread
 from bench.results import Frames, load
-from bench.runner import Options, carry_out
+from suites.errors import UserError
 
 
 def run(
@@ -34,6 +36,8 @@ def run(
     bench.export; ``resume_from`` the folder of an exported model to go on from. Raises UserError for anything
     that cannot be; a failed cell is a record, not an exception.
     """
+    from bench.runner import Options, carry_out  # torch: a report does without
+
     selectors = (strategies,) if isinstance(strategies, str) else tuple(strategies)
     kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)
     wanted = read_seeds(str(seeds)) if isinstance(seeds, int) else check_seeds(list(seeds), seeds)
@@ -46,3 +50,55 @@ def run(
         frames = load(folder)
         frames.set_aside = [*outcome.set_aside, *frames.set_aside]
         return frames
+
+
+def report(
+    folder: str | Path,
+    *more: str | Path,
+    out: str | Path | None = None,
+    scores: Sequence[str] | None = None,
+    spread: Spread = "ci",
+) -> Path:
+    """Write the page, tables and figures of one or several runs, as ``lethe report`` does.
+
+    Args:
+        folder: A run.
+        more: Further runs, reported as one with it.
+        out: Where to write; ``folder``/report without it.
+        scores: Columns of the tables; the usual ones without it.
+        spread: ``ci``, ``bca``, ``sd`` or ``sem``.
+
+    Returns:
+        The folder of the report, with index.html in it.
+
+    Raises:
+        UserError: For a folder that is no run, an unknown score, or several runs without ``out``.
+    """
+    from bench.report.write_report import make_report  # figures: a run does without
+
+    if out is None and more:
+        raise UserError("name the folder of a report on several runs with out=")
+    target = Path(folder) / "report" if out is None else Path(out)
+    layout = Layout(spread, marks=True, origin=True)
+    return make_report(load(folder, *more), target, scores, layout, time.strftime("%Y-%m-%d"))
+
+
+def export(run: str | Path, cell: str, out: str | Path, task: int | None = None) -> Path:
+    """Write a cell's saved model into a folder that predicts and goes on learning, as ``lethe export`` does.
+
+    Args:
+        run: A run made with ``keep_models``.
+        cell: The cell's key, the start of it, or ``strategy/seed``: ``"er/0"``.
+        out: A new folder.
+        task: The model after so many tasks; after the last one saved without it.
+
+    Returns:
+        ``out``, for ``Predictor.load``.
+
+    Raises:
+        UserError: For a cell without a saved model, and a folder that is not empty.
+    """
+    from bench.export import find, save, served
+
+    save(served(Path(run), find(Path(run), cell), task), Path(out))
+    return Path(out)

@@ -15,9 +15,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suites import aliases
+
 if TYPE_CHECKING:
     from strategies.core import Strategy
 
+aliases.install()
 
 _PART = re.compile(r"(?P<part>[^\[\]+]+(?:\+\+)?(?:\[[^\[\]]*\])?)(?:\+|$)")
 """One part of a composed selector; der++ ends in the sign that joins."""

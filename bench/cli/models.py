@@ -22,10 +22,10 @@ def export(
     task: Annotated[int | None, typer.Option(help="After how many tasks; the last kept without it.")] = None,
 ) -> None:
     """Write the trained model of one cell into a folder of its own, which predicts and goes on learning."""
-    from bench.export import build as exports
+    from bench.export import find, save, served
 
-    model = exports.served(folder, exports.find(folder, cell), task)
-    exports.save(model, to)
+    model = served(folder, find(folder, cell), task)
+    save(model, to)
     origin = model.facts["from"]
     print(f"{to}: {origin['cell']}, after {origin['tasks_done']} of {origin['tasks']} tasks")
     writes = model.facts.get("writes")
@@ -59,9 +59,9 @@ def predict(
     given: Any = (
         texts if file is None else rows.read_texts(file, column) if reads_texts else rows.read_images(file)
     )
-    from bench.export import predictor as serve
+    from bench.export import Predictor
 
-    model = serve.load(folder)
+    model = Predictor.load(folder)
     asked = model.asked(given, task) if reads_texts or task else given
     if reads_texts and (cut := model.cut(asked)):
         most = model.facts["options"]["max_tokens"]

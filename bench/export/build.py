@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bench import models
 from bench.encode import kept_tokenizer
 from bench.export.model_card import readme
-from bench.export.predictor import Served
+from bench.export.predictor import Predictor
 from bench.models import pretrained
 from bench.models.merging import fold, merged, with_head, without_adapters
 from bench.models.seq2seq import TINY, Seq2Seq
@@ -73,7 +73,7 @@ def _listed(keys: list[str], words: dict[str, str]) -> str:
     return some([f"{key} ({words[key]})" for key in keys], _SHOWN)
 
 
-def served(run: Path, key: str, task: int | None = None) -> Served:
+def served(run: Path, key: str, task: int | None = None) -> Predictor:
     """Return a cell's model after ``task`` tasks, the last kept without it, cut to the units learned by then.
 
     Raises UserError for a task that was not kept, for a method that answers otherwise than its model, where
@@ -122,17 +122,19 @@ def served(run: Path, key: str, task: int | None = None) -> Served:
         model = models.build(known["model"], spec.model_options, shape, units_, [generator(0, "model")])
         model.load_state_dict(state)
         model.head = _rows(model.head, units)
-        return Served(model, known)
+        return Predictor(model, known)
     if spec.model != TINY and pretrained.mark(spec.model) != facts["data"]["model"]:
         raise UserError(f"model {spec.model} is no longer the one that was trained in {run}")
     if facts["writes"]:
         return _writing(spec, state, known, facts["writes"])
     network = merged(_transformer(spec, state))
     network.head = _rows(network.head, units)
-    return Served(network, known, pretrained.tokenizer(spec.model))
+    return Predictor(network, known, pretrained.tokenizer(spec.model))
 
 
-def _writing(spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], kept: dict[str, Any]) -> Served:
+def _writing(
+    spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], kept: dict[str, Any]
+) -> Predictor:
     """Return a model that writes, for the tasks learned by then and those of the model it went on from."""
     model = models.build(spec.model, spec.model_options, (2, kept["most"]), 1, [generator(0, "model")])
     assert isinstance(model, Seq2Seq)
@@ -143,7 +145,7 @@ def _writing(spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], ke
     known["writes"] = {"tasks": list(tasks.items()), "most": kept["most"]}
     own = kept["tokenizer"]
     tokenizer = pretrained.tokenizer(spec.model) if own is None else kept_tokenizer(own)
-    return Served(Seq2Seq(1, model.base), known, tokenizer)
+    return Predictor(Seq2Seq(1, model.base), known, tokenizer)
 
 
 def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> Transformer:
@@ -166,7 +168,7 @@ def _rows(head: LaneLinear, units: list[int]) -> LaneLinear:
     return cut
 
 
-def save(model: Served, folder: Path) -> None:
+def save(model: Predictor, folder: Path) -> None:
     """Write a model into a folder of its own, whole or not at all.
 
     Raises UserError where the folder is there already, or cannot be written.
@@ -190,11 +192,11 @@ def save(model: Served, folder: Path) -> None:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
 
 
-def _write_images(model: Served, folder: Path) -> None:
+def _write_images(model: Predictor, folder: Path) -> None:
     write_tensors(folder / WEIGHTS, {k: t[0].contiguous() for k, t in model.model.state_dict().items()})
 
 
-def _write_texts(model: Served, folder: Path) -> None:
+def _write_texts(model: Predictor, folder: Path) -> None:
     network = model.model
     model.tokenizer.save_pretrained(folder)
     if isinstance(network, Seq2Seq):

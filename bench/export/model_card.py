@@ -85,8 +85,8 @@ Below, DIR is this folder.
     lethe predict DIR {words}
 
 ```python
-from bench.export import predictor
+from lethe import Predictor
 
-print(predictor.load("DIR").{call}({given}))
+print(Predictor.load("DIR").{call}({given}))
 ```
 {more}"""

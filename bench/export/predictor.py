@@ -1,6 +1,6 @@
-"""Answers of an exported model, labels or texts: ``lethe predict``, and ``load`` from Python.
+"""Answers of an exported model, labels or texts: ``lethe predict``, and ``lethe.Predictor`` from Python.
 
-    model = bench.export.predictor.load("DIR")
+    model = lethe.Predictor.load("DIR")
     model.answers(["a sentence"])   # [("label", 0.93)]; of images: an array (N, channels, height, width)
     model.written(["a sentence"])   # ["what it writes"], of a model that writes
 
@@ -37,7 +37,7 @@ Images = np.ndarray[Any, Any]
 
 
 @dataclass
-class Served:
+class Predictor:
     """A model of one lane, its head cut to the units that were learned, and how its inputs are read.
 
     ``answers`` are for one that knows labels, ``written`` for one that writes.
@@ -47,6 +47,16 @@ class Served:
     facts: dict[str, Any]
     """The contents of lethe.json; see bench.schema.exported_model."""
     tokenizer: Any = None
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Predictor:
+        """Return the model in a folder that ``lethe export`` made; raises UserError where there is none."""
+        exported = Exported.at(folder)
+        try:
+            return _texts(exported) if exported.reads_texts else _images(exported)
+        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"{folder} is damaged: {said[0]}") from None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -119,34 +129,24 @@ class Served:
         return sum(len(row) > most for row in self.tokenizer(longest)["input_ids"]) if longest else 0
 
 
-def load(folder: str | Path) -> Served:
-    """Return the model in a folder that ``lethe export`` made; raises UserError where there is none."""
-    exported = Exported.at(folder)
-    try:
-        return _texts(exported) if exported.reads_texts else _images(exported)
-    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{folder} is damaged: {said[0]}") from None
-
-
-def _images(exported: Exported) -> Served:
+def _images(exported: Exported) -> Predictor:
     shape, units = tuple(exported.facts["shape"]), len(exported.labels)
     model = models.build(exported.facts["model"], exported.options, shape, units, [generator(0, "model")])
     model.load_state_dict({k: t.unsqueeze(0) for k, t in load_file(exported.folder / WEIGHTS).items()})
-    return Served(model, exported.facts)
+    return Predictor(model, exported.facts)
 
 
-def _texts(exported: Exported) -> Served:
+def _texts(exported: Exported) -> Predictor:
     options, units = exported.options, len(exported.labels)
     if exported.writes:
         tokenizer = pretrained.tokenizer(exported.name)
-        return Served(Seq2Seq(1, Pair(loaded(exported.name))), exported.facts, tokenizer)
+        return Predictor(Seq2Seq(1, Pair(loaded(exported.name))), exported.facts, tokenizer)
     if options["tune"] in BESIDE:
         model = models.build(exported.name, options, (options["max_tokens"],), units, [generator(0, "model")])
     else:
         model = with_head(pretrained.backbone(exported.name, options["pooling"]), units)
     model.load_state_dict(head_state(exported))
-    return Served(model, exported.facts, pretrained.tokenizer(exported.name))
+    return Predictor(model, exported.facts, pretrained.tokenizer(exported.name))
 
 
 def head_state(exported: Exported) -> dict[str, Tensor]:
@@ -154,3 +154,7 @@ def head_state(exported: Exported) -> dict[str, Tensor]:
     found = load_file(exported.folder / HEAD)
     head = {"head.weight": found.pop("weight").T, "head.bias": found.pop("bias")}
     return {k: t.unsqueeze(0) for k, t in {**head, **found}.items()}
+
+
+load = Predictor.load
+"""As documents of 0.1.0 write it."""

@@ -1,0 +1,42 @@
+"""Lethe measures what a model forgets.
+
+Run an experiment and read it::
+
+    import lethe
+
+    frames = lethe.run("digits", ["finetune", "er[buffer=200]"], seeds=5)
+    frames.scores  # one row per cell and score
+
+Write a method: see ``Strategy``. Write a suite: see ``Suite``. The public names are listed in __init__.pyi;
+each is imported when it is first used, because torch and pandas take seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
+
+from lethe.installed import check_packages
+
+_HOMES = {
+    alias.name: node.module
+    for node in ast.parse(Path(__file__).with_suffix(".pyi").read_text()).body
+    if isinstance(node, ast.ImportFrom) and node.module
+    for alias in node.names
+}
+
+__all__ = tuple(sorted(_HOMES))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lethe' has no attribute {name!r}")
+    check_packages()
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

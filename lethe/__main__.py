@@ -1,0 +1,30 @@
+"""``python -m lethe`` and the command ``lethe``."""
+
+from __future__ import annotations
+
+import sys
+
+from lethe.installed import HiddenPackage, check_packages, shared_packages
+
+
+def main() -> None:
+    """Run the command; where its packages are not Lethe's own, say so in one line and exit with 2."""
+    try:
+        check_packages()
+        from bench.cli import main as command
+    except HiddenPackage as error:
+        _refuse(str(error))
+    except ImportError as error:
+        if not (shared := shared_packages()):
+            raise
+        _refuse(f"{error}; installed twice: {shared}: uninstall the other, then reinstall lethe-bench")
+    command()
+
+
+def _refuse(words: str) -> None:
+    print(f"lethe: {words}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
