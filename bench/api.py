@@ -48,7 +48,7 @@ def run(
         folder = Path(out) if out is not None else Path(scratch) / "run"
         outcome = carry_out([request], folder, options, f"bench.run({suite!r}, {list(selectors)!r})")
         frames = load(folder)
-        frames.set_aside = [*outcome.set_aside, *frames.set_aside]
+        frames.unreadable = [*outcome.set_aside, *frames.unreadable]
         return frames
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import identity
 from bench.results.frames import Frames, load, tidy
-from bench.store.run_folder import Run
+from bench.store.run_folder import RunFolder
 from tests.conftest import toy_cell
 
 _NAMES = (
@@ -120,7 +120,7 @@ def with_classes(
     records: list[dict[str, Any]], folder: Path, names: Sequence[str], per_task: int, seeds_alike: bool = True
 ) -> Frames:
     """Write records as a run with made-up confusions: some answers are the latest class, some another."""
-    run = Run(folder)
+    run = RunFolder(folder)
     run.open([CellSpec(**r["spec"]) for r in records], {}, {}, "made up", "cpu")
     n_tasks = len(names) // per_task
     for record in records:

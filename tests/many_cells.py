@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from bench.plan.cell import CellSpec
-from bench.store.run_folder import SCHEMA, Run
+from bench.store.run_folder import RunFolder
+from bench.store.run_reader import SCHEMA
 
 N_TASKS, ROWS = 5, 200
 _TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}
@@ -31,7 +32,7 @@ def write_many(folder: Path, suites: int = 10, strategies: int = 50, seeds: int 
         for strategy in range(strategies)
         for seed in range(seeds)
     ]  # fmt: skip
-    run = Run(folder)
+    run = RunFolder(folder)
     run.open(specs, {}, {}, f"lethe run many.toml --seeds {seeds}", "cpu")
     for spec in specs:
         facts = {"schema": SCHEMA, "key": spec.key, "spec": asdict(spec), "identity": spec.identity}

@@ -47,9 +47,9 @@ def use_mirror(data: Path | None) -> None:
 
 def opened(folder: Path) -> tuple[Any, dict[str, str]]:
     """Return a run and its planned cells; raises UserError for a folder that is none."""
-    from bench.store import Run
+    from bench.store import RunReader
 
-    run = Run(folder)
+    run = RunReader(folder)
     manifest = run.manifest()
     if not manifest:
         raise errors.UserError(f"{folder} is not a run's folder: it has no run.json")

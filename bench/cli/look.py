@@ -75,11 +75,11 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
     for key, words in cells.items():
         record = records.get(key)
         if record is None:
-            under_way = run_.facts(key)
+            under_way = run_.checkpoint_header(key)
             done = f" ({under_way['tasks_done']} tasks done)" if under_way else ""
             print(f"missing   {words}{done}")
         elif record["status"] != "done":
             why = record["reason"] or f"{record['error']['kind']}: {record['error']['message']}"
             print(f"{record['status']:<9} {words}: {why}")
-    for words in run_.set_aside:
+    for words in run_.unreadable:
         print(words)

@@ -61,7 +61,7 @@ def report(
         print_classes(classes, Console())
         write_classes(classes, made)
     print(f"report: {made / 'index.html'}")
-    for words in frames.set_aside:
+    for words in frames.unreadable:
         print(words, file=sys.stderr)
 
 

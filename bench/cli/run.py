@@ -136,22 +136,23 @@ def _run(requests: list[Any], out: Path, **options: Any) -> Any:
 def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
     from bench.plan import line
     from bench.runner import all_cells, common, unsuitable, wanted
-    from bench.store import Run
+    from bench.store import RunReader
 
     specs, shared = all_cells(requests), common(requests)
-    run = None if out is None else Run(out, look_only=True)
+    run = None if out is None else RunReader(out)
     if run:
         run.check(shared)
+    held = run.statuses() if run else {}
     count = 0
     for spec in specs:
-        status = run.status(spec) if run else "missing"
+        status = held.get(spec.key, "missing")
         to_run = wanted(status, options)
         reason = unsuitable(spec) if to_run else None
         count += to_run and reason is None
         state = "skip" if reason else "run" if to_run else status
         print(f"{state:<9} {line(spec)}{f': {reason}' if reason else ''}")
     print(f"{len(specs)} cells, {count} to run")
-    for words in run.set_aside if run else ():
+    for words in run.unreadable if run else ():
         print(words, file=sys.stderr)
 
 

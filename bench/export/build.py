@@ -24,7 +24,7 @@ from bench.models.seq2seq import TINY, Seq2Seq
 from bench.models.transformer import Transformer
 from bench.plan import CellSpec, line
 from bench.schema import FACTS, HEAD, README, SCHEMA, WEIGHTS, Exported
-from bench.store import KeptModels, Run, write_tensors
+from bench.store import RunReader, SavedModels, write_tensors
 from strategies.core import LaneLinear
 from suites.base import generator
 from suites.errors import UserError, some
@@ -38,10 +38,10 @@ def find(run: Path, cell: str) -> str:
 
     Raises UserError where that is no cell of the run, several, or one whose model was not kept.
     """
-    seen = Run(run, look_only=True)
+    seen = RunReader(run)
     if not seen.manifest():
         raise UserError(f"{run} is not a run's folder: it has no run.json")
-    kept = KeptModels(run)
+    kept = SavedModels(run)
     words = {key: line(_spec(kept, key)) for key in kept.cells()}
     records = seen.records()
     specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
@@ -65,7 +65,7 @@ def find(run: Path, cell: str) -> str:
     raise UserError(f"{run} has no cell {cell}; it kept the models of: {has}")
 
 
-def _spec(kept: KeptModels, key: str) -> CellSpec:
+def _spec(kept: SavedModels, key: str) -> CellSpec:
     return CellSpec(**kept.facts(key, kept.tasks(key)[-1])["spec"])
 
 
@@ -80,7 +80,7 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
     the pretrained model that was tuned is no longer the same, and for what cannot be merged into one that
     writes.
     """
-    kept = KeptModels(run)
+    kept = SavedModels(run)
     tasks = kept.tasks(key)
     if task is not None and task not in tasks:
         has = ", ".join(map(str, tasks))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.results.merge import gather
+from bench.results.merge import merge
 from bench.stats import Matrix, all_scores
 from suites.base import PROPORTION, Score
 
@@ -40,7 +40,7 @@ class Frames:
     curves: pd.DataFrame
     """One row per cell, task under way, step and j: ``value`` on validation rows."""
     manifest: dict[str, Any] = field(default_factory=dict)
-    set_aside: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     settings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_SETTING_COLUMNS))
     """One row per cell and setting: ``kind`` (hyper, training or model), ``setting``, ``value``."""
     notes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_NOTE_COLUMNS))
@@ -86,15 +86,15 @@ def load(folder: str | Path, *more: str | Path) -> Frames:
     different data under one name.
     """
     folders = [Path(f) for f in (folder, *more)]
-    records, manifest, set_aside = gather(folders)
-    return replace(tidy(records, folders[0], manifest, set_aside), folders=tuple(folders))
+    records, manifest, unreadable = merge(folders)
+    return replace(tidy(records, folders[0], manifest, unreadable), folders=tuple(folders))
 
 
 def tidy(
     records: list[dict[str, Any]],
     folder: Path = Path(),
     manifest: dict[str, Any] | None = None,
-    set_aside: Sequence[str] = (),
+    unreadable: Sequence[str] = (),
 ) -> Frames:
     """Return records as frames."""
     return Frames(
@@ -104,7 +104,7 @@ def tidy(
         matrix=_matrix(records),
         curves=_curves(records),
         manifest=manifest or {},
-        set_aside=list(set_aside),
+        unreadable=list(unreadable),
         settings=_settings(records),
         notes=_notes(records),
         declared=_declared(records),

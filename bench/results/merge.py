@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from bench.plan import text_of
-from bench.store import Run
+from bench.store import RunReader
 from suites.errors import UserError
 
 Record = dict[str, Any]
 
 
-def gather(folders: Sequence[Path]) -> tuple[list[Record], dict[str, Any], list[str]]:
-    """Return records, manifest and what was set aside.
+def merge(folders: Sequence[Path]) -> tuple[list[Record], dict[str, Any], list[str]]:
+    """Return records, manifest and a line for each file that could not be read.
 
     A cell that is in several runs counts once, and done where it is done in one of them. Raises UserError for
     a folder that is no run, and where runs saw different data under one name.
     """
     records: dict[str, Record] = {}
     manifest: dict[str, Any] = {}
-    set_aside: list[str] = []
+    unreadable: list[str] = []
     for folder in dict.fromkeys(folders):
-        run = Run(folder)
+        run = RunReader(folder)
         own = run.manifest()
         if not own and not run.cells.is_dir():
             raise UserError(f"{folder} is not a run's folder: it has no run.json")
@@ -34,8 +34,8 @@ def gather(folders: Sequence[Path]) -> tuple[list[Record], dict[str, Any], list[
             if records.get(record["key"], {}).get("status") != "done":
                 records[record["key"]] = record
         manifest = _joined(manifest, own)
-        set_aside += run.set_aside
-    return told_apart(sorted(records.values(), key=lambda r: r["key"])), manifest, set_aside
+        unreadable += run.unreadable
+    return disambiguate_identities(sorted(records.values(), key=lambda r: r["key"])), manifest, unreadable
 
 
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def told_apart(records: list[Record]) -> list[Record]:
+def disambiguate_identities(records: list[Record]) -> list[Record]:
     """Return records in which one identity is one setting.
 
     Within one plan it is. Between runs, and where a default was changed, the same selector can stand for

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.results.frames import CELL, Frames, load
-from bench.store import Run
+from bench.store import RunReader
 
 SPLITS = ("test", "validation")
 AVERAGES = ("accuracy", "macro avg", "weighted avg")
@@ -41,9 +41,9 @@ class Confusions:
 def confusions(frames: Frames, identity: str | None = None) -> Iterator[Confusions]:
     """Yield those of every done cell, or of one strategy's, that has them; runs of earlier versions do not.
 
-    What was not trusted is told in ``frames.set_aside``.
+    What cannot be read is listed in ``frames.unreadable``.
     """
-    runs = [Run(folder) for folder in frames.folders]
+    runs = [RunReader(folder) for folder in frames.folders]
     done = frames.cells[frames.cells["status"] == "done"]
     if identity is not None:
         done = done[done["identity"] == identity]
@@ -52,7 +52,7 @@ def confusions(frames: Frames, identity: str | None = None) -> Iterator[Confusio
         if found is not None:
             counts = {s: np.array(found[s], dtype=np.int64).reshape(-1, 5) for s in SPLITS}
             yield Confusions({str(k): v for k, v in cell.items()}, tuple(found["units"]), counts)
-    frames.set_aside += [words for run in runs for words in run.set_aside]
+    frames.unreadable += [words for run in runs for words in run.unreadable]
 
 
 def classes(folder: str | Path, *more: str | Path) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from bench.export import take_up, told
 from bench.models import parameter_count
 from bench.plan import CellSpec, Request, line
 from bench.runner.progress import Progress, note
-from bench.store import WHICH, KeptModels, Run
+from bench.store import WHICH, RunFolder, RunReader, SavedModels
 from bench.train import run_group
 from strategies.core import Unsuitable
 from suites.base import Training
@@ -64,7 +64,7 @@ class Outcome:
     failures: list[str]
     """A line for each failed cell."""
     set_aside: list[str]
-    """A line for each file of the folder that was not trusted."""
+    """A line for each file of the folder that could not be read and was set aside."""
 
 
 def carry_out(requests: Sequence[Request], folder: Path, options: Options, command: str) -> Outcome:
@@ -79,22 +79,21 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
         raise unknown("value for --keep-models", options.keep_models, list(WHICH))
     specs = all_cells(requests)
     shared = common(requests)
-    seen = Run(folder, look_only=True)
+    seen = RunReader(folder)
     seen.check(shared)
-    held = {record["key"]: record["status"] for record in seen.records()}
+    held = seen.statuses()
     todo = [s for s in specs if wanted(held.get(s.key, "missing"), options)]
     # Read once here, so that workers find a converted copy and a missing data set stops before any writing.
     data = {name: suites.get(name).load().fingerprint for name in dict.fromkeys(s.suite for s in todo)}
     prepare(todo, options)
     begins = {(s.suite, s.scenario): told(s) for s in reversed(todo) if s.continues}
-    run = Run(folder)
+    run = RunFolder(folder)
     run.open(specs, shared, data, command, options.device)
-    for path in seen.flawed:
-        run.record(path)
+    set_aside = run.repair()
     for spec in todo if options.force or options.retry_failed else ():
         run.drop(spec.key)
     done = [s for s in specs if held.get(s.key) == "done" and s not in todo]
-    without = sum(not KeptModels(folder).tasks(s.key) for s in done) if options.keep_models else 0
+    without = sum(not SavedModels(folder).tasks(s.key) for s in done) if options.keep_models else 0
     if not options.quiet:
         for words in begins.values():
             to_stderr(words)
@@ -112,7 +111,7 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
         progress.done([s for s in todo if s not in able])
         for keys in _spread(groups, folder, options):
             progress.done([s for s in able if s.key in keys])
-    records = {spec.key: run.record(run.cells / f"{spec.key}.json") for spec in todo}
+    records = {spec.key: run.record(spec.key) for spec in todo}
     counts: dict[str, int] = defaultdict(int)
     failures = []
     for spec in todo:
@@ -120,7 +119,7 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
         counts[record["status"]] += 1
         if record["status"] == "failed":
             failures.append(f"{line(spec)}: {record['error']['kind']}: {record['error']['message']}")
-    return Outcome(dict(counts), failures, run.set_aside)
+    return Outcome(dict(counts), failures, set_aside)
 
 
 def prepare(specs: Sequence[CellSpec], options: Options) -> None:
@@ -175,11 +174,11 @@ def check_device(device: str) -> None:
         raise UserError(f"device {device!r} is not supported; there are cpu and cuda")
 
 
-def grouped(specs: Sequence[CellSpec], run: Run, options: Options) -> Iterator[Group]:
+def grouped(specs: Sequence[CellSpec], run: RunFolder, options: Options) -> Iterator[Group]:
     """Yield groups of lanes: same program, same number of tasks done, no wider than the rule says."""
     alike: dict[tuple[str, int], Group] = defaultdict(list)
     for spec in specs:
-        kept = run.facts(spec.key)
+        kept = run.checkpoint_header(spec.key)
         alike[spec.group_key, kept["tasks_done"] if kept else 0].append(spec)
     for group in alike.values():
         # Lanes that share rates side by side: an optimiser moves them together.
@@ -208,7 +207,7 @@ def width(spec: CellSpec, options: Options) -> int:
 
 def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set[str]]:
     """Run groups, over processes where there are several; yield the keys of each as it ends."""
-    models = KeptModels(folder, options.keep_models)
+    models = SavedModels(folder, options.keep_models)
     cuda = torch.device(options.device).type == "cuda"
     if cuda and torch.device(options.device).index is None:
         devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -242,7 +241,7 @@ def _spread(groups: list[Group], folder: Path, options: Options) -> Iterator[set
 
 
 def _parallel(
-    shares: Sequence[tuple[list[Group], str]], models: KeptModels, jobs: int
+    shares: Sequence[tuple[list[Group], str]], models: SavedModels, jobs: int
 ) -> Iterator[tuple[int, set[str]]]:
     """Run shares in processes; yield the number and the keys of each as it ends."""
     work = [joblib.delayed(_run_share)(i, own, models, device) for i, (own, device) in enumerate(shares)]
@@ -254,11 +253,11 @@ def _parallel(
         )(work)
 
 
-def _run_share(number: int, groups: list[Group], models: KeptModels, device: str) -> tuple[int, set[str]]:
+def _run_share(number: int, groups: list[Group], models: SavedModels, device: str) -> tuple[int, set[str]]:
     return number, set().union(*(_run_one(group, models, device) for group in groups))
 
 
-def _run_alone(group: Group, models: KeptModels, device: str) -> None:
+def _run_alone(group: Group, models: SavedModels, device: str) -> None:
     """Run one group in a process of its own; should that die, by halves, down to the cell that kills it."""
     pool = ProcessPoolExecutor(max_workers=1)
     try:
@@ -266,7 +265,7 @@ def _run_alone(group: Group, models: KeptModels, device: str) -> None:
         return
     except BrokenProcessPool as error:
         if len(group) == 1:
-            Run(models.run).write(group[0], {"status": "failed", "error": _described(error)})
+            RunFolder(models.run).write(group[0], {"status": "failed", "error": _described(error)})
     finally:
         pool.shutdown(wait=True, kill_workers=True)
     for half in halves(group):
@@ -279,23 +278,23 @@ def halves(group: Group) -> list[Group]:
     return [group[:middle], group[middle:]] if middle else []
 
 
-def _run_one(group: Group, models: KeptModels, device: str) -> set[str]:
+def _run_one(group: Group, models: SavedModels, device: str) -> set[str]:
     """Run one group and write its records; where it fails, by halves, so that only the culprit does.
 
     Halves and not single lanes: a group that was too wide for the device's memory is not done one by one.
     """
     error = _attempt(group, models, device)
     if error is not None and len(group) == 1:
-        Run(models.run).write(group[0], {"status": "failed", "error": error})
+        RunFolder(models.run).write(group[0], {"status": "failed", "error": error})
     elif error is not None:
         for half in halves(group):
             _run_one(half, models, device)
     return {spec.key for spec in group}
 
 
-def _attempt(group: Group, models: KeptModels, device: str) -> dict[str, Any] | None:
+def _attempt(group: Group, models: SavedModels, device: str) -> dict[str, Any] | None:
     """Run one group and write its records; return what went wrong, in words, so that no tensor is held."""
-    folder, run = models.run, Run(models.run)
+    folder, run = models.run, RunFolder(models.run)
     try:
         with _one_thread(device):
             records = run_group(

@@ -2,7 +2,16 @@
 
 from bench.store.environment import where
 from bench.store.files import write_json, write_tensors
-from bench.store.run_folder import Run
-from bench.store.saved_models import WHICH, KeptModels
+from bench.store.run_folder import RunFolder
+from bench.store.run_reader import RunReader
+from bench.store.saved_models import WHICH, SavedModels
 
-__all__ = ["WHICH", "KeptModels", "Run", "where", "write_json", "write_tensors"]
+__all__ = [
+    "WHICH",
+    "RunFolder",
+    "RunReader",
+    "SavedModels",
+    "where",
+    "write_json",
+    "write_tensors",
+]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.store.files import write_json, write_tensors
-from bench.store.run_folder import SCHEMA
+from bench.store.run_reader import SCHEMA
 from suites.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ WHICH = ("last", "all")
 """The model after the last task, or after every task."""
 
 
-class KeptModels:
+class SavedModels:
     """The models in one run's folder; ``which`` of them a run is to write, empty for none."""
 
     def __init__(self, run: Path, which: str = "") -> None:

@@ -25,7 +25,7 @@ from bench.results.per_class import AVERAGES, by_class
 from bench.runner.dispatch import Options, carry_out
 from bench.stats import summarise
 from bench.stats.scores import SCORES, all_scores
-from bench.store.run_folder import Run
+from bench.store.run_folder import RunFolder
 from bench.train.accuracy import area_L, unit_names
 from bench.train.loop import Group, run_group
 from suites.base import Data, Scenario, Stream, Training, register
@@ -108,9 +108,11 @@ def test_units_are_named_after_their_classes() -> None:
 # Reports.
 
 
-def written(folder: Path, counts: dict[str, Any], units: list[str], key: tuple[str, int] = ("er", 0)) -> Run:
+def written(
+    folder: Path, counts: dict[str, Any], units: list[str], key: tuple[str, int] = ("er", 0)
+) -> RunFolder:
     """Write a cell with counts by class."""
-    run, spec = Run(folder), toy_cell(*key)
+    run, spec = RunFolder(folder), toy_cell(*key)
     run.open([spec], {}, {}, "test", "cpu")
     right = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
     run.write(
@@ -213,7 +215,7 @@ def test_a_run_without_classes_is_said(tmp_path: Path) -> None:
     frames = load(tmp_path)
     with pytest.raises(UserError, match="no cell of this run has results by class"):
         class_tables(frames)
-    assert "it is not whole JSON" in frames.set_aside[0]
+    assert "it is not whole JSON" in frames.unreadable[0]
 
 
 def test_lethe_report_classes(tmp_path: Path) -> None:
@@ -276,7 +278,7 @@ def test_oos_auroc_is_a_score(tmp_path: Path) -> None:
     record = run_group([cell])[0]
     assert record["outside"][:2] == [None, None]
     assert 0 <= record["outside"][2] <= 1
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.open([cell], {}, {}, "test", "cpu")
     run.write(cell, record)
     scores = load(tmp_path).scores.set_index("score")["value"]
@@ -289,7 +291,7 @@ def test_oos_auroc_is_a_score(tmp_path: Path) -> None:
 
 
 def test_outside_rows_survive_a_checkpoint(tmp_path: Path) -> None:
-    cells, run = [outside_cell(0, "er"), outside_cell(1, "er")], Run(tmp_path)
+    cells, run = [outside_cell(0, "er"), outside_cell(1, "er")], RunFolder(tmp_path)
     whole = run_group(cells)
 
     class Stopped(Exception):
@@ -301,7 +303,7 @@ def test_outside_rows_survive_a_checkpoint(tmp_path: Path) -> None:
 
     with pytest.raises(Stopped):
         run_group(cells, checkpoints=run, progress=stop)
-    assert run.facts(cells[0].key) is not None
+    assert run.checkpoint_header(cells[0].key) is not None
     again = run_group(cells, checkpoints=run)
     for name in ("outside", "classes", "test"):
         assert [r[name] for r in again] == [r[name] for r in whole]

@@ -12,7 +12,7 @@ import strategies
 from bench.report import costs
 from bench.report.documents import _BLOCK, _FIGURE, draw, main
 from bench.report.figures import ACROSS, FIGURES
-from bench.store.run_folder import Run
+from bench.store.run_reader import RunReader
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -121,9 +121,9 @@ RUNS = sorted(path.parent.name for path in (ROOT / "results" / "reference").glob
 @pytest.mark.parametrize("name", RUNS)
 def test_reference_records_are_sound(name: str) -> None:
     """Every cell of the experiment is there, done or skipped with a reason, and named after its own spec."""
-    run = Run(ROOT / "results" / "reference" / name)
+    run = RunReader(ROOT / "results" / "reference" / name)
     records = run.records()
-    assert not run.set_aside
+    assert not run.unreadable
     found, planned = {r["key"] for r in records}, set(run.manifest()["cells"])
     assert found == planned
     assert {r["status"] for r in records} <= {"done", "skipped"}

@@ -22,7 +22,8 @@ from bench.plan.request import Request
 from bench.report.tables import markdown
 from bench.results.frames import score_matrix, tidy
 from bench.runner.dispatch import unsuitable
-from bench.store.run_folder import Run, flaw
+from bench.store.run_folder import RunFolder
+from bench.store.run_reader import flaw
 from bench.train.loop import Group, run_group
 from bench.train.text_scores import TextScorer, compared
 from strategies.core.base import IGNORED, Unsuitable, row_losses
@@ -229,7 +230,7 @@ def test_lane_invariance() -> None:
 
 
 def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
-    spec, run = cell(epochs=2, score_every=10), Run(tmp_path)
+    spec, run = cell(epochs=2, score_every=10), RunFolder(tmp_path)
     kept: dict[str, Any] = {}
     save = run.save
 
@@ -264,7 +265,7 @@ def test_tokens_learned_from_are_counted(tune: str) -> None:
 
 def test_records_and_frames(tmp_path: Path) -> None:
     spec = cell(epochs=1, score_every=4)
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.cells.mkdir()
     (record,) = run_group([spec])
     run.write(spec, record)

@@ -20,7 +20,7 @@ from bench.results.frames import load
 from bench.runner.dispatch import Options, carry_out
 from bench.stats import summarise
 from bench.store.files import write_json
-from bench.store.run_folder import Run
+from bench.store.run_folder import RunFolder
 from suites.errors import UserError
 from tests.conftest import toy_cell
 
@@ -39,7 +39,7 @@ def record(right: Any, status: str = "done", **more: Any) -> dict[str, Any]:
 
 def made(folder: Path, records: dict[tuple[str, int], dict[str, Any]], scenario: str = "class") -> Path:
     """Write a run of the toy suite."""
-    run = Run(folder)
+    run = RunFolder(folder)
     specs = {key: toy_cell(key[0], key[1], scenario) for key in records}
     run.open(list(specs.values()), {}, {}, "test", "cpu")
     for key, facts in records.items():
@@ -178,7 +178,7 @@ def test_unknown_score_and_foreign_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run's folder"):
         load(tmp_path / "elsewhere")
     (folder / "cells" / "broken.json").write_text("{")
-    assert load(folder).set_aside == ["broken.json was set aside: it is not whole JSON"]
+    assert load(folder).unreadable == ["broken.json cannot be read: it is not whole JSON"]
 
 
 def test_manifest_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import bench
 from bench.plan.request import Request
 from bench.runner import dispatch as runner
 from bench.runner.dispatch import Options, carry_out, grouped, width
-from bench.store.run_folder import Run
+from bench.store.run_folder import RunFolder
+from bench.store.run_reader import RunReader
 from suites.errors import UserError
 from tests.conftest import toy_cell
 
@@ -60,7 +61,7 @@ def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
 
 def test_lanes_differ_in_rates_and_seeds(tmp_path: Path) -> None:
     specs = runner.all_cells([SMALL])
-    groups = list(grouped(specs, Run(tmp_path), QUIET))
+    groups = list(grouped(specs, RunFolder(tmp_path), QUIET))
     assert sorted(len(g) for g in groups) == [3, 6]
     assert all(len({s.group_key for s in g}) == 1 for g in groups)
 
@@ -75,7 +76,7 @@ def test_width_is_a_fixed_rule() -> None:
 def test_unsuitable_cells_are_skipped_with_their_reason(tmp_path: Path) -> None:
     request = Request("toy", ("ewc", "er"), settings={"boundaries": "hidden"})
     assert carry_out([request], tmp_path, QUIET, "test").counts == {"skipped": 1, "done": 1}
-    (skipped,) = [r for r in Run(tmp_path).records() if r["status"] == "skipped"]
+    (skipped,) = [r for r in RunFolder(tmp_path).records() if r["status"] == "skipped"]
     assert skipped["reason"] == "ewc needs to know where tasks begin and end"
 
 
@@ -92,7 +93,7 @@ def test_only_the_culprit_of_a_group_fails(tmp_path: Path, monkeypatch: pytest.M
     outcome = carry_out([request], tmp_path, QUIET, "test")
     assert outcome.counts == {"done": 2, "failed": 1}
     assert outcome.failures == ["toy class finetune seed 1: RuntimeError: seed 1 is cursed"]
-    (failed,) = [r for r in Run(tmp_path).records() if r["status"] == "failed"]
+    (failed,) = [r for r in RunFolder(tmp_path).records() if r["status"] == "failed"]
     assert "in failing" in failed["error"]["traceback"]
     assert carry_out([request], tmp_path, QUIET, "test").counts == {}
     monkeypatch.setattr(runner, "run_group", honest)
@@ -111,15 +112,17 @@ def test_files_that_do_not_check_out_are_set_aside(tmp_path: Path) -> None:
     altered["spec"]["seed"] = 99
     paths[3].write_text(json.dumps(altered))
     (run / "cells" / "notes.json").write_text('{"hello": 1}')
-    opened = Run(run)
+    opened = RunReader(run)
     assert len(opened.records()) == 9 - 3
-    told = " ".join(opened.set_aside)
-    assert len(opened.set_aside) == 4
+    told = " ".join(opened.unreadable)
+    assert len(opened.unreadable) == 4
     assert "not whole JSON" in told
     assert "not the cell its name says" in told
     assert "not the one it was named after" in told
-    assert len(list((run / "set-aside").iterdir())) == 4
-    assert carry_out([SMALL], run, QUIET, "test").counts == {"done": 3}
+    assert not (run / "set-aside").exists()
+    outcome = carry_out([SMALL], run, QUIET, "test")
+    assert outcome.counts == {"done": 3}
+    assert len(outcome.set_aside) == len(list((run / "set-aside").iterdir())) == 4
     assert cells(run) == good
 
 
@@ -133,7 +136,7 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path: Path) -> None:
     ):
         (folder / "facts.json").write_text(facts)
         (folder / "1.safetensors").write_bytes(tensors)
-        assert Run(tmp_path).load(spec.key) is None
+        assert RunFolder(tmp_path).load(spec.key) is None
 
 
 def test_a_changed_plan_is_refused_and_nothing_written(tmp_path: Path) -> None:
@@ -147,7 +150,7 @@ def test_a_changed_plan_is_refused_and_nothing_written(tmp_path: Path) -> None:
     # Strategies, seeds and scenarios may be added.
     more = Request("toy", ("er",), ("task", "class"), (3,))
     assert carry_out([more], run, QUIET, "test").counts == {"done": 2}
-    assert len(Run(run).manifest()["commands"]) == 2
+    assert len(RunFolder(run).manifest()["commands"]) == 2
 
 
 def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

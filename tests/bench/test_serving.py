@@ -25,12 +25,12 @@ from bench.export import take_up
 from bench.models import pretrained
 from bench.plan.request import Request
 from bench.results.frames import score_matrix
-from bench.results.merge import gather
+from bench.results.merge import merge
 from bench.runner import dispatch as runner
 from bench.runner.dispatch import Options, carry_out
 from bench.schema.exported_model import Exported
-from bench.store.run_folder import Run
-from bench.store.saved_models import KeptModels
+from bench.store.run_folder import RunFolder
+from bench.store.saved_models import SavedModels
 from bench.train.loop import Group
 from suites.base import SUITES, register
 from suites.errors import UserError
@@ -95,7 +95,7 @@ def exported_texts(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> 
 
 
 def spec_key(run: Path, identity: str, seed: int, scenario: str = "class") -> str:
-    for record in Run(run).records():
+    for record in RunFolder(run).records():
         spec = record["spec"]
         if (spec["identity"], spec["seed"], spec["scenario"]) == (identity, seed, scenario):
             return str(record["key"])
@@ -106,7 +106,7 @@ def spec_key(run: Path, identity: str, seed: int, scenario: str = "class") -> st
 
 
 def test_what_is_kept(images: Path) -> None:
-    kept = KeptModels(images)
+    kept = SavedModels(images)
     assert len(kept.cells()) == 5
     key = spec_key(images, "er", 0)
     assert kept.tasks(key) == [1, 2]
@@ -124,8 +124,8 @@ def test_keeping_is_no_part_of_key_or_record(images: Path, tmp_path: Path) -> No
     request = Request("toy", ("er", "ncm"), ("class",), (0, 1))
     carry_out([request], tmp_path, Options(jobs=1, quiet=True), "test")
     assert not (tmp_path / "models").exists()
-    for record in Run(tmp_path).records():
-        (same,) = [r for r in Run(images).records() if r["key"] == record["key"]]
+    for record in RunFolder(tmp_path).records():
+        (same,) = [r for r in RunFolder(images).records() if r["key"] == record["key"]]
         assert record | {"timings": 0} == same | {"timings": 0}
 
 
@@ -142,7 +142,7 @@ def test_the_last_alone_and_a_hint_where_a_cell_was_done_without(
         export.find(tmp_path, "er/0")
     carry_out([request], tmp_path, Options(jobs=1, quiet=True, keep_models="last", force=True), "test")
     key = spec_key(tmp_path, "er", 0)
-    kept, before = KeptModels(tmp_path), KeptModels(images)
+    kept, before = SavedModels(tmp_path), SavedModels(images)
     assert kept.tasks(key) == [2]
     for name, tensor in kept.tensors(key, 2).items():
         assert torch.equal(tensor, before.tensors(key, 2)[name])
@@ -166,12 +166,12 @@ def test_a_run_that_was_killed_keeps_the_same_models(
         with pytest.raises(KeyboardInterrupt):
             carry_out([request], tmp_path / str(after), KEEP, "test")
         monkeypatch.setattr(Group, "save", real)
-        assert len(KeptModels(tmp_path / str(after)).cells()) == 2
+        assert len(SavedModels(tmp_path / str(after)).cells()) == 2
         carry_out([request], tmp_path / str(after), KEEP, "test")
         for seed in (0, 1):
             key = spec_key(images, "er", seed)
             for task in (1, 2):
-                ours, theirs = (KeptModels(p).tensors(key, task) for p in (tmp_path / str(after), images))
+                ours, theirs = (SavedModels(p).tensors(key, task) for p in (tmp_path / str(after), images))
                 assert all(torch.equal(ours[name], t) for name, t in theirs.items())
 
 
@@ -222,7 +222,7 @@ def test_an_exported_model_answers_as_the_run_s(images: Path, exported: Path) ->
     """The labels of the run's own model, row by row, and the same numbers after saving and loading."""
     key, data = spec_key(images, "er", 0), blobs()
     model = serve.load(exported)
-    state = {k.removeprefix("model/"): t[None] for k, t in KeptModels(images).tensors(key, 2).items()}
+    state = {k.removeprefix("model/"): t[None] for k, t in SavedModels(images).tensors(key, 2).items()}
     x_N = data.x_N[data.n_train :]
     logits = state["head.bias"] + (
         (x_N.flatten(1) / 255 @ state["layers.0.weight"][0] + state["layers.0.bias"][0]).relu()
@@ -234,7 +234,7 @@ def test_an_exported_model_answers_as_the_run_s(images: Path, exported: Path) ->
         label == data.class_names[y]
         for (label, _), y in zip(model.answers(x_N.numpy()), data.y_N[data.n_train :].tolist(), strict=True)
     )
-    (record,) = [r for r in Run(images).records() if r["key"] == key]
+    (record,) = [r for r in RunFolder(images).records() if r["key"] == key]
     assert right == sum(record["test"]["right"][2])
     assert (exported / "README.md").read_text().startswith("# A model that Lethe exported")
 
@@ -252,7 +252,7 @@ def test_a_cell_that_came_to_nothing(tmp_path: Path) -> None:
     """What diverged is not kept, and export says why there is nothing."""
     request = Request("toy", ("finetune",), settings={"optimiser": "sgd", "lr": "1e30"})
     assert carry_out([request], tmp_path, KEEP, "test").counts == {"diverged": 1}
-    assert KeptModels(tmp_path).cells() == []
+    assert SavedModels(tmp_path).cells() == []
     with pytest.raises(UserError, match="finetune/0 is diverged: there is no model of it"):
         export.find(tmp_path, "finetune/0")
 
@@ -288,7 +288,7 @@ def test_normalised_images_and_running_statistics(tmp_path: Path) -> None:
         carry_out([Request("toy-normalised", ("finetune",), settings=settings)], tmp_path / "r", KEEP, "test")
     finally:
         del SUITES["toy-normalised"]
-    (record,) = Run(tmp_path / "r").records()
+    (record,) = RunFolder(tmp_path / "r").records()
     model = export.served(tmp_path / "r", record["key"])
     export.save(model, tmp_path / "m")
     x_N, y_N = data.x_N[data.n_train :].numpy(), data.y_N[data.n_train :].tolist()
@@ -301,9 +301,9 @@ def test_normalised_images_and_running_statistics(tmp_path: Path) -> None:
 def test_exported_texts_answer_as_the_run_s(texts: Path, tmp_path: Path) -> None:
     """Labels exactly, logits closely, of the trained model and the merged one; to the bit after loading."""
     key = export.find(texts, "er/0")
-    facts = KeptModels(texts).facts(key, 2)
+    facts = SavedModels(texts).facts(key, 2)
     options = facts["spec"]["model_options"]
-    state = {k.removeprefix("model/"): t[None] for k, t in KeptModels(texts).tensors(key, 2).items()}
+    state = {k.removeprefix("model/"): t[None] for k, t in SavedModels(texts).tensors(key, 2).items()}
     x_NS = tokens(TEXTS, pretrained.tokenizer("tiny-bert"), 48)
     if options["tune"] == "head":
         x_NS = pretrained.backbone("tiny-bert", options["pooling"])(x_NS)
@@ -528,10 +528,10 @@ def test_from_python(exported: Path, tmp_path: Path) -> None:
         "toy", "er", seeds=1, out=tmp_path / "r", settings=settings, keep_models="last", resume_from=exported
     )
     (key,) = frames.cells["key"]
-    assert KeptModels(tmp_path / "r").tasks(key) == [2]
+    assert SavedModels(tmp_path / "r").tasks(key) == [2]
     # Beside a run from scratch of the same name, a report tells them apart.
     bench.run("toy", "er", seeds=1, out=tmp_path / "s", settings=settings)
-    told = gather([tmp_path / "r", tmp_path / "s"])[0]
+    told = merge([tmp_path / "r", tmp_path / "s"])[0]
     mark = Exported.at(exported).mark[:8]
     assert {r["identity"] for r in told} == {f"er (model={mark})", "er (model=mlp)"}
 
@@ -569,7 +569,7 @@ def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
     (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(tmp_path / "m")).cells()
     group = Group([spec], "cpu", None, take_up)
     group.score(0)
-    (before,) = Run(texts).records()
+    (before,) = RunFolder(texts).records()
     now, then = group.record(0)["test"]["right"][0], before["test"]["right"][2]
     assert max(abs(a - b) for a, b in zip(now, then, strict=True)) <= 1  # a near tie that merging decides
     data = sentences()
@@ -595,7 +595,7 @@ def test_a_merged_model_goes_on_in_another_way(exported_texts: Path, tmp_path: P
     )
     options = Options(jobs=1, quiet=True, keep_models="last")
     assert carry_out([request], tmp_path / "r", options, "test").counts == {"done": 1}
-    (record,) = Run(tmp_path / "r").records()
+    (record,) = RunFolder(tmp_path / "r").records()
     assert record["spec"]["continues"] == Exported.at(exported_texts).mark
     assert json.loads((exported_texts / "lethe.json").read_text())["from"]["tasks_done"] == 2
     again = export.served(tmp_path / "r", record["key"])

@@ -13,7 +13,8 @@ import torch
 from bench.plan.cell import CellSpec, line
 from bench.store import run_folder as store
 from bench.store.files import write_json
-from bench.store.run_folder import SCHEMA, Run, flaw
+from bench.store.run_folder import RunFolder
+from bench.store.run_reader import SCHEMA, RunReader, flaw
 from suites.errors import UserError
 from tests.conftest import toy_cell
 
@@ -22,8 +23,8 @@ DONE = {"status": "done", "test": COUNTS, "validation": COUNTS}
 SHARED = {"toy/class": {"version": 1, "epochs": 4}}
 
 
-def opened(folder: Path, *specs: CellSpec, **changes: Any) -> Run:
-    run = Run(folder)
+def opened(folder: Path, *specs: CellSpec, **changes: Any) -> RunFolder:
+    run = RunFolder(folder)
     given = {"shared": SHARED, "data": {"toy": "f1"}, "command": "test", "device": "cpu"} | changes
     run.open(specs, **given)
     return run
@@ -32,21 +33,21 @@ def opened(folder: Path, *specs: CellSpec, **changes: Any) -> Run:
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     spec = toy_cell("er", seed=3)
     run = opened(tmp_path / "r", spec)
-    assert run.status(spec) == "missing"
+    assert run.statuses().get(spec.key, "missing") == "missing"
     run.write(spec, DONE)
     (record,) = run.records()
     assert record["key"] == spec.key
     assert CellSpec(**record["spec"]) == spec
     assert record["test"] == COUNTS
-    assert run.status(spec) == "done"
-    assert run.set_aside == []
+    assert run.statuses().get(spec.key, "missing") == "done"
+    assert run.unreadable == []
 
 
 def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
     first, second = toy_cell("er"), toy_cell("ewc", scenario="task")
     opened(tmp_path, first)
     opened(tmp_path, second, shared={"toy/task": {"epochs": 4}}, data={"other": "f2"}, command="again")
-    manifest = Run(tmp_path).manifest()
+    manifest = RunFolder(tmp_path).manifest()
     assert manifest["schema"] == SCHEMA
     assert manifest["cells"] == {first.key: line(first), second.key: line(second)}
     assert manifest["shared"].keys() == {"toy/class", "toy/task"}
@@ -97,7 +98,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"a": float("nan")})
     assert list(tmp_path.iterdir()) == [path]
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.cells.mkdir()
     with pytest.raises(UserError, match=r"cannot write into .*: No space left on device"):
         run.write(toy_cell(), DONE)
@@ -144,18 +145,20 @@ def test_a_record_is_trusted_only_when_it_is_whole(tmp_path: Path, change: Any, 
     assert why in str(flaw(record, spec.key))
     path.write_text(json.dumps(record))
     assert run.records() == []
-    assert why in run.set_aside[0]
+    assert why in run.unreadable[0]
+    assert why in run.repair()[0]
     assert (tmp_path / "set-aside" / path.name).exists()
+    assert run.unreadable == []
 
 
-def test_looking_moves_nothing(tmp_path: Path) -> None:
+def test_reading_moves_nothing(tmp_path: Path) -> None:
     run = opened(tmp_path)
     bad = run.cells / "bad.json"
     bad.write_bytes(b"\xff\xfe{")
-    seen = Run(tmp_path, look_only=True)
+    seen = RunReader(tmp_path)
     assert seen.records() == []
-    assert seen.set_aside == ["bad.json is not trusted: it is not whole JSON"]
-    assert seen.flawed == [bad]
+    assert seen.records() == []
+    assert seen.unreadable == ["bad.json cannot be read: it is not whole JSON"]
     assert bad.exists()
     assert not (tmp_path / "set-aside").exists()
 
@@ -164,7 +167,7 @@ def test_what_was_set_aside_is_not_overwritten(tmp_path: Path) -> None:
     run = opened(tmp_path)
     for text in ("one", "two", "three"):
         (run.cells / "bad.json").write_text(text)
-        assert run.records() == []
+        assert len(run.repair()) == 1
     kept = {p.name: p.read_text() for p in (tmp_path / "set-aside").iterdir()}
     assert kept == {"bad.json": "one", "bad.json.1": "two", "bad.json.2": "three"}
 
@@ -175,12 +178,12 @@ def test_a_file_under_way_is_not_touched(tmp_path: Path) -> None:
     under_way = run.cells / ".abc.part"
     under_way.write_text("{")
     assert run.records() == []
-    assert run.set_aside == []
+    assert run.unreadable == []
     assert under_way.exists()
 
 
 def test_checkpoints_keep_tensors_exactly_and_only_the_latest(tmp_path: Path) -> None:
-    run, key = Run(tmp_path), toy_cell().key
+    run, key = RunFolder(tmp_path), toy_cell().key
     tensors = {"model/w": torch.randn(3, 4), "strategy/rows": torch.arange(5), "bits": torch.ones(2).bool()}
     assert run.load(key) is None
     run.save(key, {"old": torch.zeros(1)}, {"tasks_done": 1})
@@ -196,13 +199,13 @@ def test_checkpoints_keep_tensors_exactly_and_only_the_latest(tmp_path: Path) ->
     assert files == ["2.safetensors", "facts.json"]
     run.drop(key)
     assert run.load(key) is None
-    assert run.facts(key) is None
+    assert run.checkpoint_header(key) is None
 
 
 def test_a_kill_between_tensors_and_facts_leaves_the_older_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, key = Run(tmp_path), toy_cell().key
+    run, key = RunFolder(tmp_path), toy_cell().key
     run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1})
 
     def killed(path: Path, facts: Any, indent: int | None = 1) -> None:
@@ -218,10 +221,10 @@ def test_a_kill_between_tensors_and_facts_leaves_the_older_state(
 
 
 def test_another_cell_s_checkpoint_is_not_trusted(tmp_path: Path) -> None:
-    run, mine, other = Run(tmp_path), toy_cell().key, toy_cell(seed=1).key
+    run, mine, other = RunFolder(tmp_path), toy_cell().key, toy_cell(seed=1).key
     run.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1})
     (run.checkpoints / other).rename(run.checkpoints / mine)
-    assert run.facts(mine) is None
+    assert run.checkpoint_header(mine) is None
     assert run.load(mine) is None
 
 
@@ -240,7 +243,7 @@ def test_classes_lie_beside_the_record_and_go_with_it(tmp_path: Path) -> None:
     assert (run.beside / f"{spec.key}.json").read_text().count("\n") == 1
     run.write(spec, {"status": "skipped", "reason": "no"})
     assert run.classes(spec.key) is None
-    assert run.set_aside == []
+    assert run.unreadable == []
 
 
 def test_a_kill_never_leaves_a_record_with_another_one_s_classes(
@@ -259,7 +262,7 @@ def test_a_kill_never_leaves_a_record_with_another_one_s_classes(
     monkeypatch.setattr(store, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         run.write(spec, DONE | {"classes": CLASSES | {"units": ["other", "dog"]}})
-    assert run.status(spec) == "missing"
+    assert run.statuses().get(spec.key, "missing") == "missing"
 
 
 @pytest.mark.parametrize(
@@ -284,9 +287,9 @@ def test_classes_are_trusted_only_when_they_are_whole(tmp_path: Path, change: An
     facts = json.loads(path.read_text())
     change(facts)
     path.write_text(json.dumps(facts))
-    assert Run(tmp_path, look_only=True).classes(spec.key) is None
+    assert RunReader(tmp_path).classes(spec.key) is None
     assert path.exists()
     assert run.classes(spec.key) is None
-    assert why in run.set_aside[0]
+    assert why in run.repair()[0]
     assert (tmp_path / "set-aside" / f"classes-{path.name}").exists()
-    assert run.status(spec) == "done"
+    assert run.statuses().get(spec.key, "missing") == "done"

@@ -30,7 +30,7 @@ from bench.report.write_report import make_report
 from bench.results.frames import Frames, load
 from bench.stats import bca
 from bench.stats.power import seeds_needed
-from bench.store.run_folder import Run
+from bench.store.run_folder import RunFolder
 from suites.errors import UserError
 from tests.bench.test_report import CASES, made, record
 from tests.many_cells import write_many
@@ -67,7 +67,7 @@ def three(folder: Path, n: int = 8) -> Frames:
 
 def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **changes: Any) -> Path:
     """Write a run of a suite that is nowhere registered, later names worse."""
-    run = Run(folder)
+    run = RunFolder(folder)
     specs = [
         CellSpec(suite, 1, "class", name, {"a": 1} | changes, "mlp", {}, {"epochs": 1}, s, name)
         for name in names
@@ -168,7 +168,7 @@ def test_per_task_is_the_last_row_of_the_matrix(tmp_path: Path) -> None:
 
 def test_suites_differ_in_their_tasks(tmp_path: Path) -> None:
     one = other_suite(tmp_path / "one", "pairs", ("er",))
-    run = Run(tmp_path / "two")
+    run = RunFolder(tmp_path / "two")
     spec = CellSpec("single", 1, "class", "er", {}, "mlp", {}, {}, 0, "er")
     run.open([spec], {}, {}, "lethe run single", "cpu")
     run.write(spec, record([[50], [90]]))

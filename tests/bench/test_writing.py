@@ -21,8 +21,8 @@ from bench.models.seq2seq import TINY, Pair, Seq2Seq, loaded
 from bench.plan.request import Request
 from bench.runner.dispatch import Options, carry_out
 from bench.schema.exported_model import Exported
-from bench.store.run_folder import Run
-from bench.store.saved_models import KeptModels
+from bench.store.run_folder import RunFolder
+from bench.store.saved_models import SavedModels
 from bench.train.loop import Group
 from bench.train.text_scores import compared
 from suites.base import SUITES, register
@@ -66,9 +66,9 @@ def save(run: Path, folder: Path, task: int | None = None) -> Path:
 def live(run: Path, name: str = TINY) -> Seq2Seq:
     """Return the model that the run kept, as it was trained."""
     key = export.find(run, "er/0")
-    options = KeptModels(run).facts(key, 2)["spec"]["model_options"]
+    options = SavedModels(run).facts(key, 2)["spec"]["model_options"]
     net = models.build(name, options, (2, 32), 1, [torch.Generator()])
-    state = KeptModels(run).tensors(key, 2)
+    state = SavedModels(run).tensors(key, 2)
     net.load_state_dict({k.removeprefix("model/"): t[None] for k, t in state.items()})
     assert isinstance(net, Seq2Seq)
     return net
@@ -93,7 +93,7 @@ def check_same(run: Path, folder: Path, name: str, to_the_bit: bool) -> None:
 def test_an_exported_model_writes_as_the_run_s(run: Path, tmp_path: Path) -> None:
     """Logits and texts of the trained model, to the bit where nothing was merged; BLEU is the record's."""
     folder, data = save(run, tmp_path / "m"), codes()
-    (record,) = Run(run).records()
+    (record,) = RunFolder(run).records()
     check_same(run, folder, TINY, to_the_bit=record["spec"]["model_options"]["tune"] == "full")
     model = serve.load(folder)
     order = list(Exported.at(folder).tasks)
@@ -326,10 +326,10 @@ def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     tokenizer = pairs.tokenizer_of(group.data, spec.model)
     theirs = pairs.tokenizer_of(codes(), TINY)
     assert tokenizer(list(codes().targets))["input_ids"] == theirs(list(codes().targets))["input_ids"]
-    (record,) = Run(tmp_path / "r").records()
+    (record,) = RunFolder(tmp_path / "r").records()
     order = Exported.at(exported).tasks
     assert list(order) == [name for name, _ in pairs.kept_facts(group.streams.streams[0], TINY)["tasks"]]  # type: ignore[index]
-    (told,) = Run(RUNS["full"]).records()
+    (told,) = RunFolder(RUNS["full"]).records()
     assert record["test"]["value"][0] == told["test"]["value"][2]
 
 
