@@ -7,14 +7,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bench.version import VERSION
 from suites import aliases
 
 if TYPE_CHECKING:
     from bench.api import run
     from bench.results import classes, load
 
-__all__ = ["classes", "load", "run"]
-__version__ = "0.1.0"
+__all__ = ["__version__", "classes", "load", "run"]
+
+__version__ = VERSION
 
 aliases.install()
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 import strategies
 from bench import models
-from strategies.core.base import Strategy
 from strategies.core.draws import Draws
 from strategies.core.lanes import LaneModel
 from strategies.core.optimisers import optimiser
+from strategies.core.strategy import Strategy
 from strategies.core.streams import Batch, LaneStreams
 from suites.base import Training, generator
 from tests.toy import TOY, blobs

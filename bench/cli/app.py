@@ -22,9 +22,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from bench import __version__
+        from bench.version import VERSION
 
-        print(f"lethe {__version__}")
+        print(f"lethe {VERSION}")
         raise typer.Exit
 
 

@@ -1,20 +1,5 @@
 """What an author of a method needs."""
 
-from strategies.core.base import (
-    IGNORED,
-    Bounds,
-    Count,
-    CountOrNone,
-    LaneFloat,
-    NotNegative,
-    Share,
-    Strategy,
-    Unsuitable,
-    mask,
-    need_images,
-    need_numbers,
-    row_losses,
-)
 from strategies.core.compose import composed
 from strategies.core.draws import Draws, hashed, splitmix64
 from strategies.core.lanes import (
@@ -33,6 +18,21 @@ from strategies.core.lanes import (
     uniform,
 )
 from strategies.core.optimisers import OPTIMISERS, Adam, Momentum, Optimiser, optimiser
+from strategies.core.strategy import (
+    IGNORED,
+    Bounds,
+    Count,
+    CountOrNone,
+    LaneFloat,
+    NotNegative,
+    Share,
+    Strategy,
+    Unsuitable,
+    mask,
+    need_images,
+    need_numbers,
+    row_losses,
+)
 from strategies.core.streams import Batch, LaneStreams, pad_rows
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_type_hints
 from torch import Tensor
 
 from strategies import field_name
-from strategies.core.base import Strategy
+from strategies.core.strategy import Strategy
 from strategies.core.streams import Batch
 from suites.base import Training
 from suites.errors import UserError

@@ -26,8 +26,8 @@ from bench.store.run_folder import RunFolder
 from bench.store.run_reader import flaw
 from bench.train.loop import Group, run_group
 from bench.train.text_scores import TextScorer, compared
-from strategies.core.base import IGNORED, Unsuitable, row_losses
 from strategies.core.lanes import still
+from strategies.core.strategy import IGNORED, Unsuitable, row_losses
 from suites.base import BLEU, Data, generator
 from suites.errors import Unavailable, UserError
 from tests.conftest import outcome, toy_cell

@@ -15,7 +15,7 @@ from bench.plan.request import Request
 from bench.results.frames import score_matrix
 from bench.stats.scores import acc, forgetting
 from bench.train.loop import run_group
-from strategies.core.base import Unsuitable
+from strategies.core.strategy import Unsuitable
 from suites.base import Training
 from tests.conftest import outcome, toy_cell
 from tests.toy import blobs, sentences

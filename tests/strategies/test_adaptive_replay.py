@@ -12,7 +12,7 @@ import torch
 from bench.plan.cell import CellSpec
 from bench.train.loop import Group
 from bench.train.schedule import batches
-from strategies.core.base import Unsuitable
+from strategies.core.strategy import Unsuitable
 from strategies.parts.task_steps import steps_of
 from strategies.replay.adaptive_replay import PARTS, SCHEDULE, AdaptiveReplay
 from suites.base import Training, generator

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestCentroid
 from bench.results.frames import score_matrix
 from bench.stats.scores import acc
 from bench.train.loop import Group, run_group
-from strategies.core.base import Strategy
+from strategies.core.strategy import Strategy
 from tests.conftest import toy_cell
 from tests.methods import lane_module, lanes_of, new_batch, ready
 

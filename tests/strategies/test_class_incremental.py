@@ -16,7 +16,7 @@ from strategies.class_incremental.il2m import IL2M
 from strategies.class_incremental.lucir import LUCIR
 from strategies.class_incremental.scr import SCR, contrastive_L, crops
 from strategies.class_incremental.wa import WA
-from strategies.core.base import Strategy, Unsuitable
+from strategies.core.strategy import Strategy, Unsuitable
 from strategies.core.streams import Batch
 from strategies.parts.exemplars import Exemplars, held_of
 from strategies.parts.herding import herd

@@ -12,7 +12,7 @@ from torch import Tensor
 import strategies
 from bench.plan.request import Request
 from strategies import split
-from strategies.core.base import Strategy
+from strategies.core.strategy import Strategy
 from suites.base import Training
 from suites.errors import UserError
 from tests.methods import move, new_batch, ready

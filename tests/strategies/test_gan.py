@@ -14,9 +14,9 @@ from bench.plan.request import Request
 from bench.results.frames import score_matrix
 from bench.stats.scores import forgetting
 from bench.train.loop import run_group
-from strategies.core.base import Strategy
 from strategies.core.draws import Draws
 from strategies.core.lanes import LaneLinear
+from strategies.core.strategy import Strategy
 from strategies.generative.dgr_gan import DGRGAN
 from strategies.parts.gan import Critic, GANAdam, Images
 from strategies.parts.noise import Noise

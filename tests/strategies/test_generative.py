@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from strategies.core.base import Strategy, Unsuitable
 from strategies.core.lanes import lanewise
+from strategies.core.strategy import Strategy, Unsuitable
 from strategies.generative.bir import BIR
 from strategies.generative.dgr import DGR
 from strategies.generative.generative_classifier import GenerativeClassifier

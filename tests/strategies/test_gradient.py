@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from scipy.optimize import minimize
 from torch import Tensor
 
-from strategies.core.base import Strategy, Unsuitable
+from strategies.core.strategy import Strategy, Unsuitable
 from strategies.core.streams import Batch
 from strategies.gradient.gem import multipliers, project
 from strategies.gradient.gpm import inputs_of

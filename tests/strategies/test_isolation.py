@@ -15,7 +15,7 @@ import strategies
 from bench.plan.cell import CellSpec
 from bench.train.loop import Group, run_group
 from bench.train.schedule import plan_task
-from strategies.core.base import Unsuitable
+from strategies.core.strategy import Unsuitable
 from strategies.core.streams import LaneStreams
 from strategies.parts.task_steps import steps_of_task
 from suites.base import Training

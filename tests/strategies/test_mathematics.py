@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 import strategies
-from strategies.core.base import mask
 from strategies.core.draws import Draws
 from strategies.core.lanes import dot_L
+from strategies.core.strategy import mask
 from strategies.parts.fisher import squared_gradients
 from tests.methods import SEEDS, lane_module, lanes_of, move, new_batch, plain, ready
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.plan.request import Request
-from strategies.core.base import Strategy
+from strategies.core.strategy import Strategy
 from strategies.core.streams import Batch
 from tests.methods import lanes_of, new_batch, plain, ready
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.train.loop import run_group
-from strategies.core.base import Strategy, Unsuitable
 from strategies.core.draws import Draws, hashed
 from strategies.core.optimisers import optimiser
+from strategies.core.strategy import Strategy, Unsuitable
 from suites.base import generator
 from tests.conftest import toy_cell
 from tests.methods import SEEDS, lanes_of, move, new_batch, ready

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core.base import Strategy
+from strategies.core.strategy import Strategy
 from strategies.parts.fisher import absolute_gradients
 from suites.base import Training
 from tests.methods import lane_module, lanes_of, move, new_batch, plain, ready

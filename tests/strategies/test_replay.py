@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from scipy import stats
 from torch import Tensor
 
-from strategies.core.base import Strategy
 from strategies.core.draws import Draws
+from strategies.core.strategy import Strategy
 from strategies.core.streams import Batch
 from strategies.parts.memory import Memory
 from strategies.replay.rar import noise_like, shifted

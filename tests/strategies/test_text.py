@@ -13,8 +13,8 @@ from torch import Tensor
 from bench.models import pretrained
 from bench.results.frames import score_matrix
 from bench.train.loop import Group, run_group
-from strategies.core.base import Strategy, Unsuitable
 from strategies.core.lanes import still
+from strategies.core.strategy import Strategy, Unsuitable
 from strategies.core.streams import Batch
 from tests.conftest import toy_cell
 from tests.methods import lanes_of, move, new_batch, ready

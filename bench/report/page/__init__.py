@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench import __version__
 from bench.report.families import family
 from bench.report.figures import FIGURES, Drawn, begin_figures, parts, stem
 from bench.report.figures.stream import stream_data
@@ -24,6 +23,7 @@ from bench.report.score_names import axis, called, head, heads, told, top, unit_
 from bench.report.summary import DEFAULT, SPEED, higher_is_better
 from bench.results import Frames
 from bench.stats import FEWEST, SCORES, compare_pairs, describe, holm
+from bench.version import VERSION
 from suites.base import Score
 
 COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")
@@ -67,7 +67,7 @@ def make_page(
     return environment.get_template("page.html.jinja").render(
         title=f"Lethe: {suites}" if suites else "Lethe",
         summary=f"{done} of {_planned(frames)} cells are done.",
-        version=__version__,
+        version=VERSION,
         css=(_FOLDER / "page.css").read_text(),
         js=(_FOLDER / "page.js").read_text(),
         tables=list(tables.values()),
