@@ -69,8 +69,8 @@ def run(
     if what.endswith(".toml"):
         if strategy or scenario or pairs or seeds or resume_from:
             raise errors.UserError("an experiment file has its strategies, scenarios, seeds and --set in it")
-        requests, options = experiments.read_toml(Path(what))
-        out = out or (Path(options["out"]) if "out" in options else None)
+        requests, named = experiments.read_toml(Path(what))
+        out = out or (Path(named) if named else None)
     else:
         if not strategy:
             raise errors.UserError("name at least one strategy with -s; lethe list strategies shows them")

@@ -23,7 +23,7 @@ from bench.models.merging import fold, merged, with_head, without_adapters
 from bench.models.seq2seq import TINY, Seq2Seq
 from bench.models.transformer import Transformer
 from bench.plan import CellSpec, line
-from bench.schema import FACTS, HEAD, README, SCHEMA, WEIGHTS, Exported
+from bench.schema import FACTS, HEAD, README, WEIGHTS, Exported, ExportHeader
 from bench.store import RunReader, SavedModels, write_tensors
 from strategies.core import LaneLinear
 from suites.base import generator
@@ -96,7 +96,7 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
         raise UserError(f"{run} kept this model with an earlier version: run the cell again with --force")
     units = sorted({u for own in facts["tasks"][: facts["tasks_done"]] for u in own})
     known: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": ExportHeader.VERSION,
         "reads": "texts" if models.reads_texts(spec.model) else "images",
         "model": spec.model,
         "options": spec.model_options,
@@ -180,7 +180,9 @@ def save(model: Predictor, folder: Path) -> None:
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
-            (scratch / FACTS).write_text(json.dumps(model.facts, indent=1) + "\n")
+            header = json.dumps(model.facts, indent=1) + "\n"
+            ExportHeader.read(header)
+            (scratch / FACTS).write_text(header)
             (scratch / README).write_text(readme(model.facts))
             for path in scratch.iterdir():
                 path.chmod(0o644)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from bench.plan.settings import Value
+from bench.schema import cell_key, digest
 
 LANES = ("lr", "weight_decay")
 """Training settings that can differ between lanes."""
@@ -39,9 +38,8 @@ class CellSpec:
     @cached_property
     def key(self) -> str:
         """Name of the cell on disk: a hash of all that changes its result."""
-        passed_over = ("identity", "model" if self.continues else "continues")
         # Not asdict, which copies everything: reports hash ten thousand cells.
-        return _digest({f.name: getattr(self, f.name) for f in fields(self) if f.name not in passed_over})
+        return cell_key({f.name: getattr(self, f.name) for f in fields(self)})
 
     @cached_property
     def group_key(self) -> str:
@@ -52,15 +50,11 @@ class CellSpec:
         lanes = strategies.get(self.strategy).lane_fields()
         facts["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
         facts["training"] = {k: v for k, v in self.training.items() if k not in LANES}
-        return _digest({k: v for k, v in facts.items() if k not in ("identity", "seed")})
+        return digest({k: v for k, v in facts.items() if k not in ("identity", "seed")})
 
     def facts(self) -> dict[str, Any]:
         """Return the spec as records hold it."""
         return {k: v for k, v in asdict(self).items() if v or k != "continues"}
-
-
-def _digest(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def line(spec: CellSpec) -> str:

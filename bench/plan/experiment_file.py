@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from bench import schema
 from bench.plan.request import Request
 from bench.plan.settings import text_of
-from suites.errors import UserError, unknown
+from suites.errors import UserError
 
 _MOST_SEEDS = 10_000
 
@@ -41,8 +40,8 @@ def check_seeds(found: Sequence[int], text: object) -> tuple[int, ...]:
     return tuple(whole)
 
 
-def read_toml(path: Path) -> tuple[list[Request], dict[str, Any]]:
-    """Read an experiment: ``[[run]]`` tables and, above them, ``out``: the run's folder, if it is named here.
+def read_toml(path: Path) -> tuple[list[Request], str | None]:
+    """Return the requests of an experiment, and the run's folder, if it is named there.
 
     A table has ``suite``, ``strategies`` and, where wanted, ``scenarios``, ``seeds`` (as on the command line,
     or a list) and ``set``::
@@ -59,47 +58,17 @@ def read_toml(path: Path) -> tuple[list[Request], dict[str, Any]]:
 
     Raises UserError for a file that is missing or of another form.
     """
-    try:
-        facts = tomllib.loads(path.read_text())
-    except OSError:
-        raise UserError(f"cannot read {path}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not TOML: {error}") from None
-    tables = facts.pop("run", None)
-    if not isinstance(tables, list) or not tables:
-        raise UserError(f"{path} has no [[run]] table")
-    for key in facts:
-        if key != "out":
-            raise unknown(f"key in {path}", key, ["out", "run"])
-    if not isinstance(facts.get("out", ""), str):
-        raise UserError(f"out in {path} must be the name of a folder")
-    return [_request(path, table) for table in tables], facts
+    experiment = schema.read_toml(schema.Experiment, path)
+    return [_request(table) for table in experiment.runs], experiment.out
 
 
-def _request(path: Path, table: Any) -> Request:
-    """Return what one ``[[run]]`` table asks for; raises UserError for a table of another form."""
-    where = f"a [[run]] table of {path}"
-    known = ["suite", "strategies", "scenarios", "seeds", "set"]
-    if not isinstance(table, dict):
-        raise UserError(f"run in {path} must be written as [[run]] tables")
-    for key in table:
-        if key not in known:
-            raise unknown(f"key in {where}", key, known)
-    if "suite" not in table or not table.get("strategies"):
-        raise UserError(f"{where} lacks suite or strategies")
-    if not isinstance(table["suite"], str):
-        raise UserError(f"suite in {where} must be a name")
-    for key in ("strategies", "scenarios"):
-        names = table.get(key, ["class"])
-        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-            raise UserError(f"{key} in {where} must be a list of names")
-    chosen, settings = table.get("seeds", 5), table.get("set", {})
-    if not isinstance(settings, dict) or not all(isinstance(v, int | float | str) for v in settings.values()):
-        raise UserError(f"set in {where} must hold a number, text, true or false for each setting")
+def _request(table: schema.RunTable) -> Request:
+    """Return what one ``[[run]]`` table asks for; raises UserError for seeds that cannot be read."""
+    chosen = table.seeds
     return Request(
-        suite=table["suite"],
-        strategies=tuple(table["strategies"]),
-        scenarios=tuple(table.get("scenarios", ["class"])),
+        suite=table.suite,
+        strategies=tuple(table.strategies),
+        scenarios=tuple(table.scenarios),
         seeds=check_seeds(chosen, chosen) if isinstance(chosen, list) else seeds(str(chosen)),
-        settings={k: text_of(v) for k, v in settings.items()},
+        settings={name: text_of(value) for name, value in table.settings.items()},
     )

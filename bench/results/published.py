@@ -7,7 +7,6 @@ spread and, per entry, the selector that reproduces it and the published mean an
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,15 @@ from typing import Any
 
 from bench.plan import Request, text_of
 from bench.results.frames import Frames
+from bench.schema import PublishedTable, read_toml
 from bench.stats import SCORES, summarise
 from suites.base import SCENARIOS
-from suites.errors import UserError, unknown
+from suites.errors import unknown
 
 TABLES = Path(__file__).parents[2] / "results" / "published"
 RECORDS = Path("results") / "reference"
 TOLERANCE = 0.3
 """Points of difference that are agreement whatever the spread."""
-SPREADS = ("sem", "sd", "ci95")
 _NORMAL_95 = 1.959963984540054
 
 
@@ -87,40 +86,35 @@ def read(name: str) -> Table:
     path = Path(name) if name.endswith(".toml") else TABLES / f"{name}.toml"
     if not path.is_file():
         raise unknown("table", name, names())
-    try:
-        facts = tomllib.loads(path.read_text())
-        return _table(path.stem, facts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a table of published numbers: {error}") from None
-
-
-def _table(name: str, facts: dict[str, Any]) -> Table:
-    spread, seeds = facts["spread"], int(facts["published_seeds"])
-    if spread not in SPREADS:
-        raise ValueError(f"spread must be one of {', '.join(SPREADS)}, not {spread!r}")
-    if facts["score"] not in SCORES:
-        raise ValueError(f"unknown score {facts['score']!r}")
-    entries = []
-    for entry in facts["entry"]:
-        for scenario in SCENARIOS:
-            if scenario in entry:
-                given = entry[scenario]
-                sem = as_sem(float(given["spread"]), spread, seeds) if "spread" in given else None
-                note = str(given.get("note", ""))
-                entries.append(
-                    Entry(entry["method"], scenario, entry["run"], float(given["mean"]), sem, note)
-                )
-    settings = {key: text_of(value) for key, value in facts.get("set", {}).items()}
+    found = read_toml(PublishedTable, path)
+    if found.score not in SCORES:
+        raise unknown(f"score in {path}", found.score, list(SCORES))
+    numbers = [
+        (entry, s, getattr(entry, "class_" if s == "class" else s))
+        for entry in found.entries
+        for s in SCENARIOS
+    ]
     return Table(
-        name,
-        facts["title"],
-        facts["citation"],
-        facts["suite"],
-        facts["score"],
-        spread,
-        int(facts["first_seed"]),
-        settings,
-        tuple(entries),
+        path.stem,
+        found.title,
+        found.citation,
+        found.suite,
+        found.score,
+        found.spread,
+        found.first_seed,
+        {name: text_of(value) for name, value in found.settings.items()},
+        tuple(
+            Entry(
+                entry.method,
+                scenario,
+                entry.run,
+                number.mean,
+                None if number.spread is None else as_sem(number.spread, found.spread, found.published_seeds),
+                number.note,
+            )
+            for entry, scenario, number in numbers
+            if number is not None
+        ),
     )
 
 

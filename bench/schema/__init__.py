@@ -1,5 +1,32 @@
-"""The files that Lethe writes and reads."""
+"""The files that Lethe writes and reads, one documented model each; docs/schemas holds their JSON Schemas."""
 
-from bench.schema.exported_model import BESIDE, FACTS, HEAD, README, SCHEMA, WEIGHTS, Exported
+from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader
+from bench.schema.experiment import Experiment, RunTable
+from bench.schema.exported_model import BESIDE, FACTS, HEAD, README, WEIGHTS, Exported, ExportHeader
+from bench.schema.fields import FileModel, Unreadable, read_toml
+from bench.schema.manifest import Manifest
+from bench.schema.published_table import PublishedTable
+from bench.schema.record import CellRecord, ClassCounts, cell_key, digest
 
-__all__ = ["BESIDE", "FACTS", "HEAD", "README", "SCHEMA", "WEIGHTS", "Exported"]
+__all__ = [
+    "BESIDE",
+    "FACTS",
+    "HEAD",
+    "README",
+    "WEIGHTS",
+    "CellRecord",
+    "CheckpointHeader",
+    "ClassCounts",
+    "Experiment",
+    "ExportHeader",
+    "Exported",
+    "FileModel",
+    "Manifest",
+    "PublishedTable",
+    "RunTable",
+    "SavedModelHeader",
+    "Unreadable",
+    "cell_key",
+    "digest",
+    "read_toml",
+]

@@ -1,4 +1,4 @@
-"""An exported model on disk: the facts beside its weights, and the hash of all of it.
+"""An exported model on disk: the header beside its weights, and the hash of all of it.
 
     DIR/lethe.json          what it is: model and options, labels or the tasks that texts are written for, how
                             its inputs are read, where it is from
@@ -13,19 +13,76 @@ bench.export makes such a folder, answers with it and goes on learning from it.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, model_validator
+
+from bench.schema.fields import Count, Described, FileModel, Key, Unreadable, Value
+from bench.schema.record import DataSource
 from suites.errors import UserError
 
-SCHEMA = 1
 FACTS, WEIGHTS, HEAD, README = "lethe.json", "model.safetensors", "head.safetensors", "README.md"
 BESIDE = {"adapter": "width", "prompt": "prompts"}
 """Ways to tune that cannot be written into a transformer's own weights, and the option that is their size."""
+
+
+class ExportOrigin(Described):
+    """Which cell an exported model is of."""
+
+    cell: str
+    """The cell in words."""
+    key: Key
+    """Its name."""
+    tasks_done: Count
+    """Tasks learned."""
+    tasks: Count
+    """Tasks of the stream."""
+    data: DataSource
+    """What it learned from."""
+
+
+class ExportedTexts(Described):
+    """For which tasks an exported model generates text."""
+
+    tasks: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+    """Name and prefix of every task."""
+    most: Annotated[int, Field(ge=1)]
+    """Tokens generated at most."""
+
+
+class ExportHeader(FileModel):
+    """``lethe.json`` in the folder of an exported model."""
+
+    reads: Literal["texts", "images"]
+    """What its inputs are."""
+    model: str
+    """Name of the model it was trained as."""
+    options: dict[str, Value]
+    """Options of that model."""
+    labels: list[str]
+    """What it can answer, in the order of the head; empty where it generates text."""
+    origin: Annotated[ExportOrigin | None, Field(alias="from")] = None
+    """Where it is from."""
+    writes: ExportedTexts | None = None
+    """Of a model that generates text, for which tasks."""
+    shape: list[int] | None = None
+    """Shape of an image."""
+    scale: float | None = None
+    """What pixels are divided by."""
+    mean: list[float] | None = None
+    """Mean of each channel after that."""
+    std: list[float] | None = None
+    """Standard deviation of each channel."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ExportHeader:
+        if self.reads == "images" and None in (self.shape, self.scale, self.mean, self.std):
+            raise ValueError("a model that reads images must have shape, scale, mean and std")
+        return self
 
 
 @dataclass(frozen=True)
@@ -40,15 +97,13 @@ class Exported:
         """Read a folder; raises UserError where it holds no exported model."""
         path = Path(folder).expanduser()
         try:
-            facts = json.loads((path / FACTS).read_text())
-        except (OSError, ValueError):
+            return cls(path, ExportHeader.read((path / FACTS).read_bytes())[1])
+        except OSError:
             missing = not (path / FACTS).exists()
             why = f"it has no {FACTS}" if missing else f"its {FACTS} cannot be read"
             raise UserError(f"{folder} is not an exported model: {why}") from None
-        needed = {"reads", "model", "options", "labels"}
-        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA or not needed <= facts.keys():
-            raise UserError(f"{folder} was not exported by this version of Lethe")
-        return cls(path, facts)
+        except Unreadable as error:
+            raise UserError(f"{folder} was not exported by this version of Lethe: {error}") from None
 
     @classmethod
     def named(cls, name: str) -> Exported | None:

@@ -159,16 +159,24 @@ def test_experiment_files(tmp_path: Path) -> None:
         'out = "here"\n[[run]]\nsuite = "toy"\nstrategies = ["er", "ewc[lam=1e9]"]\n'
         'scenarios = ["task", "class"]\nseeds = "2-3"\n[run.set]\nepochs = 2\nlr = 0.5\n'
     )
-    (request,), options = read_toml(path)
-    assert options == {"out": "here"}
+    (request,), out = read_toml(path)
+    assert out == "here"
     assert len(request.cells()) == 8
     assert {c.training["epochs"] for c in request.cells()} == {2}
     assert {c.training["lr"] for c in request.cells()} == {0.5}
     for text, told in (
         ("x = [", "not TOML"),
-        ("a = 1", "no [[run]] table"),
-        ("[[run]]\nsuite = 'toy'", "lacks suite or strategies"),
+        ("a = 1", "run is missing"),
+        ("[[run]]\nsuite = 'toy'", "run[0].strategies is missing"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nsead = 1", "did you mean seeds"),
+        ("[run]\nsuite = 'toy'\nstrategies = ['er']", "run must be a valid list"),
+        ("[[run]]\nsuite = 'toy'\nstrategies = []", "run[0].strategies: List should have at least 1 item"),
+        ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nset = { epochs = [1] }", "run[0].set.epochs"),
+        ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nseeds = [1, 1]", "cannot read seeds"),
+        (
+            "schema = 2\n[[run]]\nsuite = 'toy'\nstrategies = ['er']",
+            "version is 2",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(UserError) as caught:

@@ -1,0 +1,33 @@
+"""An experiment file: what to run, in TOML."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from bench.schema.fields import Described, FileModel, Value
+
+
+class RunTable(Described):
+    """A ``[[run]]`` table: one suite with strategies, scenarios, seeds and settings."""
+
+    suite: str
+    """Name of a suite."""
+    strategies: Annotated[list[str], Field(min_length=1)]
+    """Selectors: ``er[buffer=200]``."""
+    scenarios: Annotated[list[str], Field(min_length=1)] = ["class"]
+    """task, domain, class, online."""
+    seeds: int | str | list[int] = 5
+    """How many, from 0; or as on the command line; or a list."""
+    settings: Annotated[dict[str, Value], Field(alias="set")] = {}
+    """Training settings, ``model``, and options of the model."""
+
+
+class Experiment(FileModel):
+    """An experiment file. ``schema = 1`` may be left out."""
+
+    out: str | None = None
+    """The run's folder, where ``--out`` names none."""
+    runs: Annotated[list[RunTable], Field(alias="run", min_length=1)]
+    """What to run."""

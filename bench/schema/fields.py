@@ -1,0 +1,152 @@
+"""What the file models share: strict fields, and one plain line for what is wrong with a file.
+
+A model describes the newest version of a file. Older versions are first turned into it by the model's
+``upgrade``. Readers validate a file once and go on with the plain dictionary that they checked: ten thousand
+records as objects would take several times as long to make.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from suites.errors import UserError
+
+Value = bool | int | float | str
+"""A setting's value."""
+Count = Annotated[int, Field(ge=0)]
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$")]
+"""The name of a cell: a hash of all that changes its result."""
+
+
+AnyFile = TypeVar("AnyFile", bound="FileModel")
+
+
+class Unreadable(ValueError):
+    """A file is not what its model says; the message is one line."""
+
+
+class Described(BaseModel):
+    """A part of a file: fields are typed, finite and described, and no other field is accepted."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, frozen=True, use_attribute_docstrings=True
+    )
+
+
+class FileModel(Described):
+    """A whole file with the version it was written in."""
+
+    VERSION: ClassVar[int] = 1
+
+    schema_version: int = Field(alias="schema")
+    """Version of the file's form."""
+
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of a file of an older version as the newest version has it."""
+        return content | {"schema": cls.VERSION}
+
+    @classmethod
+    def read(cls, content: Any) -> tuple[Self, dict[str, Any]]:
+        """Validate a file's content.
+
+        Args:
+            content: JSON as text or bytes, or what was parsed of it.
+
+        Returns:
+            The model and the dictionary it was made from, both of the newest version.
+
+        Raises:
+            Unreadable: for anything that is not whole or not of a known version, in one line.
+        """
+        if isinstance(content, str | bytes):
+            try:
+                # Equal strings are one object: a hundred thousand records share most of theirs.
+                content = from_json(content, allow_inf_nan=False, cache_strings="all")
+            except ValueError:
+                raise Unreadable("it is not whole JSON") from None
+        if not isinstance(content, dict):
+            raise Unreadable("it does not hold fields with names")
+        version = content.get("schema")
+        if not isinstance(version, int) or not 1 <= version <= cls.VERSION:
+            known = "1" if cls.VERSION == 1 else f"1 to {cls.VERSION}"
+            raise Unreadable(f"its version is {version}, and this Lethe reads {known}")
+        try:
+            if version < cls.VERSION:
+                content = cls.upgrade(content)
+            return cls.model_validate(content), content
+        except ValidationError as error:
+            raise Unreadable(explain(error, cls)) from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Unreadable(f"it cannot be read as version {version}: {error!r}") from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first thing that is wrong, as one plain line: which field, and what is wrong with it."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    place = _place(first["loc"])
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        *parent, name = _place(first["loc"]).rsplit(".", 1)
+        close = difflib.get_close_matches(name, sorted(set(_names(model))), 1)
+        words = f"unknown field {name!r}{f' in {parent[0]}' if parent else ''}"
+        words += f"; did you mean {close[0]}?" if close else ""
+    elif kind == "missing":
+        words = f"{place} is missing"
+    else:
+        reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+        given = first["input"]
+        if isinstance(given, bool | int | float | str) and len(repr(given)) < 60:
+            reason += f", not {given!r}"
+        joint = " " if reason.startswith("must be") else ": "
+        words = f"{place}{joint if place else ''}{reason}"
+    return words + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Return where a field is: ``run[0].seeds``. Names of a union's members are left out."""
+    words = ""
+    for part in loc:
+        if isinstance(part, int):
+            words += f"[{part}]"
+        elif part not in ("bool", "int", "float", "str") and not set(part) & set("[]()"):
+            words += f".{part}"
+    return words.removeprefix(".")
+
+
+def _names(model: type[BaseModel]) -> Iterator[str]:
+    """Yield the names of a model's fields, and of those within them."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+        kinds = [field.annotation]
+        while kinds:
+            kind = kinds.pop()
+            kinds += get_args(kind)
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _names(kind)
+
+
+def read_toml(model: type[AnyFile], path: Path) -> AnyFile:
+    """Return a validated TOML file.
+
+    Raises:
+        UserError: for a file that is missing or of another form.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
+    try:
+        return model.read({"schema": 1} | content)[0]
+    except Unreadable as error:
+        raise UserError(f"{path}: {error}") from None

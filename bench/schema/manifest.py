@@ -1,0 +1,58 @@
+"""The manifest of a run: what was asked for, with what, and over which data."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from bench.schema.fields import Described, FileModel, Key, Value
+
+
+class Command(Described):
+    """One command that wrote into the run."""
+
+    command: str
+    """The command, as it was typed."""
+    at: str
+    """When it began, in UTC."""
+    packages: dict[str, str]
+    """Versions of the packages that results depend on."""
+    python: str
+    """Version of Python."""
+    git: str
+    """Revision of the checkout that Lethe ran from; empty for none."""
+    dirty: bool
+    """Whether that checkout had changes."""
+    device: str
+    """The device asked for."""
+    machine: str
+    """System, processor and number of cores."""
+
+
+class Manifest(FileModel):
+    """``run.json``.
+
+    Version 2 has records in ``cells/*.jsonl`` and describes strategies, suites and models; version 1 had
+    a file for each record.
+    """
+
+    VERSION: ClassVar[int] = 2
+
+    commands: list[Command]
+    """Every command, in order."""
+    shared: dict[str, dict[str, Value]]
+    """For each suite/scenario, what all its cells have in common: version, model, training."""
+    data: dict[str, str]
+    """Fingerprint of each suite's data set."""
+    cells: dict[Key, str]
+    """Every cell that was asked for, in words."""
+    strategies: dict[str, dict[str, bool | str | list[str]]] = {}
+    """What each strategy says of itself: family, paper, whether it is a bound ..."""
+    suites: dict[str, dict[str, bool | str | list[str]]] = {}
+    """What each suite says of itself."""
+    models: dict[str, dict[str, bool | str | list[str]]] = {}
+    """What each model says of itself."""
+
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Version 1 described no strategies, suites and models."""
+        return {"strategies": {}, "suites": {}, "models": {}, **super().upgrade(content)}

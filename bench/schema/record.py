@@ -1,0 +1,352 @@
+"""The record of a cell: what it is, how it ended, and all that was measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+from typing_extensions import TypeAliasType
+
+from bench.schema.fields import Count, Described, FileModel, Key, Unreadable, Value
+
+Status = Literal["done", "failed", "diverged", "skipped"]
+Numbers = TypeAliasType("Numbers", "float | list[Numbers] | None")
+"""A number, none, or nested lists of them."""
+CountRows = list[list[Count | None]]
+FloatRows = list[list[float | None]]
+
+
+def cell_key(spec: Mapping[str, Any]) -> str:
+    """Return the key of a cell: a hash of the fields of its spec that change its result.
+
+    The identity follows from the others. Of an exported model its fingerprint counts, not its folder.
+    """
+    passed_over = ("identity", "model" if spec.get("continues") else "continues")
+    return digest({name: value for name, value in spec.items() if name not in passed_over})
+
+
+def digest(content: dict[str, Any]) -> str:
+    """Return the hash of JSON content, 20 hexadecimal digits, whatever the order of its names."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+class Spec(Described):
+    """What a cell is: all that changes its result."""
+
+    suite: str
+    """Name of the suite."""
+    suite_version: int
+    """Version of the suite."""
+    scenario: str
+    """task, domain, class or online."""
+    strategy: str
+    """Name of the strategy; a sum of several is joined by ``+``."""
+    hyper: dict[str, Value]
+    """Hyper-parameters of the strategy, defaults included."""
+    model: str
+    """Name of the model, or folder of an exported one."""
+    model_options: dict[str, Value]
+    """Options of the model, defaults included."""
+    training: dict[str, Value]
+    """Training settings; those added to Lethe later are left out where they are zero."""
+    seed: Count
+    """The seed of every random draw."""
+    identity: str
+    """The selector in its canonical form: strategy and what differs from the defaults."""
+    continues: str | None = None
+    """SHA-256 of the exported model that learning goes on from; absent for none."""
+
+
+class Counts(Described):
+    """A score matrix of a proportion, as counts. Shape (T+1, T): i tasks learned, task j."""
+
+    right: CountRows
+    """Rows answered right; none where it was not measured."""
+    total: CountRows
+    """Rows answered; none where it was not measured."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Counts:
+        for n, row in enumerate(self.right):
+            if len(row) != len(self.right) - 1:
+                raise ValueError(_shape(f"right[{n}]", len(row), len(self.right)))
+        if [len(row) for row in self.right] != [len(row) for row in self.total]:
+            raise ValueError("right and total differ in shape")
+        for right, total in zip(self.right, self.total, strict=True):
+            _check_counts(right, total)
+        return self
+
+
+class GeneratedScores(Described):
+    """A score matrix of generated text, between the bounds of its score. Shape (T+1, T)."""
+
+    value: FloatRows
+    """The suite's score; none where it was not measured."""
+    chrf: FloatRows | None = None
+    """chrF of the same texts."""
+    rows: list[Count] | None = None
+    """Rows of each task."""
+
+    @model_validator(mode="after")
+    def _check(self) -> GeneratedScores:
+        for name, rows in (("value", self.value), ("chrf", self.chrf or self.value)):
+            for n, row in enumerate(rows):
+                if len(row) != len(rows) - 1:
+                    raise ValueError(_shape(f"{name}[{n}]", len(row), len(rows)))
+        if self.chrf is not None and len(self.chrf) != len(self.value):
+            raise ValueError("value and chrf differ in shape")
+        if self.rows is not None and len(self.rows) != len(self.value) - 1:
+            raise ValueError("rows must have one number for each task")
+        return self
+
+
+class CountsPoint(Described):
+    """Validation scores inside a task, as counts."""
+
+    task: Annotated[int, Field(ge=1)]
+    """The task under way, from 1."""
+    step: Annotated[int, Field(ge=1)]
+    """Steps of that task taken."""
+    right: list[Count | None]
+    """Rows of each task answered right."""
+    total: list[Count | None]
+    """Rows of each task."""
+
+    @model_validator(mode="after")
+    def _check(self) -> CountsPoint:
+        if len(self.right) != len(self.total):
+            raise ValueError("right and total differ in length")
+        _check_counts(self.right, self.total)
+        return self
+
+
+class GeneratedPoint(Described):
+    """Validation scores of generated text inside a task."""
+
+    task: Annotated[int, Field(ge=1)]
+    """The task under way, from 1."""
+    step: Annotated[int, Field(ge=1)]
+    """Steps of that task taken."""
+    value: list[float | None]
+    """The suite's score of each task."""
+    chrf: list[float | None] | None = None
+    """chrF of each task."""
+
+
+def _shape(what: str, n_columns: int, n_rows: int) -> str:
+    return f"{what} has {n_columns} columns, and a matrix of {n_rows} rows has {n_rows - 1}"
+
+
+def _check_counts(right: list[int | None], total: list[int | None]) -> None:
+    for r, t in zip(right, total, strict=True):
+        # A task that was not measured can still have rows to measure.
+        if r is not None and (t is None or r > t):
+            raise ValueError(f"right is {r} of a total of {t}")
+
+
+def _kind(scores: Any) -> str:
+    return "(generated)" if "value" in scores else "(counts)"
+
+
+Scores = Annotated[
+    Annotated[Counts, Tag("(counts)")] | Annotated[GeneratedScores, Tag("(generated)")], Discriminator(_kind)
+]
+Point = Annotated[
+    Annotated[CountsPoint, Tag("(counts)")] | Annotated[GeneratedPoint, Tag("(generated)")],
+    Discriminator(_kind),
+]
+
+
+class ScoreKind(Described):
+    """The score of a suite that is no proportion."""
+
+    name: str
+    """Name of the score: bleu."""
+    low: float
+    """Its lower bound."""
+    high: float
+    """Its upper bound."""
+    signature: str | None = None
+    """How it was computed, by which version of which package."""
+
+
+class Failure(Described):
+    """Why a cell failed."""
+
+    kind: str
+    """Name of the exception."""
+    message: str
+    """Its first line."""
+    traceback: str = ""
+    """Where it was raised."""
+
+
+class Timings(Described):
+    """Non-deterministic fields; everything else is equal when a cell is run again."""
+
+    train_seconds: float
+    """Training, of all lanes of the group together."""
+    evaluation_seconds: float
+    """Scoring, of all lanes together."""
+    first_steps_seconds: float
+    """Of the training, the first steps of each task, which are slower."""
+    samples_per_second: float
+    """Samples of all lanes a second, after the first steps."""
+    tokens_per_second: float | None = None
+    """Tokens of all lanes a second, without padding; of texts."""
+    padding_share: float | None = None
+    """Share of the tokens that were padding; of texts."""
+    steps: Count
+    """Steps taken."""
+    seconds_per_seed: float
+    """Training and scoring, divided by the lanes."""
+    lanes: Annotated[int, Field(ge=1)]
+    """Lanes of the group."""
+    device: str
+    """Name of the device."""
+    peak_bytes: Count
+    """The most memory used: of the GPU's allocator, or of the process."""
+
+
+class Resources(Described):
+    """What a cell's method occupies."""
+
+    parameters: Count
+    """Parameters of one lane's model."""
+    memory_samples: Count
+    """Samples in the replay memory."""
+    memory_bytes: Count
+    """Bytes that the memory takes as the literature counts them."""
+
+
+class DataSource(Described):
+    """What a cell learned from."""
+
+    name: str
+    """Name of the data set."""
+    fingerprint: str
+    """SHA-256 of the data set."""
+    model: str | None = None
+    """Fingerprint of the pretrained model and tokenizer; of texts."""
+
+
+class CellRecord(FileModel):
+    """One cell: a line of ``cells/*.jsonl``.
+
+    Version 2 has ``written``; version 1 was a file ``cells/<key>.json`` for each cell.
+    """
+
+    VERSION: ClassVar[int] = 2
+
+    key: Key
+    """Name of the cell: the hash of its spec."""
+    written: str
+    """When it was written, in UTC, to the microsecond; of several records of a cell the latest counts. Empty
+    in records of version 1."""
+    spec: Spec
+    """What the cell is."""
+    identity: str
+    """The selector in its canonical form, as in the spec."""
+    status: Status
+    """How it ended."""
+    reason: str | None
+    """Why it was skipped, or diverged."""
+    error: Failure | None
+    """Why it failed."""
+    test: Scores | None = None
+    """R on test rows; of done and diverged cells."""
+    validation: Scores | None = None
+    """R on validation rows; of done and diverged cells."""
+    outside: list[float | None] | None = None
+    """After i tasks, how well answers to rows of their classes are distinguished from answers to rows of no
+    class (area under the ROC curve); of suites that have such rows."""
+    curves: list[Point] = []
+    """Validation scores inside tasks, where ``score_every`` asks for them."""
+    score: ScoreKind | None = None
+    """The suite's score; absent where it is a proportion."""
+    loss: list[float | None] | None = None
+    """Mean training loss of each task."""
+    timings: Timings | None = None
+    """How long it took, with what beside it."""
+    resources: Resources | None = None
+    """What the method occupies."""
+    data: DataSource | None = None
+    """What it learned from."""
+    notes: dict[str, Numbers] = {}
+    """What the method noted of its own doing."""
+
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Version 1 did not say when a record was written."""
+        return {"written": "", **super().upgrade(content)}
+
+    @model_validator(mode="after")
+    def _check(self) -> CellRecord:
+        if self.identity != self.spec.identity:
+            raise ValueError(f"identity is {self.identity}, not that of its spec, {self.spec.identity}")
+        if self.status == "failed" and self.error is None:
+            raise ValueError("a failed cell must have an error")
+        if self.status in ("skipped", "diverged") and self.reason is None:
+            raise ValueError(f"a {self.status} cell must have a reason")
+        if self.status in ("done", "diverged"):
+            if self.test is None or self.validation is None:
+                raise ValueError(f"a {self.status} cell must have test and validation scores")
+            rows = {len(s.right if isinstance(s, Counts) else s.value) for s in (self.test, self.validation)}
+            if len(rows) > 1:
+                raise ValueError("test and validation differ in their number of tasks")
+            (n_rows,) = rows
+            if self.outside is not None and len(self.outside) != n_rows:
+                raise ValueError("outside must have a number for each row of R")
+            if self.loss is not None and len(self.loss) != n_rows - 1:
+                raise ValueError("loss must have a number for each task")
+            generated = isinstance(self.test, GeneratedScores)
+            if generated != isinstance(self.validation, GeneratedScores) or generated != bool(self.score):
+                raise ValueError("test, validation and score must be of one kind")
+        return self
+
+    @classmethod
+    def read(cls, content: Any) -> tuple[CellRecord, dict[str, Any]]:
+        """Validate a record, its key too; see FileModel.read."""
+        model, fields = super().read(content)
+        if cell_key(fields["spec"]) != model.key:
+            raise Unreadable("its spec is not the one that its key was made of")
+        return model, fields
+
+
+class ClassCounts(FileModel):
+    """The confusion counts of one cell: a line of ``classes/*.jsonl``.
+
+    Version 2 has ``written``; version 1 was a file ``classes/<key>.json`` for each cell.
+    """
+
+    VERSION: ClassVar[int] = 2
+
+    key: Key
+    """Name of the cell."""
+    written: str
+    """As in the record that it belongs to."""
+    units: list[str]
+    """What each unit of the head is called."""
+    test: list[Annotated[list[Count], Field(min_length=5, max_length=5)]]
+    """Rows of [i, j, true unit, answered unit, count]: i tasks learned, task j from 1; no zero counts."""
+    validation: list[Annotated[list[Count], Field(min_length=5, max_length=5)]]
+    """The same of validation rows."""
+
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Version 1 did not say when it was written."""
+        return {"written": "", **super().upgrade(content)}
+
+    @model_validator(mode="after")
+    def _check(self) -> ClassCounts:
+        n_units = len(self.units)
+        for rows in (self.test, self.validation):
+            for _, _, true, answered, _ in rows:
+                if true >= n_units or answered >= n_units:
+                    raise ValueError(
+                        f"a count is of unit {max(true, answered)}, and there are {n_units} units"
+                    )
+        return self

@@ -1,0 +1,120 @@
+"""File models: what is accepted, how older versions are read, what is said of a file that is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.schema.__main__ import json_schemas
+from bench.schema.experiment import Experiment
+from bench.schema.fields import Unreadable
+from bench.schema.manifest import Manifest
+from bench.schema.record import CellRecord, cell_key
+from tests.conftest import toy_cell
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_json_schemas_are_current() -> None:
+    """After a change to a model: ``python -m bench.schema docs/schemas``."""
+    found = {path.name: path.read_text() for path in (ROOT / "docs" / "schemas").glob("*.json")}
+    assert found == json_schemas()
+
+
+def test_every_field_is_described() -> None:
+    def described(node: Any, place: str) -> None:
+        if isinstance(node, dict):
+            for name, field in node.get("properties", {}).items():
+                assert "description" in field or "$ref" in field, f"{place}.{name} has no description"
+            for key, value in node.items():
+                described(value, f"{place}.{key}")
+
+    for name, text in json_schemas().items():
+        described(json.loads(text), name)
+
+
+def test_a_record_of_version_1_is_read_as_the_newest() -> None:
+    (path, *_) = (ROOT / "tests" / "data" / "record-1").glob("*.json")
+    model, record = CellRecord.read(path.read_bytes())
+    assert record["schema"] == CellRecord.VERSION
+    assert record["written"] == model.written == ""
+    assert record["key"] == path.stem == cell_key(record["spec"])
+
+
+def test_a_manifest_of_version_1_has_no_descriptions() -> None:
+    old = {"schema": 1, "commands": [], "shared": {}, "data": {}, "cells": {}}
+    assert Manifest.read(json.dumps(old))[1] == old | {
+        "schema": 2, "strategies": {}, "suites": {}, "models": {}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "it is not whole JSON"),
+        ("[]", "does not hold fields with names"),
+        ('{"schema": 9}', "its version is 9, and this Lethe reads 1 to 2"),
+        ('{"key": "x"}', "its version is None"),
+    ],
+)
+def test_what_is_no_file_of_ours_is_said(text: str, says: str) -> None:
+    with pytest.raises(Unreadable, match=says):
+        CellRecord.read(text)
+
+
+def done(**changes: Any) -> dict[str, Any]:
+    spec = toy_cell("er")
+    counts = {"right": [[1, None]] * 3, "total": [[4, 4]] * 3}
+    return {
+        "schema": 2, "key": spec.key, "written": "", "spec": spec.facts(), "identity": spec.identity,
+        "status": "done", "reason": None, "error": None, "test": counts, "validation": counts,
+    } | changes  # fmt: skip
+
+
+def test_numbers_are_finite() -> None:
+    text = json.dumps(done(loss=[1.0, float("nan")]))
+    with pytest.raises(Unreadable, match="not whole JSON"):
+        CellRecord.read(text)
+    with pytest.raises(Unreadable, match=r"loss\[1\] must be a finite number"):
+        CellRecord.read(done(loss=[1.0, float("inf")]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"colour": 1, "curvs": []}, "unknown field 'colour'"),
+        ({"curvs": []}, "unknown field 'curvs'; did you mean curves"),
+        ({"test": {"right": [[5, 1]] * 3, "total": [[4, 4]] * 3}}, "right is 5 of a total of 4"),
+        (
+            {"test": {"right": [[1]] * 3, "total": [[4]] * 3}},
+            r"right\[0\] has 1 columns, and a matrix of 3 rows",
+        ),
+        ({"test": {"right": [[1, 1]] * 3, "total": [[4, 4]] * 2}}, "right and total differ in shape"),
+        (
+            {"test": {"right": [["1", 1]] * 3, "total": [[4, 4]] * 3}},
+            r"test.right\[0\]\[0\] must be a valid int",
+        ),
+        ({"loss": [0.1]}, "loss must have a number for each task"),
+        ({"outside": [0.1]}, "outside must have a number for each row of R"),
+        ({"score": {"name": "bleu", "low": 0.0, "high": 100.0}}, "must be of one kind"),
+        ({"identity": "ewc"}, "identity is ewc, not that of its spec, er"),
+        ({"status": "failed"}, "a failed cell must have an error"),
+        ({"status": "skipped"}, "a skipped cell must have a reason"),
+        ({"status": "perhaps"}, "status must be 'done', 'failed', 'diverged' or 'skipped', not 'perhaps'"),
+        ({"key": "0" * 20}, "its spec is not the one that its key was made of"),
+        ({"test": None}, "a done cell must have test and validation scores"),
+        ({"notes": {"x": [["a"]]}}, r"notes.x"),
+    ],
+)
+def test_a_record_that_is_not_right_is_refused_by_field(changes: dict[str, Any], says: str) -> None:
+    assert CellRecord.read(done())[0].status == "done"
+    with pytest.raises(Unreadable, match=says):
+        CellRecord.read(done(**changes))
+
+
+def test_models_are_those_of_toml_too() -> None:
+    with pytest.raises(Unreadable, match=r"unknown field 'sets' in run\[0\]; did you mean set"):
+        Experiment.read({"schema": 1, "run": [{"suite": "toy", "strategies": ["er"], "sets": {}}]})
