@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ import strategies
 import suites
 from bench import models
 from bench.plan import CellSpec
-from bench.train import Group, plan_task, run_group
+from bench.train import LaneState, begin_task, learn_task, make_lanes, run_group, take_steps
 from suites.base import SCENARIOS, Data, Scenario, Training
 
 TOLERANCE = 0.05
@@ -127,18 +127,16 @@ def never_waits(device: str, size: Size) -> pd.DataFrame:
     """Take every strategy's steps of the second task; on CUDA a host synchronisation is an error there."""
     rows = []
     for name in of_any_model():
-        group = Group(
-            [cell(name, seed, scenario_of(name), "mlp", epochs=1) for seed in range(3)], device, None
-        )
-        for earlier in range(group.streams.n_tasks - 1):
-            group.learn(earlier)
-        task = group.streams.n_tasks - 1
-        step = _steps(group, task)
-        step()
+        specs = [cell(name, seed, scenario_of(name), "mlp", epochs=1) for seed in range(3)]
+        state = make_lanes(specs, device)
+        for earlier in range(state.streams.n_tasks - 1):
+            learn_task(state, earlier)
+        steps = _steps_of(state, state.streams.n_tasks - 1)
+        steps()
         error = ""
         try:
             with _no_waiting(device):
-                step()
+                steps()
         except RuntimeError as raised:
             error = str(raised).splitlines()[0]
         declared = strategies.get(name).waits
@@ -146,17 +144,12 @@ def never_waits(device: str, size: Size) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _steps(group: Group, task: int) -> Any:
-    """Return a function that takes all steps of a task; everything before the first step is done here."""
-    plan = plan_task(group.streams.streams, task, group.training, group.strategy.trains_on, group.device)
-    if plan is None:
+def _steps_of(state: LaneState, task: int) -> Callable[[], object]:
+    """Begin a task and return a function that takes all its steps."""
+    schedule = begin_task(state, task)
+    if schedule is None:
         raise RuntimeError("nothing to learn at this task")
-    group.draws.begin(task)
-    group.streams.begin_task(task)
-    group.strategy.task = task
-    group.model.train()
-    group.strategy.begin_task(task)
-    return lambda: group.steps(plan, task)
+    return lambda: take_steps(state, schedule)
 
 
 def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
@@ -172,10 +165,10 @@ def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
                     "lr": 1e-3,
                 }
                 specs = [cell(name, seed, "class", model, **settings) for seed in range(lanes)]
-                group = Group(specs, device, data)
-                group.learn(0)  # warm, and something to protect
-                step = _steps(group, 1)
-                taken = [_timed(step, device) / size.steps for _ in range(size.repeats)]
+                state = make_lanes(specs, device, data)
+                learn_task(state, 0)  # warm, and something to protect
+                steps = _steps_of(state, 1)
+                taken = [_timed(steps, device) / size.steps for _ in range(size.repeats)]
                 seconds = statistics.median(taken)
                 rows.append(
                     {
@@ -195,15 +188,15 @@ def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
     return frame
 
 
-def _timed(step: Any, device: str) -> float:
+def _timed(steps: Callable[[], object], device: str) -> float:
     """Return the seconds of one call, the device's work included."""
     if not device.startswith("cuda"):
         start = time.perf_counter()
-        step()
+        steps()
         return time.perf_counter() - start
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
-    step()
+    steps()
     end.record()
     torch.cuda.synchronize()
     return begin.elapsed_time(end) / 1000

@@ -1,7 +1,16 @@
-"""The main loop and what it measures."""
+"""The main loop, what it needs and what it measures."""
 
 from bench.train.accuracy import unit_names
-from bench.train.loop import Group, run_group
-from bench.train.schedule import plan_task
+from bench.train.lane_state import LaneState, WarmStart, make_lanes
+from bench.train.loop import begin_task, learn_task, run_group, take_steps
 
-__all__ = ["Group", "plan_task", "run_group", "unit_names"]
+__all__ = [
+    "LaneState",
+    "WarmStart",
+    "begin_task",
+    "learn_task",
+    "make_lanes",
+    "run_group",
+    "take_steps",
+    "unit_names",
+]

@@ -1,7 +1,7 @@
-"""The score matrix R, kept as counts, for all lanes at once, and what was taken for what behind it.
+"""The score matrix R as counts of right answers, for all lanes at once, and the confusions behind it.
 
 Axes: L lanes, B batch, T tasks, R rows, U units, P pairs of a task and one of its units, O outside rows, K
-counts that are not nought.
+counts above zero.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.train.clock import Clock
 from strategies.core import Batch, LaneStreams, Strategy, pad_rows, still
 from suites.base import Stream
 
@@ -27,10 +26,10 @@ _TEXTS_AT_ONCE = 64
 Counts = list[list[int | None]]
 
 
-class Scorer:
-    """Counts of right answers on every task's test and validation rows, row by row of R.
+class AccuracyScorer:
+    """Counts right answers on every task's test and validation rows, row by row of R.
 
-    Beside each row of R it keeps the confusion: how often each true unit was taken for which.
+    Beside each row of R it saves the confusion: how often each true unit was answered by which.
     """
 
     def __init__(self, streams: LaneStreams, strategy: Strategy) -> None:
@@ -66,7 +65,7 @@ class Scorer:
 
     @torch.no_grad()
     def _answers(self, split: str) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-        """Yield all rows of a split in batches: the batch, which rows are real, the scores of all units."""
+        """Yield all rows of a split in batches: the batch, which rows are real, the logits of all units."""
         rows_LR, real_LR, _ = self.rows[split]
         if rows_LR.shape[1] == 0:
             return
@@ -77,10 +76,10 @@ class Scorer:
                 batch = self.streams.batch(rows_LB.contiguous(), real_LB)
                 yield batch, real_LB, self.strategy.predict(batch)
 
-    def _confusion(self, split: str, sureness: list[Tensor] | None = None) -> Tensor:
-        """Return how often each task's true unit was taken for which, (L, P, U), on the device.
+    def _confusion(self, split: str, confidence: list[Tensor] | None = None) -> Tensor:
+        """Return how often each task's true unit was answered by which, (L, P, U), on the device.
 
-        How sure the answers are goes into ``sureness``, where that is wanted.
+        The confidence of every answer is appended to ``confidence``, where that is wanted.
         """
         (lanes, pairs), units = self._place_LP.shape, self.streams.n_units
         count_LPU = torch.zeros(lanes, pairs * units, dtype=torch.int32, device=self.streams.device)
@@ -88,8 +87,8 @@ class Scorer:
             place_LB = self.streams.task_of(batch.rows_LB) * units + batch.y_LB
             pair_LB = self._pair_LP.gather(1, place_LB.clamp(min=0)).clamp(min=0)  # padding may have no label
             count_LPU.scatter_add_(1, pair_LB * units + scores_LBU.argmax(2), real_LB.int())
-            if sureness is not None:
-                sureness.append(_sureness(scores_LBU))
+            if confidence is not None:
+                confidence.append(_confidence(scores_LBU))
         return count_LPU.view(lanes, pairs, units)
 
     def _right(self, count_LPU: Tensor) -> list[list[int]]:
@@ -103,23 +102,22 @@ class Scorer:
         """Return each lane's right answers per task: the one copy to the host of an evaluation."""
         return self._right(self._confusion(split))
 
-    def measure(self, row: int, clock: Clock) -> None:
+    def measure(self, row: int) -> None:
         """Fill one row of R."""
-        with clock.scoring(within_task=False):
-            for split, lanes in self.right.items():
-                outside = split == "test" and row > 0 and self.rows["outside"][0].shape[1] > 0
-                sureness: list[Tensor] | None = [] if outside else None
-                count_LPU = self._confusion(split, sureness).cpu()
-                for lane, counts in enumerate(self._right(count_LPU)):
-                    lanes[lane][row] = [*counts]
-                for lane, found in enumerate(self._sparse(count_LPU.numpy(), row)):
-                    self.confused[split][lane].append(found)
-                if sureness:
-                    for lane, area in enumerate(self._told_apart(torch.cat(sureness, 1), row)):
-                        self.outside[lane][row] = area
+        for split, lanes in self.right.items():
+            outside = split == "test" and row > 0 and self.rows["outside"][0].shape[1] > 0
+            confidence: list[Tensor] | None = [] if outside else None
+            count_LPU = self._confusion(split, confidence).cpu()
+            for lane, counts in enumerate(self._right(count_LPU)):
+                lanes[lane][row] = [*counts]
+            for lane, found in enumerate(self._sparse(count_LPU.numpy(), row)):
+                self.confused[split][lane].append(found)
+            if confidence:
+                for lane, area in enumerate(self._outside_area(torch.cat(confidence, 1), row)):
+                    self.outside[lane][row] = area
 
     def _sparse(self, count_LPU: NDArray[np.int32], row: int) -> list[NDArray[np.int32]]:
-        """Return each lane's counts but for noughts, (K, 5): row of R, task from 1, true unit, answer, count.
+        """Return each lane's counts above zero, (K, 5): row of R, task from 1, true unit, answer, count.
 
         Most classes are mistaken for few others.
         """
@@ -131,19 +129,17 @@ class Scorer:
         found_K5 = np.stack(columns, 1).astype(np.int32)
         return np.split(found_K5, np.searchsorted(lane_K, range(1, self.streams.lanes)))
 
-    def _told_apart(self, inside_LR: Tensor, row: int) -> list[float]:
-        """Return how well each lane's answers to rows of the tasks so far are told from outside rows."""
+    def _outside_area(self, inside_LR: Tensor, row: int) -> list[float]:
+        """Return how well confidence separates each lane's rows of the tasks so far from outside rows."""
         rows_LR, real_LR, _ = self.rows["test"]
         counts_LR = (real_LR > 0) & (self.streams.task_of(rows_LR) < row)
-        outside_LO = torch.cat([_sureness(scores) for _, _, scores in self._answers("outside")], 1)
+        outside_LO = torch.cat([_confidence(scores) for _, _, scores in self._answers("outside")], 1)
         return area_L(inside_LR, counts_LR, outside_LO, self.rows["outside"][1] > 0).tolist()
 
-    def curve(self, task: int, step: int, active: tuple[bool, ...] | None, clock: Clock) -> None:
-        """Note the active lanes' validation scores inside a task, whose number counts from 1."""
-        with clock.scoring(within_task=True):
-            for lane, right in enumerate(self.count("validation")):
-                if active is not None and not active[lane]:
-                    continue
+    def curve(self, task: int, step: int, active: tuple[bool, ...] | None) -> None:
+        """Append the active lanes' validation scores inside a task; tasks and steps are counted from 1."""
+        for lane, right in enumerate(self.count("validation")):
+            if active is None or active[lane]:
                 total = self.rows["validation"][2][lane]
                 self.curves[lane].append({"task": task, "step": step, "right": right, "total": total})
 
@@ -161,7 +157,7 @@ class Scorer:
         return {**found, "curves": self.curves[lane]}
 
     def classes(self, lane: int) -> dict[str, Any]:
-        """Return one lane's confusions and what its units are called; see bench.results.per_class."""
+        """Return one lane's confusions and the names of its units; see bench.results.per_class."""
         found = {name: t.tolist() for name, t in self.tensors(lane).items()}
         return {"units": unit_names(self.streams.streams[lane]), **found}
 
@@ -174,7 +170,7 @@ class Scorer:
         }
 
     def load(self, lane: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         for split in self.right:
             self.right[split][lane] = record[split]["right"]
             self.confused[split][lane] = [tensors[split].numpy()]
@@ -183,7 +179,7 @@ class Scorer:
 
 
 def unit_names(stream: Stream) -> list[str]:
-    """Return what each unit of the head stands for: its classes, and its task where others are alike."""
+    """Return the name of each unit of the head: its classes, and its task where names would be equal."""
     classes: list[list[str]] = [[] for _ in range(stream.n_units)]
     first: dict[int, int] = {}
     for task, units in enumerate(stream.unit_TC.tolist()):
@@ -196,7 +192,7 @@ def unit_names(stream: Stream) -> list[str]:
     return [f"{n} (task {first[u] + 1})" if times[n] > 1 and u in first else n for u, n in enumerate(names)]
 
 
-def _sureness(scores_LBU: Tensor) -> Tensor:
+def _confidence(scores_LBU: Tensor) -> Tensor:
     """Return the largest softmax probability, (L, B); in double, where fewer are rounded to the same 1."""
     return scores_LBU.double().softmax(2).amax(2)
 

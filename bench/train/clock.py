@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 FIRST_STEPS = 10
-"""Steps of a task that are timed apart: allocation, compilation and cold caches are theirs."""
+"""Steps of a task that are timed separately: they pay for allocation, compilation and cold caches."""
 
 
 class Clock:
@@ -41,7 +41,7 @@ class Clock:
             self._event.record()
 
     def step(self, step: int) -> None:
-        """A step was asked for; the first ones are timed apart."""
+        """A step was submitted; the first ones are timed separately."""
         self._steps_now = step + 1
         if self._steps_now == FIRST_STEPS:
             if self._event is not None:
@@ -50,8 +50,13 @@ class Clock:
             else:
                 self._after_first = time.perf_counter()
 
-    def stop(self, samples: int) -> None:
-        """A task's training has ended, with so many rows learned over all lanes."""
+    def stop(self, samples: int, tokens: dict[str, int]) -> None:
+        """A task's training has ended.
+
+        Args:
+            samples: Rows learned over all lanes.
+            tokens: A text model's counts of tokens, without and with padding; they are set to 0.
+        """
         whole = self._now() - self._at_start
         first = 0.0
         if self._first_event is not None and self._event is not None:
@@ -62,19 +67,16 @@ class Clock:
         self.seconds["first_steps"] += first
         self.steps += self._steps_now
         self.samples += samples
-
-    def read(self, counts: dict[str, int]) -> None:
-        """Take a text model's counts of tokens, without and with padding, and set them to 0."""
-        for name, count in counts.items():
+        for name, count in tokens.items():
             self.tokens[name] += count
-            counts[name] = 0
+            tokens[name] = 0
 
     def scoring(self, within_task: bool) -> _Scoring:
         """Return a context whose time counts as evaluation."""
         return _Scoring(self, within_task)
 
     def timings(self, lanes: int) -> dict[str, float | int]:
-        """Return what the record holds; samples per second are those after the first steps."""
+        """Return the record's timings; samples per second are those after the first steps."""
         steady = max(self.seconds["train"] - self.seconds["first_steps"], 1e-9)
         share = (self.steps - FIRST_STEPS) / self.steps if self.steps > FIRST_STEPS else 1.0
         read, padded = self.tokens["tokens"], self.tokens["padded"]
@@ -96,7 +98,7 @@ class Clock:
         return {"seconds": self.seconds, "steps": self.steps, "samples": self.samples, "tokens": self.tokens}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self.seconds = dict(state["seconds"])
         self.steps, self.samples, self.tokens = state["steps"], state["samples"], dict(state["tokens"])
 

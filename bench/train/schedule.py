@@ -1,24 +1,25 @@
 """Which rows every lane sees at which step of a task, laid out before the first step.
 
-Axes: L lanes, S steps, B batch.
+Axes: L lanes, S steps, B batch, R rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from suites.base import Stream, Training, generator
+from strategies.core import LaneStreams, Strategy
+from suites.base import Training, generator
 
 
 @dataclass
-class Plan:
-    """The batches of one task for all lanes; lanes with fewer steps rest at the end."""
+class Schedule:
+    """The batches of one task for all lanes; lanes with fewer steps than the longest rest at the end."""
 
+    task: int
+    """Counted from 0."""
     rows_SLB: Tensor
     weight_SLB: Tensor | None
     """0 for padding; None where no row of any lane is padding."""
@@ -27,56 +28,54 @@ class Plan:
     samples: int
     """Rows learned over all lanes."""
 
-    @property
-    def n_steps(self) -> int:
-        """Steps of the longest lane."""
-        return len(self.rows_SLB)
+    def __post_init__(self) -> None:
+        """Count the steps of the shortest and the longest lane."""
+        self._all_active, self.n_steps = min(self.steps), len(self.rows_SLB)
+        self._steps_L = torch.tensor(self.steps, device=self.rows_SLB.device)
 
     def rows(self, step: int) -> Tensor:
         """Return the row numbers of one step, int64 (L, B)."""
         return self.rows_SLB[step]
 
     def weight(self, step: int) -> Tensor | None:
-        """Return which rows count, float (L, B)."""
+        """Return which rows count, float (L, B); None where all do."""
         return None if self.weight_SLB is None else self.weight_SLB[step]
 
     def active(self, step: int) -> tuple[bool, ...] | None:
-        """Return which lanes still learn; None while all do."""
-        if step < min(self.steps):
-            return None
-        return tuple(step < n for n in self.steps)
+        """Return which lanes learn at a step; None while all do."""
+        return None if step < self._all_active else tuple(step < n for n in self.steps)
+
+    def active_L(self, step: int) -> Tensor:
+        """Return the same on the device, bool (L,)."""
+        return self._steps_L > step
 
 
-def plan_task(
-    streams: Sequence[Stream],
-    task: int,
-    training: Training,
-    trains_on: Literal["task", "seen", "all"],
-    device: torch.device,
-) -> Plan | None:
-    """Lay out one task, or None where the strategy learns nothing at it."""
-    n_tasks = len(streams[0].tasks)
-    if trains_on == "all" and task < n_tasks - 1:
+def schedule_task(streams: LaneStreams, task: int, strategy: Strategy) -> Schedule | None:
+    """Lay out one task, counted from 0; return None where the strategy learns nothing at it."""
+    if strategy.trains_on == "all" and task < streams.n_tasks - 1:
         return None
-    first = task if trains_on == "task" else 0
-    times = task + 1 - first
+    training, device = streams.training, streams.device
+    if strategy.one_pass:
+        training = replace(training, epochs=1, iterations=0)
+    first = task if strategy.trains_on == "task" else 0
     lanes = []
-    for stream in streams:
+    for stream in streams.streams:
         rows_R = torch.cat([t.train_rows for t in stream.tasks[first : task + 1]])
-        lanes.append(batches(rows_R, training, times, generator(stream.seed, f"batches/{task}")))
+        random = generator(stream.seed, f"batches/{task}")
+        lanes.append(batches(rows_R, training, task + 1 - first, random))
     steps = [len(rows_SB) for rows_SB, _ in lanes]
-    rows_SLB = torch.stack([_pad(rows_SB, max(steps)) for rows_SB, _ in lanes], 1)
-    weight_SLB = torch.stack([_rest(weight_SB, max(steps)) for _, weight_SB in lanes], 1)
+    rows_SLB = torch.stack([_repeat_last(rows_SB, max(steps)) for rows_SB, _ in lanes], 1)
+    weight_SLB = torch.stack([_pad_zeros(weight_SB, max(steps)) for _, weight_SB in lanes], 1)
     samples = int(weight_SLB.sum())
     padded = samples < weight_SLB.numel()
-    return Plan(rows_SLB.to(device), weight_SLB.to(device) if padded else None, steps, samples)
+    return Schedule(task, rows_SLB.to(device), weight_SLB.to(device) if padded else None, steps, samples)
 
 
 def batches(rows_R: Tensor, training: Training, times: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return one lane's rows and their weights, (S, B) each.
 
-    By epochs, the last batch is filled up with rows of weight 0; by iterations (``times`` as many), epochs
-    follow each other and incomplete batches are dropped.
+    By epochs, the last batch is filled up with rows of weight 0; by iterations (``times`` that number),
+    epochs follow each other and incomplete batches are dropped.
     """
     size, n = training.batch, len(rows_R)
     if training.iterations and n >= size:
@@ -94,10 +93,10 @@ def batches(rows_R: Tensor, training: Training, times: int, random: torch.Genera
     return rows_R[torch.cat(order)].view(-1, size), weight_SB
 
 
-def _pad(rows_SB: Tensor, steps: int) -> Tensor:
+def _repeat_last(rows_SB: Tensor, steps: int) -> Tensor:
     """Repeat the last batch of a lane that finishes early; its weights will be 0."""
     return torch.cat([rows_SB, rows_SB[-1:].expand(steps - len(rows_SB), -1)])
 
 
-def _rest(weight_SB: Tensor, steps: int) -> Tensor:
+def _pad_zeros(weight_SB: Tensor, steps: int) -> Tensor:
     return torch.cat([weight_SB, torch.zeros(steps - len(weight_SB), weight_SB.shape[1])])

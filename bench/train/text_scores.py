@@ -1,4 +1,4 @@
-"""R of a suite whose texts are to be written: BLEU of what each lane writes, and chrF beside it.
+"""R of a suite whose models generate texts: BLEU of each lane's texts, and chrF beside it.
 
 Axes: L lanes, B batch, T tasks, R rows, S tokens.
 """
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from bench.encode import words
-from bench.train.clock import Clock
 from strategies.core import LaneStreams, Strategy, pad_rows, still
 from suites.base import Score
 from suites.errors import Unavailable
@@ -22,21 +21,23 @@ _ROWS_AT_ONCE = 200
 """Rows are padded to whole chunks: a lane's scores must not depend on how many rows its neighbours have."""
 Values = list[list[float | None]]
 MEASURES = ("value", "chrf")
-"""What is kept of every task: ``value`` is what R holds, BLEU."""
+"""What is saved of every task: ``value`` is the entry of R, BLEU."""
 
 
 class TextScorer:
     """BLEU and chrF on every task's test and validation rows, row by row of R.
 
-    What was written is compared with one reference by sacrebleu (Post 2018, A call for clarity in reporting
-    BLEU scores) at its defaults, which its signature in the record names; chrF is Popović 2015. Raises
-    Unavailable where sacrebleu is not installed.
+    Generated texts are compared with one reference by sacrebleu (Post 2018, A call for clarity in reporting
+    BLEU scores) at its defaults, which its signature in the record names; chrF is Popović 2015.
+
+    Raises:
+        Unavailable: sacrebleu is not installed.
     """
 
     def __init__(self, streams: LaneStreams, strategy: Strategy, score: Score, tokenizer: Any) -> None:
         if find_spec("sacrebleu") is None:
             raise Unavailable(
-                "texts that were written are scored by sacrebleu: pip install 'lethe-bench[text]'"
+                "generated texts are scored by sacrebleu, which is missing: pip install 'lethe-bench[text]'"
             )
         self.streams, self.strategy, self.score, self.tokenizer = streams, strategy, score, tokenizer
         self.rows = {
@@ -51,8 +52,8 @@ class TextScorer:
         self.curves: list[list[dict[str, Any]]] = [[] for _ in lanes]
 
     @torch.no_grad()
-    def written(self, split: str) -> list[list[str]]:
-        """Return what each lane writes for all rows of a split, task after task."""
+    def generated(self, split: str) -> list[list[str]]:
+        """Return the texts that each lane generates for all rows of a split, task after task."""
         of_lanes = [torch.cat(tasks) for tasks in self.rows[split]]
         rows_LR, _ = pad_rows(of_lanes, _ROWS_AT_ONCE)
         if rows_LR.shape[1] == 0:
@@ -63,15 +64,15 @@ class TextScorer:
                 model.generate(self.streams.pixels(rows_LB.contiguous())).cpu()
                 for rows_LB in rows_LR.split(_ROWS_AT_ONCE, 1)
             ]
-        written_LRS = torch.cat(parts, 1)
+        generated_LRS = torch.cat(parts, 1)
         return [
-            words(of[: len(rows)], self.tokenizer) for of, rows in zip(written_LRS, of_lanes, strict=True)
+            words(of[: len(rows)], self.tokenizer) for of, rows in zip(generated_LRS, of_lanes, strict=True)
         ]
 
     def scores(self, split: str) -> list[dict[str, list[float | None]]]:
         """Return each lane's measures of every task; None for a task without rows."""
         found = []
-        for texts, tasks in zip(self.written(split), self.rows[split], strict=True):
+        for texts, tasks in zip(self.generated(split), self.rows[split], strict=True):
             start, of_tasks = 0, []
             for rows_R in tasks:
                 of_tasks.append(self._compared(texts[start : start + len(rows_R)], rows_R))
@@ -81,25 +82,23 @@ class TextScorer:
 
     def _compared(self, texts: list[str], rows_R: Tensor) -> dict[str, float | None]:
         targets = self.streams.data.targets
-        return compared(texts, [targets[row] for row in (rows_R % self.streams.n_images).tolist()])
+        return bleu_and_chrf(texts, [targets[row] for row in (rows_R % self.streams.n_images).tolist()])
 
-    def measure(self, row: int, clock: Clock) -> None:
+    def measure(self, row: int) -> None:
         """Fill one row of R."""
-        with clock.scoring(within_task=False):
-            for split, lanes in self.values.items():
-                for values, scores in zip(lanes, self.scores(split), strict=True):
-                    for name in MEASURES:
-                        values[name][row] = scores[name]
+        for split, lanes in self.values.items():
+            for values, scores in zip(lanes, self.scores(split), strict=True):
+                for name in MEASURES:
+                    values[name][row] = scores[name]
 
-    def curve(self, task: int, step: int, active: tuple[bool, ...] | None, clock: Clock) -> None:
-        """Note the active lanes' validation scores inside a task, whose number counts from 1."""
-        with clock.scoring(within_task=True):
-            for lane, scores in enumerate(self.scores("validation")):
-                if active is None or active[lane]:
-                    self.curves[lane].append({"task": task, "step": step, **scores})
+    def curve(self, task: int, step: int, active: tuple[bool, ...] | None) -> None:
+        """Append the active lanes' validation scores inside a task; tasks and steps are counted from 1."""
+        for lane, scores in enumerate(self.scores("validation")):
+            if active is None or active[lane]:
+                self.curves[lane].append({"task": task, "step": step, **scores})
 
     def record(self, lane: int) -> dict[str, Any]:
-        """Return one lane's matrices and curves, the score's bounds and how many rows it was taken over."""
+        """Return one lane's matrices and curves, the score's bounds and the number of rows of every task."""
         rows = {split: [len(r) for r in lanes[lane]] for split, lanes in self.rows.items()}
         found = {split: {**lanes[lane], "rows": rows[split]} for split, lanes in self.values.items()}
         return {
@@ -113,30 +112,30 @@ class TextScorer:
         return {}
 
     def tensors(self, lane: int) -> dict[str, Tensor]:
-        """Return nothing: a checkpoint's JSON holds it all."""
+        """Return nothing: everything is in a checkpoint's JSON."""
         return {}
 
     def load(self, lane: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         for split in self.values:
             self.values[split][lane] = {m: record[split][m] for m in MEASURES}
         self.curves[lane] = record["curves"]
 
 
-def compared(texts: list[str], targets: list[str]) -> dict[str, float | None]:
+def bleu_and_chrf(texts: list[str], targets: list[str]) -> dict[str, float | None]:
     """Return corpus BLEU (``value``) and chrF, both in [0, 100], of texts against one reference each."""
     from sacrebleu.metrics import BLEU, CHRF
 
     if not texts:
         return {"value": None, "chrf": None}
-    # force: not to be told that a text looks tokenized; it is what it is.
+    # force: no warning where a text looks tokenized.
     bleu = BLEU(force=True).corpus_score(texts, [targets]).score
     # Of texts that are all right it is rounded to a little more than 100.
     return {"value": min(bleu, 100.0), "chrf": CHRF().corpus_score(texts, [targets]).score}
 
 
 def signature() -> str:
-    """Return what sacrebleu calls the way BLEU was computed."""
+    """Return sacrebleu's description of how BLEU was computed."""
     from sacrebleu.metrics import BLEU
 
     bleu = BLEU(force=True)

@@ -27,7 +27,9 @@ from bench.stats import summarise
 from bench.stats.scores import SCORES, all_scores
 from bench.store.run_folder import RunFolder
 from bench.train.accuracy import area_L, unit_names
-from bench.train.loop import Group, run_group
+from bench.train.lane_record import make_record
+from bench.train.lane_state import LaneState, make_lanes
+from bench.train.loop import learn_task, run_group, score
 from suites.base import Data, Scenario, Stream, Training, register
 from suites.errors import UserError
 from tests.conftest import process, toy_cell
@@ -56,7 +58,7 @@ def outside_cell(seed: int, strategy: str = "finetune", scenario: str = "class")
     return replace(toy_cell(strategy, seed, scenario), suite="toy-outside")
 
 
-def answers(group: Group, lane: int, rows: torch.Tensor) -> torch.Tensor:
+def answers(group: LaneState, lane: int, rows: torch.Tensor) -> torch.Tensor:
     """Return the logits of one lane for rows, one row at a time through the engine's own model."""
     padded = torch.stack([rows if i == lane else rows[:1].expand(len(rows)) for i in range(len(group.specs))])
     group.model.eval()
@@ -70,10 +72,10 @@ def answers(group: Group, lane: int, rows: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("scenario", ["class", "domain", "task"])
 def test_confusions_equal_a_slow_loop(scenario: str) -> None:
-    group = Group([toy_cell("finetune", seed, scenario) for seed in (2, 3)], "cpu", None)
-    group.score(0)
-    group.learn(0)
-    group.score(1)
+    group = make_lanes([toy_cell("finetune", seed, scenario) for seed in (2, 3)])
+    score(group, 0)
+    learn_task(group, 0)
+    score(group, 1)
     for lane, stream in enumerate(group.streams.streams):
         expected: dict[tuple[int, ...], int] = {}
         for j, task in enumerate(stream.tasks):
@@ -81,7 +83,7 @@ def test_confusions_equal_a_slow_loop(scenario: str) -> None:
             for row, given in zip(task.test_rows.tolist(), answer.tolist(), strict=True):
                 true = int(stream.unit_TC[j, stream.data.y_N[row % len(stream.data.y_N)]])
                 expected[1, j + 1, true, given] = expected.get((1, j + 1, true, given), 0) + 1
-        record = group.record(lane)
+        record = make_record(group, lane)
         found = record["classes"]["test"]
         assert {tuple(row[:4]): row[4] for row in found if row[0] == 1} == expected
         assert found == sorted(found)
@@ -254,20 +256,20 @@ def test_area_is_that_of_scikit_learn() -> None:
 
 def test_rows_of_no_class_are_told_apart_after_every_task() -> None:
     cells = [outside_cell(seed) for seed in (0, 1)]
-    group = Group(cells, "cpu", None)
-    group.score(0)
+    group = make_lanes(cells)
+    score(group, 0)
     for task in range(2):
-        group.learn(task)
-        group.score(task + 1)
+        learn_task(group, task)
+        score(group, task + 1)
         for lane, stream in enumerate(group.streams.streams):
             own = answers(group, lane, torch.cat([t.test_rows for t in stream.tasks[: task + 1]]))
             other = answers(group, lane, stream.outside_rows)
             sure = torch.cat([own, other]).double().softmax(1).amax(1)
             area = roc_auc_score([1] * len(own) + [0] * len(other), sure)
-            assert group.record(lane)["outside"][task + 1] == pytest.approx(area, abs=1e-6)
-    assert group.record(0)["outside"][0] is None
+            assert make_record(group, lane)["outside"][task + 1] == pytest.approx(area, abs=1e-6)
+    assert make_record(group, 0)["outside"][0] is None
     records = run_group(cells)
-    assert [r["outside"] for r in records] == [group.record(lane)["outside"] for lane in range(2)]
+    assert [r["outside"] for r in records] == [make_record(group, lane)["outside"] for lane in range(2)]
     plain = run_group([toy_cell("finetune", 0)])[0]
     assert "outside" not in plain
     assert run_group([outside_cell(1)])[0]["outside"] == records[1]["outside"]  # beside others or alone

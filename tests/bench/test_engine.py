@@ -10,8 +10,10 @@ import torch
 
 import suites
 from bench.results.frames import score_matrix
-from bench.train.loop import Group, run_group
-from bench.train.schedule import batches, plan_task
+from bench.train.lane_record import make_record
+from bench.train.lane_state import make_lanes
+from bench.train.loop import learn_task, run_group, score
+from bench.train.schedule import batches, schedule_task
 from strategies.core.streams import _augment
 from suites.base import Training, generator
 from tests.conftest import outcome, toy_cell
@@ -21,20 +23,21 @@ from tests.toy import TOY, blobs
 def test_counts_equal_a_slow_loop() -> None:
     """R from the engine against one row at a time through the same trained network."""
     cell = toy_cell("finetune", 2, "class")
-    group = Group([cell], "cpu", None)
-    group.score(0)
+    group = make_lanes([cell])
+    score(group, 0)
     for task in range(2):
-        group.learn(task)
-        group.score(task + 1)
-    record = group.record(0)
-    stream = suites.get("toy").stream(group.data, "class", 2, group.training)
+        learn_task(group, task)
+        score(group, task + 1)
+    record = make_record(group, 0)
+    data = group.streams.data
+    stream = suites.get("toy").stream(data, "class", 2, group.training)
     for j, task in enumerate(stream.tasks):
         for split, rows in (("test", task.test_rows), ("validation", task.validation_rows)):
             right = 0
             for row in rows.tolist():
-                x = group.data.x_N[row % len(group.data.x_N)].float() / 255
+                x = data.x_N[row % len(data.x_N)].float() / 255
                 logits = group.model.eval()(x[None, None])
-                unit = stream.unit_TC[j, group.data.y_N[row % len(group.data.x_N)]]
+                unit = stream.unit_TC[j, data.y_N[row % len(data.x_N)]]
                 right += int(logits.argmax()) == int(unit)
             assert record[split]["right"][2][j] == right
             assert record[split]["total"][2][j] == len(rows)
@@ -42,7 +45,7 @@ def test_counts_equal_a_slow_loop() -> None:
 
 def test_row_0_is_measured_before_training() -> None:
     cell = toy_cell("finetune", 0, "class")
-    group = Group([cell], "cpu", None)
+    group = make_lanes([cell])
     untrained = group.scorer.count("test")[0]
     assert run_group([cell])[0]["test"]["right"][0] == untrained
 
@@ -75,10 +78,10 @@ def test_a_diverging_lane_leaves_its_neighbours_alone() -> None:
 def test_lanes_that_end_a_task_early_rest(optimiser: str) -> None:
     """Tasks differ in size between seeds; the shorter lane must not move while the longer one learns."""
     cells = [toy_cell("finetune", s, optimiser=optimiser, weight_decay=0.01) for s in range(6)]
-    group = Group(cells, "cpu", None)
-    plan = plan_task(group.streams.streams, 0, group.training, "task", group.device)
-    assert plan is not None
-    assert len(set(plan.steps)) > 1, "the toy suite must make lanes of different length"
+    group = make_lanes(cells)
+    schedule = schedule_task(group.streams, 0, group.strategy)
+    assert schedule is not None
+    assert len(set(schedule.steps)) > 1, "the toy suite must make lanes of different length"
     assert [outcome(r) for r in run_group(cells)] == [outcome(run_group([c])[0]) for c in cells]
 
 

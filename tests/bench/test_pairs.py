@@ -24,8 +24,9 @@ from bench.results.frames import score_matrix, tidy
 from bench.runner.dispatch import unsuitable
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import flaw
-from bench.train.loop import Group, run_group
-from bench.train.text_scores import TextScorer, compared
+from bench.train.lane_state import make_lanes
+from bench.train.loop import learn_task, run_group
+from bench.train.text_scores import TextScorer, bleu_and_chrf
 from strategies.core.lanes import still
 from strategies.core.strategy import IGNORED, Unsuitable, row_losses
 from suites.base import BLEU, Data, generator
@@ -176,12 +177,12 @@ def test_bleu_and_chrf_are_sacrebleus() -> None:
     sacrebleu = pytest.importorskip("sacrebleu")
     texts = ["a dog runs over the green grass", "two men are sitting on a bench"]
     targets = ["a dog runs across the green grass .", "two men sit on a bench"]
-    assert compared(texts, targets) == {
+    assert bleu_and_chrf(texts, targets) == {
         "value": sacrebleu.corpus_bleu(texts, [targets]).score,
         "chrf": sacrebleu.corpus_chrf(texts, [targets]).score,
     }
-    assert compared(targets, targets)["value"] == pytest.approx(BLEU.high)
-    assert compared([], []) == {"value": None, "chrf": None}
+    assert bleu_and_chrf(targets, targets)["value"] == pytest.approx(BLEU.high)
+    assert bleu_and_chrf([], []) == {"value": None, "chrf": None}
 
 
 def test_without_sacrebleu_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +392,7 @@ def test_the_small_model_learns_real_translation(real_data: str) -> None:
     """A hundred steps on French captions: those it never saw cost far less, and are written in its words."""
     settings = {"iterations": "100", "batch": "16", "validation": "0.0", "lr": "0.003"}
     (asked,) = Request("multi30k", ("finetune",), ("domain",), (0,), settings=settings).cells()
-    group = Group([asked], "cpu", of_each_domain(suites.get("multi30k").load(), train=1_000, test=100))
+    group = make_lanes([asked], "cpu", of_each_domain(suites.get("multi30k").load(), train=1_000, test=100))
     stream = group.streams.streams[0]
     rows = stream.tasks[0].test_rows
     batch = group.streams.batch(rows.unsqueeze(0))
@@ -400,12 +401,12 @@ def test_the_small_model_learns_real_translation(real_data: str) -> None:
         with still(group.model), torch.no_grad():
             loss, tokens = float(group.strategy.loss(batch)), group.model.generate(batch.x_LBX)[0]
         written = pairs.words(tokens, pairs.tokenizer_of(stream.data, TINY))
-        return loss, compared(written, [stream.data.targets[row] for row in rows])["chrf"]
+        return loss, bleu_and_chrf(written, [stream.data.targets[row] for row in rows])["chrf"]
 
     loss, chrf = scores()
     assert loss > 8
     assert chrf < 1
-    group.learn(0)
+    learn_task(group, 0)
     loss, chrf = scores()
     assert loss < 5.2
     assert chrf > 6

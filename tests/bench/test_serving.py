@@ -31,7 +31,10 @@ from bench.runner.dispatch import Options, carry_out
 from bench.schema.exported_model import Exported
 from bench.store.run_folder import RunFolder
 from bench.store.saved_models import SavedModels
-from bench.train.loop import Group
+from bench.train import loop
+from bench.train.lane_record import make_record
+from bench.train.lane_state import make_lanes
+from bench.train.loop import score
 from suites.base import SUITES, register
 from suites.errors import UserError
 from tests.conftest import lethe, toy_cell
@@ -154,18 +157,18 @@ def test_a_run_that_was_killed_keeps_the_same_models(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the first task's model was written, before its checkpoint was, and after both."""
-    request, real = Request("toy", ("er",), ("class",), (0, 1)), Group.save
+    request, real = Request("toy", ("er",), ("class",), (0, 1)), loop.save_checkpoint
 
-    def killed(self: Group, *args: Any) -> None:
+    def killed(*args: Any) -> None:
         if after:
-            real(self, *args)
+            real(*args)
         raise KeyboardInterrupt
 
     for after in (False, True):
-        monkeypatch.setattr(Group, "save", killed)
+        monkeypatch.setattr(loop, "save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             carry_out([request], tmp_path / str(after), KEEP, "test")
-        monkeypatch.setattr(Group, "save", real)
+        monkeypatch.setattr(loop, "save_checkpoint", real)
         assert len(SavedModels(tmp_path / str(after)).cells()) == 2
         carry_out([request], tmp_path / str(after), KEEP, "test")
         for seed in (0, 1):
@@ -477,12 +480,12 @@ def test_going_on_from_images(
         in capsys.readouterr().err
     )
     (spec,) = request.cells()
-    group = Group([spec], "cpu", None, take_up)
+    group = make_lanes([spec], warm_start=take_up)
     before, start = serve.load(exported).model.state_dict(), group.model.state_dict()
     place = serve.load(exported).labels.index("blob 2")
     assert torch.equal(start["layers.0.weight"], before["layers.0.weight"])
     assert torch.equal(start["head.weight"][0, :, 2], before["head.weight"][0, :, place])
-    fresh = Group([replace(spec, continues="", model="mlp")], "cpu", None).model.state_dict()
+    fresh = make_lanes([replace(spec, continues="", model="mlp")]).model.state_dict()
     assert torch.equal(start["head.weight"][0, :, 3:], fresh["head.weight"][0, :, 3:])
     # What goes on can be exported like anything else.
     model = export.served(tmp_path / "r", spec.key)
@@ -493,10 +496,10 @@ def test_going_on_from_images(
 def test_known_classes_are_known_before_training(exported: Path) -> None:
     (spec,) = Request("toy", ("finetune",), resume_from=str(exported)).cells()
     with pytest.raises(ValueError, match="warm_start is missing"):  # never from scratch in silence
-        Group([spec], "cpu", None)
-    group = Group([spec], "cpu", None, take_up)
-    group.score(0)
-    assert score_matrix(group.record(0))[0].mean() > 0.8
+        make_lanes([spec])
+    group = make_lanes([spec], warm_start=take_up)
+    score(group, 0)
+    assert score_matrix(make_record(group, 0))[0].mean() > 0.8
 
 
 def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Path) -> None:
@@ -516,7 +519,7 @@ def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Pat
     write_tensors(tmp_path / "copy" / "model.safetensors", weights)
     assert key(tmp_path / "copy") != key(exported)
     with pytest.raises(UserError, match="was changed since the run was planned"):
-        Group([spec], "cpu", None, take_up)
+        make_lanes([spec], warm_start=take_up)
     # Cells that go on from nothing are written as they always were.
     assert "continues" not in plain.facts()
     assert "continues" in asdict(plain)
@@ -567,10 +570,10 @@ def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
     export.save(model, tmp_path / "m")
     settings = {"epochs": "1", "rows_per_class": "12"}
     (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(tmp_path / "m")).cells()
-    group = Group([spec], "cpu", None, take_up)
-    group.score(0)
+    group = make_lanes([spec], warm_start=take_up)
+    score(group, 0)
     (before,) = RunFolder(texts).records()
-    now, then = group.record(0)["test"]["right"][0], before["test"]["right"][2]
+    now, then = make_record(group, 0)["test"]["right"][0], before["test"]["right"][2]
     assert max(abs(a - b) for a, b in zip(now, then, strict=True)) <= 1  # a near tie that merging decides
     data = sentences()
     assert [group.scorer.classes(0)["units"][u] for u in range(4)] == list(data.class_names)

@@ -23,8 +23,8 @@ from bench.runner.dispatch import Options, carry_out
 from bench.schema.exported_model import Exported
 from bench.store.run_folder import RunFolder
 from bench.store.saved_models import SavedModels
-from bench.train.loop import Group
-from bench.train.text_scores import compared
+from bench.train.lane_state import make_lanes
+from bench.train.text_scores import bleu_and_chrf
 from suites.base import SUITES, register
 from suites.errors import UserError
 from tests.conftest import lethe
@@ -104,7 +104,7 @@ def test_an_exported_model_writes_as_the_run_s(run: Path, tmp_path: Path) -> Non
             if data.domain_names[data.domain_N[row]] == name  # type: ignore[index]
         ]
         written = model.written([data.texts[row] for row in rows])
-        assert compared(written, [data.targets[row] for row in rows])["value"] == value
+        assert bleu_and_chrf(written, [data.targets[row] for row in rows])["value"] == value
     assert record["test"]["value"][2][1] > 1  # some of it was learned
 
 
@@ -316,14 +316,14 @@ def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"goes on from {exported}: known: german, spanish\n" in capsys.readouterr().err
     (spec,) = request.cells()
     assert spec.continues == Exported.at(exported).mark
-    group = Group([spec], "cpu", None, take_up)
+    group = make_lanes([spec], warm_start=take_up)
     before = loaded(str(exported)).state_dict()
     assert isinstance(group.model, Seq2Seq)
     start = {k.split("/", 1)[1].replace("/", "."): p[0] for k, p in group.model.trained.items()}
     assert len(start) > 20
     for name, weight in start.items():
         assert torch.equal(weight, before[name.removesuffix(".whole")])
-    tokenizer = pairs.tokenizer_of(group.data, spec.model)
+    tokenizer = pairs.tokenizer_of(group.streams.data, spec.model)
     theirs = pairs.tokenizer_of(codes(), TINY)
     assert tokenizer(list(codes().targets))["input_ids"] == theirs(list(codes().targets))["input_ids"]
     (record,) = RunFolder(tmp_path / "r").records()

@@ -16,8 +16,8 @@ import strategies
 from bench import models
 from bench.checks.gpu import of_any_model, scenario_of
 from bench.plan.cell import CellSpec
-from bench.train.loop import Group, run_group
-from bench.train.schedule import plan_task
+from bench.train.lane_state import make_lanes
+from bench.train.loop import begin_task, learn_task, run_group, take_steps
 from suites.base import SUITES, Data, Suite, Training, register
 from suites.scenarios import by_class
 
@@ -60,17 +60,12 @@ def cells(
 
 def engine(specs: list[CellSpec], task: int = 0) -> Callable[[], object]:
     """Return a function that takes the engine's steps of one task."""
-    group = Group(specs, "cpu", SUITES[specs[0].suite].load())
+    state = make_lanes(specs, "cpu", SUITES[specs[0].suite].load())
     for earlier in range(task):
-        group.learn(earlier)
-    plan = plan_task(group.streams.streams, task, group.training, "task", group.device)
-    assert plan is not None
-    group.draws.begin(task)
-    group.streams.begin_task(task)
-    group.strategy.task = task
-    group.model.train()
-    group.strategy.begin_task(task)
-    return lambda: group.steps(plan, task)
+        learn_task(state, earlier)
+    schedule = begin_task(state, task)
+    assert schedule is not None
+    return lambda: take_steps(state, schedule)
 
 
 def optimiser_of(name: str, net: nn.Module, fused: bool) -> torch.optim.Optimizer:

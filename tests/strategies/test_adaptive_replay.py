@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from bench.plan.cell import CellSpec
-from bench.train.loop import Group
+from bench.train.lane_record import make_record
+from bench.train.lane_state import LaneState, make_lanes
+from bench.train.loop import learn_task
 from bench.train.schedule import batches
 from strategies.core.strategy import Unsuitable
 from strategies.parts.task_steps import steps_of
@@ -28,10 +30,10 @@ def adaptive(**hyper: Any) -> AdaptiveReplay:
     return strategy
 
 
-def run(cells: list[CellSpec]) -> Group:
-    group = Group(cells, "cpu", None)
+def run(cells: list[CellSpec]) -> LaneState:
+    group = make_lanes(cells)
     for task in range(group.streams.n_tasks):
-        group.learn(task)
+        learn_task(group, task)
     return group
 
 
@@ -82,7 +84,7 @@ def test_fixed_reviews_at_exactly_its_rate_and_adaptive_never_above(rate: float,
     for control in ("fixed", "adaptive"):
         group = run([toy_cell("adaptive-replay", s, control=control, **changes) for s in range(3)])
         for lane, stream in enumerate(group.streams.streams):
-            notes = group.record(lane)["notes"]
+            notes = make_record(group, lane)["notes"]
             lengths = [steps_of(len(t.train_rows), group.training) for t in stream.tasks]
             # Nothing is old in a task known to be the first; where tasks are hidden, from the second step on.
             eligible = sum(lengths[1:]) if boundaries == "shown" else sum(lengths) - 1
@@ -178,7 +180,7 @@ def test_loss_is_new_plus_strength_times_old_for_lanes_whose_turn_it_is() -> Non
 def test_schedule_is_noted_by_parts_of_a_task() -> None:
     group = run([toy_cell("adaptive-replay", s, every=4, epochs=6) for s in range(2)])
     for lane, stream in enumerate(group.streams.streams):
-        notes = group.record(lane)["notes"]
+        notes = make_record(group, lane)["notes"]
         assert set(notes) == {*SCHEDULE, "eligible_steps", "reviews", "replayed"}
         for task, part in enumerate(stream.tasks):
             length = steps_of(len(part.train_rows), group.training)

@@ -13,7 +13,8 @@ from sklearn.neighbors import NearestCentroid
 
 from bench.results.frames import score_matrix
 from bench.stats.scores import acc
-from bench.train.loop import Group, run_group
+from bench.train.lane_state import make_lanes
+from bench.train.loop import learn_task, run_group
 from strategies.core.strategy import Strategy
 from tests.conftest import toy_cell
 from tests.methods import lane_module, lanes_of, new_batch, ready
@@ -132,9 +133,9 @@ def test_counting_ignores_the_order_of_tasks_and_answers_among_a_rows_own_units(
 @pytest.mark.parametrize("name", ["ncm", "slda"])
 def test_counting_sees_every_row_once(name: str) -> None:
     cell = toy_cell(name, 0, epochs=5)
-    group = Group([cell], "cpu", None)
+    group = make_lanes([cell])
     for task in range(group.streams.n_tasks):
-        group.learn(task)
+        learn_task(group, task)
     strategy: Any = group.strategy
     rows = sum(len(t.train_rows) for t in group.streams.streams[0].tasks)
     assert int(strategy.count_LU.sum()) == rows
@@ -150,10 +151,10 @@ def test_frozen_trains_the_head_alone(features: str, model: str) -> None:
     options: dict[str, Any] = {"model": model, "features": features, "weight_decay": 0.1}
     if model == "resnet18":
         options |= {"model_options": {"width": 2}, "epochs": 1}
-    group = Group([toy_cell("frozen", seed, **options) for seed in (0, 1)], "cpu", None)
+    group = make_lanes([toy_cell("frozen", seed, **options) for seed in (0, 1)])
     states = [{k: v.clone() for k, v in group.model.state_dict().items()}]
     for task in range(2):
-        group.learn(task)
+        learn_task(group, task)
         states.append({k: v.clone() for k, v in group.model.state_dict().items()})
     first, second = [{k for k in b if not torch.equal(a[k], b[k])} for a, b in itertools.pairwise(states)]
     head = {"head.weight", "head.bias"}
@@ -164,7 +165,7 @@ def test_frozen_trains_the_head_alone(features: str, model: str) -> None:
 def test_frozen_random_features_learn_as_a_linear_classifier_does() -> None:
     """One lane, plain SGD: the steps of a linear layer on fixed features, in torch.optim."""
     cell = toy_cell("frozen", 0, features="initial", optimiser="sgd", lr=0.1, epochs=1)
-    group = Group([cell], "cpu", None)
+    group = make_lanes([cell])
     net = group.model
     weight = net.head.weight[0].detach().clone().requires_grad_()
     bias = net.head.bias[0].detach().clone().requires_grad_()

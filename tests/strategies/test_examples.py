@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.train.loop import Group, run_group
+from bench.train.lane_state import make_lanes
+from bench.train.loop import run_group
 from strategies.core.lanes import LaneConv2d, LaneLinear, LaneModel, fold, unfold, uniform
 from strategies.core.streams import Batch
 from strategies.parts import per_example as examples
@@ -142,7 +143,7 @@ def test_units_without_a_chance_cost_no_backward_pass(monkeypatch: pytest.Monkey
 def test_a_lane_alone_has_the_fisher_that_it_has_beside_others(tune: str) -> None:
     options = {"tune": tune, "max_tokens": 24, "rank": 3}
     cells = [toy_cell("ewc", s, "class", suite="toy-text", model_options=options) for s in range(3)]
-    together, alone = Group(cells, "cpu", None), Group(cells[1:2], "cpu", None)
+    together, alone = make_lanes(cells), make_lanes(cells[1:2])
     random = torch.Generator().manual_seed(1)
     for p, own in zip(together.model.parameters(), alone.model.parameters(), strict=True):
         p.data += 0.1 * torch.randn(p.shape, generator=random)

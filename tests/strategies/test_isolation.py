@@ -13,8 +13,9 @@ from torch import Tensor
 
 import strategies
 from bench.plan.cell import CellSpec
-from bench.train.loop import Group, run_group
-from bench.train.schedule import plan_task
+from bench.train.lane_state import make_lanes
+from bench.train.loop import learn_task, run_group
+from bench.train.schedule import schedule_task
 from strategies.core.strategy import Unsuitable
 from strategies.core.streams import LaneStreams
 from strategies.parts.task_steps import steps_of_task
@@ -73,10 +74,10 @@ def test_later_training_leaves_earlier_answers_exactly_as_they_were(name: str, o
     cells = [
         toy_cell(name, seed, "task", optimiser=optimiser, lr=0.02, weight_decay=0.01) for seed in range(3)
     ]
-    group = Group(cells, "cpu", blobs(8))
+    group = make_lanes(cells, "cpu", blobs(8))
     answers: list[Tensor] = []
     for task in range(4):
-        group.learn(task)
+        learn_task(group, task)
         rows = torch.stack([s.tasks[task].test_rows for s in group.streams.streams])
         with torch.no_grad():
             answers.append(group.strategy.predict(group.streams.batch(rows)))
@@ -106,12 +107,12 @@ def test_progressive_needs_dense_layers() -> None:
     [Training(epochs=3, batch=7), Training(iterations=5, batch=16), Training(iterations=9, batch=8)],
 )
 def test_steps_are_those_of_the_engine(training: Training) -> None:
-    streams = [TOY.stream(blobs(), "task", seed, training) for seed in SEEDS]
+    streams = LaneStreams([TOY.stream(blobs(), "task", seed, training) for seed in SEEDS], training, "cpu")
     for task in range(2):
-        plan = plan_task(streams, task, training, "task", torch.device("cpu"))
-        epoch, whole = steps_of_task(LaneStreams(streams, training, "cpu"), task)
-        assert plan is not None
-        assert whole == plan.steps
+        schedule = schedule_task(streams, task, strategies.get("finetune")())
+        epoch, whole = steps_of_task(streams, task)
+        assert schedule is not None
+        assert whole == schedule.steps
         assert all(e <= w and w % e == 0 for e, w in zip(epoch, whole, strict=True)) or training.iterations
 
 

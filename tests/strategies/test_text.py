@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bench.models import pretrained
 from bench.results.frames import score_matrix
-from bench.train.loop import Group, run_group
+from bench.train.lane_state import LaneState, make_lanes
+from bench.train.loop import learn_task, run_group
 from strategies.core.lanes import still
 from strategies.core.strategy import Strategy, Unsuitable
 from strategies.core.streams import Batch
@@ -20,14 +21,14 @@ from tests.conftest import toy_cell
 from tests.methods import lanes_of, move, new_batch, ready
 
 
-def group(name: str, scenario: str = "class", tune: str = "lora", **changes: Any) -> Group:
+def group(name: str, scenario: str = "class", tune: str = "lora", **changes: Any) -> LaneState:
     """Return two lanes of a method on texts, small enough to learn in a moment."""
     options = {"tune": tune, "max_tokens": 24, "rank": 3, **changes.pop("model_options", {})}
     cells = [
         toy_cell(name, s, scenario, suite="toy-text", epochs=1, model_options=options, **changes)
         for s in range(2)
     ]
-    return Group(cells, "cpu", None)
+    return make_lanes(cells)
 
 
 def both_tasks(strategy: Strategy, size: int = 4) -> Batch:
@@ -146,7 +147,7 @@ def test_inc_lora_is_merging_into_the_weights() -> None:
     strategy: Any = of.strategy
     sets = []
     for task in (0, 1):
-        of.learn(task)
+        learn_task(of, task)
         sets.append({name: p.detach().clone() for name, p in strategy.model.trained.items()})
     assert any(bool((sets[0][n] != 0).all()) for n in sets[0] if n.endswith("up"))
     batch = both_tasks(strategy)
@@ -166,7 +167,7 @@ def test_inc_lora_is_merging_into_the_weights() -> None:
 def test_new_lora_factors_change_nothing_at_first() -> None:
     """At the start of a task the network is what it was at the end of the one before."""
     of = group("inc-lora")
-    of.learn(0)
+    learn_task(of, 0)
     batch = both_tasks(of.strategy)
     before = of.strategy.model(batch.x_LBX)
     of.strategy.begin_task(1)
@@ -180,7 +181,7 @@ def test_o_lora_adds_the_overlap_of_directions(penalty: str) -> None:
     batch = both_tasks(strategy)
     raw = strategy.model(batch.x_LBX)
     assert strategy.extra_loss(batch, raw) is None
-    of.learn(0)
+    learn_task(of, 0)
     first = {name: p.detach().clone() for name, p in strategy.model.trained.items()}
     strategy.begin_task(1)
     added_L = strategy.extra_loss(batch, raw).detach()
@@ -197,10 +198,10 @@ def test_a_lora_per_task_forgets_nothing() -> None:
     """Answers to the first task's rows stay as they were; those of the second come by its own factors."""
     of = group("lora-per-task", "task")
     strategy = of.strategy
-    of.learn(0)
+    learn_task(of, 0)
     batch = both_tasks(strategy)
     before = strategy.predict(batch)
-    of.learn(1)
+    learn_task(of, 1)
     after = strategy.predict(batch)
     first, second = batch.split(2)
     torch.testing.assert_close(after[:, :2], before[:, :2], rtol=1e-4, atol=1e-5)
@@ -228,7 +229,7 @@ def test_progressive_prompts_stand_one_before_the_other(scenario: str) -> None:
     strategy: Any = of.strategy
     sets = []
     for task in (0, 1):
-        of.learn(task)
+        learn_task(of, task)
         sets.append(strategy.model.trained["prompt"].detach().clone())
     batch = both_tasks(strategy)
     scores_LBU, head = strategy.predict(batch), strategy.model.head
@@ -248,7 +249,7 @@ def test_progressive_prompts_stand_one_before_the_other(scenario: str) -> None:
 
 def test_l2p_takes_the_parts_of_nearest_keys() -> None:
     of = group("l2p", "class", "prompt", model_options={"prompts": 12}, pool=6, top=2, lam=0.5)
-    of.learn(0)
+    learn_task(of, 0)
     strategy: Any = of.strategy
     batch = both_tasks(strategy)
     # Only rows of the task under way have a label among its units.
@@ -274,10 +275,10 @@ def test_coda_prompt_is_a_weighted_sum(penalty: str) -> None:
     """In the second task: all components so far with their attentions, those of the first unchanged."""
     options = {"prompts": 8}
     of = group("coda-prompt", "class", "prompt", model_options=options, pool=4, lam=0.1, penalty=penalty)
-    of.learn(0)
+    learn_task(of, 0)
     strategy: Any = of.strategy
     before = [v.detach().clone() for v in strategy.vectors()]
-    of.learn(1)
+    learn_task(of, 1)
     batch = both_tasks(strategy)
     prompt_LBPF, added_L = (t.detach() for t in strategy.prompts(batch))
     for lane in range(2):
@@ -301,7 +302,7 @@ def test_coda_prompt_is_a_weighted_sum(penalty: str) -> None:
 
 def test_new_components_are_orthogonal_to_the_old() -> None:
     of = group("coda-prompt", "class", "prompt", model_options={"prompts": 8}, pool=4)
-    of.learn(0)
+    learn_task(of, 0)
     strategy: Any = of.strategy
     strategy.begin_task(1)
     for v_LMD in strategy.vectors():

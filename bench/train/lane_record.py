@@ -1,0 +1,69 @@
+"""The record of one lane: what a finished cell's file holds beside its spec.
+
+Axes: L lanes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.encode import mark
+from bench.train.clock import peak_bytes
+from bench.train.lane_state import LaneState
+
+
+def note_loss(state: LaneState, mean_L: Tensor, task: int) -> None:
+    """Append a task's mean loss of every lane, and mark the lanes that are no longer finite as diverged."""
+    parameters = [p.detach().flatten(1).isfinite().all(1) for p in state.model.parameters()]
+    finite_L = torch.stack(parameters).all(0)
+    values = mean_L.tolist()
+    for lane, finite in enumerate(finite_L.tolist()):
+        if not (finite and math.isfinite(values[lane])) and lane not in state.diverged:
+            state.diverged[lane] = f"loss or parameters were no longer finite after task {task + 1}"
+    state.loss.append([None if lane in state.diverged else value for lane, value in enumerate(values)])
+
+
+def make_record(state: LaneState, lane: int) -> dict[str, Any]:
+    """Return one cell's record; see bench.store for the fields around it."""
+    why = state.diverged.get(lane)
+    samples, size = state.strategy.memory_size()
+    classes = state.scorer.classes(lane)
+    return {
+        "status": "diverged" if why else "done",
+        "reason": why,
+        **state.scorer.record(lane),
+        **({"classes": classes} if classes else {}),
+        "loss": [row[lane] for row in state.loss],
+        # Non-deterministic fields; everything else is equal when a cell is run again.
+        "timings": {
+            **state.clock.timings(state.lanes),
+            "lanes": state.lanes,
+            "device": state.clock.device_name,
+            "peak_bytes": peak_bytes(state.device),
+        },
+        "resources": {
+            "parameters": sum(p[0].numel() for p in state.model.parameters()),
+            "memory_samples": samples,
+            "memory_bytes": size,
+        },
+        "data": data_header(state),
+        "notes": {name: _finite(t[lane].tolist()) for name, t in state.strategy.notes().items()},
+    }
+
+
+def data_header(state: LaneState) -> dict[str, str]:
+    """Return which data set was learned and, of texts, which model read them."""
+    data = state.streams.data
+    header = {"name": data.name, "fingerprint": data.fingerprint}
+    return header | ({"model": mark(data, state.specs[0].model)} if data.texts else {})
+
+
+def _finite(value: Any) -> Any:
+    """Return nested lists of numbers with None for what JSON cannot express."""
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return value if math.isfinite(value) else None

@@ -1,0 +1,163 @@
+"""The lanes of one group, ready to learn: streams, model, optimiser, strategy and what was measured so far.
+
+All cells of a group share suite, scenario, strategy, model and training; seeds, rates and the strategy's
+float hyper-parameters differ from lane to lane.
+
+Axes: L lanes, U units, C classes, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+import strategies
+import suites
+from bench.encode import inputs, name_features
+from bench.models import build
+from bench.train.clock import Clock
+from bench.train.scorer import Scorer, make_scorer
+from strategies.core import OPTIMISERS, Draws, LaneModel, LaneStreams, Optimiser, Strategy
+from suites.base import Data, Training, generator
+
+if TYPE_CHECKING:
+    from bench.plan import CellSpec
+
+WarmStart = Callable[[LaneModel, LaneStreams, "CellSpec"], None]
+"""Loads the exported model that a cell continues from into all lanes; see bench.export."""
+
+
+@dataclass
+class LaneState:
+    """Everything that changes while a group of lanes learns, and what it is made from."""
+
+    specs: list[CellSpec]
+    training: Training
+    streams: LaneStreams
+    model: LaneModel
+    initial: dict[str, Tensor]
+    """The model's parameters and buffers before any training."""
+    optimiser: Optimiser
+    draws: Draws
+    strategy: Strategy
+    scorer: Scorer
+    clock: Clock
+    loss: list[list[float | None]] = field(default_factory=list)
+    """Mean loss of each task so far and each lane; None where nothing was learned, or not a number."""
+    diverged: dict[int, str] = field(default_factory=dict)
+    """Lanes whose loss or parameters are no longer finite, and since when, in words."""
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes."""
+        return len(self.specs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where all tensors are."""
+        return self.streams.device
+
+
+def make_lanes(
+    specs: Sequence[CellSpec],
+    device: str = "cpu",
+    data: Data | None = None,
+    warm_start: WarmStart | None = None,
+) -> LaneState:
+    """Return the lanes of one group before the first task.
+
+    Args:
+        specs: The cells, one a lane; they differ in seed, rates and float hyper-parameters at most.
+        device: ``cpu``, ``cuda``, ``cuda:1`` ...
+        data: The suite's data set where it is in memory already.
+        warm_start: How cells that continue from an exported model get its weights.
+
+    Raises:
+        Unsuitable: The strategy cannot do what the cells ask for.
+        ValueError: The cells continue from an exported model and ``warm_start`` is missing.
+    """
+    spec, seeds = specs[0], [s.seed for s in specs]
+    suite, training = suites.get(spec.suite), Training(**spec.training)
+    data = inputs(data or suite.load(), spec.model, spec.model_options, device)
+    of_lanes = [suite.stream(data, spec.scenario, seed, training) for seed in seeds]  # type: ignore[arg-type]
+    streams = LaneStreams(of_lanes, training, device)
+    generators = [generator(seed, "model") for seed in seeds]
+    model = build(spec.model, spec.model_options, streams.shape, streams.n_units, generators).to(device)
+    if spec.model_options.get("start") == "names":
+        _start_from_names(model, streams, spec)
+    if spec.continues:
+        if warm_start is None:
+            raise ValueError(f"{spec.identity} continues from an exported model: warm_start is missing")
+        warm_start(model, streams, spec)
+    if training.compile:
+        model.compile()
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rates = [s.training["lr"] for s in specs], [s.training["weight_decay"] for s in specs]
+    optimiser = OPTIMISERS[training.optimiser](list(model.parameters()), *rates)
+    draws = Draws(seeds, streams.device)
+    strategy = _strategy(specs, streams.device)
+    strategy.attach(model, streams, draws, optimiser, partial(_autocast, training, streams.device))
+    strategy.setup()
+    return LaneState(
+        specs=list(specs),
+        training=training,
+        streams=streams,
+        model=model,
+        initial=initial,
+        optimiser=optimiser,
+        draws=draws,
+        strategy=strategy,
+        scorer=make_scorer(streams, strategy, suite.score, spec.model),
+        clock=Clock(streams.device),
+    )
+
+
+@torch.no_grad()
+def _start_from_names(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
+    """Begin with the classes' names as prototypes: row 0 of R is then what the encoder knows unaided."""
+    device, classes = streams.device, len(streams.data.class_names)
+    name_CF = name_features(streams.data, spec.model, spec.model_options, str(device)).to(device)
+    for lane, stream in enumerate(streams.streams):
+        of_UC = torch.zeros(streams.n_units, classes, device=device)
+        for unit_C in stream.unit_TC.to(device):
+            known = (unit_C >= 0).nonzero().flatten()
+            of_UC[unit_C[known], known] = 1
+        # A unit of several classes begins as their mean.
+        model.head.weight[lane] = F.normalize(of_UC @ F.normalize(name_CF, dim=1), dim=1).T
+    model.head.bias.zero_()
+
+
+def _strategy(specs: Sequence[CellSpec], device: torch.device) -> Strategy:
+    """Return the strategy with one value a lane of every hyper-parameter that can differ between lanes."""
+    strategy = strategies.get(specs[0].strategy)(**specs[0].hyper)
+    for name in strategy.lane_fields():
+        values = [float(spec.hyper[name]) for spec in specs]
+        setattr(strategy, name, torch.tensor(values, device=device))
+    return strategy
+
+
+def _autocast(training: Training, device: torch.device) -> AbstractContextManager[Any]:
+    """Return bfloat16 autocast where the training settings ask for it."""
+    if training.precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def copy_buffers(model: nn.Module) -> list[Tensor]:
+    """Return copies of a model's buffers: running statistics, which a step changes."""
+    return [buffer.clone() for buffer in model.buffers()]
+
+
+def restore_buffers(model: nn.Module, copies: list[Tensor], active: tuple[bool, ...]) -> None:
+    """Undo what a step did to the buffers of resting lanes."""
+    for buffer, before in zip(model.buffers(), copies, strict=True):
+        for lane, learns in enumerate(active):
+            if not learns:
+                buffer[lane] = before[lane]
