@@ -234,10 +234,26 @@ def opened(source: Source, files: Files | None) -> Iterator[Any]:
             yield {name: datasets.Dataset.from_parquet(path, cache_dir=scratch) for name, path in files}
 
 
+_HUB_IS_OPEN = True
+
+
+@contextmanager
+def without_hub() -> Iterator[None]:
+    """Download nothing inside: what is neither in a mirror nor in the cache is Unavailable."""
+    global _HUB_IS_OPEN
+    before, _HUB_IS_OPEN = _HUB_IS_OPEN, False
+    try:
+        yield
+    finally:
+        _HUB_IS_OPEN = before
+
+
 def hub_in_reach() -> str | None:
     """Return why the hub cannot be asked, None where it can: its own client would try for half a minute."""
     from huggingface_hub import constants
 
+    if not _HUB_IS_OPEN:
+        return "nothing is downloaded now"
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:

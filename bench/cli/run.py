@@ -112,6 +112,8 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     print_tables(tables(load(out)), Console())
     for words in outcome.set_aside:
         print(words, file=sys.stderr)
+    for words in outcome.halved:
+        print(f"ran as halves: {words}", file=sys.stderr)
     told = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
     print(f"now: {told}. Figures and tables: lethe report {out}")
     if outcome.failures:
@@ -134,24 +136,12 @@ def _run(requests: list[Any], out: Path, **options: Any) -> Any:
 
 
 def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
-    from bench.plan import line
-    from bench.runner import all_cells, common, unsuitable, wanted
+    from bench.runner import resolve_for
     from bench.store import RunReader
 
-    specs, shared = all_cells(requests), common(requests)
     run = None if out is None else RunReader(out)
-    if run:
-        run.check(shared)
-    held = run.statuses() if run else {}
-    count = 0
-    for spec in specs:
-        status = held.get(spec.key, "missing")
-        to_run = wanted(status, options)
-        reason = unsuitable(spec) if to_run else None
-        count += to_run and reason is None
-        state = "skip" if reason else "run" if to_run else status
-        print(f"{state:<9} {line(spec)}{f': {reason}' if reason else ''}")
-    print(f"{len(specs)} cells, {count} to run")
+    plan = resolve_for(requests, run, options, download=False)
+    print("\n".join(plan.lines()))
     for words in run.unreadable if run else ():
         print(words, file=sys.stderr)
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bench import models
 from bench.encode.token_pairs import padded, pair_tokens
-from bench.models import Options, pretrained
+from bench.models import Options, Shape, pretrained
 from bench.models.seq2seq import TINY
 from bench.schema import Exported
 from suites.base import Data
@@ -42,20 +42,37 @@ def inputs(data: Data, model: str, options: Options, device: str = "cpu", said: 
     Where texts are to be written, ``x_N`` holds the tokens of both, (N, 2, S).
     ``said`` is told how far a pass through a backbone is. Raises UserError where the model cannot read it.
     """
+    _check_reads(data, model)
     options = models.options(model) | options
-    if models.reads_texts(model) != bool(data.texts):
-        kind, fitting = ("texts", "minilm") if data.texts else ("images", "mlp")
-        raise UserError(f"model {model} cannot read {data.name}, a data set of {kind}; {fitting} can")
     if not data.texts:
         return data
     if data.generates:
         return replace(data, x_N=pair_tokens(data, model, options["max_tokens"]))
-    exported = Exported.named(model)
-    if model == TINY or (exported and exported.writes):
-        raise UserError(f"model {model} cannot read {data.name}, where nothing is to be written; minilm can")
     if options["tune"] == "head":
         return replace(data, x_N=features(data.texts, model, options, device, said))
     return replace(data, x_N=_tokens_of(data, model, options["max_tokens"]))
+
+
+def input_shape(data: Data, model: str, options: Options) -> Shape:
+    """Return the largest shape of a row as a model that tunes more than its head reads it.
+
+    Encodes nothing. Raises UserError where the model cannot read the data set.
+    """
+    _check_reads(data, model)
+    if not data.texts:
+        return tuple(data.x_N.shape[1:])
+    most = (models.options(model) | options)["max_tokens"]
+    return (2, most) if data.generates else (most,)
+
+
+def _check_reads(data: Data, model: str) -> None:
+    """Raise UserError where a model cannot read a data set."""
+    if models.reads_texts(model) != bool(data.texts):
+        kind, fitting = ("texts", "minilm") if data.texts else ("images", "mlp")
+        raise UserError(f"model {model} cannot read {data.name}, a data set of {kind}; {fitting} can")
+    exported = Exported.named(model)
+    if data.texts and not data.generates and (model == TINY or (exported and exported.writes)):
+        raise UserError(f"model {model} cannot read {data.name}, where nothing is to be written; minilm can")
 
 
 def name_features(data: Data, model: str, options: Options, device: str = "cpu") -> Tensor:

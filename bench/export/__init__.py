@@ -2,6 +2,6 @@
 
 from bench.export.build import find, save, served
 from bench.export.predictor import Predictor
-from bench.export.warm_start import take_up, told
+from bench.export.warm_start import describe_overlap, load_into
 
-__all__ = ["Predictor", "find", "save", "served", "take_up", "told"]
+__all__ = ["Predictor", "describe_overlap", "find", "load_into", "save", "served"]

@@ -22,7 +22,7 @@ from bench.models import pretrained
 from bench.models.merging import fold, merged, with_head, without_adapters
 from bench.models.seq2seq import TINY, Seq2Seq
 from bench.models.transformer import Transformer
-from bench.plan import CellSpec, line
+from bench.plan import CellSpec
 from bench.schema import FACTS, HEAD, README, WEIGHTS, Exported, ExportHeader
 from bench.store import RunReader, SavedModels, write_tensors
 from strategies.core import LaneLinear
@@ -42,7 +42,7 @@ def find(run: Path, cell: str) -> str:
     if not seen.manifest():
         raise UserError(f"{run} is not a run's folder: it has no run.json")
     kept = SavedModels(run)
-    words = {key: line(_spec(kept, key)) for key in kept.cells()}
+    words = {key: _spec(kept, key).title for key in kept.cells()}
     records = seen.records()
     specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
     statuses = {r["key"]: r["status"] for r in records}
@@ -102,7 +102,7 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
         "options": spec.model_options,
         "labels": [] if facts["writes"] else [facts["units"][u] for u in units],
         "from": {
-            "cell": line(spec),
+            "cell": spec.title,
             "key": key,
             "tasks_done": facts["tasks_done"],
             "tasks": len(facts["tasks"]),

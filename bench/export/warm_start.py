@@ -26,7 +26,7 @@ _SHOWN = 12
 
 
 @torch.no_grad()
-def take_up(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
+def load_into(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
     """Give every lane the exported model's rows of the head, and what was trained beside its transformer.
 
     Raises UserError where the folder no longer holds what the cell was to go on from.
@@ -51,7 +51,7 @@ def take_up(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
                 model.head.bias[lane, unit] = state["head.bias"][0, place[label]]
 
 
-def told(spec: CellSpec) -> str:
+def describe_overlap(spec: CellSpec) -> str:
     """Return which classes of a cell are known, which new, and which of the exported model's are not there.
 
     Of a model that writes, tasks instead of classes.

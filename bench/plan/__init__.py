@@ -1,8 +1,22 @@
 """What is asked for: cells, selectors, settings, experiment files."""
 
-from bench.plan.cell import CellSpec, line
+from bench.plan.cell import CellSpec
 from bench.plan.experiment_file import check_seeds, seeds
 from bench.plan.request import Request
-from bench.plan.settings import Value, text_of
+from bench.plan.resolved import LaneGroup, Present, ResolvedPlan, resolve
+from bench.plan.settings import Value, check_agreement, check_same_data, text_of
 
-__all__ = ["CellSpec", "Request", "Value", "check_seeds", "line", "seeds", "text_of"]
+__all__ = [
+    "CellSpec",
+    "LaneGroup",
+    "Present",
+    "Request",
+    "ResolvedPlan",
+    "Value",
+    "check_agreement",
+    "check_same_data",
+    "check_seeds",
+    "resolve",
+    "seeds",
+    "text_of",
+]

@@ -46,17 +46,17 @@ class CellSpec:
         """What cells must share to run as lanes of one program."""
         import strategies
 
-        facts = asdict(self)
+        shared = asdict(self)
         lanes = strategies.get(self.strategy).lane_fields()
-        facts["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
-        facts["training"] = {k: v for k, v in self.training.items() if k not in LANES}
-        return digest({k: v for k, v in facts.items() if k not in ("identity", "seed")})
+        shared["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
+        shared["training"] = {k: v for k, v in self.training.items() if k not in LANES}
+        return digest({k: v for k, v in shared.items() if k not in ("identity", "seed")})
 
-    def facts(self) -> dict[str, Any]:
+    @property
+    def title(self) -> str:
+        """The cell in words."""
+        return f"{self.suite} {self.scenario} {self.identity} seed {self.seed}"
+
+    def as_record(self) -> dict[str, Any]:
         """Return the spec as records hold it."""
         return {k: v for k, v in asdict(self).items() if v or k != "continues"}
-
-
-def line(spec: CellSpec) -> str:
-    """Return a cell in words."""
-    return f"{spec.suite} {spec.scenario} {spec.identity} seed {spec.seed}"

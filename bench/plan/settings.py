@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from suites.base import Training
 from suites.errors import UserError, unknown
 
 Value = int | float | str | bool
+Shared = Mapping[str, Mapping[str, Any]]
+"""For each "suite/scenario" of a run: what all of its cells have in common."""
 
 _POSITIVE = ("batch", "lr")
 _NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every", "shots", "rows_per_class")
@@ -85,3 +89,19 @@ def check_training(training: dict[str, Any]) -> None:
         raise UserError(f"validation must be in [0, 1), not {training['validation']}")
     if training["epochs"] == 0 and training["iterations"] == 0:
         raise UserError("epochs or iterations must be above 0")
+
+
+def check_agreement(folder: Path, before: Shared, now: Shared) -> None:
+    """Raise UserError where what is asked for contradicts what a run's folder was begun with."""
+    for name in before.keys() & now.keys():
+        for key in sorted(before[name].keys() | now[name].keys()):
+            was, is_ = before[name].get(key), now[name].get(key)
+            if was != is_:
+                raise UserError(f"{folder} holds {name} with {key} = {was}, not {is_}: choose another --out")
+
+
+def check_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise UserError where a suite's data has another fingerprint than a run's folder was begun with."""
+    check_agreement(
+        folder, *({name: {"data": mark} for name, mark in data.items()} for data in (before, now))
+    )

@@ -1,5 +1,6 @@
-"""Carries out a plan over lanes, processes and devices."""
+"""Schedules cells over lanes, processes and devices, and isolates failures."""
 
-from bench.runner.dispatch import Options, all_cells, carry_out, common, unsuitable, wanted
+from bench.runner.dispatch import carry_out, carry_out_plan, resolve_for
+from bench.runner.options import Options, Outcome
 
-__all__ = ["Options", "all_cells", "carry_out", "common", "unsuitable", "wanted"]
+__all__ = ["Options", "Outcome", "carry_out", "carry_out_plan", "resolve_for"]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from bench.plan import CellSpec, line
+from bench.plan import CellSpec
 
 _FOLDER = "progress"
 _SECONDS, _PLAIN_SECONDS = 0.5, 60.0
@@ -81,7 +81,8 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.cells, completed=self.finished)
         elif specs and not self.quiet:
-            self._say(f"{line(specs[0])} and {len(specs) - 1} more" if len(specs) > 1 else line(specs[0]))
+            more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
+            self._say(specs[0].title + more)
 
     def _say(self, words: str) -> None:
         seconds = time.monotonic() - self.began

@@ -6,10 +6,10 @@ So any number of processes can write into one folder, and a kill leaves nothing 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.plan import CellSpec, line
+from bench.plan import CellSpec, check_agreement, check_same_data
 from bench.store.environment import now, where
 from bench.store.files import write_json, write_tensors
 from bench.store.run_reader import SCHEMA, RunReader
@@ -25,8 +25,8 @@ class RunFolder(RunReader):
     def open(
         self,
         specs: Sequence[CellSpec],
-        shared: dict[str, dict[str, Any]],
-        data: dict[str, str],
+        shared: Mapping[str, Mapping[str, Any]],
+        data: Mapping[str, str],
         command: str,
         device: str,
     ) -> None:
@@ -38,15 +38,14 @@ class RunFolder(RunReader):
         the folder holds, and where the folder cannot be written.
         """
         before = self.manifest()
-        self._compare(before.get("shared", {}), shared)
-        held = {name: {"data": mark} for name, mark in before.get("data", {}).items()}
-        self._compare(held, {name: {"data": mark} for name, mark in data.items()})
+        check_agreement(self.folder, before.get("shared", {}), shared)
+        check_same_data(self.folder, before.get("data", {}), data)
         facts = {
             "schema": SCHEMA,
             "commands": [*before.get("commands", []), {"command": command, "at": now(), **where(device)}],
             "shared": {**before.get("shared", {}), **shared},
             "data": {**before.get("data", {}), **data},
-            "cells": {**before.get("cells", {}), **{s.key: line(s) for s in specs}},
+            "cells": {**before.get("cells", {}), **{s.key: s.title for s in specs}},
         }
         try:
             for folder in (self.cells, self.checkpoints):
@@ -62,7 +61,7 @@ class RunFolder(RunReader):
         """
         path, beside = self.cells / f"{spec.key}.json", self.beside / f"{spec.key}.json"
         name = {"schema": SCHEMA, "key": spec.key}
-        facts = {**name, "spec": spec.facts(), "identity": spec.identity, "error": None, "reason": None}
+        facts = {**name, "spec": spec.as_record(), "identity": spec.identity, "error": None, "reason": None}
         try:
             if beside.exists():  # a cell that is run again: a kill must not leave the one with the other's
                 path.unlink(missing_ok=True)

@@ -36,19 +36,6 @@ class RunReader:
         self._damaged: dict[Path, str] = {}
         """The same files, and the name each gets when it is set aside."""
 
-    def check(self, shared: dict[str, dict[str, Any]]) -> None:
-        """Raise UserError where a plan contradicts what the folder holds."""
-        self._compare(self.manifest().get("shared", {}), shared)
-
-    def _compare(self, before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) -> None:
-        for name in before.keys() & now.keys():
-            for key in sorted(before[name].keys() | now[name].keys()):
-                was, is_ = before[name].get(key), now[name].get(key)
-                if was != is_:
-                    raise UserError(
-                        f"{self.folder} holds {name} with {key} = {was}, not {is_}: choose another --out"
-                    )
-
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, empty where there is none; raises UserError for one that is not Lethe's."""
         path = self.folder / "run.json"
@@ -110,6 +97,11 @@ class RunReader:
             return None
         sound = isinstance(found, dict) and (found.get("schema"), found.get("key")) == (SCHEMA, key)
         return found if sound and isinstance(found.get("tasks_done"), int) else None
+
+    def tasks_done(self) -> dict[str, int]:
+        """Return after how many tasks each cell with a checkpoint goes on, by key."""
+        headers = {path.name: self.checkpoint_header(path.name) for path in self.checkpoints.glob("*")}
+        return {key: header["tasks_done"] for key, header in headers.items() if header}
 
 
 def flaw(facts: Any, stem: str) -> str | None:

@@ -85,7 +85,7 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
         if lane in state.diverged:
             continue
         header = {
-            "spec": spec.facts(),
+            "spec": spec.as_record(),
             "units": unit_names(stream),
             "tasks": [list(task.units) for task in stream.tasks],
             "data": data_header(state),

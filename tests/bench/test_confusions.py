@@ -22,7 +22,7 @@ from bench.report.class_tables import WORST, class_tables, print_classes, write_
 from bench.report.summary import Layout
 from bench.results.frames import load, tidy
 from bench.results.per_class import AVERAGES, by_class
-from bench.runner.dispatch import Options, carry_out
+from bench.runner import Options, carry_out
 from bench.stats import summarise
 from bench.stats.scores import SCORES, all_scores
 from bench.store.run_folder import RunFolder

@@ -19,9 +19,9 @@ from bench.encode import token_pairs as pairs
 from bench.encode.model_inputs import inputs
 from bench.models.seq2seq import TINY, Seq2Seq, drawn
 from bench.plan.request import Request
+from bench.plan.resolved import unsuitable
 from bench.report.tables import markdown
 from bench.results.frames import score_matrix, tidy
-from bench.runner.dispatch import unsuitable
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import flaw
 from bench.train.lane_state import make_lanes

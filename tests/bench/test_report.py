@@ -17,7 +17,7 @@ from bench.report.summary import summary
 from bench.report.tables import markdown, print_tables, tables
 from bench.report.write_report import make_report
 from bench.results.frames import load
-from bench.runner.dispatch import Options, carry_out
+from bench.runner import Options, carry_out
 from bench.stats import summarise
 from bench.store.files import write_json
 from bench.store.run_folder import RunFolder

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import bench
 from bench.plan.request import Request
-from bench.runner import dispatch as runner
-from bench.runner.dispatch import Options, carry_out, grouped, width
+from bench.runner import Options, carry_out, processes
+from bench.runner.options import check_device
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
@@ -59,20 +60,6 @@ def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
     assert cells(tmp_path / "a") == cells(tmp_path / "b") == cells(tmp_path / "c")
 
 
-def test_lanes_differ_in_rates_and_seeds(tmp_path: Path) -> None:
-    specs = runner.all_cells([SMALL])
-    groups = list(grouped(specs, RunFolder(tmp_path), QUIET))
-    assert sorted(len(g) for g in groups) == [3, 6]
-    assert all(len({s.group_key for s in g}) == 1 for g in groups)
-
-
-def test_width_is_a_fixed_rule() -> None:
-    small, large = toy_cell(), toy_cell(model_options={"hidden": 400, "layers": 2})
-    assert width(small, QUIET) == 64
-    assert width(large, QUIET) == 1
-    assert width(large, Options(lanes=7)) == 7
-
-
 def test_unsuitable_cells_are_skipped_with_their_reason(tmp_path: Path) -> None:
     request = Request("toy", ("ewc", "er"), settings={"boundaries": "hidden"})
     assert carry_out([request], tmp_path, QUIET, "test").counts == {"skipped": 1, "done": 1}
@@ -81,22 +68,26 @@ def test_unsuitable_cells_are_skipped_with_their_reason(tmp_path: Path) -> None:
 
 
 def test_only_the_culprit_of_a_group_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = runner.run_group
+    honest = processes.run_group
 
     def failing(specs: Any, **options: Any) -> Any:
         if any(s.seed == 1 for s in specs):
             raise RuntimeError("seed 1 is cursed\nsecond line")
         return honest(specs, **options)
 
-    monkeypatch.setattr(runner, "run_group", failing)
+    monkeypatch.setattr(processes, "run_group", failing)
     request = Request("toy", ("finetune",), seeds=(0, 1, 2))
     outcome = carry_out([request], tmp_path, QUIET, "test")
     assert outcome.counts == {"done": 2, "failed": 1}
     assert outcome.failures == ["toy class finetune seed 1: RuntimeError: seed 1 is cursed"]
+    assert outcome.halved == [
+        f"{lanes} lanes from toy class finetune seed {first} on: RuntimeError: seed 1 is cursed"
+        for lanes, first in ((3, 0), (2, 1))
+    ]
     (failed,) = [r for r in RunFolder(tmp_path).records() if r["status"] == "failed"]
     assert "in failing" in failed["error"]["traceback"]
     assert carry_out([request], tmp_path, QUIET, "test").counts == {}
-    monkeypatch.setattr(runner, "run_group", honest)
+    monkeypatch.setattr(processes, "run_group", honest)
     retry = Options(jobs=1, quiet=True, retry_failed=True)
     assert carry_out([request], tmp_path, retry, "test").counts == {"done": 1}
 
@@ -168,12 +159,12 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_devices() -> None:
-    runner.check_device("cpu")
+    check_device("cpu")
     with pytest.raises(UserError, match="unknown device 'gpu'"):
-        runner.check_device("gpu")
-    if not runner.torch.cuda.is_available():
+        check_device("gpu")
+    if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no CUDA device is available"):
-            runner.check_device("cuda")
+            check_device("cuda")
 
 
 def test_from_python(tmp_path: Path) -> None:

@@ -19,15 +19,14 @@ import strategies
 from bench import models
 from bench.encode.model_inputs import tokens
 from bench.export import build as export
+from bench.export import load_into
 from bench.export import predict_files as rows
 from bench.export import predictor as serve
-from bench.export import take_up
 from bench.models import pretrained
 from bench.plan.request import Request
 from bench.results.frames import score_matrix
 from bench.results.merge import merge
-from bench.runner import dispatch as runner
-from bench.runner.dispatch import Options, carry_out
+from bench.runner import Options, carry_out
 from bench.schema.exported_model import Exported
 from bench.store.run_folder import RunFolder
 from bench.store.saved_models import SavedModels
@@ -138,9 +137,7 @@ def test_the_last_alone_and_a_hint_where_a_cell_was_done_without(
     request = Request("toy", ("er",))
     carry_out([request], tmp_path, Options(jobs=1, quiet=True), "test")
     assert carry_out([request], tmp_path, Options(jobs=1, keep_models="last"), "test").counts == {}
-    assert (
-        "1 cells were done without keeping their models: --force runs them again" in capsys.readouterr().err
-    )
+    assert "1 cells were done without saving their models: --force runs them again" in capsys.readouterr().err
     with pytest.raises(UserError, match="kept no model of er/0"):
         export.find(tmp_path, "er/0")
     carry_out([request], tmp_path, Options(jobs=1, quiet=True, keep_models="last", force=True), "test")
@@ -480,7 +477,7 @@ def test_going_on_from_images(
         in capsys.readouterr().err
     )
     (spec,) = request.cells()
-    group = make_lanes([spec], warm_start=take_up)
+    group = make_lanes([spec], warm_start=load_into)
     before, start = serve.load(exported).model.state_dict(), group.model.state_dict()
     place = serve.load(exported).labels.index("blob 2")
     assert torch.equal(start["layers.0.weight"], before["layers.0.weight"])
@@ -497,7 +494,7 @@ def test_known_classes_are_known_before_training(exported: Path) -> None:
     (spec,) = Request("toy", ("finetune",), resume_from=str(exported)).cells()
     with pytest.raises(ValueError, match="warm_start is missing"):  # never from scratch in silence
         make_lanes([spec])
-    group = make_lanes([spec], warm_start=take_up)
+    group = make_lanes([spec], warm_start=load_into)
     score(group, 0)
     assert score_matrix(make_record(group, 0))[0].mean() > 0.8
 
@@ -519,9 +516,9 @@ def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Pat
     write_tensors(tmp_path / "copy" / "model.safetensors", weights)
     assert key(tmp_path / "copy") != key(exported)
     with pytest.raises(UserError, match="was changed since the run was planned"):
-        make_lanes([spec], warm_start=take_up)
+        make_lanes([spec], warm_start=load_into)
     # Cells that go on from nothing are written as they always were.
-    assert "continues" not in plain.facts()
+    assert "continues" not in plain.as_record()
     assert "continues" in asdict(plain)
 
 
@@ -570,7 +567,7 @@ def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
     export.save(model, tmp_path / "m")
     settings = {"epochs": "1", "rows_per_class": "12"}
     (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(tmp_path / "m")).cells()
-    group = make_lanes([spec], warm_start=take_up)
+    group = make_lanes([spec], warm_start=load_into)
     score(group, 0)
     (before,) = RunFolder(texts).records()
     now, then = make_record(group, 0)["test"]["right"][0], before["test"]["right"][2]
@@ -618,7 +615,8 @@ def test_an_exported_encoder_is_a_model_name(exported_texts: Path) -> None:
 
 def test_short_forms_of_settings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(runner, "all_cells", lambda requests: seen.extend(requests) or [])
+    monkeypatch.setattr("bench.plan.Request.cells", lambda request: seen.append(request) or [])
+    monkeypatch.setattr("bench.plan.Request.shared", lambda request: {})
     words = ["--model", "minilm", "--shots", "4", "--rows-per-class", "9", "--dry-run"]
     assert lethe(capsys, monkeypatch, "run", "toy-text", "-s", "er", "--seeds", "1", *words)[0] == 0
     assert seen[0].settings == {"model": "minilm", "shots": "4", "rows_per_class": "9"}

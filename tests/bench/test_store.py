@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.plan.cell import CellSpec, line
+from bench.plan.cell import CellSpec
 from bench.store import run_folder as store
 from bench.store.files import write_json
 from bench.store.run_folder import RunFolder
@@ -49,7 +49,7 @@ def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
     opened(tmp_path, second, shared={"toy/task": {"epochs": 4}}, data={"other": "f2"}, command="again")
     manifest = RunFolder(tmp_path).manifest()
     assert manifest["schema"] == SCHEMA
-    assert manifest["cells"] == {first.key: line(first), second.key: line(second)}
+    assert manifest["cells"] == {first.key: first.title, second.key: second.title}
     assert manifest["shared"].keys() == {"toy/class", "toy/task"}
     assert manifest["data"] == {"toy": "f1", "other": "f2"}
     assert [c["command"] for c in manifest["commands"]] == ["test", "again"]

@@ -11,7 +11,7 @@ import pytest
 from bench.plan.request import Request
 from bench.results.frames import load
 from bench.results.published import TABLES, as_sem, caption, compare, names, read, rows
-from bench.runner.dispatch import Options, carry_out
+from bench.runner import Options, carry_out
 from suites.errors import UserError
 from tests.conftest import process
 

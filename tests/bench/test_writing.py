@@ -15,11 +15,11 @@ import torch
 from bench import models
 from bench.encode import token_pairs as pairs
 from bench.export import build as export
+from bench.export import load_into
 from bench.export import predictor as serve
-from bench.export import take_up
 from bench.models.seq2seq import TINY, Pair, Seq2Seq, loaded
 from bench.plan.request import Request
-from bench.runner.dispatch import Options, carry_out
+from bench.runner import Options, carry_out
 from bench.schema.exported_model import Exported
 from bench.store.run_folder import RunFolder
 from bench.store.saved_models import SavedModels
@@ -316,7 +316,7 @@ def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"goes on from {exported}: known: german, spanish\n" in capsys.readouterr().err
     (spec,) = request.cells()
     assert spec.continues == Exported.at(exported).mark
-    group = make_lanes([spec], warm_start=take_up)
+    group = make_lanes([spec], warm_start=load_into)
     before = loaded(str(exported)).state_dict()
     assert isinstance(group.model, Seq2Seq)
     start = {k.split("/", 1)[1].replace("/", "."): p[0] for k, p in group.model.trained.items()}

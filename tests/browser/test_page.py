@@ -17,7 +17,7 @@ from bench.plan.request import Request
 from bench.report.live_server import HOST, Live, server
 from bench.report.page import make_page
 from bench.results.frames import load
-from bench.runner.dispatch import Options, carry_out
+from bench.runner import Options, carry_out
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")

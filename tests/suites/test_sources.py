@@ -99,6 +99,15 @@ def test_without_network_and_mirror(tmp_path: Path, own_cache: Path, monkeypatch
     assert not own_cache.exists()
 
 
+def test_without_hub_no_download_is_tried(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(sources.socket, "getaddrinfo", lambda *words: asked.append(words))
+    with sources.without_hub(), pytest.raises(Unavailable, match="nothing is downloaded now"):
+        hub_images(TINY)
+    assert asked == []
+    assert sources.hub_in_reach() is None or "OFFLINE" in str(sources.hub_in_reach())
+
+
 def test_a_mirror_without_the_data_set_or_with_other_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,267 @@
+"""A plan, resolved once: which cells there are, which run in which groups of lanes, and why others do not.
+
+``resolve`` opens no folder and loads no data. Its caller hands in what a run's folder holds (``Present``) and
+two functions that answer questions about data sets, as far as they can. ``lethe run --dry-run`` prints a
+resolved plan, ``lethe run`` carries one out, and ``to_json`` sends it to another machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import strategies
+import suites
+from bench.plan.cell import CellSpec
+from bench.plan.request import Request
+from bench.plan.settings import Shared, check_agreement, check_same_data
+from suites.base import Training
+from suites.errors import UserError
+
+SMALL = 50_000
+"""Parameters below which a network on a CPU spends its time in Python, not in arithmetic: its lanes are
+stacked. Measured: 8 lanes of 64-100-100-10 (17,610) ran 2.8 times faster than one by one; 784-400-400-10
+(478,410) gained nothing."""
+WIDTH_CPU, WIDTH_CUDA = 64, 256
+
+Fingerprint = Callable[[str], str | None]
+"""Returns the fingerprint of a suite's data set, None where it is not available on this machine."""
+ParameterCount = Callable[[CellSpec], int | None]
+"""Returns the parameters of one lane of a cell's model, None where that needs data that is not available."""
+
+
+@dataclass(frozen=True)
+class Present:
+    """What a run's folder holds; the default is an empty folder."""
+
+    folder: Path = Path()
+    """For messages alone."""
+    statuses: Mapping[str, str] = field(default_factory=dict)
+    """The status of each cell that has a record, by key."""
+    tasks_done: Mapping[str, int] = field(default_factory=dict)
+    """The tasks after which each cell with a checkpoint goes on, by key."""
+    shared: Shared = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    """The fingerprint of each suite's data set."""
+
+
+@dataclass(frozen=True)
+class LaneGroup:
+    """Cells that run side by side in one program."""
+
+    keys: tuple[str, ...]
+    tasks_done: int
+    """The tasks after which they go on from their checkpoints; 0 for a fresh start."""
+    width: int | None
+    """How many lanes the program may have; None where that needs data that is not available: such a group
+    is not cut into programs yet."""
+
+
+@dataclass(frozen=True)
+class ResolvedPlan:
+    """Every decision about a run that can be made before it."""
+
+    cells: tuple[CellSpec, ...]
+    """All cells, each once, in the order they were asked for."""
+    groups: tuple[LaneGroup, ...]
+    """The cells to run."""
+    skipped: Mapping[str, str]
+    """Why a cell's strategy cannot do it, by key: it gets a record that says so."""
+    existing: Mapping[str, str]
+    """The status of each cell whose record is left as it is, by key."""
+    shared: Shared
+    """What all cells of a suite and scenario have in common, for the manifest."""
+    data: Mapping[str, str]
+    """The fingerprint of the data set of each suite with cells to run, where it is known."""
+    device: str
+    lanes: int
+    """Lanes of a group at most; 0 for the fixed rule."""
+
+    @cached_property
+    def by_key(self) -> dict[str, CellSpec]:
+        """All cells by their keys."""
+        return {spec.key: spec for spec in self.cells}
+
+    @property
+    def to_run(self) -> list[CellSpec]:
+        """The cells to run, in the order of ``cells``."""
+        keys = {key for group in self.groups for key in group.keys}
+        return [spec for spec in self.cells if spec.key in keys]
+
+    @property
+    def done(self) -> list[CellSpec]:
+        """The cells that have been run already."""
+        return [spec for spec in self.cells if self.existing.get(spec.key) == "done"]
+
+    def completed(
+        self, fingerprint: Fingerprint, parameter_count: ParameterCount, present: Present | None = None
+    ) -> ResolvedPlan:
+        """Return the plan with what was left open decided, as far as both questions are answered.
+
+        Raises UserError where a data set is not the one the plan, or the run's folder, was made with.
+        """
+        data = dict(self.data)
+        for name in dict.fromkeys(spec.suite for spec in self.to_run):
+            found = fingerprint(name)
+            if found is None:
+                continue
+            if data.setdefault(name, found) != found:
+                raise UserError(f"the data of {name} has fingerprint {found}, but the plan {data[name]}")
+        if present is not None:
+            check_same_data(present.folder, present.data, data)
+        groups: list[LaneGroup] = []
+        for group in self.groups:
+            width = group.width
+            if width is None:
+                width = lane_width(self.by_key[group.keys[0]], self.device, self.lanes, parameter_count)
+            size = width or len(group.keys)
+            for start in range(0, len(group.keys), size):
+                groups.append(replace(group, keys=group.keys[start : start + size], width=width))
+        return replace(self, groups=tuple(groups), data=data)
+
+    def lines(self) -> list[str]:
+        """Return the plan in words: a line for each cell, then how many run and in which groups."""
+        running = {key for group in self.groups for key in group.keys}
+        found = []
+        for key, spec in self.by_key.items():
+            state = "run" if key in running else self.existing.get(key, "skip")
+            reason = f": {self.skipped[key]}" if key in self.skipped else ""
+            found.append(f"{state:<9} {spec.title}{reason}")
+        found.append(f"{len(self.cells)} cells, {len(running)} to run")
+        cut = Counter(len(group.keys) for group in self.groups if group.width)
+        if cut:
+            sizes = ", ".join(f"{n} x {size} lanes" for size, n in sorted(cut.items(), reverse=True))
+            found.append(f"groups: {sizes}")
+        if resumed := sum(len(group.keys) for group in self.groups if group.tasks_done):
+            found.append(f"from a checkpoint: {resumed} cells")
+        uncut = {self.by_key[group.keys[0]].suite for group in self.groups if group.width is None}
+        return [
+            *found,
+            *(f"groups of {name}: decided once its data is here" for name in sorted(uncut)),
+        ]
+
+    def to_json(self) -> str:
+        """Return the plan as text, for another process or machine; see ``from_json``."""
+        return _adapter().dump_json(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> ResolvedPlan:
+        """Read what ``to_json`` wrote; raises UserError for anything else."""
+        from pydantic import ValidationError
+
+        try:
+            plan: ResolvedPlan = _adapter().validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise UserError(f"not a resolved plan of this version: {where}: {first['msg']}") from None
+        named = [key for group in plan.groups for key in group.keys] + [*plan.skipped, *plan.existing]
+        if sorted(named) != sorted(plan.by_key):
+            raise UserError("not a resolved plan of this version: its keys are not those of its cells")
+        return plan
+
+
+def resolve(
+    requests: Sequence[Request],
+    present: Present,
+    *,
+    device: str = "cpu",
+    lanes: int = 0,
+    force: bool = False,
+    retry_failed: bool = False,
+    fingerprint: Fingerprint = lambda suite: None,
+    parameter_count: ParameterCount = lambda spec: None,
+) -> ResolvedPlan:
+    """Decide what becomes of every cell that is asked for.
+
+    Args:
+        requests: What is asked for.
+        present: What the run's folder holds.
+        device: Where the cells are to run; lanes are wider on a GPU.
+        lanes: Lanes of a group at most; 0 for the fixed rule.
+        force: Run cells again that have a record, from the start.
+        retry_failed: Run cells again that failed or diverged.
+        fingerprint: Asked for each suite with cells to run.
+        parameter_count: Asked once for each group whose width depends on it.
+
+    Raises:
+        UserError: for anything unknown or impossible, where two requests contradict each other, and where
+            they contradict what the folder holds.
+    """
+    cells = {spec.key: spec for request in requests for spec in request.cells()}
+    shared = _common(requests)
+    check_agreement(present.folder, present.shared, shared)
+    skipped, existing, alike = {}, {}, defaultdict(list)
+    for key, spec in cells.items():
+        status = present.statuses.get(key)
+        again = force or (retry_failed and status in ("failed", "diverged"))
+        if status is not None and not again:
+            existing[key] = status
+        elif (reason := unsuitable(spec)) is not None:
+            skipped[key] = reason
+        else:
+            alike[spec.group_key, 0 if force else present.tasks_done.get(key, 0)].append(spec)
+    plan = ResolvedPlan(
+        cells=tuple(cells.values()),
+        groups=tuple(_uncut(group, done) for (_, done), group in alike.items()),
+        skipped=skipped,
+        existing=existing,
+        shared=shared,
+        data={},
+        device=device,
+        lanes=lanes,
+    )
+    return plan.completed(fingerprint, parameter_count, present)
+
+
+def _uncut(group: list[CellSpec], tasks_done: int) -> LaneGroup:
+    # Lanes that share rates side by side: an optimiser moves them together.
+    ordered = sorted(group, key=lambda spec: (spec.identity, spec.seed))
+    return LaneGroup(tuple(spec.key for spec in ordered), tasks_done, None)
+
+
+def lane_width(spec: CellSpec, device: str, lanes: int, parameter_count: ParameterCount) -> int | None:
+    """Return how many lanes run in one program: a fixed rule, so that a command always groups alike.
+
+    None where the rule needs a parameter count that is not available.
+    """
+    most = strategies.get(spec.strategy).max_lanes
+    size: int | None
+    if lanes:
+        size = lanes
+    elif device.startswith("cuda"):
+        size = WIDTH_CUDA
+    # One layer is small however many classes it has: ten lanes of 384-150 took 0.65 of ten single runs.
+    elif spec.model_options.get("tune") == "head":
+        size = WIDTH_CPU
+    else:
+        count = parameter_count(spec)
+        size = None if count is None else WIDTH_CPU if count < SMALL else 1
+    return min(size, most) if size and most else size
+
+
+def unsuitable(spec: CellSpec) -> str | None:
+    """Return why a strategy cannot do a cell, as far as that is known without its data, or None."""
+    strategy = strategies.get(spec.strategy)(**spec.hyper)
+    reason = strategy.unsuitable(spec.scenario, Training(**spec.training))
+    return reason or (strategy.cannot_generate() if suites.get(spec.suite).generates else None)
+
+
+def _common(requests: Iterable[Request]) -> dict[str, dict[str, Any]]:
+    """Return what the cells of each suite and scenario share; raises UserError where two tables differ."""
+    shared: dict[str, dict[str, Any]] = {}
+    for request in requests:
+        for name, settings in request.shared().items():
+            if shared.setdefault(name, settings) != settings:
+                raise UserError(f"{name} is asked for with different settings: use a run folder for each")
+    return shared
+
+
+def _adapter() -> Any:
+    from pydantic import TypeAdapter  # not at the top: the GPU check makes its cells without it
+
+    return TypeAdapter(ResolvedPlan)

@@ -1,0 +1,174 @@
+"""Runs groups of lanes in processes and on devices; a group that fails is halved down to the culprit.
+
+A worker that dies, by a crash or because memory ran out, costs the cell that killed it and no other.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+
+from bench.export import load_into
+from bench.plan import CellSpec
+from bench.runner.progress import note
+from bench.store import RunFolder, SavedModels
+from bench.train import run_group
+from strategies.core import Unsuitable
+
+Group = list[CellSpec]
+
+
+@dataclass
+class Ended:
+    """Groups that have ended, each cell with a record."""
+
+    keys: set[str] = field(default_factory=set)
+    halved: list[str] = field(default_factory=list)
+    """A line for each group that ran as halves, with the reason."""
+
+    def __iadd__(self, other: Ended) -> Ended:
+        self.keys |= other.keys
+        self.halved += other.halved
+        return self
+
+
+def run_groups(groups: list[Group], models: SavedModels, device: str, jobs: int) -> Iterator[Ended]:
+    """Run groups, over processes where there are several; yield what has ended, as it ends."""
+    cuda = torch.device(device).type == "cuda"
+    if cuda and torch.device(device).index is None:
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    else:
+        devices = [device]
+    jobs = min(jobs or (len(devices) if cuda else os.cpu_count() or 1), len(groups))
+    if jobs <= 1:
+        for group in groups:
+            yield _run_one(group, models, devices[0])
+        return
+    if cuda:  # one process per device: each takes its share of the groups, one after the other
+        shares = [(groups[i::jobs], devices[i % len(devices)]) for i in range(jobs)]
+    else:
+        shares = [([group], devices[0]) for group in groups]
+    while shares:
+        try:
+            for number, ended in _parallel(shares, models, jobs):
+                shares[number] = ([], "")
+                yield ended
+            return
+        except BrokenProcessPool:
+            # A worker died: a crash, or memory ran out. Workers take shares in order, so the culprit is among
+            # the first that have not ended; each of those gets a process to itself, the rest go on together.
+            shares = [share for share in shares if share[0]]
+            suspects, shares = shares[:jobs], shares[jobs:]
+            for own, own_device in suspects:
+                for group in own:
+                    yield _run_alone(group, models, own_device)
+
+
+def _parallel(
+    shares: Sequence[tuple[list[Group], str]], models: SavedModels, jobs: int
+) -> Iterator[tuple[int, Ended]]:
+    """Run shares in processes; yield the number and the outcome of each as it ends."""
+    work = [joblib.delayed(_run_share)(i, own, models, device) for i, (own, device) in enumerate(shares)]
+    with warnings.catch_warnings():
+        # loky says that it replaced a worker that grew; nothing for the user to do.
+        warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
+        yield from joblib.Parallel(
+            n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1
+        )(work)
+
+
+def _run_share(number: int, groups: list[Group], models: SavedModels, device: str) -> tuple[int, Ended]:
+    ended = Ended()
+    for group in groups:
+        ended += _run_one(group, models, device)
+    return number, ended
+
+
+def _run_alone(group: Group, models: SavedModels, device: str) -> Ended:
+    """Run one group in a process of its own; should that die, by halves, down to the cell that kills it."""
+    pool = ProcessPoolExecutor(max_workers=1)
+    try:
+        ended: Ended = pool.submit(_run_one, group, models, device).result()
+        return ended
+    except BrokenProcessPool as error:
+        failure = _described(error)
+    finally:
+        pool.shutdown(wait=True, kill_workers=True)
+    return _by_halves(group, models, device, failure, _run_alone)
+
+
+def _run_one(group: Group, models: SavedModels, device: str) -> Ended:
+    """Run one group and write its records; where it fails, by halves, so that only the culprit does.
+
+    Halves and not single lanes: a group that was too wide for the device's memory is not done one by one.
+    """
+    failure = _attempt(group, models, device)
+    if failure is None:
+        return Ended({spec.key for spec in group})
+    return _by_halves(group, models, device, failure, _run_one)
+
+
+def _by_halves(group: Group, models: SavedModels, device: str, failure: dict[str, Any], run: Any) -> Ended:
+    """Run the halves of a group that failed; a single cell gets a record that says how it failed."""
+    if len(group) == 1:
+        RunFolder(models.run).write(group[0], {"status": "failed", "error": failure})
+        return Ended({group[0].key})
+    ended = Ended(
+        halved=[f"{len(group)} lanes from {group[0].title} on: {failure['kind']}: {failure['message']}"]
+    )
+    middle = len(group) // 2
+    for half in (group[:middle], group[middle:]):
+        ended += run(half, models, device)
+    return ended
+
+
+def _attempt(group: Group, models: SavedModels, device: str) -> dict[str, Any] | None:
+    """Run one group and write its records; return what went wrong, in words, so that no tensor is held."""
+    folder, run = models.run, RunFolder(models.run)
+    try:
+        with _one_thread(device):
+            records = run_group(
+                group,
+                device=device,
+                checkpoints=run,
+                models=models,
+                warm_start=load_into,
+                progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
+            )
+        for spec, record in zip(group, records, strict=True):
+            run.write(spec, record)
+    except Unsuitable as error:
+        for spec in group:
+            run.write(spec, {"status": "skipped", "reason": str(error)})
+    except Exception as error:
+        return _described(error)
+    return None
+
+
+def _described(error: Exception) -> dict[str, Any]:
+    return {
+        "kind": type(error).__name__,
+        "message": str(error).splitlines()[0] if str(error) else "",
+        "traceback": traceback.format_exc(),
+    }
+
+
+@contextmanager
+def _one_thread(device: str) -> Iterator[None]:
+    """On a CPU, one torch thread: processes share the cores, and sums round alike with any number of jobs."""
+    before = torch.get_num_threads()
+    if torch.device(device).type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

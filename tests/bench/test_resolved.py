@@ -1,0 +1,200 @@
+"""A plan that is resolved once: each state of a cell, groups of lanes, and carrying it out elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import strategies
+from bench.plan import Present, Request, ResolvedPlan, resolve
+from bench.plan.resolved import lane_width
+from bench.runner import Options, carry_out, carry_out_plan, processes, resolve_for
+from bench.store import RunReader
+from suites.errors import UserError
+from tests.conftest import lethe, toy_cell
+
+QUIET = Options(jobs=1, quiet=True)
+FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))
+
+
+def small(spec: Any) -> int:
+    return 100
+
+
+def keys(plan: ResolvedPlan) -> list[list[str]]:
+    return [list(group.keys) for group in plan.groups]
+
+
+def test_each_state_of_a_cell() -> None:
+    done, failed, diverged, skipped, missing = FIVE.cells()
+    statuses = {done.key: "done", failed.key: "failed", diverged.key: "diverged", skipped.key: "skipped"}
+    present = Present(statuses=statuses)
+    plan = resolve([FIVE], present, parameter_count=small)
+    assert keys(plan) == [[missing.key]]
+    assert (plan.existing, plan.skipped) == (statuses, {})
+    assert plan.done == [done]
+    again = resolve([FIVE], present, retry_failed=True, parameter_count=small)
+    assert again.to_run == [failed, diverged, missing]
+    assert again.existing == {done.key: "done", skipped.key: "skipped"}
+    forced = resolve([FIVE], present, force=True, parameter_count=small)
+    assert forced.to_run == FIVE.cells()
+    assert forced.existing == {}
+    hidden = replace(FIVE, strategies=("ewc",), seeds=(0,), settings={"boundaries": "hidden"})
+    unable = resolve([hidden], Present())
+    assert list(unable.skipped.values()) == ["ewc needs to know where tasks begin and end"]
+    assert unable.groups == ()
+
+
+def test_lanes_differ_in_rates_and_seeds() -> None:
+    request = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(2, 0, 1))
+    plan = resolve([request], Present(), parameter_count=small)
+    assert sorted(map(len, keys(plan))) == [3, 6]
+    for group in plan.groups:
+        specs = [plan.by_key[key] for key in group.keys]
+        assert len({spec.group_key for spec in specs}) == 1
+        assert [(s.identity, s.seed) for s in specs] == sorted((s.identity, s.seed) for s in specs)
+    assert [len(g) for g in keys(resolve([FIVE], Present(), lanes=2))] == [2, 2, 1]
+
+
+def test_cells_with_checkpoints_go_on_beside_those_that_did_as_many_tasks() -> None:
+    cells = FIVE.cells()
+    present = Present(tasks_done={cells[1].key: 1, cells[3].key: 1})
+    plan = resolve([FIVE], present, parameter_count=small)
+    assert {group.tasks_done: len(group.keys) for group in plan.groups} == {0: 3, 1: 2}
+    assert "from a checkpoint: 2 cells" in plan.lines()
+    forced = resolve([FIVE], present, force=True, parameter_count=small)
+    assert [(group.tasks_done, len(group.keys)) for group in forced.groups] == [(0, 5)]
+
+
+def test_width_is_a_fixed_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = toy_cell()
+    assert lane_width(cell, "cpu", 0, lambda spec: 49_999) == 64
+    assert lane_width(cell, "cpu", 0, lambda spec: 50_000) == 1
+    assert lane_width(cell, "cpu", 7, lambda spec: None) == 7
+    assert lane_width(cell, "cuda:1", 0, lambda spec: None) == 256
+    assert lane_width(cell, "cpu", 0, lambda spec: None) is None
+    head = toy_cell(suite="toy-text", model_options={"tune": "head"})
+    assert lane_width(head, "cpu", 0, lambda spec: None) == 64
+    monkeypatch.setattr(strategies.get("finetune"), "max_lanes", 3)
+    assert lane_width(cell, "cpu", 0, small) == 3
+
+
+def test_what_needs_data_stays_open_until_it_is_here() -> None:
+    plan = resolve([FIVE], Present())
+    assert [(len(group.keys), group.width) for group in plan.groups] == [(5, None)]
+    assert plan.data == {}
+    assert plan.lines()[-1] == "groups of toy: decided once its data is here"
+    whole = plan.completed(lambda suite: "mark", lambda spec: 10**6)
+    assert [(len(group.keys), group.width) for group in whole.groups] == [(1, 1)] * 5
+    assert whole.data == {"toy": "mark"}
+    assert whole.lines()[-1] == "groups: 5 x 1 lanes"
+    with pytest.raises(UserError, match="fingerprint other, but the plan mark"):
+        whole.completed(lambda suite: "other", small)
+
+
+def test_what_contradicts_the_folder_is_refused() -> None:
+    shared = FIVE.shared()
+    resolve([FIVE], Present(shared=shared))
+    other = {"toy/class": shared["toy/class"] | {"epochs": 2}}
+    with pytest.raises(UserError, match="there holds toy/class with epochs = 2, not 4: choose another --out"):
+        resolve([FIVE], Present(folder=Path("there"), shared=other))
+    with pytest.raises(UserError, match="holds toy with data = old, not new: choose another --out"):
+        resolve([FIVE], Present(data={"toy": "old"}), fingerprint=lambda suite: "new")
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    lam=st.floats(0, 1e12, allow_nan=False),
+    lr=st.floats(1e-12, 1e3) | st.integers(1, 9),
+    statuses=st.lists(st.sampled_from(["done", "failed", "diverged", "missing"]), min_size=3, max_size=3),
+    tasks_done=st.integers(0, 1),
+)
+def test_a_plan_reads_back_as_it_was_written(
+    lam: float, lr: float, statuses: list[str], tasks_done: int
+) -> None:
+    request = Request("toy", (f"er[lam={lam!r},lr={lr!r}]", "ewc[half=true]"), seeds=(0, 1, 2))
+    cells = request.cells()
+    present = Present(
+        statuses={c.key: s for c, s in zip(cells, statuses, strict=False) if s != "missing"},
+        tasks_done={cells[-1].key: tasks_done},
+    )
+    plan = resolve([request], present, fingerprint=lambda suite: "mark")
+    again = ResolvedPlan.from_json(plan.to_json())
+    assert again == plan
+    assert list(again.by_key) == list(plan.by_key)
+    types = [{k: type(v) for k, v in (s.hyper | s.training).items()} for s in (cells[0], again.cells[0])]
+    assert types[0] == types[1]
+
+
+def test_text_that_is_no_plan_is_refused() -> None:
+    plan = resolve([FIVE], Present())
+    for change in ({"groups": []}, {"cells": 3}, {"device": None}):
+        with pytest.raises(UserError, match="not a resolved plan of this version"):
+            ResolvedPlan.from_json(json.dumps(json.loads(plan.to_json()) | change))
+
+
+def test_a_dry_run_prints_what_a_run_carries_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request("toy", ("er", "ewc"), seeds=(0, 1, 2), settings={"boundaries": "hidden"})
+    plan = resolve_for([request], RunReader(tmp_path), QUIET, download=False)
+    words = ["-s", "er", "-s", "ewc", "--seeds", "3", "--set", "boundaries=hidden", "--dry-run"]
+    out = lethe(capsys, monkeypatch, "run", "toy", *words, "--out", str(tmp_path))[1]
+    assert out.splitlines() == plan.lines()
+    assert plan.lines()[-2:] == ["6 cells, 3 to run", "groups: 1 x 3 lanes"]
+    assert "skip      toy class ewc seed 0: ewc needs to know where tasks begin and end" in plan.lines()
+    ran: list[list[str]] = []
+    honest = processes.run_group
+
+    def noting(specs: Any, **options: Any) -> Any:
+        ran.append([spec.key for spec in specs])
+        return honest(specs, **options)
+
+    monkeypatch.setattr(processes, "run_group", noting)
+    carry_out([request], tmp_path, QUIET, "test")
+    assert ran == keys(plan)
+    assert RunReader(tmp_path).manifest()["data"] == plan.data
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+from bench.plan import ResolvedPlan
+from bench.runner import Options, carry_out_plan
+plan = ResolvedPlan.from_json(Path(sys.argv[1]).read_text())
+print(carry_out_plan(plan, Path(sys.argv[2]), Options(jobs=1, quiet=True), "elsewhere").counts)
+"""
+
+
+def test_another_process_carries_a_plan_out(tmp_path: Path) -> None:
+    chosen = {"epochs": "1", "rows_per_class": "10"}
+    request = Request("digits", ("er", "hat"), ("class",), (0, 1), chosen)
+    plan = resolve_for([request], None, QUIET)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(tmp_path / "plan.json"), str(tmp_path / "there")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr
+    carry_out_plan(plan, tmp_path / "here", QUIET, "here")
+    here, there = (
+        [
+            {k: v for k, v in record.items() if k != "timings"}
+            for record in RunReader(tmp_path / name).records()
+        ]
+        for name in ("here", "there")
+    )
+    assert len(here) == 4
+    assert here == there
