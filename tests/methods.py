@@ -40,11 +40,10 @@ def ready(
     options = options or {"hidden": 7, "layers": 1}
     net = models.build(model, options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS])
     strategy = strategies.get(name)(**hyper)
-    for field in strategy.lane_fields():
-        value = getattr(strategy, field)
-        setattr(strategy, field, torch.tensor([value, 2 * value, 0.5 * value]))
     update = optimiser("sgd", list(net.parameters()), len(SEEDS), 0.1)
-    strategy.attach(net, streams, Draws(SEEDS, "cpu"), update)
+    given = {name: getattr(strategy, name) for name in strategy.lane_fields()}
+    values = {name: [value, 2 * value, 0.5 * value] for name, value in given.items()}
+    strategy.attach(net, streams, Draws(SEEDS, "cpu"), update, lane_values=values)
     strategy.setup()
     return strategy
 

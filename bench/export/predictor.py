@@ -26,7 +26,7 @@ from bench.models import pretrained
 from bench.models.merging import with_head
 from bench.models.seq2seq import Pair, Seq2Seq, loaded
 from bench.schema import BESIDE, HEAD, WEIGHTS, Exported
-from strategies.core import LaneModel, still
+from strategies.core import LaneModel, eval_mode
 from suites.base import generator
 from suites.errors import UserError, unknown
 
@@ -84,7 +84,7 @@ class Predictor:
             raise UserError("this model writes texts: it has no labels to answer with")
         if not len(given):
             return torch.empty(0, len(self.labels))
-        with still(self.model):
+        with eval_mode(self.model):
             parts = [self.model(x_NX.unsqueeze(0))[0] for x_NX in self.read(given).split(_AT_ONCE)]
         return torch.cat(parts)
 
@@ -114,7 +114,7 @@ class Predictor:
         if not isinstance(self.model, Seq2Seq):
             raise UserError("this model answers with labels: it writes no texts")
         asked, most, found = self.asked(texts, task), self.facts["writes"]["most"], []
-        with still(self.model):
+        with eval_mode(self.model):
             for start in range(0, len(asked), _WRITTEN_AT_ONCE):
                 tokens_NS = self.read(asked[start : start + _WRITTEN_AT_ONCE]).long()
                 found += words(self.model.written(tokens_NS.unsqueeze(0), most)[0], self.tokenizer)

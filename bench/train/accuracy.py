@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from strategies.core import Batch, LaneStreams, Strategy, pad_rows, still
+from strategies.core import Batch, LaneStreams, Strategy, eval_mode, pad_rows
 from suites.base import Stream
 
 _ROWS_AT_ONCE = 500
@@ -69,7 +69,7 @@ class AccuracyScorer:
         rows_LR, real_LR, _ = self.rows[split]
         if rows_LR.shape[1] == 0:
             return
-        with still(self.strategy.model):
+        with eval_mode(self.strategy.model):
             for rows_LB, real_LB in zip(
                 rows_LR.split(self._at_once, 1), real_LR.split(self._at_once, 1), strict=True
             ):

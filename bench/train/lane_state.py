@@ -102,8 +102,10 @@ def make_lanes(
     rates = [s.training["lr"] for s in specs], [s.training["weight_decay"] for s in specs]
     optimiser = OPTIMISERS[training.optimiser](list(model.parameters()), *rates)
     draws = Draws(seeds, streams.device)
-    strategy = _strategy(specs, streams.device)
-    strategy.attach(model, streams, draws, optimiser, partial(_autocast, training, streams.device))
+    strategy = strategies.get(spec.strategy)(**spec.hyper)
+    values = {name: [float(s.hyper[name]) for s in specs] for name in strategy.lane_fields()}
+    autocast = partial(_autocast, training, streams.device)
+    strategy.attach(model, streams, draws, optimiser, autocast, lane_values=values)
     strategy.setup()
     return LaneState(
         specs=list(specs),
@@ -132,15 +134,6 @@ def _start_from_names(model: LaneModel, streams: LaneStreams, spec: CellSpec) ->
         # A unit of several classes begins as their mean.
         model.head.weight[lane] = F.normalize(of_UC @ F.normalize(name_CF, dim=1), dim=1).T
     model.head.bias.zero_()
-
-
-def _strategy(specs: Sequence[CellSpec], device: torch.device) -> Strategy:
-    """Return the strategy with one value a lane of every hyper-parameter that can differ between lanes."""
-    strategy = strategies.get(specs[0].strategy)(**specs[0].hyper)
-    for name in strategy.lane_fields():
-        values = [float(spec.hyper[name]) for spec in specs]
-        setattr(strategy, name, torch.tensor(values, device=device))
-    return strategy
 
 
 def _autocast(training: Training, device: torch.device) -> AbstractContextManager[Any]:

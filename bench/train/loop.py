@@ -130,7 +130,7 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     if state.training.augment:
         augment_LB3 = state.draws.uniform("augment", 3 * rows_LB.shape[1]).view(*rows_LB.shape, 3)
     batch = state.streams.batch(rows_LB, schedule.weight(number), augment_LB3)
-    strategy.moment.active = active
+    strategy.context.active = active
     loss_L = strategy.learn(batch)  # forward, backward and optimiser, unless the method does otherwise
     strategy.after_step(batch)
     if active is None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.encode import words
-from strategies.core import LaneStreams, Strategy, pad_rows, still
+from strategies.core import LaneStreams, Strategy, eval_mode, pad_rows
 from suites.base import Score
 from suites.errors import Unavailable
 
@@ -59,7 +59,7 @@ class TextScorer:
         if rows_LR.shape[1] == 0:
             return [[] for _ in of_lanes]
         model, rows_LR = self.strategy.model, rows_LR.to(self.streams.device)
-        with still(model):
+        with eval_mode(model):
             parts = [
                 model.generate(self.streams.pixels(rows_LB.contiguous())).cpu()
                 for rows_LB in rows_LR.split(_ROWS_AT_ONCE, 1)

@@ -53,5 +53,5 @@ class Frozen(Strategy):
             logits_LBU = self.model.head(features_LBF)
             loss_L = self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
         loss_L.sum().backward()
-        self.head_optimiser.step(self.moment.active)
+        self.head_optimiser.step(self.context.active)
         return loss_L.detach()

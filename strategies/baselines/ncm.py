@@ -41,9 +41,7 @@ class ClassMeans(Strategy):
     def learn(self, batch: Batch) -> Tensor:
         """Count the rows; there is no loss, so it is 0."""
         unit_U = torch.arange(self.streams.n_units, device=self.streams.device)
-        one_LBU = (batch.y_LB.unsqueeze(2) == unit_U).to(self.sum_LUF)
-        if batch.weight_LB is not None:
-            one_LBU = one_LBU * batch.weight_LB.unsqueeze(2)
+        one_LBU = (batch.y_LB.unsqueeze(2) == unit_U) * batch.weight_LB.unsqueeze(2)
         self.count(self.features_of(batch), one_LBU)
         return torch.zeros(self.streams.lanes, device=self.streams.device)
 

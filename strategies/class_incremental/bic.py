@@ -6,13 +6,13 @@ X the axes of one row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, mask, optimiser, still
+from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, eval_mode, mask, optimiser
 from strategies.parts import Distilled, held_of
 
 
@@ -75,10 +75,7 @@ class BiC(Distilled):
         if self.task == 0:
             return super().loss(batch)
         held_LBV = batch.rows_LB.unsqueeze(2) == self._held_LUH.flatten(1).unsqueeze(1)
-        counts_LB = (~held_LBV.any(2)).float()
-        weight_LB = counts_LB if batch.weight_LB is None else batch.weight_LB * counts_LB
-        new = Batch(batch.x_LBX, batch.y_LB, batch.rows_LB, weight_LB, batch.active_LBU)
-        both = self.with_exemplars(new)
+        both = self.with_exemplars(replace(batch, weight_LB=batch.weight_LB * ~held_LBV.any(2)))
         logits_LBU = self.corrected(self.model(both.x_LBX))
         loss_L = self.cross_entropy(mask(logits_LBU, both.active_LBU), both)
         with torch.no_grad():
@@ -98,7 +95,7 @@ class BiC(Distilled):
         rows_LV = self._held_LUH.flatten(1)
         held = self.streams.batch(rows_LV.clamp(min=0), (rows_LV >= 0).float())
         held.y_LB.clamp_(min=0)  # padding names a row that may have no unit here
-        with still(self.model), torch.no_grad():
+        with eval_mode(self.model), torch.no_grad():
             logits_LVU = self.model(held.x_LBX)
         rate_L = torch.as_tensor(self.fit_rate, device=rows_LV.device).expand(len(rows_LV))
         # Adam does not see the scale of a gradient, so a lane's rate can stand here, and 1 in the optimiser.

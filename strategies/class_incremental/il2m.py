@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, still
+from strategies.core import Batch, eval_mode
 from strategies.parts import ExemplarReplay
 
 _ROWS_AT_ONCE = 256
@@ -78,7 +78,7 @@ class IL2M(ExemplarReplay):
 
     def scores_of(self, rows_LN: Tensor) -> Tensor:
         """Return the scores of rows for all units, shape (L, N, U)."""
-        with still(self.model):
+        with eval_mode(self.model):
             parts = [self.score(self.streams.batch(r.contiguous())) for r in rows_LN.split(_ROWS_AT_ONCE, 1)]
         return torch.cat(parts, 1)
 

@@ -5,7 +5,7 @@ Axes: L lanes, B batch, F features, K new classes, N rows of one class, U units;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -94,11 +94,10 @@ class LUCIR(Distilled):
         margin = self.margin if isinstance(self.margin, float) else self.margin.view(-1, 1, 1)
         short_LBK = (margin - own_LB1 + new_LBK).clamp(min=0)
         short_LB = short_LBK.sum(2) if self.ranking == "sum" else short_LBK.mean(2)
-        assert old.weight_LB is not None
         counts_LB = (
             old.weight_LB > 0
         ).float()  # of exemplars alone, so their weight beside new rows is no matter
-        return Batch(old.x_LBX, old.y_LB, old.rows_LB, counts_LB).mean_L(short_LB)
+        return replace(old, weight_LB=counts_LB).mean_L(short_LB)
 
     def adjust_gradients(self) -> None:
         """Write zeros for the head's bias, which no cosine has."""
@@ -107,7 +106,7 @@ class LUCIR(Distilled):
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
         """Step the scale, and put old class vectors back where momentum moved them."""
-        self.eta_optimiser.step(self.moment.active)
+        self.eta_optimiser.step(self.context.active)
         self.eta[0].grad = None
         if self.freeze and self.task > 0:
             weight_LFU = self.model.head.weight

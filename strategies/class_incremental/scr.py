@@ -66,7 +66,6 @@ class SCR(NearestMean, Replay):
         both = join(batch, self.memory.read(slots_LB, batch))
         x_LVCHW = torch.cat([both.x_LBX, self.second_view(both.x_LBX)], 1)
         z_LVF = F.normalize(self.projector(self.model.features(x_LVCHW)), dim=2)
-        assert both.weight_LB is not None
         temperature_L = torch.as_tensor(self.temperature, device=z_LVF.device).expand(len(z_LVF))
         return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), temperature_L)
 
@@ -89,7 +88,7 @@ class SCR(NearestMean, Replay):
 
     def after_step(self, batch: Batch) -> None:
         """Step the projection, and offer the rows just learned to the reservoir."""
-        self.projector_optimiser.step(self.moment.active)
+        self.projector_optimiser.step(self.context.active)
         for p in self.projector.parameters():
             p.grad = None
         super().after_step(batch)

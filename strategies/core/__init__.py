@@ -9,11 +9,11 @@ from strategies.core.lanes import (
     LaneLinear,
     LaneModel,
     dot_L,
+    eval_mode,
     fold,
     gradients,
     lanewise,
     per_lane,
-    still,
     unfold,
     uniform,
 )
@@ -59,6 +59,7 @@ __all__ = [
     "Unsuitable",
     "composed",
     "dot_L",
+    "eval_mode",
     "fold",
     "gradients",
     "hashed",
@@ -71,7 +72,6 @@ __all__ = [
     "per_lane",
     "row_losses",
     "splitmix64",
-    "still",
     "unfold",
     "uniform",
 ]

@@ -28,11 +28,12 @@ class Composed(Strategy):
 
     def make_parts(self) -> list[Strategy]:
         """Return the parts with their hyper-parameters, in the order in which they act."""
-        made = [
-            part(**{f.name: getattr(self, field_name(part.name, f.name)) for f in fields(part)})
-            for part in self.of
-        ]
+        made = [part(**{f.name: self._value(part, f.name) for f in fields(part)}) for part in self.of]
         return sorted(made, key=lambda p: p.projects)
+
+    def _value(self, part: Strategy | type[Strategy], name: str) -> Any:
+        """Return a part's hyper-parameter."""
+        return getattr(self, field_name(part.name, name))
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
         """Return why any of the parts, or their sum, cannot do this."""
@@ -41,10 +42,11 @@ class Composed(Strategy):
         return next((r for r in reasons if r is not None), None) or _clash(made)
 
     def setup(self) -> None:
-        """Set up the parts over one model and one moment."""
+        """Set up the parts over one model and one context."""
+        given = self.model, self.streams, self.draws, self.optimiser, self.autocast, self.context
         self.parts = self.make_parts()
         for part in self.parts:
-            part.attach(self.model, self.streams, self.draws, self.optimiser, self.autocast, self.moment)
+            part.attach(*given, {name: self._value(part, name) for name in part.lane_fields()})
             part.setup()
 
     def begin_task(self, task: int) -> None:
@@ -54,7 +56,7 @@ class Composed(Strategy):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss on new rows, or the one indivisible loss, and every other part's term."""
-        whole = next((p for p in self.parts if p.indivisible()), None)
+        whole = next((p for p in self.parts if p.not_composable_reason()), None)
         others = [p for p in self.parts if p is not whole]
         if whole is None:
             return super().loss(batch)
@@ -121,13 +123,13 @@ def _clash(parts: Sequence[Strategy]) -> str | None:
         if part.trains_on != "task" or part.restarts or part.one_pass:
             return f"{part.name} decides what is trained on, so it cannot be composed"
         if type(part).learn is not Strategy.learn:
-            return f"{part.indivisible()}, so it cannot be composed"
+            return f"{part.not_composable_reason()}, so it cannot be composed"
     clashes = (part.clashes(other) for part in parts for other in parts if other is not part)
     if reason := next((r for r in clashes if r is not None), None):
         return reason
-    whole = [p for p in parts if p.indivisible()]
+    whole = [p for p in parts if p.not_composable_reason()]
     if len(whole) > 1:
-        return f"their losses do not add: {whole[0].indivisible()}, nor is that of {whole[1].name}"
+        return f"their losses do not add: {whole[0].not_composable_reason()}, nor is that of {whole[1].name}"
     answering = [p for p in parts if type(p).predict is not Strategy.predict]
     projecting = [p for p in parts if p.projects]
     for own, what in ((answering, "answers in its own way"), (projecting, "projects the gradient")):

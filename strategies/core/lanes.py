@@ -134,7 +134,7 @@ class LaneModel(nn.Module):
 
 
 @contextmanager
-def still(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Keep a model in evaluation mode, so that running statistics are read and learn nothing."""
     training = model.training
     model.eval()

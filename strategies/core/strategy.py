@@ -1,15 +1,15 @@
 """What a strategy is: hyper-parameters as dataclass fields, and hooks that say how it learns.
 
-A strategy runs all its lanes at once. Hyper-parameters annotated ``LaneFloat`` are numbers when a strategy
-is made and tensors of shape (L,) by the time a hook runs, one value a lane; all others are the same for
-every lane.
+A strategy runs all its lanes at once. Hyper-parameters of type ``LaneFloat`` are floats when a strategy is
+made; ``attach`` turns them into tensors of shape (L,), one value per lane, before any hook runs. All others
+are the same for every lane.
 
 Axes: L lanes, B batch, U units, S tokens, V vocabulary; X the axes of one row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -54,7 +54,7 @@ class Unsuitable(Exception):
 
 
 @dataclass
-class Moment:
+class StepContext:
     """Where in the stream training is; one object, shared by the parts of a composed strategy."""
 
     task: int = 0
@@ -126,26 +126,41 @@ class Strategy:
         draws: Draws,
         optimiser: Optimiser,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        moment: Moment | None = None,
+        context: StepContext | None = None,
+        lane_values: Mapping[str, Sequence[float] | Tensor] | None = None,
     ) -> None:
         """Give the strategy what it works with; called once, before ``setup``.
 
-        Raises Unsuitable where texts are to be written and it cannot.
+        Args:
+            model: The network of all lanes.
+            streams: The task streams of all lanes.
+            draws: The source of random numbers.
+            optimiser: The update rule of the network's parameters.
+            autocast: Makes the context in which losses are computed.
+            context: The part of a composed strategy shares that of the whole.
+            lane_values: Values of ``lane_fields``, one per lane; a field that is not named has its own value
+                in every lane.
+
+        Raises:
+            Unsuitable: The suite is sequence to sequence and the strategy cannot generate text.
         """
         if streams.generates and (reason := self.cannot_generate()) is not None:
             raise Unsuitable(reason)
         self.model, self.streams, self.draws, self.optimiser = model, streams, draws, optimiser
         self.autocast = autocast
-        self.moment = moment or Moment()
+        self.context = context or StepContext()
+        for name in self.lane_fields():
+            value = (lane_values or {}).get(name, [getattr(self, name)] * streams.lanes)
+            setattr(self, name, torch.as_tensor(value, dtype=torch.float32, device=streams.device))
 
     @property
     def task(self) -> int:
         """The task under way, from 0; stays 0 where boundaries are hidden."""
-        return self.moment.task
+        return self.context.task
 
     @task.setter
     def task(self, task: int) -> None:
-        self.moment.task = task
+        self.context.task = task
 
     # The hooks.
 
@@ -161,7 +176,7 @@ class Strategy:
             loss_L = self.loss(batch)
         loss_L.sum().backward()
         self.adjust_gradients()
-        self.optimiser.step(self.moment.active)
+        self.optimiser.step(self.context.active)
         return loss_L.detach()
 
     def loss(self, batch: Batch) -> Tensor:
@@ -196,7 +211,7 @@ class Strategy:
         """Return what the method noted of its own doing, lanes first: it goes into the record."""
         return {}
 
-    def indivisible(self) -> str | None:
+    def not_composable_reason(self) -> str | None:
         """Return why its loss is not the loss on new rows plus a term of its own; None where it is."""
         if type(self).learn is not Strategy.learn:
             return f"{self.name} takes its steps in its own way"
@@ -238,7 +253,7 @@ class Strategy:
         return found
 
     def _kept(self) -> Iterator[tuple[str, Any]]:
-        given = {"model", "streams", "draws", "optimiser", "moment", *(f.name for f in fields(self))}
+        given = {"model", "streams", "draws", "optimiser", "context", *(f.name for f in fields(self))}
         for name, value in vars(self).items():
             if name not in given and not name.startswith("_"):
                 yield name, value

@@ -25,14 +25,26 @@ class Batch:
     """Unit of the head, int64; sequence to sequence, the tokens to be written, (L, B, S)."""
     rows_LB: Tensor
     """Row numbers, int64: see suites.base."""
-    weight_LB: Tensor | None = None
-    """1 for a row that counts, 0 for padding and for a replay slot that is still empty; None: all count."""
+    weight_LB: Tensor
+    """1 for a row that counts, 0 for padding and for a replay slot that is still empty."""
     active_LBU: Tensor | None = None
     """Units that a row may be given to; None: all. Broadcasts over B."""
+    ones_LB: Tensor | None = None
+    """The weights of a batch in which every row counts, where it was made with them."""
+
+    @property
+    def all_count(self) -> bool:
+        """Whether every row counts, as far as that is known without asking the device."""
+        return self.weight_LB is self.ones_LB
+
+    @property
+    def learns_L(self) -> Tensor:
+        """1 for a lane that learns from this batch, 0 for one that rests, shape (L,)."""
+        return self.weight_LB.amax(1)
 
     def mean_L(self, values_LB: Tensor) -> Tensor:
         """Return each lane's mean over the rows that count, 0 where none does, shape (L,)."""
-        if self.weight_LB is None:
+        if self.all_count:  # three operations fewer
             return values_LB.mean(1)
         # where, not a product: a padded row's infinity must not become NaN.
         summed_L = torch.where(self.weight_LB > 0, values_LB * self.weight_LB, 0).sum(1)
@@ -41,16 +53,15 @@ class Batch:
     def split(self, at: int) -> tuple[Batch, Batch]:
         """Return the first ``at`` rows and the others, as views."""
 
-        def part(t: Tensor | None, cut: slice) -> Tensor | None:
-            return t if t is None or t.shape[1] == 1 else t[:, cut]
-
         def take(cut: slice) -> Batch:
+            weight_LB, active = self.weight_LB[:, cut], self.active_LBU
             return Batch(
                 self.x_LBX[:, cut],
                 self.y_LB[:, cut],
                 self.rows_LB[:, cut],
-                part(self.weight_LB, cut),
-                part(self.active_LBU, cut),
+                weight_LB,
+                active if active is None or active.shape[1] == 1 else active[:, cut],
+                weight_LB if self.all_count else None,
             )
 
         return take(slice(None, at)), take(slice(at, None))
@@ -88,6 +99,17 @@ class LaneStreams:
         self.mean = torch.tensor(self.data.mean, device=device).view(channels) if self.data.mean else None
         self.std = torch.tensor(self.data.std, device=device).view(channels) if self.data.std else None
 
+        self._ones_of: dict[torch.Size, Tensor] = {}
+
+    def _ones(self, shape: torch.Size) -> Tensor:
+        """Return the weights of a batch of which all rows count, made once for each shape.
+
+        All are views of one number, so torch refuses to write into what many batches share.
+        """
+        if shape not in self._ones_of:
+            self._ones_of[shape] = torch.ones(1, 1, device=self.device).expand(shape)
+        return self._ones_of[shape]
+
     def _stack(self, tables: list[Tensor | None]) -> Tensor | None:
         given = [t for t in tables if t is not None]
         return torch.stack(given).to(self.device) if given else None
@@ -112,12 +134,22 @@ class LaneStreams:
     def batch(
         self, rows_LB: Tensor, weight_LB: Tensor | None = None, augment_LB3: Tensor | None = None
     ) -> Batch:
-        """Gather rows of every lane; ``augment_LB3`` holds uniform draws for crop (2) and flip (1)."""
+        """Gather rows of every lane.
+
+        Args:
+            rows_LB: Row numbers, int64.
+            weight_LB: 1 for a row that counts, 0 for one that does not; None where all count.
+            augment_LB3: Uniform draws for crop (2) and flip (1); None for rows as they are.
+        """
         x = self.pixels(rows_LB)
         if augment_LB3 is not None:
             x = _augment(x, augment_LB3)
         y = x[:, :, 1].long() if self.generates else self.unit_LR.gather(1, rows_LB)
-        return Batch(x, y, rows_LB, weight_LB, self.active(rows_LB))
+        active_LBU = self.active(rows_LB)
+        if weight_LB is not None:
+            return Batch(x, y, rows_LB, weight_LB, active_LBU)
+        ones_LB = self._ones(rows_LB.shape)
+        return Batch(x, y, rows_LB, ones_LB, active_LBU, ones_LB)
 
     def pixels(self, rows_LB: Tensor) -> Tensor:
         """Return the images of rows as their tasks see them, float32 (L, B, C, H, W).

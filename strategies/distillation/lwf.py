@@ -58,7 +58,7 @@ class LwF(Strategy):
         """The network as it is now answers for all tasks so far."""
         self.teacher.load_state_dict(self.model.state_dict())
 
-    def indivisible(self) -> str | None:
+    def not_composable_reason(self) -> str | None:
         """Shares of the whole loss cannot be given beside another method's."""
         return f"balance=tasks of {self.name} weighs new rows too" if self.balance == "tasks" else None
 

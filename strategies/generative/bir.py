@@ -124,8 +124,8 @@ class BIR(Strategy):
         with self.autocast():
             loss_L = self.loss(batch)
         loss_L.sum().backward()
-        self.optimiser.step(self.moment.active)
-        self.feedback_optimiser.step(self.moment.active)
+        self.optimiser.step(self.context.active)
+        self.feedback_optimiser.step(self.context.active)
         return loss_L.detach()
 
     def loss(self, batch: Batch) -> Tensor:

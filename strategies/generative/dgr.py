@@ -94,7 +94,7 @@ class DGR(Strategy):
         with self.autocast():
             loss_L = self.solver_loss(batch, x_LBD.unflatten(2, self.streams.shape), share)
         loss_L.sum().backward()
-        self.optimiser.step(self.moment.active)
+        self.optimiser.step(self.context.active)
         self.learn_generator(batch, x_LBD, share)
         return loss_L.detach()
 
@@ -104,7 +104,7 @@ class DGR(Strategy):
             p.grad = None
         vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent))
         self.weigh(batch, vae_LB, share).sum().backward()
-        self.vae_optimiser.step(self.moment.active)
+        self.vae_optimiser.step(self.context.active)
 
     def weigh(self, batch: Batch, loss_LB: Tensor, share: float) -> Tensor:
         """Return share L_new + (1 - share) L_dreamt of losses of new rows, then dreamt ones, shape (L,)."""

@@ -64,4 +64,4 @@ class DGRGAN(DGR):
         found = torch.autograd.grad(loss_L.sum(), optimiser.parameters)
         for p, gradient in zip(optimiser.parameters, found, strict=True):
             p.grad = gradient
-        optimiser.step(self.moment.active)
+        optimiser.step(self.context.active)

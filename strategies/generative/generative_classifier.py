@@ -92,7 +92,7 @@ class GenerativeClassifier(Strategy):
             p.grad = None
         loss_L = vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent)).mean(1)
         loss_L.sum().backward()
-        update.step(self.moment.active)
+        update.step(self.context.active)
         return loss_L.detach()
 
     def end_task(self, task: int) -> None:

@@ -55,7 +55,7 @@ class GEM(Strategy):
 
     def after_step(self, batch: Batch) -> None:
         """Write the rows just learned into the task's ring."""
-        real_LB = torch.ones_like(batch.rows_LB) if batch.weight_LB is None else batch.weight_LB.long()
+        real_LB = batch.weight_LB.long()
         nth_LB = real_LB.cumsum(1)
         seen_L1, new_L1 = self.seen_LT[:, self.task : self.task + 1], nth_LB[:, -1:]
         # Of a batch longer than the ring only the end stays, so that no slot is written twice.

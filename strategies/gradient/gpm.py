@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Count, LaneLinear, NotNegative, Share, Strategy, gradients, still
+from strategies.core import Count, LaneLinear, NotNegative, Share, Strategy, eval_mode, gradients
 from strategies.parts import Layer, fan_in, hidden_layers, inputs_during, sample_rows
 
 _CHUNK = 25
@@ -83,7 +83,7 @@ class GPM(Strategy):
         streams = self.streams
         rows_LR, real_LR = sample_rows(streams, self.draws, self.name, task, self.rows)
         found = [torch.zeros_like(p, dtype=torch.float64) for p in self.projectors]
-        with still(self.model):
+        with eval_mode(self.model):
             for rows_LB, real_LB in zip(rows_LR.split(_CHUNK, 1), real_LR.split(_CHUNK, 1), strict=True):
                 x_LBX = streams.batch(rows_LB.contiguous()).x_LBX
                 inputs = inputs_during(self.model, x_LBX, self._layers)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Count, Strategy, gradients, still
+from strategies.core import Count, Strategy, eval_mode, gradients
 from strategies.parts import flatten, sample_rows, write_flat
 
 _DEPENDENT = 1e-5
@@ -79,7 +79,7 @@ class OGD(Strategy):
         parameters, found = list(self.model.parameters()), []
         for row in range(n_rows):
             batch = streams.batch(rows_LR[:, row : row + 1].contiguous())
-            with still(self.model):
+            with eval_mode(self.model):
                 logits_LU = self.model(batch.x_LBX).squeeze(1) * real_LR[:, row : row + 1]
             if self.logits_of == "gtl":
                 values_LK = logits_LU.gather(1, batch.y_LB)

@@ -95,7 +95,7 @@ class HAT(Gated):
         for e in self._now:
             e.grad = None
         loss_L = super().learn(batch)
-        self._second.step(self.moment.active)
+        self._second.step(self.context.active)
         for e, kept_LTF in zip(self._now, self.embeddings, strict=True):
             e.data.clamp_(-_LARGEST, _LARGEST)
             kept_LTF[:, self.task] = e.data
@@ -107,8 +107,7 @@ class HAT(Gated):
         pairs = [(self.gate_now(i).squeeze(1), 1 - used_LF) for i, used_LF in enumerate(self.used)]
         taken_L = torch.stack([(a_LF * free_LF).sum(1) for a_LF, free_LF in pairs]).sum(0)
         free_L = torch.stack([free_LF.sum(1) for _, free_LF in pairs]).sum(0)
-        extra_L = self.c * taken_L / free_L.clamp(min=1e-6)
-        return extra_L if batch.weight_LB is None else extra_L * batch.weight_LB.amax(1)
+        return self.c * taken_L / free_L.clamp(min=1e-6) * batch.learns_L
 
     def adjust_gradients(self) -> None:
         """Hold what earlier tasks use; undo what the steepness does to the embeddings' gradients."""

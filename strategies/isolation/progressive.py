@@ -112,7 +112,7 @@ class Progressive(Strategy):
         self.laterals.zero_grad()
         loss_L = super().learn(batch)
         if self._second is not None:
-            self._second.step(self.moment.active)
+            self._second.step(self.context.active)
         return loss_L
 
     def predict(self, batch: Batch) -> Tensor:

@@ -80,7 +80,7 @@ class SupSup(Strategy):
         with self.autocast():
             loss_L = self.loss(batch)
         loss_L.sum().backward()
-        self._second.step(self.moment.active)
+        self._second.step(self.context.active)
         return loss_L.detach()
 
     def loss(self, batch: Batch) -> Tensor:

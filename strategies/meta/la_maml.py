@@ -100,10 +100,9 @@ class LaMAML(LookAhead):
         found = torch.autograd.grad(loss_L.sum(), [*parameters.values(), *rates.values()])
         moves, rate_moves = self.clipped(found[: len(rates)]), self.clipped(found[len(rates) :])
         eta_L = torch.as_tensor(self.eta, device=loss_L.device).expand(len(loss_L))
-        learns_L = torch.ones_like(loss_L) if batch.weight_LB is None else batch.weight_LB.amax(1)
         for p, r, g, h in zip(self.model_tensors(), self.rates, moves, rate_moves, strict=True):
             r.sub_(per_lane(eta_L, h) * h)
-            p.sub_(r.clamp(min=0) * (g + per_lane(self._decay_L * learns_L, p) * p))
+            p.sub_(r.clamp(min=0) * (g + per_lane(self._decay_L * batch.learns_L, p) * p))
         return loss_L.detach()
 
     def clipped(self, gradients: Sequence[Tensor]) -> list[Tensor]:

@@ -71,7 +71,7 @@ class MER(Replay):
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(batch), batch)
         loss_L.sum().backward()
-        self.optimiser.step(self.moment.active)
+        self.optimiser.step(self.context.active)
         return loss_L.detach()
 
     def _here(self) -> list[Tensor]:

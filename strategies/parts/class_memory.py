@@ -26,9 +26,7 @@ def pick(among: Tensor, draw: Tensor) -> Tensor:
 
 def real_rows(batch: Batch) -> Tensor:
     """Return which rows of a batch count, bool (L, B)."""
-    return (
-        torch.ones_like(batch.rows_LB, dtype=torch.bool) if batch.weight_LB is None else batch.weight_LB > 0
-    )
+    return batch.weight_LB > 0
 
 
 def _class(streams: LaneStreams, rows_LB: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Exemplars:
         rows_LM, unit_LM = _pick(self.rows_LUS, self.count_LU, nth_LM)
         return rows_LM, unit_LM, nth_LM < self.total_L.unsqueeze(1)
 
-    def settle(self) -> None:
+    def freeze_for_reading(self) -> None:
         """Make ready for reading.
 
         A class's rows are laid out by number, so that two that rounding let change places in the order of
@@ -91,10 +91,8 @@ class Exemplars:
         empty_L1 = (total_L == 0).unsqueeze(1)
         again_B = torch.arange(n, device=rows_LB.device) % like.rows_LB.shape[1]
         rows_LB = torch.where(empty_L1, like.rows_LB[:, again_B], rows_LB)
-        weight_LB = (~empty_L1).float().expand(rows_LB.shape)
-        if like.weight_LB is not None:
-            weight_LB = weight_LB * like.weight_LB.amax(1, keepdim=True)
-        return self.streams.batch(rows_LB, weight_LB)
+        weight_L1 = ~empty_L1 * like.learns_L.unsqueeze(1)
+        return self.streams.batch(rows_LB, weight_L1.expand(rows_LB.shape))
 
 
 def held_of(count: Tensor, every: int) -> Tensor:

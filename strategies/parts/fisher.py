@@ -103,8 +103,7 @@ def _summed(
 
 def _weight(batch: Batch, like_LB: Tensor) -> Tensor:
     """Return 1 for every row that counts and 0 for the others, in the precision of ``like_LB``."""
-    weight_LB = torch.ones_like(like_LB.detach())
-    return weight_LB if batch.weight_LB is None else batch.weight_LB.to(weight_LB)
+    return batch.weight_LB.to(like_LB.dtype)
 
 
 def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
@@ -114,11 +113,10 @@ def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
 
 
 def _batched(model: LaneModel, batch: Batch, logits: Output) -> list[Tensor]:
-    rows_LB = torch.ones_like(batch.y_LB) if batch.weight_LB is None else batch.weight_LB
     loss_L = batch.mean_L(row_losses(logits(batch, model), batch.y_LB))
     model.zero_grad()
     loss_L.sum().backward()
-    n_L = rows_LB.sum(1)
+    n_L = batch.weight_LB.sum(1)
     return [g.square() * n_L.view(-1, *[1] * (g.dim() - 1)) for g in gradients(model)]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -51,7 +51,7 @@ class ExemplarReplay(Strategy):
 
     def begin_task(self, task: int) -> None:
         """Note which units are old and new, and how many exemplars there are to one new row."""
-        self.exemplars.settle()
+        self.exemplars.freeze_for_reading()
         own_LTU = self.streams.own_LTU
         self._old_LU, self._new_LU = own_LTU[:, :task].any(1), own_LTU[:, task]
         self._seen_LU = self._old_LU | self._new_LU
@@ -62,13 +62,11 @@ class ExemplarReplay(Strategy):
         """Return new rows and then exemplars, weighted so that a mean over both is that of the mixing."""
         if self.task == 0:
             return batch
-        new = batch.rows_LB.shape[1]
-        old = self.exemplars.read(self.batch or new, batch)
-        assert old.weight_LB is not None
-        new_L = torch.ones_like(self._ratio_L) * new if batch.weight_LB is None else batch.weight_LB.sum(1)
+        old = self.exemplars.read(self.batch or batch.rows_LB.shape[1], batch)
+        new_L = batch.weight_LB.sum(1)
         wanted_L = new_L * self._ratio_L if self.mixing == "union" else new_L
-        old.weight_LB = old.weight_LB * (wanted_L / old.rows_LB.shape[1]).unsqueeze(1)
-        return join(batch, old)
+        share_L1 = (wanted_L / old.rows_LB.shape[1]).unsqueeze(1)
+        return join(batch, replace(old, weight_LB=old.weight_LB * share_L1))
 
     def end_task(self, task: int) -> None:
         """Shrink the share of earlier classes and choose the exemplars of the new ones."""

@@ -51,18 +51,10 @@ class Memory:
 
         Rows are taken in order; of two that fall on one slot the later stays. Padding is not offered.
         """
-        size = batch.rows_LB.shape[1]
-        if batch.weight_LB is None:
-            nth_LB = self.seen_L.unsqueeze(1) + torch.arange(1, size + 1, device=batch.rows_LB.device)
-            offered_L: Tensor | int = size
-            slot_LB = self._slot(nth_LB)
-        else:
-            real_LB = batch.weight_LB > 0
-            nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
-            offered_L = real_LB.sum(1)
-            slot_LB = self._slot(nth_LB).masked_fill(~real_LB, self.slots)
-        self.put(slot_LB, batch.rows_LB, **kept)
-        self.seen_L += offered_L
+        real_LB = batch.weight_LB > 0
+        nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
+        self.put(torch.where(real_LB, self._slot(nth_LB), self.slots), batch.rows_LB, **kept)
+        self.seen_L.copy_(nth_LB[:, -1])
 
     def put(self, slot_LB: Tensor, rows_LB: Tensor, **kept: Tensor) -> None:
         """Write rows to slots, with no gap behind those in use; slot number ``slots`` is nowhere.
@@ -148,8 +140,8 @@ class Memory:
             stand_in_LB = stand_in_LB[:, around_B]
         rows_LB = torch.where(in_use_LB, rows_LB, stand_in_LB)
         weight_LB = in_use_LB.float()
-        if like.weight_LB is not None:  # a resting lane replays nothing either
-            weight_LB = weight_LB * like.weight_LB.amax(1, keepdim=True)
+        if not like.all_count:  # a lane at rest replays nothing either
+            weight_LB = weight_LB * like.learns_L.unsqueeze(1)
         return self.streams.batch(rows_LB, weight_LB)
 
 
@@ -161,10 +153,6 @@ def _later_BB(size: int, device: torch.device) -> Tensor:
 
 def join(new: Batch, old: Batch) -> Batch:
     """Return one batch of new rows and then old ones."""
-    weights = [
-        torch.ones_like(b.rows_LB, dtype=torch.float32) if b.weight_LB is None else b.weight_LB
-        for b in (new, old)
-    ]
     active_LBU = new.active_LBU
     if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:
         active_LBU = torch.cat([new.active_LBU, old.active_LBU], 1)
@@ -172,6 +160,6 @@ def join(new: Batch, old: Batch) -> Batch:
         torch.cat([new.x_LBX, old.x_LBX], 1),
         torch.cat([new.y_LB, old.y_LB], 1),
         torch.cat([new.rows_LB, old.rows_LB], 1),
-        torch.cat(weights, 1),
+        torch.cat([new.weight_LB, old.weight_LB], 1),
         active_LBU,
     )

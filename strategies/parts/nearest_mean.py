@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, LaneModel, LaneStreams, Strategy, mask, still
+from strategies.core import Batch, LaneModel, LaneStreams, Strategy, eval_mode, mask
 
 _ROWS_AT_ONCE = 256
 
@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 256
 @torch.no_grad()
 def features_of(model: LaneModel, streams: LaneStreams, rows_LN: Tensor) -> Tensor:
     """Return the features of rows without a gradient and with running statistics, shape (L, N, F)."""
-    with still(model):
+    with eval_mode(model):
         parts = [
             model.features(streams.pixels(rows_LB.contiguous())).float()
             for rows_LB in rows_LN.split(_ROWS_AT_ONCE, 1)

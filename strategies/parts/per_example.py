@@ -74,21 +74,19 @@ def at_once(model: LaneModel, lanes: int) -> int:
 def counting(model: LaneModel, batch: Batch) -> Tensor:
     """Return where in the batch a row counts in some lane, short rows first: those together waste little."""
     order_B = model.lengths(batch.x_LBX).amax(0).argsort(stable=True)
-    if batch.weight_LB is None:
-        return order_B
     return order_B[(batch.weight_LB > 0).any(0)[order_B]]
 
 
 def each(batch: Batch, rows_NK: Tensor) -> Batch:
     """Return N groups of K rows of every lane, each group in a lane of its own."""
-    weight_LB, active_LBU = batch.weight_LB, batch.active_LBU
+    active_LBU = batch.active_LBU
     if active_LBU is not None:
         active_LBU = active_LBU.expand(*batch.x_LBX.shape[:2], -1)
     return Batch(
         _alone(batch.x_LBX, rows_NK),
         _alone(batch.y_LB, rows_NK),
         _alone(batch.rows_LB, rows_NK),
-        None if weight_LB is None else _alone(weight_LB, rows_NK),
+        _alone(batch.weight_LB, rows_NK),
         None if active_LBU is None else _alone(active_LBU, rows_NK),
     )
 

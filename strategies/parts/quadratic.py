@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Strategy, gradients, pad_rows, per_lane, still
+from strategies.core import Batch, Strategy, eval_mode, gradients, pad_rows, per_lane
 
 ROWS_AT_ONCE = 256
 """Rows in a chunk where the result does not depend on it."""
@@ -77,7 +77,7 @@ class QuadraticPenalty(Strategy):
         rows_LR, real_LR = pad_rows(rows, size)
         rows_LR, weight_LR = rows_LR.to(self.streams.device), real_LR.to(self.streams.device).float()
         n_L = weight_LR.sum(1)
-        with still(self.model):
+        with eval_mode(self.model):
             total = [torch.zeros_like(p) for p in self.model_tensors()]
             for rows_LB, weight_LB in zip(rows_LR.split(size, 1), weight_LR.split(size, 1), strict=True):
                 torch._foreach_add_(total, measure(self.streams.batch(rows_LB.contiguous(), weight_LB)))

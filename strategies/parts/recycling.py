@@ -47,8 +47,7 @@ class Recycling(Strategy):
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> None:
         """Note each unit's mean output over the rows that count; outputs of a ReLU are their own size."""
-        weight_LB = torch.ones_like(batch.y_LB, dtype=torch.float32)
-        weight_LB1 = (weight_LB if batch.weight_LB is None else batch.weight_LB).unsqueeze(2)
+        weight_LB1 = batch.weight_LB.unsqueeze(2)
         rows_L1 = weight_LB1.sum(1)
         self._learns_L1 = rows_L1 > 0
         self._activity: list[Tensor] = []

@@ -87,7 +87,7 @@ class PromptPool(Strategy):
         """Take one step with the pool and the head, and one with the keys."""
         self.keys.zero_grad()
         loss_L = super().learn(batch)
-        self.key_optimiser.step(self.moment.active)
+        self.key_optimiser.step(self.context.active)
         return loss_L
 
     def predict(self, batch: Batch) -> Tensor:

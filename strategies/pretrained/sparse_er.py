@@ -39,12 +39,12 @@ class SparseER(RowReplay):
     def learn(self, batch: Batch) -> Tensor:
         """Take one step on new rows, and one on remembered rows in the lanes whose turn it is."""
         loss_L = super().learn(batch)
-        active = self.moment.active or (True,) * self.streams.lanes
+        active = self.context.active or (True,) * self.streams.lanes
         # The same count twice: one for checkpoints, one to know without asking the device whose turn it is.
         if not self._steps:
             self._steps = [int(n) for n in self.steps_L]
         self._steps = [n + on for n, on in zip(self._steps, active, strict=True)]
-        self.steps_L += 1 if batch.weight_LB is None else (batch.weight_LB > 0).any(1)
+        self.steps_L += batch.learns_L > 0
         # A memory written at the end of a task is empty in the first, any other before the first step.
         filled = self.task > 0 if self.write == "per-class" else True
         due = tuple(

@@ -50,8 +50,7 @@ class MAS(QuadraticPenalty):
 
     def _batched(self, batch: Batch) -> list[Tensor]:
         self.model.zero_grad()
-        norm_LB = self.square_norm_LB(batch)
-        (norm_LB if batch.weight_LB is None else norm_LB * batch.weight_LB).sum().backward()
+        (self.square_norm_LB(batch) * batch.weight_LB).sum().backward()
         return [g.abs() for g in gradients(self.model)]
 
     def square_norm_LB(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:

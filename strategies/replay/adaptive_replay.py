@@ -20,8 +20,8 @@ from strategies.core import (
     NotNegative,
     Share,
     Unsuitable,
+    eval_mode,
     splitmix64,
-    still,
 )
 from strategies.parts import Memory, Replay, steps_of
 from suites.base import derive
@@ -105,20 +105,16 @@ class AdaptiveReplay(Replay):
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
         """Return the remembered rows' term, 0 for lanes whose turn it is not."""
-        active_L = torch.ones_like(self.steps_L, dtype=torch.bool)
-        if batch.weight_LB is not None:
-            active_L = batch.weight_LB.amax(1) > 0
+        active_L = batch.learns_L > 0
         # Whether any lane is due is known on the host; which of them are, on the device.
-        active = self.moment.active or (True,) * self.streams.lanes
+        active = self.context.active or (True,) * self.streams.lanes
         if any(on and n % self.every == 0 for n, on in zip(self._since, active, strict=True)):
             self.look(batch, active_L & (self.since_L % self.every == 0))
         self._since = [n + on for n, on in zip(self._since, active, strict=True)]
         review_L = self.turn(active_L)
         old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
-        assert old.weight_LB is not None
-        weight_LB = old.weight_LB * review_L.unsqueeze(1)
-        old = replace(old, weight_LB=weight_LB)
-        self.replayed_L += weight_LB.sum(1).long()
+        old = replace(old, weight_LB=old.weight_LB * review_L.unsqueeze(1))
+        self.replayed_L += old.weight_LB.sum(1).long()
         return self.strength_L * self.cross_entropy(self.logits(old), old)
 
     @torch.no_grad()
@@ -127,7 +123,7 @@ class AdaptiveReplay(Replay):
         m = torch.arange(self.watched.slots, device=due_L.device)
         slots_LM = torch.minimum(m, (self.watched.filled_L - 1).clamp(min=0).unsqueeze(1))
         rows = self.watched.read(slots_LM, batch)
-        with still(self.model), self.autocast():
+        with eval_mode(self.model), self.autocast():
             logits_LMU = self.logits(rows)
         error_LM = 1 - logits_LMU.float().softmax(2).gather(2, rows.y_LB.unsqueeze(2)).squeeze(2)
         best_LM = self.watched.kept["best"][:, :-1]
@@ -167,13 +163,11 @@ class AdaptiveReplay(Replay):
 
     def after_step(self, batch: Batch) -> None:
         """Offer each row to the one of the two reservoirs that it belongs to for good."""
-        real_LB = torch.ones_like(batch.rows_LB) if batch.weight_LB is None else batch.weight_LB
         apart_LB = self.held_out(batch.rows_LB)
-        self.memory.write_reservoir(replace(batch, weight_LB=real_LB * ~apart_LB))
+        self.memory.write_reservoir(replace(batch, weight_LB=batch.weight_LB * ~apart_LB))
         # Any first reading is lower than an error of 1.
-        self.watched.write_reservoir(
-            replace(batch, weight_LB=real_LB * apart_LB), best=torch.ones_like(apart_LB, dtype=torch.float)
-        )
+        watched = replace(batch, weight_LB=batch.weight_LB * apart_LB)
+        self.watched.write_reservoir(watched, best=torch.ones_like(batch.weight_LB))
 
     def held_out(self, rows_LB: Tensor) -> Tensor:
         """Return which rows may only be watched: by a hash of seed and row, whenever the row comes by."""

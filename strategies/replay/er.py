@@ -40,7 +40,7 @@ class ER(RowReplay):
             return "balance=tasks needs to know where tasks begin; concatenated and sum do not"
         return super().unsuitable(scenario, training)
 
-    def indivisible(self) -> str | None:
+    def not_composable_reason(self) -> str | None:
         """Only the sum has a term of its own beside the loss on new rows."""
         return None if self.balance == "sum" else f"balance={self.balance} of {self.name} weighs new rows too"
 

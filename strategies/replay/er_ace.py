@@ -28,9 +28,8 @@ class ERACE(RowReplay):
         """Return the asymmetric loss; in the first task, where the memory is young, all units compete."""
         logits_LBU = self.logits(batch)
         if self.task > 0:
-            real_LB = torch.ones_like(batch.y_LB) if batch.weight_LB is None else batch.weight_LB.long()
             count_LU = torch.zeros(logits_LBU.shape[::2], dtype=torch.long, device=logits_LBU.device)
-            present_LU = count_LU.scatter_add(1, batch.y_LB, real_LB) > 0
+            present_LU = count_LU.scatter_add(1, batch.y_LB, batch.weight_LB.long()) > 0
             # A resting lane has no class present: let all compete, so that its loss is a number.
             present_LU = present_LU | ~present_LU.any(1, keepdim=True)
             logits_LBU = mask(logits_LBU, present_LU.unsqueeze(1))

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, NotNegative, still
+from strategies.core import Batch, CountOrNone, NotNegative, eval_mode
 from strategies.parts import Memory, Replay
 
 
@@ -64,7 +64,7 @@ class FDR(Replay):
             keep_LM |= own_LM & (own_LM.cumsum(1) <= share)
         memory.keep_only(keep_LM)
         rows_LS, real_LS = self.drawn(task, share)
-        with still(self.model):
+        with eval_mode(self.model):
             answer_LSU = self.logits(self.streams.batch(rows_LS)).softmax(2)
         memory.append(rows_LS, real_LS, answer=answer_LSU)
 

@@ -51,18 +51,18 @@ class GDumb(Replay):
                 place_B = torch.arange(step * size, (step + 1) * size, device=filled_L1.device)
                 # What fills up a batch, or stands in where a lane is through, is real rows without weight.
                 rows_LB = self.memory.rows_LM.gather(1, order_LM.gather(1, place_B % filled_L1))
-                self.moment.active = tuple(step < n for n in steps)
+                self.context.active = tuple(step < n for n in steps)
                 total_L += self.step(self.streams.batch(rows_LB, (place_B < filled_L1).float()))
         self.loss_LT[:, task] = total_L / torch.tensor(steps, device=total_L.device) / self.passes
 
     def step(self, batch: Batch) -> Tensor:
         """Take one step on rows of the memory and return its loss, shape (L,)."""
-        assert self.moment.active is not None
+        assert self.context.active is not None
         before = [b.clone() for b in self.model.buffers()]
         for p in self.model.parameters():
             p.grad = None
         loss_L = super().learn(batch)
-        on_L = torch.tensor(self.moment.active, device=loss_L.device)
+        on_L = torch.tensor(self.context.active, device=loss_L.device)
         for now, then in zip(self.model.buffers(), before, strict=True):
             now.copy_(torch.where(per_lane(on_L, now), now, then))
         return loss_L

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, Count, CountOrNone, LaneLinear, row_losses, still
+from strategies.core import Batch, Count, CountOrNone, LaneLinear, eval_mode, row_losses
 from strategies.parts import Memory, Replay, join, real_rows
 
 
@@ -88,7 +88,7 @@ class GSS(Replay):
             layer.register_forward_hook(lambda _, inputs, out: seen.append((inputs[0].detach(), out)))
             for layer in self._layers
         ]
-        with still(self.model):
+        with eval_mode(self.model):
             logits_LBU = self.logits(batch)
         for hook in hooks:
             hook.remove()

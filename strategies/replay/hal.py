@@ -20,12 +20,12 @@ from strategies.core import (
     LaneModel,
     NotNegative,
     Share,
+    eval_mode,
     gradients,
     mask,
     need_numbers,
     per_lane,
     row_losses,
-    still,
 )
 from strategies.replay.er import ER
 from strategies.replay.mir import virtual_step
@@ -94,11 +94,11 @@ class HAL(ER):
             loss_L = self.loss(batch)
         loss_L.sum().backward()
         if self.task > 0:
-            with still(self.model), self.autocast():
+            with eval_mode(self.model), self.autocast():
                 change_L = self.change()
             (self.anchoring * change_L).sum().backward()
         self.adjust_gradients()
-        self.optimiser.step(self.moment.active)
+        self.optimiser.step(self.context.active)
         return loss_L.detach()
 
     def change(self) -> Tensor:
@@ -115,11 +115,10 @@ class HAL(ER):
     def after_step(self, batch: Batch) -> None:
         """Write to the memory and follow the mean of the new rows' features."""
         super().after_step(batch)
-        with still(self.model):
+        with eval_mode(self.model):
             h_LBF = self.model.features(batch.x_LBX)
-        weight_LB = torch.ones_like(h_LBF[:, :, 0]) if batch.weight_LB is None else batch.weight_LB
-        n_L1 = weight_LB.sum(1, keepdim=True)
-        mean_LF = (h_LBF * weight_LB.unsqueeze(2)).sum(1) / n_L1.clamp(min=1)
+        n_L1 = batch.weight_LB.sum(1, keepdim=True)
+        mean_LF = (h_LBF * batch.weight_LB.unsqueeze(2)).sum(1) / n_L1.clamp(min=1)
         beta_L1 = torch.as_tensor(self.beta, device=h_LBF.device).expand(len(h_LBF)).unsqueeze(1)
         moved_LF = beta_L1 * self._mean_LF + (1 - beta_L1) * mean_LF
         self._mean_LF = torch.where(n_L1 > 0, moved_LF, self._mean_LF)
@@ -133,8 +132,8 @@ class HAL(ER):
         pixels = self.anchor_LACHW[0, 0].numel()
         e_LKCHW = self.draws.uniform("anchors", size * pixels).float()
         e_LKCHW = e_LKCHW.view(lanes, size, *self.streams.shape).requires_grad_()
-        batch = Batch(e_LKCHW, y_LK, y_LK, None, self.units(task))
-        with still(self.model):
+        batch = Batch(e_LKCHW, y_LK, y_LK, torch.ones(y_LK.shape, device=y_LK.device), self.units(task))
+        with eval_mode(self.model):
             tuned = self.tuned()
             for _ in range(self.anchor_steps):
                 rise_L = self.hindsight(batch, tuned)

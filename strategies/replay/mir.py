@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, Count, LaneModel, mask, per_lane, row_losses, still
+from strategies.core import Batch, Count, LaneModel, eval_mode, mask, per_lane, row_losses
 from strategies.replay.er import ER
 
 
@@ -47,7 +47,6 @@ class MIR(ER):
         rise_LC = rise_LC.masked_fill(~among_LM.gather(1, slots_LC), -torch.inf)
         best_LB = slots_LC.gather(1, rise_LC.topk(min(wanted, slots_LC.shape[1]), 1).indices)
         old = memory.read(best_LB, batch)
-        assert old.weight_LB is not None
         return replace(old, weight_LB=old.weight_LB * among_LM.gather(1, best_LB))
 
     def interference(self, batch: Batch, old: Batch) -> Tensor:
@@ -55,7 +54,7 @@ class MIR(ER):
 
         In evaluation mode, so that running statistics learn from the real step only.
         """
-        with still(self.model):
+        with eval_mode(self.model):
             grads = torch.autograd.grad(
                 self.cross_entropy(self.logits(batch), batch).sum(), list(self.model.parameters())
             )

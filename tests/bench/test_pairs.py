@@ -27,7 +27,7 @@ from bench.store.run_reader import flaw
 from bench.train.lane_state import make_lanes
 from bench.train.loop import learn_task, run_group
 from bench.train.text_scores import TextScorer, bleu_and_chrf
-from strategies.core.lanes import still
+from strategies.core.lanes import eval_mode
 from strategies.core.strategy import IGNORED, Unsuitable, row_losses
 from suites.base import BLEU, Data, generator
 from suites.errors import Unavailable, UserError
@@ -398,7 +398,7 @@ def test_the_small_model_learns_real_translation(real_data: str) -> None:
     batch = group.streams.batch(rows.unsqueeze(0))
 
     def scores() -> tuple[float, float]:
-        with still(group.model), torch.no_grad():
+        with eval_mode(group.model), torch.no_grad():
             loss, tokens = float(group.strategy.loss(batch)), group.model.generate(batch.x_LBX)[0]
         written = pairs.words(tokens, pairs.tokenizer_of(stream.data, TINY))
         return loss, bleu_and_chrf(written, [stream.data.targets[row] for row in rows])["chrf"]

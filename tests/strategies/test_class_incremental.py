@@ -56,7 +56,6 @@ def teacher_logits(strategy: Any, lane: int, x_BCHW: Tensor) -> Tensor:
 
 
 def weighted(values_B: Tensor, both: Batch, lane: int) -> Tensor:
-    assert both.weight_LB is not None
     w_B = both.weight_LB[lane]
     return (values_B * w_B).sum() / w_B.sum()
 
@@ -136,12 +135,11 @@ def test_all_gives_every_exemplar_once_with_its_unit() -> None:
 def test_reading_is_uniform_over_rows_and_knows_empty_and_resting_lanes() -> None:
     strategy, exemplars = filled()
     exemplars.count_LU[1] = 0
-    exemplars.settle()
+    exemplars.freeze_for_reading()
     like = new_batch(strategy, 1)
     like.weight_LB = torch.ones(3, 6)
     like.weight_LB[2] = 0
     batch = exemplars.read(4000, like)
-    assert batch.weight_LB is not None
     assert batch.weight_LB.amax(1).tolist() == [1, 0, 0]
     assert batch.weight_LB.amin(1).tolist() == [1, 0, 0]
     rows, counts = batch.rows_LB[0].unique(return_counts=True)
@@ -152,18 +150,18 @@ def test_reading_is_uniform_over_rows_and_knows_empty_and_resting_lanes() -> Non
 
 def test_what_is_read_does_not_depend_on_the_order_of_herding() -> None:
     strategy, exemplars = filled()
-    exemplars.settle()
+    exemplars.freeze_for_reading()
     before = exemplars.read(50, new_batch(strategy, 1)).rows_LB
     unit = strategy.streams.streams[0].tasks[0].units[0]
     exemplars.rows_LUS[0, unit, :12] = exemplars.rows_LUS[0, unit, :12].flip(0)
-    exemplars.settle()
+    exemplars.freeze_for_reading()
     strategy.draws.begin(0)
     assert torch.equal(exemplars.read(50, new_batch(strategy, 1)).rows_LB, before)
 
 
 def test_rows_held_out_are_not_read() -> None:
     strategy, exemplars = filled()
-    exemplars.settle()
+    exemplars.freeze_for_reading()
     held = exemplars.hold_out(5)
     read = exemplars.read(2000, new_batch(strategy, 1)).rows_LB
     for lane, stream in enumerate(strategy.streams.streams):
@@ -428,7 +426,7 @@ def test_lucir_starts_new_class_vectors_at_their_features_and_leaves_old_ones() 
 def test_lucir_learns_its_scale_and_a_lane_at_rest_does_not() -> None:
     strategy: LUCIR = second_task("lucir")
     start = strategy.eta[0].detach().clone()
-    strategy.moment.active = (True, False, True)
+    strategy.context.active = (True, False, True)
     batch = new_batch(strategy, 1)
     batch.weight_LB = torch.ones(3, 6)
     batch.weight_LB[1] = 0

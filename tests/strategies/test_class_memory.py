@@ -33,7 +33,7 @@ def some_rows(lanes: LaneStreams, size: int, random: torch.Generator, padded: bo
 def real(batch: Batch, lane: int) -> list[tuple[int, int, int]]:
     """Return place, row and unit of the rows that count."""
     rows, y = batch.rows_LB[lane].tolist(), batch.y_LB[lane].tolist()
-    keep = [True] * len(rows) if batch.weight_LB is None else (batch.weight_LB[lane] > 0).tolist()
+    keep = (batch.weight_LB[lane] > 0).tolist()
     return [(b, rows[b], y[b]) for b in range(len(rows)) if keep[b]]
 
 

@@ -140,7 +140,6 @@ def test_gem_counts_only_slots_in_use_and_needs_one_for_each_task() -> None:
     batch = new_batch(strategy)
     strategy.after_step(batch)
     memory: Batch = strategy.remembered(0)
-    assert memory.weight_LB is not None
     assert memory.weight_LB.sum(1).tolist() == [6, 6, 6]
     assert torch.equal(memory.rows_LB[:, 6:], batch.rows_LB[:, :1].expand(-1, 4))
     with pytest.raises(Unsuitable, match="no row for each"):

@@ -12,7 +12,12 @@ from tests.methods import lanes_on
 
 
 def offered(rows: torch.Tensor, weight: torch.Tensor | None = None) -> Batch:
-    return Batch(torch.zeros(*rows.shape, 1, 1, 1), torch.zeros_like(rows), rows, weight)
+    return Batch(
+        torch.zeros(*rows.shape, 1, 1, 1),
+        torch.zeros_like(rows),
+        rows,
+        torch.ones(rows.shape) if weight is None else weight,
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -91,14 +96,13 @@ def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:
     memory = Memory(4, lanes, Draws([0], "cpu"))
     new = lanes.batch(lanes.streams[0].tasks[0].train_rows[:3].unsqueeze(0))
     old = memory.read(memory.draw_slots("r", 5), new)
-    assert old.weight_LB is not None
     assert old.weight_LB.sum() == 0
     assert set(old.rows_LB[0].tolist()) == set(new.rows_LB[0].tolist())
     both = join(new, old)
     values = torch.arange(8.0).unsqueeze(0)
     assert float(both.mean_L(values)) == 1.0  # the mean of 0, 1, 2
     memory.write_reservoir(new)
-    assert memory.read(memory.draw_slots("r", 5), new).weight_LB.sum() == 5  # type: ignore[union-attr]
+    assert memory.read(memory.draw_slots("r", 5), new).weight_LB.sum() == 5
 
 
 def test_distinct_slots_are_distinct_and_in_use_first() -> None:

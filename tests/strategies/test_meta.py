@@ -84,7 +84,7 @@ def test_mer_leaves_a_resting_lane_alone() -> None:
     strategy, _, batch = prepared("mer", beta=0.3, gamma=0.3)
     batch.weight_LB = torch.ones(3, 7)
     batch.weight_LB[1] = 0
-    strategy.moment.active = (True, False, True)
+    strategy.context.active = (True, False, True)
     strategy.optimiser.weight_decay = [0.1] * 3
     before = [p.detach().clone() for p in strategy.model.parameters()]
     strategy.learn(batch)

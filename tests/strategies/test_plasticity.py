@@ -85,7 +85,7 @@ def test_continual_backprop_replaces_the_least_useful_mature_unit(variant: str) 
         active = (True, step % 3 > 0, True)
         batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4).clone()
         batch.weight_LB[:, 3] = 0
-        strategy.moment.active = active
+        strategy.context.active = active
         activity = [outputs(strategy, lane, batch.x_LBX[lane, :3]).mean(0) for lane in range(3)]
         for q in strategy.model.parameters():
             q.grad = None
@@ -137,7 +137,7 @@ def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
         active = (True, step > 0, True)  # lane 1 is one step behind
         batch = new_batch(strategy, 0, 4)
         batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4)
-        strategy.moment.active = active
+        strategy.context.active = active
         for q in strategy.model.parameters():
             q.grad = None
         activity = [outputs(strategy, lane, batch.x_LBX[lane]).mean(0) for lane in range(3)]

@@ -14,7 +14,7 @@ from bench.models import pretrained
 from bench.results.frames import score_matrix
 from bench.train.lane_state import LaneState, make_lanes
 from bench.train.loop import learn_task, run_group
-from strategies.core.lanes import still
+from strategies.core.lanes import eval_mode
 from strategies.core.strategy import Strategy, Unsuitable
 from strategies.core.streams import Batch
 from tests.conftest import toy_cell
@@ -338,7 +338,7 @@ def test_sparse_replay_steps_on_old_rows_alone() -> None:
     strategy.learn(first)
     strategy.after_step(first)
     before = [p.detach().clone() for p in strategy.model.parameters()]
-    strategy.moment.active = (True, True, False)
+    strategy.context.active = (True, True, False)
     second = strategy.streams.batch(first.rows_LB, torch.tensor([[1.0], [1.0], [0.0]]).expand(3, 6))
     seen: list[Batch] = []
     review = strategy.review
@@ -414,7 +414,7 @@ def test_mbpa_answers_with_a_transformer_and_leaves_it_as_it_was() -> None:
     strategy.after_step(batch)
     before = {name: p.detach().clone() for name, p in strategy.model.named_parameters()}
     counts = dict(strategy.model.counts)
-    with torch.no_grad(), still(strategy.model):
+    with torch.no_grad(), eval_mode(strategy.model):
         adapted, plain = strategy.predict(batch), strategy.logits(batch)
     assert not torch.allclose(adapted, plain, atol=1e-3)
     assert strategy.model.counts == counts
