@@ -9,6 +9,7 @@ hold nothing but row numbers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
@@ -52,6 +53,14 @@ class Data:
     domain_names: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     """What every text of a domain begins with, which says what is to be written for it; empty for none."""
+
+    def index_of(self, rows: Tensor) -> Tensor:
+        """Return which image or text each row number names."""
+        return rows % len(self.x_N)
+
+    def task_of(self, rows: Tensor) -> Tensor:
+        """Return as which task's row each row number names it."""
+        return rows // len(self.x_N)
 
     @property
     def generates(self) -> bool:
@@ -124,6 +133,18 @@ class Training:
     compile: bool = False
     """Compile the model with torch.compile."""
 
+    def steps(self, rows: int, tasks: int = 1) -> tuple[int, int]:
+        """Return the steps of one pass over so many rows, and of all training on them.
+
+        Counted in iterations (of so many tasks), a batch that a pass leaves incomplete is not learned, unless
+        the rows fill none.
+        """
+        if self.iterations and rows >= self.batch:
+            steps = self.iterations * tasks
+            return min(rows // self.batch, steps), steps
+        per_pass = -(-rows // self.batch)
+        return per_pass, per_pass * (self.iterations * tasks or self.epochs)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -159,6 +180,21 @@ class Stream:
     weight_TKD: Tensor | None = None
     outside_rows: Tensor = field(default_factory=_no_rows)
     """Row numbers, int64, of the rows of no class, which no task has: to be told from all classes."""
+
+    def unit_names(self) -> list[str]:
+        """Return the name of each unit of the head: its classes, and its task where names would be equal."""
+        classes: list[list[str]] = [[] for _ in range(self.n_units)]
+        first: dict[int, int] = {}
+        for task, units in enumerate(self.unit_TC.tolist()):
+            for name, unit in zip(self.data.class_names, units, strict=True):
+                if unit >= 0:
+                    first.setdefault(unit, task)
+                    classes[unit] += [name] if name not in classes[unit] else []
+        names = ["/".join(of) for of in classes]
+        times = Counter(names)
+        return [
+            f"{n} (task {first[u] + 1})" if times[n] > 1 and u in first else n for u, n in enumerate(names)
+        ]
 
 
 @dataclass(frozen=True)

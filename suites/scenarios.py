@@ -185,7 +185,7 @@ def _at_most(most: int, rows: Tensor, data: Data, seed: int, axis: str) -> Tenso
     if not most:
         return rows
     drawn = torch.randperm(len(rows), generator=generator(seed, axis))
-    y = data.y_N[rows[drawn] % len(data.x_N)]
+    y = data.y_N[data.index_of(rows[drawn])]
     return rows[torch.cat([drawn[y == c][:most] for c in y.unique()]).sort().values]
 
 

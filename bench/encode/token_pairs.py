@@ -93,7 +93,7 @@ def kept_facts(stream: Stream, model: str) -> dict[str, Any] | None:
     for number, task in enumerate(stream.tasks, 1):
         name, prefix = f"task {number}", ""
         if data.domain_N is not None:
-            row = int(torch.cat([task.train_rows, task.test_rows])[0]) % len(data.texts)
+            row = int(data.index_of(torch.cat([task.train_rows, task.test_rows])[0]))
             domain = int(data.domain_N[row])
             name, prefix = data.domain_names[domain], data.prefixes[domain] if data.prefixes else ""
         tasks.append((name, prefix))

@@ -16,7 +16,6 @@ import suites
 from bench.export.predictor import head_state
 from bench.plan import CellSpec
 from bench.schema import WEIGHTS, Exported
-from bench.train import unit_names
 from strategies.core import LaneModel, LaneStreams
 from suites.base import Training
 from suites.errors import UserError, some
@@ -45,7 +44,7 @@ def load_into(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
             tensor.copy_(state[name].expand_as(tensor))
     place = {label: u for u, label in enumerate(exported.labels)}
     for lane, stream in enumerate(streams.streams):
-        for unit, label in enumerate(unit_names(stream)):
+        for unit, label in enumerate(stream.unit_names()):
             if label in place:
                 model.head.weight[lane, :, unit] = state["head.weight"][0, :, place[label]]
                 model.head.bias[lane, unit] = state["head.bias"][0, place[label]]
@@ -64,7 +63,7 @@ def describe_overlap(spec: CellSpec) -> str:
         here, there = (tuple(s) for s in (data.x_N.shape[1:], exported.facts["shape"]))
         raise UserError(f"{exported.folder} reads images of shape {there}; those of {suite.name} are {here}")
     stream = suite.stream(data, spec.scenario, spec.seed, Training(**spec.training))  # type: ignore[arg-type]
-    names = list(data.domain_names) if exported.writes else unit_names(stream)
+    names = list(data.domain_names) if exported.writes else stream.unit_names()
     known = exported.tasks if exported.writes else exported.labels
     parts = {
         "known": [n for n in names if n in known],

@@ -1,6 +1,5 @@
 """The main loop, what it needs and what it measures."""
 
-from bench.train.accuracy import unit_names
 from bench.train.lane_state import LaneState, WarmStart, make_lanes
 from bench.train.loop import begin_task, learn_task, run_group, take_steps
 
@@ -12,5 +11,4 @@ __all__ = [
     "make_lanes",
     "run_group",
     "take_steps",
-    "unit_names",
 ]

@@ -6,7 +6,6 @@ counts above zero.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from strategies.core import Batch, LaneStreams, Strategy, eval_mode, pad_rows
-from suites.base import Stream
 
 _ROWS_AT_ONCE = 500
 """Rows are padded to whole chunks: a product of another height may round differently, and a lane's scores
@@ -159,7 +157,7 @@ class AccuracyScorer:
     def classes(self, lane: int) -> dict[str, Any]:
         """Return one lane's confusions and the names of its units; see bench.results.per_class."""
         found = {name: t.tolist() for name, t in self.tensors(lane).items()}
-        return {"units": unit_names(self.streams.streams[lane]), **found}
+        return {"units": self.streams.streams[lane].unit_names(), **found}
 
     def tensors(self, lane: int) -> dict[str, Tensor]:
         """Return one lane's confusions, (K, 5) for each split: too many for a checkpoint's JSON."""
@@ -176,20 +174,6 @@ class AccuracyScorer:
             self.confused[split][lane] = [tensors[split].numpy()]
         self.curves[lane] = record["curves"]
         self.outside[lane] = record.get("outside", self.outside[lane])
-
-
-def unit_names(stream: Stream) -> list[str]:
-    """Return the name of each unit of the head: its classes, and its task where names would be equal."""
-    classes: list[list[str]] = [[] for _ in range(stream.n_units)]
-    first: dict[int, int] = {}
-    for task, units in enumerate(stream.unit_TC.tolist()):
-        for name, unit in zip(stream.data.class_names, units, strict=True):
-            if unit >= 0:
-                first.setdefault(unit, task)
-                classes[unit] += [name] if name not in classes[unit] else []
-    names = ["/".join(of) for of in classes]
-    times = Counter(names)
-    return [f"{n} (task {first[u] + 1})" if times[n] > 1 and u in first else n for u, n in enumerate(names)]
 
 
 def _confidence(scores_LBU: Tensor) -> Tensor:

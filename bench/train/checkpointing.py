@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from bench.encode import kept_facts
-from bench.train.accuracy import unit_names
 from bench.train.lane_record import data_header
 from bench.train.lane_state import LaneState
 
@@ -86,7 +85,7 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
             continue
         header = {
             "spec": spec.as_record(),
-            "units": unit_names(stream),
+            "units": stream.unit_names(),
             "tasks": [list(task.units) for task in stream.tasks],
             "data": data_header(state),
             "answers_otherwise": more,

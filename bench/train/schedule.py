@@ -78,18 +78,16 @@ def batches(rows_R: Tensor, training: Training, times: int, random: torch.Genera
     epochs follow each other and incomplete batches are dropped.
     """
     size, n = training.batch, len(rows_R)
-    if training.iterations and n >= size:
-        wanted, per_epoch = training.iterations * times, n // size
-        epochs = -(-wanted // per_epoch)
-        order = [torch.randperm(n, generator=random)[: per_epoch * size] for _ in range(epochs)]
-        rows_SB = rows_R[torch.cat(order)].view(-1, size)[:wanted]
+    per_pass, steps = training.steps(n, times)
+    passes = range(-(-steps // per_pass))
+    if per_pass * size <= n:
+        order = [torch.randperm(n, generator=random)[: per_pass * size] for _ in passes]
+        rows_SB = rows_R[torch.cat(order)].view(-1, size)[:steps]
         return rows_SB, torch.ones(rows_SB.shape)
-    per_epoch = -(-n // size)
-    epochs = training.iterations * times if training.iterations else training.epochs
     # Rows that fill up a batch are real ones, so that batch statistics see real images.
-    fill = torch.arange(per_epoch * size) % n
-    order = [torch.randperm(n, generator=random)[fill] for _ in range(epochs)]
-    weight_SB = (torch.arange(per_epoch * size) < n).float().view(per_epoch, size).repeat(epochs, 1)
+    fill = torch.arange(per_pass * size) % n
+    order = [torch.randperm(n, generator=random)[fill] for _ in passes]
+    weight_SB = (torch.arange(per_pass * size) < n).float().view(per_pass, size).repeat(len(passes), 1)
     return rows_R[torch.cat(order)].view(-1, size), weight_SB
 
 

@@ -82,7 +82,7 @@ class TextScorer:
 
     def _compared(self, texts: list[str], rows_R: Tensor) -> dict[str, float | None]:
         targets = self.streams.data.targets
-        return bleu_and_chrf(texts, [targets[row] for row in (rows_R % self.streams.n_images).tolist()])
+        return bleu_and_chrf(texts, [targets[row] for row in self.streams.data.index_of(rows_R).tolist()])
 
     def measure(self, row: int) -> None:
         """Fill one row of R."""

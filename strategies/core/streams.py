@@ -118,9 +118,14 @@ class LaneStreams:
         """Note the units of tasks 0 to ``task`` as seen."""
         self.seen_L1U = self.own_LTU[:, : task + 1].any(1, keepdim=True)
 
+    def steps_of_task(self, task: int) -> tuple[list[int], list[int]]:
+        """Return each lane's steps of one pass over a task's rows, and of the whole task."""
+        steps = [self.training.steps(len(s.tasks[task].train_rows)) for s in self.streams]
+        return [per_pass for per_pass, _ in steps], [whole for _, whole in steps]
+
     def task_of(self, rows_LB: Tensor) -> Tensor:
         """Return the task of each row, int64."""
-        return rows_LB // self.n_images
+        return self.data.task_of(rows_LB)
 
     def active(self, rows_LB: Tensor) -> Tensor | None:
         """Return the units each row may be given to, bool (L, B or 1, U), or None for all."""
@@ -158,7 +163,7 @@ class LaneStreams:
         sequence, the tokens of a text and of what is to be written (L, B, 2, S).
         """
         lanes, size = rows_LB.shape
-        index = (rows_LB % self.n_images).flatten()
+        index = self.data.index_of(rows_LB).flatten()
         x = self.x_N.index_select(0, index).view(lanes, size, *self.shape)
         if self.data.texts:
             return x

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from strategies.core import Batch, Bounds, LaneFloat, LaneLinear, NotNegative, Unsuitable, gradients, per_lane
-from strategies.parts import Gated, fan_in, outputs, steps_of_task
+from strategies.parts import Gated, fan_in, outputs
 from suites.base import generator
 
 _LARGEST, _LARGEST_COSH = 6.0, 50.0
@@ -65,7 +65,7 @@ class HAT(Gated):
         self._second.reset()
         for now, kept_LTF in zip(self._now, self.embeddings, strict=True):
             now.data.copy_(kept_LTF[:, task])
-        epoch, whole = steps_of_task(self.streams, task)
+        epoch, whole = self.streams.steps_of_task(task)
         self._period_L = torch.tensor(epoch if self.anneal == "epoch" else whole, device=self.streams.device)
         self._step = 0
         self._free = self.free() if task > 0 else {}

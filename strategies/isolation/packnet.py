@@ -12,7 +12,7 @@ from torch import Tensor
 
 from strategies.core import Batch, Share, Strategy, per_lane
 from strategies.isolation.independent import by_task
-from strategies.parts import hidden_layers, masked, steps_of_task
+from strategies.parts import hidden_layers, masked
 
 
 @dataclass
@@ -44,7 +44,7 @@ class PackNet(Strategy):
     def begin_task(self, task: int) -> None:
         """Train what is free, with an optimiser that remembers nothing of what is not."""
         self.optimiser.reset()
-        _, steps = steps_of_task(self.streams, task)
+        _, steps = self.streams.steps_of_task(task)
         steps_L = torch.tensor(steps, device=self.streams.device)
         self._prune_at_L = ((1 - self.retrain) * steps_L).round().clamp(min=1)
         # Known to the host as well, so that no other step need ask.

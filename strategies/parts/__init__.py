@@ -18,7 +18,6 @@ from strategies.parts.recycling import Recycling
 from strategies.parts.replay import Replay, RowReplay
 from strategies.parts.row_sample import sample_rows
 from strategies.parts.soft_targets import soft_cross_entropy, tempered
-from strategies.parts.task_steps import steps_of, steps_of_task
 from strategies.parts.tuned_transformer import frozen_features, tuned
 from strategies.parts.vae import VAE, Decoder, Latent, log_normal, reconstruction, sample
 
@@ -65,8 +64,6 @@ __all__ = [
     "sample_rows",
     "soft_cross_entropy",
     "squared_gradients",
-    "steps_of",
-    "steps_of_task",
     "tempered",
     "tuned",
     "write_flat",

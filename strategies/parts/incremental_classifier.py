@@ -88,7 +88,7 @@ class ExemplarReplay(Strategy):
             of_lanes = []
             for s, unit in zip(streams, units, strict=True):
                 rows_R = s.tasks[task].train_rows
-                of_lanes.append(rows_R[s.unit_TC[task, data.y_N[rows_R % len(data.y_N)]] == unit])
+                of_lanes.append(rows_R[s.unit_TC[task, data.y_N[data.index_of(rows_R)]] == unit])
             rows_LN, real_LN = pad_rows(of_lanes, most)
             yield torch.tensor(units, device=device), rows_LN.to(device), real_LN.to(device)
 

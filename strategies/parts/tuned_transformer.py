@@ -50,7 +50,7 @@ def frozen_features(model: Tuned, streams: LaneStreams) -> Tensor:
             *(r for t in s.tasks for r in (t.train_rows, t.validation_rows, t.test_rows)),
         )
     ]
-    used_N = torch.cat(used).remainder(streams.n_images).unique().to(streams.device)
+    used_N = streams.data.index_of(torch.cat(used)).unique().to(streams.device)
     prompt = model.trained["prompt"]
     found_NF = prompt.new_zeros(streams.n_images, model.head.weight.shape[1], dtype=torch.float32)
     for rows_N in used_N.split(_AT_ONCE):

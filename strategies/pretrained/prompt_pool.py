@@ -65,7 +65,7 @@ class PromptPool(Strategy):
 
     def query(self, batch: Batch) -> Tensor:
         """Return what the frozen backbone makes of rows, of length 1, shape (L, B, F)."""
-        return self._query_NF[batch.rows_LB % self.streams.n_images]
+        return self._query_NF[self.streams.data.index_of(batch.rows_LB)]
 
     def parts(self) -> Tensor:
         """Return the pool in its parts, shape (L, M, P, F)."""

@@ -23,7 +23,7 @@ from strategies.core import (
     eval_mode,
     splitmix64,
 )
-from strategies.parts import Memory, Replay, steps_of
+from strategies.parts import Memory, Replay
 from suites.base import derive
 
 PARTS = 20
@@ -86,8 +86,8 @@ class AdaptiveReplay(Replay):
         self.schedule_LKS = torch.full(shape, torch.nan, device=device)
         keys = [derive(stream.seed, "watched rows") for stream in streams.streams]
         self._key_L1 = torch.tensor(keys, device=device).unsqueeze(1)
-        lengths = [[steps_of(len(t.train_rows), streams.training) for t in s.tasks] for s in streams.streams]
-        self._length_LT = torch.tensor(lengths, device=device)
+        lengths = [streams.steps_of_task(task)[1] for task in range(streams.n_tasks)]
+        self._length_LT = torch.tensor(lengths, device=device).T
         self._shown = streams.training.boundaries == "shown"
         self._since = [0] * lanes
 

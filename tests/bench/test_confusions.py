@@ -26,7 +26,7 @@ from bench.runner import Options, carry_out
 from bench.stats import summarise
 from bench.stats.scores import SCORES, all_scores
 from bench.store.run_folder import RunFolder
-from bench.train.accuracy import area_L, unit_names
+from bench.train.accuracy import area_L
 from bench.train.lane_record import make_record
 from bench.train.lane_state import LaneState, make_lanes
 from bench.train.loop import learn_task, run_group, score
@@ -97,14 +97,14 @@ def test_confusions_equal_a_slow_loop(scenario: str) -> None:
 
 def test_units_are_named_after_their_classes() -> None:
     data = suites.get("toy").load()
-    own = unit_names(split(data, "class", 0, Training()))
+    own = split(data, "class", 0, Training()).unit_names()
     assert own == ["blob 0", "blob 1", "blob 2", "blob 3"]
     made = split(data, "domain", 0, Training())
-    assert unit_names(made) == [
+    assert made.unit_names() == [
         f"blob {a}/blob {b}" for a, b in zip(*(t.classes for t in made.tasks), strict=True)
     ]
     each = replace(made, n_units=8, unit_TC=torch.arange(8).view(2, 4))  # the same classes in two tasks
-    assert unit_names(each)[3:5] == ["blob 3 (task 1)", "blob 0 (task 2)"]
+    assert each.unit_names()[3:5] == ["blob 3 (task 1)", "blob 0 (task 2)"]
 
 
 # Reports.

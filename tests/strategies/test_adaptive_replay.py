@@ -15,7 +15,6 @@ from bench.train.lane_state import LaneState, make_lanes
 from bench.train.loop import learn_task
 from bench.train.schedule import batches
 from strategies.core.strategy import Unsuitable
-from strategies.parts.task_steps import steps_of
 from strategies.replay.adaptive_replay import PARTS, SCHEDULE, AdaptiveReplay
 from suites.base import Training, generator
 from tests.conftest import toy_cell
@@ -85,7 +84,7 @@ def test_fixed_reviews_at_exactly_its_rate_and_adaptive_never_above(rate: float,
         group = run([toy_cell("adaptive-replay", s, control=control, **changes) for s in range(3)])
         for lane, stream in enumerate(group.streams.streams):
             notes = make_record(group, lane)["notes"]
-            lengths = [steps_of(len(t.train_rows), group.training) for t in stream.tasks]
+            lengths = [group.training.steps(len(t.train_rows))[1] for t in stream.tasks]
             # Nothing is old in a task known to be the first; where tasks are hidden, from the second step on.
             eligible = sum(lengths[1:]) if boundaries == "shown" else sum(lengths) - 1
             assert notes["eligible_steps"] == eligible
@@ -183,7 +182,7 @@ def test_schedule_is_noted_by_parts_of_a_task() -> None:
         notes = make_record(group, lane)["notes"]
         assert set(notes) == {*SCHEDULE, "eligible_steps", "reviews", "replayed"}
         for task, part in enumerate(stream.tasks):
-            length = steps_of(len(part.train_rows), group.training)
+            length = group.training.steps(len(part.train_rows))[1]
             steps = notes["step"][task]
             assert len(steps) == PARTS
             expected: list[int | None] = [None] * PARTS
@@ -201,7 +200,7 @@ def test_schedule_is_noted_by_parts_of_a_task() -> None:
 def test_steps_of_a_task_are_those_of_the_plan(iterations: int, rows: int) -> None:
     training = Training(epochs=3, iterations=iterations, batch=8)
     planned, _ = batches(torch.arange(rows), training, 1, generator(0, "batches"))
-    assert steps_of(rows, training) == len(planned)
+    assert training.steps(rows)[1] == len(planned)
 
 
 def test_a_memory_of_one_row_cannot_be_shared() -> None:

@@ -18,7 +18,6 @@ from bench.train.loop import learn_task, run_group
 from bench.train.schedule import schedule_task
 from strategies.core.strategy import Unsuitable
 from strategies.core.streams import LaneStreams
-from strategies.parts.task_steps import steps_of_task
 from suites.base import Training
 from tests.conftest import toy_cell
 from tests.methods import SEEDS, lanes_of, move, new_batch, ready
@@ -110,7 +109,7 @@ def test_steps_are_those_of_the_engine(training: Training) -> None:
     streams = LaneStreams([TOY.stream(blobs(), "task", seed, training) for seed in SEEDS], training, "cpu")
     for task in range(2):
         schedule = schedule_task(streams, task, strategies.get("finetune")())
-        epoch, whole = steps_of_task(streams, task)
+        epoch, whole = streams.steps_of_task(task)
         assert schedule is not None
         assert whole == schedule.steps
         assert all(e <= w and w % e == 0 for e, w in zip(epoch, whole, strict=True)) or training.iterations
@@ -224,7 +223,7 @@ def test_hat_takes_the_papers_steps() -> None:
     strategy.end_task(0)
     used = [u.clone() for u in strategy.used]
     begin(strategy, 1)
-    epoch, _ = steps_of_task(strategy.streams, 1)
+    epoch, _ = strategy.streams.steps_of_task(1)
     strategy._step = 2
     batch = new_batch(strategy, 1)
     parameters = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
@@ -314,7 +313,7 @@ def packnet(**hyper: Any) -> Any:
 def test_packnet_prunes_the_smallest_free_weights_at_its_step_and_freezes_the_rest() -> None:
     strategy = packnet(pruned=0.4, retrain=0.5)  # 0.4, 0.8, 0.2 and 0.5, 1.0, 0.25 of the steps
     begin(strategy, 0)
-    _, steps = steps_of_task(strategy.streams, 0)
+    _, steps = strategy.streams.steps_of_task(0)
     at = [max(1, round((1 - share) * n)) for share, n in zip((0.5, 1.0, 0.25), steps, strict=True)]
     assert strategy._prune_at_L.tolist() == at
     for step in range(1, max(steps) + 1):
