@@ -6,16 +6,23 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import pkgutil
 import re
-from functools import cache
-from importlib.metadata import entry_points
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeGuard, get_type_hints
 
 from suites import aliases
+from suites.description import (
+    Description,
+    Option,
+    docstring,
+    field_help,
+    first_paragraph,
+    in_words,
+    type_in_words,
+)
+from suites.registry import Registry
 
 if TYPE_CHECKING:
     from strategies.core import Strategy
@@ -40,59 +47,68 @@ def field_name(part: str, name: str) -> str:
     return f"{part.replace('+', 'p').replace('-', '_')}_{name}"
 
 
-@cache
-def _built_in() -> dict[str, type[Strategy]]:
-    from strategies.core import Strategy
+class StrategyRegistry(Registry["type[Strategy]"]):
+    """All strategies, and their sums."""
 
-    found = {}
-    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, type) and issubclass(value, Strategy) and "name" in vars(value):
-                found[value.name] = value
-    return found
+    kind, plural, package, group = "strategy", "strategies", "strategies", "lethe.strategies"
+
+    def collect(self, module: ModuleType) -> None:
+        """Enter the methods of a module: the strategies that give themselves a name."""
+        for value in vars(module).values():
+            if self.is_one(value) and "name" in vars(value):
+                self.enter(value.name, value, value.__module__)
+
+    def get(self, name: str) -> type[Strategy]:
+        """Return a strategy, of a sum its composed class."""
+        from strategies.core import composed
+
+        parts = split(name)
+        return composed([self.get(part) for part in parts]) if len(parts) > 1 else super().get(name)
+
+    def is_one(self, value: object) -> TypeGuard[type[Strategy]]:
+        """Return whether it is the class of a method."""
+        from strategies.core import Strategy
+
+        return isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy
+
+    def prepared(self, name: str, value: type[Strategy]) -> type[Strategy]:
+        """Return the class with its annotated defaults as hyper-parameters; see ``complete``."""
+        from strategies.core import complete
+
+        return complete(name, value)
+
+    def describe_value(self, name: str, value: type[Strategy]) -> Description:
+        """Return what a class says of itself, and its hyper-parameters."""
+        shown = ("family", "paper", "needs", "scenarios", "needs_boundaries", "trains_on", "presets")
+        hints, about = get_type_hints(value, include_extras=True), docstring(value)
+        help_ = _help(value)
+        options = tuple(
+            Option(k, type_in_words(hints[k]), in_words(default), help_.get(k, ""))
+            for k, default in asdict(value()).items()
+        )
+        metadata = {key: in_words(getattr(value, key)) for key in shown}
+        return Description(self.kind, name, first_paragraph(about), about, metadata, options)
+
+
+def _help(cls: type[Strategy]) -> dict[str, str]:
+    """Return the help of each hyper-parameter; those of a sum are the parts'."""
+    parts: tuple[type[Strategy], ...] = getattr(cls, "of", ())
+    of_parts = {field_name(part.name, k): text for part in parts for k, text in _help(part).items()}
+    return field_help(cls) | of_parts
+
+
+REGISTRY = StrategyRegistry(Path(__file__).parent)
 
 
 def names() -> list[str]:
     """Return the names of all registered strategies, sorted."""
-    return sorted({*_built_in(), *(e.name for e in entry_points(group="lethe.strategies"))})
+    return REGISTRY.names()
 
 
 def get(name: str) -> type[Strategy]:
     """Return the class of a strategy, or of a sum of several: ``er+lwf``.
 
-    Raises UserError for a name that is not known, with the nearest ones, and for a file without the class.
+    Raises UserError for a name that is not known, with the nearest ones, for a file without the class, and
+    for a class with a hyper-parameter that cannot be one.
     """
-    from strategies.core import composed
-    from suites.errors import unknown
-
-    parts = split(name)
-    if len(parts) > 1:
-        return composed([get(part) for part in parts])
-    if ".py:" in name:
-        return _from_file(name)
-    built_in = _built_in()
-    if name in built_in:
-        return built_in[name]
-    for entry in entry_points(group="lethe.strategies"):
-        if entry.name == name:
-            loaded: type[Strategy] = entry.load()
-            return loaded
-    raise unknown("strategy", name, names())
-
-
-def _from_file(name: str) -> type[Strategy]:
-    from strategies.core import Strategy
-    from suites.errors import UserError
-
-    path, _, attribute = name.rpartition(":")
-    if not Path(path).is_file():
-        raise UserError(f"no such file: {path}")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = getattr(module, attribute, None)
-    if not (isinstance(found, type) and issubclass(found, Strategy)):
-        raise UserError(f"{path} has no strategy {attribute!r}")
-    return found
+    return REGISTRY.get(name)

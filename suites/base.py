@@ -9,12 +9,16 @@ hold nothing but row numbers.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeGuard, get_type_hints
 
+from suites.description import Description, Option, field_help, in_words, type_in_words
 from suites.errors import UserError, unknown
+from suites.registry import Registry
 
 if TYPE_CHECKING:  # reports need a suite's score but no tensors, and torch takes seconds to import
     import torch
@@ -257,12 +261,39 @@ class Suite:
         return self.split(data, scenario, seed, training)
 
 
-SUITES: dict[str, Suite] = {}
+class SuiteRegistry(Registry[Suite]):
+    """All suites; the modules of this package enter theirs with ``register``."""
+
+    kind, plural, package, group = "suite", "suites", "suites", "lethe.suites"
+
+    def is_one(self, value: object) -> TypeGuard[Suite]:
+        """Return whether it is a suite."""
+        return isinstance(value, Suite)
+
+    def describe_value(self, name: str, value: Suite) -> Description:
+        """Return what a suite says of itself, and its training settings as options."""
+        said = {key: getattr(value, key) for key in ("version", "source", "scenarios", "model")}
+        if value.model_options:
+            said["model_options"] = value.model_options
+        if value.needs != Suite.needs:
+            said["needs"] = value.needs
+        metadata = {k: in_words(v) for k, v in said.items()}
+        hints, help_ = get_type_hints(Training), field_help(Training)
+        options = tuple(
+            Option(k, type_in_words(hints[k]), in_words(v), help_.get(k, ""))
+            for k, v in asdict(value.training).items()
+        )
+        return Description(self.kind, name, value.summary, "", metadata, options)
+
+
+REGISTRY = SuiteRegistry(Path(__file__).parent)
+SUITES = REGISTRY.entered
 
 
 def register(suite: Suite) -> Suite:
     """Add a suite to the registry under its name."""
-    SUITES[suite.name] = suite
+    # The caller's module says whether it is one of ours: a suite has no module of its own.
+    REGISTRY.enter(suite.name, suite, sys._getframe(1).f_globals["__name__"])
     return suite
 
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 
 from suites.base import Data, Suite, register
+from suites.cache import cache_folder, write_cached
 from suites.errors import Unavailable
 from suites.scenarios import by_class
-from suites.sources import cache_folder, keep
 from suites.text import HEAD_TRAINING, data_of_texts
 
 PACKAGES = (
@@ -103,7 +103,7 @@ def _of_packages() -> dict[str, list[str]]:
         found = {package: sorted(_paragraphs(package)) for package in PACKAGES}
         if path is not None:
             body = json.dumps(found)
-            keep(path, lambda file: file.write(f"{_hash(body)}\n{body}".encode()))
+            write_cached(path, lambda file: file.write(f"{_hash(body)}\n{body}".encode()))
     return found
 
 

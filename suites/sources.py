@@ -12,12 +12,12 @@ import hashlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from suites.base import Data
+from suites.cache import cache_folder, write_cached
 from suites.errors import Unavailable, UserError
 
 NEEDS_HUB = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
@@ -129,18 +130,10 @@ def _cached(hub: Hub, identity: str, files: Files | None) -> Data:
     tensors = _read(path)
     if tensors is None:
         tensors = _convert(hub, files)
-        keep(path, lambda file: file.write(_marked(tensors)))
+        write_cached(path, lambda file: file.write(_marked(tensors)))
     x_N, y_N, n_train = tensors["x"], tensors["y"], int(tensors["n_train"])
     mark = fingerprint(x_N, y_N, n_train)
     return Data(hub.repository, x_N, y_N, n_train, hub.class_names, 255.0, mark, hub.mean, hub.std)
-
-
-def cache_folder() -> Path:
-    """Return where converted data sets are kept."""
-    named = os.environ.get("LETHE_CACHE")
-    return (
-        Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lethe"
-    )
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
@@ -159,23 +152,6 @@ def _read(path: Path) -> dict[str, Tensor] | None:
         pass
     path.replace(path.with_suffix(".damaged"))
     return None
-
-
-def keep(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file of the cache whole: to a temporary name, flushed, then renamed.
-
-    A cache that cannot be written is done without.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        return
 
 
 def _marked(tensors: dict[str, Tensor]) -> bytes:

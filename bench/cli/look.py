@@ -1,4 +1,4 @@
-"""What there is, and what of a run is there: ``list``, ``show``, ``status``."""
+"""What can be named, and the state of a run: ``list``, ``show``, ``status``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from bench.cli.app import app, opened
 from suites import errors
+from suites.description import Description
 
 
 @app.command("list", epilog="Example: lethe list strategies --json")
@@ -17,22 +18,28 @@ def list_(
     kind: Annotated[str, typer.Argument(help="suites, strategies, models or scores; all without it.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List what there is, a line each."""
-    from bench.cli.catalogue import KINDS, entries
+    """List what can be named, a line each."""
+    from bench.cli.kinds import registries
 
-    if kind and kind not in KINDS:
-        raise errors.unknown("kind", kind, list(KINDS))
-    found = {k: entries(k) for k in ([kind] if kind else KINDS)}
+    known = registries()
+    if kind and kind not in known:
+        raise errors.unknown("kind", kind, list(known))
+    found = {k: known[k].descriptions() for k in ([kind] if kind else known)}
     if as_json:
-        rows = {k: [{"name": e.name, "summary": e.summary, **e.facts} for e in es] for k, es in found.items()}
+        rows = {k: [_row(d) for d in ds] for k, ds in found.items()}
         print(json.dumps(rows[kind] if kind else rows, indent=1))
         return
-    wide = max(len(e.name) for es in found.values() for e in es)
-    for k, es in found.items():
+    wide = max(len(d.name) for ds in found.values() for d in ds)
+    for k, ds in found.items():
         if not kind:
             print(f"{k}:")
-        for e in es:
-            print(f"{'' if kind else '  '}{e.name:<{wide}}  {e.summary}")
+        for d in ds:
+            print(f"{'' if kind else '  '}{d.name:<{wide}}  {d.summary}")
+
+
+def _row(described: Description) -> dict[str, str]:
+    about = {"about": described.about} if described.kind == "strategy" else {}
+    return {"name": described.name, "summary": described.summary, **described.metadata, **about}
 
 
 @app.command(epilog="Example: lethe show ewc")
@@ -41,25 +48,23 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one thing: its hyper-parameters with their help, its source and what it needs."""
-    from dataclasses import asdict
+    from bench.cli.kinds import describe
 
-    from bench.cli.catalogue import find
-
-    entry = find(name)
+    found = describe(name)
     if as_json:
-        print(json.dumps(asdict(entry), indent=1))
+        print(json.dumps(found.as_json(), indent=1))
         return
-    print(f"{entry.name} ({entry.kind})\n\n{entry.facts.pop('about', entry.summary)}\n")
-    for key, value in entry.facts.items():
+    print(f"{found.name} ({found.kind})\n\n{found.about or found.summary}\n")
+    for key, value in found.metadata.items():
         if value:
             print(f"{key.replace('_', ' ')}: {value}")
-    if entry.options:
+    if found.options:
         titles = {"model": "options", "suite": "training (--set key=value)"}
-        print(f"\n{titles.get(entry.kind, 'hyper-parameters')}:")
-    for option in entry.options:
-        print(f"  {option['name']} = {option['default']}  ({option['type']})")
-        if option["help"]:
-            print(f"      {option['help']}")
+        print(f"\n{titles.get(found.kind, 'hyper-parameters')}:")
+    for option in found.options:
+        print(f"  {option.name} = {option.default}  ({option.type})")
+        if option.help:
+            print(f"      {option.help}")
 
 
 @app.command(epilog="Example: lethe status results/runs/first")

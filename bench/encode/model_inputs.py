@@ -28,8 +28,8 @@ from bench.models import Options, Shape, pretrained
 from bench.models.seq2seq import TINY
 from bench.schema import Exported
 from suites.base import Data
+from suites.cache import cache_folder, write_cached
 from suites.errors import UserError
-from suites.sources import cache_folder, keep
 from suites.text import fingerprint
 
 _AT_ONCE = 64
@@ -107,7 +107,7 @@ def features(
     if found is None:
         found = _computed(texts, model, options, device, said)
         array_NF = found.numpy()
-        keep(path, lambda file: np.save(file, array_NF))
+        write_cached(path, lambda file: np.save(file, array_NF))
     return _mapped(path, len(texts)) if path.is_file() else found  # type: ignore[return-value]
 
 

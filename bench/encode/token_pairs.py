@@ -19,8 +19,8 @@ from bench.models import pretrained
 from bench.models.seq2seq import END, PADDING, TINY, VOCABULARY
 from strategies.core import IGNORED
 from suites.base import Data, Stream
+from suites.cache import cache_folder, write_cached
 from suites.errors import UserError
-from suites.sources import cache_folder, keep
 
 _TOKENIZERS: dict[tuple[str, str], Any] = {}
 _TOKENS: dict[tuple[str, str, int], Tensor] = {}
@@ -117,7 +117,7 @@ def _trained(data: Data) -> Any:
         backend = Tokenizer.from_file(str(path))
     except Exception:  # the library raises nothing narrower, for no file and for a damaged one
         backend = _train(data)
-        keep(path, lambda file: file.write(backend.to_str().encode()))
+        write_cached(path, lambda file: file.write(backend.to_str().encode()))
     return _whole(backend)
 
 

@@ -7,34 +7,36 @@ Hugging Face hub, is a name as well; that of an exported model of images names i
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard, get_type_hints
 
-from bench.schema import Exported
-from strategies.core import Generators, LaneModel
 from suites.base import generator
+from suites.description import Description, Option, docstring, first_paragraph, in_words, type_in_words
 from suites.errors import UserError, unknown
+from suites.registry import Registry
+
+if TYPE_CHECKING:  # a list of the models imports neither torch nor pydantic
+    from bench.schema import Exported
+    from strategies.core import Generators, LaneModel
 
 Shape = tuple[int, ...]
 """Channels, height and width of an image; the tokens of a text; its features."""
 Options = dict[str, Any]
 """A model's options by name: whole numbers and words."""
 
-_MODELS: dict[str, Callable[..., LaneModel]] = {}
+Build = Callable[..., "LaneModel"]
+"""A function that builds a model."""
 _TEXTS: set[str] = set()
 
 
-def register(
-    name: str, *, texts: bool = False
-) -> Callable[[Callable[..., LaneModel]], Callable[..., LaneModel]]:
+def register(name: str, *, texts: bool = False) -> Callable[[Build], Build]:
     """Enter a function that builds a model under a name; ``texts`` says that it reads texts, not images."""
 
-    def enter(build: Callable[..., LaneModel]) -> Callable[..., LaneModel]:
-        _MODELS[name] = build
+    def enter(build: Build) -> Build:
+        REGISTRY.enter(name, build, build.__module__)
         if texts:
             _TEXTS.add(name)
         return build
@@ -42,31 +44,55 @@ def register(
     return enter
 
 
-@cache
-def _all() -> dict[str, Callable[..., LaneModel]]:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return _MODELS
+class ModelRegistry(Registry[Build]):
+    """All functions that build a model."""
+
+    kind, plural, package, group = "model", "models", "bench.models", "lethe.models"
+
+    def is_one(self, value: object) -> TypeGuard[Build]:
+        """Return whether it is a function."""
+        return inspect.isfunction(value)
+
+    def describe_value(self, name: str, value: Build) -> Description:
+        """Return what a function says of the model it builds, and its options."""
+        hints = get_type_hints(value, include_extras=True)
+        options = tuple(
+            Option(key, _type_in_words(hints[key]), in_words(default), "")
+            for key, default in _defaults(value).items()
+        )
+        return Description(self.kind, name, first_paragraph(docstring(value)), options=options)
 
 
-def _builder(name: str) -> Callable[..., LaneModel]:
+REGISTRY = ModelRegistry(Path(__file__).parent)
+
+
+def _defaults(build: Build) -> Options:
+    parameters = inspect.signature(build).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _type_in_words(hint: Any) -> str:
+    return "whole number from 1 up" if hint is int else type_in_words(hint)
+
+
+def _builder(name: str) -> Build:
     """Return what builds a model; raises UserError for an unknown name."""
     from bench.models.pretrained import is_pretrained
     from bench.models.transformer import transformer
 
-    known = _all()
+    known = REGISTRY.names()
     images = None if name in known else _exported_images(name)
     if images:
-        return known[images.facts["model"]]
+        return REGISTRY.get(images.facts["model"])
     if name in _TEXTS or (name not in known and is_pretrained(name)):
         return partial(transformer, name)
-    if name not in known:
-        raise unknown("model", name, names())
-    return known[name]
+    return REGISTRY.get(name)
 
 
 def _exported_images(name: str) -> Exported | None:
     """Return the exported model of images that a name is the folder of, or None."""
+    from bench.schema import Exported
+
     exported = Exported.named(name)
     return None if exported is None or exported.reads_texts else exported
 
@@ -78,13 +104,12 @@ def reads_texts(name: str) -> bool:
 
 def names() -> list[str]:
     """Return the names of all models, sorted."""
-    return sorted(_all())
+    return REGISTRY.names()
 
 
 def options(name: str) -> Options:
     """Return a model's options with their defaults; raises UserError for an unknown name."""
-    parameters = inspect.signature(_builder(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return _defaults(_builder(name))
 
 
 def option_type(name: str, option: str) -> Any:

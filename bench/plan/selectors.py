@@ -42,10 +42,7 @@ class Choice:
 
         name, given = parse(text)
         strategy = strategies.get(name)
-        try:
-            hyper = asdict(strategy())
-        except TypeError as error:
-            raise UserError(f"{name}: every hyper-parameter needs a default ({error})") from None
+        hyper = asdict(strategy())
         hints = get_type_hints(strategy, include_extras=True)
         known_training, known_options = [f.name for f in fields(Training)], models.options(model)
         training: dict[str, Value] = {}
@@ -74,7 +71,9 @@ class Choice:
         """Return the hyper-parameters under the names they have in a composed strategy."""
         import strategies
 
-        return {strategies.field_name(self.name, k): v for k, v in self.hyper.items()}
+        # A method of a file is known in a sum by its own name, not by its path.
+        own = strategies.get(self.name).name
+        return {strategies.field_name(own, k): v for k, v in self.hyper.items()}
 
 
 def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str]:

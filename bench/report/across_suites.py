@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.families import is_reference
+from bench.report.families import bounds
 from bench.report.score_names import head, unit_words
 from bench.report.text_tables import markdown_rows, plain
 from bench.results import Frames
@@ -36,7 +36,7 @@ class Across:
 
 def across(frames: Frames, scores: Sequence[str]) -> Across:
     """Rank the strategies over all suites and scenarios; bounds (joint, cumulative) take no part."""
-    found = frames.scores[~frames.scores["strategy"].map(is_reference).astype(bool)]
+    found = frames.scores[~frames.scores["identity"].isin(bounds(frames))]
     parts, lines, rankings = [], [], {}
     if len(frames.cells[["suite", "scenario"]].drop_duplicates()) > 1:
         lines = [

@@ -1,12 +1,18 @@
-"""What kind of method a strategy is, read from its source without running it."""
+"""What kind of method a strategy is: its family, and whether it is a bound or a competitor.
+
+A report asks ``families`` and ``bounds``, and nothing else of a strategy.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
-from bench.cli.catalogue import Entry, entries, find
-from strategies import split
-from suites.errors import UserError
+from bench.results import Frames
+from strategies import REGISTRY, split
+
+Described = Mapping[str, Mapping[str, bool | str | list[str]]]
+"""What strategies say of themselves, by name: ``Frames.described``, from the manifest."""
 
 ORDER = (
     "baseline",
@@ -23,35 +29,49 @@ ORDER = (
     "composed",
 )
 OTHER = "other"
-"""The family of a strategy whose source is not at hand."""
+"""The family of a strategy of which nothing is known."""
+
+
+def metadata(strategy: str, described: Described) -> Mapping[str, str | bool | list[str]]:
+    """Return what a strategy says of itself, by its name without brackets; empty where that is not known.
+
+    It is read from the manifest, or for a run that was made before manifests had it from the built-ins. No
+    user's file is imported for it.
+    """
+    return described.get(strategy) or _built_in().get(strategy, {})
 
 
 @cache
-def _known() -> dict[str, Entry]:
-    return {e.name: e for e in entries("strategies")}
+def _built_in() -> dict[str, dict[str, str]]:
+    return {d.name: d.metadata for d in REGISTRY.descriptions()}
 
 
-@cache
-def facts(strategy: str) -> dict[str, str]:
-    """Return what is said of a strategy, by its name without brackets; nothing where it is not at hand."""
-    if ".py:" in strategy and len(split(strategy)) == 1:
-        try:
-            return find(strategy).facts
-        except UserError:  # the file is on another machine
-            return {}
-    return _known()[strategy].facts if strategy in _known() else {}
-
-
-def family(strategy: str) -> str:
+def family(strategy: str, described: Described) -> str:
     """Return a strategy's family; a sum of several is ``composed``."""
-    return facts(strategy).get("family") or ("composed" if len(split(strategy)) > 1 else OTHER)
+    known = str(metadata(strategy, described).get("family", ""))
+    return known or ("composed" if len(split(strategy)) > 1 else OTHER)
 
 
 def place(name: str) -> tuple[int, str]:
-    """Return where a family stands among the others."""
+    """Return the sort key of a family."""
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
-def is_reference(strategy: str) -> bool:
-    """Return whether a strategy trains on rows of other tasks at will: a bound, not a competitor."""
-    return facts(strategy).get("trains_on", "task") != "task"
+def is_bound(strategy: str, described: Described) -> bool:
+    """Return whether a strategy trains on rows of other tasks: a bound, not a competitor."""
+    return metadata(strategy, described).get("trains_on", "task") != "task"
+
+
+def families(frames: Frames) -> dict[str, str]:
+    """Return the family of every identity of a report."""
+    return {identity: family(strategy, frames.described) for identity, strategy in _strategies(frames)}
+
+
+def bounds(frames: Frames) -> frozenset[str]:
+    """Return the identities that are bounds: shown in a report, never marked, ranked or compared with."""
+    return frozenset(i for i, strategy in _strategies(frames) if is_bound(strategy, frames.described))
+
+
+def _strategies(frames: Frames) -> list[tuple[str, str]]:
+    pairs = frames.cells[["identity", "strategy"]].drop_duplicates()
+    return [(str(identity), str(strategy)) for identity, strategy in pairs.itertuples(index=False)]

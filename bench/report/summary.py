@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from bench.report.families import is_reference
+from bench.report.families import bounds
 from bench.results import Frames
 from bench.stats import SCORES, against, bca, describe
 from suites.errors import UserError, unknown
@@ -85,7 +85,7 @@ def summary_and_pairs(
         scored = values[~values["column"].isin(SPEED)]
         frame = frame.merge(bca_ends(scored, by), how="left", on=by)
     frame = frame.merge(cells, on=KEYS)
-    pairs = _pairs(values) if layout.marks else pd.DataFrame()
+    pairs = _pairs(values[~values["identity"].isin(bounds(frames))]) if layout.marks else pd.DataFrame()
     if layout.marks:
         frame = frame.merge(_marks(pairs), how="left", on=by)
         frame["mark"] = frame["mark"].fillna("")
@@ -148,11 +148,8 @@ def higher_is_better(column: str) -> bool:
 
 
 def _pairs(values: pd.DataFrame) -> pd.DataFrame:
-    """Compare, in every column that is a score or a task, every strategy with the one of the best mean.
-
-    Strategies that train on all tasks at will (joint, cumulative) are bounds and take no part.
-    """
-    found = values[~values["column"].isin(SPEED) & ~values["strategy"].map(is_reference)]
+    """Compare, in every column that is a score or a task, every strategy with the one of the best mean."""
+    found = values[~values["column"].isin(SPEED)]
     rows = []
     for (suite, scenario, column), part in found.dropna(subset=["value"]).groupby(
         ["suite", "scenario", "column"], sort=False

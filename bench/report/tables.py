@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.report.families import family, is_reference, place
+from bench.report.families import bounds, families, place
 from bench.report.origin import origin
 from bench.report.score_names import head, heads, in_column, units
 from bench.report.summary import SPEED, Layout, chosen_scores, higher_is_better, summary_and_pairs
@@ -73,11 +73,9 @@ def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | 
     """Return the tables of a run, strategies as rows; raises UserError for an unknown score."""
     layout = layout or Layout()
     (numbers, pairs), scores = summary_and_pairs(frames, names, layout), chosen_scores(names, layout)
-    strategies = frames.cells[["identity", "strategy"]].drop_duplicates().itertuples(index=False)
-    families = {str(identity): family(str(strategy)) for identity, strategy in strategies}
     shown: list[TextTable] = []
     if len(numbers):
-        shown = (_wide if layout.wide else _usual)(frames, numbers, scores, layout, families)
+        shown = (_wide if layout.wide else _usual)(frames, numbers, scores, layout, families(frames))
     return Tables(numbers, pairs, tuple(shown), tuple(_not_done(frames)), _caption(frames, numbers, layout))
 
 
@@ -198,8 +196,8 @@ def _caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
 def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
     if not (numbers["mark"] == "best").any():
         return []
-    bounds = frames.cells[frames.cells["strategy"].map(is_reference)]["identity"].unique()
-    named = ", ".join(sorted(map(str, bounds)))
+    apart_from = bounds(frames)
+    named = ", ".join(sorted(apart_from))
     apart = f" ({named} apart: trained on all tasks at will)" if named else ""
     words = [f"Bold: best mean{apart}."]
     if (numbers["mark"] == "close").any():
@@ -209,7 +207,7 @@ def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
         )
     # Whoever took part in a column is best, close or worse there, or had too few seeds for a verdict.
     scored = numbers[~numbers["column"].isin(SPEED) & (numbers["n"] > 0)]
-    took_part = scored[~scored["identity"].isin(bounds)]
+    took_part = scored[~scored["identity"].isin(apart_from)]
     rivals = took_part.groupby(["suite", "scenario", "column"])["identity"].transform("size") > 1
     if (took_part[rivals]["mark"] == "").any():
         words.append(

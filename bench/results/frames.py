@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.results.merge import merge
+from bench.schema import Metadata
 from bench.stats import Matrix, all_scores
 from suites.base import PROPORTION, Score
 
@@ -54,6 +55,12 @@ class Frames:
     def score_of(self, suite: str) -> Score | None:
         """Return what a suite scores, None where its records differ."""
         return self.declared.get(suite, PROPORTION)
+
+    @property
+    def described(self) -> dict[str, Metadata]:
+        """What strategies say of themselves, by name; empty for a run made before manifests had it."""
+        found: dict[str, Metadata] = self.manifest.get("strategies", {})
+        return found
 
     @property
     def score(self) -> Score | None:

@@ -46,6 +46,8 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         **first,
         "commands": first["commands"] + [c for c in second["commands"] if c not in first["commands"]],
         **{key: {**first[key], **second[key]} for key in ("shared", "data", "cells")},
+        # Optional: manifests written before have none.
+        **{key: {**first.get(key, {}), **second.get(key, {})} for key in ("strategies", "suites", "models")},
     }
 
 

@@ -13,6 +13,7 @@ from bench.encode import input_shape, inputs, to_stderr
 from bench.export import describe_overlap
 from bench.models import parameter_count
 from bench.plan import CellSpec, Present, Request, ResolvedPlan, resolve
+from bench.runner.described import described
 from bench.runner.options import Options, Outcome
 from bench.runner.processes import run_groups
 from bench.runner.progress import Progress
@@ -62,7 +63,7 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     _prepare(plan, options.quiet)
     continued = {(s.suite, s.scenario): describe_overlap(s) for s in reversed(plan.to_run) if s.continues}
     run = RunFolder(folder)
-    run.open(plan.cells, plan.shared, plan.data, command, plan.device)
+    run.open(plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells))
     set_aside = run.repair()
     models = SavedModels(folder, options.keep_models)
     unsaved = sum(not models.tasks(spec.key) for spec in plan.done) if options.keep_models else 0

@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 
 from bench.schema.fields import Described, FileModel, Key, Value
 
+Metadata = dict[str, bool | str | list[str]]
+"""What a strategy, suite or model says of itself, by attribute."""
+
 
 class Command(Described):
     """One command that wrote into the run."""
@@ -45,11 +48,11 @@ class Manifest(FileModel):
     """Fingerprint of each suite's data set."""
     cells: dict[Key, str]
     """Every cell that was asked for, in words."""
-    strategies: dict[str, dict[str, bool | str | list[str]]] = {}
+    strategies: dict[str, Metadata] = {}
     """What each strategy says of itself: family, paper, whether it is a bound ..."""
-    suites: dict[str, dict[str, bool | str | list[str]]] = {}
+    suites: dict[str, Metadata] = {}
     """What each suite says of itself."""
-    models: dict[str, dict[str, bool | str | list[str]]] = {}
+    models: dict[str, Metadata] = {}
     """What each model says of itself."""
 
     @classmethod

@@ -8,7 +8,7 @@ from bench.stats.across import ALPHA, Ranking, cliques, complete, critical_diffe
 from bench.stats.aggregates import Estimate, aggregate, improvement
 from bench.stats.intervals import Summary, bca, describe, half_width, summarise
 from bench.stats.paired import FEWEST, against, compare, compare_pairs, holm
-from bench.stats.scores import SCORES, Matrix, all_scores
+from bench.stats.scores import SCORES, Matrix, Score, all_scores
 
 __all__ = [
     "ALPHA",
@@ -17,6 +17,7 @@ __all__ = [
     "Estimate",
     "Matrix",
     "Ranking",
+    "Score",
     "Summary",
     "against",
     "aggregate",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import CellSpec, check_agreement, check_same_data
+from bench.schema import Metadata
 from bench.store.environment import now, where
 from bench.store.files import write_json, write_tensors
 from bench.store.run_reader import SCHEMA, RunReader
@@ -29,13 +30,15 @@ class RunFolder(RunReader):
         data: Mapping[str, str],
         command: str,
         device: str,
+        described: Mapping[str, Mapping[str, Metadata]] | None = None,
     ) -> None:
         """Enter cells into the manifest, making the folder where there is none.
 
         Strategies, seeds, scenarios and suites may be added to a run at any time. What must stay is
         ``shared``: what all cells of one suite and scenario have in common (version, model, training), and
-        ``data``, the fingerprint of each suite's data set. Raises UserError where either differs from what
-        the folder holds, and where the folder cannot be written.
+        ``data``, the fingerprint of each suite's data set. ``described`` is what strategies, suites and
+        models say of themselves, so that a reader need not import them. Raises UserError where what must stay
+        differs from what the folder holds, and where the folder cannot be written.
         """
         before = self.manifest()
         check_agreement(self.folder, before.get("shared", {}), shared)
@@ -46,6 +49,7 @@ class RunFolder(RunReader):
             "shared": {**before.get("shared", {}), **shared},
             "data": {**before.get("data", {}), **data},
             "cells": {**before.get("cells", {}), **{s.key: s.title for s in specs}},
+            **{kind: {**before.get(kind, {}), **of_kind} for kind, of_kind in (described or {}).items()},
         }
         try:
             for folder in (self.cells, self.checkpoints):

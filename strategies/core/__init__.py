@@ -1,5 +1,6 @@
 """What an author of a method needs."""
 
+from strategies.core.complete import complete
 from strategies.core.compose import composed
 from strategies.core.draws import Draws, hashed, splitmix64
 from strategies.core.lanes import (
@@ -57,6 +58,7 @@ __all__ = [
     "Share",
     "Strategy",
     "Unsuitable",
+    "complete",
     "composed",
     "dot_L",
     "eval_mode",

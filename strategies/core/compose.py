@@ -24,7 +24,6 @@ class Composed(Strategy):
     """The sum of several methods; see ``composed`` for how a class is made."""
 
     of: ClassVar[tuple[type[Strategy], ...]] = ()
-    needs = "what its parts need"
 
     def make_parts(self) -> list[Strategy]:
         """Return the parts with their hyper-parameters, in the order in which they act."""
@@ -154,7 +153,9 @@ def composed(parts: Sequence[type[Strategy]]) -> type[Strategy]:
         "name": "+".join(names),
         "of": tuple(parts),
         "family": "composed",
-        "paper": "; ".join(part.paper for part in parts),
+        "__doc__": f"The sum of {' and '.join(names)}.",
+        "paper": "; ".join(part.paper for part in parts if part.paper),
+        "needs": "; ".join(part.needs for part in parts),
         "scenarios": tuple(s for s in parts[0].scenarios if all(s in part.scenarios for part in parts)),
         "generates": all(part.generates for part in parts),
         "needs_boundaries": any(part.needs_boundaries for part in parts),

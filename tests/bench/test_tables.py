@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.plan.cell import CellSpec
 from bench.report.across_suites import across
-from bench.report.families import family, is_reference
+from bench.report.families import family, is_bound
 from bench.report.figures import Drawn
 from bench.report.latex import escaped, latex
 from bench.report.origin import ranges
@@ -205,18 +205,21 @@ def test_rows_by_family_in_every_form(tmp_path: Path) -> None:
     assert "replay" in stream.getvalue()
 
 
-def test_families_are_told_without_running_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "own.py"
-    path.write_text("from strategies.er import ER\nraise SystemExit\nclass Mine(ER):\n    '''Mine.'''\n")
-    assert family("er+lwf") == "composed"
-    assert family("nobody-knows") == "other"
-    assert family(f"{tmp_path}/gone.py:X") == "other"
-    assert family(f"{path}:Mine") == "replay"
-    assert [is_reference(n) for n in ("joint", "cumulative", "er", "nobody-knows")] == [
+def test_family_and_bound_are_the_manifest_s_and_else_the_built_ins() -> None:
+    described = {"./gone.py:X": {"family": "replay", "trains_on": "all"}, "er": {"family": "changed since"}}
+    assert [family(n, described) for n in ("er+lwf", "nobody-knows", "./gone.py:X", "./gone.py:Y", "er")] == [
+        "composed",
+        "other",
+        "replay",
+        "other",
+        "changed since",
+    ]
+    assert [is_bound(n, described) for n in ("joint", "cumulative", "er", "nobody-knows", "./gone.py:X")] == [
         True,
         True,
         False,
         False,
+        True,
     ]
 
 

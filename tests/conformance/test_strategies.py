@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import strategies
-from bench.cli.catalogue import find
 from bench.plan.cell import CellSpec
 from bench.plan.request import Request
 from bench.results.frames import score_matrix
@@ -225,11 +224,11 @@ def test_hidden_boundaries(name: str) -> None:
 
 def test_is_described(name: str) -> None:
     """Summary, paper and a help for every hyper-parameter: what `lethe show` prints."""
-    entry = find(name)
+    entry = strategies.REGISTRY.describe(name)
     assert entry.summary.endswith((".", ":"))
-    assert entry.facts["paper"]
-    assert all(option["help"] for option in entry.options)
-    assert [o["name"] for o in entry.options] == [f.name for f in fields(strategies.get(name))]
+    assert entry.metadata["paper"]
+    assert all(option.help for option in entry.options)
+    assert [o.name for o in entry.options] == [f.name for f in fields(strategies.get(name))]
 
 
 @pytest.mark.parametrize("tune", ["head", "lora"])

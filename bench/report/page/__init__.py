@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.report.families import family
+from bench.report.families import families
 from bench.report.figures import FIGURES, Drawn, begin_figures, parts, stem
 from bench.report.figures.stream import stream_data
 from bench.report.score_names import axis, called, head, heads, told, top, unit_words
@@ -96,12 +96,13 @@ def _table(suite: str, scenario: str, part: Frames, whole: Frames, shown: Sequen
     means, curves, numbers = _matrices(part.matrix), _streams(part), _numbers(part)
     columns = _columns({score for (_, score), row in numbers.items() if row["n"]}, shown, score)
     rows: list[dict[str, Any]] = []
+    family = families(whole)
     for identity, cells in here.groupby("identity"):
         name, done = str(identity), int((cells["status"] == "done").sum())
         rows.append(
             {
                 "identity": name,
-                "family": family(str(cells["strategy"].iloc[0])),
+                "family": family[name],
                 "n": done,
                 "missing": len(cells) - done,
                 "cells": {c["key"]: _entry(numbers.get((name, c["key"])), c["key"]) for c in columns},

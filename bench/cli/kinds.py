@@ -1,0 +1,61 @@
+"""The registries of all kinds side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import strategies
+import suites
+from bench import models
+from suites.description import Description
+from suites.errors import UserError, unknown
+from suites.registry import Registry
+
+if TYPE_CHECKING:
+    from bench.stats import Score
+
+
+class _Scores(Registry["Score"]):
+    """All scores. Beside the command, because bench.stats takes longer to import than a list to print."""
+
+    kind, plural, package = "score", "scores", "bench.stats.scores"
+
+    def collect(self, module: ModuleType) -> None:
+        """Enter the scores of the module."""
+        for score in module.SCORES.values():
+            self.enter(score.name, score, module.__name__)
+
+    def is_one(self, value: object) -> TypeGuard[Score]:
+        """Return False: scores are built in."""
+        return False
+
+    def describe_value(self, name: str, value: Score) -> Description:
+        """Return what a score says of itself."""
+        direction = "higher is better" if value.higher_is_better else "lower is better"
+        metadata = {"formula": value.formula, "source": value.source, "direction": direction}
+        return Description(self.kind, name, value.summary, metadata=metadata)
+
+
+_SCORES = _Scores(Path(__file__).parents[1] / "stats" / "scores.py")
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """Return the registry of each kind by its plural."""
+    found: list[Registry[Any]] = [suites.REGISTRY, strategies.REGISTRY, models.REGISTRY, _SCORES]
+    return {registry.plural: registry for registry in found}
+
+
+def describe(name: str) -> Description:
+    """Return what something of whatever kind says of itself; raises UserError for an unknown name."""
+    known = registries()
+    if len(strategies.split(name)) > 1:
+        return strategies.REGISTRY.describe(name)
+    for registry in known.values():
+        if registry.has(name):
+            return registry.describe(name)
+    if ".py:" in name:
+        path, _, attribute = name.rpartition(":")
+        raise UserError(f"{path} has no suite, strategy or model {attribute!r}")
+    raise unknown("name", name, [d.name for registry in known.values() for d in registry.descriptions()])

@@ -1,0 +1,41 @@
+"""What strategies, suites and models say of themselves, for the manifest: a reader imports no user's file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import strategies
+import suites
+from bench import models
+from bench.plan import CellSpec
+from bench.schema import Metadata
+from suites.description import docstring, first_paragraph
+
+
+def described(specs: Sequence[CellSpec]) -> dict[str, dict[str, Metadata]]:
+    """Return by kind and name what a report asks; a model of a folder or of a hub says nothing."""
+    named = models.names()
+    return {
+        "strategies": {name: _strategy(name) for name in sorted({s.strategy for s in specs})},
+        "suites": {name: _suite(name) for name in sorted({s.suite for s in specs})},
+        "models": {
+            name: {"summary": first_paragraph(docstring(models.REGISTRY.get(name)))}
+            for name in sorted({s.model for s in specs}.intersection(named))
+        },
+    }
+
+
+def _strategy(name: str) -> Metadata:
+    cls = strategies.get(name)
+    return {
+        "summary": first_paragraph(docstring(cls)),
+        "family": cls.family,
+        "paper": cls.paper,
+        "trains_on": cls.trains_on,
+        "generates": cls.generates,
+    }
+
+
+def _suite(name: str) -> Metadata:
+    suite = suites.get(name)
+    return {"summary": suite.summary, "source": suite.source, "scenarios": list(suite.scenarios)}

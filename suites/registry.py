@@ -1,0 +1,230 @@
+"""What can be named: one registry a kind, one loader for what is built in, installed and in a user's file.
+
+A name is that of a built-in (a module of the kind's package enters it), of an entry point of another
+distribution (groups ``lethe.strategies``, ``lethe.suites``, ``lethe.models``), or ``./file.py:Name``.
+
+Built-ins are described from an index in the cache folder, so that a list of them imports nothing. It is made
+again when a source has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+import sys
+import traceback
+from collections.abc import Sequence
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeGuard, TypeVar
+
+from suites.cache import cache_folder, write_cached
+from suites.description import Description
+from suites.errors import UserError, unknown
+
+Named = TypeVar("Named")
+
+
+class Registry(Generic[Named]):
+    """All strategies, suites, models or scores."""
+
+    kind: str
+    plural: str
+    package: str
+    """Its modules enter the built-ins; imported when the first one is asked for."""
+    group: str = ""
+    """The group of its entry points; empty where other distributions cannot add any."""
+
+    def __init__(self, *sources: Path) -> None:
+        """``sources`` are the files and folders that the descriptions of the built-ins follow from."""
+        self.entered: dict[str, Named] = {}
+        self._entered_by: dict[str, str] = {}
+        self._sources = (*sources, Path(__file__).parent)
+        self._of_name: dict[str, tuple[Named, Named]] = {}
+
+    # What differs between the kinds.
+
+    def is_one(self, value: object) -> TypeGuard[Named]:
+        """Return whether what a file or an entry point gave is one of this kind."""
+        raise NotImplementedError
+
+    def prepared(self, name: str, value: Named) -> Named:
+        """Return one of a file or an entry point, ready for use; raises UserError where it cannot be used."""
+        return value
+
+    def describe_value(self, name: str, value: Named) -> Description:
+        """Put one of the kind into words."""
+        raise NotImplementedError
+
+    def collect(self, module: ModuleType) -> None:
+        """Enter what a module of the package defines, where the module does not do so itself."""
+
+    # What is the same.
+
+    def enter(self, name: str, value: Named, module: str) -> None:
+        """Add one under its name; ``module`` is where it is defined."""
+        self.entered[name] = value
+        self._entered_by[name] = module
+
+    def names(self) -> list[str]:
+        """Return the names of all that are entered or installed, sorted."""
+        self._import_built_in()
+        return sorted({*self.entered, *self._installed()})
+
+    def get(self, name: str) -> Named:
+        """Return what a name stands for.
+
+        Raises UserError for an unknown name, with the nearest ones, and for a file or an entry point that
+        cannot be imported or holds something else.
+        """
+        if ".py:" in name:
+            return self._from_file(name)
+        self._import_built_in()
+        if name in self.entered:
+            return self.entered[name]
+        if name in self._installed():
+            return self._from_entry_point(self._installed()[name])
+        raise unknown(self.kind, name, self.names())
+
+    def has(self, name: str) -> bool:
+        """Return whether a name is one of this kind; raises UserError for a file that cannot be imported."""
+        if ".py:" in name:
+            path, _, attribute = name.rpartition(":")
+            return self.is_one(getattr(import_file(path), attribute, None))
+        return name in self._described_entered() or name in self._installed()
+
+    def describe(self, name: str) -> Description:
+        """Return what something says of itself; raises UserError as ``get`` does."""
+        return self._described_entered().get(name) or self.describe_value(name, self.get(name))
+
+    def descriptions(self) -> list[Description]:
+        """Return all that can be listed, sorted by name; what is installed is named, not imported."""
+        found = self._described_entered()
+        for name, point in self._installed().items():
+            package = point.dist.name if point.dist else "another package"
+            metadata = {"defined_in": point.value}
+            found.setdefault(name, Description(self.kind, name, f"from {package}", metadata=metadata))
+        return [found[name] for name in sorted(found)]
+
+    def _described_entered(self) -> dict[str, Description]:
+        """Return the built-ins, and what this process has entered beside them."""
+        own = {n: self.describe_value(n, v) for n, v in self.entered.items() if not self._is_built_in(n)}
+        return self._index | own
+
+    def _is_built_in(self, name: str) -> bool:
+        return f"{self._entered_by[name]}.".startswith(f"{self.package}.")
+
+    @cache  # noqa: B019  # registries live as long as the process
+    def _import_built_in(self) -> None:
+        package = importlib.import_module(self.package)
+        below = pkgutil.walk_packages(getattr(package, "__path__", ()), f"{self.package}.")
+        for name in [self.package, *(module.name for module in below)]:
+            self.collect(importlib.import_module(name))
+
+    @cache  # noqa: B019
+    def _installed(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)} if self.group else {}
+
+    def _from_entry_point(self, point: EntryPoint) -> Named:
+        where = f"{point.value} of {point.dist.name}" if point.dist else point.value
+        try:
+            value = point.load()
+        except Exception as error:
+            why = f"{self.kind} {point.name} ({where}) cannot be imported: {_line(error)}"
+            raise UserError(why) from error
+        if not self.is_one(value):
+            raise UserError(f"{point.name} ({where}) is no {self.kind}")
+        return self._prepared(point.name, value)
+
+    def _from_file(self, name: str) -> Named:
+        path, _, attribute = name.rpartition(":")
+        module = import_file(path)
+        value = getattr(module, attribute, None)
+        if self.is_one(value):
+            return self._prepared(name, value)
+        # Classes that the file only imports are not its own.
+        others = [
+            n
+            for n, v in vars(module).items()
+            if self.is_one(v) and (not isinstance(v, type) or v.__module__ == module.__name__)
+        ]
+        has = f"; it has: {', '.join(others)}" if others else ""
+        raise UserError(f"{path} has no {self.kind} {attribute!r}{has}")
+
+    def _prepared(self, name: str, value: Named) -> Named:
+        """Prepare once: plans ask for the same name thousands of times."""
+        if name not in self._of_name or self._of_name[name][0] is not value:
+            self._of_name[name] = value, self.prepared(name, value)
+        return self._of_name[name][1]
+
+    # The index.
+
+    @cached_property
+    def _index(self) -> dict[str, Description]:
+        """The built-ins by name, from the cache where it was made of these very sources."""
+        here = hashlib.sha256(str(self._sources[0].resolve()).encode()).hexdigest()[:16]
+        path, fingerprint = cache_folder() / f"index-{self.plural}-{here}.json", _fingerprint(self._sources)
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            if saved["fingerprint"] == fingerprint:
+                return {d["name"]: Description.of_json(d) for d in saved["descriptions"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # not there, or not as it was written: it is made again
+        self._import_built_in()
+        found = {n: self.describe_value(n, v) for n, v in self.entered.items() if self._is_built_in(n)}
+        made = {"fingerprint": fingerprint, "descriptions": [d.as_json() for d in found.values()]}
+        write_cached(path, lambda file: file.write(json.dumps(made).encode()))
+        return found
+
+
+def _fingerprint(sources: Sequence[Path]) -> str:
+    """Return a hash that changes with the sources: name, size and time of each file, and Python's version."""
+    digest = hashlib.sha256(repr(sys.version_info).encode())
+    for source in sources:
+        for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+            stat = path.stat()
+            digest.update(f"{path}/{stat.st_size}/{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def import_file(path: str) -> ModuleType:
+    """Import a user's file, once for each content it has had in this process.
+
+    Raises UserError, naming file, line and error, for one that is not there or cannot be imported.
+    """
+    try:
+        source = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"no such file: {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    resolved = str(Path(path).resolve())
+    # Under a name of its own, which neither hides nor is hidden by an installed module; among sys.modules,
+    # because dataclasses and type hints look annotations up there.
+    name = f"{Path(path).stem}_{hashlib.sha256(resolved.encode() + source).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = resolved
+    try:
+        # Not by importlib: that trusts bytecode by size and second, and writes it beside the user's file.
+        exec(compile(source, resolved, "exec"), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == resolved]
+        if isinstance(error, SyntaxError) and error.filename == resolved:
+            lines.append(error.lineno)
+        where = f"{path}, line {lines[-1]}" if lines else path
+        raise UserError(f"{where} cannot be imported: {_line(error)}") from error
+    return module
+
+
+def _line(error: BaseException) -> str:
+    """Return an error in one line."""
+    message = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__

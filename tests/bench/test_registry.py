@@ -1,0 +1,266 @@
+"""What something says of itself: the same in show, run and report, from built-ins, files and entry points."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import strategies
+import suites
+from bench.cli.kinds import describe, registries
+from bench.report.families import bounds, families
+from bench.results import load
+from suites.errors import UserError
+from suites.registry import import_file
+from tests.conftest import lethe
+
+PLAIN = '''from __future__ import annotations
+
+from typing import Literal
+
+from lethe import NotNegative, Strategy
+
+
+class Plain(Strategy):
+    """Steps that are scaled."""
+
+    family = "gradient"
+    trains_on = "all"
+    hint = 3
+
+    scale: NotNegative = 0.5
+    """How strongly."""
+    way: Literal["up", "down"] = "up"
+
+    def extra_loss(self, batch, raw_LBU):
+        return self.scale * raw_LBU.square().mean((1, 2))
+'''
+CELLS = ["--scenario", "class", "--seeds", "2", "--set", "epochs=1", "--jobs", "1"]
+
+
+def written(folder: Path, text: str, name: str = "own.py") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("decorator", ["", "from dataclasses import dataclass\n\n@dataclass\n"])
+def test_a_plain_class_is_the_same_to_show_run_and_report(
+    decorator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PLAIN.replace("class Plain", f"{decorator}class Plain")
+    own, out = f"{written(tmp_path, text)}:Plain", str(tmp_path / "run")
+    shown = json.loads(lethe(capsys, monkeypatch, "show", own, "--json")[1])
+    assert shown["summary"] == "Steps that are scaled."
+    assert shown["metadata"]["family"] == "gradient"
+    assert shown["options"] == [
+        {"name": "scale", "type": "number from 0 up", "default": "0.5", "help": "How strongly."},
+        {"name": "way", "type": "up | down", "default": "up", "help": ""},
+    ]
+    words = ["run", "digits", "-s", f"{own}[scale=0.25]", "-s", "finetune", *CELLS, "--out", out]
+    assert lethe(capsys, monkeypatch, *words)[0] == 0
+    records = [json.loads(path.read_text()) for path in (tmp_path / "run" / "cells").glob("*")]
+    assert {r["status"] for r in records} == {"done"}
+    hyper = next(r["spec"]["hyper"] for r in records if r["spec"]["strategy"] == own)
+    assert hyper == {"scale": 0.25, "way": "up"}
+    said = json.loads((tmp_path / "run" / "run.json").read_text())["strategies"]
+    assert said[own] == {
+        "summary": "Steps that are scaled.",
+        "family": "gradient",
+        "paper": "",
+        "trains_on": "all",
+        "generates": False,
+    }
+    assert lethe(capsys, monkeypatch, "report", out, "--by-family", "--scores", "acc")[0] == 0
+    table = (tmp_path / "run" / "report" / "table.md").read_text()
+    assert table.index("*gradient*") < table.index("Plain")
+
+
+@pytest.mark.parametrize("then", ["deleted", "raises", "writes"])
+def test_a_look_at_a_run_imports_no_user_s_file(
+    then: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, out, trace = written(tmp_path, PLAIN), str(tmp_path / "run"), tmp_path / "imported"
+    words = ["run", "digits", "-s", f"{own}:Plain", "-s", "finetune", *CELLS, "--out", out]
+    assert lethe(capsys, monkeypatch, *words)[0] == 0
+    if then == "deleted":
+        Path(own).unlink()
+    else:
+        acts = f"open({str(trace)!r}, 'w').close()\n"
+        Path(own).write_text(PLAIN + acts + ("LIMIT = 1 / 0\n" if then == "raises" else ""))
+    assert "4 done" in lethe(capsys, monkeypatch, "status", out)[1]
+    assert lethe(capsys, monkeypatch, "report", out, "--by-family", "--scores", "acc")[0] == 0
+    assert "*gradient*" in (tmp_path / "run" / "report" / "table.md").read_text()
+    frames = load(out)
+    assert families(frames) == {f"{own}:Plain": "gradient", "finetune": "baseline"}
+    assert bounds(frames) == {f"{own}:Plain"}
+    assert not trace.exists()
+
+
+def test_a_sum_with_a_method_of_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, out = f"{written(tmp_path, PLAIN.replace('trains_on', 'other'))}:Plain", tmp_path / "run"
+    words = ["run", "digits", "-s", f"er[balance=sum]+{own}[scale=0.25]", *CELLS, "--out", str(out)]
+    assert lethe(capsys, monkeypatch, *words)[0] == 0
+    records = [json.loads(path.read_text()) for path in (out / "cells").glob("*")]
+    assert {(r["status"], r["spec"]["hyper"]["Plain_scale"]) for r in records} == {("done", 0.25)}
+    assert [o.help for o in describe(f"lwf+{own}").options if o.name == "Plain_scale"] == ["How strongly."]
+
+
+def test_a_file_is_imported_once_and_again_when_it_changed(tmp_path: Path) -> None:
+    own = f"{written(tmp_path, PLAIN)}:Plain"
+    first = strategies.get(own)
+    assert strategies.get(own) is first
+    assert strategies.get(f"{tmp_path}/../{tmp_path.name}/own.py:Plain") is first
+    written(tmp_path, PLAIN.replace("0.5", "0.7"))
+    assert strategies.get(own)().scale == 0.7  # type: ignore[attr-defined]
+    assert [path.name for path in tmp_path.iterdir()] == ["own.py"]  # no bytecode beside it
+
+
+def test_a_class_without_a_name_has_its_own(tmp_path: Path) -> None:
+    text = "from strategies.replay.er import ER\nclass Mine(ER):\n    lam: float = 2.0\n"
+    mine = strategies.get(f"{written(tmp_path, text)}:Mine")
+    assert (mine.name, mine().lam, mine().buffer) == ("Mine", 2.0, 500)  # type: ignore[attr-defined]
+    assert describe(f"{tmp_path}/own.py:Mine").about == ""
+    assert strategies.get("er").name == "er"
+    assert "Mine" not in strategies.names()
+
+
+BASE = "from lethe import Strategy\nfrom dataclasses import dataclass, field\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import math\nLIMIT = 1 / 0\n", "own.py, line 2 cannot be imported: ZeroDivisionError: division"),
+        ("def f(:\n", "own.py, line 1 cannot be imported: SyntaxError: "),
+        ("import nothing_like_it\n", "own.py, line 1 cannot be imported: ModuleNotFoundError: No module"),
+        ("raise SystemExit(3)\n", "own.py, line 1 cannot be imported: SystemExit: 3"),
+        (f"{BASE}class Other(Strategy):\n    pass\n", "own.py has no strategy 'Own'; it has: Other"),
+        ("Own = 3\n", "own.py has no strategy 'Own'"),
+        (f"{BASE}class Own(Strategy):\n    x: float\n", "every hyper-parameter needs a default"),
+        (
+            f"{BASE}class Own(Strategy):\n    x: list = [1]\n",
+            "cannot be hyper-parameters: ValueError",
+        ),
+        (f"{BASE}class Own(Strategy):\n    x: tuple = (1, 2)\n", "x = (1, 2) cannot be a hyper-parameter"),
+        (f"{BASE}class Own(Strategy):\n    x: int | None = None\n", "x = None cannot be a hyper-parameter"),
+        (f"{BASE}class Own(Strategy):\n    x: float = float('inf')\n", "x = inf cannot be a hyper-parameter"),
+        (f"{BASE}class Own(Strategy):\n    x: 'Unheard' = 1\n", "annotations cannot be read: NameError"),
+        (
+            f"{BASE}@dataclass\nclass Own(Strategy):\n    x: int = field(default=1, init=False)\n",
+            "x = 1 cannot be a hyper-parameter",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["show", "run"])
+def test_a_file_that_cannot_be_used_is_one_line(
+    command: str,
+    text: str,
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = f"{written(tmp_path, text)}:Own"
+    words = ["show", own] if command == "show" else ["run", "digits", "-s", own, "--out", str(tmp_path / "r")]
+    code, _, errors = lethe(capsys, monkeypatch, *words)
+    assert code == 2
+    if command == "show":
+        says = says.split(";")[0].replace("no strategy", "no suite, strategy or model")
+    assert says in errors
+    assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_file_that_raised_is_imported_when_it_is_mended(tmp_path: Path) -> None:
+    own = written(tmp_path, "LIMIT = 1 / 0\n")
+    for _ in range(2):
+        with pytest.raises(UserError, match="line 1 cannot be imported"):
+            import_file(own)
+    written(tmp_path, PLAIN)
+    assert strategies.get(f"{own}:Plain").name == "Plain"
+
+
+# Entry points.
+
+
+def test_what_is_installed_is_listed_by_name_and_shown_from_the_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, PLAIN, "installed_method.py")
+    written(tmp_path, "LIMIT = 1 / 0\n", "installed_broken.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    points = {
+        "plain": EntryPoint("plain", "installed_method:Plain", "lethe.strategies"),
+        "broken": EntryPoint("broken", "installed_broken:Any", "lethe.strategies"),
+        "number": EntryPoint("number", "installed_method:CELLS", "lethe.strategies"),
+    }
+    registry = strategies.REGISTRY
+    monkeypatch.setattr(registry, "_installed", lambda: points)
+    assert {"plain", "er"} <= set(strategies.names())
+    listed = {d.name: d for d in registry.descriptions()}
+    assert listed["plain"].metadata == {"defined_in": "installed_method:Plain"}
+    assert "installed_method" not in sys.modules
+    assert [o.name for o in describe("plain").options] == ["scale", "way"]
+    assert strategies.get("plain")().scale == 0.5  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"broken .* cannot be imported: ZeroDivisionError"):
+        strategies.get("broken")
+
+
+# The index.
+
+
+def listing(cache: Path, *more: str) -> str:
+    """Return what ``lethe list --json`` prints, and after it whether torch was imported."""
+    code = (
+        f"import sys\n{'; '.join(more)}\nfrom bench.cli import main\nsys.argv = ['lethe', 'list', '--json']\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules)"
+    )
+    environment = os.environ | {"LETHE_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_index_is_made_once_and_not_trusted_blindly(tmp_path: Path) -> None:
+    cold = listing(tmp_path)
+    assert cold.endswith("True\n")
+    warm = listing(tmp_path)
+    assert warm == cold.replace("True\n", "False\n")
+    files = sorted(tmp_path.iterdir())
+    assert [f.name.split("-")[1] for f in files] == ["models", "scores", "strategies", "suites"]
+    files[2].write_text(files[2].read_text()[:1000])
+    saved = json.loads(files[3].read_text())
+    files[3].write_text(json.dumps(saved | {"fingerprint": "of other sources", "descriptions": []}))
+    assert listing(tmp_path) == cold
+    assert listing(tmp_path) == warm
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert listing(file / "cache").endswith("True\n")
+
+
+def test_what_a_process_enters_is_described_but_not_saved(tmp_path: Path) -> None:
+    toy = "from tests.toy import TOY; from suites.base import register; register(TOY)"
+    assert '"name": "toy"' in listing(tmp_path, toy)
+    assert '"name": "toy"' not in listing(tmp_path)
+
+
+def test_the_index_says_what_the_objects_say() -> None:
+    for registry in registries().values():
+        for name in registry.names() if registry.plural != "scores" else ():
+            said: Any = registry.describe(name)
+            assert said == registry.describe_value(name, registry.get(name))
+    assert suites.REGISTRY.describe("digits").metadata["model"] == "mlp"
+    assert strategies.REGISTRY.describe("bic").metadata["family"] == "class-incremental"
