@@ -132,3 +132,10 @@ def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class",
 def outcome(record: dict[str, Any]) -> dict[str, Any]:
     """Return what of a record must be the same when a cell is run again."""
     return {k: v for k, v in record.items() if k != "timings"}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return every file under a folder with its content."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }

@@ -86,8 +86,9 @@ def record(cell: CellSpec, kept: float, n_tasks: int, draws: Any, curves: bool =
         else []
     )
     return {
-        "schema": 1,
+        "schema": 2,
         "key": cell.key,
+        "written": "",
         "spec": {k: getattr(cell, k) for k in cell.__dataclass_fields__},
         "identity": cell.identity,
         "error": None,
@@ -96,15 +97,20 @@ def record(cell: CellSpec, kept: float, n_tasks: int, draws: Any, curves: bool =
         "test": counts,
         "validation": counts,
         "curves": steps if cell.strategy != "joint" else [],
-        "timings": {
-            "train_seconds": 1.0,
-            "samples_per_second": float(10 ** draws.normal(4 + kept, 0.02)),
-            "seconds_per_seed": 0.5,
-            "lanes": 2,
-        },
+        "timings": timings(samples_per_second=float(10 ** draws.normal(4 + kept, 0.02))),
         "resources": {"parameters": 100, "memory_samples": int(big), "memory_bytes": 65 * int(big)},
         "notes": {},
     }
+
+
+def timings(**changes: Any) -> dict[str, Any]:
+    """Return made-up timings."""
+    found = {
+        "train_seconds": 1.0, "evaluation_seconds": 0.5, "first_steps_seconds": 0.25, "steps": 100,
+        "samples_per_second": 5000.0, "seconds_per_seed": 0.5, "lanes": 2, "device": "cpu",
+        "peak_bytes": 10**8,
+    }  # fmt: skip
+    return found | changes
 
 
 def _step(right: Any, task: int, step: int, draws: Any) -> dict[str, Any]:
@@ -148,7 +154,14 @@ def with_classes(
 def not_done(cell: CellSpec, status: str) -> dict[str, Any]:
     """Return the record of a cell that came to nothing."""
     error = {"kind": "RuntimeError", "message": "no", "traceback": ""} if status == "failed" else None
-    facts = {"schema": 1, "key": cell.key, "identity": cell.identity, "status": status, "error": error}
+    facts = {
+        "schema": 2,
+        "key": cell.key,
+        "written": "",
+        "identity": cell.identity,
+        "status": status,
+        "error": error,
+    }
     return {**facts, "spec": {k: getattr(cell, k) for k in cell.__dataclass_fields__}, "reason": "made up"}
 
 

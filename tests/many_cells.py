@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import numpy as np
 
 from bench.plan.cell import CellSpec
 from bench.store.run_folder import RunFolder
-from bench.store.run_reader import SCHEMA
+from tests.made_up import timings
 
 N_TASKS, ROWS = 5, 200
 _TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}
@@ -35,9 +33,7 @@ def write_many(folder: Path, suites: int = 10, strategies: int = 50, seeds: int 
     run = RunFolder(folder)
     run.open(specs, {}, {}, f"lethe run many.toml --seeds {seeds}", "cpu")
     for spec in specs:
-        facts = {"schema": SCHEMA, "key": spec.key, "spec": asdict(spec), "identity": spec.identity}
-        # Not Run.write: flushing each of ten thousand files to the disk would take minutes.
-        (run.cells / f"{spec.key}.json").write_text(json.dumps(facts | _record(spec), indent=1))
+        run.write(spec, _record(spec))
     return folder
 
 
@@ -55,19 +51,13 @@ def _record(spec: CellSpec) -> dict[str, Any]:
         }
         for split, rows in (("test", ROWS), ("validation", ROWS // 4))
     }
-    timings = {
-        "train_seconds": 2.0, "evaluation_seconds": 0.1, "samples_per_second": 50_000.0 - 500 * strategy,
-        "seconds_per_seed": 0.2, "steps": 1000, "lanes": 10, "device": "cpu", "peak_bytes": 10**8,
-    }  # fmt: skip
     resources = {"parameters": 16802, "memory_samples": 10 * strategy, "memory_bytes": 1000 * strategy}
     return {
-        "error": None,
-        "reason": None,
         "status": "done",
         **counts,
         "curves": [],
         "loss": own.random(N_TASKS).tolist(),
-        "timings": timings,
+        "timings": timings(samples_per_second=50_000.0 - 500 * strategy),
         "resources": resources,
     }
 

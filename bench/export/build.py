@@ -66,7 +66,7 @@ def find(run: Path, cell: str) -> str:
 
 
 def _spec(kept: SavedModels, key: str) -> CellSpec:
-    return CellSpec(**kept.facts(key, kept.tasks(key)[-1])["spec"])
+    return CellSpec(**kept.header(key, kept.tasks(key)[-1])["spec"])
 
 
 def _listed(keys: list[str], words: dict[str, str]) -> str:
@@ -85,7 +85,7 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
     if task is not None and task not in tasks:
         has = ", ".join(map(str, tasks))
         raise UserError(f"the model after task {task} was not kept; there is the one after task {has}")
-    facts = kept.facts(key, tasks[-1] if task is None else task)
+    facts = kept.header(key, tasks[-1] if task is None else task)
     spec = CellSpec(**facts["spec"])
     if facts["answers_otherwise"]:
         raise UserError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from bench.store import RunReader
 from suites.errors import UserError
 
 HOST = "127.0.0.1"
@@ -24,8 +25,7 @@ class Live:
 
     def state(self) -> str:
         """Return what changes whenever a cell is written."""
-        cells = [path for folder in self.folders for path in (folder / "cells").glob("*.json")]
-        return f"{len(cells)} {max((path.stat().st_mtime_ns for path in cells), default=0)}"
+        return " ".join(RunReader(folder).state() for folder in self.folders)
 
     def page(self) -> str:
         """Return the page as of now."""

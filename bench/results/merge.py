@@ -11,6 +11,8 @@ from bench.store import RunReader
 from suites.errors import UserError
 
 Record = dict[str, Any]
+_MAPS = ("shared", "data", "cells", "strategies", "suites", "models")
+_MAPS = ("shared", "data", "cells", "strategies", "suites", "models")
 
 
 def merge(folders: Sequence[Path]) -> tuple[list[Record], dict[str, Any], list[str]]:
@@ -45,9 +47,7 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {
         **first,
         "commands": first["commands"] + [c for c in second["commands"] if c not in first["commands"]],
-        **{key: {**first[key], **second[key]} for key in ("shared", "data", "cells")},
-        # Optional: manifests written before have none.
-        **{key: {**first.get(key, {}), **second.get(key, {})} for key in ("strategies", "suites", "models")},
+        **{name: {**first[name], **second[name]} for name in _MAPS},
     }
 
 

@@ -135,8 +135,9 @@ def _prepare(plan: ResolvedPlan, quiet: bool) -> None:
 def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], halved: list[str]) -> Outcome:
     counts: Counter[str] = Counter()
     failures = []
+    records = run.each(lambda record: {"status": record["status"], "error": record["error"]})
     for spec in todo:
-        record = run.record(spec.key) or {"status": "missing"}
+        record = records.get(spec.key, {"status": "missing"})
         counts[record["status"]] += 1
         if record["status"] == "failed":
             failures.append(f"{spec.title}: {record['error']['kind']}: {record['error']['message']}")

@@ -91,7 +91,8 @@ class FileModel(Described):
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Return the first thing that is wrong, as one plain line: which field, and what is wrong with it."""
     errors = error.errors(include_url=False)
-    first = errors[0]
+    # A name that is wrong explains the one that is missing.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = _place(first["loc"])
     kind = first["type"]
     if kind == "extra_forbidden":

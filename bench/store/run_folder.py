@@ -1,19 +1,25 @@
-"""A run on disk, written: every file whole to a temporary name, flushed, then renamed.
+"""A run on disk, written.
 
-So any number of processes can write into one folder, and a kill leaves nothing half-written.
+Records are lines that each process appends to a file of its own; every other file is written whole to a
+temporary name, flushed and renamed. So any number of processes can write into one folder, and a kill at any
+moment loses at most the task under way.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import CellSpec, check_agreement, check_same_data
-from bench.schema import Metadata
+from bench.schema import CellRecord, CheckpointHeader, ClassCounts, FileModel, Manifest, Metadata
 from bench.store.environment import now, where
 from bench.store.files import write_json, write_tensors
-from bench.store.run_reader import SCHEMA, RunReader
+from bench.store.lines import append
+from bench.store.run_reader import RunReader
 from suites.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +27,18 @@ if TYPE_CHECKING:
 
 
 class RunFolder(RunReader):
-    """The folder of one run, for reading and writing."""
+    """The folder of one run, for reading and writing.
+
+    Raises:
+        UserError: for a packed run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        if self.packed:
+            raise UserError(
+                f"{self.folder} is a packed run, to be read only: lethe unpack {self.folder} first"
+            )
 
     def open(
         self,
@@ -37,43 +54,46 @@ class RunFolder(RunReader):
         Strategies, seeds, scenarios and suites may be added to a run at any time. What must stay is
         ``shared``: what all cells of one suite and scenario have in common (version, model, training), and
         ``data``, the fingerprint of each suite's data set. ``described`` is what strategies, suites and
-        models say of themselves, so that a reader need not import them. Raises UserError where what must stay
-        differs from what the folder holds, and where the folder cannot be written.
+        models say of themselves, so that a reader need not import them: by kind and name.
+
+        Raises:
+            UserError: where ``shared`` or ``data`` differs from what the folder holds, and where the folder
+                cannot be written.
         """
         before = self.manifest()
         check_agreement(self.folder, before.get("shared", {}), shared)
         check_same_data(self.folder, before.get("data", {}), data)
-        facts = {
-            "schema": SCHEMA,
+        manifest = {
+            "schema": Manifest.VERSION,
             "commands": [*before.get("commands", []), {"command": command, "at": now(), **where(device)}],
             "shared": {**before.get("shared", {}), **shared},
             "data": {**before.get("data", {}), **data},
             "cells": {**before.get("cells", {}), **{s.key: s.title for s in specs}},
-            **{kind: {**before.get(kind, {}), **of_kind} for kind, of_kind in (described or {}).items()},
+            **{
+                kind: {**before.get(kind, {}), **(described or {}).get(kind, {})}
+                for kind in ("strategies", "suites", "models")
+            },
         }
         try:
             for folder in (self.cells, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "run.json", facts)
+            write_json(self.folder / "run.json", manifest)
         except OSError as error:
             raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
 
     def write(self, spec: CellSpec, record: dict[str, Any]) -> None:
         """Write one cell's record and drop its checkpoint; raises UserError where it cannot be written.
 
-        The record's ``classes`` get a file of their own: there are many, and few readers want them.
+        The record's ``classes`` are written apart: they are many, and few readers want them.
         """
-        path, beside = self.cells / f"{spec.key}.json", self.beside / f"{spec.key}.json"
-        name = {"schema": SCHEMA, "key": spec.key}
-        facts = {**name, "spec": spec.as_record(), "identity": spec.identity, "error": None, "reason": None}
+        named = {"key": spec.key, "written": datetime.now(UTC).isoformat(timespec="microseconds")}
+        cell = named | {"spec": spec.as_record(), "identity": spec.identity}
+        content = {"error": None, "reason": None} | record
+        classes = content.pop("classes", None)
         try:
-            if beside.exists():  # a cell that is run again: a kill must not leave the one with the other's
-                path.unlink(missing_ok=True)
-                beside.unlink()
-            if "classes" in record:
-                self.beside.mkdir(exist_ok=True)
-                write_json(beside, name | record["classes"], indent=None)
-            write_json(path, facts | {k: v for k, v in record.items() if k != "classes"})
+            if classes is not None:  # first: with its record, the cell is done
+                _append(self.beside, ClassCounts, named | classes)
+            _append(self.cells, CellRecord, cell | content | cell)
         except OSError as error:
             raise UserError(f"cannot write into {self.cells}: {error.strerror}") from None
         self.drop(spec.key)
@@ -83,33 +103,38 @@ class RunFolder(RunReader):
 
         What was set aside before stays: it may be all that is left of something.
         """
-        self.records()
-        for path in sorted(self.beside.glob("*.json")):
-            self.classes(path.stem)
-        aside = self.folder / "set-aside"
-        words = []
-        for (path, name), why in zip(self._damaged.items(), self.unreadable, strict=True):
-            names = [name, *(f"{name}.{n}" for n in range(1, 1000))]
+        self.statuses()
+        for key in [key for key, _ in self._index_classes()]:
+            self.classes(key)
+        aside, words = self.folder / "set-aside", []
+        for (name, piece), why in zip(self._damaged.items(), self.unreadable, strict=True):
             try:
                 aside.mkdir(exist_ok=True)
-                path.replace(aside / next((n for n in names if not (aside / n).exists()), name))
+                if piece.offset is None:
+                    names = [name, *(f"{name}.{n}" for n in range(1, 1000))]
+                    piece.path.replace(aside / next((n for n in names if not (aside / n).exists()), name))
+                else:  # another process may write its file: the line is copied, and passed over from now on
+                    (aside / name).write_bytes(piece.content)
             except FileNotFoundError:  # another process was first
                 continue
             except OSError as error:
                 raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
-            words.append(f"{why}; it was moved to {aside}")
+            words.append(f"{why}; it is in {aside} now")
         self.unreadable, self._damaged = [], {}
         return words
 
     # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
 
     def save(self, key: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Keep a cell's state after a task; the facts are written last and name the tensors' file."""
+        """Save a cell's state after a task; the facts are written last and name the tensors' file."""
         folder = self.checkpoints / key
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{facts['tasks_done']}.safetensors"
         write_tensors(folder / name, tensors)
-        write_json(folder / "facts.json", {"schema": SCHEMA, "key": key, "tensors": name, **facts})
+        write_json(
+            folder / "facts.json",
+            {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, **facts},
+        )
         for old in folder.glob("*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
@@ -128,3 +153,11 @@ class RunFolder(RunReader):
     def drop(self, key: str) -> None:
         """Forget a cell's state."""
         shutil.rmtree(self.checkpoints / key, ignore_errors=True)
+
+
+def _append(folder: Path, model: type[FileModel], content: dict[str, Any]) -> None:
+    """Append a record that readers will accept; raises Unreadable for another."""
+    text = json.dumps({"schema": model.VERSION, **content}, separators=(",", ":"), allow_nan=False)
+    model.read(text)
+    folder.mkdir(exist_ok=True)
+    append(folder, text.encode())

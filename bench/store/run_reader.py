@@ -1,163 +1,171 @@
-"""A run on disk, read: a manifest, one file per cell, checkpoints of cells under way.
+"""A run on disk, read: a folder, or one packed file of the same records.
 
-Reading never writes: what does not check out is passed over and listed with the reason.
+Reading never writes. What cannot be read is passed over and listed with the reason.
 
     RUN/run.json                  the manifest
-    RUN/cells/<key>.json          one cell
-    RUN/classes/<key>.json        its confusion counts, class by class; see bench.results.per_class
+    RUN/cells/*.jsonl             records, a line each; of several of one cell the latest counts
+    RUN/classes/*.jsonl           confusion counts of cells, class by class; see bench.results.per_class
     RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
     RUN/models/<key>/<task>/      trained models, where they are saved; see bench.store.saved_models
-    RUN/set-aside/                files that were truncated or foreign
+    RUN/set-aside/                what could not be read
+
+Earlier versions wrote a file for each record, ``cells/<key>.json``; these are read and continued.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
-from bench.plan import CellSpec
+from bench.schema import CellRecord, CheckpointHeader, ClassCounts, FileModel, Manifest, Unreadable
+from bench.store.lines import PACK_SUFFIX, Piece, lines, opened, pieces
 from suites.errors import UserError
 
-SCHEMA = 1
-STATUSES = ("done", "failed", "diverged", "skipped")
+T = TypeVar("T")
+_CLASSES_OF = re.compile(rb'\{"schema":\d+,"key":"(\w+)","written":"([^"]*)","units"')
 
 
 class RunReader:
-    """The folder of one run, for reading."""
+    """A run, for reading: its folder, or the file that it was packed into.
+
+    A path without the suffix of a packed run finds the one beside it, where there is no such folder.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.cells, self.checkpoints = folder / "cells", folder / "checkpoints"
-        self.beside = folder / "classes"
+        beside = folder.with_name(folder.name + PACK_SUFFIX)
+        self.folder = beside if beside.is_file() and not folder.exists() else folder
+        self.packed = self.folder.name.endswith(".gz") and self.folder.is_file()
+        self.cells, self.checkpoints = self.folder / "cells", self.folder / "checkpoints"
+        self.beside = self.folder / "classes"
         self.unreadable: list[str] = []
-        """A line for each file that could not be read, with the reason."""
-        self._damaged: dict[Path, str] = {}
-        """The same files, and the name each gets when it is set aside."""
+        """A line for each record that could not be read, with the reason."""
+        self._damaged: dict[str, Piece] = {}
+        self._written: dict[str, str] | None = None
+        self._classes: dict[tuple[str, str], tuple[Path, int | None]] | None = None
+        self._pack: IO[bytes] | None = None
+
+    # The manifest.
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest, empty where there is none; raises UserError for one that is not Lethe's."""
-        path = self.folder / "run.json"
+        """Return the manifest, empty where there is none.
+
+        Raises:
+            UserError: for a manifest that is damaged or not Lethe's.
+        """
+        path = self.folder if self.packed else self.folder / "run.json"
         try:
-            facts = json.loads(path.read_text())
+            content = next((p.content for p in lines(path)), b"") if self.packed else path.read_bytes()
+            return Manifest.read(content)[1]
         except FileNotFoundError:
             return {}
         except NotADirectoryError:
             raise UserError(f"{self.folder} is a file, not a folder, or lies in one") from None
-        except (OSError, ValueError):
+        except OSError:
             raise UserError(f"{path} cannot be read: move it away, or choose another --out") from None
-        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-            raise UserError(f"{path} was not written by this version of Lethe: choose another --out")
-        return facts
+        except Unreadable as error:
+            raise UserError(
+                f"{path} was not written by this version of Lethe: {error}; choose another --out"
+            ) from None
 
     # Cells.
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return the record of every cell, by key."""
+        return list(self.each(lambda record: record).values())
+
     def statuses(self) -> dict[str, str]:
         """Return the status of every cell that has a record, by key."""
-        return {record["key"]: record["status"] for record in self.records()}
+        return self.each(lambda record: str(record["status"]))
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return all sound records, by key."""
-        paths = sorted(self.cells.glob("*")) if self.cells.is_dir() else []
-        found = [self._read(path, path.name, flaw) for path in paths if not path.name.startswith(".")]
-        return [record for record in found if record is not None]
-
-    def record(self, key: str) -> dict[str, Any] | None:
-        """Return one cell's record, None where there is none or it cannot be read."""
-        return self._read(self.cells / f"{key}.json", f"{key}.json", flaw)
+    def each(self, of: Callable[[dict[str, Any]], T]) -> dict[str, T]:
+        """Return what a function returns for each cell's record, by key; the records are not kept."""
+        found: dict[str, T] = {}
+        written: dict[str, str] = {}
+        for piece in self._pieces(self.cells):
+            record = self._read(CellRecord, piece)
+            if record is not None and written.get(record["key"], "") <= record["written"]:
+                found[record["key"]], written[record["key"]] = of(record), record["written"]
+        self._written = written
+        return dict(sorted(found.items()))
 
     def classes(self, key: str) -> dict[str, Any] | None:
         """Return a cell's confusion counts, None where there are none or they cannot be read."""
-        return self._read(self.beside / f"{key}.json", f"classes-{key}.json", _classes_flaw)
+        if self._written is None:
+            self.statuses()
+        assert self._written is not None
+        if self._classes is None:
+            self._classes = self._index_classes()
+        place = self._classes.get((key, self._written.get(key, "")))
+        return None if place is None else self._read(ClassCounts, self._piece(*place))
 
-    def _read(self, path: Path, name: str, check: Callable[[Any, str], str | None]) -> Any:
-        """Return a file's content, None where there is no file or it cannot be read."""
+    def _index_classes(self) -> dict[tuple[str, str], tuple[Path, int | None]]:
+        """Return where confusion counts are, by their cell and the time they were written: they are many."""
+        found: dict[tuple[str, str], tuple[Path, int | None]] = {}
+        for piece in self._pieces(self.beside):
+            match = _CLASSES_OF.match(piece.content)
+            if match:
+                found[match[1].decode(), match[2].decode()] = piece.path, piece.offset
+            elif piece.offset is None:
+                found[piece.path.stem, ""] = piece.path, None
+            else:
+                self._read(ClassCounts, piece)
+        return found
+
+    def _piece(self, path: Path, offset: int | None) -> Piece:
+        if offset is None:
+            return Piece(path, path.read_bytes())
+        if self.packed:
+            # One stream for all: going forward in it costs nothing, and keys are asked for in order.
+            stream = self._pack = self._pack or opened(path)
+            stream.seek(offset)
+            return Piece(path, stream.readline(), offset)
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return Piece(path, stream.readline(), offset)
+
+    def _pieces(self, folder: Path) -> Iterator[Piece]:
+        """Yield the records of a folder, or those of their kind in a packed run."""
+        if not self.packed:
+            yield from pieces(folder)
+            return
+        for number, piece in enumerate(lines(self.folder)):
+            if number and (folder == self.beside) == bool(_CLASSES_OF.match(piece.content)):
+                yield piece
+
+    def _read(self, model: type[FileModel], piece: Piece) -> dict[str, Any] | None:
+        """Return a valid record, None for another, which is listed once."""
         try:
-            facts = json.loads(path.read_text())
-            why = check(facts, path.stem)
-        except FileNotFoundError:
+            found, content = model.read(piece.content)
+            if piece.offset is None and found.key != piece.path.stem:  # type: ignore[attr-defined]
+                raise Unreadable("it is not the cell its name says")
+            return content
+        except Unreadable as error:
+            aside = piece.offset is not None and (self.folder / "set-aside" / piece.name).exists()
+            if not aside and piece.name not in self._damaged:
+                self._damaged[piece.name] = piece
+                self.unreadable.append(f"{piece.name} cannot be read: {error}")
             return None
-        except (OSError, ValueError):
-            facts, why = None, "it is not whole JSON"
-        if why is None:
-            return facts
-        if path not in self._damaged:
-            self._damaged[path] = name
-            self.unreadable.append(f"{name} cannot be read: {why}")
-        return None
+
+    def state(self) -> str:
+        """Return words that change whenever a cell is written."""
+        paths = [self.folder] if self.packed else self.cells.glob("[!.]*")
+        sizes = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        return f"{len(sizes)} {sum(s for s, _ in sizes)} {max((t for _, t in sizes), default=0)}"
 
     # Checkpoints.
 
     def checkpoint_header(self, key: str) -> dict[str, Any] | None:
-        """Return a checkpoint's header (``tasks_done`` ...), None where there is none."""
+        """Return a checkpoint's header (``tasks_done`` ...), None where there is none that can be read."""
         try:
-            found = json.loads((self.checkpoints / key / "facts.json").read_text())
-        except (OSError, ValueError):
+            content = (self.checkpoints / key / "facts.json").read_bytes()
+            header, found = CheckpointHeader.read(content)
+        except (OSError, Unreadable):
             return None
-        sound = isinstance(found, dict) and (found.get("schema"), found.get("key")) == (SCHEMA, key)
-        return found if sound and isinstance(found.get("tasks_done"), int) else None
+        return found if header.key == key else None
 
     def tasks_done(self) -> dict[str, int]:
         """Return after how many tasks each cell with a checkpoint goes on, by key."""
         headers = {path.name: self.checkpoint_header(path.name) for path in self.checkpoints.glob("*")}
         return {key: header["tasks_done"] for key, header in headers.items() if header}
-
-
-def flaw(facts: Any, stem: str) -> str | None:
-    """Return why a file's content is not the record of the cell it is named after, or None."""
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-        return "it is no record of this version"
-    if facts.get("key") != stem or facts.get("status") not in STATUSES:
-        return "it is not the cell its name says"
-    try:
-        key = CellSpec(**facts["spec"]).key
-    except (KeyError, TypeError):
-        return "its spec is not of this version"
-    if key != stem:
-        return "its spec is not the one it was named after"
-    return None if _complete(facts) else f"it lacks what a {facts['status']} cell has"
-
-
-def _complete(facts: dict[str, Any]) -> bool:
-    """Return whether a record holds what its readers rely on for its status."""
-    if "error" not in facts or "reason" not in facts or facts.get("identity") != facts["spec"]["identity"]:
-        return False
-    if facts["status"] == "failed":
-        error = facts["error"]
-        return isinstance(error, dict) and {"kind", "message"} <= error.keys()
-    if facts["status"] in ("skipped", "diverged") and not isinstance(facts["reason"], str):
-        return False
-    return facts["status"] == "skipped" or all(_is_matrix(facts.get(s)) for s in ("test", "validation"))
-
-
-def _is_matrix(counts: Any) -> bool:
-    """Return whether this is R, (T+1, T): right and total, or the values of another score."""
-    try:
-        parts = ("value",) if "value" in counts else ("right", "total")
-        shapes = {(len(counts[k]), *{len(row) for row in counts[k]}) for k in parts}
-    except (KeyError, TypeError):
-        return False
-    return len(shapes) == 1 and all(len(s) == 2 and s[0] == s[1] + 1 for s in shapes)
-
-
-def _classes_flaw(facts: Any, stem: str) -> str | None:
-    """Return why a file's content is not what stands beside the record of the cell it is named after."""
-    if not isinstance(facts, dict) or (facts.get("schema"), facts.get("key")) != (SCHEMA, stem):
-        return "it is not of the cell its name says, or not of this version"
-    units = facts.get("units")
-    if not isinstance(units, list) or not all(isinstance(name, str) for name in units):
-        return "it does not name its units"
-    whole = all(_are_counts(facts.get(split), len(units)) for split in ("test", "validation"))
-    return None if whole else "its counts are not whole"
-
-
-def _are_counts(rows: Any, n_units: int) -> bool:
-    """Return whether these are rows of R, tasks from 1, true units, answers and their counts, five a row."""
-    return isinstance(rows, list) and all(
-        isinstance(row, list)
-        and len(row) == 5
-        and all(isinstance(n, int) and n >= 0 for n in row)
-        and max(row[2], row[3]) < n_units
-        for row in rows
-    )

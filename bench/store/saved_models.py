@@ -9,12 +9,11 @@ killed and started again keeps the same ones.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.schema import SavedModelHeader, Unreadable
 from bench.store.files import write_json, write_tensors
-from bench.store.run_reader import SCHEMA
 from suites.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +38,10 @@ class SavedModels:
         folder = self.folder / key / str(tasks_done)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "model.safetensors", tensors)
-        write_json(folder / "facts.json", {"schema": SCHEMA, "key": key, "tasks_done": tasks_done, **facts})
+        write_json(
+            folder / "facts.json",
+            {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done, **facts},
+        )
 
     def tasks(self, key: str) -> list[int]:
         """Return after how many tasks a cell's model was kept, ascending."""
@@ -50,16 +52,17 @@ class SavedModels:
         """Return the keys of the cells of which there are models, sorted."""
         return sorted({path.parent.parent.name for path in self.folder.glob("*/*/facts.json")})
 
-    def facts(self, key: str, task: int) -> dict[str, Any]:
-        """Return what is known of a kept model; raises UserError where that is not whole."""
+    def header(self, key: str, task: int) -> dict[str, Any]:
+        """Return the header of a saved model; raises UserError where that is not whole."""
         path = self.folder / key / str(task) / "facts.json"
         try:
-            found: dict[str, Any] = json.loads(path.read_text())
-            if (found["schema"], found["key"], found["tasks_done"]) == (SCHEMA, key, task):
+            header, found = SavedModelHeader.read(path.read_bytes())
+            if (header.key, header.tasks_done) == (key, task):
                 return found
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        raise UserError(f"{path} is damaged, or not of this version: run the cell again with --force")
+            why = "it is another cell's"
+        except (OSError, Unreadable) as error:
+            why = str(error)
+        raise UserError(f"{path} cannot be read: {why}; run the cell again with --force")
 
     def tensors(self, key: str, task: int) -> dict[str, Tensor]:
         """Return the tensors of a kept model; raises UserError where they are not whole."""

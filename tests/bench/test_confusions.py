@@ -213,11 +213,12 @@ def test_of_many_classes_a_terminal_shows_the_worst(tmp_path: Path) -> None:
 
 def test_a_run_without_classes_is_said(tmp_path: Path) -> None:
     run = written(tmp_path, {"test": [[1, 1, 0, 0, 3]], "validation": []}, ["a"])
-    (run.beside / f"{toy_cell('er', 0).key}.json").write_text("{")
+    (path,) = run.beside.iterdir()
+    path.write_text(path.read_text().replace(',"test"', ',"tests"'))
     frames = load(tmp_path)
     with pytest.raises(UserError, match="no cell of this run has results by class"):
         class_tables(frames)
-    assert "it is not whole JSON" in frames.unreadable[0]
+    assert "unknown field 'tests'; did you mean test?" in frames.unreadable[0]
 
 
 def test_lethe_report_classes(tmp_path: Path) -> None:

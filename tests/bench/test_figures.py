@@ -46,6 +46,7 @@ from bench.report.figures.tasks import tasks_data
 from bench.results.frames import Frames
 from bench.stats import summarise
 from bench.stats.across import cliques, critical_difference
+from bench.store.run_reader import RunReader
 from tests.made_up import frames_of, made_up, not_done, spec, strategies, with_classes
 
 
@@ -205,7 +206,8 @@ def test_confusion_by_hand(tmp_path: Path, seeds_alike: bool) -> None:
     final = part.scores[part.scores["score"] == "acc"].groupby("identity")["value"].mean()
     assert name == final.idxmax()
     cells = part.cells[part.cells["identity"] == name].sort_values("seed")
-    files = [json.loads((tmp_path / "classes" / f"{key}.json").read_text()) for key in cells["key"]]
+    run = RunReader(tmp_path)
+    files = [run.classes(key) or {} for key in cells["key"]]
     rows = [row for file in files[: 2 if seeds_alike else 1] for row in file["test"]]
     assert set(data["n"]) == {2 if seeds_alike else 1}
     for i, true, answer, count, share in data[["i", "true", "answer", "count", "share"]].itertuples(

@@ -23,6 +23,7 @@ from bench.store.files import write_json
 from bench.store.run_folder import RunFolder
 from suites.errors import UserError
 from tests.conftest import toy_cell
+from tests.made_up import timings
 
 
 def record(right: Any, status: str = "done", **more: Any) -> dict[str, Any]:
@@ -31,9 +32,8 @@ def record(right: Any, status: str = "done", **more: Any) -> dict[str, Any]:
         return {"status": status, **more}
     total = [[None if r is None else 100 for r in row] for row in right]
     counts = {"right": right, "total": total}
-    timings = {"train_seconds": 1.0, "samples_per_second": 5000.0, "seconds_per_seed": 0.5, "lanes": 2}
     resources = {"parameters": 10, "memory_samples": 0, "memory_bytes": 0}
-    return {"status": status, "test": counts, "validation": counts, "curves": [], "timings": timings,
+    return {"status": status, "test": counts, "validation": counts, "curves": [], "timings": timings(),
             "resources": resources, **more}  # fmt: skip
 
 

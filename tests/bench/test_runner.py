@@ -22,7 +22,7 @@ from bench.runner.options import check_device
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
-from tests.conftest import toy_cell
+from tests.conftest import toy_cell, tree
 
 QUIET = Options(jobs=1, quiet=True)
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
@@ -30,23 +30,30 @@ SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), s
 
 def cells(folder: Path) -> dict[str, Any]:
     """Return all records, without what differs between two runs of the same cell, and their classes."""
-    found = {path.name + " classes": path.read_text() for path in (folder / "classes").glob("*.json")}
-    assert found
-    for path in (folder / "cells").glob("*.json"):
-        record = json.loads(path.read_text())
-        record.pop("timings", None)
-        found[path.name] = json.dumps(record, sort_keys=True)
+    run = RunReader(folder)
+    found: dict[str, Any] = {}
+    for record in run.records():
+        classes = run.classes(record["key"])
+        assert record["status"] != "done" or classes is not None
+        found[record["key"]] = {k: v for k, v in record.items() if k not in ("timings", "written")}
+        found[record["key"]]["classes"] = classes and {k: v for k, v in classes.items() if k != "written"}
     return found
+
+
+def line_files(run: Path, folder: str = "cells") -> list[Path]:
+    return sorted((run / folder).glob("*.jsonl"))
 
 
 def test_runs_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert carry_out([SMALL], run, QUIET, "test").counts == {"done": 9}
-    before = {p: p.stat().st_mtime_ns for p in (run / "cells").iterdir()}
-    victim = next(iter(before))
-    victim.unlink()
+    (path,) = line_files(run)
+    _, rest = path.read_bytes().split(b"\n", 1)
+    path.write_bytes(rest)
     assert carry_out([SMALL], run, QUIET, "test").counts == {"done": 1}
-    assert all(p.stat().st_mtime_ns == t for p, t in before.items() if p != victim)
+    after = b"".join(p.read_bytes() for p in line_files(run))
+    assert after.startswith(rest)
+    assert after.count(b"\n") == 9
     assert carry_out([SMALL], run, QUIET, "test").counts == {}
     assert carry_out([SMALL], run, Options(jobs=1, quiet=True, force=True), "test").counts == {"done": 9}
     assert list((run / "checkpoints").iterdir()) == []
@@ -96,25 +103,28 @@ def test_files_that_do_not_check_out_are_set_aside(tmp_path: Path) -> None:
     run = tmp_path / "run"
     carry_out([SMALL], run, QUIET, "test")
     good = cells(run)
-    paths = sorted((run / "cells").iterdir())
-    paths[0].write_text(paths[0].read_text()[:100])  # truncated
-    paths[1].write_text(paths[2].read_text())  # another cell's record
-    altered = json.loads(paths[3].read_text())
+    (path,) = line_files(run)
+    lines = path.read_text().splitlines()
+    altered = json.loads(lines[3])
     altered["spec"]["seed"] = 99
-    paths[3].write_text(json.dumps(altered))
+    lines[0], lines[1], lines[3] = lines[0][:100], lines[2], json.dumps(altered)
+    (run / "cells" / f"{json.loads(lines[1])['key'][::-1]}.json").write_text(lines[1])
+    path.write_text("\n".join(lines) + "\n")
     (run / "cells" / "notes.json").write_text('{"hello": 1}')
+    before = tree(run)
     opened = RunReader(run)
     assert len(opened.records()) == 9 - 3
     told = " ".join(opened.unreadable)
     assert len(opened.unreadable) == 4
     assert "not whole JSON" in told
     assert "not the cell its name says" in told
-    assert "not the one it was named after" in told
-    assert not (run / "set-aside").exists()
+    assert "its spec is not the one that its key was made of" in told
+    assert tree(run) == before
     outcome = carry_out([SMALL], run, QUIET, "test")
     assert outcome.counts == {"done": 3}
     assert len(outcome.set_aside) == len(list((run / "set-aside").iterdir())) == 4
     assert cells(run) == good
+    assert carry_out([SMALL], run, QUIET, "test").set_aside == []
 
 
 def test_a_damaged_checkpoint_is_not_trusted(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def done(**changes: Any) -> dict[str, Any]:
     spec = toy_cell("er")
     counts = {"right": [[1, None]] * 3, "total": [[4, 4]] * 3}
     return {
-        "schema": 2, "key": spec.key, "written": "", "spec": spec.facts(), "identity": spec.identity,
+        "schema": 2, "key": spec.key, "written": "", "spec": spec.as_record(), "identity": spec.identity,
         "status": "done", "reason": None, "error": None, "test": counts, "validation": counts,
     } | changes  # fmt: skip
 

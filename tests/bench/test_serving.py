@@ -112,7 +112,7 @@ def test_what_is_kept(images: Path) -> None:
     assert len(kept.cells()) == 5
     key = spec_key(images, "er", 0)
     assert kept.tasks(key) == [1, 2]
-    facts = kept.facts(key, 1)
+    facts = kept.header(key, 1)
     assert facts["units"] == [f"blob {c}" for c in range(4)]
     assert sorted(u for own in facts["tasks"] for u in own) == [0, 1, 2, 3]
     assert facts["data"] == {"name": "blobs", "fingerprint": "blobs-4-0"}
@@ -128,7 +128,7 @@ def test_keeping_is_no_part_of_key_or_record(images: Path, tmp_path: Path) -> No
     assert not (tmp_path / "models").exists()
     for record in RunFolder(tmp_path).records():
         (same,) = [r for r in RunFolder(images).records() if r["key"] == record["key"]]
-        assert record | {"timings": 0} == same | {"timings": 0}
+        assert record | {"timings": 0, "written": 0} == same | {"timings": 0, "written": 0}
 
 
 def test_the_last_alone_and_a_hint_where_a_cell_was_done_without(
@@ -183,7 +183,7 @@ def test_damaged_models_are_refused(images: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged: run the cell again with --force"):
         export.served(run, key)
     (run / "models" / key / "2" / "facts.json").write_text("{")
-    with pytest.raises(UserError, match="damaged, or not of this version"):
+    with pytest.raises(UserError, match="cannot be read: it is not whole JSON; run the cell again"):
         export.served(run, key)
 
 
@@ -301,7 +301,7 @@ def test_normalised_images_and_running_statistics(tmp_path: Path) -> None:
 def test_exported_texts_answer_as_the_run_s(texts: Path, tmp_path: Path) -> None:
     """Labels exactly, logits closely, of the trained model and the merged one; to the bit after loading."""
     key = export.find(texts, "er/0")
-    facts = SavedModels(texts).facts(key, 2)
+    facts = SavedModels(texts).header(key, 2)
     options = facts["spec"]["model_options"]
     state = {k.removeprefix("model/"): t[None] for k, t in SavedModels(texts).tensors(key, 2).items()}
     x_NS = tokens(TEXTS, pretrained.tokenizer("tiny-bert"), 48)

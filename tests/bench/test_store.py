@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ import pytest
 import torch
 
 from bench.plan.cell import CellSpec
+from bench.store import lines as store_lines
 from bench.store import run_folder as store
 from bench.store.files import write_json
 from bench.store.run_folder import RunFolder
-from bench.store.run_reader import SCHEMA, RunReader, flaw
+from bench.store.run_reader import RunReader
 from suites.errors import UserError
-from tests.conftest import toy_cell
+from tests.conftest import toy_cell, tree
 
 COUNTS = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
 DONE = {"status": "done", "test": COUNTS, "validation": COUNTS}
@@ -48,7 +51,7 @@ def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
     opened(tmp_path, first)
     opened(tmp_path, second, shared={"toy/task": {"epochs": 4}}, data={"other": "f2"}, command="again")
     manifest = RunFolder(tmp_path).manifest()
-    assert manifest["schema"] == SCHEMA
+    assert manifest["schema"] == 2
     assert manifest["cells"] == {first.key: first.title, second.key: second.title}
     assert manifest["shared"].keys() == {"toy/class", "toy/task"}
     assert manifest["data"] == {"toy": "f1", "other": "f2"}
@@ -113,42 +116,131 @@ def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: p
     assert steps == ["sync", "rename"]
 
 
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (lambda r: r.pop("schema"), "no record of this version"),
-        (lambda r: r.update(schema=SCHEMA + 1), "no record of this version"),
-        (lambda r: r.update(key="0" * 20), "not the cell its name says"),
-        (lambda r: r.update(status="perhaps"), "not the cell its name says"),
-        (lambda r: r["spec"].pop("seed"), "its spec is not of this version"),
-        (lambda r: r["spec"].update(colour="red"), "its spec is not of this version"),
-        (lambda r: r["spec"]["hyper"].update(buffer=1), "not the one it was named after"),
-        (lambda r: r["spec"]["training"].update(lr=9.0), "not the one it was named after"),
-        (lambda r: r.pop("test"), "it lacks what a done cell has"),
-        (lambda r: r["test"].update(right=[[1]]), "it lacks what a done cell has"),
-        (lambda r: r["test"].update(total=[[1, 2], [3], [4, 5]]), "it lacks what a done cell has"),
-        (lambda r: r.update(validation=7), "it lacks what a done cell has"),
-        (lambda r: r.update(identity="other"), "it lacks what a done cell has"),
-        (lambda r: r.update(status="failed"), "it lacks what a failed cell has"),
-        (lambda r: r.update(status="skipped"), "it lacks what a skipped cell has"),
-        (lambda r: r.update(status="diverged"), "it lacks what a diverged cell has"),
-    ],
-)
-def test_a_record_is_trusted_only_when_it_is_whole(tmp_path: Path, change: Any, why: str) -> None:
+def lines_of(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jsonl"))
+
+
+def test_a_line_that_cannot_be_read_is_listed_and_then_set_aside(tmp_path: Path) -> None:
+    spec, other = toy_cell("er"), toy_cell("ewc")
+    run = opened(tmp_path, spec, other)
+    run.write(spec, DONE)
+    run.write(other, DONE)
+    (path,) = lines_of(run.cells)
+    path.write_text(path.read_text().replace('"status"', '"state"', 1))
+    before = tree(tmp_path)
+    reader = RunReader(tmp_path)
+    assert reader.statuses() == reader.statuses() == {other.key: "done"}
+    said = f"{path.name}@0 cannot be read: unknown field 'state'"
+    assert len(reader.unreadable) == 1
+    assert reader.unreadable[0].startswith(said)
+    assert tree(tmp_path) == before
+    assert run.repair()[0].startswith(said)
+    assert (tmp_path / "set-aside" / f"{path.name}@0").read_text().count("\n") == 1
+    assert path.read_bytes() == before[path.relative_to(tmp_path).as_posix()]
+    again = RunReader(tmp_path)
+    assert again.statuses() == {other.key: "done"}
+    assert again.unreadable == run.repair() == []
+
+
+def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
+    spec, other = toy_cell("er"), toy_cell("ewc")
+    run = opened(tmp_path, spec, other)
+    run.write(spec, DONE)
+    run.write(other, DONE)
+    (path,) = lines_of(run.cells)
+    whole = path.read_bytes()
+    for cut in (len(whole) - 1, len(whole) - 200, whole.index(b"\n") + 2):
+        path.write_bytes(whole[:cut])
+        assert run.statuses() == {spec.key: "done"}
+        assert run.unreadable == []
+    run.write(other, DONE)  # by the same process, after its disk was full: the torn line is ended
+    assert run.statuses().keys() == {spec.key, other.key}
+    assert len(run.unreadable) == 1
+
+
+def test_of_several_records_of_a_cell_the_latest_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order of the files: names of files are random."""
     spec = toy_cell("er")
     run = opened(tmp_path, spec)
-    run.write(spec, DONE)
-    path = run.cells / f"{spec.key}.json"
-    record = json.loads(path.read_text())
-    assert flaw(record, spec.key) is None
-    change(record)
-    assert why in str(flaw(record, spec.key))
-    path.write_text(json.dumps(record))
-    assert run.records() == []
-    assert why in run.unreadable[0]
-    assert why in run.repair()[0]
-    assert (tmp_path / "set-aside" / path.name).exists()
+    for name, status in (("b", "done"), ("c", "skipped"), ("a", "done")):
+        monkeypatch.setattr(store_lines, "_name_of_process", {os.getpid(): name})
+        run.write(
+            spec, DONE | {"status": status, "reason": name, "classes": CLASSES | {"units": ["cat", name]}}
+        )
+    assert [path.stem for path in lines_of(run.cells)] == ["a", "b", "c"]
+    assert run.records()[0]["reason"] == "a"
+    found = run.classes(spec.key)
+    assert found is not None
+    assert found["units"] == ["cat", "a"]
+
+
+def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    specs = [toy_cell("er", seed) for seed in range(40)]
+    jobs = [
+        multiprocessing.get_context("fork").Process(target=write_all, args=(run, specs[n::4]))
+        for n in range(4)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert run.statuses() == {spec.key: "done" for spec in specs}
+    assert len(lines_of(run.cells)) == 4
     assert run.unreadable == []
+
+
+def write_all(run: RunFolder, specs: list[CellSpec]) -> None:
+    for spec in specs:
+        run.write(spec, DONE)
+
+
+def test_a_record_that_readers_would_refuse_is_not_written(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    with pytest.raises(ValueError, match="unknown field 'colour'"):
+        run.write(toy_cell(), DONE | {"colour": 1})
+    assert lines_of(run.cells) == []
+
+
+def old(folder: Path) -> Path:
+    """Return a record as earlier versions wrote it, a file of its own."""
+    (path,) = (Path(__file__).parents[1] / "data" / "record-1").iterdir()
+    (folder / "cells").mkdir(exist_ok=True, parents=True)
+    return Path(shutil.copy(path, folder / "cells"))
+
+
+def test_records_of_earlier_versions_are_read_and_continued(tmp_path: Path) -> None:
+    path = old(tmp_path)
+    spec = CellSpec(**json.loads(path.read_text())["spec"])
+    (tmp_path / "classes").mkdir()
+    classes = {"schema": 1, "key": spec.key, **CLASSES}
+    (tmp_path / "classes" / path.name).write_text(json.dumps(classes))
+    (tmp_path / "run.json").write_text('{"schema": 1, "commands": [], "shared": {}, "data": {}, "cells": {}}')
+    run = opened(tmp_path, spec)
+    assert run.statuses() == {spec.key: "done"}
+    assert run.classes(spec.key) == classes | {"schema": 2, "written": ""}
+    run.write(spec, DONE)
+    assert run.records()[0]["written"]
+    assert run.classes(spec.key) is None  # those were of the record before
+    assert run.manifest()["schema"] == 2
+
+
+def test_a_file_of_an_earlier_version_is_moved_aside(tmp_path: Path) -> None:
+    path = old(tmp_path)
+    record = json.loads(path.read_text())
+    record["spec"]["hyper"]["buffer"] = 1
+    path.write_text(json.dumps(record))
+    other = path.with_name("0" * 20 + ".json")
+    shutil.copy(old(tmp_path / "whole"), other)
+    run = RunFolder(tmp_path)
+    assert run.records() == []
+    assert "it is not the cell its name says" in run.unreadable[0]
+    assert "its spec is not the one that its key was made of" in run.unreadable[1]
+    assert len(run.repair()) == 2
+    assert {p.name for p in (tmp_path / "set-aside").iterdir()} == {path.name, other.name}
+    assert not path.exists()
 
 
 def test_reading_moves_nothing(tmp_path: Path) -> None:
@@ -177,8 +269,7 @@ def test_a_file_under_way_is_not_touched(tmp_path: Path) -> None:
     run = opened(tmp_path)
     under_way = run.cells / ".abc.part"
     under_way.write_text("{")
-    assert run.records() == []
-    assert run.unreadable == []
+    assert run.repair() == []
     assert under_way.exists()
 
 
@@ -231,17 +322,19 @@ def test_another_cell_s_checkpoint_is_not_trusted(tmp_path: Path) -> None:
 CLASSES = {"units": ["cat", "dog"], "test": [[0, 1, 0, 1, 4], [1, 1, 0, 0, 4]], "validation": []}
 
 
-def test_classes_lie_beside_the_record_and_go_with_it(tmp_path: Path) -> None:
+def test_classes_go_with_their_record(tmp_path: Path) -> None:
     spec = toy_cell("er")
     run = opened(tmp_path, spec)
     run.write(spec, DONE)
-    plain = (run.cells / f"{spec.key}.json").read_bytes()
     assert run.classes(spec.key) is None
     run.write(spec, DONE | {"classes": CLASSES})
-    assert (run.cells / f"{spec.key}.json").read_bytes() == plain
-    assert run.classes(spec.key) == {"schema": SCHEMA, "key": spec.key, **CLASSES}
-    assert (run.beside / f"{spec.key}.json").read_text().count("\n") == 1
+    run = RunFolder(tmp_path)
+    (record,) = run.records()
+    assert "classes" not in record
+    cell = {"schema": 2, "key": spec.key, "written": record["written"]}
+    assert run.classes(spec.key) == cell | CLASSES
     run.write(spec, {"status": "skipped", "reason": "no"})
+    run = RunFolder(tmp_path)
     assert run.classes(spec.key) is None
     assert run.unreadable == []
 
@@ -249,47 +342,51 @@ def test_classes_lie_beside_the_record_and_go_with_it(tmp_path: Path) -> None:
 def test_a_kill_never_leaves_a_record_with_another_one_s_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the two files of a cell that is run again, there is no record, so it is run once more."""
     spec = toy_cell("er")
     run = opened(tmp_path, spec)
     run.write(spec, DONE | {"classes": CLASSES})
-    honest = store.write_json
+    honest = store.append
 
-    def killed(path: Path, facts: Any, indent: int | None = 1) -> None:
-        honest(path, facts, indent)
+    def killed(folder: Path, line: bytes) -> None:
+        honest(folder, line)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "write_json", killed)
+    monkeypatch.setattr(store, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         run.write(spec, DONE | {"classes": CLASSES | {"units": ["other", "dog"]}})
-    assert run.statuses().get(spec.key, "missing") == "missing"
+    found = RunReader(tmp_path).classes(spec.key)
+    assert found is not None
+    assert found["units"] == ["cat", "dog"]
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda c: c.update(schema=SCHEMA + 1), "not of this version"),
-        (lambda c: c.update(key="0" * 20), "not of the cell its name says"),
-        (lambda c: c.pop("units"), "does not name its units"),
-        (lambda c: c.update(units=["cat", 1]), "does not name its units"),
-        (lambda c: c.pop("validation"), "its counts are not whole"),
-        (lambda c: c["test"][0].pop(), "its counts are not whole"),
-        (lambda c: c.update(test=[[0, 1, 0, 2, 4]]), "its counts are not whole"),
-        (lambda c: c.update(test=[[0, 1, 0, -1, 4]]), "its counts are not whole"),
-        (lambda c: c.update(test=[[0, 1, 0, "1", 4]]), "its counts are not whole"),
+        (lambda c: c.update(schema=9), "its version is 9"),
+        (lambda c: c.update(units=["cat", 1]), "units[1] must be a valid string"),
+        (lambda c: c.pop("validation"), "validation is missing"),
+        (lambda c: c["test"][0].pop(), "test[0]: List should have at least 5 items"),
+        (lambda c: c.update(test=[[0, 1, 0, 2, 4]]), "a count is of unit 2, and there are 2 units"),
+        (
+            lambda c: c.update(test=[[0, 1, 0, -1, 4]]),
+            "test[0][3] must be greater than or equal to 0, not -1",
+        ),
+        (lambda c: c.update(test=[[0, 1, 0, "1", 4]]), "test[0][3] must be a valid integer, not '1'"),
     ],
 )
-def test_classes_are_trusted_only_when_they_are_whole(tmp_path: Path, change: Any, why: str) -> None:
+def test_classes_that_are_not_whole_are_listed(tmp_path: Path, change: Any, why: str) -> None:
     spec = toy_cell("er")
     run = opened(tmp_path, spec)
     run.write(spec, DONE | {"classes": CLASSES})
-    path = run.beside / f"{spec.key}.json"
-    facts = json.loads(path.read_text())
-    change(facts)
-    path.write_text(json.dumps(facts))
-    assert RunReader(tmp_path).classes(spec.key) is None
-    assert path.exists()
-    assert run.classes(spec.key) is None
-    assert why in run.repair()[0]
-    assert (tmp_path / "set-aside" / f"classes-{path.name}").exists()
-    assert run.statuses().get(spec.key, "missing") == "done"
+    (path,) = lines_of(run.beside)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content, separators=(",", ":")) + "\n")
+    before = tree(tmp_path)
+    reader = RunReader(tmp_path)
+    assert reader.classes(spec.key) is None
+    assert why in reader.unreadable[0]
+    assert tree(tmp_path) == before
+    assert why in RunFolder(tmp_path).repair()[0]
+    assert (tmp_path / "set-aside" / f"classes-{path.name}@0").exists()
+    assert run.statuses() == {spec.key: "done"}

@@ -268,6 +268,8 @@ def test_caption_has_command_version_seeds_and_hardware(tmp_path: Path) -> None:
     facts["commands"] = [
         {
             "command": "lethe run toy -s er",
+            "at": "2026-01-01T00:00:00Z",
+            "python": "3.11.7",
             "packages": {"lethe-bench": "9.8", "torch": "7.6"},
             "git": "0123456789abcdef",
             "dirty": False,

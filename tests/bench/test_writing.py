@@ -66,7 +66,7 @@ def save(run: Path, folder: Path, task: int | None = None) -> Path:
 def live(run: Path, name: str = TINY) -> Seq2Seq:
     """Return the model that the run kept, as it was trained."""
     key = export.find(run, "er/0")
-    options = SavedModels(run).facts(key, 2)["spec"]["model_options"]
+    options = SavedModels(run).header(key, 2)["spec"]["model_options"]
     net = models.build(name, options, (2, 32), 1, [torch.Generator()])
     state = SavedModels(run).tensors(key, 2)
     net.load_state_dict({k.removeprefix("model/"): t[None] for k, t in state.items()})

@@ -1,0 +1,95 @@
+"""Files of JSON lines that only grow.
+
+Each process appends whole lines to a file of its own, so any number of them write at once, without locks. A
+kill can leave the start of a line at the end of a file: readers pass over it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from suites.errors import UserError
+
+SUFFIX = ".jsonl"
+PACK_SUFFIX = ".lethe.gz"
+
+_name_of_process: dict[int, str] = {}
+"""By process: a forked one gets another."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A record somewhere in a file: a line, or all of it."""
+
+    path: Path
+    content: bytes
+    offset: int | None = None
+    """Where the line begins; none for a whole file."""
+
+    @property
+    def name(self) -> str:
+        """How messages name it, and how its file is named when it is set aside."""
+        name = f"classes-{self.path.name}" if self.path.parent.name == "classes" else self.path.name
+        return name if self.offset is None else f"{name}@{self.offset}"
+
+
+def append(folder: Path, line: bytes) -> None:
+    """Append a line to this process's own file in a folder, and flush it to the disk."""
+    own = _name_of_process.setdefault(os.getpid(), uuid.uuid4().hex[:12])
+    handle = os.open(folder / f"{own}{SUFFIX}", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        if size and os.pread(handle, 1, size - 1) != b"\n":  # the disk was full in the middle of a line
+            line = b"\n" + line
+        line += b"\n"
+        while line:
+            line = line[os.write(handle, line) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def pieces(folder: Path) -> Iterator[Piece]:
+    """Yield every record in a folder of line files and, as earlier versions wrote them, of one file each."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith("."):  # another process is writing it
+            continue
+        if path.suffix == SUFFIX:
+            yield from lines(path)
+        else:
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:  # another process set it aside
+                continue
+            except OSError:
+                content = b""
+            yield Piece(path, content)
+
+
+def lines(path: Path) -> Iterator[Piece]:
+    """Yield the whole lines of a file, packed or not, with their offsets.
+
+    Raises:
+        UserError: where a packed file is damaged.
+    """
+    offset = 0
+    try:
+        with opened(path) as stream:
+            for line in stream:
+                if line.endswith(b"\n"):
+                    yield Piece(path, line, offset)
+                offset += len(line)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged, or no packed run: {error}; use another copy of it") from None
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Return a file of lines, unpacked, to read from."""
+    return cast(IO[bytes], gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")
