@@ -28,7 +28,7 @@ bench: .venv/installed-test
 costs: .venv/installed-test
 	mkdir -p results/runs
 	$(BIN)/python -m pytest tests/perf/bench_steps.py -k strategies_against_finetune --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --timeout=0 --benchmark-columns=rounds --benchmark-json=results/runs/step-costs.json
-	$(BIN)/python -m bench.report.costs results/runs/step-costs.json results/reference/step-costs.json
+	$(BIN)/python -m bench.checks.step_costs results/runs/step-costs.json results/reference/step-costs.json
 
 # Descriptive statistics of the data sets that can be seen from here.
 statistics: .venv/installed

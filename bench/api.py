@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.plan import Request, Value, check_seeds, text_of
 from bench.plan import seeds as read_seeds
-from bench.report.summary import Layout, Spread
+from bench.report.layout import Layout, Spread
 from bench.results import Frames, load
 from suites.errors import UserError
 

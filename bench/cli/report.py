@@ -40,7 +40,7 @@ def report(
     from rich.console import Console
 
     from bench.report.class_tables import class_tables, print_classes, write_classes
-    from bench.report.summary import Layout
+    from bench.report.layout import Layout
     from bench.report.write_report import make_report
     from bench.results import load
 

@@ -1,4 +1,4 @@
-"""Strategies across the suites and scenarios of a report: ranks, aggregates and what they allow to say."""
+"""Strategies across the suites and scenarios of a report: ranks, aggregates and tests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from bench.report.captions import about_bounds
 from bench.report.families import bounds
 from bench.report.score_names import head, unit_words
+from bench.report.summary import competitors, interval, p_value, points, rank_competitors, rank_text
 from bench.report.text_tables import markdown_rows, plain
 from bench.results import Frames
-from bench.stats import ALPHA, SCORES, Estimate, Ranking, aggregate, complete, improvement, rank
+from bench.stats import ALPHA, SCORES, Estimate, Ranking, aggregate, complete, improvement
 
 _EXPLAINED = (
     "Ranks of means over common seeds, 1 the best. IQM and mean over blocks and seeds {units}, with 95 % "
@@ -23,7 +25,7 @@ _EXPLAINED = (
 
 @dataclass(frozen=True)
 class Across:
-    """What is said across suites."""
+    """The report across suites."""
 
     numbers: pd.DataFrame
     """A row per score and strategy: rank, IQM and mean with 95 % intervals, probability of improvement over
@@ -35,23 +37,19 @@ class Across:
 
 
 def across(frames: Frames, scores: Sequence[str]) -> Across:
-    """Rank the strategies over all suites and scenarios; bounds (joint, cumulative) take no part."""
-    found = frames.scores[~frames.scores["identity"].isin(bounds(frames))]
+    """Rank the competitors over all suites and scenarios."""
     parts, lines, rankings = [], [], {}
     if len(frames.cells[["suite", "scenario"]].drop_duplicates()) > 1:
-        lines = [
-            "**Across suites and scenarios**",
-            "",
-            plain(_EXPLAINED.format(units=unit_words(frames.score))),
-            "",
-        ]
+        explained = _EXPLAINED.format(units=unit_words(frames.score))
+        words = " ".join(filter(None, [explained, about_bounds(bounds(frames))]))
+        lines = ["**Across suites and scenarios**", "", plain(words), ""]
         for score in scores:
-            ranking = rank(found, score)
+            ranking = rank_competitors(frames, score)
             if isinstance(ranking, str):
                 lines += [plain(ranking[0].upper() + ranking[1:] + "."), ""]
                 continue
             rankings[score] = ranking
-            parts.append(_numbers(found, ranking))
+            parts.append(_numbers(competitors(frames), ranking))
             lines += [*_lines(ranking, parts[-1], head(score, frames.score)), ""]
     return Across(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), tuple(lines), rankings)
 
@@ -77,8 +75,7 @@ def _flat(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def _interval(row: dict[Hashable, Any], kind: str) -> str:
-    mean, low, high = (100 * row[f"{kind}{end}"] for end in ("", "_low", "_high"))
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return points(row[kind]) + interval(row[f"{kind}_low"], row[f"{kind}_high"])
 
 
 def _lines(ranking: Ranking, numbers: pd.DataFrame, title: str) -> list[str]:
@@ -86,9 +83,9 @@ def _lines(ranking: Ranking, numbers: pd.DataFrame, title: str) -> list[str]:
     rows = [
         [
             r["identity"],
-            f"{r['rank']:.2f}",
+            rank_text(r["rank"]),
             *(_interval(r, kind) for kind in ("iqm", "mean")),
-            f"{100 * r['better_than_first']:.0f} %",
+            f"{points(r['better_than_first'], 0)} %",
         ]
         for r in numbers.to_dict("records")
     ]
@@ -98,15 +95,15 @@ def _lines(ranking: Ranking, numbers: pd.DataFrame, title: str) -> list[str]:
     words = [
         f"{len(ranking.seeds)} blocks (suite and scenario), {common} common seeds each.",
         f"IQM and mean over {used} seeds of each.",
-        f"Friedman: p = {ranking.p:.2g}.",
+        f"Friedman: p = {p_value(ranking.p)}.",
     ]
     if ranking.p < ALPHA:
         groups = "; ".join(", ".join(g) for g in ranking.groups)
         words.append(
-            f"Nemenyi: mean ranks more than {ranking.critical_difference:.2f} apart differ at 5 %; not told "
-            f"apart: {groups or 'none'}."
+            f"Nemenyi: mean ranks more than {rank_text(ranking.critical_difference)} apart differ at 5 %; "
+            f"not distinguished: {groups or 'none'}."
         )
     else:
-        words.append("No difference between strategies is shown, so none is looked for in pairs.")
+        words.append("No difference between strategies is significant, so pairs are not tested.")
     words += [f"Left out: {'; '.join(ranking.left_out)}."] if ranking.left_out else []
     return [markdown_rows(header, rows), "", plain(" ".join(words))]

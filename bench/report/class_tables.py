@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,8 +12,10 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from bench.report.summary import KEYS, Layout, bca_ends
-from bench.report.tables import SPREADS, entry, scenario_words
+from bench.report.layout import SPREADS, Layout
+from bench.report.parts import parts
+from bench.report.score_names import part_title
+from bench.report.summary import KEYS, bca_ends, by_final, entry
 from bench.report.text_tables import markdown_rows, plain, print_rows
 from bench.results import AVERAGES, SPLITS, Frames, by_class
 from bench.stats import describe
@@ -56,15 +58,13 @@ def class_tables(frames: Frames, layout: Layout | None = None) -> ClassTables:
         raise UserError("no cell of this run has results by class: those of earlier versions have none")
     shown = []
     last = numbers[numbers["i"] == numbers.groupby(["key", "split"])["i"].transform("max")]
-    final = last[last["class"] == "accuracy"].groupby(KEYS)["f1"].mean()
-    order = sorted(final.index, key=lambda key: (*key[:2], -final[key], key))
-    parts = dict(list(last.groupby([*KEYS, "split"])))
-    for (suite, scenario, identity), split in product(order, SPLITS):
-        if (suite, scenario, identity, split) not in parts:
+    found = dict(list(last.groupby([*KEYS, "split"])))
+    for (suite, scenario, identity), split in product(_order(frames, last), SPLITS):
+        part = found.get((suite, scenario, identity, split))
+        if part is None:
             continue
-        part = parts[suite, scenario, identity, split]
         seeds = part["seed"].nunique()
-        title = f"{suite}, {scenario_words(str(scenario))}, {identity}, {split} rows, n = {seeds}"
+        title = f"{part_title(suite, scenario)}, {identity}, {split} rows, n = {seeds}"
         rows = _rows(part, seeds, layout)
         classes = [r for r in rows if r[0] not in AVERAGES]
         worst = sorted(classes, key=lambda r: (r[1], r[0]))[:WORST]
@@ -77,6 +77,13 @@ def class_tables(frames: Frames, layout: Layout | None = None) -> ClassTables:
         f"{SPREADS[layout.spread]} over n seeds."
     )
     return ClassTables(numbers, tuple(shown), caption)
+
+
+def _order(frames: Frames, last: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Yield suite, scenario and strategy in the order of the other tables."""
+    for suite, scenario, part in parts(frames):
+        there = last[(last["suite"] == suite) & (last["scenario"] == scenario)]
+        yield from ((suite, scenario, identity) for identity in by_final(part, there["identity"]))
 
 
 def _rows(part: pd.DataFrame, seeds: int, layout: Layout) -> list[tuple[str, float, tuple[str, ...]]]:
@@ -114,8 +121,8 @@ def print_classes(made: ClassTables, console: Console) -> None:
     """Print the tables to a terminal, of many classes the worst."""
     for table in made.shown:
         few = len(table.classes) <= MOST_SHOWN
-        told = "" if few else f"; the {len(table.worst)} worst of {len(table.classes)} classes by F1"
-        console.print(escape(table.title + told))
+        remark = "" if few else f"; the {len(table.worst)} worst of {len(table.classes)} classes by F1"
+        console.print(escape(table.title + remark))
         print_rows(HEADER, [*(table.classes if few else table.worst), *table.averages], console)
     console.print(escape(made.caption))
 

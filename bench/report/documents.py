@@ -1,6 +1,6 @@
 """``python -m bench.report.documents FILE.md ...``: tables and figures of documents, made from records.
 
-In a document stand
+A document holds
 
     <!-- lethe:table RUN [SCENARIO] [SCORE,SCORE] -->
     ...                       replaced by the table
@@ -29,7 +29,6 @@ with paths from the folder of the document. ``--check`` changes nothing and fail
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -39,12 +38,16 @@ from pathlib import Path
 import pandas as pd
 
 from bench.report import costs
-from bench.report.figures import ACROSS, FIGURES, across, looks_of, parts, write
+from bench.report.figures import ACROSS, FIGURES, looks_of, write
+from bench.report.layout import SPREADS
+from bench.report.parts import by_scenario, parts
+from bench.report.score_names import part_title
+from bench.report.summary import MISSING, plus_minus, points
 from bench.report.tables import markdown
 from bench.report.text_tables import markdown_rows
 from bench.results import Frames, load
 from bench.results import published as verify
-from bench.stats import Summary, compare, summarise
+from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
@@ -56,7 +59,7 @@ _FIGURE = re.compile(r"<!-- lethe:figure (?P<words>[^>]*) -->")
 
 
 def renewed(text: str, folder: Path) -> str:
-    """Return a document with its tables made anew."""
+    """Return a document with its tables made again."""
     read = cache(lambda run: load(folder / run))
 
     def block(match: re.Match[str]) -> str:
@@ -87,18 +90,11 @@ def _method(words: list[str], read: Callable[[str], Frames]) -> str:
     for scenario in (s for s in SCENARIOS if s in set(scores["scenario"])):
         values = scores[scores["scenario"] == scenario].groupby("score")["value"]
         found = [summarise(values.get_group(name).tolist()) for name in _METHOD_SCORES]
-        rows.append([scenario, str(found[0].n), *map(in_points, found)])
+        rows.append([scenario, str(found[0].n), *(points(s.mean) + plus_minus(s.half) for s in found)])
     header = ["scenario", "n", *_METHOD_SCORES]
     suite = ", ".join(sorted(scores["suite"].unique()))
     command = frames.manifest["commands"][-1]["command"]
-    return f"{markdown_rows(header, rows)}\n\n{suite}, {command}; mean ± half-width of the 95 % t interval."
-
-
-def in_points(s: Summary) -> str:
-    """Return a mean with its interval in points, a dash where it is not defined."""
-    if math.isnan(s.mean):
-        return "–"
-    return f"{100 * s.mean:.2f}" + ("" if math.isnan(s.half) else f" ± {100 * s.half:.2f}")
+    return f"{markdown_rows(header, rows)}\n\n{suite}, {command}; {SPREADS['ci']}."
 
 
 def _verify(words: list[str], read: Callable[[str], Frames]) -> str:
@@ -119,13 +115,14 @@ def _against(words: list[str], read: Callable[[str], Frames]) -> str:
     for a, b in zip(identities[::2], identities[1::2], strict=True):
         found = compare(acc.get_group(a), acc.get_group(b))
         sure = abs(found.mean) > found.half
-        verdict = ("higher" if found.mean > 0 else "lower") if sure else "not told apart"
-        told = [f"{noted[i]:,.0f}" if i in noted else "–" for i in (a, b)]
-        rows.append([a, b, str(found.n), f"{100 * found.mean:+.2f} ± {100 * found.half:.2f}", verdict, *told])
+        verdict = ("higher" if found.mean > 0 else "lower") if sure else "not distinguished"
+        notes = [f"{noted[i]:,.0f}" if i in noted else MISSING for i in (a, b)]
+        difference = points(found.mean, sign="+") + plus_minus(found.half)
+        rows.append([a, b, str(found.n), difference, verdict, *notes])
     header = ["strategy", "against", "n", "difference in acc", "verdict", note, f"{note}, against"]
     suite = ", ".join(sorted(frames.cells["suite"].unique()))
     return (
-        f"{markdown_rows(header, rows)}\n\n{suite}, {scenario}-incremental; mean difference seed by seed, in "
+        f"{markdown_rows(header, rows)}\n\n{part_title(suite, scenario)}; mean difference seed by seed, in "
         "points, ± half-width of its 95 % t interval."
     )
 
@@ -142,7 +139,7 @@ def draw(text: str, folder: Path) -> list[Path]:
         frames = load(folder / run)
         looks = looks_of(frames)
         chosen = frames.only(_chosen(frames.cells, options))
-        found = across(chosen) if name in ACROSS else ((s, part) for _, s, part in parts(chosen))
+        found = by_scenario(chosen) if name in ACROSS else ((s, part) for _, s, part in parts(chosen))
         for _, part in found:
             made = (ACROSS | FIGURES)[name](part, looks)
             if made is not None:

@@ -6,7 +6,8 @@ import re
 
 import pandas as pd
 
-from bench.report.tables import CLOSE, Entry, Tables, TextTable
+from bench.report.summary import CLOSE, MISSING, Entry
+from bench.report.tables import Tables, TextTable
 
 PREAMBLE = (
     "% Needs \\usepackage{booktabs} and, for names in other than plain letters, \\usepackage[T1]{fontenc}.\n"
@@ -22,7 +23,7 @@ _LETTERS = {
     "`": r"\textasciigrave{}",
     "±": r"$\pm$",
     "−": "$-$",
-    "–": r"\textendash{}",
+    MISSING: r"\textendash{}",
     CLOSE: r"$^{\dagger}$",
     **{c: rf"\{c}" for c in "&%$#_{}"},
     "-": "-{}",  # where another follows: two would be drawn as a dash
@@ -32,7 +33,7 @@ _SPECIAL = re.compile("|".join("-(?=-)" if c == "-" else re.escape(c) for c in _
 
 
 def escaped(text: str) -> str:
-    """Return text that LaTeX prints as it stands."""
+    """Return text that LaTeX prints literally."""
     return _SPECIAL.sub(lambda match: _LETTERS[match[0]], " ".join(text.split()))
 
 
@@ -46,12 +47,10 @@ def _latex(shown: TextTable, legend: str) -> str:
     width = len(shown.header)
     rows = [[*row, *[Entry("")] * (width - len(row))] for row in shown.rows]
     # Columns are numbers: a suite may be called like another column.
-    frame = pd.DataFrame([[_text(entry) for entry in row] for row in rows], columns=range(width))
-    bold = [["textbf:--rwrap" if entry.best else "" for entry in row] for row in rows]
+    frame = pd.DataFrame([[entry_in_latex(entry) for entry in row] for row in rows], columns=range(width))
     heading = [["textit:--rwrap" if len(row) == 1 else "", *[""] * (width - 1)] for row in shown.rows]
     styler = frame.style.hide(axis="index").relabel_index([escaped(n) for n in shown.header], axis="columns")
-    for css in (bold, heading):
-        styler = styler.apply(lambda _, css=css: pd.DataFrame(css, columns=frame.columns), axis=None)
+    styler = styler.apply(lambda _: pd.DataFrame(heading, columns=frame.columns), axis=None)
     return styler.to_latex(
         hrules=True,
         column_format="l" + "r" * (width - 1),
@@ -61,6 +60,8 @@ def _latex(shown: TextTable, legend: str) -> str:
     )
 
 
-def _text(entry: Entry) -> str:
-    numbers = re.sub(r"(?<![\w-])-(?=\d)", "−", entry.text) if entry.number else entry.text
-    return escaped(numbers) + (escaped(CLOSE) if entry.close else "")
+def entry_in_latex(entry: Entry) -> str:
+    """Return a place of a table with its mark."""
+    text = entry.text if entry.number is None else re.sub(r"(?<![\w-])-(?=\d)", "−", entry.text)
+    text = escaped(text) + (escaped(CLOSE) if entry.close else "")
+    return rf"\textbf{{{text}}}" if entry.best else text

@@ -1,4 +1,4 @@
-"""The page of a run while it goes on, served on this machine alone."""
+"""The page of a run in progress, served on this machine alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from bench.store import RunReader
+from bench.results import state_of
 from suites.errors import UserError
 
 HOST = "127.0.0.1"
 
 
 class Live:
-    """The page of run folders, made anew when their cells have changed."""
+    """The page of run folders, made again when their cells have changed."""
 
     def __init__(self, folders: list[Path], make: Callable[[], str]) -> None:
         self.folders, self.make = folders, make
@@ -25,7 +25,7 @@ class Live:
 
     def state(self) -> str:
         """Return what changes whenever a cell is written."""
-        return " ".join(RunReader(folder).state() for folder in self.folders)
+        return state_of(self.folders)
 
     def page(self) -> str:
         """Return the page as of now."""
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
 def server(live: Live, port: int = 0) -> ThreadingHTTPServer:
     """Return a server bound to the loopback address; port 0 takes a free one.
 
-    Raises UserError for a port that cannot be had.
+    Raises UserError for a port that is not free.
     """
     try:
         return ThreadingHTTPServer((HOST, port), partial(_Handler, live))

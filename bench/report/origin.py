@@ -28,9 +28,15 @@ def origin(frames: Frames) -> list[str]:
 
 
 def _version(command: dict[str, Any]) -> str:
-    packages, git = command.get("packages", {}), command.get("git", "")
-    revision = f" at {git[:10]}{' with changes' if command.get('dirty') else ''}" if git else ""
-    return f"lethe-bench {packages.get('lethe-bench', '?')}{revision}, torch {packages.get('torch', '?')}"
+    packages, made_by = command.get("packages", {}), revision(command)
+    at = f" at {made_by}" if made_by else ""
+    return f"lethe-bench {packages.get('lethe-bench', '?')}{at}, torch {packages.get('torch', '?')}"
+
+
+def revision(command: dict[str, Any]) -> str:
+    """Return the git revision of the code, and whether it had changes; empty where it is not known."""
+    git = command.get("git", "")
+    return f"{git[:10]}{' with changes' if command.get('dirty') else ''}" if git else ""
 
 
 def _unlike(words: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """What scores are called in a report: on axes, in column heads, captions and alternative texts.
 
 Numbers are printed as 100 times where a score lies between its bounds: accuracy in %, BLEU and chrF as they
-are. What holds several suites of different scores has no common name and no unit: a score, ``None`` here.
+are. Suites with different scores have no common name and no unit: their score is ``None`` here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from bench.results import Frames
+from bench.stats import SCORES
 from suites.base import PROPORTION, Score
 
 _HEADS = {
@@ -20,9 +21,38 @@ _HEADS = {
     "wc_acc": "worst-case {}",
     "chrf": "final chrF",
 }
-"""What stands over columns where a suite declares another score than accuracy, put for ``{}``."""
+"""Column heads where a suite declares another score than accuracy; its name is put for ``{}``."""
 _STEPS = (1, 2, 3, 4, 5, 6, 8, 10)
 _LOWEST_TOP = 0.01
+
+
+_SPEEDS = {
+    "samples_per_second": ("samples/s", "rows learned per second in steady state, over all lanes"),
+    "seconds_per_seed": ("s/seed", "seconds of training and scoring per seed, shared by the lanes"),
+}
+
+
+def column_title(column: str, score: Score | None) -> str:
+    """Return the head of a column of a table: a score, a task or a speed."""
+    return _SPEEDS[column][0] if column in _SPEEDS else head(column, score)
+
+
+def column_help(column: str, score: Score | None) -> str:
+    """Return what a column holds: a score's definition with its formula and source, or a speed's."""
+    if column in _SPEEDS:
+        return _SPEEDS[column][1]
+    found = SCORES[column]
+    return f"{in_words_of(score, found.summary)}: {found.formula} ({found.source})"
+
+
+def scenario_words(name: str) -> str:
+    """Return a scenario as titles have it."""
+    return name if name == "online" else f"{name}-incremental"
+
+
+def part_title(suite: str, scenario: str) -> str:
+    """Return the title of a table of one suite and scenario."""
+    return f"{suite}, {scenario_words(scenario)}"
 
 
 def axis(score: Score | None, text: str, share: str = "accuracy") -> str:
@@ -34,20 +64,20 @@ def axis(score: Score | None, text: str, share: str = "accuracy") -> str:
     return (text if "{unit}" in text else text + "{unit}").format(called(score, share), unit=unit)
 
 
-def told(text: str, score: Score | None) -> str:
-    """Return a text on accuracy as one on the score that there is."""
+def in_words_of(score: Score | None, text: str) -> str:
+    """Return a text about accuracy as one about another score."""
     for share in ("accuracy", "Accuracy"):
         text = text.replace(share, called(score, share))
     return text
 
 
 def head(name: str, score: Score | None) -> str:
-    """Return what stands over a column of ``acc``, ``forgetting`` ...: the name itself where it fits."""
+    """Return the head of the column of a score, its own name where that fits."""
     return name if score == PROPORTION or name not in _HEADS else _HEADS[name].format(called(score, ""))
 
 
 def heads(names: Iterable[str], *scores: Score | None) -> str:
-    """Return a sentence that tells heads that are no names of scores; empty for none."""
+    """Return a sentence that names the scores behind other column heads; empty for none."""
     pairs = [(head(name, score), name) for score in scores for name in names]
     found = [f"{title} is {name}" for title, name in dict.fromkeys(pairs) if title != name]
     return f"By the scores' names, {', '.join(found)}." if found else ""

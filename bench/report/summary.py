@@ -1,54 +1,168 @@
-"""The numbers of a run's tables, and what is best among them."""
+"""The one place where a number of a report, its order, its mark and its format are decided.
+
+Terminal, Markdown, LaTeX, CSV, page, documents and figures read them here. Strategies that train on rows of
+other tasks (joint, cumulative) are bounds: they are shown, and never marked, ranked or compared with.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from bench.report.families import bounds
+from bench.report.layout import Layout, chosen_scores
 from bench.results import Frames
-from bench.stats import SCORES, against, bca, describe
-from suites.errors import UserError, unknown
+from bench.stats import SCORES, Ranking, against, bca, describe, rank
 
-DEFAULT = ("acc", "forgetting", "bwt", "fwt", "aia", "learning_acc")
 SPEED = ("samples_per_second", "seconds_per_seed")
-Spread = Literal["ci", "bca", "sd", "sem"]
 KEYS = ["suite", "scenario", "identity"]
+MISSING = "–"
+"""What is printed for a number that is not defined."""
+CLOSE = "†"
+"""What is printed beside a number that is not significantly worse than the best."""
+Mark = Literal["", "best", "close", "worse"]
+"""``close`` is not significantly worse than the best; "" is a bound, or no verdict was possible."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What of a run's tables is shown, and how; as it stands, the plain table that documents hold."""
+class Entry:
+    """A place of a table: its text and its mark, which every form writes in its own way."""
 
-    spread: Spread = "ci"
-    by_family: bool = False
-    """Rows under the families of their methods."""
-    per_task: bool = False
-    """The last row of R, a column a task, instead of the scores asked for."""
-    wide: bool = False
-    """Suites as columns, a table per scenario and score."""
-    marks: bool = False
-    """The best in bold, and what is not significantly worse marked."""
-    origin: bool = False
-    """Command, version, seeds and hardware in the caption."""
+    mean: str
+    """The number itself, or the words of a place that is no number."""
+    spread: str = ""
+    """The rest of the text."""
+    mark: Mark = ""
+    number: float | None = None
+    """None for words and for a number that is not defined."""
 
-    def __post_init__(self) -> None:
-        if self.spread not in get_args(Spread):
-            raise unknown("spread", self.spread, list(get_args(Spread)))
-        if self.per_task and self.wide:
-            raise UserError("tables are either per task or wide: tasks and suites cannot both be columns")
+    @property
+    def text(self) -> str:
+        """The whole text, without its mark."""
+        return self.mean + self.spread
+
+    @property
+    def best(self) -> bool:
+        """Whether it is the best of its column: bold."""
+        return self.mark == "best"
+
+    @property
+    def close(self) -> bool:
+        """Whether it is not significantly worse than the best: ``CLOSE`` beside it."""
+        return self.mark == "close"
 
 
-def chosen_scores(names: Sequence[str] | None, layout: Layout | None = None) -> tuple[str, ...]:
-    """Return the scores asked for, the default ones for None; raises UserError for an unknown score."""
-    for name in names or ():
-        if name not in SCORES:
-            raise unknown("score", name, list(SCORES))
-    return tuple(dict.fromkeys(names or (("acc",) if layout is not None and layout.wide else DEFAULT)))
+def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
+    """Return a mean with its spread as text; ``usual`` is how many values the reader expects behind it.
+
+    ``row`` is one of ``summary``, or of ``bench.stats.describe`` with its ``column``.
+    """
+    mean, column = row["mean"], row["column"]
+    if math.isnan(mean):
+        return Entry(MISSING)
+    if column in SPEED:
+        return Entry(f"{mean:,.0f}" if mean >= 100 else f"{mean:.2g}", number=mean)
+    if layout.spread == "bca":
+        spread = interval(row["bca_low"], row["bca_high"])
+    else:
+        spread = plus_minus(row["half" if layout.spread == "ci" else layout.spread])
+    more = f" (n = {row['n']})" if row["n"] != usual else ""
+    return Entry(points(mean), spread + more, row.get("mark", ""), mean)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A strategy in a suite and scenario."""
+
+    done: int
+    missing: int
+    """Cells that are not done."""
+    entries: dict[str, Entry]
+    """By column."""
+
+    @property
+    def n(self) -> str:
+        """The number of done cells, and of those that are not done."""
+        return f"{self.done}" + (f" (+{self.missing} not done)" if self.missing else "")
+
+
+def rows(numbers: pd.DataFrame, layout: Layout) -> dict[str, Row]:
+    """Return the rows of one suite and scenario by identity, in order, from their part of ``summary``."""
+    found: dict[str, Row] = {}
+    for row in numbers.to_dict("records"):
+        done = row["done"]
+        own = found.setdefault(str(row["identity"]), Row(done, row["cells"] - done, {}))
+        own.entries[row["column"]] = entry(row, layout, done)
+    return found
+
+
+def points(value: float, digits: int = 2, sign: str = "") -> str:
+    """Return a proportion in points; with ``sign`` "+" positive numbers have one too."""
+    return MISSING if math.isnan(value) else f"{100 * value:{sign}.{digits}f}"
+
+
+def plus_minus(half: float) -> str:
+    """Return what follows a mean: its spread in points, nothing where it is not defined."""
+    return "" if math.isnan(half) else f" ± {points(half)}"
+
+
+def interval(low: float, high: float) -> str:
+    """Return what follows a mean: the ends of its interval in points, nothing where they are not defined."""
+    return "" if math.isnan(low) else f" [{points(low)}, {points(high)}]"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value with two digits."""
+    return f"{p:.2g}"
+
+
+def rank_text(value: float) -> str:
+    """Return a mean rank, or a difference of ranks."""
+    return f"{value:.2f}"
+
+
+def competitors(frames: Frames) -> pd.DataFrame:
+    """Return the scores of all strategies but the bounds: what is ranked across suites."""
+    return frames.scores[~frames.scores["identity"].isin(bounds(frames))]
+
+
+def rank_competitors(frames: Frames, score: str) -> Ranking | str:
+    """Rank the competitors over suites and scenarios; returns the reason where that is not possible."""
+    return rank(competitors(frames), score)
+
+
+def by_final(frames: Frames, names: Iterable[str]) -> list[str]:
+    """Return strategies by final accuracy, highest first: the order of rows and legends everywhere."""
+    final = _final(frames, "identity").fillna(-math.inf)
+    return sorted(set(names), key=lambda name: (-final.get(name, -math.inf), name))
+
+
+def best_first(frames: Frames, names: Iterable[str]) -> list[str]:
+    """Return strategies in the order of ``by_final`` with the bounds last: the first is the best."""
+    apart = bounds(frames)
+    return sorted(by_final(frames, names), key=lambda name: name in apart)
+
+
+def order_over_suites(numbers: pd.DataFrame) -> list[str]:
+    """Return strategies by their mean over suites in one column of ``summary``, the best first.
+
+    Those that have every suite are before the others: a mean over fewer suites is not one over all.
+    """
+    mean = numbers.pivot(index="identity", columns="suite", values="mean")
+    order = pd.DataFrame({"gaps": mean.isna().sum(axis=1), "mean": mean.mean(axis=1)}).reset_index()
+    up = [True, not higher_is_better(str(numbers["column"].iloc[0])), True]
+    ordered = order.sort_values(["gaps", "mean", "identity"], ascending=up, na_position="last")
+    return ordered["identity"].tolist()
+
+
+def _final(frames: Frames, by: str | list[str]) -> pd.Series:
+    """Return mean final accuracies."""
+    return frames.scores[frames.scores["score"] == "acc"].groupby(by)["value"].mean()
 
 
 def summary(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> pd.DataFrame:
@@ -57,8 +171,7 @@ def summary(frames: Frames, names: Sequence[str] | None = None, layout: Layout |
     Columns are the scores, as proportions, or the tasks (``layout.per_task``, with ``acc``), then samples per
     second and seconds per seed. Rows are in the order of the final accuracy, highest first. ``n`` is the
     number of values, ``cells`` and ``done`` that of the cells. With ``layout.spread`` bca the ends of that
-    interval are there too, with ``layout.marks`` the mark: best, close (not significantly worse than the
-    best), worse, or nothing where no verdict was possible.
+    interval are there too, with ``layout.marks`` the ``Mark``.
     """
     return summary_and_pairs(frames, names, layout)[0]
 
@@ -89,8 +202,7 @@ def summary_and_pairs(
     if layout.marks:
         frame = frame.merge(_marks(pairs), how="left", on=by)
         frame["mark"] = frame["mark"].fillna("")
-    final = describe(_of(frames, ["acc"]), KEYS)["mean"].rename("order").reset_index()
-    frame = frame.merge(final, how="left", on=KEYS)
+    frame = frame.merge(_final(frames, KEYS).rename("order").reset_index(), how="left", on=KEYS)
     order = ["suite", "scenario", "order", "identity"]
     frame = frame.sort_values(order, ascending=[True, True, False, True], na_position="last", kind="stable")
     return frame.drop(columns="order").reset_index(drop=True), pairs
@@ -99,13 +211,13 @@ def summary_and_pairs(
 def _of(frames: Frames, scores: Sequence[str]) -> pd.DataFrame:
     """Return the values of scores."""
     found = frames.scores[frames.scores["score"].isin(scores)]
-    return found[[*KEYS, "strategy", "seed", "score", "value"]].rename(columns={"score": "column"})
+    return found[[*KEYS, "seed", "score", "value"]].rename(columns={"score": "column"})
 
 
 def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
     """Return all values of the table, a row per cell and column, and the columns in order."""
     scores = list(chosen_scores(names, layout))
-    shown = [*KEYS, "strategy", "seed", "column", "value"]
+    shown = [*KEYS, "seed", "column", "value"]
     parts = [_of(frames, ["acc"] if layout.per_task else scores)]
     if layout.per_task:
         test = frames.matrix[
@@ -173,7 +285,7 @@ def _pairs(values: pd.DataFrame) -> pd.DataFrame:
 
 def _marks(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the mark of every strategy that took part; equal means are all the best."""
-    words = {"worse": "worse", "not told apart": "close", "better": "close", "too few seeds": ""}
+    words = {"worse": "worse", "not distinguished": "close", "better": "close", "too few seeds": ""}
     others = pairs.assign(
         mark=pairs["verdict"].map(words).astype(object).where(~pairs["ties"].astype(bool), "best")
     )

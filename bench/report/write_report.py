@@ -1,4 +1,4 @@
-"""Everything a report holds, into one folder."""
+"""Writes everything of a report into one folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.console import Console
 from bench.report.across_suites import across
 from bench.report.figures import begin_figures
 from bench.report.latex import latex
+from bench.report.layout import Layout, chosen_scores
 from bench.report.page import make_page
-from bench.report.summary import Layout, chosen_scores
 from bench.report.tables import in_markdown, print_tables, tables
 from bench.results import Frames
 from suites.errors import UserError
@@ -48,13 +48,13 @@ def make_report(
         for name, frame in (("pairs", made.pairs), ("across", ranked.numbers)):
             if len(frame):
                 frame.to_csv(folder / f"{name}.csv", index=False)
-        (folder / "index.html").write_text(make_page(frames, scores, date, figures=figures))
+        (folder / "index.html").write_text(make_page(frames, scores, date, layout=layout, figures=figures))
     return folder
 
 
 @contextmanager
 def _writing_into(folder: Path) -> Iterator[None]:
-    """Say in one line what keeps the report from being written."""
+    """Say in one line why the report cannot be written."""
     try:
         yield
     except OSError as error:

@@ -40,6 +40,11 @@ def merge(folders: Sequence[Path]) -> tuple[list[Record], dict[str, Any], list[s
     return disambiguate_identities(sorted(records.values(), key=lambda r: r["key"])), manifest, unreadable
 
 
+def state_of(folders: Sequence[Path]) -> str:
+    """Return a text that changes whenever a cell of these runs is written."""
+    return " ".join(RunReader(folder).state() for folder in folders)
+
+
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Return two manifests as one."""
     if not first or not second:

@@ -4,10 +4,10 @@ The unit is the seed. Strategies at equal seeds share streams, initial weights a
 paired, over the seeds that both have.
 """
 
-from bench.stats.across import ALPHA, Ranking, cliques, complete, critical_difference, rank
 from bench.stats.aggregates import Estimate, aggregate, improvement
 from bench.stats.intervals import Summary, bca, describe, half_width, summarise
 from bench.stats.paired import FEWEST, against, compare, compare_pairs, holm
+from bench.stats.ranking import ALPHA, Ranking, cliques, complete, critical_difference, rank
 from bench.stats.scores import SCORES, Matrix, Score, all_scores
 
 __all__ = [

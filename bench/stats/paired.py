@@ -27,7 +27,7 @@ FLIPS = 99_999
 
 @dataclass(frozen=True)
 class Paired:
-    """What is known of a - b over common seeds; NaN where there are too few for it."""
+    """The difference a - b over common seeds; NaN where there are too few."""
 
     n: int
     """Seeds that both have."""
@@ -126,7 +126,7 @@ def wilcoxon(differences_N: ArrayLike) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return Holm's (1979) adjusted p of a family: it may be read at 0.05 as if it stood alone.
+    """Return Holm's (1979) adjusted p of a family: each may be read at 0.05 as if it were the only test.
 
     NaNs belong to no family and stay.
     """
@@ -140,7 +140,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return out.tolist()
 
 
-VERDICTS = ("better", "worse", "not told apart", "too few seeds")
+VERDICTS = ("better", "worse", "not distinguished", "too few seeds")
 
 
 def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) -> pd.DataFrame:
@@ -164,7 +164,7 @@ def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) ->
     out["verdict"] = [
         "too few seeds"
         if not possible or n < FEWEST
-        else "not told apart"
+        else "not distinguished"
         if p >= ALPHA
         else "better"
         if sign * mean > 0

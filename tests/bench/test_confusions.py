@@ -19,7 +19,7 @@ import suites
 from bench.plan.cell import CellSpec
 from bench.plan.request import Request
 from bench.report.class_tables import WORST, class_tables, print_classes, write_classes
-from bench.report.summary import Layout
+from bench.report.layout import Layout
 from bench.results.frames import load, tidy
 from bench.results.per_class import AVERAGES, by_class
 from bench.runner import Options, carry_out

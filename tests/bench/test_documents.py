@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import strategies
-from bench.report import costs
+from bench.checks.step_costs import dear
 from bench.report.documents import _BLOCK, _FIGURE, draw, main
 from bench.report.figures import ACROSS, FIGURES
 from bench.store.run_reader import RunReader
@@ -39,14 +39,14 @@ def test_a_stale_table_is_seen_and_renewed(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_pairs_are_told_with_their_difference_and_note(tmp_path: Path) -> None:
-    """Seed by seed: a strategy beside itself differs by nothing, and that is not told apart."""
+    """Seed by seed: a strategy beside itself differs by nothing, and that is not distinguished."""
     run = ROOT / "results" / "reference" / "adaptive-digits"
     path = tmp_path / "d.md"
     pairs = "adaptive-replay adaptive-replay er finetune finetune er"
     path.write_text(f"<!-- lethe:against {run} class replayed {pairs} -->\n<!-- lethe:end -->\n")
     assert main([str(path)]) == 0
     itself, higher, lower = [r.split(" | ") for r in path.read_text().splitlines() if r.startswith("| ")][2:]
-    assert itself[:5] == ["| adaptive-replay", "adaptive-replay", "10", "+0.00 ± 0.00", "not told apart"]
+    assert itself[:5] == ["| adaptive-replay", "adaptive-replay", "10", "+0.00 ± 0.00", "not distinguished"]
     assert int(itself[5].replace(",", "")) > 0
     assert itself[5] == itself[6].removesuffix(" |")
     assert higher[4:] == ["higher", "–", "– |"]
@@ -104,15 +104,15 @@ def test_costs_are_those_of_every_strategy_and_the_dear_ones_have_a_reason() -> 
         n: strategies.get(n).cost for n in strategies.names() if not strategies.get(n).tunes
     }
     reasons = set(re.findall(r"^- `(\S+)`", (ROOT / "docs" / "costs.md").read_text(), re.MULTILINE))
-    needed = {n for n, s in steps.items() if costs.dear(s["ratio"], s["implied"])}
+    needed = {n for n, s in steps.items() if dear(s["ratio"], s["implied"])}
     assert needed
     assert needed <= reasons <= set(steps)
 
 
 def test_a_step_for_nothing_implied_is_dear() -> None:
-    assert costs.dear(0.1, 0.0)
-    assert costs.dear(3.1, 2.0)
-    assert not costs.dear(3.0, 2.0)
+    assert dear(0.1, 0.0)
+    assert dear(3.1, 2.0)
+    assert not dear(3.0, 2.0)
 
 
 RUNS = sorted(path.parent.name for path in (ROOT / "results" / "reference").glob("*/run.json"))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from matplotlib.text import Text
 
-from bench.report.figures import FIGURES, looks_of, parts
+from bench.report.figures import FIGURES, looks_of
+from bench.report.parts import parts
 from bench.report.score_names import axis, head, heads, top, unit_words
 from bench.report.tables import markdown
 from bench.report.write_report import make_report

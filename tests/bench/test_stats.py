@@ -14,9 +14,9 @@ from scipy import stats
 
 from bench.stats import aggregates as aggregate
 from bench.stats import bca, describe, paired, power, summarise
-from bench.stats.across import Ranking, complete, critical_difference, not_told_apart, rank
 from bench.stats.intervals import half_width, iqm
 from bench.stats.paired import against, compare, holm, sign_flip, wilcoxon
+from bench.stats.ranking import Ranking, complete, critical_difference, not_distinguished, rank
 from suites.errors import UserError
 
 STUDIES = 2_000
@@ -225,7 +225,7 @@ def test_verdicts_against_the_best() -> None:
                           "near": best + random.normal(0, 0.01, 10)})  # fmt: skip
     table["few"] = [0.1] * 5 + [math.nan] * 5
     found = against(table, "best")
-    assert found["verdict"].to_dict() == {"far": "worse", "near": "not told apart", "few": "too few seeds"}
+    assert found["verdict"].to_dict() == {"far": "worse", "near": "not distinguished", "few": "too few seeds"}
     assert found.loc["far", "p_holm"] == pytest.approx(2 * 2 / 2**10)  # of a family of two
     assert math.isnan(found.loc["few", "p_holm"])
     assert found.loc["few", "n"] == 5
@@ -287,9 +287,9 @@ def test_where_lower_is_better_the_lowest_ranks_first() -> None:
 
 def test_groups_are_the_longest_runs() -> None:
     ranks = pd.Series({"a": 1.0, "b": 1.5, "c": 2.2, "d": 4.0})
-    assert not_told_apart(ranks, 1.0) == (("a", "b"), ("b", "c"))
-    assert not_told_apart(ranks, 0.1) == ()
-    assert not_told_apart(ranks, 9.0) == (("a", "b", "c", "d"),)
+    assert not_distinguished(ranks, 1.0) == (("a", "b"), ("b", "c"))
+    assert not_distinguished(ranks, 0.1) == ()
+    assert not_distinguished(ranks, 9.0) == (("a", "b", "c", "d"),)
     assert critical_difference(2, 10) == pytest.approx(1.96 * math.sqrt(6 / 60), rel=1e-3)
 
 

@@ -23,8 +23,9 @@ from bench.report.across_suites import across
 from bench.report.families import family, is_bound
 from bench.report.figures import Drawn
 from bench.report.latex import escaped, latex
+from bench.report.layout import Layout, Spread
 from bench.report.origin import ranges
-from bench.report.summary import Layout, Spread, summary, summary_and_pairs
+from bench.report.summary import summary, summary_and_pairs
 from bench.report.tables import in_markdown, markdown, print_tables, tables
 from bench.report.write_report import make_report
 from bench.results.frames import Frames, load
@@ -100,7 +101,7 @@ def test_the_best_is_bold_and_what_is_not_worse_is_marked(tmp_path: Path) -> Non
     assert re.search(r"\| agem \| 8 \| 74\.94 ± \d\.\d\d † \|", text)
     assert re.search(r"\| ewc \| 8 \| 60\.38 ± \d\.\d\d \|", text)
     assert "| joint | 8 | 87.50 ± 0.00 |" in text  # a bound is neither bold nor compared with
-    assert "Bold: best mean (joint apart: trained on all tasks at will)." in text
+    assert "Bold: best mean. joint is a bound: it trains on data of other tasks too; not marked" in text
     assert "†: not significantly worse than the best" in text
 
 

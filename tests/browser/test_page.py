@@ -143,13 +143,13 @@ def test_tables_are_copied_as_they_are_seen(page: Any) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#t0 .filter").fill("er")
     page.locator("#t0 [data-copy=csv]").click()
-    page.locator("#t0 .told", has_text="copied").wait_for()
+    page.locator("#t0 .status", has_text="copied").wait_for()
     rows = list(csv.reader(io.StringIO(page.evaluate("navigator.clipboard.readText()"))))
     assert rows[0][:4] == ["strategy", "family", "n", "acc"]
     assert {row[0] for row in rows[1:]} == set(names(page))
-    page.locator("#t0 .told").evaluate("node => { node.textContent = '' }")
+    page.locator("#t0 .status").evaluate("node => { node.textContent = '' }")
     page.locator("#t0 [data-copy=latex]").click()
-    page.locator("#t0 .told", has_text="copied").wait_for()
+    page.locator("#t0 .status", has_text="copied").wait_for()
     text = page.evaluate("navigator.clipboard.readText()")
     assert "\\toprule" in text
     assert "learning\\_acc" in text

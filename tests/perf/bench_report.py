@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.report.across_suites import across
 from bench.report.latex import latex
-from bench.report.summary import DEFAULT, Layout
+from bench.report.layout import DEFAULT, Layout
 from bench.report.tables import in_markdown, tables
 from bench.report.write_report import make_report
 from bench.results.frames import Frames, load

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.report.costs import dear
+from bench.checks.step_costs import dear
 
 ROUNDS = 15
 _TABLE: list[tuple[str, str, float, str]] = []

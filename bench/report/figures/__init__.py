@@ -4,8 +4,8 @@ Every figure is a function of frames and looks that returns the figure and its d
 hold nothing it could show.
 """
 
-from bench.report.figures.draw import ACROSS, FIGURES, Drawn, across, begin_figures, parts, save, stem, write
 from bench.report.figures.looks import MOST_NAMED, ONE_COLUMN, STYLE, TWO_COLUMNS, Looks, looks_of, style
+from bench.report.figures.write_figures import ACROSS, FIGURES, Drawn, begin_figures, save, write
 
 __all__ = [
     "ACROSS",
@@ -16,12 +16,9 @@ __all__ = [
     "TWO_COLUMNS",
     "Drawn",
     "Looks",
-    "across",
     "begin_figures",
     "looks_of",
-    "parts",
     "save",
-    "stem",
     "style",
     "write",
 ]

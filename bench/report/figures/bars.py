@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import INK, Looks, by_final, finish, label, new, seeds_remark, style
+from bench.report.figures.looks import INK, Looks, finish, label, new, seeds_remark, style
 from bench.report.score_names import axis
+from bench.report.summary import by_final
 from bench.results import Frames
 
 _SCORES = {

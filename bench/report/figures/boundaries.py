@@ -13,7 +13,6 @@ from bench.report.figures.looks import (
     GREY,
     INK,
     Looks,
-    by_final,
     counts,
     finish,
     legend,
@@ -24,6 +23,7 @@ from bench.report.figures.looks import (
     style,
 )
 from bench.report.score_names import axis, top
+from bench.report.summary import by_final
 from bench.results import Frames
 
 _MOST, _BEFORE, _AFTER, _BANDS = 4, 8, 32, 4

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.report.figures.data import evenly
-from bench.report.figures.looks import Looks, by_final, finish, label, new, style
+from bench.report.figures.looks import Looks, finish, label, new, style
+from bench.report.summary import best_first
 from bench.results import Confusions, Frames, confusions
 
 MOST_TASKS = 5
@@ -30,7 +31,7 @@ def confusion_data(frames: Frames) -> pd.DataFrame:
     categories in the order in which they are learned. Of several seeds those are added up that learn the
     classes in the first one's order.
     """
-    for name in by_final(frames, frames.cells["identity"]):
+    for name in best_first(frames, frames.cells["identity"]):
         found = sorted(confusions(frames, name), key=lambda c: int(c.cell["seed"]))
         if found:
             order = _order(found[0])

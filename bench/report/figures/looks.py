@@ -1,7 +1,7 @@
 """How figures look: widths, colours, marks, names and legends.
 
 Widths are those of a two-column paper. A strategy has the same colour, marker and dash in every figure of a
-report; colours differ in lightness too, so they stay apart in greyscale and for the colour-blind.
+report; colours differ in lightness too, so they can be distinguished in greyscale and for the colour-blind.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from bench.report.families import bounds
+from bench.report.summary import competitors
 from bench.results import Frames
 
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
@@ -27,13 +29,11 @@ ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 STYLE = Path(__file__).parents[1] / "lethe.mplstyle"
 MOST_NAMED = 20
 """Of more strategies than this, the best have looks of their own; the others are thin grey lines."""
-UPPER = ("joint", "cumulative")
-"""What learns from all rows at once: a bound, no method to choose."""
 GREY = "#c4c4c4"
 INK = "#404040"
 
 # Ten steps of lightness, hues chosen by search so that any two lie far apart (CIELAB 27 and more) to normal
-# and to protan, deutan and tritan eyes; a test holds them to it. Neighbours in the list differ most.
+# and to protan, deutan and tritan eyes; a test checks it. Neighbours in the list differ most.
 PALETTE = (
     "#0272f2", "#e78123", "#33184f", "#a02804", "#db9daf",
     "#8e8b5b", "#3c3699", "#a24474", "#7ac9fd", "#55281f",
@@ -61,7 +61,7 @@ class Looks:
     marker: dict[str, str]
     dash: dict[str, Any]
     named: frozenset[str]
-    """Those that stand in figures by name; see MOST_NAMED."""
+    """Those that figures name; see MOST_NAMED."""
     width: float = TWO_COLUMNS
 
     @classmethod
@@ -92,26 +92,20 @@ class Looks:
 
 
 def looks_of(frames: Frames) -> Looks:
-    """Return the looks of a report: by name, the best of each suite and scenario first to be named."""
+    """Return the looks of a report, by name.
+
+    Of too many strategies the bounds, finetune and the best competitors over all suites and scenarios have
+    names.
+    """
     identities = sorted(frames.cells["identity"].unique())
     if len(identities) <= MOST_NAMED:
         return Looks.of(identities)
-    final = frames.scores[frames.scores["score"] == "acc"]
+    references = bounds(frames) | {*frames.cells[frames.cells["strategy"] == "finetune"]["identity"]}
+    final = competitors(frames).query("score == 'acc'")
     means = final.groupby(["suite", "scenario", "identity"])["value"].mean()
     ranks = means.groupby(["suite", "scenario"]).rank(ascending=False).groupby("identity").mean()
-    order = sorted(identities, key=lambda n: (bare(n) not in (*UPPER, "finetune"), ranks.get(n, np.inf), n))
+    order = sorted(identities, key=lambda n: (n not in references, ranks.get(n, np.inf), n))
     return Looks.of(identities, order[:MOST_NAMED])
-
-
-def by_final(frames: Frames, names: Iterable[str]) -> list[str]:
-    """Return strategies by final accuracy, highest first, so that legends and rows read alike everywhere."""
-    final = frames.scores[frames.scores["score"] == "acc"].groupby("identity")["value"].mean().dropna()
-    return sorted(set(names), key=lambda n: (-final.get(n, -np.inf), n))
-
-
-def bare(identity: str) -> str:
-    """Return a strategy without its settings."""
-    return identity.partition("[")[0]
 
 
 def label(identity: str, width: int = 28) -> str:
@@ -138,7 +132,7 @@ def finish(figure: Figure, *remarks: str) -> Figure:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")  # else each of the formats would be laid out anew
+        figure.set_layout_engine("none")  # else each of the formats would be laid out again
     return figure
 
 
@@ -171,7 +165,7 @@ def _columns(names: Sequence[str]) -> int:
 def legend(figure: Figure, names: Sequence[str], looks: Looks, n: dict[str, int], line: bool = True) -> None:
     """Put the legend beside the axes, or above them in one column, where it cannot lie on a line.
 
-    ``n`` is the number of seeds of each strategy; it stands where a strategy has fewer than another.
+    ``n`` is the number of seeds of each strategy; it is printed where a strategy has fewer than another.
     """
     handles = [
         Line2D(
@@ -213,5 +207,5 @@ def others_remark(others: Sequence[str]) -> str:
 
 
 def counts(data: pd.DataFrame, of: str = "identity") -> dict[str, int]:
-    """Return the most seeds that any number of each strategy rests on."""
+    """Return the largest number of seeds behind a value of each strategy."""
     return {str(k): int(v) for k, v in data.groupby(of)["n"].max().items()}

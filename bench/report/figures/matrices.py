@@ -10,7 +10,6 @@ from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     ONE_COLUMN,
     Looks,
-    by_final,
     finish,
     label,
     new,
@@ -18,6 +17,7 @@ from bench.report.figures.looks import (
     style,
 )
 from bench.report.score_names import axis, top
+from bench.report.summary import best_first, by_final
 from bench.results import Frames
 from suites.base import Score
 
@@ -40,13 +40,18 @@ def matrices(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
 
 
 def matrix(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
-    """Draw the score matrix of one strategy: the best of those there are."""
+    """Draw the score matrix of the best strategy; of a bound only where no competitor has one."""
     data = matrices_data(frames)
     if data.empty:
         return None
-    name = by_final(frames, data["identity"])[0]
+    name = best_first(frames, data["identity"])[0]
     data = data[data["identity"] == name]
     return _draw(data, [name], looks.at(min(looks.width, ONE_COLUMN)), 1, frames.score), data
+
+
+def matrix_digits(end: float) -> int:
+    """Return how many decimals the entries of R have, in points, where the scale ends at ``end``."""
+    return 0 if end > 0.2 else 1
 
 
 def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, score: Score | None) -> Figure:
@@ -75,7 +80,7 @@ def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, scor
                 cmap="cividis",
                 cbar=False,
                 annot=numbers,
-                fmt=".0f" if end > 0.2 else ".1f",
+                fmt=f".{matrix_digits(end)}f",
                 annot_kws={"size": 6 if columns > 1 else 7},
                 linewidths=0.4 if n_tasks <= 10 else 0,
                 xticklabels=False,

@@ -6,14 +6,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.report.families import bounds
 from bench.report.figures.axes import Quantity
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     INK,
-    UPPER,
     Looks,
-    bare,
-    by_final,
     counts,
     finish,
     legend,
@@ -24,11 +22,12 @@ from bench.report.figures.looks import (
     style,
 )
 from bench.report.score_names import axis
+from bench.report.summary import by_final
 from bench.results import Frames
 
 _COSTS = {
     "samples_per_second": ("samples per\nsecond", True),
-    "memory_bytes": ("kept between\ntasks (bytes)", False),
+    "memory_bytes": ("stored between\ntasks (bytes)", False),
     "memory_samples": ("buffer\n(samples)", False),
 }
 """Column of ``cells``: title, and whether more is better."""
@@ -37,17 +36,17 @@ _COSTS = {
 def pareto_data(frames: Frames) -> pd.DataFrame:
     """Return, per cost and strategy, its mean, the mean final accuracy, and whether it is on the front.
 
-    The front is that of the methods: what learns from all rows at once would be all of it.
+    The front is that of the competitors: bounds are drawn and take no part.
     """
     final = intervals(frames.scores[frames.scores["score"] == "acc"], ["identity"])
-    found = []
+    found, apart = [], bounds(frames)
     for cost, (_, more) in _COSTS.items():
         values = frames.cells.assign(value=pd.to_numeric(frames.cells[cost]))
         means = values[values["value"].notna()].groupby("identity")["value"].mean()
         part = final.assign(cost=cost, x=final["identity"].map(means)).dropna(subset=["x", "mean"])
         if part["x"].nunique() > 1:
             x = part["x"].to_numpy(dtype=float)
-            gain = part["mean"].where(~part["identity"].map(bare).isin(UPPER), -np.inf)
+            gain = part["mean"].where(~part["identity"].isin(apart), -np.inf)
             found.append(part.assign(front=on_front(-x if more else x, gain.to_numpy()) & (gain > -np.inf)))
     columns = ["cost", "identity", "x", "mean", "half", "n", "front"]
     return pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
@@ -111,6 +110,6 @@ def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         return finish(
             figure,
             seeds_remark(data["n"]),
-            "line and dark edges: Pareto front of the methods",
+            f"line and dark edges: Pareto front{', without the bounds' if bounds(frames) else ''}",
             others_remark(others),
         ), data

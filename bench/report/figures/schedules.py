@@ -10,7 +10,6 @@ from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     INK,
     Looks,
-    by_final,
     counts,
     finish,
     legend,
@@ -19,6 +18,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
+from bench.report.summary import by_final
 from bench.results import Frames
 
 _MOST, _POINTS = 8, 300

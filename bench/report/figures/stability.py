@@ -9,7 +9,6 @@ from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     GREY,
     Looks,
-    by_final,
     counts,
     finish,
     legend,
@@ -20,6 +19,7 @@ from bench.report.figures.looks import (
     style,
 )
 from bench.report.score_names import axis
+from bench.report.summary import by_final
 from bench.results import Frames
 
 

@@ -11,7 +11,6 @@ from bench.report.figures.looks import (
     GREY,
     INK,
     Looks,
-    by_final,
     counts,
     finish,
     legend,
@@ -22,6 +21,7 @@ from bench.report.figures.looks import (
     style,
 )
 from bench.report.score_names import axis, top
+from bench.report.summary import by_final
 from bench.results import Frames
 
 _MOST = 10

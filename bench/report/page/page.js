@@ -1,6 +1,7 @@
 "use strict";
 // The page's behaviour: sorting, filtering, choosing columns, one strategy's detail, two side by side, copying.
-// All names are put in as text, never as markup.
+// All names are put in as text, never as markup. Numbers and marks come as text from bench/report/summary.py: this
+// script computes none, and a filter changes none.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
 const make = (tag, attributes = {}, ...children) => {
@@ -14,7 +15,6 @@ const draw = (tag, attributes) => {
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   return node;
 };
-const points = (value, digits = 2) => (value === null || value === undefined ? "–" : (100 * value).toFixed(digits));
 
 function wire(section) {
   const table = DATA.tables[Number(section.dataset.table)];
@@ -31,8 +31,7 @@ function wire(section) {
   grid.tHead.addEventListener("click", (event) => {
     const head = event.target.closest("th");
     if (!event.target.closest("button") || !head) return;
-    const key = head.dataset.key;
-    const first = key === "strategy" || key === "family" || table.lower.includes(key) ? "ascending" : "descending";
+    const { key, best: first } = head.dataset;
     const other = first === "ascending" ? "descending" : "ascending";
     const order = head.getAttribute("aria-sort") === first ? other : first;
     for (const th of grid.tHead.querySelectorAll("th")) th.setAttribute("aria-sort", th === head ? order : "none");
@@ -59,15 +58,16 @@ function wire(section) {
       cell.hidden = !event.target.checked;
   });
 
-  // Copying takes what is to be seen: visible columns of visible rows.
-  const visible = () => [grid.tHead.rows[0], ...body.rows].filter((row) => !row.hidden)
-    .map((row) => [...row.cells].filter((cell) => !cell.hidden)
-      .map((cell) => cell.textContent.replace(/\s+/g, " ").trim()));
-  const told = section.querySelector(".told");
+  // Copying takes what is visible: visible columns of visible rows.
+  const visible = (text) => [grid.tHead.rows[0], ...body.rows].filter((row) => !row.hidden)
+    .map((row) => [...row.cells].filter((cell) => !cell.hidden).map(text));
+  const plain = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
+  const status = section.querySelector(".status");
   for (const button of section.querySelectorAll("[data-copy]"))
     button.addEventListener("click", async () => {
-      const text = button.dataset.copy === "csv" ? asCsv(visible()) : asLatex(visible(), table.caption);
-      told.textContent = (await copy(text)) ? "copied" : "this browser does not let pages copy";
+      const text = button.dataset.copy === "csv" ? asCsv(visible(plain))
+        : asLatex(visible((cell) => cell.dataset.latex ?? plain(cell)), table.caption);
+      status.textContent = (await copy(text)) ? "copied" : "this browser does not let pages copy";
     });
 
   const detail = section.querySelector(".detail");
@@ -113,27 +113,26 @@ function strategy(row, table) {
   cells.append(make("thead", {}, make("tr", {}, ...["seed", "status", table.titles.acc ?? "acc", "seconds", "why"].map((t) => make("th", { scope: "col" }, t)))));
   const body = make("tbody");
   for (const [seed, status, acc, seconds, why] of row.seeds)
-    body.append(make("tr", {}, ...[String(seed), status, points(acc), seconds === null ? "–" : seconds.toFixed(1), why]
-      .map((text) => make("td", {}, text))));
+    body.append(make("tr", {}, ...[seed, status, acc, seconds, why].map((text) => make("td", {}, text))));
   cells.append(body);
   panes.append(cells);
   parts.push(panes);
   return parts;
 }
 
-function matrix(values, score) {
+function matrix(texts, score) {
   const table = make("table", { class: "matrix" });
   table.append(make("caption", {}, score.on));
-  const head = make("tr", {}, make("td"), ...values[0].map((_, j) => make("th", { scope: "col" }, String(j + 1))));
+  const head = make("tr", {}, make("td"), ...texts[0].map((_, j) => make("th", { scope: "col" }, String(j + 1))));
   table.append(make("thead", {}, head));
   const body = make("tbody");
-  values.forEach((row, i) => {
+  texts.forEach((row, i) => {
     const line = make("tr", {}, make("th", { scope: "row" }, String(i)));
-    for (const value of row) {
-      const cell = make("td", {}, points(value, score.top > 0.2 ? 0 : 1));
-      if (value !== null) {
+    for (const text of row) {
+      const cell = make("td", {}, text);
+      if (!Number.isNaN(Number(text))) {
         // A dark to light ramp; the ink turns where it would not be read.
-        const place = value / score.top;
+        const place = Number(text) / (100 * score.top);
         cell.style.background = `hsl(${225 - 170 * place} 55% ${18 + 57 * place}%)`;
         cell.style.color = place > 0.55 ? "#111" : "#fff";
       }
@@ -150,7 +149,7 @@ function curve(stream, score) {
   const x = (i) => left + (stream.length === 1 ? (w - left - 8) / 2 : (i * (w - left - 8)) / (stream.length - 1));
   const y = (v) => 6 + (1 - v / score.top) * (h - base - 6);
   const svg = draw("svg", { viewBox: `0 0 ${w} ${h}`, class: "curve", role: "img",
-    "aria-label": `${score.label}: ` + stream.map(([mean], i) => `${points(mean, 1)}${score.unit} after ${i + 1}`).join(", ") });
+    "aria-label": `${score.label}: ` + stream.map(([, , text], i) => `${text}${score.unit} after ${i + 1}`).join(", ") });
   for (const v of [0, score.top / 2, score.top]) {
     svg.append(draw("line", { class: "axis", x1: left, x2: w - 8, y1: y(v), y2: y(v) }));
     const label = draw("text", { x: left - 4, y: y(v) + 4, "text-anchor": "end" });
@@ -183,23 +182,20 @@ function sideBySide(table, form) {
   const side = make("div", { class: "side" }, ...[a, b].map((i) => make("div", {}, make("h3", {}, table.rows[i].identity),
     ...(table.rows[i].stream ? [curve(table.rows[i].stream, table.score)] : []), ...(table.rows[i].matrix ? [matrix(table.rows[i].matrix, table.score)] : []))));
   if (!found) return [make("p", {}, `There are no common seeds with ${title} for these two.`), side];
-  const sign = a < b ? 1 : -1;
-  const ends = [sign * found.low, sign * found.high].sort((p, q) => p - q);
-  const interval = found.low === null ? "" : ` (95 % interval ${points(ends[0])} to ${points(ends[1])})`;
-  const words = `${title} of ${names[0]} minus ${names[1]}: ${points(sign * found.mean)} points${interval}, paired over ${found.n} common seeds. ${found.words}`;
+  // The other way round the difference has the other sign.
+  const turned = (text) => (a < b || !/[1-9]/.test(text) ? text : text.startsWith("-") ? text.slice(1) : `-${text}`);
+  const ends = (a < b ? found.ends : [...found.ends].reverse()).map(turned);
+  const interval = ends.length ? ` (95 % interval ${ends[0]} to ${ends[1]})` : "";
+  const words = `${title} of ${names[0]} minus ${names[1]}: ${turned(found.mean)} points${interval}, paired over ${found.n} common seeds. ${found.words}`;
   return [make("p", {}, words), side];
 }
 
 const asCsv = (rows) => rows.map((row) => row.map((text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)).join(",")).join("\n") + "\n";
 
-const LATEX = { "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
-  "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "±": "$\\pm$", "–": "--" };
-const latexText = (text) => [...text].map((c) => LATEX[c] ?? c).join("");
-
 function asLatex(rows, caption) {
-  const [head, ...rest] = rows.map((row) => row.map(latexText).join(" & ") + " \\\\");
+  const [head, ...rest] = rows.map((row) => row.join(" & ") + " \\\\");
   const align = "ll" + "r".repeat(Math.max(0, rows[0].length - 2));
-  return ["\\begin{table}", "\\centering", `\\caption{${latexText(caption)}}`, `\\begin{tabular}{${align}}`, "\\toprule",
+  return ["\\begin{table}", "\\centering", `\\caption{${caption}}`, `\\begin{tabular}{${align}}`, "\\toprule",
     head, "\\midrule", ...rest, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""].join("\n");
 }
 
@@ -221,7 +217,7 @@ async function copy(text) {
 
 document.querySelectorAll("section.result").forEach(wire);
 
-// A served page looks now and then whether its run has gone on; a page that is a file asks nobody anything.
+// A served page asks now and then whether its run has new cells; a page that is a file asks nothing.
 if (DATA.live) {
   let seen = null;
   setInterval(async () => {

@@ -24,17 +24,17 @@ Block = tuple[str, str]
 
 @dataclass(frozen=True)
 class Complete:
-    """The part of a score that is there for every strategy kept, so that means are over equal sets."""
+    """The part of a score that every included strategy has, so that means are over equal sets."""
 
     score: str
     blocks: Mapping[Block, pd.DataFrame]
     """Per block: seeds that all strategies have as rows, strategies as columns."""
     left_out: tuple[str, ...]
-    """Strategies and blocks that could not be kept, each with the reason."""
+    """Strategies and blocks that are not included, each with the reason."""
 
     @property
     def strategies(self) -> list[str]:
-        """The strategies kept, by name."""
+        """The included strategies, by name."""
         return list(next(iter(self.blocks.values())).columns) if self.blocks else []
 
     @property
@@ -47,7 +47,7 @@ class Complete:
         return pd.DataFrame({block: table.mean() for block, table in self.blocks.items()}).T
 
     def values(self) -> dict[str, NDArray[np.float64]]:
-        """Return each strategy's values, shape (blocks, seeds): as many seeds of each block as all have."""
+        """Return each strategy's values, shape (blocks, seeds): the number of seeds that every block has."""
         n = min(self.seeds.values(), default=0)
         return {
             name: np.array([table[name].to_numpy()[:n] for table in self.blocks.values()])
@@ -83,7 +83,7 @@ def complete(scores: pd.DataFrame, score: str) -> Complete:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Mean ranks over blocks and what they allow to say: all that a critical-difference diagram shows."""
+    """Mean ranks over blocks and their tests: all that a critical-difference diagram shows."""
 
     score: str
     ranks: pd.Series
@@ -97,7 +97,7 @@ class Ranking:
     critical_difference: float
     """Mean ranks further apart than this differ at 5 % (Nemenyi)."""
     groups: tuple[tuple[str, ...], ...]
-    """The longest runs of neighbouring ranks that are not told apart: the bars of the diagram."""
+    """The longest runs of neighbouring ranks that are not distinguished: the bars of the diagram."""
 
 
 def rank(scores: pd.DataFrame, score: str) -> Ranking | str:
@@ -131,7 +131,7 @@ def rank(scores: pd.DataFrame, score: str) -> Ranking | str:
         p,
         posthoc.loc[order, order],
         difference,
-        not_told_apart(ranks, difference),
+        not_distinguished(ranks, difference),
     )
 
 
@@ -141,7 +141,7 @@ def critical_difference(strategies: int, blocks: int) -> float:
     return q * math.sqrt(strategies * (strategies + 1) / (6 * blocks))
 
 
-def not_told_apart(ranks: pd.Series, difference: float) -> tuple[tuple[str, ...], ...]:
+def not_distinguished(ranks: pd.Series, difference: float) -> tuple[tuple[str, ...], ...]:
     """Return the longest runs of two and more neighbours within the critical difference."""
     names = list(ranks.index)
     return tuple(tuple(names[first : last + 1]) for first, last in cliques(ranks.to_numpy(), difference))

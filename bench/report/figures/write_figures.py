@@ -28,10 +28,11 @@ from bench.report.figures.schedules import schedules
 from bench.report.figures.stability import stability
 from bench.report.figures.stream import stream
 from bench.report.figures.tasks import tasks
+from bench.report.parts import by_scenario, parts, stem
 from bench.results import Frames
 
 Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
-"""A figure: what it shows and its data, None where there is nothing to show."""
+"""Returns a figure and its data, None where there is nothing to show."""
 
 FIGURES: dict[str, Draw] = {
     "stream": stream,
@@ -50,9 +51,9 @@ FIGURES: dict[str, Draw] = {
 ACROSS: dict[str, Draw] = {"ranks": ranks}
 """Of one scenario, over its suites."""
 NOT_ON_PAGE = ("matrix", "matrices", *ACROSS)
-"""A page draws each strategy's matrix itself, all of them would be half of it; it has no part over suites."""
+"""The page shows each strategy's matrix in its detail: all of them would be half of it; it shows no suites
+together."""
 
-Part = tuple[str, str, Frames]
 _MANY = 4
 """From so many suites and scenarios on, starting further processes takes less time than it saves."""
 
@@ -80,15 +81,10 @@ def begin_figures(
     looks = looks_of(frames).at(width)
     tasks = [(stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames)]
     if folder is not None:
-        tasks += [(stem("suites", scenario), part, ACROSS) for scenario, part in across(frames)]
+        tasks += [(stem("suites", scenario), part, ACROSS) for scenario, part in by_scenario(frames)]
     jobs = min(len(tasks), os.cpu_count() or 1) if len(tasks) >= _MANY else 1
     made = Parallel(n_jobs=jobs, return_as="generator")
     return iter(made(delayed(_make_part)(*task, looks, folder) for task in tasks))
-
-
-def stem(suite: str, scenario: str) -> str:
-    """Return what the names of the files of a suite and scenario begin with."""
-    return f"{suite}-{scenario}".replace("/", "-").replace(":", "-")
 
 
 def _make_part(
@@ -111,28 +107,11 @@ def _make_part(
 
 
 def _with_letters(figure: Figure) -> str:
-    """Return a figure as SVG, letters as letters: a third of the size of outlines, and to be searched."""
+    """Return a figure as SVG with text as text: a third of the size of outlines, and it can be searched."""
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.fonttype": "none"}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
-
-
-def parts(frames: Frames) -> Iterator[Part]:
-    """Yield suite, scenario and the done cells of each, with their scores on test rows."""
-    done = frames.cells[frames.cells["status"] == "done"]
-    for (suite, scenario), cells in done.groupby(["suite", "scenario"]):
-        part = frames.only(cells)
-        part.matrix = part.matrix[part.matrix["split"] == "test"]
-        yield str(suite), str(scenario), part
-
-
-def across(frames: Frames) -> Iterator[tuple[str, Frames]]:
-    """Yield each scenario that has several suites, and its done cells."""
-    done = frames.cells[frames.cells["status"] == "done"]
-    for scenario, cells in done.groupby("scenario"):
-        if cells["suite"].nunique() > 1:
-            yield str(scenario), frames.only(cells)
 
 
 def save(figure: Figure, data: pd.DataFrame, stem: Path) -> Path:

@@ -1,0 +1,70 @@
+"""What must be known to read the tables of a run: units, spread, marks, bounds and origin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from bench.report.families import bounds
+from bench.report.layout import SPREADS, Layout
+from bench.report.origin import origin
+from bench.report.score_names import heads, units
+from bench.report.summary import CLOSE, MISSING, SPEED
+from bench.results import Frames
+from bench.stats import FEWEST
+
+
+def caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
+    """Return the spread and, as asked for, marks and origin, of tables with the numbers of ``summary``."""
+    words = [f"Scores {units(frames)}: {SPREADS[layout.spread]} over n seeds; {MISSING} where not defined."]
+    if len(numbers):
+        of_suites = dict.fromkeys(frames.score_of(suite) for suite in numbers["suite"].unique())
+        scores = [frames.score] if layout.wide else list(of_suites)
+        words += filter(None, [heads(numbers["column"].unique(), *scores)])
+    if layout.marks and len(numbers):
+        words += _about_marks(frames, numbers)
+    if layout.origin:
+        words += origin(frames)
+    return " ".join(words)
+
+
+def about_bounds(names: Iterable[str]) -> str:
+    """Return what bounds are, in a sentence; empty for none."""
+    found = sorted(names)
+    if not found:
+        return ""
+    are = "is a bound: it trains" if len(found) == 1 else "are bounds: they train"
+    return f"{', '.join(found)} {are} on data of other tasks too; not marked, ranked or compared with."
+
+
+def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
+    if not (numbers["mark"] == "best").any():
+        return []
+    apart = bounds(frames)
+    words = ["Bold: best mean.", *filter(None, [about_bounds(apart)])]
+    if (numbers["mark"] == "close").any():
+        words.append(
+            f"{CLOSE}: not significantly worse than the best (two-sided paired sign-flip test over "
+            "common seeds, Holm over the column, 5 %)."
+        )
+    # Whoever took part in a column is best, close or worse there, or had too few seeds for a verdict.
+    scored = numbers[~numbers["column"].isin(SPEED) & (numbers["n"] > 0)]
+    took_part = scored[~scored["identity"].isin(apart)]
+    rivals = took_part.groupby(["suite", "scenario", "column"])["identity"].transform("size") > 1
+    if (took_part[rivals]["mark"] == "").any():
+        words.append(
+            f"No test, and no mark, where too few seeds are common with the best: below {FEWEST} pairs no "
+            "difference can reach p < 0.05, and more are needed the more strategies are compared."
+        )
+    return words
+
+
+def not_done(frames: Frames) -> list[str]:
+    """Return a line for each kind of cell that is not done."""
+    bad = frames.cells[frames.cells["status"] != "done"]
+    groups = bad.groupby(["status", "suite", "scenario", "identity", "why"])
+    return [
+        f"{status}: {suite} {scenario} {identity}, {len(part)} seeds: {why}"
+        for (status, suite, scenario, identity, why), part in groups
+    ]

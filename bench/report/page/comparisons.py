@@ -1,0 +1,53 @@
+"""Every two strategies of a suite and scenario, compared over common seeds: what the page's form answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from itertools import combinations
+from typing import Any
+
+from bench.report.summary import p_value, points
+from bench.results import Frames
+from bench.stats import FEWEST, compare_pairs, holm
+
+COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")
+_MANY = 25
+"""Strategies of a table above which only the first score is compared: pairs grow with their square."""
+
+Comparisons = dict[str, dict[str, dict[str, Any]]]
+
+
+def comparisons(part: Frames, identities: Sequence[str]) -> Comparisons:
+    """Return, for each score, the paired comparison of every two strategies, by their places in the table."""
+    found: Comparisons = {}
+    for score in COMPARED if len(identities) <= _MANY else COMPARED[:1]:
+        values = part.scores[part.scores["score"] == score]
+        table = values.pivot(index="seed", columns="identity", values="value").dropna(axis=1, how="all")
+        own = [(i, name) for i, name in enumerate(identities) if name in table]
+        places = [f"{i},{j}" for (i, _), (j, _) in combinations(own, 2)]
+        tests = compare_pairs(table, list(combinations([name for _, name in own], 2))).set_axis(places)
+        tests = tests[tests["n"] > 0]
+        tests["p_holm"] = holm(tests["p"].where(tests["n"] >= FEWEST).tolist())
+        if len(tests):
+            found[score] = {str(k): _comparison(t, len(tests)) for k, t in tests.to_dict("index").items()}
+    return found
+
+
+def _comparison(test: dict[Hashable, Any], family: int) -> dict[str, Any]:
+    """Return number of common seeds, difference, ends of its interval, and what the tests say, as text."""
+    mean, half = test["mean"], test["half"]
+    ends = [] if math.isnan(half) else [points(mean - half), points(mean + half)]
+    return {"n": test["n"], "mean": points(mean), "ends": ends, "words": _words(test, family)}
+
+
+def _words(test: dict[Hashable, Any], family: int) -> str:
+    """Return what a paired test, with the fields of Paired, says, or that it cannot say anything."""
+    if test["n"] < FEWEST:
+        return f"With fewer than {FEWEST} common seeds no two-sided p can fall below 0.05."
+    p, p_holm, p_wilcoxon = (p_value(test[name]) for name in ("p", "p_holm", "p_wilcoxon"))
+    effect = "" if math.isnan(test["d_z"]) else f"; effect d_z = {test['d_z']:.2f}"
+    return (
+        f"Sign-flip permutation test: p = {p}, {p_holm} after Holm over {family} pairs; "
+        f"Wilcoxon p = {p_wilcoxon}{effect}."
+    )

@@ -1,0 +1,204 @@
+"""A section of the page: the table of one suite and scenario, and the detail of each strategy.
+
+Numbers, order and marks are those of ``bench.report.summary``; the script only shows them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Container, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.report.captions import caption
+from bench.report.families import families
+from bench.report.figures import FIGURES, Drawn
+from bench.report.figures.matrices import matrix_digits
+from bench.report.figures.stream import stream_data
+from bench.report.latex import entry_in_latex, escaped
+from bench.report.layout import Layout
+from bench.report.page.comparisons import comparisons
+from bench.report.parts import stem
+from bench.report.score_names import (
+    axis,
+    called,
+    column_help,
+    column_title,
+    head,
+    in_words_of,
+    part_title,
+    top,
+)
+from bench.report.summary import MISSING, SPEED, Entry, higher_is_better, points, rows
+from bench.results import Frames
+from bench.stats import SCORES
+from suites.base import Score
+
+
+def section(
+    part: Frames, whole: Frames, numbers: pd.DataFrame, shown: Sequence[str], layout: Layout
+) -> dict[str, Any]:
+    """Return all that the page says of one suite and scenario, its figures apart.
+
+    Args:
+        part: The done cells of the suite and scenario.
+        whole: All of its cells.
+        numbers: Its rows of ``summary``.
+        shown: The scores whose columns are visible at first.
+        layout: How numbers are shown.
+    """
+    suite, scenario = (str(numbers[name].iloc[0]) for name in ("suite", "scenario"))
+    score = whole.score_of(suite)
+    columns = _columns(set(numbers[numbers["n"] > 0]["column"]), shown, score)
+    found, of = rows(numbers, layout), families(whole)
+    means, curves = _matrices(part.matrix), _streams(part)
+    highest = [mean.max(axis=None) for mean in means.values()] + [c["mean"].max() for c in curves.values()]
+    end = top(score, max(highest, default=0.0))
+    pairs = comparisons(part, list(found))
+    about = caption(whole, numbers[numbers["column"].isin([c["key"] for c in columns])], layout)
+    title = part_title(suite, scenario)
+    return {
+        "title": title,
+        "columns": columns,
+        "rows": [
+            {
+                "identity": name,
+                "identity_latex": escaped(name),
+                "family": of[name],
+                "family_latex": escaped(of[name]),
+                "done": row.done,
+                "missing": row.missing,
+                "n_latex": escaped(row.n),
+                "cells": {c["key"]: _cell(row.entries[c["key"]]) for c in columns},
+                "matrix": _matrix_texts(means.get(name), matrix_digits(end)),
+                "stream": _curve(curves.get(name)),
+                "seeds": _seeds(whole, name),
+            }
+            for name, row in found.items()
+        ],
+        "caption": f"{title}. {about}",
+        "latex_caption": escaped(f"{title}. {about}"),
+        "score": {
+            "on": axis(score, "Mean {}{unit} on task j (columns) after i tasks (rows)", share="score"),
+            "so_far": axis(score, "{} on the tasks so far", share="Score"),
+            "label": f"{called(score, 'Score')} on the tasks so far",
+            "unit": f" {score.unit}" if score is not None and score.unit else "",
+            "top": end,
+        },
+        "compared": {name: head(name, score) for name in pairs},
+        "pairs": pairs,
+    }
+
+
+def _columns(there: Container[str], shown: Sequence[str], score: Score | None) -> list[dict[str, Any]]:
+    """Return the scores that some strategy has, those asked for first, then the speeds."""
+    names = [name for name in all_columns(shown) if name in there or name == shown[0]]
+    return [
+        {
+            "key": name,
+            "title": column_title(name, score),
+            "latex": escaped(column_title(name, score)),
+            "help": column_help(name, score),
+            "shown": name in shown or name in SPEED,
+            "best_end": "descending" if higher_is_better(name) else "ascending",
+        }
+        for name in [*names, *SPEED]
+    ]
+
+
+def all_columns(shown: Sequence[str]) -> list[str]:
+    """Return every score, those asked for first: the page lets its reader choose."""
+    return [*shown, *(name for name in SCORES if name not in shown)]
+
+
+def _cell(entry: Entry) -> dict[str, Any]:
+    """Return a place of the table: its text, its mark, and a number to sort by."""
+    value = "" if entry.number is None else f"{entry.number:.7g}"
+    return {
+        "mean": entry.mean,
+        "spread": entry.spread,
+        "best": entry.best,
+        "close": entry.close,
+        "value": value,
+        "latex": entry_in_latex(entry),
+    }
+
+
+def _seeds(whole: Frames, identity: str) -> list[list[Any]]:
+    """Return seed, status, final accuracy, seconds and reason of each of a strategy's cells, as text."""
+    cells = whole.cells[whole.cells["identity"] == identity].sort_values("seed")
+    accuracy = whole.scores[whole.scores["score"] == "acc"].set_index("key")["value"]
+    return [
+        [
+            str(c["seed"]),
+            c["status"],
+            points(float(accuracy.get(c["key"], math.nan))),
+            MISSING if pd.isna(c["seconds_per_seed"]) else f"{c['seconds_per_seed']:.1f}",
+            c["why"],
+        ]
+        for c in cells.to_dict("records")
+    ]
+
+
+def _matrices(matrix: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the mean R of every strategy that has one; an entry that some seeds lack is no entry."""
+    of_entries = matrix.groupby(["identity", "i", "j"])["value"]
+    means = of_entries.mean().where(of_entries.count() == of_entries.size())
+    found = {str(name): entries.unstack("j") for name, entries in means.groupby("identity")}
+    return {name: mean for name, mean in found.items() if mean.iloc[-1].notna().any()}
+
+
+def _streams(part: Frames) -> dict[str, pd.DataFrame]:
+    """Return mean and half-interval of the score on the tasks so far, by tasks learned, of every strategy
+    that was measured after each of them."""
+    n_tasks = part.matrix.groupby("identity")["j"].nunique()
+    return {
+        str(name): curve[["mean", "half"]]
+        for name, curve in stream_data(part).groupby("identity")
+        if len(curve) >= n_tasks[name]
+    }
+
+
+def _matrix_texts(mean: pd.DataFrame | None, digits: int) -> list[list[str]] | None:
+    return None if mean is None else [[points(v, digits) for v in row] for row in mean.to_numpy()]
+
+
+def _curve(curve: pd.DataFrame | None) -> list[list[Any]] | None:
+    """Return mean, half-interval and text of every point."""
+    if curve is None:
+        return None
+    return [[_number(mean), _number(half), points(mean, 1)] for mean, half in curve.to_numpy()]
+
+
+def _number(value: float) -> float | None:
+    """Return a number for JSON: more digits than anybody reads, None for NaN."""
+    return None if math.isnan(value) else float(f"{value:.7g}")
+
+
+def figures_of(
+    suite: str, scenario: str, score: Score | None, drawn: Sequence[Drawn]
+) -> Iterator[dict[str, str]]:
+    """Yield the figures of a suite and scenario as the page holds them."""
+    for figure in drawn:
+        about = (FIGURES[figure.name].__doc__ or figure.name).splitlines()[0].removeprefix("Draw ")
+        caption = in_words_of(score, about[0].upper() + about[1:].rstrip(".") + ".")
+        name = re.sub(r"[^\w.-]+", "-", f"{stem(suite, scenario)}-{figure.name}")
+        yield {
+            "svg": _inline(figure.svg, name),
+            "caption": caption,
+            "alternative": f"{caption} {part_title(suite, scenario)}. The data can be downloaded below.",
+            "file": f"{name}.csv",
+            "csv": figure.csv,
+        }
+
+
+def _inline(svg: str, name: str) -> str:
+    """Return an SVG without its prologue, its identifiers made unique in the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
+    # Hundredths of a point are not seen.
+    return re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", svg)

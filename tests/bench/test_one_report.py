@@ -1,0 +1,357 @@
+"""One run in every form of a report: the same numbers and the same marks, cell by cell."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.plan.cell import CellSpec
+from bench.report.across_suites import across
+from bench.report.documents import renewed
+from bench.report.families import bounds
+from bench.report.figures import ACROSS, FIGURES, looks_of
+from bench.report.latex import latex
+from bench.report.layout import DEFAULT, Layout
+from bench.report.page import make_page
+from bench.report.parts import by_scenario, parts
+from bench.report.tables import in_markdown, print_tables, tables
+from bench.results.frames import Frames, load
+from bench.store.run_folder import RunFolder
+from tests.made_up import frames_of, made_up, not_done, spec
+
+Cells = dict[tuple[str, str, str], tuple[str, str]]
+"""Title of the table, strategy and column: the text and best, close or nothing."""
+BOUNDS = {"joint", "cumulative"}
+SHOWN = [*DEFAULT, "samples/s", "s/seed"]
+
+
+def records(seeds: int = 8, **more: Any) -> list[dict[str, Any]]:
+    """Return two bounds and five competitors, two of them close, on two suites in two scenarios."""
+    names = {"finetune", "joint", "cumulative", "er", "ewc", "der++"}
+    more = {"n_tasks": 3, "suites": ("toy", "toyb"), "scenarios": ("class", "task")} | more
+    found = [r for r in made_up(11, seeds=seeds, **more) if r["identity"] in names]
+    close = []
+    for record in (r for r in found if r["identity"] == "ewc"):
+        cell = CellSpec(**(record["spec"] | {"strategy": "mir", "identity": "mir"}))
+        turn = -5 if record["spec"]["seed"] % 2 else 3
+        right = [[x if i < 3 else x + turn for x in row] for i, row in enumerate(record["test"]["right"])]
+        test = record["test"] | {"right": right}
+        own = {"key": cell.key, "identity": "mir", "spec": record["spec"] | {"strategy": "mir"}, "test": test}
+        close.append(record | own)
+    return found + close
+
+
+def unequal_seeds() -> list[dict[str, Any]]:
+    kept = [r for r in records() if r["identity"] != "er" or r["spec"]["seed"] < 4]
+    return kept + [not_done(spec("er", {}, seed, "toy"), "failed") for seed in (4, 5)]
+
+
+def with_ties() -> list[dict[str, Any]]:
+    """Return er and ewc with the results of one of them."""
+    found = records(suites=("toy",))
+    tests = {(r["spec"]["scenario"], r["spec"]["seed"]): r["test"] for r in found if r["identity"] == "er"}
+    return [
+        r | {"test": tests[r["spec"]["scenario"], r["spec"]["seed"]]} if r["identity"] == "ewc" else r
+        for r in found
+    ]
+
+
+def bleu() -> list[dict[str, Any]]:
+    return [r | {"score": {"name": "bleu", "low": 0, "high": 100}} for r in records(suites=("toyb",))]
+
+
+RUNS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "two suites": records,
+    "few seeds": lambda: records(3),
+    "one seed": lambda: records(1),
+    "unequal seeds": unequal_seeds,
+    "ties": with_ties,
+    "BLEU": bleu,
+    "only bounds": lambda: [r for r in records(2) if r["identity"] in BOUNDS],
+    "online": lambda: records(suites=("toy",), scenarios=("online",)),
+}
+
+
+# Readers of the forms. Each takes a form apart by its own rules and shares no code with what wrote it.
+
+
+def in_terminal(text: str) -> Cells:
+    found: Cells = {}
+    title, header = "", []
+    for line in text.splitlines():
+        bare = re.sub(r"\x1b\[[\d;]*m", "", line)
+        if re.match(r"toyb?, ", bare):
+            title = bare.strip()
+        elif bare.startswith("┃"):
+            header = [cell.strip() for cell in bare.strip("┃ ").split("┃")]
+        elif bare.startswith("│"):
+            cells = line.strip("│").split("│")
+            plain = [re.sub(r"\x1b\[[\d;]*m", "", cell).strip() for cell in cells]
+            for name, cell, own in zip(header[2:], cells[2:], plain[2:], strict=True):
+                mark = "best" if "\x1b[1m" in cell else "close" if own.endswith("†") else ""
+                found[title, plain[0], name] = own.removesuffix(" †"), mark
+    return found
+
+
+def of_markdown(text: str) -> Cells:
+    found: Cells = {}
+    title, header = "", []
+    for line in re.sub(r"\\(.)", r"\1", text).splitlines():
+        if re.match(r"\*\*toyb?, ", line):
+            title, header = line.strip("*"), []
+        elif line.startswith("| ") and title:
+            cells = line.strip("| ").split(" | ")
+            if not header:
+                header = cells
+                continue
+            for name, cell in zip(header[2:], cells[2:], strict=True):
+                if cell.strip("-:"):
+                    mark = "best" if cell.startswith("**") else "close" if cell.endswith("†") else ""
+                    found[title, cells[0], name] = cell.strip("*").removesuffix(" †"), mark
+    return found
+
+
+def tex_cell(cell: str) -> tuple[str, str]:
+    mark = "best" if "\\textbf" in cell else "close" if "dagger" in cell else ""
+    text = re.sub(r"\\textbf\{(.*)\}", r"\1", cell.strip()).replace("$^{\\dagger}$", "")
+    for written, read in (("$\\pm$", "±"), ("$-$", "-"), ("\\textendash{}", "–"), ("{[}", "["), ("{]}", "]")):
+        text = text.replace(written, read)
+    return text.replace("\\_", "_"), mark
+
+
+def of_latex(text: str) -> Cells:
+    found: Cells = {}
+    for table in text.split("\\begin{table}")[1:]:
+        title = re.findall(r"\\caption\{(.*?)\. ", table)[0]
+        lines = [line.strip().removesuffix(" \\\\") for line in table.splitlines() if " & " in line]
+        header = [tex_cell(name)[0] for name in lines[0].split(" & ")]
+        for line in lines[1:]:
+            cells = line.split(" & ")
+            for name, cell in zip(header[2:], cells[2:], strict=True):
+                found[title, tex_cell(cells[0])[0], name] = tex_cell(cell)
+    return found
+
+
+class PageReader(HTMLParser):
+    """Collects, per section, rows of cells: attributes and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.titles: list[str] = []
+        self.rows: list[tuple[str, list[tuple[dict[str, str | None], str]]]] = []
+        self.data = ""
+        self._in: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self._in.append(f"script {given.get('id')}" if tag == "script" else tag)
+        if tag == "h2":
+            self.titles.append("")
+        if tag == "tr":
+            self.rows.append((self.titles[-1] if self.titles else "", []))
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1][1].append((given, ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._in and self._in.pop().split(" ")[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "script data" in self._in:
+            self.data += data
+        elif "h2" in self._in:
+            self.titles[-1] += data
+        elif {"td", "th"} & set(self._in):
+            given, text = self.rows[-1][1][-1]
+            self.rows[-1][1][-1] = given, text + data
+
+
+def of_page(text: str) -> tuple[Cells, Cells, dict[str, Any]]:
+    """Return what is seen, what is copied as LaTeX, and what the script reads."""
+    reader = PageReader()
+    reader.feed(text)
+    seen, copied, header = {}, {}, {}
+    for title, row in reader.rows:
+        for given, cell in row[3:]:
+            if "aria-sort" in given:
+                header[title, given["data-key"]] = cell.strip()
+            elif "data-key" in given:
+                own = " ".join(cell.split())
+                mark = "best" if "best" in str(given["class"]) else "close" if own.endswith("†") else ""
+                place = title, row[0][1].strip(), header[title, given["data-key"]]
+                seen[place] = own.removesuffix(" †"), mark
+                copied[place] = tex_cell(str(given["data-latex"]))
+    return seen, copied, json.loads(reader.data)
+
+
+def of_csv(frame: pd.DataFrame, titles: dict[str, dict[str, str]]) -> Cells:
+    """Write the numbers anew, with the marks of the file."""
+    found: Cells = {}
+    for row in frame.to_dict("records"):
+        title = f"{row['suite']}, {row['scenario']}" + ("" if row["scenario"] == "online" else "-incremental")
+        mean, half = row["mean"], row["half"]
+        if math.isnan(mean):
+            text = "–"
+        elif row["column"] in ("samples_per_second", "seconds_per_seed"):
+            text = f"{mean:,.0f}" if mean >= 100 else f"{mean:.2g}"
+        else:
+            text = f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
+            text += f" (n = {row['n']})" if row["n"] != row["done"] else ""
+        mark = {"worse": ""}.get(str(row["mark"]), str(row["mark"]))
+        found[title, str(row["identity"]), titles[title][str(row["column"])]] = text, mark
+    return found
+
+
+def forms(frames: Frames, folder: Path) -> dict[str, Cells]:
+    """Return the cells of every form that has marks."""
+    layout = Layout(marks=True, origin=True)
+    made = tables(frames, None, layout)
+    stream = StringIO()
+    print_tables(made, Console(file=stream, force_terminal=True, width=400))
+    made.numbers.to_csv(folder / "table.csv", index=False)
+    numbers = pd.read_csv(folder / "table.csv", dtype={"mark": object}).fillna({"mark": ""})
+    columns = [*DEFAULT, "samples_per_second", "seconds_per_seed"]
+    titles = {t.title: dict(zip(columns, t.header[2:], strict=True)) for t in made.shown}
+    seen, copied, _ = of_page(make_page(frames, figures=[]))
+    return {
+        "terminal": in_terminal(stream.getvalue()),
+        "Markdown": of_markdown(in_markdown(made)),
+        "LaTeX": of_latex(latex(made)),
+        "CSV": of_csv(numbers, titles),
+        "page": seen,
+        "copied from the page": copied,
+    }
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_form_has_the_same_numbers_and_marks(run: str, tmp_path: Path) -> None:
+    frames = frames_of(RUNS[run]())
+    found = forms(frames, tmp_path)
+    expected = found.pop("terminal")
+    names = set(frames.cells["identity"])
+    assert {name for _, name, _ in expected} == names
+    assert len(expected) == len(frames.cells.drop_duplicates(["suite", "scenario", "identity"])) * len(SHOWN)
+    for form, cells in found.items():
+        # The page has further columns, hidden at first, and leaves out those that nobody has.
+        for place, own in expected.items():
+            if form not in ("page", "copied from the page") or place in cells:
+                assert cells[place] == own, (form, place)
+            else:
+                assert own == ("–", ""), place
+    marks = {(name, mark) for (_, name, _), (_, mark) in expected.items()}
+    assert not {mark for name, mark in marks if name in BOUNDS} - {""}
+    if run in ("two suites", "unequal seeds", "BLEU", "online"):
+        assert {mark for _, mark in marks} == {"", "best", "close"}
+
+
+def order(cells: Iterable[tuple[str, str, str]], title: str) -> list[str]:
+    return list(dict.fromkeys(name for own, name, _ in cells if own == title))
+
+
+def test_every_form_has_the_same_order(tmp_path: Path) -> None:
+    found = forms(frames_of(unequal_seeds()), tmp_path)
+    for title in {title for title, _, _ in found["terminal"]}:
+        assert len({tuple(order(cells, title)) for cells in found.values()}) == 1
+
+
+@pytest.mark.parametrize("spread", ["bca", "sd", "sem"])
+def test_the_page_has_the_spread_of_the_tables(spread: Any) -> None:
+    frames = frames_of(records(suites=("toy",), scenarios=("class",)))
+    layout = Layout(spread, marks=True)
+    made = tables(frames, None, layout)
+    seen, copied, _ = of_page(make_page(frames, layout=layout, figures=[]))
+    for place, own in of_markdown(in_markdown(made)).items():
+        assert seen[place] == copied[place] == own
+
+
+def test_the_pages_script_gets_the_numbers_of_the_tables() -> None:
+    frames = frames_of(records())
+    text = make_page(frames, figures=[])
+    seen, _, data = of_page(text)
+    for title, table in zip(dict.fromkeys(t for t, _, _ in seen), data["tables"], strict=True):
+        names = [row["identity"] for row in table["rows"]]
+        assert names == order(seen, title)
+        finals = [float(seen[title, name, "acc"][0].split(" ± ")[0]) for name in names]
+        for row, final in zip(table["rows"], finals, strict=True):
+            assert np.mean([float(acc) for _, _, acc, *_ in row["seeds"]]) == pytest.approx(final, abs=0.011)
+            if row["stream"] is not None:
+                assert 100 * row["stream"][-1][0] == pytest.approx(final, abs=0.011)
+                assert row["stream"][-1][2] == f"{100 * row['stream'][-1][0]:.1f}"
+            if row["matrix"] is not None:
+                assert np.mean([float(v) for v in row["matrix"][-1]]) == pytest.approx(final, abs=0.6)
+        for pair, found in table["pairs"]["acc"].items():
+            a, b = map(int, pair.split(","))
+            assert float(found["mean"]) == pytest.approx(finals[a] - finals[b], abs=0.011)
+
+
+def test_figures_have_the_numbers_of_the_tables() -> None:
+    frames = frames_of(records())
+    numbers = tables(frames, None, Layout(marks=True)).numbers
+    looks = looks_of(frames)
+    for suite, scenario, part in parts(frames):
+        own = numbers[(numbers["suite"] == suite) & (numbers["scenario"] == scenario)]
+        mean = own.set_index(["column", "identity"])["mean"]
+
+        def data(name: str, part: Frames = part) -> pd.DataFrame:
+            drawn = FIGURES[name](part, looks)
+            assert drawn is not None
+            return drawn[1]
+
+        seeds = data("bars").groupby(["score", "identity"])["value"].mean()
+        for place, value in seeds.items():
+            assert value == pytest.approx(mean[place], abs=1e-12)
+        stream = data("stream")
+        for row in stream[stream["tasks"] == 3].itertuples():
+            assert row.mean == pytest.approx(mean["acc", row.identity], abs=1e-12)
+        pareto = data("pareto")
+        for row in pareto.itertuples():
+            assert row.mean == pytest.approx(mean["acc", row.identity], abs=1e-12)
+        assert not set(pareto[pareto["front"]]["identity"]) & BOUNDS
+        best = own[(own["column"] == "acc") & (own["mark"] == "best")]["identity"].tolist()
+        assert data("matrix")["identity"].unique().tolist() == best
+
+
+def test_ranks_leave_the_bounds_out_in_figure_and_tables() -> None:
+    frames = frames_of(records(suites=("toy", "toyb", "toyab")))
+    assert bounds(frames) == BOUNDS
+    whole = across(frames, ["acc"])
+    assert set(whole.numbers["identity"]) == set(frames.cells["identity"]) - BOUNDS
+    assert "cumulative, joint are bounds" in " ".join(whole.lines)
+    for scenario, part in by_scenario(frames):
+        drawn = ACROSS["ranks"](part, looks_of(frames))
+        assert drawn is not None
+        numbers = across(part, ["acc"]).numbers
+        assert drawn[1]["identity"].tolist() == numbers["identity"].tolist(), scenario
+        assert drawn[1]["rank"].tolist() == numbers["rank"].tolist()
+
+
+def test_a_document_has_the_numbers_of_the_tables(tmp_path: Path) -> None:
+    run, made = RunFolder(tmp_path / "run"), records(suites=("toy",))
+    run.open([CellSpec(**r["spec"]) for r in made], {}, {}, "made up", "cpu")
+    for record in made:
+        run.write(CellSpec(**record["spec"]), record)
+    frames = load(tmp_path / "run")
+    text = renewed(
+        "<!-- lethe:table run -->\n<!-- lethe:end -->\n<!-- lethe:method run der++ -->\n<!-- lethe:end -->\n",
+        tmp_path,
+    )
+    expected = {place: own for place, (own, _) in of_markdown(in_markdown(tables(frames))).items()}
+    assert {
+        place: own for place, (own, _) in of_markdown(text.split("<!-- lethe:method")[0]).items()
+    } == expected
+    cells = next(line for line in text.splitlines() if line.startswith("| class ")).strip("| ").split(" | ")
+    own = frames.scores.query("strategy == 'der++' and scenario == 'class'")
+    means = own.groupby("score")["value"].mean()
+    for name, cell in zip(("acc", "forgetting", "learning_acc"), cells[2:], strict=True):
+        assert cell.split(" ± ")[0] == f"{100 * means[name]:.2f}"
