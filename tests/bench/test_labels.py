@@ -16,12 +16,15 @@ from bench.results.frames import Frames, load
 from suites.base import BLEU, PROPORTION, Score
 from tests.bench.test_report import TWO_TASKS, made, record
 
-WRITES = {"score": {"name": "bleu", "low": 0, "high": 100}}
+WRITES = {
+    "score": {"name": "bleu", "low": 0, "high": 100},
+    **{split: {"value": TWO_TASKS} for split in ("test", "validation")},
+}
 
 
 def folder(path: Path, **more: object) -> Path:
-    cells = {(name, seed): record(TWO_TASKS, **more) for name in ("er", "finetune") for seed in range(3)}
-    return made(path, cells)
+    one = record(TWO_TASKS) | more
+    return made(path, {(name, seed): one for name in ("er", "finetune") for seed in range(3)})
 
 
 def words(frames: Frames) -> list[str]:
