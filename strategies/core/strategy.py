@@ -68,6 +68,7 @@ class Strategy:
     """A continual-learning method; its first docstring line is its summary."""
 
     name: ClassVar[str]
+    """What it is called; a class of a user's file without a name of its own is called as the class."""
     family: ClassVar[str] = "baseline"
     paper: ClassVar[str] = ""
     needs: ClassVar[str] = "nothing"

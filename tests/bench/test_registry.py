@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ import pytest
 
 import strategies
 import suites
+from bench import models
 from bench.cli.kinds import describe, registries
 from bench.report.families import bounds, families
+from bench.report.layout import Layout
+from bench.report.tables import markdown
 from bench.results import load
+from bench.store import RunReader
+from suites.description import Description
 from suites.errors import UserError
 from suites.registry import import_file
 from tests.conftest import lethe
@@ -66,7 +72,7 @@ def test_a_plain_class_is_the_same_to_show_run_and_report(
     ]
     words = ["run", "digits", "-s", f"{own}[scale=0.25]", "-s", "finetune", *CELLS, "--out", out]
     assert lethe(capsys, monkeypatch, *words)[0] == 0
-    records = [json.loads(path.read_text()) for path in (tmp_path / "run" / "cells").glob("*")]
+    records = RunReader(tmp_path / "run").records()
     assert {r["status"] for r in records} == {"done"}
     hyper = next(r["spec"]["hyper"] for r in records if r["spec"]["strategy"] == own)
     assert hyper == {"scale": 0.25, "way": "up"}
@@ -78,12 +84,11 @@ def test_a_plain_class_is_the_same_to_show_run_and_report(
         "trains_on": "all",
         "generates": False,
     }
-    assert lethe(capsys, monkeypatch, "report", out, "--by-family", "--scores", "acc")[0] == 0
-    table = (tmp_path / "run" / "report" / "table.md").read_text()
+    table = markdown(load(out), ["acc"], Layout(by_family=True))
     assert table.index("*gradient*") < table.index("Plain")
 
 
-@pytest.mark.parametrize("then", ["deleted", "raises", "writes"])
+@pytest.mark.parametrize("then", ["deleted", "acts"])
 def test_a_look_at_a_run_imports_no_user_s_file(
     then: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,14 +98,13 @@ def test_a_look_at_a_run_imports_no_user_s_file(
     if then == "deleted":
         Path(own).unlink()
     else:
-        acts = f"open({str(trace)!r}, 'w').close()\n"
-        Path(own).write_text(PLAIN + acts + ("LIMIT = 1 / 0\n" if then == "raises" else ""))
+        Path(own).write_text(f"{PLAIN}\nopen({str(trace)!r}, 'w').close()\nLIMIT = 1 / 0\n")
+        assert lethe(capsys, monkeypatch, "report", out, "--scores", "acc")[0] == 0
     assert "4 done" in lethe(capsys, monkeypatch, "status", out)[1]
-    assert lethe(capsys, monkeypatch, "report", out, "--by-family", "--scores", "acc")[0] == 0
-    assert "*gradient*" in (tmp_path / "run" / "report" / "table.md").read_text()
     frames = load(out)
     assert families(frames) == {f"{own}:Plain": "gradient", "finetune": "baseline"}
     assert bounds(frames) == {f"{own}:Plain"}
+    assert "*gradient*" in markdown(frames, ["acc"], Layout(by_family=True))
     assert not trace.exists()
 
 
@@ -110,7 +114,7 @@ def test_a_sum_with_a_method_of_a_file(
     own, out = f"{written(tmp_path, PLAIN.replace('trains_on', 'other'))}:Plain", tmp_path / "run"
     words = ["run", "digits", "-s", f"er[balance=sum]+{own}[scale=0.25]", *CELLS, "--out", str(out)]
     assert lethe(capsys, monkeypatch, *words)[0] == 0
-    records = [json.loads(path.read_text()) for path in (out / "cells").glob("*")]
+    records = RunReader(out).records()
     assert {(r["status"], r["spec"]["hyper"]["Plain_scale"]) for r in records} == {("done", 0.25)}
     assert [o.help for o in describe(f"lwf+{own}").options if o.name == "Plain_scale"] == ["How strongly."]
 
@@ -202,7 +206,7 @@ def test_what_is_installed_is_listed_by_name_and_shown_from_the_object(
     points = {
         "plain": EntryPoint("plain", "installed_method:Plain", "lethe.strategies"),
         "broken": EntryPoint("broken", "installed_broken:Any", "lethe.strategies"),
-        "number": EntryPoint("number", "installed_method:CELLS", "lethe.strategies"),
+        "number": EntryPoint("number", "installed_method:Literal", "lethe.strategies"),
     }
     registry = strategies.REGISTRY
     monkeypatch.setattr(registry, "_installed", lambda: points)
@@ -212,49 +216,83 @@ def test_what_is_installed_is_listed_by_name_and_shown_from_the_object(
     assert "installed_method" not in sys.modules
     assert [o.name for o in describe("plain").options] == ["scale", "way"]
     assert strategies.get("plain")().scale == 0.5  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"number .* is no strategy"):
+        strategies.get("number")
     with pytest.raises(UserError, match=r"broken .* cannot be imported: ZeroDivisionError"):
         strategies.get("broken")
+
+
+def test_a_model_can_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'def build(generators, shape, units, *, width: int = 3):\n    """Of `width` units."""\n'
+    written(tmp_path, text, "installed_model.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("narrow", "installed_model:build", "lethe.models")
+    monkeypatch.setattr(models.REGISTRY, "_installed", lambda: {"narrow": point})
+    assert "narrow" in models.names()
+    assert [(o.name, o.type) for o in describe("narrow").options] == [("width", "whole number from 1 up")]
 
 
 # The index.
 
 
-def listing(cache: Path, *more: str) -> str:
-    """Return what ``lethe list --json`` prints, and after it whether torch was imported."""
-    code = (
-        f"import sys\n{'; '.join(more)}\nfrom bench.cli import main\nsys.argv = ['lethe', 'list', '--json']\n"
-        "try:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules)"
-    )
-    environment = os.environ | {"LETHE_CACHE": str(cache)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def test_a_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:
+    def listing(before: str = "") -> list[str]:
+        code = (
+            f"import sys\n{before}\nfrom bench.cli import main\nsys.argv = ['lethe', 'list', '--json']\n"
+            "try:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules)"
+        )
+        environment = os.environ | {"LETHE_CACHE": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    # What a process enters is listed by this process alone.
+    toy = '   "name": "toy",'
+    cold = listing("from tests.toy import TOY; from suites.base import register; register(TOY)")
+    warm = listing()
+    assert (cold[-1], warm[-1]) == ("True", "False")
+    assert (toy in cold, toy in warm) == (True, False)
+    assert set(warm[:-1]) <= set(cold)
+    kinds = sorted(path.name.split("-")[1] for path in tmp_path.iterdir())
+    assert kinds == ["models", "scores", "strategies", "suites"]
 
 
-def test_the_index_is_made_once_and_not_trusted_blindly(tmp_path: Path) -> None:
-    cold = listing(tmp_path)
-    assert cold.endswith("True\n")
-    warm = listing(tmp_path)
-    assert warm == cold.replace("True\n", "False\n")
-    files = sorted(tmp_path.iterdir())
-    assert [f.name.split("-")[1] for f in files] == ["models", "scores", "strategies", "suites"]
-    files[2].write_text(files[2].read_text()[:1000])
-    saved = json.loads(files[3].read_text())
-    files[3].write_text(json.dumps(saved | {"fingerprint": "of other sources", "descriptions": []}))
-    assert listing(tmp_path) == cold
-    assert listing(tmp_path) == warm
+def scores() -> list[Description]:
+    """Return what a new process reads of the smallest registry."""
+    known = registries()["scores"]
+    return type(known)(*known._sources).descriptions()
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    assert listing(file / "cache").endswith("True\n")
+DAMAGES: dict[str, Callable[[str], str]] = {
+    "empty": lambda whole: "",
+    "truncated": lambda whole: whole[:-9],
+    "a list": lambda whole: "[]",
+    "of other sources": lambda whole: whole.replace('"fingerprint": "', '"fingerprint": "0'),
+    "of another version": lambda whole: whole.replace('"options"', '"choices"'),
+}
 
 
-def test_what_a_process_enters_is_described_but_not_saved(tmp_path: Path) -> None:
-    toy = "from tests.toy import TOY; from suites.base import register; register(TOY)"
-    assert '"name": "toy"' in listing(tmp_path, toy)
-    assert '"name": "toy"' not in listing(tmp_path)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_index_that_does_not_fit_is_made_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
+    made = scores()
+    (path,) = tmp_path.iterdir()
+    whole = path.read_text()
+    path.write_text(whole.replace("final accuracy", "as it was saved"))
+    assert scores() != made  # it is read
+    path.write_text(DAMAGES[damage](whole))
+    assert scores() == made
+    assert path.read_text() == whole
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(scores()) > 10
 
 
 def test_the_index_says_what_the_objects_say() -> None:
