@@ -34,21 +34,28 @@ costs: .venv/installed-test
 statistics: .venv/installed
 	$(BIN)/python -m suites.statistics
 
-# The committed records; those of texts and of MNIST need real data (see README), the very last takes hours.
-reference: .venv/installed
-	$(BIN)/lethe run results/reference/digits.toml
-	$(BIN)/lethe run results/reference/digits-all.toml
-	$(BIN)/lethe run results/reference/gallery.toml
-	$(BIN)/lethe run digits -s finetune -s er -s ewc --scenario class --seeds 3 --out results/reference/digits-classes
-	$(BIN)/lethe run results/reference/adaptive-digits.toml
-	$(BIN)/lethe run results/reference/gallery-suites.toml
-	$(BIN)/lethe run results/reference/texts.toml
-	$(BIN)/lethe run results/reference/writing.toml
-	$(BIN)/lethe run results/reference/texts-tuned.toml
-	$(BIN)/lethe run results/reference/texts-prompts.toml
-	$(BIN)/lethe run results/reference/adaptive-split-mnist.toml
-	$(BIN)/lethe verify three-types-split-mnist
+# The committed records, packed; those of texts and of MNIST need real data (see README), the very last takes hours.
+# $(call remake,NAME,COMMAND): what is there is unpacked, the command runs what is missing, all is packed again.
+define remake
+	test -d results/reference/$(1) || test ! -f results/reference/$(1).lethe.gz || $(BIN)/lethe unpack results/reference/$(1).lethe.gz
+	$(BIN)/lethe $(2)
+	$(BIN)/lethe pack results/reference/$(1)
+	rm -r results/reference/$(1)
+endef
 
+reference: .venv/installed
+	$(call remake,digits,run results/reference/digits.toml)
+	$(call remake,digits-all,run results/reference/digits-all.toml)
+	$(call remake,gallery,run results/reference/gallery.toml)
+	$(call remake,digits-classes,run digits -s finetune -s er -s ewc --scenario class --seeds 3 --out results/reference/digits-classes)
+	$(call remake,adaptive-digits,run results/reference/adaptive-digits.toml)
+	$(call remake,gallery-suites,run results/reference/gallery-suites.toml)
+	$(call remake,texts,run results/reference/texts.toml)
+	$(call remake,writing,run results/reference/writing.toml)
+	$(call remake,texts-tuned,run results/reference/texts-tuned.toml)
+	$(call remake,texts-prompts,run results/reference/texts-prompts.toml)
+	$(call remake,adaptive-split-mnist,run results/reference/adaptive-split-mnist.toml)
+	$(call remake,three-types-split-mnist,verify three-types-split-mnist)
 
 # Tables and figures of the documents, from the committed records.
 docs: .venv/installed

@@ -44,13 +44,14 @@ def report(
     from bench.report.write_report import make_report
     from bench.results import load
 
-    for folder in folders:
-        opened(folder)
+    runs = [opened(folder)[0] for folder in folders]
     if serve:
         _serve(folders, tuple(filter(None, scores.split(","))) or None, port)
         return
     if out is None and len(folders) > 1:
         raise errors.UserError("name the folder of a report on several runs with --out")
+    if out is None and runs[0].packed:
+        raise errors.UserError("name the folder of a report on a packed run with --out")
     layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
     chosen = tuple(filter(None, scores.split(","))) or None
     frames = load(*folders)

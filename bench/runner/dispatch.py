@@ -28,7 +28,7 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
     Raises UserError for what cannot be done at all, before anything is written.
     """
     options.check()
-    plan = resolve_for(requests, RunReader(folder), options)
+    plan = resolve_for(requests, RunFolder(folder), options)
     return carry_out_plan(plan, folder, options, command)
 
 

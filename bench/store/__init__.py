@@ -2,6 +2,7 @@
 
 from bench.store.environment import where
 from bench.store.files import write_json, write_tensors
+from bench.store.pack import pack_run, unpack_run
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import RunReader
 from bench.store.saved_models import WHICH, SavedModels
@@ -11,6 +12,8 @@ __all__ = [
     "RunFolder",
     "RunReader",
     "SavedModels",
+    "pack_run",
+    "unpack_run",
     "where",
     "write_json",
     "write_tensors",

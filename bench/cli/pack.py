@@ -1,0 +1,46 @@
+"""A run in one file: ``pack`` and ``unpack``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import app
+
+
+@app.command(epilog="Example: lethe pack results/runs/first")
+def pack(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="RUN.lethe.gz without it.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a run's records into one file, which status, report and load read like the folder.
+
+    Checkpoints and saved models are left out; the folder stays as it is.
+    """
+    from bench.store import RunReader, pack_run
+
+    target = pack_run(run, file)
+    packed = RunReader(target)
+    n_cells, n_missing = len(packed.statuses()), len(packed.manifest()["cells"].keys() - packed.statuses())
+    missing = f"; {n_missing} of the run's cells have no record yet" if n_missing else ""
+    print(f"{target}: {n_cells} cells, {target.stat().st_size / 1e3:,.0f} kB{missing}")
+
+
+@app.command(epilog="Example: lethe unpack results/reference/digits.lethe.gz results/runs/digits")
+def unpack(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What lethe pack made.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="A new folder; FILE without its suffix else.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write a packed run into a folder, so that lethe run goes on with it."""
+    from bench.store import unpack_run
+
+    print(f"{unpack_run(file, folder)}: lethe run ... --out goes on with it")

@@ -1,0 +1,135 @@
+"""A run in one file: its manifest and records as compressed lines, sorted by key.
+
+    RUN.lethe.gz    line 1 is the manifest; then, for each cell, its record and its confusion counts
+
+The same run packs to the same bytes. Checkpoints and saved models are left out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.store.files import write_json
+from bench.store.lines import PACK_SUFFIX, SUFFIX
+from bench.store.run_reader import RunReader
+from suites.errors import UserError
+
+
+def pack_run(run: Path, file: Path | None = None) -> Path:
+    """Write a run into one file.
+
+    Args:
+        run: The run's folder.
+        file: Where to; beside the folder, under its name, without it.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: for a folder that is no run or has records that cannot be read, and where the file cannot
+            be written.
+    """
+    reader = RunReader(run)
+    if reader.packed:
+        raise UserError(f"{reader.folder} is packed already")
+    manifest = reader.manifest()
+    if not manifest:
+        raise UserError(f"{run} is not a run's folder: it has no run.json")
+    run = run.resolve()
+    target = file or run.with_name(run.name + PACK_SUFFIX)
+    if not target.name.endswith(PACK_SUFFIX):
+        raise UserError(f"the name of a packed run ends in {PACK_SUFFIX}: {target}{PACK_SUFFIX}")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            # No time and no name, so that equal runs are equal files.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as packed:
+                packed.write(_line(manifest))
+                for line in _records(reader):
+                    packed.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _records(reader: RunReader) -> Iterator[bytes]:
+    """Yield the lines of a run's records; raises UserError for one that cannot be read."""
+    for key, line in reader.each(_line).items():
+        yield line
+        classes = reader.classes(key)
+        if classes is not None:
+            yield _line(classes)
+    if reader.unreadable:
+        raise UserError(
+            f"{reader.unreadable[0]} ({len(reader.unreadable)} in all): "
+            "lethe run sets it aside and runs its cell again"
+        )
+
+
+def _line(content: dict[str, Any]) -> bytes:
+    first = {name: content[name] for name in ("schema", "key", "written") if name in content}
+    return json.dumps(first | content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def unpack_run(file: Path, folder: Path | None = None) -> Path:
+    """Write a packed run's records into a folder, which ``lethe run`` goes on with.
+
+    Args:
+        file: The packed run; its suffix may be left out.
+        folder: Where to; beside the file, under its name, without it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: for a file that is no packed run or has records that cannot be read, and for a folder that
+            is there already or cannot be written.
+    """
+    reader = RunReader(file)
+    if not reader.packed:
+        raise UserError(f"{file} is not a packed run, a file that ends in {PACK_SUFFIX}")
+    target = folder or reader.folder.with_name(reader.folder.name.removesuffix(PACK_SUFFIX))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there already: choose another folder, or remove it")
+    manifest, records = reader.manifest(), reader.each(_line)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            (scratch / "cells").mkdir()
+            (scratch / "checkpoints").mkdir()
+            with (scratch / "cells" / f"unpacked{SUFFIX}").open("wb") as stream:
+                stream.writelines(records.values())
+            _write_classes(reader, list(records), scratch)
+            if reader.unreadable:
+                raise UserError(f"{file} is damaged: {reader.unreadable[0]}; use another copy of it")
+            write_json(scratch / "run.json", manifest)
+            scratch.chmod(0o755)
+            os.replace(scratch, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from None
+    return target
+
+
+def _write_classes(reader: RunReader, keys: list[str], folder: Path) -> None:
+    found = filter(None, (reader.classes(key) for key in keys))
+    first = next(found, None)
+    if first is not None:
+        (folder / "classes").mkdir()
+        with (folder / "classes" / f"unpacked{SUFFIX}").open("wb") as stream:
+            stream.write(_line(first))
+            stream.writelines(map(_line, found))

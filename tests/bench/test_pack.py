@@ -1,0 +1,174 @@
+"""A run in one file: the same records, the same bytes, read like the folder and never written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.plan.request import Request
+from bench.report.live_server import Live
+from bench.results.frames import load
+from bench.results.per_class import classes
+from bench.runner.dispatch import carry_out
+from bench.runner.options import Options
+from bench.store.pack import pack_run, unpack_run
+from bench.store.run_folder import RunFolder
+from bench.store.run_reader import RunReader
+from suites.errors import UserError
+from tests.conftest import lethe, tree
+
+QUIET = Options(jobs=1, quiet=True)
+ASKED = Request("toy", ("finetune", "er[buffer=20]", "ewc"), ("task", "class"), (0, 1))
+SKIPPED = Request("toy", ("finetune", "hat"), ("class",), (0,))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pack") / "run"
+    carry_out([ASKED, SKIPPED], folder, QUIET, "test")
+    return folder
+
+
+def test_a_run_packs_to_the_same_bytes_and_back(run: Path, tmp_path: Path) -> None:
+    before = tree(run)
+    first = pack_run(run, tmp_path / "a.lethe.gz")
+    assert tree(run) == before
+    folder = unpack_run(first)
+    assert folder == tmp_path / "a"
+    assert pack_run(folder, tmp_path / "b.lethe.gz").read_bytes() == first.read_bytes()
+    lines = gzip.decompress(first.read_bytes()).decode().splitlines()
+    keys = [json.loads(line)["key"] for line in lines[1:]]
+    assert keys == sorted(keys)
+    packed, plain = RunReader(first), RunReader(run)
+    assert packed.manifest() == plain.manifest() == RunReader(folder).manifest()
+    assert packed.records() == plain.records() == RunReader(folder).records()
+    for key in packed.statuses():
+        assert packed.classes(key) == plain.classes(key) == RunReader(folder).classes(key)
+    assert {"done", "skipped"} == set(packed.statuses().values())
+    # Checkpoints and the rest of the folder are not what a run goes on with.
+    assert carry_out([ASKED, SKIPPED], folder, QUIET, "test").counts == {}
+
+
+def test_all_that_reads_a_folder_reads_a_pack(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = pack_run(run, tmp_path / "p" / "run.lethe.gz") if (tmp_path / "p").mkdir() is None else None
+    assert file is not None
+    plain, packed, named = load(run), load(file), load(tmp_path / "p" / "run")
+    for name in ("cells", "scores", "matrix", "settings"):
+        assert getattr(plain, name).equals(getattr(packed, name))
+        assert getattr(plain, name).equals(getattr(named, name))
+    assert classes(run).equals(classes(file))
+    assert len(load(run, file).cells) == len(plain.cells)
+    assert Live([file], lambda: "").state() == Live([file], lambda: "").state()
+    said = {path: lethe(capsys, monkeypatch, "status", str(path)) for path in (run, file)}
+    assert said[run][0] == said[file][0] == 0
+    assert said[run][1].split(": ", 1)[1] == said[file][1].split(": ", 1)[1]
+    assert lethe(capsys, monkeypatch, "report", str(file))[2].strip().endswith("on a packed run with --out")
+    before = tree(tmp_path / "p")
+    for words in (
+        ["run", "toy", "-s", "er", "--dry-run", "--out", str(file)],
+        ["power", str(file), "finetune", "ewc"],
+        ["report", str(file), "--out", str(tmp_path / "report"), "--scores", "acc"],
+    ):
+        code, out, err = lethe(capsys, monkeypatch, *words)
+        assert code == 0, err
+        assert out
+    assert tree(tmp_path / "p") == before
+
+
+@pytest.mark.parametrize("name", ["run.lethe.gz", "run"])
+def test_a_run_refuses_a_pack(run: Path, tmp_path: Path, name: str) -> None:
+    file = pack_run(run, tmp_path / "run.lethe.gz")
+    with pytest.raises(UserError, match=r"is a packed run, .*: lethe unpack .*run\.lethe\.gz first"):
+        carry_out([ASKED], tmp_path / name, QUIET, "test")
+    assert list(tmp_path.iterdir()) == [file]
+    unpack_run(tmp_path / name)
+    assert carry_out([ASKED], tmp_path / "run", QUIET, "test").counts == {}
+
+
+def test_commands(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "r"))
+    code, out, _ = lethe(capsys, monkeypatch, "pack", str(folder))
+    assert (code, out.split(":")[0]) == (0, str(tmp_path / "r.lethe.gz"))
+    assert "13 cells" in out
+    for words, says in (
+        (["pack", str(tmp_path / "r.lethe.gz")], "is packed already"),
+        (["pack", str(tmp_path)], "is not a run's folder"),
+        (["pack", str(folder), str(tmp_path / "x.zip")], "the name of a packed run ends in .lethe.gz"),
+        (["unpack", str(tmp_path / "none")], "is not a packed run"),
+        (["unpack", str(tmp_path / "r.lethe.gz")], "is there already"),
+    ):
+        code, _, err = lethe(capsys, monkeypatch, *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+    assert lethe(capsys, monkeypatch, "unpack", str(tmp_path / "r.lethe.gz"), str(tmp_path / "s"))[0] == 0
+    assert RunReader(tmp_path / "s").records() == RunReader(run).records()
+
+
+def test_a_damaged_pack_is_said(run: Path, tmp_path: Path) -> None:
+    file = pack_run(run, tmp_path / "a.lethe.gz")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="is damaged, or no packed run"):
+        load(file)
+    file.write_text("no gzip")
+    with pytest.raises(UserError, match="is damaged, or no packed run"):
+        load(file)
+    lines = gzip.decompress(whole).split(b"\n")
+    lines[1] = lines[1].replace(b'"status"', b'"state"')
+    file.write_bytes(gzip.compress(b"\n".join(lines)))
+    assert "unknown field 'state'" in load(file).unreadable[0]
+    with pytest.raises(UserError, match=r"is damaged: .*unknown field 'state'"):
+        unpack_run(file)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_run_with_records_that_cannot_be_read_is_not_packed(run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "r"))
+    (folder / "cells" / "bad.json").write_text("{")
+    with pytest.raises(UserError, match=r"not whole JSON .*lethe run sets it aside"):
+        pack_run(folder)
+    assert not (tmp_path / "r.lethe.gz").exists()
+    RunFolder(folder).repair()
+    assert pack_run(folder).exists()
+
+
+def test_reading_commands_change_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where records and counts are damaged, in the layout of now and of earlier versions."""
+    folder = Path(shutil.copytree(run, tmp_path / "r"))
+    (folder / "cells" / "bad.json").write_text("{")
+    for kind in ("cells", "classes"):
+        (path,) = (folder / kind).glob("*.jsonl")
+        path.write_text(path.read_text().replace('"written"', '"writen"', 1) + '{"torn')
+    before = tree(folder)
+    folder_mode = folder.stat().st_mode
+    folder.chmod(0o555)
+    try:
+        for words in (
+            ["status", str(folder)],
+            ["report", str(folder), "--classes", "--out", str(tmp_path / "report")],
+            ["power", str(folder), "finetune", "ewc"],
+            ["run", "toy", "-s", "er", "--dry-run", "--out", str(folder)],
+        ):
+            code, out, err = lethe(capsys, monkeypatch, *words)
+            assert code == 0, err
+            if words[0] in ("status", "report"):
+                assert "bad.json cannot be read: it is not whole JSON" in out + err
+                assert "unknown field 'writen'; did you mean written?" in out + err
+            assert tree(folder) == before, words
+        found: Any = classes(folder)
+        assert len(found)
+        assert Live([folder], lambda: "").state()
+        assert tree(folder) == before
+    finally:
+        folder.chmod(folder_mode)
