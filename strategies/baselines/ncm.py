@@ -115,7 +115,7 @@ class SLDA(ClassMeans):
     name = "slda"
     paper = "Hayes & Kanan 2020, Lifelong machine learning with deep streaming LDA"
 
-    shrinkage: Annotated[LaneFloat, Bounds(1e-8, 1.0)] = 1e-4
+    shrinkage: Annotated[LaneFloat, Bounds(1e-8, 1.0)] = LaneFloat(1e-4)
     """e: share of the identity in the covariance."""
     covariance: Literal["streaming", "within"] = "streaming"
     """t counts all rows so far (the paper), or those of the row's own class (the exact within-class one)."""
@@ -158,7 +158,7 @@ class SLDA(ClassMeans):
         """Return the weights (L, F, U) and biases (L, U), solved in double precision."""
         mean_LFU = self.means().transpose(1, 2).double()
         scatter_LFF = self.scatter_LFF.double()
-        e_L = torch.as_tensor(self.shrinkage, device=mean_LFU.device).expand(len(mean_LFU)).double()
+        e_L = self.shrinkage.double()
         covariance_LFF = scatter_LFF / per_lane(self.count_LU.sum(1).clamp(min=1), scatter_LFF)
         unit_FF = torch.eye(scatter_LFF.shape[1], device=mean_LFU.device, dtype=torch.float64)
         held_LFF = per_lane(1 - e_L, scatter_LFF) * covariance_LFF + per_lane(e_L, scatter_LFF) * unit_FF

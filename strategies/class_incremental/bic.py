@@ -28,7 +28,7 @@ class BiC(Distilled):
     name = "bic"
     paper = "Wu et al. 2019, Large scale incremental learning"
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of the distillation."""
     held_out: Annotated[int, Bounds(2)] = 10
     """One of so many exemplars is held out for stage 2."""
@@ -37,9 +37,9 @@ class BiC(Distilled):
     one for each task."""
     fit_steps: Count = 200
     """Steps of Adam over the whole held-out part in stage 2."""
-    fit_rate: NotNegative = 0.02
+    fit_rate: NotNegative = LaneFloat(0.02)
     """Their learning rate."""
-    shrink: NotNegative = 0.0
+    shrink: NotNegative = LaneFloat(0.0)
     """Weight of beta^2 / 2 in stage 2 (0.1 in the released code, nothing in the paper)."""
 
     def setup(self) -> None:
@@ -97,20 +97,18 @@ class BiC(Distilled):
         held.y_LB.clamp_(min=0)  # padding names a row that may have no unit here
         with eval_mode(self.model), torch.no_grad():
             logits_LVU = self.model(held.x_LBX)
-        rate_L = torch.as_tensor(self.fit_rate, device=rows_LV.device).expand(len(rows_LV))
         # Adam does not see the scale of a gradient, so a lane's rate can stand here, and 1 in the optimiser.
         moved_L2 = torch.zeros(len(rows_LV), 2, device=rows_LV.device, requires_grad=True)
         update = optimiser("adam", [moved_L2], len(rows_LV), 1.0)
         for _ in range(self.fit_steps):
-            alpha_L, beta_L = 1 + rate_L * moved_L2[:, 0], rate_L * moved_L2[:, 1]
+            alpha_L, beta_L = 1 + self.fit_rate * moved_L2[:, 0], self.fit_rate * moved_L2[:, 1]
             loss_L = self.fit_loss(logits_LVU, held, alpha_L, beta_L)
             (moved_L2.grad,) = torch.autograd.grad(loss_L.sum(), moved_L2)
             update.step()
         moved_L2 = moved_L2.detach()
-        self.alpha_LU.copy_(
-            torch.where(self._new_LU, 1 + (rate_L * moved_L2[:, 0]).unsqueeze(1), self.alpha_LU)
-        )
-        self.beta_LU.copy_(torch.where(self._new_LU, (rate_L * moved_L2[:, 1]).unsqueeze(1), self.beta_LU))
+        way_L2 = self.fit_rate.unsqueeze(1) * moved_L2
+        self.alpha_LU.copy_(torch.where(self._new_LU, 1 + way_L2[:, :1], self.alpha_LU))
+        self.beta_LU.copy_(torch.where(self._new_LU, way_L2[:, 1:], self.beta_LU))
 
     def fit_loss(self, logits_LVU: Tensor, held: Batch, alpha_L: Tensor, beta_L: Tensor) -> Tensor:
         """Return stage 2's loss at alpha and beta, over the classes seen, shape (L,)."""

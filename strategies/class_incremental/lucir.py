@@ -28,15 +28,15 @@ class LUCIR(Distilled):
     name = "lucir"
     paper = "Hou et al. 2019, Learning a unified classifier incrementally via rebalancing"
 
-    lam: NotNegative = 5.0
+    lam: NotNegative = LaneFloat(5.0)
     """lambda_base, the weight of the less-forget constraint."""
-    margin: NotNegative = 0.5
+    margin: NotNegative = LaneFloat(0.5)
     """m, by how much the cosine to the own class is to be greater than to a new one."""
     nearest: Count = 2
     """K, how many new classes an exemplar is kept from."""
     ranking: Literal["sum", "mean"] = "sum"
     """Over the K classes (the paper's formula), or their mean (its code)."""
-    scale: Annotated[LaneFloat, Bounds(1e-3)] = 10.0
+    scale: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(10.0)
     """Where the learned scale eta starts (1 in the released code)."""
     freeze: bool = True
     """Whether the class vectors of old classes stay as they are."""
@@ -46,8 +46,7 @@ class LUCIR(Distilled):
     def setup(self) -> None:
         """Make the scale, with an optimiser like the network's."""
         super().setup()
-        start_L = torch.as_tensor(self.scale, device=self.streams.device).expand(self.streams.lanes)
-        self.eta = nn.ParameterList([start_L.clone()])
+        self.eta = nn.ParameterList([self.scale.clone()])
         self.eta_optimiser = self.optimiser.alike(self.eta, decays=False)
 
     def begin_task(self, task: int) -> None:

@@ -34,14 +34,14 @@ class SCR(NearestMean, Replay):
 
     batch: CountOrNone = 100
     """Remembered rows per step; 0 for as many as new ones."""
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 0.07
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(0.07)
     """T, what inner products are divided by."""
     projection: Count = 128
     """Outputs of the projection, a network of one hidden layer as wide as the features."""
     view: Literal["crop", "crop-flip", "same"] = "crop"
     """The second view: a random crop brought to full size, mirrored half of the time or not, or the same
     image. The paper's changes of colour are left out: grey images have none."""
-    crop: Annotated[LaneFloat, Bounds(0.01, 1.0)] = 0.2
+    crop: Annotated[LaneFloat, Bounds(0.01, 1.0)] = LaneFloat(0.2)
     """Least share of the area that a crop keeps."""
 
     def setup(self) -> None:
@@ -66,8 +66,7 @@ class SCR(NearestMean, Replay):
         both = join(batch, self.memory.read(slots_LB, batch))
         x_LVCHW = torch.cat([both.x_LBX, self.second_view(both.x_LBX)], 1)
         z_LVF = F.normalize(self.projector(self.model.features(x_LVCHW)), dim=2)
-        temperature_L = torch.as_tensor(self.temperature, device=z_LVF.device).expand(len(z_LVF))
-        return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), temperature_L)
+        return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), self.temperature)
 
     def second_view(self, x_LBX: Tensor) -> Tensor:
         """Return each image's random crop, bilinearly brought to the full size."""
@@ -75,9 +74,8 @@ class SCR(NearestMean, Replay):
             return x_LBX
         lanes, size = x_LBX.shape[:2]
         draw_LB5 = self.draws.uniform("crops", 5 * size).view(lanes, size, 5)
-        least_L = torch.as_tensor(self.crop, device=x_LBX.device).expand(lanes)
         # In float64 and then rounded: a power's last bit can depend on where in memory a number stands.
-        crop_LB23 = crops(draw_LB5, least_L, flip=self.view == "crop-flip").to(x_LBX.dtype)
+        crop_LB23 = crops(draw_LB5, self.crop, flip=self.view == "crop-flip").to(x_LBX.dtype)
         grid = F.affine_grid(crop_LB23.flatten(0, 1), [lanes * size, *x_LBX.shape[2:]], align_corners=False)
         seen = F.grid_sample(x_LBX.flatten(0, 1), grid, padding_mode="border", align_corners=False)
         return seen.view_as(x_LBX)

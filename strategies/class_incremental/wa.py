@@ -26,7 +26,7 @@ class WA(Distilled):
     name = "wa"
     paper = "Zhao et al. 2020, Maintaining discrimination and fairness in class incremental learning"
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of the distillation."""
     clip: bool = True
     """Whether negative weights of the head are set to 0 after each step, so that length tells of logits."""

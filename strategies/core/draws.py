@@ -21,6 +21,64 @@ _STEPS_AT_ONCE = 64
 """A draw costs a dozen small operations; made for many steps at once they are nearly free."""
 
 
+STREAMS = {
+    "anchors": "HAL: pixels that a task's anchors start from",
+    "augment both": "RAR: shift, flip and noise of new and remembered rows",
+    "candidates": "MIR: remembered rows to choose from",
+    "class models": "generative classifier: noise of training",
+    "class rows": "generative classifier: orders of a class's rows",
+    "class/{}": "generative classifier: initial weights of a class's model",
+    "coda-prompt/{}": "CODA-Prompt: directions of a task's components",
+    "compare": "GSS: remembered rows that gradients are compared with",
+    "contest": "GSS: who wins a place",
+    "crops": "SCR: second views",
+    "dreams": "DGR and BI-R: noise of training and of generated rows",
+    "epoch": "GDumb: orders of the memory",
+    "exemplars": "class-incremental methods: exemplars to replay",
+    "feedback": "BI-R: initial weights and gates of the decoder",
+    "fisher": "EWC: sampled answers",
+    "gates": "BI-R: tasks whose gates are open for generated rows",
+    "gates {}": "XdG: closed units of a layer",
+    "generator": "DGR: initial weights of the generator",
+    "gpm": "GPM: rows that directions are taken from",
+    "greedy": "greedy balance: rows that lose their places",
+    "hat/{}": "HAT: embeddings of a layer",
+    "importance": "generative classifier: importance samples of answers",
+    "incoming {}": "continual backpropagation: new incoming weights of a layer",
+    "key": "balanced reservoir: keys of rows",
+    "l2p/key": "L2P: keys of the pool",
+    "labels": "DER++: remembered rows whose labels are replayed",
+    "laterals/{}": "progressive networks: initial lateral connections of a task",
+    "layer {}": "ReDo: new incoming weights of a layer",
+    "logits": "DER: remembered rows whose logits are matched",
+    "lora/{}": "LoRA: initial factors of a task",
+    "mix": "DGR with a GAN: points between real and generated rows",
+    "modes": "BI-R: units of generated rows",
+    "network/{}": "a network per task: initial weights of a task's",
+    "ogd": "OGD: rows that directions are taken from",
+    "order of classes": "balanced reservoir: which of equal classes goes first",
+    "partners": "ER-AML: positives and negatives",
+    "pass": "generative classifier: order of one pass",
+    "per class": "memories written after a task: rows of each class",
+    "perturb/{}": "shrink and perturb: noise of a task",
+    "plastic": "CLS-ER: steps at which the plastic model moves",
+    "ranpac/projection": "RanPAC: random projection",
+    "recycle": "ReDo: key of a step's new weights",
+    "reference": "A-GEM: remembered rows of the reference gradient",
+    "replay": "replay methods: remembered rows of a step",
+    "reservoir": "reservoir sampling: places of rows",
+    "rivals": "GSS: remembered rows that may lose their places",
+    "rows": "FDR: rows of a task to remember",
+    "scores/{}/{}": "SupSup: initial scores of a task and layer",
+    "scr projection": "SCR: initial weights of the projection",
+    "stable": "CLS-ER: steps at which the stable model moves",
+    "tuning": "HAL: order of the memory when tuned on it",
+    "watched rows": "adaptive replay: which rows are watched",
+}
+"""Every name that the methods here draw under, and what for; {} is a number. A method of your own draws
+under any name: one that is listed continues that stream where both are part of one composed strategy."""
+
+
 def _signed(value: int) -> int:
     """Return a 64-bit pattern as torch's int64 holds it."""
     value &= 2**64 - 1
@@ -45,6 +103,7 @@ class Draws:
     def __init__(self, seeds: Sequence[int], device: torch.device | str) -> None:
         self.seeds, self.device = tuple(seeds), device
         self._drawn: dict[tuple[str, int], tuple[int, tuple[Tensor, ...]]] = {}
+        self._length: dict[str, int] = {}
         self.begin(0)
 
     def begin(self, task: int) -> None:
@@ -52,9 +111,19 @@ class Draws:
         keys = [derive(seed, f"draws/{task}") for seed in self.seeds]
         self._key_L1 = torch.tensor(keys, device=self.device).unsqueeze(1)
         self._drawn.clear()
+        self._length.clear()
 
     def uniform(self, name: str, n: int) -> Tensor:
-        """Return the next n numbers in [0, 1) of every lane, float64, shape (L, n)."""
+        """Return the next numbers of a stream for every lane.
+
+        Args:
+            name: What the numbers are for; see ``STREAMS``. Within a task, a draw of another length than the
+                first under a name has a stream of its own: no number is given out twice.
+            n: How many numbers.
+
+        Returns:
+            Numbers in [0, 1), float64, shape (L, n).
+        """
         count, ahead = self._drawn.get((name, n), (0, ()))
         if count % _STEPS_AT_ONCE == 0:
             ahead = self._ahead(name, n, count)
@@ -63,7 +132,8 @@ class Draws:
 
     def _ahead(self, name: str, n: int, count: int) -> tuple[Tensor, ...]:
         counter = torch.arange(count * n, (count + _STEPS_AT_ONCE) * n, device=self.device)
-        start_L1 = splitmix64(self._key_L1 ^ zlib.crc32(name.encode()))
+        stream = name if self._length.setdefault(name, n) == n else f"{name}/{n}"
+        start_L1 = splitmix64(self._key_L1 ^ zlib.crc32(stream.encode()))
         bits = splitmix64(start_L1 + (counter + 1) * _signed(_GOLDEN))
         unit = _shift_right(bits, 11).double() * 2.0**-53
         return unit.view(-1, _STEPS_AT_ONCE, n).unbind(1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,8 +24,15 @@ from strategies.core.optimisers import Optimiser
 from strategies.core.streams import Batch, LaneStreams
 from suites.base import SCENARIOS, Training
 
-LaneFloat = float
-"""A hyper-parameter that can differ between lanes: a float to the user, a tensor (L,) in the hooks."""
+if TYPE_CHECKING:
+    LaneFloat = Tensor
+else:
+    LaneFloat = float
+"""A hyper-parameter that can differ between lanes: a float to the user, a tensor (L,) in the hooks.
+
+Fields are written ``lam: NotNegative = LaneFloat(1.0)``: to a type checker the tensor that hooks find, at run
+time the float that is the default.
+"""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, NotNegative, Strategy, mask
+from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask
 from suites.base import Training
 
 
@@ -29,7 +29,7 @@ class LFL(Strategy):
     scenarios = ("domain",)
     needs_boundaries = True
 
-    lam: NotNegative = 0.1
+    lam: NotNegative = LaneFloat(0.1)
     """Weight of the distance between features."""
     head: Literal["frozen", "free"] = "frozen"
     """Whether the head stays as the first task left it; new units could then not be learned."""

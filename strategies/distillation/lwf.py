@@ -34,11 +34,11 @@ class LwF(Strategy):
         }
     }
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax."""
     balance: Literal["sum", "tasks"] = "sum"
     """L_new + lambda L_distil, or 1/t L_new + (1 - 1/t) L_distil at the t-th task (van de Ven 2022)."""
-    lam: NotNegative = 1.0
+    lam: NotNegative = LaneFloat(1.0)
     """Weight of distillation where balance is sum."""
     heat_squared: bool = False
     """Whether distillation is multiplied by T^2, so that T does not change its weight (Hinton 2015)."""

@@ -79,9 +79,9 @@ class BIR(Strategy):
     """Units in each of the decoder's two hidden layers."""
     latent: Count = 100
     """Latent variables."""
-    gated: Annotated[LaneFloat, Bounds(0.0, 1.0)] = 0.1
+    gated: Annotated[LaneFloat, Bounds(0.0, 1.0)] = LaneFloat(0.1)
     """Share of the decoder's hidden units closed for each class (each task in domain-incremental streams)."""
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of distillation."""
 
     def setup(self) -> None:
@@ -96,8 +96,7 @@ class BIR(Strategy):
         self.feedback = net.to(device)
         self.feedback_optimiser = Adam(list(net.parameters()), self.optimiser.lr, [0.0] * self.streams.lanes)
         chance_L2GH = torch.stack([torch.rand(2, gates, self.generator_hidden, generator=g) for g in random])
-        closed_L = torch.as_tensor(self.gated, device=device).expand(self.streams.lanes)
-        self.open_L2GH = (chance_L2GH.to(device) >= per_lane(closed_L, chance_L2GH)).float()
+        self.open_L2GH = (chance_L2GH.to(device) >= per_lane(self.gated, chance_L2GH)).float()
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.earlier_feedback = copy.deepcopy(net).requires_grad_(False)
         self._noise = Noise("dreams", seeds, device)

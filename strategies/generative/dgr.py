@@ -54,7 +54,7 @@ class DGR(Strategy):
     """Latent variables of the generator."""
     targets: Literal["hard", "soft"] = "hard"
     """What dreamt rows are learned towards: the earlier solver's label, or its tempered answers."""
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 2.0
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax, where targets are soft."""
 
     def setup(self) -> None:

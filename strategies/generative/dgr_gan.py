@@ -36,7 +36,7 @@ class DGRGAN(DGR):
 
     critic_steps: Count = 5
     """Steps of the critic before each one of the generator."""
-    penalty: Annotated[LaneFloat, Bounds(0.0)] = 10.0
+    penalty: Annotated[LaneFloat, Bounds(0.0)] = LaneFloat(10.0)
     """Weight of the critic's gradient penalty."""
 
     def make_generator(self, random: Generators, pixels: int) -> Images:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, NotNegative, Strategy, Unsuitable, gradients
+from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, gradients
 from strategies.parts import flatten, write_flat
 
 
@@ -37,7 +37,7 @@ class GEM(Strategy):
 
     buffer: Count = 500
     """Rows in the memory of one lane, shared equally between the tasks; of each, the last ones seen."""
-    gamma: NotNegative = 0.5
+    gamma: NotNegative = LaneFloat(0.5)
     """Memory strength: how far the step leans towards the earlier tasks where a constraint is broken."""
     strength: Literal["bound", "added"] = "bound"
     """Memory strength bounds v from below (the released code), or is added to v (the text)."""
@@ -82,8 +82,7 @@ class GEM(Strategy):
                 loss_L = self.cross_entropy(self.logits(old), old)
             past.append(flatten(torch.autograd.grad(loss_L.sum(), parameters, materialize_grads=True)))
         now = gradients(self.model)
-        gamma_L = torch.as_tensor(self.gamma, device=self.streams.device).expand(self.streams.lanes)
-        write_flat(project(flatten(now), torch.stack(past, 1), gamma_L, self.strength == "bound"), now)
+        write_flat(project(flatten(now), torch.stack(past, 1), self.gamma, self.strength == "bound"), now)
 
     def memory_size(self) -> tuple[int, int]:
         """Count rows, and bytes as if they were copied."""

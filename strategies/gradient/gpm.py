@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Count, LaneLinear, NotNegative, Share, Strategy, eval_mode, gradients
+from strategies.core import Count, LaneFloat, LaneLinear, NotNegative, Share, Strategy, eval_mode, gradients
 from strategies.parts import Layer, fan_in, hidden_layers, inputs_during, sample_rows
 
 _CHUNK = 25
@@ -36,9 +36,9 @@ class GPM(Strategy):
     needs_boundaries = True
     projects = True
 
-    threshold: Share = 0.97
+    threshold: Share = LaneFloat(0.97)
     """Share of the squared norm of a layer's inputs that the stored directions hold."""
-    growth: NotNegative = 0.003
+    growth: NotNegative = LaneFloat(0.003)
     """How much the threshold grows from task to task, up to 1."""
     rows: Count = 300
     """Rows of a task that the directions are taken from."""
@@ -63,8 +63,8 @@ class GPM(Strategy):
     def end_task(self, task: int) -> None:
         """Add the directions that the task's inputs need beside those stored."""
         for projector_LDD, moment_LDD in zip(self.projectors, self.moments(task), strict=True):
-            lanes, d = moment_LDD.shape[:2]
-            share_L = (self.threshold + self.growth * task) * torch.ones(lanes, device=moment_LDD.device)
+            d = moment_LDD.shape[1]
+            share_L = self.threshold + self.growth * task
             across_LDD = torch.eye(d, device=moment_LDD.device) - projector_LDD.double()
             left_LDD = torch.bmm(torch.bmm(across_LDD, moment_LDD), across_LDD)
             # The left singular vectors of the inputs R are the eigenvectors of R R^T, here largest first.
@@ -81,7 +81,7 @@ class GPM(Strategy):
     def moments(self, task: int) -> list[Tensor]:
         """Return R R^T of each layer's inputs R at some rows of a task, float64 (L, D, D)."""
         streams = self.streams
-        rows_LR, real_LR = sample_rows(streams, self.draws, self.name, task, self.rows)
+        rows_LR, real_LR = sample_rows(streams, self.draws, "gpm", task, self.rows)
         found = [torch.zeros_like(p, dtype=torch.float64) for p in self.projectors]
         with eval_mode(self.model):
             for rows_LB, real_LB in zip(rows_LR.split(_CHUNK, 1), real_LR.split(_CHUNK, 1), strict=True):

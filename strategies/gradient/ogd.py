@@ -75,7 +75,7 @@ class OGD(Strategy):
         units_LK = torch.tensor([list(units) for units in own], device=streams.device)
         per_row = units_LK.shape[1] if self.logits_of == "all" else 1
         n_rows = -(-self.directions // per_row)
-        rows_LR, real_LR = sample_rows(streams, self.draws, self.name, task, n_rows)
+        rows_LR, real_LR = sample_rows(streams, self.draws, "ogd", task, n_rows)
         parameters, found = list(self.model.parameters()), []
         for row in range(n_rows):
             batch = streams.batch(rows_LR[:, row : row + 1].contiguous())

@@ -34,9 +34,9 @@ class HAT(Gated):
     needs = "the task of every row, gates per task, dense layers and convolutions"
     projects = True
 
-    s_max: Annotated[LaneFloat, Bounds(1e-3)] = 400.0
+    s_max: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(400.0)
     """How steep the gates are at the end: 0 or 1, nearly."""
-    c: NotNegative = 0.75
+    c: NotNegative = LaneFloat(0.75)
     """Weight of the term that keeps units for later tasks."""
     anneal: Literal["epoch", "task"] = "epoch"
     """s grows anew in every epoch (the paper), or once over a task."""
@@ -54,7 +54,6 @@ class HAT(Gated):
         self.used = [e.new_zeros(len(e), size) for e, size in zip(self.embeddings, sizes, strict=True)]
         self._now = nn.ParameterList(e[:, 0].clone() for e in self.embeddings)
         self._second = self.optimiser.alike(self._now, decays=False)
-        self._s_max_L = torch.as_tensor(self.s_max, device=streams.device).expand(streams.lanes)
         for layer, below in zip(self._layers[1:], sizes, strict=False):
             if fan_in(layer) % below:
                 raise Unsuitable(f"{self.name} needs layers that each read the one before")
@@ -91,7 +90,7 @@ class HAT(Gated):
     def learn(self, batch: Batch) -> Tensor:
         """Take one step with the network's weights, and one with the embeddings."""
         share_L = self._step % self._period_L / (self._period_L - 1).clamp(min=1)
-        self._s_L = 1 / self._s_max_L + (self._s_max_L - 1 / self._s_max_L) * share_L
+        self._s_L = 1 / self.s_max + (self.s_max - 1 / self.s_max) * share_L
         for e in self._now:
             e.grad = None
         loss_L = super().learn(batch)
@@ -119,7 +118,7 @@ class HAT(Gated):
             assert e.grad is not None
             s_L1 = per_lane(self._s_L, e)
             steep = (s_L1 * e.data).clamp(-_LARGEST_COSH, _LARGEST_COSH).cosh() + 1
-            e.grad.mul_(per_lane(self._s_max_L, e) / s_L1 * steep / (e.data.cosh() + 1))
+            e.grad.mul_(per_lane(self.s_max, e) / s_L1 * steep / (e.data.cosh() + 1))
 
     def end_task(self, task: int) -> None:
         """Note the units in use."""
@@ -132,4 +131,4 @@ class HAT(Gated):
 
     def gates_of_tasks(self, layer: int) -> Tensor:
         """Return the gates of every task at s_max."""
-        return (self._s_max_L.view(-1, 1, 1) * self.embeddings[layer]).sigmoid()
+        return (self.s_max.view(-1, 1, 1) * self.embeddings[layer]).sigmoid()

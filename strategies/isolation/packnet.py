@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Share, Strategy, per_lane
+from strategies.core import Batch, LaneFloat, Share, Strategy, per_lane
 from strategies.isolation.independent import by_task
 from strategies.parts import hidden_layers, masked
 
@@ -31,9 +31,9 @@ class PackNet(Strategy):
     scenarios = ("task",)
     needs_boundaries = True
 
-    pruned: Share = 0.75
+    pruned: Share = LaneFloat(0.75)
     """Share of the weights a task has trained that are set free again."""
-    retrain: Share = 1 / 3
+    retrain: Share = LaneFloat(1 / 3)
     """Share of a task's steps that come after pruning; the paper's are half as many as those before."""
 
     def setup(self) -> None:

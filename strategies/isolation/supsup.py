@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Share, Strategy, uniform
+from strategies.core import Batch, LaneFloat, Share, Strategy, uniform
 from strategies.isolation.independent import by_task
 from strategies.parts import fan_in, hidden_layers, masked, outputs
 from suites.base import generator
@@ -35,7 +35,7 @@ class SupSup(Strategy):
     scenarios = ("task",)
     needs_boundaries = True
 
-    kept: Share = 0.5
+    kept: Share = LaneFloat(0.5)
     """Share of each layer's weights that a task uses, one weight at least; of the head, of its own units'."""
 
     @torch.no_grad()
@@ -52,7 +52,7 @@ class SupSup(Strategy):
         self._scores = [nn.Parameter(torch.empty_like(w)) for w in weights]
         self._second = self.optimiser.alike(self._scores)
         # The edge of a mask is found by a count that the host must know: asked for here, not at every step.
-        self._shares = torch.as_tensor(self.kept).expand(streams.lanes).tolist()
+        self._shares = self.kept.tolist()
         self._bit_8 = 2 ** torch.arange(8, dtype=torch.uint8, device=streams.device)
         shape = (streams.lanes, streams.n_tasks)
         self.bits = [w.new_zeros(*shape, -(-w[0].numel() // 8), dtype=torch.uint8) for w in weights]

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from strategies.core import Share, Strategy
+from strategies.core import LaneFloat, Share, Strategy
 from strategies.parts import Gated, outputs
 
 
@@ -27,7 +26,7 @@ class XdG(Gated):
     needs = "the task of every row, dense layers and convolutions"
     presets = {"vandeven2022": {"gated": 0.9}}
 
-    gated: Share = 0.8
+    gated: Share = LaneFloat(0.8)
     """Share of each hidden layer's units that a task does not use."""
 
     def setup(self) -> None:
@@ -38,7 +37,7 @@ class XdG(Gated):
             shape = (self.streams.lanes, self.streams.n_tasks, outputs(layer))
             drawn_LTF = self.draws.uniform(f"gates {i}", shape[1] * shape[2]).view(shape)
             place_LTF = drawn_LTF.argsort(2).argsort(2)
-            closed_L = torch.as_tensor(self.gated * shape[2], device=self.streams.device).round()
+            closed_L = (self.gated * shape[2]).round()
             self.open_LTF.append(place_LTF >= closed_L.view(-1, 1, 1))
 
     def gate_now(self, layer: int) -> Tensor:

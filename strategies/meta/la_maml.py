@@ -72,11 +72,11 @@ class LaMAML(LookAhead):
     cost = 3.0
     paper = "Gupta et al. 2020, La-MAML: look-ahead meta learning for continual learning"
 
-    eta: NotNegative = 0.3
+    eta: NotNegative = LaneFloat(0.3)
     """Rate at which the learning rates are learned."""
     uphill: bool = False
     """Whether a negative rate steps uphill in the quick steps (the algorithm as written) or stands still."""
-    clip: Annotated[LaneFloat, Bounds(1e-12)] = 2.0
+    clip: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(2.0)
     """Longest gradient, of the parameters and of their rates, that is not shortened."""
 
     def setup(self) -> None:
@@ -99,16 +99,14 @@ class LaMAML(LookAhead):
             loss_L = self.look_ahead(batch, quick)
         found = torch.autograd.grad(loss_L.sum(), [*parameters.values(), *rates.values()])
         moves, rate_moves = self.clipped(found[: len(rates)]), self.clipped(found[len(rates) :])
-        eta_L = torch.as_tensor(self.eta, device=loss_L.device).expand(len(loss_L))
         for p, r, g, h in zip(self.model_tensors(), self.rates, moves, rate_moves, strict=True):
-            r.sub_(per_lane(eta_L, h) * h)
+            r.sub_(per_lane(self.eta, h) * h)
             p.sub_(r.clamp(min=0) * (g + per_lane(self._decay_L * batch.learns_L, p) * p))
         return loss_L.detach()
 
     def clipped(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Shorten each lane's gradient to ``clip`` where it is longer."""
-        clip_L = torch.as_tensor(self.clip, device=gradients[0].device)
-        scale_L = (clip_L / (dot_L(gradients, gradients).sqrt() + 1e-6)).clamp(max=1)
+        scale_L = (self.clip / (dot_L(gradients, gradients).sqrt() + 1e-6)).clamp(max=1)
         return [per_lane(scale_L, g) * g for g in gradients]
 
 
@@ -127,11 +125,10 @@ class OML(LookAhead):
 
     order: Literal["first", "second"] = "second"
     """Whether quick steps count as constants (first) or are differentiated through as well (second)."""
-    alpha: NotNegative = 0.01
+    alpha: NotNegative = LaneFloat(0.01)
     """Rate of the quick steps."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss after quick steps of the head; the optimiser takes it from there."""
         heads = {k: p for k, p in self.model.named_parameters() if k.startswith("head.")}
-        alpha_L = torch.as_tensor(self.alpha, device=batch.rows_LB.device).expand(self.streams.lanes)
-        return self.look_ahead(batch, {k: per_lane(alpha_L, p) for k, p in heads.items()})
+        return self.look_ahead(batch, {k: per_lane(self.alpha, p) for k, p in heads.items()})

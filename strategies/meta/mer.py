@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, CountOrNone, Share, per_lane
+from strategies.core import Batch, Count, CountOrNone, LaneFloat, Share, per_lane
 from strategies.parts import Replay
 
 
@@ -41,9 +41,9 @@ class MER(Replay):
     """Draws from the memory on a path, k."""
     rows: CountOrNone = 0
     """Remembered rows in a draw; 0 for as many as new ones."""
-    beta: Share = 0.3
+    beta: Share = LaneFloat(0.3)
     """Share of each path that is kept."""
-    gamma: Share = 1.0
+    gamma: Share = LaneFloat(1.0)
     """Share of the whole way that is kept."""
     place: Literal["first", "last"] = "first"
     """Where on a path the new rows stand: first (released code of Algorithm 1) or last (of Algorithm 6)."""
@@ -78,8 +78,7 @@ class MER(Replay):
         return [p.clone() for p in self.model_tensors()]
 
     @torch.no_grad()
-    def keep_share(self, start: Sequence[Tensor], share: Tensor | float) -> None:
+    def keep_share(self, start: Sequence[Tensor], share_L: Tensor) -> None:
         """Go back to ``start`` but for a share of the way from there."""
-        share_L = torch.as_tensor(share, device=self.streams.device).expand(self.streams.lanes)
         for p, s in zip(self.model_tensors(), start, strict=True):
             p.copy_(torch.lerp(s, p, per_lane(share_L, p)))

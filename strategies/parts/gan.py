@@ -54,15 +54,13 @@ class Critic(nn.Module):
         score_LB: Tensor = self.score(x_LBD).squeeze(2)
         return score_LB
 
-    def loss(self, x_LBD: Tensor, made_LBD: Tensor, mix_LB: Tensor, penalty: Tensor | float) -> Tensor:
+    def loss(self, x_LBD: Tensor, made_LBD: Tensor, mix_LB: Tensor, penalty_L: Tensor) -> Tensor:
         """Return D(made) - D(x) + penalty (|grad D(between)| - 1)^2 of each pair of rows, shape (L, B).
 
         ``mix_LB``, in [0, 1], is the real row's share in what lies between (Algorithm 1, lines 4 to 7).
         """
         excess_LB = (self.slope(torch.lerp(made_LBD, x_LBD, mix_LB.unsqueeze(2))) - 1).square()
-        if isinstance(penalty, Tensor):
-            penalty = per_lane(penalty, excess_LB)
-        return self(made_LBD) - self(x_LBD) + penalty * excess_LB
+        return self(made_LBD) - self(x_LBD) + per_lane(penalty_L, excess_LB) * excess_LB
 
     def slope(self, x_LBD: Tensor) -> Tensor:
         """Return the norm of the score's gradient by the pixels of each row, shape (L, B)."""

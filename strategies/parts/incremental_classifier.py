@@ -119,7 +119,7 @@ class Distilled(ExemplarReplay):
         """The share of old classes among those seen: the weight of distillation in BiC and WA."""
         return self._old_LU.sum(1) / self._seen_LU.sum(1)
 
-    def distil_LB(self, logits_LBU: Tensor, target_LBU: Tensor, temperature: Tensor | float) -> Tensor:
+    def distil_LB(self, logits_LBU: Tensor, target_LBU: Tensor, temperature_L: Tensor) -> Tensor:
         """Return -sum softmax(target / T) log softmax(logits / T) over the old units, shape (L, B)."""
         old_L1U = self._old_LU.unsqueeze(1)
-        return soft_cross_entropy(mask(logits_LBU, old_L1U), mask(target_LBU, old_L1U), temperature)
+        return soft_cross_entropy(mask(logits_LBU, old_L1U), mask(target_LBU, old_L1U), temperature_L)

@@ -33,13 +33,13 @@ class QuadraticPenalty(Strategy):
         self.centre = [p.clone() for p in self.model_tensors()]
         self._pull: list[Tensor] | None = None
 
-    def strength(self) -> Tensor | float:
-        """Return the factor a of the gradient a * F * (p - c), one value a lane."""
+    def strength(self) -> Tensor:
+        """Return the factor a of the gradient a * F * (p - c), shape (L,)."""
         raise NotImplementedError
 
     def begin_task(self, task: int) -> None:
         """Multiply strength and importance once, not at every step."""
-        factor_L = torch.as_tensor(self.strength(), device=self.streams.device).expand(self.streams.lanes)
+        factor_L = self.strength()
         self._pull = [per_lane(factor_L, f).to(f.dtype) * f for f in self.importance] if task else None
 
     def adjust_gradients(self) -> None:
@@ -48,20 +48,28 @@ class QuadraticPenalty(Strategy):
             away = torch._foreach_sub(list(self.model_tensors()), self.centre)
             torch._foreach_addcmul_(gradients(self.model), self._pull, away)
 
-    def add(self, importance: list[Tensor], decay: Tensor | float = 1.0) -> None:
-        """Add a task's penalty, centred here, to the earlier ones multiplied by ``decay``."""
+    def add(self, importance: list[Tensor]) -> None:
+        """Add a task's penalty, centred here, to the earlier ones."""
         for p, f, c, new in zip(self.model_tensors(), self.importance, self.centre, importance, strict=True):
-            f.mul_(decay if isinstance(decay, float) else per_lane(decay, f))
             total = f + new
             # Where nothing matters yet, the centre has no say: leave it here.
             c.copy_(torch.where(total > 0, (f * c + new * p) / total.clamp(min=1e-38), p))
             f.copy_(total)
 
-    def move(self, importance: list[Tensor], decay: Tensor | float = 1.0) -> None:
+    def move(self, importance: list[Tensor]) -> None:
         """Add a task's importance, and centre the whole penalty here."""
-        for p, f, c, new in zip(self.model_tensors(), self.importance, self.centre, importance, strict=True):
-            f.mul_(decay if isinstance(decay, float) else per_lane(decay, f)).add_(new)
-            c.copy_(p)
+        torch._foreach_add_(self.importance, importance)
+        torch._foreach_copy_(self.centre, list(self.model_tensors()))
+
+    def decay_importance(self, share_L: Tensor) -> None:
+        """Leave a share of the earlier importance."""
+        for f in self.importance:
+            f.mul_(per_lane(share_L, f))
+
+    def replace_importance(self, importance: list[Tensor]) -> None:
+        """Let a task's importance take the place of all before, centred here."""
+        torch._foreach_zero_(self.importance)
+        self.move(importance)
 
     def mean_over_rows(
         self, task: int, size: int, measure: Callable[[Batch], list[Tensor]], at_most: int = 0

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, NotNegative, Share
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share
 from strategies.parts import Recycling
 
 
@@ -27,11 +27,11 @@ class ContinualBackprop(Recycling):
     name = "continual-backprop"
     paper = "Dohare et al. 2024, Loss of plasticity in deep continual learning"
 
-    rate: NotNegative = 1e-4
+    rate: NotNegative = LaneFloat(1e-4)
     """rho: share of a layer's mature units replaced a step."""
     maturity: CountOrNone = 100
     """Steps for which a new unit is safe."""
-    decay: Share = 0.99
+    decay: Share = LaneFloat(0.99)
     """eta: how much of the earlier utility is kept at each step."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's algorithm; or as its code has it, with utility corrected for its start at 0, and the mean
@@ -49,15 +49,11 @@ class ContinualBackprop(Recycling):
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
         """Update utilities and replace what is due."""
-        decay_L1, rate_L = (
-            torch.as_tensor(v, device=self.streams.device).expand(self.streams.lanes).float()
-            for v in (self.decay, self.rate)
-        )
-        decay_L1 = decay_L1.unsqueeze(1)
+        decay_L1 = self.decay.unsqueeze(1)
         for i in range(len(self._units)):
             self._update(i, decay_L1)
             mature_LH = self.age[i] > self.maturity
-            self.due[i] += rate_L * (mature_LH & self._learns_L1).sum(1)
+            self.due[i] += self.rate * (mature_LH & self._learns_L1).sum(1)
             replace_L = self._learns_L1[:, 0] & (self.due[i] >= 1) & mature_LH.any(1)
             self.due[i] -= replace_L.to(self.due[i])
             self.renewed_L += replace_L.to(self.renewed_L)
@@ -80,9 +76,8 @@ class ContinualBackprop(Recycling):
         """Give one unit of a layer a new start, in the lanes where it is due; the others write what was."""
         lane_L = torch.arange(len(unit_L), device=unit_L.device)
         if self.variant == "code":
-            decay_L = torch.as_tensor(self.decay, device=unit_L.device)
             age_L = self.age[i][lane_L, unit_L]
-            mean_L = self.output[i][lane_L, unit_L] / (1 - decay_L**age_L).clamp(min=1e-30)
+            mean_L = self.output[i][lane_L, unit_L] / (1 - self.decay**age_L).clamp(min=1e-30)
             lost_LO = mean_L.unsqueeze(1) * self._units[i][2][lane_L, unit_L]
             self._layers[i + 1].bias.detach().add_(torch.where(replace_L.unsqueeze(1), lost_LO, 0))
         draw_LI = self.draws.uniform(f"incoming {i}", self._layers[i].weight.shape[1])

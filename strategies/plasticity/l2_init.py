@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from strategies.core import NotNegative, Strategy, gradients, per_lane
+from strategies.core import LaneFloat, NotNegative, Strategy, gradients, per_lane
 
 
 @dataclass
@@ -21,7 +19,7 @@ class L2Init(Strategy):
     paper = "Kumar et al. 2023, Maintaining plasticity via regenerative regularization"
     needs = "a copy of the initial parameters"
 
-    lam: NotNegative = 1e-3
+    lam: NotNegative = LaneFloat(1e-3)
     """Strength of the penalty."""
 
     def setup(self) -> None:
@@ -30,6 +28,5 @@ class L2Init(Strategy):
 
     def adjust_gradients(self) -> None:
         """Add the gradient of the penalty, 2 lambda (p - p_0)."""
-        lam_L = torch.as_tensor(self.lam, device=self.streams.device).expand(self.streams.lanes)
         for g, p, start in zip(gradients(self.model), self.model_tensors(), self.initial, strict=True):
-            g.addcmul_(per_lane(2 * lam_L, p).to(p.dtype), p - start)
+            g.addcmul_(per_lane(2 * self.lam, p).to(p.dtype), p - start)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, NotNegative, hashed
+from strategies.core import Batch, Count, LaneFloat, NotNegative, hashed
 from strategies.parts import Recycling
 
 
@@ -25,7 +25,7 @@ class ReDo(Recycling):
     name = "redo"
     paper = "Sokar et al. 2023, The dormant neuron phenomenon in deep reinforcement learning"
 
-    tau: NotNegative = 0.025
+    tau: NotNegative = LaneFloat(0.025)
     """A unit is dormant up to this share of its layer's mean output."""
     every: Count = 1000
     """Steps between looks, counted since the optimiser was last fresh."""
@@ -44,9 +44,8 @@ class ReDo(Recycling):
 
     def dormant(self, i: int) -> Tensor:
         """Return which units of a layer are dormant on the rows just learned, bool (L, H)."""
-        tau = torch.as_tensor(self.tau, device=self.streams.device)
         mean_L1 = self._activity[i].mean(1, keepdim=True)
-        return self._activity[i] <= tau.view(-1, 1) * mean_L1
+        return self._activity[i] <= self.tau.unsqueeze(1) * mean_L1
 
     def _recycle(self, i: int, which_LH: Tensor, key_L: Tensor) -> None:
         incoming_LHI, *others = self._units[i]

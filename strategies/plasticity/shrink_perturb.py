@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import NotNegative, Share, Strategy, per_lane
+from strategies.core import LaneFloat, NotNegative, Share, Strategy, per_lane
 from suites.base import generator
 
 
@@ -25,9 +25,9 @@ class ShrinkPerturb(Strategy):
     needs = "task boundaries, a copy of the initial parameters"
     needs_boundaries = True
 
-    shrink: Share = 0.4
+    shrink: Share = LaneFloat(0.4)
     """lambda: what is left of a parameter."""
-    perturb: NotNegative = 0.1
+    perturb: NotNegative = LaneFloat(0.1)
     """sigma: how much noise is added."""
     noise: Literal["initial", "normal"] = "initial"
     """n: a fresh start, the tensor's initial values in random order (their code), or N(0, 1) (the paper)."""
@@ -45,10 +45,7 @@ class ShrinkPerturb(Strategy):
         random = [generator(s.seed, f"perturb/{task}") for s in self.streams.streams]
         for p, start in zip(self.model.parameters(), self.initial, strict=True):
             n = torch.stack([self._noise(start[lane], g) for lane, g in enumerate(random)])
-            shrink_L, perturb_L = (
-                torch.as_tensor(v, device=p.device).expand(len(p)).to(p) for v in (self.shrink, self.perturb)
-            )
-            p.copy_(per_lane(shrink_L, p) * p + per_lane(perturb_L, p) * n)
+            p.copy_(per_lane(self.shrink, p).to(p) * p + per_lane(self.perturb, p).to(p) * n)
 
     def _noise(self, start: Tensor, random: torch.Generator) -> Tensor:
         if self.noise == "normal":

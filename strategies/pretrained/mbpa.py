@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, Count, Momentum, NotNegative, mask, row_losses
+from strategies.core import Batch, Count, LaneFloat, Momentum, NotNegative, mask, row_losses
 from strategies.parts import at_once, counting, each, features_of
 from strategies.pretrained.sparse_er import SparseER
 
@@ -34,9 +34,9 @@ class MbPA(SparseER):
     """K: remembered rows that a row's network is adapted to."""
     adapt_steps: Count = 30
     """Steps of the adaptation, by SGD with momentum 0.9."""
-    adapt_rate: NotNegative = 5e-3
+    adapt_rate: NotNegative = LaneFloat(5e-3)
     """Rate of these steps."""
-    adapt_lam: NotNegative = 1e-3
+    adapt_lam: NotNegative = LaneFloat(1e-3)
     """lambda: weight of the squared distance to the trained network."""
 
     def setup(self) -> None:
@@ -75,13 +75,11 @@ class MbPA(SparseER):
     def adapted(self, old: Batch, n: int) -> dict[str, Tensor]:
         """Return the parameters of every example's network, adapted to its rows, (E, ...) by name."""
         trained = {name: p.detach().repeat_interleave(n, 0) for name, p in self.model.named_parameters()}
-        rates_L, lams_L = (
-            torch.as_tensor(v).expand(self.streams.lanes) for v in (self.adapt_rate, self.adapt_lam)
-        )
         # What is learned is W~ - W: lambda times its squared length is a weight decay of 2 lambda.
         apart = {name: torch.zeros_like(p).requires_grad_() for name, p in trained.items()}
-        rates = [float(rate) for rate in rates_L for _ in range(n)]
-        update = Momentum(list(apart.values()), rates, [2 * float(lam) for lam in lams_L for _ in range(n)])
+        given = self.adapt_rate, 2 * self.adapt_lam
+        rates, decays = ([float(v) for v in of_L.repeat_interleave(n)] for of_L in given)
+        update = Momentum(list(apart.values()), rates, decays)
         for _ in range(self.adapt_steps):
             own = {name: p + apart[name] for name, p in trained.items()}
             logits_EKU = mask(functional_call(self.model, own, (old.x_LBX,)), old.active_LBU)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Count, NotNegative, Strategy, Unsuitable, mask
+from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, mask
 from strategies.parts import frozen_features, tuned
 from suites.base import Training, generator
 
@@ -52,11 +52,6 @@ class PromptPool(Strategy):
     def start_keys(self, features: int) -> dict[str, Tensor]:
         """Return what is trained beside the pool, lanes first."""
         raise NotImplementedError
-
-    def uniform_keys(self, name: str, features: int) -> Tensor:
-        """Return a vector for each part, uniform in [0, 1), shape (L, M, F)."""
-        lanes = [generator(s.seed, f"{self.name}/{name}") for s in self.streams.streams]
-        return torch.stack([torch.rand(self.pool, features, generator=g) for g in lanes])
 
     def begin_task(self, task: int) -> None:
         """Begin with a fresh optimiser of the keys where the network's is fresh, too."""
@@ -110,7 +105,7 @@ class L2P(PromptPool):
 
     top: Count = 5
     """K: parts that stand before a row."""
-    lam: NotNegative = 0.5
+    lam: NotNegative = LaneFloat(0.5)
     """lambda: how strongly chosen keys are drawn to the query."""
 
     def setup(self) -> None:
@@ -120,8 +115,9 @@ class L2P(PromptPool):
         super().setup()
 
     def start_keys(self, features: int) -> dict[str, Tensor]:
-        """Return the keys."""
-        return {"key": self.uniform_keys("key", features)}
+        """Return the keys, uniform in [0, 1)."""
+        lanes = [generator(s.seed, "l2p/key") for s in self.streams.streams]
+        return {"key": torch.stack([torch.rand(self.pool, features, generator=g) for g in lanes])}
 
     def prompts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the chosen parts one after the other, and the keys' term."""
@@ -149,7 +145,7 @@ class CodaPrompt(PromptPool):
 
     pool: Count = 20
     """M: components, an equal share for each task."""
-    lam: NotNegative = 0.1
+    lam: NotNegative = LaneFloat(0.1)
     """lambda: how strongly components, keys and attentions are kept orthogonal."""
     penalty: Literal["sum", "mean"] = "sum"
     """|V V' - I|^2 over the entries: their sum (the paper) or their mean (the released code)."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from strategies.baselines.ncm import ClassMeans
-from strategies.core import Batch, Count, NotNegative
+from strategies.core import Batch, Count, LaneFloat, NotNegative
 from suites.base import generator
 
 RIDGES = tuple(10.0**power for power in range(-8, 9))
@@ -35,7 +35,7 @@ class RanPAC(ClassMeans):
 
     width: Count = 1000
     """M, the features after the random projection; the paper's 10,000 takes 100 times the time."""
-    ridge: NotNegative = 0.0
+    ridge: NotNegative = LaneFloat(0.0)
     """lambda; 0 chooses it after each task: least squared error on a fifth of the task's rows (the paper)."""
 
     def setup(self) -> None:
@@ -99,9 +99,8 @@ class RanPAC(ClassMeans):
 
         Lane by lane, as the solvers go: all lanes in double would take several times the memory of the sums.
         """
-        given_L = torch.as_tensor(self.ridge, device=self.chosen_L.device).expand_as(self.chosen_L)
-        choose_L = (given_L == 0) & (self.task_rows_L >= EVERY)
-        self.chosen_L = torch.where(given_L > 0, given_L, self.chosen_L)
+        choose_L = (self.ridge == 0) & (self.task_rows_L >= EVERY)
+        self.chosen_L = torch.where(self.ridge > 0, self.ridge, self.chosen_L)
         gram_LMM, sum_LUM = self.grams(), self.sums()
         weights = []
         for lane, choose in enumerate(choose_L):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, NotNegative, Strategy, mask, uniform
+from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask, uniform
 from strategies.parts import tuned
 from suites.base import generator
 
@@ -114,7 +114,7 @@ class OLoRA(IncLoRA):
 
     name = "o-lora"
 
-    lam: NotNegative = 0.5
+    lam: NotNegative = LaneFloat(0.5)
     """lambda_1: weight of the overlap between new and earlier directions."""
     penalty: Literal["absolute", "squared"] = "absolute"
     """Entries of A_i' A_t by their size (the released code) or squared (eq. 8)."""

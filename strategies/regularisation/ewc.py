@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, NotNegative, Share
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share
 from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, squared_gradients
 
 
@@ -27,11 +27,11 @@ class EWC(QuadraticPenalty):
     needs_boundaries = True
     presets = {"vandeven2022": {"lam": {"task": 1e5, "domain": 1e10, "class": 1e9}}}
 
-    lam: NotNegative = 1000.0
+    lam: NotNegative = LaneFloat(1000.0)
     """Strength of the penalty."""
     variant: Literal["separate", "online"] = "separate"
     """One penalty per task, or one running penalty."""
-    gamma: Share = 1.0
+    gamma: Share = LaneFloat(1.0)
     """How much of the earlier importance is kept at each task, for online."""
     fisher: Literal["exact", "sampled", "true", "batched"] = "exact"
     """Estimator: expectation over the model's answers, one sampled answer, the label, or batches."""
@@ -51,14 +51,15 @@ class EWC(QuadraticPenalty):
             return f"fisher={self.fisher} has no form for texts that are to be written; fisher=batched does"
         return super().cannot_generate()
 
-    def strength(self) -> Tensor | float:
+    def strength(self) -> Tensor:
         """Return lambda, or twice that without the factor 1/2."""
         return self.lam if self.half else 2 * self.lam
 
     def end_task(self, task: int) -> None:
         """Add the task's Fisher."""
         if self.variant == "online":
-            self.move(self.fisher_information(task), self.gamma)
+            self.decay_importance(self.gamma)
+            self.move(self.fisher_information(task))
         else:
             self.add(self.fisher_information(task))
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import NotNegative
+from strategies.core import LaneFloat, NotNegative
 from strategies.parts import QuadraticPenalty
 
 
@@ -25,12 +25,12 @@ class L2(QuadraticPenalty):
     needs = "task boundaries, twice the parameters"
     needs_boundaries = True
 
-    lam: NotNegative = 0.1
+    lam: NotNegative = LaneFloat(0.1)
     """Strength of the penalty."""
     centre_at: Literal["last", "each"] = "last"
     """One penalty, centred at the end of the last task, or one for the end of each task."""
 
-    def strength(self) -> Tensor | float:
+    def strength(self) -> Tensor:
         """Return lambda: the penalty has the factor 1/2."""
         return self.lam
 
@@ -38,6 +38,6 @@ class L2(QuadraticPenalty):
         """Hold every parameter alike, here or here as well."""
         ones = [torch.ones_like(p) for p in self.model_tensors()]
         if self.centre_at == "last":
-            self.move(ones, decay=0.0)
+            self.replace_importance(ones)
         else:
             self.add(ones)

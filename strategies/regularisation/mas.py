@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, NotNegative, gradients
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, gradients
 from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, absolute_gradients
 
 
@@ -26,14 +26,14 @@ class MAS(QuadraticPenalty):
     needs = "task boundaries, twice the parameters"
     needs_boundaries = True
 
-    lam: NotNegative = 0.01
+    lam: NotNegative = LaneFloat(0.01)
     """Strength of the penalty; the paper's 1 is for a head a task, and a shared head cannot learn with it."""
     estimator: Literal["exact", "batched"] = "exact"
     """Absolute gradient of each row (the paper), or of batches' sums (what most code does)."""
     estimator_batch: CountOrNone = 128
     """Rows in a batch of the batched estimator, whose result depends on it; 0 for the training batch."""
 
-    def strength(self) -> Tensor | float:
+    def strength(self) -> Tensor:
         """Return 2 lambda: the penalty has no factor 1/2."""
         return 2 * self.lam
 

@@ -29,13 +29,13 @@ class RWalk(QuadraticPenalty):
     needs = "task boundaries, four times the parameters"
     needs_boundaries = True
 
-    lam: NotNegative = 1.0
+    lam: NotNegative = LaneFloat(1.0)
     """Strength of the penalty."""
-    alpha: Share = 0.9
+    alpha: Share = LaneFloat(0.9)
     """Weight of the newest squared gradient in the moving average."""
     stretch: Count = 10
     """Steps in a stretch of the path."""
-    xi: Annotated[LaneFloat, Bounds(1e-12)] = 1e-3
+    xi: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(1e-3)
     """Damping, so that a parameter that hardly moved gets no great score."""
 
     def setup(self) -> None:
@@ -44,7 +44,7 @@ class RWalk(QuadraticPenalty):
         self.fisher = [torch.zeros_like(p) for p in self.model_tensors()]
         self.score = [torch.zeros_like(p) for p in self.model_tensors()]
 
-    def strength(self) -> Tensor | float:
+    def strength(self) -> Tensor:
         """Return 2 lambda: the penalty has no factor 1/2."""
         return 2 * self.lam
 
@@ -65,7 +65,7 @@ class RWalk(QuadraticPenalty):
     def after_step(self, batch: Batch) -> None:
         """Update the Fisher and the gain of this stretch; close the stretch when it is full."""
         learns_L = batch.mean_L(torch.ones_like(batch.y_LB, dtype=torch.float32)) > 0
-        alpha_L = torch.where(learns_L, torch.as_tensor(self.alpha, device=learns_L.device), 0)
+        alpha_L = torch.where(learns_L, self.alpha, 0)
         for f, g in zip(self.fisher, self._gradient, strict=True):
             f.lerp_(g.square(), per_lane(alpha_L.to(f), f))
         # A resting lane did not move, so it gains nothing.
@@ -77,12 +77,11 @@ class RWalk(QuadraticPenalty):
 
     def _close(self, which_L: Tensor) -> None:
         """Score the stretch of some lanes and start their next."""
-        xi_L = torch.as_tensor(self.xi, device=which_L.device).expand(which_L.shape)
         parts = zip(self._new, self._gain, self.fisher, self._start, self.model_tensors(), strict=True)
         for new, gain, f, start, p in parts:
             on = per_lane(which_L, p)
             new += torch.where(
-                on, gain.clamp(min=0) / (0.5 * f * (p - start).square() + per_lane(xi_L, p)), 0
+                on, gain.clamp(min=0) / (0.5 * f * (p - start).square() + per_lane(self.xi, p)), 0
             )
             gain.masked_fill_(on, 0)
             start.copy_(torch.where(on, p, start))
@@ -93,7 +92,7 @@ class RWalk(QuadraticPenalty):
         for s, new in zip(self.score, self._new, strict=True):
             s.copy_((s + new) / 2 if task else new)
         both = torch._foreach_add(_scaled(self.fisher), _scaled(self.score))
-        self.move(list(both), decay=0.0)
+        self.replace_importance(list(both))
 
 
 def _scaled(parts: list[Tensor]) -> list[Tensor]:

@@ -27,9 +27,9 @@ class SI(QuadraticPenalty):
     needs_boundaries = True
     presets = {"vandeven2022": {"c": {"task": 10.0, "domain": 5e4, "class": 5e3}, "xi": 0.1, "path": "total"}}
 
-    c: NotNegative = 0.1
+    c: NotNegative = LaneFloat(0.1)
     """Strength of the penalty."""
-    xi: Annotated[LaneFloat, Bounds(1e-12)] = 0.1
+    xi: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(0.1)
     """Damping, so that a parameter that hardly moved is not held for ever."""
     path: Literal["task", "total"] = "task"
     """Gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""
@@ -44,7 +44,7 @@ class SI(QuadraticPenalty):
         self._before: list[Tensor] = []
         self._gradient: list[Tensor] = []
 
-    def strength(self) -> Tensor | float:
+    def strength(self) -> Tensor:
         """Return 2c: the penalty has no factor 1/2."""
         return 2 * self.c
 
@@ -73,7 +73,6 @@ class SI(QuadraticPenalty):
         """Add the task's importance and move the centre here."""
         new = []
         for p, start, w in zip(self.model_tensors(), self.centre, self.path_integral, strict=True):
-            xi_L = torch.as_tensor(self.xi, device=p.device).expand(len(p))
-            omega = w / ((p - start).square() + per_lane(xi_L, p))
+            omega = w / ((p - start).square() + per_lane(self.xi, p))
             new.append(omega if self.negative else omega.clamp(min=0))
         self.move(new)

@@ -57,15 +57,15 @@ class AdaptiveReplay(Replay):
     """fixed: reviews at the constant share ``rate``, at strength ``lam``; the detector only takes notes."""
     batch: CountOrNone = 0
     """Remembered rows of a step that reviews; 0 for as many as new ones."""
-    rate: Share = 0.25
+    rate: Share = LaneFloat(0.25)
     """Share of the steps, from the second task on, that may review at most."""
-    lam: NotNegative = 3.0
+    lam: NotNegative = LaneFloat(3.0)
     """Weight of the old rows' loss when nothing is forgotten."""
-    boost: NotNegative = 2.0
+    boost: NotNegative = LaneFloat(2.0)
     """How much is added to that weight, as a multiple of it, at full alarm."""
-    calm: Share = 0.1
+    calm: Share = LaneFloat(0.1)
     """Share of steps that review when nothing is forgotten."""
-    alarm: Annotated[LaneFloat, Bounds(1e-6)] = 0.1
+    alarm: Annotated[LaneFloat, Bounds(1e-6)] = LaneFloat(0.1)
     """Forgetting, as a rise of the mean error, at which review is most frequent and strongest."""
 
     def setup(self) -> None:
@@ -77,7 +77,7 @@ class AdaptiveReplay(Replay):
         self.memory = Memory(self.buffer - watched, streams, self.draws)
         self.watched = Memory(watched, streams, self.draws, {"best": ()})
         self.frequency_L = torch.ones(lanes, device=device)
-        self.strength_L = self.lam * torch.ones(lanes, device=device)
+        self.strength_L = self.lam.clone()
         self.due_L = torch.zeros(lanes, dtype=torch.float64, device=device)
         self.steps_L, self.since_L, self.eligible_L, self.reviews_L, self.replayed_L = torch.zeros(
             5, lanes, dtype=torch.long, device=device
@@ -152,7 +152,7 @@ class AdaptiveReplay(Replay):
         self.eligible_L += eligible_L
         self.due_L += torch.where(eligible_L, self.frequency_L.double(), 0)
         # The rate was rounded to float32: a tenth of a millionth more, so that 0.7 x 10 allows seven.
-        rate_L = torch.as_tensor(self.rate, device=active_L.device).double() * (1 + 1e-7)
+        rate_L = self.rate.double() * (1 + 1e-7)
         review_L = eligible_L & (self.due_L >= 1) & (self.reviews_L < (rate_L * self.eligible_L).floor())
         # A turn that the budget refused is not lost, but refused turns do not pile up.
         self.due_L.sub_(review_L.double()).clamp_(max=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, LaneModel, NotNegative, Share, mask, per_lane
+from strategies.core import Batch, LaneFloat, LaneModel, NotNegative, Share, mask, per_lane
 from strategies.parts import RowReplay, join, real_rows
 
 
@@ -40,15 +40,15 @@ class CLSER(RowReplay):
         }
     }
 
-    lam: NotNegative = 2.0
+    lam: NotNegative = LaneFloat(2.0)
     """Weight of the distance to the mean models."""
-    plastic_rate: Share = 1.0
+    plastic_rate: Share = LaneFloat(1.0)
     """Share of the steps after which the plastic model moves."""
-    stable_rate: Share = 0.9
+    stable_rate: Share = LaneFloat(0.9)
     """Share of the steps after which the stable model moves."""
-    plastic_decay: Share = 0.99
+    plastic_decay: Share = LaneFloat(0.99)
     """How much of itself the plastic model keeps then, once there were enough steps for a mean."""
-    stable_decay: Share = 0.99
+    stable_decay: Share = LaneFloat(0.99)
     """How much of itself the stable model keeps."""
 
     def setup(self) -> None:
@@ -88,7 +88,7 @@ class CLSER(RowReplay):
         ):
             moves_L = on_L & (self.draws.uniform(name, 1).squeeze(1) < rate)
             # A plain mean of all so far, until the running mean forgets faster.
-            decay_L = torch.minimum(1 - 1 / (self.steps_L + 1), torch.as_tensor(decay, device=on_L.device))
+            decay_L = torch.minimum(1 - 1 / (self.steps_L + 1), decay)
             self.move(mean, torch.where(moves_L, 1 - decay_L, 0))
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from strategies.core import Batch, NotNegative, mask
+from strategies.core import Batch, LaneFloat, NotNegative, mask
 from strategies.parts import Memory, Replay
 
 
@@ -23,7 +23,7 @@ class DER(Replay):
     paper = "Buzzega et al. 2020, Dark experience for general continual learning"
     needs = "a memory of rows and logits"
 
-    alpha: NotNegative = 0.3
+    alpha: NotNegative = LaneFloat(0.3)
     """Weight of the distance between logits."""
 
     def setup(self) -> None:
@@ -57,7 +57,7 @@ class DERPlusPlus(DER):
     name = "der++"
     cost = 3.0
 
-    beta: NotNegative = 0.5
+    beta: NotNegative = LaneFloat(0.5)
     """Weight of the cross-entropy on remembered rows."""
 
     def loss(self, batch: Batch) -> Tensor:

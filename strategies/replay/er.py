@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, NotNegative
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative
 from strategies.parts import RowReplay, join
 from suites.base import Training
 
@@ -31,7 +31,7 @@ class ER(RowReplay):
     """Remembered rows per step; 0 for as many as new ones."""
     balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
     """How the losses on new and old rows are weighed."""
-    lam: NotNegative = 1.0
+    lam: NotNegative = LaneFloat(1.0)
     """Weight of the old rows' loss where balance is sum."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:

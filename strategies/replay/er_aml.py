@@ -28,7 +28,7 @@ class ERAML(RowReplay):
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = 0.1
+    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(0.1)
     """Cosines are divided by this before the softmax."""
 
     def loss(self, batch: Batch) -> Tensor:
@@ -51,9 +51,8 @@ class ERAML(RowReplay):
         x = torch.cat([batch.x_LBX, found.x_LBX], 1)
         near_LBF = F.normalize(self.model.features(x), dim=2)
         anchor_LBF, other_LPF = near_LBF[:, :size], near_LBF[:, size:]
-        heat_L = torch.as_tensor(self.temperature, device=x.device).expand(len(x))
         cosine_LBP = torch.bmm(anchor_LBF, other_LPF.transpose(1, 2))
-        cosine_LBP = cosine_LBP / per_lane(heat_L, cosine_LBP)
+        cosine_LBP = cosine_LBP / per_lane(self.temperature, cosine_LBP)
         # What was found for a row without partners is no partner for others either.
         there_L1P = valid_LB.repeat(1, 2).unsqueeze(1)
         log_p_LBP = cosine_LBP.masked_fill(~there_L1P, torch.finfo(cosine_LBP.dtype).min).log_softmax(2)

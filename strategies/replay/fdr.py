@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, NotNegative, eval_mode
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, eval_mode
 from strategies.parts import Memory, Replay
 
 
@@ -26,7 +26,7 @@ class FDR(Replay):
     needs = "a memory of rows and answers, task boundaries"
     needs_boundaries = True
 
-    alpha: NotNegative = 1.0
+    alpha: NotNegative = LaneFloat(1.0)
     """Weight of the distance."""
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for as many as new ones."""

@@ -17,6 +17,7 @@ from strategies.core import (
     OPTIMISERS,
     Batch,
     Count,
+    LaneFloat,
     LaneModel,
     NotNegative,
     Share,
@@ -50,15 +51,15 @@ class HAL(ER):
 
     write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "ring"
     """As for er; the paper keeps the latest rows of each class (ring)."""
-    anchoring: NotNegative = 0.1
+    anchoring: NotNegative = LaneFloat(0.1)
     """Weight of the change at anchors: the paper's lambda."""
-    gamma: NotNegative = 0.1
+    gamma: NotNegative = LaneFloat(0.1)
     """Weight of the distance between an anchor's features and the task's mean."""
-    beta: Share = 0.5
+    beta: Share = LaneFloat(0.5)
     """How much of the running mean of features is kept at each step."""
     anchor_steps: Count = 100
     """Gradient steps that make an anchor."""
-    anchor_lr: NotNegative = 0.1
+    anchor_lr: NotNegative = LaneFloat(0.1)
     """Rate of these steps (the paper: that of the network, which is SGD's)."""
 
     def setup(self) -> None:
@@ -119,7 +120,7 @@ class HAL(ER):
             h_LBF = self.model.features(batch.x_LBX)
         n_L1 = batch.weight_LB.sum(1, keepdim=True)
         mean_LF = (h_LBF * batch.weight_LB.unsqueeze(2)).sum(1) / n_L1.clamp(min=1)
-        beta_L1 = torch.as_tensor(self.beta, device=h_LBF.device).expand(len(h_LBF)).unsqueeze(1)
+        beta_L1 = self.beta.unsqueeze(1)
         moved_LF = beta_L1 * self._mean_LF + (1 - beta_L1) * mean_LF
         self._mean_LF = torch.where(n_L1 > 0, moved_LF, self._mean_LF)
 
@@ -138,8 +139,7 @@ class HAL(ER):
             for _ in range(self.anchor_steps):
                 rise_L = self.hindsight(batch, tuned)
                 (uphill,) = torch.autograd.grad(rise_L.sum(), [e_LKCHW])
-                lr_L = torch.as_tensor(self.anchor_lr, device=uphill.device).expand(lanes)
-                e_LKCHW.data += per_lane(lr_L, uphill).float() * uphill
+                e_LKCHW.data += per_lane(self.anchor_lr, uphill) * uphill
         self.anchor_LACHW[:, task * size : (task + 1) * size] = e_LKCHW.detach()
 
     def hindsight(self, batch: Batch, tuned: LaneModel) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, NotNegative, Share, need_images, per_lane, splitmix64
+from strategies.core import Batch, Count, LaneFloat, NotNegative, Share, need_images, per_lane, splitmix64
 from strategies.replay.er import ER
 
 
@@ -31,9 +31,9 @@ class RAR(ER):
 
     repeats: Count = 10
     """Steps on each batch of new rows."""
-    noise: NotNegative = 0.1
+    noise: NotNegative = LaneFloat(0.1)
     """Standard deviation of the noise added to every pixel, as the network sees it."""
-    shift: Share = 0.0
+    shift: Share = LaneFloat(0.0)
     """Furthest shift in each direction, as a share of the image's sides: 0.125 is 4 of 32 pixels."""
     flip: bool = False
     """Whether half of the images are flipped left to right: for photographs, not for digits."""
@@ -58,12 +58,9 @@ class RAR(ER):
         both = super().both(batch)
         lanes, size = both.rows_LB.shape
         draw_LB4 = self.draws.uniform("augment both", 4 * size).view(lanes, size, 4)
-        shift_L, noise_L = (
-            torch.as_tensor(value, device=draw_LB4.device).expand(lanes) for value in (self.shift, self.noise)
-        )
-        x_LBX = shifted(both.x_LBX, draw_LB4[..., :3], shift_L, self.flip)
+        x_LBX = shifted(both.x_LBX, draw_LB4[..., :3], self.shift, self.flip)
         noise_LBCHW = noise_like(x_LBX, draw_LB4[..., 3])
-        return replace(both, x_LBX=x_LBX + per_lane(noise_L, x_LBX) * noise_LBCHW)
+        return replace(both, x_LBX=x_LBX + per_lane(self.noise, x_LBX) * noise_LBCHW)
 
 
 def noise_like(x_LBX: Tensor, draw_LB: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from strategies.core.draws import Draws, _signed, splitmix64
+from strategies.core.draws import STREAMS, Draws, _signed, splitmix64
 
 MASK = 2**64 - 1
 
@@ -54,6 +57,39 @@ def test_names_tasks_seeds_and_calls_are_apart() -> None:
     assert len(rows.unique()) == len(rows)
     draws.begin(0)
     assert torch.equal(draws.uniform("a", 4), seen[0])
+
+
+def test_lengths_of_one_name_are_apart() -> None:
+    """The first length has the name's own numbers; another has none of them, and the same in any order."""
+    draws, plain = Draws([1, 2], "cpu"), Draws([1, 2], "cpu")
+    mixed = [draws.uniform("a", n) for n in (3, 5, 3, 5, 4)]
+    assert len(torch.cat(mixed, 1).unique()) == 2 * 20
+    assert torch.equal(mixed[0], plain.uniform("a", 3))
+    assert torch.equal(mixed[2], plain.uniform("a", 3))
+    assert torch.equal(mixed[4], plain.uniform("a", 4))
+
+
+def test_every_stream_that_a_built_in_draws_is_listed_and_no_other() -> None:
+    """By the names in the source: of f-strings, numbers count as {}."""
+    drawing = {"uniform", "below", "draw_slots", "draw_distinct", "hashed", "generator", "derive", "Noise"}
+    drawing.add("sample_rows")
+    drawn, texts = set(), set()
+    for path in (Path(__file__).parents[2] / "strategies").rglob("*.py"):
+        if path.name == "draws.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            texts.add(_text(node))
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in drawing:
+                drawn |= {_text(argument) for argument in node.args} - {None}
+    drawn.remove("{}/{}")  # what Noise adds to its own name
+    assert drawn <= STREAMS.keys()
+    assert STREAMS.keys() <= texts
+
+
+def _text(node: ast.AST) -> str | None:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(v.value) if isinstance(v, ast.Constant) else "{}" for v in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def test_below_stays_below() -> None:
