@@ -91,7 +91,7 @@ from strategies.parts import (
     RowReplay as RowReplay,
 )
 from strategies.parts import (
-    join as join,
+    join_batches as join_batches,
 )
 from suites.base import (
     BLEU as BLEU,

@@ -12,7 +12,7 @@ import strategies
 from bench import models
 from strategies.core.draws import Draws
 from strategies.core.lanes import LaneModel
-from strategies.core.optimisers import optimiser
+from strategies.core.optimisers import make_optimiser
 from strategies.core.strategy import Strategy
 from strategies.core.streams import Batch, LaneStreams
 from suites.base import Training, generator
@@ -40,7 +40,7 @@ def ready(
     options = options or {"hidden": 7, "layers": 1}
     net = models.build(model, options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS])
     strategy = strategies.get(name)(**hyper)
-    update = optimiser("sgd", list(net.parameters()), len(SEEDS), 0.1)
+    update = make_optimiser("sgd", list(net.parameters()), len(SEEDS), 0.1)
     given = {name: getattr(strategy, name) for name in strategy.lane_fields()}
     values = {name: [value, 2 * value, 0.5 * value] for name, value in given.items()}
     strategy.attach(net, streams, Draws(SEEDS, "cpu"), update, lane_values=values)

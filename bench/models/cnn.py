@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.models import Shape, register
-from strategies.core import Generators, LaneConv2d, LaneLinear, LaneModel, fold, unfold
+from strategies.core import Generators, LaneConv2d, LaneLinear, LaneModel, fold_lanes, unfold_lanes
 from suites.errors import UserError
 
 
@@ -34,10 +34,10 @@ class CNN(LaneModel):
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
         """Return the dense layer, shape (L, B, hidden)."""
-        h = fold(x_LBCHW)
+        h = fold_lanes(x_LBCHW)
         h = F.max_pool2d(self.conv2(self.conv1(h).relu()).relu(), 2)
         h = F.max_pool2d(self.conv4(self.conv3(h).relu()).relu(), 2)
-        h_LBF: Tensor = self.dense(unfold(h, len(x_LBCHW))).relu()
+        h_LBF: Tensor = self.dense(unfold_lanes(h, len(x_LBCHW))).relu()
         return h_LBF
 
 

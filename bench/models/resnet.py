@@ -9,7 +9,15 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from bench.models import Shape, register
-from strategies.core import Generators, LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, fold, unfold
+from strategies.core import (
+    Generators,
+    LaneBatchNorm2d,
+    LaneConv2d,
+    LaneLinear,
+    LaneModel,
+    fold_lanes,
+    unfold_lanes,
+)
 
 
 class Block(nn.Module):
@@ -57,8 +65,8 @@ class ResNet18(LaneModel):
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
         """Return the globally pooled last stage, shape (L, B, 8 * width)."""
-        h = self.blocks(self.norm(self.conv(fold(x_LBCHW))).relu())
-        return unfold(F.adaptive_avg_pool2d(h, 1), self.lanes)
+        h = self.blocks(self.norm(self.conv(fold_lanes(x_LBCHW))).relu())
+        return unfold_lanes(F.adaptive_avg_pool2d(h, 1), self.lanes)
 
 
 @register("resnet18")

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Generators, uniform
+from strategies.core import Generators, uniform_parameter
 from suites.errors import UserError
 
 _QUERY_VALUE = re.compile(r"(^|[._])(query|value|q_lin|v_lin|q_proj|v_proj|q|v)$")
@@ -129,7 +129,7 @@ def insert_lora(
 ) -> None:
     """Put LoRA beside the dense layers that ``targets`` names; A is drawn as peft draws it, B is 0."""
     for name, layer in _found(model, TARGETS[targets], f"lora with targets={targets}"):
-        trained[key_of(name, "down")] = uniform(
+        trained[key_of(name, "down")] = uniform_parameter(
             generators, (layer.in_features, rank), 1 / math.sqrt(layer.in_features)
         )
         trained[key_of(name, "up")] = _zeros(generators, rank, layer.out_features)
@@ -140,7 +140,7 @@ def insert_adapters(model: nn.Module, trained: nn.ParameterDict, generators: Gen
     """Put an adapter after every sublayer's last projection; the way up is 0, so nothing changes at first."""
     for name, layer in _found(model, lambda name: _OUTPUT.search(name) is not None, "adapter"):
         size = layer.out_features
-        trained[key_of(name, "down")] = uniform(generators, (size, width), 1 / math.sqrt(size))
+        trained[key_of(name, "down")] = uniform_parameter(generators, (size, width), 1 / math.sqrt(size))
         trained[key_of(name, "down_bias")] = _zeros(generators, width)
         trained[key_of(name, "up")] = _zeros(generators, width, size)
         trained[key_of(name, "up_bias")] = _zeros(generators, size)

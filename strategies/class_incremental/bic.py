@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, eval_mode, mask, optimiser
-from strategies.parts import Distilled, held_of
+from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, eval_mode, make_optimiser, mask
+from strategies.parts import Distilled, held_out_count
 
 
 @dataclass
@@ -61,7 +61,7 @@ class BiC(Distilled):
         nth_H = torch.arange(self._held_LUH.shape[2], device=self.streams.device)
         share = self.buffer // sum(len(t.units) for t in self.streams.streams[0].tasks[:task])
         for unit_L, rows_LN, real_LN in self.classes(task):
-            held_L1 = held_of(real_LN.sum(1, keepdim=True).clamp(max=share), self.held_out)
+            held_L1 = held_out_count(real_LN.sum(1, keepdim=True).clamp(max=share), self.held_out)
             size = min(len(nth_H), rows_LN.shape[1])
             rows_LH = torch.where(nth_H[:size] < held_L1, rows_LN[:, :size], -1)
             self._held_LUH[torch.arange(len(unit_L), device=unit_L.device), unit_L, :size] = rows_LH
@@ -99,7 +99,7 @@ class BiC(Distilled):
             logits_LVU = self.model(held.x_LBX)
         # Adam does not see the scale of a gradient, so a lane's rate can stand here, and 1 in the optimiser.
         moved_L2 = torch.zeros(len(rows_LV), 2, device=rows_LV.device, requires_grad=True)
-        update = optimiser("adam", [moved_L2], len(rows_LV), 1.0)
+        update = make_optimiser("adam", [moved_L2], len(rows_LV), 1.0)
         for _ in range(self.fit_steps):
             alpha_L, beta_L = 1 + self.fit_rate * moved_L2[:, 0], self.fit_rate * moved_L2[:, 1]
             loss_L = self.fit_loss(logits_LVU, held, alpha_L, beta_L)

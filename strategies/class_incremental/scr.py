@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from strategies.core import Batch, Bounds, Count, CountOrNone, LaneFloat, LaneLinear, gradients, need_images
-from strategies.parts import NearestMean, Replay, join
+from strategies.parts import NearestMean, Replay, join_batches
 from suites.base import generator
 
 
@@ -63,7 +63,7 @@ class SCR(NearestMean, Replay):
     def loss(self, batch: Batch) -> Tensor:
         """Return the contrastive loss over two views of new and remembered rows."""
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
-        both = join(batch, self.memory.read(slots_LB, batch))
+        both = join_batches(batch, self.memory.read(slots_LB, batch))
         x_LVCHW = torch.cat([both.x_LBX, self.second_view(both.x_LBX)], 1)
         z_LVF = F.normalize(self.projector(self.model.features(x_LVCHW)), dim=2)
         return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), self.temperature)

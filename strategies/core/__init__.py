@@ -2,7 +2,7 @@
 
 from strategies.core.complete import complete
 from strategies.core.compose import composed
-from strategies.core.draws import Draws, hashed, splitmix64
+from strategies.core.draws import Draws, hashed_uniform, splitmix64
 from strategies.core.lanes import (
     Generators,
     LaneBatchNorm2d,
@@ -11,14 +11,14 @@ from strategies.core.lanes import (
     LaneModel,
     dot_L,
     eval_mode,
-    fold,
+    fold_lanes,
     gradients,
     lanewise,
     per_lane,
-    unfold,
-    uniform,
+    unfold_lanes,
+    uniform_parameter,
 )
-from strategies.core.optimisers import OPTIMISERS, Adam, Momentum, Optimiser, optimiser
+from strategies.core.optimisers import OPTIMISERS, Adam, Momentum, Optimiser, make_optimiser
 from strategies.core.strategy import (
     IGNORED,
     Bounds,
@@ -62,18 +62,18 @@ __all__ = [
     "composed",
     "dot_L",
     "eval_mode",
-    "fold",
+    "fold_lanes",
     "gradients",
-    "hashed",
+    "hashed_uniform",
     "lanewise",
+    "make_optimiser",
     "mask",
     "need_images",
     "need_numbers",
-    "optimiser",
     "pad_rows",
     "per_lane",
     "row_losses",
     "splitmix64",
-    "unfold",
-    "uniform",
+    "unfold_lanes",
+    "uniform_parameter",
 ]

@@ -143,7 +143,7 @@ class Draws:
         return (self.uniform(name, n) * limit_L.unsqueeze(1)).long()
 
 
-def hashed(key_L: Tensor, name: str, n: int) -> Tensor:
+def hashed_uniform(key_L: Tensor, name: str, n: int) -> Tensor:
     """Return n numbers in [0, 1) that follow from one such number a lane, float64, shape (L, n).
 
     For draws at a time that differs from lane to lane: every lane draws its key at every step, and the many

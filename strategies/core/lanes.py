@@ -24,7 +24,7 @@ from torch import Tensor, nn
 Generators = Sequence[torch.Generator]
 
 
-def uniform(generators: Generators, shape: tuple[int, ...], bound: float) -> nn.Parameter:
+def uniform_parameter(generators: Generators, shape: tuple[int, ...], bound: float) -> nn.Parameter:
     """Return a parameter (L, *shape), each lane drawn from U(-bound, bound) by its own CPU generator."""
     lanes = [torch.empty(shape).uniform_(-bound, bound, generator=g) for g in generators]
     return nn.Parameter(torch.stack(lanes))
@@ -41,9 +41,9 @@ class LaneLinear(nn.Module):
     def __init__(self, generators: Generators, inputs: int, outputs: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs)
-        weight_LOI = uniform(generators, (outputs, inputs), bound).detach()
+        weight_LOI = uniform_parameter(generators, (outputs, inputs), bound).detach()
         self.weight = nn.Parameter(weight_LOI.transpose(1, 2).contiguous())
-        self.bias = uniform(generators, (outputs,), bound)
+        self.bias = uniform_parameter(generators, (outputs,), bound)
 
     def forward(self, x_LBI: Tensor) -> Tensor:
         """Apply each lane's weights to its own rows."""
@@ -66,8 +66,8 @@ class LaneConv2d(nn.Module):
         super().__init__()
         self.stride, self.padding = stride, padding
         bound = 1 / math.sqrt(inputs * kernel * kernel)
-        self.weight = uniform(generators, (outputs, inputs, kernel, kernel), bound)
-        self.bias = uniform(generators, (outputs,), bound) if bias else None
+        self.weight = uniform_parameter(generators, (outputs, inputs, kernel, kernel), bound)
+        self.bias = uniform_parameter(generators, (outputs,), bound) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve each lane's channels with its own kernels."""
@@ -144,12 +144,12 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def fold(x_LBX: Tensor) -> Tensor:
+def fold_lanes(x_LBX: Tensor) -> Tensor:
     """Turn images (L, B, C, H, W) into the layout of grouped convolutions, (B, L*C, H, W)."""
     return x_LBX.transpose(0, 1).flatten(1, 2)
 
 
-def unfold(x: Tensor, lanes: int) -> Tensor:
+def unfold_lanes(x: Tensor, lanes: int) -> Tensor:
     """Turn (B, L*C, H, W) into dense features (L, B, C*H*W)."""
     return x.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(2)
 

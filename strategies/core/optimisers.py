@@ -168,7 +168,7 @@ class AdamW(Adam):
     kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adamw_)
 
 
-def optimiser(name: str, parameters: Sequence[Tensor], lanes: int, lr: float) -> Optimiser:
+def make_optimiser(name: str, parameters: Sequence[Tensor], lanes: int, lr: float) -> Optimiser:
     """Return the optimiser of a second network, all lanes at one rate."""
     return OPTIMISERS[name](parameters, [lr] * lanes, [0.0] * lanes)
 

@@ -27,14 +27,14 @@ from strategies.core import (
     mask,
     per_lane,
 )
-from strategies.generative.dgr import check_pixels
 from strategies.parts import (
     Decoder,
+    GaussianNoise,
     Latent,
-    Noise,
-    log_normal,
-    reconstruction,
-    sample,
+    log_normal_density,
+    need_pixels_0_to_1,
+    reconstruction_loss,
+    sample_latent,
     soft_cross_entropy,
     tempered,
 )
@@ -86,7 +86,7 @@ class BIR(Strategy):
 
     def setup(self) -> None:
         """Make the feedback connections, their optimiser, the fixed gates and the copy that replays."""
-        check_pixels(self.name, self.streams)
+        need_pixels_0_to_1(self.name, self.streams)
         seeds, device = [s.seed for s in self.streams.streams], self.streams.device
         self._by_task = self.streams.scenario == "domain"
         gates = self.streams.n_tasks if self._by_task else self.streams.n_units
@@ -99,7 +99,7 @@ class BIR(Strategy):
         self.open_L2GH = (chance_L2GH.to(device) >= per_lane(self.gated, chance_L2GH)).float()
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.earlier_feedback = copy.deepcopy(net).requires_grad_(False)
-        self._noise = Noise("dreams", seeds, device)
+        self._noise = GaussianNoise("dreams", seeds, device)
 
     def begin_task(self, task: int) -> None:
         """Start the task's noise; note the units that can be dreamt of, lanes first."""
@@ -154,10 +154,10 @@ class BIR(Strategy):
         features_LBF = self.model.features(x_LBX)
         x_LBD = x_LBX.flatten(2)
         mean_LBZ, log_var_LBZ = self.feedback.to_latent(features_LBF)
-        z_LBZ = sample(mean_LBZ, log_var_LBZ, self._noise.normal(x_LBD.shape[1], self.latent))
-        divergence_LB = log_normal(z_LBZ, mean_LBZ, log_var_LBZ) - self.log_prior(z_LBZ, mode_LBU)
+        z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, self._noise.normal(x_LBD.shape[1], self.latent))
+        divergence_LB = log_normal_density(z_LBZ, mean_LBZ, log_var_LBZ) - self.log_prior(z_LBZ, mode_LBU)
         logits_LBD = self.feedback.decoder(z_LBZ, self.gates(gate_LBG))
-        return features_LBF, reconstruction(logits_LBD, x_LBD) + divergence_LB / x_LBD.shape[2]
+        return features_LBF, reconstruction_loss(logits_LBD, x_LBD) + divergence_LB / x_LBD.shape[2]
 
     def log_prior(self, z_LBZ: Tensor, mode_LBU: Tensor) -> Tensor:
         """Return log sum_u mode_u N(z; mode u) without its constant, shape (L, B)."""
@@ -186,7 +186,7 @@ class BIR(Strategy):
         net, index_LBZ = self.earlier_feedback, unit_LB.unsqueeze(2).expand(-1, -1, self.latent)
         mean_LBZ = net.prior_mean_LUZ.gather(1, index_LBZ)
         log_var_LBZ = net.prior_log_var_LUZ.gather(1, index_LBZ)
-        z_LBZ = sample(mean_LBZ, log_var_LBZ, self._noise.normal(size, self.latent))
+        z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, self._noise.normal(size, self.latent))
         x_LBD = lanewise(torch.sigmoid, net.decoder(z_LBZ, self.gates(gate_LBG)))
         x_LBX = x_LBD.unflatten(2, self.streams.shape)
         return x_LBX, mask(self.earlier_model(x_LBX), batch.active_LBU), gate_LBG

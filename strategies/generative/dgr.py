@@ -20,14 +20,11 @@ from strategies.core import (
     Count,
     Generators,
     LaneFloat,
-    LaneStreams,
     Strategy,
-    Unsuitable,
     mask,
-    need_images,
     row_losses,
 )
-from strategies.parts import VAE, Images, Noise, soft_cross_entropy
+from strategies.parts import VAE, GaussianNoise, ImageGenerator, need_pixels_0_to_1, soft_cross_entropy
 from suites.base import generator
 
 
@@ -59,16 +56,16 @@ class DGR(Strategy):
 
     def setup(self) -> None:
         """Make the generator, its optimiser, and the copies that teach."""
-        check_pixels(self.name, self.streams)
+        need_pixels_0_to_1(self.name, self.streams)
         seeds = [s.seed for s in self.streams.streams]
         random = [generator(s, "generator") for s in seeds]
         # Underscored: what is kept of the generator is kept once, under the name that make_generator gave it.
         self._generator = self.make_generator(random, math.prod(self.streams.shape))
         self.earlier_generator = copy.deepcopy(self._generator).requires_grad_(False)
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self._noise = Noise("dreams", seeds, self.streams.device)
+        self._noise = GaussianNoise("dreams", seeds, self.streams.device)
 
-    def make_generator(self, random: Generators, pixels: int) -> VAE | Images:
+    def make_generator(self, random: Generators, pixels: int) -> VAE | ImageGenerator:
         """Return the generator, with an optimiser of its own beside it."""
         vae = VAE(random, pixels, self.generator_hidden, self.latent)
         self.vae = vae.to(self.streams.device)
@@ -136,10 +133,3 @@ class DGR(Strategy):
         if self.targets == "hard":
             return row_losses(answer_LBU, target_LBU.argmax(2)).mean(1)
         return soft_cross_entropy(answer_LBU, target_LBU, self.temperature).mean(1)
-
-
-def check_pixels(name: str, streams: LaneStreams) -> None:
-    """Raise Unsuitable where pixels are not grey values in [0, 1], which a decoder answers with."""
-    need_images(name, streams)
-    if streams.mean is not None:
-        raise Unsuitable(f"{name} generates pixels in [0, 1]; those of {streams.data.name} are normalised")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from strategies.core import Batch, Bounds, Count, Generators, LaneFloat, Optimiser
 from strategies.generative.dgr import DGR
-from strategies.parts import Critic, GANAdam, Images
+from strategies.parts import Critic, GANAdam, ImageGenerator
 
 
 @dataclass
@@ -39,10 +39,10 @@ class DGRGAN(DGR):
     penalty: Annotated[LaneFloat, Bounds(0.0)] = LaneFloat(10.0)
     """Weight of the critic's gradient penalty."""
 
-    def make_generator(self, random: Generators, pixels: int) -> Images:
+    def make_generator(self, random: Generators, pixels: int) -> ImageGenerator:
         """Return the generator, with a critic and an optimiser for each beside it."""
         device, rates = self.streams.device, (self.optimiser.lr, [0.0] * self.streams.lanes)
-        self.images = Images(random, pixels, self.generator_hidden, self.latent).to(device)
+        self.images = ImageGenerator(random, pixels, self.generator_hidden, self.latent).to(device)
         self.critic = Critic(random, pixels, self.generator_hidden).to(device)
         self.images_optimiser = GANAdam(list(self.images.parameters()), *rates)
         self.critic_optimiser = GANAdam(list(self.critic.parameters()), *rates)

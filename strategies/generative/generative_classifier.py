@@ -6,6 +6,7 @@ Axes: L lanes, B batch, D pixels, U units, Z latent variables, S samples, R rows
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,9 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Adam, Batch, Count, Generators, Strategy, lanewise
-from strategies.generative.dgr import check_pixels
-from strategies.parts import VAE, Noise, Passes, log_normal, sample
+from strategies.core import Adam, Batch, Count, Generators, Strategy, hashed_uniform, lanewise, pad_rows
+from strategies.parts import VAE, GaussianNoise, log_normal_density, need_pixels_0_to_1, sample_latent
 from suites.base import generator
 
 
@@ -48,7 +48,7 @@ class GenerativeClassifier(Strategy):
 
     def setup(self) -> None:
         """Make a model for every class, in the order in which a lane meets them."""
-        check_pixels(self.name, self.streams)
+        need_pixels_0_to_1(self.name, self.streams)
         seeds = [s.seed for s in self.streams.streams]
         self.order_LU = torch.tensor([[u for t in s.tasks for u in t.units] for s in self.streams.streams])
         self.order_LU = self.order_LU.to(self.streams.device)
@@ -61,8 +61,8 @@ class GenerativeClassifier(Strategy):
         rates = self.optimiser.lr, [0.0] * self.streams.lanes
         self.optimisers = [Adam(list(vae.parameters()), *rates) for vae in self.vaes]
         self.learned_L = torch.zeros(self.streams.lanes, dtype=torch.long, device=self.streams.device)
-        self._noise = Noise("class models", seeds, self.streams.device)
-        self._chances = Noise("importance", seeds, self.streams.device)
+        self._noise = GaussianNoise("class models", seeds, self.streams.device)
+        self._chances = GaussianNoise("importance", seeds, self.streams.device)
 
     def _vae(self, generators: Generators, pixels: int) -> VAE:
         """Return one class's models; the released code's log-variances have no bias."""
@@ -121,12 +121,41 @@ class GenerativeClassifier(Strategy):
         mean_LBZ, log_var_LBZ = vae.encoder(x_LBD)
         found = []
         for noise_LBZ in noise_LSBZ.unbind(1):
-            z_LBZ = sample(mean_LBZ, log_var_LBZ, noise_LBZ)
+            z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, noise_LBZ)
             prior_LB = -0.5 * z_LBZ.square().sum(2)
             logits_LBD = vae.decoder(z_LBZ)
             if self.likelihood == "gaussian":
                 fit_LB = -0.5 * (lanewise(torch.sigmoid, logits_LBD) - x_LBD).square_().sum(2)
             else:
                 fit_LB = (x_LBD * logits_LBD).sum(2) - lanewise(F.softplus, logits_LBD).sum(2)
-            found.append(fit_LB + prior_LB - log_normal(z_LBZ, mean_LBZ, log_var_LBZ))
+            found.append(fit_LB + prior_LB - log_normal_density(z_LBZ, mean_LBZ, log_var_LBZ))
         return torch.stack(found).logsumexp(0) - math.log(len(found))
+
+
+class Passes:
+    """Each lane's rows, pass after pass, in an order drawn anew for each; what fills no batch is left out.
+
+    Of fewer rows than a batch holds, some stand in it more than once.
+    """
+
+    def __init__(self, rows_of_lanes: Sequence[Tensor], batch: int) -> None:
+        self._rows_LR, real_LR = pad_rows(rows_of_lanes, 1)
+        self._real_LR = real_LR.bool()
+        self._order_LR = torch.zeros_like(self._rows_LR)
+        self._count_L1 = real_LR.sum(1, keepdim=True).clamp(min=1)
+        self._batch_B = torch.arange(batch, device=self._rows_LR.device)
+        self._in_a_pass = [max(1, len(rows_R) // batch) for rows_R in rows_of_lanes]
+        self._in_a_pass_L1 = torch.tensor(self._in_a_pass, device=self._rows_LR.device).unsqueeze(1)
+        self._taken = 0
+
+    def following(self, key_L: Tensor) -> Tensor:
+        """Return the next batch's rows, int64 (L, B); orders follow from keys in [0, 1)."""
+        place_L1 = self._taken % self._in_a_pass_L1
+        # Known without asking the device, which would have to wait.
+        if any(self._taken % n == 0 for n in self._in_a_pass):
+            drawn_LR = hashed_uniform(key_L, "pass", self._rows_LR.shape[1])
+            anew_LR = torch.where(self._real_LR, drawn_LR, 2.0).argsort(1)
+            self._order_LR = torch.where(place_L1 == 0, anew_LR, self._order_LR)
+        self._taken += 1
+        index_LB = (place_L1 * len(self._batch_B) + self._batch_B) % self._count_L1
+        return self._rows_LR.gather(1, self._order_LR.gather(1, index_LB))

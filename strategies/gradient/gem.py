@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, gradients
-from strategies.parts import flatten, write_flat
+from strategies.parts import lane_vectors, write_lane_vectors
 
 
 @dataclass
@@ -80,9 +80,11 @@ class GEM(Strategy):
             old = self.remembered(task)
             with self.autocast():
                 loss_L = self.cross_entropy(self.logits(old), old)
-            past.append(flatten(torch.autograd.grad(loss_L.sum(), parameters, materialize_grads=True)))
+            past.append(lane_vectors(torch.autograd.grad(loss_L.sum(), parameters, materialize_grads=True)))
         now = gradients(self.model)
-        write_flat(project(flatten(now), torch.stack(past, 1), self.gamma, self.strength == "bound"), now)
+        write_lane_vectors(
+            project(lane_vectors(now), torch.stack(past, 1), self.gamma, self.strength == "bound"), now
+        )
 
     def memory_size(self) -> tuple[int, int]:
         """Count rows, and bytes as if they were copied."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from strategies.core import Count, Strategy, eval_mode, gradients
-from strategies.parts import flatten, sample_rows, write_flat
+from strategies.parts import lane_vectors, sample_rows, write_lane_vectors
 
 _DEPENDENT = 1e-5
 """What is left of a gradient, as a share of its length, is rounding below this: it adds no direction."""
@@ -48,7 +48,7 @@ class OGD(Strategy):
         """Take away what lies along a stored direction."""
         if self.task > 0:
             now = gradients(self.model)
-            write_flat(self.orthogonal(flatten(now).unsqueeze(1), self.task).squeeze(1), now)
+            write_lane_vectors(self.orthogonal(lane_vectors(now).unsqueeze(1), self.task).squeeze(1), now)
 
     def orthogonal(self, vectors_LDP: Tensor, tasks: int) -> Tensor:
         """Return vectors without their part in the span of the first tasks' directions."""
@@ -89,7 +89,7 @@ class OGD(Strategy):
                 values_LK = values_LK.mean(1, keepdim=True)
             for value_L in values_LK.unbind(1):
                 g = torch.autograd.grad(value_L.sum(), parameters, retain_graph=True, materialize_grads=True)
-                found.append(flatten(g))
+                found.append(lane_vectors(g))
         return torch.stack(found[: self.directions], 1)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from strategies.core import Batch, Bounds, LaneFloat, LaneLinear, NotNegative, Unsuitable, gradients, per_lane
-from strategies.parts import Gated, fan_in, outputs
+from strategies.parts import Gated, fan_in, unit_count
 from suites.base import generator
 
 _LARGEST, _LARGEST_COSH = 6.0, 50.0
@@ -45,7 +45,7 @@ class HAT(Gated):
         """Draw the embeddings of all tasks from N(0, 1), and put the gates in their places."""
         super().setup()
         streams = self.streams
-        sizes = [outputs(layer) for layer in self._layers]
+        sizes = [unit_count(layer) for layer in self._layers]
         self.embeddings = []
         for i, size in enumerate(sizes):
             shape = (streams.n_tasks, size)

@@ -5,14 +5,12 @@ Axes: L lanes, B batch, U units.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from strategies.core import Batch, LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, LaneStreams, Strategy
-from suites.base import generator
+from strategies.core import Batch, Strategy
+from strategies.parts import by_task, one_per_task
 
 
 @dataclass
@@ -44,35 +42,3 @@ class Independent(Strategy):
         """Answer each row with the network of its task."""
         networks = [self.model if t == self.task else n for t, n in enumerate(self.networks)]
         return by_task([self.logits(batch, n) for n in networks], self.streams.task_of(batch.rows_LB))
-
-
-def one_per_task(model: LaneModel, streams: LaneStreams) -> nn.ModuleList:
-    """Return a copy of the network for every task, all but the first with initial weights of their own."""
-    networks = nn.ModuleList(copy.deepcopy(model) for _ in range(streams.n_tasks))
-    for task, network in enumerate(networks):
-        if task > 0:
-            start_anew(network, [generator(s.seed, f"network/{task}") for s in streams.streams])
-    return networks.requires_grad_(False).eval()
-
-
-def start_anew(model: nn.Module, generators: list[torch.Generator]) -> None:
-    """Give every layer new initial weights."""
-    for module in model.modules():
-        if isinstance(module, LaneLinear):
-            new: nn.Module = LaneLinear(generators, *module.weight.shape[1:])
-        elif isinstance(module, LaneConv2d):
-            outputs, inputs, kernel = module.weight.shape[1:4]
-            new = LaneConv2d(generators, inputs, outputs, kernel, bias=module.bias is not None)
-        elif isinstance(module, LaneBatchNorm2d):
-            new = LaneBatchNorm2d(*module.weight.shape)
-        else:
-            continue
-        module.load_state_dict(new.state_dict())
-
-
-def by_task(answers: list[Tensor], task_LB: Tensor) -> Tensor:
-    """Return, for each row, the answer (L, B, U) of the network of its task."""
-    chosen_LBU = answers[0]
-    for task, answer_LBU in enumerate(answers[1:], 1):
-        chosen_LBU = torch.where((task_LB == task).unsqueeze(2), answer_LBU, chosen_LBU)
-    return chosen_LBU

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from strategies.core import Batch, LaneFloat, Share, Strategy, per_lane
-from strategies.isolation.independent import by_task
-from strategies.parts import hidden_layers, masked
+from strategies.parts import by_task, hidden_layers, with_masks
 
 
 @dataclass
@@ -95,6 +94,6 @@ class PackNet(Strategy):
         answers = []
         for task in range(self.task):
             own = [(owner > 0) & (owner <= task + 1) for owner in self.owner]
-            answers.append(self.logits(batch, masked(self.model, self._layers, own)))
+            answers.append(self.logits(batch, with_masks(self.model, self._layers, own)))
         answers.append(self.logits(batch))
         return by_task(answers, self.streams.task_of(batch.rows_LB).clamp(max=self.task))

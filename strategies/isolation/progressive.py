@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from strategies.core import Batch, LaneLinear, Optimiser, Strategy, Unsuitable, mask, uniform
-from strategies.isolation.independent import by_task, one_per_task
+from strategies.core import Batch, LaneLinear, Optimiser, Strategy, Unsuitable, mask, uniform_parameter
+from strategies.parts import by_task, one_per_task
 from suites.base import generator
 
 
@@ -21,7 +21,7 @@ class Adapter(nn.Module):
 
     def __init__(self, generators: list[torch.Generator], inputs: int, inner: int, outputs: int) -> None:
         super().__init__()
-        self.alpha = uniform(generators, (1, 1), 0.1)
+        self.alpha = uniform_parameter(generators, (1, 1), 0.1)
         self.inner = LaneLinear(generators, inputs, inner)
         self.outer = LaneLinear(generators, inner, outputs)
 

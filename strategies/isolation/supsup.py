@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, LaneFloat, Share, Strategy, uniform
-from strategies.isolation.independent import by_task
-from strategies.parts import fan_in, hidden_layers, masked, outputs
+from strategies.core import Batch, LaneFloat, Share, Strategy, uniform_parameter
+from strategies.parts import by_task, fan_in, hidden_layers, unit_count, with_masks
 from suites.base import generator
 
 
@@ -65,7 +64,7 @@ class SupSup(Strategy):
         """Give every weight a score from U(-b, b), b = 1 / sqrt(inputs), for this task."""
         for i, (layer, score) in enumerate(zip(self._layers, self._scores, strict=True)):
             generators = [generator(s.seed, f"scores/{task}/{i}") for s in self.streams.streams]
-            score.data.copy_(uniform(generators, tuple(score.shape[1:]), fan_in(layer) ** -0.5))
+            score.data.copy_(uniform_parameter(generators, tuple(score.shape[1:]), fan_in(layer) ** -0.5))
 
     def begin_task(self, task: int) -> None:
         """Take up the task's scores."""
@@ -89,7 +88,7 @@ class SupSup(Strategy):
         masks = zip(sizes, self._masks(self.task), strict=True)
         # The mask's value, and the gradient of the score's magnitude.
         straight = [mask + (size - size.detach()) for size, mask in masks]
-        return self.cross_entropy(self.logits(batch, masked(self.model, self._layers, straight)), batch)
+        return self.cross_entropy(self.logits(batch, with_masks(self.model, self._layers, straight)), batch)
 
     def end_task(self, task: int) -> None:
         """Keep the task's masks."""
@@ -101,7 +100,7 @@ class SupSup(Strategy):
         if self._learning:
             self._store(self.task)
         answers = [
-            self.logits(batch, masked(self.model, self._layers, self._stored(task)))
+            self.logits(batch, with_masks(self.model, self._layers, self._stored(task)))
             for task in range(self.streams.n_tasks)
         ]
         return by_task(answers, self.streams.task_of(batch.rows_LB))
@@ -112,7 +111,7 @@ class SupSup(Strategy):
         own = [len(s.tasks[task].units) for s in self.streams.streams]
         masks = []
         for layer, score in zip(self._layers, self._scores, strict=True):
-            size, used = score.abs(), [outputs(layer)] * len(own)
+            size, used = score.abs(), [unit_count(layer)] * len(own)
             if layer is self.model.head:  # of the output units only a task's own are its network's
                 size.masked_fill_(~self.streams.own_LTU[:, task].unsqueeze(1), -1)
                 used = own

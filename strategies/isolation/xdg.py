@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from strategies.core import LaneFloat, Share, Strategy
-from strategies.parts import Gated, outputs
+from strategies.parts import Gated, unit_count
 
 
 @dataclass
@@ -34,7 +34,7 @@ class XdG(Gated):
         super().setup()
         self.open_LTF: list[Tensor] = []
         for i, layer in enumerate(self._layers):
-            shape = (self.streams.lanes, self.streams.n_tasks, outputs(layer))
+            shape = (self.streams.lanes, self.streams.n_tasks, unit_count(layer))
             drawn_LTF = self.draws.uniform(f"gates {i}", shape[1] * shape[2]).view(shape)
             place_LTF = drawn_LTF.argsort(2).argsort(2)
             closed_L = (self.gated * shape[2]).round()

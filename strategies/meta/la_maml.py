@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from strategies.core import Batch, Bounds, CountOrNone, LaneFloat, NotNegative, dot_L, mask, per_lane
-from strategies.parts import Replay, join
+from strategies.parts import Replay, join_batches
 
 
 @dataclass
@@ -39,7 +39,7 @@ class LookAhead(Replay):
     def look_ahead(self, batch: Batch, rates: Mapping[str, Tensor]) -> Tensor:
         """Return the outer loss after quick steps of the parameters named in ``rates``, shape (L,)."""
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
-        both = join(batch, self.memory.read(slots_LB, batch))
+        both = join_batches(batch, self.memory.read(slots_LB, batch))
         fast: dict[str, Tensor] = dict(self.model.named_parameters())
         ahead = []
         size, second = batch.rows_LB.shape[1], self.order == "second"

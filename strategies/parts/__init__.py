@@ -1,25 +1,33 @@
 """What several methods are built from."""
 
-from strategies.parts.class_memory import GreedyMemory, pick, real_rows
-from strategies.parts.exemplars import held_of
+from strategies.parts.class_memory import GreedyMemory, pick_marked, real_rows
+from strategies.parts.exemplars import held_out_count
 from strategies.parts.fisher import absolute_gradients, squared_gradients
-from strategies.parts.flat_vectors import flatten, write_flat
-from strategies.parts.gan import Critic, GANAdam, Images
+from strategies.parts.flat_vectors import lane_vectors, write_lane_vectors
+from strategies.parts.gan import Critic, GANAdam, ImageGenerator
 from strategies.parts.gates import Gated
 from strategies.parts.incremental_classifier import Distilled, ExemplarReplay
-from strategies.parts.layers import Layer, fan_in, hidden_layers, inputs_during, masked, outputs
-from strategies.parts.memory import Memory, join
+from strategies.parts.layers import Layer, fan_in, hidden_layers, inputs_during, unit_count, with_masks
+from strategies.parts.memory import Memory, join_batches
 from strategies.parts.nearest_mean import NearestMean, features_of
-from strategies.parts.noise import Noise
-from strategies.parts.passes import Passes
-from strategies.parts.per_example import at_once, counting, each
+from strategies.parts.network_per_task import by_task, one_per_task
+from strategies.parts.noise import GaussianNoise
+from strategies.parts.per_example import counting_rows, groups_as_lanes, rows_at_once
 from strategies.parts.quadratic import ROWS_AT_ONCE, QuadraticPenalty
 from strategies.parts.recycling import Recycling
-from strategies.parts.replay import Replay, RowReplay
+from strategies.parts.replay import Replay, RowReplay, virtual_step
 from strategies.parts.row_sample import sample_rows
 from strategies.parts.soft_targets import soft_cross_entropy, tempered
-from strategies.parts.tuned_transformer import frozen_features, tuned
-from strategies.parts.vae import VAE, Decoder, Latent, log_normal, reconstruction, sample
+from strategies.parts.transformer import frozen_features, tuned_transformer
+from strategies.parts.vae import (
+    VAE,
+    Decoder,
+    Latent,
+    log_normal_density,
+    need_pixels_0_to_1,
+    reconstruction_loss,
+    sample_latent,
+)
 
 __all__ = [
     "ROWS_AT_ONCE",
@@ -30,41 +38,44 @@ __all__ = [
     "ExemplarReplay",
     "GANAdam",
     "Gated",
+    "GaussianNoise",
     "GreedyMemory",
-    "Images",
+    "ImageGenerator",
     "Latent",
     "Layer",
     "Memory",
     "NearestMean",
-    "Noise",
-    "Passes",
     "QuadraticPenalty",
     "Recycling",
     "Replay",
     "RowReplay",
     "absolute_gradients",
-    "at_once",
-    "counting",
-    "each",
+    "by_task",
+    "counting_rows",
     "fan_in",
     "features_of",
-    "flatten",
     "frozen_features",
-    "held_of",
+    "groups_as_lanes",
+    "held_out_count",
     "hidden_layers",
     "inputs_during",
-    "join",
-    "log_normal",
-    "masked",
-    "outputs",
-    "pick",
+    "join_batches",
+    "lane_vectors",
+    "log_normal_density",
+    "need_pixels_0_to_1",
+    "one_per_task",
+    "pick_marked",
     "real_rows",
-    "reconstruction",
-    "sample",
+    "reconstruction_loss",
+    "rows_at_once",
+    "sample_latent",
     "sample_rows",
     "soft_cross_entropy",
     "squared_gradients",
     "tempered",
-    "tuned",
-    "write_flat",
+    "tuned_transformer",
+    "unit_count",
+    "virtual_step",
+    "with_masks",
+    "write_lane_vectors",
 ]

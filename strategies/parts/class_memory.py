@@ -18,7 +18,7 @@ from strategies.core import Batch, Draws, LaneStreams
 from strategies.parts.memory import Memory
 
 
-def pick(among: Tensor, draw: Tensor) -> Tensor:
+def pick_marked(among: Tensor, draw: Tensor) -> Tensor:
     """Return the index of one of the marked along the last axis, by a number in [0, 1); the last if none."""
     nth = (draw * among.sum(-1)).long().unsqueeze(-1)
     return (among.cumsum(-1) <= nth).sum(-1).clamp(max=among.shape[-1] - 1)
@@ -130,7 +130,7 @@ class GreedyMemory(Memory):
             among_LM = torch.where(free_LM.any(1, keepdim=True), free_LM, largest_LC.gather(1, held_LM))
             # The first free slot, or any of the largest classes'.
             draw_L = torch.where(free_LM.any(1), 0, draw_LB[:, b])
-            slot_L1 = pick(among_LM, draw_L).unsqueeze(1)
+            slot_L1 = pick_marked(among_LM, draw_L).unsqueeze(1)
             held_LM = torch.where(taken_L1, held_LM.scatter(1, slot_L1, new_L1), held_LM)
             self.met_LC |= F.one_hot(new_L1.squeeze(1), empty).bool() & real_LB[:, b : b + 1]
             slots.append(torch.where(taken_L1, slot_L1, self.slots))

@@ -1,11 +1,13 @@
 """Exemplars: a memory in which all classes seen so far have an equal share.
 
-Axes: L lanes, U units, S slots of one class, K rows in order, M rows of the whole memory, B batch.
+Axes: L lanes, U units, S slots of one class, K rows in order, M rows of the whole memory, B batch,
+N candidates of one class, F features.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.core import Batch, Draws, LaneStreams
@@ -70,7 +72,7 @@ class Exemplars:
         Shape (L, U, H), H as many as can be held out of one class.
         """
         count_LU1 = self._readable_LU.unsqueeze(2)
-        held_LU1 = held_of(count_LU1, every)
+        held_LU1 = held_out_count(count_LU1, every)
         slot_S = torch.arange(self.rows_LUS.shape[2], device=self.rows_LUS.device)
         # Of n slots in a row, those where a multiple of h / n passes a whole number are h of them.
         out_LUS = (slot_S * held_LU1 % count_LU1.clamp(min=1) < held_LU1) & (slot_S < count_LU1)
@@ -95,7 +97,29 @@ class Exemplars:
         return self.streams.batch(rows_LB, weight_L1.expand(rows_LB.shape))
 
 
-def held_of(count: Tensor, every: int) -> Tensor:
+def herding_order(features_LNF: Tensor, real_LN: Tensor, wanted: int) -> Tensor:
+    """Return the candidates to keep, the best first, int64 (L, K), K = min(wanted, N).
+
+    p_k = argmin_x ||mu - (phi(x) + sum_{j<k} phi(p_j)) / k||, each candidate at most once, with phi of
+    length 1 (Rebuffi 2017, Algorithm 4). Any first part of the result is the choice of that size. ``real_LN``
+    is 0 for padding: a lane with fewer than K real candidates has them all in front.
+    """
+    phi_LNF = F.normalize(features_LNF, dim=2) * real_LN.unsqueeze(2)
+    mean_LF = F.normalize(phi_LNF.sum(1), dim=1)
+    sum_LF = torch.zeros_like(mean_LF)
+    out_LN = real_LN == 0
+    chosen = []
+    for k in range(1, min(wanted, real_LN.shape[1]) + 1):
+        # With |phi| = 1 the nearest is the one that points most along what is missing: k mu - sum.
+        gain_LN = torch.bmm(phi_LNF, (k * mean_LF - sum_LF).unsqueeze(2)).squeeze(2)
+        best_L1 = gain_LN.masked_fill(out_LN, -torch.inf).argmax(1, keepdim=True)
+        out_LN = out_LN.scatter(1, best_L1, True)
+        sum_LF = sum_LF + phi_LNF.gather(1, best_L1.unsqueeze(2).expand(-1, -1, phi_LNF.shape[2])).squeeze(1)
+        chosen.append(best_L1)
+    return torch.cat(chosen, 1)
+
+
+def held_out_count(count: Tensor, every: int) -> Tensor:
     """Return how many of a number of rows are held out: one of ``every``, of two or more at least one."""
     return (count // every).clamp(min=1) * (count > 1)
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 
-def flatten(tensors: Sequence[Tensor]) -> Tensor:
+def lane_vectors(tensors: Sequence[Tensor]) -> Tensor:
     """Return stacked tensors (L, ...) side by side, shape (L, P)."""
     return torch.cat([t.flatten(1) for t in tensors], 1)
 
 
-def write_flat(flat_LP: Tensor, tensors: Sequence[Tensor]) -> None:
+def write_lane_vectors(flat_LP: Tensor, tensors: Sequence[Tensor]) -> None:
     """Write what ``flatten`` put side by side back into its tensors."""
     parts = flat_LP.split([t[0].numel() for t in tensors], 1)
     for tensor, part in zip(tensors, parts, strict=True):

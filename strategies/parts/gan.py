@@ -18,7 +18,7 @@ SLOPE = 0.2
 """What a unit of the critic lets through of a negative number."""
 
 
-class Images(nn.Module):
+class ImageGenerator(nn.Module):
     """The generator: from noise to pixels in [0, 1]."""
 
     def __init__(self, generators: Generators, pixels: int, hidden: int, latent: int) -> None:

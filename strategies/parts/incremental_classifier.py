@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from strategies.core import Batch, Count, CountOrNone, Strategy, Unsuitable, mask, pad_rows
-from strategies.parts.exemplars import Exemplars
-from strategies.parts.herding import herd
-from strategies.parts.memory import join
+from strategies.parts.exemplars import Exemplars, herding_order
+from strategies.parts.memory import join_batches
 from strategies.parts.nearest_mean import features_of
 from strategies.parts.soft_targets import soft_cross_entropy
 
@@ -66,14 +65,14 @@ class ExemplarReplay(Strategy):
         new_L = batch.weight_LB.sum(1)
         wanted_L = new_L * self._ratio_L if self.mixing == "union" else new_L
         share_L1 = (wanted_L / old.rows_LB.shape[1]).unsqueeze(1)
-        return join(batch, replace(old, weight_LB=old.weight_LB * share_L1))
+        return join_batches(batch, replace(old, weight_LB=old.weight_LB * share_L1))
 
     def end_task(self, task: int) -> None:
         """Shrink the share of earlier classes and choose the exemplars of the new ones."""
         share = self.buffer // sum(len(t.units) for t in self.streams.streams[0].tasks[: task + 1])
         self.exemplars.reduce(share)
         for unit_L, rows_LN, real_LN in self.classes(task):
-            order_LK = herd(features_of(self.model, self.streams, rows_LN), real_LN, share)
+            order_LK = herding_order(features_of(self.model, self.streams, rows_LN), real_LN, share)
             count_L = real_LN.sum(1).clamp(max=share)
             self.exemplars.write(unit_L, rows_LN.gather(1, order_LK), count_L)
 

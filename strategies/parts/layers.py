@@ -31,17 +31,19 @@ def hidden_layers(model: LaneModel, who: str) -> list[Layer]:
     return hidden
 
 
-def outputs(layer: Layer) -> int:
+def unit_count(layer: Layer) -> int:
     """Return the number of units of a dense layer, of channels of a convolution."""
     return layer.weight.shape[2] if isinstance(layer, LaneLinear) else layer.weight.shape[1]
 
 
 def fan_in(layer: Layer) -> int:
     """Return the number of weights that each output of a layer reads with."""
-    return layer.weight[0].numel() // outputs(layer)
+    return layer.weight[0].numel() // unit_count(layer)
 
 
-def masked(model: LaneModel, layers: Sequence[Layer], masks: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+def with_masks(
+    model: LaneModel, layers: Sequence[Layer], masks: Iterable[Tensor]
+) -> Callable[[Tensor], Tensor]:
     """Return the network with the weights of ``layers`` multiplied by a mask each, shaped like them."""
     names = {id(p): name for name, p in model.named_parameters()}
     pairs = zip(layers, masks, strict=True)

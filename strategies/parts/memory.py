@@ -151,7 +151,7 @@ def _later_BB(size: int, device: torch.device) -> Tensor:
     return torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
 
 
-def join(new: Batch, old: Batch) -> Batch:
+def join_batches(new: Batch, old: Batch) -> Batch:
     """Return one batch of new rows and then old ones."""
     active_LBU = new.active_LBU
     if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:

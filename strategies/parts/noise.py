@@ -17,7 +17,7 @@ from torch import Tensor
 from suites.base import derive
 
 
-class Noise:
+class GaussianNoise:
     """Standard normal draws for all lanes, named by their purpose."""
 
     def __init__(self, name: str, seeds: Sequence[int], device: torch.device) -> None:

@@ -40,7 +40,7 @@ def summed_by_example(
     """
     named = {name: p.detach() for name, p in model.named_parameters()}
     found = {name: torch.zeros_like(p) for name, p in named.items()}
-    for rows_N in counting(model, batch).split(at_once(model, len(batch.x_LBX))):
+    for rows_N in counting_rows(model, batch).split(rows_at_once(model, len(batch.x_LBX))):
         rows_N1 = rows_N.unsqueeze(1)
         alone = {name: p.repeat_interleave(len(rows_N), 0).requires_grad_() for name, p in named.items()}
 
@@ -49,7 +49,7 @@ def summed_by_example(
             return logits_E1U
 
         draw_E1 = None if draw_LB is None else _alone(draw_LB, rows_N1)
-        for value_E1, weight_E1 in values(run, each(batch, rows_N1), draw_E1):
+        for value_E1, weight_E1 in values(run, groups_as_lanes(batch, rows_N1), draw_E1):
             if not bool(weight_E1.any()):  # a unit that no row may be given to
                 continue
             reached = torch.autograd.grad(
@@ -62,7 +62,7 @@ def summed_by_example(
     return list(found.values())
 
 
-def at_once(model: LaneModel, lanes: int) -> int:
+def rows_at_once(model: LaneModel, lanes: int) -> int:
     """Return how many rows of each lane go together; one at a time where a model knows its lanes."""
     if not model.any_lanes:
         return 1
@@ -71,13 +71,13 @@ def at_once(model: LaneModel, lanes: int) -> int:
     return max(1, min(_EXAMPLES[p.device.type] // lanes, _NUMBERS[p.device.type] // numbers))
 
 
-def counting(model: LaneModel, batch: Batch) -> Tensor:
+def counting_rows(model: LaneModel, batch: Batch) -> Tensor:
     """Return where in the batch a row counts in some lane, short rows first: those together waste little."""
     order_B = model.lengths(batch.x_LBX).amax(0).argsort(stable=True)
     return order_B[(batch.weight_LB > 0).any(0)[order_B]]
 
 
-def each(batch: Batch, rows_NK: Tensor) -> Batch:
+def groups_as_lanes(batch: Batch, rows_NK: Tensor) -> Batch:
     """Return N groups of K rows of every lane, each group in a lane of its own."""
     active_LBU = batch.active_LBU
     if active_LBU is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from strategies.core import Batch, Count, Strategy
+from torch import Tensor
+
+from strategies.core import Batch, Count, LaneModel, Strategy, per_lane
 from strategies.parts.class_memory import BalancedMemory, RingMemory
 from strategies.parts.memory import Memory
 from suites.base import Training
@@ -78,3 +80,9 @@ class RowReplay(Replay):
             rows = [s.tasks[task].train_rows for s in self.streams.streams]
             n_labels = sum(len(t.classes) for t in self.streams.streams[0].tasks)
             self.memory.write_per_class(rows, max(1, self.buffer // n_labels))
+
+
+def virtual_step(model: LaneModel, grads: tuple[Tensor, ...], lr_L: Tensor) -> dict[str, Tensor]:
+    """Return the parameters after one plain gradient step, by name."""
+    named = zip(model.named_parameters(), grads, strict=True)
+    return {name: p.detach() - per_lane(lr_L, p) * g for (name, p), g in named}

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Generators, LaneLinear, lanewise
+from strategies.core import Generators, LaneLinear, LaneStreams, Unsuitable, lanewise, need_images
 
 
 class Encoder(nn.Module):
@@ -83,10 +83,10 @@ class VAE(nn.Module):
     def loss(self, x_LBD: Tensor, noise_LBZ: Tensor) -> Tensor:
         """Return reconstruction loss plus divergence from the prior, both per pixel, shape (L, B)."""
         mean_LBZ, log_var_LBZ = self.encoder(x_LBD)
-        z_LBZ = sample(mean_LBZ, log_var_LBZ, noise_LBZ)
+        z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, noise_LBZ)
         var_LBZ = lanewise(torch.exp, log_var_LBZ)
         divergence_LB = -0.5 * (1 + log_var_LBZ - mean_LBZ.square() - var_LBZ).sum(2)
-        return reconstruction(self.decoder(z_LBZ), x_LBD) + divergence_LB / x_LBD.shape[2]
+        return reconstruction_loss(self.decoder(z_LBZ), x_LBD) + divergence_LB / x_LBD.shape[2]
 
     @torch.no_grad()
     def generate(self, noise_LBZ: Tensor) -> Tensor:
@@ -94,17 +94,24 @@ class VAE(nn.Module):
         return lanewise(torch.sigmoid, self.decoder(noise_LBZ))
 
 
-def sample(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+def sample_latent(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
     """Return latent variables drawn so that gradients reach mean and log-variance."""
     return mean + lanewise(torch.exp, 0.5 * log_var) * noise
 
 
-def reconstruction(logits_LBD: Tensor, x_LBD: Tensor) -> Tensor:
+def reconstruction_loss(logits_LBD: Tensor, x_LBD: Tensor) -> Tensor:
     """Return the binary cross-entropy of pixels in [0, 1], mean over pixels, shape (L, B)."""
     loss = partial(F.binary_cross_entropy_with_logits, reduction="none")
     return lanewise(loss, logits_LBD, x_LBD).mean(2)
 
 
-def log_normal(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+def log_normal_density(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     """Return log N(x; mean, exp(log_var)) without its constant, summed over the last axis."""
     return -0.5 * (log_var + (x - mean).square() / lanewise(torch.exp, log_var)).sum(-1)
+
+
+def need_pixels_0_to_1(name: str, streams: LaneStreams) -> None:
+    """Raise Unsuitable where pixels are not grey values in [0, 1], which a decoder answers with."""
+    need_images(name, streams)
+    if streams.mean is not None:
+        raise Unsuitable(f"{name} generates pixels in [0, 1]; those of {streams.data.name} are normalised")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, LaneFloat, NotNegative, hashed
+from strategies.core import Batch, Count, LaneFloat, NotNegative, hashed_uniform
 from strategies.parts import Recycling
 
 
@@ -49,7 +49,7 @@ class ReDo(Recycling):
 
     def _recycle(self, i: int, which_LH: Tensor, key_L: Tensor) -> None:
         incoming_LHI, *others = self._units[i]
-        draw_LHI = hashed(key_L, f"layer {i}", incoming_LHI[0].numel()).view(incoming_LHI.shape)
+        draw_LHI = hashed_uniform(key_L, f"layer {i}", incoming_LHI[0].numel()).view(incoming_LHI.shape)
         new_LHI = ((2 * draw_LHI - 1) * self.bound(i)).float()
         incoming_LHI.copy_(torch.where(which_LH.unsqueeze(2), new_LHI, incoming_LHI))
         for tensor in others:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from strategies.core import Batch, Count, LaneFloat, Momentum, NotNegative, mask, row_losses
-from strategies.parts import at_once, counting, each, features_of
+from strategies.parts import counting_rows, features_of, groups_as_lanes, rows_at_once
 from strategies.pretrained.sparse_er import SparseER
 
 
@@ -51,11 +51,12 @@ class MbPA(SparseER):
             return self.logits(batch)
         slots_LBK, counts = self.nearest(batch), dict(self.model.counts)
         logits_LBU = slots_LBK.new_zeros(*slots_LBK.shape[:2], self.streams.n_units, dtype=torch.float32)
-        for rows_N in counting(self.model, batch).split(at_once(self.model, self.streams.lanes)):
+        for rows_N in counting_rows(self.model, batch).split(rows_at_once(self.model, self.streams.lanes)):
             old = self.memory.read(slots_LBK[:, rows_N].flatten(1), batch)
             group_NK = torch.arange(old.rows_LB.shape[1], device=rows_N.device).view(len(rows_N), -1)
-            adapted = self.adapted(each(old, group_NK), len(rows_N))
-            own_E1U = functional_call(self.model, adapted, (each(batch, rows_N.unsqueeze(1)).x_LBX,))
+            adapted = self.adapted(groups_as_lanes(old, group_NK), len(rows_N))
+            alone = groups_as_lanes(batch, rows_N.unsqueeze(1))
+            own_E1U = functional_call(self.model, adapted, (alone.x_LBX,))
             logits_LBU[:, rows_N] = own_E1U.float().view(-1, *logits_LBU[:, rows_N].shape[1:])
         self.model.counts.update(counts)  # what is answered is not learned from
         return mask(logits_LBU, batch.active_LBU)

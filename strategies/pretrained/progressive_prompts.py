@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from strategies.core import Batch, Strategy, mask
-from strategies.parts import tuned
+from strategies.parts import tuned_transformer
 
 
 @dataclass
@@ -31,7 +31,7 @@ class ProgressivePrompts(Strategy):
 
     def setup(self) -> None:
         """Make room for every task's prompts; each task starts from the model's first ones."""
-        self._net = tuned(self)
+        self._net = tuned_transformer(self)
         own_LPF = self._net.trained["prompt"].detach()
         self.first_LPF = own_LPF.clone()
         self.kept_LTPF = own_LPF.new_zeros(len(own_LPF), self.streams.n_tasks, *own_LPF.shape[1:])

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, mask
-from strategies.parts import frozen_features, tuned
+from strategies.parts import frozen_features, tuned_transformer
 from suites.base import Training, generator
 
 
@@ -41,7 +41,7 @@ class PromptPool(Strategy):
 
     def setup(self) -> None:
         """Divide the pool; draw keys in each lane by itself."""
-        self._net, streams = tuned(self), self.streams
+        self._net, streams = tuned_transformer(self), self.streams
         prompts, features = self._net.trained["prompt"].shape[1:]
         if prompts % self.pool:
             raise Unsuitable(f"the model's {prompts} prompts cannot be divided into a pool of {self.pool}")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask, uniform
-from strategies.parts import tuned
+from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask, uniform_parameter
+from strategies.parts import tuned_transformer
 from suites.base import generator
 
 
@@ -29,7 +29,7 @@ class TaskLoRA(Strategy):
 
     def setup(self) -> None:
         """Make room for every task's factors."""
-        self._net, streams = tuned(self), self.streams
+        self._net, streams = tuned_transformer(self), self.streams
         # A list in the order of the model's parameters: its names have no place in a checkpoint's.
         self.kept = [
             torch.zeros(streams.lanes, streams.n_tasks, *p.shape[1:], device=p.device)
@@ -44,7 +44,7 @@ class TaskLoRA(Strategy):
         generators = [generator(s.seed, f"lora/{task}") for s in self.streams.streams]
         for name, p in self._net.trained.items():
             if name.endswith("/down"):
-                p.copy_(uniform(generators, p.shape[1:], 1 / math.sqrt(p.shape[1])))
+                p.copy_(uniform_parameter(generators, p.shape[1:], 1 / math.sqrt(p.shape[1])))
             else:
                 p.zero_()
         self.optimiser.reset()  # its moments are those of other factors

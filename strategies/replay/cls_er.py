@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from strategies.core import Batch, LaneFloat, LaneModel, NotNegative, Share, mask, per_lane
-from strategies.parts import RowReplay, join, real_rows
+from strategies.parts import RowReplay, join_batches, real_rows
 
 
 @dataclass
@@ -61,7 +61,7 @@ class CLSER(RowReplay):
         """Return the loss on labels and the distance to the mean models, one forward pass for both."""
         new = batch.rows_LB.shape[1]
         old = self.memory.read(self.memory.draw_slots("replay", new), batch)
-        both = join(batch, old)
+        both = join_batches(batch, old)
         raw_LBU = self.model(both.x_LBX)
         square_LB = (raw_LBU[:, new:] - self.target(old)).square().mean(2)
         loss_L = self.cross_entropy(mask(raw_LBU, both.active_LBU), both)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative
-from strategies.parts import RowReplay, join
+from strategies.parts import RowReplay, join_batches
 from suites.base import Training
 
 
@@ -51,7 +51,7 @@ class ER(RowReplay):
 
     def both(self, batch: Batch) -> Batch:
         """Return the new rows and then the remembered ones."""
-        return join(batch, self.replayed(batch))
+        return join_batches(batch, self.replayed(batch))
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
         """Return the remembered rows' term of the sum."""

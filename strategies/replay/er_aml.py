@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.core import Batch, Bounds, LaneFloat, per_lane
-from strategies.parts import RowReplay, pick, real_rows
+from strategies.parts import RowReplay, pick_marked, real_rows
 
 
 @dataclass
@@ -76,7 +76,8 @@ class ERAML(RowReplay):
         positive_LBP = same_LBP & ~itself_LBP & there_LP.unsqueeze(1)
         negative_LBP = ~same_LBP & (there_LP & present_LU.gather(1, y_LP)).unsqueeze(1)
         draw_LB2 = self.draws.uniform("partners", 2 * size).view(-1, size, 2)
-        picked_LP = torch.cat([pick(positive_LBP, draw_LB2[..., 0]), pick(negative_LBP, draw_LB2[..., 1])], 1)
+        found = zip((positive_LBP, negative_LBP), draw_LB2.unbind(2), strict=True)
+        picked_LP = torch.cat([pick_marked(among, draw) for among, draw in found], 1)
         valid_LB = positive_LBP.any(2) & negative_LBP.any(2) & real_LB
         # Where there is no partner, the row itself stands in: it has a label, an empty slot may have none.
         picked_LP = torch.where(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, eval_mode
-from strategies.parts import Memory, Replay
+from strategies.parts import Memory, Replay, sample_rows
 
 
 @dataclass
@@ -63,19 +63,7 @@ class FDR(Replay):
             own_LM = (of_LM == earlier) & memory.in_use_LM()
             keep_LM |= own_LM & (own_LM.cumsum(1) <= share)
         memory.keep_only(keep_LM)
-        rows_LS, real_LS = self.drawn(task, share)
+        rows_LS, real_LS = sample_rows(self.streams, self.draws, "rows", task, share)
         with eval_mode(self.model):
             answer_LSU = self.logits(self.streams.batch(rows_LS)).softmax(2)
-        memory.append(rows_LS, real_LS, answer=answer_LSU)
-
-    def drawn(self, task: int, n: int) -> tuple[Tensor, Tensor]:
-        """Return n rows of a task for each lane, drawn without repetition, and which of them there are."""
-        of_lanes = [s.tasks[task].train_rows.to(self.streams.device) for s in self.streams.streams]
-        draw_LR = self.draws.uniform("rows", max(len(r) for r in of_lanes))
-        rows, real = [], []
-        for lane, rows_R in enumerate(of_lanes):
-            order_R = draw_LR[lane, : len(rows_R)].argsort()
-            place_S = torch.arange(n, device=rows_R.device)
-            rows.append(rows_R[order_R[place_S % len(rows_R)]])
-            real.append(place_S < len(rows_R))
-        return torch.stack(rows), torch.stack(real)
+        memory.append(rows_LS, real_LS > 0, answer=answer_LSU)

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.core import Batch, Count, CountOrNone, LaneLinear, eval_mode, row_losses
-from strategies.parts import Memory, Replay, join, real_rows
+from strategies.parts import Memory, Replay, join_batches, real_rows
 
 
 @dataclass
@@ -43,7 +43,7 @@ class GSS(Replay):
     def loss(self, batch: Batch) -> Tensor:
         """Return one mean over new and remembered rows."""
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
-        both = join(batch, self.memory.read(slots_LB, batch))
+        both = join_batches(batch, self.memory.read(slots_LB, batch))
         return self.cross_entropy(self.logits(both), both)
 
     def after_step(self, batch: Batch) -> None:
@@ -69,7 +69,7 @@ class GSS(Replay):
         """Return 1 + the largest cosine with a draw from the memory; 1 while it is empty, shape (L, B)."""
         size = batch.rows_LB.shape[1]
         slots_LN = self.memory.draw_distinct("compare", self.compare)
-        product_LBB = self.gradient_products(join(batch, self.memory.read(slots_LN, batch)))
+        product_LBB = self.gradient_products(join_batches(batch, self.memory.read(slots_LN, batch)))
         square_LB = product_LBB.diagonal(dim1=1, dim2=2)
         length_LBN = (square_LB[:, :size].unsqueeze(2) * square_LB[:, size:].unsqueeze(1)).sqrt()
         cosine_LBN = product_LBB[:, :size, size:] / length_LBN.clamp(min=1e-30)

@@ -28,8 +28,8 @@ from strategies.core import (
     per_lane,
     row_losses,
 )
+from strategies.parts import virtual_step
 from strategies.replay.er import ER
-from strategies.replay.mir import virtual_step
 
 
 @dataclass

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, Count, LaneModel, eval_mode, mask, per_lane, row_losses
+from strategies.core import Batch, Count, eval_mode, mask, row_losses
+from strategies.parts import virtual_step
 from strategies.replay.er import ER
 
 
@@ -63,9 +64,3 @@ class MIR(ER):
                 raw_LCU = functional_call(self.model, virtual_step(self.model, grads, self._lr_L), old.x_LBX)
                 after_LC = row_losses(mask(raw_LCU, old.active_LBU), old.y_LB)
         return after_LC - before_LC
-
-
-def virtual_step(model: LaneModel, grads: tuple[Tensor, ...], lr_L: Tensor) -> dict[str, Tensor]:
-    """Return the parameters after one plain gradient step, by name."""
-    named = zip(model.named_parameters(), grads, strict=True)
-    return {name: p.detach() - per_lane(lr_L, p) * g for (name, p), g in named}

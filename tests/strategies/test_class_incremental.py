@@ -18,8 +18,7 @@ from strategies.class_incremental.scr import SCR, contrastive_L, crops
 from strategies.class_incremental.wa import WA
 from strategies.core.strategy import Strategy, Unsuitable
 from strategies.core.streams import Batch
-from strategies.parts.exemplars import Exemplars, held_of
-from strategies.parts.herding import herd
+from strategies.parts.exemplars import Exemplars, held_out_count, herding_order
 from strategies.parts.incremental_classifier import ExemplarReplay
 from tests.methods import lanes_of, move, new_batch, plain, ready
 
@@ -68,7 +67,7 @@ def test_herding_equals_the_papers_formula_by_brute_force() -> None:
     features_LNF = torch.rand(3, 11, 4, generator=random) - 0.2
     real_LN = torch.ones(3, 11, dtype=torch.long)
     real_LN[1, 7:] = 0
-    chosen_LK = herd(features_LNF, real_LN, 7)
+    chosen_LK = herding_order(features_LNF, real_LN, 7)
     for lane in range(3):
         phi = F.normalize(features_LNF[lane, real_LN[lane] == 1], dim=1)
         mean = F.normalize(phi.mean(0), dim=0)
@@ -85,7 +84,7 @@ def test_herding_equals_the_papers_formula_by_brute_force() -> None:
 
 def test_herding_ends_with_what_there_is() -> None:
     real_LN = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    chosen = herd(torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(1)), real_LN, 9)
+    chosen = herding_order(torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(1)), real_LN, 9)
     assert chosen.shape == (2, 4)
     assert sorted(chosen[0, :3].tolist()) == [0, 1, 2]
 
@@ -170,7 +169,7 @@ def test_rows_held_out_are_not_read() -> None:
         assert not bool(torch.isin(read[lane], out).any())
         assert len(read[lane].unique()) == 20
         assert sorted({int(u) for u in strategy.streams.unit_LR[lane, out]}) == sorted(stream.tasks[0].units)
-    assert held_of(torch.tensor([0, 1, 2, 19, 20, 25]), 10).tolist() == [0, 0, 1, 1, 2, 2]
+    assert held_out_count(torch.tensor([0, 1, 2, 19, 20, 25]), 10).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("mixing", ["union", "equal"])

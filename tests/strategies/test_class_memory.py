@@ -13,7 +13,7 @@ from scipy import stats
 from bench.train.loop import run_group
 from strategies.core.draws import Draws
 from strategies.core.streams import Batch, LaneStreams
-from strategies.parts.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick
+from strategies.parts.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick_marked
 from tests.conftest import outcome, toy_cell
 from tests.methods import lanes_on
 from tests.toy import blobs
@@ -171,7 +171,7 @@ def test_greedy_equals_algorithm_1_of_gdumb(
 def test_pick_takes_each_of_the_marked_equally() -> None:
     among = torch.tensor([False, True, True, False, True])
     draws = (torch.arange(300) + 0.5) / 300
-    assert torch.bincount(pick(among.expand(300, 5), draws)).tolist() == [0, 100, 100, 0, 100]
+    assert torch.bincount(pick_marked(among.expand(300, 5), draws)).tolist() == [0, 100, 100, 0, 100]
 
 
 @pytest.mark.parametrize("write", ["class-balanced", "ring", "per-class"])

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from bench.train.lane_state import make_lanes
 from bench.train.loop import run_group
-from strategies.core.lanes import LaneConv2d, LaneLinear, LaneModel, fold, unfold, uniform
+from strategies.core.lanes import (
+    LaneConv2d,
+    LaneLinear,
+    LaneModel,
+    fold_lanes,
+    unfold_lanes,
+    uniform_parameter,
+)
 from strategies.core.streams import Batch
 from strategies.parts import per_example as examples
 from strategies.parts.fisher import absolute_gradients, squared_gradients
@@ -195,7 +202,7 @@ def test_rows_of_like_length_go_together(tune: str, monkeypatch: pytest.MonkeyPa
     found, padded = [], []
     for as_they_come in (False, True):
         if as_they_come:
-            monkeypatch.setattr(examples, "counting", lambda model, batch: torch.arange(24))
+            monkeypatch.setattr(examples, "counting_rows", lambda model, batch: torch.arange(24))
         model.counts.update(tokens=0, padded=0)
         found.append(squared_gradients(model, batch, strategy.logits, "true"))
         padded.append(model.counts["padded"])
@@ -211,11 +218,11 @@ def test_rows_of_a_model_that_knows_its_lanes_go_one_by_one() -> None:
             super().__init__()
             random = [torch.Generator().manual_seed(s) for s in range(2)]
             self.convolution = LaneConv2d(random, 1, 2, 3)
-            self.scale_LF = uniform(random, (8,), 1.0)
+            self.scale_LF = uniform_parameter(random, (8,), 1.0)
             self.head = LaneLinear(random, 8, 3)
 
         def features(self, x_LBX: Tensor) -> Tensor:
-            return unfold(self.convolution(fold(x_LBX)), 2) * self.scale_LF.unsqueeze(1)
+            return unfold_lanes(self.convolution(fold_lanes(x_LBX)), 2) * self.scale_LF.unsqueeze(1)
 
     model = Scaled().double()
     random = torch.Generator().manual_seed(3)

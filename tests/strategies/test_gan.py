@@ -18,8 +18,8 @@ from strategies.core.draws import Draws
 from strategies.core.lanes import LaneLinear
 from strategies.core.strategy import Strategy
 from strategies.generative.dgr_gan import DGRGAN
-from strategies.parts.gan import Critic, GANAdam, Images
-from strategies.parts.noise import Noise
+from strategies.parts.gan import Critic, GANAdam, ImageGenerator
+from strategies.parts.noise import GaussianNoise
 from suites.base import generator
 from suites.sources import digits
 from tests.methods import SEEDS, lanes_of, new_batch, ready
@@ -42,7 +42,7 @@ def plain_critic(critic: Critic, lane: int) -> nn.Sequential:
     )
 
 
-def plain_images(images: Images, lane: int) -> nn.Sequential:
+def plain_images(images: ImageGenerator, lane: int) -> nn.Sequential:
     layers = (images.decoder.first, images.decoder.second, images.decoder.pixels)
     first, second, pixels = (dense(layer, lane) for layer in layers)
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), pixels, nn.Sigmoid())
@@ -109,7 +109,7 @@ def test_the_slope_is_what_small_steps_show_and_so_is_its_own_gradient() -> None
 
 
 def test_images_are_one_generators_at_a_time_and_carry_a_gradient_only_where_asked() -> None:
-    images = Images([generator(s, "g") for s in SEEDS], 12, 9, 4)
+    images = ImageGenerator([generator(s, "g") for s in SEEDS], 12, 9, 4)
     noise = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(3))
     made = images(noise)
     for lane in range(3):
@@ -146,7 +146,7 @@ def test_a_step_weighs_new_and_dreamt_rows_by_the_number_of_tasks(task: int) -> 
     makers = [plain_images(strategy.images, lane) for lane in range(3)]
     teachers = [plain_images(strategy.earlier_generator, lane) for lane in range(3)]  # type: ignore[arg-type]
     strategy.learn(batch)
-    noise, draws = Noise("dreams", SEEDS, torch.device("cpu")), Draws(SEEDS, "cpu")
+    noise, draws = GaussianNoise("dreams", SEEDS, torch.device("cpu")), Draws(SEEDS, "cpu")
     noise.begin(task)
     draws.begin(task)
     rows = 12 if task else 6
@@ -207,7 +207,7 @@ def test_what_it_draws_of_four_digits_teaches_a_solver_that_never_saw_one() -> N
     train, test = few.clone(), few.clone()
     train[data.n_train :], test[: data.n_train] = False, False
     lanes, random = 2, torch.Generator().manual_seed(0)
-    images = Images([generator(s, "g") for s in range(lanes)], 64, 100, 32)
+    images = ImageGenerator([generator(s, "g") for s in range(lanes)], 64, 100, 32)
     critic = Critic([generator(s, "c") for s in range(lanes)], 64, 100)
     learns_images = GANAdam(list(images.parameters()), [1e-3] * lanes, [0.0] * lanes)
     learns_critic = GANAdam(list(critic.parameters()), [1e-3] * lanes, [0.0] * lanes)
@@ -222,7 +222,7 @@ def test_what_it_draws_of_four_digits_teaches_a_solver_that_never_saw_one() -> N
         for _ in range(5):
             made = images.generate(torch.randn(lanes, 16, 32, generator=random))
             mix = torch.rand(lanes, 16, generator=random)
-            descend(learns_critic, critic.loss(real, made, mix, 10.0).mean(1))
+            descend(learns_critic, critic.loss(real, made, mix, torch.tensor([10.0])).mean(1))
         descend(learns_images, -critic(images(torch.randn(lanes, 16, 32, generator=random))).mean(1))
 
     def solver(rows: Tensor, labels: Tensor) -> nn.Module:

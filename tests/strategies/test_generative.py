@@ -15,9 +15,8 @@ from strategies.core.lanes import lanewise
 from strategies.core.strategy import Strategy, Unsuitable
 from strategies.generative.bir import BIR
 from strategies.generative.dgr import DGR
-from strategies.generative.generative_classifier import GenerativeClassifier
-from strategies.parts.noise import Noise
-from strategies.parts.passes import Passes
+from strategies.generative.generative_classifier import GenerativeClassifier, Passes
+from strategies.parts.noise import GaussianNoise
 from strategies.parts.soft_targets import soft_cross_entropy
 from strategies.parts.vae import VAE, Encoder
 from suites.base import generator
@@ -60,13 +59,16 @@ def in_second_task(name: str, scenario: str = "class", **hyper: int | float | st
 
 def noise_of(name: str, task: int) -> Callable[..., Tensor]:
     """Return the noise that a method draws at a task, from its beginning."""
-    noise = Noise(name, SEEDS, torch.device("cpu"))
+    noise = GaussianNoise(name, SEEDS, torch.device("cpu"))
     noise.begin(task)
     return noise.normal
 
 
 def test_noise_is_each_lanes_own_and_starts_anew_at_each_task() -> None:
-    noise, alone = Noise("a", [3, 4], torch.device("cpu")), Noise("a", [4], torch.device("cpu"))
+    noise, alone = (
+        GaussianNoise("a", [3, 4], torch.device("cpu")),
+        GaussianNoise("a", [4], torch.device("cpu")),
+    )
     first = noise.normal(50, 7)
     assert torch.equal(first[1], alone.normal(50, 7)[0])
     assert abs(float(first.mean())) < 0.15
@@ -75,7 +77,7 @@ def test_noise_is_each_lanes_own_and_starts_anew_at_each_task() -> None:
     assert not torch.equal(noise.normal(50, 7), first)
     noise.begin(0)
     assert torch.equal(noise.normal(50, 7), first)
-    assert not torch.equal(Noise("b", [3, 4], torch.device("cpu")).normal(50, 7), first)
+    assert not torch.equal(GaussianNoise("b", [3, 4], torch.device("cpu")).normal(50, 7), first)
 
 
 @pytest.mark.parametrize("function", [torch.exp, torch.sigmoid, torch.log])

@@ -7,7 +7,7 @@ from scipy import stats
 
 from strategies.core.draws import Draws
 from strategies.core.streams import Batch
-from strategies.parts.memory import Memory, join
+from strategies.parts.memory import Memory, join_batches
 from tests.methods import lanes_on
 
 
@@ -98,7 +98,7 @@ def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:
     old = memory.read(memory.draw_slots("r", 5), new)
     assert old.weight_LB.sum() == 0
     assert set(old.rows_LB[0].tolist()) == set(new.rows_LB[0].tolist())
-    both = join(new, old)
+    both = join_batches(new, old)
     values = torch.arange(8.0).unsqueeze(0)
     assert float(both.mean_L(values)) == 1.0  # the mean of 0, 1, 2
     memory.write_reservoir(new)

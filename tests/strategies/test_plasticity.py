@@ -10,8 +10,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.train.loop import run_group
-from strategies.core.draws import Draws, hashed
-from strategies.core.optimisers import optimiser
+from strategies.core.draws import Draws, hashed_uniform
+from strategies.core.optimisers import make_optimiser
 from strategies.core.strategy import Strategy, Unsuitable
 from suites.base import generator
 from tests.conftest import toy_cell
@@ -68,7 +68,7 @@ def outputs(strategy: Strategy, lane: int, x: Tensor) -> Tensor:
 def with_adam(name: str, **hyper: Any) -> Any:
     """Return a strategy whose optimiser has moments."""
     strategy = ready(name, **hyper)
-    strategy.optimiser = optimiser("adam", list(strategy.model.parameters()), len(SEEDS), 0.01)
+    strategy.optimiser = make_optimiser("adam", list(strategy.model.parameters()), len(SEEDS), 0.01)
     strategy.setup()
     return strategy
 
@@ -147,7 +147,7 @@ def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
         key_L = Draws(SEEDS, "cpu")
         for _ in range(step):
             key_L.uniform("recycle", 1)
-        new_LIH = 2 * hashed(key_L.uniform("recycle", 1)[:, 0], "layer 0", 64 * 7).view(3, 7, 64) - 1
+        new_LIH = 2 * hashed_uniform(key_L.uniform("recycle", 1)[:, 0], "layer 0", 64 * 7).view(3, 7, 64) - 1
         strategy.after_step(batch)
         assert counts == [step + 1, step, step + 1]
         for lane in range(3):
@@ -166,12 +166,12 @@ def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
 
 def test_hashed_draws_are_uniform_and_follow_from_the_key_alone() -> None:
     key_L = Draws([1, 2, 3], "cpu").uniform("a", 1)[:, 0]
-    draws = hashed(key_L, "x", 4000)
-    assert torch.equal(draws[1:2], hashed(key_L[1:2], "x", 4000))
+    draws = hashed_uniform(key_L, "x", 4000)
+    assert torch.equal(draws[1:2], hashed_uniform(key_L[1:2], "x", 4000))
     assert len(draws.flatten().unique()) == 12000
     assert abs(float(draws.mean()) - 0.5) < 0.01
     assert abs(float(draws.var()) - 1 / 12) < 0.003
-    assert not torch.equal(draws, hashed(key_L, "y", 4000))
+    assert not torch.equal(draws, hashed_uniform(key_L, "y", 4000))
 
 
 @pytest.mark.parametrize("name", ["continual-backprop", "redo"])

@@ -9,7 +9,7 @@ import torch
 
 import strategies
 from strategies.core import Draws
-from strategies.core.optimisers import optimiser
+from strategies.core.optimisers import make_optimiser
 from tests.methods import SEEDS, lanes_on, new_batch, ready
 
 
@@ -40,7 +40,7 @@ def test_attach_makes_per_lane_values_of_floats(name: str) -> None:
     fields = strategy.lane_fields()
     own = {field: getattr(strategy, field) for field in fields}
     model = ready("finetune").model
-    update = optimiser("sgd", list(model.parameters()), 3, 0.1)
+    update = make_optimiser("sgd", list(model.parameters()), 3, 0.1)
     strategy.attach(model, streams, Draws(SEEDS, "cpu"), update, lane_values={fields[0]: [0.5, 1.0, 2.0]})
     strategy.setup()
     assert getattr(strategy, fields[0]).tolist() == [0.5, 1.0, 2.0]

@@ -29,7 +29,7 @@ class Tuned(Protocol):
         ...
 
 
-def tuned(strategy: Strategy) -> Tuned:
+def tuned_transformer(strategy: Strategy) -> Tuned:
     """Return a strategy's model; raises Unsuitable where it is not tuned as the strategy needs it."""
     if getattr(strategy.model, "tune", "") != strategy.tunes:
         raise Unsuitable(f"{strategy.name} needs a transformer, as minilm is, with tune={strategy.tunes}")
