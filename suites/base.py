@@ -60,11 +60,11 @@ class Data:
 
     def index_of(self, rows: Tensor) -> Tensor:
         """Return which image or text each row number names."""
-        return rows % len(self.x_N)
+        return rows % self.x_N.shape[0]
 
     def task_of(self, rows: Tensor) -> Tensor:
         """Return as which task's row each row number names it."""
-        return rows // len(self.x_N)
+        return rows // self.x_N.shape[0]
 
     @property
     def generates(self) -> bool:

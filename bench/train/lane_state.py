@@ -64,6 +64,16 @@ class LaneState:
         """Where all tensors are."""
         return self.streams.device
 
+    def shows_boundary(self, tasks_done: int) -> bool:
+        """Return whether strategies see this boundary; the stream's beginning and end they always see."""
+        return self.training.boundaries == "shown" or tasks_done in (0, self.streams.n_tasks)
+
+    def draw_augmentation(self, rows_LB: Tensor) -> Tensor | None:
+        """Return the uniform draws that crop and flip a batch, (L, B, 3); None without augmentation."""
+        if not self.training.augment:
+            return None
+        return self.draws.uniform("augment", 3 * rows_LB.shape[1]).view(*rows_LB.shape, 3)
+
 
 def make_lanes(
     specs: Sequence[CellSpec],

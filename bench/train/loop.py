@@ -1,15 +1,15 @@
 """Continual learning over lanes: the stream, a task, a step and a score, on one screen.
 
 The tasks of a stream come one after the other. A model learns one task's rows in small batches, never sees
-them again (unless its strategy replays some), and after every task is tested on the rows of all tasks:
-what it forgets shows in the columns of the score matrix R.
+them again unless its strategy replays some, and after every task is tested on the rows of all tasks: what it
+forgets shows in the columns of the score matrix R.
 
-A group of lanes does this side by side. Parameters are stacked to (L, ...) and batches are (L, B, ...), so
-that one step of this program is one step of every lane, and no lane's numbers depend on its neighbours'.
-Nothing inside a task waits for the device: losses stay on it until the task has ended.
+A group of lanes does this side by side. Parameters are (L, ...) and batches (L, B, ...), so one step here is
+one step of every lane, and no lane's numbers depend on its neighbours'. Nothing inside a task waits for the
+device: losses stay on it until the task has ended.
 
-Streams, model, optimiser, strategy and scorer are made in lane_state, batches are drawn in schedule, and
-lane_record and checkpointing write down what came of it.
+lane_state makes streams, model, optimiser, strategy and scorer, schedule draws the batches, and lane_record
+and checkpointing write the results.
 
 Axes: L lanes, B batch.
 """
@@ -79,7 +79,7 @@ def learn_task(state: LaneState, task: int) -> bool:
         state.loss.append([None] * state.lanes)
         return False
     total_L = take_steps(state, schedule)
-    if _boundary_shown(state, task + 1):
+    if state.shows_boundary(task + 1):
         state.strategy.end_task(task)  # consolidate: Fisher information, exemplars, a snapshot of the model
     state.clock.stop(schedule.samples, state.model.counts)
     note_loss(state, total_L / torch.tensor(schedule.steps, device=state.device), task)
@@ -100,7 +100,7 @@ def begin_task(state: LaneState, task: int) -> Schedule | None:
     state.streams.begin_task(task)
     state.model.train()
     state.clock.start()
-    if _boundary_shown(state, task):
+    if state.shows_boundary(task):
         strategy.task = task
         strategy.begin_task(task)
     return schedule
@@ -126,10 +126,8 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     buffers = [] if active is None else copy_buffers(model)
     for p in state.optimiser.parameters:
         p.grad = None
-    rows_LB, augment_LB3 = schedule.rows(number), None
-    if state.training.augment:
-        augment_LB3 = state.draws.uniform("augment", 3 * rows_LB.shape[1]).view(*rows_LB.shape, 3)
-    batch = state.streams.batch(rows_LB, schedule.weight(number), augment_LB3)
+    rows_LB = schedule.rows(number)
+    batch = state.streams.batch(rows_LB, schedule.weight(number), state.draw_augmentation(rows_LB))
     strategy.context.active = active
     loss_L = strategy.learn(batch)  # forward, backward and optimiser, unless the method does otherwise
     strategy.after_step(batch)
@@ -143,8 +141,3 @@ def score(state: LaneState, row: int) -> None:
     """Measure one row of R: every task's test and validation rows, after so many tasks."""
     with state.clock.scoring(within_task=False), state.strategy.autocast():
         state.scorer.measure(row)
-
-
-def _boundary_shown(state: LaneState, boundary: int) -> bool:
-    """Return whether strategies see a boundary between tasks; the stream's first and last they always see."""
-    return state.training.boundaries == "shown" or boundary in (0, state.streams.n_tasks)
