@@ -1,9 +1,9 @@
 """Is a GPU right, does it ever wait within a task, and how fast are its lanes? ``python -m bench.checks.gpu``
 
-Needs nothing beyond torch, numpy, pandas, scikit-learn and joblib. Three parts: R on the GPU against R on the
-CPU (digits, every strategy, five seeds); every strategy's steps with host synchronisation made an error; step
-time and samples per second for 1 to 256 lanes of mlp and cnn with finetune, er and ewc. Prints a table and
-writes a JSON file with the machine's name.
+Needs nothing beyond torch, numpy, pandas, scikit-learn, joblib and pydantic. Three parts: R on the GPU
+against R on the CPU (digits, every strategy, five seeds); every strategy's steps with host synchronisation
+made an error; step time and samples per second for 1 to 256 lanes of mlp and cnn with finetune, er and ewc.
+Prints a table and writes a JSON file with the machine's name.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ BANNED = "typer rich seaborn matplotlib datasets transformers jinja2 safetensors
 
 @pytest.mark.timeout(900)  # it runs every strategy, in a process of its own
 def test_dry_check_on_the_cpu_with_only_what_it_says(tmp_path: Path) -> None:
-    """It runs where of Lethe's requirements only torch, numpy, pandas, scikit-learn and joblib are there."""
+    """It runs with torch, numpy, pandas, scikit-learn, joblib and pydantic alone."""
     code = (
         "import sys, importlib.abc\n"
         f"banned = set({BANNED!r}.split())\n"
