@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import strategies
-from bench import cli, models
-from bench.plan.cell import CellSpec
+from bench import cli
+from bench.plan import CellSpec, one_cell
 from bench.plan.selectors import identity
-from suites.base import SUITES, register
+from suites.base import register
 from tests.toy import TOY, TOY_PAIRS, TOY_TEXT
 
 register(TOY)
@@ -106,32 +106,19 @@ def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class",
         changes["suite"] = "toy-text"
         changes["model_options"] = {"tune": tunes, "max_tokens": 16} | changes.get("model_options", {})
         changes.setdefault("epochs", 1)
-    suite = SUITES[changes.pop("suite", "toy")]
-    defaults = asdict(strategies.get(strategy)()) | SMALL.get(strategy, {})
-    training = asdict(suite.training_for(scenario, {}))  # type: ignore[arg-type]
-    model = changes.pop("model", suite.model)
-    options = models.options(model) | (dict(suite.model_options) if model == suite.model else {})
-    options |= changes.pop("model_options", {})
-    hyper = {k: v for k, v in changes.items() if k in defaults}
-    own = {k: v for k, v in changes.items() if k in training}
-    assert set(changes) == set(hyper) | set(own), "a change that is neither hyper-parameter nor training"
-    return CellSpec(
-        suite.name,
-        1,
-        scenario,
-        strategy,
-        defaults | hyper,
-        model,
-        options,
-        training | own,
-        seed,
-        identity(strategy, changes),
-    )
+    suite, options = changes.pop("suite", "toy"), changes.pop("model_options", {})
+    known = asdict(strategies.get(strategy)())
+    hyper = {k: v for k, v in changes.items() if k in known}
+    settings = {k: v for k, v in changes.items() if k not in known}
+    cell = one_cell(suite, strategy, scenario, seed, settings | options)
+    named = {k: v for k, v in changes.items() if k != "model"}
+    hyper = cell.hyper | SMALL.get(strategy, {}) | hyper
+    return replace(cell, hyper=hyper, identity=identity(strategy, named))
 
 
 def outcome(record: dict[str, Any]) -> dict[str, Any]:
     """Return what of a record must be the same when a cell is run again."""
-    return {k: v for k, v in record.items() if k != "timings"}
+    return {k: v for k, v in record.items() if k not in ("timings", "written")}
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -38,7 +38,9 @@ def ready(
     """Return a strategy over three lanes that has been set up, its floats already one value a lane."""
     streams = lanes_on(SEEDS, scenario, Training(batch=6))
     options = options or {"hidden": 7, "layers": 1}
-    net = models.build(model, options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS])
+    net = models.build(
+        models.reference(model), options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS]
+    )
     strategy = strategies.get(name)(**hyper)
     update = make_optimiser("sgd", list(net.parameters()), len(SEEDS), 0.1)
     given = {name: getattr(strategy, name) for name in strategy.lane_fields()}
@@ -56,7 +58,11 @@ def new_batch(strategy: Strategy, task: int = 0, size: int = 6) -> Batch:
 def lane_module(strategy: Strategy, lane: int) -> LaneModel:
     """Return one lane's network alone: the plain single model of the calculations here."""
     net = models.build(
-        "mlp", {"hidden": 7, "layers": 1}, (1, 8, 8), strategy.streams.n_units, [generator(0, "m")]
+        models.reference("mlp"),
+        {"hidden": 7, "layers": 1},
+        (1, 8, 8),
+        strategy.streams.n_units,
+        [generator(0, "m")],
     )
     net.load_state_dict(
         {k: v[lane : lane + 1].detach().clone() for k, v in strategy.model.state_dict().items()}

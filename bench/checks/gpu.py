@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ import torch
 
 import strategies
 import suites
-from bench import models
-from bench.plan import CellSpec
+from bench.plan import CellSpec, one_cell
 from bench.train import LaneState, begin_task, learn_task, make_lanes, run_group, take_steps
 from suites.base import SCENARIOS, Data, Scenario, Training
 
@@ -54,21 +53,7 @@ def cell(
     strategy: str, seed: int, scenario: Scenario, model: str, suite: str = "digits", **training: Any
 ) -> CellSpec:
     """Return a cell of the digits suite with other training settings."""
-    recipe = suites.get(suite)
-    options = dict(recipe.model_options) if model == recipe.model else {}
-    settings = asdict(recipe.training_for(scenario, training))
-    return CellSpec(
-        suite=suite,
-        suite_version=recipe.version,
-        scenario=scenario,
-        strategy=strategy,
-        hyper=asdict(strategies.get(strategy)()),
-        model=model,
-        model_options=models.options(model) | options,
-        training=settings,
-        seed=seed,
-        identity=strategy,
-    )
+    return one_cell(suite, strategy, scenario, seed, {"model": model, **training})
 
 
 def scenario_of(name: str) -> Scenario:

@@ -24,9 +24,7 @@ from torch import Tensor
 
 from bench import models
 from bench.encode.token_pairs import padded, pair_tokens
-from bench.models import Options, Shape, pretrained
-from bench.models.seq2seq import TINY
-from bench.schema import Exported
+from bench.models import ModelRef, Options, Shape, pretrained
 from suites.base import Data
 from suites.cache import cache_folder, write_cached
 from suites.errors import UserError
@@ -36,7 +34,9 @@ _AT_ONCE = 64
 Said = Callable[[str], None]
 
 
-def inputs(data: Data, model: str, options: Options, device: str = "cpu", said: Said | None = None) -> Data:
+def inputs(
+    data: Data, model: ModelRef, options: Options, device: str = "cpu", said: Said | None = None
+) -> Data:
     """Return a data set as a model reads it: images unchanged, texts as tokens or features in ``x_N``.
 
     Where texts are to be written, ``x_N`` holds the tokens of both, (N, 2, S).
@@ -47,16 +47,16 @@ def inputs(data: Data, model: str, options: Options, device: str = "cpu", said: 
     if not data.texts:
         return data
     if data.generates:
-        return replace(data, x_N=pair_tokens(data, model, options["max_tokens"]))
+        return replace(data, x_N=pair_tokens(data, model.name, options["max_tokens"]))
     if options["tune"] == "head":
-        return replace(data, x_N=features(data.texts, model, options, device, said))
-    return replace(data, x_N=_tokens_of(data, model, options["max_tokens"]))
+        return replace(data, x_N=features(data.texts, model.name, options, device, said))
+    return replace(data, x_N=_tokens_of(data, model.name, options["max_tokens"]))
 
 
-def input_shape(data: Data, model: str, options: Options) -> Shape:
-    """Return the largest shape of a row as a model that tunes more than its head reads it.
+def input_shape(data: Data, model: ModelRef, options: Options) -> Shape:
+    """Return the largest shape of a row as the model reads it, of texts in tokens; encodes nothing.
 
-    Encodes nothing. Raises UserError where the model cannot read the data set.
+    Raises UserError where the model cannot read the data set.
     """
     _check_reads(data, model)
     if not data.texts:
@@ -65,20 +65,21 @@ def input_shape(data: Data, model: str, options: Options) -> Shape:
     return (2, most) if data.generates else (most,)
 
 
-def _check_reads(data: Data, model: str) -> None:
+def _check_reads(data: Data, model: ModelRef) -> None:
     """Raise UserError where a model cannot read a data set."""
-    if models.reads_texts(model) != bool(data.texts):
+    if model.reads_texts != bool(data.texts):
         kind, fitting = ("texts", "minilm") if data.texts else ("images", "mlp")
-        raise UserError(f"model {model} cannot read {data.name}, a data set of {kind}; {fitting} can")
-    exported = Exported.named(model)
-    if data.texts and not data.generates and (model == TINY or (exported and exported.writes)):
-        raise UserError(f"model {model} cannot read {data.name}, where nothing is to be written; minilm can")
+        raise UserError(f"model {model.name} cannot read {data.name}, a data set of {kind}; {fitting} can")
+    if data.texts and not data.generates and model.generates:
+        raise UserError(
+            f"model {model.name} cannot read {data.name}, where nothing is to be written; minilm can"
+        )
 
 
-def name_features(data: Data, model: str, options: Options, device: str = "cpu") -> Tensor:
+def name_features(data: Data, model: ModelRef, options: Options, device: str = "cpu") -> Tensor:
     """Return the frozen backbone's features of the classes' names, shape (C, F)."""
     names = tuple(name.replace("_", " ") for name in data.class_names)
-    return features(names, model, models.options(model) | options, device)
+    return features(names, model.name, models.options(model) | options, device)
 
 
 def tokens(texts: Sequence[str], tokenizer: Any, most: int) -> Tensor:

@@ -97,8 +97,8 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
     units = sorted({u for own in facts["tasks"][: facts["tasks_done"]] for u in own})
     known: dict[str, Any] = {
         "schema": ExportHeader.VERSION,
-        "reads": "texts" if models.reads_texts(spec.model) else "images",
-        "model": spec.model,
+        "reads": "texts" if spec.reference.reads_texts else "images",
+        "model": spec.reference.architecture or spec.model,
         "options": spec.model_options,
         "labels": [] if facts["writes"] else [facts["units"][u] for u in units],
         "from": {
@@ -115,11 +115,9 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
         if name.startswith("model/")
     }
     if known["reads"] == "images":
-        if spec.continues:
-            known["model"] = Exported.at(spec.model).facts["model"]
         known |= {k: facts[k] for k in ("shape", "scale", "mean", "std")}
         shape, units_ = tuple(facts["shape"]), len(facts["units"])
-        model = models.build(known["model"], spec.model_options, shape, units_, [generator(0, "model")])
+        model = models.build(spec.reference, spec.model_options, shape, units_, [generator(0, "model")])
         model.load_state_dict(state)
         model.head = _rows(model.head, units)
         return Predictor(model, known)
@@ -136,7 +134,7 @@ def _writing(
     spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], kept: dict[str, Any]
 ) -> Predictor:
     """Return a model that writes, for the tasks learned by then and those of the model it went on from."""
-    model = models.build(spec.model, spec.model_options, (2, kept["most"]), 1, [generator(0, "model")])
+    model = models.build(spec.reference, spec.model_options, (2, kept["most"]), 1, [generator(0, "model")])
     assert isinstance(model, Seq2Seq)
     model.load_state_dict(state)
     fold(model)
@@ -154,7 +152,8 @@ def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> Transformer:
     if options["tune"] == "head":
         model = with_head(pretrained.backbone(spec.model, options["pooling"]), units)
     else:
-        built = models.build(spec.model, options, (options["max_tokens"],), units, [generator(0, "model")])
+        shape, generators = (options["max_tokens"],), [generator(0, "model")]
+        built = models.build(spec.reference, options, shape, units, generators)
         assert isinstance(built, Transformer)
         model = built
     model.load_state_dict(state)

@@ -25,6 +25,7 @@ from bench.encode import tokens, words
 from bench.models import pretrained
 from bench.models.merging import with_head
 from bench.models.seq2seq import Pair, Seq2Seq, loaded
+from bench.plan import exported_reference
 from bench.schema import BESIDE, HEAD, WEIGHTS, Exported
 from strategies.core import LaneModel, eval_mode
 from suites.base import generator
@@ -131,7 +132,9 @@ class Predictor:
 
 def _images(exported: Exported) -> Predictor:
     shape, units = tuple(exported.facts["shape"]), len(exported.labels)
-    model = models.build(exported.facts["model"], exported.options, shape, units, [generator(0, "model")])
+    model = models.build(
+        exported_reference(exported), exported.options, shape, units, [generator(0, "model")]
+    )
     model.load_state_dict({k: t.unsqueeze(0) for k, t in load_file(exported.folder / WEIGHTS).items()})
     return Predictor(model, exported.facts)
 
@@ -142,7 +145,8 @@ def _texts(exported: Exported) -> Predictor:
         tokenizer = pretrained.tokenizer(exported.name)
         return Predictor(Seq2Seq(1, Pair(loaded(exported.name))), exported.facts, tokenizer)
     if options["tune"] in BESIDE:
-        model = models.build(exported.name, options, (options["max_tokens"],), units, [generator(0, "model")])
+        reference, shape = exported_reference(exported), (options["max_tokens"],)
+        model = models.build(reference, options, shape, units, [generator(0, "model")])
     else:
         model = with_head(pretrained.backbone(exported.name, options["pooling"]), units)
     model.load_state_dict(head_state(exported))

@@ -1,8 +1,8 @@
-"""Backbones over lanes, by name.
+"""Backbones over lanes.
 
 Each is a function ``(generators, shape, units, **options) -> LaneModel``, with one CPU generator a lane for
-the initial weights; one that reads texts is given its own name before them. A folder, or a repository of the
-Hugging Face hub, is a name as well; that of an exported model of images names its architecture.
+the initial weights; one that reads texts is given its own name before them. A ``ModelRef`` says which one,
+also for a folder or a repository of the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, get_type_hints
 
+from bench.models.reference import ModelRef
 from suites.base import generator
 from suites.description import Description, Option, docstring, first_paragraph, in_words, type_in_words
 from suites.errors import UserError, unknown
 from suites.registry import Registry
 
 if TYPE_CHECKING:  # a list of the models imports neither torch nor pydantic
-    from bench.schema import Exported
     from strategies.core import Generators, LaneModel
 
 Shape = tuple[int, ...]
@@ -75,31 +75,25 @@ def _type_in_words(hint: Any) -> str:
     return "whole number from 1 up" if hint is int else type_in_words(hint)
 
 
-def _builder(name: str) -> Build:
-    """Return what builds a model; raises UserError for an unknown name."""
+def reference(name: str) -> ModelRef:
+    """Return a built-in model, a folder of transformers or a repository of the Hugging Face hub.
+
+    Raises UserError for any other name. Of a folder, bench.plan knows whether it is an exported model.
+    """
     from bench.models.pretrained import is_pretrained
+    from bench.models.seq2seq import TINY
+
+    if name not in names() and is_pretrained(name):
+        return ModelRef("pretrained", name)
+    REGISTRY.get(name)
+    return ModelRef("built-in", name, "" if name in _TEXTS else name, generates=name == TINY)
+
+
+def _builder(model: ModelRef) -> Build:
+    """Return what builds a model."""
     from bench.models.transformer import transformer
 
-    known = REGISTRY.names()
-    images = None if name in known else _exported_images(name)
-    if images:
-        return REGISTRY.get(images.facts["model"])
-    if name in _TEXTS or (name not in known and is_pretrained(name)):
-        return partial(transformer, name)
-    return REGISTRY.get(name)
-
-
-def _exported_images(name: str) -> Exported | None:
-    """Return the exported model of images that a name is the folder of, or None."""
-    from bench.schema import Exported
-
-    exported = Exported.named(name)
-    return None if exported is None or exported.reads_texts else exported
-
-
-def reads_texts(name: str) -> bool:
-    """Return whether a model reads texts; raises UserError for an unknown name."""
-    return isinstance(_builder(name), partial)
+    return partial(transformer, model.name) if model.reads_texts else REGISTRY.get(model.architecture)
 
 
 def names() -> list[str]:
@@ -107,40 +101,40 @@ def names() -> list[str]:
     return REGISTRY.names()
 
 
-def options(name: str) -> Options:
-    """Return a model's options with their defaults; raises UserError for an unknown name."""
-    return _defaults(_builder(name))
+def options(model: ModelRef) -> Options:
+    """Return a model's options with their defaults."""
+    return _defaults(_builder(model))
 
 
-def option_type(name: str, option: str) -> Any:
+def option_type(model: ModelRef, option: str) -> Any:
     """Return the type of one of a model's options."""
-    build = _builder(name)
+    build = _builder(model)
     return get_type_hints(build.func if isinstance(build, partial) else build)[option]
 
 
-def check(name: str, chosen: Options) -> None:
+def check(model: ModelRef, chosen: Options) -> None:
     """Raise UserError for an unknown or impossible option."""
-    known = options(name)
+    known = options(model)
     for option, value in chosen.items():
         if option not in known:
-            raise unknown(f"option of model {name}", option, list(known))
+            raise unknown(f"option of model {model.name}", option, list(known))
         if isinstance(value, int) and value < 1:
             raise UserError(f"model option {option} must be at least 1, not {value}")
 
 
-def build(name: str, chosen: Options, shape: Shape, units: int, generators: Generators) -> LaneModel:
+def build(model: ModelRef, chosen: Options, shape: Shape, units: int, generators: Generators) -> LaneModel:
     """Build a model of one lane per generator; raises UserError as ``check`` does."""
-    check(name, chosen)
-    return _builder(name)(generators, shape, units, **chosen)
+    check(model, chosen)
+    return _builder(model)(generators, shape, units, **chosen)
 
 
-def parameter_count(name: str, chosen: Options, shape: Shape, units: int) -> int:
+def parameter_count(model: ModelRef, chosen: Options, shape: Shape, units: int) -> int:
     """Return the parameters of one lane."""
-    return _counted(name, tuple(sorted(chosen.items())), shape, units)
+    return _counted(model, tuple(sorted(chosen.items())), shape, units)
 
 
 @cache
-def _counted(name: str, chosen: tuple[tuple[str, Any], ...], shape: Shape, units: int) -> int:
+def _counted(model: ModelRef, chosen: tuple[tuple[str, Any], ...], shape: Shape, units: int) -> int:
     """Count once in a process: every group of lanes asks, and a transformer is read from disk for it."""
-    model = build(name, dict(chosen), shape, units, [generator(0, "model")])
-    return sum(p.numel() for p in model.parameters())
+    one_lane = build(model, dict(chosen), shape, units, [generator(0, "model")])
+    return sum(p.numel() for p in one_lane.parameters())

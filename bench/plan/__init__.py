@@ -2,7 +2,8 @@
 
 from bench.plan.cell import CellSpec
 from bench.plan.experiment_file import check_seeds, seeds
-from bench.plan.request import Request
+from bench.plan.model import exported_reference
+from bench.plan.request import Request, one_cell
 from bench.plan.resolved import LaneGroup, Present, ResolvedPlan, resolve
 from bench.plan.settings import Value, check_agreement, check_same_data, text_of
 
@@ -16,6 +17,8 @@ __all__ = [
     "check_agreement",
     "check_same_data",
     "check_seeds",
+    "exported_reference",
+    "one_cell",
     "resolve",
     "seeds",
     "text_of",

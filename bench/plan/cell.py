@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.plan.settings import Value
 from bench.schema import cell_key, digest
+
+if TYPE_CHECKING:
+    from bench.models import ModelRef
 
 LANES = ("lr", "weight_decay")
 """Training settings that can differ between lanes."""
@@ -51,6 +54,13 @@ class CellSpec:
         shared["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
         shared["training"] = {k: v for k, v in self.training.items() if k not in LANES}
         return digest({k: v for k, v in shared.items() if k not in ("identity", "seed")})
+
+    @cached_property
+    def reference(self) -> ModelRef:
+        """The model, which records have by ``model`` and ``continues``; looked up once and pickled along."""
+        from bench.plan.model import model_reference  # not at the top: reports need no torch
+
+        return model_reference(self.model, self.continues)
 
     @property
     def title(self) -> str:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import Choice, identity
-from bench.plan.settings import as_annotated, check_training, convert, recorded, training_value
+from bench.plan.settings import (
+    Value,
+    as_annotated,
+    check_training,
+    convert,
+    recorded,
+    text_of,
+    training_value,
+)
 from bench.schema import Exported
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from bench.models import ModelRef
 
 
 @dataclass(frozen=True)
@@ -59,21 +71,31 @@ class Request:
         import suites
         from bench import models
 
-        suite = suites.get(self.suite)
-        model, options, settings = self._settings(suite)
-        facts = {"version": suite.version, "model": model, **models.options(model), **options}
-        if self.exported:
-            facts = {k: v for k, v in facts.items() if k != "model"} | {"continues": self.exported.mark}
+        suite, model = suites.get(self.suite), self.model
+        named = {"continues": model.fingerprint} if model.fingerprint else {"model": model.name}
+        common = {"version": suite.version, **named, **models.options(model), **self._chosen[0]}
         return {
-            f"{self.suite}/{scenario}": facts | recorded(suite.training_for(scenario, settings))  # type: ignore[arg-type]
+            f"{self.suite}/{scenario}": common | recorded(suite.training_for(scenario, self._chosen[1]))  # type: ignore[arg-type]
             for scenario in self.scenarios
         }
+
+    @cached_property
+    def model(self) -> ModelRef:
+        """The model of all cells; raises UserError for an unknown one."""
+        import suites
+        from bench.plan.model import exported_reference, model_reference
+
+        if self.exported is None:
+            return model_reference(self.settings.get("model", suites.get(self.suite).model))
+        if "model" in self.settings:
+            raise UserError("--resume-from names the model: it does not go with another")
+        return replace(exported_reference(self.exported), fingerprint=self.exported.mark)
 
     def _cell(self, suite: Suite, scenario: str, selector: str, seed: int) -> CellSpec:
         import strategies
         from bench import models
 
-        model, model_options, settings = self._settings(suite)
+        model, (model_options, settings) = self.model, self._chosen
         base = suite.training_for(scenario, settings)  # type: ignore[arg-type]
         options = models.options(model) | model_options
         chosen = [Choice.of(text, scenario, model) for text in strategies.split(selector)]
@@ -91,41 +113,60 @@ class Request:
         words = [identity(c.name, c.differing() | (shared if c is chosen[0] else {})) for c in chosen]
         name = "+".join(c.name for c in chosen)
         strategies.get(name)
-        return CellSpec(
+        spec = CellSpec(
             suite=self.suite,
             suite_version=suite.version,
             scenario=scenario,
             strategy=name,
             hyper={k: v for c in chosen for k, v in (c.in_sum() if len(chosen) > 1 else c.hyper).items()},
-            model=model,
+            model=model.name,
             model_options=options | own_options,
             training=training,
             seed=seed,
             identity="+".join(words),
-            continues=self.exported.mark if self.exported else "",
+            continues=model.fingerprint,
         )
+        vars(spec)["reference"] = model  # looked up once for all cells
+        return spec
 
-    def _settings(self, suite: Suite) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Sort ``--set`` into the model, its options and the training settings."""
+    @cached_property
+    def _chosen(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """``--set``, sorted into the options of the model and the training settings."""
+        import suites
         from bench import models
 
-        settings = dict(self.settings)
-        if self.exported and "model" in settings:
-            raise UserError("--resume-from names the model: it does not go with another")
-        model = self.exported.name if self.exported else settings.pop("model", suite.model)
+        suite, model = suites.get(self.suite), self.model
         known, known_training = models.options(model), [f.name for f in fields(Training)]
-        options: dict[str, Any] = dict(suite.model_options) if model == suite.model else {}
-        training = {}
-        if model != suite.model and models.reads_texts(model):
+        options: dict[str, Any] = {}
+        if self.exported:
+            options = self.exported.options
+        elif model.name == suite.model:
+            options = dict(suite.model_options)
+        elif model.reads_texts:
             # How much of a text is read, and whether more than a head learns, is the suite's to say.
             options = {k: v for k, v in suite.model_options.items() if k in ("max_tokens", "tune")}
-        if self.exported:
-            options = dict(self.exported.options)
-        for key, text in settings.items():
+        training = {}
+        for key, text in self.settings.items():
             if key in known:
-                options[key] = convert(f"model {model}: {key}", text, models.option_type(model, key))
+                options[key] = convert(f"model {model.name}: {key}", text, models.option_type(model, key))
             elif key in known_training:
                 training[key] = training_value(key, text)
-            else:
+            elif key != "model":
                 raise unknown("setting", key, [*known_training, *known, "model"])
-        return model, options, training
+        return options, training
+
+
+def one_cell(
+    suite: str,
+    selector: str = "finetune",
+    scenario: str = "class",
+    seed: int = 0,
+    settings: Mapping[str, Value] | None = None,
+) -> CellSpec:
+    """Return one cell, for checks, benchmarks and tests; raises UserError for anything unknown.
+
+    ``settings`` are those of ``--set``: training settings, ``model``, and the model's options.
+    """
+    texts = {name: text_of(value) for name, value in (settings or {}).items()}
+    (spec,) = Request(suite, (selector,), (scenario,), (seed,), texts).cells()
+    return spec

@@ -235,12 +235,13 @@ def lane_width(spec: CellSpec, device: str, lanes: int, parameter_count: Paramet
         size = lanes
     elif device.startswith("cuda"):
         size = WIDTH_CUDA
-    # One layer is small however many classes it has: ten lanes of 384-150 took 0.65 of ten single runs.
-    elif spec.model_options.get("tune") == "head":
-        size = WIDTH_CPU
     else:
-        count = parameter_count(spec)
-        size = None if count is None else WIDTH_CPU if count < SMALL else 1
+        count = parameter_count(spec)  # for a head alone too: what cannot be built stops the run here
+        if spec.model_options.get("tune") == "head":
+            # One layer is small however many classes: ten lanes of 384-150 took 0.65 of ten single runs.
+            size = WIDTH_CPU
+        else:
+            size = None if count is None else WIDTH_CPU if count < SMALL else 1
     return min(size, most) if size and most else size
 
 

@@ -16,6 +16,7 @@ from suites.base import Training
 from suites.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from bench.models import ModelRef
     from strategies.core import Strategy
 
 _SELECTOR = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<options>[^\[\]]*)\])?$")
@@ -32,7 +33,7 @@ class Choice:
     model_options: dict[str, Any]
 
     @classmethod
-    def of(cls, text: str, scenario: str, model: str) -> Choice:
+    def of(cls, text: str, scenario: str, model: ModelRef) -> Choice:
         """Read ``name[key=value,...]``; ``preset`` stands for a method's named recipe.
 
         Raises UserError for a method, a key, a value or a preset that is not there.
@@ -54,7 +55,7 @@ class Choice:
             elif key in known_training:
                 training[key] = training_value(key, value)
             elif key in known_options:
-                options[key] = convert(f"model {model}: {key}", value, models.option_type(model, key))
+                options[key] = convert(f"model {model.name}: {key}", value, models.option_type(model, key))
             else:
                 known = [*hyper, *known_training, *known_options, *(["preset"] if strategy.presets else [])]
                 raise unknown(f"hyper-parameter of {name}", key, known)

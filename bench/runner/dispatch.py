@@ -105,8 +105,8 @@ def _fingerprint(suite: str) -> str:
 
 def _parameter_count(spec: CellSpec) -> int:
     data = suites.get(spec.suite).load()
-    shape = input_shape(data, spec.model, spec.model_options)
-    return parameter_count(spec.model, spec.model_options, shape, len(data.class_names))
+    shape = input_shape(data, spec.reference, spec.model_options)
+    return parameter_count(spec.reference, spec.model_options, shape, len(data.class_names))
 
 
 def _if_available(ask: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,7 +129,7 @@ def _prepare(plan: ResolvedPlan, quiet: bool) -> None:
         if asked not in seen:
             seen.append(asked)
             said = None if quiet else to_stderr
-            inputs(suites.get(spec.suite).load(), spec.model, spec.model_options, plan.device, said)
+            inputs(suites.get(spec.suite).load(), spec.reference, spec.model_options, plan.device, said)
 
 
 def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], halved: list[str]) -> Outcome:

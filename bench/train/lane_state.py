@@ -95,11 +95,11 @@ def make_lanes(
     """
     spec, seeds = specs[0], [s.seed for s in specs]
     suite, training = suites.get(spec.suite), Training(**spec.training)
-    data = inputs(data or suite.load(), spec.model, spec.model_options, device)
+    data = inputs(data or suite.load(), spec.reference, spec.model_options, device)
     of_lanes = [suite.stream(data, spec.scenario, seed, training) for seed in seeds]  # type: ignore[arg-type]
     streams = LaneStreams(of_lanes, training, device)
     generators = [generator(seed, "model") for seed in seeds]
-    model = build(spec.model, spec.model_options, streams.shape, streams.n_units, generators).to(device)
+    model = build(spec.reference, spec.model_options, streams.shape, streams.n_units, generators).to(device)
     if spec.model_options.get("start") == "names":
         _start_from_names(model, streams, spec)
     if spec.continues:
@@ -135,7 +135,7 @@ def make_lanes(
 def _start_from_names(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
     """Begin with the classes' names as prototypes: row 0 of R is then what the encoder knows unaided."""
     device, classes = streams.device, len(streams.data.class_names)
-    name_CF = name_features(streams.data, spec.model, spec.model_options, str(device)).to(device)
+    name_CF = name_features(streams.data, spec.reference, spec.model_options, str(device)).to(device)
     for lane, stream in enumerate(streams.streams):
         of_UC = torch.zeros(streams.n_units, classes, device=device)
         for unit_C in stream.unit_TC.to(device):

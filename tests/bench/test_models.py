@@ -13,7 +13,9 @@ from suites.errors import UserError
 
 
 def lanes(name: str, n: int, **options: int) -> nn.Module:
-    return models.build(name, options, (3, 8, 8), 5, [generator(s, "model") for s in range(n)])
+    return models.build(
+        models.reference(name), options, (3, 8, 8), 5, [generator(s, "model") for s in range(n)]
+    )
 
 
 def ordinary(layer: nn.Module, lane: int) -> nn.Module:
@@ -65,7 +67,7 @@ def single(name: str, net: nn.Module, lane: int) -> nn.Module:
     return nn.Sequential(o("conv"), o("norm"), relu, *blocks, nn.AdaptiveAvgPool2d(1), flat, o("head"))
 
 
-@pytest.mark.parametrize("name", [n for n in models.names() if not models.reads_texts(n)])
+@pytest.mark.parametrize("name", [n for n in models.names() if not models.reference(n).reads_texts])
 def test_lanes_equal_ordinary_layers(name: str) -> None:
     """Logits, gradients and running statistics."""
     small = {"mlp": {"hidden": 6}, "cnn": {"width": 3, "hidden": 7}, "resnet18": {"width": 2}}[name]
@@ -90,24 +92,27 @@ def test_lanes_equal_ordinary_layers(name: str) -> None:
 
 @pytest.mark.parametrize("name", models.names())
 def test_initial_weights_depend_on_the_lanes_seed_alone(name: str) -> None:
-    three, one = lanes(name, 3), models.build(name, {}, (3, 8, 8), 5, [generator(2, "model")])
+    three, one = (
+        lanes(name, 3),
+        models.build(models.reference(name), {}, (3, 8, 8), 5, [generator(2, "model")]),
+    )
     for p, q in zip(three.parameters(), one.parameters(), strict=True):
         assert torch.equal(p[2:], q)
     assert not torch.equal(next(three.parameters())[0], next(three.parameters())[1])
 
 
 def test_the_literature_s_sizes() -> None:
-    assert models.parameter_count("mlp", {"hidden": 400}, (1, 28, 28), 10) == 478_410
+    assert models.parameter_count(models.reference("mlp"), {"hidden": 400}, (1, 28, 28), 10) == 478_410
     # Lopez-Paz & Ranzato's reduced ResNet-18 on CIFAR-100: 1.09 million with its hundred outputs.
-    assert models.parameter_count("resnet18", {}, (3, 32, 32), 100) == 1_109_240
+    assert models.parameter_count(models.reference("resnet18"), {}, (3, 32, 32), 100) == 1_109_240
 
 
 def test_impossible_options() -> None:
     with pytest.raises(UserError, match=r"unknown option of model mlp 'hiden'; did you mean hidden\?"):
-        models.check("mlp", {"hiden": 3})
+        models.check(models.reference("mlp"), {"hiden": 3})
     with pytest.raises(UserError, match="at least 1"):
-        models.check("mlp", {"hidden": 0})
+        models.check(models.reference("mlp"), {"hidden": 0})
     with pytest.raises(UserError, match="unknown model 'mpl'; did you mean mlp"):
-        models.check("mpl", {})
+        models.check(models.reference("mpl"), {})
     with pytest.raises(UserError, match="4 x 4 pixels"):
-        models.build("cnn", {}, (1, 3, 3), 2, [generator(0, "model")])
+        models.build(models.reference("cnn"), {}, (1, 3, 3), 2, [generator(0, "model")])

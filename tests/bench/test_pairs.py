@@ -40,7 +40,7 @@ HYPER: dict[str, dict[str, Any]] = {"ewc": {"fisher": "batched"}}
 
 def built(lanes: int = 2, tune: str = "full", name: str = TINY) -> Seq2Seq:
     seeds = [generator(s, "model") for s in range(lanes)]
-    net = models.build(name, {"tune": tune}, (2, 32), 1, seeds)
+    net = models.build(models.reference(name), {"tune": tune}, (2, 32), 1, seeds)
     assert isinstance(net, Seq2Seq)
     return net
 
@@ -132,7 +132,9 @@ def test_lanes_do_not_mix(tune: str) -> None:
 def test_lora_starts_as_the_model(targets: str) -> None:
     """On every choice of layers: nothing is changed at first, and all factors but A are then moved."""
     x_LB2S = read().unsqueeze(0)
-    net = models.build(TINY, {"tune": "lora", "targets": targets}, (2, 32), 1, [generator(0, "model")])
+    net = models.build(
+        models.reference(TINY), {"tune": "lora", "targets": targets}, (2, 32), 1, [generator(0, "model")]
+    )
     theirs = drawn(torch.Generator().manual_seed(0)).eval()
     text_BS, target_BS = x_LB2S[0].long().unbind(1)
     width = int((target_BS != IGNORED).sum(1).max())
@@ -314,9 +316,9 @@ def test_sums_of_methods_that_can_learn() -> None:
 
 def test_a_model_writes_where_it_can() -> None:
     with pytest.raises(UserError, match="minilm cannot write what codes asks for"):
-        inputs(codes(), "minilm", {})
+        inputs(codes(), models.reference("minilm"), {})
     with pytest.raises(UserError, match="tiny-seq2seq cannot read sentences"):
-        inputs(sentences(), TINY, {})
+        inputs(sentences(), models.reference(TINY), {})
     with pytest.raises(UserError, match="tune=head has no form"):
         built(tune="head")
 

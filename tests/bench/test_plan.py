@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import pickle
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.models import ModelRef
+from bench.plan import one_cell
 from bench.plan.cell import CellSpec
 from bench.plan.experiment_file import read_toml, seeds
+from bench.plan.model import model_reference
 from bench.plan.request import Request
 from bench.plan.selectors import identity, parse
 from bench.plan.settings import text_of
@@ -213,3 +218,48 @@ def test_options_of_the_model_stand_in_the_brackets_too() -> None:
     assert own.group_key != plain.group_key
     with pytest.raises(UserError, match="option hidden must be at least 1"):
         cell("er[hidden=0]")
+
+
+def test_one_cell_is_that_of_a_request_of_one() -> None:
+    spec = one_cell("toy", "er[buffer=20]", "task", 3, {"epochs": 2, "hidden": 9})
+    assert [spec] == Request(
+        "toy", ("er[buffer=20]",), ("task",), (3,), {"epochs": "2", "hidden": "9"}
+    ).cells()
+    assert (spec.training["epochs"], spec.model_options["hidden"]) == (2, 9)
+
+
+def test_a_model_is_looked_up_once_and_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = {"schema": 1, "model": "cnn", "options": {}, "labels": ["a"], "shape": [1, 8, 8], "scale": 1.0}
+    images = header | {"reads": "images", "mean": [], "std": []}
+    texts = {"schema": 1, "reads": "texts", "model": "tiny-bert", "options": {}, "labels": ["a"]}
+    for name, written in (
+        ("images", images),
+        ("texts", texts),
+        ("generating", texts | {"labels": [], "writes": {"tasks": [["de", ""]], "most": 8}}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lethe.json").write_text(json.dumps(written))
+    (tmp_path / "plain").mkdir()
+    places = {name: str(tmp_path / name) for name in ("images", "texts", "generating", "plain")}
+    for name, wanted in (
+        ("mlp", ModelRef("built-in", "mlp", "mlp")),
+        ("minilm", ModelRef("built-in", "minilm")),
+        ("tiny-seq2seq", ModelRef("built-in", "tiny-seq2seq", generates=True)),
+        ("owner/name@main", ModelRef("pretrained", "owner/name@main")),
+        (places["plain"], ModelRef("pretrained", places["plain"])),
+        (places["images"], ModelRef("exported", places["images"], "cnn")),
+        (places["texts"], ModelRef("exported", places["texts"])),
+        (places["generating"], ModelRef("exported", places["generating"], generates=True)),
+    ):
+        assert model_reference(name) == wanted
+        assert wanted.reads_texts == (name not in ("mlp", places["images"]))
+    asked: list[str] = []
+    monkeypatch.setattr("bench.plan.model.Exported.named", asked.append)
+    first, second = Request("toy", ("er",), seeds=(0, 1), settings={"model": "cnn"}).cells()
+    assert first.reference is second.reference
+    # A spec read from a record is looked up when it is first asked, and goes to workers with the answer.
+    again = CellSpec(**first.as_record() | {"model": places["plain"]})
+    assert asked == []
+    assert again.reference.kind == "pretrained"
+    assert pickle.loads(pickle.dumps(again)).reference == again.reference
+    assert asked == [places["plain"]]

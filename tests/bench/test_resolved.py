@@ -20,7 +20,7 @@ from bench.plan.resolved import lane_width
 from bench.runner import Options, carry_out, carry_out_plan, processes, resolve_for
 from bench.store import RunReader
 from suites.errors import UserError
-from tests.conftest import lethe, toy_cell
+from tests.conftest import lethe, outcome, toy_cell
 
 QUIET = Options(jobs=1, quiet=True)
 FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))
@@ -189,12 +189,6 @@ def test_another_process_carries_a_plan_out(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     carry_out_plan(plan, tmp_path / "here", QUIET, "here")
-    here, there = (
-        [
-            {k: v for k, v in record.items() if k != "timings"}
-            for record in RunReader(tmp_path / name).records()
-        ]
-        for name in ("here", "there")
-    )
+    here, there = (list(map(outcome, RunReader(tmp_path / name).records())) for name in ("here", "there"))
     assert len(here) == 4
     assert here == there

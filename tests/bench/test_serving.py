@@ -307,7 +307,7 @@ def test_exported_texts_answer_as_the_run_s(texts: Path, tmp_path: Path) -> None
     x_NS = tokens(TEXTS, pretrained.tokenizer("tiny-bert"), 48)
     if options["tune"] == "head":
         x_NS = pretrained.backbone("tiny-bert", options["pooling"])(x_NS)
-    net = models.build("tiny-bert", options, tuple(x_NS.shape[1:]), 4, [torch.Generator()])
+    net = models.build(models.reference("tiny-bert"), options, tuple(x_NS.shape[1:]), 4, [torch.Generator()])
     net.load_state_dict(state)
     with torch.no_grad():
         theirs = net(x_NS[None])[0]
@@ -614,6 +614,7 @@ def test_an_exported_encoder_is_a_model_name(exported_texts: Path) -> None:
 
 
 def test_short_forms_of_settings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert toy_cell().continues == ""
     seen: list[Any] = []
     monkeypatch.setattr("bench.plan.Request.cells", lambda request: seen.append(request) or [])
     monkeypatch.setattr("bench.plan.Request.shared", lambda request: {})
@@ -623,4 +624,3 @@ def test_short_forms_of_settings(capsys: pytest.CaptureFixture[str], monkeypatch
     assert TOY_TEXT.model == "tiny-bert"
     code, _, err = lethe(capsys, monkeypatch, "run", "toy", "-s", "er", "--set", "shots=4", *words)
     assert (code, err.strip()) == (2, "lethe: --set shots stands twice")
-    assert toy_cell().continues == ""

@@ -34,7 +34,9 @@ PRETRAINED = ("tiny-bert", "minilm")
 
 
 def built(name: str, lanes: int = 2, **options: Any) -> Transformer:
-    net = models.build(name, options, (32,), 5, [generator(s, "model") for s in range(lanes)])
+    net = models.build(
+        models.reference(name), options, (32,), 5, [generator(s, "model") for s in range(lanes)]
+    )
     assert isinstance(net, Transformer)
     return net
 
@@ -136,9 +138,9 @@ def test_own_pooling_is_the_classifiers() -> None:
 
 def test_bad_names_and_options() -> None:
     with pytest.raises(UserError, match="unknown model"):
-        models.options("minilmm")
+        models.options(models.reference("minilmm"))
     with pytest.raises(UserError, match="rank must be at least 1"):
-        models.check("minilm", {"rank": 0})
+        models.check(models.reference("minilm"), {"rank": 0})
     with pytest.raises(UserError, match="finds no layer"):
         insert_adapters(nn.Sequential(nn.Linear(2, 2)), nn.ParameterDict(), [generator(0, "model")], 2)
 
@@ -160,10 +162,10 @@ def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_a_model_reads_what_it_can() -> None:
     images, texts = TOY.load(), sentences()
     with pytest.raises(UserError, match="minilm cannot read blobs"):
-        inputs.inputs(images, "minilm", {})
+        inputs.inputs(images, models.reference("minilm"), {})
     with pytest.raises(UserError, match="mlp cannot read sentences"):
-        inputs.inputs(texts, "mlp", {})
-    assert inputs.inputs(images, "mlp", {}) is images
+        inputs.inputs(texts, models.reference("mlp"), {})
+    assert inputs.inputs(images, models.reference("mlp"), {}) is images
 
 
 def test_tokens_are_cut_and_padded() -> None:
@@ -199,13 +201,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_features_are_the_backbones(cache: Path) -> None:
-    found = inputs.features(TEXTS, "tiny-bert", models.options("tiny-bert") | {"max_tokens": 48})
+    found = inputs.features(
+        TEXTS, "tiny-bert", models.options(models.reference("tiny-bert")) | {"max_tokens": 48}
+    )
     plain = pretrained.backbone("tiny-bert", "mean")(read("tiny-bert", lanes=1)[0])
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_features_are_computed_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    passes, options = Passes(monkeypatch), models.options("tiny-bert")
+    passes, options = Passes(monkeypatch), models.options(models.reference("tiny-bert"))
     first = inputs.features(TEXTS, "tiny-bert", options).clone()
     assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
     assert passes.n == 1
@@ -213,7 +217,7 @@ def test_features_are_computed_once(cache: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("change", ["text", "order", "pooling", "max_tokens", "weights", "tokenizer"])
 def test_any_change_makes_features_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    passes, options, texts = Passes(monkeypatch), models.options("tiny-bert"), TEXTS
+    passes, options, texts = Passes(monkeypatch), models.options(models.reference("tiny-bert")), TEXTS
     inputs.features(texts, "tiny-bert", options)
     if change == "text":
         texts = ("another", *TEXTS[1:])
@@ -245,7 +249,7 @@ def test_any_change_makes_features_anew(cache: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_damaged_cache_is_set_aside(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a kill or a foreign hand left under the name is not trusted."""
-    options = models.options("tiny-bert")
+    options = models.options(models.reference("tiny-bert"))
     first = inputs.features(TEXTS, "tiny-bert", options).clone()
     (path,) = cache.glob("features-*.npy")
     for damage in (path.read_bytes()[:-8], b"", b"not an array at all"):

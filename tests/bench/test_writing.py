@@ -67,7 +67,7 @@ def live(run: Path, name: str = TINY) -> Seq2Seq:
     """Return the model that the run kept, as it was trained."""
     key = export.find(run, "er/0")
     options = SavedModels(run).header(key, 2)["spec"]["model_options"]
-    net = models.build(name, options, (2, 32), 1, [torch.Generator()])
+    net = models.build(models.reference(name), options, (2, 32), 1, [torch.Generator()])
     state = SavedModels(run).tensors(key, 2)
     net.load_state_dict({k.removeprefix("model/"): t[None] for k, t in state.items()})
     assert isinstance(net, Seq2Seq)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -15,10 +14,10 @@ from torch import nn
 import strategies
 from bench import models
 from bench.checks.gpu import of_any_model, scenario_of
-from bench.plan.cell import CellSpec
+from bench.plan import CellSpec, Value, one_cell
 from bench.train.lane_state import make_lanes
 from bench.train.loop import begin_task, learn_task, run_group, take_steps
-from suites.base import SUITES, Data, Suite, Training, register
+from suites.base import SUITES, Data, Suite, register
 from suites.scenarios import by_class
 
 STEPS = 60
@@ -47,15 +46,10 @@ def cells(
     seeds: int = 1,
     suite: str = "perf-large",
     scenario: str = "class",
-    **training: object,
+    **training: Value,
 ) -> list[CellSpec]:
-    options = {"hidden": hidden, "layers": 2}
-    settings = asdict(replace(Training(validation=0.0), **training))  # type: ignore[arg-type]
-    hyper = asdict(strategies.get(strategy)())
-    return [
-        CellSpec(suite, 1, scenario, strategy, hyper, "mlp", options, settings, seed, strategy)
-        for seed in range(seeds)
-    ]
+    settings = {"hidden": hidden, "layers": 2, "validation": 0.0, **training}
+    return [one_cell(suite, strategy, scenario, seed, settings) for seed in range(seeds)]
 
 
 def engine(specs: list[CellSpec], task: int = 0) -> Callable[[], object]:
@@ -205,7 +199,7 @@ def test_share_of_a_whole_run_in_forward_backward_and_optimiser(
         return time.perf_counter() - start
 
     with pytest.MonkeyPatch.context() as patch:
-        model = type(models.build("mlp", {}, (1, 28, 28), 10, [torch.Generator()]))
+        model = type(models.build(models.reference("mlp"), {}, (1, 28, 28), 10, [torch.Generator()]))
         patch.setattr(model, "forward", timed("forward", model.forward))
         base = strategies.get("finetune")
         # The loss is part of the forward pass; as a plain loop has it.

@@ -24,7 +24,9 @@ FIVE = ("finetune", "joint", "er", "ncm", "slda")
 def steps(lanes: int) -> Callable[[], object]:
     """Return a function that passes a batch of every lane forward and back through MiniLM with LoRA."""
     tokens_NS = inputs.tokens(sentences().texts, pretrained.tokenizer("minilm"), 64)
-    net = models.build("minilm", {"tune": "lora"}, (64,), 4, [generator(s, "model") for s in range(lanes)])
+    net = models.build(
+        models.reference("minilm"), {"tune": "lora"}, (64,), 4, [generator(s, "model") for s in range(lanes)]
+    )
     rows_LB = torch.randint(len(tokens_NS), (lanes, BATCH), generator=torch.Generator().manual_seed(0))
     x_LBS = tokens_NS[rows_LB]
 
@@ -57,7 +59,7 @@ def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
     """
     suite = suites.get("clinc150")
     data = suite.load()
-    options = models.options("minilm") | suite.model_options
+    options = models.options(models.reference("minilm")) | suite.model_options
     start = time.process_time()
     inputs.features(data.texts, "minilm", options)
     one_pass = time.process_time() - start
