@@ -53,6 +53,7 @@ def section(
     score = whole.score_of(suite)
     columns = _columns(set(numbers[numbers["n"] > 0]["column"]), shown, score)
     found, of = rows(numbers, layout), families(whole)
+    seeds = _seeds(whole)
     means, curves = _matrices(part.matrix), _streams(part)
     highest = [mean.max(axis=None) for mean in means.values()] + [c["mean"].max() for c in curves.values()]
     end = top(score, max(highest, default=0.0))
@@ -74,7 +75,7 @@ def section(
                 "cells": {c["key"]: _cell(row.entries[c["key"]]) for c in columns},
                 "matrix": _matrix_texts(means.get(name), matrix_digits(end)),
                 "stream": _curve(curves.get(name)),
-                "seeds": _seeds(whole, name),
+                "seeds": seeds[name],
             }
             for name, row in found.items()
         ],
@@ -126,20 +127,22 @@ def _cell(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _seeds(whole: Frames, identity: str) -> list[list[Any]]:
+def _seeds(whole: Frames) -> dict[str, list[list[str]]]:
     """Return seed, status, final accuracy, seconds and reason of each of a strategy's cells, as text."""
-    cells = whole.cells[whole.cells["identity"] == identity].sort_values("seed")
-    accuracy = whole.scores[whole.scores["score"] == "acc"].set_index("key")["value"]
-    return [
-        [
-            str(c["seed"]),
-            c["status"],
-            points(float(accuracy.get(c["key"], math.nan))),
-            MISSING if pd.isna(c["seconds_per_seed"]) else f"{c['seconds_per_seed']:.1f}",
-            c["why"],
-        ]
-        for c in cells.to_dict("records")
-    ]
+    accuracy = whole.scores[whole.scores["score"] == "acc"].set_index("key")["value"].to_dict()
+    found: dict[str, list[list[str]]] = {}
+    for cell in whole.cells.sort_values("seed").to_dict("records"):
+        seconds = cell["seconds_per_seed"]
+        found.setdefault(str(cell["identity"]), []).append(
+            [
+                str(cell["seed"]),
+                cell["status"],
+                points(accuracy.get(cell["key"], math.nan)),
+                MISSING if pd.isna(seconds) else f"{seconds:.1f}",
+                cell["why"],
+            ]
+        )
+    return found
 
 
 def _matrices(matrix: pd.DataFrame) -> dict[str, pd.DataFrame]:
