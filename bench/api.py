@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.plan import Request, Value, check_seeds, text_of
 from bench.plan import seeds as read_seeds
-from bench.report.layout import Layout, Spread
+from bench.report import Layout, Spread, make_report
 from bench.results import Frames, load
 from suites.errors import UserError
 
@@ -74,8 +74,6 @@ def report(
     Raises:
         UserError: For a folder that is no run, an unknown score, or several runs without ``out``.
     """
-    from bench.report.write_report import make_report  # figures: a run does without
-
     if out is None and more:
         raise UserError("name the folder of a report on several runs with out=")
     target = Path(folder) / "report" if out is None else Path(out)

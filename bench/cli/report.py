@@ -1,15 +1,18 @@
-"""What came out: ``report`` and ``power``."""
+"""Results of runs: ``report`` and ``power``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.app import app, opened
 from suites import errors
+
+if TYPE_CHECKING:
+    from bench.report import Layout
 
 
 @app.command(
@@ -26,7 +29,7 @@ def report(
     per_task: Annotated[bool, typer.Option("--per-task", help="Each task's final score.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Suites as columns, a table a score.")] = False,
     by_class: Annotated[
-        bool, typer.Option("--classes", help="Precision, recall and F1 of each class too.")
+        bool, typer.Option("--classes", help="Also precision, recall and F1 of each class.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; DIR/report without it.")] = None,
     serve: Annotated[
@@ -39,21 +42,19 @@ def report(
 
     from rich.console import Console
 
-    from bench.report.class_tables import class_tables, print_classes, write_classes
-    from bench.report.layout import Layout
-    from bench.report.write_report import make_report
+    from bench.report import Layout, class_tables, make_report, print_classes, write_classes
     from bench.results import load
 
     runs = [opened(folder)[0] for folder in folders]
+    layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
+    chosen = tuple(filter(None, scores.split(","))) or None
     if serve:
-        _serve(folders, tuple(filter(None, scores.split(","))) or None, port)
+        _serve(folders, chosen, layout, port)
         return
     if out is None and len(folders) > 1:
         raise errors.UserError("name the folder of a report on several runs with --out")
     if out is None and runs[0].packed:
         raise errors.UserError("name the folder of a report on a packed run with --out")
-    layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
-    chosen = tuple(filter(None, scores.split(","))) or None
     frames = load(*folders)
     classes = class_tables(frames, layout) if by_class else None
     target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
@@ -66,13 +67,11 @@ def report(
         print(words, file=sys.stderr)
 
 
-def _serve(folders: list[Path], scores: tuple[str, ...] | None, port: int) -> None:
+def _serve(folders: list[Path], scores: tuple[str, ...] | None, layout: Layout, port: int) -> None:
     """Serve the page of runs until Ctrl-C."""
-    from bench.report.live_server import HOST, Live, server
-    from bench.report.page import make_page
-    from bench.results import load
+    from bench.report import HOST, page_server
 
-    serving = server(Live(folders, lambda: make_page(load(*folders), scores, live=True)), port)
+    serving = page_server(folders, scores, layout, port)
     print(f"the page: http://{HOST}:{serving.server_address[1]}/ (Ctrl-C ends it)", flush=True)
     try:
         serving.serve_forever()
@@ -86,17 +85,17 @@ def _serve(folders: list[Path], scores: tuple[str, ...] | None, port: int) -> No
 def power(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
     a: Annotated[str, typer.Argument(metavar="A", help="A strategy of the run, as its tables name it.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another strategy.")],
     score: Annotated[str, typer.Option(help="The score.")] = "acc",
-    difference: Annotated[float, typer.Option(help="What is to be seen, in points.")] = 1.0,
+    difference: Annotated[float, typer.Option(help="The true difference to detect, in points.")] = 1.0,
 ) -> None:
-    """Say how many seeds are needed to see a difference between two strategies, from a run's variances."""
+    """Say how many seeds are needed to detect a difference between two strategies, from a run's variances."""
     from rich.console import Console
 
-    from bench.report.text_tables import print_rows
+    from bench.report import print_power
     from bench.results import load
-    from bench.stats import power
+    from bench.stats import needs
 
     opened(folder)
-    found = power.needs(load(folder).scores, a, b, score, difference)
-    print_rows(power.HEADER, power.rows(found), Console(), power.caption(a, b, score, difference))
+    found = needs(load(folder).scores, a, b, score, difference)
+    print_power(found, a, b, score, difference, Console())

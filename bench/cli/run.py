@@ -106,7 +106,7 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     outcome = _run(requests, out, **options)
     from rich.console import Console
 
-    from bench.report.tables import print_tables, tables
+    from bench.report import print_tables, tables
     from bench.results import load
 
     print_tables(tables(load(out)), Console())
@@ -166,8 +166,7 @@ def verify(
     Exit code 1 where one differs or could not be had.
     """
     use_mirror(data)
-    from bench.results import load
-    from bench.results import published as published
+    from bench.results import load, published
 
     chosen = published.read(table)
     folder = out or published.RECORDS / chosen.name
@@ -177,12 +176,9 @@ def verify(
     verdicts = published.compare(chosen, load(folder), seeds, only or ())
     from rich.console import Console
 
-    from bench.report.text_tables import print_rows
+    from bench.report import print_published
 
-    print_rows(published.HEADER, published.rows(verdicts), Console(), published.caption(chosen))
-    for verdict in verdicts:
-        if verdict.entry.note:
-            print(f"{verdict.entry.method}, {verdict.entry.scenario}: {verdict.entry.note}")
+    print_published(chosen, verdicts, Console())
     agree = sum(v.agrees is True for v in verdicts)
     print(f"{agree} of {len(verdicts)} entries agree; records: {folder}")
     if agree < len(verdicts):

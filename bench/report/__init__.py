@@ -1,1 +1,24 @@
-"""What is made from the records of a run: tables and figures."""
+"""Tables, page and figures from the records of runs."""
+
+from bench.report.class_tables import class_tables, print_classes, write_classes
+from bench.report.layout import Layout, Spread
+from bench.report.live_server import HOST, page_server
+from bench.report.power_table import print_power
+from bench.report.published_table import print_published
+from bench.report.tables import print_tables, tables
+from bench.report.write_report import make_report
+
+__all__ = [
+    "HOST",
+    "Layout",
+    "Spread",
+    "class_tables",
+    "make_report",
+    "page_server",
+    "print_classes",
+    "print_power",
+    "print_published",
+    "print_tables",
+    "tables",
+    "write_classes",
+]

@@ -41,12 +41,12 @@ from bench.report import costs
 from bench.report.figures import ACROSS, FIGURES, looks_of, write
 from bench.report.layout import SPREADS
 from bench.report.parts import by_scenario, parts
+from bench.report.published_table import published_in_markdown
 from bench.report.score_names import part_title
 from bench.report.summary import MISSING, plus_minus, points
 from bench.report.tables import markdown
 from bench.report.text_tables import markdown_rows
-from bench.results import Frames, load
-from bench.results import published as verify
+from bench.results import Frames, load, published
 from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
@@ -98,11 +98,9 @@ def _method(words: list[str], read: Callable[[str], Frames]) -> str:
 
 
 def _verify(words: list[str], read: Callable[[str], Frames]) -> str:
-    table, frames = verify.read(words[0]), read(words[1])
-    verdicts = verify.compare(table, frames, max(1, frames.cells["seed"].nunique()))
-    notes = [f"- {v.entry.method}, {v.entry.scenario}: {v.entry.note}" for v in verdicts if v.entry.note]
-    parts = [markdown_rows(verify.HEADER, verify.rows(verdicts)), verify.caption(table), "\n".join(notes)]
-    return "\n\n".join(filter(None, parts))
+    table, frames = published.read(words[0]), read(words[1])
+    verdicts = published.compare(table, frames, max(1, frames.cells["seed"].nunique()))
+    return published_in_markdown(table, verdicts)
 
 
 def _against(words: list[str], read: Callable[[str], Frames]) -> str:

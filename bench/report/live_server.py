@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from bench.results import state_of
+from bench.report.layout import Layout
+from bench.results import load, state_of
 from suites.errors import UserError
 
 HOST = "127.0.0.1"
@@ -57,6 +58,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the terminal belongs to the user."""
+
+
+def page_server(
+    folders: list[Path], scores: Sequence[str] | None, layout: Layout, port: int
+) -> ThreadingHTTPServer:
+    """Return a server of the page of run folders; see ``server``."""
+    from bench.report.page import make_page  # matplotlib takes a second to import
+
+    return server(Live(folders, lambda: make_page(load(*folders), scores, live=True, layout=layout)), port)
 
 
 def server(live: Live, port: int = 0) -> ThreadingHTTPServer:

@@ -103,12 +103,22 @@ def rows(numbers: pd.DataFrame, layout: Layout) -> dict[str, Row]:
 
 def points(value: float, digits: int = 2, sign: str = "") -> str:
     """Return a proportion in points; with ``sign`` "+" positive numbers have one too."""
-    return MISSING if math.isnan(value) else f"{100 * value:{sign}.{digits}f}"
+    return number(100 * value, digits, sign)
+
+
+def number(value: float, digits: int = 2, sign: str = "") -> str:
+    """Return a number that is in points already, as ``points`` does."""
+    return MISSING if math.isnan(value) else f"{value:{sign}.{digits}f}"
 
 
 def plus_minus(half: float) -> str:
     """Return what follows a mean: its spread in points, nothing where it is not defined."""
-    return "" if math.isnan(half) else f" ± {points(half)}"
+    return plus_minus_number(100 * half)
+
+
+def plus_minus_number(half: float) -> str:
+    """Return the spread of a number that is in points already, as ``plus_minus`` does."""
+    return "" if math.isnan(half) else f" ± {number(half)}"
 
 
 def interval(low: float, high: float) -> str:

@@ -9,10 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.report.across_suites import across
-from bench.report.figures import begin_figures
 from bench.report.latex import latex
 from bench.report.layout import Layout, chosen_scores
-from bench.report.page import make_page
 from bench.report.tables import in_markdown, print_tables, tables
 from bench.results import Frames
 from suites.errors import UserError
@@ -33,6 +31,10 @@ def make_report(
 
     Raises UserError for an unknown score and for a folder that cannot be written.
     """
+    # Only here: matplotlib takes a second to import, and tables alone do without.
+    from bench.report.figures import begin_figures
+    from bench.report.page import make_page
+
     layout = layout or Layout(marks=True, origin=True)
     shown = chosen_scores(scores, layout)
     with _writing_into(folder):

@@ -166,29 +166,3 @@ def compare(table: Table, frames: Frames, seeds: int, only: Sequence[str] = ()) 
 def _cells(request: Request, selector: str) -> list[Any]:
     alone = Request(request.suite, (selector,), request.scenarios, request.seeds, request.settings)
     return alone.cells()
-
-
-HEADER = ("method", "scenario", "published", "ours", "n", "difference", "allowed", "verdict")
-
-
-def rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """Return the verdicts as text, in the order of HEADER."""
-    found: list[tuple[str, ...]] = []
-    for v in verdicts:
-        published = f"{v.entry.mean:.2f}" + ("" if v.entry.sem is None else f" ± {v.entry.sem:.2f}")
-        if v.n == 0:
-            found.append((v.entry.method, v.entry.scenario, published, "–", "0", "–", "–", "not run"))
-            continue
-        ours = f"{v.mean:.2f}" + ("" if math.isnan(v.sem) else f" ± {v.sem:.2f}")
-        verdict = "agrees" if v.agrees else "differs"
-        cells = (ours, str(v.n), f"{v.difference:+.2f}", f"{v.allowed:.2f}", verdict)
-        found.append((v.entry.method, v.entry.scenario, published, *cells))
-    return found
-
-
-def caption(table: Table) -> str:
-    """Return what the numbers are, their spreads' kind and the rule of the verdict."""
-    return (
-        f"{table.title} ({table.citation}). {table.score} in points, mean ± standard error (SEM) over seeds; "
-        f"a difference is allowed up to max(3 sqrt(SEM published² + SEM ours²), {TOLERANCE})."
-    )

@@ -7,6 +7,7 @@ paired, over the seeds that both have.
 from bench.stats.aggregates import Estimate, aggregate, improvement
 from bench.stats.intervals import Summary, bca, describe, half_width, summarise
 from bench.stats.paired import FEWEST, against, compare, compare_pairs, holm
+from bench.stats.power import Need, needs
 from bench.stats.ranking import ALPHA, Ranking, cliques, complete, critical_difference, rank
 from bench.stats.scores import SCORES, Matrix, Score, all_scores
 
@@ -16,6 +17,7 @@ __all__ = [
     "SCORES",
     "Estimate",
     "Matrix",
+    "Need",
     "Ranking",
     "Score",
     "Summary",
@@ -32,6 +34,7 @@ __all__ = [
     "half_width",
     "holm",
     "improvement",
+    "needs",
     "rank",
     "summarise",
 ]

@@ -95,32 +95,3 @@ def _needs(scores: pd.DataFrame, a: str, b: str, difference: float) -> Iterator[
         upper = s.sd * math.sqrt((s.n - 1) / float(stats.chi2.ppf(0.2, s.n - 1)))
         few, many = (seeds_needed(difference, sd) for sd in (s.sd, upper))
         yield Need(str(suite), str(scenario), s.n, s.mean, s.sd, few, many)
-
-
-HEADER = ("suite", "scenario", "common seeds", "difference", "sd", "seeds needed", "cautiously")
-
-
-def rows(found: list[Need]) -> list[list[str]]:
-    """Return the needs as text, differences and deviations in points."""
-    return [
-        [
-            need.suite,
-            need.scenario,
-            str(need.n),
-            f"{100 * need.mean:.2f}",
-            f"{100 * need.sd:.2f}",
-            f"{need.needed:,}",
-            f"{need.cautious:,}",
-        ]
-        for need in found
-    ]
-
-
-def caption(a: str, b: str, score: str, points: float) -> str:
-    """Return what the table says, in a sentence."""
-    return (
-        f"Seeds with which a true difference of {points:g} points in {score} between {a} and {b} is seen in "
-        "80 % of studies (paired t test, two-sided 5 %, normal differences); difference and sd (standard "
-        "deviation of the paired differences) are those of the run, in points; cautiously: at the upper end "
-        "of the sd's one-sided 80 % interval."
-    )

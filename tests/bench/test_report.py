@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -186,3 +188,9 @@ def test_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
     write_json(folder / "run.json", json.loads((folder / "run.json").read_text()) | {"schema": 99})
     with pytest.raises(UserError, match="not written by this version"):
         load(folder)
+
+
+def test_tables_alone_need_neither_matplotlib_nor_torch() -> None:
+    code = "import sys, bench.report\nprint({'matplotlib', 'seaborn', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from bench.report.power_table import rows
 from bench.stats import aggregates as aggregate
 from bench.stats import bca, describe, paired, power, summarise
 from bench.stats.intervals import half_width, iqm
@@ -422,7 +423,7 @@ def test_seeds_needed_from_a_run() -> None:
     assert need.sd == pytest.approx(sd)
     assert need.needed == power.seeds_needed(0.01, sd)
     assert need.cautious > need.needed
-    assert power.rows([need])[0][:5] == ["s1", "class", "4", "1.50", "1.29"]
+    assert rows([need])[0][:5] == ["s1", "class", "4", "1.50", "1.29"]
 
 
 @pytest.mark.parametrize(

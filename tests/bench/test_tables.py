@@ -89,7 +89,7 @@ def no_figures(frames: Frames, folder: Path) -> Iterator[tuple[str, list[Drawn]]
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("bench.report.write_report.begin_figures", no_figures)
+    monkeypatch.setattr("bench.report.figures.begin_figures", no_figures)
 
 
 # Marks.

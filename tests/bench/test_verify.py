@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench.plan.request import Request
+from bench.report.published_table import caption, rows
 from bench.results.frames import load
-from bench.results.published import TABLES, as_sem, caption, compare, names, read, rows
+from bench.results.published import TABLES, as_sem, compare, names, read
 from bench.runner import Options, carry_out
 from suites.errors import UserError
 from tests.conftest import process

@@ -1,0 +1,46 @@
+"""How many seeds a difference needs, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from bench.report.summary import points
+from bench.report.text_tables import print_rows
+from bench.stats import Need
+
+HEADER = ("suite", "scenario", "common seeds", "difference", "sd", "seeds needed", "cautiously")
+
+
+def rows(found: Sequence[Need]) -> list[list[str]]:
+    """Return the needs as text, differences and deviations in points."""
+    return [
+        [
+            need.suite,
+            need.scenario,
+            str(need.n),
+            points(need.mean),
+            points(need.sd),
+            f"{need.needed:,}",
+            f"{need.cautious:,}",
+        ]
+        for need in found
+    ]
+
+
+def caption(a: str, b: str, score: str, difference: float) -> str:
+    """Return what the table says, in a sentence."""
+    return (
+        f"Seeds with which a true difference of {difference:g} points in {score} between {a} and {b} is seen "
+        "in 80 % of studies (paired t test, two-sided 5 %, normal differences); difference and sd (standard "
+        "deviation of the paired differences) are those of the run, in points; cautiously: at the upper end "
+        "of the sd's one-sided 80 % interval."
+    )
+
+
+def print_power(
+    found: Sequence[Need], a: str, b: str, score: str, difference: float, console: Console
+) -> None:
+    """Print the needs of a difference in points between strategies a and b to a terminal."""
+    print_rows(HEADER, rows(found), console, caption(a, b, score, difference))
