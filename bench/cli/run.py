@@ -91,7 +91,7 @@ def _pairs(settings: list[str]) -> dict[str, str]:
         if not equals or not key or not value:
             raise errors.UserError(f"cannot read --set {text!r}; it is written like --set epochs=5")
         if key in pairs:
-            raise errors.UserError(f"--set {key} stands twice")
+            raise errors.UserError(f"--set {key} is given twice")
         pairs[key] = value
     return pairs
 
@@ -114,8 +114,8 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
         print(words, file=sys.stderr)
     for words in outcome.halved:
         print(f"ran as halves: {words}", file=sys.stderr)
-    told = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
-    print(f"now: {told}. Figures and tables: lethe report {out}")
+    counts = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
+    print(f"now: {counts}. Figures and tables: lethe report {out}")
     if outcome.failures:
         print("\n".join(["failed:", *outcome.failures]), file=sys.stderr)
         raise typer.Exit(1)

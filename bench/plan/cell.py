@@ -35,7 +35,7 @@ class CellSpec:
     """The selector in its canonical form; follows from the rest, so it is not part of the key."""
     continues: str = ""
     """Hash of the exported model that learning goes on from, which ``model`` is the folder of; see
-    bench.export. It stands for the folder in the key, which a move must not change; empty for none, and
+    bench.export. It replaces the folder in the key, which a move must not change; empty for none, and
     then left out, so that older cells keep their keys."""
 
     @cached_property

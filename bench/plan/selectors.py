@@ -1,6 +1,6 @@
 """Selectors: a strategy and what differs from its defaults, ``er[buffer=200,lr=0.05]``.
 
-In the brackets stand the strategy's hyper-parameters, the training settings of suites.base.Training and the
+The brackets hold the strategy's hyper-parameters, the training settings of suites.base.Training and the
 options of the model; ``ewc[preset=vandeven2022]`` takes a paper's recipe, ``er+lwf`` is the sum of two
 methods.
 """
@@ -24,7 +24,7 @@ _SELECTOR = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<options>[^\[\]]*)\])?$")
 
 @dataclass(frozen=True)
 class Choice:
-    """One method of a selector, with what stands in its brackets sorted by what it belongs to."""
+    """One method of a selector, the settings in its brackets sorted by what they belong to."""
 
     name: str
     hyper: dict[str, Value]
@@ -34,7 +34,7 @@ class Choice:
 
     @classmethod
     def of(cls, text: str, scenario: str, model: ModelRef) -> Choice:
-        """Read ``name[key=value,...]``; ``preset`` stands for a method's named recipe.
+        """Read ``name[key=value,...]``; ``preset`` is a method's named recipe.
 
         Raises UserError for a method, a key, a value or a preset that is not there.
         """
@@ -105,7 +105,7 @@ def parse(selector: str) -> tuple[str, dict[str, str]]:
         if not equals or not key.strip() or not value.strip():
             raise UserError(f"cannot read {part!r} in {selector!r}; options are written like buffer=200")
         if key.strip() in options:
-            raise UserError(f"{key.strip()} stands twice in {selector!r}")
+            raise UserError(f"{key.strip()} is given twice in {selector!r}")
         options[key.strip()] = value.strip()
     return match["name"], options
 

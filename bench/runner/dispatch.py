@@ -35,7 +35,7 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
 def resolve_for(
     requests: Sequence[Request], run: RunReader | None, options: Options, *, download: bool = True
 ) -> ResolvedPlan:
-    """Resolve what is asked for against what a run's folder holds; None stands for an empty folder.
+    """Resolve what is asked for against what a run's folder holds; None is an empty folder.
 
     Without ``download``, what follows from data that is not on this machine is left open.
     """
@@ -81,10 +81,10 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     todo = [spec for spec in plan.cells if spec.key not in plan.existing]
     halved: list[str] = []
     with Progress(folder, todo, options.quiet) as progress:
-        progress.done([spec for spec in todo if spec.key in plan.skipped])
+        progress.done([plan.by_key[key] for key in plan.skipped])
         for ended in run_groups(groups, models, plan.device, options.jobs):
             halved += ended.halved
-            progress.done([spec for spec in todo if spec.key in ended.keys])
+            progress.done([plan.by_key[key] for key in ended.keys])
     return _outcome(todo, run, set_aside, halved)
 
 

@@ -29,14 +29,14 @@ Group = list[CellSpec]
 
 @dataclass
 class Ended:
-    """Groups that have ended, each cell with a record."""
+    """Cells that have ended, each with a record."""
 
-    keys: set[str] = field(default_factory=set)
+    keys: list[str] = field(default_factory=list)
     halved: list[str] = field(default_factory=list)
     """A line for each group that ran as halves, with the reason."""
 
     def __iadd__(self, other: Ended) -> Ended:
-        self.keys |= other.keys
+        self.keys += other.keys
         self.halved += other.halved
         return self
 
@@ -113,7 +113,7 @@ def _run_one(group: Group, models: SavedModels, device: str) -> Ended:
     """
     failure = _attempt(group, models, device)
     if failure is None:
-        return Ended({spec.key for spec in group})
+        return Ended([spec.key for spec in group])
     return _by_halves(group, models, device, failure, _run_one)
 
 
@@ -121,7 +121,7 @@ def _by_halves(group: Group, models: SavedModels, device: str, failure: dict[str
     """Run the halves of a group that failed; a single cell gets a record that says how it failed."""
     if len(group) == 1:
         RunFolder(models.run).write(group[0], {"status": "failed", "error": failure})
-        return Ended({group[0].key})
+        return Ended([group[0].key])
     ended = Ended(
         halved=[f"{len(group)} lanes from {group[0].title} on: {failure['kind']}: {failure['message']}"]
     )

@@ -122,7 +122,7 @@ def test_expansion_is_scenarios_by_strategies_by_seeds_each_once() -> None:
         ({"strategies": ("ewc[half=maybe]",)}, "ewc: half must be true or false"),
         ({"strategies": ("er[balance=summ]",)}, "unknown value for er: balance 'summ'; did you mean sum"),
         ({"strategies": ("er[buffer]",)}, "cannot read 'buffer'"),
-        ({"strategies": ("er[buffer=1,buffer=2]",)}, "buffer stands twice"),
+        ({"strategies": ("er[buffer=1,buffer=2]",)}, "buffer is given twice"),
         ({"strategies": ("er[buffer=3",)}, "cannot read 'er[buffer=3'"),
         ({"strategies": ("./nothing.py:Class",)}, "no such file: ./nothing.py"),
         ({"scenarios": ("klass",)}, "unknown scenario 'klass'; did you mean class?"),

@@ -22,7 +22,7 @@ from bench.runner.options import check_device
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
-from tests.conftest import toy_cell, tree
+from tests.conftest import lethe, toy_cell, tree
 
 QUIET = Options(jobs=1, quiet=True)
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
@@ -97,6 +97,25 @@ def test_only_the_culprit_of_a_group_fails(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(processes, "run_group", honest)
     retry = Options(jobs=1, quiet=True, retry_failed=True)
     assert carry_out([request], tmp_path, retry, "test").counts == {"done": 1}
+
+
+def test_a_group_that_ran_as_halves_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = processes.run_group
+
+    def narrow(specs: Any, **options: Any) -> Any:
+        if len(specs) > 2:
+            raise MemoryError("3 lanes do not fit")
+        return honest(specs, **options)
+
+    monkeypatch.setattr(processes, "run_group", narrow)
+    words = ["-s", "finetune", "--seeds", "3", "--jobs", "1", "--out", str(tmp_path / "r")]
+    code, out, err = lethe(capsys, monkeypatch, "run", "toy", *words)
+    assert (code, "now: 3 done" in out) == (0, True)
+    halved = "ran as halves: 3 lanes from toy class finetune seed 0 on: MemoryError: 3 lanes do not fit"
+    assert err.splitlines()[-1] == halved
+    assert sorted(record["timings"]["lanes"] for record in RunReader(tmp_path / "r").records()) == [1, 2, 2]
 
 
 def test_files_that_do_not_check_out_are_set_aside(tmp_path: Path) -> None:

@@ -623,4 +623,4 @@ def test_short_forms_of_settings(capsys: pytest.CaptureFixture[str], monkeypatch
     assert seen[0].settings == {"model": "minilm", "shots": "4", "rows_per_class": "9"}
     assert TOY_TEXT.model == "tiny-bert"
     code, _, err = lethe(capsys, monkeypatch, "run", "toy", "-s", "er", "--set", "shots=4", *words)
-    assert (code, err.strip()) == (2, "lethe: --set shots stands twice")
+    assert (code, err.strip()) == (2, "lethe: --set shots is given twice")
