@@ -1,28 +1,19 @@
-"""Running and measuring: ``run`` carries out cells, ``load`` reads a run folder into tidy pandas frames,
-``classes`` reads what came of each class.
-"""
+"""Running and measuring. The public face is the package ``lethe``; the names here are those of 0.1.0."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.version import VERSION
 from suites import aliases
 
-if TYPE_CHECKING:
-    from bench.api import run
-    from bench.results import classes, load
-
-__all__ = ["__version__", "classes", "load", "run"]
-
-__version__ = VERSION
+_HOMES = {"run": "bench.api", "load": "bench.results", "classes": "bench.results"}
+__version__ = "0.1.0"
 
 aliases.install()
 
 
 def __getattr__(name: str) -> Any:
-    # torch and pandas take seconds to import: only for those who run or load.
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'bench' has no attribute {name!r}")
-    return getattr(importlib.import_module("bench.api" if name == "run" else "bench.results"), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

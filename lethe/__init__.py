@@ -21,7 +21,7 @@ from typing import Any
 from lethe.installed import check_packages
 
 _HOMES = {
-    alias.name: node.module
+    str(alias.asname): (node.module, alias.name)
     for node in ast.parse(Path(__file__).with_suffix(".pyi").read_text()).body
     if isinstance(node, ast.ImportFrom) and node.module
     for alias in node.names
@@ -34,7 +34,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lethe' has no attribute {name!r}")
     check_packages()
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    module, own_name = _HOMES[name]
+    value = globals()[name] = getattr(importlib.import_module(module), own_name)
     return value
 
 

@@ -1,31 +1,203 @@
-"""What the folders promise."""
+"""What the folders promise: who may import whom, doors, and how many arrows there are.
+
+A room is a folder with a door: its ``__init__``, which names what other rooms may import. A place is a room,
+or a module that is in none. An arrow is an import of one place by another, anywhere in a file.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MAY_IMPORT = {
+PAGE = ROOT / "docs" / "architecture.md"
+PACKAGES = {
     "suites": {"suites"},
     "strategies": {"suites", "strategies"},
     "bench": {"suites", "strategies", "bench"},
+    "lethe": {"suites", "strategies", "bench", "lethe"},
 }
+"""What each package may import of Lethe: bench -> strategies -> suites, and no other way."""
+ROOMS = {
+    "models": set(),
+    "stats": set(),
+    "schema": set(),
+    "plan": {"schema", "models"},
+    "encode": {"models"},
+    "store": {"schema", "plan"},
+    "train": {"plan", "models", "encode"},
+    "export": {"schema", "plan", "models", "encode", "store"},
+    "runner": {"schema", "plan", "models", "encode", "train", "store", "export"},
+    "results": {"schema", "plan", "store", "stats"},
+    "report": {"results", "stats"},
+}
+"""What each room of bench may import of bench; ``api``, ``checks`` and ``cli`` may import all of them."""
+DOORS = {*(f"bench.{room}" for room in ROOMS), "strategies.core", "strategies.parts"}
+PLACES = {*DOORS, "bench.checks", "bench.cli"}
+MOST_LEVELS, MOST_ARROWS, MOST_ARROWS_OF_STRATEGIES = 10, 45, 120
 
 
-@pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_dependencies_point_one_way(folder: str) -> None:
-    """bench -> strategies -> suites, and no other way."""
-    ours = set(MAY_IMPORT)
-    for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            tops = {n.split(".")[0] for n in names} & ours
-            assert tops <= MAY_IMPORT[folder], f"{path} imports {tops}"
+def modules(package: str) -> dict[str, Path]:
+    """Return the modules of a package by their dotted names."""
+    paths = sorted((ROOT / package).rglob("*.py"))
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths}
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return the dotted names that a file imports, those of ``from a import b`` as ``a.b``."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(found)
+
+
+def place(module: str) -> str:
+    """Return the place that a module, or a name imported from one, belongs to."""
+    parts = module.split(".")
+    return next((found for found in (".".join(parts[:n]) for n in (2, 3)) if found in PLACES), module)
+
+
+def arrows(package: str) -> set[tuple[str, str]]:
+    """Return the arrows between the places of a package."""
+    known = modules(package)
+    found = set()
+    for module, path in known.items():
+        for name in imports(path):
+            if name.split(".")[0] == package:
+                target = name if name in known else name.rpartition(".")[0]
+                found.add((place(module), place(target)))
+    return {(a, b) for a, b in found if a != b}
+
+
+def levels(edges: set[tuple[str, str]]) -> int:
+    """Return how many places the longest chain of arrows passes; raises CycleError for a circle."""
+    below: dict[str, set[str]] = {}
+    for a, b in edges:
+        below.setdefault(a, set()).add(b)
+    level: dict[str, int] = {}
+    for at in TopologicalSorter(below).static_order():
+        level[at] = 1 + max((level[b] for b in below.get(at, ())), default=0)
+    return max(level.values(), default=1)
+
+
+def picture(edges: set[tuple[str, str]]) -> str:
+    """Return the arrows of bench as a Mermaid graph, but for those that follow from others."""
+    reach = closure(edges)
+    shown = {(a, b) for a, b in edges if not any((a, c) in edges and (c, b) in reach for c in PLACES | {b})}
+    lines = [f"    {short(a)} --> {short(b)}" for a, b in sorted(shown)]
+    return "\n".join(["```mermaid", "graph TD", *lines, "```"])
+
+
+def closure(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return all pairs of which one imports the other, directly or through others."""
+    found = set(edges)
+    while more := {(a, d) for a, b in found for c, d in edges if b == c} - found:
+        found |= more
+    return found
+
+
+def table(edges: set[tuple[str, str]]) -> str:
+    """Return what each place of bench imports of bench, in Markdown."""
+    rows = [
+        (short(a), ", ".join(sorted(short(b) for x, b in edges if x == a))) for a in {a for a, _ in edges}
+    ]
+    return "\n".join(["| room | imports |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in sorted(rows))])
+
+
+def short(module: str) -> str:
+    """Return the name of a place of bench without the package."""
+    return module.removeprefix("bench.").strip("_") or "bench"
+
+
+def written(page: str) -> str:
+    """Return the page of the architecture with its picture and its table as they are now."""
+    edges = arrows("bench")
+    for name, block in (("picture", picture(edges)), ("imports", table(edges))):
+        parts = re.split(rf"(<!-- {name} -->\n\n|\n\n<!-- /{name} -->)", page)
+        page = "".join([*parts[:2], block, *parts[3:]])
+    return page
+
+
+def other_rooms(room: str) -> Iterator[tuple[Path, str, str]]:
+    """Yield what the files of a room import of other rooms of bench: file, room, dotted name."""
+    for path in (ROOT / "bench" / room).rglob("*.py"):
+        for name in imports(path):
+            package, _, rest = name.partition(".")
+            if package == "bench" and rest not in ("", "__version__") and rest.split(".")[0] != room:
+                yield path, rest.split(".")[0], name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_one_way(package: str) -> None:
+    for path in modules(package).values():
+        tops = {name.split(".")[0] for name in imports(path)} & set(PACKAGES)
+        assert tops <= PACKAGES[package], f"{path} imports {tops}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_what_they_may(room: str) -> None:
+    for path, other, name in other_rooms(room):
+        assert other in ROOMS[room], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("package", ["bench", "strategies"])
+def test_rooms_are_entered_by_their_doors(package: str) -> None:
+    known = {**modules("bench"), **modules("strategies")}
+    for module, path in {**modules(package), **modules("lethe")}.items():
+        for name in imports(path):
+            target = name if name in known else name.rpartition(".")[0]
+            entered = place(target)
+            if entered in DOORS and entered != place(module):
+                assert entered in (name, name.rpartition(".")[0]), (
+                    f"{path} imports {name}, past the door of {entered}"
+                )
+
+
+def test_bench_has_few_levels_and_arrows() -> None:
+    edges = arrows("bench")
+    assert levels(edges) <= MOST_LEVELS
+    assert len(edges) <= MOST_ARROWS, sorted(edges)
+
+
+def test_strategies_have_few_arrows() -> None:
+    edges = arrows("strategies")
+    levels(edges)
+    assert len(edges) <= MOST_ARROWS_OF_STRATEGIES, sorted(edges)
+
+
+def test_no_two_modules_have_one_name() -> None:
+    """A traceback names a file; its name alone should say which."""
+    stems: dict[str, list[Path]] = {}
+    for package in PACKAGES:
+        for path in modules(package).values():
+            if not path.stem.startswith("__"):
+                stems.setdefault(path.stem, []).append(path)
+    assert not {stem: paths for stem, paths in stems.items() if len(paths) > 1}
+
+
+def test_the_page_of_the_architecture_is_current() -> None:
+    """``python tests/test_layout.py`` writes it."""
+    page = PAGE.read_text()
+    assert page == written(page)
+
+
+def test_the_walk_names_files_that_exist_each_once() -> None:
+    walk = PAGE.read_text().split("## One run")[1].split("\n## ")[0]
+    linked = re.findall(r"\[`([^`]+)`\]\(\.\./([^)]+)\)", walk)
+    assert [name for name, link in linked if name != link or not (ROOT / link).is_file()] == []
+    counts = Counter(name for name, _ in linked)
+    assert {name for name, times in counts.items() if times > 1} <= {"bench/train/loop.py"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "strategies").rglob("*.py")), ids=lambda p: p.name)
@@ -42,7 +214,11 @@ def test_no_host_copies_in_strategies(path: Path) -> None:
 
 
 def test_changelog_has_the_version() -> None:
-    from bench.version import VERSION
+    from bench import __version__
 
-    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text()
-    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))

@@ -22,9 +22,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from bench.version import VERSION
+        from bench import __version__
 
-        print(f"lethe {VERSION}")
+        print(f"lethe {__version__}")
         raise typer.Exit
 
 

@@ -47,8 +47,8 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Write CSV here, instead of lines.")] = None,
 ) -> None:
     """Answer with an exported model: a line each, the label and its probability, or what it writes."""
+    from bench.export import Exported
     from bench.export import predict_files as rows
-    from bench.schema import Exported
 
     exported = Exported.at(folder)
     reads_texts = exported.reads_texts

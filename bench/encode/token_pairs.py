@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.models import pretrained
-from bench.models.seq2seq import END, PADDING, TINY, VOCABULARY
+from bench.models import pretrained, seq2seq
 from strategies.core import IGNORED
 from suites.base import Data, Stream
 from suites.cache import cache_folder, write_cached
@@ -34,8 +33,8 @@ def pair_tokens(data: Data, model: str, most: int) -> Tensor:
     """
     key = data.fingerprint, model, most
     if key not in _TOKENS:
-        if model != TINY and not pretrained.writes(model):
-            raise UserError(f"model {model} cannot write what {data.name} asks for; {TINY} can")
+        if model != seq2seq.TINY and not pretrained.writes(model):
+            raise UserError(f"model {model} cannot write what {data.name} asks for; {seq2seq.TINY} can")
         tokenizer = tokenizer_of(data, model)
         cut = {"truncation": True, "max_length": most, "return_attention_mask": False}
         read = tokenizer(list(data.texts), **cut)["input_ids"]
@@ -57,7 +56,7 @@ def padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
 
 def tokenizer_of(data: Data, model: str) -> Any:
     """Return a model's tokenizer: its own, or the one trained on the data set for a model that has none."""
-    if model != TINY:
+    if model != seq2seq.TINY:
         return pretrained.tokenizer(model)
     key = data.fingerprint, model
     if key not in _TOKENIZERS:
@@ -75,7 +74,7 @@ def words(tokens_NS: Tensor, tokenizer: Any) -> list[str]:
 
 def mark(data: Data, model: str) -> str:
     """Return SHA-256 over a model's weights and tokenizer; the small model's weights are no part."""
-    if model != TINY:
+    if model != seq2seq.TINY:
         return pretrained.mark(model)
     return hashlib.sha256(pretrained.tokenizer_mark(tokenizer_of(data, model)).encode()).hexdigest()
 
@@ -97,7 +96,7 @@ def kept_facts(stream: Stream, model: str) -> dict[str, Any] | None:
             domain = int(data.domain_N[row])
             name, prefix = data.domain_names[domain], data.prefixes[domain] if data.prefixes else ""
         tasks.append((name, prefix))
-    own = tokenizer_of(data, model).backend_tokenizer.to_str() if model == TINY else None
+    own = tokenizer_of(data, model).backend_tokenizer.to_str() if model == seq2seq.TINY else None
     return {"tasks": tasks, "most": data.x_N.shape[-1], "tokenizer": own}
 
 
@@ -112,7 +111,7 @@ def _trained(data: Data) -> Any:
     """Return a tokenizer trained on the training rows, from the cache where a sound one is there."""
     from tokenizers import Tokenizer
 
-    path = cache_folder() / f"tokenizer-v1-{VOCABULARY}-{data.fingerprint[:32]}.json"
+    path = cache_folder() / f"tokenizer-v1-{seq2seq.VOCABULARY}-{data.fingerprint[:32]}.json"
     try:
         backend = Tokenizer.from_file(str(path))
     except Exception:  # the library raises nothing narrower, for no file and for a damaged one
@@ -135,7 +134,7 @@ def _train(data: Data) -> Any:
     backend.decoder = decoders.ByteLevel()
     special = ["<pad>", "</s>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=seq2seq.VOCABULARY,
         special_tokens=special,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -143,6 +142,8 @@ def _train(data: Data) -> Any:
     # Each text once: the same one may stand in several tasks.
     rows = dict.fromkeys([*data.texts[: data.n_train], *data.targets[: data.n_train]])
     backend.train_from_iterator(rows, trainer)
-    assert [backend.token_to_id(token) for token in special] == [PADDING, END]
-    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", END)])
+    assert [backend.token_to_id(token) for token in special] == [seq2seq.PADDING, seq2seq.END]
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", seq2seq.END)]
+    )
     return backend

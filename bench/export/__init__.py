@@ -3,5 +3,6 @@
 from bench.export.build import find, save, served
 from bench.export.predictor import Predictor
 from bench.export.warm_start import describe_overlap, load_into
+from bench.schema import Exported
 
-__all__ = ["Predictor", "describe_overlap", "find", "load_into", "save", "served"]
+__all__ = ["Exported", "Predictor", "describe_overlap", "find", "load_into", "save", "served"]

@@ -18,10 +18,7 @@ from bench import models
 from bench.encode import kept_tokenizer
 from bench.export.model_card import readme
 from bench.export.predictor import Predictor
-from bench.models import pretrained
-from bench.models.merging import fold, merged, with_head, without_adapters
-from bench.models.seq2seq import TINY, Seq2Seq
-from bench.models.transformer import Transformer
+from bench.models import merging, pretrained, seq2seq, transformer
 from bench.plan import CellSpec
 from bench.schema import FACTS, HEAD, README, WEIGHTS, Exported, ExportHeader
 from bench.store import RunReader, SavedModels, write_tensors
@@ -121,11 +118,11 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
         model.load_state_dict(state)
         model.head = _rows(model.head, units)
         return Predictor(model, known)
-    if spec.model != TINY and pretrained.mark(spec.model) != facts["data"]["model"]:
+    if spec.model != seq2seq.TINY and pretrained.mark(spec.model) != facts["data"]["model"]:
         raise UserError(f"model {spec.model} is no longer the one that was trained in {run}")
     if facts["writes"]:
         return _writing(spec, state, known, facts["writes"])
-    network = merged(_transformer(spec, state))
+    network = merging.merged(_transformer(spec, state))
     network.head = _rows(network.head, units)
     return Predictor(network, known, pretrained.tokenizer(spec.model))
 
@@ -135,26 +132,26 @@ def _writing(
 ) -> Predictor:
     """Return a model that writes, for the tasks learned by then and those of the model it went on from."""
     model = models.build(spec.reference, spec.model_options, (2, kept["most"]), 1, [generator(0, "model")])
-    assert isinstance(model, Seq2Seq)
+    assert isinstance(model, seq2seq.Seq2Seq)
     model.load_state_dict(state)
-    fold(model)
+    merging.fold(model)
     tasks = Exported.at(spec.model).tasks if spec.continues else {}
     tasks |= dict(kept["tasks"][: known["from"]["tasks_done"]])
     known["writes"] = {"tasks": list(tasks.items()), "most": kept["most"]}
     own = kept["tokenizer"]
     tokenizer = pretrained.tokenizer(spec.model) if own is None else kept_tokenizer(own)
-    return Predictor(Seq2Seq(1, model.base), known, tokenizer)
+    return Predictor(seq2seq.Seq2Seq(1, model.base), known, tokenizer)
 
 
-def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> Transformer:
+def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> transformer.Transformer:
     """Return the model of one lane that a cell trained, its frozen backbone with it."""
     options, units = spec.model_options, state["head.bias"].shape[1]
     if options["tune"] == "head":
-        model = with_head(pretrained.backbone(spec.model, options["pooling"]), units)
+        model = merging.with_head(pretrained.backbone(spec.model, options["pooling"]), units)
     else:
         shape, generators = (options["max_tokens"],), [generator(0, "model")]
         built = models.build(spec.reference, options, shape, units, generators)
-        assert isinstance(built, Transformer)
+        assert isinstance(built, transformer.Transformer)
         model = built
     model.load_state_dict(state)
     return model
@@ -200,10 +197,10 @@ def _write_images(model: Predictor, folder: Path) -> None:
 def _write_texts(model: Predictor, folder: Path) -> None:
     network = model.model
     model.tokenizer.save_pretrained(folder)
-    if isinstance(network, Seq2Seq):
+    if isinstance(network, seq2seq.Seq2Seq):
         network.base.transformer.save_pretrained(folder)
         return
-    assert isinstance(network, Transformer)
+    assert isinstance(network, transformer.Transformer)
     state = {k: t[0] for k, t in network.state_dict().items()}
     state = {"weight": state.pop("head.weight").T, "bias": state.pop("head.bias"), **state}
     write_tensors(folder / HEAD, {k: t.contiguous() for k, t in state.items()})
@@ -211,8 +208,8 @@ def _write_texts(model: Predictor, folder: Path) -> None:
     if model.facts["options"]["pooling"] == "own":
         head = nn.Linear(state["weight"].shape[1], len(model.labels))
         head.load_state_dict({k: state[k] for k in ("weight", "bias")})
-    plain = without_adapters(network.base.transformer)
-    transformer = pretrained.completed(model.facts["model"], plain, head)
-    transformer.config.id2label = dict(enumerate(model.labels))
-    transformer.config.label2id = {label: u for u, label in enumerate(model.labels)}
-    transformer.save_pretrained(folder)
+    plain = merging.without_adapters(network.base.transformer)
+    network = pretrained.completed(model.facts["model"], plain, head)
+    network.config.id2label = dict(enumerate(model.labels))
+    network.config.label2id = {label: u for u, label in enumerate(model.labels)}
+    network.save_pretrained(folder)

@@ -22,9 +22,7 @@ from torch import Tensor
 
 from bench import models
 from bench.encode import tokens, words
-from bench.models import pretrained
-from bench.models.merging import with_head
-from bench.models.seq2seq import Pair, Seq2Seq, loaded
+from bench.models import merging, pretrained, seq2seq
 from bench.plan import exported_reference
 from bench.schema import BESIDE, HEAD, WEIGHTS, Exported
 from strategies.core import LaneModel, eval_mode
@@ -81,7 +79,7 @@ class Predictor:
     @torch.no_grad()
     def logits(self, given: Texts | Images) -> Tensor:
         """Return the scores of all labels, shape (N, U); raises UserError for a model that writes."""
-        if isinstance(self.model, Seq2Seq):
+        if isinstance(self.model, seq2seq.Seq2Seq):
             raise UserError("this model writes texts: it has no labels to answer with")
         if not len(given):
             return torch.empty(0, len(self.labels))
@@ -112,7 +110,7 @@ class Predictor:
     @torch.no_grad()
     def written(self, texts: Texts, task: str = "") -> list[str]:
         """Return what is written for texts, token by token the likeliest; see ``asked``."""
-        if not isinstance(self.model, Seq2Seq):
+        if not isinstance(self.model, seq2seq.Seq2Seq):
             raise UserError("this model answers with labels: it writes no texts")
         asked, most, found = self.asked(texts, task), self.facts["writes"]["most"], []
         with eval_mode(self.model):
@@ -143,12 +141,13 @@ def _texts(exported: Exported) -> Predictor:
     options, units = exported.options, len(exported.labels)
     if exported.writes:
         tokenizer = pretrained.tokenizer(exported.name)
-        return Predictor(Seq2Seq(1, Pair(loaded(exported.name))), exported.facts, tokenizer)
+        pair = seq2seq.Pair(seq2seq.loaded(exported.name))
+        return Predictor(seq2seq.Seq2Seq(1, pair), exported.facts, tokenizer)
     if options["tune"] in BESIDE:
         reference, shape = exported_reference(exported), (options["max_tokens"],)
         model = models.build(reference, options, shape, units, [generator(0, "model")])
     else:
-        model = with_head(pretrained.backbone(exported.name, options["pooling"]), units)
+        model = merging.with_head(pretrained.backbone(exported.name, options["pooling"]), units)
     model.load_state_dict(head_state(exported))
     return Predictor(model, exported.facts, pretrained.tokenizer(exported.name))
 

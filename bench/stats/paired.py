@@ -1,4 +1,4 @@
-"""Paired comparison of two strategies over common seeds.
+"""Two strategies over the seeds that both have.
 
 Axes: P pairs, N seeds.
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -50,11 +50,11 @@ CountOrNone = Annotated[int, Bounds(0)]
 
 
 IGNORED = -100
-"""The token number of padding in target texts: it adds nothing to the loss."""
+"""The token number of padding in what is to be written: no loss is taken there."""
 
 
 class Unsuitable(Exception):
-    """A strategy cannot do what is asked; its cell is recorded as skipped, with this reason.
+    """A method that cannot do what it was given, with the reason; told as skipped.
 
     Raised in ``attach`` and in ``setup``.
     """
@@ -65,79 +65,52 @@ class StepContext:
     """Where in the stream training is; one object, shared by the parts of a composed strategy."""
 
     task: int = 0
-    """The current task, from 0; always 0 where boundaries are hidden."""
-    batch: Batch = field(init=False)
-    """The batch of this step, for hooks that are not given it."""
+    """The task under way, from 0; stays 0 where boundaries are hidden."""
     active: tuple[bool, ...] | None = None
     """Which lanes learn at this step; None for all."""
 
 
 @dataclass
 class Strategy:
-    """A continual-learning method; its first docstring line is its summary.
-
-    Annotated defaults are hyper-parameters, and the string under each is its help. All hooks have defaults:
-    a method overrides what it does differently.
-
-    Tensors in attributes, also in lists, modules and objects with ``state``, are saved in checkpoints, unless
-    the attribute's name begins with an underscore: such a name is for what ``setup`` or ``begin_task`` makes
-    anew, and for what lives no longer than a step. Tensors that are saved have lanes first.
-
-    Example::
-
-        class PullBack(Strategy):
-            strength: NotNegative = LaneFloat(0.1)
-
-            def setup(self):
-                self.anchor = [p.clone() for p in self.model_tensors()]
-
-            def adjust_gradients(self):
-                if self.task > 0:
-                    for p, a, g in zip(self.model_tensors(), self.anchor, gradients(self.model)):
-                        g += per_lane(self.strength, g) * (p - a)
-
-            def end_task(self, task):
-                for a, p in zip(self.anchor, self.model_tensors()):
-                    a.copy_(p)
-    """
+    """A continual-learning method; its first docstring line is its summary."""
 
     name: ClassVar[str]
     """What it is called; a class of a user's file without a name of its own is called as the class."""
     family: ClassVar[str] = "baseline"
     paper: ClassVar[str] = ""
     needs: ClassVar[str] = "nothing"
-    """What it requires: memory, task boundaries, a second network."""
+    """What a user must grant it: memory, task boundaries, a second network."""
     scenarios: ClassVar[tuple[str, ...]] = SCENARIOS
     needs_boundaries: ClassVar[bool] = False
     max_lanes: ClassVar[int | None] = None
     trains_on: ClassVar[Literal["task", "seen", "all"]] = "task"
-    """Rows learned at a task: its own, those of all so far, or those of all, at the last task only."""
+    """Rows of a task: its own, those of all tasks so far, or those of all tasks and only at the last."""
     tunes: ClassVar[str] = ""
-    """The transformer option ``tune`` that it requires; empty for any model."""
+    """The way to tune a transformer that it is written for (the model's option ``tune``); none: any model."""
     restarts: ClassVar[bool] = False
     """Whether every task starts from the initial weights."""
     one_pass: ClassVar[bool] = False
     """Whether it sees every row of a task once, whatever the number of epochs or iterations."""
     projects: ClassVar[bool] = False
-    """Whether ``adjust_gradients`` projects, so that in a sum it must act after all others."""
+    """Whether ``adjust_gradients`` must have the last word over the gradient."""
     generates: ClassVar[bool] = False
-    """Whether it can learn to generate text (sequence to sequence, without classes and head). Not inherited:
-    each method that has been tried sets it itself."""
+    """Whether it can learn to write texts (sequence to sequence), where there are no classes and no head. Not
+    inherited: each method says it anew, when it has been tried."""
     cost: ClassVar[float] = 1.0
-    """Cost of a step at the defaults, in forward and backward passes over a batch of new rows."""
+    """What a step costs by definition at the defaults: passes forward and back over a batch of new rows."""
     waits: ClassVar[str] = ""
-    """Why its steps wait for the host; empty where they do not."""
+    """Why its steps wait for the host, where they do."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named recipes, ``name[preset=...]``: hyper-parameters, training settings and options of the model, each
     a value or, where it differs, a dict by scenario."""
 
     def __init_subclass__(cls, **given: Any) -> None:
-        """Prevent that ``generates`` is inherited."""
+        """Keep ``generates`` from being inherited."""
         super().__init_subclass__(**given)
         cls.generates = vars(cls).get("generates", False)
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Return why the strategy, with its hyper-parameters, cannot learn this; None where it can."""
+        """Return why the strategy, with its hyper-parameters, cannot do this; None where it can."""
         if scenario not in self.scenarios:
             return f"{self.name} has no {scenario}-incremental form; it has: {', '.join(self.scenarios)}"
         if self.needs_boundaries and training.boundaries == "hidden":
@@ -145,8 +118,8 @@ class Strategy:
         return None
 
     def cannot_generate(self) -> str | None:
-        """Return why it, with its hyper-parameters, cannot generate text; None where it can."""
-        return None if self.generates else f"{self.name} cannot learn to generate text"
+        """Return why it, with its hyper-parameters, cannot learn sequence to sequence; None where it can."""
+        return None if self.generates else f"{self.name} has no form for texts that are to be written"
 
     @classmethod
     def lane_fields(cls) -> tuple[str, ...]:
@@ -164,7 +137,7 @@ class Strategy:
         context: StepContext | None = None,
         lane_values: Mapping[str, Sequence[float] | Tensor] | None = None,
     ) -> None:
-        """Set what the strategy works with; called once, before ``setup``.
+        """Give the strategy what it works with; called once, before ``setup``.
 
         Args:
             model: The network of all lanes.
@@ -190,7 +163,7 @@ class Strategy:
 
     @property
     def task(self) -> int:
-        """The current task, from 0; always 0 where boundaries are hidden."""
+        """The task under way, from 0; stays 0 where boundaries are hidden."""
         return self.context.task
 
     @task.setter
@@ -200,27 +173,13 @@ class Strategy:
     # The hooks.
 
     def setup(self) -> None:
-        """Create the state of the whole stream, in its final shapes.
-
-        Raises:
-            Unsuitable: The model or the data is none that the strategy can work with.
-        """
+        """Make what is kept over the stream, in its final shape."""
 
     def begin_task(self, task: int) -> None:
         """Prepare for task ``task``, counted from 0."""
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take one step: loss, backward pass, ``adjust_gradients``, optimiser.
-
-        Methods without gradients or with inner loops override it; they cannot be part of a sum.
-
-        Args:
-            batch: New rows of every lane.
-
-        Returns:
-            The loss of each lane, detached, shape (L,).
-        """
-        self.context.batch = batch
+        """Take one step and return its loss, shape (L,); methods with inner loops take theirs here."""
         with self.autocast():
             loss_L = self.loss(batch)
         loss_L.sum().backward()
@@ -236,16 +195,10 @@ class Strategy:
         return loss_L if extra_L is None else loss_L + extra_L
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
-        """Return what is added to the loss on new rows.
+        """Return what is added to the loss on new rows, shape (L,), None for nothing.
 
-        A method that has its loss here, and not in ``loss``, can be composed with any other.
-
-        Args:
-            batch: New rows of every lane.
-            raw_LBU: The model's logits of these rows, before inactive units are masked.
-
-        Returns:
-            One number per lane, shape (L,); None for nothing.
+        ``raw_LBU`` are the model's logits of the new rows before inactive units are masked. A method that
+        writes its loss here, and not in ``loss``, can be composed with any other.
         """
         return None
 
@@ -253,7 +206,7 @@ class Strategy:
         """Change the gradients in ``self.model`` before the step: projections, quadratic penalties."""
 
     def after_step(self, batch: Batch) -> None:
-        """Act after the optimiser's step: write to a memory, update statistics."""
+        """Note what was just learned."""
 
     def end_task(self, task: int) -> None:
         """Consolidate after the last step of a task."""
@@ -263,7 +216,7 @@ class Strategy:
         return self.logits(batch)
 
     def notes(self) -> dict[str, Tensor]:
-        """Return what the record should contain of the method's own numbers, lanes first."""
+        """Return what the method noted of its own doing, lanes first: it goes into the record."""
         return {}
 
     def not_composable_reason(self) -> str | None:
@@ -275,7 +228,7 @@ class Strategy:
         return None
 
     def clashes(self, other: Strategy) -> str | None:
-        """Return why it cannot be composed with another method; None where it can."""
+        """Return why it cannot stand in a sum beside another method; None where it can."""
         return None
 
     def answers_with_more_than_model(self) -> str | None:
@@ -285,7 +238,7 @@ class Strategy:
         return self.name if own or self.tunes else None
 
     def memory_size(self) -> tuple[int, int]:
-        """Return the size of one lane's state beside the model, in samples and in bytes."""
+        """Return what one lane keeps between tasks beside the model, in samples and in bytes."""
         return 0, sum(t.nbytes for t in self.state().values()) // self.streams.lanes
 
     # What hooks are written with.
@@ -301,23 +254,23 @@ class Strategy:
         return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors of a checkpoint, lanes first, by the names of their attributes."""
+        """Return every tensor kept over the stream, lanes first, by name: what a checkpoint holds."""
         found: dict[str, Tensor] = {}
-        for name, value in self._saved():
+        for name, value in self._kept():
             found.update(_tensors(name, value))
         return found
 
-    def _saved(self) -> Iterator[tuple[str, Any]]:
+    def _kept(self) -> Iterator[tuple[str, Any]]:
         given = {"model", "streams", "draws", "optimiser", "context", *(f.name for f in fields(self))}
         for name, value in vars(self).items():
             if name not in given and not name.startswith("_"):
                 yield name, value
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what ``state`` returned; ``setup`` has made every tensor in its shape."""
+        """Take back what ``state`` gave; ``setup`` has made every tensor in its shape."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
-        for _, value in self._saved():
+        for _, value in self._kept():
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, Optimiser):
                     item.recount()
@@ -356,14 +309,14 @@ def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
 
 
 def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:
-    """Set the logits of inactive units to the lowest number, finite so that products with zero are zero."""
+    """Give inactive units the lowest value, finite so that products with zero stay zero."""
     if active_LBU is None:
         return logits_LBU
     return logits_LBU.masked_fill(~active_LBU, torch.finfo(logits_LBU.dtype).min)
 
 
 def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in an attribute: a tensor, lists of them, modules, and objects with ``state``."""
+    """Walk what a strategy may keep: tensors, lists of them, modules, and objects with ``state``."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, nn.Module):

@@ -7,8 +7,7 @@ C, H, W of an image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -23,7 +22,7 @@ class Batch:
 
     x_LBX: Tensor
     y_LB: Tensor
-    """Unit of the head, int64; sequence to sequence, the tokens of the target text, (L, B, S)."""
+    """Unit of the head, int64; sequence to sequence, the tokens to be written, (L, B, S)."""
     rows_LB: Tensor
     """Row numbers, int64: see suites.base."""
     weight_LB: Tensor
@@ -32,8 +31,6 @@ class Batch:
     """Units that a row may be given to; None: all. Broadcasts over B."""
     ones_LB: Tensor | None = None
     """The weights of a batch in which every row counts, where it was made with them."""
-    noted: dict[str, Any] = field(default_factory=dict)
-    """What a method's hooks hand on to later hooks of the same step, by the method's name."""
 
     @property
     def all_count(self) -> bool:
@@ -118,7 +115,7 @@ class LaneStreams:
         return torch.stack(given).to(self.device) if given else None
 
     def begin_task(self, task: int) -> None:
-        """Mark the units of tasks 0 to ``task`` as seen."""
+        """Note the units of tasks 0 to ``task`` as seen."""
         self.seen_L1U = self.own_LTU[:, : task + 1].any(1, keepdim=True)
 
     def steps_of_task(self, task: int) -> tuple[list[int], list[int]]:
@@ -163,7 +160,7 @@ class LaneStreams:
         """Return the images of rows as their tasks see them, float32 (L, B, C, H, W).
 
         Of texts, what a model reads: token numbers (L, B, S) or features (L, B, F), as they are; sequence to
-        sequence, the tokens of source and target text (L, B, 2, S).
+        sequence, the tokens of a text and of what is to be written (L, B, 2, S).
         """
         lanes, size = rows_LB.shape
         index = self.data.index_of(rows_LB).flatten()

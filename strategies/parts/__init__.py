@@ -4,6 +4,7 @@ from strategies.parts.class_memory import GreedyMemory, pick_marked, real_rows
 from strategies.parts.exemplars import held_out_count
 from strategies.parts.fisher import absolute_gradients, squared_gradients
 from strategies.parts.flat_vectors import lane_vectors, write_lane_vectors
+from strategies.parts.frozen_backbone import frozen_features, tuned_transformer
 from strategies.parts.gan import Critic, GANAdam, ImageGenerator
 from strategies.parts.gates import Gated
 from strategies.parts.incremental_classifier import Distilled, ExemplarReplay
@@ -18,7 +19,6 @@ from strategies.parts.recycling import Recycling
 from strategies.parts.replay import Replay, RowReplay, virtual_step
 from strategies.parts.row_sample import sample_rows
 from strategies.parts.soft_targets import soft_cross_entropy, tempered
-from strategies.parts.transformer import frozen_features, tuned_transformer
 from strategies.parts.vae import (
     VAE,
     Decoder,

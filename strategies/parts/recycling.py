@@ -1,4 +1,4 @@
-"""What methods share that reinitialise hidden units of an mlp.
+"""What methods share that give the hidden units of an mlp a new start.
 
 Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the axes of one row.
 """
@@ -15,7 +15,7 @@ from strategies.core import Batch, LaneLinear, Strategy, Unsuitable
 
 @dataclass
 class Recycling(Strategy):
-    """Plain training that watches hidden units; a method decides which are reinitialised, and when."""
+    """Plain training that watches hidden units; a method says which of them start anew, and when."""
 
     family = "plasticity"
     cost = 1.33  # the units' outputs are computed a second time
@@ -46,15 +46,16 @@ class Recycling(Strategy):
         return found
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> None:
-        """Record each unit's mean output over the rows that count; a ReLU's outputs are not negative."""
+        """Note each unit's mean output over the rows that count; outputs of a ReLU are their own size."""
         weight_LB1 = batch.weight_LB.unsqueeze(2)
         rows_L1 = weight_LB1.sum(1)
-        batch.noted[self.name] = activity = []
+        self._learns_L1 = rows_L1 > 0
+        self._activity: list[Tensor] = []
         with torch.no_grad():
             x_LBI = batch.x_LBX.flatten(2)
             for layer in self._layers[:-1]:
                 x_LBI = layer(x_LBI).relu()
-                activity.append((x_LBI * weight_LB1).sum(1) / rows_L1.clamp(min=1))
+                self._activity.append((x_LBI * weight_LB1).sum(1) / rows_L1.clamp(min=1))
 
     def bound(self, i: int) -> float:
         """Return the greatest initial weight of a layer: they are U(-bound, bound)."""
@@ -62,5 +63,5 @@ class Recycling(Strategy):
         return float(inputs**-0.5)
 
     def notes(self) -> dict[str, Tensor]:
-        """Return how many units were reinitialised."""
+        """Return how many units started anew."""
         return {"renewed": self.renewed_L}

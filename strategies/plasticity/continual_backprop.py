@@ -17,7 +17,7 @@ from strategies.parts import Recycling
 
 @dataclass
 class ContinualBackprop(Recycling):
-    """Continual backpropagation: now and then the least useful mature hidden unit is reinitialised.
+    """Continual backpropagation: now and then the least useful mature hidden unit starts anew.
 
     u <- eta u + (1 - eta) |h| sum_o |w_out| after every step; rho units of every mature one are replaced a
     step, those of least u: incoming weights drawn as at the start, outgoing ones 0 (Dohare 2024, eq. 1 and
@@ -32,7 +32,7 @@ class ContinualBackprop(Recycling):
     maturity: CountOrNone = 100
     """Steps for which a new unit is safe."""
     decay: Share = LaneFloat(0.99)
-    """eta: share of the earlier utility that is left at each step."""
+    """eta: how much of the earlier utility is kept at each step."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's algorithm; or as its code has it, with utility corrected for its start at 0, and the mean
     output of a replaced unit added to the biases it fed."""
@@ -49,23 +49,23 @@ class ContinualBackprop(Recycling):
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
         """Update utilities and replace what is due."""
-        decay_L1, learns_L = self.decay.unsqueeze(1), batch.learns_L > 0
-        for i, activity_LH in enumerate(batch.noted[self.name]):
-            self._update(i, decay_L1, activity_LH, learns_L.unsqueeze(1))
+        decay_L1 = self.decay.unsqueeze(1)
+        for i in range(len(self._units)):
+            self._update(i, decay_L1)
             mature_LH = self.age[i] > self.maturity
-            self.due[i] += self.rate * (mature_LH & learns_L.unsqueeze(1)).sum(1)
-            replace_L = learns_L & (self.due[i] >= 1) & mature_LH.any(1)
+            self.due[i] += self.rate * (mature_LH & self._learns_L1).sum(1)
+            replace_L = self._learns_L1[:, 0] & (self.due[i] >= 1) & mature_LH.any(1)
             self.due[i] -= replace_L.to(self.due[i])
             self.renewed_L += replace_L.to(self.renewed_L)
             self._replace(i, self._rank(i, decay_L1).masked_fill(~mature_LH, torch.inf).argmin(1), replace_L)
 
-    def _update(self, i: int, decay_L1: Tensor, activity_LH: Tensor, learns_L1: Tensor) -> None:
+    def _update(self, i: int, decay_L1: Tensor) -> None:
         """Add this step's utility; lanes at rest keep theirs."""
         outgoing_LHO = self._units[i][2]
-        now_LH = activity_LH * outgoing_LHO.abs().sum(2)
-        self.age[i] += learns_L1.to(self.age[i])
-        for kept, new in ((self.utility[i], now_LH), (self.output[i], activity_LH)):
-            kept.copy_(torch.where(learns_L1, decay_L1 * kept + (1 - decay_L1) * new, kept))
+        now_LH = self._activity[i] * outgoing_LHO.abs().sum(2)
+        self.age[i] += self._learns_L1.to(self.age[i])
+        for kept, new in ((self.utility[i], now_LH), (self.output[i], self._activity[i])):
+            kept.copy_(torch.where(self._learns_L1, decay_L1 * kept + (1 - decay_L1) * new, kept))
 
     def _rank(self, i: int, decay_L1: Tensor) -> Tensor:
         if self.variant == "paper":
@@ -73,7 +73,7 @@ class ContinualBackprop(Recycling):
         return self.utility[i] / (1 - decay_L1 ** self.age[i]).clamp(min=1e-30)
 
     def _replace(self, i: int, unit_L: Tensor, replace_L: Tensor) -> None:
-        """Reinitialise one unit of a layer in the lanes where it is due."""
+        """Give one unit of a layer a new start, in the lanes where it is due; the others write what was."""
         lane_L = torch.arange(len(unit_L), device=unit_L.device)
         if self.variant == "code":
             age_L = self.age[i][lane_L, unit_L]

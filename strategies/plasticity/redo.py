@@ -16,7 +16,7 @@ from strategies.parts import Recycling
 
 @dataclass
 class ReDo(Recycling):
-    """ReDo: every so many steps, dormant hidden units are reinitialised.
+    """ReDo: every so many steps, hidden units that hardly answer any more start anew.
 
     A unit is dormant where its mean output is at most tau times the mean of its layer's; its incoming weights
     are drawn as at the start, its outgoing ones are 0 (Sokar 2023, definition 3.1 and algorithm 1).
@@ -33,16 +33,19 @@ class ReDo(Recycling):
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
         """Recycle in the lanes whose count of steps says so."""
-        # Drawn at every step, needed or not: draws must not depend on the neighbours' counts.
+        # One number a lane and step, needed or not, so that no lane's draws hang on its neighbours' counts.
         key_L = self.draws.uniform("recycle", 1)[:, 0]
         if all(n % self.every for n in self.optimiser.steps):
             return
         due_L = self.optimiser.steps_L.remainder(self.every) == 0
-        # A lane at rest may be at such a count for long.
-        due_L1 = (due_L & (batch.learns_L > 0)).unsqueeze(1)
-        for i, activity_LH in enumerate(batch.noted[self.name]):
-            dormant_LH = activity_LH <= self.tau.unsqueeze(1) * activity_LH.mean(1, keepdim=True)
-            self._recycle(i, due_L1 & dormant_LH, key_L)
+        due_L1 = due_L.unsqueeze(1) & self._learns_L1  # a lane at rest may stand at such a count for long
+        for i in range(len(self._units)):
+            self._recycle(i, due_L1 & self.dormant(i), key_L)
+
+    def dormant(self, i: int) -> Tensor:
+        """Return which units of a layer are dormant on the rows just learned, bool (L, H)."""
+        mean_L1 = self._activity[i].mean(1, keepdim=True)
+        return self._activity[i] <= self.tau.unsqueeze(1) * mean_L1
 
     def _recycle(self, i: int, which_LH: Tensor, key_L: Tensor) -> None:
         incoming_LHI, *others = self._units[i]

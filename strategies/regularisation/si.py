@@ -14,7 +14,7 @@ from strategies.parts import QuadraticPenalty
 
 @dataclass
 class SI(QuadraticPenalty):
-    """Synaptic intelligence: a parameter is penalised by how much its path lowered the loss.
+    """Synaptic intelligence: a parameter is held by how much its path lowered the loss.
 
     c * sum_i Omega_i (p_i - p*_i)^2 with Omega = sum_k w_k / (D_k^2 + xi), w_k the path integral of
     -gradient x movement over task k, D_k the task's whole movement (Zenke 2017, eq. 3 to 5).
@@ -30,7 +30,7 @@ class SI(QuadraticPenalty):
     c: NotNegative = LaneFloat(0.1)
     """Strength of the penalty."""
     xi: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(0.1)
-    """Damping, so that a parameter that hardly moved does not become infinitely important."""
+    """Damping, so that a parameter that hardly moved is not held for ever."""
     path: Literal["task", "total"] = "task"
     """Gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""
 
@@ -41,6 +41,8 @@ class SI(QuadraticPenalty):
         """Start with no importance."""
         super().setup()
         self.path_integral = [torch.zeros_like(p) for p in self.model_tensors()]
+        self._before: list[Tensor] = []
+        self._gradient: list[Tensor] = []
 
     def strength(self) -> Tensor:
         """Return 2c: the penalty has no factor 1/2."""
@@ -53,20 +55,19 @@ class SI(QuadraticPenalty):
             w.zero_()
 
     def adjust_gradients(self) -> None:
-        """Add the penalty's gradient; record where the step starts and which gradient counts."""
+        """Add the penalty's gradient; note where the step starts and which gradient counts."""
         if self.path == "task" and self._pull is not None:
-            gradient = [g.clone() for g in gradients(self.model)]
+            self._gradient = [g.clone() for g in gradients(self.model)]
             super().adjust_gradients()
         else:
             super().adjust_gradients()
-            gradient = gradients(self.model)
-        self.context.batch.noted[self.name] = gradient, [p.clone() for p in self.model_tensors()]
+            self._gradient = gradients(self.model)
+        self._before = [p.clone() for p in self.model_tensors()]
 
     def after_step(self, batch: Batch) -> None:
         """Add -gradient x movement of this step to the path integral."""
-        gradient, before = batch.noted[self.name]
-        back = torch._foreach_sub(before, list(self.model_tensors()))
-        torch._foreach_addcmul_(self.path_integral, gradient, back)
+        back = torch._foreach_sub(self._before, list(self.model_tensors()))
+        torch._foreach_addcmul_(self.path_integral, self._gradient, back)
 
     def end_task(self, task: int) -> None:
         """Add the task's importance and move the centre here."""

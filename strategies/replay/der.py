@@ -12,7 +12,7 @@ from strategies.parts import Memory, Replay
 
 @dataclass
 class DER(Replay):
-    """Dark experience replay: the logits of a row when it was learned are stored and matched.
+    """Dark experience replay: the logits given when a row was learned are kept and matched.
 
     L_new + alpha ||z - h(x)||^2, the mean over rows and units (Buzzega 2020, eq. 5; the released code's
     mean over units rather than the sum of the text).
@@ -33,7 +33,7 @@ class DER(Replay):
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy on new rows plus the distance of logits on remembered ones."""
         raw_LBU = self.model(batch.x_LBX)
-        batch.noted[self.name] = raw_LBU.detach()
+        self._logits_LBU = raw_LBU.detach()
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         return loss_L + self.alpha * self.distance_L(batch)
 
@@ -47,7 +47,7 @@ class DER(Replay):
 
     def after_step(self, batch: Batch) -> None:
         """Offer the rows with the logits they just had."""
-        self.memory.write_reservoir(batch, logits=batch.noted[self.name])
+        self.memory.write_reservoir(batch, logits=self._logits_LBU)
 
 
 @dataclass

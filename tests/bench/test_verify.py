@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.plan.request import Request
-from bench.report.published_table import caption, rows
+from bench.report.published_numbers import caption, rows
 from bench.results.frames import load
 from bench.results.published import TABLES, as_sem, compare, names, read
 from bench.runner import Options, carry_out

@@ -1,4 +1,4 @@
-"""Stability against plasticity: forgetting against learning accuracy."""
+"""Stability against plasticity: what is kept against what is learned."""
 
 from __future__ import annotations
 

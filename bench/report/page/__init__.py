@@ -1,4 +1,4 @@
-"""The page of a report: one self-contained file.
+"""The page of a report: one self-contained file, made to be read.
 
 Everything it shows is in it: tables as HTML, figures as SVG, and what its script needs as JSON. Names of
 strategies, commands and reasons are put in as text, never as markup.
@@ -13,15 +13,14 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bench import __version__
 from bench.report.figures import Drawn, begin_figures
-from bench.report.formats import CLOSE
 from bench.report.layout import DEFAULT, Layout
 from bench.report.origin import revision
 from bench.report.page.section import all_columns, figures_of, section
 from bench.report.parts import parts, stem
-from bench.report.summary import summary
+from bench.report.summary import CLOSE, summary
 from bench.results import Frames
-from bench.version import VERSION
 
 _FOLDER = Path(__file__).parent
 
@@ -40,7 +39,7 @@ def make_page(
         frames: The runs.
         scores: The scores whose columns are visible at first.
         date: When the page was made.
-        live: Whether the page is served: it asks its server now and then whether it has changed.
+        live: Whether the page is served: it asks its server now and then whether there is more to show.
         layout: Only its spread is used; marks are always shown.
         figures: Those of ``begin_figures``, drawn here where they are not given.
     """
@@ -67,7 +66,7 @@ def make_page(
     return environment.get_template("page.html.jinja").render(
         title=f"Lethe: {suites}" if suites else "Lethe",
         summary=f"{done} of {_planned(frames)} cells are done.",
-        version=VERSION,
+        version=__version__,
         css=(_FOLDER / "page.css").read_text(),
         js=(_FOLDER / "page.js").read_text(),
         tables=list(tables.values()),
