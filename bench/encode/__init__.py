@@ -2,16 +2,3 @@
 
 from bench.encode.model_inputs import input_shape, inputs, name_features, to_stderr, tokens
 from bench.encode.token_pairs import kept_facts, kept_tokenizer, mark, tokenizer_of, words
-
-__all__ = [
-    "input_shape",
-    "inputs",
-    "kept_facts",
-    "kept_tokenizer",
-    "mark",
-    "name_features",
-    "to_stderr",
-    "tokenizer_of",
-    "tokens",
-    "words",
-]

@@ -6,20 +6,3 @@ from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
 from bench.plan.resolved import LaneGroup, Present, ResolvedPlan, resolve
 from bench.plan.settings import Value, check_agreement, check_same_data, text_of
-
-__all__ = [
-    "CellSpec",
-    "LaneGroup",
-    "Present",
-    "Request",
-    "ResolvedPlan",
-    "Value",
-    "check_agreement",
-    "check_same_data",
-    "check_seeds",
-    "exported_reference",
-    "one_cell",
-    "resolve",
-    "seeds",
-    "text_of",
-]

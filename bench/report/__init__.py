@@ -7,18 +7,3 @@ from bench.report.power_table import print_power
 from bench.report.published_numbers import print_published
 from bench.report.tables import print_tables, tables
 from bench.report.write_report import make_report
-
-__all__ = [
-    "HOST",
-    "Layout",
-    "Spread",
-    "class_tables",
-    "make_report",
-    "page_server",
-    "print_classes",
-    "print_power",
-    "print_published",
-    "print_tables",
-    "tables",
-    "write_classes",
-]

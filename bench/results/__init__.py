@@ -3,15 +3,3 @@
 from bench.results.frames import Frames, load
 from bench.results.merge import state_of
 from bench.results.per_class import AVERAGES, SPLITS, Confusions, by_class, classes, confusions
-
-__all__ = [
-    "AVERAGES",
-    "SPLITS",
-    "Confusions",
-    "Frames",
-    "by_class",
-    "classes",
-    "confusions",
-    "load",
-    "state_of",
-]

@@ -2,5 +2,3 @@
 
 from bench.runner.dispatch import carry_out, carry_out_plan, resolve_for
 from bench.runner.options import Options, Outcome
-
-__all__ = ["Options", "Outcome", "carry_out", "carry_out_plan", "resolve_for"]

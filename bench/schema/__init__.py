@@ -7,27 +7,3 @@ from bench.schema.fields import FileModel, Unreadable, read_toml
 from bench.schema.manifest import Manifest, Metadata
 from bench.schema.published_table import PublishedTable
 from bench.schema.record import CellRecord, ClassCounts, cell_key, digest
-
-__all__ = [
-    "BESIDE",
-    "FACTS",
-    "HEAD",
-    "README",
-    "WEIGHTS",
-    "CellRecord",
-    "CheckpointHeader",
-    "ClassCounts",
-    "Experiment",
-    "ExportHeader",
-    "Exported",
-    "FileModel",
-    "Manifest",
-    "Metadata",
-    "PublishedTable",
-    "RunTable",
-    "SavedModelHeader",
-    "Unreadable",
-    "cell_key",
-    "digest",
-    "read_toml",
-]

@@ -6,17 +6,17 @@ import json
 import sys
 from pathlib import Path
 
-import bench.schema as room
+from bench import schema
 from bench.schema import FileModel
 
 
 def json_schemas() -> dict[str, str]:
     """Return the JSON Schema of every file model, by file name."""
-    models = [getattr(room, name) for name in room.__all__]
+    models = [m for m in vars(schema).values() if isinstance(m, type) and issubclass(m, FileModel)]
     return {
         f"{model.__name__}.json": json.dumps(model.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
         for model in models
-        if isinstance(model, type) and issubclass(model, FileModel) and model is not FileModel
+        if model is not FileModel
     }
 
 

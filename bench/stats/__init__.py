@@ -10,31 +10,3 @@ from bench.stats.paired import FEWEST, against, compare, compare_pairs, holm
 from bench.stats.power import Need, needs
 from bench.stats.ranking import ALPHA, Ranking, cliques, complete, critical_difference, rank
 from bench.stats.scores import SCORES, Matrix, Score, all_scores
-
-__all__ = [
-    "ALPHA",
-    "FEWEST",
-    "SCORES",
-    "Estimate",
-    "Matrix",
-    "Need",
-    "Ranking",
-    "Score",
-    "Summary",
-    "against",
-    "aggregate",
-    "all_scores",
-    "bca",
-    "cliques",
-    "compare",
-    "compare_pairs",
-    "complete",
-    "critical_difference",
-    "describe",
-    "half_width",
-    "holm",
-    "improvement",
-    "needs",
-    "rank",
-    "summarise",
-]

@@ -6,15 +6,3 @@ from bench.store.pack import pack_run, unpack_run
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import RunReader
 from bench.store.saved_models import WHICH, SavedModels
-
-__all__ = [
-    "WHICH",
-    "RunFolder",
-    "RunReader",
-    "SavedModels",
-    "pack_run",
-    "unpack_run",
-    "where",
-    "write_json",
-    "write_tensors",
-]
