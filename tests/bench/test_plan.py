@@ -171,7 +171,8 @@ def test_experiment_files(tmp_path: Path) -> None:
     assert {c.training["lr"] for c in request.cells()} == {0.5}
     for text, told in (
         ("x = [", "not TOML"),
-        ("a = 1", "run is missing"),
+        ("a = 1", "unknown field 'a'"),
+        ("out = 'there'", "run is missing"),
         ("[[run]]\nsuite = 'toy'", "run[0].strategies is missing"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nsead = 1", "did you mean seeds"),
         ("[run]\nsuite = 'toy'\nstrategies = ['er']", "run must be a valid list"),
