@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,21 @@ def real_data() -> str:
     return folder
 
 
-def lethe(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
-) -> tuple[int, str, str]:
-    """Run the command in this process, where the toy suites are."""
-    monkeypatch.setattr(sys, "argv", ["lethe", *words])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    out, err = capsys.readouterr()
-    return int(left.value.code or 0), out, err
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the command in this process, where the toy suites are: a line, split at spaces, and whole words."""
+
+    def run(line: str, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lethe", *line.split(), *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
 
 
 def process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

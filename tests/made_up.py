@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.plan.cell import CellSpec
+from bench.plan import CellSpec
 from bench.plan.selectors import identity
-from bench.results.frames import Frames, load, tidy
-from bench.store.run_folder import RunFolder
+from bench.results import Frames, load
+from bench.results.frames import tidy
+from bench.store import RunFolder
 from tests.conftest import toy_cell
 
 _NAMES = (

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.plan.cell import CellSpec
-from bench.store.run_folder import RunFolder
+from bench.plan import CellSpec
+from bench.store import RunFolder
 from tests.made_up import timings
 
 N_TASKS, ROWS = 5, 200

@@ -10,11 +10,7 @@ from torch import Tensor
 
 import strategies
 from bench import models
-from strategies.core.draws import Draws
-from strategies.core.lanes import LaneModel
-from strategies.core.optimisers import make_optimiser
-from strategies.core.strategy import Strategy
-from strategies.core.streams import Batch, LaneStreams
+from strategies.core import Batch, Draws, LaneModel, LaneStreams, Strategy, make_optimiser
 from suites.base import Training, generator
 from tests.toy import TOY, blobs
 

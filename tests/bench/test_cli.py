@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import suites
-from tests.conftest import lethe, process
+from tests.conftest import Command, process
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +35,7 @@ def test_a_report_imports_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_list_and_show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_and_show(command: Command) -> None:
     listed = json.loads(process("list", "--json").stdout)
     assert {"suites", "strategies", "models", "scores"} == set(listed)
     names = {e["name"] for e in listed["strategies"]}
@@ -54,7 +54,7 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
         ("digits", "model options: hidden=100, layers=2\n"),
         ("er", "presets: vandeven2022 (buffer=1000, write=per-class,"),
     ):
-        assert told in lethe(capsys, monkeypatch, "show", name)[1]
+        assert told in command("show", name)[1]
 
 
 @pytest.mark.parametrize(
@@ -82,18 +82,14 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     ],
 )
 def test_bad_input_is_one_line_exit_2_and_nothing_written(
-    words: str,
-    told: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    words: str, told: str, tmp_path: Path, command: Command
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     places = {"OUT": "out", "FILE": "file", "EMPTY": "empty", "NOWHERE": "nowhere"}
     before = sorted(tmp_path.rglob("*"))
     placed = [str(tmp_path / places[w]) if w in places else w for w in words.split()]
-    code, _, errors = lethe(capsys, monkeypatch, *placed)
+    code, _, errors = command(*placed)
     assert code == 2
     assert told in errors
     assert errors.startswith("lethe: ")
@@ -109,9 +105,7 @@ def test_bad_input_ends_the_process_with_2_and_without_a_traceback(word: str, tm
     assert "Traceback" not in done.stderr
 
 
-def test_run_status_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_status_report(tmp_path: Path, command: Command) -> None:
     out = str(tmp_path / "r")
     words = [
         "-s",
@@ -128,7 +122,7 @@ def test_run_status_report(
         "1",
         "--out",
     ]
-    code, told, _ = lethe(capsys, monkeypatch, "run", "digits", *words, out, "--dry-run")
+    code, told, _ = command("run", "digits", *words, out, "--dry-run")
     assert code == 0
     assert "4 cells, 4 to run" in told
     assert not Path(out).exists()
@@ -137,14 +131,14 @@ def test_run_status_report(
     assert "4/4 cells" in done.stderr
     assert "digits, class-incremental" in done.stdout
     assert "er[buffer=50]" in done.stdout
-    assert "4 done" in lethe(capsys, monkeypatch, "status", out)[1]
-    assert "4 cells, 0 to run" in lethe(capsys, monkeypatch, "run", "digits", *words, out, "--dry-run")[1]
+    assert "4 done" in command("status", out)[1]
+    assert "4 cells, 0 to run" in command("run", "digits", *words, out, "--dry-run")[1]
     made = process("report", out, "--scores", "acc,bwt")
     assert made.returncode == 0, made.stderr
     report = tmp_path / "r" / "report"
     assert "| er\\[buffer=50\\] | 2 |" in (report / "table.md").read_text()
     assert (report / "figures" / "digits-class-stream.pdf").stat().st_size > 1000
-    assert lethe(capsys, monkeypatch, "report", out, "--scores", "akk")[0] == 2
+    assert command("report", out, "--scores", "akk")[0] == 2
 
 
 def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:

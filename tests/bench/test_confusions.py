@@ -16,20 +16,18 @@ from sklearn.metrics import classification_report, roc_auc_score
 
 import bench
 import suites
-from bench.plan.cell import CellSpec
-from bench.plan.request import Request
-from bench.report.class_tables import WORST, class_tables, print_classes, write_classes
-from bench.report.layout import Layout
-from bench.results.frames import load, tidy
-from bench.results.per_class import AVERAGES, by_class
+from bench.plan import CellSpec, Request
+from bench.report import Layout, class_tables, print_classes, write_classes
+from bench.report.class_tables import WORST
+from bench.results import AVERAGES, by_class, load
+from bench.results.frames import tidy
 from bench.runner import Options, carry_out
-from bench.stats import summarise
-from bench.stats.scores import SCORES, all_scores
-from bench.store.run_folder import RunFolder
+from bench.stats import SCORES, all_scores, summarise
+from bench.store import RunFolder
+from bench.train import LaneState, learn_task, make_lanes, run_group
 from bench.train.accuracy import area_L
 from bench.train.lane_record import make_record
-from bench.train.lane_state import LaneState, make_lanes
-from bench.train.loop import learn_task, run_group, score
+from bench.train.loop import score
 from suites.base import Data, Scenario, Stream, Training, register
 from suites.errors import UserError
 from tests.conftest import process, toy_cell

@@ -12,7 +12,7 @@ import strategies
 from bench.checks.step_costs import dear
 from bench.report.documents import _BLOCK, _FIGURE, draw, main
 from bench.report.figures import ACROSS, FIGURES
-from bench.store.run_reader import RunReader
+from bench.store import RunReader
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -10,9 +10,9 @@ import torch
 
 import suites
 from bench.results.frames import score_matrix
+from bench.train import learn_task, make_lanes, run_group
 from bench.train.lane_record import make_record
-from bench.train.lane_state import make_lanes
-from bench.train.loop import learn_task, run_group, score
+from bench.train.loop import score
 from bench.train.schedule import batches, schedule_task
 from strategies.core.streams import _augment
 from suites.base import Training, generator

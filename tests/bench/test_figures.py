@@ -41,10 +41,9 @@ from bench.report.figures.stability import stability_data
 from bench.report.figures.stream import stream_data
 from bench.report.figures.tasks import tasks_data
 from bench.report.parts import by_scenario, parts
-from bench.results.frames import Frames
-from bench.stats import summarise
-from bench.stats.ranking import cliques, critical_difference
-from bench.store.run_reader import RunReader
+from bench.results import Frames
+from bench.stats import cliques, critical_difference, summarise
+from bench.store import RunReader
 from tests.made_up import frames_of, made_up, not_done, spec, strategies, with_classes
 
 

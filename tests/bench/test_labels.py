@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from matplotlib.text import Text
 
+from bench.report import make_report
 from bench.report.figures import FIGURES, looks_of
 from bench.report.parts import parts
 from bench.report.score_names import axis, head, heads, top, unit_words
 from bench.report.tables import markdown
-from bench.report.write_report import make_report
-from bench.results.frames import Frames, load
+from bench.results import Frames, load
 from suites.base import BLEU, PROPORTION, Score
 from tests.bench.test_report import TWO_TASKS, made, record
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bench.stats.scores import SCORES, all_scores, intransigence, min_acc, wc_acc
+from bench.stats import SCORES, all_scores
+from bench.stats.scores import intransigence, min_acc, wc_acc
 
 NAN = float("nan")
 # Three tasks. Row 0 is the untrained network; R[1,1] = .9, R[2,2] = .8, R[3,3] = .7.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import models
-from strategies.core.lanes import LaneBatchNorm2d, LaneConv2d, LaneLinear
+from strategies.core import LaneBatchNorm2d, LaneConv2d, LaneLinear
 from suites.base import generator
 from suites.errors import UserError
 

@@ -16,18 +16,19 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.plan.cell import CellSpec
+from bench.plan import CellSpec
+from bench.report import Layout, print_tables, tables
 from bench.report.across_suites import across
 from bench.report.documents import renewed
 from bench.report.families import bounds
 from bench.report.figures import ACROSS, FIGURES, looks_of
 from bench.report.latex import latex
-from bench.report.layout import DEFAULT, Layout
+from bench.report.layout import DEFAULT
 from bench.report.page import make_page
 from bench.report.parts import by_scenario, parts
-from bench.report.tables import in_markdown, print_tables, tables
-from bench.results.frames import Frames, load
-from bench.store.run_folder import RunFolder
+from bench.report.tables import in_markdown
+from bench.results import Frames, load
+from bench.store import RunFolder
 from tests.made_up import frames_of, made_up, not_done, spec
 
 Cells = dict[tuple[str, str, str], tuple[str, str]]

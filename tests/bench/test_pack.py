@@ -10,17 +10,13 @@ from typing import Any
 
 import pytest
 
-from bench.plan.request import Request
+from bench.plan import Request
 from bench.report.live_server import Live
-from bench.results.frames import load
-from bench.results.per_class import classes
-from bench.runner.dispatch import carry_out
-from bench.runner.options import Options
-from bench.store.pack import pack_run, unpack_run
-from bench.store.run_folder import RunFolder
-from bench.store.run_reader import RunReader
+from bench.results import classes, load
+from bench.runner import Options, carry_out
+from bench.store import RunFolder, RunReader, pack_run, unpack_run
 from suites.errors import UserError
-from tests.conftest import lethe, tree
+from tests.conftest import Command, tree
 
 QUIET = Options(jobs=1, quiet=True)
 ASKED = Request("toy", ("finetune", "er[buffer=20]", "ewc"), ("task", "class"), (0, 1))
@@ -54,9 +50,7 @@ def test_a_run_packs_to_the_same_bytes_and_back(run: Path, tmp_path: Path) -> No
     assert carry_out([ASKED, SKIPPED], folder, QUIET, "test").counts == {}
 
 
-def test_all_that_reads_a_folder_reads_a_pack(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_that_reads_a_folder_reads_a_pack(run: Path, tmp_path: Path, command: Command) -> None:
     file = pack_run(run, tmp_path / "p" / "run.lethe.gz") if (tmp_path / "p").mkdir() is None else None
     assert file is not None
     plain, packed, named = load(run), load(file), load(tmp_path / "p" / "run")
@@ -66,17 +60,17 @@ def test_all_that_reads_a_folder_reads_a_pack(
     assert classes(run).equals(classes(file))
     assert len(load(run, file).cells) == len(plain.cells)
     assert Live([file], lambda: "").state() == Live([file], lambda: "").state()
-    said = {path: lethe(capsys, monkeypatch, "status", str(path)) for path in (run, file)}
+    said = {path: command("status", str(path)) for path in (run, file)}
     assert said[run][0] == said[file][0] == 0
     assert said[run][1].split(": ", 1)[1] == said[file][1].split(": ", 1)[1]
-    assert lethe(capsys, monkeypatch, "report", str(file))[2].strip().endswith("on a packed run with --out")
+    assert command("report", str(file))[2].strip().endswith("on a packed run with --out")
     before = tree(tmp_path / "p")
     for words in (
         ["run", "toy", "-s", "er", "--dry-run", "--out", str(file)],
         ["power", str(file), "finetune", "ewc"],
         ["report", str(file), "--out", str(tmp_path / "report"), "--scores", "acc"],
     ):
-        code, out, err = lethe(capsys, monkeypatch, *words)
+        code, out, err = command(*words)
         assert code == 0, err
         assert out
     assert tree(tmp_path / "p") == before
@@ -92,11 +86,9 @@ def test_a_run_refuses_a_pack(run: Path, tmp_path: Path, name: str) -> None:
     assert carry_out([ASKED], tmp_path / "run", QUIET, "test").counts == {}
 
 
-def test_commands(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands(run: Path, tmp_path: Path, command: Command) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "r"))
-    code, out, _ = lethe(capsys, monkeypatch, "pack", str(folder))
+    code, out, _ = command("pack", str(folder))
     assert (code, out.split(":")[0]) == (0, str(tmp_path / "r.lethe.gz"))
     assert "13 cells" in out
     for words, says in (
@@ -106,10 +98,10 @@ def test_commands(
         (["unpack", str(tmp_path / "none")], "is not a packed run"),
         (["unpack", str(tmp_path / "r.lethe.gz")], "is there already"),
     ):
-        code, _, err = lethe(capsys, monkeypatch, *words)
+        code, _, err = command(*words)
         assert (code, err.count("\n")) == (2, 1)
         assert says in err
-    assert lethe(capsys, monkeypatch, "unpack", str(tmp_path / "r.lethe.gz"), str(tmp_path / "s"))[0] == 0
+    assert command("unpack", str(tmp_path / "r.lethe.gz"), str(tmp_path / "s"))[0] == 0
     assert RunReader(tmp_path / "s").records() == RunReader(run).records()
 
 
@@ -141,9 +133,7 @@ def test_a_run_with_records_that_cannot_be_read_is_not_packed(run: Path, tmp_pat
     assert pack_run(folder).exists()
 
 
-def test_reading_commands_change_nothing(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reading_commands_change_nothing(run: Path, tmp_path: Path, command: Command) -> None:
     """Also where records and counts are damaged, in the layout of now and of earlier versions."""
     folder = Path(shutil.copytree(run, tmp_path / "r"))
     (folder / "cells" / "bad.json").write_text("{")
@@ -160,7 +150,7 @@ def test_reading_commands_change_nothing(
             ["power", str(folder), "finetune", "ewc"],
             ["run", "toy", "-s", "er", "--dry-run", "--out", str(folder)],
         ):
-            code, out, err = lethe(capsys, monkeypatch, *words)
+            code, out, err = command(*words)
             assert code == 0, err
             if words[0] in ("status", "report"):
                 assert "bad.json cannot be read: it is not whole JSON" in out + err

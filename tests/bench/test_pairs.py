@@ -15,19 +15,17 @@ import torch.nn.functional as F  # noqa: N812
 import strategies
 import suites
 from bench import models
+from bench.encode import inputs
 from bench.encode import token_pairs as pairs
-from bench.encode.model_inputs import inputs
 from bench.models.seq2seq import TINY, Seq2Seq, drawn
-from bench.plan.request import Request
+from bench.plan import Request
 from bench.plan.resolved import unsuitable
 from bench.report.tables import markdown
 from bench.results.frames import score_matrix, tidy
-from bench.store.run_folder import RunFolder
-from bench.train.lane_state import make_lanes
-from bench.train.loop import learn_task, run_group
+from bench.store import RunFolder
+from bench.train import learn_task, make_lanes, run_group
 from bench.train.text_scores import TextScorer, bleu_and_chrf
-from strategies.core.lanes import eval_mode
-from strategies.core.strategy import IGNORED, Unsuitable, row_losses
+from strategies.core import IGNORED, Unsuitable, eval_mode, row_losses
 from suites.base import BLEU, Data, generator
 from suites.errors import Unavailable, UserError
 from tests.conftest import outcome, toy_cell

@@ -11,13 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.models import ModelRef
-from bench.plan import one_cell
-from bench.plan.cell import CellSpec
-from bench.plan.experiment_file import read_toml, seeds
+from bench.plan import CellSpec, Request, one_cell, seeds, text_of
+from bench.plan.experiment_file import read_toml
 from bench.plan.model import model_reference
-from bench.plan.request import Request
 from bench.plan.selectors import identity, parse
-from bench.plan.settings import text_of
 from suites.errors import UserError
 from tests.conftest import toy_cell
 
@@ -179,10 +176,7 @@ def test_experiment_files(tmp_path: Path) -> None:
         ("[[run]]\nsuite = 'toy'\nstrategies = []", "run[0].strategies: List should have at least 1 item"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nset = { epochs = [1] }", "run[0].set.epochs"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nseeds = [1, 1]", "cannot read seeds"),
-        (
-            "schema = 2\n[[run]]\nsuite = 'toy'\nstrategies = ['er']",
-            "version is 2",
-        ),
+        ("schema = 2\n[[run]]\nsuite = 'toy'\nstrategies = ['er']", "version is 2"),
     ):
         path.write_text(text)
         with pytest.raises(UserError) as caught:

@@ -17,15 +17,15 @@ import strategies
 import suites
 from bench import models
 from bench.cli.kinds import describe, registries
+from bench.report import Layout
 from bench.report.families import bounds, families
-from bench.report.layout import Layout
 from bench.report.tables import markdown
 from bench.results import load
 from bench.store import RunReader
 from suites.description import Description
 from suites.errors import UserError
 from suites.registry import import_file
-from tests.conftest import lethe
+from tests.conftest import Command
 
 PLAIN = '''from __future__ import annotations
 
@@ -59,11 +59,11 @@ def written(folder: Path, text: str, name: str = "own.py") -> str:
 
 @pytest.mark.parametrize("decorator", ["", "from dataclasses import dataclass\n\n@dataclass\n"])
 def test_a_plain_class_is_the_same_to_show_run_and_report(
-    decorator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    decorator: str, tmp_path: Path, command: Command
 ) -> None:
     text = PLAIN.replace("class Plain", f"{decorator}class Plain")
     own, out = f"{written(tmp_path, text)}:Plain", str(tmp_path / "run")
-    shown = json.loads(lethe(capsys, monkeypatch, "show", own, "--json")[1])
+    shown = json.loads(command("show", own, "--json")[1])
     assert shown["summary"] == "Steps that are scaled."
     assert shown["metadata"]["family"] == "gradient"
     assert shown["options"] == [
@@ -71,7 +71,7 @@ def test_a_plain_class_is_the_same_to_show_run_and_report(
         {"name": "way", "type": "up | down", "default": "up", "help": ""},
     ]
     words = ["run", "digits", "-s", f"{own}[scale=0.25]", "-s", "finetune", *CELLS, "--out", out]
-    assert lethe(capsys, monkeypatch, *words)[0] == 0
+    assert command(*words)[0] == 0
     records = RunReader(tmp_path / "run").records()
     assert {r["status"] for r in records} == {"done"}
     hyper = next(r["spec"]["hyper"] for r in records if r["spec"]["strategy"] == own)
@@ -89,18 +89,16 @@ def test_a_plain_class_is_the_same_to_show_run_and_report(
 
 
 @pytest.mark.parametrize("then", ["deleted", "acts"])
-def test_a_look_at_a_run_imports_no_user_s_file(
-    then: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_at_a_run_imports_no_user_s_file(then: str, tmp_path: Path, command: Command) -> None:
     own, out, trace = written(tmp_path, PLAIN), str(tmp_path / "run"), tmp_path / "imported"
     words = ["run", "digits", "-s", f"{own}:Plain", "-s", "finetune", *CELLS, "--out", out]
-    assert lethe(capsys, monkeypatch, *words)[0] == 0
+    assert command(*words)[0] == 0
     if then == "deleted":
         Path(own).unlink()
     else:
         Path(own).write_text(f"{PLAIN}\nopen({str(trace)!r}, 'w').close()\nLIMIT = 1 / 0\n")
-        assert lethe(capsys, monkeypatch, "report", out, "--scores", "acc")[0] == 0
-    assert "4 done" in lethe(capsys, monkeypatch, "status", out)[1]
+        assert command("report", out, "--scores", "acc")[0] == 0
+    assert "4 done" in command("status", out)[1]
     frames = load(out)
     assert families(frames) == {f"{own}:Plain": "gradient", "finetune": "baseline"}
     assert bounds(frames) == {f"{own}:Plain"}
@@ -108,12 +106,10 @@ def test_a_look_at_a_run_imports_no_user_s_file(
     assert not trace.exists()
 
 
-def test_a_sum_with_a_method_of_a_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sum_with_a_method_of_a_file(tmp_path: Path, command: Command) -> None:
     own, out = f"{written(tmp_path, PLAIN.replace('trains_on', 'other'))}:Plain", tmp_path / "run"
     words = ["run", "digits", "-s", f"er[balance=sum]+{own}[scale=0.25]", *CELLS, "--out", str(out)]
-    assert lethe(capsys, monkeypatch, *words)[0] == 0
+    assert command(*words)[0] == 0
     records = RunReader(out).records()
     assert {(r["status"], r["spec"]["hyper"]["Plain_scale"]) for r in records} == {("done", 0.25)}
     assert [o.help for o in describe(f"lwf+{own}").options if o.name == "Plain_scale"] == ["How strongly."]
@@ -151,10 +147,7 @@ BASE = "from lethe import Strategy\nfrom dataclasses import dataclass, field\n"
         (f"{BASE}class Other(Strategy):\n    pass\n", "own.py has no strategy 'Own'; it has: Other"),
         ("Own = 3\n", "own.py has no strategy 'Own'"),
         (f"{BASE}class Own(Strategy):\n    x: float\n", "every hyper-parameter needs a default"),
-        (
-            f"{BASE}class Own(Strategy):\n    x: list = [1]\n",
-            "cannot be hyper-parameters: ValueError",
-        ),
+        (f"{BASE}class Own(Strategy):\n    x: list = [1]\n", "cannot be hyper-parameters: ValueError"),
         (f"{BASE}class Own(Strategy):\n    x: tuple = (1, 2)\n", "x = (1, 2) cannot be a hyper-parameter"),
         (f"{BASE}class Own(Strategy):\n    x: int | None = None\n", "x = None cannot be a hyper-parameter"),
         (f"{BASE}class Own(Strategy):\n    x: float = float('inf')\n", "x = inf cannot be a hyper-parameter"),
@@ -165,23 +158,16 @@ BASE = "from lethe import Strategy\nfrom dataclasses import dataclass, field\n"
         ),
     ],
 )
-@pytest.mark.parametrize("command", ["show", "run"])
+@pytest.mark.parametrize("words", ["show", "run digits --out OUT -s"])
 def test_a_file_that_cannot_be_used_is_one_line(
-    command: str,
-    text: str,
-    says: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    words: str, text: str, says: str, tmp_path: Path, command: Command
 ) -> None:
     own = f"{written(tmp_path, text)}:Own"
-    words = ["show", own] if command == "show" else ["run", "digits", "-s", own, "--out", str(tmp_path / "r")]
-    code, _, errors = lethe(capsys, monkeypatch, *words)
-    assert code == 2
-    if command == "show":
+    code, _, errors = command(words.replace("OUT", str(tmp_path / "r")), own)
+    if words == "show":
         says = says.split(";")[0].replace("no strategy", "no suite, strategy or model")
+    assert (code, len(errors.splitlines())) == (2, 1)
     assert says in errors
-    assert len(errors.splitlines()) == 1
     assert not (tmp_path / "r").exists()
 
 

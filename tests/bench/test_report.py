@@ -14,15 +14,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.plan.request import Request
+from bench.plan import Request
+from bench.report import make_report, print_tables, tables
 from bench.report.summary import summary
-from bench.report.tables import markdown, print_tables, tables
-from bench.report.write_report import make_report
-from bench.results.frames import load
+from bench.report.tables import markdown
+from bench.results import load
 from bench.runner import Options, carry_out
 from bench.stats import summarise
-from bench.store.files import write_json
-from bench.store.run_folder import RunFolder
+from bench.store import RunFolder, write_json
 from suites.errors import UserError
 from tests.conftest import toy_cell
 from tests.made_up import timings

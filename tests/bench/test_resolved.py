@@ -20,7 +20,7 @@ from bench.plan.resolved import lane_width
 from bench.runner import Options, carry_out, carry_out_plan, processes, resolve_for
 from bench.store import RunReader
 from suites.errors import UserError
-from tests.conftest import lethe, outcome, toy_cell
+from tests.conftest import Command, outcome, toy_cell
 
 QUIET = Options(jobs=1, quiet=True)
 FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))
@@ -143,12 +143,12 @@ def test_text_that_is_no_plan_is_refused() -> None:
 
 
 def test_a_dry_run_prints_what_a_run_carries_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     request = Request("toy", ("er", "ewc"), seeds=(0, 1, 2), settings={"boundaries": "hidden"})
     plan = resolve_for([request], RunReader(tmp_path), QUIET, download=False)
     words = ["-s", "er", "-s", "ewc", "--seeds", "3", "--set", "boundaries=hidden", "--dry-run"]
-    out = lethe(capsys, monkeypatch, "run", "toy", *words, "--out", str(tmp_path))[1]
+    out = command("run", "toy", *words, "--out", str(tmp_path))[1]
     assert out.splitlines() == plan.lines()
     assert plan.lines()[-2:] == ["6 cells, 3 to run", "groups: 1 x 3 lanes"]
     assert "skip      toy class ewc seed 0: ewc needs to know where tasks begin and end" in plan.lines()

@@ -16,13 +16,12 @@ import pytest
 import torch
 
 import bench
-from bench.plan.request import Request
+from bench.plan import Request
 from bench.runner import Options, carry_out, processes
 from bench.runner.options import check_device
-from bench.store.run_folder import RunFolder
-from bench.store.run_reader import RunReader
+from bench.store import RunFolder, RunReader
 from suites.errors import UserError
-from tests.conftest import lethe, toy_cell, tree
+from tests.conftest import Command, toy_cell, tree
 
 QUIET = Options(jobs=1, quiet=True)
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
@@ -100,7 +99,7 @@ def test_only_the_culprit_of_a_group_fails(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_group_that_ran_as_halves_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     honest = processes.run_group
 
@@ -111,7 +110,7 @@ def test_a_group_that_ran_as_halves_is_named(
 
     monkeypatch.setattr(processes, "run_group", narrow)
     words = ["-s", "finetune", "--seeds", "3", "--jobs", "1", "--out", str(tmp_path / "r")]
-    code, out, err = lethe(capsys, monkeypatch, "run", "toy", *words)
+    code, out, err = command("run", "toy", *words)
     assert (code, "now: 3 done" in out) == (0, True)
     halved = "ran as halves: 3 lanes from toy class finetune seed 0 on: MemoryError: 3 lanes do not fit"
     assert err.splitlines()[-1] == halved

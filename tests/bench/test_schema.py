@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
+from bench.schema import CellRecord, Experiment, Manifest, Unreadable, cell_key
 from bench.schema.__main__ import json_schemas
-from bench.schema.experiment import Experiment
-from bench.schema.fields import Unreadable
-from bench.schema.manifest import Manifest
-from bench.schema.record import CellRecord, cell_key
 from tests.conftest import toy_cell
 
 ROOT = Path(__file__).parents[2]

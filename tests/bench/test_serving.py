@@ -17,26 +17,24 @@ from safetensors.torch import load_file
 import bench
 import strategies
 from bench import models
-from bench.encode.model_inputs import tokens
+from bench.encode import tokens
 from bench.export import build as export
 from bench.export import load_into
 from bench.export import predict_files as rows
 from bench.export import predictor as serve
 from bench.models import pretrained
-from bench.plan.request import Request
+from bench.plan import Request
 from bench.results.frames import score_matrix
 from bench.results.merge import merge
 from bench.runner import Options, carry_out
-from bench.schema.exported_model import Exported
-from bench.store.run_folder import RunFolder
-from bench.store.saved_models import SavedModels
-from bench.train import loop
+from bench.schema import Exported
+from bench.store import RunFolder, SavedModels
+from bench.train import loop, make_lanes
 from bench.train.lane_record import make_record
-from bench.train.lane_state import make_lanes
 from bench.train.loop import score
 from suites.base import SUITES, register
 from suites.errors import UserError
-from tests.conftest import lethe, toy_cell
+from tests.conftest import Command, toy_cell
 from tests.toy import TOY, TOY_TEXT, blobs, sentences
 
 KEEP = Options(jobs=1, quiet=True, keep_models="all")
@@ -354,10 +352,8 @@ def test_transformers_load_exported_texts(texts: Path, tmp_path: Path) -> None:
 # Predict.
 
 
-def test_predict_prints_a_line_each(
-    exported_texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, err = lethe(capsys, monkeypatch, "predict", str(exported_texts), *TEXTS)
+def test_predict_prints_a_line_each(exported_texts: Path, command: Command) -> None:
+    code, out, err = command("predict", str(exported_texts), *TEXTS)
     assert code == 0
     found = [line.split("\t") for line in out.splitlines()]
     answers = serve.load(exported_texts).answers(TEXTS)
@@ -365,14 +361,12 @@ def test_predict_prints_a_line_each(
     assert err.strip() == "1 of 5 texts cut at 48 tokens"
 
 
-def test_predict_reads_and_writes_csv(
-    exported_texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predict_reads_and_writes_csv(exported_texts: Path, tmp_path: Path, command: Command) -> None:
     given = [*TEXTS, 'word, "quoted"\nand a second line', "word " * 10_000]
     with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file).writerows([["n", "said"], *([i, text] for i, text in enumerate(given))])
     words = ["--file", str(tmp_path / "rows.csv"), "--column", "said", "--out", str(tmp_path / "out.csv")]
-    code, out, err = lethe(capsys, monkeypatch, "predict", str(exported_texts), *words)
+    code, out, err = command("predict", str(exported_texts), *words)
     assert (code, out.strip()) == (0, f"7 answers: {tmp_path / 'out.csv'}")
     assert "2 of 7 texts cut at 48 tokens" in err
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
@@ -382,16 +376,14 @@ def test_predict_reads_and_writes_csv(
     assert all(0.25 <= float(row["probability"]) <= 1 for row in written)
 
 
-def test_predict_images(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predict_images(exported: Path, tmp_path: Path, command: Command) -> None:
     np.save(tmp_path / "x.npy", blobs().x_N[:3].numpy())
-    code, out, _ = lethe(capsys, monkeypatch, "predict", str(exported), "--file", str(tmp_path / "x.npy"))
+    code, out, _ = command("predict", str(exported), "--file", str(tmp_path / "x.npy"))
     assert code == 0
     answers = serve.load(exported).answers(blobs().x_N[:3].numpy())
     assert out.splitlines() == [f"{label}\t{p:.4f}" for label, p in answers]
     words = ["--file", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out.csv")]
-    assert lethe(capsys, monkeypatch, "predict", str(exported), *words)[0] == 0
+    assert command("predict", str(exported), *words)[0] == 0
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "row,label,probability"
 
 
@@ -422,9 +414,7 @@ def test_bad_arrays(exported: Path, tmp_path: Path) -> None:
         serve.load(exported).answers(np.zeros((2, 3)))
 
 
-def test_bad_words(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_words(exported: Path, tmp_path: Path, command: Command) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "lethe.json").write_text((exported / "lethe.json").read_text())
     (tmp_path / "old").mkdir()
@@ -444,7 +434,7 @@ def test_bad_words(
             "names the model",
         ),
     ):
-        code, _, err = lethe(capsys, monkeypatch, *words)
+        code, _, err = command(*words)
         assert (code, len(err.strip().splitlines())) == (2, 1), err
         assert told in err
     with pytest.raises(UserError, match="is damaged"):
@@ -613,14 +603,14 @@ def test_an_exported_encoder_is_a_model_name(exported_texts: Path) -> None:
     assert pretrained.backbone(name, "own")(torch.ones(1, 3, dtype=torch.long)).shape == (1, 32)
 
 
-def test_short_forms_of_settings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_forms_of_settings(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     assert toy_cell().continues == ""
     seen: list[Any] = []
     monkeypatch.setattr("bench.plan.Request.cells", lambda request: seen.append(request) or [])
     monkeypatch.setattr("bench.plan.Request.shared", lambda request: {})
     words = ["--model", "minilm", "--shots", "4", "--rows-per-class", "9", "--dry-run"]
-    assert lethe(capsys, monkeypatch, "run", "toy-text", "-s", "er", "--seeds", "1", *words)[0] == 0
+    assert command("run", "toy-text", "-s", "er", "--seeds", "1", *words)[0] == 0
     assert seen[0].settings == {"model": "minilm", "shots": "4", "rows_per_class": "9"}
     assert TOY_TEXT.model == "tiny-bert"
-    code, _, err = lethe(capsys, monkeypatch, "run", "toy", "-s", "er", "--set", "shots=4", *words)
+    code, _, err = command("run", "toy", "-s", "er", "--set", "shots=4", *words)
     assert (code, err.strip()) == (2, "lethe: --set shots is given twice")

@@ -13,11 +13,25 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.report.power_table import rows
+from bench.stats import (
+    Ranking,
+    against,
+    bca,
+    compare,
+    complete,
+    critical_difference,
+    describe,
+    half_width,
+    holm,
+    paired,
+    power,
+    rank,
+    summarise,
+)
 from bench.stats import aggregates as aggregate
-from bench.stats import bca, describe, paired, power, summarise
-from bench.stats.intervals import half_width, iqm
-from bench.stats.paired import against, compare, holm, sign_flip, wilcoxon
-from bench.stats.ranking import Ranking, complete, critical_difference, not_distinguished, rank
+from bench.stats.intervals import iqm
+from bench.stats.paired import sign_flip, wilcoxon
+from bench.stats.ranking import not_distinguished
 from suites.errors import UserError
 
 STUDIES = 2_000

@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench.plan.cell import CellSpec
+from bench.plan import CellSpec
+from bench.store import RunFolder, RunReader, write_json
 from bench.store import lines as store_lines
 from bench.store import run_folder as store
-from bench.store.files import write_json
-from bench.store.run_folder import RunFolder
-from bench.store.run_reader import RunReader
 from suites.errors import UserError
 from tests.conftest import toy_cell, tree
 

@@ -18,20 +18,19 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.plan.cell import CellSpec
+from bench.plan import CellSpec
+from bench.report import Layout, Spread, make_report, print_tables, tables
 from bench.report.across_suites import across
 from bench.report.families import family, is_bound
 from bench.report.figures import Drawn
 from bench.report.latex import escaped, latex
-from bench.report.layout import Layout, Spread
 from bench.report.origin import ranges
 from bench.report.summary import summary, summary_and_pairs
-from bench.report.tables import in_markdown, markdown, print_tables, tables
-from bench.report.write_report import make_report
-from bench.results.frames import Frames, load
+from bench.report.tables import in_markdown, markdown
+from bench.results import Frames, load
 from bench.stats import bca
 from bench.stats.power import seeds_needed
-from bench.store.run_folder import RunFolder
+from bench.store import RunFolder
 from suites.errors import UserError
 from tests.bench.test_report import CASES, made, record
 from tests.many_cells import write_many

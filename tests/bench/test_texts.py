@@ -16,7 +16,7 @@ from bench.models import pretrained
 from bench.models.transformer import Transformer
 from bench.models.tuning import insert_adapters, key_of
 from bench.results.frames import score_matrix
-from bench.train.loop import run_group
+from bench.train import run_group
 from suites.base import generator
 from suites.errors import Unavailable, UserError
 from tests.conftest import outcome, toy_cell

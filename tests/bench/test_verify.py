@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.plan.request import Request
+from bench.plan import Request
 from bench.report.published_numbers import caption, rows
-from bench.results.frames import load
+from bench.results import load
 from bench.results.published import TABLES, as_sem, compare, names, read
 from bench.runner import Options, carry_out
 from suites.errors import UserError

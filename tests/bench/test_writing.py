@@ -18,16 +18,15 @@ from bench.export import build as export
 from bench.export import load_into
 from bench.export import predictor as serve
 from bench.models.seq2seq import TINY, Pair, Seq2Seq, loaded
-from bench.plan.request import Request
+from bench.plan import Request
 from bench.runner import Options, carry_out
-from bench.schema.exported_model import Exported
-from bench.store.run_folder import RunFolder
-from bench.store.saved_models import SavedModels
-from bench.train.lane_state import make_lanes
+from bench.schema import Exported
+from bench.store import RunFolder, SavedModels
+from bench.train import make_lanes
 from bench.train.text_scores import bleu_and_chrf
 from suites.base import SUITES, register
 from suites.errors import UserError
-from tests.conftest import lethe
+from tests.conftest import Command
 from tests.toy import TOY_PAIRS, codes
 
 KEEP = Options(jobs=1, quiet=True, keep_models="all")
@@ -194,26 +193,22 @@ def test_without_the_data_or_the_cache(
 # Predict.
 
 
-def test_predict_prints_a_line_each(
-    exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, err = lethe(capsys, monkeypatch, "predict", str(exported), *TEXTS)
+def test_predict_prints_a_line_each(exported: Path, command: Command) -> None:
+    code, out, err = command("predict", str(exported), *TEXTS)
     assert (code, err.strip()) == (0, "1 of 4 texts cut at 32 tokens")
     assert out == "".join(f"{text}\n" for text in serve.load(exported).written(TEXTS))
     words = ["predict", str(exported), "a small dog", "cow", "--task", "spanish"]
-    code, out, _ = lethe(capsys, monkeypatch, *words)
+    code, out, _ = command(*words)
     assert code == 0
     assert out.splitlines() == serve.load(exported).written(["spanish: a small dog", "spanish: cow"])
 
 
-def test_predict_reads_and_writes_csv(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predict_reads_and_writes_csv(exported: Path, tmp_path: Path, command: Command) -> None:
     given = ["a small dog", "", 'word, "quoted"\nand a second line', "cow"]
     with (tmp_path / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["n", "said"], *([i, text] for i, text in enumerate(given))])
     words = ["--file", str(tmp_path / "rows.csv"), "--column", "said", "--out", str(tmp_path / "out.csv")]
-    code, out, _ = lethe(capsys, monkeypatch, "predict", str(exported), *words, "--task", "german")
+    code, out, _ = command("predict", str(exported), *words, "--task", "german")
     assert (code, out.strip()) == (0, f"4 answers: {tmp_path / 'out.csv'}")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
@@ -230,9 +225,7 @@ def test_many_texts_are_written_in_parts(exported: Path, monkeypatch: pytest.Mon
     assert model.written([]) == []
 
 
-def test_bad_words(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_words(exported: Path, tmp_path: Path, command: Command) -> None:
     (tmp_path / "rows.csv").write_text("said\na dog\n")
     shutil.copytree(exported, tmp_path / "damaged")
     (tmp_path / "damaged" / "model.safetensors").write_bytes(b"rubbish")
@@ -246,7 +239,7 @@ def test_bad_words(
         (["predict", str(tmp_path / "damaged"), "a dog"], "damaged"),
         (["run", "toy-text", *resume], "cannot read sentences, where nothing is to be written"),
     ):
-        code, _, err = lethe(capsys, monkeypatch, *words)
+        code, _, err = command(*words)
         assert (code, len(err.strip().splitlines())) == (2, 1), err
         assert told in err
     request = Request("toy-pairs", ("er",), ("domain",), settings={"tune": "head"}, resume_from=str(exported))
@@ -256,13 +249,11 @@ def test_bad_words(
         serve.load(exported).answers(["a dog"])
 
 
-def test_what_answers_with_labels_writes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_answers_with_labels_writes_nothing(tmp_path: Path, command: Command) -> None:
     settings = {"epochs": "1", "shots": "2"}
     carry_out([Request("toy-text", ("er",), settings=settings)], tmp_path / "r", KEEP, "test")
     folder = save(tmp_path / "r", tmp_path / "m")
-    code, _, err = lethe(capsys, monkeypatch, "predict", str(folder), "a dog", "--task", "german")
+    code, _, err = command("predict", str(folder), "a dog", "--task", "german")
     assert (code, err.strip()) == (2, "lethe: this model answers with labels: there is no task to choose")
     with pytest.raises(UserError, match="it writes no texts"):
         serve.load(folder).written(["a dog"])
@@ -272,14 +263,11 @@ def test_what_answers_with_labels_writes_nothing(
 
 
 def test_only_tasks_that_were_learned(
-    tmp_path_factory: pytest.TempPathFactory,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, command: Command
 ) -> None:
     run = trained("full", tmp_path_factory)
     words = ["export", str(run), "er/0", str(tmp_path / "early"), "--task", "1"]
-    code, out, _ = lethe(capsys, monkeypatch, *words)
+    code, out, _ = command(*words)
     assert code == 0
     first, second = Exported.at(save(run, tmp_path / "late")).tasks
     assert f"1 tasks: {first}\n" in out

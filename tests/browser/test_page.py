@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from bench.plan.request import Request
-from bench.report.live_server import HOST, Live, server
+from bench.plan import Request
+from bench.report import HOST
+from bench.report.live_server import Live, server
 from bench.report.page import make_page
-from bench.results.frames import load
+from bench.results import load
 from bench.runner import Options, carry_out
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.report import Layout, make_report, tables
 from bench.report.across_suites import across
 from bench.report.latex import latex
-from bench.report.layout import DEFAULT, Layout
-from bench.report.tables import in_markdown, tables
-from bench.report.write_report import make_report
-from bench.results.frames import Frames, load
+from bench.report.layout import DEFAULT
+from bench.report.tables import in_markdown
+from bench.results import Frames, load
 from tests.many_cells import write_many
 
 

@@ -15,8 +15,7 @@ import strategies
 from bench import models
 from bench.checks.gpu import of_any_model, scenario_of
 from bench.plan import CellSpec, Value, one_cell
-from bench.train.lane_state import make_lanes
-from bench.train.loop import begin_task, learn_task, run_group, take_steps
+from bench.train import begin_task, learn_task, make_lanes, run_group, take_steps
 from suites.base import SUITES, Data, Suite, register
 from suites.scenarios import by_class
 
