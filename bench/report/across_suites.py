@@ -10,8 +10,9 @@ import pandas as pd
 
 from bench.report.captions import about_bounds
 from bench.report.families import bounds
+from bench.report.formats import interval, p_value, points, rank_text
 from bench.report.score_names import head, unit_words
-from bench.report.summary import competitors, interval, p_value, points, rank_competitors, rank_text
+from bench.report.summary import competitors, rank_competitors
 from bench.report.text_tables import markdown_rows, plain
 from bench.results import Frames
 from bench.stats import ALPHA, SCORES, Estimate, Ranking, aggregate, complete, improvement

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import pandas as pd
 
 from bench.report.families import bounds
+from bench.report.formats import CLOSE, MISSING
 from bench.report.layout import SPREADS, Layout
 from bench.report.origin import origin
 from bench.report.score_names import heads, units
-from bench.report.summary import CLOSE, MISSING, SPEED
+from bench.report.summary import SPEED
 from bench.results import Frames
 from bench.stats import FEWEST
 

@@ -24,7 +24,7 @@ from suites.errors import UserError
 SCORES = ("precision", "recall", "f1")
 HEADER = ("class", *SCORES, "support")
 MOST_SHOWN, WORST = 20, 10
-"""Of more classes than these a terminal shows the worst by F1 alone."""
+"""With more classes than ``MOST_SHOWN`` a terminal shows only the ``WORST`` by F1."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class ClassTables:
-    """The classes of a run, ready to be written."""
+    """The tables of classes of a run, as text."""
 
     numbers: pd.DataFrame
     """See ``bench.results.per_class.by_class``."""
@@ -51,7 +51,7 @@ class ClassTables:
 def class_tables(frames: Frames, layout: Layout | None = None) -> ClassTables:
     """Return a table for each suite, scenario, strategy (the most accurate first) and split.
 
-    Raises UserError where no cell has its classes beside its record.
+    Raises UserError where no cell has results by class.
     """
     layout, numbers = layout or Layout(), by_class(frames)
     if numbers.empty:
@@ -88,7 +88,7 @@ def _order(frames: Frames, last: pd.DataFrame) -> Iterator[tuple[str, str, str]]
 
 def _rows(part: pd.DataFrame, seeds: int, layout: Layout) -> list[tuple[str, float, tuple[str, ...]]]:
     """Return name, mean F1 and text of every class, then of the averages, over the seeds of one strategy."""
-    # Where the seed decides which classes share a unit, the unit's number is all that seeds have in common.
+    # Where the seed decides which classes share a unit, seeds have only the unit's number in common.
     alike = part.groupby("unit")["class"].transform("nunique") <= 1
     part = part.assign(
         name=part["class"].where(alike | part["unit"].isna(), "unit " + part["unit"].astype(str))

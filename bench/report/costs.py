@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.report.summary import MISSING
+from bench.report.formats import MISSING
 from bench.report.text_tables import markdown_rows
 
 HEADER = ("strategy", "implied", "measured", "quartiles", "measured / implied", "batch")

@@ -39,11 +39,11 @@ import pandas as pd
 
 from bench.report import costs
 from bench.report.figures import ACROSS, FIGURES, looks_of, write
+from bench.report.formats import MISSING, plus_minus, points
 from bench.report.layout import SPREADS
 from bench.report.parts import by_scenario, parts
 from bench.report.published_numbers import published_in_markdown
 from bench.report.score_names import part_title
-from bench.report.summary import MISSING, plus_minus, points
 from bench.report.tables import markdown
 from bench.report.text_tables import markdown_rows
 from bench.results import Frames, load, published

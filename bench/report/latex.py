@@ -6,7 +6,8 @@ import re
 
 import pandas as pd
 
-from bench.report.summary import CLOSE, MISSING, Entry
+from bench.report.formats import CLOSE, MISSING
+from bench.report.summary import Entry
 from bench.report.tables import Tables, TextTable
 
 PREAMBLE = (
@@ -38,7 +39,7 @@ def escaped(text: str) -> str:
 
 
 def latex(made: Tables) -> str:
-    """Return tables in LaTeX, one ``table`` each, the caption's first words naming what it is of."""
+    """Return tables in LaTeX, one ``table`` each, with its title as the first words of its caption."""
     legend = " ".join([*(f"{line}." for line in made.not_done), made.caption])
     return "\n".join([PREAMBLE, *(_latex(shown, f"{shown.title}. {legend}") for shown in made.shown)])
 

@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the terminal belongs to the user."""
+        """Print nothing: the terminal belongs to the user."""
 
 
 def page_server(

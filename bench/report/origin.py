@@ -1,4 +1,4 @@
-"""Where numbers come from: command, version, seeds and hardware, from the manifest and the cells."""
+"""The origin of numbers: command, version, seeds and hardware, from the manifest and the cells."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bench.results import Frames
 
 
 def origin(frames: Frames) -> list[str]:
-    """Return it in sentences, without dates."""
+    """Return the origin in sentences, without dates."""
     commands = frames.manifest.get("commands", [])
-    # Of a run that was done in several goes, the same command again says nothing.
+    # The same command again, of a run that was interrupted, is not repeated.
     lines = _unlike(c["command"] for c in commands)
     words = [f"Command: {'; '.join(lines)}."] if lines else []
     versions = _unlike(_version(c) for c in commands)

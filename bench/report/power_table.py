@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench.report.summary import points
+from bench.report.formats import points
 from bench.report.text_tables import print_rows
 from bench.stats import Need
 

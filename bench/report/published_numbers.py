@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench.report.summary import MISSING, number, plus_minus_number
+from bench.report.formats import MISSING, number, plus_minus_number
 from bench.report.text_tables import markdown_rows, print_rows
 from bench.results import published
 

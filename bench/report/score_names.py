@@ -1,7 +1,7 @@
-"""What scores are called in a report: on axes, in column heads, captions and alternative texts.
+"""Names in a report: of scores on axes, in column heads, captions and alternative texts, and of parts.
 
-Numbers are printed as 100 times where a score lies between its bounds: accuracy in %, BLEU and chrF as they
-are. Suites with different scores have no common name and no unit: their score is ``None`` here.
+Numbers are printed as 100 times the position of a score between its bounds: accuracy in %, BLEU and chrF as
+they are. Suites with different scores have no common name and no unit: their score is ``None`` here.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def in_column(suite: str, frames: Frames) -> str:
 
 
 def unit_words(score: Score | None) -> str:
-    """Return what numbers are printed in, as a caption says it."""
+    """Return the unit of printed numbers, as captions name it."""
     if score == PROPORTION:
         return "in percent"
     if score is None:
@@ -100,7 +100,7 @@ def unit_words(score: Score | None) -> str:
 
 
 def units(frames: Frames) -> str:
-    """Return what a table's numbers are printed in, suite by suite where they differ."""
+    """Return the unit of a table's numbers, suite by suite where they differ."""
     if frames.score is not None:
         return unit_words(frames.score)
     found: dict[str, list[str]] = {}
@@ -112,8 +112,8 @@ def units(frames: Frames) -> str:
 def top(score: Score | None, highest: float) -> float:
     """Return where an axis ends, 1 for the upper bound.
 
-    A proportion has the whole axis. Of a score that hardly reaches its upper bound a round number above the
-    highest value is the end.
+    A proportion has the full axis. For a score that stays far below its upper bound the axis ends at a round
+    number above the highest value.
     """
     if (score is not None and score.unit == "%") or not highest > 0:
         return 1.0

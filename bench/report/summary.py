@@ -1,4 +1,4 @@
-"""The one place where a number of a report, its order, its mark and its format are decided.
+"""The one place where a number of a report, its order, its mark and its text are decided.
 
 Terminal, Markdown, LaTeX, CSV, page, documents and figures read them here. Strategies that train on rows of
 other tasks (joint, cumulative) are bounds: they are shown, and never marked, ranked or compared with.
@@ -15,16 +15,13 @@ import numpy as np
 import pandas as pd
 
 from bench.report.families import bounds
+from bench.report.formats import MISSING, interval, plus_minus, points, speed
 from bench.report.layout import Layout, chosen_scores
 from bench.results import Frames
 from bench.stats import SCORES, Ranking, against, bca, describe, rank
 
 SPEED = ("samples_per_second", "seconds_per_seed")
 KEYS = ["suite", "scenario", "identity"]
-MISSING = "–"
-"""What is printed for a number that is not defined."""
-CLOSE = "†"
-"""What is printed beside a number that is not significantly worse than the best."""
 Mark = Literal["", "best", "close", "worse"]
 """``close`` is not significantly worse than the best; "" is a bound, or no verdict was possible."""
 
@@ -43,7 +40,7 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """The whole text, without its mark."""
+        """Mean and spread, without the mark."""
         return self.mean + self.spread
 
     @property
@@ -58,7 +55,7 @@ class Entry:
 
 
 def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
-    """Return a mean with its spread as text; ``usual`` is how many values the reader expects behind it.
+    """Return a mean with its spread as text; ``usual`` is the number of values that the reader expects.
 
     ``row`` is one of ``summary``, or of ``bench.stats.describe`` with its ``column``.
     """
@@ -66,7 +63,7 @@ def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
     if math.isnan(mean):
         return Entry(MISSING)
     if column in SPEED:
-        return Entry(f"{mean:,.0f}" if mean >= 100 else f"{mean:.2g}", number=mean)
+        return Entry(speed(mean), number=mean)
     if layout.spread == "bca":
         spread = interval(row["bca_low"], row["bca_high"])
     else:
@@ -99,41 +96,6 @@ def rows(numbers: pd.DataFrame, layout: Layout) -> dict[str, Row]:
         own = found.setdefault(str(row["identity"]), Row(done, row["cells"] - done, {}))
         own.entries[row["column"]] = entry(row, layout, done)
     return found
-
-
-def points(value: float, digits: int = 2, sign: str = "") -> str:
-    """Return a proportion in points; with ``sign`` "+" positive numbers have one too."""
-    return number(100 * value, digits, sign)
-
-
-def number(value: float, digits: int = 2, sign: str = "") -> str:
-    """Return a number that is in points already, as ``points`` does."""
-    return MISSING if math.isnan(value) else f"{value:{sign}.{digits}f}"
-
-
-def plus_minus(half: float) -> str:
-    """Return what follows a mean: its spread in points, nothing where it is not defined."""
-    return plus_minus_number(100 * half)
-
-
-def plus_minus_number(half: float) -> str:
-    """Return the spread of a number that is in points already, as ``plus_minus`` does."""
-    return "" if math.isnan(half) else f" ± {number(half)}"
-
-
-def interval(low: float, high: float) -> str:
-    """Return what follows a mean: the ends of its interval in points, nothing where they are not defined."""
-    return "" if math.isnan(low) else f" [{points(low)}, {points(high)}]"
-
-
-def p_value(p: float) -> str:
-    """Return a p-value with two digits."""
-    return f"{p:.2g}"
-
-
-def rank_text(value: float) -> str:
-    """Return a mean rank, or a difference of ranks."""
-    return f"{value:.2f}"
 
 
 def competitors(frames: Frames) -> pd.DataFrame:
@@ -181,7 +143,7 @@ def summary(frames: Frames, names: Sequence[str] | None = None, layout: Layout |
     Columns are the scores, as proportions, or the tasks (``layout.per_task``, with ``acc``), then samples per
     second and seconds per seed. Rows are in the order of the final accuracy, highest first. ``n`` is the
     number of values, ``cells`` and ``done`` that of the cells. With ``layout.spread`` bca the ends of that
-    interval are there too, with ``layout.marks`` the ``Mark``.
+    interval are included, with ``layout.marks`` the ``Mark``.
     """
     return summary_and_pairs(frames, names, layout)[0]
 
@@ -244,7 +206,7 @@ def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tupl
 
 
 def _every(rows: pd.DataFrame, columns: list[str], values: pd.DataFrame) -> pd.DataFrame:
-    """Return every row with every column of its suite and scenario, whether there is a value or not."""
+    """Return every row with every column of its suite and scenario, also those without a value."""
     frame = rows.merge(pd.DataFrame({"column": columns}), how="cross")
     tasks = frame["column"].str.startswith("task ")
     there = values[["suite", "scenario", "column"]].drop_duplicates().assign(there=True)
@@ -253,7 +215,7 @@ def _every(rows: pd.DataFrame, columns: list[str], values: pd.DataFrame) -> pd.D
 
 
 def bca_ends(values: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Return the BCa interval of every group, those with as many values side by side."""
+    """Return the BCa interval of every group; groups of equal size are computed together."""
     found = values.dropna(subset=["value"])
     groups = found.sort_values("seed", kind="stable").groupby(list(by))["value"].agg(list)
     rows = []

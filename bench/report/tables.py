@@ -1,7 +1,7 @@
 """Tables of a run: strategies as rows, scores, tasks or suites as columns.
 
-``summary`` holds the numbers, ``tables`` the same as text with what is best marked; a terminal, Markdown and
-LaTeX (``bench.report.latex``) differ only in how they write that text.
+``summary`` decides numbers and marks, ``tables`` arranges them as text; a terminal, Markdown and LaTeX
+(``bench.report.latex``) differ only in how they write that text.
 """
 
 from __future__ import annotations
@@ -16,18 +16,10 @@ from rich.table import Table
 
 from bench.report.captions import caption, not_done
 from bench.report.families import families, place
+from bench.report.formats import CLOSE, MISSING
 from bench.report.layout import Layout, chosen_scores
 from bench.report.score_names import column_title, head, in_column, part_title, scenario_words
-from bench.report.summary import (
-    CLOSE,
-    MISSING,
-    SPEED,
-    Entry,
-    entry,
-    order_over_suites,
-    rows,
-    summary_and_pairs,
-)
+from bench.report.summary import SPEED, Entry, entry, order_over_suites, rows, summary_and_pairs
 from bench.report.text_tables import line, plain, print_table
 from bench.results import Frames
 from bench.stats import SCORES
@@ -44,7 +36,7 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Tables:
-    """A run's tables, ready to be written."""
+    """A run's tables, as text."""
 
     numbers: pd.DataFrame
     """See ``summary``."""
@@ -143,7 +135,7 @@ def markdown(frames: Frames, names: Sequence[str] | None = None, layout: Layout 
 
 
 def in_markdown(made: Tables) -> str:
-    """Return tables in Markdown; names are shown as they are, whatever is in them."""
+    """Return tables in Markdown; names are escaped."""
     lines = []
     for shown in made.shown:
         blank = [""] * (len(shown.header) - 1)

@@ -1,4 +1,4 @@
-"""A table that is already text, for a terminal and in Markdown."""
+"""Tables of text, for a terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def markdown_rows(header: Sequence[str], rows: Rows) -> str:
-    """Return a table in Markdown, its first column to the left and the others to the right."""
+    """Return a table in Markdown, its first column aligned left and the others right."""
     lines = [line(header), line(["---", *["---:"] * (len(header) - 1)])]
     return "\n".join([*lines, *(line([plain(cell) for cell in row]) for row in rows)])
 

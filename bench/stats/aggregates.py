@@ -1,7 +1,8 @@
 """One number, or one curve, over many suites, as in Agarwal et al. 2021.
 
-Values have shape (blocks, seeds), as ``Complete.values`` gives them: every block has as many seeds. Intervals
-are 95 % percentile intervals of the stratified bootstrap: in every block, seeds are drawn with replacement.
+Values have shape (blocks, seeds), as ``Complete.values`` gives them: every block has the same number of
+seeds. Intervals are 95 % percentile intervals of the stratified bootstrap: in every block, seeds are drawn
+with replacement.
 
 Axes: R resamples, B blocks, N seeds, T thresholds.
 """
@@ -53,7 +54,7 @@ AGGREGATES: dict[str, Callable[[Array], Array]] = {"mean": mean, "median": media
 def resampled(values_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """Return values_RBN, seeds drawn with replacement within each block.
 
-    The draws follow from ``seed`` and the shape alone: strategies are resampled alike, since at equal seeds
+    The draws depend only on ``seed`` and the shape: all strategies get the same draws, since at equal seeds
     they share streams and initial weights.
     """
     values = np.asarray(values_BN, dtype=float)
@@ -108,7 +109,7 @@ def improvement(a_BN: ArrayLike, b_BN: ArrayLike, *, resamples: int = RESAMPLES,
     """
     a, b = np.asarray(a_BN, dtype=float), np.asarray(b_BN, dtype=float)
     wins_BNN = (a[:, :, None] > b[:, None, :]) + 0.5 * (a[:, :, None] == b[:, None, :])
-    # How often each seed was drawn says all: the share of wins is a quadratic form of these numbers.
+    # The share of wins is a quadratic form of how often each seed was drawn.
     times_RBN = _times(a.shape, resamples, seed)
     products_RB = ((times_RBN[:, :, None] @ wins_BNN)[:, :, 0] * times_RBN).sum(axis=-1)
     shares = products_RB.mean(axis=-1) / a.shape[-1] ** 2

@@ -1,6 +1,6 @@
-"""One score of one strategy over seeds: where it lies, and how sure that is.
+"""One score of one strategy over seeds: its mean and intervals.
 
-Axes: N seeds; whatever stands before them is done side by side.
+Axes: N seeds; all axes before it are computed together.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Return the summary of the values that are there: NaNs are left out and not counted."""
+    """Return the summary of values; NaNs are left out and not counted."""
     found = np.asarray(values, dtype=float)
     found = found[~np.isnan(found)]
     n = len(found)
@@ -65,7 +65,7 @@ def summarise(values: Sequence[float]) -> Summary:
 def half_width(sd: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     """Return the half-width of the 95 % t interval of a mean: t(0.975, n - 1) sd / sqrt(n).
 
-    For normal values it holds the true mean in 95 % of studies at any n; it is the default everywhere.
+    For normal values it contains the true mean in 95 % of studies at any n; it is the default everywhere.
     """
     n = np.asarray(n, dtype=float)
     t = stats.t.ppf((1 + LEVEL) / 2, np.where(n > 1, n - 1, np.nan))
@@ -94,11 +94,11 @@ def bca(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of the 95 % BCa bootstrap interval (Efron 1987, by scipy) of ``mean`` or ``iqm``.
 
-    ``values_..N`` have no NaN. The draws follow from ``seed`` and n alone, so what is done beside a row does
-    not change it. One value has no interval (NaN); values that are all equal have one of no width.
+    ``values_..N`` have no NaN. The draws follow from ``seed`` and n alone, so a row does not depend on the
+    rows computed with it. One value has no interval (NaN); values that are all equal have one of no width.
 
-    It makes no assumption of shape but needs seeds: for the mean of normal values it holds the truth in about
-    84 % of studies at n = 5, 90 % at n = 10 and 93 % at n = 20 (measured in tests/bench/test_stats.py). With
+    It assumes no shape but needs seeds: for the mean of normal values it contains the truth in about 84 % of
+    studies at n = 5, 90 % at n = 10 and 93 % at n = 20 (measured in tests/bench/test_stats.py). With
     few seeds take the t interval.
     """
     x = np.asarray(values, dtype=float)

@@ -1,4 +1,4 @@
-"""Two strategies over the seeds that both have.
+"""Paired comparison of two strategies over common seeds.
 
 Axes: P pairs, N seeds.
 """

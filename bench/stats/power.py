@@ -1,4 +1,4 @@
-"""How many seeds a difference needs to be seen."""
+"""How many seeds are needed to detect a difference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 100_000
 
 
 def power(difference: float, sd: float, n: int, alpha: float = ALPHA) -> float:
-    """Return how often a two-sided paired t test over n seeds sees a true mean difference.
+    """Return how often a two-sided paired t test over n seeds detects a true mean difference.
 
     ``sd`` is that of the paired differences. Exact for normal differences: |t| > t(1 - alpha/2, n - 1) where
     t is noncentral with n - 1 degrees of freedom and parameter sqrt(n) difference / sd.
@@ -39,7 +39,7 @@ def seeds_needed(difference: float, sd: float, wanted: float = POWER, alpha: flo
     while power(difference, sd, high, alpha) < wanted:
         low, high = high, 2 * high
         if high > 2 * MOST:
-            raise UserError(f"more than {MOST:,} seeds: a smaller difference than can be shown")
+            raise UserError(f"more than {MOST:,} seeds: the difference is too small to detect")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(difference, sd, middle, alpha) >= wanted else (middle, high)
@@ -48,7 +48,7 @@ def seeds_needed(difference: float, sd: float, wanted: float = POWER, alpha: flo
 
 @dataclass(frozen=True)
 class Need:
-    """What two strategies' seeds in one suite and scenario say about the seeds that are needed."""
+    """The number of seeds needed, from two strategies' seeds in one suite and scenario."""
 
     suite: str
     scenario: str
@@ -67,7 +67,7 @@ class Need:
 def needs(scores: pd.DataFrame, a: str, b: str, score: str, points: float) -> list[Need]:
     """Return, per suite and scenario, how many seeds show a difference of ``points`` between a and b.
 
-    ``scores`` is the frame of that name. Raises UserError for a score or a strategy that is not there, and
+    ``scores`` is the frame of that name. Raises UserError for an unknown score or strategy, and
     where no suite has at least two seeds of both.
     """
     if score not in SCORES:

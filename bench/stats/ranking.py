@@ -70,10 +70,10 @@ def complete(scores: pd.DataFrame, score: str) -> Complete:
         for name in has.columns
         if not has[name].all()
     ]
-    kept = [str(name) for name in has.columns if has[name].all()]
+    included = [str(name) for name in has.columns if has[name].all()]
     blocks = {}
-    for (suite, scenario), rows in part[part["identity"].isin(kept)].groupby(keys):
-        table = rows.pivot(index="seed", columns="identity", values="value").dropna()[kept]
+    for (suite, scenario), rows in part[part["identity"].isin(included)].groupby(keys):
+        table = rows.pivot(index="seed", columns="identity", values="value").dropna()[included]
         if table.empty:
             words.append(f"{suite} {scenario}: no seed that all strategies have")
         else:
@@ -92,10 +92,8 @@ class Ranking:
     left_out: tuple[str, ...]
     p: float
     """Friedman's test that all strategies rank alike (chi-squared)."""
-    posthoc: pd.DataFrame
-    """Nemenyi's p for every pair; to be read where Friedman's p is below 0.05."""
     critical_difference: float
-    """Mean ranks further apart than this differ at 5 % (Nemenyi)."""
+    """Mean ranks further apart than this differ at 5 % (Nemenyi), where Friedman's p is below 0.05."""
     groups: tuple[tuple[str, ...], ...]
     """The longest runs of neighbouring ranks that are not distinguished: the bars of the diagram."""
 
@@ -111,28 +109,13 @@ def rank(scores: pd.DataFrame, score: str) -> Ranking | str:
         )
     # Means of ratios of counts: equal ones must be ties to the last bit.
     rounded = means.round(12)
-    # Above all else, the package draws with matplotlib and fits with statsmodels: slow to import.
-    from scikit_posthocs import posthoc_nemenyi_friedman
-
     ascending = not SCORES[score].higher_is_better
     ranks = rounded.rank(axis=1, ascending=ascending).mean().sort_values(kind="stable")
     alike = bool((rounded.nunique(axis=1) == 1).all())
     p = 1.0 if alike else float(stats.friedmanchisquare(*(rounded[n] for n in names)).pvalue)
-    posthoc = pd.DataFrame(
-        posthoc_nemenyi_friedman(rounded.to_numpy()).to_numpy(), index=names, columns=names
-    )
     difference = critical_difference(len(names), len(means))
-    order = [str(n) for n in ranks.index]
-    return Ranking(
-        score,
-        ranks,
-        whole.seeds,
-        whole.left_out,
-        p,
-        posthoc.loc[order, order],
-        difference,
-        not_distinguished(ranks, difference),
-    )
+    groups = not_distinguished(ranks, difference)
+    return Ranking(score, ranks, whole.seeds, whole.left_out, p, difference, groups)
 
 
 def critical_difference(strategies: int, blocks: int) -> float:

@@ -2,8 +2,8 @@
 
 R has shape (T+1, T): R[i, j] is the score on the test set of task j after learning i tasks, row 0 before
 any training, NaN where it was not measured. Tasks count from 1 in the formulas, as in the papers, so the
-formulas' R[i, j] is ``R[i, j - 1]`` here. A score that needs an entry which is not there, or more tasks than
-there are, is NaN. No function changes its argument.
+formulas' R[i, j] is ``R[i, j - 1]`` here. A score that needs a missing entry, or more tasks than
+the stream has, is NaN. No function changes its argument.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _score(
 
 
 def _mean(values: Any) -> float:
-    """Return the mean, NaN where there is nothing; a NaN among the values is one in the mean."""
+    """Return the mean, NaN for no values; a NaN among the values makes the mean NaN."""
     values = np.asarray(values, dtype=float)
     # What values.mean() does, without its checks: a report takes a hundred thousand of these.
     return float(np.add.reduce(values) / values.size) if values.size else float("nan")
@@ -167,7 +167,7 @@ def learning_acc(R: Matrix) -> float:
 
 @_score(
     "intransigence",
-    "what is lost on a task against a model trained on all data so far (needs cumulative)",
+    "gap on each task to a model trained on all data so far (needs cumulative)",
     "mean_j R*[j,j] - R[j,j]",
     "Chaudhry et al. 2018",
     higher=False,
@@ -210,7 +210,7 @@ def wc_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
 
 @_score(
     "oos_auroc",
-    "how well rows of no class are told apart by the largest softmax probability (needs such rows)",
+    "how well the largest softmax probability distinguishes rows of no class (needs such rows)",
     "area under the ROC curve after task T, test rows of all tasks against rows of no class",
     "Hendrycks & Gimpel 2017, A baseline for detecting misclassified and out-of-distribution examples",
 )
@@ -222,12 +222,12 @@ def oos_auroc(R: Matrix, outside: Sequence[float | None]) -> float:
 
 @_score(
     "chrf",
-    "final chrF: characters that what is written shares with its reference (needs texts that are written)",
+    "final chrF: character n-grams that generated text shares with its reference (needs generated text)",
     "mean_j chrF[T,j]",
     "Popović 2015, chrF: character n-gram F-score for automatic MT evaluation",
 )
 def chrf(R: Matrix, beside: Sequence[Sequence[float | None]]) -> float:
-    """Return the mean of the last row over 100; ``beside`` is laid out as R, empty of what writes nothing."""
+    """Return the mean of the last row over 100; ``beside`` has the shape of R, or is empty without text."""
     return _mean(np.array(beside[-1], dtype=float) / 100) if len(beside) else float("nan")
 
 
@@ -239,7 +239,7 @@ def all_scores(
     outside: Sequence[float | None] = (),
     beside: Sequence[Sequence[float | None]] = (),
 ) -> dict[str, float]:
-    """Return every score by name, NaN for those that lack what they need.
+    """Return every score by name, NaN for those whose input is missing.
 
     ``R_curves`` is the matrix on the rows that ``curves`` were taken on, ``outside`` the areas of
     ``oos_auroc``, ``beside`` the matrix of chrF.

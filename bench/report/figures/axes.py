@@ -1,4 +1,4 @@
-"""Axes that several figures share: percent, tasks, and quantities over many decades."""
+"""Axes that several figures share: tasks, and quantities over many decades."""
 
 from __future__ import annotations
 
@@ -8,17 +8,31 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 
 def task_ticks(axes: Axes, n_tasks: int, first: int = 1) -> None:
-    """Number the tasks, all of them where they are few."""
+    """Number the tasks: all of them where they are few."""
     step = 1 if n_tasks <= 10 else 2 if n_tasks <= 20 else 5 * -(-n_tasks // 50)
     ticks = [t for t in range(first, n_tasks + 1) if t % step == 0 or step == 1]
     axes.set_xticks(ticks)
 
 
+def label_outer(grid: NDArray[Any], shown: int, x: str, y: str) -> None:
+    """Hide the panels that are not used, and label the lowest and the leftmost of the others."""
+    rows, columns = grid.shape
+    for place, axes in enumerate(grid.flat):
+        axes.set_visible(place < shown)
+        if place + columns >= shown:
+            axes.tick_params(labelbottom=True)
+        if place // columns == rows - 1:
+            axes.set_xlabel(x)
+        if place % columns == 0:
+            axes.set_ylabel(y)
+
+
 class Quantity:
-    """Numbers on an axis: over decades where they span some, with a place of its own for nought."""
+    """Numbers on an axis: logarithmic where they span decades, with a position of its own for zero."""
 
     def __init__(self, values: Sequence[float]) -> None:
         found = np.asarray(values, dtype=float)
@@ -26,15 +40,15 @@ class Quantity:
         above = found[found > 0]
         self.log = bool((found >= 0).all() and len(above) and above.max() / above.min() >= 8)
         self.low, self.high = (float(above.min()), float(above.max())) if self.log else (0.0, 0.0)
-        self.nought = self.low / (self.high / self.low) ** 0.25 if self.log and (found == 0).any() else None
+        self.zero = self.low / (self.high / self.low) ** 0.25 if self.log and (found == 0).any() else None
 
     def place(self, values: Any) -> Any:
-        """Return where values stand: nought has no logarithm."""
+        """Return the positions of values: zero has no logarithm."""
         values = np.asarray(values, dtype=float)
-        return values if self.nought is None else np.where(values == 0, self.nought, values)
+        return values if self.zero is None else np.where(values == 0, self.zero, values)
 
     def prepare(self, axes: Axes, most: int = 5) -> None:
-        """Scale an axis and put plain numbers at it."""
+        """Scale an axis and label it with plain numbers."""
         if not self.log:
             low, high = axes.get_xlim()
             axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -51,8 +65,8 @@ class Quantity:
         ticks = ticks[:: -(-len(ticks) // most)] if ticks else [self.low]
         labels = [short(t) for t in ticks]
         first = self.low
-        if self.nought is not None:
-            ticks, labels, first = [self.nought, *ticks], ["0", *labels], self.nought
+        if self.zero is not None:
+            ticks, labels, first = [self.zero, *ticks], ["0", *labels], self.zero
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(ticks, labels)

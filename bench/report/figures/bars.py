@@ -80,6 +80,6 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
 
 
 def _pale(colour: str) -> tuple[float, float, float]:
-    """Return a colour half-way to white: on paper, unlike one that lets things through, it is as drawn."""
+    """Return a colour half-way to white; unlike a transparent one it prints as drawn."""
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     return (0.45 + 0.55 * parts[0], 0.45 + 0.55 * parts[1], 0.45 + 0.55 * parts[2])

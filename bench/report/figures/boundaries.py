@@ -1,4 +1,4 @@
-"""Scores step by step around task boundaries: what is lost, and recovered, when a new task begins.
+"""Scores step by step around task boundaries: the loss, and recovery, when a new task begins.
 
 De Lange, van de Ven & Tuytelaars 2023 (Continual evaluation for lifelong learning) call it the stability gap.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.report.figures.axes import label_outer
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import (
     GREY,
@@ -95,15 +96,8 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
                     )
             axes.set_title(f"task {boundary + 1} begins", pad=2)
             axes.set_ylim(-2 * end, 102 * end)
-        for axes in grid.flat[len(shown) :]:
-            axes.set_visible(False)
-        for place, axes in enumerate(grid.flat[: len(shown)]):
-            if place + columns >= len(shown):
-                axes.tick_params(labelbottom=True)
-            if place // columns == rows - 1:
-                axes.set_xlabel("steps from the boundary" if looks.wide else "steps")
-            if place % columns == 0:
-                axes.set_ylabel(axis(frames.score, "{} on tasks\nbefore", share="score"))
+        steps = "steps from the boundary" if looks.wide else "steps"
+        label_outer(grid, len(shown), steps, axis(frames.score, "{} on tasks\nbefore", share="score"))
         legend(figure, names, looks, counts(data))
         what = "mean and 95 % t interval" if len(names) <= _BANDS else "mean"
         rows_of = f"validation rows, every {every} steps"

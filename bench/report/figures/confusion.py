@@ -1,4 +1,4 @@
-"""Which class is taken for which, after some of the tasks: rows are true classes, columns answers."""
+"""The confusion matrix after some of the tasks: rows are true classes, columns answers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from bench.results import Confusions, Frames, confusions
 MOST_TASKS = 5
 _COLUMNS = ["identity", "i", "task", "true", "answer", "count", "share"]
 _LETTERS = 12
-"""Of a class's name at most."""
+"""The most that are shown of a class's name."""
 _EMPTY, _LINE = "#ececec", "#808080"
 
 
 def confusion_data(frames: Frames) -> pd.DataFrame:
-    """Return counts of the best strategy that has them, on test rows of the tasks so far.
+    """Return counts of the best competitor that has them, on test rows of the tasks so far.
 
     ``share`` is that of the true class's rows, ``task`` the first one with it. ``true`` and ``answer`` are
-    categories in the order in which they are learned. Of several seeds those are added up that learn the
-    classes in the first one's order.
+    categories in the order in which they are learned. Counts are summed over the seeds that learn the classes
+    in the first one's order.
     """
     for name in best_first(frames, frames.cells["identity"]):
         found = sorted(confusions(frames, name), key=lambda c: int(c.cell["seed"]))
@@ -138,7 +138,7 @@ def _square(part: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _name(panels: Sequence[Axes], classes: Sequence[str]) -> None:
-    """Put the classes' names at the axes."""
+    """Label the axes with the classes' names."""
     at = [k + 0.5 for k in range(len(classes))]
     texts = [c if len(c) <= _LETTERS else c[: _LETTERS - 1] + "…" for c in classes]
     panels[0].set_xticks(at, texts)
@@ -148,7 +148,7 @@ def _name(panels: Sequence[Axes], classes: Sequence[str]) -> None:
 
 
 def _number(panels: Sequence[Axes], tasks: Sequence[int], most: int) -> None:
-    """Number the tasks that the classes are learned in, where classes are too many, with lines between."""
+    """Label many classes by the tasks in which they are learned, with lines between the tasks."""
     edges = [0, *(k for k in range(1, len(tasks)) if tasks[k] != tasks[k - 1]), len(tasks)]
     step = -(-(len(edges) - 1) // most)
     shown = list(pairwise(edges))[step - 1 :: step]

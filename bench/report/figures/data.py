@@ -1,4 +1,4 @@
-"""What several figures compute alike."""
+"""Computations that several figures share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.stats import half_width
 def intervals(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Return mean, half-width of the 95 % t interval (NaN for one value) and n of ``value`` in each group.
 
-    The numbers are those of bench.stats.summarise, for thousands of groups at a time.
+    The numbers are those of bench.stats.summarise, for thousands of groups at once.
     """
     there = frame[frame["value"].notna()]
     if there.empty:
@@ -24,7 +24,7 @@ def intervals(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def evenly(items: Sequence[int], most: int) -> list[int]:
-    """Return at most so many of the items, evenly spread, the first and the last among them."""
+    """Return at most ``most`` of the items, evenly spread, with the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]

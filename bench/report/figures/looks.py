@@ -1,4 +1,4 @@
-"""How figures look: widths, colours, marks, names and legends.
+"""How figures look: widths, colours, markers, names and legends.
 
 Widths are those of a two-column paper. A strategy has the same colour, marker and dash in every figure of a
 report; colours differ in lightness too, so they can be distinguished in greyscale and for the colour-blind.
@@ -78,7 +78,7 @@ class Looks:
 
     @property
     def wide(self) -> bool:
-        """Return whether there is room beside the axes."""
+        """Whether the figure is wide enough for a legend beside the axes."""
         return self.width > ONE_COLUMN + 1
 
     def at(self, width: float) -> Looks:
@@ -119,13 +119,13 @@ def label(identity: str, width: int = 28) -> str:
 
 
 def new(looks: Looks, height: float) -> Figure:
-    """Return an empty figure whose parts find their places by themselves."""
+    """Return an empty figure with a constrained layout."""
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     return Figure(figsize=(looks.width, height), layout=layout)
 
 
 def finish(figure: Figure, *remarks: str) -> Figure:
-    """Write what the marks mean under the figure, and fix every part in its place."""
+    """Write the remarks under the figure, and fix its layout."""
     text = "; ".join(filter(None, remarks))
     if text:
         figure.supxlabel(_wrapped(text, figure.get_figwidth()), x=0.01, ha="left", fontsize=6, color=INK)
@@ -163,7 +163,7 @@ def _columns(names: Sequence[str]) -> int:
 
 
 def legend(figure: Figure, names: Sequence[str], looks: Looks, n: dict[str, int], line: bool = True) -> None:
-    """Put the legend beside the axes, or above them in one column, where it cannot lie on a line.
+    """Put the legend beside the axes, or above them in one column, where it covers no line.
 
     ``n`` is the number of seeds of each strategy; it is printed where a strategy has fewer than another.
     """
@@ -192,7 +192,7 @@ def legend(figure: Figure, names: Sequence[str], looks: Looks, n: dict[str, int]
 
 
 def seeds_remark(n: Iterable[int], what: str = "mean and 95 % t interval") -> str:
-    """Return what is drawn and over how many seeds."""
+    """Return what is drawn, and the number of seeds."""
     found = sorted(set(n))
     if not found:
         return ""

@@ -6,6 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from bench.report.figures.axes import label_outer
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import (
     ONE_COLUMN,
@@ -23,7 +24,7 @@ from suites.base import Score
 
 
 def matrices_data(frames: Frames) -> pd.DataFrame:
-    """Return the mean matrix over seeds of every strategy whose matrix is whole."""
+    """Return the mean matrix over seeds of every strategy that was measured everywhere."""
     whole = frames.matrix.groupby("identity")["value"].count() == frames.matrix.groupby("identity").size()
     data = intervals(frames.matrix, ["identity", "i", "j"])
     return data[data["identity"].isin(whole[whole].index)]
@@ -62,7 +63,7 @@ def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, scor
     side = min(side, 2.4)
     titles = [label(n, int(side * 15)) for n in names]
     title = 0.13 * (1 + max(t.count("\n") for t in titles)) if len(names) > 1 else 0.18
-    # A few matrices are not drawn out to the width of many.
+    # Few matrices are not stretched to the width of many.
     width = min(looks.width, side * columns + 0.9)
     with style():
         figure = new(looks.at(width), 0.55 + rows * (min(side, 1.6 if columns > 1 else 2.4) + title))
@@ -91,19 +92,11 @@ def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, scor
             axes.set_title(text, pad=2, fontsize=7)
             axes.set(xlabel="", ylabel="")
             axes.tick_params(length=0, pad=2)
-        # Once, for all share them: ticks take longer than the squares.
+        # Once, because all share them: ticks take longer than the squares.
         columns_at, rows_at = ([t for t in range(first, n_tasks + 1) if t % step == 0] for first in (1, 0))
         grid.flat[0].set_xticks([t - 0.5 for t in columns_at], [str(t) for t in columns_at])
         grid.flat[0].set_yticks([t + 0.5 for t in rows_at], [str(t) for t in rows_at])
-        for axes in grid.flat[len(names) :]:
-            axes.set_visible(False)
-        for place, axes in enumerate(grid.flat[: len(names)]):
-            if place + columns >= len(names):
-                axes.tick_params(labelbottom=True)
-            if place // columns == rows - 1:
-                axes.set_xlabel("score on task")
-            if place % columns == 0:
-                axes.set_ylabel("tasks learned")
+        label_outer(grid, len(names), "score on task", "tasks learned")
         bar = figure.colorbar(
             grid.flat[0].collections[0], ax=list(grid.flat), pad=0.02, aspect=30, fraction=0.05
         )

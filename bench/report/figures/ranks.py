@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from bench.report.captions import about_bounds
 from bench.report.families import bounds
 from bench.report.figures.looks import INK, Looks, finish, label, new, style
+from bench.report.formats import p_value, rank_text
 from bench.report.score_names import in_words_of
-from bench.report.summary import p_value, rank_competitors, rank_text
+from bench.report.summary import rank_competitors
 from bench.results import Frames
 from bench.stats import Ranking, cliques
 

@@ -1,4 +1,4 @@
-"""How final accuracy answers to a hyper-parameter, where a strategy was run at several values of it."""
+"""Final accuracy against a hyper-parameter, where a strategy was run at several values of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLUMNS = ["setting", "strategy", "identity", "x", "mean", "half", "n"]
 
 
 def response_data(frames: Frames) -> pd.DataFrame:
-    """Return, per setting and strategy, the final accuracy at each value, all else being equal.
+    """Return, per setting and strategy, the final accuracy at each value, with all else equal.
 
     ``strategy`` is the selector without the setting.
     """
@@ -69,7 +69,7 @@ def response_data(frames: Frames) -> pd.DataFrame:
 
 
 def _word(name: str, strategy: str) -> str:
-    """Return a setting's name as selectors write it: in a sum the record names the part as well."""
+    """Return a setting's name as selectors write it: in a sum the record has the part's name before it."""
     word = name.partition(" ")[2]
     for part in strategy.split("+") if "+" in strategy else ():
         word = word.removeprefix(part.replace("+", "p").replace("-", "_") + "_")
@@ -84,7 +84,7 @@ def _without(identity: str, word: str) -> str:
 
 
 def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
-    """Draw final accuracy against the value of each setting that strategies were run at several values of."""
+    """Draw final accuracy against each setting that strategies were run at several values of."""
     data = response_data(frames)
     if data.empty:
         return None
@@ -124,7 +124,7 @@ def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
 
 
 def _looks(data: pd.DataFrame, names: list[str], looks: Looks) -> Looks:
-    """Return looks of selectors without a setting: their own where they were run so, else of the first."""
+    """Return looks of selectors without a setting: their own where they were run, else the first one's."""
     like = {
         n: n if n in looks.colour else str(data[data["strategy"] == n]["identity"].iloc[0]) for n in names
     }

@@ -1,4 +1,4 @@
-"""What methods noted of their own doing, along the steps of the stream: the schedules of adaptive methods."""
+"""The notes of methods along the steps of the stream: the schedules of adaptive methods."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _MOST, _POINTS = 8, 300
 def schedules_data(frames: Frames) -> pd.DataFrame:
     """Return the mean of each note over seeds: per strategy, note, row and step.
 
-    ``at`` is the place in the stream. Of a note with several rows, one of shape (tasks, parts), it is in
-    tasks: 1.25 is a quarter into the second. Of a note with one row it is the step. A note called ``step``
-    only says when the others were taken, and one number is no schedule: both are left out.
+    ``at`` is the position in the stream. For a note with several rows, of shape (tasks, parts), it is in
+    tasks: 1.25 is a quarter into the second. For a note with one row it is the step. A note called ``step``
+    only holds the times of the others, and a single number is no schedule: both are left out.
     """
     notes = frames.notes[frames.notes["note"] != "step"]
     size = notes.groupby(["identity", "note"])[["row", "step"]].max()
@@ -43,7 +43,7 @@ def schedules_data(frames: Frames) -> pd.DataFrame:
 
 
 def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
-    """Draw every note that has steps, a panel each, with lines for the strategies that made it."""
+    """Draw every note that has steps, a panel each, with a line per strategy."""
     data = schedules_data(frames)
     if data.empty:
         return None
@@ -89,7 +89,7 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
 
 
 def _thinned(part: pd.DataFrame) -> pd.DataFrame:
-    """Return at most so many points: means of equal stretches."""
+    """Return at most ``_POINTS`` points: means of equal stretches."""
     stretch = -(-len(part) // _POINTS)
     if stretch == 1:
         return part

@@ -1,4 +1,4 @@
-"""Stability against plasticity: what is kept against what is learned."""
+"""Stability against plasticity: forgetting against learning accuracy."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.axes import task_ticks
+from bench.report.figures.axes import label_outer, task_ticks
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import (
     GREY,
@@ -48,7 +48,7 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         room = legend_height(names, looks)
         figure = new(looks, max(0.35 + 1.45 * rows, room) if looks.wide else 0.35 + 1.35 * rows + room)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        # A line breaks where nothing was measured: joint has the first and the last row alone.
+        # A line breaks where nothing was measured: joint has only the first and the last row.
         learned = range(n_tasks + 1)
         means = data.pivot(index=["task", "identity"], columns="tasks", values="mean").reindex(
             columns=learned
@@ -75,15 +75,7 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             axes.set_title(f"task {task}", pad=2)
             axes.set(ylim=(-2 * end, 102 * end), xlim=(-0.3, n_tasks + 0.3))
             task_ticks(axes, n_tasks, first=0)
-        for axes in grid.flat[len(shown) :]:
-            axes.set_visible(False)
-        for place, axes in enumerate(grid.flat[: len(shown)]):
-            if place + columns >= len(shown):
-                axes.tick_params(labelbottom=True)
-            if place // columns == rows - 1:
-                axes.set_xlabel("tasks learned")
-            if place % columns == 0:
-                axes.set_ylabel(axis(frames.score, "{}", share="score"))
+        label_outer(grid, len(shown), "tasks learned", axis(frames.score, "{}", share="score"))
         legend(figure, names, looks, counts(data))
         few = f"{len(shown)} of {n_tasks} tasks" if len(shown) < n_tasks else ""
         dashed = "dashed: the task is learned here"

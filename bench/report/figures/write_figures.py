@@ -55,12 +55,12 @@ NOT_ON_PAGE = ("matrix", "matrices", *ACROSS)
 together."""
 
 _MANY = 4
-"""From so many suites and scenarios on, starting further processes takes less time than it saves."""
+"""The number of suites and scenarios from which starting processes takes less time than it saves."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as a page takes it."""
+    """A figure as the page embeds it."""
 
     name: str
     svg: str
@@ -73,8 +73,8 @@ def begin_figures(
 ) -> Iterator[tuple[str, list[Drawn]]]:
     """Draw all figures, each once, and write them into a folder where one is given.
 
-    Yields those that a page shows, after the ``stem`` of their suite and scenario. Of many suites and
-    scenarios they are drawn at once, by further processes; of few, as they are asked for.
+    Yields the ``stem`` of each suite and scenario with the figures that the page shows. Many suites and
+    scenarios are drawn in parallel processes; few are drawn one by one, as the caller iterates.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def save(figure: Figure, data: pd.DataFrame, stem: Path) -> Path:
 def write(figure: Figure, path: Path) -> None:
     """Write a figure in the format its name ends with, the same bytes every time."""
     with style():
-        # Figure.savefig draws twice, once to lay out: that is done (looks.finish), and halves the time here.
+        # Figure.savefig draws twice, once for the layout. looks.finish has done that: half of the time.
         if path.suffix == ".pdf":
             FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None})
         elif path.suffix == ".svg":

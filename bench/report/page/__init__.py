@@ -1,4 +1,4 @@
-"""The page of a report: one self-contained file, made to be read.
+"""The page of a report: one self-contained file.
 
 Everything it shows is in it: tables as HTML, figures as SVG, and what its script needs as JSON. Names of
 strategies, commands and reasons are put in as text, never as markup.
@@ -15,11 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench import __version__
 from bench.report.figures import Drawn, begin_figures
+from bench.report.formats import CLOSE
 from bench.report.layout import DEFAULT, Layout
 from bench.report.origin import revision
 from bench.report.page.section import all_columns, figures_of, section
 from bench.report.parts import parts, stem
-from bench.report.summary import CLOSE, summary
+from bench.report.summary import summary
 from bench.results import Frames
 
 _FOLDER = Path(__file__).parent
@@ -39,7 +40,7 @@ def make_page(
         frames: The runs.
         scores: The scores whose columns are visible at first.
         date: When the page was made.
-        live: Whether the page is served: it asks its server now and then whether there is more to show.
+        live: Whether the page is served: it asks its server now and then whether it has changed.
         layout: Only its spread is used; marks are always shown.
         figures: Those of ``begin_figures``, drawn here where they are not given.
     """

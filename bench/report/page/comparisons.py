@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from itertools import combinations
 from typing import Any
 
-from bench.report.summary import p_value, points
+from bench.report.formats import p_value, points
 from bench.results import Frames
 from bench.stats import FEWEST, compare_pairs, holm
 

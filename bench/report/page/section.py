@@ -17,6 +17,7 @@ from bench.report.families import families
 from bench.report.figures import FIGURES, Drawn
 from bench.report.figures.matrices import matrix_digits
 from bench.report.figures.stream import stream_data
+from bench.report.formats import MISSING, points
 from bench.report.latex import entry_in_latex, escaped
 from bench.report.layout import Layout
 from bench.report.page.comparisons import comparisons
@@ -31,7 +32,7 @@ from bench.report.score_names import (
     part_title,
     top,
 )
-from bench.report.summary import MISSING, SPEED, Entry, higher_is_better, points, rows
+from bench.report.summary import SPEED, Entry, higher_is_better, rows
 from bench.results import Frames
 from bench.stats import SCORES
 from suites.base import Score
@@ -40,7 +41,7 @@ from suites.base import Score
 def section(
     part: Frames, whole: Frames, numbers: pd.DataFrame, shown: Sequence[str], layout: Layout
 ) -> dict[str, Any]:
-    """Return all that the page says of one suite and scenario, its figures apart.
+    """Return the content of one suite and scenario on the page, without its figures.
 
     Args:
         part: The done cells of the suite and scenario.
