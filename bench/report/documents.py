@@ -43,7 +43,7 @@ from bench.report.formats import MISSING, plus_minus, points
 from bench.report.layout import SPREADS
 from bench.report.parts import by_scenario, parts
 from bench.report.published_numbers import published_in_markdown
-from bench.report.score_names import part_title
+from bench.report.score_names import head, part_title
 from bench.report.tables import markdown
 from bench.report.text_tables import markdown_rows
 from bench.results import Frames, load, published
@@ -91,7 +91,7 @@ def _method(words: list[str], read: Callable[[str], Frames]) -> str:
         values = scores[scores["scenario"] == scenario].groupby("score")["value"]
         found = [summarise(values.get_group(name).tolist()) for name in _METHOD_SCORES]
         rows.append([scenario, str(found[0].n), *(points(s.mean) + plus_minus(s.half) for s in found)])
-    header = ["scenario", "n", *_METHOD_SCORES]
+    header = ["scenario", "n", *(head(name, frames.score) for name in _METHOD_SCORES)]
     suite = ", ".join(sorted(scores["suite"].unique()))
     command = frames.manifest["commands"][-1]["command"]
     return f"{markdown_rows(header, rows)}\n\n{suite}, {command}; {SPREADS['ci']}."
@@ -117,7 +117,15 @@ def _against(words: list[str], read: Callable[[str], Frames]) -> str:
         notes = [f"{noted[i]:,.0f}" if i in noted else MISSING for i in (a, b)]
         difference = points(found.mean, sign="+") + plus_minus(found.half)
         rows.append([a, b, str(found.n), difference, verdict, *notes])
-    header = ["strategy", "against", "n", "difference in acc", "verdict", note, f"{note}, against"]
+    header = [
+        "strategy",
+        "against",
+        "n",
+        f"difference in {head('acc', frames.score)}",
+        "verdict",
+        note,
+        f"{note}, against",
+    ]
     suite = ", ".join(sorted(frames.cells["suite"].unique()))
     return (
         f"{markdown_rows(header, rows)}\n\n{part_title(suite, scenario)}; mean difference seed by seed, in "

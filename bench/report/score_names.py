@@ -64,6 +64,11 @@ def axis(score: Score | None, text: str, share: str = "accuracy") -> str:
     return (text if "{unit}" in text else text + "{unit}").format(called(score, share), unit=unit)
 
 
+def score_axis(name: str, score: Score | None) -> str:
+    """Return the label of an axis of ``acc``, ``learning_acc`` or another share: its head with the unit."""
+    return axis(score, _HEADS[name])
+
+
 def in_words_of(score: Score | None, text: str) -> str:
     """Return a text about accuracy as one about another score."""
     for share in ("accuracy", "Accuracy"):

@@ -129,13 +129,19 @@ def bca(
     return low, high
 
 
-def describe(frame: pd.DataFrame, by: list[str], column: str = "value") -> pd.DataFrame:
-    """Return ``summarise`` of every group of a frame, all at once: n, mean, half, low, high, sd, sem ..."""
-    values = frame.groupby(by)[column]
-    out = pd.DataFrame(
-        {"n": values.count(), "mean": values.mean(), "sd": values.std(), "median": values.median()}
-    )
+def group_intervals(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.DataFrame:
+    """Return n, mean, sd and half, as ``summarise`` does, of every group of a frame, all at once."""
+    values = frame.groupby(list(by))[column]
+    out = pd.DataFrame({"n": values.count(), "mean": values.mean(), "sd": values.std()})
     out["half"] = half_width(out["sd"], out["n"])
+    return out
+
+
+def describe(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.DataFrame:
+    """Return ``summarise`` of every group of a frame, all at once: n, mean, half, low, high, sd, sem ..."""
+    by = list(by)
+    out = group_intervals(frame, by, column)
+    out["median"] = frame.groupby(by)[column].median()
     out["low"], out["high"] = out["mean"] - out["half"], out["mean"] + out["half"]
     out["sem"] = out["sd"] / np.sqrt(out["n"].where(out["n"] > 0))
     found = frame.dropna(subset=[column]).sort_values(column, kind="stable")

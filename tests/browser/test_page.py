@@ -155,6 +155,19 @@ def test_tables_are_copied_as_they_are_seen(page: Any) -> None:
     assert "\\toprule" in text
     assert "learning\\_acc" in text
     assert "$\\pm$" in text
+    assert "\\textbf{" in text
+
+
+def test_marks_are_given_and_no_filter_changes_them(page: Any) -> None:
+    def best() -> list[str]:
+        cells = page.locator("#t0 table.scores td.best")
+        return cells.evaluate_all("nodes => nodes.map(n => `${n.parentNode.dataset.row} ${n.dataset.key}`)")
+
+    before = best()
+    assert before
+    page.locator("#t0 .filter").fill("ewc")
+    page.locator("#t0 th[data-key='forgetting'] button").click()
+    assert sorted(best()) == sorted(before)
 
 
 def test_figures_come_with_their_data(page: Any) -> None:

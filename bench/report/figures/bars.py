@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, finish, label, new, seeds_remark, style
-from bench.report.score_names import axis
+from bench.report.score_names import score_axis
 from bench.report.summary import by_final
 from bench.results import Frames
 
-_SCORES = {
-    "acc": "final\n{}",
+_LABELS = {
     "forgetting": "forgetting\n(points)",
     "bwt": "backward\ntransfer (points)",
     "fwt": "forward\ntransfer (points)",
 }
+_SCORES = ("acc", *_LABELS)
 _MOST = 60
 
 
@@ -28,8 +28,8 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     if data.empty:
         return None
     names = by_final(frames, data["identity"])
-    cut = len(names) > _MOST
-    names = looks.split(names)[0] if cut else names
+    of_all = f"{{}} of {len(names)} strategies" if len(names) > _MOST else ""
+    names = looks.split(names)[0] if of_all else names
     means = intervals(data, ["score", "identity"]).set_index(["score", "identity"])
     scores = [s for s in _SCORES if (data["score"] == s).any()]
     scores = scores if looks.wide else scores[:2]
@@ -68,7 +68,7 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                 100 * seeds["value"], seeds["identity"].map(at) + off, ".",
                 color="black", markersize=2, markeredgewidth=0, alpha=0.7,
             )  # fmt: skip
-            axes.set_xlabel(axis(frames.score, _SCORES[score]) if score == "acc" else _SCORES[score])
+            axes.set_xlabel(_LABELS.get(score) or score_axis(score, frames.score).replace(" ", "\n", 1))
             axes.axvline(0, color=INK, linewidth=0.6)
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
@@ -76,7 +76,7 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         grid[0].set_yticks(middles, texts, linespacing=0.95)
         grid[0].set_ylim(heights.sum() + 0.1, -0.1)
         remark = seeds_remark(means["n"], "bar and line: mean and 95 % t interval")
-        return finish(figure, f"{remark}; points: seeds", f"the best {len(names)}" if cut else ""), data
+        return finish(figure, f"{remark}; points: seeds", of_all.format(len(names))), data
 
 
 def _pale(colour: str) -> tuple[float, float, float]:

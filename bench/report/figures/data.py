@@ -7,20 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.stats import half_width
+from bench.stats import group_intervals
 
 
 def intervals(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Return mean, half-width of the 95 % t interval (NaN for one value) and n of ``value`` in each group.
-
-    The numbers are those of bench.stats.summarise, for thousands of groups at once.
-    """
-    there = frame[frame["value"].notna()]
-    if there.empty:
-        return pd.DataFrame(columns=[*by, "mean", "half", "n"])
-    found = there.astype({"value": float}).groupby(list(by))["value"].agg(["mean", "std", "count"])
-    found["half"] = half_width(found["std"], found["count"])
-    return found.reset_index().rename(columns={"count": "n"})[[*by, "mean", "half", "n"]]
+    """Return mean, half-width of the 95 % t interval (NaN for one value) and n of ``value`` in each group."""
+    there = frame[frame["value"].notna()].astype({"value": float})
+    return group_intervals(there, by)[["mean", "half", "n"]].reset_index()
 
 
 def evenly(items: Sequence[int], most: int) -> list[int]:

@@ -21,7 +21,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.score_names import axis
+from bench.report.score_names import score_axis
 from bench.report.summary import by_final
 from bench.results import Frames
 
@@ -105,7 +105,7 @@ def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             quantity.prepare(axes, 3 if looks.wide else 5)
             axes.set_xlabel(title if looks.wide else title.replace("\n", " "))
         for axes in grid[:1] if looks.wide else grid:
-            axes.set_ylabel(axis(frames.score, "final {}"))
+            axes.set_ylabel(score_axis("acc", frames.score))
         legend(figure, names, looks, counts(data), line=False)
         return finish(
             figure,

@@ -20,7 +20,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.score_names import axis
+from bench.report.score_names import score_axis
 from bench.results import Frames
 
 _MOST = 6
@@ -116,7 +116,7 @@ def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
             quantity.prepare(axes)
             axes.set_xlabel(setting)
             if place % columns == 0:
-                axes.set_ylabel(axis(frames.score, "final {}"))
+                axes.set_ylabel(score_axis("acc", frames.score))
         for axes in grid.flat[len(settings) :]:
             axes.set_visible(False)
         legend(figure, names, own, counts(data, "strategy"))

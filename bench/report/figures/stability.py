@@ -18,7 +18,7 @@ from bench.report.figures.looks import (
     seeds_remark,
     style,
 )
-from bench.report.score_names import axis
+from bench.report.score_names import score_axis
 from bench.report.summary import by_final
 from bench.results import Frames
 
@@ -74,7 +74,7 @@ def stability(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
                 zorder=3,
             )
         axes.set(xlabel="forgetting (points): further left is more stable")
-        axes.set_ylabel(axis(frames.score, "learning {}"))
+        axes.set_ylabel(score_axis("learning_acc", frames.score))
         axes.margins(0.06)
         legend(figure, names, looks, counts(x.reset_index()), line=False)
         return finish(figure, seeds_remark(x["n"]) + "; points: seeds", others_remark(others)), data
