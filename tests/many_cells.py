@@ -1,21 +1,28 @@
 """A large run, made up: 10 suites x 50 strategies x 20 seeds, to measure loading and reporting.
 
-``python -m tests.many_cells FOLDER [SUITES STRATEGIES SEEDS]`` writes one.
+``python -m tests.many_cells FOLDER [SUITES STRATEGIES SEEDS]`` writes one and measures what it takes; 50 50
+40 are 100,000 cells.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.plan import CellSpec
-from bench.store import RunFolder
+from bench.report.summary import Layout
+from bench.report.tables import in_markdown, tables
+from bench.results import Frames, load
+from bench.store import RunFolder, RunReader, pack_run
 from tests.made_up import timings
 
-N_TASKS, ROWS = 5, 200
+N_TASKS, ROWS, LANES = 5, 200, 64
 _TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}
 
 
@@ -32,8 +39,8 @@ def write_many(folder: Path, suites: int = 10, strategies: int = 50, seeds: int 
     ]  # fmt: skip
     run = RunFolder(folder)
     run.open(specs, {}, {}, f"lethe run many.toml --seeds {seeds}", "cpu")
-    for spec in specs:
-        run.write(spec, _record(spec))
+    for first in range(0, len(specs), LANES):
+        run.write_group((spec, _record(spec)) for spec in specs[first : first + LANES])
     return folder
 
 
@@ -62,5 +69,27 @@ def _record(spec: CellSpec) -> dict[str, Any]:
     }
 
 
+def stages(folder: Path, *size: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield what is measured: a run is written, listed, packed, read and tabulated."""
+    frames: list[Frames] = []
+    yield "write", lambda: write_many(folder, *size)
+    yield "list", lambda: RunReader(folder).statuses()
+    yield "pack", lambda: pack_run(folder)
+    yield "load", lambda: frames.append(load(folder))
+    yield "tables", lambda: in_markdown(tables(frames[0], None, Layout(marks=True, origin=True)))
+
+
+def measure(folder: Path, *size: int) -> dict[str, tuple[float, float]]:
+    """Return seconds, and GiB of memory at most so far, for each stage."""
+    found = {}
+    for name, act in stages(folder, *size):
+        began = time.perf_counter()
+        act()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        found[name] = (time.perf_counter() - began, peak)
+        print(f"{name:<8} {found[name][0]:7.1f} s, peak {peak:.2f} GiB", flush=True)
+    return found
+
+
 if __name__ == "__main__":
-    write_many(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    measure(Path(sys.argv[1]), *map(int, sys.argv[2:]))

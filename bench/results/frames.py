@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,37 @@ from bench.schema import Metadata
 from bench.stats import Matrix, all_scores
 from suites.base import PROPORTION, Score
 
+Counts = dict[str, dict[str, tuple[Matrix, Matrix, Matrix]]]
+"""For each split and cell: right, total and value."""
 CELL = ["suite", "scenario", "strategy", "identity", "seed", "key"]
 """What names a cell in every frame."""
 _SETTING_COLUMNS = [*CELL, "kind", "setting", "value"]
 _NOTE_COLUMNS = [*CELL, "note", "row", "step", "value"]
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """R of every cell, on both splits."""
+
+    names: list[dict[str, Any]]
+    """What names each cell in every frame."""
+    counts: Counts
+
+    def only(self, keys: Container[str]) -> Matrices:
+        """Return those of some cells."""
+        return Matrices([name for name in self.names if name["key"] in keys], self.counts)
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row per cell, split, i and j."""
+        parts = []
+        for name in self.names:
+            for split, found in self.counts.items():
+                if name["key"] in found:
+                    right, total, value = found[name["key"]]
+                    i, j = _places(right.shape)
+                    arrays = {"i": i, "j": j, "right": right.ravel(), "total": total.ravel()}
+                    parts.append((name | {"split": split}, {**arrays, "value": value.ravel()}))
+        return _joined(parts, [*CELL, "split", "i", "j", "right", "total", "value"])
 
 
 @dataclass
@@ -32,12 +61,6 @@ class Frames:
     """One row per cell: status, reason, timings, resources."""
     scores: pd.DataFrame
     """One row per cell and score: ``score``, ``value``; done cells only, NaN where it is not defined."""
-    matrix: pd.DataFrame
-    """One row per cell, split, i and j: ``right``, ``total``, ``value``; i tasks learned, j from 1.
-
-    A score that is no proportion has no ``right`` and ``total``, and its ``value`` is where it lies between
-    its bounds: 0.25 for a BLEU of 25. In percent, as reports print it, that is BLEU as it is.
-    """
     curves: pd.DataFrame
     """One row per cell, task under way, step and j: ``value`` on validation rows."""
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +74,17 @@ class Frames:
     """The runs that were read, where results class by class lie; see bench.results.per_class."""
     declared: dict[str, Score | None] = field(default_factory=dict)
     """What each suite with a done cell scores; None where its records differ in that."""
+    measured: Matrices = field(default_factory=lambda: Matrices([], {}))
+    """What ``matrix`` is made of, when it is asked for: of a hundred thousand cells it is a gigabyte."""
+
+    @cached_property
+    def matrix(self) -> pd.DataFrame:
+        """One row per cell, split, i and j: ``right``, ``total``, ``value``; i tasks learned, j from 1.
+
+        A score that is no proportion has no ``right`` and ``total``, and its ``value`` is where it lies
+        between its bounds: 0.25 for a BLEU of 25. In percent, as reports print it, that is BLEU as it is.
+        """
+        return self.measured.frame()
 
     def score_of(self, suite: str) -> Score | None:
         """Return what a suite scores, None where its records differ."""
@@ -79,7 +113,7 @@ class Frames:
             self,
             cells=cells,
             scores=of(self.scores),
-            matrix=of(self.matrix),
+            measured=self.measured.only(keys),
             curves=of(self.curves),
             settings=of(self.settings),
             notes=of(self.notes),
@@ -93,8 +127,21 @@ def load(folder: str | Path, *more: str | Path) -> Frames:
     different data under one name.
     """
     folders = [Path(f) for f in (folder, *more)]
-    records, manifest, unreadable = merge(folders)
-    return replace(tidy(records, folders[0], manifest, unreadable), folders=tuple(folders))
+    with _without_collection():
+        records, manifest, unreadable = merge(folders)
+        return replace(tidy(records, folders[0], manifest, unreadable), folders=tuple(folders))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking again and again through millions of lists, all in use."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def tidy(
@@ -104,11 +151,12 @@ def tidy(
     unreadable: Sequence[str] = (),
 ) -> Frames:
     """Return records as frames."""
+    counts = {split: _counts(records, split) for split in ("test", "validation")}
     return Frames(
         folder=folder,
         cells=pd.DataFrame([_cell(r) for r in records], columns=_CELL_COLUMNS),
-        scores=_scores(records),
-        matrix=_matrix(records),
+        scores=_scores(records, counts),
+        measured=Matrices([_name(r) for r in records], counts),
         curves=_curves(records),
         manifest=manifest or {},
         unreadable=list(unreadable),
@@ -201,9 +249,9 @@ def _counts(records: list[dict[str, Any]], split: str) -> dict[str, tuple[Matrix
     return found
 
 
-def _scores(records: list[dict[str, Any]]) -> pd.DataFrame:
+def _scores(records: list[dict[str, Any]], counts: Counts) -> pd.DataFrame:
     done = [r for r in records if r["status"] == "done"]
-    matrices, validation = ({k: c[2] for k, c in _counts(done, s).items()} for s in ("test", "validation"))
+    matrices, validation = ({k: c[2] for k, c in counts[s].items()} for s in ("test", "validation"))
     references: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in done:
         if record["spec"]["identity"] == "cumulative":
@@ -238,19 +286,6 @@ def _reference(record: dict[str, Any], found: list[dict[str, Any]]) -> dict[str,
     if len(found) > 1:
         found = [r for r in found if r["spec"]["training"] == record["spec"]["training"]]
     return found[0] if len(found) == 1 else None
-
-
-def _matrix(records: list[dict[str, Any]]) -> pd.DataFrame:
-    counts = {split: _counts(records, split) for split in ("test", "validation")}
-    parts = []
-    for record in records:
-        for split, found in counts.items():
-            if record["key"] in found:
-                right, total, value = found[record["key"]]
-                i, j = _places(right.shape)
-                arrays = {"i": i, "j": j, "right": right.ravel(), "total": total.ravel()}
-                parts.append((_name(record) | {"split": split}, {**arrays, "value": value.ravel()}))
-    return _joined(parts, [*CELL, "split", "i", "j", "right", "total", "value"])
 
 
 @cache
@@ -310,7 +345,7 @@ def _joined(parts: list[tuple[dict[str, Any], dict[str, Any]]], columns: list[st
         return pd.DataFrame(columns=columns)
     lengths = [len(arrays["value"]) for _, arrays in parts]
     names = pd.DataFrame([name for name, _ in parts])
-    frame = names.loc[names.index.repeat(lengths)].reset_index(drop=True)
-    for key in parts[0][1]:
-        frame[key] = np.concatenate([arrays[key] for _, arrays in parts])
-    return frame[columns]
+    place = np.repeat(np.arange(len(parts)), lengths)
+    found: dict[str, Any] = {str(name): names[name].array.take(place) for name in names}
+    found |= {key: np.concatenate([arrays[key] for _, arrays in parts]) for key in parts[0][1]}
+    return pd.DataFrame({name: found[name] for name in columns}, copy=False)

@@ -72,8 +72,9 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
             to_stderr(words)
         if unsaved:
             to_stderr(f"{unsaved} cells were done without saving their models: --force runs them again")
-    for key, reason in plan.skipped.items():
-        run.write(plan.by_key[key], {"status": "skipped", "reason": reason})
+    run.write_group(
+        (plan.by_key[key], {"status": "skipped", "reason": reason}) for key, reason in plan.skipped.items()
+    )
     for group in plan.groups:
         for key in group.keys if not group.tasks_done else ():
             run.drop(key)

@@ -144,11 +144,9 @@ def _attempt(group: Group, models: SavedModels, device: str) -> dict[str, Any] |
                 warm_start=load_into,
                 progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
             )
-        for spec, record in zip(group, records, strict=True):
-            run.write(spec, record)
+        run.write_group(zip(group, records, strict=True))
     except Unsuitable as error:
-        for spec in group:
-            run.write(spec, {"status": "skipped", "reason": str(error)})
+        run.write_group((spec, {"status": "skipped", "reason": str(error)}) for spec in group)
     except Exception as error:
         return _described(error)
     return None

@@ -1,6 +1,6 @@
 """Paired comparison of two strategies over common seeds.
 
-Axes: P pairs, N seeds.
+Axes: P pairs, N seeds, F sign patterns.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ EXACT_UP_TO = 30
 """Pairs up to which all sign patterns are counted."""
 FLIPS = 99_999
 """Sign patterns drawn where there are more pairs."""
+_AT_ONCE = 256
+"""Rows of differences that are multiplied by the drawn patterns at once: their sums take 20 MB."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def compare_pairs(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.D
     constant = (found.max() - found.min()) <= _slack(np.nan_to_num(difference_PN))
     out["d_z"] = (out["mean"] / out["sd"]).mask(constant)
     there = [row[~np.isnan(row)] for row in difference_PN]
-    out["p"], out["p_wilcoxon"] = [sign_flip(d) for d in there], [wilcoxon(d) for d in there]
+    out["p"], out["p_wilcoxon"] = sign_flips(there), [wilcoxon(d) for d in there]
     return out[list(Paired.__annotations__)]
 
 
@@ -75,23 +77,42 @@ def sign_flip(differences_N: ArrayLike, *, flips: int = FLIPS, seed: int = 0) ->
     to 30 pairs all 2^n are counted, so p is exact; beyond, ``flips`` patterns are drawn by ``seed`` and the
     observed one is counted among them, (1 + hits) / (1 + flips), which is never 0 (Phipson & Smyth 2010).
     """
-    d = np.asarray(differences_N, dtype=float)
-    if len(d) == 0:
-        return math.nan
-    reach = abs(d.sum()) - _slack(d)
-    if reach <= 0:
-        return 1.0
-    if len(d) <= EXACT_UP_TO:
-        # Every sum is one over the first half of the pairs and one over the second: 2^16 sums, not 2^30.
-        first, second = (_signed_sums(half) for half in np.array_split(d, 2))
-        second.sort()
-        above = len(second) - np.searchsorted(second, reach - first, side="left")
-        return 2 * float(above.sum()) / 2 ** len(d)
-    rng, hits = np.random.default_rng(seed), 0
-    for start in range(0, flips, 10_000):
-        signs = rng.integers(0, 2, size=(min(10_000, flips - start), len(d))) * 2 - 1
-        hits += int((np.abs(signs @ d) >= reach).sum())
-    return (1 + hits) / (1 + flips)
+    [p] = sign_flips([np.asarray(differences_N, dtype=float)], flips=flips, seed=seed)
+    return p
+
+
+def sign_flips(
+    differences: Sequence[NDArray[np.float64]], *, flips: int = FLIPS, seed: int = 0
+) -> list[float]:
+    """Return the p of ``sign_flip`` for many rows of differences; rows of one length share drawn patterns."""
+    found = [math.nan] * len(differences)
+    drawn: dict[int, list[int]] = {}
+    for place, d in enumerate(differences):
+        reach = abs(d.sum()) - _slack(d)
+        if len(d) > EXACT_UP_TO and reach > 0:
+            drawn.setdefault(len(d), []).append(place)
+        elif len(d):
+            found[place] = _counted(d, float(reach)) if reach > 0 else 1.0
+    parts = [(n, p[i : i + _AT_ONCE]) for n, p in drawn.items() for i in range(0, len(p), _AT_ONCE)]
+    for n, places in parts:
+        rows_PN = np.array([differences[place] for place in places])
+        reach_P = np.abs(rows_PN.sum(1)) - _slack(rows_PN)
+        rng, hits_P = np.random.default_rng(seed), np.zeros(len(places), dtype=int)
+        for start in range(0, flips, 10_000):
+            signs_FN = rng.integers(0, 2, size=(min(10_000, flips - start), n)) * 2.0 - 1
+            hits_P += (np.abs(signs_FN @ rows_PN.T) >= reach_P).sum(0)
+        for place, hits in zip(places, hits_P.tolist(), strict=True):
+            found[place] = (1 + hits) / (1 + flips)
+    return found
+
+
+def _counted(d: NDArray[np.float64], reach: float) -> float:
+    """Return the share of all sign patterns whose |sum| is no less than ``reach``."""
+    # Every sum is one over the first half of the pairs and one over the second: 2^16 sums, not 2^30.
+    first, second = (_signed_sums(half) for half in np.array_split(d, 2))
+    second.sort()
+    above = len(second) - np.searchsorted(second, reach - first, side="left")
+    return 2 * float(above.sum()) / 2 ** len(d)
 
 
 def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -40,17 +40,17 @@ class Piece:
         return name if self.offset is None else f"{name}@{self.offset}"
 
 
-def append(folder: Path, line: bytes) -> None:
-    """Append a line to this process's own file in a folder, and flush it to the disk."""
+def append(folder: Path, lines: bytes) -> None:
+    """Append whole lines to this process's own file in a folder, and flush them to the disk once."""
+    folder.mkdir(exist_ok=True)
     own = _name_of_process.setdefault(os.getpid(), uuid.uuid4().hex[:12])
     handle = os.open(folder / f"{own}{SUFFIX}", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(handle).st_size
         if size and os.pread(handle, 1, size - 1) != b"\n":  # the disk was full in the middle of a line
-            line = b"\n" + line
-        line += b"\n"
-        while line:
-            line = line[os.write(handle, line) :]
+            lines = b"\n" + lines
+        while lines:
+            lines = lines[os.write(handle, lines) :]
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,21 +82,37 @@ class RunFolder(RunReader):
             raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
 
     def write(self, spec: CellSpec, record: dict[str, Any]) -> None:
-        """Write one cell's record and drop its checkpoint; raises UserError where it cannot be written.
+        """Write one cell's record and drop its checkpoint; see ``write_group``."""
+        self.write_group([(spec, record)])
 
-        The record's ``classes`` are written apart: they are many, and few readers want them.
+    def write_group(self, cells: Iterable[tuple[CellSpec, dict[str, Any]]]) -> None:
+        """Write the records of cells that ended together, flushed to the disk once; drop their checkpoints.
+
+        A record's ``classes`` are written apart: they are many, and few readers want them.
+
+        Raises:
+            UserError: where they cannot be written.
+            Unreadable: for a record that readers would refuse; none is written then.
         """
-        named = {"key": spec.key, "written": datetime.now(UTC).isoformat(timespec="microseconds")}
-        cell = named | {"spec": spec.as_record(), "identity": spec.identity}
-        content = {"error": None, "reason": None} | record
-        classes = content.pop("classes", None)
+        written = datetime.now(UTC).isoformat(timespec="microseconds")
+        records, classes, keys = [], [], []
+        for spec, record in cells:
+            named = {"key": spec.key, "written": written}
+            cell = named | {"spec": spec.as_record(), "identity": spec.identity}
+            content = {"error": None, "reason": None} | record
+            if (counts := content.pop("classes", None)) is not None:
+                classes.append(_line(ClassCounts, named | counts))
+            records.append(_line(CellRecord, cell | content | cell))
+            keys.append(spec.key)
         try:
-            if classes is not None:  # first: with its record, the cell is done
-                _append(self.beside, ClassCounts, named | classes)
-            _append(self.cells, CellRecord, cell | content | cell)
+            if classes:  # first: with its record, the cell is done
+                append(self.beside, b"".join(classes))
+            if records:
+                append(self.cells, b"".join(records))
         except OSError as error:
             raise UserError(f"cannot write into {self.cells}: {error.strerror}") from None
-        self.drop(spec.key)
+        for key in keys:
+            self.drop(key)
 
     def repair(self) -> list[str]:
         """Set aside every file that cannot be read, so that its cell is run again; return a line for each.
@@ -155,9 +171,8 @@ class RunFolder(RunReader):
         shutil.rmtree(self.checkpoints / key, ignore_errors=True)
 
 
-def _append(folder: Path, model: type[FileModel], content: dict[str, Any]) -> None:
-    """Append a record that readers will accept; raises Unreadable for another."""
+def _line(model: type[FileModel], content: dict[str, Any]) -> bytes:
+    """Return a record that readers will accept, as a line; raises Unreadable for another."""
     text = json.dumps({"schema": model.VERSION, **content}, separators=(",", ":"), allow_nan=False)
     model.read(text)
-    folder.mkdir(exist_ok=True)
-    append(folder, text.encode())
+    return text.encode() + b"\n"

@@ -17,6 +17,7 @@ from bench.runner import Options, carry_out
 from bench.store import RunFolder, RunReader, pack_run, unpack_run
 from suites.errors import UserError
 from tests.conftest import Command, tree
+from tests.many_cells import measure
 
 QUIET = Options(jobs=1, quiet=True)
 ASKED = Request("toy", ("finetune", "er[buffer=20]", "ewc"), ("task", "class"), (0, 1))
@@ -162,3 +163,11 @@ def test_reading_commands_change_nothing(run: Path, tmp_path: Path, command: Com
         assert tree(folder) == before
     finally:
         folder.chmod(folder_mode)
+
+
+def test_many_cells_are_measured_with_few(tmp_path: Path) -> None:
+    """The stages of ``python -m tests.many_cells``, which measures a hundred thousand."""
+    found = measure(tmp_path / "run", 2, 3, 4)
+    assert list(found) == ["write", "list", "pack", "load", "tables"]
+    assert len(RunReader(tmp_path / "run").statuses()) == 24
+    assert len(list((tmp_path / "run" / "cells").iterdir())) == 1

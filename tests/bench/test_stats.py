@@ -30,7 +30,7 @@ from bench.stats import (
 )
 from bench.stats import aggregates as aggregate
 from bench.stats.intervals import iqm
-from bench.stats.paired import sign_flip, wilcoxon
+from bench.stats.paired import FLIPS, sign_flip, sign_flips, wilcoxon
 from bench.stats.ranking import not_distinguished
 from suites.errors import UserError
 
@@ -137,6 +137,20 @@ def test_sign_flip_against_all_patterns(n: int) -> None:
         assert sign_flip(d) == pytest.approx(brute_sign_flip(d), abs=1e-12)
     ties = random.integers(-2, 4, n) / 10  # with zeros, and sums that are equal but for rounding
     assert sign_flip(ties) == pytest.approx(brute_sign_flip(ties), abs=1e-12)
+
+
+def test_many_sign_flips_are_those_of_one_by_one() -> None:
+    draws = np.random.default_rng(2)
+    rows = [np.round(draws.normal(0.2, 1, n), 1) for n in (40, 33, 40, 12, 0, 40, 33)]
+    one_by_one = [sign_flip(row) for row in rows]
+    assert sign_flips(rows) == pytest.approx(one_by_one, abs=0, nan_ok=True)
+    # By the definition, without sharing what is drawn.
+    d, rng = rows[0], np.random.default_rng(0)
+    signs = np.concatenate(
+        [rng.integers(0, 2, (min(10_000, FLIPS - s), 40)) for s in range(0, FLIPS, 10_000)]
+    )
+    hits = (np.abs((signs * 2 - 1) @ d) >= abs(d.sum()) - 1e-9).sum()
+    assert one_by_one[0] == (1 + hits) / (1 + FLIPS)
 
 
 def test_sign_flip_by_hand() -> None:

@@ -195,6 +195,20 @@ def write_all(run: RunFolder, specs: list[CellSpec]) -> None:
         run.write(spec, DONE)
 
 
+def test_a_group_is_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [toy_cell("er", seed) for seed in range(5)]
+    run = opened(tmp_path, *specs)
+    flushed: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(handle), fsync(handle))[1])
+    run.write_group((spec, DONE) for spec in specs)
+    assert len(flushed) == 1
+    assert run.statuses() == {spec.key: "done" for spec in specs}
+    with pytest.raises(ValueError, match="unknown field"):  # all or none
+        run.write_group([(specs[0], {"status": "skipped", "reason": "no"}), (specs[1], DONE | {"colour": 1})])
+    assert set(run.statuses().values()) == {"done"}
+
+
 def test_a_record_that_readers_would_refuse_is_not_written(tmp_path: Path) -> None:
     run = opened(tmp_path)
     with pytest.raises(ValueError, match="unknown field 'colour'"):
