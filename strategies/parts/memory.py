@@ -53,8 +53,9 @@ class Memory:
         """
         real_LB = batch.weight_LB > 0
         nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
-        self.put(torch.where(real_LB, self._slot(nth_LB), self.slots), batch.rows_LB, **kept)
+        self._put(torch.where(real_LB, self._slot(nth_LB), self.slots), batch.rows_LB, kept)
         self.seen_L.copy_(nth_LB[:, -1])
+        torch.maximum(self.filled_L, self.seen_L.clamp(max=self.slots), out=self.filled_L)
 
     def put(self, slot_LB: Tensor, rows_LB: Tensor, **kept: Tensor) -> None:
         """Write rows to slots, with no gap behind those in use; slot number ``slots`` is nowhere.
@@ -63,6 +64,9 @@ class Memory:
         """
         taken_LB = (slot_LB + 1).masked_fill(slot_LB == self.slots, 0)
         torch.maximum(self.filled_L, taken_LB.amax(1), out=self.filled_L)
+        self._put(slot_LB, rows_LB, kept)
+
+    def _put(self, slot_LB: Tensor, rows_LB: Tensor, kept: dict[str, Tensor]) -> None:
         # scatter itself leaves open which of equal slots wins.
         later_BB = _later_BB(slot_LB.shape[1], slot_LB.device)
         beaten_LB = ((slot_LB.unsqueeze(2) == slot_LB.unsqueeze(1)) & later_BB).any(2)
