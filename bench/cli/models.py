@@ -19,16 +19,16 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A folder of a run with --keep-models.")],
     cell: Annotated[str, typer.Argument(help="A cell's key, the start of it, or strategy/seed: 'er/0'.")],
     to: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the model.")],
-    task: Annotated[int | None, typer.Option(help="After how many tasks; the last kept without it.")] = None,
+    task: Annotated[int | None, typer.Option(help="After how many tasks; the last saved without it.")] = None,
 ) -> None:
     """Write the trained model of one cell into a folder of its own, which predicts and goes on learning."""
     from bench.export import find, save, served
 
     model = served(folder, find(folder, cell), task)
     save(model, to)
-    origin = model.facts["from"]
+    origin = model.header["from"]
     print(f"{to}: {origin['cell']}, after {origin['tasks_done']} of {origin['tasks']} tasks")
-    writes = model.facts.get("writes")
+    writes = model.header.get("writes")
     kind, names = ("tasks", [n for n, _ in writes["tasks"]]) if writes else ("labels", list(model.labels))
     print(f"{len(names)} {kind}: {', '.join(names[:12])}{', ...' * (len(names) > 12)}")
     print(f"how to load it: {to / 'README.md'}")
@@ -64,7 +64,7 @@ def predict(
     model = Predictor.load(folder)
     asked = model.asked(given, task) if reads_texts or task else given
     if reads_texts and (cut := model.cut(asked)):
-        most = model.facts["options"]["max_tokens"]
+        most = model.header["options"]["max_tokens"]
         print(f"{cut} of {len(given)} texts cut at {most} tokens", file=sys.stderr)
     digits = 4 if out is None else 6
     answers: list[list[str]]

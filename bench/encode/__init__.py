@@ -1,4 +1,4 @@
 """Texts and images as what a model reads."""
 
 from bench.encode.model_inputs import input_shape, inputs, name_features, to_stderr, tokens
-from bench.encode.token_pairs import kept_facts, kept_tokenizer, mark, tokenizer_of, words
+from bench.encode.token_pairs import generation_header, mark, tokenizer_from_text, tokenizer_of, words

@@ -1,6 +1,6 @@
 """What a model reads of a data set of texts: token numbers, or the features of a backbone that stays frozen.
 
-Features are computed once for all seeds, strategies and runs and kept in a memory-mapped file. Its name is a
+Features are computed once for all seeds, strategies and runs and saved in a memory-mapped file. Its name is a
 hash of everything they follow from: the texts, the backbone's weights, the tokenizer, the tokens read at most
 and the pooling.
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bench import models
 from bench.encode.token_pairs import padded, pair_tokens
-from bench.models import ModelRef, Options, Shape, pretrained
+from bench.models import ModelRef, Options, Shape, pretrained, seq2seq
 from suites.base import Data
 from suites.cache import cache_folder, write_cached
 from suites.errors import UserError
@@ -40,7 +40,8 @@ def inputs(
     """Return a data set as a model reads it: images unchanged, texts as tokens or features in ``x_N``.
 
     Where texts are to be written, ``x_N`` holds the tokens of both, (N, 2, S).
-    ``said`` is told how far a pass through a backbone is. Raises UserError where the model cannot read it.
+    ``said`` is called with how far a pass through a backbone is. Raises UserError where the model cannot read
+    the data set.
     """
     _check_reads(data, model)
     options = models.options(model) | options
@@ -70,6 +71,8 @@ def _check_reads(data: Data, model: ModelRef) -> None:
     if model.reads_texts != bool(data.texts):
         kind, fitting = ("texts", "minilm") if data.texts else ("images", "mlp")
         raise UserError(f"model {model.name} cannot read {data.name}, a data set of {kind}; {fitting} can")
+    if data.generates and not (model.generates or pretrained.writes(model.name)):
+        raise UserError(f"model {model.name} cannot write what {data.name} asks for; {seq2seq.TINY} can")
     if data.texts and not data.generates and model.generates:
         raise UserError(
             f"model {model.name} cannot read {data.name}, where nothing is to be written; minilm can"
@@ -114,8 +117,8 @@ def features(
 
 @cache
 def _key(texts: tuple[str, ...], model: str, most: int, pooling: str) -> str:
-    facts = f"v2/{pretrained.mark(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
-    return hashlib.sha256(facts.encode()).hexdigest()[:32]
+    source = f"v2/{pretrained.mark(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
+    return hashlib.sha256(source.encode()).hexdigest()[:32]
 
 
 def _mapped(path: Path, rows: int) -> Tensor | None:

@@ -19,7 +19,6 @@ from bench.models import pretrained, seq2seq
 from strategies.core import IGNORED
 from suites.base import Data, Stream
 from suites.cache import cache_folder, write_cached
-from suites.errors import UserError
 
 _TOKENIZERS: dict[tuple[str, str], Any] = {}
 _TOKENS: dict[tuple[str, str, int], Tensor] = {}
@@ -29,12 +28,10 @@ def pair_tokens(data: Data, model: str, most: int) -> Tensor:
     """Return the tokens of a data set's texts and targets, int32 (N, 2, S), made once in a process.
 
     At most ``most`` of each, padded to the longest: with the tokenizer's padding in the texts and ``IGNORED``
-    in the targets. Raises UserError for a model that cannot write.
+    in the targets.
     """
     key = data.fingerprint, model, most
     if key not in _TOKENS:
-        if model != seq2seq.TINY and not pretrained.writes(model):
-            raise UserError(f"model {model} cannot write what {data.name} asks for; {seq2seq.TINY} can")
         tokenizer = tokenizer_of(data, model)
         cut = {"truncation": True, "max_length": most, "return_attention_mask": False}
         read = tokenizer(list(data.texts), **cut)["input_ids"]
@@ -79,8 +76,8 @@ def mark(data: Data, model: str) -> str:
     return hashlib.sha256(pretrained.tokenizer_mark(tokenizer_of(data, model)).encode()).hexdigest()
 
 
-def kept_facts(stream: Stream, model: str) -> dict[str, Any] | None:
-    """Return what a model of a stream must be kept with to write without it; None where nothing is written.
+def generation_header(stream: Stream, model: str) -> dict[str, Any] | None:
+    """Return what a saved model needs to generate text without its stream; None where it generates none.
 
     ``tasks``: name and prefix of every task, in their order. ``most``: tokens written at most. ``tokenizer``:
     the one that was trained on the data set, as text; None where the model has its own.
@@ -100,8 +97,8 @@ def kept_facts(stream: Stream, model: str) -> dict[str, Any] | None:
     return {"tasks": tasks, "most": data.x_N.shape[-1], "tokenizer": own}
 
 
-def kept_tokenizer(text: str) -> Any:
-    """Return a tokenizer that ``kept_facts`` holds as text."""
+def tokenizer_from_text(text: str) -> Any:
+    """Return a tokenizer that ``generation_header`` holds as text."""
     from tokenizers import Tokenizer
 
     return _whole(Tokenizer.from_str(text))
@@ -139,7 +136,7 @@ def _train(data: Data) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # Each text once: the same one may stand in several tasks.
+    # Each text once: the same one may be in several tasks.
     rows = dict.fromkeys([*data.texts[: data.n_train], *data.targets[: data.n_train]])
     backend.train_from_iterator(rows, trainer)
     assert [backend.token_to_id(token) for token in special] == [seq2seq.PADDING, seq2seq.END]

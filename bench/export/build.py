@@ -15,12 +15,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench import models
-from bench.encode import kept_tokenizer
+from bench.encode import tokenizer_from_text
 from bench.export.model_card import readme
 from bench.export.predictor import Predictor
 from bench.models import merging, pretrained, seq2seq, transformer
 from bench.plan import CellSpec
-from bench.schema import FACTS, HEAD, README, WEIGHTS, Exported, ExportHeader
+from bench.schema import HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
 from bench.store import RunReader, SavedModels, write_tensors
 from strategies.core import LaneLinear
 from suites.base import generator
@@ -33,17 +33,17 @@ _SHOWN = 6
 def find(run: Path, cell: str) -> str:
     """Return the key of the cell that a key, the unique start of one, or ``identity/seed`` names.
 
-    Raises UserError where that is no cell of the run, several, or one whose model was not kept.
+    Raises UserError where that is no cell of the run, several, or one whose model was not saved.
     """
     seen = RunReader(run)
     if not seen.manifest():
         raise UserError(f"{run} is not a run's folder: it has no run.json")
-    kept = SavedModels(run)
-    words = {key: _spec(kept, key).title for key in kept.cells()}
+    saved = SavedModels(run)
+    words = {key: _spec(saved, key).title for key in saved.cells()}
     records = seen.records()
     specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
     statuses = {r["key"]: r["status"] for r in records}
-    specs |= {key: _spec(kept, key) for key in words}
+    specs |= {key: _spec(saved, key) for key in words}
     found = [
         key
         for key, spec in specs.items()
@@ -57,13 +57,13 @@ def find(run: Path, cell: str) -> str:
     if found and (status := statuses[found[0]]) != "done":
         raise UserError(f"{cell} is {status}: there is no model of it")
     if found:
-        raise UserError(f"{run} kept no model of {cell}: run it again with --keep-models last --force")
-    has = _listed(list(words), words) or "none; lethe run --keep-models last keeps them"
-    raise UserError(f"{run} has no cell {cell}; it kept the models of: {has}")
+        raise UserError(f"{run} saved no model of {cell}: run it again with --keep-models last --force")
+    has = _listed(list(words), words) or "none; lethe run --keep-models last saves them"
+    raise UserError(f"{run} has no cell {cell}; it saved the models of: {has}")
 
 
-def _spec(kept: SavedModels, key: str) -> CellSpec:
-    return CellSpec(**kept.header(key, kept.tasks(key)[-1])["spec"])
+def _spec(saved: SavedModels, key: str) -> CellSpec:
+    return CellSpec(**saved.header(key, saved.tasks(key)[-1])["spec"])
 
 
 def _listed(keys: list[str], words: dict[str, str]) -> str:
@@ -71,75 +71,75 @@ def _listed(keys: list[str], words: dict[str, str]) -> str:
 
 
 def served(run: Path, key: str, task: int | None = None) -> Predictor:
-    """Return a cell's model after ``task`` tasks, the last kept without it, cut to the units learned by then.
+    """Return a cell's model after ``task`` tasks, else the last saved, cut to the units learned by then.
 
-    Raises UserError for a task that was not kept, for a method that answers otherwise than its model, where
+    Raises UserError for a task that was not saved, for a method that answers otherwise than its model, where
     the pretrained model that was tuned is no longer the same, and for what cannot be merged into one that
     writes.
     """
-    kept = SavedModels(run)
-    tasks = kept.tasks(key)
+    saved = SavedModels(run)
+    tasks = saved.tasks(key)
     if task is not None and task not in tasks:
         has = ", ".join(map(str, tasks))
-        raise UserError(f"the model after task {task} was not kept; there is the one after task {has}")
-    facts = kept.header(key, tasks[-1] if task is None else task)
-    spec = CellSpec(**facts["spec"])
-    if facts["answers_otherwise"]:
+        raise UserError(f"the model after task {task} was not saved; there is the one after task {has}")
+    header = saved.header(key, tasks[-1] if task is None else task)
+    spec = CellSpec(**header["spec"])
+    if header["answers_otherwise"]:
         raise UserError(
-            f"{facts['answers_otherwise']} does not answer with its network alone, so that it cannot be "
-            "exported as one: what it answers with besides is kept in the run"
+            f"{header['answers_otherwise']} does not answer with its network alone, so that it cannot be "
+            "exported as one: what it answers with besides is in the run"
         )
-    if facts["writes"] is True:
-        raise UserError(f"{run} kept this model with an earlier version: run the cell again with --force")
-    units = sorted({u for own in facts["tasks"][: facts["tasks_done"]] for u in own})
+    if header["writes"] is True:
+        raise UserError(f"{run} saved this model with an earlier version: run the cell again with --force")
+    units = sorted({u for own in header["tasks"][: header["tasks_done"]] for u in own})
     known: dict[str, Any] = {
         "schema": ExportHeader.VERSION,
         "reads": "texts" if spec.reference.reads_texts else "images",
         "model": spec.reference.architecture or spec.model,
         "options": spec.model_options,
-        "labels": [] if facts["writes"] else [facts["units"][u] for u in units],
+        "labels": [] if header["writes"] else [header["units"][u] for u in units],
         "from": {
             "cell": spec.title,
             "key": key,
-            "tasks_done": facts["tasks_done"],
-            "tasks": len(facts["tasks"]),
-            "data": facts["data"],
+            "tasks_done": header["tasks_done"],
+            "tasks": len(header["tasks"]),
+            "data": header["data"],
         },
     }
     state = {
         name.removeprefix("model/"): t.unsqueeze(0)
-        for name, t in kept.tensors(key, facts["tasks_done"]).items()
+        for name, t in saved.tensors(key, header["tasks_done"]).items()
         if name.startswith("model/")
     }
     if known["reads"] == "images":
-        known |= {k: facts[k] for k in ("shape", "scale", "mean", "std")}
-        shape, units_ = tuple(facts["shape"]), len(facts["units"])
+        known |= {k: header[k] for k in ("shape", "scale", "mean", "std")}
+        shape, units_ = tuple(header["shape"]), len(header["units"])
         model = models.build(spec.reference, spec.model_options, shape, units_, [generator(0, "model")])
         model.load_state_dict(state)
         model.head = _rows(model.head, units)
         return Predictor(model, known)
-    if spec.model != seq2seq.TINY and pretrained.mark(spec.model) != facts["data"]["model"]:
+    if spec.model != seq2seq.TINY and pretrained.mark(spec.model) != header["data"]["model"]:
         raise UserError(f"model {spec.model} is no longer the one that was trained in {run}")
-    if facts["writes"]:
-        return _writing(spec, state, known, facts["writes"])
+    if header["writes"]:
+        return _writing(spec, state, known, header["writes"])
     network = merging.merged(_transformer(spec, state))
     network.head = _rows(network.head, units)
     return Predictor(network, known, pretrained.tokenizer(spec.model))
 
 
 def _writing(
-    spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], kept: dict[str, Any]
+    spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], saved: dict[str, Any]
 ) -> Predictor:
     """Return a model that writes, for the tasks learned by then and those of the model it went on from."""
-    model = models.build(spec.reference, spec.model_options, (2, kept["most"]), 1, [generator(0, "model")])
+    model = models.build(spec.reference, spec.model_options, (2, saved["most"]), 1, [generator(0, "model")])
     assert isinstance(model, seq2seq.Seq2Seq)
     model.load_state_dict(state)
     merging.fold(model)
     tasks = Exported.at(spec.model).tasks if spec.continues else {}
-    tasks |= dict(kept["tasks"][: known["from"]["tasks_done"]])
-    known["writes"] = {"tasks": list(tasks.items()), "most": kept["most"]}
-    own = kept["tokenizer"]
-    tokenizer = pretrained.tokenizer(spec.model) if own is None else kept_tokenizer(own)
+    tasks |= dict(saved["tasks"][: known["from"]["tasks_done"]])
+    known["writes"] = {"tasks": list(tasks.items()), "most": saved["most"]}
+    own = saved["tokenizer"]
+    tokenizer = pretrained.tokenizer(spec.model) if own is None else tokenizer_from_text(own)
     return Predictor(seq2seq.Seq2Seq(1, model.base), known, tokenizer)
 
 
@@ -176,10 +176,10 @@ def save(model: Predictor, folder: Path) -> None:
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
-            header = json.dumps(model.facts, indent=1) + "\n"
-            ExportHeader.read(header)
-            (scratch / FACTS).write_text(header)
-            (scratch / README).write_text(readme(model.facts))
+            written = json.dumps(model.header, indent=1) + "\n"
+            ExportHeader.read(written)
+            (scratch / HEADER).write_text(written)
+            (scratch / README).write_text(readme(model.header))
             for path in scratch.iterdir():
                 path.chmod(0o644)
             scratch.chmod(0o755)
@@ -205,11 +205,11 @@ def _write_texts(model: Predictor, folder: Path) -> None:
     state = {"weight": state.pop("head.weight").T, "bias": state.pop("head.bias"), **state}
     write_tensors(folder / HEAD, {k: t.contiguous() for k, t in state.items()})
     head = None
-    if model.facts["options"]["pooling"] == "own":
+    if model.header["options"]["pooling"] == "own":
         head = nn.Linear(state["weight"].shape[1], len(model.labels))
         head.load_state_dict({k: state[k] for k in ("weight", "bias")})
     plain = merging.without_adapters(network.base.transformer)
-    network = pretrained.completed(model.facts["model"], plain, head)
+    network = pretrained.completed(model.header["model"], plain, head)
     network.config.id2label = dict(enumerate(model.labels))
     network.config.label2id = {label: u for u, label in enumerate(model.labels)}
     network.save_pretrained(folder)

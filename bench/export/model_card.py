@@ -35,7 +35,7 @@ print(model.config.id2label[logits.argmax().item()])
 ```
 """
 _BESIDE = """
-What was trained is {tune} tuning, kept beside the transformer in head.safetensors: transformers alone would
+What was trained is {tune} tuning, saved beside the transformer in head.safetensors: transformers alone would
 answer without it.
 """
 
@@ -56,27 +56,27 @@ print(tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].strip())
 """
 
 
-def readme(facts: dict[str, Any]) -> str:
-    """Return how to load a model, of which lethe.json holds ``facts``."""
+def readme(header: dict[str, Any]) -> str:
+    """Return how to load a model, of which lethe.json holds ``header``."""
     words, given, call = '"a sentence"', '["a sentence"]', "answers"
-    does = f"It answers with one of the {len(facts['labels'])} labels\nof the tasks learned by then."
-    if facts["reads"] == "images":
-        shape = ", ".join(map(str, facts["shape"]))
+    does = f"It answers with one of the {len(header['labels'])} labels\nof the tasks learned by then."
+    if header["reads"] == "images":
+        shape = ", ".join(map(str, header["shape"]))
         words, given = "--file images.npy", "images"
-        more = f"\nImages are an array of shape (N, {shape}), grey values up to {facts['scale']:g}.\n"
-    elif "writes" in facts:
-        names, prefixes = zip(*facts["writes"]["tasks"], strict=True)
+        more = f"\nImages are an array of shape (N, {shape}), grey values up to {header['scale']:g}.\n"
+    elif "writes" in header:
+        names, prefixes = zip(*header["writes"]["tasks"], strict=True)
         does, call = f"It writes texts for the tasks\nlearned by then: {', '.join(names)}.", "written"
         if any(prefixes):
             words, given = f'"a sentence" --task {names[0]}', f'["a sentence"], "{names[0]}"'
         text = json.dumps(f"{prefixes[0]}a sentence", ensure_ascii=False)
-        more = _WRITES.format(text=text, most=facts["writes"]["most"], **facts["options"])
+        more = _WRITES.format(text=text, most=header["writes"]["most"], **header["options"])
     else:
-        options = facts["options"]
+        options = header["options"]
         form = _BESIDE if options["tune"] in BESIDE else _OWN if options["pooling"] == "own" else _POOLED
         pooled = "states[:, 0]" if options["pooling"] == "first" else "states.mean(1)"
         more = form.format(pooled=pooled, **options)
-    origin = facts["from"]
+    origin = header["from"]
     return f"""# A model that Lethe exported
 
 From {origin["cell"]}, after {origin["tasks_done"]} of {origin["tasks"]} tasks. {does}

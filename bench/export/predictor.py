@@ -43,7 +43,7 @@ class Predictor:
     """
 
     model: LaneModel
-    facts: dict[str, Any]
+    header: dict[str, Any]
     """The contents of lethe.json; see bench.schema.exported_model."""
     tokenizer: Any = None
 
@@ -60,19 +60,19 @@ class Predictor:
     @property
     def labels(self) -> tuple[str, ...]:
         """What it can answer, in the order of the head."""
-        return tuple(self.facts["labels"])
+        return tuple(self.header["labels"])
 
     def read(self, given: Texts | Images) -> Tensor:
         """Return what the model reads, (N, S) or (N, C, H, W); raises UserError for what it cannot read."""
         if self.tokenizer is not None:
-            return tokens(list(given), self.tokenizer, self.facts["options"]["max_tokens"])
-        shape = tuple(self.facts["shape"])
+            return tokens(list(given), self.tokenizer, self.header["options"]["max_tokens"])
+        shape = tuple(self.header["shape"])
         if getattr(given, "shape", (0,))[1:] != shape:
             has = getattr(given, "shape", "no array")
             raise UserError(f"this model reads images of shape (N, {', '.join(map(str, shape))}), not {has}")
-        x_NX = torch.from_numpy(np.ascontiguousarray(given)).to(torch.float32) * (1 / self.facts["scale"])
-        if self.facts["mean"]:
-            mean, std = (torch.tensor(self.facts[k]).view(-1, 1, 1) for k in ("mean", "std"))
+        x_NX = torch.from_numpy(np.ascontiguousarray(given)).to(torch.float32) * (1 / self.header["scale"])
+        if self.header["mean"]:
+            mean, std = (torch.tensor(self.header[k]).view(-1, 1, 1) for k in ("mean", "std"))
             x_NX = (x_NX - mean) / std
         return x_NX
 
@@ -97,14 +97,14 @@ class Predictor:
 
         Raises UserError for a task that was not learned, and for a text that says none where it must.
         """
-        tasks = dict(self.facts["writes"]["tasks"]) if "writes" in self.facts else {}
+        tasks = dict(self.header["writes"]["tasks"]) if "writes" in self.header else {}
         if task and not tasks:
             raise UserError("this model answers with labels: there is no task to choose")
         if task and task not in tasks:
             raise unknown("task", task, list(tasks))
         prefixes = tuple(filter(None, tasks.values()))
         if not task and prefixes and not all(text.startswith(prefixes) for text in texts):
-            raise UserError(f"this model must be told the task: choose --task {', '.join(tasks)}")
+            raise UserError(f"this model needs the task: choose --task {', '.join(tasks)}")
         return [tasks.get(task, "") + text for text in texts]
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class Predictor:
         """Return what is written for texts, token by token the likeliest; see ``asked``."""
         if not isinstance(self.model, seq2seq.Seq2Seq):
             raise UserError("this model answers with labels: it writes no texts")
-        asked, most, found = self.asked(texts, task), self.facts["writes"]["most"], []
+        asked, most, found = self.asked(texts, task), self.header["writes"]["most"], []
         with eval_mode(self.model):
             for start in range(0, len(asked), _WRITTEN_AT_ONCE):
                 tokens_NS = self.read(asked[start : start + _WRITTEN_AT_ONCE]).long()
@@ -121,7 +121,7 @@ class Predictor:
 
     def cut(self, texts: Texts) -> int:
         """Return how many texts are longer than the model reads."""
-        most = self.facts["options"]["max_tokens"]
+        most = self.header["options"]["max_tokens"]
         # Only those that fill what is read can be longer: most texts are not taken apart twice.
         full = self.tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]
         longest = [text for text, row in zip(texts, full, strict=True) if len(row) >= most]
@@ -129,12 +129,12 @@ class Predictor:
 
 
 def _images(exported: Exported) -> Predictor:
-    shape, units = tuple(exported.facts["shape"]), len(exported.labels)
+    shape, units = tuple(exported.header["shape"]), len(exported.labels)
     model = models.build(
         exported_reference(exported), exported.options, shape, units, [generator(0, "model")]
     )
     model.load_state_dict({k: t.unsqueeze(0) for k, t in load_file(exported.folder / WEIGHTS).items()})
-    return Predictor(model, exported.facts)
+    return Predictor(model, exported.header)
 
 
 def _texts(exported: Exported) -> Predictor:
@@ -142,18 +142,18 @@ def _texts(exported: Exported) -> Predictor:
     if exported.writes:
         tokenizer = pretrained.tokenizer(exported.name)
         pair = seq2seq.Pair(seq2seq.loaded(exported.name))
-        return Predictor(seq2seq.Seq2Seq(1, pair), exported.facts, tokenizer)
+        return Predictor(seq2seq.Seq2Seq(1, pair), exported.header, tokenizer)
     if options["tune"] in BESIDE:
         reference, shape = exported_reference(exported), (options["max_tokens"],)
         model = models.build(reference, options, shape, units, [generator(0, "model")])
     else:
         model = merging.with_head(pretrained.backbone(exported.name, options["pooling"]), units)
     model.load_state_dict(head_state(exported))
-    return Predictor(model, exported.facts, pretrained.tokenizer(exported.name))
+    return Predictor(model, exported.header, pretrained.tokenizer(exported.name))
 
 
 def head_state(exported: Exported) -> dict[str, Tensor]:
-    """Return what stands beside the transformer of a text export, as the state of a model of one lane."""
+    """Return what is beside the transformer of a text export, as the state of a model of one lane."""
     found = load_file(exported.folder / HEAD)
     head = {"head.weight": found.pop("weight").T, "head.bias": found.pop("bias")}
     return {k: t.unsqueeze(0) for k, t in {**head, **found}.items()}

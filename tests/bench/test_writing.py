@@ -232,7 +232,7 @@ def test_bad_words(exported: Path, tmp_path: Path, command: Command) -> None:
     file = ["--file", str(tmp_path / "rows.csv")]
     resume = ["-s", "er", "--resume-from", str(exported), "--out", str(tmp_path / "r")]
     for words, told in (
-        (["predict", str(exported), "a dog"], "must be told the task: choose --task "),
+        (["predict", str(exported), "a dog"], "needs the task: choose --task "),
         (["predict", str(exported), "a dog", "--task", "germn"], "unknown task 'germn'; did you mean german"),
         (["predict", str(exported), *file, "--task", "german"], "has no column 'text'; it has: said"),
         (["predict", str(exported)], "give either sentences or --file"),
@@ -272,7 +272,7 @@ def test_only_tasks_that_were_learned(
     first, second = Exported.at(save(run, tmp_path / "late")).tasks
     assert f"1 tasks: {first}\n" in out
     early = serve.load(tmp_path / "early")
-    assert dict(early.facts["writes"]["tasks"]) == {first: f"{first}: "}
+    assert dict(early.header["writes"]["tasks"]) == {first: f"{first}: "}
     with pytest.raises(UserError, match=f"unknown task '{second}'"):
         early.written(["a dog"], second)
 
@@ -289,7 +289,7 @@ def test_texts_without_a_prefix_need_no_task(tmp_path: Path) -> None:
         del SUITES["toy-bare"]
     model = export.served(tmp_path / "r", export.find(tmp_path / "r", "er/0"))
     assert model.written(["a dog"]) == model.written(["a dog"], "german")
-    assert sorted(model.facts["writes"]["tasks"]) == [("german", ""), ("spanish", "")]
+    assert sorted(model.header["writes"]["tasks"]) == [("german", ""), ("spanish", "")]
 
 
 # Going on.
@@ -316,7 +316,9 @@ def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert tokenizer(list(codes().targets))["input_ids"] == theirs(list(codes().targets))["input_ids"]
     (record,) = RunFolder(tmp_path / "r").records()
     order = Exported.at(exported).tasks
-    assert list(order) == [name for name, _ in pairs.kept_facts(group.streams.streams[0], TINY)["tasks"]]  # type: ignore[index]
+    assert list(order) == [
+        name for name, _ in pairs.generation_header(group.streams.streams[0], TINY)["tasks"]
+    ]  # type: ignore[index]
     (told,) = RunFolder(RUNS["full"]).records()
     assert record["test"]["value"][0] == told["test"]["value"][2]
 
