@@ -47,8 +47,10 @@ def ready(
 
 
 def new_batch(strategy: Strategy, task: int = 0, size: int = 6) -> Batch:
+    """Return the first rows of a task as the batch of the strategy's next step."""
     rows = torch.stack([s.tasks[task].train_rows[:size] for s in strategy.streams.streams])
-    return strategy.streams.batch(rows)
+    strategy.context.batch = strategy.streams.batch(rows)
+    return strategy.context.batch
 
 
 def lane_module(strategy: Strategy, lane: int) -> LaneModel:

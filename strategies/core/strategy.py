@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -66,6 +66,8 @@ class StepContext:
 
     task: int = 0
     """The task under way, from 0; stays 0 where boundaries are hidden."""
+    batch: Batch = field(init=False)
+    """The batch of this step, for hooks that are not given it."""
     active: tuple[bool, ...] | None = None
     """Which lanes learn at this step; None for all."""
 
@@ -180,6 +182,7 @@ class Strategy:
 
     def learn(self, batch: Batch) -> Tensor:
         """Take one step and return its loss, shape (L,); methods with inner loops take theirs here."""
+        self.context.batch = batch
         with self.autocast():
             loss_L = self.loss(batch)
         loss_L.sum().backward()

@@ -7,7 +7,8 @@ C, H, W of an image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -31,6 +32,8 @@ class Batch:
     """Units that a row may be given to; None: all. Broadcasts over B."""
     ones_LB: Tensor | None = None
     """The weights of a batch in which every row counts, where it was made with them."""
+    noted: dict[str, Any] = field(default_factory=dict)
+    """What a method's hooks hand on to later hooks of the same step, by the method's name."""
 
     @property
     def all_count(self) -> bool:

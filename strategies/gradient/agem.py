@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, dot_L, gradients, per_lane
+from strategies.core import CountOrNone, dot_L, gradients, per_lane
 from strategies.parts import RowReplay
 
 
@@ -29,17 +28,13 @@ class AGEM(RowReplay):
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for as many as new ones."""
 
-    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> None:
-        """Keep the new rows for their number; their loss is all there is."""
-        self._batch = batch
-
     def adjust_gradients(self) -> None:
         """Project each lane's gradient on its own draw's half-space."""
         if self.task == 0:  # nothing to protect yet
             return
-        parameters = list(self.model.parameters())
-        slots_LB = self.memory.draw_slots("reference", self.batch or self._batch.rows_LB.shape[1])
-        old = self.memory.read(slots_LB, self._batch)
+        parameters, new = list(self.model.parameters()), self.context.batch
+        slots_LB = self.memory.draw_slots("reference", self.batch or new.rows_LB.shape[1])
+        old = self.memory.read(slots_LB, new)
         reference = torch.autograd.grad(
             self.cross_entropy(self.logits(old), old).sum(), parameters, materialize_grads=True
         )

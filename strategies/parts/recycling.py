@@ -49,13 +49,12 @@ class Recycling(Strategy):
         """Note each unit's mean output over the rows that count; outputs of a ReLU are their own size."""
         weight_LB1 = batch.weight_LB.unsqueeze(2)
         rows_L1 = weight_LB1.sum(1)
-        self._learns_L1 = rows_L1 > 0
-        self._activity: list[Tensor] = []
+        batch.noted[self.name] = activity = []
         with torch.no_grad():
             x_LBI = batch.x_LBX.flatten(2)
             for layer in self._layers[:-1]:
                 x_LBI = layer(x_LBI).relu()
-                self._activity.append((x_LBI * weight_LB1).sum(1) / rows_L1.clamp(min=1))
+                activity.append((x_LBI * weight_LB1).sum(1) / rows_L1.clamp(min=1))
 
     def bound(self, i: int) -> float:
         """Return the greatest initial weight of a layer: they are U(-bound, bound)."""

@@ -49,23 +49,23 @@ class ContinualBackprop(Recycling):
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
         """Update utilities and replace what is due."""
-        decay_L1 = self.decay.unsqueeze(1)
-        for i in range(len(self._units)):
-            self._update(i, decay_L1)
+        decay_L1, learns_L = self.decay.unsqueeze(1), batch.learns_L > 0
+        for i, activity_LH in enumerate(batch.noted[self.name]):
+            self._update(i, decay_L1, activity_LH, learns_L.unsqueeze(1))
             mature_LH = self.age[i] > self.maturity
-            self.due[i] += self.rate * (mature_LH & self._learns_L1).sum(1)
-            replace_L = self._learns_L1[:, 0] & (self.due[i] >= 1) & mature_LH.any(1)
+            self.due[i] += self.rate * (mature_LH & learns_L.unsqueeze(1)).sum(1)
+            replace_L = learns_L & (self.due[i] >= 1) & mature_LH.any(1)
             self.due[i] -= replace_L.to(self.due[i])
             self.renewed_L += replace_L.to(self.renewed_L)
             self._replace(i, self._rank(i, decay_L1).masked_fill(~mature_LH, torch.inf).argmin(1), replace_L)
 
-    def _update(self, i: int, decay_L1: Tensor) -> None:
+    def _update(self, i: int, decay_L1: Tensor, activity_LH: Tensor, learns_L1: Tensor) -> None:
         """Add this step's utility; lanes at rest keep theirs."""
         outgoing_LHO = self._units[i][2]
-        now_LH = self._activity[i] * outgoing_LHO.abs().sum(2)
-        self.age[i] += self._learns_L1.to(self.age[i])
-        for kept, new in ((self.utility[i], now_LH), (self.output[i], self._activity[i])):
-            kept.copy_(torch.where(self._learns_L1, decay_L1 * kept + (1 - decay_L1) * new, kept))
+        now_LH = activity_LH * outgoing_LHO.abs().sum(2)
+        self.age[i] += learns_L1.to(self.age[i])
+        for kept, new in ((self.utility[i], now_LH), (self.output[i], activity_LH)):
+            kept.copy_(torch.where(learns_L1, decay_L1 * kept + (1 - decay_L1) * new, kept))
 
     def _rank(self, i: int, decay_L1: Tensor) -> Tensor:
         if self.variant == "paper":

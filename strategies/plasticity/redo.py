@@ -38,14 +38,11 @@ class ReDo(Recycling):
         if all(n % self.every for n in self.optimiser.steps):
             return
         due_L = self.optimiser.steps_L.remainder(self.every) == 0
-        due_L1 = due_L.unsqueeze(1) & self._learns_L1  # a lane at rest may stand at such a count for long
-        for i in range(len(self._units)):
-            self._recycle(i, due_L1 & self.dormant(i), key_L)
-
-    def dormant(self, i: int) -> Tensor:
-        """Return which units of a layer are dormant on the rows just learned, bool (L, H)."""
-        mean_L1 = self._activity[i].mean(1, keepdim=True)
-        return self._activity[i] <= self.tau.unsqueeze(1) * mean_L1
+        # A lane at rest may be at such a count for long.
+        due_L1 = (due_L & (batch.learns_L > 0)).unsqueeze(1)
+        for i, activity_LH in enumerate(batch.noted[self.name]):
+            dormant_LH = activity_LH <= self.tau.unsqueeze(1) * activity_LH.mean(1, keepdim=True)
+            self._recycle(i, due_L1 & dormant_LH, key_L)
 
     def _recycle(self, i: int, which_LH: Tensor, key_L: Tensor) -> None:
         incoming_LHI, *others = self._units[i]

@@ -58,19 +58,20 @@ class RWalk(QuadraticPenalty):
 
     def adjust_gradients(self) -> None:
         """Note the loss's own gradient and where the step starts; add the penalty's gradient."""
-        self._gradient = [g.clone() for g in gradients(self.model)]
-        self._before = [p.clone() for p in self.model_tensors()]
+        gradient = [g.clone() for g in gradients(self.model)]
+        self.context.batch.noted[self.name] = gradient, [p.clone() for p in self.model_tensors()]
         super().adjust_gradients()
 
     def after_step(self, batch: Batch) -> None:
         """Update the Fisher and the gain of this stretch; close the stretch when it is full."""
         learns_L = batch.mean_L(torch.ones_like(batch.y_LB, dtype=torch.float32)) > 0
         alpha_L = torch.where(learns_L, self.alpha, 0)
-        for f, g in zip(self.fisher, self._gradient, strict=True):
+        gradient, before = batch.noted[self.name]
+        for f, g in zip(self.fisher, gradient, strict=True):
             f.lerp_(g.square(), per_lane(alpha_L.to(f), f))
         # A resting lane did not move, so it gains nothing.
-        back = torch._foreach_sub(self._before, list(self.model_tensors()))
-        torch._foreach_addcmul_(self._gain, self._gradient, back)
+        back = torch._foreach_sub(before, list(self.model_tensors()))
+        torch._foreach_addcmul_(self._gain, gradient, back)
         self._steps += 1
         if self._steps % self.stretch == 0:
             self._close(learns_L)

@@ -41,8 +41,6 @@ class SI(QuadraticPenalty):
         """Start with no importance."""
         super().setup()
         self.path_integral = [torch.zeros_like(p) for p in self.model_tensors()]
-        self._before: list[Tensor] = []
-        self._gradient: list[Tensor] = []
 
     def strength(self) -> Tensor:
         """Return 2c: the penalty has no factor 1/2."""
@@ -57,17 +55,18 @@ class SI(QuadraticPenalty):
     def adjust_gradients(self) -> None:
         """Add the penalty's gradient; note where the step starts and which gradient counts."""
         if self.path == "task" and self._pull is not None:
-            self._gradient = [g.clone() for g in gradients(self.model)]
+            gradient = [g.clone() for g in gradients(self.model)]
             super().adjust_gradients()
         else:
             super().adjust_gradients()
-            self._gradient = gradients(self.model)
-        self._before = [p.clone() for p in self.model_tensors()]
+            gradient = gradients(self.model)
+        self.context.batch.noted[self.name] = gradient, [p.clone() for p in self.model_tensors()]
 
     def after_step(self, batch: Batch) -> None:
         """Add -gradient x movement of this step to the path integral."""
-        back = torch._foreach_sub(self._before, list(self.model_tensors()))
-        torch._foreach_addcmul_(self.path_integral, self._gradient, back)
+        gradient, before = batch.noted[self.name]
+        back = torch._foreach_sub(before, list(self.model_tensors()))
+        torch._foreach_addcmul_(self.path_integral, gradient, back)
 
     def end_task(self, task: int) -> None:
         """Add the task's importance and move the centre here."""

@@ -33,7 +33,7 @@ class DER(Replay):
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy on new rows plus the distance of logits on remembered ones."""
         raw_LBU = self.model(batch.x_LBX)
-        self._logits_LBU = raw_LBU.detach()
+        batch.noted[self.name] = raw_LBU.detach()
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         return loss_L + self.alpha * self.distance_L(batch)
 
@@ -47,7 +47,7 @@ class DER(Replay):
 
     def after_step(self, batch: Batch) -> None:
         """Offer the rows with the logits they just had."""
-        self.memory.write_reservoir(batch, logits=self._logits_LBU)
+        self.memory.write_reservoir(batch, logits=batch.noted[self.name])
 
 
 @dataclass
