@@ -14,9 +14,9 @@ from suites.base import Training
 
 @dataclass
 class Frozen(Strategy):
-    """Features stay as the first task left them; only the head is trained on.
+    """Features are frozen after the first task; only the head is trained further.
 
-    What forgetting is left is that of the head; what cannot be learned, the features do not tell.
+    The forgetting that remains is the head's; what cannot be learned is not in the features.
     """
 
     name = "frozen"

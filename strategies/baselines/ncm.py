@@ -55,7 +55,7 @@ class ClassMeans(Strategy):
         """Return the features of rows, float32 (L, B, F)."""
         if self.features == "input":
             return batch.x_LBX.flatten(2)
-        self.model.eval()  # running statistics stay those of the untrained network
+        self.model.eval()  # running statistics must remain those of the untrained network
         with self.autocast():
             return self.model.features(batch.x_LBX).float()
 
@@ -92,7 +92,7 @@ class NCM(ClassMeans):
     """Whether features and means are scaled to length 1 (as iCaRL does), or not (the paper)."""
 
     def features_of(self, batch: Batch) -> Tensor:
-        """Return the features, of length 1 where asked for."""
+        """Return the features, of length 1 where ``normalise`` is set."""
         x_LBF = super().features_of(batch)
         return F.normalize(x_LBF, dim=2) if self.normalise else x_LBF
 

@@ -18,11 +18,11 @@ from strategies.parts import Distilled, held_out_count
 
 @dataclass
 class BiC(Distilled):
-    """Bias correction: two numbers, fitted on rows held out, put the logits of new classes in their place.
+    """Bias correction: two numbers, fitted on rows held out, correct the logits of new classes.
 
     Stage 1 learns lambda KD + (1 - lambda) CE over new rows and exemplars, lambda = old classes / classes
     seen (Wu 2019, eq. 1 to 3); stage 2 fits alpha and beta of q_u = alpha o_u + beta for the new units u by
-    cross-entropy on as many held-out rows of each class, old or new (eq. 4 and 5).
+    cross-entropy on an equal number of held-out rows of each class, old or new (eq. 4 and 5).
     """
 
     name = "bic"
@@ -31,7 +31,7 @@ class BiC(Distilled):
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of the distillation."""
     held_out: Annotated[int, Bounds(2)] = 10
-    """One of so many exemplars is held out for stage 2."""
+    """One in this number of exemplars is held out for stage 2."""
     layers: Literal["last", "each"] = "last"
     """Which corrections act: that of the latest task, earlier ones reaching the network by distillation, or
     one for each task."""
@@ -49,7 +49,7 @@ class BiC(Distilled):
         self.alpha_LU, self.beta_LU = torch.ones(shape, device=device), torch.zeros(shape, device=device)
 
     def begin_task(self, task: int) -> None:
-        """Keep the teacher's correction, and hold out old exemplars and as many new rows of each class."""
+        """Save the teacher's correction; hold out exemplars and an equal number of rows of new classes."""
         super().begin_task(task)
         self._taught = self.alpha_LU.clone(), self.beta_LU.clone()
         if self.layers == "last":
@@ -94,10 +94,10 @@ class BiC(Distilled):
         """Fit alpha and beta of every lane on the rows held out."""
         rows_LV = self._held_LUH.flatten(1)
         held = self.streams.batch(rows_LV.clamp(min=0), (rows_LV >= 0).float())
-        held.y_LB.clamp_(min=0)  # padding names a row that may have no unit here
+        held.y_LB.clamp_(min=0)  # padding is row 0, which may have no unit here
         with eval_mode(self.model), torch.no_grad():
             logits_LVU = self.model(held.x_LBX)
-        # Adam does not see the scale of a gradient, so a lane's rate can stand here, and 1 in the optimiser.
+        # Adam does not depend on a gradient's scale, so the lanes' rates are applied here.
         moved_L2 = torch.zeros(len(rows_LV), 2, device=rows_LV.device, requires_grad=True)
         update = make_optimiser("adam", [moved_L2], len(rows_LV), 1.0)
         for _ in range(self.fit_steps):

@@ -20,7 +20,7 @@ _ROWS_AT_ONCE = 256
 
 @dataclass
 class IL2M(ExemplarReplay):
-    """IL2M: plain replay, and statistics kept of each class as first learned, which rectify old scores.
+    """IL2M: plain replay; statistics of each class when first learned rectify old scores.
 
     Where a new class wins, an old class i has s_i * mu_P(i) / mu_N(i) * conf_N / conf_P instead of s_i: mu
     its mean score on its own rows, conf the mean of the highest score on all new rows, P the task that
@@ -54,7 +54,7 @@ class IL2M(ExemplarReplay):
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:
-        """Note the scores of new classes on their rows and of old ones on their exemplars; then choose."""
+        """Record the scores of new classes on their rows and of old ones on their exemplars; then choose."""
         highest_L, rows_L = torch.zeros_like(self.first_LU[:, 0]), torch.zeros_like(self.first_LU[:, 0])
         for unit_L, rows_LN, real_LN in self.classes(task):
             score_LNU = self.scores_of(rows_LN)

@@ -18,7 +18,7 @@ from strategies.parts import Distilled, features_of
 
 @dataclass
 class LUCIR(Distilled):
-    """LUCIR: cosines for logits, features held in their direction, old classes kept apart from new ones.
+    """LUCIR: cosines for logits, features keep their direction, old classes are separated from new ones.
 
     L = CE(eta cos(theta_u, f)) + lambda (1 - cos(f*, f)) + sum_k max(0, m - cos(theta_y, f) + cos(theta_k,
     f)), the last for exemplars and the K new classes k nearest to them; f* the earlier network's features,
@@ -31,15 +31,15 @@ class LUCIR(Distilled):
     lam: NotNegative = LaneFloat(5.0)
     """lambda_base, the weight of the less-forget constraint."""
     margin: NotNegative = LaneFloat(0.5)
-    """m, by how much the cosine to the own class is to be greater than to a new one."""
+    """m, how much greater the cosine to the own class should be than to a new one."""
     nearest: Count = 2
-    """K, how many new classes an exemplar is kept from."""
+    """K, number of new classes that an exemplar is separated from."""
     ranking: Literal["sum", "mean"] = "sum"
     """Over the K classes (the paper's formula), or their mean (its code)."""
     scale: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(10.0)
     """Where the learned scale eta starts (1 in the released code)."""
     freeze: bool = True
-    """Whether the class vectors of old classes stay as they are."""
+    """Whether the class vectors of old classes are frozen."""
     imprint: bool = True
     """Whether those of new classes start at the mean of their features (the released code, not the paper)."""
 

@@ -33,7 +33,7 @@ class SCR(NearestMean, Replay):
     needs = "a memory of rows, a small second network"
 
     batch: CountOrNone = 100
-    """Remembered rows per step; 0 for as many as new ones."""
+    """Remembered rows per step; 0 for the number of new ones."""
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(0.07)
     """T, what inner products are divided by."""
     projection: Count = 128
@@ -74,7 +74,7 @@ class SCR(NearestMean, Replay):
             return x_LBX
         lanes, size = x_LBX.shape[:2]
         draw_LB5 = self.draws.uniform("crops", 5 * size).view(lanes, size, 5)
-        # In float64 and then rounded: a power's last bit can depend on where in memory a number stands.
+        # In float64 and then rounded: a power's last bit can depend on a number's place in memory.
         crop_LB23 = crops(draw_LB5, self.crop, flip=self.view == "crop-flip").to(x_LBX.dtype)
         grid = F.affine_grid(crop_LB23.flatten(0, 1), [lanes * size, *x_LBX.shape[2:]], align_corners=False)
         seen = F.grid_sample(x_LBX.flatten(0, 1), grid, padding_mode="border", align_corners=False)
@@ -104,7 +104,7 @@ def contrastive_L(z_LVF: Tensor, y_LV: Tensor, weight_LV: Tensor, temperature_L:
     """Return the supervised contrastive loss of rows that count, shape (L,) (Khosla 2020, eq. 2)."""
     near_LVV = torch.bmm(z_LVF, z_LVF.transpose(1, 2)) / temperature_L.view(-1, 1, 1)
     others_VV = ~torch.eye(y_LV.shape[1], dtype=torch.bool, device=y_LV.device)
-    # A row that does not count stands beside no other; others stay beside it, so that its sum is finite.
+    # No row is compared with one that does not count; that one is compared with all, so its sum is finite.
     counts_LVV = others_VV & ((weight_LV.unsqueeze(1) > 0) | (weight_LV.unsqueeze(2) == 0))
     log_p_LVV = near_LVV - near_LVV.masked_fill(~counts_LVV, -torch.inf).logsumexp(2, keepdim=True)
     same_LVV = counts_LVV & (y_LV.unsqueeze(1) == y_LV.unsqueeze(2))

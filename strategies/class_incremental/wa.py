@@ -29,7 +29,7 @@ class WA(Distilled):
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of the distillation."""
     clip: bool = True
-    """Whether negative weights of the head are set to 0 after each step, so that length tells of logits."""
+    """Whether negative weights of the head are set to 0 after each step: then length measures logits."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy and distillation by the share of old classes."""

@@ -54,7 +54,7 @@ class Composed(Strategy):
             part.begin_task(task)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss on new rows, or the one indivisible loss, and every other part's term."""
+        """Return the loss on new rows, or that of the part that has one of its own, and all other terms."""
         whole = next((p for p in self.parts if p.not_composable_reason()), None)
         others = [p for p in self.parts if p is not whole]
         if whole is None:
@@ -75,7 +75,7 @@ class Composed(Strategy):
             part.adjust_gradients()
 
     def after_step(self, batch: Batch) -> None:
-        """Let every part note what was learned."""
+        """Call every part's hook."""
         for part in self.parts:
             part.after_step(batch)
 
@@ -96,7 +96,7 @@ class Composed(Strategy):
         return next((name for p in self.make_parts() if (name := p.answers_with_more_than_model())), None)
 
     def notes(self) -> dict[str, Tensor]:
-        """Return what the parts noted."""
+        """Return the parts' records."""
         return {f"{p.name}.{k}": v for p in self.parts for k, v in p.notes().items()}
 
     def memory_size(self) -> tuple[int, int]:
@@ -140,11 +140,11 @@ def _clash(parts: Sequence[Strategy]) -> str | None:
 def composed(parts: Sequence[type[Strategy]]) -> type[Strategy]:
     """Return the class of the sum of methods, with all their hyper-parameters.
 
-    Raises UserError for a method that stands twice.
+    Raises UserError for a method that is named twice.
     """
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
-        raise UserError(f"{'+'.join(names)}: a method can stand in a sum only once")
+        raise UserError(f"{'+'.join(names)}: a method can be in a sum only once")
     own: list[tuple[str, Any, Any]] = []
     for part in parts:
         hints, defaults = get_type_hints(part, include_extras=True), asdict(part())

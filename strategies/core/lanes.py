@@ -33,8 +33,8 @@ def uniform_parameter(generators: Generators, shape: tuple[int, ...], bound: flo
 class LaneLinear(nn.Module):
     """A dense layer per lane, initialised like ``nn.Linear``: (L, B, I) to (L, B, O).
 
-    The weight is kept as (L, I, O), not (L, O, I) as in ``nn.Linear``: then its gradient comes out of the
-    product in the weight's own layout. The other way it is copied at every step, which at a batch of ten
+    The weight is stored as (L, I, O), not (L, O, I) as in ``nn.Linear``: then its gradient comes out of the
+    product in the weight's own layout. Otherwise it is copied at every step, which at a batch of ten
     takes longer than the product.
     """
 
@@ -113,7 +113,7 @@ class LaneModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[str, int] = {}
-        """Of models that read texts: tokens learned from since they were last asked for."""
+        """Of models that read text: tokens learned from since the last reading."""
 
     def features(self, x_LBX: Tensor) -> Tensor:
         """Return what the head reads, shape (L, B, F)."""
@@ -129,7 +129,7 @@ class LaneModel(nn.Module):
         return logits_LBU
 
     def generate(self, x_LBX: Tensor) -> Tensor:
-        """Return the tokens written for texts, int64 (L, B, S); only where a model writes texts."""
+        """Return the tokens generated for texts, int64 (L, B, S); only of sequence-to-sequence models."""
         raise NotImplementedError
 
 

@@ -20,7 +20,7 @@ BETA_1, BETA_2, EPSILON, MOMENTUM = 0.9, 0.999, 1e-8, 0.9
 
 
 class Optimiser:
-    """The update rule of all lanes: ``lr`` and ``weight_decay`` hold one value a lane."""
+    """The update rule of all lanes: ``lr`` and ``weight_decay`` have one value per lane."""
 
     moments_needed: ClassVar[int] = 0
 
@@ -72,7 +72,7 @@ class Optimiser:
         return {"steps": self.steps_L, **moments}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what ``state`` gave."""
+        """Restore what ``state`` returned."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
         self.recount()

@@ -50,11 +50,11 @@ CountOrNone = Annotated[int, Bounds(0)]
 
 
 IGNORED = -100
-"""The token number of padding in what is to be written: no loss is taken there."""
+"""The token number of padding in target texts: it adds nothing to the loss."""
 
 
 class Unsuitable(Exception):
-    """A method that cannot do what it was given, with the reason; told as skipped.
+    """A strategy cannot do what is asked; its cell is recorded as skipped, with this reason.
 
     Raised in ``attach`` and in ``setup``.
     """
@@ -65,7 +65,7 @@ class StepContext:
     """Where in the stream training is; one object, shared by the parts of a composed strategy."""
 
     task: int = 0
-    """The task under way, from 0; stays 0 where boundaries are hidden."""
+    """The current task, from 0; always 0 where boundaries are hidden."""
     batch: Batch = field(init=False)
     """The batch of this step, for hooks that are not given it."""
     active: tuple[bool, ...] | None = None
@@ -74,45 +74,70 @@ class StepContext:
 
 @dataclass
 class Strategy:
-    """A continual-learning method; its first docstring line is its summary."""
+    """A continual-learning method; its first docstring line is its summary.
+
+    Annotated defaults are hyper-parameters, and the string under each is its help. All hooks have defaults:
+    a method overrides what it does differently.
+
+    Tensors in attributes, also in lists, modules and objects with ``state``, are saved in checkpoints, unless
+    the attribute's name begins with an underscore: such a name is for what ``setup`` or ``begin_task`` makes
+    anew, and for what lives no longer than a step. Tensors that are saved have lanes first.
+
+    Example::
+
+        class PullBack(Strategy):
+            strength: NotNegative = LaneFloat(0.1)
+
+            def setup(self):
+                self.anchor = [p.clone() for p in self.model_tensors()]
+
+            def adjust_gradients(self):
+                if self.task > 0:
+                    for p, a, g in zip(self.model_tensors(), self.anchor, gradients(self.model)):
+                        g += per_lane(self.strength, g) * (p - a)
+
+            def end_task(self, task):
+                for a, p in zip(self.anchor, self.model_tensors()):
+                    a.copy_(p)
+    """
 
     name: ClassVar[str]
     """What it is called; a class of a user's file without a name of its own is called as the class."""
     family: ClassVar[str] = "baseline"
     paper: ClassVar[str] = ""
     needs: ClassVar[str] = "nothing"
-    """What a user must grant it: memory, task boundaries, a second network."""
+    """What it requires: memory, task boundaries, a second network."""
     scenarios: ClassVar[tuple[str, ...]] = SCENARIOS
     needs_boundaries: ClassVar[bool] = False
     max_lanes: ClassVar[int | None] = None
     trains_on: ClassVar[Literal["task", "seen", "all"]] = "task"
-    """Rows of a task: its own, those of all tasks so far, or those of all tasks and only at the last."""
+    """Rows learned at a task: its own, those of all so far, or those of all, at the last task only."""
     tunes: ClassVar[str] = ""
-    """The way to tune a transformer that it is written for (the model's option ``tune``); none: any model."""
+    """The transformer option ``tune`` that it requires; empty for any model."""
     restarts: ClassVar[bool] = False
     """Whether every task starts from the initial weights."""
     one_pass: ClassVar[bool] = False
     """Whether it sees every row of a task once, whatever the number of epochs or iterations."""
     projects: ClassVar[bool] = False
-    """Whether ``adjust_gradients`` must have the last word over the gradient."""
+    """Whether ``adjust_gradients`` projects, so that in a sum it must act after all others."""
     generates: ClassVar[bool] = False
-    """Whether it can learn to write texts (sequence to sequence), where there are no classes and no head. Not
-    inherited: each method says it anew, when it has been tried."""
+    """Whether it can learn to generate text (sequence to sequence, without classes and head). Not inherited:
+    each method that has been tried sets it itself."""
     cost: ClassVar[float] = 1.0
-    """What a step costs by definition at the defaults: passes forward and back over a batch of new rows."""
+    """Cost of a step at the defaults, in forward and backward passes over a batch of new rows."""
     waits: ClassVar[str] = ""
-    """Why its steps wait for the host, where they do."""
+    """Why its steps wait for the host; empty where they do not."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named recipes, ``name[preset=...]``: hyper-parameters, training settings and options of the model, each
     a value or, where it differs, a dict by scenario."""
 
     def __init_subclass__(cls, **given: Any) -> None:
-        """Keep ``generates`` from being inherited."""
+        """Prevent that ``generates`` is inherited."""
         super().__init_subclass__(**given)
         cls.generates = vars(cls).get("generates", False)
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Return why the strategy, with its hyper-parameters, cannot do this; None where it can."""
+        """Return why the strategy, with its hyper-parameters, cannot learn this; None where it can."""
         if scenario not in self.scenarios:
             return f"{self.name} has no {scenario}-incremental form; it has: {', '.join(self.scenarios)}"
         if self.needs_boundaries and training.boundaries == "hidden":
@@ -120,8 +145,8 @@ class Strategy:
         return None
 
     def cannot_generate(self) -> str | None:
-        """Return why it, with its hyper-parameters, cannot learn sequence to sequence; None where it can."""
-        return None if self.generates else f"{self.name} has no form for texts that are to be written"
+        """Return why it, with its hyper-parameters, cannot generate text; None where it can."""
+        return None if self.generates else f"{self.name} cannot learn to generate text"
 
     @classmethod
     def lane_fields(cls) -> tuple[str, ...]:
@@ -139,7 +164,7 @@ class Strategy:
         context: StepContext | None = None,
         lane_values: Mapping[str, Sequence[float] | Tensor] | None = None,
     ) -> None:
-        """Give the strategy what it works with; called once, before ``setup``.
+        """Set what the strategy works with; called once, before ``setup``.
 
         Args:
             model: The network of all lanes.
@@ -165,7 +190,7 @@ class Strategy:
 
     @property
     def task(self) -> int:
-        """The task under way, from 0; stays 0 where boundaries are hidden."""
+        """The current task, from 0; always 0 where boundaries are hidden."""
         return self.context.task
 
     @task.setter
@@ -175,13 +200,26 @@ class Strategy:
     # The hooks.
 
     def setup(self) -> None:
-        """Make what is kept over the stream, in its final shape."""
+        """Create the state of the whole stream, in its final shapes.
+
+        Raises:
+            Unsuitable: The model or the data is none that the strategy can work with.
+        """
 
     def begin_task(self, task: int) -> None:
         """Prepare for task ``task``, counted from 0."""
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take one step and return its loss, shape (L,); methods with inner loops take theirs here."""
+        """Take one step: loss, backward pass, ``adjust_gradients``, optimiser.
+
+        Methods without gradients or with inner loops override it; they cannot be part of a sum.
+
+        Args:
+            batch: New rows of every lane.
+
+        Returns:
+            The loss of each lane, detached, shape (L,).
+        """
         self.context.batch = batch
         with self.autocast():
             loss_L = self.loss(batch)
@@ -198,10 +236,16 @@ class Strategy:
         return loss_L if extra_L is None else loss_L + extra_L
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
-        """Return what is added to the loss on new rows, shape (L,), None for nothing.
+        """Return what is added to the loss on new rows.
 
-        ``raw_LBU`` are the model's logits of the new rows before inactive units are masked. A method that
-        writes its loss here, and not in ``loss``, can be composed with any other.
+        A method that has its loss here, and not in ``loss``, can be composed with any other.
+
+        Args:
+            batch: New rows of every lane.
+            raw_LBU: The model's logits of these rows, before inactive units are masked.
+
+        Returns:
+            One number per lane, shape (L,); None for nothing.
         """
         return None
 
@@ -209,7 +253,7 @@ class Strategy:
         """Change the gradients in ``self.model`` before the step: projections, quadratic penalties."""
 
     def after_step(self, batch: Batch) -> None:
-        """Note what was just learned."""
+        """Act after the optimiser's step: write to a memory, update statistics."""
 
     def end_task(self, task: int) -> None:
         """Consolidate after the last step of a task."""
@@ -219,7 +263,7 @@ class Strategy:
         return self.logits(batch)
 
     def notes(self) -> dict[str, Tensor]:
-        """Return what the method noted of its own doing, lanes first: it goes into the record."""
+        """Return what the record should contain of the method's own numbers, lanes first."""
         return {}
 
     def not_composable_reason(self) -> str | None:
@@ -231,7 +275,7 @@ class Strategy:
         return None
 
     def clashes(self, other: Strategy) -> str | None:
-        """Return why it cannot stand in a sum beside another method; None where it can."""
+        """Return why it cannot be composed with another method; None where it can."""
         return None
 
     def answers_with_more_than_model(self) -> str | None:
@@ -241,7 +285,7 @@ class Strategy:
         return self.name if own or self.tunes else None
 
     def memory_size(self) -> tuple[int, int]:
-        """Return what one lane keeps between tasks beside the model, in samples and in bytes."""
+        """Return the size of one lane's state beside the model, in samples and in bytes."""
         return 0, sum(t.nbytes for t in self.state().values()) // self.streams.lanes
 
     # What hooks are written with.
@@ -257,23 +301,23 @@ class Strategy:
         return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
 
     def state(self) -> dict[str, Tensor]:
-        """Return every tensor kept over the stream, lanes first, by name: what a checkpoint holds."""
+        """Return the tensors of a checkpoint, lanes first, by the names of their attributes."""
         found: dict[str, Tensor] = {}
-        for name, value in self._kept():
+        for name, value in self._saved():
             found.update(_tensors(name, value))
         return found
 
-    def _kept(self) -> Iterator[tuple[str, Any]]:
+    def _saved(self) -> Iterator[tuple[str, Any]]:
         given = {"model", "streams", "draws", "optimiser", "context", *(f.name for f in fields(self))}
         for name, value in vars(self).items():
             if name not in given and not name.startswith("_"):
                 yield name, value
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what ``state`` gave; ``setup`` has made every tensor in its shape."""
+        """Restore what ``state`` returned; ``setup`` has made every tensor in its shape."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
-        for _, value in self._kept():
+        for _, value in self._saved():
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, Optimiser):
                     item.recount()
@@ -312,14 +356,14 @@ def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
 
 
 def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:
-    """Give inactive units the lowest value, finite so that products with zero stay zero."""
+    """Set the logits of inactive units to the lowest number, finite so that products with zero are zero."""
     if active_LBU is None:
         return logits_LBU
     return logits_LBU.masked_fill(~active_LBU, torch.finfo(logits_LBU.dtype).min)
 
 
 def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    """Walk what a strategy may keep: tensors, lists of them, modules, and objects with ``state``."""
+    """Yield the tensors in an attribute: a tensor, lists of them, modules, and objects with ``state``."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, nn.Module):

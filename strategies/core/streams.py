@@ -23,7 +23,7 @@ class Batch:
 
     x_LBX: Tensor
     y_LB: Tensor
-    """Unit of the head, int64; sequence to sequence, the tokens to be written, (L, B, S)."""
+    """Unit of the head, int64; sequence to sequence, the tokens of the target text, (L, B, S)."""
     rows_LB: Tensor
     """Row numbers, int64: see suites.base."""
     weight_LB: Tensor
@@ -118,7 +118,7 @@ class LaneStreams:
         return torch.stack(given).to(self.device) if given else None
 
     def begin_task(self, task: int) -> None:
-        """Note the units of tasks 0 to ``task`` as seen."""
+        """Mark the units of tasks 0 to ``task`` as seen."""
         self.seen_L1U = self.own_LTU[:, : task + 1].any(1, keepdim=True)
 
     def steps_of_task(self, task: int) -> tuple[list[int], list[int]]:
@@ -163,7 +163,7 @@ class LaneStreams:
         """Return the images of rows as their tasks see them, float32 (L, B, C, H, W).
 
         Of texts, what a model reads: token numbers (L, B, S) or features (L, B, F), as they are; sequence to
-        sequence, the tokens of a text and of what is to be written (L, B, 2, S).
+        sequence, the tokens of source and target text (L, B, 2, S).
         """
         lanes, size = rows_LB.shape
         index = self.data.index_of(rows_LB).flatten()

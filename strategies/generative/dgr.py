@@ -59,7 +59,7 @@ class DGR(Strategy):
         need_pixels_0_to_1(self.name, self.streams)
         seeds = [s.seed for s in self.streams.streams]
         random = [generator(s, "generator") for s in seeds]
-        # Underscored: what is kept of the generator is kept once, under the name that make_generator gave it.
+        # Underscored, so not in checkpoints: make_generator has given it a name under which it is saved.
         self._generator = self.make_generator(random, math.prod(self.streams.shape))
         self.earlier_generator = copy.deepcopy(self._generator).requires_grad_(False)
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()

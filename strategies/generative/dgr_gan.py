@@ -20,8 +20,8 @@ from strategies.parts import Critic, GANAdam, ImageGenerator
 class DGRGAN(DGR):
     """Deep generative replay whose generator is a Wasserstein GAN with gradient penalty, as the paper's is.
 
-    The critic tells the generator's rows from 1/t new and 1 - 1/t dreamt ones: its loss (Gulrajani et al.
-    2017, Algorithm 1) is weighed as dgr weighs that of its autoencoder. Each step of the solver takes
+    The critic distinguishes the generator's rows from 1/t new and 1 - 1/t dreamt ones: its loss (Gulrajani et
+    al. 2017, Algorithm 1) is weighed as dgr weighs that of its autoencoder. Each step of the solver takes
     ``critic_steps`` of the critic and one of the generator.
     """
 

@@ -133,9 +133,9 @@ class GenerativeClassifier(Strategy):
 
 
 class Passes:
-    """Each lane's rows, pass after pass, in an order drawn anew for each; what fills no batch is left out.
+    """Each lane's rows, pass after pass, in a new order for each; an incomplete last batch is left out.
 
-    Of fewer rows than a batch holds, some stand in it more than once.
+    Where there are fewer rows than a batch has, some are in it more than once.
     """
 
     def __init__(self, rows_of_lanes: Sequence[Tensor], batch: int) -> None:

@@ -26,7 +26,7 @@ class AGEM(RowReplay):
     presets = {"vandeven2022": {"buffer": 1000, "write": "per-class"}}
 
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for as many as new ones."""
+    """Remembered rows per step; 0 for the number of new ones."""
 
     def adjust_gradients(self) -> None:
         """Project each lane's gradient on its own draw's half-space."""

@@ -22,7 +22,7 @@ class GEM(Strategy):
 
     g becomes the nearest z with G z >= 0, the rows of G the gradients on the memories: z = g + G^T v, with v
     the minimum over v >= 0 of 1/2 v^T G G^T v + (G g)^T v (Lopez-Paz & Ranzato 2017, eq. 8 to 11). Where no
-    constraint is broken g stays as it is.
+    constraint is broken g is left unchanged.
     """
 
     name = "gem"
@@ -58,7 +58,7 @@ class GEM(Strategy):
         real_LB = batch.weight_LB.long()
         nth_LB = real_LB.cumsum(1)
         seen_L1, new_L1 = self.seen_LT[:, self.task : self.task + 1], nth_LB[:, -1:]
-        # Of a batch longer than the ring only the end stays, so that no slot is written twice.
+        # Of a batch longer than the ring only the end is stored, so that no slot is written twice.
         stays_LB = (real_LB > 0) & (nth_LB > new_L1 - self.per_task)
         slot_LB = ((seen_L1 + nth_LB - 1) % self.per_task).masked_fill(~stays_LB, self.per_task)
         self.rows_LTM[:, self.task].scatter_(1, slot_LB, batch.rows_LB)
@@ -112,7 +112,7 @@ def multipliers(gram: np.ndarray, inner: np.ndarray, gamma: float, bound: bool) 
     is the same programme for v - gamma, with g moved by gamma G^T 1.
     """
     if not (inner < 0).any() or not (np.isfinite(inner).all() and np.isfinite(gram).all()):
-        return np.zeros_like(inner)  # a lane that diverged stays as it is, beside its neighbours
+        return np.zeros_like(inner)  # a diverged lane is left unchanged, as are its neighbours
     from scipy.optimize import nnls  # it takes a second to load, and every run reads this file
 
     start = gamma if bound else 0.0

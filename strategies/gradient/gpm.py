@@ -16,7 +16,7 @@ from strategies.core import Count, LaneFloat, LaneLinear, NotNegative, Share, St
 from strategies.parts import Layer, fan_in, hidden_layers, inputs_during, sample_rows
 
 _CHUNK = 25
-"""Rows whose patches are held at one time."""
+"""Rows whose patches are in memory at one time."""
 _ROUNDING = 1e-10
 """A direction with less than this share of the squared norm is rounding."""
 

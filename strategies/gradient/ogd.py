@@ -34,7 +34,7 @@ class OGD(Strategy):
     projects = True
 
     directions: Count = 200
-    """Gradients kept per task."""
+    """Gradients stored per task."""
     logits_of: Literal["gtl", "ave", "all"] = "gtl"
     """Of a row: the logit of its label, the mean of all its logits, or each of them by itself."""
 
@@ -68,7 +68,7 @@ class OGD(Strategy):
     def logit_gradients(self, task: int) -> Tensor:
         """Return gradients of logits at some rows of a task, zeros where a lane has no more."""
         streams = self.streams
-        # What a row can be given to: its task's units where the task is told, else every unit.
+        # Units that a row can be classified as: its task's where the task is known, else all.
         own = [
             s.tasks[task].units if streams.scenario == "task" else range(s.n_units) for s in streams.streams
         ]

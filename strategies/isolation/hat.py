@@ -21,7 +21,7 @@ _LARGEST, _LARGEST_COSH = 6.0, 50.0
 
 @dataclass
 class HAT(Gated):
-    """Hard attention to the task: each task learns which units it uses, and those stay as they are.
+    """Hard attention to the task: each task learns which units it uses, and those no longer change.
 
     Gates a = sigmoid(s e) with a learned embedding e per task and layer; s grows from 1/s_max to s_max, in
     answers it is s_max. A weight's gradient is multiplied by 1 - min(a of its output, a of its input), the
@@ -39,7 +39,7 @@ class HAT(Gated):
     c: NotNegative = LaneFloat(0.75)
     """Weight of the term that keeps units for later tasks."""
     anneal: Literal["epoch", "task"] = "epoch"
-    """s grows anew in every epoch (the paper), or once over a task."""
+    """s grows from its least value in every epoch (the paper), or once over a task."""
 
     def setup(self) -> None:
         """Draw the embeddings of all tasks from N(0, 1), and put the gates in their places."""
@@ -59,7 +59,7 @@ class HAT(Gated):
                 raise Unsuitable(f"{self.name} needs layers that each read the one before")
 
     def begin_task(self, task: int) -> None:
-        """Take up the task's embeddings, and note how free each weight is."""
+        """Load the task's embeddings, and compute how free each weight is."""
         self.optimiser.reset()
         self._second.reset()
         for now, kept_LTF in zip(self._now, self.embeddings, strict=True):
@@ -109,7 +109,7 @@ class HAT(Gated):
         return self.c * taken_L / free_L.clamp(min=1e-6) * batch.learns_L
 
     def adjust_gradients(self) -> None:
-        """Hold what earlier tasks use; undo what the steepness does to the embeddings' gradients."""
+        """Protect what earlier tasks use; undo what the steepness does to the embeddings' gradients."""
         gradients(self.model)
         for parameter, free in self._free.items():
             assert parameter.grad is not None
@@ -121,7 +121,7 @@ class HAT(Gated):
             e.grad.mul_(per_lane(self.s_max, e) / s_L1 * steep / (e.data.cosh() + 1))
 
     def end_task(self, task: int) -> None:
-        """Note the units in use."""
+        """Record the units in use."""
         for i, used_LF in enumerate(self.used):
             torch.maximum(used_LF, self.gates_of_tasks(i)[:, task], out=used_LF)
 

@@ -33,7 +33,7 @@ class PackNet(Strategy):
     pruned: Share = LaneFloat(0.75)
     """Share of the weights a task has trained that are set free again."""
     retrain: Share = LaneFloat(1 / 3)
-    """Share of a task's steps that come after pruning; the paper's are half as many as those before."""
+    """Share of a task's steps that come after pruning; in the paper, half the number before pruning."""
 
     def setup(self) -> None:
         """Start with all weights free: 0 in ``owner``; task t writes t + 1."""
@@ -76,7 +76,7 @@ class PackNet(Strategy):
             owner.masked_fill_(kept_LN.view_as(owner), self.task + 1)
 
     def _hold(self) -> None:
-        """Note which parameters learn from here on, and where the others are to stay."""
+        """Decide which parameters learn from here on, and save the values of the others."""
         after_L = self._prune_at_L <= self._step
         learns = {}
         for layer, owner in zip(self._layers, self.owner, strict=True):

@@ -1,4 +1,4 @@
-"""Supermasks in superposition: random weights that stay, and a mask over them for every task.
+"""Supermasks in superposition: random weights that never change, and a mask over them for every task.
 
 Axes: L lanes, T tasks, N weights of a layer, C bytes of N bits, U units; X the axes of one row.
 """
@@ -19,12 +19,12 @@ from suites.base import generator
 
 @dataclass
 class SupSup(Strategy):
-    """Supermasks in superposition: the weights stay random, and each task learns which of them it uses.
+    """Supermasks in superposition: the weights remain random, and each task learns which of them it uses.
 
     Weights are a constant with random signs, biases are 0. A task has a score s for every weight; the share
     ``kept`` of each layer with the largest magnitudes takes part, and scores are trained as if the weight
-    were multiplied by abs(s): dL/ds = dL/d(masked weight) * weight * sign(s) (edge-popup, Ramanujan 2020). Of
-    a task that is over a mask of bits stays (Wortsman 2020, section 3).
+    were multiplied by abs(s): dL/ds = dL/d(masked weight) * weight * sign(s) (edge-popup, Ramanujan 2020). A
+    finished task is stored as a mask of bits (Wortsman 2020, section 3).
     """
 
     name = "supsup"
@@ -39,7 +39,7 @@ class SupSup(Strategy):
 
     @torch.no_grad()
     def setup(self) -> None:
-        """Make the weights a constant with their own signs, and note the mask each task would start from."""
+        """Make the weights a constant with their own signs, and store each task's initial mask."""
         self._layers = [*hidden_layers(self.model, self.name), self.model.head]
         self.model.requires_grad_(False)
         for layer in self._layers:
@@ -50,7 +50,7 @@ class SupSup(Strategy):
         streams, weights = self.streams, [layer.weight for layer in self._layers]
         self._scores = [nn.Parameter(torch.empty_like(w)) for w in weights]
         self._second = self.optimiser.alike(self._scores)
-        # The edge of a mask is found by a count that the host must know: asked for here, not at every step.
+        # Masks are cut at a count that the host must know: copied once here, not at every step.
         self._shares = self.kept.tolist()
         self._bit_8 = 2 ** torch.arange(8, dtype=torch.uint8, device=streams.device)
         shape = (streams.lanes, streams.n_tasks)
@@ -67,7 +67,7 @@ class SupSup(Strategy):
             score.data.copy_(uniform_parameter(generators, tuple(score.shape[1:]), fan_in(layer) ** -0.5))
 
     def begin_task(self, task: int) -> None:
-        """Take up the task's scores."""
+        """Draw the task's initial scores."""
         self._draw(task)
         self._second.reset()
         self._learning = True
@@ -120,14 +120,14 @@ class SupSup(Strategy):
         return masks
 
     def _store(self, task: int) -> None:
-        """Write the masks of the scores at hand, eight to a byte."""
+        """Store the masks of the current scores, eight bits to a byte."""
         for bits_LTC, mask in zip(self.bits, self._masks(task), strict=True):
             mask_LN = mask.flatten(1)
             mask_LC8 = F.pad(mask_LN, (0, -mask_LN.shape[1] % 8)).unflatten(1, (-1, 8))
             bits_LTC[:, task] = (mask_LC8 * self._bit_8).sum(2)
 
     def _stored(self, task: int) -> list[Tensor]:
-        """Return the masks kept of a task, bool like the weights."""
+        """Return the stored masks of a task, bool like the weights."""
         masks = []
         for bits_LTC, layer in zip(self.bits, self._layers, strict=True):
             mask_LC8 = (bits_LTC[:, task].unsqueeze(2) & self._bit_8) > 0

@@ -28,7 +28,7 @@ class LookAhead(Replay):
     needs = "a memory of rows, a graph over a few steps"
 
     batch: CountOrNone = 0
-    """Remembered rows beside the new ones in the outer loss; 0 for as many."""
+    """Remembered rows beside the new ones in the outer loss; 0 for an equal number."""
     inner: CountOrNone = 5
     """Quick steps that the new rows are cut into; 0 for one step a row."""
     order: Literal["first", "second"] = "first"
@@ -75,7 +75,7 @@ class LaMAML(LookAhead):
     eta: NotNegative = LaneFloat(0.3)
     """Rate at which the learning rates are learned."""
     uphill: bool = False
-    """Whether a negative rate steps uphill in the quick steps (the algorithm as written) or stands still."""
+    """Whether a negative rate steps uphill in the quick steps (the algorithm as written) or makes none."""
     clip: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(2.0)
     """Longest gradient, of the parameters and of their rates, that is not shortened."""
 

@@ -40,13 +40,13 @@ class MER(Replay):
     steps: Count = 4
     """Draws from the memory on a path, k."""
     rows: CountOrNone = 0
-    """Remembered rows in a draw; 0 for as many as new ones."""
+    """Remembered rows in a draw; 0 for the number of new ones."""
     beta: Share = LaneFloat(0.3)
-    """Share of each path that is kept."""
+    """Share of each path by which parameters move."""
     gamma: Share = LaneFloat(1.0)
-    """Share of the whole way that is kept."""
+    """Share of the whole way by which parameters move."""
     place: Literal["first", "last"] = "first"
-    """Where on a path the new rows stand: first (released code of Algorithm 1) or last (of Algorithm 6)."""
+    """Place of the new rows on a path: first (released code of Algorithm 1) or last (of Algorithm 6)."""
 
     def learn(self, batch: Batch) -> Tensor:
         """Follow the paths; return the mean loss on the new rows when their turn came."""

@@ -1,8 +1,8 @@
 """Memories that are written class by class: balanced reservoir, greedy balance, ring.
 
 Classes are units of the head for the balanced reservoir, which needs no tasks. Greedy balance and the ring
-tell the classes of one task from those of another, unless boundaries are hidden: where tasks share units
-they would else hold rows of the first or of the last task alone.
+distinguish the classes of one task from those of another, unless boundaries are hidden: where tasks share
+units they would otherwise hold rows of the first or of the last task alone.
 
 Axes: L lanes, B batch, M memory slots, N candidates, U units and C classes (one more for empty slots), K rows
 of a class.
@@ -38,7 +38,7 @@ def _class(streams: LaneStreams, rows_LB: Tensor) -> Tensor:
 
 
 def _count(index_LN: Tensor, n: int) -> Tensor:
-    """Return how often each of n numbers stands in each lane, int64 (L, n)."""
+    """Return how often each of n numbers occurs in each lane, int64 (L, n)."""
     zero_LC = torch.zeros(len(index_LN), n, dtype=torch.long, device=index_LN.device)
     return zero_LC.scatter_add(1, index_LN, torch.ones_like(index_LN))
 
@@ -46,9 +46,9 @@ def _count(index_LN: Tensor, n: int) -> Tensor:
 class BalancedMemory(Memory):
     """Class-balancing reservoir sampling (Chrysakis & Moens 2020).
 
-    Each row gets a random key, and of each class those with the least keys are held: a reservoir per class. A
-    class holds all its rows until the memory is full; then a largest class loses one for each row that comes,
-    and a class that has lost rows does not grow again. So a whole batch is one cut at a common level: of all
+    Each row gets a random key, and of each class those with the least keys are stored: a reservoir per class.
+    A class has all its rows until the memory is full; then a largest class loses one for each new row, and
+    a class that has lost rows does not grow again. So a whole batch is one cut at a common level: of all
     candidates the first by rank within their class, and at equal ranks by an order of the classes. (The paper
     draws each time which of equally large classes loses one.)
     """
@@ -63,7 +63,7 @@ class BalancedMemory(Memory):
         return {**super().state(), "met": self.met_LU, "order": self.order_LU}
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
-        """Hold the best of what is held and what comes."""
+        """Store the best of the stored and the new rows."""
         empty, real_LB = self.streams.n_units, real_rows(batch)
         there_LN = torch.cat([self.in_use_LM(), real_LB], 1)
         rows_LN = torch.cat([self.rows_LM[:, : self.slots], batch.rows_LB], 1)

@@ -37,7 +37,7 @@ class Exemplars:
 
     @property
     def total_L(self) -> Tensor:
-        """Rows kept by each lane."""
+        """Rows stored by each lane."""
         return self.count_LU.sum(1)
 
     def reduce(self, share: int) -> None:
@@ -51,13 +51,13 @@ class Exemplars:
         self.count_LU[lane_L, unit_L] = count_L
 
     def all(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return every row kept with its unit, int64 (L, M), and which of them are real, bool (L, M)."""
+        """Return every stored row with its unit, int64 (L, M), and which of them are real, bool (L, M)."""
         nth_LM = torch.arange(self.buffer, device=self.count_LU.device).repeat(len(self.count_LU), 1)
         rows_LM, unit_LM = _pick(self.rows_LUS, self.count_LU, nth_LM)
         return rows_LM, unit_LM, nth_LM < self.total_L.unsqueeze(1)
 
     def freeze_for_reading(self) -> None:
-        """Make ready for reading.
+        """Fix what is read until the next call: changes in between are not seen.
 
         A class's rows are laid out by number, so that two that rounding let change places in the order of
         herding do not change what is read.
@@ -67,7 +67,7 @@ class Exemplars:
         self._rows_LUS = _sorted(self.rows_LUS, slot_S >= self.count_LU.unsqueeze(2))
 
     def hold_out(self, every: int) -> Tensor:
-        """Take one of ``every`` rows of each class from what is read, spread evenly; -1 stands for none.
+        """Take one of ``every`` rows of each class from what is read, spread evenly; -1 means none.
 
         Shape (L, U, H), H as many as can be held out of one class.
         """

@@ -3,7 +3,7 @@
 No loop over examples: with a layer's inputs a and the gradients g at its outputs, the sum over examples of
 the squared gradients of a dense layer is one product of squares, (a^2)^T (g^2), and that of the absolute
 ones |a|^T |g|. Convolutions and batch normalisation sum over positions first, a chunk of examples at a time.
-Of models with parameters elsewhere, strategies.examples takes the gradients.
+Of models with parameters elsewhere, per_example computes the gradients.
 
 Axes: L lanes, B batch, I inputs, O outputs, U units, S positions.
 """
@@ -25,7 +25,7 @@ Output = Callable[[Batch, Run], Tensor]
 """What is asked of rows and a model."""
 _LAYERS = (LaneLinear, LaneConv2d, LaneBatchNorm2d)
 _CHUNK = 64
-"""Examples whose convolution gradients are held at one time."""
+"""Examples whose convolution gradients are in memory at one time."""
 
 
 def squared_gradients(
@@ -41,7 +41,7 @@ def squared_gradients(
     them by ``draw_LB`` (uniform numbers), ``true`` the label (often called the empirical Fisher), ``batched``
     the square of the batch's mean gradient at the labels, times the rows (what a loop over batches computes:
     it depends on the batch size). See van de Ven 2025, On the computation of the Fisher information in
-    continual learning. The model is to be in eval mode.
+    continual learning. The model must be in eval mode.
     """
 
     def answers(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
@@ -61,7 +61,7 @@ def squared_gradients(
 def absolute_gradients(model: LaneModel, batch: Batch, output: Output) -> list[Tensor]:
     """Return, for each parameter, absolute gradients of ``output`` summed over the rows that count.
 
-    ``output`` gives one number a row, shape (L, B). The model is to be in eval mode.
+    ``output`` gives one number a row, shape (L, B). The model must be in eval mode.
     """
 
     def values(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:

@@ -16,7 +16,7 @@ _AT_ONCE = 500
 
 
 class Tuned(Protocol):
-    """A transformer whose own weights stay as they are; what is trained beside them is stacked over lanes."""
+    """A transformer with frozen weights; what is trained beside them is stacked over lanes."""
 
     head: LaneLinear
     trained: nn.ParameterDict

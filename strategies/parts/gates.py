@@ -36,7 +36,7 @@ class Gated(Strategy):
             layer.register_forward_hook(_hook(self.gate, i))
 
     def gate(self, layer: int) -> Tensor:
-        """Return the gates of a layer for the rows at hand, shape (L, 1 or B, F)."""
+        """Return the gates of a layer for the current rows, shape (L, 1 or B, F)."""
         if self._task_LB is None:
             return self.gate_now(layer)
         return self.gates_of_tasks(layer)[self._lane_L1, self._task_LB]

@@ -22,7 +22,7 @@ from strategies.parts.soft_targets import soft_cross_entropy
 
 @dataclass
 class ExemplarReplay(Strategy):
-    """A method that keeps exemplars of every class and trains on them and the new rows together."""
+    """A method that stores exemplars of every class and trains on them and the new rows together."""
 
     family = "class-incremental"
     needs = "task boundaries, a memory of rows"
@@ -33,7 +33,7 @@ class ExemplarReplay(Strategy):
     buffer: Count = 500
     """Rows in the memory of one lane, shared equally by the classes seen."""
     batch: CountOrNone = 0
-    """Exemplars per step; 0 for as many as new rows."""
+    """Exemplars per step; 0 for the number of new rows."""
     mixing: Literal["union", "equal"] = "union"
     """Weight of exemplars: as in one shuffled set with the task's rows (the papers), or half of the loss."""
 
@@ -49,7 +49,7 @@ class ExemplarReplay(Strategy):
         self._old_LU = self._new_LU = torch.zeros_like(self.streams.own_LTU[:, 0])
 
     def begin_task(self, task: int) -> None:
-        """Note which units are old and new, and how many exemplars there are to one new row."""
+        """Look up which units are old and new, and compute the number of exemplars per new row."""
         self.exemplars.freeze_for_reading()
         own_LTU = self.streams.own_LTU
         self._old_LU, self._new_LU = own_LTU[:, :task].any(1), own_LTU[:, task]
@@ -80,7 +80,7 @@ class ExemplarReplay(Strategy):
         """Yield the classes of a task: units (L,), training rows (L, N) and which are real (1 or 0)."""
         streams, device = self.streams.streams, self.streams.device
         data = self.streams.data
-        # As many for every class and lane, so that sums round alike whatever the neighbours' sizes.
+        # The same length for every class and lane, so that rounding does not depend on the neighbours' sizes.
         most = int(torch.bincount(data.y_N[: data.n_train]).max())
         for nth in range(len(streams[0].tasks[task].units)):
             units = [s.tasks[task].units[nth] for s in streams]

@@ -1,6 +1,6 @@
 """Replay memory: row numbers, not copies; how it is written (reservoir, per class) and read (uniform).
 
-Memories that are written class by class, row by row, stand in ``class_memory``.
+Memories that are written class by class are in ``class_memory``.
 
 Axes: L lanes, B batch, M memory slots, C classes; X the axes of one row.
 """
@@ -16,12 +16,12 @@ from strategies.core import Batch, Draws, LaneStreams
 
 
 class Memory:
-    """Row numbers of every lane, the first ``filled_L`` slots in use, with further tensors kept per slot."""
+    """Row numbers of every lane, the first ``filled_L`` slots in use, and further tensors per slot."""
 
     def __init__(
         self, slots: int, streams: LaneStreams, draws: Draws, kept: dict[str, tuple[int, ...]] | None = None
     ) -> None:
-        """``kept`` names float tensors to hold per slot, with their shapes: ``{"logits": (10,)}``."""
+        """``kept`` names float tensors to store per slot, with their shapes: ``{"logits": (10,)}``."""
         lanes, device = streams.lanes, streams.device
         self.slots, self.streams, self.draws = slots, streams, draws
         # One slot more than asked for: writes that must not happen go there, and are never read.
@@ -76,7 +76,7 @@ class Memory:
             self.kept[name][self._lane_L1, slot_LB] = values
 
     def append(self, rows_LB: Tensor, real_LB: Tensor, **kept: Tensor) -> None:
-        """Write the rows marked real to the next free slots, as many as there are."""
+        """Write the rows marked real to the next free slots, as far as there are any."""
         slot_LB = self.filled_L.unsqueeze(1) + real_LB.long().cumsum(1) - 1
         self.put(slot_LB.masked_fill(~real_LB, self.slots).clamp(max=self.slots), rows_LB, **kept)
 
@@ -128,7 +128,7 @@ class Memory:
         return key_LM.topk(min(n, self.slots), 1).indices
 
     def read_kept(self, name: str, slots_LB: Tensor) -> Tensor:
-        """Return what is kept beside the rows in slots, shape (L, B, ...)."""
+        """Return what is stored with the rows in slots, shape (L, B, ...)."""
         return self.kept[name][self._lane_L1, slots_LB]
 
     def read(self, slots_LB: Tensor, like: Batch) -> Batch:
@@ -151,7 +151,7 @@ class Memory:
 
 @cache
 def _later_BB(size: int, device: torch.device) -> Tensor:
-    """Return which column stands behind which row; made once, as a step is short enough for it to be seen."""
+    """Return which column comes after which row; made once, not at every step."""
     return torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
 
 

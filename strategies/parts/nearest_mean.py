@@ -43,7 +43,7 @@ class NearestMean(Strategy):
     """
 
     def setup(self) -> None:
-        """Start with no means; they are kept until the network or the memory changes."""
+        """Start with no means; they are valid until the network or the memory changes."""
         super().setup()
         self._means: tuple[Tensor, Tensor] | None = None
 

@@ -36,7 +36,7 @@ def summed_by_example(
 ) -> list[Tensor]:
     """Return, for each parameter, the weighted sum over rows and ``values`` of the gradients' ``size``.
 
-    The model is to be in eval mode. Rows that count in no lane are left out.
+    The model must be in eval mode. Rows that count in no lane are left out.
     """
     named = {name: p.detach() for name, p in model.named_parameters()}
     found = {name: torch.zeros_like(p) for name, p in named.items()}

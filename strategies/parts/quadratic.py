@@ -1,4 +1,4 @@
-"""Quadratic penalties: parameters are pulled to where they were, each by its importance.
+"""Quadratic penalties: parameters are pulled back, each in proportion to its importance.
 
 The sum of one penalty per task is again one quadratic: with importances F_k and centres c_k,
 sum_k F_k (p - c_k)^2 has the gradient of (sum_k F_k)(p - c)^2 at c = sum_k F_k c_k / sum_k F_k. So a step
@@ -81,7 +81,7 @@ class QuadraticPenalty(Strategy):
         rows = [s.tasks[task].train_rows for s in self.streams.streams]
         if at_most:
             rows = [r[:at_most] for r in rows]
-        # Whole chunks, so that sums round alike whatever the neighbours' number of rows.
+        # Whole chunks, so that rounding does not depend on the neighbours' number of rows.
         rows_LR, real_LR = pad_rows(rows, size)
         rows_LR, weight_LR = rows_LR.to(self.streams.device), real_LR.to(self.streams.device).float()
         n_L = weight_LR.sum(1)

@@ -1,4 +1,4 @@
-"""What methods share that give the hidden units of an mlp a new start.
+"""What methods share that reinitialise hidden units of an mlp.
 
 Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the axes of one row.
 """
@@ -15,7 +15,7 @@ from strategies.core import Batch, LaneLinear, Strategy, Unsuitable
 
 @dataclass
 class Recycling(Strategy):
-    """Plain training that watches hidden units; a method says which of them start anew, and when."""
+    """Plain training that watches hidden units; a method decides which are reinitialised, and when."""
 
     family = "plasticity"
     cost = 1.33  # the units' outputs are computed a second time
@@ -46,7 +46,7 @@ class Recycling(Strategy):
         return found
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> None:
-        """Note each unit's mean output over the rows that count; outputs of a ReLU are their own size."""
+        """Record each unit's mean output over the rows that count; a ReLU's outputs are not negative."""
         weight_LB1 = batch.weight_LB.unsqueeze(2)
         rows_L1 = weight_LB1.sum(1)
         batch.noted[self.name] = activity = []
@@ -62,5 +62,5 @@ class Recycling(Strategy):
         return float(inputs**-0.5)
 
     def notes(self) -> dict[str, Tensor]:
-        """Return how many units started anew."""
+        """Return how many units were reinitialised."""
         return {"renewed": self.renewed_L}

@@ -50,7 +50,7 @@ class RowReplay(Replay):
     or at the end of a task, an equal share a class."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Writing per class needs to know where a task ends, a ring in which task a shared class stands."""
+        """Writing per class needs the ends of tasks; a ring, a row's task where tasks share classes."""
         if training.boundaries == "hidden":
             if self.write == "per-class":
                 return "write=per-class needs to know where tasks end; write=reservoir does not"
@@ -59,7 +59,7 @@ class RowReplay(Replay):
         return super().unsuitable(scenario, training)
 
     def cannot_generate(self) -> str | None:
-        """Memories that are kept by class need classes."""
+        """Memories that are written by class need classes."""
         if self.generates and self.write in ("class-balanced", "ring"):
             return f"write={self.write} needs classes; write=reservoir does not"
         return super().cannot_generate()

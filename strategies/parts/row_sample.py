@@ -1,4 +1,4 @@
-"""Some rows of a task, drawn at random, as many for every lane.
+"""Some rows of a task, drawn at random, the same number for every lane.
 
 Axes: L lanes, R rows.
 """

@@ -17,7 +17,7 @@ from strategies.parts import Recycling
 
 @dataclass
 class ContinualBackprop(Recycling):
-    """Continual backpropagation: now and then the least useful mature hidden unit starts anew.
+    """Continual backpropagation: now and then the least useful mature hidden unit is reinitialised.
 
     u <- eta u + (1 - eta) |h| sum_o |w_out| after every step; rho units of every mature one are replaced a
     step, those of least u: incoming weights drawn as at the start, outgoing ones 0 (Dohare 2024, eq. 1 and
@@ -32,7 +32,7 @@ class ContinualBackprop(Recycling):
     maturity: CountOrNone = 100
     """Steps for which a new unit is safe."""
     decay: Share = LaneFloat(0.99)
-    """eta: how much of the earlier utility is kept at each step."""
+    """eta: share of the earlier utility that is left at each step."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's algorithm; or as its code has it, with utility corrected for its start at 0, and the mean
     output of a replaced unit added to the biases it fed."""
@@ -73,7 +73,7 @@ class ContinualBackprop(Recycling):
         return self.utility[i] / (1 - decay_L1 ** self.age[i]).clamp(min=1e-30)
 
     def _replace(self, i: int, unit_L: Tensor, replace_L: Tensor) -> None:
-        """Give one unit of a layer a new start, in the lanes where it is due; the others write what was."""
+        """Reinitialise one unit of a layer in the lanes where it is due."""
         lane_L = torch.arange(len(unit_L), device=unit_L.device)
         if self.variant == "code":
             age_L = self.age[i][lane_L, unit_L]

@@ -16,7 +16,7 @@ from strategies.parts import Recycling
 
 @dataclass
 class ReDo(Recycling):
-    """ReDo: every so many steps, hidden units that hardly answer any more start anew.
+    """ReDo: every so many steps, dormant hidden units are reinitialised.
 
     A unit is dormant where its mean output is at most tau times the mean of its layer's; its incoming weights
     are drawn as at the start, its outgoing ones are 0 (Sokar 2023, definition 3.1 and algorithm 1).
@@ -33,7 +33,7 @@ class ReDo(Recycling):
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
         """Recycle in the lanes whose count of steps says so."""
-        # One number a lane and step, needed or not, so that no lane's draws hang on its neighbours' counts.
+        # Drawn at every step, needed or not: draws must not depend on the neighbours' counts.
         key_L = self.draws.uniform("recycle", 1)[:, 0]
         if all(n % self.every for n in self.optimiser.steps):
             return

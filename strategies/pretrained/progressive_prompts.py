@@ -19,7 +19,7 @@ class ProgressivePrompts(Strategy):
     """Progressive prompts: new soft prompts for each task, before those of the tasks so far.
 
     A row of task t is read as [P_t, ..., P_1, x], and only P_t is trained (Razdaibiedina et al. 2023,
-    eq. 3). Where the task of a row is not known when answering, all prompts so far stand before it.
+    eq. 3). Where the task of a row is not known when answering, all prompts so far are put before it.
     """
 
     name = "progressive-prompts"

@@ -31,7 +31,7 @@ class PromptPool(Strategy):
     pool: Count = 10
     """M: parts that the model's soft prompts are divided into."""
     units: Literal["task", "seen"] = "task"
-    """Units that new rows are told apart from: the task's own (the released code of both) or all seen."""
+    """Units that new rows are classified among: the task's own (the released code of both) or all seen."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
         """Only all units seen need no knowledge of the task."""
@@ -93,7 +93,7 @@ class PromptPool(Strategy):
 
 @dataclass
 class L2P(PromptPool):
-    """L2P: the prompts whose keys are nearest to the row's own query stand before it.
+    """L2P: the prompts whose keys are nearest to a row's query are put before it.
 
     L = L_new - lambda sum_{k chosen} cos(q(x), key_k), q the frozen backbone's features and the K parts of
     largest cosine chosen (Wang et al. 2022, eq. 3 to 5).
@@ -104,7 +104,7 @@ class L2P(PromptPool):
     presets = {"wang2022": {"prompts": 50}}
 
     top: Count = 5
-    """K: parts that stand before a row."""
+    """K: parts that are put before a row."""
     lam: NotNegative = LaneFloat(0.5)
     """lambda: how strongly chosen keys are drawn to the query."""
 
@@ -146,7 +146,7 @@ class CodaPrompt(PromptPool):
     pool: Count = 20
     """M: components, an equal share for each task."""
     lam: NotNegative = LaneFloat(0.1)
-    """lambda: how strongly components, keys and attentions are kept orthogonal."""
+    """lambda: how strongly components, keys and attentions are made orthogonal."""
     penalty: Literal["sum", "mean"] = "sum"
     """|V V' - I|^2 over the entries: their sum (the paper) or their mean (the released code)."""
 

@@ -55,7 +55,7 @@ class RanPAC(ClassMeans):
         self._weight_LMU: Tensor | None = None
 
     def begin_task(self, task: int) -> None:
-        """Put the sums of the task before to the others, and begin those that lambda is chosen by anew."""
+        """Add the previous task's sums to the others, and restart those that lambda is chosen by."""
         self.gram_LMM, self.sum_LUF = self.grams(), self.sums()
         for tensor in (*self.task_grams, *self.task_sums, self.task_rows_L):
             tensor.zero_()
@@ -75,7 +75,7 @@ class RanPAC(ClassMeans):
         real_LB = one_LBU.sum(2)
         nth_LB = self.task_rows_L.unsqueeze(1) + real_LB.cumsum(1)
         held_LB = real_LB * (nth_LB % EVERY == 0)
-        # So many rows in a row hold no more that are held out: a product over the others would add nothing.
+        # No more of a batch's rows are held out: a product over the others would add nothing.
         held_LH, index_LH = held_LB.topk(-(-held_LB.shape[1] // EVERY), 1)
         lane_L1 = torch.arange(len(x_LBF), device=x_LBF.device).unsqueeze(1)
         parts = (

@@ -28,7 +28,7 @@ class SparseER(RowReplay):
     every: Count = 100
     """Steps on new rows before each step on remembered ones."""
     batch: CountOrNone = 0
-    """Remembered rows of such a step; 0 for as many as new ones."""
+    """Remembered rows of such a step; 0 for the number of new ones."""
 
     def setup(self) -> None:
         """Make an empty memory, and count steps from the first of the stream on."""
@@ -50,7 +50,7 @@ class SparseER(RowReplay):
         due = tuple(
             on and filled and n > 1 and n % self.every == 0 for n, on in zip(self._steps, active, strict=True)
         )
-        # Every lane draws at every step: what it draws next must not hang on whose turn it was before.
+        # Every lane draws at every step: its later draws must not depend on whose turn it was.
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         if any(due):
             self.review(self.memory.read(slots_LB, batch), due)

@@ -20,7 +20,7 @@ from suites.base import generator
 
 @dataclass
 class TaskLoRA(Strategy):
-    """What all share: a task starts with fresh factors, and those it ends with are kept as they are."""
+    """What all share: a task starts with fresh factors, and those it ends with are stored unchanged."""
 
     family = "pretrained"
     tunes = "lora"
@@ -84,7 +84,7 @@ class LoRAPerTask(TaskLoRA):
 
 @dataclass
 class IncLoRA(TaskLoRA):
-    """New LoRA factors for each task, added to those of all tasks before, which stay as they are.
+    """New LoRA factors for each task, added to those of all tasks before, which are frozen.
 
     h = W x + (alpha / r) sum_{i <= t} B_i A_i x, and only B_t and A_t are trained: the same as merging the
     factors into W after each task (IncLoRA in Wang et al. 2023, section 4).

@@ -13,7 +13,7 @@ from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, squared_gradients
 
 @dataclass
 class EWC(QuadraticPenalty):
-    """Elastic weight consolidation: parameters are held by the Fisher information of earlier tasks.
+    """Elastic weight consolidation: changes are penalised by the Fisher information of earlier tasks.
 
     lambda/2 * sum_k sum_i F_k,i (p_i - p*_k,i)^2, one penalty per finished task (Kirkpatrick 2017, eq. 3), F
     averaged over a task's rows; ``online`` keeps one penalty, centred at the latest parameters, and lets
@@ -32,7 +32,7 @@ class EWC(QuadraticPenalty):
     variant: Literal["separate", "online"] = "separate"
     """One penalty per task, or one running penalty."""
     gamma: Share = LaneFloat(1.0)
-    """How much of the earlier importance is kept at each task, for online."""
+    """Share of the earlier importance that is left at each task, for online."""
     fisher: Literal["exact", "sampled", "true", "batched"] = "exact"
     """Estimator: expectation over the model's answers, one sampled answer, the label, or batches."""
     fisher_batch: CountOrNone = 128
@@ -43,12 +43,9 @@ class EWC(QuadraticPenalty):
     """Whether the penalty has the factor 1/2."""
 
     def cannot_generate(self) -> str | None:
-        """Row by row, the Fisher needs log p(y|x) of units; of texts to be written there are too many to sum.
-
-        Nor is the one answer of ``sampled`` and ``true`` a unit; ``batched`` asks for the loss alone.
-        """
+        """Only ``batched`` needs the loss alone; the others need log p(y|x) of units, and a text is none."""
         if self.generates and self.fisher != "batched":
-            return f"fisher={self.fisher} has no form for texts that are to be written; fisher=batched does"
+            return f"fisher={self.fisher} cannot learn to generate text; fisher=batched can"
         return super().cannot_generate()
 
     def strength(self) -> Tensor:

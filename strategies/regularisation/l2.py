@@ -35,7 +35,7 @@ class L2(QuadraticPenalty):
         return self.lam
 
     def end_task(self, task: int) -> None:
-        """Hold every parameter alike, here or here as well."""
+        """Centre the penalty here, or add one that is centred here."""
         ones = [torch.ones_like(p) for p in self.model_tensors()]
         if self.centre_at == "last":
             self.replace_importance(ones)

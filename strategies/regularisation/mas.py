@@ -15,7 +15,7 @@ from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, absolute_gradients
 
 @dataclass
 class MAS(QuadraticPenalty):
-    """Memory aware synapses: a parameter is held by how far it moves the outputs, whatever the labels.
+    """Memory aware synapses: a parameter is penalised by how much it changes outputs, whatever the label.
 
     lambda * sum_i Omega_i (p_i - p*_i)^2, Omega the sum over tasks of the mean over rows of
     |d ||f(x)||^2 / d p_i|, f the logits of the active units (Aljundi 2018, section 4).

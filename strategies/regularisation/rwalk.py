@@ -17,7 +17,7 @@ from strategies.parts import QuadraticPenalty
 
 @dataclass
 class RWalk(QuadraticPenalty):
-    """Riemannian walk: EWC's Fisher, kept as a moving average, and SI's path, measured in its metric.
+    """Riemannian walk: EWC's Fisher as a moving average, and SI's path, measured in its metric.
 
     lambda * sum_i (F_i + s_i) (p_i - p*_i)^2; after every step F <- alpha g^2 + (1 - alpha) F, and s sums
     max(0, -g x movement) / (F movement^2 / 2 + xi) over stretches of the path, averaged with the earlier
@@ -57,7 +57,7 @@ class RWalk(QuadraticPenalty):
         self._start = [p.clone() for p in self.model_tensors()]
 
     def adjust_gradients(self) -> None:
-        """Note the loss's own gradient and where the step starts; add the penalty's gradient."""
+        """Record the gradient of the loss alone and where the step starts; add the penalty's gradient."""
         gradient = [g.clone() for g in gradients(self.model)]
         self.context.batch.noted[self.name] = gradient, [p.clone() for p in self.model_tensors()]
         super().adjust_gradients()
@@ -88,7 +88,7 @@ class RWalk(QuadraticPenalty):
             start.copy_(torch.where(on, p, start))
 
     def end_task(self, task: int) -> None:
-        """Close the last stretch, average the scores, and hold what matters by either measure."""
+        """Close the last stretch, average the scores, and protect what matters by either measure."""
         self._close(torch.ones(self.streams.lanes, dtype=torch.bool, device=self.streams.device))
         for s, new in zip(self.score, self._new, strict=True):
             s.copy_((s + new) / 2 if task else new)

@@ -14,7 +14,7 @@ from strategies.parts import QuadraticPenalty
 
 @dataclass
 class SI(QuadraticPenalty):
-    """Synaptic intelligence: a parameter is held by how much its path lowered the loss.
+    """Synaptic intelligence: a parameter is penalised by how much its path lowered the loss.
 
     c * sum_i Omega_i (p_i - p*_i)^2 with Omega = sum_k w_k / (D_k^2 + xi), w_k the path integral of
     -gradient x movement over task k, D_k the task's whole movement (Zenke 2017, eq. 3 to 5).
@@ -30,7 +30,7 @@ class SI(QuadraticPenalty):
     c: NotNegative = LaneFloat(0.1)
     """Strength of the penalty."""
     xi: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(0.1)
-    """Damping, so that a parameter that hardly moved is not held for ever."""
+    """Damping, so that a parameter that hardly moved does not become infinitely important."""
     path: Literal["task", "total"] = "task"
     """Gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""
 
@@ -53,7 +53,7 @@ class SI(QuadraticPenalty):
             w.zero_()
 
     def adjust_gradients(self) -> None:
-        """Add the penalty's gradient; note where the step starts and which gradient counts."""
+        """Add the penalty's gradient; record where the step starts and which gradient counts."""
         if self.path == "task" and self._pull is not None:
             gradient = [g.clone() for g in gradients(self.model)]
             super().adjust_gradients()

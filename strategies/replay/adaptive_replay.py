@@ -27,7 +27,7 @@ from strategies.parts import Memory, Replay
 from suites.base import derive
 
 PARTS = 20
-"""The schedule is noted once in each of so many equal parts of a task, so that tasks and seeds line up."""
+"""The schedule has one entry for each of this number of parts of a task, whatever the task's length."""
 SCHEDULE = ("step", "error", "forgetting", "strength", "frequency", "reviews_so_far")
 
 
@@ -50,13 +50,13 @@ class AdaptiveReplay(Replay):
     needs = "a memory of rows, a part of it only for watching"
 
     watch: Annotated[int, Bounds(2)] = 10
-    """One row in so many is held out of review and only watched, in as large a part of the memory."""
+    """One row in this number is held out of review and only watched, in an equal part of the memory."""
     every: Count = 10
     """Steps from one reading of the detector to the next."""
     control: Literal["adaptive", "fixed"] = "adaptive"
-    """fixed: reviews at the constant share ``rate``, at strength ``lam``; the detector only takes notes."""
+    """fixed: reviews at the constant share ``rate``, at strength ``lam``; the detector only records."""
     batch: CountOrNone = 0
-    """Remembered rows of a step that reviews; 0 for as many as new ones."""
+    """Remembered rows of a step that reviews; 0 for the number of new ones."""
     rate: Share = LaneFloat(0.25)
     """Share of the steps, from the second task on, that may review at most."""
     lam: NotNegative = LaneFloat(3.0)
@@ -97,7 +97,7 @@ class AdaptiveReplay(Replay):
         self._since = [0] * self.streams.lanes
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what ``state`` gave; the host counts the steps to the next reading as well."""
+        """Restore what ``state`` returned; the host counts the steps to the next reading as well."""
         super().load_state(state)
         self._since = [int(n) for n in self.since_L]
 
@@ -173,7 +173,7 @@ class AdaptiveReplay(Replay):
         """Return which rows may only be watched: by a hash of seed and row, whenever the row comes by."""
         return splitmix64(self._key_L1 + splitmix64(rows_LB)) % self.watch == 0
 
-    # What is told.
+    # Records.
 
     def _note(self, due_L: Tensor, error_L: Tensor, forgetting_L: Tensor) -> None:
         """Write a reading, and what follows from it, to the part of the task it falls in."""

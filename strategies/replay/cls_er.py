@@ -17,8 +17,8 @@ class CLSER(RowReplay):
     """Replay with complementary memories: a plastic and a stable running mean of the network's parameters.
 
     One mean over new and remembered rows, + lambda |h(x) - z|^2 on the remembered ones, z the logits of that
-    mean model which gives the true label more; a mean moves to a p + (1 - a) theta at a share of the steps
-    (Arani 2022, eq. 1 to 4 and Algorithm 1). The stable model answers.
+    mean model which gives the true label the higher probability; a mean moves to a p + (1 - a) theta at a
+    share of the steps (Arani 2022, eq. 1 to 4 and Algorithm 1). The stable model answers.
     """
 
     name = "cls-er"

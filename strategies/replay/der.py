@@ -12,7 +12,7 @@ from strategies.parts import Memory, Replay
 
 @dataclass
 class DER(Replay):
-    """Dark experience replay: the logits given when a row was learned are kept and matched.
+    """Dark experience replay: the logits of a row when it was learned are stored and matched.
 
     L_new + alpha ||z - h(x)||^2, the mean over rows and units (Buzzega 2020, eq. 5; the released code's
     mean over units rather than the sum of the text).

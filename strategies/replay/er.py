@@ -15,7 +15,7 @@ from suites.base import Training
 
 @dataclass
 class ER(RowReplay):
-    """Experience replay: each step learns new rows and as many remembered ones.
+    """Experience replay: each step learns new rows and an equal number of remembered ones.
 
     The loss is one mean over both (``concatenated``, Chaudhry 2019), L_new + lambda L_old (``sum``), or
     1/t L_new + (1 - 1/t) L_old at the t-th task (``tasks``, van de Ven 2022).
@@ -28,7 +28,7 @@ class ER(RowReplay):
     presets = {"vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}}
 
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for as many as new ones."""
+    """Remembered rows per step; 0 for the number of new ones."""
     balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
     """How the losses on new and old rows are weighed."""
     lam: NotNegative = LaneFloat(1.0)

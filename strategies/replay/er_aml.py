@@ -79,7 +79,7 @@ class ERAML(RowReplay):
         found = zip((positive_LBP, negative_LBP), draw_LB2.unbind(2), strict=True)
         picked_LP = torch.cat([pick_marked(among, draw) for among, draw in found], 1)
         valid_LB = positive_LBP.any(2) & negative_LBP.any(2) & real_LB
-        # Where there is no partner, the row itself stands in: it has a label, an empty slot may have none.
+        # Without a partner, the row itself fills the place: it has a label, an empty slot may have none.
         picked_LP = torch.where(
             valid_LB.repeat(1, 2), picked_LP, torch.arange(size, device=rows_LP.device).repeat(2)
         )

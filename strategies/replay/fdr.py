@@ -14,7 +14,7 @@ from strategies.parts import Memory, Replay, sample_rows
 
 @dataclass
 class FDR(Replay):
-    """The network is held near the function it was: its answers at the end of each task are remembered.
+    """The network stays near the function it was: its answers at the end of each task are remembered.
 
     L_new + alpha (E |p(x) - p_then(x)|^2)^(1/2) over remembered rows, p the softmax: the L2 distance of two
     functions (Benjamin 2019, section 3.1). Rows are chosen when a task ends, with an equal share a task.
@@ -29,7 +29,7 @@ class FDR(Replay):
     alpha: NotNegative = LaneFloat(1.0)
     """Weight of the distance."""
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for as many as new ones."""
+    """Remembered rows per step; 0 for the number of new ones."""
     distance: Literal["function", "rows"] = "function"
     """The root of the mean squared distance (the paper), or the mean of the rows' own (Buzzega 2020)."""
 
@@ -55,7 +55,7 @@ class FDR(Replay):
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:
-        """Cut earlier tasks to the new share, and add as many rows of this one with their answers."""
+        """Cut earlier tasks to the new share; add an equal number of this one's rows with answers."""
         memory, share = self.memory, max(1, self.buffer // (task + 1))
         of_LM = self.streams.task_of(memory.rows_LM[:, : memory.slots])
         keep_LM = torch.zeros_like(of_LM, dtype=torch.bool)

@@ -13,7 +13,7 @@ from strategies.parts import GreedyMemory, Replay
 
 @dataclass
 class GDumb(Replay):
-    """A balanced memory is all that is kept: after each task a network is trained on it from scratch.
+    """Only a balanced memory is stored: after each task a network is trained on it from scratch.
 
     The memory is written by greedy balance (Prabhu 2020, Algorithm 1); nothing is learned in between. It
     shows how much the scores of other methods owe to their memories alone.
@@ -49,7 +49,7 @@ class GDumb(Replay):
             order_LM = self.memory.draw_distinct("epoch", slots)
             for step in range(max(steps)):
                 place_B = torch.arange(step * size, (step + 1) * size, device=filled_L1.device)
-                # What fills up a batch, or stands in where a lane is through, is real rows without weight.
+                # Batches are filled up, also where a lane has finished, with real rows of weight 0.
                 rows_LB = self.memory.rows_LM.gather(1, order_LM.gather(1, place_B % filled_L1))
                 self.context.active = tuple(step < n for n in steps)
                 total_L += self.step(self.streams.batch(rows_LB, (place_B < filled_L1).float()))

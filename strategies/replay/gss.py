@@ -28,7 +28,7 @@ class GSS(Replay):
     needs = "a memory of rows and scores"
 
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for as many as new ones."""
+    """Remembered rows per step; 0 for the number of new ones."""
     compare: Count = 10
     """Remembered rows, drawn once a batch, that the gradients of new rows are compared with."""
     gradient: Literal["dense", "head"] = "dense"

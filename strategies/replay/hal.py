@@ -34,7 +34,7 @@ from strategies.replay.er import ER
 
 @dataclass
 class HAL(ER):
-    """Experience replay that also keeps still at anchors: images made to be forgotten, one a class and task.
+    """Experience replay that keeps its answers at anchors: images made to be forgotten, one a class and task.
 
     A step on new and remembered rows is tried first, theta~ = theta - lr grad L; then theta follows the
     gradient of L + lambda mean |h(e) - h~(e)|^2 over anchors e. When a task ends, its anchors climb
@@ -56,7 +56,7 @@ class HAL(ER):
     gamma: NotNegative = LaneFloat(0.1)
     """Weight of the distance between an anchor's features and the task's mean."""
     beta: Share = LaneFloat(0.5)
-    """How much of the running mean of features is kept at each step."""
+    """Share of the running mean of features that is left at each step."""
     anchor_steps: Count = 100
     """Gradient steps that make an anchor."""
     anchor_lr: NotNegative = LaneFloat(0.1)
@@ -72,7 +72,7 @@ class HAL(ER):
         self.anchor_LACHW = torch.zeros(streams.lanes, n_anchors, *streams.shape, device=streams.device)
 
     def begin_task(self, task: int) -> None:
-        """Start a new mean of features; note each lane's rate, and which anchors there are."""
+        """Start a new mean of features; look up each lane's rate and the anchors of earlier tasks."""
         streams = self.streams
         self._lr_L = torch.tensor(self.optimiser.lr, device=streams.device)
         self._mean_LF = torch.zeros_like(self.model.head.weight[:, :, 0])

@@ -34,7 +34,7 @@ class MIR(ER):
     shown, replay starts with the second task."""
 
     def begin_task(self, task: int) -> None:
-        """Note each lane's rate."""
+        """Look up each lane's rate."""
         self._lr_L = torch.tensor(self.optimiser.lr, device=self.streams.device)
 
     def replayed(self, batch: Batch) -> Batch:

@@ -67,7 +67,7 @@ def noise_like(x_LBX: Tensor, draw_LB: Tensor) -> Tensor:
     """Return uniform noise of mean 0 and deviation 1 for every pixel, from one number in [0, 1) an image."""
     seed_LB1 = splitmix64((draw_LB * 2**53).long()).unsqueeze(2)
     place_D = torch.arange(x_LBX[0, 0].numel(), device=x_LBX.device)
-    # The low 24 bits are as many as a float32 holds.
+    # A float32 holds 24 bits.
     unit_LBD = (splitmix64(seed_LB1 + place_D) & (2**24 - 1)).to(x_LBX.dtype) / 2**24
     return ((unit_LBD - 0.5) * math.sqrt(12)).view_as(x_LBX)
 
