@@ -1,7 +1,7 @@
 """What was taken for what, and precision, recall and F1 of every class that follow from it.
 
 A run keeps, beside each record, how often each true unit of the head was taken for which: a row of numbers
-[i, j, true unit, answer, count] for every count that is not nought, i tasks learned, j from 1. Readers take
+[i, j, true unit, answer, count] for every count that is not zero, i tasks learned, j from 1. Readers take
 the tasks learned so far alone, j <= i.
 
 Axes: K counts, I rows of R, U units.

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def write_json(path: Path, facts: Any, indent: int | None = 1) -> None:
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Write a file whole: to a temporary name beside it, flushed, then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, "w") as stream:
             separators = (",", ":") if indent is None else None
             # dumps, unlike dump, is written in C where nothing is indented: many times as fast.
-            stream.write(json.dumps(facts, indent=indent, separators=separators, allow_nan=False) + "\n")
+            stream.write(json.dumps(content, indent=indent, separators=separators, allow_nan=False) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)

@@ -141,15 +141,15 @@ class RunFolder(RunReader):
 
     # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
 
-    def save(self, key: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Save a cell's state after a task; the facts are written last and name the tensors' file."""
+    def save(self, key: str, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+        """Save a cell's state after a task; the header is written last and names the tensors' file."""
         folder = self.checkpoints / key
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"{facts['tasks_done']}.safetensors"
+        name = f"{header['tasks_done']}.safetensors"
         write_tensors(folder / name, tensors)
         write_json(
             folder / "facts.json",
-            {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, **facts},
+            {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, **header},
         )
         for old in folder.glob("*.safetensors"):
             if old.name != name:
@@ -160,9 +160,9 @@ class RunFolder(RunReader):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        facts = self.checkpoint_header(key)
+        header = self.checkpoint_header(key)
         try:
-            return None if facts is None else (load_file(self.checkpoints / key / facts["tensors"]), facts)
+            return None if header is None else (load_file(self.checkpoints / key / header["tensors"]), header)
         except (OSError, KeyError, SafetensorError):
             return None
 

@@ -80,7 +80,7 @@ class RunReader:
         return self.each(lambda record: str(record["status"]))
 
     def each(self, of: Callable[[dict[str, Any]], T]) -> dict[str, T]:
-        """Return what a function returns for each cell's record, by key; the records are not kept."""
+        """Return what a function returns for each cell's record, by key; the records themselves are freed."""
         found: dict[str, T] = {}
         written: dict[str, str] = {}
         for piece in self._pieces(self.cells):

@@ -1,7 +1,7 @@
 """Trained models of a run's cells, where ``--keep-models`` asks for them.
 
     RUN/models/<key>/<task>/model.safetensors   the lane's parameters and buffers, after so many tasks
-    RUN/models/<key>/<task>/facts.json          what they are of; written last, so that it vouches for both
+    RUN/models/<key>/<task>/facts.json          its header; written last: with it, both files are whole
 
 They are no part of a cell's key or record, and are written before the checkpoint of their task: a run that is
 killed and started again keeps the same ones.
@@ -30,21 +30,21 @@ class SavedModels:
         self.run, self.folder, self.which = run, run / "models", which
 
     def wanted(self, tasks_done: int, n_tasks: int) -> bool:
-        """Return whether the model after so many tasks is to be kept."""
+        """Return whether the model after so many tasks is to be saved."""
         return self.which == "all" or (self.which == "last" and tasks_done == n_tasks)
 
-    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
         """Keep one cell's model after a task."""
         folder = self.folder / key / str(tasks_done)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "model.safetensors", tensors)
         write_json(
             folder / "facts.json",
-            {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done, **facts},
+            {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done, **header},
         )
 
     def tasks(self, key: str) -> list[int]:
-        """Return after how many tasks a cell's model was kept, ascending."""
+        """Return after how many tasks a cell's model was saved, ascending."""
         found = (p.parent.name for p in (self.folder / key).glob("*/facts.json"))
         return sorted(int(name) for name in found if name.isdigit())
 
@@ -65,7 +65,7 @@ class SavedModels:
         raise UserError(f"{path} cannot be read: {why}; run the cell again with --force")
 
     def tensors(self, key: str, task: int) -> dict[str, Tensor]:
-        """Return the tensors of a kept model; raises UserError where they are not whole."""
+        """Return the tensors of a saved model; raises UserError where they are not whole."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
