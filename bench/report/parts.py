@@ -15,7 +15,7 @@ def parts(frames: Frames) -> Iterator[Part]:
     """Yield suite, scenario and the done cells of each, with their scores on test rows."""
     for (suite, scenario), cells in _done(frames).groupby(["suite", "scenario"]):
         part = frames.only(cells)
-        part.matrix = part.matrix[part.matrix["split"] == "test"]
+        part.measured = part.measured.on("test")
         yield str(suite), str(scenario), part
 
 

@@ -36,8 +36,15 @@ class Matrices:
     counts: Counts
 
     def only(self, keys: Container[str]) -> Matrices:
-        """Return those of some cells."""
-        return Matrices([name for name in self.names if name["key"] in keys], self.counts)
+        """Return those of some cells, without the others: parts of a report are sent to other processes."""
+        counts = {
+            split: {k: v for k, v in found.items() if k in keys} for split, found in self.counts.items()
+        }
+        return Matrices([name for name in self.names if name["key"] in keys], counts)
+
+    def on(self, split: str) -> Matrices:
+        """Return those of one split."""
+        return Matrices(self.names, {split: self.counts.get(split, {})})
 
     def frame(self) -> pd.DataFrame:
         """Return one row per cell, split, i and j."""

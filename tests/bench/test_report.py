@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import pickle
 import subprocess
 import sys
 from io import StringIO
@@ -16,15 +17,17 @@ from rich.console import Console
 
 from bench.plan import Request
 from bench.report import make_report, print_tables, tables
+from bench.report.parts import parts
 from bench.report.summary import summary
 from bench.report.tables import markdown
 from bench.results import load
+from bench.results.frames import tidy
 from bench.runner import Options, carry_out
 from bench.stats import summarise
 from bench.store import RunFolder, write_json
 from suites.errors import UserError
 from tests.conftest import toy_cell
-from tests.made_up import timings
+from tests.made_up import made_up, timings
 
 
 def record(right: Any, status: str = "done", **more: Any) -> dict[str, Any]:
@@ -193,3 +196,14 @@ def test_tables_alone_need_neither_matplotlib_nor_torch() -> None:
     code = "import sys, bench.report\nprint({'matplotlib', 'seaborn', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_part_of_a_report_is_sent_without_the_other_parts(tmp_path: Path) -> None:
+    """Parts are drawn in other processes: each with its own cells' test rows, and no frame of all."""
+    frames = tidy(made_up(2, seeds=2, suites=("toy", "other")))
+    whole = frames.matrix
+    for suite, _, part in parts(frames):
+        assert len(pickle.dumps(part.measured)) < len(pickle.dumps(frames.measured)) / 3
+        assert "matrix" not in vars(part)
+        own = whole[(whole["suite"] == suite) & (whole["split"] == "test")]
+        pd.testing.assert_frame_equal(part.matrix, own.reset_index(drop=True))
