@@ -1,16 +1,15 @@
-"""What the tests of methods share: a method over three lanes, and one lane's network in plain torch."""
+"""What the tests of methods share: a method over three lanes, its batches and its memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 import strategies
 from bench import models
-from strategies.core import Batch, Draws, LaneModel, LaneStreams, Strategy, make_optimiser
+from strategies.core import Batch, Draws, LaneStreams, Strategy, make_optimiser
 from suites.base import Training, generator
 from tests.toy import TOY, blobs
 
@@ -20,7 +19,7 @@ SEEDS = [0, 1, 2]
 def lanes_on(seeds: list[int], scenario: str = "class", training: Training | None = None) -> LaneStreams:
     """Return the toy's streams of these seeds."""
     data, training = blobs(), training or Training()
-    of_lanes = [TOY.stream(data, scenario, s, training) for s in seeds]  # type: ignore[arg-type]
+    of_lanes = [TOY.stream(data, scenario, s, training) for s in seeds]
     return LaneStreams(of_lanes, training, "cpu")
 
 
@@ -30,8 +29,11 @@ def ready(
     model: str = "mlp",
     options: dict[str, int] | None = None,
     **hyper: Any,
-) -> Strategy:
-    """Return a strategy over three lanes that has been set up, its floats already one value a lane."""
+) -> Any:
+    """Return a strategy over three lanes that has been set up, its floats already one value a lane.
+
+    Of no particular type, so that a test may name what a method alone has.
+    """
     streams = lanes_on(SEEDS, scenario, Training(batch=6))
     options = options or {"hidden": 7, "layers": 1}
     net = models.build(
@@ -53,30 +55,26 @@ def new_batch(strategy: Strategy, task: int = 0, size: int = 6) -> Batch:
     return strategy.context.batch
 
 
-def lane_module(strategy: Strategy, lane: int) -> LaneModel:
-    """Return one lane's network alone: the plain single model of the calculations here."""
-    net = models.build(
-        models.reference("mlp"),
-        {"hidden": 7, "layers": 1},
-        (1, 8, 8),
-        strategy.streams.n_units,
-        [generator(0, "m")],
-    )
-    net.load_state_dict(
-        {k: v[lane : lane + 1].detach().clone() for k, v in strategy.model.state_dict().items()}
-    )
-    return net
+def begin(strategy: Strategy, task: int) -> None:
+    """Begin a task as the loop does."""
+    strategy.task = task
+    strategy.draws.begin(task)
+    strategy.begin_task(task)
 
 
-def plain(strategy: Strategy, lane: int, x_BCHW: Tensor) -> Tensor:
-    """Return one lane's logits by functions of torch alone."""
-    p = {k: v[lane] for k, v in strategy.model.named_parameters()}
-    h = torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
-    return F.linear(h, p["head.weight"].T, p["head.bias"])
+def replayed(strategy: Any, n: int, name: str = "replay") -> Batch:
+    """Return the n rows that the next draw of a name takes from the memory."""
+    slots = Draws(SEEDS, "cpu").below(name, strategy.memory.filled_L, n)
+    return remembered(strategy, slots)
 
 
-def lanes_of(hyper: Tensor | float, lane: int) -> float:
-    return float(hyper[lane]) if isinstance(hyper, Tensor) else hyper
+def remembered(strategy: Any, slots: Tensor) -> Batch:
+    return strategy.streams.batch(strategy.memory.rows_LM.gather(1, slots))
+
+
+def snapshot(net: Strategy | nn.Module) -> list[Tensor]:
+    """Return copies of the parameters."""
+    return [p.detach().clone() for p in getattr(net, "model", net).parameters()]
 
 
 def move(strategy: Strategy, seed: int = 0, scale: float = 0.1) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from suites.base import BLEU, Data, Scenario, Stream, Suite, Task, Training, generator
@@ -58,32 +60,13 @@ TOY = Suite(
 
 
 _WORDS = (
-    "apple bread butter",
-    "river ocean harbour",
-    "violin drum trumpet",
-    "tiger horse falcon",
-    "hammer saw chisel",
-    "winter snow frost",
-    "doctor nurse clinic",
-    "engine wheel brake",
-)
+    "apple bread butter", "river ocean harbour", "violin drum trumpet", "tiger horse falcon",
+    "hammer saw chisel", "winter snow frost", "doctor nurse clinic", "engine wheel brake",
+)  # fmt: skip
 _FILLERS = [
-    "the",
-    "a",
-    "we",
-    "saw",
-    "some",
-    "more",
-    "of",
-    "it",
-    "today",
-    "again",
-    "and",
-    "then",
-    "later",
-    "on",
-    "with",
-]
+    "the", "a", "we", "saw", "some", "more", "of", "it",
+    "today", "again", "and", "then", "later", "on", "with",
+]  # fmt: skip
 
 
 def sentences(n_classes: int = 4, seed: int = 0) -> Data:
@@ -102,23 +85,17 @@ def sentences(n_classes: int = 4, seed: int = 0) -> Data:
         texts.append(" ".join(words))
     names = tuple(words.split()[0] for words in _WORDS[:n_classes])
     x_N = torch.zeros(n, 0, dtype=torch.uint8)
-    mark = f"sentences-{n_classes}-{seed}"
-    return Data(
-        "sentences", x_N, torch.arange(n) % n_classes, n * 2 // 3, names, 1.0, mark, texts=tuple(texts)
-    )
+    y_N, mark = torch.arange(n) % n_classes, f"sentences-{n_classes}-{seed}"
+    return Data("sentences", x_N, y_N, n * 2 // 3, names, 1.0, mark, texts=tuple(texts))
 
 
-TOY_TEXT = Suite(
+TOY_TEXT = replace(
+    TOY,
     name="toy-text",
-    version=1,
     summary="sentences for tests",
-    source="made in memory",
     load=sentences,
-    split=split,
-    scenarios=("task", "domain", "class", "online"),
     model="tiny-bert",
     model_options={"max_tokens": 64},
-    training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
 )
 
 
@@ -146,27 +123,16 @@ def codes(seed: int = 0) -> Data:
             ]
             targets += [sentence.format(_ANIMALS[language][animal[r]]) for r in rows]
             domains += [domain] * len(rows)
-    return Data(
-        "codes",
-        torch.zeros(len(texts), 0, dtype=torch.uint8),
-        torch.zeros(len(texts), dtype=torch.int64),
-        2 * n_train,
-        ("written",),
-        1.0,
-        f"codes-{seed}",
-        texts=tuple(texts),
-        targets=tuple(targets),
-        domain_N=torch.tensor(domains),
-        domain_names=tuple(_SENTENCES),
-        prefixes=tuple(f"{language}: " for language in _SENTENCES),
-    )
+    empty_N, y_N = torch.zeros(len(texts), 0, dtype=torch.uint8), torch.zeros(len(texts), dtype=torch.int64)
+    further = {"texts": tuple(texts), "targets": tuple(targets), "domain_N": torch.tensor(domains)}
+    further |= {"domain_names": tuple(_SENTENCES), "prefixes": tuple(f"{name}: " for name in _SENTENCES)}
+    return Data("codes", empty_N, y_N, 2 * n_train, ("written",), 1.0, f"codes-{seed}", **further)
 
 
-TOY_PAIRS = Suite(
+TOY_PAIRS = replace(
+    TOY,
     name="toy-pairs",
-    version=1,
     summary="words to be written for tests",
-    source="made in memory",
     load=codes,
     split=by_domain(),
     scenarios=("domain", "online"),

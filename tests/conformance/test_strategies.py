@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import strategies
-from bench.plan.cell import CellSpec
-from bench.plan.request import Request
+from bench.plan import CellSpec, Request
 from bench.results.frames import score_matrix
 from bench.stats.scores import acc, forgetting
-from bench.train.loop import run_group
-from strategies.core.strategy import Unsuitable
+from bench.train import run_group
+from strategies.core import Unsuitable
 from suites.base import Training
 from tests.conftest import outcome, toy_cell
 from tests.toy import blobs, sentences
@@ -63,10 +62,8 @@ class Kept:
         self.current: dict[str, Any] = {}
 
     def save(self, key: str, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
-        self.after.setdefault(facts["tasks_done"], {})[key] = (
-            {k: v.clone() for k, v in tensors.items()},
-            facts,
-        )
+        saved = {k: v.clone() for k, v in tensors.items()}, facts
+        self.after.setdefault(facts["tasks_done"], {})[key] = saved
 
     def load(self, key: str) -> Any:
         return self.current.get(key)
@@ -78,26 +75,12 @@ def test_lane_invariance(name: str) -> None:
     Seeds differ from lane to lane, and so do rates and float hyper-parameters; the first two differ in a
     rate alone.
     """
-    floats = strategies.get(name).lane_fields()
-    cells = [
-        toy_cell(
-            name,
-            seed,
-            scenario_of(name),
-            lr=lr,
-            weight_decay=decay,
-            score_every=5,
-            **short(name),
-            **dict.fromkeys(floats, value),
-        )
-        for seed, lr, decay, value in (
-            (0, 0.01, 0.0, 0.5),
-            (0, 0.003, 0.0, 0.5),
-            (1, 0.01, 0.01, 0.9),
-            (2, 0.01, 0.0, 0.9),
-            (3, 0.003, 0.01, 0.5),
-        )
-    ]
+    cells = []
+    lr, decay, values = (0.01, 0.003, 0.01, 0.01, 0.003), (0, 0, 0.01, 0, 0.01), (0.5, 0.5, 0.9, 0.9, 0.5)
+    for seed, rate, weight_decay, value in zip((0, 0, 1, 2, 3), lr, decay, values, strict=True):
+        changes = {"lr": rate, "weight_decay": float(weight_decay), "score_every": 5, **short(name)}
+        hyper = dict.fromkeys(strategies.get(name).lane_fields(), value)
+        cells.append(toy_cell(name, seed, scenario_of(name), **changes, **hyper))
     together = [outcome(r) for r in run_group(cells)]
     alone = [outcome(run_group([cells[lane]])[0]) for lane in (0, 2, 4)]
     assert agree(name, alone, [together[0], together[2], together[4]])
@@ -172,10 +155,8 @@ def test_replay_and_isolation_forget_less_than_finetune(name: str) -> None:
     if cls.family not in ("replay", "isolation"):
         pytest.skip(f"{name} is neither replay nor isolation, but {cls.family}")
     own, plain = forgetful(name), forgetful("finetune", scenario_of(name))
-    less = [
-        forgetting(score_matrix(p)) - forgetting(score_matrix(o))
-        for o, p in zip(run_group(own), run_group(plain), strict=True)
-    ]
+    theirs, ours = ([forgetting(score_matrix(r)) for r in run_group(cells)] for cells in (plain, own))
+    less = np.subtract(theirs, ours)
     assert np.mean(less) > 0.1
     assert sum(d > 0 for d in less) >= 4
 
@@ -193,10 +174,8 @@ def test_hyper_parameters_round_trip_through_the_identity(name: str) -> None:
     parts = strategies.split(name)
     own = {part: [f"{f}=0.75" for f in strategies.get(part).lane_fields()] for part in parts}
     own[parts[0]].insert(0, "lr=0.02")
-    asked = Request(
-        "toy", ("+".join(f"{p}[{','.join(reversed(own[p]))}]" for p in parts),), (scenario_of(name),)
-    )
-    first: CellSpec = asked.cells()[0]
+    selector = "+".join(f"{p}[{','.join(reversed(own[p]))}]" for p in parts)
+    first = Request("toy", (selector,), (scenario_of(name),)).cells()[0]
     again = Request("toy", (first.identity,), (scenario_of(name),)).cells()[0]
     assert again == first
     assert first.training["lr"] == 0.02
@@ -209,9 +188,8 @@ def test_scenarios_it_cannot_do_are_told_plainly(name: str) -> None:
         reason = strategy.unsuitable(scenario, Training())
         assert (reason is None) == (scenario in strategy.scenarios)
     if strategy.needs_boundaries:
-        assert "tasks begin and end" in str(
-            strategy.unsuitable(scenario_of(name), Training(boundaries="hidden"))
-        )
+        reason = strategy.unsuitable(scenario_of(name), Training(boundaries="hidden"))
+        assert "tasks begin and end" in str(reason)
 
 
 def test_hidden_boundaries(name: str) -> None:

@@ -8,25 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
-from bench.plan.cell import CellSpec
+from bench.plan import CellSpec
+from bench.train import LaneState, learn_task, make_lanes
 from bench.train.lane_record import make_record
-from bench.train.lane_state import LaneState, make_lanes
-from bench.train.loop import learn_task
-from bench.train.schedule import batches
-from strategies.core.strategy import Unsuitable
-from strategies.replay.adaptive_replay import PARTS, SCHEDULE, AdaptiveReplay
-from suites.base import Training, generator
+from strategies.core import Unsuitable
+from strategies.replay.adaptive_replay import PARTS, SCHEDULE
 from tests.conftest import toy_cell
-from tests.methods import lanes_of, move, new_batch, plain, ready
+from tests.methods import move, new_batch, ready
+from tests.plain import lanes_of, plain
 
 LANES = range(3)
-
-
-def adaptive(**hyper: Any) -> AdaptiveReplay:
-    strategy = ready("adaptive-replay", **hyper)
-    assert isinstance(strategy, AdaptiveReplay)
-    return strategy
 
 
 def run(cells: list[CellSpec]) -> LaneState:
@@ -39,7 +32,7 @@ def run(cells: list[CellSpec]) -> LaneState:
 @pytest.mark.parametrize("control", ["adaptive", "fixed"])
 def test_controller_equals_a_sequential_simulation(control: Any) -> None:
     """Random readings at random steps, lanes that rest: the turns and strengths of one lane in Python."""
-    strategy = adaptive(control=control, rate=0.3, lam=1.5, boost=2.0, calm=0.15, alarm=0.2)
+    strategy = ready("adaptive-replay", control=control, rate=0.3, lam=1.5, boost=2.0, calm=0.15, alarm=0.2)
     strategy.after_step(new_batch(strategy))
     strategy.task = 1
     chance, steps = random.Random(0), 400
@@ -95,7 +88,7 @@ def test_fixed_reviews_at_exactly_its_rate_and_adaptive_never_above(rate: float,
 
 
 def test_watched_rows_are_never_replayed() -> None:
-    strategy = adaptive(watch=3, buffer=30)
+    strategy = ready("adaptive-replay", watch=3, buffer=30)
     seen: set[tuple[int, int]] = set()
     for step in range(12):
         batch = new_batch(strategy, step % 2, 30)
@@ -114,13 +107,13 @@ def test_watched_rows_are_never_replayed() -> None:
 
 
 def test_one_row_in_so_many_is_held_out() -> None:
-    strategy = adaptive(watch=5)
+    strategy = ready("adaptive-replay", watch=5)
     share = strategy.held_out(torch.arange(20_000).expand(3, -1)).float().mean(1)
     torch.testing.assert_close(share, torch.full((3,), 0.2), rtol=0.05, atol=0)
 
 
 def test_forgetting_is_the_mean_rise_over_each_rows_lowest_error() -> None:
-    strategy = adaptive(watch=2, buffer=200, alarm=0.5, boost=1.0, calm=0.0, lam=1.0)
+    strategy = ready("adaptive-replay", watch=2, buffer=200, alarm=0.5, boost=1.0, calm=0.0, lam=1.0)
     strategy.after_step(new_batch(strategy, 0, 30))
     strategy.task = 1
     strategy.begin_task(1)
@@ -156,22 +149,20 @@ def test_forgetting_is_the_mean_rise_over_each_rows_lowest_error() -> None:
 
 
 def test_loss_is_new_plus_strength_times_old_for_lanes_whose_turn_it_is() -> None:
-    strategy = adaptive(control="fixed", rate=0.5, lam=2.0, batch=4)
+    strategy = ready("adaptive-replay", control="fixed", rate=0.5, lam=2.0, batch=4)
     strategy.after_step(new_batch(strategy, 0))
     strategy.task = 1
     batch = new_batch(strategy, 1)
     old: list[Any] = []
     read = strategy.memory.read
-    strategy.memory.read = lambda slots, like: old.append(read(slots, like)) or old[-1]  # type: ignore[method-assign, func-returns-value]
+    strategy.memory.read = lambda slots, like: old.append(read(slots, like)) or old[-1]
     loss_L = strategy.loss(batch)
     # Rates are 0.5, 1 and 0.25: at the first step only the second lane may review.
     for lane in LANES:
-        expected = torch.nn.functional.cross_entropy(
-            plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane]
-        )
+        expected = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
         if lane == 1:
             logits = plain(strategy, lane, old[-1].x_LBX[lane])
-            expected = expected + 4.0 * torch.nn.functional.cross_entropy(logits, old[-1].y_LB[lane])
+            expected = expected + 4.0 * F.cross_entropy(logits, old[-1].y_LB[lane])
         torch.testing.assert_close(loss_L[lane], expected, rtol=1e-5, atol=1e-6)
     assert strategy.replayed_L.tolist() == [0, 4, 0]
 
@@ -196,13 +187,6 @@ def test_schedule_is_noted_by_parts_of_a_task() -> None:
         assert so_far[-1] <= notes["reviews"]
 
 
-@pytest.mark.parametrize(("iterations", "rows"), [(0, 47), (0, 48), (30, 47), (30, 5)])
-def test_steps_of_a_task_are_those_of_the_plan(iterations: int, rows: int) -> None:
-    training = Training(epochs=3, iterations=iterations, batch=8)
-    planned, _ = batches(torch.arange(rows), training, 1, generator(0, "batches"))
-    assert training.steps(rows)[1] == len(planned)
-
-
 def test_a_memory_of_one_row_cannot_be_shared() -> None:
     with pytest.raises(Unsuitable, match="buffer of 2 or more"):
-        adaptive(buffer=1)
+        ready("adaptive-replay", buffer=1)

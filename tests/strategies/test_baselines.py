@@ -13,11 +13,11 @@ from sklearn.neighbors import NearestCentroid
 
 from bench.results.frames import score_matrix
 from bench.stats.scores import acc
-from bench.train.lane_state import make_lanes
-from bench.train.loop import learn_task, run_group
-from strategies.core.strategy import Strategy
+from bench.train import learn_task, make_lanes, run_group
+from strategies.core import Strategy
 from tests.conftest import toy_cell
-from tests.methods import lane_module, lanes_of, new_batch, ready
+from tests.methods import new_batch, ready
+from tests.plain import lane_module, lanes_of
 
 
 def rows_of(strategy: Strategy, lane: int, tasks: tuple[int, ...] = (0, 1)) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ def test_ncm_scores_are_negative_squared_distances_of_features_of_the_untrained_
 
 def test_slda_equals_a_loop_over_rows() -> None:
     """The paper's update, one row after the other, in double precision."""
-    strategy: Any = ready("slda", features="input", shrinkage=0.02)
+    strategy = ready("slda", features="input", shrinkage=0.02)
     count_all(strategy)
     batch = new_batch(strategy, 0, 10)
     scores = strategy.predict(batch)
@@ -96,7 +96,7 @@ def test_slda_equals_a_loop_over_rows() -> None:
 
 
 def test_slda_with_the_within_class_covariance_is_linear_discriminant_analysis() -> None:
-    strategy: Any = ready("slda", features="input", shrinkage=0.02, covariance="within")
+    strategy = ready("slda", features="input", shrinkage=0.02, covariance="within")
     count_all(strategy)
     batch = new_batch(strategy, 1, 20)
     answers = strategy.predict(batch).argmax(2)
@@ -140,9 +140,6 @@ def test_counting_sees_every_row_once(name: str) -> None:
     rows = sum(len(t.train_rows) for t in group.streams.streams[0].tasks)
     assert int(strategy.count_LU.sum()) == rows
     assert all(torch.equal(v, group.initial[k]) for k, v in group.model.state_dict().items())
-
-
-# Frozen features
 
 
 @pytest.mark.parametrize("features", ["first", "initial"])

@@ -11,16 +11,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.class_incremental.bic import BiC
-from strategies.class_incremental.icarl import ICaRL
-from strategies.class_incremental.il2m import IL2M
-from strategies.class_incremental.lucir import LUCIR
-from strategies.class_incremental.scr import SCR, contrastive_L, crops
-from strategies.class_incremental.wa import WA
-from strategies.core.strategy import Strategy, Unsuitable
-from strategies.core.streams import Batch
-from strategies.parts.exemplars import Exemplars, held_out_count, herding_order
-from strategies.parts.incremental_classifier import ExemplarReplay
-from tests.methods import lanes_of, move, new_batch, plain, ready
+from strategies.class_incremental.scr import contrastive_L, crops
+from strategies.core import Batch, Unsuitable
+from strategies.parts import ExemplarReplay, held_out_count
+from strategies.parts.exemplars import Exemplars, herding_order
+from tests.methods import begin, move, new_batch, ready, replayed
+from tests.plain import dense, features, lanes_of, plain
 
 NAMES = ["icarl", "bic", "wa", "lucir", "il2m"]
 
@@ -28,30 +24,17 @@ NAMES = ["icarl", "bic", "wa", "lucir", "il2m"]
 def second_task(name: str, **hyper: Any) -> Any:
     """Return a strategy at the start of its second task, the network changed since its teacher was made."""
     strategy = ready(name, **{"buffer": 24, **hyper})
-    strategy.begin_task(0)
+    begin(strategy, 0)
     strategy.end_task(0)
-    strategy.task = 1
-    strategy.begin_task(1)
+    begin(strategy, 1)
     move(strategy, scale=0.3)
     return strategy
 
 
 def same_draw(strategy: Any, batch: Batch) -> Batch:
     """Return the new rows and exemplars that a step just learned."""
-    strategy.draws.begin(0)
-    both: Batch = strategy.with_exemplars(batch)
-    return both
-
-
-def features(strategy: Strategy, lane: int, x_BCHW: Tensor) -> Tensor:
-    p = {k: v[lane] for k, v in strategy.model.named_parameters()}
-    return torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
-
-
-def teacher_logits(strategy: Any, lane: int, x_BCHW: Tensor) -> Tensor:
-    p = {k: v[lane] for k, v in strategy.teacher.named_parameters()}
-    h = torch.relu(F.linear(x_BCHW.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
-    return F.linear(h, p["head.weight"].T, p["head.bias"])
+    strategy.draws.begin(strategy.task)
+    return strategy.with_exemplars(batch)
 
 
 def weighted(values_B: Tensor, both: Batch, lane: int) -> Tensor:
@@ -59,42 +42,24 @@ def weighted(values_B: Tensor, both: Batch, lane: int) -> Tensor:
     return (values_B * w_B).sum() / w_B.sum()
 
 
-# Herding
-
-
 def test_herding_equals_the_papers_formula_by_brute_force() -> None:
     random = torch.Generator().manual_seed(0)
     features_LNF = torch.rand(3, 11, 4, generator=random) - 0.2
     real_LN = torch.ones(3, 11, dtype=torch.long)
     real_LN[1, 7:] = 0
-    chosen_LK = herding_order(features_LNF, real_LN, 7)
+    chosen_LK = herding_order(features_LNF, real_LN, 20)
     for lane in range(3):
         phi = F.normalize(features_LNF[lane, real_LN[lane] == 1], dim=1)
         mean = F.normalize(phi.mean(0), dim=0)
         picked: list[int] = []
-        for k in range(1, 8):
-            distance = {
-                n: float((mean - (phi[n] + phi[picked].sum(0)) / k).norm())
-                for n in range(len(phi))
-                if n not in picked
-            }
-            picked.append(min(distance, key=lambda n: distance[n]))
-        assert chosen_LK[lane].tolist() == picked
-
-
-def test_herding_ends_with_what_there_is() -> None:
-    real_LN = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    chosen = herding_order(torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(1)), real_LN, 9)
-    assert chosen.shape == (2, 4)
-    assert sorted(chosen[0, :3].tolist()) == [0, 1, 2]
-
-
-# Exemplars
+        while len(picked) < len(phi):
+            off = [(mean - (one + phi[picked].sum(0)) / (len(picked) + 1)).norm() for one in phi]
+            picked.append(min({*range(len(phi))} - {*picked}, key=lambda n, off=off: float(off[n])))
+        assert chosen_LK[lane, : len(phi)].tolist() == picked
 
 
 def filled() -> tuple[ExemplarReplay, Exemplars]:
     strategy = ready("il2m", buffer=24)
-    assert isinstance(strategy, ExemplarReplay)
     strategy.begin_task(0)
     strategy.end_task(0)
     return strategy, strategy.exemplars
@@ -105,8 +70,7 @@ def test_every_class_seen_has_an_equal_share_and_keeps_its_best() -> None:
     first = exemplars.rows_LUS.clone()
     old = [list(s.tasks[0].units) for s in strategy.streams.streams]
     assert exemplars.total_L.tolist() == [24, 24, 24]
-    strategy.task = 1
-    strategy.begin_task(1)
+    begin(strategy, 1)
     strategy.end_task(1)
     assert exemplars.count_LU.tolist() == [[6] * 4] * 3
     for lane, units in enumerate(old):
@@ -122,11 +86,8 @@ def test_all_gives_every_exemplar_once_with_its_unit() -> None:
     exemplars.count_LU[1] = exemplars.count_LU[1].clamp(max=5)
     rows, units, real = exemplars.all()
     for lane in range(3):
-        expected = [
-            (int(r), u)
-            for u in range(4)
-            for r in exemplars.rows_LUS[lane, u, : int(exemplars.count_LU[lane, u])]
-        ]
+        counts = exemplars.count_LU[lane].tolist()
+        expected = [(int(r), u) for u in range(4) for r in exemplars.rows_LUS[lane, u, : counts[u]]]
         found = zip(rows[lane, real[lane]].tolist(), units[lane, real[lane]].tolist(), strict=True)
         assert list(found) == expected
 
@@ -193,18 +154,15 @@ def test_streams_of_shared_classes_and_tiny_memories_are_told(name: str) -> None
         ready(name, buffer=3)
 
 
-# iCaRL
-
-
 @pytest.mark.parametrize("units", ["sum", "mean"])
 def test_icarl_says_yes_or_no_for_each_class_and_old_ones_as_before(units: str) -> None:
-    strategy: ICaRL = second_task("icarl", units=units)
+    strategy = second_task("icarl", units=units)
     batch = new_batch(strategy, 1)
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
     for lane, stream in enumerate(strategy.streams.streams):
         g = torch.sigmoid(plain(strategy, lane, both.x_LBX[lane]))
-        q = torch.sigmoid(teacher_logits(strategy, lane, both.x_LBX[lane]))
+        q = torch.sigmoid(plain(strategy.teacher, lane, both.x_LBX[lane]))
         loss_B = torch.zeros(len(g))
         for u in range(4):
             target = q[:, u] if u in stream.tasks[0].units else (both.y_LB[lane] == u).float()
@@ -214,7 +172,7 @@ def test_icarl_says_yes_or_no_for_each_class_and_old_ones_as_before(units: str) 
 
 
 def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
-    strategy: ICaRL = second_task("icarl")
+    strategy = second_task("icarl")
     strategy.end_task(1)
     batch = new_batch(strategy, 0, 20)
     answer = strategy.predict(batch).argmax(2)
@@ -229,7 +187,7 @@ def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
 
 
 def test_icarl_forgets_its_means_when_the_network_changes() -> None:
-    strategy: ICaRL = second_task("icarl")
+    strategy = second_task("icarl")
     batch = new_batch(strategy, 0)
     before = strategy.predict(batch)
     move(strategy, 5, 1.0)
@@ -247,31 +205,39 @@ def test_without_exemplars_the_network_answers() -> None:
         assert torch.equal(strategy.predict(batch), strategy.logits(batch)), name
 
 
-# BiC and WA
-
-
-def distillation(student: Tensor, teacher: Tensor, old: list[int], heat: float) -> Tensor:
-    target = torch.softmax(teacher[:, old] / heat, 1)
-    return -(target * torch.log_softmax(student[:, old] / heat, 1)).sum(1)
-
-
-def test_wa_weighs_cross_entropy_and_distillation_by_the_share_of_old_classes() -> None:
-    strategy: WA = second_task("wa")
-    batch = new_batch(strategy, 1)
+@pytest.mark.parametrize("name", ["wa", "bic[last]", "bic[each]"])
+def test_cross_entropy_and_distillation_are_weighed_by_the_share_of_old_classes(name: str) -> None:
+    """BiC corrects the teacher as it answered; of the network, all earlier corrections or only the latest."""
+    strategy = ready(name[:3].removesuffix("["), buffer=24)
+    alpha, beta = torch.ones(3, 4), torch.zeros(3, 4)
+    begin(strategy, 0)
+    strategy.end_task(0)
+    move(strategy, scale=0.3)
+    if name != "wa":
+        strategy.layers = name[4:-1]
+        alpha, beta = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(3))
+        strategy.alpha_LU.copy_(alpha)
+        strategy.beta_LU.copy_(beta)
+    begin(strategy, 1)
+    rows = torch.stack([s.tasks[1].train_rows[20:26] for s in strategy.streams.streams])
+    batch = strategy.streams.batch(rows)
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
     for lane, stream in enumerate(strategy.streams.streams):
         logits = plain(strategy, lane, both.x_LBX[lane])
+        if name == "bic[each]":
+            logits = alpha[lane] * logits + beta[lane]
+        teacher = alpha[lane] * plain(strategy.teacher, lane, both.x_LBX[lane]) + beta[lane]
         new_B = F.cross_entropy(logits, both.y_LB[lane], reduction="none")
-        teacher = teacher_logits(strategy, lane, both.x_LBX[lane])
-        heat = lanes_of(strategy.temperature, lane)
-        old_B = distillation(logits, teacher, list(stream.tasks[0].units), heat)
+        old, heat = list(stream.tasks[0].units), lanes_of(strategy.temperature, lane)
+        target = torch.softmax(teacher[:, old] / heat, 1)
+        old_B = -(target * torch.log_softmax(logits[:, old] / heat, 1)).sum(1)
         expected = 0.5 * weighted(new_B, both, lane) + 0.5 * weighted(old_B, both, lane)
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_wa_scales_new_weights_to_the_mean_length_of_old_ones() -> None:
-    strategy: WA = second_task("wa")
+    strategy = second_task("wa")
     before = strategy.model.head.weight.detach().clone()
     strategy.end_task(1)
     after = strategy.model.head.weight.detach()
@@ -285,38 +251,10 @@ def test_wa_scales_new_weights_to_the_mean_length_of_old_ones() -> None:
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_wa_clips_the_head_where_asked(clip: bool) -> None:
-    strategy: WA = second_task("wa", clip=clip)
+    strategy = second_task("wa", clip=clip)
     before = strategy.model.head.weight.detach().clone()
     strategy.after_step(new_batch(strategy, 1))
     assert torch.equal(strategy.model.head.weight, before.clamp(min=0) if clip else before)
-
-
-@pytest.mark.parametrize("layers", ["last", "each"])
-def test_bic_corrects_teacher_and_network_as_the_variant_says(layers: str) -> None:
-    strategy: BiC = ready("bic", buffer=24, layers=layers)  # type: ignore[assignment]
-    strategy.begin_task(0)
-    strategy.end_task(0)
-    move(strategy, scale=0.3)
-    random = torch.Generator().manual_seed(3)
-    alpha, beta = torch.rand(3, 4, generator=random), torch.rand(3, 4, generator=random)
-    strategy.alpha_LU.copy_(alpha)
-    strategy.beta_LU.copy_(beta)
-    strategy.task = 1
-    strategy.begin_task(1)
-    rows = torch.stack([s.tasks[1].train_rows[20:26] for s in strategy.streams.streams])
-    batch = strategy.streams.batch(rows)
-    ours = strategy.loss(batch)
-    both = same_draw(strategy, batch)
-    for lane, stream in enumerate(strategy.streams.streams):
-        logits = plain(strategy, lane, both.x_LBX[lane])
-        if layers == "each":
-            logits = alpha[lane] * logits + beta[lane]
-        teacher = alpha[lane] * teacher_logits(strategy, lane, both.x_LBX[lane]) + beta[lane]
-        new_B = F.cross_entropy(logits, both.y_LB[lane], reduction="none")
-        heat = lanes_of(strategy.temperature, lane)
-        old_B = distillation(logits, teacher, list(stream.tasks[0].units), heat)
-        expected = 0.5 * weighted(new_B, both, lane) + 0.5 * weighted(old_B, both, lane)
-        torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
 
 
 def held_rows(strategy: BiC, lane: int) -> Tensor:
@@ -325,7 +263,7 @@ def held_rows(strategy: BiC, lane: int) -> Tensor:
 
 
 def test_bic_holds_out_as_many_rows_of_each_class_and_does_not_learn_them() -> None:
-    strategy: BiC = second_task("bic", held_out=5)
+    strategy = second_task("bic", held_out=5)
     for lane in range(3):
         rows = held_rows(strategy, lane)
         assert strategy.streams.unit_LR[lane, rows].bincount().tolist() == [2, 2, 2, 2]
@@ -338,7 +276,7 @@ def test_bic_holds_out_as_many_rows_of_each_class_and_does_not_learn_them() -> N
 
 
 def test_bic_fits_its_two_numbers_as_a_plain_fit_does() -> None:
-    strategy: BiC = second_task("bic", held_out=3, fit_steps=40, fit_rate=0.05, shrink=0.1)
+    strategy = second_task("bic", held_out=3, fit_steps=40, fit_rate=0.05, shrink=0.1)
     strategy.fit()
     for lane, stream in enumerate(strategy.streams.streams):
         rows = held_rows(strategy, lane)
@@ -360,26 +298,20 @@ def test_bic_fits_its_two_numbers_as_a_plain_fit_does() -> None:
             found = (float(strategy.alpha_LU[lane, u]), float(strategy.beta_LU[lane, u]))
             assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
     batch = new_batch(strategy, 1)
-    expected_LBU = strategy.model(batch.x_LBX) * strategy.alpha_LU.unsqueeze(1) + strategy.beta_LU.unsqueeze(
-        1
-    )
-    assert torch.equal(strategy.predict(batch), expected_LBU)
-
-
-# LUCIR
+    alpha_L1U, beta_L1U = strategy.alpha_LU.unsqueeze(1), strategy.beta_LU.unsqueeze(1)
+    assert torch.equal(strategy.predict(batch), strategy.model(batch.x_LBX) * alpha_L1U + beta_L1U)
 
 
 @pytest.mark.parametrize("ranking", ["sum", "mean"])
 @pytest.mark.parametrize("nearest", [1, 2])
 def test_lucir_has_three_terms(ranking: str, nearest: int) -> None:
-    strategy: LUCIR = second_task("lucir", lam=3.0, margin=0.4, nearest=nearest, ranking=ranking, scale=5.0)
+    strategy = second_task("lucir", lam=3.0, margin=0.4, nearest=nearest, ranking=ranking, scale=5.0)
     batch = new_batch(strategy, 1)
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
     for lane, stream in enumerate(strategy.streams.streams):
         f = features(strategy, lane, both.x_LBX[lane])
-        p = {k: v[lane] for k, v in strategy.teacher.named_parameters()}
-        before = torch.relu(F.linear(both.x_LBX[lane].flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
+        before = features(strategy.teacher, lane, both.x_LBX[lane])
         theta = strategy.model.head.weight[lane].T
         cosine = F.normalize(f, dim=1) @ F.normalize(theta, dim=1).T
         ce_B = F.cross_entropy(lanes_of(strategy.scale, lane) * cosine, both.y_LB[lane], reduction="none")
@@ -397,12 +329,11 @@ def test_lucir_has_three_terms(ranking: str, nearest: int) -> None:
 
 
 def test_lucir_starts_new_class_vectors_at_their_features_and_leaves_old_ones() -> None:
-    strategy: LUCIR = ready("lucir", buffer=24)  # type: ignore[assignment]
+    strategy = ready("lucir", buffer=24)
     strategy.begin_task(0)
     strategy.end_task(0)
-    strategy.task = 1
     before = strategy.model.head.weight.detach().clone()
-    strategy.begin_task(1)
+    begin(strategy, 1)
     for lane, stream in enumerate(strategy.streams.streams):
         old = list(stream.tasks[0].units)
         length = before[lane][:, old].norm(dim=0).mean()
@@ -423,7 +354,7 @@ def test_lucir_starts_new_class_vectors_at_their_features_and_leaves_old_ones() 
 
 
 def test_lucir_learns_its_scale_and_a_lane_at_rest_does_not() -> None:
-    strategy: LUCIR = second_task("lucir")
+    strategy = second_task("lucir")
     start = strategy.eta[0].detach().clone()
     strategy.context.active = (True, False, True)
     batch = new_batch(strategy, 1)
@@ -434,12 +365,9 @@ def test_lucir_learns_its_scale_and_a_lane_at_rest_does_not() -> None:
     assert (strategy.eta[0] != start).tolist() == [True, False, True]
 
 
-# IL2M
-
-
 @pytest.mark.parametrize("scores", ["probabilities", "logits"])
 def test_il2m_rectifies_old_scores_where_a_new_class_wins(scores: str) -> None:
-    strategy: IL2M = ready("il2m", buffer=24, scores=scores)  # type: ignore[assignment]
+    strategy = ready("il2m", buffer=24, scores=scores)
     strategy.begin_task(0)
     move(strategy, 1, 0.3)
     stats: list[dict[str, Any]] = [{} for _ in range(3)]
@@ -458,8 +386,7 @@ def test_il2m_rectifies_old_scores_where_a_new_class_wins(scores: str) -> None:
 
     note(0)
     strategy.end_task(0)
-    strategy.task = 1
-    strategy.begin_task(1)
+    begin(strategy, 1)
     move(strategy, 2, 0.3)
     note(1)
     for lane, stream in enumerate(strategy.streams.streams):
@@ -480,9 +407,6 @@ def test_il2m_rectifies_old_scores_where_a_new_class_wins(scores: str) -> None:
                     row[u] *= s[f"first {u}"] / s[f"now {u}"] * s["confidence 1"] / s["confidence 0"]
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-5)
     assert changed > 0
-
-
-# SCR
 
 
 def test_scr_contrastive_loss_equals_a_double_loop() -> None:
@@ -507,18 +431,16 @@ def test_scr_contrastive_loss_equals_a_double_loop() -> None:
 
 
 def test_scr_trains_on_two_views_of_new_and_remembered_rows() -> None:
-    strategy: SCR = ready("scr", view="same", batch=4, projection=5)  # type: ignore[assignment]
+    strategy = ready("scr", view="same", batch=4, projection=5)
     strategy.memory.write_reservoir(new_batch(strategy, 0))
     batch = new_batch(strategy, 1)
     ours = strategy.loss(batch)
-    strategy.draws.begin(0)
-    old = strategy.streams.batch(strategy.memory.rows_LM.gather(1, strategy.memory.draw_slots("replay", 4)))
-    p = dict(strategy.projector.named_parameters())
+    old = replayed(strategy, 4)
     for lane in range(3):
         x = torch.cat([batch.x_LBX[lane], old.x_LBX[lane]]).repeat(2, 1, 1, 1)
         y = torch.cat([batch.y_LB[lane], old.y_LB[lane]]).repeat(2)
-        h = torch.relu(F.linear(features(strategy, lane, x), p["0.weight"][lane].T, p["0.bias"][lane]))
-        z = F.normalize(F.linear(h, p["2.weight"][lane].T, p["2.bias"][lane]), dim=1)
+        h = dense(strategy.projector, "0", lane, features(strategy, lane, x)).relu()
+        z = F.normalize(dense(strategy.projector, "2", lane, h), dim=1)
         heat = torch.tensor([lanes_of(strategy.temperature, lane)])
         expected = contrastive_L(z[None], y[None], torch.ones(1, 20), heat)[0]
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
@@ -540,15 +462,15 @@ def test_scr_crops_lie_inside_the_image_and_keep_the_area_asked_for() -> None:
 
 def test_scr_takes_a_crop_where_the_map_says() -> None:
     """A crop of the whole area without distortion is the image itself."""
-    strategy: SCR = ready("scr", crop=1.0)  # type: ignore[assignment]
-    strategy.crop = torch.ones(3)  # type: ignore[assignment]
+    strategy = ready("scr", crop=1.0)
+    strategy.crop = torch.ones(3)
     x = new_batch(strategy).x_LBX
-    strategy.draws.uniform = lambda name, n: torch.full((3, n), 0.5, dtype=torch.float64)  # type: ignore[method-assign]
+    strategy.draws.uniform = lambda name, n: torch.full((3, n), 0.5, dtype=torch.float64)
     torch.testing.assert_close(strategy.second_view(x), x)
 
 
 def test_scr_answers_with_the_means_of_its_memory() -> None:
-    strategy: SCR = ready("scr")  # type: ignore[assignment]
+    strategy = ready("scr")
     for task in range(2):
         strategy.memory.write_reservoir(new_batch(strategy, task, 12))
     batch = new_batch(strategy, 0, 20)

@@ -8,12 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
-from bench.train.loop import run_group
-from strategies.core.draws import Draws
-from strategies.core.streams import Batch, LaneStreams
-from strategies.parts.class_memory import BalancedMemory, GreedyMemory, RingMemory, pick_marked
+from bench.train import run_group
+from strategies.core import Batch, Draws, LaneStreams
+from strategies.parts import GreedyMemory
+from strategies.parts.class_memory import BalancedMemory, RingMemory
 from tests.conftest import outcome, toy_cell
 from tests.methods import lanes_on
 from tests.toy import blobs
@@ -112,28 +111,6 @@ def test_class_balanced_equals_a_loop_over_rows(
         assert int(memory.seen_L[lane]) == sum(met[lane].values())
 
 
-def test_class_balanced_is_balanced_and_keeps_every_row_of_a_class_equally_often() -> None:
-    """Forty rows of one class and eight of another: a memory of twelve holds six of each."""
-    seeds = list(range(400))
-    lanes = lanes_on(seeds)
-    lanes.unit_LR = lanes.unit_LR[:1].expand(400, -1)  # the same classes in all lanes
-    memory = BalancedMemory(12, lanes, Draws(seeds, "cpu"))
-    of_unit = [(lanes.unit_LR[0, :160] == u).nonzero().flatten() for u in range(4)]
-    units = [u for u in range(4) if len(of_unit[u])]
-    rows = torch.cat([of_unit[units[0]][:40], of_unit[units[1]][:8]])
-    rows = rows[torch.randperm(48, generator=torch.Generator().manual_seed(0))]
-    for part in rows.split(7):
-        memory.write(lanes.batch(part.expand(400, -1)))
-    held = memory.rows_LM[:, :12]
-    counts = torch.stack([(lanes.unit_LR.gather(1, held) == u).sum(1) for u in units[:2]])
-    assert bool((counts == 6).all())
-    for unit in units[:2]:
-        often = torch.bincount(held[lanes.unit_LR.gather(1, held) == unit], minlength=160)
-        often = often[rows[lanes.unit_LR[0, rows] == unit]]
-        assert int(often.sum()) == 6 * 400
-        assert stats.chisquare(often.numpy()).pvalue > 0.001
-
-
 @settings(max_examples=60, deadline=None)
 @given(**STREAM, scenario=st.sampled_from(["class", "domain"]))
 def test_greedy_equals_algorithm_1_of_gdumb(
@@ -166,12 +143,6 @@ def test_greedy_equals_algorithm_1_of_gdumb(
                 held[lane][among[int(draw[lane, b] * len(among))]] = unit, row
     for lane in range(2):
         assert memory.rows_LM[lane, : int(memory.filled_L[lane])].tolist() == [row for _, row in held[lane]]
-
-
-def test_pick_takes_each_of_the_marked_equally() -> None:
-    among = torch.tensor([False, True, True, False, True])
-    draws = (torch.arange(300) + 0.5) / 300
-    assert torch.bincount(pick_marked(among.expand(300, 5), draws)).tolist() == [0, 100, 100, 0, 100]
 
 
 @pytest.mark.parametrize("write", ["class-balanced", "ring", "per-class"])

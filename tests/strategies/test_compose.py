@@ -10,33 +10,31 @@ import torch
 from torch import Tensor
 
 import strategies
-from bench.plan.request import Request
+from bench.plan import Request
 from strategies import split
-from strategies.core.strategy import Strategy
+from strategies.core import Strategy
 from suites.base import Training
 from suites.errors import UserError
-from tests.methods import move, new_batch, ready
+from tests.methods import begin, move, new_batch, ready
 
 
 def gradient_of(strategy: Strategy) -> list[Tensor]:
     strategy.model.zero_grad()
     strategy.loss(new_batch(strategy, 1)).sum().backward()
     strategy.adjust_gradients()
-    return [p.grad.clone() for p in strategy.model.parameters() if p.grad is not None]
+    return [p.grad.clone() for p in strategy.model.parameters()]
 
 
 def after_a_task(name: str, **hyper: Any) -> Strategy:
     """Return a strategy in its second task: one batch remembered, one task consolidated, weights moved."""
     strategy = ready(name, **hyper)
-    strategy.begin_task(0)
+    begin(strategy, 0)
     first = new_batch(strategy, 0)
     strategy.loss(first)
     strategy.after_step(first)
     strategy.end_task(0)
-    strategy.task = 1
-    strategy.begin_task(1)
+    begin(strategy, 1)
     move(strategy)
-    strategy.draws.begin(1)
     return strategy
 
 

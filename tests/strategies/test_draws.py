@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from strategies.core.draws import STREAMS, Draws, _signed, splitmix64
+from strategies.core import Draws, splitmix64
+from strategies.core.draws import STREAMS, _signed
 
 MASK = 2**64 - 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.train.lane_state import make_lanes
-from bench.train.loop import run_group
-from strategies.core.lanes import (
+from bench.train import make_lanes, run_group
+from strategies.core import (
+    Batch,
     LaneConv2d,
     LaneLinear,
     LaneModel,
@@ -20,27 +21,35 @@ from strategies.core.lanes import (
     unfold_lanes,
     uniform_parameter,
 )
-from strategies.core.streams import Batch
+from strategies.parts import absolute_gradients, squared_gradients
 from strategies.parts import per_example as examples
-from strategies.parts.fisher import absolute_gradients, squared_gradients
 from tests.conftest import toy_cell
-from tests.methods import new_batch
+from tests.methods import move, new_batch, ready
 from tests.strategies.test_text import group
 
 OfRow = Callable[[Batch, int, int], list[tuple[Tensor, Tensor]]]
 """From a batch of the row alone, its lane and its place: numbers to differentiate, and their weights."""
-TUNES = ("lora", "adapter", "prompt", "bitfit", "full")
+PLAIN = {"mlp": {"hidden": 7, "layers": 2}, "cnn": {"width": 3, "hidden": 5}, "resnet18": {"width": 2}}
+NETWORKS = [
+    *itertools.product([*PLAIN, "lora"], ["class", "task"]),
+    *((tune, "class") for tune in ("adapter", "prompt", "bitfit", "full")),
+]
 
 
-def moved(name: str, tune: str, scenario: str = "class", **changes: Any) -> tuple[Any, Batch]:
-    """Return a method on a transformer that is not as it began, and rows that do not all count."""
-    strategy: Any = group(name, scenario, tune, **changes).strategy
-    random = torch.Generator().manual_seed(1)
-    for p in strategy.model.parameters():
-        p.data += 0.1 * torch.randn(p.shape, generator=random)
-    strategy.model.double().eval()
-    batch = new_batch(strategy, size=4)
-    batch.weight_LB = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]], dtype=torch.float64)
+def moved(name: str, network: str, scenario: str = "class", **changes: Any) -> tuple[Any, Batch]:
+    """Return a method on a network that is not as it began, and rows that do not all count."""
+    if network in PLAIN:
+        strategy = ready(name, scenario, network, PLAIN[network], **changes)
+    else:
+        strategy = group(name, scenario, network, **changes).strategy
+    move(strategy, 1)
+    model, batch = strategy.model.double(), new_batch(strategy, size=4)
+    if network in PLAIN:
+        batch.x_LBX = batch.x_LBX.double()
+        model(batch.x_LBX)  # running statistics that differ from their start
+    model.eval()
+    weight_LB = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 1]], dtype=torch.float64)
+    batch.weight_LB = weight_LB[: strategy.streams.lanes]
     return strategy, batch
 
 
@@ -53,9 +62,8 @@ def summed(model: LaneModel, batch: Batch, of_row: OfRow, size: Callable[[Tensor
     total = [torch.zeros_like(p) for p in parameters]
     for lane, row in batch.weight_LB.nonzero().tolist():
         cut = slice(row, row + 1)
-        alone = replace(
-            batch, x_LBX=batch.x_LBX[:, cut], y_LB=batch.y_LB[:, cut], rows_LB=batch.rows_LB[:, cut]
-        )
+        x_LBX, y_LB, rows_LB = (of_rows[:, cut] for of_rows in (batch.x_LBX, batch.y_LB, batch.rows_LB))
+        alone = replace(batch, x_LBX=x_LBX, y_LB=y_LB, rows_LB=rows_LB)
         for value, weight in of_row(alone, lane, row):
             reached = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
             for t, g in zip(total, reached, strict=True):
@@ -65,23 +73,23 @@ def summed(model: LaneModel, batch: Batch, of_row: OfRow, size: Callable[[Tensor
 
 def close(found: list[Tensor], expected: list[Tensor]) -> None:
     assert any(bool(e.any()) for e in expected)
-    for f, e in zip(found, expected, strict=True):
-        torch.testing.assert_close(f, e, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("tune", TUNES)
+@pytest.mark.parametrize(("network", "scenario"), NETWORKS)
 @pytest.mark.parametrize("estimator", ["exact", "sampled", "true"])
 def test_fisher_is_that_of_a_loop_over_rows(
-    estimator: Any, tune: str, monkeypatch: pytest.MonkeyPatch
+    estimator: Any, network: str, scenario: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is tuned, and however many rows go together."""
-    strategy, batch = moved("ewc", tune)
-    draw_LB = torch.tensor([[0.1, 0.9, 0.5, 0.3], [0.7, 0.2, 0.4, 0.6]], dtype=torch.float64)
+    """Whatever is trained, however many rows go together; only units that a row may be given to count."""
+    strategy, batch = moved("ewc", network, scenario)
+    draw_LB = torch.rand(batch.rows_LB.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
         log_p_U = strategy.logits(alone).log_softmax(2)[lane, 0]
         p_U = log_p_U.detach().exp()
         if estimator == "exact":
+            assert (p_U > 0).sum() == (2 if scenario == "task" else 4)
             return list(zip(log_p_U, p_U, strict=True))
         unit = int(alone.y_LB[lane, 0])
         if estimator == "sampled":
@@ -94,34 +102,17 @@ def test_fisher_is_that_of_a_loop_over_rows(
         close(squared_gradients(strategy.model, batch, strategy.logits, estimator, draw_LB), expected)
 
 
-@pytest.mark.parametrize("tune", TUNES)
-def test_importance_is_that_of_a_loop_over_rows(tune: str) -> None:
-    strategy, batch = moved("mas", tune)
+@pytest.mark.parametrize(("network", "scenario"), NETWORKS)
+def test_importance_is_that_of_a_loop_over_rows(network: str, scenario: str) -> None:
+    strategy, batch = moved("mas", network, scenario)
 
     def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
-        return [(strategy.logits(alone)[lane, 0].square().sum(), torch.ones(()))]
+        logits_U = strategy.model(alone.x_LBX)[lane, 0]
+        own = slice(None) if batch.active_LBU is None else batch.active_LBU[lane, row]
+        return [(logits_U[own].square().sum(), torch.ones(()))]
 
-    close(
-        absolute_gradients(strategy.model, batch, strategy.square_norm_LB),
-        summed(strategy.model, batch, of_row, torch.abs),
-    )
-
-
-def test_units_that_a_row_may_not_be_given_to_have_no_part() -> None:
-    """In task-incremental streams, where a lane's rows have two units of four."""
-    strategy, batch = moved("ewc", "lora", "task")
-    assert batch.active_LBU is not None
-    assert not bool(batch.active_LBU.all())
-
-    def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
-        log_p_U = strategy.logits(alone).log_softmax(2)[lane, 0]
-        units = batch.active_LBU.expand(2, 4, -1)[lane, row].nonzero().flatten().tolist()  # type: ignore[union-attr]
-        return [(log_p_U[u], log_p_U[u].detach().exp()) for u in units]
-
-    close(
-        squared_gradients(strategy.model, batch, strategy.logits, "exact"),
-        summed(strategy.model, batch, of_row, torch.square),
-    )
+    found = absolute_gradients(strategy.model, batch, strategy.square_norm_LB)
+    close(found, summed(strategy.model, batch, of_row, torch.abs))
 
 
 def test_units_without_a_chance_cost_no_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +130,7 @@ def test_units_without_a_chance_cost_no_backward_pass(monkeypatch: pytest.Monkey
         strategy.streams.begin_task(task)
         batch = new_batch(strategy, size=4)
         passes.clear()
-        squared_gradients(strategy.model, batch, strategy.logits, estimator)  # type: ignore[arg-type]
+        squared_gradients(strategy.model, batch, strategy.logits, estimator)
         seen = int(strategy.streams.seen_L1U.any(0).sum())
         assert len(passes) == (seen if estimator == "exact" else 1)
         assert seen < 4 or task
@@ -150,9 +141,8 @@ def test_a_lane_alone_has_the_fisher_that_it_has_beside_others(tune: str) -> Non
     options = {"tune": tune, "max_tokens": 24, "rank": 3}
     cells = [toy_cell("ewc", s, "class", suite="toy-text", model_options=options) for s in range(3)]
     together, alone = make_lanes(cells), make_lanes(cells[1:2])
-    random = torch.Generator().manual_seed(1)
+    move(together.strategy, 1)
     for p, own in zip(together.model.parameters(), alone.model.parameters(), strict=True):
-        p.data += 0.1 * torch.randn(p.shape, generator=random)
         own.data.copy_(p.data[1:2])
     found = []
     for of in (together, alone):
@@ -163,11 +153,9 @@ def test_a_lane_alone_has_the_fisher_that_it_has_beside_others(tune: str) -> Non
 
 
 def test_rows_see_the_earlier_factors_of_their_own_lane() -> None:
-    strategy: Any = group("inc-lora").strategy
-    random = torch.Generator().manual_seed(1)
+    strategy = group("inc-lora").strategy
     strategy.begin_task(0)
-    for p in strategy.model.parameters():
-        p.data += 0.1 * torch.randn(p.shape, generator=random)
+    move(strategy, 1)
     strategy.end_task(0)
     strategy.begin_task(1)
     strategy.model.eval()
@@ -180,8 +168,8 @@ def test_rows_see_the_earlier_factors_of_their_own_lane() -> None:
         return [(log_p_U[int(alone.y_LB[lane, 0])], torch.ones(()))]
 
     found = squared_gradients(strategy.model, batch, strategy.logits, "true")
-    for f, e in zip(found, summed(strategy.model, batch, of_row, torch.square), strict=True):
-        torch.testing.assert_close(f, e, rtol=1e-3, atol=1e-6)
+    expected = summed(strategy.model, batch, of_row, torch.square)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
     strategy.model.past.clear()
     without = squared_gradients(strategy.model, batch, strategy.logits, "true")
     assert not all(torch.allclose(f, w, rtol=1e-3) for f, w in zip(found, without, strict=True))
@@ -235,10 +223,8 @@ def test_rows_of_a_model_that_knows_its_lanes_go_one_by_one() -> None:
         log_p_U = model(alone.x_LBX).log_softmax(2)[lane, 0]
         return [(log_p_U[alone.y_LB[lane, 0]], torch.ones(()))]
 
-    close(
-        squared_gradients(model, batch, lambda b, run: run(b.x_LBX), "true"),
-        summed(model, batch, of_row, torch.square),
-    )
+    found = squared_gradients(model, batch, lambda b, run: run(b.x_LBX), "true")
+    close(found, summed(model, batch, of_row, torch.square))
 
 
 @pytest.mark.parametrize("tune", ["lora", "full"])

@@ -7,31 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
 from scipy.optimize import minimize
 from torch import Tensor
 
-from strategies.core.strategy import Strategy, Unsuitable
-from strategies.core.streams import Batch
+from strategies.core import Batch, Strategy, Unsuitable
 from strategies.gradient.gem import multipliers, project
 from strategies.gradient.gpm import inputs_of
-from strategies.parts.layers import inputs_during
-from tests.methods import lane_module, move, new_batch, plain, ready
+from strategies.parts import inputs_during
+from tests.methods import begin, move, new_batch, ready
+from tests.plain import lane_module, loss_among, plain
 
 
 def gradient_LP(strategy: Strategy) -> Tensor:
-    return torch.cat(
-        [p.grad.flatten(1) for p in strategy.model.parameters() if p.grad is not None], 1
-    ).clone()
-
-
-def begin(strategy: Strategy, task: int) -> None:
-    strategy.task = task
-    strategy.draws.begin(task)
-    strategy.begin_task(task)
-
-
-# GEM
+    return torch.cat([p.grad.flatten(1) for p in strategy.model.parameters()], 1).clone()
 
 
 def random_problem(seed: int, tasks: int, size: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -52,9 +40,8 @@ def test_gem_finds_the_nearest_gradient_that_breaks_no_constraint(tasks: int, se
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 500},
     )
-    ours = project(
-        torch.from_numpy(g)[None], torch.from_numpy(past)[None], torch.zeros(1, dtype=torch.float64), True
-    )[0].numpy()
+    lanes = torch.from_numpy(g)[None], torch.from_numpy(past)[None], torch.zeros(1, dtype=torch.float64)
+    ours = project(*lanes, True)[0].numpy()
     assert (past @ g < 0).any()
     assert (past @ ours >= -1e-9).all()
     np.testing.assert_allclose(ours, found.x, atol=1e-5)
@@ -90,7 +77,7 @@ def test_gem_leaves_a_gradient_that_breaks_nothing_and_a_lane_that_diverged() ->
 
 
 def test_gem_projects_each_lane_against_every_earlier_tasks_memory() -> None:
-    strategy: Any = ready("gem", "task", buffer=8, gamma=0.0)
+    strategy = ready("gem", "task", buffer=8, gamma=0.0)
     for task in (0, 1):
         begin(strategy, task)
         strategy.after_step(new_batch(strategy, task))
@@ -101,9 +88,8 @@ def test_gem_projects_each_lane_against_every_earlier_tasks_memory() -> None:
     old = []
     for lane, stream in enumerate(strategy.streams.streams):
         net, units = lane_module(strategy, lane), list(stream.tasks[0].units)
-        labels = torch.tensor([units.index(int(y)) for y in memory.y_LB[lane]])
-        F.cross_entropy(net(memory.x_LBX[lane : lane + 1])[0][:, units], labels).backward()
-        old.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
+        loss_among(units, net(memory.x_LBX[lane : lane + 1])[0], memory.y_LB[lane]).backward()
+        old.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
     start = 0
     for p in strategy.model.parameters():
         n = p[0].numel()
@@ -120,7 +106,7 @@ def test_gem_projects_each_lane_against_every_earlier_tasks_memory() -> None:
 
 
 def test_gem_keeps_the_last_rows_of_each_task() -> None:
-    strategy: Any = ready("gem", buffer=8)
+    strategy = ready("gem", buffer=8)
     rows = torch.stack([s.tasks[0].train_rows[:15] for s in strategy.streams.streams])
     weight = torch.ones(3, 6)
     weight[1, 4:] = 0
@@ -136,7 +122,7 @@ def test_gem_keeps_the_last_rows_of_each_task() -> None:
 
 
 def test_gem_counts_only_slots_in_use_and_needs_one_for_each_task() -> None:
-    strategy: Any = ready("gem", buffer=20)
+    strategy = ready("gem", buffer=20)
     batch = new_batch(strategy)
     strategy.after_step(batch)
     memory: Batch = strategy.remembered(0)
@@ -144,9 +130,6 @@ def test_gem_counts_only_slots_in_use_and_needs_one_for_each_task() -> None:
     assert torch.equal(memory.rows_LB[:, 6:], batch.rows_LB[:, :1].expand(-1, 4))
     with pytest.raises(Unsuitable, match="no row for each"):
         ready("gem", buffer=1)
-
-
-# OGD
 
 
 def logit_gradient(strategy: Strategy, lane: int, x_CHW: Tensor, units: Tensor) -> Tensor:
@@ -160,7 +143,7 @@ def logit_gradient(strategy: Strategy, lane: int, x_CHW: Tensor, units: Tensor) 
 @pytest.mark.parametrize("logits_of", ["gtl", "ave", "all"])
 @pytest.mark.parametrize("scenario", ["class", "task"])
 def test_ogd_leaves_the_stored_logits_to_first_order(logits_of: str, scenario: str) -> None:
-    strategy: Any = ready("ogd", scenario, directions=8, logits_of=logits_of)
+    strategy = ready("ogd", scenario, directions=8, logits_of=logits_of)
     begin(strategy, 0)
     sampled = sample(strategy, 8)
     strategy.end_task(0)
@@ -183,9 +166,8 @@ def test_ogd_leaves_the_stored_logits_to_first_order(logits_of: str, scenario: s
         assert float((stored[lane] @ after[lane] / scale).abs().max()) < 1e-5
         # The projection takes away no more than it must.
         solution = torch.linalg.lstsq(stored[lane].T, before[lane]).solution
-        torch.testing.assert_close(
-            after[lane], before[lane] - stored[lane].T @ solution, rtol=1e-3, atol=1e-5
-        )
+        expected = before[lane] - stored[lane].T @ solution
+        torch.testing.assert_close(after[lane], expected, rtol=1e-3, atol=1e-5)
 
 
 def sample(strategy: Any, n: int) -> Batch:
@@ -195,11 +177,11 @@ def sample(strategy: Any, n: int) -> Batch:
     rows, real = sample_rows(strategy.streams, strategy.draws, strategy.name, strategy.task, n)
     assert bool((real == 1).all())
     strategy.draws.begin(strategy.task)
-    return strategy.streams.batch(rows)  # type: ignore[no-any-return]
+    return strategy.streams.batch(rows)
 
 
 def test_ogd_directions_are_orthonormal_and_a_repeated_one_is_none() -> None:
-    strategy: Any = ready("ogd", directions=60)
+    strategy = ready("ogd", directions=60)
     strategy.end_task(0)
     basis = strategy.basis_LDP.double()
     for lane, stream in enumerate(strategy.streams.streams):
@@ -210,14 +192,11 @@ def test_ogd_directions_are_orthonormal_and_a_repeated_one_is_none() -> None:
         assert bool((basis[lane, len(stream.tasks[0].train_rows) :] == 0).all())  # the lane has no more rows
 
 
-# GPM
-
-
 @pytest.mark.parametrize(
     ("model", "options"), [("mlp", {"hidden": 7, "layers": 2}), ("cnn", {"width": 3, "hidden": 5})]
 )
 def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str, options: dict[str, int]) -> None:
-    strategy: Any = ready("gpm", "class", model, options, threshold=1.0, rows=3)
+    strategy = ready("gpm", "class", model, options, threshold=1.0, rows=3)
     strategy.threshold.fill_(1.0)
     begin(strategy, 0)
     old = sample(strategy, 3)
@@ -238,7 +217,7 @@ def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str, optio
 
 def test_gpm_stores_the_singular_vectors_the_paper_asks_for() -> None:
     """Two tasks by numpy's SVD, layer by layer and lane by lane: eq. 5, 8 and 9."""
-    strategy: Any = ready("gpm", "class", threshold=0.8, growth=0.05, rows=10)
+    strategy = ready("gpm", "class", threshold=0.8, growth=0.05, rows=10)
     expected: list[list[np.ndarray]] = [[np.zeros((0, 0))] * len(strategy._layers) for _ in range(3)]
     for task in range(2):
         begin(strategy, task)
@@ -265,6 +244,6 @@ def test_gpm_stores_the_singular_vectors_the_paper_asks_for() -> None:
 
 
 def test_gpm_lets_heads_of_their_own_be_and_refuses_batch_normalisation() -> None:
-    assert ready("gpm", "task").model.head not in ready("gpm", "task")._layers  # type: ignore[attr-defined]
+    assert ready("gpm", "task").model.head not in ready("gpm", "task")._layers
     with pytest.raises(Unsuitable, match="dense layers and convolutions alone"):
         ready("gpm", "class", "resnet18", {"width": 2})

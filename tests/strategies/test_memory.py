@@ -2,32 +2,15 @@ from __future__ import annotations
 
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
-from strategies.core.draws import Draws
-from strategies.core.streams import Batch
-from strategies.parts.memory import Memory, join_batches
+from strategies.core import Draws
+from strategies.parts import Memory, join_batches
 from tests.methods import lanes_on
-
-
-def offered(rows: torch.Tensor, weight: torch.Tensor | None = None) -> Batch:
-    return Batch(
-        torch.zeros(*rows.shape, 1, 1, 1),
-        torch.zeros_like(rows),
-        rows,
-        torch.ones(rows.shape) if weight is None else weight,
-    )
+from tests.strategies.test_class_memory import STREAM
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    slots=st.integers(1, 12),
-    size=st.integers(1, 9),
-    steps=st.integers(1, 12),
-    padded=st.booleans(),
-    seed=st.integers(0, 10_000),
-)
+@given(**STREAM)
 def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded: bool, seed: int) -> None:
     """Against Vitter's algorithm R, row after row, with the same random numbers."""
     seeds = [seed, seed + 1]
@@ -39,7 +22,7 @@ def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded:
     for _ in range(steps):
         rows = torch.randint(0, 240, (2, size), generator=random)
         weight = (torch.rand(2, size, generator=random) < 0.7).float() if padded else None
-        memory.write_reservoir(offered(rows, weight))
+        memory.write_reservoir(lanes.batch(rows, weight))
         draws = same.uniform("reservoir", size)
         for lane in range(2):
             for b in range(size):
@@ -58,21 +41,12 @@ def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded:
         assert memory.rows_LM[lane, : len(expected[lane])].tolist() == expected[lane]
 
 
-def test_every_row_is_kept_equally_often() -> None:
-    seeds = list(range(400))
-    memory = Memory(10, lanes_on(seeds), Draws(seeds, "cpu"))
-    for step in range(10):
-        memory.write_reservoir(offered(torch.arange(step * 6, step * 6 + 6).expand(400, 6)))
-    counts = torch.bincount(memory.rows_LM[:, :10].flatten(), minlength=60)
-    assert int(counts.sum()) == 4000
-    assert stats.chisquare(counts.numpy()).pvalue > 0.001
-
-
 def test_what_is_kept_beside_a_row_stays_with_it() -> None:
-    memory = Memory(5, lanes_on([0, 1]), Draws([0, 1], "cpu"), {"mark": (2,)})
+    lanes = lanes_on([0, 1])
+    memory = Memory(5, lanes, Draws([0, 1], "cpu"), {"mark": (2,)})
     for step in range(20):
         rows = torch.randint(0, 240, (2, 7), generator=torch.Generator().manual_seed(step))
-        memory.write_reservoir(offered(rows), mark=rows.unsqueeze(2).float() * torch.tensor([1.0, -1.0]))
+        memory.write_reservoir(lanes.batch(rows), mark=rows.unsqueeze(2).float() * torch.tensor([1.0, -1.0]))
     slots = torch.arange(5).expand(2, 5)
     kept = memory.read_kept("mark", slots)
     assert torch.equal(kept[..., 0], memory.rows_LM[:, :5].float())

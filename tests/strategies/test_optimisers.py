@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from strategies.core.optimisers import OPTIMISERS
+from strategies.core import OPTIMISERS
 
 RATES, DECAYS = [0.1, 0.02, 0.1, 0.3], [0.0, 0.01, 0.0, 0.1]
 SHAPES = [(7, 5), (7,), (3, 7)]

@@ -6,22 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
-from bench.train.loop import run_group
-from strategies.core.draws import Draws, hashed_uniform
-from strategies.core.optimisers import make_optimiser
-from strategies.core.strategy import Strategy, Unsuitable
+from bench.train import run_group
+from strategies.core import Draws, Unsuitable, hashed_uniform, make_optimiser
 from suites.base import generator
 from tests.conftest import toy_cell
-from tests.methods import SEEDS, lanes_of, move, new_batch, ready
-
-# L2 init
+from tests.methods import SEEDS, move, new_batch, ready, snapshot
+from tests.plain import features, lanes_of
 
 
 def test_l2_init_pulls_to_the_initial_parameters_from_the_first_step() -> None:
-    strategy: Any = ready("l2-init", lam=0.3)
+    strategy = ready("l2-init", lam=0.3)
     initial = [p.detach().clone() for p in strategy.model.parameters()]
     strategy.begin_task(0)
     move(strategy)
@@ -33,17 +28,14 @@ def test_l2_init_pulls_to_the_initial_parameters_from_the_first_step() -> None:
         torch.testing.assert_close(p.grad, expected)
 
 
-# Shrink and perturb
-
-
 @pytest.mark.parametrize("noise", ["normal", "initial"])
 def test_shrink_perturb_at_the_start_of_every_task_but_the_first(noise: str) -> None:
-    strategy: Any = ready("shrink-perturb", shrink=0.4, perturb=0.2, noise=noise)
+    strategy = ready("shrink-perturb", shrink=0.4, perturb=0.2, noise=noise)
     initial = [p.detach().clone() for p in strategy.model.parameters()]
     strategy.begin_task(0)
     assert all(torch.equal(p, s) for p, s in zip(strategy.model.parameters(), initial, strict=True))
     move(strategy)
-    before = [p.detach().clone() for p in strategy.model.parameters()]
+    before = snapshot(strategy)
     strategy.begin_task(1)
     for lane, seed in enumerate(SEEDS):
         random = generator(seed, "perturb/1")
@@ -55,14 +47,6 @@ def test_shrink_perturb_at_the_start_of_every_task_but_the_first(noise: str) -> 
                 n = start[lane].flatten()[order].view(b[lane].shape)
             expected = lanes_of(strategy.shrink, lane) * b[lane] + lanes_of(strategy.perturb, lane) * n
             torch.testing.assert_close(p.detach()[lane], expected)
-
-
-# Units that start anew
-
-
-def outputs(strategy: Strategy, lane: int, x: Tensor) -> Tensor:
-    p = {k: v[lane].detach() for k, v in strategy.model.named_parameters()}
-    return torch.relu(F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
 
 
 def with_adam(name: str, **hyper: Any) -> Any:
@@ -86,9 +70,8 @@ def test_continual_backprop_replaces_the_least_useful_mature_unit(variant: str) 
         batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4).clone()
         batch.weight_LB[:, 3] = 0
         strategy.context.active = active
-        activity = [outputs(strategy, lane, batch.x_LBX[lane, :3]).mean(0) for lane in range(3)]
-        for q in strategy.model.parameters():
-            q.grad = None
+        activity = [features(strategy, lane, batch.x_LBX[lane, :3]).mean(0).detach() for lane in range(3)]
+        strategy.model.zero_grad()
         strategy.learn(batch)
         p = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
         moments = [[m.clone() for m in ms] for ms in strategy.optimiser.moments]
@@ -138,9 +121,8 @@ def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
         batch = new_batch(strategy, 0, 4)
         batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4)
         strategy.context.active = active
-        for q in strategy.model.parameters():
-            q.grad = None
-        activity = [outputs(strategy, lane, batch.x_LBX[lane]).mean(0) for lane in range(3)]
+        strategy.model.zero_grad()
+        activity = [features(strategy, lane, batch.x_LBX[lane]).mean(0).detach() for lane in range(3)]
         strategy.learn(batch)
         p = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
         counts = list(strategy.optimiser.steps)

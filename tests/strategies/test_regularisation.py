@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core.strategy import Strategy
-from strategies.parts.fisher import absolute_gradients
+from strategies.core import Strategy, per_lane
 from suites.base import Training
-from tests.methods import lane_module, lanes_of, move, new_batch, plain, ready
+from tests.methods import begin, move, new_batch, ready, snapshot
+from tests.plain import features, lane_module, lanes_of, plain
 
 
 def pull(strategy: Strategy) -> list[Tensor]:
     """Return the gradient of the penalty alone."""
     strategy.model.zero_grad()
     strategy.adjust_gradients()
-    return [p.grad.clone() for p in strategy.model.parameters() if p.grad is not None]
+    return [p.grad.clone() for p in strategy.model.parameters()]
 
 
 def after(strategy: Strategy, tasks: int) -> list[list[Tensor]]:
     """Go through tasks with moves in place of steps; return the parameters at the end of each."""
     ends = []
     for task in range(tasks):
-        strategy.task = task
-        strategy.begin_task(task)
+        begin(strategy, task)
         move(strategy, task)
         strategy.end_task(task)
-        ends.append([p.detach().clone() for p in strategy.model.parameters()])
-    strategy.task = tasks
-    strategy.begin_task(tasks)
+        ends.append(snapshot(strategy))
+    begin(strategy, tasks)
     move(strategy, 9)
     return ends
-
-
-def by_lane(value_L: Tensor, like: Tensor) -> Tensor:
-    return value_L.view(-1, *[1] * (like.dim() - 1))
-
-
-# L2
 
 
 @pytest.mark.parametrize("centre_at", ["last", "each"])
@@ -50,53 +39,15 @@ def test_l2_pulls_to_the_last_task_or_to_each(centre_at: str) -> None:
     ends = after(strategy, 2)
     centres = ends[-1:] if centre_at == "last" else ends
     for p, g, *at in zip(strategy.model.parameters(), pull(strategy), *centres, strict=True):
-        lam = by_lane(strategy.lam, p)  # type: ignore[attr-defined]
+        lam = per_lane(strategy.lam, p)
         penalty = sum((lam / 2 * (p - c).square()).sum() for c in at)
         assert isinstance(penalty, Tensor)
         torch.testing.assert_close(g, torch.autograd.grad(penalty, p)[0], rtol=1e-4, atol=1e-6)
 
 
-# MAS
-
-
-@pytest.mark.parametrize(
-    ("model", "options"),
-    [
-        ("mlp", {"hidden": 7, "layers": 2}),
-        ("cnn", {"width": 3, "hidden": 5}),
-        ("resnet18", {"width": 2}),
-    ],
-)
-@pytest.mark.parametrize("scenario", ["class", "task"])
-def test_absolute_gradients_equal_a_loop_over_examples(
-    model: str, options: dict[str, int], scenario: str
-) -> None:
-    strategy: Any = ready("mas", scenario, model, options)
-    net, batch = strategy.model.double(), new_batch(strategy, size=4)
-    net.train()
-    net(batch.x_LBX.double())  # running statistics that differ from their start
-    net.eval()
-    batch.x_LBX = batch.x_LBX.double()
-    batch.weight_LB = torch.ones(3, 4)
-    batch.weight_LB[1, 2:] = 0
-    found = absolute_gradients(net, batch, strategy.square_norm_LB)
-    parameters = list(net.parameters())
-    expected = [torch.zeros_like(p) for p in parameters]
-    for lane, stream in enumerate(strategy.streams.streams):
-        units = list(stream.tasks[0].units) if scenario == "task" else list(range(stream.n_units))
-        for b in range(4):
-            if batch.weight_LB[lane, b] == 0:
-                continue
-            norm = net(batch.x_LBX)[lane, b, units].square().sum()
-            for e, g in zip(expected, torch.autograd.grad(norm, parameters), strict=True):
-                e += g.abs()
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-12)
-
-
 @pytest.mark.parametrize("estimator", ["exact", "batched"])
 def test_mas_sums_mean_absolute_gradients_over_tasks(estimator: str) -> None:
-    strategy: Any = ready("mas", lam=0.3, estimator=estimator, estimator_batch=8)
+    strategy = ready("mas", lam=0.3, estimator=estimator, estimator_batch=8)
     ends = after(strategy, 2)
     omega = [torch.zeros_like(p) for p in strategy.model.parameters()]
     for task, end in enumerate(ends):
@@ -110,26 +61,21 @@ def test_mas_sums_mean_absolute_gradients_over_tasks(estimator: str) -> None:
                 norm = net(part).square().sum()
                 for o, g in zip(omega, torch.autograd.grad(norm, list(net.parameters())), strict=True):
                     o[lane] += g[0].abs() / len(rows)
-    for ours, theirs in zip(strategy.importance, omega, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(strategy.importance, omega, rtol=1e-4, atol=1e-6)
     for p, g, o, c in zip(strategy.model.parameters(), pull(strategy), omega, ends[-1], strict=True):
-        penalty = (by_lane(strategy.lam, p) * o * (p - c).square()).sum()
+        penalty = (per_lane(strategy.lam, p) * o * (p - c).square()).sum()
         torch.testing.assert_close(g, torch.autograd.grad(penalty, p)[0], rtol=1e-4, atol=1e-6)
-
-
-# RWalk
 
 
 def test_rwalk_keeps_a_moving_fisher_and_scores_stretches_of_the_path() -> None:
     """Lane by lane in the order of the paper's algorithm; lane 2 rests at the last step of each task."""
-    strategy: Any = ready("rwalk", lam=0.4, alpha=0.3, stretch=2, xi=0.01)
+    strategy = ready("rwalk", lam=0.4, alpha=0.3, stretch=2, xi=0.01)
     parameters = list(strategy.model.parameters())
     fisher = [torch.zeros_like(p) for p in parameters]
     score = [torch.zeros_like(p) for p in parameters]
     held, centre = [torch.zeros_like(p) for p in parameters], [p.detach().clone() for p in parameters]
     for task in range(2):
-        strategy.task = task
-        strategy.begin_task(task)
+        begin(strategy, task)
         new = [torch.zeros_like(p) for p in parameters]
         gain = [torch.zeros_like(p) for p in parameters]
         start = [p.detach().clone() for p in parameters]
@@ -146,13 +92,11 @@ def test_rwalk_keeps_a_moving_fisher_and_scores_stretches_of_the_path() -> None:
             loss_L.sum().backward()
             strategy.adjust_gradients()
             for p, g, f, c in zip(parameters, alone, held, centre, strict=True):
-                assert p.grad is not None
-                whole = g + 2 * by_lane(strategy.lam, p) * f * (p.detach() - c)
+                whole = g + 2 * per_lane(strategy.lam, p) * f * (p.detach() - c)
                 torch.testing.assert_close(p.grad, whole, rtol=1e-4, atol=1e-5)
             for lane in set(range(3)) - set(resting):
                 alpha, xi = lanes_of(strategy.alpha, lane), lanes_of(strategy.xi, lane)
                 for i, p in enumerate(parameters):
-                    assert p.grad is not None
                     movement = -0.2 * p.grad[lane]
                     p.data[lane] += movement
                     fisher[i][lane] = alpha * alone[i][lane] ** 2 + (1 - alpha) * fisher[i][lane]
@@ -170,25 +114,15 @@ def test_rwalk_keeps_a_moving_fisher_and_scores_stretches_of_the_path() -> None:
             for h, f, s in zip(held, fisher, score, strict=True):
                 h[lane] = f[lane] / most_f + s[lane] / most_s
         centre = [p.detach().clone() for p in parameters]
-        for ours, theirs in zip(strategy.importance, held, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
-
-
-# LFL
+        torch.testing.assert_close(strategy.importance, held, rtol=1e-3, atol=1e-5)
 
 
 def test_lfl_holds_features_and_freezes_the_head() -> None:
-    strategy: Any = ready("lfl", "domain", lam=0.3)
-    assert torch.equal(
-        strategy.loss(new_batch(strategy)), ready("finetune", "domain").loss(new_batch(strategy))
-    )
-
-    def features(lane: int, x: Tensor) -> Tensor:
-        p = {k: v[lane] for k, v in strategy.model.named_parameters()}
-        return torch.relu(F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
-
+    strategy = ready("lfl", "domain", lam=0.3)
+    first = new_batch(strategy)
+    assert torch.equal(strategy.loss(first), ready("finetune", "domain").loss(first))
     batch = new_batch(strategy, 1)
-    kept = [features(lane, batch.x_LBX[lane]).detach() for lane in range(3)]
+    kept = [features(strategy, lane, batch.x_LBX[lane]).detach() for lane in range(3)]
     strategy.begin_task(0)
     strategy.end_task(0)
     head = [p.detach().clone() for p in strategy.model.head.parameters()]
@@ -199,7 +133,7 @@ def test_lfl_holds_features_and_freezes_the_head() -> None:
     ours = strategy.loss(batch)
     for lane in range(3):
         new = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
-        away = (features(lane, batch.x_LBX[lane]) - kept[lane]).square().sum(1).mean() / 2
+        away = (features(strategy, lane, batch.x_LBX[lane]) - kept[lane]).square().sum(1).mean() / 2
         torch.testing.assert_close(ours[lane], new + lanes_of(strategy.lam, lane) * away)
 
 

@@ -11,13 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from scipy import stats
 from torch import Tensor
 
-from strategies.core.draws import Draws
-from strategies.core.strategy import Strategy
-from strategies.core.streams import Batch
-from strategies.parts.memory import Memory
+from strategies.core import Batch, Draws
 from strategies.replay.rar import noise_like, shifted
 from suites.base import Training
-from tests.methods import SEEDS, lane_module, lanes_of, move, new_batch, plain, ready
+from tests.methods import SEEDS, move, new_batch, ready, remembered, replayed, snapshot
+from tests.plain import assert_lanes_are, descend, features, lane_module, lanes_of, loss_among, plain
 
 
 def test_what_needs_the_task_says_so_where_boundaries_are_hidden() -> None:
@@ -35,13 +33,8 @@ def test_second_networks_and_anchors_are_counted_in_bytes() -> None:
     assert hal.memory_size() == (9, er.memory_size()[1] + 4 * 64 * 4)  # four anchors of 64 pixels
 
 
-def remembered(strategy: Strategy, slots: Tensor) -> Batch:
-    memory: Memory = strategy.memory  # type: ignore[attr-defined]
-    return strategy.streams.batch(memory.rows_LM.gather(1, slots))
-
-
 def at_task_1(name: str, scenario: str = "class", **hyper: Any) -> tuple[Any, Batch]:
-    """Return a strategy that has seen six rows of the first task, and six of the second."""
+    """Return a strategy that saw six rows of the first task, and six of the second; draws as in task 0."""
     strategy = ready(name, scenario, **hyper)
     strategy.begin_task(0)
     strategy.after_step(new_batch(strategy, 0))
@@ -61,21 +54,13 @@ def test_mir_replays_what_a_step_on_the_new_rows_would_harm_most(scenario: str) 
     for lane, stream in enumerate(strategy.streams.streams):
         net = lane_module(strategy, lane)
         units = [list(t.units) if scenario == "task" else list(range(4)) for t in stream.tasks]
-        labels = [
-            torch.tensor([units[t].index(int(y)) for y in b.y_LB[lane]]) for t, b in enumerate((old, batch))
-        ]
         old_x, new_x = old.x_LBX[lane : lane + 1], batch.x_LBX[lane : lane + 1]
-        before = F.cross_entropy(net(old_x)[0][:, units[0]], labels[0], reduction="none")
-        F.cross_entropy(net(new_x)[0][:, units[1]], labels[1]).backward()
-        for p in net.parameters():
-            assert p.grad is not None
-            p.data -= strategy.optimiser.lr[lane] * p.grad
-        after = F.cross_entropy(net(old_x)[0][:, units[0]], labels[0], reduction="none")
-        worst = (after - before).argsort(descending=True)[:2]
+        before_B = loss_among(units[0], net(old_x)[0], old.y_LB[lane], "none")
+        descend(net, loss_among(units[1], net(new_x)[0], batch.y_LB[lane]), strategy.optimiser.lr[lane])
+        rise_B = (loss_among(units[0], net(old_x)[0], old.y_LB[lane], "none") - before_B).detach()
+        worst = rise_B.argsort(descending=True)[:2]
         assert found.rows_LB[lane].tolist() == old.rows_LB[lane, worst].tolist()
-        torch.testing.assert_close(
-            strategy.interference(batch, old)[lane], (after - before).detach(), rtol=1e-3, atol=1e-5
-        )
+        torch.testing.assert_close(strategy.interference(batch, old)[lane], rise_B, rtol=1e-3, atol=1e-5)
 
 
 def test_mir_leaves_empty_slots_and_the_task_under_way_out() -> None:
@@ -95,16 +80,9 @@ def test_er_aml_compares_new_rows_with_a_positive_and_a_negative_each() -> None:
     ours = strategy.loss(batch)
     strategy.draws.begin(0)
     found, valid = strategy.partners(batch)
-    slots = Draws(SEEDS, "cpu").below("replay", strategy.memory.filled_L, 6)
-    old = remembered(strategy, slots)
+    old = replayed(strategy, 6)
     units = strategy.streams.unit_LR
     for lane in range(3):
-        p = {k: v[lane] for k, v in strategy.model.named_parameters()}
-
-        def features(x: Tensor, p: dict[str, Tensor] = p) -> Tensor:
-            h = torch.relu(F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]))
-            return h / h.norm(dim=1, keepdim=True)
-
         y, rows = batch.y_LB[lane].tolist(), batch.rows_LB[lane].tolist()
         partners = found[lane].tolist()
         label = [int(units[lane, r]) for r in partners]
@@ -116,7 +94,8 @@ def test_er_aml_compares_new_rows_with_a_positive_and_a_negative_each() -> None:
             assert partners[b] != rows[b]
             assert {partners[b], partners[b + 6]} <= {*rows, *in_memory}
         columns = both + [b + 6 for b in both]
-        h, other = features(batch.x_LBX[lane]), features(strategy.streams.batch(found).x_LBX[lane])
+        both_x = batch.x_LBX[lane], strategy.streams.batch(found).x_LBX[lane]
+        h, other = (F.normalize(features(strategy, lane, x), dim=1) for x in both_x)
         heat = lanes_of(strategy.temperature, lane)
         parts = []
         for b in both:
@@ -144,10 +123,9 @@ def test_gss_scores_equal_cosines_of_gradients_by_autograd(part: str) -> None:
 
         def gradient(x: Tensor, y: Tensor, task: int, lane: int = lane, stream: Any = stream) -> Tensor:
             net = lane_module(strategy, lane)
-            units = list(stream.tasks[task].units)
-            F.cross_entropy(net(x[None, None])[0][:, units], torch.tensor([units.index(int(y))])).backward()
+            loss_among(list(stream.tasks[task].units), net(x[None, None])[0], y[None]).backward()
             of = net.head if part == "head" else net
-            return torch.cat([p.grad.flatten() for p in of.parameters() if p.grad is not None])
+            return torch.cat([p.grad.flatten() for p in of.parameters()])
 
         others = [gradient(old.x_LBX[lane, n], old.y_LB[lane, n], 0) for n in range(4)]
         for b in range(6):
@@ -160,8 +138,8 @@ def test_gss_rows_contend_with_one_of_the_memory_each() -> None:
     """With given scores: the winner is drawn by C_i / (C_i + c), never where c is 1 or more."""
     strategy = ready("gss", buffer=4)
     given = torch.tensor([0.2, 0.9, 1.3, 0.5, 0.1, 0.7]).expand(3, -1).contiguous()
-    strategy.scores = lambda batch: given  # type: ignore[attr-defined]
-    memory, same = strategy.memory, Draws(SEEDS, "cpu")  # type: ignore[attr-defined]
+    strategy.scores = lambda batch: given
+    memory, same = strategy.memory, Draws(SEEDS, "cpu")
     for task in (0, 1, 1, 1):
         rows, scores = memory.rows_LM[:, :4].clone(), memory.kept["score"][:, :4].clone()
         filled = memory.filled_L.tolist()
@@ -193,7 +171,7 @@ def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
         strategy.learn(batch)
         strategy.after_step(batch)
     assert all(torch.equal(p, b) for p, b in zip(strategy.model.parameters(), before, strict=True))
-    memory = strategy.memory  # type: ignore[attr-defined]
+    memory = strategy.memory
     memory.filled_L[1] -= 7  # lanes with fewer rows rest sooner
     lanes = [lane_module(strategy, lane) for lane in range(3)]
     strategy.end_task(0)
@@ -208,24 +186,17 @@ def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
                 batch = strategy.streams.batch(part.expand(3, -1))
                 loss = F.cross_entropy(net(batch.x_LBX[lane : lane + 1])[0], batch.y_LB[lane])
                 losses[lane].append(float(loss.detach()))
-                net.zero_grad()
-                loss.backward()
-                for p in net.parameters():
-                    assert p.grad is not None
-                    p.data -= 0.1 * p.grad
-    for lane, net in enumerate(lanes):
-        for ours, theirs in zip(strategy.model.parameters(), net.parameters(), strict=True):
-            torch.testing.assert_close(ours[lane], theirs[0], rtol=1e-4, atol=1e-6)
-        assert float(strategy.notes()["memory_loss"][lane, 0]) == pytest.approx(
-            np.mean(losses[lane]), rel=1e-4
-        )
+                descend(net, loss)
+    assert_lanes_are(strategy.model, lanes)
+    found = strategy.notes()["memory_loss"][:, 0].tolist()
+    assert found == pytest.approx([np.mean(of_lane) for of_lane in losses], rel=1e-4)
 
 
 @pytest.mark.parametrize("distance", ["function", "rows"])
 @pytest.mark.parametrize("scenario", ["class", "task"])
 def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scenario: str) -> None:
     strategy = ready("fdr", scenario, alpha=0.7, distance=distance, buffer=8)
-    memory = strategy.memory  # type: ignore[attr-defined]
+    memory = strategy.memory
 
     def answers(lane: int, rows: Tensor) -> Tensor:
         batch = strategy.streams.batch(rows.expand(3, -1))
@@ -256,7 +227,7 @@ def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scena
     for lane in range(3):
         away = (answers(lane, first[lane][slots[lane]]) - then[lane][slots[lane]]).norm(dim=1)
         expected = away.square().mean().sqrt() if distance == "function" else away.mean()
-        torch.testing.assert_close(ours[lane], lanes_of(strategy.alpha, lane) * expected)  # type: ignore[attr-defined]
+        torch.testing.assert_close(ours[lane], lanes_of(strategy.alpha, lane) * expected)
     strategy.end_task(1)
     assert memory.filled_L.tolist() == [8, 8, 8]
     assert torch.equal(memory.rows_LM[:, :4], first[:, :4])
@@ -279,7 +250,7 @@ def test_fdr_starts_a_task_without_a_slope() -> None:
 def test_fdr_takes_all_rows_of_a_task_that_has_fewer_than_its_share() -> None:
     strategy = ready("fdr", buffer=500)
     strategy.end_task(0)
-    memory = strategy.memory  # type: ignore[attr-defined]
+    memory = strategy.memory
     for lane, stream in enumerate(strategy.streams.streams):
         n = len(stream.tasks[0].train_rows)
         assert int(memory.filled_L[lane]) == n
@@ -302,20 +273,15 @@ def test_hal_follows_the_loss_and_the_change_at_its_anchors(scenario: str) -> No
     for lane, stream in enumerate(strategy.streams.streams):
         net, trial = lane_module(strategy, lane), lane_module(strategy, lane)
         for p, q, b, g in zip(net.parameters(), trial.parameters(), before, grads, strict=True):
-            p.data, q.data = (
-                b[lane : lane + 1].clone(),
-                (b - strategy.optimiser.lr[lane] * g)[lane : lane + 1],
-            )
+            p.data = b[lane : lane + 1].clone()
+            q.data = (b - strategy.optimiser.lr[lane] * g)[lane : lane + 1]
         anchors = strategy.anchor_LACHW[lane : lane + 1, :2]  # those of the first task
         units = list(stream.tasks[0].units) if scenario == "task" else list(range(4))
         change = (net(anchors)[0][:, units] - trial(anchors)[0][:, units].detach()).square().mean()
         (lanes_of(strategy.anchoring, lane) * change).backward()
         for p, b, g, now in zip(net.parameters(), before, grads, strategy.model.parameters(), strict=True):
-            assert p.grad is not None
-            whole = g[lane] + p.grad[0]
-            torch.testing.assert_close(
-                now[lane].detach(), b[lane] - strategy.optimiser.lr[lane] * whole, rtol=1e-4, atol=1e-6
-            )
+            expected = b[lane] - strategy.optimiser.lr[lane] * (g[lane] + p.grad[0])
+            torch.testing.assert_close(now[lane].detach(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_hal_tunes_on_the_memory_in_one_pass() -> None:
@@ -329,13 +295,8 @@ def test_hal_tunes_on_the_memory_in_one_pass() -> None:
         n = int(memory.filled_L[lane])
         for slots in order[lane, :n].argsort(descending=True).split(6):
             old = strategy.streams.batch(memory.rows_LM[lane, slots].expand(3, -1))
-            net.zero_grad()
-            F.cross_entropy(net(old.x_LBX[lane : lane + 1])[0], old.y_LB[lane]).backward()
-            for p in net.parameters():
-                assert p.grad is not None
-                p.data -= 0.1 * p.grad
-        for ours, theirs in zip(tuned.parameters(), net.parameters(), strict=True):
-            torch.testing.assert_close(ours[lane], theirs[0], rtol=1e-4, atol=1e-6)
+            descend(net, F.cross_entropy(net(old.x_LBX[lane : lane + 1])[0], old.y_LB[lane]))
+    assert_lanes_are(tuned, nets)
 
 
 def test_hal_makes_anchors_by_climbing_what_will_be_forgotten() -> None:
@@ -378,7 +339,7 @@ def test_cls_er_is_held_by_the_surer_of_two_mean_models() -> None:
         for p in net.parameters():
             p += 0.3 * torch.randn(p.shape, generator=random)
     ours = strategy.loss(batch)
-    old = remembered(strategy, Draws(SEEDS, "cpu").below("replay", strategy.memory.filled_L, 6))
+    old = replayed(strategy, 6)
     stable, plastic = strategy.stable(old.x_LBX), strategy.plastic(old.x_LBX)
     chosen = set()
     for lane in range(3):
@@ -399,11 +360,9 @@ def test_cls_er_is_held_by_the_surer_of_two_mean_models() -> None:
 
 def test_cls_er_means_move_at_their_share_of_the_steps_and_rest_with_their_lane() -> None:
     strategy = ready("cls-er", stable_rate=0.5, stable_decay=0.4, plastic_rate=1.0, plastic_decay=0.999)
-    strategy.stable_rate = torch.tensor([0.5, 0.5, 0.5])  # type: ignore[attr-defined]
-    strategy.plastic_rate = torch.ones(3)  # type: ignore[attr-defined]
-    strategy.plastic_decay = torch.full((3,), 0.999)  # type: ignore[attr-defined]
-    mean = [p.detach().clone() for p in strategy.model.parameters()]
-    slow = [p.detach().clone() for p in strategy.model.parameters()]
+    for name, rate in (("stable_rate", 0.5), ("plastic_rate", 1.0), ("plastic_decay", 0.999)):
+        setattr(strategy, name, torch.full((3,), rate))
+    mean, slow = snapshot(strategy), snapshot(strategy)
     same, moved = Draws(SEEDS, "cpu"), [0, 0, 0]
     for step in range(8):
         move(strategy, step)
@@ -416,7 +375,7 @@ def test_cls_er_means_move_at_their_share_of_the_steps_and_rest_with_their_lane(
         for lane in range(3):
             if step >= 5 and lane == 1:
                 continue
-            keep = min(1 - 1 / (step + 2), lanes_of(strategy.stable_decay, lane))  # type: ignore[attr-defined]
+            keep = min(1 - 1 / (step + 2), lanes_of(strategy.stable_decay, lane))
             stable = bool(toss[lane, 0] < 0.5)
             moved[lane] += stable
             for m, s, p in zip(mean, slow, strategy.model.parameters(), strict=True):
@@ -425,10 +384,8 @@ def test_cls_er_means_move_at_their_share_of_the_steps_and_rest_with_their_lane(
                 if stable:
                     s[lane] = keep * s[lane] + (1 - keep) * p.detach()[lane]
     assert all(0 < n < 8 for n in moved)
-    for ours, m in zip(strategy.plastic.parameters(), mean, strict=True):  # type: ignore[attr-defined]
-        torch.testing.assert_close(ours, m)
-    for ours, s in zip(strategy.stable.parameters(), slow, strict=True):  # type: ignore[attr-defined]
-        torch.testing.assert_close(ours, s)
+    torch.testing.assert_close(snapshot(strategy.plastic), mean)
+    torch.testing.assert_close(snapshot(strategy.stable), slow)
 
 
 @pytest.mark.parametrize("flip", [True, False])
@@ -481,14 +438,8 @@ def test_rar_steps_several_times_on_fresh_draws() -> None:
         for lane, net in enumerate(nets):
             logits = net(x[lane : lane + 1])[0]
             loss = F.cross_entropy(logits[:6], batch.y_LB[lane]) + F.cross_entropy(logits[6:], old.y_LB[lane])
-            net.zero_grad()
-            loss.backward()
+            descend(net, loss)
             step.append(loss.detach())
-            for p in net.parameters():
-                assert p.grad is not None
-                p.data -= 0.1 * p.grad
         losses.append(torch.stack(step))
     torch.testing.assert_close(ours, torch.stack(losses).mean(0), rtol=1e-5, atol=1e-6)
-    for lane, net in enumerate(nets):
-        for now, theirs in zip(strategy.model.parameters(), net.parameters(), strict=True):
-            torch.testing.assert_close(now[lane], theirs[0], rtol=1e-4, atol=1e-6)
+    assert_lanes_are(strategy.model, nets)

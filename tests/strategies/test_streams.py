@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import strategies
-from strategies.core import Draws
-from strategies.core.optimisers import make_optimiser
+from strategies.core import Draws, make_optimiser
 from tests.methods import SEEDS, lanes_on, new_batch, ready
 
 

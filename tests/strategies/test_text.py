@@ -12,23 +12,18 @@ from torch import Tensor
 
 from bench.models import pretrained
 from bench.results.frames import score_matrix
-from bench.train.lane_state import LaneState, make_lanes
-from bench.train.loop import learn_task, run_group
-from strategies.core.lanes import eval_mode
-from strategies.core.strategy import Strategy, Unsuitable
-from strategies.core.streams import Batch
+from bench.train import LaneState, learn_task, make_lanes, run_group
+from strategies.core import Batch, Strategy, Unsuitable, eval_mode
 from tests.conftest import toy_cell
-from tests.methods import lanes_of, move, new_batch, ready
+from tests.methods import move, new_batch, ready
+from tests.plain import features, lanes_of
 
 
 def group(name: str, scenario: str = "class", tune: str = "lora", **changes: Any) -> LaneState:
     """Return two lanes of a method on texts, small enough to learn in a moment."""
     options = {"tune": tune, "max_tokens": 24, "rank": 3, **changes.pop("model_options", {})}
-    cells = [
-        toy_cell(name, s, scenario, suite="toy-text", epochs=1, model_options=options, **changes)
-        for s in range(2)
-    ]
-    return make_lanes(cells)
+    changes |= {"suite": "toy-text", "epochs": 1, "model_options": options}
+    return make_lanes([toy_cell(name, s, scenario, **changes) for s in range(2)])
 
 
 def both_tasks(strategy: Strategy, size: int = 4) -> Batch:
@@ -37,13 +32,12 @@ def both_tasks(strategy: Strategy, size: int = 4) -> Batch:
     return strategy.streams.batch(torch.stack(rows))
 
 
-def backbone(x_BS: Tensor, added: dict[str, Tensor] | None = None) -> Tensor:
-    """Return the features by the transformer alone, with something added to its weights."""
+def backbone(x_BS: Tensor, prompt: Tensor | None = None, added: dict[str, Tensor] | None = None) -> Tensor:
+    """Return the features by the transformer alone, of a prompt and a text, with its weights changed."""
     base = pretrained.backbone("tiny-bert", "mean")
     for name, more in (added or {}).items():
         base.transformer.get_parameter(f"{name}.weight").add_(more)
-    out: Tensor = base(x_BS)
-    return out
+    return base(x_BS, prompt)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 2.5])
@@ -52,7 +46,7 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
 
     Lambdas below the rounding of the sums are not among the choices.
     """
-    strategy: Any = ready("ranpac", width=20, ridge=ridge)
+    strategy = ready("ranpac", width=20, ridge=ridge)
     strategy.ridge[:] = ridge
     for task in (0, 1):
         strategy.begin_task(task)
@@ -64,10 +58,9 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
     for lane, stream in enumerate(strategy.streams.streams):
         rows = torch.cat([t.train_rows[:30] for t in stream.tasks])
         seen = strategy.streams.batch(rows.expand(3, -1))
-        p = {k: v[lane].detach() for k, v in strategy.model.named_parameters()}
 
-        def h(x: Tensor, p: dict[str, Tensor] = p, lane: int = lane) -> np.ndarray[Any, Any]:
-            f = F.linear(x.flatten(1), p["layers.0.weight"].T, p["layers.0.bias"]).relu()
+        def h(x: Tensor, lane: int = lane) -> np.ndarray[Any, Any]:
+            f = features(strategy, lane, x).detach()
             return (f @ strategy.projection_LFM[lane]).relu().double().numpy()
 
         h_NM, y_NU = h(seen.x_LBX[lane]), np.eye(4)[seen.y_LB[lane]]
@@ -88,7 +81,7 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
 
 def test_ranpac_holds_out_every_fifth_row_that_counts() -> None:
     """Whatever the size of a batch and wherever its padding stands; the sums over all rows hold them too."""
-    strategy: Any = ready("ranpac", width=7)
+    strategy = ready("ranpac", width=7)
     random = torch.Generator().manual_seed(0)
     for task in (0, 1):
         strategy.begin_task(task)
@@ -119,7 +112,7 @@ def test_ranpac_chooses_no_lambda_below_the_rounding_of_its_sums() -> None:
 
     Rounding alone decides then whether G + lambda I is definite, and answers come out wrong.
     """
-    strategy: Any = ready("ranpac", width=300)
+    strategy = ready("ranpac", width=300)
     strategy.begin_task(0)
     random = torch.Generator().manual_seed(0)
     like_UM = 30 * torch.rand(4, 300, generator=random)
@@ -160,7 +153,7 @@ def test_inc_lora_is_merging_into_the_weights() -> None:
             if name.endswith("/down")
         }
         ours_BF = strategy.model.features(batch.x_LBX)[lane]
-        torch.testing.assert_close(ours_BF, backbone(batch.x_LBX[lane], added), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours_BF, backbone(batch.x_LBX[lane], added=added), rtol=1e-4, atol=1e-5)
         assert not torch.allclose(ours_BF, backbone(batch.x_LBX[lane]), rtol=1e-3, atol=1e-3)
 
 
@@ -209,17 +202,18 @@ def test_a_lora_per_task_forgets_nothing() -> None:
     assert not torch.allclose(after[:, :2], strategy.logits(first), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["lora-per-task", "inc-lora", "o-lora"])
-def test_lora_methods_say_what_they_need(name: str) -> None:
-    with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune=lora"):
+@pytest.mark.parametrize(
+    ("name", "tune"),
+    [
+        *((name, "lora") for name in ("lora-per-task", "inc-lora", "o-lora")),
+        *((name, "prompt") for name in ("progressive-prompts", "l2p", "coda-prompt")),
+    ],
+)
+def test_methods_for_transformers_say_what_they_need(name: str, tune: str) -> None:
+    with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune={tune}"):
         ready(name, "task")
-    with pytest.raises(Unsuitable, match="tune=lora"):
+    with pytest.raises(Unsuitable, match=f"tune={tune}"):
         group(name, "task", "adapter")
-
-
-def with_prompts(x_BS: Tensor, prompt_BPF: Tensor | None = None) -> Tensor:
-    out: Tensor = pretrained.backbone("tiny-bert", "mean")(x_BS, prompt_BPF)
-    return out
 
 
 @pytest.mark.parametrize("scenario", ["task", "class"])
@@ -239,12 +233,11 @@ def test_progressive_prompts_stand_one_before_the_other(scenario: str) -> None:
         of_task = [first if scenario == "task" else torch.cat([latest, first]), torch.cat([latest, first])]
         for row in range(4):
             prompt = of_task[row // 2].unsqueeze(0)
-            feature_BF = with_prompts(batch.x_LBX[lane, row : row + 1], prompt)
+            feature_BF = backbone(batch.x_LBX[lane, row : row + 1], prompt)
             logits_BU = feature_BF @ head.weight[lane] + head.bias[lane]
             known = slice(None) if batch.active_LBU is None else batch.active_LBU[lane, row]
-            torch.testing.assert_close(
-                scores_LBU[lane, row][known], logits_BU[0][known], rtol=1e-4, atol=1e-5
-            )
+            ours = scores_LBU[lane, row][known]
+            torch.testing.assert_close(ours, logits_BU[0][known], rtol=1e-4, atol=1e-5)
 
 
 def test_l2p_takes_the_parts_of_nearest_keys() -> None:
@@ -257,12 +250,12 @@ def test_l2p_takes_the_parts_of_nearest_keys() -> None:
     loss_L, scores_LBU = strategy.loss(own).detach(), strategy.predict(batch)
     for lane in range(2):
         x_BS, key_MF = batch.x_LBX[lane], strategy.keys["key"][lane].detach()
-        cosine_BM = F.cosine_similarity(with_prompts(x_BS).unsqueeze(1), key_MF.unsqueeze(0), dim=2)
+        cosine_BM = F.cosine_similarity(backbone(x_BS).unsqueeze(1), key_MF.unsqueeze(0), dim=2)
         parts = strategy.model.trained["prompt"][lane].detach().view(6, 2, -1)
-        chosen = [sorted(range(6), key=lambda m, c=c: -float(c[m]))[:2] for c in cosine_BM]  # type: ignore[misc]
+        chosen = [sorted(range(6), key=lambda m, c=c: -float(c[m]))[:2] for c in cosine_BM]
         prompt_BPF = torch.stack([torch.cat([parts[m] for m in of_row]) for of_row in chosen])
         head = strategy.model.head
-        logits_BU = (with_prompts(x_BS, prompt_BPF) @ head.weight[lane] + head.bias[lane]).detach()
+        logits_BU = (backbone(x_BS, prompt_BPF) @ head.weight[lane] + head.bias[lane]).detach()
         known = strategy.streams.own_LTU[lane, 0]
         torch.testing.assert_close(scores_LBU[lane][:, known], logits_BU[:, known], rtol=1e-4, atol=1e-5)
         plain = F.cross_entropy(logits_BU[:2].masked_fill(~known, -torch.inf), batch.y_LB[lane, :2])
@@ -286,7 +279,7 @@ def test_coda_prompt_is_a_weighted_sum(penalty: str) -> None:
         for old, new in zip(before, (component, key, attention), strict=True):
             assert torch.equal(old[lane, :2], new[:2])
             assert not torch.equal(old[lane, 2:], new[2:])
-        query_BF = with_prompts(batch.x_LBX[lane])
+        query_BF = backbone(batch.x_LBX[lane])
         for row in range(4):
             total = torch.zeros(2 * 32)
             for m in range(4):
@@ -311,14 +304,6 @@ def test_new_components_are_orthogonal_to_the_old() -> None:
         torch.testing.assert_close(inner_LMM[:, 2:, 2:], torch.eye(2).expand(2, 2, 2), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["progressive-prompts", "l2p", "coda-prompt"])
-def test_prompt_methods_say_what_they_need(name: str) -> None:
-    with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune=prompt"):
-        ready(name, "task")
-    with pytest.raises(Unsuitable, match="tune=prompt"):
-        group(name, "task", "lora")
-
-
 def test_a_pool_that_does_not_fit_is_told() -> None:
     for name, pool, why in (
         ("l2p", 7, "20 prompts cannot be divided into a pool of 7"),
@@ -333,7 +318,7 @@ def test_a_pool_that_does_not_fit_is_told() -> None:
 
 def test_sparse_replay_steps_on_old_rows_alone() -> None:
     """Every second step is followed by a step of plain SGD on remembered rows; in a lane at rest by none."""
-    strategy: Any = ready("sparse-er", every=2, buffer=50)
+    strategy = ready("sparse-er", every=2, buffer=50)
     first = new_batch(strategy)
     strategy.learn(first)
     strategy.after_step(first)
@@ -364,7 +349,7 @@ def test_sparse_replay_steps_on_old_rows_alone() -> None:
 def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
     """Each row alone: nearest remembered rows by untrained features, torch's own SGD on loss and distance."""
     chosen: dict[str, Any] = {"neighbours": 3, "adapt_steps": 4, "adapt_rate": 0.05, "adapt_lam": 0.1}
-    strategy: Any = ready("mbpa++", scenario, buffer=20, **chosen)
+    strategy = ready("mbpa++", scenario, buffer=20, **chosen)
     untrained = [p.detach().clone() for p in strategy.model.parameters()]
     for task in (0, 1):
         strategy.after_step(new_batch(strategy, task))
@@ -409,7 +394,7 @@ def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
 
 def test_mbpa_answers_with_a_transformer_and_leaves_it_as_it_was() -> None:
     """Neither what is trained nor how many tokens were learned from changes with what is answered."""
-    strategy: Any = group("mbpa++", neighbours=2, adapt_steps=2, adapt_rate=0.5).strategy
+    strategy = group("mbpa++", neighbours=2, adapt_steps=2, adapt_rate=0.5).strategy
     batch = both_tasks(strategy)
     strategy.after_step(batch)
     before = {name: p.detach().clone() for name, p in strategy.model.named_parameters()}
@@ -423,7 +408,7 @@ def test_mbpa_answers_with_a_transformer_and_leaves_it_as_it_was() -> None:
 
 
 def test_mbpa_without_a_memory_answers_as_the_network() -> None:
-    strategy: Any = ready("mbpa++", adapt_lam=0.0)
+    strategy = ready("mbpa++", adapt_lam=0.0)
     batch = new_batch(strategy)
     with torch.no_grad():
         torch.testing.assert_close(strategy.predict(batch), strategy.logits(batch))
@@ -432,9 +417,6 @@ def test_mbpa_without_a_memory_answers_as_the_network() -> None:
 @pytest.mark.parametrize(("name", "tune"), [("o-lora", "lora"), ("l2p", "prompt"), ("coda-prompt", "prompt")])
 def test_methods_for_transformers_learn(name: str, tune: str) -> None:
     """With real weights each task is learned, and both are known at the end."""
-    options = {"tune": tune, "max_tokens": 16}
-    cell = toy_cell(
-        name, 0, "task", suite="toy-text", model="minilm", epochs=2, lr=5e-3, model_options=options
-    )
-    (record,) = run_group([cell])
+    model = {"suite": "toy-text", "model": "minilm", "model_options": {"tune": tune, "max_tokens": 16}}
+    (record,) = run_group([toy_cell(name, 0, "task", epochs=2, lr=5e-3, **model)])
     assert np.asarray(score_matrix(record))[-1].mean() > 0.8

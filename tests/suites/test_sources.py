@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import suites
 from suites import sources, statistics
 from suites.cifar import CIFAR100_SUBSET
 from suites.errors import Unavailable, UserError
@@ -84,18 +85,19 @@ def test_another_file_in_the_mirror_is_read_anew(tmp_path: Path, monkeypatch: py
     assert hub_images(TINY).fingerprint != first.fingerprint
 
 
-def test_without_network_and_mirror(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_and_mirror(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any) -> None:
         raise OSError("no address")
 
     monkeypatch.setattr(sources.socket, "getaddrinfo", unreachable)
-    with pytest.raises(Unavailable) as caught:
-        hub_images(TINY)
-    told = str(caught.value)
-    assert "connect to the network" in told
-    assert "LETHE_DATA or --data" in told
-    assert "someone/tiny/mnist/train.parquet" in told
-    assert "\n" not in told
+    loads = [suites.get(name).load for name in ("clinc150", "banking77", "trec", "newsgroups", "text5")]
+    for load in (lambda: hub_images(TINY), *loads):
+        with pytest.raises(
+            Unavailable, match="connect to the network, or name with LETHE_DATA or --data"
+        ) as e:
+            load()
+        assert "\n" not in str(e.value)
+        assert load in loads or "someone/tiny/mnist/train.parquet" in str(e.value)
     assert not own_cache.exists()
 
 
@@ -132,16 +134,13 @@ def test_digits_are_split_the_same_for_all() -> None:
     assert min(counts) >= 34
 
 
-@pytest.mark.parametrize("name", ["digits"])
-def test_statistics_of_what_is_always_here(name: str) -> None:
-    kept = json.loads(statistics.PATH.read_text())
-    assert statistics.describe(statistics.SOURCES[name]()) == kept[name]
-
-
-@pytest.mark.parametrize("name", ["mnist", "cifar100-subset"])
-def test_statistics_of_the_real_data(name: str, real_data: str) -> None:
-    kept = json.loads(statistics.PATH.read_text())
-    assert statistics.describe(statistics.SOURCES[name]()) == kept[name]
+@pytest.mark.parametrize(
+    "name", ["digits", "mnist", "cifar100-subset", "clinc150", "banking77", "sentiment-domains", "newsgroups"]
+)
+def test_statistics_of_the_data(name: str, request: pytest.FixtureRequest) -> None:
+    if name != "digits":
+        request.getfixturevalue("real_data")
+    assert statistics.describe(statistics.SOURCES[name]()) == json.loads(statistics.PATH.read_text())[name]
 
 
 def test_a_real_run(real_data: str, tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_a_real_run(real_data: str, tmp_path: Path) -> None:
     import bench
 
     settings = {"iterations": 100, "hidden": 50, "score_every": 0}
-    frames = bench.run("split-mnist", ["finetune", "er"], seeds=2, out=tmp_path / "r", settings=settings)  # type: ignore[arg-type]
+    frames = bench.run("split-mnist", ["finetune", "er"], seeds=2, out=tmp_path / "r", settings=settings)
     scores = frames.scores.pivot_table(index="identity", columns="score", values="value")
     assert scores.loc["finetune", "learning_acc"] > 0.9
     assert scores.loc["er", "acc"] > scores.loc["finetune", "acc"] + 0.2

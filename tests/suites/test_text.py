@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 import suites
-from suites import docstrings, sources, statistics, text
+from suites import docstrings, sources, text
 from suites.base import Training
 from suites.errors import Unavailable, UserError
 from suites.intents import BANKING77, CLINC150
@@ -20,26 +19,13 @@ from suites.sentiment import DOMAINS, SENTIMENT
 from suites.text import Texts, hub_domains, hub_texts
 from suites.topics import NEWSGROUPS, TEXT5, TEXT5_ORDERS, TREC, bare_posts
 
-TINY = Texts(
-    repository="someone/tiny",
-    config="default",
-    revision="",
-    text=("text",),
-    label="label",
-    class_names=("for", "against"),
-)
+_COLUMNS = {"text": ("text",), "label": "label", "class_names": ("for", "against")}
+TINY = Texts(repository="someone/tiny", config="default", revision="", **_COLUMNS)
 ROWS = {"train": [("good", "for"), ("bad", "against"), ("fine", "for")], "test": [("poor", "against")]}
 TEXT_SUITES = (
-    "clinc150",
-    "clinc150-15",
-    "banking77",
-    "sentiment-domains",
-    "trec",
-    "newsgroups",
-    "newsgroups-10",
-    "text5",
-    "docstrings",
-)
+    "clinc150", "clinc150-15", "banking77", "sentiment-domains",
+    "trec", "newsgroups", "newsgroups-10", "text5", "docstrings",
+)  # fmt: skip
 
 
 def write(
@@ -90,14 +76,10 @@ def test_a_column_may_call_classes_otherwise(mirror: Path) -> None:
 def test_columns_are_joined_and_empty_texts_kept(mirror: Path) -> None:
     import datasets
 
-    rows = {
-        "title": ["A", None, "", "Ü"],
-        "body": ["b", "c", "", "🦉 x"],
-        "label": ["for", "against", "for", "for"],
-    }
+    texts = {"title": ["A", None, "", "Ü"], "body": ["b", "c", "", "🦉 x"]}
+    made = datasets.Dataset.from_dict(texts | {"label": ["for", "against", "for", "for"]})
     (mirror / "someone/tiny/default").mkdir(parents=True)
     for split in ("train", "test"):
-        made = datasets.Dataset.from_dict(rows)
         made.to_parquet(mirror / f"someone/tiny/default/{split}.parquet")
     data = hub_texts(replace(TINY, text=("title", "body")))
     assert data.texts[:4] == ("A b", "c", "", "Ü 🦉 x")
@@ -106,26 +88,18 @@ def test_columns_are_joined_and_empty_texts_kept(mirror: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "columns", "told"),
     [
-        (ROWS, ("sentence", "label"), "has no column 'text'; it has: sentence, label"),
-        (ROWS, ("text", "class"), "has no column 'label'; it has: text, class"),
+        ({}, ("sentence", "label"), "has no column 'text'; it has: sentence, label"),
+        ({}, ("text", "class"), "has no column 'label'; it has: text, class"),
         ({"train": [(1, "for")], "test": [(2, "for")]}, ("text", "label"), "column 'text' .* holds int64"),
-        (
-            {**ROWS, "test": [("hm", "neither")]},
-            ("text", "label"),
-            "of its test split: 'neither'; known are for",
-        ),
-        (
-            {**ROWS, "train": [("good", "for")]},
-            ("text", "label"),
-            "no row for training of 1 classes: 'against'",
-        ),
-        ({**ROWS, "train": [("good", None)]}, ("text", "label"), "of its train split: 'None'"),
+        ({"test": [("hm", "neither")]}, ("text", "label"), "of its test split: 'neither'; known are for"),
+        ({"train": [("good", "for")]}, ("text", "label"), "no row for training of 1 classes: 'against'"),
+        ({"train": [("good", None)]}, ("text", "label"), "of its train split: 'None'"),
     ],
 )
 def test_what_does_not_fit_is_told(
     mirror: Path, rows: dict[str, list[tuple[Any, Any]]], columns: tuple[str, str], told: str
 ) -> None:
-    write(mirror, rows, columns=columns)
+    write(mirror, ROWS | rows, columns=columns)
     with pytest.raises(UserError, match=told) as caught:
         hub_texts(TINY)
     assert "\n" not in str(caught.value)
@@ -186,7 +160,6 @@ def test_domains_share_classes_by_name(mirror: Path) -> None:
     assert data.texts == ("good", "bad", "fine", "ok", "ho", "poor", "hu")
     assert data.class_names == ("for", "against", "neutral")
     assert data.y_N.tolist() == [0, 1, 0, 1, 2, 1, 2]
-    assert data.domain_N is not None
     assert data.domain_N.tolist() == [0, 0, 0, 1, 1, 0, 1]
     assert data.domain_names == ("one", "two")
     assert data.n_train == 5
@@ -198,19 +171,6 @@ def test_rows_of_no_class_stay_so_in_domains(mirror: Path) -> None:
     write(mirror, {**ROWS, "test": [("poor", "against"), ("what", "oos")]})
     data = hub_domains("one", (("one", replace(TINY, outside="oos")),))
     assert data.y_N.tolist() == [0, 1, 0, 1, -1]
-
-
-def test_without_network_and_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: Any) -> None:
-        raise OSError("no address")
-
-    monkeypatch.setattr(sources.socket, "getaddrinfo", unreachable)
-    for name in ("clinc150", "banking77", "trec", "newsgroups", "text5"):
-        with pytest.raises(
-            Unavailable, match="connect to the network, or name with LETHE_DATA or --data"
-        ) as e:
-            suites.get(name).load()
-        assert "\n" not in str(e.value)
 
 
 def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,15 +225,13 @@ def test_five_data_sets_in_four_orders(mirror: Path) -> None:
     suite = suites.get("text5")
     data = suite.load()
     assert len(data.class_names) == 33
-    assert data.domain_N is not None
+    n_classes = {"agnews": 4, "yelp": 5, "amazon": 5, "dbpedia": 14, "yahoo": 10}
     for seed in range(5):
         stream = suite.stream(data, "class", seed, Training(validation=0))
         for task, name in zip(stream.tasks, TEXT5_ORDERS[seed % 4], strict=True):
             domain = data.domain_names.index(name)
             assert (data.domain_N[task.train_rows % len(data.texts)] == domain).all()
-            assert (
-                len(task.classes) == {"agnews": 4, "yelp": 5, "amazon": 5, "dbpedia": 14, "yahoo": 10}[name]
-            )
+            assert len(task.classes) == n_classes[name]
         of = {name: task.units for name, task in zip(TEXT5_ORDERS[seed % 4], stream.tasks, strict=True)}
         assert of["yelp"] == of["amazon"]
         assert stream.n_units == 33
@@ -292,10 +250,8 @@ def test_sixteen_domains_of_reviews(mirror: Path) -> None:
     assert len(stream.tasks) == len(DOMAINS) == 16
     assert stream.n_units == 2
     for task in stream.tasks:
-        names = {
-            stream.data.texts[row % len(stream.data.texts)].split()[0] for row in task.test_rows.tolist()
-        }
-        assert len(names) == 1
+        of_task = [stream.data.texts[row % len(stream.data.texts)] for row in task.test_rows.tolist()]
+        assert len({text.split()[0] for text in of_task}) == 1
 
 
 @pytest.mark.parametrize("name", TEXT_SUITES)
@@ -332,12 +288,10 @@ def test_classes_divide_into_tasks(mirror: Path, name: str, source: Texts, tasks
 
 
 def test_names_of_packages_are_masked() -> None:
-    assert docstrings.masked("A NumPy array or np.ndarray, torch_dtype") == (
-        "A [package] array or [package].ndarray, [package]_dtype"
-    )
-    assert docstrings.masked("enriched inputs of scikit-learn and Hugging Face") == (
-        "enriched inputs of [package] and [package]"
-    )
+    masked = docstrings.masked("A NumPy array or np.ndarray, torch_dtype")
+    assert masked == "A [package] array or [package].ndarray, [package]_dtype"
+    masked = docstrings.masked("enriched inputs of scikit-learn and Hugging Face")
+    assert masked == "enriched inputs of [package] and [package]"
 
 
 def made_up_packages(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str = "") -> None:
@@ -413,13 +367,11 @@ def test_docstrings_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     version = docstrings.importlib.metadata.version
     for changed in ("scikit-learn", "torch"):
         docstrings.docstrings.cache_clear()
+        newer = {changed: "+"}
         with monkeypatch.context() as patch:
             forbid_parsing(patch)
-            patch.setattr(
-                docstrings.importlib.metadata,
-                "version",
-                lambda name, changed=changed: version(name) + "+" * (name == changed),
-            )
+            after = lambda name, newer=newer: version(name) + newer.get(name, "")  # noqa: E731
+            patch.setattr(docstrings.importlib.metadata, "version", after)
             with pytest.raises(AssertionError, match="a source was parsed"):
                 docstrings.docstrings()
     made_up_packages(tmp_path, monkeypatch, version="2")
@@ -483,12 +435,6 @@ def test_docstrings_of_what_is_installed() -> None:
     assert [len(task.classes) for task in stream.tasks] == [2] * 5
 
 
-@pytest.mark.parametrize("name", ["clinc150", "banking77", "sentiment-domains", "newsgroups"])
-def test_statistics_of_the_real_data(name: str, real_data: str) -> None:
-    kept = json.loads(statistics.PATH.read_text())
-    assert statistics.describe(statistics.SOURCES[name]()) == kept[name]
-
-
 def test_real_intents(real_data: str) -> None:
     """CLINC150's ten tasks of fifteen intents, 100 + 30 sentences each, and the sentences of no intent."""
     suite = suites.get("clinc150")
@@ -499,6 +445,5 @@ def test_real_intents(real_data: str) -> None:
         assert len(task.test_rows) == 450
     assert len(stream.outside_rows) == 1000
     of = dict(zip(stream.data.texts, stream.data.y_N.tolist(), strict=True))
-    assert stream.data.class_names[
-        of["what expression would i use to say i love you if i were an italian"]
-    ] == ("translate")
+    one = of["what expression would i use to say i love you if i were an italian"]
+    assert stream.data.class_names[one] == "translate"

@@ -1,0 +1,58 @@
+"""One lane's network and its losses in plain torch: what the tests of methods calculate with."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from bench import models
+from strategies.core import LaneModel, Strategy
+from suites.base import generator
+
+
+def lane_module(strategy: Strategy, lane: int) -> LaneModel:
+    """Return one lane's network alone: the plain single model of the calculations here."""
+    shape, n_units = {"hidden": 7, "layers": 1}, strategy.streams.n_units
+    net = models.build(models.reference("mlp"), shape, (1, 8, 8), n_units, [generator(0, "m")])
+    net.load_state_dict({k: v[lane : lane + 1].clone() for k, v in strategy.model.state_dict().items()})
+    return net
+
+
+def dense(net: nn.Module, name: str, lane: int, x: Tensor) -> Tensor:
+    """Return what one lane's dense layer makes of rows, by functions of torch alone."""
+    p = {k: v[lane] for k, v in net.state_dict(keep_vars=True).items()}
+    return F.linear(x, p[f"{name}.weight"].T, p[f"{name}.bias"])
+
+
+def features(net: Strategy | nn.Module, lane: int, x_BCHW: Tensor) -> Tensor:
+    """Return one lane's features of images, of a strategy's model or another, by functions of torch alone."""
+    return dense(getattr(net, "model", net), "layers.0", lane, x_BCHW.flatten(1)).relu()
+
+
+def plain(net: Strategy | nn.Module, lane: int, x_BCHW: Tensor) -> Tensor:
+    """Return one lane's logits by functions of torch alone."""
+    return dense(getattr(net, "model", net), "head", lane, features(net, lane, x_BCHW))
+
+
+def loss_among(units: list[int], logits_BU: Tensor, y_B: Tensor, reduction: str = "mean") -> Tensor:
+    """Return the cross-entropy over some of the units alone."""
+    labels_B = torch.tensor([units.index(int(y)) for y in y_B])
+    return F.cross_entropy(logits_BU[:, units], labels_B, reduction=reduction)
+
+
+def lanes_of(hyper: Tensor | float, lane: int) -> float:
+    return float(hyper[lane]) if isinstance(hyper, Tensor) else hyper
+
+
+def descend(net: LaneModel, loss: Tensor, rate: float = 0.1) -> None:
+    """Take a plain gradient step."""
+    parameters = list(net.parameters())
+    for p, g in zip(parameters, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True):
+        p.data -= rate * g
+
+
+def assert_lanes_are(model: LaneModel, nets: list[LaneModel]) -> None:
+    for lane, net in enumerate(nets):
+        ours, theirs = [p[lane] for p in model.parameters()], [p[0] for p in net.parameters()]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
