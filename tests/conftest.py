@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import strategies
 from bench import cli
 from bench.plan import CellSpec, one_cell
 from bench.plan.selectors import identity
-from suites.base import register
+from suites.base import SUITES, Suite, register
 from tests.toy import TOY, TOY_PAIRS, TOY_TEXT
 
 register(TOY)
@@ -73,16 +74,10 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return run
 
 
-def process(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def process(line: str, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does; in a process of its own it takes seconds to start."""
-    return subprocess.run(
-        [sys.executable, "-m", "bench", *words],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-        check=False,
-    )
+    full = [sys.executable, "-m", "bench", *line.split(), *words]
+    return subprocess.run(full, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -100,6 +95,15 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Sizes for tests, where a method's own are far beyond the toy's. Sizes of 5 are not among them: the gradient
 of an 85 x 5 weight is rounded by MKL according to where in memory it lies, and so by the lane's place."""
+
+
+@contextmanager
+def registered(suite: Suite) -> Iterator[Suite]:
+    """Have a suite in the registry within a block."""
+    try:
+        yield register(suite)
+    finally:
+        del SUITES[suite.name]
 
 
 def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class", **changes: Any) -> CellSpec:

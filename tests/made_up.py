@@ -37,13 +37,8 @@ def spec(
     name: str, options: dict[str, Any], seed: int, suite: str = "toy", scenario: str = "class"
 ) -> CellSpec:
     """Return the spec of a made-up cell."""
-    return replace(
-        toy_cell("finetune", seed, scenario),
-        suite=suite,
-        strategy=name,
-        hyper=dict(options),
-        identity=identity(name, options),
-    )
+    cell = replace(toy_cell("finetune", seed, scenario), suite=suite, strategy=name)
+    return replace(cell, hyper=dict(options), identity=identity(name, options))
 
 
 def made_up(
@@ -155,15 +150,10 @@ def with_classes(
 def not_done(cell: CellSpec, status: str) -> dict[str, Any]:
     """Return the record of a cell that came to nothing."""
     error = {"kind": "RuntimeError", "message": "no", "traceback": ""} if status == "failed" else None
-    facts = {
-        "schema": 2,
-        "key": cell.key,
-        "written": "",
-        "identity": cell.identity,
-        "status": status,
-        "error": error,
-    }
-    return {**facts, "spec": {k: getattr(cell, k) for k in cell.__dataclass_fields__}, "reason": "made up"}
+    return {
+        "schema": 2, "key": cell.key, "written": "", "identity": cell.identity, "status": status,
+        "error": error, "spec": {k: getattr(cell, k) for k in cell.__dataclass_fields__}, "reason": "made up",
+    }  # fmt: skip
 
 
 def frames_of(records: list[dict[str, Any]]) -> Frames:

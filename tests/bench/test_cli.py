@@ -29,28 +29,29 @@ def test_answers_without_importing_what_is_slow(words: list[str]) -> None:
     assert len(done.stdout.splitlines()) > 1
 
 
-def test_a_report_imports_no_torch() -> None:
-    code = "import sys, bench.report, bench.report.page\nprint('torch' in sys.modules)"
+HEAVY = {"bench.report": "{'matplotlib', 'seaborn', 'torch'}", "bench.report.page": "{'torch'}"}
+
+
+@pytest.mark.parametrize("module", HEAVY)
+def test_a_report_imports_nothing_slow(module: str) -> None:
+    code = f"import sys, {module}\nprint({HEAVY[module]} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "set()"
 
 
 def test_list_and_show(command: Command) -> None:
     listed = json.loads(process("list", "--json").stdout)
     assert {"suites", "strategies", "models", "scores"} == set(listed)
-    names = {e["name"] for e in listed["strategies"]}
-    assert {"finetune", "joint", "cumulative", "er", "der", "der++", "agem", "lwf", "ewc", "si"} <= names
-    assert {"digits", "split-mnist", "permuted-mnist", "rotated-mnist"} <= {
-        e["name"] for e in listed["suites"]
-    }
+    names = {kind: {e["name"] for e in entries} for kind, entries in listed.items()}
+    assert {"finetune", "joint", "er", "der", "der++", "agem", "lwf", "ewc", "si"} <= names["strategies"]
+    assert {"digits", "split-mnist", "permuted-mnist", "rotated-mnist"} <= names["suites"]
     assert process("list", "models").stdout.startswith("cnn")
-    shown = process("show", "ewc").stdout
-    assert "Kirkpatrick et al. 2017" in shown
-    assert "lam = 1000.0" in shown
-    assert "Strength of the penalty." in shown
-    assert "exact | sampled | true | batched" in shown
-    assert "needs boundaries: true\n" in shown
     for name, told in (
+        ("ewc", "Kirkpatrick et al. 2017"),
+        ("ewc", "lam = 1000.0"),
+        ("ewc", "Strength of the penalty."),
+        ("ewc", "exact | sampled | true | batched"),
+        ("ewc", "needs boundaries: true\n"),
         ("digits", "model options: hidden=100, layers=2\n"),
         ("er", "presets: vandeven2022 (buffer=1000, write=per-class,"),
     ):
@@ -90,10 +91,8 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     before = sorted(tmp_path.rglob("*"))
     placed = [str(tmp_path / places[w]) if w in places else w for w in words.split()]
     code, _, errors = command(*placed)
-    assert code == 2
+    assert (code, errors[:7], errors.count("\n")) == (2, "lethe: ", 1)
     assert told in errors
-    assert errors.startswith("lethe: ")
-    assert len(errors.strip().splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -107,38 +106,25 @@ def test_bad_input_ends_the_process_with_2_and_without_a_traceback(word: str, tm
 
 def test_run_status_report(tmp_path: Path, command: Command) -> None:
     out = str(tmp_path / "r")
-    words = [
-        "-s",
-        "finetune",
-        "-s",
-        "er[buffer=50]",
-        "--scenario",
-        "class",
-        "--seeds",
-        "2",
-        "--set",
-        "epochs=2",
-        "--jobs",
-        "1",
-        "--out",
-    ]
-    code, told, _ = command("run", "digits", *words, out, "--dry-run")
+    cells = "-s finetune -s er[buffer=50] --scenario class --seeds 2 --set epochs=2 --jobs 1"
+    line = f"run digits {cells} --out {out}"
+    code, told, _ = command(f"{line} --dry-run")
     assert code == 0
     assert "4 cells, 4 to run" in told
     assert not Path(out).exists()
-    done = process("run", "digits", *words, out)
+    done = process(line)
     assert done.returncode == 0, done.stderr
     assert "4/4 cells" in done.stderr
     assert "digits, class-incremental" in done.stdout
     assert "er[buffer=50]" in done.stdout
     assert "4 done" in command("status", out)[1]
-    assert "4 cells, 0 to run" in command("run", "digits", *words, out, "--dry-run")[1]
-    made = process("report", out, "--scores", "acc,bwt")
+    assert "4 cells, 0 to run" in command(f"{line} --dry-run")[1]
+    made = process(f"report {out} --scores acc,bwt")
     assert made.returncode == 0, made.stderr
     report = tmp_path / "r" / "report"
     assert "| er\\[buffer=50\\] | 2 |" in (report / "table.md").read_text()
     assert (report / "figures" / "digits-class-stream.pdf").stat().st_size > 1000
-    assert command("report", out, "--scores", "akk")[0] == 2
+    assert command(f"report {out} --scores akk")[0] == 2
 
 
 def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
@@ -147,22 +133,11 @@ def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
     method, suite = (block.split("```")[0] for block in blocks)
     (tmp_path / "my_method.py").write_text(method)
     (tmp_path / "my_suite.py").write_text(suite)
-    words = [
-        "-s",
-        "./my_method.py:PullBack[strength=0.3]",
-        "-s",
-        "finetune",
-        "--seeds",
-        "2",
-        "--jobs",
-        "1",
-        "--set",
-        "epochs=3",
-    ]
-    done = process("run", "./my_suite.py:SHAPES", *words, "--out", "r", cwd=tmp_path)
+    words = "-s ./my_method.py:PullBack[strength=0.3] -s finetune --seeds 2 --jobs 1 --set epochs=3 --out"
+    done = process(f"run ./my_suite.py:SHAPES {words} r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "PullBack[strength=0.3]" in done.stdout
-    bad = process("run", "./my_suite.py:SHAPE", *words, "--out", "q", cwd=tmp_path)
+    bad = process(f"run ./my_suite.py:SHAPE {words} q", cwd=tmp_path)
     assert bad.returncode == 2
     assert "has no suite 'SHAPE'" in bad.stderr
 

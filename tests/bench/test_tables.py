@@ -54,15 +54,9 @@ def seeds(name: str, finals: list[int]) -> dict[tuple[str, int], dict[str, Any]]
 def three(folder: Path, n: int = 8) -> Frames:
     """Return a run where er is best, agem close to it and ewc far behind; joint is a bound."""
     noise = [0, 2, -2, 4, -4, 1, -1, 3][:n]
-    return load(
-        made(
-            folder,
-            seeds("er", [70 + e for e in noise])
-            | seeds("agem", [69 + e + (5 if s % 2 else -4) for s, e in enumerate(noise)])
-            | seeds("ewc", [40 + 2 * e for e in noise])
-            | seeds("joint", [95] * n),
-        )
-    )
+    cells = seeds("er", [70 + e for e in noise]) | seeds("ewc", [40 + 2 * e for e in noise])
+    cells |= seeds("agem", [69 + e + (5 if s % 2 else -4) for s, e in enumerate(noise)])
+    return load(made(folder, cells | seeds("joint", [95] * n)))
 
 
 def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **changes: Any) -> Path:
@@ -91,31 +85,22 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.report.figures.begin_figures", no_figures)
 
 
-# Marks.
-
-
-def test_the_best_is_bold_and_what_is_not_worse_is_marked(tmp_path: Path) -> None:
-    text = markdown(three(tmp_path), ["acc"], ALL)
-    assert re.search(r"\| er \| 8 \| \*\*75\.19 ± \d\.\d\d\*\* \|", text)
-    assert re.search(r"\| agem \| 8 \| 74\.94 ± \d\.\d\d † \|", text)
-    assert re.search(r"\| ewc \| 8 \| 60\.38 ± \d\.\d\d \|", text)
-    assert "| joint | 8 | 87.50 ± 0.00 |" in text  # a bound is neither bold nor compared with
-    assert "Bold: best mean. joint is a bound: it trains on data of other tasks too; not marked" in text
-    assert "†: not significantly worse than the best" in text
-
-
 def test_marks_are_what_the_comparisons_say(tmp_path: Path) -> None:
     frames = three(tmp_path)
     numbers, pairs = summary_and_pairs(frames, ["acc", "forgetting"], ALL)
     marks = numbers.set_index(["identity", "column"])["mark"]
-    rows = pairs.set_index(["identity", "column"])
-    assert marks["er", "acc"] == "best"
-    assert rows.loc[("ewc", "acc"), "rival"] == "er"
-    assert rows.loc[("ewc", "acc"), "p_holm"] == pytest.approx(2 * 2 / 2**8)
-    assert marks["ewc", "acc"] == "worse"
-    assert marks["joint", "acc"] == ""
+    expected = {"er": "best", "agem": "close", "ewc": "worse", "joint": ""}  # a bound is not compared with
+    assert {name: marks[name, "acc"] for name in expected} == expected
+    ewc = pairs.set_index(["identity", "column"]).loc[("ewc", "acc")]
+    assert (ewc["rival"], ewc["p_holm"]) == ("er", pytest.approx(2 * 2 / 2**8))
     assert marks["er", "forgetting"] == "best"  # the lowest
     assert set(pairs["identity"]) == {"agem", "ewc"}
+    text = markdown(frames, ["acc", "forgetting"], ALL)
+    assert re.search(r"\| er \| 8 \| \*\*75\.19 ± \d\.\d\d\*\* \|", text)
+    assert "| joint | 8 | 87.50 ± 0.00 |" in text
+    assert text.index("| joint") < text.index("| er ")  # highest first
+    assert "Bold: best mean. joint is a bound: it trains on data of other tasks too; not marked" in text
+    assert "†: not significantly worse than the best" in text
 
 
 def test_with_few_seeds_no_star_is_given_and_it_is_said(tmp_path: Path) -> None:
@@ -137,9 +122,6 @@ def test_documents_hold_no_marks(tmp_path: Path) -> None:
     )
     assert "†" not in text
     assert text.count("**") == 2  # the title's
-
-
-# Layouts.
 
 
 @pytest.mark.parametrize("spread", get_args(Spread))
@@ -168,13 +150,12 @@ def test_per_task_is_the_last_row_of_the_matrix(tmp_path: Path) -> None:
 
 def test_suites_differ_in_their_tasks(tmp_path: Path) -> None:
     one = other_suite(tmp_path / "one", "pairs", ("er",))
-    run = RunFolder(tmp_path / "two")
-    spec = CellSpec("single", 1, "class", "er", {}, "mlp", {}, {}, 0, "er")
+    run, spec = RunFolder(tmp_path / "two"), CellSpec("single", 1, "class", "er", {}, "mlp", {}, {}, 0, "er")
     run.open([spec], {}, {}, "lethe run single", "cpu")
     run.write(spec, record([[50], [90]]))
     text = markdown(load(one, tmp_path / "two"), None, Layout(per_task=True))
-    assert "| strategy | n | task 1 | task 2 | acc |" in text
-    assert "| strategy | n | task 1 | acc |" in text
+    for header in ("| strategy | n | task 1 | task 2 | acc |", "| strategy | n | task 1 | acc |"):
+        assert header in text
 
 
 def test_wide_has_suites_as_columns_and_says_where_n_differs(tmp_path: Path) -> None:
@@ -205,22 +186,21 @@ def test_rows_by_family_in_every_form(tmp_path: Path) -> None:
     assert "replay" in stream.getvalue()
 
 
-def test_family_and_bound_are_the_manifest_s_and_else_the_built_ins() -> None:
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("er+lwf", ("composed", False)),
+        ("nobody-knows", ("other", False)),
+        ("./gone.py:X", ("replay", True)),
+        ("./gone.py:Y", ("other", False)),
+        ("er", ("changed since", False)),
+        ("joint", ("baseline", True)),
+        ("cumulative", ("baseline", True)),
+    ],
+)
+def test_family_and_bound_are_the_manifest_s_and_else_the_built_ins(name: str, expected: Any) -> None:
     described = {"./gone.py:X": {"family": "replay", "trains_on": "all"}, "er": {"family": "changed since"}}
-    assert [family(n, described) for n in ("er+lwf", "nobody-knows", "./gone.py:X", "./gone.py:Y", "er")] == [
-        "composed",
-        "other",
-        "replay",
-        "other",
-        "changed since",
-    ]
-    assert [is_bound(n, described) for n in ("joint", "cumulative", "er", "nobody-knows", "./gone.py:X")] == [
-        True,
-        True,
-        False,
-        False,
-        True,
-    ]
+    assert (family(name, described), is_bound(name, described)) == expected
 
 
 def test_layouts_that_cannot_be() -> None:
@@ -258,35 +238,22 @@ def test_common_seeds_only(tmp_path: Path) -> None:
     assert (row["p"], row["verdict"]) == (2 / 2**7, "better")
 
 
-# Captions.
-
-
 def test_caption_has_command_version_seeds_and_hardware(tmp_path: Path) -> None:
     cells = seeds("er", [60, 70, 80]) | {("ewc", 7): record([[50, 40], [90, 45], [60, 80]])}
     folder = made(tmp_path, cells)
-    facts = json.loads((folder / "run.json").read_text())
-    facts["commands"] = [
-        {
-            "command": "lethe run toy -s er",
-            "at": "2026-01-01T00:00:00Z",
-            "python": "3.11.7",
-            "packages": {"lethe-bench": "9.8", "torch": "7.6"},
-            "git": "0123456789abcdef",
-            "dirty": False,
-            "device": "cuda",
-            "machine": "Linux x86_64, 4 cores",
-        }
-    ] * 2
-    (folder / "run.json").write_text(json.dumps(facts))
+    manifest = json.loads((folder / "run.json").read_text())
+    command = {
+        "command": "lethe run toy -s er", "at": "2026-01-01T00:00:00Z", "python": "3.11.7",
+        "packages": {"lethe-bench": "9.8", "torch": "7.6"}, "git": "0123456789abcdef", "dirty": False,
+        "device": "cuda", "machine": "Linux x86_64, 4 cores",
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(manifest | {"commands": [command] * 2}))
     caption = tables(load(folder), ["acc"], ALL).caption
     assert caption.endswith(
         "Command: lethe run toy -s er. Made with lethe-bench 9.8 at 0123456789, torch 7.6. Seeds 0–2, 7 "
         "(from 1 to 3 a row, see n). Hardware: cuda (Linux x86_64, 4 cores)."
     )
     assert ranges([1, 2, 3, 7, 9, 10]) == "1–3, 7, 9–10"
-
-
-# Several runs.
 
 
 def test_a_cell_in_two_runs_counts_once_and_done_where_it_is(tmp_path: Path) -> None:
@@ -324,9 +291,6 @@ def test_runs_over_other_data_are_refused(tmp_path: Path) -> None:
         load(first, second)
 
 
-# Across suites.
-
-
 def test_report_ranks_across_suites(tmp_path: Path, without_figures: None) -> None:
     names = ("er", "ewc", "agem", "joint")
     frames = load(*(other_suite(tmp_path / s, s, names, n) for s, n in (("s1", 3), ("s2", 4), ("s3", 3))))
@@ -340,15 +304,9 @@ def test_report_ranks_across_suites(tmp_path: Path, without_figures: None) -> No
     text = (report / "table.md").read_text()
     assert "3 blocks (suite and scenario), 3 to 4 common seeds each." in text
     assert "Friedman: p = 0.05." in text
-
-
-def test_one_suite_is_not_ranked_and_few_strategies_are_said(tmp_path: Path) -> None:
-    assert across(load(other_suite(tmp_path / "a", "s1", ("er",))), ["acc"]).lines == ()
-    frames = load(tmp_path / "a", other_suite(tmp_path / "b", "s2", ("er",)))
-    assert "here are 1 in 2." in " ".join(across(frames, ["acc"]).lines)
-
-
-# The command.
+    assert across(load(tmp_path / "s1"), ["acc"]).lines == ()
+    two = load(*(other_suite(tmp_path / s, s, ("er",)) for s in ("t1", "t2")))
+    assert "here are 1 in 2." in " ".join(across(two, ["acc"]).lines)
 
 
 def test_report_on_two_runs_by_command(tmp_path: Path, without_figures: None) -> None:
@@ -381,17 +339,9 @@ def test_power_by_command(tmp_path: Path) -> None:
     assert "unknown strategy of the run 'ewx'; did you mean ewc" in str(unknown.exception)
 
 
-# LaTeX.
-
 ODD = [
-    "<script>alert(1)</script>",
-    "a&b_c%",
-    "[er]",
-    "*x",
-    "a--b---c",
-    "$x^2$ ~ #1 {y} \\z",
-    'it\'s `so` | "q"',
-]
+    "<script>alert(1)</script>", "a&b_c%", "[er]", "*x", "a--b---c", "$x^2$ ~ #1 {y} \\z", 'it\'s `so` | "q"',
+]  # fmt: skip
 
 
 def odd_names(folder: Path) -> Frames:
@@ -413,12 +363,6 @@ def test_numbers_are_set_as_numbers(tmp_path: Path) -> None:
     assert "\\toprule" in text
     assert "\\begin{tabular}{lrrrrr}" in text
     assert "\\caption{toy, class-incremental. Scores in percent: mean $\\pm$ half-width" in text
-
-
-def test_best_is_bold_and_close_is_marked_in_latex(tmp_path: Path) -> None:
-    text = latex(tables(three(tmp_path), ["acc"], ALL))
-    assert re.search(r"er & 8 & \\textbf\{75\.19 \$\\pm\$ \d\.\d\d\}", text)
-    assert re.search(r"agem & 8 & 74\.94 \$\\pm\$ \d\.\d\d\$\^\{\\dagger\}\$", text)
 
 
 def test_names_are_literal_in_markdown(tmp_path: Path) -> None:
@@ -444,14 +388,9 @@ def test_latex_compiles_and_prints_names_as_they_are(layout: str, tmp_path: Path
     assert done.returncode == 0, done.stdout[-3000:]
     assert "Missing character" not in (tmp_path / "t.log").read_text(errors="replace")
     if shutil.which("pdftotext"):
-        text = subprocess.run(
-            ["pdftotext", "-layout", "t.pdf", "-"], cwd=tmp_path, capture_output=True, text=True
-        )
-        for name in ODD[:5]:
-            assert name in text.stdout.replace("’", "'")
-
-
-# A large run.
+        words = ["pdftotext", "-layout", "t.pdf", "-"]
+        text = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stdout
+        assert all(name in text.replace("’", "'") for name in ODD[:5])
 
 
 def test_many_cells_are_read_and_shown(tmp_path: Path) -> None:

@@ -173,12 +173,8 @@ def test_marks_are_given_and_no_filter_changes_them(page: Any) -> None:
 def test_figures_come_with_their_data(page: Any) -> None:
     figures = page.locator("#t0 figure")
     assert figures.count() >= 3
-    assert all(
-        len(text) > 20
-        for text in figures.locator("[role=img]").evaluate_all(
-            "nodes => nodes.map(n => n.getAttribute('aria-label'))"
-        )
-    )
+    labels = "nodes => nodes.map(n => n.getAttribute('aria-label'))"
+    assert all(len(text) > 20 for text in figures.locator("[role=img]").evaluate_all(labels))
     with page.expect_download() as download:
         figures.first.locator("button").click()
     rows = list(csv.reader(io.StringIO(Path(download.value.path()).read_text())))
