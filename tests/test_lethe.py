@@ -48,9 +48,7 @@ def test_names_of_0_1_0() -> None:
 
 
 def test_a_command_of_0_1_0() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.gpu", "--help"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    done = _run(["-m", "bench.gpu", "--help"], ROOT)
     assert done.returncode == 0, done.stderr
     assert "--device" in done.stdout
 
@@ -68,18 +66,10 @@ def test_a_folder_that_hides_a_package(hidden: str, tmp_path: Path) -> None:
     path.write_text("")
     name = hidden.split("/")[0].removesuffix(".py")
     # A name on the command line puts the folder first on the path, as ``python -m`` does.
-    done = subprocess.run(
-        [sys.executable, "-m", "lethe", "list"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""},
-    )
+    done = _run(["-m", "lethe", "list"], tmp_path)
     assert done.returncode == 2
-    assert re.fullmatch(
-        rf"lethe: .*{hidden.removesuffix('/__init__.py')} hides Lethe's package '{name}': .*\n", done.stderr
-    )
+    hides = rf"lethe: .*{hidden.removesuffix('/__init__.py')} hides Lethe's package '{name}': .*\n"
+    assert re.fullmatch(hides, done.stderr)
     imported = _python("import lethe; lethe.run", tmp_path)
     assert f"hides Lethe's package '{name}'" in imported.stderr.splitlines()[-1]
 
@@ -94,11 +84,10 @@ def test_documents_import_from_lethe_alone(page: Path) -> None:
 
 def _python(source: str, first: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run Python with ``first`` before Lethe's own folder on its path."""
-    return subprocess.run(
-        [sys.executable, "-c", source],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=first,
-        env={"PYTHONPATH": f"{first}:{ROOT}", "PATH": ""},
-    )
+    return _run(["-c", source], first)
+
+
+def _run(words: list[str], first: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHONPATH": f"{first}:{ROOT}", "PATH": ""}
+    full = [sys.executable, *words]
+    return subprocess.run(full, capture_output=True, text=True, check=False, cwd=first, env=environment)

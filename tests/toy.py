@@ -46,27 +46,17 @@ def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stre
 
 
 TOY = Suite(
-    name="toy",
-    version=1,
-    summary="blobs for tests",
-    source="made in memory",
-    load=blobs,
-    split=split,
-    scenarios=("task", "domain", "class", "online"),
-    model="mlp",
-    model_options={"hidden": 32, "layers": 1},
+    name="toy", version=1, summary="blobs for tests", source="made in memory", load=blobs, split=split,
+    scenarios=("task", "domain", "class", "online"), model="mlp", model_options={"hidden": 32, "layers": 1},
     training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
-)
+)  # fmt: skip
 
 
 _WORDS = (
     "apple bread butter", "river ocean harbour", "violin drum trumpet", "tiger horse falcon",
     "hammer saw chisel", "winter snow frost", "doctor nurse clinic", "engine wheel brake",
 )  # fmt: skip
-_FILLERS = [
-    "the", "a", "we", "saw", "some", "more", "of", "it",
-    "today", "again", "and", "then", "later", "on", "with",
-]  # fmt: skip
+_FILLERS = "the a we saw some more of it today again and then later on with"
 
 
 def sentences(n_classes: int = 4, seed: int = 0) -> Data:
@@ -77,9 +67,9 @@ def sentences(n_classes: int = 4, seed: int = 0) -> Data:
         return int(torch.randint(n, (1,), generator=random))
 
     n = n_classes * PER_CLASS
-    texts = []
+    fillers, texts = _FILLERS.split(), []
     for row in range(n):
-        words = [_FILLERS[below(len(_FILLERS))] for _ in range(1 + below(10))]
+        words = [fillers[below(len(fillers))] for _ in range(1 + below(10))]
         for _ in range(1 + below(2)):
             words.insert(below(len(words) + 1), _WORDS[row % n_classes].split()[below(3)])
         texts.append(" ".join(words))
@@ -90,13 +80,9 @@ def sentences(n_classes: int = 4, seed: int = 0) -> Data:
 
 
 TOY_TEXT = replace(
-    TOY,
-    name="toy-text",
-    summary="sentences for tests",
-    load=sentences,
-    model="tiny-bert",
-    model_options={"max_tokens": 64},
-)
+    TOY, name="toy-text", summary="sentences for tests", load=sentences,
+    model="tiny-bert", model_options={"max_tokens": 64},
+)  # fmt: skip
 
 
 _ANIMALS = {
@@ -130,14 +116,7 @@ def codes(seed: int = 0) -> Data:
 
 
 TOY_PAIRS = replace(
-    TOY,
-    name="toy-pairs",
-    summary="words to be written for tests",
-    load=codes,
-    split=by_domain(),
-    scenarios=("domain", "online"),
-    model="tiny-seq2seq",
-    model_options={"max_tokens": 32, "tune": "full"},
-    training=Training(epochs=6, batch=12, optimiser="adam", lr=3e-3),
-    score=BLEU,
-)
+    TOY, name="toy-pairs", summary="words to be written for tests", load=codes, split=by_domain(),
+    scenarios=("domain", "online"), model="tiny-seq2seq", model_options={"max_tokens": 32, "tune": "full"},
+    training=Training(epochs=6, batch=12, optimiser="adam", lr=3e-3), score=BLEU,
+)  # fmt: skip

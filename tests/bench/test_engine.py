@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +23,7 @@ from tests.toy import TOY, blobs
 
 def test_counts_equal_a_slow_loop() -> None:
     """R from the engine against one row at a time through the same trained network."""
-    cell = toy_cell("finetune", 2, "class")
-    group = make_lanes([cell])
+    group = make_lanes([toy_cell("finetune", 2, "class")])
     score(group, 0)
     for task in range(2):
         learn_task(group, task)
@@ -45,9 +45,7 @@ def test_counts_equal_a_slow_loop() -> None:
 
 def test_row_0_is_measured_before_training() -> None:
     cell = toy_cell("finetune", 0, "class")
-    group = make_lanes([cell])
-    untrained = group.scorer.count("test")[0]
-    assert run_group([cell])[0]["test"]["right"][0] == untrained
+    assert run_group([cell])[0]["test"]["right"][0] == make_lanes([cell]).scorer.count("test")[0]
 
 
 def test_joint_has_only_the_first_and_the_last_row() -> None:
@@ -64,14 +62,12 @@ def test_cumulative_starts_afresh_and_sees_all_rows_so_far() -> None:
 
 
 def test_a_diverging_lane_leaves_its_neighbours_alone() -> None:
-    cells = [toy_cell("er", 0, optimiser="sgd", lr=0.05), toy_cell("er", 1, optimiser="sgd", lr=1e30)]
-    cells.append(toy_cell("er", 2, optimiser="sgd", lr=0.05))
-    first, bad, last = run_group(cells)
-    assert bad["status"] == "diverged"
-    assert "no longer finite after task 1" in bad["reason"]
-    assert bad["loss"] == [None, None]
-    assert outcome(first) == outcome(run_group([cells[0]])[0])
-    assert outcome(last) == outcome(run_group([cells[2]])[0])
+    cells = [toy_cell("er", s, optimiser="sgd", lr=1e30 if s == 1 else 0.05) for s in range(3)]
+    records = run_group(cells)
+    assert (records[1]["status"], records[1]["loss"]) == ("diverged", [None, None])
+    assert "no longer finite after task 1" in records[1]["reason"]
+    for lane in (0, 2):
+        assert outcome(records[lane]) == outcome(run_group([cells[lane]])[0])
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam", "adamw"])
@@ -87,9 +83,8 @@ def test_lanes_that_end_a_task_early_rest(optimiser: str) -> None:
 
 def test_lane_invariance_of_batch_normalisation_within_rounding() -> None:
     """Normalising over eight rows magnifies rounding: losses within 3 % after some sixty steps."""
-    cells = [
-        toy_cell("er", s, model="resnet18", model_options={"width": 2}, epochs=2, lr=0.003) for s in range(3)
-    ]
+    small: dict[str, Any] = {"model": "resnet18", "model_options": {"width": 2}, "epochs": 2, "lr": 0.003}
+    cells = [toy_cell("er", s, **small) for s in range(3)]
     for one, alone in zip(run_group(cells), (run_group([c])[0] for c in cells), strict=True):
         np.testing.assert_allclose(one["loss"], alone["loss"], rtol=3e-2)
 
@@ -171,15 +166,8 @@ def test_augmentation_crops_and_flips_within_bounds() -> None:
 
 def test_strategies_see_the_same_batches_at_equal_seeds() -> None:
     """Comparisons are paired: the first task's loss differs only by what the strategy adds."""
-    losses = {
-        name: run_group([toy_cell(name, 5)])[0]["loss"][0] for name in ("finetune", "ewc", "lwf", "agem")
-    }
-    assert len(set(losses.values())) == 1
-
-
-def test_data_in_memory_is_used() -> None:
-    data = replace(blobs(), name="mine")
-    assert run_group([toy_cell()], data=data)[0]["data"]["name"] == "mine"
+    records = [run_group([toy_cell(name, 5)])[0] for name in ("finetune", "ewc", "lwf", "agem")]
+    assert len({record["loss"][0] for record in records}) == 1
 
 
 def test_records_hold_numbers_of_the_machine_apart() -> None:
@@ -190,3 +178,4 @@ def test_records_hold_numbers_of_the_machine_apart() -> None:
     assert record["resources"]["parameters"] == 64 * 32 + 32 + 32 * 4 + 4
     assert math.isfinite(record["loss"][0])
     assert TOY.training.epochs == 4
+    assert run_group([toy_cell()], data=replace(blobs(), name="mine"))[0]["data"]["name"] == "mine"

@@ -52,8 +52,8 @@ def test_a_run_packs_to_the_same_bytes_and_back(run: Path, tmp_path: Path) -> No
 
 
 def test_all_that_reads_a_folder_reads_a_pack(run: Path, tmp_path: Path, command: Command) -> None:
-    file = pack_run(run, tmp_path / "p" / "run.lethe.gz") if (tmp_path / "p").mkdir() is None else None
-    assert file is not None
+    (tmp_path / "p").mkdir()
+    file = pack_run(run, tmp_path / "p" / "run.lethe.gz")
     plain, packed, named = load(run), load(file), load(tmp_path / "p" / "run")
     for name in ("cells", "scores", "matrix", "settings"):
         assert getattr(plain, name).equals(getattr(packed, name))
@@ -67,11 +67,11 @@ def test_all_that_reads_a_folder_reads_a_pack(run: Path, tmp_path: Path, command
     assert command("report", str(file))[2].strip().endswith("on a packed run with --out")
     before = tree(tmp_path / "p")
     for words in (
-        ["run", "toy", "-s", "er", "--dry-run", "--out", str(file)],
-        ["power", str(file), "finetune", "ewc"],
-        ["report", str(file), "--out", str(tmp_path / "report"), "--scores", "acc"],
+        f"run toy -s er --dry-run --out {file}",
+        f"power {file} finetune ewc",
+        f"report {file} --out {tmp_path / 'report'} --scores acc",
     ):
-        code, out, err = command(*words)
+        code, out, err = command(words)
         assert code == 0, err
         assert out
     assert tree(tmp_path / "p") == before
@@ -93,13 +93,13 @@ def test_commands(run: Path, tmp_path: Path, command: Command) -> None:
     assert (code, out.split(":")[0]) == (0, str(tmp_path / "r.lethe.gz"))
     assert "13 cells" in out
     for words, says in (
-        (["pack", str(tmp_path / "r.lethe.gz")], "is packed already"),
-        (["pack", str(tmp_path)], "is not a run's folder"),
-        (["pack", str(folder), str(tmp_path / "x.zip")], "the name of a packed run ends in .lethe.gz"),
-        (["unpack", str(tmp_path / "none")], "is not a packed run"),
-        (["unpack", str(tmp_path / "r.lethe.gz")], "is there already"),
+        (f"pack {folder}.lethe.gz", "is packed already"),
+        (f"pack {tmp_path}", "is not a run's folder"),
+        (f"pack {folder} {tmp_path / 'x.zip'}", "the name of a packed run ends in .lethe.gz"),
+        (f"unpack {tmp_path / 'none'}", "is not a packed run"),
+        (f"unpack {folder}.lethe.gz", "is there already"),
     ):
-        code, _, err = command(*words)
+        code, _, err = command(words)
         assert (code, err.count("\n")) == (2, 1)
         assert says in err
     assert command("unpack", str(tmp_path / "r.lethe.gz"), str(tmp_path / "s"))[0] == 0
@@ -109,12 +109,10 @@ def test_commands(run: Path, tmp_path: Path, command: Command) -> None:
 def test_a_damaged_pack_is_said(run: Path, tmp_path: Path) -> None:
     file = pack_run(run, tmp_path / "a.lethe.gz")
     whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="is damaged, or no packed run"):
-        load(file)
-    file.write_text("no gzip")
-    with pytest.raises(UserError, match="is damaged, or no packed run"):
-        load(file)
+    for damaged in (whole[: len(whole) // 2], b"no gzip"):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged, or no packed run"):
+            load(file)
     lines = gzip.decompress(whole).split(b"\n")
     lines[1] = lines[1].replace(b'"status"', b'"state"')
     file.write_bytes(gzip.compress(b"\n".join(lines)))
@@ -146,14 +144,14 @@ def test_reading_commands_change_nothing(run: Path, tmp_path: Path, command: Com
     folder.chmod(0o555)
     try:
         for words in (
-            ["status", str(folder)],
-            ["report", str(folder), "--classes", "--out", str(tmp_path / "report")],
-            ["power", str(folder), "finetune", "ewc"],
-            ["run", "toy", "-s", "er", "--dry-run", "--out", str(folder)],
+            f"status {folder}",
+            f"report {folder} --classes --out {tmp_path / 'report'}",
+            f"power {folder} finetune ewc",
+            f"run toy -s er --dry-run --out {folder}",
         ):
-            code, out, err = command(*words)
+            code, out, err = command(words)
             assert code == 0, err
-            if words[0] in ("status", "report"):
+            if words.startswith(("status", "report")):
                 assert "bad.json cannot be read: it is not whole JSON" in out + err
                 assert "unknown field 'writen'; did you mean written?" in out + err
             assert tree(folder) == before, words

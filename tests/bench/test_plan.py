@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from bench.plan.experiment_file import read_toml
 from bench.plan.model import model_reference
 from bench.plan.selectors import identity, parse
 from suites.errors import UserError
-from tests.conftest import toy_cell
 
 
 def cell(selector: str, **changes: Any) -> CellSpec:
@@ -24,38 +23,27 @@ def cell(selector: str, **changes: Any) -> CellSpec:
     return request.cells()[0]
 
 
-def test_selector_sets_hyper_parameters_and_training() -> None:
-    spec = cell("er[lr=0.5,buffer=20,balance=sum,lam=2]")
-    assert spec.hyper["buffer"] == 20
-    assert spec.hyper["lam"] == 2.0
-    assert spec.training["lr"] == 0.5
+def test_a_selector_sets_hyper_parameters_and_training() -> None:
+    spec = cell("er[lr=0.5,buffer=20,balance=sum,lam=2]", settings={"lr": "0.2"})
+    assert (spec.hyper["buffer"], spec.hyper["lam"], spec.training["lr"]) == (20, 2.0, 0.5)
     assert spec.identity == "er[balance=sum,buffer=20,lam=2,lr=0.5]"
-
-
-def test_defaults_are_left_out_of_the_identity() -> None:
-    assert cell("er[buffer=500,lr=0.01]").identity == "er"
+    # Defaults and what --set says are left out.
+    assert cell("er[buffer=500,lr=0.01]").identity == cell("er", settings={"lr": "0.2"}).identity == "er"
     assert cell("ewc[half=true]").key == cell("ewc").key
+    assert parse("./a b.py:Mine[x=1, y = 2]") == ("./a b.py:Mine", {"x": "1", "y": "2"})
 
 
-def test_a_rate_in_brackets_goes_before_set() -> None:
-    spec = cell("er[lr=0.5]", settings={"lr": "0.2"})
-    assert spec.training["lr"] == 0.5
-    assert cell("er", settings={"lr": "0.2"}).identity == "er"
+OPTIONS = {
+    "buffer": st.integers(1, 10**6),
+    "lam": st.floats(0, 1e12, allow_nan=False),
+    "lr": st.floats(1e-12, 1e3),
+    "balance": st.sampled_from(["concatenated", "sum", "tasks"]),
+    "weight_decay": st.floats(0, 1),
+}
 
 
 @settings(deadline=None)
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "buffer": st.integers(1, 10**6),
-            "lam": st.floats(0, 1e12, allow_nan=False),
-            "lr": st.floats(1e-12, 1e3),
-            "balance": st.sampled_from(["concatenated", "sum", "tasks"]),
-            "weight_decay": st.floats(0, 1),
-        },
-    )
-)
+@given(st.fixed_dictionaries({}, optional=OPTIONS))
 def test_identity_round_trips(options: dict[str, Any]) -> None:
     first = cell(identity("er", options))
     assert cell(first.identity) == first
@@ -73,29 +61,18 @@ def test_numbers_are_written_so_that_they_read_back(value: float) -> None:
 
 def test_key_changes_with_all_that_changes_the_result() -> None:
     base = cell("er")
-    others = [
-        cell("er[buffer=20]"),
-        cell("er[lr=0.5]"),
-        cell("der"),
-        cell("er", seeds=(1,)),
-        cell("er", scenarios=("task",)),
-        cell("er", settings={"epochs": "2"}),
-        cell("er", settings={"hidden": "8"}),
-        cell("er", settings={"model": "cnn"}),
-        replace(base, suite_version=2),
-    ]
+    others = [cell("er[buffer=20]"), cell("er[lr=0.5]"), cell("der"), replace(base, suite_version=2)]
+    others += [cell("er", seeds=(1,)), cell("er", scenarios=("task",))]
+    others += [cell("er", settings=one) for one in ({"epochs": "2"}, {"hidden": "8"}, {"model": "cnn"})]
     assert len({c.key for c in [base, *others]}) == len(others) + 1
     assert replace(base, identity="anything").key == base.key
 
 
 def test_group_key_leaves_out_what_can_differ_between_lanes() -> None:
     base = cell("er")
-    assert {cell(s).group_key for s in ("er[lr=0.5]", "er[lam=3]", "er[weight_decay=0.1]")} == {
-        base.group_key
-    }
-    assert cell("er", seeds=(4,)).group_key == base.group_key
-    assert cell("er[buffer=20]").group_key != base.group_key
-    assert cell("er", scenarios=("task",)).group_key != base.group_key
+    same = [cell(s) for s in ("er[lr=0.5]", "er[lam=3]", "er[weight_decay=0.1]")] + [cell("er", seeds=(4,))]
+    assert {c.group_key for c in same} == {base.group_key}
+    assert base.group_key not in {cell("er[buffer=20]").group_key, cell("er", scenarios=("task",)).group_key}
 
 
 def test_expansion_is_scenarios_by_strategies_by_seeds_each_once() -> None:
@@ -141,18 +118,11 @@ def test_bad_input_is_told_in_one_line(changes: dict[str, Any], told: str) -> No
 
 
 def test_seeds() -> None:
-    assert seeds("5") == (0, 1, 2, 3, 4)
-    assert seeds("2-6") == (2, 3, 4, 5, 6)
-    assert seeds("1,4") == (1, 4)
-    assert seeds("0,7-8") == (0, 7, 8)
+    found = {"5": (0, 1, 2, 3, 4), "2-6": (2, 3, 4, 5, 6), "1,4": (1, 4), "0,7-8": (0, 7, 8)}
+    assert {text: seeds(text) for text in found} == found
     for bad in ("0", "", "x", "1,1", "-3", "3-1", "1.5"):
         with pytest.raises(UserError, match="cannot read seeds"):
             seeds(bad)
-
-
-def test_parse() -> None:
-    assert parse("er") == ("er", {})
-    assert parse("./a b.py:Mine[x=1, y = 2]") == ("./a b.py:Mine", {"x": "1", "y": "2"})
 
 
 def test_experiment_files(tmp_path: Path) -> None:
@@ -186,11 +156,6 @@ def test_experiment_files(tmp_path: Path) -> None:
         read_toml(tmp_path / "none.toml")
 
 
-def test_spec_is_whole_in_its_record() -> None:
-    spec = toy_cell("er", buffer=7)
-    assert CellSpec(**asdict(spec)).key == spec.key
-
-
 def test_presets_stand_for_a_papers_recipe_by_scenario() -> None:
     domain, class_ = ("domain",), ("class",)
     recipe = "ewc[preset=vandeven2022]"
@@ -217,9 +182,8 @@ def test_options_of_the_model_stand_in_the_brackets_too() -> None:
 
 def test_one_cell_is_that_of_a_request_of_one() -> None:
     spec = one_cell("toy", "er[buffer=20]", "task", 3, {"epochs": 2, "hidden": 9})
-    assert [spec] == Request(
-        "toy", ("er[buffer=20]",), ("task",), (3,), {"epochs": "2", "hidden": "9"}
-    ).cells()
+    request = Request("toy", ("er[buffer=20]",), ("task",), (3,), {"epochs": "2", "hidden": "9"})
+    assert [spec] == request.cells()
     assert (spec.training["epochs"], spec.model_options["hidden"]) == (2, 9)
 
 

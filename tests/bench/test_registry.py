@@ -48,7 +48,7 @@ class Plain(Strategy):
     def extra_loss(self, batch, raw_LBU):
         return self.scale * raw_LBU.square().mean((1, 2))
 '''
-CELLS = ["--scenario", "class", "--seeds", "2", "--set", "epochs=1", "--jobs", "1"]
+CELLS = "--scenario class --seeds 2 --set epochs=1 --jobs 1"
 
 
 def written(folder: Path, text: str, name: str = "own.py") -> str:
@@ -70,20 +70,14 @@ def test_a_plain_class_is_the_same_to_show_run_and_report(
         {"name": "scale", "type": "number from 0 up", "default": "0.5", "help": "How strongly."},
         {"name": "way", "type": "up | down", "default": "up", "help": ""},
     ]
-    words = ["run", "digits", "-s", f"{own}[scale=0.25]", "-s", "finetune", *CELLS, "--out", out]
-    assert command(*words)[0] == 0
+    assert command(f"run digits -s {own}[scale=0.25] -s finetune {CELLS} --out {out}")[0] == 0
     records = RunReader(tmp_path / "run").records()
     assert {r["status"] for r in records} == {"done"}
     hyper = next(r["spec"]["hyper"] for r in records if r["spec"]["strategy"] == own)
     assert hyper == {"scale": 0.25, "way": "up"}
     said = json.loads((tmp_path / "run" / "run.json").read_text())["strategies"]
-    assert said[own] == {
-        "summary": "Steps that are scaled.",
-        "family": "gradient",
-        "paper": "",
-        "trains_on": "all",
-        "generates": False,
-    }
+    said_of_own = {"summary": "Steps that are scaled.", "family": "gradient", "trains_on": "all"}
+    assert said[own] == said_of_own | {"paper": "", "generates": False}
     table = markdown(load(out), ["acc"], Layout(by_family=True))
     assert table.index("*gradient*") < table.index("Plain")
 
@@ -91,8 +85,7 @@ def test_a_plain_class_is_the_same_to_show_run_and_report(
 @pytest.mark.parametrize("then", ["deleted", "acts"])
 def test_a_look_at_a_run_imports_no_user_s_file(then: str, tmp_path: Path, command: Command) -> None:
     own, out, trace = written(tmp_path, PLAIN), str(tmp_path / "run"), tmp_path / "imported"
-    words = ["run", "digits", "-s", f"{own}:Plain", "-s", "finetune", *CELLS, "--out", out]
-    assert command(*words)[0] == 0
+    assert command(f"run digits -s {own}:Plain -s finetune {CELLS} --out {out}")[0] == 0
     if then == "deleted":
         Path(own).unlink()
     else:
@@ -108,8 +101,7 @@ def test_a_look_at_a_run_imports_no_user_s_file(then: str, tmp_path: Path, comma
 
 def test_a_sum_with_a_method_of_a_file(tmp_path: Path, command: Command) -> None:
     own, out = f"{written(tmp_path, PLAIN.replace('trains_on', 'other'))}:Plain", tmp_path / "run"
-    words = ["run", "digits", "-s", f"er[balance=sum]+{own}[scale=0.25]", *CELLS, "--out", str(out)]
-    assert command(*words)[0] == 0
+    assert command(f"run digits -s er[balance=sum]+{own}[scale=0.25] {CELLS} --out {out}")[0] == 0
     records = RunReader(out).records()
     assert {(r["status"], r["spec"]["hyper"]["Plain_scale"]) for r in records} == {("done", 0.25)}
     assert [o.help for o in describe(f"lwf+{own}").options if o.name == "Plain_scale"] == ["How strongly."]
@@ -152,10 +144,7 @@ BASE = "from lethe import Strategy\nfrom dataclasses import dataclass, field\n"
         (f"{BASE}class Own(Strategy):\n    x: int | None = None\n", "x = None cannot be a hyper-parameter"),
         (f"{BASE}class Own(Strategy):\n    x: float = float('inf')\n", "x = inf cannot be a hyper-parameter"),
         (f"{BASE}class Own(Strategy):\n    x: 'Unheard' = 1\n", "annotations cannot be read: NameError"),
-        (
-            f"{BASE}@dataclass\nclass Own(Strategy):\n    x: int = field(default=1, init=False)\n",
-            "x = 1 cannot be a hyper-parameter",
-        ),
+        (f"{BASE}@dataclass\nclass Own(Strategy):\n    x: int = field(default=1, init=False)\n", "x = 1"),
     ],
 )
 @pytest.mark.parametrize("words", ["show", "run digits --out OUT -s"])
@@ -178,9 +167,6 @@ def test_a_file_that_raised_is_imported_when_it_is_mended(tmp_path: Path) -> Non
             import_file(own)
     written(tmp_path, PLAIN)
     assert strategies.get(f"{own}:Plain").name == "Plain"
-
-
-# Entry points.
 
 
 def test_what_is_installed_is_listed_by_name_and_shown_from_the_object(
@@ -216,9 +202,6 @@ def test_a_model_can_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(models.REGISTRY, "_installed", lambda: {"narrow": point})
     assert "narrow" in models.names()
     assert [(o.name, o.type) for o in describe("narrow").options] == [("width", "whole number from 1 up")]
-
-
-# The index.
 
 
 def test_a_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:

@@ -147,8 +147,7 @@ def test_a_dry_run_prints_what_a_run_carries_out(
 ) -> None:
     request = Request("toy", ("er", "ewc"), seeds=(0, 1, 2), settings={"boundaries": "hidden"})
     plan = resolve_for([request], RunReader(tmp_path), QUIET, download=False)
-    words = ["-s", "er", "-s", "ewc", "--seeds", "3", "--set", "boundaries=hidden", "--dry-run"]
-    out = command("run", "toy", *words, "--out", str(tmp_path))[1]
+    out = command(f"run toy -s er -s ewc --seeds 3 --set boundaries=hidden --dry-run --out {tmp_path}")[1]
     assert out.splitlines() == plan.lines()
     assert plan.lines()[-2:] == ["6 cells, 3 to run", "groups: 1 x 3 lanes"]
     assert "skip      toy class ewc seed 0: ewc needs to know where tasks begin and end" in plan.lines()
@@ -163,6 +162,8 @@ def test_a_dry_run_prints_what_a_run_carries_out(
     carry_out([request], tmp_path, QUIET, "test")
     assert ran == keys(plan)
     assert RunReader(tmp_path).manifest()["data"] == plan.data
+    reasons = {record["reason"] for record in RunReader(tmp_path).records() if record["status"] == "skipped"}
+    assert reasons == {"ewc needs to know where tasks begin and end"}
 
 
 ELSEWHERE = """
@@ -176,8 +177,7 @@ print(carry_out_plan(plan, Path(sys.argv[2]), Options(jobs=1, quiet=True), "else
 
 
 def test_another_process_carries_a_plan_out(tmp_path: Path) -> None:
-    chosen = {"epochs": "1", "rows_per_class": "10"}
-    request = Request("digits", ("er", "hat"), ("class",), (0, 1), chosen)
+    request = Request("digits", ("er", "hat"), ("class",), (0, 1), {"epochs": "1", "rows_per_class": "10"})
     plan = resolve_for([request], None, QUIET)
     (tmp_path / "plan.json").write_text(plan.to_json())
     done = subprocess.run(

@@ -21,7 +21,7 @@ from bench.runner import Options, carry_out, processes
 from bench.runner.options import check_device
 from bench.store import RunFolder, RunReader
 from suites.errors import UserError
-from tests.conftest import Command, toy_cell, tree
+from tests.conftest import Command, tree
 
 QUIET = Options(jobs=1, quiet=True)
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
@@ -66,13 +66,6 @@ def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
     assert cells(tmp_path / "a") == cells(tmp_path / "b") == cells(tmp_path / "c")
 
 
-def test_unsuitable_cells_are_skipped_with_their_reason(tmp_path: Path) -> None:
-    request = Request("toy", ("ewc", "er"), settings={"boundaries": "hidden"})
-    assert carry_out([request], tmp_path, QUIET, "test").counts == {"skipped": 1, "done": 1}
-    (skipped,) = [r for r in RunFolder(tmp_path).records() if r["status"] == "skipped"]
-    assert skipped["reason"] == "ewc needs to know where tasks begin and end"
-
-
 def test_only_the_culprit_of_a_group_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = processes.run_group
 
@@ -109,8 +102,7 @@ def test_a_group_that_ran_as_halves_is_named(
         return honest(specs, **options)
 
     monkeypatch.setattr(processes, "run_group", narrow)
-    words = ["-s", "finetune", "--seeds", "3", "--jobs", "1", "--out", str(tmp_path / "r")]
-    code, out, err = command("run", "toy", *words)
+    code, out, err = command(f"run toy -s finetune --seeds 3 --jobs 1 --out {tmp_path / 'r'}")
     assert (code, "now: 3 done" in out) == (0, True)
     halved = "ran as halves: 3 lanes from toy class finetune seed 0 on: MemoryError: 3 lanes do not fit"
     assert err.splitlines()[-1] == halved
@@ -143,19 +135,6 @@ def test_files_that_do_not_check_out_are_set_aside(tmp_path: Path) -> None:
     assert len(outcome.set_aside) == len(list((run / "set-aside").iterdir())) == 4
     assert cells(run) == good
     assert carry_out([SMALL], run, QUIET, "test").set_aside == []
-
-
-def test_a_damaged_checkpoint_is_not_trusted(tmp_path: Path) -> None:
-    spec = toy_cell("er")
-    folder = tmp_path / "checkpoints" / spec.key
-    folder.mkdir(parents=True)
-    for facts, tensors in (
-        ("{", b""),
-        ('{"schema": 1, "tensors": "1.safetensors", "tasks_done": 1}', b"rubbish"),
-    ):
-        (folder / "facts.json").write_text(facts)
-        (folder / "1.safetensors").write_bytes(tensors)
-        assert RunFolder(tmp_path).load(spec.key) is None
 
 
 def test_a_changed_plan_is_refused_and_nothing_written(tmp_path: Path) -> None:

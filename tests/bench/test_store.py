@@ -21,6 +21,7 @@ from tests.conftest import toy_cell, tree
 
 COUNTS = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
 DONE = {"status": "done", "test": COUNTS, "validation": COUNTS}
+CLASSES = {"units": ["cat", "dog"], "test": [[0, 1, 0, 1, 4], [1, 1, 0, 0, 4]], "validation": []}
 SHARED = {"toy/class": {"version": 1, "epochs": 4}}
 
 
@@ -29,19 +30,6 @@ def opened(folder: Path, *specs: CellSpec, **changes: Any) -> RunFolder:
     given = {"shared": SHARED, "data": {"toy": "f1"}, "command": "test", "device": "cpu"} | changes
     run.open(specs, **given)
     return run
-
-
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    spec = toy_cell("er", seed=3)
-    run = opened(tmp_path / "r", spec)
-    assert run.statuses().get(spec.key, "missing") == "missing"
-    run.write(spec, DONE)
-    (record,) = run.records()
-    assert record["key"] == spec.key
-    assert CellSpec(**record["spec"]) == spec
-    assert record["test"] == COUNTS
-    assert run.statuses().get(spec.key, "missing") == "done"
-    assert run.unreadable == []
 
 
 def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
@@ -174,25 +162,21 @@ def test_of_several_records_of_a_cell_the_latest_counts(
     assert found["units"] == ["cat", "a"]
 
 
+def write_all(run: RunFolder, specs: list[CellSpec]) -> None:
+    for spec in specs:
+        run.write(spec, DONE)
+
+
 def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
-    run = opened(tmp_path)
-    specs = [toy_cell("er", seed) for seed in range(40)]
-    jobs = [
-        multiprocessing.get_context("fork").Process(target=write_all, args=(run, specs[n::4]))
-        for n in range(4)
-    ]
+    run, specs = opened(tmp_path), [toy_cell("er", seed) for seed in range(40)]
+    start = multiprocessing.get_context("fork").Process
+    jobs = [start(target=write_all, args=(run, specs[n::4])) for n in range(4)]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join()
     assert run.statuses() == {spec.key: "done" for spec in specs}
-    assert len(lines_of(run.cells)) == 4
-    assert run.unreadable == []
-
-
-def write_all(run: RunFolder, specs: list[CellSpec]) -> None:
-    for spec in specs:
-        run.write(spec, DONE)
+    assert (len(lines_of(run.cells)), run.unreadable) == (4, [])
 
 
 def test_a_group_is_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,18 +239,6 @@ def test_a_file_of_an_earlier_version_is_moved_aside(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_reading_moves_nothing(tmp_path: Path) -> None:
-    run = opened(tmp_path)
-    bad = run.cells / "bad.json"
-    bad.write_bytes(b"\xff\xfe{")
-    seen = RunReader(tmp_path)
-    assert seen.records() == []
-    assert seen.records() == []
-    assert seen.unreadable == ["bad.json cannot be read: it is not whole JSON"]
-    assert bad.exists()
-    assert not (tmp_path / "set-aside").exists()
-
-
 def test_what_was_set_aside_is_not_overwritten(tmp_path: Path) -> None:
     run = opened(tmp_path)
     for text in ("one", "two", "three"):
@@ -323,32 +295,36 @@ def test_a_kill_between_tensors_and_facts_leaves_the_older_state(
     assert torch.equal(found[0]["w"], torch.zeros(1))
 
 
-def test_another_cell_s_checkpoint_is_not_trusted(tmp_path: Path) -> None:
+def test_checkpoints_of_another_cell_and_damaged_ones_are_not_trusted(tmp_path: Path) -> None:
     run, mine, other = RunFolder(tmp_path), toy_cell().key, toy_cell(seed=1).key
     run.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1})
     (run.checkpoints / other).rename(run.checkpoints / mine)
     assert run.checkpoint_header(mine) is None
     assert run.load(mine) is None
+    run.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1})
+    assert run.load(mine) is not None
+    for name, content in (("1.safetensors", "rubbish"), ("facts.json", "{")):
+        (run.checkpoints / mine / name).write_text(content)
+        assert run.load(mine) is None
 
 
-CLASSES = {"units": ["cat", "dog"], "test": [[0, 1, 0, 1, 4], [1, 1, 0, 0, 4]], "validation": []}
-
-
-def test_classes_go_with_their_record(tmp_path: Path) -> None:
-    spec = toy_cell("er")
-    run = opened(tmp_path, spec)
+def test_a_record_and_its_classes_are_read_as_they_were_written(tmp_path: Path) -> None:
+    spec = toy_cell("er", seed=3)
+    run = opened(tmp_path / "r", spec)
+    assert run.statuses() == {}
     run.write(spec, DONE)
     assert run.classes(spec.key) is None
     run.write(spec, DONE | {"classes": CLASSES})
-    run = RunFolder(tmp_path)
+    run = RunFolder(tmp_path / "r")
     (record,) = run.records()
+    assert (record["key"], CellSpec(**record["spec"]), record["test"]) == (spec.key, spec, COUNTS)
     assert "classes" not in record
     cell = {"schema": 2, "key": spec.key, "written": record["written"]}
     assert run.classes(spec.key) == cell | CLASSES
     run.write(spec, {"status": "skipped", "reason": "no"})
-    run = RunFolder(tmp_path)
+    run = RunFolder(tmp_path / "r")
     assert run.classes(spec.key) is None
-    assert run.unreadable == []
+    assert (run.statuses(), run.unreadable) == ({spec.key: "skipped"}, [])
 
 
 def test_a_kill_never_leaves_a_record_with_another_one_s_classes(
@@ -375,15 +351,9 @@ def test_a_kill_never_leaves_a_record_with_another_one_s_classes(
     ("change", "why"),
     [
         (lambda c: c.update(schema=9), "its version is 9"),
-        (lambda c: c.update(units=["cat", 1]), "units[1] must be a valid string"),
         (lambda c: c.pop("validation"), "validation is missing"),
-        (lambda c: c["test"][0].pop(), "test[0]: List should have at least 5 items"),
         (lambda c: c.update(test=[[0, 1, 0, 2, 4]]), "a count is of unit 2, and there are 2 units"),
-        (
-            lambda c: c.update(test=[[0, 1, 0, -1, 4]]),
-            "test[0][3] must be greater than or equal to 0, not -1",
-        ),
-        (lambda c: c.update(test=[[0, 1, 0, "1", 4]]), "test[0][3] must be a valid integer, not '1'"),
+        (lambda c: c.update(test=[[0, 1, 0, -1, 4]]), "test[0][3] must be greater than or equal to 0"),
     ],
 )
 def test_classes_that_are_not_whole_are_listed(tmp_path: Path, change: Any, why: str) -> None:

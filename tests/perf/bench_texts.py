@@ -75,15 +75,8 @@ def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
 
     benchmark.pedantic(heads, rounds=1)
     together = sum(training[name] for name in FIVE)
-    benchmark.extra_info.update(
-        {
-            "pass_seconds": one_pass,
-            "training": training,
-            "whole": whole,
-            "ratio": together,
-            "target": "at most 1",
-        }
-    )
+    shares = {"training": training, "whole": whole, "ratio": together}
+    benchmark.extra_info.update({"pass_seconds": one_pass, "target": "at most 1"} | shares)
     with capsys.disabled():
         told = ", ".join(f"{name} {training[name]:.2f} of {whole[name]:.2f}" for name in whole)
         first = sum(whole[name] for name in FIVE)

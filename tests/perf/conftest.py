@@ -12,6 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.checks.step_costs import dear
 
+Step = Callable[[], object]
 ROUNDS = 15
 _TABLE: list[tuple[str, str, float, str]] = []
 
@@ -32,8 +33,8 @@ def compare(benchmark: BenchmarkFixture) -> Callable[..., float]:
     def measure(
         title: str,
         against: str,
-        ours: Callable[[], object],
-        other: Callable[[], object],
+        ours: Step,
+        other: Step,
         target: str,
         per: int = 1,
         implied: float | None = None,
@@ -52,18 +53,10 @@ def compare(benchmark: BenchmarkFixture) -> Callable[..., float]:
         ratios = [a / b for a, b in zip(*seconds, strict=True)]
         low, ratio, high = statistics.quantiles(ratios, n=4)
         milliseconds = 1e3 * statistics.median(seconds[0]) / per
-        benchmark.extra_info.update(
-            {
-                "title": title,
-                "against": against,
-                "ratio": ratio,
-                "low": low,
-                "high": high,
-                "target": target,
-                "implied": implied,
-                "ours_ms": milliseconds,
-            }
-        )
+        benchmark.extra_info.update({
+            "title": title, "against": against, "ratio": ratio, "low": low, "high": high, "target": target,
+            "implied": implied, "ours_ms": milliseconds,
+        })  # fmt: skip
         if implied is not None and dear(ratio, implied):
             target += "  <- docs/costs.md says why"
         _TABLE.append((f"{title} ({milliseconds:.3f} ms)", against, ratio, target))
