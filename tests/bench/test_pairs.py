@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,20 +87,14 @@ def test_padding_changes_nothing(tune: str) -> None:
     """A row alone gives what it gives beside longer ones and with padding behind it, written texts too."""
     net, x_B2S = built(tune=tune), read()
     x_LB2S = x_B2S.expand(2, *x_B2S.shape)
-    wider_LB2S = torch.stack(
-        [F.pad(x_LB2S[:, :, 0], (0, 5)), F.pad(x_LB2S[:, :, 1], (0, 5), value=IGNORED)], dim=2
-    )
-    logits, y_LBS = net(x_LB2S), x_LB2S[:, :, 1].long()
-    torch.testing.assert_close(net(wider_LB2S), logits, rtol=1e-4, atol=1e-4)
-    written = net.generate(x_LB2S)
+    text_LBS, y_LBS = x_LB2S.unbind(2)
+    wider_LB2S = torch.stack([F.pad(text_LBS, (0, 5)), F.pad(y_LBS, (0, 5), value=IGNORED)], dim=2)
+    logits, close = net(x_LB2S), partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
+    close(net(wider_LB2S), logits)
+    losses_LB, written = row_losses(logits, y_LBS.long()), net.generate(x_LB2S)
     for row in range(len(x_B2S)):
         alone = x_LB2S[:, row : row + 1]
-        torch.testing.assert_close(
-            row_losses(net(alone), alone[:, :, 1].long())[:, 0],
-            row_losses(logits, y_LBS)[:, row],
-            rtol=1e-4,
-            atol=1e-4,
-        )
+        close(row_losses(net(alone), alone[:, :, 1].long())[:, 0], losses_LB[:, row])
         assert torch.equal(net.generate(alone)[:, 0], written[:, row])
 
 
@@ -135,10 +130,8 @@ def test_lora_starts_as_the_model(targets: str) -> None:
     )
     theirs = drawn(torch.Generator().manual_seed(0)).eval()
     text_BS, target_BS = x_LB2S[0].long().unbind(1)
-    width = int((target_BS != IGNORED).sum(1).max())
-    logits = theirs(
-        input_ids=text_BS, attention_mask=(text_BS != 0).long(), labels=target_BS[:, :width].contiguous()
-    ).logits
+    labels = target_BS[:, : int((target_BS != IGNORED).sum(1).max())].contiguous()
+    logits = theirs(input_ids=text_BS, attention_mask=(text_BS != 0).long(), labels=labels).logits
     torch.testing.assert_close(net(x_LB2S)[0], logits, rtol=1e-4, atol=1e-4)
     row_losses(net(x_LB2S), x_LB2S[:, :, 1].long()).sum().backward()
     moved = [name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
@@ -254,10 +247,8 @@ def test_tokens_learned_from_are_counted(tune: str) -> None:
         net(x_LB2S)
     assert net.counts == {"tokens": 0, "padded": 0}
     net(x_LB2S)
-    lengths = [
-        [[int(t != net.base.padding) for t in row].count(1) for row in text_LBS.flatten(0, 1)],
-        [[int(t != IGNORED) for t in row].count(1) for row in target_LBS.flatten(0, 1)],
-    ]
+    both = ((text_LBS, net.base.padding), (target_LBS, IGNORED))
+    lengths = [(tokens != padding).sum(2).flatten().tolist() for tokens, padding in both]
     assert net.counts["tokens"] == sum(map(sum, lengths))
     assert net.counts["padded"] == 12 * sum(map(max, lengths))
     assert 0 < net.counts["tokens"] < net.counts["padded"]
@@ -321,28 +312,6 @@ def test_a_model_writes_where_it_can() -> None:
         built(tune="head")
 
 
-@pytest.mark.parametrize("tune", ["full", "lora"])
-def test_a_model_of_a_folder_writes(tmp_path: Path, tune: str) -> None:
-    """Any AutoModelForSeq2SeqLM with its tokenizer; here one of another architecture."""
-    from transformers import BartConfig, BartForConditionalGeneration
-
-    data = codes()
-    pairs.tokenizer_of(data, TINY).save_pretrained(tmp_path)
-    sizes: dict[str, Any] = {
-        f"{part}_{what}": n
-        for part in ("encoder", "decoder")
-        for what, n in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))
-    }
-    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "decoder_start_token_id": 1}
-    config = BartConfig(vocab_size=2000, d_model=32, forced_eos_token_id=None, **sizes, **ends)
-    BartForConditionalGeneration(config).save_pretrained(tmp_path)
-    (record,) = run_group(
-        [cell(epochs=2, model=str(tmp_path), model_options={"tune": tune, "max_tokens": 32}, lr=0.01)]
-    )
-    assert record["loss"][1] < np.log(2000)
-    assert len(record["data"]["model"]) == 64
-
-
 def test_no_mirror_says_what_to_do() -> None:
     for name in ("multi30k", "schema-guided-dialogue"):
         with pytest.raises(Unavailable, match=f"{name} is on no hub in this form: name with LETHE_DATA"):
@@ -366,24 +335,19 @@ def test_real_pairs(real_data: str) -> None:
 def of_each_domain(data: Data, train: int, test: int) -> Data:
     """Return the first rows of each domain alone: all of them take a while to be read as tokens."""
     assert data.domain_N is not None
+    parts = torch.arange(len(data.y_N)).tensor_split([data.n_train])
+    n_domains = len(data.domain_names)
     kept = [
         part[data.domain_N[part] == domain][:n]
-        for part, n in zip(
-            torch.arange(len(data.y_N)).tensor_split([data.n_train]), (train, test), strict=True
-        )
-        for domain in range(len(data.domain_names))
+        for part, n in zip(parts, (train, test), strict=True)
+        for domain in range(n_domains)
     ]
     rows = torch.cat(kept)
+    texts, targets = (tuple(of[row] for row in rows) for of in (data.texts, data.targets))
     return replace(
-        data,
-        x_N=data.x_N[rows],
-        y_N=data.y_N[rows],
-        n_train=train * len(data.domain_names),
-        domain_N=data.domain_N[rows],
-        texts=tuple(data.texts[row] for row in rows),
-        targets=tuple(data.targets[row] for row in rows),
-        fingerprint=f"{data.fingerprint}-{train}-{test}",
-    )
+        data, x_N=data.x_N[rows], y_N=data.y_N[rows], n_train=train * n_domains, domain_N=data.domain_N[rows],
+        texts=texts, targets=targets, fingerprint=f"{data.fingerprint}-{train}-{test}",
+    )  # fmt: skip
 
 
 def test_the_small_model_learns_real_translation(real_data: str) -> None:

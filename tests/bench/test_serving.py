@@ -28,13 +28,12 @@ from bench.results.frames import score_matrix
 from bench.results.merge import merge
 from bench.runner import Options, carry_out
 from bench.schema import Exported
-from bench.store import RunFolder, SavedModels
+from bench.store import RunFolder, SavedModels, write_tensors
 from bench.train import loop, make_lanes
 from bench.train.lane_record import make_record
 from bench.train.loop import score
-from suites.base import SUITES, register
 from suites.errors import UserError
-from tests.conftest import Command, toy_cell
+from tests.conftest import Command, outcome, registered, toy_cell
 from tests.toy import TOY, TOY_TEXT, blobs, sentences
 
 KEEP = Options(jobs=1, quiet=True, keep_models="all")
@@ -66,32 +65,29 @@ def trained(tune: str, pooling: str, places: pytest.TempPathFactory) -> Path:
     """Return the run of one way to tune and to pool, made once."""
     if (tune, pooling) not in TRAINED:
         folder = places.mktemp("texts") / "run"
-        settings = {
-            "tune": tune,
-            "pooling": pooling,
-            "epochs": "1",
-            "rows_per_class": "12",
-            "max_tokens": "48",
-        }
-        request = Request("toy-text", ("er",), settings=settings)
+        few = {"epochs": "1", "rows_per_class": "12", "max_tokens": "48"}
+        request = Request("toy-text", ("er",), settings=few | {"tune": tune, "pooling": pooling})
         assert carry_out([request], folder, KEEP, "test").counts == {"done": 1}
         TRAINED[tune, pooling] = folder
     return TRAINED[tune, pooling]
 
 
+def save(run: Path, folder: Path, task: int | None = None, cell: str = "er/0") -> Path:
+    """Export a cell of a run."""
+    export.save(export.served(run, export.find(run, cell), task), folder)
+    return folder
+
+
 @pytest.fixture
 def exported(images: Path, tmp_path: Path) -> Path:
     """An exported model of images."""
-    export.save(export.served(images, export.find(images, spec_key(images, "er", 0))), tmp_path / "model")
-    return tmp_path / "model"
+    return save(images, tmp_path / "model", cell=spec_key(images, "er", 0))
 
 
 @pytest.fixture
 def exported_texts(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
     """An exported model of texts, whose LoRA is merged."""
-    run = trained("lora", "mean", tmp_path_factory)
-    export.save(export.served(run, export.find(run, "er/0")), tmp_path / "model")
-    return tmp_path / "model"
+    return save(trained("lora", "mean", tmp_path_factory), tmp_path / "model")
 
 
 def spec_key(run: Path, identity: str, seed: int, scenario: str = "class") -> str:
@@ -100,9 +96,6 @@ def spec_key(run: Path, identity: str, seed: int, scenario: str = "class") -> st
         if (spec["identity"], spec["seed"], spec["scenario"]) == (identity, seed, scenario):
             return str(record["key"])
     raise AssertionError(identity)
-
-
-# Kept models.
 
 
 def test_what_is_kept(images: Path) -> None:
@@ -126,7 +119,7 @@ def test_keeping_is_no_part_of_key_or_record(images: Path, tmp_path: Path) -> No
     assert not (tmp_path / "models").exists()
     for record in RunFolder(tmp_path).records():
         (same,) = [r for r in RunFolder(images).records() if r["key"] == record["key"]]
-        assert record | {"timings": 0, "written": 0} == same | {"timings": 0, "written": 0}
+        assert outcome(record) == outcome(same)
 
 
 def test_the_last_alone_and_a_hint_where_a_cell_was_done_without(
@@ -185,15 +178,11 @@ def test_damaged_models_are_refused(images: Path, tmp_path: Path) -> None:
         export.served(run, key)
 
 
-# Export.
-
-
 def test_cells_by_key_start_and_name(images: Path) -> None:
     key = spec_key(images, "er", 1)
     assert export.find(images, key) == export.find(images, key[:8]) == export.find(images, "er/1") == key
-    with pytest.raises(
-        UserError, match=r"er/0 could be .*toy (class|task) er seed 0.*toy (class|task) er seed 0"
-    ):
+    one = "toy (class|task) er seed 0"
+    with pytest.raises(UserError, match=f"er/0 could be .*{one}.*{one}"):
         export.find(images, "er/0")
     with pytest.raises(UserError, match=r"has no cell ewc/0; it saved the models of: .*toy class ncm seed 1"):
         export.find(images, "ewc/0")
@@ -280,12 +269,9 @@ def test_a_folder_that_is_there_is_left_alone(images: Path, exported: Path) -> N
 def test_normalised_images_and_running_statistics(tmp_path: Path) -> None:
     """What a suite subtracts and divides by, and a network with buffers, answer as in the run."""
     data = replace(blobs(), mean=(0.3,), std=(0.2,), name="normalised")
-    register(replace(TOY, name="toy-normalised", load=lambda: data))
-    try:
-        settings = {"model": "resnet18", "width": "2", "epochs": "1"}
+    settings = {"model": "resnet18", "width": "2", "epochs": "1"}
+    with registered(replace(TOY, name="toy-normalised", load=lambda: data)):
         carry_out([Request("toy-normalised", ("finetune",), settings=settings)], tmp_path / "r", KEEP, "test")
-    finally:
-        del SUITES["toy-normalised"]
     (record,) = RunFolder(tmp_path / "r").records()
     model = export.served(tmp_path / "r", record["key"])
     export.save(model, tmp_path / "m")
@@ -349,9 +335,6 @@ def test_transformers_load_exported_texts(texts: Path, tmp_path: Path) -> None:
     exec(code, {})
 
 
-# Predict.
-
-
 def test_predict_prints_a_line_each(exported_texts: Path, command: Command) -> None:
     code, out, err = command("predict", str(exported_texts), *TEXTS)
     assert code == 0
@@ -378,12 +361,12 @@ def test_predict_reads_and_writes_csv(exported_texts: Path, tmp_path: Path, comm
 
 def test_predict_images(exported: Path, tmp_path: Path, command: Command) -> None:
     np.save(tmp_path / "x.npy", blobs().x_N[:3].numpy())
-    code, out, _ = command("predict", str(exported), "--file", str(tmp_path / "x.npy"))
+    line = f"predict {exported} --file {tmp_path / 'x.npy'}"
+    code, out, _ = command(line)
     assert code == 0
     answers = serve.load(exported).answers(blobs().x_N[:3].numpy())
     assert out.splitlines() == [f"{label}\t{p:.4f}" for label, p in answers]
-    words = ["--file", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out.csv")]
-    assert command("predict", str(exported), *words)[0] == 0
+    assert command(f"{line} --out {tmp_path / 'out.csv'}")[0] == 0
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "row,label,probability"
 
 
@@ -420,28 +403,22 @@ def test_bad_words(exported: Path, tmp_path: Path, command: Command) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "lethe.json").write_text('{"schema": 1}')
     for words, told in (
-        (["predict", str(tmp_path / "none"), "x"], "is not an exported model: it has no lethe.json"),
-        (["predict", str(tmp_path / "old"), "x"], "was not exported by this version of Lethe"),
-        (["predict", str(exported), "x"], "reads images, not sentences"),
-        (["predict", str(exported)], "give either sentences or --file"),
-        (["predict", str(exported), "--file", str(tmp_path / "no.npy")], "cannot read"),
-        (["predict", str(tmp_path / "damaged"), "--file", str(exported / "lethe.json")], "must be a .npy"),
-        (["export", str(tmp_path), "er/0", str(tmp_path / "m")], "is not a run's folder"),
-        (["run", "toy", "-s", "er", "--resume-from", str(tmp_path), "--dry-run"], "is not an exported model"),
-        (["run", "x.toml", "--resume-from", str(exported)], "an experiment file has"),
-        (
-            ["run", "toy", "-s", "er", "--resume-from", str(exported), "--model", "cnn", "--dry-run"],
-            "names the model",
-        ),
+        (f"predict {tmp_path / 'none'} x", "is not an exported model: it has no lethe.json"),
+        (f"predict {tmp_path / 'old'} x", "was not exported by this version of Lethe"),
+        (f"predict {exported} x", "reads images, not sentences"),
+        (f"predict {exported}", "give either sentences or --file"),
+        (f"predict {exported} --file {tmp_path / 'no.npy'}", "cannot read"),
+        (f"predict {tmp_path / 'damaged'} --file {exported / 'lethe.json'}", "must be a .npy"),
+        (f"export {tmp_path} er/0 {tmp_path / 'm'}", "is not a run's folder"),
+        (f"run toy -s er --resume-from {tmp_path} --dry-run", "is not an exported model"),
+        (f"run x.toml --resume-from {exported}", "an experiment file has"),
+        (f"run toy -s er --resume-from {exported} --model cnn --dry-run", "names the model"),
     ):
-        code, _, err = command(*words)
+        code, _, err = command(words)
         assert (code, len(err.strip().splitlines())) == (2, 1), err
         assert told in err
     with pytest.raises(UserError, match="is damaged"):
         serve.load(tmp_path / "damaged")
-
-
-# Going on.
 
 
 def later(n_classes: int = 6) -> Any:
@@ -450,34 +427,24 @@ def later(n_classes: int = 6) -> Any:
     return replace(data, class_names=("blob 0", "blob 1", "blob 2", "new 3", "new 4", "new 5"))
 
 
-@pytest.fixture
-def later_suite() -> Any:
-    yield register(replace(TOY, name="toy-later", load=later))
-    del SUITES["toy-later"]
-
-
-def test_going_on_from_images(
-    exported: Path, tmp_path: Path, later_suite: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_going_on_from_images(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     request = Request("toy-later", ("er",), resume_from=str(exported))
     options = Options(jobs=1, keep_models="last")
-    assert carry_out([request], tmp_path / "r", options, "test").counts == {"done": 1}
-    assert (
-        "known: blob 0, blob 1, blob 2; new: new 3, new 4, new 5; not in the suite, left out: blob 3"
-        in capsys.readouterr().err
-    )
-    (spec,) = request.cells()
-    group = make_lanes([spec], warm_start=load_into)
+    with registered(replace(TOY, name="toy-later", load=later)):
+        assert carry_out([request], tmp_path / "r", options, "test").counts == {"done": 1}
+        (spec,) = request.cells()
+        group = make_lanes([spec], warm_start=load_into)
+        fresh = make_lanes([replace(spec, continues="", model="mlp")]).model.state_dict()
+        model = export.served(tmp_path / "r", spec.key)
+    classes = "known: blob 0, blob 1, blob 2; new: new 3, new 4, new 5; not in the suite, left out: blob 3"
+    assert classes in capsys.readouterr().err
     before, start = serve.load(exported).model.state_dict(), group.model.state_dict()
     place = serve.load(exported).labels.index("blob 2")
     assert torch.equal(start["layers.0.weight"], before["layers.0.weight"])
     assert torch.equal(start["head.weight"][0, :, 2], before["head.weight"][0, :, place])
-    fresh = make_lanes([replace(spec, continues="", model="mlp")]).model.state_dict()
     assert torch.equal(start["head.weight"][0, :, 3:], fresh["head.weight"][0, :, 3:])
     # What goes on can be exported like anything else.
-    model = export.served(tmp_path / "r", spec.key)
-    assert model.header["model"] == "mlp"
-    assert len(model.labels) == 6
+    assert (model.header["model"], len(model.labels)) == ("mlp", 6)
 
 
 def test_an_exported_model_of_images_names_an_architecture(exported: Path, tmp_path: Path) -> None:
@@ -510,8 +477,6 @@ def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Pat
     assert key(tmp_path / "copy") == key(exported)
     weights = load_file(tmp_path / "copy" / "model.safetensors")
     weights["head.bias"][0] += 1
-    from bench.store.files import write_tensors
-
     (spec,) = Request("toy", ("er",), resume_from=str(tmp_path / "copy")).cells()
     write_tensors(tmp_path / "copy" / "model.safetensors", weights)
     assert key(tmp_path / "copy") != key(exported)
@@ -550,23 +515,16 @@ def test_what_would_not_fit(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read sentences, a data set of texts"):
         carry_out([Request("toy-text", ("er",), resume_from=str(exported))], tmp_path, Options(), "test")
     wide = replace(blobs(), x_N=torch.zeros(240, 3, 8, 8, dtype=torch.uint8))
-    register(replace(TOY, name="toy-wide", load=lambda: wide))
-    try:
-        with pytest.raises(
-            UserError, match=r"reads images of shape \(1, 8, 8\); those of toy-wide are \(3, 8, 8\)"
-        ):
-            carry_out([Request("toy-wide", ("er",), resume_from=str(exported))], tmp_path, Options(), "test")
-    finally:
-        del SUITES["toy-wide"]
+    says = r"reads images of shape \(1, 8, 8\); those of toy-wide are \(3, 8, 8\)"
+    with registered(replace(TOY, name="toy-wide", load=lambda: wide)), pytest.raises(UserError, match=says):
+        carry_out([Request("toy-wide", ("er",), resume_from=str(exported))], tmp_path, Options(), "test")
     assert list(tmp_path.iterdir()) == [exported]
 
 
 def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
     """Row 0 of the next run is the last row of this one: the same suite, before it is learned again."""
-    model = export.served(texts, export.find(texts, "er/0"))
-    export.save(model, tmp_path / "m")
-    settings = {"epochs": "1", "rows_per_class": "12"}
-    (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(tmp_path / "m")).cells()
+    settings, folder = {"epochs": "1", "rows_per_class": "12"}, save(texts, tmp_path / "m")
+    (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(folder)).cells()
     group = make_lanes([spec], warm_start=load_into)
     score(group, 0)
     (before,) = RunFolder(texts).records()
@@ -579,20 +537,15 @@ def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
 def test_what_stands_beside_a_transformer_goes_on_as_it_is(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    run = trained("adapter", "mean", tmp_path_factory)
-    export.save(export.served(run, export.find(run, "er/0")), tmp_path / "m")
+    folder = save(trained("adapter", "mean", tmp_path_factory), tmp_path / "m")
     for setting in ({"tune": "head"}, {"width": "8"}, {"pooling": "first"}):
         with pytest.raises(UserError, match="would lose what it learned"):
-            Request("toy-text", ("er",), settings=setting, resume_from=str(tmp_path / "m")).cells()
+            Request("toy-text", ("er",), settings=setting, resume_from=str(folder)).cells()
 
 
 def test_a_merged_model_goes_on_in_another_way(exported_texts: Path, tmp_path: Path) -> None:
-    request = Request(
-        "toy-text",
-        ("er",),
-        settings={"tune": "bitfit", "epochs": "1", "shots": "4"},
-        resume_from=str(exported_texts),
-    )
+    settings = {"tune": "bitfit", "epochs": "1", "shots": "4"}
+    request = Request("toy-text", ("er",), settings=settings, resume_from=str(exported_texts))
     options = Options(jobs=1, quiet=True, keep_models="last")
     assert carry_out([request], tmp_path / "r", options, "test").counts == {"done": 1}
     (record,) = RunFolder(tmp_path / "r").records()
@@ -618,9 +571,9 @@ def test_short_forms_of_settings(monkeypatch: pytest.MonkeyPatch, command: Comma
     seen: list[Any] = []
     monkeypatch.setattr("bench.plan.Request.cells", lambda request: seen.append(request) or [])
     monkeypatch.setattr("bench.plan.Request.shared", lambda request: {})
-    words = ["--model", "minilm", "--shots", "4", "--rows-per-class", "9", "--dry-run"]
-    assert command("run", "toy-text", "-s", "er", "--seeds", "1", *words)[0] == 0
+    words = "--model minilm --shots 4 --rows-per-class 9 --dry-run"
+    assert command(f"run toy-text -s er --seeds 1 {words}")[0] == 0
     assert seen[0].settings == {"model": "minilm", "shots": "4", "rows_per_class": "9"}
     assert TOY_TEXT.model == "tiny-bert"
-    code, _, err = command("run", "toy", "-s", "er", "--set", "shots=4", *words)
+    code, _, err = command(f"run toy -s er --set shots=4 {words}")
     assert (code, err.strip()) == (2, "lethe: --set shots is given twice")

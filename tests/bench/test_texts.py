@@ -23,12 +23,9 @@ from tests.conftest import outcome, toy_cell
 from tests.toy import TOY, sentences
 
 TEXTS = (
-    "a short one",
-    "a much longer text about rivers, harbours and the sea that goes on",
-    "",
-    "😀 ok",
-    "word " * 300,
-)
+    "a short one", "a much longer text about rivers, harbours and the sea that goes on", "",
+    "😀 ok", "word " * 300,
+)  # fmt: skip
 TUNED = ("full", "lora", "adapter", "bitfit", "prompt")
 PRETRAINED = ("tiny-bert", "minilm")
 
@@ -136,11 +133,7 @@ def test_own_pooling_is_the_classifiers() -> None:
     torch.testing.assert_close(net(x_LBS)[0], out, rtol=1e-4, atol=1e-5)
 
 
-def test_bad_names_and_options() -> None:
-    with pytest.raises(UserError, match="unknown model"):
-        models.options(models.reference("minilmm"))
-    with pytest.raises(UserError, match="rank must be at least 1"):
-        models.check(models.reference("minilm"), {"rank": 0})
+def test_adapters_need_a_transformer() -> None:
     with pytest.raises(UserError, match="finds no layer"):
         insert_adapters(nn.Sequential(nn.Linear(2, 2)), nn.ParameterDict(), [generator(0, "model")], 2)
 
@@ -169,15 +162,10 @@ def test_a_model_reads_what_it_can() -> None:
 
 
 def test_tokens_are_cut_and_padded() -> None:
-    x_LBS = read("minilm", most=16)
-    tokenizer = pretrained.tokenizer("minilm")
+    x_LBS, own = read("minilm", most=16), pretrained.tokenizer("minilm")
     assert x_LBS.shape[2] == 16
-    assert x_LBS[0, 2].tolist()[:3] == [
-        tokenizer.cls_token_id,
-        tokenizer.sep_token_id,
-        tokenizer.pad_token_id,
-    ]
-    assert (x_LBS[0, 4] != tokenizer.pad_token_id).all()
+    assert x_LBS[0, 2].tolist()[:3] == [own.cls_token_id, own.sep_token_id, own.pad_token_id]
+    assert (x_LBS[0, 4] != own.pad_token_id).all()
 
 
 class Passes:
@@ -200,47 +188,35 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_features_are_the_backbones(cache: Path) -> None:
-    found = inputs.features(
-        TEXTS, "tiny-bert", models.options(models.reference("tiny-bert")) | {"max_tokens": 48}
-    )
+def test_features_are_the_backbones_and_computed_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = models.options(models.reference("tiny-bert")) | {"max_tokens": 48}
     plain = pretrained.backbone("tiny-bert", "mean")(read("tiny-bert", lanes=1)[0])
-    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
-
-
-def test_features_are_computed_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    passes, options = Passes(monkeypatch), models.options(models.reference("tiny-bert"))
+    passes = Passes(monkeypatch)
     first = inputs.features(TEXTS, "tiny-bert", options).clone()
+    torch.testing.assert_close(first, plain, rtol=1e-4, atol=1e-5)
     assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
     assert passes.n == 1
 
 
 @pytest.mark.parametrize("change", ["text", "order", "pooling", "max_tokens", "weights", "tokenizer"])
 def test_any_change_makes_features_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    passes, options, texts = Passes(monkeypatch), models.options(models.reference("tiny-bert")), TEXTS
-    inputs.features(texts, "tiny-bert", options)
-    if change == "text":
-        texts = ("another", *TEXTS[1:])
-    elif change == "order":
-        texts = TEXTS[::-1]
-    elif change == "pooling":
-        options |= {"pooling": "first"}
-    elif change == "max_tokens":
-        options |= {"max_tokens": 9}
-    else:
-        inputs._key.cache_clear()
-        pretrained.mark.cache_clear()
-        if change == "tokenizer":
-            monkeypatch.setattr(pretrained, "tokenizer_mark", lambda of: "another")
-        else:
-            real = pretrained._encoder
+    passes, options = Passes(monkeypatch), models.options(models.reference("tiny-bert"))
+    inputs.features(TEXTS, "tiny-bert", options)
+    texts = {"text": ("another", *TEXTS[1:]), "order": TEXTS[::-1]}.get(change, TEXTS)
+    options |= {"pooling": {"pooling": "first"}, "max_tokens": {"max_tokens": 9}}.get(change, {})
+    inputs._key.cache_clear()
+    pretrained.mark.cache_clear()
+    real = pretrained._encoder
 
-            def other(name: str) -> Any:
-                encoder = real(name)
-                next(encoder.parameters()).data[0, 0] += 1e-3
-                return encoder
+    def other(name: str) -> Any:
+        encoder = real(name)
+        next(encoder.parameters()).data[0, 0] += 1e-3
+        return encoder
 
-            monkeypatch.setattr(pretrained, "_encoder", other)
+    if change == "tokenizer":
+        monkeypatch.setattr(pretrained, "tokenizer_mark", lambda of: "another")
+    if change == "weights":
+        monkeypatch.setattr(pretrained, "_encoder", other)
     inputs.features(texts, "tiny-bert", options)
     inputs._key.cache_clear()
     pretrained.mark.cache_clear()
