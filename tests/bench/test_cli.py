@@ -62,10 +62,6 @@ def test_list_and_show(command: Command) -> None:
     ("words", "told"),
     [
         ("run digts -s er --out OUT", "unknown suite 'digts'; did you mean digits?"),
-        ("run digits -s erx --out OUT", "unknown strategy 'erx'; did you mean er"),
-        ("run digits -s er[bufer=1] --out OUT", "did you mean buffer?"),
-        ("run digits -s er[buffer=0] --out OUT", "buffer must be at least 1"),
-        ("run digits -s er --scenario clas --out OUT", "did you mean class?"),
         ("run rotated-mnist -s er --scenario class --out OUT", "rotated-mnist has no class scenario"),
         ("run digits -s er --device cuda:7 --out OUT", "CUDA"),
         ("run digits -s er --seeds none --out OUT", "cannot read seeds 'none'"),

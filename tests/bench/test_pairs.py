@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,6 @@ import torch.nn.functional as F  # noqa: N812
 import strategies
 import suites
 from bench import models
-from bench.encode import inputs
 from bench.encode import token_pairs as pairs
 from bench.models.seq2seq import TINY, Seq2Seq, drawn
 from bench.plan import Request
@@ -28,9 +28,9 @@ from bench.train import learn_task, make_lanes, run_group
 from bench.train.text_scores import TextScorer, bleu_and_chrf
 from strategies.core import IGNORED, Unsuitable, eval_mode, row_losses
 from suites.base import BLEU, Data, generator
-from suites.errors import Unavailable, UserError
+from suites.errors import Unavailable
 from tests.conftest import outcome, toy_cell
-from tests.toy import TOY_PAIRS, codes, sentences
+from tests.toy import TOY_PAIRS, codes
 
 ABLE = sorted(n for n in strategies.names() if strategies.get(n).generates)
 HYPER: dict[str, dict[str, Any]] = {"ewc": {"fisher": "batched"}}
@@ -63,12 +63,9 @@ def test_row_losses_are_torchs_mean_over_real_tokens() -> None:
             logits, y = logits_LBSV[lane, row], y_LBS[lane, row]
             expected = F.cross_entropy(logits, y) if (y != IGNORED).any() else torch.tensor(0.0)
             torch.testing.assert_close(found_LB[lane, row], expected)
-
-
-def test_row_losses_take_logits_that_end_with_the_longest_row() -> None:
-    logits_LBSV = torch.randn(1, 2, 4, 6)
-    y_LBS = F.pad(torch.randint(6, (1, 2, 4)), (0, 3), value=IGNORED)
-    assert torch.equal(row_losses(logits_LBSV, y_LBS), row_losses(logits_LBSV, y_LBS[:, :, :4]))
+    # Logits may end with the longest row.
+    padded_LBS = F.pad(y_LBS, (0, 3), value=IGNORED)
+    assert torch.equal(row_losses(logits_LBSV, padded_LBS), found_LB)
 
 
 def test_loss_of_the_model_is_its_own() -> None:
@@ -137,13 +134,6 @@ def test_lora_starts_as_the_model(targets: str) -> None:
     moved = [name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
     assert moved
     assert all(name.endswith("up") for name in moved)
-
-
-def test_initial_weights_are_each_lanes_own() -> None:
-    both = built()
-    parameter = next(iter(both.parameters()))
-    assert not torch.equal(parameter[0], parameter[1])
-    assert torch.equal(next(iter(built(lanes=1).parameters()))[0], parameter[0])
 
 
 def test_tokens_come_back_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,39 +267,25 @@ def test_records_and_frames(tmp_path: Path) -> None:
 
 
 def test_others_are_skipped_with_a_reason() -> None:
+    """In a dry run too, without the data."""
     for name in (n for n in strategies.names() if n not in ABLE):
         assert f"{name} has no form" in str(strategies.get(name)().cannot_generate())
     for name, changes, reason in (
         ("lwf", {}, "lwf has no form"),
-        ("er-ace", {}, "er-ace has no form"),
-        ("er+lwf", {}, r"er\+lwf has no form"),
+        ("er+lwf", {}, "er+lwf has no form"),
         ("er", {"write": "ring"}, "write=reservoir does not"),
+        ("ewc", {}, "fisher=batched does"),
     ):
-        with pytest.raises(Unsuitable, match=reason):
-            run_group([toy_cell(name, 0, "domain", suite="toy-pairs", **changes)])
-    with pytest.raises(Unsuitable, match="fisher=batched does"):
-        run_group([toy_cell("ewc", 0, "domain", suite="toy-pairs")])
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"), [("lwf", "lwf has no form"), ("ewc", "fisher=batched does"), ("er", "None")]
-)
-def test_a_dry_run_knows_without_the_data(name: str, reason: str) -> None:
-    assert reason in str(unsuitable(toy_cell(name, 0, "domain", suite="toy-pairs")))
+        unable = toy_cell(name, 0, "domain", suite="toy-pairs", **changes)
+        assert reason in str(unsuitable(unable))
+        with pytest.raises(Unsuitable, match=re.escape(reason)):
+            run_group([unable])
+    assert unsuitable(cell("er")) is None
 
 
 def test_sums_of_methods_that_can_learn() -> None:
     (record,) = run_group([toy_cell("er+si", 0, "domain", suite="toy-pairs", epochs=2)])
     assert score_matrix(record)[-1].max() > score_matrix(record)[0].max()
-
-
-def test_a_model_writes_where_it_can() -> None:
-    with pytest.raises(UserError, match="minilm cannot write what codes asks for"):
-        inputs(codes(), models.reference("minilm"), {})
-    with pytest.raises(UserError, match="tiny-seq2seq cannot read sentences"):
-        inputs(sentences(), models.reference(TINY), {})
-    with pytest.raises(UserError, match="tune=head has no form"):
-        built(tune="head")
 
 
 def test_no_mirror_says_what_to_do() -> None:

@@ -142,8 +142,6 @@ def test_experiment_files(tmp_path: Path) -> None:
         ("out = 'there'", "run is missing"),
         ("[[run]]\nsuite = 'toy'", "run[0].strategies is missing"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nsead = 1", "did you mean seeds"),
-        ("[run]\nsuite = 'toy'\nstrategies = ['er']", "run must be a valid list"),
-        ("[[run]]\nsuite = 'toy'\nstrategies = []", "run[0].strategies: List should have at least 1 item"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nset = { epochs = [1] }", "run[0].set.epochs"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nseeds = [1, 1]", "cannot read seeds"),
         ("schema = 2\n[[run]]\nsuite = 'toy'\nstrategies = ['er']", "version is 2"),

@@ -64,8 +64,7 @@ def test_a_plain_class_is_the_same_to_show_run_and_report(
     text = PLAIN.replace("class Plain", f"{decorator}class Plain")
     own, out = f"{written(tmp_path, text)}:Plain", str(tmp_path / "run")
     shown = json.loads(command("show", own, "--json")[1])
-    assert shown["summary"] == "Steps that are scaled."
-    assert shown["metadata"]["family"] == "gradient"
+    assert (shown["summary"], shown["metadata"]["family"]) == ("Steps that are scaled.", "gradient")
     assert shown["options"] == [
         {"name": "scale", "type": "number from 0 up", "default": "0.5", "help": "How strongly."},
         {"name": "way", "type": "up | down", "default": "up", "help": ""},

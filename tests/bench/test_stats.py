@@ -212,8 +212,7 @@ def test_comparison_is_over_common_seeds_by_hand() -> None:
     c = compare(a, b)
     assert (c.n, c.mean, c.sd) == (3, pytest.approx(0.2), pytest.approx(0.1))
     assert c.half == pytest.approx(4.30265 * 0.1 / math.sqrt(3), rel=1e-5)
-    assert c.d_z == pytest.approx(2.0)
-    assert c.p == 2 / 8
+    assert (c.d_z, c.p) == (pytest.approx(2.0), 2 / 8)
     assert compare(b, a).mean == pytest.approx(-0.2)
 
 

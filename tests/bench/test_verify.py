@@ -94,8 +94,7 @@ def test_verdicts_by_the_rule(tmp_path: Path) -> None:
     assert one.allowed == pytest.approx(3.0)
     later = compare(read(str(table_file(tmp_path, **{"first_seed = 1": "first_seed = 9"}))), frames, 2)
     assert {v.agrees for v in later} == {None}
-    assert rows(later)[0][-1] == "not run"
-    assert rows(verdicts)[1][2] == "50.00 ± 1.00"
+    assert (rows(later)[0][-1], rows(verdicts)[1][2]) == ("not run", "50.00 ± 1.00")
     assert "standard error (SEM)" in caption(table)
 
 

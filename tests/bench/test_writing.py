@@ -101,14 +101,6 @@ def test_an_exported_model_writes_as_the_run_s(run: Path, tmp_path: Path) -> Non
     assert record["test"]["value"][2][1] > 1  # some of it was learned
 
 
-def test_saving_changes_nothing(run: Path, tmp_path: Path) -> None:
-    model, x_LN2S = export.served(run, export.find(run, "er/0")), pairs.pair_tokens(codes(), TINY, 32)[None]
-    export.save(model, tmp_path / "m")
-    again = serve.load(tmp_path / "m")
-    assert torch.equal(again.model(x_LN2S[:, :20]), model.model(x_LN2S[:, :20]))
-    assert again.written(TEXTS) == model.written(TEXTS)
-
-
 def test_transformers_load_it(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the lines of the folder's README, as they stand there; the tokenizer is the one that was trained."""
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
