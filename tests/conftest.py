@@ -65,6 +65,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     """Run the command in this process, where the toy suites are: a line, split at spaces, and whole words."""
 
     def run(line: str, *words: str) -> tuple[int, str, str]:
+        capsys.readouterr()  # what was printed before
         monkeypatch.setattr(sys, "argv", ["lethe", *line.split(), *words])
         with pytest.raises(SystemExit) as left:
             cli.main()
