@@ -269,12 +269,12 @@ def test_records_and_frames(tmp_path: Path) -> None:
 def test_others_are_skipped_with_a_reason() -> None:
     """In a dry run too, without the data."""
     for name in (n for n in strategies.names() if n not in ABLE):
-        assert f"{name} has no form" in str(strategies.get(name)().cannot_generate())
+        assert f"{name} cannot learn to generate text" in str(strategies.get(name)().cannot_generate())
     for name, changes, reason in (
-        ("lwf", {}, "lwf has no form"),
-        ("er+lwf", {}, "er+lwf has no form"),
+        ("lwf", {}, "lwf cannot learn to generate text"),
+        ("er+lwf", {}, "er+lwf cannot learn to generate text"),
         ("er", {"write": "ring"}, "write=reservoir does not"),
-        ("ewc", {}, "fisher=batched does"),
+        ("ewc", {}, "fisher=batched can"),
     ):
         unable = toy_cell(name, 0, "domain", suite="toy-pairs", **changes)
         assert reason in str(unsuitable(unable))
