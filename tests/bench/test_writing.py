@@ -137,6 +137,7 @@ def test_a_model_of_a_folder(tmp_path: Path, tune: str) -> None:
     }
     ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "decoder_start_token_id": 1}
     config = BartConfig(vocab_size=2000, d_model=32, forced_eos_token_id=None, **sizes, **ends)
+    torch.manual_seed(0)
     base = BartForConditionalGeneration(config)
     base.final_logits_bias[0, 100] = 5  # kept in no parameter
     base.save_pretrained(tmp_path / "base")
