@@ -196,10 +196,7 @@ def main(words: list[str] | None = None) -> int:
     asked = parser.parse_args(words)
     cuda = asked.device.startswith("cuda")
     if cuda and not torch.cuda.is_available():
-        print(
-            "gpu check: no CUDA device is available here; --device cpu makes a dry check",
-            file=sys.stderr,
-        )
+        print("gpu check: no CUDA device is available here; --device cpu makes a dry check", file=sys.stderr)
         return 2
     if not asked.out.parent.is_dir():
         print(f"gpu check: there is no folder {asked.out.parent}", file=sys.stderr)

@@ -139,10 +139,7 @@ class ResolvedPlan:
         if resumed := sum(len(group.keys) for group in self.groups if group.tasks_done):
             found.append(f"from a checkpoint: {resumed} cells")
         uncut = {self.by_key[group.keys[0]].suite for group in self.groups if group.width is None}
-        return [
-            *found,
-            *(f"groups of {name}: decided once its data is here" for name in sorted(uncut)),
-        ]
+        return [*found, *(f"groups of {name}: decided once its data is here" for name in sorted(uncut))]
 
     def to_json(self) -> str:
         """Return the plan as text, for another process or machine; see ``from_json``."""

@@ -148,8 +148,7 @@ class RunFolder(RunReader):
         name = f"{header['tasks_done']}.safetensors"
         write_tensors(folder / name, tensors)
         write_json(
-            folder / "facts.json",
-            {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, **header},
+            folder / "facts.json", {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, **header}
         )
         for old in folder.glob("*.safetensors"):
             if old.name != name:

@@ -8,15 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.axes import label_outer
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import (
-    ONE_COLUMN,
-    Looks,
-    finish,
-    label,
-    new,
-    seeds_remark,
-    style,
-)
+from bench.report.figures.looks import ONE_COLUMN, Looks, finish, label, new, seeds_remark, style
 from bench.report.score_names import axis, top
 from bench.report.summary import best_first, by_final
 from bench.results import Frames

@@ -10,16 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.axes import Quantity
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import (
-    Looks,
-    counts,
-    finish,
-    legend,
-    legend_height,
-    new,
-    seeds_remark,
-    style,
-)
+from bench.report.figures.looks import Looks, counts, finish, legend, legend_height, new, seeds_remark, style
 from bench.report.score_names import score_axis
 from bench.results import Frames
 
