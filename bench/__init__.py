@@ -1,7 +1,5 @@
 """Running and measuring. The public face is the package ``lethe``; the names here are those of 0.1.0."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

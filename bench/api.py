@@ -1,7 +1,5 @@
 """Experiments, reports and exports from Python: ``lethe.run``, ``lethe.report``, ``lethe.export``."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ made an error; step time and samples per second for 1 to 256 lanes of mlp and cn
 Prints a table and writes a JSON file with the machine's name.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

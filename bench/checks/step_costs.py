@@ -4,8 +4,6 @@
 writes the part of pytest-benchmark's output that a reader needs.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

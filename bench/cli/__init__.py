@@ -1,7 +1,5 @@
 """The command ``lethe``: thin; whatever is slow to import is imported by the command that needs it."""
 
-from __future__ import annotations
-
 import os
 import sys
 

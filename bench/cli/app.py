@@ -1,7 +1,5 @@
 """The command itself, and what several of its commands do."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated, Any

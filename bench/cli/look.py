@@ -1,7 +1,5 @@
 """What can be named, and the state of a run: ``list``, ``show``, ``status``."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """A run in one file: ``pack`` and ``unpack``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

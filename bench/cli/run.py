@@ -1,7 +1,5 @@
 """Training: ``run`` carries out a plan, ``verify`` a published table's."""
 
-from __future__ import annotations
-
 import shlex
 import signal
 import sys

@@ -7,8 +7,6 @@ and the pooling.
 Axes: N texts, S tokens, F features, C classes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import time

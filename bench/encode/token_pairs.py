@@ -6,8 +6,6 @@ bytes (Sennrich, Haddow & Birch 2016), so that any text can be written; it is ca
 Axes: N rows, S tokens.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any

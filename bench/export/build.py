@@ -3,8 +3,6 @@
 Axes: L lanes (one), F features, U units.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

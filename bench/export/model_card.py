@@ -1,7 +1,5 @@
 """The page beside an exported model: how to load it and to let it answer."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -7,8 +7,6 @@ head row and label.
 Axes: L lanes, F features, U units.
 """
 
-from __future__ import annotations
-
 import torch
 from safetensors.torch import load_file
 

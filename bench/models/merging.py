@@ -3,8 +3,6 @@
 Axes: I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

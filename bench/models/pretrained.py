@@ -6,8 +6,6 @@ A name is ``minilm``, ``tiny-bert``, a folder, or a repository of the Hugging Fa
 Axes: R rows of all lanes, S tokens, F features, P soft prompts.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import re

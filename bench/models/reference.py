@@ -1,7 +1,5 @@
 """Which model a cell trains, as one value that every room reads."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

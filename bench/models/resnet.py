@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, F features; C, H, W of an image.
 """
 
-from __future__ import annotations
-
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 

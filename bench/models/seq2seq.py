@@ -7,8 +7,6 @@ the logits of a token see the text and the tokens before it. Padding is the toke
 Axes: L lanes, B batch, R rows of all lanes, S tokens, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Axes: L lanes, R rows of all lanes, S tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, R rows of all lanes, S tokens, F features, P soft prompts; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 import torch

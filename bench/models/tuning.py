@@ -8,8 +8,6 @@ are put into the transformer look them up there by name: whoever replaces the mo
 Axes: L lanes, R rows of all lanes, S tokens, I inputs, O outputs, K rank or width.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Experiments in files, and seeds as they are written there and on the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which model a name stands for: the one place that asks whether a folder is an exported model."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bench import models

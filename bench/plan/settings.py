@@ -1,7 +1,5 @@
 """Values of settings: from text, within their bounds, and as text again."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Strategies across the suites and scenarios of a report: ranks, aggregates and tests."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any

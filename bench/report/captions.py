@@ -1,7 +1,5 @@
 """What must be known to read the tables of a run: units, spread, marks, bounds and origin."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Precision, recall and F1 of every class after the last task: a table per strategy and split."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import product

@@ -3,8 +3,6 @@
 The record is written by ``bench.checks.step_costs``.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

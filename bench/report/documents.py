@@ -27,8 +27,6 @@ A document holds
 with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 A report asks ``families`` and ``bounds``, and nothing else of a strategy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 

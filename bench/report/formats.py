@@ -1,7 +1,5 @@
 """How numbers of a report are written: digits, spread, and what is not defined."""
 
-from __future__ import annotations
-
 import math
 
 MISSING = "–"

@@ -1,7 +1,5 @@
 """Tables in LaTeX, by pandas' Styler with booktabs."""
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """What of a run's tables is shown: scores, spread, rows and columns."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args

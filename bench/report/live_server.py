@@ -1,7 +1,5 @@
 """The page of a run in progress, served on this machine alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -1,7 +1,5 @@
 """The origin of numbers: command, version, seeds and hardware, from the manifest and the cells."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The parts that a report is divided into, and what their files are called."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pandas as pd

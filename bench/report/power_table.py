@@ -1,7 +1,5 @@
 """How many seeds a difference needs, as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """Our numbers beside published ones, as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Console

@@ -4,8 +4,6 @@ Numbers are printed as 100 times the position of a score between its bounds: acc
 they are. Suites with different scores have no common name and no unit: their score is ``None`` here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

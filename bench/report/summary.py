@@ -4,8 +4,6 @@ Terminal, Markdown, LaTeX, CSV, page, documents and figures read them here. Stra
 other tasks (joint, cumulative) are bounds: they are shown, and never marked, ranked or compared with.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass

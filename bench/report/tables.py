@@ -4,8 +4,6 @@
 (``bench.report.latex``) differ only in how they write that text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

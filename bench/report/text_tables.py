@@ -1,7 +1,5 @@
 """Tables of text, for a terminal and in Markdown."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

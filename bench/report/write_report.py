@@ -1,7 +1,5 @@
 """Writes everything of a report into one folder."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The records of one or several runs as those of one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from bench.store import RunReader
 from suites.errors import UserError
 
 Record = dict[str, Any]
-_MAPS = ("shared", "data", "cells", "strategies", "suites", "models")
 _MAPS = ("shared", "data", "cells", "strategies", "suites", "models")
 
 

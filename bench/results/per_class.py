@@ -7,8 +7,6 @@ the tasks learned so far alone, j <= i.
 Axes: K counts, I rows of R, U units.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

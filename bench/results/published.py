@@ -4,8 +4,6 @@ A table is a TOML file (results/published/*.toml) with its citation, the suite, 
 spread and, per entry, the selector that reproduces it and the published mean and spread by scenario.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What strategies, suites and models say of themselves, for the manifest: a reader imports no user's file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import strategies

@@ -1,7 +1,5 @@
 """Carries out a plan: resolves what is asked for against a run's folder, then runs its groups of lanes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext

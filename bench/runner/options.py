@@ -1,7 +1,5 @@
 """How a plan is carried out, and what came of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """``python -m bench.schema FOLDER``: write the JSON Schema of every file model."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

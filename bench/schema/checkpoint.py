@@ -1,7 +1,5 @@
 """Headers of tensors in a run: of a cell's state after a task, and of its saved models."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field, JsonValue

@@ -1,7 +1,5 @@
 """An experiment file: what to run, in TOML."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

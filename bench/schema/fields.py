@@ -5,8 +5,6 @@ A model describes the newest version of a file. Older versions are first turned 
 records as objects would take several times as long to make.
 """
 
-from __future__ import annotations
-
 import difflib
 import tomllib
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The manifest of a run: what was asked for, with what, and over which data."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from bench.schema.fields import Described, FileModel, Key, Value

@@ -1,7 +1,5 @@
 """A published table and how to run it, in TOML."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -7,8 +7,6 @@ with replacement.
 Axes: R resamples, B blocks, N seeds, T thresholds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache

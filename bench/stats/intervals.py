@@ -3,8 +3,6 @@
 Axes: N seeds; all axes before it are computed together.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Axes: P pairs, N seeds, F sign patterns.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

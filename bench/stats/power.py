@@ -1,7 +1,5 @@
 """How many seeds are needed to detect a difference."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A block is a suite in a scenario. The tests take blocks as independent: scenario
 over one data set, are so only in part.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

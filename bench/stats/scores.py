@@ -6,8 +6,6 @@ formulas' R[i, j] is ``R[i, j - 1]`` here. A score that needs a missing entry, o
 the stream has, is NaN. No function changes its argument.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Where and with what a run is made: packages, revision, machine, time."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -4,8 +4,6 @@ Each process appends whole lines to a file of its own, so any number of them wri
 kill can leave the start of a line at the end of a file: readers pass over it.
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import uuid

@@ -5,8 +5,6 @@
 The same run packs to the same bytes. Checkpoints and saved models are left out.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

@@ -12,8 +12,6 @@ Reading never writes. What cannot be read is passed over and listed with the rea
 Earlier versions wrote a file for each record, ``cells/<key>.json``; these are read and continued.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ Axes: L lanes, B batch, T tasks, R rows, U units, P pairs of a task and one of i
 counts above zero.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 Every lane is saved separately, so that it can continue, or be exported, without its neighbours.
 """
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import torch

@@ -3,8 +3,6 @@
 Axes: L lanes.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -3,8 +3,6 @@
 Axes: L lanes, S steps, B batch, R rows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch

@@ -4,8 +4,6 @@ Accuracy is counted (bench.train.accuracy), generated texts are compared with re
 (bench.train.text_scores).
 """
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 from torch import Tensor

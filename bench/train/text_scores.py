@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, T tasks, R rows, S tokens.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any

@@ -1,7 +1,5 @@
 """Axes that several figures share: tasks, and quantities over many decades."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

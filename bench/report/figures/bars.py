@@ -1,7 +1,5 @@
 """Final accuracy, forgetting and transfer of every strategy, with every seed as a point."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure

@@ -3,8 +3,6 @@
 De Lange, van de Ven & Tuytelaars 2023 (Continual evaluation for lifelong learning) call it the stability gap.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 

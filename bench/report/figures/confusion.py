@@ -1,7 +1,5 @@
 """The confusion matrix after some of the tasks: rows are true classes, columns answers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Computations that several figures share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

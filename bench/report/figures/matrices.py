@@ -1,7 +1,5 @@
 """The score matrix R as a heat map: row i after i tasks, column j of task j."""
 
-from __future__ import annotations
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Final accuracy against what it costs: throughput, memory, buffer; the Pareto front joined by a line."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure

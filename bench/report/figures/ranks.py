@@ -1,7 +1,5 @@
 """Mean ranks over suites with the critical difference of Nemenyi's test (Demsar 2006, JMLR 7)."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

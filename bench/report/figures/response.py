@@ -1,7 +1,5 @@
 """Final accuracy against a hyper-parameter, where a strategy was run at several values of it."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The notes of methods along the steps of the stream: the schedules of adaptive methods."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure

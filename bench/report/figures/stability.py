@@ -1,7 +1,5 @@
 """Stability against plasticity: forgetting against learning accuracy."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 

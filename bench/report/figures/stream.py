@@ -1,7 +1,5 @@
 """Accuracy over all seen tasks along the stream."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Each task's score over the stream: R[:, j] along i, a panel for each task."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 

@@ -1,7 +1,5 @@
 """All figures of a run, into a folder."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Everything it shows is in it: tables as HTML, figures as SVG, and what its scrip
 strategies, commands and reasons are put in as text, never as markup.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Every two strategies of a suite and scenario, compared over common seeds: what the page's form answers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from itertools import combinations

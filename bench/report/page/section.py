@@ -3,8 +3,6 @@
 Numbers, order and marks are those of ``bench.report.summary``; the script only shows them.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Container, Iterator, Sequence
