@@ -43,29 +43,19 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             there = [name for name in names if (score, name) in means.index]
             rows = means.loc[[(score, name) for name in there]]
             places = [at[name] for name in there]
-            axes.barh(
-                places,
+            mean, half, colours = (
                 100 * rows["mean"],
-                height=0.7,
-                color=[_pale(looks.colour[name]) for name in there],
-                edgecolor=[looks.colour[name] for name in there],
-                linewidth=0.6,
+                100 * rows["half"].fillna(0),
+                [looks.colour[n] for n in there],
             )
-            axes.errorbar(
-                100 * rows["mean"],
-                places,
-                xerr=100 * rows["half"].fillna(0),
-                fmt="none",
-                ecolor=INK,
-                elinewidth=1,
-            )
+            pale = [_pale(colour) for colour in colours]
+            axes.barh(places, mean, height=0.7, color=pale, edgecolor=colours, linewidth=0.6)
+            axes.errorbar(mean, places, xerr=half, fmt="none", ecolor=INK, elinewidth=1)
             seeds = data[(data["score"] == score) & data["identity"].isin(there)]
             n, k = (seeds.groupby("identity")["seed"].transform(f) for f in ("size", "cumcount"))
             off = np.where(n > 1, 0.4 * k / np.maximum(n - 1, 1) - 0.2, 0)
-            axes.plot(
-                100 * seeds["value"], seeds["identity"].map(at) + off, ".",
-                color="black", markersize=2, markeredgewidth=0, alpha=0.7,
-            )  # fmt: skip
+            points = {"color": "black", "markersize": 2, "markeredgewidth": 0, "alpha": 0.7}
+            axes.plot(100 * seeds["value"], seeds["identity"].map(at) + off, ".", **points)
             axes.set_xlabel(_LABELS.get(score) or score_axis(score, frames.score).replace(" ", "\n", 1))
             axes.axvline(0, color=INK, linewidth=0.6)
             axes.grid(visible=False, axis="y")

@@ -8,19 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.axes import label_outer
 from bench.report.figures.data import evenly, intervals
-from bench.report.figures.looks import (
-    GREY,
-    INK,
-    Looks,
-    counts,
-    finish,
-    legend,
-    legend_height,
-    new,
-    others_remark,
-    seeds_remark,
-    style,
-)
+from bench.report.figures.looks import INK, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.score_names import axis, top
 from bench.report.summary import by_final
 from bench.results import Frames
@@ -59,8 +47,7 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
     columns = min(len(shown), 2)
     rows = -(-len(shown) // columns)
     with style():
-        room = legend_height(names, looks)
-        figure = new(looks, max(0.4 + 1.6 * rows, room) if looks.wide else 0.4 + 1.4 * rows + room)
+        figure = new(looks, 0.4 + 1.6 * rows, names, 0.4 + 1.4 * rows)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         parts = dict(list(near.groupby(["boundary", "identity"])))
         for axes, boundary in zip(grid.flat, shown, strict=False):
@@ -70,33 +57,21 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
                 if part is None:
                     continue
                 if name in others:
-                    axes.plot(part["step"], 100 * part["mean"], color=GREY, linewidth=0.5, zorder=1)
-                    continue
-                axes.plot(
-                    part["step"],
-                    100 * part["mean"],
-                    color=looks.colour[name],
-                    linestyle=looks.dash[name],
-                    marker=looks.marker[name],
-                    markevery=(place % 5, 8),
-                    markersize=3,
-                    linewidth=1,
-                )
-                if len(names) <= _BANDS:
-                    half = part["half"].fillna(0)
-                    axes.fill_between(
-                        part["step"],
-                        100 * (part["mean"] - half),
-                        100 * (part["mean"] + half),
-                        color=looks.colour[name],
-                        alpha=0.15,
-                        linewidth=0,
+                    axes.plot(
+                        part["step"], 100 * part["mean"], color=looks.colour[name], linewidth=0.5, zorder=1
                     )
+                    continue
+                points = {"markevery": (place % 5, 8), "markersize": 3}
+                axes.plot(part["step"], 100 * part["mean"], **looks.line(name), **points, linewidth=1)
+                if len(names) <= _BANDS:
+                    low, high = (100 * (part["mean"] + sign * part["half"].fillna(0)) for sign in (-1, 1))
+                    colour = looks.colour[name]
+                    axes.fill_between(part["step"], low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_title(f"task {boundary + 1} begins", pad=2)
             axes.set_ylim(-2 * end, 102 * end)
         steps = "steps from the boundary" if looks.wide else "steps"
         label_outer(grid, len(shown), steps, axis(frames.score, "{} on tasks\nbefore", share="score"))
-        legend(figure, names, looks, counts(data))
+        legend(figure, names, looks, data)
         what = "mean and 95 % t interval" if len(names) <= _BANDS else "mean"
         rows_of = f"validation rows, every {every} steps"
         return finish(figure, seeds_remark(near["n"], what), rows_of, others_remark(others)), data

@@ -81,6 +81,10 @@ class Looks:
         """Whether the figure is wide enough for a legend beside the axes."""
         return self.width > ONE_COLUMN + 1
 
+    def line(self, name: str) -> dict[str, Any]:
+        """Return how matplotlib draws a strategy's line."""
+        return {"color": self.colour[name], "marker": self.marker[name], "linestyle": self.dash[name]}
+
     def at(self, width: float) -> Looks:
         """Return the same looks for figures of another width."""
         return replace(self, width=width)
@@ -118,8 +122,14 @@ def label(identity: str, width: int = 28) -> str:
     return "\n".join(line if len(line) <= width + 4 else "…" + line[-width - 3 :] for line in lines)
 
 
-def new(looks: Looks, height: float) -> Figure:
-    """Return an empty figure with a constrained layout."""
+def new(looks: Looks, height: float, names: Sequence[str] | None = None, narrow: float = 0.0) -> Figure:
+    """Return an empty figure with a constrained layout.
+
+    A legend of ``names`` has room: beside axes of that height, or above ``narrow`` ones in one column.
+    """
+    if names is not None:
+        room = _legend_height(names, looks)
+        height = max(height, room) if looks.wide else narrow + room
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     return Figure(figsize=(looks.width, height), layout=layout)
 
@@ -146,7 +156,7 @@ def _wrapped(text: str, inches: float) -> str:
     return "\n".join(lines)
 
 
-def legend_height(names: Sequence[str], looks: Looks) -> float:
+def _legend_height(names: Sequence[str], looks: Looks) -> float:
     """Return the inches that a legend of these names adds (one column) or needs at least (two columns)."""
     lines = [label(n).count("\n") + 1 for n in names]
     if looks.wide:
@@ -162,21 +172,22 @@ def _columns(names: Sequence[str]) -> int:
     return max(1, min(3, int(ONE_COLUMN / (0.4 + 0.058 * longest))))
 
 
-def legend(figure: Figure, names: Sequence[str], looks: Looks, n: dict[str, int], line: bool = True) -> None:
+def legend(
+    figure: Figure,
+    names: Sequence[str],
+    looks: Looks,
+    data: pd.DataFrame,
+    line: bool = True,
+    of: str = "identity",
+) -> None:
     """Put the legend beside the axes, or above them in one column, where it covers no line.
 
-    ``n`` is the number of seeds of each strategy; it is printed where a strategy has fewer than another.
+    The number of seeds, ``n`` of ``data``, is printed where a strategy has fewer than another.
     """
     handles = [
-        Line2D(
-            [],
-            [],
-            color=looks.colour[name],
-            marker=looks.marker[name],
-            linestyle=looks.dash[name] if line else "",
-        )
-        for name in names
+        Line2D([], [], **(looks.line(x) if line else looks.line(x) | {"linestyle": ""})) for x in names
     ]
+    n = {str(name): int(most) for name, most in data.groupby(of)["n"].max().items()}
     most = max(n.values(), default=0)
     texts = [label(x) + (f" (n={n[x]})" if n.get(x, most) < most else "") for x in names]
     figure.legend(
@@ -204,8 +215,3 @@ def seeds_remark(n: Iterable[int], what: str = "mean and 95 % t interval") -> st
 def others_remark(others: Sequence[str]) -> str:
     """Return how many strategies are drawn without a name."""
     return f"grey: {len(others)} more strategies, named in the data" if others else ""
-
-
-def counts(data: pd.DataFrame, of: str = "identity") -> dict[str, int]:
-    """Return the largest number of seeds behind a value of each strategy."""
-    return {str(k): int(v) for k, v in data.groupby(of)["n"].max().items()}

@@ -7,18 +7,7 @@ from matplotlib.figure import Figure
 from bench.report.families import bounds
 from bench.report.figures.axes import Quantity
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import (
-    INK,
-    Looks,
-    counts,
-    finish,
-    legend,
-    legend_height,
-    new,
-    others_remark,
-    seeds_remark,
-    style,
-)
+from bench.report.figures.looks import INK, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.score_names import score_axis
 from bench.report.summary import by_final
 from bench.results import Frames
@@ -65,38 +54,29 @@ def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     names, others = looks.split(by_final(frames, data["identity"]))
     costs = [c for c in _COSTS if (data["cost"] == c).any()]
     with style():
-        room = legend_height(names, looks)
         rows, columns = (1, len(costs)) if looks.wide else (len(costs), 1)
-        figure = new(looks, max(2.3, room) if looks.wide else 0.2 + 1.7 * rows + room)
+        figure = new(looks, 2.3, names, 0.2 + 1.7 * rows)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axes, cost in zip(grid, costs, strict=True):
             title, more = _COSTS[cost]
             part = data[data["cost"] == cost].set_index("identity")
             quantity = Quantity(part["x"].tolist())
             best = part[part["front"]].sort_values("x")
-            axes.step(
-                quantity.place(best["x"]),
-                100 * best["mean"],
-                where="pre" if more else "post",
-                color=INK,
-                linewidth=0.8,
-                zorder=1,
-            )
+            x, where = quantity.place(best["x"]), "pre" if more else "post"
+            axes.step(x, 100 * best["mean"], where=where, color=INK, linewidth=0.8, zorder=1)
             faint = part.index.isin(others) & ~part["front"].astype(bool)
             alone = [name for name in (*others, *reversed(names)) if name in part.index[~faint]]
             # What looks alike is drawn at once.
             for these in filter(list, (part.index[faint].tolist(), *([name] for name in alone))):
-                front = bool(part["front"][these[0]])
+                edge = ("black", 0.8) if part["front"][these[0]] else ("white", 0.4)
                 axes.errorbar(
                     quantity.place(part["x"][these]),
                     100 * part["mean"][these],
                     yerr=100 * part["half"][these].fillna(0),
-                    color=looks.colour[these[0]],
-                    linestyle="none",
-                    marker=looks.marker[these[0]],
+                    **looks.line(these[0]) | {"linestyle": "none"},
                     markersize=4.5,
-                    markeredgecolor="black" if front else "white",
-                    markeredgewidth=0.8 if front else 0.4,
+                    markeredgecolor=edge[0],
+                    markeredgewidth=edge[1],
                     elinewidth=0.7,
                     zorder=2 if these[0] in others else 3,
                 )
@@ -104,10 +84,6 @@ def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             axes.set_xlabel(title if looks.wide else title.replace("\n", " "))
         for axes in grid[:1] if looks.wide else grid:
             axes.set_ylabel(score_axis("acc", frames.score))
-        legend(figure, names, looks, counts(data), line=False)
-        return finish(
-            figure,
-            seeds_remark(data["n"]),
-            f"line and dark edges: Pareto front{', without the bounds' if bounds(frames) else ''}",
-            others_remark(others),
-        ), data
+        legend(figure, names, looks, data, line=False)
+        front = f"line and dark edges: Pareto front{', without the bounds' if bounds(frames) else ''}"
+        return finish(figure, seeds_remark(data["n"]), front, others_remark(others)), data

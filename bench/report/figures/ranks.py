@@ -58,26 +58,14 @@ def ranks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             axes.plot([rank, rank, edge], [0, y, y], color=looks.colour[name], linewidth=0.8)
             axes.plot([rank], [0], marker=looks.marker[name], color=looks.colour[name], clip_on=False)
             text = f"{texts[i]}  {rank_text(rank)}" if left else f"{rank_text(rank)}  {texts[i]}"
-            axes.text(
-                edge - 0.01 * (k - 1) if left else edge + 0.01 * (k - 1),
-                y,
-                text,
-                ha="right" if left else "left",
-                va="center",
-                fontsize=7,
-            )
+            x, side = edge + (-0.01 if left else 0.01) * (k - 1), "right" if left else "left"
+            axes.text(x, y, text, ha=side, va="center", fontsize=7)
         n = len(ranking.seeds)
         tests = f"Friedman's test: p = {p_value(ranking.p)}"
         few = "few suites: the test has little power" if n < 5 else ""
         bars = "thick bars join what does not differ at 5 % (Nemenyi)"
-        return finish(
-            figure,
-            in_words_of(frames.score, f"mean rank of final accuracy over {n} suites, 1 is best"),
-            bars,
-            tests,
-            few,
-            about_bounds(bounds(frames)).rstrip("."),
-        ), data
+        shown = in_words_of(frames.score, f"mean rank of final accuracy over {n} suites, 1 is best")
+        return finish(figure, shown, bars, tests, few, about_bounds(bounds(frames)).rstrip(".")), data
 
 
 def _scale(axes: Axes, k: int, difference: float) -> None:
@@ -94,6 +82,5 @@ def _scale(axes: Axes, k: int, difference: float) -> None:
     for end in (1, 1 + width):
         axes.plot([end, end], [-0.46, -0.38], color=INK, linewidth=1.2)
     beyond = " (wider than shown)" if difference > k - 1 else ""
-    axes.text(
-        1 + width / 2, -0.46, f"CD = {rank_text(difference)}{beyond}", ha="center", va="bottom", fontsize=7
-    )
+    words = f"CD = {rank_text(difference)}{beyond}"
+    axes.text(1 + width / 2, -0.46, words, ha="center", va="bottom", fontsize=7)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.axes import Quantity
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import Looks, counts, finish, legend, legend_height, new, seeds_remark, style
+from bench.report.figures.looks import Looks, finish, legend, new, seeds_remark, style
 from bench.report.score_names import score_axis
 from bench.results import Frames
 
@@ -32,23 +32,15 @@ def response_data(frames: Frames) -> pd.DataFrame:
         settings = {key: of[key] for key in group.index if key in of}
         for name in sorted({k for s in settings.values() for k in s}):
             values = {s.get(name) for s in settings.values()}
-            if len(values) < 2 or not all(
-                isinstance(v, int | float) and not isinstance(v, bool) for v in values
-            ):
+            if len(values) < 2 or not all(type(v) in (int, float) for v in values):
                 continue
             alike: dict[str, list[str]] = {}
             for key, s in settings.items():
                 rest = repr(sorted((k, v) for k, v in s.items() if k != name))
                 alike.setdefault(rest, []).append(key)
             for keys in alike.values():
-                rows = pd.DataFrame(
-                    {
-                        "identity": group["identity"].loc[keys].to_numpy(),
-                        "x": [float(settings[k][name]) for k in keys],
-                        "value": final.reindex(keys).to_numpy(),
-                    }
-                )
-                part = intervals(rows, ["identity", "x"])
+                rows = group.loc[keys].assign(x=[float(settings[k][name]) for k in keys])
+                part = intervals(rows.assign(value=final.reindex(keys)), ["identity", "x"])
                 if part["x"].nunique() > 1:
                     word = _word(name, str(strategy))
                     rest = min((_without(n, word) for n in part["identity"]), key=len)
@@ -67,9 +59,8 @@ def _word(name: str, strategy: str) -> str:
 
 def _without(identity: str, word: str) -> str:
     """Return a selector without one of its settings."""
-    return (
-        re.sub(rf"(?<=[\[,]){re.escape(word)}=[^,\]]*,?", "", identity).replace(",]", "]").replace("[]", "")
-    )
+    rest = re.sub(rf"(?<=[\[,]){re.escape(word)}=[^,\]]*,?", "", identity)
+    return rest.replace(",]", "]").replace("[]", "")
 
 
 def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
@@ -77,46 +68,36 @@ def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
     data = response_data(frames)
     if data.empty:
         return None
-    settings = (
-        data.groupby("setting").size().sort_values(ascending=False, kind="stable").index[:_MOST].tolist()
-    )
+    sizes = data.groupby("setting").size().sort_values(ascending=False, kind="stable")
+    settings = sizes.index[:_MOST].tolist()
     lines = data[data["setting"].isin(settings)].groupby("strategy", sort=False)
     names = lines["mean"].max().sort_values(ascending=False, kind="stable").index.tolist()
     own = _looks(data, names, looks)
     columns = min(len(settings), 3 if looks.wide else 2)
     rows = -(-len(settings) // columns)
     with style():
-        room = legend_height(names, looks)
-        figure = new(looks, max(0.3 + 1.9 * rows, room) if looks.wide else 0.3 + 1.6 * rows + room)
+        figure = new(looks, 0.3 + 1.9 * rows, names, 0.3 + 1.6 * rows)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for place, (axes, setting) in enumerate(zip(grid.flat, settings, strict=False)):
             here = data[data["setting"] == setting]
             quantity = Quantity(here["x"].tolist())
             for name, part in here.groupby("strategy"):
-                axes.errorbar(
-                    quantity.place(part["x"]),
-                    100 * part["mean"],
-                    yerr=100 * part["half"].fillna(0),
-                    color=own.colour[str(name)],
-                    marker=own.marker[str(name)],
-                    linestyle=own.dash[str(name)],
-                    elinewidth=0.7,
-                )
+                x, half = quantity.place(part["x"]), 100 * part["half"].fillna(0)
+                axes.errorbar(x, 100 * part["mean"], yerr=half, **own.line(str(name)), elinewidth=0.7)
             quantity.prepare(axes)
             axes.set_xlabel(setting)
             if place % columns == 0:
                 axes.set_ylabel(score_axis("acc", frames.score))
         for axes in grid.flat[len(settings) :]:
             axes.set_visible(False)
-        legend(figure, names, own, counts(data, "strategy"))
+        legend(figure, names, own, data, of="strategy")
         return finish(figure, seeds_remark(data["n"])), data
 
 
 def _looks(data: pd.DataFrame, names: list[str], looks: Looks) -> Looks:
     """Return looks of selectors without a setting: their own where they were run, else the first one's."""
-    like = {
-        n: n if n in looks.colour else str(data[data["strategy"] == n]["identity"].iloc[0]) for n in names
-    }
+    first = data.drop_duplicates("strategy").set_index("strategy")["identity"]
+    like = {n: n if n in looks.colour else str(first[n]) for n in names}
     shared = len(set(like.values())) < len(names) or not set(like.values()) <= looks.named
     if shared:
         return Looks.of(sorted(names)).at(looks.width)

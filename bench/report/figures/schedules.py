@@ -5,17 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import (
-    INK,
-    Looks,
-    counts,
-    finish,
-    legend,
-    legend_height,
-    new,
-    seeds_remark,
-    style,
-)
+from bench.report.figures.looks import INK, Looks, finish, legend, new, seeds_remark, style
 from bench.report.summary import by_final
 from bench.results import Frames
 
@@ -52,8 +42,7 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
     columns = 2 if looks.wide and len(notes) > 2 else 1
     rows = -(-len(notes) // columns)
     with style():
-        room = legend_height(names, looks)
-        figure = new(looks, max(0.35 + 1.25 * rows, room) if looks.wide else 0.35 + 1.2 * rows + room)
+        figure = new(looks, 0.35 + 1.25 * rows, names, 0.35 + 1.2 * rows)
         grid = figure.subplots(rows, columns, squeeze=False)
         parts = dict(list(data.groupby(["note", "identity"])))
         for place, (axes, note) in enumerate(zip(grid.flat, notes, strict=False)):
@@ -63,16 +52,8 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
             for name in (n for n in reversed(names) if (note, n) in parts):
                 part, colour = _thinned(parts[note, name]), looks.colour[name]
                 low, high = (part["mean"] + sign * part["half"].fillna(0) for sign in (-1, 1))
-                axes.plot(
-                    part["at"],
-                    part["mean"],
-                    color=colour,
-                    linestyle=looks.dash[name],
-                    marker=looks.marker[name],
-                    markevery=(names.index(name) % 7, 16),
-                    markersize=3,
-                    linewidth=1,
-                )
+                points = {"markevery": (names.index(name) % 7, 16), "markersize": 3}
+                axes.plot(part["at"], part["mean"], **looks.line(name), **points, linewidth=1)
                 axes.fill_between(part["at"], low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_ylabel(str(note).replace("_", " "))
             n_tasks = int(here["rows"].max())
@@ -82,7 +63,7 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
         for axes in grid.flat[len(notes) :]:
             axes.set_visible(False)
         figure.align_ylabels(list(grid.flat))
-        legend(figure, names, looks, counts(data))
+        legend(figure, names, looks, data)
         return finish(figure, seeds_remark(data["n"]), "dashed: task boundaries"), data
 
 

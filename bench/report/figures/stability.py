@@ -1,21 +1,12 @@
 """Stability against plasticity: forgetting against learning accuracy."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import (
-    GREY,
-    Looks,
-    counts,
-    finish,
-    legend,
-    legend_height,
-    new,
-    others_remark,
-    seeds_remark,
-    style,
-)
+from bench.report.figures.looks import GREY, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.score_names import score_axis
 from bench.report.summary import by_final
 from bench.results import Frames
@@ -42,22 +33,13 @@ def stability(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
     )
     seeds = dict(list(data.groupby("identity")))
     with style():
-        room = legend_height(names, looks)
-        figure = new(looks, max(2.7, room) if looks.wide else 2.5 + room)
+        figure = new(looks, 2.7, names, 2.5)
         axes = figure.subplots()
         axes.plot(100 * x["mean"][others], 100 * y["mean"][others], ".", color=GREY, zorder=1)
         for name in names:
             part, colour = seeds[name], looks.colour[name]
-            axes.plot(
-                100 * part["forgetting"],
-                100 * part["learning_acc"],
-                ".",
-                color=colour,
-                alpha=0.45,
-                markersize=4,
-                markeredgewidth=0,
-                zorder=2,
-            )
+            faint: dict[str, Any] = {"alpha": 0.45, "markersize": 4, "markeredgewidth": 0, "zorder": 2}
+            axes.plot(100 * part["forgetting"], 100 * part["learning_acc"], ".", color=colour, **faint)
             axes.errorbar(
                 100 * x["mean"][name],
                 100 * y["mean"][name],
@@ -74,5 +56,5 @@ def stability(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
         axes.set(xlabel="forgetting (points): further left is more stable")
         axes.set_ylabel(score_axis("learning_acc", frames.score))
         axes.margins(0.06)
-        legend(figure, names, looks, counts(x.reset_index()), line=False)
+        legend(figure, names, looks, x.reset_index(), line=False)
         return finish(figure, seeds_remark(x["n"]) + "; points: seeds", others_remark(others)), data

@@ -6,18 +6,7 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.axes import task_ticks
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import (
-    GREY,
-    Looks,
-    counts,
-    finish,
-    legend,
-    legend_height,
-    new,
-    others_remark,
-    seeds_remark,
-    style,
-)
+from bench.report.figures.looks import GREY, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.score_names import axis, top
 from bench.report.summary import by_final
 from bench.results import Frames
@@ -38,27 +27,19 @@ def stream(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     names, others = looks.split(by_final(frames, data["identity"]))
     lines = dict(list(data.groupby("identity")))
     with style():
-        room = legend_height(names, looks)
-        figure = new(looks, max(2.5, room) if looks.wide else 2.3 + room)
+        figure = new(looks, 2.5, names, 2.3)
         axes = figure.subplots()
         for name in others:
             axes.plot(lines[name]["tasks"], 100 * lines[name]["mean"], color=GREY, linewidth=0.6, zorder=1)
         spread = min(0.16, 0.025 * len(names))
         for offset, name in zip(np.linspace(-spread, spread, len(names)), names, strict=True):
             part = lines[name]
-            axes.errorbar(
-                part["tasks"] + offset,
-                100 * part["mean"],
-                yerr=100 * part["half"].fillna(0),
-                color=looks.colour[name],
-                marker=looks.marker[name],
-                linestyle=looks.dash[name],
-                elinewidth=0.7,
-            )
+            x, half = part["tasks"] + offset, 100 * part["half"].fillna(0)
+            axes.errorbar(x, 100 * part["mean"], yerr=half, **looks.line(name), elinewidth=0.7)
         highest = (data["mean"] + data["half"].fillna(0)).max()
         axes.set_ylim(0, 102 * top(frames.score, highest))
         axes.set(xlabel="tasks learned", ylabel=axis(frames.score, "{} on tasks so far"))
         axes.set_xlim(0.5, data["tasks"].max() + 0.5)
         task_ticks(axes, int(data["tasks"].max()))
-        legend(figure, names, looks, counts(data))
+        legend(figure, names, looks, data)
         return finish(figure, seeds_remark(data["n"]), others_remark(others)), data

@@ -5,19 +5,7 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.axes import label_outer, task_ticks
 from bench.report.figures.data import evenly, intervals
-from bench.report.figures.looks import (
-    GREY,
-    INK,
-    Looks,
-    counts,
-    finish,
-    legend,
-    legend_height,
-    new,
-    others_remark,
-    seeds_remark,
-    style,
-)
+from bench.report.figures.looks import INK, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.score_names import axis, top
 from bench.report.summary import by_final
 from bench.results import Frames
@@ -43,15 +31,12 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     columns = min(len(shown), 3 if looks.wide else 2)
     rows = -(-len(shown) // columns)
     with style():
-        room = legend_height(names, looks)
-        figure = new(looks, max(0.35 + 1.45 * rows, room) if looks.wide else 0.35 + 1.35 * rows + room)
+        figure = new(looks, 0.35 + 1.45 * rows, names, 0.35 + 1.35 * rows)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         # A line breaks where nothing was measured: joint has only the first and the last row.
         learned = range(n_tasks + 1)
-        means = data.pivot(index=["task", "identity"], columns="tasks", values="mean").reindex(
-            columns=learned
-        )
-        lines = dict(zip(means.index, 100 * means.to_numpy(), strict=True))
+        means = data.pivot(index=["task", "identity"], columns="tasks", values="mean")
+        lines = dict(zip(means.index, 100 * means.reindex(columns=learned).to_numpy(), strict=True))
         for axes, task in zip(grid.flat, shown, strict=False):
             axes.axvline(task, color=INK, linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
             for name in (*others, *reversed(names)):
@@ -59,22 +44,14 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                 if line is None:
                     continue
                 if name in others:
-                    axes.plot(learned, line, color=GREY, linewidth=0.5, zorder=1)
+                    axes.plot(learned, line, color=looks.colour[name], linewidth=0.5, zorder=1)
                     continue
-                axes.plot(
-                    learned,
-                    line,
-                    color=looks.colour[name],
-                    marker=looks.marker[name],
-                    linestyle=looks.dash[name],
-                    linewidth=1.0,
-                    markersize=2.8,
-                )
+                axes.plot(learned, line, **looks.line(name), linewidth=1.0, markersize=2.8)
             axes.set_title(f"task {task}", pad=2)
             axes.set(ylim=(-2 * end, 102 * end), xlim=(-0.3, n_tasks + 0.3))
             task_ticks(axes, n_tasks, first=0)
         label_outer(grid, len(shown), "tasks learned", axis(frames.score, "{}", share="score"))
-        legend(figure, names, looks, counts(data))
+        legend(figure, names, looks, data)
         few = f"{len(shown)} of {n_tasks} tasks" if len(shown) < n_tasks else ""
         dashed = "dashed: the task is learned here"
         return finish(figure, seeds_remark(data["n"], "mean"), dashed, few, others_remark(others)), data

@@ -32,19 +32,10 @@ from bench.results import Frames
 Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
 """Returns a figure and its data, None where there is nothing to show."""
 
-FIGURES: dict[str, Draw] = {
-    "stream": stream,
-    "tasks": tasks,
-    "bars": bars,
-    "matrices": matrices,
-    "matrix": matrix,
-    "confusion": confusion,
-    "stability": stability,
-    "pareto": pareto,
-    "boundaries": boundaries,
-    "response": response,
-    "schedules": schedules,
-}
+_OF_PART: tuple[Draw, ...] = (
+    stream, tasks, bars, matrices, matrix, confusion, stability, pareto, boundaries, response, schedules,
+)  # fmt: skip
+FIGURES = {draw.__name__: draw for draw in _OF_PART}
 """Of one suite and scenario."""
 ACROSS: dict[str, Draw] = {"ranks": ranks}
 """Of one scenario, over its suites."""
@@ -96,9 +87,8 @@ def _make_part(
         if made is None:
             continue
         if on_page:
-            drawn.append(
-                Drawn(name, _with_letters(made[0]), made[1].to_csv(index=False, float_format="%.6g"))
-            )
+            csv = made[1].to_csv(index=False, float_format="%.6g")
+            drawn.append(Drawn(name, _with_letters(made[0]), csv))
         if folder is not None:
             save(*made, folder / f"{place}-{name}")
     return place, drawn
