@@ -54,9 +54,9 @@ def predict(
         raise errors.UserError("give either sentences or --file")
     if texts and not reads_texts:
         raise errors.UserError(f"{folder} reads images, not sentences: give them as --file images.npy")
-    given: Any = (
-        texts if file is None else rows.read_texts(file, column) if reads_texts else rows.read_images(file)
-    )
+    given: Any = texts
+    if file is not None:
+        given = rows.read_texts(file, column) if reads_texts else rows.read_images(file)
     from bench.export import Predictor
 
     model = Predictor.load(folder)

@@ -72,9 +72,8 @@ def _check_reads(data: Data, model: ModelRef) -> None:
     if data.generates and not (model.generates or pretrained.writes(model.name)):
         raise UserError(f"model {model.name} cannot write what {data.name} asks for; {seq2seq.TINY} can")
     if data.texts and not data.generates and model.generates:
-        raise UserError(
-            f"model {model.name} cannot read {data.name}, where nothing is to be written; minilm can"
-        )
+        where = f"{data.name}, where nothing is to be written"
+        raise UserError(f"model {model.name} cannot read {where}; minilm can")
 
 
 def name_features(data: Data, model: ModelRef, options: Options, device: str = "cpu") -> Tensor:

@@ -4,9 +4,6 @@ Axes: L lanes (one), F features, U units.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from bench.export.predictor import Predictor
 from bench.models import merging, pretrained, seq2seq, transformer
 from bench.plan import CellSpec
 from bench.schema import HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
-from bench.store import RunReader, SavedModels, write_tensors
+from bench.store import RunReader, SavedModels, new_folder, write_tensors
 from strategies.core import LaneLinear
 from suites.base import generator
 from suites.errors import UserError, some
@@ -167,25 +164,14 @@ def save(model: Predictor, folder: Path) -> None:
 
     Raises UserError where the folder is there already, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already: choose another, or remove it")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
-            written = json.dumps(model.header, indent=1) + "\n"
-            ExportHeader.read(written)
-            (scratch / HEADER).write_text(written)
-            (scratch / README).write_text(readme(model.header))
-            for path in scratch.iterdir():
-                path.chmod(0o644)
-            scratch.chmod(0o755)
-            os.replace(scratch, folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+    with new_folder(folder) as scratch:
+        _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
+        written = json.dumps(model.header, indent=1) + "\n"
+        ExportHeader.read(written)
+        (scratch / HEADER).write_text(written)
+        (scratch / README).write_text(readme(model.header))
+        for path in scratch.iterdir():
+            path.chmod(0o644)
 
 
 def _write_images(model: Predictor, folder: Path) -> None:

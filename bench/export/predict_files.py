@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.store import new_file
 from suites.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,16 +63,9 @@ def write_answers(path: Path, columns: Sequence[str], answers: Iterable[Sequence
     Raises UserError where it cannot be written.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-                rows = csv.writer(file)
-                rows.writerow(columns)
-                rows.writerows(answers)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with new_file(path, newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(columns)
+            rows.writerows(answers)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None

@@ -130,9 +130,8 @@ class Predictor:
 
 def _images(exported: Exported) -> Predictor:
     shape, units = tuple(exported.header["shape"]), len(exported.labels)
-    model = models.build(
-        exported_reference(exported), exported.options, shape, units, [generator(0, "model")]
-    )
+    reference = exported_reference(exported)
+    model = models.build(reference, exported.options, shape, units, [generator(0, "model")])
     model.load_state_dict({k: t.unsqueeze(0) for k, t in load_file(exported.folder / WEIGHTS).items()})
     return Predictor(model, exported.header)
 

@@ -138,9 +138,8 @@ def sequence_classifier(name: str, labels: int) -> Any:
 
 def last_layer(classifier: nn.Module, labels: int) -> str:
     """Return the name of the dense layer that gives a classifier's logits."""
-    dense = [
-        n for n, m in classifier.named_modules() if isinstance(m, nn.Linear) and m.out_features == labels
-    ]
+    layers = {n: m for n, m in classifier.named_modules() if isinstance(m, nn.Linear)}
+    dense = [name for name, layer in layers.items() if layer.out_features == labels]
     if not dense:
         raise UserError(f"{type(classifier).__name__} has no dense last layer; choose pooling=mean or first")
     return dense[-1]

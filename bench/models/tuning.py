@@ -127,9 +127,8 @@ def insert_lora(
 ) -> None:
     """Put LoRA beside the dense layers that ``targets`` names; A is drawn as peft draws it, B is 0."""
     for name, layer in _found(model, TARGETS[targets], f"lora with targets={targets}"):
-        trained[key_of(name, "down")] = uniform_parameter(
-            generators, (layer.in_features, rank), 1 / math.sqrt(layer.in_features)
-        )
+        size = layer.in_features
+        trained[key_of(name, "down")] = uniform_parameter(generators, (size, rank), 1 / math.sqrt(size))
         trained[key_of(name, "up")] = _zeros(generators, rank, layer.out_features)
         model.set_submodule(name, LoRA(layer, trained, past, name, alpha / rank))
 

@@ -100,6 +100,5 @@ def check_agreement(folder: Path, before: Shared, now: Shared) -> None:
 
 def check_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise UserError where a suite's data has another fingerprint than a run's folder was begun with."""
-    check_agreement(
-        folder, *({name: {"data": mark} for name, mark in data.items()} for data in (before, now))
-    )
+    pair = ({name: {"data": mark} for name, mark in data.items()} for data in (before, now))
+    check_agreement(folder, *pair)

@@ -1,10 +1,9 @@
 """Precision, recall and F1 of every class after the last task: a table per strategy and split."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -88,31 +87,22 @@ def _rows(part: pd.DataFrame, seeds: int, layout: Layout) -> list[tuple[str, flo
     """Return name, mean F1 and text of every class, then of the averages, over the seeds of one strategy."""
     # Where the seed decides which classes share a unit, seeds have only the unit's number in common.
     alike = part.groupby("unit")["class"].transform("nunique") <= 1
-    part = part.assign(
-        name=part["class"].where(alike | part["unit"].isna(), "unit " + part["unit"].astype(str))
-    )
+    shared = alike | part["unit"].isna()
+    part = part.assign(name=part["class"].where(shared, "unit " + part["unit"].astype(str)))
     order = [*part.sort_values("unit", kind="stable")["name"].drop_duplicates()]
     values = part.melt(["name", "seed", "support"], list(SCORES), "column")
     by = ["name", "column"]
     found = describe(values, by).reset_index()
     if layout.spread == "bca":
         found = found.merge(bca_ends(values, by), how="left", on=by)
-    entries: dict[tuple[Any, Any], dict[Hashable, Any]] = {
-        (r["name"], r["column"]): r for r in found.to_dict("records")
-    }
+    entries = {(r["name"], r["column"]): r for r in found.to_dict("records")}
     support = part.groupby("name")["support"].mean()
-    return [
-        (
-            str(name),
-            float(entries[name, "f1"]["mean"]),
-            (
-                str(name),
-                *(entry(entries[name, s], layout, seeds).text for s in SCORES),
-                f"{support[name]:.1f}".removesuffix(".0"),
-            ),
-        )
-        for name in order
-    ]
+    rows = []
+    for name in order:
+        texts = [entry(entries[name, s], layout, seeds).text for s in SCORES]
+        text = (str(name), *texts, f"{support[name]:.1f}".removesuffix(".0"))
+        rows.append((str(name), float(entries[name, "f1"]["mean"]), text))
+    return rows
 
 
 def print_classes(made: ClassTables, console: Console) -> None:

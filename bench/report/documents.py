@@ -61,12 +61,8 @@ def renewed(text: str, folder: Path) -> str:
     read = cache(lambda run: load(folder / run))
 
     def block(match: re.Match[str]) -> str:
-        words = match["words"].split()
-        body = (
-            costs.table(folder / words[0])
-            if match["kind"] == "costs"
-            else _BLOCKS[match["kind"]](words, read)
-        )
+        kind, words = match["kind"], match["words"].split()
+        body = costs.table(folder / words[0]) if kind == "costs" else _BLOCKS[kind](words, read)
         return f"{match['start']}\n{body}\n{match['end']}"
 
     return _BLOCK.sub(block, text)
@@ -115,15 +111,8 @@ def _against(words: list[str], read: Callable[[str], Frames]) -> str:
         notes = [f"{noted[i]:,.0f}" if i in noted else MISSING for i in (a, b)]
         difference = points(found.mean, sign="+") + plus_minus(found.half)
         rows.append([a, b, str(found.n), difference, verdict, *notes])
-    header = [
-        "strategy",
-        "against",
-        "n",
-        f"difference in {head('acc', frames.score)}",
-        "verdict",
-        note,
-        f"{note}, against",
-    ]
+    difference = f"difference in {head('acc', frames.score)}"
+    header = ["strategy", "against", "n", difference, "verdict", note, f"{note}, against"]
     suite = ", ".join(sorted(frames.cells["suite"].unique()))
     return (
         f"{markdown_rows(header, rows)}\n\n{part_title(suite, scenario)}; mean difference seed by seed, in "

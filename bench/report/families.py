@@ -13,19 +13,9 @@ Described = Mapping[str, Mapping[str, bool | str | list[str]]]
 """What strategies say of themselves, by name: ``Frames.described``, from the manifest."""
 
 ORDER = (
-    "baseline",
-    "regularisation",
-    "distillation",
-    "replay",
-    "gradient",
-    "generative",
-    "isolation",
-    "meta",
-    "plasticity",
-    "class-incremental",
-    "pretrained",
-    "composed",
-)
+    "baseline", "regularisation", "distillation", "replay", "gradient", "generative", "isolation", "meta",
+    "plasticity", "class-incremental", "pretrained", "composed",
+)  # fmt: skip
 OTHER = "other"
 """The family of a strategy of which nothing is known."""
 

@@ -62,5 +62,5 @@ def _latex(shown: TextTable, legend: str) -> str:
 def entry_in_latex(entry: Entry) -> str:
     """Return a place of a table with its mark."""
     text = entry.text if entry.number is None else re.sub(r"(?<![\w-])-(?=\d)", "−", entry.text)
-    text = escaped(text) + (escaped(CLOSE) if entry.close else "")
-    return rf"\textbf{{{text}}}" if entry.best else text
+    text = escaped(text) + (escaped(CLOSE) if entry.mark == "close" else "")
+    return rf"\textbf{{{text}}}" if entry.mark == "best" else text

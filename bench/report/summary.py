@@ -21,7 +21,7 @@ from bench.stats import SCORES, Ranking, against, bca, describe, rank
 SPEED = ("samples_per_second", "seconds_per_seed")
 KEYS = ["suite", "scenario", "identity"]
 Mark = Literal["", "best", "close", "worse"]
-"""``close`` is not significantly worse than the best; "" is a bound, or no verdict was possible."""
+"""``best`` is bold, ``close`` not significantly worse; "" is a bound, or no verdict was possible."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,6 @@ class Entry:
     def text(self) -> str:
         """Mean and spread, without the mark."""
         return self.mean + self.spread
-
-    @property
-    def best(self) -> bool:
-        """Whether it is the best of its column: bold."""
-        return self.mark == "best"
-
-    @property
-    def close(self) -> bool:
-        """Whether it is not significantly worse than the best: ``CLOSE`` beside it."""
-        return self.mark == "close"
 
 
 def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
@@ -178,21 +168,15 @@ def summary_and_pairs(
     return frame.drop(columns="order").reset_index(drop=True), pairs
 
 
-def _of(frames: Frames, scores: Sequence[str]) -> pd.DataFrame:
-    """Return the values of scores."""
-    found = frames.scores[frames.scores["score"].isin(scores)]
-    return found[[*KEYS, "seed", "score", "value"]].rename(columns={"score": "column"})
-
-
 def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
     """Return all values of the table, a row per cell and column, and the columns in order."""
     scores = list(chosen_scores(names, layout))
     shown = [*KEYS, "seed", "column", "value"]
-    parts = [_of(frames, ["acc"] if layout.per_task else scores)]
+    found = frames.scores[frames.scores["score"].isin(["acc"] if layout.per_task else scores)]
+    parts = [found.rename(columns={"score": "column"})[shown]]
     if layout.per_task:
-        test = frames.matrix[
-            (frames.matrix["split"] == "test") & frames.matrix["key"].isin(frames.scores["key"])
-        ]
+        test = frames.matrix[frames.matrix["split"] == "test"]
+        test = test[test["key"].isin(frames.scores["key"])]
         last = test[test["i"] == test.groupby("key")["i"].transform("max")]
         parts.insert(0, last.assign(column="task " + last["j"].astype(str))[shown])
         tasks = range(1, int(last["j"].max()) + 1) if len(last) else range(0)
@@ -231,11 +215,9 @@ def higher_is_better(column: str) -> bool:
 
 def _pairs(values: pd.DataFrame) -> pd.DataFrame:
     """Compare, in every column that is a score or a task, every strategy with the one of the best mean."""
-    found = values[~values["column"].isin(SPEED)]
+    found = values[~values["column"].isin(SPEED)].dropna(subset=["value"])
     rows = []
-    for (suite, scenario, column), part in found.dropna(subset=["value"]).groupby(
-        ["suite", "scenario", "column"], sort=False
-    ):
+    for (suite, scenario, column), part in found.groupby(["suite", "scenario", "column"], sort=False):
         table = part.pivot(index="seed", columns="identity", values="value")
         if table.shape[1] < 2:
             continue
@@ -256,9 +238,8 @@ def _pairs(values: pd.DataFrame) -> pd.DataFrame:
 def _marks(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the mark of every strategy that took part; equal means are all the best."""
     words = {"worse": "worse", "not distinguished": "close", "better": "close", "too few seeds": ""}
-    others = pairs.assign(
-        mark=pairs["verdict"].map(words).astype(object).where(~pairs["ties"].astype(bool), "best")
-    )
+    mark = pairs["verdict"].map(words).astype(object)
+    others = pairs.assign(mark=mark.where(~pairs["ties"].astype(bool), "best"))
     best = pairs.drop_duplicates(["suite", "scenario", "column"]).assign(mark="best")
     best = best.drop(columns="identity").rename(columns={"rival": "identity"})
     return pd.concat([others, best])[[*KEYS, "column", "mark"]]

@@ -123,8 +123,8 @@ def print_tables(made: Tables, console: Console) -> None:
 
 
 def _rich(entry: Entry) -> str:
-    text = escape(entry.text) + (f" {CLOSE}" if entry.close else "")
-    return f"[bold]{text}[/bold]" if entry.best else text
+    text = escape(entry.text) + (f" {CLOSE}" if entry.mark == "close" else "")
+    return f"[bold]{text}[/bold]" if entry.mark == "best" else text
 
 
 def markdown(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> str:
@@ -148,4 +148,4 @@ def in_markdown(made: Tables) -> str:
 
 def _markdown(entry: Entry) -> str:
     text = plain(entry.text)
-    return f"**{text}**" if entry.best else f"{text} {CLOSE}" if entry.close else text
+    return f"**{text}**" if entry.mark == "best" else f"{text} {CLOSE}" if entry.mark == "close" else text

@@ -185,27 +185,17 @@ def _declared(records: list[dict[str, Any]]) -> dict[str, Score | None]:
 
 
 _TIMINGS = [
-    "train_seconds",
-    "evaluation_seconds",
-    "samples_per_second",
-    "seconds_per_seed",
-    "steps",
-    "lanes",
-    "device",
-    "peak_bytes",
-]
+    "train_seconds", "evaluation_seconds", "samples_per_second", "seconds_per_seed", "steps", "lanes",
+    "device", "peak_bytes",
+]  # fmt: skip
 _RESOURCES = ["parameters", "memory_samples", "memory_bytes"]
 _CELL_COLUMNS = [*CELL, "status", "why", *_TIMINGS, *_RESOURCES]
 
 
 def _name(record: dict[str, Any]) -> dict[str, Any]:
-    spec = record["spec"]
-    return {
-        **{k: spec[k] for k in CELL[:3]},
-        "identity": record["identity"],
-        "seed": spec["seed"],
-        "key": record["key"],
-    }
+    # An identity can be more than its spec's: see bench.results.merge.
+    named = {**record["spec"], "identity": record["identity"], "key": record["key"]}
+    return {name: named[name] for name in CELL}
 
 
 def _cell(record: dict[str, Any]) -> dict[str, Any]:

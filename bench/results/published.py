@@ -6,9 +6,9 @@ spread and, per entry, the selector that reproduces it and the published mean an
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 from bench.plan import Request, text_of
 from bench.results.frames import Frames
@@ -87,11 +87,12 @@ def read(name: str) -> Table:
     found = read_toml(PublishedTable, path)
     if found.score not in SCORES:
         raise unknown(f"score in {path}", found.score, list(SCORES))
-    numbers = [
-        (entry, s, getattr(entry, "class_" if s == "class" else s))
-        for entry in found.entries
-        for s in SCENARIOS
-    ]
+    entries = []
+    for entry, scenario in product(found.entries, SCENARIOS):
+        number = getattr(entry, "class_" if scenario == "class" else scenario)
+        if number is not None:
+            sem = as_sem(number.spread, found.spread, found.published_seeds)
+            entries.append(Entry(entry.method, scenario, entry.run, number.mean, sem, number.note))
     return Table(
         path.stem,
         found.title,
@@ -101,26 +102,14 @@ def read(name: str) -> Table:
         found.spread,
         found.first_seed,
         {name: text_of(value) for name, value in found.settings.items()},
-        tuple(
-            Entry(
-                entry.method,
-                scenario,
-                entry.run,
-                number.mean,
-                None if number.spread is None else as_sem(number.spread, found.spread, found.published_seeds),
-                number.note,
-            )
-            for entry, scenario, number in numbers
-            if number is not None
-        ),
+        tuple(entries),
     )
 
 
-def as_sem(spread: float, kind: str, n: int) -> float:
-    """Return the standard error that a published spread of n seeds stands for."""
-    if kind == "sd":
-        return spread / math.sqrt(n)
-    return spread / _NORMAL_95 if kind == "ci95" else spread
+def as_sem(spread: float | None, kind: str, n: int) -> float | None:
+    """Return the standard error that a published spread of n seeds stands for; None for none."""
+    by = {"sem": 1.0, "sd": math.sqrt(n), "ci95": _NORMAL_95}[kind]
+    return None if spread is None else spread / by
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,7 @@ class Verdict:
 def compare(table: Table, frames: Frames, seeds: int, only: Sequence[str] = ()) -> list[Verdict]:
     """Return the verdict on every entry over the seeds of the table's recipe that are done."""
     cells = {
-        (request.scenarios[0], selector): [c.key for c in _cells(request, selector)]
+        (request.scenarios[0], selector): [c.key for c in replace(request, strategies=(selector,)).cells()]
         for request in table.requests(seeds, only)
         for selector in request.strategies
     }
@@ -159,8 +148,3 @@ def compare(table: Table, frames: Frames, seeds: int, only: Sequence[str] = ()) 
         spread = math.hypot(entry.sem or 0.0, 0.0 if math.isnan(sem) else sem)
         verdicts.append(Verdict(entry, s.n, s.mean, sem, s.mean - entry.mean, max(3 * spread, TOLERANCE)))
     return verdicts
-
-
-def _cells(request: Request, selector: str) -> list[Any]:
-    alone = Request(request.suite, (selector,), request.scenarios, request.seeds, request.settings)
-    return alone.cells()

@@ -81,9 +81,8 @@ def _parallel(
     with warnings.catch_warnings():
         # loky says that it replaced a worker that grew; nothing for the user to do.
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
-        yield from joblib.Parallel(
-            n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1
-        )(work)
+        pool = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
+        yield from pool(work)
 
 
 def _run_share(number: int, groups: list[Group], models: SavedModels, device: str) -> tuple[int, Ended]:
@@ -122,9 +121,8 @@ def _by_halves(group: Group, models: SavedModels, device: str, failure: dict[str
     if len(group) == 1:
         RunFolder(models.run).write(group[0], {"status": "failed", "error": failure})
         return Ended([group[0].key])
-    ended = Ended(
-        halved=[f"{len(group)} lanes from {group[0].title} on: {failure['kind']}: {failure['message']}"]
-    )
+    why = f"{failure['kind']}: {failure['message']}"
+    ended = Ended(halved=[f"{len(group)} lanes from {group[0].title} on: {why}"])
     middle = len(group) // 2
     for half in (group[:middle], group[middle:]):
         ended += run(half, models, device)

@@ -49,12 +49,8 @@ class Progress:
         self.began = time.monotonic()
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
         if self.specs and not self.quiet and self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-            )
+            text = TextColumn("{task.description}")
+            columns = text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
             self.bar = Bar(*columns, console=self.console)
             self.cells = self.bar.add_task("cells", total=len(self.specs))
             self.tasks = self.bar.add_task("tasks", total=None)
@@ -86,9 +82,8 @@ class Progress:
 
     def _say(self, words: str) -> None:
         seconds = time.monotonic() - self.began
-        print(
-            f"{self.finished}/{len(self.specs)} cells, {seconds:.0f} s: {words}", file=sys.stderr, flush=True
-        )
+        cells = f"{self.finished}/{len(self.specs)} cells"
+        print(f"{cells}, {seconds:.0f} s: {words}", file=sys.stderr, flush=True)
 
     def _watch(self) -> None:
         while not self._stop.wait(_PLAIN_SECONDS if self.bar is None else _SECONDS):

@@ -346,7 +346,6 @@ class ClassCounts(FileModel):
         for rows in (self.test, self.validation):
             for _, _, true, answered, _ in rows:
                 if true >= n_units or answered >= n_units:
-                    raise ValueError(
-                        f"a count is of unit {max(true, answered)}, and there are {n_units} units"
-                    )
+                    unit = max(true, answered)
+                    raise ValueError(f"a count is of unit {unit}, and there are {n_units} units")
         return self

@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "lethe-bench",
-    "torch",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "scipy",
-    "datasets",
-    "transformers",
-    "sacrebleu",
-)
+    "lethe-bench", "torch", "numpy", "pandas", "scikit-learn", "scipy", "datasets",
+    "transformers", "sacrebleu",
+)  # fmt: skip
 
 
 def now() -> str:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from suites.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """Write a file whole: to a temporary name beside it, flushed, then renamed."""
+@contextmanager
+def new_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a text file that is written whole: to a temporary name beside it, flushed, then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
-        with os.fdopen(handle, "w") as stream:
-            separators = (",", ":") if indent is None else None
-            # dumps, unlike dump, is written in C where nothing is indented: many times as fast.
-            stream.write(json.dumps(content, indent=indent, separators=separators, allow_nan=False) + "\n")
+        with os.fdopen(handle, "w", newline=newline, encoding="utf-8") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
@@ -29,17 +33,42 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
         raise
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name beside it, then rename it.
+
+    Raises UserError where it is there already, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already: choose another, or remove it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            yield scratch
+            scratch.chmod(0o755)
+            os.replace(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+
+
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Write a file whole; see ``new_file``."""
+    separators = (",", ":") if indent is None else None
+    with new_file(path) as stream:
+        # dumps, unlike dump, is written in C where nothing is indented: many times as fast.
+        stream.write(json.dumps(content, indent=indent, separators=separators, allow_nan=False) + "\n")
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write safetensors whole: to a temporary name beside it, flushed, then renamed."""
     from safetensors.torch import save_file
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, temporary)
-    _sync(temporary)
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
     temporary.chmod(0o644)
     temporary.replace(path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

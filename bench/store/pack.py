@@ -8,13 +8,11 @@ The same run packs to the same bytes. Checkpoints and saved models are left out.
 import gzip
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.store.files import write_json
+from bench.store.files import new_folder, write_json
 from bench.store.lines import PACK_SUFFIX, SUFFIX
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
@@ -99,27 +97,16 @@ def unpack_run(file: Path, folder: Path | None = None) -> Path:
     if not reader.packed:
         raise UserError(f"{file} is not a packed run, a file that ends in {PACK_SUFFIX}")
     target = folder or reader.folder.with_name(reader.folder.name.removesuffix(PACK_SUFFIX))
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already: choose another folder, or remove it")
     manifest, records = reader.manifest(), reader.each(_line)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            (scratch / "cells").mkdir()
-            (scratch / "checkpoints").mkdir()
-            with (scratch / "cells" / f"unpacked{SUFFIX}").open("wb") as stream:
-                stream.writelines(records.values())
-            _write_classes(reader, list(records), scratch)
-            if reader.unreadable:
-                raise UserError(f"{file} is damaged: {reader.unreadable[0]}; use another copy of it")
-            write_json(scratch / "run.json", manifest)
-            scratch.chmod(0o755)
-            os.replace(scratch, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}") from None
+    with new_folder(target) as scratch:
+        (scratch / "cells").mkdir()
+        (scratch / "checkpoints").mkdir()
+        with (scratch / "cells" / f"unpacked{SUFFIX}").open("wb") as stream:
+            stream.writelines(records.values())
+        _write_classes(reader, list(records), scratch)
+        if reader.unreadable:
+            raise UserError(f"{file} is damaged: {reader.unreadable[0]}; use another copy of it")
+        write_json(scratch / "run.json", manifest)
     return target
 
 

@@ -36,9 +36,8 @@ class RunFolder(RunReader):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         if self.packed:
-            raise UserError(
-                f"{self.folder} is a packed run, to be read only: lethe unpack {self.folder} first"
-            )
+            first = f"lethe unpack {self.folder} first"
+            raise UserError(f"{self.folder} is a packed run, to be read only: {first}")
 
     def open(
         self,
@@ -69,11 +68,9 @@ class RunFolder(RunReader):
             "shared": {**before.get("shared", {}), **shared},
             "data": {**before.get("data", {}), **data},
             "cells": {**before.get("cells", {}), **{s.key: s.title for s in specs}},
-            **{
-                kind: {**before.get(kind, {}), **(described or {}).get(kind, {})}
-                for kind in ("strategies", "suites", "models")
-            },
         }
+        for kind in ("strategies", "suites", "models"):
+            manifest[kind] = {**before.get(kind, {}), **(described or {}).get(kind, {})}
         try:
             for folder in (self.cells, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -147,9 +144,8 @@ class RunFolder(RunReader):
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{header['tasks_done']}.safetensors"
         write_tensors(folder / name, tensors)
-        write_json(
-            folder / "facts.json", {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, **header}
-        )
+        named = {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name}
+        write_json(folder / "facts.json", named | header)
         for old in folder.glob("*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)

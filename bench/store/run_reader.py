@@ -14,6 +14,7 @@ Earlier versions wrote a file for each record, ``cells/<key>.json``; these are r
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -63,9 +64,8 @@ class RunReader:
         except OSError:
             raise UserError(f"{path} cannot be read: move it away, or choose another --out") from None
         except Unreadable as error:
-            raise UserError(
-                f"{path} was not written by this version of Lethe: {error}; choose another --out"
-            ) from None
+            why = f"was not written by this version of Lethe: {error}"
+            raise UserError(f"{path} {why}; choose another --out") from None
 
     # Cells.
 
@@ -114,12 +114,9 @@ class RunReader:
     def _piece(self, path: Path, offset: int | None) -> Piece:
         if offset is None:
             return Piece(path, path.read_bytes())
-        if self.packed:
-            # One stream for all: going forward in it costs nothing, and keys are asked for in order.
-            stream = self._pack = self._pack or opened(path)
-            stream.seek(offset)
-            return Piece(path, stream.readline(), offset)
-        with path.open("rb") as stream:
+        # One stream for all of a pack: going forward in it costs nothing, and keys are asked for in order.
+        self._pack = self._pack or (opened(path) if self.packed else None)
+        with nullcontext(self._pack) if self._pack else path.open("rb") as stream:
             stream.seek(offset)
             return Piece(path, stream.readline(), offset)
 

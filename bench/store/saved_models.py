@@ -38,10 +38,8 @@ class SavedModels:
         folder = self.folder / key / str(tasks_done)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "model.safetensors", tensors)
-        write_json(
-            folder / "facts.json",
-            {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done, **header},
-        )
+        named = {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done}
+        write_json(folder / "facts.json", named | header)
 
     def tasks(self, key: str) -> list[int]:
         """Return after how many tasks a cell's model was saved, ascending."""

@@ -66,9 +66,8 @@ class AccuracyScorer:
         if rows_LR.shape[1] == 0:
             return
         with eval_mode(self.strategy.model):
-            for rows_LB, real_LB in zip(
-                rows_LR.split(self._at_once, 1), real_LR.split(self._at_once, 1), strict=True
-            ):
+            chunks = (t.split(self._at_once, 1) for t in (rows_LR, real_LR))
+            for rows_LB, real_LB in zip(*chunks, strict=True):
                 batch = self.streams.batch(rows_LB.contiguous(), real_LB)
                 yield batch, real_LB, self.strategy.predict(batch)
 
@@ -143,10 +142,8 @@ class AccuracyScorer:
         """Return one lane's matrices and curves."""
         found: dict[str, Any] = {}
         for split, lanes in self.right.items():
-            totals = self.rows[split][2][lane]
-            total = [
-                [None if r is None else n for r, n in zip(row, totals, strict=True)] for row in lanes[lane]
-            ]
+            rows = [zip(row, self.rows[split][2][lane], strict=True) for row in lanes[lane]]
+            total = [[None if right is None else n for right, n in row] for row in rows]
             found[split] = {"right": lanes[lane], "total": total}
         if self.rows["outside"][0].shape[1]:
             found["outside"] = self.outside[lane]

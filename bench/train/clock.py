@@ -1,10 +1,10 @@
 """Time and memory of a group of lanes, measured without stopping the device inside a task."""
 
-from __future__ import annotations
-
 import platform
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+        cuda = device.type == "cuda"
+        self.device_name = torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})"
         self.seconds = {"train": 0.0, "evaluation": 0.0, "first_steps": 0.0}
         self.steps = self.samples = 0
         self.tokens = {"tokens": 0, "padded": 0}
@@ -71,20 +72,24 @@ class Clock:
             self.tokens[name] += count
             tokens[name] = 0
 
-    def scoring(self, within_task: bool) -> _Scoring:
+    @contextmanager
+    def scoring(self, within_task: bool) -> Iterator[None]:
         """Return a context whose time counts as evaluation."""
-        return _Scoring(self, within_task)
+        began = self._now()
+        yield
+        took = self._now() - began
+        self.seconds["evaluation"] += took
+        if within_task:
+            self._evaluation_within += took
 
     def timings(self, lanes: int) -> dict[str, float | int]:
         """Return the record's timings; samples per second are those after the first steps."""
         steady = max(self.seconds["train"] - self.seconds["first_steps"], 1e-9)
         share = (self.steps - FIRST_STEPS) / self.steps if self.steps > FIRST_STEPS else 1.0
         read, padded = self.tokens["tokens"], self.tokens["padded"]
-        texts = (
-            {"tokens_per_second": read * share / steady, "padding_share": 1 - read / padded} if padded else {}
-        )
+        texts = {"tokens_per_second": read * share / steady, "padding_share": 1 - read / (padded or 1)}
         return {
-            **texts,
+            **(texts if padded else {}),
             "train_seconds": self.seconds["train"],
             "evaluation_seconds": self.seconds["evaluation"],
             "first_steps_seconds": self.seconds["first_steps"],
@@ -103,26 +108,8 @@ class Clock:
         self.steps, self.samples, self.tokens = state["steps"], state["samples"], dict(state["tokens"])
 
 
-class _Scoring:
-    def __init__(self, clock: Clock, within_task: bool) -> None:
-        self.clock, self.within_task = clock, within_task
-
-    def __enter__(self) -> None:
-        self.began = self.clock._now()
-
-    def __exit__(self, *_: object) -> None:
-        took = self.clock._now() - self.began
-        self.clock.seconds["evaluation"] += took
-        if self.within_task:
-            self.clock._evaluation_within += took
-
-
 def _event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)
-
-
-def _cpu_name() -> str:
-    return f"cpu ({platform.machine()})"
 
 
 def peak_bytes(device: torch.device) -> int:

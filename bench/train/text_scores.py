@@ -58,14 +58,11 @@ class TextScorer:
             return [[] for _ in of_lanes]
         model, rows_LR = self.strategy.model, rows_LR.to(self.streams.device)
         with eval_mode(model):
-            parts = [
-                model.generate(self.streams.pixels(rows_LB.contiguous())).cpu()
-                for rows_LB in rows_LR.split(_ROWS_AT_ONCE, 1)
-            ]
+            given = (self.streams.pixels(rows_LB.contiguous()) for rows_LB in rows_LR.split(_ROWS_AT_ONCE, 1))
+            parts = [model.generate(x_LBS).cpu() for x_LBS in given]
         generated_LRS = torch.cat(parts, 1)
-        return [
-            words(of[: len(rows)], self.tokenizer) for of, rows in zip(generated_LRS, of_lanes, strict=True)
-        ]
+        pairs = zip(generated_LRS, of_lanes, strict=True)
+        return [words(of_RS[: len(rows)], self.tokenizer) for of_RS, rows in pairs]
 
     def scores(self, split: str) -> list[dict[str, list[float | None]]]:
         """Return each lane's measures of every task; None for a task without rows."""
@@ -99,11 +96,8 @@ class TextScorer:
         """Return one lane's matrices and curves, the score's bounds and the number of rows of every task."""
         rows = {split: [len(r) for r in lanes[lane]] for split, lanes in self.rows.items()}
         found = {split: {**lanes[lane], "rows": rows[split]} for split, lanes in self.values.items()}
-        return {
-            "score": asdict(self.score) | {"signature": signature()},
-            **found,
-            "curves": self.curves[lane],
-        }
+        score = asdict(self.score) | {"signature": signature()}
+        return {"score": score, **found, "curves": self.curves[lane]}
 
     def classes(self, lane: int) -> dict[str, Any]:
         """Return nothing: there are no classes."""

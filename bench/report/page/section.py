@@ -119,8 +119,8 @@ def _cell(entry: Entry) -> dict[str, Any]:
     return {
         "mean": entry.mean,
         "spread": entry.spread,
-        "best": entry.best,
-        "close": entry.close,
+        "best": entry.mark == "best",
+        "close": entry.mark == "close",
         "value": value,
         "latex": entry_in_latex(entry),
     }
