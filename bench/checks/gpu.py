@@ -81,15 +81,8 @@ def agreement(device: str, size: Size) -> pd.DataFrame:
         specs = [cell(name, seed, scenario_of(name), "mlp", epochs=size.epochs) for seed in range(size.seeds)]
         cpu, here = last_rows(specs, "cpu"), last_rows(specs, device)
         gap = float(np.abs(cpu.mean(0) - here.mean(0)).max())
-        rows.append(
-            {
-                "strategy": name,
-                "acc_cpu": float(cpu.mean()),
-                "acc_device": float(here.mean()),
-                "largest_gap": gap,
-                "agrees": gap <= TOLERANCE,
-            }
-        )
+        means = {"acc_cpu": float(cpu.mean()), "acc_device": float(here.mean())}
+        rows.append({"strategy": name, **means, "largest_gap": gap, "agrees": gap <= TOLERANCE})
     return pd.DataFrame(rows)
 
 
@@ -141,29 +134,17 @@ def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
     for model in ("mlp", "cnn"):
         for name in ("finetune", "er", "ewc"):
             for lanes in size.lanes:
-                settings: dict[str, Any] = {
-                    "iterations": size.steps,
-                    "batch": 32,
-                    "optimiser": "adam",
-                    "lr": 1e-3,
-                }
+                settings: dict[str, Any] = {"batch": 32, "optimiser": "adam", "lr": 1e-3}
+                settings["iterations"] = size.steps
                 specs = [cell(name, seed, "class", model, **settings) for seed in range(lanes)]
                 state = make_lanes(specs, device, data)
                 learn_task(state, 0)  # warm, and something to protect
                 steps = _steps_of(state, 1)
                 taken = [_timed(steps, device) / size.steps for _ in range(size.repeats)]
                 seconds = statistics.median(taken)
-                rows.append(
-                    {
-                        "model": model,
-                        "strategy": name,
-                        "lanes": lanes,
-                        "step_ms": 1e3 * seconds,
-                        "step_ms_low": 1e3 * min(taken),
-                        "step_ms_high": 1e3 * max(taken),
-                        "samples_per_second": lanes * 32 / seconds,
-                    }
-                )
+                row = {"model": model, "strategy": name, "lanes": lanes, "step_ms": 1e3 * seconds}
+                ends = {"step_ms_low": 1e3 * min(taken), "step_ms_high": 1e3 * max(taken)}
+                rows.append({**row, **ends, "samples_per_second": lanes * 32 / seconds})
                 print(f"  {model} {name} {lanes} lanes: {1e3 * seconds:.2f} ms a step", flush=True)
     frame = pd.DataFrame(rows)
     first = frame.groupby(["model", "strategy"])["samples_per_second"].transform("first")

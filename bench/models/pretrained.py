@@ -180,13 +180,8 @@ def _encoder(name: str) -> Any:
 def _tiny_config(**settings: Any) -> Any:
     from transformers import BertConfig
 
-    sizes: dict[str, Any] = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-    }
-    return BertConfig(vocab_size=259, pad_token_id=0, **sizes, **settings)
+    settings |= {"num_hidden_layers": 2, "num_attention_heads": 2}
+    return BertConfig(vocab_size=259, pad_token_id=0, hidden_size=32, intermediate_size=64, **settings)
 
 
 def _drawn_once(make: Callable[[], Any]) -> Any:

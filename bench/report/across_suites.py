@@ -79,15 +79,10 @@ def _interval(row: dict[Hashable, Any], kind: str) -> str:
 
 def _lines(ranking: Ranking, numbers: pd.DataFrame, title: str) -> list[str]:
     header = [f"strategy ({title})", "mean rank", "IQM", "mean", "better than the first"]
-    rows = [
-        [
-            r["identity"],
-            rank_text(r["rank"]),
-            *(_interval(r, kind) for kind in ("iqm", "mean")),
-            f"{points(r['better_than_first'], 0)} %",
-        ]
-        for r in numbers.to_dict("records")
-    ]
+    rows = []
+    for r in numbers.to_dict("records"):
+        better = f"{points(r['better_than_first'], 0)} %"
+        rows.append([r["identity"], rank_text(r["rank"]), _interval(r, "iqm"), _interval(r, "mean"), better])
     seeds = sorted(set(ranking.seeds.values()))
     common = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     used = int(numbers["seeds"].iloc[0])

@@ -1,6 +1,7 @@
 """Tables in LaTeX, by pandas' Styler with booktabs."""
 
 import re
+from typing import Any
 
 import pandas as pd
 
@@ -50,13 +51,9 @@ def _latex(shown: TextTable, legend: str) -> str:
     heading = [["textit:--rwrap" if len(row) == 1 else "", *[""] * (width - 1)] for row in shown.rows]
     styler = frame.style.hide(axis="index").relabel_index([escaped(n) for n in shown.header], axis="columns")
     styler = styler.apply(lambda _: pd.DataFrame(heading, columns=frame.columns), axis=None)
-    return styler.to_latex(
-        hrules=True,
-        column_format="l" + "r" * (width - 1),
-        caption=escaped(legend),
-        position="t",
-        position_float="centering",
-    )
+    place: dict[str, Any] = {"position": "t", "position_float": "centering"}
+    columns = "l" + "r" * (width - 1)
+    return styler.to_latex(hrules=True, column_format=columns, caption=escaped(legend), **place)
 
 
 def entry_in_latex(entry: Entry) -> str:

@@ -13,18 +13,11 @@ HEADER = ("suite", "scenario", "common seeds", "difference", "sd", "seeds needed
 
 def rows(found: Sequence[Need]) -> list[list[str]]:
     """Return the needs as text, differences and deviations in points."""
-    return [
-        [
-            need.suite,
-            need.scenario,
-            str(need.n),
-            points(need.mean),
-            points(need.sd),
-            f"{need.needed:,}",
-            f"{need.cautious:,}",
-        ]
-        for need in found
-    ]
+    rows = []
+    for need in found:
+        measured = [str(need.n), points(need.mean), points(need.sd)]
+        rows.append([need.suite, need.scenario, *measured, f"{need.needed:,}", f"{need.cautious:,}"])
+    return rows
 
 
 def caption(a: str, b: str, score: str, difference: float) -> str:

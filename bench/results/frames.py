@@ -112,19 +112,9 @@ class Frames:
     def only(self, cells: pd.DataFrame) -> Frames:
         """Return these cells, which are rows of ``cells``, in every frame."""
         keys = set(cells["key"])
-
-        def of(frame: pd.DataFrame) -> pd.DataFrame:
-            return frame[frame["key"].isin(keys)]
-
-        return replace(
-            self,
-            cells=cells,
-            scores=of(self.scores),
-            measured=self.measured.only(keys),
-            curves=of(self.curves),
-            settings=of(self.settings),
-            notes=of(self.notes),
-        )
+        frames = {name: getattr(self, name) for name in ("scores", "curves", "settings", "notes")}
+        own: dict[str, Any] = {name: frame[frame["key"].isin(keys)] for name, frame in frames.items()}
+        return replace(self, cells=cells, measured=self.measured.only(keys), **own)
 
 
 def load(folder: str | Path, *more: str | Path) -> Frames:
@@ -202,13 +192,8 @@ def _cell(record: dict[str, Any]) -> dict[str, Any]:
     error = record["error"]
     why = record["reason"] or (f"{error['kind']}: {error['message']}" if error else "")
     timings, resources = record.get("timings", {}), record.get("resources", {})
-    return {
-        **_name(record),
-        "status": record["status"],
-        "why": why,
-        **{k: timings.get(k) for k in _TIMINGS},
-        **{k: resources.get(k) for k in _RESOURCES},
-    }
+    numbers = {k: timings.get(k) for k in _TIMINGS} | {k: resources.get(k) for k in _RESOURCES}
+    return {**_name(record), "status": record["status"], "why": why, **numbers}
 
 
 def score_matrix(record: dict[str, Any], split: str = "test") -> Matrix:

@@ -48,8 +48,6 @@ class Table:
     citation: str
     suite: str
     score: str
-    spread: str
-    """Kind of the published spread: sem, sd or ci95 (half-width)."""
     first_seed: int
     settings: dict[str, str]
     entries: tuple[Entry, ...]
@@ -99,7 +97,6 @@ def read(name: str) -> Table:
         found.citation,
         found.suite,
         found.score,
-        found.spread,
         found.first_seed,
         {name: text_of(value) for name, value in found.settings.items()},
         tuple(entries),

@@ -25,13 +25,8 @@ def described(specs: Sequence[CellSpec]) -> dict[str, dict[str, Metadata]]:
 
 def _strategy(name: str) -> Metadata:
     cls = strategies.get(name)
-    return {
-        "summary": first_paragraph(docstring(cls)),
-        "family": cls.family,
-        "paper": cls.paper,
-        "trains_on": cls.trains_on,
-        "generates": cls.generates,
-    }
+    attributes = {name: getattr(cls, name) for name in ("family", "paper", "trains_on", "generates")}
+    return {"summary": first_paragraph(docstring(cls)), **attributes}
 
 
 def _suite(name: str) -> Metadata:

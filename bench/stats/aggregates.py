@@ -1,10 +1,10 @@
-"""One number, or one curve, over many suites, as in Agarwal et al. 2021.
+"""One number over many suites, as in Agarwal et al. 2021.
 
 Values have shape (blocks, seeds), as ``Complete.values`` gives them: every block has the same number of
 seeds. Intervals are 95 % percentile intervals of the stratified bootstrap: in every block, seeds are drawn
 with replacement.
 
-Axes: R resamples, B blocks, N seeds, T thresholds.
+Axes: R resamples, B blocks, N seeds.
 """
 
 from collections.abc import Callable
@@ -35,18 +35,12 @@ def mean(values_BN: Array) -> Array:
     return result
 
 
-def median(values_BN: Array) -> Array:
-    """Return the median over blocks of the mean over seeds."""
-    result: Array = np.median(values_BN.mean(axis=-1), axis=-1)
-    return result
-
-
 def iqm(values_BN: Array) -> Array:
     """Return the mean of the middle half of all values: a quarter is cut at either end, rounded down."""
     return intervals.iqm(values_BN.reshape(*values_BN.shape[:-2], -1))
 
 
-AGGREGATES: dict[str, Callable[[Array], Array]] = {"mean": mean, "median": median, "iqm": iqm}
+AGGREGATES: dict[str, Callable[[Array], Array]] = {"mean": mean, "iqm": iqm}
 
 
 def resampled(values_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
@@ -76,28 +70,11 @@ def _times(shape: tuple[int, ...], resamples: int, seed: int) -> Array:
 def aggregate(
     values_BN: ArrayLike, kind: str = "iqm", *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Return ``mean``, ``median`` or ``iqm`` over blocks and seeds with its interval."""
+    """Return ``mean`` or ``iqm`` over blocks and seeds with its interval."""
     function = AGGREGATES[kind]
     values = np.asarray(values_BN, dtype=float)
     low, high = _ends(function(resampled(values, resamples=resamples, seed=seed)))
     return Estimate(float(function(values)), float(low), float(high))
-
-
-def profile(
-    values_BN: ArrayLike, thresholds_T: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[Array, Array, Array]:
-    """Return a performance profile: the share of cells above each threshold, with pointwise intervals."""
-    values, thresholds = np.asarray(values_BN, dtype=float), np.asarray(thresholds_T, dtype=float)
-
-    def shares(v: Array) -> Array:
-        flat = np.sort(v.reshape(*v.shape[:-2], -1), axis=-1)
-        above = [
-            flat.shape[-1] - np.searchsorted(row, thresholds, side="right") for row in np.atleast_2d(flat)
-        ]
-        return np.array(above) / flat.shape[-1]
-
-    low, high = _ends(shares(resampled(values, resamples=resamples, seed=seed)))
-    return shares(values)[0], low, high
 
 
 def improvement(a_BN: ArrayLike, b_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:

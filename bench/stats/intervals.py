@@ -79,18 +79,10 @@ def iqm(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
     return middle
 
 
-def mean(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
-    """Return the mean over an axis."""
-    return np.asarray(values, dtype=float).mean(axis=axis)
-
-
-_STATISTICS = {"mean": mean, "iqm": iqm}
-
-
 def bca(
-    values: ArrayLike, statistic: str = "mean", *, resamples: int = RESAMPLES, seed: int = 0
+    values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of the 95 % BCa bootstrap interval (Efron 1987, by scipy) of ``mean`` or ``iqm``.
+    """Return the ends of the 95 % BCa bootstrap interval (Efron 1987, by scipy) of the mean.
 
     ``values_..N`` have no NaN. The draws follow from ``seed`` and n alone, so a row does not depend on the
     rows computed with it. One value has no interval (NaN); values that are all equal have one of no width.
@@ -100,10 +92,10 @@ def bca(
     few seeds take the t interval.
     """
     x = np.asarray(values, dtype=float)
-    function, n = _STATISTICS[statistic], x.shape[-1]
+    n = x.shape[-1]
     if n < 2:
         return np.full(x.shape[:-1], np.nan), np.full(x.shape[:-1], np.nan)
-    low = np.array(function(x))
+    low = np.array(x.mean(axis=-1))
     high = low.copy()
     varied = np.ptp(x, axis=-1) > 0
     if varied.any():
@@ -113,7 +105,7 @@ def bca(
         centre, scale = rows.mean(axis=-1, keepdims=True), np.ptp(rows, axis=-1, keepdims=True)
         found = stats.bootstrap(
             ((rows - centre) / scale,),
-            lambda v, axis: np.round(function(v, axis), 12),
+            lambda v, axis: np.round(v.mean(axis=axis), 12),
             axis=-1,
             vectorized=True,
             n_resamples=resamples,

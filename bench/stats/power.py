@@ -15,7 +15,7 @@ ALPHA, POWER = 0.05, 0.80
 MOST = 100_000
 
 
-def power(difference: float, sd: float, n: int, alpha: float = ALPHA) -> float:
+def power(difference: float, sd: float, n: int) -> float:
     """Return how often a two-sided paired t test over n seeds detects a true mean difference.
 
     ``sd`` is that of the paired differences. Exact for normal differences: |t| > t(1 - alpha/2, n - 1) where
@@ -24,23 +24,23 @@ def power(difference: float, sd: float, n: int, alpha: float = ALPHA) -> float:
     if n < 2:
         return 0.0
     if sd == 0:
-        return 1.0 if difference else alpha
-    t, shift = float(stats.t.ppf(1 - alpha / 2, n - 1)), math.sqrt(n) * abs(difference) / sd
+        return 1.0 if difference else ALPHA
+    t, shift = float(stats.t.ppf(1 - ALPHA / 2, n - 1)), math.sqrt(n) * abs(difference) / sd
     # Beyond 6 the other tail is below 1e-9, and scipy's is NaN for some of them.
     other = float(stats.nct.cdf(-t, n - 1, shift)) if shift < 6 else 0.0
     return float(stats.nct.sf(t, n - 1, shift)) + other
 
 
-def seeds_needed(difference: float, sd: float, wanted: float = POWER, alpha: float = ALPHA) -> int:
-    """Return the least number of seeds with at least the power wanted; raises UserError beyond 100,000."""
+def seeds_needed(difference: float, sd: float) -> int:
+    """Return the least number of seeds with at least 80 % power; raises UserError beyond 100,000."""
     low, high = 1, 2
-    while power(difference, sd, high, alpha) < wanted:
+    while power(difference, sd, high) < POWER:
         low, high = high, 2 * high
         if high > 2 * MOST:
             raise UserError(f"more than {MOST:,} seeds: the difference is too small to detect")
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(difference, sd, middle, alpha) >= wanted else (middle, high)
+        low, high = (low, middle) if power(difference, sd, middle) >= POWER else (middle, high)
     return high
 
 

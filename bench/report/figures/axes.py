@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 def task_ticks(axes: Axes, n_tasks: int, first: int = 1) -> None:
@@ -27,6 +29,23 @@ def label_outer(grid: NDArray[Any], shown: int, x: str, y: str) -> None:
             axes.set_xlabel(x)
         if place % columns == 0:
             axes.set_ylabel(y)
+
+
+def heat_map(axes: Axes, square: ArrayLike, highest: float, title: str, **more: Any) -> None:
+    """Draw a matrix of numbers from 0 to ``highest``, without ticks; ``more`` goes to seaborn."""
+    plain: dict[str, Any] = {"cmap": "cividis", "cbar": False, "xticklabels": False, "yticklabels": False}
+    sns.heatmap(square, ax=axes, vmin=0, vmax=highest, **plain, **more)
+    axes.grid(visible=False)
+    axes.set_title(title, pad=2, fontsize=7)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(length=0, pad=2)
+
+
+def colour_bar(figure: Figure, panels: list[Axes], label: str) -> None:
+    """Explain the colours of heat maps beside them."""
+    bar = figure.colorbar(panels[0].collections[0], ax=panels, pad=0.02, aspect=30, fraction=0.05)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
 
 
 class Quantity:

@@ -43,11 +43,8 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             there = [name for name in names if (score, name) in means.index]
             rows = means.loc[[(score, name) for name in there]]
             places = [at[name] for name in there]
-            mean, half, colours = (
-                100 * rows["mean"],
-                100 * rows["half"].fillna(0),
-                [looks.colour[n] for n in there],
-            )
+            mean, half = 100 * rows["mean"], 100 * rows["half"].fillna(0)
+            colours = [looks.colour[name] for name in there]
             pale = [_pale(colour) for colour in colours]
             axes.barh(places, mean, height=0.7, color=pale, edgecolor=colours, linewidth=0.6)
             axes.errorbar(mean, places, xerr=half, fmt="none", ecolor=INK, elinewidth=1)

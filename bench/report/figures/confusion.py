@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bench.report.figures.axes import colour_bar, heat_map
 from bench.report.figures.data import evenly
 from bench.report.figures.looks import Looks, finish, label, new, style
 from bench.report.summary import best_first
@@ -84,22 +84,10 @@ def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
         panels = list(grid.flat)
         parts = dict(list(data.groupby("i")))
         for axes, i in zip(panels, chosen, strict=False):
-            sns.heatmap(
-                100 * _square(parts[i]),
-                ax=axes,
-                vmin=0,
-                vmax=100,
-                cmap="cividis",
-                cbar=False,
-                xticklabels=False,
-                yticklabels=False,
-            )
+            heat_map(axes, 100 * _square(parts[i]), 100, f"after task {i}")
             axes.collections[0].set_rasterized(True)
             axes.set_facecolor(_EMPTY)  # where a class is not learned yet
-            axes.grid(visible=False)
-            axes.set_title(f"after task {i}", pad=2, fontsize=7)
-            axes.set(xlabel="", ylabel="")
-            axes.tick_params(length=0, pad=2, labelsize=6, labelrotation=0)
+            axes.tick_params(labelsize=6, labelrotation=0)
         first = data.drop_duplicates("true").set_index("true")["task"].reindex(classes)
         if named:
             _name(panels, classes)
@@ -113,16 +101,13 @@ def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
                 axes.set_xlabel("answer")
             if place % columns == 0:
                 axes.set_ylabel("true class")
-        bar = figure.colorbar(panels[0].collections[0], ax=panels, pad=0.02, aspect=30, fraction=0.05)
-        bar.set_label("share of the true class (%)")
-        bar.outline.set_visible(False)
+        colour_bar(figure, panels, "share of the true class (%)")
         n, seed = int(data["n"].iloc[0]), int(data["seed"].iloc[0])
         name = label(str(data["identity"].iloc[0]), 60).replace("\n", "")
         numbers = "" if named else "numbers: tasks in which classes are learned"
-        seeds = f"seed {seed}" if n == 1 else f"{n} seeds added up"
-        return finish(
-            figure, name, f"classes in the order learned, {seeds}", "grey: not learned yet", numbers
-        ), data[[*_COLUMNS, "n", "seed"]]
+        seeds = f"classes in the order learned, {f'seed {seed}' if n == 1 else f'{n} seeds added up'}"
+        finish(figure, name, seeds, "grey: not learned yet", numbers)
+        return figure, data[[*_COLUMNS, "n", "seed"]]
 
 
 def _square(part: pd.DataFrame) -> NDArray[np.float64]:

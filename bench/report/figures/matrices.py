@@ -1,10 +1,9 @@
 """The score matrix R as a heat map: row i after i tasks, column j of task j."""
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.report.figures.axes import label_outer
+from bench.report.figures.axes import colour_bar, heat_map, label_outer
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import ONE_COLUMN, Looks, finish, label, new, seeds_remark, style
 from bench.report.score_names import axis, top
@@ -63,33 +62,14 @@ def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, scor
         for axes, name, text in zip(grid.flat, names, titles, strict=False):
             square = parts[name].pivot(index="i", columns="j", values="mean") * 100
             numbers = side / n_tasks >= 0.19 and len(names) * n_tasks * (n_tasks + 1) <= 400
-            sns.heatmap(
-                square,
-                ax=axes,
-                vmin=0,
-                vmax=100 * end,
-                cmap="cividis",
-                cbar=False,
-                annot=numbers,
-                fmt=f".{matrix_digits(end)}f",
-                annot_kws={"size": 6 if columns > 1 else 7},
-                linewidths=0.4 if n_tasks <= 10 else 0,
-                xticklabels=False,
-                yticklabels=False,
-            )
+            annotated = {"fmt": f".{matrix_digits(end)}f", "annot_kws": {"size": 6 if columns > 1 else 7}}
+            lines = 0.4 if n_tasks <= 10 else 0
+            heat_map(axes, square, 100 * end, text, annot=numbers, linewidths=lines, **annotated)
             axes.collections[0].set_rasterized(n_tasks > 10)
-            axes.grid(visible=False)
-            axes.set_title(text, pad=2, fontsize=7)
-            axes.set(xlabel="", ylabel="")
-            axes.tick_params(length=0, pad=2)
         # Once, because all share them: ticks take longer than the squares.
         columns_at, rows_at = ([t for t in range(first, n_tasks + 1) if t % step == 0] for first in (1, 0))
         grid.flat[0].set_xticks([t - 0.5 for t in columns_at], [str(t) for t in columns_at])
         grid.flat[0].set_yticks([t + 0.5 for t in rows_at], [str(t) for t in rows_at])
         label_outer(grid, len(names), "score on task", "tasks learned")
-        bar = figure.colorbar(
-            grid.flat[0].collections[0], ax=list(grid.flat), pad=0.02, aspect=30, fraction=0.05
-        )
-        bar.set_label(axis(score, "{}", share="score"))
-        bar.outline.set_visible(False)
+        colour_bar(figure, list(grid.flat), axis(score, "{}", share="score"))
         return finish(figure, seeds_remark(data["n"], "mean"))

@@ -101,10 +101,6 @@ def _looks(data: pd.DataFrame, names: list[str], looks: Looks) -> Looks:
     shared = len(set(like.values())) < len(names) or not set(like.values()) <= looks.named
     if shared:
         return Looks.of(sorted(names)).at(looks.width)
-    return Looks(
-        {n: looks.colour[x] for n, x in like.items()},
-        {n: looks.marker[x] for n, x in like.items()},
-        {n: looks.dash[x] for n, x in like.items()},
-        frozenset(names),
-        looks.width,
-    )
+    maps = (looks.colour, looks.marker, looks.dash)
+    colour, marker, dash = ({n: of[x] for n, x in like.items()} for of in maps)
+    return Looks(colour, marker, dash, frozenset(names), looks.width)

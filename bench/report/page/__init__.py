@@ -89,21 +89,13 @@ def _planned(frames: Frames) -> int:
 
 def _unfinished(frames: Frames) -> list[dict[str, str]]:
     """Return the cells that are failed, diverged, skipped or missing, each with its reason."""
-    found = [
-        {
-            "cell": f"{c.suite} {c.scenario} {c.identity} seed {c.seed}",
-            "status": str(c.status),
-            "why": str(c.why),
-        }
-        for c in frames.cells[frames.cells["status"] != "done"].itertuples()
-    ]
-    there = set(frames.cells["key"])
-    planned = frames.manifest.get("cells", {})
-    return found + [
-        {"cell": words, "status": "missing", "why": "not run yet"}
-        for key, words in planned.items()
-        if key not in there
-    ]
+    found = []
+    for c in frames.cells[frames.cells["status"] != "done"].itertuples():
+        words = f"{c.suite} {c.scenario} {c.identity} seed {c.seed}"
+        found.append({"cell": words, "status": str(c.status), "why": str(c.why)})
+    there, planned = set(frames.cells["key"]), frames.manifest.get("cells", {})
+    missing = [words for key, words in planned.items() if key not in there]
+    return found + [{"cell": words, "status": "missing", "why": "not run yet"} for words in missing]
 
 
 def _runs(frames: Frames) -> list[dict[str, Any]]:
@@ -111,14 +103,8 @@ def _runs(frames: Frames) -> list[dict[str, Any]]:
     for command in frames.manifest.get("commands", ()):
         packages = ", ".join(f"{k} {v}" for k, v in command.get("packages", {}).items())
         made_by = revision(command)
-        origin = [
-            command.get("at", ""),
-            command.get("device", ""),
-            command.get("machine", ""),
-            f"revision {made_by}" if made_by else "",
-            f"Python {command.get('python', '')}",
-            packages,
-        ]
+        origin = [command.get(name, "") for name in ("at", "device", "machine")]
+        origin += [f"revision {made_by}" if made_by else "", f"Python {command.get('python', '')}", packages]
         commands.append({"command": command.get("command", ""), "origin": "; ".join(filter(None, origin))})
     return [{"folder": str(frames.folder), "commands": commands}]
 

@@ -116,14 +116,8 @@ def all_columns(shown: Sequence[str]) -> list[str]:
 def _cell(entry: Entry) -> dict[str, Any]:
     """Return a place of the table: its text, its mark, and a number to sort by."""
     value = "" if entry.number is None else f"{entry.number:.7g}"
-    return {
-        "mean": entry.mean,
-        "spread": entry.spread,
-        "best": entry.mark == "best",
-        "close": entry.mark == "close",
-        "value": value,
-        "latex": entry_in_latex(entry),
-    }
+    text = {"mean": entry.mean, "spread": entry.spread, "latex": entry_in_latex(entry)}
+    return {**text, "best": entry.mark == "best", "close": entry.mark == "close", "value": value}
 
 
 def _seeds(whole: Frames) -> dict[str, list[list[str]]]:
@@ -132,15 +126,9 @@ def _seeds(whole: Frames) -> dict[str, list[list[str]]]:
     found: dict[str, list[list[str]]] = {}
     for cell in whole.cells.sort_values("seed").to_dict("records"):
         seconds = cell["seconds_per_seed"]
-        found.setdefault(str(cell["identity"]), []).append(
-            [
-                str(cell["seed"]),
-                cell["status"],
-                points(accuracy.get(cell["key"], math.nan)),
-                MISSING if pd.isna(seconds) else f"{seconds:.1f}",
-                cell["why"],
-            ]
-        )
+        row = [str(cell["seed"]), cell["status"], points(accuracy.get(cell["key"], math.nan))]
+        row += [MISSING if pd.isna(seconds) else f"{seconds:.1f}", cell["why"]]
+        found.setdefault(str(cell["identity"]), []).append(row)
     return found
 
 
