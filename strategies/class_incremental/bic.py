@@ -102,9 +102,7 @@ class BiC(Distilled):
         update = make_optimiser("adam", [moved_L2], len(rows_LV), 1.0)
         for _ in range(self.fit_steps):
             alpha_L, beta_L = 1 + self.fit_rate * moved_L2[:, 0], self.fit_rate * moved_L2[:, 1]
-            loss_L = self.fit_loss(logits_LVU, held, alpha_L, beta_L)
-            (moved_L2.grad,) = torch.autograd.grad(loss_L.sum(), moved_L2)
-            update.step()
+            update.descend(self.fit_loss(logits_LVU, held, alpha_L, beta_L))
         moved_L2 = moved_L2.detach()
         way_L2 = self.fit_rate.unsqueeze(1) * moved_L2
         self.alpha_LU.copy_(torch.where(self._new_LU, 1 + way_L2[:, :1], self.alpha_LU))

@@ -87,8 +87,7 @@ class SCR(NearestMean, Replay):
     def after_step(self, batch: Batch) -> None:
         """Step the projection, and offer the rows just learned to the reservoir."""
         self.projector_optimiser.step(self.context.active)
-        for p in self.projector.parameters():
-            p.grad = None
+        self.projector.zero_grad()
         super().after_step(batch)
 
     def remembered(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -38,6 +38,11 @@ class Optimiser:
         self._slices: list[_Slice] = []
         self._cut_for: tuple[bool, ...] | None = None
 
+    @property
+    def lr_L(self) -> Tensor:
+        """The rates as a tensor, shape (L,)."""
+        return torch.tensor(self.lr, device=self.steps_L.device)
+
     @torch.no_grad()
     def step(self, active: tuple[bool, ...] | None = None) -> None:
         """Move every active lane by its ``.grad``; None means all. Resting lanes keep all their state."""
@@ -49,6 +54,13 @@ class Optimiser:
         for part in self._slices:
             self.update(part, grads if part.whole else [g[part.start : part.stop] for g in grads])
         self.steps = [n + on for n, on in zip(self.steps, active, strict=True)]
+
+    def descend(self, loss_L: Tensor, active: tuple[bool, ...] | None = None) -> None:
+        """Step down a loss by these parameters alone: no others get a gradient."""
+        found = torch.autograd.grad(loss_L.sum(), self.parameters, materialize_grads=True)
+        for p, gradient in zip(self.parameters, found, strict=True):
+            p.grad = gradient
+        self.step(active)
 
     def update(self, part: _Slice, grads: list[Tensor]) -> None:
         """Apply the rule to one slice of lanes."""

@@ -28,10 +28,7 @@ class LwF(Strategy):
     needs = "task boundaries, a copy of the network"
     needs_boundaries = True
     presets = {
-        "vandeven2022": {
-            "temperature": 2.0,
-            "balance": {"task": "tasks", "domain": "tasks", "class": "sum"},
-        }
+        "vandeven2022": {"temperature": 2.0, "balance": {"task": "tasks", "domain": "tasks", "class": "sum"}}
     }
 
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
@@ -73,11 +70,9 @@ class LwF(Strategy):
             return None
         with torch.no_grad():
             target_LBU = self.teacher(batch.x_LBX)
-        old_L = torch.stack([self.distance_L(raw_LBU, target_LBU, u, batch) for u in self.units(batch)]).mean(
-            0
-        )
+        old = [self.distance_L(raw_LBU, target_LBU, units, batch) for units in self.units(batch)]
         # loss divides the whole by the number of tasks: 1/t of the new and (t-1)/t of the old.
-        return (self.task if self.balance == "tasks" else self.lam) * old_L
+        return (self.task if self.balance == "tasks" else self.lam) * torch.stack(old).mean(0)
 
     def units(self, batch: Batch) -> list[Tensor | None]:
         """Return the sets of units to distil over, each bool (L, 1, U), None for all units."""

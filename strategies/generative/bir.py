@@ -118,14 +118,10 @@ class BIR(Strategy):
 
     def learn(self, batch: Batch) -> Tensor:
         """Take one step of classifier and feedback together, over new and dreamt rows."""
-        for p in self.feedback_optimiser.parameters:
-            p.grad = None
-        with self.autocast():
-            loss_L = self.loss(batch)
-        loss_L.sum().backward()
-        self.optimiser.step(self.context.active)
+        self.feedback.zero_grad()
+        loss_L = super().learn(batch)
         self.feedback_optimiser.step(self.context.active)
-        return loss_L.detach()
+        return loss_L
 
     def loss(self, batch: Batch) -> Tensor:
         """Return 1/t of all losses on new rows and 1 - 1/t of those on dreamt ones, shape (L,)."""

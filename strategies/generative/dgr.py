@@ -13,17 +13,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import (
-    Adam,
-    Batch,
-    Bounds,
-    Count,
-    Generators,
-    LaneFloat,
-    Strategy,
-    mask,
-    row_losses,
-)
+from strategies.core import Adam, Batch, Bounds, Count, Generators, LaneFloat, Strategy, mask, row_losses
 from strategies.parts import VAE, GaussianNoise, ImageGenerator, need_pixels_0_to_1, soft_cross_entropy
 from suites.base import generator
 
@@ -97,11 +87,8 @@ class DGR(Strategy):
 
     def learn_generator(self, batch: Batch, x_LBD: Tensor, share: float) -> None:
         """Take a step of the generator over new rows, then dreamt ones."""
-        for p in self.vae_optimiser.parameters:
-            p.grad = None
         vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent))
-        self.weigh(batch, vae_LB, share).sum().backward()
-        self.vae_optimiser.step(self.context.active)
+        self.vae_optimiser.descend(self.weigh(batch, vae_LB, share), self.context.active)
 
     def weigh(self, batch: Batch, loss_LB: Tensor, share: float) -> Tensor:
         """Return share L_new + (1 - share) L_dreamt of losses of new rows, then dreamt ones, shape (L,)."""

@@ -6,12 +6,10 @@ Axes: L lanes, B batch, D pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, Count, Generators, LaneFloat, Optimiser
+from strategies.core import Batch, Count, Generators, LaneFloat, NotNegative
 from strategies.generative.dgr import DGR
 from strategies.parts import Critic, GANAdam, ImageGenerator
 
@@ -36,7 +34,7 @@ class DGRGAN(DGR):
 
     critic_steps: Count = 5
     """Steps of the critic before each one of the generator."""
-    penalty: Annotated[LaneFloat, Bounds(0.0)] = LaneFloat(10.0)
+    penalty: NotNegative = LaneFloat(10.0)
     """Weight of the critic's gradient penalty."""
 
     def make_generator(self, random: Generators, pixels: int) -> ImageGenerator:
@@ -55,13 +53,6 @@ class DGRGAN(DGR):
             made_LBD = self.images.generate(self._noise.normal(rows, self.latent))
             mix_LB = self.draws.uniform("mix", rows).to(x_LBD.dtype)
             critic_LB = self.critic.loss(x_LBD, made_LBD, mix_LB, self.penalty)
-            self.descend(self.critic_optimiser, self.weigh(batch, critic_LB, share))
+            self.critic_optimiser.descend(self.weigh(batch, critic_LB, share), self.context.active)
         score_LB = self.critic(self.images(self._noise.normal(rows, self.latent)))
-        self.descend(self.images_optimiser, -score_LB.mean(1))
-
-    def descend(self, optimiser: Optimiser, loss_L: Tensor) -> None:
-        """Step down a loss by one network's parameters; the other network's are left alone."""
-        found = torch.autograd.grad(loss_L.sum(), optimiser.parameters)
-        for p, gradient in zip(optimiser.parameters, found, strict=True):
-            p.grad = gradient
-        optimiser.step(self.context.active)
+        self.images_optimiser.descend(-score_LB.mean(1), self.context.active)

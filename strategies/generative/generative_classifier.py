@@ -88,11 +88,8 @@ class GenerativeClassifier(Strategy):
         vae, update = self.vaes[self._first + turn], self.optimisers[self._first + turn]
         rows_LB = self._passes[turn].following(self.draws.uniform("class rows", 1)[:, 0])
         x_LBD = self.streams.pixels(rows_LB).flatten(2)
-        for p in update.parameters:
-            p.grad = None
         loss_L = vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent)).mean(1)
-        loss_L.sum().backward()
-        update.step(self.context.active)
+        update.descend(loss_L, self.context.active)
         return loss_L.detach()
 
     def end_task(self, task: int) -> None:

@@ -91,8 +91,7 @@ class HAT(Gated):
         """Take one step with the network's weights, and one with the embeddings."""
         share_L = self._step % self._period_L / (self._period_L - 1).clamp(min=1)
         self._s_L = 1 / self.s_max + (self.s_max - 1 / self.s_max) * share_L
-        for e in self._now:
-            e.grad = None
+        self._now.zero_grad()
         loss_L = super().learn(batch)
         self._second.step(self.context.active)
         for e, kept_LTF in zip(self._now, self.embeddings, strict=True):

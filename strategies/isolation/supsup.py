@@ -74,12 +74,9 @@ class SupSup(Strategy):
 
     def learn(self, batch: Batch) -> Tensor:
         """Take one step with the scores alone."""
-        for score in self._scores:
-            score.grad = None
         with self.autocast():
             loss_L = self.loss(batch)
-        loss_L.sum().backward()
-        self._second.step(self.context.active)
+        self._second.descend(loss_L, self.context.active)
         return loss_L.detach()
 
     def loss(self, batch: Batch) -> Tensor:

@@ -82,10 +82,9 @@ class LaMAML(LookAhead):
     def setup(self) -> None:
         """Start all of a lane's rates at its learning rate."""
         super().setup()
-        device = self.streams.device
-        lr_L = torch.tensor(self.optimiser.lr, device=device)
+        lr_L, decay = self.optimiser.lr_L, self.optimiser.weight_decay
         self.rates = [per_lane(lr_L, p) * torch.ones_like(p) for p in self.model_tensors()]
-        self._decay_L = torch.tensor(self.optimiser.weight_decay, device=device)
+        self._decay_L = torch.tensor(decay, device=lr_L.device)
 
     def learn(self, batch: Batch) -> Tensor:
         """Look ahead, then move the rates and, by the new rates, the parameters.

@@ -66,8 +66,7 @@ class MER(Replay):
 
     def step(self, batch: Batch) -> Tensor:
         """Take one ordinary step of the optimiser and return its loss, shape (L,)."""
-        for p in self.optimiser.parameters:
-            p.grad = None
+        self.model.zero_grad()
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(batch), batch)
         loss_L.sum().backward()

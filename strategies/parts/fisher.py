@@ -29,11 +29,7 @@ _CHUNK = 64
 
 
 def squared_gradients(
-    model: LaneModel,
-    batch: Batch,
-    logits: Output,
-    estimator: Estimator,
-    draw_LB: Tensor | None = None,
+    model: LaneModel, batch: Batch, logits: Output, estimator: Estimator, draw_LB: Tensor | None = None
 ) -> list[Tensor]:
     """Return, for each parameter, squared gradients of log p(y|x) summed over the rows that count.
 
@@ -126,10 +122,7 @@ def _layer(
     """Return (parameter, sum over rows of weight * size of gradient) for one layer."""
     if isinstance(layer, LaneLinear):
         size_LBO = size(g) * weight_LB.unsqueeze(2)
-        return [
-            (layer.weight, torch.bmm(size(a).transpose(1, 2), size_LBO)),
-            (layer.bias, size_LBO.sum(1)),
-        ]
+        return [(layer.weight, torch.bmm(size(a).transpose(1, 2), size_LBO)), (layer.bias, size_LBO.sum(1))]
     lanes = len(weight_LB)
     g_LBOS = g.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(3)
     if isinstance(layer, LaneBatchNorm2d):

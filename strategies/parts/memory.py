@@ -51,9 +51,15 @@ class Memory:
 
         Rows are taken in order; of two that fall on one slot the later stays. Padding is not offered.
         """
-        real_LB = batch.weight_LB > 0
-        nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
-        self._put(torch.where(real_LB, self._slot(nth_LB), self.slots), batch.rows_LB, kept)
+        seen_L1, size = self.seen_L.unsqueeze(1), batch.rows_LB.shape[1]
+        if batch.all_count:  # two operations fewer
+            nth_LB = seen_L1 + torch.arange(1, size + 1, device=seen_L1.device)
+            slot_LB = self._slot(nth_LB)
+        else:
+            real_LB = batch.weight_LB > 0
+            nth_LB = seen_L1 + real_LB.cumsum(1)
+            slot_LB = torch.where(real_LB, self._slot(nth_LB), self.slots)
+        self._put(slot_LB, batch.rows_LB, kept)
         self.seen_L.copy_(nth_LB[:, -1])
         torch.maximum(self.filled_L, self.seen_L.clamp(max=self.slots), out=self.filled_L)
 

@@ -85,8 +85,5 @@ class MbPA(SparseER):
             own = {name: p + apart[name] for name, p in trained.items()}
             logits_EKU = mask(functional_call(self.model, own, (old.x_LBX,)), old.active_LBU)
             loss_E = old.mean_L(row_losses(logits_EKU, old.y_LB))
-            found = torch.autograd.grad(loss_E.sum(), list(apart.values()), materialize_grads=True)
-            for d, g in zip(apart.values(), found, strict=True):
-                d.grad = g
-            update.step()
+            update.descend(loss_E)
         return {name: p + apart[name].detach() for name, p in trained.items()}

@@ -27,18 +27,10 @@ class CLSER(RowReplay):
     needs = "a memory of rows, two copies of the network"
     presets = {
         "arani2022-cifar10": {
-            "lam": 0.15,
-            "plastic_rate": 0.9,
-            "stable_rate": 0.1,
-            "plastic_decay": 0.999,
-            "stable_decay": 0.999,
-            "optimiser": "sgd",
-            "lr": 0.1,
-            "batch": 32,
-            "epochs": 50,
-            "augment": True,
+            "lam": 0.15, "plastic_rate": 0.9, "stable_rate": 0.1, "plastic_decay": 0.999,
+            "stable_decay": 0.999, "optimiser": "sgd", "lr": 0.1, "batch": 32, "epochs": 50, "augment": True,
         }
-    }
+    }  # fmt: skip
 
     lam: NotNegative = LaneFloat(2.0)
     """Weight of the distance to the mean models."""

@@ -59,8 +59,7 @@ class GDumb(Replay):
         """Take one step on rows of the memory and return its loss, shape (L,)."""
         assert self.context.active is not None
         before = [b.clone() for b in self.model.buffers()]
-        for p in self.model.parameters():
-            p.grad = None
+        self.model.zero_grad()
         loss_L = super().learn(batch)
         on_L = torch.tensor(self.context.active, device=loss_L.device)
         for now, then in zip(self.model.buffers(), before, strict=True):

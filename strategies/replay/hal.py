@@ -74,7 +74,7 @@ class HAL(ER):
     def begin_task(self, task: int) -> None:
         """Start a new mean of features; look up each lane's rate and the anchors of earlier tasks."""
         streams = self.streams
-        self._lr_L = torch.tensor(self.optimiser.lr, device=streams.device)
+        self._lr_L = self.optimiser.lr_L
         self._mean_LF = torch.zeros_like(self.model.head.weight[:, :, 0])
         of_A = torch.arange(self.anchor_LACHW.shape[1], device=streams.device) // self._per_task
         units_LAU = self.units(task)
@@ -153,8 +153,8 @@ class HAL(ER):
     def tuned(self) -> LaneModel:
         """Return the network after one pass over the memory by plain gradient steps."""
         model = copy.deepcopy(self.model).eval()
-        parameters, lanes = list(model.parameters()), self.streams.lanes
-        sgd = OPTIMISERS["sgd"](parameters, self.optimiser.lr, [0.0] * lanes)
+        rates = self.optimiser.lr, [0.0] * self.streams.lanes
+        sgd = OPTIMISERS["sgd"](list(model.parameters()), *rates)
         order_LM = self.memory.draw_distinct("tuning", self.memory.slots)
         for slots_LB in order_LM.split(self.streams.training.batch, 1):
             # Empty slots come last and have no weight: their steps move nothing.
@@ -162,7 +162,5 @@ class HAL(ER):
             weight_LB = (slots_LB < self.memory.filled_L.unsqueeze(1)).float()
             old = self.streams.batch(rows_LB, weight_LB)
             loss_L = self.cross_entropy(self.logits(old, model), old)
-            for p, g in zip(parameters, torch.autograd.grad(loss_L.sum(), parameters), strict=True):
-                p.grad = g
-            sgd.step()
+            sgd.descend(loss_L)
         return model.requires_grad_(False)

@@ -35,7 +35,7 @@ class MIR(ER):
 
     def begin_task(self, task: int) -> None:
         """Look up each lane's rate."""
-        self._lr_L = torch.tensor(self.optimiser.lr, device=self.streams.device)
+        self._lr_L = self.optimiser.lr_L
 
     def replayed(self, batch: Batch) -> Batch:
         """Return the candidates that interfere most."""

@@ -48,8 +48,7 @@ class RAR(ER):
         # Added one by one: a mean over the steps would be rounded by the number of lanes.
         total_L = torch.zeros(self.streams.lanes, device=self.streams.device)
         for _ in range(self.repeats):
-            for p in self.model.parameters():
-                p.grad = None
+            self.model.zero_grad()
             total_L += super().learn(batch)
         return total_L / self.repeats
 
