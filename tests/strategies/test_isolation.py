@@ -409,6 +409,7 @@ def test_supsup_keeps_a_bit_for_every_weight_and_task_and_nothing_else() -> None
     strategy = supsup()
     sizes = [64 * 9, 9 * 9, 9 * 4]  # 81 and 36 weights fill the last byte up
     assert strategy.memory_size() == (0, 2 * sum(math.ceil(n / 8) for n in sizes))
+    assert not torch.equal(strategy._stored(0)[0], strategy._stored(1)[0])
     begin(strategy, 0)
     learn_once(strategy, 0)
     strategy.end_task(0)
