@@ -49,6 +49,6 @@ def opened(folder: Path) -> tuple[Any, dict[str, str]]:
 
     run = RunReader(folder)
     manifest = run.manifest()
-    if not manifest:
+    if not manifest.commands:
         raise errors.UserError(f"{folder} is not a run's folder: it has no run.json")
-    return run, manifest["cells"]
+    return run, manifest.cells

@@ -79,7 +79,7 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
         record = records.get(key)
         if record is None:
             under_way = run_.checkpoint_header(key)
-            done = f" ({under_way['tasks_done']} tasks done)" if under_way else ""
+            done = f" ({under_way.tasks_done} tasks done)" if under_way else ""
             print(f"missing   {words}{done}")
         elif record["status"] != "done":
             why = record["reason"] or f"{record['error']['kind']}: {record['error']['message']}"

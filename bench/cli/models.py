@@ -24,10 +24,9 @@ def export(
 
     model = served(folder, find(folder, cell), task)
     save(model, to)
-    origin = model.header["from"]
-    print(f"{to}: {origin['cell']}, after {origin['tasks_done']} of {origin['tasks']} tasks")
-    writes = model.header.get("writes")
-    kind, names = ("tasks", [n for n, _ in writes["tasks"]]) if writes else ("labels", list(model.labels))
+    origin, tasks = model.header.origin, model.header.tasks
+    print(f"{to}: {origin.cell}, after {origin.tasks_done} of {origin.tasks} tasks")
+    kind, names = ("tasks", list(tasks)) if tasks else ("labels", list(model.labels))
     print(f"{len(names)} {kind}: {', '.join(names[:12])}{', ...' * (len(names) > 12)}")
     print(f"how to load it: {to / 'README.md'}")
 
@@ -62,7 +61,7 @@ def predict(
     model = Predictor.load(folder)
     asked = model.asked(given, task) if reads_texts or task else given
     if reads_texts and (cut := model.cut(asked)):
-        most = model.header["options"]["max_tokens"]
+        most = model.max_tokens
         print(f"{cut} of {len(given)} texts cut at {most} tokens", file=sys.stderr)
     digits = 4 if out is None else 6
     answers: list[list[str]]

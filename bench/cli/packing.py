@@ -23,7 +23,7 @@ def pack(
 
     target = pack_run(run, file)
     packed = RunReader(target)
-    n_cells, n_missing = len(packed.statuses()), len(packed.manifest()["cells"].keys() - packed.statuses())
+    n_cells, n_missing = len(packed.statuses()), len(packed.manifest().cells.keys() - packed.statuses())
     missing = f"; {n_missing} of the run's cells have no record yet" if n_missing else ""
     print(f"{target}: {n_cells} cells, {target.stat().st_size / 1e3:,.0f} kB{missing}")
 

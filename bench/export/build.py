@@ -5,7 +5,6 @@ Axes: L lanes (one), F features, U units.
 
 import json
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +14,7 @@ from bench.export.model_card import readme
 from bench.export.predictor import Predictor
 from bench.models import merging, pretrained, seq2seq, transformer
 from bench.plan import CellSpec
-from bench.schema import HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
+from bench.schema import HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader, SavedModelHeader, TextTasks
 from bench.store import RunReader, SavedModels, new_folder, write_tensors
 from strategies.core import LaneLinear
 from suites.base import generator
@@ -31,14 +30,14 @@ def find(run: Path, cell: str) -> str:
     Raises UserError where that is no cell of the run, several, or one whose model was not saved.
     """
     seen = RunReader(run)
-    if not seen.manifest():
+    if not seen.manifest().commands:
         raise UserError(f"{run} is not a run's folder: it has no run.json")
     saved = SavedModels(run)
-    words = {key: _spec(saved, key).title for key in saved.cells()}
+    trained = {key: _learned(saved.header(key, saved.tasks(key)[-1])) for key in saved.cells()}
+    words = {key: spec.title for key, spec in trained.items()}
     records = seen.records()
-    specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
+    specs = {r["key"]: CellSpec(**r["spec"]) for r in records} | trained
     statuses = {r["key"]: r["status"] for r in records}
-    specs |= {key: _spec(saved, key) for key in words}
     found = [
         key
         for key, spec in specs.items()
@@ -57,8 +56,9 @@ def find(run: Path, cell: str) -> str:
     raise UserError(f"{run} has no cell {cell}; it saved the models of: {has}")
 
 
-def _spec(saved: SavedModels, key: str) -> CellSpec:
-    return CellSpec(**saved.header(key, saved.tasks(key)[-1])["spec"])
+def _learned(header: SavedModelHeader) -> CellSpec:
+    """Return the cell that a saved model is of."""
+    return CellSpec(**header.spec.model_dump(exclude_unset=True))
 
 
 def _listed(keys: list[str], words: dict[str, str]) -> str:
@@ -78,64 +78,74 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
         has = ", ".join(map(str, tasks))
         raise UserError(f"the model after task {task} was not saved; there is the one after task {has}")
     header = saved.header(key, tasks[-1] if task is None else task)
-    spec = CellSpec(**header["spec"])
-    if header["answers_otherwise"]:
+    spec = _learned(header)
+    if header.answers_otherwise:
         raise UserError(
-            f"{header['answers_otherwise']} does not answer with its network alone, so that it cannot be "
+            f"{header.answers_otherwise} does not answer with its network alone, so that it cannot be "
             "exported as one: what it answers with besides is in the run"
         )
-    if header["writes"] is True:
+    if header.writes is True:
         raise UserError(f"{run} saved this model with an earlier version: run the cell again with --force")
-    units = sorted({u for own in header["tasks"][: header["tasks_done"]] for u in own})
-    known: dict[str, Any] = {
-        "schema": ExportHeader.VERSION,
-        "reads": "texts" if spec.reference.reads_texts else "images",
-        "model": spec.reference.architecture or spec.model,
-        "options": spec.model_options,
-        "labels": [] if header["writes"] else [header["units"][u] for u in units],
-        "from": {
-            "cell": spec.title,
-            "key": key,
-            "tasks_done": header["tasks_done"],
-            "tasks": len(header["tasks"]),
-            "data": header["data"],
-        },
-    }
+    units = sorted({u for own in header.tasks[: header.tasks_done] for u in own})
+    exported = _header(spec, header, units)
     state = {
         name.removeprefix("model/"): t.unsqueeze(0)
-        for name, t in saved.tensors(key, header["tasks_done"]).items()
+        for name, t in saved.tensors(key, header.tasks_done).items()
         if name.startswith("model/")
     }
-    if known["reads"] == "images":
-        known |= {k: header[k] for k in ("shape", "scale", "mean", "std")}
-        shape, units_ = tuple(header["shape"]), len(header["units"])
-        model = models.build(spec.reference, spec.model_options, shape, units_, [generator(0, "model")])
+    if header.shape is not None:
+        shape, generators = tuple(header.shape), [generator(0, "model")]
+        model = models.build(spec.reference, spec.model_options, shape, len(header.units), generators)
         model.load_state_dict(state)
         model.head = _rows(model.head, units)
-        return Predictor(model, known)
-    if spec.model != seq2seq.TINY and pretrained.mark(spec.model) != header["data"]["model"]:
+        return Predictor(model, exported)
+    if spec.model != seq2seq.TINY and pretrained.mark(spec.model) != header.data.model:
         raise UserError(f"model {spec.model} is no longer the one that was trained in {run}")
-    if header["writes"]:
-        return _writing(spec, state, known, header["writes"])
+    if header.writes:
+        return _writing(spec, state, header, exported)
     network = merging.merged(_transformer(spec, state))
     network.head = _rows(network.head, units)
-    return Predictor(network, known, pretrained.tokenizer(spec.model))
+    return Predictor(network, exported, pretrained.tokenizer(spec.model))
+
+
+def _header(spec: CellSpec, header: SavedModelHeader, units: list[int]) -> ExportHeader:
+    """Return what lethe.json says of a saved model; the tasks that texts are written for are not in it."""
+    images = {"shape", "scale", "mean", "std"} if header.shape else set()
+    return ExportHeader.model_validate(
+        {
+            "schema": ExportHeader.VERSION,
+            "reads": "images" if header.shape else "texts",
+            "model": spec.reference.architecture or spec.model,
+            "options": spec.model_options,
+            "labels": [] if header.writes else [header.units[u] for u in units],
+            "from": {
+                "cell": spec.title,
+                "key": header.key,
+                "tasks_done": header.tasks_done,
+                "tasks": len(header.tasks),
+                "data": header.data,
+            },
+            **header.model_dump(include=images),
+        }
+    )
 
 
 def _writing(
-    spec: CellSpec, state: dict[str, Tensor], known: dict[str, Any], saved: dict[str, Any]
+    spec: CellSpec, state: dict[str, Tensor], header: SavedModelHeader, exported: ExportHeader
 ) -> Predictor:
     """Return a model that writes, for the tasks learned by then and those of the model it went on from."""
-    model = models.build(spec.reference, spec.model_options, (2, saved["most"]), 1, [generator(0, "model")])
+    texts = header.writes
+    assert isinstance(texts, TextTasks)
+    model = models.build(spec.reference, spec.model_options, (2, texts.most), 1, [generator(0, "model")])
     assert isinstance(model, seq2seq.Seq2Seq)
     model.load_state_dict(state)
     merging.fold(model)
     tasks = Exported.at(spec.model).tasks if spec.continues else {}
-    tasks |= dict(saved["tasks"][: known["from"]["tasks_done"]])
-    known["writes"] = {"tasks": list(tasks.items()), "most": saved["most"]}
-    own = saved["tokenizer"]
+    tasks |= dict(texts.tasks[: header.tasks_done])
+    exported = exported.generating(tasks, texts.most)
+    own = texts.tokenizer
     tokenizer = pretrained.tokenizer(spec.model) if own is None else tokenizer_from_text(own)
-    return Predictor(seq2seq.Seq2Seq(1, model.base), known, tokenizer)
+    return Predictor(seq2seq.Seq2Seq(1, model.base), exported, tokenizer)
 
 
 def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> transformer.Transformer:
@@ -166,9 +176,8 @@ def save(model: Predictor, folder: Path) -> None:
     """
     with new_folder(folder) as scratch:
         _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
-        written = json.dumps(model.header, indent=1) + "\n"
-        ExportHeader.read(written)
-        (scratch / HEADER).write_text(written)
+        content = model.header.model_dump(by_alias=True, exclude_unset=True)
+        (scratch / HEADER).write_text(json.dumps(content, indent=1) + "\n")
         (scratch / README).write_text(readme(model.header))
         for path in scratch.iterdir():
             path.chmod(0o644)
@@ -189,11 +198,11 @@ def _write_texts(model: Predictor, folder: Path) -> None:
     state = {"weight": state.pop("head.weight").T, "bias": state.pop("head.bias"), **state}
     write_tensors(folder / HEAD, {k: t.contiguous() for k, t in state.items()})
     head = None
-    if model.header["options"]["pooling"] == "own":
+    if model.header.options["pooling"] == "own":
         head = nn.Linear(state["weight"].shape[1], len(model.labels))
         head.load_state_dict({k: state[k] for k in ("weight", "bias")})
     plain = merging.without_adapters(network.base.transformer)
-    network = pretrained.completed(model.header["model"], plain, head)
+    network = pretrained.completed(model.header.model, plain, head)
     network.config.id2label = dict(enumerate(model.labels))
     network.config.label2id = {label: u for u, label in enumerate(model.labels)}
     network.save_pretrained(folder)

@@ -1,9 +1,8 @@
 """The page beside an exported model: how to load it and to let it answer."""
 
 import json
-from typing import Any
 
-from bench.schema import BESIDE
+from bench.schema import BESIDE, ExportHeader
 
 _OWN = """
 With transformers alone:
@@ -54,30 +53,30 @@ print(tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].strip())
 """
 
 
-def readme(header: dict[str, Any]) -> str:
+def readme(header: ExportHeader) -> str:
     """Return how to load a model, of which lethe.json holds ``header``."""
     words, given, call = '"a sentence"', '["a sentence"]', "answers"
-    does = f"It answers with one of the {len(header['labels'])} labels\nof the tasks learned by then."
-    if header["reads"] == "images":
-        shape = ", ".join(map(str, header["shape"]))
+    does = f"It answers with one of the {len(header.labels)} labels\nof the tasks learned by then."
+    if header.reads == "images":
+        shape = ", ".join(map(str, header.shape))
         words, given = "--file images.npy", "images"
-        more = f"\nImages are an array of shape (N, {shape}), grey values up to {header['scale']:g}.\n"
-    elif "writes" in header:
-        names, prefixes = zip(*header["writes"]["tasks"], strict=True)
+        more = f"\nImages are an array of shape (N, {shape}), grey values up to {header.scale:g}.\n"
+    elif header.writes:
+        names, prefixes = zip(*header.writes.tasks, strict=True)
         does, call = f"It writes texts for the tasks\nlearned by then: {', '.join(names)}.", "written"
         if any(prefixes):
             words, given = f'"a sentence" --task {names[0]}', f'["a sentence"], "{names[0]}"'
         text = json.dumps(f"{prefixes[0]}a sentence", ensure_ascii=False)
-        more = _WRITES.format(text=text, most=header["writes"]["most"], **header["options"])
+        more = _WRITES.format(text=text, most=header.writes.most, **header.options)
     else:
-        options = header["options"]
+        options = header.options
         form = _BESIDE if options["tune"] in BESIDE else _OWN if options["pooling"] == "own" else _POOLED
         pooled = "states[:, 0]" if options["pooling"] == "first" else "states.mean(1)"
         more = form.format(pooled=pooled, **options)
-    origin = header["from"]
+    origin = header.origin
     return f"""# A model that Lethe exported
 
-From {origin["cell"]}, after {origin["tasks_done"]} of {origin["tasks"]} tasks. {does}
+From {origin.cell}, after {origin.tasks_done} of {origin.tasks} tasks. {does}
 Below, DIR is this folder.
 
     lethe predict DIR {words}

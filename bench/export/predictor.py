@@ -24,7 +24,7 @@ from bench import models
 from bench.encode import tokens, words
 from bench.models import merging, pretrained, seq2seq
 from bench.plan import exported_reference
-from bench.schema import BESIDE, HEAD, WEIGHTS, Exported
+from bench.schema import BESIDE, HEAD, WEIGHTS, Exported, ExportHeader
 from strategies.core import LaneModel, eval_mode
 from suites.base import generator
 from suites.errors import UserError, unknown
@@ -43,8 +43,8 @@ class Predictor:
     """
 
     model: LaneModel
-    header: dict[str, Any]
-    """The contents of lethe.json; see bench.schema.exported_model."""
+    header: ExportHeader
+    """The contents of lethe.json."""
     tokenizer: Any = None
 
     @classmethod
@@ -60,20 +60,24 @@ class Predictor:
     @property
     def labels(self) -> tuple[str, ...]:
         """What it can answer, in the order of the head."""
-        return tuple(self.header["labels"])
+        return tuple(self.header.labels)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that it reads at most."""
+        return int(self.header.options["max_tokens"])
 
     def read(self, given: Texts | Images) -> Tensor:
         """Return what the model reads, (N, S) or (N, C, H, W); raises UserError for what it cannot read."""
         if self.tokenizer is not None:
-            return tokens(list(given), self.tokenizer, self.header["options"]["max_tokens"])
-        shape = tuple(self.header["shape"])
+            return tokens(list(given), self.tokenizer, self.max_tokens)
+        shape, mean, std = tuple(self.header.shape), self.header.mean, self.header.std
         if getattr(given, "shape", (0,))[1:] != shape:
             has = getattr(given, "shape", "no array")
             raise UserError(f"this model reads images of shape (N, {', '.join(map(str, shape))}), not {has}")
-        x_NX = torch.from_numpy(np.ascontiguousarray(given)).to(torch.float32) * (1 / self.header["scale"])
-        if self.header["mean"]:
-            mean, std = (torch.tensor(self.header[k]).view(-1, 1, 1) for k in ("mean", "std"))
-            x_NX = (x_NX - mean) / std
+        x_NX = torch.from_numpy(np.ascontiguousarray(given)).to(torch.float32) * (1 / self.header.scale)
+        if mean:
+            x_NX = (x_NX - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
         return x_NX
 
     @torch.no_grad()
@@ -97,7 +101,7 @@ class Predictor:
 
         Raises UserError for a task that was not learned, and for a text that says none where it must.
         """
-        tasks = dict(self.header["writes"]["tasks"]) if "writes" in self.header else {}
+        tasks = self.header.tasks
         if task and not tasks:
             raise UserError("this model answers with labels: there is no task to choose")
         if task and task not in tasks:
@@ -110,9 +114,9 @@ class Predictor:
     @torch.no_grad()
     def written(self, texts: Texts, task: str = "") -> list[str]:
         """Return what is written for texts, token by token the likeliest; see ``asked``."""
-        if not isinstance(self.model, seq2seq.Seq2Seq):
+        if not isinstance(self.model, seq2seq.Seq2Seq) or self.header.writes is None:
             raise UserError("this model answers with labels: it writes no texts")
-        asked, most, found = self.asked(texts, task), self.header["writes"]["most"], []
+        asked, most, found = self.asked(texts, task), self.header.writes.most, []
         with eval_mode(self.model):
             for start in range(0, len(asked), _WRITTEN_AT_ONCE):
                 tokens_NS = self.read(asked[start : start + _WRITTEN_AT_ONCE]).long()
@@ -121,7 +125,7 @@ class Predictor:
 
     def cut(self, texts: Texts) -> int:
         """Return how many texts are longer than the model reads."""
-        most = self.header["options"]["max_tokens"]
+        most = self.max_tokens
         # Only those that fill what is read can be longer: most texts are not taken apart twice.
         full = self.tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]
         longest = [text for text, row in zip(texts, full, strict=True) if len(row) >= most]
@@ -129,7 +133,7 @@ class Predictor:
 
 
 def _images(exported: Exported) -> Predictor:
-    shape, units = tuple(exported.header["shape"]), len(exported.labels)
+    shape, units = tuple(exported.header.shape), len(exported.labels)
     reference = exported_reference(exported)
     model = models.build(reference, exported.options, shape, units, [generator(0, "model")])
     model.load_state_dict({k: t.unsqueeze(0) for k, t in load_file(exported.folder / WEIGHTS).items()})

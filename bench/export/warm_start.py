@@ -57,8 +57,8 @@ def describe_overlap(spec: CellSpec) -> str:
     """
     exported, suite = Exported.at(spec.model), suites.get(spec.suite)
     data = suite.load()
-    if not exported.reads_texts and tuple(data.x_N.shape[1:]) != tuple(exported.header["shape"]):
-        here, there = (tuple(s) for s in (data.x_N.shape[1:], exported.header["shape"]))
+    if not exported.reads_texts and tuple(data.x_N.shape[1:]) != tuple(exported.header.shape):
+        here, there = (tuple(s) for s in (data.x_N.shape[1:], exported.header.shape))
         raise UserError(f"{exported.folder} reads images of shape {there}; those of {suite.name} are {here}")
     stream = suite.stream(data, spec.scenario, spec.seed, Training(**spec.training))  # type: ignore[arg-type]
     names = list(data.domain_names) if exported.writes else stream.unit_names()

@@ -25,5 +25,5 @@ def model_reference(name: str, fingerprint: str = "") -> ModelRef:
 
 def exported_reference(exported: Exported) -> ModelRef:
     """Return the model in a folder that ``lethe export`` made, for a fresh start."""
-    architecture = "" if exported.reads_texts else exported.header["model"]
+    architecture = "" if exported.reads_texts else exported.header.model
     return ModelRef("exported", exported.name, architecture, exported.writes)

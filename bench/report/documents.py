@@ -87,7 +87,7 @@ def _method(words: list[str], read: Callable[[str], Frames]) -> str:
         rows.append([scenario, str(found[0].n), *(points(s.mean) + plus_minus(s.half) for s in found)])
     header = ["scenario", "n", *(head(name, frames.score) for name in _METHOD_SCORES)]
     suite = ", ".join(sorted(scores["suite"].unique()))
-    command = frames.manifest["commands"][-1]["command"]
+    command = frames.manifest.commands[-1].command
     return f"{markdown_rows(header, rows)}\n\n{suite}, {command}; {SPREADS['ci']}."
 
 

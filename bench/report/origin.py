@@ -1,16 +1,15 @@
 """The origin of numbers: command, version, seeds and hardware, from the manifest and the cells."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from bench.results import Frames
+from bench.results import Command, Frames
 
 
 def origin(frames: Frames) -> list[str]:
     """Return the origin in sentences, without dates."""
-    commands = frames.manifest.get("commands", [])
+    commands = frames.manifest.commands
     # The same command again, of a run that was interrupted, is not repeated.
-    lines = _unlike(c["command"] for c in commands)
+    lines = _unlike(c.command for c in commands)
     words = [f"Command: {'; '.join(lines)}."] if lines else []
     versions = _unlike(_version(c) for c in commands)
     words += [f"Made with {'; '.join(versions)}."] if versions else []
@@ -20,21 +19,20 @@ def origin(frames: Frames) -> list[str]:
         counts = done.groupby(["suite", "scenario", "identity"])["seed"].nunique()
         unequal = "" if counts.nunique() == 1 else f" (from {counts.min()} to {counts.max()} a row, see n)"
         words.append(f"Seeds {ranges(found)}{unequal}.")
-    hardware = _unlike(f"{c['device']} ({c['machine']})" for c in commands)
+    hardware = _unlike(f"{c.device} ({c.machine})" for c in commands)
     words += [f"Hardware: {'; '.join(hardware)}."] if hardware else []
     return words
 
 
-def _version(command: dict[str, Any]) -> str:
-    packages, made_by = command.get("packages", {}), revision(command)
+def _version(command: Command) -> str:
+    packages, made_by = command.packages, revision(command)
     at = f" at {made_by}" if made_by else ""
     return f"lethe-bench {packages.get('lethe-bench', '?')}{at}, torch {packages.get('torch', '?')}"
 
 
-def revision(command: dict[str, Any]) -> str:
+def revision(command: Command) -> str:
     """Return the git revision of the code, and whether it had changes; empty where it is not known."""
-    git = command.get("git", "")
-    return f"{git[:10]}{' with changes' if command.get('dirty') else ''}" if git else ""
+    return f"{command.git[:10]}{' with changes' if command.dirty else ''}" if command.git else ""
 
 
 def _unlike(words: Iterable[str]) -> list[str]:

@@ -3,3 +3,4 @@
 from bench.results.frames import Frames, load
 from bench.results.merge import state_of
 from bench.results.per_class import AVERAGES, SPLITS, Confusions, by_class, classes, confusions
+from bench.schema import Command

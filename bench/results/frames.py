@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.results.merge import merge
-from bench.schema import Metadata
+from bench.schema import Manifest, Metadata
 from bench.stats import Matrix, all_scores
 from suites.base import PROPORTION, Score
 
@@ -70,7 +70,7 @@ class Frames:
     """One row per cell and score: ``score``, ``value``; done cells only, NaN where it is not defined."""
     curves: pd.DataFrame
     """One row per cell, task under way, step and j: ``value`` on validation rows."""
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest = field(default_factory=Manifest.empty)
     unreadable: list[str] = field(default_factory=list)
     settings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_SETTING_COLUMNS))
     """One row per cell and setting: ``kind`` (hyper, training or model), ``setting``, ``value``."""
@@ -100,8 +100,7 @@ class Frames:
     @property
     def described(self) -> dict[str, Metadata]:
         """What strategies say of themselves, by name; empty for a run made before manifests had it."""
-        found: dict[str, Metadata] = self.manifest.get("strategies", {})
-        return found
+        return self.manifest.strategies
 
     @property
     def score(self) -> Score | None:
@@ -144,7 +143,7 @@ def _without_collection() -> Iterator[None]:
 def tidy(
     records: list[dict[str, Any]],
     folder: Path = Path(),
-    manifest: dict[str, Any] | None = None,
+    manifest: Manifest | None = None,
     unreadable: Sequence[str] = (),
 ) -> Frames:
     """Return records as frames."""
@@ -155,7 +154,7 @@ def tidy(
         scores=_scores(records, counts),
         measured=Matrices([_name(r) for r in records], counts),
         curves=_curves(records),
-        manifest=manifest or {},
+        manifest=manifest or Manifest.empty(),
         unreadable=list(unreadable),
         settings=_settings(records),
         notes=_notes(records),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.plan import text_of
+from bench.schema import Manifest
 from bench.store import RunReader
 from suites.errors import UserError
 
@@ -12,22 +13,22 @@ Record = dict[str, Any]
 _MAPS = ("shared", "data", "cells", "strategies", "suites", "models")
 
 
-def merge(folders: Sequence[Path]) -> tuple[list[Record], dict[str, Any], list[str]]:
+def merge(folders: Sequence[Path]) -> tuple[list[Record], Manifest, list[str]]:
     """Return records, manifest and a line for each file that could not be read.
 
     A cell that is in several runs counts once, and done where it is done in one of them. Raises UserError for
     a folder that is no run, and where runs saw different data under one name.
     """
     records: dict[str, Record] = {}
-    manifest: dict[str, Any] = {}
+    manifest = Manifest.empty()
     unreadable: list[str] = []
     for folder in dict.fromkeys(folders):
         run = RunReader(folder)
         own = run.manifest()
-        if not own and not run.cells.is_dir():
+        if not own.commands and not run.cells.is_dir():
             raise UserError(f"{folder} is not a run's folder: it has no run.json")
-        for suite, mark in own.get("data", {}).items():
-            if manifest.get("data", {}).get(suite, mark) != mark:
+        for suite, mark in own.data.items():
+            if manifest.data.get(suite, mark) != mark:
                 raise UserError(f"{folder} holds {suite} over other data than the runs before it")
         for record in run.records():
             if records.get(record["key"], {}).get("status") != "done":
@@ -42,15 +43,11 @@ def state_of(folders: Sequence[Path]) -> str:
     return " ".join(RunReader(folder).state() for folder in folders)
 
 
-def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def _joined(first: Manifest, second: Manifest) -> Manifest:
     """Return two manifests as one."""
-    if not first or not second:
-        return first or second
-    return {
-        **first,
-        "commands": first["commands"] + [c for c in second["commands"] if c not in first["commands"]],
-        **{name: {**first[name], **second[name]} for name in _MAPS},
-    }
+    commands = first.commands + [c for c in second.commands if c not in first.commands]
+    maps = {name: getattr(first, name) | getattr(second, name) for name in _MAPS}
+    return first.model_copy(update={"commands": commands, **maps})
 
 
 def disambiguate_identities(records: list[Record]) -> list[Record]:

@@ -93,8 +93,8 @@ def _present(run: RunReader) -> Present:
         folder=run.folder,
         statuses=run.statuses(),
         tasks_done=run.tasks_done(),
-        shared=manifest.get("shared", {}),
-        data=manifest.get("data", {}),
+        shared=manifest.shared,
+        data=manifest.data,
     )
 
 

@@ -1,9 +1,9 @@
 """The files that Lethe writes and reads, one documented model each; docs/schemas holds their JSON Schemas."""
 
-from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader
+from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader, TextTasks
 from bench.schema.experiment import Experiment, RunTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
 from bench.schema.fields import FileModel, Unreadable, read_toml
-from bench.schema.manifest import Manifest, Metadata
+from bench.schema.manifest import Command, Manifest, Metadata
 from bench.schema.published_table import PublishedTable
 from bench.schema.record import CellRecord, ClassCounts, cell_key, digest

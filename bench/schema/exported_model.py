@@ -65,24 +65,34 @@ class ExportHeader(FileModel):
     """Options of that model."""
     labels: list[str]
     """What it can answer, in the order of the head; empty where it generates text."""
-    origin: Annotated[ExportOrigin | None, Field(alias="from")] = None
+    origin: Annotated[ExportOrigin, Field(alias="from")]
     """Where it is from."""
     writes: ExportedTexts | None = None
     """Of a model that generates text, for which tasks."""
-    shape: list[int] | None = None
+    shape: list[int] = []
     """Shape of an image."""
-    scale: float | None = None
+    scale: float = 1.0
     """What pixels are divided by."""
-    mean: list[float] | None = None
+    mean: list[float] = []
     """Mean of each channel after that."""
-    std: list[float] | None = None
+    std: list[float] = []
     """Standard deviation of each channel."""
 
     @model_validator(mode="after")
     def _check(self) -> ExportHeader:
-        if self.reads == "images" and None in (self.shape, self.scale, self.mean, self.std):
+        if self.reads == "images" and not {"shape", "scale", "mean", "std"} <= self.model_fields_set:
             raise ValueError("a model that reads images must have shape, scale, mean and std")
         return self
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """The names of the tasks that texts are written for, and what their texts begin with."""
+        return dict(self.writes.tasks) if self.writes else {}
+
+    def generating(self, tasks: dict[str, str], most: int) -> ExportHeader:
+        """Return the header of a model that generates text for tasks, at most so many tokens."""
+        writes = ExportedTexts(tasks=[list(task) for task in tasks.items()], most=most)
+        return self.model_copy(update={"writes": writes})
 
 
 @dataclass(frozen=True)
@@ -90,14 +100,14 @@ class Exported:
     """One folder and what its lethe.json says."""
 
     folder: Path
-    header: dict[str, Any]
+    header: ExportHeader
 
     @classmethod
     def at(cls, folder: str | Path) -> Exported:
         """Read a folder; raises UserError where it holds no exported model."""
         path = Path(folder).expanduser()
         try:
-            return cls(path, ExportHeader.read((path / HEADER).read_bytes())[1])
+            return cls(path, ExportHeader.read((path / HEADER).read_bytes())[0])
         except OSError:
             missing = not (path / HEADER).exists()
             why = f"it has no {HEADER}" if missing else f"its {HEADER} cannot be read"
@@ -118,27 +128,27 @@ class Exported:
     @property
     def reads_texts(self) -> bool:
         """Whether it reads texts, not images."""
-        return bool(self.header["reads"] == "texts")
+        return self.header.reads == "texts"
 
     @property
     def writes(self) -> bool:
         """Whether it writes texts, and answers with no labels."""
-        return "writes" in self.header
+        return self.header.writes is not None
 
     @property
     def tasks(self) -> dict[str, str]:
         """The names of the tasks that texts are written for, and what their texts begin with."""
-        return dict(self.header["writes"]["tasks"]) if self.writes else {}
+        return self.header.tasks
 
     @property
     def labels(self) -> tuple[str, ...]:
         """What it can answer, in the order of the head."""
-        return tuple(self.header["labels"])
+        return tuple(self.header.labels)
 
     @property
     def options(self) -> dict[str, Any]:
         """The options of the model it was trained as."""
-        return dict(self.header["options"])
+        return dict(self.header.options)
 
     @cached_property
     def mark(self) -> str:

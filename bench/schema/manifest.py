@@ -1,6 +1,6 @@
 """The manifest of a run: what was asked for, with what, and over which data."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from bench.schema.fields import Described, FileModel, Key, Value
 
@@ -52,6 +52,11 @@ class Manifest(FileModel):
     """What each suite says of itself."""
     models: dict[str, Metadata] = {}
     """What each model says of itself."""
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return that of a folder in which nothing was run."""
+        return cls(schema=cls.VERSION, commands=[], shared={}, data={}, cells={})
 
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
     if reader.packed:
         raise UserError(f"{reader.folder} is packed already")
     manifest = reader.manifest()
-    if not manifest:
+    if not manifest.commands:
         raise UserError(f"{run} is not a run's folder: it has no run.json")
     run = run.resolve()
     target = file or run.with_name(run.name + PACK_SUFFIX)
@@ -47,7 +47,7 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
         with temporary.open("wb") as stream:
             # No time and no name, so that equal runs are equal files.
             with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as packed:
-                packed.write(_line(manifest))
+                packed.write(_line(manifest.model_dump(by_alias=True)))
                 for line in _records(reader):
                     packed.write(line)
             stream.flush()
@@ -106,7 +106,7 @@ def unpack_run(file: Path, folder: Path | None = None) -> Path:
         _write_classes(reader, list(records), scratch)
         if reader.unreadable:
             raise UserError(f"{file} is damaged: {reader.unreadable[0]}; use another copy of it")
-        write_json(scratch / "run.json", manifest)
+        write_json(scratch / "run.json", manifest.model_dump(by_alias=True))
     return target
 
 

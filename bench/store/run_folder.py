@@ -60,17 +60,17 @@ class RunFolder(RunReader):
                 cannot be written.
         """
         before = self.manifest()
-        check_agreement(self.folder, before.get("shared", {}), shared)
-        check_same_data(self.folder, before.get("data", {}), data)
+        check_agreement(self.folder, before.shared, shared)
+        check_same_data(self.folder, before.data, data)
         manifest = {
             "schema": Manifest.VERSION,
-            "commands": [*before.get("commands", []), {"command": command, "at": now(), **where(device)}],
-            "shared": {**before.get("shared", {}), **shared},
-            "data": {**before.get("data", {}), **data},
-            "cells": {**before.get("cells", {}), **{s.key: s.title for s in specs}},
+            "commands": [*map(dict, before.commands), {"command": command, "at": now(), **where(device)}],
+            "shared": {**before.shared, **shared},
+            "data": {**before.data, **data},
+            "cells": {**before.cells, **{s.key: s.title for s in specs}},
         }
         for kind in ("strategies", "suites", "models"):
-            manifest[kind] = {**before.get(kind, {}), **(described or {}).get(kind, {})}
+            manifest[kind] = {**getattr(before, kind), **(described or {}).get(kind, {})}
         try:
             for folder in (self.cells, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -156,9 +156,11 @@ class RunFolder(RunReader):
         from safetensors.torch import load_file
 
         header = self.checkpoint_header(key)
+        if header is None:
+            return None
         try:
-            return None if header is None else (load_file(self.checkpoints / key / header["tensors"]), header)
-        except (OSError, KeyError, SafetensorError):
+            return load_file(self.checkpoints / key / header.tensors), header.model_dump()
+        except (OSError, SafetensorError):
             return None
 
     def drop(self, key: str) -> None:

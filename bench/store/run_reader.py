@@ -47,8 +47,8 @@ class RunReader:
 
     # The manifest.
 
-    def manifest(self) -> dict[str, Any]:
-        """Return the manifest, empty where there is none.
+    def manifest(self) -> Manifest:
+        """Return the manifest, one without commands where there is none.
 
         Raises:
             UserError: for a manifest that is damaged or not Lethe's.
@@ -56,9 +56,9 @@ class RunReader:
         path = self.folder if self.packed else self.folder / "run.json"
         try:
             content = next((p.content for p in lines(path)), b"") if self.packed else path.read_bytes()
-            return Manifest.read(content)[1]
+            return Manifest.read(content)[0]
         except FileNotFoundError:
-            return {}
+            return Manifest.empty()
         except NotADirectoryError:
             raise UserError(f"{self.folder} is a file, not a folder, or lies in one") from None
         except OSError:
@@ -151,16 +151,16 @@ class RunReader:
 
     # Checkpoints.
 
-    def checkpoint_header(self, key: str) -> dict[str, Any] | None:
+    def checkpoint_header(self, key: str) -> CheckpointHeader | None:
         """Return a checkpoint's header (``tasks_done`` ...), None where there is none that can be read."""
         try:
             content = (self.checkpoints / key / "facts.json").read_bytes()
-            header, found = CheckpointHeader.read(content)
+            header, _ = CheckpointHeader.read(content)
         except (OSError, Unreadable):
             return None
-        return found if header.key == key else None
+        return header if header.key == key else None
 
     def tasks_done(self) -> dict[str, int]:
         """Return after how many tasks each cell with a checkpoint goes on, by key."""
         headers = {path.name: self.checkpoint_header(path.name) for path in self.checkpoints.glob("*")}
-        return {key: header["tasks_done"] for key, header in headers.items() if header}
+        return {key: header.tasks_done for key, header in headers.items() if header}

@@ -50,13 +50,13 @@ class SavedModels:
         """Return the keys of the cells of which there are models, sorted."""
         return sorted({path.parent.parent.name for path in self.folder.glob("*/*/facts.json")})
 
-    def header(self, key: str, task: int) -> dict[str, Any]:
+    def header(self, key: str, task: int) -> SavedModelHeader:
         """Return the header of a saved model; raises UserError where that is not whole."""
         path = self.folder / key / str(task) / "facts.json"
         try:
-            header, found = SavedModelHeader.read(path.read_bytes())
+            header, _ = SavedModelHeader.read(path.read_bytes())
             if (header.key, header.tasks_done) == (key, task):
-                return found
+                return header
             why = "it is another cell's"
         except (OSError, Unreadable) as error:
             why = str(error)

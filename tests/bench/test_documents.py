@@ -115,7 +115,7 @@ def test_reference_records_are_sound(name: str) -> None:
     run = RunReader(ROOT / "results" / "reference" / name)
     records = run.records()
     assert not run.unreadable
-    found, planned = {r["key"] for r in records}, set(run.manifest()["cells"])
+    found, planned = {r["key"] for r in records}, set(run.manifest().cells)
     assert found == planned
     assert {r["status"] for r in records} <= {"done", "skipped"}
     assert "done" in {r["status"] for r in records}

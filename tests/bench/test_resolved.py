@@ -161,7 +161,7 @@ def test_a_dry_run_prints_what_a_run_carries_out(
     monkeypatch.setattr(processes, "run_group", noting)
     carry_out([request], tmp_path, QUIET, "test")
     assert ran == keys(plan)
-    assert RunReader(tmp_path).manifest()["data"] == plan.data
+    assert RunReader(tmp_path).manifest().data == plan.data
     reasons = {record["reason"] for record in RunReader(tmp_path).records() if record["status"] == "skipped"}
     assert reasons == {"ewc needs to know where tasks begin and end"}
 

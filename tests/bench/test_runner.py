@@ -148,7 +148,7 @@ def test_a_changed_plan_is_refused_and_nothing_written(tmp_path: Path) -> None:
     # Strategies, seeds and scenarios may be added.
     more = Request("toy", ("er",), ("task", "class"), (3,))
     assert carry_out([more], run, QUIET, "test").counts == {"done": 2}
-    assert len(RunFolder(run).manifest()["commands"]) == 2
+    assert len(RunFolder(run).manifest().commands) == 2
 
 
 def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

@@ -104,9 +104,9 @@ def test_what_is_kept(images: Path) -> None:
     key = spec_key(images, "er", 0)
     assert kept.tasks(key) == [1, 2]
     facts = kept.header(key, 1)
-    assert facts["units"] == [f"blob {c}" for c in range(4)]
-    assert sorted(u for own in facts["tasks"] for u in own) == [0, 1, 2, 3]
-    assert facts["data"] == {"name": "blobs", "fingerprint": "blobs-4-0"}
+    assert facts.units == [f"blob {c}" for c in range(4)]
+    assert sorted(u for own in facts.tasks for u in own) == [0, 1, 2, 3]
+    assert (facts.data.name, facts.data.fingerprint) == ("blobs", "blobs-4-0")
     assert set(kept.tensors(key, 1)) == {
         f"model/{layer}.{part}" for layer in ("head", "layers.0") for part in ("weight", "bias")
     }
@@ -286,7 +286,7 @@ def test_exported_texts_answer_as_the_run_s(texts: Path, tmp_path: Path) -> None
     """Labels exactly, logits closely, of the trained model and the merged one; to the bit after loading."""
     key = export.find(texts, "er/0")
     facts = SavedModels(texts).header(key, 2)
-    options = facts["spec"]["model_options"]
+    options = facts.spec.model_options
     state = {k.removeprefix("model/"): t[None] for k, t in SavedModels(texts).tensors(key, 2).items()}
     x_NS = tokens(TEXTS, pretrained.tokenizer("tiny-bert"), 48)
     if options["tune"] == "head":
@@ -298,7 +298,7 @@ def test_exported_texts_answer_as_the_run_s(texts: Path, tmp_path: Path) -> None
     model = export.served(texts, key)
     ours = model.logits(TEXTS)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert [label for label, _ in model.answers(TEXTS)] == [facts["units"][u] for u in theirs.argmax(1)]
+    assert [label for label, _ in model.answers(TEXTS)] == [facts.units[u] for u in theirs.argmax(1)]
     export.save(model, tmp_path / "m")
     assert torch.equal(serve.load(tmp_path / "m").logits(TEXTS), ours)
 
@@ -309,7 +309,7 @@ def test_transformers_load_exported_texts(texts: Path, tmp_path: Path) -> None:
 
     model = export.served(texts, export.find(texts, "er/0"))
     export.save(model, tmp_path / "m")
-    options, told = model.header["options"], (tmp_path / "m" / "README.md").read_text()
+    options, told = model.header.options, (tmp_path / "m" / "README.md").read_text()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
     text = tokenizer(TEXTS[1], truncation=True, max_length=48, return_tensors="pt")
     head = load_file(tmp_path / "m" / "head.safetensors")
@@ -444,7 +444,7 @@ def test_going_on_from_images(exported: Path, tmp_path: Path, capsys: pytest.Cap
     assert torch.equal(start["head.weight"][0, :, 2], before["head.weight"][0, :, place])
     assert torch.equal(start["head.weight"][0, :, 3:], fresh["head.weight"][0, :, 3:])
     # What goes on can be exported like anything else.
-    assert (model.header["model"], len(model.labels)) == ("mlp", 6)
+    assert (model.header.model, len(model.labels)) == ("mlp", 6)
 
 
 def test_an_exported_model_of_images_names_an_architecture(exported: Path, tmp_path: Path) -> None:
@@ -454,7 +454,7 @@ def test_an_exported_model_of_images_names_an_architecture(exported: Path, tmp_p
     carry_out([request], tmp_path / "r", options, "test")
     (spec,) = request.cells()
     assert (spec.model, spec.reference.architecture, spec.continues) == (str(exported), "mlp", "")
-    assert export.served(tmp_path / "r", spec.key).header["model"] == "mlp"
+    assert export.served(tmp_path / "r", spec.key).header.model == "mlp"
 
 
 def test_known_classes_are_known_before_training(exported: Path) -> None:

@@ -62,7 +62,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
 def live(run: Path, name: str = TINY) -> Seq2Seq:
     """Return the model that the run kept, as it was trained."""
     key = export.find(run, "er/0")
-    options = SavedModels(run).header(key, 2)["spec"]["model_options"]
+    options = SavedModels(run).header(key, 2).spec.model_options
     net = models.build(models.reference(name), options, (2, 32), 1, [torch.Generator()])
     state = SavedModels(run).tensors(key, 2)
     net.load_state_dict({k.removeprefix("model/"): t[None] for k, t in state.items()})
@@ -254,7 +254,7 @@ def test_only_tasks_that_were_learned(
     first, second = Exported.at(save(run, tmp_path / "late")).tasks
     assert f"1 tasks: {first}\n" in out
     early = serve.load(tmp_path / "early")
-    assert dict(early.header["writes"]["tasks"]) == {first: f"{first}: "}
+    assert early.header.tasks == {first: f"{first}: "}
     with pytest.raises(UserError, match=f"unknown task '{second}'"):
         early.written(["a dog"], second)
 
@@ -267,7 +267,7 @@ def test_texts_without_a_prefix_need_no_task(tmp_path: Path) -> None:
         carry_out([request], tmp_path / "r", KEEP, "test")
     model = export.served(tmp_path / "r", export.find(tmp_path / "r", "er/0"))
     assert model.written(["a dog"]) == model.written(["a dog"], "german")
-    assert sorted(model.header["writes"]["tasks"]) == [("german", ""), ("spanish", "")]
+    assert model.header.tasks == {"german": "", "spanish": ""}
 
 
 def test_going_on(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def _in(suite: str, scenario: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _planned(frames: Frames) -> int:
-    return max(len(frames.manifest.get("cells", ())), len(frames.cells))
+    return max(len(frames.manifest.cells), len(frames.cells))
 
 
 def _unfinished(frames: Frames) -> list[dict[str, str]]:
@@ -93,19 +93,19 @@ def _unfinished(frames: Frames) -> list[dict[str, str]]:
     for c in frames.cells[frames.cells["status"] != "done"].itertuples():
         words = f"{c.suite} {c.scenario} {c.identity} seed {c.seed}"
         found.append({"cell": words, "status": str(c.status), "why": str(c.why)})
-    there, planned = set(frames.cells["key"]), frames.manifest.get("cells", {})
-    missing = [words for key, words in planned.items() if key not in there]
+    there = set(frames.cells["key"])
+    missing = [words for key, words in frames.manifest.cells.items() if key not in there]
     return found + [{"cell": words, "status": "missing", "why": "not run yet"} for words in missing]
 
 
 def _runs(frames: Frames) -> list[dict[str, Any]]:
     commands = []
-    for command in frames.manifest.get("commands", ()):
-        packages = ", ".join(f"{k} {v}" for k, v in command.get("packages", {}).items())
+    for command in frames.manifest.commands:
+        packages = ", ".join(f"{k} {v}" for k, v in command.packages.items())
         made_by = revision(command)
-        origin = [command.get(name, "") for name in ("at", "device", "machine")]
-        origin += [f"revision {made_by}" if made_by else "", f"Python {command.get('python', '')}", packages]
-        commands.append({"command": command.get("command", ""), "origin": "; ".join(filter(None, origin))})
+        origin = [command.at, command.device, command.machine, f"revision {made_by}" if made_by else ""]
+        origin += [f"Python {command.python}", packages]
+        commands.append({"command": command.command, "origin": "; ".join(filter(None, origin))})
     return [{"folder": str(frames.folder), "commands": commands}]
 
 
