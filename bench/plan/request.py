@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import Choice, identity
@@ -66,7 +66,7 @@ class Request:
                     found.setdefault(cell.key, cell)
         return list(found.values())
 
-    def shared(self) -> dict[str, dict[str, Any]]:
+    def shared(self) -> dict[str, dict[str, Value]]:
         """Return what all cells of a suite and scenario have in common, for the manifest."""
         import suites
         from bench import models
@@ -130,14 +130,14 @@ class Request:
         return spec
 
     @cached_property
-    def _chosen(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _chosen(self) -> tuple[dict[str, Value], dict[str, Value]]:
         """``--set``, sorted into the options of the model and the training settings."""
         import suites
         from bench import models
 
         suite, model = suites.get(self.suite), self.model
         known, known_training = models.options(model), [f.name for f in fields(Training)]
-        options: dict[str, Any] = {}
+        options: dict[str, Value] = {}
         if self.exported:
             options = self.exported.options
         elif model.name == suite.model:

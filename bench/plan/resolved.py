@@ -18,7 +18,7 @@ import strategies
 import suites
 from bench.plan.cell import CellSpec
 from bench.plan.request import Request
-from bench.plan.settings import Shared, check_agreement, check_same_data
+from bench.plan.settings import Shared, Value, check_agreement, check_same_data
 from suites.base import Training
 from suites.errors import UserError
 
@@ -249,9 +249,9 @@ def unsuitable(spec: CellSpec) -> str | None:
     return reason or (strategy.cannot_generate() if suites.get(spec.suite).generates else None)
 
 
-def _common(requests: Iterable[Request]) -> dict[str, dict[str, Any]]:
+def _common(requests: Iterable[Request]) -> dict[str, dict[str, Value]]:
     """Return what the cells of each suite and scenario share; raises UserError where two tables differ."""
-    shared: dict[str, dict[str, Any]] = {}
+    shared: dict[str, dict[str, Value]] = {}
     for request in requests:
         for name, settings in request.shared().items():
             if shared.setdefault(name, settings) != settings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, get_type_hints
 
 from bench.plan.settings import Value, convert, text_of, training_value
 from suites.base import Training
@@ -30,7 +30,7 @@ class Choice:
     hyper: dict[str, Value]
     """Hyper-parameters, defaults included."""
     training: dict[str, Value]
-    model_options: dict[str, Any]
+    model_options: dict[str, Value]
 
     @classmethod
     def of(cls, text: str, scenario: str, model: ModelRef) -> Choice:
@@ -47,7 +47,7 @@ class Choice:
         hints = get_type_hints(strategy, include_extras=True)
         known_training, known_options = [f.name for f in fields(Training)], models.options(model)
         training: dict[str, Value] = {}
-        options: dict[str, Any] = {}
+        options: dict[str, Value] = {}
         recipe = _preset(strategy, given.pop("preset"), scenario) if "preset" in given else {}
         for key, value in (recipe | given).items():
             if key in hyper:
@@ -110,7 +110,7 @@ def parse(selector: str) -> tuple[str, dict[str, str]]:
     return match["name"], options
 
 
-def identity(name: str, options: dict[str, Any]) -> str:
+def identity(name: str, options: dict[str, Value]) -> str:
     """Return the canonical selector: options sorted, numbers in their shortest form."""
     if not options:
         return name

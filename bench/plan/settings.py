@@ -65,7 +65,7 @@ def training_value(key: str, text: Any) -> Value:
     return convert(key, text, get_type_hints(Training)[key])
 
 
-def recorded(training: Training) -> dict[str, Any]:
+def recorded(training: Training) -> dict[str, Value]:
     """Return training settings as specs and manifests hold them."""
     return {k: v for k, v in asdict(training).items() if v or k not in _ADDED}
 

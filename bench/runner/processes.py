@@ -20,6 +20,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 from bench.export import load_into
 from bench.plan import CellSpec
 from bench.runner.progress import note
+from bench.schema import Failure
 from bench.store import RunFolder, SavedModels
 from bench.train import run_group
 from strategies.core import Unsuitable
@@ -116,12 +117,12 @@ def _run_one(group: Group, models: SavedModels, device: str) -> Ended:
     return _by_halves(group, models, device, failure, _run_one)
 
 
-def _by_halves(group: Group, models: SavedModels, device: str, failure: dict[str, Any], run: Any) -> Ended:
+def _by_halves(group: Group, models: SavedModels, device: str, failure: Failure, run: Any) -> Ended:
     """Run the halves of a group that failed; a single cell gets a record that says how it failed."""
     if len(group) == 1:
-        RunFolder(models.run).write(group[0], {"status": "failed", "error": failure})
+        RunFolder(models.run).write(group[0], {"status": "failed", "error": failure.model_dump()})
         return Ended([group[0].key])
-    why = f"{failure['kind']}: {failure['message']}"
+    why = f"{failure.kind}: {failure.message}"
     ended = Ended(halved=[f"{len(group)} lanes from {group[0].title} on: {why}"])
     middle = len(group) // 2
     for half in (group[:middle], group[middle:]):
@@ -129,7 +130,7 @@ def _by_halves(group: Group, models: SavedModels, device: str, failure: dict[str
     return ended
 
 
-def _attempt(group: Group, models: SavedModels, device: str) -> dict[str, Any] | None:
+def _attempt(group: Group, models: SavedModels, device: str) -> Failure | None:
     """Run one group and write its records; return what went wrong, in words, so that no tensor is held."""
     folder, run = models.run, RunFolder(models.run)
     try:
@@ -150,12 +151,9 @@ def _attempt(group: Group, models: SavedModels, device: str) -> dict[str, Any] |
     return None
 
 
-def _described(error: Exception) -> dict[str, Any]:
-    return {
-        "kind": type(error).__name__,
-        "message": str(error).splitlines()[0] if str(error) else "",
-        "traceback": traceback.format_exc(),
-    }
+def _described(error: Exception) -> Failure:
+    message = str(error).splitlines()[0] if str(error) else ""
+    return Failure(kind=type(error).__name__, message=message, traceback=traceback.format_exc())
 
 
 @contextmanager
