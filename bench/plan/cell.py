@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.plan.settings import Value
-from bench.schema import cell_key, digest
+from bench.schema import Fields, cell_key, digest
 
 if TYPE_CHECKING:
     from bench.models import ModelRef
@@ -67,6 +67,6 @@ class CellSpec:
         """The cell in words."""
         return f"{self.suite} {self.scenario} {self.identity} seed {self.seed}"
 
-    def as_record(self) -> dict[str, Any]:
+    def as_record(self) -> Fields:
         """Return the spec as records hold it."""
         return {k: v for k, v in asdict(self).items() if v or k != "continues"}

@@ -18,6 +18,8 @@ from suites.errors import UserError
 
 Value = bool | int | float | str
 """A setting's value."""
+Fields = dict[str, Any]
+"""A file's content, or a part of it, by the names of its fields: plain JSON, which a file model describes."""
 Count = Annotated[int, Field(ge=0)]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$")]
 """The name of a cell: a hash of all that changes its result."""
@@ -47,12 +49,12 @@ class FileModel(Described):
     """Version of the file's form."""
 
     @classmethod
-    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def upgrade(cls, content: Fields) -> Fields:
         """Return the content of a file of an older version as the newest version has it."""
         return content | {"schema": cls.VERSION}
 
     @classmethod
-    def read(cls, content: Any) -> tuple[Self, dict[str, Any]]:
+    def read(cls, content: Any) -> tuple[Self, Fields]:
         """Validate a file's content.
 
         Args:

@@ -1,8 +1,8 @@
 """The manifest of a run: what was asked for, with what, and over which data."""
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-from bench.schema.fields import Described, FileModel, Key, Value
+from bench.schema.fields import Described, Fields, FileModel, Key, Value
 
 Metadata = dict[str, bool | str | list[str]]
 """What a strategy, suite or model says of itself, by attribute."""
@@ -59,6 +59,6 @@ class Manifest(FileModel):
         return cls(schema=cls.VERSION, commands=[], shared={}, data={}, cells={})
 
     @classmethod
-    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def upgrade(cls, content: Fields) -> Fields:
         """Version 1 described no strategies, suites and models."""
         return {"strategies": {}, "suites": {}, "models": {}, **super().upgrade(content)}

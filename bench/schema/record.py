@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 from typing_extensions import TypeAliasType
 
-from bench.schema.fields import Count, Described, FileModel, Key, Unreadable, Value
+from bench.schema.fields import Count, Described, Fields, FileModel, Key, Unreadable, Value
 
 Status = Literal["done", "failed", "diverged", "skipped"]
 Numbers = TypeAliasType("Numbers", "float | list[Numbers] | None")
@@ -28,7 +28,7 @@ def cell_key(spec: Mapping[str, Any]) -> str:
     return digest({name: value for name, value in spec.items() if name not in passed_over})
 
 
-def digest(content: dict[str, Any]) -> str:
+def digest(content: Fields) -> str:
     """Return the hash of JSON content, 20 hexadecimal digits, whatever the order of its names."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -279,7 +279,7 @@ class CellRecord(FileModel):
     """What the method noted of its own doing."""
 
     @classmethod
-    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def upgrade(cls, content: Fields) -> Fields:
         """Version 1 did not say when a record was written."""
         return {"written": "", **super().upgrade(content)}
 
@@ -308,7 +308,7 @@ class CellRecord(FileModel):
         return self
 
     @classmethod
-    def read(cls, content: Any) -> tuple[CellRecord, dict[str, Any]]:
+    def read(cls, content: Any) -> tuple[CellRecord, Fields]:
         """Validate a record, its key too; see FileModel.read."""
         model, fields = super().read(content)
         if cell_key(fields["spec"]) != model.key:
@@ -336,7 +336,7 @@ class ClassCounts(FileModel):
     """The same of validation rows."""
 
     @classmethod
-    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def upgrade(cls, content: Fields) -> Fields:
         """Version 1 did not say when it was written."""
         return {"written": "", **super().upgrade(content)}
 

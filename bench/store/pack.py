@@ -10,8 +10,8 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from bench.schema import Fields
 from bench.store.files import new_folder, write_json
 from bench.store.lines import PACK_SUFFIX, SUFFIX
 from bench.store.run_reader import RunReader
@@ -74,7 +74,7 @@ def _records(reader: RunReader) -> Iterator[bytes]:
         )
 
 
-def _line(content: dict[str, Any]) -> bytes:
+def _line(content: Fields) -> bytes:
     first = {name: content[name] for name in ("schema", "key", "written") if name in content}
     return json.dumps(first | content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 

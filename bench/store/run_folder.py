@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import CellSpec, check_agreement, check_same_data
-from bench.schema import CellRecord, CheckpointHeader, ClassCounts, FileModel, Manifest, Metadata
+from bench.schema import CellRecord, CheckpointHeader, ClassCounts, Fields, FileModel, Manifest, Metadata
 from bench.store.environment import now, where
 from bench.store.files import write_json, write_tensors
 from bench.store.lines import append
@@ -78,11 +78,11 @@ class RunFolder(RunReader):
         except OSError as error:
             raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
 
-    def write(self, spec: CellSpec, record: dict[str, Any]) -> None:
+    def write(self, spec: CellSpec, record: Fields) -> None:
         """Write one cell's record and drop its checkpoint; see ``write_group``."""
         self.write_group([(spec, record)])
 
-    def write_group(self, cells: Iterable[tuple[CellSpec, dict[str, Any]]]) -> None:
+    def write_group(self, cells: Iterable[tuple[CellSpec, Fields]]) -> None:
         """Write the records of cells that ended together, flushed to the disk once; drop their checkpoints.
 
         A record's ``classes`` are written apart: they are many, and few readers want them.
@@ -96,7 +96,7 @@ class RunFolder(RunReader):
         for spec, record in cells:
             named = {"key": spec.key, "written": written}
             cell = named | {"spec": spec.as_record(), "identity": spec.identity}
-            content = {"error": None, "reason": None} | record
+            content: Fields = {"error": None, "reason": None} | record
             if (counts := content.pop("classes", None)) is not None:
                 classes.append(_line(ClassCounts, named | counts))
             records.append(_line(CellRecord, cell | content | cell))
@@ -138,7 +138,7 @@ class RunFolder(RunReader):
 
     # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
 
-    def save(self, key: str, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
         """Save a cell's state after a task; the header is written last and names the tensors' file."""
         folder = self.checkpoints / key
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ class RunFolder(RunReader):
             if old.name != name:
                 old.unlink(missing_ok=True)
 
-    def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def load(self, key: str) -> tuple[dict[str, Tensor], Fields] | None:
         """Return a cell's state, None where there is none or it is not whole."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -168,7 +168,7 @@ class RunFolder(RunReader):
         shutil.rmtree(self.checkpoints / key, ignore_errors=True)
 
 
-def _line(model: type[FileModel], content: dict[str, Any]) -> bytes:
+def _line(model: type[FileModel], content: Fields) -> bytes:
     """Return a record that readers will accept, as a line; raises Unreadable for another."""
     text = json.dumps({"schema": model.VERSION, **content}, separators=(",", ":"), allow_nan=False)
     model.read(text)

@@ -16,9 +16,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
-from bench.schema import CellRecord, CheckpointHeader, ClassCounts, FileModel, Manifest, Unreadable
+from bench.schema import CellRecord, CheckpointHeader, ClassCounts, Fields, FileModel, Manifest, Unreadable
 from bench.store.lines import PACK_SUFFIX, Piece, lines, opened, pieces
 from suites.errors import UserError
 
@@ -69,7 +69,7 @@ class RunReader:
 
     # Cells.
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Fields]:
         """Return the record of every cell, by key."""
         return list(self.each(lambda record: record).values())
 
@@ -77,7 +77,7 @@ class RunReader:
         """Return the status of every cell that has a record, by key."""
         return self.each(lambda record: str(record["status"]))
 
-    def each(self, of: Callable[[dict[str, Any]], T]) -> dict[str, T]:
+    def each(self, of: Callable[[Fields], T]) -> dict[str, T]:
         """Return what a function returns for each cell's record, by key; the records themselves are freed."""
         found: dict[str, T] = {}
         written: dict[str, str] = {}
@@ -88,7 +88,7 @@ class RunReader:
         self._written = written
         return dict(sorted(found.items()))
 
-    def classes(self, key: str) -> dict[str, Any] | None:
+    def classes(self, key: str) -> Fields | None:
         """Return a cell's confusion counts, None where there are none or they cannot be read."""
         if self._written is None:
             self.statuses()
@@ -129,7 +129,7 @@ class RunReader:
             if number and (folder == self.beside) == bool(_CLASSES_OF.match(piece.content)):
                 yield piece
 
-    def _read(self, model: type[FileModel], piece: Piece) -> dict[str, Any] | None:
+    def _read(self, model: type[FileModel], piece: Piece) -> Fields | None:
         """Return a valid record, None for another, which is listed once."""
         try:
             found, content = model.read(piece.content)

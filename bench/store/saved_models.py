@@ -10,9 +10,9 @@ killed and started again keeps the same ones.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.schema import SavedModelHeader, Unreadable
+from bench.schema import Fields, SavedModelHeader, Unreadable
 from bench.store.files import write_json, write_tensors
 from suites.errors import UserError
 
@@ -33,7 +33,7 @@ class SavedModels:
         """Return whether the model after so many tasks is to be saved."""
         return self.which == "all" or (self.which == "last" and tasks_done == n_tasks)
 
-    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
         """Keep one cell's model after a task."""
         folder = self.folder / key / str(tasks_done)
         folder.mkdir(parents=True, exist_ok=True)

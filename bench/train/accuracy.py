@@ -5,13 +5,13 @@ counts above zero.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.plan import Fields
 from strategies.core import Batch, LaneStreams, Strategy, eval_mode, pad_rows
 
 _ROWS_AT_ONCE = 500
@@ -49,7 +49,7 @@ class AccuracyScorer:
         self.confused: dict[str, list[list[NDArray[np.int32]]]] = {
             split: [[] for _ in lanes] for split in self.right
         }
-        self.curves: list[list[dict[str, Any]]] = [[] for _ in lanes]
+        self.curves: list[list[Fields]] = [[] for _ in lanes]
         self.outside: list[list[float | None]] = [[None] * rows for _ in lanes]
 
     def _rows(self, of_lanes: list[list[Tensor]]) -> tuple[Tensor, Tensor, list[list[int]]]:
@@ -138,9 +138,9 @@ class AccuracyScorer:
                 total = self.rows["validation"][2][lane]
                 self.curves[lane].append({"task": task, "step": step, "right": right, "total": total})
 
-    def record(self, lane: int) -> dict[str, Any]:
+    def record(self, lane: int) -> Fields:
         """Return one lane's matrices and curves."""
-        found: dict[str, Any] = {}
+        found: Fields = {}
         for split, lanes in self.right.items():
             rows = [zip(row, self.rows[split][2][lane], strict=True) for row in lanes[lane]]
             total = [[None if right is None else n for right, n in row] for row in rows]
@@ -149,7 +149,7 @@ class AccuracyScorer:
             found["outside"] = self.outside[lane]
         return {**found, "curves": self.curves[lane]}
 
-    def classes(self, lane: int) -> dict[str, Any]:
+    def classes(self, lane: int) -> Fields:
         """Return one lane's confusions and the names of its units; see bench.results.per_class."""
         found = {name: t.tolist() for name, t in self.tensors(lane).items()}
         return {"units": self.streams.streams[lane].unit_names(), **found}
@@ -162,7 +162,7 @@ class AccuracyScorer:
             for split, lanes in self.confused.items()
         }
 
-    def load(self, lane: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def load(self, lane: int, record: Fields, tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint."""
         for split in self.right:
             self.right[split][lane] = record[split]["right"]

@@ -3,12 +3,13 @@
 Every lane is saved separately, so that it can continue, or be exported, without its neighbours.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bench.encode import generation_header
+from bench.plan import Fields
 from bench.train.lane_record import data_header
 from bench.train.lane_state import LaneState
 
@@ -19,17 +20,17 @@ class Models(Protocol):
     def wanted(self, tasks_done: int, n_tasks: int, /) -> bool:
         """Return whether models are saved after so many tasks."""
 
-    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: dict[str, Any], /) -> None:
+    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields, /) -> None:
         """Save one cell's model."""
 
 
 class Checkpoints(Protocol):
     """Where the state after a task is saved until its cell is done; see bench.store."""
 
-    def save(self, key: str, tensors: dict[str, Tensor], header: dict[str, Any], /) -> None:
+    def save(self, key: str, tensors: dict[str, Tensor], header: Fields, /) -> None:
         """Save one cell's state, in place of an earlier one."""
 
-    def load(self, key: str, /) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def load(self, key: str, /) -> tuple[dict[str, Tensor], Fields] | None:
         """Return what ``save`` was given; None where there is nothing."""
 
 

@@ -5,9 +5,10 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
+
+from bench.plan import Fields
 
 FIRST_STEPS = 10
 """Steps of a task that are timed separately: they pay for allocation, compilation and cold caches."""
@@ -98,11 +99,11 @@ class Clock:
             "seconds_per_seed": (self.seconds["train"] + self.seconds["evaluation"]) / lanes,
         }
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Fields:
         """Return what a checkpoint needs."""
         return {"seconds": self.seconds, "steps": self.steps, "samples": self.samples, "tokens": self.tokens}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: Fields) -> None:
         """Continue from a checkpoint."""
         self.seconds = dict(state["seconds"])
         self.steps, self.samples, self.tokens = state["steps"], state["samples"], dict(state["tokens"])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.encode import mark
+from bench.plan import Fields
 from bench.train.clock import peak_bytes
 from bench.train.lane_state import LaneState
 
@@ -25,7 +26,7 @@ def note_loss(state: LaneState, mean_L: Tensor, task: int) -> None:
     state.loss.append([None if lane in state.diverged else value for lane, value in enumerate(values)])
 
 
-def make_record(state: LaneState, lane: int) -> dict[str, Any]:
+def make_record(state: LaneState, lane: int) -> Fields:
     """Return one cell's record; see bench.store for the fields around it."""
     why = state.diverged.get(lane)
     samples, size = state.strategy.memory_size()

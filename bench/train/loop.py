@@ -17,11 +17,12 @@ Axes: L lanes, B batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from bench.plan import Fields
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.lane_record import make_record, note_loss
 from bench.train.lane_state import LaneState, WarmStart, copy_buffers, make_lanes, restore_buffers
@@ -41,7 +42,7 @@ def run_group(
     progress: Callable[[int, int], None] | None = None,
     data: Data | None = None,
     warm_start: WarmStart | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Fields]:
     """Take the cells of one group through their stream and return their records, in the same order.
 
     Args:

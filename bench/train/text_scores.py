@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.encode import words
+from bench.plan import Fields
 from strategies.core import LaneStreams, Strategy, eval_mode, pad_rows
 from suites.base import Score
 from suites.errors import Unavailable
@@ -47,7 +48,7 @@ class TextScorer:
             split: [{m: [[None] * shape[1] for _ in range(shape[0])] for m in MEASURES} for _ in lanes]
             for split in self.rows
         }
-        self.curves: list[list[dict[str, Any]]] = [[] for _ in lanes]
+        self.curves: list[list[Fields]] = [[] for _ in lanes]
 
     @torch.no_grad()
     def generated(self, split: str) -> list[list[str]]:
@@ -92,14 +93,14 @@ class TextScorer:
             if active is None or active[lane]:
                 self.curves[lane].append({"task": task, "step": step, **scores})
 
-    def record(self, lane: int) -> dict[str, Any]:
+    def record(self, lane: int) -> Fields:
         """Return one lane's matrices and curves, the score's bounds and the number of rows of every task."""
         rows = {split: [len(r) for r in lanes[lane]] for split, lanes in self.rows.items()}
         found = {split: {**lanes[lane], "rows": rows[split]} for split, lanes in self.values.items()}
         score = asdict(self.score) | {"signature": signature()}
         return {"score": score, **found, "curves": self.curves[lane]}
 
-    def classes(self, lane: int) -> dict[str, Any]:
+    def classes(self, lane: int) -> Fields:
         """Return nothing: there are no classes."""
         return {}
 
@@ -107,7 +108,7 @@ class TextScorer:
         """Return nothing: everything is in a checkpoint's JSON."""
         return {}
 
-    def load(self, lane: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def load(self, lane: int, record: Fields, tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint."""
         for split in self.values:
             self.values[split][lane] = {m: record[split][m] for m in MEASURES}
