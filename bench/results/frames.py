@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.results.merge import merge
-from bench.schema import Manifest, Metadata
+from bench.schema import Fields, Manifest, Metadata
 from bench.stats import Matrix, all_scores
 from suites.base import PROPORTION, Score
 
@@ -141,7 +141,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def tidy(
-    records: list[dict[str, Any]],
+    records: list[Fields],
     folder: Path = Path(),
     manifest: Manifest | None = None,
     unreadable: Sequence[str] = (),
@@ -162,7 +162,7 @@ def tidy(
     )
 
 
-def _declared(records: list[dict[str, Any]]) -> dict[str, Score | None]:
+def _declared(records: list[Fields]) -> dict[str, Score | None]:
     """Return each suite's score: a record names one that is no proportion."""
     found: dict[str, set[Score]] = {}
     for record in records:
@@ -181,13 +181,13 @@ _RESOURCES = ["parameters", "memory_samples", "memory_bytes"]
 _CELL_COLUMNS = [*CELL, "status", "why", *_TIMINGS, *_RESOURCES]
 
 
-def _name(record: dict[str, Any]) -> dict[str, Any]:
+def _name(record: Fields) -> dict[str, Any]:
     # An identity can be more than its spec's: see bench.results.merge.
     named = {**record["spec"], "identity": record["identity"], "key": record["key"]}
     return {name: named[name] for name in CELL}
 
 
-def _cell(record: dict[str, Any]) -> dict[str, Any]:
+def _cell(record: Fields) -> dict[str, Any]:
     error = record["error"]
     why = record["reason"] or (f"{error['kind']}: {error['message']}" if error else "")
     timings, resources = record.get("timings", {}), record.get("resources", {})
@@ -195,14 +195,14 @@ def _cell(record: dict[str, Any]) -> dict[str, Any]:
     return {**_name(record), "status": record["status"], "why": why, **numbers}
 
 
-def score_matrix(record: dict[str, Any], split: str = "test") -> Matrix:
+def score_matrix(record: Fields, split: str = "test") -> Matrix:
     """Return R of a record, NaN where it was not measured; in [0, 1] whatever the score."""
     if "value" in record[split]:
         return _between_bounds(record, record[split]["value"])
     return _value(*(np.array(record[split][k], dtype=float) for k in ("right", "total")))
 
 
-def _between_bounds(record: dict[str, Any], values: Any) -> Matrix:
+def _between_bounds(record: Fields, values: Any) -> Matrix:
     """Return where values of a record's score lie between its bounds."""
     low, high = record["score"]["low"], record["score"]["high"]
     return (np.array(values, dtype=float) - low) / (high - low)
@@ -213,9 +213,9 @@ def _value(right: Matrix, total: Matrix) -> Matrix:
     return np.divide(right, total, out=np.full_like(right, np.nan), where=total > 0)
 
 
-def _counts(records: list[dict[str, Any]], split: str) -> dict[str, tuple[Matrix, Matrix, Matrix]]:
+def _counts(records: list[Fields], split: str) -> dict[str, tuple[Matrix, Matrix, Matrix]]:
     """Return right, total and value of every record that has them, converted many at a time."""
-    by_tasks: dict[int, list[dict[str, Any]]] = {}
+    by_tasks: dict[int, list[Fields]] = {}
     found: dict[str, tuple[Matrix, Matrix, Matrix]] = {}
     for record in records:
         if "value" in record.get(split, {}):
@@ -230,10 +230,10 @@ def _counts(records: list[dict[str, Any]], split: str) -> dict[str, tuple[Matrix
     return found
 
 
-def _scores(records: list[dict[str, Any]], counts: Counts) -> pd.DataFrame:
+def _scores(records: list[Fields], counts: Counts) -> pd.DataFrame:
     done = [r for r in records if r["status"] == "done"]
     matrices, validation = ({k: c[2] for k, c in counts[s].items()} for s in ("test", "validation"))
-    references: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    references: dict[tuple[Any, ...], list[Fields]] = {}
     for record in done:
         if record["spec"]["identity"] == "cumulative":
             references.setdefault(_stream(record), []).append(record)
@@ -256,13 +256,13 @@ def _scores(records: list[dict[str, Any]], counts: Counts) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _stream(record: dict[str, Any]) -> tuple[Any, ...]:
+def _stream(record: Fields) -> tuple[Any, ...]:
     """Return what a cell must share with the ``cumulative`` that it is compared with."""
     spec = record["spec"]
     return spec["suite"], spec["scenario"], spec["model"], spec["seed"]
 
 
-def _reference(record: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _reference(record: Fields, found: list[Fields]) -> Fields | None:
     """Return the ``cumulative`` to compare with: of several, the one that was trained alike."""
     if len(found) > 1:
         found = [r for r in found if r["spec"]["training"] == record["spec"]["training"]]
@@ -276,14 +276,14 @@ def _places(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     return i.ravel(), j.ravel() + 1
 
 
-def _point(record: dict[str, Any], point: dict[str, Any]) -> Any:
+def _point(record: Fields, point: Fields) -> Any:
     """Return the scores of all tasks inside a task, NaN for a task without rows."""
     if "value" in point:
         return _between_bounds(record, point["value"])
     return _value(np.array(point["right"], dtype=float), np.array(point["total"], dtype=float))
 
 
-def _curves(records: list[dict[str, Any]]) -> pd.DataFrame:
+def _curves(records: list[Fields]) -> pd.DataFrame:
     parts = []
     for record in records:
         for point in record.get("curves", []):
@@ -293,7 +293,7 @@ def _curves(records: list[dict[str, Any]]) -> pd.DataFrame:
     return _joined(parts, [*CELL, "task", "step", "j", "value"])
 
 
-def _settings(records: list[dict[str, Any]]) -> pd.DataFrame:
+def _settings(records: list[Fields]) -> pd.DataFrame:
     parts = []
     for record in records:
         spec = record["spec"]
@@ -308,7 +308,7 @@ def _settings(records: list[dict[str, Any]]) -> pd.DataFrame:
     return _joined(parts, _SETTING_COLUMNS)
 
 
-def _notes(records: list[dict[str, Any]]) -> pd.DataFrame:
+def _notes(records: list[Fields]) -> pd.DataFrame:
     parts = []
     for record in records:
         for note, nested in record.get("notes", {}).items():

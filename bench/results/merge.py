@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from bench.plan import text_of
-from bench.schema import Manifest
+from bench.plan import Value, text_of
+from bench.schema import Fields, Manifest
 from bench.store import RunReader
 from suites.errors import UserError
 
-Record = dict[str, Any]
 _MAPS = ("shared", "data", "cells", "strategies", "suites", "models")
 
 
-def merge(folders: Sequence[Path]) -> tuple[list[Record], Manifest, list[str]]:
+def merge(folders: Sequence[Path]) -> tuple[list[Fields], Manifest, list[str]]:
     """Return records, manifest and a line for each file that could not be read.
 
     A cell that is in several runs counts once, and done where it is done in one of them. Raises UserError for
     a folder that is no run, and where runs saw different data under one name.
     """
-    records: dict[str, Record] = {}
+    records: dict[str, Fields] = {}
     manifest = Manifest.empty()
     unreadable: list[str] = []
     for folder in dict.fromkeys(folders):
@@ -50,14 +48,14 @@ def _joined(first: Manifest, second: Manifest) -> Manifest:
     return first.model_copy(update={"commands": commands, **maps})
 
 
-def disambiguate_identities(records: list[Record]) -> list[Record]:
+def disambiguate_identities(records: list[Fields]) -> list[Fields]:
     """Return records in which one identity is one setting.
 
     Within one plan it is. Between runs, and where a default was changed, the same selector can stand for
     different training or hyper-parameters; averaging those as seeds would be wrong, so their identities are
     given what differs: ``er (epochs=5)`` and ``er (epochs=20)``.
     """
-    settings: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    settings: dict[tuple[str, str, str], list[dict[str, Value]]] = {}
     for record in records:
         known, own = settings.setdefault(_row(record), []), _setting(record)
         if own not in known:
@@ -73,11 +71,11 @@ def disambiguate_identities(records: list[Record]) -> list[Record]:
     return out
 
 
-def _row(record: Record) -> tuple[str, str, str]:
+def _row(record: Fields) -> tuple[str, str, str]:
     return record["spec"]["suite"], record["spec"]["scenario"], record["identity"]
 
 
-def _setting(record: Record) -> dict[str, Any]:
+def _setting(record: Fields) -> dict[str, Value]:
     """Return all of a cell but its seed, flat."""
     spec = record["spec"]
     flat = {"suite_version": spec["suite_version"], "model": spec["model"], "strategy": spec["strategy"]}
@@ -86,5 +84,5 @@ def _setting(record: Record) -> dict[str, Any]:
     return flat | spec["model_options"] | spec["training"] | spec["hyper"]
 
 
-def _words(setting: dict[str, Any]) -> str:
+def _words(setting: dict[str, Value]) -> str:
     return ", ".join(f"{k}={text_of(setting[k])}" for k in sorted(setting))
