@@ -7,8 +7,6 @@
 Axes: L lanes (one), N rows, S tokens, F features, U units that were learned; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +46,7 @@ class Predictor:
     tokenizer: Any = None
 
     @classmethod
-    def load(cls, folder: str | Path) -> Predictor:
+    def load(cls, folder: str | Path) -> "Predictor":
         """Return the model in a folder that ``lethe export`` made; raises UserError where there is none."""
         exported = Exported.at(folder)
         try:

@@ -90,7 +90,6 @@ def reference(name: str) -> ModelRef:
 
 
 def _builder(model: ModelRef) -> Build:
-    """Return what builds a model."""
     from bench.models.transformer import transformer
 
     return partial(transformer, model.name) if model.reads_texts else REGISTRY.get(model.architecture)

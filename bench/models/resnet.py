@@ -30,10 +30,8 @@ class Block(nn.Module):
         self.norm2 = LaneBatchNorm2d(lanes, outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                LaneConv2d(generators, inputs, outputs, 1, stride, bias=False),
-                LaneBatchNorm2d(lanes, outputs),
-            )
+            conv = LaneConv2d(generators, inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, LaneBatchNorm2d(lanes, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output in the layout (B, L*C, H, W)."""
@@ -53,10 +51,8 @@ class ResNet18(LaneModel):
         blocks, inputs = [], width
         for stage in range(4):
             outputs = width * 2**stage
-            blocks += [
-                Block(generators, inputs, outputs, 2 if stage else 1),
-                Block(generators, outputs, outputs, 1),
-            ]
+            first = Block(generators, inputs, outputs, 2 if stage else 1)
+            blocks += [first, Block(generators, outputs, outputs, 1)]
             inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.head = LaneLinear(generators, inputs, units)

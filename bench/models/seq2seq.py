@@ -41,25 +41,16 @@ class Pair(nn.Module):
     def forward(self, text_RS: Tensor, target_RS: Tensor) -> Tensor:
         """Return the logits of every token of the target, shape (R, S, V)."""
         before_RS = self.transformer.prepare_decoder_input_ids_from_labels(labels=target_RS)
-        out = self.transformer(
-            input_ids=text_RS,
-            attention_mask=real_tokens(text_RS, self.padding),
-            decoder_input_ids=before_RS,
-            use_cache=False,
-        )
+        given = {"input_ids": text_RS, "attention_mask": real_tokens(text_RS, self.padding)}
+        out = self.transformer(**given, decoder_input_ids=before_RS, use_cache=False)
         logits_RSV: Tensor = out.logits
         return logits_RSV
 
     def write(self, text_RS: Tensor, most: int) -> Tensor:
         """Return what is written for texts, ``most`` tokens of each, greedily; (R, S) with padding."""
-        written_RS: Tensor = self.transformer.generate(
-            input_ids=text_RS,
-            attention_mask=real_tokens(text_RS, self.padding),
-            num_beams=1,
-            do_sample=False,
-            max_new_tokens=most,
-            max_length=None,
-        )
+        given = {"input_ids": text_RS, "attention_mask": real_tokens(text_RS, self.padding)}
+        greedy = {"num_beams": 1, "do_sample": False, "max_new_tokens": most, "max_length": None}
+        written_RS: Tensor = self.transformer.generate(**given, **greedy)
         # The first token is the one that a decoder starts from.
         written_RS = written_RS[:, 1:]
         return nn.functional.pad(written_RS, (0, most - written_RS.shape[1]), value=self.padding)
@@ -126,14 +117,12 @@ class Whole(Seq2Seq):
 def seq2seq(name: str, generators: Generators, tune: str, rank: int, alpha: int, targets: str) -> Seq2Seq:
     """Return a model that writes; raises UserError for a way to tune that it has not."""
     if tune == "full":
-        bases = (
-            [Pair(drawn(g)) for g in generators] if name == TINY else [Pair(loaded(name))] * len(generators)
-        )
-        return Whole(bases)
+        if name == TINY:
+            return Whole([Pair(drawn(g)) for g in generators])
+        return Whole([Pair(loaded(name))] * len(generators))
     if tune != "lora":
-        raise UserError(
-            f"tune={tune} has no form for texts that are to be written; tune=full and tune=lora have"
-        )
+        form = "has no form for texts that are to be written"
+        raise UserError(f"tune={tune} {form}; tune=full and tune=lora have")
     base = Pair(drawn(torch.Generator().manual_seed(0)) if name == TINY else loaded(name))
     model = Seq2Seq(len(generators), base)
     insert_lora(base.transformer, model.trained, {}, generators, rank, alpha, targets)

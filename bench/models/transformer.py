@@ -110,7 +110,6 @@ class Whole(Transformer):
 
 
 def _width(base: Backbone) -> int:
-    """Return how many features a backbone gives."""
     with torch.no_grad():
         features: Tensor = base(torch.full((1, 2), base.padding, device=next(base.parameters()).device))
     return features.shape[1]

@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import Choice, identity
-from bench.plan.settings import (
-    Value,
-    as_annotated,
-    check_training,
-    convert,
-    recorded,
-    text_of,
-    training_value,
-)
+from bench.plan.settings import Value, as_typed, check_training, convert, recorded, text_of, training_value
 from bench.schema import Exported
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
@@ -101,7 +93,7 @@ class Request:
         chosen = [Choice.of(text, scenario, model) for text in strategies.split(selector)]
         own_training = {k: v for c in chosen for k, v in c.training.items()}
         own_options = {k: v for c in chosen for k, v in c.model_options.items()}
-        training = {k: as_annotated(k, v) for k, v in (asdict(base) | own_training).items()}
+        training = {k: as_typed(k, v) for k, v in (asdict(base) | own_training).items()}
         check_training(training)
         training = recorded(Training(**training))
         models.check(model, options | own_options)

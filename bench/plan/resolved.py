@@ -5,14 +5,12 @@ two functions that answer questions about data sets, as far as they can. ``lethe
 resolved plan, ``lethe run`` carries one out, and ``to_json`` sends it to another machine.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import strategies
 import suites
@@ -99,7 +97,7 @@ class ResolvedPlan:
 
     def completed(
         self, fingerprint: Fingerprint, parameter_count: ParameterCount, present: Present | None = None
-    ) -> ResolvedPlan:
+    ) -> Self:
         """Return the plan with what was left open decided, as far as both questions are answered.
 
         Raises UserError where a data set is not the one the plan, or the run's folder, was made with.
@@ -146,7 +144,7 @@ class ResolvedPlan:
         return _adapter().dump_json(self).decode()
 
     @classmethod
-    def from_json(cls, text: str) -> ResolvedPlan:
+    def from_json(cls, text: str) -> "ResolvedPlan":
         """Read what ``to_json`` wrote; raises UserError for anything else."""
         from pydantic import ValidationError
 

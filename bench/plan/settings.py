@@ -70,7 +70,7 @@ def recorded(training: Training) -> dict[str, Value]:
     return {k: v for k, v in asdict(training).items() if v or k not in _ADDED}
 
 
-def as_annotated(key: str, value: Any) -> Any:
+def as_typed(key: str, value: Any) -> Any:
     """Return a training setting as its field's type: a suite's ``lr=1`` is the same setting as 1.0."""
     return float(value) if get_type_hints(Training)[key] is float else value
 

@@ -151,7 +151,6 @@ def _chosen(cells: pd.DataFrame, options: Sequence[str]) -> pd.DataFrame:
 
 
 def _only(frames: Frames, scenario: str | None) -> Frames:
-    """Return the cells of one scenario."""
     return frames if scenario is None else frames.only(frames.cells[frames.cells["scenario"] == scenario])
 
 

@@ -40,7 +40,7 @@ def column_help(column: str, score: Score | None) -> str:
     if column in _SPEEDS:
         return _SPEEDS[column][1]
     found = SCORES[column]
-    return f"{in_words_of(score, found.summary)}: {found.formula} ({found.source})"
+    return f"{in_words(score, found.summary)}: {found.formula} ({found.source})"
 
 
 def scenario_words(name: str) -> str:
@@ -67,7 +67,7 @@ def score_axis(name: str, score: Score | None) -> str:
     return axis(score, _HEADS[name])
 
 
-def in_words_of(score: Score | None, text: str) -> str:
+def in_words(score: Score | None, text: str) -> str:
     """Return a text about accuracy as one about another score."""
     for share in ("accuracy", "Accuracy"):
         text = text.replace(share, called(score, share))

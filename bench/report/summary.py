@@ -121,7 +121,6 @@ def order_over_suites(numbers: pd.DataFrame) -> list[str]:
 
 
 def _final(frames: Frames, by: str | list[str]) -> pd.Series:
-    """Return mean final accuracies."""
     return frames.scores[frames.scores["score"] == "acc"].groupby(by)["value"].mean()
 
 

@@ -1,14 +1,12 @@
 """A run as tidy pandas frames."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -35,14 +33,14 @@ class Matrices:
     """What names each cell in every frame."""
     counts: Counts
 
-    def only(self, keys: Container[str]) -> Matrices:
+    def only(self, keys: Container[str]) -> "Matrices":
         """Return those of some cells, without the others: parts of a report are sent to other processes."""
         counts = {
             split: {k: v for k, v in found.items() if k in keys} for split, found in self.counts.items()
         }
         return Matrices([name for name in self.names if name["key"] in keys], counts)
 
-    def on(self, split: str) -> Matrices:
+    def on(self, split: str) -> "Matrices":
         """Return those of one split."""
         return Matrices(self.names, {split: self.counts.get(split, {})})
 
@@ -108,7 +106,7 @@ class Frames:
         found = {self.declared[s] for s in self.cells["suite"].unique() if s in self.declared}
         return found.pop() if len(found) == 1 else None if found else PROPORTION
 
-    def only(self, cells: pd.DataFrame) -> Frames:
+    def only(self, cells: pd.DataFrame) -> Self:
         """Return these cells, which are rows of ``cells``, in every frame."""
         keys = set(cells["key"])
         frames = {name: getattr(self, name) for name in ("scores", "curves", "settings", "notes")}

@@ -3,15 +3,13 @@
 A worker that dies, by a crash or because memory ran out, costs the cell that killed it and no other.
 """
 
-from __future__ import annotations
-
 import os
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import joblib
 import torch
@@ -36,7 +34,7 @@ class Ended:
     halved: list[str] = field(default_factory=list)
     """A line for each group that ran as halves, with the reason."""
 
-    def __iadd__(self, other: Ended) -> Ended:
+    def __iadd__(self, other: Self) -> Self:
         self.keys += other.keys
         self.halved += other.halved
         return self

@@ -3,8 +3,6 @@
 Workers note the tasks they have done in small files of the run folder; the parent reads them.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import threading
@@ -12,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -45,7 +44,7 @@ class Progress:
         self.thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         self.began = time.monotonic()
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
         if self.specs and not self.quiet and self.console.is_terminal:

@@ -1,11 +1,9 @@
 """The record of a cell: what it is, how it ended, and all that was measured."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 from typing_extensions import TypeAliasType
@@ -69,7 +67,7 @@ class Counts(Described):
     """Rows answered; none where it was not measured."""
 
     @model_validator(mode="after")
-    def _check(self) -> Counts:
+    def _check(self) -> Self:
         for n, row in enumerate(self.right):
             if len(row) != len(self.right) - 1:
                 raise ValueError(_shape(f"right[{n}]", len(row), len(self.right)))
@@ -91,7 +89,7 @@ class GeneratedScores(Described):
     """Rows of each task."""
 
     @model_validator(mode="after")
-    def _check(self) -> GeneratedScores:
+    def _check(self) -> Self:
         for name, rows in (("value", self.value), ("chrf", self.chrf or self.value)):
             for n, row in enumerate(rows):
                 if len(row) != len(rows) - 1:
@@ -116,7 +114,7 @@ class CountsPoint(Described):
     """Rows of each task."""
 
     @model_validator(mode="after")
-    def _check(self) -> CountsPoint:
+    def _check(self) -> Self:
         if len(self.right) != len(self.total):
             raise ValueError("right and total differ in length")
         _check_counts(self.right, self.total)
@@ -284,7 +282,7 @@ class CellRecord(FileModel):
         return {"written": "", **super().upgrade(content)}
 
     @model_validator(mode="after")
-    def _check(self) -> CellRecord:
+    def _check(self) -> Self:
         if self.identity != self.spec.identity:
             raise ValueError(f"identity is {self.identity}, not that of its spec, {self.spec.identity}")
         if self.status == "failed" and self.error is None:
@@ -308,7 +306,7 @@ class CellRecord(FileModel):
         return self
 
     @classmethod
-    def read(cls, content: Any) -> tuple[CellRecord, Fields]:
+    def read(cls, content: Any) -> tuple[Self, Fields]:
         """Validate a record, its key too; see FileModel.read."""
         model, fields = super().read(content)
         if cell_key(fields["spec"]) != model.key:
@@ -341,7 +339,7 @@ class ClassCounts(FileModel):
         return {"written": "", **super().upgrade(content)}
 
     @model_validator(mode="after")
-    def _check(self) -> ClassCounts:
+    def _check(self) -> Self:
         n_units = len(self.units)
         for rows in (self.test, self.validation):
             for _, _, true, answered, _ in rows:

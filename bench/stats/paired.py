@@ -179,15 +179,8 @@ def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) ->
     size = int(enough.sum())
     # Holm's first step multiplies by the size of the family; where no p can pass it, none passes the others.
     possible = any(size * 2.0 ** (1 - n) < ALPHA for n in out["n"][enough])
-    sign = 1 if higher_is_better else -1
-    out["verdict"] = [
-        "too few seeds"
-        if not possible or n < FEWEST
-        else "not distinguished"
-        if p >= ALPHA
-        else "better"
-        if sign * mean > 0
-        else "worse"
-        for n, mean, p in zip(out["n"], out["mean"], out["p_holm"], strict=True)
-    ]
+    better = (out["mean"] > 0) if higher_is_better else (out["mean"] < 0)
+    verdict = pd.Series(np.where(better, "better", "worse"), out.index, dtype=object)
+    verdict = verdict.mask(out["p_holm"] >= ALPHA, "not distinguished")
+    out["verdict"] = verdict.mask(~enough | (not possible), "too few seeds")
     return out

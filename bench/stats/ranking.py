@@ -63,12 +63,9 @@ def complete(scores: pd.DataFrame, score: str) -> Complete:
         return Complete(score, {}, ())
     keys = ["suite", "scenario"]
     has = part.groupby([*keys, "identity"]).size().unstack("identity").notna()
-    words = [
-        f"{name}: nothing in {', '.join(' '.join(block) for block in has.index[~has[name]])}"
-        for name in has.columns
-        if not has[name].all()
-    ]
-    included = [str(name) for name in has.columns if has[name].all()]
+    lacks = {str(name): [" ".join(block) for block in has.index[~has[name]]] for name in has.columns}
+    words = [f"{name}: nothing in {', '.join(blocks)}" for name, blocks in lacks.items() if blocks]
+    included = [name for name, blocks in lacks.items() if not blocks]
     blocks = {}
     for (suite, scenario), rows in part[part["identity"].isin(included)].groupby(keys):
         table = rows.pivot(index="seed", columns="identity", values="value").dropna()[included]

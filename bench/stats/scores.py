@@ -37,22 +37,13 @@ SCORES: dict[str, Score] = {}
 
 
 def _score(
-    name: str,
-    summary: str,
-    formula: str,
-    source: str,
-    *,
-    higher: bool = True,
-    low: float = 0.0,
-    high: float = 1.0,
+    name: str, summary: str, formula: str, source: str, *, higher: bool = True, low: float = 0.0
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
     """Enter a function into the registry."""
 
     def enter(function: Callable[..., float]) -> Callable[..., float]:
-        takes_matrix_alone = function.__code__.co_argcount == 1
-        SCORES[name] = Score(
-            name, summary, formula, source, higher, low, high, function if takes_matrix_alone else None
-        )
+        of_matrix = function if function.__code__.co_argcount == 1 else None
+        SCORES[name] = Score(name, summary, formula, source, higher, low, 1.0, of_matrix)
         return function
 
     return enter

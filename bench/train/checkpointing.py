@@ -100,9 +100,6 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
 
 def _tensors(state: LaneState) -> dict[str, Tensor]:
     """Return every tensor that training changes, lanes first, by ``part/name``."""
-    parts = {
-        "model": state.model.state_dict(),
-        "optimiser": state.optimiser.state(),
-        "strategy": state.strategy.state(),
-    }
+    parts = {"model": state.model.state_dict(), "optimiser": state.optimiser.state()}
+    parts["strategy"] = state.strategy.state()
     return {f"{part}/{name}": t for part, tensors in parts.items() for name, t in tensors.items()}

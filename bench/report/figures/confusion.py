@@ -121,7 +121,6 @@ def _square(part: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _name(panels: Sequence[Axes], classes: Sequence[str]) -> None:
-    """Label the axes with the classes' names."""
     at = [k + 0.5 for k in range(len(classes))]
     texts = [c if len(c) <= _LETTERS else c[: _LETTERS - 1] + "…" for c in classes]
     panels[0].set_xticks(at, texts)

@@ -4,14 +4,12 @@ Widths are those of a two-column paper. A strategy has the same colour, marker a
 report; colours differ in lightness too, so they can be distinguished in greyscale and for the colour-blind.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import matplotlib as mpl
 import numpy as np
@@ -65,7 +63,7 @@ class Looks:
     width: float = TWO_COLUMNS
 
     @classmethod
-    def of(cls, identities: Sequence[str], named: Iterable[str] | None = None) -> Looks:
+    def of(cls, identities: Sequence[str], named: Iterable[str] | None = None) -> Self:
         """Give each strategy its looks, in the order given; without ``named`` the first have names."""
         chosen = frozenset(identities[:MOST_NAMED] if named is None else named)
         place = {name: i for i, name in enumerate(n for n in identities if n in chosen)}
@@ -85,7 +83,7 @@ class Looks:
         """Return how matplotlib draws a strategy's line."""
         return {"color": self.colour[name], "marker": self.marker[name], "linestyle": self.dash[name]}
 
-    def at(self, width: float) -> Looks:
+    def at(self, width: float) -> Self:
         """Return the same looks for figures of another width."""
         return replace(self, width=width)
 

@@ -8,7 +8,7 @@ from bench.report.captions import about_bounds
 from bench.report.families import bounds
 from bench.report.figures.looks import INK, Looks, finish, label, new, style
 from bench.report.formats import p_value, rank_text
-from bench.report.score_names import in_words_of
+from bench.report.score_names import in_words
 from bench.report.summary import rank_competitors
 from bench.results import Frames
 from bench.stats import Ranking, cliques
@@ -64,7 +64,7 @@ def ranks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         tests = f"Friedman's test: p = {p_value(ranking.p)}"
         few = "few suites: the test has little power" if n < 5 else ""
         bars = "thick bars join what does not differ at 5 % (Nemenyi)"
-        shown = in_words_of(frames.score, f"mean rank of final accuracy over {n} suites, 1 is best")
+        shown = in_words(frames.score, f"mean rank of final accuracy over {n} suites, 1 is best")
         return finish(figure, shown, bars, tests, few, about_bounds(bounds(frames)).rstrip(".")), data
 
 

@@ -40,19 +40,15 @@ def stability(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
             part, colour = seeds[name], looks.colour[name]
             faint: dict[str, Any] = {"alpha": 0.45, "markersize": 4, "markeredgewidth": 0, "zorder": 2}
             axes.plot(100 * part["forgetting"], 100 * part["learning_acc"], ".", color=colour, **faint)
-            axes.errorbar(
-                100 * x["mean"][name],
-                100 * y["mean"][name],
-                xerr=100 * x["half"].fillna(0)[name],
-                yerr=100 * y["half"].fillna(0)[name],
-                color=colour,
-                marker=looks.marker[name],
-                markersize=5,
-                markeredgecolor="white",
-                markeredgewidth=0.4,
-                elinewidth=0.7,
-                zorder=3,
-            )
+            xerr, yerr = 100 * x["half"].fillna(0)[name], 100 * y["half"].fillna(0)[name]
+            mark: dict[str, Any] = {
+                "marker": looks.marker[name],
+                "markersize": 5,
+                "elinewidth": 0.7,
+                "zorder": 3,
+            }
+            mark |= {"color": colour, "markeredgecolor": "white", "markeredgewidth": 0.4}
+            axes.errorbar(100 * x["mean"][name], 100 * y["mean"][name], xerr=xerr, yerr=yerr, **mark)
         axes.set(xlabel="forgetting (points): further left is more stable")
         axes.set_ylabel(score_axis("learning_acc", frames.score))
         axes.margins(0.06)

@@ -79,7 +79,6 @@ def make_page(
 
 
 def _in(suite: str, scenario: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of one suite and scenario."""
     return rows[(rows["suite"] == suite) & (rows["scenario"] == scenario)]
 
 
@@ -110,7 +109,6 @@ def _runs(frames: Frames) -> list[dict[str, Any]]:
 
 
 def _for_script(table: dict[str, Any]) -> dict[str, Any]:
-    """Return what the script needs of a table beside its HTML."""
     rows = [{k: r[k] for k in ("identity", "matrix", "stream", "seeds")} for r in table["rows"]]
     return {
         "caption": table["latex_caption"],

@@ -20,16 +20,7 @@ from bench.report.latex import entry_in_latex, escaped
 from bench.report.layout import Layout
 from bench.report.page.comparisons import comparisons
 from bench.report.parts import stem
-from bench.report.score_names import (
-    axis,
-    called,
-    column_help,
-    column_title,
-    head,
-    in_words_of,
-    part_title,
-    top,
-)
+from bench.report.score_names import axis, called, column_help, column_title, head, in_words, part_title, top
 from bench.report.summary import SPEED, Entry, higher_is_better, rows
 from bench.results import Frames
 from bench.stats import SCORES
@@ -173,7 +164,7 @@ def figures_of(
     """Yield the figures of a suite and scenario as the page holds them."""
     for figure in drawn:
         about = (FIGURES[figure.name].__doc__ or figure.name).splitlines()[0].removeprefix("Draw ")
-        caption = in_words_of(score, about[0].upper() + about[1:].rstrip(".") + ".")
+        caption = in_words(score, about[0].upper() + about[1:].rstrip(".") + ".")
         name = re.sub(r"[^\w.-]+", "-", f"{stem(suite, scenario)}-{figure.name}")
         yield {
             "svg": _inline(figure.svg, name),
