@@ -63,7 +63,7 @@ def write_answers(path: Path, columns: Sequence[str], answers: Iterable[Sequence
     Raises UserError where it cannot be written.
     """
     try:
-        with new_file(path, newline="") as file:
+        with new_file(path, newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(columns)
             rows.writerows(answers)

@@ -141,7 +141,6 @@ def compare(table: Table, frames: Frames, seeds: int, only: Sequence[str] = ()) 
     for entry in table.chosen(only):
         ours = [100 * values[key] for key in cells[entry.scenario, entry.selector] if key in values.index]
         s = summarise(ours)
-        sem = s.sd / math.sqrt(s.n) if s.n > 1 else math.nan
-        spread = math.hypot(entry.sem or 0.0, 0.0 if math.isnan(sem) else sem)
-        verdicts.append(Verdict(entry, s.n, s.mean, sem, s.mean - entry.mean, max(3 * spread, TOLERANCE)))
+        spread = math.hypot(entry.sem or 0.0, 0.0 if math.isnan(s.sem) else s.sem)
+        verdicts.append(Verdict(entry, s.n, s.mean, s.sem, s.mean - entry.mean, max(3 * spread, TOLERANCE)))
     return verdicts

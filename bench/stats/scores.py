@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from suites.description import docstring, first_paragraph
+
 Matrix = NDArray[np.float64]
 
 
@@ -37,11 +39,13 @@ SCORES: dict[str, Score] = {}
 
 
 def _score(
-    name: str, summary: str, formula: str, source: str, *, higher: bool = True, low: float = 0.0
+    formula: str, source: str, *, higher: bool = True, low: float = 0.0
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
-    """Enter a function into the registry."""
+    """Enter a function into the registry; the first line of its docstring is the score's summary."""
 
     def enter(function: Callable[..., float]) -> Callable[..., float]:
+        name, about = function.__name__, first_paragraph(docstring(function)).removesuffix(".")
+        summary = about[:1].lower() + about[1:]
         of_matrix = function if function.__code__.co_argcount == 1 else None
         SCORES[name] = Score(name, summary, formula, source, higher, low, 1.0, of_matrix)
         return function
@@ -61,44 +65,27 @@ def _learned(R: Matrix) -> Matrix:
     return np.diagonal(R, offset=-1)
 
 
-@_score("acc", "final accuracy: mean over tasks after the last", "mean_j R[T,j]", "Lopez-Paz & Ranzato 2017")
+@_score("mean_j R[T,j]", "Lopez-Paz & Ranzato 2017")
 def acc(R: Matrix) -> float:
-    """Return the mean of the last row."""
+    """Final accuracy: mean over tasks after the last."""
     return _mean(R[-1])
 
 
-@_score(
-    "aia",
-    "average incremental accuracy: mean over the stream of accuracy on tasks so far",
-    "mean_i mean_{j<=i} R[i,j]",
-    "Rebuffi et al. 2017",
-)
+@_score("mean_i mean_{j<=i} R[i,j]", "Rebuffi et al. 2017")
 def aia(R: Matrix) -> float:
-    """Return the mean over rows 1 to T of the mean over the tasks learned by then."""
+    """Average incremental accuracy: mean over the stream of accuracy on tasks so far."""
     return _mean([_mean(R[i, :i]) for i in range(1, len(R))])
 
 
-@_score(
-    "bwt",
-    "backward transfer: change of a task's score from when it was learned to the end",
-    "mean_{j<T} R[T,j] - R[j,j]",
-    "Lopez-Paz & Ranzato 2017",
-    low=-1.0,
-)
+@_score("mean_{j<T} R[T,j] - R[j,j]", "Lopez-Paz & Ranzato 2017", low=-1.0)
 def bwt(R: Matrix) -> float:
-    """Return the mean change over all tasks but the last."""
+    """Backward transfer: change of a task's score from when it was learned to the end."""
     return _mean((R[-1] - _learned(R))[:-1])
 
 
-@_score(
-    "bwt_all_pairs",
-    "backward transfer over all later moments, not only the last",
-    "mean_{i>j} R[i,j] - R[j,j]",
-    "Diaz-Rodriguez et al. 2018",
-    low=-1.0,
-)
+@_score("mean_{i>j} R[i,j] - R[j,j]", "Diaz-Rodriguez et al. 2018", low=-1.0)
 def bwt_all_pairs(R: Matrix) -> float:
-    """Return the mean change over all pairs of a task and a later moment."""
+    """Backward transfer over all later moments, not only the last."""
     change = R[1:] - _learned(R)
     return _mean(change[_pairs(len(change))])
 
@@ -109,72 +96,54 @@ def _pairs(n_tasks: int) -> tuple[NDArray[np.intp], ...]:
     return np.tril_indices(n_tasks, k=-1)
 
 
-@_score(
-    "fwt",
-    "forward transfer: score on a task just before learning it, against the untrained network",
-    "mean_{j>=2} R[j-1,j] - R[0,j]",
-    "Lopez-Paz & Ranzato 2017",
-    low=-1.0,
-)
+@_score("mean_{j>=2} R[j-1,j] - R[0,j]", "Lopez-Paz & Ranzato 2017", low=-1.0)
 def fwt(R: Matrix) -> float:
-    """Return the mean gain over row 0 from the tasks before."""
+    """Forward transfer: score on a task just before learning it, against the untrained network."""
     return _mean((np.diagonal(R) - R[0])[1:])
 
 
-@_score(
-    "forgetting",
-    "drop from a task's best score before the last task to the end; may be negative",
-    "mean_{j<T} max_{1<=l<T} R[l,j] - R[T,j]",
-    "Chaudhry et al. 2018",
-    higher=False,
-    low=-1.0,
-)
+@_score("mean_{j<T} max_{1<=l<T} R[l,j] - R[T,j]", "Chaudhry et al. 2018", higher=False, low=-1.0)
 def forgetting(R: Matrix) -> float:
-    """Return the mean drop over all tasks but the last."""
+    """Drop from a task's best score before the last task to the end; may be negative."""
     if len(R) < 3:
         return float("nan")
     return _mean((R[1:-1].max(0) - R[-1])[:-1])
 
 
 @_score(
-    "forgetting_nonneg",
-    "forgetting with the end among the moments of the maximum; never negative",
     "mean_{j<T} max_{1<=l<=T} R[l,j] - R[T,j]",
     "as in several libraries, after Chaudhry et al. 2018",
     higher=False,
 )
 def forgetting_nonneg(R: Matrix) -> float:
-    """Return the mean drop over all tasks but the last, 0 for a task that is at its best."""
+    """Forgetting with the end among the moments of the maximum; never negative."""
     return _mean((R[1:].max(0) - R[-1])[:-1])
 
 
-@_score("learning_acc", "score on each task right after learning it", "mean_j R[j,j]", "Riemer et al. 2019")
+@_score("mean_j R[j,j]", "Riemer et al. 2019")
 def learning_acc(R: Matrix) -> float:
-    """Return the mean of what was just learned."""
+    """Score on each task right after learning it."""
     return _mean(_learned(R))
 
 
-@_score(
-    "intransigence",
-    "gap on each task to a model trained on all data so far (needs cumulative)",
-    "mean_j R*[j,j] - R[j,j]",
-    "Chaudhry et al. 2018",
-    higher=False,
-    low=-1.0,
-)
+@_score("mean_j R*[j,j] - R[j,j]", "Chaudhry et al. 2018", higher=False, low=-1.0)
 def intransigence(R: Matrix, R_reference: Matrix) -> float:
-    """Return the mean gap to R*, the matrix of ``cumulative`` at the same suite, scenario and seed."""
+    """Gap on each task to a model trained on all data so far (needs cumulative).
+
+    ``R_reference`` is the matrix of ``cumulative`` at the same suite, scenario and seed.
+    """
     return _mean(_learned(R_reference) - _learned(R))
 
 
 @_score(
-    "min_acc",
-    "mean over earlier tasks of the lowest score since each was learned (needs score_every)",
     "mean_{j<T} min_{steps after task j} A(j)",
     "De Lange, van de Ven & Tuytelaars 2023, Continual evaluation for lifelong learning",
 )
 def min_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
-    """Return the mean of worst moments; ``curves`` holds (task under way from 1, scores of all tasks)."""
+    """Mean over earlier tasks of the lowest score since each was learned (needs score_every).
+
+    ``curves`` holds (task under way from 1, scores of all tasks).
+    """
     n_tasks = R.shape[1]
     if n_tasks < 2 or not curves:
         return float("nan")
@@ -186,37 +155,34 @@ def min_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
 
 
 @_score(
-    "wc_acc",
-    "worst-case accuracy: the last task's score weighed with the others' worst (needs score_every)",
     "R[T,T]/T + (1 - 1/T) min_acc",
     "De Lange, van de Ven & Tuytelaars 2023, Continual evaluation for lifelong learning",
 )
 def wc_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
-    """Return the worst case at the end of the stream."""
+    """Worst-case accuracy: the last task's score weighed with the others' worst (needs score_every)."""
     n_tasks = R.shape[1]
     return float(R[-1, -1] / n_tasks + (1 - 1 / n_tasks) * min_acc(R, curves))
 
 
 @_score(
-    "oos_auroc",
-    "how well the largest softmax probability distinguishes rows of no class (needs such rows)",
     "area under the ROC curve after task T, test rows of all tasks against rows of no class",
     "Hendrycks & Gimpel 2017, A baseline for detecting misclassified and out-of-distribution examples",
 )
 def oos_auroc(R: Matrix, outside: Sequence[float | None]) -> float:
-    """Return the last area; ``outside`` holds one for each row of R, None where it was not measured."""
+    """How well the largest softmax probability distinguishes rows of no class (needs such rows).
+
+    ``outside`` holds one for each row of R, None where it was not measured.
+    """
     last = outside[-1] if len(outside) == len(R) else None
     return float("nan") if last is None else last
 
 
-@_score(
-    "chrf",
-    "final chrF: character n-grams that generated text shares with its reference (needs generated text)",
-    "mean_j chrF[T,j]",
-    "Popović 2015, chrF: character n-gram F-score for automatic MT evaluation",
-)
+@_score("mean_j chrF[T,j]", "Popović 2015, chrF: character n-gram F-score for automatic MT evaluation")
 def chrf(R: Matrix, beside: Sequence[Sequence[float | None]]) -> float:
-    """Return the mean of the last row over 100; ``beside`` has the shape of R, or is empty without text."""
+    """Final chrF: character n-grams that generated text shares with its reference (needs generated text).
+
+    ``beside`` has the shape of R, or is empty without text.
+    """
     return _mean(np.array(beside[-1], dtype=float) / 100) if len(beside) else float("nan")
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 from suites.errors import UserError
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def new_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """Open a text file that is written whole: to a temporary name beside it, flushed, then renamed."""
+def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
+    """Open a file that is written whole: to a temporary name beside it, flushed, then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
-        with os.fdopen(handle, "w", newline=newline, encoding="utf-8") as stream:
+        with os.fdopen(handle, mode, **how) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

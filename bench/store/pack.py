@@ -7,12 +7,11 @@ The same run packs to the same bytes. Checkpoints and saved models are left out.
 
 import gzip
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.schema import Fields
-from bench.store.files import new_folder, write_json
+from bench.store.files import new_file, new_folder, write_json
 from bench.store.lines import PACK_SUFFIX, SUFFIX
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
@@ -42,21 +41,13 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
     target = file or run.with_name(run.name + PACK_SUFFIX)
     if not target.name.endswith(PACK_SUFFIX):
         raise UserError(f"the name of a packed run ends in {PACK_SUFFIX}: {target}{PACK_SUFFIX}")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as stream:
-            # No time and no name, so that equal runs are equal files.
-            with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as packed:
-                packed.write(_line(manifest.model_dump(by_alias=True)))
-                for line in _records(reader):
-                    packed.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+        # No time and no name, so that equal runs are equal files.
+        with new_file(target, "wb") as stream, gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
+            packed.write(_line(manifest.model_dump(by_alias=True)))
+            packed.writelines(_records(reader))
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 
