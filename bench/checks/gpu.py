@@ -192,17 +192,10 @@ def main(words: list[str] | None = None) -> int:
     print("speed", flush=True)
     speeds = speed(asked.device, size, suites.get("digits").load())
     print(speeds.to_string(index=False, float_format="{:.2f}".format))
-    record = {
-        "schema": 1,
-        "machine": name,
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "quick": asked.quick,
-        "tolerance": TOLERANCE,
-        "agreement": agrees.to_dict("records"),
-        "waits": waits.to_dict("records"),
-        "speed": speeds.to_dict("records"),
-    }
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    tables = {"agreement": agrees, "waits": waits, "speed": speeds}
+    record = {"schema": 1, "machine": name, "torch": torch.__version__, "date": date, "quick": asked.quick}
+    record |= {"tolerance": TOLERANCE, **{part: table.to_dict("records") for part, table in tables.items()}}
     asked.out.write_text(json.dumps(record, indent=1) + "\n")
     print(f"record: {asked.out}")
     declared = {strategies.get(name).waits for name in strategies.names()} - {""}

@@ -38,11 +38,8 @@ def find(run: Path, cell: str) -> str:
     records = seen.records()
     specs = {r["key"]: CellSpec(**r["spec"]) for r in records} | trained
     statuses = {r["key"]: r["status"] for r in records}
-    found = [
-        key
-        for key, spec in specs.items()
-        if key.startswith(cell) or cell in (spec.identity, f"{spec.identity}/{spec.seed}")
-    ]
+    called = {key: (spec.identity, f"{spec.identity}/{spec.seed}") for key, spec in specs.items()}
+    found = [key for key, names in called.items() if key.startswith(cell) or cell in names]
     able = [key for key in found if key in words]
     if len(able) == 1:
         return able[0]

@@ -146,15 +146,11 @@ def insert_adapters(model: nn.Module, trained: nn.ParameterDict, generators: Gen
 
 def insert_biases(model: nn.Module, trained: nn.ParameterDict, generators: Generators) -> None:
     """Make every bias of dense layers and normalisations a lane's own, starting from the pretrained one."""
-    layers = [
-        (name, layer)
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear | nn.LayerNorm) and layer.bias is not None
-    ]
-    for name, layer in layers:
-        bias = layer.bias.detach().expand(len(generators), -1)
-        trained[key_of(name, "bias")] = nn.Parameter(bias.clone())
-        model.set_submodule(name, Shifted(layer, trained, name))
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Linear | nn.LayerNorm) and layer.bias is not None:
+            bias = layer.bias.detach().expand(len(generators), -1)
+            trained[key_of(name, "bias")] = nn.Parameter(bias.clone())
+            model.set_submodule(name, Shifted(layer, trained, name))
 
 
 def _found(model: nn.Module, wanted: Callable[[str], bool], who: str) -> Iterator[tuple[str, nn.Linear]]:

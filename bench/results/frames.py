@@ -239,14 +239,9 @@ def _scores(records: list[Fields], counts: Counts) -> pd.DataFrame:
     for record in done:
         curves = [(c["task"], _point(record, c)) for c in record.get("curves", [])]
         reference = _reference(record, references.get(_stream(record), []))
-        values = all_scores(
-            matrices[record["key"]],
-            None if reference is None else matrices[reference["key"]],
-            curves,
-            validation[record["key"]],
-            record.get("outside", ()),
-            record["test"].get("chrf", ()),
-        )
+        R_reference = None if reference is None else matrices[reference["key"]]
+        more = validation[record["key"]], record.get("outside", ()), record["test"].get("chrf", ())
+        values = all_scores(matrices[record["key"]], R_reference, curves, *more)
         for key, value in _name(record).items():
             rows[key] += [value] * len(values)
         rows["score"] += values

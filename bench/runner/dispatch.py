@@ -89,13 +89,7 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
 
 def _present(run: RunReader) -> Present:
     manifest = run.manifest()
-    return Present(
-        folder=run.folder,
-        statuses=run.statuses(),
-        tasks_done=run.tasks_done(),
-        shared=manifest.shared,
-        data=manifest.data,
-    )
+    return Present(run.folder, run.statuses(), run.tasks_done(), manifest.shared, manifest.data)
 
 
 def _fingerprint(suite: str) -> str:

@@ -10,12 +10,9 @@ from bench.schema import FileModel
 
 def json_schemas() -> dict[str, str]:
     """Return the JSON Schema of every file model, by file name."""
-    models = [m for m in vars(schema).values() if isinstance(m, type) and issubclass(m, FileModel)]
-    return {
-        f"{model.__name__}.json": json.dumps(model.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
-        for model in models
-        if model is not FileModel
-    }
+    kinds = [m for m in vars(schema).values() if isinstance(m, type) and m is not FileModel]
+    found = {m.__name__: m.model_json_schema() for m in kinds if issubclass(m, FileModel)}
+    return {f"{n}.json": json.dumps(s, indent=1, ensure_ascii=False) + "\n" for n, s in found.items()}
 
 
 def main(folder: Path) -> None:

@@ -47,10 +47,8 @@ class Complete:
     def values(self) -> dict[str, NDArray[np.float64]]:
         """Return each strategy's values, shape (blocks, seeds): the number of seeds that every block has."""
         n = min(self.seeds.values(), default=0)
-        return {
-            name: np.array([table[name].to_numpy()[:n] for table in self.blocks.values()])
-            for name in self.strategies
-        }
+        tables = [table[:n] for table in self.blocks.values()]
+        return {name: np.array([table[name].to_numpy() for table in tables]) for name in self.strategies}
 
 
 def complete(scores: pd.DataFrame, score: str) -> Complete:

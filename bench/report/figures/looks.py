@@ -188,16 +188,10 @@ def legend(
     n = {str(name): int(most) for name, most in data.groupby(of)["n"].max().items()}
     most = max(n.values(), default=0)
     texts = [label(x) + (f" (n={n[x]})" if n.get(x, most) < most else "") for x in names]
-    figure.legend(
-        handles,
-        texts,
-        loc="outside right upper" if looks.wide else "outside upper left",
-        ncols=1 if looks.wide else _columns(names),
-        handlelength=2.6 if line else 1.0,
-        columnspacing=1.0,
-        labelspacing=0.3,
-        borderaxespad=0.2,
-    )
+    how: dict[str, Any] = {"columnspacing": 1.0, "labelspacing": 0.3, "borderaxespad": 0.2}
+    how["loc"] = "outside right upper" if looks.wide else "outside upper left"
+    how |= {"ncols": 1 if looks.wide else _columns(names), "handlelength": 2.6 if line else 1.0}
+    figure.legend(handles, texts, **how)
 
 
 def seeds_remark(n: Iterable[int], what: str = "mean and 95 % t interval") -> str:

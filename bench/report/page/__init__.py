@@ -54,13 +54,8 @@ def make_page(
         found = drawn.get(stem(suite, scenario), ())
         table["figures"] = list(figures_of(suite, scenario, frames.score_of(suite), found))
     done = int((frames.cells["status"] == "done").sum())
-    environment = Environment(
-        loader=PackageLoader("bench.report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    how: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=PackageLoader("bench.report", "page"), autoescape=True, **how)
     suites = ", ".join(sorted(frames.cells["suite"].unique()))
     return environment.get_template("page.html.jinja").render(
         title=f"Lethe: {suites}" if suites else "Lethe",

@@ -135,11 +135,8 @@ def _streams(part: Frames) -> dict[str, pd.DataFrame]:
     """Return mean and half-interval of the score on the tasks so far, by tasks learned, of every strategy
     that was measured after each of them."""
     n_tasks = part.matrix.groupby("identity")["j"].nunique()
-    return {
-        str(name): curve[["mean", "half"]]
-        for name, curve in stream_data(part).groupby("identity")
-        if len(curve) >= n_tasks[name]
-    }
+    curves = {str(name): curve[["mean", "half"]] for name, curve in stream_data(part).groupby("identity")}
+    return {name: curve for name, curve in curves.items() if len(curve) >= n_tasks[name]}
 
 
 def _matrix_texts(mean: pd.DataFrame | None, digits: int) -> list[list[str]] | None:
