@@ -56,10 +56,8 @@ class ModelRegistry(Registry[Build]):
     def describe_value(self, name: str, value: Build) -> Description:
         """Return what a function says of the model it builds, and its options."""
         hints = get_type_hints(value, include_extras=True)
-        options = tuple(
-            Option(key, _type_in_words(hints[key]), in_words(default), "")
-            for key, default in _defaults(value).items()
-        )
+        defaults = _defaults(value).items()
+        options = tuple(Option(k, _type_in_words(hints[k]), in_words(default), "") for k, default in defaults)
         return Description(self.kind, name, first_paragraph(docstring(value)), options=options)
 
 

@@ -66,9 +66,8 @@ def class_tables(frames: Frames, layout: Layout | None = None) -> ClassTables:
         classes = [r for r in rows if r[0] not in AVERAGES]
         worst = sorted(classes, key=lambda r: (r[1], r[0]))[:WORST]
         averages = [text for name, _, text in rows if name in AVERAGES]
-        shown.append(
-            ClassTable(title, tuple(r[2] for r in classes), tuple(r[2] for r in worst), tuple(averages))
-        )
+        all_texts, worst_texts = (tuple(text for *_, text in rows) for rows in (classes, worst))
+        shown.append(ClassTable(title, all_texts, worst_texts, tuple(averages)))
     caption = (
         "After the last task, in percent, as scikit-learn's classification_report defines them; "
         f"{SPREADS[layout.spread]} over n seeds."
@@ -120,10 +119,10 @@ def write_classes(made: ClassTables, folder: Path) -> None:
 
     Raises UserError for a folder that cannot be written.
     """
-    parts = [
-        f"**{plain(table.title)}**\n\n{markdown_rows(HEADER, [*table.classes, *table.averages])}\n"
-        for table in made.shown
-    ]
+    parts = []
+    for table in made.shown:
+        rows = markdown_rows(HEADER, [*table.classes, *table.averages])
+        parts.append(f"**{plain(table.title)}**\n\n{rows}\n")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "classes.md").write_text("\n".join([*parts, plain(made.caption), ""]))

@@ -292,12 +292,9 @@ def _settings(records: list[Fields]) -> pd.DataFrame:
         spec = record["spec"]
         kinds = {"hyper": spec["hyper"], "training": spec["training"], "model": spec["model_options"]}
         found = [(kind, name, value) for kind, of in kinds.items() for name, value in of.items()]
-        arrays = {
-            "kind": [kind for kind, _, _ in found],
-            "setting": [name for _, name, _ in found],
-            "value": np.array([value for *_, value in found], dtype=object),
-        }
-        parts.append((_name(record), arrays))
+        values = np.array([value for *_, value in found], dtype=object)
+        arrays = {"kind": [kind for kind, *_ in found], "setting": [name for _, name, _ in found]}
+        parts.append((_name(record), {**arrays, "value": values}))
     return _joined(parts, _SETTING_COLUMNS)
 
 

@@ -87,11 +87,8 @@ def _report(counts_K5: NDArray[np.int64], units: tuple[str, ...]) -> pd.DataFram
 
     support_IU, given_IU = total(i * shape[1] + true, count), total(i * shape[1] + answer, count)
     right_IU = total(i * shape[1] + true, count * (true == answer))
-    scores = {
-        "precision": _share(right_IU, given_IU),
-        "recall": _share(right_IU, support_IU),
-        "f1": _share(2 * right_IU, support_IU + given_IU),
-    }
+    scores = {"precision": _share(right_IU, given_IU), "recall": _share(right_IU, support_IU)}
+    scores["f1"] = _share(2 * right_IU, support_IU + given_IU)
     there_IU = support_IU + given_IU > 0
     row, unit = np.nonzero(there_IU)
     of_classes = pd.DataFrame(

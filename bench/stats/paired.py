@@ -159,9 +159,6 @@ def holm(p: Sequence[float]) -> list[float]:
     return out.tolist()
 
 
-VERDICTS = ("better", "worse", "not distinguished", "too few seeds")
-
-
 def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) -> pd.DataFrame:
     """Compare every strategy of a table (seeds as rows, strategies as columns) with one of them.
 

@@ -157,10 +157,8 @@ class AccuracyScorer:
     def tensors(self, lane: int) -> dict[str, Tensor]:
         """Return one lane's confusions, (K, 5) for each split: too many for a checkpoint's JSON."""
         empty = np.zeros((0, 5), dtype=np.int32)
-        return {
-            split: torch.from_numpy(np.concatenate([empty, *lanes[lane]]))
-            for split, lanes in self.confused.items()
-        }
+        whole = {split: np.concatenate([empty, *lanes[lane]]) for split, lanes in self.confused.items()}
+        return {split: torch.from_numpy(counts_K5) for split, counts_K5 in whole.items()}
 
     def load(self, lane: int, record: Fields, tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from strategies.core import LaneStreams, Strategy
 from suites.base import Training, generator
@@ -63,7 +64,7 @@ def schedule_task(streams: LaneStreams, task: int, strategy: Strategy) -> Schedu
         lanes.append(batches(rows_R, training, task + 1 - first, random))
     steps = [len(rows_SB) for rows_SB, _ in lanes]
     rows_SLB = torch.stack([_repeat_last(rows_SB, max(steps)) for rows_SB, _ in lanes], 1)
-    weight_SLB = torch.stack([_pad_zeros(weight_SB, max(steps)) for _, weight_SB in lanes], 1)
+    weight_SLB = pad_sequence([weight_SB for _, weight_SB in lanes])  # 0 for the repeated ones
     samples = int(weight_SLB.sum())
     padded = samples < weight_SLB.numel()
     return Schedule(task, rows_SLB.to(device), weight_SLB.to(device) if padded else None, steps, samples)
@@ -92,7 +93,3 @@ def batches(rows_R: Tensor, training: Training, times: int, random: torch.Genera
 def _repeat_last(rows_SB: Tensor, steps: int) -> Tensor:
     """Repeat the last batch of a lane that finishes early; its weights will be 0."""
     return torch.cat([rows_SB, rows_SB[-1:].expand(steps - len(rows_SB), -1)])
-
-
-def _pad_zeros(weight_SB: Tensor, steps: int) -> Tensor:
-    return torch.cat([weight_SB, torch.zeros(steps - len(weight_SB), weight_SB.shape[1])])

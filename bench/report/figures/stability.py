@@ -27,10 +27,8 @@ def stability(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
     if data.empty:
         return None
     names, others = looks.split(by_final(frames, data["identity"]))
-    x, y = (
-        intervals(data.rename(columns={of: "value"}), ["identity"]).set_index("identity")
-        for of in ("forgetting", "learning_acc")
-    )
+    of_scores = (data.rename(columns={name: "value"}) for name in ("forgetting", "learning_acc"))
+    x, y = (intervals(part, ["identity"]).set_index("identity") for part in of_scores)
     seeds = dict(list(data.groupby("identity")))
     with style():
         figure = new(looks, 2.7, names, 2.5)
