@@ -11,8 +11,6 @@ Write a method: see ``Strategy``. Write a suite: see ``Suite``. The public names
 each is imported when it is first used, because torch and pandas take seconds.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 from pathlib import Path

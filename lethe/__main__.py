@@ -1,7 +1,5 @@
 """``python -m lethe`` and the command ``lethe``."""
 
-from __future__ import annotations
-
 import sys
 
 from lethe.installed import HiddenPackage, check_packages, shared_packages

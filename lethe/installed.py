@@ -1,7 +1,5 @@
 """Whether the packages that Lethe is made of are Lethe's own, or hidden by others of the same names."""
 
-from __future__ import annotations
-
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path

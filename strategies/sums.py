@@ -1,7 +1,5 @@
 """Names of composed strategies, ``er+lwf``, and of their hyper-parameters."""
 
-from __future__ import annotations
-
 import re
 
 _PART = re.compile(r"(?P<part>[^\[\]+]+(?:\+\+)?(?:\[[^\[\]]*\])?)(?:\+|$)")

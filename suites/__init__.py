@@ -3,8 +3,6 @@
 ``get(name)`` returns a Suite; ``./file.py:NAME`` reads one from a file of one's own.
 """
 
-from __future__ import annotations
-
 from suites.base import REGISTRY, Suite
 
 

@@ -1,7 +1,5 @@
 """The module names that README and docs of 0.1.0 show, and the modules that they import today."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The cache folder: what was expensive to make and can be made again. Safe to delete at any time."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable

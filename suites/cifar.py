@@ -1,7 +1,5 @@
 """CIFAR-10 and CIFAR-100, split by class."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from suites.base import Suite, Training, register

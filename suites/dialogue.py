@@ -10,8 +10,6 @@ script, which the installed ``datasets`` no longer runs: these rows are made fro
 files, as a mirror.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 from suites.base import BLEU, Suite, Training, register

@@ -1,7 +1,5 @@
 """Handwritten digits of scikit-learn: the embedded default, with nothing to download."""
 
-from __future__ import annotations
-
 from suites import sources
 from suites.base import Suite, Training, register
 from suites.scenarios import by_class

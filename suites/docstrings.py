@@ -5,8 +5,6 @@ with it: records of different versions are not comparable, and say so. Parsing t
 is kept in the cache, under a name made of everything it follows from.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.metadata

@@ -1,7 +1,5 @@
 """What is told to a user in one line, with exit code 2."""
 
-from __future__ import annotations
-
 import difflib
 
 

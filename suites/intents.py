@@ -1,7 +1,5 @@
 """What a user wants, in one sentence: CLINC150 and Banking77."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from suites.base import Suite, register

@@ -1,7 +1,5 @@
 """MNIST and its kin: split by class, with permuted pixels, rotated."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from suites.base import Suite, Training, register

@@ -3,8 +3,6 @@
 Axes: N rows, R rows of one split.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 

@@ -7,8 +7,6 @@ Built-ins are described from an index in the cache folder, so that a list of the
 again when a source has changed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import json

@@ -3,8 +3,6 @@
 Axes: N images or texts, T tasks, C raw classes, K taps, D pixels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Whether a review is in favour, over sixteen kinds of products and films."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from suites.base import Suite, register

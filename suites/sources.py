@@ -6,8 +6,6 @@ revision or, for a mirror, of its files' sizes and times.
 Axes: N images.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import socket

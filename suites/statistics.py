@@ -1,7 +1,5 @@
 """Descriptive statistics of the data sets, checked in; ``python -m suites.statistics`` writes them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from functools import partial

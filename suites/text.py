@@ -6,8 +6,6 @@ validation split is not read: Lethe splits validation rows from the training row
 Axes: N texts, R texts of one split.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

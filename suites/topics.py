@@ -1,7 +1,5 @@
 """What a text is about: questions, newsgroups, and five data sets of news, reviews and encyclopedias."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from suites.base import Suite, Training, register

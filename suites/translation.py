@@ -8,8 +8,6 @@ alone, ``romrawinjp/multi30k`` all four (its columns are en, cs, de, fr and imag
 A mirror is made of the latter's text columns, or of the files at github.com/multi30k/dataset.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 from suites.base import BLEU, Suite, Training, register

@@ -1,7 +1,5 @@
 """Runs that were never run: records of made-up strategies, with matrices as the field has them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

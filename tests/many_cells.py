@@ -4,8 +4,6 @@
 40 are 100,000 cells.
 """
 
-from __future__ import annotations
-
 import resource
 import sys
 import time

@@ -1,7 +1,5 @@
 """What the tests of methods share: a method over three lanes, its batches and its memory."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """One lane's network and its losses in plain torch: what the tests of methods calculate with."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ A room is a folder with a door: its ``__init__``, which names what other rooms m
 or a module that is in none. An arrow is an import of one place by another, anywhere in a file.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import Counter

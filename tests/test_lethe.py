@@ -1,7 +1,5 @@
 """The public face: its names, the names of 0.1.0, and packages that hide Lethe's own."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Two small suites that any method can learn, of images and of texts, made in memory, in every scenario."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

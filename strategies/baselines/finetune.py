@@ -1,7 +1,5 @@
 """Plain fine-tuning: what every method must beat."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from strategies.core import Strategy

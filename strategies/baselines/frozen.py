@@ -1,7 +1,5 @@
 """Training the head alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

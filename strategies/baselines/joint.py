@@ -1,7 +1,5 @@
 """Training on everything at once: what forgetting is measured against."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from strategies.core import Strategy

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, U units, F features; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

@@ -4,8 +4,6 @@ Axes: L lanes, B batch, H rows held out of one class, V rows held out of all, N 
 X the axes of one row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 

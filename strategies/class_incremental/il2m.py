@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, N rows of one class, M exemplars, U units.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

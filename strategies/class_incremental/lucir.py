@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, F features, K new classes, N rows of one class, U units; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 

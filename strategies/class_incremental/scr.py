@@ -4,8 +4,6 @@ Axes: L lanes, B batch, V views of a batch one after the other (2B), F features,
 of one row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """A class as an author wrote it, made a complete strategy: annotated defaults are hyper-parameters."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, fields
 from typing import get_type_hints

@@ -5,8 +5,6 @@ most one part may have a loss that is not such a sum, at most one may answer in 
 may project the gradient: it then has the last word.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, field, fields, make_dataclass
 from typing import Any, ClassVar, get_type_hints

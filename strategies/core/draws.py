@@ -6,8 +6,6 @@ and a counter: no state to keep in a checkpoint, no generator to loop over, no c
 Axes: L lanes, S steps, B draws.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 

@@ -10,8 +10,6 @@ half the time of ``vmap`` this way on a CPU, and one lane has nothing to bypass.
 Axes: L lanes, B batch, F features, C channels, O outputs, I inputs, H height, W width; X the axes of one row.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Less-forgetful learning."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Learning without forgetting."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -4,8 +4,6 @@ Axes: L lanes, B batch, D pixels, U units, Z latent variables, H hidden units, G
 of one row.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass

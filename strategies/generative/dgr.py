@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D pixels, U units, Z latent variables; X the axes of one row.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D pixels.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D pixels, U units, Z latent variables, S samples, R rows; X the axes of one row.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

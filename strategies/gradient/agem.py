@@ -1,7 +1,5 @@
 """Averaged gradient episodic memory."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

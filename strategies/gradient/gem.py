@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, M memory slots of a task, K earlier tasks, T tasks, P parameters.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -4,8 +4,6 @@ Axes: L lanes, B batch, R rows, I inputs, O outputs, S positions, D inputs of a 
 constant for its bias; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D directions, P parameters, R rows, K logits of a row, U units; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

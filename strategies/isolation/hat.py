@@ -3,8 +3,6 @@
 Axes: L lanes, T tasks, F units of a layer, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

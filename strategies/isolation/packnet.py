@@ -3,8 +3,6 @@
 Axes: L lanes, N weights of a layer, U units; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

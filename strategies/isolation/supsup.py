@@ -3,8 +3,6 @@
 Axes: L lanes, T tasks, N weights of a layer, C bytes of N bits, U units; X the axes of one row.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Axes: L lanes, T tasks, F units of a layer.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

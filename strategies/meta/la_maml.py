@@ -6,8 +6,6 @@ those steps led, changes with where they started.
 Axes: L lanes, B batch, U units; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

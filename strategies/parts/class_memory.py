@@ -8,8 +8,6 @@ Axes: L lanes, B batch, M memory slots, N candidates, U units and C classes (one
 of a class.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor

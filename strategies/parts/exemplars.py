@@ -4,8 +4,6 @@ Axes: L lanes, U units, S slots of one class, K rows in order, M rows of the who
 N candidates of one class, F features.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor

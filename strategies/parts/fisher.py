@@ -8,8 +8,6 @@ Of models with parameters elsewhere, per_example computes the gradients.
 Axes: L lanes, B batch, I inputs, O outputs, U units, S positions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -3,8 +3,6 @@
 Axes: L lanes, P parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, N rows, S tokens, P soft prompts, F features.
 """
 
-from __future__ import annotations
-
 from typing import Protocol, cast
 
 import torch

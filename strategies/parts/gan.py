@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D pixels, Z latent variables, H hidden units.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

@@ -7,8 +7,6 @@ each takes its own.
 Axes: L lanes, B batch, T tasks, F units of a layer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, U units, N rows of one class, K rows in order.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

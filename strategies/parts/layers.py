@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, I inputs, O outputs; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor

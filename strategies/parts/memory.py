@@ -5,8 +5,6 @@ Memories that are written class by class are in ``class_memory``.
 Axes: L lanes, B batch, M memory slots, C classes; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, M remembered rows, N rows, F features, U units; X the axes of one row.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor

@@ -7,8 +7,6 @@ need be in a checkpoint.
 Axes: L lanes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -7,8 +7,6 @@ over rows. Models of dense layers and convolutions alone need neither: see strat
 Axes: L lanes, B batch, N rows at one time, E examples (lanes times N), K rows of one example; 1 its one row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -7,8 +7,6 @@ costs the same at task 2 and at task 200.
 Axes: L lanes, B batch, R rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the axes of one row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

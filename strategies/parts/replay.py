@@ -1,7 +1,5 @@
 """What the replay methods share: a memory of rows, and how it is written."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -3,8 +3,6 @@
 Axes: L lanes, R rows.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor

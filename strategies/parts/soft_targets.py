@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, U units.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from strategies.core import per_lane

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D pixels, Z latent variables, F features.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -1,7 +1,5 @@
 """Regenerative regularisation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from strategies.core import LaneFloat, NotNegative, Strategy, gradients, per_lane

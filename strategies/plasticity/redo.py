@@ -3,8 +3,6 @@
 Axes: L lanes, H hidden units of one layer, I inputs.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

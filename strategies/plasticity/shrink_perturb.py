@@ -1,7 +1,5 @@
 """Shrink and perturb."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

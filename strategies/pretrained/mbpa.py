@@ -4,8 +4,6 @@ Axes: L lanes, B batch, N rows at one time, E examples (lanes times N), K neighb
 features, U units; 1 the one row of an example.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Axes: L lanes, T tasks, B batch, P soft prompts of one task, Q soft prompts of several, U units, F features.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

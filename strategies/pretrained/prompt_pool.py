@@ -6,8 +6,6 @@ Axes: L lanes, B batch, N rows, U units, M parts of the pool, K parts chosen, P 
 features, D numbers of one part.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -4,8 +4,6 @@ Axes: L lanes, B batch, H rows held out, U units, P units of a task, F features,
 G ridges to choose from.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

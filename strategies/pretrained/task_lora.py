@@ -3,8 +3,6 @@
 Axes: L lanes, T tasks, B batch, U units, I inputs, O outputs, K rank.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

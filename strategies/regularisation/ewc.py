@@ -1,7 +1,5 @@
 """Elastic weight consolidation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

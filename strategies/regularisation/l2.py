@@ -1,7 +1,5 @@
 """A plain quadratic penalty towards earlier parameters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

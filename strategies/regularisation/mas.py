@@ -1,7 +1,5 @@
 """Memory aware synapses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, M memory slots, U units, T tasks, K kinds of note, P parts of a task.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Replay with two slow copies of the network."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 

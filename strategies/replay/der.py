@@ -1,7 +1,5 @@
 """Dark experience replay: remembering what the network answered."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

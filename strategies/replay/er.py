@@ -1,7 +1,5 @@
 """Experience replay: new rows beside remembered ones."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Experience replay with asymmetric cross-entropy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

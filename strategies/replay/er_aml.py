@@ -1,7 +1,5 @@
 """Experience replay with asymmetric metric learning."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Function distance regularisation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """GDumb: a greedy sampler and a dumb learner."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

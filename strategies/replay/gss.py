@@ -1,7 +1,5 @@
 """Gradient-based sample selection."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

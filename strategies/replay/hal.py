@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, A anchors, K anchors of a task, F features, U units; X the axes of one row.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Maximally interfered retrieval."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D pixels, K lines of pixels along one axis; X the axes of one row.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """What was taken for what: counted, reported as scikit-learn does, and told apart from what has no class."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every number in a document comes from a committed record."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures: their data against direct calculation, their bytes, their looks."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The GPU's script: a dry check on the CPU, and what it may import. The real one needs a GPU."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

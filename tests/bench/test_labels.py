@@ -1,7 +1,5 @@
 """What a suite scores is what its report calls it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

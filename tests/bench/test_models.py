@@ -1,7 +1,5 @@
 """One lane and several, against the same networks of ordinary layers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

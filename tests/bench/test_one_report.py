@@ -1,7 +1,5 @@
 """One run in every form of a report: the same numbers and the same marks, cell by cell."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

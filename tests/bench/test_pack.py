@@ -1,7 +1,5 @@
 """A run in one file: the same records, the same bytes, read like the folder and never written."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import shutil

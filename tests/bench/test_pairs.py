@@ -1,7 +1,5 @@
 """Sequence to sequence: tokens, losses, what is written and its scores, and which methods can learn it."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What something says of itself: the same in show, run and report, from built-ins, files and entry points."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A plan that is resolved once: each state of a cell, groups of lanes, and carrying it out elsewhere."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

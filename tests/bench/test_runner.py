@@ -1,7 +1,5 @@
 """Runs on disk: resume, kills, failures, files that cannot be trusted."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """File models: what is accepted, how older versions are read, what is said of a file that is wrong."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

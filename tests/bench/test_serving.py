@@ -1,7 +1,5 @@
 """Trained models: kept, exported, answering, and gone on from."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Each statistic by hand or by brute force, and how often intervals and tests are right."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Any

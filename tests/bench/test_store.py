@@ -1,7 +1,5 @@
 """Files of a run: written whole or not at all, read with suspicion."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

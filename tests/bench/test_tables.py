@@ -1,7 +1,5 @@
 """Tables in every layout and form, from whole runs and from broken ones."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

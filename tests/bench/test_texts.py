@@ -1,7 +1,5 @@
 """Texts: tokens, padding, ways to tune, frozen features and their cache."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

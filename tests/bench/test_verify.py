@@ -1,7 +1,5 @@
 """Published numbers: read with their spread's kind, compared by the rule, run through the store."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

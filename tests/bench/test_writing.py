@@ -1,7 +1,5 @@
 """Models that write: exported, loaded by transformers alone, answering, and gone on from."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """What every registered strategy must do: a new file is tested without writing a test."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

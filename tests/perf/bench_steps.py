@@ -1,7 +1,5 @@
 """Training steps against bare hand-written loops over the same tensors, and lanes against single runs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Transformers: lanes of LoRA against single runs, and heads on frozen features against the pass for them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Benchmarks compare within one process: a and b take turns, and each turn gives a ratio."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Iterator

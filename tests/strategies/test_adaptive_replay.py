@@ -1,7 +1,5 @@
 """The detector, the controller and the budget of adaptive-replay, against plain sequential calculations."""
 
-from __future__ import annotations
-
 import math
 import random
 from typing import Any

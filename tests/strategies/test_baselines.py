@@ -1,7 +1,5 @@
 """Frozen features and classifiers that only count, against plain calculations."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Exemplars, herding and the class-incremental methods, against plain single-model calculations."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Memories that are written class by class, against loops over rows."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 
 import pytest

@@ -1,7 +1,5 @@
 """Sums of methods: every part's term once, and a plain word where they do not add."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Gradients example by example through transformers, against a loop of plain autograd over single rows."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A Wasserstein GAN over lanes, and what it replays, against one network at a time in plain torch."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Generative methods against their formulas in plain torch, one lane and one row at a time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """GEM, OGD and GPM against direct calculations; A-GEM's test stands in test_mathematics."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Separate networks, gates, pruning and columns against direct calculations of their definitions."""
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any

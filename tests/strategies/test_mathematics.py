@@ -1,7 +1,5 @@
 """Each method's own term, against a plain single-model calculation of the paper's formula."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import pytest

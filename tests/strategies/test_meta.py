@@ -1,7 +1,5 @@
 """MER, La-MAML and OML against single models: a plain loop, and autograd through an unrolled network."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What keeps a network able to learn, against plain loops over lanes and units."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Penalties and features held, against plain calculations of the papers' formulas."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812

@@ -1,7 +1,5 @@
 """Each replay method's formula, calculated lane by lane."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

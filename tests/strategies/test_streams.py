@@ -1,7 +1,5 @@
 """Batches, and what a strategy is given by ``attach``."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Methods for transformers and their features, each against a calculation of one lane in plain torch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

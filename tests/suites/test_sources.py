@@ -1,7 +1,5 @@
 """Reading the hub's files: from a mirror made here, from the real one, and when neither is there."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading texts: from mirrors made here, from the real one, and when neither is there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
