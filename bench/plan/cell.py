@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.settings import Value
-from bench.schema import Fields, cell_key, digest
+from bench.schema import Fields, Value, cell_key, digest
 
 if TYPE_CHECKING:
     from bench.models import ModelRef

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import Choice, identity
-from bench.plan.settings import Value, as_typed, check_training, convert, recorded, text_of, training_value
-from bench.schema import Exported
+from bench.plan.settings import as_typed, check_training, convert, recorded, text_of, training_value
+from bench.schema import Exported, Value
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
 

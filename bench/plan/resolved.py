@@ -16,7 +16,8 @@ import strategies
 import suites
 from bench.plan.cell import CellSpec
 from bench.plan.request import Request
-from bench.plan.settings import Shared, Value, check_agreement, check_same_data
+from bench.plan.settings import Shared, check_agreement, check_same_data
+from bench.schema import Value
 from suites.base import Training
 from suites.errors import UserError
 

@@ -11,7 +11,8 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, get_type_hints
 
-from bench.plan.settings import Value, convert, text_of, training_value
+from bench.plan.settings import convert, text_of, training_value
+from bench.schema import Value
 from suites.base import Training
 from suites.errors import UserError, unknown
 

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from bench.schema import Value
 from suites.base import Training
 from suites.errors import UserError, unknown
 
-Value = int | float | str | bool
-Shared = Mapping[str, Mapping[str, Any]]
+Shared = Mapping[str, Mapping[str, Value]]
 """For each "suite/scenario" of a run: what all of its cells have in common."""
 
 _POSITIVE = ("batch", "lr")

@@ -3,7 +3,7 @@
 from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader, TextTasks
 from bench.schema.experiment import Experiment, RunTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
-from bench.schema.fields import Fields, FileModel, Unreadable, read_toml
+from bench.schema.fields import Fields, FileModel, Unreadable, Value, read_toml
 from bench.schema.manifest import Command, Manifest, Metadata
 from bench.schema.published_table import PublishedTable
 from bench.schema.record import CellRecord, ClassCounts, Failure, cell_key, digest
