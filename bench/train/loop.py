@@ -14,23 +14,17 @@ and checkpointing write the results.
 Axes: L lanes, B batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from bench.plan import Fields
+from bench.plan import CellSpec, Fields
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.lane_record import make_record, note_loss
 from bench.train.lane_state import LaneState, WarmStart, copy_buffers, make_lanes, restore_buffers
 from bench.train.schedule import Schedule, schedule_task
 from suites.base import Data
-
-if TYPE_CHECKING:
-    from bench.plan import CellSpec
 
 
 def run_group(

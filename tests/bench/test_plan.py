@@ -184,9 +184,23 @@ def test_one_cell_is_that_of_a_request_of_one() -> None:
 
 
 def test_a_model_is_looked_up_once_and_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = {"schema": 1, "model": "cnn", "options": {}, "labels": ["a"], "shape": [1, 8, 8], "scale": 1.0}
-    images = header | {"reads": "images", "mean": [], "std": []}
-    texts = {"schema": 1, "reads": "texts", "model": "tiny-bert", "options": {}, "labels": ["a"]}
+    origin = {
+        "cell": "toy class er seed 0",
+        "key": "0" * 20,
+        "tasks_done": 1,
+        "tasks": 2,
+        "data": {"name": "toy", "fingerprint": "f"},
+    }
+    header = {"schema": 1, "options": {}, "labels": ["a"], "from": origin}
+    images = header | {
+        "reads": "images",
+        "model": "cnn",
+        "shape": [1, 8, 8],
+        "scale": 1.0,
+        "mean": [],
+        "std": [],
+    }
+    texts = header | {"reads": "texts", "model": "tiny-bert"}
     for name, written in (
         ("images", images),
         ("texts", texts),
