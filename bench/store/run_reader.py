@@ -90,11 +90,13 @@ class RunReader:
 
     def classes(self, key: str) -> Fields | None:
         """Return a cell's confusion counts, None where there are none or they cannot be read."""
+        if self._classes is None:
+            self._classes = self._index_classes()
+        if not self._classes:  # no record has to be read to know that there are none
+            return None
         if self._written is None:
             self.statuses()
         assert self._written is not None
-        if self._classes is None:
-            self._classes = self._index_classes()
         place = self._classes.get((key, self._written.get(key, "")))
         return None if place is None else self._read(ClassCounts, self._piece(*place))
 
