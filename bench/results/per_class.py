@@ -7,7 +7,7 @@ the tasks learned so far alone, j <= i.
 Axes: K counts, I rows of R, U units.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,21 +36,23 @@ class Confusions:
     """For each split: i, j, true unit, answer, count, shape (K, 5)."""
 
 
-def confusions(frames: Frames, identity: str | None = None) -> Iterator[Confusions]:
-    """Yield those of every done cell, or of one strategy's, that has them; runs of earlier versions do not.
+def confusions(frames: Frames, identities: Sequence[str] | None = None) -> Iterator[Confusions]:
+    """Yield those of every done cell that has them, or strategy after strategy of those that are named.
 
     What cannot be read is listed in ``frames.unreadable``.
     """
     runs = [RunReader(folder) for folder in frames.folders]
     done = frames.cells[frames.cells["status"] == "done"]
-    if identity is not None:
-        done = done[done["identity"] == identity]
-    for cell in done[CELL].to_dict("records"):
-        found = next(filter(None, (run.classes(cell["key"]) for run in runs)), None)
-        if found is not None:
-            counts = {s: np.array(found[s], dtype=np.int64).reshape(-1, 5) for s in SPLITS}
-            yield Confusions({str(k): v for k, v in cell.items()}, tuple(found["units"]), counts)
-    frames.unreadable += [words for run in runs for words in run.unreadable]
+    if identities is not None:
+        done = pd.concat([done[done["identity"] == name] for name in identities] or [done[:0]])
+    try:
+        for cell in done[CELL].to_dict("records"):
+            found = next(filter(None, (run.classes(cell["key"]) for run in runs)), None)
+            if found is not None:
+                counts = {s: np.array(found[s], dtype=np.int64).reshape(-1, 5) for s in SPLITS}
+                yield Confusions({str(k): v for k, v in cell.items()}, tuple(found["units"]), counts)
+    finally:  # also where the caller has seen enough
+        frames.unreadable += [words for run in runs for words in run.unreadable]
 
 
 def classes(folder: str | Path, *more: str | Path) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The confusion matrix after some of the tasks: rows are true classes, columns answers."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import pandas as pd
@@ -29,12 +29,12 @@ def confusion_data(frames: Frames) -> pd.DataFrame:
     categories in the order in which they are learned. Counts are summed over the seeds that learn the classes
     in the first one's order.
     """
-    for name in best_first(frames, frames.cells["identity"]):
-        found = sorted(confusions(frames, name), key=lambda c: int(c.cell["seed"]))
-        if found:
-            order = _order(found[0])
-            alike = [c for c in found if c.units == found[0].units and _order(c) == order]
-            return _shares(alike, order).assign(identity=name, n=len(alike), seed=alike[0].cell["seed"])
+    in_order = confusions(frames, list(best_first(frames, frames.cells["identity"])))
+    for name, cells in groupby(in_order, key=lambda c: c.cell["identity"]):
+        found = sorted(cells, key=lambda c: int(c.cell["seed"]))
+        order = _order(found[0])
+        alike = [c for c in found if c.units == found[0].units and _order(c) == order]
+        return _shares(alike, order).assign(identity=name, n=len(alike), seed=alike[0].cell["seed"])
     return pd.DataFrame(columns=[*_COLUMNS, "n", "seed"])
 
 
