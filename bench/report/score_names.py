@@ -25,7 +25,10 @@ _LOWEST_TOP = 0.01
 
 
 _SPEEDS = {
-    "samples_per_second": ("samples/s", "rows learned per second in steady state, over all lanes"),
+    "samples_per_second": (
+        "samples/s",
+        "rows learned per second over all lanes, without the first ten steps of each task",
+    ),
     "seconds_per_seed": ("s/seed", "seconds of training and scoring per seed, shared by the lanes"),
 }
 

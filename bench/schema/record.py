@@ -192,13 +192,17 @@ class Timings(Described):
     first_steps_seconds: float
     """Of the training, the first steps of each task, which are slower."""
     samples_per_second: float
-    """Samples of all lanes a second, after the first steps."""
+    """Samples of all lanes a second: of the steps after the first ten of each task, and of the seconds from
+    there to the task's end; where no task has more than ten steps, of all of training."""
     tokens_per_second: float | None = None
-    """Tokens of all lanes a second, without padding; of texts."""
+    """Tokens of all lanes a second, without padding, of the same steps; of texts."""
     padding_share: float | None = None
     """Share of the tokens that were padding; of texts."""
     steps: Count
     """Steps taken."""
+    steady_steps: Count | None = None
+    """Those that the two rates are of; 0 where they are of all of training. Absent in older records, whose
+    rates are wrong where tasks are short."""
     seconds_per_seed: float
     """Training and scoring, divided by the lanes."""
     lanes: Annotated[int, Field(ge=1)]

@@ -3,7 +3,7 @@
 import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -24,10 +24,12 @@ class Clock:
         self.seconds = {"train": 0.0, "evaluation": 0.0, "first_steps": 0.0}
         self.steps = self.samples = 0
         self.tokens = {"tokens": 0, "padded": 0}
-        self._at_start = self._after_first = self._evaluation_within = 0.0
+        self.steady: dict[str, float] = {"steps": 0, "samples": 0, "tokens": 0, "seconds": 0.0}
+        """What came after the first steps, over the tasks that have more than those."""
+        self._at_start = self._after_first = self._evaluation_within = self._evaluation_first = 0.0
         self._event: torch.cuda.Event | None = None
         self._first_event: torch.cuda.Event | None = None
-        self._steps_now = 0
+        self._steps_now = self._first_tokens = 0
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -37,35 +39,48 @@ class Clock:
     def start(self) -> None:
         """A task's training begins."""
         self._at_start, self._steps_now, self._after_first = self._now(), 0, 0.0
-        self._evaluation_within = 0.0
+        self._evaluation_within = self._evaluation_first = 0.0
         if self.device.type == "cuda":
             self._event, self._first_event = _event(), None
             self._event.record()
 
-    def step(self, step: int) -> None:
-        """A step was submitted; the first ones are timed separately."""
+    def step(self, step: int, tokens: Mapping[str, int]) -> None:
+        """A step was submitted; the first ones are timed separately.
+
+        Args:
+            step: Its number in the task, from 0.
+            tokens: A text model's counts of tokens since the task began.
+        """
         self._steps_now = step + 1
         if self._steps_now == FIRST_STEPS:
+            self._first_tokens, self._evaluation_first = tokens.get("tokens", 0), self._evaluation_within
             if self._event is not None:
                 self._first_event = _event()
                 self._first_event.record()
             else:
                 self._after_first = time.perf_counter()
 
-    def stop(self, samples: int, tokens: dict[str, int]) -> None:
+    def stop(self, samples: int, first_samples: int, tokens: dict[str, int]) -> None:
         """A task's training has ended.
 
         Args:
             samples: Rows learned over all lanes.
+            first_samples: Those of them that were learned in the first steps.
             tokens: A text model's counts of tokens, without and with padding; they are set to 0.
         """
-        whole = self._now() - self._at_start
-        first = 0.0
-        if self._first_event is not None and self._event is not None:
-            first = self._event.elapsed_time(self._first_event) / 1000
-        elif self._after_first:
-            first = self._after_first - self._at_start
-        self.seconds["train"] += whole - self._evaluation_within
+        whole, first = self._now() - self._at_start - self._evaluation_within, 0.0
+        if self._steps_now >= FIRST_STEPS:
+            if self._first_event is not None and self._event is not None:
+                first = self._event.elapsed_time(self._first_event) / 1000
+            else:
+                first = self._after_first - self._at_start
+            first -= self._evaluation_first
+        if self._steps_now > FIRST_STEPS:
+            self.steady["steps"] += self._steps_now - FIRST_STEPS
+            self.steady["samples"] += samples - first_samples
+            self.steady["tokens"] += tokens.get("tokens", 0) - self._first_tokens
+            self.steady["seconds"] += whole - first
+        self.seconds["train"] += whole
         self.seconds["first_steps"] += first
         self.steps += self._steps_now
         self.samples += samples
@@ -84,29 +99,41 @@ class Clock:
             self._evaluation_within += took
 
     def timings(self, lanes: int) -> dict[str, float | int]:
-        """Return the record's timings; samples per second are those after the first steps."""
-        steady = max(self.seconds["train"] - self.seconds["first_steps"], 1e-9)
-        share = (self.steps - FIRST_STEPS) / self.steps if self.steps > FIRST_STEPS else 1.0
-        read, padded = self.tokens["tokens"], self.tokens["padded"]
-        texts = {"tokens_per_second": read * share / steady, "padding_share": 1 - read / (padded or 1)}
+        """Return the record's timings; rates are those after the first steps, where a task has more."""
+        rated = (
+            self.steady
+            if self.steady["steps"]
+            else {
+                "samples": self.samples,
+                "tokens": self.tokens["tokens"],
+                "seconds": self.seconds["train"],
+            }
+        )
+        seconds, padded = max(rated["seconds"], 1e-9), self.tokens["padded"]
+        texts = {
+            "tokens_per_second": rated["tokens"] / seconds,
+            "padding_share": 1 - self.tokens["tokens"] / (padded or 1),
+        }
         return {
             **(texts if padded else {}),
             "train_seconds": self.seconds["train"],
             "evaluation_seconds": self.seconds["evaluation"],
             "first_steps_seconds": self.seconds["first_steps"],
-            "samples_per_second": self.samples * share / steady,
+            "samples_per_second": rated["samples"] / seconds,
             "steps": self.steps,
+            "steady_steps": int(self.steady["steps"]),
             "seconds_per_seed": (self.seconds["train"] + self.seconds["evaluation"]) / lanes,
         }
 
     def state(self) -> Fields:
         """Return what a checkpoint needs."""
-        return {"seconds": self.seconds, "steps": self.steps, "samples": self.samples, "tokens": self.tokens}
+        return {name: getattr(self, name) for name in ("seconds", "steps", "samples", "tokens", "steady")}
 
     def load(self, state: Fields) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint; one of an earlier version has no ``steady``."""
         self.seconds = dict(state["seconds"])
         self.steps, self.samples, self.tokens = state["steps"], state["samples"], dict(state["tokens"])
+        self.steady = dict(state.get("steady", self.steady))
 
 
 def _event() -> torch.cuda.Event:

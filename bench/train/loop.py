@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bench.plan import CellSpec, Fields
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
+from bench.train.clock import FIRST_STEPS
 from bench.train.lane_record import make_record, note_loss
 from bench.train.lane_state import LaneState, WarmStart, copy_buffers, make_lanes, restore_buffers
 from bench.train.schedule import Schedule, schedule_task
@@ -76,7 +77,7 @@ def learn_task(state: LaneState, task: int) -> bool:
     total_L = take_steps(state, schedule)
     if state.shows_boundary(task + 1):
         state.strategy.end_task(task)  # consolidate: Fisher information, exemplars, a snapshot of the model
-    state.clock.stop(schedule.samples, state.model.counts)
+    state.clock.stop(schedule.samples, schedule.samples_of_first(FIRST_STEPS), state.model.counts)
     note_loss(state, total_L / torch.tensor(schedule.steps, device=state.device), task)
     return True
 
@@ -106,7 +107,7 @@ def take_steps(state: LaneState, schedule: Schedule) -> Tensor:
     total_L, every = torch.zeros(state.lanes, device=state.device), state.training.score_every
     for number in range(schedule.n_steps):
         total_L += step(state, schedule, number)
-        state.clock.step(number)
+        state.clock.step(number, state.model.counts)
         if every and (number + 1) % every == 0:
             with state.clock.scoring(within_task=True):
                 state.scorer.curve(schedule.task + 1, number + 1, schedule.active(number))

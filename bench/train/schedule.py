@@ -40,6 +40,12 @@ class Schedule:
         """Return which rows count, float (L, B); None where all do."""
         return None if self.weight_SLB is None else self.weight_SLB[step]
 
+    def samples_of_first(self, steps: int) -> int:
+        """Return the rows learned over all lanes in so many steps from the first on."""
+        if self.weight_SLB is None:
+            return self.rows_SLB[:steps].numel()
+        return int(self.weight_SLB[:steps].sum())
+
     def active(self, step: int) -> tuple[bool, ...] | None:
         """Return which lanes learn at a step; None while all do."""
         return None if step < self._all_active else tuple(step < n for n in self.steps)
