@@ -163,7 +163,7 @@ def _timed(steps: Callable[[], object], device: str) -> float:
     steps()
     end.record()
     torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1000
+    return float(begin.elapsed_time(end)) / 1000
 
 
 def main(words: list[str] | None = None) -> int:

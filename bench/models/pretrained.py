@@ -139,7 +139,7 @@ def sequence_classifier(name: str, labels: int) -> Any:
 def last_layer(classifier: nn.Module, labels: int) -> str:
     """Return the name of the dense layer that gives a classifier's logits."""
     layers = {n: m for n, m in classifier.named_modules() if isinstance(m, nn.Linear)}
-    dense = [name for name, layer in layers.items() if layer.out_features == labels]
+    dense: list[str] = [name for name, layer in layers.items() if layer.out_features == labels]
     if not dense:
         raise UserError(f"{type(classifier).__name__} has no dense last layer; choose pooling=mean or first")
     return dense[-1]

@@ -84,12 +84,14 @@ class Seq2Seq(Shared[Pair]):
 
     def forced(self, text_LBS: Tensor, target_LBS: Tensor) -> Tensor:
         """Return the logits of all lanes, lanes folded into the rows."""
-        logits_RSV: Tensor = self.base(text_LBS.flatten(0, 1), target_LBS.flatten(0, 1))
-        return logits_RSV.unflatten(0, text_LBS.shape[:2])
+        logits_RSV = self.base(text_LBS.flatten(0, 1), target_LBS.flatten(0, 1))
+        logits_LBSV: Tensor = logits_RSV.unflatten(0, text_LBS.shape[:2])
+        return logits_LBSV
 
     def written(self, text_LBS: Tensor, most: int) -> Tensor:
         """Return what all lanes write."""
-        return self.base.write(text_LBS.flatten(0, 1), most).unflatten(0, text_LBS.shape[:2])
+        token_LBS: Tensor = self.base.write(text_LBS.flatten(0, 1), most).unflatten(0, text_LBS.shape[:2])
+        return token_LBS
 
 
 class Whole(Seq2Seq):

@@ -41,8 +41,8 @@ class Shared(LaneModel, Generic[Base]):
         return self._base[0]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        self.base._apply(fn)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.base._apply(fn)  # type: ignore[no-untyped-call]
         return self
 
     def count(self, tokens: int, padded: int) -> None:

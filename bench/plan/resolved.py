@@ -142,7 +142,7 @@ class ResolvedPlan:
 
     def to_json(self) -> str:
         """Return the plan as text, for another process or machine; see ``from_json``."""
-        return _adapter().dump_json(self).decode()
+        return str(_adapter().dump_json(self).decode())
 
     @classmethod
     def from_json(cls, text: str) -> "ResolvedPlan":

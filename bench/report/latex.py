@@ -53,7 +53,7 @@ def _latex(shown: TextTable, legend: str) -> str:
     styler = styler.apply(lambda _: pd.DataFrame(heading, columns=frame.columns), axis=None)
     place: dict[str, Any] = {"position": "t", "position_float": "centering"}
     columns = "l" + "r" * (width - 1)
-    return styler.to_latex(hrules=True, column_format=columns, caption=escaped(legend), **place)
+    return str(styler.to_latex(hrules=True, column_format=columns, caption=escaped(legend), **place))
 
 
 def entry_in_latex(entry: Entry) -> str:

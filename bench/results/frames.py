@@ -203,7 +203,7 @@ def score_matrix(record: Fields, split: str = "test") -> Matrix:
 def _between_bounds(record: Fields, values: Any) -> Matrix:
     """Return where values of a record's score lie between its bounds."""
     low, high = record["score"]["low"], record["score"]["high"]
-    return (np.array(values, dtype=float) - low) / (high - low)
+    return np.asarray((np.array(values, dtype=float) - low) / (high - low))
 
 
 def _value(right: Matrix, total: Matrix) -> Matrix:

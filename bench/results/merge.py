@@ -78,10 +78,14 @@ def _row(record: Fields) -> tuple[str, str, str]:
 def _setting(record: Fields) -> dict[str, Value]:
     """Return all of a cell but its seed, flat."""
     spec = record["spec"]
-    flat = {"suite_version": spec["suite_version"], "model": spec["model"], "strategy": spec["strategy"]}
+    flat: dict[str, Value] = {
+        "suite_version": spec["suite_version"],
+        "model": spec["model"],
+        "strategy": spec["strategy"],
+    }
     if "continues" in spec:  # a hash of the exported model, wherever it lay
         flat["model"] = spec["continues"][:8]
-    return flat | spec["model_options"] | spec["training"] | spec["hyper"]
+    return {**flat, **spec["model_options"], **spec["training"], **spec["hyper"]}
 
 
 def _words(setting: dict[str, Value]) -> str:

@@ -125,4 +125,4 @@ def _report(counts_K5: NDArray[np.int64], units: tuple[str, ...]) -> pd.DataFram
 
 def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """Return part / whole, 0 where there is no whole."""
-    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0))

@@ -110,7 +110,7 @@ def _counted(d: NDArray[np.float64], reach: float) -> float:
     first, second = (_signed_sums(half) for half in np.array_split(d, 2))
     second.sort()
     above = len(second) - np.searchsorted(second, reach - first, side="left")
-    return 2 * float(above.sum()) / 2 ** len(d)
+    return 2 * float(above.sum()) / float(2 ** len(d))
 
 
 def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:

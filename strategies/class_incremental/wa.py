@@ -61,4 +61,5 @@ class WA(Distilled):
         length_LU = self.model.head.weight.detach().norm(dim=1)
         old_L = (length_LU * self._old_LU).sum(1) / self._old_LU.sum(1)
         new_L = (length_LU * self._new_LU).sum(1) / self._new_LU.sum(1)
-        return old_L / new_L.clamp(min=1e-12)
+        ratio_L: Tensor = old_L / new_L.clamp(min=1e-12)
+        return ratio_L

@@ -85,7 +85,7 @@ def _signed(value: int) -> int:
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
     """Logical right shift; torch's own keeps the sign."""
-    return (z >> bits) & (2 ** (64 - bits) - 1)
+    return (z >> bits) & (int(2 ** (64 - bits)) - 1)
 
 
 def splitmix64(z: Tensor) -> Tensor:

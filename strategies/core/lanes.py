@@ -149,7 +149,8 @@ def fold_lanes(x_LBX: Tensor) -> Tensor:
 
 def unfold_lanes(x: Tensor, lanes: int) -> Tensor:
     """Turn (B, L*C, H, W) into dense features (L, B, C*H*W)."""
-    return x.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(2)
+    unfolded: Tensor = x.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(2)
+    return unfolded
 
 
 def per_lane(value_L: Tensor, like: Tensor) -> Tensor:

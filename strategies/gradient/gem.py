@@ -122,8 +122,8 @@ def multipliers(gram: np.ndarray, inner: np.ndarray, gamma: float, bound: bool) 
     real = values > 1e-12 * values[-1]
     root = np.sqrt(values[real])
     target = -(vectors[:, real].T @ (scale * inner)) / root
-    size = np.linalg.norm(target)
+    size = float(np.linalg.norm(target))
     if size == 0:
         return np.full_like(inner, gamma)
     v, _ = nnls(root[:, None] * vectors[:, real].T, target / size, maxiter=100 * len(inner))
-    return size * scale * v + gamma
+    return np.asarray(size * scale * v + gamma)

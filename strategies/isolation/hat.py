@@ -124,7 +124,8 @@ class HAT(Gated):
 
     def gate_now(self, layer: int) -> Tensor:
         """Return the gates of the task under way, as steep as they are at this step."""
-        return (self._s_L.unsqueeze(1) * self._now[layer]).sigmoid().unsqueeze(1)
+        gate_LF: Tensor = (self._s_L.unsqueeze(1) * self._now[layer]).sigmoid()
+        return gate_LF.unsqueeze(1)
 
     def gates_of_tasks(self, layer: int) -> Tensor:
         """Return the gates of every task at s_max."""

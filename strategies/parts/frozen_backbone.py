@@ -50,7 +50,7 @@ def frozen_features(model: Tuned, streams: LaneStreams) -> Tensor:
     ]
     used_N = streams.data.index_of(torch.cat(used)).unique().to(streams.device)
     prompt = model.trained["prompt"]
-    found_NF = prompt.new_zeros(streams.n_images, model.head.weight.shape[1], dtype=torch.float32)
+    found_NF: Tensor = prompt.new_zeros(streams.n_images, model.head.weight.shape[1], dtype=torch.float32)
     for rows_N in used_N.split(_AT_ONCE):
         x_1NS = streams.x_N[rows_N].unsqueeze(0)
         no_prompt = prompt.new_zeros(1, len(rows_N), 0, prompt.shape[2])

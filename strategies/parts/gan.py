@@ -58,7 +58,8 @@ class Critic(nn.Module):
         ``mix_LB``, in [0, 1], is the real row's share in what lies between (Algorithm 1, lines 4 to 7).
         """
         excess_LB = (self.slope(torch.lerp(made_LBD, x_LBD, mix_LB.unsqueeze(2))) - 1).square()
-        return self(made_LBD) - self(x_LBD) + per_lane(penalty_L, excess_LB) * excess_LB
+        loss_LB: Tensor = self(made_LBD) - self(x_LBD) + per_lane(penalty_L, excess_LB) * excess_LB
+        return loss_LB
 
     def slope(self, x_LBD: Tensor) -> Tensor:
         """Return the norm of the score's gradient by the pixels of each row, shape (L, B)."""

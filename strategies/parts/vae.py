@@ -84,7 +84,8 @@ class VAE(nn.Module):
         z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, noise_LBZ)
         var_LBZ = lanewise(torch.exp, log_var_LBZ)
         divergence_LB = -0.5 * (1 + log_var_LBZ - mean_LBZ.square() - var_LBZ).sum(2)
-        return reconstruction_loss(self.decoder(z_LBZ), x_LBD) + divergence_LB / x_LBD.shape[2]
+        loss_LB: Tensor = reconstruction_loss(self.decoder(z_LBZ), x_LBD) + divergence_LB / x_LBD.shape[2]
+        return loss_LB
 
     @torch.no_grad()
     def generate(self, noise_LBZ: Tensor) -> Tensor:

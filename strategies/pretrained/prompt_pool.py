@@ -62,7 +62,8 @@ class PromptPool(Strategy):
 
     def parts(self) -> Tensor:
         """Return the pool in its parts, shape (L, M, P, F)."""
-        return self._net.trained["prompt"].unflatten(1, (self.pool, -1))
+        prompt_LMPF: Tensor = self._net.trained["prompt"].unflatten(1, (self.pool, -1))
+        return prompt_LMPF
 
     def prompts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return each row's prompts, (L, B, P, F), and what choosing them adds to the loss, (L,)."""

@@ -137,7 +137,8 @@ class RanPAC(ClassMeans):
         weight_MGP = (vector_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
         answer_MGP = (held_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
         error_G = (weight_MGP * (answer_MGP - 2 * held_UM[has_U].T.unsqueeze(1))).sum((0, 2))
-        return ridge_G[error_G.masked_fill(ridge_G < least, torch.inf).argmin()]
+        best: Tensor = ridge_G[error_G.masked_fill(ridge_G < least, torch.inf).argmin()]
+        return best
 
     def notes(self) -> dict[str, Tensor]:
         """Return the lambda used last, chosen or given."""

@@ -43,7 +43,7 @@ def on_front(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """Return which points no other is better than: as cheap and as good, and one of them more."""
     as_good = (cost[:, None] <= cost) & (gain[:, None] >= gain)
     better = (cost[:, None] < cost) | (gain[:, None] > gain)
-    return np.logical_not(np.any(as_good & better, axis=0))
+    return np.asarray(~np.any(as_good & better, axis=0))
 
 
 def pareto(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
