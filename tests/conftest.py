@@ -15,6 +15,7 @@ from bench import cli
 from bench.plan import CellSpec, one_cell
 from bench.plan.selectors import identity
 from suites.base import SUITES, Suite, register
+from suites.errors import UserError
 from tests.toy import TOY, TOY_PAIRS, TOY_TEXT
 
 register(TOY)
@@ -71,6 +72,12 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return int(left.value.code or 0), out, err
 
     return run
+
+
+def refused(says: str, act: Callable[..., object], *args: Any, **named: Any) -> None:
+    """Assert that a call raises a UserError that says this, a regular expression."""
+    with pytest.raises(UserError, match=says):
+        act(*args, **named)
 
 
 def process(line: str, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

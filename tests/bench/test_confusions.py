@@ -27,8 +27,7 @@ from bench.train.accuracy import area_L
 from bench.train.lane_record import make_record
 from bench.train.loop import score
 from suites.base import Data, Scenario, Stream, Training, register
-from suites.errors import UserError
-from tests.conftest import outcome, process, toy_cell
+from tests.conftest import outcome, process, refused, toy_cell
 from tests.made_up import made_up, with_classes
 from tests.toy import TOY, blobs, split
 
@@ -200,8 +199,7 @@ def test_a_run_without_classes_is_said(tmp_path: Path) -> None:
     (path,) = run.beside.iterdir()
     path.write_text(path.read_text().replace(',"test"', ',"tests"'))
     frames = load(tmp_path)
-    with pytest.raises(UserError, match="no cell of this run has results by class"):
-        class_tables(frames)
+    refused("no cell of this run has results by class", class_tables, frames)
     assert "unknown field 'tests'; did you mean test?" in frames.unreadable[0]
 
 

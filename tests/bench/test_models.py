@@ -8,6 +8,7 @@ from bench import models
 from strategies.core import LaneBatchNorm2d, LaneConv2d, LaneLinear
 from suites.base import generator
 from suites.errors import UserError
+from tests.conftest import refused
 
 
 def lanes(name: str, n: int, **options: int) -> nn.Module:
@@ -108,5 +109,4 @@ def test_the_literature_s_sizes() -> None:
 def test_impossible_options() -> None:
     with pytest.raises(UserError, match=r"unknown option of model mlp 'hiden'; did you mean hidden\?"):
         models.check(models.reference("mlp"), {"hiden": 3})
-    with pytest.raises(UserError, match="4 x 4 pixels"):
-        models.build(models.reference("cnn"), {}, (1, 3, 3), 2, [generator(0, "model")])
+    refused("4 x 4 pixels", models.build, models.reference("cnn"), {}, (1, 3, 3), 2, [generator(0, "model")])

@@ -14,7 +14,7 @@ from bench.results import classes, load
 from bench.runner import Options, carry_out
 from bench.store import RunFolder, RunReader, pack_run, unpack_run
 from suites.errors import UserError
-from tests.conftest import Command, tree
+from tests.conftest import Command, refused, tree
 from tests.many_cells import measure
 
 QUIET = Options(jobs=1, quiet=True)
@@ -109,22 +109,19 @@ def test_a_damaged_pack_is_said(run: Path, tmp_path: Path) -> None:
     whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"no gzip"):
         file.write_bytes(damaged)
-        with pytest.raises(UserError, match="is damaged, or no packed run"):
-            load(file)
+        refused("is damaged, or no packed run", load, file)
     lines = gzip.decompress(whole).split(b"\n")
     lines[1] = lines[1].replace(b'"status"', b'"state"')
     file.write_bytes(gzip.compress(b"\n".join(lines)))
     assert "unknown field 'state'" in load(file).unreadable[0]
-    with pytest.raises(UserError, match=r"is damaged: .*unknown field 'state'"):
-        unpack_run(file)
+    refused(r"is damaged: .*unknown field 'state'", unpack_run, file)
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_run_with_records_that_cannot_be_read_is_not_packed(run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "r"))
     (folder / "cells" / "bad.json").write_text("{")
-    with pytest.raises(UserError, match=r"not whole JSON .*lethe run sets it aside"):
-        pack_run(folder)
+    refused(r"not whole JSON .*lethe run sets it aside", pack_run, folder)
     assert not (tmp_path / "r.lethe.gz").exists()
     RunFolder(folder).repair()
     assert pack_run(folder).exists()

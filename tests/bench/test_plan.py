@@ -14,6 +14,7 @@ from bench.plan.experiment_file import read_toml
 from bench.plan.model import model_reference
 from bench.plan.selectors import identity, parse
 from suites.errors import UserError
+from tests.conftest import refused
 
 
 def cell(selector: str, **changes: Any) -> CellSpec:
@@ -119,8 +120,7 @@ def test_seeds() -> None:
     found = {"5": (0, 1, 2, 3, 4), "2-6": (2, 3, 4, 5, 6), "1,4": (1, 4), "0,7-8": (0, 7, 8)}
     assert {text: seeds(text) for text in found} == found
     for bad in ("0", "", "x", "1,1", "-3", "3-1", "1.5"):
-        with pytest.raises(UserError, match="cannot read seeds"):
-            seeds(bad)
+        refused("cannot read seeds", seeds, bad)
 
 
 def test_experiment_files(tmp_path: Path) -> None:
@@ -148,8 +148,7 @@ def test_experiment_files(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             read_toml(path)
         assert told in str(caught.value)
-    with pytest.raises(UserError, match="cannot read"):
-        read_toml(tmp_path / "none.toml")
+    refused("cannot read", read_toml, tmp_path / "none.toml")
 
 
 def test_presets_stand_for_a_papers_recipe_by_scenario() -> None:
@@ -159,12 +158,10 @@ def test_presets_stand_for_a_papers_recipe_by_scenario() -> None:
     assert cell(recipe, scenarios=class_).identity == "ewc[lam=1e9]"
     # What stands beside it has the last word.
     assert cell("er[buffer=7,preset=vandeven2022]").hyper["buffer"] == 7
-    with pytest.raises(UserError, match="unknown preset of ewc 'vandeven'; did you mean vandeven2022"):
-        cell("ewc[preset=vandeven]")
+    refused("unknown preset of ewc 'vandeven'; did you mean vandeven2022", cell, "ewc[preset=vandeven]")
     with pytest.raises(UserError, match="vandeven2022 has no lam for online; it has: task, domain, class"):
         cell(recipe, scenarios=("online",))
-    with pytest.raises(UserError, match="finetune has no presets"):
-        cell("finetune[preset=vandeven2022]")
+    refused("finetune has no presets", cell, "finetune[preset=vandeven2022]")
 
 
 def test_options_of_the_model_stand_in_the_brackets_too() -> None:
@@ -172,8 +169,7 @@ def test_options_of_the_model_stand_in_the_brackets_too() -> None:
     assert (own.model_options["hidden"], own.identity) == (9, "er[hidden=9]")
     assert own.key != plain.key
     assert own.group_key != plain.group_key
-    with pytest.raises(UserError, match="option hidden must be at least 1"):
-        cell("er[hidden=0]")
+    refused("option hidden must be at least 1", cell, "er[hidden=0]")
 
 
 def test_one_cell_is_that_of_a_request_of_one() -> None:

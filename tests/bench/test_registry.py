@@ -21,9 +21,8 @@ from bench.report.tables import markdown
 from bench.results import load
 from bench.store import RunReader
 from suites.description import Description
-from suites.errors import UserError
 from suites.registry import import_file
-from tests.conftest import Command
+from tests.conftest import Command, refused
 
 PLAIN = '''from __future__ import annotations
 
@@ -160,8 +159,7 @@ def test_a_file_that_cannot_be_used_is_one_line(
 def test_a_file_that_raised_is_imported_when_it_is_mended(tmp_path: Path) -> None:
     own = written(tmp_path, "LIMIT = 1 / 0\n")
     for _ in range(2):
-        with pytest.raises(UserError, match="line 1 cannot be imported"):
-            import_file(own)
+        refused("line 1 cannot be imported", import_file, own)
     written(tmp_path, PLAIN)
     assert strategies.get(f"{own}:Plain").name == "Plain"
 
@@ -185,10 +183,8 @@ def test_what_is_installed_is_listed_by_name_and_shown_from_the_object(
     assert "installed_method" not in sys.modules
     assert [o.name for o in describe("plain").options] == ["scale", "way"]
     assert strategies.get("plain")().scale == 0.5  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match=r"number .* is no strategy"):
-        strategies.get("number")
-    with pytest.raises(UserError, match=r"broken .* cannot be imported: ZeroDivisionError"):
-        strategies.get("broken")
+    refused(r"number .* is no strategy", strategies.get, "number")
+    refused(r"broken .* cannot be imported: ZeroDivisionError", strategies.get, "broken")
 
 
 def test_a_model_can_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

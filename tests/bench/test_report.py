@@ -14,8 +14,7 @@ from bench.report.tables import markdown
 from bench.results import load
 from bench.results.frames import tidy
 from bench.store import RunFolder, write_json
-from suites.errors import UserError
-from tests.conftest import toy_cell
+from tests.conftest import refused, toy_cell
 from tests.made_up import made_up, timings
 
 
@@ -100,15 +99,12 @@ def test_a_report_is_the_same_bytes_again(tmp_path: Path) -> None:
 
 def test_unknown_score_and_foreign_folders(tmp_path: Path) -> None:
     folder = made(tmp_path / "run", CASES["one seed"])
-    with pytest.raises(UserError, match="unknown score 'akc'; did you mean acc"):
-        markdown(load(folder), ["akc"])
-    with pytest.raises(UserError, match="is not a run's folder"):
-        load(tmp_path / "elsewhere")
+    refused("unknown score 'akc'; did you mean acc", markdown, load(folder), ["akc"])
+    refused("is not a run's folder", load, tmp_path / "elsewhere")
     (folder / "cells" / "broken.json").write_text("{")
     assert load(folder).unreadable == ["broken.json cannot be read: it is not whole JSON"]
     write_json(folder / "run.json", json.loads((folder / "run.json").read_text()) | {"schema": 99})
-    with pytest.raises(UserError, match="not written by this version"):
-        load(folder)
+    refused("not written by this version", load, folder)
 
 
 def test_a_part_of_a_report_is_sent_without_the_other_parts(tmp_path: Path) -> None:

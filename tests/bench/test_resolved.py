@@ -18,7 +18,7 @@ from bench.plan.resolved import lane_width
 from bench.runner import Options, carry_out, carry_out_plan, processes, resolve_for
 from bench.store import RunReader
 from suites.errors import UserError
-from tests.conftest import Command, outcome, toy_cell
+from tests.conftest import Command, outcome, refused, toy_cell
 
 QUIET = Options(jobs=1, quiet=True)
 FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))
@@ -95,8 +95,7 @@ def test_what_needs_data_stays_open_until_it_is_here() -> None:
     assert [(len(group.keys), group.width) for group in whole.groups] == [(1, 1)] * 5
     assert whole.data == {"toy": "mark"}
     assert whole.lines()[-1] == "groups: 5 x 1 lanes"
-    with pytest.raises(UserError, match="fingerprint other, but the plan mark"):
-        whole.completed(lambda suite: "other", small)
+    refused("fingerprint other, but the plan mark", whole.completed, lambda suite: "other", small)
 
 
 def test_what_contradicts_the_folder_is_refused() -> None:

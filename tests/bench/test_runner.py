@@ -19,7 +19,7 @@ from bench.runner import Options, carry_out, processes
 from bench.runner.options import check_device
 from bench.store import RunFolder, RunReader
 from suites.errors import UserError
-from tests.conftest import Command, tree
+from tests.conftest import Command, refused, tree
 
 QUIET = Options(jobs=1, quiet=True)
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
@@ -151,25 +151,21 @@ def test_a_changed_plan_is_refused_and_nothing_written(tmp_path: Path) -> None:
 
 def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     tables = [Request("toy", ("er",)), Request("toy", ("er",), settings={"epochs": "2"})]
-    with pytest.raises(UserError, match="different settings"):
-        carry_out(tables, tmp_path / "run", QUIET, "test")
+    refused("different settings", carry_out, tables, tmp_path / "run", QUIET, "test")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match=r"cannot write|is a file"):
-            carry_out([Request("toy", ("finetune",))], folder, QUIET, "test")
+        refused(r"cannot write|is a file", carry_out, [Request("toy", ("finetune",))], folder, QUIET, "test")
 
 
 def test_devices() -> None:
     check_device("cpu")
-    with pytest.raises(UserError, match="unknown device 'gpu'"):
-        check_device("gpu")
+    refused("unknown device 'gpu'", check_device, "gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="no CUDA device is available"):
-            check_device("cuda")
+        refused("no CUDA device is available", check_device, "cuda")
 
 
 def test_from_python(tmp_path: Path) -> None:

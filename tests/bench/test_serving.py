@@ -31,7 +31,7 @@ from bench.train import loop, make_lanes
 from bench.train.lane_record import make_record
 from bench.train.loop import score
 from suites.errors import UserError
-from tests.conftest import Command, outcome, registered, toy_cell
+from tests.conftest import Command, outcome, refused, registered, toy_cell
 from tests.toy import TOY, TOY_TEXT, blobs, sentences
 
 KEEP = Options(jobs=1, quiet=True, keep_models="all")
@@ -127,8 +127,7 @@ def test_the_last_alone_and_a_hint_where_a_cell_was_done_without(
     carry_out([request], tmp_path, Options(jobs=1, quiet=True), "test")
     assert carry_out([request], tmp_path, Options(jobs=1, keep_models="last"), "test").counts == {}
     assert "1 cells were done without saving their models: --force runs them again" in capsys.readouterr().err
-    with pytest.raises(UserError, match="saved no model of er/0"):
-        export.find(tmp_path, "er/0")
+    refused("saved no model of er/0", export.find, tmp_path, "er/0")
     carry_out([request], tmp_path, Options(jobs=1, quiet=True, keep_models="last", force=True), "test")
     key = spec_key(tmp_path, "er", 0)
     kept, before = SavedModels(tmp_path), SavedModels(images)
@@ -169,23 +168,19 @@ def test_damaged_models_are_refused(images: Path, tmp_path: Path) -> None:
     shutil.copytree(images, run)
     key = spec_key(run, "er", 1)
     (run / "models" / key / "2" / "model.safetensors").write_bytes(b"rubbish")
-    with pytest.raises(UserError, match="damaged: run the cell again with --force"):
-        export.served(run, key)
+    refused("damaged: run the cell again with --force", export.served, run, key)
     (run / "models" / key / "2" / "facts.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read: it is not whole JSON; run the cell again"):
-        export.served(run, key)
+    refused("cannot be read: it is not whole JSON; run the cell again", export.served, run, key)
 
 
 def test_cells_by_key_start_and_name(images: Path) -> None:
     key = spec_key(images, "er", 1)
     assert export.find(images, key) == export.find(images, key[:8]) == export.find(images, "er/1") == key
     one = "toy (class|task) er seed 0"
-    with pytest.raises(UserError, match=f"er/0 could be .*{one}.*{one}"):
-        export.find(images, "er/0")
+    refused(f"er/0 could be .*{one}.*{one}", export.find, images, "er/0")
     with pytest.raises(UserError, match=r"has no cell ewc/0; it saved the models of: .*toy class ncm seed 1"):
         export.find(images, "ewc/0")
-    with pytest.raises(UserError, match="is not a run's folder"):
-        export.find(images / "cells", "er/0")
+    refused("is not a run's folder", export.find, images / "cells", "er/0")
 
 
 @pytest.mark.parametrize(
@@ -238,8 +233,7 @@ def test_a_cell_that_came_to_nothing(tmp_path: Path) -> None:
     request = Request("toy", ("finetune",), settings={"optimiser": "sgd", "lr": "1e30"})
     assert carry_out([request], tmp_path, KEEP, "test").counts == {"diverged": 1}
     assert SavedModels(tmp_path).cells() == []
-    with pytest.raises(UserError, match="finetune/0 is diverged: there is no model of it"):
-        export.find(tmp_path, "finetune/0")
+    refused("finetune/0 is diverged: there is no model of it", export.find, tmp_path, "finetune/0")
 
 
 def test_only_what_was_learned_is_answered(images: Path) -> None:
@@ -248,18 +242,15 @@ def test_only_what_was_learned_is_answered(images: Path) -> None:
     assert len(early.labels) == 2
     assert set(early.labels) < set(late.labels)
     assert {label for label, _ in early.answers(blobs().x_N.numpy())} <= set(early.labels)
-    with pytest.raises(UserError, match="after task 3 was not saved; there is the one after task 1, 2"):
-        export.served(images, key, 3)
+    refused("after task 3 was not saved; there is the one after task 1, 2", export.served, images, key, 3)
 
 
 def test_a_folder_that_is_there_is_left_alone(images: Path, exported: Path) -> None:
     model = export.served(images, spec_key(images, "er", 0))
     before = {p.name: p.read_bytes() for p in exported.iterdir()}
-    with pytest.raises(UserError, match="is there already"):
-        export.save(model, exported)
+    refused("is there already", export.save, model, exported)
     (exported.parent / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
-        export.save(model, exported.parent / "file" / "model")
+    refused("cannot write", export.save, model, exported.parent / "file" / "model")
     assert {p.name: p.read_bytes() for p in exported.iterdir()} == before
     assert sorted(p.name for p in exported.parent.iterdir()) == ["file", "model"]
 
@@ -379,18 +370,15 @@ def test_predict_images(exported: Path, tmp_path: Path, command: Command) -> Non
 )
 def test_bad_csv(content: bytes, told: str, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(content)
-    with pytest.raises(UserError, match=told):
-        rows.read_texts(tmp_path / "rows.csv", "text")
+    refused(told, rows.read_texts, tmp_path / "rows.csv", "text")
 
 
 def test_bad_arrays(exported: Path, tmp_path: Path) -> None:
     for name, content in (("x.npy", b"no array"), ("y.npy", b""), ("z.csv", b"text\n1\n")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=r"is not an array of numbers|must be a \.npy|cannot read"):
-            rows.read_images(tmp_path / name)
+        refused(r"is not an array of numbers|must be a \.npy|cannot read", rows.read_images, tmp_path / name)
     np.save(tmp_path / "x.npy", np.array(["a"]))
-    with pytest.raises(UserError, match="must hold images as numbers"):
-        rows.read_images(tmp_path / "x.npy")
+    refused("must hold images as numbers", rows.read_images, tmp_path / "x.npy")
     with pytest.raises(UserError, match=r"reads images of shape \(N, 1, 8, 8\), not \(2, 3\)"):
         serve.load(exported).answers(np.zeros((2, 3)))
 
@@ -415,8 +403,7 @@ def test_bad_words(exported: Path, tmp_path: Path, command: Command) -> None:
         code, _, err = command(words)
         assert (code, len(err.strip().splitlines())) == (2, 1), err
         assert told in err
-    with pytest.raises(UserError, match="is damaged"):
-        serve.load(tmp_path / "damaged")
+    refused("is damaged", serve.load, tmp_path / "damaged")
 
 
 def later(n_classes: int = 6) -> Any:
@@ -478,8 +465,7 @@ def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Pat
     (spec,) = Request("toy", ("er",), resume_from=str(tmp_path / "copy")).cells()
     write_tensors(tmp_path / "copy" / "model.safetensors", weights)
     assert key(tmp_path / "copy") != key(exported)
-    with pytest.raises(UserError, match="was changed since the run was planned"):
-        make_lanes([spec], warm_start=load_into)
+    refused("was changed since the run was planned", make_lanes, [spec], warm_start=load_into)
     # Cells that go on from nothing are written as they always were.
     assert "continues" not in plain.as_record()
     assert "continues" in asdict(plain)
@@ -503,8 +489,7 @@ def test_a_run_does_not_mix_starts(exported: Path, tmp_path: Path) -> None:
     quiet = Options(jobs=1, quiet=True)
     carry_out([Request("toy", ("finetune",), settings={"epochs": "1"})], tmp_path, quiet, "test")
     request = Request("toy", ("finetune",), settings={"epochs": "1"}, resume_from=str(exported))
-    with pytest.raises(UserError, match="choose another --out"):
-        carry_out([request], tmp_path, quiet, "test")
+    refused("choose another --out", carry_out, [request], tmp_path, quiet, "test")
 
 
 def test_what_would_not_fit(exported: Path, tmp_path: Path) -> None:

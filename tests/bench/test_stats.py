@@ -30,7 +30,7 @@ from bench.stats import aggregates as aggregate
 from bench.stats.intervals import iqm
 from bench.stats.paired import FLIPS, sign_flip, sign_flips, wilcoxon
 from bench.stats.ranking import not_distinguished
-from suites.errors import UserError
+from tests.conftest import refused
 
 STUDIES = 2_000
 
@@ -386,8 +386,7 @@ def test_power_by_a_textbook_and_at_its_ends() -> None:
         n = power.seeds_needed(1.0, sd)
         assert power.power(1.0, sd, n) >= 0.8
         assert n == 2 or power.power(1.0, sd, n - 1) < 0.8
-    with pytest.raises(UserError, match="more than 100,000 seeds"):
-        power.seeds_needed(1e-6, 1.0)
+    refused("more than 100,000 seeds", power.seeds_needed, 1e-6, 1.0)
 
 
 def test_seeds_needed_from_a_run() -> None:
@@ -412,5 +411,4 @@ def test_seeds_needed_from_a_run() -> None:
 )
 def test_what_power_cannot_answer(a: str, b: str, score: str, points: float, words: str) -> None:
     frame = scores({("s1", "a"): [0.1, 0.2], ("s1", "b"): [0.1, 0.3]})
-    with pytest.raises(UserError, match=words):
-        power.needs(frame, a, b, score, points)
+    refused(words, power.needs, frame, a, b, score, points)

@@ -14,8 +14,7 @@ from bench.plan import CellSpec
 from bench.store import RunFolder, RunReader, write_json
 from bench.store import lines as store_lines
 from bench.store import run_folder as store
-from suites.errors import UserError
-from tests.conftest import toy_cell, tree
+from tests.conftest import refused, toy_cell, tree
 
 COUNTS = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
 DONE = {"status": "done", "test": COUNTS, "validation": COUNTS}
@@ -57,16 +56,14 @@ def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
 def test_what_contradicts_the_manifest_is_refused(tmp_path: Path, changes: Any, told: str) -> None:
     opened(tmp_path)
     before = (tmp_path / "run.json").read_bytes()
-    with pytest.raises(UserError, match=told):
-        opened(tmp_path, **changes)
+    refused(told, opened, tmp_path, **changes)
     assert (tmp_path / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 99}', "\x00"])
 def test_a_manifest_that_is_not_ours_is_left_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(UserError, match="choose another --out"):
-        opened(tmp_path)
+    refused("choose another --out", opened, tmp_path)
     assert (tmp_path / "run.json").read_text() == text
 
 
@@ -87,8 +84,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == [path]
     run = RunFolder(tmp_path)
     run.cells.mkdir()
-    with pytest.raises(UserError, match=r"cannot write into .*: No space left on device"):
-        run.write(toy_cell(), DONE)
+    refused(r"cannot write into .*: No space left on device", run.write, toy_cell(), DONE)
 
 
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

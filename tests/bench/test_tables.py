@@ -31,6 +31,7 @@ from bench.stats.power import seeds_needed
 from bench.store import RunFolder
 from suites.errors import UserError
 from tests.bench.test_report import CASES, made, record
+from tests.conftest import refused
 from tests.many_cells import write_many
 
 ALL = Layout(marks=True, origin=True)
@@ -204,8 +205,7 @@ def test_family_and_bound_are_the_manifest_s_and_else_the_built_ins(name: str, e
 def test_layouts_that_cannot_be() -> None:
     with pytest.raises(UserError, match="unknown spread 'std'; did you mean sd"):
         Layout(spread="std")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="per task or wide"):
-        Layout(per_task=True, wide=True)
+    refused("per task or wide", Layout, per_task=True, wide=True)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -285,8 +285,7 @@ def test_runs_over_other_data_are_refused(tmp_path: Path) -> None:
     first, second = (other_suite(tmp_path / n, "s", ("er",)) for n in "ab")
     facts = json.loads((second / "run.json").read_text())
     (second / "run.json").write_text(json.dumps(facts | {"data": {"s": "another"}}))
-    with pytest.raises(UserError, match="holds s over other data"):
-        load(first, second)
+    refused("holds s over other data", load, first, second)
 
 
 def test_report_ranks_across_suites(tmp_path: Path, without_figures: None) -> None:

@@ -17,7 +17,7 @@ from bench.results.frames import score_matrix
 from bench.train import run_group
 from suites.base import generator
 from suites.errors import Unavailable, UserError
-from tests.conftest import outcome, toy_cell
+from tests.conftest import outcome, refused, toy_cell
 from tests.toy import TOY, sentences
 
 TEXTS = (
@@ -138,24 +138,20 @@ def test_adapters_need_a_transformer() -> None:
 
 @pytest.mark.parametrize(("tune", "most"), [("lora", 513), ("prompt", 500)])
 def test_more_tokens_than_places(tune: str, most: int) -> None:
-    with pytest.raises(UserError, match="reads 512 tokens at most"):
-        built("minilm", tune=tune, max_tokens=most)
+    refused("reads 512 tokens at most", built, "minilm", tune=tune, max_tokens=most)
 
 
 def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained, "hub_in_reach", lambda: "no network")
     with pytest.raises(Unavailable, match="give a folder that holds the model"):
         pretrained.tokenizer("nobody/no-such-model")
-    with pytest.raises(UserError, match="cannot load model"):
-        pretrained.backbone(str(tmp_path), "mean")
+    refused("cannot load model", pretrained.backbone, str(tmp_path), "mean")
 
 
 def test_a_model_reads_what_it_can() -> None:
     images, texts = TOY.load(), sentences()
-    with pytest.raises(UserError, match="minilm cannot read blobs"):
-        inputs.inputs(images, models.reference("minilm"), {})
-    with pytest.raises(UserError, match="mlp cannot read sentences"):
-        inputs.inputs(texts, models.reference("mlp"), {})
+    refused("minilm cannot read blobs", inputs.inputs, images, models.reference("minilm"), {})
+    refused("mlp cannot read sentences", inputs.inputs, texts, models.reference("mlp"), {})
     assert inputs.inputs(images, models.reference("mlp"), {}) is images
 
 

@@ -11,8 +11,7 @@ from bench.report.published_numbers import caption, rows
 from bench.results import load
 from bench.results.published import TABLES, as_sem, compare, names, read
 from bench.runner import Options, carry_out
-from suites.errors import UserError
-from tests.conftest import process
+from tests.conftest import process, refused
 
 TABLE = """
 title = "A table"
@@ -60,8 +59,7 @@ def test_a_table_is_run_by_scenario_from_its_first_seed_on(tmp_path: Path) -> No
         Request("toy", ("finetune", "er[buffer=20]"), ("class",), (1, 2, 3), {"epochs": "1"}),
     ]
     assert [r.strategies for r in table.requests(1, ["Replay"])] == [("er[buffer=20]",)]
-    with pytest.raises(UserError, match="unknown method of table 'Repla'; did you mean Replay"):
-        table.requests(1, ["Repla"])
+    refused("unknown method of table 'Repla'; did you mean Replay", table.requests, 1, ["Repla"])
 
 
 def test_verdicts_by_the_rule(tmp_path: Path) -> None:
@@ -106,13 +104,11 @@ def test_verdicts_by_the_rule(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_of_another_form_is_told_plainly(tmp_path: Path, change: dict[str, str], says: str) -> None:
-    with pytest.raises(UserError, match=re.escape(says)):
-        read(str(table_file(tmp_path, **change)))
+    refused(re.escape(says), read, str(table_file(tmp_path, **change)))
 
 
 def test_unknown_tables_are_told_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean three-types-split-mnist"):
-        read("three-types-splitmnist")
+    refused("did you mean three-types-split-mnist", read, "three-types-splitmnist")
 
 
 @pytest.mark.parametrize("name", names())

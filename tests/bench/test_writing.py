@@ -26,7 +26,7 @@ from bench.train.text_scores import bleu_and_chrf
 from suites.base import SUITES
 from suites.errors import UserError
 from tests.bench.test_serving import save
-from tests.conftest import Command, registered
+from tests.conftest import Command, refused, registered
 from tests.toy import TOY_PAIRS, codes
 
 KEEP = Options(jobs=1, quiet=True, keep_models="all")
@@ -226,8 +226,7 @@ def test_bad_words(exported: Path, tmp_path: Path, command: Command) -> None:
     request = Request("toy-pairs", ("er",), ("domain",), settings={"tune": "head"}, resume_from=str(exported))
     with pytest.raises(UserError, match="tune=head has no form for texts that are to be written"):
         carry_out([request], tmp_path / "s", KEEP, "test")
-    with pytest.raises(UserError, match="it has no labels"):
-        serve.load(exported).answers(["a dog"])
+    refused("it has no labels", serve.load(exported).answers, ["a dog"])
 
 
 def test_what_answers_with_labels_writes_nothing(tmp_path: Path, command: Command) -> None:
@@ -236,11 +235,9 @@ def test_what_answers_with_labels_writes_nothing(tmp_path: Path, command: Comman
     folder = save(tmp_path / "r", tmp_path / "m")
     code, _, err = command(f"predict {folder} cow --task german")
     assert (code, err.strip()) == (2, "lethe: this model answers with labels: there is no task to choose")
-    with pytest.raises(UserError, match="it writes no texts"):
-        serve.load(folder).written(["a dog"])
+    refused("it writes no texts", serve.load(folder).written, ["a dog"])
     request = Request("toy-pairs", ("er",), ("domain",), resume_from=str(folder))
-    with pytest.raises(UserError, match="cannot write what codes asks for"):
-        carry_out([request], tmp_path / "s", KEEP, "test")
+    refused("cannot write what codes asks for", carry_out, [request], tmp_path / "s", KEEP, "test")
 
 
 def test_only_tasks_that_were_learned(
@@ -253,8 +250,7 @@ def test_only_tasks_that_were_learned(
     assert f"1 tasks: {first}\n" in out
     early = serve.load(tmp_path / "early")
     assert early.header.tasks == {first: f"{first}: "}
-    with pytest.raises(UserError, match=f"unknown task '{second}'"):
-        early.written(["a dog"], second)
+    refused(f"unknown task '{second}'", early.written, ["a dog"], second)
 
 
 def test_texts_without_a_prefix_need_no_task(tmp_path: Path) -> None:

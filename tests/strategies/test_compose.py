@@ -12,7 +12,7 @@ from bench.plan import Request
 from strategies import split
 from strategies.core import Strategy
 from suites.base import Training
-from suites.errors import UserError
+from tests.conftest import refused
 from tests.methods import begin, move, new_batch, ready
 
 
@@ -69,8 +69,7 @@ def test_what_does_not_add_is_told_plainly(name: str, says: str) -> None:
 
 
 def test_a_method_stands_once() -> None:
-    with pytest.raises(UserError, match="only once"):
-        strategies.get("er+er")
+    refused("only once", strategies.get, "er+er")
 
 
 def test_a_sum_can_do_what_all_its_parts_can() -> None:

@@ -11,6 +11,7 @@ from suites.base import BLEU, PROPORTION, Data, Score, Stream, Suite, Training
 from suites.errors import UserError
 from suites.scenarios import by_class, by_domain, by_permutation, by_rotation, rotation
 from suites.sources import digits
+from tests.conftest import refused
 from tests.toy import TOY, TOY_PAIRS, blobs
 
 TRAINING = Training(validation=0.2)
@@ -171,8 +172,7 @@ def test_orders_of_domains() -> None:
         assert tuple(data.domain_names[d] for d in firsts) == orders[seed % 2]
     shuffled = [by_domain()(data, "class", seed, TRAINING).tasks for seed in range(20)]
     assert len({tuple(task.classes for task in tasks) for tasks in shuffled}) == 3
-    with pytest.raises(UserError, match="digits has no domains to be split by"):
-        by_domain()(digits(), "class", 0, TRAINING)
+    refused("digits has no domains to be split by", by_domain(), digits(), "class", 0, TRAINING)
 
 
 def test_rows_of_no_class_are_in_no_task() -> None:
@@ -227,8 +227,7 @@ def test_the_seed_draws_the_shots() -> None:
 
 
 def test_classes_that_do_not_divide() -> None:
-    with pytest.raises(UserError, match="4 classes cannot be split into 3 equal tasks"):
-        by_class(3)(blobs(), "class", 0, TRAINING)
+    refused("4 classes cannot be split into 3 equal tasks", by_class(3), blobs(), "class", 0, TRAINING)
 
 
 def test_registry() -> None:
