@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeGuard, get_type_hints
@@ -62,12 +61,14 @@ class StrategyRegistry(Registry["type[Strategy]"]):
 
     def describe_value(self, name: str, value: type[Strategy]) -> Description:
         """Return what a class says of itself, and its hyper-parameters."""
+        from strategies.core import defaults
+
         shown = ("family", "paper", "needs", "scenarios", "needs_boundaries", "trains_on", "presets")
         hints, about = get_type_hints(value, include_extras=True), docstring(value)
         help_ = _help(value)
         options = tuple(
             Option(k, type_in_words(hints[k]), in_words(default), help_.get(k, ""))
-            for k, default in asdict(value()).items()
+            for k, default in defaults(value).items()
         )
         metadata = {key: in_words(getattr(value, key)) for key in shown}
         return Description(self.kind, name, first_paragraph(about), about, metadata, options)

@@ -23,6 +23,7 @@ from typing import Generic, TypeGuard, TypeVar
 from suites.cache import cache_folder, write_cached
 from suites.description import Description
 from suites.errors import UserError, unknown
+from suites.values import spelled
 
 Named = TypeVar("Named")
 
@@ -94,6 +95,11 @@ class Registry(Generic[Named]):
             path, _, attribute = name.rpartition(":")
             return self.is_one(getattr(import_file(path), attribute, None))
         return name in self._described_entered() or name in self._installed()
+
+    def spelled(self, name: str) -> str:
+        """Return the one spelling of a name: that of a file is ``./mine.py:M``, however its path is given."""
+        path, _, attribute = name.rpartition(":")
+        return f"{spelled(path)}:{attribute}" if ".py:" in name else name
 
     def describe(self, name: str) -> Description:
         """Return what something says of itself; raises UserError as ``get`` does."""

@@ -18,6 +18,8 @@ from suites.base import generator
 from suites.description import Description, Option, docstring, first_paragraph, in_words, type_in_words
 from suites.errors import UserError, unknown
 from suites.registry import Registry
+from suites.values import convert
+from suites.values import spelled as spelled_path
 
 if TYPE_CHECKING:  # a list of the models imports neither torch nor pydantic
     from strategies.core import Generators, LaneModel
@@ -81,10 +83,18 @@ def reference(name: str) -> ModelRef:
     from bench.models.pretrained import is_pretrained
     from bench.models.seq2seq import TINY
 
+    name = spelled(name)
     if name not in names() and is_pretrained(name):
         return ModelRef("pretrained", name)
     REGISTRY.get(name)
     return ModelRef("built-in", name, "" if name in _TEXTS else name, generates=name == TINY)
+
+
+def spelled(name: str) -> str:
+    """Return the one spelling of a model's name, which may be a folder or be of a file."""
+    if name not in names() and Path(name).expanduser().is_dir():
+        return spelled_path(name)
+    return REGISTRY.spelled(name)
 
 
 def _builder(model: ModelRef) -> Build:
@@ -99,14 +109,24 @@ def names() -> list[str]:
 
 
 def options(model: ModelRef) -> Options:
-    """Return a model's options with their defaults."""
-    return _defaults(_builder(model))
+    """Return a model's options with their defaults, each in its one form.
+
+    Raises UserError for a default that could not be given as a value.
+    """
+    what = f"model {model.name}: default of "
+    given = _defaults(_builder(model))
+    return {k: convert(what + k, v, option_type(model, k)) for k, v in given.items()}
 
 
 def option_type(model: ModelRef, option: str) -> Any:
     """Return the type of one of a model's options."""
     build = _builder(model)
-    return get_type_hints(build.func if isinstance(build, partial) else build)[option]
+    return _hints(build.func if isinstance(build, partial) else build)[option]
+
+
+@cache
+def _hints(build: Build) -> dict[str, Any]:
+    return get_type_hints(build, include_extras=True)
 
 
 def check(model: ModelRef, chosen: Options) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bench import schema
 from bench.plan.request import Request
-from bench.plan.settings import text_of
 from suites.errors import UserError
+from suites.values import text_of
 
 _MOST_SEEDS = 10_000
 

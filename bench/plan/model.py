@@ -20,7 +20,7 @@ def model_reference(name: str, fingerprint: str = "") -> ModelRef:
     exported = None if name in models.names() else Exported.named(name)
     if exported is None:
         return models.reference(name)
-    return replace(exported_reference(exported), name=name, fingerprint=fingerprint)
+    return replace(exported_reference(exported), fingerprint=fingerprint)
 
 
 def exported_reference(exported: Exported) -> ModelRef:

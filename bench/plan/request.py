@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import Choice, identity
-from bench.plan.settings import as_typed, check_training, convert, recorded, text_of, training_value
+from bench.plan.settings import check_training, recorded, training_of, training_value
 from bench.schema import Exported, Value
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
+from suites.values import convert, text_of
 
 if TYPE_CHECKING:
     from bench.models import ModelRef
@@ -35,6 +36,13 @@ class Request:
     def exported(self) -> Exported | None:
         """The exported model to go on from; raises UserError for a folder that holds none."""
         return Exported.at(self.resume_from) if self.resume_from else None
+
+    @cached_property
+    def named_suite(self) -> str:
+        """The suite as cells name it: a file's path has one spelling."""
+        import suites
+
+        return suites.REGISTRY.spelled(self.suite)
 
     def cells(self) -> list[CellSpec]:
         """Expand into cells; raises UserError for anything unknown or impossible."""
@@ -67,7 +75,7 @@ class Request:
         named = {"continues": model.fingerprint} if model.fingerprint else {"model": model.name}
         common = {"version": suite.version, **named, **models.options(model), **self._chosen[0]}
         return {
-            f"{self.suite}/{scenario}": common | recorded(suite.training_for(scenario, self._chosen[1]))  # type: ignore[arg-type]
+            f"{self.named_suite}/{scenario}": common | recorded(training_of(suite, scenario, self._chosen[1]))  # type: ignore[arg-type]
             for scenario in self.scenarios
         }
 
@@ -88,12 +96,12 @@ class Request:
         from bench import models
 
         model, (model_options, settings) = self.model, self._chosen
-        base = suite.training_for(scenario, settings)  # type: ignore[arg-type]
+        base = training_of(suite, scenario, settings)  # type: ignore[arg-type]
         options = models.options(model) | model_options
         chosen = [Choice.of(text, scenario, model) for text in strategies.split(selector)]
         own_training = {k: v for c in chosen for k, v in c.training.items()}
         own_options = {k: v for c in chosen for k, v in c.model_options.items()}
-        training = {k: as_typed(k, v) for k, v in (asdict(base) | own_training).items()}
+        training = asdict(base) | own_training
         check_training(training)
         training = recorded(Training(**training))
         models.check(model, options | own_options)
@@ -106,7 +114,7 @@ class Request:
         name = "+".join(c.name for c in chosen)
         strategies.get(name)
         spec = CellSpec(
-            suite=self.suite,
+            suite=self.named_suite,
             suite_version=suite.version,
             scenario=scenario,
             strategy=name,
@@ -132,15 +140,18 @@ class Request:
         options: dict[str, Value] = {}
         if self.exported:
             options = self.exported.options
-        elif model.name == suite.model:
+        elif model.name == models.spelled(suite.model):
             options = dict(suite.model_options)
         elif model.reads_texts:
             # How much of a text is read, and whether more than a head learns, is the suite's to say.
             options = {k: v for k, v in suite.model_options.items() if k in ("max_tokens", "tune")}
+        types = {k: models.option_type(model, k) for k in known}
+        of_suite = f"suite {suite.name}: model option "
+        options = {k: convert(of_suite + k, v, types[k]) if k in types else v for k, v in options.items()}
         training = {}
         for key, text in self.settings.items():
             if key in known:
-                options[key] = convert(f"model {model.name}: {key}", text, models.option_type(model, key))
+                options[key] = convert(f"model {model.name}: {key}", text, types[key])
             elif key in known_training:
                 training[key] = training_value(key, text)
             elif key != "model":

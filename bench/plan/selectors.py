@@ -8,13 +8,14 @@ methods.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, get_type_hints
 
-from bench.plan.settings import convert, text_of, training_value
+from bench.plan.settings import training_value
 from bench.schema import Value
 from suites.base import Training
 from suites.errors import UserError, unknown
+from suites.values import convert, text_of
 
 if TYPE_CHECKING:
     from bench.models import ModelRef
@@ -41,10 +42,11 @@ class Choice:
         """
         import strategies
         from bench import models
+        from strategies.core import defaults
 
         name, given = parse(text)
-        strategy = strategies.get(name)
-        hyper = asdict(strategy())
+        strategy, name = strategies.get(name), strategies.REGISTRY.spelled(name)
+        hyper = dict(defaults(strategy))
         hints = get_type_hints(strategy, include_extras=True)
         known_training, known_options = [f.name for f in fields(Training)], models.options(model)
         training: dict[str, Value] = {}
@@ -65,9 +67,10 @@ class Choice:
     def differing(self) -> dict[str, Value]:
         """Return the hyper-parameters that are not at their defaults."""
         import strategies
+        from strategies.core import defaults
 
-        defaults = asdict(strategies.get(self.name)())
-        return {k: v for k, v in self.hyper.items() if v != defaults[k]}
+        usual = defaults(strategies.get(self.name))
+        return {k: v for k, v in self.hyper.items() if v != usual[k]}
 
     def in_sum(self) -> dict[str, Value]:
         """Return the hyper-parameters under the names they have in a composed strategy."""

@@ -13,7 +13,6 @@ bench.export makes such a folder, answers with it and goes on learning from it.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from pydantic import Field, model_validator
 from bench.schema.fields import Count, Described, FileModel, Key, Unreadable, Value
 from bench.schema.record import DataSource
 from suites.errors import UserError
+from suites.values import spelled
 
 HEADER, WEIGHTS, HEAD, README = "lethe.json", "model.safetensors", "head.safetensors", "README.md"
 BESIDE = {"adapter": "width", "prompt": "prompts"}
@@ -123,7 +123,7 @@ class Exported:
     @property
     def name(self) -> str:
         """The folder as the name of a model, which no built-in one has."""
-        return os.path.join(os.curdir, self.folder)
+        return spelled(str(self.folder))
 
     @property
     def reads_texts(self) -> bool:

@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from suites.errors import UserError
+from suites.values import Value as Value
 
-Value = bool | int | float | str
-"""A setting's value."""
 Fields = dict[str, Any]
 """A file's content, or a part of it, by the names of its fields: plain JSON, which a file model describes."""
 Count = Annotated[int, Field(ge=0)]

@@ -1,6 +1,6 @@
 """What an author of a method needs."""
 
-from strategies.core.complete import complete
+from strategies.core.complete import complete, defaults
 from strategies.core.compose import composed
 from strategies.core.draws import Draws, hashed_uniform, splitmix64
 from strategies.core.lanes import (

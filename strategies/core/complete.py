@@ -1,17 +1,21 @@
 """A class as an author wrote it, made a complete strategy: annotated defaults are hyper-parameters."""
 
 import math
-from dataclasses import dataclass, fields
-from typing import get_type_hints
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from inspect import get_annotations
+from typing import Any, get_type_hints
 
 from strategies.core.strategy import Strategy
 from suites.errors import UserError
+from suites.values import Value, convert
 
 
 def complete(selector: str, cls: type[Strategy]) -> type[Strategy]:
     """Return the class with its annotated defaults as fields, decorated as a dataclass or not, and a name.
 
-    Raises UserError for an annotated attribute that cannot be a hyper-parameter.
+    Raises UserError for an annotated attribute that cannot be a hyper-parameter, and for a default that could
+    not be given as a value.
     """
     if "name" not in vars(cls):
         cls.name = cls.__name__
@@ -35,7 +39,35 @@ def complete(selector: str, cls: type[Strategy]) -> type[Strategy]:
                 f"{selector}: {field.name} = {value!r} cannot be a hyper-parameter: it is neither a finite "
                 "number, nor true or false, nor text; leave out its annotation, or annotate it as ClassVar"
             )
+    for ancestor in cls.__mro__:
+        written = get_annotations(ancestor)
+        for name in (f.name for f in fields(cls) if f.name in vars(ancestor) and f.name not in written):
+            line = f"{name} = {vars(ancestor)[name]!r}"
+            raise UserError(
+                f"{selector}: {line} has no annotation, so it would change nothing: write it with the type "
+                f"that {name} has in the class that defines it"
+            )
+    _DEFAULTS[cls] = _converted(cls, selector)
     return cls
+
+
+_DEFAULTS: dict[Any, Mapping[str, Value]] = {}
+"""By class: plans ask thousands of times."""
+
+
+def defaults(cls: type[Strategy]) -> Mapping[str, Value]:
+    """Return a strategy's hyper-parameters at their defaults, each in its one form, as given values are.
+
+    Raises UserError for a default that could not be given as a value.
+    """
+    if cls not in _DEFAULTS:
+        _DEFAULTS[cls] = _converted(cls, cls.name)
+    return _DEFAULTS[cls]
+
+
+def _converted(cls: type[Strategy], name: str) -> Mapping[str, Value]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {k: convert(f"{name}: default of {k}", v, hints[k]) for k, v in asdict(cls()).items()}
 
 
 def _can_be_set(value: object) -> bool:

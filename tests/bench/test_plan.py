@@ -13,8 +13,11 @@ from bench.plan import CellSpec, Request, one_cell, seeds, text_of
 from bench.plan.experiment_file import read_toml
 from bench.plan.model import model_reference
 from bench.plan.selectors import identity, parse
+from bench.store import RunReader
 from suites.errors import UserError
 from tests.conftest import refused
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 
 def cell(selector: str, **changes: Any) -> CellSpec:
@@ -49,6 +52,85 @@ def test_identity_round_trips(options: dict[str, Any]) -> None:
     assert cell(first.identity).key == first.key
     for key, value in options.items():
         assert (first.hyper | first.training)[key] == value
+
+
+OWN = """
+from lethe import NotNegative, Strategy
+
+class Whole(Strategy):
+    name = "whole"
+    lam: NotNegative = 1
+
+class Yes(Strategy):
+    lam: NotNegative = True
+
+class Below(Strategy):
+    lam: NotNegative = -1
+
+class Bare(Whole):
+    lam = 2
+"""
+
+
+def test_one_setting_is_one_cell_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = ["er", "er[lam=1]", "er[lam=1.0]", "er[lam=1e0]", "er[weight_decay=-0.0]", "er[buffer=5e2]"]
+    assert [c.identity for c in Request("toy", tuple(same)).cells()] == ["er"]
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    same = ["./mine.py:Whole", "mine.py:Whole[lam=1]", f"{tmp_path}/mine.py:Whole[lam=1.0]"]
+    assert [c.identity for c in Request("toy", tuple(same)).cells()] == ["./mine.py:Whole"]
+    assert type(cell("mine.py:Whole").hyper["lam"]) is float
+    sums = ("er[balance=sum]+mine.py:Whole", "er[balance=sum]+./mine.py:Whole[lam=1]")
+    assert [c.strategy for c in Request("toy", sums).cells()] == ["er+./mine.py:Whole"]
+
+
+def test_suites_and_models_have_one_spelling_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = "from dataclasses import replace\nfrom tests.toy import TOY\nS = replace(TOY, model_options={}, "
+    (tmp_path / "own.py").write_text(
+        f"{suite}training=replace(TOY.training, lr=1, epochs=2.0))\nBAD = replace(S, training=replace("
+        "TOY.training, augment=1))\nM = replace(S, model_options={'hidden': True})\n"
+    )
+    (tmp_path / "net.py").write_text(
+        "from bench.models.mlp import mlp\ndef net(g, shape, units, *, hidden: int = 8.0):\n"
+        "    return mlp(g, shape, units, hidden=hidden, layers=1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    places = ("own.py:S", "./own.py:S", f"{tmp_path}/own.py:S")
+    named = [f"{folder}net.py:net" for folder in ("", "./", f"{tmp_path}/")]
+    cells = [cell("er", suite=s, settings={"model": m}) for s, m in zip(places, named, strict=True)]
+    assert {(c.key, c.suite, c.model) for c in cells} == {(cells[0].key, "./own.py:S", "./net.py:net")}
+    assert repr([cells[0].training[k] for k in ("lr", "epochs")]) == "[1.0, 2]"
+    assert repr(cells[0].model_options) == "{'hidden': 8}"
+    assert [next(iter(Request(s, ("er",)).shared())) for s in places] == ["./own.py:S/class"] * 3
+    for suite, said in (
+        ("BAD", "augment must be true or false, not 1"),
+        ("M", "hidden must be a whole number"),
+    ):
+        with pytest.raises(UserError, match=said):
+            cell("er", suite=f"own.py:{suite}")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Yes", "default of lam must be a number, not true"),
+        ("Below", "default of lam must be at least 0, not -1"),
+        ("Bare", "lam = 2 has no annotation, so it would change nothing"),
+    ],
+)
+def test_a_default_is_refused_as_a_given_value_is(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    with pytest.raises(UserError, match=said):
+        cell(f"{tmp_path}/mine.py:{name}")
+
+
+@pytest.mark.parametrize("file", sorted(REFERENCE.glob("*.toml")), ids=lambda f: f.stem)
+def test_committed_records_keep_their_keys(file: Path) -> None:
+    wanted = {c.key for request in read_toml(file)[0] for c in request.cells()}
+    assert wanted
+    assert wanted <= set(RunReader(file.with_suffix(".lethe.gz")).statuses())
 
 
 @settings(deadline=None)
