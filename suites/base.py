@@ -124,6 +124,8 @@ class Training:
     """Whether strategies are told when a task begins and ends."""
     augment: bool = False
     """Random crops (4 pixels of padding) and horizontal flips, for colour images."""
+    raw_replay: bool = False
+    """Replayed rows are learned as they are stored, not augmented anew each time as new ones are."""
     validation: float = 0.1
     """Share of a task's training rows held out, drawn by the seed."""
     shots: int = 0

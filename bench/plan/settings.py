@@ -16,7 +16,7 @@ Shared = Mapping[str, Mapping[str, Value]]
 _POSITIVE = ("batch", "lr")
 _NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every", "shots", "rows_per_class")
 _HINTS = get_type_hints(Training)
-_ADDED = ("shots", "rows_per_class")
+_ADDED = ("shots", "rows_per_class", "raw_replay")
 """Training settings that came later: left out of specs while 0, so that older cells keep their keys."""
 
 
@@ -46,6 +46,8 @@ def check_training(training: dict[str, Any]) -> None:
             raise UserError(f"{key} must not be below 0, not {training[key]}")
     if not 0 <= training["validation"] < 1:
         raise UserError(f"validation must be in [0, 1), not {training['validation']}")
+    if training["raw_replay"] and not training["augment"]:
+        raise UserError("raw_replay=true changes nothing where no row is augmented: see augment")
     if training["epochs"] == 0 and training["iterations"] == 0:
         raise UserError("epochs or iterations must be above 0")
 

@@ -21,6 +21,7 @@ _STEPS_AT_ONCE = 64
 
 STREAMS = {
     "anchors": "HAL: pixels that a task's anchors start from",
+    "augment replay": "replay methods: crops and flips of remembered rows",
     "augment both": "RAR: shift, flip and noise of new and remembered rows",
     "candidates": "MIR: remembered rows to choose from",
     "class models": "generative classifier: noise of training",

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from strategies.core.draws import Draws
 from suites.base import Stream, Training
 
 
@@ -158,6 +159,16 @@ class LaneStreams:
             return Batch(x, y, rows_LB, weight_LB, active_LBU)
         ones_LB = self._ones(rows_LB.shape)
         return Batch(x, y, rows_LB, ones_LB, active_LBU, ones_LB)
+
+    def replay(self, rows_LB: Tensor, draws: Draws, weight_LB: Tensor | None = None) -> Batch:
+        """Gather remembered rows to learn from them again: augmented as new ones are, anew each time."""
+        return self.batch(rows_LB, weight_LB, self.draw_replay(draws, rows_LB.shape[1]))
+
+    def draw_replay(self, draws: Draws, n: int) -> Tensor | None:
+        """Return the uniform draws that crop and flip n remembered rows, (L, n, 3); None for none."""
+        if not self.training.augment or self.training.raw_replay:
+            return None
+        return draws.uniform("augment replay", 3 * n).view(-1, n, 3)
 
     def pixels(self, rows_LB: Tensor) -> Tensor:
         """Return the images of rows as their tasks see them, float32 (L, B, C, H, W).

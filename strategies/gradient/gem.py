@@ -66,7 +66,8 @@ class GEM(Strategy):
         """Return the memory of a task; slots never filled repeat the first row and do not count."""
         rows_LM = self.rows_LTM[:, task, : self.per_task]
         full_LM = torch.arange(self.per_task, device=rows_LM.device) < self.seen_LT[:, task : task + 1]
-        return self.streams.batch(torch.where(full_LM, rows_LM, rows_LM[:, :1]), full_LM.float())
+        rows_LM = torch.where(full_LM, rows_LM, rows_LM[:, :1])
+        return self.streams.replay(rows_LM, self.draws, full_LM.float())
 
     def adjust_gradients(self) -> None:
         """Move each lane's gradient to the nearest that no earlier task objects to."""

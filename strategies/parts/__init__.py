@@ -9,7 +9,7 @@ from strategies.parts.gan import Critic, GANAdam, ImageGenerator
 from strategies.parts.gates import Gated
 from strategies.parts.incremental_classifier import Distilled, ExemplarReplay
 from strategies.parts.layers import Layer, fan_in, hidden_layers, inputs_during, unit_count, with_masks
-from strategies.parts.memory import Memory, join_batches
+from strategies.parts.memory import Memory, join_batches, pick_rows
 from strategies.parts.nearest_mean import NearestMean, features_of
 from strategies.parts.network_per_task import by_task, one_per_task
 from strategies.parts.noise import GaussianNoise

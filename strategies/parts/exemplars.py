@@ -92,7 +92,7 @@ class Exemplars:
         again_B = torch.arange(n, device=rows_LB.device) % like.rows_LB.shape[1]
         rows_LB = torch.where(empty_L1, like.rows_LB[:, again_B], rows_LB)
         weight_L1 = ~empty_L1 * like.learns_L.unsqueeze(1)
-        return self.streams.batch(rows_LB, weight_L1.expand(rows_LB.shape))
+        return self.streams.replay(rows_LB, self.draws, weight_L1.expand(rows_LB.shape))
 
 
 def herding_order(features_LNF: Tensor, real_LN: Tensor, wanted: int) -> Tensor:

@@ -135,10 +135,11 @@ class Memory:
         """Return what is stored with the rows in slots, shape (L, B, ...)."""
         return self.kept[name][self._lane_L1, slots_LB]
 
-    def read(self, slots_LB: Tensor, like: Batch) -> Batch:
+    def read(self, slots_LB: Tensor, like: Batch, raw: bool = False) -> Batch:
         """Return the rows in slots; for empty slots, rows of ``like`` that do not count.
 
-        They stand in so that batch statistics see real images.
+        They stand in so that batch statistics see real images. Rows are augmented as new ones are, unless
+        they are to be measured and not learned: ``raw``.
         """
         rows_LB = self.rows_LM.gather(1, slots_LB)
         in_use_LB = slots_LB < self.filled_L.unsqueeze(1)
@@ -150,7 +151,9 @@ class Memory:
         weight_LB = in_use_LB.float()
         if not like.all_count:  # a lane at rest replays nothing either
             weight_LB = weight_LB * like.learns_L.unsqueeze(1)
-        return self.streams.batch(rows_LB, weight_LB)
+        if raw:
+            return self.streams.batch(rows_LB, weight_LB)
+        return self.streams.replay(rows_LB, self.draws, weight_LB)
 
 
 @cache
@@ -169,5 +172,20 @@ def join_batches(new: Batch, old: Batch) -> Batch:
         torch.cat([new.y_LB, old.y_LB], 1),
         torch.cat([new.rows_LB, old.rows_LB], 1),
         torch.cat([new.weight_LB, old.weight_LB], 1),
+        active_LBU,
+    )
+
+
+def pick_rows(batch: Batch, place_LB: Tensor) -> Batch:
+    """Return the rows at some places of a batch, as they are there: with the same crops and flips."""
+    lane_L1 = torch.arange(len(place_LB), device=place_LB.device).unsqueeze(1)
+    active_LBU = batch.active_LBU
+    if active_LBU is not None and active_LBU.shape[1] > 1:
+        active_LBU = active_LBU[lane_L1, place_LB]
+    return Batch(
+        batch.x_LBX[lane_L1, place_LB],
+        batch.y_LB[lane_L1, place_LB],
+        batch.rows_LB[lane_L1, place_LB],
+        batch.weight_LB[lane_L1, place_LB],
         active_LBU,
     )

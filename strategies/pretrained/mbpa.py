@@ -50,7 +50,7 @@ class MbPA(SparseER):
         slots_LBK, counts = self.nearest(batch), dict(self.model.counts)
         logits_LBU = slots_LBK.new_zeros(*slots_LBK.shape[:2], self.streams.n_units, dtype=torch.float32)
         for rows_N in counting_rows(self.model, batch).split(rows_at_once(self.model, self.streams.lanes)):
-            old = self.memory.read(slots_LBK[:, rows_N].flatten(1), batch)
+            old = self.memory.read(slots_LBK[:, rows_N].flatten(1), batch, raw=True)
             group_NK = torch.arange(old.rows_LB.shape[1], device=rows_N.device).view(len(rows_N), -1)
             adapted = self.adapted(groups_as_lanes(old, group_NK), len(rows_N))
             alone = groups_as_lanes(batch, rows_N.unsqueeze(1))

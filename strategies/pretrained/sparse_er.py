@@ -50,8 +50,9 @@ class SparseER(RowReplay):
         )
         # Every lane draws at every step: its later draws must not depend on whose turn it was.
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
+        old = self.memory.read(slots_LB, batch)
         if any(due):
-            self.review(self.memory.read(slots_LB, batch), due)
+            self.review(old, due)
         return loss_L
 
     def review(self, old: Batch, due: tuple[bool, ...]) -> None:

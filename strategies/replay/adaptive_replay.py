@@ -120,7 +120,7 @@ class AdaptiveReplay(Replay):
         """Read the watched rows' errors, and set frequency and strength by what was forgotten."""
         m = torch.arange(self.watched.slots, device=due_L.device)
         slots_LM = torch.minimum(m, (self.watched.filled_L - 1).clamp(min=0).unsqueeze(1))
-        rows = self.watched.read(slots_LM, batch)
+        rows = self.watched.read(slots_LM, batch, raw=True)
         with eval_mode(self.model), self.autocast():
             logits_LMU = self.logits(rows)
         error_LM = 1 - logits_LMU.float().softmax(2).gather(2, rows.y_LB.unsqueeze(2)).squeeze(2)

@@ -45,7 +45,7 @@ class ERAML(RowReplay):
         """Return the supervised contrastive loss of new rows against those found for them, shape (L,)."""
         size = batch.rows_LB.shape[1]
         found_LP, valid_LB = self.partners(batch)
-        found = self.streams.batch(found_LP)
+        found = self.streams.replay(found_LP, self.draws)
         x = torch.cat([batch.x_LBX, found.x_LBX], 1)
         near_LBF = F.normalize(self.model.features(x), dim=2)
         anchor_LBF, other_LPF = near_LBF[:, :size], near_LBF[:, size:]

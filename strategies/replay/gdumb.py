@@ -43,14 +43,18 @@ class GDumb(Replay):
         slots, filled_L1 = self.memory.slots, self.memory.filled_L.unsqueeze(1)
         steps = [-(-int(n) // size) for n in self.memory.filled_L]
         total_L = torch.zeros_like(self.loss_LT[:, 0])
+        lane_L1 = torch.arange(self.streams.lanes, device=total_L.device).unsqueeze(1)
         for _ in range(self.passes):
             order_LM = self.memory.draw_distinct("epoch", slots)
+            draw_LM3 = self.streams.draw_replay(self.draws, slots)
             for step in range(max(steps)):
                 place_B = torch.arange(step * size, (step + 1) * size, device=filled_L1.device)
                 # Batches are filled up, also where a lane has finished, with real rows of weight 0.
-                rows_LB = self.memory.rows_LM.gather(1, order_LM.gather(1, place_B % filled_L1))
+                nth_LB = place_B % filled_L1
+                rows_LB = self.memory.rows_LM.gather(1, order_LM.gather(1, nth_LB))
+                draw_LB3 = None if draw_LM3 is None else draw_LM3[lane_L1, nth_LB]
                 self.context.active = tuple(step < n for n in steps)
-                total_L += self.step(self.streams.batch(rows_LB, (place_B < filled_L1).float()))
+                total_L += self.step(self.streams.batch(rows_LB, (place_B < filled_L1).float(), draw_LB3))
         self.loss_LT[:, task] = total_L / torch.tensor(steps, device=total_L.device) / self.passes
 
     def step(self, batch: Batch) -> Tensor:

@@ -67,7 +67,9 @@ class GSS(Replay):
         """Return 1 + the largest cosine with a draw from the memory; 1 while it is empty, shape (L, B)."""
         size = batch.rows_LB.shape[1]
         slots_LN = self.memory.draw_distinct("compare", self.compare)
-        product_LBB = self.gradient_products(join_batches(batch, self.memory.read(slots_LN, batch)))
+        new = self.streams.batch(batch.rows_LB) if self.streams.training.augment else batch
+        compared = self.memory.read(slots_LN, batch, raw=True)  # a score is one of the row, not of a crop
+        product_LBB = self.gradient_products(join_batches(new, compared))
         square_LB = product_LBB.diagonal(dim1=1, dim2=2)
         length_LBN = (square_LB[:, :size].unsqueeze(2) * square_LB[:, size:].unsqueeze(1)).sqrt()
         cosine_LBN = product_LBB[:, :size, size:] / length_LBN.clamp(min=1e-30)

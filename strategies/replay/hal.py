@@ -158,7 +158,7 @@ class HAL(ER):
             # Empty slots come last and have no weight: their steps move nothing.
             rows_LB = self.memory.rows_LM.gather(1, slots_LB % self.memory.filled_L.unsqueeze(1))
             weight_LB = (slots_LB < self.memory.filled_L.unsqueeze(1)).float()
-            old = self.streams.batch(rows_LB, weight_LB)
+            old = self.streams.replay(rows_LB, self.draws, weight_LB)
             loss_L = self.cross_entropy(self.logits(old, model), old)
             sgd.descend(loss_L)
         return model.requires_grad_(False)

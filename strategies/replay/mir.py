@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from strategies.core import Batch, Count, eval_mode, mask, row_losses
-from strategies.parts import virtual_step
+from strategies.parts import pick_rows, virtual_step
 from strategies.replay.er import ER
 
 
@@ -31,8 +31,9 @@ class MIR(ER):
     """Whether rows of the task under way are among them; without (the released code), where boundaries are
     shown, replay starts with the second task."""
 
-    def begin_task(self, task: int) -> None:
-        """Look up each lane's rate."""
+    def setup(self) -> None:
+        """Make an empty memory; look up each lane's rate."""
+        super().setup()
         self._lr_L = self.optimiser.lr_L
 
     def replayed(self, batch: Batch) -> Batch:
@@ -42,11 +43,10 @@ class MIR(ER):
         if not self.current and self.streams.training.boundaries == "shown":
             among_LM &= self.streams.task_of(memory.rows_LM[:, : memory.slots]) < self.task
         slots_LC = memory.draw_distinct("candidates", max(wanted, self.candidates), among_LM)
-        rise_LC = self.interference(batch, memory.read(slots_LC, batch))
-        rise_LC = rise_LC.masked_fill(~among_LM.gather(1, slots_LC), -torch.inf)
-        best_LB = slots_LC.gather(1, rise_LC.topk(min(wanted, slots_LC.shape[1]), 1).indices)
-        old = memory.read(best_LB, batch)
-        return replace(old, weight_LB=old.weight_LB * among_LM.gather(1, best_LB))
+        among_LC, candidates = among_LM.gather(1, slots_LC), memory.read(slots_LC, batch)
+        rise_LC = self.interference(batch, candidates).masked_fill(~among_LC, -torch.inf)
+        best_LB = rise_LC.topk(min(wanted, slots_LC.shape[1]), 1).indices
+        return pick_rows(replace(candidates, weight_LB=candidates.weight_LB * among_LC), best_LB)
 
     def interference(self, batch: Batch, old: Batch) -> Tensor:
         """Return how much the loss of each old row rises in a step on the new ones, shape (L, C).

@@ -45,7 +45,7 @@ def at_task_1(name: str, scenario: str = "class", **hyper: Any) -> tuple[Any, Ba
 def test_mir_replays_what_a_step_on_the_new_rows_would_harm_most(scenario: str) -> None:
     strategy, batch = at_task_1("mir", scenario, batch=2, candidates=5)
     strategy.optimiser.lr = [0.1, 0.5, 2.0]
-    strategy.begin_task(1)
+    strategy._lr_L = strategy.optimiser.lr_L
     slots = Draws(SEEDS, "cpu").uniform("candidates", 500)[:, :6].topk(5, 1).indices
     found = strategy.replayed(batch)
     old = remembered(strategy, slots)

@@ -1,0 +1,100 @@
+"""Replayed rows are augmented as new ones are, anew at each read; the memory holds row numbers."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import strategies
+from bench.plan import Request
+from bench.train import run_group
+from strategies.core import Draws
+from strategies.parts import pick_rows
+from strategies.parts.memory import Memory
+from suites.base import Training
+from suites.errors import UserError
+from tests.conftest import outcome, toy_cell
+from tests.methods import SEEDS, lanes_on
+
+REPLAYS = [
+    name
+    for name in strategies.names()
+    if "buffer" in [f.name for f in fields(strategies.get(name))] and not strategies.get(name).tunes
+]
+
+
+def by_hand(image_CHW: Tensor, draw_3: Tensor) -> Tensor:
+    """Crop after padding by 4 and flip, one image alone, by slices."""
+    _, height, width = image_CHW.shape
+    padded = torch.zeros(image_CHW.shape[0], height + 8, width + 8)
+    padded[:, 4 : 4 + height, 4 : 4 + width] = image_CHW
+    top, left = int(draw_3[0] * 9), int(draw_3[1] * 9)
+    cut = padded[:, top : top + height, left : left + width]
+    return cut.flip(2) if draw_3[2] < 0.5 else cut
+
+
+def filled(**training: Any) -> tuple[Memory, Any]:
+    """Return a memory of six rows and a batch of four new ones."""
+    streams = lanes_on(SEEDS, training=Training(batch=6, **training))
+    memory = Memory(6, streams, Draws(SEEDS, "cpu"))
+    rows = torch.stack([s.tasks[0].train_rows[:10] for s in streams.streams])
+    memory.write(streams.batch(rows[:, :6]))
+    return memory, streams.batch(rows[:, 6:])
+
+
+def test_a_read_crops_and_flips_each_row_by_its_lanes_own_numbers() -> None:
+    memory, new = filled(augment=True)
+    slots = torch.arange(6).repeat(3, 1)
+    raw = memory.read(slots, new, raw=True).x_LBX
+    draws = Draws(SEEDS, "cpu")
+    for _ in range(2):  # anew at every read
+        draw = draws.uniform("augment replay", 18).view(3, 6, 3)
+        seen = memory.read(slots, new).x_LBX
+        for lane in range(3):
+            for row in range(6):
+                assert torch.equal(seen[lane, row], by_hand(raw[lane, row], draw[lane, row]))
+    assert torch.equal(memory.read(slots, new, raw=True).x_LBX, raw)
+
+
+@pytest.mark.parametrize("training", [{}, {"augment": True, "raw_replay": True}])
+def test_without_augmentation_rows_are_read_as_they_are_and_nothing_is_drawn(training: Any) -> None:
+    memory, new = filled(**training)
+    slots = torch.arange(6).repeat(3, 1)
+    seen = memory.read(slots, new).x_LBX
+    assert torch.equal(seen, memory.streams.pixels(memory.rows_LM[:, :6]))
+    assert "augment replay" not in memory.draws._length
+
+
+def test_picked_rows_look_as_they_did_when_they_were_chosen() -> None:
+    memory, new = filled(augment=True)
+    read = memory.read(torch.arange(6).repeat(3, 1), new)
+    places = torch.tensor([[5, 0], [1, 1], [2, 3]])
+    picked = pick_rows(read, places)
+    for lane in range(3):
+        for k, place in enumerate(places[lane]):
+            assert torch.equal(picked.x_LBX[lane, k], read.x_LBX[lane, place])
+            assert picked.rows_LB[lane, k] == read.rows_LB[lane, place]
+            assert picked.y_LB[lane, k] == read.y_LB[lane, place]
+
+
+@pytest.mark.parametrize("name", REPLAYS)
+def test_every_method_with_a_memory_augments_what_it_replays_whatever_its_neighbours(name: str) -> None:
+    """Its outcome is the same alone as beside others, and another one with ``raw_replay``."""
+    scenario = next(s for s in ("class", "domain", "task", "online") if s in strategies.get(name).scenarios)
+    given = {"epochs": 2, "augment": True}
+    cells = [toy_cell(name, seed, scenario, **given) for seed in range(3)]
+    together = [outcome(r) for r in run_group(cells)]
+    assert [outcome(run_group([cells[1]])[0])] == together[1:2]
+    raw = run_group([toy_cell(name, seed, scenario, **given, raw_replay=True) for seed in range(3)])
+    for ours, theirs in zip(together, raw, strict=True):
+        said = [(r["loss"], r["test"], r.get("notes")) for r in (ours, theirs)]
+        assert said[0] != said[1]
+
+
+def test_older_cells_keep_their_keys_and_a_setting_without_effect_is_refused() -> None:
+    assert "raw_replay" not in toy_cell("er", augment=True).training
+    assert toy_cell("er", augment=True, raw_replay=True).training["raw_replay"] is True
+    with pytest.raises(UserError, match="raw_replay=true changes nothing"):
+        Request("toy", ("er",), ("class",), (0,), {"raw_replay": "true"}).cells()
