@@ -204,6 +204,21 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class _CheckedLoad:
+    """A suite's ``load``, whose data set is checked once."""
+
+    suite: str
+    of: Callable[[], Data]
+
+    def __call__(self) -> Data:
+        from suites.checks import check_data, guarded
+
+        data: Data = guarded(f"suite {self.suite}", self.of)
+        check_data(self.suite, data)
+        return data
+
+
+@dataclass(frozen=True)
 class Suite:
     """A named, versioned recipe for a task stream."""
 
@@ -214,7 +229,8 @@ class Suite:
     source: str
     """The paper or place that defines the suite."""
     load: Callable[[], Data]
-    """Fetch the data set; raises Unavailable with what to do."""
+    """Fetch the data set; raises Unavailable with what to do. Asked of a suite, it raises UserError for a
+    data set that cannot be learned from, see suites.checks."""
     split: Callable[[Data, Scenario, int, Training], Stream]
     """Make the stream of one scenario and seed."""
     scenarios: tuple[Scenario, ...]
@@ -225,6 +241,11 @@ class Suite:
     """What the entries of R are."""
     needs: str = "nothing beyond the installed packages"
     """What the data set needs to be at hand."""
+
+    def __post_init__(self) -> None:
+        """Have what ``load`` returns checked; a changed copy of a suite brings a function that is."""
+        of = self.load.of if isinstance(self.load, _CheckedLoad) else self.load
+        object.__setattr__(self, "load", _CheckedLoad(self.name, of))
 
     @property
     def generates(self) -> bool:
@@ -248,8 +269,12 @@ class Suite:
     def stream(self, data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
         """Return the stream of one seed.
 
-        Raises UserError for a scenario the suite cannot do, and where its score does not fit its data.
+        Raises UserError for a scenario the suite cannot do, where its score does not fit its data, and for
+        data and streams that cannot be learned from, see suites.checks.
         """
+        from suites.checks import check_data, check_stream, guarded
+
+        check_data(self.name, data)
         if scenario not in self.scenarios:
             raise UserError(
                 f"suite {self.name} has no {scenario} scenario; it has: {', '.join(self.scenarios)}"
@@ -260,7 +285,10 @@ class Suite:
                 f"suite {self.name} is scored by {self.score.title} and its data {has}: "
                 "score=BLEU and Data.targets go together"
             )
-        return self.split(data, scenario, seed, training)
+        what = f"suite {self.name}, scenario {scenario}, seed {seed}"
+        made: Stream = guarded(what, lambda: self.split(data, scenario, seed, training))
+        check_stream(self.name, made, training)
+        return made
 
 
 class SuiteRegistry(Registry[Suite]):

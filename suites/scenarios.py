@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from suites.base import Data, Scenario, Stream, Task, Training, generator
-from suites.errors import UserError
+from suites.errors import UserError, unknown
 
 Split = Callable[[Data, Scenario, int, Training], Stream]
 
@@ -51,7 +51,11 @@ def by_domain(orders: tuple[tuple[str, ...], ...] = ()) -> Split:
         if data.domain_N is None:
             raise UserError(f"{data.name} has no domains to be split by")
         if orders:
-            order = [data.domain_names.index(name) for name in orders[seed % len(orders)]]
+            wanted = orders[seed % len(orders)]
+            for name in wanted:
+                if name not in data.domain_names:
+                    raise unknown(f"domain of {data.name}", name, list(data.domain_names))
+            order = [data.domain_names.index(name) for name in wanted]
         else:
             order = torch.randperm(len(data.domain_names), generator=generator(seed, "domains")).tolist()
         n_classes = len(data.class_names)
@@ -109,6 +113,8 @@ def rotation(shape: tuple[int, ...], degrees: float) -> tuple[Tensor, Tensor]:
 
     Pixels from beyond the border are 0: their weights are.
     """
+    if len(shape) != 3:
+        raise UserError(f"only images of shape (channels, height, width) can be rotated, not {shape}")
     channels, height, width = shape
     angle = math.radians(degrees)
     y, x = torch.meshgrid(
@@ -134,13 +140,15 @@ def rotation(shape: tuple[int, ...], degrees: float) -> tuple[Tensor, Tensor]:
 
 def _by_view(n_tasks: int, views: Callable[[Data, int], tuple[Tensor, Tensor]]) -> Split:
     def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
-        n_classes = len(data.class_names)
+        if data.texts:
+            raise UserError(f"{data.name} is of texts: only pixels can be permuted or rotated")
+        n_classes, n = len(data.class_names), len(data.x_N)
         shared = scenario in ("domain", "online")
         unit_TC = torch.arange(n_classes).repeat(n_tasks, 1)
         if not shared:
             unit_TC += torch.arange(n_tasks).unsqueeze(1) * n_classes
         tap_TKD, weight_TKD = views(data, seed)
-        index = torch.arange(len(data.x_N))
+        index, outside = (data.y_N >= 0).nonzero().flatten(), _outside_rows(data)
         classes = tuple(range(n_classes))
         tasks = [
             _task(data, t, classes, tuple(unit_TC[t].tolist()), index, seed, training) for t in range(n_tasks)
@@ -148,7 +156,8 @@ def _by_view(n_tasks: int, views: Callable[[Data, int], tuple[Tensor, Tensor]]) 
         n_units = n_classes if shared else n_classes * n_tasks
         # An online stream of views keeps its classes, so its units are all active from the start.
         kind: Scenario = "domain" if scenario == "online" else scenario
-        return Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, tap_TKD, weight_TKD)
+        seen = torch.cat([outside + t * n for t in range(n_tasks)])  # through each task's view
+        return Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, tap_TKD, weight_TKD, seen)
 
     return split
 
@@ -188,5 +197,5 @@ def _at_most(most: int, rows: Tensor, data: Data, seed: int, axis: str) -> Tenso
 
 
 def _outside_rows(data: Data) -> Tensor:
-    """Return the rows of no class, as the first task sees them: where tasks are no views, as all see them."""
+    """Return the rows of no class, as the first task sees them."""
     return (data.y_N < 0).nonzero().flatten()

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import suites
 from bench.encode import input_shape, inputs, to_stderr
@@ -16,6 +16,7 @@ from bench.runner.options import Options, Outcome
 from bench.runner.processes import run_groups
 from bench.runner.progress import Progress
 from bench.store import RunFolder, RunReader, SavedModels
+from suites.base import Data, Scenario, Training
 from suites.errors import Unavailable
 from suites.sources import without_hub
 
@@ -38,7 +39,7 @@ def resolve_for(
     Without ``download``, what follows from data that is not on this machine is left open.
     """
     with nullcontext() if download else without_hub():
-        return resolve(
+        plan = resolve(
             requests,
             Present() if run is None else _present(run),
             device=options.device,
@@ -48,6 +49,8 @@ def resolve_for(
             fingerprint=_fingerprint if download else _if_available(_fingerprint),
             parameter_count=_parameter_count if download else _if_available(_parameter_count),
         )
+        _check_streams(plan)
+    return plan
 
 
 def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: str) -> Outcome:
@@ -100,6 +103,24 @@ def _parameter_count(spec: CellSpec) -> int:
     data = suites.get(spec.suite).load()
     shape = input_shape(data, spec.reference, spec.model_options)
     return parameter_count(spec.reference, spec.model_options, shape, len(data.class_names))
+
+
+def _check_streams(plan: ResolvedPlan) -> None:
+    """Make each stream of the cells to run: one that cannot be made, or learned, stops the run here."""
+    seen: set[tuple[str, str, int, Training]] = set()
+    data = {name: _if_available(_data)(name) for name in dict.fromkeys(spec.suite for spec in plan.to_run)}
+    for spec in plan.to_run:
+        training = Training(**spec.training | {"lr": 0.1, "weight_decay": 0.0})  # a stream has no rates
+        asked = spec.suite, spec.scenario, spec.seed, training
+        if data[spec.suite] is not None and asked not in seen:
+            seen.add(asked)
+            suites.get(spec.suite).stream(
+                data[spec.suite], cast(Scenario, spec.scenario), spec.seed, training
+            )
+
+
+def _data(suite: str) -> Data:
+    return suites.get(suite).load()
 
 
 def _if_available(ask: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,274 @@
+"""Faults of data sets and streams, found before anything is trained, each in one line.
+
+``Suite.load`` and ``Suite.stream`` ask here, so built-in suites, files and entry points are checked alike: a
+data set once, a stream each time it is made.
+
+Axes: N images or texts, T tasks, C raw classes, R rows of one task.
+"""
+
+import math
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from suites.base import Data, Stream, Training
+from suites.errors import Unavailable, UserError, some
+
+
+def check_data(suite: str, data: Any) -> None:
+    """Raise UserError for a data set that cannot be learned from as it is; ask each one once."""
+    if not isinstance(data, Data):
+        raise UserError(f"suite {suite}: load must return a Data, not {_kind(data)}")
+    if vars(data).get("_checked"):
+        return
+    for fault in _of_data(data):
+        raise UserError(f"suite {suite}, data set {data.name}: {fault}")
+    object.__setattr__(data, "_checked", True)  # no field: a changed copy is checked again
+
+
+def check_stream(suite: str, stream: Any, training: Training) -> None:
+    """Raise UserError for a stream that cannot be learned, or of whose tasks one cannot be scored."""
+    if not isinstance(stream, Stream):
+        raise UserError(f"suite {suite}: split must return a Stream, not {_kind(stream)}")
+    for fault in _of_stream(stream, bool(training.validation)):
+        raise UserError(f"suite {suite}, scenario {stream.scenario}, seed {stream.seed}: {fault}")
+
+
+def _of_data(data: Data) -> Iterator[str]:
+    """Yield the faults of a data set; later ones are only looked for where earlier ones are not."""
+    yield from _of_names("class_names", data.class_names)
+    if not data.class_names:
+        yield "class_names is empty: name every class"
+    yield from _of_inputs(data)
+    n = len(data.x_N)
+    if not isinstance(data.n_train, Integral) or not 0 < data.n_train < n:
+        yield (
+            f"n_train is {data.n_train}, and there are {n} rows: the first n_train are for training and the "
+            f"others for testing, so write a whole number from 1 to {n - 1}"
+        )
+    yield from _of_numbers("y_N", data.y_N, n, "class_names", len(data.class_names), -1)
+    of_no_class = data.y_N[: data.n_train] < 0
+    if of_no_class.any():
+        yield (
+            f"y_N: {_rows(of_no_class)} for training {_has(of_no_class)} label -1, that of rows of no class, "
+            "only ever tested on: leave them out, put them after the first n_train rows, or write a class"
+        )
+    if data.generates and data.y_N.any():
+        yield "y_N: a data set with targets has the one class 0: write zeros"
+    yield from _of_domains(data, n)
+    if not isinstance(data.fingerprint, str) or not data.fingerprint:
+        yield "fingerprint is empty: write suites.sources.fingerprint(x_N, y_N, n_train)"
+
+
+def _of_inputs(data: Data) -> Iterator[str]:
+    """Yield the faults of pixels or texts."""
+    x_N = data.x_N
+    if not isinstance(x_N, Tensor):
+        yield f"x_N must be a tensor, not {_kind(x_N)}: write torch.tensor(...)"
+    if x_N.dim() < 2 or x_N.dtype == torch.bool or x_N.is_complex():
+        yield (
+            f"x_N has shape {tuple(x_N.shape)} and type {_dtype(x_N)}: write pixels, uint8, of shape (N, "
+            "channels, height, width), or of texts torch.empty(N, 0, dtype=torch.uint8)"
+        )
+    for name, texts in (("texts", data.texts), ("targets", data.targets)):
+        yield from _of_texts(name, texts, len(x_N))
+    if data.targets and not data.texts:
+        yield "targets are given without texts: write the texts that they answer"
+    if not data.texts and not x_N[0:1].numel():
+        yield "x_N has no pixels and texts is empty: write one of them"
+    if x_N.is_floating_point() and not _finite(x_N):
+        wrong = ~x_N.flatten(1).isfinite().all(1)
+        yield f"x_N: {_rows(wrong)} {_has(wrong)} NaN or infinite values: correct them, or leave them out"
+    if not _is_number(data.scale) or data.scale <= 0:
+        yield f"scale is {data.scale}: write what pixels are divided by, 255.0 for bytes, 1.0 for none"
+    yield from _of_moments(data)
+
+
+def _of_texts(name: str, texts: Sequence[Any], n: int) -> Iterator[str]:
+    if not isinstance(texts, tuple | list):
+        yield f"{name} must be a tuple of str, not {_kind(texts)}: write tuple(...)"
+    if texts and len(texts) != n:
+        yield f"{name} has {len(texts)} entries, and x_N {n} rows: write one for each row"
+    wrong = [row for row, text in enumerate(texts) if type(text) is not str]
+    if wrong:
+        what = some(sorted({repr(texts[row])[:20] for row in wrong[:100]}), 3)
+        verb = "holds" if len(wrong) == 1 else "hold"
+        yield f'{name}: {_listed(wrong)} {verb} {what}, not text: write str ("" for none), or leave them out'
+
+
+def _of_moments(data: Data) -> Iterator[str]:
+    """Yield the faults of mean and std, which only go together."""
+    for name in ("mean", "std"):
+        if not isinstance(getattr(data, name), tuple | list):
+            yield f"{name} must be a tuple of numbers, one for each channel, not {_kind(getattr(data, name))}"
+    given = [name for name in ("mean", "std") if getattr(data, name)]
+    if len(given) == 1:
+        (other,) = {"mean", "std"} - set(given)
+        yield f"{given[0]} is given without {other}: write both, a number for each channel, or neither"
+    for name in given:
+        values, channels = getattr(data, name), data.x_N.shape[1]
+        if len(values) != channels:
+            yield f"{name} has {len(values)} numbers, and images {channels} channels: write one for each"
+        wrong = [v for v in values if not _is_number(v) or (name == "std" and v <= 0)]
+        if wrong:
+            above = "finite numbers above 0" if name == "std" else "finite numbers"
+            yield f"{name} holds {some([str(v) for v in wrong], 3)}: write {above}"
+
+
+def _of_domains(data: Data, n: int) -> Iterator[str]:
+    """Yield the faults of domains and their prefixes."""
+    yield from _of_names("domain_names", data.domain_names)
+    if data.domain_N is None:
+        if data.domain_names:
+            yield "domain_names are given without domain_N: write which domain each row is of"
+        return
+    yield from _of_numbers("domain_N", data.domain_N, n, "domain_names", len(data.domain_names), 0)
+    if data.prefixes and len(data.prefixes) != len(data.domain_names):
+        yield (
+            f"prefixes has {len(data.prefixes)} entries, and domain_names {len(data.domain_names)}: "
+            "write one for each domain"
+        )
+
+
+def _of_names(field: str, names: Any) -> Iterator[str]:
+    if not isinstance(names, tuple | list) or any(type(name) is not str for name in names):
+        yield f"{field} must be a tuple of str, not {_kind(names)}: write tuple(str(name) for name in ...)"
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    if twice:
+        yield f"{field} has {some([repr(name) for name in twice], 3)} more than once: write different names"
+
+
+def _of_numbers(field: str, numbers: Any, n: int, names: str, most: int, least: int) -> Iterator[str]:
+    """Yield the faults of a label for each row, from ``least`` to one less than there are names."""
+    if not isinstance(numbers, Tensor):
+        of = f" of {_kind(numbers[0])}" if isinstance(numbers, tuple | list) and numbers else ""
+        yield (
+            f"{field} must be a tensor of int64, not {_kind(numbers)}{of}: "
+            f"write torch.tensor([...]) of numbers from 0 to {most - 1}, the places of their names in {names}"
+        )
+    if numbers.dtype != torch.int64:
+        yield f"{field} holds {_dtype(numbers)}, not int64: write {field}.long(), if all are whole numbers"
+    if numbers.shape != (n,):
+        yield f"{field} has shape {tuple(numbers.shape)}, and x_N {n} rows: write one number for each row"
+    wrong = (numbers < least) | (numbers >= most)
+    if wrong.any():
+        found = some([str(v) for v in numbers[wrong].unique().tolist()], 3)
+        shift = f"write {field} - 1 where they count from 1" if int(numbers.min()) == 1 else "correct them"
+        verb = "is" if int(wrong.sum()) == 1 else "are"
+        yield (
+            f"{field}: {_rows(wrong)} {verb} {found}, and {names} has {most} names, for 0 to {most - 1}: "
+            f"{shift}, or add the missing names"
+        )
+
+
+def _of_stream(stream: Stream, validates: bool) -> Iterator[str]:
+    """Yield the faults of a stream."""
+    data, n_tasks = stream.data, len(stream.tasks)
+    if not n_tasks:
+        yield "split gives no task: write at least one"
+    shape = (n_tasks, len(data.class_names))
+    if stream.unit_TC.shape != shape or int(stream.unit_TC.max()) >= stream.n_units:
+        yield (
+            f"unit_TC has shape {tuple(stream.unit_TC.shape)} and units up to {int(stream.unit_TC.max())}: "
+            f"write shape {shape}, tasks and classes, and units below n_units = {stream.n_units}"
+        )
+    for t, task in enumerate(stream.tasks):
+        where = f"task {t + 1} of {n_tasks}"
+        if any(not 0 <= c < len(data.class_names) for c in task.classes):
+            yield f"{where} has classes {task.classes}, and the data set {len(data.class_names)}"
+        named = some([data.class_names[c] for c in task.classes], 3) or "none"
+        where += f" (classes: {named})"
+        rows = {"train": task.train_rows, "validation": task.validation_rows, "test": task.test_rows}
+        for name, rows_R in rows.items():
+            yield from _of_rows(stream, t, f"{where}: {name}_rows", rows_R)
+        n_train, n_held, n_test = (len(rows_R) for rows_R in rows.values())
+        if not n_train and not n_held:
+            yield f"{where} has no rows for training: of the first n_train = {data.n_train} rows it has none"
+        if not n_train:
+            yield (
+                f"{where} has no rows for training left: validation holds out {n_held} of {n_held}; "
+                "add rows, raise rows_per_class, or --set validation=0"
+            )
+        if validates and not n_held:
+            yield f"{where} has no rows for validation: hold out some for training, or --set validation=0"
+        if not n_test:
+            yield f"{where} has no rows for testing: add some after the first n_train = {data.n_train} rows"
+
+
+def _of_rows(stream: Stream, task: int, where: str, rows_R: Tensor) -> Iterator[str]:
+    """Yield the faults of a task's row numbers."""
+    data, n = stream.data, len(stream.data.x_N)
+    if not isinstance(rows_R, Tensor) or rows_R.dtype != torch.int64 or rows_R.dim() != 1:
+        yield f"{where} must be row numbers, a tensor of int64 of shape (R,)"
+    if not len(rows_R):
+        return
+    if int(rows_R.min()) < task * n or int(rows_R.max()) >= (task + 1) * n:
+        last = (task + 1) * n - 1
+        yield f"{where} must be from {task * n} to {last}: write {task} * {n} + the row of the data set"
+    y_R = data.y_N[data.index_of(rows_R)]
+    outside = (y_R < 0) | (stream.unit_TC[task][y_R] < 0)
+    if outside.any():
+        indices = data.index_of(rows_R[outside]).tolist()
+        yield (
+            f"{where}: {_listed(indices)} of the data set {_has(outside)} no class of the task: leave them "
+            "out; rows of no class are for outside_rows"
+        )
+
+
+def guarded(what: str, call: Callable[[], Any]) -> Any:
+    """Return what a suite's own function returns; what it raises becomes a UserError of one line.
+
+    Args:
+        what: Suite and function, for the message.
+        call: The function, its arguments bound.
+
+    Raises:
+        Unavailable: as the function raised it.
+        UserError: for any other error; of one that is no UserError, with the line of its file.
+    """
+    try:
+        return call()
+    except Unavailable:
+        raise
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        words = (str(error).strip().splitlines() or [""])[0]
+        place = f"{frame.filename}, line {frame.lineno}"
+        raise UserError(f"{what}: {type(error).__name__}: {words} ({place})") from error
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _finite(x_N: Tensor) -> bool:
+    # A sum is finite where all values are, and costs a tenth of asking each; one too large is asked again.
+    return bool(x_N.sum().isfinite()) or bool(x_N.isfinite().all())
+
+
+def _has(wrong_N: Tensor) -> str:
+    return "has" if int(wrong_N.sum()) == 1 else "have"
+
+
+def _rows(wrong_N: Tensor) -> str:
+    return _listed(wrong_N.nonzero().flatten().tolist())
+
+
+def _listed(rows: list[int]) -> str:
+    """Return row numbers, counted from 0, in words."""
+    return f"{'row' if len(rows) == 1 else 'rows'} {some([str(row) for row in rows], 3)}"

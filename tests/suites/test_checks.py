@@ -1,0 +1,250 @@
+"""Data and streams that cannot be learned are refused in one line, before anything is trained."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import suites
+from bench.plan import Request
+from bench.runner import Options, carry_out, resolve_for
+from suites import checks
+from suites.base import Data, Scenario, Stream, Suite, Task, Training
+from suites.errors import Unavailable, UserError
+from suites.scenarios import Split, by_class, by_domain, by_permutation, by_rotation
+from tests.conftest import process
+from tests.toy import TOY, blobs, codes, sentences
+
+OPTIONS = Options(jobs=1, quiet=True)
+
+
+def with_domains() -> Data:
+    """160 rows for training, 80 for testing, of 4 classes in turn; the domains are halves of the classes."""
+    data = blobs()
+    return replace(data, domain_N=data.y_N // 2, domain_names=("A", "B"), mean=(0.5,), std=(0.2,))
+
+
+def changed(name: str, value: Any, rows: slice | int | None = None) -> Callable[[Data], Data]:
+    """Return what writes a field of a data set, or some rows of it."""
+
+    def change(data: Data) -> Data:
+        if rows is None:
+            return replace(data, **{name: value(data) if callable(value) else value})
+        content = list(getattr(data, name)) if name in ("texts", "targets") else getattr(data, name).clone()
+        content[rows] = value
+        return replace(data, **{name: content})
+
+    return change
+
+
+def of(load: Callable[[], Any], split: Split = TOY.split) -> Suite:
+    return replace(TOY, name="odd", load=load, split=split)
+
+
+def floats(data: Data) -> Data:
+    x_N = data.x_N.float()
+    x_N[7, 0, 0, 0], x_N[3] = float("inf"), float("nan")
+    return replace(data, x_N=x_N)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (changed("y_N", lambda d: d.y_N + 1), "y_N: rows 3, 7, 11, 57 more are 4, and class_names has 4 "
+         "names, for 0 to 3: write y_N - 1 where they count from 1, or add the missing names"),
+        (changed("y_N", -2, 5), "y_N: row 5 is -2, and class_names has 4 names, for 0 to 3: correct them"),
+        (changed("y_N", -1, slice(2, 4)), "y_N: rows 2, 3 for training have label -1, that of rows of no"),
+        (changed("y_N", lambda d: [str(int(y)) for y in d.y_N]), "y_N must be a tensor of int64, not list of "
+         "str: write torch.tensor([...]) of numbers from 0 to 3, the places of their names in class_names"),
+        (changed("y_N", lambda d: d.y_N.float()), "y_N holds float32, not int64: write y_N.long()"),
+        (changed("y_N", lambda d: d.y_N[1:]), "y_N has shape (239,), and x_N 240 rows: write one number"),
+        (changed("class_names", ("a", "b", "c")), "y_N: rows 3, 7, 11, 57 more are 3, and class_names has 3"),
+        (changed("class_names", ("a", "b", "a", "c")), "class_names has 'a' more than once"),
+        (changed("class_names", (0, 1, 2, 3)), "class_names must be a tuple of str"),
+        (changed("class_names", ()), "class_names is empty"),
+        (changed("n_train", 240), "n_train is 240, and there are 240 rows: the first n_train are for "
+         "training and the others for testing, so write a whole number from 1 to 239"),
+        (changed("n_train", 0), "n_train is 0, and"),
+        (changed("n_train", 0.8), "n_train is 0.8, and"),
+        (floats, "x_N: rows 3, 7 have NaN or infinite values"),
+        (changed("x_N", lambda d: d.x_N.numpy()), "x_N must be a tensor, not ndarray: write torch.tensor"),
+        (changed("x_N", lambda d: d.x_N > 9), "x_N has shape (240, 1, 8, 8) and type bool: write pixels"),
+        (changed("x_N", torch.zeros(240, 0)), "x_N has no pixels and texts is empty"),
+        (changed("std", ()), "mean is given without std: write both, a number for each channel, or neither"),
+        (changed("mean", ()), "std is given without mean"),
+        (changed("std", (0.0,)), "std holds 0.0: write finite numbers above 0"),
+        (changed("mean", (float("nan"),)), "mean holds nan: write finite numbers"),
+        (changed("mean", (0.1, 0.2)), "mean has 2 numbers, and images 1 channels: write one for each"),
+        (changed("mean", 0.5), "mean must be a tuple of numbers, one for each channel, not float"),
+        (changed("scale", 0.0), "scale is 0.0: write what pixels are divided by"),
+        (changed("domain_N", 2, slice(3, 5)), "domain_N: rows 3, 4 are 2, and domain_names has 2 names"),
+        (changed("domain_N", -1, 0), "domain_N: row 0 is -1, and domain_names"),
+        (changed("domain_N", lambda d: d.domain_N[:9]), "domain_N has shape (9,), and x_N 240 rows"),
+        (changed("domain_N", None), "domain_names are given without domain_N"),
+        (changed("domain_names", ("A", "A")), "domain_names has 'A' more than once"),
+        (changed("fingerprint", ""), "fingerprint is empty: write suites.sources.fingerprint(x_N"),
+    ],
+)  # fmt: skip
+def test_a_data_set_that_is_wrong_is_one_line(change: Callable[[Data], Data], says: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"suite odd, data set blobs: {says}")) as told:
+        of(lambda: change(with_domains())).load()
+    assert "\n" not in str(told.value)
+    # A data set that was not loaded by the suite is asked the same.
+    with pytest.raises(UserError, match=re.escape(says)):
+        of(with_domains).stream(change(with_domains()), "class", 0, TOY.training)
+
+
+@pytest.mark.parametrize(
+    ("load", "change", "says"),
+    [
+        (
+            sentences,
+            changed("texts", float("nan"), 4),
+            'texts: row 4 holds nan, not text: write str ("" for none)',
+        ),
+        (sentences, changed("texts", None, slice(5, 6)), "texts has 239 entries, and x_N 240 rows"),
+        (sentences, changed("texts", torch.zeros(240)), "texts must be a tuple of str, not Tensor"),
+        (codes, changed("targets", None, 7), "targets: row 7 holds None, not text"),
+        (codes, changed("y_N", 1, 3), "y_N: row 3 is 1, and class_names has 1 names"),
+        (codes, changed("texts", ()), "targets are given without texts"),
+        (codes, changed("prefixes", ("german: ",)), "prefixes has 1 entries, and domain_names 2"),
+    ],
+)
+def test_texts_that_are_wrong_are_one_line(
+    load: Callable[[], Data], change: Callable[[Data], Data], says: str
+) -> None:
+    def loaded() -> Data:
+        data = load()
+        if says.startswith("texts has"):
+            return replace(data, texts=data.texts[:-1])
+        return change(data)
+
+    with pytest.raises(UserError, match=re.escape(says)):
+        of(loaded).load()
+
+
+def own(**fields: Any) -> Split:
+    """Return the toy's split with fields of its second task changed."""
+
+    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        made = TOY.split(data, scenario, seed, training)
+        second = made.tasks[1]
+        values = {name: change(second, made) for name, change in fields.items()}
+        return replace(made, tasks=(made.tasks[0], replace(second, **values)))
+
+    return split
+
+
+def none(_: Task, __: Stream) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.int64)
+
+
+def unlearned(y: int, part: slice) -> Callable[[], Data]:
+    """Return the toy's data with the class's rows in one part of it given to class 0."""
+
+    def load() -> Data:
+        data = blobs()
+        y_N = data.y_N.clone()
+        y_N[part][y_N[part] == y] = 0
+        return replace(data, y_N=y_N)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("suite", "says"),
+    [
+        (of(blobs, by_class(3)), "4 classes cannot be split into 3 equal tasks"),
+        (of(blobs, by_domain()), "blobs has no domains to be split by"),
+        (of(with_domains, by_domain((("A", "C"),))), "unknown domain of blobs 'C'"),
+        (of(sentences, by_permutation(2)), "sentences is of texts: only pixels can be permuted or rotated"),
+        (of(lambda: replace(blobs(), x_N=blobs().x_N.flatten(1)), by_rotation(2)), "rotated, not (64,)"),
+        (of(unlearned(3, slice(160)), by_class(4)), "(classes: blob 3) has no rows for training: of the"),
+        (of(unlearned(3, slice(160, None)), by_class(4)), "(classes: blob 3) has no rows for testing: add"),
+        (of(blobs, own(train_rows=none)), "has no rows for training left: validation holds out"),
+        (of(blobs, own(validation_rows=none)), "has no rows for validation: hold out some for training, or"),
+        (of(blobs, own(test_rows=lambda t, s: t.test_rows - 240)), "test_rows must be from 240 to 479"),
+        (of(blobs, own(test_rows=lambda t, s: t.test_rows.float())), "test_rows must be row numbers"),
+        (of(blobs, own(test_rows=lambda t, s: s.tasks[0].test_rows + 240)), "of the data set have no class"),
+        (of(blobs, own(classes=lambda t, s: (0, 4))), "has classes (0, 4), and the data set 4"),
+        (of(blobs, lambda *_: {}["x"]), "suite odd, scenario class, seed 0: KeyError: 'x'"),
+        (of(blobs, lambda *_: None), "suite odd: split must return a Stream, not NoneType"),  # type: ignore[arg-type,return-value]
+        (of(lambda: None), "suite odd: load must return a Data, not NoneType"),
+        (of(lambda: [][1]), "suite odd: IndexError: list index out of range"),
+    ],
+)  # fmt: skip
+def test_a_split_that_cannot_be_made_stops_a_run_and_its_dry_run(
+    suite: Suite, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(suites.base.SUITES, "odd", suite)
+    request = Request("odd", ("finetune",), settings={"model": "mlp"} if not suite.generates else {})
+    if "is of texts" in says:
+        request = Request("odd", ("finetune",), settings={"model": "tiny-bert"})
+    with pytest.raises(UserError, match=re.escape(says)) as told:
+        resolve_for([request], None, OPTIONS, download=False)
+    assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match=re.escape(says)):
+        carry_out([request], tmp_path / "run", OPTIONS, "test")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_leaves_open_what_follows_from_data_that_is_elsewhere() -> None:
+    def load() -> Data:
+        raise Unavailable("not here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(suites.base.SUITES, "odd", of(load, by_class(3)))
+        assert len(resolve_for([Request("odd", ("finetune",))], None, OPTIONS, download=False).groups) == 1
+
+
+@pytest.mark.parametrize("split", [by_permutation(3), by_rotation(3)])
+def test_rows_of_no_class_are_no_rows_of_a_view(split: Split) -> None:
+    """They were trained and tested as rows of the last class."""
+    data = blobs()
+    y_N = data.y_N.clone()
+    y_N[[170, 231]] = -1
+    suite = of(lambda: replace(data, y_N=y_N), split)
+    for scenario in ("task", "domain", "class"):
+        made = suite.stream(suite.load(), scenario, 0, TOY.training)
+        for task in made.tasks:
+            rows = torch.cat([task.train_rows, task.validation_rows, task.test_rows])
+            assert sorted(made.data.index_of(rows).tolist()) == [r for r in range(240) if r not in (170, 231)]
+        # Seen through the view of every task.
+        assert made.outside_rows.tolist() == [t * 240 + r for t in range(3) for r in (170, 231)]
+
+
+def test_no_validation_rows_is_right_where_none_are_asked_for() -> None:
+    training = replace(TOY.training, validation=0.0)
+    made = of(blobs, by_class(2)).stream(blobs(), "class", 0, training)
+    assert [len(task.validation_rows) for task in made.tasks] == [0, 0]
+
+
+def test_a_data_set_is_checked_once_and_a_changed_copy_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked = blobs(), []
+    monkeypatch.setattr(checks, "_of_data", lambda data: asked.append(data) or ())
+    suite = of(lambda: data)
+    again = replace(suite, name="again")
+    for seed in range(3):
+        again.stream(suite.load(), "class", seed, TOY.training)
+    assert len(asked) == 1
+    again.stream(replace(data, scale=1.0), "class", 0, TOY.training)
+    assert len(asked) == 2
+    assert suite.load() is again.load() is data
+
+
+def test_a_file_of_ones_own_ends_with_2_and_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\n"
+        "from tests.toy import TOY, blobs\n"
+        "MINE = replace(TOY, name='mine', load=lambda: replace(blobs(), y_N=blobs().y_N + 1))\n"
+    )
+    for more in ("--dry-run", f"--out {tmp_path / 'run'}"):
+        done = process(f"run {tmp_path / 'mine.py'}:MINE -s finetune --seeds 1 {more}")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.count("\n") == 1
+        assert "suite mine, data set blobs: y_N: rows 3, 7, 11, 57 more are 4" in done.stderr
+    assert not (tmp_path / "run").exists()
