@@ -12,8 +12,9 @@ import torch
 
 import strategies
 from bench import cli
-from bench.plan import CellSpec, one_cell
+from bench.plan import CellSpec, Request, one_cell
 from bench.plan.selectors import identity
+from bench.runner import Options, Outcome, carry_out
 from suites.base import SUITES, Suite, register
 from suites.errors import UserError
 from tests.toy import TOY, TOY_PAIRS, TOY_TEXT
@@ -56,7 +57,13 @@ def real_data() -> str:
     return folder
 
 
+def ran(folder: Path, *requests: Request, **options: Any) -> Outcome:
+    """Carry requests out in this process, in silence."""
+    return carry_out(requests, folder, Options(**{"jobs": 1, "quiet": True} | options), "test")
+
+
 Command = Callable[..., tuple[int, str, str]]
+Refuses = Callable[..., None]
 
 
 @pytest.fixture
@@ -74,10 +81,23 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return run
 
 
+@pytest.fixture
+def refuses(command: Command) -> Refuses:
+    """Assert that a line ends with exit code 2 and one line of error, which says this."""
+
+    def check(says: str, line: str, *words: str) -> None:
+        code, _, err = command(line, *words)
+        assert (code, err[:7], err.count("\n")) == (2, "lethe: ", 1), err
+        assert says in err
+
+    return check
+
+
 def refused(says: str, act: Callable[..., object], *args: Any, **named: Any) -> None:
-    """Assert that a call raises a UserError that says this, a regular expression."""
-    with pytest.raises(UserError, match=says):
+    """Assert that a call raises a UserError of one line that says this, a regular expression."""
+    with pytest.raises(UserError, match=says) as caught:
         act(*args, **named)
+    assert "\n" not in str(caught.value)
 
 
 def process(line: str, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

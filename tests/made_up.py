@@ -1,5 +1,7 @@
 """Runs that were never run: records of made-up strategies, with matrices as the field has them."""
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +26,8 @@ def strategies(n: int) -> list[tuple[str, dict[str, Any]]]:
     """Return n strategies with their settings: plain ones first, then ones with long selectors."""
     found: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in _NAMES[:n]]
     for i in range(n - len(found)):
-        options = {"buffer": 50 * (i + 1)} | (
-            {"write": "per-class", "balance": "tasks"} if i % 4 == 0 else {}
-        )
-        found.append((_NAMES[2 + i % 4], options))
+        more = {} if i % 4 else {"write": "per-class", "balance": "tasks"}
+        found.append((_NAMES[2 + i % 4], {"buffer": 50 * (i + 1)} | more))
     return found
 
 
@@ -39,24 +39,20 @@ def spec(
     return replace(cell, hyper=dict(options), identity=identity(name, options))
 
 
+Names = tuple[str, ...]
+
+
 def made_up(
-    n: int,
-    *,
-    n_tasks: int = 5,
-    seeds: int = 5,
-    suites: tuple[str, ...] = ("toy",),
-    scenarios: tuple[str, ...] = ("class",),
+    n: int, *, n_tasks: int = 5, seeds: int = 5, suites: Names = ("toy",), scenarios: Names = ("class",),
     curves: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]]:  # fmt: skip
     """Return the records of n strategies on each suite, scenario and seed."""
     records = []
-    for suite in suites:
-        for scenario in scenarios:
-            for place, (name, options) in enumerate(strategies(n)):
-                for seed in range(seeds):
-                    cell = spec(name, options, seed, suite, scenario)
-                    draws = np.random.default_rng([place, seed, len(suite), len(scenario), n_tasks])
-                    records.append(record(cell, (place * 7 % n) / n, n_tasks, draws, curves))
+    cells = itertools.product(suites, scenarios, enumerate(strategies(n)), range(seeds))
+    for suite, scenario, (place, (name, options)), seed in cells:
+        cell = spec(name, options, seed, suite, scenario)
+        draws = np.random.default_rng([place, seed, len(suite), len(scenario), n_tasks])
+        records.append(record(cell, (place * 7 % n) / n, n_tasks, draws, curves))
     return records
 
 
@@ -71,30 +67,17 @@ def record(cell: CellSpec, kept: float, n_tasks: int, draws: Any, curves: bool =
     if cell.strategy == "joint":
         rows[1:-1] = [[None] * n_tasks for _ in rows[1:-1]]
     counts = {"right": rows, "total": [[None if x is None else 200 for x in row] for row in rows]}
-    big = cell.strategy not in ("finetune", "joint", "ewc", "lwf", "si") and int(
-        cell.hyper.get("buffer", 200)
-    )
-    steps = (
-        [_step(right, task, step, draws) for task in range(n_tasks) for step in range(5, 105, 5)]
-        if curves
-        else []
-    )
+    remembers = cell.strategy not in ("finetune", "joint", "ewc", "lwf", "si")
+    slots = int(cell.hyper.get("buffer", 200)) if remembers else 0
+    places = itertools.product(range(n_tasks), range(5, 105, 5)) if curves else ()
+    steps = [_step(right, task, step, draws) for task, step in places]
     return {
-        "schema": 2,
-        "key": cell.key,
-        "written": "",
-        "spec": {k: getattr(cell, k) for k in cell.__dataclass_fields__},
-        "identity": cell.identity,
-        "error": None,
-        "reason": None,
-        "status": "done",
-        "test": counts,
-        "validation": counts,
-        "curves": steps if cell.strategy != "joint" else [],
+        "schema": 2, "key": cell.key, "written": "", "identity": cell.identity, "status": "done",
+        "error": None, "spec": {k: getattr(cell, k) for k in cell.__dataclass_fields__}, "reason": None,
+        "test": counts, "validation": counts, "curves": steps if cell.strategy != "joint" else [],
         "timings": timings(samples_per_second=float(10 ** draws.normal(4 + kept, 0.02))),
-        "resources": {"parameters": 100, "memory_samples": int(big), "memory_bytes": 65 * int(big)},
-        "notes": {},
-    }
+        "resources": {"parameters": 100, "memory_samples": slots, "memory_bytes": 65 * slots}, "notes": {},
+    }  # fmt: skip
 
 
 def timings(**changes: Any) -> dict[str, Any]:
@@ -116,33 +99,33 @@ def _step(right: Any, task: int, step: int, draws: Any) -> dict[str, Any]:
     return {"task": task + 1, "step": step, "right": now.astype(int).tolist(), "total": [200] * len(before)}
 
 
+def write_run(folder: Path, cells: list[tuple[CellSpec, dict[str, Any]]], command: str = "made up") -> Path:
+    """Write the run of these cells with their records."""
+    run = RunFolder(folder)
+    specs = [spec for spec, _ in cells]
+    run.open(specs, {}, {spec.suite: "fingerprint" for spec in specs}, command, "cpu")
+    run.write_group(cells)
+    return folder
+
+
 def with_classes(
     records: list[dict[str, Any]], folder: Path, names: Sequence[str], per_task: int, seeds_alike: bool = True
 ) -> Frames:
     """Write records as a run with made-up confusions: some answers are the latest class, some another."""
-    run = RunFolder(folder)
-    run.open([CellSpec(**r["spec"]) for r in records], {}, {}, "made up", "cpu")
-    n_tasks = len(names) // per_task
+    n_tasks, whole = len(names) // per_task, []
     for record in records:
         seed = record["spec"]["seed"]
         draws = np.random.default_rng([seed, len(names)])
         order = np.random.default_rng(0 if seeds_alike else seed).permutation(len(names))
-        rows = [
-            [i, j + 1, int(true), int(answer), int(count)]
-            for i in range(n_tasks + 1)
-            for j in range(n_tasks)
-            for true in sorted(order[j * per_task : (j + 1) * per_task])
-            for answer, count in zip(
-                *np.unique(
-                    draws.choice([true, true, order[max(0, i * per_task - 1)], order[0]], 8),
-                    return_counts=True,
-                ),
-                strict=True,
-            )
-        ]
+        rows = []
+        for i, j in itertools.product(range(n_tasks + 1), range(n_tasks)):
+            for true in sorted(order[j * per_task : (j + 1) * per_task]):
+                given = draws.choice([true, true, order[max(0, i * per_task - 1)], order[0]], 8)
+                counts = Counter(given.tolist())
+                rows += [[i, j + 1, int(true), answer, counts[answer]] for answer in sorted(counts)]
         classes = {"units": list(names), "test": rows, "validation": rows[: len(rows) // 2]}
-        run.write(CellSpec(**record["spec"]), record | {"classes": classes})
-    return load(folder)
+        whole.append((CellSpec(**record["spec"]), record | {"classes": classes}))
+    return load(write_run(folder, whole))
 
 
 def not_done(cell: CellSpec, status: str) -> dict[str, Any]:

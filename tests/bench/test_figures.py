@@ -49,10 +49,14 @@ def only_part(records: list[dict[str, Any]]) -> Frames:
     return part
 
 
-def drawn(name: str, frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame]:
-    made = (FIGURES | ACROSS)[name](frames, looks)
+def drawn(name: str, frames: Frames, looks: Looks | None = None) -> tuple[Figure, pd.DataFrame]:
+    made = (FIGURES | ACROSS)[name](frames, looks or looks_of(frames))
     assert made is not None
     return made
+
+
+def texts_of(figure: Figure) -> set[str]:
+    return {t.get_text() for t in figure.findobj(Text)}
 
 
 def with_notes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -94,55 +98,46 @@ def test_intervals_are_those_of_summarise() -> None:
 def test_stream_tasks_and_matrices_by_hand() -> None:
     records = made_up(3, seeds=4)
     part = only_part(records)
-    R = {
-        name: np.array([r["test"]["right"] for r in records if r["identity"] == name], dtype=float) / 200
-        for name in ("er", "joint")
-    }
+    er = np.array([r["test"]["right"] for r in records if r["identity"] == "er"]) / 200
     stream = stream_data(part).set_index(["identity", "tasks"])
     for i in range(1, 6):
-        seeds = R["er"][:, i, :i].mean(1)
-        s = summarise(seeds.tolist())
+        s = summarise(er[:, i, :i].mean(1).tolist())
         assert stream.loc[("er", i)].tolist() == pytest.approx([s.mean, s.half, 4])
     assert [i for name, i in stream.index if name == "joint"] == [5]
     tasks = tasks_data(part).set_index(["identity", "task", "tasks"])
     matrices = matrices_data(part).set_index(["identity", "i", "j"])
     for i, j in itertools.product(range(6), range(1, 6)):
-        assert tasks.loc[("er", j, i), "mean"] == pytest.approx(R["er"][:, i, j - 1].mean())
-        assert matrices.loc[("er", i, j), "mean"] == pytest.approx(R["er"][:, i, j - 1].mean())
+        found = tasks.loc[("er", j, i), "mean"], matrices.loc[("er", i, j), "mean"]
+        assert found == pytest.approx([er[:, i, j - 1].mean()] * 2)
     assert "joint" not in matrices.index.get_level_values(0)  # its matrix has no rows between
 
 
 def test_bars_and_stability_hold_every_seed() -> None:
     part = only_part(made_up(3, seeds=4))
-    _, bars = drawn("bars", part, looks_of(part))
+    _, bars = drawn("bars", part)
     scores = part.scores.set_index(["identity", "seed", "score"])["value"]
     assert set(bars["score"]) == {"acc", "forgetting", "bwt", "fwt"}
     for row in bars.itertuples():
         assert row.value == scores[row.identity, row.seed, row.score]
     stability = stability_data(part)
     assert len(stability) == 2 * 4  # joint forgets nothing and learns nothing in turn
-    for row in stability.itertuples():
-        assert row.forgetting == scores[row.identity, row.seed, "forgetting"]
-        assert row.learning_acc == scores[row.identity, row.seed, "learning_acc"]
+    for row, name in itertools.product(stability.to_dict("records"), ("forgetting", "learning_acc")):
+        assert row[name] == scores[row["identity"], row["seed"], name]
 
 
 def test_pareto_front_by_brute_force() -> None:
     draws = np.random.default_rng(1)
     cost, gain = draws.integers(0, 6, 30).astype(float), draws.integers(0, 6, 30).astype(float)
     for a, on in enumerate(on_front(cost, gain)):
-        beaten = any(
-            cost[b] <= cost[a] and gain[b] >= gain[a] and (cost[b] < cost[a] or gain[b] > gain[a])
-            for b in range(30)
-        )
-        assert on == (not beaten)
+        as_good = (cost <= cost[a]) & (gain >= gain[a])
+        assert on == (not (as_good & ((cost < cost[a]) | (gain > gain[a]))).any())
     part = only_part(made_up(11))
     data = pareto_data(part)
     assert set(data["cost"]) == {"samples_per_second", "memory_bytes", "memory_samples"}
     assert not data[data["identity"].isin(["joint", "cumulative"])]["front"].any()
-    cells = part.cells[part.cells["identity"] == "er"]
+    speed = part.cells[part.cells["identity"] == "er"]["samples_per_second"].mean()
     er = data[data["identity"] == "er"].set_index("cost")["x"]
-    assert er["samples_per_second"] == pytest.approx(cells["samples_per_second"].mean())
-    assert er["memory_bytes"] == 65 * 200
+    assert (er["samples_per_second"], er["memory_bytes"]) == (pytest.approx(speed), 65 * 200)
 
 
 def test_boundaries_by_hand() -> None:
@@ -169,18 +164,15 @@ MANY = [f"intent {i}" for i in range(150)]
 
 def classes_learned(folder: Path, names: list[str], seeds_alike: bool = True) -> Frames:
     """Return made-up records with confusions: ten classes in five tasks, or 150 in fifteen."""
-    n_tasks = 5 if len(names) == 10 else 15
-    frames = with_classes(
-        made_up(2, n_tasks=n_tasks, seeds=2), folder, names, len(names) // n_tasks, seeds_alike
-    )
-    [(_, _, part)] = parts(frames)
+    n, records = (5 if len(names) == 10 else 15), made_up(2, n_tasks=5 if len(names) == 10 else 15, seeds=2)
+    [(_, _, part)] = parts(with_classes(records, folder, names, len(names) // n, seeds_alike))
     return part
 
 
 @pytest.mark.parametrize("seeds_alike", [True, False])
 def test_confusion_by_hand(tmp_path: Path, seeds_alike: bool) -> None:
     part = classes_learned(tmp_path, CLASSES, seeds_alike)
-    figure, data = drawn("confusion", part, looks_of(part))
+    figure, data = drawn("confusion", part)
     [name] = data["identity"].unique()
     final = part.scores[part.scores["score"] == "acc"].groupby("identity")["value"].mean()
     assert name == final.drop("joint").idxmax()  # a bound is not the best strategy
@@ -192,10 +184,8 @@ def test_confusion_by_hand(tmp_path: Path, seeds_alike: bool) -> None:
     for cell in data.itertuples():
         of_true = [r for r in rows if r[0] == cell.i >= r[1] and CLASSES[r[2]] == cell.true]
         count = sum(r[4] for r in of_true if CLASSES[r[3]] == cell.answer)
-        assert (count, pytest.approx(count / sum(r[4] for r in of_true))) == (
-            cell._asdict()["count"],
-            cell.share,
-        )
+        share = pytest.approx(count / sum(r[4] for r in of_true))
+        assert (cell._asdict()["count"], cell.share) == (count, share)
     assert data.groupby(["i", "true"], observed=True)["share"].sum().tolist() == pytest.approx([1.0] * 30)
     firsts = data[data["i"] == 5].drop_duplicates("true")
     assert firsts["task"].tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
@@ -205,11 +195,10 @@ def test_confusion_by_hand(tmp_path: Path, seeds_alike: bool) -> None:
 
 def test_confusion_of_many_classes_numbers_their_tasks(tmp_path: Path) -> None:
     part = classes_learned(tmp_path, MANY)
-    figure, data = drawn("confusion", part, looks_of(part))
+    figure, data = drawn("confusion", part)
     assert sorted(data["i"].unique()) == [1, 5, 8, 11, 15]
-    texts = {t.get_text() for t in figure.findobj(Text)}
-    assert not any(text.startswith("intent") for text in texts)
-    assert "14" in texts
+    assert not any(text.startswith("intent") for text in texts_of(figure))
+    assert "14" in texts_of(figure)
     assert FIGURES["confusion"](only_part(made_up(1)), looks_of(part)) is None  # records without classes
 
 
@@ -228,31 +217,23 @@ def test_ranks_by_hand() -> None:
     records = made_up(6, suites=("toy", "toyb", "toyab"), seeds=2)
     last = [r for r in records if not (r["spec"]["suite"] == "toyab" and r["identity"] == "ewc")]
     [(_, frames)] = by_scenario(frames_of(last))
-    figure, data = drawn("ranks", frames, looks_of(frames))
-    data = data.set_index("identity")
+    figure, data = drawn("ranks", frames)
     # ewc is not there on all suites, and joint is a bound.
-    assert set(data.index) == {"finetune", "er", "der++", "lwf"}
-    assert any("joint is a bound" in t.get_text() for t in figure.findobj(Text))
-    final = {
-        (r["spec"]["suite"], r["identity"], r["spec"]["seed"]): np.mean(r["test"]["right"][-1]) for r in last
-    }
-    total = dict.fromkeys(data.index, 0.0)
-    for suite in ("toy", "toyb", "toyab"):
-        means = {n: np.mean([final[suite, n, seed] for seed in range(2)]) for n in total}
-        for place, name in enumerate(sorted(means, key=lambda n: -means[n])):
-            total[name] += (place + 1) / 3
-    assert data["rank"].to_dict() == pytest.approx(total)
+    names = ["der++", "er", "finetune", "lwf"]
+    assert sorted(data["identity"]) == names
+    assert any("joint is a bound" in text for text in texts_of(figure))
+    rows = [(r["spec"]["suite"], r["identity"], np.mean(r["test"]["right"][-1])) for r in last]
+    means = pd.DataFrame(rows).groupby([0, 1])[2].mean().unstack()[names]  # suite by strategy, over seeds
+    expected = means.rank(axis=1, ascending=False).mean().to_dict()
+    assert data.set_index("identity")["rank"].to_dict() == pytest.approx(expected)
 
 
 def test_numbers_on_axes() -> None:
     assert [short(x) for x in (20, 1000, 20_000, 1.5e6, 1e-5, 0.001)] == [
         "20", "1k", "20k", "1.5M", "1e-5", "0.001",
     ]  # fmt: skip
-    over = Quantity([0, 10, 1000])
-    assert over.log
-    assert over.place([0, 10])[0] < 10
-    assert not Quantity([1, 2]).log
-    assert not Quantity([-1, 200, 1]).log
+    assert [Quantity(x).log for x in ([0, 10, 1000], [1, 2], [-1, 200, 1])] == [True, False, False]
+    assert Quantity([0, 10, 1000]).place([0, 10])[0] < 10
     assert (evenly(range(1, 21), 10)[0], evenly(range(1, 21), 10)[-1]) == (1, 20)
     assert evenly([1, 2], 10) == [1, 2]
 
@@ -267,10 +248,10 @@ def test_the_same_bytes_again(tmp_path: Path) -> None:
     on_page = dict(begin_figures(frames_of(records), tmp_path / "a"))
     list(begin_figures(frames_of([r for r in records if r["spec"]["suite"] == "toy"]), tmp_path / "b"))
     made = [n for n in FIGURES if n not in ("response", "confusion")]
-    assert list(on_page) == ["toy-class", "toyb-class", "suites-class"]
-    assert on_page.pop("suites-class") == []
-    for shown in on_page.values():
-        assert [figure.name for figure in shown] == [n for n in made if n not in ("matrix", "matrices")]
+    large = [n for n in made if n not in ("matrix", "matrices")]
+    shown = {part: [figure.name for figure in figures] for part, figures in on_page.items()}
+    assert shown == {"toy-class": large, "toyb-class": large, "suites-class": []}
+    assert list(shown)[-1] == "suites-class"
     assert len(list((tmp_path / "a").iterdir())) == 4 * (2 * len(made) + 1)
     names = sorted(p.name for p in (tmp_path / "b").iterdir())
     assert len(names) == 4 * len(made)
@@ -309,16 +290,15 @@ def test_odd_runs_have_figures(case: str, tmp_path: Path) -> None:
     looks = looks_of(frames).at(ONE_COLUMN)
     made = [(name, draw(part, looks)) for _, _, part in parts(frames) for name, draw in FIGURES.items()]
     assert ("stream" in {name for name, found in made if found}) == (case != "all failed")
-    for name, found in made:
-        if found is not None:
-            write(found[0], tmp_path / f"{name}.svg")
-            assert len(found[1])
-            assert found[0].get_figwidth() <= ONE_COLUMN
+    for name, (figure, data) in ((name, found) for name, found in made if found):
+        write(figure, tmp_path / f"{name}.svg")
+        assert len(data)
+        assert figure.get_figwidth() <= ONE_COLUMN
 
 
 def test_fewer_seeds_are_said() -> None:
     part = only_part(missing_seeds())
-    figure, data = drawn("stream", part, looks_of(part))
+    figure, data = drawn("stream", part)
     assert {"er (n=1)", "finetune"} <= {t.get_text() for t in figure.legends[0].get_texts()}
     assert set(data[data["identity"] == "er"]["n"]) == {1}
 
@@ -329,10 +309,9 @@ def test_names_are_text(tmp_path: Path) -> None:
         record["identity"] = {"finetune": "<script>$a$", "joint": "_a&b_c%"}[record["identity"]]
     part = only_part(records)
     for name in ("stream", "bars", "stability"):
-        figure, _ = drawn(name, part, looks_of(part))
+        figure, _ = drawn(name, part)
         write(figure, tmp_path / "a.svg")
-        texts = {t.get_text() for t in figure.findobj(Text)}
-        assert "<script>$a$" in texts, name
+        assert "<script>$a$" in texts_of(figure), name
         assert "<script>" not in (tmp_path / "a.svg").read_text()
 
 
@@ -353,11 +332,9 @@ def _off(axes: Any) -> list[Text]:
     found = []
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
-        if not axes.axison:
-            found += axis.findobj(Text)
-        for tick in axis.get_major_ticks():
-            if not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
-                found += [tick.label1, tick.label2]
+        outside = [t for t in axis.get_major_ticks() if not low - 1e-9 <= t.get_loc() <= high + 1e-9]
+        found += [label for tick in outside for label in (tick.label1, tick.label2)]
+        found += [] if axes.axison else axis.findobj(Text)
     return found
 
 
@@ -387,10 +364,8 @@ def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: i
         assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, text
         assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, text
     for (a, first), (b, second) in itertools.combinations(found, 2):
-        # A pixel of ascenders and descenders may meet.
-        across_x = min(first.x1, second.x1) - max(first.x0, second.x0)
-        across_y = min(first.y1, second.y1) - max(first.y0, second.y0)
-        assert min(across_x, across_y) <= 1.5, (a, b)
+        common = np.minimum(first.max, second.max) - np.maximum(first.min, second.min)
+        assert common.min() <= 1.5, (a, b)  # a pixel of ascenders and descenders may meet
 
 
 # Machado, Oliveira & Fernandes 2009, severity 1: what protan, deutan and tritan eyes see, on linear RGB.
@@ -425,9 +400,8 @@ def test_strategies_are_told_apart_in_grey() -> None:
     assert min(abs(seen(a)[0] - seen(b)[0]) for a, b in itertools.combinations(PALETTE, 2)) > 6
     names = [f"s{i}" for i in range(MOST_NAMED)]
     looks = Looks.of(names)
-    for a, b in itertools.combinations(names, 2):
-        assert (looks.marker[a], str(looks.dash[a])) != (looks.marker[b], str(looks.dash[b]))
-        assert (looks.colour[a], str(looks.dash[a])) != (looks.colour[b], str(looks.dash[b]))
+    for other in (looks.marker, looks.colour):
+        assert len({(other[name], str(looks.dash[name])) for name in names}) == MOST_NAMED
 
 
 def test_of_many_strategies_the_best_and_the_bounds_have_names() -> None:
@@ -448,10 +422,9 @@ def test_a_strategy_looks_the_same_in_every_part() -> None:
     looks = looks_of(frames)
     for _, _, part in parts(frames):
         figure, _ = drawn("stream", part, looks)
-        handles = figure.legends[0].legend_handles
-        for text, handle in zip(figure.legends[0].get_texts(), handles, strict=True):
-            assert handle is not None
-            assert handle.get_color() == looks.colour[text.get_text()]  # type: ignore[attr-defined]
+        (legend,) = figure.legends
+        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True):
+            assert handle.get_color() == looks.colour[text.get_text()]
 
 
 def test_long_names_are_broken() -> None:

@@ -1,6 +1,7 @@
 """A run in one file: the same records, the same bytes, read like the folder and never written."""
 
 import gzip
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -11,13 +12,10 @@ import pytest
 from bench.plan import Request
 from bench.report.live_server import Live
 from bench.results import classes, load
-from bench.runner import Options, carry_out
 from bench.store import RunFolder, RunReader, pack_run, unpack_run
 from suites.errors import UserError
-from tests.conftest import Command, refused, tree
-from tests.many_cells import measure
+from tests.conftest import Command, Refuses, ran, refused, tree
 
-QUIET = Options(jobs=1, quiet=True)
 ASKED = Request("toy", ("finetune", "er[buffer=20]", "ewc"), ("task", "class"), (0, 1))
 SKIPPED = Request("toy", ("finetune", "hat"), ("class",), (0,))
 
@@ -25,7 +23,7 @@ SKIPPED = Request("toy", ("finetune", "hat"), ("class",), (0,))
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pack") / "run"
-    carry_out([ASKED, SKIPPED], folder, QUIET, "test")
+    ran(folder, ASKED, SKIPPED)
     return folder
 
 
@@ -46,16 +44,15 @@ def test_a_run_packs_to_the_same_bytes_and_back(run: Path, tmp_path: Path) -> No
         assert packed.classes(key) == plain.classes(key) == RunReader(folder).classes(key)
     assert {"done", "skipped"} == set(packed.statuses().values())
     # Checkpoints and the rest of the folder are not what a run goes on with.
-    assert carry_out([ASKED, SKIPPED], folder, QUIET, "test").counts == {}
+    assert ran(folder, ASKED, SKIPPED).counts == {}
 
 
 def test_all_that_reads_a_folder_reads_a_pack(run: Path, tmp_path: Path, command: Command) -> None:
     (tmp_path / "p").mkdir()
     file = pack_run(run, tmp_path / "p" / "run.lethe.gz")
     plain, packed, named = load(run), load(file), load(tmp_path / "p" / "run")
-    for name in ("cells", "scores", "matrix", "settings"):
-        assert getattr(plain, name).equals(getattr(packed, name))
-        assert getattr(plain, name).equals(getattr(named, name))
+    for name, other in itertools.product(("cells", "scores", "matrix", "settings"), (packed, named)):
+        assert getattr(plain, name).equals(getattr(other, name))
     assert classes(run).equals(classes(file))
     assert len(load(run, file).cells) == len(plain.cells)
     assert Live([file], lambda: "").state() == Live([file], lambda: "").state()
@@ -79,13 +76,13 @@ def test_all_that_reads_a_folder_reads_a_pack(run: Path, tmp_path: Path, command
 def test_a_run_refuses_a_pack(run: Path, tmp_path: Path, name: str) -> None:
     file = pack_run(run, tmp_path / "run.lethe.gz")
     with pytest.raises(UserError, match=r"is a packed run, .*: lethe unpack .*run\.lethe\.gz first"):
-        carry_out([ASKED], tmp_path / name, QUIET, "test")
+        ran(tmp_path / name, ASKED)
     assert list(tmp_path.iterdir()) == [file]
     unpack_run(tmp_path / name)
-    assert carry_out([ASKED], tmp_path / "run", QUIET, "test").counts == {}
+    assert ran(tmp_path / "run", ASKED).counts == {}
 
 
-def test_commands(run: Path, tmp_path: Path, command: Command) -> None:
+def test_commands(run: Path, tmp_path: Path, command: Command, refuses: Refuses) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "r"))
     code, out, _ = command("pack", str(folder))
     assert (code, out.split(":")[0]) == (0, str(tmp_path / "r.lethe.gz"))
@@ -97,9 +94,7 @@ def test_commands(run: Path, tmp_path: Path, command: Command) -> None:
         (f"unpack {tmp_path / 'none'}", "is not a packed run"),
         (f"unpack {folder}.lethe.gz", "is there already"),
     ):
-        code, _, err = command(words)
-        assert (code, err.count("\n")) == (2, 1)
-        assert says in err
+        refuses(says, words)
     assert command("unpack", str(tmp_path / "r.lethe.gz"), str(tmp_path / "s"))[0] == 0
     assert RunReader(tmp_path / "s").records() == RunReader(run).records()
 
@@ -156,11 +151,3 @@ def test_reading_commands_change_nothing(run: Path, tmp_path: Path, command: Com
         assert tree(folder) == before
     finally:
         folder.chmod(folder_mode)
-
-
-def test_many_cells_are_measured_with_few(tmp_path: Path) -> None:
-    """The stages of ``python -m tests.many_cells``, which measures a hundred thousand."""
-    found = measure(tmp_path / "run", 2, 3, 4)
-    assert list(found) == ["write", "list", "pack", "load", "tables"]
-    assert len(RunReader(tmp_path / "run").statuses()) == 24
-    assert len(list((tmp_path / "run" / "cells").iterdir())) == 1

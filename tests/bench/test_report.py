@@ -13,9 +13,9 @@ from bench.report.parts import parts
 from bench.report.tables import markdown
 from bench.results import load
 from bench.results.frames import tidy
-from bench.store import RunFolder, write_json
+from bench.store import write_json
 from tests.conftest import refused, toy_cell
-from tests.made_up import made_up, timings
+from tests.made_up import made_up, timings, write_run
 
 
 def record(right: Any, status: str = "done", **more: Any) -> dict[str, Any]:
@@ -31,12 +31,7 @@ def record(right: Any, status: str = "done", **more: Any) -> dict[str, Any]:
 
 def made(folder: Path, records: dict[tuple[str, int], dict[str, Any]], scenario: str = "class") -> Path:
     """Write a run of the toy suite."""
-    run = RunFolder(folder)
-    specs = {key: toy_cell(key[0], key[1], scenario) for key in records}
-    run.open(list(specs.values()), {}, {}, "test", "cpu")
-    for key, facts in records.items():
-        run.write(specs[key], facts)
-    return folder
+    return write_run(folder, [(toy_cell(*key, scenario), facts) for key, facts in records.items()])
 
 
 TWO_TASKS = [[50, 40], [90, 45], [60, 80]]

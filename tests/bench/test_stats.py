@@ -12,7 +12,6 @@ from scipy import stats
 
 from bench.report.power_table import rows
 from bench.stats import (
-    Ranking,
     against,
     bca,
     compare,
@@ -68,9 +67,9 @@ def test_describe_is_summarise_of_every_group() -> None:
     frame = pd.concat([frame, pd.DataFrame({"a": [77], "b": ["x"], "value": [np.nan]})])
     described = describe(frame, ["a", "b"])
     for a, part in frame.groupby("a"):
-        s, row = summarise(part["value"].tolist()), described.loc[(a, "x")]
-        for name in described.columns:
-            assert row[name] == pytest.approx(getattr(s, name), nan_ok=True), name
+        s = summarise(part["value"].tolist())
+        expected = {name: getattr(s, name) for name in described.columns}
+        assert described.loc[(a, "x")].to_dict() == pytest.approx(expected, nan_ok=True)
     assert described.loc[(77, "x"), "n"] == 0
 
 
@@ -92,20 +91,16 @@ def test_bca_intervals_are_too_narrow_for_few_seeds(n: int, low: float, high: fl
 def test_bca_is_scipys_and_alone_what_it_is_beside_others() -> None:
     x = np.random.default_rng(1).random((3, 8))
     ends = np.array(bca(x, resamples=500))
-
-    def function(v: Any, axis: int) -> Any:
-        return np.round(v.mean(axis=axis), 12)
-
+    options: Any = {"n_resamples": 500, "axis": -1, "vectorized": True}
     for row in range(3):
-        rng = np.random.default_rng([0, 8])
-        found = stats.bootstrap((x[row],), function, n_resamples=500, rng=rng, axis=-1, vectorized=True)
+        mean, rng = (lambda v, axis: np.round(v.mean(axis=axis), 12)), np.random.default_rng([0, 8])
+        found = stats.bootstrap((x[row],), mean, rng=rng, **options)
         assert ends[:, row] == pytest.approx(np.array(found.confidence_interval))
         assert ends[:, row] == pytest.approx(np.array(bca(x[row], resamples=500)))
 
 
 def test_bca_of_one_value_and_of_equal_ones() -> None:
-    low, high = bca([[0.5], [0.6]])
-    assert np.isnan([low, high]).all()
+    assert np.isnan(bca([[0.5], [0.6]])).all()
     low, high = bca([[0.5, 0.5, 0.5], [0.1, 0.2, 0.3]], resamples=99)
     assert (low[0], high[0]) == (0.5, 0.5)
     assert low[1] < 0.2 < high[1]
@@ -133,18 +128,15 @@ def test_many_sign_flips_are_those_of_one_by_one() -> None:
     assert sign_flips(rows) == pytest.approx(one_by_one, abs=0, nan_ok=True)
     # By the definition, without sharing what is drawn.
     d, rng = rows[0], np.random.default_rng(0)
-    signs = np.concatenate(
-        [rng.integers(0, 2, (min(10_000, FLIPS - s), 40)) for s in range(0, FLIPS, 10_000)]
-    )
+    drawn = [rng.integers(0, 2, (min(10_000, FLIPS - s), 40)) for s in range(0, FLIPS, 10_000)]
+    signs = np.concatenate(drawn)
     hits = (np.abs((signs * 2 - 1) @ d) >= abs(d.sum()) - 1e-9).sum()
     assert one_by_one[0] == (1 + hits) / (1 + FLIPS)
 
 
 def test_sign_flip_by_hand() -> None:
-    assert sign_flip([1, 1, 1, 1, 1]) == 2 / 32
-    assert sign_flip([1, 1, 1, 1, 1, 1]) == 2 / 64  # the least with six pairs, and the first below 0.05
-    assert sign_flip([3, -1]) == 1.0  # |2| is reached by all four
-    assert sign_flip([0, 0, 0]) == 1.0
+    assert (sign_flip([1] * 5), sign_flip([1] * 6)) == (2 / 32, 2 / 64)  # the latter is the first below 0.05
+    assert (sign_flip([3, -1]), sign_flip([0, 0, 0])) == (1.0, 1.0)  # |2| is reached by all four
     assert math.isnan(sign_flip([]))
 
 
@@ -175,11 +167,9 @@ def test_wilcoxon_at_its_ends() -> None:
     assert math.isnan(wilcoxon([]))
 
 
-# scipy falls back on the normal distribution for more than 13 pairs with ties.
-@pytest.mark.parametrize(
-    ("n", "ties"), [(3, False), (9, False), (20, False), (3, True), (9, True), (13, True)]
-)
+@pytest.mark.parametrize(("n", "ties"), [*((n, False) for n in (3, 9, 20)), *((n, True) for n in (3, 9, 13))])
 def test_wilcoxon_is_scipys_where_scipys_is_exact(n: int, ties: bool) -> None:
+    """It falls back on the normal distribution for more than 13 pairs with ties."""
     d = np.random.default_rng(n).normal(0.5, 1.0, n)
     if ties:
         d = np.round(d * 2) / 2
@@ -214,27 +204,20 @@ def test_comparison_is_over_common_seeds_by_hand() -> None:
 
 def test_comparisons_with_nothing_to_go_by() -> None:
     a = pd.Series({0: 0.5, 1: 0.7})
-    none = compare(a, pd.Series({5: 0.1}))
-    assert none.n == 0
-    assert math.isnan(none.p)
-    one = compare(a, pd.Series({0: 0.1}))
-    assert (one.n, one.p) == (1, 1.0)
-    assert math.isnan(one.half)
-    same = compare(a, a - 0.1)
-    assert same.mean == pytest.approx(0.1)
-    assert math.isnan(same.d_z)  # no spread to measure it by
+    none, one, same = (compare(a, b) for b in (pd.Series({5: 0.1}), pd.Series({0: 0.1}), a - 0.1))
+    assert (none.n, one.n, one.p, same.mean) == (0, 1, 1.0, pytest.approx(0.1))
+    assert np.isnan([none.p, one.half, same.d_z]).all()  # of equal differences, no spread to measure it by
 
 
 def test_verdicts_against_the_best() -> None:
     random = np.random.default_rng(0)
-    best = 0.9 + random.normal(0, 0.01, 10)
-    table = pd.DataFrame({"best": best, "far": best - 0.2 + random.normal(0, 0.01, 10),
-                          "near": best + random.normal(0, 0.01, 10)})  # fmt: skip
+    best, far, near = random.normal(0, 0.01, (3, 10))
+    table = pd.DataFrame({"best": 0.9 + best, "far": 0.7 + best + far, "near": 0.9 + best + near})
     table["few"] = [0.1] * 5 + [math.nan] * 5
     found = against(table, "best")
     assert found["verdict"].to_dict() == {"far": "worse", "near": "not distinguished", "few": "too few seeds"}
-    assert found.loc["far", "p_holm"] == pytest.approx(2 * 2 / 2**10)  # of a family of two
-    assert math.isnan(found.loc["few", "p_holm"])
+    holms = found["p_holm"].loc[["far", "few"]].tolist()
+    assert holms == pytest.approx([2 * 2 / 2**10, math.nan], nan_ok=True)  # of a family of two
     assert found.loc["few", "n"] == 5
     assert against(table, "best", higher_is_better=False)["verdict"]["far"] == "better"
 
@@ -246,10 +229,7 @@ def test_a_family_too_large_for_its_seeds_gets_no_verdict() -> None:
     assert against(table[["best", "a"]], "best")["verdict"].tolist() == ["worse"]
 
 
-# Across suites.
-
-# Ranks by suite: a 1 1 2 1, b 2 3 1 2, c 3 2 3 3.
-FOUR_SUITES = {
+FOUR_SUITES = {  # ranks by suite: a 1 1 2 1, b 2 3 1 2, c 3 2 3 3
     ("s1", "a"): [0.9, 0.9], ("s1", "b"): [0.8, 0.8], ("s1", "c"): [0.7, 0.7],
     ("s2", "a"): [0.9, 0.7], ("s2", "b"): [0.3, 0.3], ("s2", "c"): [0.4, 0.4],
     ("s3", "a"): [0.5, 0.5], ("s3", "b"): [0.6, 0.6], ("s3", "c"): [0.1, 0.1],
@@ -258,8 +238,7 @@ FOUR_SUITES = {
 
 
 def test_friedman_and_nemenyi_by_hand() -> None:
-    ranking = rank(scores(FOUR_SUITES), "acc")
-    assert isinstance(ranking, Ranking)
+    ranking: Any = rank(scores(FOUR_SUITES), "acc")
     assert ranking.ranks.to_dict() == {"a": 1.25, "b": 2.0, "c": 2.75}
     n, k = 4, 3
     chi2 = 12 / (n * k * (k + 1)) * sum(r**2 for r in (5, 8, 11)) - 3 * n * (k + 1)
@@ -267,18 +246,16 @@ def test_friedman_and_nemenyi_by_hand() -> None:
     # q(0.05, 3) = 2.343 in Demsar's table 5a.
     assert ranking.critical_difference == pytest.approx(2.343 * math.sqrt(k * (k + 1) / (6 * n)), rel=1e-3)
     assert ranking.groups == (("a", "b", "c"),)
-    lowest_first = rank(scores(FOUR_SUITES, "forgetting"), "forgetting")
-    assert isinstance(lowest_first, Ranking)
+    lowest_first: Any = rank(scores(FOUR_SUITES, "forgetting"), "forgetting")
     assert lowest_first.ranks.index[0] == "c"
 
 
 def test_nemenyis_p_agrees_with_the_critical_difference() -> None:
     random = np.random.default_rng(0)
-    values = {
-        (f"s{s}", f"m{m}"): [0.5 + 0.1 * m + random.normal(0, 0.1)] for s in range(12) for m in range(5)
-    }
-    ranking = rank(scores(values), "acc")
-    assert isinstance(ranking, Ranking)
+    places = itertools.product(range(12), range(5))
+    ranking: Any = rank(
+        scores({(f"s{s}", f"m{m}"): [0.5 + 0.1 * m + random.normal(0, 0.1)] for s, m in places}), "acc"
+    )
     for a, b in itertools.combinations(ranking.ranks.index, 2):
         difference = abs(ranking.ranks[a] - ranking.ranks[b])
         p = stats.studentized_range.sf(difference / math.sqrt(5 * 6 / (6 * 12)) * math.sqrt(2), 5, np.inf)
@@ -289,9 +266,8 @@ def test_nemenyis_p_agrees_with_the_critical_difference() -> None:
 
 def test_groups_are_the_longest_runs() -> None:
     ranks = pd.Series({"a": 1.0, "b": 1.5, "c": 2.2, "d": 4.0})
-    assert not_distinguished(ranks, 1.0) == (("a", "b"), ("b", "c"))
-    assert not_distinguished(ranks, 0.1) == ()
-    assert not_distinguished(ranks, 9.0) == (("a", "b", "c", "d"),)
+    runs = {1.0: (("a", "b"), ("b", "c")), 0.1: (), 9.0: (("a", "b", "c", "d"),)}
+    assert {cd: not_distinguished(ranks, cd) for cd in runs} == runs
     assert critical_difference(2, 10) == pytest.approx(1.96 * math.sqrt(6 / 60), rel=1e-3)
 
 
@@ -315,8 +291,7 @@ def test_a_suite_without_common_seeds_is_left_out_and_too_little_is_said() -> No
         "scenarios; here are 2 in 1"
     )
     assert "here are 0 in 0" in str(rank(scores(values), "fwt"))
-    alike = rank(scores({(s, m): [0.5] for s in ("s1", "s2") for m in "abc"}), "acc")
-    assert isinstance(alike, Ranking)
+    alike: Any = rank(scores({(s, m): [0.5] for s in ("s1", "s2") for m in "abc"}), "acc")
     assert (alike.p, set(alike.ranks)) == (1.0, {2.0})
 
 
@@ -333,11 +308,8 @@ def test_aggregates_by_hand() -> None:
 def test_bootstrap_is_stratified_against_a_loop(kind: str) -> None:
     x = np.random.default_rng(0).random((3, 4))
     drawn = np.random.default_rng(7).integers(0, 4, size=(50, 3, 4))
-    found = []
-    for r in range(50):
-        sample = np.array([[x[b, drawn[r, b, i]] for i in range(4)] for b in range(3)])
-        flat = np.sort(sample.ravel())
-        found.append({"mean": flat.mean(), "iqm": flat[3:9].mean()}[kind])
+    flats = [np.sort([x[b, drawn[r, b, i]] for i in range(4) for b in range(3)]) for r in range(50)]
+    found = [flat.mean() if kind == "mean" else flat[3:9].mean() for flat in flats]
     estimate = aggregate.aggregate(x, kind, resamples=50, seed=7)
     assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
 
@@ -358,10 +330,8 @@ def test_probability_of_improvement_is_resampled_by_seeds_against_a_loop() -> No
     random = np.random.default_rng(1)
     a, b = random.random((2, 2, 4))
     drawn = np.random.default_rng(3).integers(0, 4, size=(40, 2, 4))
-    found = [
-        np.mean([a[k, i] > b[k, j] for k in range(2) for i in drawn[r, k] for j in drawn[r, k]])
-        for r in range(40)
-    ]
+    pairs = [[(k, i, j) for k in range(2) for i in d[k] for j in d[k]] for d in drawn]
+    found = [np.mean([a[k, i] > b[k, j] for k, i, j in of]) for of in pairs]
     estimate = aggregate.improvement(a, b, resamples=40, seed=3)
     assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
 
@@ -376,11 +346,8 @@ def test_power_against_simulated_studies(difference: float, n: int) -> None:
 
 def test_power_by_a_textbook_and_at_its_ends() -> None:
     assert power.seeds_needed(0.5, 1.0) == 34  # Cohen 1988: d_z = 0.5, 80 %, two-sided 5 %
-    assert power.power(1, 1, 1) == 0
-    assert power.power(1, 0, 2) == 1
-    assert power.power(0, 0, 9) == pytest.approx(0.05)
+    assert [power.power(*of) for of in ((1, 1, 1), (1, 0, 2), (0, 0, 9))] == pytest.approx([0, 1, 0.05])
     grid = [power.power(d, 1.0, n) for d in (1e-3, 0.1, 1, 10, 100, 1e4) for n in (2, 3, 10, 1000)]
-    assert not np.isnan(grid).any()
     assert all(0.049 < p <= 1 for p in grid)
     for sd in (0.3, 1.7, 6.0):
         n = power.seeds_needed(1.0, sd)

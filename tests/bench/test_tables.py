@@ -1,5 +1,6 @@
 """Tables in every layout and form, from whole runs and from broken ones."""
 
+import itertools
 import json
 import re
 import shutil
@@ -13,36 +14,30 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from bench.cli import app
 from bench.plan import CellSpec
 from bench.report import Layout, Spread, make_report, print_tables, tables
 from bench.report.across_suites import across
 from bench.report.families import family, is_bound
-from bench.report.figures import Drawn
 from bench.report.latex import escaped, latex
 from bench.report.origin import ranges
 from bench.report.summary import summary, summary_and_pairs
-from bench.report.tables import in_markdown, markdown
+from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, load
 from bench.stats import bca
 from bench.stats.power import seeds_needed
-from bench.store import RunFolder
 from suites.errors import UserError
 from tests.bench.test_report import CASES, made, record
-from tests.conftest import refused
-from tests.many_cells import write_many
+from tests.conftest import Command, Refuses, refused
+from tests.made_up import write_run
+from tests.many_cells import measure
 
 ALL = Layout(marks=True, origin=True)
 LAYOUTS = {
-    "plain": Layout(),
-    "all": ALL,
-    "families": Layout(by_family=True, marks=True, origin=True),
-    "per task": Layout(per_task=True, marks=True),
+    "plain": Layout(), "all": ALL, "families": Layout(by_family=True, marks=True, origin=True),
+    "per task": Layout(per_task=True, marks=True), "bca": Layout(spread="bca", marks=True),
     "wide": Layout(wide=True, marks=True, spread="sd"),
-    "bca": Layout(spread="bca", marks=True),
-}
+}  # fmt: skip
 
 
 def seeds(name: str, finals: list[int]) -> dict[tuple[str, int], dict[str, Any]]:
@@ -60,28 +55,28 @@ def three(folder: Path, n: int = 8) -> Frames:
 
 def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **changes: Any) -> Path:
     """Write a run of a suite that is nowhere registered, later names worse."""
-    run = RunFolder(folder)
-    specs = [
-        CellSpec(suite, 1, "class", name, {"a": 1} | changes, "mlp", {}, {"epochs": 1}, s, name)
-        for name in names
-        for s in range(n)
-    ]
-    run.open(specs, {}, {suite: "fingerprint"}, f"lethe run {suite}", "cpu")
-    for spec in specs:
-        final = 80 - 10 * names.index(spec.strategy) + spec.seed
-        run.write(spec, record([[50, 40], [90, 45], [final, 80]]))
-    return folder
+    cells = []
+    for (place, name), seed in itertools.product(enumerate(names), range(n)):
+        spec = CellSpec(suite, 1, "class", name, {"a": 1} | changes, "mlp", {}, {"epochs": 1}, seed, name)
+        cells.append((spec, record([[50, 40], [90, 45], [80 - 10 * place + seed, 80]])))
+    return write_run(folder, cells, f"lethe run {suite}")
 
 
-def no_figures(frames: Frames, folder: Path) -> Iterator[tuple[str, list[Drawn]]]:
-    folder.mkdir(parents=True)
-    return iter(())
+def printed(made_: Tables) -> str:
+    stream = StringIO()
+    print_tables(made_, Console(file=stream))
+    return stream.getvalue()
 
 
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("bench.report.figures.begin_figures", no_figures)
+
+    def none(frames: Frames, folder: Path) -> Iterator[Any]:
+        folder.mkdir(parents=True)
+        return iter(())
+
+    monkeypatch.setattr("bench.report.figures.begin_figures", none)
 
 
 def test_marks_are_what_the_comparisons_say(tmp_path: Path) -> None:
@@ -149,27 +144,23 @@ def test_per_task_is_the_last_row_of_the_matrix(tmp_path: Path) -> None:
 
 def test_suites_differ_in_their_tasks(tmp_path: Path) -> None:
     one = other_suite(tmp_path / "one", "pairs", ("er",))
-    run, spec = RunFolder(tmp_path / "two"), CellSpec("single", 1, "class", "er", {}, "mlp", {}, {}, 0, "er")
-    run.open([spec], {}, {}, "lethe run single", "cpu")
-    run.write(spec, record([[50], [90]]))
-    text = markdown(load(one, tmp_path / "two"), None, Layout(per_task=True))
+    spec = CellSpec("single", 1, "class", "er", {}, "mlp", {}, {}, 0, "er")
+    two = write_run(tmp_path / "two", [(spec, record([[50], [90]]))])
+    text = markdown(load(one, two), None, Layout(per_task=True))
     for header in ("| strategy | n | task 1 | task 2 | acc |", "| strategy | n | task 1 | acc |"):
         assert header in text
 
 
 def test_wide_has_suites_as_columns_and_says_where_n_differs(tmp_path: Path) -> None:
-    runs = [
-        other_suite(tmp_path / "b", "beta", ("er", "ewc"), 3),
-        other_suite(tmp_path / "a", "a_b", ("er",), 2),
-    ]
+    runs = other_suite(tmp_path / "b", "beta", ("er", "ewc")), other_suite(tmp_path / "a", "a_b", ("er",), 2)
     shown = tables(load(*runs), ["acc", "bwt"], Layout(wide=True)).shown
     assert [t.title for t in shown] == ["acc, class-incremental", "bwt, class-incremental"]
     assert shown[0].header == ("strategy", "n", "a_b", "beta")
     er, ewc = shown[0].rows
     assert [e.text for e in er[:2]] == ["er", "2–3"]
-    assert er[2].text.startswith("80.25 ±")
-    assert er[2].text.endswith("(n = 2)")
-    assert er[3].text.endswith("(n = 3)")
+    assert [re.fullmatch(r"(.*) ± .*(\(.*)", e.text).groups() for e in er[2:]] == [
+        ("80.25", "(n = 2)"), ("80.50", "(n = 3)"),
+    ]  # fmt: skip
     assert [e.text for e in ewc[:3]] == ["ewc", "3", "–"]
     assert "| a\\_b |" in markdown(load(*runs), ["acc"], Layout(wide=True))
 
@@ -180,9 +171,7 @@ def test_rows_by_family_in_every_form(tmp_path: Path) -> None:
     assert names == ["baseline", "joint", "regularisation", "ewc", "replay", "er", "gradient", "agem"]
     assert "| *replay* |  |  |" in in_markdown(made_)
     assert "\\textit{replay}" in latex(made_)
-    stream = StringIO()
-    print_tables(tables(three(tmp_path / "again"), ["acc"], LAYOUTS["families"]), Console(file=stream))
-    assert "replay" in stream.getvalue()
+    assert "replay" in printed(made_)
 
 
 @pytest.mark.parametrize(
@@ -216,12 +205,9 @@ def test_every_case_in_every_layout_and_form(case: str, layout: str, tmp_path: P
     cases = CASES | {"seven unequal seeds": unequal, "nothing": {}}
     frames = load(made(tmp_path, cases[case]))
     made_ = tables(frames, None, LAYOUTS[layout])
-    for text in (in_markdown(made_), latex(made_)):
+    for text in (in_markdown(made_), latex(made_), printed(made_)):
         assert "nan" not in text.lower().replace("finance", "")
         assert all(name in text for name, _ in cases[case])
-    stream = StringIO()
-    print_tables(tables(frames, None, LAYOUTS[layout]), Console(file=stream))
-    assert all(name in stream.getvalue() for name, _ in cases[case])
     across(frames, ["acc"])
 
 
@@ -256,20 +242,18 @@ def test_caption_has_command_version_seeds_and_hardware(tmp_path: Path) -> None:
 
 def test_a_cell_in_two_runs_counts_once_and_done_where_it_is(tmp_path: Path) -> None:
     failed = record(None, "failed", error={"kind": "E", "message": "no", "traceback": ""})
-    first = made(tmp_path / "a", seeds("er", [60, 70]) | {("er", 2): failed, ("ewc", 0): failed})
-    second = made(tmp_path / "b", {("er", 1): record([[50, 40], [90, 45], [70, 80]]),
-                                   ("er", 2): record([[50, 40], [90, 45], [80, 80]]),
-                                   ("cumulative", 2): record([[50, 40], [95, 45], [80, 90]])})  # fmt: skip
+    whole = seeds("er", [60, 70, 80])
+    first = made(tmp_path / "a", whole | {("er", 2): failed, ("ewc", 0): failed})
+    del whole["er", 0]
+    second = made(tmp_path / "b", whole | {("cumulative", 2): record([[50, 40], [95, 45], [80, 90]])})
     for folders in ((first, second), (second, first), (first, second, first)):
         frames = load(*folders)
         assert len(frames.cells) == 5
         row = summary(frames, ["acc"]).set_index(["identity", "column"]).loc[("er", "acc")]
         assert (row["n"], row["mean"]) == (3, pytest.approx(0.75))
         # What cumulative did in one run is the reference of the other.
-        values = frames.scores[
-            (frames.scores["score"] == "intransigence") & (frames.scores["strategy"] == "er")
-        ]
-        assert values.set_index("seed")["value"][2] == pytest.approx((0.05 + 0.10) / 2)
+        of_er = frames.scores.query("score == 'intransigence' and strategy == 'er'").set_index("seed")
+        assert of_er["value"][2] == pytest.approx((0.05 + 0.10) / 2)
 
 
 def test_one_name_for_two_settings_is_told_apart(tmp_path: Path) -> None:
@@ -306,34 +290,29 @@ def test_report_ranks_across_suites(tmp_path: Path, without_figures: None) -> No
     assert "here are 1 in 2." in " ".join(across(two, ["acc"]).lines)
 
 
-def test_report_on_two_runs_by_command(tmp_path: Path, without_figures: None) -> None:
+@pytest.mark.usefixtures("without_figures")
+def test_report_on_two_runs_by_command(tmp_path: Path, command: Command, refuses: Refuses) -> None:
     runs = [str(other_suite(tmp_path / s, s, ("er", "ewc"))) for s in ("s1", "s2")]
-    runner = CliRunner()
-    refused = runner.invoke(app, ["report", *runs])
-    assert "with --out" in str(refused.exception)
+    refuses("with --out", "report", *runs)
     out = tmp_path / "both"
-    words = ["--scores", "acc", "--wide", "--spread", "sem", "--by-family", "--out", str(out)]
-    done = runner.invoke(app, ["report", *runs, *words])
-    assert done.exit_code == 0, done.exception
-    assert "standard error of the mean" in done.output
+    code, told, err = command(f"report --scores acc --wide --spread sem --by-family --out {out}", *runs)
+    assert code == 0, err
+    assert "standard error of the mean" in told
     assert "| strategy | n | s1 | s2 |" in (out / "table.md").read_text()
     assert "\\toprule" in (out / "table.tex").read_text()
     assert {"mean", "half", "sem", "median", "iqm", "mark"} <= set(pd.read_csv(out / "table.csv").columns)
     assert set(pd.read_csv(out / "pairs.csv")["verdict"]) == {"too few seeds"}
-    wrong = runner.invoke(app, ["report", runs[0], "--spread", "se"])
-    assert "unknown spread 'se'" in str(wrong.exception)
+    refuses("unknown spread 'se'", "report --spread se", runs[0])
 
 
-def test_power_by_command(tmp_path: Path) -> None:
-    cells = seeds("er", [60, 62, 70]) | seeds("ewc", [50, 56, 58])
-    folder = str(made(tmp_path, cells))
-    done = CliRunner().invoke(app, ["power", folder, "er", "ewc", "--difference", "0.5"])
-    assert done.exit_code == 0, done.exception
+def test_power_by_command(tmp_path: Path, command: Command, refuses: Refuses) -> None:
+    folder = made(tmp_path, seeds("er", [60, 62, 70]) | seeds("ewc", [50, 56, 58]))
+    code, told, err = command(f"power {folder} er ewc --difference 0.5")
+    assert code == 0, err
     sd = float(np.std([0.05, 0.03, 0.06], ddof=1))
-    assert re.search(rf"│ +4\.67 │ +{100 * sd:.2f} │ +{seeds_needed(0.005, sd)} │", done.output)
-    assert "a true difference of 0.5 points in acc between er and ewc" in " ".join(done.output.split())
-    unknown = CliRunner().invoke(app, ["power", folder, "er", "ewx"])
-    assert "unknown strategy of the run 'ewx'; did you mean ewc" in str(unknown.exception)
+    assert re.search(rf"│ +4\.67 │ +{100 * sd:.2f} │ +{seeds_needed(0.005, sd)} │", told)
+    assert "a true difference of 0.5 points in acc between er and ewc" in " ".join(told.split())
+    refuses("unknown strategy of the run 'ewx'; did you mean ewc", f"power {folder} er ewx")
 
 
 ODD = [
@@ -346,12 +325,12 @@ def odd_names(folder: Path) -> Frames:
 
 
 def test_names_are_escaped_in_latex() -> None:
-    assert escaped("a&b_c%") == r"a\&b\_c\%"
-    assert escaped("der++[lam=-1]") == "der++{[}lam=-1{]}"
-    assert escaped("<script>") == r"\textless{}script\textgreater{}"
-    assert escaped("--out ---") == "-{}-out -{}-{}-"
-    assert escaped("\\{}~^$#") == r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}\$\#"
-    assert escaped("a\nb  c") == "a b c"
+    expected = {
+        "a&b_c%": r"a\&b\_c\%", "der++[lam=-1]": "der++{[}lam=-1{]}", "--out ---": "-{}-out -{}-{}-",
+        "<script>": r"\textless{}script\textgreater{}", "a\nb  c": "a b c",
+        "\\{}~^$#": r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}\$\#",
+    }  # fmt: skip
+    assert {name: escaped(name) for name in expected} == expected
 
 
 def test_numbers_are_set_as_numbers(tmp_path: Path) -> None:
@@ -391,8 +370,10 @@ def test_latex_compiles_and_prints_names_as_they_are(layout: str, tmp_path: Path
 
 
 def test_many_cells_are_read_and_shown(tmp_path: Path) -> None:
-    """The generator that tests/perf measures with, in small."""
-    frames = load(write_many(tmp_path / "many", suites=3, strategies=4, seeds=7))
+    """The generator and the stages of ``python -m tests.many_cells``, which measures a hundred thousand."""
+    assert list(measure(tmp_path / "many", 3, 4, 7)) == ["write", "list", "pack", "load", "tables"]
+    assert len(list((tmp_path / "many" / "cells").iterdir())) == 1
+    frames = load(tmp_path / "many")
     assert (frames.cells["status"] == "done").sum() == len(frames.cells) == 84
     made_ = tables(frames, None, ALL)
     assert (len(made_.shown), made_.shown[0].rows[0][0].text) == (3, "method-0")
