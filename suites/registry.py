@@ -114,10 +114,29 @@ class Registry(Generic[Named]):
             found.setdefault(name, Description(self.kind, name, f"from {package}", metadata=metadata))
         return [found[name] for name in sorted(found)]
 
+    def knows(self, name: str) -> bool:
+        """Return whether a name is one of this kind, or of a file, which is not opened."""
+        return ".py:" in name or name in self.entered or name in self._index or name in self._installed()
+
+    def defined_in(self, name: str) -> str | Path:
+        """Return the module, or the file, that enters a name; imports nothing where the index is current.
+
+        Raises UserError for an unknown name.
+        """
+        if ".py:" in name:
+            return Path(name.rpartition(":")[0])
+        if name in self.entered and not self._is_built_in(name):
+            return self._entered_by[name]
+        if name in self._index:
+            return self._index[name][1]
+        if name in self._installed():
+            return self._installed()[name].module
+        raise unknown(self.kind, name, self.names())
+
     def _described_entered(self) -> dict[str, Description]:
         """Return the built-ins, and what this process has entered beside them."""
         own = {n: self.describe_value(n, v) for n, v in self.entered.items() if not self._is_built_in(n)}
-        return self._index | own
+        return {name: described for name, (described, _) in self._index.items()} | own
 
     def _is_built_in(self, name: str) -> bool:
         return f"{self._entered_by[name]}.".startswith(f"{self.package}.")
@@ -168,19 +187,23 @@ class Registry(Generic[Named]):
     # The index.
 
     @cached_property
-    def _index(self) -> dict[str, Description]:
-        """The built-ins by name, from the cache where it was made of these very sources."""
+    def _index(self) -> dict[str, tuple[Description, str]]:
+        """The built-ins by name, each with its module, from the cache where made of these very sources."""
         here = hashlib.sha256(str(self._sources[0].resolve()).encode()).hexdigest()[:16]
         path, fingerprint = cache_folder() / f"index-{self.plural}-{here}.json", _fingerprint(self._sources)
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             if saved["fingerprint"] == fingerprint:
-                return {d["name"]: Description.of_json(d) for d in saved["descriptions"]}
+                return {d["name"]: (Description.of_json(d), module) for d, module in saved["described"]}
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not there, or not as it was written: it is made again
         self._import_built_in()
-        found = {n: self.describe_value(n, v) for n, v in self.entered.items() if self._is_built_in(n)}
-        made = {"fingerprint": fingerprint, "descriptions": [d.as_json() for d in found.values()]}
+        found = {
+            name: (self.describe_value(name, value), self._entered_by[name])
+            for name, value in self.entered.items()
+            if self._is_built_in(name)
+        }
+        made = {"fingerprint": fingerprint, "described": [(d.as_json(), m) for d, m in found.values()]}
         write_cached(path, lambda file: file.write(json.dumps(made).encode()))
         return found
 

@@ -154,7 +154,7 @@ def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class",
 
 def outcome(record: dict[str, Any]) -> dict[str, Any]:
     """Return what of a record must be the same when a cell is run again."""
-    return {k: v for k, v in record.items() if k not in ("timings", "written")}
+    return {k: v for k, v in record.items() if k not in ("timings", "written", "made_by")}
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -10,10 +10,10 @@ import suites
 from bench.encode import input_shape, inputs, to_stderr
 from bench.export import describe_overlap
 from bench.models import parameter_count
-from bench.plan import CellSpec, Present, Request, ResolvedPlan, resolve
+from bench.plan import CellSpec, Present, Request, ResolvedPlan, code_of, resolve
 from bench.runner.described import described
 from bench.runner.options import Options, Outcome
-from bench.runner.processes import run_groups
+from bench.runner.processes import Target, run_groups
 from bench.runner.progress import Progress
 from bench.store import RunFolder, RunReader, SavedModels
 from suites.base import Data, Scenario, Training
@@ -64,7 +64,9 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     _prepare(plan, options.quiet)
     continued = {(s.suite, s.scenario): describe_overlap(s) for s in reversed(plan.to_run) if s.continues}
     run = RunFolder(folder)
-    run.open(plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells))
+    codes = [code_of(spec.as_record()) for spec in plan.cells if spec.key not in plan.existing]
+    code = {found.fingerprint: found.files for found in codes}
+    maker = run.open(plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code)
     set_aside = run.repair()
     models = SavedModels(folder, options.keep_models)
     unsaved = sum(not models.tasks(spec.key) for spec in plan.done) if options.keep_models else 0
@@ -73,9 +75,9 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
             to_stderr(words)
         if unsaved:
             to_stderr(f"{unsaved} cells were done without saving their models: --force runs them again")
-    run.write_group(
-        (plan.by_key[key], {"status": "skipped", "reason": reason}) for key, reason in plan.skipped.items()
-    )
+    target = Target(models, maker)
+    skipped = [{"status": "skipped", "reason": reason} for reason in plan.skipped.values()]
+    target.write([plan.by_key[key] for key in plan.skipped], skipped)
     for group in plan.groups:
         for key in group.keys if not group.tasks_done else ():
             run.drop(key)
@@ -84,7 +86,7 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     halved: list[str] = []
     with Progress(folder, todo, options.quiet) as progress:
         progress.done([plan.by_key[key] for key in plan.skipped])
-        for ended in run_groups(groups, models, plan.device, options.jobs):
+        for ended in run_groups(groups, target, plan.device, options.jobs):
             halved += ended.halved
             progress.done([plan.by_key[key] for key in ended.keys])
     return _outcome(todo, run, set_aside, halved)

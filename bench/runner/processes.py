@@ -16,14 +16,40 @@ import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
 from bench.export import load_into
-from bench.plan import CellSpec
+from bench.plan import CellSpec, code_of
 from bench.runner.progress import note
-from bench.schema import Failure
-from bench.store import RunFolder, SavedModels
+from bench.schema import Failure, Fields
+from bench.store import Maker, RunFolder, SavedModels, now
 from bench.train import run_group
 from strategies.core import Unsuitable
+from suites.errors import UserError
 
 Group = list[CellSpec]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where records and models go, and what the records say of how they were made."""
+
+    models: SavedModels
+    maker: Maker
+
+    def write(
+        self, group: Group, records: Sequence[Fields], codes: Sequence[str] = (), began: str = ""
+    ) -> None:
+        """Write the records of cells that ended together.
+
+        Args:
+            group: The cells.
+            records: Their records, in the same order.
+            codes: Fingerprint of the code that each ran; as it is now without it.
+            began: When they began; now without it.
+        """
+        codes, began = codes or _codes(group), began or now()
+        made = [
+            {**r, "made_by": self.maker.record(code, began)} for r, code in zip(records, codes, strict=True)
+        ]
+        RunFolder(self.models.run).write_group(zip(group, made, strict=True))
 
 
 @dataclass
@@ -40,7 +66,7 @@ class Ended:
         return self
 
 
-def run_groups(groups: list[Group], models: SavedModels, device: str, jobs: int) -> Iterator[Ended]:
+def run_groups(groups: list[Group], target: Target, device: str, jobs: int) -> Iterator[Ended]:
     """Run groups, over processes where there are several; yield what has ended, as it ends."""
     cuda = torch.device(device).type == "cuda"
     if cuda and torch.device(device).index is None:
@@ -50,7 +76,7 @@ def run_groups(groups: list[Group], models: SavedModels, device: str, jobs: int)
     jobs = min(jobs or (len(devices) if cuda else os.cpu_count() or 1), len(groups))
     if jobs <= 1:
         for group in groups:
-            yield _run_one(group, models, devices[0])
+            yield _run_one(group, target, devices[0])
         return
     if cuda:  # one process per device: each takes its share of the groups, one after the other
         shares = [(groups[i::jobs], devices[i % len(devices)]) for i in range(jobs)]
@@ -58,7 +84,7 @@ def run_groups(groups: list[Group], models: SavedModels, device: str, jobs: int)
         shares = [([group], devices[0]) for group in groups]
     while shares:
         try:
-            for number, ended in _parallel(shares, models, jobs):
+            for number, ended in _parallel(shares, target, jobs):
                 shares[number] = ([], "")
                 yield ended
             return
@@ -69,14 +95,14 @@ def run_groups(groups: list[Group], models: SavedModels, device: str, jobs: int)
             suspects, shares = shares[:jobs], shares[jobs:]
             for own, own_device in suspects:
                 for group in own:
-                    yield _run_alone(group, models, own_device)
+                    yield _run_alone(group, target, own_device)
 
 
 def _parallel(
-    shares: Sequence[tuple[list[Group], str]], models: SavedModels, jobs: int
+    shares: Sequence[tuple[list[Group], str]], target: Target, jobs: int
 ) -> Iterator[tuple[int, Ended]]:
     """Run shares in processes; yield the number and the outcome of each as it ends."""
-    work = [joblib.delayed(_run_share)(i, own, models, device) for i, (own, device) in enumerate(shares)]
+    work = [joblib.delayed(_run_share)(i, own, target, device) for i, (own, device) in enumerate(shares)]
     with warnings.catch_warnings():
         # loky says that it replaced a worker that grew; nothing for the user to do.
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
@@ -84,69 +110,78 @@ def _parallel(
         yield from pool(work)
 
 
-def _run_share(number: int, groups: list[Group], models: SavedModels, device: str) -> tuple[int, Ended]:
+def _run_share(number: int, groups: list[Group], target: Target, device: str) -> tuple[int, Ended]:
     ended = Ended()
     for group in groups:
-        ended += _run_one(group, models, device)
+        ended += _run_one(group, target, device)
     return number, ended
 
 
-def _run_alone(group: Group, models: SavedModels, device: str) -> Ended:
+def _run_alone(group: Group, target: Target, device: str) -> Ended:
     """Run one group in a process of its own; should that die, by halves, down to the cell that kills it."""
     pool = ProcessPoolExecutor(max_workers=1)
     try:
-        ended: Ended = pool.submit(_run_one, group, models, device).result()
+        ended: Ended = pool.submit(_run_one, group, target, device).result()
         return ended
     except BrokenProcessPool as error:
         failure = _described(error)
     finally:
         pool.shutdown(wait=True, kill_workers=True)
-    return _by_halves(group, models, device, failure, _run_alone)
+    return _by_halves(group, target, device, failure, _run_alone)
 
 
-def _run_one(group: Group, models: SavedModels, device: str) -> Ended:
+def _run_one(group: Group, target: Target, device: str) -> Ended:
     """Run one group and write its records; where it fails, by halves, so that only the culprit does.
 
     Halves and not single lanes: a group that was too wide for the device's memory is not done one by one.
     """
-    failure = _attempt(group, models, device)
+    failure = _attempt(group, target, device)
     if failure is None:
         return Ended([spec.key for spec in group])
-    return _by_halves(group, models, device, failure, _run_one)
+    return _by_halves(group, target, device, failure, _run_one)
 
 
-def _by_halves(group: Group, models: SavedModels, device: str, failure: Failure, run: Any) -> Ended:
+def _by_halves(group: Group, target: Target, device: str, failure: Failure, run: Any) -> Ended:
     """Run the halves of a group that failed; a single cell gets a record that says how it failed."""
     if len(group) == 1:
-        RunFolder(models.run).write(group[0], {"status": "failed", "error": failure.model_dump()})
+        target.write(group, [{"status": "failed", "error": failure.model_dump()}])
         return Ended([group[0].key])
     why = f"{failure.kind}: {failure.message}"
     ended = Ended(halved=[f"{len(group)} lanes from {group[0].title} on: {why}"])
     middle = len(group) // 2
     for half in (group[:middle], group[middle:]):
-        ended += run(half, models, device)
+        ended += run(half, target, device)
     return ended
 
 
-def _attempt(group: Group, models: SavedModels, device: str) -> Failure | None:
+def _attempt(group: Group, target: Target, device: str) -> Failure | None:
     """Run one group and write its records; return what went wrong, in words, so that no tensor is held."""
-    folder, run = models.run, RunFolder(models.run)
+    folder = target.models.run
+    began, codes = now(), _codes(group)  # before a user's file is imported here
     try:
         with _one_thread(device):
             records = run_group(
                 group,
                 device=device,
-                checkpoints=run,
-                models=models,
+                checkpoints=RunFolder(folder),
+                models=target.models,
                 warm_start=load_into,
                 progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
             )
-        run.write_group(zip(group, records, strict=True))
+        target.write(group, records, codes, began)
     except Unsuitable as error:
-        run.write_group((spec, {"status": "skipped", "reason": str(error)}) for spec in group)
+        target.write(group, [{"status": "skipped", "reason": str(error)}] * len(group), codes, began)
     except Exception as error:
         return _described(error)
     return None
+
+
+def _codes(group: Group) -> list[str]:
+    """Return the fingerprint of each cell's code; empty where a file is not there, which then cannot run."""
+    try:
+        return [code_of(spec.as_record()).fingerprint for spec in group]
+    except UserError:
+        return [""] * len(group)
 
 
 def _described(error: Exception) -> Failure:

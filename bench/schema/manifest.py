@@ -32,11 +32,11 @@ class Command(Described):
 class Manifest(FileModel):
     """``run.json``.
 
-    Version 2 has records in ``cells/*.jsonl`` and describes strategies, suites and models; version 1 had
-    a file for each record.
+    Version 3 names the source files of ``code``. Version 2 has records in ``cells/*.jsonl`` and describes
+    strategies, suites and models; version 1 had a file for each record.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     commands: list[Command]
     """Every command, in order."""
@@ -52,6 +52,8 @@ class Manifest(FileModel):
     """What each suite says of itself."""
     models: dict[str, Metadata] = {}
     """What each model says of itself."""
+    code: dict[str, dict[str, str]] = {}
+    """The source files behind each fingerprint in a record's ``made_by``, with a digest of what each says."""
 
     @classmethod
     def empty(cls) -> Self:
@@ -60,5 +62,5 @@ class Manifest(FileModel):
 
     @classmethod
     def upgrade(cls, content: Fields) -> Fields:
-        """Version 1 described no strategies, suites and models."""
-        return {"strategies": {}, "suites": {}, "models": {}, **super().upgrade(content)}
+        """Version 1 described no strategies, suites and models, version 2 no code."""
+        return {"strategies": {}, "suites": {}, "models": {}, "code": {}, **super().upgrade(content)}

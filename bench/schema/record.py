@@ -31,6 +31,19 @@ def digest(content: Fields) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
+_NOT_CONTENT = ("schema", "written", "timings", "made_by")
+"""Fields of a record that differ when a cell is run again; all others are its content."""
+
+
+def differing_fields(a: Fields, b: Fields) -> list[str]:
+    """Return the names of the fields in which the content of two records differs, sorted.
+
+    Content is all but timings and what made them. A field that is absent and one that is empty are equal.
+    """
+    names = sorted((a.keys() | b.keys()).difference(_NOT_CONTENT))
+    return [name for name in names if (a.get(name) or None) != (b.get(name) or None)]
+
+
 class Spec(Described):
     """What a cell is: all that changes its result."""
 
@@ -235,13 +248,36 @@ class DataSource(Described):
     """Fingerprint of the pretrained model and tokenizer; of texts."""
 
 
+class MadeBy(Described):
+    """What made a record. Differs when a cell is run again, as timings do."""
+
+    code: str
+    """Fingerprint of the source files that its numbers depend on; the manifest's ``code`` names the files."""
+    lethe: str
+    """Version of Lethe."""
+    commit: str
+    """Revision of the checkout that Lethe ran from; empty for none."""
+    dirty: bool
+    """Whether that checkout's packages had changes."""
+    torch: str
+    """Version of torch."""
+    numpy: str
+    """Version of numpy."""
+    began: str
+    """When its group began, or went on from a checkpoint, in UTC."""
+    ended: str
+    """When its group had ended, in UTC."""
+    command: str
+    """The command, as it was typed."""
+
+
 class CellRecord(FileModel):
     """One cell: a line of ``cells/*.jsonl``.
 
-    Version 2 has ``written``; version 1 was a file ``cells/<key>.json`` for each cell.
+    Version 3 has ``made_by``, version 2 ``written``; version 1 was a file ``cells/<key>.json`` for each cell.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     key: Key
     """Name of the cell: the hash of its spec."""
@@ -279,11 +315,13 @@ class CellRecord(FileModel):
     """What it learned from."""
     notes: dict[str, Numbers] = {}
     """What the method noted of its own doing."""
+    made_by: MadeBy | None = None
+    """What made it; none in records of versions 1 and 2."""
 
     @classmethod
     def upgrade(cls, content: Fields) -> Fields:
-        """Version 1 did not say when a record was written."""
-        return {"written": "", **super().upgrade(content)}
+        """Version 1 did not say when a record was written, version 2 not what made it."""
+        return {"written": "", "made_by": None, **super().upgrade(content)}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,6 +1,6 @@
 """A run on disk."""
 
-from bench.store.environment import where
+from bench.store.environment import Maker, now, where
 from bench.store.files import new_file, new_folder, write_json, write_tensors
 from bench.store.pack import pack_run, unpack_run
 from bench.store.run_folder import RunFolder

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan import CellSpec, check_agreement, check_same_data
 from bench.schema import CellRecord, CheckpointHeader, ClassCounts, Fields, FileModel, Manifest, Metadata
-from bench.store.environment import now, where
+from bench.store.environment import Maker, now, where
 from bench.store.files import write_json, write_tensors
 from bench.store.lines import append
 from bench.store.run_reader import RunReader
@@ -47,13 +47,18 @@ class RunFolder(RunReader):
         command: str,
         device: str,
         described: Mapping[str, Mapping[str, Metadata]] | None = None,
-    ) -> None:
+        code: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Maker:
         """Enter cells into the manifest, making the folder where there is none.
 
         Strategies, seeds, scenarios and suites may be added to a run at any time. What must stay is
         ``shared``: what all cells of one suite and scenario have in common (version, model, training), and
         ``data``, the fingerprint of each suite's data set. ``described`` is what strategies, suites and
-        models say of themselves, so that a reader need not import them: by kind and name.
+        models say of themselves, so that a reader need not import them: by kind and name. ``code`` are the
+        files behind each fingerprint of code.
+
+        Returns:
+            What records of this command say of how they were made.
 
         Raises:
             UserError: where ``shared`` or ``data`` differs from what the folder holds, and where the folder
@@ -62,12 +67,14 @@ class RunFolder(RunReader):
         before = self.manifest()
         check_agreement(self.folder, before.shared, shared)
         check_same_data(self.folder, before.data, data)
+        entry = {"command": command, "at": now(), **where(device)}
         manifest = {
             "schema": Manifest.VERSION,
-            "commands": [*map(dict, before.commands), {"command": command, "at": now(), **where(device)}],
+            "commands": [*map(dict, before.commands), entry],
             "shared": {**before.shared, **shared},
             "data": {**before.data, **data},
             "cells": {**before.cells, **{s.key: s.title for s in specs}},
+            "code": {**before.code, **(code or {})},
         }
         for kind in ("strategies", "suites", "models"):
             manifest[kind] = {**getattr(before, kind), **(described or {}).get(kind, {})}
@@ -77,6 +84,7 @@ class RunFolder(RunReader):
             write_json(self.folder / "run.json", manifest)
         except OSError as error:
             raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
+        return Maker.of(entry)
 
     def write(self, spec: CellSpec, record: Fields) -> None:
         """Write one cell's record and drop its checkpoint; see ``write_group``."""

@@ -32,7 +32,7 @@ def cells(folder: Path) -> dict[str, Any]:
     for record in run.records():
         classes = run.classes(record["key"])
         assert record["status"] != "done" or classes is not None
-        found[record["key"]] = {k: v for k, v in record.items() if k not in ("timings", "written")}
+        found[record["key"]] = {k: v for k, v in record.items() if k not in ("timings", "written", "made_by")}
         found[record["key"]]["classes"] = classes and {k: v for k, v in classes.items() if k != "written"}
     return found
 

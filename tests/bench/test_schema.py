@@ -42,7 +42,7 @@ def test_a_record_of_version_1_is_read_as_the_newest() -> None:
 def test_a_manifest_of_version_1_has_no_descriptions() -> None:
     old = {"schema": 1, "commands": [], "shared": {}, "data": {}, "cells": {}}
     assert Manifest.read(json.dumps(old))[1] == old | {
-        "schema": 2, "strategies": {}, "suites": {}, "models": {}
+        "schema": 3, "strategies": {}, "suites": {}, "models": {}, "code": {}
     }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def test_a_manifest_of_version_1_has_no_descriptions() -> None:
     [
         ("{", "it is not whole JSON"),
         ("[]", "does not hold fields with names"),
-        ('{"schema": 9}', "its version is 9, and this Lethe reads 1 to 2"),
+        ('{"schema": 9}', "its version is 9, and this Lethe reads 1 to 3"),
         ('{"key": "x"}', "its version is None"),
     ],
 )
@@ -64,7 +64,7 @@ def done(**changes: Any) -> dict[str, Any]:
     spec = toy_cell("er")
     counts = {"right": [[1, None]] * 3, "total": [[4, 4]] * 3}
     return {
-        "schema": 2, "key": spec.key, "written": "", "spec": spec.as_record(), "identity": spec.identity,
+        "schema": 3, "key": spec.key, "written": "", "spec": spec.as_record(), "identity": spec.identity,
         "status": "done", "reason": None, "error": None, "test": counts, "validation": counts,
     } | changes  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bench.plan import CellSpec
+from bench.schema import Manifest
 from bench.store import RunFolder, RunReader, write_json
 from bench.store import lines as store_lines
 from bench.store import run_folder as store
@@ -34,7 +35,7 @@ def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
     opened(tmp_path, first)
     opened(tmp_path, second, shared={"toy/task": {"epochs": 4}}, data={"other": "f2"}, command="again")
     manifest = RunFolder(tmp_path).manifest()
-    assert manifest.schema_version == 2
+    assert manifest.schema_version == Manifest.VERSION
     assert manifest.cells == {first.key: first.title, second.key: second.title}
     assert manifest.shared.keys() == {"toy/class", "toy/task"}
     assert manifest.data == {"toy": "f1", "other": "f2"}
@@ -214,7 +215,7 @@ def test_records_of_earlier_versions_are_read_and_continued(tmp_path: Path) -> N
     run.write(spec, DONE)
     assert run.records()[0]["written"]
     assert run.classes(spec.key) is None  # those were of the record before
-    assert run.manifest().schema_version == 2
+    assert run.manifest().schema_version == Manifest.VERSION
 
 
 def test_a_file_of_an_earlier_version_is_moved_aside(tmp_path: Path) -> None:

@@ -1,0 +1,302 @@
+"""Which source files stand behind a module, and a digest of what each of them says.
+
+Files are read, never imported. A digest is made of the syntax tree without comments, docstrings and layout,
+so that only a change of what is run changes it. A name imported through the ``__init__`` of a package is
+followed to the module that defines it. Imports under ``TYPE_CHECKING`` and by ``importlib`` are not followed.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import sys
+import sysconfig
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from suites.aliases import ALIASES
+from suites.cache import cache_folder, write_cached
+from suites.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+LETHE = ("bench", "lethe", "strategies", "suites")
+"""Our packages, which lie side by side in ``ROOT``."""
+_REGISTRIES = {*LETHE, "bench.models"}
+"""Packages that find things by name: an import of the package itself takes nothing in particular."""
+_CHANGE_NO_NUMBER = {
+    "bench.api", "bench.checks", "bench.cli", "bench.plan", "bench.report", "bench.results", "bench.runner",
+    "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
+    "suites.aliases", "suites.cache", "suites.description", "suites.errors", "suites.registry",
+}  # fmt: skip
+"""What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
+record holds the cell itself, and these do nothing inside a cell."""
+_NAMED_BY_CELL = ("bench.encode.", "bench.export.", "bench.train.")
+"""Rooms that take a model from the cell: what they import of bench.models is not followed, the cell's own
+model is."""
+_NO_SOURCE = uuid.uuid4().hex
+"""The digest of what was typed into an interpreter: nobody can say whether it is the same next time."""
+
+Import = tuple[str, str, str]
+"""Module, with leading dots where it is relative; name taken from it, empty for the module itself; and the
+name that it has here."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of one file."""
+
+    digest: str
+    """Of its syntax tree."""
+    imports: tuple[Import, ...]
+
+    def bound(self, name: str) -> Import | None:
+        """Return the import that binds a name."""
+        return next((found for found in self.imports if found[2] == name), None)
+
+
+class _Sources:
+    """Files by content, parsed once: kept in the cache folder from one process to the next."""
+
+    _MOST = 3000
+
+    def __init__(self) -> None:
+        self.used: dict[str, Source] = {}
+        self.new = False
+
+    @cached_property
+    def saved(self) -> dict[str, Any]:
+        """What earlier processes parsed."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def _path(self) -> Path:
+        return cache_folder() / "source-files-1.json"
+
+    def of(self, content: bytes) -> Source:
+        """Return what is known of a file with this content; one that cannot be parsed imports nothing."""
+        key = hashlib.sha256(content).hexdigest()[:32]
+        if key not in self.used:
+            try:
+                digest, imports = self.saved[key]
+                self.used[key] = Source(str(digest), tuple((str(m), str(n), str(a)) for m, n, a in imports))
+            except (KeyError, TypeError, ValueError):
+                self.used[key], self.new = _parsed(content), True
+        return self.used[key]
+
+    def save(self) -> None:
+        """Write what was parsed, the oldest left out where there is much."""
+        if not self.new:
+            return
+        found = self.saved | {key: [s.digest, s.imports] for key, s in self.used.items()}
+        kept = dict([*found.items()][-self._MOST :])
+        write_cached(self._path, lambda file: file.write(json.dumps(kept).encode()))
+        self.new = False
+
+
+_SOURCES = _Sources()
+
+
+def _parsed(content: bytes) -> Source:
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return Source(hashlib.sha256(content).hexdigest()[:20], ())
+    text = "".join(_words(tree))
+    return Source(hashlib.sha256(text.encode()).hexdigest()[:20], tuple(dict.fromkeys(_imports(tree))))
+
+
+def _words(node: object) -> Iterator[str]:
+    """Yield what a syntax tree says; equal for every version of Python, which ``ast.dump`` is not.
+
+    What is absent or empty is left out, as newer versions add fields; so are statements that do nothing:
+    docstrings, other strings by themselves, and ``pass``.
+    """
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if value is None or value == [] or name in ("ctx", "kind", "type_comment", "type_ignores"):
+                continue
+            yield f" {name}="
+            yield from _words(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            if not _does_nothing(item):
+                yield from _words(item)
+        yield "]"
+    else:
+        yield repr(node)
+
+
+def _does_nothing(node: object) -> bool:
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, ast.Pass)
+
+
+def _imports(tree: ast.AST) -> Iterator[Import]:
+    """Yield the imports of a file, and of Lethe's packages that it imports whole the attributes it uses."""
+    whole: dict[str, str] = {}
+    nodes = [tree]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.partition(".")[0]
+                yield alias.name, "", bound
+                if alias.name.partition(".")[0] in LETHE and (alias.asname or bound == alias.name):
+                    whole[bound] = alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield "." * node.level + (node.module or ""), alias.name, alias.asname or alias.name
+        elif isinstance(node, ast.If) and _is_type_checking(node.test):
+            nodes += node.orelse
+        else:
+            nodes += ast.iter_child_nodes(node)
+    for node in nodes if whole else ():
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in whole:
+            yield whole[node.value.id], node.attr, ""
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
+
+
+def files_behind(root: str | Path) -> dict[str, str]:
+    """Return the digests of the files that a module, or a file of the user's, is made of, by their names.
+
+    Files of Lethe are named by their path in the project, others by their module's, whatever folder they are
+    in. A module is read once in a process, as Python itself does; a file given by its path each time.
+    """
+    return _Walk(root).files if isinstance(root, Path) else _files_of_module(root)
+
+
+@cache
+def _files_of_module(root: str) -> dict[str, str]:
+    return _Walk(root).files
+
+
+class _Walk:
+    """The files behind one root."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.files: dict[str, str] = {}
+        self._taken: set[tuple[str, str, bool]] = set()
+        self._own = "" if isinstance(root, Path) else root.partition(".")[0]
+        if isinstance(root, Path):
+            self._enter("", root.name, _SOURCES.of(_content(root)))
+        elif (path := self._file(root)) is None:
+            self.files[f"{root.replace('.', '/')}.py"] = _NO_SOURCE
+        else:
+            self._enter(root, _name(root, path), _source(path))
+        _SOURCES.save()
+
+    def _enter(self, module: str, name: str, source: Source) -> None:
+        """Add a file, and all that its imports bring."""
+        if name not in self.files:
+            self.files[name] = source.digest
+            self._follow(module, source)
+
+    def _follow(self, importer: str, source: Source) -> None:
+        for module, name, _ in source.imports:
+            self._take(importer, self._absolute(importer, module), name)
+
+    def _take(self, importer: str, module: str, name: str) -> None:
+        """Add what an import takes: the file of a module, or the one that defines a name of a package."""
+        module = ALIASES.get(module, module)
+        by_cell = importer.startswith(_NAMED_BY_CELL)
+        if (module, name, by_cell) in self._taken:
+            return
+        self._taken.add((module, name, by_cell))
+        if name and self._file(f"{module}.{name}") is not None:
+            module, name = f"{module}.{name}", ""
+        path = None if self._left_out(module, by_cell) else self._file(module)
+        if path is None:
+            return
+        source, of_user = _source(path), module.partition(".")[0] not in LETHE
+        if path.stem != "__init__":
+            self._enter(module, _name(module, path), source)
+        elif name not in ("", "*"):
+            if (found := source.bound(name)) is not None:
+                self._take(module, self._absolute(module, found[0]), found[1])
+            elif of_user:  # it is defined right there
+                self._enter(module, _name(module, path), source)
+        elif of_user:
+            self._enter(module, _name(module, path), source)
+        elif module not in _REGISTRIES:
+            self._follow(module, source)
+
+    def _left_out(self, module: str, by_cell: bool) -> bool:
+        parts = module.split(".")
+        above = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+        return not _CHANGE_NO_NUMBER.isdisjoint(above) or (by_cell and "bench.models" in above)
+
+    def _absolute(self, importer: str, module: str) -> str:
+        name = module.lstrip(".")
+        up = len(module) - len(name)
+        if not up:
+            return module
+        path = self._file(importer) if importer else None
+        up -= path is not None and path.stem == "__init__"
+        package = importer.rsplit(".", up)[0] if up else importer
+        return f"{package}.{name}" if name else package
+
+    def _file(self, module: str) -> Path | None:
+        """Return the file of a module of Lethe's, the user's, or the root's package; None for any other."""
+        top, _, rest = module.partition(".")
+        base = ROOT / top if top in LETHE else _place_of_users(top, top == self._own)
+        if base is None or base.suffix == ".py":
+            return None if rest else base
+        at = base.joinpath(*rest.split(".")) if rest else base
+        # The public face finds its names in its stub.
+        init = at / ("__init__.pyi" if module == "lethe" else "__init__.py")
+        return next((path for path in (init, at.with_suffix(".py")) if _is_file(path)), None)
+
+
+@cache
+def _is_file(path: Path) -> bool:
+    return path.is_file()
+
+
+@cache
+def _place_of_users(name: str, installed_too: bool) -> Path | None:
+    """Return the file or folder of a module that the user wrote; None for what Python or pip installed."""
+    if name in sys.stdlib_module_names:
+        return None
+    loaded = sys.modules.get(name)
+    try:
+        spec = getattr(loaded, "__spec__", None) or importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    found = places[0] if places else (spec and spec.origin) or getattr(loaded, "__file__", None)
+    path = None if found is None else Path(found)
+    if path is None or (path.suffix != ".py" and not places):
+        return None
+    folders = [sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib")]
+    return path if installed_too or not any(path.is_relative_to(folder) for folder in folders) else None
+
+
+def _name(module: str, path: Path) -> str:
+    at = module.replace(".", "/")
+    return f"{at}/{path.name}" if path.stem == "__init__" else f"{at}.py"
+
+
+@cache
+def _source(path: Path) -> Source:
+    return _SOURCES.of(_content(path))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,172 @@
+"""Fingerprints of the code behind a cell: what changes which, and what does not."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import strategies
+from bench.plan import code, code_of, source_files
+from bench.plan.code import is_users
+from bench.plan.source_files import files_behind
+
+ROOT = Path(__file__).parents[2]
+
+
+def cell(strategy: str = "er", suite: str = "digits", model: str = "mlp") -> dict[str, str]:
+    return {"strategy": strategy, "suite": suite, "model": model}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of Lethe's packages, which a test may edit."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "checkout"
+    for package in ("bench", "lethe", "strategies", "suites"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+NAMES = ("finetune", "er", "der", "ewc", "mas", "icarl", "er+lwf", "lwf")
+
+
+def fingerprints() -> dict[tuple[str, str], str]:
+    """Return the fingerprint of each strategy and model, as a new process finds it."""
+    for known in (source_files._files_of_module, source_files._is_file, source_files._source):
+        known.cache_clear()
+    code._CODES.clear()
+    return {(n, m): code_of(cell(n, model=m)).fingerprint for n in NAMES for m in ("mlp", "cnn")}
+
+
+def test_an_edit_moves_the_cells_that_run_it_and_no_others(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = fingerprints()
+    monkeypatch.setattr(source_files, "ROOT", checkout)
+    before = fingerprints()
+    assert before == here  # in whatever folder
+
+    def moved(name: str) -> set[tuple[str, str]]:
+        path = checkout / name
+        text = path.read_text()
+        path.write_text(f"{text}\nedited = 1\n")
+        after = fingerprints()
+        path.write_text(text)
+        return {key for key in before if after[key] != before[key]}
+
+    edits = {
+        "strategies/replay/der.py": {"der"},
+        "strategies/regularisation/ewc.py": {"ewc"},
+        "strategies/distillation/lwf.py": {"lwf", "er+lwf"},
+        "strategies/parts/memory.py": {"er", "der", "icarl", "er+lwf"},
+        "strategies/core/compose.py": {"er+lwf"},
+        "strategies/core/strategy.py": set(NAMES),
+        "bench/train/loop.py": set(NAMES),
+        "suites/scenarios.py": set(NAMES),
+        "strategies/replay/__init__.py": set(),
+        "strategies/parts/__init__.py": set(),
+        "bench/models/resnet.py": set(),
+        "bench/report/tables.py": set(),
+        "bench/train/clock.py": set(),
+        "suites/mnist.py": set(),
+    }
+    for name, strategies_moved in edits.items():
+        assert moved(name) == {(n, m) for n in strategies_moved for m in ("mlp", "cnn")}, name
+    assert moved("bench/models/cnn.py") == {(n, "cnn") for n in NAMES}
+    monkeypatch.undo()
+    fingerprints()
+
+
+def test_a_fingerprint_imports_nothing_that_is_run() -> None:
+    code_of(cell())  # makes the index of names, which imports all of them
+    asked = (
+        f"import sys; from bench.plan import code_of; code_of({cell()}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=True)
+
+
+def test_every_strategy_stands_on_its_own_file_the_loop_and_the_encoder() -> None:
+    for name in strategies.names():
+        files = code_of(cell(name)).files
+        own = sys.modules[strategies.get(name).__module__].__file__
+        assert own is not None
+        wanted = {
+            Path(own).relative_to(ROOT).as_posix(),
+            "bench/train/loop.py",
+            "bench/encode/model_inputs.py",
+        }
+        assert wanted | {"suites/digits.py", "bench/models/mlp.py"} <= files.keys(), name
+        assert not any(file.endswith("__init__.py") or is_users(file) for file in files), name
+
+
+MINE = '''
+from lethe import Strategy
+from strategies.parts import Memory
+import {helper}
+
+class Mine(Strategy):
+    """Text."""
+
+    def loss(self, batch):
+        """Text."""
+        return {helper}.factor() * super().loss(batch)
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "moves"),
+    [
+        ("Text.", "Another text.", False),
+        ("\n    def loss", "    # a comment\n\n    def loss", False),
+        ("super().loss(batch)", "(\n            super().loss(batch,)\n        )", False),
+        ("super().loss(batch)", "-super().loss(batch)", True),
+        (".factor()", ".other()", True),
+    ],
+)
+def test_only_a_change_of_what_is_run_moves_a_file_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, moves: bool
+) -> None:
+    helper, path = f"helper_{tmp_path.name}", tmp_path / "mine.py"
+    (tmp_path / f"{helper}.py").write_text("import json, torch\nfrom numpy import *\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path.write_text(MINE.format(helper=helper))
+    before = code_of(cell(f"{path}:Mine"))
+    users = {file for file in before.files if is_users(file)}
+    assert users == {"mine.py", f"{helper}.py"}
+    assert {"strategies/core/strategy.py", "strategies/parts/memory.py"} <= before.files.keys()
+    path.write_text(path.read_text().replace(old, new))
+    assert (code_of(cell(f"{path}:Mine")).fingerprint != before.fingerprint) == moves
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    shutil.copy(path, moved)
+    assert code_of(cell(f"{moved / 'mine.py'}:Mine")) == code_of(cell(f"{path}:Mine"))
+
+
+def test_names_are_followed_through_a_package_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "own_methods"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .one import One\nfrom . import two\nRATE = 1\n")
+    (package / "one.py").write_text("from .shared import help\nclass One: pass\n")
+    (package / "two.py").write_text("from own_methods import RATE\n")
+    (package / "shared.py").write_text("def help(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "mine.py"
+
+    def files(text: str) -> set[str]:
+        path.write_text(text)
+        return {file.removeprefix("own_methods/") for file in files_behind(path)} - {"mine.py"}
+
+    assert files("from own_methods import One") == {"one.py", "shared.py"}
+    assert files("from own_methods import RATE") >= {"__init__.py"}
+    assert files("import own_methods") == {"__init__.py", "one.py", "shared.py", "two.py"}
+    assert files("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import own_methods") == set()
+
+
+def test_digests_are_those_of_any_version_of_python(tmp_path: Path) -> None:
+    """Written down once: a version whose syntax tree reads otherwise would make every record stale."""
+    path = tmp_path / "mine.py"
+    path.write_text('x = f"{1.0!r:>{2}}" "a"\n@d\nasync def f(*, a: int = -1): ...\n')
+    assert files_behind(path) == {"mine.py": "942e1a6f81f693ec1c98"}
