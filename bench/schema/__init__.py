@@ -1,6 +1,7 @@
 """The files that Lethe writes and reads, one documented model each; docs/schemas holds their JSON Schemas."""
 
 from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader, TextTasks
+from bench.schema.equivalence import Equivalence, Equivalences
 from bench.schema.experiment import Experiment, RunTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
 from bench.schema.fields import Fields, FileModel, Unreadable, Value, read_toml

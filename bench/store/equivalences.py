@@ -1,0 +1,54 @@
+"""The list of equivalent code of a run, a file beside its folder or packed file: both have the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.schema import Equivalence, Equivalences, Unreadable
+from bench.store.files import write_json
+from bench.store.lines import PACK_SUFFIX
+from bench.store.run_reader import RunReader
+from suites.errors import UserError
+
+SUFFIX = ".equivalent.json"
+
+
+def equivalences_path(run: RunReader) -> Path:
+    """Return where a run's list is: ``NAME.equivalent.json``."""
+    folder = run.folder.resolve()  # of "." too the name
+    return folder.with_name(folder.name.removesuffix(PACK_SUFFIX) + SUFFIX)
+
+
+def read_equivalences(run: RunReader) -> Equivalences:
+    """Return a run's list, an empty one where there is none.
+
+    Raises:
+        UserError: for one that cannot be read.
+    """
+    path = equivalences_path(run)
+    try:
+        return Equivalences.read(path.read_bytes())[0]
+    except FileNotFoundError:
+        return Equivalences(schema=Equivalences.VERSION, entries=[])
+    except (OSError, Unreadable) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} cannot be read: {why}; lethe verify --records makes it anew") from None
+
+
+def add_equivalences(run: RunReader, found: Sequence[Equivalence]) -> Path:
+    """Enter equivalences into a run's list, each in place of one of the same code; return the file.
+
+    Raises:
+        UserError: where it cannot be written.
+    """
+    path = equivalences_path(run)
+
+    def code(e: Equivalence) -> tuple[str, ...]:
+        return e.strategy, e.suite, e.model, e.before, e.now
+
+    entries = {code(e): e for e in [*read_equivalences(run).entries, *found]}
+    content = {"schema": Equivalences.VERSION, "entries": [e.model_dump() for e in entries.values()]}
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return path
