@@ -99,3 +99,12 @@ def power(
     opened(folder)
     found = needs(load(folder).scores, a, b, score, difference)
     print_power(found, a, b, score, difference, Console())
+
+
+@app.command(epilog="Example: lethe cite results/runs/first > references.bib")
+def cite(folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")]) -> None:
+    """Print BibTeX of the methods, suites and Lethe that runs used, and the licences of their data."""
+    from bench.report import citations
+    from bench.results import load
+
+    print(citations(load(*folders)))

@@ -20,7 +20,7 @@ OTHER = "other"
 """The family of a strategy of which nothing is known."""
 
 
-def _metadata(strategy: str, described: Described) -> Mapping[str, str | bool | list[str]]:
+def about(strategy: str, described: Described) -> Mapping[str, str | bool | list[str]]:
     """Return what a strategy says of itself, by its name without brackets; empty where that is not known.
 
     It is read from the manifest, or for a run that was made before manifests had it from the built-ins. No
@@ -36,7 +36,7 @@ def _built_in() -> dict[str, dict[str, str]]:
 
 def family(strategy: str, described: Described) -> str:
     """Return a strategy's family; a sum of several is ``composed``."""
-    known = str(_metadata(strategy, described).get("family", ""))
+    known = str(about(strategy, described).get("family", ""))
     return known or ("composed" if len(split(strategy)) > 1 else OTHER)
 
 
@@ -47,7 +47,7 @@ def place(name: str) -> tuple[int, str]:
 
 def is_bound(strategy: str, described: Described) -> bool:
     """Return whether a strategy trains on rows of other tasks: a bound, not a competitor."""
-    return _metadata(strategy, described).get("trains_on", "task") != "task"
+    return about(strategy, described).get("trains_on", "task") != "task"
 
 
 def families(frames: Frames) -> dict[str, str]:
