@@ -17,7 +17,7 @@ from bench.runner.processes import Target, run_groups
 from bench.runner.progress import Progress
 from bench.store import RunFolder, RunReader, SavedModels
 from suites.base import Data, Scenario, Training
-from suites.errors import Unavailable
+from suites.errors import Unavailable, some
 from suites.sources import without_hub
 
 
@@ -150,11 +150,13 @@ def _prepare(plan: ResolvedPlan, quiet: bool) -> None:
 
 def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], halved: list[str]) -> Outcome:
     counts: Counter[str] = Counter()
-    failures = []
+    failures: dict[str, list[str]] = {}
     records = run.each(lambda record: {"status": record["status"], "error": record["error"]})
     for spec in todo:
         record = records.get(spec.key, {"status": "missing"})
         counts[record["status"]] += 1
         if record["status"] == "failed":
-            failures.append(f"{spec.title}: {record['error']['kind']}: {record['error']['message']}")
-    return Outcome(dict(counts), failures, set_aside, halved)
+            why = f"{record['error']['kind']}: {record['error']['message']}"
+            failures.setdefault(why, []).append(spec.title)
+    lines = [f"{some(titles, 1)}: {why}" for why, titles in failures.items()]
+    return Outcome(dict(counts), lines, set_aside, halved)

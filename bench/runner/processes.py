@@ -21,10 +21,12 @@ from bench.runner.progress import note
 from bench.schema import Failure, Fields
 from bench.store import Maker, RunFolder, SavedModels, now
 from bench.train import run_group
-from strategies.core import Unsuitable
+from strategies.core import ContractBroken, Unsuitable, python_if
 from suites.errors import UserError
 
 Group = list[CellSpec]
+PYTHON_IF = "one by one"
+"""The kind of failure where Python decides once for lanes that differ."""
 
 
 @dataclass(frozen=True)
@@ -143,14 +145,15 @@ def _run_one(group: Group, target: Target, device: str) -> Ended:
 
 def _by_halves(group: Group, target: Target, device: str, failure: Failure, run: Any) -> Ended:
     """Run the halves of a group that failed; a single cell gets a record that says how it failed."""
-    if len(group) == 1:
-        target.write(group, [{"status": "failed", "error": failure.model_dump()}])
-        return Ended([group[0].key])
-    why = f"{failure.kind}: {failure.message}"
-    ended = Ended(halved=[f"{len(group)} lanes from {group[0].title} on: {why}"])
+    if len(group) == 1 or failure.kind == ContractBroken.__name__:  # the method's fault, not a lane's
+        target.write(group, [{"status": "failed", "error": failure.model_dump()}] * len(group))
+        return Ended([spec.key for spec in group])
+    ended = Ended(halved=[f"{len(group)} lanes from {group[0].title} on: {failure.kind}: {failure.message}"])
     middle = len(group) // 2
-    for half in (group[:middle], group[middle:]):
-        ended += run(half, target, device)
+    # Lanes in which Python decides differently can only run one by one; another group may be too wide.
+    alone = failure.kind == PYTHON_IF
+    for part in [[spec] for spec in group] if alone else (group[:middle], group[middle:]):
+        ended += run(part, target, device)
     return ended
 
 
@@ -172,7 +175,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
     except Unsuitable as error:
         target.write(group, [{"status": "skipped", "reason": str(error)}] * len(group), codes, began)
     except Exception as error:
-        return _described(error)
+        return _described(error, len(group))
     return None
 
 
@@ -184,9 +187,11 @@ def _codes(group: Group) -> list[str]:
         return [""] * len(group)
 
 
-def _described(error: Exception) -> Failure:
-    message = str(error).splitlines()[0] if str(error) else ""
-    return Failure(kind=type(error).__name__, message=message, traceback=traceback.format_exc())
+def _described(error: Exception, lanes: int = 1) -> Failure:
+    lines, kind = str(error).splitlines() or [""], type(error).__name__
+    if lanes > 1 and (why := python_if(error)):
+        lines, kind = [why], PYTHON_IF
+    return Failure(kind=kind, message=lines[0], traceback=traceback.format_exc())
 
 
 @contextmanager

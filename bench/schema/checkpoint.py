@@ -25,6 +25,11 @@ class CheckpointHeader(FileModel):
     """What was measured, as in the record."""
     clock: dict[str, JsonValue] = {}
     """Seconds, steps, samples and tokens counted."""
+    lanes: list[Key] = []
+    """The cells that ran side by side."""
+    strategy: JsonValue = None
+    """The strategy's state, a tree whose tensors are in the other file; none in earlier versions, from which
+    no cell can go on."""
 
 
 class TextTasks(Described):

@@ -3,7 +3,7 @@
 Every lane is saved separately, so that it can continue, or be exported, without its neighbours.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from bench.encode import generation_header
 from bench.plan import Fields
 from bench.train.lane_record import data_header
 from bench.train.lane_state import LaneState
+from strategies.core import ContractBroken, lane_by_lane, tensor_names
+from suites.errors import some
 
 
 class Models(Protocol):
@@ -35,8 +37,12 @@ class Checkpoints(Protocol):
 
 
 def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int) -> None:
-    """Save every lane after so many tasks."""
-    tensors = {name: t.cpu() for name, t in _tensors(state).items()}
+    """Save every lane after so many tasks.
+
+    Raises:
+        ContractBroken: The strategy has state that cannot be saved.
+    """
+    tree, tensors, whole = _tensors(state)
     for lane, spec in enumerate(state.specs):
         header = {
             "tasks_done": tasks_done,
@@ -44,31 +50,58 @@ def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int)
             "diverged": state.diverged.get(lane),
             "scores": state.scorer.record(lane),
             "clock": state.clock.state(),
+            "lanes": [s.key for s in state.specs],
+            "strategy": tree,
         }
         own = {name: t[lane].contiguous() for name, t in tensors.items()}
-        checkpoints.save(spec.key, own | state.scorer.tensors(lane), header)
+        checkpoints.save(spec.key, own | whole | state.scorer.tensors(lane), header)
 
 
 def resume(state: LaneState, checkpoints: Checkpoints) -> int:
-    """Continue every lane from its checkpoint; return the tasks done, 0 unless all lanes have as many."""
+    """Continue every lane from its checkpoint; return the tasks done.
+
+    0, and nothing is restored, unless all lanes have as many, and were saved side by side where the strategy
+    has state that is not known to be lane by lane (a Python number, a list that grew).
+
+    Raises:
+        ContractBroken: A checkpoint has other names than those that are saved.
+    """
     loaded = [checkpoints.load(spec.key) for spec in state.specs]
     found = [checkpoint for checkpoint in loaded if checkpoint is not None]
     if len(found) < len(loaded) or len({header["tasks_done"] for _, header in found}) != 1:
         return 0
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}, "strategy": {}}
-    for name in _tensors(state):
-        part, _, key = name.partition("/")
-        parts[part][key] = torch.stack([tensors[name] for tensors, _ in found]).to(state.device)
+    first, trees = found[0][1], [header.get("strategy") for _, header in found]
+    together = all(header.get("lanes") == [s.key for s in state.specs] for _, header in found)
+    if trees[0] is None or not (
+        together or all(lane_by_lane(t) == lane_by_lane(state.saved.tree) for t in trees)
+    ):
+        return 0
+    of_strategy, whole = tensor_names(trees[0])
+    parts: dict[str, dict[str, Any]] = {
+        "model": state.model.state_dict(), "optimiser": state.optimiser.state(),
+        "strategy": dict.fromkeys(of_strategy | whole),
+    }  # fmt: skip
+    names = {f"{part}/{name}" for part, own in parts.items() for name in own} | state.scorer.tensors(0).keys()
+    if differing := [name for tensors, _ in found for name in names ^ tensors.keys()]:
+        raise ContractBroken(
+            f"the checkpoint of {state.specs[0].title} has other state than is saved now: "
+            f"{some(differing, 4)}; --force begins again"
+        )
+    for part, own in parts.items():
+        for name in own:
+            lanes = [tensors[f"{part}/{name}"] for tensors, _ in found]
+            one = part == "strategy" and name in whole
+            own[name] = (lanes[0] if one else torch.stack(lanes)).to(state.device)
     state.model.load_state_dict(parts["model"])
     state.optimiser.load_state(parts["optimiser"])
-    state.strategy.load_state(parts["strategy"])
+    state.saved.load(trees[0], parts["strategy"])
     for lane, (tensors, header) in enumerate(found):
         state.scorer.load(lane, header["scores"], tensors)
         if header["diverged"]:
             state.diverged[lane] = header["diverged"]
-    done: int = found[0][1]["tasks_done"]
+    done: int = first["tasks_done"]
     state.loss = [[header["loss"][task] for _, header in found] for task in range(done)]
-    state.clock.load(found[0][1]["clock"])
+    state.clock.load(first["clock"])
     state.strategy.task = done - 1 if state.training.boundaries == "shown" else 0
     return done
 
@@ -77,7 +110,7 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
     """Save the model of every lane that has not diverged."""
     more = state.strategy.answers_with_more_than_model()
     wanted = ("model/", "strategy/") if more else ("model/",)
-    tensors = {name: t.cpu() for name, t in _tensors(state).items() if name.startswith(wanted)}
+    tensors = {name: t for name, t in _tensors(state)[1].items() if name.startswith(wanted)}
     data = state.streams.data
     for lane, (spec, stream) in enumerate(zip(state.specs, state.streams.streams, strict=True)):
         if lane in state.diverged:
@@ -98,8 +131,12 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
         models.write(spec.key, tasks_done, own, header)
 
 
-def _tensors(state: LaneState) -> dict[str, Tensor]:
-    """Return every tensor that training changes, lanes first, by ``part/name``."""
-    parts = {"model": state.model.state_dict(), "optimiser": state.optimiser.state()}
-    parts["strategy"] = state.strategy.state()
-    return {f"{part}/{name}": t for part, tensors in parts.items() for name, t in tensors.items()}
+def _tensors(state: LaneState) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+    """Return all that training changes: the strategy's tree, and by ``part/name`` the tensors, on the host.
+
+    Those with lanes first, and the strategy's others.
+    """
+    tree, of_strategy, whole = state.saved.save()
+    parts = {"model": state.model.state_dict(), "optimiser": state.optimiser.state(), "strategy": of_strategy}
+    tensors = {f"{part}/{name}": t.cpu() for part, own in parts.items() for name, t in own.items()}
+    return tree, tensors, {f"strategy/{name}": t.cpu().contiguous() for name, t in whole.items()}

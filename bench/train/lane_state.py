@@ -24,7 +24,7 @@ from bench.encode import inputs, name_features
 from bench.models import build
 from bench.train.clock import Clock
 from bench.train.scorer import Scorer, make_scorer
-from strategies.core import OPTIMISERS, Draws, LaneModel, LaneStreams, Optimiser, Strategy
+from strategies.core import OPTIMISERS, Draws, LaneModel, LaneStreams, Optimiser, SavedState, Strategy
 from suites.base import Data, Training, generator
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class LaneState:
     optimiser: Optimiser
     draws: Draws
     strategy: Strategy
+    saved: SavedState
+    """What a checkpoint has of the strategy."""
     scorer: Scorer
     clock: Clock
     loss: list[list[float | None]] = field(default_factory=list)
@@ -126,6 +128,7 @@ def make_lanes(
         optimiser=optimiser,
         draws=draws,
         strategy=strategy,
+        saved=SavedState(strategy),
         scorer=make_scorer(streams, strategy, suite.score, spec.model),
         clock=Clock(streams.device),
     )

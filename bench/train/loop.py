@@ -25,6 +25,7 @@ from bench.train.clock import FIRST_STEPS
 from bench.train.lane_record import make_record, note_loss
 from bench.train.lane_state import LaneState, WarmStart, copy_buffers, make_lanes, restore_buffers
 from bench.train.schedule import Schedule, schedule_task
+from strategies.core import per_lane_loss
 from suites.base import Data
 
 
@@ -125,7 +126,9 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     rows_LB = schedule.rows(number)
     batch = state.streams.batch(rows_LB, schedule.weight(number), state.draw_augmentation(rows_LB))
     strategy.context.active = active
-    loss_L = strategy.learn(batch)  # forward, backward and optimiser, unless the method does otherwise
+    loss_L = per_lane_loss(
+        strategy, "learn", strategy.learn(batch)
+    )  # forward, backward and optimiser, unless the method does otherwise
     strategy.after_step(batch)
     if active is None:
         return loss_L

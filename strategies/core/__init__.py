@@ -2,6 +2,7 @@
 
 from strategies.core.complete import complete, defaults
 from strategies.core.compose import composed
+from strategies.core.contract import ContractBroken, per_lane_loss, python_if
 from strategies.core.draws import Draws, hashed_uniform, splitmix64
 from strategies.core.lanes import (
     Generators,
@@ -19,6 +20,7 @@ from strategies.core.lanes import (
     uniform_parameter,
 )
 from strategies.core.optimisers import OPTIMISERS, Adam, Momentum, Optimiser, make_optimiser
+from strategies.core.saved_state import SavedState, lane_by_lane, tensor_names
 from strategies.core.strategy import (
     IGNORED,
     Bounds,

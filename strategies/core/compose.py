@@ -11,6 +11,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from torch import Tensor
 
+from strategies.core.contract import per_lane_loss
 from strategies.core.strategy import Strategy
 from strategies.core.streams import Batch
 from strategies.sums import field_name
@@ -57,7 +58,7 @@ class Composed(Strategy):
         others = [p for p in self.parts if p is not whole]
         if whole is None:
             return super().loss(batch)
-        loss_L = whole.loss(batch)
+        loss_L = per_lane_loss(whole, "loss", whole.loss(batch))
         if all(type(p).extra_loss is Strategy.extra_loss for p in others):
             return loss_L  # what they add, they add to the gradient: no second pass of the new rows
         extra_L = _sum(others, batch, self.model(batch.x_LBX))
@@ -102,15 +103,10 @@ class Composed(Strategy):
         sizes = [part.memory_size() for part in self.parts]
         return sum(n for n, _ in sizes), sum(b for _, b in sizes)
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Give every part its own."""
-        for i, part in enumerate(self.parts):
-            start = f"parts.{i}."
-            part.load_state({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
-
 
 def _sum(parts: Sequence[Strategy], batch: Batch, raw_LBU: Tensor) -> Tensor | None:
-    terms = [t for t in (part.extra_loss(batch, raw_LBU) for part in parts) if t is not None]
+    found = ((part, part.extra_loss(batch, raw_LBU)) for part in parts)
+    terms = [per_lane_loss(part, "extra_loss", t) for part, t in found if t is not None]
     return sum(terms[1:], terms[0]) if terms else None
 
 

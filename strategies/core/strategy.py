@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from strategies.core.contract import per_lane_loss
 from strategies.core.draws import Draws
 from strategies.core.lanes import LaneModel
 from strategies.core.optimisers import Optimiser
@@ -79,9 +80,9 @@ class Strategy:
     Annotated defaults are hyper-parameters, and the string under each is its help. All hooks have defaults:
     a method overrides what it does differently.
 
-    Tensors in attributes, also in lists, modules and objects with ``state``, are saved in checkpoints, unless
-    the attribute's name begins with an underscore: such a name is for what ``setup`` or ``begin_task`` makes
-    anew, and for what lives no longer than a step. Tensors that are saved have lanes first.
+    All attributes are saved in checkpoints, in any container: tensors, numbers, text, lists, tuples,
+    dictionaries, dataclasses, modules, optimisers, random generators. What cannot be saved is refused by
+    name. A tensor has lanes first, or is the same for all lanes, as a number is.
 
     Example::
 
@@ -127,6 +128,8 @@ class Strategy:
     """Cost of a step at the defaults, in forward and backward passes over a batch of new rows."""
     waits: ClassVar[str] = ""
     """Why its steps wait for the host; empty where they do not."""
+    not_saved: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are in no checkpoint: ``setup`` or ``begin_task`` makes them before they are read."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named recipes, ``name[preset=...]``: hyper-parameters, training settings and options of the model, each
     a value or, where it differs, a dict by scenario."""
@@ -222,7 +225,7 @@ class Strategy:
         """
         self.context.batch = batch
         with self.autocast():
-            loss_L = self.loss(batch)
+            loss_L = per_lane_loss(self, "loss", self.loss(batch))
         loss_L.sum().backward()
         self.adjust_gradients()
         self.optimiser.step(self.context.active)
@@ -233,7 +236,7 @@ class Strategy:
         raw_LBU = self.model(batch.x_LBX)
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         extra_L = self.extra_loss(batch, raw_LBU)
-        return loss_L if extra_L is None else loss_L + extra_L
+        return loss_L if extra_L is None else loss_L + per_lane_loss(self, "extra_loss", extra_L)
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
         """Return what is added to the loss on new rows.
@@ -301,26 +304,13 @@ class Strategy:
         return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors of a checkpoint, lanes first, by the names of their attributes."""
-        found: dict[str, Tensor] = {}
-        for name, value in self._saved():
-            found.update(_tensors(name, value))
-        return found
-
-    def _saved(self) -> Iterator[tuple[str, Any]]:
+        """Return the tensors of its memory, lanes first, by the names of their attributes."""
         given = {"model", "streams", "draws", "optimiser", "context", *(f.name for f in fields(self))}
+        found: dict[str, Tensor] = {}
         for name, value in vars(self).items():
             if name not in given and not name.startswith("_"):
-                yield name, value
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what ``state`` returned; ``setup`` has made every tensor in its shape."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
-        for _, value in self._saved():
-            for item in value if isinstance(value, list) else [value]:
-                if isinstance(item, Optimiser):
-                    item.recount()
+                found.update(_tensors(name, value))
+        return found
 
     def model_tensors(self) -> Iterator[Tensor]:
         """Yield the parameters without their history."""

@@ -45,6 +45,7 @@ class Progressive(Strategy):
     needs = "the task of every row, a network of dense layers per task"
     scenarios = ("task",)
     needs_boundaries = True
+    not_saved = ("_second",)
 
     lateral: Literal["adapter", "linear"] = "adapter"
     """Connections from earlier columns: through a small network (eq. 2), or one matrix (eq. 1)."""

@@ -94,11 +94,6 @@ class AdaptiveReplay(Replay):
         self.since_L.zero_()
         self._since = [0] * self.streams.lanes
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what ``state`` returned; the host counts the steps to the next reading as well."""
-        super().load_state(state)
-        self._since = [int(n) for n in self.since_L]
-
     # A step.
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:

@@ -1,0 +1,78 @@
+"""What a method must keep to while it runs, and how a break of it is said: file, line, what to write instead.
+
+Axes: L lanes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from strategies.core.strategy import Strategy
+
+
+class ContractBroken(Exception):
+    """A method does not do what every method must; the message says where, and what to write instead."""
+
+
+def per_lane_loss(strategy: Strategy, hook: str, value: Any) -> Tensor:
+    """Return what a hook (``loss``, ``extra_loss``, ``learn``) returned, where it is one number a lane.
+
+    Raises:
+        ContractBroken: It is no tensor of shape (L,): lanes would share a loss.
+    """
+    if isinstance(value, Tensor) and value.shape == (strategy.streams.lanes,):
+        return value
+    found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise ContractBroken(
+        f"{defined_at(strategy, hook)}: {hook} of {strategy.name} returned {found}, not shape "
+        f"({strategy.streams.lanes},), one number a lane: write self.cross_entropy(logits_LBU, batch), or "
+        "take means over all axes but the first, x.flatten(1).mean(1)"
+    )
+
+
+def defined_at(strategy: Strategy, hook: str) -> str:
+    """Return the file and the line that a method's hook begins at."""
+    code = inspect.unwrap(getattr(type(strategy), hook)).__code__
+    return f"{shown(code.co_filename)}, line {code.co_firstlineno}"
+
+
+def mentioned_at(strategy: Strategy, attribute: str) -> str:
+    """Return the file and the line where a method first writes ``self.attribute``, else where it begins."""
+    for cls in type(strategy).__mro__:
+        try:
+            lines, first = inspect.getsourcelines(cls)
+        except (OSError, TypeError):
+            continue  # a composed class has no source
+        for number, line in enumerate(lines, first):
+            if f"self.{attribute}" in line:
+                return f"{shown(inspect.getfile(cls))}, line {number}"
+    return strategy.name
+
+
+def shown(path: str) -> str:
+    """Return a path as a message names it: from the working folder, where that is shorter."""
+    try:
+        return min(os.path.relpath(path), path, key=len)
+    except ValueError:  # another drive
+        return path
+
+
+def python_if(error: Exception) -> str:
+    """Return where Python asked for one answer of a tensor of several; empty for other errors."""
+    asked = ("Boolean value of Tensor with more than one value", "cannot be converted to Scalar")
+    if not any(words in str(error) for words in asked):
+        return ""
+    package = str(Path(__file__).parents[1])
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
+    frame = next((f for f in reversed(frames) if not f.filename.startswith(package)), frames[-1])
+    return (
+        f"{shown(frame.filename)}, line {frame.lineno}: Python decides once for all lanes in "
+        f"{(frame.line or '').strip()!r}, and lanes differ there: write torch.where(condition_L, a_L, b_L)"
+    )
