@@ -28,14 +28,15 @@ class AGEM(RowReplay):
 
     def adjust_gradients(self) -> None:
         """Project each lane's gradient on its own draw's half-space."""
-        if self.task == 0:  # nothing to protect yet
+        # In the first task there is nothing to protect; where boundaries are hidden, all that is remembered.
+        if self.task == 0 and self.streams.training.boundaries == "shown":
             return
         parameters, new = list(self.model.parameters()), self.context.batch
         slots_LB = self.memory.draw_slots("reference", self.batch or new.rows_LB.shape[1])
         old = self.memory.read(slots_LB, new)
-        reference = torch.autograd.grad(
-            self.cross_entropy(self.logits(old), old).sum(), parameters, materialize_grads=True
-        )
+        with self.autocast():
+            loss_L = self.cross_entropy(self.logits(old), old)
+        reference = torch.autograd.grad(loss_L.sum(), parameters, materialize_grads=True)
         now = gradients(self.model)
         inner_L = dot_L(now, reference)
         scale_L = torch.where(inner_L < 0, inner_L / dot_L(reference, reference).clamp(min=1e-30), 0)

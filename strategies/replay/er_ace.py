@@ -22,14 +22,28 @@ class ERACE(RowReplay):
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
 
+    def setup(self) -> None:
+        """Make an empty memory; where boundaries are hidden, no class was met yet."""
+        super().setup()
+        self._hidden = self.streams.training.boundaries == "hidden"
+        if self._hidden:
+            self.met_LU = torch.zeros_like(self.streams.own_LTU[:, 0])
+
     def loss(self, batch: Batch) -> Tensor:
-        """Return the asymmetric loss; in the first task, where the memory is young, all units compete."""
+        """Return the asymmetric loss; in the first task, where the memory is young, all units compete.
+
+        Where boundaries are hidden, a batch's own classes compete with each other and with classes never met,
+        from the first step on, as in the released code: a class met before is not pushed down.
+        """
         logits_LBU = self.logits(batch)
-        if self.task > 0:
+        if self.task > 0 or self._hidden:
             count_LU = torch.zeros(logits_LBU.shape[::2], dtype=torch.long, device=logits_LBU.device)
             present_LU = count_LU.scatter_add(1, batch.y_LB, batch.weight_LB.long()) > 0
             # A resting lane has no class present: let all compete, so that its loss is a number.
-            present_LU = present_LU | ~present_LU.any(1, keepdim=True)
-            logits_LBU = mask(logits_LBU, present_LU.unsqueeze(1))
+            compete_LU = present_LU | ~present_LU.any(1, keepdim=True)
+            if self._hidden:
+                self.met_LU |= present_LU
+                compete_LU = compete_LU | ~self.met_LU
+            logits_LBU = mask(logits_LBU, compete_LU.unsqueeze(1))
         old = self.memory.read(self.memory.draw_slots("replay", batch.rows_LB.shape[1]), batch)
         return self.cross_entropy(logits_LBU, batch) + self.cross_entropy(self.logits(old), old)
