@@ -55,7 +55,7 @@ reference: .venv/installed
 	$(call remake,texts-tuned,run results/reference/texts-tuned.toml)
 	$(call remake,texts-prompts,run results/reference/texts-prompts.toml)
 	$(call remake,adaptive-split-mnist,run results/reference/adaptive-split-mnist.toml)
-	$(call remake,three-types-split-mnist,verify three-types-split-mnist)
+	$(call remake,three-types-split-mnist,verify three-types-split-mnist --out results/reference/three-types-split-mnist; test $$? -le 1)
 
 # Tables and figures of the documents, from the committed records.
 docs: .venv/installed

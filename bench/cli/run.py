@@ -1,8 +1,10 @@
-"""Training: ``run`` carries out a plan, ``verify`` a published table's."""
+"""Training: ``run`` carries out a plan."""
 
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,10 +100,10 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     if dry_run:
         from bench.runner import Options
 
-        _dry_run(requests, out, Options(**options))
+        dry_run_requests(requests, out, Options(**options))
         return
     assert out is not None
-    outcome = _run(requests, out, **options)
+    outcome = run_requests(requests, out, **options)
     from rich.console import Console
 
     from bench.report import print_tables, tables
@@ -119,21 +121,28 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
         raise typer.Exit(1)
 
 
-def _run(requests: list[Any], out: Path, **options: Any) -> Any:
-    """Carry out a plan; a stop by hand or by a batch system ends with code 130 and loses nothing."""
+def run_requests(requests: list[Any], out: Path, **options: Any) -> Any:
+    """Carry out a plan, stoppable; return what came of it."""
     from bench.runner import Options, carry_out
 
-    command = shlex.join(["lethe", *sys.argv[1:]])
+    with stoppable(out) as command:
+        return carry_out(requests, out, Options(**options), command)
+
+
+@contextmanager
+def stoppable(out: Path) -> Iterator[str]:
+    """Yield the command; a stop by hand or by a batch system ends it with code 130 and loses nothing."""
     # A batch system's SIGTERM ends a run as Ctrl-C does: workers are stopped, nothing is lost.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return carry_out(requests, out, Options(**options), command)
+        yield shlex.join(["lethe", *sys.argv[1:]])
     except KeyboardInterrupt:
         print(f"\nlethe: stopped; what is done is in {out}, the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
-def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
+def dry_run_requests(requests: list[Any], out: Path | None, options: Any) -> None:
+    """Print the plan."""
     from bench.runner import resolve_for
     from bench.store import RunReader
 
@@ -142,42 +151,3 @@ def _dry_run(requests: list[Any], out: Path | None, options: Any) -> None:
     print("\n".join(plan.lines()))
     for words in run.unreadable if run else ():
         print(words, file=sys.stderr)
-
-
-@app.command(
-    epilog="Examples: lethe verify three-types-split-mnist --seeds 20 | lethe verify three-types-split-mnist "
-    "--only EWC --only LwF | lethe verify my_table.toml --out runs/mine"
-)
-def verify(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="A table's name, or a TOML file.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How many, from the table's first on.")] = 5,
-    only: Annotated[list[str] | None, typer.Option(help="A method of the table; repeat for more.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; results/reference/TABLE else.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
-    lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
-    look_only: Annotated[bool, typer.Option("--look-only", help="Compare what is there.")] = False,
-) -> None:
-    """Run a published table's recipe and say, entry by entry, whether our numbers agree.
-
-    Exit code 1 where one differs or could not be had.
-    """
-    use_mirror(data)
-    from bench.results import load, published
-
-    chosen = published.read(table)
-    folder = out or published.RECORDS / chosen.name
-    requests = chosen.requests(seeds, only or ())
-    if not look_only:
-        _run(requests, folder, device=device, jobs=jobs, lanes=lanes)
-    verdicts = published.compare(chosen, load(folder), seeds, only or ())
-    from rich.console import Console
-
-    from bench.report import print_published
-
-    print_published(chosen, verdicts, Console())
-    agree = sum(v.agrees is True for v in verdicts)
-    print(f"{agree} of {len(verdicts)} entries agree; records: {folder}")
-    if agree < len(verdicts):
-        raise typer.Exit(1)

@@ -18,7 +18,6 @@ from suites.base import SCENARIOS
 from suites.errors import unknown
 
 TABLES = Path(__file__).parents[2] / "results" / "published"
-RECORDS = Path("results") / "reference"
 TOLERANCE = 0.3
 """Points of difference that are agreement whatever the spread."""
 _NORMAL_95 = 1.959963984540054

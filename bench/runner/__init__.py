@@ -2,3 +2,11 @@
 
 from bench.runner.dispatch import carry_out, carry_out_plan, resolve_for
 from bench.runner.options import Options, Outcome
+from bench.runner.verify_records import (
+    Sample,
+    Verified,
+    check_sample,
+    compare_sample,
+    make_again,
+    sample_cells,
+)

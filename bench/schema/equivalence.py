@@ -28,7 +28,7 @@ class Equivalence(Described):
     before_commit: str
     """The last revision that the records or their run's manifest name; empty for none."""
     now_commit: str
-    """Revision of the checkout that made the sample again; empty for none."""
+    """Revision of the checkout that made the sample again, ``-dirty`` if it had changes; empty for none."""
     at: str
     """When, in UTC."""
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from bench.schema import Equivalence, Equivalences, Unreadable
 from bench.store.files import write_json
-from bench.store.lines import PACK_SUFFIX
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
 
@@ -14,8 +13,7 @@ SUFFIX = ".equivalent.json"
 
 def equivalences_path(run: RunReader) -> Path:
     """Return where a run's list is: ``NAME.equivalent.json``."""
-    folder = run.folder.resolve()  # of "." too the name
-    return folder.with_name(folder.name.removesuffix(PACK_SUFFIX) + SUFFIX)
+    return run.folder.resolve().with_name(run.name + SUFFIX)
 
 
 def read_equivalences(run: RunReader) -> Equivalences:

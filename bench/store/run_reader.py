@@ -45,6 +45,11 @@ class RunReader:
         self._classes: dict[tuple[str, str], tuple[Path, int | None]] | None = None
         self._pack: IO[bytes] | None = None
 
+    @property
+    def name(self) -> str:
+        """Name of the folder, or of the packed file without its suffix."""
+        return self.folder.resolve().name.removesuffix(PACK_SUFFIX)
+
     # The manifest.
 
     def manifest(self) -> Manifest:

@@ -1,12 +1,62 @@
 """Records made again and compared, and the list of code that makes the same records."""
 
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.schema import Equivalence, Equivalences
-from bench.store import RunReader, add_equivalences, equivalences_path, read_equivalences
+import suites
+from bench.plan import Request, code_of, one_cell
+from bench.runner import (
+    Options,
+    Sample,
+    Verified,
+    carry_out,
+    check_sample,
+    compare_sample,
+    make_again,
+    sample_cells,
+)
+from bench.schema import Equivalence, Equivalences, Fields, cell_key
+from bench.store import RunReader, add_equivalences, equivalences_path, pack_run, read_equivalences
 from suites.errors import UserError
+from tests.conftest import process
+from tests.toy import TOY, blobs
+
+QUIET = Options(jobs=1, quiet=True)
+ASKED = Request("toy", ("finetune", "er"), ("class", "domain"), (0, 1, 2), {"epochs": "1"})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of two strategies in two scenarios, three seeds, with records as earlier versions wrote them."""
+    carry_out([ASKED], tmp_path / "run", QUIET, "test")
+    rewrite(tmp_path / "run", lambda record: record.update(schema=2) or record.pop("made_by"))
+    return tmp_path / "run"
+
+
+def rewrite(folder: Path, change: Callable[[Fields], object]) -> None:
+    """Change every record of a run."""
+    for path in (folder / "cells").glob("*.jsonl"):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        for record in records:
+            change(record)
+        path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+
+
+def sampled(run: Path, per_part: int = 1, device: str = "cpu") -> Sample:
+    sample = sample_cells(RunReader(run), per_part)
+    check_sample(sample, device)
+    return sample
+
+
+def verified(run: Path) -> Verified:
+    sample = sampled(run)
+    make_again(sample, run.parent / "again", QUIET, "test")
+    return compare_sample(sample, run.parent / "again")
 
 
 def entry(before: str, now: str, strategy: str = "er", cells: tuple[str, ...] = ("0" * 20,)) -> Equivalence:
@@ -42,3 +92,115 @@ def test_a_folder_and_its_pack_have_one_list(tmp_path: Path) -> None:
     path.write_text('{"schema":1,"entries":[{"strategy":"er"}]}')
     with pytest.raises(UserError, match=r"equivalent.json cannot be read: entries\[0\].suite is missing"):
         read_equivalences(RunReader(packed))
+
+
+def test_the_sample_is_by_hash_of_every_strategy_and_scenario(run: Path) -> None:
+    sample = sampled(run)
+    lowest = {
+        (spec.strategy, spec.scenario): spec.key
+        for spec in sorted(
+            ASKED.cells(), key=lambda s: hashlib.sha256(s.key.encode()).hexdigest(), reverse=True
+        )
+    }
+    assert {(c.spec.strategy, c.spec.scenario): c.spec.key for c in sample.cells} == lowest
+    assert len(sampled(run, 2).cells) == 8
+    assert [c.spec.strategy for c in sample_cells(RunReader(run), 9, ["er"]).cells] == ["er"] * 6
+    with pytest.raises(UserError, match="has no cells of ewc"):
+        sample_cells(RunReader(run), 1, ["ewc"])
+    # Seeds side by side, as they ran; the time from their records' own.
+    assert sorted(len(group) for group in sampled(run, 3).groups) == [3, 3, 3, 3]
+    rewrite(run, lambda r: r["timings"].update(train_seconds=50.0, evaluation_seconds=10.0, lanes=3))
+    assert sampled(run, 3).seconds(jobs=2) == pytest.approx(4 * 60 / 2)
+    assert sampled(run, 1).seconds(jobs=1) == pytest.approx(4 * 60 * (0.3 + 0.7 / 3))
+    assert "4 of 12 cells, at most 1 of each of 4 combinations" in sample.statement(1)
+
+
+def test_equal_records_make_their_code_equivalent_and_are_left_alone(run: Path) -> None:
+    packed = pack_run(run)
+    content = packed.read_bytes()
+    sample = sampled(packed)
+    make_again(sample, run.parent / "again", QUIET, "test")
+    found = compare_sample(sample, run.parent / "again")
+    assert (len(found.equal), found.differing, found.not_run) == (4, [], [])
+    assert packed.read_bytes() == content
+    assert found.path == run.parent / "run.equivalent.json"
+    entries = read_equivalences(RunReader(run))
+    assert entries == read_equivalences(RunReader(packed))
+    for name in ("finetune", "er"):
+        today = code_of(one_cell("toy", name).as_record()).fingerprint
+        assert entries.same(name, "toy", "mlp", "", today)
+        assert not entries.same(name, "toy", "cnn", "", today)
+        (own,) = (e for e in entries.entries if e.strategy == name)
+        assert sorted(own.cells) == sorted(c.spec.key for c in sample.cells if c.spec.strategy == name)
+    assert found.lines()[0].startswith(
+        "4 cells equal bit for bit, 0 differ, 0 not made again; equal throughout: 4 of 4"
+    )
+    # The same again runs nothing; records that name today's code need no entry.
+    times = [r["written"] for r in RunReader(run.parent / "again").records()]
+    assert verified(run).equivalent == found.equivalent != []
+    assert [r["written"] for r in RunReader(run.parent / "again").records()] == times
+    assert verified(run.parent / "again").equivalent == []
+
+
+def test_cells_that_differ_are_listed_with_their_fields_and_their_strategy_is_not_equivalent(
+    run: Path,
+) -> None:
+    (wrong,) = (c.spec for c in sampled(run).cells if (c.spec.strategy, c.spec.scenario) == ("er", "domain"))
+
+    def change(record: Fields) -> None:
+        if record["key"] == wrong.key:
+            record["test"]["right"][1][0] -= 1
+            record["loss"][1] += 1e-9
+
+    rewrite(run, change)
+    found = verified(run)
+    assert [(c.cell.spec.key, c.differing) for c in found.differing] == [(wrong.key, ("loss", "test"))]
+    assert [e.strategy for e in found.equivalent] == ["finetune"]
+    assert found.lines()[0].startswith(f"differs: {wrong.title} ({wrong.key}) in loss, test; loss[1] was ")
+    assert "3 cells equal bit for bit, 1 differ" in found.lines()[1]
+
+
+def test_what_was_made_again_by_other_code_is_made_again_once_more(run: Path) -> None:
+    verified(run)
+    again = run.parent / "again"
+    rewrite(again, lambda r: (r["made_by"].update(code="0" * 20), r["test"]["right"][1].reverse()))
+    assert [len(verified(run).differing), len(RunReader(again).records())] == [0, 4]
+
+
+def test_cells_that_cannot_be_made_again_here_say_why(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (reason,) = set(sampled(run, device="cuda").not_run.values())
+    assert reason.startswith("it was made on cpu (")
+    assert reason.endswith(", and equals nothing made on cuda")
+
+    def gone(record: Fields) -> None:
+        if record["spec"]["strategy"] == "er":
+            record["spec"]["hyper"]["gone"] = 1
+            record["key"] = cell_key(record["spec"])
+
+    rewrite(run, gone)
+    (reason,) = set(sampled(run).not_run.values())
+    assert reason.startswith("er is not the strategy of the record: ")
+    found = verified(run)
+    assert [e.strategy for e in found.equivalent] == ["finetune"]
+    assert found.lines()[0].startswith("not made again: toy class er")
+    other = replace(TOY, load=lambda: replace(blobs(), fingerprint="other"))
+    monkeypatch.setitem(suites.base.SUITES, "toy", other)
+    reasons = set(sampled(run).not_run.values())
+    assert reasons == {"the data of toy has fingerprint other, and the run blobs-4-0", reason}
+    found = verified(run)
+    assert (found.equal, found.equivalent, found.path) == ([], [], None)
+    assert "4 not made again; equal throughout: 0 of 4" in found.lines()[-1]
+
+
+def test_the_command_says_what_it_would_do_and_needs_a_table_or_records() -> None:
+    done = process("verify --records results/reference/digits-classes --dry-run")
+    assert done.returncode == 0
+    first, *cells = done.stdout.splitlines()
+    assert first.startswith("sample of results/reference/digits-classes.lethe.gz: 3 of 9 cells, ")
+    assert [line.split()[:4] for line in cells] == [
+        ["again", "digits", "class", n] for n in ("er", "ewc", "finetune")
+    ]
+    assert (
+        process("verify").stderr
+        == "lethe: name a published table, or a run with --records; lethe verify --help\n"
+    )

@@ -1,0 +1,114 @@
+"""Numbers made again: of a published table, or of records."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.app import app, opened, use_mirror
+from bench.cli.run import dry_run_requests, run_requests, stoppable
+from suites import errors
+
+RUNS = Path("results") / "runs"
+"""Where commands run that name no folder: no file in it is tracked."""
+
+
+@app.command(
+    epilog="Examples: lethe verify three-types-split-mnist --seeds 20 | lethe verify three-types-split-mnist "
+    "--records results/reference/three-types-split-mnist | lethe verify --records results/reference/digits"
+)
+def verify(
+    table: Annotated[
+        str, typer.Argument(metavar="[TABLE]", help="A table's name, or a TOML file.", show_default=False)
+    ] = "",
+    records: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Compare these records; without a table, with cells made again."),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=1, help="Cells made again of each strategy, suite, model and scenario.")
+    ] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from the table's first on.")] = 5,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A method of the table, or a strategy; repeat for more.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to run; a folder in results/runs else.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
+    lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
+    look_only: Annotated[bool, typer.Option("--look-only", help="Compare what --out holds.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; run nothing.")] = False,
+) -> None:
+    """Run a published table's recipe, or make records again, and say whether the numbers agree.
+
+    With TABLE the recipe is run and compared entry by entry; exit code 1 where one does not agree. With
+    --records as well nothing is run. With --records alone a sample of the run's cells is made again and
+    compared bit for bit; code that makes them all equal is entered into RUN.equivalent.json, so that they are
+    not stale. No record is written anywhere but into --out.
+    """
+    use_mirror(data)
+    how = {"device": device, "jobs": jobs, "lanes": lanes}
+    if table:
+        _verify_table(table, seeds, only or (), records, out, look_only, dry_run, how)
+    elif records is not None:
+        _verify_records(records, sample, only or (), out, dry_run, how)
+    else:
+        raise errors.UserError("name a published table, or a run with --records; lethe verify --help")
+
+
+def _verify_table(
+    table: str,
+    seeds: int,
+    only: Sequence[str],
+    records: Path | None,
+    out: Path | None,
+    look_only: bool,
+    dry_run: bool,
+    how: dict[str, Any],
+) -> None:
+    from bench.results import load, published
+    from bench.runner import Options
+
+    chosen = published.read(table)
+    folder = records or out or RUNS / chosen.name
+    requests = chosen.requests(seeds, only)
+    if dry_run:
+        dry_run_requests(requests, folder, Options(**how))
+        return
+    if not look_only and records is None:
+        run_requests(requests, folder, **how)
+    verdicts = published.compare(chosen, load(folder), seeds, only)
+    from rich.console import Console
+
+    from bench.report import print_published
+
+    print_published(chosen, verdicts, Console())
+    agree = sum(v.agrees is True for v in verdicts)
+    print(f"{agree} of {len(verdicts)} entries agree; records: {folder}")
+    if agree < len(verdicts):
+        raise typer.Exit(1)
+
+
+def _verify_records(
+    records: Path, n: int, only: Sequence[str], out: Path | None, dry_run: bool, how: dict[str, Any]
+) -> None:
+    from bench.runner import Options, check_sample, compare_sample, make_again, sample_cells
+
+    options, (run, _) = Options(**how), opened(records)
+    options.check()
+    sample = sample_cells(run, n, only)
+    check_sample(sample, options.device)
+    print(sample.statement(options.jobs), flush=True)
+    folder = out or RUNS / "verify" / run.name
+    if dry_run:
+        for cell in sample.cells:
+            print(sample.not_run.get(cell.spec.key, "again"), cell.spec.title)
+        return
+    with stoppable(folder) as command:
+        make_again(sample, folder, options, command)
+    outcome = compare_sample(sample, folder)
+    print("\n".join(outcome.lines()))
+    if outcome.differing or outcome.not_run:
+        raise typer.Exit(1)
