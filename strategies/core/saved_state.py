@@ -427,7 +427,7 @@ def _class_named(strategy: Strategy, name: str) -> type | None:
 
 
 def _digest(tensor: Tensor) -> str:
-    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return hashlib.sha256(f"{tuple(tensor.shape)}{tensor.dtype}".encode() + content.tobytes()).hexdigest()[
-        :32
-    ]
+    # Copied into a fresh one: of one column of one lane, contiguous() leaves strides that cannot be viewed.
+    flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.detach().flatten())
+    content = flat.view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(f"{tuple(tensor.shape)}{tensor.dtype}".encode() + content).hexdigest()[:32]

@@ -333,6 +333,7 @@ def test_a_checkpoint_of_other_names_is_an_error(change: str) -> None:
 def test_aliases_and_what_setup_made_alike_stay_as_they_are() -> None:
     strategy = ready("finetune")
     strategy.a = strategy.b = torch.zeros(3, 2)
+    strategy.column = torch.zeros(32, 1).as_strided((1, 1), (32, 32))  # one number, a stride of its own
     strategy.views = [p.detach() for p in strategy.model.parameters()]
     saved = SavedState(strategy)
     strategy.a = torch.ones(3, 2)
