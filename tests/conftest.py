@@ -17,11 +17,13 @@ from bench.plan.selectors import identity
 from bench.runner import Options, Outcome, carry_out
 from suites.base import SUITES, Suite, register
 from suites.errors import UserError
-from tests.toy import TOY, TOY_PAIRS, TOY_TEXT
+from tests.toy import TOY, TOY_AGAIN, TOY_PAIRS, TOY_TEXT, TOY_UNEVEN
 
 register(TOY)
 register(TOY_TEXT)
 register(TOY_PAIRS)
+register(TOY_UNEVEN)
+register(TOY_AGAIN)
 
 
 @pytest.fixture(autouse=True, scope="session")

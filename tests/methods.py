@@ -8,16 +8,18 @@ from torch import Tensor, nn
 import strategies
 from bench import models
 from strategies.core import Batch, Draws, LaneStreams, Strategy, make_optimiser
-from suites.base import Training, generator
-from tests.toy import TOY, blobs
+from suites.base import Suite, Training, generator
+from tests.toy import TOY
 
 SEEDS = [0, 1, 2]
 
 
-def lanes_on(seeds: list[int], scenario: str = "class", training: Training | None = None) -> LaneStreams:
-    """Return the toy's streams of these seeds."""
-    data, training = blobs(), training or Training()
-    of_lanes = [TOY.stream(data, scenario, s, training) for s in seeds]
+def lanes_on(
+    seeds: list[int], scenario: str = "class", training: Training | None = None, suite: Suite = TOY
+) -> LaneStreams:
+    """Return a toy suite's streams of these seeds."""
+    data, training = suite.load(), training or Training()
+    of_lanes = [suite.stream(data, scenario, s, training) for s in seeds]
     return LaneStreams(of_lanes, training, "cpu")
 
 
@@ -26,13 +28,14 @@ def ready(
     scenario: str = "class",
     model: str = "mlp",
     options: dict[str, int] | None = None,
+    suite: Suite = TOY,
     **hyper: Any,
 ) -> Any:
     """Return a strategy over three lanes that has been set up, its floats already one value a lane.
 
     Of no particular type, so that a test may name what a method alone has.
     """
-    streams = lanes_on(SEEDS, scenario, Training(batch=6))
+    streams = lanes_on(SEEDS, scenario, Training(batch=6), suite)
     options = options or {"hidden": 7, "layers": 1}
     net = models.build(
         models.reference(model), options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS]

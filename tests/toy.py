@@ -1,6 +1,7 @@
 """Two small suites that any method can learn, of images and of texts, made in memory, in every scenario."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -47,6 +48,34 @@ TOY = Suite(
     name="toy", version=1, summary="blobs for tests", source="made in memory", load=blobs, split=split,
     scenarios=("task", "domain", "class", "online"), model="mlp", model_options={"hidden": 32, "layers": 1},
     training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
+)  # fmt: skip
+
+
+def domain_blobs(domains: dict[str, tuple[int, ...]], per_class: int = 36, seed: int = 0) -> Data:
+    """Return images with a pattern for each class of each domain; a third is for testing."""
+    random = torch.Generator().manual_seed(seed)
+    pairs = [(d, c) for d, classes in enumerate(domains.values()) for c in classes]
+    domain_N, y_N = torch.tensor(pairs).repeat(per_class, 1).T
+    pattern = (torch.rand(len(pairs), 1, SIDE, SIDE, generator=random) * 160).repeat(per_class, 1, 1, 1)
+    x_N = (pattern + torch.rand(len(y_N), 1, SIDE, SIDE, generator=random) * 90).to(torch.uint8)
+    names = tuple(f"blob {c}" for c in range(int(y_N.max()) + 1))
+    mark = f"domain-blobs-{tuple(domains.values())}-{per_class}-{seed}"
+    return Data(
+        "domain-blobs", x_N, y_N, len(y_N) * 2 // 3, names, 255.0, mark,
+        domain_N=domain_N, domain_names=tuple(domains),
+    )  # fmt: skip
+
+
+TOY_UNEVEN = replace(
+    TOY, name="toy-uneven", summary="tasks of 5, 1 and 2 classes, their order by the seed",
+    load=partial(domain_blobs, {"a": (0, 1, 2, 3, 4), "b": (5,), "c": (6, 7)}), split=by_domain(),
+    scenarios=("task", "class", "online"),
+)  # fmt: skip
+TOY_AGAIN = replace(
+    TOY, name="toy-again", summary="one task has the classes of another again, drawn otherwise",
+    load=partial(domain_blobs, {"a": (0, 1), "b": (2, 3), "c": (0, 1)}),
+    split=by_domain((("a", "b", "c"), ("a", "c", "b"), ("b", "a", "c"))),
+    scenarios=("task", "class", "online"),
 )  # fmt: skip
 
 

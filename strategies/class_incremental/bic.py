@@ -1,7 +1,7 @@
 """Bias correction.
 
-Axes: L lanes, B batch, H rows held out of one class, V rows held out of all, N rows of one class, U units;
-X the axes of one row.
+Axes: L lanes, B batch, G groups (a class of a task), H rows held out of one group, V rows held out of all,
+N rows of one class, U units; X the axes of one row.
 """
 
 from dataclasses import dataclass, replace
@@ -53,16 +53,16 @@ class BiC(Distilled):
         if self.layers == "last":
             self.alpha_LU.fill_(1)
             self.beta_LU.zero_()
-        self._held_LUH = self.exemplars.hold_out(self.held_out)
+        self._held_LGH = self.exemplars.hold_out(self.held_out)
         if task == 0:
             return
-        nth_H = torch.arange(self._held_LUH.shape[2], device=self.streams.device)
-        share = self.buffer // sum(len(t.units) for t in self.streams.streams[0].tasks[:task])
-        for unit_L, rows_LN, real_LN in self.classes(task):
-            held_L1 = held_out_count(real_LN.sum(1, keepdim=True).clamp(max=share), self.held_out)
+        nth_H = torch.arange(self._held_LGH.shape[2], device=self.streams.device)
+        share_L = self.exemplars.share_L(task)
+        for group_L, _, rows_LN, real_LN in self.classes(task):
+            held_L = held_out_count(torch.minimum(real_LN.sum(1), share_L), self.held_out)
             size = min(len(nth_H), rows_LN.shape[1])
-            rows_LH = torch.where(nth_H[:size] < held_L1, rows_LN[:, :size], -1)
-            self._held_LUH[torch.arange(len(unit_L), device=unit_L.device), unit_L, :size] = rows_LH
+            rows_LH = torch.where(nth_H[:size] < held_L.unsqueeze(1), rows_LN[:, :size], -1)
+            self._held_LGH[torch.arange(len(group_L), device=group_L.device), group_L, :size] = rows_LH
 
     def corrected(self, logits_LBU: Tensor) -> Tensor:
         """Return alpha o + beta."""
@@ -72,7 +72,7 @@ class BiC(Distilled):
         """Return stage 1's cross-entropy and distillation; rows held out do not count."""
         if self.task == 0:
             return super().loss(batch)
-        held_LBV = batch.rows_LB.unsqueeze(2) == self._held_LUH.flatten(1).unsqueeze(1)
+        held_LBV = batch.rows_LB.unsqueeze(2) == self._held_LGH.flatten(1).unsqueeze(1)
         both = self.with_exemplars(replace(batch, weight_LB=batch.weight_LB * ~held_LBV.any(2)))
         logits_LBU = self.corrected(self.model(both.x_LBX))
         loss_L = self.cross_entropy(mask(logits_LBU, both.active_LBU), both)
@@ -90,7 +90,7 @@ class BiC(Distilled):
 
     def fit(self) -> None:
         """Fit alpha and beta of every lane on the rows held out."""
-        rows_LV = self._held_LUH.flatten(1)
+        rows_LV = self._held_LGH.flatten(1)
         held = self.streams.batch(rows_LV.clamp(min=0), (rows_LV >= 0).float())
         held.y_LB.clamp_(min=0)  # padding is row 0, which may have no unit here
         with eval_mode(self.model), torch.no_grad():

@@ -21,8 +21,8 @@ class IL2M(ExemplarReplay):
     """IL2M: plain replay; statistics of each class when first learned rectify old scores.
 
     Where a new class wins, an old class i has s_i * mu_P(i) / mu_N(i) * conf_N / conf_P instead of s_i: mu
-    its mean score on its own rows, conf the mean of the highest score on all new rows, P the task that
-    learned i and N the latest (Belouadah & Popescu 2019, eq. 1).
+    its mean score on its own rows, conf the mean of the highest score on all new rows, P the latest
+    task that had i and N the latest of all (Belouadah & Popescu 2019, eq. 1).
     """
 
     name = "il2m"
@@ -54,13 +54,11 @@ class IL2M(ExemplarReplay):
     def end_task(self, task: int) -> None:
         """Record the scores of new classes on their rows and of old ones on their exemplars; then choose."""
         highest_L, rows_L = torch.zeros_like(self.first_LU[:, 0]), torch.zeros_like(self.first_LU[:, 0])
-        for unit_L, rows_LN, real_LN in self.classes(task):
+        for _, is_unit_LU, rows_LN, real_LN in self.classes(task):
             score_LNU = self.scores_of(rows_LN)
-            unit_L1 = unit_L.unsqueeze(1)
-            own_LN = score_LNU.gather(2, unit_L1.unsqueeze(1).expand(-1, rows_LN.shape[1], 1)).squeeze(2)
-            mean_L1 = ((own_LN * real_LN).sum(1) / real_LN.sum(1).clamp(min=1)).unsqueeze(1)
+            mean_LU = (score_LNU * real_LN.unsqueeze(2)).sum(1) / real_LN.sum(1, keepdim=True).clamp(min=1)
             for table_LU in (self.first_LU, self.now_LU):
-                table_LU.scatter_(1, unit_L1, mean_L1)
+                table_LU.copy_(torch.where(is_unit_LU, mean_LU, table_LU))
             highest_L += (score_LNU.amax(2) * real_LN).sum(1)
             rows_L += real_LN.sum(1)
         confidence_L1 = (highest_L / rows_L.clamp(min=1)).unsqueeze(1)

@@ -48,18 +48,20 @@ class LUCIR(Distilled):
         self.eta_optimiser = self.optimiser.alike(self.eta, decays=False)
 
     def begin_task(self, task: int) -> None:
-        """Start new class vectors at the mean of their features, as long as the old ones on average."""
+        """Start vectors of classes never seen at their features' mean, as long as those seen on average."""
         super().begin_task(task)
         if self.streams.training.reset_optimiser:
             self.eta_optimiser.reset()
         weight_LFU = self.model.head.weight.detach()
         if task > 0 and self.imprint:
-            length_L = (weight_LFU.norm(dim=1) * self._old_LU).sum(1) / self._old_LU.sum(1)
-            for unit_L, rows_LN, real_LN in self.classes(task):
+            known_LU = self.streams.own_LTU[:, :task].any(1)
+            length_L = (weight_LFU.norm(dim=1) * known_LU).sum(1) / known_LU.sum(1)
+            for _, is_unit_LU, rows_LN, real_LN in self.classes(task):
                 features_LNF = F.normalize(features_of(self.model, self.streams, rows_LN), dim=2)
                 mean_LF = F.normalize((features_LNF * real_LN.unsqueeze(2)).sum(1), dim=1)
-                weight_LFU[torch.arange(len(unit_L), device=unit_L.device), :, unit_L] = (
-                    mean_LF * length_L.unsqueeze(1)
+                starts_L1U = (is_unit_LU & ~known_LU).unsqueeze(1)
+                weight_LFU.copy_(
+                    torch.where(starts_L1U, (mean_LF * length_L.unsqueeze(1)).unsqueeze(2), weight_LFU)
                 )
         self._fixed_LFU = weight_LFU.clone()
 
@@ -84,17 +86,22 @@ class LUCIR(Distilled):
         return loss_L + lam_L * turned_L + self.ranking_L(cosine_LBU[:, -old.rows_LB.shape[1] :], old)
 
     def ranking_L(self, cosine_LBU: Tensor, old: Batch) -> Tensor:
-        """Return the margin ranking loss, a mean over exemplars."""
+        """Return the margin ranking loss, a mean over exemplars of old classes.
+
+        Where a lane has fewer than K new classes, over those that it has.
+        """
         own_LB1 = cosine_LBU.gather(2, old.y_LB.unsqueeze(2))
-        nearest = min(self.nearest, len(self.streams.streams[0].tasks[self.task].units))
-        new_LBK = mask(cosine_LBU, self._new_LU.unsqueeze(1)).topk(nearest, 2).values
+        nearest_L1 = self._new_LU.sum(1, keepdim=True).clamp(max=self.nearest)
+        nth_K = torch.arange(min(self.nearest, self._new_LU.shape[1]), device=nearest_L1.device)
+        new_LBK = mask(cosine_LBU, self._new_LU.unsqueeze(1)).topk(len(nth_K), 2).values
         margin = self.margin if isinstance(self.margin, float) else self.margin.view(-1, 1, 1)
-        short_LBK = (margin - own_LB1 + new_LBK).clamp(min=0)
-        short_LB = short_LBK.sum(2) if self.ranking == "sum" else short_LBK.mean(2)
-        counts_LB = (
-            old.weight_LB > 0
-        ).float()  # of exemplars alone, so their weight beside new rows is no matter
-        return replace(old, weight_LB=counts_LB).mean_L(short_LB)
+        counts_L1K = (nth_K < nearest_L1).unsqueeze(1)
+        short_LB = torch.where(counts_L1K, (margin - own_LB1 + new_LBK).clamp(min=0), 0).sum(2)
+        if self.ranking == "mean":
+            short_LB = short_LB / nearest_L1
+        # Exemplars alone are averaged, so their weight beside new rows is no matter.
+        counts_LB = (old.weight_LB > 0) & self._old_LU.gather(1, old.y_LB.clamp(min=0))
+        return replace(old, weight_LB=counts_LB.float()).mean_L(short_LB)
 
     def adjust_gradients(self) -> None:
         """Write zeros for the head's bias, which no cosine has."""

@@ -57,9 +57,10 @@ class WA(Distilled):
         super().end_task(task)
 
     def ratio_L(self) -> Tensor:
-        """Return gamma, the mean length of old classes' weights over that of new ones."""
+        """Return gamma, the mean length of old classes' weights over that of new ones; 1 without old ones."""
         length_LU = self.model.head.weight.detach().norm(dim=1)
-        old_L = (length_LU * self._old_LU).sum(1) / self._old_LU.sum(1)
+        n_old_L = self._old_LU.sum(1)
+        old_L = (length_LU * self._old_LU).sum(1) / n_old_L
         new_L = (length_LU * self._new_LU).sum(1) / self._new_LU.sum(1)
         ratio_L: Tensor = old_L / new_L.clamp(min=1e-12)
-        return ratio_L
+        return torch.where(n_old_L > 0, ratio_L, 1)

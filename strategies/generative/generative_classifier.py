@@ -1,6 +1,7 @@
 """A generative model per class.
 
-Axes: L lanes, B batch, D pixels, U units, Z latent variables, S samples, R rows; X the axes of one row.
+Axes: L lanes, B batch, D pixels, U units, K models, Z latent variables, S samples, R rows;
+X the axes of one row.
 """
 
 import math
@@ -11,6 +12,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from strategies.core import Adam, Batch, Count, Generators, Strategy, hashed_uniform, lanewise, pad_rows
 from strategies.parts import VAE, GaussianNoise, log_normal_density, need_pixels_0_to_1, sample_latent
@@ -19,10 +21,11 @@ from suites.base import generator
 
 @dataclass
 class GenerativeClassifier(Strategy):
-    """A variational autoencoder per class; a row is given to the class under which it is most likely.
+    """A variational autoencoder per class of each task; a row is given to the class it is likeliest under.
 
     log p(x|y) = log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x) over S draws of q (van de Ven, Li & Tolias 2021,
-    eq. 3). Steps go to the task's classes in turn, each with a batch of that class alone.
+    eq. 3). Steps go to the task's classes in turn, each with a batch of that class alone. A class that comes
+    back gets a further model, and p(x|y) is the mean over its models.
     """
 
     name = "generative-classifier"
@@ -45,13 +48,13 @@ class GenerativeClassifier(Strategy):
     the Bernoulli likelihood that training maximises."""
 
     def setup(self) -> None:
-        """Make a model for every class, in the order in which a lane meets them."""
+        """Make a model for every class of every task, in the order in which a lane meets them."""
         need_pixels_0_to_1(self.name, self.streams)
         seeds = [s.seed for s in self.streams.streams]
-        self.order_LU = torch.tensor([[u for t in s.tasks for u in t.units] for s in self.streams.streams])
-        self.order_LU = self.order_LU.to(self.streams.device)
+        order = [torch.tensor([u for t in s.tasks for u in t.units]) for s in self.streams.streams]
+        self.unit_LK = pad_sequence(order, batch_first=True).to(self.streams.device)
         pixels = math.prod(self.streams.shape)
-        n_classes = self.order_LU.shape[1]
+        n_classes = self.unit_LK.shape[1]
         self.vaes = [
             self._vae([generator(s, f"class/{k}") for s in seeds], pixels).to(self.streams.device)
             for k in range(n_classes)
@@ -69,30 +72,44 @@ class GenerativeClassifier(Strategy):
     def begin_task(self, task: int) -> None:
         """Gather the rows of each of the task's classes."""
         self._noise.begin(task)
-        self._first = sum(len(t.units) for t in self.streams.streams[0].tasks[:task])
+        streams = self.streams.streams
+        self._first = [sum(len(t.units) for t in s.tasks[:task]) for s in streams]
+        self._classes = [len(s.tasks[task].units) for s in streams]
         self._step = 0
         self._passes: list[Passes] = []
-        for k in range(len(self.streams.streams[0].tasks[task].units)):
+        for k in range(max(self._classes)):
             of_lanes = []
-            for lane, stream in enumerate(self.streams.streams):
+            for lane, (stream, n) in enumerate(zip(streams, self._classes, strict=True)):
                 rows_R = stream.tasks[task].train_rows.to(self.streams.device)
-                of_lanes.append(rows_R[self.streams.unit_LR[lane, rows_R] == stream.tasks[task].units[k]])
+                unit = stream.tasks[task].units[k] if k < n else -1
+                of_lanes.append(rows_R[self.streams.unit_LR[lane, rows_R] == unit])
             self._passes.append(Passes(of_lanes, self.streams.training.batch))
 
     def learn(self, batch: Batch) -> Tensor:
         """Take a step of the class whose turn it is, with rows of that class."""
-        turn = self._step % len(self._passes)
+        turns = [self._step % n for n in self._classes]
         self._step += 1
-        vae, update = self.vaes[self._first + turn], self.optimisers[self._first + turn]
-        rows_LB = self._passes[turn].following(self.draws.uniform("class rows", 1)[:, 0])
+        key_L = self.draws.uniform("class rows", 1)[:, 0]
+        rows_LB = torch.zeros(1, 1, dtype=torch.long, device=key_L.device)
+        for turn in sorted(set(turns)):
+            on = [t == turn for t in turns]
+            on_L1 = torch.tensor(on, device=key_L.device).unsqueeze(1)
+            rows_LB = torch.where(on_L1, self._passes[turn].following(key_L, on), rows_LB)
         x_LBD = self.streams.pixels(rows_LB).flatten(2)
-        loss_L = vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent)).mean(1)
-        update.descend(loss_L, self.context.active)
-        return loss_L.detach()
+        noise_LBZ = self._noise.normal(x_LBD.shape[1], self.latent)
+        found_L = torch.zeros_like(self.learned_L, dtype=x_LBD.dtype)
+        models = [first + turn for first, turn in zip(self._first, turns, strict=True)]
+        active = self.context.active or (True,) * len(models)
+        for k in sorted(set(models)):
+            on = [model == k for model in models]
+            loss_L = self.vaes[k].loss(x_LBD, noise_LBZ).mean(1)
+            self.optimisers[k].descend(loss_L, tuple(a and b for a, b in zip(on, active, strict=True)))
+            found_L = torch.where(torch.tensor(on, device=loss_L.device), loss_L.detach(), found_L)
+        return found_L
 
     def end_task(self, task: int) -> None:
         """The task's classes can be answered with from now on."""
-        self.learned_L += len(self._passes)
+        self.learned_L += torch.tensor(self._classes, device=self.learned_L.device)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return log p(x|y) for the classes learned, the lowest number for the others, (L, B, U).
@@ -105,11 +122,16 @@ class GenerativeClassifier(Strategy):
         scores_LBU = torch.full((*x_LBD.shape[:2], self.streams.n_units), lowest, device=x_LBD.device)
         self._chances.begin(0)
         noise_LSBZ = self._chances.normal(self.samples, x_LBD.shape[1], self.latent)
-        for k in range(int(self.learned_L[0])):
+        models_L1U = torch.zeros_like(scores_LBU[:, :1])
+        for k in range(int(self.learned_L.max())):
             score_LB1 = self.log_likelihood(self.vaes[k], x_LBD, noise_LSBZ).unsqueeze(2)
-            unit_LB1 = self.order_LU[:, k].view(-1, 1, 1).expand_as(score_LB1)
-            scores_LBU.scatter_(2, unit_LB1, score_LB1)
-        return scores_LBU
+            # Of a class that has no model yet, the lowest number adds nothing to its first.
+            summed_LBU = lanewise(torch.logaddexp, scores_LBU, score_LB1.expand_as(scores_LBU))
+            unit_U = torch.arange(self.streams.n_units, device=x_LBD.device)
+            own_L1U = (self.unit_LK[:, k : k + 1] == unit_U) & (k < self.learned_L).unsqueeze(1)
+            scores_LBU = torch.where(own_L1U.unsqueeze(1), summed_LBU, scores_LBU)
+            models_L1U += own_L1U.unsqueeze(1)
+        return scores_LBU - lanewise(torch.log, models_L1U.clamp(min=1))
 
     def log_likelihood(self, vae: VAE, x_LBD: Tensor, noise_LSBZ: Tensor) -> Tensor:
         """Return the importance-sampled log p(x) of one class's model, without constants, shape (L, B)."""
@@ -141,16 +163,18 @@ class Passes:
         self._batch_B = torch.arange(batch, device=self._rows_LR.device)
         self._in_a_pass = [max(1, len(rows_R) // batch) for rows_R in rows_of_lanes]
         self._in_a_pass_L1 = torch.tensor(self._in_a_pass, device=self._rows_LR.device).unsqueeze(1)
-        self._taken = 0
+        self._taken, self._taken_L1 = [0] * len(self._in_a_pass), torch.zeros_like(self._in_a_pass_L1)
 
-    def following(self, key_L: Tensor) -> Tensor:
-        """Return the next batch's rows, int64 (L, B); orders follow from keys in [0, 1)."""
-        place_L1 = self._taken % self._in_a_pass_L1
+    def following(self, key_L: Tensor, on: Sequence[bool]) -> Tensor:
+        """Return the next batch's rows, int64 (L, B), in the lanes marked; keys in [0, 1) give orders."""
+        place_L1 = self._taken_L1 % self._in_a_pass_L1
+        on_L1 = torch.tensor(on, device=place_L1.device).unsqueeze(1)
         # Known without asking the device, which would have to wait.
-        if any(self._taken % n == 0 for n in self._in_a_pass):
+        if any(is_on and t % n == 0 for is_on, t, n in zip(on, self._taken, self._in_a_pass, strict=True)):
             drawn_LR = hashed_uniform(key_L, "pass", self._rows_LR.shape[1])
             anew_LR = torch.where(self._real_LR, drawn_LR, 2.0).argsort(1)
-            self._order_LR = torch.where(place_L1 == 0, anew_LR, self._order_LR)
-        self._taken += 1
+            self._order_LR = torch.where((place_L1 == 0) & on_L1, anew_LR, self._order_LR)
+        self._taken = [t + is_on for t, is_on in zip(self._taken, on, strict=True)]
+        self._taken_L1 += on_L1
         index_LB = (place_L1 * len(self._batch_B) + self._batch_B) % self._count_L1
         return self._rows_LR.gather(1, self._order_LR.gather(1, index_LB))

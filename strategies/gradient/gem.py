@@ -45,7 +45,7 @@ class GEM(Strategy):
         streams = self.streams
         self.per_task = self.buffer // streams.n_tasks
         if self.per_task == 0:
-            raise Unsuitable(f"a buffer of {self.buffer} has no row for each of {streams.n_tasks} tasks")
+            raise Unsuitable(f"buffer={self.buffer} has no row for each of {streams.n_tasks} tasks")
         shape = (streams.lanes, streams.n_tasks)
         # One slot more: writes that must not happen go there, and are never read.
         self.rows_LTM = torch.zeros(*shape, self.per_task + 1, dtype=torch.long, device=streams.device)

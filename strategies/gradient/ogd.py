@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from strategies.core import Count, Strategy, eval_mode, gradients
 from strategies.parts import lane_vectors, sample_rows, write_lane_vectors
@@ -70,25 +71,28 @@ class OGD(Strategy):
         own = [
             s.tasks[task].units if streams.scenario == "task" else range(s.n_units) for s in streams.streams
         ]
-        units_LK = torch.tensor([list(units) for units in own], device=streams.device)
-        per_row = units_LK.shape[1] if self.logits_of == "all" else 1
-        n_rows = -(-self.directions // per_row)
+        units_LK = pad_sequence([torch.tensor(units) for units in own], batch_first=True).to(streams.device)
+        count_L1 = torch.tensor([[len(units)] for units in own], device=streams.device)
+        # Logits of one row by themselves: lanes may have other numbers of units, and so take other rows.
+        per_row_L1 = count_L1 if self.logits_of == "all" else torch.ones_like(count_L1)
+        n_rows = -(-self.directions // int(per_row_L1.min()))
         rows_LR, real_LR = sample_rows(streams, self.draws, "ogd", task, n_rows)
+        real_LK = torch.arange(units_LK.shape[1], device=streams.device) < count_L1
         parameters, found = list(self.model.parameters()), []
-        for row in range(n_rows):
-            batch = streams.batch(rows_LR[:, row : row + 1].contiguous())
+        for direction in range(self.directions):
+            row_L1 = direction // per_row_L1
+            batch = streams.batch(rows_LR.gather(1, row_L1))
             with eval_mode(self.model):
-                logits_LU = self.model(batch.x_LBX).squeeze(1) * real_LR[:, row : row + 1]
-            if self.logits_of == "gtl":
-                values_LK = logits_LU.gather(1, batch.y_LB)
-            else:
-                values_LK = logits_LU.gather(1, units_LK)
+                logits_LU = self.model(batch.x_LBX).squeeze(1) * real_LR.gather(1, row_L1)
             if self.logits_of == "ave":
-                values_LK = values_LK.mean(1, keepdim=True)
-            for value_L in values_LK.unbind(1):
-                g = torch.autograd.grad(value_L.sum(), parameters, retain_graph=True, materialize_grads=True)
-                found.append(lane_vectors(g))
-        return torch.stack(found[: self.directions], 1)
+                value_L = (logits_LU.gather(1, units_LK) * real_LK).sum(1) / count_L1.squeeze(1)
+            else:
+                unit_L1 = (
+                    batch.y_LB if self.logits_of == "gtl" else units_LK.gather(1, direction % per_row_L1)
+                )
+                value_L = logits_LU.gather(1, unit_L1).squeeze(1)
+            found.append(lane_vectors(torch.autograd.grad(value_L.sum(), parameters, materialize_grads=True)))
+        return torch.stack(found, 1)
 
 
 def gram_schmidt(vectors_LDP: Tensor, length_LD1: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, Draws, LaneStreams
+from strategies.core import Batch, Draws, LaneStreams, Unsuitable
 from strategies.parts.memory import Memory
 
 
@@ -39,6 +39,18 @@ def _count(index_LN: Tensor, n: int) -> Tensor:
     """Return how often each of n numbers occurs in each lane, int64 (L, n)."""
     zero_LC = torch.zeros(len(index_LN), n, dtype=torch.long, device=index_LN.device)
     return zero_LC.scatter_add(1, index_LN, torch.ones_like(index_LN))
+
+
+def class_shares(slots: int, streams: LaneStreams) -> list[int]:
+    """Return each lane's equal share of so many slots for every class of every task.
+
+    Raises:
+        Unsuitable: There are fewer slots than classes: the last ones would have none.
+    """
+    classes = [sum(len(t.units) for t in s.tasks) for s in streams.streams]
+    if slots < max(classes):
+        raise Unsuitable(f"buffer={slots} has no row for each of {max(classes)} classes of all tasks")
+    return [slots // n for n in classes]
 
 
 class BalancedMemory(Memory):
@@ -141,12 +153,13 @@ class RingMemory(Memory):
 
     def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
         super().__init__(slots, streams, draws)
-        n_labels = sum(len(t.classes) for t in streams.streams[0].tasks)
-        self.share = max(1, slots // n_labels)
+        shares = class_shares(slots, streams)
+        self.share_L1 = torch.tensor(shares, device=streams.device).unsqueeze(1)
+        self.most = max(shares)
         lanes, n_classes = streams.lanes, streams.n_tasks * streams.n_units
         self.met_LC = torch.zeros(lanes, n_classes, dtype=torch.long, device=streams.device)
         # Which slot holds the k-th row of a class; one column more, for rows that need no new slot.
-        self.slot_LCK = torch.full((lanes, n_classes * self.share + 1), slots, device=streams.device)
+        self.slot_LCK = torch.full((lanes, n_classes * self.most + 1), slots, device=streams.device)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs."""
@@ -158,9 +171,9 @@ class RingMemory(Memory):
         class_LB = _class(self.streams, batch.rows_LB)
         same_LBB = (class_LB.unsqueeze(2) == class_LB.unsqueeze(1)) & real_LB.unsqueeze(1)
         nth_LB = self.met_LC.gather(1, class_LB) + same_LBB.tril(-1).sum(2)
-        new_LB = real_LB & (nth_LB < self.share)
+        new_LB = real_LB & (nth_LB < self.share_L1)
         fresh_LB = (self.filled_L.unsqueeze(1) + new_LB.cumsum(1) - 1).clamp(max=self.slots)
-        place_LB = class_LB * self.share + nth_LB % self.share
+        place_LB = class_LB * self.most + nth_LB % self.share_L1
         self.slot_LCK.scatter_(1, place_LB.masked_fill(~new_LB, self.slot_LCK.shape[1] - 1), fresh_LB)
         slot_LB = self.slot_LCK.gather(1, place_LB).masked_fill(~real_LB, self.slots)
         self.put(slot_LB, batch.rows_LB, **kept)

@@ -29,7 +29,7 @@ class ExemplarReplay(Strategy):
     cost = 2.0
 
     buffer: Count = 500
-    """Rows in the memory of one lane, shared equally by the classes seen."""
+    """Rows in the memory of one lane, shared equally by the classes of the tasks seen."""
     batch: CountOrNone = 0
     """Exemplars per step; 0 for the number of new rows."""
     mixing: Literal["union", "equal"] = "union"
@@ -41,17 +41,19 @@ class ExemplarReplay(Strategy):
             raise Unsuitable(
                 f"{self.name} needs new classes at every task; the tasks of this stream share theirs"
             )
-        if self.buffer < self.streams.n_units:
-            raise Unsuitable(f"buffer={self.buffer} has no row for each of {self.streams.n_units} classes")
         self.exemplars = Exemplars(self.buffer, self.streams, self.draws)
         self._old_LU = self._new_LU = torch.zeros_like(self.streams.own_LTU[:, 0])
 
     def begin_task(self, task: int) -> None:
-        """Look up which units are old and new, and compute the number of exemplars per new row."""
+        """Look up which units are old and new, and compute the number of exemplars per new row.
+
+        New are the classes of the task, also one that has come back: it has labels and many rows again, as a
+        new class has. Old are the other classes seen.
+        """
         self.exemplars.freeze_for_reading()
         own_LTU = self.streams.own_LTU
-        self._old_LU, self._new_LU = own_LTU[:, :task].any(1), own_LTU[:, task]
-        self._seen_LU = self._old_LU | self._new_LU
+        self._seen_LU, self._new_LU = own_LTU[:, : task + 1].any(1), own_LTU[:, task]
+        self._old_LU = self._seen_LU & ~self._new_LU
         rows = [len(s.tasks[task].train_rows) for s in self.streams.streams]
         self._ratio_L = self.exemplars.total_L / torch.tensor(rows, device=own_LTU.device)
 
@@ -66,28 +68,34 @@ class ExemplarReplay(Strategy):
         return join_batches(batch, replace(old, weight_LB=old.weight_LB * share_L1))
 
     def end_task(self, task: int) -> None:
-        """Shrink the share of earlier classes and choose the exemplars of the new ones."""
-        share = self.buffer // sum(len(t.units) for t in self.streams.streams[0].tasks[: task + 1])
-        self.exemplars.reduce(share)
-        for unit_L, rows_LN, real_LN in self.classes(task):
-            order_LK = herding_order(features_of(self.model, self.streams, rows_LN), real_LN, share)
-            count_L = real_LN.sum(1).clamp(max=share)
-            self.exemplars.write(unit_L, rows_LN.gather(1, order_LK), count_L)
+        """Shrink the share of earlier classes and choose the exemplars of the task's."""
+        share_L = self.exemplars.share_L(task + 1)
+        self.exemplars.reduce(share_L)
+        for group_L, _, rows_LN, real_LN in self.classes(task):
+            features_LNF, count_L = features_of(self.model, self.streams, rows_LN), real_LN.sum(1)
+            order_LK = herding_order(features_LNF, real_LN, int(share_L.max()))
+            self.exemplars.write(group_L, rows_LN.gather(1, order_LK), torch.minimum(count_L, share_L))
 
-    def classes(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the classes of a task: units (L,), training rows (L, N) and which are real (1 or 0)."""
-        streams, device = self.streams.streams, self.streams.device
-        data = self.streams.data
+    def classes(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield the classes of a task: their groups (L,), which unit is meant (bool, L, U), their rows.
+
+        Rows are training rows (L, N), and then which are real (1 or 0). A lane that has fewer classes than
+        another has the memory's empty group, no unit and no real row in their place.
+        """
+        streams, data = self.streams.streams, self.streams.data
+        unit_U = torch.arange(self.streams.n_units, device=self.streams.device)
         # The same length for every class and lane, so that rounding does not depend on the neighbours' sizes.
-        most = int(torch.bincount(data.y_N[: data.n_train]).max())
-        for nth in range(len(streams[0].tasks[task].units)):
-            units = [s.tasks[task].units[nth] for s in streams]
-            of_lanes = []
-            for s, unit in zip(streams, units, strict=True):
-                rows_R = s.tasks[task].train_rows
-                of_lanes.append(rows_R[s.unit_TC[task, data.y_N[data.index_of(rows_R)]] == unit])
-            rows_LN, real_LN = pad_rows(of_lanes, most)
-            yield torch.tensor(units, device=device), rows_LN.to(device), real_LN.to(device)
+        most = int(torch.bincount(data.y_N[: data.n_train].clamp(min=0)).max())
+        for nth in range(max(len(s.tasks[task].units) for s in streams)):
+            of_lanes, units = [], []
+            for s in streams:
+                rows_R, own = s.tasks[task].train_rows, s.tasks[task].units
+                units.append(own[nth] if nth < len(own) else -1)
+                is_R = s.unit_TC[task, data.y_N[data.index_of(rows_R)]] == units[-1]
+                of_lanes.append(rows_R[is_R & (units[-1] >= 0)])
+            rows_LN, real_LN = (t.to(self.streams.device) for t in pad_rows(of_lanes, most))
+            is_unit_LU = torch.tensor(units, device=unit_U.device).unsqueeze(1) == unit_U
+            yield self.exemplars.group_L(task, nth), is_unit_LU, rows_LN, real_LN
 
     def memory_size(self) -> tuple[int, int]:
         """Count the memory as the literature does: rows, and bytes as if they were copied."""

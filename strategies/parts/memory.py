@@ -5,6 +5,7 @@ Memories that are written class by class are in ``class_memory``.
 Axes: L lanes, B batch, M memory slots, C classes; X the axes of one row.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -102,8 +103,8 @@ class Memory:
         drawn_LB = (self.draws.uniform("reservoir", nth_LB.shape[1]) * nth_LB).long()
         return torch.where(nth_LB <= self.slots, nth_LB - 1, drawn_LB.clamp(max=self.slots))
 
-    def write_per_class(self, rows: list[Tensor], per_class: int) -> None:
-        """Add up to ``per_class`` rows of each class found in ``rows``, drawn at random, lane by lane."""
+    def write_per_class(self, rows: list[Tensor], per_class: Sequence[int]) -> None:
+        """Add up to a lane's ``per_class`` rows of each class found in its ``rows``, drawn at random."""
         # One draw for all lanes, cut to each: a lane's numbers must not depend on its neighbours' sizes.
         draw_LR = self.draws.uniform("per class", max(len(r) for r in rows))
         for lane, rows_R in enumerate(rows):
@@ -112,7 +113,7 @@ class Memory:
             rows_R = rows_R[order_R]
             units_R = self.streams.unit_LR[lane, rows_R]
             for unit in units_R.unique():
-                chosen = rows_R[units_R == unit][:per_class]
+                chosen = rows_R[units_R == unit][: per_class[lane]]
                 start = int(self.filled_L[lane])
                 chosen = chosen[: self.slots - start]
                 self.rows_LM[lane, start : start + len(chosen)] = chosen

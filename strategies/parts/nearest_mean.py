@@ -36,8 +36,8 @@ def class_means(features_LMF: Tensor, unit_LM: Tensor, real_LM: Tensor, units: i
 class NearestMean(Strategy):
     """A method that answers with the class whose remembered rows have the nearest mean.
 
-    y = argmin_y ||phi(x) - mu_y||, phi and mu of length 1: the largest inner product. A lane that remembers
-    nothing yet answers with its network's head.
+    y = argmin_y ||phi(x) - mu_y||, phi and mu of length 1: the largest inner product. Where none of the units
+    that a row may be given to has a mean, before the first task and for tasks to come, the head answers.
     """
 
     def setup(self) -> None:
@@ -73,6 +73,8 @@ class NearestMean(Strategy):
         means_LUF, known_LU = self._means
         features_LBF = self.model.features(batch.x_LBX).float()
         cosine_LBU = torch.bmm(F.normalize(features_LBF, dim=2), means_LUF.transpose(1, 2))
-        cosine_LBU = mask(mask(cosine_LBU, known_LU.unsqueeze(1)), batch.active_LBU)
+        known_LBU = known_LU.unsqueeze(1)
+        if batch.active_LBU is not None:
+            known_LBU = known_LBU & batch.active_LBU
         network_LBU = mask(self.model.head(features_LBF).float(), batch.active_LBU)
-        return torch.where(known_LU.any(1).view(-1, 1, 1), cosine_LBU, network_LBU)
+        return torch.where(known_LBU.any(2, keepdim=True), mask(cosine_LBU, known_LBU), network_LBU)

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from strategies.core import Batch, Count, LaneModel, Strategy, per_lane
-from strategies.parts.class_memory import BalancedMemory, RingMemory
+from strategies.parts.class_memory import BalancedMemory, RingMemory, class_shares
 from strategies.parts.memory import Memory
 from suites.base import Training
 
@@ -64,6 +64,8 @@ class RowReplay(Replay):
 
     def setup(self) -> None:
         """Make an empty memory of the kind that is written so."""
+        if self.write == "per-class":
+            self._per_class = class_shares(self.buffer, self.streams)
         kinds = {"class-balanced": BalancedMemory, "ring": RingMemory}
         self.memory = kinds.get(self.write, Memory)(self.buffer, self.streams, self.draws)
 
@@ -76,8 +78,7 @@ class RowReplay(Replay):
         """Keep an equal share of the memory for each of the task's classes."""
         if self.write == "per-class":
             rows = [s.tasks[task].train_rows for s in self.streams.streams]
-            n_labels = sum(len(t.classes) for t in self.streams.streams[0].tasks)
-            self.memory.write_per_class(rows, max(1, self.buffer // n_labels))
+            self.memory.write_per_class(rows, self._per_class)
 
 
 def virtual_step(model: LaneModel, grads: tuple[Tensor, ...], lr_L: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, eval_mode
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Unsuitable, eval_mode
 from strategies.parts import Memory, Replay, sample_rows
 
 
@@ -33,6 +33,8 @@ class FDR(Replay):
 
     def setup(self) -> None:
         """Make an empty memory with room for the answers over all units."""
+        if self.buffer < self.streams.n_tasks:
+            raise Unsuitable(f"buffer={self.buffer} has no row for each of {self.streams.n_tasks} tasks")
         self.memory = Memory(self.buffer, self.streams, self.draws, {"answer": (self.streams.n_units,)})
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
@@ -54,7 +56,7 @@ class FDR(Replay):
     @torch.no_grad()
     def end_task(self, task: int) -> None:
         """Cut earlier tasks to the new share; add an equal number of this one's rows with answers."""
-        memory, share = self.memory, max(1, self.buffer // (task + 1))
+        memory, share = self.memory, self.buffer // (task + 1)
         of_LM = self.streams.task_of(memory.rows_LM[:, : memory.slots])
         keep_LM = torch.zeros_like(of_LM, dtype=torch.bool)
         for earlier in range(task):

@@ -65,7 +65,11 @@ class HAL(ER):
         need_numbers(self.name, self.streams)
         super().setup()
         streams = self.streams
-        self._per_task = max(len(t.units) for t in streams.streams[0].tasks)
+        classes = [[len(t.units) for t in s.tasks] for s in streams.streams]
+        self._per_task = max(map(max, classes))
+        # A task with fewer classes than the largest has fewer anchors; the places left over never count.
+        nth_K = torch.arange(self._per_task, device=streams.device)
+        self._real_LA = (nth_K < torch.tensor(classes, device=streams.device).unsqueeze(2)).flatten(1)
         n_anchors = self._per_task * streams.n_tasks
         self.anchor_LACHW = torch.zeros(streams.lanes, n_anchors, *streams.shape, device=streams.device)
 
@@ -78,7 +82,7 @@ class HAL(ER):
         units_LAU = self.units(task)
         if streams.scenario == "task":
             units_LAU = streams.own_LTU[:, of_A]
-        self._counts_LAU = units_LAU & (of_A < task).view(1, -1, 1)
+        self._counts_LAU = units_LAU & (self._real_LA & (of_A < task)).unsqueeze(2)
 
     def units(self, task: int) -> Tensor:
         """Return the units that an anchor of this task may be given to, bool (L, 1, U)."""

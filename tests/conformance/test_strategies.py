@@ -14,7 +14,7 @@ from bench.train import run_group
 from strategies.core import Unsuitable
 from suites.base import Training
 from tests.conftest import outcome, toy_cell
-from tests.toy import blobs, sentences
+from tests.toy import TOY, blobs, sentences
 
 ALL = [*strategies.names(), "er+lwf", "ewc+er"]
 """Everything registered, and two sums."""
@@ -85,6 +85,30 @@ def test_lane_invariance(name: str) -> None:
     assert agree(name, [outcome(r) for r in run_group([cells[3], cells[1]])], [together[3], together[1]])
     if not strategies.get(name).one_pass:  # what only counts has no rate
         assert together[0]["loss"] != together[1]["loss"]
+
+
+def test_rows_of_every_task_are_given_to_units_of_their_own_task(name: str) -> None:
+    """Also those of tasks to come: forward transfer compares their score with that before any training."""
+    if not suitable(name, "task"):
+        pytest.skip(str(strategies.get(name)().unsuitable("task", Training())))
+    data, cell = (sentences if strategies.get(name).tunes else blobs)(6), toy_cell(name, 0, "task", epochs=1)
+    record = run_group([cell], data=data)[0]
+    stream = TOY.stream(data, "task", 0, Training())
+    answers = {(task, answer) for _, task, _, answer, _ in record["classes"]["test"]}
+    assert answers <= {(t, unit) for t, task in enumerate(stream.tasks, 1) for unit in task.units}
+
+
+@pytest.mark.parametrize("suite", ["toy-uneven", "toy-again"])
+def test_lanes_whose_tasks_have_other_numbers_of_classes(name: str, suite: str) -> None:
+    """The order of tasks follows from the seed: beside others and alone a lane gives the same, exactly."""
+    scenario = scenario_of(name)
+    if strategies.get(name).tunes or scenario == "domain":
+        pytest.skip("the suites are of images, and have no domain-incremental stream")
+    cells = [toy_cell(name, seed, scenario, suite=suite, **short(name)) for seed in range(4)]
+    together = [outcome(r) for r in run_group(cells)]
+    assert {r["status"] for r in together} == {"done"}
+    for lane in (1, 2):
+        assert outcome(run_group([cells[lane]])[0]) == together[lane]
 
 
 def test_lane_invariance_of_convolutions_within_rounding(name: str) -> None:

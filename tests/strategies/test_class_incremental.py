@@ -13,20 +13,34 @@ from strategies.class_incremental.scr import contrastive_L, crops
 from strategies.core import Batch, Unsuitable
 from strategies.parts import ExemplarReplay, held_out_count
 from strategies.parts.exemplars import Exemplars, herding_order
+from suites.base import Suite
 from tests.methods import begin, move, new_batch, ready, replayed
 from tests.plain import dense, features, lanes_of, plain
+from tests.toy import TOY, TOY_AGAIN, TOY_UNEVEN
 
 NAMES = ["icarl", "bic", "wa", "lucir", "il2m"]
 
 
-def second_task(name: str, **hyper: Any) -> Any:
-    """Return a strategy at the start of its second task, the network changed since its teacher was made."""
-    strategy = ready(name, **{"buffer": 24, **hyper})
-    begin(strategy, 0)
-    strategy.end_task(0)
-    begin(strategy, 1)
+TWICE = pytest.mark.parametrize("suite", [TOY, TOY_AGAIN], ids=lambda suite: suite.name)
+"""Two new classes after two others, or at last two classes of which one lane has met both before."""
+
+
+def last_task(name: str, suite: Suite = TOY, **hyper: Any) -> Any:
+    """Return a strategy at the start of its last task, the network changed since its teacher was made."""
+    strategy = ready(name, suite=suite, **{"buffer": 24, **hyper})
+    for task in range(strategy.streams.n_tasks):
+        if task:
+            strategy.end_task(task - 1)
+        begin(strategy, task)
     move(strategy, scale=0.3)
     return strategy
+
+
+def old_and_new(strategy: Any, lane: int) -> tuple[list[int], list[int]]:
+    """Return the units of the current task, and before them those of earlier tasks that it lacks."""
+    tasks = strategy.streams.streams[lane].tasks[: strategy.task + 1]
+    new = list(tasks[-1].units)
+    return sorted({u for t in tasks for u in t.units} - {*new}), new
 
 
 def same_draw(strategy: Any, batch: Batch) -> Batch:
@@ -51,7 +65,7 @@ def test_herding_equals_the_papers_formula_by_brute_force() -> None:
         mean = F.normalize(phi.mean(0), dim=0)
         picked: list[int] = []
         while len(picked) < len(phi):
-            off = [(mean - (one + phi[picked].sum(0)) / (len(picked) + 1)).norm() for one in phi]
+            off = [(mean - F.normalize(one + phi[picked].sum(0), dim=0)).norm() for one in phi]
             picked.append(min({*range(len(phi))} - {*picked}, key=lambda n, off=off: float(off[n])))
         assert chosen_LK[lane, : len(phi)].tolist() == picked
 
@@ -65,34 +79,34 @@ def filled() -> tuple[ExemplarReplay, Exemplars]:
 
 def test_every_class_seen_has_an_equal_share_and_keeps_its_best() -> None:
     strategy, exemplars = filled()
-    first = exemplars.rows_LUS.clone()
+    first = exemplars.rows_LGS.clone()
     old = [list(s.tasks[0].units) for s in strategy.streams.streams]
     assert exemplars.total_L.tolist() == [24, 24, 24]
     begin(strategy, 1)
     strategy.end_task(1)
-    assert exemplars.count_LU.tolist() == [[6] * 4] * 3
+    assert exemplars.count_LG.tolist() == [[6] * 4 + [0]] * 3
     for lane, units in enumerate(old):
-        assert torch.equal(exemplars.rows_LUS[lane, units], first[lane, units])
+        assert torch.equal(exemplars.rows_LGS[lane, units], first[lane, units])
         for unit in range(4):
-            rows = exemplars.rows_LUS[lane, unit, :6]
+            rows = exemplars.rows_LGS[lane, unit, :6]
             assert len(set(rows.tolist())) == 6
             assert bool((strategy.streams.unit_LR[lane, rows] == unit).all())
 
 
 def test_all_gives_every_exemplar_once_with_its_unit() -> None:
     _, exemplars = filled()
-    exemplars.count_LU[1] = exemplars.count_LU[1].clamp(max=5)
+    exemplars.count_LG[1] = exemplars.count_LG[1].clamp(max=5)
     rows, units, real = exemplars.all()
     for lane in range(3):
-        counts = exemplars.count_LU[lane].tolist()
-        expected = [(int(r), u) for u in range(4) for r in exemplars.rows_LUS[lane, u, : counts[u]]]
+        counts = exemplars.count_LG[lane].tolist()
+        expected = [(int(r), u) for u in range(4) for r in exemplars.rows_LGS[lane, u, : counts[u]]]
         found = zip(rows[lane, real[lane]].tolist(), units[lane, real[lane]].tolist(), strict=True)
         assert list(found) == expected
 
 
 def test_reading_is_uniform_over_rows_and_knows_empty_and_resting_lanes() -> None:
     strategy, exemplars = filled()
-    exemplars.count_LU[1] = 0
+    exemplars.count_LG[1] = 0
     exemplars.freeze_for_reading()
     like = new_batch(strategy, 1)
     like.weight_LB = torch.ones(3, 6)
@@ -111,7 +125,7 @@ def test_what_is_read_does_not_depend_on_the_order_of_herding() -> None:
     exemplars.freeze_for_reading()
     before = exemplars.read(50, new_batch(strategy, 1)).rows_LB
     unit = strategy.streams.streams[0].tasks[0].units[0]
-    exemplars.rows_LUS[0, unit, :12] = exemplars.rows_LUS[0, unit, :12].flip(0)
+    exemplars.rows_LGS[0, unit, :12] = exemplars.rows_LGS[0, unit, :12].flip(0)
     exemplars.freeze_for_reading()
     strategy.draws.begin(0)
     assert torch.equal(exemplars.read(50, new_batch(strategy, 1)).rows_LB, before)
@@ -131,9 +145,37 @@ def test_rows_held_out_are_not_read() -> None:
     assert held_out_count(torch.tensor([0, 1, 2, 19, 20, 25]), 10).tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_exemplars_of_a_class_that_comes_back_are_kept_beside_the_earlier_ones() -> None:
+    strategy = last_task("icarl", TOY_AGAIN)
+    strategy.end_task(2)
+    rows_LM, unit_LM, real_LM = strategy.exemplars.all()
+    for lane, stream in enumerate(strategy.streams.streams):
+        rows, units = rows_LM[lane, real_LM[lane]], unit_LM[lane, real_LM[lane]]
+        assert torch.equal(strategy.streams.unit_LR[lane, rows], units)
+        of_task = strategy.streams.task_of(rows)
+        for t, task in enumerate(stream.tasks):
+            for u in task.units:
+                assert int(((of_task == t) & (units == u)).sum()) == 4  # 24 rows for 2 classes of 3 tasks
+
+
+def test_shares_and_exemplars_are_those_of_each_lanes_own_classes() -> None:
+    strategy = ready("bic", suite=TOY_UNEVEN, buffer=16)
+    met: list[int] = [0, 0, 0]
+    for task in range(3):
+        begin(strategy, task)
+        strategy.end_task(task)
+        for lane, stream in enumerate(strategy.streams.streams):
+            met[lane] += len(stream.tasks[task].units)
+            seen = [u for t in stream.tasks[: task + 1] for u in t.units]
+            assert strategy.old_share_L[lane] == 1 - len(stream.tasks[task].units) / met[lane]
+            counts = strategy.exemplars.count_LG[lane].tolist()
+            assert counts == [16 // met[lane] if u in seen else 0 for u in range(9)]
+    assert met == [8, 8, 8]
+
+
 @pytest.mark.parametrize("mixing", ["union", "equal"])
 def test_the_weight_of_exemplars_is_that_of_the_mixing(mixing: str) -> None:
-    strategy = second_task("il2m", mixing=mixing, batch=4)
+    strategy = last_task("il2m", mixing=mixing, batch=4)
     batch = new_batch(strategy, 1)
     batch.weight_LB = torch.tensor([1.0] * 6 + [1.0] * 3 + [0.0] * 9).view(3, 6)
     both = strategy.with_exemplars(batch)
@@ -152,32 +194,34 @@ def test_streams_of_shared_classes_and_tiny_memories_are_told(name: str) -> None
         ready(name, buffer=3)
 
 
+@TWICE
 @pytest.mark.parametrize("units", ["sum", "mean"])
-def test_icarl_says_yes_or_no_for_each_class_and_old_ones_as_before(units: str) -> None:
-    strategy = second_task("icarl", units=units)
-    batch = new_batch(strategy, 1)
+def test_icarl_says_yes_or_no_for_each_class_and_old_ones_as_before(units: str, suite: Suite) -> None:
+    strategy = last_task("icarl", suite, units=units)
+    batch = new_batch(strategy, strategy.task)
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
-    for lane, stream in enumerate(strategy.streams.streams):
+    for lane in range(3):
+        old, _ = old_and_new(strategy, lane)
         g = torch.sigmoid(plain(strategy, lane, both.x_LBX[lane]))
         q = torch.sigmoid(plain(strategy.teacher, lane, both.x_LBX[lane]))
         loss_B = torch.zeros(len(g))
         for u in range(4):
-            target = q[:, u] if u in stream.tasks[0].units else (both.y_LB[lane] == u).float()
+            target = q[:, u] if u in old else (both.y_LB[lane] == u).float()
             loss_B = loss_B - target * g[:, u].log() - (1 - target) * (1 - g[:, u]).log()
         expected = weighted(loss_B / (4 if units == "mean" else 1), both, lane)
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
-    strategy = second_task("icarl")
+    strategy = last_task("icarl")
     strategy.end_task(1)
     batch = new_batch(strategy, 0, 20)
     answer = strategy.predict(batch).argmax(2)
     for lane in range(3):
         means = []
         for u in range(4):
-            rows = strategy.exemplars.rows_LUS[lane, u, : int(strategy.exemplars.count_LU[lane, u])]
+            rows = strategy.exemplars.rows_LGS[lane, u, : int(strategy.exemplars.count_LG[lane, u])]
             x = strategy.streams.pixels(rows.expand(3, -1))[lane]
             means.append(F.normalize(F.normalize(features(strategy, lane, x), dim=1).mean(0), dim=0))
         phi = F.normalize(features(strategy, lane, batch.x_LBX[lane]), dim=1)
@@ -185,7 +229,7 @@ def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
 
 
 def test_icarl_forgets_its_means_when_the_network_changes() -> None:
-    strategy = second_task("icarl")
+    strategy = last_task("icarl")
     batch = new_batch(strategy, 0)
     before = strategy.predict(batch)
     move(strategy, 5, 1.0)
@@ -203,44 +247,45 @@ def test_without_exemplars_the_network_answers() -> None:
         assert torch.equal(strategy.predict(batch), strategy.logits(batch)), name
 
 
+@TWICE
 @pytest.mark.parametrize("name", ["wa", "bic[last]", "bic[each]"])
-def test_cross_entropy_and_distillation_are_weighed_by_the_share_of_old_classes(name: str) -> None:
+def test_cross_entropy_and_distillation_are_weighed_by_the_share_of_old_classes(
+    name: str, suite: Suite
+) -> None:
     """BiC corrects the teacher as it answered; of the network, all earlier corrections or only the latest."""
-    strategy = ready(name[:3].removesuffix("["), buffer=24)
+    strategy = last_task(name[:3].removesuffix("["), suite)
     alpha, beta = torch.ones(3, 4), torch.zeros(3, 4)
-    begin(strategy, 0)
-    strategy.end_task(0)
-    move(strategy, scale=0.3)
     if name != "wa":
         strategy.layers = name[4:-1]
         alpha, beta = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(3))
         strategy.alpha_LU.copy_(alpha)
         strategy.beta_LU.copy_(beta)
-    begin(strategy, 1)
-    rows = torch.stack([s.tasks[1].train_rows[20:26] for s in strategy.streams.streams])
+    begin(strategy, strategy.task)
+    rows = torch.stack([s.tasks[-1].train_rows[20:26] for s in strategy.streams.streams])
     batch = strategy.streams.batch(rows)
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
-    for lane, stream in enumerate(strategy.streams.streams):
+    for lane in range(3):
         logits = plain(strategy, lane, both.x_LBX[lane])
         if name == "bic[each]":
             logits = alpha[lane] * logits + beta[lane]
         teacher = alpha[lane] * plain(strategy.teacher, lane, both.x_LBX[lane]) + beta[lane]
         new_B = F.cross_entropy(logits, both.y_LB[lane], reduction="none")
-        old, heat = list(stream.tasks[0].units), lanes_of(strategy.temperature, lane)
+        (old, _), heat = old_and_new(strategy, lane), lanes_of(strategy.temperature, lane)
         target = torch.softmax(teacher[:, old] / heat, 1)
         old_B = -(target * torch.log_softmax(logits[:, old] / heat, 1)).sum(1)
         expected = 0.5 * weighted(new_B, both, lane) + 0.5 * weighted(old_B, both, lane)
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_wa_scales_new_weights_to_the_mean_length_of_old_ones() -> None:
-    strategy = second_task("wa")
+@TWICE
+def test_wa_scales_new_weights_to_the_mean_length_of_old_ones(suite: Suite) -> None:
+    strategy = last_task("wa", suite)
     before = strategy.model.head.weight.detach().clone()
-    strategy.end_task(1)
+    strategy.end_task(strategy.task)
     after = strategy.model.head.weight.detach()
-    for lane, stream in enumerate(strategy.streams.streams):
-        old, new = list(stream.tasks[0].units), list(stream.tasks[1].units)
+    for lane in range(3):
+        old, new = old_and_new(strategy, lane)
         gamma = before[lane][:, old].norm(dim=0).mean() / before[lane][:, new].norm(dim=0).mean()
         torch.testing.assert_close(after[lane][:, new], gamma * before[lane][:, new])
         assert torch.equal(after[lane][:, old], before[lane][:, old])
@@ -249,19 +294,19 @@ def test_wa_scales_new_weights_to_the_mean_length_of_old_ones() -> None:
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_wa_clips_the_head_where_asked(clip: bool) -> None:
-    strategy = second_task("wa", clip=clip)
+    strategy = last_task("wa", clip=clip)
     before = strategy.model.head.weight.detach().clone()
     strategy.after_step(new_batch(strategy, 1))
     assert torch.equal(strategy.model.head.weight, before.clamp(min=0) if clip else before)
 
 
 def held_rows(strategy: BiC, lane: int) -> Tensor:
-    held = strategy._held_LUH[lane].flatten()
+    held = strategy._held_LGH[lane].flatten()
     return held[held >= 0]
 
 
 def test_bic_holds_out_as_many_rows_of_each_class_and_does_not_learn_them() -> None:
-    strategy = second_task("bic", held_out=5)
+    strategy = last_task("bic", held_out=5)
     for lane in range(3):
         rows = held_rows(strategy, lane)
         assert strategy.streams.unit_LR[lane, rows].bincount().tolist() == [2, 2, 2, 2]
@@ -274,7 +319,7 @@ def test_bic_holds_out_as_many_rows_of_each_class_and_does_not_learn_them() -> N
 
 
 def test_bic_fits_its_two_numbers_as_a_plain_fit_does() -> None:
-    strategy = second_task("bic", held_out=3, fit_steps=40, fit_rate=0.05, shrink=0.1)
+    strategy = last_task("bic", held_out=3, fit_steps=40, fit_rate=0.05, shrink=0.1)
     strategy.fit()
     for lane, stream in enumerate(strategy.streams.streams):
         rows = held_rows(strategy, lane)
@@ -300,14 +345,16 @@ def test_bic_fits_its_two_numbers_as_a_plain_fit_does() -> None:
     assert torch.equal(strategy.predict(batch), strategy.model(batch.x_LBX) * alpha_L1U + beta_L1U)
 
 
+@TWICE
 @pytest.mark.parametrize("ranking", ["sum", "mean"])
-@pytest.mark.parametrize("nearest", [1, 2])
-def test_lucir_has_three_terms(ranking: str, nearest: int) -> None:
-    strategy = second_task("lucir", lam=3.0, margin=0.4, nearest=nearest, ranking=ranking, scale=5.0)
-    batch = new_batch(strategy, 1)
+@pytest.mark.parametrize("nearest", [1, 2, 3])
+def test_lucir_has_three_terms(ranking: str, nearest: int, suite: Suite) -> None:
+    strategy = last_task("lucir", suite, lam=3.0, margin=0.4, nearest=nearest, ranking=ranking, scale=5.0)
+    batch = new_batch(strategy, strategy.task)
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
-    for lane, stream in enumerate(strategy.streams.streams):
+    for lane in range(3):
+        old, new = old_and_new(strategy, lane)
         f = features(strategy, lane, both.x_LBX[lane])
         before = features(strategy.teacher, lane, both.x_LBX[lane])
         theta = strategy.model.head.weight[lane].T
@@ -317,7 +364,9 @@ def test_lucir_has_three_terms(ranking: str, nearest: int) -> None:
         short = []
         for row in range(6, 12):
             y = int(both.y_LB[lane, row])
-            hardest = cosine[row, list(stream.tasks[1].units)].sort(descending=True).values[:nearest]
+            if y not in old:  # an exemplar of a class that has come back
+                continue
+            hardest = cosine[row, new].sort(descending=True).values[:nearest]
             terms = torch.relu(lanes_of(strategy.margin, lane) - cosine[row, y] + hardest)
             short.append(terms.sum() if ranking == "sum" else terms.mean())
         lam = lanes_of(strategy.lam, lane) * math.sqrt(2 / 2)
@@ -352,7 +401,7 @@ def test_lucir_starts_new_class_vectors_at_their_features_and_leaves_old_ones() 
 
 
 def test_lucir_learns_its_scale_and_a_lane_at_rest_does_not() -> None:
-    strategy = second_task("lucir")
+    strategy = last_task("lucir")
     start = strategy.eta[0].detach().clone()
     strategy.context.active = (True, False, True)
     batch = new_batch(strategy, 1)
@@ -389,7 +438,7 @@ def test_il2m_rectifies_old_scores_where_a_new_class_wins(scores: str) -> None:
     note(1)
     for lane, stream in enumerate(strategy.streams.streams):
         for u in stream.tasks[0].units:
-            rows = strategy.exemplars.rows_LUS[lane, u, :12]
+            rows = strategy.exemplars.rows_LGS[lane, u, :12]
             stats[lane][f"now {u}"] = score(lane, rows)[:, u].mean()
     strategy.end_task(1)
     batch = new_batch(strategy, 0, 30)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.train import run_group
-from strategies.core import Batch, Draws, LaneStreams
+from strategies.core import Batch, Draws, LaneStreams, Unsuitable
 from strategies.parts import GreedyMemory
 from strategies.parts.class_memory import BalancedMemory, RingMemory
 from tests.conftest import outcome, toy_cell
@@ -44,7 +44,7 @@ STREAM = {
 
 
 @settings(max_examples=60, deadline=None)
-@given(**STREAM, scenario=st.sampled_from(["class", "domain"]))
+@given(**STREAM | {"slots": st.integers(4, 14)}, scenario=st.sampled_from(["class", "domain"]))
 def test_ring_equals_a_queue_per_class(
     slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
 ) -> None:
@@ -52,7 +52,7 @@ def test_ring_equals_a_queue_per_class(
     lanes = lanes_on([seed, seed + 1], scenario)
     memory = RingMemory(slots, lanes, Draws([seed, seed + 1], "cpu"))
     random = torch.Generator().manual_seed(seed)
-    share = max(1, slots // 4)
+    share = slots // 4
     queues: list[dict[tuple[int, int], deque[int]]] = [{}, {}]
     for step in range(steps):
         task = step * 2 // steps
@@ -60,12 +60,9 @@ def test_ring_equals_a_queue_per_class(
         memory.write(batch)
         for lane, of_class in enumerate(queues):
             for _, row, unit in real(batch, lane):
-                held = sum(len(q) for q in of_class.values())
                 queue = of_class.setdefault((task, unit), deque())
                 if len(queue) == share:
                     queue.popleft()
-                elif held == slots:  # fewer slots than classes: a late class finds no place
-                    continue
                 queue.append(row)
     for lane, of_class in enumerate(queues):
         filled = int(memory.filled_L[lane])
@@ -155,3 +152,18 @@ def test_lanes_and_resume_with_every_way_of_writing(write: str, scenario: str) -
     again = Kept()
     again.current = kept.after[1]
     assert [outcome(r) for r in run_group(cells, checkpoints=again, data=data)] == together
+
+
+@pytest.mark.parametrize("name", ["er[write=ring]", "er[write=per-class]", "hal", "icarl", "fdr", "gem"])
+def test_a_buffer_without_a_row_for_each_class_or_task_is_refused(name: str) -> None:
+    method, _, write = name.removesuffix("]").partition("[write=")
+    for buffer, refused in (
+        ((7, True), (8, False)) if method not in ("fdr", "gem") else ((2, True), (3, False))
+    ):
+        changes = {"suite": "toy-uneven", "buffer": buffer, "epochs": 1} | ({"write": write} if write else {})
+        cells = [toy_cell(method, seed, "class", **changes) for seed in range(2)]
+        if refused:
+            with pytest.raises(Unsuitable, match=f"buffer={buffer} has no row for each of {buffer + 1}"):
+                run_group(cells)
+        else:
+            assert all(r["status"] == "done" for r in run_group(cells))

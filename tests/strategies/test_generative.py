@@ -16,6 +16,7 @@ from strategies.parts import VAE, GaussianNoise
 from strategies.parts.vae import Encoder
 from tests.methods import SEEDS, begin, move, new_batch, ready
 from tests.plain import dense, features, lanes_of, loss_among, plain
+from tests.toy import TOY_AGAIN
 
 
 def encode(net: Encoder, lane: int, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,6 +172,25 @@ def test_generative_classifier_learns_its_classes_in_turn_and_answers_with_those
         assert bool((scores[lane][:, learned] > lowest).all())
 
 
+def test_a_class_that_comes_back_has_the_mean_likelihood_of_its_models() -> None:
+    options = {"generator_hidden": 9, "latent": 4, "samples": 3}
+    strategy = ready("generative-classifier", suite=TOY_AGAIN, **options)
+    for task in range(3):
+        strategy.begin_task(task)
+        strategy.end_task(task)
+    batch = new_batch(strategy, 0, 5)
+    noise_LSBZ = GaussianNoise("importance", SEEDS, torch.device("cpu")).normal(3, 5, 4)
+    with torch.no_grad():
+        ours = strategy.predict(batch)
+        of_model = [strategy.log_likelihood(vae, batch.x_LBX.flatten(2), noise_LSBZ) for vae in strategy.vaes]
+    for lane, stream in enumerate(strategy.streams.streams):
+        order = [u for t in stream.tasks for u in t.units]
+        for u in range(4):
+            own = torch.stack([of_model[k][lane] for k, unit in enumerate(order) if unit == u]).double()
+            assert len(own) == (1 if u in (2, 3) else 2)
+            torch.testing.assert_close(ours[lane, :, u].double(), own.exp().mean(0).log())
+
+
 def test_bir_prior_of_a_known_class_is_its_own_mode_however_far() -> None:
     strategy = ready("bi-r", generator_hidden=9, latent=4)
     net = strategy.feedback
@@ -257,11 +277,11 @@ def test_passes_go_through_every_row_once_and_leave_out_what_fills_no_batch() ->
     lanes = [torch.arange(10, 17), torch.arange(20, 22), torch.arange(30, 34)]
     keys = torch.rand(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     together = Passes(lanes, 3)
-    batches = [together.following(key) for key in keys]
+    batches = [together.following(key, [True] * len(lanes)) for key in keys]
     for lane, rows in enumerate(lanes):
         alone = Passes([rows], 3)
         for key, batch in zip(keys, batches, strict=True):
-            assert torch.equal(alone.following(key[lane : lane + 1])[0], batch[lane])
+            assert torch.equal(alone.following(key[lane : lane + 1], [True])[0], batch[lane])
     orders = set()
     for first, second in zip(batches[::2], batches[1::2], strict=True):
         of_pass = [*first[0].tolist(), *second[0].tolist()]

@@ -55,7 +55,7 @@ def test_per_class_keeps_equal_shares_within_the_budget() -> None:
     lanes = lanes_on([0, 1, 2])
     memory = Memory(24, lanes, Draws([0, 1, 2], "cpu"))
     for task in range(2):
-        memory.write_per_class([s.tasks[task].train_rows for s in lanes.streams], 6)
+        memory.write_per_class([s.tasks[task].train_rows for s in lanes.streams], [6, 6, 6])
     assert memory.filled_L.tolist() == [24, 24, 24]
     for lane in range(3):
         rows = memory.rows_LM[lane, :24]
