@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def run(
     options = Options(device=device, jobs=jobs, lanes=lanes, quiet=True, keep_models=keep_models)
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
+        for words in request.remarks:
+            warnings.warn(words, stacklevel=2)
         outcome = carry_out([request], folder, options, f"bench.run({suite!r}, {list(selectors)!r})")
         frames = load(folder)
         frames.unreadable = [*outcome.set_aside, *frames.unreadable]

@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeGuard, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard, get_type_hints
 
 from suites.description import Description, Option, field_help, in_words, type_in_words
 from suites.errors import UserError, unknown
 from suites.registry import Registry
+from suites.values import only_if, unless
 
 if TYPE_CHECKING:  # reports need a suite's score but no tensors, and torch takes seconds to import
     import torch
@@ -104,9 +105,9 @@ BLEU = Score("bleu", 0.0, 100.0)
 class Training:
     """How long and with what a task is learned. Every field can be set with ``--set``."""
 
-    epochs: int = 1
+    epochs: Annotated[int, unless("one_pass", True), only_if("iterations", 0)] = 1
     """Passes over a task's training rows; used while ``iterations`` is 0."""
-    iterations: int = 0
+    iterations: Annotated[int, unless("one_pass", True)] = 0
     """Steps per task; when set, epochs are repeated, with incomplete last batches dropped."""
     batch: int = 32
     """Rows of the current task in one step."""
@@ -124,7 +125,7 @@ class Training:
     """Whether strategies are told when a task begins and ends."""
     augment: bool = False
     """Random crops (4 pixels of padding) and horizontal flips, for colour images."""
-    raw_replay: bool = False
+    raw_replay: Annotated[bool, only_if("augment", True)] = False
     """Replayed rows are learned as they are stored, not augmented anew each time as new ones are."""
     validation: float = 0.1
     """Share of a task's training rows held out, drawn by the seed."""

@@ -6,6 +6,8 @@ and every name that holds a path passes ``spelled``: so that one setting is one 
 
 import math
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from suites.errors import UserError, unknown
@@ -68,9 +70,86 @@ def convert(what: str, given: Value, hint: Any) -> Value:
     return value
 
 
+@dataclass(frozen=True)
+class Condition:
+    """When a setting has an effect: while another one has, or has not, one of some values."""
+
+    other: str
+    """Another setting of the same method or model, a training setting, or ``scenario``."""
+    values: tuple[Value, ...]
+    has: bool = True
+
+    def met(self, value: Value) -> bool:
+        """Return whether it is so at a value of the other setting."""
+        return (value in self.values) is self.has
+
+    def __str__(self) -> str:
+        named = " or ".join(text_of(v) for v in self.values)
+        return f"{'unless' if self.has else 'with'} {self.other}={named}"
+
+
+def only_if(other: str, *values: Value) -> Condition:
+    """Say, in a field's ``Annotated``, that it has an effect only while another one has one of some values.
+
+    Example::
+
+        lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
+    """
+    return Condition(other, values)
+
+
+def unless(other: str, *values: Value) -> Condition:
+    """Say, in a field's ``Annotated``, that it has no effect while another one has one of some values."""
+    return Condition(other, values, has=False)
+
+
+def conditions(hint: Any) -> list[Condition]:
+    """Return what a field's type says of when it has an effect; all of it must hold."""
+    return [a for a in get_args(hint)[1:] if isinstance(a, Condition)] if _is_annotated(hint) else []
+
+
+def settled(
+    given: Mapping[str, Value],
+    usual: Mapping[str, Value],
+    hints: Mapping[str, Any],
+    around: Mapping[str, Value],
+) -> tuple[dict[str, Value], dict[str, Condition]]:
+    """Set back what has no effect, so that it makes no cell of its own.
+
+    Args:
+        given: The settings of a method or of a model.
+        usual: What each of them is set back to.
+        hints: Their types, with their conditions.
+        around: What else conditions may be about.
+
+    Returns:
+        The settings, and for each that was set back the first condition that is not met.
+    """
+    found: dict[str, Value] = {}
+    why: dict[str, Condition] = {}
+
+    def value(name: str) -> Value:
+        if name not in given:
+            return around[name]
+        if name not in found:
+            unmet = next((c for c in conditions(hints[name]) if not c.met(value(c.other))), None)
+            found[name] = given[name] if unmet is None else usual[name]
+            if unmet is not None and found[name] != given[name]:
+                why[name] = unmet
+        return found[name]
+
+    for name in given:
+        value(name)
+    return {name: found[name] for name in given}, why
+
+
+def _is_annotated(hint: Any) -> bool:
+    return get_origin(hint) is Annotated
+
+
 def taken_apart(hint: Any) -> tuple[Any, Any]:
     """Return a type without its annotations, and the one of them that has bounds, None where none has."""
-    if get_origin(hint) is not Annotated:
+    if not _is_annotated(hint):
         return hint, None
     plain, *annotations = get_args(hint)
     return plain, next((a for a in annotations if hasattr(a, "low")), None)

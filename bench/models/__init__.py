@@ -18,7 +18,7 @@ from suites.base import generator
 from suites.description import Description, Option, docstring, first_paragraph, in_words, type_in_words
 from suites.errors import UserError, unknown
 from suites.registry import Registry
-from suites.values import convert
+from suites.values import convert, taken_apart
 from suites.values import spelled as spelled_path
 
 if TYPE_CHECKING:  # a list of the models imports neither torch nor pydantic
@@ -72,7 +72,7 @@ def _defaults(build: Build) -> Options:
 
 
 def _type_in_words(hint: Any) -> str:
-    return "whole number from 1 up" if hint is int else type_in_words(hint)
+    return "whole number from 1 up" if taken_apart(hint)[0] is int else type_in_words(hint)
 
 
 def reference(name: str) -> ModelRef:

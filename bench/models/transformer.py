@@ -3,7 +3,7 @@
 Axes: L lanes, B batch, R rows of all lanes, S tokens, F features, P soft prompts; X the axes of one row.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from bench.models.seq2seq import seq2seq
 from bench.models.shared import Shared
 from bench.models.tuning import insert_adapters, insert_biases, insert_lora
 from strategies.core import Generators, LaneLinear, LaneModel
+from suites.values import only_if
 
 Tune = Literal["head", "full", "lora", "adapter", "bitfit", "prompt"]
 Pooling = Literal["mean", "first", "own"]
@@ -128,11 +129,11 @@ def transformer(
     pooling: Pooling = "mean",
     start: Literal["random", "names"] = "random",
     tune: Tune = "head",
-    rank: int = 8,
-    alpha: int = 16,
-    targets: Literal["query-value", "attention", "dense"] = "query-value",
-    width: int = 64,
-    prompts: int = 20,
+    rank: Annotated[int, only_if("tune", "lora")] = 8,
+    alpha: Annotated[int, only_if("tune", "lora")] = 16,
+    targets: Annotated[Literal["query-value", "attention", "dense"], only_if("tune", "lora")] = "query-value",
+    width: Annotated[int, only_if("tune", "adapter")] = 64,
+    prompts: Annotated[int, only_if("tune", "prompt")] = 20,
 ) -> LaneModel:
     """Any transformer of a folder or of the Hugging Face hub, its head or more of it trained."""
     if len(shape) == 2:  # texts and what is to be written for them

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import Choice, identity
-from bench.plan.settings import check_training, recorded, training_of, training_value
+from bench.plan.settings import TRAINING_HINTS, check_training, recorded, training_of, training_value
 from bench.schema import Exported, Value
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
-from suites.values import convert, text_of
+from suites.values import Condition, conditions, convert, settled, text_of
 
 if TYPE_CHECKING:
     from bench.models import ModelRef
@@ -46,6 +46,15 @@ class Request:
 
     def cells(self) -> list[CellSpec]:
         """Expand into cells; raises UserError for anything unknown or impossible."""
+        return list(self._expanded[0])
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each selector with settings that have no effect under the others: they are set back."""
+        return self._expanded[1]
+
+    @cached_property
+    def _expanded(self) -> tuple[list[CellSpec], list[str]]:
         import strategies
         import suites
 
@@ -54,17 +63,24 @@ class Request:
         if "all" in selectors:
             selectors = tuple(dict.fromkeys([*strategies.names(), *(s for s in selectors if s != "all")]))
         found: dict[str, CellSpec] = {}
+        remarks: dict[str, None] = {}
         for scenario in self.scenarios:
             if scenario not in SCENARIOS:
                 raise unknown("scenario", scenario, list(SCENARIOS))
             if scenario not in suite.scenarios:
                 has = ", ".join(suite.scenarios)
                 raise UserError(f"suite {suite.name} has no {scenario} scenario; it has: {has}")
+            base = {"one_pass": False, **asdict(training_of(suite, scenario, self._chosen[1]))}
+            for name, value in self._chosen[1].items():
+                if base[name] != value:
+                    why = next(c for c in conditions(TRAINING_HINTS[name]) if not c.met(base[c.other]))
+                    remarks[f"--set {name}={text_of(value)} is left out: it has no effect {why}"] = None
             for selector in selectors:
                 for seed in self.seeds:
-                    cell = self._cell(suite, scenario, selector, seed)
+                    cell, remark = self._cell(suite, scenario, selector, seed)
                     found.setdefault(cell.key, cell)
-        return list(found.values())
+                    remarks |= {remark: None} if remark else {}
+        return list(found.values()), list(remarks)
 
     def shared(self) -> dict[str, dict[str, Value]]:
         """Return what all cells of a suite and scenario have in common, for the manifest."""
@@ -91,7 +107,8 @@ class Request:
             raise UserError("--resume-from names the model: it does not go with another")
         return replace(exported_reference(self.exported), fingerprint=self.exported.mark)
 
-    def _cell(self, suite: Suite, scenario: str, selector: str, seed: int) -> CellSpec:
+    def _cell(self, suite: Suite, scenario: str, selector: str, seed: int) -> tuple[CellSpec, str]:
+        """Return a cell, and what of its selector has no effect; empty for nothing."""
         import strategies
         from bench import models
 
@@ -101,18 +118,25 @@ class Request:
         chosen = [Choice.of(text, scenario, model) for text in strategies.split(selector)]
         own_training = {k: v for c in chosen for k, v in c.training.items()}
         own_options = {k: v for c in chosen for k, v in c.model_options.items()}
-        training = asdict(base) | own_training
-        check_training(training)
-        training = recorded(Training(**training))
         models.check(model, options | own_options)
-        if self.exported:
-            self.exported.check(options | own_options)
-        # What differs from the defaults, each part's own in its brackets, all else in the first's.
-        shared = {k: v for k, v in own_training.items() if v != getattr(base, k)}
-        shared |= {k: v for k, v in own_options.items() if v != options[k]}
-        words = [identity(c.name, c.differing() | (shared if c is chosen[0] else {})) for c in chosen]
         name = "+".join(c.name for c in chosen)
-        strategies.get(name)
+        around: dict[str, Value] = {"scenario": scenario, "one_pass": strategies.get(name).one_pass}
+        usual = asdict(base)
+        training, idle = settled(usual | own_training, usual, TRAINING_HINTS, around)
+        check_training(training)
+        around |= training
+        types = {k: models.option_type(model, k) for k in options}
+        all_options, more = settled(options | own_options, options, types, around)
+        if self.exported:
+            self.exported.check(all_options)
+        reasons = [*_reasons(idle), *_reasons(more)]
+        for n, choice in enumerate(chosen):
+            chosen[n], idle = choice.settled(around | all_options)
+            reasons += _reasons(idle)
+        # What differs from the defaults, each part's own in its brackets, all else in the first's.
+        shared = {k: training[k] for k in own_training if training[k] != usual[k]}
+        shared |= {k: all_options[k] for k in own_options if all_options[k] != options[k]}
+        words = [identity(c.name, c.differing() | (shared if c is chosen[0] else {})) for c in chosen]
         spec = CellSpec(
             suite=self.named_suite,
             suite_version=suite.version,
@@ -120,14 +144,14 @@ class Request:
             strategy=name,
             hyper={k: v for c in chosen for k, v in (c.in_sum() if len(chosen) > 1 else c.hyper).items()},
             model=model.name,
-            model_options=options | own_options,
-            training=training,
+            model_options=all_options,
+            training=recorded(Training(**training)),  # type: ignore[arg-type]
             seed=seed,
             identity="+".join(words),
             continues=model.fingerprint,
         )
         vars(spec)["reference"] = model  # looked up once for all cells
-        return spec
+        return spec, f"{selector} is run as {spec.identity}: {'; '.join(reasons)}" if reasons else ""
 
     @cached_property
     def _chosen(self) -> tuple[dict[str, Value], dict[str, Value]]:
@@ -157,6 +181,10 @@ class Request:
             elif key != "model":
                 raise unknown("setting", key, [*known_training, *known, "model"])
         return options, training
+
+
+def _reasons(idle: Mapping[str, Condition]) -> list[str]:
+    return [f"{name} has no effect {condition}" for name, condition in idle.items()]
 
 
 def one_cell(

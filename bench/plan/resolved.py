@@ -79,6 +79,8 @@ class ResolvedPlan:
     device: str
     lanes: int
     """Lanes of a group at most; 0 for the fixed rule."""
+    remarks: tuple[str, ...] = ()
+    """A line for each selector whose settings were set back, because they have no effect."""
 
     @cached_property
     def by_key(self) -> dict[str, CellSpec]:
@@ -138,6 +140,7 @@ class ResolvedPlan:
         if resumed := sum(len(group.keys) for group in self.groups if group.tasks_done):
             found.append(f"from a checkpoint: {resumed} cells")
         uncut = {self.by_key[group.keys[0]].suite for group in self.groups if group.width is None}
+        found += self.remarks
         return [*found, *(f"groups of {name}: decided once its data is here" for name in sorted(uncut))]
 
     def to_json(self) -> str:
@@ -210,6 +213,7 @@ def resolve(
         data={},
         device=device,
         lanes=lanes,
+        remarks=tuple(dict.fromkeys(remark for request in requests for remark in request.remarks)),
     )
     return plan.completed(fingerprint, parameter_count, present)
 

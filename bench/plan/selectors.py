@@ -8,14 +8,15 @@ methods.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, get_type_hints
 
 from bench.plan.settings import training_value
 from bench.schema import Value
 from suites.base import Training
 from suites.errors import UserError, unknown
-from suites.values import convert, text_of
+from suites.values import Condition, convert, settled, text_of
 
 if TYPE_CHECKING:
     from bench.models import ModelRef
@@ -63,6 +64,19 @@ class Choice:
                 known = [*hyper, *known_training, *known_options, *(["preset"] if strategy.presets else [])]
                 raise unknown(f"hyper-parameter of {name}", key, known)
         return cls(name, hyper, training, options)
+
+    def settled(self, around: Mapping[str, Value]) -> tuple[Choice, dict[str, Condition]]:
+        """Return the choice with hyper-parameters that have no effect at their defaults, and the reasons.
+
+        ``around`` is what else their effect can depend on: training settings, model options and scenario.
+        """
+        import strategies
+        from strategies.core import defaults
+
+        strategy = strategies.get(self.name)
+        hints = get_type_hints(strategy, include_extras=True)
+        hyper, idle = settled(self.hyper, defaults(strategy), hints, around)
+        return replace(self, hyper=hyper), idle
 
     def differing(self) -> dict[str, Value]:
         """Return the hyper-parameters that are not at their defaults."""

@@ -8,27 +8,28 @@ from typing import Any, get_type_hints
 from bench.schema import Value
 from suites.base import Scenario, Suite, Training
 from suites.errors import UserError
-from suites.values import convert
+from suites.values import convert, settled
 
 Shared = Mapping[str, Mapping[str, Value]]
 """For each "suite/scenario" of a run: what all of its cells have in common."""
 
 _POSITIVE = ("batch", "lr")
 _NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every", "shots", "rows_per_class")
-_HINTS = get_type_hints(Training)
+TRAINING_HINTS = get_type_hints(Training, include_extras=True)
 _ADDED = ("shots", "rows_per_class", "raw_replay")
 """Training settings that came later: left out of specs while 0, so that older cells keep their keys."""
 
 
 def training_value(key: str, given: Value, of: str = "") -> Value:
     """Return a training setting in its one form; ``of`` is a suite that it is a default of."""
-    return convert(f"{of}{key}", given, _HINTS[key])
+    return convert(f"{of}{key}", given, TRAINING_HINTS[key])
 
 
 def training_of(suite: Suite, scenario: Scenario, changes: Mapping[str, Value]) -> Training:
     """Return the training settings of a scenario with the user's changes, each in its one form."""
-    given = asdict(suite.training_for(scenario, dict(changes)))
-    return Training(**{k: training_value(k, v, f"suite {suite.name}: ") for k, v in given.items()})  # type: ignore[arg-type]
+    both = (asdict(suite.training_for(scenario, dict(c))) for c in (changes, {}))
+    given, usual = ({k: training_value(k, v, f"suite {suite.name}: ") for k, v in of.items()} for of in both)
+    return Training(**settled(given, usual, TRAINING_HINTS, {"one_pass": False})[0])  # type: ignore[arg-type]
 
 
 def recorded(training: Training) -> dict[str, Value]:

@@ -71,7 +71,7 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     models = SavedModels(folder, options.keep_models)
     unsaved = sum(not models.tasks(spec.key) for spec in plan.done) if options.keep_models else 0
     if not options.quiet:
-        for words in continued.values():
+        for words in (*plan.remarks, *continued.values()):
             to_stderr(words)
         if unsaved:
             to_stderr(f"{unsaved} cells were done without saving their models: --force runs them again")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, Strategy, mask, need_numbers, per_lane
+from strategies.core import Batch, Bounds, LaneFloat, Strategy, mask, need_numbers, per_lane, unless
 
 
 @dataclass
@@ -115,7 +115,7 @@ class SLDA(ClassMeans):
 
     shrinkage: Annotated[LaneFloat, Bounds(1e-8, 1.0)] = LaneFloat(1e-4)
     """e: share of the identity in the covariance."""
-    covariance: Literal["streaming", "within"] = "streaming"
+    covariance: Annotated[Literal["streaming", "within"], unless("shrinkage", 1.0)] = "streaming"
     """t counts all rows so far (the paper), or those of the row's own class (the exact within-class one)."""
 
     def setup(self) -> None:

@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, eval_mode, make_optimiser, mask
+from strategies.core import (
+    Batch,
+    Bounds,
+    Count,
+    LaneFloat,
+    NotNegative,
+    eval_mode,
+    make_optimiser,
+    mask,
+    unless,
+)
 from strategies.parts import Distilled, held_out_count
 
 
@@ -33,11 +43,11 @@ class BiC(Distilled):
     layers: Literal["last", "each"] = "last"
     """Which corrections act: that of the latest task, earlier ones reaching the network by distillation, or
     one for each task."""
-    fit_steps: Count = 200
+    fit_steps: Annotated[Count, unless("fit_rate", 0.0)] = 200
     """Steps of Adam over the whole held-out part in stage 2."""
     fit_rate: NotNegative = LaneFloat(0.02)
     """Their learning rate."""
-    shrink: NotNegative = LaneFloat(0.0)
+    shrink: Annotated[NotNegative, unless("fit_rate", 0.0)] = LaneFloat(0.0)
     """Weight of beta^2 / 2 in stage 2 (0.1 in the released code, nothing in the paper)."""
 
     def setup(self) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, gradients, mask
+from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, gradients, mask, unless
 from strategies.parts import Distilled, features_of
 
 
@@ -32,7 +32,7 @@ class LUCIR(Distilled):
     """m, how much greater the cosine to the own class should be than to a new one."""
     nearest: Count = 2
     """K, number of new classes that an exemplar is separated from."""
-    ranking: Literal["sum", "mean"] = "sum"
+    ranking: Annotated[Literal["sum", "mean"], unless("nearest", 1)] = "sum"
     """Over the K classes (the paper's formula), or their mean (its code)."""
     scale: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(10.0)
     """Where the learned scale eta starts (1 in the released code)."""

@@ -11,7 +11,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Bounds, Count, CountOrNone, LaneFloat, LaneLinear, gradients, need_images
+from strategies.core import (
+    Batch,
+    Bounds,
+    Count,
+    CountOrNone,
+    LaneFloat,
+    LaneLinear,
+    gradients,
+    need_images,
+    unless,
+)
 from strategies.parts import NearestMean, Replay, join_batches
 from suites.base import generator
 
@@ -39,7 +49,7 @@ class SCR(NearestMean, Replay):
     view: Literal["crop", "crop-flip", "same"] = "crop"
     """The second view: a random crop brought to full size, mirrored half of the time or not, or the same
     image. The paper's changes of colour are left out: grey images have none."""
-    crop: Annotated[LaneFloat, Bounds(0.01, 1.0)] = LaneFloat(0.2)
+    crop: Annotated[LaneFloat, Bounds(0.01, 1.0), unless("view", "same")] = LaneFloat(0.2)
     """Least share of the area that a crop keeps."""
 
     def setup(self) -> None:

@@ -37,3 +37,4 @@ from strategies.core.strategy import (
     row_losses,
 )
 from strategies.core.streams import Batch, LaneStreams, pad_rows
+from suites.values import only_if, unless

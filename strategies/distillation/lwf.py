@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Strategy, mask
+from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Strategy, mask, only_if, unless
 from strategies.parts import soft_cross_entropy
 
 
@@ -29,15 +29,17 @@ class LwF(Strategy):
         "vandeven2022": {"temperature": 2.0, "balance": {"task": "tasks", "domain": "tasks", "class": "sum"}}
     }
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
+    temperature: Annotated[LaneFloat, Bounds(1e-3), unless("lam", 0.0)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax."""
     balance: Literal["sum", "tasks"] = "sum"
     """L_new + lambda L_distil, or 1/t L_new + (1 - 1/t) L_distil at the t-th task (van de Ven 2022)."""
-    lam: NotNegative = LaneFloat(1.0)
+    lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
     """Weight of distillation where balance is sum."""
-    heat_squared: bool = False
+    heat_squared: Annotated[bool, unless("temperature", 1.0), unless("lam", 0.0)] = False
     """Whether distillation is multiplied by T^2, so that T does not change its weight (Hinton 2015)."""
-    distil: Literal["active", "seen"] = "active"
+    distil: Annotated[
+        Literal["active", "seen"], only_if("scenario", "class", "online"), unless("lam", 0.0)
+    ] = "active"
     """Class-incremental: over all active units, or only over those of earlier tasks."""
 
     def setup(self) -> None:

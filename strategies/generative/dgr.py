@@ -11,7 +11,18 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Adam, Batch, Bounds, Count, Generators, LaneFloat, Strategy, mask, row_losses
+from strategies.core import (
+    Adam,
+    Batch,
+    Bounds,
+    Count,
+    Generators,
+    LaneFloat,
+    Strategy,
+    mask,
+    only_if,
+    row_losses,
+)
 from strategies.parts import VAE, GaussianNoise, ImageGenerator, need_pixels_0_to_1, soft_cross_entropy
 from suites.base import generator
 
@@ -39,7 +50,7 @@ class DGR(Strategy):
     """Latent variables of the generator."""
     targets: Literal["hard", "soft"] = "hard"
     """What dreamt rows are learned towards: the earlier solver's label, or its tempered answers."""
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
+    temperature: Annotated[LaneFloat, Bounds(1e-3), only_if("targets", "soft")] = LaneFloat(2.0)
     """Logits are divided by this before the softmax, where targets are soft."""
 
     def setup(self) -> None:

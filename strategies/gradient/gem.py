@@ -4,13 +4,13 @@ Axes: L lanes, B batch, M memory slots of a task, K earlier tasks, T tasks, P pa
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, gradients
+from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, gradients, unless
 from strategies.parts import lane_vectors, write_lane_vectors
 
 
@@ -37,7 +37,7 @@ class GEM(Strategy):
     """Rows in the memory of one lane, shared equally between the tasks; of each, the last ones seen."""
     gamma: NotNegative = LaneFloat(0.5)
     """Memory strength: how far the step leans towards the earlier tasks where a constraint is broken."""
-    strength: Literal["bound", "added"] = "bound"
+    strength: Annotated[Literal["bound", "added"], unless("gamma", 0.0)] = "bound"
     """Memory strength bounds v from below (the released code), or is added to v (the text)."""
 
     def setup(self) -> None:

@@ -5,12 +5,23 @@ constant for its bias; X the axes of one row.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Count, LaneFloat, LaneLinear, NotNegative, Share, Strategy, eval_mode, gradients
+from strategies.core import (
+    Count,
+    LaneFloat,
+    LaneLinear,
+    NotNegative,
+    Share,
+    Strategy,
+    eval_mode,
+    gradients,
+    unless,
+)
 from strategies.parts import Layer, fan_in, hidden_layers, inputs_during, sample_rows
 
 _CHUNK = 25
@@ -36,7 +47,7 @@ class GPM(Strategy):
 
     threshold: Share = LaneFloat(0.97)
     """Share of the squared norm of a layer's inputs that the stored directions hold."""
-    growth: NotNegative = LaneFloat(0.003)
+    growth: Annotated[NotNegative, unless("threshold", 1.0)] = LaneFloat(0.003)
     """How much the threshold grows from task to task, up to 1."""
     rows: Count = 300
     """Rows of a task that the directions are taken from."""

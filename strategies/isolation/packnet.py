@@ -4,11 +4,12 @@ Axes: L lanes, N weights of a layer, U units; X the axes of one row.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, Share, Strategy, per_lane
+from strategies.core import Batch, LaneFloat, Share, Strategy, per_lane, unless
 from strategies.parts import by_task, hidden_layers, with_masks
 
 
@@ -30,7 +31,7 @@ class PackNet(Strategy):
 
     pruned: Share = LaneFloat(0.75)
     """Share of the weights a task has trained that are set free again."""
-    retrain: Share = LaneFloat(1 / 3)
+    retrain: Annotated[Share, unless("pruned", 0.0)] = LaneFloat(1 / 3)
     """Share of a task's steps that come after pruning; in the paper, half the number before pruning."""
 
     def setup(self) -> None:

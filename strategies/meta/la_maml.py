@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, Bounds, CountOrNone, LaneFloat, NotNegative, dot_L, mask, per_lane
+from strategies.core import Batch, Bounds, CountOrNone, LaneFloat, NotNegative, dot_L, mask, per_lane, unless
 from strategies.parts import Replay, join_batches
 
 
@@ -31,7 +31,7 @@ class LookAhead(Replay):
     """Quick steps that the new rows are cut into; 0 for one step a row."""
     order: Literal["first", "second"] = "first"
     """Whether quick steps count as constants (first) or are differentiated through as well (second)."""
-    outer: Literal["last", "mean"] = "last"
+    outer: Annotated[Literal["last", "mean"], unless("inner", 1)] = "last"
     """The outer loss after the last quick step, or its mean over all of them."""
 
     def look_ahead(self, batch: Batch, rates: Mapping[str, Tensor]) -> Tensor:

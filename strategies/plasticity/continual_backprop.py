@@ -4,12 +4,12 @@ Axes: L lanes, H hidden units of one layer, I inputs, O outputs.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share, unless
 from strategies.parts import Recycling
 
 
@@ -27,11 +27,11 @@ class ContinualBackprop(Recycling):
 
     rate: NotNegative = LaneFloat(1e-4)
     """rho: share of a layer's mature units replaced a step."""
-    maturity: CountOrNone = 100
+    maturity: Annotated[CountOrNone, unless("rate", 0.0)] = 100
     """Steps for which a new unit is safe."""
-    decay: Share = LaneFloat(0.99)
+    decay: Annotated[Share, unless("rate", 0.0)] = LaneFloat(0.99)
     """eta: share of the earlier utility that is left at each step."""
-    variant: Literal["paper", "code"] = "paper"
+    variant: Annotated[Literal["paper", "code"], unless("rate", 0.0)] = "paper"
     """The paper's algorithm; or as its code has it, with utility corrected for its start at 0, and the mean
     output of a replaced unit added to the biases it fed."""
 

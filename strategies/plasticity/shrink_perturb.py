@@ -1,12 +1,12 @@
 """Shrink and perturb."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import LaneFloat, NotNegative, Share, Strategy, per_lane
+from strategies.core import LaneFloat, NotNegative, Share, Strategy, per_lane, unless
 from suites.base import generator
 
 
@@ -27,7 +27,7 @@ class ShrinkPerturb(Strategy):
     """lambda: what is left of a parameter."""
     perturb: NotNegative = LaneFloat(0.1)
     """sigma: how much noise is added."""
-    noise: Literal["initial", "normal"] = "initial"
+    noise: Annotated[Literal["initial", "normal"], unless("perturb", 0.0)] = "initial"
     """n: a fresh start, the tensor's initial values in random order (their code), or N(0, 1) (the paper)."""
 
     def setup(self) -> None:

@@ -6,12 +6,13 @@ features, U units; 1 the one row of an example.
 
 import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, Count, LaneFloat, Momentum, NotNegative, mask, row_losses
+from strategies.core import Batch, Count, LaneFloat, Momentum, NotNegative, mask, row_losses, unless
 from strategies.parts import counting_rows, features_of, groups_as_lanes, rows_at_once
 from strategies.pretrained.sparse_er import SparseER
 
@@ -28,13 +29,13 @@ class MbPA(SparseER):
     name = "mbpa++"
     needs = "a memory of rows, a copy of the untrained network, many passes for each answer"
 
-    neighbours: Count = 32
+    neighbours: Annotated[Count, unless("adapt_rate", 0.0)] = 32
     """K: remembered rows that a row's network is adapted to."""
-    adapt_steps: Count = 30
+    adapt_steps: Annotated[Count, unless("adapt_rate", 0.0)] = 30
     """Steps of the adaptation, by SGD with momentum 0.9."""
     adapt_rate: NotNegative = LaneFloat(5e-3)
     """Rate of these steps."""
-    adapt_lam: NotNegative = LaneFloat(1e-3)
+    adapt_lam: Annotated[NotNegative, unless("adapt_rate", 0.0)] = LaneFloat(1e-3)
     """lambda: weight of the squared distance to the trained network."""
 
     def setup(self) -> None:

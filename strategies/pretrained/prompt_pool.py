@@ -7,13 +7,13 @@ features, D numbers of one part.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, mask
+from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, mask, only_if, unless
 from strategies.parts import frozen_features, tuned_transformer
 from suites.base import Training, generator
 
@@ -28,7 +28,7 @@ class PromptPool(Strategy):
 
     pool: Count = 10
     """M: parts that the model's soft prompts are divided into."""
-    units: Literal["task", "seen"] = "task"
+    units: Annotated[Literal["task", "seen"], only_if("scenario", "class", "online")] = "task"
     """Units that new rows are classified among: the task's own (the released code of both) or all seen."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
@@ -146,7 +146,7 @@ class CodaPrompt(PromptPool):
     """M: components, an equal share for each task."""
     lam: NotNegative = LaneFloat(0.1)
     """lambda: how strongly components, keys and attentions are made orthogonal."""
-    penalty: Literal["sum", "mean"] = "sum"
+    penalty: Annotated[Literal["sum", "mean"], unless("lam", 0.0)] = "sum"
     """|V V' - I|^2 over the entries: their sum (the paper) or their mean (the released code)."""
 
     def setup(self) -> None:

@@ -5,13 +5,13 @@ Axes: L lanes, T tasks, B batch, U units, I inputs, O outputs, K rank.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask, uniform_parameter
+from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask, uniform_parameter, unless
 from strategies.parts import tuned_transformer
 from suites.base import generator
 
@@ -114,7 +114,7 @@ class OLoRA(IncLoRA):
 
     lam: NotNegative = LaneFloat(0.5)
     """lambda_1: weight of the overlap between new and earlier directions."""
-    penalty: Literal["absolute", "squared"] = "absolute"
+    penalty: Annotated[Literal["absolute", "squared"], unless("lam", 0.0)] = "absolute"
     """Entries of A_i' A_t by their size (the released code) or squared (eq. 8)."""
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:

@@ -1,11 +1,11 @@
 """Elastic weight consolidation."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share, only_if, unless
 from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, squared_gradients
 
 
@@ -27,17 +27,17 @@ class EWC(QuadraticPenalty):
 
     lam: NotNegative = LaneFloat(1000.0)
     """Strength of the penalty."""
-    variant: Literal["separate", "online"] = "separate"
+    variant: Annotated[Literal["separate", "online"], unless("lam", 0.0)] = "separate"
     """One penalty per task, or one running penalty."""
-    gamma: Share = LaneFloat(1.0)
+    gamma: Annotated[Share, only_if("variant", "online")] = LaneFloat(1.0)
     """Share of the earlier importance that is left at each task, for online."""
     fisher: Literal["exact", "sampled", "true", "batched"] = "exact"
     """Estimator: expectation over the model's answers, one sampled answer, the label, or batches."""
-    fisher_batch: CountOrNone = 128
+    fisher_batch: Annotated[CountOrNone, only_if("fisher", "batched"), unless("lam", 0.0)] = 128
     """Rows in a batch of the batched estimator, whose result depends on it; 0 for the training batch."""
-    fisher_rows: CountOrNone = 0
+    fisher_rows: Annotated[CountOrNone, unless("lam", 0.0)] = 0
     """Rows of a task that the Fisher is taken over, at most; 0 for all."""
-    half: bool = True
+    half: Annotated[bool, unless("lam", 0.0)] = True
     """Whether the penalty has the factor 1/2."""
 
     def cannot_generate(self) -> str | None:

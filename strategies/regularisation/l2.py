@@ -1,12 +1,12 @@
 """A plain quadratic penalty towards earlier parameters."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import LaneFloat, NotNegative
+from strategies.core import LaneFloat, NotNegative, unless
 from strategies.parts import QuadraticPenalty
 
 
@@ -25,7 +25,7 @@ class L2(QuadraticPenalty):
 
     lam: NotNegative = LaneFloat(0.1)
     """Strength of the penalty."""
-    centre_at: Literal["last", "each"] = "last"
+    centre_at: Annotated[Literal["last", "each"], unless("lam", 0.0)] = "last"
     """One penalty, centred at the end of the last task, or one for the end of each task."""
 
     def strength(self) -> Tensor:

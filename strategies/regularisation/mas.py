@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, gradients
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, gradients, only_if, unless
 from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, absolute_gradients
 
 
@@ -26,9 +26,9 @@ class MAS(QuadraticPenalty):
 
     lam: NotNegative = LaneFloat(0.01)
     """Strength of the penalty; the paper's 1 is for a head a task, and a shared head cannot learn with it."""
-    estimator: Literal["exact", "batched"] = "exact"
+    estimator: Annotated[Literal["exact", "batched"], unless("lam", 0.0)] = "exact"
     """Absolute gradient of each row (the paper), or of batches' sums (what most code does)."""
-    estimator_batch: CountOrNone = 128
+    estimator_batch: Annotated[CountOrNone, only_if("estimator", "batched")] = 128
     """Rows in a batch of the batched estimator, whose result depends on it; 0 for the training batch."""
 
     def strength(self) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, Share, gradients, per_lane
+from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, Share, gradients, per_lane, unless
 from strategies.parts import QuadraticPenalty
 
 
@@ -29,11 +29,11 @@ class RWalk(QuadraticPenalty):
 
     lam: NotNegative = LaneFloat(1.0)
     """Strength of the penalty."""
-    alpha: Share = LaneFloat(0.9)
+    alpha: Annotated[Share, unless("lam", 0.0)] = LaneFloat(0.9)
     """Weight of the newest squared gradient in the moving average."""
-    stretch: Count = 10
+    stretch: Annotated[Count, unless("lam", 0.0)] = 10
     """Steps in a stretch of the path."""
-    xi: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(1e-3)
+    xi: Annotated[LaneFloat, Bounds(1e-12), unless("lam", 0.0)] = LaneFloat(1e-3)
     """Damping, so that a parameter that hardly moved gets no great score."""
 
     def setup(self) -> None:

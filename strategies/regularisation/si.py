@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, NotNegative, gradients, per_lane
+from strategies.core import Batch, Bounds, LaneFloat, NotNegative, gradients, per_lane, unless
 from strategies.parts import QuadraticPenalty
 
 
@@ -27,12 +27,12 @@ class SI(QuadraticPenalty):
 
     c: NotNegative = LaneFloat(0.1)
     """Strength of the penalty."""
-    xi: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(0.1)
+    xi: Annotated[LaneFloat, Bounds(1e-12), unless("c", 0.0)] = LaneFloat(0.1)
     """Damping, so that a parameter that hardly moved does not become infinitely important."""
-    path: Literal["task", "total"] = "task"
+    path: Annotated[Literal["task", "total"], unless("c", 0.0)] = "task"
     """Gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""
 
-    negative: bool = False
+    negative: Annotated[bool, unless("c", 0.0)] = False
     """Whether a path that raised the loss gives negative importance (the paper's formula), or 0."""
 
     def setup(self) -> None:

@@ -19,6 +19,7 @@ from strategies.core import (
     Share,
     Unsuitable,
     eval_mode,
+    only_if,
     splitmix64,
 )
 from strategies.parts import Memory, Replay
@@ -59,11 +60,11 @@ class AdaptiveReplay(Replay):
     """Share of the steps, from the second task on, that may review at most."""
     lam: NotNegative = LaneFloat(3.0)
     """Weight of the old rows' loss when nothing is forgotten."""
-    boost: NotNegative = LaneFloat(2.0)
+    boost: Annotated[NotNegative, only_if("control", "adaptive")] = LaneFloat(2.0)
     """How much is added to that weight, as a multiple of it, at full alarm."""
-    calm: Share = LaneFloat(0.1)
+    calm: Annotated[Share, only_if("control", "adaptive")] = LaneFloat(0.1)
     """Share of steps that review when nothing is forgotten."""
-    alarm: Annotated[LaneFloat, Bounds(1e-6)] = LaneFloat(0.1)
+    alarm: Annotated[LaneFloat, Bounds(1e-6), only_if("control", "adaptive")] = LaneFloat(0.1)
     """Forgetting, as a rise of the mean error, at which review is most frequent and strongest."""
 
     def setup(self) -> None:

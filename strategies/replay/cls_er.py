@@ -2,11 +2,12 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, LaneModel, NotNegative, Share, mask, per_lane
+from strategies.core import Batch, LaneFloat, LaneModel, NotNegative, Share, mask, per_lane, unless
 from strategies.parts import RowReplay, join_batches, real_rows
 
 
@@ -32,13 +33,13 @@ class CLSER(RowReplay):
 
     lam: NotNegative = LaneFloat(2.0)
     """Weight of the distance to the mean models."""
-    plastic_rate: Share = LaneFloat(1.0)
+    plastic_rate: Annotated[Share, unless("lam", 0.0)] = LaneFloat(1.0)
     """Share of the steps after which the plastic model moves."""
     stable_rate: Share = LaneFloat(0.9)
     """Share of the steps after which the stable model moves."""
-    plastic_decay: Share = LaneFloat(0.99)
+    plastic_decay: Annotated[Share, unless("plastic_rate", 0.0), unless("lam", 0.0)] = LaneFloat(0.99)
     """How much of itself the plastic model keeps then, once there were enough steps for a mean."""
-    stable_decay: Share = LaneFloat(0.99)
+    stable_decay: Annotated[Share, unless("stable_rate", 0.0)] = LaneFloat(0.99)
     """How much of itself the stable model keeps."""
 
     def setup(self) -> None:

@@ -1,12 +1,12 @@
 """Experience replay: new rows beside remembered ones."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, only_if
 from strategies.parts import RowReplay, join_batches
 from suites.base import Training
 
@@ -29,7 +29,7 @@ class ER(RowReplay):
     """Remembered rows per step; 0 for the number of new ones."""
     balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
     """How the losses on new and old rows are weighed."""
-    lam: NotNegative = LaneFloat(1.0)
+    lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
     """Weight of the old rows' loss where balance is sum."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:

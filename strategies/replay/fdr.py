@@ -1,12 +1,12 @@
 """Function distance regularisation."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Unsuitable, eval_mode
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Unsuitable, eval_mode, unless
 from strategies.parts import Memory, Replay, sample_rows
 
 
@@ -28,7 +28,7 @@ class FDR(Replay):
     """Weight of the distance."""
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for the number of new ones."""
-    distance: Literal["function", "rows"] = "function"
+    distance: Annotated[Literal["function", "rows"], unless("alpha", 0.0)] = "function"
     """The root of the mean squared distance (the paper), or the mean of the rows' own (Buzzega 2020)."""
 
     def setup(self) -> None:

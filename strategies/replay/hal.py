@@ -5,7 +5,7 @@ Axes: L lanes, B batch, A anchors, K anchors of a task, F features, U units; X t
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from strategies.core import (
     need_numbers,
     per_lane,
     row_losses,
+    unless,
 )
 from strategies.parts import virtual_step
 from strategies.replay.er import ER
@@ -51,13 +52,15 @@ class HAL(ER):
     """As for er; the paper keeps the latest rows of each class (ring)."""
     anchoring: NotNegative = LaneFloat(0.1)
     """Weight of the change at anchors: the paper's lambda."""
-    gamma: NotNegative = LaneFloat(0.1)
+    gamma: Annotated[NotNegative, unless("anchoring", 0.0), unless("anchor_lr", 0.0)] = LaneFloat(0.1)
     """Weight of the distance between an anchor's features and the task's mean."""
-    beta: Share = LaneFloat(0.5)
+    beta: Annotated[Share, unless("gamma", 0.0), unless("anchoring", 0.0), unless("anchor_lr", 0.0)] = (
+        LaneFloat(0.5)
+    )
     """Share of the running mean of features that is left at each step."""
-    anchor_steps: Count = 100
+    anchor_steps: Annotated[Count, unless("anchoring", 0.0), unless("anchor_lr", 0.0)] = 100
     """Gradient steps that make an anchor."""
-    anchor_lr: NotNegative = LaneFloat(0.1)
+    anchor_lr: Annotated[NotNegative, unless("anchoring", 0.0)] = LaneFloat(0.1)
     """Rate of these steps (the paper: that of the network, which is SGD's)."""
 
     def setup(self) -> None:

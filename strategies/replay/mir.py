@@ -1,12 +1,13 @@
 """Maximally interfered retrieval."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, Count, eval_mode, mask, row_losses
+from strategies.core import Batch, Count, eval_mode, mask, only_if, row_losses
 from strategies.parts import pick_rows, virtual_step
 from strategies.replay.er import ER
 
@@ -27,7 +28,7 @@ class MIR(ER):
 
     candidates: Count = 50
     """Remembered rows drawn, without repetition, to choose from."""
-    current: bool = False
+    current: Annotated[bool, only_if("boundaries", "shown")] = False
     """Whether rows of the task under way are among them; without (the released code), where boundaries are
     shown, replay starts with the second task."""
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.models import ModelRef
-from bench.plan import CellSpec, Request, one_cell, seeds, text_of
+from bench.plan import CellSpec, Present, Request, one_cell, resolve, seeds, text_of
 from bench.plan.experiment_file import read_toml
 from bench.plan.model import model_reference
 from bench.plan.selectors import identity, parse
@@ -84,6 +84,37 @@ def test_one_setting_is_one_cell_however_it_is_written(
     assert type(cell("mine.py:Whole").hyper["lam"]) is float
     sums = ("er[balance=sum]+mine.py:Whole", "er[balance=sum]+./mine.py:Whole[lam=1]")
     assert [c.strategy for c in Request("toy", sums).cells()] == ["er+./mine.py:Whole"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "identity", "why", "settings"),
+    [
+        ("er[lam=3]", "er", "lam has no effect unless balance=sum", {}),
+        ("ewc[gamma=0.5,lam=7]", "ewc[lam=7]", "gamma has no effect unless variant=online", {}),
+        ("ewc[fisher_batch=9]", "ewc", "fisher_batch has no effect unless fisher=batched", {}),
+        ("gem[gamma=0,strength=added]", "gem[gamma=0]", "strength has no effect with gamma=0", {}),
+        ("er[epochs=9]", "er", "epochs has no effect unless iterations=0", {"iterations": "3"}),
+        ("ncm[epochs=9]", "ncm", "epochs has no effect with one_pass=true", {}),
+        ("er[balance=sum]+lwf[heat_squared=true,temperature=1]", "er[balance=sum]+lwf[temperature=1]",
+         "heat_squared has no effect with temperature=1", {}),
+        ("finetune[rank=4]", "finetune", "rank has no effect unless tune=lora", {"model": "tiny-bert"}),
+    ],
+)  # fmt: skip
+def test_what_has_no_effect_makes_no_cell_of_its_own(
+    selector: str, identity: str, why: str, settings: dict[str, str]
+) -> None:
+    suite = "toy-text" if "model" in settings else "toy"
+    request = Request(suite, (selector, identity), settings=settings)
+    assert [c.identity for c in request.cells()] == [identity]
+    assert request.remarks == [f"{selector} is run as {identity}: {why}"]
+    assert request.remarks[0] in resolve([request], Present()).lines()
+
+
+def test_a_setting_of_all_cells_without_effect_is_left_out() -> None:
+    request = Request("toy", ("er",), settings={"iterations": "3", "epochs": "9"})
+    assert request.cells() == Request("toy", ("er",), settings={"iterations": "3"}).cells()
+    assert request.shared()["toy/class"]["epochs"] == 4
+    assert request.remarks == ["--set epochs=9 is left out: it has no effect unless iterations=0"]
 
 
 def test_suites_and_models_have_one_spelling_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
