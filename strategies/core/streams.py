@@ -140,6 +140,16 @@ class LaneStreams:
             return self.seen_L1U
         return None
 
+    def taught(self, task: int) -> Tensor | None:
+        """Return the units that a network had been trained on before a task, (L, 1, U), None for all.
+
+        Not for task-incremental streams, where that differs from row to row. With ``active=seen`` later units
+        were never trained, and what a copy of the network says of them is chance.
+        """
+        if self.scenario == "domain" or self.training.active == "all":
+            return None
+        return self.own_LTU[:, :task].any(1, keepdim=True)
+
     def batch(
         self, rows_LB: Tensor, weight_LB: Tensor | None = None, augment_LB3: Tensor | None = None
     ) -> Batch:

@@ -16,7 +16,8 @@ class LwF(Strategy):
     """Learning without forgetting: on new rows, answer as the network did before the task.
 
     Distillation is the cross-entropy of tempered answers (Li & Hoiem, eq. 2 to 4): in task-incremental
-    streams the mean over earlier tasks' own heads, else over ``distil`` units.
+    streams the sum over earlier tasks' own heads (their mean where balance is tasks), else over ``distil``
+    units.
     """
 
     name = "lwf"
@@ -70,20 +71,27 @@ class LwF(Strategy):
             return None
         with torch.no_grad():
             target_LBU = self.teacher(batch.x_LBX)
-        old = [self.distance_L(raw_LBU, target_LBU, units, batch) for units in self.units(batch)]
+        old = torch.stack(
+            [
+                self.distance_L(mask(raw_LBU, units), mask(target_LBU, taught), batch)
+                for units, taught in self.units(batch)
+            ]
+        )
         # loss divides the whole by the number of tasks: 1/t of the new and (t-1)/t of the old.
-        return (self.task if self.balance == "tasks" else self.lam) * torch.stack(old).mean(0)
+        return self.task * old.mean(0) if self.balance == "tasks" else self.lam * old.sum(0)
 
-    def units(self, batch: Batch) -> list[Tensor | None]:
-        """Return the sets of units to distil over, each bool (L, 1, U), None for all units."""
+    def units(self, batch: Batch) -> list[tuple[Tensor | None, Tensor | None]]:
+        """Return the sets of units to distil over and those the copy answers with, each bool (L, 1, U), None
+        for all units."""
         if self.streams.scenario == "task":
-            return [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
+            heads = [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
+            return [(units, units) for units in heads]
         if self.streams.scenario != "domain" and self.distil == "seen":
-            return [self._earlier_L1U]
-        return [batch.active_LBU]
+            return [(self._earlier_L1U, self._earlier_L1U)]
+        return [(batch.active_LBU, self.streams.taught(self.task))]
 
-    def distance_L(self, logits: Tensor, target: Tensor, units: Tensor | None, batch: Batch) -> Tensor:
+    def distance_L(self, logits_LBU: Tensor, target_LBU: Tensor, batch: Batch) -> Tensor:
         """Return -sum_u softmax(target/T)_u log softmax(logits/T)_u, mean over rows, shape (L,)."""
-        distance_LB = soft_cross_entropy(mask(logits, units), mask(target, units), self.temperature)
+        distance_LB = soft_cross_entropy(logits_LBU, target_LBU, self.temperature)
         distance_L = batch.mean_L(distance_LB)
         return distance_L * self.temperature**2 if self.heat_squared else distance_L

@@ -188,7 +188,7 @@ class BIR(Strategy):
         z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, self._noise.normal(size, self.latent))
         x_LBD = lanewise(torch.sigmoid, net.decoder(z_LBZ, self.gates(gate_LBG)))
         x_LBX = x_LBD.unflatten(2, self.streams.shape)
-        return x_LBX, mask(self.earlier_model(x_LBX), batch.active_LBU), gate_LBG
+        return x_LBX, mask(self.earlier_model(x_LBX), self.streams.taught(self.task)), gate_LBG
 
     def task_gate(self, task_LB: Tensor) -> Tensor:
         """Return which gate belongs to a task, one-hot (L, B, G)."""

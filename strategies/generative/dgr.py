@@ -16,6 +16,7 @@ from strategies.core import (
     Batch,
     Bounds,
     Count,
+    CountOrNone,
     Generators,
     LaneFloat,
     Strategy,
@@ -46,8 +47,9 @@ class DGR(Strategy):
 
     generator_hidden: Count = 400
     """Units in each of the two hidden layers of the generator's encoder and decoder."""
-    latent: Count = 100
-    """Latent variables of the generator."""
+    latent: CountOrNone = 0
+    """Latent variables of the generator; 0 for one to seven pixels, at most 100 (MNIST's, as in the paper's
+    comparison): with more, those of few pixels all come to say nothing."""
     targets: Literal["hard", "soft"] = "hard"
     """What dreamt rows are learned towards: the earlier solver's label, or its tempered answers."""
     temperature: Annotated[LaneFloat, Bounds(1e-3), only_if("targets", "soft")] = LaneFloat(2.0)
@@ -57,6 +59,7 @@ class DGR(Strategy):
         """Make the generator, its optimiser, and the copies that teach."""
         need_pixels_0_to_1(self.name, self.streams)
         seeds = [s.seed for s in self.streams.streams]
+        self._latent = self.latent or min(100, max(1, math.prod(self.streams.shape) // 7))
         random = [generator(s, "generator") for s in seeds]
         # Underscored, so not in checkpoints: make_generator has given it a name under which it is saved.
         self._generator = self.make_generator(random, math.prod(self.streams.shape))
@@ -66,7 +69,7 @@ class DGR(Strategy):
 
     def make_generator(self, random: Generators, pixels: int) -> VAE | ImageGenerator:
         """Return the generator, with an optimiser of its own beside it."""
-        vae = VAE(random, pixels, self.generator_hidden, self.latent)
+        vae = VAE(random, pixels, self.generator_hidden, self._latent)
         self.vae = vae.to(self.streams.device)
         self.vae_optimiser = Adam(list(vae.parameters()), self.optimiser.lr, [0.0] * self.streams.lanes)
         return self.vae
@@ -85,7 +88,7 @@ class DGR(Strategy):
         new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
         x_LBD = batch.x_LBX.flatten(2)
         if self.task:
-            dreamt_LBD = self.earlier_generator.generate(self._noise.normal(new, self.latent))
+            dreamt_LBD = self.earlier_generator.generate(self._noise.normal(new, self._latent))
             x_LBD = torch.cat([x_LBD, dreamt_LBD], 1)
         with self.autocast():
             loss_L = self.solver_loss(batch, x_LBD.unflatten(2, self.streams.shape), share)
@@ -96,7 +99,7 @@ class DGR(Strategy):
 
     def learn_generator(self, batch: Batch, x_LBD: Tensor, share: float) -> None:
         """Take a step of the generator over new rows, then dreamt ones."""
-        vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self.latent))
+        vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self._latent))
         self.vae_optimiser.descend(self.weigh(batch, vae_LB, share), self.context.active)
 
     def weigh(self, batch: Batch, loss_LB: Tensor, share: float) -> Tensor:
@@ -114,18 +117,24 @@ class DGR(Strategy):
             return new_L
         with torch.no_grad():
             target_LBU = self.earlier_model(x_LBX[:, new:])
-        heads = [self.distance_L(answer_LBU[:, new:], target_LBU, units) for units in self.heads(batch)]
-        return share * new_L + (1 - share) * torch.stack(heads).mean(0)
+        old_L = [
+            self.distance_L(mask(answer_LBU[:, new:], units), mask(target_LBU, taught))
+            for units, taught in self.heads(batch)
+        ]
+        return share * new_L + (1 - share) * torch.stack(old_L).mean(0)
 
-    def heads(self, batch: Batch) -> list[Tensor | None]:
-        """Return the units a dreamt row is learned on: in task-incremental streams every earlier head."""
+    def heads(self, batch: Batch) -> list[tuple[Tensor | None, Tensor | None]]:
+        """Return the units a dreamt row is learned on, and those that the earlier solver labels it with.
+
+        In task-incremental streams every earlier head by itself, with its own units.
+        """
         if self.streams.scenario == "task":
-            return [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
-        return [batch.active_LBU]
+            heads = [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
+            return [(units, units) for units in heads]
+        return [(batch.active_LBU, self.streams.taught(self.task))]
 
-    def distance_L(self, answer_LBU: Tensor, target_LBU: Tensor, units: Tensor | None) -> Tensor:
+    def distance_L(self, answer_LBU: Tensor, target_LBU: Tensor) -> Tensor:
         """Return each lane's mean cross-entropy towards the earlier solver's label or answers."""
-        answer_LBU, target_LBU = mask(answer_LBU, units), mask(target_LBU, units)
         if self.targets == "hard":
             return row_losses(answer_LBU, target_LBU.argmax(2)).mean(1)
         return soft_cross_entropy(answer_LBU, target_LBU, self.temperature).mean(1)

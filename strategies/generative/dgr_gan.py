@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from strategies.core import Batch, Count, Generators, LaneFloat, NotNegative
+from strategies.core import Batch, Count, CountOrNone, Generators, LaneFloat, NotNegative
 from strategies.generative.dgr import DGR
 from strategies.parts import Critic, GANAdam, ImageGenerator
 
@@ -30,6 +30,8 @@ class DGRGAN(DGR):
     cost = 42.7
     presets = {}
 
+    latent: CountOrNone = 100
+    """As for dgr; a critic lets none of them come to say nothing."""
     critic_steps: Count = 5
     """Steps of the critic before each one of the generator."""
     penalty: NotNegative = LaneFloat(10.0)
@@ -38,7 +40,7 @@ class DGRGAN(DGR):
     def make_generator(self, random: Generators, pixels: int) -> ImageGenerator:
         """Return the generator, with a critic and an optimiser for each beside it."""
         device, rates = self.streams.device, (self.optimiser.lr, [0.0] * self.streams.lanes)
-        self.images = ImageGenerator(random, pixels, self.generator_hidden, self.latent).to(device)
+        self.images = ImageGenerator(random, pixels, self.generator_hidden, self._latent).to(device)
         self.critic = Critic(random, pixels, self.generator_hidden).to(device)
         self.images_optimiser = GANAdam(list(self.images.parameters()), *rates)
         self.critic_optimiser = GANAdam(list(self.critic.parameters()), *rates)
@@ -48,9 +50,9 @@ class DGRGAN(DGR):
         """Take the critic's steps over new rows, then dreamt ones; then one of the generator."""
         rows = x_LBD.shape[1]
         for _ in range(self.critic_steps):
-            made_LBD = self.images.generate(self._noise.normal(rows, self.latent))
+            made_LBD = self.images.generate(self._noise.normal(rows, self._latent))
             mix_LB = self.draws.uniform("mix", rows).to(x_LBD.dtype)
             critic_LB = self.critic.loss(x_LBD, made_LBD, mix_LB, self.penalty)
             self.critic_optimiser.descend(self.weigh(batch, critic_LB, share), self.context.active)
-        score_LB = self.critic(self.images(self._noise.normal(rows, self.latent)))
+        score_LB = self.critic(self.images(self._noise.normal(rows, self._latent)))
         self.images_optimiser.descend(-score_LB.mean(1), self.context.active)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -76,10 +77,17 @@ def test_lanewise_functions_do_not_depend_on_the_neighbours(function: Callable[[
 
 
 @pytest.mark.parametrize("targets", ["hard", "soft"])
-@pytest.mark.parametrize("scenario", ["class", "domain", "task"])
+@pytest.mark.parametrize("scenario", ["class", "class, active=seen", "domain", "task"])
 def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -> None:
-    """1/t CE(new) + (1 - 1/t) of the dreamt rows towards the solver of the task before."""
+    """1/t CE(new) + (1 - 1/t) of the dreamt rows towards the solver of the task before.
+
+    With ``active=seen`` that solver knows the units of the first task alone.
+    """
+    scenario, _, seen = scenario.partition(",")
     strategy = in_second_task("dgr", scenario, generator_hidden=9, latent=4, targets=targets)
+    if seen:
+        strategy.streams.training = replace(strategy.streams.training, active="seen")
+        strategy.streams.begin_task(1)
     batch = new_batch(strategy, 1)
     normal = noise_of("dreams", 1)
     dreamt_z = normal(6, 4)
@@ -93,12 +101,15 @@ def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -
         new = loss_among(own, plain(strategy, lane, x), batch.y_LB[lane])
         old_units = list(stream.tasks[0].units) if scenario == "task" else own
         target = plain(strategy.earlier_model, lane, dreamt)[:, old_units]
+        if seen:
+            target[:, stream.tasks[1].units] = -torch.inf
         answer = plain(strategy, lane, dreamt)[:, old_units]
         heat = lanes_of(strategy.temperature, lane)
         if targets == "hard":
             old = F.cross_entropy(answer, target.argmax(1))
         else:
             old = -((target / heat).softmax(1) * (answer / heat).log_softmax(1)).sum(1).mean()
+            assert not seen or float((target / heat).softmax(1)[:, stream.tasks[1].units].sum()) == 0
         expected.append(0.5 * new + 0.5 * old)
         fresh = vae_loss(strategy.vae, lane, x, noise[lane, :6]).mean()
         again = vae_loss(strategy.vae, lane, dreamt, noise[lane, 6:]).mean()
@@ -218,12 +229,16 @@ def test_bir_gates_close_the_share_asked_for_and_are_each_classs_own() -> None:
     assert torch.equal(second[2, 1], strategy.open_L2GH[2, 1, 0])
 
 
-@pytest.mark.parametrize("scenario", ["class", "domain"])
+@pytest.mark.parametrize("scenario", ["class", "class, active=seen", "domain"])
 def test_bir_loss_is_the_sum_of_its_terms_on_new_and_dreamt_rows(scenario: str) -> None:
+    scenario, _, seen = scenario.partition(",")
     strategy = in_second_task("bi-r", scenario, generator_hidden=9, latent=4)
+    if seen:
+        strategy.streams.training = replace(strategy.streams.training, active="seen")
+        strategy.streams.begin_task(1)
     batch = new_batch(strategy, 1)
     strategy.draws.begin(1)
-    dreamt, target, old_gate = strategy.dream(batch)
+    dreamt, _, old_gate = strategy.dream(batch)
     strategy.draws.begin(1)
     strategy._noise.begin(1)
     ours = strategy.loss(batch)
@@ -240,7 +255,10 @@ def test_bir_loss_is_the_sum_of_its_terms_on_new_and_dreamt_rows(scenario: str) 
             q = Normal(mean, (0.5 * log_var).exp())
             z = mean + q.stddev * noise[lane, cut]
             new = cut.start == 0
-            mode = F.one_hot(batch.y_LB[lane], n_units).float() if new else (target[lane] / heat).softmax(1)
+            teacher = plain(strategy.earlier_model, lane, dreamt[lane])
+            if seen:
+                teacher[:, stream.tasks[1].units] = -torch.inf
+            mode = F.one_hot(batch.y_LB[lane], n_units).float() if new else (teacher / heat).softmax(1)
             gate = mode
             if scenario == "domain":
                 gate = torch.tensor([[0.0, 1.0]] * 6) if new else old_gate[lane]
@@ -301,3 +319,12 @@ def test_generative_classifier_has_no_bias_in_its_log_variances() -> None:
     assert "encoder.latent.log_var.weight" in learned
     assert "encoder.latent.log_var.bias" not in learned
     assert not strategy.vaes[0].encoder.latent.log_var.bias.any()
+
+
+@pytest.mark.parametrize(("side", "latent"), [(2, 1), (8, 9), (28, 100), (32, 100)])
+def test_dgr_has_a_latent_variable_to_seven_pixels_and_100_at_most(side: int, latent: int) -> None:
+    strategy = ready("dgr", generator_hidden=3)
+    strategy.streams.shape = (1, side, side)
+    strategy.setup()
+    assert strategy.vae.decoder.first.weight.shape[1] == latent
+    assert ready("dgr", generator_hidden=3, latent=5).vae.decoder.first.weight.shape[1] == 5

@@ -1,6 +1,6 @@
 """Each method's own term, against a plain single-model calculation of the paper's formula."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -160,7 +160,15 @@ def test_agem_leaves_the_first_task_alone() -> None:
     ("scenario", "distil"), [("domain", "active"), ("class", "active"), ("class", "seen"), ("task", "active")]
 )
 @pytest.mark.parametrize(("balance", "squared"), [("sum", False), ("sum", True), ("tasks", False)])
-def test_lwf_equals_distillation_written_out(scenario: str, distil: str, balance: str, squared: bool) -> None:
+@pytest.mark.parametrize("seen", [False, True])
+@pytest.mark.parametrize("earlier", [1, 2])
+def test_lwf_equals_distillation_written_out(
+    scenario: str, distil: str, balance: str, squared: bool, seen: bool, earlier: int
+) -> None:
+    """Earlier tasks' heads are added (Li & Hoiem 2017), or averaged (van de Ven 2022, balance=tasks).
+
+    With ``active=seen`` the teacher answers with the first task's units alone.
+    """
     strategy = ready(
         "lwf", scenario, temperature=2.0, balance=balance, lam=0.7, distil=distil, heat_squared=squared
     )
@@ -168,22 +176,31 @@ def test_lwf_equals_distillation_written_out(scenario: str, distil: str, balance
     strategy.end_task(0)
     teacher = {lane: plain(strategy, lane, new_batch(strategy, 1).x_LBX[lane]).detach() for lane in range(3)}
     move(strategy)
+    if seen:
+        strategy.streams.training = replace(strategy.streams.training, active="seen")
+        strategy.streams.begin_task(1)
     begin(strategy, 1)
-    batch = new_batch(strategy, 1)
+    if scenario == "task":  # the toy has two tasks: as in a third, whose rows are of the second's head
+        strategy.task = earlier
+    batch, n = new_batch(strategy, 1), strategy.task
     ours = strategy.loss(batch)
     for lane, stream in enumerate(strategy.streams.streams):
         logits = plain(strategy, lane, batch.x_LBX[lane])
         own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
         new = loss_among(own, logits, batch.y_LB[lane])
-        old_units = list(range(stream.n_units))
+        heads = [list(range(stream.n_units))]
         if scenario == "task" or distil == "seen":
-            old_units = sorted(stream.tasks[0].units)
+            heads = [sorted(stream.tasks[t].units) for t in range(n)]
         heat = lanes_of(strategy.temperature, lane)
-        target = torch.softmax(teacher[lane][:, old_units] / heat, 1)
-        old = -(target * torch.log_softmax(logits[:, old_units] / heat, 1)).sum(1).mean()
+        if seen and scenario == "class":
+            teacher[lane][:, stream.tasks[1].units] = -torch.inf
+        old = 0
+        for units in heads:
+            target = torch.softmax(teacher[lane][:, units] / heat, 1)
+            old -= (target * torch.log_softmax(logits[:, units] / heat, 1)).sum(1).mean()
         old = old * heat**2 if squared else old
         lam = lanes_of(strategy.lam, lane)
-        expected = new + lam * old if balance == "sum" else 0.5 * new + 0.5 * old
+        expected = new + lam * old if balance == "sum" else (new + n * old / len(heads)) / (n + 1)
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
 
 
