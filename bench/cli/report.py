@@ -88,17 +88,20 @@ def power(
     b: Annotated[str, typer.Argument(metavar="B", help="Another strategy.")],
     score: Annotated[str, typer.Option(help="The score.")] = "acc",
     difference: Annotated[float, typer.Option(help="The true difference to detect, in points.")] = 1.0,
+    comparisons: Annotated[
+        int, typer.Option(min=1, help="Of the report: its strategies but the best, which Holm corrects for.")
+    ] = 1,
 ) -> None:
-    """Say how many seeds are needed to detect a difference between two strategies, from a run's variances."""
+    """Say with how many seeds a report shows a difference between two strategies, from a run's variances."""
     from rich.console import Console
 
-    from bench.report import print_power
+    from bench.report import power_caption, print_power
     from bench.results import load
     from bench.stats import needs
 
     opened(folder)
-    found = needs(load(folder).scores, a, b, score, difference)
-    print_power(found, a, b, score, difference, Console())
+    found = needs(load(folder).scores, a, b, score, difference, comparisons)
+    print_power(found, power_caption(a, b, score, difference, comparisons), Console())
 
 
 @app.command(epilog="Example: lethe cite results/runs/first > references.bib")

@@ -30,6 +30,9 @@ def verify(
         int, typer.Option(min=1, help="Cells made again of each strategy, suite, model and scenario.")
     ] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="How many, from the table's first on.")] = 5,
+    difference: Annotated[
+        float, typer.Option(min=0.4, help="Points of true difference that must not be missed.")
+    ] = 2.0,
     only: Annotated[
         list[str] | None, typer.Option(help="A method of the table, or a strategy; repeat for more.")
     ] = None,
@@ -43,7 +46,7 @@ def verify(
 ) -> None:
     """Run a published table's recipe, or make records again, and say whether the numbers agree.
 
-    With TABLE the recipe is run and compared entry by entry; exit code 1 where one does not agree. With
+    With TABLE the recipe is run and compared entry by entry; exit code 1 unless all agree. With
     --records as well nothing is run. With --records alone a sample of the run's cells is made again and
     compared bit for bit; code that makes them all equal is entered into RUN.equivalent.json, so that they are
     not stale. No record is written anywhere but into --out.
@@ -51,7 +54,7 @@ def verify(
     use_mirror(data)
     how = {"device": device, "jobs": jobs, "lanes": lanes}
     if table:
-        _verify_table(table, seeds, only or (), records, out, look_only, dry_run, how)
+        _verify_table(table, seeds, difference, only or (), records, out, look_only, dry_run, how)
     elif records is not None:
         _verify_records(records, sample, only or (), out, dry_run, how)
     else:
@@ -61,6 +64,7 @@ def verify(
 def _verify_table(
     table: str,
     seeds: int,
+    least: float,
     only: Sequence[str],
     records: Path | None,
     out: Path | None,
@@ -79,14 +83,18 @@ def _verify_table(
         return
     if not look_only and records is None:
         run_requests(requests, folder, **how)
-    verdicts = published.compare(chosen, load(folder), seeds, only)
+    verdicts = published.compare(chosen, load(folder), seeds, only, least)
     from rich.console import Console
 
     from bench.report import print_published
 
     print_published(chosen, verdicts, Console())
-    agree = sum(v.agrees is True for v in verdicts)
-    print(f"{agree} of {len(verdicts)} entries agree; records: {folder}")
+    agree, differ = (sum(v.agrees is of for v in verdicts) for of in (True, False))
+    untold = len(verdicts) - agree - differ
+    print(
+        f"{agree} of {len(verdicts)} entries agree, {differ} differ, of {untold} it cannot be told; "
+        f"records: {folder}"
+    )
     if agree < len(verdicts):
         raise typer.Exit(1)
 

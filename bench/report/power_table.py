@@ -6,7 +6,7 @@ from rich.console import Console
 
 from bench.report.formats import points
 from bench.report.text_tables import print_rows
-from bench.stats import Need
+from bench.stats import Need, fewest
 
 HEADER = ("suite", "scenario", "common seeds", "difference", "sd", "seeds needed", "cautiously")
 
@@ -20,18 +20,18 @@ def rows(found: Sequence[Need]) -> list[list[str]]:
     return rows
 
 
-def caption(a: str, b: str, score: str, difference: float) -> str:
+def caption(a: str, b: str, score: str, difference: float, comparisons: int = 1) -> str:
     """Return what the table says, in a sentence."""
+    family = f", Holm over {comparisons} comparisons" if comparisons > 1 else ""
     return (
         f"Seeds with which a true difference of {difference:g} points in {score} between {a} and {b} is seen "
-        "in 80 % of studies (paired t test, two-sided 5 %, normal differences); difference and sd (standard "
+        "in 80 % of studies by the test of a report (sign flips of paired differences, two-sided 5 %"
+        f"{family}, {fewest(comparisons)} seeds at least; normal differences); difference and sd (standard "
         "deviation of the paired differences) are those of the run, in points; cautiously: at the upper end "
         "of the sd's one-sided 80 % interval."
     )
 
 
-def print_power(
-    found: Sequence[Need], a: str, b: str, score: str, difference: float, console: Console
-) -> None:
-    """Print the needs of a difference in points between strategies a and b to a terminal."""
-    print_rows(HEADER, rows(found), console, caption(a, b, score, difference))
+def print_power(found: Sequence[Need], says: str, console: Console) -> None:
+    """Print the needs of a difference to a terminal, with their caption."""
+    print_rows(HEADER, rows(found), console, says)

@@ -8,7 +8,7 @@ from bench.report.formats import MISSING, number, plus_minus_number
 from bench.report.text_tables import markdown_rows, print_rows
 from bench.results import published
 
-HEADER = ("method", "scenario", "published", "ours", "n", "difference", "allowed", "verdict")
+HEADER = ("method", "scenario", "published", "ours", "n", "difference", "allowed", "sees", "verdict")
 
 
 def rows(verdicts: Sequence[published.Verdict]) -> list[tuple[str, ...]]:
@@ -16,19 +16,21 @@ def rows(verdicts: Sequence[published.Verdict]) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for v in verdicts:
         theirs = number(v.entry.mean) + ("" if v.entry.sem is None else plus_minus_number(v.entry.sem))
-        ours: tuple[str, ...] = (MISSING, "0", MISSING, MISSING, "not run")
-        if v.n:
-            mean, verdict = number(v.mean) + plus_minus_number(v.sem), "agrees" if v.agrees else "differs"
-            ours = (mean, str(v.n), number(v.difference, sign="+"), number(v.allowed), verdict)
-        found.append((v.entry.method, v.entry.scenario, theirs, *ours))
+        ours = number(v.mean) + ("" if v.n < 2 else plus_minus_number(v.sem)) if v.n else MISSING
+        measured = number(v.difference, sign="+"), number(v.allowed), number(v.seen)
+        found.append((v.entry.method, v.entry.scenario, theirs, ours, str(v.n), *measured, v.words))
     return found
 
 
-def caption(table: published.Table) -> str:
+def caption(table: published.Table, least: float = published.DIFFERENCE) -> str:
     """Return what the numbers are, their spreads' kind and the rule of the verdict."""
     return (
-        f"{table.title} ({table.citation}). {table.score} in points, mean ± standard error (SEM) over seeds; "
-        f"a difference is allowed up to max(3 sqrt(SEM published² + SEM ours²), {published.TOLERANCE})."
+        f"{table.title} ({table.citation}). {table.score} in points, mean ± standard error (SEM) over seeds. "
+        f"A difference is allowed up to max(3 sqrt(SEM published² + SEM ours²), {published.TOLERANCE}); a "
+        f"mean published without a spread is taken to be of {table.published_seeds} seeds that spread as "
+        "ours. Sees: the true difference that exceeds what is allowed in 80 % of studies. A difference that "
+        f"is allowed agrees where {least:g} points would be seen; elsewhere it cannot be told, and it is "
+        "said how many seeds would see them, or what an equal number of seeds as published would."
     )
 
 
@@ -39,7 +41,7 @@ def notes(verdicts: Sequence[published.Verdict]) -> list[str]:
 
 def print_published(table: published.Table, verdicts: Sequence[published.Verdict], console: Console) -> None:
     """Print the table and its notes to a terminal."""
-    print_rows(HEADER, rows(verdicts), console, caption(table))
+    print_rows(HEADER, rows(verdicts), console, _caption_of(table, verdicts))
     for words in notes(verdicts):
         print(words)
 
@@ -47,4 +49,10 @@ def print_published(table: published.Table, verdicts: Sequence[published.Verdict
 def published_in_markdown(table: published.Table, verdicts: Sequence[published.Verdict]) -> str:
     """Return the table and its notes in Markdown."""
     listed = "\n".join(f"- {words}" for words in notes(verdicts))
-    return "\n\n".join(filter(None, [markdown_rows(HEADER, rows(verdicts)), caption(table), listed]))
+    return "\n\n".join(
+        filter(None, [markdown_rows(HEADER, rows(verdicts)), _caption_of(table, verdicts), listed])
+    )
+
+
+def _caption_of(table: published.Table, verdicts: Sequence[published.Verdict]) -> str:
+    return caption(table, verdicts[0].least) if verdicts else caption(table)

@@ -9,18 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from statistics import NormalDist
 
 from bench.plan import Request, text_of
 from bench.results.frames import Frames
 from bench.schema import PublishedTable, read_toml
-from bench.stats import SCORES, summarise
+from bench.stats import POWER, SCORES, summarise
 from suites.base import SCENARIOS
 from suites.errors import unknown
 
 TABLES = Path(__file__).parents[2] / "results" / "published"
 TOLERANCE = 0.3
 """Points of difference that are agreement whatever the spread."""
+DIFFERENCE = 2.0
+"""Points of true difference that must not be missed, for a difference to be agreement."""
 _NORMAL_95 = 1.959963984540054
+_POWER = NormalDist().inv_cdf(POWER)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Table:
     suite: str
     score: str
     first_seed: int
+    published_seeds: int
     settings: dict[str, str]
     entries: tuple[Entry, ...]
 
@@ -97,6 +102,7 @@ def read(name: str) -> Table:
         found.suite,
         found.score,
         found.first_seed,
+        found.published_seeds,
         {name: text_of(value) for name, value in found.settings.items()},
         tuple(entries),
     )
@@ -108,6 +114,19 @@ def as_sem(spread: float | None, kind: str, n: int) -> float | None:
     return None if spread is None else spread / by
 
 
+def allowed(sem: float) -> float:
+    """Return the difference, in points, up to which two means are not different: max(3 SEM, 0.3).
+
+    ``sem`` is that of the difference, sqrt(SEM published^2 + SEM ours^2).
+    """
+    return max(3 * sem, TOLERANCE)
+
+
+def seen(sem: float) -> float:
+    """Return the true difference that exceeds what is allowed in 80 % of studies, normal means."""
+    return allowed(sem) + _POWER * sem
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A published number beside ours, in points."""
@@ -115,21 +134,83 @@ class Verdict:
     entry: Entry
     n: int
     mean: float
-    sem: float
-    """Of our mean; NaN for fewer than two seeds."""
-    difference: float
-    """Ours minus published."""
-    allowed: float
-    """What the difference may be: max(3 sqrt(SEM_published^2 + SEM_ours^2), 0.3)."""
+    sd: float
+    """Of ours over seeds; NaN for fewer than two."""
+    published_seeds: int
+    least: float
+    """The true difference that must not be missed, in points."""
+
+    @property
+    def sem(self) -> float:
+        """Standard error of our mean; NaN for fewer than two seeds."""
+        return self.sd / math.sqrt(self.n) if self.n else math.nan
+
+    @property
+    def difference(self) -> float:
+        """Ours minus published."""
+        return self.mean - self.entry.mean
+
+    @property
+    def published_sem(self) -> float:
+        """Standard error of the published mean; where none is known, as if its seeds spread as ours do."""
+        return self.sd / math.sqrt(self.published_seeds) if self.entry.sem is None else self.entry.sem
+
+    def _sem_with(self, n: float) -> float:
+        return math.hypot(self.published_sem, self.sd / math.sqrt(n))
+
+    @property
+    def allowed(self) -> float:
+        """What the difference may be; NaN for fewer than two seeds of ours."""
+        return allowed(self._sem_with(self.n)) if self.n > 1 else math.nan
+
+    @property
+    def seen(self) -> float:
+        """The true difference that a comparison like this one sees in 80 % of studies."""
+        return seen(self._sem_with(self.n)) if self.n > 1 else math.nan
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the numbers agree; None where ours is not there."""
-        return None if self.n == 0 else abs(self.difference) <= self.allowed
+        """Whether the numbers agree; None where that cannot be told, or ours is not there."""
+        if self.n < 2:
+            return None
+        if abs(self.difference) > self.allowed:
+            return False
+        return True if self.seen <= self.least else None
+
+    def seeds_to_see(self, points: float) -> int | None:
+        """Return how many seeds of ours see a true difference in 80 % of studies; None where no number does.
+
+        If the standard deviation is the true one.
+        """
+        if seen(self.published_sem) >= points:
+            return None
+        n = 2
+        while seen(self._sem_with(n)) > points:
+            n += 1
+        return n
+
+    @property
+    def words(self) -> str:
+        """Return the verdict in words: agrees, differs, cannot tell with what would, or not run."""
+        if self.n < 2:
+            return "cannot tell: 2 seeds are needed" if self.n else "not run"
+        if self.agrees is not None:
+            return "agrees" if self.agrees else "differs"
+        if (n := self.seeds_to_see(self.least)) is not None:
+            return f"cannot tell: {n} seeds would"
+        if self.n < self.published_seeds:
+            points = seen(self._sem_with(self.published_seeds))
+            return f"cannot tell: {self.published_seeds} seeds see {points:.1f} points, none {self.least:g}"
+        return f"cannot tell: at best {seen(self.published_sem):.1f} points are seen"
 
 
-def compare(table: Table, frames: Frames, seeds: int, only: Sequence[str] = ()) -> list[Verdict]:
-    """Return the verdict on every entry over the seeds of the table's recipe that are done."""
+def compare(
+    table: Table, frames: Frames, seeds: int, only: Sequence[str] = (), least: float = DIFFERENCE
+) -> list[Verdict]:
+    """Return the verdict on every entry over the seeds of the table's recipe that are done.
+
+    ``least`` is the true difference, in points, that must not be missed.
+    """
     cells = {
         (request.scenarios[0], selector): [c.key for c in replace(request, strategies=(selector,)).cells()]
         for request in table.requests(seeds, only)
@@ -140,6 +221,5 @@ def compare(table: Table, frames: Frames, seeds: int, only: Sequence[str] = ()) 
     for entry in table.chosen(only):
         ours = [100 * values[key] for key in cells[entry.scenario, entry.selector] if key in values.index]
         s = summarise(ours)
-        spread = math.hypot(entry.sem or 0.0, 0.0 if math.isnan(s.sem) else s.sem)
-        verdicts.append(Verdict(entry, s.n, s.mean, s.sem, s.mean - entry.mean, max(3 * spread, TOLERANCE)))
+        verdicts.append(Verdict(entry, s.n, s.mean, s.sd, table.published_seeds, least))
     return verdicts

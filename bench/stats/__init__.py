@@ -6,7 +6,7 @@ paired, over the seeds that both have.
 
 from bench.stats.aggregates import Estimate, aggregate, improvement
 from bench.stats.intervals import Summary, bca, describe, group_intervals, half_width, summarise
-from bench.stats.paired import FEWEST, against, compare, compare_pairs, holm
-from bench.stats.power import Need, needs
-from bench.stats.ranking import ALPHA, Ranking, cliques, complete, critical_difference, rank
+from bench.stats.paired import ALPHA, FEWEST, against, compare, compare_pairs, fewest, holm
+from bench.stats.power import POWER, Need, needs
+from bench.stats.ranking import Ranking, cliques, complete, critical_difference, rank
 from bench.stats.scores import SCORES, Matrix, Score, all_scores

@@ -15,14 +15,25 @@ from scipy import stats
 from bench.stats.intervals import half_width
 
 ALPHA = 0.05
-FEWEST = 6
-"""Pairs from which on a two-sided p < 0.05 is possible: with n pairs the least p is 2 / 2^n."""
 EXACT_UP_TO = 30
 """Pairs up to which all sign patterns are counted."""
 FLIPS = 99_999
 """Sign patterns drawn where there are more pairs."""
 _AT_ONCE = 256
 """Rows of differences that are multiplied by the drawn patterns at once: their sums take 20 MB."""
+
+
+def fewest(comparisons: int = 1) -> int:
+    """Return the pairs from which on p < 0.05 is possible, after Holm over so many comparisons.
+
+    With n pairs the least two-sided p of the sign-flip test is 2 / 2^n, and Holm's first step multiplies it
+    by the number of comparisons; where no p can pass it, none passes the others.
+    """
+    return math.floor(math.log2(2 * comparisons / ALPHA)) + 1
+
+
+FEWEST = fewest()
+"""Pairs from which on a two-sided p < 0.05 is possible: 6."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +184,7 @@ def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) ->
     out = compare_pairs(table, [(name, best) for name in others]).set_axis(others)
     enough = out["n"] >= FEWEST
     out["p_holm"] = holm(out["p"].where(enough).tolist())
-    size = int(enough.sum())
-    # Holm's first step multiplies by the size of the family; where no p can pass it, none passes the others.
-    possible = any(size * 2.0 ** (1 - n) < ALPHA for n in out["n"][enough])
+    possible = any(n >= fewest(int(enough.sum())) for n in out["n"][enough])
     better = (out["mean"] > 0) if higher_is_better else (out["mean"] < 0)
     verdict = pd.Series(np.where(better, "better", "worse"), out.index, dtype=object)
     verdict = verdict.mask(out["p_holm"] >= ALPHA, "not distinguished")

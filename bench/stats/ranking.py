@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from bench.stats.paired import ALPHA
 from bench.stats.scores import SCORES
 
-ALPHA = 0.05
 Block = tuple[str, str]
 """Suite and scenario."""
 

@@ -12,12 +12,14 @@ from scipy import stats
 
 from bench.report.power_table import rows
 from bench.stats import (
+    FEWEST,
     against,
     bca,
     compare,
     complete,
     critical_difference,
     describe,
+    fewest,
     half_width,
     holm,
     paired,
@@ -336,23 +338,53 @@ def test_probability_of_improvement_is_resampled_by_seeds_against_a_loop() -> No
     assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
 
 
-@pytest.mark.parametrize(("difference", "n"), [(0.5, 5), (1.0, 10), (0.7, 20), (0.0, 8)])
-def test_power_against_simulated_studies(difference: float, n: int) -> None:
-    d = np.random.default_rng(n).normal(difference, 1, (8_000, n))
-    t = d.mean(axis=1) / (d.std(axis=1, ddof=1) / math.sqrt(n))
-    seen = np.mean(np.abs(t) > stats.t.ppf(0.975, n - 1))
-    assert power.power(difference, 1.0, n) == pytest.approx(seen, abs=0.02)
+@pytest.mark.parametrize(
+    ("difference", "n", "comparisons"),
+    [
+        (1.5, 6, 1),
+        (1.0, 10, 1),
+        (1.2, 10, 5),
+        (0.7, 16, 1),
+        (0.7, 17, 1),
+        (0.7, 20, 1),
+        (0.9, 18, 9),
+        (0.0, 8, 1),
+    ],
+)
+def test_power_is_that_of_the_reports_own_verdict(difference: float, n: int, comparisons: int) -> None:
+    """By the least p of a report with so many strategies beside the best, on studies of its own."""
+    d = np.random.default_rng(100 + n).normal(difference, 1, (1_500, n))
+    seen = np.mean([sign_flip(row) * comparisons < 0.05 for row in d])
+    assert power.power(difference, 1.0, n, comparisons) == pytest.approx(seen, abs=0.035)
+    if comparisons == 1:
+        seeds = [f"s{i}" for i in range(n)]
+        rows = [pd.DataFrame({"a": row, "b": np.zeros(n)}, index=seeds) for row in d[:60]]
+        verdicts = [against(table, "b")["verdict"].item() for table in rows]
+        assert [v in ("better", "worse") for v in verdicts] == [sign_flip(row) < 0.05 for row in d[:60]]
+
+
+def test_no_number_of_seeds_is_needed_below_which_a_report_gives_no_verdict() -> None:
+    for strategies in (2, 3, 9, 40):
+        few, enough = (
+            pd.DataFrame({f"s{k}": np.arange(n) * 0.01 + k for k in range(strategies)})
+            for n in (fewest(strategies - 1) - 1, fewest(strategies - 1))
+        )
+        assert set(against(few, "s0")["verdict"]) == {"too few seeds"}
+        assert "better" in set(against(enough, "s0")["verdict"])
+        assert power.seeds_needed(50.0, 1.0, strategies - 1) == fewest(strategies - 1)
+        assert power.power(50.0, 1.0, fewest(strategies - 1) - 1, strategies - 1) == 0
+    assert fewest() == FEWEST == 6
 
 
 def test_power_by_a_textbook_and_at_its_ends() -> None:
     assert power.seeds_needed(0.5, 1.0) == 34  # Cohen 1988: d_z = 0.5, 80 %, two-sided 5 %
-    assert [power.power(*of) for of in ((1, 1, 1), (1, 0, 2), (0, 0, 9))] == pytest.approx([0, 1, 0.05])
-    grid = [power.power(d, 1.0, n) for d in (1e-3, 0.1, 1, 10, 100, 1e4) for n in (2, 3, 10, 1000)]
+    assert [power.power(*of) for of in ((1, 1, 1), (1, 1, 5), (1, 0, 6), (0, 0, 9))] == [0, 0, 1, 0]
+    grid = [power.power(d, 1.0, n) for d in (1e-3, 0.1, 1, 10, 100, 1e4) for n in (17, 30, 1000)]
     assert all(0.049 < p <= 1 for p in grid)
     for sd in (0.3, 1.7, 6.0):
         n = power.seeds_needed(1.0, sd)
         assert power.power(1.0, sd, n) >= 0.8
-        assert n == 2 or power.power(1.0, sd, n - 1) < 0.8
+        assert n == FEWEST or power.power(1.0, sd, n - 1) < 0.8
     refused("more than 100,000 seeds", power.seeds_needed, 1e-6, 1.0)
 
 

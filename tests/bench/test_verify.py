@@ -2,14 +2,16 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.plan import Request
 from bench.report.published_numbers import caption, rows
 from bench.results import load
-from bench.results.published import TABLES, as_sem, compare, names, read
+from bench.results.published import TABLES, Entry, Verdict, as_sem, compare, names, read
 from bench.runner import Options, carry_out
 from tests.conftest import process, refused
 
@@ -79,19 +81,52 @@ def test_verdicts_by_the_rule(tmp_path: Path) -> None:
         assert v.mean == pytest.approx(100 * mine.mean())
         assert v.sem == pytest.approx(100 * mine.std() / math.sqrt(3))
         known = {("None", "class"): 1.0, ("Replay", "class"): 0.005}
-        published = known.get((v.entry.method, v.entry.scenario), 0.0)
-        allowed = max(3 * math.sqrt(published**2 + v.sem**2), 0.3)
-        assert v.allowed == pytest.approx(allowed)
-        assert v.agrees == (abs(v.mean - v.entry.mean) <= allowed)
+        # Without a published spread: four seeds that spread as ours.
+        theirs = known.get((v.entry.method, v.entry.scenario), 100 * mine.std() / math.sqrt(4))
+        assert v.allowed == pytest.approx(max(3 * math.sqrt(theirs**2 + v.sem**2), 0.3))
     assert verdicts[2].agrees is False
+    assert rows(verdicts)[1][2] == "50.00 ± 1.00"
     # One seed has no spread of its own; a method that was not run has no verdict.
     one = compare(table, frames, 1)[1]
-    assert math.isnan(one.sem)
-    assert one.allowed == pytest.approx(3.0)
+    assert (math.isnan(one.allowed), one.agrees, one.words) == (True, None, "cannot tell: 2 seeds are needed")
     later = compare(read(str(table_file(tmp_path, **{"first_seed = 1": "first_seed = 9"}))), frames, 2)
-    assert {v.agrees for v in later} == {None}
-    assert (rows(later)[0][-1], rows(verdicts)[1][2]) == ("not run", "50.00 ± 1.00")
+    assert {(v.agrees, v.words) for v in later} == {(None, "not run")}
+    assert rows(later)[0][3:] == ("–", "0", "–", "–", "–", "not run")
     assert "standard error (SEM)" in caption(table)
+
+
+def verdict(ours: float, sd: float, n: int, mean: float = 50.0, sem: float | None = 0.1) -> Verdict:
+    return Verdict(Entry("M", "class", "er", mean, sem, ""), n, ours, sd, published_seeds=20, least=2.0)
+
+
+@pytest.mark.parametrize(
+    ("v", "agrees", "words"),
+    [
+        (verdict(50.5, 0.5, 5), True, "agrees"),
+        (verdict(51.5, 0.5, 5), False, "differs"),
+        (verdict(50.2, 0.0, 5, sem=0.0), True, "agrees"),  # within 0.3 points, whatever the spread
+        # A difference of 12 points that is allowed, as one of 0.1 would be: nothing is known. By hand: n is
+        # the least whole number above 13^2 / ((2 / 3.8416)^2 - 0.1^2) = 647.4.
+        (verdict(62.0, 13.0, 5), None, "cannot tell: 648 seeds would"),
+        (verdict(50.1, 13.0, 5), None, "cannot tell: 648 seeds would"),
+        # What is published is too wide for 2 points, however many seeds ours has.
+        (verdict(52.0, 9.0, 5, sem=1.5), None, "cannot tell: 20 seeds see 9.6 points, none 2"),
+        (verdict(52.0, 9.0, 25, sem=1.5), None, "cannot tell: at best 5.8 points are seen"),
+        (verdict(51.0, 2.0, 5, sem=None), None, "cannot tell: 57 seeds would"),
+    ],
+)
+def test_an_allowed_difference_agrees_only_where_two_points_would_be_seen(
+    v: Verdict, agrees: bool | None, words: str
+) -> None:
+    assert (v.agrees, v.words) == (agrees, words)
+    # By studies of normal means: in 80 % the difference said to be seen exceeds what is allowed.
+    draws = np.random.default_rng(0).standard_normal((2, 20_000))
+    ours = v.entry.mean + v.seen + v.sem * draws[0]
+    found = np.abs(ours - v.entry.mean - v.published_sem * draws[1]) > v.allowed
+    assert found.mean() == pytest.approx(0.8 if v.sem else 1.0, abs=0.01 if v.sem else 1.0)
+    if (n := v.seeds_to_see(2.0)) is not None and agrees is None:
+        assert replace(v, n=n, mean=50.0).words == "agrees"
+        assert replace(v, n=n - 1, mean=50.0).words.startswith("cannot tell")
 
 
 @pytest.mark.parametrize(
@@ -123,12 +158,22 @@ def test_tables_that_come_with_lethe_can_be_run(name: str) -> None:
         assert entry.sem is None or 0 < entry.sem < 10
 
 
-def test_the_command_runs_compares_and_ends_with_1_where_something_differs(tmp_path: Path) -> None:
+def test_the_command_runs_compares_and_ends_with_1_unless_all_agree(tmp_path: Path) -> None:
     path = table_file(tmp_path, **{'suite = "toy"': 'suite = "digits"'})
-    line = f"verify {path} --seeds 1 --only Replay --out {tmp_path / 'run'}"
-    done = process(line)
+    line = f"verify {path} --seeds 2 --only Replay"
+    done = process(f"{line} --out {tmp_path / 'run'}")
     assert done.returncode == 1
-    for words in ("Replay", "differs", "Replay, class: known", "0 of 1 entries agree"):
+    for words in (
+        "Replay",
+        "differs",
+        "Replay, class: known",
+        "0 of 1 entries agree, 1 differ, of 0 it cannot",
+    ):
         assert words in done.stdout
-    assert process(f"{line} --look-only").stdout == done.stdout
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    assert process(f"{line} --records {tmp_path / 'run'}").stdout == done.stdout
+    assert process(f"{line} --out {tmp_path / 'run'} --look-only").stdout == done.stdout
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    # Without --out it runs into results/runs, never into what is committed.
+    assert "2 cells, 2 to run" in process(f"{line} --dry-run").stdout
     assert process("verify nonesuch").returncode == 2
