@@ -13,6 +13,7 @@ from bench.plan import CellSpec
 from bench.plan.selectors import identity
 from bench.results import Frames, load
 from bench.results.frames import tidy
+from bench.results.outcome import outcomes
 from bench.store import RunFolder
 from tests.conftest import toy_cell
 
@@ -139,4 +140,4 @@ def not_done(cell: CellSpec, status: str) -> dict[str, Any]:
 
 def frames_of(records: list[dict[str, Any]]) -> Frames:
     """Return records as frames, without a folder."""
-    return tidy(records)
+    return tidy(list(map(outcomes(), records)))

@@ -1,6 +1,7 @@
 """The parts that a report is divided into, and what their files are called."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
@@ -13,7 +14,8 @@ def parts(frames: Frames) -> Iterator[Part]:
     """Yield suite, scenario and the done cells of each, with their scores on test rows."""
     for (suite, scenario), cells in _done(frames).groupby(["suite", "scenario"]):
         part = frames.only(cells)
-        part.measured = part.measured.on("test")
+        for key, own in part.outcomes.items():
+            part.outcomes[key] = replace(own, measured={"test": own.measured["test"]})
         yield str(suite), str(scenario), part
 
 

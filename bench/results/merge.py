@@ -1,24 +1,26 @@
 """The records of one or several runs as those of one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.plan import Value, text_of
-from bench.schema import Fields, Manifest
+from bench.results.outcome import Outcome, outcomes
+from bench.schema import Manifest
 from bench.store import RunReader
 from suites.errors import UserError
 
 _MAPS = ("shared", "data", "cells", "strategies", "suites", "models")
 
 
-def merge(folders: Sequence[Path]) -> tuple[list[Fields], Manifest, list[str]]:
-    """Return records, manifest and a line for each file that could not be read.
+def merge(folders: Sequence[Path]) -> tuple[list[Outcome], Manifest, list[str]]:
+    """Return outcomes, manifest and a line for each file that could not be read.
 
     A cell that is in several runs counts once, and done where it is done in one of them. Raises UserError for
     a folder that is no run, and where runs saw different data under one name.
     """
-    records: dict[str, Fields] = {}
-    manifest = Manifest.empty()
+    found: dict[str, Outcome] = {}
+    manifest, outcome = Manifest.empty(), outcomes()
     unreadable: list[str] = []
     for folder in dict.fromkeys(folders):
         run = RunReader(folder)
@@ -28,12 +30,12 @@ def merge(folders: Sequence[Path]) -> tuple[list[Fields], Manifest, list[str]]:
         for suite, mark in own.data.items():
             if manifest.data.get(suite, mark) != mark:
                 raise UserError(f"{folder} holds {suite} over other data than the runs before it")
-        for record in run.records():
-            if records.get(record["key"], {}).get("status") != "done":
-                records[record["key"]] = record
+        for key, own_outcome in run.each(outcome).items():
+            if key not in found or found[key].status != "done":
+                found[key] = own_outcome
         manifest = _joined(manifest, own)
         unreadable += run.unreadable
-    return disambiguate_identities(sorted(records.values(), key=lambda r: r["key"])), manifest, unreadable
+    return disambiguate_identities([found[key] for key in sorted(found)]), manifest, unreadable
 
 
 def state_of(folders: Sequence[Path]) -> str:
@@ -48,36 +50,36 @@ def _joined(first: Manifest, second: Manifest) -> Manifest:
     return first.model_copy(update={"commands": commands, **maps})
 
 
-def disambiguate_identities(records: list[Fields]) -> list[Fields]:
-    """Return records in which one identity is one setting.
+def disambiguate_identities(cells: list[Outcome]) -> list[Outcome]:
+    """Return outcomes in which one identity is one setting.
 
     Within one plan it is. Between runs, and where a default was changed, the same selector can stand for
     different training or hyper-parameters; averaging those as seeds would be wrong, so their identities are
     given what differs: ``er (epochs=5)`` and ``er (epochs=20)``.
     """
     settings: dict[tuple[str, str, str], list[dict[str, Value]]] = {}
-    for record in records:
-        known, own = settings.setdefault(_row(record), []), _setting(record)
+    for cell in cells:
+        known, own = settings.setdefault(_row(cell), []), _setting(cell)
         if own not in known:
             known.append(own)
     out = []
-    for record in records:
-        variants = settings[_row(record)]
+    for cell in cells:
+        variants = settings[_row(cell)]
         if len(variants) > 1:
-            own = _setting(record)
+            own = _setting(cell)
             differing = {k: v for k, v in own.items() if any(o.get(k) != v for o in variants)}
-            record = record | {"identity": f"{record['identity']} ({_words(differing) or 'without'})"}
-        out.append(record)
+            cell = replace(cell, identity=f"{cell.identity} ({_words(differing) or 'without'})")
+        out.append(cell)
     return out
 
 
-def _row(record: Fields) -> tuple[str, str, str]:
-    return record["spec"]["suite"], record["spec"]["scenario"], record["identity"]
+def _row(cell: Outcome) -> tuple[str, str, str]:
+    return cell.spec["suite"], cell.spec["scenario"], cell.identity
 
 
-def _setting(record: Fields) -> dict[str, Value]:
+def _setting(cell: Outcome) -> dict[str, Value]:
     """Return all of a cell but its seed, flat."""
-    spec = record["spec"]
+    spec = cell.spec
     flat: dict[str, Value] = {
         "suite_version": spec["suite_version"],
         "model": spec["model"],

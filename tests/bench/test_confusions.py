@@ -18,7 +18,6 @@ from bench.plan import CellSpec, Request
 from bench.report import Layout, class_tables, print_classes, write_classes
 from bench.report.class_tables import WORST
 from bench.results import AVERAGES, by_class, load
-from bench.results.frames import tidy
 from bench.runner import Options, carry_out
 from bench.stats import SCORES, all_scores, summarise
 from bench.store import RunFolder
@@ -28,7 +27,7 @@ from bench.train.lane_record import make_record
 from bench.train.loop import score
 from suites.base import Data, Scenario, Stream, Training, register
 from tests.conftest import outcome, process, refused, toy_cell
-from tests.made_up import made_up, with_classes
+from tests.made_up import frames_of, made_up, with_classes
 from tests.toy import TOY, blobs, split
 
 
@@ -268,7 +267,7 @@ def test_oos_auroc_is_a_score(tmp_path: Path) -> None:
     assert np.isnan(all_scores(R)["oos_auroc"])
     assert all_scores(R, outside=[None, 0.6, 0.7])["oos_auroc"] == 0.7
     assert SCORES["oos_auroc"].higher_is_better
-    assert np.isnan(tidy(made_up(1, seeds=1)).scores.set_index("score")["value"]["oos_auroc"])
+    assert np.isnan(frames_of(made_up(1, seeds=1)).scores.set_index("score")["value"]["oos_auroc"])
 
 
 def test_outside_rows_survive_a_checkpoint(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import suites
-from bench.results.frames import score_matrix
+from bench.results.outcome import score_matrix
 from bench.train import learn_task, make_lanes, run_group
 from bench.train.lane_record import make_record
 from bench.train.loop import score

@@ -20,7 +20,7 @@ from bench.models.seq2seq import TINY, Seq2Seq, drawn
 from bench.plan import Request
 from bench.plan.resolved import unsuitable
 from bench.report.tables import markdown
-from bench.results.frames import score_matrix, tidy
+from bench.results.outcome import score_matrix
 from bench.store import RunFolder
 from bench.train import learn_task, make_lanes, run_group
 from bench.train.text_scores import TextScorer, bleu_and_chrf
@@ -28,6 +28,7 @@ from strategies.core import IGNORED, Unsuitable, eval_mode, row_losses
 from suites.base import BLEU, Data, generator
 from suites.errors import Unavailable
 from tests.conftest import outcome, toy_cell
+from tests.made_up import frames_of
 from tests.toy import TOY_PAIRS, codes
 
 ABLE = sorted(n for n in strategies.names() if strategies.get(n).generates)
@@ -250,7 +251,7 @@ def test_records_and_frames(tmp_path: Path) -> None:
     run.write(spec, record)
     (read_back,) = run.records()
     assert not list(tmp_path.glob("classes/*"))
-    frames = tidy([read_back])
+    frames = frames_of([read_back])
     test = frames.matrix[frames.matrix["split"] == "test"]
     assert test["value"].to_numpy() * 100 == pytest.approx(np.array(record["test"]["value"]).ravel())
     assert test["right"].isna().all()

@@ -12,10 +12,9 @@ from bench.report import make_report
 from bench.report.parts import parts
 from bench.report.tables import markdown
 from bench.results import load
-from bench.results.frames import tidy
 from bench.store import write_json
 from tests.conftest import refused, toy_cell
-from tests.made_up import made_up, timings, write_run
+from tests.made_up import frames_of, made_up, timings, write_run
 
 
 def record(right: Any, status: str = "done", **more: Any) -> dict[str, Any]:
@@ -104,10 +103,10 @@ def test_unknown_score_and_foreign_folders(tmp_path: Path) -> None:
 
 def test_a_part_of_a_report_is_sent_without_the_other_parts(tmp_path: Path) -> None:
     """Parts are drawn in other processes: each with its own cells' test rows, and no frame of all."""
-    frames = tidy(made_up(2, seeds=2, suites=("toy", "other")))
+    frames = frames_of(made_up(2, seeds=2, suites=("toy", "other")))
     whole = frames.matrix
     for suite, _, part in parts(frames):
-        assert len(pickle.dumps(part.measured)) < len(pickle.dumps(frames.measured)) / 3
+        assert len(pickle.dumps(part.outcomes)) < len(pickle.dumps(frames.outcomes)) / 2
         assert "matrix" not in vars(part)
         own = whole[(whole["suite"] == suite) & (whole["split"] == "test")]
         pd.testing.assert_frame_equal(part.matrix, own.reset_index(drop=True))

@@ -25,8 +25,8 @@ from bench.export import predict_files as rows
 from bench.export import predictor as serve
 from bench.models import pretrained
 from bench.plan import Request
-from bench.results.frames import score_matrix
 from bench.results.merge import merge
+from bench.results.outcome import score_matrix
 from bench.schema import Exported
 from bench.store import RunFolder, SavedModels, write_tensors
 from bench.train import loop, make_lanes

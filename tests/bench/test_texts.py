@@ -13,7 +13,7 @@ from bench.encode import model_inputs as inputs
 from bench.models import pretrained
 from bench.models.transformer import Transformer
 from bench.models.tuning import insert_adapters, key_of
-from bench.results.frames import score_matrix
+from bench.results.outcome import score_matrix
 from bench.train import run_group
 from suites.base import generator
 from suites.errors import Unavailable, UserError

@@ -8,7 +8,7 @@ import pytest
 
 import strategies
 from bench.plan import CellSpec, Request
-from bench.results.frames import score_matrix
+from bench.results.outcome import score_matrix
 from bench.stats.scores import acc, forgetting
 from bench.train import run_group
 from strategies.core import Unsuitable

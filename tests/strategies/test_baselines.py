@@ -9,7 +9,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import NearestCentroid
 
-from bench.results.frames import score_matrix
+from bench.results.outcome import score_matrix
 from bench.stats.scores import acc
 from bench.train import learn_task, make_lanes, run_group
 from strategies.core import Strategy

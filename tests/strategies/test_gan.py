@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from bench.plan import Request
-from bench.results.frames import score_matrix
+from bench.results.outcome import score_matrix
 from bench.stats.scores import forgetting
 from bench.train import run_group
 from strategies.core import Draws, LaneLinear, Strategy

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.models import pretrained
-from bench.results.frames import score_matrix
+from bench.results.outcome import score_matrix
 from bench.train import LaneState, learn_task, make_lanes, run_group
 from strategies.core import Batch, Strategy, Unsuitable, eval_mode
 from tests.conftest import toy_cell

@@ -1,0 +1,115 @@
+"""What reports need of a record, in a tenth of the memory that its dictionary takes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.plan import Value
+from bench.schema import Fields
+from bench.stats import Matrix
+from suites.base import PROPORTION, Score
+
+Setting = tuple[str, str, Value]
+"""Kind (hyper, training or model), name and value."""
+SPLITS = ("test", "validation")
+TIMINGS = (
+    "train_seconds", "evaluation_seconds", "samples_per_second", "seconds_per_seed", "steps", "lanes",
+    "device", "peak_bytes",
+)  # fmt: skip
+RESOURCES = ("parameters", "memory_samples", "memory_bytes")
+
+
+class Measured(NamedTuple):
+    """R of one cell on one split, or a row of it; NaN where it was not measured."""
+
+    right: Matrix
+    total: Matrix
+    generated: Matrix | None = None
+    """The score of generated text, which has no counts."""
+
+    @property
+    def value(self) -> Matrix:
+        """The score in [0, 1], whatever it is."""
+        if self.generated is not None:
+            return self.generated
+        # A task without rows on this split (validation=0) has no score.
+        return np.divide(self.right, self.total, out=np.full_like(self.right, np.nan), where=self.total > 0)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One cell."""
+
+    key: str
+    identity: str
+    """Can be more than its spec's: see bench.results.merge."""
+    status: str
+    why: str
+    """The reason of a cell that is not done."""
+    spec: Fields
+    settings: tuple[Setting, ...]
+    numbers: tuple[Any, ...]
+    """Those named in TIMINGS and RESOURCES, None where the record has none."""
+    score: Score
+    measured: dict[str, Measured]
+    """By split; of done and diverged cells."""
+    chrf: Sequence[Sequence[float | None]] = ()
+    outside: Sequence[float | None] = ()
+    curves: list[tuple[int, int, Any]] = field(default_factory=list)
+    """Task under way, step, and the score on each task."""
+    notes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def outcomes() -> Callable[[Fields], Outcome]:
+    """Return a function that makes outcomes of records, in which equal parts are one object."""
+    known: dict[Any, Any] = {}
+
+    def one(part: Any) -> Any:
+        return known.setdefault(repr(part), part)
+
+    def outcome(record: Fields) -> Outcome:
+        spec, error, score = record["spec"], record["error"], one(_score(record))
+        kinds = {"hyper": spec["hyper"], "training": spec["training"], "model": spec["model_options"]}
+        timings, resources = record.get("timings", {}), record.get("resources", {})
+        measured = {split: _measured(record[split], score) for split in SPLITS if split in record}
+        for split, found in measured.items():
+            total = known.setdefault((found.total.shape, found.total.tobytes()), found.total)
+            measured[split] = found._replace(total=total)
+        return Outcome(
+            record["key"],
+            record["identity"],
+            record["status"],
+            record["reason"] or (f"{error['kind']}: {error['message']}" if error else ""),
+            {name: one(value) if isinstance(value, dict) else value for name, value in spec.items()},
+            one(tuple((kind, name, value) for kind, of in kinds.items() for name, value in of.items())),
+            (*map(timings.get, TIMINGS), *map(resources.get, RESOURCES)),
+            score,
+            measured,
+            record.get("test", {}).get("chrf", ()),
+            record.get("outside", ()),
+            [(p["task"], p["step"], _measured(p, score).value) for p in record.get("curves", ())],
+            {name: np.array(note, dtype=float) for name, note in record.get("notes", {}).items()},
+        )
+
+    return outcome
+
+
+def score_matrix(record: Fields, split: str = "test") -> Matrix:
+    """Return R of a record, NaN where it was not measured; in [0, 1] whatever the score."""
+    return _measured(record[split], _score(record)).value
+
+
+def _score(record: Fields) -> Score:
+    """Return what a record scores: it names one that is no proportion."""
+    own = record.get("score")
+    return PROPORTION if own is None else Score(own["name"], own["low"], own["high"])
+
+
+def _measured(found: Fields, score: Score) -> Measured:
+    if "value" in found:
+        value = (np.array(found["value"], dtype=float) - score.low) / (score.high - score.low)
+        return Measured(np.full_like(value, np.nan), np.full_like(value, np.nan), value)
+    return Measured(*(np.array(found[name], dtype=float) for name in ("right", "total")))
