@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test lint bench costs statistics reference docs gallery clean
 
 demo: .venv/installed
-	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --out $(DEMO)
+	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO)
 	$(BIN)/lethe report $(DEMO)
 
 test: .venv/installed-test lint

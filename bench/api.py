@@ -26,14 +26,16 @@ def run(
     settings: dict[str, Value] | None = None,
     keep_models: str = "",
     resume_from: str | Path | None = None,
+    stale: str = "",
 ) -> Frames:
     """Run what is missing and return the folder's frames; without ``out`` the folder is a temporary one.
 
     ``strategies`` are selectors (``"er[buffer=200]"``), one or several, as are ``scenarios``; ``seeds`` is
     how many, from 0, or which; ``settings`` are those of ``--set``. ``device``, ``jobs`` (0 for one a core or
     a GPU) and ``lanes`` (0 for the fixed rule) change no result. ``keep_models`` is ``last`` or ``all``, for
-    bench.export; ``resume_from`` the folder of an exported model to go on from. Raises UserError for anything
-    that cannot be; a failed cell is a record, not an exception.
+    bench.export; ``resume_from`` the folder of an exported model to go on from. Cells of ``out`` whose code
+    or data changed are run again where all that changed is the user's own; else ``stale`` must say ``rerun``
+    or ``keep``. Raises UserError for anything that cannot be; a failed cell is a record, not an exception.
     """
     from bench.runner import Options, carry_out  # torch: a report does without
 
@@ -42,7 +44,7 @@ def run(
     wanted = read_seeds(str(seeds)) if isinstance(seeds, int) else check_seeds(list(seeds), seeds)
     texts = {name: text_of(value) for name, value in (settings or {}).items()}
     request = Request(suite, selectors, kinds, wanted, texts, "" if resume_from is None else str(resume_from))
-    options = Options(device=device, jobs=jobs, lanes=lanes, quiet=True, keep_models=keep_models)
+    options = Options(device=device, jobs=jobs, lanes=lanes, quiet=True, keep_models=keep_models, stale=stale)
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
         for words in request.remarks:

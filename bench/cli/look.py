@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,22 +67,34 @@ def show(
 
 @app.command(epilog="Example: lethe status results/runs/first")
 def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
-    """Say what of a run is done, failed, skipped and missing."""
+    """Say what of a run is done, failed, skipped and missing, and what is not of today's code and data."""
+    from bench.store import staleness_of
+
     run_, cells = opened(folder)
-    records = {r["key"]: r for r in run_.records()}
+    staleness = staleness_of(run_)
+    found = run_.each(lambda record: (record["status"], _why(record), staleness.of_record(record)))
     counts: dict[str, int] = {}
-    for key in cells | records.keys():
-        state = records[key]["status"] if key in records else "missing"
+    for key in cells | found.keys():
+        state = found[key][0] if key in found else "missing"
         counts[state] = counts.get(state, 0) + 1
-    print(f"{folder}: {', '.join(f'{n} {s}' for s, n in sorted(counts.items())) or 'empty'}")
-    for key, words in cells.items():
-        record = records.get(key)
-        if record is None:
+    n_stale = sum(change is not None for _, _, change in found.values())
+    words = [f"{n} {s}" for s, n in sorted(counts.items())] or ["empty"]
+    print(f"{folder}: {', '.join(words)}{f'; {n_stale} are stale' if n_stale else ''}")
+    for key, title in cells.items():
+        if key not in found:
             under_way = run_.checkpoint_header(key)
-            done = f" ({under_way.tasks_done} tasks done)" if under_way else ""
-            print(f"missing   {words}{done}")
-        elif record["status"] != "done":
-            why = record["reason"] or f"{record['error']['kind']}: {record['error']['message']}"
-            print(f"{record['status']:<9} {words}: {why}")
-    for words in run_.unreadable:
-        print(words)
+            print(f"missing   {title}{f' ({under_way.tasks_done} tasks done)' if under_way else ''}")
+            continue
+        state, why, change = found[key]
+        if change is not None:
+            why = "; ".join(filter(None, [why, f"stale, {change.reason}" if why else change.reason]))
+        if why:
+            print(f"{'stale' if state == 'done' else state:<9} {title}: {why}")
+    for line in run_.unreadable:
+        print(line)
+
+
+def _why(record: Any) -> str:
+    """Return why a cell has no numbers, empty where it has."""
+    failure = record["error"] and f"{record['error']['kind']}: {record['error']['message']}"
+    return record["reason"] or failure or ""

@@ -17,15 +17,17 @@ def pack(
 ) -> None:
     """Write a run's records into one file, which status, report and load read like the folder.
 
-    Checkpoints and saved models are left out; the folder stays as it is.
+    Checkpoints, saved models and superseded records are left out; the folder stays as it is.
     """
-    from bench.store import RunReader, pack_run
+    from bench.store import RunReader, n_superseded, pack_run
 
     target = pack_run(run, file)
     packed = RunReader(target)
     n_cells, n_missing = len(packed.statuses()), len(packed.manifest().cells.keys() - packed.statuses())
     missing = f"; {n_missing} of the run's cells have no record yet" if n_missing else ""
-    print(f"{target}: {n_cells} cells, {target.stat().st_size / 1e3:,.0f} kB{missing}")
+    n_old = n_superseded(run)
+    left_out = f"; {n_old} superseded records are left out" if n_old else ""
+    print(f"{target}: {n_cells} cells, {target.stat().st_size / 1e3:,.0f} kB{missing}{left_out}")
 
 
 @app.command(epilog="Example: lethe unpack results/reference/digits.lethe.gz results/runs/digits")

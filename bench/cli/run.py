@@ -56,8 +56,16 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed and diverged ones again.")
     ] = False,
+    stale: Annotated[
+        str,
+        typer.Option(metavar="rerun|keep", help="Cells of other code or data: run them again, or keep them."),
+    ] = "",
 ) -> None:
-    """Run the cells of a plan that are missing, and print the tables."""
+    """Run the cells of a plan that are missing, and print the tables.
+
+    Cells whose code or data changed are stale. Where only your own files changed they are run again; for
+    changes of Lethe's own code --stale says what becomes of them.
+    """
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing does not go with --force or --retry-failed")
     use_mirror(data)
@@ -81,7 +89,7 @@ def run(
     if out is None and not dry_run:
         raise errors.UserError("name the run's folder with --out")
     how = {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
-    _carry_out(requests, out, dry_run, keep_models=keep_models, **how)
+    _carry_out(requests, out, dry_run, keep_models=keep_models, stale=stale, **how)
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:

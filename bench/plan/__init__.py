@@ -5,7 +5,8 @@ from bench.plan.code import Code, code_of
 from bench.plan.experiment_file import check_seeds, seeds
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
-from bench.plan.resolved import LaneGroup, Present, ResolvedPlan, resolve, unsuitable
-from bench.plan.settings import check_agreement, check_same_data
+from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
+from bench.plan.settings import check_agreement
+from bench.plan.stale import RecordHead, Staleness
 from bench.schema import Fields, Value
 from suites.values import text_of

@@ -15,11 +15,13 @@ from typing import Any, Self
 import strategies
 import suites
 from bench.plan.cell import CellSpec
+from bench.plan.code import code_of
 from bench.plan.request import Request
-from bench.plan.settings import Shared, check_agreement, check_same_data
-from bench.schema import Value
+from bench.plan.settings import Shared, check_agreement
+from bench.plan.stale import Change, RecordHead, Staleness, is_users_suite
+from bench.schema import Equivalences, Value
 from suites.base import Training
-from suites.errors import UserError
+from suites.errors import UserError, some
 
 SMALL = 50_000
 """Parameters below which a network on a CPU spends its time in Python, not in arithmetic: its lanes are
@@ -34,15 +36,27 @@ ParameterCount = Callable[[CellSpec], int | None]
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """A cell's state after some tasks, which it can go on from with the same code and data."""
+
+    tasks_done: int
+    code: str
+    data: str
+
+
+@dataclass(frozen=True)
 class Present:
     """What a run's folder holds; the default is an empty folder."""
 
     folder: Path = Path()
     """For messages alone."""
-    statuses: Mapping[str, str] = field(default_factory=dict)
-    """The status of each cell that has a record, by key."""
-    tasks_done: Mapping[str, int] = field(default_factory=dict)
-    """The tasks after which each cell with a checkpoint goes on, by key."""
+    records: Mapping[str, RecordHead] = field(default_factory=dict)
+    """What the record of each cell that has one says of itself, by key."""
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """The checkpoint of each cell that has one, by key."""
+    code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The source files behind each fingerprint of code."""
+    equivalences: Equivalences = field(default_factory=Equivalences.empty)
     shared: Shared = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     """The fingerprint of each suite's data set."""
@@ -75,10 +89,16 @@ class ResolvedPlan:
     shared: Shared
     """What all cells of a suite and scenario have in common, for the manifest."""
     data: Mapping[str, str]
-    """The fingerprint of the data set of each suite with cells to run, where it is known."""
+    """The fingerprint of the data set of each suite, where it is known."""
     device: str
     lanes: int
     """Lanes of a group at most; 0 for the fixed rule."""
+    stale: Mapping[str, str] = field(default_factory=dict)
+    """Why a cell's record is not of today's code and data, by key; of cells to run and of ``existing``."""
+    refusal: str = ""
+    """What has to be decided before the plan can be carried out, in one line; empty for nothing."""
+    restarted: tuple[str, ...] = ()
+    """Cells to run whose checkpoint is of other code or data, so that they begin from the start."""
     remarks: tuple[str, ...] = ()
     """A line for each selector whose settings were set back, because they have no effect."""
 
@@ -98,12 +118,10 @@ class ResolvedPlan:
         """The cells that have been run already."""
         return [spec for spec in self.cells if self.existing.get(spec.key) == "done"]
 
-    def completed(
-        self, fingerprint: Fingerprint, parameter_count: ParameterCount, present: Present | None = None
-    ) -> Self:
+    def completed(self, fingerprint: Fingerprint, parameter_count: ParameterCount) -> Self:
         """Return the plan with what was left open decided, as far as both questions are answered.
 
-        Raises UserError where a data set is not the one the plan, or the run's folder, was made with.
+        Raises UserError where a data set is not the one the plan was made with.
         """
         data = dict(self.data)
         for name in dict.fromkeys(spec.suite for spec in self.to_run):
@@ -112,8 +130,6 @@ class ResolvedPlan:
                 continue
             if data.setdefault(name, found) != found:
                 raise UserError(f"the data of {name} has fingerprint {found}, but the plan {data[name]}")
-        if present is not None:
-            check_same_data(present.folder, present.data, data)
         groups: list[LaneGroup] = []
         for group in self.groups:
             width = group.width
@@ -129,19 +145,42 @@ class ResolvedPlan:
         running = {key for group in self.groups for key in group.keys}
         found = []
         for key, spec in self.by_key.items():
-            state = "run" if key in running else self.existing.get(key, "skip")
-            reason = f": {self.skipped[key]}" if key in self.skipped else ""
-            found.append(f"{state:<9} {spec.title}{reason}")
+            kept = "stale" if key in self.stale else self.existing.get(key, "skip")
+            state = "run" if key in running else kept
+            stale = f"{'stale, ' if key in running else ''}{self.stale[key]}" if key in self.stale else None
+            found.append(": ".join(filter(None, [f"{state:<9} {spec.title}", self.skipped.get(key), stale])))
         found.append(f"{len(self.cells)} cells, {len(running)} to run")
+        if self.stale:
+            found.append(f"stale: {len(self.stale)} cells, {len(self.stale.keys() & running)} to run again")
         cut = Counter(len(group.keys) for group in self.groups if group.width)
         if cut:
             sizes = ", ".join(f"{n} x {size} lanes" for size, n in sorted(cut.items(), reverse=True))
             found.append(f"groups: {sizes}")
         if resumed := sum(len(group.keys) for group in self.groups if group.tasks_done):
             found.append(f"from a checkpoint: {resumed} cells")
+        if self.restarted:
+            found.append(self.restarted_in_words())
         uncut = {self.by_key[group.keys[0]].suite for group in self.groups if group.width is None}
         found += self.remarks
-        return [*found, *(f"groups of {name}: decided once its data is here" for name in sorted(uncut))]
+        found += [f"groups of {name}: decided once its data is here" for name in sorted(uncut)]
+        return [*found, self.refusal] if self.refusal else found
+
+    def restarted_in_words(self) -> str:
+        """Return the line that says that checkpoints are not gone on from."""
+        return f"from the start, their checkpoints are of other code or data: {len(self.restarted)} cells"
+
+    def notes(self, folder: Path) -> list[str]:
+        """Return what carrying the plan out into a folder does with what is there, a line each."""
+        again = {key: why for key, why in self.stale.items() if key not in self.existing}
+        kept = len(self.stale) - len(again)
+        found = [self.restarted_in_words()] if self.restarted else []
+        if again:
+            why = some(list(dict.fromkeys(again.values())), 2)
+            moved = f"their records are moved to {folder / 'superseded'}"
+            found.append(f"{len(again)} cells are stale ({why}) and run again; {moved}")
+        if kept:
+            found.append(f"{kept} cells are stale and left as they are; lethe status {folder} lists them")
+        return found
 
     def to_json(self) -> str:
         """Return the plan as text, for another process or machine; see ``from_json``."""
@@ -172,6 +211,7 @@ def resolve(
     lanes: int = 0,
     force: bool = False,
     retry_failed: bool = False,
+    stale: str = "",
     fingerprint: Fingerprint = lambda suite: None,
     parameter_count: ParameterCount = lambda spec: None,
 ) -> ResolvedPlan:
@@ -184,38 +224,84 @@ def resolve(
         lanes: Lanes of a group at most; 0 for the fixed rule.
         force: Run cells again that have a record, from the start.
         retry_failed: Run cells again that failed or diverged.
-        fingerprint: Asked for each suite with cells to run.
+        stale: What becomes of cells whose record is not of today's code and data: ``rerun`` runs them again,
+            ``keep`` leaves them. Empty runs those again where all that changed is the user's own, or that
+            hold no numbers, and refuses to go on for others.
+        fingerprint: Asked for each suite.
         parameter_count: Asked once for each group whose width depends on it.
 
     Raises:
         UserError: for anything unknown or impossible, where two requests contradict each other, and where
-            they contradict what the folder holds.
+            they contradict the settings that the folder holds.
     """
     cells = {spec.key: spec for request in requests for spec in request.cells()}
     shared = _common(requests)
     check_agreement(present.folder, present.shared, shared)
-    skipped, existing, alike = {}, {}, defaultdict(list)
+    suites_ = dict.fromkeys(spec.suite for spec in cells.values())
+    data = {name: mark for name in suites_ if (mark := fingerprint(name)) is not None}
+    staleness = Staleness(present.code, present.equivalences, data.get)
+    skipped, existing, changes, undecided, restarted = {}, {}, {}, {}, []
+    alike = defaultdict(list)
     for key, spec in cells.items():
-        status = present.statuses.get(key)
-        again = force or (retry_failed and status in ("failed", "diverged"))
-        if status is not None and not again:
-            existing[key] = status
+        head = present.records.get(key)
+        change = staleness.of(vars(spec), head) if head else None
+        again = force or (retry_failed and head is not None and head.status in ("failed", "diverged"))
+        if head is not None and change is not None:
+            changes[key] = change.reason
+            decided = stale == "rerun" or change.of_user or head.status in ("failed", "skipped")
+            again = again or (decided and stale != "keep")
+            if not again and stale != "keep":
+                undecided[key] = change
+        if head is not None and not again:
+            existing[key] = head.status
         elif (reason := unsuitable(spec)) is not None:
             skipped[key] = reason
         else:
-            alike[spec.group_key, 0 if force else present.tasks_done.get(key, 0)].append(spec)
+            done = 0
+            if (checkpoint := present.checkpoints.get(key)) is not None and not force:
+                same_data = checkpoint.data == data.get(spec.suite, checkpoint.data)
+                if same_data and checkpoint.code == code_of(vars(spec)).fingerprint:
+                    done = checkpoint.tasks_done
+                else:
+                    restarted.append(key)
+            alike[spec.group_key, done].append(spec)
     plan = ResolvedPlan(
         cells=tuple(cells.values()),
         groups=tuple(_uncut(group, done) for (_, done), group in alike.items()),
         skipped=skipped,
         existing=existing,
+        stale=changes,
+        refusal="" if stale else _refusal(present, undecided, data),
+        restarted=tuple(restarted),
         shared=shared,
-        data={},
+        data=data,
         device=device,
         lanes=lanes,
         remarks=tuple(dict.fromkeys(remark for request in requests for remark in request.remarks)),
     )
-    return plan.completed(fingerprint, parameter_count, present)
+    return plan.completed(fingerprint, parameter_count)
+
+
+def _refusal(present: Present, undecided: Mapping[str, Change], data: Mapping[str, str]) -> str:
+    """Return what has to be decided about stale cells and changed data, in one line; empty for nothing."""
+    other = [n for n, mark in data.items() if present.data.get(n, mark) != mark and not is_users_suite(n)]
+    reasons = Counter(change.reason for change in undecided.values() if not change.files)
+    files = sorted({file for change in undecided.values() for file in change.files})
+    what = [f"{some(files, 6)} changed"] if files else []
+    what += [reason if n == len(undecided) else f"{n} {reason}" for reason, n in reasons.items()]
+    what += [words for name in other if (words := f"the data of {name} changed") not in reasons]
+    if not what:
+        return ""
+    seconds = sum(present.records[key].seconds for key in undecided)
+    cells = f"{len(undecided)} cells, which took {_duration(seconds)}, are stale" if undecided else "records"
+    choices = "--stale rerun runs such cells again, --stale keep leaves them as they are"
+    return f"{present.folder}: {cells} ({'; '.join(what)}): {choices}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _uncut(group: list[CellSpec], tasks_done: int) -> LaneGroup:

@@ -60,9 +60,3 @@ def check_agreement(folder: Path, before: Shared, now: Shared) -> None:
             was, is_ = before[name].get(key), now[name].get(key)
             if was != is_:
                 raise UserError(f"{folder} holds {name} with {key} = {was}, not {is_}: choose another --out")
-
-
-def check_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raise UserError where a suite's data has another fingerprint than a run's folder was begun with."""
-    pair = ({name: {"data": mark} for name, mark in data.items()} for data in (before, now))
-    check_agreement(folder, *pair)

@@ -10,7 +10,7 @@ from bench.schema import Manifest
 from bench.store import RunReader
 from suites.errors import UserError
 
-_MAPS = ("shared", "data", "cells", "strategies", "suites", "models")
+_MAPS = ("shared", "data", "cells", "strategies", "suites", "models", "code")
 
 
 def merge(folders: Sequence[Path]) -> tuple[list[Outcome], Manifest, list[str]]:

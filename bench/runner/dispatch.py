@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,14 +9,23 @@ import suites
 from bench.encode import input_shape, inputs, to_stderr
 from bench.export import describe_overlap
 from bench.models import parameter_count
-from bench.plan import CellSpec, Present, Request, ResolvedPlan, code_of, resolve
+from bench.plan import (
+    CellSpec,
+    Checkpoint,
+    Present,
+    RecordHead,
+    Request,
+    ResolvedPlan,
+    code_of,
+    resolve,
+)
 from bench.runner.described import described
 from bench.runner.options import Options, Outcome
 from bench.runner.processes import Target, run_groups
 from bench.runner.progress import Progress
-from bench.store import RunFolder, RunReader, SavedModels
+from bench.store import RunFolder, RunReader, SavedModels, Superseded, read_equivalences
 from suites.base import Data, Scenario, Training
-from suites.errors import Unavailable, some
+from suites.errors import Unavailable, UserError, some
 from suites.sources import without_hub
 
 
@@ -38,17 +46,30 @@ def resolve_for(
 
     Without ``download``, what follows from data that is not on this machine is left open.
     """
-    with nullcontext() if download else without_hub():
-        plan = resolve(
-            requests,
-            Present() if run is None else _present(run),
-            device=options.device,
-            lanes=options.lanes,
-            force=options.force,
-            retry_failed=options.retry_failed,
-            fingerprint=_fingerprint if download else _if_available(_fingerprint),
-            parameter_count=_parameter_count if download else _if_available(_parameter_count),
-        )
+    present = Present() if run is None else _present(run)
+
+    def attempt() -> ResolvedPlan:
+        """Resolve with the data that is on this machine: none is fetched only to compare it with records."""
+        with without_hub():
+            return resolve(
+                requests,
+                present,
+                device=options.device,
+                lanes=options.lanes,
+                force=options.force,
+                retry_failed=options.retry_failed,
+                stale=options.stale,
+                fingerprint=_if_available(_fingerprint),
+                parameter_count=_if_available(_parameter_count),
+            )
+
+    plan = attempt()
+    if download:
+        missing = {spec.suite for spec in plan.to_run}.difference(plan.data)
+        for suite in missing:
+            _fingerprint(suite)  # fetches its data
+        plan = (attempt() if missing else plan).completed(_fingerprint, _parameter_count)
+    with without_hub():
         _check_streams(plan)
     return plan
 
@@ -61,13 +82,17 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     """
     # Data is read once here, so that workers find a converted copy and a missing data set stops the run.
     plan = plan.completed(_fingerprint, _parameter_count)
+    if plan.refusal:
+        raise UserError(plan.refusal)
     _prepare(plan, options.quiet)
     continued = {(s.suite, s.scenario): describe_overlap(s) for s in reversed(plan.to_run) if s.continues}
     run = RunFolder(folder)
-    codes = [code_of(spec.as_record()) for spec in plan.cells if spec.key not in plan.existing]
+    codes = [code_of(vars(spec)) for spec in plan.cells if spec.key not in plan.existing]
     code = {found.fingerprint: found.files for found in codes}
     maker = run.open(plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code)
     set_aside = run.repair()
+    superseded = Superseded(folder)
+    superseded.add({spec.key for spec in plan.cells if spec.key not in plan.existing} & run.statuses().keys())
     models = SavedModels(folder, options.keep_models)
     unsaved = sum(not models.tasks(spec.key) for spec in plan.done) if options.keep_models else 0
     if not options.quiet:
@@ -75,6 +100,8 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
             to_stderr(words)
         if unsaved:
             to_stderr(f"{unsaved} cells were done without saving their models: --force runs them again")
+        for words in plan.notes(folder):
+            to_stderr(words)
     target = Target(models, maker)
     skipped = [{"status": "skipped", "reason": reason} for reason in plan.skipped.values()]
     target.write([plan.by_key[key] for key in plan.skipped], skipped)
@@ -89,12 +116,18 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
         for ended in run_groups(groups, target, plan.device, options.jobs):
             halved += ended.halved
             progress.done([plan.by_key[key] for key in ended.keys])
+    superseded.keep_differing()
     return _outcome(todo, run, set_aside, halved)
 
 
 def _present(run: RunReader) -> Present:
-    manifest = run.manifest()
-    return Present(run.folder, run.statuses(), run.tasks_done(), manifest.shared, manifest.data)
+    manifest, heads = run.manifest(), run.each(RecordHead.of)
+    checkpoints = {
+        key: Checkpoint(h.tasks_done, h.code, h.data) for key, h in run.checkpoint_headers().items()
+    }
+    equivalences = read_equivalences(run)
+    same = run.folder, heads, checkpoints, manifest.code, equivalences, manifest.shared, manifest.data
+    return Present(*same)
 
 
 def _fingerprint(suite: str) -> str:

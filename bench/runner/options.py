@@ -21,6 +21,8 @@ class Options:
     """Run cells again that have a record."""
     retry_failed: bool = False
     """Run cells again that failed or diverged."""
+    stale: str = ""
+    """What becomes of cells that are not of today's code and data: ``rerun`` or ``keep``; see bench.plan."""
     quiet: bool = False
     keep_models: str = ""
     """Save trained models, the ``last`` or those after ``all`` tasks; empty for none. See bench.store."""
@@ -30,6 +32,8 @@ class Options:
         check_device(self.device)
         if self.jobs < 0 or self.lanes < 0:
             raise UserError("jobs and lanes must not be below 0")
+        if self.stale not in ("", "rerun", "keep"):
+            raise unknown("value for --stale", self.stale, ["rerun", "keep"])
         if self.keep_models not in ("", *WHICH):
             raise unknown("value for --keep-models", self.keep_models, list(WHICH))
 

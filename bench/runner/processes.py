@@ -9,11 +9,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import joblib
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+from torch import Tensor
 
 from bench.export import load_into
 from bench.plan import CellSpec, code_of
@@ -166,7 +168,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
             records = run_group(
                 group,
                 device=device,
-                checkpoints=RunFolder(folder),
+                checkpoints=_Checkpoints(folder, group, codes),
                 models=target.models,
                 warm_start=load_into,
                 progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
@@ -179,10 +181,26 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
     return None
 
 
+class _Checkpoints:
+    """The checkpoints of a group, each of the code that it runs now: others are passed over."""
+
+    def __init__(self, folder: Path, group: Group, codes: Sequence[str]) -> None:
+        self.run, self.codes = RunFolder(folder), {s.key: c for s, c in zip(group, codes, strict=True)}
+
+    def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
+        """Save one cell's state."""
+        self.run.save(key, tensors, header | {"code": self.codes[key]})
+
+    def load(self, key: str) -> tuple[dict[str, Tensor], Fields] | None:
+        """Return one cell's state, None where there is none of this code."""
+        found = self.run.load(key)
+        return found if found and found[1]["code"] == self.codes[key] else None
+
+
 def _codes(group: Group) -> list[str]:
     """Return the fingerprint of each cell's code; empty where a file is not there, which then cannot run."""
     try:
-        return [code_of(spec.as_record()).fingerprint for spec in group]
+        return [code_of(vars(spec)).fingerprint for spec in group]
     except UserError:
         return [""] * len(group)
 

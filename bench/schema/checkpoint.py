@@ -1,6 +1,6 @@
 """Headers of tensors in a run: of a cell's state after a task, and of its saved models."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
@@ -9,7 +9,12 @@ from bench.schema.record import DataSource, Spec
 
 
 class CheckpointHeader(FileModel):
-    """``checkpoints/<key>/facts.json``: a cell's state after a task, beside its tensors."""
+    """``checkpoints/<key>/facts.json``: a cell's state after a task, beside its tensors.
+
+    Version 2 has ``code`` and ``data``.
+    """
+
+    VERSION: ClassVar[int] = 2
 
     key: Key
     """Name of the cell."""
@@ -17,6 +22,11 @@ class CheckpointHeader(FileModel):
     """Name of the file of its tensors, in the same folder."""
     tasks_done: Annotated[int, Field(ge=1)]
     """Tasks learned."""
+    code: str = ""
+    """Fingerprint of the code that made it, as in records; a cell goes on with the same code alone. Empty in
+    headers of version 1."""
+    data: str = ""
+    """Fingerprint of the data set. Empty in headers of version 1."""
     loss: list[float | None] = []
     """Mean training loss of each task."""
     diverged: str | None = None

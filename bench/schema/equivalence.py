@@ -1,6 +1,6 @@
 """Fingerprints of code whose cells were made again and found equal bit for bit."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -38,6 +38,11 @@ class Equivalences(FileModel):
 
     entries: list[Equivalence]
     """In the order they were found."""
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return the list of a run whose code was compared with no other."""
+        return cls(schema=cls.VERSION, entries=[])
 
     def same(self, strategy: str, suite: str, model: str, before: str, now: str) -> bool:
         """Return whether two fingerprints of code make the same records, by one entry or a chain of them."""

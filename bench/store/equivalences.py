@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.plan import Staleness
 from bench.schema import Equivalence, Equivalences, Unreadable
 from bench.store.files import write_json
 from bench.store.run_reader import RunReader
@@ -26,7 +27,7 @@ def read_equivalences(run: RunReader) -> Equivalences:
     try:
         return Equivalences.read(path.read_bytes())[0]
     except FileNotFoundError:
-        return Equivalences(schema=Equivalences.VERSION, entries=[])
+        return Equivalences.empty()
     except (OSError, Unreadable) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} cannot be read: {why}; lethe verify --records makes it anew") from None
@@ -50,3 +51,15 @@ def add_equivalences(run: RunReader, found: Sequence[Equivalence]) -> Path:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     return path
+
+
+def staleness_of(run: RunReader) -> Staleness:
+    """Return what says which records of a run are stale, for readers.
+
+    Data is compared as the run saw it last: no data set is loaded.
+
+    Raises:
+        UserError: for a manifest or a list of equivalent code that cannot be read.
+    """
+    manifest = run.manifest()
+    return Staleness(manifest.code, read_equivalences(run), manifest.data.get)

@@ -5,6 +5,7 @@ kill can leave the start of a line at the end of a file: readers pass over it.
 """
 
 import gzip
+import json
 import os
 import uuid
 import zlib
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from bench.schema import Fields
 from suites.errors import UserError
 
 SUFFIX = ".jsonl"
@@ -52,6 +54,12 @@ def append(folder: Path, lines: bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def as_line(content: Fields) -> bytes:
+    """Return a record as a line; what names it comes first, so that readers find it without parsing."""
+    first = {name: content[name] for name in ("schema", "key", "written") if name in content}
+    return json.dumps(first | content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def pieces(folder: Path) -> Iterator[Piece]:

@@ -2,17 +2,15 @@
 
     RUN.lethe.gz    line 1 is the manifest; then, for each cell, its record and its confusion counts
 
-The same run packs to the same bytes. Checkpoints and saved models are left out.
+The same run packs to the same bytes. Checkpoints, saved models and superseded records are left out.
 """
 
 import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.schema import Fields
 from bench.store.files import new_file, new_folder, write_json
-from bench.store.lines import PACK_SUFFIX, SUFFIX
+from bench.store.lines import PACK_SUFFIX, SUFFIX, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
 
@@ -44,7 +42,7 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
     try:
         # No time and no name, so that equal runs are equal files.
         with new_file(target, "wb") as stream, gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
-            packed.write(_line(manifest.model_dump(by_alias=True)))
+            packed.write(as_line(manifest.model_dump(by_alias=True)))
             packed.writelines(_records(reader))
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}") from None
@@ -53,21 +51,16 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
 
 def _records(reader: RunReader) -> Iterator[bytes]:
     """Yield the lines of a run's records; raises UserError for one that cannot be read."""
-    for key, line in reader.each(_line).items():
+    for key, line in reader.each(as_line).items():
         yield line
         classes = reader.classes(key)
         if classes is not None:
-            yield _line(classes)
+            yield as_line(classes)
     if reader.unreadable:
         raise UserError(
             f"{reader.unreadable[0]} ({len(reader.unreadable)} in all): "
             "lethe run sets it aside and runs its cell again"
         )
-
-
-def _line(content: Fields) -> bytes:
-    first = {name: content[name] for name in ("schema", "key", "written") if name in content}
-    return json.dumps(first | content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def unpack_run(file: Path, folder: Path | None = None) -> Path:
@@ -88,7 +81,7 @@ def unpack_run(file: Path, folder: Path | None = None) -> Path:
     if not reader.packed:
         raise UserError(f"{file} is not a packed run, a file that ends in {PACK_SUFFIX}")
     target = folder or reader.folder.with_name(reader.folder.name.removesuffix(PACK_SUFFIX))
-    manifest, records = reader.manifest(), reader.each(_line)
+    manifest, records = reader.manifest(), reader.each(as_line)
     with new_folder(target) as scratch:
         (scratch / "cells").mkdir()
         (scratch / "checkpoints").mkdir()
@@ -107,5 +100,5 @@ def _write_classes(reader: RunReader, keys: list[str], folder: Path) -> None:
     if first is not None:
         (folder / "classes").mkdir()
         with (folder / "classes" / f"unpacked{SUFFIX}").open("wb") as stream:
-            stream.write(_line(first))
-            stream.writelines(map(_line, found))
+            stream.write(as_line(first))
+            stream.writelines(map(as_line, found))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.plan import CellSpec, check_agreement, check_same_data
+from bench.plan import CellSpec, check_agreement
 from bench.schema import CellRecord, CheckpointHeader, ClassCounts, Fields, FileModel, Manifest, Metadata
 from bench.store.environment import Maker, now, where
 from bench.store.files import write_json, write_tensors
@@ -52,8 +52,8 @@ class RunFolder(RunReader):
         """Enter cells into the manifest, making the folder where there is none.
 
         Strategies, seeds, scenarios and suites may be added to a run at any time. What must stay is
-        ``shared``: what all cells of one suite and scenario have in common (version, model, training), and
-        ``data``, the fingerprint of each suite's data set. ``described`` is what strategies, suites and
+        ``shared``: what all cells of one suite and scenario have in common (version, model, training).
+        ``data`` is the fingerprint of each suite's data set. ``described`` is what strategies, suites and
         models say of themselves, so that a reader need not import them: by kind and name. ``code`` are the
         files behind each fingerprint of code.
 
@@ -61,12 +61,11 @@ class RunFolder(RunReader):
             What records of this command say of how they were made.
 
         Raises:
-            UserError: where ``shared`` or ``data`` differs from what the folder holds, and where the folder
+            UserError: where ``shared`` differs from what the folder holds, and where the folder
                 cannot be written.
         """
         before = self.manifest()
         check_agreement(self.folder, before.shared, shared)
-        check_same_data(self.folder, before.data, data)
         entry = {"command": command, "at": now(), **where(device)}
         manifest = {
             "schema": Manifest.VERSION,

@@ -8,6 +8,7 @@ Reading never writes. What cannot be read is passed over and listed with the rea
     RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
     RUN/models/<key>/<task>/      trained models, where they are saved; see bench.store.saved_models
     RUN/set-aside/                what could not be read
+    RUN/superseded/*.jsonl        records and confusion counts of cells that were run again since
 
 Earlier versions wrote a file for each record, ``cells/<key>.json``; these are read and continued.
 """
@@ -167,7 +168,7 @@ class RunReader:
             return None
         return header if header.key == key else None
 
-    def tasks_done(self) -> dict[str, int]:
-        """Return after how many tasks each cell with a checkpoint goes on, by key."""
+    def checkpoint_headers(self) -> dict[str, CheckpointHeader]:
+        """Return the header of every checkpoint that can be read, by key."""
         headers = {path.name: self.checkpoint_header(path.name) for path in self.checkpoints.glob("*")}
-        return {key: header.tasks_done for key, header in headers.items() if header}
+        return {key: header for key, header in headers.items() if header}

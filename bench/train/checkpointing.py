@@ -46,6 +46,7 @@ def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int)
     for lane, spec in enumerate(state.specs):
         header = {
             "tasks_done": tasks_done,
+            "data": state.streams.data.fingerprint,
             "loss": [row[lane] for row in state.loss],
             "diverged": state.diverged.get(lane),
             "scores": state.scorer.record(lane),
@@ -67,7 +68,8 @@ def resume(state: LaneState, checkpoints: Checkpoints) -> int:
         ContractBroken: A checkpoint has other names than those that are saved.
     """
     loaded = [checkpoints.load(spec.key) for spec in state.specs]
-    found = [checkpoint for checkpoint in loaded if checkpoint is not None]
+    data = state.streams.data.fingerprint
+    found = [checkpoint for checkpoint in loaded if checkpoint is not None and checkpoint[1]["data"] == data]
     if len(found) < len(loaded) or len({header["tasks_done"] for _, header in found}) != 1:
         return 0
     first, trees = found[0][1], [header.get("strategy") for _, header in found]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
-from bench.plan import Present, Request, ResolvedPlan, resolve
+from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, code_of, resolve
 from bench.plan.resolved import lane_width
 from bench.runner import Options, carry_out, carry_out_plan, processes, resolve_for
 from bench.store import RunReader
@@ -22,6 +22,11 @@ from tests.conftest import Command, outcome, refused, toy_cell
 
 QUIET = Options(jobs=1, quiet=True)
 FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))
+
+
+def head(request: Request, status: str = "done", **changes: Any) -> RecordHead:
+    """Return what a record of today's code says of itself."""
+    return RecordHead(status, **{"code": code_of(vars(request.cells()[0])).fingerprint, **changes})
 
 
 def small(spec: Any) -> int:
@@ -35,7 +40,7 @@ def keys(plan: ResolvedPlan) -> list[list[str]]:
 def test_each_state_of_a_cell() -> None:
     done, failed, diverged, skipped, missing = FIVE.cells()
     statuses = {done.key: "done", failed.key: "failed", diverged.key: "diverged", skipped.key: "skipped"}
-    present = Present(statuses=statuses)
+    present = Present(records={key: head(FIVE, status) for key, status in statuses.items()})
     plan = resolve([FIVE], present, parameter_count=small)
     assert keys(plan) == [[missing.key]]
     assert (plan.existing, plan.skipped) == (statuses, {})
@@ -65,7 +70,8 @@ def test_lanes_differ_in_rates_and_seeds() -> None:
 
 def test_cells_with_checkpoints_go_on_beside_those_that_did_as_many_tasks() -> None:
     cells = FIVE.cells()
-    present = Present(tasks_done={cells[1].key: 1, cells[3].key: 1})
+    done = Checkpoint(1, head(FIVE).code, "")
+    present = Present(checkpoints={cells[1].key: done, cells[3].key: done})
     plan = resolve([FIVE], present, parameter_count=small)
     assert {group.tasks_done: len(group.keys) for group in plan.groups} == {0: 3, 1: 2}
     assert "from a checkpoint: 2 cells" in plan.lines()
@@ -104,8 +110,6 @@ def test_what_contradicts_the_folder_is_refused() -> None:
     other = {"toy/class": shared["toy/class"] | {"epochs": 2}}
     with pytest.raises(UserError, match="there holds toy/class with epochs = 2, not 4: choose another --out"):
         resolve([FIVE], Present(folder=Path("there"), shared=other))
-    with pytest.raises(UserError, match="holds toy with data = old, not new: choose another --out"):
-        resolve([FIVE], Present(data={"toy": "old"}), fingerprint=lambda suite: "new")
 
 
 @settings(deadline=None, max_examples=30)
@@ -113,16 +117,14 @@ def test_what_contradicts_the_folder_is_refused() -> None:
     lam=st.floats(0, 1e12, allow_nan=False),
     lr=st.floats(1e-12, 1e3) | st.integers(1, 9),
     statuses=st.lists(st.sampled_from(["done", "failed", "diverged", "missing"]), min_size=3, max_size=3),
-    tasks_done=st.integers(0, 1),
+    code=st.sampled_from(["", head(FIVE).code]),
 )
-def test_a_plan_reads_back_as_it_was_written(
-    lam: float, lr: float, statuses: list[str], tasks_done: int
-) -> None:
+def test_a_plan_reads_back_as_it_was_written(lam: float, lr: float, statuses: list[str], code: str) -> None:
     request = Request("toy", (f"er[lam={lam!r},lr={lr!r}]", "ewc[half=true]"), seeds=(0, 1, 2))
     cells = request.cells()
     present = Present(
-        statuses={c.key: s for c, s in zip(cells, statuses, strict=False) if s != "missing"},
-        tasks_done={cells[-1].key: tasks_done},
+        records={c.key: RecordHead(s) for c, s in zip(cells, statuses, strict=False) if s != "missing"},
+        checkpoints={cells[-1].key: Checkpoint(1, code, "mark")},
     )
     plan = resolve([request], present, fingerprint=lambda suite: "mark")
     again = ResolvedPlan.from_json(plan.to_json())

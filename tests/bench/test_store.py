@@ -51,7 +51,6 @@ def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
     [
         ({"shared": {"toy/class": {"version": 1, "epochs": 5}}}, "toy/class with epochs = 4, not 5"),
         ({"shared": {"toy/class": {"version": 2, "epochs": 4}}}, "toy/class with version = 1, not 2"),
-        ({"data": {"toy": "f2"}}, "toy with data = f1, not f2"),
     ],
 )
 def test_what_contradicts_the_manifest_is_refused(tmp_path: Path, changes: Any, told: str) -> None:

@@ -1,0 +1,90 @@
+"""Records of cells that were run again: nothing that was measured is lost.
+
+    RUN/superseded/*.jsonl    a file for each command: records and confusion counts, as in a packed run
+
+They are copied there before their cells are run again. Until its new record is written, a cell's old one
+counts; those that came out equal are taken out again at the end.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from bench.schema import Fields, differing_fields
+from bench.store.files import new_file
+from bench.store.lines import SUFFIX, as_line, pieces
+from bench.store.run_reader import RunReader
+from suites.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEAD = re.compile(rb'\{"schema":\d+,"key":"(\w+)","written":"([^"]*)"')
+_Record = tuple[Fields, Fields | None]
+"""A record and its confusion counts."""
+
+
+class Superseded:
+    """The records that one command replaces."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = folder
+        self.folder = folder / "superseded"
+        self.path = self.folder / f"{uuid.uuid4().hex[:12]}{SUFFIX}"
+        self.records: dict[str, _Record] = {}
+
+    def add(self, keys: Collection[str]) -> None:
+        """Copy the records of these cells, but for those that an earlier command copied.
+
+        Raises:
+            UserError: Where they cannot be written.
+        """
+        there = {(m[1].decode(), m[2].decode()) for m in map(_HEAD.match, _lines(self.folder)) if m}
+        found = _of_run(self.run, keys)
+        self.records = {k: r for k, r in found.items() if (k, r[0]["written"]) not in there}
+        self._write()
+
+    def keep_differing(self) -> None:
+        """Take out again the records of cells that came out equal."""
+        now = _of_run(self.run, self.records)
+        kept = {key: old for key, old in self.records.items() if key not in now or _differ(old, now[key])}
+        if len(kept) < len(self.records):
+            self.records = kept
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            if not self.records:
+                self.path.unlink(missing_ok=True)
+                return
+            self.folder.mkdir(exist_ok=True)
+            with new_file(self.path, "wb") as stream:
+                for record in self.records.values():
+                    stream.writelines(as_line(content) for content in record if content is not None)
+        except OSError as error:
+            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
+
+
+def n_superseded(folder: Path) -> int:
+    """Return how many records of a run are superseded."""
+    return sum(b',"units":[' not in line[:200] for line in _lines(folder / "superseded"))
+
+
+def _lines(folder: Path) -> list[bytes]:
+    return [piece.content for piece in pieces(folder)]
+
+
+def _of_run(folder: Path, keys: Collection[str]) -> dict[str, _Record]:
+    """Return the records of some cells; the others are not held."""
+    if not keys:
+        return {}
+    run, wanted = RunReader(folder), set(keys)
+    found = run.each(lambda record: record if record["key"] in wanted else None)
+    return {key: (record, run.classes(key)) for key, record in found.items() if record is not None}
+
+
+def _differ(old: _Record, new: _Record) -> bool:
+    return any(differing_fields(a or {}, b or {}) for a, b in zip(old, new, strict=True))

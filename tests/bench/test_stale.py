@@ -1,0 +1,265 @@
+"""Cells whose code or data is not today's: what is run again, what is asked, and that nothing is lost."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, code_of, resolve, source_files
+from bench.plan import code as code_of_cells
+from bench.runner import processes
+from bench.schema import Equivalence, Equivalences
+from bench.store import RunReader, add_equivalences
+from tests.conftest import Command, Refuses, outcome, ran, refused
+
+MINE = """
+from lethe import Strategy
+
+class Mine(Strategy):
+    def loss(self, batch):
+        return 1.0 * super().loss(batch)
+"""
+SUITE = """
+from dataclasses import replace
+from suites import sources
+from suites.digits import DIGITS
+
+def load():
+    data = sources.digits()
+    y_N = data.y_N.clone()
+    y_N[:ROWS] = 3
+    return replace(data, y_N=y_N, fingerprint=sources.fingerprint(data.x_N, y_N, data.n_train))
+
+OWN = replace(DIGITS, name="own", load=load)
+"""
+SMALL = {"epochs": "1", "rows_per_class": "12"}
+BUILT_IN = Request("digits", ("finetune", "er", "icarl"), seeds=(0, 1), settings=SMALL)
+
+
+def mine(folder: Path, seeds: tuple[int, ...] = (0, 1), text: str = MINE) -> Request:
+    """Write a method of the user's and return what asks for it."""
+    (folder / "mine.py").write_text(text)
+    return Request("digits", (f"{folder / 'mine.py'}:Mine",), seeds=seeds, settings=SMALL)
+
+
+def superseded(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's superseded records, those of confusion counts among them."""
+    paths = sorted((run / "superseded").glob("*"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Have a source file of Lethe's read otherwise, as after an edit of it."""
+    read = source_files._content
+
+    def edited(name: str) -> None:
+        path = source_files.ROOT / name
+        assert path.is_file()
+        changed = lambda p: read(p) + b"\nedited = 1\n" * (p == path)  # noqa: E731
+        monkeypatch.setattr(source_files, "_content", changed)
+        forget()
+
+    yield edited
+    monkeypatch.undo()
+    forget()
+
+
+def forget() -> None:
+    """Read every source again, as a new process does."""
+    source_files._files_of_module.cache_clear()
+    source_files._source.cache_clear()
+    code_of_cells._CODES.clear()
+
+
+def test_an_edited_method_is_run_again_and_no_n_mixes_two_versions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    ran(run, mine(tmp_path))
+    before = RunReader(run).records()
+    ran(run, mine(tmp_path, text=MINE + "\n# a comment changes nothing\n"))
+    assert RunReader(run).records() == before
+    changed = MINE.replace("1.0 *", "-1.0 *")
+    assert ran(run, mine(tmp_path, text=changed), quiet=False).counts == {"done": 2}
+    said = (
+        f"2 cells are stale (mine.py changed) and run again; their records are moved to {run / 'superseded'}"
+    )
+    assert said in capsys.readouterr().err.splitlines()
+    after = RunReader(run).records()
+    assert all(a["test"] != b["test"] for a, b in zip(after, before, strict=True))
+    assert [r for r in superseded(run) if "spec" in r] == before
+    assert [r["key"] for r in superseded(run) if "units" in r] == [r["key"] for r in before]
+    assert ran(run, mine(tmp_path, (0, 1, 2, 3), changed)).counts == {"done": 2}
+    assert len({r["made_by"]["code"] for r in RunReader(run).records()}) == 1
+    assert RunReader(run).manifest().code[after[0]["made_by"]["code"]].keys() >= {"mine.py"}
+
+
+def test_equal_records_are_no_loss(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ran(run, mine(tmp_path))
+    ran(run, mine(tmp_path, text=MINE.replace("1.0 * super()", "super()")))
+    assert not superseded(run)
+    ran(run, mine(tmp_path), force=True)
+    assert not superseded(run)
+
+
+def test_a_change_of_lethe_itself_is_asked_about(
+    tmp_path: Path, edit: Callable[[str], None], command: Command, refuses: Refuses
+) -> None:
+    run = tmp_path / "run"
+    line = (
+        f"run digits -s finetune -s er -s icarl --seeds 2 --set epochs=1 --set rows_per_class=12 --out {run}"
+    )
+    assert command(line)[0] == 0
+    before = {r["key"]: r for r in RunReader(run).records()}
+    edit("strategies/parts/replay.py")
+    manifest = (run / "run.json").read_bytes()
+    refuses(
+        "2 cells, which took 0 s, are stale (strategies/parts/replay.py changed): --stale rerun runs", line
+    )
+    refuses("value for --stale", line, "--stale", "perhaps")
+    assert (run / "run.json").read_bytes() == manifest
+    code, out, _ = command(f"{line} --dry-run")
+    stale = "stale     digits class er seed 1: strategies/parts/replay.py changed"
+    assert (code, stale in out, "6 cells, 0 to run" in out) == (0, True, True)
+    code, out, _ = command(f"status {run}")
+    assert out.splitlines()[0] == f"{run}: 6 done; 2 are stale"
+    assert "stale     digits class er seed 0: strategies/parts/replay.py changed" in out
+    assert "finetune" not in out
+    code, out, err = command(f"{line} --stale keep")
+    assert (code, "nothing to do" in out) == (0, True)
+    assert f"2 cells are stale and left as they are; lethe status {run} lists them" in err
+    assert {r["key"]: r for r in RunReader(run).records()} == before
+    assert "now: 2 done" in command(f"{line} --stale rerun")[1]
+    after = {r["key"]: r for r in RunReader(run).records()}
+    assert {k: outcome(r) for k, r in after.items()} == {k: outcome(r) for k, r in before.items()}
+    assert sum(after[k]["made_by"] != before[k]["made_by"] for k in before) == 2
+    assert "nothing to do" in command(line)[1]
+
+
+def heads(request: Request, **changes: Any) -> dict[str, RecordHead]:
+    return {
+        spec.key: replace(RecordHead("done", code_of(vars(spec)).fingerprint, "d1", 3600.0), **changes)
+        for spec in request.cells()
+    }
+
+
+def test_records_of_earlier_versions_are_of_unknown_code() -> None:
+    present = Present(folder=Path("there"), records=heads(BUILT_IN, code=""))
+    plan = resolve([BUILT_IN], present)
+    assert plan.refusal == (
+        "there: 6 cells, which took 6.0 h, are stale (made before Lethe recorded its code): "
+        "--stale rerun runs such cells again, --stale keep leaves them as they are"
+    )
+    assert plan.to_run == []
+    assert resolve([BUILT_IN], present, stale="rerun").to_run == BUILT_IN.cells()
+    assert ResolvedPlan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(("status", "runs"), [("done", 0), ("diverged", 0), ("failed", 6), ("skipped", 6)])
+def test_stale_cells_without_numbers_are_run_again_without_asking(status: str, runs: int) -> None:
+    plan = resolve([BUILT_IN], Present(records=heads(BUILT_IN, status=status, code="other")))
+    assert (len(plan.to_run), bool(plan.refusal)) == (runs, runs == 0)
+    assert not resolve(
+        [BUILT_IN], Present(records=heads(BUILT_IN, status=status, code="x")), stale="keep"
+    ).to_run
+
+
+def test_code_that_was_seen_to_make_the_same_records_is_not_stale(tmp_path: Path) -> None:
+    er = Request("digits", ("er",))
+    ((key, head),) = heads(er).items()
+    entry = Equivalence(
+        strategy="er", suite="digits", model="mlp", before="old", now=head.code, cells=[key],
+        before_commit="", now_commit="", at="",
+    )  # fmt: skip
+    present = Present(records=heads(er, code="old"))
+    assert resolve([er], present).stale == {key: "made by code that its run does not name"}
+    same = Equivalences(schema=1, entries=[entry])
+    plan = resolve([er], replace(present, equivalences=same))
+    assert (plan.stale, plan.existing) == ({}, {key: "done"})
+    run = tmp_path / "run"
+    ran(run, Request("digits", ("er",), settings=SMALL))
+    path = next((run / "cells").iterdir())
+    path.write_text(path.read_text().replace(head.code, "old"))
+    refused("made by code that its run does not name", ran, run, Request("digits", ("er",), settings=SMALL))
+    add_equivalences(RunReader(run), [entry])
+    assert ran(run, Request("digits", ("er",), settings=SMALL)).counts == {}
+
+
+def test_data_is_compared_for_cells_that_are_done_too() -> None:
+    def plan(suite: str, **how: Any) -> ResolvedPlan:
+        asked = Request(suite, ("er",))
+        present = Present(records=heads(asked), data={suite: "d1"})
+        return resolve([asked], present, fingerprint=lambda name: "d2", **how)
+
+    assert "are stale (the data of digits changed): --stale rerun" in plan("digits").refusal
+    assert len(plan("digits", stale="rerun").to_run) == 1
+    assert (len(plan("toy").to_run), plan("toy").refusal) == (1, "")
+    fresh = resolve([BUILT_IN], Present(data={"digits": "d1"}), fingerprint=lambda name: "d2")
+    assert "records (the data of digits changed)" in fresh.refusal
+
+
+def test_a_suite_of_the_users_with_other_data_is_run_again(tmp_path: Path) -> None:
+    path, run = tmp_path / "suite.py", tmp_path / "run"
+    data = tmp_path / "rows.txt"
+    path.write_text(f"from pathlib import Path\nROWS = int(Path({str(data)!r}).read_text())\n{SUITE}")
+    asked = Request(f"{path}:OWN", ("finetune",), settings=SMALL)
+    data.write_text("0")
+    ran(run, asked)
+    assert ran(run, asked).counts == {}
+    data.write_text("59")
+    path.write_text(path.read_text() + "#")  # a process imports a file once for each content
+    assert ran(run, asked).counts == {"done": 1}
+    assert len([r for r in superseded(run) if "spec" in r]) == 1
+    (record,) = RunReader(run).records()
+    assert RunReader(run).manifest().data == {f"{path}:OWN": record["data"]["fingerprint"]}
+
+
+def test_a_checkpoint_of_other_code_or_data_is_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = Request("digits", ("er",), settings=SMALL)
+    ((key, head),) = heads(asked).items()
+    for code, data, done in ((head.code, "d1", 2), ("", "d1", 0), (head.code, "d0", 0)):
+        present = Present(checkpoints={key: Checkpoint(2, code, data)})
+        plan = resolve([asked], present, fingerprint=lambda suite: "d1")
+        assert [group.tasks_done for group in plan.groups] == [done]
+        assert plan.restarted == (() if done else (key,))
+    run, edited = tmp_path / "run", MINE.replace("1.0 *", "-1.0 *")
+    interrupt(run, mine(tmp_path), monkeypatch)
+    said = "from the start, their checkpoints are of other code or data: 1 cells"
+    ran(run, mine(tmp_path, (0,), edited), quiet=False)
+    assert said in capsys.readouterr().err.splitlines()
+    ran(tmp_path / "whole", mine(tmp_path, (0,), edited))
+    assert [outcome(r) for r in RunReader(run).records()] == [
+        outcome(r) for r in RunReader(tmp_path / "whole").records()
+    ]
+
+
+def interrupt(run: Path, asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop a run of one cell after its second task."""
+    honest = processes.run_group
+
+    def stopping(specs: Any, *, progress: Any, **options: Any) -> Any:
+        def stop(done: int, tasks: int) -> None:
+            if done == 2:
+                raise KeyboardInterrupt
+
+        return honest(specs, progress=stop, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "run_group", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            ran(run, replace(asked, seeds=(0,)))
+    assert RunReader(run).checkpoint_headers()
+
+
+def test_a_pack_says_that_it_leaves_superseded_records_out(tmp_path: Path, command: Command) -> None:
+    run = tmp_path / "run"
+    ran(run, mine(tmp_path))
+    ran(run, mine(tmp_path, text=MINE.replace("1.0 *", "-1.0 *")))
+    assert command(f"pack {run}")[1].rstrip().endswith("; 2 superseded records are left out")
