@@ -51,13 +51,13 @@ class Data:
     texts: tuple[str, ...] = ()
     """The texts of a data set of texts, N of them; empty for images."""
     targets: tuple[str, ...] = ()
-    """What is to be written for each text, N of them, where the data set is sequence to sequence: then all
+    """The target text of each input, N of them, where the data set is sequence to sequence: then all
     rows are of the one class 0."""
     domain_N: Tensor | None = None
     """Which domain a row comes from, int64, where the data set has domains."""
     domain_names: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
-    """What every text of a domain begins with, which says what is to be written for it; empty for none."""
+    """What every text of a domain begins with, which says what to generate for it; empty for none."""
 
     def index_of(self, rows: Tensor) -> Tensor:
         """Return which image or text each row number names."""
@@ -122,11 +122,11 @@ class Training:
     active: Literal["all", "seen"] = "all"
     """Class-incremental heads: all units from the start, or only those of classes seen so far."""
     boundaries: Literal["shown", "hidden"] = "shown"
-    """Whether strategies are told when a task begins and ends."""
+    """Whether strategies see when a task begins and ends."""
     augment: bool = False
     """Random crops (4 pixels of padding) and horizontal flips, for colour images."""
     raw_replay: Annotated[bool, only_if("augment", True)] = False
-    """Replayed rows are learned as they are stored, not augmented anew each time as new ones are."""
+    """Replayed rows are learned as they are stored, not augmented again at each read as new ones are."""
     validation: float = 0.1
     """Share of a task's training rows held out, drawn by the seed."""
     shots: int = 0
@@ -186,7 +186,7 @@ class Stream:
     """A view of the pixels: value d of task t is the sum over k of weight[t,k,d] * x[tap[t,k,d]]. int64."""
     weight_TKD: Tensor | None = None
     outside_rows: Tensor = field(default_factory=_no_rows)
-    """Row numbers, int64, of the rows of no class, which no task has: to be told from all classes."""
+    """Row numbers, int64, of rows of no class, which no task has: a model should distinguish them."""
 
     def unit_names(self) -> list[str]:
         """Return the name of each unit of the head: its classes, and its task where names would be equal."""
@@ -241,7 +241,7 @@ class Suite:
     score: Score = PROPORTION
     """What the entries of R are."""
     needs: str = "nothing beyond the installed packages"
-    """What the data set needs to be at hand."""
+    """What the data set needs: files or packages."""
 
     def __post_init__(self) -> None:
         """Have what ``load`` returns checked; a changed copy of a suite brings a function that is."""

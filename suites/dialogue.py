@@ -1,9 +1,9 @@
 """What an assistant says next, one domain of services after another: Schema-Guided Dialogue.
 
-What is read are the last three turns, what is to be written is the system's response; R holds BLEU over 200
+The input is the last three turns, the target is the system's response; R holds BLEU over 200
 responses of each domain, drawn once for all seeds. The usual score of this data set, joint goal accuracy,
 needs the annotated dialogue states, which the mirror's rows lack (they have context and response alone): it
-is not computed here, and BLEU does not stand in for it.
+is not computed here, and BLEU does not replace it.
 
 The hub's ``google-research-datasets/schema_guided_dstc8`` has whole annotated dialogues behind a loading
 script, which the installed ``datasets`` no longer runs: these rows are made from it, or from the original

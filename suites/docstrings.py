@@ -2,7 +2,7 @@
 
 The sources are parsed, never imported. What is read depends on the installed versions, and the fingerprint
 with it: records of different versions are not comparable, and say so. Parsing takes seconds, so what was read
-is kept in the cache, under a name made of everything it follows from.
+is cached, under a name made of everything it depends on.
 """
 
 import ast
@@ -63,8 +63,9 @@ _SKIPPED = {"tests", "testing", "externals", "_vendor"}
 def docstrings() -> Data:
     """Return first paragraphs of docstrings, the names of the packages masked, with the package as the class.
 
-    Paragraphs of fewer than six words, and those that stand in several packages, are left out; about a fifth
-    of the others, told by their hash, is for testing. Raises Unavailable where a package's source is missing.
+    Paragraphs of fewer than six words, and those that occur in several packages, are left out; about a fifth
+    of the others, chosen by their hash, is for testing. Raises Unavailable where a package's source is
+    missing.
     """
     of_package = _of_packages()
     times = Counter(text for texts in of_package.values() for text in texts)
@@ -106,7 +107,7 @@ def _of_packages() -> dict[str, list[str]]:
 
 
 def _kept_at() -> Path | None:
-    """Return where the paragraphs of the installed versions are kept; None where a version is not known."""
+    """Return where the paragraphs of the installed versions are cached; None where a version is not known."""
     try:
         versions = [importlib.metadata.version(_DISTRIBUTIONS.get(p, p)) for p in PACKAGES]
     except importlib.metadata.PackageNotFoundError:
@@ -167,7 +168,7 @@ register(
         name="docstrings",
         version=1,
         summary="which of ten installed packages a docstring is from, five tasks of two; nothing to download",
-        source="Lethe; the texts are those of the installed versions, which the fingerprint tells",
+        source="Lethe; the texts are those of the installed versions, which the fingerprint identifies",
         load=docstrings,
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),

@@ -1,14 +1,14 @@
-"""What is told to a user in one line, with exit code 2."""
+"""Errors that a user sees as one line, with exit code 2."""
 
 import difflib
 
 
 class UserError(Exception):
-    """Something the user asked for cannot be: told in one line, with exit code 2."""
+    """Something the user asked for is impossible: printed as one line, with exit code 2."""
 
 
 class Unavailable(UserError):
-    """Data that is neither at hand nor to be had from here."""
+    """Data that was not found locally and cannot be downloaded."""
 
 
 def some(words: list[str], most: int) -> str:

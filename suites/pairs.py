@@ -1,4 +1,4 @@
-"""Texts and what is to be written for them: parquet files with a column of each, as suites.text for classes.
+"""Input texts and target texts: parquet files with a column of each, as suites.text for classes.
 
 Axes: N rows, R rows of one split.
 """
@@ -20,7 +20,7 @@ class Pairs(Source):
     text: str
     """Column of what is read."""
     target: str
-    """Column of what is to be written."""
+    """Column of the target texts."""
     prefix: str = ""
     """Stands before every text: says what is asked for where tasks share their texts."""
     test_rows: int = 0

@@ -75,7 +75,7 @@ class Registry(Generic[Named]):
         return sorted({*self.entered, *self._installed()})
 
     def get(self, name: str) -> Named:
-        """Return what a name stands for.
+        """Return the thing of a name.
 
         Raises UserError for an unknown name, with the nearest ones, and for a file or an entry point that
         cannot be imported or holds something else.

@@ -1,6 +1,6 @@
 """Where rows come from: scikit-learn, or parquet files of a hub or of a local mirror of it.
 
-A data set is read once, turned into contiguous uint8 tensors, and kept in a cache under a name made of its
+A data set is read once, turned into contiguous uint8 tensors, and cached under a name made of its
 revision or, for a mirror, of its files' sizes and times.
 
 Axes: N images.
@@ -115,7 +115,7 @@ def mirror_files(source: Source) -> Files | None:
 
 
 def facts(files: Files) -> list[tuple[str, int, int]]:
-    """Return name, size and time of each file: others are read anew."""
+    """Return name, size and time of each file: changed files are read again."""
     stats = [(Path(path).name, Path(path).stat()) for _, path in files]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 

@@ -115,7 +115,7 @@ def _joined(name: str, sources: tuple[tuple[str, Texts], ...], _fingerprints: tu
 
 @cache
 def _read(source: Texts, files: Files | None, _facts: str) -> Data:
-    """Read both splits; the files' facts are there for the cache, so that other files are read anew."""
+    """Read both splits; the files' names and sizes are for the cache: changed files are read again."""
     texts: list[str] = []
     y, sizes = [], []
     with opened(source, files) as splits:

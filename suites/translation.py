@@ -1,6 +1,6 @@
 """Translation into one language after another: Multi30k, captions of photographs.
 
-The English captions are the same in every task: a prefix of the text tells the language that is asked for. R
+The English captions are the same in every task: a prefix of the text names the target language. R
 holds BLEU over the 1,000 captions of test2016 in each language.
 
 The hub has no copy that is only text in all four languages: ``bentrevett/multi30k`` has English and German

@@ -37,7 +37,7 @@ def inputs(
 ) -> Data:
     """Return a data set as a model reads it: images unchanged, texts as tokens or features in ``x_N``.
 
-    Where texts are to be written, ``x_N`` holds the tokens of both, (N, 2, S).
+    Where the model generates text, ``x_N`` holds the tokens of both, (N, 2, S).
     ``said`` is called with how far a pass through a backbone is. Raises UserError where the model cannot read
     the data set.
     """
@@ -70,9 +70,9 @@ def _check_reads(data: Data, model: ModelRef) -> None:
         kind, fitting = ("texts", "minilm") if data.texts else ("images", "mlp")
         raise UserError(f"model {model.name} cannot read {data.name}, a data set of {kind}; {fitting} can")
     if data.generates and not (model.generates or pretrained.writes(model.name)):
-        raise UserError(f"model {model.name} cannot write what {data.name} asks for; {seq2seq.TINY} can")
+        raise UserError(f"model {model.name} cannot generate text, as {data.name} asks; {seq2seq.TINY} can")
     if data.texts and not data.generates and model.generates:
-        where = f"{data.name}, where nothing is to be written"
+        where = f"{data.name}, which has no target texts"
         raise UserError(f"model {model.name} cannot read {where}; minilm can")
 
 

@@ -1,4 +1,4 @@
-"""Token numbers of texts and of what is to be written for them, and back.
+"""Token numbers of input and target texts, and back.
 
 The small model has no tokenizer of its own: one is trained on the suite's training rows, byte pairs over
 bytes (Sennrich, Haddow & Birch 2016), so that any text can be written; it is cached under a hash of the data.

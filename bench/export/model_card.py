@@ -63,7 +63,7 @@ def readme(header: ExportHeader) -> str:
         more = f"\nImages are an array of shape (N, {shape}), grey values up to {header.scale:g}.\n"
     elif header.writes:
         names, prefixes = zip(*header.writes.tasks, strict=True)
-        does, call = f"It writes texts for the tasks\nlearned by then: {', '.join(names)}.", "written"
+        does, call = f"It generates text for the tasks\nlearned by then: {', '.join(names)}.", "written"
         if any(prefixes):
             words, given = f'"a sentence" --task {names[0]}', f'["a sentence"], "{names[0]}"'
         text = json.dumps(f"{prefixes[0]}a sentence", ensure_ascii=False)

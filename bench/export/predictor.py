@@ -82,7 +82,7 @@ class Predictor:
     def logits(self, given: Texts | Images) -> Tensor:
         """Return the scores of all labels, shape (N, U); raises UserError for a model that writes."""
         if isinstance(self.model, seq2seq.Seq2Seq):
-            raise UserError("this model writes texts: it has no labels to answer with")
+            raise UserError("this model generates text: it has no labels")
         if not len(given):
             return torch.empty(0, len(self.labels))
         with eval_mode(self.model):

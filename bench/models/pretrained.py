@@ -129,7 +129,7 @@ def sequence_classifier(name: str, labels: int) -> Any:
     if name == "tiny-bert":
         return _drawn_once(lambda: BertForSequenceClassification(_tiny_config(num_labels=labels)))
     load = AutoModelForSequenceClassification.from_pretrained
-    # A head of as many labels may be there already; what is not there is drawn, and must not differ.
+    # The folder may hold a head of this many labels; without one it is drawn, and must not differ.
     settings = {"num_labels": labels, "ignore_mismatched_sizes": True}
     found = _drawn_once(lambda: loaded(name, load, **settings))
     found.config.pad_token_id = tokenizer(name).pad_token_id
@@ -157,13 +157,13 @@ def mark(name: str) -> str:
 
 
 def tokenizer_mark(of: Any) -> str:
-    """Return what tells one tokenizer from another: its vocabulary and rules, or its class for bytes."""
+    """Return what identifies a tokenizer: its vocabulary and rules, or its class for bytes."""
     backend = getattr(of, "backend_tokenizer", None)
     return str(backend.to_str()) if backend is not None else f"{type(of).__name__}/{len(of)}"
 
 
 def writes(name: str) -> bool:
-    """Return whether a pretrained model has a decoder that writes texts; raises Unavailable or UserError."""
+    """Return whether a pretrained model generates text; raises Unavailable or UserError."""
     from transformers import AutoConfig
 
     return name not in NAMED and bool(loaded(name, AutoConfig.from_pretrained).is_encoder_decoder)

@@ -1,8 +1,8 @@
 """A transformer that reads one text and writes another, tuned whole or by LoRA, over lanes.
 
-What such a model is given, (L, B, 2, S), is the text and what is to be written for it (teacher forcing):
+What such a model is given, (L, B, 2, S), is the input and the target (teacher forcing):
 the logits of a token see the text and the tokens before it. Padding is the tokenizer's in the text and
-``IGNORED`` in what is to be written; see bench.encode.token_pairs.
+``IGNORED`` in the target; see bench.encode.token_pairs.
 
 Axes: L lanes, B batch, R rows of all lanes, S tokens, V vocabulary.
 """
@@ -65,7 +65,7 @@ class Seq2Seq(Shared[Pair]):
         return (text_LBS != self.base.padding).sum(2) + (target_LBS != IGNORED).sum(2)
 
     def forward(self, x_LB2S: Tensor) -> Tensor:
-        """Return the logits of what is to be written, (L, B, S, V), as far as the batch's longest row."""
+        """Return the logits of the target, (L, B, S, V), as far as the batch's longest row."""
         text_LBS, target_LBS = x_LB2S.unbind(2)
         width = max(1, int((target_LBS != IGNORED).sum(2).amax()))
         text_LBS, target_LBS = self._narrow(text_LBS), target_LBS[:, :, :width].long()
@@ -123,8 +123,8 @@ def seq2seq(name: str, generators: Generators, tune: str, rank: int, alpha: int,
             return Whole([Pair(drawn(g)) for g in generators])
         return Whole([Pair(loaded(name))] * len(generators))
     if tune != "lora":
-        form = "has no form for texts that are to be written"
-        raise UserError(f"tune={tune} {form}; tune=full and tune=lora have")
+        form = "is not implemented for sequence-to-sequence models"
+        raise UserError(f"tune={tune} {form}; tune=full and tune=lora are")
     base = Pair(drawn(torch.Generator().manual_seed(0)) if name == TINY else loaded(name))
     model = Seq2Seq(len(generators), base)
     insert_lora(base.transformer, model.trained, {}, generators, rank, alpha, targets)

@@ -136,7 +136,7 @@ def transformer(
     prompts: Annotated[int, only_if("tune", "prompt")] = 20,
 ) -> LaneModel:
     """Any transformer of a folder or of the Hugging Face hub, its head or more of it trained."""
-    if len(shape) == 2:  # texts and what is to be written for them
+    if len(shape) == 2:  # input and target texts
         return seq2seq(name, generators, tune, rank, alpha, targets)
     if tune == "head":
         return HeadAlone(generators, shape[0], units)

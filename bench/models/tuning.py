@@ -1,7 +1,7 @@
 """Ways to tune a transformer whose own weights stay as they are and are shared by all lanes.
 
 Lanes are folded into the rows, so each frozen layer is one large product; what is trained is stacked over
-lanes and small. The trained parameters stand in one ``nn.ParameterDict`` of the model, and the layers that
+lanes and small. The trained parameters are in one ``nn.ParameterDict`` of the model, and the layers that
 are put into the transformer look them up there by name: whoever replaces the model's parameters for a call
 (``torch.func.functional_call``) replaces these.
 
@@ -84,7 +84,7 @@ class LoRA(_Inserted):
         own, past = self.own(part), self._past.get(key_of(self._name, part))
         if past is None:
             return own
-        # In a call with parameters of more lanes (see strategies.examples), each lane's stand in a row.
+        # In a call with parameters of more lanes (see strategies.examples), each lane's follow each other.
         return torch.cat([past.repeat_interleave(len(own) // len(past), 0), own], axis)
 
 

@@ -132,7 +132,7 @@ class Exported:
 
     @property
     def writes(self) -> bool:
-        """Whether it writes texts, and answers with no labels."""
+        """Whether it generates text, and has no labels."""
         return self.header.writes is not None
 
     @property

@@ -314,7 +314,7 @@ class CellRecord(FileModel):
     data: DataSource | None = None
     """What it learned from."""
     notes: dict[str, Numbers] = {}
-    """What the method noted of its own doing."""
+    """Numbers that the method recorded about itself."""
     made_by: MadeBy | None = None
     """What made it; none in records of versions 1 and 2."""
 

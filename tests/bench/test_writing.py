@@ -218,13 +218,13 @@ def test_bad_words(exported: Path, tmp_path: Path, command: Command) -> None:
         (f"predict {exported} --file {rows} --task german", "has no column 'text'; it has: said"),
         (f"predict {exported}", "give either sentences or --file"),
         (f"predict {tmp_path / 'damaged'} cow", "damaged"),
-        (resume, "cannot read sentences, where nothing is to be written"),
+        (resume, "cannot read sentences, which has no target texts"),
     ):
         code, _, err = command(words)
         assert (code, len(err.strip().splitlines())) == (2, 1), err
         assert told in err
     request = Request("toy-pairs", ("er",), ("domain",), settings={"tune": "head"}, resume_from=str(exported))
-    with pytest.raises(UserError, match="tune=head has no form for texts that are to be written"):
+    with pytest.raises(UserError, match="tune=head is not implemented for sequence-to-sequence models"):
         carry_out([request], tmp_path / "s", KEEP, "test")
     refused("it has no labels", serve.load(exported).answers, ["a dog"])
 
@@ -237,7 +237,7 @@ def test_what_answers_with_labels_writes_nothing(tmp_path: Path, command: Comman
     assert (code, err.strip()) == (2, "lethe: this model answers with labels: there is no task to choose")
     refused("it writes no texts", serve.load(folder).written, ["a dog"])
     request = Request("toy-pairs", ("er",), ("domain",), resume_from=str(folder))
-    refused("cannot write what codes asks for", carry_out, [request], tmp_path / "s", KEEP, "test")
+    refused("cannot generate text, as codes asks", carry_out, [request], tmp_path / "s", KEEP, "test")
 
 
 def test_only_tasks_that_were_learned(
