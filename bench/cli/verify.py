@@ -24,11 +24,17 @@ def verify(
     ] = "",
     records: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Compare these records; without a table, with cells made again."),
+        typer.Option(
+            metavar="RUN",
+            help="Compare these records, or those of all packed runs in a folder.",
+        ),
     ] = None,
     sample: Annotated[
         int, typer.Option(min=1, help="Cells made again of each strategy, suite, model and scenario.")
     ] = 1,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Make again what takes this long at most, the cheapest first.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many, from the table's first on.")] = 5,
     difference: Annotated[
         float, typer.Option(min=0.4, help="Points of true difference that must not be missed.")
@@ -56,7 +62,7 @@ def verify(
     if table:
         _verify_table(table, seeds, difference, only or (), records, out, look_only, dry_run, how)
     elif records is not None:
-        _verify_records(records, sample, only or (), out, dry_run, how)
+        _verify_records(records, sample, minutes, only or (), out, dry_run, how)
     else:
         raise errors.UserError("name a published table, or a run with --records; lethe verify --help")
 
@@ -100,23 +106,41 @@ def _verify_table(
 
 
 def _verify_records(
-    records: Path, n: int, only: Sequence[str], out: Path | None, dry_run: bool, how: dict[str, Any]
+    records: Path,
+    n: int,
+    minutes: float | None,
+    only: Sequence[str],
+    out: Path | None,
+    dry_run: bool,
+    how: dict[str, Any],
 ) -> None:
     from bench.runner import Options, check_sample, compare_sample, make_again, sample_cells
+    from bench.store import RunReader, packed_runs
 
-    options, (run, _) = Options(**how), opened(records)
+    options = Options(**how)
     options.check()
-    sample = sample_cells(run, n, only)
-    check_sample(sample, options.device)
-    print(sample.statement(options.jobs), flush=True)
-    folder = out or RUNS / "verify" / run.name
-    if dry_run:
-        for cell in sample.cells:
-            print(sample.not_run.get(cell.spec.key, "again"), cell.spec.title)
-        return
-    with stoppable(folder) as command:
-        make_again(sample, folder, options, command)
-    outcome = compare_sample(sample, folder)
-    print("\n".join(outcome.lines()))
-    if outcome.differing or outcome.not_run:
+    of_run = RunReader(records).manifest().commands
+    runs = [opened(path)[0] for path in ([] if of_run else packed_runs(records)) or [records]]
+    equal = True
+    for run in runs:
+        try:
+            sample = sample_cells(run, n, only)
+        except errors.UserError as error:
+            if len(runs) == 1:
+                raise
+            print(error)
+            continue
+        check_sample(sample, options, minutes)
+        print(sample.statement(options.jobs), flush=True)
+        folder = (out or RUNS / "verify") / run.name if out is None or len(runs) > 1 else out
+        if dry_run:
+            for cell in sample.cells:
+                print(sample.not_run.get(cell.spec.key, "again"), cell.spec.title)
+            continue
+        with stoppable(folder) as command:
+            make_again(sample, folder, options, command)
+        outcome = compare_sample(sample, folder)
+        print("\n".join(outcome.lines()), flush=True)
+        equal = equal and not outcome.differing and not outcome.not_run
+    if not equal:
         raise typer.Exit(1)

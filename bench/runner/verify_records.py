@@ -154,15 +154,33 @@ def _ended(record: Fields) -> bool:
     return record["status"] in ("done", "diverged")
 
 
-def check_sample(sample: Sample, device: str) -> None:
-    """Find the cells of a sample that cannot be made again here, and say why in ``not_run``."""
+def check_sample(sample: Sample, options: Options, minutes: float | None = None) -> None:
+    """Find the cells of a sample that are not made again here, and say why in ``not_run``.
+
+    Args:
+        sample: The sample.
+        options: Device and jobs count.
+        minutes: How long all may take by the records' own timings, whole strategies from the cheapest on; any
+            time without it.
+    """
     manifest, reasons = sample.run.manifest(), {}
     for cell in sample.cells:
         asked = cell.spec.strategy, cell.spec.suite, cell.spec.model, cell.spec.scenario
         if asked not in reasons:
-            reasons[asked] = _cannot_be_made(cell, manifest.data.get(cell.spec.suite), device)
+            reasons[asked] = _cannot_be_made(cell, manifest.data.get(cell.spec.suite), options.device)
         if (reason := reasons[asked]) is not None:
             sample.not_run[cell.spec.key] = reason
+    if minutes is None:
+        return
+    of_code: dict[tuple[str, str, str], list[Sampled]] = defaultdict(list)
+    for cell in sample.to_make:
+        of_code[cell.part[:3]].append(cell)
+    taken, limit = 0.0, 60 * minutes * (options.jobs or os.cpu_count() or 1)
+    for cells in sorted(of_code.values(), key=lambda cells: sum(_seconds([c]) for c in cells)):
+        taken += sum(_seconds([cell]) for cell in cells)
+        if taken > limit:
+            why = f"beyond the {minutes:g} minutes asked for"
+            sample.not_run.update((cell.spec.key, why) for cell in cells)
 
 
 def _cannot_be_made(cell: Sampled, data: str | None, device: str) -> str | None:

@@ -49,6 +49,11 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
     return target
 
 
+def packed_runs(folder: Path) -> list[Path]:
+    """Return the packed runs in a folder, by name; none where there is no such folder."""
+    return sorted(folder.glob(f"*{PACK_SUFFIX}"))
+
+
 def _records(reader: RunReader) -> Iterator[bytes]:
     """Yield the lines of a run's records; raises UserError for one that cannot be read."""
     for key, line in reader.each(as_line).items():

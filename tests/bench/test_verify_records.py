@@ -47,9 +47,9 @@ def rewrite(folder: Path, change: Callable[[Fields], object]) -> None:
         path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
 
-def sampled(run: Path, per_part: int = 1, device: str = "cpu") -> Sample:
+def sampled(run: Path, per_part: int = 1, device: str = "cpu", minutes: float | None = None) -> Sample:
     sample = sample_cells(RunReader(run), per_part)
-    check_sample(sample, device)
+    check_sample(sample, Options(device=device, jobs=1), minutes)
     return sample
 
 
@@ -113,6 +113,13 @@ def test_the_sample_is_by_hash_of_every_strategy_and_scenario(run: Path) -> None
     assert sampled(run, 3).seconds(jobs=2) == pytest.approx(4 * 60 / 2)
     assert sampled(run, 1).seconds(jobs=1) == pytest.approx(4 * 60 * (0.3 + 0.7 / 3))
     assert "4 of 12 cells, at most 1 of each of 4 combinations" in sample.statement(1)
+    # Whole strategies, the cheapest first: er takes half the time of finetune here.
+    rewrite(run, lambda r: r["timings"].update(train_seconds=20.0 if r["spec"]["strategy"] == "er" else 50.0))
+    each = 0.3 + 0.7 / 3
+    for minutes, left_out in ((each, {"finetune"}), (0.9 * each, {"finetune", "er"}), (3.1 * each, set())):
+        limited = sampled(run, minutes=minutes)
+        assert {c.spec.strategy for c in limited.cells if c.spec.key in limited.not_run} == left_out
+    assert set(sampled(run, minutes=0.5).not_run.values()) == {"beyond the 0.5 minutes asked for"}
 
 
 def test_equal_records_make_their_code_equivalent_and_are_left_alone(run: Path) -> None:
@@ -137,7 +144,7 @@ def test_equal_records_make_their_code_equivalent_and_are_left_alone(run: Path) 
     )
     # The same again runs nothing; records that name today's code need no entry.
     times = [r["written"] for r in RunReader(run.parent / "again").records()]
-    assert verified(run).equivalent == found.equivalent != []
+    assert [e.now for e in verified(run).equivalent] == [e.now for e in found.equivalent] != []
     assert [r["written"] for r in RunReader(run.parent / "again").records()] == times
     assert verified(run.parent / "again").equivalent == []
 
