@@ -1,5 +1,6 @@
 """Numbers made again: of a published table, or of records."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,3 +145,40 @@ def _verify_records(
         equal = equal and not outcome.differing and not outcome.not_run
     if not equal:
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples: lethe rerun results/runs/first er/0 | lethe rerun results/reference/digits 3f9c"
+)
+def rerun(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a packed run.")],
+    cell: Annotated[str, typer.Argument(help="A cell's key, the start of it, or strategy/seed: 'er/0'.")],
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
+) -> None:
+    """Make one cell again and compare it with its record bit for bit; the run stays as it is.
+
+    All but timings and what made it is compared. Exit code 1 where something differs.
+    """
+    use_mirror(data)
+    from bench.plan import RecordHead
+    from bench.runner import Options, check_sample, compare_sample, make_again, one_cell_sample
+    from bench.store import staleness_of
+
+    options, (opened_run, _) = Options(device=device, jobs=1, quiet=True), opened(run)
+    options.check()
+    sample = one_cell_sample(opened_run, cell)
+    (asked,) = sample.cells
+    check_sample(sample, options)
+    for why in sample.not_run.values():
+        raise errors.UserError(f"{asked.spec.title} cannot be made again: {why}")
+    with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
+        make_again(sample, Path(scratch) / "again", options, f"lethe rerun {run} {cell}")
+        outcome = compare_sample(sample, Path(scratch) / "again", enter=False)
+    if outcome.equal:
+        print(f"equal bit for bit: {asked.spec.title} ({asked.spec.key})")
+        return
+    head = RecordHead("done", asked.part.code)
+    change = staleness_of(opened_run).of(vars(asked.spec), head)
+    print(outcome.lines()[0] + (f"; its record is stale: {change.reason}" if change else ""))
+    raise typer.Exit(1)

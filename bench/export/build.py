@@ -38,8 +38,7 @@ def find(run: Path, cell: str) -> str:
     records = seen.records()
     specs = {r["key"]: CellSpec(**r["spec"]) for r in records} | trained
     statuses = {r["key"]: r["status"] for r in records}
-    called = {key: (spec.identity, f"{spec.identity}/{spec.seed}") for key, spec in specs.items()}
-    found: list[str] = [key for key, names in called.items() if key.startswith(cell) or cell in names]
+    found: list[str] = [key for key, spec in specs.items() if spec.is_called(cell)]
     able = [key for key in found if key in words]
     if len(able) == 1:
         return able[0]

@@ -66,6 +66,10 @@ class CellSpec:
         """The cell in words."""
         return f"{self.suite} {self.scenario} {self.identity} seed {self.seed}"
 
+    def is_called(self, text: str) -> bool:
+        """Return whether a user means this cell: by its key, the start of it, or ``identity/seed``."""
+        return self.key.startswith(text) or text in (self.identity, f"{self.identity}/{self.seed}")
+
     def as_record(self) -> Fields:
         """Return the spec as records hold it."""
         return {k: v for k, v in asdict(self).items() if v or k != "continues"}

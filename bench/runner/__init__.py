@@ -8,5 +8,6 @@ from bench.runner.verify_records import (
     check_sample,
     compare_sample,
     make_again,
+    one_cell_sample,
     sample_cells,
 )

@@ -21,7 +21,7 @@ from bench.runner.dispatch import carry_out_plan
 from bench.runner.options import Options
 from bench.schema import Command, Equivalence, Fields, differing_fields
 from bench.store import RunReader, add_equivalences, now, where
-from suites.errors import UserError
+from suites.errors import UserError, some
 
 _OVERHEAD = 0.3
 """Share of a group's time that does not depend on its number of lanes, for estimates: 8 lanes of a small
@@ -131,6 +131,29 @@ def sample_cells(run: RunReader, per_part: int, only: Sequence[str] = ()) -> Sam
             parts[cell.part].append(cell)
     chosen = [cell for _, of in sorted(parts.items()) for cell in sorted(of, key=_place)[:per_part]]
     return Sample(run, per_part, chosen, len(cells))
+
+
+def one_cell_sample(run: RunReader, cell: str) -> Sample:
+    """Return one cell of a run as a sample.
+
+    Args:
+        run: A folder or a packed run.
+        cell: Its key, the start of it, or ``identity/seed``.
+
+    Raises:
+        UserError: where that is no cell of the run, several, or one without numbers.
+    """
+    specs = {key: CellSpec(**spec) for key, spec in run.each(lambda record: record["spec"]).items()}
+    found = [key for key, spec in specs.items() if spec.is_called(cell)]
+    words = some([f"{key} ({specs[key].title})" for key in found or specs], 6)
+    if len(found) != 1:
+        why = f"{cell} could be {words}" if found else f"{run.folder} has no cell {cell}; it has {words}"
+        raise UserError(f"{why}: name one by its key or as strategy/seed")
+    commands = run.manifest().commands
+    sampled = run.each(lambda record: _sampled(record, commands) if record["key"] == found[0] else None)
+    if (chosen := sampled[found[0]]) is None:
+        raise UserError(f"{specs[found[0]].title} did not end with numbers: there is nothing to compare")
+    return Sample(run, 1, [chosen], 1)
 
 
 def _place(cell: Sampled) -> str:
@@ -273,8 +296,8 @@ def make_again(sample: Sample, folder: Path, options: Options, command: str) -> 
         carry_out_plan(plan, folder, options, command)
 
 
-def compare_sample(sample: Sample, folder: Path) -> Verified:
-    """Compare a sample with its cells made again; enter what is equivalent into the run's list."""
+def compare_sample(sample: Sample, folder: Path, *, enter: bool = True) -> Verified:
+    """Compare a sample with its cells made again; ``enter`` what is equivalent into the run's list."""
     made = RunReader(folder)
     keys = {cell.spec.key for cell in sample.to_make}
     before, after = (
@@ -296,7 +319,7 @@ def compare_sample(sample: Sample, folder: Path) -> Verified:
             equal.append(cell)
     not_run = [(c, sample.not_run[c.spec.key]) for c in sample.cells if c.spec.key in sample.not_run]
     wrong = [compared.cell for compared in differing] + [cell for cell, _ in not_run]
-    entries = _equivalences(equal, wrong)
+    entries = _equivalences(equal, wrong) if enter else []
     path = add_equivalences(sample.run, entries) if entries else None
     return Verified(equal, differing, not_run, entries, path)
 

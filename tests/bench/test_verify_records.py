@@ -23,11 +23,14 @@ from bench.runner import (
 from bench.schema import Equivalence, Equivalences, Fields, cell_key
 from bench.store import RunReader, add_equivalences, equivalences_path, pack_run, read_equivalences
 from suites.errors import UserError
-from tests.conftest import process
+from tests.conftest import Command, Refuses, process, tree
 from tests.toy import TOY, blobs
 
 QUIET = Options(jobs=1, quiet=True)
 ASKED = Request("toy", ("finetune", "er"), ("class", "domain"), (0, 1, 2), {"epochs": "1"})
+
+(ONE,) = Request("toy", ("er",), settings={"epochs": "1"}).cells()
+KEY, TITLE = ONE.key, ONE.title
 
 
 @pytest.fixture
@@ -211,3 +214,20 @@ def test_the_command_says_what_it_would_do_and_needs_a_table_or_records() -> Non
         process("verify").stderr
         == "lethe: name a published table, or a run with --records; lethe verify --help\n"
     )
+
+
+def test_one_cell_is_made_again_and_compared(run: Path, command: Command, refuses: Refuses) -> None:
+    before = tree(run.parent)
+    packed = pack_run(run)
+    for folder in (run, packed):
+        assert command(f"rerun {folder} {KEY[:8]}")[:2] == (0, f"equal bit for bit: {TITLE} ({KEY})\n")
+    assert {k: v for k, v in tree(run.parent).items() if k != packed.name} == before
+    rewrite(run, lambda record: record["loss"].__setitem__(0, 0.5) if record["key"] == KEY else None)
+    code, out, _ = command(f"rerun {run} {KEY}")
+    assert code == 1
+    assert out.startswith(f"differs: {TITLE} ({KEY}) in loss; loss[0] was 0.5 and is ")
+    assert out.endswith("; its record is stale: made before Lethe recorded its code\n")
+    refuses("er/0 could be", f"rerun {run} er/0")
+    refuses("has no cell er/7; it has", f"rerun {run} er/7")
+    rewrite(run, lambda record: record.update(status="skipped", reason="so"))
+    refuses(f"{TITLE} did not end with numbers", f"rerun {run} {KEY}")
