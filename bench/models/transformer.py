@@ -48,6 +48,11 @@ class Transformer(Shared[Backbone]):
         """Of LoRA: factors of earlier tasks that a strategy wants added, by their names in ``trained``."""
         self.head = LaneLinear(generators, _width(base), units)
 
+    @property
+    def places(self) -> float:
+        """Tokens that it reads at most, soft prompts included; no limit where positions are relative."""
+        return float(getattr(self.base.transformer.config, "max_position_embeddings", float("inf")))
+
     def lengths(self, x_LBS: Tensor) -> Tensor:
         """Return how many tokens rows have without padding, int64 (L, B)."""
         return (x_LBS != self.base.padding).sum(2)

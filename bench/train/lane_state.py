@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 import strategies
 import suites
@@ -154,16 +154,3 @@ def _autocast(training: Training, device: torch.device) -> AbstractContextManage
     if training.precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
-
-
-def copy_buffers(model: nn.Module) -> list[Tensor]:
-    """Return copies of a model's buffers: running statistics, which a step changes."""
-    return [buffer.clone() for buffer in model.buffers()]
-
-
-def restore_buffers(model: nn.Module, copies: list[Tensor], active: tuple[bool, ...]) -> None:
-    """Undo what a step did to the buffers of resting lanes."""
-    for buffer, before in zip(model.buffers(), copies, strict=True):
-        for lane, learns in enumerate(active):
-            if not learns:
-                buffer[lane] = before[lane]

@@ -23,9 +23,9 @@ from bench.plan import CellSpec, Fields
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.clock import FIRST_STEPS
 from bench.train.lane_record import make_record, note_loss
-from bench.train.lane_state import LaneState, WarmStart, copy_buffers, make_lanes, restore_buffers
+from bench.train.lane_state import LaneState, WarmStart, make_lanes
 from bench.train.schedule import Schedule, schedule_task
-from strategies.core import per_lane_loss
+from strategies.core import copy_buffers, per_lane_loss, restore_buffers
 from suites.base import Data
 
 
@@ -132,7 +132,7 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     strategy.after_step(batch)
     if active is None:
         return loss_L
-    restore_buffers(model, buffers, active)
+    restore_buffers(model, buffers, schedule.active_L(number))
     return torch.where(schedule.active_L(number), loss_L, 0)  # what a method adds to no rows is no loss
 
 

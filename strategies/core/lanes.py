@@ -142,6 +142,17 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
+def copy_buffers(model: nn.Module) -> list[Tensor]:
+    """Return copies of a model's buffers: running statistics, which a step changes."""
+    return [buffer.clone() for buffer in model.buffers()]
+
+
+def restore_buffers(model: nn.Module, copies: Sequence[Tensor], on_L: Tensor) -> None:
+    """Undo what was done to the buffers of lanes that are not marked; not before the backward pass."""
+    for buffer, before in zip(model.buffers(), copies, strict=True):
+        buffer.copy_(torch.where(per_lane(on_L, buffer), buffer, before))
+
+
 def fold_lanes(x_LBX: Tensor) -> Tensor:
     """Turn images (L, B, C, H, W) into the layout of grouped convolutions, (B, L*C, H, W)."""
     return x_LBX.transpose(0, 1).flatten(1, 2)

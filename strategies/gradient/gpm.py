@@ -4,6 +4,7 @@ Axes: L lanes, B batch, R rows, I inputs, O outputs, S positions, D inputs of a 
 constant for its bias; X the axes of one row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from strategies.core import (
     Count,
     LaneFloat,
     LaneLinear,
+    Momentum,
     NotNegative,
     Share,
     Strategy,
@@ -64,10 +66,20 @@ class GPM(Strategy):
     def adjust_gradients(self) -> None:
         """Take away what would change a layer's outputs on the stored directions."""
         if self.task > 0:
-            gradients(self.model)
-            for layer, projector_LDD in zip(self._layers, self.projectors, strict=True):
-                g_LDO = gradient_of(layer)
-                set_gradient(layer, g_LDO - torch.bmm(projector_LDD, g_LDO))
+            self.project(list(self.model.parameters()), gradients(self.model))
+
+    def project(self, parameters: Sequence[Tensor], moves: Sequence[Tensor]) -> None:
+        """Take what would change a layer's outputs on the stored directions out of each parameter's move."""
+        of = {id(p): move for p, move in zip(parameters, moves, strict=True)}
+        for layer, projector_LDD in zip(self._layers, self.projectors, strict=True):
+            weight, bias = of[id(layer.weight)], of[id(layer.bias)]
+            dense = isinstance(layer, LaneLinear)
+            weight_LIO = weight if dense else weight.flatten(2).transpose(1, 2)
+            move_LDO = torch.cat([weight_LIO, bias.unsqueeze(1)], 1)
+            move_LDO = move_LDO - torch.bmm(projector_LDD, move_LDO)
+            left_LIO = move_LDO[:, :-1] if dense else move_LDO[:, :-1].transpose(1, 2)
+            weight.copy_(left_LIO.reshape(weight.shape))
+            bias.copy_(move_LDO[:, -1])
 
     def end_task(self, task: int) -> None:
         """Add the directions that the task's inputs need beside those stored."""
@@ -85,6 +97,8 @@ class GPM(Strategy):
             needed_LD &= square_LD > _ROUNDING * total_L1
             chosen_LDD = vectors_LDD * needed_LD.unsqueeze(1)
             projector_LDD += torch.bmm(chosen_LDD, chosen_LDD.transpose(1, 2))
+        if isinstance(self.optimiser, Momentum):  # what it carries on is of the task that ends
+            self.project(self.optimiser.parameters, self.optimiser.moments[0])
 
     @torch.no_grad()
     def moments(self, task: int) -> list[Tensor]:
@@ -111,26 +125,6 @@ def inputs_of(layer: Layer, x: Tensor, lanes: int) -> Tensor:
     patches = F.unfold(each, layer.weight.shape[-1], 1, layer.padding, layer.stride)
     patches_LBSI = patches.unflatten(0, (-1, lanes)).transpose(0, 1).transpose(2, 3)
     return F.pad(patches_LBSI, (0, 1), value=1.0)
-
-
-def gradient_of(layer: Layer) -> Tensor:
-    """Return the gradient of weights and bias as one matrix a lane, shape (L, D, O)."""
-    assert layer.weight.grad is not None
-    assert layer.bias is not None
-    assert layer.bias.grad is not None
-    g = layer.weight.grad
-    g_LIO = g if isinstance(layer, LaneLinear) else g.flatten(2).transpose(1, 2)
-    return torch.cat([g_LIO, layer.bias.grad.unsqueeze(1)], 1)
-
-
-def set_gradient(layer: Layer, g_LDO: Tensor) -> None:
-    """Write back what ``gradient_of`` returned."""
-    assert layer.weight.grad is not None
-    assert layer.bias is not None
-    assert layer.bias.grad is not None
-    g_LIO, layer.bias.grad[:] = g_LDO[:, :-1], g_LDO[:, -1]
-    g = g_LIO if isinstance(layer, LaneLinear) else g_LIO.transpose(1, 2)
-    layer.weight.grad.copy_(g.reshape(layer.weight.shape))
 
 
 def trace(a_LDD: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from strategies.core import Count, Strategy, eval_mode, gradients
+from strategies.core import Count, Momentum, Strategy, eval_mode, gradients
 from strategies.parts import lane_vectors, sample_rows, write_lane_vectors
 
 _DEPENDENT = 1e-5
@@ -63,6 +63,10 @@ class OGD(Strategy):
                 new_LDP = self.orthogonal(new_LDP, task)
             room = self.basis_LDP[:, task * self.directions : (task + 1) * self.directions]
             room.copy_(gram_schmidt(new_LDP, length_LD1))
+            if isinstance(self.optimiser, Momentum):  # what it carries on is of the task that ends
+                carried = self.optimiser.moments[0]
+                across_L1P = self.orthogonal(lane_vectors(carried).unsqueeze(1), task + 1)
+                write_lane_vectors(across_L1P.squeeze(1), carried)
 
     def logit_gradients(self, task: int) -> Tensor:
         """Return gradients of logits at some rows of a task, zeros where a lane has no more."""

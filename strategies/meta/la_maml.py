@@ -39,7 +39,7 @@ class LookAhead(Replay):
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         both = join_batches(batch, self.memory.read(slots_LB, batch))
         fast: dict[str, Tensor] = dict(self.model.named_parameters())
-        ahead = []
+        ahead, stepped = [], []
         size, second = batch.rows_LB.shape[1], self.order == "second"
         n = min(self.inner or size, size)
         for i in range(n):
@@ -49,7 +49,12 @@ class LookAhead(Replay):
             fast |= {k: p - rates[k] * g for k, p, g in zip(rates, moved, grads, strict=True)}
             if self.outer == "mean" or i == n - 1:
                 ahead.append(self.loss_at(fast, both))
-        return torch.stack(ahead).mean(0)
+                stepped.append(part.learns_L)
+        if self.outer == "last" or batch.all_count:
+            return torch.stack(ahead).mean(0)
+        # A piece of padding alone is no quick step: what follows it would count the step before twice.
+        real_KL = torch.stack(stepped)
+        return (torch.stack(ahead) * real_KL).sum(0) / real_KL.sum(0).clamp(min=1)
 
     def loss_at(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the cross-entropy of a batch at other parameters, shape (L,)."""

@@ -19,6 +19,8 @@ class Tuned(Protocol):
     head: LaneLinear
     trained: nn.ParameterDict
     """Of LoRA: ``LAYER/down`` (L, I, r) and ``LAYER/up`` (L, r, O); of prompts: ``prompt`` (L, P, F)."""
+    places: float
+    """Tokens that it reads at most, soft prompts included."""
     past: dict[str, Tensor]
     """Further LoRA factors that are added, by the names in ``trained``."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Strategy, mask
+from strategies.core import Batch, Strategy, Unsuitable, mask
 from strategies.parts import tuned_transformer
 
 
@@ -31,6 +31,12 @@ class ProgressivePrompts(Strategy):
         """Make room for every task's prompts; each task starts from the model's first ones."""
         self._net = tuned_transformer(self)
         own_LPF = self._net.trained["prompt"].detach()
+        n_prompts, tokens = self.streams.n_tasks * own_LPF.shape[1], self.streams.shape[0]
+        if n_prompts + tokens > self._net.places:
+            raise Unsuitable(
+                f"{self.name} puts {n_prompts} prompts of {self.streams.n_tasks} tasks before "
+                f"max_tokens={tokens}, and the model reads {self._net.places:g} in all: set fewer of either"
+            )
         self.first_LPF = own_LPF.clone()
         self.kept_LTPF = own_LPF.new_zeros(len(own_LPF), self.streams.n_tasks, *own_LPF.shape[1:])
 

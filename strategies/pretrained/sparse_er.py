@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, CountOrNone
+from strategies.core import Batch, Count, CountOrNone, copy_buffers, restore_buffers
 from strategies.parts import RowReplay
 
 
@@ -58,7 +58,9 @@ class SparseER(RowReplay):
     def review(self, old: Batch, due: tuple[bool, ...]) -> None:
         """Take a step on remembered rows."""
         self.model.zero_grad()
+        buffers = copy_buffers(self.model)
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(old), old)
         loss_L.sum().backward()
+        restore_buffers(self.model, buffers, torch.tensor(due, device=loss_L.device))
         self.optimiser.step(due)

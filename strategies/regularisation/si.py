@@ -23,7 +23,10 @@ class SI(QuadraticPenalty):
     paper = "Zenke, Poole & Ganguli 2017, Continual learning through synaptic intelligence"
     needs = "task boundaries, four times the parameters"
     needs_boundaries = True
-    presets = {"vandeven2022": {"c": {"task": 10.0, "domain": 5e4, "class": 5e3}, "xi": 0.1, "path": "total"}}
+    presets = {
+        "vandeven2022": {"c": {"task": 10.0, "domain": 5e4, "class": 5e3}, "xi": 0.1}
+        | {"path": "total", "negative": True}
+    }
 
     c: NotNegative = LaneFloat(0.1)
     """Strength of the penalty."""

@@ -18,8 +18,10 @@ from strategies.core import (
     NotNegative,
     Share,
     Unsuitable,
+    copy_buffers,
     eval_mode,
     only_if,
+    restore_buffers,
     splitmix64,
 )
 from strategies.parts import Memory, Replay
@@ -109,7 +111,12 @@ class AdaptiveReplay(Replay):
         old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
         old = replace(old, weight_LB=old.weight_LB * review_L.unsqueeze(1))
         self.replayed_L += old.weight_LB.sum(1).long()
+        batch.noted[self.name] = copy_buffers(self.model), review_L
         return self.strength_L * self.cross_entropy(self.logits(old), old)
+
+    def adjust_gradients(self) -> None:
+        """Have the running statistics of lanes that review nothing as if these rows had not been seen."""
+        restore_buffers(self.model, *self.context.batch.noted[self.name])
 
     @torch.no_grad()
     def look(self, batch: Batch, due_L: Tensor) -> None:

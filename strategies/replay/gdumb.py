@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, per_lane
+from strategies.core import Batch, Count, copy_buffers, restore_buffers
 from strategies.parts import GreedyMemory, Replay
 
 
@@ -60,12 +60,10 @@ class GDumb(Replay):
     def step(self, batch: Batch) -> Tensor:
         """Take one step on rows of the memory and return its loss, shape (L,)."""
         assert self.context.active is not None
-        before = [b.clone() for b in self.model.buffers()]
+        buffers = copy_buffers(self.model)
         self.model.zero_grad()
         loss_L = super().learn(batch)
-        on_L = torch.tensor(self.context.active, device=loss_L.device)
-        for now, then in zip(self.model.buffers(), before, strict=True):
-            now.copy_(torch.where(per_lane(on_L, now), now, then))
+        restore_buffers(self.model, buffers, torch.tensor(self.context.active, device=loss_L.device))
         return loss_L
 
     def notes(self) -> dict[str, Tensor]:

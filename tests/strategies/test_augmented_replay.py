@@ -16,7 +16,7 @@ from strategies.parts.memory import Memory
 from suites.base import Training
 from suites.errors import UserError
 from tests.conftest import outcome, toy_cell
-from tests.methods import SEEDS, lanes_on
+from tests.methods import SEEDS, lanes_on, new_batch, ready
 
 REPLAYS = [
     name
@@ -98,3 +98,40 @@ def test_older_cells_keep_their_keys_and_a_setting_without_effect_is_refused() -
     assert toy_cell("er", augment=True, raw_replay=True).training["raw_replay"] is True
     with pytest.raises(UserError, match="raw_replay=true changes nothing"):
         Request("toy", ("er",), ("class",), (0,), {"raw_replay": "true"}).cells()
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper"),
+    [("sparse-er", {"every": 2}), ("mbpa++", {"every": 2, "neighbours": 2, "adapt_steps": 1})],
+)
+def test_running_statistics_of_lanes_that_do_not_review_stay(name: str, hyper: dict[str, int]) -> None:
+    strategy = ready(name, "class", "resnet18", {"width": 2}, buffer=6, **hyper)
+    strategy.after_step(new_batch(strategy, 0))
+    batch = new_batch(strategy, 1)
+    old = strategy.memory.read(torch.zeros(3, 4, dtype=torch.long), batch)
+    before = [b.clone() for b in strategy.model.buffers()]
+    strategy.review(old, (True, False, True))
+    for now, then in zip(strategy.model.buffers(), before, strict=True):
+        assert torch.equal(now[1], then[1])
+    assert any(not torch.equal(n[0], t[0]) for n, t in zip(strategy.model.buffers(), before, strict=True))
+
+
+def test_adaptive_replay_shows_batch_normalisation_no_old_rows_where_it_does_not_review() -> None:
+    strategy = ready("adaptive-replay", "class", "resnet18", {"width": 2}, buffer=6)
+    strategy.begin_task(0)
+    strategy.after_step(new_batch(strategy, 0))
+    strategy.task = 1
+    batch = new_batch(strategy, 1)
+    before = [b.clone() for b in strategy.model.buffers()]
+    strategy.turn = lambda active_L: torch.tensor([True, False, False])
+    strategy.extra_loss(batch, torch.zeros(0)).sum().backward()
+    strategy.adjust_gradients()
+    changed = [
+        [
+            not torch.equal(now[lane], then[lane])
+            for now, then in zip(strategy.model.buffers(), before, strict=True)
+        ]
+        for lane in range(3)
+    ]
+    assert any(changed[0])
+    assert not any(changed[1] + changed[2])

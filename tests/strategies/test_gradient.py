@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from strategies.core import Batch, Strategy, Unsuitable
+from strategies.core import Batch, Momentum, Strategy, Unsuitable
 from strategies.gradient.gem import multipliers, project
 from strategies.gradient.gpm import inputs_of
 from strategies.parts import inputs_during
@@ -245,3 +245,55 @@ def test_gpm_lets_heads_of_their_own_be_and_refuses_batch_normalisation() -> Non
     assert ready("gpm", "task").model.head not in ready("gpm", "task")._layers
     with pytest.raises(Unsuitable, match="dense layers and convolutions alone"):
         ready("gpm", "class", "resnet18", {"width": 2})
+
+
+def second_task_with_momentum(name: str, **hyper: Any) -> tuple[Any, Batch]:
+    """Return a strategy after three steps of a first task and three of a second, and rows of the first."""
+    strategy = ready(name, "class", **hyper)
+    strategy.optimiser = Momentum(list(strategy.model.parameters()), [0.05] * 3, [0.0] * 3)
+    for task in (0, 1):
+        begin(strategy, task)
+        if task:
+            strategy.before = [p.detach().clone() for p in strategy.model.parameters()]
+        for _ in range(3):
+            for p in strategy.model.parameters():
+                p.grad = None
+            strategy.learn(new_batch(strategy, task))
+        if not task:
+            old = sample(strategy, 5)
+            carried = [m.clone() for m in strategy.optimiser.moments[0]]
+            strategy.end_task(0)
+            assert any(
+                not torch.equal(m, c) for m, c in zip(strategy.optimiser.moments[0], carried, strict=True)
+            )
+    return strategy, old
+
+
+def test_ogd_carries_no_momentum_along_what_it_keeps() -> None:
+    """Three steps of the second task, with what the first left in the momentum: nothing along a direction."""
+    strategy, _ = second_task_with_momentum("ogd", directions=5)
+    moved = [p.detach() - b for p, b in zip(strategy.model.parameters(), strategy.before, strict=True)]
+    for lane in range(3):
+        way = torch.cat([m[lane].flatten() for m in moved]).double()
+        along = strategy.basis_LDP[lane, :5].double() @ way
+        assert float(along.abs().max()) < 1e-5 * float(way.norm())
+        assert float(way.norm()) > 1e-3
+
+
+def test_gpm_carries_no_momentum_along_what_it_keeps() -> None:
+    """Every layer answers the first task's inputs as before, after three steps of the second."""
+    strategy, old = second_task_with_momentum("gpm", threshold=1.0, rows=5)
+    now = [p.detach().clone() for p in strategy.model.parameters()]
+
+    def write(values: list[Tensor]) -> None:
+        for p, value in zip(strategy.model.parameters(), values, strict=True):
+            p.data.copy_(value)
+
+    write(strategy.before)
+    inputs = inputs_during(strategy.model, old.x_LBX, strategy._layers)
+    answers = [layer(x).detach()[:2] for layer, x in zip(strategy._layers, inputs, strict=True)]
+    write(now)
+    for layer, x, answer in zip(strategy._layers, inputs, answers, strict=True):
+        # Lanes 0 and 1 keep all (thresholds of 1 and more), lane 2 half.
+        torch.testing.assert_close(layer(x).detach()[:2], answer, rtol=1e-4, atol=1e-5)
+    assert any(not torch.allclose(a, b) for a, b in zip(now, strategy.before, strict=True))

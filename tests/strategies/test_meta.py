@@ -1,5 +1,6 @@
 """MER, La-MAML and OML against single models: a plain loop, and autograd through an unrolled network."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -170,3 +171,20 @@ def test_oml_moves_the_head_quickly_and_learns_all_from_where_it_led(order: str)
             torch.testing.assert_close(now.grad[lane], e, rtol=1e-4, atol=1e-6)
     x = batch.x_LBX[0]
     torch.testing.assert_close(plain(strategy, 0, x), strategy.model(batch.x_LBX)[0])  # nothing has moved
+
+
+def test_la_mamls_mean_is_over_quick_steps_that_were_taken() -> None:
+    """A lane with three real rows of seven takes a step a row: its last four are none, and count for none."""
+    strategy, old, batch = prepared("la-maml", outer="mean", inner=0, batch=5)
+    parameters = dict(strategy.model.named_parameters())
+    rates = {k: torch.full_like(p, 0.05) for k, p in parameters.items()}
+    weight_LB = torch.ones(3, 7)
+    weight_LB[1, 3:] = 0
+    padded = replace(batch, weight_LB=weight_LB, ones_LB=None)
+    ours = strategy.look_ahead(padded, rates).detach()
+    three = batch.split(3)[0]
+    p = of_lane(strategy, 1)
+    own = {k: torch.full_like(v, 0.05) for k, v in p.items()}
+    pieces = [slice(i, i + 1) for i in range(3)]
+    expected = unrolled(p, own, three, old[0], 1, "first", "mean", pieces)
+    torch.testing.assert_close(ours[1], expected.detach(), rtol=1e-5, atol=1e-6)

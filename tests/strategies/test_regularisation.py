@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from bench.plan import Request
 from strategies.core import Strategy, per_lane
 from suites.base import Training
 from tests.methods import begin, move, new_batch, ready, snapshot
@@ -142,3 +143,9 @@ def test_lfl_with_a_free_head_can_do_every_scenario() -> None:
     free = strategies.get("lfl")(head="free")
     assert all(free.unsuitable(s, Training()) is None for s in ("task", "domain", "class", "online"))
     assert "begin and end" in str(free.unsuitable("class", Training(boundaries="hidden")))
+
+
+def test_sis_preset_is_that_of_van_de_vens_code() -> None:
+    """Its Omega adds W / (change^2 + 0.1) as it is, negative too, W with the gradient of loss and penalty."""
+    (cell,) = Request("digits", ("si[preset=vandeven2022]",), ("class",), (0,)).cells()
+    assert cell.hyper == {"c": 5e3, "xi": 0.1, "path": "total", "negative": True}

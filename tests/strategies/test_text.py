@@ -418,3 +418,11 @@ def test_methods_for_transformers_learn(name: str, tune: str) -> None:
     model = {"suite": "toy-text", "model": "minilm", "model_options": {"tune": tune, "max_tokens": 16}}
     (record,) = run_group([toy_cell(name, 0, "task", epochs=2, lr=5e-3, **model)])
     assert np.asarray(score_matrix(record))[-1].mean() > 0.8
+
+
+def test_progressive_prompts_refuse_what_the_model_has_no_places_for() -> None:
+    """Two tasks of 30 prompts, and 24 tokens: more than 64, though a task's own would fit."""
+    places = int(group("finetune", "class", "prompt").model.places)
+    assert group("progressive-prompts", "class", "prompt", model_options={"prompts": (places - 24) // 2})
+    with pytest.raises(Unsuitable, match=rf"before max_tokens=24, and the model reads {places} in all"):
+        group("progressive-prompts", "class", "prompt", model_options={"prompts": (places - 24) // 2 + 1})
