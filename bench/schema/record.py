@@ -232,9 +232,9 @@ class Resources(Described):
     parameters: Count
     """Parameters of one lane's model."""
     memory_samples: Count
-    """Samples in the replay memory."""
+    """Data rows that a lane holds after the last task, in its replay memory."""
     memory_bytes: Count
-    """Bytes that the memory takes as the literature counts them."""
+    """Bytes that a lane holds beside its model, rows as if copied: see "memory" in docs/glossary.md."""
 
 
 class DataSource(Described):

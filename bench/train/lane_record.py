@@ -13,6 +13,7 @@ from bench.encode import mark
 from bench.plan import Fields
 from bench.train.clock import peak_bytes
 from bench.train.lane_state import LaneState
+from strategies.core import held_memory
 
 
 def note_loss(state: LaneState, mean_L: Tensor, task: int) -> None:
@@ -29,7 +30,7 @@ def note_loss(state: LaneState, mean_L: Tensor, task: int) -> None:
 def make_record(state: LaneState, lane: int) -> Fields:
     """Return one cell's record; see bench.store for the fields around it."""
     why = state.diverged.get(lane)
-    samples, size = state.strategy.memory_size()
+    samples, size = held_memory(state.strategy, lane)
     classes = state.scorer.classes(lane)
     return {
         "status": "diverged" if why else "done",

@@ -98,11 +98,6 @@ class Composed(Strategy):
         """Return the parts' records."""
         return {f"{p.name}.{k}": v for p in self.parts for k, v in p.notes().items()}
 
-    def memory_size(self) -> tuple[int, int]:
-        """Return the sum over the parts."""
-        sizes = [part.memory_size() for part in self.parts]
-        return sum(n for n, _ in sizes), sum(b for _, b in sizes)
-
 
 def _sum(parts: Sequence[Strategy], batch: Batch, raw_LBU: Tensor) -> Tensor | None:
     found = ((part, part.extra_loss(batch, raw_LBU)) for part in parts)

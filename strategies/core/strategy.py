@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, g
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from strategies.core.contract import per_lane_loss
 from strategies.core.draws import Draws
@@ -287,10 +287,6 @@ class Strategy:
         # Methods for one way to tune keep earlier tasks' parts beside the model, and answer with them.
         return self.name if own or self.tunes else None
 
-    def memory_size(self) -> tuple[int, int]:
-        """Return the size of one lane's state beside the model, in samples and in bytes."""
-        return 0, sum(t.nbytes for t in self.state().values()) // self.streams.lanes
-
     # What hooks are written with.
 
     def logits(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -302,15 +298,6 @@ class Strategy:
     def cross_entropy(logits_LBU: Tensor, batch: Batch) -> Tensor:
         """Return each lane's mean cross-entropy over the rows that count, shape (L,)."""
         return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the tensors of its memory, lanes first, by the names of their attributes."""
-        given = {"model", "streams", "draws", "optimiser", "context", *(f.name for f in fields(self))}
-        found: dict[str, Tensor] = {}
-        for name, value in vars(self).items():
-            if name not in given and not name.startswith("_"):
-                found.update(_tensors(name, value))
-        return found
 
     def model_tensors(self) -> Iterator[Tensor]:
         """Yield the parameters without their history."""
@@ -350,21 +337,6 @@ def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:
     if active_LBU is None:
         return logits_LBU
     return logits_LBU.masked_fill(~active_LBU, torch.finfo(logits_LBU.dtype).min)
-
-
-def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in an attribute: a tensor, lists of them, modules, and objects with ``state``."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, nn.Module):
-        for key, tensor in value.state_dict().items():
-            yield f"{name}.{key}", tensor
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            yield from _tensors(f"{name}.{i}", item)
-    elif hasattr(value, "state"):
-        for key, tensor in value.state().items():
-            yield f"{name}.{key}", tensor
 
 
 def _plain(hint: Any) -> Any:

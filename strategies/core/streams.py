@@ -105,6 +105,11 @@ class LaneStreams:
 
         self._ones_of: dict[torch.Size, Tensor] = {}
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row as the data set holds it, with its label."""
+        return self.x_N[0].nbytes + self.unit_LR.element_size()
+
     def _ones(self, shape: torch.Size) -> Tensor:
         """Return the weights of a batch of which all rows count, made once for each shape.
 

@@ -15,6 +15,20 @@ from strategies.parts import lane_vectors, write_lane_vectors
 
 
 @dataclass
+class Rings:
+    """The last rows of each task, and how many each has had."""
+
+    rows_LTM: Tensor
+    seen_LT: Tensor
+    row_bytes: int
+
+    def held_rows(self, lane: int) -> tuple[int, int]:
+        """Return how many rows a lane holds, and the bytes of each with its label."""
+        per_task = self.rows_LTM.shape[2] - 1
+        return int(self.seen_LT[lane].clamp(max=per_task).sum()), self.row_bytes
+
+
+@dataclass
 class GEM(Strategy):
     """GEM: a step may not, to first order, raise the loss on the memory of any earlier task.
 
@@ -47,25 +61,28 @@ class GEM(Strategy):
         if self.per_task == 0:
             raise Unsuitable(f"buffer={self.buffer} has no row for each of {streams.n_tasks} tasks")
         shape = (streams.lanes, streams.n_tasks)
-        # One slot more: writes that must not happen go there, and are never read.
-        self.rows_LTM = torch.zeros(*shape, self.per_task + 1, dtype=torch.long, device=streams.device)
-        self.seen_LT = torch.zeros(shape, dtype=torch.long, device=streams.device)
+        self.memory = Rings(
+            # One slot more: writes that must not happen go there, and are never read.
+            torch.zeros(*shape, self.per_task + 1, dtype=torch.long, device=streams.device),
+            torch.zeros(shape, dtype=torch.long, device=streams.device),
+            streams.row_bytes,
+        )
 
     def after_step(self, batch: Batch) -> None:
         """Write the rows just learned into the task's ring."""
         real_LB = batch.weight_LB.long()
         nth_LB = real_LB.cumsum(1)
-        seen_L1, new_L1 = self.seen_LT[:, self.task : self.task + 1], nth_LB[:, -1:]
+        seen_L1, new_L1 = self.memory.seen_LT[:, self.task : self.task + 1], nth_LB[:, -1:]
         # Of a batch longer than the ring only the end is stored, so that no slot is written twice.
         stays_LB = (real_LB > 0) & (nth_LB > new_L1 - self.per_task)
         slot_LB = ((seen_L1 + nth_LB - 1) % self.per_task).masked_fill(~stays_LB, self.per_task)
-        self.rows_LTM[:, self.task].scatter_(1, slot_LB, batch.rows_LB)
+        self.memory.rows_LTM[:, self.task].scatter_(1, slot_LB, batch.rows_LB)
         seen_L1 += new_L1
 
     def remembered(self, task: int) -> Batch:
         """Return the memory of a task; slots never filled repeat the first row and do not count."""
-        rows_LM = self.rows_LTM[:, task, : self.per_task]
-        full_LM = torch.arange(self.per_task, device=rows_LM.device) < self.seen_LT[:, task : task + 1]
+        rows_LM = self.memory.rows_LTM[:, task, : self.per_task]
+        full_LM = torch.arange(self.per_task, device=rows_LM.device) < self.memory.seen_LT[:, task : task + 1]
         rows_LM = torch.where(full_LM, rows_LM, rows_LM[:, :1])
         return self.streams.replay(rows_LM, self.draws, full_LM.float())
 
@@ -84,11 +101,6 @@ class GEM(Strategy):
         write_lane_vectors(
             project(lane_vectors(now), torch.stack(past, 1), self.gamma, self.strength == "bound"), now
         )
-
-    def memory_size(self) -> tuple[int, int]:
-        """Count rows, and bytes as if they were copied."""
-        rows = self.per_task * self.streams.n_tasks
-        return rows, rows * (self.streams.x_N[0].nbytes + self.streams.unit_LR.element_size())
 
 
 def project(g_LP: Tensor, past_LKP: Tensor, gamma_L: Tensor, bound: bool) -> Tensor:

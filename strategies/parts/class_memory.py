@@ -68,10 +68,6 @@ class BalancedMemory(Memory):
         self.met_LU = torch.zeros(streams.lanes, streams.n_units + 1, dtype=torch.long, device=streams.device)
         self.order_LU = draws.uniform("order of classes", streams.n_units + 1).argsort(1)
 
-    def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint needs."""
-        return {**super().state(), "met": self.met_LU, "order": self.order_LU}
-
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Store the best of the stored and the new rows."""
         empty, real_LB = self.streams.n_units, real_rows(batch)
@@ -118,10 +114,6 @@ class GreedyMemory(Memory):
         n_classes = streams.n_tasks * streams.n_units
         self.met_LC = torch.zeros(streams.lanes, n_classes, dtype=torch.bool, device=streams.device)
 
-    def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint needs."""
-        return {**super().state(), "met": self.met_LC}
-
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Offer rows one after the other."""
         empty, real_LB = self.met_LC.shape[1], real_rows(batch)
@@ -160,10 +152,6 @@ class RingMemory(Memory):
         self.met_LC = torch.zeros(lanes, n_classes, dtype=torch.long, device=streams.device)
         # Which slot holds the k-th row of a class; one column more, for rows that need no new slot.
         self.slot_LCK = torch.full((lanes, n_classes * self.most + 1), slots, device=streams.device)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint needs."""
-        return {**super().state(), "met": self.met_LC, "slot": self.slot_LCK}
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Give each row the place of the oldest of its class, or a free one while its share is not full."""

@@ -38,14 +38,9 @@ class Exemplars:
         self.rows_LGS = torch.zeros(*self.unit_LG.shape, slots, dtype=torch.long, device=device)
         self.count_LG = torch.zeros_like(self.unit_LG)
 
-    def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint needs."""
-        return {"rows": self.rows_LGS, "count": self.count_LG}
-
-    def size(self) -> tuple[int, int]:
-        """Return one lane's memory in samples and in bytes, with pixels and labels as if copied."""
-        image = self.streams.x_N[0].nbytes + self.streams.unit_LR.element_size()
-        return self.buffer, self.buffer * image
+    def held_rows(self, lane: int) -> tuple[int, int]:
+        """Return how many rows a lane holds, and the bytes of each with its label."""
+        return int(self.total_L[lane]), self.streams.row_bytes
 
     def share_L(self, tasks: int) -> Tensor:
         """Return the rows that each group has once the first so many tasks are learned."""

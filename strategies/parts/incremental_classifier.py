@@ -97,10 +97,6 @@ class ExemplarReplay(Strategy):
             is_unit_LU = torch.tensor(units, device=unit_U.device).unsqueeze(1) == unit_U
             yield self.exemplars.group_L(task, nth), is_unit_LU, rows_LN, real_LN
 
-    def memory_size(self) -> tuple[int, int]:
-        """Count the memory as the literature does: rows, and bytes as if they were copied."""
-        return self.exemplars.size()
-
 
 @dataclass
 class Distilled(ExemplarReplay):

@@ -32,14 +32,10 @@ class Memory:
         }
         self._lane_L1 = torch.arange(lanes, device=device).unsqueeze(1)
 
-    def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint needs."""
-        return {"rows": self.rows_LM, "filled": self.filled_L, "seen": self.seen_L, **self.kept}
-
-    def size(self) -> tuple[int, int]:
-        """Return one lane's memory in samples and in bytes, with pixels and labels as if copied."""
-        image = self.streams.x_N[0].nbytes + self.streams.unit_LR.element_size()
-        return self.slots, self.slots * (image + sum(k[0, 0].nbytes for k in self.kept.values()))
+    def held_rows(self, lane: int) -> tuple[int, int]:
+        """Return how many rows a lane holds, and the bytes of each with its label and what goes with it."""
+        beside = sum(k[0, 0].nbytes for k in self.kept.values())
+        return int(self.filled_L[lane]), self.streams.row_bytes + beside
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Offer rows in the way of this memory."""

@@ -29,15 +29,6 @@ class Replay(Strategy):
         """Offer the rows just learned to the memory."""
         self.memory.write(batch)
 
-    def memory_size(self) -> tuple[int, int]:
-        """Count the memory as the literature does: rows, and bytes as if they were copied.
-
-        What else a method keeps, second networks above all, counts in bytes.
-        """
-        samples, size = self.memory.size()
-        others = [t.nbytes for name, t in self.state().items() if not name.startswith("memory.")]
-        return samples, size + sum(others) // self.streams.lanes
-
 
 @dataclass
 class RowReplay(Replay):

@@ -199,8 +199,3 @@ class AdaptiveReplay(Replay):
             "reviews": self.reviews_L,
             "replayed": self.replayed_L,
         }
-
-    def memory_size(self) -> tuple[int, int]:
-        """Count both parts of the memory."""
-        sizes = [self.memory.size(), self.watched.size()]
-        return sum(n for n, _ in sizes), sum(b for _, b in sizes)

@@ -69,7 +69,3 @@ class GDumb(Replay):
     def notes(self) -> dict[str, Tensor]:
         """Return the mean loss of each task's training on the memory."""
         return {"memory_loss": self.loss_LT}
-
-    def memory_size(self) -> tuple[int, int]:
-        """Count the memory alone."""
-        return self.memory.size()

@@ -189,7 +189,7 @@ def test_memory_stays_within_its_budget(name: str) -> None:
         pytest.skip(f"{name} has no memory of rows")
     record = run_group([toy_cell(name, 0, scenario_of(name), buffer=10)])[0]
     assert 0 < record["resources"]["memory_samples"] <= 10
-    assert record["resources"]["memory_bytes"] >= 10 * 64
+    assert record["resources"]["memory_bytes"] >= 64 * record["resources"]["memory_samples"]
 
 
 def test_hyper_parameters_round_trip_through_the_identity(name: str) -> None:

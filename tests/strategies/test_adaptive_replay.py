@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from bench.plan import CellSpec
 from bench.train import LaneState, learn_task, make_lanes
 from bench.train.lane_record import make_record
-from strategies.core import Unsuitable
+from strategies.core import Unsuitable, held_memory
 from strategies.replay.adaptive_replay import PARTS, SCHEDULE
 from tests.conftest import toy_cell
 from tests.methods import move, new_batch, ready
@@ -101,7 +101,7 @@ def test_watched_rows_are_never_replayed() -> None:
         assert all((lane, row) in seen for row in watched | reviewed)
         apart = strategy.held_out(torch.tensor(sorted(watched)).expand(3, -1))[lane]
         assert bool(apart.all())
-    assert strategy.memory_size()[0] == 30
+    assert held_memory(strategy)[0] == 30
 
 
 def test_one_row_in_so_many_is_held_out() -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from scipy import stats
 from torch import Tensor
 
-from strategies.core import Batch, Draws
+from strategies.core import Batch, Draws, held_memory
 from strategies.replay.rar import noise_like, shifted
 from suites.base import Training
 from tests.methods import SEEDS, move, new_batch, ready, remembered, replayed, snapshot
@@ -27,8 +27,14 @@ def test_what_needs_the_task_says_so_where_boundaries_are_hidden() -> None:
 def test_second_networks_and_anchors_are_counted_in_bytes() -> None:
     er, cls_er, hal = ready("er", buffer=9), ready("cls-er", buffer=9), ready("hal", buffer=9)
     of_model = 4 * sum(p[0].numel() for p in er.model.parameters())
-    assert cls_er.memory_size() == (9, er.memory_size()[1] + 2 * of_model + 4)
-    assert hal.memory_size() == (9, er.memory_size()[1] + 4 * 64 * 4)  # four anchors of 64 pixels
+    for strategy, beside in (
+        (er, 0),
+        (cls_er, 2 * of_model + 4),
+        (hal, 4 * 64 * 4),
+    ):  # four anchors of 64 pixels
+        assert held_memory(strategy) == (0, beside)
+        strategy.memory.write_reservoir(new_batch(strategy))
+        assert held_memory(strategy) == (6, 6 * (64 + 8) + beside)
 
 
 def at_task_1(name: str, scenario: str = "class", **hyper: Any) -> tuple[Any, Batch]:
@@ -156,7 +162,7 @@ def test_gss_rows_contend_with_one_of_the_memory_each() -> None:
                         rows[lane, i], scores[lane, i] = batch.rows_LB[lane, b], c
         assert torch.equal(memory.rows_LM[:, :4], rows)
         assert torch.equal(memory.kept["score"][:, :4], scores)
-    assert strategy.memory_size()[1] == 4 * (64 + 8 + 4)
+    assert held_memory(strategy)[1] == 4 * (64 + 8 + 4)
 
 
 def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:

@@ -1,0 +1,94 @@
+"""The memory of a method: what a lane holds beside its model, counted by walking the method's attributes.
+
+What counts and what does not is defined in docs/glossary.md, under "memory".
+
+Axes: L lanes.
+"""
+
+import types
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from strategies.core.draws import Draws
+from strategies.core.optimisers import Optimiser
+from strategies.core.strategy import Strategy
+from strategies.core.streams import LaneStreams
+
+_NOT_HELD = (
+    Optimiser, torch.optim.Optimizer, torch.Generator, LaneStreams, Draws, types.FunctionType,
+    types.MethodType, types.ModuleType, type,
+)  # fmt: skip
+_OF_TORCH = frozenset(vars(nn.Module()))
+
+
+def held_memory(strategy: Strategy, lane: int = 0) -> tuple[int, int]:
+    """Return what one lane of a strategy holds beside its model: data rows, and bytes with those of the rows.
+
+    An object with ``held_rows(lane)`` is a memory of rows: it says how many it holds, and the bytes of each.
+    """
+    walk = _Walk(strategy, lane)
+    walk.attributes(strategy)
+    return walk.rows, walk.bytes
+
+
+@dataclass
+class _Walk:
+    strategy: Strategy
+    lane: int
+    rows: int = 0
+    bytes: int = 0
+    seen: set[int] = field(default_factory=set)
+    alive: list[Any] = field(default_factory=list)
+    """What was seen: its id must not become another's meanwhile."""
+
+    def __post_init__(self) -> None:
+        model, streams = self.strategy.model, self.strategy.streams
+        given = [*model.parameters(), *model.buffers(), streams.x_N, streams.unit_LR, streams.own_LTU]
+        self.given = {t.untyped_storage().data_ptr() for t in given}
+        self.seen |= {id(part) for part in (*model.modules(), streams.data, self.strategy.context)}
+
+    def attributes(self, owner: Any) -> None:
+        """Count an object's attributes.
+
+        In Lethe's own code a name with an underscore is for what every task makes anew, and does not count.
+        """
+        left_out = _OF_TORCH if isinstance(owner, nn.Module) else frozenset()
+        if isinstance(owner, Strategy):
+            left_out = frozenset([*owner.not_saved, *(f.name for f in fields(owner))])
+        own = type(owner).__module__.split(".")[0] in ("strategies", "bench")
+        self.all(v for k, v in vars(owner).items() if k not in left_out and not (own and k.startswith("_")))
+
+    def all(self, values: Iterable[Any]) -> None:
+        for value in values:
+            self.value(value)
+
+    def value(self, value: Any) -> None:
+        if id(value) in self.seen or isinstance(value, _NOT_HELD):
+            return
+        self.seen.add(id(value))
+        self.alive.append(value)
+        if isinstance(value, Tensor):
+            if value.untyped_storage().data_ptr() not in self.given:
+                per_lane = value.dim() > 0 and len(value) == self.strategy.streams.lanes
+                self.bytes += value[self.lane].nbytes if per_lane else value.nbytes
+        elif isinstance(value, np.ndarray):
+            self.bytes += value.nbytes
+        elif isinstance(value, dict):
+            self.all(value.values())
+        elif isinstance(value, list | tuple | set | frozenset | deque):
+            self.all(value)
+        elif hasattr(value, "held_rows"):
+            rows, size = value.held_rows(self.lane)
+            self.rows, self.bytes = self.rows + rows, self.bytes + rows * size
+        elif isinstance(value, nn.Module):
+            self.all([*value.parameters(), *value.buffers()])
+            self.all(value.modules())
+            self.attributes(value)
+        elif hasattr(value, "__dict__"):
+            self.attributes(value)

@@ -1,0 +1,132 @@
+"""What records say of a method's memory, against another walk over the method and against sums by hand."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.train import loop, run_group
+from strategies.core import Draws, LaneStreams, Optimiser, Strategy, held_memory
+from strategies.gradient.gem import Rings
+from strategies.parts import Memory
+from strategies.parts.exemplars import Exemplars
+from tests.conformance.test_strategies import ALL, scenario_of
+from tests.conftest import toy_cell
+from tests.methods import begin, new_batch, ready
+
+LANES = 3
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """Yield all that a value holds, itself first; a memory of rows is not looked into."""
+    if isinstance(value, Optimiser | LaneStreams | Draws | torch.Generator):
+        return
+    yield value
+    if isinstance(value, nn.Module):
+        yield from (*value.parameters(), *value.buffers())
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from parts_of(item)
+    elif hasattr(value, "__dict__") and not isinstance(value, Tensor | Memory | Exemplars | Rings):
+        given = {"model", "context", "streams"} | (
+            {f.name for f in fields(value)} if isinstance(value, Strategy) else set()
+        )
+        for name, item in vars(value).items():
+            if name not in given and not name.startswith("_"):
+                yield from parts_of(item)
+
+
+def rows_in(memory: Any) -> int:
+    """Return how many rows the first lane's memory holds."""
+    if isinstance(memory, Rings):
+        return sum(min(n, memory.rows_LTM.shape[2] - 1) for n in memory.seen_LT[0].tolist())
+    held = memory.count_LG[0].sum() if isinstance(memory, Exemplars) else memory.in_use_LM()[0].sum()
+    return int(held)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_memory_reported_is_what_a_walk_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/glossary.md: rows and all else that is kept beside the model, but no optimiser's moments."""
+    states: list[Any] = []
+
+    def make_lanes(*args: Any) -> Any:
+        states.append(lanes(*args))
+        return states[0]
+
+    lanes = loop.make_lanes
+    monkeypatch.setattr(loop, "make_lanes", make_lanes)
+    record = run_group([toy_cell(name, seed, scenario_of(name), epochs=1) for seed in range(LANES)])[0]
+    strategy = states[0].strategy
+    row = strategy.streams.x_N[0].numel() * strategy.streams.x_N.element_size() + 8
+    own = {id(t) for t in strategy.model.state_dict(keep_vars=True).values()}
+    tensors, rows, size = {}, 0, 0.0
+    for value in parts_of(strategy):
+        if isinstance(value, Tensor) and id(value) not in own:
+            tensors[id(value)] = value
+        elif isinstance(value, Memory | Exemplars | Rings):
+            n, beside = rows_in(value), getattr(value, "kept", {}).values()
+            rows, size = rows + n, size + n * (row + sum(k[0, 0].nbytes for k in beside))
+    size += sum(t[0].nbytes if len(t) == LANES else t.nbytes for t in tensors.values())
+    resources = record["resources"]
+    assert (resources["memory_samples"], resources["memory_bytes"]) == (rows, size)
+    assert (rows > 0) == ("a memory of rows" in strategy.needs)
+
+
+P, U, ROW = 4 * (64 * 7 + 7 + 7 * 4 + 4), 4, 64 + 8
+"""Bytes of the network and units of ``ready``; bytes of a row, its 64 pixels and its label."""
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "beside"),
+    [
+        ("er", 12, 0),
+        ("der", 12, 12 * 4 * U),
+        ("gem", 12, 0),
+        ("icarl", 24, P),
+        ("wa", 24, P),
+        ("bic", 24, P + 2 * 4 * U),
+        ("lucir", 24, P + 4),
+        ("il2m", 24, 3 * 4 * U + U),
+        ("scr", 12, 4 * (7 * 7 + 7 + 7 * 128 + 128)),
+        ("lwf", 0, P),
+        ("ewc", 0, 2 * P),
+        ("si", 0, 3 * P),
+        ("ncm", 0, 4 * (7 * U + U)),
+    ],
+)
+def test_memory_is_the_sum_by_hand(name: str, rows: int, beside: int) -> None:
+    """A frozen copy of the network counts, momentum does not; a memory that is not full has fewer rows."""
+    strategy = ready(name, **({"buffer": 24} if rows else {}))
+    for task in range(2):
+        begin(strategy, task)
+        batch = new_batch(strategy, task)
+        strategy.learn(batch)
+        strategy.after_step(batch)
+        strategy.end_task(task)
+    assert held_memory(strategy, 1) == (rows, rows * ROW + beside)
+
+
+class Mine(Strategy):
+    """Keeps things under all kinds of names."""
+
+    name = "mine"
+    not_saved = ("again",)
+
+    def setup(self) -> None:
+        """Make 4 numbers a lane in a list, 3 under a private name, 2 of numpy, and a copy of the model's."""
+        self.kept = [torch.zeros(3, 4)]
+        self._private = {"deep": (torch.zeros(3, 3),)}
+        self.array = np.zeros(2, dtype=np.float32)
+        self.same, self.again = self.model.head.weight, torch.zeros(3, 100)
+        self.twice = self.kept[0]
+
+
+def test_all_that_a_method_of_ones_own_keeps_is_counted_once() -> None:
+    other, mine = ready("finetune"), Mine()
+    mine.attach(other.model, other.streams, other.draws, other.optimiser)
+    mine.setup()
+    assert held_memory(mine) == (0, 4 * (4 + 3 + 2))
