@@ -18,6 +18,7 @@ from bench.runner import (
     check_sample,
     compare_sample,
     make_again,
+    resolve_for,
     sample_cells,
 )
 from bench.schema import Equivalence, Equivalences, Fields, cell_key
@@ -126,6 +127,7 @@ def test_the_sample_is_by_hash_of_every_strategy_and_scenario(run: Path) -> None
 
 
 def test_equal_records_make_their_code_equivalent_and_are_left_alone(run: Path) -> None:
+    assert "12 cells" in resolve_for([ASKED], RunReader(run), QUIET).refusal
     packed = pack_run(run)
     content = packed.read_bytes()
     sample = sampled(packed)
@@ -145,6 +147,9 @@ def test_equal_records_make_their_code_equivalent_and_are_left_alone(run: Path) 
     assert found.lines()[0].startswith(
         "4 cells equal bit for bit, 0 differ, 0 not made again; equal throughout: 4 of 4"
     )
+    # None of the run's cells is stale now, those that were not made again neither.
+    plan = resolve_for([ASKED], RunReader(run), QUIET)
+    assert (plan.refusal, len(plan.existing)) == ("", 12)
     # The same again runs nothing; records that name today's code need no entry.
     times = [r["written"] for r in RunReader(run.parent / "again").records()]
     assert [e.now for e in verified(run).equivalent] == [e.now for e in found.equivalent] != []
