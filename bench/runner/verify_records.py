@@ -234,6 +234,13 @@ class Compared:
     first: str
     """The first difference: where, and both values."""
 
+    def line(self) -> str:
+        """Return it in words."""
+        spec, lanes = self.cell.spec, self.cell.lanes
+        # Lanes of convolutions and attention round by how many there are.
+        beside = f"; it ran as one of {lanes} lanes, see --sample" if lanes > 1 else ""
+        return f"differs: {spec.title} ({spec.key}) in {', '.join(self.differing)}; {self.first}{beside}"
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -250,8 +257,7 @@ class Verified:
 
     def lines(self) -> list[str]:
         """Return the outcome in words, what differs first."""
-        found = [f"differs: {c.cell.spec.title} ({c.cell.spec.key}) in {', '.join(c.differing)}; {c.first}"
-                 for c in self.differing]  # fmt: skip
+        found = [compared.line() for compared in self.differing]
         found += [f"not made again: {cell.spec.title}: {why}" for cell, why in self.not_run]
         parts = {cell.part for cell in self.equal}
         wrong = {c.cell.part for c in self.differing} | {cell.part for cell, _ in self.not_run}

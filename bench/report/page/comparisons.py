@@ -26,9 +26,11 @@ def comparisons(part: Frames, identities: Sequence[str]) -> Comparisons:
         places = [f"{i},{j}" for (i, _), (j, _) in combinations(own, 2)]
         tests = compare_pairs(table, list(combinations([name for _, name in own], 2))).set_axis(places)
         tests = tests[tests["n"] > 0]
-        tests["p_holm"] = holm(tests["p"].where(tests["n"] >= FEWEST).tolist())
+        enough = tests["n"] >= FEWEST
+        tests["p_holm"] = holm(tests["p"].where(enough).tolist())
         if len(tests):
-            found[score] = {str(k): _comparison(t, len(tests)) for k, t in tests.to_dict("index").items()}
+            family = int(enough.sum())
+            found[score] = {str(k): _comparison(t, family) for k, t in tests.to_dict("index").items()}
     return found
 
 
