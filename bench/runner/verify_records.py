@@ -9,7 +9,7 @@ bench.store.equivalences.
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from bench.plan import CellSpec, LaneGroup, ResolvedPlan, code_of, unsuitable
 from bench.runner.dispatch import carry_out_plan
 from bench.runner.options import Options
 from bench.schema import Command, Equivalence, Fields, differing_fields
-from bench.store import RunReader, add_equivalences, now, where
+from bench.store import RunReader, enter_equivalences, now, where
 from suites.errors import UserError, some
 
 _OVERHEAD = 0.3
@@ -251,9 +251,9 @@ class Verified:
     not_run: list[tuple[Sampled, str]]
     """With the reason."""
     equivalent: list[Equivalence]
-    """What was entered into the run's list."""
+    """What belongs into the run's list."""
     path: Path | None
-    """The list; none where nothing was entered."""
+    """The list; none where it stayed as it was."""
 
     def lines(self) -> list[str]:
         """Return the outcome in words, what differs first."""
@@ -267,8 +267,8 @@ class Verified:
             f"{len(parts | wrong)} combinations"
         )
         if self.path:
-            names = sorted({e.strategy for e in self.equivalent})
-            found.append(f"equivalent code entered into {self.path}: {', '.join(names)}")
+            names = ", ".join(sorted({e.strategy for e in self.equivalent})) or "none"
+            found.append(f"{self.path} is written anew; equivalent now: {names}")
         return found
 
 
@@ -324,23 +324,25 @@ def compare_sample(sample: Sample, folder: Path, *, enter: bool = True) -> Verif
         else:
             equal.append(cell)
     not_run = [(c, sample.not_run[c.spec.key]) for c in sample.cells if c.spec.key in sample.not_run]
-    wrong = [compared.cell for compared in differing] + [cell for cell, _ in not_run]
-    entries = _equivalences(equal, wrong) if enter else []
-    path = add_equivalences(sample.run, entries) if entries else None
+    refuted = {_code(compared.cell) for compared in differing}
+    entries, path = _equivalences(equal, refuted | {_code(cell) for cell, _ in not_run}), None
+    if enter:
+        path = enter_equivalences(sample.run, entries, refuted)
     return Verified(equal, differing, not_run, entries, path)
 
 
-def _equivalences(equal: Sequence[Sampled], wrong: Sequence[Sampled]) -> list[Equivalence]:
+def _code(cell: Sampled) -> tuple[str, str, str, str]:
+    return cell.part.strategy, cell.part.suite, cell.part.model, cell.part.code
+
+
+def _equivalences(
+    equal: Sequence[Sampled], wrong: Collection[tuple[str, str, str, str]]
+) -> list[Equivalence]:
     """Return an entry for each strategy, suite, model and code of which every cell of the sample is equal."""
-
-    def code(cell: Sampled) -> tuple[str, str, str, str]:
-        return cell.part.strategy, cell.part.suite, cell.part.model, cell.part.code
-
-    refuted = {code(cell) for cell in wrong}
     found: dict[tuple[str, str, str, str], list[Sampled]] = defaultdict(list)
     for cell in equal:
-        if code(cell) not in refuted:
-            found[code(cell)].append(cell)
+        if _code(cell) not in wrong:
+            found[_code(cell)].append(cell)
     here, at, entries = where("cpu"), now(), []
     commit = here["git"] + ("-dirty" if here["dirty"] else "")
     for of, cells in found.items():

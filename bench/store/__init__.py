@@ -1,7 +1,7 @@
 """A run on disk."""
 
 from bench.store.environment import Maker, now, where
-from bench.store.equivalences import add_equivalences, equivalences_path, read_equivalences, staleness_of
+from bench.store.equivalences import enter_equivalences, equivalences_path, read_equivalences, staleness_of
 from bench.store.files import new_file, new_folder, write_json, write_tensors
 from bench.store.pack import pack_run, packed_runs, unpack_run
 from bench.store.run_folder import RunFolder

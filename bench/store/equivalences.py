@@ -1,6 +1,6 @@
 """The list of equivalent code of a run, a file beside its folder or packed file: both have the same."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from bench.plan import Staleness
@@ -30,22 +30,38 @@ def read_equivalences(run: RunReader) -> Equivalences:
         return Equivalences.empty()
     except (OSError, Unreadable) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path} cannot be read: {why}; lethe verify --records makes it anew") from None
+        raise UserError(
+            f"{path} cannot be read: {why}; remove it, and lethe verify --records makes it again"
+        ) from None
 
 
-def add_equivalences(run: RunReader, found: Sequence[Equivalence]) -> Path:
-    """Enter equivalences into a run's list, each in place of one of the same code; return the file.
+def enter_equivalences(
+    run: RunReader, found: Sequence[Equivalence], refuted: Collection[tuple[str, str, str, str]] = ()
+) -> Path | None:
+    """Enter equivalences into a run's list, each in place of an older one of the same records.
+
+    Args:
+        run: The run.
+        found: What is entered.
+        refuted: Strategy, suite, model and code of records that today did not make again: their entries
+            are taken out.
+
+    Returns:
+        The file; None where it stayed as it was.
 
     Raises:
-        UserError: where it cannot be written.
+        UserError: where it cannot be read or written.
     """
-    path = equivalences_path(run)
-
-    def code(e: Equivalence) -> tuple[str, ...]:
-        return e.strategy, e.suite, e.model, e.before, e.now
-
-    entries = {code(e): e for e in [*read_equivalences(run).entries, *found]}
-    content = {"schema": Equivalences.VERSION, "entries": [e.model_dump() for e in entries.values()]}
+    path, before = equivalences_path(run), read_equivalences(run).entries
+    of: dict[tuple[str, str, str, str], Equivalence] = {}
+    for e in [*before, *found]:
+        known = of.setdefault((e.strategy, e.suite, e.model, e.before), e)
+        if known.now != e.now or not set(e.cells) <= set(known.cells):  # else it says nothing new
+            of[e.strategy, e.suite, e.model, e.before] = e
+    entries = [e for code, e in of.items() if code not in refuted]
+    if entries == before:
+        return None
+    content = {"schema": Equivalences.VERSION, "entries": [e.model_dump() for e in entries]}
     try:
         write_json(path, content)
     except OSError as error:

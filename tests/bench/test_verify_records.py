@@ -22,7 +22,7 @@ from bench.runner import (
     sample_cells,
 )
 from bench.schema import Equivalence, Equivalences, Fields, cell_key
-from bench.store import RunReader, add_equivalences, equivalences_path, pack_run, read_equivalences
+from bench.store import RunReader, enter_equivalences, equivalences_path, pack_run, read_equivalences
 from suites.errors import UserError
 from tests.conftest import Command, Refuses, process, tree
 from tests.toy import TOY, blobs
@@ -83,16 +83,20 @@ def test_a_folder_and_its_pack_have_one_list(tmp_path: Path) -> None:
     folder, packed = tmp_path / "first.v1", tmp_path / "first.v1.lethe.gz"
     folder.mkdir()
     assert read_equivalences(RunReader(folder)).entries == []
-    path = add_equivalences(RunReader(folder), [entry("", "b"), entry("", "c")])
+    path = enter_equivalences(RunReader(folder), [entry("", "b"), entry("a", "b")])
     assert path == tmp_path / "first.v1.equivalent.json"
     folder.rmdir()
     packed.touch()
     assert equivalences_path(RunReader(folder)) == equivalences_path(RunReader(packed)) == path
-    add_equivalences(RunReader(packed), [entry("", "b", cells=("1" * 20,))])
-    assert [(e.now, e.cells[0][0]) for e in read_equivalences(RunReader(packed)).entries] == [
-        ("b", "1"),
-        ("c", "0"),
-    ]
+    assert enter_equivalences(RunReader(packed), [entry("", "b")]) is None  # nothing new
+
+    def entered(*found: Equivalence, refuted: tuple[tuple[str, str, str, str], ...] = ()) -> list[str]:
+        enter_equivalences(RunReader(packed), found, refuted)
+        return [f"{e.before}-{e.now}{e.cells[0][0]}" for e in read_equivalences(RunReader(packed)).entries]
+
+    assert entered(entry("", "c", cells=("1" * 20,))) == ["-c1", "a-b0"]  # of the same records the latest
+    assert entered(entry("", "c", cells=("2" * 20,))) == ["-c2", "a-b0"]
+    assert entered(refuted=(("er", "toy", "mlp", ""), ("er", "toy", "mlp", "z"))) == ["a-b0"]
     path.write_text('{"schema":1,"entries":[{"strategy":"er"}]}')
     with pytest.raises(UserError, match=r"equivalent.json cannot be read: entries\[0\].suite is missing"):
         read_equivalences(RunReader(packed))
@@ -167,10 +171,12 @@ def test_cells_that_differ_are_listed_with_their_fields_and_their_strategy_is_no
             record["test"]["right"][1][0] -= 1
             record["loss"][1] += 1e-9
 
+    assert len(verified(run).equivalent) == 2  # er's entry goes when it is refuted
     rewrite(run, change)
     found = verified(run)
     assert [(c.cell.spec.key, c.differing) for c in found.differing] == [(wrong.key, ("loss", "test"))]
     assert [e.strategy for e in found.equivalent] == ["finetune"]
+    assert [e.strategy for e in read_equivalences(RunReader(run)).entries] == ["finetune"]
     assert found.lines()[0].startswith(f"differs: {wrong.title} ({wrong.key}) in loss, test; loss[1] was ")
     assert "3 cells equal bit for bit, 1 differ" in found.lines()[1]
 
