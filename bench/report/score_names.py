@@ -14,6 +14,7 @@ from suites.base import PROPORTION, Score
 _HEADS = {
     "acc": "final {}",
     "aia": "incremental {}",
+    "aia_rows": "incremental {} over rows",
     "learning_acc": "learning {}",
     "min_acc": "minimal {}",
     "wc_acc": "worst-case {}",

@@ -146,7 +146,8 @@ def _scores(done: Sequence[Outcome]) -> pd.DataFrame:
         reference = _reference(outcome, references.get(_stream(outcome), []))
         R_reference = None if reference is None else reference.measured["test"].value
         R, R_validation = (outcome.measured[split].value for split in SPLITS)
-        values = all_scores(R, R_reference, curves, R_validation, outcome.outside, outcome.chrf)
+        total = outcome.measured["test"].total
+        values = all_scores(R, R_reference, curves, R_validation, outcome.outside, outcome.chrf, total)
         parts.append((_name(outcome), {"score": list(values), "value": np.array([*values.values()])}))
     return _joined(parts, [*CELL, "score", "value"])
 

@@ -31,8 +31,8 @@ class Score:
     low: float
     high: float
     of: Callable[..., float] | None
-    """Function of R; None where more than R is needed (``intransigence``, ``min_acc``, ``wc_acc``,
-    ``oos_auroc``, ``chrf``)."""
+    """Function of R; None where more than R is needed (``aia_rows``, ``intransigence``, ``min_acc``,
+    ``wc_acc``, ``oos_auroc``, ``chrf``)."""
 
 
 SCORES: dict[str, Score] = {}
@@ -71,10 +71,22 @@ def acc(R: Matrix) -> float:
     return _mean(R[-1])
 
 
-@_score("mean_i mean_{j<=i} R[i,j]", "Rebuffi et al. 2017")
+@_score("mean_i mean_{j<=i} R[i,j]", "Wang et al. 2024, A comprehensive survey of continual learning")
 def aia(R: Matrix) -> float:
-    """Average incremental accuracy: mean over the stream of accuracy on tasks so far."""
+    """Average incremental accuracy: mean over the stream of the mean accuracy on tasks so far."""
     return _mean([_mean(R[i, :i]) for i in range(1, len(R))])
+
+
+@_score("mean_i sum_{j<=i} n_j R[i,j] / sum_{j<=i} n_j, n_j the test rows of task j", "Rebuffi et al. 2017")
+def aia_rows(R: Matrix, total: Matrix) -> float:
+    """Average incremental accuracy over rows: mean over the stream of accuracy on all test rows so far.
+
+    It differs from ``aia`` where tasks have other numbers of test rows. ``total`` holds these numbers and has
+    the shape of R.
+    """
+    seen = np.tri(len(R) - 1, dtype=bool)
+    right, rows = (np.where(seen, of[1:], 0).sum(1) for of in (R * total, total))
+    return _mean(np.divide(right, rows, out=np.full_like(right, np.nan), where=rows > 0))
 
 
 @_score("mean_{j<T} R[T,j] - R[j,j]", "Lopez-Paz & Ranzato 2017", low=-1.0)
@@ -193,13 +205,15 @@ def all_scores(
     R_curves: Matrix | None = None,
     outside: Sequence[float | None] = (),
     beside: Sequence[Sequence[float | None]] = (),
+    total: Matrix | None = None,
 ) -> dict[str, float]:
     """Return every score by name, NaN for those whose input is missing.
 
     ``R_curves`` is the matrix on the rows that ``curves`` were taken on, ``outside`` the areas of
-    ``oos_auroc``, ``beside`` the matrix of chrF.
+    ``oos_auroc``, ``beside`` the matrix of chrF, ``total`` the rows behind each entry of R.
     """
     found = {score.name: score.of(R) for score in SCORES.values() if score.of is not None}
+    found["aia_rows"] = float("nan") if total is None else aia_rows(R, total)
     found["intransigence"] = float("nan") if reference is None else intransigence(R, reference)
     within = R if R_curves is None else R_curves
     found["min_acc"], found["wc_acc"] = min_acc(within, curves), wc_acc(within, curves)

@@ -50,6 +50,15 @@ def test_intransigence_by_hand() -> None:
     assert all_scores(R, reference)["intransigence"] == pytest.approx(0.05)
 
 
+def test_incremental_accuracy_over_rows_by_hand() -> None:
+    """Tasks of 100, 50 and 10 test rows: the share of right answers among all rows of the tasks so far."""
+    total = np.tile([100.0, 50.0, 10.0], (4, 1))
+    right = [90 / 100, (60 + 40) / 150, (65 + 20 + 7) / 160]
+    assert all_scores(R, total=total)["aia_rows"] == pytest.approx(sum(right) / 3)
+    assert all_scores(R, total=np.full((4, 3), 7.0))["aia_rows"] == pytest.approx(BY_HAND["aia"])
+    assert math.isnan(all_scores(R)["aia_rows"])
+
+
 def test_chrf_by_hand() -> None:
     """It is measured on a scale of 100; a task without rows has none, and so has the mean."""
     beside = [[1.0, 2.0, 3.0], [30.0, 2.0, 3.0], [20.0, 40.0, 3.0], [15.0, 30.0, 60.0]]
