@@ -43,6 +43,7 @@ def verify(
     only: Annotated[
         list[str] | None, typer.Option(help="A method of the table, or a strategy; repeat for more.")
     ] = None,
+    scenario: Annotated[list[str] | None, typer.Option(help="A scenario of the table; repeat.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to run; a folder in results/runs else.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
@@ -50,6 +51,7 @@ def verify(
     data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
     look_only: Annotated[bool, typer.Option("--look-only", help="Compare what --out holds.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; run nothing.")] = False,
+    stale: Annotated[str, typer.Option(metavar="rerun|keep", help="As in lethe run; of a table's run.")] = "",
 ) -> None:
     """Run a published table's recipe, or make records again, and say whether the numbers agree.
 
@@ -61,7 +63,8 @@ def verify(
     use_mirror(data)
     how = {"device": device, "jobs": jobs, "lanes": lanes}
     if table:
-        _verify_table(table, seeds, difference, only or (), records, out, look_only, dry_run, how)
+        chosen = seeds, only or (), scenario or ()
+        _verify_table(table, chosen, difference, records, out, look_only, dry_run, how | {"stale": stale})
     elif records is not None:
         _verify_records(records, sample, minutes, only or (), out, dry_run, how)
     else:
@@ -70,9 +73,8 @@ def verify(
 
 def _verify_table(
     table: str,
-    seeds: int,
+    asked: tuple[int, Sequence[str], Sequence[str]],
     least: float,
-    only: Sequence[str],
     records: Path | None,
     out: Path | None,
     look_only: bool,
@@ -84,13 +86,13 @@ def _verify_table(
 
     chosen = published.read(table)
     folder = records or out or RUNS / chosen.name
-    requests = chosen.requests(seeds, only)
+    requests, (seeds, only, scenarios) = chosen.requests(*asked), asked
     if dry_run:
         dry_run_requests(requests, folder, Options(**how))
         return
     if not look_only and records is None:
         run_requests(requests, folder, **how)
-    verdicts = published.compare(chosen, load(folder), seeds, only, least)
+    verdicts = published.compare(chosen, load(folder), seeds, only, least, scenarios)
     from rich.console import Console
 
     from bench.report import print_published

@@ -295,6 +295,8 @@ def _refusal(present: Present, undecided: Mapping[str, Change], data: Mapping[st
     seconds = sum(present.records[key].seconds for key in undecided)
     cells = f"{len(undecided)} cells, which took {_duration(seconds)}, are stale" if undecided else "records"
     choices = "--stale rerun runs such cells again, --stale keep leaves them as they are"
+    if undecided:
+        choices += f"; lethe verify --records {present.folder} finds out whether they are the same"
     return f"{present.folder}: {cells} ({'; '.join(what)}): {choices}"
 
 

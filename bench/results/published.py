@@ -56,9 +56,9 @@ class Table:
     settings: dict[str, str]
     entries: tuple[Entry, ...]
 
-    def requests(self, seeds: int, only: Sequence[str] = ()) -> list[Request]:
-        """Return what must be run, a request a scenario; raises UserError for a method not in the table."""
-        chosen = self.chosen(only)
+    def requests(self, seeds: int, only: Sequence[str] = (), scenarios: Sequence[str] = ()) -> list[Request]:
+        """Return what must be run, a request a scenario; raises UserError as ``chosen`` does."""
+        chosen = self.chosen(only, scenarios)
         numbers = tuple(range(self.first_seed, self.first_seed + seeds))
         found = []
         for scenario in SCENARIOS:
@@ -67,13 +67,21 @@ class Table:
                 found.append(Request(self.suite, selectors, (scenario,), numbers, self.settings))
         return found
 
-    def chosen(self, only: Sequence[str]) -> list[Entry]:
-        """Return the entries of methods, all for none; raises UserError for a method not in the table."""
-        known = list(dict.fromkeys(e.method for e in self.entries))
-        for name in only:
-            if name not in known:
-                raise unknown(f"method of {self.name}", name, known)
-        return [e for e in self.entries if not only or e.method in only]
+    def chosen(self, only: Sequence[str] = (), scenarios: Sequence[str] = ()) -> list[Entry]:
+        """Return the entries of methods and scenarios, all for none.
+
+        Raises UserError for a method or a scenario not in the table.
+        """
+        for kind, asked in (("method", only), ("scenario", scenarios)):
+            known = list(dict.fromkeys(str(getattr(e, kind)) for e in self.entries))
+            for name in asked:
+                if name not in known:
+                    raise unknown(f"{kind} of {self.name}", name, known)
+        return [
+            e
+            for e in self.entries
+            if (not only or e.method in only) and (not scenarios or e.scenario in scenarios)
+        ]
 
 
 def names() -> list[str]:
@@ -205,7 +213,12 @@ class Verdict:
 
 
 def compare(
-    table: Table, frames: Frames, seeds: int, only: Sequence[str] = (), least: float = DIFFERENCE
+    table: Table,
+    frames: Frames,
+    seeds: int,
+    only: Sequence[str] = (),
+    least: float = DIFFERENCE,
+    scenarios: Sequence[str] = (),
 ) -> list[Verdict]:
     """Return the verdict on every entry over the seeds of the table's recipe that are done.
 
@@ -213,12 +226,12 @@ def compare(
     """
     cells = {
         (request.scenarios[0], selector): [c.key for c in replace(request, strategies=(selector,)).cells()]
-        for request in table.requests(seeds, only)
+        for request in table.requests(seeds, only, scenarios)
         for selector in request.strategies
     }
     values = frames.scores[frames.scores["score"] == table.score].set_index("key")["value"]
     verdicts = []
-    for entry in table.chosen(only):
+    for entry in table.chosen(only, scenarios):
         ours = [100 * values[key] for key in cells[entry.scenario, entry.selector] if key in values.index]
         s = summarise(ours)
         verdicts.append(Verdict(entry, s.n, s.mean, s.sd, table.published_seeds, least))

@@ -153,7 +153,8 @@ def test_records_of_earlier_versions_are_of_unknown_code() -> None:
     plan = resolve([BUILT_IN], present)
     assert plan.refusal == (
         "there: 6 cells, which took 6.0 h, are stale (made before Lethe recorded its code): "
-        "--stale rerun runs such cells again, --stale keep leaves them as they are"
+        "--stale rerun runs such cells again, --stale keep leaves them as they are; "
+        "lethe verify --records there finds out whether they are the same"
     )
     assert plan.to_run == []
     assert resolve([BUILT_IN], present, stale="rerun").to_run == BUILT_IN.cells()

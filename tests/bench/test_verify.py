@@ -61,6 +61,9 @@ def test_a_table_is_run_by_scenario_from_its_first_seed_on(tmp_path: Path) -> No
         Request("toy", ("finetune", "er[buffer=20]"), ("class",), (1, 2, 3), {"epochs": "1"}),
     ]
     assert [r.strategies for r in table.requests(1, ["Replay"])] == [("er[buffer=20]",)]
+    (only,) = table.requests(1, (), ["domain"])
+    assert (only.strategies, only.scenarios) == (("finetune",), ("domain",))
+    refused("unknown scenario of table 'task'", table.requests, 1, (), ["task"])
     refused("unknown method of table 'Repla'; did you mean Replay", table.requests, 1, ["Repla"])
 
 
