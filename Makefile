@@ -36,9 +36,10 @@ statistics: .venv/installed
 
 # The committed records, packed; those of texts and of MNIST need real data (see README), the very last takes hours.
 # $(call remake,NAME,COMMAND): what is there is unpacked, the command runs what is missing, all is packed again.
+# Where code changed since, `make reference STALE=rerun` runs its cells again, `STALE=keep` leaves them.
 define remake
 	test -d results/reference/$(1) || test ! -f results/reference/$(1).lethe.gz || $(BIN)/lethe unpack results/reference/$(1).lethe.gz
-	$(BIN)/lethe $(2)
+	$(BIN)/lethe $(2) $(if $(and $(STALE),$(filter run,$(firstword $(2)))),--stale $(STALE))
 	$(BIN)/lethe pack results/reference/$(1)
 	rm -r results/reference/$(1)
 endef

@@ -71,7 +71,7 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
     from bench.store import staleness_of
 
     run_, cells = opened(folder)
-    staleness = staleness_of(run_)
+    staleness = staleness_of(run_, _data_of_users)
     found = run_.each(lambda record: (record["status"], _why(record), staleness.of_record(record)))
     counts: dict[str, int] = {}
     for key in cells | found.keys():
@@ -92,6 +92,18 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
             print(f"{'stale' if state == 'done' else state:<9} {title}: {why}")
     for line in run_.unreadable:
         print(line)
+
+
+def _data_of_users(suite: str) -> str | None:
+    """Return the fingerprint of the data of a suite in a file, which may change from one day to the next."""
+    if ".py:" not in suite:
+        return None
+    import suites
+
+    try:
+        return suites.get(suite).load().fingerprint
+    except errors.UserError:
+        return None
 
 
 def _why(record: Any) -> str:

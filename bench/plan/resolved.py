@@ -214,6 +214,7 @@ def resolve(
     stale: str = "",
     fingerprint: Fingerprint = lambda suite: None,
     parameter_count: ParameterCount = lambda spec: None,
+    model_fingerprint: Fingerprint = lambda model: None,
 ) -> ResolvedPlan:
     """Decide what becomes of every cell that is asked for.
 
@@ -229,6 +230,7 @@ def resolve(
             hold no numbers, and refuses to go on for others.
         fingerprint: Asked for each suite.
         parameter_count: Asked once for each group whose width depends on it.
+        model_fingerprint: Asked for each pretrained model of a record.
 
     Raises:
         UserError: for anything unknown or impossible, where two requests contradict each other, and where
@@ -239,7 +241,7 @@ def resolve(
     check_agreement(present.folder, present.shared, shared)
     suites_ = dict.fromkeys(spec.suite for spec in cells.values())
     data = {name: mark for name in suites_ if (mark := fingerprint(name)) is not None}
-    staleness = Staleness(present.code, present.equivalences, data.get)
+    staleness = Staleness(present.code, present.equivalences, data.get, model_fingerprint)
     skipped, existing, changes, undecided, restarted = {}, {}, {}, {}, []
     alike = defaultdict(list)
     for key, spec in cells.items():

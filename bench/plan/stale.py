@@ -9,8 +9,8 @@ from bench.plan.code import Code, code_of, is_users
 from bench.schema import Equivalences, Fields
 from suites.errors import UserError, some
 
-DataNow = Callable[[str], str | None]
-"""Returns the fingerprint of a suite's data set as it is now, None where that is not known."""
+Now = Callable[[str], str | None]
+"""Returns the fingerprint of a suite's data set, or of a model, as it is now; None where it is not known."""
 UNRECORDED = "made before Lethe recorded its code"
 _SHOWN = 4
 
@@ -24,6 +24,8 @@ class RecordHead:
     """Fingerprint of its code; empty in records of earlier versions."""
     data: str = ""
     """Fingerprint of its data set; empty where it learned nothing."""
+    model: str = ""
+    """Fingerprint of its pretrained model; empty for others."""
     seconds: float = 0.0
     """Training and scoring."""
 
@@ -31,8 +33,8 @@ class RecordHead:
     def of(cls, record: Fields) -> Self:
         """Return the head of a record."""
         made, data, timings = (record.get(name) or {} for name in ("made_by", "data", "timings"))
-        seconds = timings.get("seconds_per_seed", 0.0)
-        return cls(record["status"], made.get("code", ""), data.get("fingerprint", ""), seconds)
+        marks = made.get("code", ""), data.get("fingerprint", ""), data.get("model") or ""
+        return cls(record["status"], *marks, timings.get("seconds_per_seed", 0.0))
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Staleness:
     """The files behind each fingerprint, from the run's manifest."""
     equivalences: Equivalences
     """Code that was seen to make the same records."""
-    data_now: DataNow
+    data_now: Now
+    model_now: Now = lambda name: None
     _known: dict[tuple[str | bool, ...], Change | None] = field(default_factory=dict)
 
     def of(self, spec: Mapping[str, Any], head: RecordHead) -> Change | None:
@@ -66,7 +69,7 @@ class Staleness:
             head: What its record says.
         """
         what = spec["strategy"], spec["suite"], spec["model"], bool(spec.get("continues"))
-        asked = (*what, head.code, head.data)
+        asked = (*what, head.code, head.data, head.model)
         if asked not in self._known:  # a run has thousands of cells and few methods
             self._known[asked] = self._change(spec, head)
         return self._known[asked]
@@ -80,17 +83,22 @@ class Staleness:
             today = code_of(spec)
         except UserError as error:
             return Change(f"its code cannot be compared: {error}")
+        suite, model = spec["suite"], spec["model"]
+        changes = []
+        if not self._equal_code(spec, head.code, today.fingerprint):
+            changes.append(self._change_of_code(today, head.code))
+        if head.data and self.data_now(suite) not in (None, head.data):
+            changes.append(Change(f"the data of {suite} changed", of_user=is_users_suite(suite)))
+        if head.model and self.model_now(model) not in (None, head.model):
+            changes.append(Change(f"the model in {model} changed", of_user=True))
+        if len(changes) < 2:
+            return changes[0] if changes else None
+        files = tuple(file for change in changes for file in change.files)
+        return Change("; ".join(c.reason for c in changes), files, all(c.of_user for c in changes))
+
+    def _equal_code(self, spec: Mapping[str, Any], before: str, now: str) -> bool:
         names = spec["strategy"], spec["suite"], spec["model"]
-        now, code = today.fingerprint, None
-        if head.code != now and not self.equivalences.same(*names, head.code, now):
-            code = self._change_of_code(today, head.code)
-        data_now = self.data_now(spec["suite"]) if head.data else None
-        if data_now in (None, head.data):
-            return code
-        data = Change(f"the data of {spec['suite']} changed", of_user=is_users_suite(spec["suite"]))
-        if code is None:
-            return data
-        return Change(f"{code.reason}; {data.reason}", code.files, code.of_user and data.of_user)
+        return before == now or self.equivalences.same(*names, before, now)
 
     def _change_of_code(self, today: Code, before: str) -> Change:
         if not before:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import suites
 from bench.encode import input_shape, inputs, to_stderr
 from bench.export import describe_overlap
-from bench.models import parameter_count
+from bench.models import parameter_count, pretrained
 from bench.plan import (
     CellSpec,
     Checkpoint,
@@ -61,6 +61,7 @@ def resolve_for(
                 stale=options.stale,
                 fingerprint=_if_available(_fingerprint),
                 parameter_count=_if_available(_parameter_count),
+                model_fingerprint=_model_fingerprint,
             )
 
     plan = attempt()
@@ -132,6 +133,11 @@ def _present(run: RunReader) -> Present:
 
 def _fingerprint(suite: str) -> str:
     return suites.get(suite).load().fingerprint
+
+
+def _model_fingerprint(name: str) -> str | None:
+    """Return the fingerprint of a pretrained model in a folder, which may have changed; None for others."""
+    return pretrained.mark(name) if Path(name).expanduser().is_dir() else None
 
 
 def _parameter_count(spec: CellSpec) -> int:

@@ -27,6 +27,8 @@ class CheckpointHeader(FileModel):
     headers of version 1."""
     data: str = ""
     """Fingerprint of the data set. Empty in headers of version 1."""
+    model: str = ""
+    """Fingerprint of the pretrained model; empty for others."""
     loss: list[float | None] = []
     """Mean training loss of each task."""
     diverged: str | None = None

@@ -1,6 +1,6 @@
 """The list of equivalent code of a run, a file beside its folder or packed file: both have the same."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from bench.plan import Staleness
@@ -69,13 +69,17 @@ def enter_equivalences(
     return path
 
 
-def staleness_of(run: RunReader) -> Staleness:
+def staleness_of(run: RunReader, data_now: Callable[[str], str | None] = lambda suite: None) -> Staleness:
     """Return what says which records of a run are stale, for readers.
 
-    Data is compared as the run saw it last: no data set is loaded.
+    Args:
+        run: The run.
+        data_now: The fingerprint of a suite's data; where it is not known, data is compared as the run saw
+            it last, so that no data set has to be loaded.
 
     Raises:
         UserError: for a manifest or a list of equivalent code that cannot be read.
     """
     manifest = run.manifest()
-    return Staleness(manifest.code, read_equivalences(run), manifest.data.get)
+    data = lambda suite: data_now(suite) or manifest.data.get(suite)  # noqa: E731
+    return Staleness(manifest.code, read_equivalences(run), data)

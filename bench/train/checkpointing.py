@@ -46,7 +46,7 @@ def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int)
     for lane, spec in enumerate(state.specs):
         header = {
             "tasks_done": tasks_done,
-            "data": state.streams.data.fingerprint,
+            **_read(state),
             "loss": [row[lane] for row in state.loss],
             "diverged": state.diverged.get(lane),
             "scores": state.scorer.record(lane),
@@ -68,8 +68,8 @@ def resume(state: LaneState, checkpoints: Checkpoints) -> int:
         ContractBroken: A checkpoint has other names than those that are saved.
     """
     loaded = [checkpoints.load(spec.key) for spec in state.specs]
-    data = state.streams.data.fingerprint
-    found = [checkpoint for checkpoint in loaded if checkpoint is not None and checkpoint[1]["data"] == data]
+    read = _read(state)
+    found = [saved for saved in loaded if saved is not None and {n: saved[1][n] for n in read} == read]
     if len(found) < len(loaded) or len({header["tasks_done"] for _, header in found}) != 1:
         return 0
     first, trees = found[0][1], [header.get("strategy") for _, header in found]
@@ -106,6 +106,12 @@ def resume(state: LaneState, checkpoints: Checkpoints) -> int:
     state.clock.load(first["clock"])
     state.strategy.task = done - 1 if state.training.boundaries == "shown" else 0
     return done
+
+
+def _read(state: LaneState) -> dict[str, str]:
+    """Return the fingerprints of what lanes learn from: a checkpoint goes on with the same alone."""
+    header = data_header(state)
+    return {"data": header["fingerprint"], "model": header.get("model", "")}
 
 
 def save_models(state: LaneState, models: Models, tasks_done: int) -> None:

@@ -12,7 +12,7 @@ from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, c
 from bench.plan import code as code_of_cells
 from bench.runner import processes
 from bench.schema import Equivalence, Equivalences
-from bench.store import RunReader, add_equivalences
+from bench.store import RunReader, enter_equivalences
 from tests.conftest import Command, Refuses, outcome, ran, refused
 
 MINE = """
@@ -143,7 +143,9 @@ def test_a_change_of_lethe_itself_is_asked_about(
 
 def heads(request: Request, **changes: Any) -> dict[str, RecordHead]:
     return {
-        spec.key: replace(RecordHead("done", code_of(vars(spec)).fingerprint, "d1", 3600.0), **changes)
+        spec.key: replace(
+            RecordHead("done", code_of(vars(spec)).fingerprint, "d1", seconds=3600.0), **changes
+        )
         for spec in request.cells()
     }
 
@@ -187,7 +189,7 @@ def test_code_that_was_seen_to_make_the_same_records_is_not_stale(tmp_path: Path
     path = next((run / "cells").iterdir())
     path.write_text(path.read_text().replace(head.code, "old"))
     refused("made by code that its run does not name", ran, run, Request("digits", ("er",), settings=SMALL))
-    add_equivalences(RunReader(run), [entry])
+    enter_equivalences(RunReader(run), [entry])
     assert ran(run, Request("digits", ("er",), settings=SMALL)).counts == {}
 
 
@@ -204,7 +206,15 @@ def test_data_is_compared_for_cells_that_are_done_too() -> None:
     assert "records (the data of digits changed)" in fresh.refusal
 
 
-def test_a_suite_of_the_users_with_other_data_is_run_again(tmp_path: Path) -> None:
+def test_a_pretrained_model_of_a_folder_is_compared_too() -> None:
+    asked = Request("toy-text", ("finetune",), settings={"tune": "head"})
+    present = Present(records=heads(asked, model="m1"))
+    for now, runs in (("m1", 0), (None, 0), ("m2", 1)):
+        plan = resolve([asked], present, model_fingerprint=lambda name, now=now: now)
+        assert (len(plan.to_run), plan.refusal) == (runs, "")
+
+
+def test_a_suite_of_the_users_with_other_data_is_run_again(tmp_path: Path, command: Command) -> None:
     path, run = tmp_path / "suite.py", tmp_path / "run"
     data = tmp_path / "rows.txt"
     path.write_text(f"from pathlib import Path\nROWS = int(Path({str(data)!r}).read_text())\n{SUITE}")
@@ -214,6 +224,9 @@ def test_a_suite_of_the_users_with_other_data_is_run_again(tmp_path: Path) -> No
     assert ran(run, asked).counts == {}
     data.write_text("59")
     path.write_text(path.read_text() + "#")  # a process imports a file once for each content
+    out = command(f"status {run}")[1]
+    assert out.splitlines()[0] == f"{run}: 1 done; 1 are stale"
+    assert f"the data of {path}:OWN changed" in out
     assert ran(run, asked).counts == {"done": 1}
     assert len([r for r in superseded(run) if "spec" in r]) == 1
     (record,) = RunReader(run).records()
