@@ -48,7 +48,7 @@ def across(frames: Frames, scores: Sequence[str]) -> Across:
                 lines += [plain(ranking[0].upper() + ranking[1:] + "."), ""]
                 continue
             rankings[score] = ranking
-            parts.append(_numbers(competitors(frames), ranking))
+            parts.append(_numbers(competitors(frames, score), ranking))
             lines += [*_lines(ranking, parts[-1], head(score, frames.score)), ""]
     return Across(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), tuple(lines), rankings)
 

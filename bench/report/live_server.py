@@ -64,7 +64,10 @@ def page_server(
     """Return a server of the page of run folders; see ``server``."""
     from bench.report.page import make_page  # matplotlib takes a second to import
 
-    return server(Live(folders, lambda: make_page(load(*folders), scores, live=True, layout=layout)), port)
+    def made() -> str:
+        return "".join(make_page(load(*folders), scores, live=True, layout=layout))
+
+    return server(Live(folders, made), port)
 
 
 def server(live: Live, port: int = 0) -> ThreadingHTTPServer:

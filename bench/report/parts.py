@@ -11,12 +11,20 @@ Part = tuple[str, str, Frames]
 
 
 def parts(frames: Frames) -> Iterator[Part]:
-    """Yield suite, scenario and the done cells of each, with their scores on test rows."""
+    """Yield suite, scenario and the done cells of each, with their scores on test rows.
+
+    A part is all that is sent to a process that draws it: names of all cells of the run are left out.
+    """
+    manifest = frames.manifest.model_copy(update={"cells": {}})
     for (suite, scenario), cells in _done(frames).groupby(["suite", "scenario"]):
         part = frames.only(cells)
-        for key, own in part.outcomes.items():
-            part.outcomes[key] = replace(own, measured={"test": own.measured["test"]})
-        yield str(suite), str(scenario), part
+        tests = {k: replace(o, measured={"test": o.measured["test"]}) for k, o in part.outcomes.items()}
+        yield str(suite), str(scenario), replace(part, outcomes=tests, manifest=manifest)
+
+
+def part_names(frames: Frames) -> list[tuple[str, str]]:
+    """Return suite and scenario of each part, in order."""
+    return [(str(a), str(b)) for a, b in _done(frames).groupby(["suite", "scenario"]).size().index]
 
 
 def by_scenario(frames: Frames) -> Iterator[tuple[str, Frames]]:

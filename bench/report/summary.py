@@ -86,14 +86,15 @@ def rows(numbers: pd.DataFrame, layout: Layout) -> dict[str, Row]:
     return found
 
 
-def competitors(frames: Frames) -> pd.DataFrame:
-    """Return the scores of all strategies but the bounds: what is ranked across suites."""
-    return frames.scores[~frames.scores["identity"].isin(bounds(frames))]
+def competitors(frames: Frames, score: str) -> pd.DataFrame:
+    """Return a score of all strategies but the bounds: what is ranked across suites."""
+    found = frames.scores[frames.scores["score"] == score]
+    return found[~found["identity"].isin(bounds(frames))]
 
 
 def rank_competitors(frames: Frames, score: str) -> Ranking | str:
     """Rank the competitors over suites and scenarios; returns the reason where that is not possible."""
-    return rank(competitors(frames), score)
+    return rank(competitors(frames, score), score)
 
 
 def by_final(frames: Frames, names: Iterable[str]) -> list[str]:

@@ -48,7 +48,8 @@ def make_report(
         for name, frame in (("pairs", made.pairs), ("across", ranked.numbers)):
             if len(frame):
                 frame.to_csv(folder / f"{name}.csv", index=False)
-        (folder / "index.html").write_text(make_page(frames, scores, date, layout=layout, figures=figures))
+        with (folder / "index.html").open("w") as file:
+            file.writelines(make_page(frames, scores, date, layout=layout, figures=figures))
     return folder
 
 

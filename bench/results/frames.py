@@ -91,6 +91,8 @@ class Frames:
 
     def only(self, cells: pd.DataFrame) -> Self:
         """Return these cells, which are rows of ``cells``, in every frame."""
+        if len(cells) == len(self.cells):
+            return replace(self, cells=cells)
         outcomes = {key: self.outcomes[key] for key in cells["key"]}
         frames = {name: getattr(self, name) for name in ("scores", "curves", "notes")}
         own: dict[str, Any] = {name: frame[frame["key"].isin(outcomes)] for name, frame in frames.items()}

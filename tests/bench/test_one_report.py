@@ -229,7 +229,7 @@ def forms(frames: Frames, folder: Path) -> dict[str, Cells]:
     numbers = pd.read_csv(folder / "table.csv", dtype={"mark": object}).fillna({"mark": ""})
     columns = [*DEFAULT, "samples_per_second", "seconds_per_seed"]
     titles = {t.title: dict(zip(columns, t.header[2:], strict=True)) for t in made.shown}
-    seen, copied, _ = of_page(make_page(frames, figures=[]))
+    seen, copied, _ = of_page("".join(make_page(frames, figures=[])))
     return {
         "terminal": in_terminal(stream.getvalue()),
         "Markdown": of_markdown(in_markdown(made)),
@@ -276,14 +276,14 @@ def test_the_page_has_the_spread_of_the_tables(spread: Any) -> None:
     frames = frames_of(records(suites=("toy",), scenarios=("class",)))
     layout = Layout(spread, marks=True)
     made = tables(frames, None, layout)
-    seen, copied, _ = of_page(make_page(frames, layout=layout, figures=[]))
+    seen, copied, _ = of_page("".join(make_page(frames, layout=layout, figures=[])))
     for place, own in of_markdown(in_markdown(made)).items():
         assert seen[place] == copied[place] == own
 
 
 def test_the_pages_script_gets_the_numbers_of_the_tables() -> None:
     frames = frames_of(records())
-    text = make_page(frames, figures=[])
+    text = "".join(make_page(frames, figures=[]))
     seen, _, data = of_page(text)
     for title, table in zip(dict.fromkeys(t for t, _, _ in seen), data["tables"], strict=True):
         names = [row["identity"] for row in table["rows"]]

@@ -48,7 +48,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, folder: Path, tmp_path: Path) -> Iterator[Any]:
     """The page, opened from a file; any console error and any request beyond the file fail the test."""
-    (tmp_path / "index.html").write_text(make_page(load(folder)))
+    (tmp_path / "index.html").write_text("".join(make_page(load(folder))))
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     opened = context.new_page()
     told: list[str] = []
@@ -188,7 +188,7 @@ def test_names_are_text_and_reasons_are_told(page: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phones_width_in_both_schemes(browser: Any, folder: Path, tmp_path: Path, scheme: str) -> None:
-    (tmp_path / "index.html").write_text(make_page(load(folder)))
+    (tmp_path / "index.html").write_text("".join(make_page(load(folder))))
     context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
     page = context.new_page()
     page.goto((tmp_path / "index.html").as_uri())
@@ -203,7 +203,7 @@ def test_served_live_on_loopback_alone(browser: Any, folder: Path, tmp_path: Pat
     run = tmp_path / "run"
     first = Request("toy", ("finetune",), ("class",), (0, 1), {"epochs": "1"})
     carry_out([first], run, Options(jobs=1, quiet=True), "first")
-    live = Live([run], lambda: make_page(load(run), live=True))
+    live = Live([run], lambda: "".join(make_page(load(run), live=True)))
     serving = server(live)
     assert serving.server_address[0] == HOST == "127.0.0.1"
     threading.Thread(target=serving.serve_forever, daemon=True).start()

@@ -103,8 +103,7 @@ def looks_of(frames: Frames) -> Looks:
     if len(identities) <= MOST_NAMED:
         return Looks.of(identities)
     references = bounds(frames) | {*frames.cells[frames.cells["strategy"] == "finetune"]["identity"]}
-    final = competitors(frames).query("score == 'acc'")
-    means = final.groupby(["suite", "scenario", "identity"])["value"].mean()
+    means = competitors(frames, "acc").groupby(["suite", "scenario", "identity"])["value"].mean()
     ranks = means.groupby(["suite", "scenario"]).rank(ascending=False).groupby("identity").mean()
     order = sorted(identities, key=lambda n: (n not in references, ranks.get(n, np.inf), n))
     return Looks.of(identities, order[:MOST_NAMED])

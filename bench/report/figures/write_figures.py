@@ -26,7 +26,7 @@ from bench.report.figures.schedules import schedules
 from bench.report.figures.stability import stability
 from bench.report.figures.stream import stream
 from bench.report.figures.tasks import tasks
-from bench.report.parts import by_scenario, parts, stem
+from bench.report.parts import by_scenario, part_names, parts, stem
 from bench.results import Frames
 
 Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
@@ -63,17 +63,19 @@ def begin_figures(
     """Draw all figures, each once, and write them into a folder where one is given.
 
     Yields the ``stem`` of each suite and scenario with the figures that the page shows. Many suites and
-    scenarios are drawn in parallel processes; few are drawn one by one, as the caller iterates.
+    scenarios are drawn in parallel processes, which get one at a time; few are drawn one by one, as the
+    caller iterates.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     looks = looks_of(frames).at(width)
-    tasks = [(stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames)]
     if folder is not None:
-        tasks += [(stem("suites", scenario), part, ACROSS) for scenario, part in by_scenario(frames)]
-    jobs = min(len(tasks), os.cpu_count() or 1) if len(tasks) >= _MANY else 1
-    made = Parallel(n_jobs=jobs, return_as="generator")
-    return iter(made(delayed(_make_part)(*task, looks, folder) for task in tasks))
+        for scenario, part in by_scenario(frames):
+            _make_part(stem("suites", scenario), part, ACROSS, looks, folder)
+    n_parts = len(part_names(frames))
+    made = Parallel(min(n_parts, os.cpu_count() or 1) if n_parts >= _MANY else 1, return_as="generator")
+    begun = ((stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames))
+    return iter(made(delayed(_make_part)(*part, looks, folder) for part in begun))
 
 
 def _make_part(

@@ -4,12 +4,14 @@ Everything it shows is in it: tables as HTML, figures as SVG, and what its scrip
 strategies, commands and reasons are put in as text, never as markup.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 
 from bench import __version__
 from bench.report.figures import Drawn, begin_figures
@@ -17,7 +19,8 @@ from bench.report.formats import CLOSE
 from bench.report.layout import DEFAULT, Layout
 from bench.report.origin import revision
 from bench.report.page.section import all_columns, figures_of, section
-from bench.report.parts import parts, stem
+from bench.report.parts import part_names, parts
+from bench.report.score_names import part_title
 from bench.report.summary import summary
 from bench.results import Frames
 
@@ -31,8 +34,10 @@ def make_page(
     live: bool = False,
     layout: Layout | None = None,
     figures: Iterable[tuple[str, Sequence[Drawn]]] | None = None,
-) -> str:
-    """Return the page of one or several runs as HTML; the same frames and date give the same text.
+) -> Iterator[str]:
+    """Yield the page of one or several runs as HTML; the same frames and date give the same text.
+
+    A suite and scenario are computed when they are reached, and not kept.
 
     Args:
         frames: The runs.
@@ -43,33 +48,38 @@ def make_page(
         figures: Those of ``begin_figures``, drawn here where they are not given.
     """
     shown, layout = tuple(scores or DEFAULT), Layout((layout or Layout()).spread, marks=True)
-    begun = begin_figures(frames) if figures is None else figures
+    begun = iter(begin_figures(frames) if figures is None else figures)
     numbers = summary(frames, all_columns(shown), layout)
-    tables = {}
-    for suite, scenario, part in parts(frames):
-        whole = frames.only(_in(suite, scenario, frames.cells))
-        tables[suite, scenario] = section(part, whole, _in(suite, scenario, numbers), shown, layout)
-    drawn = dict(begun)
-    for (suite, scenario), table in tables.items():
-        found = drawn.get(stem(suite, scenario), ())
-        table["figures"] = list(figures_of(suite, scenario, frames.score_of(suite), found))
+    data: list[Markup] = []
+
+    def tables() -> Iterator[dict[str, Any]]:
+        for suite, scenario, part in parts(frames):
+            whole = frames.only(_in(suite, scenario, frames.cells))
+            table = section(part, whole, _in(suite, scenario, numbers), shown, layout)
+            _, drawn = next(begun, ("", ()))
+            table["figures"] = list(figures_of(suite, scenario, frames.score_of(suite), drawn))
+            data.append(htmlsafe_json_dumps(_for_script(table), sort_keys=True))
+            yield table
+
     done = int((frames.cells["status"] == "done").sum())
     how: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=PackageLoader("bench.report", "page"), autoescape=True, **how)
     suites = ", ".join(sorted(frames.cells["suite"].unique()))
-    return environment.get_template("page.html.jinja").render(
+    return environment.get_template("page.html.jinja").generate(
         title=f"Lethe: {suites}" if suites else "Lethe",
         summary=f"{done} of {_planned(frames)} cells are done.",
         version=__version__,
         css=(_FOLDER / "page.css").read_text(),
         js=(_FOLDER / "page.js").read_text(),
-        tables=list(tables.values()),
+        titles=[part_title(suite, scenario) for suite, scenario in part_names(frames)],
+        tables=tables(),
         close=CLOSE,
         unfinished=_unfinished(frames),
         runs=_runs(frames),
         folders=str(frames.folder),
         date=date,
-        data={"live": live, "tables": [_for_script(table) for table in tables.values()]},
+        live=live,
+        data=data,
     )
 
 
