@@ -21,7 +21,7 @@ from bench.plan.settings import Shared, check_agreement
 from bench.plan.stale import Change, RecordHead, Staleness, is_users_suite
 from bench.schema import Equivalences, Value
 from suites.base import Training
-from suites.errors import UserError, some
+from suites.errors import UserError, some, unknown
 
 SMALL = 50_000
 """Parameters below which a network on a CPU spends its time in Python, not in arithmetic: its lanes are
@@ -236,6 +236,8 @@ def resolve(
         UserError: for anything unknown or impossible, where two requests contradict each other, and where
             they contradict the settings that the folder holds.
     """
+    if stale not in ("", "rerun", "keep"):
+        raise unknown("value for --stale", stale, ["rerun", "keep"])
     cells = {spec.key: spec for request in requests for spec in request.cells()}
     shared = _common(requests)
     check_agreement(present.folder, present.shared, shared)

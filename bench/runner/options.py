@@ -32,8 +32,6 @@ class Options:
         check_device(self.device)
         if self.jobs < 0 or self.lanes < 0:
             raise UserError("jobs and lanes must not be below 0")
-        if self.stale not in ("", "rerun", "keep"):
-            raise unknown("value for --stale", self.stale, ["rerun", "keep"])
         if self.keep_models not in ("", *WHICH):
             raise unknown("value for --keep-models", self.keep_models, list(WHICH))
 

@@ -11,6 +11,7 @@ import strategies
 from bench.plan import code, code_of, source_files
 from bench.plan.code import is_users
 from bench.plan.source_files import files_behind
+from bench.store import environment, where
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,6 +85,29 @@ def test_a_fingerprint_imports_nothing_that_is_run() -> None:
         f"import sys; from bench.plan import code_of; code_of({cell()}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=True)
+
+
+def test_the_commit_is_that_of_lethe_s_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed in an environment that lies in somebody's repository, Lethe has no commit."""
+
+    def git(*words: str) -> str:
+        made = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
+
+    (tmp_path / "bench").mkdir()
+    file = tmp_path / "bench" / "one.py"
+    file.write_text("")
+    monkeypatch.setattr(environment, "_ROOT", tmp_path)
+    assert (where("cpu")["git"], where("cpu")["dirty"]) == ("", False)
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    (tmp_path / "notes.txt").write_text("not Lethe's")
+    assert (where("cpu")["git"], where("cpu")["dirty"]) == (git("rev-parse", "HEAD"), False)
+    file.write_text("x = 1")
+    assert where("cpu")["dirty"]
+    monkeypatch.setattr(environment, "_ROOT", tmp_path / "bench")
+    assert (where("cpu")["git"], where("cpu")["dirty"]) == ("", False)
 
 
 def test_every_strategy_stands_on_its_own_file_the_loop_and_the_encoder() -> None:

@@ -121,7 +121,8 @@ def test_a_change_of_lethe_itself_is_asked_about(
     refuses(
         "2 cells, which took 0 s, are stale (strategies/parts/replay.py changed): --stale rerun runs", line
     )
-    refuses("value for --stale", line, "--stale", "perhaps")
+    for more in ((), ("--dry-run",)):
+        refuses("value for --stale", line, "--stale", "perhaps", *more)
     assert (run / "run.json").read_bytes() == manifest
     code, out, _ = command(f"{line} --dry-run")
     stale = "stale     digits class er seed 1: strategies/parts/replay.py changed"
