@@ -4,6 +4,7 @@
 40 are 100,000 cells.
 """
 
+import itertools
 import resource
 import sys
 import time
@@ -26,15 +27,11 @@ _TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "valida
 
 def write_many(folder: Path, suites: int = 10, strategies: int = 50, seeds: int = 20) -> Path:
     """Write a run of made-up cells: better strategies, harder suites, seeds that all strategies share."""
-    specs = [
-        CellSpec(
-            f"suite-{suite}", 1, "class", f"method-{strategy}", {"lam": 1.0}, "mlp", {"hidden": 100},
-            _TRAINING, seed, f"method-{strategy}",
-        )
-        for suite in range(suites)
-        for strategy in range(strategies)
-        for seed in range(seeds)
-    ]  # fmt: skip
+    specs = []
+    for suite, strategy, seed in itertools.product(range(suites), range(strategies), range(seeds)):
+        name, sizes = f"method-{strategy}", {"hidden": 100}
+        of = f"suite-{suite}", 1, "class", name, {"lam": 1.0}, "mlp", sizes, _TRAINING, seed, name
+        specs.append(CellSpec(*of))
     run = RunFolder(folder)
     run.open(specs, {}, {}, f"lethe run many.toml --seeds {seeds}", "cpu")
     for first in range(0, len(specs), LANES):
@@ -49,22 +46,14 @@ def _record(spec: CellSpec) -> dict[str, Any]:
     level = 0.9 - 0.02 * suite - 0.005 * strategy + stream.normal(0, 0.01)
     i, j = np.indices((N_TASKS + 1, N_TASKS))
     share = np.where(i > j, level - 0.03 * (i - j - 1), 0.2)
-    counts = {
-        split: {
-            "right": own.binomial(rows, np.clip(share, 0, 1)).tolist(),
-            "total": np.full(share.shape, rows).tolist(),
-        }
-        for split, rows in (("test", ROWS), ("validation", ROWS // 4))
-    }
+    counts = {}
+    for split, rows in (("test", ROWS), ("validation", ROWS // 4)):
+        right, total = own.binomial(rows, np.clip(share, 0, 1)), np.full(share.shape, rows)
+        counts[split] = {"right": right.tolist(), "total": total.tolist()}
+    speed = timings(samples_per_second=50_000.0 - 500 * strategy)
     resources = {"parameters": 16802, "memory_samples": 10 * strategy, "memory_bytes": 1000 * strategy}
-    return {
-        "status": "done",
-        **counts,
-        "curves": [],
-        "loss": own.random(N_TASKS).tolist(),
-        "timings": timings(samples_per_second=50_000.0 - 500 * strategy),
-        "resources": resources,
-    }
+    return {"status": "done", "curves": [], "loss": own.random(N_TASKS).tolist(), "timings": speed,
+            "resources": resources, **counts}  # fmt: skip
 
 
 def stages(folder: Path, *size: int) -> Iterator[tuple[str, Callable[[], object]]]:

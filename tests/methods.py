@@ -1,5 +1,6 @@
 """What the tests of methods share: a method over three lanes, its batches and its memory."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from suites.base import Suite, Training, generator
 from tests.toy import TOY
 
 SEEDS = [0, 1, 2]
+MLP, TRAINING = {"hidden": 7, "layers": 1}, Training(batch=6)
 
 
 def lanes_on(
@@ -24,22 +26,15 @@ def lanes_on(
 
 
 def ready(
-    name: str,
-    scenario: str = "class",
-    model: str = "mlp",
-    options: dict[str, int] | None = None,
-    suite: Suite = TOY,
+    name: str, scenario: str = "class", model: str = "mlp", options: dict[str, int] = MLP, suite: Suite = TOY,
     **hyper: Any,
-) -> Any:
+) -> Any:  # fmt: skip
     """Return a strategy over three lanes that has been set up, its floats already one value a lane.
 
     Of no particular type, so that a test may name what a method alone has.
     """
-    streams = lanes_on(SEEDS, scenario, Training(batch=6), suite)
-    options = options or {"hidden": 7, "layers": 1}
-    net = models.build(
-        models.reference(model), options, (1, 8, 8), streams.n_units, [generator(s, "model") for s in SEEDS]
-    )
+    seeds, streams = [generator(s, "model") for s in SEEDS], lanes_on(SEEDS, scenario, TRAINING, suite)
+    net = models.build(models.reference(model), options, (1, 8, 8), streams.n_units, seeds)
     strategy = strategies.get(name)(**hyper)
     update = make_optimiser("sgd", list(net.parameters()), len(SEEDS), 0.1)
     given = {name: getattr(strategy, name) for name in strategy.lane_fields()}
@@ -61,6 +56,26 @@ def begin(strategy: Strategy, task: int) -> None:
     strategy.task = task
     strategy.draws.begin(task)
     strategy.begin_task(task)
+
+
+def learn_once(strategy: Any, task: int) -> Tensor:
+    """Take one step as the engine does, and return its loss."""
+    strategy.model.zero_grad()
+    loss_L: Tensor = strategy.learn(new_batch(strategy, task))
+    return loss_L
+
+
+def learned(strategy: Any, task: int, steps: int = 1) -> None:
+    """Go through a task."""
+    begin(strategy, task)
+    for _ in range(steps):
+        learn_once(strategy, task)
+    strategy.end_task(task)
+
+
+def assert_equal(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> None:
+    """Assert that tensors are the same to the bit."""
+    torch.testing.assert_close(list(ours), list(theirs), rtol=0, atol=0)
 
 
 def replayed(strategy: Any, n: int, name: str = "replay") -> Batch:

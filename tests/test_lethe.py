@@ -31,17 +31,16 @@ def test_importing_lethe_imports_nothing_heavy() -> None:
 
 def test_names_of_0_1_0() -> None:
     """Every import that its README and docs showed."""
-    done = _python(
-        "from bench import classes, load, run, serve\n"
-        "from strategies.base import NotNegative, Strategy\n"
-        "from strategies.lanes import gradients, per_lane\n"
-        "from suites.base import Data, Suite, Training\n"
-        "from suites.scenarios import by_class\n"
-        "from suites.sources import fingerprint\n"
-        "import lethe\n"
-        "assert (load, run, Strategy) == (lethe.load, lethe.run, lethe.Strategy)\n"
-        "assert serve.load == lethe.Predictor.load\n"
-    )
+    done = _python("""
+from bench import classes, load, run, serve
+from strategies.base import NotNegative, Strategy
+from strategies.lanes import gradients, per_lane
+from suites.base import Data, Suite, Training
+from suites.scenarios import by_class
+from suites.sources import fingerprint
+import lethe
+assert (load, run, Strategy) == (lethe.load, lethe.run, lethe.Strategy)
+assert serve.load == lethe.Predictor.load""")
     assert done.returncode == 0, done.stderr
 
 
@@ -72,9 +71,10 @@ def test_a_folder_that_hides_a_package(hidden: str, tmp_path: Path) -> None:
     assert f"hides Lethe's package '{name}'" in imported.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.name
-)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_documents_import_from_lethe_alone(page: Path) -> None:
     shown = "\n".join(block.split("```")[0] for block in page.read_text().split("```python\n")[1:])
     assert not re.findall(r"^\s*(?:from|import) (?:bench|strategies|suites)\b.*", shown, re.MULTILINE)

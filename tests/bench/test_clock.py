@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -9,21 +10,14 @@ import torch
 from bench.train.clock import FIRST_STEPS, Clock
 from bench.train.schedule import Schedule
 
-
-class Time:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def perf_counter(self) -> float:
-        return self.now
+Time = SimpleNamespace
 
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Time:
-    hands = Time()
-    monkeypatch.setattr("bench.train.clock.time", SimpleNamespace(perf_counter=hands.perf_counter))
+    """Seconds that pass when a test says so."""
+    hands = Time(now=100.0, perf_counter=lambda: hands.now)
+    monkeypatch.setattr("bench.train.clock.time", hands)
     return hands
 
 
@@ -48,25 +42,18 @@ def learn(clock: Clock, hands: Time, steps: int, *, end: float = 0.0, score_at: 
     ("tasks", "rows", "took", "steady"),
     [
         ((11, 11), 8 * 2, 2.0, 2),  # one step of each task is steady
-        (
-            (10, 13),
-            8 * 3,
-            3.0,
-            3,
-        ),  # a task of ten steps has no steady one: neither rows nor seconds of it count
+        ((10, 13), 8 * 3, 3.0, 3),  # ten steps have no steady one: neither rows nor seconds of them count
         ((9, 10), 8 * 19, 95.0, 0),  # no task has one: the rates are of all steps
     ],
 )
-def test_rates_are_of_the_steps_after_the_first_of_each_task(
-    seconds: Time, tasks: tuple[int, ...], rows: int, took: float, steady: int
-) -> None:
+def test_rates_are_of_steady_steps(seconds: Time, tasks: Any, rows: int, took: float, steady: int) -> None:
+    """Of those after the first of each task."""
     clock = Clock(torch.device("cpu"))
     for steps in tasks:
         learn(clock, seconds, steps)
     found = clock.timings(lanes=2)
-    assert found["samples_per_second"] == pytest.approx(rows / took)
-    assert found["tokens_per_second"] == pytest.approx(rows / 8 * 20 / took)
-    assert found["padding_share"] == pytest.approx(0.2)
+    rates = [found[name] for name in ("samples_per_second", "tokens_per_second", "padding_share")]
+    assert rates == pytest.approx([rows / took, rows / 8 * 20 / took, 0.2])
     assert (found["steps"], found["steady_steps"]) == (sum(tasks), steady)
     assert found["train_seconds"] == found["seconds_per_seed"] * 2 == pytest.approx(seconds.now - 100)
 

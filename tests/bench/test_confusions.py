@@ -1,5 +1,7 @@
 """What was taken for what: counted, reported as scikit-learn does, and told apart from what has no class."""
 
+import itertools
+from collections import Counter
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -13,12 +15,10 @@ from rich.console import Console
 from sklearn.metrics import classification_report, roc_auc_score
 
 import bench
-import suites
 from bench.plan import CellSpec, Request
 from bench.report import Layout, class_tables, print_classes, write_classes
 from bench.report.class_tables import WORST
 from bench.results import AVERAGES, by_class, load
-from bench.runner import Options, carry_out
 from bench.stats import SCORES, all_scores, summarise
 from bench.store import RunFolder
 from bench.train import LaneState, learn_task, make_lanes, run_group
@@ -26,8 +26,8 @@ from bench.train.accuracy import area_L
 from bench.train.lane_record import make_record
 from bench.train.loop import score
 from suites.base import Data, Scenario, Stream, Training, register
-from tests.conftest import outcome, process, refused, toy_cell
-from tests.made_up import frames_of, made_up, with_classes
+from tests.conftest import outcome, process, ran, refused, toy_cell
+from tests.made_up import frames_of, made_up, with_classes, write_run
 from tests.toy import TOY, blobs, split
 
 
@@ -53,7 +53,7 @@ def outside_cell(seed: int, strategy: str = "finetune", scenario: str = "class")
 
 
 def answers(group: LaneState, lane: int, rows: torch.Tensor) -> torch.Tensor:
-    """Return the logits of one lane for rows, one row at a time through the engine's own model."""
+    """Return the logits of one lane for rows, through the engine's own model."""
     padded = torch.stack([rows if i == lane else rows[:1].expand(len(rows)) for i in range(len(group.specs))])
     group.model.eval()
     with torch.no_grad():
@@ -68,47 +68,36 @@ def test_confusions_equal_a_slow_loop(scenario: str) -> None:
     learn_task(group, 0)
     score(group, 1)
     for lane, stream in enumerate(group.streams.streams):
-        expected: dict[tuple[int, ...], int] = {}
+        expected = Counter[tuple[int, ...]]()
         for j, task in enumerate(stream.tasks):
-            answer = answers(group, lane, task.test_rows).argmax(1)
-            for row, given in zip(task.test_rows.tolist(), answer.tolist(), strict=True):
-                true = int(stream.unit_TC[j, stream.data.y_N[row % len(stream.data.y_N)]])
-                expected[1, j + 1, true, given] = expected.get((1, j + 1, true, given), 0) + 1
+            answer = answers(group, lane, task.test_rows).argmax(1).tolist()
+            true = stream.unit_TC[j, stream.data.y_N[task.test_rows % len(stream.data.y_N)]].tolist()
+            expected.update((1, j + 1, *pair) for pair in zip(true, answer, strict=True))
         record = make_record(group, lane)
         found = record["classes"]["test"]
         assert {tuple(row[:4]): row[4] for row in found if row[0] == 1} == expected
         assert found == sorted(found)
-        for split_ in ("test", "validation"):
-            for i in (0, 1):
-                for j in (1, 2):
-                    part = [r for r in record["classes"][split_] if r[:2] == [i, j]]
-                    assert sum(r[4] for r in part) == record[split_]["total"][i][j - 1]
-                    assert sum(r[4] for r in part if r[2] == r[3]) == record[split_]["right"][i][j - 1]
+        for split_, i, j in itertools.product(("test", "validation"), (0, 1), (1, 2)):
+            part, counts = [r for r in record["classes"][split_] if r[:2] == [i, j]], record[split_]
+            assert sum(r[4] for r in part) == counts["total"][i][j - 1]
+            assert sum(r[4] for r in part if r[2] == r[3]) == counts["right"][i][j - 1]
 
 
 def test_units_are_named_after_their_classes() -> None:
-    data = suites.get("toy").load()
-    own = split(data, "class", 0, Training()).unit_names()
-    assert own == ["blob 0", "blob 1", "blob 2", "blob 3"]
-    made = split(data, "domain", 0, Training())
-    assert made.unit_names() == [
-        f"blob {a}/blob {b}" for a, b in zip(*(t.classes for t in made.tasks), strict=True)
-    ]
+    own, made = (split(blobs(), scenario, 0, Training()) for scenario in ("class", "domain"))
+    assert own.unit_names() == ["blob 0", "blob 1", "blob 2", "blob 3"]
+    classes = zip(*(t.classes for t in made.tasks), strict=True)
+    assert made.unit_names() == [f"blob {a}/blob {b}" for a, b in classes]
     each = replace(made, n_units=8, unit_TC=torch.arange(8).view(2, 4))  # the same classes in two tasks
     assert each.unit_names()[3:5] == ["blob 3 (task 1)", "blob 0 (task 2)"]
 
 
-def written(
-    folder: Path, counts: dict[str, Any], units: list[str], key: tuple[str, int] = ("er", 0)
-) -> RunFolder:
+def written(folder: Path, units: list[str], test: Any, validation: Any = (), seed: int = 0) -> Path:
     """Write a cell with counts by class."""
-    run, spec = RunFolder(folder), toy_cell(*key)
-    run.open([spec], {}, {}, "test", "cpu")
     right = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
-    run.write(
-        spec, {"status": "done", "test": right, "validation": right, "classes": {"units": units, **counts}}
-    )
-    return run
+    classes = {"units": units, "test": test, "validation": list(validation)}
+    record = {"status": "done", "test": right, "validation": right, "classes": classes}
+    return write_run(folder, [(toy_cell("er", seed), record)])
 
 
 @pytest.mark.parametrize("n_units", [2, 7])
@@ -117,44 +106,40 @@ def test_as_scikit_learn_reports_them(n_units: int, tmp_path: Path) -> None:
     units = [f"class {u}" for u in range(n_units + 1)]  # the last is neither there nor answered
     rows, truths = [], {}
     for i in (0, 1, 2):
-        seen_true, seen_answer = [], []
+        seen = []
         for j in (1, 2):
             true = draws.integers(0, max(1, n_units // 2 * j), 50)
             answer = np.where(draws.random(50) < 0.6, true, draws.integers(0, n_units, 50))
-            pairs, counts = np.unique(np.stack([true, answer]), axis=1, return_counts=True)
-            rows += [[i, j, *map(int, p), int(c)] for p, c in zip(pairs.T, counts, strict=True)]
-            if j <= i:
-                seen_true += true.tolist()
-                seen_answer += answer.tolist()
-        truths[i] = seen_true, seen_answer
-    written(tmp_path, {"test": rows, "validation": rows[:1]}, units)
+            pairs = list(zip(true.tolist(), answer.tolist(), strict=True))
+            rows += [[i, j, *pair, count] for pair, count in sorted(Counter(pairs).items())]
+            seen += pairs if j <= i else []
+        truths[i] = seen
+    written(tmp_path, units, rows, rows[:1])
     frame = bench.classes(tmp_path)
     frame = frame[frame["split"] == "test"]
     assert sorted(frame["i"].unique()) == [1, 2]
     for i in (1, 2):
-        true, answer = ([units[u] for u in found] for found in truths[i])
+        true, answer = ([units[u] for u in found] for found in zip(*truths[i], strict=True))
         expected = classification_report(true, answer, zero_division=0, output_dict=True)
         part = frame[frame["i"] == i].set_index("class")
         assert set(part.index) == set(expected)
         assert part.loc["accuracy", "f1"] == pytest.approx(expected.pop("accuracy"))
         for name, scores in expected.items():
-            theirs = [scores[column] for column in ("precision", "recall", "f1-score", "support")]
             found = part.loc[name, ["precision", "recall", "f1", "support"]].tolist()
-            assert found == pytest.approx(theirs), (i, name)
+            assert found == pytest.approx(list(scores.values())), (i, name)
         assert part["unit"].isna().sum() == len(AVERAGES)
 
 
 def test_tables_are_means_over_seeds(tmp_path: Path) -> None:
     for seed, right in enumerate((4, 6)):
         test = [[1, 1, 0, 0, right], [1, 1, 0, 1, 10 - right], [1, 1, 1, 1, 10]]
-        written(tmp_path, {"test": test, "validation": test[:2]}, ["a", "b"], ("er", seed))
+        written(tmp_path, ["a", "b"], test, test[:2], seed)
     frames = load(tmp_path)
     made = class_tables(frames)
     titles = [f"toy, class-incremental, er, {kind} rows, n = 2" for kind in ("test", "validation")]
     assert [t.title for t in made.shown] == titles
     recall, (first, *_) = summarise([0.4, 0.6]), made.shown[0].classes
-    assert first[:3] == ("a", "100.00 ± 0.00", f"50.00 ± {100 * recall.half:.2f}")
-    assert first[4] == "10"
+    assert (*first[:3], first[4]) == ("a", "100.00 ± 0.00", f"50.00 ± {100 * recall.half:.2f}", "10")
     assert [row[0] for row in made.shown[0].averages] == list(AVERAGES)
     assert made.shown[0].averages[0][1:3] == ("–", "–")
     sd, bca = (class_tables(frames, Layout(spread=spread)) for spread in ("sd", "bca"))
@@ -171,7 +156,7 @@ def test_tables_are_means_over_seeds(tmp_path: Path) -> None:
 
 def test_where_seeds_share_no_classes_units_stand_for_them(tmp_path: Path) -> None:
     for seed, units in enumerate((["a/b", "c/d"], ["d/a", "c/d"])):
-        written(tmp_path, {"test": [[1, 1, 0, 0, 3], [1, 1, 1, 1, 3]], "validation": []}, units, ("er", seed))
+        written(tmp_path, units, [[1, 1, 0, 0, 3], [1, 1, 1, 1, 3]], seed=seed)
     [table] = class_tables(load(tmp_path)).shown
     assert [row[0] for row in table.classes] == ["unit 0", "c/d"]
     assert set(by_class(load(tmp_path))["class"]) == {"a/b", "c/d", "d/a", *AVERAGES}
@@ -186,16 +171,14 @@ def test_of_many_classes_a_terminal_shows_the_worst(tmp_path: Path) -> None:
     assert f"the {WORST} worst of 150 classes by F1" in first
     assert first.count("intent ") == WORST
     assert all(name in first for name in AVERAGES)
-    lowest = (
-        by_class(frames).query("i == 15 and split == 'test' and unit.notna()").groupby("class")["f1"].mean()
-    )
-    assert {row[0] for row in made.shown[0].worst} == set(lowest.nsmallest(WORST).index)
+    last = by_class(frames).query("i == 15 and split == 'test' and unit.notna()")
+    lowest = last.groupby("class")["f1"].mean().nsmallest(WORST)
+    assert {row[0] for row in made.shown[0].worst} == set(lowest.index)
     assert len(made.shown[0].classes) == 150
 
 
 def test_a_run_without_classes_is_said(tmp_path: Path) -> None:
-    run = written(tmp_path, {"test": [[1, 1, 0, 0, 3]], "validation": []}, ["a"])
-    (path,) = run.beside.iterdir()
+    (path,) = RunFolder(written(tmp_path, ["a"], [[1, 1, 0, 0, 3]])).beside.iterdir()
     path.write_text(path.read_text().replace(',"test"', ',"tests"'))
     frames = load(tmp_path)
     refused("no cell of this run has results by class", class_tables, frames)
@@ -203,8 +186,7 @@ def test_a_run_without_classes_is_said(tmp_path: Path) -> None:
 
 
 def test_lethe_report_classes(tmp_path: Path) -> None:
-    request = Request("toy", ("finetune", "joint"), seeds=(0, 1))
-    carry_out([request], tmp_path, Options(jobs=1, quiet=True), "test")
+    ran(tmp_path, Request("toy", ("finetune", "joint"), seeds=(0, 1)))
     done = process("report", str(tmp_path), "--classes")
     assert done.returncode == 0, done.stderr
     assert "toy, class-incremental, finetune, test rows, n = 2" in done.stdout
@@ -248,8 +230,7 @@ def test_rows_of_no_class_are_told_apart_after_every_task() -> None:
     assert make_record(group, 0)["outside"][0] is None
     records = run_group(cells)
     assert [r["outside"] for r in records] == [make_record(group, lane)["outside"] for lane in range(2)]
-    plain = run_group([toy_cell("finetune", 0)])[0]
-    assert "outside" not in plain
+    assert "outside" not in run_group([toy_cell("finetune", 0)])[0]
     assert run_group([outside_cell(1)])[0]["outside"] == records[1]["outside"]  # beside others or alone
 
 
@@ -258,10 +239,7 @@ def test_oos_auroc_is_a_score(tmp_path: Path) -> None:
     record = run_group([cell])[0]
     assert record["outside"][:2] == [None, None]
     assert 0 <= record["outside"][2] <= 1
-    run = RunFolder(tmp_path)
-    run.open([cell], {}, {}, "test", "cpu")
-    run.write(cell, record)
-    scores = load(tmp_path).scores.set_index("score")["value"]
+    scores = load(write_run(tmp_path, [(cell, record)])).scores.set_index("score")["value"]
     assert scores["oos_auroc"] == record["outside"][2]
     R = np.full((3, 2), 0.5)
     assert np.isnan(all_scores(R)["oos_auroc"])

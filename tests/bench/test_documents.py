@@ -99,9 +99,7 @@ def test_costs_are_those_of_every_strategy_and_the_dear_ones_have_a_reason() -> 
 
 
 def test_a_step_for_nothing_implied_is_dear() -> None:
-    assert dear(0.1, 0.0)
-    assert dear(3.1, 2.0)
-    assert not dear(3.0, 2.0)
+    assert [dear(*of) for of in ((0.1, 0.0), (3.1, 2.0), (3.0, 2.0))] == [True, True, False]
 
 
 RUNS = sorted(p.name.split(".")[0] for p in (ROOT / "results" / "reference").glob("*.lethe.gz"))
@@ -113,7 +111,5 @@ def test_reference_records_are_sound(name: str) -> None:
     run = RunReader(ROOT / "results" / "reference" / name)
     records = run.records()
     assert not run.unreadable
-    found, planned = {r["key"] for r in records}, set(run.manifest().cells)
-    assert found == planned
-    assert {r["status"] for r in records} <= {"done", "skipped"}
-    assert "done" in {r["status"] for r in records}
+    assert {r["key"] for r in records} == set(run.manifest().cells)
+    assert {"done"} <= {r["status"] for r in records} <= {"done", "skipped"}

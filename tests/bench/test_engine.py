@@ -32,13 +32,10 @@ def test_counts_equal_a_slow_loop() -> None:
     for j, task in enumerate(stream.tasks):
         for split, rows in (("test", task.test_rows), ("validation", task.validation_rows)):
             right = 0
-            for row in rows.tolist():
-                x = data.x_N[row % len(data.x_N)].float() / 255
-                logits = group.model.eval()(x[None, None])
-                unit = stream.unit_TC[j, data.y_N[row % len(data.x_N)]]
-                right += int(logits.argmax()) == int(unit)
-            assert record[split]["right"][2][j] == right
-            assert record[split]["total"][2][j] == len(rows)
+            for row in (rows % len(data.x_N)).tolist():
+                logits = group.model.eval()(data.x_N[row].float()[None, None] / 255)
+                right += int(logits.argmax()) == int(stream.unit_TC[j, data.y_N[row]])
+            assert [record[split][of][2][j] for of in ("right", "total")] == [right, len(rows)]
 
 
 def test_row_0_is_measured_before_training() -> None:
@@ -52,8 +49,7 @@ def test_joint_has_only_the_first_and_the_last_row() -> None:
 
 
 def test_cumulative_starts_afresh_and_sees_all_rows_so_far() -> None:
-    cells = [toy_cell("cumulative"), toy_cell("joint")]
-    cumulative, joint = (run_group([c])[0] for c in cells)
+    cumulative, joint = (run_group([toy_cell(name)])[0] for name in ("cumulative", "joint"))
     assert score_matrix(cumulative)[-1].mean() > 0.9
     # At the last task both learn all rows from the same start with the same batches.
     assert cumulative["test"]["right"][-1] == joint["test"]["right"][-1]
@@ -149,16 +145,13 @@ def test_iterations_repeat_epochs_and_drop_incomplete_batches() -> None:
 
 def test_augmentation_crops_and_flips_within_bounds() -> None:
     x = torch.arange(64.0).view(1, 1, 1, 8, 8).expand(2, 3, 1, 8, 8) + 1
-    middle = torch.full((2, 3, 3), 0.5)
-    middle[..., 2] = 0.9
+    draws = torch.tensor([[0.5, 0.5, 0.9], [0.5, 0.5, 0.1], [0, 0, 0.9]])
+    middle, flipped, corner = draws[:, None, None].expand(3, 2, 3, 3)
     assert torch.equal(_augment(x, middle), x)  # the crop in the middle, not flipped
-    middle[..., 2] = 0.1
-    assert torch.equal(_augment(x, middle), x.flip(-1))
-    corner = torch.zeros(2, 3, 3)
-    corner[..., 2] = 0.9
+    assert torch.equal(_augment(x, flipped), x.flip(-1))
     shifted = _augment(x, corner)
     assert torch.equal(shifted[..., 4:, 4:], x[..., :4, :4])
-    assert bool((shifted[..., :4, :] == 0).all())
+    assert not shifted[..., :4, :].any()
 
 
 def test_strategies_see_the_same_batches_at_equal_seeds() -> None:
@@ -169,9 +162,8 @@ def test_strategies_see_the_same_batches_at_equal_seeds() -> None:
 
 def test_records_hold_numbers_of_the_machine_apart() -> None:
     record = run_group([toy_cell("er", 0)])[0]
-    assert record["timings"]["steps"] > 0
+    assert min(record["timings"][name] for name in ("steps", "samples_per_second")) > 0
     assert record["timings"]["lanes"] == 1
-    assert record["timings"]["samples_per_second"] > 0
     assert record["resources"]["parameters"] == 64 * 32 + 32 + 32 * 4 + 4
     assert math.isfinite(record["loss"][0])
     assert TOY.training.epochs == 4

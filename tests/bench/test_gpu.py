@@ -11,34 +11,28 @@ import torch
 from bench.checks import gpu
 from tests.conftest import SMALL
 
-BANNED = "typer rich seaborn matplotlib datasets transformers jinja2 safetensors pyarrow huggingface_hub"
+CODE = """
+import json, sys
+banned = "typer rich seaborn matplotlib datasets transformers jinja2 safetensors pyarrow huggingface_hub"
+sys.modules |= dict.fromkeys(banned.split())  # to import one of them is an error
+from dataclasses import replace
+from bench.checks import gpu
+cell, small = gpu.cell, json.loads(sys.argv[2])
+def smaller(*of, **more):
+    spec = cell(*of, **more)
+    few = spec.training | {"rows_per_class": 20}
+    return replace(spec, hyper=spec.hyper | small.get(spec.strategy, {}), training=few)
+gpu.cell = smaller
+gpu.QUICK = gpu.Size(1, 1, 2, (1, 2), 1)
+sys.exit(gpu.main(["--device", "cpu", "--quick", "--out", sys.argv[1]]))
+"""
 
 
 @pytest.mark.timeout(900)  # it runs every strategy, in a process of its own
 def test_dry_check_on_the_cpu_with_only_what_it_says(tmp_path: Path) -> None:
     """It runs with torch, numpy, pandas, scikit-learn, joblib and pydantic alone."""
-    code = (
-        "import sys, importlib.abc\n"
-        f"banned = set({BANNED!r}.split())\n"
-        "class Refuse(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in banned:\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Refuse())\n"
-        "import json\n"
-        "from dataclasses import replace\n"
-        "from bench.checks import gpu\n"
-        "cell, small = gpu.cell, json.loads(sys.argv[2])\n"
-        "def smaller(*of, **more):\n"
-        "    spec = cell(*of, **more)\n"
-        "    few = spec.training | {'rows_per_class': 20}\n"
-        "    return replace(spec, hyper=spec.hyper | small.get(spec.strategy, {}), training=few)\n"
-        "gpu.cell = smaller\n"
-        "gpu.QUICK = gpu.Size(1, 1, 2, (1, 2), 1)\n"
-        "sys.exit(gpu.main(['--device', 'cpu', '--quick', '--out', sys.argv[1]]))\n"
-    )
     out = tmp_path / "gpu.json"
-    words = [sys.executable, "-c", code, str(out), json.dumps(SMALL)]
+    words = [sys.executable, "-c", CODE, str(out), json.dumps(SMALL)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text())

@@ -14,10 +14,8 @@ from bench.results import Frames, load
 from suites.base import BLEU, PROPORTION, Score
 from tests.bench.test_report import TWO_TASKS, made, record
 
-WRITES = {
-    "score": {"name": "bleu", "low": 0, "high": 100},
-    **{split: {"value": TWO_TASKS} for split in ("test", "validation")},
-}
+VALUES = {"value": TWO_TASKS}
+WRITES = {"score": {"name": "bleu", "low": 0, "high": 100}, "test": VALUES, "validation": VALUES}
 
 
 def folder(path: Path, **more: object) -> Path:
@@ -27,26 +25,21 @@ def folder(path: Path, **more: object) -> Path:
 
 def words(frames: Frames) -> list[str]:
     """Return all that is written in the figures."""
-    looks, found = looks_of(frames), []
-    for _, _, part in parts(frames):
-        for draw in FIGURES.values():
-            drawn = draw(part, looks)
-            found += [t.get_text() for t in drawn[0].findobj(Text)] if drawn else []
-    return found
+    looks = looks_of(frames)
+    drawn = [draw(part, looks) for _, _, part in parts(frames) for draw in FIGURES.values()]
+    return [t.get_text() for found in drawn if found for t in found[0].findobj(Text)]
 
 
 def test_bleu_is_called_so_and_has_no_percent(tmp_path: Path) -> None:
     frames = load(folder(tmp_path, **WRITES))
-    text, table = "\n".join(words(frames)), markdown(frames)
-    assert "final\nBLEU" in text
-    assert "BLEU" in table
     make_report(frames, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "BLEU on the tasks so far" in page
-    assert "final BLEU" in page
-    assert "accuracy" not in (text + table).lower()
-    assert "%)" not in text
-    assert "in percent" not in table
+    text, table = "\n".join(words(frames)), markdown(frames)
+    assert "final\nBLEU" in text
+    for said, of in (("BLEU", table), ("BLEU on the tasks so far", page), ("final BLEU", page)):
+        assert said in of
+    for not_said, of in (("accuracy", (text + table).lower()), ("%)", text), ("in percent", table)):
+        assert not_said not in of
 
 
 def test_accuracy_is_called_as_ever(tmp_path: Path) -> None:
@@ -58,10 +51,9 @@ def test_accuracy_is_called_as_ever(tmp_path: Path) -> None:
 
 
 def test_labels_by_hand() -> None:
-    assert axis(PROPORTION, "final {}") == "final accuracy (%)"
-    assert axis(BLEU, "final {}") == "final BLEU"
-    assert axis(Score("reward", -1, 1), "final {}") == "final reward (% of -1 to 1)"
-    assert axis(None, "final {}") == "final score"
+    names = ("accuracy (%)", "BLEU", "reward (% of -1 to 1)", "score")
+    for score, name in zip((PROPORTION, BLEU, Score("reward", -1, 1), None), names, strict=True):
+        assert axis(score, "final {}") == f"final {name}"
     assert [head("acc", score) for score in (PROPORTION, BLEU, None)] == ["acc", "final BLEU", "final score"]
     assert head("forgetting", BLEU) == "forgetting"
     assert heads(["acc", "forgetting"], BLEU) == "By the scores' names, final BLEU is acc."

@@ -12,25 +12,24 @@ from tests.conftest import refused
 
 
 def lanes(name: str, n: int, **options: int) -> nn.Module:
-    return models.build(
-        models.reference(name), options, (3, 8, 8), 5, [generator(s, "model") for s in range(n)]
-    )
+    seeds = [generator(s, "model") for s in range(n)]
+    return models.build(models.reference(name), options, (3, 8, 8), 5, seeds)
 
 
 def ordinary(layer: nn.Module, lane: int) -> nn.Module:
     """Return the ordinary layer with one lane's weights."""
     made: nn.Module
+    state = {k: v[lane] for k, v in layer.state_dict().items()}
     if isinstance(layer, LaneLinear):
-        made = nn.Linear(layer.weight.shape[1], layer.weight.shape[2])
-        made.load_state_dict({"weight": layer.weight.detach()[lane].T, "bias": layer.bias.detach()[lane]})
-        return made
-    if isinstance(layer, LaneConv2d):
+        made = nn.Linear(*layer.weight.shape[1:])
+        state["weight"] = state["weight"].T
+    elif isinstance(layer, LaneConv2d):
         out, inputs, kernel, _ = layer.weight.shape[1:]
         made = nn.Conv2d(inputs, out, kernel, layer.stride, layer.padding, bias=layer.bias is not None)
     else:
         assert isinstance(layer, LaneBatchNorm2d)
         made = nn.BatchNorm2d(layer.weight.shape[1])
-    made.load_state_dict({k: v[lane] for k, v in layer.state_dict().items()}, strict=False)
+    made.load_state_dict(state, strict=False)
     return made
 
 
@@ -39,14 +38,12 @@ class Block(nn.Module):
         super().__init__()
         for name in ("conv1", "norm1", "conv2", "norm2"):
             setattr(self, name, ordinary(getattr(block, name), lane))
-        short = block.shortcut
-        self.shortcut = (
-            nn.Sequential(*(ordinary(m, lane) for m in short)) if isinstance(short, nn.Sequential) else None
-        )
+        short = block.shortcut if isinstance(block.shortcut, nn.Sequential) else ()
+        self.shortcut = nn.Sequential(*(ordinary(m, lane) for m in short))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-        return (h + (x if self.shortcut is None else self.shortcut(x))).relu()
+        return (h + self.shortcut(x)).relu()
 
 
 def single(name: str, net: nn.Module, lane: int) -> nn.Module:
@@ -58,10 +55,8 @@ def single(name: str, net: nn.Module, lane: int) -> nn.Module:
         return nn.Sequential(flat, o("layers.0"), relu, o("layers.1"), relu, o("head"))
     if name == "cnn":
         pool = nn.MaxPool2d(2)
-        first = (o("conv1"), relu, o("conv2"), relu, pool)
-        return nn.Sequential(
-            *first, o("conv3"), relu, o("conv4"), relu, pool, flat, o("dense"), relu, o("head")
-        )
+        convolutions = (o("conv1"), relu, o("conv2"), relu, pool, o("conv3"), relu, o("conv4"), relu, pool)
+        return nn.Sequential(*convolutions, flat, o("dense"), relu, o("head"))
     blocks = [Block(b, lane) for b in net.get_submodule("blocks")]  # type: ignore[attr-defined]
     return nn.Sequential(o("conv"), o("norm"), relu, *blocks, nn.AdaptiveAvgPool2d(1), flat, o("head"))
 
@@ -83,18 +78,15 @@ def test_lanes_equal_ordinary_layers(name: str) -> None:
         ours = sorted(float(p.grad[lane].square().sum()) for p in net.parameters() if p.grad is not None)
         expected = sorted(float(p.grad.square().sum()) for p in other.parameters() if p.grad is not None)
         assert ours == pytest.approx(expected, rel=1e-6)
-        statistics = sorted(float(b[lane].sum()) for n, b in net.named_buffers())
-        assert statistics == pytest.approx(
-            sorted(float(b.sum()) for n, b in other.named_buffers() if "batches" not in n), rel=1e-9
-        )
+        statistics = sorted(float(b[lane].sum()) for _, b in net.named_buffers())
+        expected = sorted(float(b.sum()) for n, b in other.named_buffers() if "batches" not in n)
+        assert statistics == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", models.names())
 def test_initial_weights_depend_on_the_lanes_seed_alone(name: str) -> None:
-    three, one = (
-        lanes(name, 3),
-        models.build(models.reference(name), {}, (3, 8, 8), 5, [generator(2, "model")]),
-    )
+    three = lanes(name, 3)
+    one = models.build(models.reference(name), {}, (3, 8, 8), 5, [generator(2, "model")])
     for p, q in zip(three.parameters(), one.parameters(), strict=True):
         assert torch.equal(p[2:], q)
     assert not torch.equal(next(three.parameters())[0], next(three.parameters())[1])

@@ -26,8 +26,7 @@ from bench.report.page import make_page
 from bench.report.parts import by_scenario, parts
 from bench.report.tables import in_markdown
 from bench.results import Frames, load
-from bench.store import RunFolder
-from tests.made_up import frames_of, made_up, not_done, spec
+from tests.made_up import frames_of, made_up, not_done, spec, write_run
 
 Cells = dict[tuple[str, str, str], tuple[str, str]]
 """Title of the table, strategy and column: the text and best, close or nothing."""
@@ -44,10 +43,8 @@ def records(seeds: int = 8, **more: Any) -> list[dict[str, Any]]:
     for record in (r for r in found if r["identity"] == "ewc"):
         cell = CellSpec(**(record["spec"] | {"strategy": "mir", "identity": "mir"}))
         turn = -5 if record["spec"]["seed"] % 2 else 3
-        right = [
-            [x if i < 3 else min(x + turn, 200) for x in row] for i, row in enumerate(record["test"]["right"])
-        ]
-        test = record["test"] | {"right": right}
+        *before, last = record["test"]["right"]
+        test = record["test"] | {"right": [*before, [min(x + turn, 200) for x in last]]}
         own = {"key": cell.key, "identity": "mir", "spec": record["spec"] | {"strategy": "mir"}, "test": test}
         close.append(record | own)
     return found + close
@@ -61,11 +58,10 @@ def unequal_seeds() -> list[dict[str, Any]]:
 def with_ties() -> list[dict[str, Any]]:
     """Return er and ewc with the results of one of them."""
     found = records(suites=("toy",))
-    tests = {(r["spec"]["scenario"], r["spec"]["seed"]): r["test"] for r in found if r["identity"] == "er"}
-    return [
-        r | {"test": tests[r["spec"]["scenario"], r["spec"]["seed"]]} if r["identity"] == "ewc" else r
-        for r in found
-    ]
+    er = {(r["spec"]["scenario"], r["spec"]["seed"]): r["test"] for r in found if r["identity"] == "er"}
+    for record in (r for r in found if r["identity"] == "ewc"):
+        record["test"] = er[record["spec"]["scenario"], record["spec"]["seed"]]
+    return found
 
 
 def bleu() -> list[dict[str, Any]]:
@@ -93,17 +89,19 @@ RUNS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 
 def in_terminal(text: str) -> Cells:
+    def bare(text: str) -> str:
+        return re.sub(r"\x1b\[[\d;]*m", "", text).strip()
+
     found: Cells = {}
     title, header = "", []
     for line in text.splitlines():
-        bare = re.sub(r"\x1b\[[\d;]*m", "", line)
-        if re.match(r"toyb?, ", bare):
-            title = bare.strip()
-        elif bare.startswith("┃"):
-            header = [cell.strip() for cell in bare.strip("┃ ").split("┃")]
-        elif bare.startswith("│"):
+        if re.match(r"toyb?, ", bare(line)):
+            title = bare(line)
+        elif bare(line).startswith("┃"):
+            header = [cell.strip() for cell in bare(line).strip("┃ ").split("┃")]
+        elif bare(line).startswith("│"):
             cells = line.strip("│").split("│")
-            plain = [re.sub(r"\x1b\[[\d;]*m", "", cell).strip() for cell in cells]
+            plain = [bare(cell) for cell in cells]
             for name, cell, own in zip(header[2:], cells[2:], plain[2:], strict=True):
                 mark = "best" if "\x1b[1m" in cell else "close" if own.endswith("†") else ""
                 found[title, plain[0], name] = own.removesuffix(" †"), mark
@@ -118,11 +116,9 @@ def of_markdown(text: str) -> Cells:
             title, header = line.strip("*"), []
         elif line.startswith("| ") and title:
             cells = line.strip("| ").split(" | ")
-            if not header:
-                header = cells
-                continue
+            header = header or cells
             for name, cell in zip(header[2:], cells[2:], strict=True):
-                if cell.strip("-:"):
+                if cell.strip("-:") and cells is not header:
                     mark = "best" if cell.startswith("**") else "close" if cell.endswith("†") else ""
                     found[title, cells[0], name] = cell.strip("*").removesuffix(" †"), mark
     return found
@@ -310,18 +306,13 @@ def test_figures_have_the_numbers_of_the_tables() -> None:
         mean = own.set_index(["column", "identity"])["mean"]
 
         def data(name: str, part: Frames = part) -> pd.DataFrame:
-            drawn = FIGURES[name](part, looks)
-            assert drawn is not None
-            return drawn[1]
+            return FIGURES[name](part, looks)[1]
 
         seeds = data("bars").groupby(["score", "identity"])["value"].mean()
         for place, value in seeds.items():
             assert value == pytest.approx(mean[place], abs=1e-12)
-        stream = data("stream")
-        for row in stream[stream["tasks"] == 3].itertuples():
-            assert row.mean == pytest.approx(mean["acc", row.identity], abs=1e-12)
         pareto = data("pareto")
-        for row in pareto.itertuples():
+        for row in [*data("stream").query("tasks == 3").itertuples(), *pareto.itertuples()]:
             assert row.mean == pytest.approx(mean["acc", row.identity], abs=1e-12)
         assert not set(pareto[pareto["front"]]["identity"]) & BOUNDS
         best = own[(own["column"] == "acc") & (own["mark"] == "best")]["identity"].tolist()
@@ -335,27 +326,18 @@ def test_ranks_leave_the_bounds_out_in_figure_and_tables() -> None:
     assert set(whole.numbers["identity"]) == set(frames.cells["identity"]) - BOUNDS
     assert "cumulative, joint are bounds" in " ".join(whole.lines)
     for scenario, part in by_scenario(frames):
-        drawn = ACROSS["ranks"](part, looks_of(frames))
-        assert drawn is not None
-        numbers = across(part, ["acc"]).numbers
-        assert drawn[1]["identity"].tolist() == numbers["identity"].tolist(), scenario
-        assert drawn[1]["rank"].tolist() == numbers["rank"].tolist()
+        (_, data), numbers = ACROSS["ranks"](part, looks_of(frames)), across(part, ["acc"]).numbers
+        for column in ("identity", "rank"):
+            assert data[column].tolist() == numbers[column].tolist(), scenario
 
 
 def test_a_document_has_the_numbers_of_the_tables(tmp_path: Path) -> None:
-    run, made = RunFolder(tmp_path / "run"), records(suites=("toy",))
-    run.open([CellSpec(**r["spec"]) for r in made], {}, {}, "made up", "cpu")
-    for record in made:
-        run.write(CellSpec(**record["spec"]), record)
-    frames = load(tmp_path / "run")
-    text = renewed(
-        "<!-- lethe:table run -->\n<!-- lethe:end -->\n<!-- lethe:method run der++ -->\n<!-- lethe:end -->\n",
-        tmp_path,
-    )
-    expected = {place: own for place, (own, _) in of_markdown(in_markdown(tables(frames))).items()}
-    assert {
-        place: own for place, (own, _) in of_markdown(text.split("<!-- lethe:method")[0]).items()
-    } == expected
+    cells = [(CellSpec(**r["spec"]), r) for r in records(suites=("toy",))]
+    frames, blocks = load(write_run(tmp_path / "run", cells)), ("table run", "method run der++")
+    text = renewed("".join(f"<!-- lethe:{b} -->\n<!-- lethe:end -->\n" for b in blocks), tmp_path)
+    first, plain = text.split("<!-- lethe:method")[0], in_markdown(tables(frames))
+    found, expected = ({k: own for k, (own, _) in of_markdown(t).items()} for t in (first, plain))
+    assert found == expected
     cells = next(line for line in text.splitlines() if line.startswith("| class ")).strip("| ").split(" | ")
     own = frames.scores.query("strategy == 'der++' and scenario == 'class'")
     means = own.groupby("score")["value"].mean()

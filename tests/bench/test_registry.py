@@ -22,7 +22,7 @@ from bench.results import load
 from bench.store import RunReader
 from suites.description import Description
 from suites.registry import import_file
-from tests.conftest import Command, refused
+from tests.conftest import Command, Refuses, refused
 
 PLAIN = '''from __future__ import annotations
 
@@ -55,9 +55,7 @@ def written(folder: Path, text: str, name: str = "own.py") -> str:
 
 
 @pytest.mark.parametrize("decorator", ["", "from dataclasses import dataclass\n\n@dataclass\n"])
-def test_a_plain_class_is_the_same_to_show_run_and_report(
-    decorator: str, tmp_path: Path, command: Command
-) -> None:
+def test_a_class_is_the_same_to_show_run_and_report(decorator: str, tmp_path: Path, command: Command) -> None:
     text = PLAIN.replace("class Plain", f"{decorator}class Plain")
     own, out = f"{written(tmp_path, text)}:Plain", str(tmp_path / "run")
     shown = json.loads(command("show", own, "--json")[1])
@@ -144,15 +142,11 @@ BASE = "from lethe import Strategy\nfrom dataclasses import dataclass, field\n"
     ],
 )
 @pytest.mark.parametrize("words", ["show", "run digits --out OUT -s"])
-def test_a_file_that_cannot_be_used_is_one_line(
-    words: str, text: str, says: str, tmp_path: Path, command: Command
-) -> None:
+def test_unusable_files(words: str, text: str, says: str, tmp_path: Path, refuses: Refuses) -> None:
     own = f"{written(tmp_path, text)}:Own"
-    code, _, errors = command(words.replace("OUT", str(tmp_path / "r")), own)
     if words == "show":
         says = says.split(";")[0].replace("no strategy", "no suite, strategy or model")
-    assert (code, len(errors.splitlines())) == (2, 1)
-    assert says in errors
+    refuses(says, words.replace("OUT", str(tmp_path / "r")), own)
     assert not (tmp_path / "r").exists()
 
 
@@ -164,17 +158,12 @@ def test_a_file_that_raised_is_imported_when_it_is_mended(tmp_path: Path) -> Non
     assert strategies.get(f"{own}:Plain").name == "Plain"
 
 
-def test_what_is_installed_is_listed_by_name_and_shown_from_the_object(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_installed_is_listed_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, PLAIN, "installed_method.py")
     written(tmp_path, "LIMIT = 1 / 0\n", "installed_broken.py")
     monkeypatch.syspath_prepend(tmp_path)
-    points = {
-        "plain": EntryPoint("plain", "installed_method:Plain", "lethe.strategies"),
-        "broken": EntryPoint("broken", "installed_broken:Any", "lethe.strategies"),
-        "number": EntryPoint("number", "installed_method:Literal", "lethe.strategies"),
-    }
+    places = {"plain": "method:Plain", "broken": "broken:Any", "number": "method:Literal"}
+    points = {n: EntryPoint(n, f"installed_{at}", "lethe.strategies") for n, at in places.items()}
     registry = strategies.REGISTRY
     monkeypatch.setattr(registry, "_installed", lambda: points)
     assert {"plain", "er"} <= set(strategies.names())
@@ -212,8 +201,7 @@ def test_a_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:
     toy = '   "name": "toy",'
     cold = listing("from tests.toy import TOY; from suites.base import register; register(TOY)")
     warm = listing()
-    assert (cold[-1], warm[-1]) == ("True", "False")
-    assert (toy in cold, toy in warm) == (True, False)
+    assert (cold[-1], warm[-1], toy in cold, toy in warm) == ("True", "False", True, False)
     assert set(warm[:-1]) <= set(cold)
     kinds = sorted(path.name.split("-")[1] for path in tmp_path.iterdir())
     assert kinds == ["models", "scores", "strategies", "suites"]
@@ -235,9 +223,7 @@ DAMAGES: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_an_index_that_does_not_fit_is_made_again(
-    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_that_does_not_fit(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
     made = scores()
     (path,) = tmp_path.iterdir()
@@ -245,13 +231,10 @@ def test_an_index_that_does_not_fit_is_made_again(
     path.write_text(whole.replace("final accuracy", "as it was saved"))
     assert scores() != made  # it is read
     path.write_text(DAMAGES[damage](whole))
-    assert scores() == made
-    assert path.read_text() == whole
+    assert (scores(), path.read_text()) == (made, whole)  # it is made again
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "file" / "cache"))
     assert len(scores()) > 10

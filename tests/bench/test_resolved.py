@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import strategies
 from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, code_of, resolve
 from bench.plan.resolved import lane_width
-from bench.runner import Options, carry_out, carry_out_plan, processes, resolve_for
+from bench.runner import Options, carry_out_plan, processes, resolve_for
 from bench.store import RunReader
 from suites.errors import UserError
-from tests.conftest import Command, outcome, refused, toy_cell
+from tests.conftest import Command, outcome, ran, refused, toy_cell
 
 QUIET = Options(jobs=1, quiet=True)
 FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))
@@ -27,6 +27,9 @@ FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))
 def head(request: Request, status: str = "done", **changes: Any) -> RecordHead:
     """Return what a record of today's code says of itself."""
     return RecordHead(status, **{"code": code_of(vars(request.cells()[0])).fingerprint, **changes})
+
+
+HIDDEN = "ewc needs to know where tasks begin and end"
 
 
 def small(spec: Any) -> int:
@@ -43,18 +46,15 @@ def test_each_state_of_a_cell() -> None:
     present = Present(records={key: head(FIVE, status) for key, status in statuses.items()})
     plan = resolve([FIVE], present, parameter_count=small)
     assert keys(plan) == [[missing.key]]
-    assert (plan.existing, plan.skipped) == (statuses, {})
-    assert plan.done == [done]
+    assert (plan.existing, plan.skipped, plan.done) == (statuses, {}, [done])
     again = resolve([FIVE], present, retry_failed=True, parameter_count=small)
     assert again.to_run == [failed, diverged, missing]
     assert again.existing == {done.key: "done", skipped.key: "skipped"}
     forced = resolve([FIVE], present, force=True, parameter_count=small)
-    assert forced.to_run == FIVE.cells()
-    assert forced.existing == {}
+    assert (forced.to_run, forced.existing) == (FIVE.cells(), {})
     hidden = replace(FIVE, strategies=("ewc",), seeds=(0,), settings={"boundaries": "hidden"})
     unable = resolve([hidden], Present())
-    assert list(unable.skipped.values()) == ["ewc needs to know where tasks begin and end"]
-    assert unable.groups == ()
+    assert (list(unable.skipped.values()), unable.groups) == ([HIDDEN], ())
 
 
 def test_lanes_differ_in_rates_and_seeds() -> None:
@@ -80,27 +80,25 @@ def test_cells_with_checkpoints_go_on_beside_those_that_did_as_many_tasks() -> N
 
 
 def test_width_is_a_fixed_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = toy_cell()
-    assert lane_width(cell, "cpu", 0, lambda spec: 49_999) == 64
-    assert lane_width(cell, "cpu", 0, lambda spec: 50_000) == 1
-    assert lane_width(cell, "cpu", 7, lambda spec: None) == 7
-    assert lane_width(cell, "cuda:1", 0, lambda spec: None) == 256
-    assert lane_width(cell, "cpu", 0, lambda spec: None) is None
-    head = toy_cell(suite="toy-text", model_options={"tune": "head"})
-    assert lane_width(head, "cpu", 0, lambda spec: None) == 64
+    cell, head = toy_cell(), toy_cell(suite="toy-text", model_options={"tune": "head"})
+    for spec, device, asked, parameters, width in (
+        (cell, "cpu", 0, 49_999, 64), (cell, "cpu", 0, 50_000, 1), (cell, "cpu", 7, None, 7),
+        (cell, "cuda:1", 0, None, 256), (cell, "cpu", 0, None, None), (head, "cpu", 0, None, 64),
+    ):  # fmt: skip
+        assert lane_width(spec, device, asked, lambda spec, n=parameters: n) == width
     monkeypatch.setattr(strategies.get("finetune"), "max_lanes", 3)
     assert lane_width(cell, "cpu", 0, small) == 3
 
 
 def test_what_needs_data_stays_open_until_it_is_here() -> None:
     plan = resolve([FIVE], Present())
-    assert [(len(group.keys), group.width) for group in plan.groups] == [(5, None)]
-    assert plan.data == {}
-    assert plan.lines()[-1] == "groups of toy: decided once its data is here"
     whole = plan.completed(lambda suite: "mark", lambda spec: 10**6)
-    assert [(len(group.keys), group.width) for group in whole.groups] == [(1, 1)] * 5
-    assert whole.data == {"toy": "mark"}
-    assert whole.lines()[-1] == "groups: 5 x 1 lanes"
+    for of, groups, data, line in (
+        (plan, [(5, None)], {}, "groups of toy: decided once its data is here"),
+        (whole, [(1, 1)] * 5, {"toy": "mark"}, "groups: 5 x 1 lanes"),
+    ):
+        assert [(len(group.keys), group.width) for group in of.groups] == groups
+        assert (of.data, of.lines()[-1]) == (data, line)
     refused("fingerprint other, but the plan mark", whole.completed, lambda suite: "other", small)
 
 
@@ -119,7 +117,7 @@ def test_what_contradicts_the_folder_is_refused() -> None:
     statuses=st.lists(st.sampled_from(["done", "failed", "diverged", "missing"]), min_size=3, max_size=3),
     code=st.sampled_from(["", head(FIVE).code]),
 )
-def test_a_plan_reads_back_as_it_was_written(lam: float, lr: float, statuses: list[str], code: str) -> None:
+def test_a_plan_reads_back_as_written(lam: float, lr: float, statuses: list[str], code: str) -> None:
     request = Request("toy", (f"er[lam={lam!r},lr={lr!r}]", "ewc[half=true]"), seeds=(0, 1, 2))
     cells = request.cells()
     present = Present(
@@ -128,8 +126,7 @@ def test_a_plan_reads_back_as_it_was_written(lam: float, lr: float, statuses: li
     )
     plan = resolve([request], present, fingerprint=lambda suite: "mark")
     again = ResolvedPlan.from_json(plan.to_json())
-    assert again == plan
-    assert list(again.by_key) == list(plan.by_key)
+    assert (again, list(again.by_key)) == (plan, list(plan.by_key))
     types = [{k: type(v) for k, v in (s.hyper | s.training).items()} for s in (cells[0], again.cells[0])]
     assert types[0] == types[1]
 
@@ -141,28 +138,24 @@ def test_text_that_is_no_plan_is_refused() -> None:
             ResolvedPlan.from_json(json.dumps(json.loads(plan.to_json()) | change))
 
 
-def test_a_dry_run_prints_what_a_run_carries_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
-) -> None:
+def test_a_dry_run_tells_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     request = Request("toy", ("er", "ewc"), seeds=(0, 1, 2), settings={"boundaries": "hidden"})
     plan = resolve_for([request], RunReader(tmp_path), QUIET, download=False)
     out = command(f"run toy -s er -s ewc --seeds 3 --set boundaries=hidden --dry-run --out {tmp_path}")[1]
     assert out.splitlines() == plan.lines()
     assert plan.lines()[-2:] == ["6 cells, 3 to run", "groups: 1 x 3 lanes"]
-    assert "skip      toy class ewc seed 0: ewc needs to know where tasks begin and end" in plan.lines()
-    ran: list[list[str]] = []
+    assert f"skip      toy class ewc seed 0: {HIDDEN}" in plan.lines()
+    carried: list[list[str]] = []
     honest = processes.run_group
 
     def noting(specs: Any, **options: Any) -> Any:
-        ran.append([spec.key for spec in specs])
+        carried.append([spec.key for spec in specs])
         return honest(specs, **options)
 
     monkeypatch.setattr(processes, "run_group", noting)
-    carry_out([request], tmp_path, QUIET, "test")
-    assert ran == keys(plan)
-    assert RunReader(tmp_path).manifest().data == plan.data
-    reasons = {record["reason"] for record in RunReader(tmp_path).records() if record["status"] == "skipped"}
-    assert reasons == {"ewc needs to know where tasks begin and end"}
+    ran(tmp_path, request)
+    assert (carried, RunReader(tmp_path).manifest().data) == (keys(plan), plan.data)
+    assert {r["reason"] for r in RunReader(tmp_path).records() if r["status"] == "skipped"} == {HIDDEN}
 
 
 ELSEWHERE = """
@@ -179,15 +172,10 @@ def test_another_process_carries_a_plan_out(tmp_path: Path) -> None:
     request = Request("digits", ("er", "hat"), ("class",), (0, 1), {"epochs": "1", "rows_per_class": "10"})
     plan = resolve_for([request], None, QUIET)
     (tmp_path / "plan.json").write_text(plan.to_json())
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(tmp_path / "plan.json"), str(tmp_path / "there")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    words = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "plan.json"), str(tmp_path / "there")]
+    path = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=path)
     assert done.returncode == 0, done.stderr
     carry_out_plan(plan, tmp_path / "here", QUIET, "here")
     here, there = (list(map(outcome, RunReader(tmp_path / name).records())) for name in ("here", "there"))
-    assert len(here) == 4
-    assert here == there
+    assert (len(here), here) == (4, there)

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -70,11 +71,7 @@ def test_a_manifest_that_is_not_ours_is_left_alone(tmp_path: Path, text: str) ->
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"a": 1})
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
@@ -88,31 +85,35 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append("sync"), fsync(handle))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (steps.append("rename"), replace(a, b))[1])
+    steps = Mock()
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, getattr(steps, name))
     write_json(tmp_path / "a.json", {})
-    assert steps == ["sync", "rename"]
+    assert [name for name, *_ in steps.mock_calls] == ["fsync", "replace"]
 
 
 def lines_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"))
 
 
-def test_a_line_that_cannot_be_read_is_listed_and_then_set_aside(tmp_path: Path) -> None:
+def two_cells(folder: Path) -> tuple[RunFolder, CellSpec, CellSpec, Path]:
+    """Return a run of two cells, the cells, and the file that both are lines of."""
     spec, other = toy_cell("er"), toy_cell("ewc")
-    run = opened(tmp_path, spec, other)
+    run = opened(folder, spec, other)
     run.write(spec, DONE)
     run.write(other, DONE)
     (path,) = lines_of(run.cells)
+    return run, spec, other, path
+
+
+def test_a_line_that_cannot_be_read_is_listed_and_then_set_aside(tmp_path: Path) -> None:
+    run, _, other, path = two_cells(tmp_path)
     path.write_text(path.read_text().replace('"status"', '"state"', 1))
     before = tree(tmp_path)
     reader = RunReader(tmp_path)
     assert reader.statuses() == reader.statuses() == {other.key: "done"}
     said = f"{path.name}@0 cannot be read: unknown field 'state'"
-    assert len(reader.unreadable) == 1
-    assert reader.unreadable[0].startswith(said)
+    assert [line[: len(said)] for line in reader.unreadable] == [said]
     assert tree(tmp_path) == before
     assert run.repair()[0].startswith(said)
     assert (tmp_path / "set-aside" / f"{path.name}@0").read_text().count("\n") == 1
@@ -123,37 +124,26 @@ def test_a_line_that_cannot_be_read_is_listed_and_then_set_aside(tmp_path: Path)
 
 
 def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
-    spec, other = toy_cell("er"), toy_cell("ewc")
-    run = opened(tmp_path, spec, other)
-    run.write(spec, DONE)
-    run.write(other, DONE)
-    (path,) = lines_of(run.cells)
+    run, spec, other, path = two_cells(tmp_path)
     whole = path.read_bytes()
     for cut in (len(whole) - 1, len(whole) - 200, whole.index(b"\n") + 2):
         path.write_bytes(whole[:cut])
-        assert run.statuses() == {spec.key: "done"}
-        assert run.unreadable == []
+        assert (run.statuses(), run.unreadable) == ({spec.key: "done"}, [])
     run.write(other, DONE)  # by the same process, after its disk was full: the torn line is ended
-    assert run.statuses().keys() == {spec.key, other.key}
-    assert len(run.unreadable) == 1
+    assert (run.statuses().keys(), len(run.unreadable)) == ({spec.key, other.key}, 1)
 
 
-def test_of_several_records_of_a_cell_the_latest_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_latest_record_of_a_cell_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the order of the files: names of files are random."""
     spec = toy_cell("er")
     run = opened(tmp_path, spec)
     for name, status in (("b", "done"), ("c", "skipped"), ("a", "done")):
         monkeypatch.setattr(store_lines, "_name_of_process", {os.getpid(): name})
-        run.write(
-            spec, DONE | {"status": status, "reason": name, "classes": CLASSES | {"units": ["cat", name]}}
-        )
+        classes = CLASSES | {"units": ["cat", name]}
+        run.write(spec, DONE | {"status": status, "reason": name, "classes": classes})
     assert [path.stem for path in lines_of(run.cells)] == ["a", "b", "c"]
     assert run.records()[0]["reason"] == "a"
-    found = run.classes(spec.key)
-    assert found is not None
-    assert found["units"] == ["cat", "a"]
+    assert run.classes(spec.key)["units"] == ["cat", "a"]
 
 
 def write_all(run: RunFolder, specs: list[CellSpec]) -> None:
@@ -176,11 +166,10 @@ def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
 def test_a_group_is_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [toy_cell("er", seed) for seed in range(5)]
     run = opened(tmp_path, *specs)
-    flushed: list[int] = []
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(handle), fsync(handle))[1])
+    flushed = Mock()
+    monkeypatch.setattr(os, "fsync", flushed)
     run.write_group((spec, DONE) for spec in specs)
-    assert len(flushed) == 1
+    flushed.assert_called_once()
     assert run.statuses() == {spec.key: "done" for spec in specs}
     with pytest.raises(ValueError, match="unknown field"):  # all or none
         run.write_group([(specs[0], {"status": "skipped", "reason": "no"}), (specs[1], DONE | {"colour": 1})])
@@ -257,44 +246,31 @@ def test_checkpoints_keep_tensors_exactly_and_only_the_latest(tmp_path: Path) ->
     assert run.load(key) is None
     run.save(key, {"old": torch.zeros(1)}, {"tasks_done": 1})
     run.save(key, tensors, {"tasks_done": 2, "loss": [0.5, None]})
-    found = run.load(key)
-    assert found is not None
-    assert found[1]["loss"] == [0.5, None]
-    assert found[0].keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert found[0][name].dtype == tensor.dtype
-        assert torch.equal(found[0][name], tensor)
+    found, facts = run.load(key)
+    assert facts["loss"] == [0.5, None]
+    torch.testing.assert_close(found, tensors, rtol=0, atol=0)  # of the same names and types
     files = sorted(p.name for p in (run.checkpoints / key).iterdir())
     assert files == ["2.safetensors", "facts.json"]
     run.drop(key)
-    assert run.load(key) is None
-    assert run.checkpoint_header(key) is None
+    assert run.load(key) is run.checkpoint_header(key) is None
 
 
-def test_a_kill_between_tensors_and_facts_leaves_the_older_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_between_tensors_and_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves the older state."""
     run, key = RunFolder(tmp_path), toy_cell().key
     run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1})
-
-    def killed(path: Path, facts: Any, indent: int | None = 1) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(store, "write_json", killed)
+    monkeypatch.setattr(store, "write_json", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run.save(key, {"w": torch.ones(1)}, {"tasks_done": 2})
-    found = run.load(key)
-    assert found is not None
-    assert found[1]["tasks_done"] == 1
-    assert torch.equal(found[0]["w"], torch.zeros(1))
+    tensors, facts = run.load(key)
+    assert (facts["tasks_done"], tensors["w"].tolist()) == (1, [0])
 
 
 def test_checkpoints_of_another_cell_and_damaged_ones_are_not_trusted(tmp_path: Path) -> None:
     run, mine, other = RunFolder(tmp_path), toy_cell().key, toy_cell(seed=1).key
     run.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1})
     (run.checkpoints / other).rename(run.checkpoints / mine)
-    assert run.checkpoint_header(mine) is None
-    assert run.load(mine) is None
+    assert run.checkpoint_header(mine) is run.load(mine) is None
     run.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1})
     assert run.load(mine) is not None
     for name, content in (("1.safetensors", "rubbish"), ("facts.json", "{")):
@@ -321,9 +297,8 @@ def test_a_record_and_its_classes_are_read_as_they_were_written(tmp_path: Path) 
     assert (run.statuses(), run.unreadable) == ({spec.key: "skipped"}, [])
 
 
-def test_a_kill_never_leaves_a_record_with_another_one_s_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_between_classes_and_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never leaves a record with another one's classes."""
     spec = toy_cell("er")
     run = opened(tmp_path, spec)
     run.write(spec, DONE | {"classes": CLASSES})
@@ -336,9 +311,7 @@ def test_a_kill_never_leaves_a_record_with_another_one_s_classes(
     monkeypatch.setattr(store, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         run.write(spec, DONE | {"classes": CLASSES | {"units": ["other", "dog"]}})
-    found = RunReader(tmp_path).classes(spec.key)
-    assert found is not None
-    assert found["units"] == ["cat", "dog"]
+    assert RunReader(tmp_path).classes(spec.key)["units"] == ["cat", "dog"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Texts: tokens, padding, ways to tune, frozen features and their cache."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -29,11 +29,8 @@ PRETRAINED = ("tiny-bert", "minilm")
 
 
 def built(name: str, lanes: int = 2, **options: Any) -> Transformer:
-    net = models.build(
-        models.reference(name), options, (32,), 5, [generator(s, "model") for s in range(lanes)]
-    )
-    assert isinstance(net, Transformer)
-    return net
+    seeds = [generator(s, "model") for s in range(lanes)]
+    return cast(Transformer, models.build(models.reference(name), options, (32,), 5, seeds))
 
 
 def read(name: str, lanes: int = 2, most: int = 48) -> torch.Tensor:
@@ -97,15 +94,14 @@ def test_lora_equals_peft(name: str) -> None:
     base = pretrained.backbone(name, "mean")
     config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["query", "value"], lora_dropout=0.0)
     theirs = peft.get_peft_model(base.transformer, config)
-    weights = {
-        n.removeprefix("base_model.model."): m
-        for n, m in theirs.named_modules()
-        if isinstance(m, peft.tuners.lora.Linear)
-    }
-    assert weights
-    for layer, module in weights.items():
-        module.lora_A["default"].weight.data = net.trained[key_of(layer, "down")].data[0].T.clone()
-        module.lora_B["default"].weight.data = net.trained[key_of(layer, "up")].data[0].T.clone()
+    pairs = []
+    for n, m in theirs.named_modules():
+        if isinstance(m, peft.tuners.lora.Linear):
+            for part, factor in (("down", m.lora_A), ("up", m.lora_B)):
+                ours = net.trained[key_of(n.removeprefix("base_model.model."), part)]
+                factor["default"].weight.data = ours.data[0].T.clone()
+                pairs.append((ours, factor["default"].weight))
+    assert pairs
     theirs_BF = pretrained.Backbone(base.transformer, "mean", base.padding)
     for n, p in theirs.named_parameters():
         p.requires_grad_("lora_" in n)
@@ -113,11 +109,8 @@ def test_lora_equals_peft(name: str) -> None:
     torch.testing.assert_close(ours_BF, theirs_out, rtol=1e-4, atol=1e-5)
     ours_BF.square().sum().backward()
     theirs_out.square().sum().backward()
-    for layer, module in weights.items():
-        for part, theirs_p in (("down", module.lora_A), ("up", module.lora_B)):
-            ours = net.trained[key_of(layer, part)].grad
-            assert ours is not None
-            torch.testing.assert_close(ours[0].T, theirs_p["default"].weight.grad, rtol=1e-3, atol=1e-4)
+    for ours, other in pairs:
+        torch.testing.assert_close(ours.grad[0].T, other.grad, rtol=1e-3, atol=1e-4)
 
 
 def test_own_pooling_is_the_classifiers() -> None:
@@ -162,39 +155,34 @@ def test_tokens_are_cut_and_padded() -> None:
     assert (x_LBS[0, 4] != own.pad_token_id).all()
 
 
-class Passes:
-    """Counts the passes through a backbone."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.n = 0
-        real = pretrained.backbone
-
-        def counted(*args: Any) -> Any:
-            self.n += 1
-            return real(*args)
-
-        monkeypatch.setattr(pretrained, "backbone", counted)
-
-
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
     return tmp_path
 
 
-def test_features_are_the_backbones_and_computed_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the backbones that were passed through."""
+    found: list[str] = []
+    real = pretrained.backbone
+    monkeypatch.setattr(pretrained, "backbone", lambda name, of: found.append(name) or real(name, of))
+    return found
+
+
+def test_features_are_the_backbones_and_computed_once(cache: Path, passes: list[str]) -> None:
     options = models.options(models.reference("tiny-bert")) | {"max_tokens": 48}
     plain = pretrained.backbone("tiny-bert", "mean")(read("tiny-bert", lanes=1)[0])
-    passes = Passes(monkeypatch)
+    passes.clear()
     first = inputs.features(TEXTS, "tiny-bert", options).clone()
     torch.testing.assert_close(first, plain, rtol=1e-4, atol=1e-5)
     assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
-    assert passes.n == 1
+    assert passes == ["tiny-bert"]
 
 
 @pytest.mark.parametrize("change", ["text", "order", "pooling", "max_tokens", "weights", "tokenizer"])
-def test_any_change_makes_features_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    passes, options = Passes(monkeypatch), models.options(models.reference("tiny-bert"))
+def test_a_change_makes_features_anew(cache: Path, passes: list[str], monkeypatch: Any, change: str) -> None:
+    options = models.options(models.reference("tiny-bert"))
     inputs.features(TEXTS, "tiny-bert", options)
     texts = {"text": ("another", *TEXTS[1:]), "order": TEXTS[::-1]}.get(change, TEXTS)
     options |= {"pooling": {"pooling": "first"}, "max_tokens": {"max_tokens": 9}}.get(change, {})
@@ -214,7 +202,7 @@ def test_any_change_makes_features_anew(cache: Path, monkeypatch: pytest.MonkeyP
     inputs.features(texts, "tiny-bert", options)
     inputs._key.cache_clear()
     pretrained.mark.cache_clear()
-    assert passes.n == 2
+    assert passes == ["tiny-bert"] * 2
 
 
 def test_a_damaged_cache_is_set_aside(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,11 +228,9 @@ def test_every_way_to_tune_learns(tune: str) -> None:
     # The real one: of a random backbone that stays frozen, small parts make little.
     options = {"tune": tune, "max_tokens": 32, "rank": 4, "width": 8, "prompts": 4}
     training: dict[str, Any] = {"scenario": "task", "epochs": 1, "lr": 3e-4 if tune == "full" else 0.01}
-    (record,) = run_group(
-        [toy_cell("er", suite="toy-text", model="minilm", model_options=options, **training)]
-    )
-    diagonal = matrix(record)[[1, 2], [0, 1]]
-    assert diagonal.mean() > 0.7
+    of = {"suite": "toy-text", "model": "minilm", "model_options": options}
+    (record,) = run_group([toy_cell("er", **of, **training)])
+    assert matrix(record)[[1, 2], [0, 1]].mean() > 0.7
     assert ("padding_share" in record["timings"]) == (tune != "head")
     if tune != "head":
         assert 0 <= record["timings"]["padding_share"] < 0.5
@@ -254,11 +240,9 @@ def test_every_way_to_tune_learns(tune: str) -> None:
 @pytest.mark.parametrize("tune", ["head", "lora"])
 def test_lane_invariance_of_texts(tune: str) -> None:
     """Alone or beside another: the same counts but for a row or two that rounding decides."""
-    cells = [
-        toy_cell("er", s, suite="toy-text", model_options={"tune": tune, "max_tokens": 64}) for s in range(2)
-    ]
-    together = run_group(cells)
-    for cell, beside in zip(cells, together, strict=True):
+    options = {"tune": tune, "max_tokens": 64}
+    cells = [toy_cell("er", s, suite="toy-text", model_options=options) for s in range(2)]
+    for cell, beside in zip(cells, run_group(cells), strict=True):
         (alone,) = run_group([cell])
         if tune == "head":
             assert outcome(alone) == outcome(beside)

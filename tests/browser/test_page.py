@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bench.report.live_server import Live, server
 from bench.report.page import make_page
 from bench.results import load
 from bench.runner import Options, carry_out
+from tests.conftest import ran
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
@@ -28,10 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of five strategies, seven seeds, and cells that could not be done."""
     run = tmp_path_factory.mktemp("page") / "run"
     plain = Request("toy", STRATEGIES, ("class",), tuple(range(7)), {"epochs": "1"})
-    skipped = Request("toy", ("er-ace",), ("domain",), (0,), {"epochs": "1"})
-    carry_out(
-        [plain, skipped], run, Options(jobs=1, quiet=True), "lethe run toy -s <script>alert(1)</script>"
-    )
+    skipped = replace(plain, strategies=("er-ace",), scenarios=("domain",), seeds=(0,))
+    command = "lethe run toy -s <script>alert(1)</script>"
+    carry_out([plain, skipped], run, Options(jobs=1, quiet=True), command)
     return run
 
 
@@ -54,9 +55,7 @@ def page(browser: Any, folder: Path, tmp_path: Path) -> Iterator[Any]:
     told: list[str] = []
     opened.on("console", lambda message: told.append(message.text))
     opened.on("pageerror", lambda error: told.append(str(error)))
-    opened.on(
-        "request", lambda request: told.append(request.url) if "index.html" not in request.url else None
-    )
+    opened.on("request", lambda request: told.append(request.url))
     opened.goto((tmp_path / "index.html").as_uri())
     yield opened
     context.close()
@@ -77,24 +76,20 @@ def column(page: Any, key: str) -> list[float]:
 def test_sorting_from_the_better_end_and_round(page: Any) -> None:
     assert column(page, "acc") == sorted(column(page, "acc"), reverse=True)
     head = page.locator("#t0 th[data-key='forgetting']")
-    head.locator("button").click()
-    assert head.get_attribute("aria-sort") == "ascending"  # less forgetting is better
-    assert column(page, "forgetting") == sorted(column(page, "forgetting"))
-    head.locator("button").click()
-    assert head.get_attribute("aria-sort") == "descending"
-    assert column(page, "forgetting") == sorted(column(page, "forgetting"), reverse=True)
+    for way in ("ascending", "descending"):  # less forgetting is better
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == way
+        values = column(page, "forgetting")
+        assert values == sorted(values, reverse=way == "descending")
     page.locator("#t0 th[data-key='strategy'] button").click()
-    assert names(page) == sorted(STRATEGIES)
-    assert head.get_attribute("aria-sort") == "none"
+    assert (names(page), head.get_attribute("aria-sort")) == (sorted(STRATEGIES), "none")
 
 
 def test_filtering_by_name_and_family(page: Any) -> None:
-    page.locator("#t0 .filter").fill("ewc")
-    assert names(page) == ["ewc"]
-    page.locator("#t0 .filter").fill("replay")
-    assert sorted(names(page)) == ["der++", "er", "er[buffer=20]"]
-    page.locator("#t0 .filter").fill("")
-    assert len(names(page)) == len(STRATEGIES)
+    of_word = {"ewc": {"ewc"}, "replay": {"der++", "er", "er[buffer=20]"}, "": {*STRATEGIES}}
+    for word, expected in of_word.items():
+        page.locator("#t0 .filter").fill(word)
+        assert set(names(page)) == expected
 
 
 def test_columns_are_chosen(page: Any) -> None:
@@ -123,37 +118,34 @@ def test_a_strategy_is_opened_with_the_keyboard_and_closed(page: Any) -> None:
 def test_two_strategies_side_by_side(page: Any) -> None:
     page.locator("#t0 .compare summary").click()
     form, answer = page.locator("#t0 .compare form"), page.locator("#t0 .compare .answer")
-    form.locator("[name=a]").select_option(label="er")
-    form.locator("[name=b]").select_option(label="finetune")
-    words = answer.locator("p").first.inner_text()
-    assert words.startswith("acc of er minus finetune: ")
-    assert "paired over 7 common seeds" in words
-    assert "after Holm over 10 pairs" in words
-    difference = float(words.split(": ")[1].split(" points")[0])
-    form.locator("[name=a]").select_option(label="finetune")
-    form.locator("[name=b]").select_option(label="er")
-    turned = answer.locator("p").first.inner_text()
-    assert float(turned.split(": ")[1].split(" points")[0]) == pytest.approx(-difference)
+    differences = []
+    for pair in (("er", "finetune"), ("finetune", "er")):
+        for place, name in zip("ab", pair, strict=True):
+            form.locator(f"[name={place}]").select_option(label=name)
+        words = answer.locator("p").first.inner_text()
+        assert words.startswith("acc of {} minus {}: ".format(*pair))
+        assert "paired over 7 common seeds" in words
+        assert "after Holm over 10 pairs" in words
+        differences.append(float(words.split(": ")[1].split(" points")[0]))
+    assert differences[0] == pytest.approx(-differences[1])
     form.locator("[name=b]").select_option(label="finetune")
     assert "two different strategies" in answer.inner_text()
 
 
 def test_tables_are_copied_as_they_are_seen(page: Any) -> None:
+    def copied(form: str) -> str:
+        page.locator("#t0 .status").evaluate("node => { node.textContent = '' }")
+        page.locator(f"#t0 [data-copy={form}]").click()
+        page.locator("#t0 .status", has_text="copied").wait_for()
+        return page.evaluate("navigator.clipboard.readText()")
+
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#t0 .filter").fill("er")
-    page.locator("#t0 [data-copy=csv]").click()
-    page.locator("#t0 .status", has_text="copied").wait_for()
-    rows = list(csv.reader(io.StringIO(page.evaluate("navigator.clipboard.readText()"))))
+    rows = list(csv.reader(io.StringIO(copied("csv"))))
     assert rows[0][:4] == ["strategy", "family", "n", "acc"]
     assert {row[0] for row in rows[1:]} == set(names(page))
-    page.locator("#t0 .status").evaluate("node => { node.textContent = '' }")
-    page.locator("#t0 [data-copy=latex]").click()
-    page.locator("#t0 .status", has_text="copied").wait_for()
-    text = page.evaluate("navigator.clipboard.readText()")
-    assert "\\toprule" in text
-    assert "learning\\_acc" in text
-    assert "$\\pm$" in text
-    assert "\\textbf{" in text
+    text = copied("latex")
+    assert [word for word in ("\\toprule", "learning\\_acc", "$\\pm$", "\\textbf{") if word not in text] == []
 
 
 def test_marks_are_given_and_no_filter_changes_them(page: Any) -> None:
@@ -200,9 +192,8 @@ def test_a_phones_width_in_both_schemes(browser: Any, folder: Path, tmp_path: Pa
 
 
 def test_served_live_on_loopback_alone(browser: Any, folder: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    first = Request("toy", ("finetune",), ("class",), (0, 1), {"epochs": "1"})
-    carry_out([first], run, Options(jobs=1, quiet=True), "first")
+    run, first = tmp_path / "run", Request("toy", ("finetune",), ("class",), (0, 1), {"epochs": "1"})
+    ran(run, first)
     live = Live([run], lambda: "".join(make_page(load(run), live=True)))
     serving = server(live)
     assert serving.server_address[0] == HOST == "127.0.0.1"
@@ -212,8 +203,7 @@ def test_served_live_on_loopback_alone(browser: Any, folder: Path, tmp_path: Pat
     page.goto(f"http://{HOST}:{serving.server_address[1]}/")
     assert page.locator("#t0 tbody tr").count() == 1
     page.wait_for_timeout(2500)  # the page has looked once
-    second = Request("toy", ("er",), ("class",), (0, 1), {"epochs": "1"})
-    carry_out([second], run, Options(jobs=1, quiet=True), "second")
+    ran(run, replace(first, strategies=("er",)))
     page.locator("#t0 .open", has_text="er").wait_for(timeout=20_000)
     assert page.request.get(f"http://{HOST}:{serving.server_address[1]}/nothing").status == 404
     context.close()

@@ -1,13 +1,15 @@
 """Training steps against bare hand-written loops over the same tensors, and lanes against single runs."""
 
+import itertools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import nn
+from torch import Tensor, nn
 
 import strategies
 from bench import models
@@ -18,6 +20,7 @@ from suites.base import SUITES, Data, Suite, register
 from suites.scenarios import by_class
 
 STEPS = 60
+Compare = Callable[..., float]
 
 
 def mnist_like(n_train: int = 12_000, side: int = 28) -> Data:
@@ -29,22 +32,15 @@ def mnist_like(n_train: int = 12_000, side: int = 28) -> Data:
 
 
 LARGE, SMALL = mnist_like(), mnist_like(3_000, 8)
+SCENARIOS = ("task", "domain", "class")
 for name, data in (("perf-large", LARGE), ("perf-small", SMALL)):
-    register(
-        Suite(
-            name, 1, "random images", "made here", lambda d=data: d, by_class(5), ("task", "domain", "class")
-        )  # type: ignore[misc]
-    )
+    register(Suite(name, 1, "random images", "made here", lambda d=data: d, by_class(5), SCENARIOS))
 
 
 def cells(
-    strategy: str,
-    hidden: int,
-    seeds: int = 1,
-    suite: str = "perf-large",
-    scenario: str = "class",
+    strategy: str, hidden: int, seeds: int = 1, suite: str = "perf-large", scenario: str = "class",
     **training: Value,
-) -> list[CellSpec]:
+) -> list[CellSpec]:  # fmt: skip
     settings = {"hidden": hidden, "layers": 2, "validation": 0.0, **training}
     return [one_cell(suite, strategy, scenario, seed, settings) for seed in range(seeds)]
 
@@ -59,54 +55,44 @@ def engine(specs: list[CellSpec], task: int = 0) -> Callable[[], object]:
     return lambda: take_steps(state, schedule)
 
 
-def optimiser_of(name: str, net: nn.Module, fused: bool) -> torch.optim.Optimizer:
-    if name == "sgd":
-        return torch.optim.SGD(net.parameters(), lr=0.01, fused=fused)
-    return torch.optim.Adam(net.parameters(), lr=0.001, fused=fused)
+def bare(data: Data, hidden: int, optimiser: str, fused: bool) -> Callable[[Tensor], None]:
+    """Return a step as one would write it by hand: index, forward, backward, step."""
+    sizes = [data.x_N[0].numel(), hidden, hidden, 10]
+    layers = [layer for of in itertools.pairwise(sizes) for layer in (nn.Linear(*of), nn.ReLU())]
+    net = nn.Sequential(*layers[:-1])
+    rule: type[torch.optim.Optimizer] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimiser]
+    update = rule(net.parameters(), lr=0.01 if optimiser == "sgd" else 0.001, fused=fused)
+
+    def step(rows: Tensor) -> None:
+        x = data.x_N[rows].float().div_(255).flatten(1)
+        loss = F.cross_entropy(net(x), data.y_N[rows])
+        update.zero_grad()
+        loss.backward()
+        update.step()
+
+    return step
 
 
-def network(hidden: int, side: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(side * side, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 10)
-    )
-
-
-def bare(
-    data: Data, hidden: int, batch: int, optimiser: str, fused: bool, steps: int = STEPS
-) -> Callable[[], None]:
-    """Return the loop one would write by hand: index, forward, backward, step."""
-    side = data.x_N.shape[-1]
-    net = network(hidden, side)
-    update = optimiser_of(optimiser, net, fused)
-    rows = torch.randint(0, data.n_train, (steps, batch))
+def bare_loop(batch: int, data: Data, *how: Any) -> Callable[[], None]:
+    """Return a loop of such steps."""
+    step, rows = bare(data, *how), torch.randint(0, data.n_train, (STEPS, batch))
 
     def loop() -> None:
         for index in rows:
-            x = data.x_N[index].float().div_(255).flatten(1)
-            loss = F.cross_entropy(net(x), data.y_N[index])
-            update.zero_grad()
-            loss.backward()
-            update.step()
+            step(index)
 
     return loop
 
 
 def bare_er(batch: int, fused: bool, slots: int = 500) -> Callable[[], None]:
     """Return experience replay by hand: a reservoir in a loop over rows, one concatenated forward."""
-    net = network(400, 28)
-    update = optimiser_of("sgd", net, fused)
-    rows = torch.randint(0, LARGE.n_train, (STEPS, batch))
+    step, rows = bare(LARGE, 400, "sgd", fused), torch.randint(0, LARGE.n_train, (STEPS, batch))
     memory, seen = torch.randint(0, LARGE.n_train, (slots,)), 5_000
 
     def loop() -> None:
         nonlocal seen
         for index in rows:
-            both = torch.cat([index, memory[torch.randint(0, slots, (batch,))]])
-            x = LARGE.x_N[both].float().div_(255).flatten(1)
-            loss = F.cross_entropy(net(x), LARGE.y_N[both])
-            update.zero_grad()
-            loss.backward()
-            update.step()
+            step(torch.cat([index, memory[torch.randint(0, slots, (batch,))]]))
             for row in index:
                 seen += 1
                 slot = int(torch.randint(0, seen, (1,)))
@@ -119,32 +105,27 @@ def bare_er(batch: int, fused: bool, slots: int = 500) -> Callable[[], None]:
 @pytest.mark.parametrize("fused", [False, True], ids=["default", "fused"])
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
 @pytest.mark.parametrize("batch", [10, 128])
-def test_finetune_against_a_bare_loop(
-    compare: Callable[..., float], batch: int, optimiser: str, fused: bool
-) -> None:
+def test_finetune_against_a_bare_loop(compare: Compare, batch: int, optimiser: str, fused: bool) -> None:
     ours = engine(cells("finetune", 400, batch=batch, optimiser=optimiser, iterations=STEPS, lr=0.001))
-    other = bare(LARGE, 400, batch, optimiser, fused)
+    other = bare_loop(batch, LARGE, 400, optimiser, fused)
+    title = f"finetune 784-400-400-10, batch {batch}, {optimiser}"
     kind = f"bare loop, {'fused' if fused else 'default'} {optimiser}"
-    assert compare(
-        f"finetune 784-400-400-10, batch {batch}, {optimiser}", kind, ours, other, "at most 1.10", STEPS
-    )
+    assert compare(title, kind, ours, other, "at most 1.10", STEPS)
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["default", "fused"])
 @pytest.mark.parametrize("batch", [10, 128])
-def test_er_against_a_bare_loop(compare: Callable[..., float], batch: int, fused: bool) -> None:
+def test_er_against_a_bare_loop(compare: Compare, batch: int, fused: bool) -> None:
     ours = engine(cells("er", 400, batch=batch, iterations=STEPS, lr=0.001), task=1)
-    kind = f"bare loop, {'fused' if fused else 'default'} sgd"
-    assert compare(
-        f"er 784-400-400-10, batch {batch}", kind, ours, bare_er(batch, fused), "at most 1.2", STEPS
-    )
+    title, kind = f"er 784-400-400-10, batch {batch}", f"bare loop, {'fused' if fused else 'default'} sgd"
+    assert compare(title, kind, ours, bare_er(batch, fused), "at most 1.2", STEPS)
 
 
 @pytest.mark.parametrize("lanes", [1, 8, 32])
-def test_lanes_against_single_runs(compare: Callable[..., float], lanes: int) -> None:
+def test_lanes_against_single_runs(compare: Compare, lanes: int) -> None:
     settings = {"suite": "perf-small", "batch": 10, "optimiser": "sgd", "iterations": STEPS, "lr": 0.001}
     together = engine(cells("finetune", 100, lanes, **settings))  # type: ignore[arg-type]
-    loops = [bare(SMALL, 100, 10, "sgd", False) for _ in range(lanes)]
+    loops = [bare_loop(10, SMALL, 100, "sgd", False) for _ in range(lanes)]
 
     def alone() -> None:
         for loop in loops:
@@ -154,17 +135,11 @@ def test_lanes_against_single_runs(compare: Callable[..., float], lanes: int) ->
 
 
 @pytest.mark.parametrize("name", of_any_model())
-def test_strategies_against_finetune(
-    benchmark: BenchmarkFixture, compare: Callable[..., float], name: str
-) -> None:
+def test_strategies_against_finetune(benchmark: BenchmarkFixture, compare: Compare, name: str) -> None:
     """What a step costs beside what the method's definition implies (``Strategy.cost``)."""
-    batch = 128
-    settings = {"batch": batch, "optimiser": "adam", "iterations": 20, "lr": 0.001}
-    scenario = scenario_of(name)
-    ours, plain = (
-        engine(cells(n, 400, scenario=scenario, **settings), task=1)  # type: ignore[arg-type]
-        for n in (name, "finetune")
-    )
+    batch, scenario = 128, scenario_of(name)
+    settings: Any = {"batch": batch, "optimiser": "adam", "iterations": 20, "lr": 0.001, "scenario": scenario}
+    ours, plain = (engine(cells(n, 400, **settings), task=1) for n in (name, "finetune"))
     cost = strategies.get(name).cost
     benchmark.extra_info.update({"strategy": name, "scenario": scenario, "batch": batch})
     assert compare(f"{name}, batch {batch}", "finetune", ours, plain, f"implied {cost:.2g}", 20, cost)

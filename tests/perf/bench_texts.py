@@ -22,9 +22,8 @@ FIVE = ("finetune", "joint", "er", "ncm", "slda")
 def steps(lanes: int) -> Callable[[], object]:
     """Return a function that passes a batch of every lane forward and back through MiniLM with LoRA."""
     tokens_NS = inputs.tokens(sentences().texts, pretrained.tokenizer("minilm"), 64)
-    net = models.build(
-        models.reference("minilm"), {"tune": "lora"}, (64,), 4, [generator(s, "model") for s in range(lanes)]
-    )
+    seeds = [generator(s, "model") for s in range(lanes)]
+    net = models.build(models.reference("minilm"), {"tune": "lora"}, (64,), 4, seeds)
     rows_LB = torch.randint(len(tokens_NS), (lanes, BATCH), generator=torch.Generator().manual_seed(0))
     x_LBS = tokens_NS[rows_LB]
 
@@ -46,9 +45,8 @@ def test_lanes_of_lora_against_single_runs(compare: Callable[..., float]) -> Non
 
 
 @pytest.mark.timeout(0)
-def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
-    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], real_data: str
-) -> None:
+@pytest.mark.usefixtures("real_data")
+def test_heads_against_the_pass(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
     """All of clinc150, 150 classes in ten tasks: training, and whole runs with scores, checkpoints, records.
 
     In processor time of this process (training as its records tell it), once: minutes. Five methods together
@@ -61,8 +59,7 @@ def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
     start = time.process_time()
     inputs.features(data.texts, "minilm", options)
     one_pass = time.process_time() - start
-    whole: dict[str, float] = {}
-    training: dict[str, float] = {}
+    whole, training = {}, {}
 
     def heads() -> None:
         for name in (*FIVE, "ranpac"):
@@ -77,9 +74,6 @@ def test_heads_of_ten_seeds_against_the_pass_through_the_backbone(
     benchmark.extra_info.update({"pass_seconds": one_pass, "target": "at most 1"} | shares)
     with capsys.disabled():
         told = ", ".join(f"{name} {training[name]:.2f} of {whole[name]:.2f}" for name in whole)
-        first = sum(whole[name] for name in FIVE)
-        print(
-            f"\n  ten seeds in passes of {one_pass:.0f} s, training of the whole run: {told}; "
-            f"the first five {together:.2f} of {first:.2f}"
-        )
+        print(f"\n  ten seeds in passes of {one_pass:.0f} s, training of the whole run: {told}")
+        print(f"  the first five {together:.2f} of {sum(whole[name] for name in FIVE):.2f}")
     assert together > 0

@@ -29,14 +29,9 @@ def compare(benchmark: BenchmarkFixture) -> Callable[..., float]:
     """
 
     def measure(
-        title: str,
-        against: str,
-        ours: Step,
-        other: Step,
-        target: str,
-        per: int = 1,
+        title: str, against: str, ours: Step, other: Step, target: str, per: int = 1,
         implied: float | None = None,
-    ) -> float:
+    ) -> float:  # fmt: skip
         ours(), other()  # warm: allocation, lazy imports
         seconds: tuple[list[float], list[float]] = ([], [])
 

@@ -95,12 +95,10 @@ def test_watched_rows_are_never_replayed() -> None:
     for lane in LANES:
         watched = set(strategy.watched.rows_LM[lane, : strategy.watched.filled_L[lane]].tolist())
         reviewed = set(strategy.memory.rows_LM[lane, : strategy.memory.filled_L[lane]].tolist())
-        assert watched
-        assert reviewed
+        assert min(len(watched), len(reviewed)) > 0
         assert not watched & reviewed
-        assert all((lane, row) in seen for row in watched | reviewed)
-        apart = strategy.held_out(torch.tensor(sorted(watched)).expand(3, -1))[lane]
-        assert bool(apart.all())
+        assert {(lane, row) for row in watched | reviewed} <= seen
+        assert strategy.held_out(torch.tensor(sorted(watched)).expand(3, -1))[lane].all()
     assert held_memory(strategy)[0] == 30
 
 
@@ -134,14 +132,13 @@ def test_forgetting_is_the_mean_rise_over_each_rows_lowest_error() -> None:
                     rises.append(error - best.get((lane, slot), 1.0))
             if lane == 2 and reading == 1:
                 continue
-            forgetting = sum(rises) / len(rises)
+            forgetting, error = sum(rises) / len(rises), sum(errors) / len(errors)
             u = min(forgetting / lanes_of(strategy.alarm, lane), 1)
-            lam, boost = lanes_of(strategy.lam, lane), lanes_of(strategy.boost, lane)
-            assert float(strategy.frequency_L[lane]) == pytest.approx(u, abs=1e-5)
-            assert float(strategy.strength_L[lane]) == pytest.approx(lam * (1 + boost * u), abs=1e-5)
-            noted = strategy.schedule_LKS[lane, :, 0]
-            assert float(noted[SCHEDULE.index("error")]) == pytest.approx(sum(errors) / len(errors), abs=1e-5)
-            assert float(noted[SCHEDULE.index("forgetting")]) == pytest.approx(forgetting, abs=1e-5)
+            strength = lanes_of(strategy.lam, lane) * (1 + lanes_of(strategy.boost, lane) * u)
+            noted = dict(zip(SCHEDULE, strategy.schedule_LKS[lane, :, 0].tolist(), strict=True))
+            found = [float(strategy.frequency_L[lane]), float(strategy.strength_L[lane])]
+            found += [noted["error"], noted["forgetting"]]
+            assert found == pytest.approx([u, strength, error, forgetting], abs=1e-5)
         move(strategy, reading, 0.3)
     assert strategy.model.training
 
@@ -172,17 +169,12 @@ def test_schedule_is_noted_by_parts_of_a_task() -> None:
         assert set(notes) == {*SCHEDULE, "eligible_steps", "reviews", "replayed"}
         for task, part in enumerate(stream.tasks):
             length = group.training.steps(len(part.train_rows))[1]
-            steps = notes["step"][task]
-            assert len(steps) == PARTS
-            expected: list[int | None] = [None] * PARTS
-            for step in range(0, length, 4):
-                expected[step * PARTS // length] = step
-            assert steps == expected
+            last = {step * PARTS // length: step for step in range(0, length, 4)}
+            assert notes["step"][task] == [last.get(i) for i in range(PARTS)]
         taken = [i for i, step in enumerate(notes["step"][1]) if step is not None]
         assert all(notes["error"][0][i] is None for i in range(PARTS))  # there was nothing old in the first
         so_far = [notes["reviews_so_far"][1][i] for i in taken]
-        assert so_far == sorted(so_far)
-        assert so_far[-1] <= notes["reviews"]
+        assert [*so_far, notes["reviews"]] == sorted([*so_far, notes["reviews"]])
 
 
 def test_a_memory_of_one_row_cannot_be_shared() -> None:

@@ -35,20 +35,15 @@ def real(batch: Batch, lane: int) -> list[tuple[int, int, int]]:
 
 
 STREAM = {
-    "slots": st.integers(1, 14),
-    "size": st.integers(1, 9),
-    "steps": st.integers(1, 10),
-    "padded": st.booleans(),
-    "seed": st.integers(0, 10_000),
-}
+    "slots": st.integers(1, 14), "size": st.integers(1, 9), "steps": st.integers(1, 10),
+    "padded": st.booleans(), "seed": st.integers(0, 10_000),
+}  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
 @given(**STREAM | {"slots": st.integers(4, 14)}, scenario=st.sampled_from(["class", "domain"]))
-def test_ring_equals_a_queue_per_class(
-    slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
-) -> None:
-    """Where tasks share units, the classes of each task have queues of their own."""
+def test_ring_has_queues(slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str) -> None:
+    """One for each class; where tasks share units, the classes of each task have queues of their own."""
     lanes = lanes_on([seed, seed + 1], scenario)
     memory = RingMemory(slots, lanes, Draws([seed, seed + 1], "cpu"))
     random = torch.Generator().manual_seed(seed)
@@ -72,9 +67,7 @@ def test_ring_equals_a_queue_per_class(
 
 @settings(max_examples=80, deadline=None)
 @given(**STREAM)
-def test_class_balanced_equals_a_loop_over_rows(
-    slots: int, size: int, steps: int, padded: bool, seed: int
-) -> None:
+def test_class_balanced_equals_a_loop(slots: int, size: int, steps: int, padded: bool, seed: int) -> None:
     """Row after row: a class that has lost rows is its own reservoir, else the largest class loses one."""
     seeds = [seed, seed + 1]
     lanes = lanes_on(seeds)
@@ -108,9 +101,8 @@ def test_class_balanced_equals_a_loop_over_rows(
 
 @settings(max_examples=60, deadline=None)
 @given(**STREAM, scenario=st.sampled_from(["class", "domain"]))
-def test_greedy_equals_algorithm_1_of_gdumb(
-    slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
-) -> None:
+def test_greedy_memory(slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str) -> None:
+    """Algorithm 1 of GDumb, row after row."""
     seeds = [seed, seed + 1]
     lanes = lanes_on(seeds, scenario)
     memory, same = GreedyMemory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -76,9 +77,7 @@ def close(found: list[Tensor], expected: list[Tensor]) -> None:
 
 @pytest.mark.parametrize(("network", "scenario"), NETWORKS)
 @pytest.mark.parametrize("estimator", ["exact", "sampled", "true"])
-def test_fisher_is_that_of_a_loop_over_rows(
-    estimator: Any, network: str, scenario: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fisher_is_that_of_a_loop(estimator: Any, network: str, scenario: str, monkeypatch: Any) -> None:
     """Whatever is trained, however many rows go together; only units that a row may be given to count."""
     strategy, batch = moved("ewc", network, scenario)
     draw_LB = torch.rand(batch.rows_LB.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -116,21 +115,15 @@ def test_importance_is_that_of_a_loop_over_rows(network: str, scenario: str) -> 
 def test_units_without_a_chance_cost_no_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """So an exact Fisher costs one for each unit that some row may be given to."""
     strategy, _ = moved("ewc", "lora", active="seen")
-    passes = []
-    plain = torch.autograd.grad
-
-    def counted(*given: Any, **options: Any) -> Any:
-        passes.append(1)
-        return plain(*given, **options)
-
-    monkeypatch.setattr(torch.autograd, "grad", counted)
+    passes = Mock(wraps=torch.autograd.grad)
+    monkeypatch.setattr(torch.autograd, "grad", passes)
     for task, estimator in ((0, "exact"), (1, "exact"), (1, "true")):
         strategy.streams.begin_task(task)
         batch = new_batch(strategy, size=4)
-        passes.clear()
+        passes.reset_mock()
         squared_gradients(strategy.model, batch, strategy.logits, estimator)
         seen = int(strategy.streams.seen_L1U.any(0).sum())
-        assert len(passes) == (seen if estimator == "exact" else 1)
+        assert passes.call_count == (seen if estimator == "exact" else 1)
         assert seen < 4 or task
 
 
@@ -230,10 +223,8 @@ def test_rows_of_a_model_that_knows_its_lanes_go_one_by_one() -> None:
 def test_penalties_are_learned_with_beside_a_transformer(name: str, tune: str) -> None:
     """A whole run ends well, and the penalty changes what is learned after the first task."""
     options = {"tune": tune, "max_tokens": 24, "rank": 3}
-    held, free = (
-        run_group([toy_cell(name, 0, "class", suite="toy-text", epochs=1, model_options=options, lam=lam)])[0]
-        for lam in (1.0, 0.0)
-    )
+    of: Any = {"suite": "toy-text", "epochs": 1, "model_options": options}
+    held, free = (run_group([toy_cell(name, 0, "class", lam=lam, **of)])[0] for lam in (1.0, 0.0))
     assert held["status"] == free["status"] == "done"
     assert held["loss"][0] == free["loss"][0]
     assert held["loss"][1] != free["loss"][1]

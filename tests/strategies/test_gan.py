@@ -17,7 +17,7 @@ from strategies.generative.dgr_gan import DGRGAN
 from strategies.parts import Critic, GANAdam, GaussianNoise, ImageGenerator
 from suites.base import generator
 from suites.sources import digits
-from tests.methods import SEEDS, begin, new_batch, ready
+from tests.methods import SEEDS, assert_equal, begin, new_batch, ready
 from tests.plain import lanes_of
 
 LEAK = 0.2
@@ -32,10 +32,8 @@ def dense(layer: LaneLinear, lane: int) -> nn.Linear:
 
 
 def plain_critic(critic: Critic, lane: int) -> nn.Sequential:
-    first, second = (dense(layer, lane) for layer in critic.layers)
-    return nn.Sequential(
-        first, nn.LeakyReLU(LEAK), second, nn.LeakyReLU(LEAK), dense(critic.score, lane), nn.Flatten(0)
-    )
+    first, second, score = (dense(layer, lane) for layer in (*critic.layers, critic.score))
+    return nn.Sequential(first, nn.LeakyReLU(LEAK), second, nn.LeakyReLU(LEAK), score, nn.Flatten(0))
 
 
 def plain_images(images: ImageGenerator, lane: int) -> nn.Sequential:
@@ -118,33 +116,28 @@ def test_a_step_weighs_new_and_dreamt_rows_by_the_number_of_tasks(task: int) -> 
         settings = {"lr": 0.1, "betas": (0.0, 0.9)}
         update = torch.optim.Adam(one.parameters(), **settings)
         for z, mix in drawn:
-            losses = plain_losses(
-                one, x, maker(z[lane]).detach(), mix[lane], lanes_of(strategy.penalty, lane)
-            )
-            loss = losses[:4].mean()
-            if task:
-                loss = 0.5 * loss + 0.5 * losses[6:].mean()
+            made, penalty = maker(z[lane]).detach(), lanes_of(strategy.penalty, lane)
+            losses = plain_losses(one, x, made, mix[lane], penalty)
+            loss = 0.5 * losses[:4].mean() + 0.5 * losses[6:].mean() if task else losses[:4].mean()
             update.zero_grad()
             loss.backward()
             update.step()
         update = torch.optim.Adam(maker.parameters(), **settings)
         (-one(maker(last[lane])).mean()).backward()
         update.step()
-        for theirs, ours in (
-            (one, plain_critic(strategy.critic, lane)),
-            (maker, plain_images(strategy.images, lane)),
-        ):
-            for p, q in zip(theirs.parameters(), ours.parameters(), strict=True):
-                torch.testing.assert_close(q, p, rtol=1e-3, atol=1e-4)
+        now = plain_critic(strategy.critic, lane), plain_images(strategy.images, lane)
+        ours, theirs = ([*a.parameters(), *b.parameters()] for a, b in (now, (one, maker)))
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_earlier_generator_is_the_one_of_the_task_before_and_kept_once() -> None:
     strategy = in_task(0)
     strategy.learn(new_batch(strategy, 0))
     now = {k: v.clone() for k, v in strategy.images.state_dict().items()}
-    assert any(not torch.equal(v, now[k]) for k, v in strategy.earlier_generator.state_dict().items())
+    earlier = strategy.earlier_generator
+    assert any(not torch.equal(v, now[k]) for k, v in earlier.state_dict().items())
     strategy.end_task(0)
-    assert all(torch.equal(v, now[k]) for k, v in strategy.earlier_generator.state_dict().items())
+    assert_equal(earlier.state_dict().values(), now.values())
     kept = {name.split(".")[0] for name in Strategy.state(strategy)}
     learning = {"images", "critic", "images_optimiser", "critic_optimiser"}
     assert kept == learning | {"earlier_generator", "earlier_model"}
@@ -154,9 +147,8 @@ def test_what_it_draws_of_four_digits_teaches_a_solver_that_never_saw_one() -> N
     """Drawn images of two tasks, labelled by a solver of the real ones, teach another; real rows test it."""
     data = digits()
     x, y = data.x_N.flatten(1) / data.scale, data.y_N
-    few = y < 4
-    train, test = few.clone(), few.clone()
-    train[data.n_train :], test[: data.n_train] = False, False
+    learned = torch.arange(len(y)) < data.n_train
+    train, test = (y < 4) & learned, (y < 4) & ~learned
     lanes, random = 2, torch.Generator().manual_seed(0)
     images = ImageGenerator([generator(s, "g") for s in range(lanes)], 64, 100, 32)
     critic = Critic([generator(s, "c") for s in range(lanes)], 64, 100)

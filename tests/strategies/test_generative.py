@@ -15,7 +15,7 @@ from strategies.generative.dgr import DGR
 from strategies.generative.generative_classifier import Passes
 from strategies.parts import VAE, GaussianNoise
 from strategies.parts.vae import Encoder
-from tests.methods import SEEDS, begin, move, new_batch, ready
+from tests.methods import SEEDS, assert_equal, begin, move, new_batch, ready, snapshot
 from tests.plain import dense, features, lanes_of, loss_among, plain
 from tests.toy import TOY_AGAIN
 
@@ -90,10 +90,8 @@ def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -
         strategy.streams.begin_task(1)
     batch = new_batch(strategy, 1)
     normal = noise_of("dreams", 1)
-    dreamt_z = normal(6, 4)
-    noise = normal(12, 4)
-    expected = []
-    generator_loss = []
+    dreamt_z, noise = normal(6, 4), normal(12, 4)
+    expected, generator_loss = [], []
     for lane, stream in enumerate(strategy.streams.streams):
         x = batch.x_LBX[lane].flatten(1)
         dreamt = decode(strategy.earlier_generator.decoder, lane, dreamt_z[lane]).sigmoid()
@@ -118,9 +116,9 @@ def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -
     vae_LB = strategy.vae.loss(both, noise)
     halves_L = 0.5 * vae_LB[:, :6].mean(1) + 0.5 * vae_LB[:, 6:].mean(1)
     torch.testing.assert_close(halves_L, torch.stack(generator_loss))
-    before = [p.detach().clone() for p in strategy.vae.parameters()]
-    torch.testing.assert_close(strategy.learn(batch), torch.stack([e.detach() for e in expected]))
-    assert all(not torch.equal(b, p) for b, p in zip(before, strategy.vae.parameters(), strict=True))
+    before = snapshot(strategy.vae)
+    torch.testing.assert_close(strategy.learn(batch), torch.stack(expected).detach())
+    assert not any(map(torch.equal, before, strategy.vae.parameters()))
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
@@ -164,23 +162,18 @@ def test_generative_classifier_compares_its_classes_by_the_same_draws() -> None:
 def test_generative_classifier_learns_its_classes_in_turn_and_answers_with_those_learned() -> None:
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=3)
     strategy.begin_task(0)
-    before = [[p.detach().clone() for p in vae.parameters()] for vae in strategy.vaes]
+    before = [snapshot(vae) for vae in strategy.vaes]
     strategy.learn(new_batch(strategy, 0))
-    moved = [
-        any(not torch.equal(b, p) for b, p in zip(old, vae.parameters(), strict=True))
-        for old, vae in zip(before, strategy.vaes, strict=True)
-    ]
-    assert moved == [True, False, False, False]
+    same = [all(map(torch.equal, a, v.parameters())) for a, v in zip(before, strategy.vaes, strict=True)]
+    assert same == [False, True, True, True]
     strategy.learn(new_batch(strategy, 0))
     strategy.end_task(0)
     with torch.no_grad():
         scores = strategy.predict(new_batch(strategy, 1))
     lowest = torch.finfo(torch.float32).min
     for lane, stream in enumerate(strategy.streams.streams):
-        learned = torch.zeros(4, dtype=torch.bool)
-        learned[list(stream.tasks[0].units)] = True
-        assert bool((scores[lane][:, ~learned] == lowest).all())
-        assert bool((scores[lane][:, learned] > lowest).all())
+        learned = torch.isin(torch.arange(4), torch.tensor(stream.tasks[0].units))
+        assert torch.equal(scores[lane] > lowest, learned.expand(6, 4))
 
 
 def test_a_class_that_comes_back_has_the_mean_likelihood_of_its_models() -> None:
@@ -298,8 +291,8 @@ def test_passes_go_through_every_row_once_and_leave_out_what_fills_no_batch() ->
     batches = [together.following(key, [True] * len(lanes)) for key in keys]
     for lane, rows in enumerate(lanes):
         alone = Passes([rows], 3)
-        for key, batch in zip(keys, batches, strict=True):
-            assert torch.equal(alone.following(key[lane : lane + 1], [True])[0], batch[lane])
+        following = [alone.following(key[lane : lane + 1], [True])[0] for key in keys]
+        assert_equal(following, (batch[lane] for batch in batches))
     orders = set()
     for first, second in zip(batches[::2], batches[1::2], strict=True):
         of_pass = [*first[0].tolist(), *second[0].tolist()]
@@ -307,17 +300,14 @@ def test_passes_go_through_every_row_once_and_leave_out_what_fills_no_batch() ->
         assert set(of_pass) < set(range(10, 17))
         orders.add(tuple(of_pass))
     assert len(orders) == 4
-    for batch in batches:
-        assert set(batch[1].tolist()) == {20, 21}
-        assert len(set(batch[2].tolist())) == 3
+    assert all((set(b[1].tolist()), len(b[2].unique())) == ({20, 21}, 3) for b in batches)
 
 
 def test_generative_classifier_has_no_bias_in_its_log_variances() -> None:
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=3)
     learned = {name for name, _ in strategy.vaes[0].named_parameters()}
-    assert "encoder.latent.mean.bias" in learned
-    assert "encoder.latent.log_var.weight" in learned
-    assert "encoder.latent.log_var.bias" not in learned
+    wanted = {f"encoder.latent.{name}" for name in ("mean.weight", "mean.bias", "log_var.weight")}
+    assert {name for name in learned if "latent" in name} == wanted
     assert not strategy.vaes[0].encoder.latent.log_var.bias.any()
 
 

@@ -12,8 +12,10 @@ from strategies.core import Batch, Momentum, Strategy, Unsuitable
 from strategies.gradient.gem import multipliers, project
 from strategies.gradient.gpm import inputs_of
 from strategies.parts import inputs_during
-from tests.methods import begin, move, new_batch, ready
+from tests.methods import begin, move, new_batch, ready, snapshot
 from tests.plain import lane_module, loss_among, plain
+
+SLSQP: Any = {"method": "SLSQP", "options": {"ftol": 1e-14, "maxiter": 500}}
 
 
 def gradient_LP(strategy: Strategy) -> Tensor:
@@ -30,13 +32,9 @@ def random_problem(seed: int, tasks: int, size: int = 12) -> tuple[np.ndarray, n
 @pytest.mark.parametrize("seed", range(4))
 def test_gem_finds_the_nearest_gradient_that_breaks_no_constraint(tasks: int, seed: int) -> None:
     g, past = random_problem(seed, tasks)
+    kept = {"type": "ineq", "fun": lambda z: past @ z, "jac": lambda z: past}
     found = minimize(
-        lambda z: ((z - g) ** 2).sum() / 2,
-        np.zeros_like(g),
-        jac=lambda z: z - g,
-        constraints={"type": "ineq", "fun": lambda z: past @ z, "jac": lambda z: past},
-        method="SLSQP",
-        options={"ftol": 1e-14, "maxiter": 500},
+        lambda z: ((z - g) ** 2).sum() / 2, 0 * g, jac=lambda z: z - g, constraints=kept, **SLSQP
     )
     lanes = torch.from_numpy(g)[None], torch.from_numpy(past)[None], torch.zeros(1, dtype=torch.float64)
     ours = project(*lanes, True)[0].numpy()
@@ -51,15 +49,8 @@ def test_gem_memory_strength_bounds_the_multipliers_or_is_added(seed: int) -> No
     gram, inner = past @ past.T, past @ g
 
     def dual(least: float) -> np.ndarray:
-        found = minimize(
-            lambda v: v @ gram @ v / 2 + inner @ v,
-            np.full(3, least + 1),
-            jac=lambda v: gram @ v + inner,
-            bounds=[(least, None)] * 3,
-            method="SLSQP",
-            options={"ftol": 1e-14, "maxiter": 500},
-        )
-        return np.asarray(found.x)
+        given: Any = {"jac": lambda v: gram @ v + inner, "bounds": [(least, None)] * 3} | SLSQP
+        return minimize(lambda v: v @ gram @ v / 2 + inner @ v, np.full(3, least + 1), **given).x
 
     np.testing.assert_allclose(multipliers(gram, inner, 0.5, bound=True), dual(0.5), atol=1e-5)
     np.testing.assert_allclose(multipliers(gram, inner, 0.5, bound=False), dual(0.0) + 0.5, atol=1e-5)
@@ -88,17 +79,14 @@ def test_gem_projects_each_lane_against_every_earlier_tasks_memory() -> None:
         net, units = lane_module(strategy, lane), list(stream.tasks[0].units)
         loss_among(units, net(memory.x_LBX[lane : lane + 1])[0], memory.y_LB[lane]).backward()
         old.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
-    start = 0
-    for p in strategy.model.parameters():
-        n = p[0].numel()
-        p.grad[1] -= 3 * old[1][start : start + n].view_as(p[1])
-        start += n
+    parameters = list(strategy.model.parameters())
+    for p, part in zip(parameters, old[1].split([p[0].numel() for p in parameters]), strict=True):
+        p.grad[1] -= 3 * part.view_as(p[1])
     before = gradient_LP(strategy)
     strategy.adjust_gradients()
     after = gradient_LP(strategy)
     for lane, r in enumerate(old):
-        inner = before[lane] @ r
-        expected = before[lane] - (inner / (r @ r)) * r if inner < 0 else before[lane]
+        expected = before[lane] - (before[lane] @ r / (r @ r)).clamp(max=0) * r
         torch.testing.assert_close(after[lane], expected, rtol=1e-4, atol=1e-6)
     assert before[1] @ old[1] < 0
 
@@ -112,10 +100,9 @@ def test_gem_keeps_the_last_rows_of_each_task() -> None:
     strategy.after_step(strategy.streams.batch(rows[:, :6]))
     strategy.after_step(strategy.streams.batch(rows[:, 6:12], weight))
     strategy.after_step(strategy.streams.batch(rows[:, 12:15]))
-    expected = [rows[0, 11:15], torch.cat([rows[1, 9:10], rows[1, 12:15]]), rows[2, [5, 12, 13, 14]]]
+    expected = rows.gather(1, torch.tensor([[11, 12, 13, 14], [9, 12, 13, 14], [5, 12, 13, 14]]))
     memory = strategy.remembered(0)
-    for lane in range(3):
-        assert sorted(memory.rows_LB[lane].tolist()) == sorted(expected[lane].tolist())
+    assert torch.equal(memory.rows_LB.sort().values, expected.sort().values)
     assert bool((memory.weight_LB == 1).all())
 
 
@@ -190,11 +177,12 @@ def test_ogd_directions_are_orthonormal_and_a_repeated_one_is_none() -> None:
         assert bool((basis[lane, len(stream.tasks[0].train_rows) :] == 0).all())  # the lane has no more rows
 
 
-@pytest.mark.parametrize(
-    ("model", "options"), [("mlp", {"hidden": 7, "layers": 2}), ("cnn", {"width": 3, "hidden": 5})]
-)
-def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str, options: dict[str, int]) -> None:
-    strategy = ready("gpm", "class", model, options, threshold=1.0, rows=3)
+NETWORKS = {"mlp": {"hidden": 7, "layers": 2}, "cnn": {"width": 3, "hidden": 5}}
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str) -> None:
+    strategy = ready("gpm", "class", model, NETWORKS[model], threshold=1.0, rows=3)
     strategy.threshold.fill_(1.0)
     begin(strategy, 0)
     old = sample(strategy, 3)
@@ -205,12 +193,13 @@ def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str, optio
     begin(strategy, 1)
     strategy.loss(new_batch(strategy, 1)).sum().backward()
     strategy.adjust_gradients()
-    moved = [p.detach().clone() for p in strategy.model.parameters()]
+    before = snapshot(strategy)
     strategy.optimiser.step()
-    for layer, x, answer in zip(layers, inputs, answers, strict=True):
-        torch.testing.assert_close(layer(x).detach(), answer, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(strategy.model(old.x_LBX), answers[-1], rtol=1e-4, atol=1e-5)
-    assert any(not torch.equal(a, p) for a, p in zip(moved, strategy.model.parameters(), strict=True))
+    now = [layer(x) for layer, x in zip(layers, inputs, strict=True)]
+    torch.testing.assert_close(
+        [*now, strategy.model(old.x_LBX)], [*answers, answers[-1]], rtol=1e-4, atol=1e-5
+    )
+    assert not all(map(torch.equal, before, strategy.model.parameters()))
 
 
 def test_gpm_stores_the_singular_vectors_the_paper_asks_for() -> None:

@@ -1,5 +1,6 @@
 """With hidden boundaries a method works, or is refused with a reason: none silently becomes another."""
 
+import itertools
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
@@ -13,7 +14,7 @@ from strategies.core import Batch, Strategy, mask, row_losses
 from suites.base import Training
 from tests.conformance.test_strategies import Kept
 from tests.conftest import outcome, toy_cell
-from tests.methods import move, new_batch, ready
+from tests.methods import assert_equal, move, new_batch, ready
 from tests.plain import lane_module, loss_among
 from tests.toy import blobs, sentences
 
@@ -25,12 +26,9 @@ SOONER: dict[str, dict[str, Any]] = {
 ALIKE = {("sparse-er", "mbpa++"): "both train alike; answers are adapted, on the toy to the same labels"}
 """Pairs that the toy cannot distinguish, and why that is right."""
 SCENARIOS = ("task", "domain", "class", "online")
-ABLE = [
-    (name, scenario)
-    for name in strategies.names()
-    for scenario in SCENARIOS
-    if strategies.get(name)().unsuitable(scenario, Training(boundaries="hidden")) is None
-]
+EVERY = itertools.product(strategies.names(), SCENARIOS)
+HIDDEN = Training(boundaries="hidden")
+ABLE = [(n, scenario) for n, scenario in EVERY if strategies.get(n)().unsuitable(scenario, HIDDEN) is None]
 
 
 def cell(name: str, seed: int, scenario: str) -> Any:
@@ -62,9 +60,8 @@ def test_no_method_is_another_one_where_boundaries_are_hidden(scenario: str) -> 
 @pytest.mark.parametrize("name", sorted({name for name, _ in ABLE}))
 def test_resume_equals_going_straight_through(name: str) -> None:
     scenario = next(s for n, s in ABLE if n == name)
-    cells, data = [cell(name, seed, scenario) for seed in (0, 1)], blobs(4)
-    if strategies.get(name).tunes:
-        data = sentences(4)
+    cells = [cell(name, seed, scenario) for seed in (0, 1)]
+    data = sentences(4) if strategies.get(name).tunes else blobs(4)
     kept, again = Kept(), Kept()
     straight = [outcome(r) for r in run_group(cells, checkpoints=kept, data=data)]
     again.current = kept.after[1]
@@ -90,9 +87,7 @@ def test_agem_projects_from_the_first_remembered_row_on() -> None:
         strategy.draws.begin(0)
         strategy.adjust_gradients()
         if task == 0:  # nothing is remembered yet
-            assert all(
-                torch.equal(p.grad, g) for p, g in zip(strategy.model.parameters(), before, strict=True)
-            )
+            assert_equal((p.grad for p in strategy.model.parameters()), before)
         else:
             strategy.draws.begin(0)
             slots = strategy.memory.draw_slots("reference", 6)
@@ -126,11 +121,7 @@ def test_er_ace_spares_classes_met_before_and_absent_from_the_batch() -> None:
             present = set(batch.y_LB[lane].tolist())
             met[lane] |= present
             compete = [u for u in range(4) if u in present or u not in met[lane]]
-            rows = [
-                -logits[lane, b, compete].log_softmax(0)[compete.index(int(batch.y_LB[lane, b]))]
-                for b in range(6)
-            ]
-            expected.append(torch.stack(rows).mean())
+            expected.append(loss_among(compete, logits[lane], batch.y_LB[lane]))
         torch.testing.assert_close(new_loss(strategy, batch), torch.stack(expected))
     all_compete = row_losses(mask(logits, batch.active_LBU), batch.y_LB).mean(1)
     assert (new_loss(strategy, batch) < all_compete).all()

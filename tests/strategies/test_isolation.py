@@ -12,12 +12,12 @@ import strategies
 from bench.plan import Request
 from bench.train import learn_task, make_lanes, run_group
 from bench.train.schedule import schedule_task
-from strategies.core import LaneStreams, Unsuitable, held_memory
+from strategies.core import Unsuitable, held_memory
 from suites.base import Training
 from tests.conftest import toy_cell
-from tests.methods import SEEDS, begin, move, new_batch, ready
+from tests.methods import SEEDS, assert_equal, begin, lanes_on, learn_once, learned, move, new_batch, ready
 from tests.plain import dense, lanes_of, loss_among
-from tests.toy import TOY, blobs
+from tests.toy import blobs
 
 ISOLATION = ["independent", "xdg", "hat", "packnet", "progressive", "supsup"]
 
@@ -57,12 +57,11 @@ def test_later_training_leaves_earlier_answers_exactly_as_they_were(name: str, o
     answers: list[Tensor] = []
     for task in range(4):
         learn_task(group, task)
-        rows = torch.stack([s.tasks[task].test_rows for s in group.streams.streams])
+        rows = [torch.stack([s.tasks[t].test_rows for s in group.streams.streams]) for t in range(task + 1)]
         with torch.no_grad():
-            answers.append(group.strategy.predict(group.streams.batch(rows)))
-            for earlier in range(task):
-                rows = torch.stack([s.tasks[earlier].test_rows for s in group.streams.streams])
-                assert torch.equal(group.strategy.predict(group.streams.batch(rows)), answers[earlier])
+            *again, new = (group.strategy.predict(group.streams.batch(of_task)) for of_task in rows)
+        assert_equal(again, answers)
+        answers.append(new)
 
 
 @pytest.mark.parametrize("name", ISOLATION)
@@ -72,20 +71,21 @@ def test_only_in_task_incremental_streams(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["xdg", "hat", "packnet", "supsup", "progressive"])
 def test_layers_of_another_kind_are_refused(name: str) -> None:
-    dense = name == "progressive"
-    with pytest.raises(Unsuitable, match="dense layers" if dense else "dense layers and convolutions alone"):
-        ready(name, "task", *(("cnn", {"width": 2, "hidden": 4}) if dense else ("resnet18", {"width": 2})))
+    net: Any = ("resnet18", {"width": 2}, "dense layers and convolutions alone")
+    *model, says = ("cnn", {"width": 2, "hidden": 4}, "dense layers") if name == "progressive" else net
+    with pytest.raises(Unsuitable, match=says):
+        ready(name, "task", *model)
 
 
-@pytest.mark.parametrize(
-    "training", [Training(epochs=3, batch=7), *(Training(iterations=n, batch=16) for n in (5, 9, 30))]
-)
+LENGTHS = [Training(epochs=3, batch=7), *(Training(iterations=n, batch=16) for n in (5, 9, 30))]
+
+
+@pytest.mark.parametrize("training", LENGTHS)
 def test_steps_are_those_of_the_engine(training: Training) -> None:
-    streams = LaneStreams([TOY.stream(blobs(), "task", seed, training) for seed in SEEDS], training, "cpu")
+    streams = lanes_on(SEEDS, "task", training)
     for task in range(2):
-        schedule = schedule_task(streams, task, strategies.get("finetune")())
+        schedule: Any = schedule_task(streams, task, strategies.get("finetune")())
         epoch, whole = streams.steps_of_task(task)
-        assert schedule is not None
         assert whole == schedule.steps
         assert all(e <= w and w % e == 0 for e, w in zip(epoch, whole, strict=True)) or training.iterations
 
@@ -101,8 +101,7 @@ def test_independent_networks_start_apart_and_each_answers_for_its_own_task() ->
     strategy.end_task(0)
     first = copy.deepcopy(strategy.model)
     begin(strategy, 1)
-    for p, q in zip(strategy.model.parameters(), second.parameters(), strict=True):
-        assert torch.equal(p, q)
+    assert_equal(strategy.model.parameters(), second.parameters())
     move(strategy, 1)
     batch = mixed_batch(strategy)
     answers, own = strategy.predict(batch), batch.active_LBU
@@ -115,8 +114,7 @@ def test_xdg_closes_exactly_its_share_of_every_layer_for_every_task() -> None:
     strategy = ready("xdg", "task", options={"hidden": 20, "layers": 2}, gated=0.4)
     for open_LTF in strategy.open_LTF:
         assert open_LTF.shape == (3, 2, 20)
-        for lane, share in enumerate((0.4, 0.8, 0.2)):
-            assert (~open_LTF[lane]).sum(1).tolist() == [round(share * 20)] * 2
+        assert (~open_LTF).sum(2).tolist() == [[8, 8], [16, 16], [4, 4]]
         assert not torch.equal(open_LTF[:, 0], open_LTF[:, 1])
     assert not torch.equal(strategy.open_LTF[0], strategy.open_LTF[1])
 
@@ -124,9 +122,8 @@ def test_xdg_closes_exactly_its_share_of_every_layer_for_every_task() -> None:
 def test_xdg_gates_a_step_by_its_task_and_each_answer_by_its_own() -> None:
     strategy = ready("xdg", "task", options={"hidden": 9, "layers": 2}, gated=0.4)
     begin(strategy, 1)
-    gates = [
-        [[strategy.open_LTF[i][lane, t].float() for i in range(2)] for t in range(2)] for lane in range(3)
-    ]
+    open_LTF = [of_layer.float() for of_layer in strategy.open_LTF]
+    gates = [[[of_layer[lane, t] for of_layer in open_LTF] for t in range(2)] for lane in range(3)]
     check_answers(strategy, gates)
     batch = new_batch(strategy, 1)
     loss_L = strategy.loss(batch)
@@ -172,20 +169,10 @@ def test_ewc_beside_xdg_holds_no_weight_of_a_closed_unit() -> None:
     assert bool((bias[~closed_LF] > 0).any())
 
 
-def learn_once(strategy: Any, task: int) -> Tensor:
-    """Take one step as the engine does, and return its loss."""
-    strategy.model.zero_grad()
-    loss_L: Tensor = strategy.learn(new_batch(strategy, task))
-    return loss_L
-
-
 def test_hat_takes_the_papers_steps() -> None:
     """One step of the second task by hand: gates, loss, both gradients' factors, sgd for both."""
     strategy = ready("hat", "task", options={"hidden": 5, "layers": 2}, s_max=4.0, c=0.3)
-    begin(strategy, 0)
-    for _ in range(3):
-        learn_once(strategy, 0)
-    strategy.end_task(0)
+    learned(strategy, 0, 3)
     used = [u.clone() for u in strategy.used]
     begin(strategy, 1)
     epoch, _ = strategy.streams.steps_of_task(1)
@@ -223,25 +210,19 @@ def test_hat_takes_the_papers_steps() -> None:
             found = dict(strategy.model.named_parameters())[name][lane].detach()
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         for now, x in zip(strategy._now, e, strict=True):
-            compensated = [
-                float(g) * s_max / s * (math.cosh(s * v) + 1) / (math.cosh(v) + 1)
-                for g, v in zip(x.grad, x.detach().tolist(), strict=True)
-            ]
-            moved = (x.detach() - 0.1 * torch.tensor(compensated)).clamp(-6, 6)
+            v = x.detach()
+            compensated = x.grad * s_max / s * ((s * v).cosh() + 1) / (v.cosh() + 1)
+            moved = (v - 0.1 * compensated).clamp(-6, 6)
             torch.testing.assert_close(now[lane].detach(), moved, rtol=1e-3, atol=1e-4)
 
 
 def test_hat_answers_with_the_steepest_gates_of_each_rows_task() -> None:
     strategy = ready("hat", "task", options={"hidden": 5, "layers": 2}, s_max=4.0)
-    begin(strategy, 0)
-    learn_once(strategy, 0)
-    strategy.end_task(0)
+    learned(strategy, 0)
     begin(strategy, 1)
     learn_once(strategy, 1)
-    steep = [[e * lanes_of(strategy.s_max, lane) for e in strategy.embeddings] for lane in range(3)]
-    check_answers(
-        strategy, [[[e[lane, t].sigmoid() for e in steep[lane]] for t in range(2)] for lane in range(3)]
-    )
+    gates = [(e * strategy.s_max.view(3, 1, 1)).sigmoid() for e in strategy.embeddings]
+    check_answers(strategy, [[[of[lane, t] for of in gates] for t in (0, 1)] for lane in range(3)])
 
 
 def test_hat_masks_follow_a_convolution_into_the_dense_layer() -> None:
@@ -251,15 +232,11 @@ def test_hat_masks_follow_a_convolution_into_the_dense_layer() -> None:
     free, net = strategy.free(), strategy.model
     for lane in range(3):
         conv3, conv4, dense = (strategy.used[i][lane] for i in (2, 3, 4))
-        for o in range(4):
-            for i in range(4):
-                expected = 1 - min(float(conv4[o]), float(conv3[i]))
-                found = free[net.conv4.weight].expand_as(net.conv4.weight)[lane, o, i, 1, 2]
-                assert float(found) == pytest.approx(expected)
-        for i in range(16):  # four channels of 2 x 2 pixels
-            for o in range(6):
-                expected = 1 - min(float(dense[o]), float(conv4[i // 4]))
-                assert float(free[net.dense.weight][lane, i, o]) == pytest.approx(expected)
+        found = free[net.conv4.weight].expand_as(net.conv4.weight)[lane, :, :, 1, 2]
+        torch.testing.assert_close(found, 1 - torch.minimum(conv4[:, None], conv3))
+        of_pixel = conv4.repeat_interleave(4)  # four channels of 2 x 2 pixels
+        found = free[net.dense.weight][lane]
+        torch.testing.assert_close(found, 1 - torch.minimum(of_pixel[:, None], dense))
 
 
 def packnet(**hyper: Any) -> Any:
@@ -274,9 +251,8 @@ def test_packnet_prunes_the_smallest_free_weights_at_its_step_and_freezes_the_re
     assert strategy._prune_at_L.tolist() == at
     for step in range(1, max(steps) + 1):
         learn_once(strategy, 0)
-        for lane in range(3):
-            owned = [bool((owner[lane] > 0).any()) for owner in strategy.owner]
-            assert owned == [step >= at[lane]] * 2
+        for owner in strategy.owner:
+            assert [bool((of_lane > 0).any()) for of_lane in owner] == [step >= first for first in at]
     for p_layer, owner in zip(strategy._layers, strategy.owner, strict=True):
         for lane, share in enumerate((0.4, 0.8, 0.2)):
             free = owner[lane] == 0
@@ -289,8 +265,7 @@ def test_packnet_prunes_the_smallest_free_weights_at_its_step_and_freezes_the_re
     begin(strategy, 1)
     learn_once(strategy, 1)
     for i, (m, owner) in enumerate(zip(strategy._layers, strategy.owner, strict=True)):
-        assert torch.equal(m.weight[owner == 1], first[i][owner == 1])
-        assert torch.equal(m.bias, biases[i])
+        assert_equal((m.weight[owner == 1], m.bias), (first[i][owner == 1], biases[i]))
         for lane in (0, 2):  # lane 1 prunes after its first step
             assert bool((m.weight[lane][owner[lane] == 0] != 0).any())
 
@@ -334,8 +309,7 @@ def test_supsup_weights_are_signed_constants_and_biases_nothing() -> None:
         for m in (*strategy._layers, strategy.model.head):
             inputs = m.weight[0].numel() // len(m.bias[0]) if m.bias is not None else m.weight[0, 0].numel()
             torch.testing.assert_close(m.weight.abs(), torch.full_like(m.weight, math.sqrt(2 / inputs)))
-            assert bool((m.weight > 0).any())
-            assert bool((m.weight < 0).any())
+            assert float(m.weight.min()) < 0 < float(m.weight.max())
             assert m.bias is None or not m.bias.any()
 
 
@@ -366,28 +340,19 @@ def test_supsup_takes_the_straight_through_step_of_one_plain_network() -> None:
 
 def test_supsup_later_tasks_change_neither_weights_nor_earlier_masks() -> None:
     strategy = supsup()
-    start = {k: v.clone() for k, v in strategy.model.state_dict().items()}
-    begin(strategy, 0)
-    drawn = [m.clone() for m in strategy._stored(0)]
-    for _ in range(5):
-        learn_once(strategy, 0)
-    strategy.end_task(0)
-    learned = [bits[:, 0].clone() for bits in strategy.bits]
-    assert not all(torch.equal(a, b) for a, b in zip(drawn, strategy._stored(0), strict=True))
-    begin(strategy, 1)
-    for _ in range(5):
-        learn_once(strategy, 1)
+    start, drawn = copy.deepcopy(strategy.model.state_dict()), [m.clone() for m in strategy._stored(0)]
+    learned(strategy, 0, 5)
+    bits = [of_layer[:, 0].clone() for of_layer in strategy.bits]
+    assert not all(map(torch.equal, drawn, strategy._stored(0)))
+    learned(strategy, 1, 5)
     strategy.predict(mixed_batch(strategy))
-    strategy.end_task(1)
-    assert all(torch.equal(bits[:, 0], kept) for bits, kept in zip(strategy.bits, learned, strict=True))
-    assert all(torch.equal(v, start[k]) for k, v in strategy.model.state_dict().items())
+    assert_equal((of_layer[:, 0] for of_layer in strategy.bits), bits)
+    assert_equal(strategy.model.state_dict().values(), start.values())
 
 
 def test_supsup_answers_each_row_by_its_own_tasks_mask_also_while_it_learns() -> None:
     strategy = supsup()
-    begin(strategy, 0)
-    learn_once(strategy, 0)
-    strategy.end_task(0)
+    learned(strategy, 0)
     begin(strategy, 1)
     for _ in range(3):
         learn_once(strategy, 1)
@@ -408,11 +373,8 @@ def test_supsup_keeps_a_bit_for_every_weight_and_task_and_nothing_else() -> None
     sizes = [64 * 9, 9 * 9, 9 * 4]  # 81 and 36 weights fill the last byte up
     assert held_memory(strategy) == (0, 2 * sum(math.ceil(n / 8) for n in sizes))
     assert not torch.equal(strategy._stored(0)[0], strategy._stored(1)[0])
-    begin(strategy, 0)
-    learn_once(strategy, 0)
-    strategy.end_task(0)
-    packed = zip(strategy._masks(0), strategy._stored(0), strict=True)
-    assert all(torch.equal(mask, unpacked) for mask, unpacked in packed)
+    learned(strategy, 0)
+    assert_equal(strategy._masks(0), strategy._stored(0))
 
 
 @pytest.mark.parametrize("lateral", ["adapter", "linear"])
@@ -449,7 +411,7 @@ def test_progressive_columns_read_the_earlier_ones_as_the_paper_writes(lateral: 
             torch.testing.assert_close(answers[lane, task::2][:, units], theirs, rtol=1e-4, atol=1e-5)
     across = copy.deepcopy(side.state_dict())
     learn_once(strategy, 1)
-    assert all(torch.equal(before[k], v) for k, v in strategy.columns[0].state_dict().items())
+    assert_equal(strategy.columns[0].state_dict().values(), before.values())
     assert any(not torch.equal(across[k], v) for k, v in strategy.laterals[0].state_dict().items())
 
 

@@ -33,10 +33,9 @@ def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded:
                     slot = int(draws[lane, b] * seen[lane])
                     if slot < slots:
                         expected[lane][slot] = int(rows[lane, b])
-    assert memory.seen_L.tolist() == seen
-    assert memory.filled_L.tolist() == [len(e) for e in expected]
-    for lane in range(2):
-        assert memory.rows_LM[lane, : len(expected[lane])].tolist() == expected[lane]
+    assert (memory.seen_L.tolist(), memory.filled_L.tolist()) == (seen, [len(e) for e in expected])
+    found = zip(memory.rows_LM.tolist(), memory.filled_L.tolist(), strict=True)
+    assert [rows[:filled] for rows, filled in found] == expected
 
 
 def test_what_is_kept_beside_a_row_stays_with_it() -> None:
@@ -46,9 +45,8 @@ def test_what_is_kept_beside_a_row_stays_with_it() -> None:
         rows = torch.randint(0, 240, (2, 7), generator=torch.Generator().manual_seed(step))
         memory.write_reservoir(lanes.batch(rows), mark=rows.unsqueeze(2).float() * torch.tensor([1.0, -1.0]))
     slots = torch.arange(5).expand(2, 5)
-    kept = memory.read_kept("mark", slots)
-    assert torch.equal(kept[..., 0], memory.rows_LM[:, :5].float())
-    assert torch.equal(kept[..., 1], -memory.rows_LM[:, :5].float())
+    kept, rows = memory.read_kept("mark", slots), memory.rows_LM[:, :5].float()
+    assert torch.equal(kept, torch.stack([rows, -rows], 2))
 
 
 def test_per_class_keeps_equal_shares_within_the_budget() -> None:
@@ -57,10 +55,8 @@ def test_per_class_keeps_equal_shares_within_the_budget() -> None:
     for task in range(2):
         memory.write_per_class([s.tasks[task].train_rows for s in lanes.streams], [6, 6, 6])
     assert memory.filled_L.tolist() == [24, 24, 24]
-    for lane in range(3):
-        rows = memory.rows_LM[lane, :24]
-        assert len(rows.unique()) == 24
-        assert torch.bincount(lanes.unit_LR[lane, rows]).tolist() == [6, 6, 6, 6]
+    for rows, units in zip(memory.rows_LM, lanes.unit_LR, strict=True):
+        assert (len(rows[:24].unique()), units[rows[:24]].bincount().tolist()) == (24, [6, 6, 6, 6])
 
 
 def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:

@@ -17,9 +17,13 @@ LANES = range(3)
 RATES = [0.1, 0.3, 0.02]
 
 
+def leaf(value: Tensor) -> Tensor:
+    return value.detach().clone().requires_grad_()
+
+
 def of_lane(strategy: Strategy, lane: int) -> dict[str, Tensor]:
     """Return one lane's parameters as leaves of their own graph."""
-    return {k: p[lane].detach().clone().requires_grad_() for k, p in strategy.model.named_parameters()}
+    return {k: leaf(p[lane]) for k, p in strategy.model.named_parameters()}
 
 
 def loss_of(p: dict[str, Tensor], batch: Batch, lane: int, rows: slice = slice(None)) -> Tensor:
@@ -61,9 +65,8 @@ def test_mer_equals_a_plain_loop_of_steps_and_interpolations(place: str) -> None
             path = [batch, *old[2 * i : 2 * i + 2]] if place == "first" else [*old[2 * i : 2 * i + 2], batch]
             for rows in path:
                 grads = torch.autograd.grad(loss_of(p, rows, lane), list(p.values()))
-                moved = [(v - RATES[lane] * g).detach() for v, g in zip(p.values(), grads, strict=True)]
-                p = {k: v.requires_grad_() for k, v in zip(p, moved, strict=True)}
-            p = {k: (before[k] + beta * (p[k] - before[k])).detach().requires_grad_() for k in p}
+                p = {k: leaf(p[k] - RATES[lane] * g) for k, g in zip(p, grads, strict=True)}
+            p = {k: leaf(before[k] + beta * (p[k] - before[k])) for k in p}
         for k, now in strategy.model.named_parameters():
             expected = start[lane][k] + gamma * (p[k] - start[lane][k])
             torch.testing.assert_close(now[lane], expected.detach(), rtol=1e-4, atol=1e-6)
@@ -71,8 +74,7 @@ def test_mer_equals_a_plain_loop_of_steps_and_interpolations(place: str) -> None
 
 def test_mers_published_recipe_is_one_row_a_step() -> None:
     cell = Request("toy", ("mer[preset=riemer2019]",)).cells()[0]
-    assert cell.training["batch"] == 1
-    assert cell.training["optimiser"] == "sgd"
+    assert (cell.training["batch"], cell.training["optimiser"]) == (1, "sgd")
     assert (cell.hyper["batches"], cell.hyper["steps"], cell.hyper["beta"]) == (10, 25, 0.03)
 
 
@@ -88,10 +90,8 @@ def unrolled(
         grads = torch.autograd.grad(loss, [fast[k] for k in names], create_graph=True)
         if order == "first":
             grads = tuple(g.detach() for g in grads)
-        fast = fast | {
-            k: fast[k] - (rates[k] if uphill else rates[k].clamp(min=0)) * g
-            for k, g in zip(names, grads, strict=True)
-        }
+        taken = rates if uphill else {k: rate.clamp(min=0) for k, rate in rates.items()}
+        fast = fast | {k: fast[k] - taken[k] * g for k, g in zip(names, grads, strict=True)}
         both = loss_of(fast, batch, lane) * batch.y_LB.shape[1] + loss_of(fast, old, lane) * old.y_LB.shape[1]
         losses.append(both / (batch.y_LB.shape[1] + old.y_LB.shape[1]))
     return torch.stack(losses).mean() if outer == "mean" else losses[-1]
@@ -104,13 +104,10 @@ EACH = [slice(i, i + 1) for i in range(7)]
 @pytest.mark.parametrize("order", ["first", "second"])
 @pytest.mark.parametrize(("outer", "uphill"), [("last", False), ("mean", True)])
 @pytest.mark.parametrize(("inner", "pieces"), [(3, THREE), (0, EACH)])
-def test_la_mamls_meta_gradient_equals_autograd_of_the_unrolled_network(
-    order: str, outer: str, uphill: bool, inner: int, pieces: list[slice]
-) -> None:
-    """Two steps: the second starts from rates that already differ from parameter to parameter."""
-    strategy, old, batch = prepared(
-        "la-maml", order=order, outer=outer, inner=inner, uphill=uphill, batch=5, eta=2.0, clip=0.8
-    )
+def test_the_meta_gradient(order: str, outer: str, uphill: bool, inner: int, pieces: list[slice]) -> None:
+    """It equals autograd of the unrolled network, at the second step from rates that already differ."""
+    chosen = {"order": order, "outer": outer, "inner": inner, "uphill": uphill}
+    strategy, old, batch = prepared("la-maml", **chosen, batch=5, eta=2.0, clip=0.8)
     names = [k for k, _ in strategy.model.named_parameters()]
     state = [of_lane(strategy, lane) for lane in LANES]
     rates = [{k: torch.full_like(p, RATES[lane]) for k, p in state[lane].items()} for lane in LANES]
@@ -122,7 +119,7 @@ def test_la_mamls_meta_gradient_equals_autograd_of_the_unrolled_network(
         strategy.learn(batch)
         for lane in LANES:
             eta, clip = lanes_of(strategy.eta, lane), lanes_of(strategy.clip, lane)
-            a = {k: r.detach().clone().requires_grad_() for k, r in rates[lane].items()}
+            a = {k: leaf(r) for k, r in rates[lane].items()}
             loss = unrolled(state[lane], a, batch, old[step], lane, order, outer, pieces, uphill)
             found = torch.autograd.grad(loss, [*state[lane].values(), *a.values()])
             halves = []
@@ -130,14 +127,11 @@ def test_la_mamls_meta_gradient_equals_autograd_of_the_unrolled_network(
                 norm = torch.cat([g.flatten() for g in half]).norm()
                 halves.append([g * min(1.0, clip / float(norm)) for g in half])
             rates[lane] = {k: a[k].detach() - eta * h for k, h in zip(names, halves[1], strict=True)}
-            state[lane] = {
-                k: (state[lane][k] - rates[lane][k].clamp(min=0) * g).detach().requires_grad_()
-                for k, g in zip(names, halves[0], strict=True)
-            }
-            for i, (k, now) in enumerate(strategy.model.named_parameters()):
-                torch.testing.assert_close(now[lane], state[lane][k], rtol=1e-4, atol=1e-6)
-                ours = strategy.rates[i][lane]
-                torch.testing.assert_close(ours, rates[lane][k], rtol=1e-4, atol=1e-6)
+            moves = {k: rates[lane][k].clamp(min=0) * g for k, g in zip(names, halves[0], strict=True)}
+            state[lane] = {k: leaf(p - moves[k]) for k, p in state[lane].items()}
+            ours = [t[lane] for t in (*strategy.model.parameters(), *strategy.rates)]
+            theirs = [*state[lane].values(), *rates[lane].values()]
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "hyper"), [("mer", {"beta": 0.3, "gamma": 0.3}), ("la-maml", {})])
@@ -167,8 +161,8 @@ def test_oml_moves_the_head_quickly_and_learns_all_from_where_it_led(order: str)
         rates = dict.fromkeys(("head.weight", "head.bias"), alpha)
         loss = unrolled(p, rates, batch, old[0], lane, order, "last", THREE)
         expected = torch.autograd.grad(loss, list(p.values()))
-        for now, e in zip(strategy.model.parameters(), expected, strict=True):
-            torch.testing.assert_close(now.grad[lane], e, rtol=1e-4, atol=1e-6)
+        ours = [p.grad[lane] for p in strategy.model.parameters()]
+        torch.testing.assert_close(ours, [*expected], rtol=1e-4, atol=1e-6)
     x = batch.x_LBX[0]
     torch.testing.assert_close(plain(strategy, 0, x), strategy.model(batch.x_LBX)[0])  # nothing has moved
 

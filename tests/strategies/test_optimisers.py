@@ -1,23 +1,20 @@
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from strategies.core import OPTIMISERS
+from tests.methods import assert_equal
 
 RATES, DECAYS = [0.1, 0.02, 0.1, 0.3], [0.0, 0.01, 0.0, 0.1]
 SHAPES = [(7, 5), (7,), (3, 7)]
 
 
-def theirs(
-    name: str, parameters: list[torch.Tensor], lr: float, decay: float, fused: bool
-) -> torch.optim.Optimizer:
-    return {
-        "sgd": lambda: torch.optim.SGD(parameters, lr=lr, weight_decay=decay, fused=fused),
-        "momentum": lambda: torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=decay, fused=fused),
-        "adam": lambda: torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=fused),
-        "adamw": lambda: torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, fused=fused),
-    }[name]()
+THEIRS: dict[str, Any] = {
+    "sgd": torch.optim.SGD, "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
+}  # fmt: skip
 
 
 def stacked() -> list[torch.Tensor]:
@@ -39,7 +36,8 @@ def test_equals_torch_optim_lane_by_lane_over_200_steps(name: str, rates: list[f
     # Lane 1 rests at every third step, as a lane does that ends a task before its neighbours.
     single = [[p.detach()[lane].clone().requires_grad_() for p in ours] for lane in range(4)]
     optimiser = OPTIMISERS[name](ours, rates, DECAYS)
-    others = [theirs(name, single[lane], rates[lane], DECAYS[lane], fused) for lane in range(4)]
+    of_lanes = zip(single, rates, DECAYS, strict=True)
+    others = [THEIRS[name](p, lr=lr, weight_decay=decay, fused=fused) for p, lr, decay in of_lanes]
     for step in range(200):
         active = None if step % 3 else (True, False, True, True)
         for p in ours:
@@ -50,12 +48,9 @@ def test_equals_torch_optim_lane_by_lane_over_200_steps(name: str, rates: list[f
                 for p in single[lane]:
                     p.grad = gradient(p, step)
                 other.step()
+    near = {"rtol": 0, "atol": 0} if fused else {"rtol": 1e-4, "atol": 1e-6}
     for lane in range(4):
-        for p, q in zip(ours, single[lane], strict=True):
-            if fused:
-                assert torch.equal(p.detach()[lane], q.detach())
-            else:
-                torch.testing.assert_close(p.detach()[lane], q.detach(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close([p[lane] for p in ours], single[lane], **near)
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
@@ -92,6 +87,6 @@ def test_state_goes_out_and_comes_back(name: str) -> None:
         p.grad, q.grad = gradient(p, 9), gradient(p, 9)
     a.step()
     b.step()
-    assert all(torch.equal(p, q) for p, q in zip(first, second, strict=True))
+    assert_equal(first, second)
     a.reset()
     assert all(bool((t == 0).all()) for t in a.state().values())

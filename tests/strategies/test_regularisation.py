@@ -1,14 +1,17 @@
 """Penalties and features held, against plain calculations of the papers' formulas."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+import strategies
 from bench.plan import Request
 from strategies.core import Strategy, per_lane
 from suites.base import Training
-from tests.methods import begin, move, new_batch, ready, snapshot
+from tests.methods import assert_equal, begin, move, new_batch, ready, snapshot
 from tests.plain import features, lane_module, lanes_of, plain
 
 
@@ -39,8 +42,7 @@ def test_l2_pulls_to_the_last_task_or_to_each(centre_at: str) -> None:
     centres = ends[-1:] if centre_at == "last" else ends
     for p, g, *at in zip(strategy.model.parameters(), pull(strategy), *centres, strict=True):
         lam = per_lane(strategy.lam, p)
-        penalty = sum((lam / 2 * (p - c).square()).sum() for c in at)
-        assert isinstance(penalty, Tensor)
+        penalty: Any = sum((lam / 2 * (p - c).square()).sum() for c in at)
         torch.testing.assert_close(g, torch.autograd.grad(penalty, p)[0], rtol=1e-4, atol=1e-6)
 
 
@@ -69,16 +71,13 @@ def test_mas_sums_mean_absolute_gradients_over_tasks(estimator: str) -> None:
 def test_rwalk_keeps_a_moving_fisher_and_scores_stretches_of_the_path() -> None:
     """Lane by lane in the order of the paper's algorithm; lane 2 rests at the last step of each task."""
     strategy = ready("rwalk", lam=0.4, alpha=0.3, stretch=2, xi=0.01)
-    parameters = list(strategy.model.parameters())
-    fisher = [torch.zeros_like(p) for p in parameters]
-    score = [torch.zeros_like(p) for p in parameters]
-    held, centre = [torch.zeros_like(p) for p in parameters], [p.detach().clone() for p in parameters]
+    parameters, steps = list(strategy.model.parameters()), [5, 5, 4]
+    fisher, score, held = ([torch.zeros_like(p) for p in parameters] for _ in range(3))
+    centre = snapshot(strategy)
     for task in range(2):
         begin(strategy, task)
-        new = [torch.zeros_like(p) for p in parameters]
-        gain = [torch.zeros_like(p) for p in parameters]
-        start = [p.detach().clone() for p in parameters]
-        steps = [5, 5, 4]
+        new, gain = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+        start = snapshot(strategy)
         for step in range(5):
             batch = new_batch(strategy, task, 4)
             batch.weight_LB = torch.ones(3, 4)
@@ -112,7 +111,7 @@ def test_rwalk_keeps_a_moving_fisher_and_scores_stretches_of_the_path() -> None:
             most_f, most_s = (max(float(t[lane].max()) for t in of) for of in (fisher, score))
             for h, f, s in zip(held, fisher, score, strict=True):
                 h[lane] = f[lane] / most_f + s[lane] / most_s
-        centre = [p.detach().clone() for p in parameters]
+        centre = snapshot(strategy)
         torch.testing.assert_close(strategy.importance, held, rtol=1e-3, atol=1e-5)
 
 
@@ -128,7 +127,7 @@ def test_lfl_holds_features_and_freezes_the_head() -> None:
     move(strategy)
     strategy.task = 1
     strategy.after_step(batch)
-    assert all(torch.equal(p, h) for p, h in zip(strategy.model.head.parameters(), head, strict=True))
+    assert_equal(strategy.model.head.parameters(), head)
     ours = strategy.loss(batch)
     for lane in range(3):
         new = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
@@ -137,8 +136,6 @@ def test_lfl_holds_features_and_freezes_the_head() -> None:
 
 
 def test_lfl_with_a_free_head_can_do_every_scenario() -> None:
-    import strategies
-
     assert "head=free" in str(strategies.get("lfl")().unsuitable("class", Training()))
     free = strategies.get("lfl")(head="free")
     assert all(free.unsuitable(s, Training()) is None for s in ("task", "domain", "class", "online"))

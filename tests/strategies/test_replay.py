@@ -12,7 +12,7 @@ from torch import Tensor
 from strategies.core import Batch, Draws, held_memory
 from strategies.replay.rar import noise_like, shifted
 from suites.base import Training
-from tests.methods import SEEDS, move, new_batch, ready, remembered, replayed, snapshot
+from tests.methods import SEEDS, assert_equal, move, new_batch, ready, remembered, replayed, snapshot
 from tests.plain import assert_lanes_are, descend, features, lane_module, lanes_of, loss_among, plain
 
 
@@ -45,6 +45,18 @@ def at_task_1(name: str, scenario: str = "class", **hyper: Any) -> tuple[Any, Ba
     strategy.task = 1
     strategy.begin_task(1)
     return strategy, new_batch(strategy, 1)
+
+
+def descend_over(strategy: Any, net: Any, lane: int, order: Tensor) -> list[float]:
+    """Take a plain step on each six rows of a lane's memory in this order; return the losses."""
+    memory, losses = strategy.memory, []
+    slots = order[lane, : int(memory.filled_L[lane])].argsort(descending=True)
+    for part in memory.rows_LM[lane, slots].split(6):
+        batch = strategy.streams.batch(part.expand(3, -1))
+        loss = F.cross_entropy(net(batch.x_LBX[lane : lane + 1])[0], batch.y_LB[lane])
+        losses.append(float(loss.detach()))
+        descend(net, loss)
+    return losses
 
 
 @pytest.mark.parametrize("scenario", ["class", "task"])
@@ -87,15 +99,13 @@ def test_er_aml_compares_new_rows_with_a_positive_and_a_negative_each() -> None:
     old = replayed(strategy, 6)
     units = strategy.streams.unit_LR
     for lane in range(3):
-        y, rows = batch.y_LB[lane].tolist(), batch.rows_LB[lane].tolist()
-        partners = found[lane].tolist()
-        label = [int(units[lane, r]) for r in partners]
-        both = [b for b in range(6) if valid[lane, b]]
+        y, rows, partners = (of[lane].tolist() for of in (batch.y_LB, batch.rows_LB, found))
+        label = units[lane, found[lane]].tolist()
+        both = valid[lane].nonzero().flatten().tolist()
         in_memory = strategy.memory.rows_LM[lane, : int(strategy.memory.filled_L[lane])].tolist()
         for b in both:
             assert label[b] == y[b] != label[b + 6]
-            assert label[b + 6] in y
-            assert partners[b] != rows[b]
+            assert (label[b + 6] in y, partners[b] != rows[b]) == (True, True)
             assert {partners[b], partners[b + 6]} <= {*rows, *in_memory}
         columns = both + [b + 6 for b in both]
         both_x = batch.x_LBX[lane], strategy.streams.batch(found).x_LBX[lane]
@@ -153,28 +163,25 @@ def test_gss_rows_contend_with_one_of_the_memory_each() -> None:
         for lane in range(3):
             if filled[lane] == 0:
                 rows[lane], scores[lane] = batch.rows_LB[lane, :4], given[lane, :4]
-            else:
-                order = (key[lane].log() / scores[lane]).argsort(descending=True).tolist()
-                held = scores[lane].clone()
-                for b, i in enumerate(order):
-                    c = float(given[lane, b])
-                    if c < 1 and float(toss[lane, b]) < float(held[i]) / (float(held[i]) + c):
-                        rows[lane, i], scores[lane, i] = batch.rows_LB[lane, b], c
-        assert torch.equal(memory.rows_LM[:, :4], rows)
-        assert torch.equal(memory.kept["score"][:, :4], scores)
+                continue
+            order = (key[lane].log() / scores[lane]).argsort(descending=True).tolist()
+            held = scores[lane].tolist()
+            for b, (i, c) in enumerate(zip(order, given[lane].tolist(), strict=False)):
+                if c < 1 and float(toss[lane, b]) < held[i] / (held[i] + c):
+                    rows[lane, i], scores[lane, i] = batch.rows_LB[lane, b], c
+        assert_equal((memory.rows_LM[:, :4], memory.kept["score"][:, :4]), (rows, scores))
     assert held_memory(strategy)[1] == 4 * (64 + 8 + 4)
 
 
 def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
     strategy = ready("gdumb", passes=2, buffer=50)
-    before = [p.detach().clone() for p in strategy.model.parameters()]
-    sizes = (6, 6, 6, 6, 4)
-    for i, size in enumerate(sizes):
-        rows = torch.stack([s.tasks[0].train_rows[6 * i : 6 * i + size] for s in strategy.streams.streams])
-        batch = strategy.streams.batch(rows)
+    before = snapshot(strategy)
+    rows = torch.stack([s.tasks[0].train_rows[:28] for s in strategy.streams.streams])
+    for of_step in rows.split(6, 1):
+        batch = strategy.streams.batch(of_step)
         strategy.learn(batch)
         strategy.after_step(batch)
-    assert all(torch.equal(p, b) for p, b in zip(strategy.model.parameters(), before, strict=True))
+    assert_equal(strategy.model.parameters(), before)
     memory = strategy.memory
     memory.filled_L[1] -= 7  # lanes with fewer rows rest sooner
     lanes = [lane_module(strategy, lane) for lane in range(3)]
@@ -184,13 +191,7 @@ def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
     for _ in range(2):
         order = same.uniform("epoch", 50)
         for lane, net in enumerate(lanes):
-            n = int(memory.filled_L[lane])
-            rows = memory.rows_LM[lane][order[lane, :n].argsort(descending=True)]
-            for part in rows.split(6):
-                batch = strategy.streams.batch(part.expand(3, -1))
-                loss = F.cross_entropy(net(batch.x_LBX[lane : lane + 1])[0], batch.y_LB[lane])
-                losses[lane].append(float(loss.detach()))
-                descend(net, loss)
+            losses[lane] += descend_over(strategy, net, lane, order)
     assert_lanes_are(strategy.model, lanes)
     found = strategy.notes()["memory_loss"][:, 0].tolist()
     assert found == pytest.approx([np.mean(of_lane) for of_lane in losses], rel=1e-4)
@@ -214,17 +215,16 @@ def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scena
     strategy.begin_task(0)
     strategy.end_task(0)
     first = memory.rows_LM[:, :8].clone()
-    for lane in range(3):
+    for lane, stream in enumerate(strategy.streams.streams):
         torch.testing.assert_close(memory.kept["answer"][lane, :8], answers(lane, first[lane]))
-        assert set(first[lane].tolist()) <= set(strategy.streams.streams[lane].tasks[0].train_rows.tolist())
-        assert len(set(first[lane].tolist())) == 8
+        assert torch.isin(first[lane], stream.tasks[0].train_rows).all()
+        assert len(first[lane].unique()) == 8
     then = memory.kept["answer"][:, :8].clone()
     move(strategy)
     strategy.task = 1
     strategy.draws.begin(1)
     batch = new_batch(strategy, 1)
     ours = strategy.extra_loss(batch, strategy.model(batch.x_LBX))
-    assert ours is not None
     same = Draws(SEEDS, "cpu")
     same.begin(1)
     slots = same.below("replay", memory.filled_L, 6)
@@ -234,8 +234,7 @@ def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scena
         torch.testing.assert_close(ours[lane], lanes_of(strategy.alpha, lane) * expected)
     strategy.end_task(1)
     assert memory.filled_L.tolist() == [8, 8, 8]
-    assert torch.equal(memory.rows_LM[:, :4], first[:, :4])
-    assert torch.equal(memory.kept["answer"][:, :4], then[:, :4])
+    assert_equal((memory.rows_LM[:, :4], memory.kept["answer"][:, :4]), (first[:, :4], then[:, :4]))
     assert bool((memory.rows_LM[:, 4:8] // strategy.streams.n_images == 1).all())
 
 
@@ -245,10 +244,8 @@ def test_fdr_starts_a_task_without_a_slope() -> None:
     strategy.end_task(0)
     strategy.task = 1
     batch = new_batch(strategy, 1)
-    extra = strategy.extra_loss(batch, strategy.model(batch.x_LBX))
-    assert extra is not None
-    extra.sum().backward()
-    assert all(p.grad is not None and bool((p.grad == 0).all()) for p in strategy.model.parameters())
+    strategy.extra_loss(batch, strategy.model(batch.x_LBX)).sum().backward()
+    assert all((p.grad == 0).all() for p in strategy.model.parameters())
 
 
 def test_fdr_takes_all_rows_of_a_task_that_has_fewer_than_its_share() -> None:
@@ -256,9 +253,8 @@ def test_fdr_takes_all_rows_of_a_task_that_has_fewer_than_its_share() -> None:
     strategy.end_task(0)
     memory = strategy.memory
     for lane, stream in enumerate(strategy.streams.streams):
-        n = len(stream.tasks[0].train_rows)
-        assert int(memory.filled_L[lane]) == n
-        assert sorted(memory.rows_LM[lane, :n].tolist()) == sorted(stream.tasks[0].train_rows.tolist())
+        rows = memory.rows_LM[lane, : int(memory.filled_L[lane])]
+        assert sorted(rows.tolist()) == sorted(stream.tasks[0].train_rows.tolist())
 
 
 @pytest.mark.parametrize("scenario", ["class", "task"])
@@ -267,7 +263,7 @@ def test_hal_follows_the_loss_and_the_change_at_its_anchors(scenario: str) -> No
     strategy.optimiser.lr = [0.1, 0.5, 1.0]
     strategy.begin_task(1)
     strategy.anchor_LACHW.uniform_(generator=torch.Generator().manual_seed(0))
-    before = [p.detach().clone() for p in strategy.model.parameters()]
+    before = snapshot(strategy)
     strategy.draws.begin(0)
     parameters = list(strategy.model.parameters())
     grads = torch.autograd.grad(strategy.loss(batch).sum(), parameters)
@@ -296,10 +292,7 @@ def test_hal_tunes_on_the_memory_in_one_pass() -> None:
     nets = [lane_module(strategy, lane) for lane in range(3)]
     tuned = strategy.tuned()
     for lane, net in enumerate(nets):
-        n = int(memory.filled_L[lane])
-        for slots in order[lane, :n].argsort(descending=True).split(6):
-            old = strategy.streams.batch(memory.rows_LM[lane, slots].expand(3, -1))
-            descend(net, F.cross_entropy(net(old.x_LBX[lane : lane + 1])[0], old.y_LB[lane]))
+        descend_over(strategy, net, lane, order)
     assert_lanes_are(tuned, nets)
 
 
@@ -347,16 +340,14 @@ def test_cls_er_is_held_by_the_surer_of_two_mean_models() -> None:
     stable, plastic = strategy.stable(old.x_LBX), strategy.plastic(old.x_LBX)
     chosen = set()
     for lane in range(3):
-        new_B = plain(strategy, lane, batch.x_LBX[lane])
-        old_B = plain(strategy, lane, old.x_LBX[lane])
-        target = []
-        for b, y in enumerate(old.y_LB[lane].tolist()):
-            surer = bool(stable[lane, b].softmax(0)[y] > plastic[lane, b].softmax(0)[y])
-            chosen.add(surer)
-            target.append(stable[lane, b] if surer else plastic[lane, b])
+        new_B, old_B = (plain(strategy, lane, of.x_LBX[lane]) for of in (batch, old))
+        y = old.y_LB[lane][:, None]
+        surer = stable[lane].softmax(1).gather(1, y) > plastic[lane].softmax(1).gather(1, y)
+        chosen |= {*surer.flatten().tolist()}
+        target = torch.where(surer, stable[lane], plastic[lane])
         labels = torch.cat([batch.y_LB[lane], old.y_LB[lane]])
         expected = F.cross_entropy(torch.cat([new_B, old_B]), labels)
-        expected = expected + lanes_of(strategy.lam, lane) * F.mse_loss(old_B, torch.stack(target))
+        expected = expected + lanes_of(strategy.lam, lane) * F.mse_loss(old_B, target)
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
     assert chosen == {True, False}
     torch.testing.assert_close(strategy.predict(batch), strategy.stable(batch.x_LBX))
@@ -403,24 +394,18 @@ def test_images_are_shifted_as_by_hand(flip: bool) -> None:
         for b in range(5):
             down, across = (int(float(draw[lane, b, i]) * (2 * most[i] + 1)) - most[i] for i in (0, 1))
             by.add((down, across))
-            expected = torch.zeros(2, 6, 8)
-            for i in range(6):
-                for j in range(8):
-                    if 0 <= i + down < 6 and 0 <= j + across < 8:
-                        expected[:, i, j] = x[lane, b, :, i + down, j + across]
-            if flip and draw[lane, b, 2] < 0.5:
-                expected = expected.flip(2)
-            assert torch.equal(ours[lane, b], expected)
+            padded = F.pad(x[lane, b], (2, 2, 2, 2))
+            expected = padded[:, 2 + down : 8 + down, 2 + across : 10 + across]
+            turned = flip and draw[lane, b, 2] < 0.5
+            assert torch.equal(ours[lane, b], expected.flip(2) if turned else expected)
     assert len(by) > 3
 
 
 def test_noise_is_uniform_and_of_deviation_one() -> None:
     draw = Draws(SEEDS, "cpu").uniform("noise", 40)
     noise = noise_like(torch.zeros(3, 40, 1, 16, 16), draw)
-    low, high = -(3**0.5), 3**0.5
-    assert stats.kstest(noise.flatten().numpy(), "uniform", args=(low, high - low)).pvalue > 0.001
-    images = noise.view(120, 256)
-    between = torch.corrcoef(images) - torch.eye(120)
+    assert stats.kstest(noise.flatten().numpy(), "uniform", args=(-(3**0.5), 2 * 3**0.5)).pvalue > 0.001
+    between = torch.corrcoef(noise.view(120, 256)) - torch.eye(120)
     assert float(between.abs().max()) < 0.35  # no two images alike
     assert torch.equal(noise[1], noise_like(torch.zeros(1, 40, 1, 16, 16), draw[1:2])[0])
 

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+import strategies
 from bench.models import pretrained
 from bench.results.outcome import score_matrix
 from bench.train import LaneState, learn_task, make_lanes, run_group
 from strategies.core import Batch, Strategy, Unsuitable, eval_mode
 from tests.conftest import toy_cell
-from tests.methods import move, new_batch, ready
+from tests.methods import assert_equal, move, new_batch, ready, snapshot
 from tests.plain import features, lanes_of
 
 
@@ -48,9 +49,9 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
     strategy.ridge[:] = ridge
     for task in (0, 1):
         strategy.begin_task(task)
-        for at in range(0, 30, 6):
-            rows = torch.stack([s.tasks[task].train_rows[at : at + 6] for s in strategy.streams.streams])
-            strategy.learn(strategy.streams.batch(rows))
+        rows = torch.stack([s.tasks[task].train_rows[:30] for s in strategy.streams.streams])
+        for of_step in rows.split(6, 1):
+            strategy.learn(strategy.streams.batch(of_step))
     batch = new_batch(strategy, 1)
     scores_LBU = strategy.predict(batch).detach()
     for lane, stream in enumerate(strategy.streams.streams):
@@ -65,12 +66,12 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
         best = ridge
         if not ridge:
             held = np.arange(1, 31) % 5 == 0
-            fit = [s[30:][~held] for s in (h_NM, y_NU)]
+            (fit_h, fit_y), (held_h, held_y) = ([s[30:][of] for s in (h_NM, y_NU)] for of in (~held, held))
             errors = {}
             least = np.finfo(np.float32).eps * np.trace(h_NM.T @ h_NM)
             for candidate in (10.0**k for k in range(-8, 9) if 10.0**k >= least):
-                w = np.linalg.solve(fit[0].T @ fit[0] + candidate * np.eye(20), fit[0].T @ fit[1])
-                errors[candidate] = np.square(y_NU[30:][held] - h_NM[30:][held] @ w).sum()
+                w = np.linalg.solve(fit_h.T @ fit_h + candidate * np.eye(20), fit_h.T @ fit_y)
+                errors[candidate] = np.square(held_y - held_h @ w).sum()
             best = min(errors, key=lambda r: errors[r])
             assert float(strategy.notes()["ridge"][lane]) == pytest.approx(best)
         w_MU = np.linalg.solve(h_NM.T @ h_NM + best * np.eye(20), h_NM.T @ y_NU)
@@ -143,13 +144,10 @@ def test_inc_lora_is_merging_into_the_weights() -> None:
     assert any(bool((sets[0][n] != 0).all()) for n in sets[0] if n.endswith("up"))
     batch = both_tasks(strategy)
     for lane in range(2):
-        added = {
-            name.removesuffix("/down").replace("/", "."): 16
-            / 3
-            * sum((s[name][lane] @ s[name.removesuffix("down") + "up"][lane]).T for s in sets)
-            for name in sets[0]
-            if name.endswith("/down")
-        }
+        added = {}
+        for layer in (name.removesuffix("/down") for name in sets[0] if name.endswith("/down")):
+            products = [(s[f"{layer}/down"][lane] @ s[f"{layer}/up"][lane]).T for s in sets]
+            added[layer.replace("/", ".")] = 16 / 3 * sum(products)
         ours_BF = strategy.model.features(batch.x_LBX)[lane]
         torch.testing.assert_close(ours_BF, backbone(batch.x_LBX[lane], added=added), rtol=1e-4, atol=1e-5)
         assert not torch.allclose(ours_BF, backbone(batch.x_LBX[lane]), rtol=1e-3, atol=1e-3)
@@ -176,13 +174,11 @@ def test_o_lora_adds_the_overlap_of_directions(penalty: str) -> None:
     first = {name: p.detach().clone() for name, p in strategy.model.trained.items()}
     strategy.begin_task(1)
     added_L = strategy.extra_loss(batch, raw).detach()
+    down = [(first[k], p.detach()) for k, p in strategy.model.trained.items() if k.endswith("/down")]
     for lane in range(2):
-        total = 0.0
-        for name, p in strategy.model.trained.items():
-            if name.endswith("/down"):
-                overlap = first[name][lane].T @ p[lane].detach()
-                total = total + (overlap.abs() if penalty == "absolute" else overlap**2).sum()
-        assert float(added_L[lane]) == pytest.approx(0.3 * float(total), rel=1e-4)
+        overlaps = torch.stack([old[lane].T @ new[lane] for old, new in down])
+        total = float((overlaps.abs() if penalty == "absolute" else overlaps**2).sum())
+        assert float(added_L[lane]) == pytest.approx(0.3 * total, rel=1e-4)
 
 
 def test_a_lora_per_task_forgets_nothing() -> None:
@@ -200,14 +196,9 @@ def test_a_lora_per_task_forgets_nothing() -> None:
     assert not torch.allclose(after[:, :2], strategy.logits(first), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("name", "tune"),
-    [
-        *((name, "lora") for name in ("lora-per-task", "inc-lora", "o-lora")),
-        *((name, "prompt") for name in ("progressive-prompts", "l2p", "coda-prompt")),
-    ],
-)
-def test_methods_for_transformers_say_what_they_need(name: str, tune: str) -> None:
+@pytest.mark.parametrize("name", [name for name in strategies.names() if strategies.get(name).tunes])
+def test_methods_for_transformers_say_what_they_need(name: str) -> None:
+    tune = "prompt" if "prompt" in name or name == "l2p" else "lora"
     with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune={tune}"):
         ready(name, "task")
     with pytest.raises(Unsuitable, match=f"tune={tune}"):
@@ -278,16 +269,12 @@ def test_coda_prompt_is_a_weighted_sum(penalty: str) -> None:
             assert torch.equal(old[lane, :2], new[:2])
             assert not torch.equal(old[lane, 2:], new[2:])
         query_BF = backbone(batch.x_LBX[lane])
-        for row in range(4):
-            total = torch.zeros(2 * 32)
-            for m in range(4):
-                weight = F.cosine_similarity(query_BF[row] * attention[m], key[m], dim=0)
-                total = total + weight * component[m]
+        for row, query_F in enumerate(query_BF):
+            weights = [F.cosine_similarity(query_F * attention[m], key[m], dim=0) for m in range(4)]
+            total = sum(w * c for w, c in zip(weights, component, strict=True))
             torch.testing.assert_close(prompt_LBPF[lane, row].flatten(), total, rtol=1e-4, atol=1e-5)
-        crowding = 0.0
-        for v in (component, key, attention):
-            square = (v @ v.T - torch.eye(4)) ** 2
-            crowding += float(square.sum() if penalty == "sum" else square.mean())
+        squares = torch.stack([(v @ v.T - torch.eye(4)) ** 2 for v in (component, key, attention)])
+        crowding = float(squares.sum()) / (1 if penalty == "sum" else 16)
         assert float(added_L[lane]) == pytest.approx(0.1 * crowding, rel=1e-3)
 
 
@@ -303,15 +290,14 @@ def test_new_components_are_orthogonal_to_the_old() -> None:
 
 
 def test_a_pool_that_does_not_fit_is_told() -> None:
-    for name, pool, why in (
-        ("l2p", 7, "20 prompts cannot be divided into a pool of 7"),
-        ("l2p", 4, "top=5 is more than the pool=4 has"),
-        ("coda-prompt", 1, "a pool of 1 has none for each of 2 tasks"),
+    for name, prompts, pool, why in (
+        ("l2p", 20, 7, "20 prompts cannot be divided into a pool of 7"),
+        ("l2p", 20, 4, "top=5 is more than the pool=4 has"),
+        ("coda-prompt", 20, 1, "a pool of 1 has none for each of 2 tasks"),
+        ("coda-prompt", 40, 40, "a pool of 40 has more than 32 directions"),
     ):
         with pytest.raises(Unsuitable, match=why):
-            group(name, "class", "prompt", pool=pool)
-    with pytest.raises(Unsuitable, match="a pool of 40 has more than 32 directions"):
-        group("coda-prompt", "class", "prompt", pool=40, model_options={"prompts": 40})
+            group(name, "class", "prompt", pool=pool, model_options={"prompts": prompts})
 
 
 def test_sparse_replay_steps_on_old_rows_alone() -> None:
@@ -320,7 +306,7 @@ def test_sparse_replay_steps_on_old_rows_alone() -> None:
     first = new_batch(strategy)
     strategy.learn(first)
     strategy.after_step(first)
-    before = [p.detach().clone() for p in strategy.model.parameters()]
+    before = snapshot(strategy)
     strategy.context.active = (True, True, False)
     second = strategy.streams.batch(first.rows_LB, torch.tensor([[1.0], [1.0], [0.0]]).expand(3, 6))
     seen: list[Batch] = []
@@ -337,10 +323,9 @@ def test_sparse_replay_steps_on_old_rows_alone() -> None:
             loss = F.cross_entropy(F.linear(hidden, p[2].T, p[3]), part.y_LB[lane])
             gradients = torch.autograd.grad(loss, p)
             p = [(w - 0.1 * g).detach().requires_grad_() for w, g in zip(p, gradients, strict=True)]
-        for ours, theirs in zip(strategy.model.parameters(), p, strict=True):
-            torch.testing.assert_close(ours.detach()[lane], theirs.detach(), rtol=1e-4, atol=1e-6)
-    for ours, was in zip(strategy.model.parameters(), before, strict=True):
-        assert torch.equal(ours[2], was[2])
+        ours = [of[lane] for of in strategy.model.parameters()]
+        torch.testing.assert_close(ours, p, rtol=1e-4, atol=1e-6)
+    assert_equal((ours[2] for ours in strategy.model.parameters()), (was[2] for was in before))
 
 
 @pytest.mark.parametrize("scenario", ["class", "task"])
@@ -348,7 +333,7 @@ def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
     """Each row alone: nearest remembered rows by untrained features, torch's own SGD on loss and distance."""
     chosen: dict[str, Any] = {"neighbours": 3, "adapt_steps": 4, "adapt_rate": 0.05, "adapt_lam": 0.1}
     strategy = ready("mbpa++", scenario, buffer=20, **chosen)
-    untrained = [p.detach().clone() for p in strategy.model.parameters()]
+    untrained = snapshot(strategy)
     for task in (0, 1):
         strategy.after_step(new_batch(strategy, task))
     move(strategy)
@@ -374,8 +359,7 @@ def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
             for _ in range(4):
                 logits = answer(kept.x_LBX[lane, near])
                 if scenario == "task":
-                    active = kept.active_LBU[lane, near]
-                    logits = logits.masked_fill(~active, -torch.inf)
+                    logits = logits.masked_fill(~kept.active_LBU[lane, near], -torch.inf)
                 loss = F.cross_entropy(logits, kept.y_LB[lane, near])
                 away = sum(((w - was) ** 2).sum() for w, was in zip(p, start, strict=True))
                 update.zero_grad()
@@ -386,8 +370,7 @@ def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
             assert int(real.sum()) == (2 if scenario == "task" else 4)
             expected = answer(batch.x_LBX[lane, row : row + 1])[0].detach()
             torch.testing.assert_close(ours[real], expected[real], rtol=1e-4, atol=1e-5)
-    for now, was in zip(strategy.key_network.parameters(), untrained, strict=True):
-        assert torch.equal(now, was)
+    assert_equal(strategy.key_network.parameters(), untrained)
 
 
 def test_mbpa_answers_with_a_transformer_and_leaves_it_as_it_was() -> None:
@@ -395,14 +378,13 @@ def test_mbpa_answers_with_a_transformer_and_leaves_it_as_it_was() -> None:
     strategy = group("mbpa++", neighbours=2, adapt_steps=2, adapt_rate=0.5).strategy
     batch = both_tasks(strategy)
     strategy.after_step(batch)
-    before = {name: p.detach().clone() for name, p in strategy.model.named_parameters()}
+    before = snapshot(strategy)
     counts = dict(strategy.model.counts)
     with torch.no_grad(), eval_mode(strategy.model):
         adapted, plain = strategy.predict(batch), strategy.logits(batch)
     assert not torch.allclose(adapted, plain, atol=1e-3)
     assert strategy.model.counts == counts
-    for name, p in strategy.model.named_parameters():
-        assert torch.equal(p, before[name])
+    assert_equal(strategy.model.parameters(), before)
 
 
 def test_mbpa_without_a_memory_answers_as_the_network() -> None:

@@ -1,9 +1,10 @@
 """Reading texts: from mirrors made here, from the real one, and when neither is there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 import suites
 from suites import docstrings, sources, text
 from suites.base import Training
-from suites.errors import Unavailable, UserError
+from suites.errors import Unavailable
 from suites.intents import BANKING77, CLINC150
 from suites.sentiment import DOMAINS, SENTIMENT
 from suites.text import Texts, hub_domains, hub_texts
@@ -27,21 +28,22 @@ TEXT_SUITES = (
 )  # fmt: skip
 
 
+Rows = dict[str, list[tuple[Any, ...]]]
+"""By split: texts and label of each row."""
+
+
 def write(
-    folder: Path,
-    rows: dict[str, list[tuple[Any, Any]]],
-    names: Sequence[str] = (),
-    columns: tuple[str, str] = ("text", "label"),
+    folder: Path, rows: Rows, names: Sequence[str] = (), columns: tuple[str, ...] = ("text", "label"),
     where: str = "someone/tiny/default",
-) -> None:
+) -> None:  # fmt: skip
     """Write a mirror as `datasets` does; labels are of the type ClassLabel where names are given."""
     import datasets
 
-    for split, pairs in rows.items():
-        texts, labels = [t for t, _ in pairs], [n for _, n in pairs]
-        made = datasets.Dataset.from_dict({columns[0]: texts, columns[1]: labels})
+    for split, of_split in rows.items():
+        of_columns = dict(zip(columns, map(list, zip(*of_split, strict=True)), strict=True))
+        made = datasets.Dataset.from_dict(of_columns)
         if names:
-            made = made.cast_column(columns[1], datasets.ClassLabel(names=list(names)))
+            made = made.cast_column(columns[-1], datasets.ClassLabel(names=list(names)))
         (folder / where).mkdir(parents=True, exist_ok=True)
         made.to_parquet(folder / where / f"{split}.parquet")
 
@@ -57,12 +59,9 @@ def test_classes_go_by_name(mirror: Path, names: tuple[str, ...]) -> None:
     """However a copy numbers its classes, ours are in our order."""
     write(mirror, ROWS, names)
     data = hub_texts(TINY)
-    assert data.texts == ("good", "bad", "fine", "poor")
-    assert data.y_N.tolist() == [0, 1, 0, 1]
-    assert data.n_train == 3
-    assert data.class_names == ("for", "against")
-    assert tuple(data.x_N.shape) == (4, 0)
-    assert data.x_N.dtype == torch.uint8
+    assert (data.texts, data.y_N.tolist()) == (("good", "bad", "fine", "poor"), [0, 1, 0, 1])
+    assert (data.n_train, data.class_names) == (3, ("for", "against"))
+    assert (tuple(data.x_N.shape), data.x_N.dtype) == ((4, 0), torch.uint8)
 
 
 def test_a_column_may_call_classes_otherwise(mirror: Path) -> None:
@@ -72,13 +71,8 @@ def test_a_column_may_call_classes_otherwise(mirror: Path) -> None:
 
 
 def test_columns_are_joined_and_empty_texts_kept(mirror: Path) -> None:
-    import datasets
-
-    texts = {"title": ["A", None, "", "Ü"], "body": ["b", "c", "", "🦉 x"]}
-    made = datasets.Dataset.from_dict(texts | {"label": ["for", "against", "for", "for"]})
-    (mirror / "someone/tiny/default").mkdir(parents=True)
-    for split in ("train", "test"):
-        made.to_parquet(mirror / f"someone/tiny/default/{split}.parquet")
+    rows = [("A", "b", "for"), (None, "c", "against"), ("", "", "for"), ("Ü", "🦉 x", "for")]
+    write(mirror, {"train": rows, "test": rows}, columns=("title", "body", "label"))
     data = hub_texts(replace(TINY, text=("title", "body")))
     assert data.texts[:4] == ("A b", "c", "", "Ü 🦉 x")
 
@@ -94,13 +88,9 @@ def test_columns_are_joined_and_empty_texts_kept(mirror: Path) -> None:
         ({"train": [("good", None)]}, ("text", "label"), "of its train split: 'None'"),
     ],
 )
-def test_what_does_not_fit_is_told(
-    mirror: Path, rows: dict[str, list[tuple[Any, Any]]], columns: tuple[str, str], told: str
-) -> None:
+def test_what_does_not_fit_is_told(mirror: Path, rows: Rows, columns: tuple[str, str], told: str) -> None:
     write(mirror, ROWS | rows, columns=columns)
-    with pytest.raises(UserError, match=told) as caught:
-        hub_texts(TINY)
-    assert "\n" not in str(caught.value)
+    refused(told, hub_texts, TINY)
 
 
 def test_an_unlabelled_row_is_told(mirror: Path) -> None:
@@ -114,8 +104,7 @@ def test_rows_of_no_class_are_only_tested_on(mirror: Path) -> None:
     write(mirror, outside, ("oos", "for", "against"))
     data = hub_texts(replace(TINY, outside="oos"))
     assert data.texts == ("good", "bad", "fine", "what", "poor", "eh")
-    assert data.y_N.tolist() == [0, 1, 0, -1, 1, -1]
-    assert data.n_train == 3
+    assert (data.y_N.tolist(), data.n_train) == ([0, 1, 0, -1, 1, -1], 3)
 
 
 def test_rows_are_drawn_the_same_each_time(mirror: Path) -> None:
@@ -123,10 +112,8 @@ def test_rows_are_drawn_the_same_each_time(mirror: Path) -> None:
     write(mirror, {"train": many, "test": many})
     few = replace(TINY, train_rows=20, test_rows=70)
     data = hub_texts(few)
-    assert data.n_train == 20
-    assert len(data.texts) == 80
     assert set(data.texts[:20]) < {t for t, _ in many}
-    assert len(set(data.texts[:20])) == 20
+    assert (data.n_train, len(set(data.texts[:20])), len(data.texts)) == (20, 20, 80)
     for one, c in zip(data.texts, data.y_N.tolist(), strict=True):
         assert data.class_names[c] == ("for" if int(one.split()[1]) % 2 else "against")
     text._read.cache_clear()
@@ -135,18 +122,14 @@ def test_rows_are_drawn_the_same_each_time(mirror: Path) -> None:
 
 def test_the_fingerprint_tells_texts_labels_and_split_apart(mirror: Path) -> None:
     marks = set()
-    train, test = ROWS["train"], ROWS["test"]
-    for rows in (
-        ROWS,
-        {"train": train, "test": [("poor ", "against")]},
-        {"train": train, "test": [("poor", "for")]},
-        {"train": [*train, *test], "test": test},
-        {"train": [("goodbad", "for"), ("", "against"), ("fine", "for")], "test": test},
-    ):
-        write(mirror, rows)
+    for changed in (
+        {}, {"test": [("poor ", "against")]}, {"test": [("poor", "for")]},
+        {"train": [*ROWS["train"], *ROWS["test"]]},
+        {"train": [("goodbad", "for"), ("", "against"), ("fine", "for")]},
+    ):  # fmt: skip
+        write(mirror, ROWS | changed)
         marks.add(hub_texts(TINY).fingerprint)
-    assert len(marks) == 5
-    assert all(len(mark) == 64 for mark in marks)
+    assert [len(mark) for mark in marks] == [64] * 5
 
 
 def test_domains_share_classes_by_name(mirror: Path) -> None:
@@ -155,11 +138,9 @@ def test_domains_share_classes_by_name(mirror: Path) -> None:
     other = replace(TINY, repository="b", config="c", class_names=("neutral", "against"))
     data = hub_domains("two", (("one", TINY), ("two", other)))
     assert data.texts == ("good", "bad", "fine", "ok", "ho", "poor", "hu")
-    assert data.class_names == ("for", "against", "neutral")
-    assert data.y_N.tolist() == [0, 1, 0, 1, 2, 1, 2]
+    assert (data.class_names, data.domain_names) == (("for", "against", "neutral"), ("one", "two"))
+    assert (data.y_N.tolist(), data.n_train) == ([0, 1, 0, 1, 2, 1, 2], 5)
     assert data.domain_N.tolist() == [0, 0, 0, 1, 1, 0, 1]
-    assert data.domain_names == ("one", "two")
-    assert data.n_train == 5
     swapped = hub_domains("two", (("two", other), ("one", TINY)))
     assert swapped.fingerprint != data.fingerprint
 
@@ -205,20 +186,13 @@ def test_posts_are_made_bare_once() -> None:
 
 def test_five_data_sets_in_four_orders(mirror: Path) -> None:
     """Made-up copies with the columns and the labels of the hub's: 33 classes, those of reviews shared."""
-    import datasets
-
     for _, source in TEXT5:
         names = list(source.label_names or source.class_names)
-        folder = mirror / source.repository / source.config
-        folder.mkdir(parents=True)
-        columns = {column: [f"{column} {n}" for n in names] for column in source.text}
-        # Amazon's stars are whole numbers, the others' labels of the type ClassLabel.
-        labels = [int(n) for n in names] if names[0] == "1" else list(range(len(names)))
-        made = datasets.Dataset.from_dict({**columns, source.label: labels})
-        if names[0] != "1":
-            made = made.cast_column(source.label, datasets.ClassLabel(names=names))
-        for split in ("train", "test"):
-            made.to_parquet(folder / f"{split}.parquet")
+        stars = names[0] == "1"  # Amazon's are whole numbers, the others' labels of the type ClassLabel
+        texts = [[f"{column} {n}" for column in source.text] for n in names]
+        rows = [(*of, int(n) if stars else i) for i, (of, n) in enumerate(zip(texts, names, strict=True))]
+        where, columns = f"{source.repository}/{source.config}", (*source.text, source.label)
+        write(mirror, {"train": rows, "test": rows}, () if stars else names, columns, where)
     suite = suites.get("text5")
     data = suite.load()
     assert len(data.class_names) == 33
@@ -230,8 +204,7 @@ def test_five_data_sets_in_four_orders(mirror: Path) -> None:
             assert (data.domain_N[task.train_rows % len(data.texts)] == domain).all()
             assert len(task.classes) == n_classes[name]
         of = {name: task.units for name, task in zip(TEXT5_ORDERS[seed % 4], stream.tasks, strict=True)}
-        assert of["yelp"] == of["amazon"]
-        assert stream.n_units == 33
+        assert (of["yelp"], stream.n_units) == (of["amazon"], 33)
     assert suite.stream(data, "task", 0, Training(validation=0)).n_units == 38
     refused("text5 has no domain scenario", suite.stream, data, "domain", 0, Training())
     assert all(sorted(order) == sorted(name for name, _ in TEXT5) for order in TEXT5_ORDERS)
@@ -243,8 +216,7 @@ def test_sixteen_domains_of_reviews(mirror: Path) -> None:
         write(mirror, rows, where=f"fdu-mtl/{domain}")
     suite = suites.get("sentiment-domains")
     stream = suite.stream(suite.load(), "domain", 3, suite.training)
-    assert len(stream.tasks) == len(DOMAINS) == 16
-    assert stream.n_units == 2
+    assert (len(stream.tasks), len(DOMAINS), stream.n_units) == (16, 16, 2)
     for task in stream.tasks:
         of_task = [stream.data.texts[row % len(stream.data.texts)] for row in task.test_rows.tolist()]
         assert len({text.split()[0] for text in of_task}) == 1
@@ -261,14 +233,10 @@ def test_suites_of_texts_have_a_model_and_its_length(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source", "tasks", "classes"),
     [
-        ("clinc150", CLINC150, 10, 15),
-        ("clinc150-15", CLINC150, 15, 10),
-        ("banking77", BANKING77, 7, 11),
-        ("trec", TREC, 3, 2),
-        ("newsgroups", NEWSGROUPS, 5, 4),
-        ("newsgroups-10", NEWSGROUPS, 10, 2),
+        ("clinc150", CLINC150, 10, 15), ("clinc150-15", CLINC150, 15, 10), ("banking77", BANKING77, 7, 11),
+        ("trec", TREC, 3, 2), ("newsgroups", NEWSGROUPS, 5, 4), ("newsgroups-10", NEWSGROUPS, 10, 2),
     ],
-)
+)  # fmt: skip
 def test_classes_divide_into_tasks(mirror: Path, name: str, source: Texts, tasks: int, classes: int) -> None:
     """A made-up copy with the columns and the labels of the hub's, its classes in reverse order."""
     labels = list(reversed(source.label_names or source.class_names))
@@ -284,10 +252,11 @@ def test_classes_divide_into_tasks(mirror: Path, name: str, source: Texts, tasks
 
 
 def test_names_of_packages_are_masked() -> None:
-    masked = docstrings.masked("A NumPy array or np.ndarray, torch_dtype")
-    assert masked == "A [package] array or [package].ndarray, [package]_dtype"
-    masked = docstrings.masked("enriched inputs of scikit-learn and Hugging Face")
-    assert masked == "enriched inputs of [package] and [package]"
+    for text_, masked in (
+        ("NumPy or np.ndarray, torch_dtype", "[package] or [package].ndarray, [package]_dtype"),
+        ("enriched inputs of scikit-learn and Hugging Face", "enriched inputs of [package] and [package]"),
+    ):
+        assert docstrings.masked(text_) == masked
 
 
 def made_up_packages(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str = "") -> None:
@@ -318,13 +287,13 @@ def made_up_packages(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str
     docstrings.docstrings.cache_clear()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def fresh() -> Any:
     yield
     docstrings.docstrings.cache_clear()
 
 
-def test_docstrings_of_made_up_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+def test_docstrings_of_made_up_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up_packages(tmp_path, monkeypatch)
     monkeypatch.setattr(docstrings, "MOST", 25)
     data = docstrings.docstrings()
@@ -332,11 +301,8 @@ def test_docstrings_of_made_up_packages(tmp_path: Path, monkeypatch: pytest.Monk
     assert max(data.y_N.bincount()) <= 25
     assert len(set(data.texts)) == len(data.texts)
     assert 0.6 * len(data.texts) < data.n_train < len(data.texts)
-    for one in data.texts:
-        assert not any(package in one.lower() for package in docstrings.PACKAGES)
-        assert "of tests" not in one
-        assert "all packages" not in one
-        assert "\n" not in one
+    unwanted = [*docstrings.PACKAGES, "of tests", "all packages", "\n"]
+    assert not [one for one in data.texts if any(word in one.lower() for word in unwanted)]
     docstrings.docstrings.cache_clear()
     assert docstrings.docstrings().fingerprint == data.fingerprint
     monkeypatch.setattr(docstrings, "MOST", 800)
@@ -344,29 +310,19 @@ def test_docstrings_of_made_up_packages(tmp_path: Path, monkeypatch: pytest.Monk
     assert docstrings.docstrings().fingerprint != data.fingerprint
 
 
-def forbid_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def parse(*_: Any) -> None:
-        raise AssertionError("a source was parsed")
-
-    monkeypatch.setattr(docstrings.ast, "parse", parse)
-
-
-def test_docstrings_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+def test_docstrings_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until a version changes; then never are the old texts taken."""
     made_up_packages(tmp_path, monkeypatch, version="1")
     data = docstrings.docstrings()
-    docstrings.docstrings.cache_clear()
-    with monkeypatch.context() as patch:
-        forbid_parsing(patch)
-        again = docstrings.docstrings()
-    assert (again.texts, again.fingerprint) == (data.texts, data.fingerprint)
     version = docstrings.importlib.metadata.version
-    for changed in ("scikit-learn", "torch"):
+    with monkeypatch.context() as patch:
+        patch.setattr(docstrings.ast, "parse", Mock(side_effect=AssertionError("a source was parsed")))
         docstrings.docstrings.cache_clear()
-        newer = {changed: "+"}
-        with monkeypatch.context() as patch:
-            forbid_parsing(patch)
-            after = lambda name, newer=newer: version(name) + newer.get(name, "")  # noqa: E731
+        again = docstrings.docstrings()
+        assert (again.texts, again.fingerprint) == (data.texts, data.fingerprint)
+        for changed in ("scikit-learn", "torch"):
+            docstrings.docstrings.cache_clear()
+            after = lambda name, changed=changed: version(name) + "+" * (name == changed)  # noqa: E731
             patch.setattr(docstrings.importlib.metadata, "version", after)
             with pytest.raises(AssertionError, match="a source was parsed"):
                 docstrings.docstrings()
@@ -377,12 +333,11 @@ def test_docstrings_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not any("version 1" in one for one in newer.texts)
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[:-40], lambda b: b"", lambda b: b.replace(b"answer", b"answre")]
-)
-def test_damaged_docstrings_are_read_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None, damage: Callable[[bytes], bytes]
-) -> None:
+DAMAGES: Any = [lambda b: b[:-40], lambda b: b"", lambda b: b.replace(b"answer", b"answre")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_docstrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any) -> None:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
     made_up_packages(tmp_path / "packages", monkeypatch)
     data = docstrings.docstrings()
@@ -391,24 +346,19 @@ def test_damaged_docstrings_are_read_anew(
     assert damage(whole) != whole
     kept.write_bytes(damage(whole))
     docstrings.docstrings.cache_clear()
-    assert docstrings.docstrings().fingerprint == data.fingerprint
-    assert kept.read_bytes() == whole
+    assert (docstrings.docstrings().fingerprint, kept.read_bytes()) == (data.fingerprint, whole)
 
 
-def test_docstrings_of_unknown_versions_are_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
-) -> None:
-    def unknown(name: str) -> str:
-        raise docstrings.importlib.metadata.PackageNotFoundError(name)
-
+def test_docstrings_of_unknown_versions_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
     made_up_packages(tmp_path / "packages", monkeypatch)
+    unknown = Mock(side_effect=docstrings.importlib.metadata.PackageNotFoundError("it"))
     monkeypatch.setattr(docstrings.importlib.metadata, "version", unknown)
     assert docstrings.docstrings().texts
     assert not (tmp_path / "cache").exists()
 
 
-def test_docstrings_without_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+def test_docstrings_without_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up_packages(tmp_path, monkeypatch)
     for path in (tmp_path / "numpy").rglob("*.py"):
         path.unlink()
@@ -436,10 +386,8 @@ def test_real_intents(real_data: str) -> None:
     suite = suites.get("clinc150")
     stream = suite.stream(suite.load(), "class", 0, suite.training)
     assert [len(task.classes) for task in stream.tasks] == [15] * 10
-    for task in stream.tasks:
-        assert len(task.train_rows) + len(task.validation_rows) == 1500
-        assert len(task.test_rows) == 450
-    assert len(stream.outside_rows) == 1000
+    sizes = [(len(t.train_rows) + len(t.validation_rows), len(t.test_rows)) for t in stream.tasks]
+    assert (sizes, len(stream.outside_rows)) == ([(1500, 450)] * 10, 1000)
     of = dict(zip(stream.data.texts, stream.data.y_N.tolist(), strict=True))
     one = of["what expression would i use to say i love you if i were an italian"]
     assert stream.data.class_names[one] == "translate"
