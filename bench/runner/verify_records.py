@@ -325,7 +325,8 @@ def compare_sample(sample: Sample, folder: Path, *, enter: bool = True) -> Verif
             equal.append(cell)
     not_run = [(c, sample.not_run[c.spec.key]) for c in sample.cells if c.spec.key in sample.not_run]
     refuted = {_code(compared.cell) for compared in differing}
-    entries, path = _equivalences(equal, refuted | {_code(cell) for cell, _ in not_run}), None
+    codes = {key: (record.get("made_by") or {}).get("code", "") for key, record in after.items()}
+    entries, path = _equivalences(equal, refuted | {_code(cell) for cell, _ in not_run}, codes), None
     if enter:
         path = enter_equivalences(sample.run, entries, refuted)
     return Verified(equal, differing, not_run, entries, path)
@@ -336,9 +337,12 @@ def _code(cell: Sampled) -> tuple[str, str, str, str]:
 
 
 def _equivalences(
-    equal: Sequence[Sampled], wrong: Collection[tuple[str, str, str, str]]
+    equal: Sequence[Sampled], wrong: Collection[tuple[str, str, str, str]], codes: Mapping[str, str]
 ) -> list[Equivalence]:
-    """Return an entry for each strategy, suite, model and code of which every cell of the sample is equal."""
+    """Return an entry for each strategy, suite, model and code of which every cell of the sample is equal.
+
+    ``codes`` is by key the code that made a cell again: where it was edited meanwhile, there is no entry.
+    """
     found: dict[tuple[str, str, str, str], list[Sampled]] = defaultdict(list)
     for cell in equal:
         if _code(cell) not in wrong:
@@ -346,8 +350,8 @@ def _equivalences(
     here, at, entries = where("cpu"), now(), []
     commit = here["git"] + ("-dirty" if here["dirty"] else "")
     for of, cells in found.items():
-        today = code_of(cells[0].spec.as_record()).fingerprint
-        if today != of[-1]:  # where it is equal, nothing has to be said
+        today, *others = {codes[cell.spec.key] for cell in cells}
+        if today != of[-1] and not others:  # of the records' own code nothing has to be said
             names = dict(zip(("strategy", "suite", "model", "before"), of, strict=True))
             keys = sorted(cell.spec.key for cell in cells)
             commits = {"before_commit": cells[-1].part.commit, "now_commit": commit}

@@ -181,6 +181,15 @@ def test_cells_that_differ_are_listed_with_their_fields_and_their_strategy_is_no
     assert "3 cells equal bit for bit, 1 differ" in found.lines()[1]
 
 
+def test_code_that_was_edited_meanwhile_is_not_equivalent(run: Path) -> None:
+    sample, again = sampled(run), run.parent / "again"
+    make_again(sample, again, QUIET, "test")
+    (one, *_) = (c.spec.key for c in sample.cells if c.spec.strategy == "er")
+    rewrite(again, lambda r: r["made_by"].update(code="0" * 20) if r["key"] == one else None)
+    found = compare_sample(sample, again)
+    assert (len(found.equal), [e.strategy for e in found.equivalent]) == (4, ["finetune"])
+
+
 def test_what_was_made_again_by_other_code_is_made_again_once_more(run: Path) -> None:
     verified(run)
     again = run.parent / "again"
