@@ -12,6 +12,7 @@ import torch
 
 import strategies
 from bench import cli
+from bench.checks.conformance import SMALL
 from bench.plan import CellSpec, Request, one_cell
 from bench.plan.selectors import identity
 from bench.runner import Options, Outcome, carry_out
@@ -106,23 +107,6 @@ def process(line: str, *words: str, cwd: Path | None = None) -> subprocess.Compl
     """Run the command as a user does; in a process of its own it takes seconds to start."""
     full = [sys.executable, "-m", "bench", *line.split(), *words]
     return subprocess.run(full, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
-
-
-SMALL: dict[str, dict[str, Any]] = {
-    "bi-r": {"generator_hidden": 32, "latent": 16},
-    "dgr": {"generator_hidden": 32, "latent": 16},
-    "dgr-gan": {"generator_hidden": 32, "latent": 16},
-    "gdumb": {"passes": 6},  # few, for the same reason as rar
-    "hal": {"anchor_steps": 20},
-    "mbpa++": {"every": 2, "neighbours": 4, "adapt_steps": 2},
-    "ogd": {"directions": 20},
-    "rar": {"repeats": 3},  # the more steps, the further the rounding of convolutions grows
-    "ranpac": {"width": 64},
-    "sparse-er": {"every": 2},  # a task of the toy has fewer than a hundred steps
-    "generative-classifier": {"generator_hidden": 32, "latent": 8, "samples": 8},
-}
-"""Sizes for tests, where a method's own are far beyond the toy's. Sizes of 5 are not among them: the gradient
-of an 85 x 5 weight is rounded by MKL according to where in memory it lies, and so by the lane's place."""
 
 
 @contextmanager

@@ -5,11 +5,11 @@ from functools import partial
 
 import torch
 
+from bench.checks.made_streams import PER_CLASS, sentences
 from suites.base import BLEU, Data, Scenario, Stream, Suite, Task, Training, generator
 from suites.scenarios import by_domain
 
 SIDE = 8
-PER_CLASS = 60
 
 
 def blobs(n_classes: int = 4, seed: int = 0) -> Data:
@@ -77,33 +77,6 @@ TOY_AGAIN = replace(
     split=by_domain((("a", "b", "c"), ("a", "c", "b"), ("b", "a", "c"))),
     scenarios=("task", "class", "online"),
 )  # fmt: skip
-
-
-_WORDS = (
-    "apple bread butter", "river ocean harbour", "violin drum trumpet", "tiger horse falcon",
-    "hammer saw chisel", "winter snow frost", "doctor nurse clinic", "engine wheel brake",
-)  # fmt: skip
-_FILLERS = "the a we saw some more of it today again and then later on with"
-
-
-def sentences(n_classes: int = 4, seed: int = 0) -> Data:
-    """Return texts of 2 to 12 words, whose class is told by one or two of them; a third is for testing."""
-    random = torch.Generator().manual_seed(seed)
-
-    def below(n: int) -> int:
-        return int(torch.randint(n, (1,), generator=random))
-
-    n = n_classes * PER_CLASS
-    fillers, texts = _FILLERS.split(), []
-    for row in range(n):
-        words = [fillers[below(len(fillers))] for _ in range(1 + below(10))]
-        for _ in range(1 + below(2)):
-            words.insert(below(len(words) + 1), _WORDS[row % n_classes].split()[below(3)])
-        texts.append(" ".join(words))
-    names = tuple(words.split()[0] for words in _WORDS[:n_classes])
-    x_N = torch.zeros(n, 0, dtype=torch.uint8)
-    y_N, mark = torch.arange(n) % n_classes, f"sentences-{n_classes}-{seed}"
-    return Data("sentences", x_N, y_N, n * 2 // 3, names, 1.0, mark, texts=tuple(texts))
 
 
 TOY_TEXT = replace(

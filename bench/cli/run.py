@@ -60,6 +60,9 @@ def run(
         str,
         typer.Option(metavar="rerun|keep", help="Cells of other code or data: run them again, or keep them."),
     ] = "",
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Run methods of files that lethe check never passed.")
+    ] = False,
 ) -> None:
     """Run the cells of a plan that are missing, and print the tables.
 
@@ -88,8 +91,27 @@ def run(
         requests = [Request(what, tuple(strategy), scenarios, chosen, _pairs(pairs), resumed)]
     if out is None and not dry_run:
         raise errors.UserError("name the run's folder with --out")
-    how = {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
-    _carry_out(requests, out, dry_run, keep_models=keep_models, stale=stale, **how)
+    how: dict[str, Any] = {"check_method": _unchecked if no_check else _checked, "stale": stale}
+    how |= {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
+    _carry_out(requests, out, dry_run, keep_models=keep_models, **how)
+
+
+def _checked(name: str) -> Any:
+    """Check a method of a file, once for each content of it; say what was found."""
+    from bench.checks.targets import first_check
+    from bench.runner import Checked
+
+    found = first_check(name, lambda words: print(words, file=sys.stderr))
+    for words in found.notes:
+        print(f"{name}: note: {words}", file=sys.stderr)
+    fault = f"{found.findings[0]}; --no-check --retry-failed runs it as it is" if found.findings else ""
+    return Checked(f"quick: {'fault' if fault else 'passed'}", fault)
+
+
+def _unchecked(name: str) -> Any:
+    from bench.runner import Checked
+
+    return Checked("none: --no-check")
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:

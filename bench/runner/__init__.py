@@ -1,7 +1,7 @@
 """Schedules cells over lanes, processes and devices, and isolates failures."""
 
 from bench.runner.dispatch import carry_out, carry_out_plan, resolve_for
-from bench.runner.options import Options, Outcome
+from bench.runner.options import Checked, Options, Outcome
 from bench.runner.verify_records import (
     Sample,
     Verified,

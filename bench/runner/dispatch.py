@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import strategies
 import suites
 from bench.encode import input_shape, inputs, to_stderr
 from bench.export import describe_overlap
@@ -20,7 +21,7 @@ from bench.plan import (
     resolve,
 )
 from bench.runner.described import described
-from bench.runner.options import Options, Outcome
+from bench.runner.options import Checked, Options, Outcome
 from bench.runner.processes import Target, run_groups
 from bench.runner.progress import Progress
 from bench.store import RunFolder, RunReader, SavedModels, Superseded, read_equivalences
@@ -103,22 +104,41 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
             to_stderr(f"{unsaved} cells were done without saving their models: --force runs them again")
         for words in plan.notes(folder):
             to_stderr(words)
-    target = Target(models, maker)
+    checked = _checked(plan, options)
+    target = Target(models, maker, {name: of.words for name, of in checked.items()})
     skipped = [{"status": "skipped", "reason": reason} for reason in plan.skipped.values()]
     target.write([plan.by_key[key] for key in plan.skipped], skipped)
     for group in plan.groups:
         for key in group.keys if not group.tasks_done else ():
             run.drop(key)
     groups = [[plan.by_key[key] for key in group.keys] for group in plan.groups]
+    faulty = [group for group in groups if checked.get(group[0].strategy, Checked("")).fault]
+    for specs in faulty:
+        error = {"kind": "lethe check", "message": checked[specs[0].strategy].fault, "traceback": ""}
+        target.write(specs, [{"status": "failed", "error": error}] * len(specs))
+    groups = [group for group in groups if group not in faulty]
     todo = [spec for spec in plan.cells if spec.key not in plan.existing]
     halved: list[str] = []
     with Progress(folder, todo, options.quiet) as progress:
-        progress.done([plan.by_key[key] for key in plan.skipped])
+        progress.done([*(plan.by_key[key] for key in plan.skipped), *(s for group in faulty for s in group)])
         for ended in run_groups(groups, target, plan.device, options.jobs):
             halved += ended.halved
             progress.done([plan.by_key[key] for key in ended.keys])
     superseded.keep_differing()
     return _outcome(todo, run, set_aside, halved)
+
+
+def _checked(plan: ResolvedPlan, options: Options) -> dict[str, Checked]:
+    """Return what a check says of each strategy to run that has a method of a user's file in it."""
+    found: dict[str, Checked] = {}
+    if options.check_method is None:
+        return found
+    for name in dict.fromkeys(spec.strategy for spec in plan.to_run):
+        of_files = [options.check_method(part) for part in strategies.split(name) if ".py:" in part]
+        if of_files:
+            fault = next((of.fault for of in of_files if of.fault), "")
+            found[name] = Checked(of_files[0].words, fault)
+    return found
 
 
 def _present(run: RunReader) -> Present:

@@ -1,11 +1,22 @@
 """How a plan is carried out, and what came of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from bench.store import WHICH
 from suites.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a method before its cells run."""
+
+    words: str
+    """For the records: which check was made, and that it passed."""
+    fault: str = ""
+    """Why its cells fail without being run; empty for a method that passed."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,8 @@ class Options:
     stale: str = ""
     """What becomes of cells that are not of today's code and data: ``rerun`` or ``keep``; see bench.plan."""
     quiet: bool = False
+    check_method: Callable[[str], Checked] | None = None
+    """Checks a method of a user's file before its cells run; none is made without it."""
     keep_models: str = ""
     """Save trained models, the ``last`` or those after ``all`` tasks; empty for none. See bench.store."""
 

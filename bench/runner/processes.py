@@ -6,7 +6,7 @@ A worker that dies, by a crash or because memory ran out, costs the cell that ki
 import os
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,8 @@ class Target:
 
     models: SavedModels
     maker: Maker
+    checks: Mapping[str, str] = field(default_factory=dict)
+    """Which check was made of a strategy, by its name."""
 
     def write(
         self, group: Group, records: Sequence[Fields], codes: Sequence[str] = (), began: str = ""
@@ -51,7 +53,8 @@ class Target:
         """
         codes, began = codes or _codes(group), began or now()
         made = [
-            {**r, "made_by": self.maker.record(code, began)} for r, code in zip(records, codes, strict=True)
+            {**r, "made_by": self.maker.record(code, began) | {"check": self.checks.get(spec.strategy, "")}}
+            for spec, r, code in zip(group, records, codes, strict=True)
         ]
         RunFolder(self.models.run).write_group(zip(group, made, strict=True))
 

@@ -269,6 +269,8 @@ class MadeBy(Described):
     """When its group had ended, in UTC."""
     command: str
     """The command, as it was typed."""
+    check: str = ""
+    """Which check was made of a method of a user's file before it ran; empty for none."""
 
 
 class CellRecord(FileModel):

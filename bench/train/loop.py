@@ -50,7 +50,16 @@ def run_group(
         data: The suite's data set where it is in memory already.
         warm_start: Loads the exported model that cells continue from.
     """
-    state = make_lanes(specs, device, data, warm_start)
+    return run_lanes(make_lanes(specs, device, data, warm_start), checkpoints, models, progress)
+
+
+def run_lanes(
+    state: LaneState,
+    checkpoints: Checkpoints | None = None,
+    models: Models | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Fields]:
+    """Take lanes that are ready through their stream and return their records; see ``run_group``."""
     n_tasks = state.streams.n_tasks
     done = resume(state, checkpoints) if checkpoints else 0
     if done == 0:

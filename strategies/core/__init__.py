@@ -2,7 +2,7 @@
 
 from strategies.core.complete import complete, defaults
 from strategies.core.compose import composed
-from strategies.core.contract import ContractBroken, per_lane_loss, python_if
+from strategies.core.contract import ContractBroken, per_lane_loss, python_if, shown
 from strategies.core.draws import Draws, hashed_uniform, splitmix64
 from strategies.core.held_memory import held_memory
 from strategies.core.lanes import (

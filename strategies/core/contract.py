@@ -66,7 +66,11 @@ def shown(path: str) -> str:
 
 def python_if(error: Exception) -> str:
     """Return where Python asked for one answer of a tensor of several; empty for other errors."""
-    asked = ("Boolean value of Tensor with more than one value", "cannot be converted to Scalar")
+    asked = (
+        "Boolean value of Tensor with more than one",
+        "converted to Scalar",
+        "converted to Python scalars",
+    )
     if not any(words in str(error) for words in asked):
         return ""
     package = str(Path(__file__).parents[1])

@@ -1,0 +1,535 @@
+"""What every method must do, as checks that an author can run: ``lethe check``, ``lethe.testing``.
+
+A check runs the method on small made streams (``made_streams``) and compares records. Its findings are lines
+for the author: what differs, and what to do. A method that says why it cannot do something is not at fault.
+
+Axes: L lanes.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import strategies
+from bench.checks.made_streams import AGAIN, EASY, made_streams
+from bench.export import Predictor, save, served
+from bench.plan import CellSpec, Fields, Request
+from bench.results import score_matrix
+from bench.schema import differing_fields
+from bench.stats import acc, forgetting
+from bench.store import SavedModels
+from bench.train import LaneState, make_lanes, run_group, run_lanes
+from strategies.core import ContractBroken, Strategy, Unsuitable, python_if, shown
+from suites.base import SCENARIOS, Training
+from suites.errors import UserError
+
+ROUNDING = 1e-5
+"""Relative difference of losses up to which two ways to run a method differ by rounding."""
+SMALL: dict[str, dict[str, Any]] = {
+    "bi-r": {"generator_hidden": 32, "latent": 16},
+    "dgr": {"generator_hidden": 32, "latent": 16},
+    "dgr-gan": {"generator_hidden": 32, "latent": 16},
+    "gdumb": {"passes": 6},  # few, for the same reason as rar
+    "hal": {"anchor_steps": 20},
+    "mbpa++": {"every": 2, "neighbours": 4, "adapt_steps": 2},
+    "ogd": {"directions": 20},
+    "rar": {"repeats": 3},  # the more steps, the further the rounding of convolutions grows
+    "ranpac": {"width": 64},
+    "sparse-er": {"every": 2},  # a made task has fewer than a hundred steps
+    "generative-classifier": {"generator_hidden": 32, "latent": 8, "samples": 8},
+}
+"""Sizes for checks, where a method's own are far beyond the made streams'. Sizes of 5 are not among them:
+the gradient of an 85 x 5 weight is rounded by MKL by where in memory it lies, and so by the lane's place."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check found."""
+
+    check: str
+    findings: tuple[str, ...] = ()
+    """A line for each fault, with what to do."""
+    note: str = ""
+    """What the author should know, though no number is wrong."""
+    skipped: str = ""
+    """Why it need not be passed."""
+    seconds: float = 0.0
+
+
+class Fault(Exception):
+    """A finding, in one line."""
+
+
+class _Note(Exception):
+    """What costs time or the last digits, and no number."""
+
+
+class Skip(Exception):
+    """A check does not apply, for this reason."""
+
+
+class Checkpoints:
+    """Checkpoints in memory, all of them as JSON and tensors; ``at`` goes on after so many tasks."""
+
+    def __init__(self) -> None:
+        self.after: dict[int, dict[str, Any]] = {}
+        self.current: dict[str, Any] = {}
+
+    def save(self, key: str, tensors: dict[str, Any], header: Fields) -> None:
+        """Save one cell's state beside those of earlier tasks."""
+        saved = {k: v.clone() for k, v in tensors.items()}, json.loads(json.dumps(header))
+        self.after.setdefault(header["tasks_done"], {})[key] = saved
+
+    def load(self, key: str) -> Any:
+        """Return one cell's state."""
+        return self.current.get(key)
+
+    def at(self, tasks_done: int) -> Checkpoints:
+        """Return checkpoints from which a run goes on after so many tasks."""
+        again = Checkpoints()
+        again.current = self.after[tasks_done]
+        return again
+
+
+@dataclass
+class Subject:
+    """A method to check: its selector, and the runs that several checks look at."""
+
+    selector: str
+    quick: bool = True
+    strategy: type[Strategy] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look the method up; raises UserError where there is none."""
+        spec = Request("digits", (self.selector,), (self._first_scenario(),)).cells()[0]
+        self.strategy, self.hyper = strategies.get(spec.strategy), spec.hyper
+
+    def _first_scenario(self) -> str:
+        name = "+".join(part.partition("[")[0] for part in strategies.split(self.selector))
+        cls = strategies.get(name)
+        order = ("class", *SCENARIOS)
+        return next(
+            (s for s in order if s in cls.scenarios and cls().unsuitable(s, Training()) is None), "class"
+        )
+
+    @cached_property
+    def scenario(self) -> str:
+        """A scenario that it can do, class-incremental where it can."""
+        return self._first_scenario()
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether it is written for transformers."""
+        return bool(self.strategy.tunes)
+
+    def cells(
+        self,
+        layout: str,
+        seeds: Sequence[int],
+        scenario: str = "",
+        hyper: Fields | None = None,
+        **settings: Any,
+    ) -> list[CellSpec]:
+        """Return its cells on a made stream; raises Skip where it says that it cannot do them."""
+        scenario = scenario or self.scenario
+        texts = self.of_texts and "model" not in settings
+        if self.of_texts:
+            settings = {"tune": self.strategy.tunes, "epochs": 1} | settings
+        suite = layout if layout.startswith("check-") else f"check-{layout}{'-texts' if texts else ''}"
+        words = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in settings.items()}
+        found = Request(suite, (self.selector,), (scenario,), tuple(seeds), words).cells()
+        small = {k: v for part in strategies.split(self.selector) for k, v in self._small(part).items()}
+        found = [replace(spec, hyper=spec.hyper | small | (hyper or {})) for spec in found]
+        one = strategies.get(found[0].strategy)(**found[0].hyper)
+        if reason := one.unsuitable(scenario, Training(**found[0].training)):
+            raise Skip(reason)
+        return found
+
+    def _small(self, part: str) -> Fields:
+        """Return the sizes for checks of a part, but for what the selector names itself."""
+        name = part.partition("[")[0]
+        own = {k: v for k, v in SMALL.get(name, {}).items() if f"{k}=" not in part}
+        one = self.strategy.name == name
+        return {k if one else strategies.field_name(name, k): v for k, v in own.items()}
+
+    def hyper_changed(self) -> Fields:
+        """Return other values of all hyper-parameters that can differ between lanes."""
+        hints = {f.name: f for f in fields(self.strategy)}
+        values = {
+            n: self.cells("uneven", (0,))[0].hyper[n] for n in self.strategy.lane_fields() if n in hints
+        }
+        return {n: 0.5 * float(v) if v else 0.5 for n, v in values.items()}
+
+    @cached_property
+    def base(self) -> tuple[list[CellSpec], list[Fields], Checkpoints, LaneState]:
+        """Three lanes on the uneven stream: cells, records, every checkpoint, and the lanes as they ended."""
+        cells, saved = self.cells("uneven", (0, 1, 2), score_every=5), Checkpoints()
+        state = make_lanes(cells)
+        try:
+            return cells, run_lanes(state, saved), saved, state
+        except Exception as error:
+            if not python_if(error):
+                raise
+            return cells, run(cells, checkpoints=saved), saved, state
+
+    @cached_property
+    def alone(self) -> list[Fields]:
+        """The second and the third lane of ``base``, each alone."""
+        return [run([spec])[0] for spec in self.base[0][1:]]
+
+
+def run(cells: Sequence[CellSpec], **options: Any) -> list[Fields]:
+    """Run cells as ``lethe run`` does: side by side, or one by one where Python decides for all lanes."""
+    try:
+        return run_group(cells, **options)
+    except Exception as error:
+        if len(cells) == 1 or not python_if(error):
+            raise
+        return [run_group([spec], **options)[0] for spec in cells]
+
+
+def compared(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
+    """Return how two records of one cell differ, in words; empty where they do not.
+
+    Transformers' products round by the number of lanes: there, small differences count for nothing.
+    """
+    names = differing_fields(ours, theirs)
+    if not names:
+        return ""
+    pairs = [
+        (a, b) for a, b in zip(ours["loss"], theirs["loss"], strict=True) if a is not None and b is not None
+    ]
+    far = [abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs]
+    right = [np.array(r["test"]["right"], dtype=float) for r in (ours, theirs)] if "test" in ours else []
+    rows = float(np.nanmax(np.abs(right[0] - right[1]))) if right else 0.0
+    if of_texts and max(far, default=0) <= 1e-2 and rows <= 3:
+        return ""
+    task = next((t for t, d in enumerate(far) if d > 0), None)
+    if task is None:
+        return f"{', '.join(names)} differ"
+    a, b = pairs[task]
+    return f"loss of task {task + 1} is {a:.6g} and {b:.6g}" + (
+        ", by rounding" if max(far) <= ROUNDING else ""
+    )
+
+
+# The checks, in the order in which they are made.
+
+
+def alone(subject: Subject) -> None:
+    """A lane has the same numbers alone and beside others, though their tasks have other sizes."""
+    _, records, _, _ = subject.base
+    if diverged := next((r["reason"] for r in records if r["status"] != "done"), ""):
+        raise Fault(
+            f"{diverged}, on a stream with a last batch of one row and a task smaller than a batch: "
+            "divide by no spread or count that can be zero, and count only rows of batch.weight_LB 1"
+        )
+    for seed, one, beside in zip((1, 2), subject.alone, records[1:], strict=True):
+        if words := compared(one, beside, subject.of_texts):
+            if words.endswith("rounding"):
+                raise _Note(
+                    f"seed {seed} alone and beside others: {words}: exp, log and sigmoid round by "
+                    "place: write lanewise(torch.exp, x), and products with lanes first"
+                )
+            raise Fault(
+                f"seed {seed} alone and beside others: {words}: lanes are mixed: no sum, mean or maximum may "
+                "go over axis 0, no count be lane 0's, and a lane at rest (batch.learns_L 0) must not change"
+            )
+
+
+def hyper(subject: Subject) -> None:
+    """A lane has the same numbers whatever the hyper-parameters beside it."""
+    if not (changed := subject.hyper_changed()):
+        raise Skip("it has no hyper-parameter that differs between lanes")
+    (cell,) = subject.cells("uneven", (1,), score_every=5)
+    other = replace(cell, hyper=cell.hyper | changed)
+    try:
+        records = run_group([cell, other])
+    except Exception as error:
+        if where := python_if(error):
+            raise _Note(f"{where}; until then they run one by one, slower, with the same numbers") from None
+        raise
+    if words := compared(records[0], subject.alone[0], subject.of_texts):
+        named = ", ".join(f"{k} = {v:g}" for k, v in changed.items())
+        raise Fault(
+            f"beside a lane with {named}: {words}: a hyper-parameter is a tensor (L,): multiply it with a "
+            "loss (L,), or per_lane(value, x) with a tensor (L, ...), and take no mean over it"
+        )
+
+
+def twice(subject: Subject) -> None:
+    """The same lane run again, with two threads of torch, has the same numbers."""
+    before = torch.get_num_threads()
+    torch.manual_seed(1)
+    cells = subject.cells("easy", (1,), epochs=1)
+    first = run(cells)[0]
+    try:
+        torch.set_num_threads(2)
+        torch.manual_seed(2)
+        again = run(cells)[0]
+    finally:
+        torch.set_num_threads(before)
+    words = compared(first, again, subject.of_texts)
+    if words and not words.endswith("rounding"):
+        raise Fault(
+            f"run twice: {words}: something outlives a run (a list of the class or the module), or is drawn "
+            "by torch's global generator: make state in setup, draw with self.draws.uniform(name, n)"
+        )
+
+
+def resumed(subject: Subject) -> None:
+    """Interrupted after any task and resumed, it ends as if undisturbed."""
+    cells, records, saved, _ = subject.base
+    for done in sorted(saved.after):
+        _ends_alike(cells, records, saved, done)
+
+
+def _ends_alike(cells: list[CellSpec], records: list[Fields], saved: Checkpoints, done: int) -> None:
+    again = run(cells, checkpoints=saved.at(done))
+    for spec, straight, one in zip(cells, records, again, strict=True):
+        if words := compared(straight, one):
+            raise Fault(
+                f"interrupted after task {done} and resumed, seed {spec.seed}: {words}: what it remembers "
+                "must be in attributes of self, not in the class, the module, a closure or not_saved"
+            )
+
+
+def boundaries(subject: Subject) -> None:
+    """Where boundaries are hidden it runs, and can be interrupted, or says that it needs them."""
+    cells, saved = subject.cells("uneven", (0, 1), boundaries="hidden", epochs=1), Checkpoints()
+    _ends_alike(cells, run(cells, checkpoints=saved), saved, 2)
+
+
+def again(subject: Subject) -> None:
+    """Classes that come back: lanes are not mixed, and the last task is learned."""
+    cells = subject.cells("again", (0, 1), epochs=1 if subject.of_texts else 16)
+    records = run(cells)
+    words = compared(run(cells[1:])[0], records[1], subject.of_texts)
+    if words and not words.endswith("rounding"):
+        raise Fault(f"classes that come back, seed 1 alone and beside another: {words}: lanes are mixed")
+    if subject.of_texts:
+        return
+    for spec, record in zip(cells, records, strict=True):
+        learned, table = score_matrix(record)[-1][-1], AGAIN[spec.seed % len(AGAIN)]
+        known = len({place for task in table for place in task})
+        chance = 1 / (len(table[-1]) if subject.scenario in ("task", "domain") else known)
+        if not learned > max(chance + 0.1, 0.4):
+            raise Fault(
+                f"classes that come back, seed {spec.seed}: {learned:.0%} of the last task right, chance is "
+                f"{chance:.0%}: a class is new when it is first met, not when it comes back"
+            )
+
+
+def buffer(subject: Subject) -> None:
+    """A memory of rows keeps within its budget, also where that is smaller than the number of classes."""
+    names = [f.name for f in fields(subject.strategy) if f.name == "buffer"]
+    if not names:
+        raise Skip("it has no memory of rows")
+    for slots in (10, 3):
+        record = run(subject.cells("uneven", (0,), hyper={"buffer": slots}, epochs=1))[0]
+        rows, size = (record["resources"][f"memory_{of}"] for of in ("samples", "bytes"))
+        if not rows <= slots or (slots == 10 and not (rows and size >= rows * 64)):
+            raise Fault(
+                f"buffer={slots}: it reports {rows} rows and {size} bytes, a row has 64: memory_size() "
+                "returns the rows and the bytes of one lane"
+            )
+
+
+def memory(subject: Subject) -> None:
+    """The memory it reports is no less than the tensors of one lane's memory."""
+    strategy = subject.base[3].strategy
+    reported, kept = strategy.memory_size()[1], Strategy.memory_size(strategy)[1]
+    if type(strategy).memory_size is Strategy.memory_size:
+        return
+    if reported < kept:
+        raise Fault(f"memory_size() says {reported} bytes a lane and its attributes have {kept}: add them up")
+
+
+def export(subject: Subject) -> None:
+    """Exported and loaded again, the model answers as it was scored; or it is refused by name."""
+    cell = subject.cells("uneven", (0,))[0]
+    with tempfile.TemporaryDirectory(prefix="lethe-check-") as scratch:
+        models = SavedModels(Path(scratch), "last")
+        state = make_lanes([cell])
+        record = run_lanes(state, models=models)[0]
+        try:
+            predictor = served(Path(scratch), cell.key)
+        except UserError as reason:
+            if state.strategy.answers_with_more_than_model():
+                raise Skip(str(reason)) from None
+            raise
+        save(predictor, Path(scratch) / "exported")
+        loaded = Predictor.load(Path(scratch) / "exported")
+    stream, data = state.streams.streams[0], state.streams.data
+    names = stream.unit_names()
+    place = {names.index(label): i for i, label in enumerate(loaded.labels)}
+    for t, (task, scored) in enumerate(zip(stream.tasks, record["test"]["right"][-1], strict=True)):
+        index = data.index_of(task.test_rows)
+        given: Any = [data.texts[i] for i in index] if data.texts else data.x_N[index].numpy()
+        among = [place[u] for u in (task.units if cell.scenario == "task" else sorted(place))]
+        answer = torch.tensor(among)[loaded.logits(given)[:, among].argmax(1)]
+        truth = torch.tensor([place[int(u)] for u in stream.unit_TC[t][data.y_N[index]]])
+        right = int((answer == truth).sum())
+        if abs(right - scored) > 1:
+            raise Fault(
+                f"exported, its model answers {right} rows of task {t + 1} rightly, scored were {scored}: "
+                "what it answers with beside self.model must be in predict() or logits()"
+            )
+
+
+def learns(subject: Subject) -> None:
+    """Two easy tasks are learned better than by guessing, in every scenario that it says it can do."""
+    if subject.of_texts:
+        raise Skip("a random transformer beside a few trained numbers learns little in so short a time")
+    for scenario in SCENARIOS:
+        try:
+            epochs = 40 if scenario == "online" else 20
+            cells = subject.cells("easy", (0, 1), scenario, epochs=epochs)
+        except Skip:
+            continue
+        records = run(cells)
+        chance = 1 / len(EASY[0][0]) if scenario in ("task", "domain") else 1 / sum(map(len, EASY[0]))
+        if diverged := [r["reason"] for r in records if r["status"] != "done"]:
+            raise Fault(f"{scenario}-incremental, two easy tasks: {diverged[0]}: lower the loss or lr")
+        learned = float(np.mean([acc(score_matrix(r)) for r in records]))
+        if not learned > chance + 0.2:
+            raise Fault(
+                f"{scenario}-incremental, two easy tasks: {learned:.0%} right, chance is {chance:.0%}: does "
+                "loss() reach the model's parameters, and predict() mask no unit that may be answered?"
+            )
+
+
+def forgets(subject: Subject) -> None:
+    """A method that replays or isolates forgets less than plain training."""
+    if subject.strategy.family not in ("replay", "isolation"):
+        raise Skip(f"it is neither replay nor isolation, but {subject.strategy.family}")
+    if subject.of_texts or subject.scenario == "task":
+        raise Skip("plain training forgets little there, in so short a time or with a head for each task")
+    plain = Subject("finetune")
+    seeds, epochs = range(3), 20
+    runs = [run(of.cells("easy", seeds, subject.scenario, epochs=epochs)) for of in (plain, subject)]
+    lost = [[forgetting(score_matrix(record)) for record in records] for records in runs]
+    if not np.mean(lost[0]) - np.mean(lost[1]) > 0.1:
+        raise Fault(
+            f"it forgets {np.mean(lost[1]):.0%}, plain training {np.mean(lost[0]):.0%}: are old rows learned?"
+        )
+
+
+def convolutions(subject: Subject) -> None:
+    """With a convolutional network lanes differ by rounding at most."""
+    if subject.of_texts:
+        raise Skip("it needs a transformer")
+    cells = subject.cells("uneven", (0, 1, 2), model="cnn", width=4, hidden=8, epochs=1, lr=0.003)
+    records, one = run(cells), run(cells[1:2])[0]
+    a, b = (np.array(record["loss"], dtype=float) for record in (one, records[1]))
+    if not np.allclose(a, b, rtol=2e-3, equal_nan=True):
+        raise Fault(
+            f"with model=cnn, seed 1 alone and beside others: {compared(one, records[1])}: lanes are mixed"
+        )
+
+
+def texts(subject: Subject) -> None:
+    """Texts, read as features and as tokens, are learned, or refused with a reason before any training."""
+    reasons = []
+    for tune in ("head", "lora"):
+        try:
+            run(subject.cells("check-easy-texts", (0, 1), tune=tune, epochs=1))
+        except (Unsuitable, Skip) as reason:
+            reasons.append(str(reason))
+    if len(reasons) == 2:
+        raise Skip(reasons[0])
+
+
+def described(subject: Subject) -> None:
+    """It says what it is, gives help for every hyper-parameter, and refuses scenarios plainly."""
+    cls = subject.strategy
+    entry = strategies.REGISTRY.describe(subject.cells("uneven", (0,))[0].strategy)
+    if not entry.summary.strip():
+        raise Fault('it has no docstring: write what it does in one line, """Weights are pulled back."""')
+    for scenario in SCENARIOS:
+        training = Training()
+        if cls().unsuitable(scenario, training) is None and scenario not in cls.scenarios:
+            raise Fault(f"unsuitable() allows {scenario}, and scenarios has it not: make them say the same")
+    cell = subject.cells("uneven", (0,))[0]
+    if Request("digits", (cell.identity,), (subject.scenario,)).cells()[0].identity != cell.identity:
+        raise Fault(f"its name {cell.identity!r} is not read back as the same method")
+    if missing := [option.name for option in entry.options if not option.help]:
+        raise _Note(f"{missing[0]} has no help: write a string under it")
+
+
+CHECKS: dict[str, Callable[[Subject], None]] = {
+    f.__name__: f
+    for f in (
+        described, alone, hyper, twice, resumed, boundaries, again, buffer, memory, export, learns, forgets,
+        convolutions, texts,
+    )
+}  # fmt: skip
+"""The checks of a method by name."""
+FIRST = ("alone", "hyper", "twice", "resumed")
+"""The checks that are made of a file before its first run."""
+
+
+def check_one(subject: Any, check: str, of: dict[str, Callable[[Any], None]] = CHECKS) -> Result:
+    """Make one check of a method, or of what else there are checks ``of``."""
+    began, skipped, note = time.perf_counter(), "", ""
+    findings: tuple[str, ...] = ()
+    try:
+        with made_streams(), _quiet():
+            of[check](subject)
+    except (Skip, Unsuitable) as reason:
+        skipped = str(reason)
+    except _Note as words:
+        note = str(words)
+    except (Fault, ContractBroken) as fault:
+        findings = (str(fault),)
+    except Exception as error:
+        findings = (_raised(error),)
+    return Result(check, findings, note, skipped, time.perf_counter() - began)
+
+
+def check_method(selector: str, checks: Sequence[str] = ()) -> Iterator[Result]:
+    """Make checks of a method, all of them unless some are named; yield what each found.
+
+    Args:
+        selector: A name, ``er[buffer=50]``, ``er+lwf`` or ``./mine.py:M``.
+        checks: Names among ``CHECKS``.
+
+    Raises:
+        UserError: There is no such method.
+    """
+    with made_streams():
+        subject = Subject(selector)
+    for name in checks or CHECKS:
+        yield check_one(subject, name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have one thread, as a run has, and torch's global generator as it was."""
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
+
+
+def _raised(error: Exception) -> str:
+    """Return an unexpected error in one line, with the last place outside torch."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
+    where = f"{shown(frames[-1].filename)}, line {frames[-1].lineno}: " if frames else ""
+    message = str(error).splitlines()[0] if str(error) else ""
+    return f"{where}{type(error).__name__}: {message}"

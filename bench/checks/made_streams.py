@@ -1,0 +1,128 @@
+"""Streams on which a method's contract is checked: small, and as awkward as real ones can be.
+
+Of images the rows are scikit-learn's digits, of texts made sentences. The seed orders the classes, and says
+which of a layout's tables its tasks follow: lanes differ in how many classes and rows their tasks have.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+import suites
+from suites.base import SUITES, Data, Scenario, Stream, Suite, Task, Training, generator
+
+Table = tuple[tuple[int, ...], ...]
+"""The classes of each task, as places in the seed's order of classes."""
+EASY: tuple[Table, ...] = (((0, 1), (2, 3)),)
+UNEVEN: tuple[Table, ...] = (
+    ((0, 1, 2), (3,), (4, 5)),
+    ((0,), (1, 2, 3), (4, 5)),
+    ((0, 1), (2, 3, 4), (5,)),
+)
+AGAIN: tuple[Table, ...] = (((0, 1), (2, 0), (3, 1, 2)), ((0,), (1, 2, 3), (0, 2)))
+BATCH = 8
+_ROWS = {"easy": (24, 24), "uneven": (2 * BATCH + 1, 5, 2 * BATCH + 3), "again": (20, 24, 28)}
+"""Training rows of each task; each seed begins with another. In the uneven stream one task's last batch has
+one row, and one task is smaller than a batch."""
+_TESTED = 10
+"""Test rows of each class of a task, at most; twice as many of a task are for validation."""
+_WORDS = (
+    "apple bread butter", "river ocean harbour", "violin drum trumpet", "tiger horse falcon",
+    "hammer saw chisel", "winter snow frost", "doctor nurse clinic", "engine wheel brake",
+)  # fmt: skip
+_FILLERS = "the a we saw some more of it today again and then later on with"
+PER_CLASS = 60
+
+
+def sentences(n_classes: int = 4, seed: int = 0) -> Data:
+    """Return texts of 2 to 12 words, whose class is told by one or two of them; a third is for testing."""
+    random = torch.Generator().manual_seed(seed)
+
+    def below(n: int) -> int:
+        return int(torch.randint(n, (1,), generator=random))
+
+    n = n_classes * PER_CLASS
+    fillers, texts = _FILLERS.split(), []
+    for row in range(n):
+        words = [fillers[below(len(fillers))] for _ in range(1 + below(10))]
+        for _ in range(1 + below(2)):
+            words.insert(below(len(words) + 1), _WORDS[row % n_classes].split()[below(3)])
+        texts.append(" ".join(words))
+    names = tuple(words.split()[0] for words in _WORDS[:n_classes])
+    x_N = torch.zeros(n, 0, dtype=torch.uint8)
+    y_N, mark = torch.arange(n) % n_classes, f"sentences-{n_classes}-{seed}"
+    return Data("sentences", x_N, y_N, n * 2 // 3, names, 1.0, mark, texts=tuple(texts))
+
+
+@cache
+def _digits() -> Data:
+    return suites.get("digits").load()
+
+
+@cache
+def _sentences() -> Data:
+    return sentences(8)
+
+
+def _suite(layout: str, tables: tuple[Table, ...], texts: bool) -> Suite:
+    """Return a suite of one layout; its tasks have as many rows as ``_ROWS`` says."""
+    widest = max(sum(len(task) for task in table) for table in tables)
+    most = max(len(task) for table in tables for task in table)
+
+    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        table, n_classes = tables[seed % len(tables)], len(data.class_names)
+        order = torch.randperm(n_classes, generator=generator(seed, "classes")).tolist()
+        unit_TC = torch.full((len(table), n_classes), -1)
+        tasks: list[Task] = []
+        own = 0
+        for t, places in enumerate(table):
+            classes = tuple(order[place] for place in places)
+            units = {"task": range(own, own + len(classes)), "domain": range(len(classes))}.get(
+                scenario, classes
+            )
+            own += len(classes)
+            unit_TC[t, list(classes)] = torch.tensor([*units])
+            index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten() + t * len(data.x_N)
+            drawn = index[torch.randperm(len(index), generator=generator(seed, f"rows/{t}"))]
+            is_train = data.index_of(drawn) < data.n_train
+            # One row of each class first, so that the smallest task has them all.
+            train = _spread(drawn[is_train], data)
+            n, held = _ROWS[layout][(t + seed) % len(table)], 2 * len(classes)
+            test = _spread(drawn[~is_train], data)[: _TESTED * len(classes)]
+            tasks.append(Task(classes, tuple(units), train[:n], train[n : n + held], test))
+        n_units = {"task": widest, "domain": most}.get(scenario, n_classes)
+        return Stream(seed, scenario, data, tuple(tasks), n_units, unit_TC)
+
+    model = "tiny-bert" if texts else "mlp"
+    options: dict[str, int | str] = {"max_tokens": 16} if texts else {"hidden": 32, "layers": 1}
+    return Suite(
+        name=f"check-{layout}{'-texts' if texts else ''}", version=1, summary=f"{layout} tasks",
+        source="made by Lethe", load=_sentences if texts else _digits, split=split,
+        scenarios=("task", "domain", "class", "online"), model=model, model_options=options,
+        training=Training(epochs=2, batch=BATCH, optimiser="adam", lr=0.01),
+    )  # fmt: skip
+
+
+def _spread(rows: torch.Tensor, data: Data) -> torch.Tensor:
+    """Return rows with the classes in turn."""
+    y = data.y_N[data.index_of(rows)]
+    nth = torch.zeros_like(y)
+    for c in y.unique():
+        nth[y == c] = torch.arange(int((y == c).sum()))
+    return rows[nth.argsort(stable=True)]
+
+
+@contextmanager
+def made_streams() -> Iterator[None]:
+    """Have the streams in the registry within a block: ``check-uneven``, ``check-again-texts`` ..."""
+    layouts = {"easy": EASY, "uneven": UNEVEN, "again": AGAIN}
+    made = [_suite(name, tables, texts) for name, tables in layouts.items() for texts in (False, True)]
+    for suite in made:
+        suites.base.register(suite)
+    try:
+        yield
+    finally:
+        for suite in made:
+            SUITES.pop(suite.name, None)

@@ -1,0 +1,149 @@
+"""What every suite and every model must do, as checks that an author can run: ``lethe check``.
+
+Axes: L lanes, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import suites
+from bench import models
+from bench.checks.conformance import Fault, Skip, Subject, export, learns, resumed, run
+from bench.plan import CellSpec, Fields, one_cell
+from bench.results import score_matrix
+from bench.stats import acc
+from bench.train import make_lanes
+from suites.base import Data, Stream
+
+_SEEDS = (0, 1, 2)
+
+
+class SuiteSubject:
+    """A suite to check, its data loaded once."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.suite = name, suites.get(name)
+
+    @cached_property
+    def data(self) -> Data:
+        """Its data set; raises UserError where that cannot be learned from."""
+        return self.suite.load()
+
+    def streams(self) -> list[Stream]:
+        """Return its streams, of all scenarios and three seeds; raises UserError for one that has a fault."""
+        found = []
+        for scenario in self.suite.scenarios:
+            training = self.suite.training_for(scenario, {})
+            found += [self.suite.stream(self.data, scenario, seed, training) for seed in _SEEDS]
+        return found
+
+
+def data(subject: SuiteSubject) -> None:
+    """Its data can be learned from, and is the same when it is loaded again."""
+    first, again = subject.data.fingerprint, subject.suite.load().fingerprint
+    if first != again:
+        raise Fault(
+            f"loaded twice its fingerprint is {first[:12]} and {again[:12]}: seed every draw in load()"
+        )
+
+
+def streams(subject: SuiteSubject) -> None:
+    """Its streams can be learned; no row is both for training and for testing; a seed makes one stream."""
+    again = iter(subject.streams())
+    for stream in subject.streams():
+        where = f"{stream.scenario}-incremental, seed {stream.seed}"
+        twin = next(again)
+        for t, (task, other) in enumerate(zip(stream.tasks, twin.tasks, strict=True), 1):
+            parts = {"training": task.train_rows, "validation": task.validation_rows, "test": task.test_rows}
+            twins = (other.train_rows, other.validation_rows, other.test_rows)
+            if any(not torch.equal(a, b) for a, b in zip(parts.values(), twins, strict=True)):
+                raise Fault(f"{where}: made twice, task {t} has other rows: draw with generator(seed, name)")
+            sets = {name: set(rows.tolist()) for name, rows in parts.items()}
+            for a, b in (("training", "test"), ("training", "validation"), ("validation", "test")):
+                if common := sets[a] & sets[b]:
+                    raise Fault(f"{where}, task {t}: {len(common)} rows are for {a} and for {b}: split them")
+
+
+def learned(subject: SuiteSubject) -> None:
+    """Joint training learns it better than by guessing, in its first scenario."""
+    if subject.suite.generates:
+        raise Skip("texts are generated: there is no chance to compare with")
+    scenario = subject.suite.scenarios[0]
+    settings = {"rows_per_class": 60}
+    record = run([one_cell(subject.name, "joint", scenario, 0, settings)], data=subject.data)[0]
+    tasks = subject.suite.stream(subject.data, scenario, 0, subject.suite.training_for(scenario, {})).tasks
+    n = len(tasks[0].units) if scenario in ("task", "domain") else len({u for t in tasks for u in t.units})
+    right = acc(score_matrix(record))
+    if not right > 1.2 / n:
+        raise Fault(
+            f"joint training on 60 rows a class has {right:.0%} right of {scenario}-incremental, chance is "
+            f"{1 / n:.0%}: are labels those of their rows, scale and model right, and epochs enough?"
+        )
+
+
+SUITE_CHECKS: dict[str, Callable[[Any], None]] = {f.__name__: f for f in (data, streams, learned)}
+
+
+class ModelSubject(Subject):
+    """A model to check: ``finetune`` on the made streams with it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("finetune")
+        self.model = models.reference(name)
+        if self.model.generates:
+            raise Skip(f"{name} generates texts, which the made streams have not")
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether it reads texts: its products round by the number of lanes, as convolutions do."""
+        return self.model.reads_texts
+
+    def cells(
+        self,
+        layout: str,
+        seeds: Sequence[int],
+        scenario: str = "",
+        hyper: Fields | None = None,
+        **settings: Any,
+    ) -> list[CellSpec]:
+        """Return cells of finetune with this model."""
+        texts = {"tune": "full", "max_tokens": 16, "epochs": 1} if self.of_texts else {}
+        suite = f"check-{layout}{'-texts' if self.of_texts else ''}"
+        return super().cells(suite, seeds, scenario, hyper, model=self.model.name, **texts | settings)
+
+
+def lanes(subject: ModelSubject) -> None:
+    """It has one network a lane: every parameter has lanes first, and every lane's logits its own rows."""
+    state = make_lanes(subject.cells("uneven", (0, 1)))
+    for name, t in [*state.model.named_parameters(), *state.model.named_buffers()]:
+        if not t.dim() or len(t) != state.lanes:
+            raise Fault(f"{name} has shape {tuple(t.shape)} for 2 lanes: stack it, lanes first")
+    batch = state.streams.batch(torch.stack([s.tasks[0].train_rows[:3] for s in state.streams.streams]))
+    out_LBU: Tensor = state.model(batch.x_LBX)
+    if out_LBU.shape != (2, 3, state.streams.n_units):
+        raise Fault(f"logits have shape {tuple(out_LBU.shape)}, not (lanes, rows, units)")
+    out_LBU[0].sum().backward()
+    mixed = [n for n, p in state.model.named_parameters() if p.grad is not None and bool(p.grad[1].any())]
+    if mixed:
+        raise Fault(
+            f"{mixed[0]} of lane 1 changes the answers of lane 0: use layers of strategies.core.lanes"
+        )
+
+
+def within_rounding(subject: ModelSubject) -> None:
+    """A lane has the same numbers alone and beside others, but for rounding."""
+    losses = [r["loss"] for r in subject.base[1][1:]], [r["loss"] for r in subject.alone]
+    a, b = (torch.tensor([[x or 0.0 for x in of] for of in side]) for side in losses)
+    if not torch.allclose(a, b, rtol=1e-2, atol=1e-3):
+        raise Fault(f"loss alone and beside others: {b.tolist()} and {a.tolist()}: lanes are mixed")
+
+
+MODEL_CHECKS: dict[str, Callable[[Any], None]] = {
+    "lanes": lanes, "alone": within_rounding, "resumed": resumed, "export": export, "learns": learns,
+}  # fmt: skip

@@ -1,0 +1,112 @@
+"""What ``lethe check`` is asked to check, and what was checked before: remembered by content in the cache."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import strategies
+import suites
+from bench import models
+from bench.checks.conformance import CHECKS, FIRST, Result, Skip, Subject, check_one
+from bench.checks.made_streams import made_streams
+from bench.checks.others import MODEL_CHECKS, SUITE_CHECKS, ModelSubject, SuiteSubject
+from bench.plan import files_behind
+from bench.schema import digest
+from suites.cache import cache_folder, write_cached
+from suites.errors import UserError, unknown
+
+RESERVED = {
+    "gpu": "python -m bench.checks.gpu checks a GPU",
+    "defaults": "nothing checks default hyper-parameters yet",
+}
+"""Targets that are kept for later, and what there is instead."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A strategy, a suite or a model, and the checks there are of its kind."""
+
+    name: str
+    kind: str
+    checks: dict[str, Callable[[Any], None]]
+    subject: Callable[[str], Any]
+
+    def results(self, only: Sequence[str] = ()) -> Iterator[Result]:
+        """Make the checks, or some by name; yield what each found."""
+        try:
+            with made_streams():
+                subject = self.subject(self.name)
+        except Skip as reason:
+            yield Result("all", skipped=str(reason))
+            return
+        said: dict[str, str] = {}
+        for check in only or self.checks:
+            result = check_one(subject, check, self.checks)
+            for words in (*result.findings, result.note):
+                # One break fails most checks: it is said once, however many lanes there were.
+                first = said.setdefault(re.sub(r"\(\d+,\)", "", words), check)
+                if words and first != check:
+                    result = Result(check, skipped=f"it fails as {first} does", seconds=result.seconds)
+            yield result
+
+
+def targets(names: Sequence[str]) -> list[Target]:
+    """Return what names stand for; ``all`` is every strategy.
+
+    Raises:
+        UserError: A name is none of a strategy, a suite or a model, or is kept for later.
+    """
+    found = []
+    for name in names:
+        if name in RESERVED:
+            raise UserError(f"lethe check {name} is kept for a later version; {RESERVED[name]}")
+        found += [_target(each) for each in (strategies.names() if name == "all" else [name])]
+    return found
+
+
+def _target(name: str) -> Target:
+    plain = "+".join(part.partition("[")[0] for part in strategies.split(name))
+    parts = strategies.split(plain)
+    if all(strategies.REGISTRY.has(part) for part in parts):
+        return Target(name, "strategy", CHECKS, Subject)
+    if suites.REGISTRY.has(name):
+        return Target(name, "suite", SUITE_CHECKS, SuiteSubject)
+    if models.REGISTRY.has(name):
+        return Target(name, "model", MODEL_CHECKS, ModelSubject)
+    if ".py:" in name:
+        path, _, attribute = name.rpartition(":")
+        raise UserError(f"{path} has no strategy, suite or model {attribute!r}")
+    known = [*strategies.names(), *suites.REGISTRY.names(), *models.names(), "all", *RESERVED]
+    raise unknown("target", name, known)
+
+
+@dataclass(frozen=True)
+class FirstCheck:
+    """What the check before the first run of a method of a file found."""
+
+    findings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def first_check(name: str, say: Callable[[str], None]) -> FirstCheck:
+    """Make the checks of ``FIRST`` of ``./mine.py:M``, once for each content of the file and its imports."""
+    file, _, attribute = name.rpartition(":")
+    content = {**files_behind("bench.checks.conformance"), **files_behind(Path(file)), "class": attribute}
+    path = cache_folder() / "checks" / f"{digest(content)}.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return FirstCheck(tuple(saved["findings"]), tuple(saved["notes"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never checked, or not as it was written
+    say(f"{name} has content that was never checked: lethe check, in its quick form (--no-check skips it)")
+    results = [*_target(name).results(FIRST)]
+    findings = tuple(dict.fromkeys(words for result in results for words in result.findings))
+    notes = tuple(dict.fromkeys(result.note for result in results if result.note))
+    found = json.dumps({"findings": findings, "notes": notes}).encode()
+    write_cached(path, lambda file: file.write(found))
+    return FirstCheck(findings, notes)

@@ -1,0 +1,486 @@
+"""``lethe check`` finds planted breaks of the contract, each by the check that is meant for it.
+
+A break and its sound twin are bodies of one class; the twin passes the very check that finds the break.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.checks.conformance import CHECKS, Subject, check_one
+from bench.checks.made_streams import made_streams
+from bench.checks.targets import first_check, targets
+from lethe.testing import conformance
+from tests.conftest import Command
+
+HEAD = """import copy
+import random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lethe import *
+from strategies.core import Bounds, LaneFloat, Unsuitable, need_images, row_losses
+from strategies.parts import Memory
+
+SHARED = []
+
+
+class M(Strategy):
+"""
+
+
+def extra(term: str, before: str = "") -> str:
+    """Return a body whose additional loss is an expression."""
+    lines = "".join(f"        {line}\n" for line in before.splitlines())
+    return f"    def extra_loss(self, batch, raw_LBU):\n{lines}        return {term}\n"
+
+
+def loss(value: str) -> str:
+    return f"    def loss(self, batch):\n        loss_L = super().loss(batch)\n        return {value}\n"
+
+
+def hook(name: str, *lines: str, given: str = "task") -> str:
+    body = "".join(f"        {line}\n" for line in lines)
+    return f"    def {name}(self{', ' if given else ''}{given}):\n{body}"
+
+
+def setup(*lines: str) -> str:
+    return hook("setup", *lines, given="")
+
+
+LAM = '    lam: NotNegative = LaneFloat(0.1)\n    "How much."\n\n'
+POW = "raw_LBU.pow(2).mean((1, 2))"
+PULL = "sum((p - a).pow(2).flatten(1).sum(1) for p, a in zip(self.model.parameters(), self.anchor))"
+COPY = "self.anchor = [p.clone() for p in self.model_tensors()]"
+MEMORY = '    buffer: int = 50\n    "Rows."\n\n'
+
+COUNT = "self.streams.lanes"
+N = "torch.tensor([float(n) for n in self.n])"
+RESTING = setup(f"self.n_L = torch.zeros({COUNT})") + extra(f"{POW} * self.n_L")
+FAR = "((raw_LBU - raw_LBU.mean(1, True)).pow(2).mean(2) * batch.weight_LB).sum(1)"
+PIXELS = extra("batch.x_LBX.mean((2, 3, 4)).mean(1) * 0")
+LAYERS = extra("self.model.layers[0].weight.pow(2).flatten(1).sum(1)")
+ROWS = "row_losses(self.model(batch.x_LBX), batch.y_LB)"
+NEGATIVE = hook("predict", "return -self.logits(batch)", given="batch")
+CLASS_ONLY = '    scenarios = ("class",)\n\n'
+MET = (
+    setup(f"self.met_LU = torch.zeros({COUNT}, self.streams.n_units)")
+    + hook("end_task", "self.met_LU = self.met_LU.maximum(self.streams.own_LTU[:, task].float())")
+    + loss(f"batch.mean_L({ROWS} * (1 - self.met_LU.gather(1, batch.y_LB)))")
+)
+
+
+def clipped(norm: str) -> str:
+    return hook("adjust_gradients", "for g in gradients(self.model):", f"    g /= {norm} + 1", given="")
+
+
+def counted(what: str, weight: str = N) -> str:
+    return hook("begin_task", f"self.n = {what}") + extra(f"{POW} * {weight}")
+
+
+def ended(first: str, then: str, weight: str) -> str:
+    return (setup(first) if first else "") + hook("end_task", then) + extra(f"{weight} * {POW}")
+
+
+def weighed(weight: str, *first: str) -> str:
+    return (setup(*first) if first else "") + extra(f"{weight} * {POW}")
+
+
+def sizes(rows: str, size: str) -> str:
+    return MEMORY + hook("memory_size", f"return {rows}, {size}", given="")
+
+
+BREAKS: dict[str, tuple[str, str, str, str]] = {
+    # The shape of a loss, enforced while running.
+    "a loss of one number": (
+        "alone", "loss of M returned shape ()",
+        loss("loss_L.mean()"),
+        loss("loss_L * 1"),
+    ),
+    "a term of one number": (
+        "alone", "extra_loss of M returned shape ()",
+        extra("raw_LBU.pow(2).mean()"),
+        extra(POW),
+    ),
+    "a loss of a row": (
+        "alone", "loss of M returned shape (8,)",
+        loss(f"{ROWS}.mean(0)"),
+        loss(f"batch.mean_L({ROWS})"),
+    ),
+    "a step that returns nothing": (
+        "alone", "learn of M returned NoneType",
+        hook("learn", "super().learn(batch)", given="batch"),
+        hook("learn", "return super().learn(batch)", given="batch"),
+    ),
+    # Lanes that are mixed though the shape is right.
+    "a loss divided by its mean over lanes": (
+        "alone", "lanes are mixed",
+        loss("loss_L / loss_L.detach().mean()"),
+        loss("loss_L / loss_L.detach()"),
+    ),
+    "a centre over lanes": (
+        "alone", "lanes are mixed",
+        extra("(raw_LBU - raw_LBU.mean((0, 1))).pow(2).mean((1, 2))"),
+        extra("(raw_LBU - raw_LBU.mean(1, keepdim=True)).pow(2).mean((1, 2))"),
+    ),
+    "gradients clipped by the norm of all lanes": (
+        "alone", "lanes are mixed",
+        clipped("g.norm()"),
+        clipped("per_lane(torch.stack([of.norm() for of in g]), g)"),
+    ),
+    "lane 0's number of classes": (
+        "alone", "lanes are mixed",
+        counted(f"[len(self.streams.streams[0].tasks[task].units)] * {COUNT}"),
+        counted("[len(s.tasks[task].units) for s in self.streams.streams]"),
+    ),
+    "lane 0's number of steps": (
+        "alone", "lanes are mixed",
+        counted(f"[self.streams.steps_of_task(task)[1][0]] * {COUNT}"),
+        counted("self.streams.steps_of_task(task)[1]"),
+    ),
+    "a lane at rest that changes": (
+        "alone", "lanes are mixed",
+        RESTING + hook("after_step", "self.n_L += 1", given="batch"),
+        RESTING + hook("after_step", "self.n_L += batch.learns_L", given="batch"),
+    ),
+    "tasks of one number of classes": (
+        "alone", "ValueError",
+        setup("self.units = torch.tensor([[t.units for t in s.tasks] for s in self.streams.streams])"),
+        setup("self.units = [[t.units for t in s.tasks] for s in self.streams.streams]"),
+    ),
+    "the spread of one row": (
+        "alone", "a last batch of one row",
+        extra(f"{FAR} / (batch.weight_LB.sum(1) - 1)"),
+        extra(f"{FAR} / (batch.weight_LB.sum(1) - 1).clamp(min=1)"),
+    ),
+    # Hyper-parameters side by side.
+    "another lane's hyper-parameter": (
+        "hyper", "beside a lane with lam",
+        LAM + weighed("self.lam.flip(0)"),
+        LAM + weighed("self.lam"),
+    ),
+    "the mean of a hyper-parameter": (
+        "hyper", "beside a lane with lam",
+        LAM + weighed("self.lam.mean()"),
+        LAM + weighed("self.lam"),
+    ),
+    "an if on a hyper-parameter": (
+        "hyper", "Python decides once for all lanes in 'if self.lam > 0:'",
+        LAM + extra(f"self.lam * {POW}", "if self.lam > 0:\n            pass"),
+        LAM + extra(f"torch.where(self.lam > 0, self.lam * {POW}, 0)"),
+    ),
+    "a hyper-parameter as a float": (
+        "hyper", "Python decides once for all lanes in 'return float(self.lam)",
+        LAM + weighed("float(self.lam)"),
+        LAM + weighed("self.lam"),
+    ),
+    # What outlives a run.
+    "torch's global generator": (
+        "twice", "drawn by torch's global generator",
+        weighed("torch.rand(len(raw_LBU))"),
+        weighed('self.draws.uniform("noise", 1)[:, 0].float()'),
+    ),
+    "numpy's global generator": (
+        "twice", "run twice",
+        weighed("np.random.random()"),
+        weighed("self.random.random()", "self.random = np.random.default_rng(1)"),
+    ),
+    "Python's global generator": (
+        "twice", "run twice",
+        weighed("random.random()"),
+        weighed("self.random.random()", "self.random = random.Random(1)"),
+    ),
+    "a list of the module": (
+        "twice", "something outlives a run",
+        ended("", "SHARED.append(task)", "len(SHARED)"),
+        ended("self.n = []", "self.n.append(task)", "len(self.n)"),
+    ),
+    "the number of threads": (
+        "twice", "run twice",
+        weighed("torch.get_num_threads()"),
+        weighed("1"),
+    ),
+    "a list of the class": (
+        "alone", "self.n of M belongs to the class",
+        "    n = []\n\n" + ended("", "self.n.append(task)", "len(self.n)"),
+        ended("self.n = []", "self.n.append(task)", "len(self.n)"),
+    ),
+    # State that a checkpoint lacks.
+    "an iterator": (
+        "resumed", "self.rows of M is a list_iterator, which cannot be saved",
+        setup("self.rows = iter([1, 2])"),
+        setup("self.rows = [1, 2]"),
+    ),
+    "a function that remembers": (
+        "resumed", "self.of of M is a function, which cannot be saved",
+        setup("n = [0]", "self.of = lambda: n"),
+        setup("self.of = [0]"),
+    ),
+    "a module made after setup": (
+        "resumed", "self.net of M is a module made after setup",
+        hook("end_task", "self.net = torch.nn.Linear(2, 2)"),
+        hook("end_task", "self.net = copy.deepcopy(self.model)"),
+    ),
+    "not_saved that is needed": (
+        "resumed", "interrupted after task 1",
+        '    not_saved = ("anchor",)\n\n' + setup(COPY) + hook("end_task", COPY) + extra(PULL),
+        setup(COPY) + hook("end_task", COPY) + extra(PULL),
+    ),
+    "state in what it was given": (
+        "resumed", "interrupted after task 1",
+        ended("self.streams.n = 0", "self.streams.n += 1", "self.streams.n"),
+        ended("self.n = 0", "self.n += 1", "self.n"),
+    ),
+    # Streams that it does not expect.
+    "boundaries that it needs and does not say": (
+        "boundaries", "AttributeError",
+        hook("end_task", COPY) + extra(f"{PULL} if batch.rows_LB.max() >= self.streams.n_images else None"),
+        "    needs_boundaries = True\n\n" + hook("end_task", COPY) + extra(f"{PULL} if self.task else None"),
+    ),
+    "classes that come back are not learned": (
+        "again", "classes that come back",
+        MET,
+        loss("loss_L * 1"),
+    ),
+    # Memory, export, answers.
+    "more rows than the buffer": (
+        "buffer", "buffer=10: it reports 20 rows",
+        sizes("2 * self.buffer", "9999"),
+        sizes("self.buffer", "9999"),
+    ),
+    "rows without bytes": (
+        "buffer", "returns the rows and the bytes of one lane",
+        sizes("self.buffer", "0"),
+        sizes("self.buffer", "64 * self.buffer"),
+    ),
+    "a copy of the network that is not counted": (
+        "memory", "memory_size() says 0 bytes",
+        setup(COPY) + hook("memory_size", "return 0, 0", given=""),
+        setup(COPY),
+    ),
+    "answers by a hook on the model": (
+        "export", "it answers with beside self.model",
+        setup("self.model.register_forward_hook(lambda m, given, out: -out)"),
+        NEGATIVE + loss("self.cross_entropy(-self.model(batch.x_LBX), batch)"),
+    ),
+    "answers turned round": (
+        "learns", "two easy tasks",
+        NEGATIVE,
+        hook("predict", "return self.logits(batch)", given="batch"),
+    ),
+    "a loss without gradient": (
+        "learns", "does not require grad",
+        loss("loss_L.detach()"),
+        loss("loss_L * 1"),
+    ),
+    "a method that replays nothing": (
+        "forgets", "are old rows learned?",
+        '    family = "replay"\n',
+        '    family = "replay"\n    trains_on = "seen"\n',
+    ),
+    # Other models and inputs.
+    "pixels that texts lack": (
+        "texts", "IndexError",
+        PIXELS,
+        setup('need_images("M", self.streams)') + PIXELS,
+    ),
+    "layers that only an mlp has": (
+        "convolutions", "AttributeError",
+        LAYERS,
+        setup('if not hasattr(self.model, "layers"):', '    raise Unsuitable("M needs an mlp")') + LAYERS,
+    ),
+    # What it says of itself.
+    "scenarios that do not agree": (
+        "described", "unsuitable() allows task",
+        CLASS_ONLY + hook("unsuitable", "return None", given="scenario, training"),
+        CLASS_ONLY,
+    ),
+    "a hyper-parameter without help": (
+        "described", "lam has no help",
+        "    lam: NotNegative = 0.1\n",
+        LAM,
+    ),
+}  # fmt: skip
+"""A mistake: the check that finds it, words of what it says, and the bodies of the break and of its twin."""
+
+
+def result_of(folder: Path, body: str, check: str) -> tuple[str, str, str]:
+    """Return what one check says of a body: finding, note and why it does not apply."""
+    path = folder / "m.py"
+    path.write_text(f'{HEAD}    """A method."""\n\n{body}')
+    with made_streams():
+        subject = Subject(f"{path}:M")
+    result = check_one(subject, check)
+    return "; ".join(result.findings), result.note, result.skipped
+
+
+NOTES = {"an if on a hyper-parameter", "a hyper-parameter as a float", "a hyper-parameter without help"}
+"""They make no number wrong."""
+
+
+@pytest.mark.parametrize("mistake", BREAKS)
+def test_planted_breaks_are_found_by_their_check(mistake: str, tmp_path: Path) -> None:
+    check, said, broken, sound = BREAKS[mistake]
+    found, note, _ = result_of(tmp_path, broken, check)
+    assert said in (note if mistake in NOTES else found)
+    assert bool(found) != (mistake in NOTES)
+    found, note, _ = result_of(tmp_path, sound, check)
+    assert (found, note) == ("", "")
+
+
+def test_the_table_is_long_and_has_every_check() -> None:
+    assert len(BREAKS) >= 25
+    assert {check for check, *_ in BREAKS.values()} == set(CHECKS)
+
+
+# The command.
+
+
+def test_check_says_each_finding_in_a_line(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "m.py"
+    path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L.mean()")}')
+    code, out, err = command(f"check {path}:M --only alone --only twice")
+    assert code == 1
+    assert out.count("returned shape ()") == 1  # the same break is said once
+    line = HEAD.count("\n") + 3
+    assert f":M: alone: {path}, line {line}: loss of M" in out
+    assert f"{path}:M twice does not apply" in err
+    code, out, _ = command("check finetune er[buffer=50] er+lwf --only alone")
+    assert (code, out.count("1 checks passed")) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("nothing", "unknown target 'nothing'"),
+        ("gpu", "lethe check gpu is kept for a later version; python -m bench.checks.gpu"),
+        ("defaults", "kept for a later version"),
+        ("er --only al", "unknown check of a strategy 'al'"),
+        ("er[buffer=x]", "er: buffer must be a whole number"),
+        ("./none.py:M", "no such file"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line(command: Command, words: str, said: str) -> None:
+    code, out, err = command(f"check {words}")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+@pytest.mark.parametrize(("name", "kind"), [("digits", "suite"), ("mlp", "model")])
+def test_suites_and_models_pass(name: str, kind: str) -> None:
+    (target,) = targets([name])
+    assert target.kind == kind
+    assert [(r.findings, r.note) for r in target.results()] == [((), "")] * len(target.checks)
+
+
+SUITES = '''import torch
+
+from dataclasses import replace
+from lethe import *
+import suites
+
+DIGITS = suites.get("digits")
+
+
+def drawn():
+    data = DIGITS.load()
+    return replace(data, fingerprint=str(torch.rand(1)))
+
+
+def overlapping(data, scenario, seed, training):
+    stream = DIGITS.split(data, scenario, seed, training)
+    tasks = tuple(replace(t, validation_rows=t.train_rows[:3]) for t in stream.tasks)
+    return replace(stream, tasks=tasks)
+
+
+def wrong_labels():
+    data = DIGITS.load()
+    order = torch.randperm(len(data.y_N), generator=torch.Generator().manual_seed(0))
+    return replace(data, y_N=data.y_N[order])
+
+
+DRAWN = replace(DIGITS, name="drawn", load=drawn)
+OVERLAPPING = replace(DIGITS, name="overlapping", split=overlapping, scenarios=("class",))
+WRONG = replace(DIGITS, name="wrong", load=wrong_labels, scenarios=("class",))
+
+
+def flat(generators, shape, units):
+    """One network for all lanes."""
+    from bench.models.mlp import mlp
+
+    model = mlp(generators, shape, units)
+    model.shared = torch.nn.Parameter(torch.zeros(3))
+    return model
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "said"),
+    [
+        ("DRAWN", "data", "seed every draw in load()"),
+        ("OVERLAPPING", "streams", "3 rows are for training and for validation"),
+        ("WRONG", "learned", "are labels those of their rows"),
+        ("flat", "lanes", "shared has shape (3,) for 2 lanes"),
+    ],
+)
+def test_planted_faults_of_suites_and_models(name: str, check: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(SUITES)
+    (target,) = targets([f"{path}:{name}"])
+    (result,) = target.results([check])
+    assert said in result.findings[0]
+
+
+def test_a_line_in_a_file_of_tests_is_a_test_for_each_check() -> None:
+    marked = conformance("finetune", "digits")
+    (mark,) = marked.pytestmark  # type: ignore[attr-defined]
+    assert [of for name, of in mark.args[1] if name == "finetune"] == [*CHECKS]
+    marked("finetune", "described")
+
+
+# Before the first run.
+
+
+def test_a_file_is_checked_once_for_each_content(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first run checks it; a fault fails its cells alone; the records say which check was made."""
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
+    path, run = tmp_path / "m.py", tmp_path / "run"
+    path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L / loss_L.detach().mean()")}')
+    words = [f"--strategy={path}:M", f"--out={run}"]
+    line = "run toy -s finetune --seeds 2 --set epochs=1 --jobs 1"
+    code, out, err = command(line, *words)
+    assert code == 1
+    assert "2 done, 2 failed" in out
+    assert "content that was never checked" in err
+    assert "lethe check: seed 1 alone and beside others" in err
+    assert "--no-check --retry-failed runs it as it is" in err
+    code, out, err = command(f"{line} --no-check --retry-failed", *words)
+    assert (code, "4 done" in out or "2 done" in out) == (0, True)
+    assert checks(run, f"{path}:M") == {"none: --no-check"}
+    assert checks(run, "finetune") == {""}
+    said: list[str] = []
+    assert first_check(f"{path}:M", said.append).findings
+    assert said == []  # remembered
+    path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L * 1")}')
+    code, _, err = command(
+        f"run toy --seeds 2 --set epochs=1 --jobs 1 --strategy={path}:M --out={tmp_path / 'b'}"
+    )
+    assert code == 0
+    assert "never checked" in err
+    assert checks(tmp_path / "b", f"{path}:M") == {"quick: passed"}
+
+
+def checks(run: Path, strategy: str) -> set[str]:
+    """Return which checks a run's records of a strategy name, the newest record of each cell."""
+    found = {}
+    for path in sorted((run / "cells").glob("*.jsonl"), key=lambda p: p.stat().st_mtime):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            if record["spec"]["strategy"] == strategy:
+                found[record["key"]] = record["made_by"]["check"]
+    return {*found.values()}
