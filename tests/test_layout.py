@@ -34,7 +34,7 @@ ROOMS = {
 """What each room of bench may import of bench; ``api``, ``checks`` and ``cli`` may import all of them."""
 DOORS = {*(f"bench.{room}" for room in ROOMS), "strategies.core", "strategies.parts"}
 PLACES = {*DOORS, "bench.checks", "bench.cli"}
-MOST = {"bench": (10, 45), "strategies": (float("inf"), 120)}
+MOST = {"bench": (10, 50), "strategies": (float("inf"), 120)}
 """Levels and arrows at the most; for a circle there is no number of levels."""
 
 

@@ -9,4 +9,4 @@ from bench.stats.intervals import Summary, bca, describe, group_intervals, half_
 from bench.stats.paired import ALPHA, FEWEST, against, compare, compare_pairs, fewest, holm
 from bench.stats.power import POWER, Need, needs
 from bench.stats.ranking import Ranking, cliques, complete, critical_difference, rank
-from bench.stats.scores import SCORES, Matrix, Score, acc, all_scores, forgetting
+from bench.stats.scores import SCORES, Matrix, Score, all_scores

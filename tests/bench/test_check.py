@@ -28,6 +28,14 @@ from strategies.parts import Memory
 SHARED = []
 
 
+class Rows:
+    def __init__(self, n, size):
+        self.n, self.size = n, size
+
+    def held_rows(self, lane):
+        return self.n, self.size
+
+
 class M(Strategy):
 """
 
@@ -66,11 +74,14 @@ LAYERS = extra("self.model.layers[0].weight.pow(2).flatten(1).sum(1)")
 ROWS = "row_losses(self.model(batch.x_LBX), batch.y_LB)"
 NEGATIVE = hook("predict", "return -self.logits(batch)", given="batch")
 CLASS_ONLY = '    scenarios = ("class",)\n\n'
-MET = (
-    setup(f"self.met_LU = torch.zeros({COUNT}, self.streams.n_units)")
-    + hook("end_task", "self.met_LU = self.met_LU.maximum(self.streams.own_LTU[:, task].float())")
-    + loss(f"batch.mean_L({ROWS} * (1 - self.met_LU.gather(1, batch.y_LB)))")
-)
+MASKED = (
+    setup(f"self.met_LU = torch.zeros({COUNT}, self.streams.n_units, dtype=torch.bool)")
+    + hook("end_task", "self.met_LU = self.met_LU | self.streams.own_LTU[:, task]")
+    + hook("loss", "raw_LBU = self.model(batch.x_LBX)",
+           "among_LU = ~self.met_LU{}", "logits_LBU = raw_LBU.masked_fill(~among_LU.unsqueeze(1), -1e9)",
+           "return self.cross_entropy(logits_LBU, batch)", given="batch")
+)  # fmt: skip
+"""Units of classes met before are left out of the loss."""
 
 
 def clipped(norm: str) -> str:
@@ -90,7 +101,7 @@ def weighed(weight: str, *first: str) -> str:
 
 
 def sizes(rows: str, size: str) -> str:
-    return MEMORY + hook("memory_size", f"return {rows}, {size}", given="")
+    return MEMORY + setup(f"self.rows = Rows({rows}, {size})")
 
 
 BREAKS: dict[str, tuple[str, str, str, str]] = {
@@ -242,24 +253,29 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
     ),
     "classes that come back are not learned": (
         "again", "classes that come back",
-        MET,
-        loss("loss_L * 1"),
+        MASKED.format(""),
+        MASKED.format(" | self.streams.own_LTU[:, self.task]"),
     ),
     # Memory, export, answers.
     "more rows than the buffer": (
         "buffer", "buffer=10: it reports 20 rows",
-        sizes("2 * self.buffer", "9999"),
-        sizes("self.buffer", "9999"),
+        sizes("2 * self.buffer", "64"),
+        sizes("self.buffer", "64"),
     ),
     "rows without bytes": (
-        "buffer", "returns the rows and the bytes of one lane",
+        "buffer", "it reports 10 rows and 0 bytes",
         sizes("self.buffer", "0"),
-        sizes("self.buffer", "64 * self.buffer"),
+        sizes("self.buffer", "65"),
+    ),
+    "rows that nobody counts": (
+        "buffer", "buffer=10: it reports 0 rows",
+        MEMORY + setup("self.rows = []") + hook("after_step", "self.rows += [batch.rows_LB]", given="batch"),
+        sizes("self.buffer", "64"),
     ),
     "a copy of the network that is not counted": (
-        "memory", "memory_size() says 0 bytes",
-        setup(COPY) + hook("memory_size", "return 0, 0", given=""),
-        setup(COPY),
+        "memory", "is in not_saved and has",
+        '    not_saved = ("anchor",)\n\n' + setup(COPY),
+        '    not_saved = ("anchor",)\n\n' + setup(COPY) + hook("end_task", "self.anchor = None"),
     ),
     "answers by a hook on the model": (
         "export", "it answers with beside self.model",
