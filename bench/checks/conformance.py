@@ -226,7 +226,8 @@ def compared(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
 def accuracies(record: Fields) -> np.ndarray[Any, Any]:
     """Return the score matrix of a record, (tasks + 1, tasks), not a number where a row was not measured."""
     right, total = (np.array(record["test"][name], dtype=float) for name in ("right", "total"))
-    return right / total
+    shares: np.ndarray[Any, Any] = right / total
+    return shares
 
 
 # The checks, in the order in which they are made.
@@ -360,8 +361,8 @@ def memory(subject: Subject) -> None:
             if size := sum(t.nbytes for t in left_out):
                 raise Fault(
                     f"self.{name} is in not_saved and has {size // len(subject.base[0])} bytes a lane "
-                    "after the last task, which the reported memory leaves out: take it out of not_saved, or set it "
-                    "to None in end_task"
+                    "after the last task, which the reported memory leaves out: take it out of not_saved, "
+                    "or set it to None in end_task"
                 )
 
 
