@@ -3,7 +3,7 @@
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.plan import Request, Value, check_seeds, text_of
@@ -61,6 +61,8 @@ def report(
     out: str | Path | None = None,
     scores: Sequence[str] | None = None,
     spread: Spread = "ci",
+    prefer: str | Path | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the page, tables and figures of one or several runs, as ``lethe report`` does.
 
@@ -70,6 +72,8 @@ def report(
         out: Where to write; ``folder``/report without it.
         scores: Columns of the tables; the usual ones without it.
         spread: ``ci``, ``bca``, ``sd`` or ``sem``.
+        prefer: The run whose side is taken where runs contradict each other; see ``load``.
+        labels: What runs are called that are shown side by side, by folder.
 
     Returns:
         The folder of the report, with index.html in it.
@@ -81,7 +85,8 @@ def report(
         raise UserError("name the folder of a report on several runs with out=")
     target = Path(folder) / "report" if out is None else Path(out)
     layout = Layout(spread, marks=True, origin=True)
-    return make_report(load(folder, *more), target, scores, layout, time.strftime("%Y-%m-%d"))
+    frames = load(folder, *more, prefer=prefer, labels=labels)
+    return make_report(frames, target, scores, layout, time.strftime("%Y-%m-%d"))
 
 
 def export(run: str | Path, cell: str, out: str | Path, task: int | None = None) -> Path:

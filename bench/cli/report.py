@@ -36,6 +36,12 @@ def report(
         bool, typer.Option("--serve", help="Show the page live, on this machine alone; Ctrl-C ends it.")
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve; 0 for a free one.")] = 0,
+    prefer: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Whose side is taken where runs contradict each other.")
+    ] = None,
+    label: Annotated[
+        str, typer.Option(metavar="DIR=NAME,...", help="Show runs side by side, under these names.")
+    ] = "",
 ) -> None:
     """Make page, tables (terminal, Markdown, LaTeX, CSV) and figures from one or several runs' records."""
     import time
@@ -48,14 +54,15 @@ def report(
     runs = [opened(folder)[0] for folder in folders]
     layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
     chosen = tuple(filter(None, scores.split(","))) or None
+    labels = _labels(label)
     if serve:
-        _serve(folders, chosen, layout, port)
+        _serve(folders, chosen, layout, port, prefer, labels)
         return
     if out is None and len(folders) > 1:
         raise errors.UserError("name the folder of a report on several runs with --out")
     if out is None and runs[0].packed:
         raise errors.UserError("name the folder of a report on a packed run with --out")
-    frames = load(*folders)
+    frames = load(folders, prefer=prefer, labels=labels)
     classes = class_tables(frames, layout) if by_class else None
     target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
     made = make_report(frames, target, chosen, layout, date, Console())
@@ -67,11 +74,28 @@ def report(
         print(words, file=sys.stderr)
 
 
-def _serve(folders: list[Path], scores: tuple[str, ...] | None, layout: Layout, port: int) -> None:
+def _labels(text: str) -> dict[str, str]:
+    """Read ``A=old,B=new``: what runs are called, by folder."""
+    found = dict(part.rpartition("=")[::2] for part in filter(None, text.split(",")))
+    if not all(folder and name for folder, name in found.items()):
+        raise errors.UserError(
+            f"cannot read --label {text!r}; it is written like --label runs/a=old,runs/b=new"
+        )
+    return found
+
+
+def _serve(
+    folders: list[Path],
+    scores: tuple[str, ...] | None,
+    layout: Layout,
+    port: int,
+    prefer: Path | None,
+    labels: dict[str, str],
+) -> None:
     """Serve the page of runs until Ctrl-C."""
     from bench.report import HOST, page_server
 
-    serving = page_server(folders, scores, layout, port)
+    serving = page_server(folders, scores, layout, port, prefer, labels)
     print(f"the page: http://{HOST}:{serving.server_address[1]}/ (Ctrl-C ends it)", flush=True)
     try:
         serving.serve_forever()

@@ -12,6 +12,9 @@ from bench.report.score_names import heads, units
 from bench.report.summary import SPEED
 from bench.results import Frames
 from bench.stats import FEWEST
+from suites.errors import some
+
+_SHOWN = 6
 
 
 def caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
@@ -57,6 +60,54 @@ def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
             "difference can reach p < 0.05, and more are needed the more strategies are compared."
         )
     return words
+
+
+def remarks(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]:
+    """Return the lines below tables: what is not done, not shown, not defined, or not of today's code."""
+    lines = [*not_done(frames), *left_out(frames)]
+    if "intransigence" in columns:
+        lines += _undefined(frames)
+    return [*lines, *(stale(frames) if layout.origin else ())]
+
+
+def left_out(frames: Frames) -> list[str]:
+    """Return a line for each suite, scenario, strategy, run and reason of records that are not reported."""
+    groups = frames.left_out.groupby(["suite", "scenario", "identity", "folder", "why"], sort=False)
+    return [
+        f"left out: {suite} {scenario} {identity}, {_seeds(len(part))} of {folder}: {why}"
+        for (suite, scenario, identity, folder, why), part in groups
+    ]
+
+
+def _undefined(frames: Frames) -> list[str]:
+    """Return a line for each reason for which an intransigence is not defined."""
+    of: dict[tuple[str, str, str], dict[str, int]] = {}
+    for cell in frames.cells.to_dict("records"):
+        if cell["key"] in frames.undefined:
+            rows = of.setdefault((cell["suite"], cell["scenario"], frames.undefined[cell["key"]]), {})
+            rows[cell["identity"]] = rows.get(cell["identity"], 0) + 1
+    what = "intransigence not defined"
+    return [
+        f"{what}: {suite} {scenario} {some([*rows], _SHOWN)}, {_seeds(max(rows.values()))}: {why}"
+        for (suite, scenario, why), rows in of.items()
+    ]
+
+
+def stale(frames: Frames) -> list[str]:
+    """Return a line that names the rows whose records other code than today's made, by their commits."""
+    done = frames.cells[frames.cells["status"] == "done"]
+    old = done[done["stale"] != ""]
+    if old.empty:
+        return []
+    rows = old.groupby("stale", sort=False)["identity"].unique()
+    if len(old) == len(done):
+        return [f"stale: all rows, made by other code than today's, at {', '.join(sorted(rows.index))}"]
+    named = "; ".join(f"{', '.join(sorted(rows[commit]))} at {commit}" for commit in sorted(rows.index))
+    return [f"stale: made by other code than today's: {named}"]
+
+
+def _seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"
 
 
 def not_done(frames: Frames) -> list[str]:

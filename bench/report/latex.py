@@ -39,7 +39,7 @@ def escaped(text: str) -> str:
 
 def latex(made: Tables) -> str:
     """Return tables in LaTeX, one ``table`` each, with its title as the first words of its caption."""
-    legend = " ".join([*(f"{line}." for line in made.not_done), made.caption])
+    legend = " ".join([*(f"{line}." for line in made.remarks), made.caption])
     return "\n".join([PREAMBLE, *(_latex(shown, f"{shown.title}. {legend}") for shown in made.shown)])
 
 

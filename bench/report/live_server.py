@@ -1,6 +1,6 @@
 """The page of a run in progress, served on this machine alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from bench.report.layout import Layout
-from bench.results import load, state_of
+from bench.results import Frames, load, state_of
 from suites.errors import UserError
 
 HOST = "127.0.0.1"
@@ -59,14 +59,26 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def page_server(
-    folders: list[Path], scores: Sequence[str] | None, layout: Layout, port: int
+    folders: list[Path],
+    scores: Sequence[str] | None,
+    layout: Layout,
+    port: int,
+    prefer: Path | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> ThreadingHTTPServer:
-    """Return a server of the page of run folders; see ``server``."""
+    """Return a server of the page of run folders; see ``server``, and for ``prefer`` and ``labels`` ``load``.
+
+    Raises UserError for runs that contradict each other.
+    """
     from bench.report.page import make_page  # matplotlib takes a second to import
 
-    def made() -> str:
-        return "".join(make_page(load(*folders), scores, live=True, layout=layout))
+    def read() -> Frames:
+        return load(folders, prefer=prefer, labels=labels)
 
+    def made() -> str:
+        return "".join(make_page(read(), scores, live=True, layout=layout))
+
+    read()
     return server(Live(folders, made), port)
 
 

@@ -157,7 +157,7 @@ def summary_and_pairs(
     if layout.spread == "bca":
         scored = values[~values["column"].isin(SPEED)]
         frame = frame.merge(bca_ends(scored, by), how="left", on=by)
-    frame = frame.merge(cells, on=KEYS)
+    frame = frame.merge(cells, on=KEYS).merge(_aside(frames), how="left", on=KEYS)
     pairs = _pairs(values[~values["identity"].isin(bounds(frames))]) if layout.marks else pd.DataFrame()
     if layout.marks:
         frame = frame.merge(_marks(pairs), how="left", on=by)
@@ -166,6 +166,15 @@ def summary_and_pairs(
     order = ["suite", "scenario", "order", "identity"]
     frame = frame.sort_values(order, ascending=[True, True, False, True], na_position="last", kind="stable")
     return frame.drop(columns="order").reset_index(drop=True), pairs
+
+
+def _aside(frames: Frames) -> pd.DataFrame:
+    """Return the commits of each row's stale records, and how many of its records are left out and why."""
+    stale = frames.cells.groupby(KEYS)["stale"].agg(lambda s: ", ".join(sorted({c for c in s if c})))
+    why = frames.left_out.groupby(KEYS)["why"].value_counts().reset_index()
+    words = (why["count"].astype(str) + " of " + why["why"]) if len(why) else why["why"]
+    left_out = why.assign(left_out=words).groupby(KEYS)["left_out"].agg("; ".join)
+    return pd.DataFrame({"stale": stale}).join(left_out).fillna("").reset_index()
 
 
 def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tuple[pd.DataFrame, list[str]]:

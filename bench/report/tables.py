@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.report.captions import caption, not_done
+from bench.report.captions import caption, remarks
 from bench.report.families import families, place
 from bench.report.formats import CLOSE, MISSING
 from bench.report.layout import Layout, chosen_scores
@@ -41,8 +41,8 @@ class Tables:
     pairs: pd.DataFrame
     """See ``summary_and_pairs``."""
     shown: tuple[TextTable, ...]
-    not_done: tuple[str, ...]
-    """A line for each kind of cell that is not done."""
+    remarks: tuple[str, ...]
+    """Lines below the tables: what is not done, not shown, not defined, or not of today's code."""
     caption: str
 
 
@@ -53,7 +53,8 @@ def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | 
     shown: list[TextTable] = []
     if len(numbers):
         shown = (_wide if layout.wide else _usual)(frames, numbers, scores, layout)
-    return Tables(numbers, pairs, tuple(shown), tuple(not_done(frames)), caption(frames, numbers, layout))
+    lines = tuple(remarks(frames, scores, layout))
+    return Tables(numbers, pairs, tuple(shown), lines, caption(frames, numbers, layout))
 
 
 def _usual(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: Layout) -> list[TextTable]:
@@ -118,7 +119,7 @@ def print_tables(made: Tables, console: Console) -> None:
                 table.add_section()
             table.add_row(*(f"[italic]{escape(row[0].text)}[/italic]",) if len(row) == 1 else map(_rich, row))
         print_table(table, console)
-    for words in [*made.not_done, made.caption]:
+    for words in [*made.remarks, made.caption]:
         console.print(escape(words))
 
 
@@ -143,7 +144,7 @@ def in_markdown(made: Tables) -> str:
         for row in shown.rows:
             lines.append(line([f"*{plain(row[0].text)}*", *blank] if len(row) == 1 else map(_markdown, row)))
         lines.append("")
-    return "\n".join([*lines, *map(plain, [*made.not_done, made.caption]), ""])
+    return "\n".join([*lines, *map(plain, [*made.remarks, made.caption]), ""])
 
 
 def _markdown(entry: Entry) -> str:

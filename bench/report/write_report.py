@@ -25,7 +25,8 @@ def make_report(
     """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
 
     pairs.csv compares each strategy with the best of its column; across.csv, and a section of table.md, rank
-    strategies across suites where there are several. To a console the tables are printed too, first of all.
+    strategies across suites where there are several; left_out.csv lists records that are not shown. To a
+    console the tables are printed too, first of all.
 
     Raises UserError for an unknown score and for a folder that cannot be written.
     """
@@ -45,7 +46,8 @@ def make_report(
         (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]))
         (folder / "table.tex").write_text(latex(made))
         made.numbers.to_csv(folder / "table.csv", index=False)
-        for name, frame in (("pairs", made.pairs), ("across", ranked.numbers)):
+        parts = ("pairs", made.pairs), ("across", ranked.numbers), ("left_out", frames.left_out)
+        for name, frame in parts:
             if len(frame):
                 frame.to_csv(folder / f"{name}.csv", index=False)
         with (folder / "index.html").open("w") as file:

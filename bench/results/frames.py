@@ -1,6 +1,6 @@
 """A run as tidy pandas frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.results.merge import merge
+from bench.plan import Value, text_of
+from bench.results.merge import LeftOut, merge, setting
 from bench.results.outcome import RESOURCES, SPLITS, TIMINGS, Outcome
 from bench.schema import Manifest, Metadata
 from bench.stats import all_scores
@@ -18,6 +19,7 @@ from suites.base import PROPORTION, Score
 
 CELL = ["suite", "scenario", "strategy", "identity", "seed", "key"]
 """What names a cell in every frame."""
+_LEFT_OUT_COLUMNS = [*CELL, "folder", "why"]
 _NOTE_COLUMNS = [*CELL, "note", "row", "step", "value"]
 
 
@@ -27,7 +29,8 @@ class Frames:
 
     folder: Path
     cells: pd.DataFrame
-    """One row per cell: status, reason, timings, resources."""
+    """One row per cell: status, reason, timings, resources; ``stale`` is the commit of a record that other
+    code than today's made, ``?`` where that is not known, and empty for today's."""
     scores: pd.DataFrame
     """One row per cell and score: ``score``, ``value``; done cells only, NaN where it is not defined."""
     curves: pd.DataFrame
@@ -41,6 +44,12 @@ class Frames:
     """The runs that were read, where results class by class lie; see bench.results.per_class."""
     declared: dict[str, Score | None] = field(default_factory=dict)
     """What each suite with a done cell scores; None where its records differ in that."""
+    left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_LEFT_OUT_COLUMNS))
+    """One row per record of the runs that is not in the other frames: ``folder`` and ``why``."""
+    undefined: dict[str, str] = field(default_factory=dict)
+    """Why ``intransigence`` of a done cell is not defined, by key."""
+    places: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    """The run and the key there of cells that several runs have, or that are labelled."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """What ``matrix`` and ``settings`` are made of, by key, when they are asked for: of a hundred thousand
     cells they are a gigabyte."""
@@ -65,8 +74,9 @@ class Frames:
         """One row per cell and setting: ``kind`` (hyper, training or model), ``setting``, ``value``."""
         parts = []
         for name, outcome in self._cells():
-            values = np.array([value for *_, value in outcome.settings], dtype=object)
-            kinds, settings = ([s[i] for s in outcome.settings] for i in range(2))
+            found = outcome.settings + ((("run", "label", outcome.label),) if outcome.label else ())
+            values = np.array([value for *_, value in found], dtype=object)
+            kinds, settings = ([s[i] for s in found] for i in range(2))
             parts.append((name, {"kind": kinds, "setting": settings, "value": values}))
         return _joined(parts, [*CELL, "kind", "setting", "value"])
 
@@ -96,25 +106,56 @@ class Frames:
         outcomes = {key: self.outcomes[key] for key in cells["key"]}
         frames = {name: getattr(self, name) for name in ("scores", "curves", "notes")}
         own: dict[str, Any] = {name: frame[frame["key"].isin(outcomes)] for name, frame in frames.items()}
+        own["left_out"] = self.left_out.merge(cells[["suite", "scenario"]].drop_duplicates())
         return replace(self, cells=cells, outcomes=outcomes, **own)
 
 
-def load(folder: str | Path, *more: str | Path) -> Frames:
-    """Read the records of one or several runs.
+def load(
+    folder: str | Path | Sequence[str | Path],
+    *more: str | Path,
+    prefer: str | Path | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Frames:
+    """Read the records of one or several runs, in any order.
 
-    A cell that is in several counts once. Raises UserError for a folder that is no run, and for runs that saw
-    different data under one name.
+    A cell that is in several counts once. No mean is over two codes, data sets, suite versions or pretrained
+    weights: what is not of those shown is listed in ``left_out``.
+
+    Args:
+        folder: A run, or a list of runs.
+        more: Further runs.
+        prefer: The run whose side is taken where runs contradict each other.
+        labels: What runs are called, by folder, whose cells are to stand beside those of the others: a cell's
+            identity ends in its run's label.
+
+    Raises:
+        UserError: for a folder that is no run, and for runs that contradict each other: other results of one
+            cell, or one suite over other data or of another version.
     """
-    folders = [Path(f) for f in (folder, *more)]
-    return replace(tidy(*merge(folders)), folder=folders[0], folders=tuple(folders))
+    first = [folder] if isinstance(folder, str | Path) else folder
+    named = {Path(f): label for f, label in (labels or {}).items()}
+    merged = merge([Path(f) for f in (*first, *more)], None if prefer is None else Path(prefer), named)
+    frames = tidy(merged.cells, merged.manifest, merged.unreadable, merged.stale)
+    left_out = pd.DataFrame(map(_left_out, merged.left_out), columns=_LEFT_OUT_COLUMNS)
+    folders = merged.folders
+    return replace(frames, folder=folders[0], folders=folders, places=merged.places, left_out=left_out)
+
+
+def _left_out(one: LeftOut) -> dict[str, Any]:
+    return {**_name(one.cell), "folder": str(one.folder), "why": one.why}
 
 
 def tidy(
-    cells: Sequence[Outcome], manifest: Manifest | None = None, unreadable: Sequence[str] = ()
+    cells: Sequence[Outcome],
+    manifest: Manifest | None = None,
+    unreadable: Sequence[str] = (),
+    stale: Mapping[str, str] | None = None,
 ) -> Frames:
-    """Return outcomes as frames."""
-    columns = ["status", "why", *TIMINGS, *RESOURCES]
-    rows = ((*_name(o).values(), o.status, o.why, *o.numbers) for o in cells)
+    """Return outcomes as frames; ``stale`` are the commits of stale records, by key."""
+    columns = ["status", "why", "stale", *TIMINGS, *RESOURCES]
+    old = stale or {}
+    rows = ((*_name(o).values(), o.status, o.why, old.get(o.key, ""), *o.numbers) for o in cells)
+    undefined: dict[str, str] = {}
     done = [o for o in cells if o.status == "done"]
     scores: dict[str, set[Score]] = {}
     for outcome in done:
@@ -122,7 +163,8 @@ def tidy(
     return Frames(
         folder=Path(),
         cells=pd.DataFrame(rows, columns=[*CELL, *columns]),
-        scores=_scores(done),
+        scores=_scores(done, References(done), undefined),
+        undefined=undefined,
         curves=_curves(cells),
         manifest=manifest or Manifest.empty(),
         unreadable=list(unreadable),
@@ -137,16 +179,17 @@ def _name(outcome: Outcome) -> dict[str, Any]:
     return {name: named[name] for name in CELL}
 
 
-def _scores(done: Sequence[Outcome]) -> pd.DataFrame:
-    references: dict[tuple[Any, ...], list[Outcome]] = {}
-    for outcome in done:
-        if outcome.spec["identity"] == "cumulative":
-            references.setdefault(_stream(outcome), []).append(outcome)
+def _scores(done: Sequence[Outcome], references: "References", undefined: dict[str, str]) -> pd.DataFrame:
+    """Return all scores; write to ``undefined`` why a cell has no ``intransigence``."""
     parts = []
     for outcome in done:
         curves = [(task, values) for task, _, values in outcome.curves]
-        reference = _reference(outcome, references.get(_stream(outcome), []))
-        R_reference = None if reference is None else reference.measured["test"].value
+        reference = references.of(outcome)
+        R_reference = None
+        if isinstance(reference, str):
+            undefined[outcome.key] = reference
+        else:
+            R_reference = reference.measured["test"].value
         R, R_validation = (outcome.measured[split].value for split in SPLITS)
         total = outcome.measured["test"].total
         values = all_scores(R, R_reference, curves, R_validation, outcome.outside, outcome.chrf, total)
@@ -154,17 +197,42 @@ def _scores(done: Sequence[Outcome]) -> pd.DataFrame:
     return _joined(parts, [*CELL, "score", "value"])
 
 
-def _stream(outcome: Outcome) -> tuple[Any, ...]:
-    """Return what a cell must share with the ``cumulative`` that it is compared with."""
-    spec = outcome.spec
-    return spec["suite"], spec["scenario"], spec["model"], spec["seed"]
+class References:
+    """The ``cumulative`` that a cell's intransigence is measured against: of the same setting alone."""
+
+    def __init__(self, done: Sequence[Outcome]) -> None:
+        self._found: dict[tuple[Any, ...], list[Outcome]] = {}
+        for cell in done:
+            if cell.spec["strategy"] == "cumulative":
+                self._found.setdefault(self._stream(cell), []).append(cell)
+
+    @staticmethod
+    def _stream(cell: Outcome) -> tuple[Any, ...]:
+        return cell.label, cell.spec["suite"], cell.spec["scenario"], cell.spec["seed"]
+
+    @staticmethod
+    def _setting(cell: Outcome) -> dict[str, Any]:
+        return {**setting(cell, hyper=False), "data": cell.origin.data, "weights": cell.origin.weights}
+
+    def of(self, cell: Outcome) -> Outcome | str:
+        """Return the reference of a cell, or why it has none."""
+        found = self._found.get(self._stream(cell), ())
+        if not found:
+            return "there is no cumulative of the same suite, scenario and seed"
+        own, gaps = self._setting(cell), []
+        for reference in found:
+            theirs = self._setting(reference)
+            both = {k: (theirs.get(k, ""), own.get(k, "")) for k in {**own, **theirs}}
+            gaps.append({k: pair for k, pair in both.items() if pair[0] != pair[1]})
+            if not gaps[-1]:
+                return reference
+        nearest = sorted(min(gaps, key=len).items())
+        words = (f"{k}={_short(theirs)}, not {_short(ours)}" for k, (theirs, ours) in nearest)
+        return f"cumulative has {'; '.join(words)}"
 
 
-def _reference(outcome: Outcome, found: list[Outcome]) -> Outcome | None:
-    """Return the ``cumulative`` to compare with: of several, the one that was trained alike."""
-    if len(found) > 1:
-        found = [o for o in found if o.spec["training"] == outcome.spec["training"]]
-    return found[0] if len(found) == 1 else None
+def _short(value: Value) -> str:
+    return text_of(value)[:10] or "none"
 
 
 @cache

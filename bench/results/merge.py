@@ -1,41 +1,233 @@
-"""The records of one or several runs as those of one."""
+"""The records of one or several runs as those of one, in which one n is one setting over one kind of data.
 
-from collections.abc import Sequence
-from dataclasses import replace
+Where runs contradict each other it is said, never decided by their order: ``prefer`` takes one's side, labels
+show both side by side. Records of other data, another suite version or other code than those shown are left
+out by name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.plan import Value, text_of
+import suites
+from bench.plan import Staleness, Value, text_of
+from bench.results.code_of_rows import CodeOfRows, has_result, row
 from bench.results.outcome import Outcome, outcomes
-from bench.schema import Manifest
-from bench.store import RunReader
-from suites.errors import UserError
+from bench.schema import Equivalences, Manifest
+from bench.store import RunReader, read_equivalences
+from suites.errors import UserError, some
 
 _MAPS = ("shared", "data", "cells", "strategies", "suites", "models", "code")
+_ORDER = ("failed", "skipped", "diverged", "done")
+"""Of a cell that is in several runs the highest counts."""
+_SHOWN = 3
 
 
-def merge(folders: Sequence[Path]) -> tuple[list[Outcome], Manifest, list[str]]:
-    """Return outcomes, manifest and a line for each file that could not be read.
+@dataclass(frozen=True)
+class LeftOut:
+    """A cell's record that is not reported."""
 
-    A cell that is in several runs counts once, and done where it is done in one of them. Raises UserError for
-    a folder that is no run, and where runs saw different data under one name.
+    cell: Outcome
+    folder: Path
+    why: str
+
+
+@dataclass
+class Merged:
+    """What ``merge`` returns."""
+
+    cells: list[Outcome]
+    """By key. Of a labelled run identity and key end in the label."""
+    manifest: Manifest
+    unreadable: list[str]
+    """A line for each file that could not be read."""
+    folders: tuple[Path, ...]
+    """The runs, each once, in the order of their names."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    places: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    """The run and the key there of each cell that several runs have, or that is labelled."""
+    stale: dict[str, str] = field(default_factory=dict)
+    """The commit of each record made by other code than today's, by key; ``?`` where it is not known."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    label: str
+    cells: list[Outcome]
+    manifest: Manifest
+
+    @property
+    def commit(self) -> str:
+        """The last revision that wrote into the run, ``?`` where it is not known."""
+        commands = [c for c in self.manifest.commands if c.git]
+        return f"{commands[-1].git[:10]}{'-dirty' if commands[-1].dirty else ''}" if commands else "?"
+
+
+def merge(
+    folders: Sequence[Path], prefer: Path | None = None, labels: Mapping[Path, str] | None = None
+) -> Merged:
+    """Merge runs.
+
+    Args:
+        folders: The runs; their order does not matter.
+        prefer: The run whose side is taken where they contradict each other.
+        labels: What runs are called whose cells are shown side by side with others'.
+
+    Raises:
+        UserError: for a folder that is no run, and for runs that contradict each other.
     """
-    found: dict[str, Outcome] = {}
-    manifest, outcome = Manifest.empty(), outcomes()
-    unreadable: list[str] = []
-    for folder in dict.fromkeys(folders):
-        run = RunReader(folder)
-        own = run.manifest()
-        if not own.commands and not run.cells.is_dir():
+    named = {folder.resolve(): label for folder, label in (labels or {}).items()}
+    once = {folder.resolve(): folder for folder in sorted(folders, reverse=True)}
+    for chosen in [*named, *([prefer.resolve()] if prefer else [])]:
+        if chosen not in once:
+            raise UserError(f"{chosen} is none of the runs: {', '.join(map(str, sorted(once.values())))}")
+    merged = Merged([], Manifest.empty(), [], tuple(sorted(once.values())))
+    runs, same, outcome = [], [], outcomes(compared=len(once) > 1)
+    for folder in merged.folders:
+        reader = RunReader(folder)
+        manifest = reader.manifest()
+        if not manifest.commands and not reader.cells.is_dir():
             raise UserError(f"{folder} is not a run's folder: it has no run.json")
-        for suite, mark in own.data.items():
-            if manifest.data.get(suite, mark) != mark:
-                raise UserError(f"{folder} holds {suite} over other data than the runs before it")
-        for key, own_outcome in run.each(outcome).items():
-            if key not in found or found[key].status != "done":
-                found[key] = own_outcome
-        manifest = _joined(manifest, own)
-        unreadable += run.unreadable
-    return disambiguate_identities([found[key] for key in sorted(found)]), manifest, unreadable
+        cells = list(reader.each(outcome).values())
+        runs.append(_Run(folder, named.get(folder.resolve(), ""), cells, manifest))
+        merged.manifest = _joined(merged.manifest, manifest)
+        merged.unreadable += reader.unreadable
+        same += read_equivalences(reader).entries
+    home: dict[str, _Run] = {}
+    preferred = once[prefer.resolve()] if prefer else None
+    for label in dict.fromkeys(run.label for run in runs):
+        _merge_alike([run for run in runs if run.label == label], preferred, merged, home)
+    cells = disambiguate_identities(sorted(merged.cells, key=lambda cell: cell.key))
+    equivalences = Equivalences(schema=Equivalences.VERSION, entries=same)
+    staleness = Staleness(merged.manifest.code, equivalences, lambda suite: None)
+    code = CodeOfRows(staleness, lambda cell: cell.origin.commit or home[cell.key].commit)
+    merged.cells, others, merged.stale = code.choose(cells)
+    merged.left_out += [LeftOut(cell, home[cell.key].folder, why) for cell, why in others]
+    return merged
+
+
+def _merge_alike(runs: Sequence[_Run], preferred: Path | None, merged: Merged, home: dict[str, _Run]) -> None:
+    """Merge runs that have one label, or none; ``home`` is given the run of each cell."""
+    found: dict[str, list[tuple[Outcome, _Run]]] = {}
+    for run, cells in zip(runs, _of_one_kind(runs, preferred, merged), strict=True):
+        for cell in cells:
+            found.setdefault(cell.key, []).append((cell, run))
+    contradicting: dict[str, list[tuple[Outcome, _Run]]] = {}
+    for key, entries in found.items():
+        cell, run = max(entries, key=lambda entry: _rank(entry[0]))
+        if not all(_agree(other, cell) for other, _ in entries):
+            own = [entry for entry in entries if entry[1].folder == preferred and has_result(entry[0])]
+            if not own:
+                contradicting[key] = entries
+                continue
+            [(cell, run)] = own
+            others = [entry for entry in entries if not _agree(entry[0], cell)]
+            merged.left_out += [
+                LeftOut(out, other.folder, f"{preferred} is preferred") for out, other in others
+            ]
+        if run.label:
+            cell = replace(cell, key=f"{key} {run.label}", label=run.label)
+            cell.identity = f"{cell.identity} ({run.label})"
+        if run.label or len(entries) > 1:
+            merged.places[cell.key] = run.folder, key
+        home[cell.key] = run
+        merged.cells.append(cell)
+    if contradicting:
+        folders = sorted({run.folder for entries in contradicting.values() for _, run in entries})
+        titles = some([_title(contradicting[key][0][0]) for key in sorted(contradicting)], _SHOWN)
+        many = "1 cell" if len(contradicting) == 1 else f"{len(contradicting)} cells"
+        what = f"{' and '.join(map(str, folders))} hold other results of {many} ({titles})"
+        raise UserError(f"{what}: {_choices(folders)}")
+
+
+def _agree(a: Outcome, b: Outcome) -> bool:
+    """Return whether two records of a cell do not contradict each other."""
+    return not (has_result(a) and has_result(b)) or a.origin.content == b.origin.content
+
+
+def _rank(cell: Outcome) -> tuple[int, str, str]:
+    """Return what decides between records that agree, whatever their order."""
+    return _ORDER.index(cell.status), cell.origin.written, repr(cell.numbers)
+
+
+def _title(cell: Outcome) -> str:
+    return f"{cell.spec['suite']} {cell.spec['scenario']} {cell.identity} seed {cell.spec['seed']}"
+
+
+def _choices(folders: Sequence[Path]) -> str:
+    named = ",".join(f"{folder}={place}" for folder, place in zip(folders, "ABCDEFGHIJ", strict=False))
+    return f"take one's side with --prefer {folders[0]}, or show them side by side with --label {named}"
+
+
+_KINDS = {"version": "suite version", "data": "data", "weights": "pretrained weights"}
+
+
+def _kind(cell: Outcome, kind: str) -> tuple[tuple[str, ...], Value]:
+    """Return what a cell's suite version, data or pretrained weights are of, and which; empty for none."""
+    spec, origin = cell.spec, cell.origin
+    if kind == "weights":
+        return (spec["suite"], spec["model"]), origin.weights
+    return (spec["suite"],), spec["suite_version"] if kind == "version" else origin.data
+
+
+def _of_one_kind(runs: Sequence[_Run], preferred: Path | None, merged: Merged) -> list[list[Outcome]]:
+    """Return each run's cells of the suite version, data and pretrained weights that are reported.
+
+    Others are left out: a difference between them says nothing about methods.
+    """
+    kept = [run.cells for run in runs]
+    for kind, words in _KINDS.items():
+        marks: dict[tuple[str, ...], dict[Path, dict[Value, str]]] = {}
+        for run, cells in zip(runs, kept, strict=True):
+            for cell in cells:
+                of, mark = _kind(cell, kind)
+                if mark != "":
+                    latest = marks.setdefault(of, {}).setdefault(run.folder, {})
+                    latest[mark] = max(latest.get(mark, ""), cell.origin.written)
+            for suite, mark in run.manifest.data.items() if kind == "data" else ():
+                marks.setdefault((suite,), {}).setdefault(run.folder, {mark: ""})
+        current = {
+            of: _current(kind, of, found, preferred)
+            for of, found in marks.items()
+            if len({mark for own in found.values() for mark in own}) > 1
+        }
+        for n, run in enumerate(runs if current else ()):
+            own, kept[n] = kept[n], []
+            for cell in own:
+                of, mark = _kind(cell, kind)
+                if mark in ("", current.get(of, mark)):
+                    kept[n].append(cell)
+                else:
+                    why = f"{words} {str(mark)[:10]}, not {str(current[of])[:10]}"
+                    merged.left_out.append(LeftOut(cell, run.folder, why))
+    return kept
+
+
+def _current(
+    kind: str, of: tuple[str, ...], found: Mapping[Path, Mapping[Value, str]], preferred: Path | None
+) -> Value:
+    """Return which of several suite versions, data or weights is reported; raises UserError between runs."""
+    if len({frozenset(own) for own in found.values()}) > 1:
+        if preferred is None or preferred not in found:
+            first = next(iter(found))
+            other = next(f for f in found if set(found[f]) != set(found[first]))
+            what = f"{other} holds {' with '.join(of)} over other {_KINDS[kind]} than {first}"
+            raise UserError(f"{what}: {_choices([first, other])}")
+        found = {preferred: found[preferred]}
+    now = _version_now(of[0]) if kind == "version" else None
+    latest: dict[Value, str] = {}
+    for own in found.values():
+        for mark, written in own.items():
+            latest[mark] = max(latest.get(mark, ""), written)
+    return max(latest, key=lambda mark: (mark == now, latest[mark], str(mark)))
+
+
+def _version_now(suite: str) -> int | None:
+    """Return the version of a suite as it is now, None for one that would have to be imported."""
+    known = {d.name: d.metadata.get("version") for d in suites.REGISTRY.descriptions()}
+    version = known.get(suite)
+    return None if version is None else int(version)
 
 
 def state_of(folders: Sequence[Path]) -> str:
@@ -57,38 +249,31 @@ def disambiguate_identities(cells: list[Outcome]) -> list[Outcome]:
     different training or hyper-parameters; averaging those as seeds would be wrong, so their identities are
     given what differs: ``er (epochs=5)`` and ``er (epochs=20)``.
     """
-    settings: dict[tuple[str, str, str], list[dict[str, Value]]] = {}
+    variants: dict[tuple[str, str, str], list[dict[str, Value]]] = {}
     for cell in cells:
-        known, own = settings.setdefault(_row(cell), []), _setting(cell)
+        known, own = variants.setdefault(row(cell), []), setting(cell)
         if own not in known:
             known.append(own)
     out = []
     for cell in cells:
-        variants = settings[_row(cell)]
-        if len(variants) > 1:
-            own = _setting(cell)
-            differing = {k: v for k, v in own.items() if any(o.get(k) != v for o in variants)}
+        of_row = variants[row(cell)]
+        if len(of_row) > 1:
+            own = setting(cell)
+            differing = {k: v for k, v in own.items() if any(o.get(k) != v for o in of_row)}
             cell = replace(cell, identity=f"{cell.identity} ({_words(differing) or 'without'})")
         out.append(cell)
     return out
 
 
-def _row(cell: Outcome) -> tuple[str, str, str]:
-    return cell.spec["suite"], cell.spec["scenario"], cell.identity
-
-
-def _setting(cell: Outcome) -> dict[str, Value]:
-    """Return all of a cell but its seed, flat."""
+def setting(cell: Outcome, hyper: bool = True) -> dict[str, Value]:
+    """Return all of a cell but its seed, flat; without ``hyper`` what cells of other methods can share."""
     spec = cell.spec
-    flat: dict[str, Value] = {
-        "suite_version": spec["suite_version"],
-        "model": spec["model"],
-        "strategy": spec["strategy"],
-    }
-    if "continues" in spec:  # a hash of the exported model, wherever it lay
-        flat["model"] = spec["continues"][:8]
-    return {**flat, **spec["model_options"], **spec["training"], **spec["hyper"]}
+    # Of an exported model its hash, wherever its folder is.
+    model = (spec.get("continues") or "")[:8] or spec["model"]
+    flat: dict[str, Value] = {"suite_version": spec["suite_version"], "model": model}
+    flat |= {"strategy": spec["strategy"]} if hyper else {}
+    return {**flat, **spec["model_options"], **spec["training"], **(spec["hyper"] if hyper else {})}
 
 
-def _words(setting: dict[str, Value]) -> str:
-    return ", ".join(f"{k}={text_of(setting[k])}" for k in sorted(setting))
+def _words(differing: Mapping[str, Value]) -> str:
+    return ", ".join(f"{k}={text_of(differing[k])}" for k in sorted(differing))

@@ -1,11 +1,14 @@
 """What reports need of a record, in a tenth of the memory that its dictionary takes."""
 
+import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from bench.plan import Value
 from bench.schema import Fields
@@ -39,6 +42,24 @@ class Measured(NamedTuple):
         return np.divide(self.right, self.total, out=np.full_like(self.right, np.nan), where=self.total > 0)
 
 
+class Origin(NamedTuple):
+    """What a record was made of and by, and when."""
+
+    written: str = ""
+    code: str = ""
+    """Fingerprint of its code; empty in records of earlier versions."""
+    commit: str = ""
+    """The revision that made it, in short; empty where it does not say."""
+    data: str = ""
+    weights: str = ""
+    """Fingerprints of its data set and of the pretrained model; empty for none."""
+    content: bytes = b""
+    """Hash of all but timings and provenance; empty unless asked for."""
+
+
+_NO_ORIGIN = Origin()
+
+
 @dataclass(slots=True)
 class Outcome:
     """One cell."""
@@ -61,10 +82,16 @@ class Outcome:
     curves: list[tuple[int, int, Any]] = field(default_factory=list)
     """Task under way, step, and the score on each task."""
     notes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    origin: Origin = _NO_ORIGIN
+    label: str = ""
+    """What its run is called where runs are shown side by side."""
 
 
-def outcomes() -> Callable[[Fields], Outcome]:
-    """Return a function that makes outcomes of records, in which equal parts are one object."""
+def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
+    """Return a function that makes outcomes of records, in which equal parts are one object.
+
+    ``compared`` asks for the hash of each record's content.
+    """
     known: dict[Any, Any] = {}
 
     def one(part: Any) -> Any:
@@ -92,9 +119,42 @@ def outcomes() -> Callable[[Fields], Outcome]:
             record.get("outside", ()),
             [(p["task"], p["step"], _measured(p, score).value) for p in record.get("curves", ())],
             {name: np.array(note, dtype=float) for name, note in record.get("notes", {}).items()},
+            _origin(record)._replace(content=_content(record) if compared else b""),
         )
 
     return outcome
+
+
+def _origin(record: Fields) -> Origin:
+    made, data = record.get("made_by") or {}, record.get("data") or {}
+    commit = f"{made['commit'][:10]}{'-dirty' if made['dirty'] else ''}" if made.get("commit") else ""
+    code, weights = made.get("code", ""), data.get("model") or ""
+    return Origin(record["written"], *_interned(code, commit, data.get("fingerprint", ""), weights))
+
+
+def _interned(*texts: str) -> tuple[str, str, str, str]:
+    """Return texts that a hundred thousand records share as one object each."""
+    a, b, c, d = map(sys.intern, texts)
+    return a, b, c, d
+
+
+_ASIDE = ("schema", "written", "timings", "made_by")
+"""What differs when a cell is run again: timings and provenance."""
+
+
+def _content(record: Fields) -> bytes:
+    """Return a hash of what a record says of its cell, whatever the order of its fields."""
+    content = {k: v for k, v in record.items() if k not in _ASIDE}
+    if content["spec"].get("continues"):  # the exported model by its hash, wherever its folder is
+        content["spec"] = {k: v for k, v in content["spec"].items() if k != "model"}
+    return hashlib.blake2b(to_json(_sorted(content)), digest_size=16).digest()
+
+
+def _sorted(content: Any) -> Any:
+    """Return fields in the order of their names, without those that are none."""
+    if not isinstance(content, dict):
+        return content
+    return {k: _sorted(content[k]) for k in sorted(content) if content[k] is not None}
 
 
 def score_matrix(record: Fields, split: str = "test") -> Matrix:

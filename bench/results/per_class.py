@@ -41,18 +41,20 @@ def confusions(frames: Frames, identities: Sequence[str] | None = None) -> Itera
 
     What cannot be read is listed in ``frames.unreadable``.
     """
-    runs = [RunReader(folder) for folder in frames.folders]
+    runs = {folder: RunReader(folder) for folder in frames.folders}
     done = frames.cells[frames.cells["status"] == "done"]
     if identities is not None:
         done = pd.concat([done[done["identity"] == name] for name in identities] or [done[:0]])
     try:
         for cell in done[CELL].to_dict("records"):
-            found = next(filter(None, (run.classes(cell["key"]) for run in runs)), None)
+            folder, key = frames.places.get(cell["key"], (None, cell["key"]))
+            among = runs.values() if folder is None else [runs[folder]]
+            found = next(filter(None, (run.classes(key) for run in among)), None)
             if found is not None:
                 counts = {s: np.array(found[s], dtype=np.int64).reshape(-1, 5) for s in SPLITS}
                 yield Confusions({str(k): v for k, v in cell.items()}, tuple(found["units"]), counts)
     finally:  # also where the caller has seen enough
-        frames.unreadable += [words for run in runs for words in run.unreadable]
+        frames.unreadable += [words for run in runs.values() for words in run.unreadable]
 
 
 def classes(folder: str | Path, *more: str | Path) -> pd.DataFrame:

@@ -458,9 +458,9 @@ def test_from_python(exported: Path, tmp_path: Path) -> None:
     assert SavedModels(tmp_path / "r").tasks(key) == [2]
     # Beside a run from scratch of the same name, a report tells them apart.
     bench.run("toy", "er", out=tmp_path / "s", **once)
-    told = merge([tmp_path / "r", tmp_path / "s"])[0]
+    told = merge([tmp_path / "r", tmp_path / "s"]).cells
     mark = Exported.at(exported).mark[:8]
-    assert {r["identity"] for r in told} == {f"er (model={mark})", "er (model=mlp)"}
+    assert {cell.identity for cell in told} == {f"er (model={mark})", "er (model=mlp)"}
 
 
 def test_a_run_does_not_mix_starts(exported: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def make_page(
         close=CLOSE,
         unfinished=_unfinished(frames),
         runs=_runs(frames),
-        folders=str(frames.folder),
+        folders=" ".join(map(str, frames.folders or (frames.folder,))),
         date=date,
         live=live,
         data=data,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.captions import caption
+from bench.report.captions import caption, left_out, stale
 from bench.report.families import families
 from bench.report.figures import FIGURES, Drawn
 from bench.report.figures.matrices import matrix_digits
@@ -49,6 +49,7 @@ def section(
     end = top(score, max(highest, default=0.0))
     pairs = comparisons(part, list(found))
     about = caption(whole, numbers[numbers["column"].isin([c["key"] for c in columns])], layout)
+    about = " ".join([*(f"{line}." for line in (*left_out(whole), *stale(whole))), about])
     title = part_title(suite, scenario)
     return {
         "title": title,

@@ -1,0 +1,221 @@
+"""One n is one code, data set, suite version and setting; runs that contradict each other say so."""
+
+import itertools
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.plan import CellSpec, code_of
+from bench.report import Layout, make_report, tables
+from bench.report.summary import summary
+from bench.results import Confusions, Frames, confusions, load
+from bench.schema import Equivalence
+from bench.store import RunReader, enter_equivalences
+from tests.bench.test_report import record
+from tests.bench.test_tables import without_figures as without_figures
+from tests.conftest import Command, refused, toy_cell
+from tests.made_up import timings, write_run
+
+MADE = {
+    "lethe": "1", "commit": "0123456789abcdef", "dirty": False, "torch": "2", "numpy": "2", "began": "",
+    "ended": "", "command": "lethe run",
+}  # fmt: skip
+DATA = {"name": "blobs", "fingerprint": "f1"}
+Cells = list[tuple[CellSpec, dict[str, Any]]]
+
+
+def cells(name: str, finals: list[int], first: int = 0, code: str = "", **more: Any) -> Cells:
+    """Return two-task cells of seeds from the first on, made by some code."""
+    made_by = {"made_by": MADE | {"code": code, "commit": f"{code}-commit"}} if code else {}
+    found = []
+    for seed, final in enumerate(finals, first):
+        spec = replace(
+            toy_cell(name, seed), **{k: v for k, v in more.items() if k in CellSpec.__annotations__}
+        )
+        beside = {k: v for k, v in more.items() if k not in CellSpec.__annotations__}
+        found.append((spec, record([[50, 40], [90, 45], [final, 80]], **made_by, **beside)))
+    return found
+
+
+def means(frames: Frames, column: str = "acc") -> dict[str, tuple[int, float]]:
+    rows = summary(frames, [column]).query("column == @column").to_dict("records")
+    return {r["identity"]: (r["n"], round(100 * r["mean"], 2)) for r in rows}
+
+
+def today(name: str) -> str:
+    return code_of(toy_cell(name).as_record()).fingerprint
+
+
+@pytest.mark.parametrize("late", ["old", "today"])
+def test_a_row_shows_one_code_today_s_if_it_has_it_else_the_latest(late: str, tmp_path: Path) -> None:
+    now = today("er") if late == "today" else "new"
+    write_run(tmp_path, cells("er", [60, 62], 0, now) if late == "today" else cells("er", [10, 10], 0, "old"))
+    write_run(tmp_path, cells("er", [10], 2, "old") if late == "today" else cells("er", [60, 62], 2, "new"))
+    frames = load(tmp_path)
+    assert means(frames) == {"er": (2, 70.5)}
+    assert len(frames.matrix["key"].unique()) == len(frames.cells) == 2
+    n = 1 if late == "today" else 2
+    shown = f"{now[:8]} at {now[:10]}" if late == "today" else "new at new-commit"
+    (line, *_) = tables(frames, ["acc"], Layout(origin=True)).remarks
+    assert line.startswith(f"left out: toy class er, {n} seed")
+    assert f"of {tmp_path}: code old at old-commit, not {shown}" in line
+    assert sorted(frames.left_out["seed"]) == ([2] if late == "today" else [0, 1])
+
+
+def test_equivalent_code_is_one_code(tmp_path: Path) -> None:
+    write_run(tmp_path / "r", cells("er", [60, 62], 0, "old") + cells("er", [64], 2, today("er")))
+    entry = Equivalence(
+        strategy="er", suite="toy", model="mlp", before="old", now=today("er"), cells=[toy_cell("er").key],
+        before_commit="", now_commit="", at="",
+    )  # fmt: skip
+    assert means(load(tmp_path / "r"))["er"][0] == 1
+    enter_equivalences(RunReader(tmp_path / "r"), [entry])
+    frames = load(tmp_path / "r")
+    assert means(frames)["er"][0] == 3
+    assert tables(frames, ["acc"], Layout(origin=True)).remarks == ()
+
+
+def test_rows_of_other_code_are_marked_with_their_commit(tmp_path: Path, without_figures: None) -> None:
+    whole = cells("er", [60, 62], 0, "old") + cells("ewc", [50], 0, today("ewc")) + cells("agem", [40])
+    write_run(tmp_path / "r", whole)
+    frames = load(tmp_path / "r")
+    lines = tables(frames, ["acc"], Layout(origin=True)).remarks
+    (line,) = lines
+    commit = re.fullmatch(r"stale: made by other code than today's: agem at (\S+); er at old-commit", line)
+    assert commit
+    assert tables(frames, ["acc"]).remarks == ()  # documents have their records, not today's code
+    make_report(frames, tmp_path / "out", ["acc"])
+    table = pd.read_csv(tmp_path / "out" / "table.csv", keep_default_na=False)
+    rows = table[table["column"] == "acc"].set_index("identity")
+    assert rows["stale"].to_dict() == {"er": "old-commit", "ewc": "", "agem": commit[1]}
+    assert "stale: made by other code" in (tmp_path / "out" / "index.html").read_text()
+
+
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "version": ({"suite_version": 1}, {"suite_version": 2}, "suite version 2, not 1"),
+    "data": ({"data": DATA}, {"data": DATA | {"fingerprint": "f2"}}, "data f1, not f2"),
+    "weights": (
+        {"data": DATA | {"model": "w1"}},
+        {"data": DATA | {"model": "w2"}},
+        "pretrained weights w1, not w2",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_suite_is_shown_over_one_kind_of_data(kind: str, tmp_path: Path, without_figures: None) -> None:
+    """Of versions today's is shown, of data and weights the latest; ewc too, which is compared with er."""
+    first, second, why = KINDS[kind]
+    write_run(tmp_path / "r", cells("er", [60, 62], **first) + cells("ewc", [10], **first))
+    write_run(tmp_path / "r", cells("er", [30, 32, 34], 2, **second) + cells("ewc", [50], 1, **second))
+    frames = load(tmp_path / "r")
+    shown = {"er": 2, "ewc": 1} if kind == "version" else {"er": 3, "ewc": 1}
+    assert {name: n for name, (n, _) in means(frames).items()} == shown
+    lines = tables(frames, ["acc"]).remarks
+    assert [why in line for line in lines] == [True, True]
+    out = make_report(frames, tmp_path / "out", ["acc"])
+    assert len(pd.read_csv(out / "left_out.csv")) == 7 - sum(shown.values())
+    assert pd.read_csv(out / "table.csv")["left_out"].str.contains(why).all()
+    assert why in (out / "table.md").read_text().replace("\\", "")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "results", "diverged"])
+def test_runs_that_contradict_each_other_are_refused_in_any_order(
+    kind: str, tmp_path: Path, command: Command, without_figures: None
+) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    first, second, _ = KINDS.get(kind, ({}, {}, ""))
+    ewc = cells("ewc", [50, 50]) if kind not in KINDS else []  # with equal content in both
+    write_run(a, cells("er", [60, 62], **first) + ewc)
+    changed = cells("er", [60, 30], **second)
+    if kind == "diverged":
+        changed[1][1].update(status="diverged", reason="not finite")
+    write_run(b, changed + [(spec, facts | {"timings": timings(lanes=7)}) for spec, facts in ewc])
+    said = (
+        f"{a} and {b} hold other results of 1 cell (toy class er seed 1)"
+        if kind not in KINDS
+        else f"{b} holds toy"
+    )
+    for folders in itertools.permutations((a, b)):
+        refused(said.replace("(", r"\(").replace(")", r"\)"), load, list(folders))
+        code, _, err = command(f"report {folders[0]} {folders[1]} --out {tmp_path / 'x'}")
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"--prefer {a}" in err
+        assert f"--label {a}=A,{b}=B" in err
+    pages = []
+    for folders in itertools.permutations((a, b)):
+        preferred = load(*folders, prefer=b)
+        assert set(preferred.left_out["folder"]) == {str(a)}
+        n, mean = means(preferred)["er"]
+        assert (n, mean) == ((1, 70.0) if kind == "diverged" else (2, 62.5))
+        beside = load(*folders, labels={str(a): "old", str(b): "new"})
+        of_er = {name: found for name, found in means(beside).items() if name.startswith("er")}
+        assert of_er == {"er (old)": (2, 70.5), "er (new)": (n, mean)}
+        out = make_report(beside, tmp_path / folders[0].name / "out")
+        pages.append([path.read_bytes() for path in sorted(out.glob("*.*"))])
+        code, _, err = command(f"report {folders[0]} {folders[1]} --prefer {b} --out {out}2")
+        assert code == 0, err
+    assert pages[0] == pages[1]
+
+
+def test_what_comes_to_nothing_contradicts_nothing(tmp_path: Path) -> None:
+    failed = {"status": "failed", "error": {"kind": "E", "message": "no", "traceback": ""}}
+    write_run(tmp_path / "a", [(toy_cell("er"), failed), *cells("er", [62], 1)])
+    write_run(
+        tmp_path / "b", [*cells("er", [60]), (toy_cell("er", 1), {"status": "skipped", "reason": "old"})]
+    )
+    same = [means(load(*folders)) for folders in itertools.permutations((tmp_path / "a", tmp_path / "b"))]
+    assert same == [{"er": (2, 70.5)}] * 2
+    refused("is none of the runs", load, tmp_path / "a", prefer=tmp_path / "b")
+
+
+def test_class_counts_are_those_of_the_run_that_is_shown(tmp_path: Path) -> None:
+    for name, count in (("a", 3), ("b", 5)):
+        rows = [[1, 1, 0, 0, count]]
+        counts = {"classes": {"units": ["x", "y"], "test": rows, "validation": rows}}
+        write_run(tmp_path / name, cells("er", [60 + count], **counts))
+
+    def found(**how: Any) -> dict[str, int]:
+        read = confusions(load(tmp_path / "a", tmp_path / "b", **how))
+        return {c.cell["identity"]: int(_count(c)) for c in read}
+
+    assert found(prefer=tmp_path / "b") == {"er": 5}
+    assert found(labels={str(tmp_path / "b"): "new"}) == {"er": 3, "er (new)": 5}
+
+
+def _count(found: Confusions) -> Any:
+    return found.counts["test"][0, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model_options": {"hidden": 8, "layers": 1}}, "cumulative has hidden=8, not 32"),
+        ({"training": asdict(toy_cell())["training"] | {"epochs": 9}}, "cumulative has epochs=9, not 4"),
+        ({"seed": 7}, "there is no cumulative of the same suite, scenario and seed"),
+        ({"data": DATA | {"model": "w2"}}, "cumulative has weights=w2, not"),
+        ({"suite": "other"}, "there is no cumulative of the same suite, scenario and seed"),
+    ],
+)
+def test_intransigence_is_against_a_cumulative_of_the_same_setting(
+    changes: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    own = {"data": DATA | {"model": ""}}
+    other = (
+        cells("cumulative", [95], 7) if "seed" in changes else cells("cumulative", [95], **(own | changes))
+    )
+    write_run(tmp_path / "r", cells("er", [60], **own) + other)
+    frames = load(tmp_path / "r")
+    value = frames.scores.query("score == 'intransigence' and identity == 'er'")["value"]
+    assert np.isnan(value).all()
+    (line,) = (w for w in tables(frames, ["acc", "intransigence"]).remarks if " er," in w)
+    assert line.startswith(f"intransigence not defined: toy class er, 1 seed: {why}")
+    assert tables(frames, ["acc"]).remarks == ()
+    write_run(tmp_path / "r", cells("cumulative", [95], **own))
+    value = load(tmp_path / "r").scores.query("score == 'intransigence' and identity == 'er'")["value"]
+    assert np.isfinite(value).all()
