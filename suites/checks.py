@@ -117,7 +117,7 @@ def _of_moments(data: Data) -> Iterator[str]:
         wrong = [v for v in values if not _is_number(v) or (name == "std" and v <= 0)]
         if wrong:
             above = "finite numbers above 0" if name == "std" else "finite numbers"
-            yield f"{name} holds {some([str(v) for v in wrong], 3)}: write {above}"
+            yield f"{name} holds {_numbers(wrong)}: write {above}"
 
 
 def _of_domains(data: Data, n: int) -> Iterator[str]:
@@ -157,7 +157,7 @@ def _of_numbers(field: str, numbers: Any, n: int, names: str, most: int, least: 
         yield f"{field} has shape {tuple(numbers.shape)}, and x_N {n} rows: write one number for each row"
     wrong = (numbers < least) | (numbers >= most)
     if wrong.any():
-        found = some([str(v) for v in numbers[wrong].unique().tolist()], 3)
+        found = _numbers(numbers[wrong].unique().tolist())
         shift = f"write {field} - 1 where they count from 1" if int(numbers.min()) == 1 else "correct them"
         verb = "is" if int(wrong.sum()) == 1 else "are"
         yield (
@@ -271,4 +271,10 @@ def _rows(wrong_N: Tensor) -> str:
 
 def _listed(rows: list[int]) -> str:
     """Return row numbers, counted from 0, in words."""
-    return f"{'row' if len(rows) == 1 else 'rows'} {some([str(row) for row in rows], 3)}"
+    return f"{'row' if len(rows) == 1 else 'rows'} {_numbers(rows)}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """Return numbers in words, of too many the first and how many more there are."""
+    more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+    return ", ".join(map(str, values[:3])) + more

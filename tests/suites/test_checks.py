@@ -54,7 +54,7 @@ def floats(data: Data) -> Data:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (changed("y_N", lambda d: d.y_N + 1), "y_N: rows 3, 7, 11, 57 more are 4, and class_names has 4 "
+        (changed("y_N", lambda d: d.y_N + 1), "y_N: rows 3, 7, 11 and 57 more are 4, and class_names has 4 "
          "names, for 0 to 3: write y_N - 1 where they count from 1, or add the missing names"),
         (changed("y_N", -2, 5), "y_N: row 5 is -2, and class_names has 4 names, for 0 to 3: correct them"),
         (changed("y_N", -1, slice(2, 4)), "y_N: rows 2, 3 for training have label -1, that of rows of no"),
@@ -62,7 +62,7 @@ def floats(data: Data) -> Data:
          "str: write torch.tensor([...]) of numbers from 0 to 3, the places of their names in class_names"),
         (changed("y_N", lambda d: d.y_N.float()), "y_N holds float32, not int64: write y_N.long()"),
         (changed("y_N", lambda d: d.y_N[1:]), "y_N has shape (239,), and x_N 240 rows: write one number"),
-        (changed("class_names", ("a", "b", "c")), "y_N: rows 3, 7, 11, 57 more are 3, and class_names has 3"),
+        (changed("class_names", ("a", "b", "c")), "y_N: rows 3, 7, 11 and 57 more are 3, and class_names"),
         (changed("class_names", ("a", "b", "a", "c")), "class_names has 'a' more than once"),
         (changed("class_names", (0, 1, 2, 3)), "class_names must be a tuple of str"),
         (changed("class_names", ()), "class_names is empty"),
@@ -216,5 +216,5 @@ def test_a_file_of_ones_own_ends_with_2_and_one_line(tmp_path: Path) -> None:
     for more in ("--dry-run", f"--out {tmp_path / 'run'}"):
         done = process(f"run {tmp_path / 'mine.py'}:MINE -s finetune --seeds 1 {more}")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-        assert "suite mine, data set blobs: y_N: rows 3, 7, 11, 57 more are 4" in done.stderr
+        assert "suite mine, data set blobs: y_N: rows 3, 7, 11 and 57 more are 4" in done.stderr
     assert not (tmp_path / "run").exists()
