@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,16 +11,21 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from bench.train import run_group
 from strategies.class_incremental.bic import BiC
 from strategies.class_incremental.scr import contrastive_L, crops
 from strategies.core import Batch, Unsuitable
 from strategies.parts import ExemplarReplay, held_out_count
 from strategies.parts.exemplars import Exemplars, herding_order
 from suites.base import Suite
+from suites.scenarios import by_domain
+from suites.topics import TEXT5_ORDERS
+from tests.conftest import outcome, registered, toy_cell
 from tests.methods import begin, move, new_batch, ready, replayed
 from tests.plain import dense, features, lanes_of, plain
-from tests.toy import TOY, TOY_AGAIN, TOY_UNEVEN
+from tests.toy import TOY, TOY_AGAIN, TOY_UNEVEN, domain_blobs
 
+TEXT5_LAYOUT = [("agnews", 0, 4), ("yelp", 4, 9), ("amazon", 4, 9), ("dbpedia", 9, 23), ("yahoo", 23, 33)]
 NAMES = ["icarl", "bic", "wa", "lucir", "il2m"]
 
 
@@ -189,6 +196,18 @@ def test_shares_and_exemplars_are_those_of_each_lanes_own_classes() -> None:
             counts = strategy.exemplars.count_LG[lane].tolist()
             assert counts == [16 // met[lane] if u in seen else 0 for u in range(9)]
     assert met == [8, 8, 8]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stream_in_the_layout_of_text5_gives_a_seed_the_same_beside_others(name: str) -> None:
+    """Five tasks of 4, 5, 5, 14 and 10 classes, two of them with the same 5, in one of four orders."""
+    layout = {task: tuple(range(first, end)) for task, first, end in TEXT5_LAYOUT}
+    load = partial(domain_blobs, layout, per_class=9)
+    with registered(replace(TOY_AGAIN, name="five", load=load, split=by_domain(TEXT5_ORDERS))):
+        cells = [toy_cell(name, seed, suite="five", epochs=1, buffer=80) for seed in range(4)]
+        together = [outcome(r) for r in run_group(cells)]
+        assert all(r["status"] == "done" for r in together)
+        assert [outcome(run_group([cells[seed]])[0]) for seed in (1, 3)] == [together[1], together[3]]
 
 
 @pytest.mark.parametrize("mixing", ["union", "equal"])
