@@ -15,8 +15,9 @@ from strategies.gradient.gem import Rings
 from strategies.parts import Memory
 from strategies.parts.exemplars import Exemplars
 from tests.conformance.test_strategies import ALL, scenario_of
-from tests.conftest import toy_cell
+from tests.conftest import outcome, toy_cell
 from tests.methods import begin, new_batch, ready
+from tests.toy import blobs, sentences
 
 LANES = 3
 
@@ -74,6 +75,53 @@ def test_memory_reported_is_what_a_walk_finds(name: str, monkeypatch: pytest.Mon
     resources = record["resources"]
     assert (resources["memory_samples"], resources["memory_bytes"]) == (rows, size)
     assert (rows > 0) == ("a memory of rows" in strategy.needs)
+
+
+def private_tensors(value: Any, under: bool, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors under a private name of a method or of an object that it holds, with their paths."""
+    if isinstance(value, Tensor) and under:
+        yield path, value
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from private_tensors(item, under, f"{path}.{i}")
+    elif type(value).__module__.startswith("strategies") and not isinstance(
+        value, nn.Module | Optimiser | LaneStreams | Draws
+    ):
+        for name, item in vars(value).items():
+            if name not in ("model", "streams", "context"):
+                yield from private_tensors(item, under or name.startswith("_"), f"{path}.{name}")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_private_carries_nothing_from_task_to_task(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not count as memory: between tasks it is overwritten, and nothing comes of it."""
+    cell, made, learn_task = (
+        toy_cell(name, 0, scenario_of(name), epochs=1),
+        dict[str, Tensor](),
+        loop.learn_task,
+    )
+    data = (sentences if cell.suite == "toy-text" else blobs)(6)
+    expected = outcome(run_group([cell], data=data)[0])
+
+    def after_overwriting(state: Any, task: int) -> bool:
+        strategy = state.strategy
+        given = [*strategy.model.state_dict().values(), *vars(strategy.streams).values()]
+        given += strategy.optimiser.state().values()
+        tensors = [t for t in (*parts_of(strategy), *given) if isinstance(t, Tensor)]
+        public = {t.untyped_storage().data_ptr() for t in tensors}
+        for path, t in private_tensors(strategy, False):
+            if task == 0:
+                made[path] = t.clone()
+            elif t.untyped_storage().data_ptr() not in public and not (
+                path in made and torch.equal(made[path], t)  # setup makes it again
+            ):
+                t.detach().fill_(torch.nan if t.is_floating_point() else 0)
+        return learn_task(state, task)
+
+    monkeypatch.setattr(loop, "learn_task", after_overwriting)
+    assert outcome(run_group([cell], data=data)[0]) == expected
 
 
 P, U, ROW = 4 * (64 * 7 + 7 + 7 * 4 + 4), 4, 64 + 8
