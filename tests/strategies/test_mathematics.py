@@ -150,6 +150,24 @@ def test_agem_leaves_the_first_task_alone() -> None:
     assert_equal(before, (p.grad for p in strategy.model.parameters()))
 
 
+def test_agem_computes_its_reference_gradient_in_the_precision_of_the_loss() -> None:
+    """In bfloat16 the gradient on the draw is that of bfloat16 too: of the same rows as g, r is g exactly."""
+    strategy = ready("agem")
+    strategy.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    batch = new_batch(strategy)
+    strategy.after_step(batch)
+    strategy.task = 1
+    with strategy.autocast():
+        strategy.loss(batch).sum().backward()
+    before = [p.grad.clone() for p in strategy.model.parameters()]
+    for p in strategy.model.parameters():
+        p.grad.neg_()  # against the memory's own gradient: nothing may be left of it
+    strategy.memory.draw_slots = lambda name, n: torch.arange(n).repeat(3, 1)
+    strategy.adjust_gradients()
+    for p, b in zip(strategy.model.parameters(), before, strict=True):
+        assert float(p.grad.abs().max()) < 1e-5 * float(b.abs().max()) + 1e-12
+
+
 @pytest.mark.parametrize("where", ["domain active", "class active", "class seen", "task active"])
 @pytest.mark.parametrize(("balance", "squared"), [("sum", False), ("sum", True), ("tasks", False)])
 @pytest.mark.parametrize("seen", [False, True])
