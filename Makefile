@@ -34,7 +34,7 @@ costs: .venv/installed-test
 statistics: .venv/installed
 	$(BIN)/python -m suites.statistics
 
-# The committed records, packed; those of texts and of MNIST need real data (see README), the very last takes hours.
+# The committed records, packed; those of texts, of MNIST and of CIFAR need real data (see README), the very last takes hours.
 # $(call remake,NAME,COMMAND): what is there is unpacked, the command runs what is missing, all is packed again.
 # Where code changed since, `make reference STALE=rerun` runs its cells again, `STALE=keep` leaves them.
 define remake
@@ -53,6 +53,7 @@ reference: .venv/installed
 	$(call remake,gallery-suites,run results/reference/gallery-suites.toml)
 	$(call remake,texts,run results/reference/texts.toml)
 	$(call remake,writing,run results/reference/writing.toml)
+	$(call remake,augmented-replay,run results/reference/augmented-replay.toml)
 	$(call remake,texts-tuned,run results/reference/texts-tuned.toml)
 	$(call remake,texts-prompts,run results/reference/texts-prompts.toml)
 	$(call remake,adaptive-split-mnist,run results/reference/adaptive-split-mnist.toml)
