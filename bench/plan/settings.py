@@ -47,6 +47,8 @@ def check_training(training: dict[str, Any]) -> None:
             raise UserError(f"{key} must not be below 0, not {training[key]}")
     if not 0 <= training["validation"] < 1:
         raise UserError(f"validation must be in [0, 1), not {training['validation']}")
+    if training["score_every"] and not training["validation"]:
+        raise UserError("score_every scores validation rows, and validation=0 holds out none of them")
     if training["raw_replay"] and not training["augment"]:
         raise UserError("raw_replay=true changes nothing where no row is augmented: see augment")
     if training["epochs"] == 0 and training["iterations"] == 0:

@@ -210,6 +210,7 @@ def test_expansion_is_scenarios_by_strategies_by_seeds_each_once() -> None:
         ({"settings": {"batch": "-4"}}, "batch must be above 0"),
         ({"settings": {"epochs": "0"}}, "epochs or iterations must be above 0"),
         ({"settings": {"validation": "1"}}, "validation must be in [0, 1)"),
+        ({"settings": {"validation": "0", "score_every": "5"}}, "validation=0 holds out none of them"),
         ({"settings": {"optimiser": "adamm"}}, "unknown value for optimiser 'adamm'; did you mean adam"),
         ({"settings": {"model": "mpl"}}, "unknown model 'mpl'; did you mean mlp"),
         ({"settings": {"hidden": "0"}}, "model option hidden must be at least 1"),
