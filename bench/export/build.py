@@ -14,7 +14,17 @@ from bench.export.model_card import readme
 from bench.export.predictor import Predictor
 from bench.models import merging, pretrained, seq2seq, transformer
 from bench.plan import CellSpec
-from bench.schema import HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader, SavedModelHeader, TextTasks
+from bench.schema import (
+    HEAD,
+    HEADER,
+    README,
+    WEIGHTS,
+    Exported,
+    ExportHeader,
+    Fields,
+    SavedModelHeader,
+    TextTasks,
+)
 from bench.store import RunReader, SavedModels, new_folder, write_tensors
 from strategies.core import LaneLinear
 from suites.base import generator
@@ -41,6 +51,7 @@ def find(run: Path, cell: str) -> str:
     found: list[str] = [key for key, spec in specs.items() if spec.is_called(cell)]
     able = [key for key in found if key in words]
     if len(able) == 1:
+        _check_same_code(saved, able[0], {r["key"]: r for r in records}.get(able[0]))
         return able[0]
     if len(able) > 1:
         raise UserError(f"{cell} could be {_listed(able, words)}: name one by its key or as strategy/seed")
@@ -50,6 +61,14 @@ def find(run: Path, cell: str) -> str:
         raise UserError(f"{run} saved no model of {cell}: run it again with --keep-models last --force")
     has = _listed(list(words), words) or "none; lethe run --keep-models last saves them"
     raise UserError(f"{run} has no cell {cell}; it saved the models of: {has}")
+
+
+def _check_same_code(saved: SavedModels, key: str, record: Fields | None) -> None:
+    """Raise UserError for a model that was saved before its cell was run again with other code."""
+    header = saved.header(key, saved.tasks(key)[-1])
+    if record is not None and header.code != (record.get("made_by") or {}).get("code", ""):
+        words = "is of other code than its record: run it again with --keep-models last --force"
+        raise UserError(f"the saved model of {record['identity']} seed {record['spec']['seed']} {words}")
 
 
 def _learned(header: SavedModelHeader) -> CellSpec:

@@ -172,7 +172,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
                 group,
                 device=device,
                 checkpoints=_Checkpoints(folder, group, codes),
-                models=target.models,
+                models=SavedModels(folder, target.models.which, _by_key(group, codes)),
                 warm_start=load_into,
                 progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
             )
@@ -188,7 +188,7 @@ class _Checkpoints:
     """The checkpoints of a group, each of the code that it runs now: others are passed over."""
 
     def __init__(self, folder: Path, group: Group, codes: Sequence[str]) -> None:
-        self.run, self.codes = RunFolder(folder), {s.key: c for s, c in zip(group, codes, strict=True)}
+        self.run, self.codes = RunFolder(folder), _by_key(group, codes)
 
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
         """Save one cell's state."""
@@ -198,6 +198,10 @@ class _Checkpoints:
         """Return one cell's state, None where there is none of this code."""
         found = self.run.load(key)
         return found if found and found[1]["code"] == self.codes[key] else None
+
+
+def _by_key(group: Group, codes: Sequence[str]) -> dict[str, str]:
+    return {spec.key: code for spec, code in zip(group, codes, strict=True)}
 
 
 def _codes(group: Group) -> list[str]:

@@ -82,3 +82,5 @@ class SavedModelHeader(FileModel):
     """Mean of each channel after that."""
     std: list[float]
     """Standard deviation of each channel."""
+    code: str = ""
+    """Fingerprint of the code that trained it, as in records; empty in headers of earlier versions."""

@@ -9,6 +9,7 @@ killed and started again keeps the same ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +25,13 @@ WHICH = ("last", "all")
 
 
 class SavedModels:
-    """The models in one run's folder; ``which`` of them a run is to write, empty for none."""
+    """The models in one run's folder; ``which`` of them a run is to write, empty for none.
 
-    def __init__(self, run: Path, which: str = "") -> None:
-        self.run, self.folder, self.which = run, run / "models", which
+    ``codes`` are the fingerprints of the code that runs the cells it writes the models of, by key.
+    """
+
+    def __init__(self, run: Path, which: str = "", codes: Mapping[str, str] | None = None) -> None:
+        self.run, self.folder, self.which, self.codes = run, run / "models", which, codes or {}
 
     def wanted(self, tasks_done: int, n_tasks: int) -> bool:
         """Return whether the model after so many tasks is to be saved."""
@@ -39,6 +43,7 @@ class SavedModels:
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "model.safetensors", tensors)
         named = {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done}
+        named["code"] = self.codes.get(key, "")
         write_json(folder / "facts.json", named | header)
 
     def tasks(self, key: str) -> list[int]:

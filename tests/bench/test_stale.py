@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from bench.export import find
 from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, code_of, resolve, source_files
 from bench.plan import code as code_of_cells
 from bench.runner import processes
 from bench.schema import Equivalence, Equivalences
-from bench.store import RunReader, enter_equivalences
+from bench.store import RunReader, SavedModels, enter_equivalences
 from tests.conftest import Command, Refuses, outcome, ran, refused
 
 MINE = """
@@ -271,6 +272,16 @@ def interrupt(run: Path, asked: Request, monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(KeyboardInterrupt):
             ran(run, replace(asked, seeds=(0,)))
     assert RunReader(run).checkpoint_headers()
+
+
+def test_a_saved_model_of_other_code_than_its_record_is_not_exported(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ran(run, mine(tmp_path, (0,)), keep_models="last")
+    ((key, saved),) = [(r["key"], r) for r in RunReader(run).records()]
+    assert SavedModels(run).header(key, 5).code == saved["made_by"]["code"]
+    assert find(run, key) == key
+    ran(run, mine(tmp_path, (0,), MINE.replace("1.0 *", "-1.0 *")))
+    refused("is of other code than its record: run it again with --keep-models last --force", find, run, key)
 
 
 def test_a_pack_says_that_it_leaves_superseded_records_out(tmp_path: Path, command: Command) -> None:
