@@ -49,8 +49,6 @@ def check_training(training: dict[str, Any]) -> None:
         raise UserError(f"validation must be in [0, 1), not {training['validation']}")
     if training["score_every"] and not training["validation"]:
         raise UserError("score_every scores validation rows, and validation=0 holds out none of them")
-    if training["raw_replay"] and not training["augment"]:
-        raise UserError("raw_replay=true changes nothing where no row is augmented: see augment")
     if training["epochs"] == 0 and training["iterations"] == 0:
         raise UserError("epochs or iterations must be above 0")
 
