@@ -1,8 +1,8 @@
 """What a model reads of a data set of texts: token numbers, or the features of a backbone that stays frozen.
 
 Features are computed once for all seeds, strategies and runs and saved in a memory-mapped file. Its name is a
-hash of everything they follow from: the texts, the backbone's weights, the tokenizer, the tokens read at most
-and the pooling.
+hash of everything they follow from: the texts, the backbone's weights, the tokenizer, the tokens read at
+most, the pooling and the code.
 
 Axes: N texts, S tokens, F features, C classes.
 """
@@ -22,10 +22,11 @@ from torch import Tensor
 
 from bench import models
 from bench.encode.token_pairs import padded, pair_tokens
-from bench.models import ModelRef, Options, Shape, pretrained, seq2seq
+from bench.models import ModelRef, Options, Shape, pretrained, seq2seq, shared
 from suites.base import Data
 from suites.cache import cache_folder, write_cached
 from suites.errors import UserError
+from suites.syntax import digest_of
 from suites.text import fingerprint
 
 _AT_ONCE = 64
@@ -114,7 +115,7 @@ def features(
 
 @cache
 def _key(texts: tuple[str, ...], model: str, most: int, pooling: str) -> str:
-    source = f"v2/{pretrained.mark(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
+    source = f"{_code()}/{pretrained.mark(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
     return hashlib.sha256(source.encode()).hexdigest()[:32]
 
 
@@ -156,6 +157,18 @@ def _computed(texts: tuple[str, ...], model: str, options: Options, device: str,
             began = time.monotonic()
             said(f"features of {len(texts):,} texts by {model}: {done:,} done")
     return features_NF
+
+
+_FEATURES_FOLLOW_FROM = (
+    tokens, padded, _computed, pretrained.Backbone, pretrained.backbone, pretrained.tokenizer,
+    shared.real_tokens,
+)  # fmt: skip
+
+
+@cache
+def _code() -> str:
+    """Return a digest of the code of features: those that other code computed are of no use."""
+    return digest_of(*_FEATURES_FOLLOW_FROM)
 
 
 def to_stderr(text: str) -> None:

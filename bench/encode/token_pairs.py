@@ -17,6 +17,7 @@ from bench.models import pretrained, seq2seq
 from strategies.core import IGNORED
 from suites.base import Data, Stream
 from suites.cache import cache_folder, write_cached
+from suites.syntax import digest_of
 
 _TOKENIZERS: dict[tuple[str, str], Any] = {}
 _TOKENS: dict[tuple[str, str, int], Tensor] = {}
@@ -106,7 +107,7 @@ def _trained(data: Data) -> Any:
     """Return a tokenizer trained on the training rows, from the cache where a sound one is there."""
     from tokenizers import Tokenizer
 
-    path = cache_folder() / f"tokenizer-v1-{seq2seq.VOCABULARY}-{data.fingerprint[:32]}.json"
+    path = cache_folder() / f"tokenizer-{digest_of(_train)}-{seq2seq.VOCABULARY}-{data.fingerprint[:32]}.json"
     try:
         backend = Tokenizer.from_file(str(path))
     except Exception:  # the library raises nothing narrower, for no file and for a damaged one

@@ -21,6 +21,7 @@ from typing import Any
 from suites.aliases import ALIASES
 from suites.cache import cache_folder, write_cached
 from suites.errors import UserError
+from suites.syntax import digest_of_tree
 
 ROOT = Path(__file__).parents[2]
 LETHE = ("bench", "lethe", "strategies", "suites")
@@ -31,6 +32,7 @@ _CHANGE_NO_NUMBER = {
     "bench.api", "bench.checks", "bench.cli", "bench.plan", "bench.report", "bench.results", "bench.runner",
     "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
     "suites.aliases", "suites.cache", "suites.description", "suites.errors", "suites.registry",
+    "suites.syntax",
 }  # fmt: skip
 """What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
 record holds the cell itself, and these do nothing inside a cell."""
@@ -109,38 +111,7 @@ def _parsed(content: bytes) -> Source:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
         return Source(hashlib.sha256(content).hexdigest()[:20], ())
-    text = "".join(_words(tree))
-    return Source(hashlib.sha256(text.encode()).hexdigest()[:20], tuple(dict.fromkeys(_imports(tree))))
-
-
-def _words(node: object) -> Iterator[str]:
-    """Yield what a syntax tree says; equal for every version of Python, which ``ast.dump`` is not.
-
-    What is absent or empty is left out, as newer versions add fields; so are statements that do nothing:
-    docstrings, other strings by themselves, and ``pass``.
-    """
-    if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
-        for name, value in ast.iter_fields(node):
-            if value is None or value == [] or name in ("ctx", "kind", "type_comment", "type_ignores"):
-                continue
-            yield f" {name}="
-            yield from _words(value)
-        yield ")"
-    elif isinstance(node, list):
-        yield "["
-        for item in node:
-            if not _does_nothing(item):
-                yield from _words(item)
-        yield "]"
-    else:
-        yield repr(node)
-
-
-def _does_nothing(node: object) -> bool:
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return isinstance(node, ast.Pass)
+    return Source(digest_of_tree(tree), tuple(dict.fromkeys(_imports(tree))))
 
 
 def _imports(tree: ast.AST) -> Iterator[Import]:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 import strategies
+from bench.encode import model_inputs
 from bench.plan import code, code_of, source_files
 from bench.plan.code import is_users
 from bench.plan.source_files import files_behind
 from bench.store import environment, where
+from suites.syntax import digest_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -178,3 +180,30 @@ def test_digests_are_those_of_any_version_of_python(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text('x = f"{1.0!r:>{2}}" "a"\n@d\nasync def f(*, a: int = -1): ...\n')
     assert files_behind(path) == {"mine.py": "942e1a6f81f693ec1c98"}
+
+
+def test_what_is_cached_of_code_is_named_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of an encoder that was edited since would be numbers of other code than their record says."""
+
+    def first(x: int) -> int:
+        """Text."""
+        return x  # a comment
+
+    before = digest_of(first)
+    names = []
+    for code_now in ("a", "b", "a"):
+        monkeypatch.setattr(model_inputs, "_code", lambda code_now=code_now: code_now)
+        model_inputs._key.cache_clear()
+        names.append(model_inputs._key(("one", "two"), "tiny-bert", 16, "mean"))
+    model_inputs._key.cache_clear()
+    assert names[0] == names[2] != names[1]
+
+    def first(x: int) -> int:  # type: ignore[no-redef]
+        return x
+
+    assert digest_of(first) == before
+
+    def first(x: int) -> int:  # type: ignore[no-redef]
+        return -x
+
+    assert digest_of(first) != before
