@@ -94,16 +94,16 @@ def _undefined(frames: Frames) -> list[str]:
 
 
 def stale(frames: Frames) -> list[str]:
-    """Return a line that names the rows whose records other code than today's made, by their commits."""
+    """Return a line that names the rows whose records are not of today's code or data, by their commits."""
     done = frames.cells[frames.cells["status"] == "done"]
     old = done[done["stale"] != ""]
     if old.empty:
         return []
     rows = old.groupby("stale", sort=False)["identity"].unique()
     if len(old) == len(done):
-        return [f"stale: all rows, made by other code than today's, at {', '.join(sorted(rows.index))}"]
+        return [f"stale: no row is of today's code and data: made at {', '.join(sorted(rows.index))}"]
     named = "; ".join(f"{', '.join(sorted(rows[commit]))} at {commit}" for commit in sorted(rows.index))
-    return [f"stale: made by other code than today's: {named}"]
+    return [f"stale: not of today's code or data: {named}"]
 
 
 def _seeds(n: int) -> str:

@@ -29,8 +29,8 @@ class Frames:
 
     folder: Path
     cells: pd.DataFrame
-    """One row per cell: status, reason, timings, resources; ``stale`` is the commit of a record that other
-    code than today's made, ``?`` where that is not known, and empty for today's."""
+    """One row per cell: status, reason, timings, resources; ``stale`` is the commit of a record that is
+    not of today's code or data, ``?`` where that is not known, and empty for today's."""
     scores: pd.DataFrame
     """One row per cell and score: ``score``, ``value``; done cells only, NaN where it is not defined."""
     curves: pd.DataFrame

@@ -47,7 +47,7 @@ class Merged:
     places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     """The run and the key there of each cell that several runs have, or that is labelled."""
     stale: dict[str, str] = field(default_factory=dict)
-    """The commit of each record made by other code than today's, by key; ``?`` where it is not known."""
+    """The commit of each record that is not of today's code or data, by key; ``?`` where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,18 @@ def merge(
     preferred = once[prefer.resolve()] if prefer else None
     for label in dict.fromkeys(run.label for run in runs):
         _merge_alike([run for run in runs if run.label == label], preferred, merged, home)
-    cells = disambiguate_identities(sorted(merged.cells, key=lambda cell: cell.key))
+    cells = sorted(merged.cells, key=lambda cell: cell.key)
+    cells = disambiguate_identities(cells, _apart([run.manifest for run in runs]))
     equivalences = Equivalences(schema=Equivalences.VERSION, entries=same)
     staleness = Staleness(merged.manifest.code, equivalences, lambda suite: None)
     code = CodeOfRows(staleness, lambda cell: cell.origin.commit or home[cell.key].commit)
     merged.cells, others, merged.stale = code.choose(cells)
     merged.left_out += [LeftOut(cell, home[cell.key].folder, why) for cell, why in others]
+    for cell in merged.cells:  # of data that its run has no longer
+        data, now = cell.origin.data, home[cell.key].manifest.data.get(cell.spec["suite"])
+        if data and now and data != now:
+            words = merged.stale.get(cell.key) or cell.origin.commit or home[cell.key].commit
+            merged.stale[cell.key] = f"{words} (data {data[:10]})"
     return merged
 
 
@@ -160,41 +166,46 @@ def _choices(folders: Sequence[Path]) -> str:
     return f"take one's side with --prefer {folders[0]}, or show them side by side with --label {named}"
 
 
-_KINDS = {"version": "suite version", "data": "data", "weights": "pretrained weights"}
+_KINDS = {
+    "version": "suite version", "data": "data", "weights": "pretrained weights", "tasks": "number of tasks",
+}  # fmt: skip
 
 
 def _kind(cell: Outcome, kind: str) -> tuple[tuple[str, ...], Value]:
-    """Return what a cell's suite version, data or pretrained weights are of, and which; empty for none."""
+    """Return what a cell's suite version, data, weights or tasks are of, and which; empty for none."""
     spec, origin = cell.spec, cell.origin
+    if kind == "tasks":
+        n_tasks = len(cell.measured["test"].right) - 1 if cell.measured else ""
+        return (spec["suite"], spec["scenario"]), n_tasks
     if kind == "weights":
         return (spec["suite"], spec["model"]), origin.weights
     return (spec["suite"],), spec["suite_version"] if kind == "version" else origin.data
 
 
 def _of_one_kind(runs: Sequence[_Run], preferred: Path | None, merged: Merged) -> list[list[Outcome]]:
-    """Return each run's cells of the suite version, data and pretrained weights that are reported.
+    """Return each run's cells of the suite version, data, weights and number of tasks that are reported.
 
     Others are left out: a difference between them says nothing about methods.
     """
     kept = [run.cells for run in runs]
     for kind, words in _KINDS.items():
-        marks: dict[tuple[str, ...], dict[Path, dict[Value, str]]] = {}
+        marks: dict[tuple[str, ...], dict[Path, dict[Value, list[str]]]] = {}
         for run, cells in zip(runs, kept, strict=True):
             for cell in cells:
                 of, mark = _kind(cell, kind)
                 if mark != "":
-                    latest = marks.setdefault(of, {}).setdefault(run.folder, {})
-                    latest[mark] = max(latest.get(mark, ""), cell.origin.written)
+                    own = marks.setdefault(of, {}).setdefault(run.folder, {})
+                    own.setdefault(mark, []).append(cell.origin.written)
             for suite, mark in run.manifest.data.items() if kind == "data" else ():
-                marks.setdefault((suite,), {}).setdefault(run.folder, {mark: ""})
+                marks.setdefault((suite,), {}).setdefault(run.folder, {mark: [""]})
         current = {
             of: _current(kind, of, found, preferred)
             for of, found in marks.items()
             if len({mark for own in found.values() for mark in own}) > 1
         }
         for n, run in enumerate(runs if current else ()):
-            own, kept[n] = kept[n], []
-            for cell in own:
+            before, kept[n] = kept[n], []
+            for cell in before:
                 of, mark = _kind(cell, kind)
                 if mark in ("", current.get(of, mark)):
                     kept[n].append(cell)
@@ -205,22 +216,29 @@ def _of_one_kind(runs: Sequence[_Run], preferred: Path | None, merged: Merged) -
 
 
 def _current(
-    kind: str, of: tuple[str, ...], found: Mapping[Path, Mapping[Value, str]], preferred: Path | None
+    kind: str,
+    of: tuple[str, ...],
+    found: Mapping[Path, Mapping[Value, list[str]]],
+    preferred: Path | None,
 ) -> Value:
-    """Return which of several suite versions, data or weights is reported; raises UserError between runs."""
+    """Return which of several suite versions, data ... is reported; raises UserError between runs.
+
+    Today's version, else that of the latest record; of numbers of tasks that of the most records.
+    """
     if len({frozenset(own) for own in found.values()}) > 1:
         if preferred is None or preferred not in found:
             first = next(iter(found))
             other = next(f for f in found if set(found[f]) != set(found[first]))
-            what = f"{other} holds {' with '.join(of)} over other {_KINDS[kind]} than {first}"
+            what = f"{other} holds {' '.join(of)} over other {_KINDS[kind]} than {first}"
             raise UserError(f"{what}: {_choices([first, other])}")
         found = {preferred: found[preferred]}
     now = _version_now(of[0]) if kind == "version" else None
-    latest: dict[Value, str] = {}
+    written: dict[Value, list[str]] = {}
     for own in found.values():
-        for mark, written in own.items():
-            latest[mark] = max(latest.get(mark, ""), written)
-    return max(latest, key=lambda mark: (mark == now, latest[mark], str(mark)))
+        for mark, times in own.items():
+            written.setdefault(mark, []).extend(times)
+    many = kind == "tasks"
+    return max(written, key=lambda m: (m == now, many * len(written[m]), max(written[m]), str(m)))
 
 
 def _version_now(suite: str) -> int | None:
@@ -242,12 +260,29 @@ def _joined(first: Manifest, second: Manifest) -> Manifest:
     return first.model_copy(update={"commands": commands, **maps})
 
 
-def disambiguate_identities(cells: list[Outcome]) -> list[Outcome]:
+def _apart(manifests: Sequence[Manifest]) -> dict[tuple[str, str], set[str]]:
+    """Return by suite and scenario the settings that runs were given for all their cells, and differ in."""
+    names: dict[tuple[str, str], set[str]] = {}
+    for part in {name for manifest in manifests for name in manifest.shared}:
+        found = [manifest.shared[part] for manifest in manifests if part in manifest.shared]
+        every = {name for shared in found for name in shared}
+        differing = {n for n in every if any(shared.get(n) != found[0].get(n) for shared in found)}
+        suite, _, scenario = part.rpartition("/")
+        names[suite, scenario] = {
+            "model" if name == "continues" else name for name in differing - {"version"}
+        }
+    return names
+
+
+def disambiguate_identities(
+    cells: list[Outcome], apart: Mapping[tuple[str, str], set[str]] | None = None
+) -> list[Outcome]:
     """Return outcomes in which one identity is one setting.
 
     Within one plan it is. Between runs, and where a default was changed, the same selector can stand for
     different training or hyper-parameters; averaging those as seeds would be wrong, so their identities are
-    given what differs: ``er (epochs=5)`` and ``er (epochs=20)``.
+    given what differs: ``er (epochs=5)`` and ``er (epochs=20)``. So are all of a suite and scenario for which
+    runs were given other settings (``apart``), so that a comparison of er and ewc shows that it is of both.
     """
     variants: dict[tuple[str, str, str], list[dict[str, Value]]] = {}
     for cell in cells:
@@ -257,9 +292,10 @@ def disambiguate_identities(cells: list[Outcome]) -> list[Outcome]:
     out = []
     for cell in cells:
         of_row = variants[row(cell)]
-        if len(of_row) > 1:
+        given = (apart or {}).get((cell.spec["suite"], cell.spec["scenario"]), ())
+        if len(of_row) > 1 or given:
             own = setting(cell)
-            differing = {k: v for k, v in own.items() if any(o.get(k) != v for o in of_row)}
+            differing = {k: v for k, v in own.items() if k in given or any(o.get(k) != v for o in of_row)}
             cell = replace(cell, identity=f"{cell.identity} ({_words(differing) or 'without'})")
         out.append(cell)
     return out

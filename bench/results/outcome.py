@@ -144,9 +144,10 @@ _ASIDE = ("schema", "written", "timings", "made_by")
 
 def _content(record: Fields) -> bytes:
     """Return a hash of what a record says of its cell, whatever the order of its fields."""
-    content = {k: v for k, v in record.items() if k not in _ASIDE}
-    if content["spec"].get("continues"):  # the exported model by its hash, wherever its folder is
-        content["spec"] = {k: v for k, v in content["spec"].items() if k != "model"}
+    content = {k: v for k, v in record.items() if k not in (*_ASIDE, "identity")}
+    # An identity depends on what else its run was given; an exported model is known by its hash.
+    aside = ("identity", "model") if content["spec"].get("continues") else ("identity",)
+    content["spec"] = {k: v for k, v in content["spec"].items() if k not in aside}
     return hashlib.blake2b(to_json(_sorted(content)), digest_size=16).digest()
 
 

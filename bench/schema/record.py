@@ -300,7 +300,7 @@ class CellRecord(FileModel):
     """R on test rows; of done and diverged cells."""
     validation: Scores | None = None
     """R on validation rows; of done and diverged cells."""
-    outside: list[float | None] | None = None
+    outside: list[Annotated[float, Field(ge=0, le=1)] | None] | None = None
     """After i tasks, how well answers to rows of their classes are distinguished from answers to rows of no
     class (area under the ROC curve); of suites that have such rows."""
     curves: list[Point] = []
@@ -344,6 +344,10 @@ class CellRecord(FileModel):
                 raise ValueError("outside must have a number for each row of R")
             if self.loss is not None and len(self.loss) != n_rows - 1:
                 raise ValueError("loss must have a number for each task")
+            for point in self.curves:
+                values = point.right if isinstance(point, CountsPoint) else point.value
+                if len(values) != n_rows - 1 or point.task >= n_rows:
+                    raise ValueError(f"curves must have the {n_rows - 1} tasks of test")
             generated = isinstance(self.test, GeneratedScores)
             if generated != isinstance(self.validation, GeneratedScores) or generated != bool(self.score):
                 raise ValueError("test, validation and score must be of one kind")

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.plan import CellSpec, code_of
+from bench.plan import CellSpec, Request, code_of
 from bench.report import Layout, make_report, tables
 from bench.report.summary import summary
 from bench.results import Confusions, Frames, confusions, load
 from bench.schema import Equivalence
-from bench.store import RunReader, enter_equivalences
+from bench.store import RunFolder, RunReader, enter_equivalences
 from tests.bench.test_report import record
 from tests.bench.test_tables import without_figures as without_figures
 from tests.conftest import Command, refused, toy_cell
@@ -86,14 +86,14 @@ def test_rows_of_other_code_are_marked_with_their_commit(tmp_path: Path, without
     frames = load(tmp_path / "r")
     lines = tables(frames, ["acc"], Layout(origin=True)).remarks
     (line,) = lines
-    commit = re.fullmatch(r"stale: made by other code than today's: agem at (\S+); er at old-commit", line)
+    commit = re.fullmatch(r"stale: not of today's code or data: agem at (\S+); er at old-commit", line)
     assert commit
     assert tables(frames, ["acc"]).remarks == ()  # documents have their records, not today's code
     make_report(frames, tmp_path / "out", ["acc"])
     table = pd.read_csv(tmp_path / "out" / "table.csv", keep_default_na=False)
     rows = table[table["column"] == "acc"].set_index("identity")
     assert rows["stale"].to_dict() == {"er": "old-commit", "ewc": "", "agem": commit[1]}
-    assert "stale: made by other code" in (tmp_path / "out" / "index.html").read_text()
+    assert "stale: not of today&#39;s code" in (tmp_path / "out" / "index.html").read_text()
 
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -172,6 +172,40 @@ def test_what_comes_to_nothing_contradicts_nothing(tmp_path: Path) -> None:
     same = [means(load(*folders)) for folders in itertools.permutations((tmp_path / "a", tmp_path / "b"))]
     assert same == [{"er": (2, 70.5)}] * 2
     refused("is none of the runs", load, tmp_path / "a", prefer=tmp_path / "b")
+
+
+def test_a_record_of_another_number_of_tasks_is_left_out(tmp_path: Path) -> None:
+    odd = (toy_cell("cumulative", 1), record([[50], [90]]))
+    write_run(tmp_path / "r", [*cells("er", [60, 62]), *cells("cumulative", [70]), odd])
+    frames = load(tmp_path / "r")
+    assert means(frames) == {"er": (2, 70.5), "cumulative": (1, 75.0)}
+    assert [*frames.left_out["why"]] == ["number of tasks 1, not 2"]
+    assert means(frames, "intransigence")["er"][0] == 1
+
+
+def test_a_record_of_other_data_than_its_run_s_is_stale(tmp_path: Path) -> None:
+    write_run(
+        tmp_path / "r", cells("er", [60], 0, today("er"), data=DATA) + cells("ewc", [60], 0, today("ewc"))
+    )
+    (line,) = tables(load(tmp_path / "r"), ["acc"], Layout(origin=True)).remarks
+    assert line == f"stale: not of today's code or data: er at {today('er')[:10]} (data f1)"
+
+
+def test_runs_with_other_settings_are_told_apart_in_all_their_rows(tmp_path: Path) -> None:
+    """A paired test of er beside ewc would be of 4 against 9 epochs without a word."""
+    kinds = {"a": ("ewc", 4, "ewc[lr=0.5]"), "b": ("er", 9, "")}
+    for folder, (name, epochs, odd) in kinds.items():
+        asked = Request("toy", tuple(filter(None, (name, odd))), settings={"epochs": str(epochs)})
+        run = RunFolder(tmp_path / folder)
+        run.open(asked.cells(), asked.shared(), {}, "lethe run", "cpu")
+        run.write_group((cell, record([[50, 40], [90, 45], [60, 80]])) for cell in asked.cells())
+    frames = load(tmp_path / "a", tmp_path / "b")
+    assert set(frames.cells["identity"]) == {"ewc (epochs=4)", "ewc[lr=0.5] (epochs=4)", "er (epochs=9)"}
+    assert set(load(tmp_path / "a").cells["identity"]) == {"ewc", "ewc[lr=0.5]"}
+    # The same cell by another selector is the same cell.
+    asked = Request("toy", ("ewc[epochs=4]",), settings={"epochs": "9"})
+    RunFolder(tmp_path / "b").write_group((c, record([[50, 40], [90, 45], [60, 80]])) for c in asked.cells())
+    assert len(load(tmp_path / "a", tmp_path / "b").cells) == 3
 
 
 def test_class_counts_are_those_of_the_run_that_is_shown(tmp_path: Path) -> None:
