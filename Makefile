@@ -22,7 +22,8 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 bench: .venv/installed-test
-	$(BIN)/python -m pytest tests/perf/bench_steps.py tests/perf/bench_report.py tests/perf/bench_texts.py --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --benchmark-columns=min,median,rounds
+	$(BIN)/python -m pytest tests/perf/bench_steps.py tests/perf/bench_texts.py --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --benchmark-columns=min,median,rounds
+	$(BIN)/python -m tests.many_cells $$(mktemp -d)/run
 
 # What a step of each strategy costs beside finetune's: the record that docs/costs.md shows.
 costs: .venv/installed-test

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from bench.plan import CellSpec
-from bench.report.summary import Layout
+from bench.report import Layout, make_report
+from bench.report.across_suites import across
+from bench.report.layout import DEFAULT
 from bench.report.tables import in_markdown, tables
 from bench.results import Frames, load
 from bench.store import RunFolder, RunReader, pack_run
@@ -57,13 +59,15 @@ def _record(spec: CellSpec) -> dict[str, Any]:
 
 
 def stages(folder: Path, *size: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield what is measured: a run is written, listed, packed, read and tabulated."""
+    """Yield what is measured: a run is written, listed, packed, read, tabulated and reported."""
     frames: list[Frames] = []
     yield "write", lambda: write_many(folder, *size)
     yield "list", lambda: RunReader(folder).statuses()
     yield "pack", lambda: pack_run(folder)
     yield "load", lambda: frames.append(load(folder))
     yield "tables", lambda: in_markdown(tables(frames[0], None, Layout(marks=True, origin=True)))
+    yield "across", lambda: across(frames[0], DEFAULT)
+    yield "report", lambda: make_report(frames[0], folder / "report")
 
 
 def measure(folder: Path, *size: int) -> dict[str, tuple[float, float]]:

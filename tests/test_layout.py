@@ -61,20 +61,14 @@ def place(module: str) -> str:
 def arrows(package: str) -> set[tuple[str, str]]:
     """Return the arrows between the places of a package."""
     known = modules(package)
-    found = set()
-    for module, path in known.items():
-        for name in imports(path):
-            if name.split(".")[0] == package:
-                target = name if name in known else name.rpartition(".")[0]
-                found.add((place(module), place(target)))
-    return {(a, b) for a, b in found if a != b}
+    named = [(module, name) for module, path in known.items() for name in imports(path)]
+    own = [(a, b if b in known else b.rpartition(".")[0]) for a, b in named if b.split(".")[0] == package]
+    return {(place(a), place(b)) for a, b in own if place(a) != place(b)}
 
 
 def levels(edges: set[tuple[str, str]]) -> int:
     """Return how many places the longest chain of arrows passes; raises CycleError for a circle."""
-    below: dict[str, set[str]] = {}
-    for a, b in edges:
-        below.setdefault(a, set()).add(b)
+    below = {a: {b for of, b in edges if of == a} for a, _ in edges}
     level: dict[str, int] = {}
     for at in TopologicalSorter(below).static_order():
         level[at] = 1 + max((level[b] for b in below.get(at, ())), default=0)

@@ -78,9 +78,7 @@ def test_list_and_show(command: Command) -> None:
         ("status OUT", "is not a run's folder"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_written(
-    words: str, told: str, tmp_path: Path, refuses: Refuses
-) -> None:
+def test_bad_input_writes_nothing(words: str, told: str, tmp_path: Path, refuses: Refuses) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     places = {"OUT": "out", "FILE": "file", "EMPTY": "empty", "NOWHERE": "nowhere"}

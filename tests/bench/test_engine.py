@@ -129,9 +129,8 @@ def test_every_epoch_sees_each_row_once() -> None:
     rows = torch.arange(100, 123)
     got, weight = batches(rows, Training(epochs=3, batch=8), 1, generator(0, "b"))
     assert got.shape == (9, 8)
-    for epoch in range(3):
-        seen = got[3 * epoch : 3 * epoch + 3].flatten()[weight[3 * epoch : 3 * epoch + 3].flatten() > 0]
-        assert sorted(seen.tolist()) == rows.tolist()
+    for seen, counts in zip(got.split(3), weight.split(3), strict=True):
+        assert sorted(seen[counts > 0].tolist()) == rows.tolist()
     assert not torch.equal(got[:3], got[3:6])
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
-from html.parser import HTMLParser
+from html import unescape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -145,56 +145,24 @@ def of_latex(text: str) -> Cells:
     return found
 
 
-class PageReader(HTMLParser):
-    """Collects, per section, rows of cells: attributes and text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.titles: list[str] = []
-        self.rows: list[tuple[str, list[tuple[dict[str, str | None], str]]]] = []
-        self.data = ""
-        self._in: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self._in.append(f"script {given.get('id')}" if tag == "script" else tag)
-        if tag == "h2":
-            self.titles.append("")
-        if tag == "tr":
-            self.rows.append((self.titles[-1] if self.titles else "", []))
-        if tag in ("td", "th") and self.rows:
-            self.rows[-1][1].append((given, ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._in and self._in.pop().split(" ")[0] != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if "script data" in self._in:
-            self.data += data
-        elif "h2" in self._in:
-            self.titles[-1] += data
-        elif {"td", "th"} & set(self._in):
-            given, text = self.rows[-1][1][-1]
-            self.rows[-1][1][-1] = given, text + data
-
-
 def of_page(text: str) -> tuple[Cells, Cells, dict[str, Any]]:
     """Return what is seen, what is copied as LaTeX, and what the script reads."""
-    reader = PageReader()
-    reader.feed(text)
     seen, copied, header = {}, {}, {}
-    for title, row in reader.rows:
-        for given, cell in row[3:]:
-            if "aria-sort" in given:
-                header[title, given["data-key"]] = cell.strip()
-            elif "data-key" in given:
-                own = " ".join(cell.split())
-                mark = "best" if "best" in str(given["class"]) else "close" if own.endswith("†") else ""
-                place = title, row[0][1].strip(), header[title, given["data-key"]]
-                seen[place] = own.removesuffix(" †"), mark
-                copied[place] = tex_cell(str(given["data-latex"]))
-    return seen, copied, json.loads(reader.data)
+    body, *scripts = re.split(r"<script[^>]*>", text)
+    for section in re.split(r"<h2[^>]*>", body)[1:]:
+        title = unescape(section.split("</h2>")[0])
+        for row in re.findall(r"<tr\b.*?</tr>", section, re.DOTALL):
+            tags = re.findall(r"<t[hd]\b([^>]*)>(.*?)</t[hd]>", row, re.DOTALL)
+            cells = [" ".join(unescape(re.sub("<[^>]*>", "", cell)).split()) for _, cell in tags]
+            for (tag, _), own in zip(tags[3:], cells[3:], strict=True):
+                given = {k: unescape(v) for k, v in re.findall(r'([\w-]+)="([^"]*)"', tag)}
+                if "aria-sort" in given:
+                    header[title, given["data-key"]] = own
+                elif "data-key" in given:
+                    mark = "best" if "best" in given["class"] else "close" if own.endswith("†") else ""
+                    place = title, cells[0], header[title, given["data-key"]]
+                    seen[place], copied[place] = (own.removesuffix(" †"), mark), tex_cell(given["data-latex"])
+    return seen, copied, json.loads(scripts[0].split("</script>")[0])
 
 
 def of_csv(frame: pd.DataFrame, titles: dict[str, dict[str, str]]) -> Cells:

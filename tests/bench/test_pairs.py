@@ -29,6 +29,7 @@ from bench.train.text_scores import TextScorer, bleu_and_chrf
 from strategies.core import IGNORED, Unsuitable, eval_mode, row_losses
 from suites.base import BLEU, Data, generator
 from suites.errors import Unavailable
+from tests.bench.test_texts import assert_lanes_apart, randomised
 from tests.conftest import outcome, toy_cell
 from tests.made_up import write_run
 from tests.toy import codes
@@ -97,24 +98,13 @@ def test_padding_changes_nothing(tune: str) -> None:
 @pytest.mark.parametrize("tune", ["full", "lora"])
 def test_lanes_do_not_mix(tune: str) -> None:
     """Each lane's logits, gradients and texts are those of a model of that lane alone."""
-    both, x_B2S = built(tune=tune), read()
-    random = torch.Generator().manual_seed(1)
-    for p in both.parameters():  # what starts at 0 has a say
-        p.data += 0.02 * torch.randn(p.shape, generator=random)
+    both, x_B2S = randomised(built(tune=tune), 0.02), read()
     x_LB2S = torch.stack([x_B2S, x_B2S.flip(0)])
-    logits = both(x_LB2S)
-    row_losses(logits, x_LB2S[:, :, 1].long()).sum().backward()
-    for lane in range(2):
-        alone = built(lanes=1, tune=tune)
-        alone.load_state_dict({k: v[lane : lane + 1] for k, v in both.state_dict().items()})
-        x_1B2S = x_LB2S[lane : lane + 1]
-        own = alone(x_1B2S)
-        torch.testing.assert_close(own, logits[lane : lane + 1], rtol=1e-4, atol=1e-4)
-        assert torch.equal(alone.generate(x_1B2S)[0], both.generate(x_LB2S)[lane])
-        row_losses(own, x_1B2S[:, :, 1].long()).sum().backward()
-        for (name, p), q in zip(both.named_parameters(), alone.parameters(), strict=True):
-            assert p.grad is not None and q.grad is not None, name  # noqa: PT018
-            torch.testing.assert_close(p.grad[lane], q.grad[0], rtol=1e-3, atol=1e-4)
+    singles = [built(lanes=1, tune=tune) for _ in range(2)]
+    assert_lanes_apart(both, singles, x_LB2S, lambda x, logits: row_losses(logits, x[:, :, 1].long()))
+    written = both.generate(x_LB2S)
+    for lane, alone in enumerate(singles):
+        assert torch.equal(alone.generate(x_LB2S[lane : lane + 1])[0], written[lane])
 
 
 @pytest.mark.parametrize("targets", ["query-value", "attention", "dense"])

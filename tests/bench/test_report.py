@@ -77,7 +77,7 @@ def test_every_case_has_a_report(case: str, tmp_path: Path) -> None:
             assert f"{facts['status']}: toy class {name}" in text
     with (report / "table.csv").open() as stream:
         assert {r["identity"] for r in csv.DictReader(stream)} == {name for name, _ in CASES[case]}
-    drawn = sorted(p.name for p in (report / "figures").glob("*.png"))
+    drawn = list((report / "figures").glob("*.png"))
     assert bool(drawn) == any(f["status"] == "done" for f in CASES[case].values())
 
 

@@ -176,13 +176,6 @@ def test_a_group_is_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert set(run.statuses().values()) == {"done"}
 
 
-def test_a_record_that_readers_would_refuse_is_not_written(tmp_path: Path) -> None:
-    run = opened(tmp_path)
-    with pytest.raises(ValueError, match="unknown field 'colour'"):
-        run.write(toy_cell(), DONE | {"colour": 1})
-    assert lines_of(run.cells) == []
-
-
 def old(folder: Path) -> Path:
     """Return a record as earlier versions wrote it, a file of its own."""
     (path,) = (Path(__file__).parents[1] / "data" / "record-1").iterdir()

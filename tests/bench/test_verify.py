@@ -115,9 +115,7 @@ def verdict(ours: float, sd: float, n: int, mean: float = 50.0, sem: float | Non
         (verdict(51.0, 2.0, 5, sem=None), None, "cannot tell: 57 seeds would"),
     ],
 )
-def test_an_allowed_difference_agrees_only_where_two_points_would_be_seen(
-    v: Verdict, agrees: bool | None, words: str
-) -> None:
+def test_two_points_would_be_seen_or_nothing_agrees(v: Verdict, agrees: bool | None, words: str) -> None:
     assert (v.agrees, v.words) == (agrees, words)
     # By studies of normal means: in 80 % the difference said to be seen exceeds what is allowed.
     draws = np.random.default_rng(0).standard_normal((2, 20_000))

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.checks.step_costs import dear
@@ -13,11 +12,6 @@ from bench.checks.step_costs import dear
 Step = Callable[[], object]
 ROUNDS = 15
 _TABLE: list[tuple[str, str, float, str]] = []
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.train import run_group
 from strategies.core import Batch, Draws, LaneStreams, Unsuitable
-from strategies.parts import GreedyMemory
+from strategies.parts import GreedyMemory, Memory
 from strategies.parts.class_memory import BalancedMemory, RingMemory
 from tests.conftest import outcome, toy_cell
 from tests.methods import lanes_on
@@ -32,6 +32,12 @@ def real(batch: Batch, lane: int) -> list[tuple[int, int, int]]:
     rows, y = batch.rows_LB[lane].tolist(), batch.y_LB[lane].tolist()
     keep = (batch.weight_LB[lane] > 0).tolist()
     return [(b, rows[b], y[b]) for b in range(len(rows)) if keep[b]]
+
+
+def contents(memory: Memory) -> list[list[int]]:
+    """Return the rows of each lane."""
+    lanes = zip(memory.rows_LM.tolist(), memory.filled_L.tolist(), strict=True)
+    return [rows[:filled] for rows, filled in lanes]
 
 
 STREAM = {
@@ -59,10 +65,8 @@ def test_ring_has_queues(slots: int, size: int, steps: int, padded: bool, seed: 
                 if len(queue) == share:
                     queue.popleft()
                 queue.append(row)
-    for lane, of_class in enumerate(queues):
-        filled = int(memory.filled_L[lane])
-        expected = sorted(row for queue in of_class.values() for row in queue)
-        assert sorted(memory.rows_LM[lane, :filled].tolist()) == expected
+    expected = [sorted(row for queue in of_class.values() for row in queue) for of_class in queues]
+    assert list(map(sorted, contents(memory))) == expected
 
 
 @settings(max_examples=80, deadline=None)
@@ -92,11 +96,9 @@ def test_class_balanced_equals_a_loop(slots: int, size: int, steps: int, padded:
                 elif sum(len(rows) for rows in held[lane].values()) > slots:
                     largest = max(held[lane], key=lambda u: (len(held[lane][u]), order[u]))
                     held[lane][largest].pop()
-    for lane in range(2):
-        filled = int(memory.filled_L[lane])
-        expected = sorted(row for rows in held[lane].values() for _, row in rows)
-        assert sorted(memory.rows_LM[lane, :filled].tolist()) == expected
-        assert int(memory.seen_L[lane]) == sum(met[lane].values())
+    expected = [sorted(row for rows in of_lane.values() for _, row in rows) for of_lane in held]
+    assert list(map(sorted, contents(memory))) == expected
+    assert memory.seen_L.tolist() == [of_lane.total() for of_lane in met]
 
 
 @settings(max_examples=60, deadline=None)
@@ -128,8 +130,7 @@ def test_greedy_memory(slots: int, size: int, steps: int, padded: bool, seed: in
                 most = max(count.values())
                 among = [i for i, (u, _) in enumerate(held[lane]) if count[u] == most]
                 held[lane][among[int(draw[lane, b] * len(among))]] = unit, row
-    for lane in range(2):
-        assert memory.rows_LM[lane, : int(memory.filled_L[lane])].tolist() == [row for _, row in held[lane]]
+    assert contents(memory) == [[row for _, row in of_lane] for of_lane in held]
 
 
 @pytest.mark.parametrize("write", ["class-balanced", "ring", "per-class"])

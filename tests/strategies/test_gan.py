@@ -12,7 +12,7 @@ from bench.plan import Request
 from bench.results.outcome import score_matrix
 from bench.stats.scores import forgetting
 from bench.train import run_group
-from strategies.core import Draws, LaneLinear, Strategy
+from strategies.core import Draws, LaneLinear, SavedState
 from strategies.generative.dgr_gan import DGRGAN
 from strategies.parts import Critic, GANAdam, GaussianNoise, ImageGenerator
 from suites.base import generator
@@ -72,9 +72,9 @@ def test_the_critics_loss_and_its_gradient_are_those_of_one_critic_at_a_time() -
         theirs = plain_losses(single, x[lane], made[lane], mix[lane], float(penalty[lane]))
         torch.testing.assert_close(ours[lane], theirs)
         theirs.mean().backward()
-        for k, layer in ((0, critic.layers[0]), (2, critic.layers[1]), (4, critic.score)):
-            torch.testing.assert_close(layer.weight.grad[lane].T, single[k].weight.grad)
-            torch.testing.assert_close(layer.bias.grad[lane], single[k].bias.grad)
+        layers = (*critic.layers, critic.score)
+        found = [g for m in layers for g in (m.weight.grad[lane].T, m.bias.grad[lane])]
+        torch.testing.assert_close(found, [p.grad for p in single.parameters()])
 
 
 def in_task(task: int) -> DGRGAN:
@@ -132,13 +132,15 @@ def test_a_step_weighs_new_and_dreamt_rows_by_the_number_of_tasks(task: int) -> 
 
 def test_earlier_generator_is_the_one_of_the_task_before_and_kept_once() -> None:
     strategy = in_task(0)
+    saved = SavedState(strategy)
     strategy.learn(new_batch(strategy, 0))
     now = {k: v.clone() for k, v in strategy.images.state_dict().items()}
     earlier = strategy.earlier_generator
     assert any(not torch.equal(v, now[k]) for k, v in earlier.state_dict().items())
     strategy.end_task(0)
     assert_equal(earlier.state_dict().values(), now.values())
-    kept = {name.split(".")[0] for name in Strategy.state(strategy)}
+    _, *tensors = saved.save()
+    kept = {name.split(".")[0] for of in tensors for name in of}
     learning = {"images", "critic", "images_optimiser", "critic_optimiser"}
     assert kept == learning | {"earlier_generator", "earlier_model"}
 
@@ -150,10 +152,10 @@ def test_what_it_draws_of_four_digits_teaches_a_solver_that_never_saw_one() -> N
     learned = torch.arange(len(y)) < data.n_train
     train, test = (y < 4) & learned, (y < 4) & ~learned
     lanes, random = 2, torch.Generator().manual_seed(0)
-    images = ImageGenerator([generator(s, "g") for s in range(lanes)], 64, 100, 32)
-    critic = Critic([generator(s, "c") for s in range(lanes)], 64, 100)
-    learns_images = GANAdam(list(images.parameters()), [1e-3] * lanes, [0.0] * lanes)
-    learns_critic = GANAdam(list(critic.parameters()), [1e-3] * lanes, [0.0] * lanes)
+    seeds = [[generator(s, name) for s in range(lanes)] for name in "gc"]
+    images, critic = ImageGenerator(seeds[0], 64, 100, 32), Critic(seeds[1], 64, 100)
+    rates = [1e-3] * lanes, [0.0] * lanes
+    learns_images, learns_critic = (GANAdam(list(net.parameters()), *rates) for net in (images, critic))
 
     def descend(update: GANAdam, loss_L: Tensor) -> None:
         for p, g in zip(update.parameters, torch.autograd.grad(loss_L.sum(), update.parameters), strict=True):

@@ -198,17 +198,12 @@ def test_hat_takes_the_papers_steps() -> None:
         loss = new + c * taken / free
         torch.testing.assert_close(loss_L[lane], loss.detach(), rtol=1e-4, atol=1e-5)
         loss.backward()
-        for name, value in p.items():
-            factor: Any = 1.0
-            if name == "layers.0.weight":
-                factor = 1 - earlier[0][None, :]
-            elif name == "layers.1.weight":
-                factor = torch.tensor([[1 - min(float(o), float(i)) for o in earlier[1]] for i in earlier[0]])
-            elif name.startswith("layers"):
-                factor = 1 - earlier[int(name.split(".")[1])]
-            expected = value.detach() - 0.1 * factor * value.grad
-            found = dict(strategy.model.named_parameters())[name][lane].detach()
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        below, above = earlier
+        factors = {"layers.0.weight": 1 - below, "layers.0.bias": 1 - below, "layers.1.bias": 1 - above}
+        factors["layers.1.weight"] = 1 - torch.minimum(below[:, None], above)
+        expected = [v - 0.1 * factors.get(k, torch.tensor(1.0)) * v.grad for k, v in p.items()]
+        found = [v[lane] for v in strategy.model.parameters()]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         for now, x in zip(strategy._now, e, strict=True):
             v = x.detach()
             compensated = x.grad * s_max / s * ((s * v).cosh() + 1) / (v.cosh() + 1)
@@ -392,19 +387,16 @@ def test_progressive_columns_read_the_earlier_ones_as_the_paper_writes(lateral: 
     first, own, side = strategy.columns[0], strategy.model, strategy.laterals[0]
     for lane, stream in enumerate(strategy.streams.streams):
         x = batch.x_LBX[lane].flatten(1)
-        old, new = [], []
-        old.append(torch.relu(dense(first, "layers.0", lane, x)))
-        new.append(torch.relu(dense(own, "layers.0", lane, x)))
+        old, new = ([torch.relu(dense(net, "layers.0", lane, x))] for net in (first, own))
         for i, name in enumerate(("layers.1", "head")):
             if lateral == "adapter":
                 inner = torch.relu(dense(side, f"{i}.inner", lane, side[i].alpha[lane] * old[i]))
                 across = dense(side, f"{i}.outer", lane, inner)
             else:
                 across = dense(side, str(i), lane, old[i])
-            old.append(dense(first, name, lane, old[i]))
-            new.append(dense(own, name, lane, new[i]) + across)
-            if name != "head":
-                old[-1], new[-1] = torch.relu(old[-1]), torch.relu(new[-1])
+            end = torch.relu if name != "head" else torch.clone
+            old.append(end(dense(first, name, lane, old[i])))
+            new.append(end(dense(own, name, lane, new[i]) + across))
         for task, expected in enumerate((old[-1], new[-1])):
             units = list(stream.tasks[task].units)
             theirs = expected[task::2][:, units]

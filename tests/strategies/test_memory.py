@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from strategies.core import Draws
 from strategies.parts import Memory, join_batches
 from tests.methods import lanes_on
-from tests.strategies.test_class_memory import STREAM
+from tests.strategies.test_class_memory import STREAM, contents
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,8 +34,7 @@ def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded:
                     if slot < slots:
                         expected[lane][slot] = int(rows[lane, b])
     assert (memory.seen_L.tolist(), memory.filled_L.tolist()) == (seen, [len(e) for e in expected])
-    found = zip(memory.rows_LM.tolist(), memory.filled_L.tolist(), strict=True)
-    assert [rows[:filled] for rows, filled in found] == expected
+    assert contents(memory) == expected
 
 
 def test_what_is_kept_beside_a_row_stays_with_it() -> None:

@@ -27,6 +27,12 @@ def gradient(p: torch.Tensor, step: int) -> torch.Tensor:
     return p.detach() * 0.3 + torch.sin(torch.tensor(float(step)))
 
 
+def step_on(optimiser: Any, parameters: list[torch.Tensor], step: int, *active: Any) -> None:
+    for p in parameters:
+        p.grad = gradient(p, step)
+    optimiser.step(*active)
+
+
 @pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("rates", [RATES, [0.1] * 4])
 @pytest.mark.parametrize("fused", [True, False])
@@ -40,14 +46,10 @@ def test_equals_torch_optim_lane_by_lane_over_200_steps(name: str, rates: list[f
     others = [THEIRS[name](p, lr=lr, weight_decay=decay, fused=fused) for p, lr, decay in of_lanes]
     for step in range(200):
         active = None if step % 3 else (True, False, True, True)
-        for p in ours:
-            p.grad = gradient(p, step)
-        optimiser.step(active)
+        step_on(optimiser, ours, step, active)
         for lane, other in enumerate(others):
             if active is None or active[lane]:
-                for p in single[lane]:
-                    p.grad = gradient(p, step)
-                other.step()
+                step_on(other, single[lane], step)
     near = {"rtol": 0, "atol": 0} if fused else {"rtol": 1e-4, "atol": 1e-6}
     for lane in range(4):
         torch.testing.assert_close([p[lane] for p in ours], single[lane], **near)
@@ -58,14 +60,10 @@ def test_a_resting_lane_keeps_all_its_state(name: str) -> None:
     ours = stacked()
     optimiser = OPTIMISERS[name](ours, RATES, DECAYS)
     for step in range(5):
-        for p in ours:
-            p.grad = gradient(p, step)
-        optimiser.step()
+        step_on(optimiser, ours, step)
     before: dict[str, Any] = {k: v.clone() for k, v in optimiser.state().items()}
     parameters = [p.detach().clone() for p in ours]
-    for p in ours:
-        p.grad = gradient(p, 5)
-    optimiser.step((True, False, True, False))
+    step_on(optimiser, ours, 5, (True, False, True, False))
     for p, was in zip(ours, parameters, strict=True):
         assert torch.equal(p.detach()[[1, 3]], was[[1, 3]])
         assert not torch.equal(p.detach()[[0, 2]], was[[0, 2]])
@@ -78,15 +76,12 @@ def test_state_goes_out_and_comes_back(name: str) -> None:
     first, second = stacked(), stacked()
     a, b = OPTIMISERS[name](first, RATES, DECAYS), OPTIMISERS[name](second, RATES, DECAYS)
     for step in range(3):
-        for p in first:
-            p.grad = gradient(p, step)
-        a.step()
+        step_on(a, first, step)
     b.load_state({k: v.clone() for k, v in a.state().items()})
     for p, q in zip(first, second, strict=True):
         q.data.copy_(p.data)
-        p.grad, q.grad = gradient(p, 9), gradient(p, 9)
-    a.step()
-    b.step()
+    step_on(a, first, 9)
+    step_on(b, second, 9)
     assert_equal(first, second)
     a.reset()
     assert all(bool((t == 0).all()) for t in a.state().values())

@@ -94,8 +94,7 @@ def test_what_does_not_fit_is_told(mirror: Path, rows: Rows, columns: tuple[str,
 
 
 def test_an_unlabelled_row_is_told(mirror: Path) -> None:
-    unlabelled = [("good", 0), ("bad", 1), ("odd", -1)]
-    write(mirror, {"train": unlabelled, "test": unlabelled}, ("for", "against"))
+    write(mirror, {split: [("good", 0), ("bad", 1), ("odd", -1)] for split in ROWS}, ("for", "against"))
     refused("'-1'", hub_texts, TINY)
 
 
