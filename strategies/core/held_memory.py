@@ -61,6 +61,7 @@ class _Walk:
         left_out = _OF_TORCH if isinstance(owner, nn.Module) else frozenset()
         if isinstance(owner, Strategy):
             left_out = frozenset([*owner.not_saved, *(f.name for f in fields(owner))])
+            self.bytes -= owner.padding_bytes(self.lane)
         own = type(owner).__module__.split(".")[0] in ("strategies", "bench")
         self.all(v for k, v in vars(owner).items() if k not in left_out and not (own and k.startswith("_")))
 

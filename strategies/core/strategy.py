@@ -287,6 +287,10 @@ class Strategy:
         # Methods for one way to tune keep earlier tasks' parts beside the model, and answer with them.
         return self.name if own or self.tunes else None
 
+    def padding_bytes(self, lane: int) -> int:
+        """Return the bytes that a lane has in its tensors only because another has more classes."""
+        return 0
+
     # What hooks are written with.
 
     def logits(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:

@@ -52,9 +52,9 @@ class GenerativeClassifier(Strategy):
         need_pixels_0_to_1(self.name, self.streams)
         seeds = [s.seed for s in self.streams.streams]
         order = [torch.tensor([u for t in s.tasks for u in t.units]) for s in self.streams.streams]
-        self.unit_LK = pad_sequence(order, batch_first=True).to(self.streams.device)
+        self._unit_LK = pad_sequence(order, batch_first=True).to(self.streams.device)
         pixels = math.prod(self.streams.shape)
-        n_classes = self.unit_LK.shape[1]
+        n_classes = self._unit_LK.shape[1]
         self.vaes = [
             self._vae([generator(s, f"class/{k}") for s in seeds], pixels).to(self.streams.device)
             for k in range(n_classes)
@@ -111,6 +111,11 @@ class GenerativeClassifier(Strategy):
         """The task's classes can be answered with from now on."""
         self.learned_L += torch.tensor(self._classes, device=self.learned_L.device)
 
+    def padding_bytes(self, lane: int) -> int:
+        """Do not count models beyond those of the lane's own classes."""
+        own = sum(len(t.units) for t in self.streams.streams[lane].tasks)
+        return sum(t[lane].nbytes for vae in self.vaes[own:] for t in (*vae.parameters(), *vae.buffers()))
+
     def predict(self, batch: Batch) -> Tensor:
         """Return log p(x|y) for the classes learned, the lowest number for the others, (L, B, U).
 
@@ -128,7 +133,7 @@ class GenerativeClassifier(Strategy):
             # Of a class that has no model yet, the lowest number adds nothing to its first.
             summed_LBU = lanewise(torch.logaddexp, scores_LBU, score_LB1.expand_as(scores_LBU))
             unit_U = torch.arange(self.streams.n_units, device=x_LBD.device)
-            own_L1U = (self.unit_LK[:, k : k + 1] == unit_U) & (k < self.learned_L).unsqueeze(1)
+            own_L1U = (self._unit_LK[:, k : k + 1] == unit_U) & (k < self.learned_L).unsqueeze(1)
             scores_LBU = torch.where(own_L1U.unsqueeze(1), summed_LBU, scores_LBU)
             models_L1U += own_L1U.unsqueeze(1)
         return scores_LBU - lanewise(torch.log, models_L1U.clamp(min=1))

@@ -147,6 +147,10 @@ class HAL(ER):
                 e_LKCHW.data += per_lane(self.anchor_lr, uphill) * uphill
         self.anchor_LACHW[:, task * size : (task + 1) * size] = e_LKCHW.detach()
 
+    def padding_bytes(self, lane: int) -> int:
+        """Do not count the places of anchors that the lane's tasks have no classes for."""
+        return int((~self._real_LA[lane]).sum()) * self.anchor_LACHW[0, 0].nbytes
+
     def hindsight(self, batch: Batch, tuned: LaneModel) -> Tensor:
         """Return how much images would be forgotten, less their distance from the task, shape (L,)."""
         h_LKF = self.model.features(batch.x_LBX)

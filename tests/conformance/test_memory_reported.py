@@ -1,7 +1,8 @@
 """What records say of a method's memory, against another walk over the method and against sums by hand."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from strategies.core import Draws, LaneStreams, Optimiser, Strategy, held_memory
 from strategies.gradient.gem import Rings
 from strategies.parts import Memory
 from strategies.parts.exemplars import Exemplars
+from suites.base import Data, Scenario, Stream, Training
+from suites.scenarios import by_domain
 from tests.conformance.test_strategies import ALL, scenario_of
-from tests.conftest import outcome, toy_cell
+from tests.conftest import outcome, registered, toy_cell
 from tests.methods import begin, new_batch, ready
-from tests.toy import blobs, sentences
+from tests.toy import TOY_UNEVEN, blobs, domain_blobs, sentences
 
 LANES = 3
 
@@ -156,6 +159,22 @@ def test_memory_is_the_sum_by_hand(name: str, rows: int, beside: int) -> None:
         strategy.after_step(batch)
         strategy.end_task(task)
     assert held_memory(strategy, 1) == (rows, rows * ROW + beside)
+
+
+@pytest.mark.parametrize("name", ["generative-classifier", "hal", "icarl"])
+def test_memory_is_the_lanes_own_where_another_has_more_classes(name: str) -> None:
+    """Seed 0 meets two classes again, seed 1 does not: tasks of 3, 1 and 4 classes, or of 3, 1 and 2."""
+
+    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        left_out = (data.domain_N == 2) & (data.y_N < 2) & (seed == 1)
+        data = replace(data, domain_N=data.domain_N.masked_fill(left_out, 3))
+        return by_domain()(data, scenario, seed, training)
+
+    domains = {"a": (0, 1, 2), "b": (3,), "c": (4, 5, 0, 1)}
+    with registered(replace(TOY_UNEVEN, name="padded", load=partial(domain_blobs, domains), split=split)):
+        cells = [toy_cell(name, seed, suite="padded", epochs=1) for seed in range(2)]
+        together = [r["resources"] for r in run_group(cells)]
+        assert [run_group([cell])[0]["resources"] for cell in cells] == together
 
 
 class Mine(Strategy):
