@@ -37,8 +37,8 @@ class StrategyRegistry(Registry["type[Strategy]"]):
     def collect(self, module: ModuleType) -> None:
         """Enter the methods of a module: the strategies that give themselves a name."""
         for value in vars(module).values():
-            if self.is_one(value) and "name" in vars(value):
-                self.enter(value.name, value, value.__module__)
+            if self.is_one(value) and "name" in vars(value) and value.__module__ == module.__name__:
+                self.enter(value.name, self.prepared(value.name, value), value.__module__)
 
     def get(self, name: str) -> type[Strategy]:
         """Return a strategy, of a sum its composed class."""

@@ -1,6 +1,5 @@
 """Training the head alone."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,7 +9,6 @@ from strategies.core import Batch, Strategy, mask
 from suites.base import Training
 
 
-@dataclass
 class Frozen(Strategy):
     """Features are frozen after the first task; only the head is trained further.
 

@@ -1,11 +1,8 @@
 """Training on everything at once: what forgetting is measured against."""
 
-from dataclasses import dataclass
-
 from strategies.core import Strategy
 
 
-@dataclass
 class Joint(Strategy):
     """Training once on the rows of all tasks together: the upper bound.
 
@@ -20,7 +17,6 @@ class Joint(Strategy):
     needs_boundaries = True
 
 
-@dataclass
 class Cumulative(Strategy):
     """Training afresh, after every task, on all rows so far: R* of intransigence.
 

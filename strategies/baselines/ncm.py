@@ -3,7 +3,6 @@
 Axes: L lanes, B batch, U units, F features; X the axes of one row.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor
 from strategies.core import Batch, Bounds, LaneFloat, Strategy, mask, need_numbers, per_lane, unless
 
 
-@dataclass
 class ClassMeans(Strategy):
     """What both share: features that are never trained, and each unit's sum and number of rows."""
 
@@ -75,7 +73,6 @@ class ClassMeans(Strategy):
         return mask(scores_LBU, batch.active_LBU)
 
 
-@dataclass
 class NCM(ClassMeans):
     """Nearest class mean: a row is given to the unit whose mean of features is nearest.
 
@@ -102,7 +99,6 @@ class NCM(ClassMeans):
         return 2 * inner_LBU - squares_LBU
 
 
-@dataclass
 class SLDA(ClassMeans):
     """Streaming linear discriminant analysis: class means, and one covariance that all classes share.
 

@@ -4,7 +4,7 @@ Axes: L lanes, B batch, G groups (a class of a task), H rows held out of one gro
 N rows of one class, U units; X the axes of one row.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -24,7 +24,6 @@ from strategies.core import (
 from strategies.parts import Distilled, held_out_count
 
 
-@dataclass
 class BiC(Distilled):
     """Bias correction: two numbers, fitted on rows held out, correct the logits of new classes.
 

@@ -3,7 +3,6 @@
 Axes: L lanes, B batch, M exemplars, U units; X the axes of one row.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -15,7 +14,6 @@ from strategies.core import Batch, lanewise
 from strategies.parts import Distilled, NearestMean
 
 
-@dataclass
 class ICaRL(NearestMean, Distilled):
     """iCaRL: a yes or no for each class, distilled for old ones; the nearest mean of exemplars answers.
 

@@ -3,7 +3,6 @@
 Axes: L lanes, B batch, N rows of one class, M exemplars, U units.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,7 +15,6 @@ from strategies.parts import ExemplarReplay
 _ROWS_AT_ONCE = 256
 
 
-@dataclass
 class IL2M(ExemplarReplay):
     """IL2M: plain replay; statistics of each class when first learned rectify old scores.
 

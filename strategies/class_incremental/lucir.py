@@ -3,7 +3,7 @@
 Axes: L lanes, B batch, F features, K new classes, N rows of one class, U units; X the axes of one row.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -14,7 +14,6 @@ from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, gradie
 from strategies.parts import Distilled, features_of
 
 
-@dataclass
 class LUCIR(Distilled):
     """LUCIR: cosines for logits, features keep their direction, old classes are separated from new ones.
 

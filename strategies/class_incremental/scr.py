@@ -4,7 +4,6 @@ Axes: L lanes, B batch, V views of a batch one after the other (2B), F features,
 of one row.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -26,7 +25,6 @@ from strategies.parts import NearestMean, Replay, join_batches
 from suites.base import generator
 
 
-@dataclass
 class SCR(NearestMean, Replay):
     """Supervised contrastive replay: rows of a class are drawn together; the nearest class mean answers.
 

@@ -3,7 +3,6 @@
 Axes: L lanes, B batch, F features, U units; X the axes of one row.
 """
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -13,7 +12,6 @@ from strategies.core import Batch, Bounds, LaneFloat, mask
 from strategies.parts import Distilled
 
 
-@dataclass
 class WA(Distilled):
     """Weight aligning: after a task, the weights of new classes are scaled to the length of the old ones.
 

@@ -21,9 +21,8 @@ def complete(selector: str, cls: type[Strategy]) -> type[Strategy]:
         cls.name = cls.__name__
     doing = "its annotated defaults cannot be hyper-parameters"
     try:
-        for ancestor in reversed(cls.__mro__):
-            if issubclass(ancestor, Strategy) and "__dataclass_fields__" not in vars(ancestor):
-                dataclass(ancestor)
+        if "__dataclass_fields__" not in vars(cls):
+            dataclass(cls)
         doing = "its annotations cannot be read"
         get_type_hints(cls, include_extras=True)
         doing = "it cannot be made"

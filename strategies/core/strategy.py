@@ -135,8 +135,14 @@ class Strategy:
     a value or, where it differs, a dict by scenario."""
 
     def __init_subclass__(cls, **given: Any) -> None:
-        """Prevent that ``generates`` is inherited."""
+        """Make the bases' annotated defaults fields, and prevent that ``generates`` is inherited.
+
+        Those of the class itself become fields when it is registered, or by its own decorator.
+        """
         super().__init_subclass__(**given)
+        for base in reversed(cls.__mro__[1:]):
+            if issubclass(base, Strategy) and "__dataclass_fields__" not in vars(base):
+                dataclass(base)
         cls.generates = vars(cls).get("generates", False)
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:

@@ -1,7 +1,6 @@
 """Less-forgetful learning."""
 
 import copy
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,7 +10,6 @@ from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask
 from suites.base import Training
 
 
-@dataclass
 class LFL(Strategy):
     """Less-forgetful learning: the head is frozen after the first task, and features may not go far.
 

@@ -1,7 +1,6 @@
 """Learning without forgetting."""
 
 import copy
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +10,6 @@ from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Strategy, mas
 from strategies.parts import soft_cross_entropy
 
 
-@dataclass
 class LwF(Strategy):
     """Learning without forgetting: on new rows, answer as the network did before the task.
 

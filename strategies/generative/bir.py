@@ -6,7 +6,6 @@ of one row.
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -55,7 +54,6 @@ class Feedback(nn.Module):
         self.prior_log_var_LUZ = nn.Parameter(both_L2UZ[:, 1].contiguous())
 
 
-@dataclass
 class BIR(Strategy):
     """Brain-inspired replay: the classifier itself generates, by feedback from its features.
 

@@ -5,7 +5,6 @@ Axes: L lanes, B batch, D pixels, U units, Z latent variables; X the axes of one
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -28,7 +27,6 @@ from strategies.parts import VAE, GaussianNoise, ImageGenerator, need_pixels_0_t
 from suites.base import generator
 
 
-@dataclass
 class DGR(Strategy):
     """Deep generative replay: a generator dreams rows of earlier tasks, and the solver before labels them.
 

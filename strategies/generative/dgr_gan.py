@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D pixels.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from strategies.core import Batch, Count, CountOrNone, Generators, LaneFloat, NotNegative
@@ -12,7 +10,6 @@ from strategies.generative.dgr import DGR
 from strategies.parts import Critic, GANAdam, ImageGenerator
 
 
-@dataclass
 class DGRGAN(DGR):
     """Deep generative replay whose generator is a Wasserstein GAN with gradient penalty, as the paper's is.
 

@@ -6,7 +6,6 @@ X the axes of one row.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,7 +18,6 @@ from strategies.parts import VAE, GaussianNoise, log_normal_density, need_pixels
 from suites.base import generator
 
 
-@dataclass
 class GenerativeClassifier(Strategy):
     """A variational autoencoder per class of each task; a row is given to the class it is likeliest under.
 

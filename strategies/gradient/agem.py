@@ -1,14 +1,11 @@
 """Averaged gradient episodic memory."""
 
-from dataclasses import dataclass
-
 import torch
 
 from strategies.core import CountOrNone, dot_L, gradients, per_lane
 from strategies.parts import RowReplay
 
 
-@dataclass
 class AGEM(RowReplay):
     """A-GEM: a step may not, to first order, raise the loss on a draw from the memory.
 

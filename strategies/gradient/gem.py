@@ -28,7 +28,6 @@ class Rings:
         return int(self.seen_LT[lane].clamp(max=per_task).sum()), self.row_bytes
 
 
-@dataclass
 class GEM(Strategy):
     """GEM: a step may not, to first order, raise the loss on the memory of any earlier task.
 

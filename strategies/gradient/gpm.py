@@ -5,7 +5,6 @@ constant for its bias; X the axes of one row.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -32,7 +31,6 @@ _ROUNDING = 1e-10
 """A direction with less than this share of the squared norm is rounding."""
 
 
-@dataclass
 class GPM(Strategy):
     """Gradient projection memory: a layer's weights move only across the inputs it had in earlier tasks.
 

@@ -3,7 +3,6 @@
 Axes: L lanes, B batch, D directions, P parameters, R rows, K logits of a row, U units; X the axes of one row.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,7 +16,6 @@ _DEPENDENT = 1e-5
 """What is left of a gradient, as a share of its length, is rounding below this: it adds no direction."""
 
 
-@dataclass
 class OGD(Strategy):
     """Orthogonal gradient descent: steps leave, to first order, the logits of earlier rows as they were.
 

@@ -3,7 +3,6 @@
 Axes: L lanes, T tasks, F units of a layer, I inputs, O outputs.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -17,7 +16,6 @@ _LARGEST, _LARGEST_COSH = 6.0, 50.0
 """Bounds of an embedding, and of what its hyperbolic cosine is taken of, as in the released code."""
 
 
-@dataclass
 class HAT(Gated):
     """Hard attention to the task: each task learns which units it uses, and those no longer change.
 

@@ -3,15 +3,12 @@
 Axes: L lanes, B batch, U units.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from strategies.core import Batch, Strategy
 from strategies.parts import by_task, one_per_task
 
 
-@dataclass
 class Independent(Strategy):
     """A separate network for each task, from its own initial weights: no forgetting and no transfer."""
 

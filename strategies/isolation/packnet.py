@@ -3,7 +3,6 @@
 Axes: L lanes, N weights of a layer, U units; X the axes of one row.
 """
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -13,7 +12,6 @@ from strategies.core import Batch, LaneFloat, Share, Strategy, per_lane, unless
 from strategies.parts import by_task, hidden_layers, with_masks
 
 
-@dataclass
 class PackNet(Strategy):
     """PackNet: after each task the smallest weights are set free for later ones, the others are frozen.
 

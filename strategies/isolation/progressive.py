@@ -3,7 +3,6 @@
 Axes: L lanes, B batch, F features, U units; X the axes of one row.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -29,7 +28,6 @@ class Adapter(nn.Module):
         return out
 
 
-@dataclass
 class Progressive(Strategy):
     """Progressive networks: a new column of layers for every task, which also reads the earlier ones.
 

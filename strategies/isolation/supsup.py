@@ -4,7 +4,6 @@ Axes: L lanes, T tasks, N weights of a layer, C bytes of N bits, U units; X the 
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,7 +14,6 @@ from strategies.parts import by_task, fan_in, hidden_layers, unit_count, with_ma
 from suites.base import generator
 
 
-@dataclass
 class SupSup(Strategy):
     """Supermasks in superposition: the weights remain random, and each task learns which of them it uses.
 

@@ -3,15 +3,12 @@
 Axes: L lanes, T tasks, F units of a layer.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from strategies.core import LaneFloat, Share, Strategy
 from strategies.parts import Gated, unit_count
 
 
-@dataclass
 class XdG(Gated):
     """Context-dependent gating: each task uses its own random part of every hidden layer.
 

@@ -7,7 +7,6 @@ Axes: L lanes, B batch, U units; X the axes of one row.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -18,7 +17,6 @@ from strategies.core import Batch, Bounds, CountOrNone, LaneFloat, NotNegative, 
 from strategies.parts import Replay, join_batches
 
 
-@dataclass
 class LookAhead(Replay):
     """What methods that look ahead share: the quick steps, and the loss where they led."""
 
@@ -62,7 +60,6 @@ class LookAhead(Replay):
         return self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
 
 
-@dataclass
 class LaMAML(LookAhead):
     """Look-ahead MAML: every parameter has a learning rate of its own, learned with it.
 
@@ -112,7 +109,6 @@ class LaMAML(LookAhead):
         return [per_lane(scale_L, g) * g for g in gradients]
 
 
-@dataclass
 class OML(LookAhead):
     """Online-aware meta-learning: features that a quickly moving head does not spoil.
 

@@ -4,7 +4,6 @@ Axes: L lanes, B batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,7 +13,6 @@ from strategies.core import Batch, Count, CountOrNone, LaneFloat, Share, per_lan
 from strategies.parts import Replay
 
 
-@dataclass
 class MER(Replay):
     """Meta-experience replay: go some way towards where steps on new and remembered rows lead (Reptile).
 

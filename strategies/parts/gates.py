@@ -8,7 +8,6 @@ Axes: L lanes, B batch, T tasks, F units of a layer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from strategies.core import Batch, LaneLinear, Strategy
 from strategies.parts.layers import Layer, hidden_layers
 
 
-@dataclass
 class Gated(Strategy):
     """What the methods with gates share: hooks on the hidden layers, and each row's own gates in answers."""
 

@@ -5,7 +5,7 @@ Axes: L lanes, B batch, U units, N rows of one class, K rows in order.
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -18,7 +18,6 @@ from strategies.parts.nearest_mean import features_of
 from strategies.parts.soft_targets import soft_cross_entropy
 
 
-@dataclass
 class ExemplarReplay(Strategy):
     """A method that stores exemplars of every class and trains on them and the new rows together."""
 
@@ -98,7 +97,6 @@ class ExemplarReplay(Strategy):
             yield self.exemplars.group_L(task, nth), is_unit_LU, rows_LN, real_LN
 
 
-@dataclass
 class Distilled(ExemplarReplay):
     """Exemplars, and a copy of the network as it was before the task, which teaches the old classes."""
 

@@ -8,7 +8,6 @@ Axes: L lanes, B batch, R rows.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ ROWS_AT_ONCE = 256
 """Rows in a chunk where the result does not depend on it."""
 
 
-@dataclass
 class QuadraticPenalty(Strategy):
     """What EWC, SI and their kin share: importances, centres, and the pull they make."""
 

@@ -3,15 +3,12 @@
 Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the axes of one row.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from strategies.core import Batch, LaneLinear, Strategy, Unsuitable
 
 
-@dataclass
 class Recycling(Strategy):
     """Plain training that watches hidden units; a method decides which are reinitialised, and when."""
 

@@ -1,6 +1,5 @@
 """What the replay methods share: a memory of rows, and how it is written."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -11,7 +10,6 @@ from strategies.parts.memory import Memory
 from suites.base import Training
 
 
-@dataclass
 class Replay(Strategy):
     """What the replay methods share: a memory and how it is written."""
 
@@ -30,7 +28,6 @@ class Replay(Strategy):
         self.memory.write(batch)
 
 
-@dataclass
 class RowReplay(Replay):
     """A replay method that keeps rows alone, so that they can be chosen at the end of a task as well."""
 

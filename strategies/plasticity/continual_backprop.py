@@ -3,7 +3,6 @@
 Axes: L lanes, H hidden units of one layer, I inputs, O outputs.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -13,7 +12,6 @@ from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share, u
 from strategies.parts import Recycling
 
 
-@dataclass
 class ContinualBackprop(Recycling):
     """Continual backpropagation: now and then the least useful mature hidden unit is reinitialised.
 

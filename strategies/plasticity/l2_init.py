@@ -1,11 +1,8 @@
 """Regenerative regularisation."""
 
-from dataclasses import dataclass
-
 from strategies.core import LaneFloat, NotNegative, Strategy, gradients, per_lane
 
 
-@dataclass
 class L2Init(Strategy):
     """Weight decay towards the initial parameters, so that what nothing needs becomes learnable again.
 

@@ -3,8 +3,6 @@
 Axes: L lanes, H hidden units of one layer, I inputs.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,6 @@ from strategies.core import Batch, Count, LaneFloat, NotNegative, hashed_uniform
 from strategies.parts import Recycling
 
 
-@dataclass
 class ReDo(Recycling):
     """ReDo: every so many steps, dormant hidden units are reinitialised.
 

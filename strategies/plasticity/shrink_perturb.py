@@ -1,6 +1,5 @@
 """Shrink and perturb."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -10,7 +9,6 @@ from strategies.core import LaneFloat, NotNegative, Share, Strategy, per_lane, u
 from suites.base import generator
 
 
-@dataclass
 class ShrinkPerturb(Strategy):
     """Before every task but the first, shrink all parameters and add noise to them.
 

@@ -5,7 +5,6 @@ features, U units; 1 the one row of an example.
 """
 
 import copy
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -17,7 +16,6 @@ from strategies.parts import counting_rows, features_of, groups_as_lanes, rows_a
 from strategies.pretrained.sparse_er import SparseER
 
 
-@dataclass
 class MbPA(SparseER):
     """MbPA++: sparse replay, and each row is answered by a network adapted to its nearest remembered rows.
 

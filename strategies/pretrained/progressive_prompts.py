@@ -3,8 +3,6 @@
 Axes: L lanes, T tasks, B batch, P soft prompts of one task, Q soft prompts of several, U units, F features.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,6 @@ from strategies.core import Batch, Strategy, Unsuitable, mask
 from strategies.parts import tuned_transformer
 
 
-@dataclass
 class ProgressivePrompts(Strategy):
     """Progressive prompts: new soft prompts for each task, before those of the tasks so far.
 

@@ -6,7 +6,6 @@ Axes: L lanes, B batch, N rows, U units, M parts of the pool, K parts chosen, P 
 features, D numbers of one part.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -18,7 +17,6 @@ from strategies.parts import frozen_features, tuned_transformer
 from suites.base import Training, generator
 
 
-@dataclass
 class PromptPool(Strategy):
     """What both share: a pool in the model, keys beside it, and a query for each row of the data."""
 
@@ -90,7 +88,6 @@ class PromptPool(Strategy):
         return mask(logits_LBU, batch.active_LBU)
 
 
-@dataclass
 class L2P(PromptPool):
     """L2P: the prompts whose keys are nearest to a row's query are put before it.
 
@@ -128,7 +125,6 @@ class L2P(PromptPool):
         return prompt_LBPF, -self.lam * batch.mean_L(cosine_LBM.gather(2, chosen_LBK).sum(2))
 
 
-@dataclass
 class CodaPrompt(PromptPool):
     """CODA-Prompt: a row's prompts are a weighted sum of components, each weighed by an attention of its own.
 

@@ -4,8 +4,6 @@ Axes: L lanes, B batch, H rows held out, U units, P units of a task, F features,
 G ridges to choose from.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -19,7 +17,6 @@ EVERY = 5
 """Of a task's rows every fifth is held out when lambda is chosen: their split of 80 to 20 %."""
 
 
-@dataclass
 class RanPAC(ClassMeans):
     """RanPAC: ridge regression on h = relu(f(x) W), W random and fixed, from sums over all rows seen.
 

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,6 @@ from strategies.core import Batch, Count, CountOrNone, copy_buffers, restore_buf
 from strategies.parts import RowReplay
 
 
-@dataclass
 class SparseER(RowReplay):
     """Sparse experience replay: one step on remembered rows alone after every so many steps on new ones.
 

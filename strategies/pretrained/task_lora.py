@@ -4,7 +4,6 @@ Axes: L lanes, T tasks, B batch, U units, I inputs, O outputs, K rank.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -16,7 +15,6 @@ from strategies.parts import tuned_transformer
 from suites.base import generator
 
 
-@dataclass
 class TaskLoRA(Strategy):
     """What all share: a task starts with fresh factors, and those it ends with are stored unchanged."""
 
@@ -54,7 +52,6 @@ class TaskLoRA(Strategy):
             kept[:, task] = p
 
 
-@dataclass
 class LoRAPerTask(TaskLoRA):
     """A LoRA for each task, learned by itself and used for that task's rows alone.
 
@@ -80,7 +77,6 @@ class LoRAPerTask(TaskLoRA):
         return mask(logits_LBU, batch.active_LBU)
 
 
-@dataclass
 class IncLoRA(TaskLoRA):
     """New LoRA factors for each task, added to those of all tasks before, which are frozen.
 
@@ -102,7 +98,6 @@ class IncLoRA(TaskLoRA):
                 self._net.past[name] = before.transpose(1, 2).flatten(2) if down else before.flatten(1, 2)
 
 
-@dataclass
 class OLoRA(IncLoRA):
     """New LoRA factors for each task, in directions orthogonal to those of the tasks before.
 

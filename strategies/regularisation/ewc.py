@@ -1,6 +1,5 @@
 """Elastic weight consolidation."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from torch import Tensor
@@ -9,7 +8,6 @@ from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share, o
 from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, squared_gradients
 
 
-@dataclass
 class EWC(QuadraticPenalty):
     """Elastic weight consolidation: changes are penalised by the Fisher information of earlier tasks.
 

@@ -1,6 +1,5 @@
 """A plain quadratic penalty towards earlier parameters."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -10,7 +9,6 @@ from strategies.core import LaneFloat, NotNegative, unless
 from strategies.parts import QuadraticPenalty
 
 
-@dataclass
 class L2(QuadraticPenalty):
     """Weight decay towards the last task's parameters: EWC with every importance 1.
 

@@ -1,7 +1,6 @@
 """Memory aware synapses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +10,6 @@ from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, gradient
 from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, absolute_gradients
 
 
-@dataclass
 class MAS(QuadraticPenalty):
     """Memory aware synapses: a parameter is penalised by how much it changes outputs, whatever the label.
 

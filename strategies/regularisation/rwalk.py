@@ -3,7 +3,6 @@
 Axes: L lanes, B batch.
 """
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -13,7 +12,6 @@ from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, Share,
 from strategies.parts import QuadraticPenalty
 
 
-@dataclass
 class RWalk(QuadraticPenalty):
     """Riemannian walk: EWC's Fisher as a moving average, and SI's path, measured in its metric.
 

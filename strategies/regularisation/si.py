@@ -1,6 +1,5 @@
 """Synaptic intelligence."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -10,7 +9,6 @@ from strategies.core import Batch, Bounds, LaneFloat, NotNegative, gradients, pe
 from strategies.parts import QuadraticPenalty
 
 
-@dataclass
 class SI(QuadraticPenalty):
     """Synaptic intelligence: a parameter is penalised by how much its path lowered the loss.
 

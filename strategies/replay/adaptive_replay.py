@@ -3,7 +3,7 @@
 Axes: L lanes, B batch, M memory slots, U units, T tasks, K kinds of note, P parts of a task.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -32,7 +32,6 @@ PARTS = 20
 SCHEDULE = ("step", "error", "forgetting", "strength", "frequency", "reviews_so_far")
 
 
-@dataclass
 class AdaptiveReplay(Replay):
     """Replay as often and as strongly as the forgetting of remembered rows that are never replayed.
 

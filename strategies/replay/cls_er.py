@@ -1,7 +1,6 @@
 """Replay with two slow copies of the network."""
 
 import copy
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -11,7 +10,6 @@ from strategies.core import Batch, LaneFloat, LaneModel, NotNegative, Share, mas
 from strategies.parts import RowReplay, join_batches, real_rows
 
 
-@dataclass
 class CLSER(RowReplay):
     """Replay with complementary memories: a plastic and a stable running mean of the network's parameters.
 

@@ -1,14 +1,11 @@
 """Dark experience replay: remembering what the network answered."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from strategies.core import Batch, LaneFloat, NotNegative, mask
 from strategies.parts import Memory, Replay
 
 
-@dataclass
 class DER(Replay):
     """Dark experience replay: the logits of a row when it was learned are stored and matched.
 
@@ -48,7 +45,6 @@ class DER(Replay):
         self.memory.write_reservoir(batch, logits=batch.noted[self.name])
 
 
-@dataclass
 class DERPlusPlus(DER):
     """DER with the labels of remembered rows as well: + beta CE(y, h(x)) on a second draw."""
 

@@ -1,6 +1,5 @@
 """Experience replay: new rows beside remembered ones."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +10,6 @@ from strategies.parts import RowReplay, join_batches
 from suites.base import Training
 
 
-@dataclass
 class ER(RowReplay):
     """Experience replay: each step learns new rows and an equal number of remembered ones.
 

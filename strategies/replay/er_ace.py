@@ -1,7 +1,5 @@
 """Experience replay with asymmetric cross-entropy."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -9,7 +7,6 @@ from strategies.core import Batch, mask
 from strategies.parts import RowReplay
 
 
-@dataclass
 class ERACE(RowReplay):
     """ER in which new rows compete only among their own classes, and old rows among all.
 

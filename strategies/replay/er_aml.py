@@ -1,6 +1,5 @@
 """Experience replay with asymmetric metric learning."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -11,7 +10,6 @@ from strategies.core import Batch, Bounds, LaneFloat, per_lane
 from strategies.parts import RowReplay, pick_marked, real_rows
 
 
-@dataclass
 class ERAML(RowReplay):
     """ER in which new rows learn by comparison among the classes of their batch, and old rows all classes.
 

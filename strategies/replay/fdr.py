@@ -1,6 +1,5 @@
 """Function distance regularisation."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -10,7 +9,6 @@ from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Unsuitab
 from strategies.parts import Memory, Replay, sample_rows
 
 
-@dataclass
 class FDR(Replay):
     """The network stays near the function it was: its answers at the end of each task are remembered.
 

@@ -1,7 +1,5 @@
 """GDumb: a greedy sampler and a dumb learner."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -9,7 +7,6 @@ from strategies.core import Batch, Count, copy_buffers, restore_buffers
 from strategies.parts import GreedyMemory, Replay
 
 
-@dataclass
 class GDumb(Replay):
     """Only a balanced memory is stored: after each task a network is trained on it from scratch.
 

@@ -1,6 +1,5 @@
 """Gradient-based sample selection."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,7 +10,6 @@ from strategies.core import Batch, Count, CountOrNone, LaneLinear, eval_mode, ro
 from strategies.parts import Memory, Replay, join_batches, real_rows
 
 
-@dataclass
 class GSS(Replay):
     """Experience replay from a memory whose rows have gradients in different directions (GSS-Greedy).
 

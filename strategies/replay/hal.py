@@ -4,7 +4,6 @@ Axes: L lanes, B batch, A anchors, K anchors of a task, F features, U units; X t
 """
 
 import copy
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -31,7 +30,6 @@ from strategies.parts import virtual_step
 from strategies.replay.er import ER
 
 
-@dataclass
 class HAL(ER):
     """Experience replay that keeps its answers at anchors: images made to be forgotten, one a class and task.
 

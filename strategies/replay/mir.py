@@ -1,6 +1,6 @@
 """Maximally interfered retrieval."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -12,7 +12,6 @@ from strategies.parts import pick_rows, virtual_step
 from strategies.replay.er import ER
 
 
-@dataclass
 class MIR(ER):
     """Experience replay of the rows that the coming step would harm most.
 

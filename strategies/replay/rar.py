@@ -4,7 +4,7 @@ Axes: L lanes, B batch, D pixels, K lines of pixels along one axis; X the axes o
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from strategies.core import Batch, Count, LaneFloat, NotNegative, Share, need_im
 from strategies.replay.er import ER
 
 
-@dataclass
 class RAR(ER):
     """Experience replay with several steps on each batch, on other remembered rows each time, all augmented.
 

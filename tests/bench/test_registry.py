@@ -76,6 +76,13 @@ def test_a_class_is_the_same_to_show_run_and_report(decorator: str, tmp_path: Pa
     assert table.index("*gradient*") < table.index("Plain")
 
 
+def test_a_decorated_class_has_the_hyper_parameters_of_a_plain_one_below_it(tmp_path: Path) -> None:
+    more = "from dataclasses import dataclass\n\n\n@dataclass\nclass More(Plain):\n    further: float = 1.0\n"
+    own = f"{written(tmp_path, PLAIN + more)}:More"
+    assert [option.name for option in describe(own).options] == ["scale", "way", "further"]
+    assert strategies.get(own)(scale=0.25).scale == 0.25  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("then", ["deleted", "acts"])
 def test_a_look_at_a_run_imports_no_user_s_file(then: str, tmp_path: Path, command: Command) -> None:
     own, out, trace = written(tmp_path, PLAIN), str(tmp_path / "run"), tmp_path / "imported"
