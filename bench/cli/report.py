@@ -119,13 +119,16 @@ def power(
     """Say with how many seeds a report shows a difference between two strategies, from a run's variances."""
     from rich.console import Console
 
-    from bench.report import power_caption, print_power
+    from bench.report import left_out, power_caption, print_power
     from bench.results import load
     from bench.stats import needs
 
     opened(folder)
-    found = needs(load(folder).scores, a, b, score, difference, comparisons)
+    frames = load(folder)
+    found = needs(frames.scores, a, b, score, difference, comparisons)
     print_power(found, power_caption(a, b, score, difference, comparisons), Console())
+    for words in left_out(frames):
+        print(words, file=sys.stderr)
 
 
 @app.command(epilog="Example: lethe cite results/runs/first > references.bib")

@@ -1,5 +1,6 @@
 """Numbers made again: of a published table, or of records."""
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,12 +93,15 @@ def _verify_table(
         return
     if not look_only and records is None:
         run_requests(requests, folder, **how)
-    verdicts = published.compare(chosen, load(folder), seeds, only, least, scenarios)
+    frames = load(folder)
+    verdicts = published.compare(chosen, frames, seeds, only, least, scenarios)
     from rich.console import Console
 
-    from bench.report import print_published
+    from bench.report import left_out, print_published
 
     print_published(chosen, verdicts, Console())
+    for words in left_out(frames):
+        print(words, file=sys.stderr)
     agree, differ = (sum(v.agrees is of for v in verdicts) for of in (True, False))
     untold = len(verdicts) - agree - differ
     print(

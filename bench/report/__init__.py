@@ -1,5 +1,6 @@
 """Tables, page and figures from the records of runs."""
 
+from bench.report.captions import left_out
 from bench.report.cite import citations
 from bench.report.class_tables import class_tables, print_classes, write_classes
 from bench.report.layout import Layout, Spread

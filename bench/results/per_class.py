@@ -57,12 +57,12 @@ def confusions(frames: Frames, identities: Sequence[str] | None = None) -> Itera
         frames.unreadable += [words for run in runs.values() for words in run.unreadable]
 
 
-def classes(folder: str | Path, *more: str | Path) -> pd.DataFrame:
+def classes(folder: str | Path | Sequence[str | Path], *more: str | Path, **how: Any) -> pd.DataFrame:
     """Return precision, recall, F1 and support of every class after every task, from one or several runs.
 
-    See ``by_class``. Raises UserError for a folder that is no run.
+    See ``by_class``, and ``load`` for the arguments and what it raises.
     """
-    return by_class(load(folder, *more))
+    return by_class(load(folder, *more, **how))
 
 
 def by_class(frames: Frames) -> pd.DataFrame:

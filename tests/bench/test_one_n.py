@@ -52,7 +52,9 @@ def today(name: str) -> str:
 
 
 @pytest.mark.parametrize("late", ["old", "today"])
-def test_a_row_shows_one_code_today_s_if_it_has_it_else_the_latest(late: str, tmp_path: Path) -> None:
+def test_a_row_shows_one_code_today_s_if_it_has_it_else_the_latest(
+    late: str, tmp_path: Path, command: Command
+) -> None:
     now = today("er") if late == "today" else "new"
     write_run(tmp_path, cells("er", [60, 62], 0, now) if late == "today" else cells("er", [10, 10], 0, "old"))
     write_run(tmp_path, cells("er", [10], 2, "old") if late == "today" else cells("er", [60, 62], 2, "new"))
@@ -64,6 +66,9 @@ def test_a_row_shows_one_code_today_s_if_it_has_it_else_the_latest(late: str, tm
     (line, *_) = tables(frames, ["acc"], Layout(origin=True)).remarks
     assert line.startswith(f"left out: toy class er, {n} seed")
     assert f"of {tmp_path}: code old at old-commit, not {shown}" in line
+    write_run(tmp_path, cells("ewc", [50, 51, 54, 50]))
+    code, _, err = command(f"power {tmp_path} er ewc")
+    assert (code, line in err) == (0, True), err
     assert sorted(frames.left_out["seed"]) == ([2] if late == "today" else [0, 1])
 
 
