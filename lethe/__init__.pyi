@@ -141,3 +141,9 @@ from suites.scenarios import (
 from suites.sources import (
     fingerprint as fingerprint,
 )
+from suites.values import (
+    only_if as only_if,
+)
+from suites.values import (
+    unless as unless,
+)
