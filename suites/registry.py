@@ -131,7 +131,7 @@ class Registry(Generic[Named]):
             return self._index[name][1]
         if name in self._installed():
             return self._installed()[name].module
-        raise unknown(self.kind, name, self.names())
+        raise unknown(self.kind, name, sorted({*self.entered, *self._index, *self._installed()}))
 
     def _described_entered(self) -> dict[str, Description]:
         """Return the built-ins, and what this process has entered beside them."""

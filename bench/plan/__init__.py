@@ -1,7 +1,7 @@
 """What is asked for: cells, selectors, settings, experiment files."""
 
 from bench.plan.cell import CellSpec
-from bench.plan.code import code_of
+from bench.plan.code import code_of, codes_of
 from bench.plan.experiment_file import check_seeds, seeds
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell

@@ -1,6 +1,6 @@
 """The code that makes a cell's numbers: its files, and one fingerprint of them all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 import strategies
 import suites
 from bench import models
+from bench.plan.cell import CellSpec
 from bench.plan.source_files import LETHE, files_behind
 from bench.schema import Exported, digest
 
@@ -46,6 +47,18 @@ def code_of(spec: Mapping[str, Any]) -> Code:
     if roots not in _CODES:
         _CODES[roots] = _code(roots)  # type: ignore[index]
     return _CODES[roots]  # type: ignore[index]
+
+
+def codes_of(specs: Iterable[CellSpec]) -> dict[str, Code]:
+    """Return the code behind each of many cells, by key; see ``code_of``."""
+    known: dict[tuple[str, str, str, str], Code] = {}
+    found = {}
+    for spec in specs:
+        asked = spec.strategy, spec.suite, spec.model, spec.continues
+        if asked not in known:  # thousands of cells have few methods, whose files are read each time
+            known[asked] = code_of(vars(spec))
+        found[spec.key] = known[asked]
+    return found
 
 
 def _code(roots: tuple[str | Path, ...]) -> Code:

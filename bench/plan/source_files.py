@@ -161,6 +161,8 @@ class _Walk:
     def __init__(self, root: str | Path) -> None:
         self.files: dict[str, str] = {}
         self._taken: set[tuple[str, str, bool]] = set()
+        # A root among what changes no number in a cell is asked about for itself.
+        self._left = {m for m in _CHANGE_NO_NUMBER if not f"{root}.".startswith(f"{m}.")}
         self._own = "" if isinstance(root, Path) else root.partition(".")[0]
         if isinstance(root, Path):
             self._enter("", root.name, _SOURCES.of(_content(root)))
@@ -208,7 +210,7 @@ class _Walk:
     def _left_out(self, module: str, by_cell: bool) -> bool:
         parts = module.split(".")
         above = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
-        return not _CHANGE_NO_NUMBER.isdisjoint(above) or (by_cell and "bench.models" in above)
+        return not self._left.isdisjoint(above) or (by_cell and "bench.models" in above)
 
     def _absolute(self, importer: str, module: str) -> str:
         name = module.lstrip(".")

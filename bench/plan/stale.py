@@ -107,7 +107,9 @@ class Staleness:
         if files is None:
             return Change("made by code that its run does not name")
         differing = sorted(n for n in files.keys() | today.files.keys() if files.get(n) != today.files.get(n))
-        return Change(f"{some(differing, _SHOWN)} changed", tuple(differing), all(map(is_users, differing)))
+        gone = [name for name in differing if name not in today.files]
+        what = "cannot be found" if gone == differing else "changed"
+        return Change(f"{some(differing, _SHOWN)} {what}", tuple(differing), all(map(is_users, differing)))
 
 
 def is_users_suite(name: str) -> bool:

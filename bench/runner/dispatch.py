@@ -17,7 +17,7 @@ from bench.plan import (
     RecordHead,
     Request,
     ResolvedPlan,
-    code_of,
+    codes_of,
     resolve,
 )
 from bench.runner.described import described
@@ -89,8 +89,8 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     _prepare(plan, options.quiet)
     continued = {(s.suite, s.scenario): describe_overlap(s) for s in reversed(plan.to_run) if s.continues}
     run = RunFolder(folder)
-    codes = [code_of(vars(spec)) for spec in plan.cells if spec.key not in plan.existing]
-    code = {found.fingerprint: found.files for found in codes}
+    codes = codes_of(spec for spec in plan.cells if spec.key not in plan.existing)
+    code = {found.fingerprint: found.files for found in codes.values()}
     maker = run.open(plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code)
     set_aside = run.repair()
     superseded = Superseded(folder)

@@ -18,7 +18,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 from torch import Tensor
 
 from bench.export import load_into
-from bench.plan import CellSpec, code_of
+from bench.plan import CellSpec, codes_of
 from bench.runner.progress import note
 from bench.schema import Failure, Fields
 from bench.store import Maker, RunFolder, SavedModels, now
@@ -207,7 +207,8 @@ def _by_key(group: Group, codes: Sequence[str]) -> dict[str, str]:
 def _codes(group: Group) -> list[str]:
     """Return the fingerprint of each cell's code; empty where a file is not there, which then cannot run."""
     try:
-        return [code_of(vars(spec)).fingerprint for spec in group]
+        found = codes_of(group)
+        return [found[spec.key].fingerprint for spec in group]
     except UserError:
         return [""] * len(group)
 

@@ -175,6 +175,13 @@ def test_names_are_followed_through_a_package(tmp_path: Path, monkeypatch: pytes
     assert files("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import own_methods") == set()
 
 
+def test_a_root_that_is_in_no_cell_is_read_with_its_room() -> None:
+    """The checks are remembered by their own code."""
+    files = files_behind("bench.checks.conformance").keys()
+    assert {"bench/checks/conformance.py", "bench/checks/made_streams.py"} <= files
+    assert not any(file.startswith("bench/report") for file in files)
+
+
 def test_digests_are_those_of_any_version_of_python(tmp_path: Path) -> None:
     """Written down once: a version whose syntax tree reads otherwise would make every record stale."""
     path = tmp_path / "mine.py"

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from bench.export import find
-from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, code_of, resolve, source_files
+from bench.plan import (
+    Checkpoint,
+    Present,
+    RecordHead,
+    Request,
+    ResolvedPlan,
+    Staleness,
+    code_of,
+    resolve,
+    source_files,
+)
 from bench.plan import code as code_of_cells
 from bench.runner import processes
 from bench.schema import Equivalence, Equivalences
@@ -134,6 +144,20 @@ def test_lethe_changed(tmp_path: Path, edit: Any, command: Command, refuses: Ref
     assert {k: outcome(r) for k, r in after.items()} == {k: outcome(r) for k, r in before.items()}
     assert sum(after[k]["made_by"] != before[k]["made_by"] for k in before) == 2
     assert "nothing to do" in command(line)[1]
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    now = code_of({"strategy": "er", "suite": "digits", "model": "mlp"}).files
+    staleness = Staleness({"before": {**now, "helper.py": "1"}}, Equivalences.empty(), lambda suite: None)
+    spec = {"strategy": "er", "suite": "digits", "model": "mlp"}
+    for strategy, says in (
+        ("er", "helper.py cannot be found"),
+        ("nowhere.py:Mine", "its code cannot be compared: cannot read nowhere.py: No such file or directory"),
+        ("erx", "its code cannot be compared: unknown strategy 'erx'; did you mean er"),
+    ):
+        change = staleness.of(spec | {"strategy": strategy}, RecordHead("done", "before"))
+        assert change is not None
+        assert change.reason.startswith(says)
 
 
 def heads(request: Request, **changes: Any) -> dict[str, RecordHead]:
