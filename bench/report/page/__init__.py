@@ -49,13 +49,13 @@ def make_page(
     """
     shown, layout = tuple(scores or DEFAULT), Layout((layout or Layout()).spread, marks=True)
     begun = iter(begin_figures(frames) if figures is None else figures)
-    numbers = summary(frames, all_columns(shown), layout)
     data: list[Markup] = []
 
     def tables() -> Iterator[dict[str, Any]]:
         for suite, scenario, part in parts(frames):
             whole = frames.only(_in(suite, scenario, frames.cells))
-            table = section(part, whole, _in(suite, scenario, numbers), shown, layout)
+            numbers = summary(whole, all_columns(shown), layout)
+            table = section(part, whole, numbers, shown, layout)
             _, drawn = next(begun, ("", ()))
             table["figures"] = list(figures_of(suite, scenario, frames.score_of(suite), drawn))
             data.append(htmlsafe_json_dumps(_for_script(table), sort_keys=True))

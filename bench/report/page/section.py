@@ -35,7 +35,7 @@ def section(
     Args:
         part: The done cells of the suite and scenario.
         whole: All of its cells.
-        numbers: Its rows of ``summary``.
+        numbers: Their ``summary``.
         shown: The scores whose columns are visible at first.
         layout: How numbers are shown.
     """
