@@ -76,10 +76,12 @@ class Request:
                     why = next(c for c in conditions(TRAINING_HINTS[name]) if not c.met(base[c.other]))
                     remarks[f"--set {name}={text_of(value)} is left out: it has no effect {why}"] = None
             for selector in selectors:
+                any_seed, remark = self._cell(suite, scenario, selector)
+                remarks |= {remark: None} if remark else {}
                 for seed in self.seeds:
-                    cell, remark = self._cell(suite, scenario, selector, seed)
+                    cell = replace(any_seed, seed=seed)
+                    vars(cell)["reference"] = self.model  # looked up once for all cells
                     found.setdefault(cell.key, cell)
-                    remarks |= {remark: None} if remark else {}
         return list(found.values()), list(remarks)
 
     def shared(self) -> dict[str, dict[str, Value]]:
@@ -107,8 +109,8 @@ class Request:
             raise UserError("--resume-from names the model: it does not go with another")
         return replace(exported_reference(self.exported), fingerprint=self.exported.mark)
 
-    def _cell(self, suite: Suite, scenario: str, selector: str, seed: int) -> tuple[CellSpec, str]:
-        """Return a cell, and what of its selector has no effect; empty for nothing."""
+    def _cell(self, suite: Suite, scenario: str, selector: str) -> tuple[CellSpec, str]:
+        """Return the cell of seed 0, and what of its selector has no effect; empty for nothing."""
         import strategies
         from bench import models
 
@@ -146,11 +148,10 @@ class Request:
             model=model.name,
             model_options=all_options,
             training=recorded(Training(**training)),  # type: ignore[arg-type]
-            seed=seed,
+            seed=0,
             identity="+".join(words),
             continues=model.fingerprint,
         )
-        vars(spec)["reference"] = model  # looked up once for all cells
         return spec, f"{selector} is run as {spec.identity}: {'; '.join(reasons)}" if reasons else ""
 
     @cached_property

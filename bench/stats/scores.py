@@ -142,7 +142,8 @@ def learning_acc(R: Matrix) -> float:
 def intransigence(R: Matrix, R_reference: Matrix) -> float:
     """Gap on each task to a model trained on all data so far (needs cumulative).
 
-    ``R_reference`` is the matrix of ``cumulative`` at the same suite, scenario and seed.
+    ``R_reference`` is the matrix of ``cumulative`` at the same suite and version, data, scenario, model and
+    its options, training and seed.
     """
     return _mean(_learned(R_reference) - _learned(R))
 
