@@ -95,7 +95,8 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     set_aside = run.repair()
     superseded = Superseded(folder)
     superseded.add({spec.key for spec in plan.cells if spec.key not in plan.existing} & run.statuses().keys())
-    models = SavedModels(folder, options.keep_models)
+    models = SavedModels(folder, options.keep_models, {key: code.fingerprint for key, code in codes.items()})
+    models.supersede()
     unsaved = sum(not models.tasks(spec.key) for spec in plan.done) if options.keep_models else 0
     if not options.quiet:
         for words in (*plan.remarks, *continued.values()):

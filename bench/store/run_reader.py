@@ -9,6 +9,7 @@ Reading never writes. What cannot be read is passed over and listed with the rea
     RUN/models/<key>/<task>/      trained models, where they are saved; see bench.store.saved_models
     RUN/set-aside/                what could not be read
     RUN/superseded/*.jsonl        records and confusion counts of cells that were run again since
+    RUN/superseded/models/        trained models that were saved by other code
 
 Earlier versions wrote a file for each record, ``cells/<key>.json``; these are read and continued.
 """

@@ -9,6 +9,7 @@ killed and started again keeps the same ones.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,28 @@ class SavedModels:
         named = {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done}
         named["code"] = self.codes.get(key, "")
         write_json(folder / "facts.json", named | header)
+
+    def supersede(self) -> None:
+        """Move the models of these cells that are of other code into ``superseded/``.
+
+        Raises:
+            UserError: where they cannot be moved.
+        """
+        aside = self.run / "superseded" / "models" / uuid.uuid4().hex[:12]
+        for key in [key for key, code in self.codes.items() if self._code(key) not in (None, code)]:
+            try:
+                aside.mkdir(parents=True, exist_ok=True)
+                (self.folder / key).replace(aside / key)
+            except OSError as error:
+                raise UserError(f"cannot write into {aside}: {error.strerror}") from None
+
+    def _code(self, key: str) -> str | None:
+        """Return the code that trained a cell's models, None where none is saved."""
+        try:
+            tasks = self.tasks(key)
+            return self.header(key, tasks[-1]).code if tasks else None
+        except UserError:  # it is not whole
+            return ""
 
     def tasks(self, key: str) -> list[int]:
         """Return after how many tasks a cell's model was saved, ascending."""

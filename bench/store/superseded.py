@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bench.schema import Fields, differing_fields
 from bench.store.files import new_file
-from bench.store.lines import SUFFIX, as_line, pieces
+from bench.store.lines import SUFFIX, as_line, lines
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
 
@@ -74,7 +74,7 @@ def n_superseded(folder: Path) -> int:
 
 
 def _lines(folder: Path) -> list[bytes]:
-    return [piece.content for piece in pieces(folder)]
+    return [piece.content for path in sorted(folder.glob(f"*{SUFFIX}")) for piece in lines(path)]
 
 
 def _of_run(folder: Path, keys: Collection[str]) -> dict[str, _Record]:

@@ -23,8 +23,8 @@ from bench.plan import (
 from bench.plan import code as code_of_cells
 from bench.runner import processes
 from bench.schema import Equivalence, Equivalences
-from bench.store import RunReader, SavedModels, enter_equivalences
-from tests.conftest import Command, Refuses, outcome, ran, refused
+from bench.store import RunReader, SavedModels, enter_equivalences, n_superseded
+from tests.conftest import Command, Refuses, outcome, ran, refused, tree
 
 MINE = """
 from lethe import Strategy
@@ -293,8 +293,16 @@ def test_a_saved_model_of_other_code_than_its_record_is_not_exported(tmp_path: P
     ((key, saved),) = [(r["key"], r) for r in RunReader(run).records()]
     assert SavedModels(run).header(key, 5).code == saved["made_by"]["code"]
     assert find(run, key) == key
+    before = tree(run / "models")
     ran(run, mine(tmp_path, (0,), MINE.replace("1.0 *", "-1.0 *")))
+    refused("saved no model of .*: run it again with --keep-models last --force", find, run, key)
+    (aside,) = (run / "superseded" / "models").iterdir()
+    assert tree(aside) == before
+    assert n_superseded(run) == 1
+    (aside / key).rename(run / "models" / key)  # as a run that is under way leaves it
     refused("is of other code than its record: run it again with --keep-models last --force", find, run, key)
+    assert ran(run, mine(tmp_path, (0,)), keep_models="last").counts == {"done": 1}
+    assert SavedModels(run).cells() == [find(run, key)]
 
 
 def test_a_pack_says_that_it_leaves_superseded_records_out(tmp_path: Path, command: Command) -> None:
