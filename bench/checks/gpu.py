@@ -23,9 +23,10 @@ import torch
 
 import strategies
 import suites
+from bench.checks.made_streams import scenario_of
 from bench.plan import CellSpec, one_cell
 from bench.train import LaneState, begin_task, learn_task, make_lanes, run_group, take_steps
-from suites.base import SCENARIOS, Data, Scenario, Training
+from suites.base import Data, Scenario
 
 TOLERANCE = 0.05
 """Largest difference allowed between the mean last rows of R over seeds. Every seed's path through training
@@ -52,12 +53,6 @@ def cell(
 ) -> CellSpec:
     """Return a cell of the digits suite with other training settings."""
     return one_cell(suite, strategy, scenario, seed, {"model": model, **training})
-
-
-def scenario_of(name: str) -> Scenario:
-    """Return a scenario the strategy can do, class-incremental where it can."""
-    order: tuple[Scenario, ...] = ("class", *(s for s in SCENARIOS if s != "class"))
-    return next(s for s in order if strategies.get(name)().unsuitable(s, Training()) is None)
 
 
 def last_rows(specs: list[CellSpec], device: str) -> np.ndarray[Any, Any]:

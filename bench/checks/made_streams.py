@@ -10,8 +10,9 @@ from functools import cache
 
 import torch
 
+import strategies
 import suites
-from suites.base import SUITES, Data, Scenario, Stream, Suite, Task, Training, generator
+from suites.base import SCENARIOS, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator
 
 Table = tuple[tuple[int, ...], ...]
 """The classes of each task, as places in the seed's order of classes."""
@@ -112,6 +113,12 @@ def _spread(rows: torch.Tensor, data: Data) -> torch.Tensor:
     for c in y.unique():
         nth[y == c] = torch.arange(int((y == c).sum()))
     return rows[nth.argsort(stable=True)]
+
+
+def scenario_of(name: str) -> Scenario:
+    """Return a scenario the strategy can do, class-incremental where it can."""
+    order: tuple[Scenario, ...] = ("class", *(s for s in SCENARIOS if s != "class"))
+    return next(s for s in order if strategies.get(name)().unsuitable(s, Training()) is None)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What an author of a method needs."""
 
 from strategies.core.complete import complete, defaults
-from strategies.core.compose import composed
+from strategies.core.compose import Composed, composed
 from strategies.core.contract import ContractBroken, per_lane_loss, python_if, shown
 from strategies.core.draws import Draws, hashed_uniform, splitmix64
 from strategies.core.held_memory import held_memory

@@ -61,6 +61,12 @@ _OF_TORCH = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules
 """Attributes of every module that are torch's own business: hooks."""
 
 
+_NO_PLACE = (
+    "which cannot be saved: keep numbers, text or tensors instead; if it is made again before it is read, "
+    "write {} in the class"
+)
+
+
 class SavedState:
     """Saves and restores one strategy; made when ``setup`` has ended.
 
@@ -99,9 +105,9 @@ class SavedState:
     def refused(self, path: str, why: str) -> ContractBroken:
         """Return the error that names an attribute which cannot be saved."""
         attribute = re.split(r"[.\[]", re.sub(r"^parts\[\d+\]\.", "", path))[0]
+        where = mentioned_at(self.strategy, attribute)
         return ContractBroken(
-            f"{mentioned_at(self.strategy, attribute)}: self.{path} of {self.strategy.name} {why}; if setup "
-            f"makes it again and nothing changes it, write not_saved = ({attribute!r},) in the class"
+            f"{where}: self.{path} of {self.strategy.name} {why.format(f'not_saved = ({attribute!r},)')}"
         )
 
 
@@ -206,15 +212,13 @@ class _Writer:
             return self.container(value, path)
         if hasattr(value, "__dict__") and not isinstance(value, types.FunctionType):
             return self.object(value, path)
-        raise owner.refused(path, f"is a {type(value).__name__}, which cannot be saved in a checkpoint")
+        raise owner.refused(path, f"is a {type(value).__name__}, {_NO_PLACE}")
 
     def constant(self, value: Any, path: str) -> Node:
         if self.at_setup:
             self.owner.made[path] = value
         elif self.owner.made.get(path) != value:
-            raise self.owner.refused(
-                path, f"is a {type(value).__name__} set after setup, which cannot be saved"
-            )
+            raise self.owner.refused(path, f"is a {type(value).__name__} set after setup, {_NO_PLACE}")
         return {"setup": ""}
 
     def tensor(self, value: Tensor, path: str) -> Node:
