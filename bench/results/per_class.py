@@ -49,7 +49,8 @@ def confusions(frames: Frames, identities: Sequence[str] | None = None) -> Itera
         for cell in done[CELL].to_dict("records"):
             folder, key = frames.places.get(cell["key"], (None, cell["key"]))
             among = runs.values() if folder is None else [runs[folder]]
-            found = next(filter(None, (run.classes(key) for run in among)), None)
+            written = frames.outcomes[cell["key"]].origin.written
+            found = next(filter(None, (run.classes(key, written) for run in among)), None)
             if found is not None:
                 counts = {s: np.array(found[s], dtype=np.int64).reshape(-1, 5) for s in SPLITS}
                 yield Confusions({str(k): v for k, v in cell.items()}, tuple(found["units"]), counts)

@@ -95,16 +95,21 @@ class RunReader:
         self._written = written
         return dict(sorted(found.items()))
 
-    def classes(self, key: str) -> Fields | None:
-        """Return a cell's confusion counts, None where there are none or they cannot be read."""
+    def classes(self, key: str, written: str | None = None) -> Fields | None:
+        """Return a cell's confusion counts, None where there are none or they cannot be read.
+
+        ``written`` is when its record was written; without it, all records are read to know.
+        """
         if self._classes is None:
             self._classes = self._index_classes()
         if not self._classes:  # no record has to be read to know that there are none
             return None
-        if self._written is None:
-            self.statuses()
-        assert self._written is not None
-        place = self._classes.get((key, self._written.get(key, "")))
+        if written is None:
+            if self._written is None:
+                self.statuses()
+            assert self._written is not None
+            written = self._written.get(key, "")
+        place = self._classes.get((key, written))
         return None if place is None else self._read(ClassCounts, self._piece(*place))
 
     def _index_classes(self) -> dict[tuple[str, str], tuple[Path, int | None]]:
