@@ -29,13 +29,14 @@ LETHE = ("bench", "lethe", "strategies", "suites")
 _REGISTRIES = {*LETHE, "bench.models"}
 """Packages that find things by name: an import of the package itself takes nothing in particular."""
 _CHANGE_NO_NUMBER = {
-    "bench.api", "bench.checks", "bench.cli", "bench.plan", "bench.report", "bench.results", "bench.runner",
-    "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
+    "bench.api", "bench.checks", "bench.cli", "bench.models.reference", "bench.plan", "bench.report",
+    "bench.results", "bench.runner", "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
+    "strategies.sums",
     "suites.aliases", "suites.cache", "suites.description", "suites.errors", "suites.registry",
     "suites.syntax",
 }  # fmt: skip
 """What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
-record holds the cell itself, and these do nothing inside a cell."""
+record holds the cell itself; these decide no number in it."""
 _NAMED_BY_CELL = ("bench.encode.", "bench.export.", "bench.train.")
 """Rooms that take a model from the cell: what they import of bench.models is not followed, the cell's own
 model is."""

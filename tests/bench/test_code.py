@@ -10,13 +10,18 @@ import pytest
 
 import strategies
 from bench.encode import model_inputs
-from bench.plan import code, code_of, source_files
+from bench.plan import Request, code, code_of, source_files
 from bench.plan.code import is_users
 from bench.plan.source_files import files_behind
 from bench.store import environment, where
+from bench.train import run_group
 from suites.syntax import digest_of
+from tests.conftest import toy_cell
 
 ROOT = Path(__file__).parents[2]
+
+
+UNCOUNTED = source_files._CHANGE_NO_NUMBER
 
 
 def cell(strategy: str = "er", suite: str = "digits", model: str = "mlp") -> dict[str, str]:
@@ -214,3 +219,27 @@ def test_what_is_cached_of_code_is_named_after_it(monkeypatch: pytest.MonkeyPatc
         return -x
 
     assert digest_of(first) != before
+
+
+@pytest.mark.parametrize(
+    "selector", ["er+lwf", "icarl", "packnet", "la-maml", "dgr", "ewc", "gpm", "sparse-er"]
+)
+def test_nothing_runs_in_a_cell_that_is_not_counted(selector: str) -> None:
+    """Every file of Lethe that a function is called of while a cell is run is part of its fingerprint."""
+    text = {"suite": "toy-text"} if selector == "sparse-er" else {"suite": "digits", "rows_per_class": 12}
+    if "+" in selector:
+        (spec,) = Request("digits", (selector,), settings={"epochs": "1", "rows_per_class": "12"}).cells()
+    else:
+        spec = toy_cell(selector, epochs=1, **text)
+    called: set[str] = set()
+    sys.setprofile(lambda frame, event, value: called.add(frame.f_code.co_filename))
+    try:
+        run_group([spec])
+    finally:
+        sys.setprofile(None)
+    files = {Path(name).relative_to(ROOT) for name in called if name.startswith(f"{ROOT}/")}
+    ours = {file.as_posix() for file in files if file.parts[0] in source_files.LETHE}
+    modules = {name: name.removesuffix(".py").replace("/", ".") for name in ours if "__init__" not in name}
+    counted = {n for n, m in modules.items() if not any(f"{m}.".startswith(f"{x}.") for x in UNCOUNTED)}
+    assert {"bench/train/loop.py", "strategies/core/strategy.py"} <= counted
+    assert counted <= code_of(vars(spec)).files.keys()
