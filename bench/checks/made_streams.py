@@ -70,7 +70,7 @@ def _sentences() -> Data:
 def _suite(layout: str, tables: tuple[Table, ...], texts: bool) -> Suite:
     """Return a suite of one layout; its tasks have as many rows as ``_ROWS`` says."""
     widest = max(sum(len(task) for task in table) for table in tables)
-    most = max(len(task) for table in tables for task in table)
+    most = max(len(task) for table in tables for task in table) + (layout == "again")
 
     def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
         table, n_classes = tables[seed % len(tables)], len(data.class_names)
@@ -80,9 +80,8 @@ def _suite(layout: str, tables: tuple[Table, ...], texts: bool) -> Suite:
         own = 0
         for t, places in enumerate(table):
             classes = tuple(order[place] for place in places)
-            units = {"task": range(own, own + len(classes)), "domain": range(len(classes))}.get(
-                scenario, classes
-            )
+            shared = places if layout == "again" else range(len(classes))  # a class keeps its unit
+            units = {"task": range(own, own + len(classes)), "domain": shared}.get(scenario, classes)
             own += len(classes)
             unit_TC[t, list(classes)] = torch.tensor([*units])
             index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten() + t * len(data.x_N)
