@@ -14,7 +14,7 @@ from bench.plan import Value, text_of
 from bench.results.merge import LeftOut, merge, setting
 from bench.results.outcome import RESOURCES, SPLITS, TIMINGS, Outcome
 from bench.schema import Manifest, Metadata
-from bench.stats import all_scores
+from bench.stats import SCORES, all_scores
 from suites.base import PROPORTION, Score
 
 CELL = ["suite", "scenario", "strategy", "identity", "seed", "key"]
@@ -181,7 +181,7 @@ def _name(outcome: Outcome) -> dict[str, Any]:
 
 def _scores(done: Sequence[Outcome], references: "References", undefined: dict[str, str]) -> pd.DataFrame:
     """Return all scores; write to ``undefined`` why a cell has no ``intransigence``."""
-    parts = []
+    parts, names = [], np.array([*SCORES], dtype=object)
     for outcome in done:
         curves = [(task, values) for task, _, values in outcome.curves]
         reference = references.of(outcome)
@@ -193,7 +193,7 @@ def _scores(done: Sequence[Outcome], references: "References", undefined: dict[s
         R, R_validation = (outcome.measured[split].value for split in SPLITS)
         total = outcome.measured["test"].total
         values = all_scores(R, R_reference, curves, R_validation, outcome.outside, outcome.chrf, total)
-        parts.append((_name(outcome), {"score": list(values), "value": np.array([*values.values()])}))
+        parts.append((_name(outcome), {"score": names, "value": np.array([*values.values()])}))
     return _joined(parts, [*CELL, "score", "value"])
 
 
