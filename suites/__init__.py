@@ -1,6 +1,6 @@
-"""What is learned: suites are found by name among these files, the entry points ``lethe.suites`` and files.
+"""Suites, found by name: built-in ones, entry points ``lethe.suites`` and files.
 
-``get(name)`` returns a Suite; ``./file.py:NAME`` reads one from a file of one's own.
+``get(name)`` returns a Suite; the name ``./file.py:NAME`` loads one from a file.
 """
 
 from suites.base import REGISTRY, Suite
@@ -12,5 +12,5 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Suite:
-    """Return a suite; raises UserError for an unknown name, with the nearest ones."""
+    """Return a suite; raises UserError for an unknown name and suggests the closest ones."""
     return REGISTRY.get(name)

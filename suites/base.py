@@ -1,10 +1,10 @@
-"""Suite, stream and task: what is learned, in which order, and the registry of suites.
+"""Data sets, tasks, streams and suites, and the registry of suites.
 
 Axes: N images or texts of the data set, T tasks, C raw classes, U units of the head, K taps, D pixels.
 
-A row number names one image or text as one task sees it: ``row = task * N + index``. The index says which
-one, the task says through which view (permutation, rotation) and with which label, so a replay memory need
-hold nothing but row numbers.
+A row number identifies one image or text as one task sees it: ``row = task * N + index``. The index selects
+the image or text, the task selects the view (permutation, rotation) and the label, so a replay memory only
+stores row numbers.
 """
 
 from __future__ import annotations
@@ -31,64 +31,96 @@ SCENARIOS: tuple[Scenario, ...] = ("task", "domain", "class", "online")
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in memory. The first ``n_train`` rows are for training, the others for testing."""
+    """A data set in memory. The first ``n_train`` rows are for training, the others for testing.
+
+    ``Suite.load`` checks it: a data set that cannot be learned from is refused with the reason in one line.
+
+    Example:
+        ```python
+        n_train = 800
+        data = lethe.Data(
+            name="mine",
+            x_N=x_N,  # uint8, (1000, 1, 28, 28)
+            y_N=y_N,  # int64, (1000,)
+            n_train=n_train,
+            class_names=("cat", "dog"),
+            scale=255.0,
+            fingerprint=lethe.fingerprint(x_N, y_N, n_train),
+        )
+        ```
+    """
 
     name: str
+    """Name of the data set, for messages and records."""
     x_N: Tensor
-    """Pixels, uint8, shape (N, channels, height, width), contiguous. Of texts, shape (N, 0) as a suite loads
-    them; a model's tokenizer makes token numbers of them, or a frozen model features, see bench.encode."""
+    """Pixels, uint8, shape (N, channels, height, width), contiguous. For texts shape (N, 0): bench.encode
+    replaces it by token numbers, or by the features of a frozen model."""
     y_N: Tensor
-    """Raw classes, int64, shape (N,); -1 for a row of no class, which is only ever tested on."""
+    """Raw classes, int64, shape (N,); -1 for a row of no class, which is only used for testing."""
     n_train: int
+    """Number of rows for training; they come first."""
     class_names: tuple[str, ...]
+    """Names of the C raw classes: class c is ``class_names[c]``."""
     scale: float
-    """Grey values are divided by this, to lie in [0, 1]."""
+    """Pixels are divided by this, so that they lie in [0, 1]."""
     fingerprint: str
-    """SHA-256 over shape, pixels or texts, labels and the split, in hexadecimal."""
+    """SHA-256 over shape, pixels or texts, labels and split, in hexadecimal; see ``lethe.fingerprint``."""
     mean: tuple[float, ...] = ()
-    """Per channel, subtracted after scaling; empty for none."""
+    """Mean of each channel, subtracted after scaling; empty for none."""
     std: tuple[float, ...] = ()
+    """Standard deviation of each channel, a divisor after that; empty for none."""
     texts: tuple[str, ...] = ()
-    """The texts of a data set of texts, N of them; empty for images."""
+    """The N texts of a data set of texts; empty for images."""
     targets: tuple[str, ...] = ()
-    """The target text of each input, N of them, where the data set is sequence to sequence: then all
-    rows are of the one class 0."""
+    """The N target texts of a sequence-to-sequence data set, whose rows all have class 0; else empty."""
     domain_N: Tensor | None = None
-    """Which domain a row comes from, int64, where the data set has domains."""
+    """Domain of each row, int64, shape (N,); None if the data set has no domains."""
     domain_names: tuple[str, ...] = ()
+    """Names of the domains: domain d is ``domain_names[d]``."""
     prefixes: tuple[str, ...] = ()
-    """What every text of a domain begins with, which says what to generate for it; empty for none."""
+    """The beginning of every text of each domain, which tells the model what to generate; empty for none."""
 
     def index_of(self, rows: Tensor) -> Tensor:
-        """Return which image or text each row number names."""
+        """Return the index of the image or text of each row number, from 0 to N - 1.
+
+        Args:
+            rows: Row numbers, int64, any shape.
+        """
         return rows % self.x_N.shape[0]
 
     def task_of(self, rows: Tensor) -> Tensor:
-        """Return as which task's row each row number names it."""
+        """Return the task of each row number, counted from 0.
+
+        Args:
+            rows: Row numbers, int64, any shape.
+        """
         return rows // self.x_N.shape[0]
 
     @property
     def generates(self) -> bool:
-        """Whether it is sequence to sequence: a model generates a text for each row and answers no class."""
+        """Whether the data set is sequence to sequence: models generate a text for each row, not a class."""
         return bool(self.targets)
 
 
 @dataclass(frozen=True)
 class Score:
-    """What an entry of R is: its name and its bounds; higher is better."""
+    """The kind of score in the score matrix R; higher is better. See ``PROPORTION`` and ``BLEU``."""
 
     name: str
+    """Its name, in lower case."""
     low: float
+    """Lower bound."""
     high: float
+    """Upper bound."""
 
     @property
     def title(self) -> str:
-        """Return the name as it is written in a text."""
+        """Return the name as reports print it."""
         return _TITLES.get(self.name, self.name)
 
     @property
     def unit(self) -> str:
-        """Return the unit of 100 times where a score lies between its bounds, as reports print it."""
+        """Return the unit of the numbers in reports, which are 100 (score - low) / (high - low)."""
         if self.low == 0 and self.high in (1, 100):
             return "%" if self.high == 1 else ""
         return f"% of {self.low:g} to {self.high:g}"
@@ -96,55 +128,66 @@ class Score:
 
 _TITLES = {"bleu": "BLEU", "chrf": "chrF"}
 PROPORTION = Score("accuracy", 0.0, 1.0)
-"""The share of rows that were answered rightly."""
+"""Accuracy: the share of rows that were classified correctly, from 0 to 1."""
 BLEU = Score("bleu", 0.0, 100.0)
-"""Corpus BLEU of what was written (Papineni et al. 2002), as sacrebleu computes it (Post 2018)."""
+"""Corpus BLEU of generated texts (Papineni et al. 2002), from 0 to 100, computed by sacrebleu (Post 2018)."""
+NOT_STATED = "not stated by its authors"
+"""The licence of a data set whose authors name none."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How long and with what a task is learned. Every field can be set with ``--set``."""
+    """Training settings of a task. ``--set NAME=VALUE`` changes any field.
+
+    Example:
+        ```python
+        lethe.Training(epochs=20, batch=16, optimiser="adam", lr=1e-3)
+        ```
+    """
 
     epochs: Annotated[int, unless("one_pass", True), only_if("iterations", 0)] = 1
-    """Passes over a task's training rows; used while ``iterations`` is 0."""
+    """Passes over the training rows of a task; used if ``iterations`` is 0."""
     iterations: Annotated[int, unless("one_pass", True)] = 0
-    """Steps per task; when set, epochs are repeated, with incomplete last batches dropped."""
+    """Steps per task; if above 0, epochs are repeated and incomplete last batches are dropped."""
     batch: int = 32
-    """Rows of the current task in one step."""
+    """Rows of the current task in each step."""
     optimiser: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
     """Update rule: sgd, momentum (SGD with momentum 0.9), adam or adamw."""
     lr: float = 0.1
-    """Learning rate; the optimiser's only rate, and one lane can differ from the next."""
+    """Learning rate; lanes may have different ones."""
     weight_decay: float = 0.0
     """L2 added to the gradient (sgd, momentum, adam) or decoupled (adamw)."""
     reset_optimiser: bool = False
     """Start every task with a fresh optimiser."""
     active: Literal["all", "seen"] = "all"
-    """Class-incremental heads: all units from the start, or only those of classes seen so far."""
+    """Units of a class-incremental head: all from the start, or only those of classes seen so far."""
     boundaries: Literal["shown", "hidden"] = "shown"
     """Whether strategies see when a task begins and ends."""
     augment: bool = False
-    """Random crops (4 pixels of padding) and horizontal flips, for colour images."""
+    """Random crops (4 pixels of padding) and horizontal flips of colour images."""
     raw_replay: Annotated[bool, only_if("augment", True)] = False
-    """Replayed rows are learned as they are stored, not augmented again at each read as new ones are."""
+    """Replay rows without augmenting them again each time they are read."""
     validation: float = 0.1
-    """Share of a task's training rows held out, drawn by the seed."""
+    """Share of a task's training rows held out for validation, drawn by the seed."""
     shots: int = 0
     """Training rows of each class of a task, drawn by the seed; 0 for all."""
     rows_per_class: int = 0
-    """Rows of each class of a task at most, of the training and of the test rows alike; 0 for all."""
+    """Largest number of training rows, and of test rows, of each class of a task; 0 for all."""
     score_every: int = 0
-    """Score all tasks' validation rows every so many steps; 0 for never."""
+    """Score the validation rows of all tasks after this many steps each time; 0 for never."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass: bfloat16 is autocast."""
+    """Arithmetic of the forward pass; bfloat16 uses autocast."""
     compile: bool = False
     """Compile the model with torch.compile."""
 
     def steps(self, rows: int, tasks: int = 1) -> tuple[int, int]:
-        """Return the steps of one pass over so many rows, and of all training on them.
+        """Return the number of steps of one pass, and of the whole training.
 
-        Counted in iterations (of so many tasks), a batch that a pass leaves incomplete is not learned, unless
-        the rows fill none.
+        With ``iterations``, the incomplete last batch of a pass is dropped, unless it is the only batch.
+
+        Args:
+            rows: Number of training rows.
+            tasks: Number of tasks that these rows are from; ``iterations`` are taken for each.
         """
         if self.iterations and rows >= self.batch:
             steps = self.iterations * tasks
@@ -155,14 +198,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Task:
-    """One task of one seed: which rows, and which classes on which units of the head."""
+    """One task of one seed: its rows, its classes and their units of the head."""
 
     classes: tuple[int, ...]
+    """Raw classes of the task."""
     units: tuple[int, ...]
+    """Unit of the head for each of ``classes``."""
     train_rows: Tensor
-    """Row numbers, int64, in a fixed order; batches are drawn by the engine."""
+    """Row numbers for training, int64, in a fixed order; the engine draws the batches."""
     validation_rows: Tensor
+    """Row numbers for validation, int64; held out from training."""
     test_rows: Tensor
+    """Row numbers for testing, int64."""
 
 
 def _no_rows() -> Tensor:
@@ -173,23 +220,30 @@ def _no_rows() -> Tensor:
 
 @dataclass(frozen=True)
 class Stream:
-    """The ordered tasks of one suite for one seed."""
+    """The ordered tasks of one suite for one seed. ``by_class`` and the other splits make it."""
 
     seed: int
+    """The seed that it was drawn with."""
     scenario: Scenario
+    """``task``, ``domain``, ``class`` or ``online``."""
     data: Data
+    """The data set that row numbers refer to."""
     tasks: tuple[Task, ...]
+    """The T tasks, in order."""
     n_units: int
+    """Number of units of the head."""
     unit_TC: Tensor
-    """Unit of the head for each raw class in each task, int64; -1 where the task lacks the class."""
+    """Unit of the head for each raw class in each task, int64; -1 if the task does not have the class."""
     tap_TKD: Tensor | None = None
-    """A view of the pixels: value d of task t is the sum over k of weight[t,k,d] * x[tap[t,k,d]]. int64."""
+    """A view of the pixels, int64: pixel d of task t is the sum over k of weight[t,k,d] * x[tap[t,k,d]].
+    None if all tasks see the pixels unchanged."""
     weight_TKD: Tensor | None = None
+    """Weights of the view, float."""
     outside_rows: Tensor = field(default_factory=_no_rows)
-    """Row numbers, int64, of rows of no class, which no task has: a model should distinguish them."""
+    """Row numbers, int64, of rows of no class; a model should distinguish them from those of the tasks."""
 
     def unit_names(self) -> list[str]:
-        """Return the name of each unit of the head: its classes, and its task where names would be equal."""
+        """Return the name of each unit of the head: its classes, and the task if names would be equal."""
         classes: list[list[str]] = [[] for _ in range(self.n_units)]
         first: dict[int, int] = {}
         for task, units in enumerate(self.unit_TC.tolist()):
@@ -206,7 +260,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class _CheckedLoad:
-    """A suite's ``load``, whose data set is checked once."""
+    """The ``load`` of a suite with a check of its result."""
 
     suite: str
     of: Callable[[], Data]
@@ -221,42 +275,78 @@ class _CheckedLoad:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named, versioned recipe for a task stream."""
+    """A named, versioned recipe for task streams.
+
+    Example:
+        ```python
+        import lethe
+
+
+        def load() -> lethe.Data: ...
+
+
+        MINE = lethe.Suite(
+            name="mine",
+            version=1,
+            summary="my images in five tasks of two classes",
+            source="ours",
+            load=load,
+            split=lethe.by_class(5),
+            scenarios=("task", "class"),
+            training=lethe.Training(epochs=5, optimiser="adam", lr=1e-3),
+        )
+        ```
+
+        In a file ``mine.py``: ``lethe run ./mine.py:MINE -s er --seeds 5``.
+    """
 
     name: str
+    """Name of the suite."""
     version: int
+    """Raised when the same name gives other streams; records of two versions are never averaged."""
     summary: str
-    """One line."""
+    """One line on what is learned."""
     source: str
-    """The paper or place that defines the suite."""
+    """Papers of the suite and of its data, separated by semicolons."""
+    licence: str = field(default="", kw_only=True)
+    """Licence of the data as its authors state it."""
     load: Callable[[], Data]
-    """Fetch the data set; raises Unavailable with what to do. Asked of a suite, it raises UserError for a
-    data set that cannot be learned from, see suites.checks."""
+    """A function that returns the data set; it raises Unavailable, with what to do, if it cannot be found.
+    The suite wraps it in a check, which raises UserError for a data set that cannot be learned from."""
     split: Callable[[Data, Scenario, int, Training], Stream]
-    """Make the stream of one scenario and seed."""
+    """A function that makes the stream of a data set, scenario and seed, such as ``by_class(5)``."""
     scenarios: tuple[Scenario, ...]
+    """Scenarios that it has."""
     model: str = "mlp"
+    """Name of the default model."""
     model_options: Mapping[str, int | str] = field(default_factory=dict)
+    """Options of the default model that differ from the model's own defaults."""
     training: Training = field(default_factory=Training)
+    """Default training settings."""
     score: Score = PROPORTION
-    """What the entries of R are."""
+    """Kind of the entries of R."""
     needs: str = "nothing beyond the installed packages"
-    """What the data set needs: files or packages."""
+    """Files or packages that the data set needs."""
 
     def __post_init__(self) -> None:
-        """Have what ``load`` returns checked; a changed copy of a suite brings a function that is."""
+        """Wrap ``load`` in a check, once; ``dataclasses.replace`` passes a function that is wrapped."""
         of = self.load.of if isinstance(self.load, _CheckedLoad) else self.load
         object.__setattr__(self, "load", _CheckedLoad(self.name, of))
 
     @property
     def generates(self) -> bool:
-        """Whether models generate texts, as its score says before any data is loaded; see Data.generates."""
+        """Whether models generate texts; known from the score, before any data is loaded."""
         return self.score == BLEU
 
     def training_for(self, scenario: Scenario, changes: dict[str, object]) -> Training:
-        """Return the training settings of a scenario with the user's changes.
+        """Return the training settings of a scenario with changes.
 
-        ``online`` is one pass in batches of ten.
+        Args:
+            scenario: ``online`` is one pass in batches of ten; all others have the suite's settings.
+            changes: New values by name of the field of ``Training``.
+
+        Raises:
+            UserError: A name is not a field of ``Training``.
         """
         base = self.training
         if scenario == "online":
@@ -270,8 +360,15 @@ class Suite:
     def stream(self, data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
         """Return the stream of one seed.
 
-        Raises UserError for a scenario the suite cannot do, where its score does not fit its data, and for
-        data and streams that cannot be learned from, see suites.checks.
+        Args:
+            data: The data set, from ``load``.
+            scenario: ``task``, ``domain``, ``class`` or ``online``.
+            seed: Seed of the order of classes or domains, of the held-out rows and of views.
+            training: Training settings; ``validation``, ``shots`` and ``rows_per_class`` decide on rows.
+
+        Raises:
+            UserError: The suite does not have the scenario, its score does not fit its data, or the data or
+                the stream cannot be learned from.
         """
         from suites.checks import check_data, check_stream, guarded
 
@@ -284,7 +381,7 @@ class Suite:
             has = "has targets" if data.generates else "has no targets"
             raise UserError(
                 f"suite {self.name} is scored by {self.score.title} and its data {has}: "
-                "score=BLEU and Data.targets go together"
+                "give both score=BLEU and Data.targets, or neither"
             )
         what = f"suite {self.name}, scenario {scenario}, seed {seed}"
         made: Stream = guarded(what, lambda: self.split(data, scenario, seed, training))
@@ -293,17 +390,19 @@ class Suite:
 
 
 class SuiteRegistry(Registry[Suite]):
-    """All suites; the modules of this package enter theirs with ``register``."""
+    """All suites; the modules of this package add theirs with ``register``."""
 
     kind, plural, package, group = "suite", "suites", "suites", "lethe.suites"
 
     def is_one(self, value: object) -> TypeGuard[Suite]:
-        """Return whether it is a suite."""
+        """Return whether a value is a suite."""
         return isinstance(value, Suite)
 
     def describe_value(self, name: str, value: Suite) -> Description:
-        """Return what a suite says of itself, and its training settings as options."""
-        said = {key: getattr(value, key) for key in ("version", "source", "scenarios", "model")}
+        """Return the description of a suite, with its training settings as options."""
+        said = {key: getattr(value, key) for key in ("version", "source", "licence", "scenarios", "model")}
+        if not value.licence:
+            del said["licence"]
         if value.model_options:
             said["model_options"] = value.model_options
         if value.needs != Suite.needs:
@@ -322,21 +421,26 @@ SUITES = REGISTRY.entered
 
 
 def register(suite: Suite) -> Suite:
-    """Add a suite to the registry under its name."""
-    # The caller's module says whether it is one of ours: a suite has no module of its own.
+    """Add a suite to the registry under its name and return it."""
+    # A suite does not know its module, which decides whether it is built in: the caller's is taken.
     REGISTRY.enter(suite.name, suite, sys._getframe(1).f_globals["__name__"])
     return suite
 
 
 def generator(seed: int, name: str) -> torch.Generator:
-    """Return the CPU generator of one random axis (``"classes"``, ``"validation"`` ...) of one seed."""
+    """Return a CPU generator for one random axis of one seed.
+
+    Args:
+        seed: The seed of the stream.
+        name: Name of the axis: ``"classes"``, ``"validation"`` ...; equal names draw equal numbers.
+    """
     import torch
 
     return torch.Generator().manual_seed(derive(seed, name))
 
 
 def derive(seed: int, name: str) -> int:
-    """Return a 63-bit seed from a seed and an axis name, so that axes are independent of each other."""
+    """Return a 63-bit seed from a seed and the name of an axis, so that axes are independent."""
     import hashlib
 
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1

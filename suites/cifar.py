@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from suites.base import Suite, Training, register
+from suites.base import NOT_STATED, Suite, Training, register
 from suites.scenarios import by_class
 from suites.sources import NEEDS_HUB, Hub, hub_images
 
@@ -142,13 +142,15 @@ CIFAR100_SUBSET = Hub(
     only_mirror=True,
 )
 CIFAR_TRAINING = Training(epochs=5, batch=32, optimiser="sgd", lr=0.03, augment=True)
+_DATA = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
 
 SPLIT_CIFAR10 = register(
     Suite(
         name="split-cifar10",
         version=1,
         summary="CIFAR-10 in five tasks of two classes",
-        source="Zenke, Poole & Ganguli 2017; five tasks of two as in Buzzega et al. 2020",
+        source=f"Zenke, Poole & Ganguli 2017; five tasks of two as in Buzzega et al. 2020; data: {_DATA}",
+        licence=NOT_STATED,
         load=partial(hub_images, CIFAR10),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
@@ -162,7 +164,8 @@ SPLIT_CIFAR100 = register(
         name="split-cifar100",
         version=1,
         summary="CIFAR-100 in ten tasks of ten classes",
-        source="Rebuffi et al. 2017, iCaRL",
+        source=f"Rebuffi et al. 2017, iCaRL; data: {_DATA}",
+        licence=NOT_STATED,
         load=partial(hub_images, CIFAR100),
         split=by_class(10),
         scenarios=("task", "domain", "class", "online"),
@@ -177,6 +180,7 @@ SPLIT_CIFAR100_SUBSET = register(
         version=1,
         summary="a subset of CIFAR-100 (120 + 30 images a class); not the published benchmark",
         source="Krizhevsky 2009, a subset: scores are not those of split-cifar100",
+        licence=NOT_STATED,
         load=partial(hub_images, CIFAR100_SUBSET),
         split=by_class(10),
         scenarios=("task", "domain", "class", "online"),

@@ -1,13 +1,13 @@
-"""What an assistant says next, one domain of services after another: Schema-Guided Dialogue.
+"""Schema-Guided Dialogue: an assistant's next response, one domain of services after another.
 
-The input is the last three turns, the target is the system's response; R holds BLEU over 200
-responses of each domain, drawn once for all seeds. The usual score of this data set, joint goal accuracy,
-needs the annotated dialogue states, which the mirror's rows lack (they have context and response alone): it
-is not computed here, and BLEU does not replace it.
+The input is the last three turns, the target is the system's response. R contains BLEU over 200 responses
+of each domain, drawn once for all seeds. The usual score of this data set, joint goal accuracy, is not
+computed: it needs annotated dialogue states, and the mirror's rows have only context and response. BLEU does
+not replace it.
 
-The hub's ``google-research-datasets/schema_guided_dstc8`` has whole annotated dialogues behind a loading
-script, which the installed ``datasets`` no longer runs: these rows are made from it, or from the original
-files, as a mirror.
+The hub's ``google-research-datasets/schema_guided_dstc8`` has the annotated dialogues behind a loading
+script, which the installed ``datasets`` no longer runs. A mirror is made from its rows or from the original
+files.
 """
 
 from functools import partial
@@ -48,8 +48,9 @@ register(
     Suite(
         name="schema-guided-dialogue",
         version=1,
-        summary="an assistant's next words in ten domains of services, a task each; scored by BLEU",
+        summary="an assistant's next response in ten domains of services, a task each; scored by BLEU",
         source="Rastogi et al. 2020, Towards scalable multi-domain conversational agents",
+        licence="CC BY-SA 4.0",
         load=partial(hub_pairs, "schema-guided-dialogue", DIALOGUE),
         split=by_domain(),
         scenarios=("domain", "online"),

@@ -1,4 +1,4 @@
-"""Handwritten digits of scikit-learn: the embedded default, with nothing to download."""
+"""Handwritten digits of scikit-learn: the default suite, with nothing to download."""
 
 from suites import sources
 from suites.base import Suite, Training, register
@@ -10,6 +10,7 @@ DIGITS = register(
         version=1,
         summary="1,797 handwritten digits of 8 x 8 pixels, five tasks of two; nothing to download",
         source="Alpaydin & Kaynak 1998, Optical recognition of handwritten digits, as in scikit-learn",
+        licence="CC BY 4.0 (UCI)",
         load=sources.digits,
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),

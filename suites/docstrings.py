@@ -1,8 +1,8 @@
-"""Which package a docstring is from: English of the packages that Lethe needs anyway; nothing to download.
+"""Which package a docstring is from: texts of packages that Lethe needs anyway; nothing to download.
 
-The sources are parsed, never imported. What is read depends on the installed versions, and the fingerprint
-with it: records of different versions are not comparable, and say so. Parsing takes seconds, so what was read
-is cached, under a name made of everything it depends on.
+The sources are parsed, never imported. The texts, and so the fingerprint, depend on the installed versions:
+records of different versions are not comparable, and their fingerprints say so. Parsing takes seconds, so the
+texts are cached under a hash of everything that they depend on.
 """
 
 import ast
@@ -39,7 +39,7 @@ PACKAGES = (
     "transformers",
 )
 MOST = 800
-"""Texts of a package at most."""
+"""Largest number of texts of one package."""
 _ALIASES = (
     "hugging ?face",
     "mpl",
@@ -55,17 +55,19 @@ _ALIASES = (
 )
 _NAMES = re.compile(rf"(?<![a-z])({'|'.join((*PACKAGES, *_ALIASES))})(?![a-z])", re.IGNORECASE)
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
-"""What packages are installed as, where that is another name."""
+"""Names of distributions that differ from the name of their package."""
 _SKIPPED = {"tests", "testing", "externals", "_vendor"}
 
 
 @cache
 def docstrings() -> Data:
-    """Return first paragraphs of docstrings, the names of the packages masked, with the package as the class.
+    """Return first paragraphs of docstrings with the names of packages masked; the class is the package.
 
-    Paragraphs of fewer than six words, and those that occur in several packages, are left out; about a fifth
-    of the others, chosen by their hash, is for testing. Raises Unavailable where a package's source is
-    missing.
+    Paragraphs of fewer than six words, and those that occur in several packages, are left out. About a fifth
+    of the others, chosen by their hash, is for testing.
+
+    Raises:
+        Unavailable: The source of a package is missing.
     """
     of_package = _of_packages()
     times = Counter(text for texts in of_package.values() for text in texts)
@@ -95,9 +97,9 @@ def _for_testing(mark: str) -> bool:
 
 
 def _of_packages() -> dict[str, list[str]]:
-    """Return each package's paragraphs, from the cache where a sound copy of the same versions is there."""
-    path = _kept_at()
-    found = None if path is None else _kept(path)
+    """Return each package's paragraphs, from the cache if it has an intact copy of the same versions."""
+    path = _cache_path()
+    found = None if path is None else _cached(path)
     if found is None:
         found = {package: sorted(_paragraphs(package)) for package in PACKAGES}
         if path is not None:
@@ -106,20 +108,20 @@ def _of_packages() -> dict[str, list[str]]:
     return found
 
 
-def _kept_at() -> Path | None:
-    """Return where the paragraphs of the installed versions are cached; None where a version is not known."""
+def _cache_path() -> Path | None:
+    """Return where the paragraphs of the installed versions are cached; None if a version is not known."""
     try:
         versions = [importlib.metadata.version(_DISTRIBUTIONS.get(p, p)) for p in PACKAGES]
     except importlib.metadata.PackageNotFoundError:
         return None
-    # This file is the reader: by its text no change of it can be forgotten. Python's own version tells which
-    # files it can parse.
+    # The text of this file is in the hash, so that a change of the reader makes a new cache file. Python's
+    # version decides which files can be parsed.
     facts = [versions, sys.version_info[:2], MOST, Path(__file__).read_text(encoding="utf-8")]
     return cache_folder() / f"docstrings-{_hash(json.dumps(facts))[:32]}.json"
 
 
-def _kept(path: Path) -> dict[str, list[str]] | None:
-    """Return what a file of the cache holds; None where there is none, or it is not as it was written."""
+def _cached(path: Path) -> dict[str, list[str]] | None:
+    """Return the content of a cache file; None if it does not exist or is damaged."""
     try:
         mark, _, body = path.read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):
@@ -128,7 +130,7 @@ def _kept(path: Path) -> dict[str, list[str]] | None:
 
 
 def _paragraphs(package: str) -> set[str]:
-    """Return a package's paragraphs, of files in the order of their paths' hashes, until there are enough."""
+    """Return a package's paragraphs; reads files in the order of their paths' hashes until it has enough."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise Unavailable(f"the suite docstrings reads the source of {package}, which is not installed")
@@ -138,7 +140,7 @@ def _paragraphs(package: str) -> set[str]:
     for path in sorted(paths, key=_hash):
         if _SKIPPED.isdisjoint(path.split("/")):
             found |= set(_of_file(root / path))
-        if len(found) >= MOST * 5 // 4:  # a reserve, for those that stand elsewhere too
+        if len(found) >= MOST * 5 // 4:  # some occur in other packages, too
             break
     if not found:
         raise Unavailable(f"the suite docstrings finds no source of {package} in {root}")
@@ -149,13 +151,13 @@ def _of_file(path: Path) -> Iterator[str]:
     """Yield the first paragraphs of a file's docstrings, masked."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of others' escape sequences
+            warnings.simplefilter("ignore")  # invalid escape sequences
             tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError):
-        return  # a template, or a file for another Python
+        return  # a template, or a file for another version of Python
     nodes: list[ast.Module | ast.ClassDef | ast.FunctionDef] = [tree]
     for node in nodes:
-        # The bodies alone: a walk through all expressions takes longer than all else.
+        # Only bodies: walking through all expressions would take most of the time.
         nodes += [child for child in node.body if isinstance(child, ast.ClassDef | ast.FunctionDef)]
         paragraph = (ast.get_docstring(node) or "").partition("\n\n")[0]
         text = masked(" ".join(paragraph.split()))
@@ -169,6 +171,7 @@ register(
         version=1,
         summary="which of ten installed packages a docstring is from, five tasks of two; nothing to download",
         source="Lethe; the texts are those of the installed versions, which the fingerprint identifies",
+        licence="those of the installed packages: Apache 2.0, BSD, MIT, and matplotlib's own",
         load=docstrings,
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),

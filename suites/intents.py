@@ -1,4 +1,4 @@
-"""What a user wants, in one sentence: CLINC150 and Banking77."""
+"""Intent classification of single sentences: CLINC150 and Banking77."""
 
 from functools import partial
 
@@ -263,6 +263,7 @@ register(
         version=1,
         summary="150 intents of a voice assistant in ten tasks; 1,000 test sentences are of no intent",
         source="Larson et al. 2019, An evaluation dataset for intent classification",
+        licence="CC BY 3.0",
         load=partial(hub_texts, CLINC150),
         split=by_class(10),
         scenarios=("task", "domain", "class", "online"),
@@ -278,6 +279,7 @@ register(
         version=1,
         summary="CLINC150 in fifteen tasks of ten intents",
         source="Larson et al. 2019, as clinc150; fifteen tasks",
+        licence="CC BY 3.0",
         load=partial(hub_texts, CLINC150),
         split=by_class(15),
         scenarios=("task", "domain", "class", "online"),
@@ -293,6 +295,7 @@ register(
         version=1,
         summary="77 intents of a bank's customers in seven tasks of eleven",
         source="Casanueva et al. 2020, Efficient intent detection with dual sentence encoders",
+        licence="CC BY 4.0",
         load=partial(hub_texts, BANKING77),
         split=by_class(7),
         scenarios=("task", "domain", "class", "online"),

@@ -1,8 +1,8 @@
-"""MNIST and its kin: split by class, with permuted pixels, rotated."""
+"""MNIST, Fashion-MNIST and Kuzushiji-MNIST: split by class, and MNIST with permuted pixels or rotated."""
 
 from functools import partial
 
-from suites.base import Suite, Training, register
+from suites.base import NOT_STATED, Suite, Training, register
 from suites.scenarios import by_class, by_permutation, by_rotation
 from suites.sources import NEEDS_HUB, Hub, hub_images
 
@@ -44,13 +44,16 @@ KMNIST = Hub(
 MNIST_TRAINING = Training(iterations=2000, batch=128, optimiser="adam", lr=1e-3)
 """The budget of van de Ven, Tuytelaars & Tolias 2022."""
 _MLP = {"hidden": 400, "layers": 2}
+_DATA = "data: LeCun et al. 1998, Gradient-based learning applied to document recognition"
+_LICENCE = f"{NOT_STATED}; Keras names CC BY-SA 3.0"
 
 SPLIT_MNIST = register(
     Suite(
         name="split-mnist",
         version=1,
         summary="MNIST in five tasks of two digits, shuffled by the seed",
-        source="van de Ven, Tuytelaars & Tolias 2022, Three types of incremental learning",
+        source=f"van de Ven, Tuytelaars & Tolias 2022, Three types of incremental learning; {_DATA}",
+        licence=_LICENCE,
         load=partial(hub_images, MNIST),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
@@ -63,8 +66,9 @@ PERMUTED_MNIST = register(
     Suite(
         name="permuted-mnist",
         version=1,
-        summary="MNIST in ten tasks, each with a permutation of the pixels of its own",
-        source="Goodfellow et al. 2013; ten tasks as in van de Ven & Tolias 2019",
+        summary="MNIST in ten tasks, each with its own permutation of the pixels",
+        source=f"Goodfellow et al. 2013; ten tasks as in van de Ven & Tolias 2019; {_DATA}",
+        licence=_LICENCE,
         load=partial(hub_images, MNIST),
         split=by_permutation(10),
         scenarios=("task", "domain", "class", "online"),
@@ -77,8 +81,9 @@ ROTATED_MNIST = register(
     Suite(
         name="rotated-mnist",
         version=1,
-        summary="MNIST in ten tasks, each turned by an angle of its own",
-        source="Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning",
+        summary="MNIST in ten tasks, each rotated by its own angle",
+        source=f"Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning; {_DATA}",
+        licence=_LICENCE,
         load=partial(hub_images, MNIST),
         split=by_rotation(10),
         scenarios=("task", "domain", "online"),
@@ -93,6 +98,7 @@ SPLIT_FASHION_MNIST = register(
         version=1,
         summary="Fashion-MNIST in five tasks of two kinds of clothes",
         source="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST",
+        licence="MIT",
         load=partial(hub_images, FASHION_MNIST),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
@@ -107,6 +113,7 @@ SPLIT_KMNIST = register(
         version=1,
         summary="Kuzushiji-MNIST in five tasks of two characters",
         source="Clanuwat et al. 2018, Deep learning for classical Japanese literature",
+        licence="CC BY-SA 4.0",
         load=partial(hub_images, KMNIST),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),

@@ -1,4 +1,4 @@
-"""Splitting a data set into tasks: by class, by domain, by permutation of the pixels, by rotation.
+"""Splits of a data set into tasks: by class, by domain, by permutation of the pixels, by rotation.
 
 Axes: N images or texts, T tasks, C raw classes, K taps, D pixels.
 """
@@ -16,7 +16,19 @@ Split = Callable[[Data, Scenario, int, Training], Stream]
 
 
 def by_class(n_tasks: int) -> Split:
-    """Return the split into tasks of equally many classes, the classes' order shuffled by the seed."""
+    """Return a split into tasks with equal numbers of classes, in an order shuffled by the seed.
+
+    Args:
+        n_tasks: Number of tasks; the number of classes must be a multiple of it.
+
+    Returns:
+        A function for ``Suite.split``. It raises UserError if the classes cannot be divided equally.
+
+    Example:
+        ```python
+        lethe.Suite(..., split=lethe.by_class(5), scenarios=("task", "domain", "class", "online"))
+        ```
+    """
 
     def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
         n_classes = len(data.class_names)
@@ -28,7 +40,7 @@ def by_class(n_tasks: int) -> Split:
         tasks = []
         for t in range(n_tasks):
             classes = tuple(order[t * per_task : (t + 1) * per_task])
-            # Shared units in domain-incremental streams; elsewhere each class has its own.
+            # Tasks share units in domain-incremental streams; in all others each class has its own.
             units = tuple(range(per_task)) if scenario == "domain" else classes
             unit_TC[t, list(classes)] = torch.tensor(units)
             index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
@@ -40,16 +52,23 @@ def by_class(n_tasks: int) -> Split:
 
 
 def by_domain(orders: tuple[tuple[str, ...], ...] = ()) -> Split:
-    """Return the split into a task per domain, over the classes that the domain has.
+    """Return a split into one task per domain, with the classes of that domain.
 
-    ``orders`` are orders of the domains' names, of which seed s takes number s mod ``len(orders)``; without
-    them the seed shuffles the domains. Domains share the units of the classes they share, except that in a
-    task-incremental stream each domain has units of its own.
+    Domains share the units of the classes that they share; in a task-incremental stream each domain has its
+    own units.
+
+    Args:
+        orders: Orders of the names of domains: seed s takes ``orders[s % len(orders)]``. If empty, the seed
+            shuffles the domains.
+
+    Returns:
+        A function for ``Suite.split``. It raises UserError for a data set without domains and for unknown
+        names.
     """
 
     def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
         if data.domain_N is None:
-            raise UserError(f"{data.name} has no domains to be split by")
+            raise UserError(f"{data.name} has no domains: by_domain needs domain_N and domain_names")
         if orders:
             wanted = orders[seed % len(orders)]
             for name in wanted:
@@ -69,7 +88,7 @@ def by_domain(orders: tuple[tuple[str, ...], ...] = ()) -> Split:
             unit_TC[t, list(classes)] = torch.tensor(units)
             tasks.append(_task(data, t, classes, units, index, seed, training))
             n_own += len(classes)
-        # An online stream whose domains all have all classes has its units all active from the start.
+        # If all domains have all classes, all units of an online stream are active from the start.
         alike = all(len(task.classes) == n_classes for task in tasks)
         kind: Scenario = "domain" if scenario == "online" and alike else scenario
         n_units = n_own if scenario == "task" else n_classes
@@ -79,9 +98,15 @@ def by_domain(orders: tuple[tuple[str, ...], ...] = ()) -> Split:
 
 
 def by_permutation(n_tasks: int) -> Split:
-    """Return tasks that each see all classes through a permutation of the pixels of their own.
+    """Return a split into tasks that have all classes, each with its own permutation of the pixels.
 
-    Every task is permuted, the first one too (van de Ven & Tolias 2019), so that none is easier.
+    Every task is permuted, including the first (van de Ven & Tolias 2019), so that none is easier.
+
+    Args:
+        n_tasks: Number of tasks.
+
+    Returns:
+        A function for ``Suite.split``. It raises UserError for texts.
     """
 
     def views(data: Data, seed: int) -> tuple[Tensor, Tensor]:
@@ -94,9 +119,16 @@ def by_permutation(n_tasks: int) -> Split:
 
 
 def by_rotation(n_tasks: int) -> Split:
-    """Return tasks that each see all classes turned by an angle of their own.
+    """Return a split into tasks that have all classes, each rotated by its own angle.
 
-    Task t's angle is drawn from the t-th of equal parts of [0, 180) degrees (Lopez-Paz & Ranzato 2017).
+    [0, 180) degrees are divided into equal parts; the angle of task t is drawn from part t (Lopez-Paz &
+    Ranzato 2017).
+
+    Args:
+        n_tasks: Number of tasks.
+
+    Returns:
+        A function for ``Suite.split``. It raises UserError for texts.
     """
 
     def views(data: Data, seed: int) -> tuple[Tensor, Tensor]:
@@ -109,9 +141,9 @@ def by_rotation(n_tasks: int) -> Split:
 
 
 def rotation(shape: tuple[int, ...], degrees: float) -> tuple[Tensor, Tensor]:
-    """Return taps (4, D) and weights (4, D) that turn an image about its middle, bilinearly.
+    """Return taps (4, D) and weights (4, D) that rotate an image about its centre, interpolated bilinearly.
 
-    Pixels from beyond the border are 0: their weights are.
+    Weights of pixels beyond the border are 0.
     """
     if len(shape) != 3:
         raise UserError(f"only images of shape (channels, height, width) can be rotated, not {shape}")
@@ -123,7 +155,7 @@ def rotation(shape: tuple[int, ...], degrees: float) -> tuple[Tensor, Tensor]:
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     from_x = math.cos(angle) * (x - middle_x) + math.sin(angle) * (y - middle_y) + middle_x
     from_y = -math.sin(angle) * (x - middle_x) + math.cos(angle) * (y - middle_y) + middle_y
-    # Rounding, so that turning by nothing lands on the pixels themselves.
+    # Rounded, so that a rotation by 0 degrees gives the pixels themselves.
     from_x, from_y = (from_x * 1e9).round() / 1e9, (from_y * 1e9).round() / 1e9
     taps, weights = [], []
     for down in (0, 1):
@@ -141,7 +173,7 @@ def rotation(shape: tuple[int, ...], degrees: float) -> tuple[Tensor, Tensor]:
 def _by_view(n_tasks: int, views: Callable[[Data, int], tuple[Tensor, Tensor]]) -> Split:
     def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
         if data.texts:
-            raise UserError(f"{data.name} is of texts: only pixels can be permuted or rotated")
+            raise UserError(f"{data.name} has texts: only pixels can be permuted or rotated")
         n_classes, n = len(data.class_names), len(data.x_N)
         shared = scenario in ("domain", "online")
         unit_TC = torch.arange(n_classes).repeat(n_tasks, 1)
@@ -154,7 +186,7 @@ def _by_view(n_tasks: int, views: Callable[[Data, int], tuple[Tensor, Tensor]]) 
             _task(data, t, classes, tuple(unit_TC[t].tolist()), index, seed, training) for t in range(n_tasks)
         ]
         n_units = n_classes if shared else n_classes * n_tasks
-        # An online stream of views keeps its classes, so its units are all active from the start.
+        # All tasks have the same classes, so all units of an online stream are active from the start.
         kind: Scenario = "domain" if scenario == "online" else scenario
         seen = torch.cat([outside + t * n for t in range(n_tasks)])  # through each task's view
         return Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, tap_TKD, weight_TKD, seen)
@@ -171,11 +203,10 @@ def _task(
     seed: int,
     training: Training,
 ) -> Task:
-    """Name the rows of a task, its validation rows split from the training rows by the seed.
+    """Return a task with its row numbers; validation rows are split from the training rows by the seed.
 
-    A task has ``training.rows_per_class`` rows of each class at most, of those for training (before the
-    validation rows are split off) and of those for testing; then ``training.shots`` of each class are for
-    training. The seed draws both.
+    At most ``training.rows_per_class`` training rows (before the validation rows are split off) and as many
+    test rows of each class are used, then ``training.shots`` training rows of each. The seed draws both.
     """
     rows = index + task * len(data.x_N)
     train, test = rows[index < data.n_train], rows[index >= data.n_train]
@@ -188,7 +219,7 @@ def _task(
 
 
 def _at_most(most: int, rows: Tensor, data: Data, seed: int, axis: str) -> Tensor:
-    """Return ``most`` rows of each class at most, in their order, drawn by an axis of the seed; all for 0."""
+    """Return at most ``most`` rows of each class, in their order, drawn by an axis of the seed; all for 0."""
     if not most:
         return rows
     drawn = torch.randperm(len(rows), generator=generator(seed, axis))
@@ -197,5 +228,5 @@ def _at_most(most: int, rows: Tensor, data: Data, seed: int, axis: str) -> Tenso
 
 
 def _outside_rows(data: Data) -> Tensor:
-    """Return the rows of no class, as the first task sees them."""
+    """Return the row numbers, in the first task, of the rows of no class."""
     return (data.y_N < 0).nonzero().flatten()

@@ -1,8 +1,8 @@
-"""Whether a review is in favour, over sixteen kinds of products and films."""
+"""Sentiment of reviews over sixteen domains of products and films."""
 
 from functools import partial
 
-from suites.base import Suite, register
+from suites.base import NOT_STATED, Suite, register
 from suites.scenarios import by_domain
 from suites.text import HEAD_TRAINING, Texts, hub_domains
 
@@ -44,11 +44,12 @@ register(
     Suite(
         name="sentiment-domains",
         version=1,
-        summary="reviews for and against, sixteen domains of products and films, a task each",
+        summary="positive and negative reviews, sixteen domains of products and films, a task each",
         source="Liu, Qiu & Huang 2017, Adversarial multi-task learning for text classification",
+        licence=NOT_STATED,
         load=partial(hub_domains, "sentiment-domains", SENTIMENT),
         split=by_domain(),
-        # Every domain has both classes, so that a class-incremental stream would be a domain-incremental one.
+        # Every domain has both classes: a class-incremental stream would be a domain-incremental one.
         scenarios=("task", "domain", "online"),
         model="minilm",
         model_options={"max_tokens": 128},

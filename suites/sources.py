@@ -1,7 +1,7 @@
-"""Where rows come from: scikit-learn, or parquet files of a hub or of a local mirror of it.
+"""Data sets of images: from scikit-learn, or from parquet files of the hub or of a local mirror of it.
 
-A data set is read once, turned into contiguous uint8 tensors, and cached under a name made of its
-revision or, for a mirror, of its files' sizes and times.
+A data set is read once, converted to contiguous uint8 tensors, and cached under a hash of its revision or,
+for a mirror, of the sizes and times of its files.
 
 Axes: N images.
 """
@@ -33,13 +33,13 @@ Files = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a data set lies: on the Hugging Face hub, pinned to a revision, or in a mirror of it."""
+    """Location of a data set: on the Hugging Face hub, pinned to a revision, or in a mirror of it."""
 
     repository: str
     config: str
     revision: str
     only_mirror: bool = False
-    """Whether there is no copy on the hub."""
+    """Whether the hub has no copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,18 @@ class Hub(Source):
 
 
 def fingerprint(x_N: Tensor, y_N: Tensor, n_train: int) -> str:
-    """Return SHA-256 over shape, split, pixels and labels."""
+    """Return the fingerprint of a data set of images: SHA-256 over shape, split, pixels and labels.
+
+    Records store it, so that results over different data are never averaged.
+
+    Args:
+        x_N: Pixels, shape (N, channels, height, width).
+        y_N: Raw classes, int64, shape (N,).
+        n_train: Number of rows for training.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256(f"{tuple(x_N.shape)}/{n_train}".encode())
     digest.update(x_N.numpy().tobytes())
     digest.update(y_N.numpy().tobytes())
@@ -81,9 +92,10 @@ def digits() -> Data:
 
 
 def hub_images(hub: Hub) -> Data:
-    """Return a data set from the mirror named by LETHE_DATA, else from the cache, else from the hub.
+    """Return a data set from the mirror in LETHE_DATA; without a mirror from the cache or the hub.
 
-    Raises Unavailable, saying what to do, where none of them has it.
+    Raises:
+        Unavailable: None of them has it; the message says what to do.
     """
     files = mirror_files(hub)
     if files is None:
@@ -92,37 +104,37 @@ def hub_images(hub: Hub) -> Data:
 
 
 def mirror_files(source: Source) -> Files | None:
-    """Return the files of the mirror named by LETHE_DATA; None where none is named: the hub is to be asked.
+    """Return the files of the mirror in LETHE_DATA; None if it is not set, and the hub should be used.
 
-    Raises Unavailable where the mirror lacks the data set, and where no hub has it and no mirror is named.
+    Raises:
+        Unavailable: The mirror does not have the data set, or it is needed and LETHE_DATA is not set.
     """
     mirror = os.environ.get("LETHE_DATA")
     if not mirror:
         if source.only_mirror:
             raise Unavailable(
-                f"{source.repository} is on no hub in this form: name with LETHE_DATA or --data a local "
-                "mirror that holds "
-                f"{source.repository}/{source.config}/train.parquet and test.parquet"
+                f"the hub has no copy of {source.repository} that Lethe can load: set LETHE_DATA or --data "
+                f"to a folder that has {source.repository}/{source.config}/train.parquet and test.parquet"
             )
         return None
     folder = (Path(mirror) / source.repository / source.config).resolve()
     files = {split: folder / f"{split}.parquet" for split in ("train", "test")}
     for path in files.values():
         if not path.is_file():
-            instead = "name a mirror that has it with" if source.only_mirror else "to use the hub, unset"
+            instead = "use a mirror that has it:" if source.only_mirror else "to use the hub, unset"
             raise Unavailable(f"the mirror has no {path}; {instead} LETHE_DATA (or --data)")
     return tuple((split, str(path)) for split, path in files.items())
 
 
 def facts(files: Files) -> list[tuple[str, int, int]]:
-    """Return name, size and time of each file: changed files are read again."""
+    """Return name, size and modification time of each file, so that changed files are read again."""
     stats = [(Path(path).name, Path(path).stat()) for _, path in files]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 @cache
 def _cached(hub: Hub, identity: str, files: Files | None) -> Data:
-    """Return the converted data set, from the cache where a sound copy is there."""
+    """Return the converted data set, from the cache if it has an intact copy."""
     name = hashlib.sha256(f"v1/{identity}/{hub}".encode()).hexdigest()[:24]
     path = cache_folder() / f"{hub.repository.replace('/', '--')}-{name}.safetensors"
     tensors = _read(path)
@@ -135,7 +147,7 @@ def _cached(hub: Hub, identity: str, files: Files | None) -> Data:
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    """Return a cached data set; one that is truncated or foreign is moved aside and not trusted."""
+    """Return a cached data set, None if there is none; a damaged file is renamed."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -153,7 +165,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _marked(tensors: dict[str, Tensor]) -> bytes:
-    """Return a converted data set as safetensors, with the hash by which ``_read`` knows it."""
+    """Return a converted data set as safetensors, with the hash that ``_read`` checks."""
     from safetensors.torch import save
 
     mark = hashlib.sha256(tensors["x"].numpy().tobytes() + tensors["y"].numpy().tobytes()).digest()
@@ -176,7 +188,7 @@ def _convert(hub: Hub, files: Files | None) -> dict[str, Tensor]:
 
 
 def require_columns(source: Source, rows: Any, *columns: str) -> None:
-    """Raise UserError where a split lacks a column."""
+    """Raise UserError if a split does not have a column."""
     for column in columns:
         if column not in rows.column_names:
             raise UserError(
@@ -186,10 +198,12 @@ def require_columns(source: Source, rows: Any, *columns: str) -> None:
 
 @contextmanager
 def opened(source: Source, files: Files | None) -> Iterator[Any]:
-    """Yield the splits by ``datasets``: parquet files of a mirror, or the hub at the pinned revision.
+    """Yield the splits, loaded by ``datasets`` from parquet files of a mirror or from the hub.
 
-    They are to be read inside: a mirror's are converted to a scratch folder, which then goes.
-    Raises Unavailable, saying what to do, where the hub is out of reach.
+    Read them inside the context: a mirror's files are converted in a temporary folder.
+
+    Raises:
+        Unavailable: The hub cannot be reached; the message says what to do.
     """
     import datasets
 
@@ -213,7 +227,7 @@ _HUB_IS_OPEN = True
 
 @contextmanager
 def without_hub() -> Iterator[None]:
-    """Download nothing inside: what is neither in a mirror nor in the cache is Unavailable."""
+    """Forbid downloads inside: data that is neither in a mirror nor in the cache is Unavailable."""
     global _HUB_IS_OPEN
     before, _HUB_IS_OPEN = _HUB_IS_OPEN, False
     try:
@@ -223,11 +237,11 @@ def without_hub() -> Iterator[None]:
 
 
 def hub_in_reach() -> str | None:
-    """Return why the hub cannot be asked, None where it can: its own client would try for half a minute."""
+    """Return why the hub cannot be reached, None if it can. Its own client would retry for half a minute."""
     from huggingface_hub import constants
 
     if not _HUB_IS_OPEN:
-        return "nothing is downloaded now"
+        return "downloads are off"
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
@@ -239,7 +253,7 @@ def hub_in_reach() -> str | None:
 
 def _out_of_reach(source: Source, why: str) -> Unavailable:
     return Unavailable(
-        f"cannot fetch {source.repository} from the Hugging Face hub ({why}): connect to the network, or "
-        "name with LETHE_DATA or --data a folder that holds "
-        f"{source.repository}/{source.config}/train.parquet and test.parquet"
+        f"cannot download {source.repository} from the Hugging Face hub ({why}): connect to the network, or "
+        f"set LETHE_DATA or --data to a folder that has {source.repository}/{source.config}/train.parquet "
+        "and test.parquet"
     )

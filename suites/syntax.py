@@ -1,4 +1,4 @@
-"""Digests of source as it is run: comments, docstrings and layout count for nothing."""
+"""Digests of source code, in which comments, docstrings and layout make no difference."""
 
 import ast
 import hashlib
@@ -14,22 +14,28 @@ def digest_of_tree(tree: ast.AST) -> str:
 
 
 def digest_of(*things: Callable[..., Any]) -> str:
-    """Return one hash of the source of functions and classes, for the name of what is cached of them."""
+    """Return one hash of the source of functions and classes; names of cached files contain it."""
     sources = (textwrap.dedent(inspect.getsource(thing)) for thing in things)
     return digest_of_tree(ast.parse("\n".join(sources)))
 
 
-def _words(node: object) -> Iterator[str]:
-    """Yield what a syntax tree says; equal for every version of Python, which ``ast.dump`` is not.
+_METADATA = ("summary", "source", "licence", "needs")
+"""Arguments of ``Suite`` that change no number."""
 
-    What is absent or empty is left out, as newer versions add fields; so are statements that do nothing:
-    docstrings, other strings by themselves, and ``pass``.
+
+def _words(node: object) -> Iterator[str]:
+    """Yield the content of a syntax tree; equal for every version of Python, which ``ast.dump`` is not.
+
+    Absent and empty fields are left out, because newer versions add fields. Statements that do nothing
+    (docstrings, other strings by themselves, ``pass``) and the metadata of suites are left out, too.
     """
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
             if value is None or value == [] or name in ("ctx", "kind", "type_comment", "type_ignores"):
                 continue
+            if name == "keywords" and _makes_suite(node):
+                value = [keyword for keyword in value if keyword.arg not in _METADATA]
             yield f" {name}="
             yield from _words(value)
         yield ")"
@@ -41,6 +47,10 @@ def _words(node: object) -> Iterator[str]:
         yield "]"
     else:
         yield repr(node)
+
+
+def _makes_suite(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Suite"
 
 
 def _does_nothing(node: object) -> bool:

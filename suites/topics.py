@@ -1,8 +1,8 @@
-"""What a text is about: questions, newsgroups, and five data sets of news, reviews and encyclopedias."""
+"""Topic classification: questions, newsgroups, and five data sets of news, reviews and encyclopedias."""
 
 from functools import partial
 
-from suites.base import Suite, Training, register
+from suites.base import NOT_STATED, Suite, Training, register
 from suites.scenarios import by_class, by_domain
 from suites.sources import NEEDS_HUB
 from suites.text import HEAD_TRAINING, Texts, hub_domains, hub_texts
@@ -10,7 +10,7 @@ from suites.text import HEAD_TRAINING, Texts, hub_domains, hub_texts
 TREC = Texts(
     repository="CogComp/trec",
     config="default",
-    # The hub's own conversion to parquet of the script that made the data set.
+    # The hub's own conversion to parquet.
     revision="65752bf53af25bc935a0dce92fb5b6c930728450",
     text=("text",),
     label="coarse_label",
@@ -22,7 +22,7 @@ TREC = Texts(
 def bare_posts(posts: list[str]) -> list[str]:
     """Return posts without headers, signatures and quotations, as scikit-learn removes them.
 
-    The hub's copy comes bare, others in full; where most posts have headers all are made bare.
+    The hub's copy has none, other copies are complete: they are removed if most posts have headers.
     """
     from sklearn.datasets import _twenty_newsgroups as newsgroups
 
@@ -93,7 +93,7 @@ YELP = Texts(
 AMAZON = Texts(
     repository="yassiracharki/Amazon_Reviews_for_Sentiment_Analysis_fine_grained_5_classes",
     config="default",
-    # Its last commit, of July 2024, could be seen as 594de00 only, and the hub asks for all forty digits.
+    # Only 594de00 of its last commit (July 2024) is known, and the hub needs all forty digits.
     revision="main",
     text=("review_title", "review_text"),
     label="class_index",
@@ -133,7 +133,7 @@ YAHOO = Texts(
     revision="6652a1e7c94f7260a0bfd0c9092dd48e2d536ea1",
     text=("question_title", "question_content", "best_answer"),
     label="topic",
-    # Sports are a class of AG News too, and not the same one.
+    # AG News has a class Sports, too, which is not the same.
     class_names=(
         "Society & Culture",
         "Science & Mathematics",
@@ -173,8 +173,9 @@ register(
     Suite(
         name="trec",
         version=1,
-        summary="questions by what they ask for, six kinds in three tasks of two",
+        summary="questions by the kind of answer they ask for, six kinds in three tasks of two",
         source="Li & Roth 2002, Learning question classifiers",
+        licence=NOT_STATED,
         load=partial(hub_texts, TREC),
         split=by_class(3),
         scenarios=("task", "domain", "class", "online"),
@@ -188,8 +189,9 @@ register(
     Suite(
         name="newsgroups",
         version=1,
-        summary="bare posts of 20 newsgroups in five tasks of four",
+        summary="posts of 20 newsgroups without headers in five tasks of four",
         source="Lang 1995, NewsWeeder; split by date, without headers, signatures and quotations",
+        licence=NOT_STATED,
         load=partial(hub_texts, NEWSGROUPS),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
@@ -203,8 +205,9 @@ register(
     Suite(
         name="newsgroups-10",
         version=1,
-        summary="bare posts of 20 newsgroups in ten tasks of two",
+        summary="posts of 20 newsgroups without headers in ten tasks of two",
         source="Lang 1995, as newsgroups; ten tasks",
+        licence=NOT_STATED,
         load=partial(hub_texts, NEWSGROUPS),
         split=by_class(10),
         scenarios=("task", "domain", "class", "online"),
@@ -219,10 +222,13 @@ register(
         name="text5",
         version=1,
         summary="AG News, Yelp, Amazon, DBpedia and Yahoo, a task each, 33 classes, in one of four orders",
-        source="de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning",
+        source="de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning; "
+        "data: Zhang, Zhao & LeCun 2015, Character-level convolutional networks for text classification",
+        licence="AG News: non-commercial use; DBpedia: CC BY-SA 3.0 and GFDL; Yelp: Yelp's dataset terms; "
+        "Amazon and Yahoo: not stated by their authors",
         load=partial(hub_domains, "text5", TEXT5),
         split=by_domain(TEXT5_ORDERS),
-        # Only Yelp and Amazon share classes: there is no domain-incremental stream.
+        # Only Yelp and Amazon share classes, so there is no domain-incremental stream.
         scenarios=("task", "class", "online"),
         model="minilm",
         model_options={"max_tokens": 128},

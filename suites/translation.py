@@ -1,16 +1,16 @@
 """Translation into one language after another: Multi30k, captions of photographs.
 
-The English captions are the same in every task: a prefix of the text names the target language. R
-holds BLEU over the 1,000 captions of test2016 in each language.
+The English captions are the same in every task; a prefix of the text names the target language. R contains
+BLEU over the 1,000 captions of test2016 in each language.
 
-The hub has no copy that is only text in all four languages: ``bentrevett/multi30k`` has English and German
-alone, ``romrawinjp/multi30k`` all four (its columns are en, cs, de, fr and image), with 10 GB of photographs.
-A mirror is made of the latter's text columns, or of the files at github.com/multi30k/dataset.
+No copy on the hub has only the texts of all four languages: ``bentrevett/multi30k`` has English and German,
+``romrawinjp/multi30k`` has all four (columns en, cs, de, fr and image) with 10 GB of photographs. A mirror is
+made from the text columns of the latter, or from the files at github.com/multi30k/dataset.
 """
 
 from functools import partial
 
-from suites.base import BLEU, Suite, Training, register
+from suites.base import BLEU, NOT_STATED, Suite, Training, register
 from suites.pairs import Pairs, hub_pairs
 from suites.scenarios import by_domain
 
@@ -37,6 +37,7 @@ register(
         version=1,
         summary="English captions into German, French and Czech, a task each; scored by BLEU",
         source="Elliott et al. 2016, Multi30K: multilingual English-German image descriptions; 2017, 2018",
+        licence=NOT_STATED,
         load=partial(hub_pairs, "multi30k", MULTI30K),
         split=by_domain(),
         scenarios=("domain", "online"),

@@ -81,7 +81,7 @@ class _Sources:
 
     @property
     def _path(self) -> Path:
-        return cache_folder() / "source-files-1.json"
+        return cache_folder() / "source-files-2.json"
 
     def of(self, content: bytes) -> Source:
         """Return what is known of a file with this content; one that cannot be parsed imports nothing."""

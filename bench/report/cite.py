@@ -22,7 +22,7 @@ class Reference:
     key: str
     bibtex: str
     surname: str
-    """Of the first author."""
+    """Surname of the first author."""
     year: str
     title: str
 
@@ -35,11 +35,11 @@ class Reference:
         return cls(line.split("{")[1].split(",")[0], line, author.split(",")[0], fields["year"], title)
 
     def is_meant(self, citation: str) -> bool:
-        """Whether a citation such as ``Shin et al. 2017, Continual learning ...`` can mean it."""
+        """Return whether a citation such as ``Shin et al. 2017, Continual learning ...`` can be this one."""
         return re.search(rf"\b{re.escape(self.surname)}\b.*\b{self.year}\b", citation) is not None
 
     def titled(self, citation: str) -> bool:
-        """Whether a citation has the first words of the title."""
+        """Return whether a citation contains the first words of the title."""
         return " ".join(self.title.lower().split()[:3]) in citation.lower()
 
 
@@ -60,7 +60,7 @@ def meant(text: str) -> Iterator[Reference | str]:
 
 
 def citations(frames: Frames) -> str:
-    """Return a run's BibTeX and, as comments, what has no entry and the licences of the data.
+    """Return the BibTeX of a run, with citations that have no entry and the licences of the data as comments.
 
     Args:
         frames: The run, as ``lethe.load`` returns it.
@@ -72,7 +72,8 @@ def citations(frames: Frames) -> str:
     }
     recorded, built_in = frames.manifest.suites, {d.name: d.metadata for d in suites.REGISTRY.descriptions()}
     data = {
-        name: recorded.get(name) or built_in.get(name, {}) for name in sorted(frames.cells["suite"].unique())
+        name: {**built_in.get(name, {}), **recorded.get(name, {})}
+        for name in sorted(frames.cells["suite"].unique())
     }
     users: dict[Reference | str, list[str]] = {_references()[0]: ["the harness"]}
     entries, comments = [], []
@@ -84,7 +85,7 @@ def citations(frames: Frames) -> str:
         for reference in found:
             users.setdefault(reference, []).append(name)
         if not found:
-            comments.append(f"% {name}: {text or 'it names no reference'}")
+            comments.append(f"% {name}: {text or 'names no reference'}")
     comments += [
         f"% data of {name}: {said.get('licence') or 'licence not stated'}" for name, said in data.items()
     ]

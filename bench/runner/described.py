@@ -1,4 +1,4 @@
-"""What strategies, suites and models say of themselves, for the manifest: a reader imports no user's file."""
+"""Metadata of strategies, suites and models for the manifest, so that readers import no user's file."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from suites.description import docstring, first_paragraph
 
 
 def described(specs: Sequence[CellSpec]) -> dict[str, dict[str, Metadata]]:
-    """Return by kind and name what a report asks; a model of a folder or of a hub says nothing."""
+    """Return metadata by kind and name; models from a folder or a hub have none."""
     named = models.names()
     return {
         "strategies": {name: _strategy(name) for name in sorted({s.strategy for s in specs})},
@@ -31,4 +31,5 @@ def _strategy(name: str) -> Metadata:
 
 def _suite(name: str) -> Metadata:
     suite = suites.get(name)
-    return {"summary": suite.summary, "source": suite.source, "scenarios": list(suite.scenarios)}
+    metadata = {name: getattr(suite, name) for name in ("summary", "source", "licence")}
+    return {**metadata, "scenarios": list(suite.scenarios)}

@@ -26,6 +26,11 @@ def test_every_citation_has_an_entry(name: str, text: str) -> None:
     assert all(isinstance(reference, Reference) for reference in found)
 
 
+def test_every_suite_names_the_licence_of_its_data() -> None:
+    without = {d.name for d in suites.REGISTRY.descriptions() if not d.metadata.get("licence")}
+    assert all(name.startswith("toy") for name in without)
+
+
 @pytest.mark.parametrize(
     ("text", "keys"),
     [
@@ -50,4 +55,4 @@ def test_a_run_is_cited(command: Command) -> None:
     assert {"kirkpatrick2017ewc", "buzzega2020der", "alpaydin1998digits"} < set(keys)
     assert len(keys) == len(set(keys))
     assert "% der, der++\n@inproceedings{buzzega2020der," in out
-    assert "% data of digits: " in out
+    assert "% data of digits: CC BY 4.0 (UCI)" in out

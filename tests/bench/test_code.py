@@ -194,6 +194,18 @@ def test_digests_are_those_of_any_version_of_python(tmp_path: Path) -> None:
     assert files_behind(path) == {"mine.py": "942e1a6f81f693ec1c98"}
 
 
+def test_the_metadata_of_a_suite_is_no_part_of_its_code(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+
+    def digest(arguments: str) -> dict[str, str]:
+        path.write_text(f"MINE = Suite({arguments})\n")
+        return files_behind(path)
+
+    plain = digest("'mine', version=1, summary='mine', source='ours'")
+    assert digest("'mine', version=1, summary='ours', licence='MIT', needs='a mirror'") == plain
+    assert digest("'mine', version=2, summary='mine', source='ours'") != plain
+
+
 def test_what_is_cached_of_code_is_named_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of an encoder that was edited since would be numbers of other code than their record says."""
 

@@ -145,9 +145,9 @@ def unlearned(y: int, part: slice) -> Callable[[], Data]:
     ("suite", "says"),
     [
         (of(blobs, by_class(3)), "4 classes cannot be split into 3 equal tasks"),
-        (of(blobs, by_domain()), "blobs has no domains to be split by"),
+        (of(blobs, by_domain()), "blobs has no domains: by_domain needs domain_N and domain_names"),
         (of(with_domains, by_domain((("A", "C"),))), "unknown domain of blobs 'C'"),
-        (of(sentences, by_permutation(2)), "sentences is of texts: only pixels can be permuted or rotated"),
+        (of(sentences, by_permutation(2)), "sentences has texts: only pixels can be permuted or rotated"),
         (of(lambda: replace(blobs(), x_N=blobs().x_N.flatten(1)), by_rotation(2)), "rotated, not (64,)"),
         (of(unlearned(3, slice(160)), by_class(4)), "(classes: blob 3) has no rows for training: of the"),
         (of(unlearned(3, slice(160, None)), by_class(4)), "(classes: blob 3) has no rows for testing: add"),
@@ -164,7 +164,7 @@ def unlearned(y: int, part: slice) -> Callable[[], Data]:
     ],
 )  # fmt: skip
 def test_a_split_that_cannot_be_made_stops_run_and_dry_run(suite: Suite, says: str, tmp_path: Path) -> None:
-    model = "tiny-bert" if "is of texts" in says else "mlp"
+    model = "tiny-bert" if "has texts" in says else "mlp"
     request = Request("odd", ("finetune",), settings={"model": model})
     with registered(suite):
         refused(re.escape(says), resolve_for, [request], None, OPTIONS, download=False)

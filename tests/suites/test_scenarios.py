@@ -165,7 +165,7 @@ def test_orders_of_domains() -> None:
         assert tuple(data.domain_names[d] for d in firsts) == orders[seed % 2]
     shuffled = [by_domain()(data, "class", seed, TRAINING).tasks for seed in range(20)]
     assert len({tuple(task.classes for task in tasks) for tasks in shuffled}) == 3
-    refused("digits has no domains to be split by", by_domain(), digits(), "class", 0, TRAINING)
+    refused("digits has no domains: by_domain needs", by_domain(), digits(), "class", 0, TRAINING)
 
 
 def test_rows_of_no_class_are_in_no_task() -> None:

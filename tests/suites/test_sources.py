@@ -85,14 +85,14 @@ def test_without_network_and_mirror(own_cache: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sources.socket, "getaddrinfo", Mock(side_effect=OSError("no address")))
     loads = [suites.get(name).load for name in ("clinc150", "banking77", "trec", "newsgroups", "text5")]
     for load in (lambda: hub_images(TINY), *loads):
-        says = "connect to the network, or name with LETHE_DATA or --data"
+        says = "connect to the network, or set LETHE_DATA or --data to a folder"
         refused(says if load in loads else rf"{says}.*someone/tiny/mnist/train\.parquet", load)
     assert not own_cache.exists()
 
 
 def test_without_hub_no_download_is_tried(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources.socket, "getaddrinfo", asked := Mock())
-    with sources.without_hub(), pytest.raises(Unavailable, match="nothing is downloaded now"):
+    with sources.without_hub(), pytest.raises(Unavailable, match="downloads are off"):
         hub_images(TINY)
     asked.assert_not_called()
     assert sources.hub_in_reach() is None or "OFFLINE" in str(sources.hub_in_reach())
@@ -107,7 +107,7 @@ def test_a_mirror_without_data_or_columns(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_subset_of_cifar_is_on_no_hub() -> None:
-    with pytest.raises(Unavailable, match="on no hub"):
+    with pytest.raises(Unavailable, match="hub has no copy"):
         hub_images(CIFAR100_SUBSET)
 
 
