@@ -1,1 +1,1 @@
-"""One head that grows class by class."""
+"""Class-incremental methods: every task brings new classes for one head."""

@@ -25,11 +25,11 @@ from strategies.parts import Distilled, held_out_count
 
 
 class BiC(Distilled):
-    """Bias correction: two numbers, fitted on rows held out, correct the logits of new classes.
+    """Bias correction: a scale and a shift, fitted on held-out rows, correct the logits of new classes.
 
-    Stage 1 learns lambda KD + (1 - lambda) CE over new rows and exemplars, lambda = old classes / classes
-    seen (Wu 2019, eq. 1 to 3); stage 2 fits alpha and beta of q_u = alpha o_u + beta for the new units u by
-    cross-entropy on an equal number of held-out rows of each class, old or new (eq. 4 and 5).
+    Stage 1 minimises lambda KD + (1 - lambda) CE on new rows and exemplars, lambda = old classes / classes
+    seen (Wu 2019, eq. 1 to 3). Stage 2 fits alpha and beta in q_u = alpha o_u + beta for the new units u, by
+    cross-entropy on an equal number of held-out rows of every class seen (eq. 4 and 5).
     """
 
     name = "bic"
@@ -40,14 +40,14 @@ class BiC(Distilled):
     held_out: Annotated[int, Bounds(2)] = 10
     """One in this number of exemplars is held out for stage 2."""
     layers: Literal["last", "each"] = "last"
-    """Which corrections act: that of the latest task, earlier ones reaching the network by distillation, or
-    one for each task."""
+    """Corrections applied: that of the latest task (earlier ones reach the network by distillation), or each
+    task's own."""
     fit_steps: Annotated[Count, unless("fit_rate", 0.0)] = 200
-    """Steps of Adam over the whole held-out part in stage 2."""
+    """Steps of Adam on all held-out rows in stage 2."""
     fit_rate: NotNegative = LaneFloat(0.02)
-    """Their learning rate."""
+    """Learning rate of these steps."""
     shrink: Annotated[NotNegative, unless("fit_rate", 0.0)] = LaneFloat(0.0)
-    """Weight of beta^2 / 2 in stage 2 (0.1 in the released code, nothing in the paper)."""
+    """Weight of beta^2 / 2 in stage 2 (0.1 in the released code, 0 in the paper)."""
 
     def setup(self) -> None:
         """Start with no correction."""
@@ -78,7 +78,7 @@ class BiC(Distilled):
         return logits_LBU * self.alpha_LU.unsqueeze(1) + self.beta_LU.unsqueeze(1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return stage 1's cross-entropy and distillation; rows held out do not count."""
+        """Return stage 1's cross-entropy and distillation; held-out rows have weight 0."""
         if self.task == 0:
             return super().loss(batch)
         held_LBV = batch.rows_LB.unsqueeze(2) == self._held_LGH.flatten(1).unsqueeze(1)
@@ -98,13 +98,13 @@ class BiC(Distilled):
         super().end_task(task)
 
     def fit(self) -> None:
-        """Fit alpha and beta of every lane on the rows held out."""
+        """Fit alpha and beta of every lane on the held-out rows."""
         rows_LV = self._held_LGH.flatten(1)
         held = self.streams.batch(rows_LV.clamp(min=0), (rows_LV >= 0).float())
         held.y_LB.clamp_(min=0)  # padding is row 0, which may have no unit here
         with eval_mode(self.model), torch.no_grad():
             logits_LVU = self.model(held.x_LBX)
-        # Adam does not depend on a gradient's scale, so the lanes' rates are applied here.
+        # Adam does not depend on the gradient's scale, so each lane's learning rate can be applied here.
         moved_L2 = torch.zeros(len(rows_LV), 2, device=rows_LV.device, requires_grad=True)
         update = make_optimiser("adam", [moved_L2], len(rows_LV), 1.0)
         for _ in range(self.fit_steps):
@@ -129,5 +129,5 @@ class BiC(Distilled):
         return mask(self.corrected(self.model(batch.x_LBX)), batch.active_LBU)
 
     def notes(self) -> dict[str, Tensor]:
-        """Return the corrections in force at the end."""
+        """Return alpha and beta of every unit at the end of the stream."""
         return {"alpha": self.alpha_LU, "beta": self.beta_LU}

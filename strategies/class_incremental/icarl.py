@@ -15,11 +15,12 @@ from strategies.parts import Distilled, NearestMean
 
 
 class ICaRL(NearestMean, Distilled):
-    """iCaRL: a yes or no for each class, distilled for old ones; the nearest mean of exemplars answers.
+    """iCaRL: binary cross-entropy per class, distilled for old classes; the nearest mean classifies.
 
-    L = -sum_y [q_y log g_y + (1 - q_y) log(1 - g_y)] over the classes seen, g the sigmoid of the logits, q
-    the label for the task's classes and the earlier network's g for others, over new rows and exemplars alike
-    (Rebuffi 2017, Algorithm 3); exemplars by herding (Algorithm 4); answers by Algorithm 1.
+    L = -sum_y [q_y log g_y + (1 - q_y) log(1 - g_y)] over the classes seen, on new rows and exemplars. g is
+    the sigmoid of the logits; q is the label for the task's classes and the earlier network's g for the
+    others (Rebuffi 2017, Algorithm 3). Exemplars are chosen by herding (Algorithm 4); the nearest mean of
+    exemplars classifies (Algorithm 1).
     """
 
     name = "icarl"
@@ -27,14 +28,14 @@ class ICaRL(NearestMean, Distilled):
     scenarios = ("task", "class", "online")
 
     units: Literal["sum", "mean"] = "sum"
-    """The loss of a row is the sum over classes (the paper's formula) or their mean (its code)."""
+    """The loss of a row is the sum over classes (the paper's formula) or the mean (its code)."""
 
     def remembered(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Answer by the means of the exemplars."""
+        """Return the exemplars, whose class means classify."""
         return self.exemplars.all()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return binary cross-entropy and distillation, over new rows and exemplars."""
+        """Return binary cross-entropy and distillation on new rows and exemplars."""
         both = self.with_exemplars(batch)
         logits_LBU = self.model(both.x_LBX)
         seen_L1U = self._seen_LU.unsqueeze(1)
@@ -44,7 +45,7 @@ class ICaRL(NearestMean, Distilled):
         return both.mean_L(loss_LB if self.units == "sum" else loss_LB / seen_L1U.sum(2))
 
     def targets(self, both: Batch) -> Tensor:
-        """Return what each unit is to say: the label, for old classes the earlier network's answer."""
+        """Return each unit's target: the label, or for old classes the earlier network's sigmoid."""
         label_LBU = F.one_hot(both.y_LB, self.streams.n_units).float()
         if self.task == 0:
             return label_LBU

@@ -16,18 +16,18 @@ _ROWS_AT_ONCE = 256
 
 
 class IL2M(ExemplarReplay):
-    """IL2M: plain replay; statistics of each class when first learned rectify old scores.
+    """IL2M: plain replay; scores of old classes are rectified by statistics from when they were learned.
 
-    Where a new class wins, an old class i has s_i * mu_P(i) / mu_N(i) * conf_N / conf_P instead of s_i: mu
-    its mean score on its own rows, conf the mean of the highest score on all new rows, P the latest
-    task that had i and N the latest of all (Belouadah & Popescu 2019, eq. 1).
+    Where a new class has the highest score, an old class i gets s_i * mu_P(i) / mu_N(i) * conf_N / conf_P
+    instead of s_i. mu is the class's mean score on its own rows, conf the mean highest score on the new rows
+    of a task, P the latest task with class i and N the latest task (Belouadah & Popescu 2019, eq. 1).
     """
 
     name = "il2m"
     paper = "Belouadah & Popescu 2019, IL2M: Class incremental learning with dual memory"
 
     scores: Literal["probabilities", "logits"] = "probabilities"
-    """What is rectified: softmax over the classes seen, or the logits (the released code)."""
+    """Scores that are rectified: softmax over the classes seen, or logits (the released code)."""
 
     def setup(self) -> None:
         """Make an empty memory and a table of statistics."""
@@ -39,7 +39,7 @@ class IL2M(ExemplarReplay):
         self.latest_LU = torch.zeros(shape, dtype=torch.bool, device=device)
 
     def begin_task(self, task: int) -> None:
-        """Rectify nothing while the new classes have no statistics yet."""
+        """Rectify nothing until the new classes have statistics."""
         super().begin_task(task)
         self.latest_LU.zero_()
 
@@ -50,7 +50,7 @@ class IL2M(ExemplarReplay):
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:
-        """Record the scores of new classes on their rows and of old ones on their exemplars; then choose."""
+        """Store mean scores of new classes on their rows and of old ones on exemplars; choose exemplars."""
         highest_L, rows_L = torch.zeros_like(self.first_LU[:, 0]), torch.zeros_like(self.first_LU[:, 0])
         for _, is_unit_LU, rows_LN, real_LN in self.classes(task):
             score_LNU = self.scores_of(rows_LN)
@@ -82,7 +82,7 @@ class IL2M(ExemplarReplay):
         return logits_LBU.softmax(2) if self.scores == "probabilities" else logits_LBU
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return rectified scores; a row given to an old class keeps its scores."""
+        """Return rectified scores; rows whose highest score is that of an old class stay unchanged."""
         score_LBU = self.score(batch)
         latest_L1 = self.latest_LU.sum(1, keepdim=True).clamp(min=1)
         confidence_L1 = (self.confidence_LU * self.latest_LU).sum(1, keepdim=True) / latest_L1

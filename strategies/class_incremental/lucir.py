@@ -15,30 +15,34 @@ from strategies.parts import Distilled, features_of
 
 
 class LUCIR(Distilled):
-    """LUCIR: cosines for logits, features keep their direction, old classes are separated from new ones.
+    """LUCIR: a cosine classifier, distilled feature directions, and a margin between old and new classes.
 
-    L = CE(eta cos(theta_u, f)) + lambda (1 - cos(f*, f)) + sum_k max(0, m - cos(theta_y, f) + cos(theta_k,
-    f)), the last for exemplars and the K new classes k nearest to them; f* the earlier network's features,
-    lambda = lambda_base sqrt(old classes / new classes), old theta fixed (Hou 2019, eq. 4 and 6 to 9).
+    L = CE(eta cos(theta_u, f)) + lambda (1 - cos(f*, f))
+        + sum_k max(0, m - cos(theta_y, f) + cos(theta_k, f)),
+
+    the last for exemplars and the K new classes k nearest to them. f* are the earlier network's features,
+    lambda = lambda_base sqrt(old classes / new classes), and the theta of old classes are frozen (Hou 2019,
+    eq. 4 and 6 to 9).
     """
 
     name = "lucir"
     paper = "Hou et al. 2019, Learning a unified classifier incrementally via rebalancing"
 
     lam: NotNegative = LaneFloat(5.0)
-    """lambda_base, the weight of the less-forget constraint."""
+    """lambda_base: weight of the less-forget constraint."""
     margin: NotNegative = LaneFloat(0.5)
-    """m, how much greater the cosine to the own class should be than to a new one."""
+    """m: the cosine to the row's own class should exceed that to a new class by this much."""
     nearest: Count = 2
-    """K, number of new classes that an exemplar is separated from."""
+    """K: number of new classes that an exemplar is separated from."""
     ranking: Annotated[Literal["sum", "mean"], unless("nearest", 1)] = "sum"
-    """Over the K classes (the paper's formula), or their mean (its code)."""
+    """Margin loss: sum over the K classes (the paper's formula) or mean (its code)."""
     scale: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(10.0)
-    """Where the learned scale eta starts (1 in the released code)."""
+    """Initial value of the learned scale eta (1 in the released code)."""
     freeze: bool = True
     """Whether the class vectors of old classes are frozen."""
     imprint: bool = True
-    """Whether those of new classes start at the mean of their features (the released code, not the paper)."""
+    """Whether class vectors of new classes start at the mean of their features (released code, not the
+    paper)."""
 
     def setup(self) -> None:
         """Make the scale, with an optimiser like the network's."""
@@ -47,7 +51,7 @@ class LUCIR(Distilled):
         self.eta_optimiser = self.optimiser.alike(self.eta, decays=False)
 
     def begin_task(self, task: int) -> None:
-        """Start vectors of classes never seen at their features' mean, as long as those seen on average."""
+        """Start vectors of unseen classes at their features' mean, with the mean length of the seen ones."""
         super().begin_task(task)
         if self.streams.training.reset_optimiser:
             self.eta_optimiser.reset()
@@ -87,7 +91,7 @@ class LUCIR(Distilled):
     def ranking_L(self, cosine_LBU: Tensor, old: Batch) -> Tensor:
         """Return the margin ranking loss, a mean over exemplars of old classes.
 
-        Where a lane has fewer than K new classes, over those that it has.
+        A lane with fewer than K new classes uses all of them.
         """
         own_LB1 = cosine_LBU.gather(2, old.y_LB.unsqueeze(2))
         nearest_L1 = self._new_LU.sum(1, keepdim=True).clamp(max=self.nearest)
@@ -98,17 +102,17 @@ class LUCIR(Distilled):
         short_LB = torch.where(counts_L1K, (margin - own_LB1 + new_LBK).clamp(min=0), 0).sum(2)
         if self.ranking == "mean":
             short_LB = short_LB / nearest_L1
-        # Exemplars alone are averaged, so their weight beside new rows is no matter.
+        # A mean over exemplars alone: their weight relative to new rows does not matter.
         counts_LB = (old.weight_LB > 0) & self._old_LU.gather(1, old.y_LB.clamp(min=0))
         return replace(old, weight_LB=counts_LB.float()).mean_L(short_LB)
 
     def adjust_gradients(self) -> None:
-        """Write zeros for the head's bias, which no cosine has."""
+        """Set the gradient of the head's bias to 0: cosines do not use it."""
         gradients(self.model)
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Step the scale, and put old class vectors back where momentum moved them."""
+        """Step the scale; restore old class vectors, which momentum may have moved."""
         self.eta_optimiser.step(self.context.active)
         self.eta[0].grad = None
         if self.freeze and self.task > 0:

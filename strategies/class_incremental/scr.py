@@ -1,6 +1,6 @@
 """Supervised contrastive replay.
 
-Axes: L lanes, B batch, V views of a batch one after the other (2B), F features, M memory slots; X the axes
+Axes: L lanes, B batch, V both views of a batch in sequence (2B), F features, M memory slots; X the axes
 of one row.
 """
 
@@ -26,11 +26,11 @@ from suites.base import generator
 
 
 class SCR(NearestMean, Replay):
-    """Supervised contrastive replay: rows of a class are drawn together; the nearest class mean answers.
+    """Supervised contrastive replay with a nearest-class-mean classifier.
 
     L = mean_i -1/|P(i)| sum_{p in P(i)} log [exp(z_i z_p / T) / sum_{a != i} exp(z_i z_a / T)] over two views
-    of new and remembered rows, z a projection of length 1, P(i) the others of i's class (Mai 2021);
-    the projection is dropped for the answer, and the means are those of the memory.
+    of new and remembered rows, where z is a projection of length 1 and P(i) the other rows of i's class (Mai
+    2021). The class means are those of the memory's features, before the projection.
     """
 
     name = "scr"
@@ -39,16 +39,16 @@ class SCR(NearestMean, Replay):
     needs = "a memory of rows, a small second network"
 
     batch: CountOrNone = 100
-    """Remembered rows per step; 0 for the number of new ones."""
+    """Remembered rows per step; 0 for the number of new rows."""
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(0.07)
-    """T, what inner products are divided by."""
+    """T: inner products are divided by this."""
     projection: Count = 128
-    """Outputs of the projection, a network of one hidden layer as wide as the features."""
+    """Outputs of the projection, a network with one hidden layer as wide as the features."""
     view: Literal["crop", "crop-flip", "same"] = "crop"
-    """The second view: a random crop brought to full size, mirrored half of the time or not, or the same
-    image. The paper's changes of colour are left out: grey images have none."""
+    """Second view: a random crop resized to full size (crop), half of the crops mirrored (crop-flip), or the
+    image itself (same). The paper's colour changes are left out."""
     crop: Annotated[LaneFloat, Bounds(0.01, 1.0), unless("view", "same")] = LaneFloat(0.2)
-    """Least share of the area that a crop keeps."""
+    """Smallest area of a crop, as a share of the image."""
 
     def setup(self) -> None:
         """Make an empty memory and each lane's projection, with an optimiser like the network's."""
@@ -61,7 +61,7 @@ class SCR(NearestMean, Replay):
         self.projector_optimiser = self.optimiser.alike(self.projector.parameters())
 
     def begin_task(self, task: int) -> None:
-        """Start the projection's optimiser afresh where the network's does."""
+        """Reset the projection's optimiser where the network's is reset."""
         super().begin_task(task)
         if self.streams.training.reset_optimiser:
             self.projector_optimiser.reset()
@@ -75,41 +75,41 @@ class SCR(NearestMean, Replay):
         return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), self.temperature)
 
     def second_view(self, x_LBX: Tensor) -> Tensor:
-        """Return each image's random crop, bilinearly brought to the full size."""
+        """Return a random crop of each image, resized bilinearly to full size."""
         if self.view == "same":
             return x_LBX
         lanes, size = x_LBX.shape[:2]
         draw_LB5 = self.draws.uniform("crops", 5 * size).view(lanes, size, 5)
-        # In float64 and then rounded: a power's last bit can depend on a number's place in memory.
+        # Computed in float64, then rounded: the last bit of a power can depend on the memory address.
         crop_LB23 = crops(draw_LB5, self.crop, flip=self.view == "crop-flip").to(x_LBX.dtype)
         grid = F.affine_grid(crop_LB23.flatten(0, 1), [lanes * size, *x_LBX.shape[2:]], align_corners=False)
         seen = F.grid_sample(x_LBX.flatten(0, 1), grid, padding_mode="border", align_corners=False)
         return seen.view_as(x_LBX)
 
     def adjust_gradients(self) -> None:
-        """Write zeros for the head, which only answers while the memory is empty."""
+        """Set the head's gradients to 0: it is not trained and predicts only while the memory is empty."""
         gradients(self.model)
 
     def after_step(self, batch: Batch) -> None:
-        """Step the projection, and offer the rows just learned to the reservoir."""
+        """Step the projection and offer the rows just learned to the reservoir."""
         self.projector_optimiser.step(self.context.active)
         self.projector.zero_grad()
         super().after_step(batch)
 
     def remembered(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Answer by the means of the memory."""
+        """Return the rows of the memory, whose class means classify."""
         rows_LM = self.memory.rows_LM[:, : self.buffer]
         slot_M = torch.arange(self.buffer, device=rows_LM.device)
-        # An empty slot names a row that may have no unit here.
+        # An empty slot has row number 0, and that row may have no unit in this lane.
         unit_LM = self.streams.unit_LR.gather(1, rows_LM).clamp(min=0)
         return rows_LM, unit_LM, slot_M < self.memory.filled_L.unsqueeze(1)
 
 
 def contrastive_L(z_LVF: Tensor, y_LV: Tensor, weight_LV: Tensor, temperature_L: Tensor) -> Tensor:
-    """Return the supervised contrastive loss of rows that count, shape (L,) (Khosla 2020, eq. 2)."""
+    """Return the supervised contrastive loss of rows with weight > 0, shape (L,) (Khosla 2020, eq. 2)."""
     near_LVV = torch.bmm(z_LVF, z_LVF.transpose(1, 2)) / temperature_L.view(-1, 1, 1)
     others_VV = ~torch.eye(y_LV.shape[1], dtype=torch.bool, device=y_LV.device)
-    # No row is compared with one that does not count; that one is compared with all, so its sum is finite.
+    # Rows are not compared with rows of weight 0; those are compared with all, so that their sum is finite.
     counts_LVV = others_VV & ((weight_LV.unsqueeze(1) > 0) | (weight_LV.unsqueeze(2) == 0))
     log_p_LVV = near_LVV - near_LVV.masked_fill(~counts_LVV, -torch.inf).logsumexp(2, keepdim=True)
     same_LVV = counts_LVV & (y_LV.unsqueeze(1) == y_LV.unsqueeze(2))
@@ -118,10 +118,10 @@ def contrastive_L(z_LVF: Tensor, y_LV: Tensor, weight_LV: Tensor, temperature_L:
 
 
 def crops(draw_LB5: Tensor, least_L: Tensor, flip: bool) -> Tensor:
-    """Return maps from the full image to random crops, shape (L, B, 2, 3), by five uniform numbers each.
+    """Return affine maps of random crops, shape (L, B, 2, 3), from five uniform numbers each.
 
-    Area from ``least_L`` to 1, ratio of the sides from 3/4 to 4/3 (its logarithm uniform), the place uniform
-    inside the image.
+    The area is uniform from ``least_L`` to 1, the logarithm of the aspect ratio uniform from 3/4 to 4/3, the
+    position uniform inside the image.
     """
     area_LB, shape_LB, right_LB, down_LB, mirror_LB = draw_LB5.unbind(2)
     area_LB = least_L.unsqueeze(1) + (1 - least_L.unsqueeze(1)) * area_LB

@@ -13,10 +13,10 @@ from strategies.parts import Distilled
 
 
 class WA(Distilled):
-    """Weight aligning: after a task, the weights of new classes are scaled to the length of the old ones.
+    """Weight aligning: after a task, the weights of new classes are scaled to the mean norm of the old ones.
 
-    w_new <- gamma w_new with gamma = mean ||w_old|| / mean ||w_new|| (Zhao 2020), after learning
-    (1 - lambda) CE + lambda KD over new rows and exemplars, lambda = old classes / classes seen.
+    Training minimises (1 - lambda) CE + lambda KD on new rows and exemplars, lambda = old classes / classes
+    seen; then w_new <- gamma w_new with gamma = mean ||w_old|| / mean ||w_new|| (Zhao 2020).
     """
 
     name = "wa"
@@ -25,10 +25,10 @@ class WA(Distilled):
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of the distillation."""
     clip: bool = True
-    """Whether negative weights of the head are set to 0 after each step: then length measures logits."""
+    """Whether negative weights of the head are set to 0 after each step, so that norms reflect logits."""
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return cross-entropy and distillation by the share of old classes."""
+        """Return cross-entropy and distillation, weighted by the share of old classes."""
         both = self.with_exemplars(batch)
         logits_LBU = self.model(both.x_LBX)
         loss_L = self.cross_entropy(mask(logits_LBU, both.active_LBU), both)
@@ -41,13 +41,13 @@ class WA(Distilled):
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Clip the head; a lane at rest has nothing left to clip."""
+        """Clip the head; a resting lane is clipped already."""
         if self.clip:
             self.model.head.weight.clamp_(min=0)
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:
-        """Align, before the network is copied as the next teacher."""
+        """Align the head; then the network is copied as the next teacher."""
         if task > 0:
             weight_LFU = self.model.head.weight
             factor_LU = torch.where(self._new_LU, self.ratio_L().unsqueeze(1), 1)
@@ -55,7 +55,7 @@ class WA(Distilled):
         super().end_task(task)
 
     def ratio_L(self) -> Tensor:
-        """Return gamma, the mean length of old classes' weights over that of new ones; 1 without old ones."""
+        """Return gamma, the mean norm of old classes' weights over that of new ones; 1 without old ones."""
         length_LU = self.model.head.weight.detach().norm(dim=1)
         n_old_L = self._old_LU.sum(1)
         old_L = (length_LU * self._old_LU).sum(1) / n_old_L

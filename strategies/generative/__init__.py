@@ -1,1 +1,1 @@
-"""Generated rows in place of stored ones."""
+"""Generative methods: rows of earlier tasks are generated, not stored."""

@@ -28,11 +28,12 @@ from suites.base import generator
 
 
 class DGR(Strategy):
-    """Deep generative replay: a generator dreams rows of earlier tasks, and the solver before labels them.
+    """Deep generative replay: a generator makes rows of earlier tasks, which the earlier solver labels.
 
-    1/t L_new + (1 - 1/t) L_dreamt at the t-th task, for the solver and for the generator, each taught by a
-    copy as it was after the last task (Shin et al. 2017, eq. 1, with 1/t for its ratio r). The generator is
-    a variational autoencoder with an Adam of its own at the same rate (van de Ven 2022).
+    At the t-th task the loss is 1/t L_new + (1 - 1/t) L_generated, for the solver and for the generator.
+    Copies of both from the end of the last task make the generated rows and their labels (Shin et al. 2017,
+    eq. 1, with 1/t for its ratio r). The generator is a variational autoencoder with its own Adam at the
+    same learning rate (van de Ven 2022).
     """
 
     name = "dgr"
@@ -46,27 +47,27 @@ class DGR(Strategy):
     generator_hidden: Count = 400
     """Units in each of the two hidden layers of the generator's encoder and decoder."""
     latent: CountOrNone = 0
-    """Latent variables of the generator; 0 for one to seven pixels, at most 100 (MNIST's, as in the paper's
-    comparison): with more, those of few pixels all come to say nothing."""
+    """Latent variables of the generator; 0 for one per seven pixels, at most 100 (MNIST in van de Ven 2022):
+    images of few pixels leave more of them unused."""
     targets: Literal["hard", "soft"] = "hard"
-    """What dreamt rows are learned towards: the earlier solver's label, or its tempered answers."""
+    """Targets of generated rows: the earlier solver's label (hard) or its tempered softmax (soft)."""
     temperature: Annotated[LaneFloat, Bounds(1e-3), only_if("targets", "soft")] = LaneFloat(2.0)
-    """Logits are divided by this before the softmax, where targets are soft."""
+    """Logits are divided by this before the softmax of soft targets."""
 
     def setup(self) -> None:
-        """Make the generator, its optimiser, and the copies that teach."""
+        """Make the generator, its optimiser, and the copies of generator and solver."""
         need_pixels_0_to_1(self.name, self.streams)
         seeds = [s.seed for s in self.streams.streams]
         self._latent = self.latent or min(100, max(1, math.prod(self.streams.shape) // 7))
         random = [generator(s, "generator") for s in seeds]
-        # Underscored, so not in checkpoints: make_generator has given it a name under which it is saved.
+        # An alias, not in checkpoints: make_generator sets the attribute that is saved.
         self._generator = self.make_generator(random, math.prod(self.streams.shape))
         self.earlier_generator = copy.deepcopy(self._generator).requires_grad_(False)
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
         self._noise = GaussianNoise("dreams", seeds, self.streams.device)
 
     def make_generator(self, random: Generators, pixels: int) -> VAE | ImageGenerator:
-        """Return the generator, with an optimiser of its own beside it."""
+        """Make the generator and its optimiser; return the generator."""
         vae = VAE(random, pixels, self.generator_hidden, self._latent)
         self.vae = vae.to(self.streams.device)
         self.vae_optimiser = Adam(list(vae.parameters()), self.optimiser.lr, [0.0] * self.streams.lanes)
@@ -77,17 +78,17 @@ class DGR(Strategy):
         self._noise.begin(task)
 
     def end_task(self, task: int) -> None:
-        """Solver and generator as they are now teach what they know."""
+        """Copy solver and generator: the copies make and label rows in the next task."""
         self.earlier_generator.load_state_dict(self._generator.state_dict())
         self.earlier_model.load_state_dict(self.model.state_dict())
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take a step of the solver and one of the generator, over the same new and dreamt rows."""
+        """Take a step of the solver and one of the generator on the same new and generated rows."""
         new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
         x_LBD = batch.x_LBX.flatten(2)
         if self.task:
-            dreamt_LBD = self.earlier_generator.generate(self._noise.normal(new, self._latent))
-            x_LBD = torch.cat([x_LBD, dreamt_LBD], 1)
+            generated_LBD = self.earlier_generator.generate(self._noise.normal(new, self._latent))
+            x_LBD = torch.cat([x_LBD, generated_LBD], 1)
         with self.autocast():
             loss_L = self.solver_loss(batch, x_LBD.unflatten(2, self.streams.shape), share)
         loss_L.sum().backward()
@@ -96,18 +97,18 @@ class DGR(Strategy):
         return loss_L.detach()
 
     def learn_generator(self, batch: Batch, x_LBD: Tensor, share: float) -> None:
-        """Take a step of the generator over new rows, then dreamt ones."""
+        """Take a step of the generator; ``x_LBD`` has new rows first, then generated ones."""
         vae_LB = self.vae.loss(x_LBD, self._noise.normal(x_LBD.shape[1], self._latent))
         self.vae_optimiser.descend(self.weigh(batch, vae_LB, share), self.context.active)
 
     def weigh(self, batch: Batch, loss_LB: Tensor, share: float) -> Tensor:
-        """Return share L_new + (1 - share) L_dreamt of losses of new rows, then dreamt ones, shape (L,)."""
+        """Return share L_new + (1 - share) L_generated from the rows' losses, new rows first, shape (L,)."""
         new = batch.rows_LB.shape[1]
         new_L = batch.mean_L(loss_LB[:, :new])
         return share * new_L + (1 - share) * loss_LB[:, new:].mean(1) if self.task else new_L
 
     def solver_loss(self, batch: Batch, x_LBX: Tensor, share: float) -> Tensor:
-        """Return share L_new + (1 - share) L_dreamt over new rows, then dreamt ones, shape (L,)."""
+        """Return the solver's share L_new + (1 - share) L_generated, shape (L,)."""
         new = batch.rows_LB.shape[1]
         answer_LBU = self.model(x_LBX)
         new_L = self.cross_entropy(mask(answer_LBU[:, :new], batch.active_LBU), batch)
@@ -122,9 +123,9 @@ class DGR(Strategy):
         return share * new_L + (1 - share) * torch.stack(old_L).mean(0)
 
     def heads(self, batch: Batch) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Return the units a dreamt row is learned on, and those that the earlier solver labels it with.
+        """Return the units a generated row is learned on, and those that the earlier solver labels it with.
 
-        In task-incremental streams every earlier head by itself, with its own units.
+        In task-incremental streams there is one pair for each earlier task, with that task's units.
         """
         if self.streams.scenario == "task":
             heads = [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
@@ -132,7 +133,7 @@ class DGR(Strategy):
         return [(batch.active_LBU, self.streams.taught(self.task))]
 
     def distance_L(self, answer_LBU: Tensor, target_LBU: Tensor) -> Tensor:
-        """Return each lane's mean cross-entropy towards the earlier solver's label or answers."""
+        """Return each lane's mean cross-entropy to the earlier solver's labels or soft targets."""
         if self.targets == "hard":
             return row_losses(answer_LBU, target_LBU.argmax(2)).mean(1)
         return soft_cross_entropy(answer_LBU, target_LBU, self.temperature).mean(1)

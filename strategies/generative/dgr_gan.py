@@ -11,11 +11,11 @@ from strategies.parts import Critic, GANAdam, ImageGenerator
 
 
 class DGRGAN(DGR):
-    """Deep generative replay whose generator is a Wasserstein GAN with gradient penalty, as the paper's is.
+    """Deep generative replay with the paper's generator, a Wasserstein GAN with gradient penalty.
 
-    The critic distinguishes the generator's rows from 1/t new and 1 - 1/t dreamt ones: its loss (Gulrajani et
-    al. 2017, Algorithm 1) is weighed as dgr weighs that of its autoencoder. Each step of the solver takes
-    ``critic_steps`` of the critic and one of the generator.
+    The critic distinguishes the generator's rows from new rows and rows of the earlier generator. Its loss
+    (Gulrajani et al. 2017, Algorithm 1) has the weights 1/t and 1 - 1/t of dgr. Each step of the solver goes
+    with ``critic_steps`` of the critic and one of the generator.
     """
 
     name = "dgr-gan"
@@ -28,14 +28,14 @@ class DGRGAN(DGR):
     presets = {}
 
     latent: CountOrNone = 100
-    """As for dgr; a critic lets none of them come to say nothing."""
+    """Latent variables of the generator."""
     critic_steps: Count = 5
-    """Steps of the critic before each one of the generator."""
+    """Steps of the critic before each step of the generator."""
     penalty: NotNegative = LaneFloat(10.0)
     """Weight of the critic's gradient penalty."""
 
     def make_generator(self, random: Generators, pixels: int) -> ImageGenerator:
-        """Return the generator, with a critic and an optimiser for each beside it."""
+        """Make generator, critic and their optimisers; return the generator."""
         device, rates = self.streams.device, (self.optimiser.lr, [0.0] * self.streams.lanes)
         self.images = ImageGenerator(random, pixels, self.generator_hidden, self._latent).to(device)
         self.critic = Critic(random, pixels, self.generator_hidden).to(device)
@@ -44,7 +44,7 @@ class DGRGAN(DGR):
         return self.images
 
     def learn_generator(self, batch: Batch, x_LBD: Tensor, share: float) -> None:
-        """Take the critic's steps over new rows, then dreamt ones; then one of the generator."""
+        """Take the critic's steps on new and generated rows, then one step of the generator."""
         rows = x_LBD.shape[1]
         for _ in range(self.critic_steps):
             made_LBD = self.images.generate(self._noise.normal(rows, self._latent))

@@ -1,4 +1,4 @@
-"""A generative model per class.
+"""Generative classifier: one generative model per class.
 
 Axes: L lanes, B batch, D pixels, U units, K models, Z latent variables, S samples, R rows;
 X the axes of one row.
@@ -19,11 +19,11 @@ from suites.base import generator
 
 
 class GenerativeClassifier(Strategy):
-    """A variational autoencoder per class of each task; a row is given to the class it is likeliest under.
+    """A variational autoencoder per class of each task; a row goes to the class with the highest likelihood.
 
     log p(x|y) = log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x) over S draws of q (van de Ven, Li & Tolias 2021,
-    eq. 3). Steps go to the task's classes in turn, each with a batch of that class alone. A class that comes
-    back gets a further model, and p(x|y) is the mean over its models.
+    eq. 3). The classes of a task take turns: each step trains one of them on a batch of its rows. A class
+    that comes back gets another model, and p(x|y) is the mean over its models.
     """
 
     name = "generative-classifier"
@@ -46,7 +46,7 @@ class GenerativeClassifier(Strategy):
     the Bernoulli likelihood that training maximises."""
 
     def setup(self) -> None:
-        """Make a model for every class of every task, in the order in which a lane meets them."""
+        """Make a model for every class of every task, in the order of each lane's stream."""
         need_pixels_0_to_1(self.name, self.streams)
         seeds = [s.seed for s in self.streams.streams]
         order = [torch.tensor([u for t in s.tasks for u in t.units]) for s in self.streams.streams]
@@ -64,11 +64,11 @@ class GenerativeClassifier(Strategy):
         self._chances = GaussianNoise("importance", seeds, self.streams.device)
 
     def _vae(self, generators: Generators, pixels: int) -> VAE:
-        """Return one class's models; the released code's log-variances have no bias."""
+        """Return one class's models; their log-variances have no bias, as in the released code."""
         return VAE(generators, pixels, self.generator_hidden, self.latent, log_var_bias=False)
 
     def begin_task(self, task: int) -> None:
-        """Gather the rows of each of the task's classes."""
+        """Collect the rows of each of the task's classes."""
         self._noise.begin(task)
         streams = self.streams.streams
         self._first = [sum(len(t.units) for t in s.tasks[:task]) for s in streams]
@@ -84,7 +84,7 @@ class GenerativeClassifier(Strategy):
             self._passes.append(Passes(of_lanes, self.streams.training.batch))
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take a step of the class whose turn it is, with rows of that class."""
+        """Take a step of the class whose turn it is, on rows of that class."""
         turns = [self._step % n for n in self._classes]
         self._step += 1
         key_L = self.draws.uniform("class rows", 1)[:, 0]
@@ -106,19 +106,19 @@ class GenerativeClassifier(Strategy):
         return found_L
 
     def end_task(self, task: int) -> None:
-        """The task's classes can be answered with from now on."""
+        """Let the task's classes be predicted from now on."""
         self.learned_L += torch.tensor(self._classes, device=self.learned_L.device)
 
     def padding_bytes(self, lane: int) -> int:
-        """Do not count models beyond those of the lane's own classes."""
+        """Return the bytes of models beyond those of the lane's own classes."""
         own = sum(len(t.units) for t in self.streams.streams[lane].tasks)
         return sum(t[lane].nbytes for vae in self.vaes[own:] for t in (*vae.parameters(), *vae.buffers()))
 
     def predict(self, batch: Batch) -> Tensor:
         """Return log p(x|y) for the classes learned, the lowest number for the others, (L, B, U).
 
-        The same draws serve every class: what is asked is which is the likelier, and of a difference of
-        two estimates less is chance that way than with draws of each class's own, as in the released code.
+        All classes share the same draws, unlike in the released code: this lowers the variance of the
+        difference between two classes' estimates.
         """
         x_LBD = batch.x_LBX.flatten(2)
         lowest = torch.finfo(x_LBD.dtype).min
@@ -128,7 +128,7 @@ class GenerativeClassifier(Strategy):
         models_L1U = torch.zeros_like(scores_LBU[:, :1])
         for k in range(int(self.learned_L.max())):
             score_LB1 = self.log_likelihood(self.vaes[k], x_LBD, noise_LSBZ).unsqueeze(2)
-            # Of a class that has no model yet, the lowest number adds nothing to its first.
+            # A class that has no model yet is at the lowest number, which adds nothing to its first model.
             summed_LBU = lanewise(torch.logaddexp, scores_LBU, score_LB1.expand_as(scores_LBU))
             unit_U = torch.arange(self.streams.n_units, device=x_LBD.device)
             own_L1U = (self._unit_LK[:, k : k + 1] == unit_U) & (k < self.learned_L).unsqueeze(1)
@@ -153,9 +153,9 @@ class GenerativeClassifier(Strategy):
 
 
 class Passes:
-    """Each lane's rows, pass after pass, in a new order for each; an incomplete last batch is left out.
+    """Shuffled passes over each lane's rows; the incomplete last batch of a pass is dropped.
 
-    Where there are fewer rows than a batch has, some are in it more than once.
+    If a lane has fewer rows than a batch, rows are repeated to fill it.
     """
 
     def __init__(self, rows_of_lanes: Sequence[Tensor], batch: int) -> None:
@@ -169,14 +169,14 @@ class Passes:
         self._taken, self._taken_L1 = [0] * len(self._in_a_pass), torch.zeros_like(self._in_a_pass_L1)
 
     def following(self, key_L: Tensor, on: Sequence[bool]) -> Tensor:
-        """Return the next batch's rows, int64 (L, B), in the lanes marked; keys in [0, 1) give orders."""
+        """Return the next batch's rows, int64 (L, B), in lanes that are on; ``key_L`` seeds new orders."""
         place_L1 = self._taken_L1 % self._in_a_pass_L1
         on_L1 = torch.tensor(on, device=place_L1.device).unsqueeze(1)
-        # Known without asking the device, which would have to wait.
+        # Computed on the host, so that the device need not synchronise.
         if any(is_on and t % n == 0 for is_on, t, n in zip(on, self._taken, self._in_a_pass, strict=True)):
             drawn_LR = hashed_uniform(key_L, "pass", self._rows_LR.shape[1])
-            anew_LR = torch.where(self._real_LR, drawn_LR, 2.0).argsort(1)
-            self._order_LR = torch.where((place_L1 == 0) & on_L1, anew_LR, self._order_LR)
+            shuffled_LR = torch.where(self._real_LR, drawn_LR, 2.0).argsort(1)
+            self._order_LR = torch.where((place_L1 == 0) & on_L1, shuffled_LR, self._order_LR)
         self._taken = [t + is_on for t, is_on in zip(self._taken, on, strict=True)]
         self._taken_L1 += on_L1
         index_LB = (place_L1 * len(self._batch_B) + self._batch_B) % self._count_L1

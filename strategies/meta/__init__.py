@@ -1,1 +1,1 @@
-"""Learning to learn without interference."""
+"""Meta-learning methods: quick steps on new rows, judged on new and remembered rows."""

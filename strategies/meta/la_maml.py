@@ -1,7 +1,7 @@
-"""Learning by looking ahead: La-MAML, and OML learned online.
+"""Look-ahead methods: La-MAML, and OML learned online.
 
-Both take a few quick steps on the new rows, and then ask how a loss on new and remembered rows, taken where
-those steps led, changes with where they started.
+Both take a few quick steps on the new rows, compute the loss on new and remembered rows at the result, and
+differentiate it with respect to the parameters before the quick steps.
 
 Axes: L lanes, B batch, U units; X the axes of one row.
 """
@@ -18,19 +18,19 @@ from strategies.parts import Replay, join_batches
 
 
 class LookAhead(Replay):
-    """What methods that look ahead share: the quick steps, and the loss where they led."""
+    """Base of the look-ahead methods: the quick steps and the outer loss after them."""
 
     family = "meta"
     needs = "a memory of rows, a graph over a few steps"
 
     batch: CountOrNone = 0
-    """Remembered rows beside the new ones in the outer loss; 0 for an equal number."""
+    """Remembered rows in the outer loss; 0 for the number of new rows."""
     inner: CountOrNone = 5
-    """Quick steps that the new rows are cut into; 0 for one step a row."""
+    """Number of quick steps, each on an equal part of the new rows; 0 for one step per row."""
     order: Literal["first", "second"] = "first"
-    """Whether quick steps count as constants (first) or are differentiated through as well (second)."""
+    """first: quick steps' gradients are constants; second: they are differentiated through as well."""
     outer: Annotated[Literal["last", "mean"], unless("inner", 1)] = "last"
-    """The outer loss after the last quick step, or its mean over all of them."""
+    """Outer loss: after the last quick step, or the mean over all quick steps."""
 
     def look_ahead(self, batch: Batch, rates: Mapping[str, Tensor]) -> Tensor:
         """Return the outer loss after quick steps of the parameters named in ``rates``, shape (L,)."""
@@ -50,7 +50,7 @@ class LookAhead(Replay):
                 stepped.append(part.learns_L)
         if self.outer == "last" or batch.all_count:
             return torch.stack(ahead).mean(0)
-        # A piece of padding alone is no quick step: what follows it would count the step before twice.
+        # A part with padding alone is no quick step: leave its outer loss, a repetition, out of the mean.
         real_KL = torch.stack(stepped)
         return (torch.stack(ahead) * real_KL).sum(0) / real_KL.sum(0).clamp(min=1)
 
@@ -61,11 +61,11 @@ class LookAhead(Replay):
 
 
 class LaMAML(LookAhead):
-    """Look-ahead MAML: every parameter has a learning rate of its own, learned with it.
+    """Look-ahead MAML: every parameter has its own learning rate, which is learned too.
 
     p_k = p_0 - sum_i a * grad l_i(p_i) on the new rows; then, with L on new and remembered rows,
-    a <- a - eta dL(p_k)/da and p <- p - max(0, a) * dL(p_k)/dp_0 (Gupta 2020, Algorithm 1). A parameter whose
-    steps help the memory gets a larger rate, one whose steps hurt it is stopped.
+    a <- a - eta dL(p_k)/da and p <- p - max(0, a) * dL(p_k)/dp_0 (Gupta 2020, Algorithm 1). The rate of a
+    parameter grows if its quick steps also lower the loss on remembered rows; it falls to 0 if they raise it.
     """
 
     name = "la-maml"
@@ -73,23 +73,23 @@ class LaMAML(LookAhead):
     paper = "Gupta et al. 2020, La-MAML: look-ahead meta learning for continual learning"
 
     eta: NotNegative = LaneFloat(0.3)
-    """Rate at which the learning rates are learned."""
+    """Learning rate of the learning rates."""
     uphill: bool = False
-    """Whether a negative rate steps uphill in the quick steps (the algorithm as written) or makes none."""
+    """Whether negative rates step uphill in the quick steps (the algorithm as written) or are taken as 0."""
     clip: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(2.0)
-    """Longest gradient, of the parameters and of their rates, that is not shortened."""
+    """Largest norm of the gradient of the parameters, and of that of their rates; longer ones are clipped."""
 
     def setup(self) -> None:
-        """Start all of a lane's rates at its learning rate."""
+        """Initialise all rates with the lane's learning rate."""
         super().setup()
         lr_L, decay = self.optimiser.lr_L, self.optimiser.weight_decay
         self.rates = [per_lane(lr_L, p) * torch.ones_like(p) for p in self.model_tensors()]
         self._decay_L = torch.tensor(decay, device=lr_L.device)
 
     def learn(self, batch: Batch) -> Tensor:
-        """Look ahead, then move the rates and, by the new rates, the parameters.
+        """Look ahead, then update the rates, and the parameters with the new rates.
 
-        A resting lane stays where it is: the gradients of rows that do not count are exactly 0.
+        A resting lane does not change: gradients of rows with weight 0 are exactly 0.
         """
         parameters = dict(self.model.named_parameters())
         rates = {k: r.detach().requires_grad_() for k, r in zip(parameters, self.rates, strict=True)}
@@ -104,17 +104,18 @@ class LaMAML(LookAhead):
         return loss_L.detach()
 
     def clipped(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Shorten each lane's gradient to ``clip`` where it is longer."""
+        """Return each lane's gradient, scaled down to norm ``clip`` where it is longer."""
         scale_L = (self.clip / (dot_L(gradients, gradients).sqrt() + 1e-6)).clamp(max=1)
         return [per_lane(scale_L, g) * g for g in gradients]
 
 
 class OML(LookAhead):
-    """Online-aware meta-learning: features that a quickly moving head does not spoil.
+    """Online-aware meta-learning: features with which quick steps of the head cause little interference.
 
-    The quick steps move the head alone, p_k = p_0 - alpha sum_i grad l_i(p_i) on the new rows; features and
-    head are learned by the gradient, to where they stood before, of the loss on new and remembered rows where
-    the head was led (Javed & White 2019, Algorithm 1, from a memory in place of sampled trajectories).
+    The quick steps move the head alone, p_k = p_0 - alpha sum_i grad l_i(p_i) on the new rows. The optimiser
+    then follows the gradient, with respect to features and head before the quick steps, of the loss on new
+    and remembered rows at p_k (Javed & White 2019, Algorithm 1, with a memory instead of sampled
+    trajectories).
     """
 
     name = "oml"
@@ -122,11 +123,11 @@ class OML(LookAhead):
     paper = "Javed & White 2019, Meta-learning representations for continual learning"
 
     order: Literal["first", "second"] = "second"
-    """Whether quick steps count as constants (first) or are differentiated through as well (second)."""
+    """first: quick steps' gradients are constants; second: they are differentiated through as well."""
     alpha: NotNegative = LaneFloat(0.01)
-    """Rate of the quick steps."""
+    """Learning rate of the quick steps."""
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss after quick steps of the head; the optimiser takes it from there."""
+        """Return the loss after quick steps of the head, differentiable in all parameters."""
         heads = {k: p for k, p in self.model.named_parameters() if k.startswith("head.")}
         return self.look_ahead(batch, {k: per_lane(self.alpha, p) for k, p in heads.items()})

@@ -14,11 +14,11 @@ from strategies.parts import Replay
 
 
 class MER(Replay):
-    """Meta-experience replay: go some way towards where steps on new and remembered rows lead (Reptile).
+    """Meta-experience replay: Reptile over steps on new and remembered rows.
 
-    s times: p_0 = p, one step on the new rows and one on each of k draws from the memory lead to p_k, then
-    p = p_0 + beta (p_k - p_0); after all of them, p = p_start + gamma (p - p_start) (Riemer 2019,
-    Algorithm 1). To first order this asks the gradients of new and old rows to point the same way.
+    Each of s paths starts at p_0 = p and takes one step on the new rows and one on each of k draws from the
+    memory, ending at p_k; then p = p_0 + beta (p_k - p_0). After all paths p = p_start + gamma (p - p_start)
+    (Riemer 2019, Algorithm 1). To first order this rewards gradients of new and old rows that agree.
     """
 
     name = "mer"
@@ -32,20 +32,20 @@ class MER(Replay):
     }
 
     batches: Count = 2
-    """Times that a path is followed and walked back, s."""
+    """s: number of paths."""
     steps: Count = 4
-    """Draws from the memory on a path, k."""
+    """k: draws from the memory in a path."""
     rows: CountOrNone = 0
-    """Remembered rows in a draw; 0 for the number of new ones."""
+    """Remembered rows in a draw; 0 for the number of new rows."""
     beta: Share = LaneFloat(0.3)
-    """Share of each path by which parameters move."""
+    """Share of each path's change of the parameters that is applied."""
     gamma: Share = LaneFloat(1.0)
-    """Share of the whole way by which parameters move."""
+    """Share of the change over all paths that is applied."""
     place: Literal["first", "last"] = "first"
-    """Place of the new rows on a path: first (released code of Algorithm 1) or last (of Algorithm 6)."""
+    """Place of the new rows in a path: first (released code of Algorithm 1) or last (of Algorithm 6)."""
 
     def learn(self, batch: Batch) -> Tensor:
-        """Follow the paths; return the mean loss on the new rows when their turn came."""
+        """Follow the paths; return the mean loss on the new rows over the paths."""
         start, total_L = self._here(), torch.zeros(self.streams.lanes, device=self.streams.device)
         for _ in range(self.batches):
             path_start = self._here()
@@ -74,6 +74,6 @@ class MER(Replay):
 
     @torch.no_grad()
     def keep_share(self, start: Sequence[Tensor], share_L: Tensor) -> None:
-        """Go back to ``start`` but for a share of the way from there."""
+        """Set parameters to ``start`` plus a share of their change since."""
         for p, s in zip(self.model_tensors(), start, strict=True):
             p.copy_(torch.lerp(s, p, per_lane(share_L, p)))

@@ -1,1 +1,1 @@
-"""Staying able to learn."""
+"""Plasticity methods: they preserve the ability to learn new tasks."""

@@ -13,28 +13,29 @@ from strategies.parts import Recycling
 
 
 class ContinualBackprop(Recycling):
-    """Continual backpropagation: now and then the least useful mature hidden unit is reinitialised.
+    """Continual backpropagation: a small share of the least useful mature hidden units is reinitialised.
 
-    u <- eta u + (1 - eta) |h| sum_o |w_out| after every step; rho units of every mature one are replaced a
-    step, those of least u: incoming weights drawn as at the start, outgoing ones 0 (Dohare 2024, eq. 1 and
-    algorithm 1). A fraction of a unit is carried over, and a step replaces at most one unit of a layer.
+    After every step the utility is u <- eta u + (1 - eta) |h| sum_o |w_out|. Per step, a share rho of the
+    mature units, those with the lowest u, get incoming weights from the initial distribution and outgoing
+    weights 0 (Dohare 2024, eq. 1 and algorithm 1). Fractions of a unit accumulate over steps; a step replaces
+    at most one unit per layer.
     """
 
     name = "continual-backprop"
     paper = "Dohare et al. 2024, Loss of plasticity in deep continual learning"
 
     rate: NotNegative = LaneFloat(1e-4)
-    """rho: share of a layer's mature units replaced a step."""
+    """rho: share of a layer's mature units replaced per step."""
     maturity: Annotated[CountOrNone, unless("rate", 0.0)] = 100
-    """Steps for which a new unit is safe."""
+    """Steps before a new unit can be replaced."""
     decay: Annotated[Share, unless("rate", 0.0)] = LaneFloat(0.99)
-    """eta: share of the earlier utility that is left at each step."""
+    """eta: decay of the running mean of utility."""
     variant: Annotated[Literal["paper", "code"], unless("rate", 0.0)] = "paper"
-    """The paper's algorithm; or as its code has it, with utility corrected for its start at 0, and the mean
-    output of a replaced unit added to the biases it fed."""
+    """paper: the algorithm as published; code: utility is also corrected for its start at 0, and the mean
+    output of a replaced unit, times its outgoing weights, is added to the next biases."""
 
     def setup(self) -> None:
-        """Start with no utility, no age and nothing due."""
+        """Start with utility, age and accumulated replacements at 0."""
         super().setup()
         zeros = [torch.zeros_like(layer.bias).detach() for layer in self._layers[:-1]]
         self.utility = [z.clone() for z in zeros]
@@ -44,7 +45,7 @@ class ContinualBackprop(Recycling):
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Update utilities and replace what is due."""
+        """Update utilities and replace units."""
         decay_L1, learns_L = self.decay.unsqueeze(1), batch.learns_L > 0
         for i, activity_LH in enumerate(batch.noted[self.name]):
             self._update(i, decay_L1, activity_LH, learns_L.unsqueeze(1))
@@ -56,7 +57,7 @@ class ContinualBackprop(Recycling):
             self._replace(i, self._rank(i, decay_L1).masked_fill(~mature_LH, torch.inf).argmin(1), replace_L)
 
     def _update(self, i: int, decay_L1: Tensor, activity_LH: Tensor, learns_L1: Tensor) -> None:
-        """Add this step's utility; lanes at rest keep theirs."""
+        """Update utility, mean output and age; resting lanes stay unchanged."""
         outgoing_LHO = self._units[i][2]
         now_LH = activity_LH * outgoing_LHO.abs().sum(2)
         self.age[i] += learns_L1.to(self.age[i])
@@ -69,7 +70,7 @@ class ContinualBackprop(Recycling):
         return self.utility[i] / (1 - decay_L1 ** self.age[i]).clamp(min=1e-30)
 
     def _replace(self, i: int, unit_L: Tensor, replace_L: Tensor) -> None:
-        """Reinitialise one unit of a layer in the lanes where it is due."""
+        """Reinitialise one unit of a layer in the lanes marked by ``replace_L``."""
         lane_L = torch.arange(len(unit_L), device=unit_L.device)
         if self.variant == "code":
             age_L = self.age[i][lane_L, unit_L]

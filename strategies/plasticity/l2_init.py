@@ -4,9 +4,9 @@ from strategies.core import LaneFloat, NotNegative, Strategy, gradients, per_lan
 
 
 class L2Init(Strategy):
-    """Weight decay towards the initial parameters, so that what nothing needs becomes learnable again.
+    """Weight decay towards the initial parameters, where the network is known to learn well.
 
-    lambda * ||p - p_0||^2, from the first step on (Kumar 2023, section 3).
+    L + lambda * ||p - p_0||^2, from the first step on (Kumar 2023, section 3).
     """
 
     name = "l2-init"
@@ -15,10 +15,10 @@ class L2Init(Strategy):
     needs = "a copy of the initial parameters"
 
     lam: NotNegative = LaneFloat(1e-3)
-    """Strength of the penalty."""
+    """lambda: weight of the penalty."""
 
     def setup(self) -> None:
-        """Keep the initial parameters."""
+        """Copy the initial parameters."""
         self.initial = [p.clone() for p in self.model_tensors()]
 
     def adjust_gradients(self) -> None:

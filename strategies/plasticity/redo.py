@@ -11,29 +11,30 @@ from strategies.parts import Recycling
 
 
 class ReDo(Recycling):
-    """ReDo: every so many steps, dormant hidden units are reinitialised.
+    """ReDo: dormant hidden units are reinitialised at regular intervals.
 
-    A unit is dormant where its mean output is at most tau times the mean of its layer's; its incoming weights
-    are drawn as at the start, its outgoing ones are 0 (Sokar 2023, definition 3.1 and algorithm 1).
+    A unit is dormant if its mean output is at most tau times the mean over its layer. Its incoming weights
+    are drawn from the initial distribution and its outgoing weights set to 0 (Sokar 2023, definition 3.1
+    and algorithm 1).
     """
 
     name = "redo"
     paper = "Sokar et al. 2023, The dormant neuron phenomenon in deep reinforcement learning"
 
     tau: NotNegative = LaneFloat(0.025)
-    """A unit is dormant up to this share of its layer's mean output."""
+    """A unit is dormant if its mean output is at most this share of its layer's."""
     every: Count = 1000
-    """Steps between looks, counted since the optimiser was last fresh."""
+    """Steps between two checks, counted since the optimiser was last reset."""
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Recycle in the lanes whose count of steps says so."""
-        # Drawn at every step, needed or not: draws must not depend on the neighbours' counts.
+        """Reinitialise dormant units in lanes whose step count is a multiple of ``every``."""
+        # Drawn at every step, so that draws do not depend on the step counts of other lanes.
         key_L = self.draws.uniform("recycle", 1)[:, 0]
         if all(n % self.every for n in self.optimiser.steps):
             return
         due_L = self.optimiser.steps_L.remainder(self.every) == 0
-        # A lane at rest may be at such a count for long.
+        # A resting lane may stay at a multiple of ``every`` for many steps.
         due_L1 = (due_L & (batch.learns_L > 0)).unsqueeze(1)
         for i, activity_LH in enumerate(batch.noted[self.name]):
             dormant_LH = activity_LH <= self.tau.unsqueeze(1) * activity_LH.mean(1, keepdim=True)

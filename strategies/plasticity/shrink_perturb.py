@@ -12,7 +12,7 @@ from suites.base import generator
 class ShrinkPerturb(Strategy):
     """Before every task but the first, shrink all parameters and add noise to them.
 
-    p <- lambda p + sigma n (Ash & Adams 2020, section 4); lambda and sigma are the defaults of their code.
+    p <- lambda p + sigma n (Ash & Adams 2020, section 4). The defaults are those of the authors' code.
     """
 
     name = "shrink-perturb"
@@ -22,22 +22,23 @@ class ShrinkPerturb(Strategy):
     needs_boundaries = True
 
     shrink: Share = LaneFloat(0.4)
-    """lambda: what is left of a parameter."""
+    """lambda: factor of every parameter."""
     perturb: NotNegative = LaneFloat(0.1)
-    """sigma: how much noise is added."""
+    """sigma: scale of the noise."""
     noise: Annotated[Literal["initial", "normal"], unless("perturb", 0.0)] = "initial"
-    """n: a fresh start, the tensor's initial values in random order (their code), or N(0, 1) (the paper)."""
+    """n: the tensor's initial values in random order (the authors' code: a new initialisation), or N(0, 1)
+    (the paper)."""
 
     def setup(self) -> None:
-        """Keep the initial parameters."""
+        """Copy the initial parameters."""
         self.initial = [p.clone() for p in self.model_tensors()]
 
     @torch.no_grad()
     def begin_task(self, task: int) -> None:
-        """Shrink and perturb, each lane by its own generator."""
+        """Shrink and perturb, each lane with its own random generator."""
         if task == 0:
             return
-        # Not by self.draws, which makes many steps' numbers ahead: here there is one draw a task.
+        # Not self.draws, which draws for many steps ahead: there is one draw per task.
         random = [generator(s.seed, f"perturb/{task}") for s in self.streams.streams]
         for p, start in zip(self.model.parameters(), self.initial, strict=True):
             n = torch.stack([self._noise(start[lane], g) for lane, g in enumerate(random)])

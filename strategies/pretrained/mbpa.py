@@ -1,4 +1,4 @@
-"""Memory-based parameter adaptation: sparse replay, and a network adapted to each row to be answered.
+"""Memory-based parameter adaptation: sparse replay, and a network adapted to each test row.
 
 Axes: L lanes, B batch, N rows at one time, E examples (lanes times N), K neighbours, M memory slots, F
 features, U units; 1 the one row of an example.
@@ -17,33 +17,33 @@ from strategies.pretrained.sparse_er import SparseER
 
 
 class MbPA(SparseER):
-    """MbPA++: sparse replay, and each row is answered by a network adapted to its nearest remembered rows.
+    """MbPA++: sparse replay, and each test row gets a network adapted to its nearest remembered rows.
 
-    W~ = argmin_W' lambda ||W' - W||^2 - sum_k a_k log p(y_k | x_k, W') by some steps from W on, a_k = 1 / K;
-    the row is answered with W~, which is then thrown away (de Masson d'Autume et al. 2019, section 3,
-    Algorithm 2). Nearest is by Euclidean distance of what the network made of the rows before any training.
+    W~ = argmin_W' lambda ||W' - W||^2 - sum_k a_k log p(y_k | x_k, W') by some gradient steps from W, with
+    a_k = 1 / K. W~ classifies the row and is then discarded (de Masson d'Autume et al. 2019, section 3,
+    Algorithm 2). Neighbours have the smallest Euclidean distance in the features of the untrained network.
     """
 
     name = "mbpa++"
     needs = "a memory of rows, a copy of the untrained network, many passes for each answer"
 
     neighbours: Annotated[Count, unless("adapt_rate", 0.0)] = 32
-    """K: remembered rows that a row's network is adapted to."""
+    """K: nearest remembered rows that the network is adapted to."""
     adapt_steps: Annotated[Count, unless("adapt_rate", 0.0)] = 30
     """Steps of the adaptation, by SGD with momentum 0.9."""
     adapt_rate: NotNegative = LaneFloat(5e-3)
-    """Rate of these steps."""
+    """Learning rate of these steps."""
     adapt_lam: Annotated[NotNegative, unless("adapt_rate", 0.0)] = LaneFloat(1e-3)
     """lambda: weight of the squared distance to the trained network."""
 
     def setup(self) -> None:
-        """Make an empty memory, and keep the untrained network for keys."""
+        """Make an empty memory; copy the untrained network, whose features are the keys."""
         super().setup()
         self.key_network = copy.deepcopy(self.model).requires_grad_(False).eval()
         self._keyed: tuple[Tensor, Tensor] | None = None
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return the logits of each row's own network; of rows that count in no lane 0."""
+        """Return the logits of each row's adapted network; 0 for rows that have weight 0 in all lanes."""
         if not bool(self.memory.filled_L.any()):
             return self.logits(batch)
         slots_LBK, counts = self.nearest(batch), dict(self.model.counts)
@@ -55,11 +55,11 @@ class MbPA(SparseER):
             alone = groups_as_lanes(batch, rows_N.unsqueeze(1))
             own_E1U = functional_call(self.model, adapted, (alone.x_LBX,))
             logits_LBU[:, rows_N] = own_E1U.float().view(-1, *logits_LBU[:, rows_N].shape[1:])
-        self.model.counts.update(counts)  # what is answered is not learned from
+        self.model.counts.update(counts)  # tokens of predictions are not counted
         return mask(logits_LBU, batch.active_LBU)
 
     def nearest(self, batch: Batch) -> Tensor:
-        """Return the slots of each row's nearest remembered rows, int64 (L, B, K); empty ones come last."""
+        """Return the slots of each row's nearest remembered rows, int64 (L, B, K); empty slots come last."""
         rows_LM = self.memory.rows_LM[:, : self.memory.slots]
         if self._keyed is None or not torch.equal(self._keyed[0], rows_LM):
             self._keyed = rows_LM.clone(), features_of(self.key_network, self.streams, rows_LM)
@@ -71,9 +71,9 @@ class MbPA(SparseER):
 
     @torch.enable_grad()
     def adapted(self, old: Batch, n: int) -> dict[str, Tensor]:
-        """Return the parameters of every example's network, adapted to its rows, (E, ...) by name."""
+        """Return the parameters of every example's adapted network by name, each (E, ...)."""
         trained = {name: p.detach().repeat_interleave(n, 0) for name, p in self.model.named_parameters()}
-        # What is learned is W~ - W: lambda times its squared length is a weight decay of 2 lambda.
+        # The steps train W~ - W: lambda times its squared norm is a weight decay of 2 lambda.
         apart = {name: torch.zeros_like(p).requires_grad_() for name, p in trained.items()}
         given = self.adapt_rate, 2 * self.adapt_lam
         rates, decays = ([float(v) for v in of_L.repeat_interleave(n)] for of_L in given)

@@ -11,10 +11,10 @@ from strategies.parts import tuned_transformer
 
 
 class ProgressivePrompts(Strategy):
-    """Progressive prompts: new soft prompts for each task, before those of the tasks so far.
+    """Progressive prompts: each task adds new soft prompts in front of those of earlier tasks.
 
-    A row of task t is read as [P_t, ..., P_1, x], and only P_t is trained (Razdaibiedina et al. 2023,
-    eq. 3). Where the task of a row is not known when answering, all prompts so far are put before it.
+    The input of a row of task t is [P_t, ..., P_1, x], and only P_t is trained (Razdaibiedina et al. 2023,
+    eq. 3). If the task of a test row is unknown, all prompts so far are used.
     """
 
     name = "progressive-prompts"
@@ -25,7 +25,7 @@ class ProgressivePrompts(Strategy):
     tunes = "prompt"
 
     def setup(self) -> None:
-        """Make room for every task's prompts; each task starts from the model's first ones."""
+        """Make room for every task's prompts; each task starts from the model's initial ones."""
         self._net = tuned_transformer(self)
         own_LPF = self._net.trained["prompt"].detach()
         n_prompts, tokens = self.streams.n_tasks * own_LPF.shape[1], self.streams.shape[0]
@@ -39,14 +39,14 @@ class ProgressivePrompts(Strategy):
 
     @torch.no_grad()
     def begin_task(self, task: int) -> None:
-        """Start the task's prompts."""
+        """Reset the prompts to their initial values."""
         if task > 0:
             self._net.trained["prompt"].copy_(self.first_LPF)
-            self.optimiser.reset()  # its moments are those of other prompts
+            self.optimiser.reset()  # its moments belong to the last task's prompts
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:
-        """Keep the task's prompts."""
+        """Store the task's prompts."""
         self.kept_LTPF[:, task] = self._net.trained["prompt"]
 
     def prompts(self, task: int) -> Tensor:
@@ -61,15 +61,15 @@ class ProgressivePrompts(Strategy):
         return logits_LBU
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of the task under way."""
+        """Return the loss with the prompts of the current task."""
         return self.cross_entropy(mask(self.answer(batch, self.task), batch.active_LBU), batch)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer each row with the prompts of its task where that may be known, else with all so far."""
+        """Return logits with the prompts of each row's task in task-incremental streams, else with all."""
         logits_LBU = self.answer(batch, self.task)
         if self.streams.scenario == "task":
             task_LB = self.streams.task_of(batch.rows_LB)
-            # Rows to be scored come task by task: a batch has rows of few of them.
+            # Test rows come task by task: a batch has rows of few tasks.
             for task in task_LB.unique():
                 if task < self.task:
                     own_LBU = self.answer(batch, int(task))

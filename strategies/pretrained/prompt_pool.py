@@ -1,6 +1,6 @@
-"""Prompts chosen for each row from a pool, by what the frozen backbone makes of the row: L2P and CODA-Prompt.
+"""L2P and CODA-Prompt: the frozen backbone's features of a row select its prompts from a pool.
 
-The model's soft prompts are the pool: ``pool`` parts of equal length.
+The pool is the model's soft prompts, in ``pool`` parts of equal length.
 
 Axes: L lanes, B batch, N rows, U units, M parts of the pool, K parts chosen, P soft prompts of one part, F
 features, D numbers of one part.
@@ -18,25 +18,25 @@ from suites.base import Training, generator
 
 
 class PromptPool(Strategy):
-    """What both share: a pool in the model, keys beside it, and a query for each row of the data."""
+    """Base of both: a pool in the model, its keys, and a query for each row of the data."""
 
     family = "pretrained"
     tunes = "prompt"
     needs = "a transformer with tune=prompt"
 
     pool: Count = 10
-    """M: parts that the model's soft prompts are divided into."""
+    """M: number of parts that the model's soft prompts are divided into."""
     units: Annotated[Literal["task", "seen"], only_if("scenario", "class", "online")] = "task"
-    """Units that new rows are classified among: the task's own (the released code of both) or all seen."""
+    """Units in the loss on new rows: the task's own (the released code of both methods) or all seen."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Only all units seen need no knowledge of the task."""
+        """Refuse units=task where boundaries are hidden."""
         if self.units == "task" and training.boundaries == "hidden":
             return "units=task needs to know where tasks begin and end; units=seen does not"
         return super().unsuitable(scenario, training)
 
     def setup(self) -> None:
-        """Divide the pool; draw keys in each lane by itself."""
+        """Divide the pool; draw each lane's keys with its own generator."""
         self._net, streams = tuned_transformer(self), self.streams
         prompts, features = self._net.trained["prompt"].shape[1:]
         if prompts % self.pool:
@@ -46,16 +46,16 @@ class PromptPool(Strategy):
         self.key_optimiser = self.optimiser.alike(self.keys.parameters())
 
     def start_keys(self, features: int) -> dict[str, Tensor]:
-        """Return what is trained beside the pool, lanes first."""
+        """Return the initial values of what is trained besides the pool, lanes first."""
         raise NotImplementedError
 
     def begin_task(self, task: int) -> None:
-        """Begin with a fresh optimiser of the keys where the network's is fresh, too."""
+        """Reset the keys' optimiser where the network's is reset."""
         if self.streams.training.reset_optimiser:
             self.key_optimiser.reset()
 
     def query(self, batch: Batch) -> Tensor:
-        """Return what the frozen backbone makes of rows, of length 1, shape (L, B, F)."""
+        """Return the frozen backbone's features of rows, scaled to length 1, shape (L, B, F)."""
         return self._query_NF[self.streams.data.index_of(batch.rows_LB)]
 
     def parts(self) -> Tensor:
@@ -64,11 +64,11 @@ class PromptPool(Strategy):
         return prompt_LMPF
 
     def prompts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return each row's prompts, (L, B, P, F), and what choosing them adds to the loss, (L,)."""
+        """Return each row's prompts, (L, B, P, F), and an additional loss for keys, (L,)."""
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the cross-entropy with each row's prompts, and what choosing them adds."""
+        """Return the cross-entropy with each row's prompts plus the additional loss."""
         prompt_LBPF, added_L = self.prompts(batch)
         logits_LBU = mask(self._net.head(self._net.features(batch.x_LBX, prompt_LBPF)), batch.active_LBU)
         if self.units == "task":
@@ -76,23 +76,23 @@ class PromptPool(Strategy):
         return self.cross_entropy(logits_LBU, batch) + added_L
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take one step with the pool and the head, and one with the keys."""
+        """Take one step for pool and head, and one for the keys."""
         self.keys.zero_grad()
         loss_L = super().learn(batch)
         self.key_optimiser.step(self.context.active)
         return loss_L
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer each row with its prompts."""
+        """Return the logits of each row with its prompts."""
         logits_LBU = self._net.head(self._net.features(batch.x_LBX, self.prompts(batch)[0]))
         return mask(logits_LBU, batch.active_LBU)
 
 
 class L2P(PromptPool):
-    """L2P: the prompts whose keys are nearest to a row's query are put before it.
+    """L2P: each row gets the prompts whose keys are nearest to its query.
 
-    L = L_new - lambda sum_{k chosen} cos(q(x), key_k), q the frozen backbone's features and the K parts of
-    largest cosine chosen (Wang et al. 2022, eq. 3 to 5).
+    L = L_new - lambda sum_{k chosen} cos(q(x), key_k), where q are the frozen backbone's features. The K
+    parts with the largest cosine are chosen (Wang et al. 2022, eq. 3 to 5).
     """
 
     name = "l2p"
@@ -100,9 +100,9 @@ class L2P(PromptPool):
     presets = {"wang2022": {"prompts": 50}}
 
     top: Count = 5
-    """K: parts that are put before a row."""
+    """K: number of parts put before a row's tokens."""
     lam: NotNegative = LaneFloat(0.5)
-    """lambda: how strongly chosen keys are drawn to the query."""
+    """lambda: weight of the cosine between chosen keys and query."""
 
     def setup(self) -> None:
         """Make the pool."""
@@ -116,7 +116,7 @@ class L2P(PromptPool):
         return {"key": torch.stack([torch.rand(self.pool, features, generator=g) for g in lanes])}
 
     def prompts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the chosen parts one after the other, and the keys' term."""
+        """Return the chosen parts, concatenated, and the loss of the keys."""
         key_LMF = F.normalize(self.keys["key"], dim=2)
         cosine_LBM = torch.bmm(self.query(batch), key_LMF.transpose(1, 2))
         chosen_LBK = cosine_LBM.topk(self.top, 2).indices
@@ -126,10 +126,10 @@ class L2P(PromptPool):
 
 
 class CodaPrompt(PromptPool):
-    """CODA-Prompt: a row's prompts are a weighted sum of components, each weighed by an attention of its own.
+    """CODA-Prompt: a row's prompts are a weighted sum of components, each with its own key and attention.
 
-    p = sum_m cos(q(x) * a_m, k_m) p_m over the components of the tasks so far, those of earlier tasks frozen;
-    L = L_new + lambda sum |V V' - I|^2 over V = P, K, A (Smith et al. 2023, eq. 3 to 7).
+    p = sum_m cos(q(x) * a_m, k_m) p_m over the components of all tasks so far; those of earlier tasks are
+    frozen. L = L_new + lambda sum |V V' - I|^2 over V = P, K, A (Smith et al. 2023, eq. 3 to 7).
     """
 
     name = "coda-prompt"
@@ -139,14 +139,14 @@ class CodaPrompt(PromptPool):
     presets = {"smith2023": {"pool": 100, "prompts": 800}}
 
     pool: Count = 20
-    """M: components, an equal share for each task."""
+    """M: number of components, an equal share for each task."""
     lam: NotNegative = LaneFloat(0.1)
-    """lambda: how strongly components, keys and attentions are made orthogonal."""
+    """lambda: weight of the orthogonality of components, keys and attentions."""
     penalty: Annotated[Literal["sum", "mean"], unless("lam", 0.0)] = "sum"
-    """|V V' - I|^2 over the entries: their sum (the paper) or their mean (the released code)."""
+    """|V V' - I|^2: sum over the entries (the paper) or mean (the released code)."""
 
     def setup(self) -> None:
-        """Make the pool; raises Unsuitable where it is too small for the tasks or too large for the space."""
+        """Make the pool; raise Unsuitable if it has too few parts for the tasks or more than features."""
         super().setup()
         self._share = self.pool // self.streams.n_tasks
         if not self._share:
@@ -156,7 +156,7 @@ class CodaPrompt(PromptPool):
         self.begin_task(0)
 
     def start_keys(self, features: int) -> dict[str, Tensor]:
-        """Return room for keys and attentions."""
+        """Return zeros for keys and attentions; ``begin_task`` fills them."""
         zero_LMF = torch.zeros(self.streams.lanes, self.pool, features)
         return {"key": zero_LMF, "attention": zero_LMF.clone()}
 
@@ -166,7 +166,7 @@ class CodaPrompt(PromptPool):
 
     @torch.no_grad()
     def begin_task(self, task: int) -> None:
-        """Start the task's own in directions orthogonal to all before (Gram-Schmidt, their section 4.2)."""
+        """Initialise the task's vectors orthogonal to all earlier ones (Gram-Schmidt; section 4.2)."""
         super().begin_task(task)
         old, now = task * self._share, (task + 1) * self._share
         generators = [generator(s.seed, f"coda-prompt/{task}") for s in self.streams.streams]
@@ -177,7 +177,7 @@ class CodaPrompt(PromptPool):
         self._frozen = [v[:, :old].clone() for v in self.vectors()]
 
     def prompts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return each row's weighted sum, and the penalty on what is not orthogonal."""
+        """Return each row's weighted sum and the orthogonality penalty."""
         now = (self.task + 1) * self._share
         so_far = [
             torch.cat([f, v[:, f.shape[1] : now]], 1)
@@ -198,6 +198,6 @@ class CodaPrompt(PromptPool):
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Undo what decay or momentum did to what is frozen."""
+        """Restore frozen vectors, which weight decay or momentum may have moved."""
         for frozen_LMD, vector_LMD in zip(self._frozen, self.vectors(), strict=True):
             vector_LMD[:, : frozen_LMD.shape[1]] = frozen_LMD

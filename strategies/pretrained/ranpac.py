@@ -1,4 +1,4 @@
-"""RanPAC: a linear classifier in closed form over a random projection of features that are never trained.
+"""RanPAC: a closed-form linear classifier on a random projection of frozen features.
 
 Axes: L lanes, B batch, H rows held out, U units, P units of a task, F features, M width of the projection,
 G ridges to choose from.
@@ -12,16 +12,16 @@ from strategies.core import Batch, Count, LaneFloat, NotNegative
 from suites.base import generator
 
 RIDGES = tuple(10.0**power for power in range(-8, 9))
-"""What lambda is chosen from (their appendix, Algorithm 1)."""
+"""Candidates for lambda (Algorithm 1 in the paper's appendix)."""
 EVERY = 5
-"""Of a task's rows every fifth is held out when lambda is chosen: their split of 80 to 20 %."""
+"""Every fifth row of a task is held out to choose lambda: the paper's split of 80 to 20 %."""
 
 
 class RanPAC(ClassMeans):
     """RanPAC: ridge regression on h = relu(f(x) W), W random and fixed, from sums over all rows seen.
 
     y = argmax_u h (G + lambda I)^-1 c_u with G = sum h'h over all rows and c_u = sum h over the rows of unit
-    u (McDonnell et al. 2023, eq. 3 to 6). Adding a row is exact whatever the order, so nothing is forgotten.
+    u (McDonnell et al. 2023, eq. 3 to 6). The sums do not depend on the order of rows: nothing is forgotten.
     """
 
     name = "ranpac"
@@ -29,18 +29,18 @@ class RanPAC(ClassMeans):
     paper = "McDonnell et al. 2023, RanPAC: random projections and pre-trained models"
 
     width: Count = 1000
-    """M, the features after the random projection; the paper's 10,000 takes 100 times the time."""
+    """M: features after the random projection; the paper's 10,000 take 100 times the time."""
     ridge: NotNegative = LaneFloat(0.0)
-    """lambda; 0 chooses it after each task: least squared error on a fifth of the task's rows (the paper)."""
+    """lambda; 0 chooses it after each task by the squared error on a fifth of the task's rows (the paper)."""
 
     def setup(self) -> None:
-        """Draw each lane's projection and start with no rows."""
+        """Draw each lane's projection; set all sums to 0."""
         super().setup()
         inputs, streams, width = self.sum_LUF.shape[2], self.streams, self.width
         lanes = [generator(s.seed, "ranpac/projection") for s in streams.streams]
         drawn = [torch.randn(inputs, width, generator=g) for g in lanes]
         self.projection_LFM = torch.stack(drawn).to(streams.device)
-        # Sums over earlier tasks; over the task under way, its rows held out and then the others.
+        # Sums over earlier tasks; in ``task_*`` over the current task: held-out rows, then the others.
         self.sum_LUF = self.sum_LUF.new_zeros(streams.lanes, streams.n_units, width)
         self.gram_LMM = self.sum_LUF.new_zeros(streams.lanes, width, width)
         self.task_grams = [torch.zeros_like(self.gram_LMM) for _ in range(2)]
@@ -50,7 +50,7 @@ class RanPAC(ClassMeans):
         self._weight_LMU: Tensor | None = None
 
     def begin_task(self, task: int) -> None:
-        """Add the previous task's sums to the others, and restart those that lambda is chosen by."""
+        """Add the last task's sums to those of earlier tasks; set the task's sums to 0."""
         self.gram_LMM, self.sum_LUF = self.grams(), self.sums()
         for tensor in (*self.task_grams, *self.task_sums, self.task_rows_L):
             tensor.zero_()
@@ -59,7 +59,7 @@ class RanPAC(ClassMeans):
     def features_of(self, batch: Batch) -> Tensor:
         """Return h, shape (L, B, M)."""
         x_LBF = super().features_of(batch)
-        # In full precision as the sums are, when rows are learned and when they are scored.
+        # In full precision, as the sums are, in training and prediction.
         with torch.autocast(x_LBF.device.type, enabled=False):
             return torch.bmm(x_LBF, self.projection_LFM).relu()
 
@@ -70,7 +70,7 @@ class RanPAC(ClassMeans):
         real_LB = one_LBU.sum(2)
         nth_LB = self.task_rows_L.unsqueeze(1) + real_LB.cumsum(1)
         held_LB = real_LB * (nth_LB % EVERY == 0)
-        # No more of a batch's rows are held out: a product over the others would add nothing.
+        # At most this many rows of a batch are held out; the others would add 0 to the product.
         held_LH, index_LH = held_LB.topk(-(-held_LB.shape[1] // EVERY), 1)
         lane_L1 = torch.arange(len(x_LBF), device=x_LBF.device).unsqueeze(1)
         parts = (
@@ -78,13 +78,13 @@ class RanPAC(ClassMeans):
             (x_LBF, one_LBU * (1 - held_LB).unsqueeze(2)),
         )
         for gram_LMM, sum_LUM, (h, one) in zip(self.task_grams, self.task_sums, parts, strict=True):
-            # In place: a new matrix of this size at every step takes longer than the product.
+            # In place: allocating a matrix of this size at every step takes longer than the product.
             gram_LMM.baddbmm_((h * one.sum(2, keepdim=True)).transpose(1, 2), h)
             sum_LUM.baddbmm_(one.transpose(1, 2), h)
         self.task_rows_L += real_LB.sum(1)
 
     def scores(self, x_LBF: Tensor) -> Tensor:
-        """Return the regression's answer for every unit."""
+        """Return the regression's output for every unit."""
         if self._weight_LMU is None:
             self._weight_LMU = self.solved()
         return torch.bmm(x_LBF, self._weight_LMU)
@@ -92,7 +92,7 @@ class RanPAC(ClassMeans):
     def solved(self) -> Tensor:
         """Return (G + lambda I)^-1 C, shape (L, M, U), solved in double precision.
 
-        Lane by lane, as the solvers go: all lanes in double would take several times the memory of the sums.
+        One lane at a time: all lanes in double precision would take several times the memory of the sums.
         """
         choose_L = (self.ridge == 0) & (self.task_rows_L >= EVERY)
         self.chosen_L = torch.where(self.ridge > 0, self.ridge, self.chosen_L)
@@ -100,7 +100,7 @@ class RanPAC(ClassMeans):
         weights = []
         for lane, choose in enumerate(choose_L):
             if bool(choose):
-                # What is smaller drowns in the rounding of G, which may then have no inverse to speak of.
+                # A smaller lambda is lost in the rounding of G, which may then be singular.
                 least = torch.finfo(gram_LMM.dtype).eps * gram_LMM[lane].trace()
                 self.chosen_L[lane] = self.best_ridge(lane, least)
             ridged_MM = gram_LMM[lane].double()
@@ -117,19 +117,19 @@ class RanPAC(ClassMeans):
         return self.sum_LUF + self.task_sums[0] + self.task_sums[1]
 
     def best_ridge(self, lane: int, least: Tensor) -> Tensor:
-        """Return a lane's lambda of least squared error on the held-out rows; none below ``least``.
+        """Return the lambda, at least ``least``, with the lowest squared error on the lane's held-out rows.
 
-        |Y - H w|^2 = |Y|^2 - 2 <w, H'Y> + <w, H'H w>: the sums are enough. In the basis of the eigenvectors
-        of the other rows' G, w of every lambda is a division. A unit without such rows has w = 0.
+        |Y - H w|^2 = |Y|^2 - 2 <w, H'Y> + <w, H'H w>, so the sums are enough. In the eigenbasis of G over the
+        other rows, w is a division for every lambda. A unit with no such row has w = 0.
         """
         held_MM, fit_MM = (g[lane].double() for g in self.task_grams)
         held_UM, fit_UM = (s[lane].double() for s in self.task_sums)
-        has_U = (fit_UM != 0).any(1)  # a task has few units of all
+        has_U = (fit_UM != 0).any(1)  # a task has only some of the units
         value_M, vector_MM = torch.linalg.eigh(fit_MM)
         ridge_G = value_M.new_tensor(RIDGES)
         value_MG = value_M.clamp(min=0).unsqueeze(1) + ridge_G
         turned_MP = vector_MM.T @ fit_UM[has_U].T
-        # All lambdas in one product, which takes a third of the time of one for each.
+        # One product for all lambdas takes a third of the time of one product each.
         weight_MGP = turned_MP.unsqueeze(1) / value_MG.unsqueeze(2)
         weight_MGP = (vector_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
         answer_MGP = (held_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
@@ -138,5 +138,5 @@ class RanPAC(ClassMeans):
         return best
 
     def notes(self) -> dict[str, Tensor]:
-        """Return the lambda used last, chosen or given."""
+        """Return the last lambda, chosen or given."""
         return {"ridge": self.chosen_L}

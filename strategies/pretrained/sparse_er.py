@@ -11,9 +11,9 @@ from strategies.parts import RowReplay
 
 
 class SparseER(RowReplay):
-    """Sparse experience replay: one step on remembered rows alone after every so many steps on new ones.
+    """Sparse experience replay: one step on remembered rows after every ``every`` steps on new rows.
 
-    At the defaults one row is reviewed for each hundred learned (de Masson d'Autume 2019, section 3.2).
+    By default one row is replayed per hundred new rows (de Masson d'Autume 2019, section 3.2).
     """
 
     name = "sparse-er"
@@ -21,31 +21,31 @@ class SparseER(RowReplay):
     paper = "de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning"
 
     every: Count = 100
-    """Steps on new rows before each step on remembered ones."""
+    """Steps on new rows before each step on remembered rows."""
     batch: CountOrNone = 0
-    """Remembered rows of such a step; 0 for the number of new ones."""
+    """Remembered rows in such a step; 0 for the number of new rows."""
 
     def setup(self) -> None:
-        """Make an empty memory, and count steps from the first of the stream on."""
+        """Make an empty memory; count steps from the start of the stream."""
         super().setup()
         self.steps_L = torch.zeros(self.streams.lanes, dtype=torch.long, device=self.streams.device)
         self._steps: list[int] = []
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take one step on new rows, and one on remembered rows in the lanes whose turn it is."""
+        """Take one step on new rows, and one on remembered rows in lanes whose turn it is."""
         loss_L = super().learn(batch)
         active = self.context.active or (True,) * self.streams.lanes
-        # The same count twice: one for checkpoints, one to know without asking the device whose turn it is.
+        # Counted twice: on the device for checkpoints, on the host to avoid synchronising.
         if not self._steps:
             self._steps = [int(n) for n in self.steps_L]
         self._steps = [n + on for n, on in zip(self._steps, active, strict=True)]
         self.steps_L += batch.learns_L > 0
-        # A memory written at the end of a task is empty in the first, any other before the first step.
+        # write=per-class fills the memory at the end of a task; the others, after each step.
         filled = self.task > 0 if self.write == "per-class" else True
         due = tuple(
             on and filled and n > 1 and n % self.every == 0 for n, on in zip(self._steps, active, strict=True)
         )
-        # Every lane draws at every step: its later draws must not depend on whose turn it was.
+        # Every lane draws at every step, so that draws do not depend on other lanes' turns.
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         old = self.memory.read(slots_LB, batch)
         if any(due):

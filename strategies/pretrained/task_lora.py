@@ -1,4 +1,4 @@
-"""LoRA factors of their own for every task: chosen by the task, or all added up.
+"""LoRA factors per task: those of the row's task are used, or the sum over all tasks.
 
 Axes: L lanes, T tasks, B batch, U units, I inputs, O outputs, K rank.
 """
@@ -16,7 +16,7 @@ from suites.base import generator
 
 
 class TaskLoRA(Strategy):
-    """What all share: a task starts with fresh factors, and those it ends with are stored unchanged."""
+    """Base of the methods: each task starts with new factors, which are stored when it ends."""
 
     family = "pretrained"
     tunes = "lora"
@@ -26,7 +26,7 @@ class TaskLoRA(Strategy):
     def setup(self) -> None:
         """Make room for every task's factors."""
         self._net, streams = tuned_transformer(self), self.streams
-        # A list in the order of the model's parameters: its names have no place in a checkpoint's.
+        # A list in the order of the model's parameters: their names are not valid in a checkpoint.
         self.kept = [
             torch.zeros(streams.lanes, streams.n_tasks, *p.shape[1:], device=p.device)
             for p in self._net.trained.values()
@@ -34,7 +34,7 @@ class TaskLoRA(Strategy):
 
     @torch.no_grad()
     def begin_task(self, task: int) -> None:
-        """Draw fresh factors, as the model drew the first ones; their product is 0."""
+        """Draw new factors from the model's initial distribution; their product is 0."""
         if task == 0:
             return
         generators = [generator(s.seed, f"lora/{task}") for s in self.streams.streams]
@@ -43,20 +43,20 @@ class TaskLoRA(Strategy):
                 p.copy_(uniform_parameter(generators, p.shape[1:], 1 / math.sqrt(p.shape[1])))
             else:
                 p.zero_()
-        self.optimiser.reset()  # its moments are those of other factors
+        self.optimiser.reset()  # its moments belong to the last task's factors
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:
-        """Keep the task's factors."""
+        """Store the task's factors."""
         for kept, p in zip(self.kept, self._net.trained.values(), strict=True):
             kept[:, task] = p
 
 
 class LoRAPerTask(TaskLoRA):
-    """A LoRA for each task, learned by itself and used for that task's rows alone.
+    """A separate LoRA for each task, used for rows of that task only.
 
-    h = W x + (alpha / r) B_t A_t x, t the task of the row: no forgetting and no transfer (PerTaskFT in Wang
-    et al. 2023, section 4).
+    h = W x + (alpha / r) B_t A_t x, where t is the task of the row. Nothing is forgotten or transferred
+    (PerTaskFT in Wang et al. 2023, section 4).
     """
 
     name = "lora-per-task"
@@ -64,10 +64,10 @@ class LoRAPerTask(TaskLoRA):
     scenarios = ("task",)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer each row with the factors of its task."""
+        """Return the logits of each row with the factors of its task."""
         task_LB = self.streams.task_of(batch.rows_LB)
         logits_LBU = self.model(batch.x_LBX)
-        # Rows to be scored come task by task: a batch has rows of few of them.
+        # Test rows come task by task: a batch has rows of few tasks.
         for task in task_LB.unique():
             if task != self.task:
                 names = [f"trained.{name}" for name in self._net.trained]
@@ -78,9 +78,9 @@ class LoRAPerTask(TaskLoRA):
 
 
 class IncLoRA(TaskLoRA):
-    """New LoRA factors for each task, added to those of all tasks before, which are frozen.
+    """New LoRA factors for each task, added to the frozen factors of all earlier tasks.
 
-    h = W x + (alpha / r) sum_{i <= t} B_i A_i x, and only B_t and A_t are trained: the same as merging the
+    h = W x + (alpha / r) sum_{i <= t} B_i A_i x, where only B_t and A_t are trained. This equals merging the
     factors into W after each task (IncLoRA in Wang et al. 2023, section 4).
     """
 
@@ -88,7 +88,7 @@ class IncLoRA(TaskLoRA):
     paper = "Wang et al. 2023, Orthogonal subspace learning for language models"
 
     def begin_task(self, task: int) -> None:
-        """Add the factors of the tasks before to the model, side by side."""
+        """Concatenate the factors of earlier tasks and give them to the model."""
         super().begin_task(task)
         if task > 0:
             for name, kept in zip(self._net.trained, self.kept, strict=True):
@@ -99,21 +99,21 @@ class IncLoRA(TaskLoRA):
 
 
 class OLoRA(IncLoRA):
-    """New LoRA factors for each task, in directions orthogonal to those of the tasks before.
+    """New LoRA factors for each task, orthogonal to those of earlier tasks.
 
-    L = L_new + lambda_1 sum_{i < t} sum |A_i' A_t| over the entries and layers, everything else as in
-    inc-lora (Wang et al. 2023, eq. 6 to 8).
+    L = L_new + lambda_1 sum_{i < t} sum |A_i' A_t| over entries and layers; otherwise as inc-lora (Wang et
+    al. 2023, eq. 6 to 8).
     """
 
     name = "o-lora"
 
     lam: NotNegative = LaneFloat(0.5)
-    """lambda_1: weight of the overlap between new and earlier directions."""
+    """lambda_1: weight of the overlap between new and earlier factors."""
     penalty: Annotated[Literal["absolute", "squared"], unless("lam", 0.0)] = "absolute"
-    """Entries of A_i' A_t by their size (the released code) or squared (eq. 8)."""
+    """Entries of A_i' A_t: absolute (the released code) or squared (eq. 8)."""
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
-        """Return the overlap, weighed."""
+        """Return lambda_1 times the overlap, None in the first task."""
         overlaps = []
         for name, past_LIK in self._net.past.items():
             if name.endswith("/down"):

@@ -1,1 +1,1 @@
-"""Old rows beside new ones."""
+"""Replay methods: remembered rows are learned again with new ones."""

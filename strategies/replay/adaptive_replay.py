@@ -1,6 +1,7 @@
-"""Replay that is raised and lowered by the forgetting it sees.
+"""Replay whose frequency and strength follow the forgetting it measures.
 
-Axes: L lanes, B batch, M memory slots, U units, T tasks, K kinds of note, P parts of a task.
+Axes: L lanes, B batch, M memory slots, U units, T tasks, K series of the schedule, S parts of all tasks,
+P parts of one task.
 """
 
 from dataclasses import replace
@@ -28,20 +29,20 @@ from strategies.parts import Memory, Replay
 from suites.base import derive
 
 PARTS = 20
-"""The schedule has one entry for each of this number of parts of a task, whatever the task's length."""
+"""Number of equal parts of a task; the recorded schedule has one entry for each part."""
 SCHEDULE = ("step", "error", "forgetting", "strength", "frequency", "reviews_so_far")
 
 
 class AdaptiveReplay(Replay):
-    """Replay as often and as strongly as the forgetting of remembered rows that are never replayed.
+    """Replay more often and more strongly, the more is forgotten of watched rows that are never replayed.
 
-    L_new + lambda L_old at the steps that review, L_new at the others. Every few steps a detector reads the
-    error 1 - p(y|x) of watched rows of earlier tasks; forgetting F is its mean excess over each row's own
-    lowest reading, and with u = min(F / alarm, 1)
+    The loss is L_new + lambda L_old at steps that review and L_new at the others. Every few steps a detector
+    measures the error 1 - p(y|x) of the watched rows of earlier tasks. Forgetting F is the mean difference
+    between a row's error and its lowest error so far. With u = min(F / alarm, 1),
 
-        lambda = lam (1 + boost u),   share of steps that review = calm + (1 - calm) u,
+        lambda = lam (1 + boost u),   share of steps that review = calm + (1 - calm) u.
 
-    where reviews never exceed ``rate`` of the steps so far: what a calm stretch spares, an alarm may spend.
+    At most ``rate`` of the steps so far review. Reviews saved while little is forgotten can be spent later.
     """
 
     name = "adaptive-replay"
@@ -50,26 +51,27 @@ class AdaptiveReplay(Replay):
     needs = "a memory of rows, a part of it only for watching"
 
     watch: Annotated[int, Bounds(2)] = 10
-    """One row in this number is held out of review and only watched, in an equal part of the memory."""
+    """One row in this number is never replayed, only watched; it fills an equal share of the memory."""
     every: Count = 10
-    """Steps from one reading of the detector to the next."""
+    """Steps between two readings of the detector."""
     control: Literal["adaptive", "fixed"] = "adaptive"
-    """fixed: reviews at the constant share ``rate``, at strength ``lam``; the detector only records."""
+    """adaptive, or fixed: reviews in a constant share ``rate`` of steps at strength ``lam``; errors are only
+    recorded."""
     batch: CountOrNone = 0
-    """Remembered rows of a step that reviews; 0 for the number of new ones."""
+    """Remembered rows in a step that reviews; 0 for the number of new rows."""
     rate: Share = LaneFloat(0.25)
-    """Share of the steps, from the second task on, that may review at most."""
+    """Largest share of the steps, from the second task on, that may review."""
     lam: NotNegative = LaneFloat(3.0)
-    """Weight of the old rows' loss when nothing is forgotten."""
+    """Weight of the loss on remembered rows when nothing is forgotten."""
     boost: Annotated[NotNegative, only_if("control", "adaptive")] = LaneFloat(2.0)
-    """How much is added to that weight, as a multiple of it, at full alarm."""
+    """At full alarm the weight is (1 + boost) times ``lam``."""
     calm: Annotated[Share, only_if("control", "adaptive")] = LaneFloat(0.1)
     """Share of steps that review when nothing is forgotten."""
     alarm: Annotated[LaneFloat, Bounds(1e-6), only_if("control", "adaptive")] = LaneFloat(0.1)
-    """Forgetting, as a rise of the mean error, at which review is most frequent and strongest."""
+    """Forgetting (rise of the mean error) at which review is most frequent and strongest."""
 
     def setup(self) -> None:
-        """Share the memory out between review and watching; start calm."""
+        """Divide the memory between review and watching; start at frequency 1 and strength ``lam``."""
         streams, lanes, device = self.streams, self.streams.lanes, self.streams.device
         if self.buffer < 2:
             raise Unsuitable("adaptive-replay needs a row to watch beside one to review: buffer of 2 or more")
@@ -92,16 +94,16 @@ class AdaptiveReplay(Replay):
         self._since = [0] * lanes
 
     def begin_task(self, task: int) -> None:
-        """Read at the first step of a task, whatever the last reading was."""
+        """Let the detector read at the first step of the task."""
         self.since_L.zero_()
         self._since = [0] * self.streams.lanes
 
     # A step.
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
-        """Return the remembered rows' term, 0 for lanes whose turn it is not."""
+        """Return the loss on remembered rows, 0 in lanes that do not review at this step."""
         active_L = batch.learns_L > 0
-        # Whether any lane is due is known on the host; which of them are, on the device.
+        # The host knows whether any lane reads at this step, the device which lanes do.
         active = self.context.active or (True,) * self.streams.lanes
         if any(on and n % self.every == 0 for n, on in zip(self._since, active, strict=True)):
             self.look(batch, active_L & (self.since_L % self.every == 0))
@@ -114,12 +116,12 @@ class AdaptiveReplay(Replay):
         return self.strength_L * self.cross_entropy(self.logits(old), old)
 
     def adjust_gradients(self) -> None:
-        """Have the running statistics of lanes that review nothing as if these rows had not been seen."""
+        """Restore the running statistics of lanes that do not review: they must not see these rows."""
         restore_buffers(self.model, *self.context.batch.noted[self.name])
 
     @torch.no_grad()
     def look(self, batch: Batch, due_L: Tensor) -> None:
-        """Read the watched rows' errors, and set frequency and strength by what was forgotten."""
+        """Measure the errors of the watched rows; set frequency and strength from the forgetting."""
         m = torch.arange(self.watched.slots, device=due_L.device)
         slots_LM = torch.minimum(m, (self.watched.filled_L - 1).clamp(min=0).unsqueeze(1))
         rows = self.watched.read(slots_LM, batch, raw=True)
@@ -139,22 +141,22 @@ class AdaptiveReplay(Replay):
         self._note(due_L, error_L, forgetting_L)
 
     def set_by(self, forgetting_L: Tensor, due_L: Tensor) -> None:
-        """Set frequency and strength in proportion to forgetting, up to the alarm."""
+        """Set frequency and strength: linear in the forgetting, constant above ``alarm``."""
         u_L = (forgetting_L / self.alarm).clamp(max=1)
         self.frequency_L.copy_(torch.where(due_L, self.calm + (1 - self.calm) * u_L, self.frequency_L))
         self.strength_L.copy_(torch.where(due_L, self.lam * (1 + self.boost * u_L), self.strength_L))
 
     def turn(self, active_L: Tensor) -> Tensor:
-        """Return which lanes review at this step: their turn by frequency, and within their budget."""
+        """Return which lanes review at this step: those whose turn it is and whose budget allows it."""
         eligible_L = active_L & (self.memory.filled_L > 0)
         if self._shown and self.task == 0:  # nothing is old yet
             eligible_L = torch.zeros_like(eligible_L)
         self.eligible_L += eligible_L
         self.due_L += torch.where(eligible_L, self.frequency_L.double(), 0)
-        # The rate was rounded to float32: a tenth of a millionth more, so that 0.7 x 10 allows seven.
+        # ``rate`` was rounded to float32: add 1e-7 of it, so that 0.7 x 10 allows seven reviews.
         rate_L = self.rate.double() * (1 + 1e-7)
         review_L = eligible_L & (self.due_L >= 1) & (self.reviews_L < (rate_L * self.eligible_L).floor())
-        # A turn that the budget refused is not lost, but refused turns do not pile up.
+        # A turn that the budget refused is postponed; refused turns do not accumulate.
         self.due_L.sub_(review_L.double()).clamp_(max=1)
         self.reviews_L += review_L
         self.steps_L += active_L
@@ -162,21 +164,21 @@ class AdaptiveReplay(Replay):
         return review_L
 
     def after_step(self, batch: Batch) -> None:
-        """Offer each row to the one of the two reservoirs that it belongs to for good."""
+        """Offer each row to its reservoir, review or watching; a row never changes between the two."""
         apart_LB = self.held_out(batch.rows_LB)
         self.memory.write_reservoir(replace(batch, weight_LB=batch.weight_LB * ~apart_LB))
-        # Any first reading is lower than an error of 1.
+        # An error is at most 1, so that the first reading becomes the lowest.
         watched = replace(batch, weight_LB=batch.weight_LB * apart_LB)
         self.watched.write_reservoir(watched, best=torch.ones_like(batch.weight_LB))
 
     def held_out(self, rows_LB: Tensor) -> Tensor:
-        """Return which rows may only be watched: by a hash of seed and row, whenever the row comes by."""
+        """Return which rows are only watched: a hash of seed and row number decides in every epoch."""
         return splitmix64(self._key_L1 + splitmix64(rows_LB)) % self.watch == 0
 
     # Records.
 
     def _note(self, due_L: Tensor, error_L: Tensor, forgetting_L: Tensor) -> None:
-        """Write a reading, and what follows from it, to the part of the task it falls in."""
+        """Store a reading and the resulting settings in the current part of the task."""
         end_LT = self._length_LT.cumsum(1)
         task_L1 = (self.steps_L.unsqueeze(1) >= end_LT[:, :-1]).sum(1, keepdim=True)
         length_L1 = self._length_LT.gather(1, task_L1)
@@ -189,7 +191,7 @@ class AdaptiveReplay(Replay):
         self.schedule_LKS.scatter_(2, at_LK1, torch.where(due_L.view(-1, 1, 1), new_LK1, before_LK1))
 
     def notes(self) -> dict[str, Tensor]:
-        """Return the schedule, each (L, T, P), and how much was reviewed of what could have been, (L,)."""
+        """Return the schedule, each series (L, T, P); and counts of steps, reviews and rows, each (L,)."""
         # Rounded, as doubles, so that a record stays short.
         schedule_LKTP = self.schedule_LKS.double().round(decimals=5).unflatten(2, (-1, PARTS))
         return {

@@ -11,11 +11,11 @@ from strategies.parts import RowReplay, join_batches, real_rows
 
 
 class CLSER(RowReplay):
-    """Replay with complementary memories: a plastic and a stable running mean of the network's parameters.
+    """Replay with two running means of the parameters, a plastic and a stable one, as teachers.
 
-    One mean over new and remembered rows, + lambda |h(x) - z|^2 on the remembered ones, z the logits of that
-    mean model which gives the true label the higher probability; a mean moves to a p + (1 - a) theta at a
-    share of the steps (Arani 2022, eq. 1 to 4 and Algorithm 1). The stable model answers.
+    L = CE(new and remembered rows) + lambda |h(x) - z|^2 on remembered rows, where z are the logits of the
+    mean model that gives the true label the higher probability. After a share of the steps a mean model moves
+    to a p + (1 - a) theta (Arani 2022, eq. 1 to 4 and Algorithm 1). The stable model predicts.
     """
 
     name = "cls-er"
@@ -30,15 +30,15 @@ class CLSER(RowReplay):
     }  # fmt: skip
 
     lam: NotNegative = LaneFloat(2.0)
-    """Weight of the distance to the mean models."""
+    """lambda: weight of the squared distance to the mean models' logits."""
     plastic_rate: Annotated[Share, unless("lam", 0.0)] = LaneFloat(1.0)
     """Share of the steps after which the plastic model moves."""
     stable_rate: Share = LaneFloat(0.9)
     """Share of the steps after which the stable model moves."""
     plastic_decay: Annotated[Share, unless("plastic_rate", 0.0), unless("lam", 0.0)] = LaneFloat(0.99)
-    """How much of itself the plastic model keeps then, once there were enough steps for a mean."""
+    """a of the plastic model: share of its own parameters in the moving average (less in the first steps)."""
     stable_decay: Annotated[Share, unless("stable_rate", 0.0)] = LaneFloat(0.99)
-    """How much of itself the stable model keeps."""
+    """a of the stable model."""
 
     def setup(self) -> None:
         """Make an empty memory and copy the network twice."""
@@ -47,7 +47,7 @@ class CLSER(RowReplay):
         self.steps_L = torch.zeros(self.streams.lanes, device=self.streams.device)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss on labels and the distance to the mean models, one forward pass for both."""
+        """Return cross-entropy plus the distance to the mean models; one forward pass for both."""
         new = batch.rows_LB.shape[1]
         old = self.memory.read(self.memory.draw_slots("replay", new), batch)
         both = join_batches(batch, old)
@@ -58,7 +58,7 @@ class CLSER(RowReplay):
 
     @torch.no_grad()
     def target(self, old: Batch) -> Tensor:
-        """Return, row by row, the logits of the mean model that gives the label the higher probability."""
+        """Return for each row the logits of the mean model that gives its label the higher probability."""
         stable_LBU, plastic_LBU = self.stable(old.x_LBX), self.plastic(old.x_LBX)
         y_LB1 = old.y_LB.unsqueeze(2)
         sure_LB1, other_LB1 = (
@@ -76,16 +76,16 @@ class CLSER(RowReplay):
             ("stable", self.stable, self.stable_rate, self.stable_decay),
         ):
             moves_L = on_L & (self.draws.uniform(name, 1).squeeze(1) < rate)
-            # A plain mean of all so far, until the running mean forgets faster.
+            # A plain mean over all steps so far, until ``decay`` is the smaller factor.
             decay_L = torch.minimum(1 - 1 / (self.steps_L + 1), decay)
             self.move(mean, torch.where(moves_L, 1 - decay_L, 0))
 
     @torch.no_grad()
     def move(self, mean: LaneModel, share_L: Tensor) -> None:
-        """Move a mean model, running statistics included, towards the network by a share of the way."""
+        """Move a mean model, running statistics included, a share of the way towards the network."""
         for ours, now in zip(mean.state_dict().values(), self.model.state_dict().values(), strict=True):
             ours.lerp_(now, per_lane(share_L, now).to(now.dtype))
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer as the stable model does."""
+        """Return the stable model's logits."""
         return self.logits(batch, self.stable)

@@ -1,4 +1,4 @@
-"""Dark experience replay: remembering what the network answered."""
+"""Dark experience replay: rows are stored with the network's logits."""
 
 from torch import Tensor
 
@@ -7,10 +7,10 @@ from strategies.parts import Memory, Replay
 
 
 class DER(Replay):
-    """Dark experience replay: the logits of a row when it was learned are stored and matched.
+    """Dark experience replay: remembered rows are stored with their logits, which the network has to match.
 
-    L_new + alpha ||z - h(x)||^2, the mean over rows and units (Buzzega 2020, eq. 5; the released code's
-    mean over units rather than the sum of the text).
+    L = L_new + alpha ||z - h(x)||^2, a mean over rows and units (Buzzega 2020, eq. 5; the paper sums over
+    units, its released code takes the mean).
     """
 
     name = "der"
@@ -26,7 +26,7 @@ class DER(Replay):
         self.memory = Memory(self.buffer, self.streams, self.draws, {"logits": (self.streams.n_units,)})
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return cross-entropy on new rows plus the distance of logits on remembered ones."""
+        """Return cross-entropy on new rows plus the distance of logits on remembered rows."""
         raw_LBU = self.model(batch.x_LBX)
         batch.noted[self.name] = raw_LBU.detach()
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
@@ -41,12 +41,12 @@ class DER(Replay):
         return old.mean_L(square_LB)
 
     def after_step(self, batch: Batch) -> None:
-        """Offer the rows with the logits they just had."""
+        """Offer the rows to the memory with their logits in this step."""
         self.memory.write_reservoir(batch, logits=batch.noted[self.name])
 
 
 class DERPlusPlus(DER):
-    """DER with the labels of remembered rows as well: + beta CE(y, h(x)) on a second draw."""
+    """DER plus the labels of remembered rows: + beta CE(y, h(x)) on a second draw (Buzzega 2020, eq. 6)."""
 
     name = "der++"
     cost = 3.0
@@ -55,7 +55,7 @@ class DERPlusPlus(DER):
     """Weight of the cross-entropy on remembered rows."""
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return DER's loss plus the cross-entropy of another draw from the memory (eq. 6)."""
+        """Return DER's loss plus the cross-entropy of a second draw from the memory."""
         loss_L = super().loss(batch)
         old = self.memory.read(self.memory.draw_slots("labels", batch.rows_LB.shape[1]), batch)
         return loss_L + self.beta * self.cross_entropy(self.logits(old), old)

@@ -1,4 +1,4 @@
-"""Experience replay: new rows beside remembered ones."""
+"""Experience replay."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ from suites.base import Training
 
 
 class ER(RowReplay):
-    """Experience replay: each step learns new rows and an equal number of remembered ones.
+    """Experience replay: each step learns new rows and an equal number of remembered rows.
 
     The loss is one mean over both (``concatenated``, Chaudhry 2019), L_new + lambda L_old (``sum``), or
     1/t L_new + (1 - 1/t) L_old at the t-th task (``tasks``, van de Ven 2022).
@@ -24,20 +24,20 @@ class ER(RowReplay):
     presets = {"vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}}
 
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for the number of new ones."""
+    """Remembered rows per step; 0 for the number of new rows."""
     balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
-    """How the losses on new and old rows are weighed."""
+    """How the losses on new and remembered rows are weighted (see above)."""
     lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
-    """Weight of the old rows' loss where balance is sum."""
+    """lambda: weight of the loss on remembered rows with balance=sum."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Weights by the number of tasks need to know it."""
+        """Refuse balance=tasks where boundaries are hidden: its weights depend on the task number."""
         if self.balance == "tasks" and training.boundaries == "hidden":
             return "balance=tasks needs to know where tasks begin; concatenated and sum do not"
         return super().unsuitable(scenario, training)
 
     def not_composable_reason(self) -> str | None:
-        """Only the sum has a term of its own beside the loss on new rows."""
+        """Refuse all but balance=sum: the others also weight the loss on new rows."""
         return None if self.balance == "sum" else f"balance={self.balance} of {self.name} weighs new rows too"
 
     def replayed(self, batch: Batch) -> Batch:
@@ -50,12 +50,12 @@ class ER(RowReplay):
         return join_batches(batch, self.replayed(batch))
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
-        """Return the remembered rows' term of the sum."""
+        """Return lambda L_old."""
         old = self.replayed(batch)
         return self.lam * self.cross_entropy(self.logits(old), old)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the weighed loss over new and remembered rows, one forward pass for both."""
+        """Return the weighted loss on new and remembered rows; one forward pass for both."""
         new = batch.rows_LB.shape[1]
         both = self.both(batch)
         logits_LBU = self.logits(both)

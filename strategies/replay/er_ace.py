@@ -8,10 +8,10 @@ from strategies.parts import RowReplay
 
 
 class ERACE(RowReplay):
-    """ER in which new rows compete only among their own classes, and old rows among all.
+    """ER whose softmax on new rows covers only the classes of the batch; on remembered rows, all classes.
 
-    L_ace(new, classes of the new batch) + L_ce(old, all classes seen) (Caccia 2022, eq. 6): the logits of
-    earlier classes are not pushed down by rows that cannot be theirs.
+    L = L_ace(new, classes of the new batch) + L_ce(old, all classes seen) (Caccia 2022, eq. 6). New rows
+    do not push down the logits of earlier classes.
     """
 
     name = "er-ace"
@@ -20,23 +20,23 @@ class ERACE(RowReplay):
     scenarios = ("class", "online")
 
     def setup(self) -> None:
-        """Make an empty memory; where boundaries are hidden, no class was met yet."""
+        """Make an empty memory; where boundaries are hidden, start with no class met."""
         super().setup()
         self._hidden = self.streams.training.boundaries == "hidden"
         if self._hidden:
             self.met_LU = torch.zeros_like(self.streams.own_LTU[:, 0])
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the asymmetric loss; in the first task, where the memory is young, all units compete.
+        """Return the asymmetric loss; in the first task the softmax covers all active units.
 
-        Where boundaries are hidden, a batch's own classes compete with each other and with classes never met,
-        from the first step on, as in the released code: a class met before is not pushed down.
+        Where boundaries are hidden, the softmax on new rows covers the classes of the batch and those never
+        met, from the first step on, as in the released code.
         """
         logits_LBU = self.logits(batch)
         if self.task > 0 or self._hidden:
             count_LU = torch.zeros(logits_LBU.shape[::2], dtype=torch.long, device=logits_LBU.device)
             present_LU = count_LU.scatter_add(1, batch.y_LB, batch.weight_LB.long()) > 0
-            # A resting lane has no class present: let all compete, so that its loss is a number.
+            # A resting lane has no class present: keep all its units, so that its loss is finite.
             compete_LU = present_LU | ~present_LU.any(1, keepdim=True)
             if self._hidden:
                 self.met_LU |= present_LU

@@ -11,12 +11,12 @@ from strategies.parts import RowReplay, pick_marked, real_rows
 
 
 class ERAML(RowReplay):
-    """ER in which new rows learn by comparison among the classes of their batch, and old rows all classes.
+    """ER with a contrastive loss on new rows and cross-entropy over all classes on remembered rows.
 
-    Each new row i is drawn to one positive (its class) and pushed from one negative (another class of the
-    batch), both found among batch and memory: the mean over i and over the positives p of i of
-    -log exp(s_ip / T) / sum_k exp(s_ik / T), k over all that were found and s the cosine of features; plus
-    L_ce(old) (Caccia 2022, eq. 3 to 5).
+    For each new row i one positive (same class) and one negative (another class of the batch) are drawn from
+    batch and memory. The loss is the mean over i and over the positives p of i of
+    -log exp(s_ip / T) / sum_k exp(s_ik / T), where k runs over all rows drawn and s is the cosine of
+    features; plus L_ce(old) (Caccia 2022, eq. 3 to 5).
     """
 
     name = "er-aml"
@@ -25,12 +25,12 @@ class ERAML(RowReplay):
     scenarios = ("class", "online")
 
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(0.1)
-    """Cosines are divided by this before the softmax."""
+    """T: cosines are divided by this before the softmax."""
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss by comparison and that on old rows; in the first task, cross-entropy on both.
+        """Return the contrastive loss plus that on remembered rows; in the first task, cross-entropy on both.
 
-        Where boundaries are hidden, new rows are compared from the first step.
+        Where boundaries are hidden, the contrastive loss is used from the first step on.
         """
         if self.task == 0 and self.streams.training.boundaries == "shown":
             new_L = self.cross_entropy(self.logits(batch), batch)
@@ -40,7 +40,7 @@ class ERAML(RowReplay):
         return new_L + self.cross_entropy(self.logits(old), old)
 
     def comparison(self, batch: Batch) -> Tensor:
-        """Return the supervised contrastive loss of new rows against those found for them, shape (L,)."""
+        """Return the contrastive loss of new rows against the positives and negatives drawn, shape (L,)."""
         size = batch.rows_LB.shape[1]
         found_LP, valid_LB = self.partners(batch)
         found = self.streams.replay(found_LP, self.draws)
@@ -49,7 +49,7 @@ class ERAML(RowReplay):
         anchor_LBF, other_LPF = near_LBF[:, :size], near_LBF[:, size:]
         cosine_LBP = torch.bmm(anchor_LBF, other_LPF.transpose(1, 2))
         cosine_LBP = cosine_LBP / per_lane(self.temperature, cosine_LBP)
-        # What was found for a row without partners is no partner for others either.
+        # The placeholders of a row without partners are no partners for others either.
         there_L1P = valid_LB.repeat(1, 2).unsqueeze(1)
         log_p_LBP = cosine_LBP.masked_fill(~there_L1P, torch.finfo(cosine_LBP.dtype).min).log_softmax(2)
         same_LBP = (batch.y_LB.unsqueeze(2) == found.y_LB.unsqueeze(1)) & there_L1P
@@ -57,9 +57,9 @@ class ERAML(RowReplay):
         return -torch.where(valid_LB, of_class_LB, 0).sum(1) / valid_LB.sum(1).clamp(min=1)
 
     def partners(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return a positive of each new row, then a negative of each, and which rows have both.
+        """Return the row numbers of one positive per new row, then of one negative; which rows have both.
 
-        A copy of the row itself is no positive.
+        A copy of the row itself, of an earlier epoch, is no positive.
         """
         real_LB, size = real_rows(batch), batch.rows_LB.shape[1]
         rows_LP = torch.cat([batch.rows_LB, self.memory.rows_LM[:, : self.memory.slots]], 1)
@@ -75,7 +75,7 @@ class ERAML(RowReplay):
         found = zip((positive_LBP, negative_LBP), draw_LB2.unbind(2), strict=True)
         picked_LP = torch.cat([pick_marked(among, draw) for among, draw in found], 1)
         valid_LB = positive_LBP.any(2) & negative_LBP.any(2) & real_LB
-        # Without a partner, the row itself fills the place: it has a label, an empty slot may have none.
+        # A row without partners takes itself as placeholder: it has a label, which an empty slot may lack.
         picked_LP = torch.where(
             valid_LB.repeat(1, 2), picked_LP, torch.arange(size, device=rows_LP.device).repeat(2)
         )

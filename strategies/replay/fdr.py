@@ -10,10 +10,10 @@ from strategies.parts import Memory, Replay, sample_rows
 
 
 class FDR(Replay):
-    """The network stays near the function it was: its answers at the end of each task are remembered.
+    """Penalise the L2 distance to the network's own outputs at the end of each earlier task.
 
-    L_new + alpha (E |p(x) - p_then(x)|^2)^(1/2) over remembered rows, p the softmax: the L2 distance of two
-    functions (Benjamin 2019, section 3.1). Rows are chosen when a task ends, with an equal share a task.
+    L = L_new + alpha (E |p(x) - p_then(x)|^2)^(1/2) over remembered rows, p the softmax (Benjamin 2019,
+    section 3.1). Rows are chosen when a task ends; each finished task has an equal share of the memory.
     """
 
     name = "fdr"
@@ -25,25 +25,26 @@ class FDR(Replay):
     alpha: NotNegative = LaneFloat(1.0)
     """Weight of the distance."""
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for the number of new ones."""
+    """Remembered rows per step; 0 for the number of new rows."""
     distance: Annotated[Literal["function", "rows"], unless("alpha", 0.0)] = "function"
-    """The root of the mean squared distance (the paper), or the mean of the rows' own (Buzzega 2020)."""
+    """function: root of the mean squared distance (the paper); rows: mean of the rows' distances (Buzzega
+    2020)."""
 
     def setup(self) -> None:
-        """Make an empty memory with room for the answers over all units."""
+        """Make an empty memory with room for the probabilities of all units."""
         if self.buffer < self.streams.n_tasks:
             raise Unsuitable(f"buffer={self.buffer} has no row for each of {self.streams.n_tasks} tasks")
         self.memory = Memory(self.buffer, self.streams, self.draws, {"answer": (self.streams.n_units,)})
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
-        """Return the distance to the remembered answers, None in the first task."""
+        """Return the distance to the stored probabilities, None in the first task."""
         if self.task == 0:
             return None
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         old = self.memory.read(slots_LB, batch)
         away_LBU = self.logits(old).softmax(2) - self.memory.read_kept("answer", slots_LB)
         square_LB = away_LBU.square().sum(2)
-        # The root's slope at 0 is infinite, and there every task begins: below the least, no slope.
+        # The square root has an infinite slope at 0, where every task begins; clamp gives it none there.
         if self.distance == "rows":
             return self.alpha * old.mean_L(square_LB.clamp(min=1e-12).sqrt())
         return self.alpha * old.mean_L(square_LB).clamp(min=1e-12).sqrt()
@@ -53,7 +54,7 @@ class FDR(Replay):
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:
-        """Cut earlier tasks to the new share; add an equal number of this one's rows with answers."""
+        """Reduce earlier tasks to the new share; add an equal number of rows of this task."""
         memory, share = self.memory, self.buffer // (task + 1)
         of_LM = self.streams.task_of(memory.rows_LM[:, : memory.slots])
         keep_LM = torch.zeros_like(of_LM, dtype=torch.bool)

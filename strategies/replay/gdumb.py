@@ -8,10 +8,10 @@ from strategies.parts import GreedyMemory, Replay
 
 
 class GDumb(Replay):
-    """Only a balanced memory is stored: after each task a network is trained on it from scratch.
+    """Fill a class-balanced memory; after each task train a network on it from scratch.
 
-    The memory is written by greedy balance (Prabhu 2020, Algorithm 1); nothing is learned in between. It
-    shows how much the scores of other methods owe to their memories alone.
+    A greedy sampler balances the classes (Prabhu 2020, Algorithm 1); nothing is learned during a task. The
+    method shows what a memory of this size is worth without any continual learning.
     """
 
     name = "gdumb"
@@ -23,7 +23,7 @@ class GDumb(Replay):
     one_pass = True
 
     passes: Count = 50
-    """Passes over the memory after each task (the paper, with a cosine schedule: 128 for MNIST, 256 else)."""
+    """Passes over the memory after each task (the paper: 128 for MNIST, 256 else, with a cosine schedule)."""
 
     def setup(self) -> None:
         """Make an empty memory."""
@@ -35,7 +35,7 @@ class GDumb(Replay):
         return torch.zeros(self.streams.lanes, device=self.streams.device)
 
     def end_task(self, task: int) -> None:
-        """Train on the memory, in shuffled passes of the training's batch size."""
+        """Train on the memory in shuffled passes, in batches of the training's size."""
         size = self.streams.training.batch
         slots, filled_L1 = self.memory.slots, self.memory.filled_L.unsqueeze(1)
         steps = [-(-int(n) // size) for n in self.memory.filled_L]
@@ -46,7 +46,7 @@ class GDumb(Replay):
             draw_LM3 = self.streams.draw_replay(self.draws, slots)
             for step in range(max(steps)):
                 place_B = torch.arange(step * size, (step + 1) * size, device=filled_L1.device)
-                # Batches are filled up, also where a lane has finished, with real rows of weight 0.
+                # Incomplete batches, and those of lanes that have finished, are padded with rows of weight 0.
                 nth_LB = place_B % filled_L1
                 rows_LB = self.memory.rows_LM.gather(1, order_LM.gather(1, nth_LB))
                 draw_LB3 = None if draw_LM3 is None else draw_LM3[lane_L1, nth_LB]

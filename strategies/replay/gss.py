@@ -11,11 +11,11 @@ from strategies.parts import Memory, Replay, join_batches, real_rows
 
 
 class GSS(Replay):
-    """Experience replay from a memory whose rows have gradients in different directions (GSS-Greedy).
+    """Experience replay from a memory chosen so that gradients of its rows differ in direction (GSS-Greedy).
 
-    A row's score is c = 1 + the largest cosine between its gradient and those of a few remembered rows. In
-    a full memory a new row with c < 1 contends with a row i drawn in proportion to the scores C, and
-    replaces it with probability C_i / (C_i + c) (Aljundi 2019, Algorithm 2).
+    A row's score is c = 1 + the largest cosine between its gradient and those of a few remembered rows. Once
+    the memory is full, a new row with c < 1 competes with a remembered row i, drawn in proportion to its
+    score C_i, and replaces it with probability C_i / (C_i + c) (Aljundi 2019, Algorithm 2).
     """
 
     name = "gss"
@@ -24,30 +24,31 @@ class GSS(Replay):
     needs = "a memory of rows and scores"
 
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for the number of new ones."""
+    """Remembered rows per step; 0 for the number of new rows."""
     compare: Count = 10
-    """Remembered rows, drawn once a batch, that the gradients of new rows are compared with."""
+    """Remembered rows, drawn once per batch, whose gradients are compared with those of new rows."""
     gradient: Literal["dense", "head"] = "dense"
-    """With respect to what: all dense layers, which is the whole of an mlp (the paper), or the last one."""
+    """Gradients are taken with respect to all dense layers (the whole of an mlp, as in the paper) or the
+    head."""
 
     def setup(self) -> None:
-        """Make an empty memory with room for scores; find the layers whose gradients count."""
+        """Make an empty memory with room for scores; find the layers whose gradients are compared."""
         self.memory = Memory(self.buffer, self.streams, self.draws, {"score": ()})
         dense = [m for m in self.model.modules() if isinstance(m, LaneLinear)]
         self._layers = dense if self.gradient == "dense" else [self.model.head]
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return one mean over new and remembered rows."""
+        """Return the mean cross-entropy of new and remembered rows."""
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         both = join_batches(batch, self.memory.read(slots_LB, batch))
         return self.cross_entropy(self.logits(both), both)
 
     def after_step(self, batch: Batch) -> None:
-        """Score the new rows by the network as it now is, and let them contend for a place."""
+        """Score the new rows with the updated network and write the winners to the memory."""
         memory, real_LB, size = self.memory, real_rows(batch), batch.rows_LB.shape[1]
         score_LB = self.scores(batch)
         nth_LB = memory.filled_L.unsqueeze(1) + real_LB.cumsum(1) - 1
-        # Rivals of a batch are drawn without repetition, by the keys of Efraimidis & Spirakis 2006.
+        # The rivals of a batch are drawn without replacement, by the keys of Efraimidis & Spirakis 2006.
         held_LM = memory.kept["score"][:, : memory.slots]
         key_LM = self.draws.uniform("rivals", memory.slots).log() / held_LM
         key_LM = key_LM.masked_fill(~memory.in_use_LM(), -torch.inf)
@@ -62,11 +63,11 @@ class GSS(Replay):
         memory.put(slot_LB, batch.rows_LB, score=score_LB)
 
     def scores(self, batch: Batch) -> Tensor:
-        """Return 1 + the largest cosine with a draw from the memory; 1 while it is empty, shape (L, B)."""
+        """Return 1 + the largest cosine with rows of the memory, 1 while it is empty, shape (L, B)."""
         size = batch.rows_LB.shape[1]
         slots_LN = self.memory.draw_distinct("compare", self.compare)
         new = self.streams.batch(batch.rows_LB) if self.streams.training.augment else batch
-        compared = self.memory.read(slots_LN, batch, raw=True)  # a score is one of the row, not of a crop
+        compared = self.memory.read(slots_LN, batch, raw=True)  # the score is of the row, not of a crop
         product_LBB = self.gradient_products(join_batches(new, compared))
         square_LB = product_LBB.diagonal(dim1=1, dim2=2)
         length_LBN = (square_LB[:, :size].unsqueeze(2) * square_LB[:, size:].unsqueeze(1)).sqrt()
@@ -76,10 +77,11 @@ class GSS(Replay):
         return torch.where(there_L1N.any(2), score_LB, 1)
 
     def gradient_products(self, batch: Batch) -> Tensor:
-        """Return the inner products of all rows' gradients of their own loss, shape (L, B, B).
+        """Return the inner products of the gradients of all rows' losses, shape (L, B, B).
 
-        A dense layer's gradient for one row is the outer product of its inputs (and 1, for the bias) with the
-        gradient at its outputs, so the product of two is that of the inputs times that of the outputs.
+        In a dense layer one row's gradient is the outer product of the inputs (with a 1 for the bias) and the
+        gradient at the outputs. So the inner product of two rows' gradients is the inner product of their
+        inputs times that of their output gradients.
         """
         seen: list[tuple[Tensor, Tensor]] = []
         hooks = [

@@ -31,12 +31,12 @@ from strategies.replay.er import ER
 
 
 class HAL(ER):
-    """Experience replay that keeps its answers at anchors: images made to be forgotten, one a class and task.
+    """Experience replay plus anchors, whose logits a step must not change: one image per class and task.
 
-    A step on new and remembered rows is tried first, theta~ = theta - lr grad L; then theta follows the
-    gradient of L + lambda mean |h(e) - h~(e)|^2 over anchors e. When a task ends, its anchors climb
-    l(f_M(e), y) - l(f(e), y) - gamma |phi(e) - phi|^2, with f_M tuned on the memory and phi the running mean
-    of the task's features (Chaudhry 2021, section 3).
+    A trial step on new and remembered rows gives theta~ = theta - lr grad L. The real step then follows the
+    gradient of L + lambda mean |h(e) - h~(e)|^2 over anchors e. When a task ends, its anchors are made by
+    gradient ascent on l(f_M(e), y) - l(f(e), y) - gamma |phi(e) - phi|^2, where f_M is the network tuned on
+    the memory and phi the running mean of the task's features (Chaudhry 2021, section 3).
     """
 
     name = "hal"
@@ -47,19 +47,19 @@ class HAL(ER):
     presets = {}
 
     write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "ring"
-    """As for er; the paper keeps the latest rows of each class (ring)."""
+    """As for er; the paper stores the latest rows of each class (ring)."""
     anchoring: NotNegative = LaneFloat(0.1)
-    """Weight of the change at anchors: the paper's lambda."""
+    """Weight of the squared change of the anchors' logits: the paper's lambda."""
     gamma: Annotated[NotNegative, unless("anchoring", 0.0), unless("anchor_lr", 0.0)] = LaneFloat(0.1)
-    """Weight of the distance between an anchor's features and the task's mean."""
+    """Weight of the squared distance between an anchor's features and their mean over the task."""
     beta: Annotated[Share, unless("gamma", 0.0), unless("anchoring", 0.0), unless("anchor_lr", 0.0)] = (
         LaneFloat(0.5)
     )
-    """Share of the running mean of features that is left at each step."""
+    """Decay of the running mean of features."""
     anchor_steps: Annotated[Count, unless("anchoring", 0.0), unless("anchor_lr", 0.0)] = 100
-    """Gradient steps that make an anchor."""
+    """Gradient steps to make an anchor."""
     anchor_lr: Annotated[NotNegative, unless("anchoring", 0.0)] = LaneFloat(0.1)
-    """Rate of these steps (the paper: that of the network, which is SGD's)."""
+    """Learning rate of these steps (the paper takes the network's, which is trained by SGD)."""
 
     def setup(self) -> None:
         """Make an empty memory and room for the anchors of all tasks."""
@@ -68,14 +68,14 @@ class HAL(ER):
         streams = self.streams
         classes = [[len(t.units) for t in s.tasks] for s in streams.streams]
         self._per_task = max(map(max, classes))
-        # A task with fewer classes than the largest has fewer anchors; the places left over never count.
+        # A task with fewer classes than the largest has fewer anchors; its unused slots are ignored.
         nth_K = torch.arange(self._per_task, device=streams.device)
         self._real_LA = (nth_K < torch.tensor(classes, device=streams.device).unsqueeze(2)).flatten(1)
         n_anchors = self._per_task * streams.n_tasks
         self.anchor_LACHW = torch.zeros(streams.lanes, n_anchors, *streams.shape, device=streams.device)
 
     def begin_task(self, task: int) -> None:
-        """Start a new mean of features; look up each lane's rate and the anchors of earlier tasks."""
+        """Reset the mean of features; look up each lane's learning rate and the anchors of earlier tasks."""
         streams = self.streams
         self._lr_L = self.optimiser.lr_L
         self._mean_LF = torch.zeros_like(self.model.head.weight[:, :, 0])
@@ -86,14 +86,14 @@ class HAL(ER):
         self._counts_LAU = units_LAU & (self._real_LA & (of_A < task)).unsqueeze(2)
 
     def units(self, task: int) -> Tensor:
-        """Return the units that an anchor of this task may be given to, bool (L, 1, U)."""
+        """Return the units active for anchors of this task, bool (L, 1, U)."""
         if self.streams.scenario == "task":
             return self.streams.own_LTU[:, task : task + 1]
         active = self.streams.active(torch.zeros(1, 1, dtype=torch.long))
         return torch.ones_like(self.streams.own_LTU[:, :1]) if active is None else active
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take one step on the rows and on what the trial step would change at the anchors."""
+        """Take one step on the rows' loss and on the change of the anchors' logits in the trial step."""
         with self.autocast():
             loss_L = self.loss(batch)
         loss_L.sum().backward()
@@ -117,7 +117,7 @@ class HAL(ER):
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Write to the memory and follow the mean of the new rows' features."""
+        """Write to the memory and update the running mean of the new rows' features."""
         super().after_step(batch)
         with eval_mode(self.model):
             h_LBF = self.model.features(batch.x_LBX)
@@ -146,11 +146,11 @@ class HAL(ER):
         self.anchor_LACHW[:, task * size : (task + 1) * size] = e_LKCHW.detach()
 
     def padding_bytes(self, lane: int) -> int:
-        """Do not count the places of anchors that the lane's tasks have no classes for."""
+        """Return the bytes of unused anchor slots, which the lane's tasks have no classes for."""
         return int((~self._real_LA[lane]).sum()) * self.anchor_LACHW[0, 0].nbytes
 
     def hindsight(self, batch: Batch, tuned: LaneModel) -> Tensor:
-        """Return how much images would be forgotten, less their distance from the task, shape (L,)."""
+        """Return the loss that tuning adds, minus gamma times the distance from the task, shape (L,)."""
         h_LKF = self.model.features(batch.x_LBX)
         now_LK = row_losses(mask(self.model.head(h_LKF), batch.active_LBU), batch.y_LB)
         later_LK = row_losses(self.logits(batch, tuned), batch.y_LB)
@@ -158,13 +158,13 @@ class HAL(ER):
         return (later_LK - now_LK).sum(1) - self.gamma * away_LK.sum(1)
 
     def tuned(self) -> LaneModel:
-        """Return the network after one pass over the memory by plain gradient steps."""
+        """Return a copy of the network after one pass over the memory with plain SGD."""
         model = copy.deepcopy(self.model).eval()
         rates = self.optimiser.lr, [0.0] * self.streams.lanes
         sgd = OPTIMISERS["sgd"](list(model.parameters()), *rates)
         order_LM = self.memory.draw_distinct("tuning", self.memory.slots)
         for slots_LB in order_LM.split(self.streams.training.batch, 1):
-            # Empty slots come last and have no weight: their steps move nothing.
+            # Empty slots come last and have weight 0: their steps change nothing.
             rows_LB = self.memory.rows_LM.gather(1, slots_LB % self.memory.filled_L.unsqueeze(1))
             weight_LB = (slots_LB < self.memory.filled_L.unsqueeze(1)).float()
             old = self.streams.replay(rows_LB, self.draws, weight_LB)

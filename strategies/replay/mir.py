@@ -13,26 +13,26 @@ from strategies.replay.er import ER
 
 
 class MIR(ER):
-    """Experience replay of the rows that the coming step would harm most.
+    """Experience replay of the rows whose loss the coming step would raise most.
 
-    Of some remembered rows drawn at random, those are replayed whose loss rises most, l(f_v(x)) - l(f(x)), in
-    a virtual step on the new rows alone, v = theta - lr grad L(new) (Aljundi 2019, section 3.1, s_MI-1).
+    Candidates are drawn at random from the memory. Those with the largest l(f_v(x)) - l(f(x)) are replayed,
+    where v = theta - lr grad L(new) is a virtual step on the new rows (Aljundi 2019, section 3.1, s_MI-1).
     """
 
     name = "mir"
-    # Virtual step, new and remembered rows; two answers to 50 candidates are a third of a batch of 100.
+    # Virtual step, new and remembered rows; 50 candidates forward twice are a third of a batch of 100.
     cost = 3.33
     paper = "Aljundi et al. 2019, Online continual learning with maximally interfered retrieval"
     presets = {}
 
     candidates: Count = 50
-    """Remembered rows drawn, without repetition, to choose from."""
+    """Remembered rows drawn, without replacement, to choose from."""
     current: Annotated[bool, only_if("boundaries", "shown")] = False
-    """Whether rows of the task under way are among them; without (the released code), where boundaries are
-    shown, replay starts with the second task."""
+    """Whether rows of the current task may be candidates. If not (as in the released code), replay starts
+    with the second task."""
 
     def setup(self) -> None:
-        """Make an empty memory; look up each lane's rate."""
+        """Make an empty memory; look up each lane's learning rate."""
         super().setup()
         self._lr_L = self.optimiser.lr_L
 
@@ -49,9 +49,9 @@ class MIR(ER):
         return pick_rows(replace(candidates, weight_LB=candidates.weight_LB * among_LC), best_LB)
 
     def interference(self, batch: Batch, old: Batch) -> Tensor:
-        """Return how much the loss of each old row rises in a step on the new ones, shape (L, C).
+        """Return how much a step on the new rows raises the loss of each remembered row, shape (L, C).
 
-        In evaluation mode, so that running statistics learn from the real step only.
+        Computed in evaluation mode, so that only the real step updates running statistics.
         """
         with eval_mode(self.model):
             grads = torch.autograd.grad(

@@ -14,11 +14,11 @@ from strategies.replay.er import ER
 
 
 class RAR(ER):
-    """Experience replay with several steps on each batch, on other remembered rows each time, all augmented.
+    """Experience replay with several steps on each batch, each with a new draw of rows and new augmentation.
 
-    Repetition alone overfits the memory, augmentation alone underfits; together they do neither
-    (Zhang 2022, Algorithm 1). In place of the paper's RandAugment, pixels get noise, which suits any data;
-    for photographs there are shifts and flips.
+    Repetition alone overfits the memory and augmentation alone underfits it; together they do neither
+    (Zhang 2022, Algorithm 1). Instead of the paper's RandAugment, noise is added to the pixels, which suits
+    any data; photographs can also be shifted and flipped.
     """
 
     name = "rar"
@@ -29,20 +29,20 @@ class RAR(ER):
     repeats: Count = 10
     """Steps on each batch of new rows."""
     noise: NotNegative = LaneFloat(0.1)
-    """Standard deviation of the noise added to every pixel, as the network sees it."""
+    """Standard deviation of the noise added to every pixel of the network's input."""
     shift: Share = LaneFloat(0.0)
-    """Furthest shift in each direction, as a share of the image's sides: 0.125 is 4 of 32 pixels."""
+    """Largest shift in each direction, as a share of the image's side: 0.125 is 4 of 32 pixels."""
     flip: bool = False
     """Whether half of the images are flipped left to right: for photographs, not for digits."""
 
     def setup(self) -> None:
-        """Make an empty memory; raises Unsuitable for what is no image."""
+        """Make an empty memory; raise Unsuitable for data that are not images."""
         need_images(self.name, self.streams)
         super().setup()
 
     def learn(self, batch: Batch) -> Tensor:
         """Take all steps and return their mean loss."""
-        # Added one by one: a mean over the steps would be rounded by the number of lanes.
+        # Added one by one: how a mean over stacked losses rounds can depend on the number of lanes.
         total_L = torch.zeros(self.streams.lanes, device=self.streams.device)
         for _ in range(self.repeats):
             self.model.zero_grad()
@@ -50,7 +50,7 @@ class RAR(ER):
         return total_L / self.repeats
 
     def both(self, batch: Batch) -> Batch:
-        """Return new and remembered rows, each image as it looks this time."""
+        """Return new and remembered rows, newly augmented."""
         both = super().both(batch)
         lanes, size = both.rows_LB.shape
         draw_LB4 = self.draws.uniform("augment both", 4 * size).view(lanes, size, 4)
@@ -60,7 +60,7 @@ class RAR(ER):
 
 
 def noise_like(x_LBX: Tensor, draw_LB: Tensor) -> Tensor:
-    """Return uniform noise of mean 0 and deviation 1 for every pixel, from one number in [0, 1) an image."""
+    """Return uniform noise of mean 0 and deviation 1 per pixel, from one number in [0, 1) per image."""
     seed_LB1 = splitmix64((draw_LB * 2**53).long()).unsqueeze(2)
     place_D = torch.arange(x_LBX[0, 0].numel(), device=x_LBX.device)
     # A float32 holds 24 bits.
@@ -69,7 +69,7 @@ def noise_like(x_LBX: Tensor, draw_LB: Tensor) -> Tensor:
 
 
 def shifted(x_LBX: Tensor, draw_LB3: Tensor, share_L: Tensor, flip: bool) -> Tensor:
-    """Return images moved by up to a share of their size, 0 where nothing comes in, half of them flipped."""
+    """Return images shifted by up to a share of their size, filled with 0; ``flip`` mirrors half."""
     height, width = x_LBX.shape[3:]
     down_LBH, down_in_LBH = _lines(height, draw_LB3[..., 0], share_L)
     across_LBW, across_in_LBW = _lines(width, draw_LB3[..., 1], share_L)
@@ -85,7 +85,7 @@ def shifted(x_LBX: Tensor, draw_LB3: Tensor, share_L: Tensor, flip: bool) -> Ten
 
 
 def _lines(length: int, draw_LB: Tensor, share_L: Tensor) -> tuple[Tensor, Tensor]:
-    """Return from where each line of pixels along one axis is taken, and whether that is inside the image."""
+    """Return the source index of each line of pixels along one axis, and whether it is inside the image."""
     most_LB = per_lane((share_L * length).floor(), draw_LB)
     by_LB = (draw_LB * (2 * most_LB + 1)).floor() - most_LB
     from_LBK = torch.arange(length, device=draw_LB.device) + by_LB.long().unsqueeze(2)
