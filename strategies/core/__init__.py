@@ -1,4 +1,4 @@
-"""What an author of a method needs."""
+"""The base class of methods, and what authors need to write one."""
 
 from strategies.core.complete import complete, defaults
 from strategies.core.compose import Composed, composed

@@ -1,4 +1,4 @@
-"""A class as an author wrote it, made a complete strategy: annotated defaults are hyper-parameters."""
+"""Completes a class as its author wrote it: annotated defaults become hyper-parameters."""
 
 import math
 from collections.abc import Mapping
@@ -12,10 +12,14 @@ from suites.values import Value, convert
 
 
 def complete(selector: str, cls: type[Strategy]) -> type[Strategy]:
-    """Return the class with its annotated defaults as fields, decorated as a dataclass or not, and a name.
+    """Give a class a name and make its annotated defaults dataclass fields, if its author did not.
 
-    Raises UserError for an annotated attribute that cannot be a hyper-parameter, and for a default that could
-    not be given as a value.
+    Args:
+        selector: The name of the strategy in messages.
+        cls: The class; it is changed in place.
+
+    Raises:
+        UserError: An annotated attribute cannot be a hyper-parameter, or a default is not a valid value.
     """
     if "name" not in vars(cls):
         cls.name = cls.__name__
@@ -36,7 +40,7 @@ def complete(selector: str, cls: type[Strategy]) -> type[Strategy]:
         if not field.init or not _can_be_set(value):
             raise UserError(
                 f"{selector}: {field.name} = {value!r} cannot be a hyper-parameter: it is neither a finite "
-                "number, nor true or false, nor text; leave out its annotation, or annotate it as ClassVar"
+                "number, nor true or false, nor text; remove its annotation, or annotate it as ClassVar"
             )
     for ancestor in cls.__mro__:
         written = get_annotations(ancestor)
@@ -51,13 +55,14 @@ def complete(selector: str, cls: type[Strategy]) -> type[Strategy]:
 
 
 _DEFAULTS: dict[Any, Mapping[str, Value]] = {}
-"""By class: plans ask thousands of times."""
+"""Cached by class: a plan reads them thousands of times."""
 
 
 def defaults(cls: type[Strategy]) -> Mapping[str, Value]:
-    """Return a strategy's hyper-parameters at their defaults, each in its one form, as given values are.
+    """Return a strategy's hyper-parameters at their defaults, converted as values of a user are.
 
-    Raises UserError for a default that could not be given as a value.
+    Raises:
+        UserError: A default is not a valid value.
     """
     if cls not in _DEFAULTS:
         _DEFAULTS[cls] = _converted(cls, cls.name)

@@ -1,8 +1,8 @@
-"""Several methods as one: ``er+lwf``.
+"""Several methods composed into one: ``er+lwf``.
 
-The loss on new rows is counted once, and every part adds its own term, its penalties and its bookkeeping. At
-most one part may have a loss that is not such a sum, at most one may answer in its own way, and at most one
-may project the gradient: it then has the last word.
+The loss on new rows is computed once, and every part adds its own term, penalties and state. At most one part
+may define a loss that is not such a sum, at most one may predict in its own way, and at most one may project
+the gradient, after all others have changed it.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from suites.errors import UserError
 
 
 class Composed(Strategy):
-    """The sum of several methods; see ``composed`` for how a class is made."""
+    """The sum of several methods; ``composed`` makes its classes."""
 
     of: ClassVar[tuple[type[Strategy], ...]] = ()
 
     def make_parts(self) -> list[Strategy]:
-        """Return the parts with their hyper-parameters, in the order in which they act."""
+        """Return the parts with their hyper-parameters, in the order in which their hooks are called."""
         made = [part(**{f.name: self._value(part, f.name) for f in fields(part)}) for part in self.of]
         return sorted(made, key=lambda p: p.projects)
 
@@ -34,7 +34,7 @@ class Composed(Strategy):
         return getattr(self, field_name(part.name, name))
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Return why any of the parts, or their sum, cannot do this."""
+        """Return the first reason why a part, or the sum, cannot learn this stream; None if it can."""
         made = self.make_parts()
         reasons = [part.unsuitable(scenario, training) for part in made]
         return next((r for r in reasons if r is not None), None) or _clash(made)
@@ -48,54 +48,54 @@ class Composed(Strategy):
             part.setup()
 
     def begin_task(self, task: int) -> None:
-        """Let every part prepare."""
+        """Call the hook of every part."""
         for part in self.parts:
             part.begin_task(task)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss on new rows, or that of the part that has one of its own, and all other terms."""
+        """Return the loss on new rows, or of the part that defines its own, plus the terms of all others."""
         whole = next((p for p in self.parts if p.not_composable_reason()), None)
         others = [p for p in self.parts if p is not whole]
         if whole is None:
             return super().loss(batch)
         loss_L = per_lane_loss(whole, "loss", whole.loss(batch))
         if all(type(p).extra_loss is Strategy.extra_loss for p in others):
-            return loss_L  # what they add, they add to the gradient: no second pass of the new rows
+            return loss_L  # they add to the gradient only, so no second forward pass is needed
         extra_L = _sum(others, batch, self.model(batch.x_LBX))
         return loss_L if extra_L is None else loss_L + extra_L
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
-        """Return the sum of what the parts add."""
+        """Return the sum of the parts' terms."""
         return _sum(self.parts, batch, raw_LBU)
 
     def adjust_gradients(self) -> None:
-        """Let every part change the gradients, a projection last."""
+        """Call the hook of every part, a projection last."""
         for part in self.parts:
             part.adjust_gradients()
 
     def after_step(self, batch: Batch) -> None:
-        """Call every part's hook."""
+        """Call the hook of every part."""
         for part in self.parts:
             part.after_step(batch)
 
     def end_task(self, task: int) -> None:
-        """Let every part consolidate."""
+        """Call the hook of every part."""
         for part in self.parts:
             part.end_task(task)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer as the part does that has an answer of its own, else as the model does."""
+        """Predict as the part that has its own ``predict``, else with the model's logits."""
         for part in self.parts:
             if type(part).predict is not Strategy.predict:
                 return part.predict(batch)
         return super().predict(batch)
 
     def answers_with_more_than_model(self) -> str | None:
-        """Return the first part whose answers are not the model's logits; None where there is none."""
+        """Return the first part whose predictions are not the model's logits; None if there is none."""
         return next((name for p in self.make_parts() if (name := p.answers_with_more_than_model())), None)
 
     def notes(self) -> dict[str, Tensor]:
-        """Return the parts' records."""
+        """Return the notes of all parts, by part and name."""
         return {f"{p.name}.{k}": v for p in self.parts for k, v in p.notes().items()}
 
 
@@ -106,7 +106,7 @@ def _sum(parts: Sequence[Strategy], batch: Batch, raw_LBU: Tensor) -> Tensor | N
 
 
 def _clash(parts: Sequence[Strategy]) -> str | None:
-    """Return why these methods do not add up, None where they do."""
+    """Return why these methods cannot be composed; None if they can."""
     for part in parts:
         if part.trains_on != "task" or part.restarts or part.one_pass:
             return f"{part.name} decides what is trained on, so it cannot be composed"
@@ -120,7 +120,7 @@ def _clash(parts: Sequence[Strategy]) -> str | None:
         return f"their losses do not add: {whole[0].not_composable_reason()}, nor is that of {whole[1].name}"
     answering = [p for p in parts if type(p).predict is not Strategy.predict]
     projecting = [p for p in parts if p.projects]
-    for own, what in ((answering, "answers in its own way"), (projecting, "projects the gradient")):
+    for own, what in ((answering, "predicts in its own way"), (projecting, "projects the gradient")):
         if len(own) > 1:
             return f"{own[0].name} {what}, and so does {own[1].name}"
     return None
@@ -129,16 +129,17 @@ def _clash(parts: Sequence[Strategy]) -> str | None:
 def composed(parts: Sequence[type[Strategy]]) -> type[Strategy]:
     """Return the class of the sum of methods, with all their hyper-parameters.
 
-    Raises UserError for a method that is named twice.
+    Raises:
+        UserError: A method is named twice.
     """
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
-        raise UserError(f"{'+'.join(names)}: a method can be in a sum only once")
+        raise UserError(f"{'+'.join(names)}: a method can be named only once")
     own: list[tuple[str, Any, Any]] = []
     for part in parts:
         hints, defaults = get_type_hints(part, include_extras=True), asdict(part())
         own += [(field_name(part.name, k), hints[k], field(default=v)) for k, v in defaults.items()]
-    facts = {
+    attributes = {
         "name": "+".join(names),
         "of": tuple(parts),
         "family": "composed",
@@ -151,4 +152,4 @@ def composed(parts: Sequence[type[Strategy]]) -> type[Strategy]:
         "max_lanes": min((part.max_lanes for part in parts if part.max_lanes), default=None),
         "waits": next((part.waits for part in parts if part.waits), ""),
     }
-    return make_dataclass("Composed", own, bases=(Composed,), namespace=facts)
+    return make_dataclass("Composed", own, bases=(Composed,), namespace=attributes)

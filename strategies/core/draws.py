@@ -1,7 +1,7 @@
-"""Random numbers per lane, the same on every device and beside every neighbour.
+"""Random numbers per lane, the same on every device and with any other lanes.
 
 A draw is a hash (SplitMix64, Steele, Lea & Flood 2014) of the lane's seed, the task, the name of the draw
-and a counter: no state to keep in a checkpoint, no generator to loop over, no copy from the host.
+and a counter. It needs no state in checkpoints, no loop over generators and no copy from the host.
 
 Axes: L lanes, S steps, B draws.
 """
@@ -16,46 +16,46 @@ from suites.base import derive
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _STEPS_AT_ONCE = 64
-"""A draw costs a dozen small operations; made for many steps at once they are nearly free."""
+"""A draw takes a dozen small operations; computing many steps' draws together makes them nearly free."""
 
 
 STREAMS = {
     "anchors": "HAL: pixels that a task's anchors start from",
-    "augment replay": "replay methods: crops and flips of remembered rows",
-    "augment both": "RAR: shift, flip and noise of new and remembered rows",
-    "candidates": "MIR: remembered rows to choose from",
+    "augment replay": "replay methods: crops and flips of stored rows",
+    "augment both": "RAR: shift, flip and noise of new and stored rows",
+    "candidates": "MIR: stored rows to choose from",
     "class models": "generative classifier: noise of training",
     "class rows": "generative classifier: orders of a class's rows",
     "class/{}": "generative classifier: initial weights of a class's model",
     "coda-prompt/{}": "CODA-Prompt: directions of a task's components",
-    "compare": "GSS: remembered rows that gradients are compared with",
-    "contest": "GSS: who wins a place",
+    "compare": "GSS: stored rows that gradients are compared with",
+    "contest": "GSS: which row gets a slot",
     "crops": "SCR: second views",
     "dreams": "DGR and BI-R: noise of training and of generated rows",
     "epoch": "GDumb: orders of the memory",
     "exemplars": "class-incremental methods: exemplars to replay",
     "feedback": "BI-R: initial weights and gates of the decoder",
-    "fisher": "EWC: sampled answers",
+    "fisher": "EWC: sampled classes",
     "gates": "BI-R: tasks whose gates are open for generated rows",
     "gates {}": "XdG: closed units of a layer",
     "generator": "DGR: initial weights of the generator",
     "gpm": "GPM: rows that directions are taken from",
-    "greedy": "greedy balance: rows that lose their places",
+    "greedy": "greedy balance: rows that are replaced",
     "hat/{}": "HAT: embeddings of a layer",
-    "importance": "generative classifier: importance samples of answers",
+    "importance": "generative classifier: importance samples of predictions",
     "incoming {}": "continual backpropagation: new incoming weights of a layer",
     "key": "balanced reservoir: keys of rows",
     "l2p/key": "L2P: keys of the pool",
-    "labels": "DER++: remembered rows whose labels are replayed",
+    "labels": "DER++: stored rows whose labels are replayed",
     "laterals/{}": "progressive networks: initial lateral connections of a task",
     "layer {}": "ReDo: new incoming weights of a layer",
-    "logits": "DER: remembered rows whose logits are matched",
+    "logits": "DER: stored rows whose logits are matched",
     "lora/{}": "LoRA: initial factors of a task",
     "mix": "DGR with a GAN: points between real and generated rows",
     "modes": "BI-R: units of generated rows",
-    "network/{}": "a network per task: initial weights of a task's",
+    "network/{}": "a network per task: initial weights of a task's network",
     "ogd": "OGD: rows that directions are taken from",
-    "order of classes": "balanced reservoir: which of equal classes goes first",
+    "order of classes": "balanced reservoir: order of equally large classes",
     "partners": "ER-AML: positives and negatives",
     "pass": "generative classifier: order of one pass",
     "per class": "memories written after a task: rows of each class",
@@ -63,29 +63,29 @@ STREAMS = {
     "plastic": "CLS-ER: steps at which the plastic model moves",
     "ranpac/projection": "RanPAC: random projection",
     "recycle": "ReDo: key of a step's new weights",
-    "reference": "A-GEM: remembered rows of the reference gradient",
-    "replay": "replay methods: remembered rows of a step",
-    "reservoir": "reservoir sampling: places of rows",
-    "rivals": "GSS: remembered rows that may lose their places",
-    "rows": "FDR: rows of a task to remember",
+    "reference": "A-GEM: stored rows of the reference gradient",
+    "replay": "replay methods: stored rows of a step",
+    "reservoir": "reservoir sampling: slots of rows",
+    "rivals": "GSS: stored rows that may be replaced",
+    "rows": "FDR: rows of a task to store",
     "scores/{}/{}": "SupSup: initial scores of a task and layer",
     "scr projection": "SCR: initial weights of the projection",
     "stable": "CLS-ER: steps at which the stable model moves",
-    "tuning": "HAL: order of the memory when tuned on it",
+    "tuning": "HAL: order of the memory in training on it",
     "watched rows": "adaptive replay: which rows are watched",
 }
-"""Every name that the methods here draw under, and what for; {} is a number. A method of your own draws
-under any name: one that is listed continues that stream where both are part of one composed strategy."""
+"""The name and purpose of every random stream of the built-in methods; {} is a number. A method of your own
+may use any name; if it is listed here, both methods share the stream when they are composed."""
 
 
 def _signed(value: int) -> int:
-    """Return a 64-bit pattern as torch's int64 holds it."""
+    """Return a 64-bit pattern as an int64 number."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical right shift; torch's own keeps the sign."""
+    """Logical right shift; torch's own is arithmetic: it keeps the sign."""
     return (z >> bits) & (int(2 ** (64 - bits)) - 1)
 
 
@@ -106,7 +106,7 @@ class Draws:
         self.begin(0)
 
     def begin(self, task: int) -> None:
-        """Start the numbers of one task; each name's counter starts at zero."""
+        """Start the draws of a task: each name's counter restarts at zero."""
         keys = [derive(seed, f"draws/{task}") for seed in self.seeds]
         self._key_L1 = torch.tensor(keys, device=self.device).unsqueeze(1)
         self._drawn.clear()
@@ -116,8 +116,8 @@ class Draws:
         """Return the next numbers of a stream for every lane.
 
         Args:
-            name: What the numbers are for; see ``STREAMS``. Within a task, a draw of another length than the
-                first under a name has a stream of its own: no number is given out twice.
+            name: The purpose of the numbers; see ``STREAMS``. Within a task, draws of a length other than
+                the first of that name use a separate stream, so that no number is returned twice.
             n: How many numbers.
 
         Returns:
@@ -138,15 +138,15 @@ class Draws:
         return unit.view(-1, _STEPS_AT_ONCE, n).unbind(1)
 
     def below(self, name: str, limit_L: Tensor, n: int) -> Tensor:
-        """Return n whole numbers in [0, limit) of every lane, int64, shape (L, n); 0 where the limit is 0."""
+        """Return n integers in [0, limit) for every lane, int64, shape (L, n); 0 where the limit is 0."""
         return (self.uniform(name, n) * limit_L.unsqueeze(1)).long()
 
 
 def hashed_uniform(key_L: Tensor, name: str, n: int) -> Tensor:
-    """Return n numbers in [0, 1) that follow from one such number a lane, float64, shape (L, n).
+    """Return n numbers in [0, 1) computed from one such number a lane, float64, shape (L, n).
 
-    For draws at a time that differs from lane to lane: every lane draws its key at every step, and the many
-    numbers are made only when some lane needs them.
+    For draws at steps that differ from lane to lane: every lane draws its key at every step, and the n
+    numbers are computed only when some lane needs them.
     """
     counter = torch.arange(n, device=key_L.device)
     start_L = splitmix64((key_L * 2.0**53).long() ^ zlib.crc32(name.encode()))

@@ -1,6 +1,6 @@
-"""The memory of a method: what a lane holds beside its model, counted by walking the method's attributes.
+"""Measures the memory of a method: what a lane stores besides its model, found in the method's attributes.
 
-What counts and what does not is defined in docs/glossary.md, under "memory".
+docs/glossary.md defines under "memory" what is included.
 
 Axes: L lanes.
 """
@@ -28,9 +28,10 @@ _OF_TORCH = frozenset(vars(nn.Module()))
 
 
 def held_memory(strategy: Strategy, lane: int = 0) -> tuple[int, int]:
-    """Return what one lane of a strategy holds beside its model: data rows, and bytes with those of the rows.
+    """Return the number of data rows that a lane stores, and the bytes of its memory with these rows.
 
-    An object with ``held_rows(lane)`` is a memory of rows: it says how many it holds, and the bytes of each.
+    An object with a method ``held_rows(lane)`` is a memory of rows: the method returns the number of rows
+    and the bytes of each.
     """
     walk = _Walk(strategy, lane)
     walk.attributes(strategy)
@@ -45,7 +46,7 @@ class _Walk:
     bytes: int = 0
     seen: set[int] = field(default_factory=set)
     alive: list[Any] = field(default_factory=list)
-    """What was seen: its id must not become another's meanwhile."""
+    """Objects seen, kept alive so that no new object gets the id of one of them."""
 
     def __post_init__(self) -> None:
         model, streams = self.strategy.model, self.strategy.streams
@@ -54,9 +55,10 @@ class _Walk:
         self.seen |= {id(part) for part in (*model.modules(), streams.data, self.strategy.context)}
 
     def attributes(self, owner: Any) -> None:
-        """Count an object's attributes.
+        """Add an object's attributes.
 
-        In Lethe's own code a name with an underscore is for what every task makes anew, and does not count.
+        In Lethe's own code, attributes that every task or step makes again have names that begin with an
+        underscore; they are not included.
         """
         left_out = _OF_TORCH if isinstance(owner, nn.Module) else frozenset()
         if isinstance(owner, Strategy):

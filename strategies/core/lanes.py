@@ -1,11 +1,11 @@
 """Layers over lanes: many networks of the same shape as one module.
 
-Every parameter is stacked to (L, ...), every activation of a dense layer is (L, B, F); convolutions keep
-(B, L*C, H, W), because there lanes are the groups of one grouped convolution. Nothing mixes lanes, so the
-sum of the lanes' losses gives each lane its own gradient.
+Every parameter is stacked to (L, ...), and every activation of a dense layer is (L, B, F). Activations of
+convolutions are (B, L*C, H, W): lanes are the groups of one grouped convolution. Nothing mixes lanes, so the
+gradient of the sum of all losses gives each lane its own gradient.
 
-Written out instead of ``vmap`` over ordinary layers: eight lanes of a 64-100-100-10 network take about
-half the time of ``vmap`` this way on a CPU, and one lane has nothing to bypass.
+This is written without ``vmap`` over ordinary layers: on a CPU, eight lanes of a 64-100-100-10 network take
+about half the time of ``vmap``.
 
 Axes: L lanes, B batch, F features, C channels, O outputs, I inputs, H height, W width; X the axes of one row.
 """
@@ -31,9 +31,9 @@ def uniform_parameter(generators: Generators, shape: tuple[int, ...], bound: flo
 class LaneLinear(nn.Module):
     """A dense layer per lane, initialised like ``nn.Linear``: (L, B, I) to (L, B, O).
 
-    The weight is stored as (L, I, O), not (L, O, I) as in ``nn.Linear``: then its gradient comes out of the
-    product in the weight's own layout. Otherwise it is copied at every step, which at a batch of ten
-    takes longer than the product.
+    The weight is stored as (L, I, O), not (L, O, I) as in ``nn.Linear``, because the product that computes
+    its gradient returns this layout. With the other layout the gradient is copied at every step, which takes
+    longer than the product at a batch size of ten.
     """
 
     def __init__(self, generators: Generators, inputs: int, outputs: int) -> None:
@@ -89,8 +89,8 @@ class LaneBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(lanes, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise by the batch when training, by the running statistics otherwise."""
-        # view(-1), not flatten(): the running statistics must be updated where they are.
+        """Normalise by the statistics of the batch in training mode, else by the running statistics."""
+        # view(-1), not flatten(): the running statistics must be updated in place.
         return F.batch_norm(
             x,
             self.running_mean.view(-1),
@@ -102,23 +102,23 @@ class LaneBatchNorm2d(nn.Module):
 
 
 class LaneModel(nn.Module):
-    """A classifier over lanes: ``features`` (L, B, F), then a dense ``head`` (L, B, U)."""
+    """A classifier over lanes: ``features`` returns (L, B, F), and a dense ``head`` maps it to (L, B, U)."""
 
     head: LaneLinear
     any_lanes: ClassVar[bool] = False
-    """Whether a call may replace the parameters by those of more lanes than the model was built with."""
+    """Whether ``functional_call`` may use parameters of more lanes than the model was built with."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[str, int] = {}
-        """Of models that read text: tokens learned from since the last reading."""
+        """For models of texts: numbers of tokens trained on since the counts were last read."""
 
     def features(self, x_LBX: Tensor) -> Tensor:
-        """Return what the head reads, shape (L, B, F)."""
+        """Return the input of the head, shape (L, B, F)."""
         raise NotImplementedError
 
     def lengths(self, x_LBX: Tensor) -> Tensor:
-        """Return how many tokens rows have without padding, int64 (L, B); 0 of what is no text."""
+        """Return the number of tokens of each row without padding, int64 (L, B); 0 if rows are not texts."""
         return torch.zeros(x_LBX.shape[:2], dtype=torch.long, device=x_LBX.device)
 
     def forward(self, x_LBX: Tensor) -> Tensor:
@@ -127,13 +127,13 @@ class LaneModel(nn.Module):
         return logits_LBU
 
     def generate(self, x_LBX: Tensor) -> Tensor:
-        """Return the tokens generated for texts, int64 (L, B, S); only of sequence-to-sequence models."""
+        """Return the tokens generated for each text, int64 (L, B, S); sequence-to-sequence models only."""
         raise NotImplementedError
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Keep a model in evaluation mode, so that running statistics are read and learn nothing."""
+    """Put a model in evaluation mode within a ``with`` block: running statistics are used, not updated."""
     training = model.training
     model.eval()
     try:
@@ -143,37 +143,37 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def copy_buffers(model: nn.Module) -> list[Tensor]:
-    """Return copies of a model's buffers: running statistics, which a step changes."""
+    """Return copies of a model's buffers, the running statistics that a forward pass changes."""
     return [buffer.clone() for buffer in model.buffers()]
 
 
 def restore_buffers(model: nn.Module, copies: Sequence[Tensor], on_L: Tensor) -> None:
-    """Undo what was done to the buffers of lanes that are not marked; not before the backward pass."""
+    """Restore the buffers of lanes that are not marked in ``on_L``; call it after the backward pass."""
     for buffer, before in zip(model.buffers(), copies, strict=True):
         buffer.copy_(torch.where(per_lane(on_L, buffer), buffer, before))
 
 
 def fold_lanes(x_LBX: Tensor) -> Tensor:
-    """Turn images (L, B, C, H, W) into the layout of grouped convolutions, (B, L*C, H, W)."""
+    """Reshape images (L, B, C, H, W) to the layout of grouped convolutions, (B, L*C, H, W)."""
     return x_LBX.transpose(0, 1).flatten(1, 2)
 
 
 def unfold_lanes(x: Tensor, lanes: int) -> Tensor:
-    """Turn (B, L*C, H, W) into dense features (L, B, C*H*W)."""
+    """Reshape (B, L*C, H, W) to features of dense layers, (L, B, C*H*W)."""
     unfolded: Tensor = x.unflatten(1, (lanes, -1)).transpose(0, 1).flatten(2)
     return unfolded
 
 
 def per_lane(value_L: Tensor, like: Tensor) -> Tensor:
-    """Shape one value a lane (L,) so that it multiplies a stacked tensor (L, ...)."""
+    """Reshape one value per lane, (L,), to (L, 1, ...), so that it broadcasts over ``like``, (L, ...)."""
     return value_L.view(-1, *[1] * (like.dim() - 1))
 
 
 def lanewise(function: Callable[..., Tensor], *stacked: Tensor) -> Tensor:
-    """Apply an element-wise function to stacked tensors so that no lane's rounding depends on its neighbours.
+    """Apply an element-wise function to stacked tensors so that no lane's rounding depends on other lanes.
 
-    On a CPU, exp, log or sigmoid of a whole tensor takes eight or sixteen numbers at a time and the last few
-    one by one, by another formula: which numbers are the last depends on how many lanes there are.
+    On a CPU, exp, log or sigmoid processes eight or sixteen numbers at a time and the last few one by one
+    with another formula; which numbers are the last depends on the number of lanes.
     """
     if stacked[0].is_cuda or len(stacked[0]) == 1:
         return function(*stacked)
@@ -187,7 +187,7 @@ def dot_L(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 def gradients(model: nn.Module) -> list[Tensor]:
-    """Return the gradients of all parameters, zeros (written into ``.grad``) where a loss did not reach."""
+    """Return the gradients of all parameters; a missing ``.grad`` is set to zeros first."""
     for p in model.parameters():
         if p.grad is None:
             p.grad = torch.zeros_like(p)

@@ -1,9 +1,9 @@
 """SGD, momentum SGD, Adam and AdamW over stacked parameters, with a rate for each lane.
 
-``torch.optim`` holds one rate per parameter, and a stacked parameter has L of them. The arithmetic is
+``torch.optim`` has one rate per parameter, but a stacked parameter needs L of them. The update is computed by
 torch's own fused kernels, called on slices of lanes that share rate, decay and number of steps. On a CPU
-a slice is one lane, so that no lane's rounding depends on its neighbours; on a GPU it is as long a run of
-equal lanes as there is, for few launches. A resting lane is in no slice, so it is left as it was.
+a slice is one lane, so that no lane's rounding depends on other lanes; on a GPU slices are as long as
+possible, so that few kernels are launched. A resting lane is in no slice, so it does not change.
 
 Axes: L lanes.
 """
@@ -20,7 +20,7 @@ BETA_1, BETA_2, EPSILON, MOMENTUM = 0.9, 0.999, 1e-8, 0.9
 
 
 class Optimiser:
-    """The update rule of all lanes: ``lr`` and ``weight_decay`` have one value per lane."""
+    """The base class of optimisers; ``lr`` and ``weight_decay`` have one value per lane."""
 
     moments_needed: ClassVar[int] = 0
 
@@ -31,7 +31,7 @@ class Optimiser:
         self.lr, self.weight_decay = list(lr), list(weight_decay)
         device = self.parameters[0].device
         self.moments = [[torch.zeros_like(p) for p in self.parameters] for _ in range(self.moments_needed)]
-        # The same count twice: torch's kernels read a tensor, the slices are cut without asking the device.
+        # Counted twice: torch's kernels need a tensor, and slices are made without reading from the device.
         self.steps_L = torch.zeros(len(self.lr), device=device)
         self.steps = [0] * len(self.lr)
         self._on_L = torch.zeros_like(self.steps_L)
@@ -40,12 +40,12 @@ class Optimiser:
 
     @property
     def lr_L(self) -> Tensor:
-        """The rates as a tensor, shape (L,)."""
+        """The learning rates as a tensor, shape (L,)."""
         return torch.tensor(self.lr, device=self.steps_L.device)
 
     @torch.no_grad()
     def step(self, active: tuple[bool, ...] | None = None) -> None:
-        """Move every active lane by its ``.grad``; None means all. Resting lanes keep all their state."""
+        """Update the parameters of active lanes (None: all) from ``.grad``; resting lanes do not change."""
         active = active or (True,) * len(self.lr)
         if active != self._cut_for:
             self._cut(active)
@@ -56,30 +56,30 @@ class Optimiser:
         self.steps = [n + on for n, on in zip(self.steps, active, strict=True)]
 
     def descend(self, loss_L: Tensor, active: tuple[bool, ...] | None = None) -> None:
-        """Step down a loss by these parameters alone: no others get a gradient."""
+        """Take a gradient step on a loss (L,) with these parameters only; no others get a gradient."""
         found = torch.autograd.grad(loss_L.sum(), self.parameters, materialize_grads=True)
         for p, gradient in zip(self.parameters, found, strict=True):
             p.grad = gradient
         self.step(active)
 
     def update(self, part: _Slice, grads: list[Tensor]) -> None:
-        """Apply the rule to one slice of lanes."""
+        """Update the parameters of one slice of lanes."""
         raise NotImplementedError
 
     def alike(self, parameters: Iterable[Tensor], decays: bool = True) -> Self:
-        """Return a fresh one of the same rule and rates for other parameters, with its decays or none."""
+        """Return a new optimiser of the same class and rates for other parameters, perhaps without decay."""
         decay = self.weight_decay if decays else [0.0] * len(self.lr)
         return type(self)(list(parameters), self.lr, decay)
 
     def reset(self) -> None:
-        """Forget moments and step counts, as a fresh optimiser would have."""
+        """Set moments and step counts to zero, as in a new optimiser."""
         for tensor in (self.steps_L, *(m for moment in self.moments for m in moment)):
             tensor.zero_()
         self.steps = [0] * len(self.lr)
         self._cut_for = None
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint needs, each tensor with lanes first."""
+        """Return the state to save in a checkpoint, each tensor with lanes first."""
         moments = {f"moment{i}.{j}": m for i, ms in enumerate(self.moments) for j, m in enumerate(ms)}
         return {"steps": self.steps_L, **moments}
 
@@ -90,7 +90,7 @@ class Optimiser:
         self.recount()
 
     def recount(self) -> None:
-        """Read the steps taken from the device again, after its tensors were written from outside."""
+        """Read the step counts from the device again, after other code has written into the tensors."""
         self.steps = [int(n) for n in self.steps_L.cpu()]
         self._cut_for = None
 
@@ -109,7 +109,7 @@ class Optimiser:
 
 
 class _Slice:
-    """Lanes ``start`` to ``stop``, which share rate, decay and step count, with the views of their state."""
+    """Lanes ``start`` to ``stop``, which share rate, decay and step count, and views of their state."""
 
     def __init__(self, owner: Optimiser, start: int, stop: int) -> None:
         self.start, self.stop = start, stop
@@ -126,7 +126,7 @@ class SGD(Optimiser):
     momentum: ClassVar[float] = 0.0
 
     def update(self, part: _Slice, grads: list[Tensor]) -> None:
-        """p -= lr * (g + weight_decay * p), with a running sum of gradients for momentum."""
+        """p -= lr * m, with m <- momentum * m + g + weight_decay * p."""
         torch._fused_sgd_(
             part.parameters,
             grads,
@@ -137,7 +137,7 @@ class SGD(Optimiser):
             dampening=0.0,
             nesterov=False,
             maximize=False,
-            is_first_step=False,  # a sum that starts at zero gives the same first step
+            is_first_step=False,  # moments start at zero, which gives the same first step
         )
 
 
@@ -156,7 +156,7 @@ class Adam(Optimiser):
     kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adam_)
 
     def update(self, part: _Slice, grads: list[Tensor]) -> None:
-        """Move by the bias-corrected ratio of the moments."""
+        """Update by the bias-corrected ratio of the moments."""
         self.kernel(
             part.parameters,
             grads,
@@ -181,7 +181,7 @@ class AdamW(Adam):
 
 
 def make_optimiser(name: str, parameters: Sequence[Tensor], lanes: int, lr: float) -> Optimiser:
-    """Return the optimiser of a second network, all lanes at one rate."""
+    """Return the optimiser of a second network, with one rate for all lanes and no weight decay."""
     return OPTIMISERS[name](parameters, [lr] * lanes, [0.0] * lanes)
 
 

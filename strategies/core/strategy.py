@@ -1,8 +1,8 @@
-"""What a strategy is: hyper-parameters as dataclass fields, and hooks that say how it learns.
+"""The base class of methods: hyper-parameters are dataclass fields, and hooks define how it learns.
 
 A strategy runs all its lanes at once. Hyper-parameters of type ``LaneFloat`` are floats when a strategy is
-made; ``attach`` turns them into tensors of shape (L,), one value per lane, before any hook runs. All others
-are the same for every lane.
+constructed; ``attach`` turns them into tensors of shape (L,), one value per lane, before any hook runs. All
+others are the same for every lane.
 
 Axes: L lanes, B batch, U units, S tokens, V vocabulary; X the axes of one row.
 """
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     LaneFloat = Tensor
 else:
     LaneFloat = float
-"""A hyper-parameter that can differ between lanes: a float to the user, a tensor (L,) in the hooks.
+"""A hyper-parameter that can differ between lanes: a float for the user, a tensor (L,) in the hooks.
 
-Fields are written ``lam: NotNegative = LaneFloat(1.0)``: to a type checker the tensor that hooks find, at run
-time the float that is the default.
+Fields are written ``lam: NotNegative = LaneFloat(1.0)``. A type checker sees the tensor that hooks use; at
+run time the default is a float.
 """
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The least and the greatest value of a hyper-parameter, both allowed; None for no bound."""
+    """The smallest and largest value that a hyper-parameter may have; None for no bound."""
 
     low: float | None = None
     high: float | None = None
@@ -55,20 +55,20 @@ IGNORED = -100
 
 
 class Unsuitable(Exception):
-    """A strategy cannot do what is asked; its cell is recorded as skipped, with this reason.
+    """A strategy cannot learn this suite or model: its cell is recorded as skipped, with this reason.
 
-    Raised in ``attach`` and in ``setup``.
+    ``attach`` and ``setup`` may raise it.
     """
 
 
 @dataclass
 class StepContext:
-    """Where in the stream training is; one object, shared by the parts of a composed strategy."""
+    """The position in the stream: one object, shared by the parts of a composed strategy."""
 
     task: int = 0
     """The current task, from 0; always 0 where boundaries are hidden."""
     batch: Batch = field(init=False)
-    """The batch of this step, for hooks that are not given it."""
+    """The batch of this step, for hooks that do not take it as an argument."""
     active: tuple[bool, ...] | None = None
     """Which lanes learn at this step; None for all."""
 
@@ -77,12 +77,13 @@ class StepContext:
 class Strategy:
     """A continual-learning method; its first docstring line is its summary.
 
-    Annotated defaults are hyper-parameters, and the string under each is its help. All hooks have defaults:
-    a method overrides what it does differently.
+    Class attributes with an annotation and a default are hyper-parameters; the string below each is its help.
+    All hooks have defaults: a method overrides those in which it differs from plain training.
 
-    All attributes are saved in checkpoints, in any container: tensors, numbers, text, lists, tuples,
-    dictionaries, dataclasses, modules, optimisers, random generators. What cannot be saved is refused by
-    name. A tensor has lanes first, or is the same for all lanes, as a number is.
+    All attributes are saved in checkpoints, also inside containers: tensors, numbers, text, lists, tuples,
+    dictionaries, dataclasses, modules, optimisers, random generators. Other types raise an error that names
+    the attribute. A tensor whose first axis has the number of lanes belongs to lanes one by one; any other
+    tensor, and every number, is shared by all lanes.
 
     Example::
 
@@ -103,39 +104,39 @@ class Strategy:
     """
 
     name: ClassVar[str]
-    """What it is called; a class of a user's file without a name of its own is called as the class."""
+    """Its name; a class of a user's file that sets none has the name of the class."""
     family: ClassVar[str] = "baseline"
     paper: ClassVar[str] = ""
     needs: ClassVar[str] = "nothing"
-    """What it requires: memory, task boundaries, a second network."""
+    """What it requires, in words: memory, task boundaries, a second network."""
     scenarios: ClassVar[tuple[str, ...]] = SCENARIOS
     needs_boundaries: ClassVar[bool] = False
     max_lanes: ClassVar[int | None] = None
     trains_on: ClassVar[Literal["task", "seen", "all"]] = "task"
-    """Rows learned at a task: its own, those of all so far, or those of all, at the last task only."""
+    """Rows to train on: those of the task, of all tasks so far, or of all tasks (once, at the last task)."""
     tunes: ClassVar[str] = ""
-    """The transformer option ``tune`` that it requires; empty for any model."""
+    """The value of the transformer option ``tune`` that it requires; empty for any model."""
     restarts: ClassVar[bool] = False
     """Whether every task starts from the initial weights."""
     one_pass: ClassVar[bool] = False
-    """Whether it sees every row of a task once, whatever the number of epochs or iterations."""
+    """Whether it makes one pass over a task's rows, whatever the number of epochs or iterations."""
     projects: ClassVar[bool] = False
-    """Whether ``adjust_gradients`` projects, so that in a sum it must act after all others."""
+    """Whether ``adjust_gradients`` projects; in a composed strategy it is then called after all others."""
     generates: ClassVar[bool] = False
     """Whether it can learn to generate text (sequence to sequence, without classes and head). Not inherited:
-    each method that has been tried sets it itself."""
+    each method that was tested with it sets it."""
     cost: ClassVar[float] = 1.0
     """Cost of a step at the defaults, in forward and backward passes over a batch of new rows."""
     waits: ClassVar[str] = ""
     """Why its steps wait for the host; empty where they do not."""
     not_saved: ClassVar[tuple[str, ...]] = ()
-    """Attributes that are in no checkpoint: ``setup`` or ``begin_task`` makes them before they are read."""
+    """Attributes left out of checkpoints: ``setup`` or ``begin_task`` sets them before they are read."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Named recipes, ``name[preset=...]``: hyper-parameters, training settings and options of the model, each
-    a value or, where it differs, a dict by scenario."""
+    """Named recipes, ``name[preset=...]``: hyper-parameters, training settings and options of the model. Each
+    has a value, or a dictionary of values by scenario."""
 
     def __init_subclass__(cls, **given: Any) -> None:
-        """Make the bases' annotated defaults fields, and prevent that ``generates`` is inherited.
+        """Turn the bases' annotated defaults into fields, and reset ``generates``.
 
         Those of the class itself become fields when it is registered, or by its own decorator.
         """
@@ -146,7 +147,12 @@ class Strategy:
         cls.generates = vars(cls).get("generates", False)
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Return why the strategy, with its hyper-parameters, cannot learn this; None where it can."""
+        """Return why the strategy, with its hyper-parameters, cannot learn a stream; None if it can.
+
+        Args:
+            scenario: The scenario of the stream, one of ``suites.base.SCENARIOS``.
+            training: The training settings of the cell.
+        """
         if scenario not in self.scenarios:
             return f"{self.name} has no {scenario}-incremental form; it has: {', '.join(self.scenarios)}"
         if self.needs_boundaries and training.boundaries == "hidden":
@@ -154,7 +160,7 @@ class Strategy:
         return None
 
     def cannot_generate(self) -> str | None:
-        """Return why it, with its hyper-parameters, cannot generate text; None where it can."""
+        """Return why the strategy, with its hyper-parameters, cannot generate text; None if it can."""
         return None if self.generates else f"{self.name} cannot learn to generate text"
 
     @classmethod
@@ -173,17 +179,17 @@ class Strategy:
         context: StepContext | None = None,
         lane_values: Mapping[str, Sequence[float] | Tensor] | None = None,
     ) -> None:
-        """Set what the strategy works with; called once, before ``setup``.
+        """Give the strategy its model, streams and optimiser; called once, before ``setup``.
 
         Args:
             model: The network of all lanes.
             streams: The task streams of all lanes.
             draws: The source of random numbers.
             optimiser: The update rule of the network's parameters.
-            autocast: Makes the context in which losses are computed.
-            context: The part of a composed strategy shares that of the whole.
-            lane_values: Values of ``lane_fields``, one per lane; a field that is not named has its own value
-                in every lane.
+            autocast: Returns the context manager in which losses are computed.
+            context: For a part of a composed strategy, the context of the whole; None for a new one.
+            lane_values: Values of ``lane_fields``, one per lane; a field that is missing has its default in
+                every lane.
 
         Raises:
             Unsuitable: The suite is sequence to sequence and the strategy cannot generate text.
@@ -212,16 +218,16 @@ class Strategy:
         """Create the state of the whole stream, in its final shapes.
 
         Raises:
-            Unsuitable: The model or the data is none that the strategy can work with.
+            Unsuitable: The strategy cannot work with this model or data.
         """
 
     def begin_task(self, task: int) -> None:
-        """Prepare for task ``task``, counted from 0."""
+        """Prepare for task ``task``, counted from 0; called before its first step."""
 
     def learn(self, batch: Batch) -> Tensor:
         """Take one step: loss, backward pass, ``adjust_gradients``, optimiser.
 
-        Methods without gradients or with inner loops override it; they cannot be part of a sum.
+        Methods without gradients or with inner loops override it; they cannot be composed with others.
 
         Args:
             batch: New rows of every lane.
@@ -238,66 +244,66 @@ class Strategy:
         return loss_L.detach()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of each lane, shape (L,): cross-entropy on the new rows and what a method adds."""
+        """Return the loss of each lane, shape (L,): cross-entropy on the new rows plus ``extra_loss``."""
         raw_LBU = self.model(batch.x_LBX)
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         extra_L = self.extra_loss(batch, raw_LBU)
         return loss_L if extra_L is None else loss_L + per_lane_loss(self, "extra_loss", extra_L)
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
-        """Return what is added to the loss on new rows.
+        """Return the method's own term, which is added to the loss on new rows.
 
-        A method that has its loss here, and not in ``loss``, can be composed with any other.
+        A method that defines this, and not ``loss``, can be composed with any other.
 
         Args:
             batch: New rows of every lane.
             raw_LBU: The model's logits of these rows, before inactive units are masked.
 
         Returns:
-            One number per lane, shape (L,); None for nothing.
+            One number per lane, shape (L,); None if there is none.
         """
         return None
 
     def adjust_gradients(self) -> None:
-        """Change the gradients in ``self.model`` before the step: projections, quadratic penalties."""
+        """Change the gradients in ``self.model`` before the step: projection, quadratic penalty."""
 
     def after_step(self, batch: Batch) -> None:
-        """Act after the optimiser's step: write to a memory, update statistics."""
+        """Run after the optimiser's step on ``batch``: write to a memory, update statistics."""
 
     def end_task(self, task: int) -> None:
-        """Consolidate after the last step of a task."""
+        """Run after the last step of a task: consolidate what was learned."""
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return scores for all units, shape (L, B, U); inactive units lowest."""
+        """Return scores for all units, shape (L, B, U); inactive units have the lowest."""
         return self.logits(batch)
 
     def notes(self) -> dict[str, Tensor]:
-        """Return what the record should contain of the method's own numbers, lanes first."""
+        """Return the method's own numbers for the record, by name; each tensor has lanes first."""
         return {}
 
     def not_composable_reason(self) -> str | None:
-        """Return why its loss is not the loss on new rows plus a term of its own; None where it is."""
+        """Return why its loss is not the loss on new rows plus ``extra_loss``; None if it is."""
         if type(self).learn is not Strategy.learn:
-            return f"{self.name} takes its steps in its own way"
+            return f"{self.name} has its own learn hook"
         if type(self).loss is not Strategy.loss:
-            return f"the loss of {self.name} is not that on new rows plus a term of its own"
+            return f"the loss of {self.name} is not the loss on new rows plus a term of its own"
         return None
 
     def clashes(self, other: Strategy) -> str | None:
-        """Return why it cannot be composed with another method; None where it can."""
+        """Return why it cannot be composed with another method; None if it can."""
         return None
 
     def answers_with_more_than_model(self) -> str | None:
-        """Return the name of the method where its answers are not the model's logits; None where they are."""
+        """Return the name of the method if its predictions are not the model's logits; None if they are."""
         own = type(self).predict is not Strategy.predict or type(self).logits is not Strategy.logits
-        # Methods for one way to tune keep earlier tasks' parts beside the model, and answer with them.
+        # Methods with ``tunes`` store parts of earlier tasks outside the model and predict with them.
         return self.name if own or self.tunes else None
 
     def padding_bytes(self, lane: int) -> int:
-        """Return the bytes that a lane has in its tensors only because another has more classes."""
+        """Return the bytes of a lane's tensors that are there only because another lane has more classes."""
         return 0
 
-    # What hooks are written with.
+    # Helpers for hooks.
 
     def logits(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return the logits of a batch, shape (L, B, U), with inactive units at the lowest value."""
@@ -310,27 +316,27 @@ class Strategy:
         return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
 
     def model_tensors(self) -> Iterator[Tensor]:
-        """Yield the parameters without their history."""
+        """Yield the model's parameters, detached."""
         return (p.detach() for p in self.model.parameters())
 
 
 def need_images(who: str, streams: LaneStreams) -> None:
-    """Raise Unsuitable for a method that makes or changes pixels where rows are texts."""
+    """Raise Unsuitable if rows are texts: for a method that generates or changes pixels."""
     if streams.data.texts:
-        raise Unsuitable(f"{who} makes or changes pixels; {streams.data.name} is a data set of texts")
+        raise Unsuitable(f"{who} generates or changes pixels; {streams.data.name} is a data set of texts")
 
 
 def need_numbers(who: str, streams: LaneStreams) -> None:
-    """Raise Unsuitable for a method that calculates with a row's numbers where rows are tokens of texts."""
+    """Raise Unsuitable if rows are tokens: for a method that computes with the numbers of a row."""
     if streams.reads_tokens:
-        raise Unsuitable(f"{who} calculates with what a row is made of, and tokens are mere names: tune=head")
+        raise Unsuitable(f"{who} computes with features, and these rows are token numbers; use tune=head")
 
 
 def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
-    """Return the cross-entropy of each row towards its label, shape (L, B).
+    """Return the cross-entropy of each row with its label, shape (L, B).
 
     Sequence to sequence, logits are (L, B, S, V) and labels tokens (L, B, S or more): a row's loss is the
-    mean over its tokens that are not padding (``IGNORED``). Logits may end where all rows have ended.
+    mean over its tokens that are not padding (``IGNORED``). Logits may be cut off after the longest row.
     """
     if logits_LBU.dim() == 4:
         y_LBS = y_LB[:, :, : logits_LBU.shape[2]]
@@ -343,12 +349,12 @@ def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
 
 
 def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:
-    """Set the logits of inactive units to the lowest number, finite so that products with zero are zero."""
+    """Set the logits of inactive units to the lowest finite number, so that products with zero are zero."""
     if active_LBU is None:
         return logits_LBU
     return logits_LBU.masked_fill(~active_LBU, torch.finfo(logits_LBU.dtype).min)
 
 
 def _plain(hint: Any) -> Any:
-    """Strip ``Annotated`` from a type."""
+    """Return a type without ``Annotated``."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint

@@ -24,21 +24,21 @@ class Batch:
 
     x_LBX: Tensor
     y_LB: Tensor
-    """Unit of the head, int64; sequence to sequence, the tokens of the target text, (L, B, S)."""
+    """Unit of each row's label, int64; sequence to sequence, the tokens of the target text, (L, B, S)."""
     rows_LB: Tensor
-    """Row numbers, int64: see suites.base."""
+    """Row numbers, int64; suites.base defines them."""
     weight_LB: Tensor
-    """1 for a row that counts, 0 for padding and for a replay slot that is still empty."""
+    """1 for a row that is used, 0 for padding and for an empty replay slot."""
     active_LBU: Tensor | None = None
-    """Units that a row may be given to; None: all. Broadcasts over B."""
+    """Units that a row can be classified as, bool (L, B or 1, U); None for all."""
     ones_LB: Tensor | None = None
-    """The weights of a batch in which every row counts, where it was made with them."""
+    """If the batch was made with all weights 1, those weights: a quick test that every row is used."""
     noted: dict[str, Any] = field(default_factory=dict)
-    """What a method's hooks hand on to later hooks of the same step, by the method's name."""
+    """Values that a method's hooks pass to later hooks of the same step, by the method's name."""
 
     @property
     def all_count(self) -> bool:
-        """Whether every row counts, as far as that is known without asking the device."""
+        """Whether every row is known to be used, without reading from the device."""
         return self.weight_LB is self.ones_LB
 
     @property
@@ -47,10 +47,10 @@ class Batch:
         return self.weight_LB.amax(1)
 
     def mean_L(self, values_LB: Tensor) -> Tensor:
-        """Return each lane's mean over the rows that count, 0 where none does, shape (L,)."""
+        """Return each lane's weighted mean over its rows, 0 if all weights are 0, shape (L,)."""
         if self.all_count:  # three operations fewer
             return values_LB.mean(1)
-        # where, not a product: a padded row's infinity must not become NaN.
+        # torch.where, because infinity in a padded row times 0 would be NaN.
         summed_L = torch.where(self.weight_LB > 0, values_LB * self.weight_LB, 0).sum(1)
         return summed_L / self.weight_LB.sum(1).clamp(min=1)
 
@@ -83,10 +83,10 @@ class LaneStreams:
         self.shape = tuple(self.data.x_N.shape[1:])
         self.x_N = self.data.x_N.to(device)
         self.reads_tokens = bool(self.data.texts) and not self.x_N.is_floating_point()
-        """Whether a row is token numbers, which cannot be changed a little as pixels and features can."""
+        """Whether rows are token numbers, with which a method cannot compute as with pixels and features."""
         self.generates = self.data.generates
         y_N = self.data.y_N
-        # Units of all rows that can be named, so that a batch's labels are one look-up.
+        # The unit of every row number, so that one look-up gives a batch's labels.
         units = [s.unit_TC[:, y_N].flatten() for s in streams]
         self.unit_LR = torch.stack(units).to(device)
         self.own_LTU = torch.zeros(self.lanes, self.n_tasks, self.n_units, dtype=torch.bool)
@@ -96,7 +96,7 @@ class LaneStreams:
         self.own_LTU = self.own_LTU.to(device)
         """Units of each task."""
         self.seen_L1U = torch.ones_like(self.own_LTU[:, :1])
-        """Units of the tasks begun so far; all of them before the first, where R's row 0 is measured."""
+        """Units of the tasks begun so far; before the first task (row 0 of R) all units."""
         self.tap_LTKD = self._stack([s.tap_TKD for s in streams])
         self.weight_LTKD = self._stack([s.weight_TKD for s in streams])
         channels = (1, 1, -1, 1, 1)
@@ -107,13 +107,13 @@ class LaneStreams:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row as the data set holds it, with its label."""
+        """Bytes of one row as the data set stores it, plus its label."""
         return self.x_N[0].nbytes + self.unit_LR.element_size()
 
     def _ones(self, shape: torch.Size) -> Tensor:
-        """Return the weights of a batch of which all rows count, made once for each shape.
+        """Return the weights of a batch with all weights 1, made once for each shape.
 
-        All are views of one number, so torch refuses to write into what many batches share.
+        They are expanded from one number, so torch refuses to write into this shared tensor.
         """
         if shape not in self._ones_of:
             self._ones_of[shape] = torch.ones(1, 1, device=self.device).expand(shape)
@@ -128,7 +128,7 @@ class LaneStreams:
         self.seen_L1U = self.own_LTU[:, : task + 1].any(1, keepdim=True)
 
     def steps_of_task(self, task: int) -> tuple[list[int], list[int]]:
-        """Return each lane's steps of one pass over a task's rows, and of the whole task."""
+        """Return the number of steps of each lane: of one pass over a task's rows, and of the whole task."""
         steps = [self.training.steps(len(s.tasks[task].train_rows)) for s in self.streams]
         return [per_pass for per_pass, _ in steps], [whole for _, whole in steps]
 
@@ -137,7 +137,7 @@ class LaneStreams:
         return self.data.task_of(rows_LB)
 
     def active(self, rows_LB: Tensor) -> Tensor | None:
-        """Return the units each row may be given to, bool (L, B or 1, U), or None for all."""
+        """Return the units that each row can be classified as, bool (L, B or 1, U), or None for all."""
         if self.scenario == "task":
             lanes_L1 = torch.arange(self.lanes, device=self.device).unsqueeze(1)
             return self.own_LTU[lanes_L1, self.task_of(rows_LB)]
@@ -146,10 +146,10 @@ class LaneStreams:
         return None
 
     def taught(self, task: int) -> Tensor | None:
-        """Return the units that a network had been trained on before a task, (L, 1, U), None for all.
+        """Return the units that were trained before a task, bool (L, 1, U), None for all.
 
-        Not for task-incremental streams, where that differs from row to row. With ``active=seen`` later units
-        were never trained, and what a copy of the network says of them is chance.
+        Not for task-incremental streams, where this differs from row to row. With ``active=seen`` later units
+        were never trained, so their logits in a copy of the network are arbitrary.
         """
         if self.scenario == "domain" or self.training.active == "all":
             return None
@@ -158,12 +158,12 @@ class LaneStreams:
     def batch(
         self, rows_LB: Tensor, weight_LB: Tensor | None = None, augment_LB3: Tensor | None = None
     ) -> Batch:
-        """Gather rows of every lane.
+        """Return a batch of rows of every lane.
 
         Args:
             rows_LB: Row numbers, int64.
-            weight_LB: 1 for a row that counts, 0 for one that does not; None where all count.
-            augment_LB3: Uniform draws for crop (2) and flip (1); None for rows as they are.
+            weight_LB: 1 for a row that is used, 0 for one that is not; None if all are used.
+            augment_LB3: Uniform draws for crop (2) and flip (1); None for no augmentation.
         """
         x = self.pixels(rows_LB)
         if augment_LB3 is not None:
@@ -176,20 +176,20 @@ class LaneStreams:
         return Batch(x, y, rows_LB, ones_LB, active_LBU, ones_LB)
 
     def replay(self, rows_LB: Tensor, draws: Draws, weight_LB: Tensor | None = None) -> Batch:
-        """Gather remembered rows to learn from them again: augmented as new ones are, anew each time."""
+        """Return a batch of stored rows to train on, with new crops and flips if training augments rows."""
         return self.batch(rows_LB, weight_LB, self.draw_replay(draws, rows_LB.shape[1]))
 
     def draw_replay(self, draws: Draws, n: int) -> Tensor | None:
-        """Return the uniform draws that crop and flip n remembered rows, (L, n, 3); None for none."""
+        """Return uniform draws for crops and flips of n stored rows, (L, n, 3); None for no augmentation."""
         if not self.training.augment or self.training.raw_replay:
             return None
         return draws.uniform("augment replay", 3 * n).view(-1, n, 3)
 
     def pixels(self, rows_LB: Tensor) -> Tensor:
-        """Return the images of rows as their tasks see them, float32 (L, B, C, H, W).
+        """Return the images of rows as transformed by their tasks, float32 (L, B, C, H, W).
 
-        Of texts, what a model reads: token numbers (L, B, S) or features (L, B, F), as they are; sequence to
-        sequence, the tokens of source and target text (L, B, 2, S).
+        For texts, the model's input, not transformed: token numbers (L, B, S) or features (L, B, F); sequence
+        to sequence, the tokens of source and target text (L, B, 2, S).
         """
         lanes, size = rows_LB.shape
         index = self.data.index_of(rows_LB).flatten()
@@ -204,7 +204,7 @@ class LaneStreams:
         return x
 
     def _view(self, x_LBD: Tensor, rows_LB: Tensor) -> Tensor:
-        """Resample pixels as each row's task says: a permutation has one tap, a rotation four."""
+        """Resample pixels by each row's task: a permutation reads one source pixel (tap), a rotation four."""
         assert self.tap_LTKD is not None
         assert self.weight_LTKD is not None
         lanes_L1 = torch.arange(self.lanes, device=self.device).unsqueeze(1)
@@ -217,10 +217,10 @@ class LaneStreams:
 
 
 def pad_rows(of_lanes: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor]:
-    """Stack lanes' rows to (L, R), R a multiple of ``multiple``; return them and which are real (1 or 0)."""
+    """Pad lanes' rows to (L, R), R a multiple of ``multiple``; return them and which are real (1 or 0)."""
     length = max((len(rows) for rows in of_lanes), default=0)
     length = -(-length // multiple) * multiple
-    # A lane's own first row fills up: row 0 may be of a class that the first task lacks, with no label there.
+    # Pad with the lane's first row: row 0 may be of a class that has no label in the first task.
     rows_LR = torch.stack(
         [F.pad(r, (0, length - len(r)), value=int(r[0]) if len(r) else 0) for r in of_lanes]
     )
@@ -229,7 +229,7 @@ def pad_rows(of_lanes: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor]
 
 
 def _augment(x_LBX: Tensor, draw_LB3: Tensor, border: int = 4) -> Tensor:
-    """Crop at random after padding by ``border``, then flip half of the images left to right."""
+    """Pad by ``border`` and crop at random, then flip half of the images left to right."""
     lanes, size, _, height, width = x_LBX.shape
     padded = F.pad(x_LBX, (border,) * 4)
     top_LB, left_LB = (draw_LB3[..., :2] * (2 * border + 1)).long().unbind(-1)
