@@ -1,1 +1,1 @@
-"""Plain training and bounds."""
+"""Baselines and bounds: plain, joint and cumulative training, frozen features, class means."""

@@ -10,13 +10,13 @@ from suites.base import Training
 
 
 class Frozen(Strategy):
-    """Features are frozen after the first task; only the head is trained further.
+    """Features are frozen after the first task; from then on only the head is trained.
 
-    The forgetting that remains is the head's; what cannot be learned is not in the features.
+    All forgetting is then the head's, and what cannot be learned is missing from the features.
     """
 
     name = "frozen"
-    cost = 0.33  # from the second task on: the features only answer
+    cost = 0.33  # from the second task on: no backward pass through the features
     paper = "Razavian et al. 2014, CNN features off-the-shelf"
     needs = "to know where the first task ends"
 
@@ -24,25 +24,25 @@ class Frozen(Strategy):
     """Features of the network after the first task, or of the untrained one: random features."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Only random features need no end of the first task."""
+        """With hidden boundaries the end of the first task is unknown, which ``features=first`` needs."""
         if self.features == "first" and training.boundaries == "hidden":
             return "features=first needs to know where the first task ends; features=initial does not"
         return super().unsuitable(scenario, training)
 
     def setup(self) -> None:
-        """Make an optimiser of the head alone, with the rates of the network's."""
+        """Create an optimiser for the head alone, with the network's learning rates."""
         self.head_optimiser = self.optimiser.alike(self.model.head.parameters())
 
     def begin_task(self, task: int) -> None:
-        """Begin with a fresh optimiser where the network's is fresh, too."""
+        """Reset the head's optimiser if the network's is reset."""
         if self.streams.training.reset_optimiser:
             self.head_optimiser.reset()
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take a step of the head, or of all while features are still learned."""
+        """Take a step with the head alone, or with all parameters while features are trained."""
         if self.features == "first" and self.task == 0:
             return super().learn(batch)
-        self.model.eval()  # running statistics of batches are features as well
+        self.model.eval()  # running statistics are part of the features
         with self.autocast():
             with torch.no_grad():
                 features_LBF = self.model.features(batch.x_LBX)

@@ -1,4 +1,4 @@
-"""Training on everything at once: what forgetting is measured against."""
+"""Joint and cumulative training: the upper bounds."""
 
 from strategies.core import Strategy
 
@@ -6,7 +6,7 @@ from strategies.core import Strategy
 class Joint(Strategy):
     """Training once on the rows of all tasks together: the upper bound.
 
-    Iterations are those of all tasks together. Only the initial and the last row of R exist.
+    The number of iterations is the sum over tasks. Only the first and the last row of R exist.
     """
 
     name = "joint"
@@ -18,7 +18,7 @@ class Joint(Strategy):
 
 
 class Cumulative(Strategy):
-    """Training afresh, after every task, on all rows so far: R* of intransigence.
+    """Training from the initial weights, at every task, on all rows so far: R* of intransigence.
 
     Iterations grow with the number of tasks, so that every row gets its share.
     """

@@ -1,4 +1,4 @@
-"""Classifiers that only count: nearest class mean and streaming linear discriminant analysis.
+"""Classifiers without gradients: nearest class mean and streaming linear discriminant analysis.
 
 Axes: L lanes, B batch, U units, F features; X the axes of one row.
 """
@@ -13,9 +13,9 @@ from strategies.core import Batch, Bounds, LaneFloat, Strategy, mask, need_numbe
 
 
 class ClassMeans(Strategy):
-    """What both share: features that are never trained, and each unit's sum and number of rows."""
+    """Base of both: features that are never trained, and the sum and number of each unit's rows."""
 
-    cost = 0.33  # a forward pass, and no more
+    cost = 0.33  # a forward pass only
     needs = "one pass over the rows, no gradient"
     one_pass = True
 
@@ -23,7 +23,7 @@ class ClassMeans(Strategy):
     """Features of the untrained network (of an mlp: a random projection), or the raw pixels."""
 
     def setup(self) -> None:
-        """Start with no row of any unit."""
+        """Start with sums and counts of zero."""
         lanes, units = self.streams.lanes, self.streams.n_units
         size = self.streams.x_N[0].numel()
         if self.features == "input":
@@ -35,15 +35,15 @@ class ClassMeans(Strategy):
 
     @torch.no_grad()
     def learn(self, batch: Batch) -> Tensor:
-        """Count the rows; there is no loss, so it is 0."""
+        """Add the rows to the means; return 0, as there is no loss."""
         unit_U = torch.arange(self.streams.n_units, device=self.streams.device)
         one_LBU = (batch.y_LB.unsqueeze(2) == unit_U) * batch.weight_LB.unsqueeze(2)
         self.count(self.features_of(batch), one_LBU)
         return torch.zeros(self.streams.lanes, device=self.streams.device)
 
     def count(self, x_LBF: Tensor, one_LBU: Tensor) -> None:
-        """Add rows; ``one_LBU`` holds 1 at a row's unit, and nothing for a row that does not count."""
-        # A product, not scatter_add: that adds in any order on a GPU.
+        """Add rows; ``one_LBU`` is 1 at a row's unit, and all 0 for padding."""
+        # A product, because scatter_add adds in no fixed order on a GPU.
         self.sum_LUF += torch.bmm(one_LBU.transpose(1, 2), x_LBF)
         self.count_LU += one_LBU.sum(1)
 
@@ -56,17 +56,17 @@ class ClassMeans(Strategy):
             return self.model.features(batch.x_LBX).float()
 
     def means(self) -> Tensor:
-        """Return each unit's mean, zero while it has no row, shape (L, U, F)."""
+        """Return each unit's mean, zero if it has no rows, shape (L, U, F)."""
         return self.sum_LUF / self.count_LU.clamp(min=1).unsqueeze(2)
 
     def scores(self, x_LBF: Tensor) -> Tensor:
-        """Return the scores of features for all units, shape (L, B, U)."""
+        """Return the scores of all units for rows with these features, shape (L, B, U)."""
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return the scores, units without rows below all others, and inactive ones below those."""
+        """Return the scores; units without rows are below all others, and inactive units below those."""
         x_LBF = self.features_of(batch)
-        with torch.autocast(x_LBF.device.type, enabled=False):  # small differences of large sums
+        with torch.autocast(x_LBF.device.type, enabled=False):  # scores are small differences of large sums
             scores_LBU = self.scores(x_LBF)
         lowest = torch.finfo(scores_LBU.dtype).min
         scores_LBU = scores_LBU.masked_fill((self.count_LU == 0).unsqueeze(1), lowest / 2)
@@ -74,20 +74,20 @@ class ClassMeans(Strategy):
 
 
 class NCM(ClassMeans):
-    """Nearest class mean: a row is given to the unit whose mean of features is nearest.
+    """Nearest class mean: a row is classified as the unit whose mean of features is nearest.
 
-    argmin_u ||f(x) - mu_u|| (Mensink 2013), each mean over all rows seen of a unit. No row is
-    forgotten; what it cannot learn is a better feature.
+    argmin_u ||f(x) - mu_u|| (Mensink 2013), with mu_u the mean over all rows of unit u seen so far. No row
+    is forgotten, but features never improve.
     """
 
     name = "ncm"
     paper = "Mensink et al. 2013, Distance-based image classification"
 
     normalise: bool = False
-    """Whether features and means are scaled to length 1 (as iCaRL does), or not (the paper)."""
+    """Whether features and means are scaled to length 1, as in iCaRL; the paper does not."""
 
     def features_of(self, batch: Batch) -> Tensor:
-        """Return the features, of length 1 where ``normalise`` is set."""
+        """Return the features, of length 1 with ``normalise``."""
         x_LBF = super().features_of(batch)
         return F.normalize(x_LBF, dim=2) if self.normalise else x_LBF
 
@@ -110,25 +110,25 @@ class SLDA(ClassMeans):
     paper = "Hayes & Kanan 2020, Lifelong machine learning with deep streaming LDA"
 
     shrinkage: Annotated[LaneFloat, Bounds(1e-8, 1.0)] = LaneFloat(1e-4)
-    """e: share of the identity in the covariance."""
+    """e: the share of the identity in the covariance."""
     covariance: Annotated[Literal["streaming", "within"], unless("shrinkage", 1.0)] = "streaming"
-    """t counts all rows so far (the paper), or those of the row's own class (the exact within-class one)."""
+    """t is the number of all rows so far (the paper), or of the row's class (exact within classes)."""
 
     def setup(self) -> None:
-        """Start with no scatter."""
+        """Start with a scatter of zero."""
         super().setup()
         size = self.sum_LUF.shape[2]
         self.scatter_LFF = torch.zeros(self.streams.lanes, size, size, device=self.streams.device)
         self._discriminant: tuple[Tensor, Tensor] | None = None
 
     def begin_task(self, task: int) -> None:
-        """Forget the discriminant: what it was made from may come from a checkpoint."""
+        """Discard the discriminant: a checkpoint may have replaced the sums that it was computed from."""
         self._discriminant = None
 
     def count(self, x_LBF: Tensor, one_LBU: Tensor) -> None:
-        """Add rows to the scatter as if they came one by one, then to the means."""
+        """Add rows to the scatter in the order of the batch, as if one by one, then to the means."""
         self._discriminant = None
-        # Rows of the same unit earlier in this batch: each row is compared with the mean just before it.
+        # Earlier rows of the same unit in this batch: they are in the mean that a row is compared with.
         earlier_LBB = torch.bmm(one_LBU, one_LBU.transpose(1, 2)).tril(-1)
         sum_LBF = torch.bmm(one_LBU, self.sum_LUF) + torch.bmm(earlier_LBB, x_LBF)
         own_LB = (one_LBU * self.count_LU.unsqueeze(1)).sum(2) + earlier_LBB.sum(2)
@@ -142,7 +142,7 @@ class SLDA(ClassMeans):
         super().count(x_LBF, one_LBU)
 
     def scores(self, x_LBF: Tensor) -> Tensor:
-        """Return the linear discriminant of every unit."""
+        """Return the linear discriminant of every unit, shape (L, B, U)."""
         if self._discriminant is None:
             self._discriminant = self.discriminant()
         weight_LFU, bias_LU = self._discriminant
@@ -155,7 +155,7 @@ class SLDA(ClassMeans):
         e_L = self.shrinkage.double()
         covariance_LFF = scatter_LFF / per_lane(self.count_LU.sum(1).clamp(min=1), scatter_LFF)
         unit_FF = torch.eye(scatter_LFF.shape[1], device=mean_LFU.device, dtype=torch.float64)
-        held_LFF = per_lane(1 - e_L, scatter_LFF) * covariance_LFF + per_lane(e_L, scatter_LFF) * unit_FF
-        weight_LFU = torch.linalg.solve(held_LFF, mean_LFU)
+        shrunk_LFF = per_lane(1 - e_L, scatter_LFF) * covariance_LFF + per_lane(e_L, scatter_LFF) * unit_FF
+        weight_LFU = torch.linalg.solve(shrunk_LFF, mean_LFU)
         bias_LU = -(mean_LFU * weight_LFU).sum(1) / 2
         return weight_LFU.float(), bias_LU.float()

@@ -1,1 +1,1 @@
-"""Old answers as targets."""
+"""Outputs or features of an earlier network as targets."""

@@ -11,15 +11,15 @@ from strategies.parts import soft_cross_entropy
 
 
 class LwF(Strategy):
-    """Learning without forgetting: on new rows, answer as the network did before the task.
+    """Learning without forgetting: on new rows, keep the outputs of the network before the task.
 
-    Distillation is the cross-entropy of tempered answers (Li & Hoiem, eq. 2 to 4): in task-incremental
-    streams the sum over earlier tasks' own heads (their mean where balance is tasks), else over ``distil``
-    units.
+    Distillation is the cross-entropy of tempered outputs (Li & Hoiem, eq. 2 to 4): in task-incremental
+    streams the sum over the heads of earlier tasks (their mean with ``balance=tasks``), in others over the
+    units of ``distil``.
     """
 
     name = "lwf"
-    cost = 1.33  # a third of a pass: the teacher only answers
+    cost = 1.33  # a third: the teacher's forward pass
     family = "distillation"
     paper = "Li & Hoiem 2017, Learning without forgetting"
     needs = "task boundaries, a copy of the network"
@@ -33,7 +33,7 @@ class LwF(Strategy):
     balance: Literal["sum", "tasks"] = "sum"
     """L_new + lambda L_distil, or 1/t L_new + (1 - 1/t) L_distil at the t-th task (van de Ven 2022)."""
     lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
-    """Weight of distillation where balance is sum."""
+    """Weight of distillation with balance=sum."""
     heat_squared: Annotated[bool, unless("temperature", 1.0), unless("lam", 0.0)] = False
     """Whether distillation is multiplied by T^2, so that T does not change its weight (Hinton 2015)."""
     distil: Annotated[
@@ -47,24 +47,24 @@ class LwF(Strategy):
         self._earlier_L1U = torch.zeros_like(self.streams.own_LTU[:, :1])
 
     def begin_task(self, task: int) -> None:
-        """Note the units of earlier tasks."""
+        """Look up the units of earlier tasks."""
         self._earlier_L1U = self.streams.own_LTU[:, :task].any(1, keepdim=True)
 
     def end_task(self, task: int) -> None:
-        """The network as it is now answers for all tasks so far."""
+        """Copy the network: its outputs are the targets of the next task."""
         self.teacher.load_state_dict(self.model.state_dict())
 
     def not_composable_reason(self) -> str | None:
-        """Shares of the whole loss cannot be given beside another method's."""
-        return f"balance=tasks of {self.name} weighs new rows too" if self.balance == "tasks" else None
+        """With ``balance=tasks`` the loss on new rows has a weight, so it is no plain sum."""
+        return f"balance=tasks of {self.name} weights new rows, too" if self.balance == "tasks" else None
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss on the labels and on the earlier network's answers."""
+        """Return the loss on the labels plus distillation."""
         loss_L = super().loss(batch)
         return loss_L / (self.task + 1) if self.balance == "tasks" else loss_L
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
-        """Return the weighed distance to the earlier network's answers, None in the first task."""
+        """Return the weighted distance to the earlier network's outputs, None in the first task."""
         if self.task == 0:
             return None
         with torch.no_grad():
@@ -75,12 +75,14 @@ class LwF(Strategy):
                 for units, taught in self.units(batch)
             ]
         )
-        # loss divides the whole by the number of tasks: 1/t of the new and (t-1)/t of the old.
+        # loss divides the sum by t: 1/t of the new and (t - 1)/t of the old.
         return self.task * old.mean(0) if self.balance == "tasks" else self.lam * old.sum(0)
 
     def units(self, batch: Batch) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Return the sets of units to distil over and those the copy answers with, each bool (L, 1, U), None
-        for all units."""
+        """Return pairs of units: those of the network's softmax and those of the teacher's.
+
+        Each is bool (L, 1, U), or None for all units.
+        """
         if self.streams.scenario == "task":
             heads = [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
             return [(units, units) for units in heads]

@@ -1,1 +1,1 @@
-"""Constraints on the direction of a step."""
+"""Methods that project the gradient."""

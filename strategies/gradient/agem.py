@@ -7,9 +7,9 @@ from strategies.parts import RowReplay
 
 
 class AGEM(RowReplay):
-    """A-GEM: a step may not, to first order, raise the loss on a draw from the memory.
+    """A-GEM: a step may not, to first order, raise the loss on a sample from the memory.
 
-    Where g . r < 0, g becomes g - (g . r / r . r) r, with r the gradient on the draw (Chaudhry 2019, eq. 11).
+    If g . r < 0, g becomes g - (g . r / r . r) r, with r the gradient on the sample (Chaudhry 2019, eq. 11).
     """
 
     name = "agem"
@@ -21,11 +21,11 @@ class AGEM(RowReplay):
     presets = {"vandeven2022": {"buffer": 1000, "write": "per-class"}}
 
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for the number of new ones."""
+    """Stored rows drawn for a step; 0 for the number of new rows."""
 
     def adjust_gradients(self) -> None:
-        """Project each lane's gradient on its own draw's half-space."""
-        # In the first task there is nothing to protect; where boundaries are hidden, all that is remembered.
+        """Project each lane's gradient so that its product with the sample's gradient is not negative."""
+        # The first task has nothing to protect; with hidden boundaries the whole memory is protected.
         if self.task == 0 and self.streams.training.boundaries == "shown":
             return
         parameters, new = list(self.model.parameters()), self.context.batch

@@ -16,14 +16,14 @@ from strategies.parts import lane_vectors, write_lane_vectors
 
 @dataclass
 class Rings:
-    """The last rows of each task, and how many each has had."""
+    """The last rows of each task, and the number of rows of each task so far."""
 
     rows_LTM: Tensor
     seen_LT: Tensor
     row_bytes: int
 
     def held_rows(self, lane: int) -> tuple[int, int]:
-        """Return how many rows a lane holds, and the bytes of each with its label."""
+        """Return the number of rows that a lane stores, and the bytes of each with its label."""
         per_task = self.rows_LTM.shape[2] - 1
         return int(self.seen_LT[lane].clamp(max=per_task).sum()), self.row_bytes
 
@@ -32,12 +32,12 @@ class GEM(Strategy):
     """GEM: a step may not, to first order, raise the loss on the memory of any earlier task.
 
     g becomes the nearest z with G z >= 0, the rows of G the gradients on the memories: z = g + G^T v, with v
-    the minimum over v >= 0 of 1/2 v^T G G^T v + (G g)^T v (Lopez-Paz & Ranzato 2017, eq. 8 to 11). Where no
-    constraint is broken g is left unchanged.
+    the minimum over v >= 0 of 1/2 v^T G G^T v + (G g)^T v (Lopez-Paz & Ranzato 2017, eq. 8 to 11). If g
+    violates no constraint, it is not changed.
     """
 
     name = "gem"
-    # One pass over each earlier task's memory: two on average over five tasks.
+    # One more pass for each earlier task: two on average over five tasks.
     cost = 3.0
     family = "gradient"
     paper = "Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning"
@@ -47,46 +47,46 @@ class GEM(Strategy):
     waits = "its quadratic programme is solved on the host"
 
     buffer: Count = 500
-    """Rows in the memory of one lane, shared equally between the tasks; of each, the last ones seen."""
+    """Rows in the memory of one lane, shared equally between tasks; each task stores its last rows."""
     gamma: NotNegative = LaneFloat(0.5)
-    """Memory strength: how far the step leans towards the earlier tasks where a constraint is broken."""
+    """Memory strength: weight of the earlier tasks' gradients in a step that violates a constraint."""
     strength: Annotated[Literal["bound", "added"], unless("gamma", 0.0)] = "bound"
-    """Memory strength bounds v from below (the released code), or is added to v (the text)."""
+    """Memory strength is the lower bound of v (the released code), or is added to v (the text)."""
 
     def setup(self) -> None:
-        """Make an empty ring of rows for every task."""
+        """Create an empty ring of rows for every task."""
         streams = self.streams
         self.per_task = self.buffer // streams.n_tasks
         if self.per_task == 0:
             raise Unsuitable(f"buffer={self.buffer} has no row for each of {streams.n_tasks} tasks")
         shape = (streams.lanes, streams.n_tasks)
         self.memory = Rings(
-            # One slot more: writes that must not happen go there, and are never read.
+            # One extra slot, which is never read, for writes to discard.
             torch.zeros(*shape, self.per_task + 1, dtype=torch.long, device=streams.device),
             torch.zeros(shape, dtype=torch.long, device=streams.device),
             streams.row_bytes,
         )
 
     def after_step(self, batch: Batch) -> None:
-        """Write the rows just learned into the task's ring."""
+        """Write the rows of this step into the task's ring."""
         real_LB = batch.weight_LB.long()
         nth_LB = real_LB.cumsum(1)
         seen_L1, new_L1 = self.memory.seen_LT[:, self.task : self.task + 1], nth_LB[:, -1:]
-        # Of a batch longer than the ring only the end is stored, so that no slot is written twice.
+        # If a batch is longer than the ring, only its end is stored, so that no slot is written twice.
         stays_LB = (real_LB > 0) & (nth_LB > new_L1 - self.per_task)
         slot_LB = ((seen_L1 + nth_LB - 1) % self.per_task).masked_fill(~stays_LB, self.per_task)
         self.memory.rows_LTM[:, self.task].scatter_(1, slot_LB, batch.rows_LB)
         seen_L1 += new_L1
 
     def remembered(self, task: int) -> Batch:
-        """Return the memory of a task; slots never filled repeat the first row and do not count."""
+        """Return the memory of a task; empty slots repeat the first row with weight 0."""
         rows_LM = self.memory.rows_LTM[:, task, : self.per_task]
         full_LM = torch.arange(self.per_task, device=rows_LM.device) < self.memory.seen_LT[:, task : task + 1]
         rows_LM = torch.where(full_LM, rows_LM, rows_LM[:, :1])
         return self.streams.replay(rows_LM, self.draws, full_LM.float())
 
     def adjust_gradients(self) -> None:
-        """Move each lane's gradient to the nearest that no earlier task objects to."""
+        """Project each lane's gradient to the nearest one that raises no earlier task's loss."""
         if self.task == 0:
             return
         parameters = list(self.model.parameters())
@@ -107,7 +107,7 @@ def project(g_LP: Tensor, past_LKP: Tensor, gamma_L: Tensor, bound: bool) -> Ten
     inner_LK = (past_LKP * g_LP.unsqueeze(1)).sum(2)
     products = [(past_LKP * past_LKP[:, k : k + 1]).sum(2) for k in range(past_LKP.shape[1])]
     gram_LKK = torch.stack(products, 2)
-    # All in one copy to the host.
+    # One copy to the host for all.
     given = torch.cat([inner_LK.unsqueeze(2), gram_LKK], 2).double().cpu().numpy()
     gamma = gamma_L.double().cpu().numpy()
     v = np.stack([multipliers(one[:, 1:], one[:, 0], c, bound) for one, c in zip(given, gamma, strict=True)])
@@ -118,16 +118,16 @@ def project(g_LP: Tensor, past_LKP: Tensor, gamma_L: Tensor, bound: bool) -> Ten
 def multipliers(gram: np.ndarray, inner: np.ndarray, gamma: float, bound: bool) -> np.ndarray:
     """Return one lane's v, shape (K,), from G G^T and G g; zeros where no constraint is broken.
 
-    With G G^T = A^T A and A^T b = -G g the programme is to minimise |A v - b| over v >= 0. That v >= gamma
-    is the same programme for v - gamma, with g moved by gamma G^T 1.
+    With G G^T = A^T A and A^T b = -G g, v minimises |A v - b| over v >= 0. The bound v >= gamma is the same
+    problem for v - gamma, with g replaced by g + gamma G^T 1.
     """
     if not (inner < 0).any() or not (np.isfinite(inner).all() and np.isfinite(gram).all()):
-        return np.zeros_like(inner)  # a diverged lane is left unchanged, as are its neighbours
-    from scipy.optimize import nnls  # it takes a second to load, and every run reads this file
+        return np.zeros_like(inner)  # a diverged lane is not changed, and does not stop the others
+    from scipy.optimize import nnls  # imported here because it takes a second to load
 
     start = gamma if bound else 0.0
     inner = inner + start * gram.sum(1)
-    # Gradients of unit length, so that the solver's tolerances mean the same for all.
+    # Gradients are scaled to unit length, so that the solver's tolerances fit all of them.
     length = np.sqrt(gram.diagonal())
     scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
     values, vectors = np.linalg.eigh(gram * scale[:, None] * scale)

@@ -26,16 +26,16 @@ from strategies.core import (
 from strategies.parts import Layer, fan_in, hidden_layers, inputs_during, sample_rows
 
 _CHUNK = 25
-"""Rows whose patches are in memory at one time."""
+"""Number of rows whose patches are in memory together."""
 _ROUNDING = 1e-10
-"""A direction with less than this share of the squared norm is rounding."""
+"""A direction with a smaller share of the squared norm than this is a rounding error."""
 
 
 class GPM(Strategy):
-    """Gradient projection memory: a layer's weights move only across the inputs it had in earlier tasks.
+    """Gradient projection memory: a layer's weights move only orthogonally to its inputs in earlier tasks.
 
     grad W <- grad W - M M^T grad W, with M the leading left singular vectors of the layer's inputs at the
-    end of each task: as many as hold a share ``threshold`` of their squared norm (Saha 2021, eq. 5 to 9).
+    end of each task: the fewest with a share ``threshold`` of their squared norm (Saha 2021, eq. 5 to 9).
     """
 
     name = "gpm"
@@ -50,24 +50,24 @@ class GPM(Strategy):
     growth: Annotated[NotNegative, unless("threshold", 1.0)] = LaneFloat(0.003)
     """How much the threshold grows from task to task, up to 1."""
     rows: Count = 300
-    """Rows of a task that the directions are taken from."""
+    """Number of a task's rows that directions are computed from."""
 
     def setup(self) -> None:
-        """Start with no direction stored: M M^T is 0 for every layer."""
+        """Start without directions: M M^T is 0 for every layer."""
         self._layers = hidden_layers(self.model, self.name)
-        if self.streams.scenario != "task":  # there every task has units of its own
+        if self.streams.scenario != "task":  # in which each task has its own units of the head
             self._layers.append(self.model.head)
         lanes, device = self.streams.lanes, self.streams.device
         sizes = [fan_in(layer) + 1 for layer in self._layers]
         self.projectors = [torch.zeros(lanes, d, d, device=device) for d in sizes]
 
     def adjust_gradients(self) -> None:
-        """Take away what would change a layer's outputs on the stored directions."""
+        """Remove the part of the gradient that would change a layer's outputs on the stored directions."""
         if self.task > 0:
             self.project(list(self.model.parameters()), gradients(self.model))
 
     def project(self, parameters: Sequence[Tensor], moves: Sequence[Tensor]) -> None:
-        """Take what would change a layer's outputs on the stored directions out of each parameter's move."""
+        """Remove from each parameter's move, in place, what would change outputs on the stored directions."""
         of = {id(p): move for p, move in zip(parameters, moves, strict=True)}
         for layer, projector_LDD in zip(self._layers, self.projectors, strict=True):
             weight, bias = of[id(layer.weight)], of[id(layer.bias)]
@@ -80,7 +80,7 @@ class GPM(Strategy):
             bias.copy_(move_LDO[:, -1])
 
     def end_task(self, task: int) -> None:
-        """Add the directions that the task's inputs need beside those stored."""
+        """Add the directions of the task's inputs that are not stored yet."""
         for projector_LDD, moment_LDD in zip(self.projectors, self.moments(task), strict=True):
             d = moment_LDD.shape[1]
             share_L = self.threshold + self.growth * task
@@ -95,7 +95,7 @@ class GPM(Strategy):
             needed_LD &= square_LD > _ROUNDING * total_L1
             chosen_LDD = vectors_LDD * needed_LD.unsqueeze(1)
             projector_LDD += torch.bmm(chosen_LDD, chosen_LDD.transpose(1, 2))
-        if isinstance(self.optimiser, Momentum):  # what it carries on is of the task that ends
+        if isinstance(self.optimiser, Momentum):  # momentum still contains this task's gradients
             self.project(self.optimiser.parameters, self.optimiser.moments[0])
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class GPM(Strategy):
 
 
 def inputs_of(layer: Layer, x: Tensor, lanes: int) -> Tensor:
-    """Return what a layer's weights and bias are multiplied by, at each position, shape (L, B, S, D)."""
+    """Return the inputs of a layer and the 1 of its bias, at each position, shape (L, B, S, D)."""
     if isinstance(layer, LaneLinear):
         return F.pad(x, (0, 1), value=1.0).unsqueeze(2)
     each = x.unflatten(1, (lanes, -1)).flatten(0, 1)
@@ -126,5 +126,5 @@ def inputs_of(layer: Layer, x: Tensor, lanes: int) -> Tensor:
 
 
 def trace(a_LDD: Tensor) -> Tensor:
-    """Return each lane's sum of the diagonal, shape (L,)."""
+    """Return the trace of each lane's matrix, shape (L,)."""
     return a_LDD.diagonal(dim1=1, dim2=2).sum(1)

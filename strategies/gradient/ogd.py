@@ -13,11 +13,11 @@ from strategies.core import Count, Momentum, Strategy, eval_mode, gradients
 from strategies.parts import lane_vectors, sample_rows, write_lane_vectors
 
 _DEPENDENT = 1e-5
-"""What is left of a gradient, as a share of its length, is rounding below this: it adds no direction."""
+"""If less than this share of a gradient's length is new, the rest is rounding and adds no direction."""
 
 
 class OGD(Strategy):
-    """Orthogonal gradient descent: steps leave, to first order, the logits of earlier rows as they were.
+    """Orthogonal gradient descent: to first order, steps do not change the logits of earlier rows.
 
     g <- g - sum_v (g . v) v over the stored directions v: gradients of logits at the end of each task, made
     orthonormal by Gram-Schmidt (Farajtabar 2020, Algorithm 1).
@@ -33,22 +33,22 @@ class OGD(Strategy):
     directions: Count = 200
     """Gradients stored per task."""
     logits_of: Literal["gtl", "ave", "all"] = "gtl"
-    """Of a row: the logit of its label, the mean of all its logits, or each of them by itself."""
+    """Which logits of a row: that of its label, the mean of all, or each of them."""
 
     def setup(self) -> None:
-        """Make room for the directions of all tasks but the last, which nothing follows."""
+        """Allocate the directions of all tasks but the last, which no task follows."""
         parameters = sum(p[0].numel() for p in self.model.parameters())
         room = (self.streams.n_tasks - 1) * self.directions
         self.basis_LDP = torch.zeros(self.streams.lanes, room, parameters, device=self.streams.device)
 
     def adjust_gradients(self) -> None:
-        """Take away what lies along a stored direction."""
+        """Remove the gradient's components along the stored directions."""
         if self.task > 0:
             now = gradients(self.model)
             write_lane_vectors(self.orthogonal(lane_vectors(now).unsqueeze(1), self.task).squeeze(1), now)
 
     def orthogonal(self, vectors_LDP: Tensor, tasks: int) -> Tensor:
-        """Return vectors without their part in the span of the first tasks' directions."""
+        """Return vectors without their component in the span of the first ``tasks`` tasks' directions."""
         known_LDP = self.basis_LDP[:, : tasks * self.directions]
         return vectors_LDP - torch.bmm(torch.bmm(vectors_LDP, known_LDP.transpose(1, 2)), known_LDP)
 
@@ -57,25 +57,25 @@ class OGD(Strategy):
         if task < self.streams.n_tasks - 1:
             new_LDP = self.logit_gradients(task)
             length_LD1 = new_LDP.norm(dim=2, keepdim=True)
-            for _ in range(2):  # the second time takes away what rounding left
+            for _ in range(2):  # the second time removes rounding errors of the first
                 new_LDP = self.orthogonal(new_LDP, task)
             room = self.basis_LDP[:, task * self.directions : (task + 1) * self.directions]
             room.copy_(gram_schmidt(new_LDP, length_LD1))
-            if isinstance(self.optimiser, Momentum):  # what it carries on is of the task that ends
+            if isinstance(self.optimiser, Momentum):  # momentum still contains this task's gradients
                 carried = self.optimiser.moments[0]
                 across_L1P = self.orthogonal(lane_vectors(carried).unsqueeze(1), task + 1)
                 write_lane_vectors(across_L1P.squeeze(1), carried)
 
     def logit_gradients(self, task: int) -> Tensor:
-        """Return gradients of logits at some rows of a task, zeros where a lane has no more."""
+        """Return gradients of logits at rows of a task, zeros if a lane has too few rows, (L, D, P)."""
         streams = self.streams
-        # Units that a row can be classified as: its task's where the task is known, else all.
+        # Units that a row can be classified as: in task-incremental streams its task's, else all.
         own = [
             s.tasks[task].units if streams.scenario == "task" else range(s.n_units) for s in streams.streams
         ]
         units_LK = pad_sequence([torch.tensor(units) for units in own], batch_first=True).to(streams.device)
         count_L1 = torch.tensor([[len(units)] for units in own], device=streams.device)
-        # Logits of one row by themselves: lanes may have other numbers of units, and so take other rows.
+        # Directions per row: with ``all``, lanes with other numbers of units use other numbers of rows.
         per_row_L1 = count_L1 if self.logits_of == "all" else torch.ones_like(count_L1)
         n_rows = -(-self.directions // int(per_row_L1.min()))
         rows_LR, real_LR = sample_rows(streams, self.draws, "ogd", task, n_rows)
@@ -98,9 +98,9 @@ class OGD(Strategy):
 
 
 def gram_schmidt(vectors_LDP: Tensor, length_LD1: Tensor) -> Tensor:
-    """Return vectors made orthonormal one after the other, zeros for one that depends on those before it.
+    """Return vectors made orthonormal one after another, zeros for one that depends on earlier ones.
 
-    ``length_LD1`` is how long each was before anything was taken away from it.
+    ``length_LD1`` is the length of each before any component was removed.
     """
     done_LDP = torch.zeros_like(vectors_LDP)
     for i in range(vectors_LDP.shape[1]):

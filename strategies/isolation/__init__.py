@@ -1,1 +1,1 @@
-"""Parameters of their own for each task."""
+"""Methods that give each task a part of the network."""

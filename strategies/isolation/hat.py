@@ -13,16 +13,16 @@ from strategies.parts import Gated, fan_in, unit_count
 from suites.base import generator
 
 _LARGEST, _LARGEST_COSH = 6.0, 50.0
-"""Bounds of an embedding, and of what its hyperbolic cosine is taken of, as in the released code."""
+"""Bounds of an embedding, and of the argument of its cosh, as in the released code."""
 
 
 class HAT(Gated):
-    """Hard attention to the task: each task learns which units it uses, and those no longer change.
+    """Hard attention to the task: each task learns which units it uses, and later tasks do not change them.
 
-    Gates a = sigmoid(s e) with a learned embedding e per task and layer; s grows from 1/s_max to s_max, in
-    answers it is s_max. A weight's gradient is multiplied by 1 - min(a of its output, a of its input), the
-    largest gates of earlier tasks, and c * sum a (1 - a_earlier) / sum (1 - a_earlier) is added to the
-    loss (Serra 2018, eq. 1 to 5).
+    Gates a = sigmoid(s e) with a learned embedding e per task and layer; s grows from 1/s_max to s_max in
+    training and is s_max in prediction. A weight's gradient is multiplied by 1 - min(a of its output, a of
+    its input), the largest gates of earlier tasks, and c * sum a (1 - a_earlier) / sum (1 - a_earlier) is
+    added to the loss (Serra 2018, eq. 1 to 5).
     """
 
     name = "hat"
@@ -31,14 +31,14 @@ class HAT(Gated):
     projects = True
 
     s_max: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(400.0)
-    """How steep the gates are at the end: 0 or 1, nearly."""
+    """Steepness of the gates at the end, when they are nearly 0 or 1."""
     c: NotNegative = LaneFloat(0.75)
-    """Weight of the term that keeps units for later tasks."""
+    """Weight of the term that leaves units free for later tasks."""
     anneal: Literal["epoch", "task"] = "epoch"
-    """s grows from its least value in every epoch (the paper), or once over a task."""
+    """s grows from 1/s_max to s_max in every epoch (the paper), or once over a task."""
 
     def setup(self) -> None:
-        """Draw the embeddings of all tasks from N(0, 1), and put the gates in their places."""
+        """Draw the embeddings of all tasks from N(0, 1), and add gates to the hidden layers."""
         super().setup()
         streams = self.streams
         sizes = [unit_count(layer) for layer in self._layers]
@@ -55,11 +55,11 @@ class HAT(Gated):
                 raise Unsuitable(f"{self.name} needs layers that each read the one before")
 
     def begin_task(self, task: int) -> None:
-        """Load the task's embeddings, and compute how free each weight is."""
+        """Load the task's embeddings, and compute the factors of the weights' gradients."""
         self.optimiser.reset()
         self._second.reset()
-        for now, kept_LTF in zip(self._now, self.embeddings, strict=True):
-            now.data.copy_(kept_LTF[:, task])
+        for now, all_LTF in zip(self._now, self.embeddings, strict=True):
+            now.data.copy_(all_LTF[:, task])
         epoch, whole = self.streams.steps_of_task(task)
         self._period_L = torch.tensor(epoch if self.anneal == "epoch" else whole, device=self.streams.device)
         self._step = 0
@@ -72,8 +72,8 @@ class HAT(Gated):
         for layer, used_LO in zip(self._layers, self.used, strict=True):
             dense = isinstance(layer, LaneLinear)
             out = used_LO.unsqueeze(1) if dense else used_LO[:, :, None, None, None]
-            if below_LF is not None:  # the pixels are anybody's
-                # After a convolution each channel is read at several places.
+            if below_LF is not None:  # the first layer reads pixels, which have no gates
+                # A dense layer after a convolution reads each channel at several positions.
                 places = layer.weight.shape[1 if dense else 2] // below_LF.shape[1]
                 in_LI = below_LF.repeat_interleave(places, 1)
                 out = torch.minimum(out, in_LI.unsqueeze(2) if dense else in_LI[:, None, :, None, None])
@@ -90,21 +90,21 @@ class HAT(Gated):
         self._now.zero_grad()
         loss_L = super().learn(batch)
         self._second.step(self.context.active)
-        for e, kept_LTF in zip(self._now, self.embeddings, strict=True):
+        for e, all_LTF in zip(self._now, self.embeddings, strict=True):
             e.data.clamp_(-_LARGEST, _LARGEST)
-            kept_LTF[:, self.task] = e.data
+            all_LTF[:, self.task] = e.data
         self._step += 1
         return loss_L
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
-        """Return c times the share of the units still free that the task uses."""
+        """Return c times the share of the free units that the task uses, shape (L,)."""
         pairs = [(self.gate_now(i).squeeze(1), 1 - used_LF) for i, used_LF in enumerate(self.used)]
         taken_L = torch.stack([(a_LF * free_LF).sum(1) for a_LF, free_LF in pairs]).sum(0)
         free_L = torch.stack([free_LF.sum(1) for _, free_LF in pairs]).sum(0)
         return self.c * taken_L / free_L.clamp(min=1e-6) * batch.learns_L
 
     def adjust_gradients(self) -> None:
-        """Protect what earlier tasks use; undo what the steepness does to the embeddings' gradients."""
+        """Multiply the weights' gradients by their factors; compensate the embeddings' gradients for s."""
         gradients(self.model)
         for parameter, free in self._free.items():
             assert parameter.grad is not None
@@ -116,15 +116,15 @@ class HAT(Gated):
             e.grad.mul_(per_lane(self.s_max, e) / s_L1 * steep / (e.data.cosh() + 1))
 
     def end_task(self, task: int) -> None:
-        """Record the units in use."""
+        """Record the largest gate of each unit so far."""
         for i, used_LF in enumerate(self.used):
             torch.maximum(used_LF, self.gates_of_tasks(i)[:, task], out=used_LF)
 
     def gate_now(self, layer: int) -> Tensor:
-        """Return the gates of the task under way, as steep as they are at this step."""
+        """Return the gates of the current task with the s of this step, shape (L, 1, F)."""
         gate_LF: Tensor = (self._s_L.unsqueeze(1) * self._now[layer]).sigmoid()
         return gate_LF.unsqueeze(1)
 
     def gates_of_tasks(self, layer: int) -> Tensor:
-        """Return the gates of every task at s_max."""
+        """Return the gates of every task with s = s_max, shape (L, T, F)."""
         return (self.s_max.view(-1, 1, 1) * self.embeddings[layer]).sigmoid()

@@ -1,4 +1,4 @@
-"""A network of its own for every task.
+"""A separate network for every task.
 
 Axes: L lanes, B batch, U units.
 """
@@ -22,18 +22,18 @@ class Independent(Strategy):
     presets = {"vandeven2022": {"hidden": 100}}
 
     def setup(self) -> None:
-        """Make every task's network."""
+        """Create every task's network."""
         self.networks = one_per_task(self.model, self.streams)
 
     def begin_task(self, task: int) -> None:
-        """Put the task's network where training happens."""
+        """Load the task's network into the trained model."""
         self.model.load_state_dict(self.networks[task].state_dict())
 
     def end_task(self, task: int) -> None:
-        """Put it back."""
+        """Store the trained network."""
         self.networks[task].load_state_dict(self.model.state_dict())
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer each row with the network of its task."""
+        """Predict each row with the network of its task."""
         networks = [self.model if t == self.task else n for t, n in enumerate(self.networks)]
         return by_task([self.logits(batch, n) for n in networks], self.streams.task_of(batch.rows_LB))

@@ -23,7 +23,7 @@ class Adapter(nn.Module):
         self.outer = LaneLinear(generators, inner, outputs)
 
     def forward(self, h_LBF: Tensor) -> Tensor:
-        """Return what is added to a layer's outputs."""
+        """Return the term that is added to a layer's outputs."""
         out: Tensor = self.outer(self.inner(self.alpha * h_LBF).relu())
         return out
 
@@ -31,12 +31,12 @@ class Adapter(nn.Module):
 class Progressive(Strategy):
     """Progressive networks: a new column of layers for every task, which also reads the earlier ones.
 
-    h_i of column k = relu(W_i h_{i-1} of column k + lateral connections from h_{i-1} of all columns before),
-    and those columns are frozen (Rusu 2016, eq. 1 and 2).
+    h_i of column k = relu(W_i h_{i-1} of column k + lateral connections from h_{i-1} of all earlier columns),
+    and earlier columns are frozen (Rusu 2016, eq. 1 and 2).
     """
 
     name = "progressive"
-    # Two earlier columns that only answer, on average over five tasks: two thirds of a pass.
+    # Forward passes of two earlier columns, on average over five tasks: two thirds.
     cost = 1.67
     family = "isolation"
     paper = "Rusu et al. 2016, Progressive neural networks"
@@ -49,7 +49,7 @@ class Progressive(Strategy):
     """Connections from earlier columns: through a small network (eq. 2), or one matrix (eq. 1)."""
 
     def setup(self) -> None:
-        """Make the columns of all tasks and the connections between them."""
+        """Create the columns of all tasks and the connections between them."""
         streams = self.streams
         layers = [*getattr(self.model, "layers", []), self.model.head]
         if not all(isinstance(m, LaneLinear) for m in layers) or len(layers) < 2:
@@ -70,7 +70,7 @@ class Progressive(Strategy):
         self.laterals.to(streams.device)
 
     def begin_task(self, task: int) -> None:
-        """Put the task's column where training happens, its connections beside it."""
+        """Load the task's column into the trained model; create the optimiser of its connections."""
         self.model.load_state_dict(self.columns[task].state_dict())
         self.optimiser.reset()
         self.laterals.requires_grad_(False)
@@ -79,7 +79,7 @@ class Progressive(Strategy):
             self._second = self.optimiser.alike(self.laterals[task - 1].requires_grad_(True).parameters())
 
     def end_task(self, task: int) -> None:
-        """Freeze the column."""
+        """Store the trained column."""
         self.columns[task].load_state_dict(self.model.state_dict())
 
     def answers(self, x_LBX: Tensor, last: int) -> list[Tensor]:
@@ -113,6 +113,6 @@ class Progressive(Strategy):
         return loss_L
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer each row with the column of its task."""
+        """Predict each row with the column of its task."""
         answers = self.answers(batch.x_LBX, self.streams.n_tasks - 1)
         return mask(by_task(answers, self.streams.task_of(batch.rows_LB)), batch.active_LBU)

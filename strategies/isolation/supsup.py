@@ -1,4 +1,4 @@
-"""Supermasks in superposition: random weights that never change, and a mask over them for every task.
+"""Supermasks in superposition: random weights that never change, with a mask for every task.
 
 Axes: L lanes, T tasks, N weights of a layer, C bytes of N bits, U units; X the axes of one row.
 """
@@ -15,11 +15,11 @@ from suites.base import generator
 
 
 class SupSup(Strategy):
-    """Supermasks in superposition: the weights remain random, and each task learns which of them it uses.
+    """Supermasks in superposition: weights stay random, and each task learns which of them it uses.
 
     Weights are a constant with random signs, biases are 0. A task has a score s for every weight; the share
-    ``kept`` of each layer with the largest magnitudes takes part, and scores are trained as if the weight
-    were multiplied by abs(s): dL/ds = dL/d(masked weight) * weight * sign(s) (edge-popup, Ramanujan 2020). A
+    ``kept`` of each layer with the largest magnitudes is used, and scores are trained as if the weight were
+    multiplied by abs(s): dL/ds = dL/d(masked weight) * weight * sign(s) (edge-popup, Ramanujan 2020). A
     finished task is stored as a mask of bits (Wortsman 2020, section 3).
     """
 
@@ -31,11 +31,11 @@ class SupSup(Strategy):
     needs_boundaries = True
 
     kept: Share = LaneFloat(0.5)
-    """Share of each layer's weights that a task uses, one weight at least; of the head, of its own units'."""
+    """Share of each layer's weights that a task uses, at least one; in the head, of its units' weights."""
 
     @torch.no_grad()
     def setup(self) -> None:
-        """Make the weights a constant with their own signs, and store each task's initial mask."""
+        """Set the weights to a constant with their initial signs, and store each task's initial mask."""
         self._layers = [*hidden_layers(self.model, self.name), self.model.head]
         self.model.requires_grad_(False)
         for layer in self._layers:
@@ -46,7 +46,7 @@ class SupSup(Strategy):
         streams, weights = self.streams, [layer.weight for layer in self._layers]
         self._scores = [nn.Parameter(torch.empty_like(w)) for w in weights]
         self._second = self.optimiser.alike(self._scores)
-        # Masks are cut at a count that the host must know: copied once here, not at every step.
+        # The host needs the number of weights in a mask; copied once here, not at every step.
         self._shares = self.kept.tolist()
         self._bit_8 = 2 ** torch.arange(8, dtype=torch.uint8, device=streams.device)
         shape = (streams.lanes, streams.n_tasks)
@@ -57,7 +57,7 @@ class SupSup(Strategy):
         self._learning = False
 
     def _draw(self, task: int) -> None:
-        """Give every weight a score from U(-b, b), b = 1 / sqrt(inputs), for this task."""
+        """Draw a task's score of every weight from U(-b, b), b = 1 / sqrt(inputs)."""
         for i, (layer, score) in enumerate(zip(self._layers, self._scores, strict=True)):
             generators = [generator(s.seed, f"scores/{task}/{i}") for s in self.streams.streams]
             score.data.copy_(uniform_parameter(generators, tuple(score.shape[1:]), fan_in(layer) ** -0.5))
@@ -69,27 +69,27 @@ class SupSup(Strategy):
         self._learning = True
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take one step with the scores alone."""
+        """Take one step that changes the scores only."""
         with self.autocast():
             loss_L = self.loss(batch)
         self._second.descend(loss_L, self.context.active)
         return loss_L.detach()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the cross-entropy of the new rows in the network that the scores leave, shape (L,)."""
+        """Return the cross-entropy of the new rows in the masked network, shape (L,)."""
         sizes = [score.abs() for score in self._scores]
         masks = zip(sizes, self._masks(self.task), strict=True)
-        # The mask's value, and the gradient of the score's magnitude.
+        # Straight-through: the value of the mask, and the gradient of the score's magnitude.
         straight = [mask + (size - size.detach()) for size, mask in masks]
         return self.cross_entropy(self.logits(batch, with_masks(self.model, self._layers, straight)), batch)
 
     def end_task(self, task: int) -> None:
-        """Keep the task's masks."""
+        """Store the task's masks."""
         self._store(task)
         self._learning = False
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer each row in the network of its task's masks."""
+        """Predict each row in the network of its task's masks."""
         if self._learning:
             self._store(self.task)
         answers = [
@@ -100,12 +100,12 @@ class SupSup(Strategy):
 
     @torch.no_grad()
     def _masks(self, task: int) -> list[Tensor]:
-        """Return which weights of each layer have scores large enough for a task, bool like the weights."""
+        """Return the mask of each layer by the current scores, for a task; bool, shaped like the weights."""
         own = [len(s.tasks[task].units) for s in self.streams.streams]
         masks = []
         for layer, score in zip(self._layers, self._scores, strict=True):
             size, used = score.abs(), [unit_count(layer)] * len(own)
-            if layer is self.model.head:  # of the output units only a task's own are its network's
+            if layer is self.model.head:  # of the head, a task uses its own units only
                 size.masked_fill_(~self.streams.own_LTU[:, task].unsqueeze(1), -1)
                 used = own
             counts = [round(share * n * fan_in(layer)) for share, n in zip(self._shares, used, strict=True)]
@@ -120,7 +120,7 @@ class SupSup(Strategy):
             bits_LTC[:, task] = (mask_LC8 * self._bit_8).sum(2)
 
     def _stored(self, task: int) -> list[Tensor]:
-        """Return the stored masks of a task, bool like the weights."""
+        """Return the stored masks of a task; bool, shaped like the weights."""
         masks = []
         for bits_LTC, layer in zip(self.bits, self._layers, strict=True):
             mask_LC8 = (bits_LTC[:, task].unsqueeze(2) & self._bit_8) > 0
@@ -129,7 +129,7 @@ class SupSup(Strategy):
 
 
 def _largest(size_LN: Tensor, counts: list[int]) -> Tensor:
-    """Return which numbers are the largest, so many a lane and one at least; what equals the last is too."""
+    """Return which are each lane's ``counts`` (at least 1) largest numbers, and all equal to the last."""
     places = [size_LN.shape[1] - max(count, 1) + 1 for count in counts]
     if len(set(places)) == 1:  # one launch for all lanes
         edge_L = size_LN.kthvalue(places[0]).values

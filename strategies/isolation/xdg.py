@@ -10,10 +10,10 @@ from strategies.parts import Gated, unit_count
 
 
 class XdG(Gated):
-    """Context-dependent gating: each task uses its own random part of every hidden layer.
+    """Context-dependent gating: each task uses its own random subset of every hidden layer.
 
     A unit's output is multiplied by 0 for a share ``gated`` of the units, drawn once for each task, and by
-    1 for the others (Masse 2018). Its loss is plain, so that it can stand beside EWC or SI: ``xdg+si``.
+    1 for the others (Masse 2018). The paper combines it with EWC or SI: ``xdg+si``.
     """
 
     name = "xdg"
@@ -25,7 +25,7 @@ class XdG(Gated):
     """Share of each hidden layer's units that a task does not use."""
 
     def setup(self) -> None:
-        """Draw the units of every task."""
+        """Draw the closed units of every task."""
         super().setup()
         self.open_LTF: list[Tensor] = []
         for i, layer in enumerate(self._layers):
@@ -36,7 +36,7 @@ class XdG(Gated):
             self.open_LTF.append(place_LTF >= closed_L.view(-1, 1, 1))
 
     def gate_now(self, layer: int) -> Tensor:
-        """Return the gates of the task under way."""
+        """Return the gates of the current task."""
         return self.open_LTF[layer][:, self.task : self.task + 1]
 
     def gates_of_tasks(self, layer: int) -> Tensor:
@@ -44,9 +44,10 @@ class XdG(Gated):
         return self.open_LTF[layer]
 
     def clashes(self, other: Strategy) -> str | None:
-        """Recalled rows would pass the gates of the task under way, and closed units would seem idle."""
+        """Replayed rows would pass the gates of the current task, and closed units would seem inactive."""
         if other.family in ("baseline", "regularisation"):
             return None
         return (
-            f"{self.name} gates every step by the task under way: penalties on parameters can stand beside it"
+            f"{self.name} gates each step by the current task, so it can be composed only with penalties on "
+            "parameters, as in xdg+si"
         )

@@ -1,1 +1,1 @@
-"""Penalties on the change of weights."""
+"""Quadratic penalties on changes of parameters."""

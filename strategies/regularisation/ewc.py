@@ -9,11 +9,11 @@ from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, squared_gradients
 
 
 class EWC(QuadraticPenalty):
-    """Elastic weight consolidation: changes are penalised by the Fisher information of earlier tasks.
+    """Elastic weight consolidation: changes are penalised in proportion to earlier tasks' Fisher information.
 
     lambda/2 * sum_k sum_i F_k,i (p_i - p*_k,i)^2, one penalty per finished task (Kirkpatrick 2017, eq. 3), F
-    averaged over a task's rows; ``online`` keeps one penalty, centred at the latest parameters, and lets
-    older importance decay (Schwarz 2018, eq. 9).
+    averaged over a task's rows; ``online`` has one penalty, centred at the latest parameters, and multiplies
+    older importance by gamma at each task (Schwarz 2018, eq. 9).
     """
 
     name = "ewc"
@@ -28,24 +28,24 @@ class EWC(QuadraticPenalty):
     variant: Annotated[Literal["separate", "online"], unless("lam", 0.0)] = "separate"
     """One penalty per task, or one running penalty."""
     gamma: Annotated[Share, only_if("variant", "online")] = LaneFloat(1.0)
-    """Share of the earlier importance that is left at each task, for online."""
+    """Factor of the earlier importance at each task, for online."""
     fisher: Literal["exact", "sampled", "true", "batched"] = "exact"
-    """Estimator: expectation over the model's answers, one sampled answer, the label, or batches."""
+    """Estimator: expectation over the model's predictions, one sampled class, the label, or batches."""
     fisher_batch: Annotated[CountOrNone, only_if("fisher", "batched"), unless("lam", 0.0)] = 128
-    """Rows in a batch of the batched estimator, whose result depends on it; 0 for the training batch."""
+    """Rows in a batch of the batched estimator, which change its result; 0 for the training batch size."""
     fisher_rows: Annotated[CountOrNone, unless("lam", 0.0)] = 0
-    """Rows of a task that the Fisher is taken over, at most; 0 for all."""
+    """Largest number of a task's rows that the Fisher is computed from; 0 for all."""
     half: Annotated[bool, unless("lam", 0.0)] = True
     """Whether the penalty has the factor 1/2."""
 
     def cannot_generate(self) -> str | None:
-        """Only ``batched`` needs the loss alone; the others need log p(y|x) of units, and a text is none."""
+        """Only ``batched`` needs no more than the loss; the others need log p(y|x) of classes."""
         if self.generates and self.fisher != "batched":
             return f"fisher={self.fisher} cannot learn to generate text; fisher=batched can"
         return super().cannot_generate()
 
     def strength(self) -> Tensor:
-        """Return lambda, or twice that without the factor 1/2."""
+        """Return lambda with the factor 1/2, twice lambda without."""
         return self.lam if self.half else 2 * self.lam
 
     def end_task(self, task: int) -> None:

@@ -10,7 +10,7 @@ from strategies.parts import QuadraticPenalty
 
 
 class L2(QuadraticPenalty):
-    """Weight decay towards the last task's parameters: EWC with every importance 1.
+    """Weight decay towards the parameters at the end of the last task: EWC with every importance 1.
 
     lambda/2 * sum_i (p_i - p*_i)^2 (the baseline of Kirkpatrick 2017, figure 2).
     """
@@ -31,7 +31,7 @@ class L2(QuadraticPenalty):
         return self.lam
 
     def end_task(self, task: int) -> None:
-        """Centre the penalty here, or add one that is centred here."""
+        """Move the centre to the current parameters, or add a penalty centred at them."""
         ones = [torch.ones_like(p) for p in self.model_tensors()]
         if self.centre_at == "last":
             self.replace_importance(ones)

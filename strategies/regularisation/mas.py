@@ -11,7 +11,7 @@ from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, absolute_gradients
 
 
 class MAS(QuadraticPenalty):
-    """Memory aware synapses: a parameter is penalised by how much it changes outputs, whatever the label.
+    """Memory aware synapses: changes are penalised in proportion to their effect on outputs, without labels.
 
     lambda * sum_i Omega_i (p_i - p*_i)^2, Omega the sum over tasks of the mean over rows of
     |d ||f(x)||^2 / d p_i|, f the logits of the active units (Aljundi 2018, section 4).
@@ -23,18 +23,18 @@ class MAS(QuadraticPenalty):
     needs_boundaries = True
 
     lam: NotNegative = LaneFloat(0.01)
-    """Strength of the penalty; the paper's 1 is for a head a task, and a shared head cannot learn with it."""
+    """Strength of the penalty; the paper's 1 is for one head per task, and too strong for a shared head."""
     estimator: Annotated[Literal["exact", "batched"], unless("lam", 0.0)] = "exact"
     """Absolute gradient of each row (the paper), or of batches' sums (what most code does)."""
     estimator_batch: Annotated[CountOrNone, only_if("estimator", "batched")] = 128
-    """Rows in a batch of the batched estimator, whose result depends on it; 0 for the training batch."""
+    """Rows in a batch of the batched estimator, which change its result; 0 for the training batch size."""
 
     def strength(self) -> Tensor:
         """Return 2 lambda: the penalty has no factor 1/2."""
         return 2 * self.lam
 
     def end_task(self, task: int) -> None:
-        """Add the task's importance and move the centre here."""
+        """Add the task's importance and move the centre to the current parameters."""
         if self.estimator == "exact":
             self.move(self.mean_over_rows(task, ROWS_AT_ONCE, self._each))
         else:

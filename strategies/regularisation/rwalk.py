@@ -13,7 +13,7 @@ from strategies.parts import QuadraticPenalty
 
 
 class RWalk(QuadraticPenalty):
-    """Riemannian walk: EWC's Fisher as a moving average, and SI's path, measured in its metric.
+    """Riemannian walk: EWC's Fisher as a moving average, plus SI's path integral in the Fisher metric.
 
     lambda * sum_i (F_i + s_i) (p_i - p*_i)^2; after every step F <- alpha g^2 + (1 - alpha) F, and s sums
     max(0, -g x movement) / (F movement^2 / 2 + xi) over stretches of the path, averaged with the earlier
@@ -30,9 +30,9 @@ class RWalk(QuadraticPenalty):
     alpha: Annotated[Share, unless("lam", 0.0)] = LaneFloat(0.9)
     """Weight of the newest squared gradient in the moving average."""
     stretch: Annotated[Count, unless("lam", 0.0)] = 10
-    """Steps in a stretch of the path."""
+    """Steps after which the path integral is divided by the path's length and starts again."""
     xi: Annotated[LaneFloat, Bounds(1e-12), unless("lam", 0.0)] = LaneFloat(1e-3)
-    """Damping, so that a parameter that hardly moved gets no great score."""
+    """Damping, so that a parameter that hardly moved does not get a large score."""
 
     def setup(self) -> None:
         """Start with no importance."""
@@ -53,19 +53,19 @@ class RWalk(QuadraticPenalty):
         self._start = [p.clone() for p in self.model_tensors()]
 
     def adjust_gradients(self) -> None:
-        """Record the gradient of the loss alone and where the step starts; add the penalty's gradient."""
+        """Record the gradient of the loss and the parameters before the step; add the penalty's gradient."""
         gradient = [g.clone() for g in gradients(self.model)]
         self.context.batch.noted[self.name] = gradient, [p.clone() for p in self.model_tensors()]
         super().adjust_gradients()
 
     def after_step(self, batch: Batch) -> None:
-        """Update the Fisher and the gain of this stretch; close the stretch when it is full."""
+        """Update the Fisher and the path integral of the stretch; end it after ``stretch`` steps."""
         learns_L = batch.mean_L(torch.ones_like(batch.y_LB, dtype=torch.float32)) > 0
         alpha_L = torch.where(learns_L, self.alpha, 0)
         gradient, before = batch.noted[self.name]
         for f, g in zip(self.fisher, gradient, strict=True):
             f.lerp_(g.square(), per_lane(alpha_L.to(f), f))
-        # A resting lane did not move, so it gains nothing.
+        # A resting lane did not move, so this adds zero.
         back = torch._foreach_sub(before, list(self.model_tensors()))
         torch._foreach_addcmul_(self._gain, gradient, back)
         self._steps += 1
@@ -73,7 +73,7 @@ class RWalk(QuadraticPenalty):
             self._close(learns_L)
 
     def _close(self, which_L: Tensor) -> None:
-        """Score the stretch of some lanes and start their next."""
+        """Add the stretch's scores in some lanes and start their next stretch."""
         parts = zip(self._new, self._gain, self.fisher, self._start, self.model_tensors(), strict=True)
         for new, gain, f, start, p in parts:
             on = per_lane(which_L, p)
@@ -84,7 +84,7 @@ class RWalk(QuadraticPenalty):
             start.copy_(torch.where(on, p, start))
 
     def end_task(self, task: int) -> None:
-        """Close the last stretch, average the scores, and protect what matters by either measure."""
+        """End the last stretch, average the scores, and set the importance to the sum of both measures."""
         self._close(torch.ones(self.streams.lanes, dtype=torch.bool, device=self.streams.device))
         for s, new in zip(self.score, self._new, strict=True):
             s.copy_((s + new) / 2 if task else new)
@@ -93,6 +93,6 @@ class RWalk(QuadraticPenalty):
 
 
 def _scaled(parts: list[Tensor]) -> list[Tensor]:
-    """Divide by each lane's greatest value over all parameters."""
+    """Return the tensors divided by each lane's largest value over all parameters."""
     greatest_L = torch.stack([t.flatten(1).amax(1) for t in parts]).amax(0).clamp(min=1e-30)
     return [t / per_lane(greatest_L, t) for t in parts]

@@ -10,7 +10,7 @@ from strategies.parts import QuadraticPenalty
 
 
 class SI(QuadraticPenalty):
-    """Synaptic intelligence: a parameter is penalised by how much its path lowered the loss.
+    """Synaptic intelligence: changes of a parameter are penalised by how much its path lowered the loss.
 
     c * sum_i Omega_i (p_i - p*_i)^2 with Omega = sum_k w_k / (D_k^2 + xi), w_k the path integral of
     -gradient x movement over task k, D_k the task's whole movement (Zenke 2017, eq. 3 to 5).
@@ -34,7 +34,7 @@ class SI(QuadraticPenalty):
     """Gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""
 
     negative: Annotated[bool, unless("c", 0.0)] = False
-    """Whether a path that raised the loss gives negative importance (the paper's formula), or 0."""
+    """Whether a path that raised the loss gives negative importance (the paper's formula) or 0."""
 
     def setup(self) -> None:
         """Start with no importance."""
@@ -52,7 +52,7 @@ class SI(QuadraticPenalty):
             w.zero_()
 
     def adjust_gradients(self) -> None:
-        """Add the penalty's gradient; record where the step starts and which gradient counts."""
+        """Add the penalty's gradient; record the parameters before the step and the gradient of ``path``."""
         if self.path == "task" and self._pull is not None:
             gradient = [g.clone() for g in gradients(self.model)]
             super().adjust_gradients()
@@ -68,7 +68,7 @@ class SI(QuadraticPenalty):
         torch._foreach_addcmul_(self.path_integral, gradient, back)
 
     def end_task(self, task: int) -> None:
-        """Add the task's importance and move the centre here."""
+        """Add the task's importance and move the centre to the current parameters."""
         new = []
         for p, start, w in zip(self.model_tensors(), self.centre, self.path_integral, strict=True):
             omega = w / ((p - start).square() + per_lane(self.xi, p))

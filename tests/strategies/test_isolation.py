@@ -149,16 +149,16 @@ def test_xdg_gates_channels_of_convolutions() -> None:
         assert torch.equal(nonzero_LBF[:, b], strategy.open_LTF[2][:, b % 2])
 
 
-def test_xdg_stands_beside_penalties_and_refuses_what_recalls_old_rows() -> None:
+def test_xdg_is_composed_with_penalties_and_refuses_methods_that_replay() -> None:
     assert strategies.get("xdg+si")().unsuitable("task", Training()) is None
     for other in ("er", "der", "lwf", "agem"):
         reason = strategies.get(f"{other}+xdg")().unsuitable("task", Training())
-        assert "penalties on parameters" in str(reason)
+        assert "only with penalties on parameters" in str(reason)
     records = run_group([toy_cell("ewc+xdg", seed, "task") for seed in range(2)])
     assert [r["status"] for r in records] == ["done", "done"]
 
 
-def test_ewc_beside_xdg_holds_no_weight_of_a_closed_unit() -> None:
+def test_ewc_with_xdg_penalises_no_weight_of_a_closed_unit() -> None:
     strategy = ready("ewc+xdg", "task")
     begin(strategy, 0)
     ewc, xdg = strategy.parts
