@@ -1,5 +1,6 @@
 """What is enforced while a method runs: one loss a lane, and state that is saved whole or refused by name."""
 
+import json
 import random
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
@@ -330,6 +331,18 @@ def test_a_checkpoint_of_other_names_is_an_error(change: str) -> None:
     name = "strategy/more" if change == "unknown" else "strategy/memory.rows_LM"
     with pytest.raises(ContractBroken, match=f"other state than is saved now: {name}; --force"):
         run_group([cell], checkpoints=saved.at(1))
+
+
+def test_a_checkpoint_without_the_strategy_s_state_begins_again() -> None:
+    """One of an earlier version: nothing can be said of what it lacks."""
+    saved, cell = Saved(), toy_cell("er", epochs=1)
+    straight = outcome(run_group([cell], checkpoints=saved)[0])
+    tensors, header = saved.after[1][cell.key]
+    content = json.loads(header)
+    del content["strategy"]
+    saved.after[1][cell.key] = {}, json.dumps(content)
+    assert tensors
+    assert outcome(run_group([cell], checkpoints=saved.at(1))[0]) == straight
 
 
 def test_aliases_and_what_setup_made_alike_stay_as_they_are() -> None:
