@@ -22,6 +22,14 @@ A document holds
     ...                       replaced by what the strategies' steps cost
     <!-- lethe:end -->
 
+    <!-- lethe:options STRATEGY RECORD.json -->
+    ...                       replaced by its hyper-parameters, and the cost of a step from the record
+    <!-- lethe:end -->
+
+    <!-- lethe:peers RECORD.json -->
+    ...                       replaced by how long a run takes in other libraries
+    <!-- lethe:end -->
+
     <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
 
 with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
@@ -39,6 +47,7 @@ from bench.report import costs
 from bench.report.figures import ACROSS, FIGURES, looks_of, write
 from bench.report.formats import MISSING, plus_minus, points
 from bench.report.layout import SPREADS
+from bench.report.method_pages import hyper_parameters, peers
 from bench.report.parts import by_scenario, parts
 from bench.report.published_numbers import published_in_markdown
 from bench.report.score_names import head, part_title
@@ -49,7 +58,7 @@ from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
-    r"(?P<start><!-- lethe:(?P<kind>table|method|verify|against|costs) (?P<words>[^>]*) -->\n)"
+    r"(?P<start><!-- lethe:(?P<kind>table|method|verify|against|costs|options|peers) (?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
 )
@@ -62,7 +71,7 @@ def renewed(text: str, folder: Path) -> str:
 
     def block(match: re.Match[str]) -> str:
         kind, words = match["kind"], match["words"].split()
-        body = costs.table(folder / words[0]) if kind == "costs" else _BLOCKS[kind](words, read)
+        body = _BLOCKS[kind](words, read) if kind in _BLOCKS else _FROM_FILES[kind](folder, words)
         return f"{match['start']}\n{body}\n{match['end']}"
 
     return _BLOCK.sub(block, text)
@@ -122,6 +131,11 @@ def _against(words: list[str], read: Callable[[str], Frames]) -> str:
 
 _METHOD_SCORES = ("acc", "forgetting", "learning_acc")
 _BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _against}
+_FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
+    "costs": lambda folder, words: costs.table(folder / words[0]),
+    "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),
+    "peers": lambda folder, words: peers(folder / words[0]),
+}
 
 
 def draw(text: str, folder: Path) -> list[Path]:

@@ -1,0 +1,48 @@
+"""What the pages of methods and README take from the registry and from measurements, as Markdown."""
+
+import json
+from pathlib import Path
+
+from bench.report.text_tables import markdown_rows
+from strategies import REGISTRY
+
+
+def hyper_parameters(name: str, costs: Path) -> str:
+    """Return a strategy's hyper-parameters with their help, and what a step costs.
+
+    Args:
+        name: The strategy.
+        costs: The record of ``make costs``.
+    """
+    options = REGISTRY.describe(name).options
+    rows = [(f"`{o.name}`", f"`{o.default}`", o.type, o.help.replace("``", "`")) for o in options]
+    table = markdown_rows(("name", "default", "value", "what it does"), rows) if rows else "None."
+    step = json.loads(costs.read_text())["strategies"].get(name)
+    if step is None:
+        return table
+    times = f"A step takes {step['ratio']:.2f} times one of `finetune`; the method's definition implies"
+    return f"{table}\n\n{times} {step['implied']:g} ([costs](../costs.md))."
+
+
+def peers(path: Path) -> str:
+    """Return how long a run takes in other libraries, from the record of ``tests/perf/peers.py``."""
+    record = json.loads(path.read_text())
+    about, versions = record["about"], record["about"]["packages"]
+    rows = [
+        (
+            f"{name} / {found['avalanche']}",
+            f"{found['seconds_avalanche']:.1f}",
+            f"{found['seconds_lethe']:.1f}",
+            f"{found['seconds_lethe_per_seed']:.2f}",
+            f"{found['faster_one_seed']:.1f}",
+            f"{found['faster_many_seeds']:.1f}",
+        )
+        for name, found in record["methods"].items()
+    ]
+    each = f"of {about['seeds']} seeds, s each"
+    header = ("method, Lethe / Avalanche", "Avalanche, s", "Lethe, s", each, "times faster", "each")
+    return (
+        f"{markdown_rows(header, rows)}\n\n`python tests/perf/peers.py`, {about['made']}: digits, "
+        f"class-incremental, one thread of {about['machine']}, avalanche-lib {versions['avalanche-lib']}, "
+        f"torch {versions['torch']}."
+    )
