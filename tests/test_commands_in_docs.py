@@ -1,0 +1,85 @@
+"""Every command in the documents is accepted as written: quick ones are run, long ones as dry runs."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command, process
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"[Pp]ut this into `(\w+\.py)`.*?```python\n(.*?)```", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\b(RUN|DIR|TABLE|SUITE|MIRROR|NAME|FILE|CELL|KEY|STRATEGY|TARGET|[A-Z])\b|\.\.\.")
+DRY = {"run", "verify"}
+ELSEWHERE = {"export": "test_serving", "predict": "test_serving", "check": "test_check"}
+"""Commands that need a trained model or minutes, and the tests that run them."""
+
+
+def commands(text: str) -> set[str]:
+    """Return the lethe commands of a page, in blocks and in lines, without comments."""
+    blocks = [block for language, block in _FENCED.findall(text) if language in ("", "sh")]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines() + re.findall(r"`(lethe [^`]+)`", text)
+    plain = (" ".join(line.removeprefix(".venv/bin/").split("  #")[0].split()) for line in lines)
+    # A name alone, or with the name of an option, is a mention and no command.
+    mention = re.compile(r"lethe \w+( --[\w-]+)?$")
+    return {c for c in plain if c.startswith("lethe ") and (c == "lethe list" or not mention.match(c))}
+
+
+INSTALLED = {"lethe run shapes"}
+"""Commands that need somebody's package."""
+ALL = {
+    c: page
+    for page in PAGES
+    for c in sorted(commands(page.read_text()) - INSTALLED)
+    if not _PLACEHOLDER.search(c)
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that pages ask for and a run under every name they use."""
+    folder = tmp_path_factory.mktemp("docs")
+    for page in PAGES:
+        for name, code in _FILE.findall(page.read_text()):
+            (folder / name).write_text(code)
+    run = "run digits -s finetune -s er -s der++ -s ewc --scenario class --seeds 6 --set epochs=1 --jobs 1"
+    done = process(f"{run} --set rows_per_class=20 --out {folder / 'made'}")
+    assert done.returncode == 0, done.stderr
+    read = (c for c in ALL if c.split()[1] != "unpack")  # which makes its folder
+    names = {word for c in read for word in shlex.split(c) if word.startswith("results/runs/")}
+    for name in names:
+        if not name.endswith(".lethe.gz"):
+            shutil.copytree(folder / "made", folder / name, dirs_exist_ok=True)
+    assert process(f"pack {folder / 'made'} {folder / 'results/runs/first.lethe.gz'}").returncode == 0
+    shutil.copytree(ROOT / "results" / "reference", folder / "results" / "reference", dirs_exist_ok=True)
+    return folder
+
+
+def test_documents_have_commands() -> None:
+    assert len(ALL) > 100
+    assert {c.split()[1] for c in ALL} >= {"run", "report", "status", "list", "show", "check", "verify"}
+
+
+@pytest.mark.parametrize("line", sorted(ALL))
+def test_a_command_is_accepted(
+    line: str, place: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(place)
+    words = shlex.split(line)[1:]
+    name = words[0]
+    if name in ELSEWHERE:
+        words = [name, "--help"]
+    elif name in DRY and "--dry-run" not in words and "--records" not in words[2:]:
+        words += ["--dry-run"]
+        # A run of other settings may be in the folder of that name.
+        if "--out" in words:
+            words[words.index("--out") + 1] = str(tmp_path / "new")
+    elif name in ("pack", "unpack", "report", "cite"):
+        monkeypatch.chdir(shutil.copytree(place, tmp_path / "copy"))
+    code, _, err = command("", *words)
+    # A published table with an entry that differs is an answer too.
+    assert code == 0 or (name == "verify" and code == 1), f"{ALL[line].name}: {line}: {err}"
