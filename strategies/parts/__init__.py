@@ -1,4 +1,4 @@
-"""What several methods are built from."""
+"""Building blocks that several methods share: memories, Fisher, gates, generators, exemplars."""
 
 from strategies.parts.class_memory import GreedyMemory, pick_marked, real_rows
 from strategies.parts.exemplars import held_out_count

@@ -1,8 +1,8 @@
-"""Memories that are written class by class: balanced reservoir, greedy balance, ring.
+"""Memories balanced over classes: balanced reservoir, greedy balance, ring.
 
-Classes are units of the head for the balanced reservoir, which needs no tasks. Greedy balance and the ring
-distinguish the classes of one task from those of another, unless boundaries are hidden: where tasks share
-units they would otherwise hold rows of the first or of the last task alone.
+For the balanced reservoir a class is a unit of the head, so it needs no tasks. For greedy balance and the
+ring a unit in each task is a class of its own, unless boundaries are hidden. Otherwise, if tasks share units,
+the memory would contain rows of the first or of the last task only.
 
 Axes: L lanes, B batch, M memory slots, N candidates, U units and C classes (one more for empty slots), K rows
 of a class.
@@ -17,18 +17,18 @@ from strategies.parts.memory import Memory
 
 
 def pick_marked(among: Tensor, draw: Tensor) -> Tensor:
-    """Return the index of one of the marked along the last axis, by a number in [0, 1); the last if none."""
+    """Return a marked index of the last axis, chosen by a draw in [0, 1); the last one if none is marked."""
     nth = (draw * among.sum(-1)).long().unsqueeze(-1)
     return (among.cumsum(-1) <= nth).sum(-1).clamp(max=among.shape[-1] - 1)
 
 
 def real_rows(batch: Batch) -> Tensor:
-    """Return which rows of a batch count, bool (L, B)."""
+    """Return which rows of a batch are no padding, bool (L, B)."""
     return batch.weight_LB > 0
 
 
 def _class(streams: LaneStreams, rows_LB: Tensor) -> Tensor:
-    """Return the class of each row, int64: one for each task and unit, or each unit if tasks are hidden."""
+    """Return the class of each row, int64: a task and unit, or a unit if boundaries are hidden."""
     unit_LB = streams.unit_LR.gather(1, rows_LB)
     if streams.training.boundaries == "hidden":
         return unit_LB
@@ -36,16 +36,16 @@ def _class(streams: LaneStreams, rows_LB: Tensor) -> Tensor:
 
 
 def _count(index_LN: Tensor, n: int) -> Tensor:
-    """Return how often each of n numbers occurs in each lane, int64 (L, n)."""
+    """Return how often each of 0 to n - 1 occurs in each lane, int64 (L, n)."""
     zero_LC = torch.zeros(len(index_LN), n, dtype=torch.long, device=index_LN.device)
     return zero_LC.scatter_add(1, index_LN, torch.ones_like(index_LN))
 
 
 def class_shares(slots: int, streams: LaneStreams) -> list[int]:
-    """Return each lane's equal share of so many slots for every class of every task.
+    """Return the slots that each lane has for every class of every task, in equal shares.
 
     Raises:
-        Unsuitable: There are fewer slots than classes: the last ones would have none.
+        Unsuitable: There are fewer slots than classes, so some class would have none.
     """
     classes = [sum(len(t.units) for t in s.tasks) for s in streams.streams]
     if slots < max(classes):
@@ -56,11 +56,11 @@ def class_shares(slots: int, streams: LaneStreams) -> list[int]:
 class BalancedMemory(Memory):
     """Class-balancing reservoir sampling (Chrysakis & Moens 2020).
 
-    Each row gets a random key, and of each class those with the least keys are stored: a reservoir per class.
-    A class has all its rows until the memory is full; then a largest class loses one for each new row, and
-    a class that has lost rows does not grow again. So a whole batch is one cut at a common level: of all
-    candidates the first by rank within their class, and at equal ranks by an order of the classes. (The paper
-    draws each time which of equally large classes loses one.)
+    Each row gets a random key, and each class stores the rows with its smallest keys: a reservoir per class.
+    A class stores all its rows until the memory is full; then each new row replaces one of a largest class,
+    and a class that has lost rows does not grow again. A whole batch can therefore be written by one sort:
+    candidates are stored by rank within their class, and at equal ranks by a fixed order of the classes. (The
+    paper draws each time which of equally large classes loses a row.)
     """
 
     def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
@@ -69,7 +69,7 @@ class BalancedMemory(Memory):
         self.order_LU = draws.uniform("order of classes", streams.n_units + 1).argsort(1)
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
-        """Store the best of the stored and the new rows."""
+        """Keep the first of the stored and the new rows by rank within their class."""
         empty, real_LB = self.streams.n_units, real_rows(batch)
         there_LN = torch.cat([self.in_use_LM(), real_LB], 1)
         rows_LN = torch.cat([self.rows_LM[:, : self.slots], batch.rows_LB], 1)
@@ -83,7 +83,7 @@ class BalancedMemory(Memory):
         whole_LU = held_LU == self.met_LU
         self.met_LU += _count(unit_LN[:, self.slots :], empty + 1)
         self.met_LU[:, -1] = 0
-        # Sorted by class, then key, a row's rank is its distance from where its class begins.
+        # In the order of class, then key, a row's rank is its distance from the first row of its class.
         by_key_LN = (unit_LN + kept_LN["key"].double()).argsort(dim=1, stable=True)
         unit_LN = unit_LN.gather(1, by_key_LN)
         count_LU = _count(unit_LN, empty + 1)
@@ -102,11 +102,11 @@ class BalancedMemory(Memory):
 
 
 class GreedyMemory(Memory):
-    """Greedy balancing sampler (Prabhu 2020, Algorithm 1): GDumb's.
+    """The greedy balancing sampler of GDumb (Prabhu 2020, Algorithm 1).
 
-    A row is taken if its class is new or holds less than an equal share of the slots among the classes met,
-    and takes the place of one of the largest classes once the memory is full. Row after row, as the paper has
-    it: this is all that is done in a step.
+    A row is stored if its class is new or has less than an equal share of the slots among the classes seen.
+    Once the memory is full, it replaces a row of one of the largest classes. Rows are offered one by one, as
+    in the paper.
     """
 
     def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
@@ -115,7 +115,7 @@ class GreedyMemory(Memory):
         self.met_LC = torch.zeros(streams.lanes, n_classes, dtype=torch.bool, device=streams.device)
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
-        """Offer rows one after the other."""
+        """Offer rows one by one."""
         empty, real_LB = self.met_LC.shape[1], real_rows(batch)
         draw_LB = self.draws.uniform("greedy", real_LB.shape[1])
         new_LB = _class(self.streams, batch.rows_LB)
@@ -130,7 +130,7 @@ class GreedyMemory(Memory):
             largest_LC = F.pad(count_LC == count_LC.amax(1, keepdim=True), (0, 1))
             free_LM = held_LM == empty
             among_LM = torch.where(free_LM.any(1, keepdim=True), free_LM, largest_LC.gather(1, held_LM))
-            # The first free slot, or any of the largest classes'.
+            # The first free slot, else a random slot of the largest classes.
             draw_L = torch.where(free_LM.any(1), 0, draw_LB[:, b])
             slot_L1 = pick_marked(among_LM, draw_L).unsqueeze(1)
             held_LM = torch.where(taken_L1, held_LM.scatter(1, slot_L1, new_L1), held_LM)
@@ -141,7 +141,7 @@ class GreedyMemory(Memory):
 
 
 class RingMemory(Memory):
-    """The latest rows of each class, first in, first out, in equal shares (Chaudhry 2019, tiny memories)."""
+    """The latest rows of each class in equal shares, first in, first out (Chaudhry 2019, tiny memories)."""
 
     def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
         super().__init__(slots, streams, draws)
@@ -150,11 +150,11 @@ class RingMemory(Memory):
         self.most = max(shares)
         lanes, n_classes = streams.lanes, streams.n_tasks * streams.n_units
         self.met_LC = torch.zeros(lanes, n_classes, dtype=torch.long, device=streams.device)
-        # Which slot holds the k-th row of a class; one column more, for rows that need no new slot.
+        # The slot of the k-th row of a class; the extra last column is for writes to discard.
         self.slot_LCK = torch.full((lanes, n_classes * self.most + 1), slots, device=streams.device)
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
-        """Give each row the place of the oldest of its class, or a free one while its share is not full."""
+        """Write each row to a free slot until its class's share is full, then over the class's oldest row."""
         real_LB = real_rows(batch)
         class_LB = _class(self.streams, batch.rows_LB)
         same_LBB = (class_LB.unsqueeze(2) == class_LB.unsqueeze(1)) & real_LB.unsqueeze(1)

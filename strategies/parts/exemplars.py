@@ -1,4 +1,4 @@
-"""Exemplars: a memory in which all classes of all tasks so far have an equal share.
+"""Exemplars: a memory shared equally by all classes of all tasks so far.
 
 Axes: L lanes, G groups (a class of a task), S slots of a group, K rows in order, M rows of the whole memory,
 B batch, N candidates of one class, F features, U units.
@@ -13,16 +13,16 @@ from strategies.parts.class_memory import class_shares
 
 
 class Exemplars:
-    """Row numbers by group, the best first; of group g of a lane the first ``count_LG`` slots are in use.
+    """Row numbers by group, best first; the first ``count_LG`` slots of a group are in use.
 
-    A group is a class as one task has it, so that a class that comes back takes no earlier row's place.
-    Groups are in order of units and then of tasks: where no class comes back, group and unit are one number.
-    The last group is always empty; it stands for the class that a lane lacks where others have one more. A
-    group keeps the best of its rows when its share shrinks, so nothing has to be chosen twice.
+    A group is a class of one task, so that a class that comes back does not replace its earlier exemplars.
+    Groups are ordered by unit, then task: if no class comes back, a group's number is its unit. The last
+    group is always empty; a lane with fewer classes in a task than another uses it for the missing ones.
+    When its share shrinks, a group keeps the best of its rows, so nothing is chosen again.
     """
 
     def __init__(self, size: int, streams: LaneStreams, draws: Draws) -> None:
-        """Make an empty memory of ``size`` rows a lane; Unsuitable where a group would have none."""
+        """Create an empty memory of ``size`` rows a lane; raises Unsuitable if a group would have none."""
         self.buffer, self.streams, self.draws = size, streams, draws
         tasks = [enumerate(s.tasks) for s in streams.streams]
         groups = [sorted((u, t) for t, task in of_lane for u in task.units) for of_lane in tasks]
@@ -32,22 +32,22 @@ class Exemplars:
         self.none, device = most, streams.device
         padded = [[*of_lane, *[(0, streams.n_tasks)] * (most + 1 - len(of_lane))] for of_lane in groups]
         self.unit_LG, self.task_LG = torch.tensor(padded, device=device).unbind(2)
-        # The same number of slots whatever the neighbours' tasks: results of other shapes round differently.
+        # The number of slots does not depend on other lanes, since other shapes round differently.
         data = streams.data
         slots = min(size, int(torch.bincount(data.y_N[: data.n_train].clamp(min=0)).max()))
         self.rows_LGS = torch.zeros(*self.unit_LG.shape, slots, dtype=torch.long, device=device)
         self.count_LG = torch.zeros_like(self.unit_LG)
 
     def held_rows(self, lane: int) -> tuple[int, int]:
-        """Return how many rows a lane holds, and the bytes of each with its label."""
+        """Return the number of rows that a lane stores, and the bytes of each with its label."""
         return int(self.total_L[lane]), self.streams.row_bytes
 
     def share_L(self, tasks: int) -> Tensor:
-        """Return the rows that each group has once the first so many tasks are learned."""
+        """Return the rows that each group has after ``tasks`` tasks, shape (L,)."""
         return self.buffer // (self.task_LG < tasks).sum(1)
 
     def group_L(self, task: int, nth: int) -> Tensor:
-        """Return the group of each lane's ``nth`` class of a task; the last, empty one where it has fewer."""
+        """Return the group of each lane's ``nth`` class of a task; the last, empty group if there is none."""
         units = [s.tasks[task].units for s in self.streams.streams]
         found = [
             number[of[nth], task] if nth < len(of) else self.none
@@ -61,11 +61,11 @@ class Exemplars:
         return self.count_LG.sum(1)
 
     def reduce(self, share_L: Tensor) -> None:
-        """Let every group keep no more than its best ``share_L`` rows."""
+        """Reduce every group to at most its best ``share_L`` rows."""
         self.count_LG.copy_(torch.minimum(self.count_LG, share_L.unsqueeze(1)))
 
     def write(self, group_L: Tensor, rows_LK: Tensor, count_L: Tensor) -> None:
-        """Keep the first ``count_L`` of rows given in order as those of one group of every lane."""
+        """Store the first ``count_L`` of ordered rows as the exemplars of one group of every lane."""
         lane_L = torch.arange(len(group_L), device=group_L.device)
         self.rows_LGS[lane_L, group_L, : rows_LK.shape[1]] = rows_LK
         self.count_LG[lane_L, group_L] = count_L
@@ -77,24 +77,25 @@ class Exemplars:
         return rows_LM, self.unit_LG.gather(1, group_LM), nth_LM < self.total_L.unsqueeze(1)
 
     def freeze_for_reading(self) -> None:
-        """Fix what is read until the next call: changes in between are not seen.
+        """Fix the rows that ``read`` draws from until the next call, whatever is written in between.
 
-        A group's rows are laid out by number, so that two that rounding let change places in the order of
-        herding do not change what is read.
+        A group's rows are sorted by number, so that a different order of herding, due to rounding, does not
+        change what is read.
         """
         self._readable_LG = self.count_LG.clone()
         slot_S = torch.arange(self.rows_LGS.shape[2], device=self.rows_LGS.device)
         self._rows_LGS = _sorted(self.rows_LGS, slot_S >= self.count_LG.unsqueeze(2))
 
     def hold_out(self, every: int) -> Tensor:
-        """Take one of ``every`` rows of each group from what is read, spread evenly; -1 means none.
+        """Hold one in ``every`` rows of each group out of reading, evenly spread, and return them.
 
-        Shape (L, G, H), H as many as can be held out of one group.
+        Returns:
+            Row numbers, shape (L, G, H), with H the largest number that one group can hold out; -1 for none.
         """
         count_LG1 = self._readable_LG.unsqueeze(2)
         held_LG1 = held_out_count(count_LG1, every)
         slot_S = torch.arange(self.rows_LGS.shape[2], device=self.rows_LGS.device)
-        # Of n slots in a row, those where a multiple of h / n passes a whole number are h of them.
+        # Chooses h of n slots: those where a multiple of h / n passes a whole number.
         out_LGS = (slot_S * held_LG1 % count_LG1.clamp(min=1) < held_LG1) & (slot_S < count_LG1)
         most = max(1, len(slot_S) // every)
         held_LGH = self._rows_LGS.masked_fill(~out_LGS, -1).sort(2, descending=True).values[..., :most]
@@ -103,9 +104,9 @@ class Exemplars:
         return held_LGH
 
     def read(self, n: int, like: Batch) -> Batch:
-        """Return n rows of every lane, uniform with replacement over what is ready for reading.
+        """Return n rows of every lane, drawn uniformly with replacement from the rows ready for reading.
 
-        While there is none, and in a lane at rest, rows of ``like`` stand in that do not count.
+        If there are none, or the lane rests, the rows of ``like`` are returned with weight 0.
         """
         total_L = self._readable_LG.sum(1)
         nth_LB = self.draws.below("exemplars", total_L, n)
@@ -118,12 +119,12 @@ class Exemplars:
 
 
 def herding_order(features_LNF: Tensor, real_LN: Tensor, wanted: int) -> Tensor:
-    """Return the candidates to keep, the best first, int64 (L, K), K = min(wanted, N).
+    """Return the candidates to store, the best first, int64 (L, K), K = min(wanted, N).
 
     p_k = argmin_x ||mu - (phi(x) + sum_{j<k} phi(p_j)) / k||, each candidate at most once, with phi, mu and
-    the mean of the k of length 1 (Rebuffi 2017, Algorithm 4; section 2 normalises every average). Any first
-    part of the result is the choice of that size. ``real_LN`` is 0 for padding: a lane with fewer than K real
-    candidates has them all in front.
+    the mean of the k of length 1 (Rebuffi 2017, Algorithm 4; section 2 normalises every average). The
+    first k of the result are the choice of size k. ``real_LN`` is 0 for padding: a lane with fewer than K
+    real candidates has them all in front.
     """
     phi_LNF = F.normalize(features_LNF, dim=2) * real_LN.unsqueeze(2)
     mean_LF = F.normalize(phi_LNF.sum(1), dim=1)
@@ -132,7 +133,7 @@ def herding_order(features_LNF: Tensor, real_LN: Tensor, wanted: int) -> Tensor:
     out_LN = real_LN == 0
     chosen = [out_LN[:, :0].long()]
     for _ in range(min(wanted, real_LN.shape[1])):
-        # Of means of length 1 the nearest has the greatest inner product with mu: mu (S + phi) / |S + phi|.
+        # For means of length 1 the nearest has the largest inner product with mu: mu (S + phi) / |S + phi|.
         length_LN = sum_LF.square().sum(1, keepdim=True) + 2 * _inner(phi_LNF, sum_LF) + square_LN
         inner_LN = (mean_LF * sum_LF).sum(1, keepdim=True) + along_LN
         cosine_LN = inner_LN / length_LN.clamp(min=1e-12).sqrt()
@@ -149,19 +150,19 @@ def _inner(phi_LNF: Tensor, to_LF: Tensor) -> Tensor:
 
 
 def held_out_count(count: Tensor, every: int) -> Tensor:
-    """Return how many of a number of rows are held out: one of ``every``, of two or more at least one."""
+    """Return how many of ``count`` rows are held out: one in ``every``, but at least one of two or more."""
     return (count // every).clamp(min=1) * (count > 1)
 
 
 def _sorted(rows_LGS: Tensor, out_LGS: Tensor) -> Tensor:
-    """Return rows by number, those that are out last."""
+    """Return rows sorted by number, those marked in ``out_LGS`` last."""
     return rows_LGS.masked_fill(out_LGS, torch.iinfo(torch.long).max).sort(2).values
 
 
 def _pick(rows_LGS: Tensor, count_LG: Tensor, nth_LB: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the n-th rows of every lane, groups one after another, and their groups, int64 (L, B).
+    """Return the n-th rows of every lane, counted group after group, and their groups, int64 (L, B).
 
-    Past the last row the result is some row.
+    For n past the last row, the result is an arbitrary row.
     """
     end_LG = count_LG.cumsum(1)
     group_LB = torch.searchsorted(end_LG, nth_LB, right=True).clamp(max=count_LG.shape[1] - 1)

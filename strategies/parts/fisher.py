@@ -1,9 +1,9 @@
-"""How much each parameter matters to the answers: squared or absolute gradients, example by example.
+"""Importance of each parameter for the outputs: squared or absolute gradients of single examples.
 
-No loop over examples: with a layer's inputs a and the gradients g at its outputs, the sum over examples of
-the squared gradients of a dense layer is one product of squares, (a^2)^T (g^2), and that of the absolute
-ones |a|^T |g|. Convolutions and batch normalisation sum over positions first, a chunk of examples at a time.
-Of models with parameters elsewhere, per_example computes the gradients.
+No loop over examples is needed. With a the inputs of a dense layer and g the gradients at its outputs, the
+sum of squared gradients over examples is one product of squares, (a^2)^T (g^2), and the sum of absolute
+gradients is |a|^T |g|. Convolutions and batch normalisation sum over positions first, a chunk of examples at
+a time. For models with parameters in other layers, per_example computes the gradients.
 
 Axes: L lanes, B batch, I inputs, O outputs, U units, S positions.
 """
@@ -20,25 +20,30 @@ from strategies.parts.per_example import Run, Size, Values, summed_by_example
 
 Estimator = Literal["exact", "sampled", "true", "batched"]
 Output = Callable[[Batch, Run], Tensor]
-"""What is asked of rows and a model."""
+"""Computes an output of each row from a batch and a model."""
 _LAYERS = (LaneLinear, LaneConv2d, LaneBatchNorm2d)
 _CHUNK = 64
-"""Examples whose convolution gradients are in memory at one time."""
+"""Number of examples whose convolution gradients are in memory together."""
 
 
 def squared_gradients(
     model: LaneModel, batch: Batch, logits: Output, estimator: Estimator, draw_LB: Tensor | None = None
 ) -> list[Tensor]:
-    """Return, for each parameter, squared gradients of log p(y|x) summed over the rows that count.
+    """Return, for each parameter, squared gradients of log p(y|x) summed over the rows with weight 1.
 
-    ``exact`` takes the expectation over the model's own answers, ``sampled`` one answer a row drawn from
-    them by ``draw_LB`` (uniform numbers), ``true`` the label (often called the empirical Fisher), ``batched``
-    the square of the batch's mean gradient at the labels, times the rows (what a loop over batches computes:
-    it depends on the batch size). See van de Ven 2025, On the computation of the Fisher information in
-    continual learning. The model must be in eval mode.
+    The estimators are compared in van de Ven 2025, On the computation of the Fisher information in continual
+    learning:
+
+    - ``exact``: the expectation over the model's own predictions of y.
+    - ``sampled``: one y per row, drawn from the model's predictions with the uniform numbers ``draw_LB``.
+    - ``true``: y is the label (often called the empirical Fisher).
+    - ``batched``: the squared mean gradient of the batch at its labels, times the number of rows. A loop over
+      batches computes this; it depends on the batch size.
+
+    The model must be in eval mode.
     """
 
-    def answers(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    def predictions(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         log_p_LBU = logits(batch, run).log_softmax(2)
         weight_LB = _weight(batch, log_p_LBU[:, :, 0])
         if estimator != "exact":
@@ -49,13 +54,13 @@ def squared_gradients(
 
     if estimator == "batched":
         return _batched(model, batch, logits)
-    return _summed(model, batch, answers, torch.square, draw_LB)
+    return _summed(model, batch, predictions, torch.square, draw_LB)
 
 
 def absolute_gradients(model: LaneModel, batch: Batch, output: Output) -> list[Tensor]:
-    """Return, for each parameter, absolute gradients of ``output`` summed over the rows that count.
+    """Return, for each parameter, absolute gradients of ``output`` summed over the rows with weight 1.
 
-    ``output`` gives one number a row, shape (L, B). The model must be in eval mode.
+    ``output`` returns one number per row, shape (L, B). The model must be in eval mode.
     """
 
     def values(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
@@ -96,12 +101,12 @@ def _summed(
 
 
 def _weight(batch: Batch, like_LB: Tensor) -> Tensor:
-    """Return 1 for every row that counts and 0 for the others, in the precision of ``like_LB``."""
+    """Return the weights of the batch in the precision of ``like_LB``."""
     return batch.weight_LB.to(like_LB.dtype)
 
 
 def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
-    assert draw_LB is not None, "a sampled Fisher needs draws"
+    assert draw_LB is not None, "fisher=sampled needs draws"
     below_LBU = log_p_LBU.exp().double().cumsum(2) < draw_LB.unsqueeze(2)
     return below_LBU.sum(2).clamp(max=log_p_LBU.shape[2] - 1)
 

@@ -1,4 +1,4 @@
-"""All parameters or gradients of a lane as one long vector, for what is done with them as a whole.
+"""All parameters or gradients of a lane as one vector.
 
 Axes: L lanes, P parameters.
 """
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def lane_vectors(tensors: Sequence[Tensor]) -> Tensor:
-    """Return stacked tensors (L, ...) side by side, shape (L, P)."""
+    """Flatten and concatenate stacked tensors (L, ...) to shape (L, P)."""
     return torch.cat([t.flatten(1) for t in tensors], 1)
 
 
 def write_lane_vectors(flat_LP: Tensor, tensors: Sequence[Tensor]) -> None:
-    """Write what ``flatten`` put side by side back into its tensors."""
+    """Copy vectors that ``lane_vectors`` could have returned back into its tensors."""
     parts = flat_LP.split([t[0].numel() for t in tensors], 1)
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))

@@ -1,4 +1,4 @@
-"""What strategies for transformers see of them: what is trained, and the features of the frozen backbone.
+"""The interface to tuned transformers: trained parameters, and features of the frozen backbone.
 
 Axes: L lanes, B batch, N rows, S tokens, P soft prompts, F features.
 """
@@ -14,23 +14,23 @@ _AT_ONCE = 500
 
 
 class Tuned(Protocol):
-    """A transformer with frozen weights; what is trained beside them is stacked over lanes."""
+    """A transformer with frozen weights; trained parameters are stacked over lanes."""
 
     head: LaneLinear
     trained: nn.ParameterDict
-    """Of LoRA: ``LAYER/down`` (L, I, r) and ``LAYER/up`` (L, r, O); of prompts: ``prompt`` (L, P, F)."""
+    """For LoRA ``LAYER/down`` (L, I, r) and ``LAYER/up`` (L, r, O); for prompts ``prompt`` (L, P, F)."""
     places: float
-    """Tokens that it reads at most, soft prompts included."""
+    """The largest number of tokens that it reads, soft prompts included."""
     past: dict[str, Tensor]
-    """Further LoRA factors that are added, by the names in ``trained``."""
+    """More LoRA factors, which are added; names as in ``trained``."""
 
     def features(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
-        """Return features (L, B, F); prompts (L, B, P, F) may be given in place of the model's own."""
+        """Return features (L, B, F); prompts (L, B, P, F), if given, replace the model's own."""
         ...
 
 
 def tuned_transformer(strategy: Strategy) -> Tuned:
-    """Return a strategy's model; raises Unsuitable where it is not tuned as the strategy needs it."""
+    """Return a strategy's model; raises Unsuitable if its ``tune`` is not the strategy's ``tunes``."""
     if getattr(strategy.model, "tune", "") != strategy.tunes:
         raise Unsuitable(f"{strategy.name} needs a transformer, as minilm is, with tune={strategy.tunes}")
     return cast(Tuned, strategy.model)
@@ -38,9 +38,9 @@ def tuned_transformer(strategy: Strategy) -> Tuned:
 
 @torch.no_grad()
 def frozen_features(model: Tuned, streams: LaneStreams) -> Tensor:
-    """Return what the backbone alone, without any prompt, makes of the rows of the data, shape (N, F).
+    """Return the backbone's features, without any prompt, of all rows of the data, shape (N, F).
 
-    The same for all lanes and tasks, so that one pass serves the whole stream. Rows that no stream has are 0.
+    They are the same for all lanes and tasks, so one pass is enough. Rows that are in no stream are 0.
     """
     used = [
         rows

@@ -13,7 +13,7 @@ from strategies.core import Adam, Generators, LaneLinear, lanewise, per_lane
 from strategies.parts.vae import Decoder
 
 SLOPE = 0.2
-"""What a unit of the critic lets through of a negative number."""
+"""Slope of the critic's leaky ReLU for negative inputs."""
 
 
 class ImageGenerator(nn.Module):
@@ -29,14 +29,17 @@ class ImageGenerator(nn.Module):
 
     @torch.no_grad()
     def generate(self, noise_LBZ: Tensor) -> Tensor:
-        """Return images that no gradient flows through, (L, B, D)."""
+        """Return images without gradients, (L, B, D)."""
         image_LBD: Tensor = self(noise_LBZ)
         return image_LBD
 
 
 class Critic(nn.Module):
-    """How real a row looks, by two dense layers; no row's score depends on others, or the penalty would not
-    be on its own gradient (Gulrajani et al. 2017, section 4: no batch normalisation)."""
+    """Scores how real a row looks, with two dense layers.
+
+    There is no batch normalisation, since the penalty is on each row's own gradient, so that no score may
+    depend on other rows (Gulrajani et al. 2017, section 4).
+    """
 
     def __init__(self, generators: Generators, pixels: int, hidden: int) -> None:
         super().__init__()
@@ -55,14 +58,14 @@ class Critic(nn.Module):
     def loss(self, x_LBD: Tensor, made_LBD: Tensor, mix_LB: Tensor, penalty_L: Tensor) -> Tensor:
         """Return D(made) - D(x) + penalty (|grad D(between)| - 1)^2 of each pair of rows, shape (L, B).
 
-        ``mix_LB``, in [0, 1], is the real row's share in what lies between (Algorithm 1, lines 4 to 7).
+        ``mix_LB``, in [0, 1], is the real row's share in the point between them (Algorithm 1, lines 4 to 7).
         """
         excess_LB = (self.slope(torch.lerp(made_LBD, x_LBD, mix_LB.unsqueeze(2))) - 1).square()
         loss_LB: Tensor = self(made_LBD) - self(x_LBD) + per_lane(penalty_L, excess_LB) * excess_LB
         return loss_LB
 
     def slope(self, x_LBD: Tensor) -> Tensor:
-        """Return the norm of the score's gradient by the pixels of each row, shape (L, B)."""
+        """Return the norm of the score's gradient with respect to each row's pixels, shape (L, B)."""
         x_LBD = x_LBD.detach().requires_grad_()
         # Neither rows nor lanes mix: the gradient of the sum of all scores is each row's own.
         (slope_LBD,) = torch.autograd.grad(self(x_LBD).sum(), x_LBD, create_graph=True)
@@ -70,6 +73,6 @@ class Critic(nn.Module):
 
 
 class GANAdam(Adam):
-    """Adam with the moments' decay of Algorithm 1: the critic that a gradient came from is soon another."""
+    """Adam with the betas of Algorithm 1: no first moment, because the critic changes quickly."""
 
     betas: ClassVar[tuple[float, float]] = (0.0, 0.9)

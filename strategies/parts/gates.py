@@ -1,8 +1,8 @@
-"""Gates on hidden layers: a unit's output is multiplied by a number between 0 and 1 that its task decides.
+"""Gates on hidden layers: a unit's output is multiplied by a number between 0 and 1 for each task.
 
-The gate stands before the ReLU: for a gate that is not negative that is the same as after it. New rows
-are of the task under way, so one gate serves the whole batch; rows to be predicted are of any task, and
-each takes its own.
+The gate is applied before the ReLU, which for a non-negative gate is the same as after it. New rows are of
+the current task, so one gate is used for the whole batch. Rows to predict are of any task, and each uses the
+gate of its own task.
 
 Axes: L lanes, B batch, T tasks, F units of a layer.
 """
@@ -17,14 +17,14 @@ from strategies.parts.layers import Layer, hidden_layers
 
 
 class Gated(Strategy):
-    """What the methods with gates share: hooks on the hidden layers, and each row's own gates in answers."""
+    """Base of methods with gates: hooks on hidden layers, and the gates of each row's task in prediction."""
 
     family = "isolation"
     scenarios = ("task",)
     needs_boundaries = True
 
     def setup(self) -> None:
-        """Put a gate on every hidden layer."""
+        """Add a gate to every hidden layer."""
         self._layers = hidden_layers(self.model, self.name)
         self._task_LB: Tensor | None = None
         self._lane_L1 = torch.arange(self.streams.lanes, device=self.streams.device).unsqueeze(1)
@@ -38,15 +38,15 @@ class Gated(Strategy):
         return self.gates_of_tasks(layer)[self._lane_L1, self._task_LB]
 
     def gate_now(self, layer: int) -> Tensor:
-        """Return the gates of the task under way, shape (L, 1, F)."""
+        """Return the gates of the current task, shape (L, 1, F)."""
         raise NotImplementedError
 
     def gates_of_tasks(self, layer: int) -> Tensor:
-        """Return the gates of every task as they are in answers, shape (L, T, F)."""
+        """Return the gates of every task in prediction, shape (L, T, F)."""
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer each row with the gates of its own task."""
+        """Predict each row with the gates of its own task."""
         self._task_LB = self.streams.task_of(batch.rows_LB)
         try:
             return self.logits(batch)
@@ -55,7 +55,7 @@ class Gated(Strategy):
 
 
 def _hook(gate: Callable[[int], Tensor], i: int) -> Callable[..., Tensor]:
-    # A function of its own, not a method: a copy of the network must not copy the strategy with it.
+    # A function, because a hook that is a method would make a copy of the network copy the strategy, too.
     def multiply(layer: Layer, _: object, out: Tensor) -> Tensor:
         gate_LBF = gate(i)
         if isinstance(layer, LaneLinear):

@@ -1,4 +1,4 @@
-"""What the class-incremental methods share: exemplars chosen by herding and learned beside new rows.
+"""Bases of class-incremental methods: exemplars are chosen by herding and replayed with new rows.
 
 Axes: L lanes, B batch, U units, N rows of one class, K rows in order.
 """
@@ -19,7 +19,7 @@ from strategies.parts.soft_targets import soft_cross_entropy
 
 
 class ExemplarReplay(Strategy):
-    """A method that stores exemplars of every class and trains on them and the new rows together."""
+    """Base of methods that store exemplars of every class and train on them and the new rows together."""
 
     family = "class-incremental"
     needs = "task boundaries, a memory of rows"
@@ -35,7 +35,7 @@ class ExemplarReplay(Strategy):
     """Weight of exemplars: as in one shuffled set with the task's rows (the papers), or half of the loss."""
 
     def setup(self) -> None:
-        """Make an empty memory."""
+        """Create an empty memory."""
         if self.streams.scenario == "domain":
             raise Unsuitable(
                 f"{self.name} needs new classes at every task; the tasks of this stream share theirs"
@@ -46,8 +46,8 @@ class ExemplarReplay(Strategy):
     def begin_task(self, task: int) -> None:
         """Look up which units are old and new, and compute the number of exemplars per new row.
 
-        New are the classes of the task, also one that has come back: it has labels and many rows again, as a
-        new class has. Old are the other classes seen.
+        The task's classes are new, including one that has come back, because it has labels and many rows
+        again. The other classes seen are old.
         """
         self.exemplars.freeze_for_reading()
         own_LTU = self.streams.own_LTU
@@ -57,7 +57,7 @@ class ExemplarReplay(Strategy):
         self._ratio_L = self.exemplars.total_L / torch.tensor(rows, device=own_LTU.device)
 
     def with_exemplars(self, batch: Batch) -> Batch:
-        """Return new rows and then exemplars, weighted so that a mean over both is that of the mixing."""
+        """Return new rows followed by exemplars, with the weights of ``mixing``."""
         if self.task == 0:
             return batch
         old = self.exemplars.read(self.batch or batch.rows_LB.shape[1], batch)
@@ -67,7 +67,7 @@ class ExemplarReplay(Strategy):
         return join_batches(batch, replace(old, weight_LB=old.weight_LB * share_L1))
 
     def end_task(self, task: int) -> None:
-        """Shrink the share of earlier classes and choose the exemplars of the task's."""
+        """Shrink the share of earlier classes and choose exemplars of the task's classes."""
         share_L = self.exemplars.share_L(task + 1)
         self.exemplars.reduce(share_L)
         for group_L, _, rows_LN, real_LN in self.classes(task):
@@ -76,14 +76,14 @@ class ExemplarReplay(Strategy):
             self.exemplars.write(group_L, rows_LN.gather(1, order_LK), torch.minimum(count_L, share_L))
 
     def classes(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield the classes of a task: their groups (L,), which unit is meant (bool, L, U), their rows.
+        """Yield the group, unit, training rows and padding of each class of a task.
 
-        Rows are training rows (L, N), and then which are real (1 or 0). A lane that has fewer classes than
-        another has the memory's empty group, no unit and no real row in their place.
+        Shapes are (L,), one-hot (L, U), (L, N) and (L, N), which is 1 for real rows and 0 for padding. A lane
+        with fewer classes than another has the memory's empty group, no unit and no real row instead.
         """
         streams, data = self.streams.streams, self.streams.data
         unit_U = torch.arange(self.streams.n_units, device=self.streams.device)
-        # The same length for every class and lane, so that rounding does not depend on the neighbours' sizes.
+        # The same length for every class and lane, so that rounding does not depend on other lanes' sizes.
         most = int(torch.bincount(data.y_N[: data.n_train].clamp(min=0)).max())
         for nth in range(max(len(s.tasks[task].units) for s in streams)):
             of_lanes, units = [], []
@@ -98,18 +98,18 @@ class ExemplarReplay(Strategy):
 
 
 class Distilled(ExemplarReplay):
-    """Exemplars, and a copy of the network as it was before the task, which teaches the old classes."""
+    """Exemplars, and distillation of old classes from a copy of the network before the task (the teacher)."""
 
     needs = "task boundaries, a memory of rows, a copy of the network"
-    cost = 2.67  # two thirds of a pass for the teacher, which only answers
+    cost = 2.67  # two thirds: the teacher's forward passes
 
     def setup(self) -> None:
-        """Make an empty memory and copy the network; the copy is refreshed after each task."""
+        """Create an empty memory and copy the network; the copy is refreshed after each task."""
         super().setup()
         self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()
 
     def end_task(self, task: int) -> None:
-        """Choose exemplars; the network as it is now teaches from here on."""
+        """Choose exemplars, and copy the network: it is the next task's teacher."""
         super().end_task(task)
         self.teacher.load_state_dict(self.model.state_dict())
 

@@ -1,4 +1,4 @@
-"""A network as a row of dense layers and convolutions: what GPM reads, and what gates and masks act on.
+"""A network as a list of dense layers and convolutions, for GPM, gates and masks.
 
 Axes: L lanes, B batch, I inputs, O outputs; X the axes of one row.
 """
@@ -16,8 +16,9 @@ Layer = LaneLinear | LaneConv2d
 def hidden_layers(model: LaneModel, who: str) -> list[Layer]:
     """Return the layers before the head, in order.
 
-    Raises Unsuitable where there is none, and for a network with parameters elsewhere: batch normalisation
-    shares its statistics between tasks, so nothing in such a network belongs to one task alone.
+    Raises:
+        Unsuitable: There is none, or the network has parameters in other layers. Batch normalisation, for
+            example, shares its statistics between tasks, so no part of the network belongs to one task.
     """
     layers = [m for m in model.modules() if isinstance(m, Layer)]
     known = {id(p) for layer in layers for p in layer.parameters()}
@@ -25,24 +26,24 @@ def hidden_layers(model: LaneModel, who: str) -> list[Layer]:
         raise Unsuitable(f"{who} needs a network of dense layers and convolutions alone (mlp, cnn)")
     hidden = [layer for layer in layers if layer is not model.head]
     if not hidden:
-        raise Unsuitable(f"{who} needs layers before the head; this model is a head alone")
+        raise Unsuitable(f"{who} needs layers before the head, and this model has only a head")
     return hidden
 
 
 def unit_count(layer: Layer) -> int:
-    """Return the number of units of a dense layer, of channels of a convolution."""
+    """Return the number of units of a dense layer, or of output channels of a convolution."""
     return layer.weight.shape[2] if isinstance(layer, LaneLinear) else layer.weight.shape[1]
 
 
 def fan_in(layer: Layer) -> int:
-    """Return the number of weights that each output of a layer reads with."""
+    """Return the number of weights of each output of a layer."""
     return layer.weight[0].numel() // unit_count(layer)
 
 
 def with_masks(
     model: LaneModel, layers: Sequence[Layer], masks: Iterable[Tensor]
 ) -> Callable[[Tensor], Tensor]:
-    """Return the network with the weights of ``layers`` multiplied by a mask each, shaped like them."""
+    """Return the network with the weights of each of ``layers`` multiplied by a mask of the same shape."""
     names = {id(p): name for name, p in model.named_parameters()}
     pairs = zip(layers, masks, strict=True)
     weights = {names[id(layer.weight)]: layer.weight * mask for layer, mask in pairs}
@@ -50,7 +51,7 @@ def with_masks(
 
 
 def inputs_during(model: LaneModel, x_LBX: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
-    """Run the network and return what each of ``layers`` was given."""
+    """Run the network and return the input of each of ``layers``."""
     given: dict[int, Tensor] = {}
     hooks = [
         layer.register_forward_pre_hook(lambda m, args: given.update({id(m): args[0]})) for layer in layers

@@ -1,6 +1,6 @@
-"""Replay memory: row numbers, not copies; how it is written (reservoir, per class) and read (uniform).
+"""Replay memory: it stores row numbers, is written as a reservoir or per class, and is read uniformly.
 
-Memories that are written class by class are in ``class_memory``.
+Memories balanced over classes are in ``class_memory``.
 
 Axes: L lanes, B batch, M memory slots, C classes; X the axes of one row.
 """
@@ -15,7 +15,7 @@ from strategies.core import Batch, Draws, LaneStreams
 
 
 class Memory:
-    """Row numbers of every lane, the first ``filled_L`` slots in use, and further tensors per slot."""
+    """Row numbers of every lane, in the first ``filled_L`` slots, and further tensors per slot."""
 
     def __init__(
         self, slots: int, streams: LaneStreams, draws: Draws, kept: dict[str, tuple[int, ...]] | None = None
@@ -23,7 +23,7 @@ class Memory:
         """``kept`` names float tensors to store per slot, with their shapes: ``{"logits": (10,)}``."""
         lanes, device = streams.lanes, streams.device
         self.slots, self.streams, self.draws = slots, streams, draws
-        # One slot more than asked for: writes that must not happen go there, and are never read.
+        # One extra slot, which is never read, for writes to discard.
         self.rows_LM = torch.zeros(lanes, slots + 1, dtype=torch.long, device=device)
         self.filled_L = torch.zeros(lanes, dtype=torch.long, device=device)
         self.seen_L = torch.zeros(lanes, dtype=torch.long, device=device)
@@ -33,18 +33,18 @@ class Memory:
         self._lane_L1 = torch.arange(lanes, device=device).unsqueeze(1)
 
     def held_rows(self, lane: int) -> tuple[int, int]:
-        """Return how many rows a lane holds, and the bytes of each with its label and what goes with it."""
+        """Return the number of rows that a lane stores, and the bytes of each with its label and tensors."""
         beside = sum(k[0, 0].nbytes for k in self.kept.values())
         return int(self.filled_L[lane]), self.streams.row_bytes + beside
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
-        """Offer rows in the way of this memory."""
+        """Offer rows to the memory, which decides which of them to store."""
         self.write_reservoir(batch, **kept)
 
     def write_reservoir(self, batch: Batch, **kept: Tensor) -> None:
-        """Offer rows to a reservoir (Vitter 1985, Algorithm R): each row seen is kept equally likely.
+        """Offer rows to a reservoir (Vitter 1985, Algorithm R): each row seen is equally likely to be stored.
 
-        Rows are taken in order; of two that fall on one slot the later stays. Padding is not offered.
+        Rows are offered in order: of two for the same slot the later is stored. Padding is not offered.
         """
         seen_L1, size = self.seen_L.unsqueeze(1), batch.rows_LB.shape[1]
         if batch.all_count:  # two operations fewer
@@ -59,16 +59,16 @@ class Memory:
         torch.maximum(self.filled_L, self.seen_L.clamp(max=self.slots), out=self.filled_L)
 
     def put(self, slot_LB: Tensor, rows_LB: Tensor, **kept: Tensor) -> None:
-        """Write rows to slots, with no gap behind those in use; slot number ``slots`` is nowhere.
+        """Write rows to slots; the caller leaves no gap after the slots in use.
 
-        Of rows for one slot the last stays.
+        Slot number ``slots`` discards the row. Of several rows for one slot the last is stored.
         """
         taken_LB = (slot_LB + 1).masked_fill(slot_LB == self.slots, 0)
         torch.maximum(self.filled_L, taken_LB.amax(1), out=self.filled_L)
         self._put(slot_LB, rows_LB, kept)
 
     def _put(self, slot_LB: Tensor, rows_LB: Tensor, kept: dict[str, Tensor]) -> None:
-        # scatter itself leaves open which of equal slots wins.
+        # scatter does not define which of several writes to one slot is kept.
         later_BB = _later_BB(slot_LB.shape[1], slot_LB.device)
         beaten_LB = ((slot_LB.unsqueeze(2) == slot_LB.unsqueeze(1)) & later_BB).any(2)
         slot_LB = slot_LB.masked_fill(beaten_LB, self.slots)
@@ -77,12 +77,12 @@ class Memory:
             self.kept[name][self._lane_L1, slot_LB] = values
 
     def append(self, rows_LB: Tensor, real_LB: Tensor, **kept: Tensor) -> None:
-        """Write the rows marked real to the next free slots, as far as there are any."""
+        """Write the real rows to the next free slots, until there are none."""
         slot_LB = self.filled_L.unsqueeze(1) + real_LB.long().cumsum(1) - 1
         self.put(slot_LB.masked_fill(~real_LB, self.slots).clamp(max=self.slots), rows_LB, **kept)
 
     def keep_only(self, keep_LM: Tensor) -> None:
-        """Drop all rows but those marked, bool (L, M), and close the gaps in the same order."""
+        """Drop all rows but the marked ones, bool (L, M), and close the gaps; the order stays."""
         keep_LM = keep_LM & self.in_use_LM()
         order_LM = (~keep_LM).long().argsort(dim=1, stable=True)
         self.rows_LM[:, : self.slots] = self.rows_LM.gather(1, order_LM)
@@ -91,17 +91,17 @@ class Memory:
         self.filled_L.copy_(keep_LM.sum(1))
 
     def in_use_LM(self) -> Tensor:
-        """Return which slots hold a row, bool (L, M)."""
+        """Return which slots contain a row, bool (L, M)."""
         return torch.arange(self.slots, device=self.rows_LM.device) < self.filled_L.unsqueeze(1)
 
     def _slot(self, nth_LB: Tensor) -> Tensor:
-        """Return the slot of the n-th row seen: the next free one, else a random one of n, or none."""
+        """Return the slot of the n-th row seen: the next free one, else one of n at random or none."""
         drawn_LB = (self.draws.uniform("reservoir", nth_LB.shape[1]) * nth_LB).long()
         return torch.where(nth_LB <= self.slots, nth_LB - 1, drawn_LB.clamp(max=self.slots))
 
     def write_per_class(self, rows: list[Tensor], per_class: Sequence[int]) -> None:
-        """Add up to a lane's ``per_class`` rows of each class found in its ``rows``, drawn at random."""
-        # One draw for all lanes, cut to each: a lane's numbers must not depend on its neighbours' sizes.
+        """Add up to ``per_class`` random rows of each class among each lane's ``rows``."""
+        # One draw of the largest length for all lanes, so that no lane's numbers depend on other lanes.
         draw_LR = self.draws.uniform("per class", max(len(r) for r in rows))
         for lane, rows_R in enumerate(rows):
             rows_R = rows_R.to(self.rows_LM.device)
@@ -116,37 +116,38 @@ class Memory:
                 self.filled_L[lane] += len(chosen)
 
     def draw_slots(self, name: str, n: int) -> Tensor:
-        """Return n slots of every lane, uniform with replacement over those in use, int64 (L, n)."""
+        """Return n slots of every lane, drawn uniformly with replacement from those in use, int64 (L, n)."""
         return self.draws.below(name, self.filled_L, n)
 
     def draw_distinct(self, name: str, n: int, among_LM: Tensor | None = None) -> Tensor:
-        """Return n different slots of every lane, drawn at random among those in use or marked, int64 (L, n).
+        """Return n different slots of every lane, drawn from those marked (default: in use), int64 (L, n).
 
-        n is at most the number of slots; where there are fewer of them, they come first, and then others.
+        If n is larger than the number of slots, all are returned. Marked slots come first; if they are fewer
+        than n, others follow.
         """
         among_LM = self.in_use_LM() if among_LM is None else among_LM
         key_LM = self.draws.uniform(name, self.slots) - (~among_LM).double()
         return key_LM.topk(min(n, self.slots), 1).indices
 
     def read_kept(self, name: str, slots_LB: Tensor) -> Tensor:
-        """Return what is stored with the rows in slots, shape (L, B, ...)."""
+        """Return the tensor ``name`` of the rows in slots, shape (L, B, ...)."""
         return self.kept[name][self._lane_L1, slots_LB]
 
     def read(self, slots_LB: Tensor, like: Batch, raw: bool = False) -> Batch:
-        """Return the rows in slots; for empty slots, rows of ``like`` that do not count.
+        """Return a batch of the rows in slots.
 
-        They stand in so that batch statistics see real images. Rows are augmented as new ones are, unless
-        they are to be measured and not learned: ``raw``.
+        An empty slot gives a row of ``like`` with weight 0, so that batch statistics are of real images. Rows
+        are augmented as new rows are; ``raw`` returns them as stored, to be measured and not trained on.
         """
         rows_LB = self.rows_LM.gather(1, slots_LB)
         in_use_LB = slots_LB < self.filled_L.unsqueeze(1)
         stand_in_LB = like.rows_LB
         if slots_LB.shape[1] != stand_in_LB.shape[1]:
-            around_B = torch.arange(slots_LB.shape[1], device=rows_LB.device) % stand_in_LB.shape[1]
-            stand_in_LB = stand_in_LB[:, around_B]
+            again_B = torch.arange(slots_LB.shape[1], device=rows_LB.device) % stand_in_LB.shape[1]
+            stand_in_LB = stand_in_LB[:, again_B]
         rows_LB = torch.where(in_use_LB, rows_LB, stand_in_LB)
         weight_LB = in_use_LB.float()
-        if not like.all_count:  # a lane at rest replays nothing either
+        if not like.all_count:  # a resting lane replays nothing
             weight_LB = weight_LB * like.learns_L.unsqueeze(1)
         if raw:
             return self.streams.batch(rows_LB, weight_LB)
@@ -155,12 +156,12 @@ class Memory:
 
 @cache
 def _later_BB(size: int, device: torch.device) -> Tensor:
-    """Return which column comes after which row; made once, not at every step."""
+    """Return whether the column is greater than the row; cached, as every step needs it."""
     return torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
 
 
 def join_batches(new: Batch, old: Batch) -> Batch:
-    """Return one batch of new rows and then old ones."""
+    """Return one batch of new rows followed by old ones."""
     active_LBU = new.active_LBU
     if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:
         active_LBU = torch.cat([new.active_LBU, old.active_LBU], 1)
@@ -174,7 +175,7 @@ def join_batches(new: Batch, old: Batch) -> Batch:
 
 
 def pick_rows(batch: Batch, place_LB: Tensor) -> Batch:
-    """Return the rows at some places of a batch, as they are there: with the same crops and flips."""
+    """Return the rows at some positions of a batch, with the crops and flips that they have there."""
     lane_L1 = torch.arange(len(place_LB), device=place_LB.device).unsqueeze(1)
     active_LBU = batch.active_LBU
     if active_LBU is not None and active_LBU.shape[1] > 1:

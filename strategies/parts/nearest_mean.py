@@ -1,6 +1,6 @@
-"""Answering by the nearest mean of remembered rows in the space of features.
+"""Prediction by the nearest class mean of stored rows in feature space.
 
-Axes: L lanes, B batch, M remembered rows, N rows, F features, U units; X the axes of one row.
+Axes: L lanes, B batch, M stored rows, N rows, F features, U units; X the axes of one row.
 """
 
 import torch
@@ -14,7 +14,7 @@ _ROWS_AT_ONCE = 256
 
 @torch.no_grad()
 def features_of(model: LaneModel, streams: LaneStreams, rows_LN: Tensor) -> Tensor:
-    """Return the features of rows without a gradient and with running statistics, shape (L, N, F)."""
+    """Return the features of rows in eval mode and without gradients, shape (L, N, F)."""
     with eval_mode(model):
         parts = [
             model.features(streams.pixels(rows_LB.contiguous())).float()
@@ -24,9 +24,9 @@ def features_of(model: LaneModel, streams: LaneStreams, rows_LN: Tensor) -> Tens
 
 
 def class_means(features_LMF: Tensor, unit_LM: Tensor, real_LM: Tensor, units: int) -> tuple[Tensor, Tensor]:
-    """Return each unit's mean of features of length 1, again of length 1, and which units have any row.
+    """Return each unit's mean of features and which units have rows, (L, U, F) and (L, U).
 
-    Shapes (L, U, F) and (L, U).
+    Features and means are scaled to length 1.
     """
     of_LMU = F.one_hot(unit_LM, units).to(features_LMF) * real_LM.unsqueeze(2)
     sum_LUF = torch.bmm(of_LMU.transpose(1, 2), F.normalize(features_LMF, dim=2))
@@ -34,14 +34,14 @@ def class_means(features_LMF: Tensor, unit_LM: Tensor, real_LM: Tensor, units: i
 
 
 class NearestMean(Strategy):
-    """A method that answers with the class whose remembered rows have the nearest mean.
+    """Base of methods that predict the class whose stored rows have the nearest mean.
 
-    y = argmin_y ||phi(x) - mu_y||, phi and mu of length 1: the largest inner product. Where none of the units
-    that a row may be given to has a mean, before the first task and for tasks to come, the head answers.
+    y = argmin_y ||phi(x) - mu_y||, phi and mu of length 1: the largest inner product. If no unit that a row
+    can be classified as has a mean (before the first task, and for later tasks), the head predicts.
     """
 
     def setup(self) -> None:
-        """Start with no means; they are valid until the network or the memory changes."""
+        """Start without means; they are computed when needed and valid until network or memory change."""
         super().setup()
         self._means: tuple[Tensor, Tensor] | None = None
 
@@ -50,22 +50,22 @@ class NearestMean(Strategy):
         raise NotImplementedError
 
     def begin_task(self, task: int) -> None:
-        """Forget the means."""
+        """Discard the means."""
         super().begin_task(task)
         self._means = None
 
     def after_step(self, batch: Batch) -> None:
-        """Forget the means: the network has changed."""
+        """Discard the means: the network has changed."""
         super().after_step(batch)
         self._means = None
 
     def end_task(self, task: int) -> None:
-        """Forget the means: the memory has changed."""
+        """Discard the means: the memory has changed."""
         super().end_task(task)
         self._means = None
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return cosines to the means; units without one, and inactive ones, lowest."""
+        """Return cosines to the means; units without a mean, and inactive units, have the lowest scores."""
         if self._means is None:
             rows_LM, unit_LM, real_LM = self.remembered()
             features_LMF = features_of(self.model, self.streams, rows_LM)

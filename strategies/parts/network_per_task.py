@@ -1,4 +1,4 @@
-"""What methods with a network for every task share: the networks, and each row's answer by its own task's.
+"""A network for every task, and the prediction of each row by the network of its task.
 
 Axes: L lanes, B batch, U units.
 """
@@ -13,15 +13,15 @@ from suites.base import generator
 
 
 def one_per_task(model: LaneModel, streams: LaneStreams) -> nn.ModuleList:
-    """Return a copy of the network for every task, all but the first with initial weights of their own."""
+    """Return a copy of the network for every task, all but the first with new initial weights."""
     networks = nn.ModuleList(copy.deepcopy(model) for _ in range(streams.n_tasks))
     for task, network in enumerate(networks):
         if task > 0:
-            start_anew(network, [generator(s.seed, f"network/{task}") for s in streams.streams])
+            reinitialise(network, [generator(s.seed, f"network/{task}") for s in streams.streams])
     return networks.requires_grad_(False).eval()
 
 
-def start_anew(model: nn.Module, generators: list[torch.Generator]) -> None:
+def reinitialise(model: nn.Module, generators: list[torch.Generator]) -> None:
     """Give every layer new initial weights."""
     for module in model.modules():
         if isinstance(module, LaneLinear):
@@ -37,7 +37,7 @@ def start_anew(model: nn.Module, generators: list[torch.Generator]) -> None:
 
 
 def by_task(answers: list[Tensor], task_LB: Tensor) -> Tensor:
-    """Return, for each row, the answer (L, B, U) of the network of its task."""
+    """Return the logits (L, B, U) of each row from the network of its task."""
     chosen_LBU = answers[0]
     for task, answer_LBU in enumerate(answers[1:], 1):
         chosen_LBU = torch.where((task_LB == task).unsqueeze(2), answer_LBU, chosen_LBU)

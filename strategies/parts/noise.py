@@ -1,8 +1,8 @@
-"""Gaussian noise per lane, for methods that need much of it at every step.
+"""Gaussian noise per lane, for methods that need many numbers at every step.
 
-A hash per number (``Draws``) would cost a generative method a fair part of its step; here each lane
-has a generator of its own, seeded anew at every task from the lane's seed and the task, so that nothing of it
-need be in a checkpoint.
+Hashing every number (``Draws``) would take a large part of a generative method's step. Here each lane has a
+generator, which is seeded at every task from the lane's seed and the task, so that checkpoints need not
+contain it.
 
 Axes: L lanes.
 """
@@ -24,7 +24,7 @@ class GaussianNoise:
         self.begin(0)
 
     def begin(self, task: int) -> None:
-        """Start the numbers of one task."""
+        """Seed the generators for a task."""
         for seed, generator in zip(self.seeds, self.generators, strict=True):
             generator.manual_seed(derive(seed, f"{self.name}/{task}"))
 

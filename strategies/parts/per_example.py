@@ -1,10 +1,10 @@
-"""Gradients of every example by itself through any model: each example becomes a lane of its own.
+"""Per-example gradients of any model: each example is passed through it as a lane of its own.
 
-Parameters are repeated so that every row has its own copy; nothing mixes lanes, so one backward pass over the
-sum gives each row its own gradient. That costs memory, rows times parameters, and far less time than a loop
-over rows. Models of dense layers and convolutions alone need neither: see strategies.fisher.
+Parameters are repeated so that every row has its own copy. Nothing mixes lanes, so one backward pass of the
+sum gives each row its own gradient. This needs memory for rows times parameters, and much less time than a
+loop over rows. Models of dense layers and convolutions alone do not need it: see ``fisher``.
 
-Axes: L lanes, B batch, N rows at one time, E examples (lanes times N), K rows of one example; 1 its one row.
+Axes: L lanes, B batch, N rows at once, E examples (lanes times N), K rows of one example; 1 its one row.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from strategies.core import Batch, LaneModel
 Run = Callable[[Tensor], Tensor]
 """A model, or one with other parameters: rows to logits."""
 Values = Callable[[Run, Batch, Tensor | None], list[tuple[Tensor, Tensor]]]
-"""What is differentiated of each row, and its weight, both (L, B), given a model, rows and numbers drawn."""
+"""Returns pairs of (values to differentiate, their weights), (L, B) each, from a model, a batch and draws."""
 Size = Callable[[Tensor], Tensor]
 """``torch.square`` or ``torch.abs``."""
 
 _EXAMPLES = {"cpu": 32, "cuda": 512}
-"""Examples that go through the model together: on a CPU, more make the layers' inputs leave the cache."""
+"""Examples passed through the model together; with more, a layer's inputs do not fit in a CPU's cache."""
 _NUMBERS = {"cpu": 2**22, "cuda": 2**27}
-"""Numbers in the parameters of all these examples: 16 MiB on a CPU, where LoRA keeps its 32 examples and a
-model tuned whole goes row by row; half a GiB on a GPU. Gradients take as much again."""
+"""Limit of parameters times examples: 16 MiB on a CPU, which allows 32 examples with LoRA and one with
+``tune=full``; half a GiB on a GPU. Gradients take the same again."""
 
 
 def summed_by_example(
@@ -34,7 +34,7 @@ def summed_by_example(
 ) -> list[Tensor]:
     """Return, for each parameter, the weighted sum over rows and ``values`` of the gradients' ``size``.
 
-    The model must be in eval mode. Rows that count in no lane are left out.
+    The model must be in eval mode. Rows with weight 0 in all lanes are skipped.
     """
     named = {name: p.detach() for name, p in model.named_parameters()}
     found = {name: torch.zeros_like(p) for name, p in named.items()}
@@ -48,7 +48,7 @@ def summed_by_example(
 
         draw_E1 = None if draw_LB is None else _alone(draw_LB, rows_N1)
         for value_E1, weight_E1 in values(run, groups_as_lanes(batch, rows_N1), draw_E1):
-            if not bool(weight_E1.any()):  # a unit that no row may be given to
+            if not bool(weight_E1.any()):  # a unit that no row can be classified as
                 continue
             reached = torch.autograd.grad(
                 value_E1.sum(), list(alone.values()), retain_graph=True, allow_unused=True
@@ -61,7 +61,7 @@ def summed_by_example(
 
 
 def rows_at_once(model: LaneModel, lanes: int) -> int:
-    """Return how many rows of each lane go together; one at a time where a model knows its lanes."""
+    """Return how many rows of each lane are processed together; one if a model's lanes are fixed."""
     if not model.any_lanes:
         return 1
     p = next(model.parameters())
@@ -70,13 +70,13 @@ def rows_at_once(model: LaneModel, lanes: int) -> int:
 
 
 def counting_rows(model: LaneModel, batch: Batch) -> Tensor:
-    """Return where in the batch a row counts in some lane, short rows first: those together waste little."""
+    """Return positions in the batch with weight in some lane, shortest rows first, to save padding."""
     order_B = model.lengths(batch.x_LBX).amax(0).argsort(stable=True)
     return order_B[(batch.weight_LB > 0).any(0)[order_B]]
 
 
 def groups_as_lanes(batch: Batch, rows_NK: Tensor) -> Batch:
-    """Return N groups of K rows of every lane, each group in a lane of its own."""
+    """Return N groups of K rows of every lane as a batch of L * N lanes."""
     active_LBU = batch.active_LBU
     if active_LBU is not None:
         active_LBU = active_LBU.expand(*batch.x_LBX.shape[:2], -1)
@@ -90,5 +90,5 @@ def groups_as_lanes(batch: Batch, rows_NK: Tensor) -> Batch:
 
 
 def _alone(of_rows_LB: Tensor, rows_NK: Tensor) -> Tensor:
-    """Turn (L, B, ...) into (L * N, K, ...): of each lane the rows at ``rows_NK``."""
+    """Return the rows at ``rows_NK`` of every lane: (L, B, ...) to (L * N, K, ...)."""
     return of_rows_LB[:, rows_NK].flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What methods share that reinitialise hidden units of an mlp.
+"""Base of methods that reinitialise hidden units of an mlp.
 
 Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the axes of one row.
 """
@@ -10,14 +10,14 @@ from strategies.core import Batch, LaneLinear, Strategy, Unsuitable
 
 
 class Recycling(Strategy):
-    """Plain training that watches hidden units; a method decides which are reinitialised, and when."""
+    """Plain training that records hidden units' outputs; a method decides which to reinitialise, and when."""
 
     family = "plasticity"
     cost = 1.33  # the units' outputs are computed a second time
     needs = "a network of dense layers: mlp"
 
     def setup(self) -> None:
-        """Find the chain of dense layers; raises Unsuitable where there is none."""
+        """Find the chain of dense layers; raises Unsuitable if there is none."""
         hidden = getattr(self.model, "layers", None)
         if not (isinstance(hidden, nn.ModuleList) and all(isinstance(m, LaneLinear) for m in hidden)):
             raise Unsuitable(f"{self.name} needs a chain of dense layers, as in model mlp")
@@ -26,9 +26,10 @@ class Recycling(Strategy):
         self._units = [self._tensors(i) for i in range(len(hidden))]
 
     def _tensors(self, i: int) -> list[Tensor]:
-        """Return all that belongs to the units of a layer, each with axes (L, H, ...): views, to write into.
+        """Return the tensors of a layer's units as views to write into, each with axes (L, H, ...).
 
-        First the incoming weights, the biases and the outgoing weights, then their moments in the optimiser.
+        They are the incoming weights, the biases and the outgoing weights, then their moments in the
+        optimiser.
         """
         layer, after = self._layers[i], self._layers[i + 1]
         place = {id(p): n for n, p in enumerate(self.optimiser.parameters)}
@@ -41,7 +42,7 @@ class Recycling(Strategy):
         return found
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> None:
-        """Record each unit's mean output over the rows that count; a ReLU's outputs are not negative."""
+        """Record each unit's mean output over rows with weight 1; after ReLU it is not negative."""
         weight_LB1 = batch.weight_LB.unsqueeze(2)
         rows_L1 = weight_LB1.sum(1)
         batch.noted[self.name] = activity = []
@@ -52,7 +53,7 @@ class Recycling(Strategy):
                 activity.append((x_LBI * weight_LB1).sum(1) / rows_L1.clamp(min=1))
 
     def bound(self, i: int) -> float:
-        """Return the greatest initial weight of a layer: they are U(-bound, bound)."""
+        """Return the bound of a layer's initial weights, which are drawn from U(-bound, bound)."""
         inputs: int = self._layers[i].weight.shape[1]
         return float(inputs**-0.5)
 

@@ -1,4 +1,4 @@
-"""What the replay methods share: a memory of rows, and how it is written."""
+"""Bases of replay methods: a memory of rows, and how it is written."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from suites.base import Training
 
 
 class Replay(Strategy):
-    """What the replay methods share: a memory and how it is written."""
+    """Base of replay methods: a memory that is written after each step."""
 
     family = "replay"
     needs = "a memory of rows"
@@ -20,56 +20,56 @@ class Replay(Strategy):
     """Rows in the memory of one lane."""
 
     def setup(self) -> None:
-        """Make an empty memory."""
+        """Create an empty memory."""
         self.memory = Memory(self.buffer, self.streams, self.draws)
 
     def after_step(self, batch: Batch) -> None:
-        """Offer the rows just learned to the memory."""
+        """Offer the rows of this step to the memory."""
         self.memory.write(batch)
 
 
 class RowReplay(Replay):
-    """A replay method that keeps rows alone, so that they can be chosen at the end of a task as well."""
+    """Base of replay methods that store only rows, which can therefore also be chosen at a task's end."""
 
     write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "reservoir"
-    """After each step, into one reservoir, a class-balanced one, or the latest rows of each class (ring);
-    or at the end of a task, an equal share a class."""
+    """After each step into a reservoir, a class-balanced reservoir or a ring (the latest rows of each class);
+    or at the end of a task an equal share of each class (per-class)."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
-        """Writing per class needs the ends of tasks; a ring, a row's task where tasks share classes."""
+        """``per-class`` needs the ends of tasks; ``ring`` needs a row's task if tasks share classes."""
         if training.boundaries == "hidden":
             if self.write == "per-class":
                 return "write=per-class needs to know where tasks end; write=reservoir does not"
             if self.write == "ring" and scenario == "domain":
-                return "write=ring needs to know the task where tasks share classes; write=reservoir does not"
+                return "write=ring needs a row's task if tasks share classes; write=reservoir does not"
         return super().unsuitable(scenario, training)
 
     def cannot_generate(self) -> str | None:
-        """Memories that are written by class need classes."""
+        """Memories balanced over classes need classes, which texts do not have."""
         if self.generates and self.write in ("class-balanced", "ring"):
             return f"write={self.write} needs classes; write=reservoir does not"
         return super().cannot_generate()
 
     def setup(self) -> None:
-        """Make an empty memory of the kind that is written so."""
+        """Create an empty memory of the kind that ``write`` names."""
         if self.write == "per-class":
             self._per_class = class_shares(self.buffer, self.streams)
         kinds = {"class-balanced": BalancedMemory, "ring": RingMemory}
         self.memory = kinds.get(self.write, Memory)(self.buffer, self.streams, self.draws)
 
     def after_step(self, batch: Batch) -> None:
-        """Offer the rows just learned, where the memory is written step by step."""
+        """Offer the rows of this step, unless the memory is written at the end of tasks."""
         if self.write != "per-class":
             super().after_step(batch)
 
     def end_task(self, task: int) -> None:
-        """Keep an equal share of the memory for each of the task's classes."""
+        """With ``per-class``, store an equal share for each of the task's classes."""
         if self.write == "per-class":
             rows = [s.tasks[task].train_rows for s in self.streams.streams]
             self.memory.write_per_class(rows, self._per_class)
 
 
 def virtual_step(model: LaneModel, grads: tuple[Tensor, ...], lr_L: Tensor) -> dict[str, Tensor]:
-    """Return the parameters after one plain gradient step, by name."""
+    """Return the parameters after one plain gradient step, by name; the model is not changed."""
     named = zip(model.named_parameters(), grads, strict=True)
     return {name: p.detach() - per_lane(lr_L, p) * g for (name, p), g in named}

@@ -13,12 +13,12 @@ from strategies.core import Draws, LaneStreams
 def sample_rows(
     streams: LaneStreams, draws: Draws, name: str, task: int, wanted: int
 ) -> tuple[Tensor, Tensor]:
-    """Return ``wanted`` rows of a task, without replacement, and which are real (1 or 0), (L, R) each.
+    """Return ``wanted`` rows of a task, drawn without replacement, and which are real (1 or 0), (L, R) each.
 
-    Where a lane has fewer, its first one is repeated and is not real.
+    If a lane has fewer rows, one of them is repeated as padding.
     """
     of_lanes = [s.tasks[task].train_rows.to(streams.device) for s in streams.streams]
-    # One draw for all lanes, cut to each: a lane's numbers must not depend on its neighbours' sizes.
+    # One draw of the largest length for all lanes, so that no lane's numbers depend on other lanes.
     draw_LR = draws.uniform(name, max(len(rows) for rows in of_lanes))
     rows, real = [], []
     for rows_R, draw_R in zip(of_lanes, draw_LR, strict=True):

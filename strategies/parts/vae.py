@@ -1,4 +1,4 @@
-"""A variational autoencoder over lanes, for the methods that generate.
+"""A variational autoencoder over lanes, for generative replay.
 
 Axes: L lanes, B batch, D pixels, Z latent variables, F features.
 """
@@ -33,16 +33,16 @@ class Encoder(nn.Module):
 
 
 class Latent(nn.Module):
-    """From features to mean and log-variance of the latent variables."""
+    """Maps features to mean and log-variance of the latent variables."""
 
     def __init__(self, generators: Generators, features: int, latent: int, log_var_bias: bool = True) -> None:
         super().__init__()
         self.mean = LaneLinear(generators, features, latent)
         self.log_var = LaneLinear(generators, features, latent)
         if not log_var_bias:
-            nought_LZ = torch.zeros_like(self.log_var.bias)
+            zero_LZ = torch.zeros_like(self.log_var.bias)
             del self.log_var.bias
-            self.log_var.register_buffer("bias", nought_LZ)
+            self.log_var.register_buffer("bias", zero_LZ)
 
     def forward(self, features_LBF: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, (L, B, Z) each."""
@@ -110,7 +110,7 @@ def log_normal_density(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def need_pixels_0_to_1(name: str, streams: LaneStreams) -> None:
-    """Raise Unsuitable where pixels are not grey values in [0, 1], which a decoder answers with."""
+    """Raise Unsuitable if pixels are not in [0, 1], as a decoder's outputs are."""
     need_images(name, streams)
     if streams.mean is not None:
         raise Unsuitable(f"{name} generates pixels in [0, 1]; those of {streams.data.name} are normalised")
