@@ -54,7 +54,7 @@ def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int)
             "lanes": [s.key for s in state.specs],
             "strategy": tree,
         }
-        own = {name: t[lane].contiguous() for name, t in tensors.items()}
+        own = {name: _own(t[lane]) for name, t in tensors.items()}
         checkpoints.save(spec.key, own | whole | state.scorer.tensors(lane), header)
 
 
@@ -135,7 +135,7 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
             "mean": list(data.mean),
             "std": list(data.std),
         }
-        own = {name: t[lane].contiguous() for name, t in tensors.items()}
+        own = {name: _own(t[lane]) for name, t in tensors.items()}
         models.write(spec.key, tasks_done, own, header)
 
 
@@ -147,4 +147,9 @@ def _tensors(state: LaneState) -> tuple[Any, dict[str, Tensor], dict[str, Tensor
     tree, of_strategy, whole = state.saved.save()
     parts = {"model": state.model.state_dict(), "optimiser": state.optimiser.state(), "strategy": of_strategy}
     tensors = {f"{part}/{name}": t.cpu() for part, own in parts.items() for name, t in own.items()}
-    return tree, tensors, {f"strategy/{name}": t.cpu().contiguous() for name, t in whole.items()}
+    return tree, tensors, {f"strategy/{name}": _own(t.cpu()) for name, t in whole.items()}
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """Return a copy with memory of its own: a file cannot hold two names of overlapping views."""
+    return tensor.clone(memory_format=torch.contiguous_format)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import strategies
 from bench.checks.conformance import Checkpoints as Saved
+from bench.store import RunFolder
 from bench.train import run_group
 from strategies.core import ContractBroken, LaneFloat, NotNegative, SavedState, Strategy
 from strategies.core.strategy import Unsuitable
@@ -268,6 +269,29 @@ def test_state_is_saved_whatever_it_is_in(name: str, boundaries: str) -> None:
     for seed in (1, 2):  # in another grouping: from the checkpoint where that is sure to be right
         again, alone = run_group([cells[seed]], checkpoints=saved.at(1)), run_group([cells[seed]])
         assert outcome(again[0]) == outcome(alone[0])
+
+
+class InViews(Keeper):
+    """Views that overlap, with lanes and without, and other types of numbers."""
+
+    def end_task(self, task: int) -> None:
+        self.wide = torch.ones(self.streams.lanes, 4, dtype=torch.bfloat16)
+        self.narrow, self.numbers = self.wide[:, :2], torch.arange(6.0)[:4]
+        self.some, self.spread = self.numbers[1:3], torch.ones(1).expand(7)
+
+    def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
+        if not self.task:
+            return None
+        weight_L = self.narrow.sum(1) + self.some.sum() + self.spread.sum()
+        return weight_L * raw_LBU.pow(2).mean((1, 2))
+
+
+def test_views_that_overlap_are_written_and_read(tmp_path: Path) -> None:
+    """On disk, where a file refuses tensors that share memory."""
+    cells, run = [toy_cell("InViews", seed, epochs=1) for seed in SEEDS], RunFolder(tmp_path)
+    straight = [outcome(r) for r in run_group(cells, checkpoints=run)]
+    assert [outcome(r) for r in run_group(cells, checkpoints=run)] == straight
+    assert {h.tasks_done for h in run.checkpoint_headers().values()} == {1}  # it went on from there
 
 
 class Opaque(Strategy):
