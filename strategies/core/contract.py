@@ -1,4 +1,4 @@
-"""What a method must keep to while it runs, and how a break of it is said: file, line, what to write instead.
+"""Rules that a method must follow while it runs; errors name the file, the line and what to write instead.
 
 Axes: L lanes.
 """
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
 
 class ContractBroken(Exception):
-    """A method does not do what every method must; the message says where, and what to write instead."""
+    """A method breaks a rule that every method must follow; the message says where, and what to write."""
 
 
 def per_lane_loss(strategy: Strategy, hook: str, value: Any) -> Tensor:
-    """Return what a hook (``loss``, ``extra_loss``, ``learn``) returned, where it is one number a lane.
+    """Return the value that a hook (``loss``, ``extra_loss``, ``learn``) returned, one number per lane.
 
     Raises:
-        ContractBroken: It is no tensor of shape (L,): lanes would share a loss.
+        ContractBroken: It is not a tensor of shape (L,), so lanes would share a loss.
     """
     if isinstance(value, Tensor) and value.shape == (strategy.streams.lanes,):
         return value
     found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
     raise ContractBroken(
         f"{defined_at(strategy, hook)}: {hook} of {strategy.name} returned {found}, not shape "
-        f"({strategy.streams.lanes},), one number a lane: write self.cross_entropy(logits_LBU, batch), or "
+        f"({strategy.streams.lanes},), one number per lane: write self.cross_entropy(logits_LBU, batch), or "
         "take means over all axes but the first, x.flatten(1).mean(1)"
     )
 
 
 def defined_at(strategy: Strategy, hook: str) -> str:
-    """Return the file and the line that a method's hook begins at."""
+    """Return the file and line where a method's hook begins."""
     code = inspect.unwrap(getattr(type(strategy), hook)).__code__
     return f"{shown(code.co_filename)}, line {code.co_firstlineno}"
 
 
 def mentioned_at(strategy: Strategy, attribute: str) -> str:
-    """Return the file and the line where a method first writes ``self.attribute``, else where it begins."""
+    """Return the file and line where ``self.attribute`` first occurs in a method's class, else its name."""
     for cls in type(strategy).__mro__:
         try:
             lines, first = inspect.getsourcelines(cls)
@@ -57,7 +57,7 @@ def mentioned_at(strategy: Strategy, attribute: str) -> str:
 
 
 def shown(path: str) -> str:
-    """Return a path as a message names it: from the working folder, where that is shorter."""
+    """Return a path for a message: relative to the working folder if that is shorter."""
     try:
         return min(os.path.relpath(path), path, key=len)
     except ValueError:  # another drive
@@ -65,7 +65,7 @@ def shown(path: str) -> str:
 
 
 def python_if(error: Exception) -> str:
-    """Return where Python asked for one answer of a tensor of several; empty for other errors."""
+    """Return a message if the error is from using a tensor of several values as one, else an empty text."""
     asked = (
         "Boolean value of Tensor with more than one",
         "converted to Scalar",
@@ -78,5 +78,5 @@ def python_if(error: Exception) -> str:
     frame = next((f for f in reversed(frames) if not f.filename.startswith(package)), frames[-1])
     return (
         f"{shown(frame.filename)}, line {frame.lineno}: Python decides once for all lanes in "
-        f"{(frame.line or '').strip()!r}, and lanes differ there: write torch.where(condition_L, a_L, b_L)"
+        f"{(frame.line or '').strip()!r}, but lanes may differ: write torch.where(condition_L, a_L, b_L)"
     )

@@ -1,10 +1,11 @@
-"""A method's state as a tree of JSON and named tensors, and back, whatever containers it is in; no pickles.
+"""Saves a method's state as a JSON tree and named tensors, without pickle, and restores it.
 
-Everything in a strategy's attributes is state, but for what it was given (model, streams, draws, optimiser)
-and the names in ``not_saved``. Containers are walked: lists, tuples, dictionaries, sets, objects, modules,
-optimisers, random generators. A tensor with lanes first is saved lane by lane; any other only if it is no
-longer as ``setup`` made it. Restoring fills what ``setup`` made, in place, so that aliases stay aliases. What
-cannot be restored exactly is refused by name when it is first seen: after ``setup``, or at a task's end.
+All attributes of a strategy are state, except those it was given (model, streams, draws, optimiser) and those
+named in ``not_saved``. Containers are searched: lists, tuples, dictionaries, sets, objects, modules,
+optimisers, random generators. A tensor with lanes first is saved lane by lane; any other is saved only if
+it has changed since ``setup``. Restoring writes into the objects that ``setup`` made, so that aliases stay
+aliases. A value that cannot be restored exactly raises an error that names it, as early as possible: after
+``setup`` or at the end of a task.
 
 Axes: L lanes.
 """
@@ -35,12 +36,12 @@ from strategies.core.strategy import Strategy
 from strategies.core.streams import Batch
 
 Node = Any
-"""JSON: a number, a string, null, or a dictionary whose first key says what it stands for."""
+"""JSON: a plain value, or a dictionary whose first key is the kind of the value."""
 _CONSTANT = (
     type, types.BuiltinFunctionType, types.MethodType, types.ModuleType, functools.partial, torch.dtype,
     torch.device, torch.Size, range, slice, PurePath, re.Pattern, enum.Enum, bytes, complex,
 )  # fmt: skip
-"""What cannot change: ``setup`` makes it again, so that only its being the same is checked."""
+"""Types that cannot change: ``setup`` makes the value again, so it is only checked to be equal."""
 _CONTAINERS: dict[str, type] = {
     kind.__name__: kind for kind in (list, tuple, set, frozenset, deque, dict, OrderedDict, Counter)
 }
@@ -58,20 +59,20 @@ _RANDOM: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]]]
     "python": (random.Random, lambda g: g.getstate(), lambda g, s: g.setstate(s)),
 }
 _OF_TORCH = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}
-"""Attributes of every module that are torch's own business: hooks."""
+"""Attributes of every module that belong to torch, such as hooks; they are not saved."""
 
 
 _NO_PLACE = (
-    "which cannot be saved: keep numbers, text or tensors instead; if it is made again before it is read, "
+    "which cannot be saved: store numbers, text or tensors instead; if it is made again before it is read, "
     "write {} in the class"
 )
 
 
 class SavedState:
-    """Saves and restores one strategy; made when ``setup`` has ended.
+    """Saves and restores one strategy; it must be created right after ``setup``.
 
     Raises:
-        ContractBroken: ``setup`` made something that cannot be saved.
+        ContractBroken: ``setup`` made a value that cannot be saved.
     """
 
     def __init__(self, strategy: Strategy) -> None:
@@ -83,13 +84,13 @@ class SavedState:
         self.made: dict[str, Any] = {}
         """What ``setup`` made, by path: the digest of a tensor, the type of an object, or a constant."""
         self.tree = _Writer(self, at_setup=True).tree()
-        """What is saved before any training; equal but for tensors, any group of lanes can be restored."""
+        """The tree before training; if only tensors differ, groups can restore each other's lanes."""
 
     def save(self) -> tuple[Node, dict[str, Tensor], dict[str, Tensor]]:
         """Return the tree, the tensors with lanes first and those without, by name.
 
         Raises:
-            ContractBroken: Something cannot be saved.
+            ContractBroken: A value cannot be saved.
         """
         writer = _Writer(self)
         return writer.tree(), writer.lane_tensors, writer.whole_tensors
@@ -98,12 +99,12 @@ class SavedState:
         """Restore what ``save`` returned; tensors with lanes first are those of this group's lanes.
 
         Raises:
-            ContractBroken: ``setup`` makes something else than it did when the tree was saved.
+            ContractBroken: ``setup`` makes other values than when the tree was saved.
         """
         _Reader(self, tensors).load(tree)
 
     def refused(self, path: str, why: str) -> ContractBroken:
-        """Return the error that names an attribute which cannot be saved."""
+        """Return the error for an attribute that cannot be saved."""
         attribute = re.split(r"[.\[]", re.sub(r"^parts\[\d+\]\.", "", path))[0]
         where = mentioned_at(self.strategy, attribute)
         return ContractBroken(
@@ -128,9 +129,10 @@ def tensor_names(tree: Node) -> tuple[set[str], set[str]]:
 
 
 def lane_by_lane(tree: Node) -> Node:
-    """Return what must be equal in two trees for the lanes of one to be restored beside others.
+    """Return the part of a tree that must be equal for lanes of several groups to be restored as one group.
 
-    Tensors with lanes first may differ; what else has changed since ``setup`` may belong to a whole group.
+    Tensors with lanes first may differ. Anything else that has changed since ``setup`` may depend on the
+    whole group.
     """
     if isinstance(tree, list):
         return [lane_by_lane(node) for node in tree]
@@ -147,15 +149,15 @@ class _Writer:
         self.whole_tensors: dict[str, Tensor] = {}
         self.seen: dict[int, str] = {}
         self.copies: list[str] = []
-        """Where copies of the network are, however they came there."""
+        """Paths of copies of the network, whichever way they were made."""
         self.alive: list[Any] = []
-        """What was seen: its id must not become another's meanwhile."""
+        """Objects seen, kept alive so that no new object gets the id of one of them."""
 
     def tree(self) -> Node:
         return self.attributes(self.owner.strategy, "")
 
     def attributes(self, value: Any, path: str) -> Node:
-        """Return an object's attributes, of a strategy without ``not_saved``."""
+        """Return an object's attributes; a strategy's without those in ``not_saved``."""
         found = vars(value)
         if isinstance(value, nn.Module):
             found = {k: v for k, v in found.items() if k not in _OF_TORCH}
@@ -165,7 +167,7 @@ class _Writer:
         return {k: self.node(v, f"{path}.{k}" if path else k) for k, v in found.items()}
 
     def class_attributes(self, cls: type[Strategy], path: str) -> None:
-        """Refuse a list or a dictionary of the class that has changed: all runs of a process share it."""
+        """Raise an error for a changed list or dictionary of the class, which all runs of a process share."""
         for name in {k for c in cls.__mro__ if c not in Strategy.__mro__ for k in vars(c)}:
             value, at = getattr(cls, name, None), f"{path}.{name}" if path else name
             if isinstance(value, list | dict | set | deque) and not name.startswith("__"):
@@ -200,13 +202,13 @@ class _Writer:
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             return {"array": self.tensor(torch.from_numpy(np.ascontiguousarray(value)), path)}
         if isinstance(value, Optimiser):
-            self.note_type(
+            self.record_type(
                 value, path, late="is an optimiser made after setup: make it in setup, and reset() it"
             )
             return {"optimiser": {k: self.tensor(t, f"{path}.{k}") for k, t in value.state().items()}}
         for kind, (type_, state_of, _) in _RANDOM.items():
             if type(value) is type_:
-                self.note_type(value, path, late="is a random generator made after setup: make it in setup")
+                self.record_type(value, path, late="is a random generator made after setup: make it in setup")
                 return {"random": kind, "state": self.node(state_of(value), f"{path}.state")}
         if isinstance(value, list | tuple | set | frozenset | deque | dict) and not hasattr(value, "_fields"):
             return self.container(value, path)
@@ -247,7 +249,7 @@ class _Writer:
     def container(self, value: Any, path: str) -> Node:
         kind = type(value).__name__
         if _CONTAINERS.get(kind) is not type(value):
-            self.note_type(value, path, late=f"is a {kind} made after setup: make it in setup")
+            self.record_type(value, path, late=f"is a {kind} made after setup: make it in setup")
         extra = {"maxlen": value.maxlen} if isinstance(value, deque) else {}
         if isinstance(value, dict):
             names = [repr(k) if isinstance(k, str | int) else f"#{i}" for i, k in enumerate(value)]
@@ -261,16 +263,16 @@ class _Writer:
         name, owner = type(value).__qualname__, self.owner
         late = "is a module made after setup: make it in setup"
         if isinstance(value, nn.Module) and type(value) is type(owner.strategy.model):
-            self.copies.append(path)  # restored as another copy of the network
+            self.copies.append(path)  # it is restored by copying the network
         if isinstance(value, nn.Module):
-            self.note_type(value, path, late)
+            self.record_type(value, path, late)
         elif _class_named(owner.strategy, name) is not type(value):
-            late = f"is a {name} made after setup: make it in setup, or keep its tensors and numbers instead"
-            self.note_type(value, path, late=late)
+            late = f"is a {name} made after setup: make it in setup, or store its tensors and numbers instead"
+            self.record_type(value, path, late=late)
         return {"object": name, "attributes": self.attributes(value, path)}
 
-    def note_type(self, value: Any, path: str, late: str) -> None:
-        """Note what ``setup`` made; refuse another type of object after it for the reason ``late``."""
+    def record_type(self, value: Any, path: str, late: str) -> None:
+        """Record the type of a value of ``setup``; afterwards, raise an error ``late`` for another type."""
         if self.at_setup:
             self.owner.made[path] = type(value)
         elif self.owner.made.get(path) is not type(value) and not any(
@@ -284,7 +286,7 @@ class _Reader:
         self.owner, self.tensors = owner, tensors
         self.restored: dict[str, Any] = {}
         self.filled: set[int] = set()
-        """Tensors that were filled in place: two names of one that ``setup`` made may be two by now."""
+        """Ids of objects already written into: one object of ``setup`` may be two by the time of saving."""
 
     @torch.no_grad()
     def load(self, tree: Node) -> None:
@@ -326,7 +328,7 @@ class _Reader:
     whole = lanes
 
     def filled_in(self, saved: Tensor, node: Node, fresh: Any) -> Any:
-        """Return the tensor that ``setup`` made with what was saved in it, else what was saved."""
+        """Return the tensor that ``setup`` made, with the saved values if it fits, else the saved tensor."""
         if (
             isinstance(fresh, Tensor)
             and (fresh.shape, fresh.dtype) == (saved.shape, saved.dtype)
@@ -406,7 +408,7 @@ class _Reader:
 
 
 def _given(strategy: Strategy) -> Iterator[tuple[str, Any]]:
-    """Yield what a strategy is given, by name, with the modules and tensors in it: not its own to save."""
+    """Yield, by name, what a strategy is given and the modules and tensors in it; it is not saved."""
     model, streams, data = strategy.model, strategy.streams, strategy.streams.data
     yield from (
         (name, getattr(strategy, name)) for name in ("streams", "draws", "optimiser", "context", "autocast")
@@ -420,7 +422,7 @@ def _given(strategy: Strategy) -> Iterator[tuple[str, Any]]:
 
 
 def _class_named(strategy: Strategy, name: str) -> type | None:
-    """Return the class of a name in the modules that a strategy is written in, or Batch."""
+    """Return the class with a name in the modules that define a strategy, or Batch; None if there is none."""
     for cls in type(strategy).__mro__:
         found = vars(sys.modules.get(cls.__module__, types)).get(name.split(".")[0])
         for part in name.split(".")[1:]:
@@ -431,7 +433,7 @@ def _class_named(strategy: Strategy, name: str) -> type | None:
 
 
 def _digest(tensor: Tensor) -> str:
-    # Copied into a fresh one: of one column of one lane, contiguous() leaves strides that cannot be viewed.
+    # A copy, because contiguous() on one column of one lane leaves strides that view() refuses.
     flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.detach().flatten())
     content = flat.view(torch.uint8).numpy().tobytes()
     return hashlib.sha256(f"{tuple(tensor.shape)}{tensor.dtype}".encode() + content).hexdigest()[:32]
