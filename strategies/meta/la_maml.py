@@ -21,7 +21,7 @@ class LookAhead(Replay):
     """Base of the look-ahead methods: the quick steps and the outer loss after them."""
 
     family = "meta"
-    needs = "a memory of rows, a graph over a few steps"
+    needs = "a memory of rows, gradients through a few steps"
 
     batch: CountOrNone = 0
     """Remembered rows in the outer loss; 0 for the number of new rows."""

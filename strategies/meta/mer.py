@@ -26,7 +26,7 @@ class MER(Replay):
     cost = 10.0
     paper = "Riemer et al. 2019, Learning to learn without forgetting by maximizing transfer"
     presets = {
-        # MNIST permutations with 500 memories, by the released scripts: one pass, one row a step.
+        # MNIST permutations with 500 memories, as in the released scripts: one epoch, one row per step.
         "riemer2019": {"batches": 10, "steps": 25, "beta": 0.03, "batch": 1, "optimiser": "sgd", "lr": 0.03}
         | {"epochs": 1, "iterations": 0}
     }

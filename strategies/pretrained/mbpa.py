@@ -25,7 +25,7 @@ class MbPA(SparseER):
     """
 
     name = "mbpa++"
-    needs = "a memory of rows, a copy of the untrained network, many passes for each answer"
+    needs = "a memory of rows, a copy of the untrained network, many passes for each test row"
 
     neighbours: Annotated[Count, unless("adapt_rate", 0.0)] = 32
     """K: nearest remembered rows that the network is adapted to."""

@@ -107,7 +107,7 @@ class L2P(PromptPool):
     def setup(self) -> None:
         """Make the pool."""
         if self.top > self.pool:
-            raise Unsuitable(f"top={self.top} is more than the pool={self.pool} has")
+            raise Unsuitable(f"top={self.top} is more than pool={self.pool}: set top to {self.pool} or less")
         super().setup()
 
     def start_keys(self, features: int) -> dict[str, Tensor]:
@@ -150,9 +150,11 @@ class CodaPrompt(PromptPool):
         super().setup()
         self._share = self.pool // self.streams.n_tasks
         if not self._share:
-            raise Unsuitable(f"a pool of {self.pool} has none for each of {self.streams.n_tasks} tasks")
+            n_tasks = self.streams.n_tasks
+            raise Unsuitable(f"pool={self.pool} has fewer components than the {n_tasks} tasks of the stream")
         if self.pool > self.keys["key"].shape[2]:
-            raise Unsuitable(f"a pool of {self.pool} has more than {self.keys['key'].shape[2]} directions")
+            features = self.keys["key"].shape[2]
+            raise Unsuitable(f"pool={self.pool} is more than {features} features: keys cannot be orthogonal")
         self.begin_task(0)
 
     def start_keys(self, features: int) -> dict[str, Tensor]:
@@ -161,7 +163,7 @@ class CodaPrompt(PromptPool):
         return {"key": zero_LMF, "attention": zero_LMF.clone()}
 
     def vectors(self) -> list[Tensor]:
-        """Return the components P, keys K and attentions A, one vector a part, (L, M, D) each."""
+        """Return the components P, keys K and attentions A, one vector per part, each (L, M, D)."""
         return [self.parts().flatten(2), self.keys["key"], self.keys["attention"]]
 
     @torch.no_grad()

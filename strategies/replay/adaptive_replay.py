@@ -46,7 +46,7 @@ class AdaptiveReplay(Replay):
     """
 
     name = "adaptive-replay"
-    cost = 2.1  # a step without review still computes it, at weight 0; a tenth is watching
+    cost = 2.1  # steps without review compute it too, at weight 0; watching is a tenth
     paper = "a method of this library"
     needs = "a memory of rows, a part of it only for watching"
 
@@ -55,8 +55,8 @@ class AdaptiveReplay(Replay):
     every: Count = 10
     """Steps between two readings of the detector."""
     control: Literal["adaptive", "fixed"] = "adaptive"
-    """adaptive, or fixed: reviews in a constant share ``rate`` of steps at strength ``lam``; errors are only
-    recorded."""
+    """adaptive: forgetting sets frequency and strength; fixed: a share ``rate`` of steps reviews, at strength
+    ``lam``."""
     batch: CountOrNone = 0
     """Remembered rows in a step that reviews; 0 for the number of new rows."""
     rate: Share = LaneFloat(0.25)
@@ -74,7 +74,7 @@ class AdaptiveReplay(Replay):
         """Divide the memory between review and watching; start at frequency 1 and strength ``lam``."""
         streams, lanes, device = self.streams, self.streams.lanes, self.streams.device
         if self.buffer < 2:
-            raise Unsuitable("adaptive-replay needs a row to watch beside one to review: buffer of 2 or more")
+            raise Unsuitable("adaptive-replay needs one row to watch and one to review: set buffer=2 or more")
         watched = max(1, self.buffer // self.watch)
         self.memory = Memory(self.buffer - watched, streams, self.draws)
         self.watched = Memory(watched, streams, self.draws, {"best": ()})

@@ -19,7 +19,7 @@ class CLSER(RowReplay):
     """
 
     name = "cls-er"
-    cost = 2.67  # two thirds of a pass: both models only answer
+    cost = 2.67  # two thirds of a pass: both mean models run forward only
     paper = "Arani, Sarfraz & Zonooz 2022, Learning fast, learning slow"
     needs = "a memory of rows, two copies of the network"
     presets = {

@@ -38,7 +38,9 @@ class ER(RowReplay):
 
     def not_composable_reason(self) -> str | None:
         """Refuse all but balance=sum: the others also weight the loss on new rows."""
-        return None if self.balance == "sum" else f"balance={self.balance} of {self.name} weighs new rows too"
+        if self.balance == "sum":
+            return None
+        return f"balance={self.balance} of {self.name} weights new rows too; balance=sum does not"
 
     def replayed(self, batch: Batch) -> Batch:
         """Return the remembered rows of this step."""

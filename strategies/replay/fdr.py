@@ -19,7 +19,7 @@ class FDR(Replay):
     name = "fdr"
     cost = 2.0
     paper = "Benjamin, Rolnick & Kording 2019, Measuring and regularizing networks in function space"
-    needs = "a memory of rows and answers, task boundaries"
+    needs = "a memory of rows and probabilities, task boundaries"
     needs_boundaries = True
 
     alpha: NotNegative = LaneFloat(1.0)

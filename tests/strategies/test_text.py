@@ -292,9 +292,9 @@ def test_new_components_are_orthogonal_to_the_old() -> None:
 def test_a_pool_that_does_not_fit_is_told() -> None:
     for name, prompts, pool, why in (
         ("l2p", 20, 7, "20 prompts cannot be divided into a pool of 7"),
-        ("l2p", 20, 4, "top=5 is more than the pool=4 has"),
-        ("coda-prompt", 20, 1, "a pool of 1 has none for each of 2 tasks"),
-        ("coda-prompt", 40, 40, "a pool of 40 has more than 32 directions"),
+        ("l2p", 20, 4, "top=5 is more than pool=4: set top to 4 or less"),
+        ("coda-prompt", 20, 1, "pool=1 has fewer components than the 2 tasks of the stream"),
+        ("coda-prompt", 40, 40, "pool=40 is more than 32 features"),
     ):
         with pytest.raises(Unsuitable, match=why):
             group(name, "class", "prompt", pool=pool, model_options={"prompts": prompts})
