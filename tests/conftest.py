@@ -29,14 +29,14 @@ register(TOY_AGAIN)
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Tests run side by side: a second thread of one waits for the core of another, six times the time."""
+    """Use one thread: test processes run in parallel, and more threads than cores are six times as slow."""
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # for what they start
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests put into the cache is gone after them; those that run side by side share it, as users do."""
+    """Use a cache that is deleted afterwards; parallel test processes share it, as a user's processes do."""
     own = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
         shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
@@ -46,22 +46,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_mirror(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests see the real data only where they ask for it."""
+    """Hide the real data from tests that do not ask for it."""
     if "real_data" not in request.fixturenames:
         monkeypatch.delenv("LETHE_DATA", raising=False)
 
 
 @pytest.fixture
 def real_data() -> str:
-    """The folder of the local mirror; the test is skipped where there is none."""
+    """Return the folder of the local mirror; skip the test if there is none."""
     folder = os.environ.get("LETHE_DATA")
     if not folder:
-        pytest.skip("LETHE_DATA names no mirror of the real data sets here")
+        pytest.skip("needs the real data sets: set LETHE_DATA to a folder with their files")
     return folder
 
 
 def ran(folder: Path, *requests: Request, **options: Any) -> Outcome:
-    """Carry requests out in this process, in silence."""
+    """Run requests in this process without printing."""
     return carry_out(requests, folder, Options(**{"jobs": 1, "quiet": True} | options), "test")
 
 
@@ -71,10 +71,10 @@ Refuses = Callable[..., None]
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run the command in this process, where the toy suites are: a line, split at spaces, and whole words."""
+    """Run ``lethe`` in this process, which has the toy suites: a line split at spaces and whole words."""
 
     def run(line: str, *words: str) -> tuple[int, str, str]:
-        capsys.readouterr()  # what was printed before
+        capsys.readouterr()  # discard earlier output
         monkeypatch.setattr(sys, "argv", ["lethe", *line.split(), *words])
         with pytest.raises(SystemExit) as left:
             cli.main()
@@ -86,7 +86,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def refuses(command: Command) -> Refuses:
-    """Assert that a line ends with exit code 2 and one line of error, which says this."""
+    """Assert that a command exits with 2 and prints one line of error that contains a text."""
 
     def check(says: str, line: str, *words: str) -> None:
         code, _, err = command(line, *words)
@@ -97,21 +97,21 @@ def refuses(command: Command) -> Refuses:
 
 
 def refused(says: str, act: Callable[..., object], *args: Any, **named: Any) -> None:
-    """Assert that a call raises a UserError of one line that says this, a regular expression."""
+    """Assert that a call raises a UserError of one line that matches a regular expression."""
     with pytest.raises(UserError, match=says) as caught:
         act(*args, **named)
     assert "\n" not in str(caught.value)
 
 
 def process(line: str, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does; in a process of its own it takes seconds to start."""
+    """Run ``lethe`` as a user does, in a new process, which takes seconds to start."""
     full = [sys.executable, "-m", "bench", *line.split(), *words]
     return subprocess.run(full, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
 
 
 @contextmanager
 def registered(suite: Suite) -> Iterator[Suite]:
-    """Have a suite in the registry within a block."""
+    """Register a suite within a block."""
     try:
         yield register(suite)
     finally:
@@ -124,7 +124,7 @@ def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class",
     Changes are hyper-parameters, training settings, ``suite``, ``model`` or ``model_options``.
     """
     tunes = strategies.get(strategy).tunes
-    if tunes and not {"suite", "model"} & set(changes):  # written for transformers
+    if tunes and not {"suite", "model"} & set(changes):  # needs a transformer
         changes["suite"] = "toy-text"
         changes["model_options"] = {"tune": tunes, "max_tokens": 16} | changes.get("model_options", {})
         changes.setdefault("epochs", 1)
@@ -139,12 +139,12 @@ def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class",
 
 
 def outcome(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a record must be the same when a cell is run again."""
+    """Return the fields of a record that are equal when a cell is run again."""
     return {k: v for k, v in record.items() if k not in ("timings", "written", "made_by")}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return every file under a folder with its content."""
+    """Return the content of every file under a folder, by relative path."""
     return {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
     }

@@ -1,4 +1,4 @@
-"""Runs that were never run: records of made-up strategies, with matrices as the field has them."""
+"""Synthetic runs: records of made-up strategies with realistic accuracy matrices."""
 
 import itertools
 from collections import Counter
@@ -24,7 +24,7 @@ _NAMES = (
 
 
 def strategies(n: int) -> list[tuple[str, dict[str, Any]]]:
-    """Return n strategies with their settings: plain ones first, then ones with long selectors."""
+    """Return n strategies with their settings: short names first, then long selectors."""
     found: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in _NAMES[:n]]
     for i in range(n - len(found)):
         more = {} if i % 4 else {"write": "per-class", "balance": "tasks"}
@@ -58,7 +58,7 @@ def made_up(
 
 
 def record(cell: CellSpec, kept: float, n_tasks: int, draws: Any, curves: bool = False) -> dict[str, Any]:
-    """Return a done record of a strategy that keeps this share of what it learned."""
+    """Return a ``done`` record of a strategy that retains a share of what it learned."""
     i, j = np.indices((n_tasks + 1, n_tasks))
     age = i - (j + 1)
     share = np.where(age < 0, 0.1, 0.05 + 0.92 * (0.3 + 0.7 * kept) ** np.maximum(age, 0))
@@ -92,7 +92,7 @@ def timings(**changes: Any) -> dict[str, Any]:
 
 
 def _step(right: Any, task: int, step: int, draws: Any) -> dict[str, Any]:
-    """Return scores within a task: a fall at its beginning from which the score comes back."""
+    """Return scores within a task: they fall at its beginning and recover."""
     before, after = right[task], right[task + 1]
     way = 1 - np.exp(-step / 25)
     gap = np.where(np.arange(len(before)) < task, 40 * np.exp(-step / 10), 0)
@@ -101,7 +101,7 @@ def _step(right: Any, task: int, step: int, draws: Any) -> dict[str, Any]:
 
 
 def write_run(folder: Path, cells: list[tuple[CellSpec, dict[str, Any]]], command: str = "made up") -> Path:
-    """Write the run of these cells with their records."""
+    """Write a run of cells with their records."""
     run = RunFolder(folder)
     specs = [spec for spec, _ in cells]
     run.open(specs, {}, {spec.suite: "fingerprint" for spec in specs}, command, "cpu")
@@ -112,7 +112,7 @@ def write_run(folder: Path, cells: list[tuple[CellSpec, dict[str, Any]]], comman
 def with_classes(
     records: list[dict[str, Any]], folder: Path, names: Sequence[str], per_task: int, seeds_alike: bool = True
 ) -> Frames:
-    """Write records as a run with made-up confusions: some answers are the latest class, some another."""
+    """Write a run with made-up confusions: wrong answers are the latest class or another one."""
     n_tasks, whole = len(names) // per_task, []
     for record in records:
         seed = record["spec"]["seed"]
@@ -130,7 +130,7 @@ def with_classes(
 
 
 def not_done(cell: CellSpec, status: str) -> dict[str, Any]:
-    """Return the record of a cell that came to nothing."""
+    """Return the record of a cell that did not finish."""
     error = {"kind": "RuntimeError", "message": "no", "traceback": ""} if status == "failed" else None
     return {
         "schema": 2, "key": cell.key, "written": "", "identity": cell.identity, "status": status,
@@ -139,5 +139,5 @@ def not_done(cell: CellSpec, status: str) -> dict[str, Any]:
 
 
 def frames_of(records: list[dict[str, Any]]) -> Frames:
-    """Return records as frames, without a folder."""
+    """Return the frames of records without writing a folder."""
     return tidy(list(map(outcomes(), records)))

@@ -1,6 +1,6 @@
-"""A large run, made up: 10 suites x 50 strategies x 20 seeds, to measure loading and reporting.
+"""A large synthetic run, 10 suites x 50 strategies x 20 seeds, to measure loading and reporting.
 
-``python -m tests.many_cells FOLDER [SUITES STRATEGIES SEEDS]`` writes one and measures what it takes; 50 50
+``python -m tests.many_cells FOLDER [SUITES STRATEGIES SEEDS]`` writes one and measures each stage; 50 50
 40 are 100,000 cells.
 """
 
@@ -28,7 +28,7 @@ _TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "valida
 
 
 def write_many(folder: Path, suites: int = 10, strategies: int = 50, seeds: int = 20) -> Path:
-    """Write a run of made-up cells: better strategies, harder suites, seeds that all strategies share."""
+    """Write a run of made-up cells with effects of the strategy, of the suite and of the seed."""
     specs = []
     for suite, strategy, seed in itertools.product(range(suites), range(strategies), range(seeds)):
         name, sizes = f"method-{strategy}", {"hidden": 100}
@@ -59,7 +59,7 @@ def _record(spec: CellSpec) -> dict[str, Any]:
 
 
 def stages(folder: Path, *size: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield what is measured: a run is written, listed, packed, read, tabulated and reported."""
+    """Yield the stages to measure: write a run, list, pack, read, tabulate and report it."""
     frames: list[Frames] = []
     yield "write", lambda: write_many(folder, *size)
     yield "list", lambda: RunReader(folder).statuses()
@@ -71,7 +71,7 @@ def stages(folder: Path, *size: int) -> Iterator[tuple[str, Callable[[], object]
 
 
 def measure(folder: Path, *size: int) -> dict[str, tuple[float, float]]:
-    """Return seconds, and GiB of memory at most so far, for each stage."""
+    """Return the seconds and the peak memory so far in GiB of each stage."""
     found = {}
     for name, act in stages(folder, *size):
         began = time.perf_counter()

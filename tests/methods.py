@@ -1,4 +1,4 @@
-"""What the tests of methods share: a method over three lanes, its batches and its memory."""
+"""Builders for tests of methods: a method over three lanes, its batches and its memory."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +19,7 @@ MLP, TRAINING = {"hidden": 7, "layers": 1}, Training(batch=6)
 def lanes_on(
     seeds: list[int], scenario: str = "class", training: Training | None = None, suite: Suite = TOY
 ) -> LaneStreams:
-    """Return a toy suite's streams of these seeds."""
+    """Return a toy suite's streams, one lane for each seed."""
     data, training = suite.load(), training or Training()
     of_lanes = [suite.stream(data, scenario, s, training) for s in seeds]
     return LaneStreams(of_lanes, training, "cpu")
@@ -29,9 +29,9 @@ def ready(
     name: str, scenario: str = "class", model: str = "mlp", options: dict[str, int] = MLP, suite: Suite = TOY,
     **hyper: Any,
 ) -> Any:  # fmt: skip
-    """Return a strategy over three lanes that has been set up, its floats already one value a lane.
+    """Return a strategy over three lanes after ``setup``; its float hyper-parameters differ by lane.
 
-    Of no particular type, so that a test may name what a method alone has.
+    Typed ``Any``, so that tests can use attributes that only one method has.
     """
     seeds, streams = [generator(s, "model") for s in SEEDS], lanes_on(SEEDS, scenario, TRAINING, suite)
     net = models.build(models.reference(model), options, (1, 8, 8), streams.n_units, seeds)
@@ -45,28 +45,28 @@ def ready(
 
 
 def new_batch(strategy: Strategy, task: int = 0, size: int = 6) -> Batch:
-    """Return the first rows of a task as the batch of the strategy's next step."""
+    """Return the first rows of a task as the next batch."""
     rows = torch.stack([s.tasks[task].train_rows[:size] for s in strategy.streams.streams])
     strategy.context.batch = strategy.streams.batch(rows)
     return strategy.context.batch
 
 
 def begin(strategy: Strategy, task: int) -> None:
-    """Begin a task as the loop does."""
+    """Begin a task as the training loop does."""
     strategy.task = task
     strategy.draws.begin(task)
     strategy.begin_task(task)
 
 
 def learn_once(strategy: Any, task: int) -> Tensor:
-    """Take one step as the engine does, and return its loss."""
+    """Take one step as the training loop does, and return its loss."""
     strategy.model.zero_grad()
     loss_L: Tensor = strategy.learn(new_batch(strategy, task))
     return loss_L
 
 
 def learned(strategy: Any, task: int, steps: int = 1) -> None:
-    """Go through a task."""
+    """Train on a whole task."""
     begin(strategy, task)
     for _ in range(steps):
         learn_once(strategy, task)
@@ -74,12 +74,12 @@ def learned(strategy: Any, task: int, steps: int = 1) -> None:
 
 
 def assert_equal(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> None:
-    """Assert that tensors are the same to the bit."""
+    """Assert that tensors are equal bit by bit."""
     torch.testing.assert_close(list(ours), list(theirs), rtol=0, atol=0)
 
 
 def replayed(strategy: Any, n: int, name: str = "replay") -> Batch:
-    """Return the n rows that the next draw of a name takes from the memory."""
+    """Return the n rows that the next draw of the named stream takes from the memory."""
     slots = Draws(SEEDS, "cpu").below(name, strategy.memory.filled_L, n)
     return remembered(strategy, slots)
 
@@ -94,7 +94,7 @@ def snapshot(net: Strategy | nn.Module) -> list[Tensor]:
 
 
 def move(strategy: Strategy, seed: int = 0, scale: float = 0.1) -> None:
-    """Change the parameters as a task would."""
+    """Change the parameters, as training on a task would."""
     random = torch.Generator().manual_seed(seed)
     for p in strategy.model.parameters():
         p.data += scale * torch.randn(p.shape, generator=random)

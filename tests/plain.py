@@ -1,4 +1,4 @@
-"""One lane's network and its losses in plain torch: what the tests of methods calculate with."""
+"""One lane's network and its losses in plain torch: the reference for the tests of methods."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,7 +10,7 @@ from suites.base import generator
 
 
 def lane_module(strategy: Strategy, lane: int) -> LaneModel:
-    """Return one lane's network alone: the plain single model of the calculations here."""
+    """Return one lane's network as a plain model."""
     shape, n_units = {"hidden": 7, "layers": 1}, strategy.streams.n_units
     net = models.build(models.reference("mlp"), shape, (1, 8, 8), n_units, [generator(0, "m")])
     net.load_state_dict({k: v[lane : lane + 1].clone() for k, v in strategy.model.state_dict().items()})
@@ -18,13 +18,13 @@ def lane_module(strategy: Strategy, lane: int) -> LaneModel:
 
 
 def dense(net: nn.Module, name: str, lane: int, x: Tensor) -> Tensor:
-    """Return what one lane's dense layer makes of rows, by functions of torch alone."""
+    """Return the output of one lane's dense layer, by functions of torch alone."""
     p = {k: v[lane] for k, v in net.state_dict(keep_vars=True).items()}
     return F.linear(x, p[f"{name}.weight"].T, p[f"{name}.bias"])
 
 
 def features(net: Strategy | nn.Module, lane: int, x_BCHW: Tensor) -> Tensor:
-    """Return one lane's features of images, of a strategy's model or another, by functions of torch alone."""
+    """Return one lane's features of images, by functions of torch alone."""
     return dense(getattr(net, "model", net), "layers.0", lane, x_BCHW.flatten(1)).relu()
 
 
@@ -34,7 +34,7 @@ def plain(net: Strategy | nn.Module, lane: int, x_BCHW: Tensor) -> Tensor:
 
 
 def loss_among(units: list[int], logits_BU: Tensor, y_B: Tensor, reduction: str = "mean") -> Tensor:
-    """Return the cross-entropy over some of the units alone."""
+    """Return the cross-entropy among some of the units."""
     labels_B = torch.tensor([units.index(int(y)) for y in y_B])
     return F.cross_entropy(logits_BU[:, units], labels_B, reduction=reduction)
 

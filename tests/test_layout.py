@@ -1,4 +1,4 @@
-"""What the folders promise: who may import whom, doors, and how many arrows there are.
+"""Imports between packages and rooms: which may import which, by which door, and how many there are.
 
 A room is a folder with a door: its ``__init__``, which names what other rooms may import. A place is a room,
 or a module that is in none. An arrow is an import of one place by another, anywhere in a file.
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGES = ["suites", "strategies", "bench", "lethe"]
-"""Each may import itself and those before it: bench -> strategies -> suites, and no other way."""
+"""A package imports itself and those before it only: bench -> strategies -> suites."""
 ROOMS = {
     "models": set(),
     "stats": set(),
@@ -35,7 +35,7 @@ ROOMS = {
 DOORS = {*(f"bench.{room}" for room in ROOMS), "strategies.core", "strategies.parts"}
 PLACES = {*DOORS, "bench.checks", "bench.cli"}
 MOST = {"bench": (10, 50), "strategies": (float("inf"), 120)}
-"""Levels and arrows at the most; for a circle there is no number of levels."""
+"""The largest allowed numbers of levels and arrows; circular imports have no number of levels."""
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -46,14 +46,14 @@ def modules(package: str) -> dict[str, Path]:
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Return the dotted names that a file imports, those of ``from a import b`` as ``a.b``."""
+    """Return the dotted names that a file imports; ``from a import b`` is ``a.b``."""
     nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)]
     start = {node: f"{node.module}." if isinstance(node, ast.ImportFrom) else "" for node in nodes}
     return tuple(start[node] + alias.name for node in nodes for alias in node.names)
 
 
 def place(module: str) -> str:
-    """Return the place that a module, or a name imported from one, belongs to."""
+    """Return the place of a module, or of a name imported from one."""
     parts = module.split(".")
     return next((found for found in (".".join(parts[:n]) for n in (2, 3)) if found in PLACES), module)
 
@@ -67,7 +67,7 @@ def arrows(package: str) -> set[tuple[str, str]]:
 
 
 def levels(edges: set[tuple[str, str]]) -> int:
-    """Return how many places the longest chain of arrows passes; raises CycleError for a circle."""
+    """Return the number of places on the longest chain of arrows; raises CycleError for a circle."""
     below = {a: {b for of, b in edges if of == a} for a, _ in edges}
     level: dict[str, int] = {}
     for at in TopologicalSorter(below).static_order():
@@ -76,7 +76,7 @@ def levels(edges: set[tuple[str, str]]) -> int:
 
 
 def picture(edges: set[tuple[str, str]]) -> str:
-    """Return the arrows of bench as a Mermaid graph, but for those that follow from others."""
+    """Return the arrows of bench as a Mermaid graph, without those that follow from others."""
     reach = closure(edges)
     shown = {(a, b) for a, b in edges if not any((a, c) in edges and (c, b) in reach for c in PLACES | {b})}
     lines = [f"    {short(a)} --> {short(b)}" for a, b in sorted(shown)]
@@ -84,7 +84,7 @@ def picture(edges: set[tuple[str, str]]) -> str:
 
 
 def closure(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return all pairs of which one imports the other, directly or through others."""
+    """Return all pairs of places of which the first imports the second, directly or indirectly."""
     found = set(edges)
     while more := {(a, d) for a, b in found for c, d in edges if b == c} - found:
         found |= more
@@ -92,7 +92,7 @@ def closure(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
 
 
 def table(edges: set[tuple[str, str]]) -> str:
-    """Return what each place of bench imports of bench, in Markdown."""
+    """Return a Markdown table of the places of bench that each place imports."""
     rows = [f"| {short(a)} | {', '.join(sorted(short(b) for x, b in edges if x == a))} |" for a, _ in edges]
     return "\n".join(["| room | imports |", "| --- | --- |", *sorted(set(rows))])
 
@@ -102,8 +102,8 @@ def short(module: str) -> str:
     return module.removeprefix("bench.").strip("_") or "bench"
 
 
-def written(page: str) -> str:
-    """Return the page of the architecture with its picture and its table as they are now."""
+def architecture_page(page: str) -> str:
+    """Return docs/architecture.md with a current picture and table."""
     edges = arrows("bench")
     for name, block in (("picture", picture(edges)), ("imports", table(edges))):
         parts = re.split(rf"(<!-- {name} -->\n\n|\n\n<!-- /{name} -->)", page)
@@ -112,7 +112,7 @@ def written(page: str) -> str:
 
 
 def other_rooms(room: str) -> Iterator[tuple[Path, str, str]]:
-    """Yield what the files of a room import of other rooms of bench: file, room, dotted name."""
+    """Yield each import from another room of bench by the files of a room: file, room, dotted name."""
     for path in (ROOT / "bench" / room).rglob("*.py"):
         for name in imports(path):
             package, _, rest = name.partition(".")
@@ -128,13 +128,13 @@ def test_packages_import_one_way(package: str) -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_what_they_may(room: str) -> None:
+def test_rooms_import_only_the_rooms_they_may(room: str) -> None:
     for path, other, name in other_rooms(room):
         assert other in ROOMS[room], f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("package", ["bench", "strategies"])
-def test_rooms_are_entered_by_their_doors(package: str) -> None:
+def test_rooms_import_other_rooms_by_their_doors(package: str) -> None:
     known = {**modules("bench"), **modules("strategies")}
     for module, path in {**modules(package), **modules("lethe")}.items():
         for name in imports(path):
@@ -145,25 +145,25 @@ def test_rooms_are_entered_by_their_doors(package: str) -> None:
 
 
 @pytest.mark.parametrize(("package", "most"), MOST.items())
-def test_few_levels_and_arrows(package: str, most: tuple[float, int]) -> None:
+def test_levels_and_arrows_stay_within_their_limits(package: str, most: tuple[float, int]) -> None:
     edges = arrows(package)
     assert levels(edges) <= most[0]
     assert len(edges) <= most[1], sorted(edges)
 
 
-def test_no_two_modules_have_one_name() -> None:
-    """A traceback names a file; its name alone should say which."""
+def test_no_two_modules_have_the_same_name() -> None:
+    """The file name in a traceback should be enough to find the module."""
     stems = Counter(path.stem for package in PACKAGES for path in modules(package).values())
     assert not {stem: n for stem, n in stems.items() if n > 1 and not stem.startswith("__")}
 
 
-def test_the_page_of_the_architecture_is_current() -> None:
-    """``python tests/test_layout.py`` writes it."""
+def test_the_architecture_page_is_current() -> None:
+    """If this fails: ``python tests/test_layout.py`` writes the page again."""
     page = PAGE.read_text()
-    assert page == written(page)
+    assert page == architecture_page(page)
 
 
-def test_the_walk_names_files_that_exist_each_once() -> None:
+def test_the_code_walk_names_existing_files_once_each() -> None:
     walk = PAGE.read_text().split("## One run")[1].split("\n## ")[0]
     linked = re.findall(r"\[`([^`]+)`\]\(\.\./([^)]+)\)", walk)
     assert [name for name, link in linked if name != link or not (ROOT / link).is_file()] == []
@@ -172,8 +172,8 @@ def test_the_walk_names_files_that_exist_each_once() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "strategies").rglob("*.py")), ids=lambda p: p.name)
-def test_no_host_copies_in_strategies(path: Path) -> None:
-    """The inner loop never waits for the device; what copies at a boundary says so by being listed here."""
+def test_strategies_copy_to_the_host_only_where_listed(path: Path) -> None:
+    """A training step must not wait for the device; files that copy elsewhere are listed here."""
     # saved_state at the end of a task; gem at every step: it solves its quadratic programme on the host, and
     # says that it waits; packnet when a lane is pruned; supsup at the start: the share of weights it keeps.
     at_boundaries = {"optimisers.py", "saved_state.py", "gem.py", "packnet.py", "supsup.py"}
@@ -181,7 +181,7 @@ def test_no_host_copies_in_strategies(path: Path) -> None:
     assert not found or path.name in at_boundaries
 
 
-def test_changelog_has_the_version() -> None:
+def test_the_changelog_has_the_version() -> None:
     from bench import __version__
 
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
@@ -189,4 +189,4 @@ def test_changelog_has_the_version() -> None:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text()))
+    PAGE.write_text(architecture_page(PAGE.read_text()))

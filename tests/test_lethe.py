@@ -1,4 +1,4 @@
-"""The public face: its names, the names of 0.1.0, and packages that hide Lethe's own."""
+"""The package ``lethe``: its names, the names of 0.1.0, and other packages that hide Lethe's own."""
 
 import re
 import subprocess
@@ -14,23 +14,23 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", lethe.__all__)
-def test_public_names(name: str) -> None:
+def test_every_public_name_can_be_imported(name: str) -> None:
     assert getattr(lethe, name) is not None
     assert name in dir(lethe)
 
 
-def test_unknown_name() -> None:
+def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         lethe.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_importing_lethe_imports_nothing_heavy() -> None:
+def test_importing_lethe_does_not_import_torch() -> None:
     done = _python("import sys, lethe; print({'torch', 'pandas', 'numpy'} & set(sys.modules))")
     assert done.stdout.strip() == "set()", done.stderr
 
 
-def test_names_of_0_1_0() -> None:
-    """Every import that its README and docs showed."""
+def test_imports_of_0_1_0_still_work() -> None:
+    """Every import that the README and docs of 0.1.0 showed."""
     done = _python("""
 from bench import classes, load, run, serve
 from strategies.base import NotNegative, Strategy
@@ -44,20 +44,20 @@ assert serve.load == lethe.Predictor.load""")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_command_of_0_1_0() -> None:
+def test_commands_of_0_1_0_still_work() -> None:
     done = _run(["-m", "bench.gpu", "--help"], ROOT)
     assert done.returncode == 0, done.stderr
     assert "--device" in done.stdout
 
 
 @pytest.mark.parametrize("old", ALIASES)
-def test_old_names_are_modules_of_today(old: str) -> None:
+def test_old_module_names_are_the_new_modules(old: str) -> None:
     done = _python(f"import {old}, {ALIASES[old]} as new, sys; assert sys.modules[{old!r}] is new")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("hidden", ["suites.py", "bench/__init__.py", "strategies/__init__.py"])
-def test_a_folder_that_hides_a_package(hidden: str, tmp_path: Path) -> None:
+def test_a_folder_that_hides_a_package_of_lethe_is_named(hidden: str, tmp_path: Path) -> None:
     path = tmp_path / hidden
     path.parent.mkdir(exist_ok=True)
     path.write_text("")
@@ -75,7 +75,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_documents_import_from_lethe_alone(page: Path) -> None:
+def test_documents_import_only_from_lethe(page: Path) -> None:
     shown = "\n".join(block.split("```")[0] for block in page.read_text().split("```python\n")[1:])
     assert not re.findall(r"^\s*(?:from|import) (?:bench|strategies|suites)\b.*", shown, re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""Two small suites that any method can learn, of images and of texts, made in memory, in every scenario."""
+"""Small suites of images and texts that any method can learn, in every scenario, made in memory."""
 
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ SIDE = 8
 
 
 def blobs(n_classes: int = 4, seed: int = 0) -> Data:
-    """Return images whose class is told by a fixed pattern under noise; a third is for testing."""
+    """Return images of a fixed pattern for each class plus noise; a third is for testing."""
     random = torch.Generator().manual_seed(seed)
     pattern = torch.rand(n_classes, 1, SIDE, SIDE, generator=random) * 160
     n = n_classes * PER_CLASS
@@ -25,7 +25,7 @@ def blobs(n_classes: int = 4, seed: int = 0) -> Data:
 
 
 def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
-    """Two classes a task, their order by the seed; tasks of one lane differ in size from another's."""
+    """Split into tasks of two classes in the seed's order; task sizes differ between lanes."""
     n_classes = len(data.class_names)
     order = torch.randperm(n_classes, generator=generator(seed, "classes")).tolist()
     n, n_tasks = len(data.x_N), n_classes // 2
@@ -38,7 +38,7 @@ def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stre
             unit_TC[t, c] = u
         index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
         train, test = index[index < data.n_train], index[index >= data.n_train]
-        train = train[: len(train) - 7 * classes[0]]  # unequal sizes: lanes end a task at different steps
+        train = train[: len(train) - 7 * classes[0]]  # so lanes end a task at different steps
         held = max(1, int(len(train) * training.validation))
         tasks.append(Task(classes, units, train[held:] + t * n, train[:held] + t * n, test + t * n))
     return Stream(seed, scenario, data, tuple(tasks), 2 if scenario == "domain" else n_classes, unit_TC)
@@ -94,9 +94,9 @@ _SENTENCES = {"german": "heute sehe ich {} hier.", "spanish": "hoy veo un {} por
 
 
 def codes(seed: int = 0) -> Data:
-    """Return texts of 1 to 3 words that name an animal, and a sentence about it in one of two languages.
+    """Return pairs of a text (1 to 3 words that name an animal) and a sentence in one of two languages.
 
-    The languages are domains; a prefix tells which, the texts are the same in both. A sixth is for testing.
+    The languages are domains, given by a prefix; the texts are the same in both. A sixth is for testing.
     """
     random = torch.Generator().manual_seed(seed)
     n, n_train = 144, 120

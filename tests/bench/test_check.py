@@ -1,6 +1,6 @@
 """``lethe check`` finds planted breaks of the contract, each by the check that is meant for it.
 
-A break and its sound twin are bodies of one class; the twin passes the very check that finds the break.
+A break and its correct twin are bodies of one class; the twin passes the check that finds the break.
 """
 
 import json
@@ -41,7 +41,7 @@ class M(Strategy):
 
 
 def extra(term: str, before: str = "") -> str:
-    """Return a body whose additional loss is an expression."""
+    """Return a class body whose ``extra_loss`` is an expression."""
     lines = "".join(f"        {line}\n" for line in before.splitlines())
     return f"    def extra_loss(self, batch, raw_LBU):\n{lines}        return {term}\n"
 
@@ -81,7 +81,7 @@ MASKED = (
            "among_LU = ~self.met_LU{}", "logits_LBU = raw_LBU.masked_fill(~among_LU.unsqueeze(1), -1e9)",
            "return self.cross_entropy(logits_LBU, batch)", given="batch")
 )  # fmt: skip
-"""Units of classes met before are left out of the loss."""
+"""The loss leaves out units of classes seen before."""
 
 
 def clipped(norm: str) -> str:
@@ -110,7 +110,7 @@ def sizes(rows: str, size: str) -> str:
 
 
 BREAKS: dict[str, tuple[str, str, str, str]] = {
-    # The shape of a loss, enforced while running.
+    # The shape of a loss, enforced during a run.
     "a loss of one number": (
         "alone", "loss of M returned shape ()",
         loss("loss_L.mean()"),
@@ -131,7 +131,7 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         hook("learn", "super().learn(batch)", given="batch"),
         hook("learn", "return super().learn(batch)", given="batch"),
     ),
-    # Lanes that are mixed though the shape is right.
+    # Lanes that mix although the shape is right.
     "a loss divided by its mean over lanes": (
         "alone", "lanes are mixed",
         loss("loss_L / loss_L.detach().mean()"),
@@ -172,7 +172,7 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         extra(f"{FAR} / (batch.weight_LB.sum(1) - 1)"),
         extra(f"{FAR} / (batch.weight_LB.sum(1) - 1).clamp(min=1)"),
     ),
-    # Hyper-parameters side by side.
+    # Hyper-parameters that differ between lanes.
     "another lane's hyper-parameter": (
         "hyper", "beside a lane with lam",
         LAM + weighed("self.lam.roll(1)"),
@@ -193,7 +193,7 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         LAM + weighed("float(self.lam)"),
         LAM + weighed("self.lam"),
     ),
-    # What outlives a run.
+    # State that outlives a run.
     "torch's global generator": (
         "twice", "drawn by torch's global generator",
         weighed("torch.rand(len(raw_LBU))"),
@@ -250,7 +250,7 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         ended("self.streams.n = 0", "self.streams.n += 1", "self.streams.n"),
         ended("self.n = 0", "self.n += 1", "self.n"),
     ),
-    # Streams that it does not expect.
+    # Streams that the method does not expect.
     "boundaries that it needs and does not say": (
         "boundaries", "AttributeError",
         hook("end_task", COPY) + extra(f"{PULL} if batch.rows_LB.max() >= self.streams.n_images else None"),
@@ -261,7 +261,7 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         MASKED.format(""),
         MASKED.format(" | self.streams.own_LTU[:, self.task]"),
     ),
-    # Memory, export, answers.
+    # Memory, export, predictions.
     "answers of other tasks": (
         "units", "mask what predict() returns",
         hook("predict", "return self.model(batch.x_LBX)", given="batch"),
@@ -323,7 +323,7 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         LAYERS,
         setup('if not hasattr(self.model, "layers"):', '    raise Unsuitable("M needs an mlp")') + LAYERS,
     ),
-    # What it says of itself.
+    # Metadata.
     "scenarios that do not agree": (
         "described", "unsuitable() allows task",
         CLASS_ONLY + hook("unsuitable", "return None", given="scenario, training"),
@@ -335,11 +335,11 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         LAM,
     ),
 }  # fmt: skip
-"""A mistake: the check that finds it, words of what it says, and the bodies of the break and of its twin."""
+"""Mistake -> check that finds it, part of its message, bodies of the break and of its correct twin."""
 
 
 def result_of(folder: Path, body: str, check: str) -> tuple[str, str, str]:
-    """Return what one check says of a body: finding, note and why it does not apply."""
+    """Return the result of one check of a body: finding, note and reason why it does not apply."""
     path = folder / "m.py"
     path.write_text(f'{HEAD}    """A method."""\n\n{body}')
     with made_streams():
@@ -349,7 +349,7 @@ def result_of(folder: Path, body: str, check: str) -> tuple[str, str, str]:
 
 
 NOTES = {"an if on a hyper-parameter", "a hyper-parameter as a float", "a hyper-parameter without help"}
-"""They make no number wrong."""
+"""Mistakes that make no number wrong."""
 
 
 @pytest.mark.parametrize("mistake", BREAKS)
@@ -362,13 +362,13 @@ def test_planted_breaks_are_found_by_their_check(mistake: str, tmp_path: Path) -
     assert (found, note) == ("", "")
 
 
-def test_the_table_is_long_and_has_every_check() -> None:
+def test_every_check_has_a_planted_break() -> None:
     assert len(BREAKS) >= 25
     assert {check for check, *_ in BREAKS.values()} == set(CHECKS)
 
 
-def test_the_guide_s_first_version_has_faults_and_its_last_none(tmp_path: Path) -> None:
-    """docs/guides/own-method.md, as it stands there; each fault is left when those before it are mended."""
+def test_the_guide_s_first_version_has_faults_and_its_last_version_none(tmp_path: Path) -> None:
+    """Code of docs/guides/own-method.md; each fault remains after the earlier ones are fixed."""
     page = (Path(__file__).parents[2] / "docs" / "guides" / "own-method.md").read_text()
     first, last = (block.split("```")[0] for block in page.split("```python\n")[1:3])
     path = tmp_path / "mine.py"
@@ -393,7 +393,7 @@ def test_the_guide_s_first_version_has_faults_and_its_last_none(tmp_path: Path) 
 # The command.
 
 
-def test_check_says_each_finding_in_a_line(command: Command, tmp_path: Path) -> None:
+def test_check_prints_one_line_for_each_finding(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "m.py"
     path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L.mean()")}')
     code, out, err = command(f"check {path}:M --only alone --only twice")
@@ -417,14 +417,14 @@ def test_check_says_each_finding_in_a_line(command: Command, tmp_path: Path) -> 
         ("./none.py:M", "no such file"),
     ],
 )
-def test_what_cannot_be_checked_is_one_line(command: Command, words: str, said: str) -> None:
+def test_an_invalid_target_is_an_error_of_one_line(command: Command, words: str, said: str) -> None:
     code, out, err = command(f"check {words}")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert said in err
 
 
 @pytest.mark.parametrize(("name", "kind"), [("digits", "suite"), ("mlp", "model")])
-def test_suites_and_models_pass(name: str, kind: str) -> None:
+def test_built_in_suites_and_models_pass(name: str, kind: str) -> None:
     (target,) = targets([name])
     assert target.kind == kind
     assert [(r.findings, r.note) for r in target.results()] == [((), "")] * len(target.checks)
@@ -480,7 +480,9 @@ def flat(generators, shape, units):
         ("flat", "lanes", "shared has shape (3,) for 2 lanes"),
     ],
 )
-def test_planted_faults_of_suites_and_models(name: str, check: str, said: str, tmp_path: Path) -> None:
+def test_planted_faults_of_suites_and_models_are_found(
+    name: str, check: str, said: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.py"
     path.write_text(SUITES)
     (target,) = targets([f"{path}:{name}"])
@@ -488,7 +490,7 @@ def test_planted_faults_of_suites_and_models(name: str, check: str, said: str, t
     assert said in result.findings[0]
 
 
-def test_a_line_in_a_file_of_tests_is_a_test_for_each_check() -> None:
+def test_one_line_in_a_test_file_makes_a_test_for_each_check() -> None:
     marked = conformance("finetune", "digits")
     (mark,) = marked.pytestmark  # type: ignore[attr-defined]
     assert [of for name, of in mark.args[1] if name == "finetune"] == [*CHECKS]
@@ -498,10 +500,10 @@ def test_a_line_in_a_file_of_tests_is_a_test_for_each_check() -> None:
 # Before the first run.
 
 
-def test_a_file_is_checked_once_for_each_content(
+def test_a_file_is_checked_before_its_first_run_and_after_changes(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first run checks it; a fault fails its cells alone; the records say which check was made."""
+    """A fault fails the cells of that method alone; records name the check that was made."""
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
     path, run = tmp_path / "m.py", tmp_path / "run"
     path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L / loss_L.detach().mean()")}')
@@ -519,7 +521,7 @@ def test_a_file_is_checked_once_for_each_content(
     assert checks(run, "finetune") == {""}
     said: list[str] = []
     assert first_check(f"{path}:M", said.append).findings
-    assert said == []  # remembered
+    assert said == []  # the result is cached
     path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L * 1")}')
     code, _, err = command(
         f"run toy --seeds 2 --set epochs=1 --jobs 1 --strategy={path}:M --out={tmp_path / 'b'}"
@@ -530,7 +532,7 @@ def test_a_file_is_checked_once_for_each_content(
 
 
 def checks(run: Path, strategy: str) -> set[str]:
-    """Return which checks a run's records of a strategy name, the newest record of each cell."""
+    """Return the checks named in a strategy's newest records."""
     found = {}
     for path in sorted((run / "cells").glob("*.jsonl"), key=lambda p: p.stat().st_mtime):
         for line in path.read_text().splitlines():

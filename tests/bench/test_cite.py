@@ -1,4 +1,4 @@
-"""Every built-in method and data set has a reference, and a run names those it used."""
+"""Every built-in method and data set has a reference, and ``lethe cite`` prints those that a run used."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.conftest import Command
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 OWN = {"adaptive-replay", "docstrings"}
-"""Lethe's own."""
+"""Made for Lethe: no paper to cite."""
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_citation_is_matched_by_author_year_and_title(text: str, keys: list[st
     assert [r.key if isinstance(r, Reference) else r for r in meant(text)] == keys
 
 
-def test_a_run_is_cited(command: Command) -> None:
+def test_cite_prints_the_references_of_a_run(command: Command) -> None:
     run = str(REFERENCE / "digits.lethe.gz")
     code, out, _ = command("cite", run)
     assert code == 0

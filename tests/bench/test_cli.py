@@ -14,20 +14,20 @@ ROOT = Path(__file__).parents[2]
 
 
 def imported(code: str, slow: str) -> tuple[list[str], set[str]]:
-    """Return what code prints, and which of some modules a new process has imported after it."""
+    """Run code in a new process; return what it prints and which of the slow modules it imports."""
     code = f"{code}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    *told, modules = done.stdout.splitlines()
-    return told, {*slow.split()} & {*modules.split()}
+    *printed, modules = done.stdout.splitlines()
+    return printed, {*slow.split()} & {*modules.split()}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["show", "ewc"], ["run", "--help"], ["--version"]])
-def test_answers_without_importing_what_is_slow(words: list[str]) -> None:
+def test_short_commands_import_nothing_slow(words: list[str]) -> None:
     assert process("list").returncode == 0  # the index is in the cache from here on
     code = f"import sys\nfrom bench.cli import main\nsys.argv = ['lethe', *{words!r}]\n"
     code += "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code, e.code"
-    told, slow = imported(code, "torch pandas seaborn sklearn datasets scipy")
-    assert told
+    printed, slow = imported(code, "torch pandas seaborn sklearn datasets scipy")
+    assert printed
     assert slow == set()
 
 
@@ -35,18 +35,18 @@ HEAVY = {"bench.report": "matplotlib seaborn torch", "bench.report.page": "torch
 
 
 @pytest.mark.parametrize("module", HEAVY)
-def test_a_report_imports_nothing_slow(module: str) -> None:
+def test_importing_the_report_imports_nothing_slow(module: str) -> None:
     assert imported(f"import {module}", HEAVY[module]) == ([], set())
 
 
-def test_list_and_show(command: Command) -> None:
+def test_list_and_show_print_names_and_metadata(command: Command) -> None:
     listed = json.loads(process("list", "--json").stdout)
     assert {"suites", "strategies", "models", "scores"} == set(listed)
     names = {kind: {e["name"] for e in entries} for kind, entries in listed.items()}
     assert {"finetune", "joint", "er", "der", "der++", "agem", "lwf", "ewc", "si"} <= names["strategies"]
     assert {"digits", "split-mnist", "permuted-mnist", "rotated-mnist"} <= names["suites"]
     assert process("list", "models").stdout.startswith("cnn")
-    for name, told in (
+    for name, message in (
         ("ewc", "Kirkpatrick et al. 2017"),
         ("ewc", "lam = 1000.0"),
         ("ewc", "Strength of the penalty."),
@@ -55,11 +55,11 @@ def test_list_and_show(command: Command) -> None:
         ("digits", "model options: hidden=100, layers=2\n"),
         ("er", "presets: vandeven2022 (buffer=1000, write=per-class,"),
     ):
-        assert told in command("show", name)[1]
+        assert message in command("show", name)[1]
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("run digts -s er --out OUT", "unknown suite 'digts'; did you mean digits?"),
         ("run rotated-mnist -s er --scenario class --out OUT", "rotated-mnist has no class scenario"),
@@ -78,30 +78,32 @@ def test_list_and_show(command: Command) -> None:
         ("status OUT", "is not a run's folder"),
     ],
 )
-def test_bad_input_writes_nothing(words: str, told: str, tmp_path: Path, refuses: Refuses) -> None:
+def test_bad_input_is_an_error_of_one_line_and_writes_nothing(
+    words: str, message: str, tmp_path: Path, refuses: Refuses
+) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     places = {"OUT": "out", "FILE": "file", "EMPTY": "empty", "NOWHERE": "nowhere"}
     before = sorted(tmp_path.rglob("*"))
     placed = [str(tmp_path / places[w]) if w in places else w for w in words.split()]
-    refuses(told, *placed)
+    refuses(message, *placed)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("word", ["--sead", "-s"])
-def test_bad_input_ends_the_process_with_2_and_without_a_traceback(word: str, tmp_path: Path) -> None:
+def test_bad_input_exits_with_2_and_no_traceback(word: str, tmp_path: Path) -> None:
     done = process("run", "digits", word, "erx", "--out", str(tmp_path / "out"))
     assert done.returncode == 2
     assert not list(tmp_path.iterdir())
     assert "Traceback" not in done.stderr
 
 
-def test_run_status_report(tmp_path: Path, command: Command) -> None:
+def test_run_then_status_then_report(tmp_path: Path, command: Command) -> None:
     out = str(tmp_path / "r")
     cells = "-s finetune -s er[buffer=50] --scenario class --seeds 2 --set epochs=2 --jobs 1"
     line = f"run digits {cells} --out {out}"
-    code, told, _ = command(f"{line} --dry-run")
-    assert (code, "4 cells, 4 to run" in told) == (0, True)
+    code, message, _ = command(f"{line} --dry-run")
+    assert (code, "4 cells, 4 to run" in message) == (0, True)
     assert not Path(out).exists()
     done = process(line)
     assert done.returncode == 0, done.stderr
@@ -117,8 +119,8 @@ def test_run_status_report(tmp_path: Path, command: Command) -> None:
     assert command(f"report {out} --scores akk")[0] == 2
 
 
-def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
-    """The two examples of the README, as they stand there."""
+def test_the_examples_of_the_readme_run(tmp_path: Path) -> None:
+    """The method and the suite of the README, copied from its text."""
     blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
     method, suite = (block.split("```")[0] for block in blocks)
     (tmp_path / "my_method.py").write_text(method)
@@ -132,7 +134,7 @@ def test_readme_s_strategy_and_suite_of_ones_own(tmp_path: Path) -> None:
     assert "has no suite 'SHAPE'" in bad.stderr
 
 
-def test_show_has_a_suite_s_own_budget() -> None:
+def test_show_prints_the_training_settings_of_a_suite() -> None:
     shown = json.loads(process("show", "split-cifar100", "--json").stdout)
     budget = asdict(suites.get("split-cifar100").training)
     assert {o["name"]: o["default"] for o in shown["options"]} == {

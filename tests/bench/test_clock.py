@@ -1,4 +1,4 @@
-"""Throughput, by a clock that is moved by hand: rows, tokens and seconds of the same steps."""
+"""Throughput, with a fake clock: rows, tokens and seconds of the same steps."""
 
 import json
 from types import SimpleNamespace
@@ -15,14 +15,14 @@ Time = SimpleNamespace
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Seconds that pass when a test says so."""
+    """A fake clock; tests advance its ``now``."""
     hands = Time(now=100.0, perf_counter=lambda: hands.now)
     monkeypatch.setattr("bench.train.clock.time", hands)
     return hands
 
 
 def learn(clock: Clock, hands: Time, steps: int, *, end: float = 0.0, score_at: tuple[int, ...] = ()) -> None:
-    """A task: its first steps take 5 s and the others 1 s; a step has 8 rows and 20 tokens, padded to 25."""
+    """Simulate a task: 5 s a first step, 1 s another; a step has 8 rows and 20 tokens, padded to 25."""
     counts = {"tokens": 0, "padded": 0}
     clock.start()
     for step in range(steps):
@@ -41,13 +41,15 @@ def learn(clock: Clock, hands: Time, steps: int, *, end: float = 0.0, score_at: 
 @pytest.mark.parametrize(
     ("tasks", "rows", "took", "steady"),
     [
-        ((11, 11), 8 * 2, 2.0, 2),  # one step of each task is steady
-        ((10, 13), 8 * 3, 3.0, 3),  # ten steps have no steady one: neither rows nor seconds of them count
-        ((9, 10), 8 * 19, 95.0, 0),  # no task has one: the rates are of all steps
+        ((11, 11), 8 * 2, 2.0, 2),  # one steady step in each task
+        ((10, 13), 8 * 3, 3.0, 3),  # ten steps have no steady one: their rows and seconds are left out
+        ((9, 10), 8 * 19, 95.0, 0),  # no steady step in any task: rates of all steps
     ],
 )
-def test_rates_are_of_steady_steps(seconds: Time, tasks: Any, rows: int, took: float, steady: int) -> None:
-    """Of those after the first of each task."""
+def test_rates_are_measured_over_steady_steps(
+    seconds: Time, tasks: Any, rows: int, took: float, steady: int
+) -> None:
+    """Steady are the steps after the first ones of each task."""
     clock = Clock(torch.device("cpu"))
     for steps in tasks:
         learn(clock, seconds, steps)
@@ -58,7 +60,7 @@ def test_rates_are_of_steady_steps(seconds: Time, tasks: Any, rows: int, took: f
     assert found["train_seconds"] == found["seconds_per_seed"] * 2 == pytest.approx(seconds.now - 100)
 
 
-def test_scoring_within_the_first_steps_is_no_part_of_any_rate(seconds: Time) -> None:
+def test_rates_leave_out_scoring_within_the_first_steps(seconds: Time) -> None:
     clock = Clock(torch.device("cpu"))
     learn(clock, seconds, 14, score_at=(3, 9, 12))
     found = clock.timings(lanes=1)
@@ -67,13 +69,13 @@ def test_scoring_within_the_first_steps_is_no_part_of_any_rate(seconds: Time) ->
     assert found["evaluation_seconds"] == 150.0
 
 
-def test_what_a_method_does_at_the_end_of_a_task_counts(seconds: Time) -> None:
+def test_rates_include_what_a_method_does_at_the_end_of_a_task(seconds: Time) -> None:
     clock = Clock(torch.device("cpu"))
     learn(clock, seconds, 12, end=6.0)
     assert clock.timings(lanes=1)["samples_per_second"] == pytest.approx(2 * 8 / (2 + 6))
 
 
-def test_rates_go_on_from_a_checkpoint(seconds: Time) -> None:
+def test_rates_continue_from_a_checkpoint(seconds: Time) -> None:
     whole, first, second = (Clock(torch.device("cpu")) for _ in range(3))
     learn(whole, seconds, 15)
     learn(whole, seconds, 11, end=3.0)
@@ -83,7 +85,7 @@ def test_rates_go_on_from_a_checkpoint(seconds: Time) -> None:
     assert second.timings(1) == whole.timings(1)
 
 
-def test_rows_of_the_first_steps_leave_padding_out() -> None:
+def test_rows_of_the_first_steps_are_counted_without_padding() -> None:
     rows_SLB = torch.arange(24).view(3, 2, 4)
     weight_SLB = torch.ones(3, 2, 4)
     weight_SLB[1, 0, 3] = weight_SLB[2, 1] = 0

@@ -1,4 +1,4 @@
-"""Fingerprints of the code behind a cell: what changes which, and what does not."""
+"""Fingerprints of the code that a cell runs: which edits change which fingerprints."""
 
 import shutil
 import subprocess
@@ -30,7 +30,7 @@ def cell(strategy: str = "er", suite: str = "digits", model: str = "mlp") -> dic
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of Lethe's packages, which a test may edit."""
+    """A copy of Lethe's packages that a test may edit."""
     folder = tmp_path_factory.mktemp("elsewhere") / "checkout"
     for package in ("bench", "lethe", "strategies", "suites"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -41,18 +41,20 @@ NAMES = ("finetune", "er", "der", "ewc", "mas", "icarl", "er+lwf", "lwf")
 
 
 def fingerprints() -> dict[tuple[str, str], str]:
-    """Return the fingerprint of each strategy and model, as a new process finds it."""
+    """Return the fingerprint of each strategy and model, without cached sources."""
     for known in (source_files._files_of_module, source_files._is_file, source_files._source):
         known.cache_clear()
     code._CODES.clear()
     return {(n, m): code_of(cell(n, model=m)).fingerprint for n in NAMES for m in ("mlp", "cnn")}
 
 
-def test_an_edit_moves_the_cells_that_run_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_changes_the_fingerprints_of_cells_that_run_it(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = fingerprints()
     monkeypatch.setattr(source_files, "ROOT", checkout)
     before = fingerprints()
-    assert before == here  # in whatever folder
+    assert before == here  # the folder does not matter
 
     def moved(name: str) -> set[tuple[str, str]]:
         path = checkout / name
@@ -79,14 +81,16 @@ def test_an_edit_moves_the_cells_that_run_it(checkout: Path, monkeypatch: pytest
     fingerprints()
 
 
-def test_a_fingerprint_imports_nothing_that_is_run() -> None:
-    code_of(cell())  # makes the index of names, which imports all of them
+def test_a_fingerprint_is_made_without_importing_torch() -> None:
+    code_of(cell())  # fills the index of names, which imports everything
     asked = f"import sys; from bench.plan import code_of; code_of({cell()}); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=True)
 
 
-def test_the_commit_is_that_of_lethe_s_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Installed in an environment that lies in somebody's repository, Lethe has no commit."""
+def test_the_commit_recorded_is_that_of_lethe_s_own_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed in an environment inside another repository, Lethe has no commit."""
 
     def git(*words: str) -> str:
         made = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words]
@@ -108,7 +112,7 @@ def test_the_commit_is_that_of_lethe_s_own_checkout(tmp_path: Path, monkeypatch:
     assert (where("cpu")["git"], where("cpu")["dirty"]) == ("", False)
 
 
-def test_every_strategy_stands_on_its_own_file_the_loop_and_the_encoder() -> None:
+def test_every_fingerprint_covers_the_strategy_the_loop_and_the_encoder() -> None:
     for name in strategies.names():
         files = code_of(cell(name)).files
         own = Path(str(sys.modules[strategies.get(name).__module__].__file__)).relative_to(ROOT)
@@ -141,8 +145,9 @@ class Mine(Strategy):
         (".factor()", ".other()", True),
     ],
 )
-def test_a_file_of_the_users(tmp_path: Path, monkeypatch: Any, old: str, new: str, moves: bool) -> None:
-    """Only a change of what is run moves it."""
+def test_only_edits_of_executed_code_change_the_fingerprint_of_a_user_s_file(
+    tmp_path: Path, monkeypatch: Any, old: str, new: str, moves: bool
+) -> None:
     helper, path = f"helper_{tmp_path.name}", tmp_path / "mine.py"
     (tmp_path / f"{helper}.py").write_text("import json, torch\nfrom numpy import *\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -158,7 +163,7 @@ def test_a_file_of_the_users(tmp_path: Path, monkeypatch: Any, old: str, new: st
     assert code_of(cell(f"{moved / 'mine.py'}:Mine")) == code_of(cell(f"{path}:Mine"))
 
 
-def test_names_are_followed_through_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imports_are_followed_through_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_methods").mkdir()
     for name, text in (
         ("__init__", "from .one import One\nfrom . import two\nRATE = 1\n"),
@@ -180,21 +185,21 @@ def test_names_are_followed_through_a_package(tmp_path: Path, monkeypatch: pytes
     assert files("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import own_methods") == set()
 
 
-def test_a_root_that_is_in_no_cell_is_read_with_its_room() -> None:
-    """The checks are remembered by their own code."""
+def test_the_code_of_the_checks_has_a_fingerprint_too() -> None:
+    """Results of checks are cached by the code of the checks."""
     files = files_behind("bench.checks.conformance").keys()
     assert {"bench/checks/conformance.py", "bench/checks/made_streams.py"} <= files
     assert not any(file.startswith("bench/report") for file in files)
 
 
-def test_digests_are_those_of_any_version_of_python(tmp_path: Path) -> None:
-    """Written down once: a version whose syntax tree reads otherwise would make every record stale."""
+def test_digests_are_the_same_in_every_python_version(tmp_path: Path) -> None:
+    """A Python version with another digest would make every record stale."""
     path = tmp_path / "mine.py"
     path.write_text('x = f"{1.0!r:>{2}}" "a"\n@d\nasync def f(*, a: int = -1): ...\n')
     assert files_behind(path) == {"mine.py": "942e1a6f81f693ec1c98"}
 
 
-def test_the_metadata_of_a_suite_is_no_part_of_its_code(tmp_path: Path) -> None:
+def test_the_metadata_of_a_suite_does_not_change_its_fingerprint(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
 
     def digest(arguments: str) -> dict[str, str]:
@@ -206,8 +211,8 @@ def test_the_metadata_of_a_suite_is_no_part_of_its_code(tmp_path: Path) -> None:
     assert digest("'mine', version=2, summary='mine', source='ours'") != plain
 
 
-def test_what_is_cached_of_code_is_named_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features of an encoder that was edited since would be numbers of other code than their record says."""
+def test_cached_features_are_named_after_the_encoder_s_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise an edited encoder would go on using the features of the old code."""
 
     def first(x: int) -> int:
         """Text."""
@@ -236,8 +241,8 @@ def test_what_is_cached_of_code_is_named_after_it(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "selector", ["er+lwf", "icarl", "packnet", "la-maml", "dgr", "ewc", "gpm", "sparse-er"]
 )
-def test_nothing_runs_in_a_cell_that_is_not_counted(selector: str) -> None:
-    """Every file of Lethe that a function is called of while a cell is run is part of its fingerprint."""
+def test_every_file_that_a_cell_runs_is_in_its_fingerprint(selector: str) -> None:
+    """That is every file of Lethe of which a function is called, except those that change no number."""
     text = {"suite": "toy-text"} if selector == "sparse-er" else {"suite": "digits", "rows_per_class": 12}
     if "+" in selector:
         (spec,) = Request("digits", (selector,), settings={"epochs": "1", "rows_per_class": "12"}).cells()

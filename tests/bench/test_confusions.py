@@ -1,4 +1,4 @@
-"""What was taken for what: counted, reported as scikit-learn does, and told apart from what has no class."""
+"""Confusion counts, reports by class as in scikit-learn, and rows that have no class."""
 
 import itertools
 from collections import Counter
@@ -32,7 +32,7 @@ from tests.toy import TOY, blobs, split
 
 
 def with_outside() -> Data:
-    """Return the blobs with forty rows of noise that have no class."""
+    """Return the toy images and forty rows of noise that have no class."""
     data = blobs()
     noise = torch.randint(0, 250, (40, *data.x_N.shape[1:]), generator=torch.Generator().manual_seed(1))
     x_N = torch.cat([data.x_N, noise.to(torch.uint8)])
@@ -41,7 +41,7 @@ def with_outside() -> Data:
 
 def split_outside(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
     made = split(data, scenario, seed, training)
-    outside = torch.arange(len(data.x_N) - 40 + seed, len(data.x_N))  # lanes differ in how many they have
+    outside = torch.arange(len(data.x_N) - 40 + seed, len(data.x_N))  # the number differs between lanes
     return replace(made, outside_rows=outside)
 
 
@@ -53,7 +53,7 @@ def outside_cell(seed: int, strategy: str = "finetune", scenario: str = "class")
 
 
 def answers(group: LaneState, lane: int, rows: torch.Tensor) -> torch.Tensor:
-    """Return the logits of one lane for rows, through the engine's own model."""
+    """Return the logits of one lane for rows, by the model of the run."""
     padded = torch.stack([rows if i == lane else rows[:1].expand(len(rows)) for i in range(len(group.specs))])
     group.model.eval()
     with torch.no_grad():
@@ -62,7 +62,7 @@ def answers(group: LaneState, lane: int, rows: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scenario", ["class", "domain", "task"])
-def test_confusions_equal_a_slow_loop(scenario: str) -> None:
+def test_confusion_counts_equal_a_loop_over_rows(scenario: str) -> None:
     group = make_lanes([toy_cell("finetune", seed, scenario) for seed in (2, 3)])
     score(group, 0)
     learn_task(group, 0)
@@ -83,7 +83,7 @@ def test_confusions_equal_a_slow_loop(scenario: str) -> None:
             assert sum(r[4] for r in part if r[2] == r[3]) == counts["right"][i][j - 1]
 
 
-def test_units_are_named_after_their_classes() -> None:
+def test_units_are_named_after_the_classes_they_stand_for() -> None:
     own, made = (split(blobs(), scenario, 0, Training()) for scenario in ("class", "domain"))
     assert own.unit_names() == ["blob 0", "blob 1", "blob 2", "blob 3"]
     classes = zip(*(t.classes for t in made.tasks), strict=True)
@@ -92,8 +92,8 @@ def test_units_are_named_after_their_classes() -> None:
     assert each.unit_names()[3:5] == ["blob 3 (task 1)", "blob 0 (task 2)"]
 
 
-def written(folder: Path, units: list[str], test: Any, validation: Any = (), seed: int = 0) -> Path:
-    """Write a cell with counts by class."""
+def write_classes_of(folder: Path, units: list[str], test: Any, validation: Any = (), seed: int = 0) -> Path:
+    """Write a run of one cell with confusion counts."""
     right = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
     classes = {"units": units, "test": test, "validation": list(validation)}
     record = {"status": "done", "test": right, "validation": right, "classes": classes}
@@ -101,9 +101,9 @@ def written(folder: Path, units: list[str], test: Any, validation: Any = (), see
 
 
 @pytest.mark.parametrize("n_units", [2, 7])
-def test_as_scikit_learn_reports_them(n_units: int, tmp_path: Path) -> None:
+def test_reports_by_class_equal_scikit_learn_s(n_units: int, tmp_path: Path) -> None:
     draws = np.random.default_rng(n_units)
-    units = [f"class {u}" for u in range(n_units + 1)]  # the last is neither there nor answered
+    units = [f"class {u}" for u in range(n_units + 1)]  # the last class has no rows and no answers
     rows, truths = [], {}
     for i in (0, 1, 2):
         seen = []
@@ -114,7 +114,7 @@ def test_as_scikit_learn_reports_them(n_units: int, tmp_path: Path) -> None:
             rows += [[i, j, *pair, count] for pair, count in sorted(Counter(pairs).items())]
             seen += pairs if j <= i else []
         truths[i] = seen
-    written(tmp_path, units, rows, rows[:1])
+    write_classes_of(tmp_path, units, rows, rows[:1])
     frame = bench.classes(tmp_path)
     frame = frame[frame["split"] == "test"]
     assert sorted(frame["i"].unique()) == [1, 2]
@@ -130,10 +130,10 @@ def test_as_scikit_learn_reports_them(n_units: int, tmp_path: Path) -> None:
         assert part["unit"].isna().sum() == len(AVERAGES)
 
 
-def test_tables_are_means_over_seeds(tmp_path: Path) -> None:
+def test_class_tables_show_means_over_seeds(tmp_path: Path) -> None:
     for seed, right in enumerate((4, 6)):
         test = [[1, 1, 0, 0, right], [1, 1, 0, 1, 10 - right], [1, 1, 1, 1, 10]]
-        written(tmp_path, ["a", "b"], test, test[:2], seed)
+        write_classes_of(tmp_path, ["a", "b"], test, test[:2], seed)
     frames = load(tmp_path)
     made = class_tables(frames)
     titles = [f"toy, class-incremental, er, {kind} rows, n = 2" for kind in ("test", "validation")]
@@ -154,15 +154,15 @@ def test_tables_are_means_over_seeds(tmp_path: Path) -> None:
     assert {"suite", "scenario", "strategy", "seed", "split", "i", "class"} <= set(data.columns)
 
 
-def test_where_seeds_share_no_classes_units_stand_for_them(tmp_path: Path) -> None:
+def test_tables_name_units_where_seeds_have_different_classes(tmp_path: Path) -> None:
     for seed, units in enumerate((["a/b", "c/d"], ["d/a", "c/d"])):
-        written(tmp_path, units, [[1, 1, 0, 0, 3], [1, 1, 1, 1, 3]], seed=seed)
+        write_classes_of(tmp_path, units, [[1, 1, 0, 0, 3], [1, 1, 1, 1, 3]], seed=seed)
     [table] = class_tables(load(tmp_path)).shown
     assert [row[0] for row in table.classes] == ["unit 0", "c/d"]
     assert set(by_class(load(tmp_path))["class"]) == {"a/b", "c/d", "d/a", *AVERAGES}
 
 
-def test_of_many_classes_a_terminal_shows_the_worst(tmp_path: Path) -> None:
+def test_the_terminal_shows_the_worst_of_many_classes(tmp_path: Path) -> None:
     frames = with_classes(made_up(1, n_tasks=15, seeds=2), tmp_path, [f"intent {i}" for i in range(150)], 10)
     made = class_tables(frames)
     stream = StringIO()
@@ -177,15 +177,15 @@ def test_of_many_classes_a_terminal_shows_the_worst(tmp_path: Path) -> None:
     assert len(made.shown[0].classes) == 150
 
 
-def test_a_run_without_classes_is_said(tmp_path: Path) -> None:
-    (path,) = RunFolder(written(tmp_path, ["a"], [[1, 1, 0, 0, 3]])).beside.iterdir()
+def test_a_run_without_class_counts_is_an_error(tmp_path: Path) -> None:
+    (path,) = RunFolder(write_classes_of(tmp_path, ["a"], [[1, 1, 0, 0, 3]])).beside.iterdir()
     path.write_text(path.read_text().replace(',"test"', ',"tests"'))
     frames = load(tmp_path)
     refused("no cell of this run has results by class", class_tables, frames)
     assert "unknown field 'tests'; did you mean test?" in frames.unreadable[0]
 
 
-def test_lethe_report_classes(tmp_path: Path) -> None:
+def test_report_classes_agrees_with_the_accuracy_matrix(tmp_path: Path) -> None:
     ran(tmp_path, Request("toy", ("finetune", "joint"), seeds=(0, 1)))
     done = process("report", str(tmp_path), "--classes")
     assert done.returncode == 0, done.stderr
@@ -200,7 +200,7 @@ def test_lethe_report_classes(tmp_path: Path) -> None:
     assert (tmp_path / "report" / "classes.md").read_text().count("**toy") == 4
 
 
-def test_area_is_that_of_scikit_learn() -> None:
+def test_auroc_equals_scikit_learn_s() -> None:
     draws = torch.Generator().manual_seed(0)
     inside = (torch.rand(3, 40, generator=draws) * 8).round() / 8 + 0.05  # with ties
     outside = (torch.rand(3, 30, generator=draws) * 8).round() / 8
@@ -214,7 +214,7 @@ def test_area_is_that_of_scikit_learn() -> None:
         assert float(found[lane]) == pytest.approx(roc_auc_score(truth, torch.cat([own, other])), abs=1e-6)
 
 
-def test_rows_of_no_class_are_told_apart_after_every_task() -> None:
+def test_rows_of_no_class_are_scored_by_auroc_after_every_task() -> None:
     cells = [outside_cell(seed) for seed in (0, 1)]
     group = make_lanes(cells)
     score(group, 0)
@@ -231,10 +231,10 @@ def test_rows_of_no_class_are_told_apart_after_every_task() -> None:
     records = run_group(cells)
     assert [r["outside"] for r in records] == [make_record(group, lane)["outside"] for lane in range(2)]
     assert "outside" not in run_group([toy_cell("finetune", 0)])[0]
-    assert run_group([outside_cell(1)])[0]["outside"] == records[1]["outside"]  # beside others or alone
+    assert run_group([outside_cell(1)])[0]["outside"] == records[1]["outside"]  # in a group or alone
 
 
-def test_oos_auroc_is_a_score(tmp_path: Path) -> None:
+def test_oos_auroc_is_a_score_of_the_last_task(tmp_path: Path) -> None:
     cell = outside_cell(0, "joint")
     record = run_group([cell])[0]
     assert record["outside"][:2] == [None, None]
@@ -247,7 +247,7 @@ def test_oos_auroc_is_a_score(tmp_path: Path) -> None:
     assert np.isnan(frames_of(made_up(1, seeds=1)).scores.set_index("score")["value"]["oos_auroc"])
 
 
-def test_outside_rows_survive_a_checkpoint(tmp_path: Path) -> None:
+def test_scores_of_rows_without_class_continue_from_a_checkpoint(tmp_path: Path) -> None:
     cells, run = [outside_cell(0, "er"), outside_cell(1, "er")], RunFolder(tmp_path)
     whole = run_group(cells)
 

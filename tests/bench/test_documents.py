@@ -18,11 +18,11 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_tables_are_what_the_records_say(path: Path) -> None:
+def test_tables_in_documents_equal_the_records(path: Path) -> None:
     assert main(["--check", str(path)]) == 0
 
 
-def test_a_stale_table_is_seen_and_renewed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stale_table_is_reported_and_rewritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ROOT / "results" / "reference" / "digits"
     path = tmp_path / "d.md"
     path.write_text(f"a\n<!-- lethe:table {run} class acc -->\nold\n<!-- lethe:end -->\nz\n")
@@ -35,8 +35,8 @@ def test_a_stale_table_is_seen_and_renewed(tmp_path: Path, capsys: pytest.Captur
     assert "old" not in text
 
 
-def test_pairs_are_told_with_their_difference_and_note(tmp_path: Path) -> None:
-    """Seed by seed: a strategy beside itself differs by nothing, and that is not distinguished."""
+def test_paired_comparisons_show_the_difference_and_a_recorded_number(tmp_path: Path) -> None:
+    """A strategy compared with itself has a difference of zero, which is not significant."""
     run = ROOT / "results" / "reference" / "adaptive-digits"
     path = tmp_path / "d.md"
     pairs = "adaptive-replay adaptive-replay er finetune finetune er"
@@ -51,14 +51,14 @@ def test_pairs_are_told_with_their_difference_and_note(tmp_path: Path) -> None:
     assert lower[3:5] == [higher[3].replace("+", "-"), "lower"]
 
 
-def test_documents_name_tables_and_figures() -> None:
+def test_every_marked_table_and_figure_in_documents_is_known() -> None:
     texts = {path: path.read_text() for path in DOCUMENTS}
     assert len(_BLOCK.findall("".join(texts.values()))) >= 2
     figures = [path.parent / words.split()[-1] for path in texts for words in _FIGURE.findall(texts[path])]
     assert {figure.is_file() for figure in figures} == {True}
 
 
-def test_the_gallery_shows_every_figure_there_is() -> None:
+def test_the_gallery_shows_every_figure() -> None:
     words = _FIGURE.findall((ROOT / "docs" / "gallery.md").read_text())
     shown = {name for _, name, *_ in map(str.split, words)}
     assert shown == set(FIGURES | ACROSS)
@@ -67,7 +67,7 @@ def test_the_gallery_shows_every_figure_there_is() -> None:
     assert max(sizes.values()) < 150_000
 
 
-def test_a_figure_of_the_gallery_is_what_the_records_say(tmp_path: Path) -> None:
+def test_figures_in_the_gallery_equal_the_records(tmp_path: Path) -> None:
     words = next(w for w in _FIGURE.findall((ROOT / "docs" / "gallery.md").read_text()) if " response " in w)
     run, *rest, file = words.split()
     there = ROOT / "docs" / run
@@ -75,8 +75,8 @@ def test_a_figure_of_the_gallery_is_what_the_records_say(tmp_path: Path) -> None
     assert (tmp_path / "a.svg").read_bytes() == (ROOT / "docs" / file).read_bytes()
 
 
-def test_every_strategy_has_a_page_with_its_numbers() -> None:
-    """The same headings for each, and the numbers from the run of all of them."""
+def test_every_strategy_has_a_section_with_the_same_headings_and_its_numbers() -> None:
+    """The numbers come from the run of all strategies."""
     pages = {p: p.read_text() for p in (ROOT / "docs" / "methods").glob("*.md")}
     for name in strategies.names():
         (page,) = [p for p, text in pages.items() if f"\n## {name}\n" in text]
@@ -85,8 +85,8 @@ def test_every_strategy_has_a_page_with_its_numbers() -> None:
             assert f"**{heading}" in part, f"{page.name}: {name} lacks {heading}"
 
 
-def test_costs_are_those_of_every_strategy_and_the_dear_ones_have_a_reason() -> None:
-    """A definition that implies another cost, or a new strategy, needs ``make costs``."""
+def test_the_cost_record_has_every_strategy_and_reasons_for_expensive_ones() -> None:
+    """If this fails after a change of ``Strategy.cost`` or for a new strategy: ``make costs``."""
     steps = json.loads((ROOT / "results" / "reference" / "step-costs.json").read_text())["strategies"]
     assert {n: s["implied"] for n, s in steps.items()} == {
         n: strategies.get(n).cost for n in strategies.names() if not strategies.get(n).tunes
@@ -97,7 +97,7 @@ def test_costs_are_those_of_every_strategy_and_the_dear_ones_have_a_reason() -> 
     assert needed <= reasons <= set(steps)
 
 
-def test_a_step_for_nothing_implied_is_dear() -> None:
+def test_a_step_that_costs_more_than_its_definition_implies_is_expensive() -> None:
     assert [dear(*of) for of in ((0.1, 0.0), (3.1, 2.0), (3.0, 2.0))] == [True, True, False]
 
 
@@ -105,8 +105,8 @@ RUNS = sorted(p.name.split(".")[0] for p in (ROOT / "results" / "reference").glo
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_reference_records_are_sound(name: str) -> None:
-    """Every cell of the experiment is there, done or skipped with a reason, and named after its own spec."""
+def test_reference_records_are_complete_and_named_by_their_specs(name: str) -> None:
+    """Every cell of the experiment is done, or skipped with a reason."""
     run = RunReader(ROOT / "results" / "reference" / name)
     records = run.records()
     assert not run.unreadable

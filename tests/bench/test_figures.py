@@ -1,4 +1,4 @@
-"""Figures: their data against direct calculation, their bytes, their looks."""
+"""Figures: their data against direct calculation, equal bytes, readable labels and colours."""
 
 import itertools
 import json
@@ -60,7 +60,7 @@ def texts_of(figure: Figure) -> set[str]:
 
 
 def with_notes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add to er what adaptive-replay notes: readings in parts of tasks, and single numbers."""
+    """Add the notes of adaptive-replay to er: readings in parts of tasks, and single numbers."""
     for record in records:
         if record["identity"] == "er":
             seed = record["spec"]["seed"]
@@ -70,7 +70,7 @@ def with_notes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def with_buffers(seeds: int = 3) -> list[dict[str, Any]]:
-    """Return records of er at several buffers, and of ewc at one setting."""
+    """Return records of er with several buffers, and of ewc with one setting."""
     found = []
     for record in made_up(4, seeds=seeds):
         if record["identity"] != "er":
@@ -86,7 +86,7 @@ def with_buffers(seeds: int = 3) -> list[dict[str, Any]]:
     return found
 
 
-def test_intervals_are_those_of_summarise() -> None:
+def test_intervals_in_figures_equal_those_of_summarise() -> None:
     frame = pd.DataFrame({"a": [*"xxxxyyz"], "value": [0.1, 0.5, 0.2, 0.9, 0.4, np.nan, np.nan]})
     found = intervals(frame, ["a"]).set_index("a")
     assert list(found.index) == ["x", "y"]
@@ -95,7 +95,7 @@ def test_intervals_are_those_of_summarise() -> None:
         assert [mean, half, n] == pytest.approx([s.mean, s.half, s.n], nan_ok=True)
 
 
-def test_stream_tasks_and_matrices_by_hand() -> None:
+def test_stream_tasks_and_matrix_figures_equal_a_calculation_by_hand() -> None:
     records = made_up(3, seeds=4)
     part = only_part(records)
     er = np.array([r["test"]["right"] for r in records if r["identity"] == "er"]) / 200
@@ -109,10 +109,10 @@ def test_stream_tasks_and_matrices_by_hand() -> None:
     for i, j in itertools.product(range(6), range(1, 6)):
         found = tasks.loc[("er", j, i), "mean"], matrices.loc[("er", i, j), "mean"]
         assert found == pytest.approx([er[:, i, j - 1].mean()] * 2)
-    assert "joint" not in matrices.index.get_level_values(0)  # its matrix has no rows between
+    assert "joint" not in matrices.index.get_level_values(0)  # joint is scored only at the start and the end
 
 
-def test_bars_and_stability_hold_every_seed() -> None:
+def test_bars_and_stability_figures_show_every_seed() -> None:
     part = only_part(made_up(3, seeds=4))
     _, bars = drawn("bars", part)
     scores = part.scores.set_index(["identity", "seed", "score"])["value"]
@@ -120,12 +120,12 @@ def test_bars_and_stability_hold_every_seed() -> None:
     for row in bars.itertuples():
         assert row.value == scores[row.identity, row.seed, row.score]
     stability = stability_data(part)
-    assert len(stability) == 2 * 4  # joint forgets nothing and learns nothing in turn
+    assert len(stability) == 2 * 4  # joint has no scores task by task
     for row, name in itertools.product(stability.to_dict("records"), ("forgetting", "learning_acc")):
         assert row[name] == scores[row["identity"], row["seed"], name]
 
 
-def test_pareto_front_by_brute_force() -> None:
+def test_the_pareto_front_equals_a_brute_force_search() -> None:
     draws = np.random.default_rng(1)
     cost, gain = draws.integers(0, 6, 30).astype(float), draws.integers(0, 6, 30).astype(float)
     for a, on in enumerate(on_front(cost, gain)):
@@ -140,7 +140,7 @@ def test_pareto_front_by_brute_force() -> None:
     assert (er["samples_per_second"], er["memory_bytes"]) == (pytest.approx(speed), 65 * 200)
 
 
-def test_boundaries_by_hand() -> None:
+def test_the_boundaries_figure_equals_a_calculation_by_hand() -> None:
     records = made_up(1, seeds=2, curves=True)
     data = boundaries_data(only_part(records)).set_index(["boundary", "step"])
     points = [{(c["task"], c["step"]): np.array(c["right"]) / 200 for c in r["curves"]} for r in records]
@@ -150,7 +150,7 @@ def test_boundaries_by_hand() -> None:
     assert set(data.index.get_level_values(0)) == {1, 2, 3, 4}
 
 
-def test_response_joins_what_differs_in_one_setting() -> None:
+def test_the_response_figure_joins_cells_that_differ_in_one_setting() -> None:
     data = response_data(only_part(with_buffers()))
     assert (set(data["setting"]), set(data["strategy"])) == ({"buffer"}, {"er"})
     assert data[["x", "n"]].to_numpy().tolist() == [[20, 3], [200, 3], [500, 3]]
@@ -163,19 +163,19 @@ MANY = [f"intent {i}" for i in range(150)]
 
 
 def classes_learned(folder: Path, names: list[str], seeds_alike: bool = True) -> Frames:
-    """Return made-up records with confusions: ten classes in five tasks, or 150 in fifteen."""
+    """Return made-up records with confusions: 10 classes in 5 tasks, or 150 in 15."""
     n, records = (5 if len(names) == 10 else 15), made_up(2, n_tasks=5 if len(names) == 10 else 15, seeds=2)
     [(_, _, part)] = parts(with_classes(records, folder, names, len(names) // n, seeds_alike))
     return part
 
 
 @pytest.mark.parametrize("seeds_alike", [True, False])
-def test_confusion_by_hand(tmp_path: Path, seeds_alike: bool) -> None:
+def test_the_confusion_figure_equals_a_count_by_hand(tmp_path: Path, seeds_alike: bool) -> None:
     part = classes_learned(tmp_path, CLASSES, seeds_alike)
     figure, data = drawn("confusion", part)
     [name] = data["identity"].unique()
     final = part.scores[part.scores["score"] == "acc"].groupby("identity")["value"].mean()
-    assert name == final.drop("joint").idxmax()  # a bound is not the best strategy
+    assert name == final.drop("joint").idxmax()  # a bound does not count as the best strategy
     cells = part.cells[part.cells["identity"] == name].sort_values("seed")
     run = RunReader(tmp_path)
     files = [run.classes(key) or {} for key in cells["key"]]
@@ -193,7 +193,7 @@ def test_confusion_by_hand(tmp_path: Path, seeds_alike: bool) -> None:
     assert titles == [f"after task {i}" for i in range(1, 6)]
 
 
-def test_confusion_of_many_classes_numbers_their_tasks(tmp_path: Path) -> None:
+def test_the_confusion_figure_of_many_classes_shows_task_numbers(tmp_path: Path) -> None:
     part = classes_learned(tmp_path, MANY)
     figure, data = drawn("confusion", part)
     assert sorted(data["i"].unique()) == [1, 5, 8, 11, 15]
@@ -202,7 +202,7 @@ def test_confusion_of_many_classes_numbers_their_tasks(tmp_path: Path) -> None:
     assert FIGURES["confusion"](only_part(made_up(1)), looks_of(part)) is None  # records without classes
 
 
-def test_schedules_place_rows_along_the_stream() -> None:
+def test_the_schedules_figure_places_notes_along_the_stream() -> None:
     frames = only_part(with_notes(made_up(4, seeds=3)))
     assert len(frames.notes) == 3 * (20 + 20 + 1 + 3)
     data = schedules_data(frames)
@@ -213,22 +213,24 @@ def test_schedules_place_rows_along_the_stream() -> None:
     assert data[data["note"] == "one_row"]["at"].tolist() == [1, 2, 3]
 
 
-def test_ranks_by_hand() -> None:
+def test_the_ranks_figure_equals_a_calculation_by_hand() -> None:
     records = made_up(6, suites=("toy", "toyb", "toyab"), seeds=2)
     last = [r for r in records if not (r["spec"]["suite"] == "toyab" and r["identity"] == "ewc")]
     [(_, frames)] = by_scenario(frames_of(last))
     figure, data = drawn("ranks", frames)
-    # ewc is not there on all suites, and joint is a bound.
+    # ewc lacks one suite, and joint is a bound: both are left out.
     names = ["der++", "er", "finetune", "lwf"]
     assert sorted(data["identity"]) == names
     assert any("joint is a bound" in text for text in texts_of(figure))
     rows = [(r["spec"]["suite"], r["identity"], np.mean(r["test"]["right"][-1])) for r in last]
-    means = pd.DataFrame(rows).groupby([0, 1])[2].mean().unstack()[names]  # suite by strategy, over seeds
+    means = (
+        pd.DataFrame(rows).groupby([0, 1])[2].mean().unstack()[names]
+    )  # (suite, strategy), means over seeds
     expected = means.rank(axis=1, ascending=False).mean().to_dict()
     assert data.set_index("identity")["rank"].to_dict() == pytest.approx(expected)
 
 
-def test_numbers_on_axes() -> None:
+def test_numbers_on_axes_are_short_and_evenly_placed() -> None:
     assert [short(x) for x in (20, 1000, 20_000, 1.5e6, 1e-5, 0.001)] == [
         "20", "1k", "20k", "1.5M", "1e-5", "0.001",
     ]  # fmt: skip
@@ -242,8 +244,8 @@ def everything(n: int, **more: Any) -> list[dict[str, Any]]:
     return with_notes(made_up(n, curves=True, **more))
 
 
-def test_the_same_bytes_again(tmp_path: Path) -> None:
-    """Those of one suite as well where another stands beside it."""
+def test_figures_are_written_with_the_same_bytes_again(tmp_path: Path) -> None:
+    """A suite's figures do not depend on other suites in the report."""
     records = everything(4, seeds=2, suites=("toy", "toyb"), n_tasks=3)
     on_page = dict(begin_figures(frames_of(records), tmp_path / "a"))
     list(begin_figures(frames_of([r for r in records if r["spec"]["suite"] == "toy"]), tmp_path / "b"))
@@ -284,7 +286,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_odd_runs_have_figures(case: str, tmp_path: Path) -> None:
+def test_incomplete_and_tiny_runs_have_figures(case: str, tmp_path: Path) -> None:
     frames = frames_of(CASES[case]())
     looks = looks_of(frames).at(ONE_COLUMN)
     made = [(name, draw(part, looks)) for _, _, part in parts(frames) for name, draw in FIGURES.items()]
@@ -295,14 +297,14 @@ def test_odd_runs_have_figures(case: str, tmp_path: Path) -> None:
         assert figure.get_figwidth() <= ONE_COLUMN
 
 
-def test_fewer_seeds_are_said() -> None:
+def test_a_strategy_with_fewer_seeds_shows_its_n() -> None:
     part = only_part(missing_seeds())
     figure, data = drawn("stream", part)
     assert {"er (n=1)", "finetune"} <= {t.get_text() for t in figure.legends[0].get_texts()}
     assert set(data[data["identity"] == "er"]["n"]) == {1}
 
 
-def test_names_are_text(tmp_path: Path) -> None:
+def test_names_with_markup_are_shown_as_plain_text(tmp_path: Path) -> None:
     records = made_up(2, seeds=2)
     for record in records:
         record["identity"] = {"finetune": "<script>$a$", "joint": "_a&b_c%"}[record["identity"]]
@@ -315,7 +317,7 @@ def test_names_are_text(tmp_path: Path) -> None:
 
 
 def boxes(figure: Figure) -> list[tuple[str, Any]]:
-    """Return every text that is seen, with its place in pixels."""
+    """Return every visible text with its bounding box in pixels."""
     with style():
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -327,7 +329,7 @@ def boxes(figure: Figure) -> list[tuple[str, Any]]:
 
 
 def _off(axes: Any) -> list[Text]:
-    """Return labels of ticks that lie outside the axes, or that another panel shows instead."""
+    """Return labels of ticks outside the axes, and of axes whose labels another panel shows."""
     found = []
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
@@ -345,7 +347,7 @@ def twenty_or_more(n: int) -> Frames:
 @pytest.mark.parametrize(("n", "width"), [(20, TWO_COLUMNS), (26, ONE_COLUMN)])
 @pytest.mark.parametrize("name", [*FIGURES, *ACROSS])
 def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: int, tmp_path: Path) -> None:
-    """Twenty plain names, and more than twenty some of which are long."""
+    """With twenty short names, and with more than twenty, some of them long."""
     frames = twenty_or_more(n)
     looks = looks_of(frames).at(width)
     part = next(by_scenario(frames))[1] if name in ACROSS else next(parts(frames))[2]
@@ -364,10 +366,10 @@ def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: i
         assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, text
     for (a, first), (b, second) in itertools.combinations(found, 2):
         common = np.minimum(first.max, second.max) - np.maximum(first.min, second.min)
-        assert common.min() <= 1.5, (a, b)  # a pixel of ascenders and descenders may meet
+        assert common.min() <= 1.5, (a, b)  # ascenders and descenders may overlap by a pixel
 
 
-# Machado, Oliveira & Fernandes 2009, severity 1: what protan, deutan and tritan eyes see, on linear RGB.
+# Machado, Oliveira & Fernandes 2009, severity 1: colour-blind vision as matrices on linear RGB.
 EYES = {
     "normal": np.eye(3),
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
@@ -381,7 +383,7 @@ TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 
 
 
 def seen(colour: str, eyes: str = "normal") -> Any:
-    """Return a colour in CIELAB as these eyes see it."""
+    """Return a colour in CIELAB as seen with this vision."""
     c = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     rgb = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     xyz = TO_XYZ @ np.clip(np.array(EYES[eyes]) @ rgb, 0, 1) / TO_XYZ.sum(1)
@@ -390,12 +392,12 @@ def seen(colour: str, eyes: str = "normal") -> Any:
 
 
 @pytest.mark.parametrize("eyes", EYES)
-def test_colours_lie_apart_for_all_eyes(eyes: str) -> None:
+def test_colours_are_distinct_for_colour_blind_readers(eyes: str) -> None:
     for a, b in itertools.combinations(PALETTE, 2):
         assert np.linalg.norm(seen(a, eyes) - seen(b, eyes)) > 20, (a, b)
 
 
-def test_strategies_are_told_apart_in_grey() -> None:
+def test_strategies_are_distinct_in_grey() -> None:
     assert min(abs(seen(a)[0] - seen(b)[0]) for a, b in itertools.combinations(PALETTE, 2)) > 6
     names = [f"s{i}" for i in range(MOST_NAMED)]
     looks = Looks.of(names)
@@ -403,7 +405,7 @@ def test_strategies_are_told_apart_in_grey() -> None:
         assert len({(other[name], str(looks.dash[name])) for name in names}) == MOST_NAMED
 
 
-def test_of_many_strategies_the_best_and_the_bounds_have_names() -> None:
+def test_the_best_of_many_strategies_and_the_bounds_have_names() -> None:
     frames = frames_of(made_up(50, seeds=1))
     looks = looks_of(frames)
     assert len(looks.named) == MOST_NAMED
@@ -426,7 +428,7 @@ def test_a_strategy_looks_the_same_in_every_part() -> None:
             assert handle.get_color() == looks.colour[text.get_text()]
 
 
-def test_long_names_are_broken() -> None:
+def test_long_names_are_broken_into_lines() -> None:
     name = "er[balance=tasks,buffer=1000,write=per-class]"
     assert label(name, 100) == name
     assert label(name, 20).replace("\n", "") == name

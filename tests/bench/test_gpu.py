@@ -1,4 +1,4 @@
-"""The GPU's script: a dry check on the CPU, and what it may import. The real one needs a GPU."""
+"""The script that checks a GPU: its dry run on the CPU and its imports. The real check needs a GPU."""
 
 import json
 import subprocess
@@ -28,9 +28,9 @@ sys.exit(gpu.main(["--device", "cpu", "--quick", "--out", sys.argv[1]]))
 """
 
 
-@pytest.mark.timeout(900)  # it runs every strategy, in a process of its own
-def test_dry_check_on_the_cpu_with_only_what_it_says(tmp_path: Path) -> None:
-    """It runs with torch, numpy, pandas, scikit-learn, joblib and pydantic alone."""
+@pytest.mark.timeout(900)  # runs every strategy in a new process
+def test_the_dry_run_passes_on_the_cpu_with_its_six_packages_only(tmp_path: Path) -> None:
+    """They are torch, numpy, pandas, scikit-learn, joblib and pydantic."""
     out = tmp_path / "gpu.json"
     words = [sys.executable, "-c", CODE, str(out), json.dumps(SMALL)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -42,14 +42,16 @@ def test_dry_check_on_the_cpu_with_only_what_it_says(tmp_path: Path) -> None:
     assert all(r["samples_per_second"] > 0 for r in record["speed"])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is available")
+def test_without_a_gpu_it_exits_with_2_and_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert gpu.main(["--out", str(tmp_path / "gpu.json")]) == 2
-    told = capsys.readouterr().err
-    assert "no CUDA device is available" in told
-    assert len(told.strip().splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert "no CUDA device is available" in printed
+    assert len(printed.strip().splitlines()) == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(tmp_path: Path) -> None:
+def test_the_check_passes_on_a_gpu(tmp_path: Path) -> None:
     assert gpu.main(["--quick", "--out", str(tmp_path / "gpu.json")]) == 0

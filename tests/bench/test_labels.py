@@ -1,4 +1,4 @@
-"""What a suite scores is what its report calls it."""
+"""A report uses the name of the suite's score."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ def folder(path: Path, **more: object) -> Path:
 
 
 def words(frames: Frames) -> list[str]:
-    """Return all that is written in the figures."""
+    """Return all text in the figures."""
     looks = looks_of(frames)
     drawn = [draw(part, looks) for _, _, part in parts(frames) for draw in FIGURES.values()]
     return [t.get_text() for found in drawn if found for t in found[0].findobj(Text)]
 
 
-def test_bleu_is_called_so_and_has_no_percent(tmp_path: Path) -> None:
+def test_a_report_of_bleu_says_bleu_and_not_accuracy_in_percent(tmp_path: Path) -> None:
     frames = load(folder(tmp_path, **WRITES))
     make_report(frames, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
@@ -42,7 +42,7 @@ def test_bleu_is_called_so_and_has_no_percent(tmp_path: Path) -> None:
         assert not_said not in of
 
 
-def test_accuracy_is_called_as_ever(tmp_path: Path) -> None:
+def test_a_report_of_accuracy_says_accuracy_in_percent(tmp_path: Path) -> None:
     frames = load(folder(tmp_path))
     text = "\n".join(words(frames))
     assert "final\naccuracy (%)" in text
@@ -50,7 +50,7 @@ def test_accuracy_is_called_as_ever(tmp_path: Path) -> None:
     assert "Scores in percent" in markdown(frames)
 
 
-def test_labels_by_hand() -> None:
+def test_labels_of_axes_and_columns_name_the_score() -> None:
     names = ("accuracy (%)", "BLEU", "reward (% of -1 to 1)", "score")
     for score, name in zip((PROPORTION, BLEU, Score("reward", -1, 1), None), names, strict=True):
         assert axis(score, "final {}") == f"final {name}"
@@ -65,11 +65,11 @@ def test_labels_by_hand() -> None:
     ("score", "highest", "end"),
     [(PROPORTION, 0.2, 1.0), (BLEU, 0.42, 0.5), (BLEU, 0.031, 0.04), (BLEU, 0.0, 1.0), (BLEU, 0.99, 1.0)],
 )
-def test_axes_end_above_the_highest_value(score: Score, highest: float, end: float) -> None:
+def test_axes_end_at_or_above_the_highest_value(score: Score, highest: float, end: float) -> None:
     assert top(score, highest) == end
 
 
-def test_suites_that_score_differently_have_no_common_name(tmp_path: Path) -> None:
+def test_suites_with_different_scores_have_no_common_name(tmp_path: Path) -> None:
     mixed = load(folder(tmp_path / "a"))
     assert mixed.score == PROPORTION
     mixed.declared["other"] = BLEU

@@ -25,24 +25,24 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_by_hand(name: str) -> None:
+def test_scores_equal_a_calculation_by_hand(name: str) -> None:
     before = R.copy()
     assert all_scores(R)[name] == pytest.approx(BY_HAND[name])
     assert np.array_equal(R, before)
 
 
-def test_forgetting_of_a_task_that_got_better_is_negative_and_its_other_form_zero() -> None:
+def test_forgetting_of_an_improved_task_is_negative_and_its_clipped_form_zero() -> None:
     better = all_scores(np.array([[0.0, 0.0], [0.5, 0.0], [0.8, 0.9]]))
     assert [better["forgetting"], better["forgetting_nonneg"]] == pytest.approx([-0.3, 0])
 
 
-def test_intransigence_by_hand() -> None:
+def test_intransigence_equals_a_calculation_by_hand() -> None:
     found = [all_scores(R, reference)["intransigence"] for reference in (None, R + 0.05)]
     assert [intransigence(R, R + 0.05), *found] == pytest.approx([0.05, math.nan, 0.05], nan_ok=True)
 
 
-def test_incremental_accuracy_over_rows_by_hand() -> None:
-    """Tasks of 100, 50 and 10 test rows: the share of right answers among all rows of the tasks so far."""
+def test_incremental_accuracy_over_rows_equals_a_calculation_by_hand() -> None:
+    """Tasks of 100, 50 and 10 test rows: the accuracy over all rows of the tasks so far."""
     total = np.tile([100.0, 50.0, 10.0], (4, 1))
     right = [90 / 100, (60 + 40) / 150, (65 + 20 + 7) / 160]
     assert all_scores(R, total=total)["aia_rows"] == pytest.approx(sum(right) / 3)
@@ -50,22 +50,22 @@ def test_incremental_accuracy_over_rows_by_hand() -> None:
     assert math.isnan(all_scores(R)["aia_rows"])
 
 
-def test_chrf_by_hand() -> None:
-    """It is measured on a scale of 100; a task without rows has none, and so has the mean."""
+def test_chrf_is_the_mean_over_tasks_scaled_to_one() -> None:
+    """Records store it on a scale of 100. If a task has no rows, its value and the mean are missing."""
     beside = [[1.0, 2.0, 3.0], [30.0, 2.0, 3.0], [20.0, 40.0, 3.0], [15.0, 30.0, 60.0]]
     found = [all_scores(R, beside=of)["chrf"] for of in (beside, [*beside[:3], [15.0, None, 60.0]], ())]
     assert found == pytest.approx([(0.15 + 0.3 + 0.6) / 3, math.nan, math.nan], nan_ok=True)
 
 
-def test_worst_case_scores_by_hand() -> None:
-    """Task 1 falls to .3 while task 2 is learned, task 2 to .35 while task 3 is; later rows count too."""
+def test_worst_case_scores_equal_a_calculation_by_hand() -> None:
+    """Task 1 falls to .3 during task 2, and task 2 to .35 during task 3; later rows are used too."""
     curves = [(1, [0.2, 0, 0]), (2, [0.3, 0.5, 0]), (2, [0.7, 0.6, 0]), (3, [0.5, 0.35, 0.1])]
     low = (0.3 + 0.35) / 2
     assert (min_acc(R, curves), wc_acc(R, curves)) == pytest.approx((low, 0.7 / 3 + 2 / 3 * low))
     assert math.isnan(min_acc(R, []))
 
 
-def test_too_few_tasks_or_missing_entries_are_nan_without_a_word() -> None:
+def test_scores_of_too_few_tasks_or_missing_entries_are_nan_without_warnings() -> None:
     one = all_scores(np.array([[0.1], [0.9]]))
     assert one["acc"] == one["learning_acc"] == one["aia"] == pytest.approx(0.9)
     assert all(math.isnan(one[n]) for n in ("bwt", "bwt_all_pairs", "fwt", "forgetting", "forgetting_nonneg"))
@@ -77,7 +77,7 @@ def test_too_few_tasks_or_missing_entries_are_nan_without_a_word() -> None:
 
 
 def slow(r: NDArray[np.float64]) -> dict[str, float]:
-    """The formulas word by word, tasks counted from 1."""
+    """The formulas as loops, with tasks numbered from 1."""
     T = r.shape[1]
     at = {(i, j): float(r[i, j - 1]) for i in range(T + 1) for j in range(1, T + 1)}
 
@@ -99,7 +99,7 @@ def slow(r: NDArray[np.float64]) -> dict[str, float]:
 
 @settings(max_examples=60, deadline=None)
 @given(n_tasks=st.one_of(st.integers(1, 12), st.integers(101, 130)), seed=st.integers(0, 2**32 - 1))
-def test_equals_a_slow_loop_and_stays_in_bounds(n_tasks: int, seed: int) -> None:
+def test_scores_equal_slow_loops_and_stay_in_bounds(n_tasks: int, seed: int) -> None:
     r = np.random.default_rng(seed).random((n_tasks + 1, n_tasks))
     found = all_scores(r)
     for name, value in slow(r).items():
@@ -107,7 +107,7 @@ def test_equals_a_slow_loop_and_stays_in_bounds(n_tasks: int, seed: int) -> None
         assert math.isnan(value) or SCORES[name].low - 1e-12 <= found[name] <= SCORES[name].high + 1e-12
 
 
-def test_every_score_is_declared_in_full() -> None:
+def test_every_score_has_all_its_metadata() -> None:
     for name, score in SCORES.items():
         assert (score.name, bool(score.formula), bool(score.source)) == (name, True, True)
         assert score.low < score.high

@@ -1,4 +1,4 @@
-"""One lane and several, against the same networks of ordinary layers."""
+"""Networks with one lane and with several, against the same networks of ordinary layers."""
 
 import pytest
 import torch
@@ -62,8 +62,8 @@ def single(name: str, net: nn.Module, lane: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", [n for n in models.names() if not models.reference(n).reads_texts])
-def test_lanes_equal_ordinary_layers(name: str) -> None:
-    """Logits, gradients and running statistics."""
+def test_each_lane_equals_a_network_of_ordinary_layers(name: str) -> None:
+    """Equal are logits, gradients and running statistics."""
     small = {"mlp": {"hidden": 6}, "cnn": {"width": 3, "hidden": 7}, "resnet18": {"width": 2}}[name]
     net = lanes(name, 3, **small).double().train()
     x = torch.rand(3, 4, 3, 8, 8, dtype=torch.float64)
@@ -84,7 +84,7 @@ def test_lanes_equal_ordinary_layers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_initial_weights_depend_on_the_lanes_seed_alone(name: str) -> None:
+def test_initial_weights_depend_on_the_lane_s_seed_alone(name: str) -> None:
     three = lanes(name, 3)
     one = models.build(models.reference(name), {}, (3, 8, 8), 5, [generator(2, "model")])
     for p, q in zip(three.parameters(), one.parameters(), strict=True):
@@ -92,13 +92,13 @@ def test_initial_weights_depend_on_the_lanes_seed_alone(name: str) -> None:
     assert not torch.equal(next(three.parameters())[0], next(three.parameters())[1])
 
 
-def test_the_literature_s_sizes() -> None:
+def test_networks_have_the_sizes_of_the_literature() -> None:
     assert models.parameter_count(models.reference("mlp"), {"hidden": 400}, (1, 28, 28), 10) == 478_410
     # Lopez-Paz & Ranzato's reduced ResNet-18 on CIFAR-100: 1.09 million with its hundred outputs.
     assert models.parameter_count(models.reference("resnet18"), {}, (3, 32, 32), 100) == 1_109_240
 
 
-def test_impossible_options() -> None:
+def test_invalid_model_options_are_refused() -> None:
     with pytest.raises(UserError, match=r"unknown option of model mlp 'hiden'; did you mean hidden\?"):
         models.check(models.reference("mlp"), {"hiden": 3})
     refused("4 x 4 pixels", models.build, models.reference("cnn"), {}, (1, 3, 3), 2, [generator(0, "model")])

@@ -1,4 +1,4 @@
-"""One n is one code, data set, suite version and setting; runs that contradict each other say so."""
+"""All seeds of one n share code, data, suite version and settings; contradicting runs are refused."""
 
 import itertools
 import re
@@ -30,7 +30,7 @@ Cells = list[tuple[CellSpec, dict[str, Any]]]
 
 
 def cells(name: str, finals: list[int], first: int = 0, code: str = "", **more: Any) -> Cells:
-    """Return two-task cells of seeds from the first on, made by some code."""
+    """Return two-task cells of consecutive seeds whose records name a code."""
     made_by = {"made_by": MADE | {"code": code, "commit": f"{code}-commit"}} if code else {}
     found = []
     for seed, final in enumerate(finals, first):
@@ -52,7 +52,7 @@ def today(name: str) -> str:
 
 
 @pytest.mark.parametrize("late", ["old", "today"])
-def test_a_row_shows_one_code_today_s_if_it_has_it_else_the_latest(
+def test_a_row_has_seeds_of_one_code_the_current_or_else_the_latest(
     late: str, tmp_path: Path, command: Command
 ) -> None:
     now = today("er") if late == "today" else "new"
@@ -72,7 +72,7 @@ def test_a_row_shows_one_code_today_s_if_it_has_it_else_the_latest(
     assert sorted(frames.left_out["seed"]) == ([2] if late == "today" else [0, 1])
 
 
-def test_equivalent_code_is_one_code(tmp_path: Path) -> None:
+def test_seeds_of_equivalent_code_share_a_row(tmp_path: Path) -> None:
     write_run(tmp_path / "r", cells("er", [60, 62], 0, "old") + cells("er", [64], 2, today("er")))
     entry = Equivalence(
         strategy="er", suite="toy", model="mlp", before="old", now=today("er"), cells=[toy_cell("er").key],
@@ -85,7 +85,7 @@ def test_equivalent_code_is_one_code(tmp_path: Path) -> None:
     assert tables(frames, ["acc"], Layout(origin=True)).remarks == ()
 
 
-def test_rows_of_other_code_are_marked_with_their_commit(tmp_path: Path, without_figures: None) -> None:
+def test_rows_of_old_code_are_marked_stale_with_their_commit(tmp_path: Path, without_figures: None) -> None:
     whole = cells("er", [60, 62], 0, "old") + cells("ewc", [50], 0, today("ewc")) + cells("agem", [40])
     write_run(tmp_path / "r", whole)
     frames = load(tmp_path / "r")
@@ -93,7 +93,7 @@ def test_rows_of_other_code_are_marked_with_their_commit(tmp_path: Path, without
     (line,) = lines
     commit = re.fullmatch(r"stale: not of today's code or data: agem at (\S+); er at old-commit", line)
     assert commit
-    assert tables(frames, ["acc"]).remarks == ()  # documents have their records, not today's code
+    assert tables(frames, ["acc"]).remarks == ()  # documents show their records, whatever the current code
     make_report(frames, tmp_path / "out", ["acc"])
     table = pd.read_csv(tmp_path / "out" / "table.csv", keep_default_na=False)
     rows = table[table["column"] == "acc"].set_index("identity")
@@ -113,8 +113,10 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_suite_is_shown_over_one_kind_of_data(kind: str, tmp_path: Path, without_figures: None) -> None:
-    """Of versions today's is shown, of data and weights the latest; ewc too, which is compared with er."""
+def test_all_rows_of_a_suite_have_the_same_data_version_and_weights(
+    kind: str, tmp_path: Path, without_figures: None
+) -> None:
+    """Shown are the current suite version and the latest data and weights, for ewc as for er."""
     first, second, why = KINDS[kind]
     write_run(tmp_path / "r", cells("er", [60, 62], **first) + cells("ewc", [10], **first))
     write_run(tmp_path / "r", cells("er", [30, 32, 34], 2, **second) + cells("ewc", [50], 1, **second))
@@ -135,7 +137,7 @@ def test_runs_that_contradict_each_other_are_refused_in_any_order(
 ) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     first, second, _ = KINDS.get(kind, ({}, {}, ""))
-    ewc = cells("ewc", [50, 50]) if kind not in KINDS else []  # with equal content in both
+    ewc = cells("ewc", [50, 50]) if kind not in KINDS else []  # equal in both runs
     write_run(a, cells("er", [60, 62], **first) + ewc)
     changed = cells("er", [60, 30], **second)
     if kind == "diverged":
@@ -168,7 +170,7 @@ def test_runs_that_contradict_each_other_are_refused_in_any_order(
     assert pages[0] == pages[1]
 
 
-def test_what_comes_to_nothing_contradicts_nothing(tmp_path: Path) -> None:
+def test_failed_and_skipped_cells_contradict_no_result(tmp_path: Path) -> None:
     failed = {"status": "failed", "error": {"kind": "E", "message": "no", "traceback": ""}}
     write_run(tmp_path / "a", [(toy_cell("er"), failed), *cells("er", [62], 1)])
     write_run(
@@ -179,7 +181,7 @@ def test_what_comes_to_nothing_contradicts_nothing(tmp_path: Path) -> None:
     refused("is none of the runs", load, tmp_path / "a", prefer=tmp_path / "b")
 
 
-def test_a_record_of_another_number_of_tasks_is_left_out(tmp_path: Path) -> None:
+def test_a_record_with_another_number_of_tasks_is_left_out(tmp_path: Path) -> None:
     odd = (toy_cell("cumulative", 1), record([[50], [90]]))
     write_run(tmp_path / "r", [*cells("er", [60, 62]), *cells("cumulative", [70]), odd])
     frames = load(tmp_path / "r")
@@ -188,7 +190,7 @@ def test_a_record_of_another_number_of_tasks_is_left_out(tmp_path: Path) -> None
     assert means(frames, "intransigence")["er"][0] == 1
 
 
-def test_a_record_of_other_data_than_its_run_s_is_stale(tmp_path: Path) -> None:
+def test_a_record_of_other_data_than_its_run_is_stale(tmp_path: Path) -> None:
     write_run(
         tmp_path / "r", cells("er", [60], 0, today("er"), data=DATA) + cells("ewc", [60], 0, today("ewc"))
     )
@@ -196,8 +198,8 @@ def test_a_record_of_other_data_than_its_run_s_is_stale(tmp_path: Path) -> None:
     assert line == f"stale: not of today's code or data: er at {today('er')[:10]} (data f1)"
 
 
-def test_runs_with_other_settings_are_told_apart_in_all_their_rows(tmp_path: Path) -> None:
-    """A paired test of er beside ewc would be of 4 against 9 epochs without a word."""
+def test_rows_of_runs_with_different_settings_name_the_settings(tmp_path: Path) -> None:
+    """Otherwise a paired test of er against ewc would silently compare 4 with 9 epochs."""
     kinds = {"a": ("ewc", 4, "ewc[lr=0.5]"), "b": ("er", 9, "")}
     for folder, (name, epochs, odd) in kinds.items():
         asked = Request("toy", tuple(filter(None, (name, odd))), settings={"epochs": str(epochs)})
@@ -207,13 +209,13 @@ def test_runs_with_other_settings_are_told_apart_in_all_their_rows(tmp_path: Pat
     frames = load(tmp_path / "a", tmp_path / "b")
     assert set(frames.cells["identity"]) == {"ewc (epochs=4)", "ewc[lr=0.5] (epochs=4)", "er (epochs=9)"}
     assert set(load(tmp_path / "a").cells["identity"]) == {"ewc", "ewc[lr=0.5]"}
-    # The same cell by another selector is the same cell.
+    # Another selector of the same cell adds no row.
     asked = Request("toy", ("ewc[epochs=4]",), settings={"epochs": "9"})
     RunFolder(tmp_path / "b").write_group((c, record([[50, 40], [90, 45], [60, 80]])) for c in asked.cells())
     assert len(load(tmp_path / "a", tmp_path / "b").cells) == 3
 
 
-def test_class_counts_are_those_of_the_run_that_is_shown(tmp_path: Path) -> None:
+def test_class_counts_come_from_the_run_that_is_shown(tmp_path: Path) -> None:
     for name, count in (("a", 3), ("b", 5)):
         rows = [[1, 1, 0, 0, count]]
         counts = {"classes": {"units": ["x", "y"], "test": rows, "validation": rows}}
@@ -241,7 +243,7 @@ def _count(found: Confusions) -> Any:
         ({"suite": "other"}, "there is no cumulative of the same suite, scenario and seed"),
     ],
 )
-def test_intransigence_is_against_a_cumulative_of_the_same_setting(
+def test_intransigence_needs_a_cumulative_of_the_same_settings(
     changes: dict[str, Any], why: str, tmp_path: Path
 ) -> None:
     own = {"data": DATA | {"model": ""}}

@@ -1,4 +1,4 @@
-"""One run in every form of a report: the same numbers and the same marks, cell by cell."""
+"""Every form of a report shows the same numbers and the same marks, cell by cell."""
 
 import json
 import math
@@ -29,13 +29,13 @@ from bench.results import Frames, load
 from tests.made_up import frames_of, made_up, not_done, spec, write_run
 
 Cells = dict[tuple[str, str, str], tuple[str, str]]
-"""Title of the table, strategy and column: the text and best, close or nothing."""
+"""(table title, strategy, column) -> (text, "best", "close" or "")."""
 BOUNDS = {"joint", "cumulative"}
 SHOWN = [*DEFAULT, "samples/s", "s/seed"]
 
 
 def records(seeds: int = 8, **more: Any) -> list[dict[str, Any]]:
-    """Return two bounds and five competitors, two of them close, on two suites in two scenarios."""
+    """Return records of two bounds and five other strategies, two of them close to each other."""
     names = {"finetune", "joint", "cumulative", "er", "ewc", "der++"}
     more = {"n_tasks": 3, "suites": ("toy", "toyb"), "scenarios": ("class", "task")} | more
     found = [r for r in made_up(11, seeds=seeds, **more) if r["identity"] in names]
@@ -56,7 +56,7 @@ def unequal_seeds() -> list[dict[str, Any]]:
 
 
 def with_ties() -> list[dict[str, Any]]:
-    """Return er and ewc with the results of one of them."""
+    """Return records in which er and ewc have the same results."""
     found = records(suites=("toy",))
     er = {(r["spec"]["scenario"], r["spec"]["seed"]): r["test"] for r in found if r["identity"] == "er"}
     for record in (r for r in found if r["identity"] == "ewc"):
@@ -85,7 +85,7 @@ RUNS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 }
 
 
-# Readers of the forms. Each takes a form apart by its own rules and shares no code with what wrote it.
+# Readers of the forms. Each parses one form and shares no code with what wrote it.
 
 
 def in_terminal(text: str) -> Cells:
@@ -146,7 +146,7 @@ def of_latex(text: str) -> Cells:
 
 
 def of_page(text: str) -> tuple[Cells, Cells, dict[str, Any]]:
-    """Return what is seen, what is copied as LaTeX, and what the script reads."""
+    """Return the visible cells, the cells copied as LaTeX, and the script's data."""
     seen, copied, header = {}, {}, {}
     body, *scripts = re.split(r"<script[^>]*>", text)
     for section in re.split(r"<h2[^>]*>", body)[1:]:
@@ -166,7 +166,7 @@ def of_page(text: str) -> tuple[Cells, Cells, dict[str, Any]]:
 
 
 def of_csv(frame: pd.DataFrame, titles: dict[str, dict[str, str]]) -> Cells:
-    """Write the numbers anew, with the marks of the file."""
+    """Format the numbers of the CSV file, with its marks."""
     found: Cells = {}
     for row in frame.to_dict("records"):
         title = f"{row['suite']}, {row['scenario']}" + ("" if row["scenario"] == "online" else "-incremental")
@@ -184,7 +184,7 @@ def of_csv(frame: pd.DataFrame, titles: dict[str, dict[str, str]]) -> Cells:
 
 
 def forms(frames: Frames, folder: Path) -> dict[str, Cells]:
-    """Return the cells of every form that has marks."""
+    """Return the cells of every form that shows marks."""
     layout = Layout(marks=True, origin=True)
     made = tables(frames, None, layout)
     stream = StringIO()
@@ -213,7 +213,7 @@ def test_every_form_has_the_same_numbers_and_marks(run: str, tmp_path: Path) -> 
     assert {name for _, name, _ in expected} == names
     assert len(expected) == len(frames.cells.drop_duplicates(["suite", "scenario", "identity"])) * len(SHOWN)
     for form, cells in found.items():
-        # The page has further columns, hidden at first, and leaves out those that nobody has.
+        # The page has more columns, hidden at first, and leaves out columns without values.
         for place, own in expected.items():
             if form not in ("page", "copied from the page") or place in cells:
                 assert cells[place] == own, (form, place)
@@ -236,7 +236,7 @@ def test_every_form_has_the_same_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spread", ["bca", "sd", "sem"])
-def test_the_page_has_the_spread_of_the_tables(spread: Any) -> None:
+def test_the_page_shows_the_same_spread_as_the_tables(spread: Any) -> None:
     frames = frames_of(records(suites=("toy",), scenarios=("class",)))
     layout = Layout(spread, marks=True)
     made = tables(frames, None, layout)
@@ -245,7 +245,7 @@ def test_the_page_has_the_spread_of_the_tables(spread: Any) -> None:
         assert seen[place] == copied[place] == own
 
 
-def test_the_pages_script_gets_the_numbers_of_the_tables() -> None:
+def test_the_data_of_the_page_s_script_equal_the_tables() -> None:
     frames = frames_of(records())
     text = "".join(make_page(frames, figures=[]))
     seen, _, data = of_page(text)
@@ -265,7 +265,7 @@ def test_the_pages_script_gets_the_numbers_of_the_tables() -> None:
             assert float(found["mean"]) == pytest.approx(finals[a] - finals[b], abs=0.011)
 
 
-def test_figures_have_the_numbers_of_the_tables() -> None:
+def test_figures_show_the_numbers_of_the_tables() -> None:
     frames = frames_of(records())
     numbers = tables(frames, None, Layout(marks=True)).numbers
     looks = looks_of(frames)
@@ -287,7 +287,7 @@ def test_figures_have_the_numbers_of_the_tables() -> None:
         assert data("matrix")["identity"].unique().tolist() == best
 
 
-def test_ranks_leave_the_bounds_out_in_figure_and_tables() -> None:
+def test_ranks_leave_out_the_bounds_in_figures_and_tables() -> None:
     frames = frames_of(records(suites=("toy", "toyb", "toyab")))
     assert bounds(frames) == BOUNDS
     whole = across(frames, ["acc"])
@@ -299,7 +299,7 @@ def test_ranks_leave_the_bounds_out_in_figure_and_tables() -> None:
             assert data[column].tolist() == numbers[column].tolist(), scenario
 
 
-def test_a_document_has_the_numbers_of_the_tables(tmp_path: Path) -> None:
+def test_documents_show_the_numbers_of_the_tables(tmp_path: Path) -> None:
     cells = [(CellSpec(**r["spec"]), r) for r in records(suites=("toy",))]
     frames, blocks = load(write_run(tmp_path / "run", cells)), ("table run", "method run der++")
     text = renewed("".join(f"<!-- lethe:{b} -->\n<!-- lethe:end -->\n" for b in blocks), tmp_path)

@@ -1,4 +1,4 @@
-"""A run in one file: the same records, the same bytes, read like the folder and never written."""
+"""A packed run: the same records and bytes, read like the folder and never written to."""
 
 import gzip
 import itertools
@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_packs_to_the_same_bytes_and_back(run: Path, tmp_path: Path) -> None:
+def test_packing_and_unpacking_gives_the_same_bytes_and_records(run: Path, tmp_path: Path) -> None:
     before = tree(run)
     first = pack_run(run, tmp_path / "a.lethe.gz")
     assert tree(run) == before
@@ -43,11 +43,11 @@ def test_a_run_packs_to_the_same_bytes_and_back(run: Path, tmp_path: Path) -> No
     for key in packed.statuses():
         assert packed.classes(key) == plain.classes(key) == RunReader(folder).classes(key)
     assert {"done", "skipped"} == set(packed.statuses().values())
-    # Checkpoints and the rest of the folder are not what a run goes on with.
+    # An unpacked run can be continued: nothing is left to run.
     assert ran(folder, ASKED, SKIPPED).counts == {}
 
 
-def test_all_that_reads_a_folder_reads_a_pack(run: Path, tmp_path: Path, command: Command) -> None:
+def test_every_reader_of_a_folder_reads_a_pack(run: Path, tmp_path: Path, command: Command) -> None:
     (tmp_path / "p").mkdir()
     file = pack_run(run, tmp_path / "p" / "run.lethe.gz")
     plain, packed, named = load(run), load(file), load(tmp_path / "p" / "run")
@@ -73,7 +73,7 @@ def test_all_that_reads_a_folder_reads_a_pack(run: Path, tmp_path: Path, command
 
 
 @pytest.mark.parametrize("name", ["run.lethe.gz", "run"])
-def test_a_run_refuses_a_pack(run: Path, tmp_path: Path, name: str) -> None:
+def test_running_into_a_pack_is_refused(run: Path, tmp_path: Path, name: str) -> None:
     file = pack_run(run, tmp_path / "run.lethe.gz")
     with pytest.raises(UserError, match=r"is a packed run, .*: lethe unpack .*run\.lethe\.gz first"):
         ran(tmp_path / name, ASKED)
@@ -82,7 +82,9 @@ def test_a_run_refuses_a_pack(run: Path, tmp_path: Path, name: str) -> None:
     assert ran(tmp_path / "run", ASKED).counts == {}
 
 
-def test_commands(run: Path, tmp_path: Path, command: Command, refuses: Refuses) -> None:
+def test_pack_and_unpack_print_their_results_and_errors(
+    run: Path, tmp_path: Path, command: Command, refuses: Refuses
+) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "r"))
     code, out, _ = command("pack", str(folder))
     assert (code, out.split(":")[0]) == (0, str(tmp_path / "r.lethe.gz"))
@@ -99,7 +101,7 @@ def test_commands(run: Path, tmp_path: Path, command: Command, refuses: Refuses)
     assert RunReader(tmp_path / "s").records() == RunReader(run).records()
 
 
-def test_a_damaged_pack_is_said(run: Path, tmp_path: Path) -> None:
+def test_a_damaged_pack_is_an_error_of_one_line(run: Path, tmp_path: Path) -> None:
     file = pack_run(run, tmp_path / "a.lethe.gz")
     whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"no gzip"):
@@ -113,7 +115,7 @@ def test_a_damaged_pack_is_said(run: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_run_with_records_that_cannot_be_read_is_not_packed(run: Path, tmp_path: Path) -> None:
+def test_a_run_with_unreadable_records_is_not_packed(run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "r"))
     (folder / "cells" / "bad.json").write_text("{")
     refused(r"not whole JSON .*lethe run sets it aside", pack_run, folder)
@@ -123,7 +125,7 @@ def test_a_run_with_records_that_cannot_be_read_is_not_packed(run: Path, tmp_pat
 
 
 def test_reading_commands_change_nothing(run: Path, tmp_path: Path, command: Command) -> None:
-    """Also where records and counts are damaged, in the layout of now and of earlier versions."""
+    """Also with damaged records and counts, in the current and in earlier layouts."""
     folder = Path(shutil.copytree(run, tmp_path / "r"))
     (folder / "cells" / "bad.json").write_text("{")
     for kind in ("cells", "classes"):

@@ -1,4 +1,4 @@
-"""Sequence to sequence: tokens, losses, what is written and its scores, and which methods can learn it."""
+"""Sequence to sequence: tokens, losses, generated text and its scores, and which methods can learn it."""
 
 import itertools
 import json
@@ -34,9 +34,9 @@ from tests.conftest import outcome, toy_cell
 from tests.made_up import write_run
 from tests.toy import codes
 
-ABLE = sorted(n for n in strategies.names() if strategies.get(n).generates)
+GENERATING = sorted(n for n in strategies.names() if strategies.get(n).generates)
 HYPER: dict[str, dict[str, Any]] = {"ewc": {"fisher": "batched"}}
-"""What a method needs to be able."""
+"""Hyper-parameters with which a method can learn to generate."""
 
 
 def built(lanes: int = 2, tune: str = "full", **more: str) -> Seq2Seq:
@@ -45,7 +45,7 @@ def built(lanes: int = 2, tune: str = "full", **more: str) -> Seq2Seq:
 
 
 def read(rows: int = 6) -> torch.Tensor:
-    """The tokens of some rows of the toy suite, (B, 2, S); every third text is shorter."""
+    """Return the tokens of the first rows of the toy suite, (B, 2, S); every third text is shorter."""
     return pairs.pair_tokens(codes(), TINY, 32)[:rows]
 
 
@@ -53,7 +53,7 @@ def cell(strategy: str = "finetune", seed: int = 0, **changes: Any) -> Any:
     return toy_cell(strategy, seed, "domain", suite="toy-pairs", **HYPER.get(strategy, {}), **changes)
 
 
-def test_row_losses_are_torchs_mean_over_real_tokens() -> None:
+def test_row_losses_are_mean_cross_entropies_over_real_tokens() -> None:
     logits_LBSV = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
     y_LBS = torch.randint(7, (2, 3, 5), generator=torch.Generator().manual_seed(1))
     y_LBS[0, 0, 2:], y_LBS[1, 2, :] = IGNORED, IGNORED
@@ -63,13 +63,13 @@ def test_row_losses_are_torchs_mean_over_real_tokens() -> None:
         F.cross_entropy(logits, y) if (y != IGNORED).any() else torch.tensor(0.0) for logits, y in rows
     ]
     torch.testing.assert_close(found_LB.flatten(), torch.stack(expected))
-    # Logits may end with the longest row.
+    # Targets may be padded beyond the length of the logits.
     padded_LBS = F.pad(y_LBS, (0, 3), value=IGNORED)
     assert torch.equal(row_losses(logits_LBSV, padded_LBS), found_LB)
 
 
-def test_loss_of_the_model_is_its_own() -> None:
-    """One row's loss is what transformers' own forward pass with labels gives."""
+def test_row_losses_equal_those_of_transformers() -> None:
+    """Compared with the forward pass of transformers with labels, one row at a time."""
     net, x_B2S = built(lanes=1), read()
     ours_LB = row_losses(net(x_B2S.unsqueeze(0)), x_B2S[:, 1].long().unsqueeze(0))
     theirs = drawn(generator(0, "model")).eval()
@@ -80,8 +80,8 @@ def test_loss_of_the_model_is_its_own() -> None:
 
 
 @pytest.mark.parametrize("tune", ["full", "lora"])
-def test_padding_changes_nothing(tune: str) -> None:
-    """A row alone gives what it gives beside longer ones and with padding behind it, written texts too."""
+def test_padding_does_not_change_logits_losses_or_generated_texts(tune: str) -> None:
+    """A row has the same results alone, beside longer rows and with more padding."""
     net, x_B2S = built(tune=tune), read()
     x_LB2S = x_B2S.expand(2, *x_B2S.shape)
     text_LBS, y_LBS = x_LB2S.unbind(2)
@@ -97,7 +97,7 @@ def test_padding_changes_nothing(tune: str) -> None:
 
 @pytest.mark.parametrize("tune", ["full", "lora"])
 def test_lanes_do_not_mix(tune: str) -> None:
-    """Each lane's logits, gradients and texts are those of a model of that lane alone."""
+    """A lane's logits, gradients and texts equal those of a model with that lane alone."""
     both, x_B2S = randomised(built(tune=tune), 0.02), read()
     x_LB2S = torch.stack([x_B2S, x_B2S.flip(0)])
     singles = [built(lanes=1, tune=tune) for _ in range(2)]
@@ -108,8 +108,8 @@ def test_lanes_do_not_mix(tune: str) -> None:
 
 
 @pytest.mark.parametrize("targets", ["query-value", "attention", "dense"])
-def test_lora_starts_as_the_model(targets: str) -> None:
-    """On every choice of layers: nothing is changed at first, and all factors but A are then moved."""
+def test_lora_starts_as_the_unchanged_model(targets: str) -> None:
+    """For every choice of layers; at first only the factors B have gradients."""
     x_LB2S, net = read().unsqueeze(0), built(1, "lora", targets=targets)
     theirs = drawn(torch.Generator().manual_seed(0)).eval()
     text_BS, target_BS = x_LB2S[0].long().unbind(1)
@@ -121,8 +121,8 @@ def test_lora_starts_as_the_model(targets: str) -> None:
     assert {name.endswith("up") for name in moved} == {True}
 
 
-def test_tokens_come_back_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any text does, of other letters too; the trained tokenizer is the same anew and from the cache."""
+def test_tokens_decode_to_the_same_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also text with other letters; a tokenizer trained again equals the cached one."""
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
     monkeypatch.setattr(pairs, "_TOKENIZERS", {})
     data = codes()
@@ -138,7 +138,7 @@ def test_tokens_come_back_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert again.backend_tokenizer.to_str() == first.backend_tokenizer.to_str()
 
 
-def test_bleu_and_chrf_are_sacrebleus() -> None:
+def test_bleu_and_chrf_equal_those_of_sacrebleu() -> None:
     sacrebleu = pytest.importorskip("sacrebleu")
     texts = ["a dog runs over the green grass", "two men are sitting on a bench"]
     targets = ["a dog runs across the green grass .", "two men sit on a bench"]
@@ -148,14 +148,14 @@ def test_bleu_and_chrf_are_sacrebleus() -> None:
     assert bleu_and_chrf([], []) == {"value": None, "chrf": None}
 
 
-def test_without_sacrebleu_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_sacrebleu_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.train.text_scores.find_spec", lambda name: None)
     with pytest.raises(Unavailable, match=r"pip install 'lethe-bench\[text\]'"):
         TextScorer(None, None, BLEU, None)  # type: ignore[arg-type]
 
 
-def test_scores_are_those_of_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that writes the targets has BLEU 100 on every task: each row is compared with its own."""
+def test_each_generated_text_is_compared_with_its_own_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that generates the targets has a BLEU of 100 on every task."""
     monkeypatch.setattr(Seq2Seq, "generate", lambda self, x_LB2S: x_LB2S[:, :, 1].clamp(min=0))
     (record,) = run_group([cell(epochs=1, rows_per_class=10)])
     assert score_matrix(record) == pytest.approx(np.ones((3, 2)))
@@ -163,9 +163,9 @@ def test_scores_are_those_of_what_is_written(monkeypatch: pytest.MonkeyPatch) ->
     assert record["test"]["rows"] == [10, 10]
 
 
-@pytest.mark.parametrize("name", [name for name in ABLE if name not in ("finetune", "er")])
-def test_methods_that_say_so_learn(name: str) -> None:
-    """Some task is written well; R lies between BLEU's bounds, and the record is JSON."""
+@pytest.mark.parametrize("name", [name for name in GENERATING if name not in ("finetune", "er")])
+def test_methods_that_declare_generates_learn(name: str) -> None:
+    """Some task is learned; R stays within the bounds of BLEU, and the record is JSON."""
     (record,) = run_group([cell(name)])
     R = score_matrix(record)
     assert record["status"] == "done"
@@ -176,16 +176,15 @@ def test_methods_that_say_so_learn(name: str) -> None:
     assert (score["name"], score["low"], score["high"]) == ("bleu", 0, 100)
 
 
-def test_replay_keeps_what_finetune_forgets() -> None:
-    """Each task is written well right after it; without replay the first one is then lost."""
+def test_replay_retains_what_finetune_forgets() -> None:
+    """Finetune learns each task and then loses the first one; replay does not."""
     forgetful, replaying = (run_group([cell(name)])[0] for name in ("finetune", "er"))
     assert np.diag(score_matrix(forgetful), -1).min() > 0.8
     assert score_matrix(forgetful)[-1, 0] < 0.2
     assert score_matrix(replaying)[-1, 0] > 0.8
 
 
-def test_lane_invariance() -> None:
-    """Alone or beside another: the same losses within rounding."""
+def test_losses_are_lane_invariant_within_rounding() -> None:
     cells = [cell("er", seed, epochs=2) for seed in range(2)]
     together = run_group(cells)
     for own, beside in zip(cells, together, strict=True):
@@ -193,16 +192,16 @@ def test_lane_invariance() -> None:
         np.testing.assert_allclose(alone["loss"], beside["loss"], rtol=1e-3)
 
 
-def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+def test_a_run_continues_from_a_checkpoint(tmp_path: Path) -> None:
     spec, run = cell(epochs=2, score_every=10), RunFolder(tmp_path)
     kept: dict[str, Any] = {}
     save = run.save
 
-    def noting(key: str, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+    def recording_save(key: str, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
         save(key, tensors, facts)
         kept[key] = facts["tasks_done"]
 
-    run.save = noting  # type: ignore[method-assign]
+    run.save = recording_save  # type: ignore[method-assign]
     (whole,) = run_group([spec], checkpoints=run)
     assert kept == {spec.key: 1}
     (resumed,) = run_group([spec], checkpoints=run)
@@ -210,8 +209,8 @@ def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tune", ["full", "lora"])
-def test_tokens_learned_from_are_counted(tune: str) -> None:
-    """Those of the text and of what is to be written for it; the padding beside them is counted apart."""
+def test_tokens_and_padding_of_training_are_counted(tune: str) -> None:
+    """Counted are the tokens of texts and targets; padding is counted separately."""
     net, x_LB2S = built(tune=tune), torch.stack([read(), read()])
     text_LBS, target_LBS = x_LB2S.unbind(2)
     with torch.no_grad():
@@ -225,7 +224,7 @@ def test_tokens_learned_from_are_counted(tune: str) -> None:
     assert 0 < net.counts["tokens"] < net.counts["padded"]
 
 
-def test_records_and_frames(tmp_path: Path) -> None:
+def test_frames_show_the_bleu_chrf_and_tokens_of_records(tmp_path: Path) -> None:
     spec = cell(epochs=1, score_every=4)
     (record,) = run_group([spec])
     write_run(tmp_path, [(spec, record)])
@@ -243,9 +242,9 @@ def test_records_and_frames(tmp_path: Path) -> None:
     assert record["timings"]["tokens_per_second"] > 0
 
 
-def test_others_are_skipped_with_a_reason() -> None:
-    """In a dry run too, without the data."""
-    for name in (n for n in strategies.names() if n not in ABLE):
+def test_methods_that_cannot_generate_are_skipped_with_a_reason() -> None:
+    """The reason is known without the data, so that a dry run shows it."""
+    for name in (n for n in strategies.names() if n not in GENERATING):
         assert f"{name} cannot learn to generate text" in str(strategies.get(name)().cannot_generate())
     for name, changes, reason in (
         ("lwf", {}, "lwf cannot learn to generate text"),
@@ -260,19 +259,18 @@ def test_others_are_skipped_with_a_reason() -> None:
     assert unsuitable(cell("er")) is None
 
 
-def test_sums_of_methods_that_can_learn() -> None:
+def test_a_sum_of_methods_that_generate_learns() -> None:
     (record,) = run_group([toy_cell("er+si", 0, "domain", suite="toy-pairs", epochs=2)])
     assert score_matrix(record)[-1].max() > score_matrix(record)[0].max()
 
 
-def test_no_mirror_says_what_to_do() -> None:
+def test_without_the_data_the_error_says_what_to_set() -> None:
     for name in ("multi30k", "schema-guided-dialogue"):
         with pytest.raises(Unavailable, match=f"the hub has no copy of {name} .* set LETHE_DATA"):
             suites.get(name).load()
 
 
-def test_real_pairs(real_data: str) -> None:
-    """Sizes and first rows of the mirror's translations and dialogues."""
+def test_real_translations_and_dialogues_have_known_sizes_and_rows(real_data: str) -> None:
     data = suites.get("multi30k").load()
     assert (len(data.texts), data.n_train, data.domain_names) == (90_000, 87_000, ("en-de", "en-fr", "en-cs"))
     assert data.texts[0].startswith("translate English to German: Two young, White males")
@@ -286,7 +284,7 @@ def test_real_pairs(real_data: str) -> None:
 
 
 def of_each_domain(data: Data, train: int, test: int) -> Data:
-    """Return the first rows of each domain alone: all of them take a while to be read as tokens."""
+    """Return only the first rows of each domain: making tokens of all rows is slow."""
     parts = torch.arange(len(data.y_N)).tensor_split([data.n_train])
     n_domains = len(data.domain_names)
     wanted = itertools.product(zip(parts, (train, test), strict=True), range(n_domains))
@@ -299,7 +297,7 @@ def of_each_domain(data: Data, train: int, test: int) -> Data:
 
 
 def test_the_small_model_learns_real_translation(real_data: str) -> None:
-    """A hundred steps on French captions: those it never saw cost far less, and are written in its words."""
+    """After 100 steps on French captions, held-out ones have a much lower loss and a higher chrF."""
     settings = {"iterations": "100", "batch": "16", "validation": "0.0", "lr": "0.003"}
     (asked,) = Request("multi30k", ("finetune",), ("domain",), (0,), settings=settings).cells()
     group = make_lanes([asked], "cpu", of_each_domain(suites.get("multi30k").load(), train=1_000, test=100))

@@ -29,7 +29,7 @@ def test_a_selector_sets_hyper_parameters_and_training() -> None:
     spec = cell("er[lr=0.5,buffer=20,balance=sum,lam=2]", settings={"lr": "0.2"})
     assert (spec.hyper["buffer"], spec.hyper["lam"], spec.training["lr"]) == (20, 2.0, 0.5)
     assert spec.identity == "er[balance=sum,buffer=20,lam=2,lr=0.5]"
-    # Defaults and what --set says are left out.
+    # Defaults and values given by --set are left out.
     assert cell("er[buffer=500,lr=0.01]").identity == cell("er", settings={"lr": "0.2"}).identity == "er"
     assert cell("ewc[half=true]").key == cell("ewc").key
     assert parse("./a b.py:Mine[x=1, y = 2]") == ("./a b.py:Mine", {"x": "1", "y": "2"})
@@ -46,12 +46,12 @@ OPTIONS = {
 
 @settings(deadline=None)
 @given(st.fixed_dictionaries({}, optional=OPTIONS))
-def test_identity_round_trips(options: dict[str, Any]) -> None:
+def test_an_identity_selects_the_same_cell(options: dict[str, Any]) -> None:
     first = cell(identity("er", options))
     again = cell(first.identity)
     assert (again, again.key) == (first, first.key)
     for key, value in options.items():
-        if key != "lam" or options.get("balance") == "sum":  # else it has no effect, and is set back
+        if key != "lam" or options.get("balance") == "sum":  # otherwise lam has no effect and is reset
             assert (first.hyper | first.training)[key] == value
 
 
@@ -73,8 +73,9 @@ class Bare(Whole):
 """
 
 
-def test_one_setting_is_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However it is written."""
+def test_equal_settings_are_one_cell_however_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     same = ["er", "er[lam=1]", "er[lam=1.0]", "er[lam=1e0]", "er[weight_decay=-0.0]", "er[buffer=5e2]"]
     assert [c.identity for c in Request("toy", tuple(same)).cells()] == ["er"]
     (tmp_path / "mine.py").write_text(OWN)
@@ -100,8 +101,9 @@ def test_one_setting_is_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("finetune[rank=4]", "finetune", "rank has no effect unless tune=lora", {"model": "tiny-bert"}),
     ],
 )  # fmt: skip
-def test_what_has_no_effect(selector: str, identity: str, why: str, settings: dict[str, str]) -> None:
-    """It makes no cell of its own."""
+def test_a_hyper_parameter_without_effect_makes_no_cell_of_its_own(
+    selector: str, identity: str, why: str, settings: dict[str, str]
+) -> None:
     suite = "toy-text" if "model" in settings else "toy"
     request = Request(suite, (selector, identity), settings=settings)
     assert [c.identity for c in request.cells()] == [identity]
@@ -109,14 +111,16 @@ def test_what_has_no_effect(selector: str, identity: str, why: str, settings: di
     assert request.remarks[0] in resolve([request], Present()).lines()
 
 
-def test_a_setting_of_all_cells_without_effect_is_left_out() -> None:
+def test_a_setting_without_effect_is_left_out() -> None:
     request = Request("toy", ("er",), settings={"iterations": "3", "epochs": "9"})
     assert request.cells() == Request("toy", ("er",), settings={"iterations": "3"}).cells()
     assert request.shared()["toy/class"]["epochs"] == 4
     assert request.remarks == ["--set epochs=9 is left out: it has no effect unless iterations=0"]
 
 
-def test_suites_and_models_have_one_spelling_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suites_and_models_have_one_spelling_however_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     suite = "from dataclasses import replace\nfrom tests.toy import TOY\nS = replace(TOY, model_options={}, "
     (tmp_path / "own.py").write_text(
         f"{suite}training=replace(TOY.training, lr=1, epochs=2.0))\nBAD = replace(S, training=replace("
@@ -146,7 +150,7 @@ def test_suites_and_models_have_one_spelling_too(tmp_path: Path, monkeypatch: py
         ("Bare", "lam = 2 has no annotation, so it would change nothing"),
     ],
 )
-def test_a_default_is_refused_as_a_given_value_is(name: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_default_is_refused_as_an_invalid_value_is(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN)
     refused(said, cell, f"{tmp_path}/mine.py:{name}")
 
@@ -157,7 +161,7 @@ def test_committed_records_keep_their_keys(file: Path) -> None:
     assert set() < wanted <= set(RunReader(file.with_suffix(".lethe.gz")).statuses())
 
 
-def test_key_changes_with_all_that_changes_the_result() -> None:
+def test_the_key_changes_with_everything_that_changes_the_result() -> None:
     base = cell("er")
     others = [cell("er[buffer=20]"), cell("er[lr=0.5]"), cell("der"), replace(base, suite_version=2)]
     others += [cell("er", seeds=(1,)), cell("er", scenarios=("task",))]
@@ -166,14 +170,14 @@ def test_key_changes_with_all_that_changes_the_result() -> None:
     assert replace(base, identity="anything").key == base.key
 
 
-def test_group_key_leaves_out_what_can_differ_between_lanes() -> None:
+def test_the_group_key_leaves_out_what_may_differ_between_lanes() -> None:
     base = cell("er")
     same = [cell(s) for s in ("er[lr=0.5]", "er[lam=3]", "er[weight_decay=0.1]")] + [cell("er", seeds=(4,))]
     assert {c.group_key for c in same} == {base.group_key}
     assert base.group_key not in {cell("er[buffer=20]").group_key, cell("er", scenarios=("task",)).group_key}
 
 
-def test_expansion_is_scenarios_by_strategies_by_seeds_each_once() -> None:
+def test_a_request_is_scenarios_x_strategies_x_seeds_each_cell_once() -> None:
     request = Request("toy", ("er", "er[buffer=500]", "finetune"), ("task", "class"), (0, 1, 2))
     assert len(request.cells()) == 2 * 2 * 3
     everything = Request("toy", ("all",)).cells()
@@ -181,7 +185,7 @@ def test_expansion_is_scenarios_by_strategies_by_seeds_each_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"suite": "toi"}, "unknown suite 'toi'; did you mean toy?"),
         ({"strategies": ("erx",)}, "unknown strategy 'erx'; did you mean er"),
@@ -209,18 +213,18 @@ def test_expansion_is_scenarios_by_strategies_by_seeds_each_once() -> None:
         ({"settings": {"hidden": "0"}}, "model option hidden must be at least 1"),
     ],
 )
-def test_bad_input_is_told_in_one_line(changes: dict[str, Any], told: str) -> None:
-    refused(re.escape(told), replace(Request("toy", ("er",)), **changes).cells)
+def test_bad_input_is_an_error_of_one_line(changes: dict[str, Any], message: str) -> None:
+    refused(re.escape(message), replace(Request("toy", ("er",)), **changes).cells)
 
 
-def test_seeds() -> None:
+def test_seeds_are_read_as_numbers_ranges_and_lists() -> None:
     found = {"5": (0, 1, 2, 3, 4), "2-6": (2, 3, 4, 5, 6), "1,4": (1, 4), "0,7-8": (0, 7, 8)}
     assert {text: seeds(text) for text in found} == found
     for bad in ("0", "", "x", "1,1", "-3", "3-1", "1.5"):
         refused("cannot read seeds", seeds, bad)
 
 
-def test_experiment_files(tmp_path: Path) -> None:
+def test_experiment_files_are_read_and_errors_name_the_field(tmp_path: Path) -> None:
     path = tmp_path / "e.toml"
     path.write_text(
         'out = "here"\n[[run]]\nsuite = "toy"\nstrategies = ["er", "ewc[lam=1e9]"]\n'
@@ -229,7 +233,7 @@ def test_experiment_files(tmp_path: Path) -> None:
     (request,), out = read_toml(path)
     assert out == "here"
     assert [(c.training["epochs"], c.training["lr"]) for c in request.cells()] == [(2, 0.5)] * 8
-    for text, told in (
+    for text, message in (
         ("x = [", "not TOML"),
         ("a = 1", "unknown field 'a'"),
         ("out = 'there'", "run is missing"),
@@ -240,16 +244,16 @@ def test_experiment_files(tmp_path: Path) -> None:
         ("schema = 2\n[[run]]\nsuite = 'toy'\nstrategies = ['er']", "version is 2"),
     ):
         path.write_text(text)
-        refused(re.escape(told), read_toml, path)
+        refused(re.escape(message), read_toml, path)
     refused("cannot read", read_toml, tmp_path / "none.toml")
 
 
-def test_presets_stand_for_a_papers_recipe_by_scenario() -> None:
+def test_a_preset_sets_a_paper_s_hyper_parameters_by_scenario() -> None:
     domain, class_ = ("domain",), ("class",)
     recipe = "ewc[preset=vandeven2022]"
     assert cell(recipe, scenarios=domain) == cell("ewc[lam=1e10]", scenarios=domain)
     assert cell(recipe, scenarios=class_).identity == "ewc[lam=1e9]"
-    # What stands beside it has the last word.
+    # A value given with the preset takes precedence.
     assert cell("er[buffer=7,preset=vandeven2022]").hyper["buffer"] == 7
     refused("unknown preset of ewc 'vandeven'; did you mean vandeven2022", cell, "ewc[preset=vandeven]")
     says = "vandeven2022 has no lam for online; it has: task, domain, class"
@@ -257,21 +261,21 @@ def test_presets_stand_for_a_papers_recipe_by_scenario() -> None:
     refused("finetune has no presets", cell, "finetune[preset=vandeven2022]")
 
 
-def test_options_of_the_model_stand_in_the_brackets_too() -> None:
+def test_a_selector_sets_options_of_the_model_too() -> None:
     plain, own = cell("er"), cell("er[hidden=9]")
     assert (own.model_options["hidden"], own.identity) == (9, "er[hidden=9]")
     assert len({own.key, plain.key, own.group_key, plain.group_key}) == 4
     refused("option hidden must be at least 1", cell, "er[hidden=0]")
 
 
-def test_one_cell_is_that_of_a_request_of_one() -> None:
+def test_one_cell_equals_the_cell_of_a_request() -> None:
     spec = one_cell("toy", "er[buffer=20]", "task", 3, {"epochs": 2, "hidden": 9})
     request = Request("toy", ("er[buffer=20]",), ("task",), (3,), {"epochs": "2", "hidden": "9"})
     assert [spec] == request.cells()
     assert (spec.training["epochs"], spec.model_options["hidden"]) == (2, 9)
 
 
-def test_a_model_is_looked_up_once_and_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_looked_up_once_and_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = {"name": "toy", "fingerprint": "f"}
     origin = {"cell": "toy class er seed 0", "key": "0" * 20, "tasks_done": 1, "tasks": 2, "data": data}
     header = {"schema": 1, "options": {}, "labels": ["a"], "from": origin}
@@ -302,7 +306,7 @@ def test_a_model_is_looked_up_once_and_handed_on(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("bench.plan.model.Exported.named", asked.append)
     first, second = Request("toy", ("er",), seeds=(0, 1), settings={"model": "cnn"}).cells()
     assert first.reference is second.reference
-    # A spec read from a record is looked up when it is first asked, and goes to workers with the answer.
+    # The model of a recorded spec is looked up at first use and pickled with the result.
     again = CellSpec(**first.as_record() | {"model": places["plain"]})
     assert asked == []
     assert again.reference.kind == "pretrained"

@@ -1,4 +1,4 @@
-"""What something says of itself: the same in show, run and report, from built-ins, files and entry points."""
+"""Metadata: the same in show, run and report, for built-ins, user files and entry points."""
 
 import json
 import os
@@ -55,7 +55,9 @@ def written(folder: Path, text: str, name: str = "own.py") -> str:
 
 
 @pytest.mark.parametrize("decorator", ["", "from dataclasses import dataclass\n\n@dataclass\n"])
-def test_a_class_is_the_same_to_show_run_and_report(decorator: str, tmp_path: Path, command: Command) -> None:
+def test_show_run_and_report_agree_on_a_user_s_class(
+    decorator: str, tmp_path: Path, command: Command
+) -> None:
     text = PLAIN.replace("class Plain", f"{decorator}class Plain")
     own, out = f"{written(tmp_path, text)}:Plain", str(tmp_path / "run")
     shown = json.loads(command("show", own, "--json")[1])
@@ -76,7 +78,7 @@ def test_a_class_is_the_same_to_show_run_and_report(decorator: str, tmp_path: Pa
     assert table.index("*gradient*") < table.index("Plain")
 
 
-def test_a_decorated_class_has_the_hyper_parameters_of_a_plain_one_below_it(tmp_path: Path) -> None:
+def test_a_dataclass_inherits_hyper_parameters_of_a_plain_class(tmp_path: Path) -> None:
     more = "from dataclasses import dataclass\n\n\n@dataclass\nclass More(Plain):\n    further: float = 1.0\n"
     own = f"{written(tmp_path, PLAIN + more)}:More"
     assert [option.name for option in describe(own).options] == ["scale", "way", "further"]
@@ -84,7 +86,7 @@ def test_a_decorated_class_has_the_hyper_parameters_of_a_plain_one_below_it(tmp_
 
 
 @pytest.mark.parametrize("then", ["deleted", "acts"])
-def test_a_look_at_a_run_imports_no_user_s_file(then: str, tmp_path: Path, command: Command) -> None:
+def test_reading_a_run_does_not_import_user_files(then: str, tmp_path: Path, command: Command) -> None:
     own, out, trace = written(tmp_path, PLAIN), str(tmp_path / "run"), tmp_path / "imported"
     assert command(f"run digits -s {own}:Plain -s finetune {CELLS} --out {out}")[0] == 0
     if then == "deleted":
@@ -100,7 +102,7 @@ def test_a_look_at_a_run_imports_no_user_s_file(then: str, tmp_path: Path, comma
     assert not trace.exists()
 
 
-def test_a_sum_with_a_method_of_a_file(tmp_path: Path, command: Command) -> None:
+def test_a_method_of_a_file_can_be_part_of_a_sum(tmp_path: Path, command: Command) -> None:
     own, out = f"{written(tmp_path, PLAIN.replace('trains_on', 'other'))}:Plain", tmp_path / "run"
     assert command(f"run digits -s er[balance=sum]+{own}[scale=0.25] {CELLS} --out {out}")[0] == 0
     records = RunReader(out).records()
@@ -108,17 +110,17 @@ def test_a_sum_with_a_method_of_a_file(tmp_path: Path, command: Command) -> None
     assert [o.help for o in describe(f"lwf+{own}").options if o.name == "Plain_scale"] == ["How strongly."]
 
 
-def test_a_file_is_imported_once_and_again_when_it_changed(tmp_path: Path) -> None:
+def test_a_file_is_imported_once_and_again_after_a_change(tmp_path: Path) -> None:
     own = f"{written(tmp_path, PLAIN)}:Plain"
     first = strategies.get(own)
     assert strategies.get(own) is first
     assert strategies.get(f"{tmp_path}/../{tmp_path.name}/own.py:Plain") is first
     written(tmp_path, PLAIN.replace("0.5", "0.7"))
     assert strategies.get(own)().scale == 0.7  # type: ignore[attr-defined]
-    assert [path.name for path in tmp_path.iterdir()] == ["own.py"]  # no bytecode beside it
+    assert [path.name for path in tmp_path.iterdir()] == ["own.py"]  # no bytecode is written
 
 
-def test_a_class_without_a_name_has_its_own(tmp_path: Path) -> None:
+def test_a_class_without_a_name_is_named_after_itself(tmp_path: Path) -> None:
     text = "from strategies.replay.er import ER\nclass Mine(ER):\n    lam: float = 2.0\n"
     mine = strategies.get(f"{written(tmp_path, text)}:Mine")
     assert (mine.name, mine().lam, mine().buffer) == ("Mine", 2.0, 500)  # type: ignore[attr-defined]
@@ -149,7 +151,9 @@ BASE = "from lethe import Strategy\nfrom dataclasses import dataclass, field\n"
     ],
 )
 @pytest.mark.parametrize("words", ["show", "run digits --out OUT -s"])
-def test_unusable_files(words: str, text: str, says: str, tmp_path: Path, refuses: Refuses) -> None:
+def test_an_unusable_file_is_an_error_of_one_line(
+    words: str, text: str, says: str, tmp_path: Path, refuses: Refuses
+) -> None:
     own = f"{written(tmp_path, text)}:Own"
     if words == "show":
         says = says.split(";")[0].replace("no strategy", "no suite, strategy or model")
@@ -157,7 +161,7 @@ def test_unusable_files(words: str, text: str, says: str, tmp_path: Path, refuse
     assert not (tmp_path / "r").exists()
 
 
-def test_a_file_that_raised_is_imported_when_it_is_mended(tmp_path: Path) -> None:
+def test_a_file_that_raised_is_imported_after_it_is_fixed(tmp_path: Path) -> None:
     own = written(tmp_path, "LIMIT = 1 / 0\n")
     for _ in range(2):
         refused("line 1 cannot be imported", import_file, own)
@@ -165,7 +169,7 @@ def test_a_file_that_raised_is_imported_when_it_is_mended(tmp_path: Path) -> Non
     assert strategies.get(f"{own}:Plain").name == "Plain"
 
 
-def test_what_is_installed_is_listed_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_entry_points_are_listed_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, PLAIN, "installed_method.py")
     written(tmp_path, "LIMIT = 1 / 0\n", "installed_broken.py")
     monkeypatch.syspath_prepend(tmp_path)
@@ -183,7 +187,7 @@ def test_what_is_installed_is_listed_and_shown(tmp_path: Path, monkeypatch: pyte
     refused(r"broken .* cannot be imported: ZeroDivisionError", strategies.get, "broken")
 
 
-def test_a_model_can_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_can_be_installed_as_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = 'def build(generators, shape, units, *, width: int = 3):\n    """Of `width` units."""\n'
     written(tmp_path, text, "installed_model.py")
     monkeypatch.syspath_prepend(tmp_path)
@@ -193,7 +197,7 @@ def test_a_model_can_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [(o.name, o.type) for o in describe("narrow").options] == [("width", "whole number from 1 up")]
 
 
-def test_a_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:
+def test_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:
     def listing(before: str = "") -> list[str]:
         code = (
             f"import sys\n{before}\nfrom bench.cli import main\nsys.argv = ['lethe', 'list', '--json']\n"
@@ -204,7 +208,7 @@ def test_a_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    # What a process enters is listed by this process alone.
+    # A suite registered in a process is listed by that process only.
     toy = '   "name": "toy",'
     cold = listing("from tests.toy import TOY; from suites.base import register; register(TOY)")
     warm = listing()
@@ -215,7 +219,7 @@ def test_a_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:
 
 
 def scores() -> list[Description]:
-    """Return what a new process reads of the smallest registry."""
+    """Return the descriptions of the smallest registry, as a new process reads them."""
     known = registries()["scores"]
     return type(known)(*known._sources).descriptions()
 
@@ -230,24 +234,28 @@ DAMAGES: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_an_index_that_does_not_fit(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_outdated_index_is_made_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
     made = scores()
     (path,) = tmp_path.iterdir()
     whole = path.read_text()
     path.write_text(whole.replace("final accuracy", "as it was saved"))
-    assert scores() != made  # it is read
+    assert scores() != made  # the cached index is read
     path.write_text(DAMAGES[damage](whole))
-    assert (scores(), path.read_text()) == (made, whole)  # it is made again
+    assert (scores(), path.read_text()) == (made, whole)  # the index is made again
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_not_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "file" / "cache"))
     assert len(scores()) > 10
 
 
-def test_the_index_says_what_the_objects_say() -> None:
+def test_the_index_equals_descriptions_of_the_objects() -> None:
     for registry in registries().values():
         for name in registry.names() if registry.plural != "scores" else ():
             said: Any = registry.describe(name)

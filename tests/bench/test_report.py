@@ -36,7 +36,7 @@ def made(folder: Path, records: dict[tuple[str, int], dict[str, Any]], scenario:
 TWO_TASKS = [[50, 40], [90, 45], [60, 80]]
 
 
-def test_frames_are_tidy(tmp_path: Path) -> None:
+def test_frames_have_one_row_for_each_value(tmp_path: Path) -> None:
     cells = {("er", 0): record(TWO_TASKS), ("er", 1): record(TWO_TASKS)}
     frames = load(made(tmp_path, cells | {("cumulative", 1): record([[50, 40], [95, 45], [60, 90]])}))
     scores = frames.scores[frames.scores["strategy"] == "er"].set_index(["seed", "score"])["value"]
@@ -67,7 +67,7 @@ CASES: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_case_has_a_report(case: str, tmp_path: Path) -> None:
+def test_incomplete_runs_have_a_report(case: str, tmp_path: Path) -> None:
     folder = made(tmp_path / "run", CASES[case])
     report = make_report(load(folder), folder / "report")
     text = (report / "table.md").read_text()
@@ -81,7 +81,7 @@ def test_every_case_has_a_report(case: str, tmp_path: Path) -> None:
     assert bool(drawn) == any(f["status"] == "done" for f in CASES[case].values())
 
 
-def test_a_report_is_the_same_bytes_again(tmp_path: Path) -> None:
+def test_a_report_is_written_with_the_same_bytes_again(tmp_path: Path) -> None:
     frames = load(made(tmp_path / "run", CASES["unequal seeds"]))
     first, second = (make_report(frames, tmp_path / name) for name in ("a", "b"))
     names = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
@@ -91,7 +91,7 @@ def test_a_report_is_the_same_bytes_again(tmp_path: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
-def test_unknown_score_and_foreign_folders(tmp_path: Path) -> None:
+def test_unknown_scores_and_other_folders_are_refused(tmp_path: Path) -> None:
     folder = made(tmp_path / "run", CASES["one seed"])
     refused("unknown score 'akc'; did you mean acc", markdown, load(folder), ["akc"])
     refused("is not a run's folder", load, tmp_path / "elsewhere")
@@ -101,8 +101,8 @@ def test_unknown_score_and_foreign_folders(tmp_path: Path) -> None:
     refused("not written by this version", load, folder)
 
 
-def test_a_part_of_a_report_is_sent_without_the_other_parts(tmp_path: Path) -> None:
-    """Parts are drawn in other processes: each with its own cells' test rows, and no frame of all."""
+def test_a_part_of_a_report_is_pickled_without_the_other_parts(tmp_path: Path) -> None:
+    """Other processes draw the parts: each is sent only the test rows of its own cells."""
     frames = frames_of(made_up(2, seeds=2, suites=("toy", "other")))
     whole = frames.matrix
     for suite, _, part in parts(frames):

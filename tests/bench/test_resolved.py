@@ -1,4 +1,4 @@
-"""A plan that is resolved once: each state of a cell, groups of lanes, and carrying it out elsewhere."""
+"""A resolved plan: states of cells, groups of lanes, and running the plan in another process."""
 
 import json
 import os
@@ -25,7 +25,7 @@ FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))
 
 
 def head(request: Request, status: str = "done", **changes: Any) -> RecordHead:
-    """Return what a record of today's code says of itself."""
+    """Return the head of a record that was made by the current code."""
     return RecordHead(status, **{"code": code_of(vars(request.cells()[0])).fingerprint, **changes})
 
 
@@ -40,7 +40,7 @@ def keys(plan: ResolvedPlan) -> list[list[str]]:
     return [list(group.keys) for group in plan.groups]
 
 
-def test_each_state_of_a_cell() -> None:
+def test_a_cell_is_run_or_not_according_to_its_record() -> None:
     done, failed, diverged, skipped, missing = FIVE.cells()
     statuses = {done.key: "done", failed.key: "failed", diverged.key: "diverged", skipped.key: "skipped"}
     present = Present(records={key: head(FIVE, status) for key, status in statuses.items()})
@@ -57,7 +57,7 @@ def test_each_state_of_a_cell() -> None:
     assert (list(unable.skipped.values()), unable.groups) == ([HIDDEN], ())
 
 
-def test_lanes_differ_in_rates_and_seeds() -> None:
+def test_lanes_of_a_group_differ_only_in_rates_and_seeds() -> None:
     request = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(2, 0, 1))
     plan = resolve([request], Present(), parameter_count=small)
     assert sorted(map(len, keys(plan))) == [3, 6]
@@ -68,7 +68,7 @@ def test_lanes_differ_in_rates_and_seeds() -> None:
     assert [len(g) for g in keys(resolve([FIVE], Present(), lanes=2))] == [2, 2, 1]
 
 
-def test_cells_with_checkpoints_go_on_beside_those_that_did_as_many_tasks() -> None:
+def test_cells_resume_in_groups_with_an_equal_number_of_tasks_done() -> None:
     cells = FIVE.cells()
     done = Checkpoint(1, head(FIVE).code, "")
     present = Present(checkpoints={cells[1].key: done, cells[3].key: done})
@@ -79,7 +79,7 @@ def test_cells_with_checkpoints_go_on_beside_those_that_did_as_many_tasks() -> N
     assert [(group.tasks_done, len(group.keys)) for group in forced.groups] == [(0, 5)]
 
 
-def test_width_is_a_fixed_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_lanes_follows_a_fixed_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     cell, head = toy_cell(), toy_cell(suite="toy-text", model_options={"tune": "head"})
     for spec, device, asked, parameters, width in (
         (cell, "cpu", 0, 49_999, 64), (cell, "cpu", 0, 50_000, 1), (cell, "cpu", 7, None, 7),
@@ -90,7 +90,7 @@ def test_width_is_a_fixed_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lane_width(cell, "cpu", 0, small) == 3
 
 
-def test_what_needs_data_stays_open_until_it_is_here() -> None:
+def test_groups_that_need_data_are_decided_once_the_data_is_available() -> None:
     plan = resolve([FIVE], Present())
     whole = plan.completed(lambda suite: "mark", lambda spec: 10**6)
     for of, groups, data, line in (
@@ -102,7 +102,7 @@ def test_what_needs_data_stays_open_until_it_is_here() -> None:
     refused("fingerprint other, but the plan mark", whole.completed, lambda suite: "other", small)
 
 
-def test_what_contradicts_the_folder_is_refused() -> None:
+def test_settings_that_contradict_the_folder_are_refused() -> None:
     shared = FIVE.shared()
     resolve([FIVE], Present(shared=shared))
     other = {"toy/class": shared["toy/class"] | {"epochs": 2}}
@@ -117,7 +117,7 @@ def test_what_contradicts_the_folder_is_refused() -> None:
     statuses=st.lists(st.sampled_from(["done", "failed", "diverged", "missing"]), min_size=3, max_size=3),
     code=st.sampled_from(["", head(FIVE).code]),
 )
-def test_a_plan_reads_back_as_written(lam: float, lr: float, statuses: list[str], code: str) -> None:
+def test_a_plan_is_read_back_as_it_was_written(lam: float, lr: float, statuses: list[str], code: str) -> None:
     request = Request("toy", (f"er[lam={lam!r},lr={lr!r}]", "ewc[half=true]"), seeds=(0, 1, 2))
     cells = request.cells()
     present = Present(
@@ -131,14 +131,16 @@ def test_a_plan_reads_back_as_written(lam: float, lr: float, statuses: list[str]
     assert types[0] == types[1]
 
 
-def test_text_that_is_no_plan_is_refused() -> None:
+def test_text_that_is_not_a_plan_is_refused() -> None:
     plan = resolve([FIVE], Present())
     for change in ({"groups": []}, {"cells": 3}, {"device": None}):
         with pytest.raises(UserError, match="not a resolved plan of this version"):
             ResolvedPlan.from_json(json.dumps(json.loads(plan.to_json()) | change))
 
 
-def test_a_dry_run_tells_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+def test_a_dry_run_prints_exactly_what_the_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
     request = Request("toy", ("er", "ewc"), seeds=(0, 1, 2), settings={"boundaries": "hidden"})
     plan = resolve_for([request], RunReader(tmp_path), QUIET, download=False)
     out = command(f"run toy -s er -s ewc --seeds 3 --set boundaries=hidden --dry-run --out {tmp_path}")[1]
@@ -146,13 +148,13 @@ def test_a_dry_run_tells_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert plan.lines()[-2:] == ["6 cells, 3 to run", "groups: 1 x 3 lanes"]
     assert f"skip      toy class ewc seed 0: {HIDDEN}" in plan.lines()
     carried: list[list[str]] = []
-    honest = processes.run_group
+    original = processes.run_group
 
-    def noting(specs: Any, **options: Any) -> Any:
+    def recording(specs: Any, **options: Any) -> Any:
         carried.append([spec.key for spec in specs])
-        return honest(specs, **options)
+        return original(specs, **options)
 
-    monkeypatch.setattr(processes, "run_group", noting)
+    monkeypatch.setattr(processes, "run_group", recording)
     ran(tmp_path, request)
     assert (carried, RunReader(tmp_path).manifest().data) == (keys(plan), plan.data)
     assert {r["reason"] for r in RunReader(tmp_path).records() if r["status"] == "skipped"} == {HIDDEN}
@@ -168,7 +170,7 @@ print(carry_out_plan(plan, Path(sys.argv[2]), Options(jobs=1, quiet=True), "else
 """
 
 
-def test_another_process_carries_a_plan_out(tmp_path: Path) -> None:
+def test_another_process_can_run_a_plan(tmp_path: Path) -> None:
     request = Request("digits", ("er", "hat"), ("class",), (0, 1), {"epochs": "1", "rows_per_class": "10"})
     plan = resolve_for([request], None, QUIET)
     (tmp_path / "plan.json").write_text(plan.to_json())

@@ -1,4 +1,4 @@
-"""Runs on disk: resume, kills, failures, files that cannot be trusted."""
+"""Runs on disk: resuming, kills, failures, damaged files."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), s
 
 
 def cells(folder: Path) -> dict[str, Any]:
-    """Return all records, without what differs between two runs of the same cell, and their classes."""
+    """Return the deterministic fields of all records, and their class counts."""
     run = RunReader(folder)
     found: dict[str, Any] = {}
     for record in run.records():
@@ -39,7 +39,7 @@ def line_files(run: Path, folder: str = "cells") -> list[Path]:
     return sorted((run / folder).glob("*.jsonl"))
 
 
-def test_runs_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
+def test_only_missing_cells_are_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert ran(run, SMALL).counts == {"done": 9}
     (path,) = line_files(run)
@@ -60,13 +60,15 @@ def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
     assert cells(tmp_path / "0") == cells(tmp_path / "1") == cells(tmp_path / "4")
 
 
-def test_only_the_culprit_of_a_group_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = processes.run_group
+def test_only_the_cell_that_raises_fails_and_not_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = processes.run_group
 
     def failing(specs: Any, **options: Any) -> Any:
         if any(s.seed == 1 for s in specs):
             raise RuntimeError("seed 1 is cursed\nsecond line")
-        return honest(specs, **options)
+        return original(specs, **options)
 
     monkeypatch.setattr(processes, "run_group", failing)
     request = Request("toy", ("finetune",), seeds=(0, 1, 2))
@@ -78,17 +80,19 @@ def test_only_the_culprit_of_a_group_fails(tmp_path: Path, monkeypatch: pytest.M
     (failed,) = [r for r in RunFolder(tmp_path).records() if r["status"] == "failed"]
     assert "in failing" in failed["error"]["traceback"]
     assert ran(tmp_path, request).counts == {}
-    monkeypatch.setattr(processes, "run_group", honest)
+    monkeypatch.setattr(processes, "run_group", original)
     assert ran(tmp_path, request, retry_failed=True).counts == {"done": 1}
 
 
-def test_groups_run_as_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
-    honest = processes.run_group
+def test_a_group_out_of_memory_is_run_as_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    original = processes.run_group
 
     def narrow(specs: Any, **options: Any) -> Any:
         if len(specs) > 2:
             raise MemoryError("3 lanes do not fit")
-        return honest(specs, **options)
+        return original(specs, **options)
 
     monkeypatch.setattr(processes, "run_group", narrow)
     code, out, err = command(f"run toy -s finetune --seeds 3 --jobs 1 --out {tmp_path / 'r'}")
@@ -98,7 +102,7 @@ def test_groups_run_as_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert sorted(record["timings"]["lanes"] for record in RunReader(tmp_path / "r").records()) == [1, 2, 2]
 
 
-def test_files_that_do_not_check_out_are_set_aside(tmp_path: Path) -> None:
+def test_damaged_records_are_set_aside_and_run_again(tmp_path: Path) -> None:
     run = tmp_path / "run"
     ran(run, SMALL)
     good = cells(run)
@@ -124,7 +128,7 @@ def test_files_that_do_not_check_out_are_set_aside(tmp_path: Path) -> None:
     assert ran(run, SMALL).set_aside == []
 
 
-def test_a_changed_plan_is_refused_and_nothing_written(tmp_path: Path) -> None:
+def test_changed_settings_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     run = tmp_path / "run"
     ran(run, Request("toy", ("finetune",)))
     before = tree(run)
@@ -137,40 +141,40 @@ def test_a_changed_plan_is_refused_and_nothing_written(tmp_path: Path) -> None:
     assert len(RunFolder(run).manifest().commands) == 2
 
 
-def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+def test_contradicting_requests_are_refused(tmp_path: Path) -> None:
     tables = [Request("toy", ("er",)), Request("toy", ("er",), settings={"epochs": "2"})]
     refused("different settings", ran, tmp_path / "run", *tables)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         refused(r"cannot write|is a file", ran, folder, Request("toy", ("finetune",)))
 
 
-def test_devices() -> None:
+def test_unknown_and_unavailable_devices_are_refused() -> None:
     check_device("cpu")
     refused("unknown device 'gpu'", check_device, "gpu")
     if not torch.cuda.is_available():
         refused("no CUDA device is available", check_device, "cuda")
 
 
-def test_from_python(tmp_path: Path) -> None:
+def test_a_run_can_be_started_and_loaded_from_python(tmp_path: Path) -> None:
     frames = bench.run("toy", ["er", "finetune"], seeds=2, out=tmp_path / "r", settings={"epochs": 2})
     assert frames.cells["status"].tolist() == ["done"] * 4
     assert bench.load(tmp_path / "r").scores.equals(frames.scores)
 
 
 def started(words: str, out: Path, **options: Any) -> subprocess.Popen[str]:
-    """Start the command in a process of its own."""
+    """Start ``lethe run`` in a new process."""
     line = [sys.executable, "-m", "bench", "run", "digits", *words.split(), "--out", str(out)]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 @pytest.mark.timeout(280)
-def test_killed_at_random_moments_and_started_again(tmp_path: Path) -> None:
-    """SIGKILL at random moments, then to the end: the cells of an undisturbed run, but for timings."""
+def test_a_run_killed_at_random_moments_resumes_to_the_same_records(tmp_path: Path) -> None:
+    """Records equal those of an undisturbed run, except for timings."""
     bench.run("digits", ["er", "ewc"], seeds=3, out=tmp_path / "whole", settings={"epochs": 3})
     words, broken = "-s er -s ewc --seeds 3 --set epochs=3 --jobs 2 --lanes 2", tmp_path / "broken"
     moments = random.Random(0)
@@ -194,11 +198,15 @@ def test_killed_at_random_moments_and_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(tmp_path: Path, sent: signal.Signals) -> None:
-    """Ctrl-C, or a batch system that wants its machine back."""
-    # A test suite in the background is deaf to Ctrl-C, and its children with it.
-    hear = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
-    process = started("-s cumulative --seeds 4 --set epochs=60 --jobs 1", tmp_path / "r", preexec_fn=hear)
+def test_an_interrupted_run_exits_with_130_and_says_how_to_resume(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    """Interrupted by Ctrl-C, or by the SIGTERM of a batch system."""
+    # Tests run in the background ignore SIGINT, and so would their child processes.
+    restore_sigint = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    process = started(
+        "-s cumulative --seeds 4 --set epochs=60 --jobs 1", tmp_path / "r", preexec_fn=restore_sigint
+    )
     while not list(tmp_path.glob("r/checkpoints/*/facts.json")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(sent)

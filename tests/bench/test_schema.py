@@ -1,4 +1,4 @@
-"""File models: what is accepted, how older versions are read, what is said of a file that is wrong."""
+"""File models: what they accept, how they read older versions, and their errors for invalid files."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ from tests.conftest import toy_cell
 ROOT = Path(__file__).parents[2]
 
 
-def test_json_schemas_are_current() -> None:
-    """After a change to a model: ``python -m bench.schema docs/schemas``."""
+def test_committed_json_schemas_are_current() -> None:
+    """If this fails after a change to a model: ``python -m bench.schema docs/schemas``."""
     found = {path.name: path.read_text() for path in (ROOT / "docs" / "schemas").glob("*.json")}
     assert found == json_schemas()
 
 
-def test_every_field_is_described() -> None:
+def test_every_field_has_a_description() -> None:
     def described(node: Any, place: str) -> None:
         if isinstance(node, dict):
             for name, field in node.get("properties", {}).items():
@@ -31,7 +31,7 @@ def test_every_field_is_described() -> None:
         described(json.loads(text), name)
 
 
-def test_a_record_of_version_1_is_read_as_the_newest() -> None:
+def test_a_record_of_version_1_is_read_as_the_current_version() -> None:
     (path, *_) = (ROOT / "tests" / "data" / "record-1").glob("*.json")
     model, record = CellRecord.read(path.read_bytes())
     assert (record["schema"], record["written"], model.written) == (CellRecord.VERSION, "", "")
@@ -54,7 +54,7 @@ def test_a_manifest_of_version_1_has_no_descriptions() -> None:
         ('{"key": "x"}', "its version is None"),
     ],
 )
-def test_what_is_no_file_of_ours_is_said(text: str, says: str) -> None:
+def test_a_file_that_is_no_record_is_refused_with_a_reason(text: str, says: str) -> None:
     with pytest.raises(Unreadable, match=says):
         CellRecord.read(text)
 
@@ -68,7 +68,7 @@ def done(**changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
-def test_numbers_are_finite() -> None:
+def test_numbers_that_are_not_finite_are_refused() -> None:
     text = json.dumps(done(loss=[1.0, float("nan")]))
     with pytest.raises(Unreadable, match="not whole JSON"):
         CellRecord.read(text)
@@ -97,12 +97,12 @@ def test_numbers_are_finite() -> None:
         ({"notes": {"x": [["a"]]}}, r"notes.x"),
     ],
 )
-def test_a_record_that_is_not_right_is_refused_by_field(changes: dict[str, Any], says: str) -> None:
+def test_an_invalid_record_is_refused_and_the_field_named(changes: dict[str, Any], says: str) -> None:
     assert CellRecord.read(done())[0].status == "done"
     with pytest.raises(Unreadable, match=says):
         CellRecord.read(done(**changes))
 
 
-def test_models_are_those_of_toml_too() -> None:
+def test_an_invalid_experiment_file_is_refused_and_the_field_named() -> None:
     with pytest.raises(Unreadable, match=r"unknown field 'sets' in run\[0\]; did you mean set"):
         Experiment.read({"schema": 1, "run": [{"suite": "toy", "strategies": ["er"], "sets": {}}]})

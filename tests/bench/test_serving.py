@@ -1,4 +1,4 @@
-"""Trained models: kept, exported, answering, and gone on from."""
+"""Trained models: saved, exported, used to predict, and trained further."""
 
 import csv
 import itertools
@@ -41,7 +41,7 @@ TUNED = ("head", "full", "lora", "adapter", "bitfit", "prompt")
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of images with all models kept."""
+    """A run of images with all models saved."""
     folder = tmp_path_factory.mktemp("images") / "run"
     requests = [Request("toy", ("er", "ncm"), ("class",), (0, 1)), Request("toy", ("er",), ("task",), (0,))]
     assert ran(folder, *requests, keep_models="all").counts == {"done": 5}
@@ -50,7 +50,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The run of one way to tune and to pool, made once."""
+    """Return the cached run of one way to tune and to pool."""
 
     @cache
     def run(tune: str, pooling: str = "mean") -> Path:
@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(params=[*((tune,) for tune in TUNED), ("lora", "own"), ("adapter", "own"), ("head", "first")])
 def texts(request: pytest.FixtureRequest, trained: Callable[..., Path]) -> Path:
-    """A run of texts, one for each way to tune and to pool."""
+    """A run of texts for each way to tune and to pool."""
     return trained(*request.param)
 
 
@@ -94,22 +94,22 @@ def key_of(run: Path, identity: str, seed: int = 0) -> str:
     return next(key for key, of in found.items() if of == (identity, seed, "class"))
 
 
-def test_what_is_kept(images: Path) -> None:
-    kept = SavedModels(images)
-    assert len(kept.cells()) == 5
+def test_models_are_saved_after_every_task(images: Path) -> None:
+    saved = SavedModels(images)
+    assert len(saved.cells()) == 5
     key = key_of(images, "er")
-    assert kept.tasks(key) == [1, 2]
-    facts = kept.header(key, 1)
+    assert saved.tasks(key) == [1, 2]
+    facts = saved.header(key, 1)
     assert facts.units == [f"blob {c}" for c in range(4)]
     assert sorted(u for own in facts.tasks for u in own) == [0, 1, 2, 3]
     assert (facts.data.name, facts.data.fingerprint) == ("blobs", "blobs-4-0")
-    assert set(kept.tensors(key, 1)) == {
+    assert set(saved.tensors(key, 1)) == {
         f"model/{layer}.{part}" for layer in ("head", "layers.0") for part in ("weight", "bias")
     }
-    assert any(name.startswith("strategy/") for name in kept.tensors(key_of(images, "ncm"), 2))
+    assert any(name.startswith("strategy/") for name in saved.tensors(key_of(images, "ncm"), 2))
 
 
-def test_keeping_is_no_part_of_key_or_record(images: Path, tmp_path: Path) -> None:
+def test_saving_models_does_not_change_keys_or_records(images: Path, tmp_path: Path) -> None:
     ran(tmp_path, Request("toy", ("er", "ncm"), ("class",), (0, 1)))
     assert not (tmp_path / "models").exists()
     for record in RunFolder(tmp_path).records():
@@ -117,8 +117,10 @@ def test_keeping_is_no_part_of_key_or_record(images: Path, tmp_path: Path) -> No
         assert outcome(record) == outcome(same)
 
 
-def test_only_the_last_is_kept(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And a hint is given where a cell was done without."""
+def test_keep_models_last_saves_only_the_last_task_s_model(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For cells done without saving a model, the run says how to get one."""
     request = Request("toy", ("er",))
     ran(tmp_path, request)
     assert ran(tmp_path, request, quiet=False, keep_models="last").counts == {}
@@ -126,17 +128,19 @@ def test_only_the_last_is_kept(images: Path, tmp_path: Path, capsys: pytest.Capt
     refused("saved no model of er/0", export.find, tmp_path, "er/0")
     ran(tmp_path, request, keep_models="last", force=True)
     key = key_of(tmp_path, "er")
-    kept, before = SavedModels(tmp_path), SavedModels(images)
-    assert kept.tasks(key) == [2]
-    for name, tensor in kept.tensors(key, 2).items():
+    saved, before = SavedModels(tmp_path), SavedModels(images)
+    assert saved.tasks(key) == [2]
+    for name, tensor in saved.tensors(key, 2).items():
         assert torch.equal(tensor, before.tensors(key, 2)[name])
     refused(
         "unknown value for --keep-models 'al'; did you mean all", ran, tmp_path, request, keep_models="al"
     )
 
 
-def test_models_of_a_killed_run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed after the first task's model was written, before its checkpoint was, and after both."""
+def test_a_killed_run_resumes_with_all_its_models(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between writing the first task's model and its checkpoint, and after both."""
     request, real = Request("toy", ("er",), ("class",), (0, 1)), loop.save_checkpoint
 
     def killed(*args: Any) -> None:
@@ -168,7 +172,7 @@ def test_damaged_models_are_refused(images: Path, tmp_path: Path) -> None:
     refused("cannot be read: it is not whole JSON; run the cell again", export.served, run, key)
 
 
-def test_cells_by_key_start_and_name(images: Path) -> None:
+def test_a_cell_is_found_by_key_start_of_key_or_name(images: Path) -> None:
     key = key_of(images, "er", 1)
     assert export.find(images, key) == export.find(images, key[:8]) == export.find(images, "er/1") == key
     one = "toy (class|task) er seed 0"
@@ -179,20 +183,20 @@ def test_cells_by_key_start_and_name(images: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "otherwise"),
+    ("name", "part"),
     [("er", None), ("ncm", "ncm"), ("o-lora", "o-lora"), ("er+lwf", None), ("er+xdg", "xdg")],
 )
-def test_who_answers_otherwise(name: str, otherwise: str | None) -> None:
-    """Sums of products of earlier tasks, as o-lora's, are not in the model that is kept."""
-    assert strategies.get(name)().answers_with_more_than_model() == otherwise
+def test_methods_that_predict_with_more_than_the_model_say_so(name: str, part: str | None) -> None:
+    """The saved model of o-lora, for example, lacks the LoRA products of earlier tasks."""
+    assert strategies.get(name)().answers_with_more_than_model() == part
 
 
-def test_a_method_that_answers_otherwise_is_not_exported(images: Path) -> None:
+def test_a_method_that_predicts_with_more_than_the_model_is_not_exported(images: Path) -> None:
     refused("^ncm does not answer with its network alone", export.served, images, key_of(images, "ncm"))
 
 
-def test_an_exported_model_answers_as_the_run_s(images: Path, exported: Path) -> None:
-    """The labels of the run's own model, row by row, and the same numbers after saving and loading."""
+def test_an_exported_model_predicts_as_the_run_s_model(images: Path, exported: Path) -> None:
+    """Labels equal row by row, and logits are the same after saving and loading."""
     key, data = key_of(images, "er"), blobs()
     model = serve.load(exported)
     state = {k.removeprefix("model/"): t[None] for k, t in SavedModels(images).tensors(key, 2).items()}
@@ -208,22 +212,22 @@ def test_an_exported_model_answers_as_the_run_s(images: Path, exported: Path) ->
     assert (exported / "README.md").read_text().startswith("# A model that Lethe exported")
 
 
-def test_a_changed_backbone(trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_backbone_is_refused(trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained("lora")
     monkeypatch.setattr(pretrained, "mark", lambda name: "another")
     says = "model tiny-bert is no longer the one that was trained"
     refused(says, export.served, run, export.find(run, "er/0"))
 
 
-def test_a_cell_that_came_to_nothing(tmp_path: Path) -> None:
-    """What diverged is not kept, and export says why there is nothing."""
+def test_a_diverged_cell_has_no_model_to_export(tmp_path: Path) -> None:
+    """Export says that the cell diverged."""
     request = Request("toy", ("finetune",), settings={"optimiser": "sgd", "lr": "1e30"})
     assert ran(tmp_path, request, keep_models="all").counts == {"diverged": 1}
     assert SavedModels(tmp_path).cells() == []
     refused("finetune/0 is diverged: there is no model of it", export.find, tmp_path, "finetune/0")
 
 
-def test_only_what_was_learned_is_answered(images: Path) -> None:
+def test_a_model_predicts_only_classes_of_tasks_it_has_learned(images: Path) -> None:
     key = key_of(images, "er")
     early, late = export.served(images, key, 1), export.served(images, key, 2)
     assert len(early.labels) == 2
@@ -232,7 +236,7 @@ def test_only_what_was_learned_is_answered(images: Path) -> None:
     refused("after task 3 was not saved; there is the one after task 1, 2", export.served, images, key, 3)
 
 
-def test_a_folder_that_is_there_is_left_alone(images: Path, exported: Path) -> None:
+def test_export_does_not_change_an_existing_folder(images: Path, exported: Path) -> None:
     model = export.served(images, key_of(images, "er"))
     before = tree(exported)
     refused("is there already", export.save, model, exported)
@@ -242,8 +246,8 @@ def test_a_folder_that_is_there_is_left_alone(images: Path, exported: Path) -> N
     assert sorted(p.name for p in exported.parent.iterdir()) == ["file", "model"]
 
 
-def test_normalised_images_and_running_statistics(tmp_path: Path) -> None:
-    """What a suite subtracts and divides by, and a network with buffers, answer as in the run."""
+def test_an_exported_model_has_the_suite_s_normalisation_and_buffers(tmp_path: Path) -> None:
+    """Predictions equal those of the run."""
     data = replace(blobs(), mean=(0.3,), std=(0.2,), name="normalised")
     settings = {"model": "resnet18", "width": "2", "epochs": "1"}
     with registered(replace(TOY, name="toy-normalised", load=lambda: data)):
@@ -254,11 +258,11 @@ def test_normalised_images_and_running_statistics(tmp_path: Path) -> None:
     x_N, y_N = data.x_N[data.n_train :].numpy(), data.y_N[data.n_train :].tolist()
     assert torch.equal(serve.load(tmp_path / "m").logits(x_N), model.logits(x_N))
     right = sum(a == data.class_names[y] for (a, _), y in zip(model.answers(x_N), y_N, strict=True))
-    assert abs(right - sum(record["test"]["right"][2])) <= 1  # rows of a batch that is wider round otherwise
+    assert abs(right - sum(record["test"]["right"][2])) <= 1  # batches of another size round differently
 
 
-def test_exported_texts_answer_as_the_run_s(texts: Path, tmp_path: Path) -> None:
-    """Labels exactly, logits closely, of the trained model and the merged one; to the bit after loading."""
+def test_an_exported_text_model_predicts_as_the_run_s_model(texts: Path, tmp_path: Path) -> None:
+    """Merged and trained model agree in labels and closely in logits; a loaded model is exactly equal."""
     key = export.find(texts, "er/0")
     facts = SavedModels(texts).header(key, 2)
     options = facts.spec.model_options
@@ -277,19 +281,19 @@ def test_exported_texts_answer_as_the_run_s(texts: Path, tmp_path: Path) -> None
     assert torch.equal(serve.load(tmp_path / "m").logits(TEXTS), ours)
 
 
-def test_transformers_load_exported_texts(texts: Path, tmp_path: Path) -> None:
-    """With transformers alone, as the folder's README says; but for what cannot be merged."""
+def test_transformers_alone_loads_an_exported_text_model(texts: Path, tmp_path: Path) -> None:
+    """By the code of the folder's README; except for adapters and prompts, which cannot be merged."""
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
     model = export.served(texts, export.find(texts, "er/0"))
     export.save(model, tmp_path / "m")
-    options, told = model.header.options, (tmp_path / "m" / "README.md").read_text()
+    options, readme = model.header.options, (tmp_path / "m" / "README.md").read_text()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
     text = tokenizer(TEXTS[1], truncation=True, max_length=48, return_tensors="pt")
     head = load_file(tmp_path / "m" / "head.safetensors")
     if options["tune"] in ("adapter", "prompt"):
         assert any(name.startswith("trained") for name in head)
-        assert "transformers alone would\nanswer without it" in told
+        assert "transformers alone would\nanswer without it" in readme
         return
     assert set(head) == {"weight", "bias"}
     with torch.no_grad():
@@ -304,12 +308,12 @@ def test_transformers_load_exported_texts(texts: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(logits, model.logits(TEXTS[1:2]), rtol=1e-4, atol=1e-5)
     assert list(theirs.config.id2label.values()) == list(model.labels)
     assert theirs.config.label2id == {label: u for u, label in enumerate(model.labels)}
-    # The README's own lines, as they stand there.
-    code = told.split("```python\n")[-1].split("```")[0].replace("DIR", str(tmp_path / "m"))
+    # Run the code of the README.
+    code = readme.split("```python\n")[-1].split("```")[0].replace("DIR", str(tmp_path / "m"))
     exec(code, {})
 
 
-def test_predict_prints_a_line_each(exported_texts: Path, command: Command) -> None:
+def test_predict_prints_a_line_for_each_text(exported_texts: Path, command: Command) -> None:
     code, out, err = command("predict", str(exported_texts), *TEXTS)
     assert (code, err.strip()) == (0, "1 of 5 texts cut at 48 tokens")
     answers = serve.load(exported_texts).answers(TEXTS)
@@ -331,7 +335,7 @@ def test_predict_reads_and_writes_csv(exported_texts: Path, tmp_path: Path, comm
     assert all(0.25 <= float(row["probability"]) <= 1 for row in written)
 
 
-def test_predict_images(exported: Path, tmp_path: Path, command: Command) -> None:
+def test_predict_reads_images_from_npy(exported: Path, tmp_path: Path, command: Command) -> None:
     np.save(tmp_path / "x.npy", blobs().x_N[:3].numpy())
     line = f"predict {exported} --file {tmp_path / 'x.npy'}"
     answers = serve.load(exported).answers(blobs().x_N[:3].numpy())
@@ -340,18 +344,18 @@ def test_predict_images(exported: Path, tmp_path: Path, command: Command) -> Non
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "row,label,probability"
 
 
-def test_bad_csv(tmp_path: Path) -> None:
-    for content, told in (
+def test_an_invalid_csv_file_is_refused(tmp_path: Path) -> None:
+    for content, message in (
         (b"", "is empty: it needs a line that names its columns"),
         (b"text\n", "has no rows below its first line"),
         (b"id,said\n1,x\n", "has no column 'text'; it has: id, said"),
         (b"text\n\xff\xfe\n", "is not CSV in UTF-8"),
     ):
         (tmp_path / "rows.csv").write_bytes(content)
-        refused(told, rows.read_texts, tmp_path / "rows.csv", "text")
+        refused(message, rows.read_texts, tmp_path / "rows.csv", "text")
 
 
-def test_bad_arrays(exported: Path, tmp_path: Path) -> None:
+def test_an_invalid_array_is_refused(exported: Path, tmp_path: Path) -> None:
     for name, content in (("x.npy", b"no array"), ("y.npy", b""), ("z.csv", b"text\n1\n")):
         (tmp_path / name).write_bytes(content)
         refused(r"is not an array of numbers|must be a \.npy|cannot read", rows.read_images, tmp_path / name)
@@ -361,11 +365,11 @@ def test_bad_arrays(exported: Path, tmp_path: Path) -> None:
     refused(says, serve.load(exported).answers, np.zeros((2, 3)))
 
 
-def test_bad_words(exported: Path, tmp_path: Path, refuses: Refuses) -> None:
+def test_invalid_arguments_are_errors_of_one_line(exported: Path, tmp_path: Path, refuses: Refuses) -> None:
     for name, header in (("damaged", (exported / "lethe.json").read_text()), ("old", '{"schema": 1}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "lethe.json").write_text(header)
-    for words, told in (
+    for words, message in (
         (f"predict {tmp_path / 'none'} x", "is not an exported model: it has no lethe.json"),
         (f"predict {tmp_path / 'old'} x", "was not exported by this version of Lethe"),
         (f"predict {exported} x", "reads images, not sentences"),
@@ -377,17 +381,19 @@ def test_bad_words(exported: Path, tmp_path: Path, refuses: Refuses) -> None:
         (f"run x.toml --resume-from {exported}", "an experiment file has"),
         (f"run toy -s er --resume-from {exported} --model cnn --dry-run", "names the model"),
     ):
-        refuses(told, words)
+        refuses(message, words)
     refused("is damaged", serve.load, tmp_path / "damaged")
 
 
 def later(n_classes: int = 6) -> Any:
-    """Return blobs of which some are known: other names for the rest."""
+    """Return toy images in which classes 3 to 5 have new names."""
     data = blobs(n_classes)
     return replace(data, class_names=("blob 0", "blob 1", "blob 2", "new 3", "new 4", "new 5"))
 
 
-def test_going_on_from_images(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_continues_from_an_exported_image_model(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     request = Request("toy-later", ("er",), resume_from=str(exported))
     with registered(replace(TOY, name="toy-later", load=later)):
         assert ran(tmp_path / "r", request, quiet=False, keep_models="last").counts == {"done": 1}
@@ -402,12 +408,12 @@ def test_going_on_from_images(exported: Path, tmp_path: Path, capsys: pytest.Cap
     assert torch.equal(start["layers.0.weight"], before["layers.0.weight"])
     head, earlier, drawn = (state["head.weight"][0] for state in (start, before, fresh))
     assert torch.equal(head[:, 2:], torch.cat([earlier[:, place, None], drawn[:, 3:]], 1))
-    # What goes on can be exported like anything else.
+    # The new model can be exported too.
     assert (model.header.model, len(model.labels)) == ("mlp", 6)
 
 
-def test_an_exported_model_of_images_names_an_architecture(exported: Path, tmp_path: Path) -> None:
-    """``--set model=DIR`` is the same architecture with fresh weights; what is exported then needs no DIR."""
+def test_an_exported_image_model_can_be_used_as_an_architecture(exported: Path, tmp_path: Path) -> None:
+    """``--set model=DIR`` is that architecture with new weights; a later export does not need DIR."""
     request = Request("toy", ("er",), settings={"model": str(exported), "epochs": "1"})
     ran(tmp_path / "r", request, keep_models="last")
     (spec,) = request.cells()
@@ -415,16 +421,18 @@ def test_an_exported_model_of_images_names_an_architecture(exported: Path, tmp_p
     assert export.served(tmp_path / "r", spec.key).header.model == "mlp"
 
 
-def test_known_classes_are_known_before_training(exported: Path) -> None:
+def test_a_warm_start_predicts_known_classes_before_training(exported: Path) -> None:
     (spec,) = Request("toy", ("finetune",), resume_from=str(exported)).cells()
-    with pytest.raises(ValueError, match="warm_start is missing"):  # never from scratch in silence
+    with pytest.raises(ValueError, match="warm_start is missing"):  # never silently from scratch
         make_lanes([spec])
     group = make_lanes([spec], warm_start=load_into)
     score(group, 0)
     assert score_matrix(make_record(group, 0))[0].mean() > 0.8
 
 
-def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Path) -> None:
+def test_the_key_depends_on_the_exported_model_s_content_not_its_folder(
+    exported: Path, tmp_path: Path
+) -> None:
     def key(folder: Path) -> str:
         return Request("toy", ("er",), resume_from=str(folder)).cells()[0].key
 
@@ -439,29 +447,29 @@ def test_the_key_follows_the_content_not_the_place(exported: Path, tmp_path: Pat
     write_tensors(tmp_path / "copy" / "model.safetensors", weights)
     assert key(tmp_path / "copy") != key(exported)
     refused("was changed since the run was planned", make_lanes, [spec], warm_start=load_into)
-    # Cells that go on from nothing are written as they always were.
+    # Cells without a warm start are recorded without the field.
     assert ("continues" in plain.as_record(), "continues" in asdict(plain)) == (False, True)
 
 
-def test_from_python(exported: Path, tmp_path: Path) -> None:
+def test_a_run_from_python_continues_from_an_exported_model(exported: Path, tmp_path: Path) -> None:
     once: dict[str, Any] = {"seeds": 1, "settings": {"epochs": 1}}
     frames = bench.run("toy", "er", out=tmp_path / "r", keep_models="last", resume_from=exported, **once)
     (key,) = frames.cells["key"]
     assert SavedModels(tmp_path / "r").tasks(key) == [2]
-    # Beside a run from scratch of the same name, a report tells them apart.
+    # A report distinguishes it from a run from scratch of the same name.
     bench.run("toy", "er", out=tmp_path / "s", **once)
-    told = merge([tmp_path / "r", tmp_path / "s"]).cells
+    merged = merge([tmp_path / "r", tmp_path / "s"]).cells
     mark = Exported.at(exported).mark[:8]
-    assert {cell.identity for cell in told} == {f"er (model={mark})", "er (model=mlp)"}
+    assert {cell.identity for cell in merged} == {f"er (model={mark})", "er (model=mlp)"}
 
 
-def test_a_run_does_not_mix_starts(exported: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_mix_warm_starts_and_starts_from_scratch(exported: Path, tmp_path: Path) -> None:
     request = Request("toy", ("finetune",), settings={"epochs": "1"})
     ran(tmp_path, request)
     refused("choose another --out", ran, tmp_path, replace(request, resume_from=str(exported)))
 
 
-def test_what_would_not_fit(exported: Path, tmp_path: Path) -> None:
+def test_a_model_that_does_not_fit_the_suite_is_refused(exported: Path, tmp_path: Path) -> None:
     request = Request("toy", ("er",), resume_from=str(exported))
     narrow = replace(request, settings={"hidden": "8"})
     refused("was trained with hidden=32: going on from it with hidden=8", narrow.cells)
@@ -473,26 +481,28 @@ def test_what_would_not_fit(exported: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [exported]
 
 
-def test_going_on_from_texts(texts: Path, tmp_path: Path) -> None:
-    """Row 0 of the next run is the last row of this one: the same suite, before it is learned again."""
+def test_training_continues_from_an_exported_text_model(texts: Path, tmp_path: Path) -> None:
+    """On the same suite, row 0 of the new run equals the last row of the earlier run."""
     settings, folder = {"epochs": "1", "rows_per_class": "12"}, save(texts, tmp_path / "m")
     (spec,) = Request("toy-text", ("er",), settings=settings, resume_from=str(folder)).cells()
     group = make_lanes([spec], warm_start=load_into)
     score(group, 0)
     (before,) = RunFolder(texts).records()
     now, then = make_record(group, 0)["test"]["right"][0], before["test"]["right"][2]
-    assert max(abs(a - b) for a, b in zip(now, then, strict=True)) <= 1  # a near tie that merging decides
+    assert max(abs(a - b) for a, b in zip(now, then, strict=True)) <= 1  # merging may decide a near tie
     assert group.scorer.classes(0)["units"][:4] == list(sentences().class_names)
 
 
-def test_what_stands_beside_a_transformer_stays(trained: Callable[..., Path], tmp_path: Path) -> None:
+def test_settings_that_would_drop_trained_adapters_are_refused(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = save(trained("adapter"), tmp_path / "m")
     for setting in ({"tune": "head"}, {"width": "8"}, {"pooling": "first"}):
         request = Request("toy-text", ("er",), settings=setting, resume_from=str(folder))
         refused("would lose what it learned", request.cells)
 
 
-def test_a_merged_model_goes_on_in_another_way(exported_texts: Path, tmp_path: Path) -> None:
+def test_a_merged_model_can_be_tuned_in_another_way(exported_texts: Path, tmp_path: Path) -> None:
     settings = {"tune": "bitfit", "epochs": "1", "shots": "4"}
     request = Request("toy-text", ("er",), settings=settings, resume_from=str(exported_texts))
     assert ran(tmp_path / "r", request, keep_models="last").counts == {"done": 1}
@@ -504,15 +514,17 @@ def test_a_merged_model_goes_on_in_another_way(exported_texts: Path, tmp_path: P
     assert torch.equal(serve.load(tmp_path / "n").logits(TEXTS), again.logits(TEXTS))
 
 
-def test_an_exported_encoder_is_a_model_name(exported_texts: Path) -> None:
-    """``--set model=DIR`` is the encoder with a fresh head, and the same one at every load."""
+def test_an_exported_encoder_can_be_used_as_a_model(exported_texts: Path) -> None:
+    """``--set model=DIR`` is the same encoder at every load, with a new head."""
     name = str(exported_texts)
     first = pretrained.mark.__wrapped__(name)
     assert pretrained.mark.__wrapped__(name) == first != pretrained.mark("tiny-bert")
     assert pretrained.backbone(name, "own")(torch.ones(1, 3, dtype=torch.long)).shape == (1, 32)
 
 
-def test_short_forms(monkeypatch: pytest.MonkeyPatch, command: Command, refuses: Refuses) -> None:
+def test_short_options_set_model_shots_and_rows_per_class(
+    monkeypatch: pytest.MonkeyPatch, command: Command, refuses: Refuses
+) -> None:
     assert toy_cell().continues == ""
     seen: list[Any] = []
     monkeypatch.setattr("bench.plan.Request.cells", lambda request: seen.append(request) or [])

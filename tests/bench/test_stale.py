@@ -1,4 +1,4 @@
-"""Cells whose code or data is not today's: what is run again, what is asked, and that nothing is lost."""
+"""Stale cells (their code or data has changed): which are run again, what the user must choose, no loss."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -51,20 +51,20 @@ BUILT_IN = Request("digits", ("finetune", "er", "icarl"), seeds=(0, 1), settings
 
 
 def mine(folder: Path, seeds: tuple[int, ...] = (0, 1), text: str = MINE) -> Request:
-    """Write a method of the user's and return what asks for it."""
+    """Write a user's method and return a request for it."""
     (folder / "mine.py").write_text(text)
     return Request("digits", (f"{folder / 'mine.py'}:Mine",), seeds=seeds, settings=SMALL)
 
 
 def superseded(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's superseded records, those of confusion counts among them."""
+    """Return the lines of a run's superseded records and confusion counts."""
     paths = sorted((run / "superseded").glob("*"))
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
 @pytest.fixture
 def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Have a source file of Lethe's read otherwise, as after an edit of it."""
+    """Return a function that simulates an edit of one of Lethe's source files."""
     read = source_files._content
 
     def edited(name: str) -> None:
@@ -86,7 +86,9 @@ def forget() -> None:
     code_of_cells._CODES.clear()
 
 
-def test_no_n_mixes_two_versions_of_a_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_of_an_edited_method_are_run_again_and_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     ran(run, mine(tmp_path))
     before = RunReader(run).records()
@@ -105,7 +107,7 @@ def test_no_n_mixes_two_versions_of_a_method(tmp_path: Path, capsys: pytest.Capt
     assert RunReader(run).manifest().code[after[0]["made_by"]["code"]].keys() >= {"mine.py"}
 
 
-def test_equal_records_are_no_loss(tmp_path: Path) -> None:
+def test_equal_records_are_not_stored_as_superseded(tmp_path: Path) -> None:
     run = tmp_path / "run"
     ran(run, mine(tmp_path))
     ran(run, mine(tmp_path, text=MINE.replace("1.0 * super()", "super()")))
@@ -114,8 +116,9 @@ def test_equal_records_are_no_loss(tmp_path: Path) -> None:
     assert not superseded(run)
 
 
-def test_lethe_changed(tmp_path: Path, edit: Any, command: Command, refuses: Refuses) -> None:
-    """What to do is asked."""
+def test_after_a_change_of_lethe_the_user_must_choose_rerun_or_keep(
+    tmp_path: Path, edit: Any, command: Command, refuses: Refuses
+) -> None:
     run = tmp_path / "run"
     line = f"run digits -s finetune -s er -s icarl --seeds 2 --set epochs=1 --out {run}"
     line += " --set rows_per_class=12"
@@ -146,7 +149,7 @@ def test_lethe_changed(tmp_path: Path, edit: Any, command: Command, refuses: Ref
     assert "nothing to do" in command(line)[1]
 
 
-def test_what_cannot_be_compared_is_said() -> None:
+def test_a_cell_whose_code_cannot_be_compared_has_a_reason() -> None:
     now = code_of({"strategy": "er", "suite": "digits", "model": "mlp"}).files
     staleness = Staleness({"before": {**now, "helper.py": "1"}}, Equivalences.empty(), lambda suite: None)
     spec = {"strategy": "er", "suite": "digits", "model": "mlp"}
@@ -169,7 +172,7 @@ def heads(request: Request, **changes: Any) -> dict[str, RecordHead]:
     }
 
 
-def test_records_of_earlier_versions_are_of_unknown_code() -> None:
+def test_records_of_earlier_versions_are_stale() -> None:
     present = Present(folder=Path("there"), records=heads(BUILT_IN, code=""))
     plan = resolve([BUILT_IN], present)
     assert plan.refusal == (
@@ -183,14 +186,14 @@ def test_records_of_earlier_versions_are_of_unknown_code() -> None:
 
 
 @pytest.mark.parametrize(("status", "runs"), [("done", 0), ("diverged", 0), ("failed", 6), ("skipped", 6)])
-def test_stale_cells_without_numbers_are_run_again_without_asking(status: str, runs: int) -> None:
+def test_stale_cells_without_results_are_run_again_without_a_choice(status: str, runs: int) -> None:
     plan = resolve([BUILT_IN], Present(records=heads(BUILT_IN, status=status, code="other")))
     assert (len(plan.to_run), bool(plan.refusal)) == (runs, runs == 0)
     present = Present(records=heads(BUILT_IN, status=status, code="x"))
     assert not resolve([BUILT_IN], present, stale="keep").to_run
 
 
-def test_code_that_was_seen_to_make_the_same_records_is_not_stale(tmp_path: Path) -> None:
+def test_records_of_equivalent_code_are_not_stale(tmp_path: Path) -> None:
     er = Request("digits", ("er",))
     ((key, head),) = heads(er).items()
     entry = Equivalence(
@@ -211,7 +214,7 @@ def test_code_that_was_seen_to_make_the_same_records_is_not_stale(tmp_path: Path
     assert ran(run, Request("digits", ("er",), settings=SMALL)).counts == {}
 
 
-def test_data_is_compared_for_cells_that_are_done_too() -> None:
+def test_done_cells_of_changed_data_are_stale() -> None:
     def plan(suite: str, **how: Any) -> ResolvedPlan:
         asked = Request(suite, ("er",))
         present = Present(records=heads(asked), data={suite: "d1"})
@@ -224,7 +227,7 @@ def test_data_is_compared_for_cells_that_are_done_too() -> None:
     assert "records (the data of digits changed)" in fresh.refusal
 
 
-def test_a_pretrained_model_of_a_folder_is_compared_too() -> None:
+def test_cells_of_a_changed_pretrained_model_are_run_again() -> None:
     asked = Request("toy-text", ("finetune",), settings={"tune": "head"})
     present = Present(records=heads(asked, model="m1"))
     for now, runs in (("m1", 0), (None, 0), ("m2", 1)):
@@ -232,7 +235,7 @@ def test_a_pretrained_model_of_a_folder_is_compared_too() -> None:
         assert (len(plan.to_run), plan.refusal) == (runs, "")
 
 
-def test_a_suite_of_the_users_with_other_data_is_run_again(tmp_path: Path, command: Command) -> None:
+def test_cells_of_a_user_s_suite_with_changed_data_are_run_again(tmp_path: Path, command: Command) -> None:
     path, run = tmp_path / "suite.py", tmp_path / "run"
     data = tmp_path / "rows.txt"
     path.write_text(f"from pathlib import Path\nROWS = int(Path({str(data)!r}).read_text())\n{SUITE}")
@@ -241,7 +244,7 @@ def test_a_suite_of_the_users_with_other_data_is_run_again(tmp_path: Path, comma
     ran(run, asked)
     assert ran(run, asked).counts == {}
     data.write_text("59")
-    path.write_text(path.read_text() + "#")  # a process imports a file once for each content
+    path.write_text(path.read_text() + "#")  # so that this process imports the file again
     out = command(f"status {run}")[1]
     assert out.splitlines()[0] == f"{run}: 1 done; 1 are stale"
     assert f"the data of {path}:OWN changed" in out
@@ -251,7 +254,9 @@ def test_a_suite_of_the_users_with_other_data_is_run_again(tmp_path: Path, comma
     assert RunReader(run).manifest().data == {f"{path}:OWN": record["data"]["fingerprint"]}
 
 
-def test_checkpoints_of_other_code_or_data_are_left(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_checkpoints_of_other_code_or_data_are_not_used(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
     asked = Request("digits", ("er",), settings=SMALL)
     ((key, head),) = heads(asked).items()
     for code, data, done in ((head.code, "d1", 2), ("", "d1", 0), (head.code, "d0", 0)):
@@ -271,14 +276,14 @@ def test_checkpoints_of_other_code_or_data_are_left(tmp_path: Path, monkeypatch:
 
 def interrupt(run: Path, asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop a run of one cell after its second task."""
-    honest = processes.run_group
+    original = processes.run_group
 
     def stopping(specs: Any, *, progress: Any, **options: Any) -> Any:
         def stop(done: int, tasks: int) -> None:
             if done == 2:
                 raise KeyboardInterrupt
 
-        return honest(specs, progress=stop, **options)
+        return original(specs, progress=stop, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(processes, "run_group", stopping)
@@ -299,13 +304,13 @@ def test_a_saved_model_of_other_code_than_its_record_is_not_exported(tmp_path: P
     (aside,) = (run / "superseded" / "models").iterdir()
     assert tree(aside) == before
     assert n_superseded(run) == 1
-    (aside / key).rename(run / "models" / key)  # as a run that is under way leaves it
+    (aside / key).rename(run / "models" / key)  # as an unfinished run leaves it
     refused("is of other code than its record: run it again with --keep-models last --force", find, run, key)
     assert ran(run, mine(tmp_path, (0,)), keep_models="last").counts == {"done": 1}
     assert SavedModels(run).cells() == [find(run, key)]
 
 
-def test_a_pack_says_that_it_leaves_superseded_records_out(tmp_path: Path, command: Command) -> None:
+def test_pack_says_that_it_leaves_out_superseded_records(tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
     ran(run, mine(tmp_path))
     ran(run, mine(tmp_path, text=MINE.replace("1.0 *", "-1.0 *")))

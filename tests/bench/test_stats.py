@@ -1,4 +1,4 @@
-"""Each statistic by hand or by brute force, and how often intervals and tests are right."""
+"""Each statistic by hand or by brute force; coverage of intervals and error rates of tests."""
 
 import itertools
 import math
@@ -48,10 +48,10 @@ def scores(values: dict[tuple[str, str], list[float]], score: str = "acc") -> pd
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_summary_by_hand() -> None:
+def test_a_summary_equals_a_calculation_by_hand() -> None:
     s = summarise([0.1, 0.2, 0.4, 0.8, math.nan])
     assert (s.n, s.mean, s.median) == (4, pytest.approx(0.375), pytest.approx(0.3))
-    assert s.iqm == pytest.approx((0.2 + 0.4) / 2)  # one of four cut at either end
+    assert s.iqm == pytest.approx((0.2 + 0.4) / 2)  # one of four values cut at each end
     assert s.sd == pytest.approx(math.sqrt((0.275**2 + 0.175**2 + 0.025**2 + 0.425**2) / 3))
     assert s.sem == pytest.approx(s.sd / 2)
     assert s.half == pytest.approx(3.18245 * s.sem, rel=1e-5)  # t(0.975, 3) by any table
@@ -62,7 +62,7 @@ def test_summary_by_hand() -> None:
     assert iqm([100, 1, 2, 3, 4, 5, 6, -100]) == pytest.approx((2 + 3 + 4 + 5) / 4)
 
 
-def test_describe_is_summarise_of_every_group() -> None:
+def test_describe_summarises_every_group() -> None:
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"a": random.integers(0, 9, 60), "b": "x", "value": random.random(60)})
     frame.loc[random.random(60) < 0.2, "value"] = np.nan
@@ -76,7 +76,7 @@ def test_describe_is_summarise_of_every_group() -> None:
 
 
 @pytest.mark.parametrize("n", [5, 10, 20])
-def test_t_intervals_hold_the_truth_as_often_as_they_say(n: int) -> None:
+def test_t_intervals_have_their_nominal_coverage(n: int) -> None:
     x = np.random.default_rng(n).normal(0.7, 0.02, (STUDIES, n))
     half = half_width(x.std(axis=1, ddof=1), np.full(STUDIES, n))
     assert 0.93 <= np.mean(np.abs(x.mean(axis=1) - 0.7) <= half) <= 0.97
@@ -90,7 +90,7 @@ def test_bca_intervals_are_too_narrow_for_few_seeds(n: int, low: float, high: fl
     assert low <= np.mean((ends[0] <= 0.7) & (ends[1] >= 0.7)) <= high
 
 
-def test_bca_is_scipys_and_alone_what_it_is_beside_others() -> None:
+def test_bca_equals_scipy_s_alone_and_in_a_batch() -> None:
     x = np.random.default_rng(1).random((3, 8))
     ends = np.array(bca(x, resamples=500))
     options: Any = {"n_resamples": 500, "axis": -1, "vectorized": True}
@@ -101,7 +101,7 @@ def test_bca_is_scipys_and_alone_what_it_is_beside_others() -> None:
         assert ends[:, row] == pytest.approx(np.array(bca(x[row], resamples=500)))
 
 
-def test_bca_of_one_value_and_of_equal_ones() -> None:
+def test_bca_of_one_value_or_of_equal_values_has_no_width() -> None:
     assert np.isnan(bca([[0.5], [0.6]])).all()
     low, high = bca([[0.5, 0.5, 0.5], [0.1, 0.2, 0.3]], resamples=99)
     assert (low[0], high[0]) == (0.5, 0.5)
@@ -114,21 +114,21 @@ def brute_sign_flip(d: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6, 9, 12])
-def test_sign_flip_against_all_patterns(n: int) -> None:
+def test_the_sign_flip_test_equals_a_sum_over_all_patterns(n: int) -> None:
     random = np.random.default_rng(n)
     for shift in (0.0, 0.5, 2.0):
         d = random.normal(shift, 1, n)
         assert sign_flip(d) == pytest.approx(brute_sign_flip(d), abs=1e-12)
-    ties = random.integers(-2, 4, n) / 10  # with zeros, and sums that are equal but for rounding
+    ties = random.integers(-2, 4, n) / 10  # with zeros, and sums that differ only by rounding
     assert sign_flip(ties) == pytest.approx(brute_sign_flip(ties), abs=1e-12)
 
 
-def test_many_sign_flips_are_those_of_one_by_one() -> None:
+def test_sign_flip_tests_of_a_batch_equal_single_tests() -> None:
     draws = np.random.default_rng(2)
     rows = [np.round(draws.normal(0.2, 1, n), 1) for n in (40, 33, 40, 12, 0, 40, 33)]
     one_by_one = [sign_flip(row) for row in rows]
     assert sign_flips(rows) == pytest.approx(one_by_one, abs=0, nan_ok=True)
-    # By the definition, without sharing what is drawn.
+    # By the definition, with draws of their own.
     d, rng = rows[0], np.random.default_rng(0)
     drawn = [rng.integers(0, 2, (min(10_000, FLIPS - s), 40)) for s in range(0, FLIPS, 10_000)]
     signs = np.concatenate(drawn)
@@ -136,13 +136,18 @@ def test_many_sign_flips_are_those_of_one_by_one() -> None:
     assert one_by_one[0] == (1 + hits) / (1 + FLIPS)
 
 
-def test_sign_flip_by_hand() -> None:
-    assert (sign_flip([1] * 5), sign_flip([1] * 6)) == (2 / 32, 2 / 64)  # the latter is the first below 0.05
-    assert (sign_flip([3, -1]), sign_flip([0, 0, 0])) == (1.0, 1.0)  # |2| is reached by all four
+def test_the_sign_flip_test_equals_a_calculation_by_hand() -> None:
+    assert (sign_flip([1] * 5), sign_flip([1] * 6)) == (
+        2 / 32,
+        2 / 64,
+    )  # the second is the first p below 0.05
+    assert (sign_flip([3, -1]), sign_flip([0, 0, 0])) == (1.0, 1.0)  # all four sums have |sum| >= 2
     assert math.isnan(sign_flip([]))
 
 
-def test_drawn_patterns_come_near_to_all_of_them_and_never_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampled_sign_flips_approximate_all_patterns_and_never_give_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     d = np.random.default_rng(0).normal(0.3, 1, 14)
     exact = sign_flip(d)
     monkeypatch.setattr(paired, "EXACT_UP_TO", 0)
@@ -152,17 +157,19 @@ def test_drawn_patterns_come_near_to_all_of_them_and_never_to_zero(monkeypatch: 
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_sign_flip_p_is_uniform_under_the_null(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_p_of_the_sign_flip_test_is_uniform_under_the_null(
+    exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not exact:
         monkeypatch.setattr(paired, "EXACT_UP_TO", 0)
     d = np.random.default_rng(5).laplace(size=(STUDIES, 9))
     p = np.array([sign_flip(row, flips=399, seed=i) for i, row in enumerate(d)])
-    for level in (0.0625, 0.125, 0.25, 0.5, 0.75):  # p takes multiples of 1/256
+    for level in (0.0625, 0.125, 0.25, 0.5, 0.75):  # p is a multiple of 1/256
         error = 4 * math.sqrt(level * (1 - level) / STUDIES)
         assert abs(np.mean(p <= level) - level) < error
 
 
-def test_wilcoxon_at_its_ends() -> None:
+def test_wilcoxon_of_no_difference_and_of_the_clearest_difference() -> None:
     d = np.array([0.3, -0.1, 0.5, 0.7, -0.2, 0.9, 1.1])
     assert wilcoxon([0.0, 0.0]) == 1.0
     assert wilcoxon([*d, 0.0]) == wilcoxon(d)
@@ -170,8 +177,8 @@ def test_wilcoxon_at_its_ends() -> None:
 
 
 @pytest.mark.parametrize(("n", "ties"), [*((n, False) for n in (3, 9, 20)), *((n, True) for n in (3, 9, 13))])
-def test_wilcoxon_is_scipys_where_scipys_is_exact(n: int, ties: bool) -> None:
-    """It falls back on the normal distribution for more than 13 pairs with ties."""
+def test_wilcoxon_equals_scipy_s_where_that_is_exact(n: int, ties: bool) -> None:
+    """SciPy uses the normal distribution for more than 13 pairs with ties."""
     d = np.random.default_rng(n).normal(0.5, 1.0, n)
     if ties:
         d = np.round(d * 2) / 2
@@ -179,12 +186,12 @@ def test_wilcoxon_is_scipys_where_scipys_is_exact(n: int, ties: bool) -> None:
 
 
 def closed_testing(p: list[float]) -> list[float]:
-    """Holm's p by its meaning: the largest Bonferroni p of all sets of hypotheses that one is in."""
+    """Holm's p by closed testing: the largest Bonferroni p of all sets that contain a hypothesis."""
     sets = [s for r in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), r)]
     return [max(min(1, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in range(len(p))]
 
 
-def test_holm_by_hand_and_as_closed_testing() -> None:
+def test_holm_equals_a_calculation_by_hand_and_closed_testing() -> None:
     assert holm([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
     assert math.isnan(holm([0.01, math.nan])[1])
     assert holm([]) == []
@@ -194,7 +201,7 @@ def test_holm_by_hand_and_as_closed_testing() -> None:
         assert holm(p) == pytest.approx(closed_testing(p))
 
 
-def test_comparison_is_over_common_seeds_by_hand() -> None:
+def test_a_comparison_uses_common_seeds_only() -> None:
     a = pd.Series({0: 0.5, 1: 0.7, 2: 0.9, 3: math.nan, 9: 0.1})
     b = pd.Series({2: 0.6, 1: 0.6, 0: 0.3, 3: 0.5, 8: 0.9})
     c = compare(a, b)
@@ -204,14 +211,14 @@ def test_comparison_is_over_common_seeds_by_hand() -> None:
     assert compare(b, a).mean == pytest.approx(-0.2)
 
 
-def test_comparisons_with_nothing_to_go_by() -> None:
+def test_comparisons_without_enough_seeds_have_no_p() -> None:
     a = pd.Series({0: 0.5, 1: 0.7})
     none, one, same = (compare(a, b) for b in (pd.Series({5: 0.1}), pd.Series({0: 0.1}), a - 0.1))
     assert (none.n, one.n, one.p, same.mean) == (0, 1, 1.0, pytest.approx(0.1))
-    assert np.isnan([none.p, one.half, same.d_z]).all()  # of equal differences, no spread to measure it by
+    assert np.isnan([none.p, one.half, same.d_z]).all()  # equal differences have no spread
 
 
-def test_verdicts_against_the_best() -> None:
+def test_verdicts_are_against_the_best_strategy() -> None:
     random = np.random.default_rng(0)
     best, far, near = random.normal(0, 0.01, (3, 10))
     table = pd.DataFrame({"best": 0.9 + best, "far": 0.7 + best + far, "near": 0.9 + best + near})
@@ -219,13 +226,13 @@ def test_verdicts_against_the_best() -> None:
     found = against(table, "best")
     assert found["verdict"].to_dict() == {"far": "worse", "near": "not distinguished", "few": "too few seeds"}
     holms = found["p_holm"].loc[["far", "few"]].tolist()
-    assert holms == pytest.approx([2 * 2 / 2**10, math.nan], nan_ok=True)  # of a family of two
+    assert holms == pytest.approx([2 * 2 / 2**10, math.nan], nan_ok=True)  # a family of two tests
     assert found.loc["few", "n"] == 5
     assert against(table, "best", higher_is_better=False)["verdict"]["far"] == "better"
 
 
 def test_a_family_too_large_for_its_seeds_gets_no_verdict() -> None:
-    """Six pairs can reach p = 1/32, but not below 0.05 after Holm over two."""
+    """Six pairs can reach p = 1/32, which is above 0.05 after Holm over two."""
     table = pd.DataFrame({"best": np.ones(6), "a": np.zeros(6), "b": np.zeros(6)})
     assert set(against(table, "best")["verdict"]) == {"too few seeds"}
     assert against(table[["best", "a"]], "best")["verdict"].tolist() == ["worse"]
@@ -239,7 +246,7 @@ FOUR_SUITES = {  # ranks by suite: a 1 1 2 1, b 2 3 1 2, c 3 2 3 3
 }  # fmt: skip
 
 
-def test_friedman_and_nemenyi_by_hand() -> None:
+def test_friedman_and_nemenyi_equal_a_calculation_by_hand() -> None:
     ranking: Any = rank(scores(FOUR_SUITES), "acc")
     assert ranking.ranks.to_dict() == {"a": 1.25, "b": 2.0, "c": 2.75}
     n, k = 4, 3
@@ -252,7 +259,7 @@ def test_friedman_and_nemenyi_by_hand() -> None:
     assert lowest_first.ranks.index[0] == "c"
 
 
-def test_nemenyis_p_agrees_with_the_critical_difference() -> None:
+def test_nemenyi_s_p_agrees_with_the_critical_difference() -> None:
     random = np.random.default_rng(0)
     places = itertools.product(range(12), range(5))
     ranking: Any = rank(
@@ -266,25 +273,27 @@ def test_nemenyis_p_agrees_with_the_critical_difference() -> None:
     assert len(ranking.groups) > 1
 
 
-def test_groups_are_the_longest_runs() -> None:
+def test_groups_are_the_longest_runs_without_a_significant_difference() -> None:
     ranks = pd.Series({"a": 1.0, "b": 1.5, "c": 2.2, "d": 4.0})
     runs = {1.0: (("a", "b"), ("b", "c")), 0.1: (), 9.0: (("a", "b", "c", "d"),)}
     assert {cd: not_distinguished(ranks, cd) for cd in runs} == runs
     assert critical_difference(2, 10) == pytest.approx(1.96 * math.sqrt(6 / 60), rel=1e-3)
 
 
-def test_unequal_sets_are_not_averaged_in_silence() -> None:
+def test_strategies_with_missing_suites_are_left_out_and_named() -> None:
     values = dict(FOUR_SUITES) | {("s1", "d"): [0.9, 0.9], ("s2", "a"): [0.9, 0.7, 0.0]}
     values["s4", "b"] = [math.nan, 0.7]
     whole = complete(scores(values), "acc")
     assert whole.strategies == ["a", "b", "c"]
     assert whole.seeds == {("s1", "class"): 2, ("s2", "class"): 2, ("s3", "class"): 2, ("s4", "class"): 1}
-    assert whole.means().loc[("s2", "class"), "a"] == pytest.approx(0.8)  # without the seed only it has
+    assert whole.means().loc[("s2", "class"), "a"] == pytest.approx(
+        0.8
+    )  # without the seed that the others lack
     assert whole.left_out == ("d: nothing in s2 class, s3 class, s4 class",)
     assert {v.shape for v in whole.values().values()} == {(4, 1)}
 
 
-def test_a_suite_without_common_seeds_is_left_out_and_too_little_is_said() -> None:
+def test_a_suite_without_common_seeds_is_left_out_and_too_few_are_not_ranked() -> None:
     values = {("s1", "a"): [0.1, math.nan], ("s1", "b"): [math.nan, 0.2], ("s2", "a"): [1], ("s2", "b"): [1]}
     whole = complete(scores(values), "acc")
     assert whole.left_out == ("s1 class: no seed that all strategies have",)
@@ -297,17 +306,17 @@ def test_a_suite_without_common_seeds_is_left_out_and_too_little_is_said() -> No
     assert (alike.p, set(alike.ranks)) == (1.0, {2.0})
 
 
-def test_aggregates_by_hand() -> None:
+def test_aggregates_equal_a_calculation_by_hand() -> None:
     x = np.array([[0.0, 0.2], [0.4, 0.6], [0.9, 0.9], [0.1, 1.0]])
     assert aggregate.aggregate(x, "mean", resamples=9).value == pytest.approx(x.mean())
     assert aggregate.aggregate(x, "iqm", resamples=9).value == pytest.approx((0.2 + 0.4 + 0.6 + 0.9) / 4)
-    # Suites are not mixed: far apart and with no spread within them, every resample has the same mean.
+    # Suites are not mixed: without spread within suites, every resample has the same mean.
     apart = aggregate.aggregate(np.array([[0.1] * 5, [0.9] * 5]), "mean", resamples=99)
     assert apart.low == apart.high == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("kind", ["mean", "iqm"])
-def test_bootstrap_is_stratified_against_a_loop(kind: str) -> None:
+def test_the_bootstrap_equals_a_stratified_loop(kind: str) -> None:
     x = np.random.default_rng(0).random((3, 4))
     drawn = np.random.default_rng(7).integers(0, 4, size=(50, 3, 4))
     flats = [np.sort([x[b, drawn[r, b, i]] for i in range(4) for b in range(3)]) for r in range(50)]
@@ -316,7 +325,7 @@ def test_bootstrap_is_stratified_against_a_loop(kind: str) -> None:
     assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
 
 
-def test_probability_of_improvement_against_all_pairs_and_mann_whitney() -> None:
+def test_probability_of_improvement_equals_all_pairs_and_mann_whitney() -> None:
     random = np.random.default_rng(0)
     a, b = random.integers(0, 6, (2, 3, 5)) / 5
     pairs = [(x > y) + 0.5 * (x == y) for block in range(3) for x in a[block] for y in b[block]]
@@ -328,7 +337,7 @@ def test_probability_of_improvement_against_all_pairs_and_mann_whitney() -> None
     assert aggregate.improvement(b, a, resamples=9).value == pytest.approx(1 - estimate.value)
 
 
-def test_probability_of_improvement_is_resampled_by_seeds_against_a_loop() -> None:
+def test_probability_of_improvement_resamples_seeds_as_a_loop_does() -> None:
     random = np.random.default_rng(1)
     a, b = random.random((2, 2, 4))
     drawn = np.random.default_rng(3).integers(0, 4, size=(40, 2, 4))
@@ -351,8 +360,10 @@ def test_probability_of_improvement_is_resampled_by_seeds_against_a_loop() -> No
         (0.0, 8, 1),
     ],
 )
-def test_power_is_that_of_the_reports_own_verdict(difference: float, n: int, comparisons: int) -> None:
-    """By the least p of a report with so many strategies beside the best, on studies of its own."""
+def test_power_equals_how_often_a_report_gives_the_verdict(
+    difference: float, n: int, comparisons: int
+) -> None:
+    """By simulated studies, with the smallest p of a report of that many strategies besides the best."""
     d = np.random.default_rng(100 + n).normal(difference, 1, (1_500, n))
     seen = np.mean([sign_flip(row) * comparisons < 0.05 for row in d])
     assert power.power(difference, 1.0, n, comparisons) == pytest.approx(seen, abs=0.035)
@@ -363,7 +374,7 @@ def test_power_is_that_of_the_reports_own_verdict(difference: float, n: int, com
         assert [v in ("better", "worse") for v in verdicts] == [sign_flip(row) < 0.05 for row in d[:60]]
 
 
-def test_no_number_of_seeds_is_needed_below_which_a_report_gives_no_verdict() -> None:
+def test_seeds_needed_are_never_too_few_for_a_verdict_in_a_report() -> None:
     for strategies in (2, 3, 9, 40):
         few, enough = (
             pd.DataFrame({f"s{k}": np.arange(n) * 0.01 + k for k in range(strategies)})
@@ -376,7 +387,7 @@ def test_no_number_of_seeds_is_needed_below_which_a_report_gives_no_verdict() ->
     assert fewest() == FEWEST == 6
 
 
-def test_power_by_a_textbook_and_at_its_ends() -> None:
+def test_power_equals_a_textbook_s_and_has_the_right_limits() -> None:
     assert power.seeds_needed(0.5, 1.0) == 34  # Cohen 1988: d_z = 0.5, 80 %, two-sided 5 %
     assert [power.power(*of) for of in ((1, 1, 1), (1, 1, 5), (1, 0, 6), (0, 0, 9))] == [0, 0, 1, 0]
     grid = [power.power(d, 1.0, n) for d in (1e-3, 0.1, 1, 10, 100, 1e4) for n in (17, 30, 1000)]
@@ -388,7 +399,7 @@ def test_power_by_a_textbook_and_at_its_ends() -> None:
     refused("more than 100,000 seeds", power.seeds_needed, 1e-6, 1.0)
 
 
-def test_seeds_needed_from_a_run() -> None:
+def test_seeds_needed_follow_from_the_spread_of_a_run() -> None:
     a, b = [0.50, 0.52, 0.54, 0.56, 0.99], [0.49, 0.52, 0.51, 0.54]
     frame = scores({("s1", "a"): a, ("s1", "b"): b, ("s2", "a"): [0.1], ("s2", "b"): [0.1]})
     (need,) = power.needs(frame, "a", "b", "acc", 1.0)
@@ -408,6 +419,6 @@ def test_seeds_needed_from_a_run() -> None:
         ("a", "b", "fwt", 1.0, "no two seeds of fwt in common"),
     ],
 )
-def test_what_power_cannot_answer(a: str, b: str, score: str, points: float, words: str) -> None:
+def test_power_refuses_what_it_cannot_answer(a: str, b: str, score: str, points: float, words: str) -> None:
     frame = scores({("s1", "a"): [0.1, 0.2], ("s1", "b"): [0.1, 0.3]})
     refused(words, power.needs, frame, a, b, score, points)

@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, read with suspicion."""
+"""Files of a run: written completely or not at all, and checked when read."""
 
 import json
 import multiprocessing
@@ -24,17 +24,17 @@ CLASSES = {"units": ["cat", "dog"], "test": [[0, 1, 0, 1, 4], [1, 1, 0, 0, 4]], 
 SHARED = {"toy/class": {"version": 1, "epochs": 4}}
 
 
-def opened(folder: Path, *specs: CellSpec, **changes: Any) -> RunFolder:
+def open_run(folder: Path, *specs: CellSpec, **changes: Any) -> RunFolder:
     run = RunFolder(folder)
     given = {"shared": SHARED, "data": {"toy": "f1"}, "command": "test", "device": "cpu"} | changes
     run.open(specs, **given)
     return run
 
 
-def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
+def test_the_manifest_records_commands_cells_and_machines(tmp_path: Path) -> None:
     first, second = toy_cell("er"), toy_cell("ewc", scenario="task")
-    opened(tmp_path, first)
-    opened(tmp_path, second, shared={"toy/task": {"epochs": 4}}, data={"other": "f2"}, command="again")
+    open_run(tmp_path, first)
+    open_run(tmp_path, second, shared={"toy/task": {"epochs": 4}}, data={"other": "f2"}, command="again")
     manifest = RunFolder(tmp_path).manifest()
     assert manifest.schema_version == Manifest.VERSION
     assert manifest.cells == {first.key: first.title, second.key: second.title}
@@ -42,33 +42,35 @@ def test_the_manifest_says_what_was_asked_and_where(tmp_path: Path) -> None:
     assert manifest.data == {"toy": "f1", "other": "f2"}
     assert [c.command for c in manifest.commands] == ["test", "again"]
     torch_version, _, build = torch.__version__.partition("+")
-    # A wheel may be called 2.11.0 where torch itself says 2.11.0+cu130.
+    # A wheel's version may be 2.11.0 where torch.__version__ is 2.11.0+cu130.
     assert manifest.commands[0].packages["torch"] in {torch_version, f"{torch_version}+{build}"}
     assert manifest.commands[0].machine
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"shared": {"toy/class": {"version": 1, "epochs": 5}}}, "toy/class with epochs = 4, not 5"),
         ({"shared": {"toy/class": {"version": 2, "epochs": 4}}}, "toy/class with version = 1, not 2"),
     ],
 )
-def test_what_contradicts_the_manifest_is_refused(tmp_path: Path, changes: Any, told: str) -> None:
-    opened(tmp_path)
+def test_settings_that_contradict_the_manifest_are_refused(
+    tmp_path: Path, changes: Any, message: str
+) -> None:
+    open_run(tmp_path)
     before = (tmp_path / "run.json").read_bytes()
-    refused(told, opened, tmp_path, **changes)
+    refused(message, open_run, tmp_path, **changes)
     assert (tmp_path / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 99}', "\x00"])
-def test_a_manifest_that_is_not_ours_is_left_alone(tmp_path: Path, text: str) -> None:
+def test_an_unknown_manifest_is_refused_and_not_changed(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
-    refused("choose another --out", opened, tmp_path)
+    refused("choose another --out", open_run, tmp_path)
     assert (tmp_path / "run.json").read_text() == text
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"a": 1})
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
@@ -97,16 +99,16 @@ def lines_of(folder: Path) -> list[Path]:
 
 
 def two_cells(folder: Path) -> tuple[RunFolder, CellSpec, CellSpec, Path]:
-    """Return a run of two cells, the cells, and the file that both are lines of."""
+    """Return a run of two cells, the cells, and the file with both records."""
     spec, other = toy_cell("er"), toy_cell("ewc")
-    run = opened(folder, spec, other)
+    run = open_run(folder, spec, other)
     run.write(spec, DONE)
     run.write(other, DONE)
     (path,) = lines_of(run.cells)
     return run, spec, other, path
 
 
-def test_a_line_that_cannot_be_read_is_listed_and_then_set_aside(tmp_path: Path) -> None:
+def test_an_unreadable_line_is_listed_and_then_set_aside(tmp_path: Path) -> None:
     run, _, other, path = two_cells(tmp_path)
     path.write_text(path.read_text().replace('"status"', '"state"', 1))
     before = tree(tmp_path)
@@ -123,20 +125,20 @@ def test_a_line_that_cannot_be_read_is_listed_and_then_set_aside(tmp_path: Path)
     assert again.unreadable == run.repair() == []
 
 
-def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_ignored(tmp_path: Path) -> None:
     run, spec, other, path = two_cells(tmp_path)
     whole = path.read_bytes()
     for cut in (len(whole) - 1, len(whole) - 200, whole.index(b"\n") + 2):
         path.write_bytes(whole[:cut])
         assert (run.statuses(), run.unreadable) == ({spec.key: "done"}, [])
-    run.write(other, DONE)  # by the same process, after its disk was full: the torn line is ended
+    run.write(other, DONE)  # by the same process after a full disk: the incomplete line is ended
     assert (run.statuses().keys(), len(run.unreadable)) == ({spec.key, other.key}, 1)
 
 
-def test_the_latest_record_of_a_cell_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the order of the files: names of files are random."""
+def test_the_latest_record_of_a_cell_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of the files does not matter: their names are random."""
     spec = toy_cell("er")
-    run = opened(tmp_path, spec)
+    run = open_run(tmp_path, spec)
     for name, status in (("b", "done"), ("c", "skipped"), ("a", "done")):
         monkeypatch.setattr(store_lines, "_name_of_process", {os.getpid(): name})
         classes = CLASSES | {"units": ["cat", name]}
@@ -151,8 +153,8 @@ def write_all(run: RunFolder, specs: list[CellSpec]) -> None:
         run.write(spec, DONE)
 
 
-def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
-    run, specs = opened(tmp_path), [toy_cell("er", seed) for seed in range(40)]
+def test_each_process_writes_its_own_file(tmp_path: Path) -> None:
+    run, specs = open_run(tmp_path), [toy_cell("er", seed) for seed in range(40)]
     start = multiprocessing.get_context("fork").Process
     jobs = [start(target=write_all, args=(run, specs[n::4])) for n in range(4)]
     for job in jobs:
@@ -165,7 +167,7 @@ def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
 
 def test_a_group_is_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [toy_cell("er", seed) for seed in range(5)]
-    run = opened(tmp_path, *specs)
+    run = open_run(tmp_path, *specs)
     flushed = Mock()
     monkeypatch.setattr(os, "fsync", flushed)
     run.write_group((spec, DONE) for spec in specs)
@@ -177,7 +179,7 @@ def test_a_group_is_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def old(folder: Path) -> Path:
-    """Return a record as earlier versions wrote it, a file of its own."""
+    """Write a record as earlier versions did, in a separate file; return its path."""
     (path,) = (Path(__file__).parents[1] / "data" / "record-1").iterdir()
     (folder / "cells").mkdir(exist_ok=True, parents=True)
     return Path(shutil.copy(path, folder / "cells"))
@@ -190,16 +192,16 @@ def test_records_of_earlier_versions_are_read_and_continued(tmp_path: Path) -> N
     classes = {"schema": 1, "key": spec.key, **CLASSES}
     (tmp_path / "classes" / path.name).write_text(json.dumps(classes))
     (tmp_path / "run.json").write_text('{"schema": 1, "commands": [], "shared": {}, "data": {}, "cells": {}}')
-    run = opened(tmp_path, spec)
+    run = open_run(tmp_path, spec)
     assert run.statuses() == {spec.key: "done"}
     assert run.classes(spec.key) == classes | {"schema": 2, "written": ""}
     run.write(spec, DONE)
     assert run.records()[0]["written"]
-    assert run.classes(spec.key) is None  # those were of the record before
+    assert run.classes(spec.key) is None  # those belonged to the earlier record
     assert run.manifest().schema_version == Manifest.VERSION
 
 
-def test_a_file_of_an_earlier_version_is_moved_aside(tmp_path: Path) -> None:
+def test_a_damaged_file_of_an_earlier_version_is_set_aside(tmp_path: Path) -> None:
     path = old(tmp_path)
     record = json.loads(path.read_text())
     record["spec"]["hyper"]["buffer"] = 1
@@ -215,25 +217,25 @@ def test_a_file_of_an_earlier_version_is_moved_aside(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_what_was_set_aside_is_not_overwritten(tmp_path: Path) -> None:
-    run = opened(tmp_path)
+def test_files_set_aside_earlier_are_not_overwritten(tmp_path: Path) -> None:
+    run = open_run(tmp_path)
     for text in ("one", "two", "three"):
         (run.cells / "bad.json").write_text(text)
         assert len(run.repair()) == 1
-    kept = {p.name: p.read_text() for p in (tmp_path / "set-aside").iterdir()}
-    assert kept == {"bad.json": "one", "bad.json.1": "two", "bad.json.2": "three"}
+    aside = {p.name: p.read_text() for p in (tmp_path / "set-aside").iterdir()}
+    assert aside == {"bad.json": "one", "bad.json.1": "two", "bad.json.2": "three"}
 
 
-def test_a_file_under_way_is_not_touched(tmp_path: Path) -> None:
-    """Another process is writing it: to move it would make that process fail."""
-    run = opened(tmp_path)
+def test_a_partly_written_file_is_not_moved(tmp_path: Path) -> None:
+    """Another process is writing it and would fail."""
+    run = open_run(tmp_path)
     under_way = run.cells / ".abc.part"
     under_way.write_text("{")
     assert run.repair() == []
     assert under_way.exists()
 
 
-def test_checkpoints_keep_tensors_exactly_and_only_the_latest(tmp_path: Path) -> None:
+def test_checkpoints_store_tensors_exactly_and_only_the_latest(tmp_path: Path) -> None:
     run, key = RunFolder(tmp_path), toy_cell().key
     tensors = {"model/w": torch.randn(3, 4), "strategy/rows": torch.arange(5), "bits": torch.ones(2).bool()}
     assert run.load(key) is None
@@ -241,15 +243,16 @@ def test_checkpoints_keep_tensors_exactly_and_only_the_latest(tmp_path: Path) ->
     run.save(key, tensors, {"tasks_done": 2, "loss": [0.5, None]})
     found, facts = run.load(key)
     assert facts["loss"] == [0.5, None]
-    torch.testing.assert_close(found, tensors, rtol=0, atol=0)  # of the same names and types
+    torch.testing.assert_close(found, tensors, rtol=0, atol=0)  # equal in names and types too
     files = sorted(p.name for p in (run.checkpoints / key).iterdir())
     assert files == ["2.safetensors", "facts.json"]
     run.drop(key)
     assert run.load(key) is run.checkpoint_header(key) is None
 
 
-def test_a_kill_between_tensors_and_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leaves the older state."""
+def test_a_kill_between_tensors_and_header_leaves_the_older_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, key = RunFolder(tmp_path), toy_cell().key
     run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1})
     monkeypatch.setattr(store, "write_json", Mock(side_effect=KeyboardInterrupt))
@@ -259,7 +262,7 @@ def test_a_kill_between_tensors_and_facts(tmp_path: Path, monkeypatch: pytest.Mo
     assert (facts["tasks_done"], tensors["w"].tolist()) == (1, [0])
 
 
-def test_checkpoints_of_another_cell_and_damaged_ones_are_not_trusted(tmp_path: Path) -> None:
+def test_damaged_checkpoints_and_those_of_other_cells_are_not_used(tmp_path: Path) -> None:
     run, mine, other = RunFolder(tmp_path), toy_cell().key, toy_cell(seed=1).key
     run.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1})
     (run.checkpoints / other).rename(run.checkpoints / mine)
@@ -273,7 +276,7 @@ def test_checkpoints_of_another_cell_and_damaged_ones_are_not_trusted(tmp_path: 
 
 def test_a_record_and_its_classes_are_read_as_they_were_written(tmp_path: Path) -> None:
     spec = toy_cell("er", seed=3)
-    run = opened(tmp_path / "r", spec)
+    run = open_run(tmp_path / "r", spec)
     assert run.statuses() == {}
     run.write(spec, DONE)
     assert run.classes(spec.key) is None
@@ -290,18 +293,19 @@ def test_a_record_and_its_classes_are_read_as_they_were_written(tmp_path: Path) 
     assert (run.statuses(), run.unreadable) == ({spec.key: "skipped"}, [])
 
 
-def test_a_kill_between_classes_and_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It never leaves a record with another one's classes."""
+def test_a_kill_between_class_counts_and_record_never_mixes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = toy_cell("er")
-    run = opened(tmp_path, spec)
+    run = open_run(tmp_path, spec)
     run.write(spec, DONE | {"classes": CLASSES})
-    honest = store.append
+    original = store.append
 
-    def killed(folder: Path, line: bytes) -> None:
-        honest(folder, line)
+    def append_and_die(folder: Path, line: bytes) -> None:
+        original(folder, line)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "append", killed)
+    monkeypatch.setattr(store, "append", append_and_die)
     with pytest.raises(KeyboardInterrupt):
         run.write(spec, DONE | {"classes": CLASSES | {"units": ["other", "dog"]}})
     assert RunReader(tmp_path).classes(spec.key)["units"] == ["cat", "dog"]
@@ -316,9 +320,9 @@ def test_a_kill_between_classes_and_record(tmp_path: Path, monkeypatch: pytest.M
         (lambda c: c.update(test=[[0, 1, 0, -1, 4]]), "test[0][3] must be greater than or equal to 0"),
     ],
 )
-def test_classes_that_are_not_whole_are_listed(tmp_path: Path, change: Any, why: str) -> None:
+def test_damaged_class_counts_are_listed_and_set_aside(tmp_path: Path, change: Any, why: str) -> None:
     spec = toy_cell("er")
-    run = opened(tmp_path, spec)
+    run = open_run(tmp_path, spec)
     run.write(spec, DONE | {"classes": CLASSES})
     (path,) = lines_of(run.beside)
     content = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Tables in every layout and form, from whole runs and from broken ones."""
+"""Tables in every layout and form, from complete and incomplete runs."""
 
 import itertools
 import json
@@ -54,7 +54,7 @@ def three(folder: Path, n: int = 8) -> Frames:
 
 
 def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **changes: Any) -> Path:
-    """Write a run of a suite that is nowhere registered, later names worse."""
+    """Write a run of an unregistered suite; each strategy is worse than the one before it."""
     cells = []
     for (place, name), seed in itertools.product(enumerate(names), range(n)):
         spec = CellSpec(suite, 1, "class", name, {"a": 1} | changes, "mlp", {}, {"epochs": 1}, seed, name)
@@ -70,7 +70,7 @@ def printed(made_: Tables) -> str:
 
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes seconds, and is tested elsewhere."""
+    """Skip the drawing of figures, which takes seconds and is tested elsewhere."""
 
     def none(frames: Frames, folder: Path) -> Iterator[Any]:
         folder.mkdir(parents=True)
@@ -79,11 +79,11 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.report.figures.begin_figures", none)
 
 
-def test_marks_are_what_the_comparisons_say(tmp_path: Path) -> None:
+def test_marks_follow_from_the_paired_comparisons(tmp_path: Path) -> None:
     frames = three(tmp_path)
     numbers, pairs = summary_and_pairs(frames, ["acc", "forgetting"], ALL)
     marks = numbers.set_index(["identity", "column"])["mark"]
-    expected = {"er": "best", "agem": "close", "ewc": "worse", "joint": ""}  # a bound is not compared with
+    expected = {"er": "best", "agem": "close", "ewc": "worse", "joint": ""}  # a bound is not compared
     assert {name: marks[name, "acc"] for name in expected} == expected
     ewc = pairs.set_index(["identity", "column"]).loc[("ewc", "acc")]
     assert (ewc["rival"], ewc["p_holm"]) == ("er", pytest.approx(2 * 2 / 2**8))
@@ -97,25 +97,25 @@ def test_marks_are_what_the_comparisons_say(tmp_path: Path) -> None:
     assert "†: not significantly worse than the best" in text
 
 
-def test_with_few_seeds_no_star_is_given_and_it_is_said(tmp_path: Path) -> None:
+def test_with_too_few_seeds_nothing_is_marked_close_and_the_caption_says_so(tmp_path: Path) -> None:
     made_ = tables(three(tmp_path, 5), ["acc"], ALL)
     assert "**75.00 ±" in in_markdown(made_)
     assert "†" not in in_markdown(made_)
     assert "below 6 pairs no difference can reach p < 0.05" in made_.caption
 
 
-def test_equal_means_are_all_the_best(tmp_path: Path) -> None:
+def test_all_strategies_with_the_highest_mean_are_marked_best(tmp_path: Path) -> None:
     text = markdown(load(made(tmp_path, seeds("er", [70, 80]) | seeds("ewc", [80, 70]))), ["acc"], ALL)
     assert text.count("**77.50") == 2
 
 
-def test_documents_hold_no_marks(tmp_path: Path) -> None:
+def test_tables_of_documents_have_no_marks(tmp_path: Path) -> None:
     text = markdown(three(tmp_path), ["acc"])
     assert text.endswith(
         "\nScores in percent: mean ± half-width of the 95 % t interval over n seeds; – where not defined.\n"
     )
     assert "†" not in text
-    assert text.count("**") == 2  # the title's
+    assert text.count("**") == 2  # around the title
 
 
 @pytest.mark.parametrize("spread", get_args(Spread))
@@ -135,14 +135,14 @@ def test_every_spread_is_named_and_right(spread: Spread, tmp_path: Path) -> None
     assert named in text.splitlines()[-1]
 
 
-def test_per_task_is_the_last_row_of_the_matrix(tmp_path: Path) -> None:
+def test_the_per_task_layout_shows_the_last_row_of_the_matrix(tmp_path: Path) -> None:
     frames = load(made(tmp_path, seeds("er", [60, 70])))
     text = markdown(frames, None, Layout(per_task=True))
     assert "| strategy | n | task 1 | task 2 | acc |" in text
     assert re.search(r"\| er \| 2 \| 65\.00 ± \S+ \| 80\.00 ± 0\.00 \| 72\.50 ± \S+ \|", text)
 
 
-def test_suites_differ_in_their_tasks(tmp_path: Path) -> None:
+def test_the_per_task_layout_shows_each_suite_s_number_of_tasks(tmp_path: Path) -> None:
     one = other_suite(tmp_path / "one", "pairs", ("er",))
     spec = CellSpec("single", 1, "class", "er", {}, "mlp", {}, {}, 0, "er")
     two = write_run(tmp_path / "two", [(spec, record([[50], [90]]))])
@@ -151,7 +151,7 @@ def test_suites_differ_in_their_tasks(tmp_path: Path) -> None:
         assert header in text
 
 
-def test_wide_has_suites_as_columns_and_says_where_n_differs(tmp_path: Path) -> None:
+def test_the_wide_layout_has_suites_as_columns_and_shows_differing_n(tmp_path: Path) -> None:
     runs = other_suite(tmp_path / "b", "beta", ("er", "ewc")), other_suite(tmp_path / "a", "a_b", ("er",), 2)
     shown = tables(load(*runs), ["acc", "bwt"], Layout(wide=True)).shown
     assert [t.title for t in shown] == ["acc, class-incremental", "bwt, class-incremental"]
@@ -165,7 +165,7 @@ def test_wide_has_suites_as_columns_and_says_where_n_differs(tmp_path: Path) -> 
     assert "| a\\_b |" in markdown(load(*runs), ["acc"], Layout(wide=True))
 
 
-def test_rows_by_family_in_every_form(tmp_path: Path) -> None:
+def test_rows_are_grouped_by_family_in_every_form(tmp_path: Path) -> None:
     made_ = tables(three(tmp_path), ["acc"], LAYOUTS["families"])
     names = [row[0].text for row in made_.shown[0].rows]
     assert names == ["baseline", "joint", "regularisation", "ewc", "replay", "er", "gradient", "agem"]
@@ -186,12 +186,12 @@ def test_rows_by_family_in_every_form(tmp_path: Path) -> None:
         ("cumulative", ("baseline", True)),
     ],
 )
-def test_family_and_bound_are_the_manifest_s_and_else_the_built_ins(name: str, expected: Any) -> None:
+def test_family_and_bound_come_from_the_manifest_or_the_built_in(name: str, expected: Any) -> None:
     described = {"./gone.py:X": {"family": "replay", "trains_on": "all"}, "er": {"family": "changed since"}}
     assert (family(name, described), is_bound(name, described)) == expected
 
 
-def test_layouts_that_cannot_be() -> None:
+def test_invalid_layouts_are_refused() -> None:
     with pytest.raises(UserError, match="unknown spread 'std'; did you mean sd"):
         Layout(spread="std")  # type: ignore[arg-type]
     refused("per task or wide", Layout, per_task=True, wide=True)
@@ -199,7 +199,7 @@ def test_layouts_that_cannot_be() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", [*CASES, "seven unequal seeds", "nothing"])
-def test_every_case_in_every_layout_and_form(case: str, layout: str, tmp_path: Path) -> None:
+def test_incomplete_runs_have_tables_in_every_layout_and_form(case: str, layout: str, tmp_path: Path) -> None:
     unequal = seeds("er", list(range(60, 70))) | seeds("ewc", list(range(50, 57)))
     unequal[("er", 3)] = record(None, "failed", error={"kind": "E", "message": "no", "traceback": ""})
     cases = CASES | {"seven unequal seeds": unequal, "nothing": {}}
@@ -211,8 +211,8 @@ def test_every_case_in_every_layout_and_form(case: str, layout: str, tmp_path: P
     across(frames, ["acc"])
 
 
-def test_common_seeds_only(tmp_path: Path) -> None:
-    """The seed that only er has would turn the comparison, and takes no part in it."""
+def test_comparisons_use_common_seeds_only(tmp_path: Path) -> None:
+    """The seed that only er has would reverse the comparison."""
     finals = [60, 62, 64, 66, 68, 70, 72]
     cells = seeds("er", [*finals, 0]) | seeds("ewc", [f - 5 for f in finals])
     _, pairs = summary_and_pairs(load(made(tmp_path, cells)), ["acc"], ALL)
@@ -222,7 +222,7 @@ def test_common_seeds_only(tmp_path: Path) -> None:
     assert (row["p"], row["verdict"]) == (2 / 2**7, "better")
 
 
-def test_caption_has_command_version_seeds_and_hardware(tmp_path: Path) -> None:
+def test_the_caption_names_command_version_seeds_and_hardware(tmp_path: Path) -> None:
     cells = seeds("er", [60, 70, 80]) | {("ewc", 7): record([[50, 40], [90, 45], [60, 80]])}
     folder = made(tmp_path, cells)
     manifest = json.loads((folder / "run.json").read_text())
@@ -240,7 +240,7 @@ def test_caption_has_command_version_seeds_and_hardware(tmp_path: Path) -> None:
     assert ranges([1, 2, 3, 7, 9, 10]) == "1–3, 7, 9–10"
 
 
-def test_a_cell_in_two_runs_counts_once_and_done_where_it_is(tmp_path: Path) -> None:
+def test_a_cell_in_two_runs_is_used_once_and_the_done_record_preferred(tmp_path: Path) -> None:
     failed = record(None, "failed", error={"kind": "E", "message": "no", "traceback": ""})
     whole = seeds("er", [60, 70, 80])
     first = made(tmp_path / "a", whole | {("er", 2): failed, ("ewc", 0): failed})
@@ -251,12 +251,12 @@ def test_a_cell_in_two_runs_counts_once_and_done_where_it_is(tmp_path: Path) -> 
         assert len(frames.cells) == 5
         row = summary(frames, ["acc"]).set_index(["identity", "column"]).loc[("er", "acc")]
         assert (row["n"], row["mean"]) == (3, pytest.approx(0.75))
-        # What cumulative did in one run is the reference of the other.
+        # The cumulative of one run is the reference for the other run.
         of_er = frames.scores.query("score == 'intransigence' and strategy == 'er'").set_index("seed")
         assert of_er["value"][2] == pytest.approx((0.05 + 0.10) / 2)
 
 
-def test_one_name_for_two_settings_is_told_apart(tmp_path: Path) -> None:
+def test_rows_with_one_name_and_different_settings_name_the_settings(tmp_path: Path) -> None:
     first = other_suite(tmp_path / "a", "s", ("er", "ewc"), lam=0.5)
     second = other_suite(tmp_path / "b", "s", ("er",), lam=2.0)
     frames = load(first, second)
@@ -265,14 +265,14 @@ def test_one_name_for_two_settings_is_told_apart(tmp_path: Path) -> None:
     assert set(load(first).cells["identity"]) == {"er", "ewc"}
 
 
-def test_runs_over_other_data_are_refused(tmp_path: Path) -> None:
+def test_runs_over_different_data_are_refused(tmp_path: Path) -> None:
     first, second = (other_suite(tmp_path / n, "s", ("er",)) for n in "ab")
     facts = json.loads((second / "run.json").read_text())
     (second / "run.json").write_text(json.dumps(facts | {"data": {"s": "another"}}))
     refused("holds s over other data", load, first, second)
 
 
-def test_report_ranks_across_suites(tmp_path: Path, without_figures: None) -> None:
+def test_a_report_ranks_strategies_across_suites(tmp_path: Path, without_figures: None) -> None:
     names = ("er", "ewc", "agem", "joint")
     frames = load(*(other_suite(tmp_path / s, s, names, n) for s, n in (("s1", 3), ("s2", 4), ("s3", 3))))
     report = make_report(frames, tmp_path / "report", ["acc", "forgetting"])
@@ -291,27 +291,29 @@ def test_report_ranks_across_suites(tmp_path: Path, without_figures: None) -> No
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_report_on_two_runs_by_command(tmp_path: Path, command: Command, refuses: Refuses) -> None:
+def test_lethe_report_reads_two_runs(tmp_path: Path, command: Command, refuses: Refuses) -> None:
     runs = [str(other_suite(tmp_path / s, s, ("er", "ewc"))) for s in ("s1", "s2")]
     refuses("with --out", "report", *runs)
-    out = tmp_path / "both"
-    code, told, err = command(f"report --scores acc --wide --spread sem --by-family --out {out}", *runs)
+    both = tmp_path / "both"
+    code, out, err = command(f"report --scores acc --wide --spread sem --by-family --out {both}", *runs)
     assert code == 0, err
-    assert "standard error of the mean" in told
-    assert "| strategy | n | s1 | s2 |" in (out / "table.md").read_text()
-    assert "\\toprule" in (out / "table.tex").read_text()
-    assert {"mean", "half", "sem", "median", "iqm", "mark"} <= set(pd.read_csv(out / "table.csv").columns)
-    assert set(pd.read_csv(out / "pairs.csv")["verdict"]) == {"too few seeds"}
+    assert "standard error of the mean" in out
+    assert "| strategy | n | s1 | s2 |" in (both / "table.md").read_text()
+    assert "\\toprule" in (both / "table.tex").read_text()
+    assert {"mean", "half", "sem", "median", "iqm", "mark"} <= set(pd.read_csv(both / "table.csv").columns)
+    assert set(pd.read_csv(both / "pairs.csv")["verdict"]) == {"too few seeds"}
     refuses("unknown spread 'se'", "report --spread se", runs[0])
 
 
-def test_power_by_command(tmp_path: Path, command: Command, refuses: Refuses) -> None:
+def test_lethe_power_prints_spread_and_seeds_needed(
+    tmp_path: Path, command: Command, refuses: Refuses
+) -> None:
     folder = made(tmp_path, seeds("er", [60, 62, 70]) | seeds("ewc", [50, 56, 58]))
-    code, told, err = command(f"power {folder} er ewc --difference 0.5")
+    code, out, err = command(f"power {folder} er ewc --difference 0.5")
     assert code == 0, err
     sd = float(np.std([0.05, 0.03, 0.06], ddof=1))
-    assert re.search(rf"│ +4\.67 │ +{100 * sd:.2f} │ +{seeds_needed(0.005, sd)} │", told)
-    assert "a true difference of 0.5 points in acc between er and ewc" in " ".join(told.split())
+    assert re.search(rf"│ +4\.67 │ +{100 * sd:.2f} │ +{seeds_needed(0.005, sd)} │", out)
+    assert "a true difference of 0.5 points in acc between er and ewc" in " ".join(out.split())
     refuses("unknown strategy of the run 'ewx'; did you mean ewc", f"power {folder} er ewx")
 
 
@@ -333,7 +335,7 @@ def test_names_are_escaped_in_latex() -> None:
     assert {name: escaped(name) for name in expected} == expected
 
 
-def test_numbers_are_set_as_numbers(tmp_path: Path) -> None:
+def test_latex_typesets_numbers_in_math_mode(tmp_path: Path) -> None:
     text = latex(tables(load(made(tmp_path, seeds("er", [60, 70]))), ["acc", "bwt"], Layout(marks=True)))
     assert re.search(r"er & 2 & 72\.50 \$\\pm\$ \d+\.\d\d & \$-\$25\.00 \$\\pm\$ ", text)
     assert "\\toprule" in text
@@ -341,7 +343,7 @@ def test_numbers_are_set_as_numbers(tmp_path: Path) -> None:
     assert "\\caption{toy, class-incremental. Scores in percent: mean $\\pm$ half-width" in text
 
 
-def test_names_are_literal_in_markdown(tmp_path: Path) -> None:
+def test_names_are_escaped_in_markdown(tmp_path: Path) -> None:
     text = markdown(odd_names(tmp_path), ["acc"])
     assert "| \\<script\\>alert(1)\\</script\\> |" in text
     assert "| a\\&b\\_c% |" in text
@@ -350,9 +352,11 @@ def test_names_are_literal_in_markdown(tmp_path: Path) -> None:
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {6}
 
 
-@pytest.mark.skipif(not (shutil.which("latexmk") and shutil.which("pdflatex")), reason="no TeX here")
+@pytest.mark.skipif(
+    not (shutil.which("latexmk") and shutil.which("pdflatex")), reason="needs latexmk and pdflatex"
+)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_latex_compiles_and_prints_names_as_they_are(layout: str, tmp_path: Path) -> None:
+def test_latex_compiles_and_prints_names_unchanged(layout: str, tmp_path: Path) -> None:
     made_ = tables(odd_names(tmp_path / "run"), ["acc", "bwt"], LAYOUTS[layout])
     document = (
         "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}\n"
@@ -369,8 +373,8 @@ def test_latex_compiles_and_prints_names_as_they_are(layout: str, tmp_path: Path
         assert all(name in text.replace("’", "'") for name in ODD[:5])
 
 
-def test_many_cells_are_read_and_shown(tmp_path: Path, without_figures: None) -> None:
-    """The generator and the stages of ``python -m tests.many_cells``, which measures a hundred thousand."""
+def test_the_stages_of_many_cells_run(tmp_path: Path, without_figures: None) -> None:
+    """``python -m tests.many_cells`` measures the same stages with 100,000 cells."""
     measured = ["write", "list", "pack", "load", "tables", "across", "report"]
     assert list(measure(tmp_path / "many", 3, 4, 7)) == measured
     assert len(list((tmp_path / "many" / "cells").iterdir())) == 1

@@ -40,7 +40,7 @@ def read(name: str, lanes: int = 2, most: int = 48) -> torch.Tensor:
 
 
 def randomised(net: Any, scale: float = 0.05) -> Any:
-    """Move what starts at 0, so that every part has a say."""
+    """Add noise to all parameters, so that parts that start at 0 have an effect."""
     random = torch.Generator().manual_seed(1)
     for p in net.parameters():
         p.data += scale * torch.randn(p.shape, generator=random)
@@ -48,7 +48,7 @@ def randomised(net: Any, scale: float = 0.05) -> Any:
 
 
 def assert_lanes_apart(both: Any, singles: list[Any], x_L: torch.Tensor, loss: Callable[..., Any]) -> None:
-    """Assert that each lane's logits and gradients are those of a model of that lane alone."""
+    """Assert that each lane's logits and gradients equal those of a model with that lane alone."""
     logits = both(x_L)
     loss(x_L, logits).sum().backward()
     for lane, alone in enumerate(singles):
@@ -63,7 +63,7 @@ def assert_lanes_apart(both: Any, singles: list[Any], x_L: torch.Tensor, loss: C
 @pytest.mark.parametrize("name", PRETRAINED)
 @pytest.mark.parametrize("tune", TUNED)
 def test_padding_does_not_change_logits(name: str, tune: str) -> None:
-    """A row alone, as wide as it is, gives what it gives beside longer ones and with padding behind it."""
+    """A row has the same logits alone, beside longer rows and with more padding."""
     net = randomised(built(name, tune=tune))
     x_LBS = read(name)
     together = net(x_LBS)
@@ -83,17 +83,17 @@ def test_lanes_do_not_mix(tune: str) -> None:
 
 
 @pytest.mark.parametrize("tune", ["lora", "adapter", "bitfit"])
-def test_nothing_changes_before_training(tune: str) -> None:
+def test_added_parameters_change_nothing_before_training(tune: str) -> None:
     net, x_LBS = built("tiny-bert", tune=tune), read("tiny-bert")
     plain = pretrained.backbone("tiny-bert", "mean")(x_LBS[0])
     torch.testing.assert_close(net.features(x_LBS)[0], plain, rtol=1e-4, atol=1e-5)
 
 
-# peft asks transformers something under an old name.
+# peft uses an old name of transformers.
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_lora_equals_peft(name: str) -> None:
-    """Outputs and gradients of one lane are those of peft on the same transformer."""
+    """Outputs and gradients of one lane equal those of peft on the same transformer."""
     peft = pytest.importorskip("peft")
     net, x_LBS = randomised(built(name, lanes=1, tune="lora", rank=4, alpha=8)), read(name, lanes=1)
     base = pretrained.backbone(name, "mean")
@@ -118,35 +118,35 @@ def test_lora_equals_peft(name: str) -> None:
         torch.testing.assert_close(ours.grad[0].T, other.grad, rtol=1e-3, atol=1e-4)
 
 
-def test_own_pooling_is_the_classifiers() -> None:
-    """``own`` features and a head are AutoModelForSequenceClassification's logits."""
+def test_own_pooling_equals_that_of_transformers_classifiers() -> None:
+    """``own`` features and a head give the logits of AutoModelForSequenceClassification."""
     net, x_LBS = built("tiny-bert", lanes=1, tune="lora", pooling="own"), read("tiny-bert", lanes=1)
     whole = pretrained.sequence_classifier("tiny-bert", 5).eval()
     last = whole.get_submodule(pretrained.last_layer(whole, 5))
     last.weight.data, last.bias.data = net.head.weight.data[0].T.clone(), net.head.bias.data[0].clone()
-    # Its other weights are drawn before the head's, and from the same seed.
+    # With the same seed, the weights before the head are equal.
     out = whole(input_ids=x_LBS[0], attention_mask=(x_LBS[0] != 0).long()).logits
     torch.testing.assert_close(net(x_LBS)[0], out, rtol=1e-4, atol=1e-5)
 
 
-def test_adapters_need_a_transformer() -> None:
+def test_adapters_are_refused_without_layers_of_a_transformer() -> None:
     with pytest.raises(UserError, match="finds no layer"):
         insert_adapters(nn.Sequential(nn.Linear(2, 2)), nn.ParameterDict(), [generator(0, "model")], 2)
 
 
 @pytest.mark.parametrize(("tune", "most"), [("lora", 513), ("prompt", 500)])
-def test_more_tokens_than_places(tune: str, most: int) -> None:
+def test_more_tokens_than_the_model_s_positions_are_refused(tune: str, most: int) -> None:
     refused("reads 512 tokens at most", built, "minilm", tune=tune, max_tokens=most)
 
 
-def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained, "hub_in_reach", lambda: "no network")
     with pytest.raises(Unavailable, match="give a folder that holds the model"):
         pretrained.tokenizer("nobody/no-such-model")
     refused("cannot load model", pretrained.backbone, str(tmp_path), "mean")
 
 
-def test_a_model_reads_what_it_can() -> None:
+def test_a_model_of_texts_refuses_images_and_the_reverse() -> None:
     images, texts = TOY.load(), sentences()
     refused("minilm cannot read blobs", inputs.inputs, images, models.reference("minilm"), {})
     refused("mlp cannot read sentences", inputs.inputs, texts, models.reference("mlp"), {})
@@ -168,14 +168,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the backbones that were passed through."""
+    """Record the names of the backbones that texts are passed through."""
     found: list[str] = []
     real = pretrained.backbone
     monkeypatch.setattr(pretrained, "backbone", lambda name, of: found.append(name) or real(name, of))
     return found
 
 
-def test_features_are_the_backbones_and_computed_once(cache: Path, passes: list[str]) -> None:
+def test_features_equal_the_backbone_s_and_are_computed_once(cache: Path, passes: list[str]) -> None:
     options = models.options(models.reference("tiny-bert")) | {"max_tokens": 48}
     plain = pretrained.backbone("tiny-bert", "mean")(read("tiny-bert", lanes=1)[0])
     passes.clear()
@@ -186,7 +186,9 @@ def test_features_are_the_backbones_and_computed_once(cache: Path, passes: list[
 
 
 @pytest.mark.parametrize("change", ["text", "order", "pooling", "max_tokens", "weights", "tokenizer"])
-def test_a_change_makes_features_anew(cache: Path, passes: list[str], monkeypatch: Any, change: str) -> None:
+def test_features_are_computed_again_after_a_change(
+    cache: Path, passes: list[str], monkeypatch: Any, change: str
+) -> None:
     options = models.options(models.reference("tiny-bert"))
     inputs.features(TEXTS, "tiny-bert", options)
     texts = {"text": ("another", *TEXTS[1:]), "order": TEXTS[::-1]}.get(change, TEXTS)
@@ -210,8 +212,8 @@ def test_a_change_makes_features_anew(cache: Path, passes: list[str], monkeypatc
     assert passes == ["tiny-bert"] * 2
 
 
-def test_a_damaged_cache_is_set_aside(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kill or a foreign hand left under the name is not trusted."""
+def test_a_damaged_cache_is_computed_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file may be left by a kill or written by another program."""
     options = models.options(models.reference("tiny-bert"))
     first = inputs.features(TEXTS, "tiny-bert", options).clone()
     (path,) = cache.glob("features-*.npy")
@@ -229,8 +231,8 @@ def matrix(record: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("tune", ["head", *TUNED])
 def test_every_way_to_tune_learns(tune: str) -> None:
-    """Beats chance on two easy tasks, each on its own; what was read and padded is in the record."""
-    # The real one: of a random backbone that stays frozen, small parts make little.
+    """It beats chance on two easy tasks, and the record shows tokens and padding."""
+    # With real weights: small trained parts achieve little on a frozen random backbone.
     options = {"tune": tune, "max_tokens": 32, "rank": 4, "width": 8, "prompts": 4}
     training: dict[str, Any] = {"scenario": "task", "epochs": 1, "lr": 3e-4 if tune == "full" else 0.01}
     of = {"suite": "toy-text", "model": "minilm", "model_options": options}
@@ -243,8 +245,8 @@ def test_every_way_to_tune_learns(tune: str) -> None:
 
 
 @pytest.mark.parametrize("tune", ["head", "lora"])
-def test_lane_invariance_of_texts(tune: str) -> None:
-    """Alone or beside another: the same counts but for a row or two that rounding decides."""
+def test_models_of_texts_are_lane_invariant(tune: str) -> None:
+    """Exactly for frozen features; otherwise rounding decides a row or two."""
     options = {"tune": tune, "max_tokens": 64}
     cells = [toy_cell("er", s, suite="toy-text", model_options=options) for s in range(2)]
     for cell, beside in zip(cells, run_group(cells), strict=True):
@@ -255,8 +257,8 @@ def test_lane_invariance_of_texts(tune: str) -> None:
             assert np.abs(matrix(alone) - matrix(beside)).max() <= 0.1
 
 
-def test_names_are_the_start() -> None:
-    """With ``start=names`` row 0 is the zero-shot score; with real names and weights, far above chance."""
+def test_a_head_that_starts_from_class_names_predicts_before_training() -> None:
+    """With ``start=names`` row 0 is the zero-shot score, here far above chance."""
     options = {"start": "names", "max_tokens": 32}
     zero, plain = (
         run_group([toy_cell("finetune", suite="toy-text", model="minilm", model_options=options | more)])[0]

@@ -1,4 +1,4 @@
-"""Published numbers: read with their spread's kind, compared by the rule, run through the store."""
+"""Published numbers: read with their kind of spread, run, and compared by the rule."""
 
 import math
 import re
@@ -52,7 +52,7 @@ def test_every_kind_of_spread_becomes_a_standard_error() -> None:
     assert found == pytest.approx([2.0, 1.0, 1.0], rel=1e-4)
 
 
-def test_a_table_is_run_by_scenario_from_its_first_seed_on(tmp_path: Path) -> None:
+def test_requests_of_a_table_are_by_scenario_from_its_first_seed(tmp_path: Path) -> None:
     table = read(str(table_file(tmp_path)))
     assert table.requests(3) == [
         Request("toy", ("finetune",), ("domain",), (1, 2, 3), {"epochs": "1"}),
@@ -65,7 +65,7 @@ def test_a_table_is_run_by_scenario_from_its_first_seed_on(tmp_path: Path) -> No
     refused("unknown method of table 'Repla'; did you mean Replay", table.requests, 1, ["Repla"])
 
 
-def test_verdicts_by_the_rule(tmp_path: Path) -> None:
+def test_verdicts_follow_the_rule(tmp_path: Path) -> None:
     """|difference| <= max(3 sqrt(SEM_published^2 + SEM_ours^2), 0.3 points), from the records alone."""
     table = read(str(table_file(tmp_path)))
     run = tmp_path / "run"
@@ -81,12 +81,12 @@ def test_verdicts_by_the_rule(tmp_path: Path) -> None:
         assert v.n == len(mine) == 3
         assert [v.mean, v.sem] == pytest.approx([100 * mine.mean(), 100 * mine.std() / math.sqrt(3)])
         known = {("None", "class"): 1.0, ("Replay", "class"): 0.005}
-        # Without a published spread: four seeds that spread as ours.
+        # Without a published spread: four seeds with our standard deviation.
         theirs = known.get((v.entry.method, v.entry.scenario), 100 * mine.std() / math.sqrt(4))
         assert v.allowed == pytest.approx(max(3 * math.sqrt(theirs**2 + v.sem**2), 0.3))
     assert verdicts[2].agrees is False
     assert rows(verdicts)[1][2] == "50.00 ± 1.00"
-    # One seed has no spread of its own; a method that was not run has no verdict.
+    # One seed has no spread, and a method that was not run has no verdict.
     one = compare(table, frames, 1)[1]
     assert (math.isnan(one.allowed), one.agrees, one.words) == (True, None, "cannot tell: 2 seeds are needed")
     later = compare(read(str(table_file(tmp_path, **{"first_seed = 1": "first_seed = 9"}))), frames, 2)
@@ -105,19 +105,21 @@ def verdict(ours: float, sd: float, n: int, mean: float = 50.0, sem: float | Non
         (verdict(50.5, 0.5, 5), True, "agrees"),
         (verdict(51.5, 0.5, 5), False, "differs"),
         (verdict(50.2, 0.0, 5, sem=0.0), True, "agrees"),  # within 0.3 points, whatever the spread
-        # A difference of 12 points that is allowed, as one of 0.1 would be: nothing is known. By hand: n is
-        # the least whole number above 13^2 / ((2 / 3.8416)^2 - 0.1^2) = 647.4.
+        # A difference of 12 points is allowed, as one of 0.1 is, so nothing is known. By hand: n is
+        # the smallest whole number above 13^2 / ((2 / 3.8416)^2 - 0.1^2) = 647.4.
         (verdict(62.0, 13.0, 5), None, "cannot tell: 648 seeds would"),
         (verdict(50.1, 13.0, 5), None, "cannot tell: 648 seeds would"),
-        # What is published is too wide for 2 points, however many seeds ours has.
+        # The published spread is too wide to detect 2 points, whatever our number of seeds.
         (verdict(52.0, 9.0, 5, sem=1.5), None, "cannot tell: 20 seeds see 9.6 points, none 2"),
         (verdict(52.0, 9.0, 25, sem=1.5), None, "cannot tell: at best 5.8 points are seen"),
         (verdict(51.0, 2.0, 5, sem=None), None, "cannot tell: 57 seeds would"),
     ],
 )
-def test_two_points_would_be_seen_or_nothing_agrees(v: Verdict, agrees: bool | None, words: str) -> None:
+def test_a_verdict_needs_enough_seeds_to_detect_two_points(
+    v: Verdict, agrees: bool | None, words: str
+) -> None:
     assert (v.agrees, v.words) == (agrees, words)
-    # By studies of normal means: in 80 % the difference said to be seen exceeds what is allowed.
+    # By simulation: in 80 % of studies the detectable difference exceeds the allowed one.
     draws = np.random.default_rng(0).standard_normal((2, 20_000))
     ours = v.entry.mean + v.seen + v.sem * draws[0]
     found = np.abs(ours - v.entry.mean - v.published_sem * draws[1]) > v.allowed
@@ -136,17 +138,17 @@ def test_two_points_would_be_seen_or_nothing_agrees(v: Verdict, agrees: bool | N
         ({"published_seeds = 4": "published_seeds ="}, "is not TOML"),
     ],
 )
-def test_a_file_of_another_form_is_told_plainly(tmp_path: Path, change: dict[str, str], says: str) -> None:
+def test_an_invalid_table_file_is_refused(tmp_path: Path, change: dict[str, str], says: str) -> None:
     refused(re.escape(says), read, str(table_file(tmp_path, **change)))
 
 
-def test_unknown_tables_are_told_with_the_nearest() -> None:
+def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:
     refused("did you mean three-types-split-mnist", read, "three-types-splitmnist")
 
 
 @pytest.mark.parametrize("name", names())
-def test_tables_that_come_with_lethe_can_be_run(name: str) -> None:
-    """Every selector stands for cells of the suite; spreads are never larger than the numbers."""
+def test_tables_of_lethe_can_be_run(name: str) -> None:
+    """Every selector makes cells, and spreads are small beside the numbers."""
     table = read(name)
     assert (TABLES / f"{name}.toml").is_file()
     for request in table.requests(2):
@@ -156,7 +158,7 @@ def test_tables_that_come_with_lethe_can_be_run(name: str) -> None:
         assert entry.sem is None or 0 < entry.sem < 10
 
 
-def test_the_command_runs_compares_and_ends_with_1_unless_all_agree(tmp_path: Path) -> None:
+def test_lethe_verify_exits_with_1_unless_all_entries_agree(tmp_path: Path) -> None:
     path = table_file(tmp_path, **{'suite = "toy"': 'suite = "digits"'})
     line = f"verify {path} --seeds 2 --only Replay"
     done = process(f"{line} --out {tmp_path / 'run'}")
@@ -172,6 +174,6 @@ def test_the_command_runs_compares_and_ends_with_1_unless_all_agree(tmp_path: Pa
     assert process(f"{line} --records {tmp_path / 'run'}").stdout == done.stdout
     assert process(f"{line} --out {tmp_path / 'run'} --look-only").stdout == done.stdout
     assert (tmp_path / "run" / "run.json").read_bytes() == before
-    # Without --out it runs into results/runs, never into what is committed.
+    # Without --out it writes to results/runs, never to committed records.
     assert "2 cells, 2 to run" in process(f"{line} --dry-run").stdout
     assert process("verify nonesuch").returncode == 2

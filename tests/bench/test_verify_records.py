@@ -1,4 +1,4 @@
-"""Records made again and compared, and the list of code that makes the same records."""
+"""Records that are made again and compared, and the list of equivalent code."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ KEY, TITLE = ONE.key, ONE.title
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run of two strategies in two scenarios, three seeds, with records as earlier versions wrote them."""
+    """A run of two strategies, two scenarios and three seeds, with records of an earlier version."""
     ran(tmp_path / "run", ASKED)
     rewrite(tmp_path / "run", lambda record: record.update(schema=2) or record.pop("made_by"))
     return tmp_path / "run"
@@ -69,7 +69,7 @@ def entry(before: str, now: str, strategy: str = "er", cells: tuple[str, ...] = 
     )  # fmt: skip
 
 
-def test_equivalence_goes_by_chains_both_ways_and_for_one_strategy(tmp_path: Path) -> None:
+def test_equivalence_is_transitive_symmetric_and_by_strategy(tmp_path: Path) -> None:
     entries = [entry("", "b"), entry("b", "c"), entry("d", "c"), entry("", "z", "ewc")]
     found = Equivalences(schema=1, entries=entries)
     assert all(found.same("er", "toy", "mlp", a, b) for a in ("", "b", "c", "d") for b in ("", "b", "c", "d"))
@@ -78,7 +78,7 @@ def test_equivalence_goes_by_chains_both_ways_and_for_one_strategy(tmp_path: Pat
     assert found.same("agem", "toy", "mlp", "x", "x")
 
 
-def test_a_folder_and_its_pack_have_one_list(tmp_path: Path) -> None:
+def test_a_folder_and_its_pack_share_one_list(tmp_path: Path) -> None:
     folder, packed = tmp_path / "first.v1", tmp_path / "first.v1.lethe.gz"
     folder.mkdir()
     assert read_equivalences(RunReader(folder)).entries == []
@@ -93,7 +93,10 @@ def test_a_folder_and_its_pack_have_one_list(tmp_path: Path) -> None:
         enter_equivalences(RunReader(packed), found, refuted)
         return [f"{e.before}-{e.now}{e.cells[0][0]}" for e in read_equivalences(RunReader(packed)).entries]
 
-    assert entered(entry("", "c", cells=("1" * 20,))) == ["-c1", "a-b0"]  # of the same records the latest
+    assert entered(entry("", "c", cells=("1" * 20,))) == [
+        "-c1",
+        "a-b0",
+    ]  # the latest entry for the same records
     assert entered(entry("", "c", cells=("2" * 20,))) == ["-c2", "a-b0"]
     assert entered(refuted=(("er", "toy", "mlp", ""), ("er", "toy", "mlp", "z"))) == ["a-b0"]
     path.write_text('{"schema":1,"entries":[{"strategy":"er"}]}')
@@ -101,7 +104,7 @@ def test_a_folder_and_its_pack_have_one_list(tmp_path: Path) -> None:
         read_equivalences(RunReader(packed))
 
 
-def test_the_sample_is_by_hash_of_every_strategy_and_scenario(run: Path) -> None:
+def test_the_sample_has_every_strategy_and_scenario_chosen_by_hash(run: Path) -> None:
     sample = sampled(run)
     specs = sorted(ASKED.cells(), key=lambda s: hashlib.sha256(s.key.encode()).hexdigest(), reverse=True)
     lowest = {(spec.strategy, spec.scenario): spec.key for spec in specs}
@@ -110,13 +113,13 @@ def test_the_sample_is_by_hash_of_every_strategy_and_scenario(run: Path) -> None
     assert [c.spec.strategy for c in sample_cells(RunReader(run), 9, ["er"]).cells] == ["er"] * 6
     with pytest.raises(UserError, match="has no cells of ewc"):
         sample_cells(RunReader(run), 1, ["ewc"])
-    # Seeds side by side, as they ran; the time from their records' own.
+    # Seeds are grouped as they ran; the time is estimated from their records.
     assert sorted(len(group) for group in sampled(run, 3).groups) == [3, 3, 3, 3]
     rewrite(run, lambda r: r["timings"].update(train_seconds=50.0, evaluation_seconds=10.0, lanes=3))
     assert sampled(run, 3).seconds(jobs=2) == pytest.approx(4 * 60 / 2)
     assert sampled(run, 1).seconds(jobs=1) == pytest.approx(4 * 60 * (0.3 + 0.7 / 3))
     assert "4 of 12 cells, at most 1 of each of 4 combinations" in sample.statement(1)
-    # Whole strategies, the cheapest first: er takes half the time of finetune here.
+    # Whole strategies, the fastest first: er takes less time than finetune here.
     rewrite(run, lambda r: r["timings"].update(train_seconds=20.0 if r["spec"]["strategy"] == "er" else 50.0))
     each = 0.3 + 0.7 / 3
     for minutes, left_out in ((each, {"finetune"}), (0.9 * each, {"finetune", "er"}), (3.1 * each, set())):
@@ -125,7 +128,7 @@ def test_the_sample_is_by_hash_of_every_strategy_and_scenario(run: Path) -> None
     assert set(sampled(run, minutes=0.5).not_run.values()) == {"beyond the 0.5 minutes asked for"}
 
 
-def test_equal_records_make_their_code_equivalent_and_are_left_alone(run: Path) -> None:
+def test_equal_records_make_their_code_equivalent_and_are_not_changed(run: Path) -> None:
     assert "12 cells" in resolve_for([ASKED], RunReader(run), QUIET).refusal
     packed = pack_run(run)
     content = packed.read_bytes()
@@ -146,18 +149,17 @@ def test_equal_records_make_their_code_equivalent_and_are_left_alone(run: Path) 
     assert found.lines()[0].startswith(
         "4 cells equal bit for bit, 0 differ, 0 not made again; equal throughout: 4 of 4"
     )
-    # None of the run's cells is stale now, those that were not made again neither.
+    # No cell of the run is stale now, not even those that were not made again.
     plan = resolve_for([ASKED], RunReader(run), QUIET)
     assert (plan.refusal, len(plan.existing)) == ("", 12)
-    # The same again runs nothing; records that name today's code need no entry.
+    # A second verification runs nothing; records of the current code need no entry.
     times = [r["written"] for r in RunReader(run.parent / "again").records()]
     assert [e.now for e in verified(run).equivalent] == [e.now for e in found.equivalent] != []
     assert [r["written"] for r in RunReader(run.parent / "again").records()] == times
     assert verified(run.parent / "again").equivalent == []
 
 
-def test_cells_that_differ_are_listed_with_their_fields(run: Path) -> None:
-    """And their strategy is not equivalent."""
+def test_differing_cells_are_listed_with_their_fields_and_refute_equivalence(run: Path) -> None:
     (wrong,) = (c.spec for c in sampled(run).cells if (c.spec.strategy, c.spec.scenario) == ("er", "domain"))
 
     def change(record: Fields) -> None:
@@ -165,7 +167,7 @@ def test_cells_that_differ_are_listed_with_their_fields(run: Path) -> None:
             record["test"]["right"][1][0] -= 1
             record["loss"][1] += 1e-9
 
-    assert len(verified(run).equivalent) == 2  # er's entry goes when it is refuted
+    assert len(verified(run).equivalent) == 2  # later er's entry is refuted and removed
     rewrite(run, change)
     found = verified(run)
     assert [(c.cell.spec.key, c.differing) for c in found.differing] == [(wrong.key, ("loss", "test"))]
@@ -175,7 +177,7 @@ def test_cells_that_differ_are_listed_with_their_fields(run: Path) -> None:
     assert "3 cells equal bit for bit, 1 differ" in found.lines()[1]
 
 
-def test_code_that_was_edited_meanwhile_is_not_equivalent(run: Path) -> None:
+def test_code_that_was_edited_in_between_is_not_equivalent(run: Path) -> None:
     sample, again = sampled(run), run.parent / "again"
     make_again(sample, again, QUIET, "test")
     (one, *_) = (c.spec.key for c in sample.cells if c.spec.strategy == "er")
@@ -184,14 +186,14 @@ def test_code_that_was_edited_meanwhile_is_not_equivalent(run: Path) -> None:
     assert (len(found.equal), [e.strategy for e in found.equivalent]) == (4, ["finetune"])
 
 
-def test_what_was_made_again_by_other_code_is_made_again_once_more(run: Path) -> None:
+def test_records_made_again_by_other_code_are_made_once_more(run: Path) -> None:
     verified(run)
     again = run.parent / "again"
     rewrite(again, lambda r: (r["made_by"].update(code="0" * 20), r["test"]["right"][1].reverse()))
     assert [len(verified(run).differing), len(RunReader(again).records())] == [0, 4]
 
 
-def test_cells_that_cannot_be_made_again_here_say_why(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_that_cannot_be_made_again_have_a_reason(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (reason,) = set(sampled(run, device="cuda").not_run.values())
     assert reason.startswith("it was made on cpu (")
     assert reason.endswith(", and equals nothing made on cuda")
@@ -216,7 +218,7 @@ def test_cells_that_cannot_be_made_again_here_say_why(run: Path, monkeypatch: py
     assert "4 not made again; equal throughout: 0 of 4" in found.lines()[-1]
 
 
-def test_the_command_says_what_it_would_do_and_needs_a_table_or_records() -> None:
+def test_lethe_verify_has_a_dry_run_and_needs_a_table_or_records() -> None:
     done = process("verify --records results/reference/digits-classes --dry-run")
     assert done.returncode == 0
     first, *cells = done.stdout.splitlines()
@@ -227,7 +229,9 @@ def test_the_command_says_what_it_would_do_and_needs_a_table_or_records() -> Non
     assert process("verify").stderr == said
 
 
-def test_one_cell_is_made_again_and_compared(run: Path, command: Command, refuses: Refuses) -> None:
+def test_lethe_rerun_makes_one_cell_again_and_compares_it(
+    run: Path, command: Command, refuses: Refuses
+) -> None:
     before = tree(run.parent)
     packed = pack_run(run)
     for folder in (run, packed):

@@ -1,4 +1,4 @@
-"""Models that write: exported, loaded by transformers alone, answering, and gone on from."""
+"""Models that generate text: exported, loaded by transformers alone, used, and trained further."""
 
 import csv
 import json
@@ -33,13 +33,13 @@ TEXTS = ["german: a small dog", "spanish: cow", "spanish: ", "german: " + "cat "
 
 
 def asked(suite: str = "toy-pairs", start: Path | str = "", **settings: str) -> Request:
-    """Return a request of one cell of er, by domain, that may go on from an exported model."""
+    """Return a request of one domain-incremental cell of er, with or without a warm start."""
     return Request(suite, ("er",), ("domain",), settings=settings, resume_from=str(start))
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The small model, tuned in each way."""
+    """Runs of the small model, one for each way to tune."""
     folders = {tune: tmp_path_factory.mktemp("pairs") / tune for tune in TUNED}
     for tune, folder in folders.items():
         request = asked(tune=tune, epochs="3", targets="attention")
@@ -54,12 +54,12 @@ def run(request: pytest.FixtureRequest, runs: dict[str, Path]) -> Path:
 
 @pytest.fixture
 def exported(runs: dict[str, Path], tmp_path: Path) -> Path:
-    """The small model, all of it tuned."""
+    """The exported small model, fully tuned."""
     return save(runs["full"], tmp_path / "model")
 
 
 def live(run: Path, name: str = TINY) -> Seq2Seq:
-    """Return the model that the run kept, as it was trained."""
+    """Return the run's saved model, as it was trained."""
     key = export.find(run, "er/0")
     options = SavedModels(run).header(key, 2).spec.model_options
     net = models.build(models.reference(name), options, (2, 32), 1, [torch.Generator()])
@@ -69,12 +69,12 @@ def live(run: Path, name: str = TINY) -> Seq2Seq:
 
 
 @torch.no_grad()
-def check_same(run: Path, folder: Path, name: str, to_the_bit: bool) -> None:
-    """Assert that what is in a folder gives the logits and texts of the run's own model."""
+def check_same(run: Path, folder: Path, name: str, exactly: bool) -> None:
+    """Assert that an exported model has the logits and texts of the run's model."""
     data, own = codes(), live(run, name)
     x_LN2S = pairs.pair_tokens(data, name, 32)[data.n_train :].unsqueeze(0)
     theirs = Seq2Seq(1, Pair(loaded(str(folder))))
-    far = 0 if to_the_bit else 1e-4
+    far = 0 if exactly else 1e-4
     torch.testing.assert_close(theirs(x_LN2S), own(x_LN2S), rtol=far, atol=far)
     assert torch.equal(theirs.generate(x_LN2S), own.generate(x_LN2S))
     tokenizer = pairs.tokenizer_of(data, name)
@@ -82,11 +82,11 @@ def check_same(run: Path, folder: Path, name: str, to_the_bit: bool) -> None:
     assert written == pairs.words(own.generate(x_LN2S)[0], tokenizer)
 
 
-def test_an_exported_model_writes_as_the_run_s(run: Path, tmp_path: Path) -> None:
-    """Logits and texts of the trained model, to the bit where nothing was merged; BLEU is the record's."""
+def test_an_exported_model_generates_as_the_run_s_model(run: Path, tmp_path: Path) -> None:
+    """Logits and texts agree, exactly where nothing was merged; BLEU equals the record's."""
     folder, data = save(run, tmp_path / "m"), codes()
     (record,) = RunFolder(run).records()
-    check_same(run, folder, TINY, to_the_bit=record["spec"]["model_options"]["tune"] == "full")
+    check_same(run, folder, TINY, exactly=record["spec"]["model_options"]["tune"] == "full")
     model = serve.load(folder)
     order = list(Exported.at(folder).tasks)
     for name, value in zip(order, record["test"]["value"][2], strict=True):
@@ -94,11 +94,13 @@ def test_an_exported_model_writes_as_the_run_s(run: Path, tmp_path: Path) -> Non
         rows = [row for row in range(data.n_train, len(data.texts)) if data.domain_N[row] == domain]
         written = model.written([data.texts[row] for row in rows])
         assert bleu_and_chrf(written, [data.targets[row] for row in rows])["value"] == value
-    assert record["test"]["value"][2][1] > 1  # some of it was learned
+    assert record["test"]["value"][2][1] > 1  # the model has learned something
 
 
-def test_transformers_load_it(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the lines of the folder's README, as they stand there; the tokenizer is the one that was trained."""
+def test_transformers_alone_loads_an_exported_model(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the code of the folder's README; the tokenizer equals the trained one."""
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     folder = save(run, tmp_path / "m")
@@ -121,8 +123,8 @@ def test_transformers_load_it(run: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("tune", TUNED)
-def test_a_model_of_a_folder(tmp_path: Path, tune: str) -> None:
-    """Another architecture, with buffers and a tokenizer of its own: exported, and gone on from."""
+def test_a_model_from_a_folder_can_be_exported_and_trained_further(tmp_path: Path, tune: str) -> None:
+    """A different architecture, with buffers and its own tokenizer."""
     from transformers import BartConfig, BartForConditionalGeneration
 
     pairs.tokenizer_of(codes(), TINY).save_pretrained(tmp_path / "base")
@@ -132,7 +134,7 @@ def test_a_model_of_a_folder(tmp_path: Path, tune: str) -> None:
     config = BartConfig(vocab_size=2000, d_model=32, forced_eos_token_id=None, **sizes, **ends)
     torch.manual_seed(0)
     base = BartForConditionalGeneration(config)
-    base.final_logits_bias[0, 100] = 5  # kept in no parameter
+    base.final_logits_bias[0, 100] = 5  # stored in a buffer
     base.save_pretrained(tmp_path / "base")
     name = str(tmp_path / "base")
     ran(tmp_path / "r", asked(tune=tune, epochs="1", max_tokens="32", lr="0.01", model=name), **KEEP)
@@ -140,22 +142,24 @@ def test_a_model_of_a_folder(tmp_path: Path, tune: str) -> None:
     assert len(record["data"]["model"]) == 64
     assert record["loss"][1] < record["loss"][0]
     folder = save(tmp_path / "r", tmp_path / "m")
-    check_same(tmp_path / "r", folder, name, to_the_bit=tune == "full")
+    check_same(tmp_path / "r", folder, name, exactly=tune == "full")
     assert ran(tmp_path / "s", asked(start=folder, epochs="1"), **KEEP).counts == {"done": 1}
     shutil.rmtree(tmp_path / "base")
-    check_same(tmp_path / "s", save(tmp_path / "s", tmp_path / "n"), str(folder), to_the_bit=tune == "full")
+    check_same(tmp_path / "s", save(tmp_path / "s", tmp_path / "n"), str(folder), exactly=tune == "full")
 
 
 def test_lora_on_the_embedding_is_not_merged(tmp_path: Path) -> None:
-    """The small model's last layer has the weights that embed its tokens: one of them cannot change alone."""
+    """The last layer shares its weights with the embedding: merging would change both."""
     ran(tmp_path / "r", asked(tune="lora", targets="dense", epochs="1"), **KEEP)
     says = r"^LoRA on lm_head cannot be merged: its weight is the embedding"
     refused(says, save, tmp_path / "r", tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 
-def test_without_data_or_cache(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export takes the trained tokenizer from the run."""
+def test_export_needs_neither_data_nor_cache(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the trained tokenizer from the run."""
     expected = serve.load(save(run, tmp_path / "m")).written(TEXTS)
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "empty"))
     monkeypatch.setattr(pairs, "_TOKENIZERS", {})
@@ -164,7 +168,7 @@ def test_without_data_or_cache(run: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert serve.load(save(run, tmp_path / "n")).written(TEXTS) == expected
 
 
-def test_predict_prints_a_line_each(exported: Path, command: Command) -> None:
+def test_predict_prints_a_line_for_each_text(exported: Path, command: Command) -> None:
     code, out, err = command("predict", str(exported), *TEXTS)
     assert (code, err.strip()) == (0, "1 of 4 texts cut at 32 tokens")
     assert out == "".join(f"{text}\n" for text in serve.load(exported).written(TEXTS))
@@ -186,20 +190,20 @@ def test_predict_reads_and_writes_csv(exported: Path, tmp_path: Path, command: C
     assert rows == [["text", "written"], *([text, own] for text, own in zip(given, written, strict=True))]
 
 
-def test_many_texts_are_written_in_parts(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_texts_are_generated_in_batches(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, texts = serve.load(exported), list(codes().texts[:9])
     whole = model.written(texts)
     monkeypatch.setattr(serve, "_WRITTEN_AT_ONCE", 4)
     assert (model.written(texts), model.written([])) == (whole, [])
 
 
-def test_bad_words(exported: Path, tmp_path: Path, refuses: Refuses) -> None:
+def test_invalid_arguments_are_errors_of_one_line(exported: Path, tmp_path: Path, refuses: Refuses) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text("said\na dog\n")
     shutil.copytree(exported, tmp_path / "damaged")
     (tmp_path / "damaged" / "model.safetensors").write_bytes(b"rubbish")
     resume = f"run toy-text -s er --resume-from {exported} --out {tmp_path / 'r'}"
-    for words, told in (
+    for words, message in (
         (f"predict {exported} cow", "needs the task: choose --task "),
         (f"predict {exported} cow --task germn", "unknown task 'germn'; did you mean german"),
         (f"predict {exported} --file {rows} --task german", "has no column 'text'; it has: said"),
@@ -207,13 +211,13 @@ def test_bad_words(exported: Path, tmp_path: Path, refuses: Refuses) -> None:
         (f"predict {tmp_path / 'damaged'} cow", "damaged"),
         (resume, "cannot read sentences, which has no target texts"),
     ):
-        refuses(told, words)
+        refuses(message, words)
     says = "tune=head is not implemented for sequence-to-sequence models"
     refused(says, ran, tmp_path / "s", asked(start=exported, tune="head"))
     refused("it has no labels", serve.load(exported).answers, ["a dog"])
 
 
-def test_what_answers_with_labels_writes_nothing(tmp_path: Path, refuses: Refuses) -> None:
+def test_a_classifier_does_not_generate_text(tmp_path: Path, refuses: Refuses) -> None:
     ran(tmp_path / "r", Request("toy-text", ("er",), settings={"epochs": "1", "shots": "2"}), **KEEP)
     folder = save(tmp_path / "r", tmp_path / "m")
     says = "lethe: this model answers with labels: there is no task to choose\n"
@@ -222,7 +226,7 @@ def test_what_answers_with_labels_writes_nothing(tmp_path: Path, refuses: Refuse
     refused("cannot generate text, as codes asks", ran, tmp_path / "s", asked(start=folder))
 
 
-def test_only_tasks_that_were_learned(run: Path, tmp_path: Path, command: Command) -> None:
+def test_a_model_generates_only_for_tasks_it_has_learned(run: Path, tmp_path: Path, command: Command) -> None:
     code, out, _ = command(f"export {run} er/0 {tmp_path / 'early'} --task 1")
     assert code == 0
     first, second = Exported.at(save(run, tmp_path / "late")).tasks
@@ -232,8 +236,8 @@ def test_only_tasks_that_were_learned(run: Path, tmp_path: Path, command: Comman
     refused(f"unknown task '{second}'", early.written, ["a dog"], second)
 
 
-def test_texts_without_a_prefix_need_no_task(tmp_path: Path) -> None:
-    """As in dialogues, whose tasks are told by the texts alone."""
+def test_texts_without_a_prefix_need_no_task_name(tmp_path: Path) -> None:
+    """As in dialogues, where the texts alone determine the task."""
     data = replace(codes(), prefixes=(), name="bare", fingerprint="bare")
     with registered(replace(TOY_PAIRS, name="toy-bare", load=lambda: data)):
         ran(tmp_path / "r", asked("toy-bare", epochs="1", shots="3"), **KEEP)
@@ -242,8 +246,10 @@ def test_texts_without_a_prefix_need_no_task(tmp_path: Path) -> None:
     assert model.header.tasks == {"german": "", "spanish": ""}
 
 
-def test_going_on(runs: Any, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With these weights and this tokenizer: row 0 is the last row of the run before."""
+def test_training_continues_from_an_exported_model(
+    runs: Any, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has the same weights and tokenizer, so row 0 equals the last row of the earlier run."""
     request = asked(start=exported, epochs="1")
     assert ran(tmp_path / "r", request, quiet=False, keep_models="last").counts == {"done": 1}
     assert f"goes on from {exported}: known: german, spanish\n" in capsys.readouterr().err
@@ -260,12 +266,12 @@ def test_going_on(runs: Any, exported: Path, tmp_path: Path, capsys: pytest.Capt
     assert tokenizer(list(codes().targets))["input_ids"] == theirs(list(codes().targets))["input_ids"]
     tasks: Any = pairs.generation_header(group.streams.streams[0], TINY)["tasks"]
     assert list(Exported.at(exported).tasks) == [name for name, _ in tasks]
-    (record,), (told,) = (RunFolder(folder).records() for folder in (tmp_path / "r", runs["full"]))
-    assert record["test"]["value"][0] == told["test"]["value"][2]
+    (record,), (earlier,) = (RunFolder(folder).records() for folder in (tmp_path / "r", runs["full"]))
+    assert record["test"]["value"][0] == earlier["test"]["value"][2]
 
 
-def test_going_on_with_other_texts_keeps_tokenizer_and_tasks(exported: Path, tmp_path: Path) -> None:
-    """A suite whose own tokenizer would be another; the tasks of before can still be asked for."""
+def test_training_continues_on_another_suite_with_the_same_tokenizer(exported: Path, tmp_path: Path) -> None:
+    """The suite alone would train a different tokenizer; earlier tasks can still be generated."""
     data = codes()
     texts = tuple(text.replace("german: ", "french: ") for text in data.texts)
     named: Any = {"domain_names": ("french", "spanish"), "prefixes": ("french: ", "spanish: ")}

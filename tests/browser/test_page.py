@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+"""The page in a real browser: Debian's Chromium, controlled by Playwright."""
 
 import csv
 import io
@@ -21,13 +21,13 @@ from bench.runner import Options, carry_out
 from tests.conftest import ran
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 STRATEGIES = ("finetune", "er", "ewc", "er[buffer=20]", "der++")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of five strategies, seven seeds, and cells that could not be done."""
+    """A run of five strategies and seven seeds, and cells that were skipped."""
     run = tmp_path_factory.mktemp("page") / "run"
     plain = Request("toy", STRATEGIES, ("class",), tuple(range(7)), {"epochs": "1"})
     skipped = replace(plain, strategies=("er-ace",), scenarios=("domain",), seeds=(0,))
@@ -48,7 +48,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, folder: Path, tmp_path: Path) -> Iterator[Any]:
-    """The page, opened from a file; any console error and any request beyond the file fail the test."""
+    """The page, opened from a file; console errors and requests other than the file fail the test."""
     (tmp_path / "index.html").write_text("".join(make_page(load(folder))))
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     opened = context.new_page()
@@ -73,7 +73,7 @@ def column(page: Any, key: str) -> list[float]:
     return [float(v) for v in cells.evaluate_all("nodes => nodes.map(n => n.dataset.value)")]
 
 
-def test_sorting_from_the_better_end_and_round(page: Any) -> None:
+def test_a_click_on_a_header_sorts_best_first_and_then_reverses(page: Any) -> None:
     assert column(page, "acc") == sorted(column(page, "acc"), reverse=True)
     head = page.locator("#t0 th[data-key='forgetting']")
     for way in ("ascending", "descending"):  # less forgetting is better
@@ -85,14 +85,14 @@ def test_sorting_from_the_better_end_and_round(page: Any) -> None:
     assert (names(page), head.get_attribute("aria-sort")) == (sorted(STRATEGIES), "none")
 
 
-def test_filtering_by_name_and_family(page: Any) -> None:
+def test_the_filter_selects_by_name_and_family(page: Any) -> None:
     of_word = {"ewc": {"ewc"}, "replay": {"der++", "er", "er[buffer=20]"}, "": {*STRATEGIES}}
     for word, expected in of_word.items():
         page.locator("#t0 .filter").fill(word)
         assert set(names(page)) == expected
 
 
-def test_columns_are_chosen(page: Any) -> None:
+def test_columns_can_be_shown_and_hidden(page: Any) -> None:
     page.locator("#t0 .columns summary").click()
     assert page.locator("#t0 th[data-key='acc']").is_visible()
     page.locator("#t0 .columns input[value='acc']").uncheck()
@@ -102,7 +102,7 @@ def test_columns_are_chosen(page: Any) -> None:
     assert page.locator("#t0 td[data-key='bwt_all_pairs']").first.is_visible()
 
 
-def test_a_strategy_is_opened_with_the_keyboard_and_closed(page: Any) -> None:
+def test_details_of_a_strategy_open_with_the_keyboard_and_close(page: Any) -> None:
     button = page.locator("#t0 .open", has_text="ewc")
     button.focus()
     page.keyboard.press("Enter")
@@ -115,7 +115,7 @@ def test_a_strategy_is_opened_with_the_keyboard_and_closed(page: Any) -> None:
     assert detail.is_hidden()
 
 
-def test_two_strategies_side_by_side(page: Any) -> None:
+def test_two_strategies_can_be_compared(page: Any) -> None:
     page.locator("#t0 .compare summary").click()
     form, answer = page.locator("#t0 .compare form"), page.locator("#t0 .compare .answer")
     differences = []
@@ -132,7 +132,7 @@ def test_two_strategies_side_by_side(page: Any) -> None:
     assert "two different strategies" in answer.inner_text()
 
 
-def test_tables_are_copied_as_they_are_seen(page: Any) -> None:
+def test_tables_are_copied_as_shown(page: Any) -> None:
     def copied(form: str) -> str:
         page.locator("#t0 .status").evaluate("node => { node.textContent = '' }")
         page.locator(f"#t0 [data-copy={form}]").click()
@@ -148,7 +148,7 @@ def test_tables_are_copied_as_they_are_seen(page: Any) -> None:
     assert [word for word in ("\\toprule", "learning\\_acc", "$\\pm$", "\\textbf{") if word not in text] == []
 
 
-def test_marks_are_given_and_no_filter_changes_them(page: Any) -> None:
+def test_filters_and_sorting_do_not_change_marks(page: Any) -> None:
     def best() -> list[str]:
         cells = page.locator("#t0 table.scores td.best")
         return cells.evaluate_all("nodes => nodes.map(n => `${n.parentNode.dataset.row} ${n.dataset.key}`)")
@@ -160,7 +160,7 @@ def test_marks_are_given_and_no_filter_changes_them(page: Any) -> None:
     assert sorted(best()) == sorted(before)
 
 
-def test_figures_come_with_their_data(page: Any) -> None:
+def test_figures_have_labels_and_their_data_can_be_downloaded(page: Any) -> None:
     figures = page.locator("#t0 figure")
     assert figures.count() >= 3
     labels = "nodes => nodes.map(n => n.getAttribute('aria-label'))"
@@ -172,14 +172,16 @@ def test_figures_come_with_their_data(page: Any) -> None:
     assert download.value.suggested_filename.endswith(".csv")
 
 
-def test_names_are_text_and_reasons_are_told(page: Any) -> None:
+def test_names_are_shown_as_text_and_skipped_cells_with_reasons(page: Any) -> None:
     assert "<script>alert(1)</script>" in page.locator("#run .command").first.inner_text()
     unfinished = page.locator("#unfinished").inner_text()
     assert "er-ace has no domain-incremental form" in unfinished
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phones_width_in_both_schemes(browser: Any, folder: Path, tmp_path: Path, scheme: str) -> None:
+def test_the_page_fits_a_phone_in_light_and_dark(
+    browser: Any, folder: Path, tmp_path: Path, scheme: str
+) -> None:
     (tmp_path / "index.html").write_text("".join(make_page(load(folder))))
     context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
     page = context.new_page()
@@ -191,7 +193,9 @@ def test_a_phones_width_in_both_schemes(browser: Any, folder: Path, tmp_path: Pa
     context.close()
 
 
-def test_served_live_on_loopback_alone(browser: Any, folder: Path, tmp_path: Path) -> None:
+def test_the_live_page_updates_and_is_served_on_loopback_only(
+    browser: Any, folder: Path, tmp_path: Path
+) -> None:
     run, first = tmp_path / "run", Request("toy", ("finetune",), ("class",), (0, 1), {"epochs": "1"})
     ran(run, first)
     live = Live([run], lambda: "".join(make_page(load(run), live=True)))
@@ -202,7 +206,7 @@ def test_served_live_on_loopback_alone(browser: Any, folder: Path, tmp_path: Pat
     page = context.new_page()
     page.goto(f"http://{HOST}:{serving.server_address[1]}/")
     assert page.locator("#t0 tbody tr").count() == 1
-    page.wait_for_timeout(2500)  # the page has looked once
+    page.wait_for_timeout(2500)  # the page has polled once
     ran(run, replace(first, strategies=("er",)))
     page.locator("#t0 .open", has_text="er").wait_for(timeout=20_000)
     assert page.request.get(f"http://{HOST}:{serving.server_address[1]}/nothing").status == 404

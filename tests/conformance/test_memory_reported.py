@@ -1,4 +1,4 @@
-"""What records say of a method's memory, against another walk over the method and against sums by hand."""
+"""The memory that records report, against a second walk over the method and sums by hand."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import strategies
+from bench.checks.made_streams import scenario_of
 from bench.train import loop, run_group
 from strategies.core import Draws, LaneStreams, Optimiser, Strategy, held_memory
 from strategies.gradient.gem import Rings
@@ -17,16 +19,16 @@ from strategies.parts import Memory
 from strategies.parts.exemplars import Exemplars
 from suites.base import Data, Scenario, Stream, Training
 from suites.scenarios import by_domain
-from tests.conformance.test_strategies import ALL, scenario_of
 from tests.conftest import outcome, registered, toy_cell
 from tests.methods import begin, new_batch, ready
 from tests.toy import TOY_UNEVEN, blobs, domain_blobs, sentences
 
+ALL = [*strategies.names(), "er+lwf", "ewc+er"]
 LANES = 3
 
 
 def parts_of(value: Any) -> Iterator[Any]:
-    """Yield all that a value holds, itself first; a memory of rows is not looked into."""
+    """Yield a value and all its parts, except the parts of a memory of rows."""
     if isinstance(value, Optimiser | LaneStreams | Draws | torch.Generator):
         return
     yield value
@@ -45,7 +47,7 @@ def parts_of(value: Any) -> Iterator[Any]:
 
 
 def rows_in(memory: Any) -> int:
-    """Return how many rows the first lane's memory holds."""
+    """Return the number of rows in the first lane's memory."""
     if isinstance(memory, Rings):
         return sum(min(n, memory.rows_LTM.shape[2] - 1) for n in memory.seen_LT[0].tolist())
     held = memory.count_LG[0].sum() if isinstance(memory, Exemplars) else memory.in_use_LM()[0].sum()
@@ -53,8 +55,8 @@ def rows_in(memory: Any) -> int:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_memory_reported_is_what_a_walk_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/glossary.md: rows and all else that is kept beside the model, but no optimiser's moments."""
+def test_the_memory_reported_equals_that_of_a_walk(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/glossary.md defines it: rows and other state besides the model, no optimiser moments."""
     states: list[Any] = []
 
     def make_lanes(*args: Any) -> Any:
@@ -81,7 +83,7 @@ def test_memory_reported_is_what_a_walk_finds(name: str, monkeypatch: pytest.Mon
 
 
 def private_tensors(value: Any, under: bool, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors under a private name of a method or of an object that it holds, with their paths."""
+    """Yield the tensors under private names of a method and of its objects, with their paths."""
     if isinstance(value, Tensor) and under:
         yield path, value
     elif isinstance(value, list | tuple):
@@ -96,10 +98,8 @@ def private_tensors(value: Any, under: bool, path: str = "") -> Iterator[tuple[s
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_what_is_private_carries_nothing_from_task_to_task(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may not count as memory: between tasks it is overwritten, and nothing comes of it."""
+def test_private_tensors_carry_nothing_from_task_to_task(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not counted as memory: overwriting them between tasks changes nothing."""
     cell, made, learn_task = (
         toy_cell(name, 0, scenario_of(name), epochs=1),
         dict[str, Tensor](),
@@ -118,7 +118,7 @@ def test_what_is_private_carries_nothing_from_task_to_task(
             if task == 0:
                 made[path] = t.clone()
             elif t.untyped_storage().data_ptr() not in public and not (
-                path in made and torch.equal(made[path], t)  # setup makes it again
+                path in made and torch.equal(made[path], t)  # setup makes the same tensor
             ):
                 t.detach().fill_(torch.nan if t.is_floating_point() else 0)
         return learn_task(state, task)
@@ -128,7 +128,7 @@ def test_what_is_private_carries_nothing_from_task_to_task(
 
 
 P, U, ROW = 4 * (64 * 7 + 7 + 7 * 4 + 4), 4, 64 + 8
-"""Bytes of the network and units of ``ready``; bytes of a row, its 64 pixels and its label."""
+"""Bytes of the network and number of units of ``ready``; bytes of a row: 64 pixels and a label."""
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ P, U, ROW = 4 * (64 * 7 + 7 + 7 * 4 + 4), 4, 64 + 8
         ("ncm", 0, 4 * (7 * U + U)),
     ],
 )
-def test_memory_is_the_sum_by_hand(name: str, rows: int, beside: int) -> None:
-    """A frozen copy of the network counts, momentum does not; a memory that is not full has fewer rows."""
+def test_the_memory_reported_equals_a_sum_by_hand(name: str, rows: int, beside: int) -> None:
+    """A frozen copy of the network is included, momentum is not; a memory need not be full."""
     strategy = ready(name, **({"buffer": 24} if rows else {}))
     for task in range(2):
         begin(strategy, task)
@@ -162,8 +162,8 @@ def test_memory_is_the_sum_by_hand(name: str, rows: int, beside: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["generative-classifier", "hal", "icarl"])
-def test_memory_is_the_lanes_own_where_another_has_more_classes(name: str) -> None:
-    """Seed 0 meets two classes again, seed 1 does not: tasks of 3, 1 and 4 classes, or of 3, 1 and 2."""
+def test_a_lane_s_memory_does_not_depend_on_the_classes_of_others(name: str) -> None:
+    """Two classes return for seed 0, not for seed 1: tasks of 3, 1 and 4 classes, or of 3, 1 and 2."""
 
     def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
         left_out = (data.domain_N == 2) & (data.y_N < 2) & (seed == 1)
@@ -178,13 +178,13 @@ def test_memory_is_the_lanes_own_where_another_has_more_classes(name: str) -> No
 
 
 class Mine(Strategy):
-    """Keeps things under all kinds of names."""
+    """Stores state under all kinds of names."""
 
     name = "mine"
     not_saved = ("again",)
 
     def setup(self) -> None:
-        """Make 4 numbers a lane in a list, 3 under a private name, 2 of numpy, and a copy of the model's."""
+        """Store 4 numbers a lane in a list, 3 under a private name, 2 of numpy, and a weight of the model."""
         self.kept = [torch.zeros(3, 4)]
         self._private = {"deep": (torch.zeros(3, 3),)}
         self.array = np.zeros(2, dtype=np.float32)
@@ -192,7 +192,7 @@ class Mine(Strategy):
         self.twice = self.kept[0]
 
 
-def test_all_that_a_method_of_ones_own_keeps_is_counted_once() -> None:
+def test_all_state_of_a_user_s_method_is_counted_once() -> None:
     other, mine = ready("finetune"), Mine()
     mine.attach(other.model, other.streams, other.draws, other.optimiser)
     mine.setup()

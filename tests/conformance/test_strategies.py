@@ -1,4 +1,4 @@
-"""What every registered strategy must do: a new file is tested without writing a test."""
+"""Requirements of every registered strategy: a new file is tested without writing a test."""
 
 from dataclasses import fields
 
@@ -10,7 +10,7 @@ from bench.plan import Request
 from lethe.testing import conformance
 from suites.base import SCENARIOS, Training
 
-test_what_every_method_must_do = conformance("all", "er+lwf", "ewc+er")
+test_every_method_meets_the_contract = conformance("all", "er+lwf", "ewc+er")
 
 
 @pytest.fixture(params=[*strategies.names(), "er+lwf", "ewc+er"])
@@ -18,7 +18,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_hyper_parameters_round_trip_through_the_identity(name: str) -> None:
+def test_an_identity_selects_the_same_hyper_parameters(name: str) -> None:
     parts = strategies.split(name)
     own = {part: [f"{f}=0.75" for f in strategies.get(part).lane_fields()] for part in parts}
     own[parts[0]].insert(0, "lr=0.02")
@@ -30,7 +30,7 @@ def test_hyper_parameters_round_trip_through_the_identity(name: str) -> None:
     assert Request("toy", (name,)).cells()[0].identity == name
 
 
-def test_scenarios_it_cannot_do_are_told_plainly(name: str) -> None:
+def test_unsuitable_scenarios_have_a_reason(name: str) -> None:
     strategy = strategies.get(name)()
     for scenario in SCENARIOS:
         reason = strategy.unsuitable(scenario, Training())
@@ -40,8 +40,8 @@ def test_scenarios_it_cannot_do_are_told_plainly(name: str) -> None:
         assert "tasks begin and end" in str(reason)
 
 
-def test_is_described(name: str) -> None:
-    """Summary and paper, and the hyper-parameters in their order: what `lethe show` prints."""
+def test_every_method_has_a_summary_a_paper_and_options_in_order(name: str) -> None:
+    """They are what ``lethe show`` prints."""
     entry = strategies.REGISTRY.describe(name)
     assert entry.summary.endswith((".", ":"))
     assert entry.metadata["paper"]

@@ -1,4 +1,4 @@
-"""Training steps against bare hand-written loops over the same tensors, and lanes against single runs."""
+"""Training steps against hand-written loops over the same tensors, and lanes against single runs."""
 
 import itertools
 import time
@@ -57,7 +57,7 @@ def engine(specs: list[CellSpec], task: int = 0) -> Callable[[], object]:
 
 
 def bare(data: Data, hidden: int, optimiser: str, fused: bool) -> Callable[[Tensor], None]:
-    """Return a step as one would write it by hand: index, forward, backward, step."""
+    """Return a plain step: index, forward, backward, step."""
     sizes = [data.x_N[0].numel(), hidden, hidden, 10]
     layers = [layer for of in itertools.pairwise(sizes) for layer in (nn.Linear(*of), nn.ReLU())]
     net = nn.Sequential(*layers[:-1])
@@ -86,7 +86,7 @@ def bare_loop(batch: int, data: Data, *how: Any) -> Callable[[], None]:
 
 
 def bare_er(batch: int, fused: bool, slots: int = 500) -> Callable[[], None]:
-    """Return experience replay by hand: a reservoir in a loop over rows, one concatenated forward."""
+    """Return plain experience replay: a reservoir in a loop over rows, one concatenated forward pass."""
     step, rows = bare(LARGE, 400, "sgd", fused), torch.randint(0, LARGE.n_train, (STEPS, batch))
     memory, seen = torch.randint(0, LARGE.n_train, (slots,)), 5_000
 
@@ -137,7 +137,7 @@ def test_lanes_against_single_runs(compare: Compare, lanes: int) -> None:
 
 @pytest.mark.parametrize("name", of_any_model())
 def test_strategies_against_finetune(benchmark: BenchmarkFixture, compare: Compare, name: str) -> None:
-    """What a step costs beside what the method's definition implies (``Strategy.cost``)."""
+    """Measure what a step costs compared with what the definition implies (``Strategy.cost``)."""
     batch, scenario = 128, scenario_of(name)
     settings: Any = {"batch": batch, "optimiser": "adam", "iterations": 20, "lr": 0.001, "scenario": scenario}
     ours, plain = (engine(cells(n, 400, **settings), task=1) for n in (name, "finetune"))
@@ -171,7 +171,7 @@ def test_shares_of_a_whole_run(benchmark: BenchmarkFixture, capsys: Any, optimis
         model = type(models.build(models.reference("mlp"), {}, (1, 28, 28), 10, [torch.Generator()]))
         patch.setattr(model, "forward", timed("forward", model.forward))
         base = strategies.get("finetune")
-        # The loss is part of the forward pass; as a plain loop has it.
+        # As in a plain loop, the loss is part of the forward pass.
         patch.setattr(base, "cross_entropy", staticmethod(timed("forward", base.cross_entropy)))
         patch.setattr(torch.Tensor, "backward", timed("backward", torch.Tensor.backward))
         rule = OPTIMISERS[optimiser]

@@ -1,4 +1,4 @@
-"""Transformers: lanes of LoRA against single runs, and heads on frozen features against the pass for them."""
+"""Transformers: lanes of LoRA against single runs, and heads against computing their frozen features."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FIVE = ("finetune", "joint", "er", "ncm", "slda")
 
 
 def steps(lanes: int) -> Callable[[], object]:
-    """Return a function that passes a batch of every lane forward and back through MiniLM with LoRA."""
+    """Return a function that takes one forward and backward pass of all lanes through MiniLM with LoRA."""
     tokens_NS = inputs.tokens(sentences().texts, pretrained.tokenizer("minilm"), 64)
     seeds = [generator(s, "model") for s in range(lanes)]
     net = models.build(models.reference("minilm"), {"tune": "lora"}, (64,), 4, seeds)
@@ -47,11 +47,11 @@ def test_lanes_of_lora_against_single_runs(compare: Callable[..., float]) -> Non
 @pytest.mark.timeout(0)
 @pytest.mark.usefixtures("real_data")
 def test_heads_against_the_pass(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
-    """All of clinc150, 150 classes in ten tasks: training, and whole runs with scores, checkpoints, records.
+    """Whole clinc150, 150 classes in ten tasks: training alone, and whole runs with scores and checkpoints.
 
-    In processor time of this process (training as its records tell it), once: minutes. Five methods together
-    are wanted to train in less than the one pass. RanPAC is told beside them: it trains no head, and most of
-    its time goes into scoring.
+    Takes minutes. Measured once in processor time of this process; training time is from the records. Five
+    methods together should train in less time than the one pass. RanPAC is shown separately: it trains no
+    head, and most of its time is scoring.
     """
     suite = suites.get("clinc150")
     data = suite.load()
@@ -66,7 +66,7 @@ def test_heads_against_the_pass(benchmark: BenchmarkFixture, capsys: pytest.Capt
             start = time.process_time()
             cells = bench.run("clinc150", name, seeds=10).cells
             whole[name] = (time.process_time() - start) / one_pass
-            training[name] = cells["train_seconds"].max() / one_pass  # one group of lanes, the same in each
+            training[name] = cells["train_seconds"].max() / one_pass  # one group of lanes, equal for all
 
     benchmark.pedantic(heads, rounds=1)
     together = sum(training[name] for name in FIVE)

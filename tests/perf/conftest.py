@@ -1,4 +1,4 @@
-"""Benchmarks compare within one process: a and b take turns, and each turn gives a ratio."""
+"""Benchmarks within one process: two functions take turns, and each turn gives a ratio."""
 
 import statistics
 import time
@@ -16,17 +16,17 @@ _TABLE: list[tuple[str, str, float, str]] = []
 
 @pytest.fixture
 def compare(benchmark: BenchmarkFixture) -> Callable[..., float]:
-    """Return a function that times ``ours`` against ``other`` and notes the median ratio of their turns.
+    """Return a function that times ``ours`` against ``other`` and records the median ratio of their turns.
 
-    One right after the other, so that both meet the same load; who begins alternates; and in processor time,
-    so that what other programs take from the core counts for neither.
+    They run one after the other, so that both have the same load, and alternate in who begins. Times are
+    processor times, so that other programs are not included.
     """
 
     def measure(
         title: str, against: str, ours: Step, other: Step, target: str, per: int = 1,
         implied: float | None = None,
     ) -> float:  # fmt: skip
-        ours(), other()  # warm: allocation, lazy imports
+        ours(), other()  # warm up: allocation, lazy imports
         seconds: tuple[list[float], list[float]] = ([], [])
 
         def turn() -> None:

@@ -29,7 +29,7 @@ def run(cells: list[CellSpec]) -> LaneState:
 
 @pytest.mark.parametrize("control", ["adaptive", "fixed"])
 def test_controller_equals_a_sequential_simulation(control: Any) -> None:
-    """Random readings at random steps, lanes that rest: the turns and strengths of one lane in Python."""
+    """With random readings at random steps and resting lanes: turns and strengths of one lane in Python."""
     strategy = ready("adaptive-replay", control=control, rate=0.3, lam=1.5, boost=2.0, calm=0.15, alarm=0.2)
     strategy.after_step(new_batch(strategy))
     strategy.task = 1
@@ -45,7 +45,7 @@ def test_controller_equals_a_sequential_simulation(control: Any) -> None:
         review = strategy.turn(torch.tensor(on))
         found.append(list(zip(review.tolist(), strategy.strength_L.tolist(), strict=True)))
     for lane in LANES:
-        factor = (1.0, 2.0, 0.5)[lane]  # what ready() multiplies hyper-parameters by
+        factor = (1.0, 2.0, 0.5)[lane]  # the factors by which ready() multiplies hyper-parameters
         rate, lam, boost, calm, alarm = (factor * v for v in (0.3, 1.5, 2.0, 0.15, 0.2))
         frequency, strength, due_now, reviews, eligible = 1.0, lam, 0.0, 0, 0
         for step in range(steps):
@@ -69,19 +69,21 @@ def test_controller_equals_a_sequential_simulation(control: Any) -> None:
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("boundaries", ["shown", "hidden"])
-def test_fixed_reviews_at_exactly_its_rate_and_adaptive_never_above(rate: float, boundaries: str) -> None:
+def test_fixed_reviews_exactly_at_its_rate_and_adaptive_never_more_often(
+    rate: float, boundaries: str
+) -> None:
     changes = {"rate": rate, "boundaries": boundaries, "epochs": 6, "calm": 0.3, "alarm": 0.05}
     for control in ("fixed", "adaptive"):
         group = run([toy_cell("adaptive-replay", s, control=control, **changes) for s in range(3)])
         for lane, stream in enumerate(group.streams.streams):
             notes = make_record(group, lane)["notes"]
             lengths = [group.training.steps(len(t.train_rows))[1] for t in stream.tasks]
-            # Nothing is old in a task known to be the first; where tasks are hidden, from the second step on.
+            # A known first task has no old rows; with hidden tasks, rows are old from the second step on.
             eligible = sum(lengths[1:]) if boundaries == "shown" else sum(lengths) - 1
             assert notes["eligible_steps"] == eligible
             allowed = math.floor(rate * eligible + 1e-6)
             assert notes["reviews"] == allowed if control == "fixed" else notes["reviews"] <= allowed
-            # Every row of a review counts, whatever the padding of the new rows.
+            # Every row of a review is used, whatever the padding of the new rows.
             assert notes["replayed"] == notes["reviews"] * group.training.batch
 
 
@@ -102,20 +104,20 @@ def test_watched_rows_are_never_replayed() -> None:
     assert held_memory(strategy)[0] == 30
 
 
-def test_one_row_in_so_many_is_held_out() -> None:
+def test_one_row_in_every_n_is_held_out() -> None:
     strategy = ready("adaptive-replay", watch=5)
     share = strategy.held_out(torch.arange(20_000).expand(3, -1)).float().mean(1)
     torch.testing.assert_close(share, torch.full((3,), 0.2), rtol=0.05, atol=0)
 
 
-def test_forgetting_is_the_mean_rise_over_each_rows_lowest_error() -> None:
+def test_forgetting_is_the_mean_rise_above_each_row_s_lowest_error() -> None:
     strategy = ready("adaptive-replay", watch=2, buffer=200, alarm=0.5, boost=1.0, calm=0.0, lam=1.0)
     strategy.after_step(new_batch(strategy, 0, 30))
     strategy.task = 1
     strategy.begin_task(1)
     best: dict[tuple[int, int], float] = {}
     for reading in range(3):
-        # Rows of the task under way are watched for their best already, but are not old yet.
+        # Lowest errors of the current task's rows are recorded, but these rows are not old yet.
         strategy.after_step(new_batch(strategy, 1, 10 + 5 * reading))
         strategy.look(new_batch(strategy, 1), torch.tensor([True, True, reading != 1]))
         for lane in LANES:
@@ -125,7 +127,7 @@ def test_forgetting_is_the_mean_rise_over_each_rows_lowest_error() -> None:
                 one = strategy.streams.batch(row.expand(3, 1))
                 p = torch.softmax(plain(strategy, lane, one.x_LBX[lane]), 1)[0, one.y_LB[lane, 0]]
                 error = 1 - float(p.detach())
-                if not (lane == 2 and reading == 1):  # this lane was not due
+                if not (lane == 2 and reading == 1):  # no reading is due in this lane
                     best[lane, slot] = min(best.get((lane, slot), 1.0), error)
                 if int(row) < strategy.streams.n_images:
                     errors.append(error)
@@ -143,7 +145,7 @@ def test_forgetting_is_the_mean_rise_over_each_rows_lowest_error() -> None:
     assert strategy.model.training
 
 
-def test_loss_is_new_plus_strength_times_old_for_lanes_whose_turn_it_is() -> None:
+def test_the_loss_adds_strength_times_old_only_in_lanes_that_review() -> None:
     strategy = ready("adaptive-replay", control="fixed", rate=0.5, lam=2.0, batch=4)
     strategy.after_step(new_batch(strategy, 0))
     strategy.task = 1
@@ -162,7 +164,7 @@ def test_loss_is_new_plus_strength_times_old_for_lanes_whose_turn_it_is() -> Non
     assert strategy.replayed_L.tolist() == [0, 4, 0]
 
 
-def test_schedule_is_noted_by_parts_of_a_task() -> None:
+def test_the_schedule_is_recorded_by_parts_of_a_task() -> None:
     group = run([toy_cell("adaptive-replay", s, every=4, epochs=6) for s in range(2)])
     for lane, stream in enumerate(group.streams.streams):
         notes = make_record(group, lane)["notes"]
@@ -172,11 +174,11 @@ def test_schedule_is_noted_by_parts_of_a_task() -> None:
             last = {step * PARTS // length: step for step in range(0, length, 4)}
             assert notes["step"][task] == [last.get(i) for i in range(PARTS)]
         taken = [i for i, step in enumerate(notes["step"][1]) if step is not None]
-        assert all(notes["error"][0][i] is None for i in range(PARTS))  # there was nothing old in the first
+        assert all(notes["error"][0][i] is None for i in range(PARTS))  # the first task has no old rows
         so_far = [notes["reviews_so_far"][1][i] for i in taken]
         assert [*so_far, notes["reviews"]] == sorted([*so_far, notes["reviews"]])
 
 
-def test_a_memory_of_one_row_cannot_be_shared() -> None:
+def test_a_memory_of_one_row_is_refused() -> None:
     with pytest.raises(Unsuitable, match="buffer of 2 or more"):
         ready("adaptive-replay", buffer=1)

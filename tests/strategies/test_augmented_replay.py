@@ -1,4 +1,4 @@
-"""Replayed rows are augmented as new ones are, anew at each read; the memory holds row numbers."""
+"""Replayed rows are augmented as new rows are, again at each read; the memory stores row numbers."""
 
 from dataclasses import fields
 from typing import Any
@@ -23,7 +23,7 @@ REPLAYS = [name for name in BUFFERED if not strategies.get(name).tunes]
 
 
 def by_hand(image_CHW: Tensor, draw_3: Tensor) -> Tensor:
-    """Crop after padding by 4 and flip, one image alone, by slices."""
+    """Pad one image by 4, crop and flip it, by slices."""
     _, height, width = image_CHW.shape
     top, left = int(draw_3[0] * 9), int(draw_3[1] * 9)
     cut = F.pad(image_CHW, (4, 4, 4, 4))[:, top : top + height, left : left + width]
@@ -44,7 +44,7 @@ def test_a_read_crops_and_flips_each_row_by_its_lanes_own_numbers() -> None:
     slots = torch.arange(6).repeat(3, 1)
     raw = memory.read(slots, new, raw=True).x_LBX
     draws = Draws(SEEDS, "cpu")
-    for _ in range(2):  # anew at every read
+    for _ in range(2):  # augmented again at every read
         draw = draws.uniform("augment replay", 18).view(3, 6, 3)
         seen = memory.read(slots, new).x_LBX
         rows = zip(raw.flatten(0, 1), draw.flatten(0, 1), strict=True)
@@ -53,7 +53,7 @@ def test_a_read_crops_and_flips_each_row_by_its_lanes_own_numbers() -> None:
 
 
 @pytest.mark.parametrize("training", [{}, {"augment": True, "raw_replay": True}])
-def test_without_augmentation_rows_are_read_as_they_are_and_nothing_is_drawn(training: Any) -> None:
+def test_without_augmentation_rows_are_read_unchanged_and_nothing_is_drawn(training: Any) -> None:
     memory, new = filled(**training)
     slots = torch.arange(6).repeat(3, 1)
     seen = memory.read(slots, new).x_LBX
@@ -61,7 +61,7 @@ def test_without_augmentation_rows_are_read_as_they_are_and_nothing_is_drawn(tra
     assert "augment replay" not in memory.draws._length
 
 
-def test_picked_rows_look_as_they_did_when_they_were_chosen() -> None:
+def test_selected_rows_have_the_augmentation_with_which_they_were_read() -> None:
     memory, new = filled(augment=True)
     read = memory.read(torch.arange(6).repeat(3, 1), new)
     places = torch.tensor([[5, 0], [1, 1], [2, 3]])
@@ -72,8 +72,8 @@ def test_picked_rows_look_as_they_did_when_they_were_chosen() -> None:
 
 
 @pytest.mark.parametrize("name", REPLAYS)
-def test_every_method_with_a_memory_augments_what_it_replays_whatever_its_neighbours(name: str) -> None:
-    """Its outcome is the same alone as beside others, and another one with ``raw_replay``."""
+def test_every_method_with_a_memory_augments_replayed_rows_lane_by_lane(name: str) -> None:
+    """Results are the same alone and in a group, and different with ``raw_replay``."""
     scenario = next(s for s in ("class", "domain", "task", "online") if s in strategies.get(name).scenarios)
     given = {"epochs": 2, "augment": True}
     cells = [toy_cell(name, seed, scenario, **given) for seed in range(3)]
@@ -85,7 +85,7 @@ def test_every_method_with_a_memory_augments_what_it_replays_whatever_its_neighb
         assert ours != theirs
 
 
-def test_older_cells_keep_their_keys_and_a_setting_without_effect_makes_no_cell() -> None:
+def test_older_cells_have_the_same_keys_and_raw_replay_without_effect_makes_no_cell() -> None:
     assert "raw_replay" not in toy_cell("er", augment=True).training
     assert toy_cell("er", augment=True, raw_replay=True).training["raw_replay"] is True
     (plain,), (raw,) = (Request("toy", ("er",), settings=s).cells() for s in ({}, {"raw_replay": "true"}))
@@ -96,7 +96,9 @@ def test_older_cells_keep_their_keys_and_a_setting_without_effect_makes_no_cell(
     ("name", "hyper"),
     [("sparse-er", {"every": 2}), ("mbpa++", {"every": 2, "neighbours": 2, "adapt_steps": 1})],
 )
-def test_running_statistics_of_lanes_that_do_not_review_stay(name: str, hyper: dict[str, int]) -> None:
+def test_running_statistics_of_lanes_that_do_not_review_do_not_change(
+    name: str, hyper: dict[str, int]
+) -> None:
     strategy = ready(name, "class", "resnet18", {"width": 2}, buffer=6, **hyper)
     strategy.after_step(new_batch(strategy, 0))
     batch = new_batch(strategy, 1)
@@ -108,7 +110,7 @@ def test_running_statistics_of_lanes_that_do_not_review_stay(name: str, hyper: d
     assert not all(torch.equal(n[0], b[0]) for n, b in zip(now, before, strict=True))
 
 
-def test_adaptive_replay_shows_batch_normalisation_no_old_rows_where_it_does_not_review() -> None:
+def test_batch_normalisation_sees_no_old_rows_where_adaptive_replay_does_not_review() -> None:
     strategy = ready("adaptive-replay", "class", "resnet18", {"width": 2}, buffer=6)
     strategy.begin_task(0)
     strategy.after_step(new_batch(strategy, 0))

@@ -1,4 +1,4 @@
-"""Frozen features and classifiers that only count, against plain calculations."""
+"""Frozen features and classifiers without gradients, against plain calculations."""
 
 import copy
 import itertools
@@ -21,7 +21,7 @@ from tests.plain import lane_module, lanes_of
 
 
 def rows_of(strategy: Strategy, lane: int, tasks: tuple[int, ...] = (0, 1)) -> tuple[np.ndarray, np.ndarray]:
-    """Return all training rows of a lane as raw pixels, and their units, in the order of the stream."""
+    """Return all training rows of a lane as raw pixels, with their units, in stream order."""
     stream = strategy.streams.streams[lane]
     rows = torch.cat([stream.tasks[t].train_rows for t in tasks]).expand(3, -1)
     batch = strategy.streams.batch(rows)
@@ -29,7 +29,7 @@ def rows_of(strategy: Strategy, lane: int, tasks: tuple[int, ...] = (0, 1)) -> t
 
 
 def count_all(strategy: Strategy, size: int = 7) -> None:
-    """Learn all tasks in batches, lanes with fewer rows at rest while the others go on."""
+    """Learn all tasks in batches; lanes with fewer rows rest at the end of a task."""
     for task in range(2):
         strategy.task = task
         strategy.begin_task(task)
@@ -73,7 +73,7 @@ def test_ncm_scores_are_negative_squared_distances_of_untrained_features(normali
 
 
 def test_slda_equals_a_loop_over_rows() -> None:
-    """The paper's update, one row after the other, in double precision."""
+    """The paper's update, row by row in double precision."""
     strategy = ready("slda", features="input", shrinkage=0.02)
     count_all(strategy)
     batch = new_batch(strategy, 0, 10)
@@ -109,7 +109,7 @@ def test_slda_with_the_within_class_covariance_is_linear_discriminant_analysis()
 
         class Given:
             def fit(self, x: np.ndarray) -> None:
-                """Give the covariance that is to be used; scikit-learn asks for one a class."""
+                """Return the given covariance; scikit-learn asks for one for each class."""
                 self.covariance_ = (1 - e) * within + e * np.eye(64)  # noqa: B023
 
         lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=Given(), priors=[0.25] * 4)
@@ -118,7 +118,7 @@ def test_slda_with_the_within_class_covariance_is_linear_discriminant_analysis()
 
 
 @pytest.mark.parametrize("name", ["ncm", "slda"])
-def test_counting_ignores_the_order_of_tasks_and_answers_among_a_rows_own_units(name: str) -> None:
+def test_counts_do_not_depend_on_task_order_and_predictions_are_of_the_row_s_units(name: str) -> None:
     strategy = ready(name, "task", features="input")
     before = strategy.predict(new_batch(strategy, 0))
     count_all(strategy)
@@ -130,7 +130,7 @@ def test_counting_ignores_the_order_of_tasks_and_answers_among_a_rows_own_units(
 
 
 @pytest.mark.parametrize("name", ["ncm", "slda"])
-def test_counting_sees_every_row_once(name: str) -> None:
+def test_methods_that_count_see_every_row_once(name: str) -> None:
     cell = toy_cell(name, 0, epochs=5)
     group = make_lanes([cell])
     for task in range(group.streams.n_tasks):
@@ -143,7 +143,7 @@ def test_counting_sees_every_row_once(name: str) -> None:
 
 @pytest.mark.parametrize("features", ["first", "initial"])
 @pytest.mark.parametrize("model", ["mlp", "resnet18"])
-def test_frozen_trains_the_head_alone(features: str, model: str) -> None:
+def test_frozen_trains_only_the_head(features: str, model: str) -> None:
     options: dict[str, Any] = {"model": model, "features": features, "weight_decay": 0.1}
     if model == "resnet18":
         options |= {"model_options": {"width": 2}, "epochs": 1}
@@ -157,8 +157,8 @@ def test_frozen_trains_the_head_alone(features: str, model: str) -> None:
     assert (second, first) == (head, head if features == "initial" else set(states[0]))
 
 
-def test_frozen_random_features_learn_as_a_linear_classifier_does() -> None:
-    """One lane, plain SGD: the steps of a linear layer on fixed features, in torch.optim."""
+def test_frozen_equals_a_linear_classifier_on_fixed_features() -> None:
+    """One lane with plain SGD, against a linear layer trained by torch.optim."""
     cell = toy_cell("frozen", 0, features="initial", optimiser="sgd", lr=0.1, epochs=1)
     group = make_lanes([cell])
     net = group.model
@@ -179,13 +179,13 @@ def test_frozen_random_features_learn_as_a_linear_classifier_does() -> None:
     torch.testing.assert_close([net.head.weight[0], net.head.bias[0]], [weight, bias])
 
 
-def test_random_features_need_no_boundaries() -> None:
+def test_methods_on_random_features_need_no_boundaries() -> None:
     cell = toy_cell("frozen", 0, "domain", features="initial", boundaries="hidden")
     assert acc(score_matrix(run_group([cell])[0])) > 0.5
 
 
 @pytest.mark.parametrize("name", ["ncm", "slda", "ranpac"])
-def test_counts_stay_precise_under_bfloat16(name: str) -> None:
+def test_counts_are_precise_with_a_model_in_bfloat16(name: str) -> None:
     cells = [toy_cell(name, 0, features="input", precision=p) for p in ("bfloat16", "float32")]
     half, full = (run_group([cell])[0] for cell in cells)
     assert half["test"] == full["test"]

@@ -30,11 +30,11 @@ NAMES = ["icarl", "bic", "wa", "lucir", "il2m"]
 
 
 TWICE = pytest.mark.parametrize("suite", [TOY, TOY_AGAIN], ids=lambda suite: suite.name)
-"""Two new classes after two others, or at last two classes of which one lane has met both before."""
+"""Two new classes after two others; or a last task whose two classes one lane has seen before."""
 
 
 def last_task(name: str, suite: Suite = TOY, **hyper: Any) -> Any:
-    """Return a strategy at the start of its last task, the network changed since its teacher was made."""
+    """Return a strategy in its last task, its network different from its teacher."""
     strategy = ready(name, suite=suite, **{"buffer": 24, **hyper})
     for task in range(strategy.streams.n_tasks):
         if task:
@@ -45,14 +45,14 @@ def last_task(name: str, suite: Suite = TOY, **hyper: Any) -> Any:
 
 
 def old_and_new(strategy: Any, lane: int) -> tuple[list[int], list[int]]:
-    """Return the units of the current task, and before them those of earlier tasks that it lacks."""
+    """Return the units of earlier tasks only, and those of the current task."""
     tasks = strategy.streams.streams[lane].tasks[: strategy.task + 1]
     new = list(tasks[-1].units)
     return sorted({u for t in tasks for u in t.units} - {*new}), new
 
 
 def same_draw(strategy: Any, batch: Batch) -> Batch:
-    """Return the new rows and exemplars that a step just learned."""
+    """Return the new rows and the exemplars of the last step."""
     strategy.draws.begin(strategy.task)
     return strategy.with_exemplars(batch)
 
@@ -62,13 +62,13 @@ def pixels(strategy: Any, lane: int, rows: Tensor) -> Tensor:
 
 
 def direction(strategy: Any, lane: int, rows: Tensor) -> Tensor:
-    """Return the direction of the mean of the directions of rows' features."""
+    """Return the normalised mean of the rows' normalised features."""
     phi = F.normalize(features(strategy, lane, pixels(strategy, lane, rows)), dim=1)
     return F.normalize(phi.mean(0), dim=0)
 
 
 def assert_nearest(strategy: Any, batch: Batch, rows: list[list[Tensor]]) -> None:
-    """Assert that answers are the units whose rows of a lane lie nearest in the mean."""
+    """Assert that predictions are the units with the nearest mean of a lane's rows."""
     answer = strategy.predict(batch).argmax(2)
     for lane, of_units in enumerate(rows):
         means = torch.stack([direction(strategy, lane, of_unit) for of_unit in of_units])
@@ -81,7 +81,7 @@ def weighted(values_B: Tensor, both: Batch, lane: int) -> Tensor:
     return (values_B * w_B).sum() / w_B.sum()
 
 
-def test_herding_equals_the_papers_formula_by_brute_force() -> None:
+def test_herding_equals_a_brute_force_search_by_the_paper_s_formula() -> None:
     random = torch.Generator().manual_seed(0)
     features_LNF = torch.rand(3, 11, 4, generator=random) - 0.2
     real_LN = torch.ones(3, 11, dtype=torch.long)
@@ -104,7 +104,7 @@ def filled() -> tuple[ExemplarReplay, Exemplars]:
     return strategy, strategy.exemplars
 
 
-def test_every_class_seen_has_an_equal_share_and_keeps_its_best() -> None:
+def test_every_seen_class_has_an_equal_share_and_its_best_exemplars() -> None:
     strategy, exemplars = filled()
     first = exemplars.rows_LGS.clone()
     old = [list(s.tasks[0].units) for s in strategy.streams.streams]
@@ -120,7 +120,7 @@ def test_every_class_seen_has_an_equal_share_and_keeps_its_best() -> None:
             assert bool((strategy.streams.unit_LR[lane, rows] == unit).all())
 
 
-def test_all_gives_every_exemplar_once_with_its_unit() -> None:
+def test_all_returns_every_exemplar_once_with_its_unit() -> None:
     _, exemplars = filled()
     exemplars.count_LG[1] = exemplars.count_LG[1].clamp(max=5)
     rows, units, real = exemplars.all()
@@ -131,7 +131,7 @@ def test_all_gives_every_exemplar_once_with_its_unit() -> None:
         assert list(found) == expected
 
 
-def test_reading_is_uniform_over_rows_and_knows_empty_and_resting_lanes() -> None:
+def test_reading_is_uniform_and_gives_no_weight_in_empty_and_resting_lanes() -> None:
     strategy, exemplars = filled()
     exemplars.count_LG[1] = 0
     exemplars.freeze_for_reading()
@@ -171,7 +171,7 @@ def test_rows_held_out_are_not_read() -> None:
     assert held_out_count(torch.tensor([0, 1, 2, 19, 20, 25]), 10).tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_exemplars_of_a_class_that_comes_back_are_kept_beside_the_earlier_ones() -> None:
+def test_exemplars_of_a_class_that_returns_are_added_to_the_earlier_ones() -> None:
     strategy = last_task("icarl", TOY_AGAIN)
     strategy.end_task(2)
     rows_LM, unit_LM, real_LM = strategy.exemplars.all()
@@ -183,7 +183,7 @@ def test_exemplars_of_a_class_that_comes_back_are_kept_beside_the_earlier_ones()
         assert found == {(t, u): 4 for t, task in enumerate(stream.tasks) for u in task.units}  # of 24 rows
 
 
-def test_shares_and_exemplars_are_those_of_each_lanes_own_classes() -> None:
+def test_shares_and_exemplars_depend_on_each_lane_s_own_classes() -> None:
     strategy = ready("bic", suite=TOY_UNEVEN, buffer=16)
     met: list[int] = [0, 0, 0]
     for task in range(3):
@@ -199,8 +199,8 @@ def test_shares_and_exemplars_are_those_of_each_lanes_own_classes() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stream_in_the_layout_of_text5_gives_a_seed_the_same_beside_others(name: str) -> None:
-    """Five tasks of 4, 5, 5, 14 and 10 classes, two of them with the same 5, in one of four orders."""
+def test_a_stream_like_text5_is_lane_invariant(name: str) -> None:
+    """Five tasks of 4, 5, 5, 14 and 10 classes, two with the same classes, in one of four orders."""
     layout = {task: tuple(range(first, end)) for task, first, end in TEXT5_LAYOUT}
     load = partial(domain_blobs, layout, per_class=9)
     with registered(replace(TOY_AGAIN, name="five", load=load, split=by_domain(TEXT5_ORDERS))):
@@ -211,7 +211,7 @@ def test_a_stream_in_the_layout_of_text5_gives_a_seed_the_same_beside_others(nam
 
 
 @pytest.mark.parametrize("mixing", ["union", "equal"])
-def test_the_weight_of_exemplars_is_that_of_the_mixing(mixing: str) -> None:
+def test_the_weight_of_exemplars_follows_from_the_mixing(mixing: str) -> None:
     strategy = last_task("il2m", mixing=mixing, batch=4)
     batch = new_batch(strategy, 1)
     batch.weight_LB = torch.tensor([1.0] * 6 + [1.0] * 3 + [0.0] * 9).view(3, 6)
@@ -223,7 +223,7 @@ def test_the_weight_of_exemplars_is_that_of_the_mixing(mixing: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_streams_of_shared_classes_and_tiny_memories_are_told(name: str) -> None:
+def test_streams_of_shared_classes_and_tiny_memories_are_refused(name: str) -> None:
     with pytest.raises(Unsuitable, match="share"):
         ready(name, "domain")
     with pytest.raises(Unsuitable, match="no row for each"):
@@ -232,7 +232,7 @@ def test_streams_of_shared_classes_and_tiny_memories_are_told(name: str) -> None
 
 @TWICE
 @pytest.mark.parametrize("units", ["sum", "mean"])
-def test_icarl_says_yes_or_no_for_each_class_and_old_ones_as_before(units: str, suite: Suite) -> None:
+def test_icarl_s_loss_is_binary_for_new_classes_and_distilled_for_old_ones(units: str, suite: Suite) -> None:
     strategy = last_task("icarl", suite, units=units)
     batch = new_batch(strategy, strategy.task)
     ours = strategy.loss(batch)
@@ -249,7 +249,7 @@ def test_icarl_says_yes_or_no_for_each_class_and_old_ones_as_before(units: str, 
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
+def test_icarl_predicts_by_the_nearest_mean_of_exemplars() -> None:
     strategy = last_task("icarl")
     strategy.end_task(1)
     rows_LGS, counts = strategy.exemplars.rows_LGS, strategy.exemplars.count_LG.tolist()
@@ -257,7 +257,7 @@ def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
     assert_nearest(strategy, new_batch(strategy, 0, 20), rows)
 
 
-def test_icarl_forgets_its_means_when_the_network_changes() -> None:
+def test_icarl_computes_its_means_again_when_the_network_changes() -> None:
     strategy = last_task("icarl")
     batch = new_batch(strategy, 0)
     before = strategy.predict(batch)
@@ -269,7 +269,7 @@ def test_icarl_forgets_its_means_when_the_network_changes() -> None:
     assert torch.equal(strategy.predict(batch), after)
 
 
-def test_without_exemplars_the_network_answers() -> None:
+def test_without_exemplars_the_network_predicts() -> None:
     for name in ("icarl", "scr"):
         strategy = ready(name)
         batch = new_batch(strategy)
@@ -278,8 +278,8 @@ def test_without_exemplars_the_network_answers() -> None:
 
 @TWICE
 @pytest.mark.parametrize("name", ["wa", "bic[last]", "bic[each]"])
-def test_losses_are_weighed_by_the_share_of_old_classes(name: str, suite: Suite) -> None:
-    """BiC corrects the teacher as it answered; of the network, all earlier corrections or only the latest."""
+def test_losses_are_weighted_by_the_share_of_old_classes(name: str, suite: Suite) -> None:
+    """BiC corrects the teacher as it predicted, and the network by all earlier corrections or the latest."""
     strategy = last_task(name[:3].removesuffix("["), suite)
     alpha, beta = torch.ones(3, 4), torch.zeros(3, 4)
     if name != "wa":
@@ -327,28 +327,28 @@ def test_wa_clips_the_head_where_asked(clip: bool) -> None:
     assert torch.equal(strategy.model.head.weight, before.clamp(min=0) if clip else before)
 
 
-def held_rows(strategy: BiC, lane: int) -> Tensor:
+def held_out_rows(strategy: BiC, lane: int) -> Tensor:
     held = strategy._held_LGH[lane].flatten()
     return held[held >= 0]
 
 
-def test_bic_holds_out_as_many_rows_of_each_class_and_does_not_learn_them() -> None:
+def test_bic_holds_out_an_equal_number_of_rows_of_each_class_untrained() -> None:
     strategy = last_task("bic", held_out=5)
     for lane in range(3):
-        rows = held_rows(strategy, lane)
+        rows = held_out_rows(strategy, lane)
         assert strategy.streams.unit_LR[lane, rows].bincount().tolist() == [2, 2, 2, 2]
-    batch = strategy.streams.batch(torch.stack([held_rows(strategy, lane) for lane in range(3)]))
+    batch = strategy.streams.batch(torch.stack([held_out_rows(strategy, lane) for lane in range(3)]))
     strategy.model.zero_grad()
     assert strategy.loss(batch).tolist() == [0, 0, 0]
     for old, new in zip(strategy.exemplars.read(500, batch).rows_LB, batch.rows_LB, strict=True):
         assert not torch.isin(old, new).any()
 
 
-def test_bic_fits_its_two_numbers_as_a_plain_fit_does() -> None:
+def test_bic_s_bias_correction_equals_a_plain_fit() -> None:
     strategy = last_task("bic", held_out=3, fit_steps=40, fit_rate=0.05, shrink=0.1)
     strategy.fit()
     for lane, stream in enumerate(strategy.streams.streams):
-        rows = held_rows(strategy, lane)
+        rows = held_out_rows(strategy, lane)
         logits = plain(strategy, lane, pixels(strategy, lane, rows)).detach()
         new = list(stream.tasks[1].units)
         alpha, beta = torch.ones((), requires_grad=True), torch.zeros((), requires_grad=True)
@@ -372,7 +372,7 @@ def test_bic_fits_its_two_numbers_as_a_plain_fit_does() -> None:
 @TWICE
 @pytest.mark.parametrize("ranking", ["sum", "mean"])
 @pytest.mark.parametrize("nearest", [1, 2, 3])
-def test_lucir_has_three_terms(ranking: str, nearest: int, suite: Suite) -> None:
+def test_lucir_s_loss_is_the_sum_of_its_three_terms(ranking: str, nearest: int, suite: Suite) -> None:
     strategy = last_task("lucir", suite, lam=3.0, margin=0.4, nearest=nearest, ranking=ranking, scale=5.0)
     batch = new_batch(strategy, strategy.task)
     ours = strategy.loss(batch)
@@ -388,7 +388,7 @@ def test_lucir_has_three_terms(ranking: str, nearest: int, suite: Suite) -> None
         short = []
         for row in range(6, 12):
             y = int(both.y_LB[lane, row])
-            if y not in old:  # an exemplar of a class that has come back
+            if y not in old:  # an exemplar of a class that has returned
                 continue
             hardest = cosine[row, new].sort(descending=True).values[:nearest]
             terms = torch.relu(lanes_of(strategy.margin, lane) - cosine[row, y] + hardest)
@@ -399,7 +399,7 @@ def test_lucir_has_three_terms(ranking: str, nearest: int, suite: Suite) -> None
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_lucir_starts_new_class_vectors_at_their_features_and_leaves_old_ones() -> None:
+def test_lucir_starts_new_class_vectors_at_their_features_and_not_old_ones() -> None:
     strategy = ready("lucir", buffer=24)
     strategy.begin_task(0)
     strategy.end_task(0)
@@ -422,7 +422,7 @@ def test_lucir_starts_new_class_vectors_at_their_features_and_leaves_old_ones() 
         assert not torch.equal(strategy.model.head.weight[lane][:, new], before[lane][:, new])
 
 
-def test_lucir_learns_its_scale_and_a_lane_at_rest_does_not() -> None:
+def test_lucir_learns_its_scale_except_in_resting_lanes() -> None:
     strategy = last_task("lucir")
     start = strategy.eta[0].detach().clone()
     strategy.context.active = (True, False, True)
@@ -435,7 +435,7 @@ def test_lucir_learns_its_scale_and_a_lane_at_rest_does_not() -> None:
 
 
 @pytest.mark.parametrize("scores", ["probabilities", "logits"])
-def test_il2m_rectifies_old_scores_where_a_new_class_wins(scores: str) -> None:
+def test_il2m_rectifies_old_scores_where_a_new_class_is_predicted(scores: str) -> None:
     strategy = ready("il2m", buffer=24, scores=scores)
     strategy.begin_task(0)
     move(strategy, 1, 0.3)
@@ -515,7 +515,7 @@ def test_scr_trains_on_two_views_of_new_and_remembered_rows() -> None:
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_scr_crops_lie_inside_the_image_and_keep_the_area_asked_for() -> None:
+def test_scr_crops_are_inside_the_image_and_have_an_area_in_the_given_range() -> None:
     draw = torch.rand(2, 500, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     maps = crops(draw, torch.tensor([0.2, 0.9], dtype=torch.float64), flip=False)
     half, middle = torch.stack([maps[..., 0, 0], maps[..., 1, 1]], 2), maps[..., 2]
@@ -528,7 +528,7 @@ def test_scr_crops_lie_inside_the_image_and_keep_the_area_asked_for() -> None:
     assert 0.4 < float((mirrored < 0).double().mean()) < 0.6
 
 
-def test_scr_takes_a_crop_where_the_map_says() -> None:
+def test_scr_crops_equal_a_crop_by_hand() -> None:
     """A crop of the whole area without distortion is the image itself."""
     strategy = ready("scr", crop=1.0)
     strategy.crop = torch.ones(3)
@@ -537,7 +537,7 @@ def test_scr_takes_a_crop_where_the_map_says() -> None:
     torch.testing.assert_close(strategy.second_view(x), x)
 
 
-def test_scr_answers_with_the_means_of_its_memory() -> None:
+def test_scr_predicts_by_the_nearest_mean_of_its_memory() -> None:
     strategy = ready("scr")
     for task in range(2):
         strategy.memory.write_reservoir(new_batch(strategy, task, 12))

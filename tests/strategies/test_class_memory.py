@@ -1,4 +1,4 @@
-"""Memories that are written class by class, against loops over rows."""
+"""Memories balanced by class, against loops over rows."""
 
 from collections import Counter, deque
 
@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.checks.conformance import Checkpoints as Saved
 from bench.train import run_group
 from strategies.core import Batch, Draws, LaneStreams, Unsuitable
 from strategies.parts import GreedyMemory, Memory
@@ -28,14 +29,14 @@ def some_rows(lanes: LaneStreams, size: int, random: torch.Generator, padded: bo
 
 
 def real(batch: Batch, lane: int) -> list[tuple[int, int, int]]:
-    """Return place, row and unit of the rows that count."""
+    """Return index, row number and unit of the rows that are not padding."""
     rows, y = batch.rows_LB[lane].tolist(), batch.y_LB[lane].tolist()
     keep = (batch.weight_LB[lane] > 0).tolist()
     return [(b, rows[b], y[b]) for b in range(len(rows)) if keep[b]]
 
 
 def contents(memory: Memory) -> list[list[int]]:
-    """Return the rows of each lane."""
+    """Return the stored rows of each lane."""
     lanes = zip(memory.rows_LM.tolist(), memory.filled_L.tolist(), strict=True)
     return [rows[:filled] for rows, filled in lanes]
 
@@ -48,8 +49,10 @@ STREAM = {
 
 @settings(max_examples=60, deadline=None)
 @given(**STREAM | {"slots": st.integers(4, 14)}, scenario=st.sampled_from(["class", "domain"]))
-def test_ring_has_queues(slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str) -> None:
-    """One for each class; where tasks share units, the classes of each task have queues of their own."""
+def test_ring_is_a_queue_for_each_class(
+    slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
+) -> None:
+    """If tasks share units, each task has its own queues."""
     lanes = lanes_on([seed, seed + 1], scenario)
     memory = RingMemory(slots, lanes, Draws([seed, seed + 1], "cpu"))
     random = torch.Generator().manual_seed(seed)
@@ -72,7 +75,7 @@ def test_ring_has_queues(slots: int, size: int, steps: int, padded: bool, seed: 
 @settings(max_examples=80, deadline=None)
 @given(**STREAM)
 def test_class_balanced_equals_a_loop(slots: int, size: int, steps: int, padded: bool, seed: int) -> None:
-    """Row after row: a class that has lost rows is its own reservoir, else the largest class loses one."""
+    """Row by row: a class that has lost rows is a reservoir, otherwise the largest class loses a row."""
     seeds = [seed, seed + 1]
     lanes = lanes_on(seeds)
     memory, same = BalancedMemory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
@@ -103,8 +106,9 @@ def test_class_balanced_equals_a_loop(slots: int, size: int, steps: int, padded:
 
 @settings(max_examples=60, deadline=None)
 @given(**STREAM, scenario=st.sampled_from(["class", "domain"]))
-def test_greedy_memory(slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str) -> None:
-    """Algorithm 1 of GDumb, row after row."""
+def test_the_greedy_memory_equals_algorithm_1_of_gdumb(
+    slots: int, size: int, steps: int, padded: bool, seed: int, scenario: str
+) -> None:
     seeds = [seed, seed + 1]
     lanes = lanes_on(seeds, scenario)
     memory, same = GreedyMemory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
@@ -135,16 +139,12 @@ def test_greedy_memory(slots: int, size: int, steps: int, padded: bool, seed: in
 
 @pytest.mark.parametrize("write", ["class-balanced", "ring", "per-class"])
 @pytest.mark.parametrize("scenario", ["class", "domain"])
-def test_lanes_and_resume_with_every_way_of_writing(write: str, scenario: str) -> None:
-    from tests.conformance.test_strategies import Kept
-
+def test_every_way_of_writing_is_lane_invariant_and_resumes(write: str, scenario: str) -> None:
     cells = [toy_cell("er", seed, scenario, write=write, buffer=20) for seed in range(3)]
-    data, kept = blobs(), Kept()
-    together = [outcome(r) for r in run_group(cells, checkpoints=kept, data=data)]
+    data, saved = blobs(), Saved()
+    together = [outcome(r) for r in run_group(cells, checkpoints=saved, data=data)]
     assert together == [outcome(run_group([cell], data=data)[0]) for cell in cells]
-    again = Kept()
-    again.current = kept.after[1]
-    assert [outcome(r) for r in run_group(cells, checkpoints=again, data=data)] == together
+    assert [outcome(r) for r in run_group(cells, checkpoints=saved.at(1), data=data)] == together
 
 
 @pytest.mark.parametrize("name", ["er[write=ring]", "er[write=per-class]", "hal", "icarl", "fdr", "gem"])

@@ -1,4 +1,4 @@
-"""What is enforced while a method runs: one loss a lane, and state that is saved whole or refused by name."""
+"""Enforced during a run: one loss for each lane, and state that is saved completely or refused by name."""
 
 import json
 import random
@@ -25,7 +25,7 @@ from tests.methods import SEEDS, ready
 
 @pytest.fixture(autouse=True)
 def entered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the methods of this file in the registry."""
+    """Register the methods of this file."""
     for value in globals().values():
         if isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy:
             monkeypatch.setitem(
@@ -57,7 +57,7 @@ class ScalarLearn(Strategy):
 
 @pytest.mark.parametrize("hook", ["loss", "extra_loss", "learn"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_a_loss_is_one_number_a_lane(hook: str, seeds: tuple[int, ...]) -> None:
+def test_a_loss_that_is_not_one_number_for_each_lane_is_refused(hook: str, seeds: tuple[int, ...]) -> None:
     cls = {"loss": ScalarLoss, "extra_loss": ScalarExtra, "learn": ScalarLearn}[hook]
     with pytest.raises(ContractBroken) as broken:
         run_group([toy_cell(cls.__name__, seed) for seed in seeds])
@@ -91,8 +91,8 @@ class PythonIf(Strategy):
 '''
 
 
-def test_a_break_costs_its_own_cells_alone(command: Command, tmp_path: Path) -> None:
-    """One line for all its seeds, exit 1, and the other strategies' records."""
+def test_a_break_of_the_contract_fails_only_its_own_cells(command: Command, tmp_path: Path) -> None:
+    """One line of error for all its seeds and exit code 1; other strategies have records."""
     path = tmp_path / "wrong.py"
     path.write_text(WRONG)
     given = [f"--strategy={path}:Wrong", f"--out={tmp_path / 'run'}"]
@@ -104,8 +104,8 @@ def test_a_break_costs_its_own_cells_alone(command: Command, tmp_path: Path) -> 
     assert "ran as halves" not in err
 
 
-def test_lanes_that_python_decides_for_run_one_by_one(command: Command, tmp_path: Path) -> None:
-    """It is said once, with the line; the numbers are those of lanes alone."""
+def test_lanes_run_one_by_one_where_python_branches_on_their_values(command: Command, tmp_path: Path) -> None:
+    """A warning names the line once."""
     path = tmp_path / "wrong.py"
     path.write_text(WRONG)
     each = [f"--strategy={path}:PythonIf[strength={n}]" for n in (0.1, 0.2, 0.3)]
@@ -123,14 +123,14 @@ def test_lanes_that_python_decides_for_run_one_by_one(command: Command, tmp_path
 
 @dataclass
 class Anchor:
-    """A user's own container."""
+    """A user's container."""
 
     of: list[Tensor] = field(default_factory=list)
     times: int = 0
 
 
 class Keeper(Strategy):
-    """State in one place and in another; ``pull`` draws the weights to what it holds."""
+    """A base for methods that store state in different places; ``pull`` draws the weights to that state."""
 
     def pull(self) -> list[Tensor]:
         return []
@@ -180,7 +180,7 @@ class InDataclass(Keeper):
 
 
 class InTeacher(Keeper):
-    """A copy of the network that is None before the first task has ended."""
+    """A copy of the network, None until the first task has ended."""
 
     def setup(self) -> None:
         self.teacher: nn.Module | None = None
@@ -257,16 +257,16 @@ KEEPERS = ["InDict", "InGrowingList", "InDataclass", "InTeacher", "InNumbers", "
 
 @pytest.mark.parametrize("name", KEEPERS)
 @pytest.mark.parametrize("boundaries", ["shown", "hidden"])
-def test_state_is_saved_whatever_it_is_in(name: str, boundaries: str) -> None:
+def test_state_is_saved_wherever_a_method_stores_it(name: str, boundaries: str) -> None:
     cells = [toy_cell(name, seed, epochs=1, boundaries=boundaries) for seed in SEEDS]
     saved = Saved()
     straight = [outcome(r) for r in run_group(cells, checkpoints=saved)]
     assert sorted(saved.after) == [1]
     if boundaries == "shown" or name not in ("InDict", "InGrowingList", "InDataclass", "InTeacher"):
         plain = run_group([toy_cell(seed=seed, epochs=1, boundaries=boundaries) for seed in SEEDS])
-        assert straight[0]["loss"] != plain[0]["loss"]  # what is saved counts
+        assert straight[0]["loss"] != plain[0]["loss"]  # the result depends on the saved state
     assert [outcome(r) for r in run_group(cells, checkpoints=saved.at(1))] == straight
-    for seed in (1, 2):  # in another grouping: from the checkpoint where that is sure to be right
+    for seed in (1, 2):  # in another grouping: resumed if the checkpoint allows it
         again, alone = run_group([cells[seed]], checkpoints=saved.at(1)), run_group([cells[seed]])
         assert outcome(again[0]) == outcome(alone[0])
 
@@ -295,7 +295,7 @@ def test_views_that_overlap_are_written_and_read(tmp_path: Path) -> None:
 
 
 class Opaque(Strategy):
-    """What no checkpoint can hold."""
+    """State that cannot be saved."""
 
     def setup(self) -> None:
         self.rows = iter(range(9))
@@ -318,7 +318,7 @@ class OfTheClass(Strategy):
 
 
 class Permitted(Strategy):
-    """The same, and the author says that it is made again."""
+    """The same state, which the author declares as not saved."""
 
     not_saved = ("rows",)
 
@@ -334,7 +334,7 @@ class Permitted(Strategy):
         ("OfTheClass", "self.anchors of OfTheClass belongs to the class, so that all runs share it"),
     ],
 )
-def test_what_cannot_be_saved_is_refused_by_name(name: str, said: str) -> None:
+def test_state_that_cannot_be_saved_is_refused_by_name(name: str, said: str) -> None:
     with pytest.raises(ContractBroken) as broken:
         run_group([toy_cell(name, epochs=1)], checkpoints=Saved())
     assert said in str(broken.value)
@@ -344,7 +344,7 @@ def test_what_cannot_be_saved_is_refused_by_name(name: str, said: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["unknown", "missing"])
-def test_a_checkpoint_of_other_names_is_an_error(change: str) -> None:
+def test_a_checkpoint_with_other_names_is_an_error(change: str) -> None:
     saved, cell = Saved(), toy_cell("er", epochs=1)
     run_group([cell], checkpoints=saved)
     tensors, _ = saved.after[1][cell.key]
@@ -357,8 +357,8 @@ def test_a_checkpoint_of_other_names_is_an_error(change: str) -> None:
         run_group([cell], checkpoints=saved.at(1))
 
 
-def test_a_checkpoint_without_the_strategy_s_state_begins_again() -> None:
-    """One of an earlier version: nothing can be said of what it lacks."""
+def test_a_cell_restarts_if_its_checkpoint_lacks_the_strategy_s_state() -> None:
+    """Such a checkpoint is of an earlier version of Lethe."""
     saved, cell = Saved(), toy_cell("er", epochs=1)
     straight = outcome(run_group([cell], checkpoints=saved)[0])
     tensors, header = saved.after[1][cell.key]
@@ -369,10 +369,10 @@ def test_a_checkpoint_without_the_strategy_s_state_begins_again() -> None:
     assert outcome(run_group([cell], checkpoints=saved.at(1))[0]) == straight
 
 
-def test_aliases_and_what_setup_made_alike_stay_as_they_are() -> None:
+def test_aliases_and_unchanged_state_survive_a_checkpoint() -> None:
     strategy = ready("finetune")
     strategy.a = strategy.b = torch.zeros(3, 2)
-    strategy.column = torch.zeros(32, 1).as_strided((1, 1), (32, 32))  # one number, a stride of its own
+    strategy.column = torch.zeros(32, 1).as_strided((1, 1), (32, 32))  # one number with unusual strides
     strategy.views = [p.detach() for p in strategy.model.parameters()]
     saved = SavedState(strategy)
     strategy.a = torch.ones(3, 2)
@@ -390,5 +390,5 @@ def test_aliases_and_what_setup_made_alike_stay_as_they_are() -> None:
     assert next(strategy.model.parameters()).sum() == 0
 
 
-def test_unsuitable_is_no_break() -> None:
+def test_unsuitable_is_not_a_break_of_the_contract() -> None:
     assert not issubclass(Unsuitable, ContractBroken)

@@ -14,13 +14,13 @@ MASK = 2**64 - 1
 
 
 def reference(z: int) -> int:
-    """SplitMix64's output function in whole numbers, as its authors published it."""
+    """Return SplitMix64's output in whole numbers, as its authors published it."""
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
     return z ^ (z >> 31)
 
 
-def test_published_sequence_of_seed_0() -> None:
+def test_seed_0_gives_the_published_sequence() -> None:
     golden = 0x9E3779B97F4A7C15
     states = torch.tensor([_signed(golden * i) for i in (1, 2, 3)])
     published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
@@ -29,23 +29,23 @@ def test_published_sequence_of_seed_0() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, MASK))
-def test_equals_whole_number_arithmetic(z: int) -> None:
+def test_draws_equal_whole_number_arithmetic(z: int) -> None:
     assert int(splitmix64(torch.tensor([_signed(z)]))[0]) & MASK == reference(z)
 
 
-def test_uniform() -> None:
+def test_draws_are_uniform() -> None:
     values = torch.cat([Draws([seed], "cpu").uniform("a", 5000).flatten() for seed in (7, 8)])
     assert 0 <= float(values.min()) <= float(values.max()) < 1
     assert stats.kstest(values.numpy(), "uniform").pvalue > 0.01
 
 
-def test_a_lane_draws_the_same_beside_any_other() -> None:
+def test_a_lane_s_draws_do_not_depend_on_other_lanes() -> None:
     together, alone = Draws([3, 1, 2], "cpu"), Draws([1], "cpu")
-    for _ in range(130):  # beyond two blocks made ahead
+    for _ in range(130):  # more than two blocks computed in advance
         assert torch.equal(together.uniform("x", 3)[1:2], alone.uniform("x", 3))
 
 
-def test_names_tasks_seeds_and_calls_are_apart() -> None:
+def test_draws_differ_by_name_task_seed_and_call() -> None:
     draws = Draws([1, 2], "cpu")
     seen = [draws.uniform("a", 4), draws.uniform("a", 4), draws.uniform("b", 4)]
     draws.begin(1)
@@ -56,16 +56,16 @@ def test_names_tasks_seeds_and_calls_are_apart() -> None:
     assert torch.equal(draws.uniform("a", 4), seen[0])
 
 
-def test_lengths_of_one_name_are_apart() -> None:
-    """The first length has the name's own numbers; another has none of them, and the same in any order."""
+def test_draws_of_different_lengths_from_one_name_are_distinct() -> None:
+    """The first length used has the name's own numbers; another length has different ones."""
     draws, plain = Draws([1, 2], "cpu"), Draws([1, 2], "cpu")
     mixed = [draws.uniform("a", n) for n in (3, 5, 3, 5, 4)]
     assert len(torch.cat(mixed, 1).unique()) == 2 * 20
     assert_equal((mixed[0], mixed[2], mixed[4]), [plain.uniform("a", n) for n in (3, 3, 4)])
 
 
-def test_every_stream_that_a_built_in_draws_is_listed_and_no_other() -> None:
-    """By the names in the source: of f-strings, numbers count as {}."""
+def test_the_list_of_random_streams_equals_those_in_the_source() -> None:
+    """By the names in the source; in f-strings, numbers are written as {}."""
     calls = "uniform below draw_slots draw_distinct hashed generator derive Noise sample_rows"
     drawn, texts = set(), set()
     for path in (Path(__file__).parents[2] / "strategies").rglob("*.py"):
@@ -75,7 +75,7 @@ def test_every_stream_that_a_built_in_draws_is_listed_and_no_other() -> None:
             texts.add(_text(node))
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in calls.split():
                 drawn |= {_text(argument) for argument in node.args} - {None}
-    drawn.remove("{}/{}")  # what Noise adds to its own name
+    drawn.remove("{}/{}")  # the suffix that Noise adds to its name
     assert drawn <= STREAMS.keys()
     assert STREAMS.keys() <= texts
 
@@ -86,7 +86,7 @@ def _text(node: ast.AST) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def test_below_stays_below() -> None:
+def test_below_draws_every_number_below_its_limit() -> None:
     limit = torch.tensor([1, 10, 0])
     draws = Draws([1, 2, 3], "cpu")
     got = torch.cat([draws.below("n", limit, 50) for _ in range(20)], 1)

@@ -1,4 +1,4 @@
-"""Hyper-parameters without effect under others: declared at the field, true, and no cells of their own."""
+"""Hyper-parameters that have no effect in some settings: the declaration at the field is correct."""
 
 from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -31,7 +31,7 @@ LOUD: dict[tuple[str, str], dict[str, Any]] = {
     ("gpm", "growth"): {"threshold": 0.9},
     ("mbpa++", "adapt_lam"): {"adapt_rate": 0.5, "adapt_steps": 5},
 }
-"""Settings at which an effect shows within the few steps of these tests."""
+"""Settings with a visible effect within the few steps of these tests."""
 
 
 def hints(name: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def hints(name: str) -> dict[str, Any]:
 
 
 def other_value(hint: Any, value: Any, among: tuple[Any, ...] = ()) -> Any:
-    """Return another value of a field than the one given and those listed."""
+    """Return a value of a field that is neither the given one nor among those listed."""
     plain, bounds = taken_apart(hint)
     if get_origin(plain) is Literal:
         return next(v for v in get_args(plain) if v not in (value, *among))
@@ -53,7 +53,7 @@ def other_value(hint: Any, value: Any, among: tuple[Any, ...] = ()) -> Any:
 
 
 def fulfilled(condition: Condition, hint: Any, value: Any, met: bool) -> Any:
-    """Return a value of the field that a condition is about at which it is met, or not: its own if it can."""
+    """Return a value with which a condition is met (or not met); the given value if possible."""
     if condition.met(value) is met:
         return value
     if condition.has is met:
@@ -62,10 +62,10 @@ def fulfilled(condition: Condition, hint: Any, value: Any, met: bool) -> Any:
 
 
 def arranged(name: str, field: str, unmet: Condition | None) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """Return hyper-parameters, scenario and training at which one condition of a field is unmet, or none."""
+    """Return hyper-parameters, scenario and training that meet all conditions of a field except ``unmet``."""
     own, loud = hints(name), LOUD.get((name, field), {})
     hyper = dict(defaults(strategies.get(name))) | SMALL.get(name, {}) | loud
-    # Of more than two units the gradients of mas have all one sign here.
+    # With more than two units, all gradients of mas have the same sign here.
     scenario, training = "task" if name == "mas" else "class", {"epochs": 2}
     for condition in conditions(own[field]):
         met = condition != unmet
@@ -81,9 +81,9 @@ def arranged(name: str, field: str, unmet: Condition | None) -> tuple[dict[str, 
 
 
 def numbers(name: str, hyper: dict[str, Any], scenario: str, training: dict[str, Any]) -> Any:
-    """Return all that is measured at hyper-parameters of which none is set back."""
+    """Return the results of a cell with exactly these hyper-parameters, none reset."""
     asked = repr((name, sorted(hyper.items()), scenario, sorted(training.items())))
-    if asked not in MEASURED:  # fields of one method share what they are compared with
+    if asked not in MEASURED:  # fields of one method share a baseline
         with registered(replace(TOY, name="toy-tasks", load=lambda: blobs(6))):
             suite = {} if strategies.get(name).tunes else {"suite": "toy-tasks"}
             cell = toy_cell(name, 0, scenario, **training, **suite)
@@ -96,7 +96,7 @@ MEASURED: dict[str, Any] = {}
 
 
 @pytest.mark.parametrize(("name", "field", "n"), DECLARED)
-def test_what_is_declared_without_effect_changes_no_number(name: str, field: str, n: int) -> None:
+def test_a_hyper_parameter_declared_without_effect_changes_no_number(name: str, field: str, n: int) -> None:
     own = hints(name)
     hyper, *rest = arranged(name, field, conditions(own[field])[n])
     changed = hyper | {field: other_value(own[field], hyper[field])}
@@ -106,7 +106,7 @@ def test_what_is_declared_without_effect_changes_no_number(name: str, field: str
 
 
 @pytest.mark.parametrize(("name", "field"), list(dict.fromkeys((name, field) for name, field, _ in DECLARED)))
-def test_what_is_declared_has_an_effect_where_it_says(name: str, field: str) -> None:
+def test_such_a_hyper_parameter_has_an_effect_where_declared(name: str, field: str) -> None:
     own = hints(name)
     hyper, *rest = arranged(name, field, None)
     changed = hyper | {field: other_value(own[field], hyper[field])}

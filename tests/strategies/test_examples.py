@@ -1,4 +1,4 @@
-"""Gradients example by example through transformers, against a loop of plain autograd over single rows."""
+"""Gradients of single examples, also through transformers, against a loop of autograd over rows."""
 
 import itertools
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from tests.methods import move, new_batch, ready
 from tests.strategies.test_text import group
 
 OfRow = Callable[[Batch, int, int], list[tuple[Tensor, Tensor]]]
-"""From a batch of the row alone, its lane and its place: numbers to differentiate, and their weights."""
+"""(batch of one row, lane, index of the row) -> [(number to differentiate, its weight)]."""
 PLAIN = {"mlp": {"hidden": 7, "layers": 2}, "cnn": {"width": 3, "hidden": 5}, "resnet18": {"width": 2}}
 NETWORKS = [
     *itertools.product([*PLAIN, "lora"], ["class", "task"]),
@@ -36,7 +36,7 @@ NETWORKS = [
 
 
 def moved(name: str, network: str, scenario: str = "class", **changes: Any) -> tuple[Any, Batch]:
-    """Return a method on a network that is not as it began, and rows that do not all count."""
+    """Return a method on a changed network, and a batch that includes padding."""
     if network in PLAIN:
         strategy = ready(name, scenario, network, PLAIN[network], **changes)
     else:
@@ -45,7 +45,7 @@ def moved(name: str, network: str, scenario: str = "class", **changes: Any) -> t
     model, batch = strategy.model.double(), new_batch(strategy, size=4)
     if network in PLAIN:
         batch.x_LBX = batch.x_LBX.double()
-        model(batch.x_LBX)  # running statistics that differ from their start
+        model(batch.x_LBX)  # running statistics differ from their initial values
     model.eval()
     weight_LB = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 1]], dtype=torch.float64)
     batch.weight_LB = weight_LB[: strategy.streams.lanes]
@@ -53,9 +53,9 @@ def moved(name: str, network: str, scenario: str = "class", **changes: Any) -> t
 
 
 def summed(model: LaneModel, batch: Batch, of_row: OfRow, size: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Return the sums by one backward pass for each row and each number that ``of_row`` gives of it.
+    """Return the sums with one backward pass for each row and each number of ``of_row``.
 
-    A row stands alone in its batch, and each size is multiplied by the weight that its number is given with.
+    Each row is alone in its batch, and each size is multiplied by the weight of its number.
     """
     parameters = list(model.parameters())
     total = [torch.zeros_like(p) for p in parameters]
@@ -77,8 +77,10 @@ def close(found: list[Tensor], expected: list[Tensor]) -> None:
 
 @pytest.mark.parametrize(("network", "scenario"), NETWORKS)
 @pytest.mark.parametrize("estimator", ["exact", "sampled", "true"])
-def test_fisher_is_that_of_a_loop(estimator: Any, network: str, scenario: str, monkeypatch: Any) -> None:
-    """Whatever is trained, however many rows go together; only units that a row may be given to count."""
+def test_the_fisher_equals_a_loop_over_rows(
+    estimator: Any, network: str, scenario: str, monkeypatch: Any
+) -> None:
+    """For all trained parts and numbers of rows at a time; only active units of a row are used."""
     strategy, batch = moved("ewc", network, scenario)
     draw_LB = torch.rand(batch.rows_LB.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -100,7 +102,7 @@ def test_fisher_is_that_of_a_loop(estimator: Any, network: str, scenario: str, m
 
 
 @pytest.mark.parametrize(("network", "scenario"), NETWORKS)
-def test_importance_is_that_of_a_loop_over_rows(network: str, scenario: str) -> None:
+def test_the_importance_of_mas_equals_a_loop_over_rows(network: str, scenario: str) -> None:
     strategy, batch = moved("mas", network, scenario)
 
     def of_row(alone: Batch, lane: int, row: int) -> list[tuple[Tensor, Tensor]]:
@@ -112,8 +114,8 @@ def test_importance_is_that_of_a_loop_over_rows(network: str, scenario: str) -> 
     close(found, summed(strategy.model, batch, of_row, torch.abs))
 
 
-def test_units_without_a_chance_cost_no_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So an exact Fisher costs one for each unit that some row may be given to."""
+def test_units_of_zero_probability_need_no_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So an exact Fisher needs one for each unit that is active in some row."""
     strategy, _ = moved("ewc", "lora", active="seen")
     passes = Mock(wraps=torch.autograd.grad)
     monkeypatch.setattr(torch.autograd, "grad", passes)
@@ -128,7 +130,7 @@ def test_units_without_a_chance_cost_no_backward_pass(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("tune", ["lora", "full"])
-def test_a_lane_alone_has_the_fisher_that_it_has_beside_others(tune: str) -> None:
+def test_a_lane_s_fisher_is_the_same_alone_and_in_a_group(tune: str) -> None:
     options = {"tune": tune, "max_tokens": 24, "rank": 3}
     cells = [toy_cell("ewc", s, "class", suite="toy-text", model_options=options) for s in range(3)]
     together, alone = make_lanes(cells), make_lanes(cells[1:2])
@@ -143,7 +145,7 @@ def test_a_lane_alone_has_the_fisher_that_it_has_beside_others(tune: str) -> Non
     close(found[1], [f[1:2] for f in found[0]])
 
 
-def test_rows_see_the_earlier_factors_of_their_own_lane() -> None:
+def test_rows_use_the_earlier_factors_of_their_own_lane() -> None:
     strategy = group("inc-lora").strategy
     strategy.begin_task(0)
     move(strategy, 1)
@@ -167,8 +169,8 @@ def test_rows_see_the_earlier_factors_of_their_own_lane() -> None:
 
 
 @pytest.mark.parametrize("tune", ["lora", "full"])
-def test_rows_of_like_length_go_together(tune: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That spares padding, where several go at one time, and changes the sum by no more than rounding."""
+def test_rows_of_similar_length_are_batched_together(tune: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That saves padding and changes the sum by rounding only."""
     strategy, _ = moved("ewc", tune)
     model = strategy.model
     batch = new_batch(strategy, size=24)
@@ -189,8 +191,8 @@ def test_rows_of_like_length_go_together(tune: str, monkeypatch: pytest.MonkeyPa
     assert padded[0] < padded[1]
 
 
-def test_rows_of_a_model_that_knows_its_lanes_go_one_by_one() -> None:
-    """A convolution's groups are its lanes, and a parameter beside them is reached too."""
+def test_rows_of_models_with_lanes_in_their_code_are_processed_one_by_one() -> None:
+    """Such as the groups of a convolution; a further parameter is included too."""
 
     class Scaled(LaneModel):
         def __init__(self) -> None:
@@ -220,8 +222,8 @@ def test_rows_of_a_model_that_knows_its_lanes_go_one_by_one() -> None:
 
 @pytest.mark.parametrize("tune", ["lora", "full"])
 @pytest.mark.parametrize("name", ["ewc", "mas"])
-def test_penalties_are_learned_with_beside_a_transformer(name: str, tune: str) -> None:
-    """A whole run ends well, and the penalty changes what is learned after the first task."""
+def test_penalties_change_the_training_of_a_transformer(name: str, tune: str) -> None:
+    """A whole run finishes, and the penalty changes the loss from the second task on."""
     options = {"tune": tune, "max_tokens": 24, "rank": 3}
     of: Any = {"suite": "toy-text", "epochs": 1, "model_options": options}
     held, free = (run_group([toy_cell(name, 0, "class", lam=lam, **of)])[0] for lam in (1.0, 0.0))

@@ -1,4 +1,4 @@
-"""A Wasserstein GAN over lanes, and what it replays, against one network at a time in plain torch."""
+"""A Wasserstein GAN over lanes and its replay, against one network at a time in plain torch."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ LEAK = 0.2
 
 
 def dense(layer: LaneLinear, lane: int) -> nn.Linear:
-    """Return one lane's layer as torch has it, with the same numbers."""
+    """Return one lane's layer as a torch module with the same weights."""
     weight = layer.weight.detach()[lane].T
     mine = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
     mine.load_state_dict({"weight": weight, "bias": layer.bias.detach()[lane]})
@@ -43,7 +43,7 @@ def plain_images(images: ImageGenerator, lane: int) -> nn.Sequential:
 
 
 def plain_losses(critic: nn.Module, x: Tensor, made: Tensor, mix: Tensor, penalty: float) -> Tensor:
-    """Return the critic's loss of each pair, each row's gradient taken by itself (Algorithm 1, line 7)."""
+    """Return the critic's loss of each pair, with the gradient of each row alone (Algorithm 1, line 7)."""
     losses = []
     for real, fake, e in zip(x, made, mix, strict=True):
         between = (e * real + (1 - e) * fake).requires_grad_()
@@ -56,13 +56,13 @@ def plain_losses(critic: nn.Module, x: Tensor, made: Tensor, mix: Tensor, penalt
 def critic_and_rows() -> tuple[Critic, Tensor, Tensor, Tensor]:
     critic = Critic([generator(s, "c") for s in SEEDS], 12, 9).double()
     for p in critic.parameters():
-        p.data *= 2  # away from where every slope is nearly nothing
+        p.data *= 2  # away from weights where every gradient is almost zero
     random = torch.Generator().manual_seed(1)
     x, made = torch.rand(2, 3, 5, 12, generator=random, dtype=torch.float64).unbind()
     return critic, x, made, torch.rand(3, 5, generator=random, dtype=torch.float64)
 
 
-def test_the_critics_loss_and_its_gradient_are_those_of_one_critic_at_a_time() -> None:
+def test_the_critic_s_loss_and_gradient_equal_those_of_single_critics() -> None:
     critic, x, made, mix = critic_and_rows()
     penalty = torch.tensor([10.0, 3.0, 0.0], dtype=torch.float64)
     ours = critic.loss(x, made, mix, penalty)
@@ -78,7 +78,7 @@ def test_the_critics_loss_and_its_gradient_are_those_of_one_critic_at_a_time() -
 
 
 def in_task(task: int) -> DGRGAN:
-    """Return a strategy at a task's beginning, its earlier generator unlike the one that learns."""
+    """Return a strategy at the start of a task, with an earlier generator unlike the current one."""
     strategy = ready("dgr-gan", generator_hidden=9, latent=4, critic_steps=2)
     if task:
         begin(strategy, 0)
@@ -90,11 +90,11 @@ def in_task(task: int) -> DGRGAN:
 
 
 @pytest.mark.parametrize("task", [0, 1])
-def test_a_step_weighs_new_and_dreamt_rows_by_the_number_of_tasks(task: int) -> None:
-    """Two critic steps and one generator step, as one lane alone takes them with torch's own Adam."""
+def test_a_step_weights_new_and_generated_rows_by_the_number_of_tasks(task: int) -> None:
+    """Two critic steps and one generator step, against one lane with torch's Adam."""
     strategy = in_task(task)
     batch = new_batch(strategy, task)
-    batch = replace(batch, weight_LB=torch.tensor([[1.0, 1, 1, 1, 0, 0]] * 3))  # the end of an epoch
+    batch = replace(batch, weight_LB=torch.tensor([[1.0, 1, 1, 1, 0, 0]] * 3))  # end of an epoch
     for update in (strategy.images_optimiser, strategy.critic_optimiser):
         update.reset()
     critics = [plain_critic(strategy.critic, lane) for lane in range(3)]
@@ -130,7 +130,7 @@ def test_a_step_weighs_new_and_dreamt_rows_by_the_number_of_tasks(task: int) -> 
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_earlier_generator_is_the_one_of_the_task_before_and_kept_once() -> None:
+def test_the_earlier_generator_is_that_of_the_previous_task_and_stored_once() -> None:
     strategy = in_task(0)
     saved = SavedState(strategy)
     strategy.learn(new_batch(strategy, 0))
@@ -145,8 +145,8 @@ def test_earlier_generator_is_the_one_of_the_task_before_and_kept_once() -> None
     assert kept == learning | {"earlier_generator", "earlier_model"}
 
 
-def test_what_it_draws_of_four_digits_teaches_a_solver_that_never_saw_one() -> None:
-    """Drawn images of two tasks, labelled by a solver of the real ones, teach another; real rows test it."""
+def test_images_it_generates_of_four_digits_train_a_solver_without_real_ones() -> None:
+    """Images of two tasks, labelled by a solver of real rows, train another; it is tested on real rows."""
     data = digits()
     x, y = data.x_N.flatten(1) / data.scale, data.y_N
     learned = torch.arange(len(y)) < data.n_train
@@ -183,7 +183,7 @@ def test_what_it_draws_of_four_digits_teaches_a_solver_that_never_saw_one() -> N
     teacher = solver(x[train], y[train])
     for rows in images.generate(torch.randn(lanes, 800, 32, generator=random)):
         labels = teacher(rows).argmax(1)
-        assert float(labels.bincount(minlength=4).min()) > 0.1 * len(rows)  # no digit was dropped
+        assert float(labels.bincount(minlength=4).min()) > 0.1 * len(rows)  # no digit is missing
         right = solver(rows, labels)(x[test]).argmax(1) == y[test]
         assert float(right.float().mean()) > 0.93
 

@@ -49,13 +49,13 @@ def in_second_task(name: str, scenario: str = "class", **hyper: int | float | st
 
 
 def noise_of(name: str, task: int) -> Callable[..., Tensor]:
-    """Return the noise that a method draws at a task, from its beginning."""
+    """Return the noise that a method draws from the start of a task."""
     noise = GaussianNoise(name, SEEDS, torch.device("cpu"))
     noise.begin(task)
     return noise.normal
 
 
-def test_noise_is_each_lanes_own_and_starts_anew_at_each_task() -> None:
+def test_noise_is_drawn_by_lane_and_restarts_at_each_task() -> None:
     noise, alone = (GaussianNoise("a", seeds, torch.device("cpu")) for seeds in ([3, 4], [4]))
     first = noise.normal(50, 7)
     assert torch.equal(first[1], alone.normal(50, 7)[0])
@@ -69,7 +69,7 @@ def test_noise_is_each_lanes_own_and_starts_anew_at_each_task() -> None:
 
 
 @pytest.mark.parametrize("function", [torch.exp, torch.sigmoid, torch.log])
-def test_lanewise_functions_do_not_depend_on_the_neighbours(function: Callable[[Tensor], Tensor]) -> None:
+def test_lanewise_functions_do_not_depend_on_other_lanes(function: Callable[[Tensor], Tensor]) -> None:
     x = torch.rand(5, 6, 100, generator=torch.Generator().manual_seed(0)) + 0.1
     together = lanewise(function, x)
     assert torch.equal(together, torch.stack([function(lane.clone()) for lane in x]))
@@ -78,10 +78,10 @@ def test_lanewise_functions_do_not_depend_on_the_neighbours(function: Callable[[
 
 @pytest.mark.parametrize("targets", ["hard", "soft"])
 @pytest.mark.parametrize("scenario", ["class", "class, active=seen", "domain", "task"])
-def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -> None:
-    """1/t CE(new) + (1 - 1/t) of the dreamt rows towards the solver of the task before.
+def test_dgr_s_loss_on_new_and_generated_rows_is_the_paper_s(scenario: str, targets: str) -> None:
+    """1/t CE(new) + (1 - 1/t) distillation of generated rows from the previous task's solver.
 
-    With ``active=seen`` that solver knows the units of the first task alone.
+    With ``active=seen`` that solver has only the units of the first task.
     """
     scenario, _, seen = scenario.partition(",")
     strategy = in_second_task("dgr", scenario, generator_hidden=9, latent=4, targets=targets)
@@ -122,8 +122,8 @@ def test_dgr_learns_from_dreams_as_the_paper_says(scenario: str, targets: str) -
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
-def test_generative_classifier_weighs_importance_samples(likelihood: str) -> None:
-    """log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x), constants that all classes share left out."""
+def test_the_generative_classifier_weights_importance_samples(likelihood: str) -> None:
+    """log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x), without constants that are equal for all classes."""
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=6, likelihood=likelihood)
     batch = new_batch(strategy, 0, 3)
     x_LBD = batch.x_LBX.flatten(2)
@@ -145,8 +145,8 @@ def test_generative_classifier_weighs_importance_samples(likelihood: str) -> Non
         torch.testing.assert_close(ours[lane].double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_generative_classifier_compares_its_classes_by_the_same_draws() -> None:
-    """Of two models with the same weights neither is the likelier, however few the samples."""
+def test_the_generative_classifier_uses_the_same_draws_for_all_classes() -> None:
+    """Two models with the same weights are equally likely, however few the samples."""
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=2)
     strategy.vaes[1].load_state_dict(strategy.vaes[0].state_dict())
     strategy.begin_task(0)
@@ -159,7 +159,7 @@ def test_generative_classifier_compares_its_classes_by_the_same_draws() -> None:
         assert len(set(scores_LBU[lane, :, first].tolist())) == 6
 
 
-def test_generative_classifier_learns_its_classes_in_turn_and_answers_with_those_learned() -> None:
+def test_the_generative_classifier_learns_class_by_class_and_predicts_learned_ones() -> None:
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=3)
     strategy.begin_task(0)
     before = [snapshot(vae) for vae in strategy.vaes]
@@ -176,7 +176,7 @@ def test_generative_classifier_learns_its_classes_in_turn_and_answers_with_those
         assert torch.equal(scores[lane] > lowest, learned.expand(6, 4))
 
 
-def test_a_class_that_comes_back_has_the_mean_likelihood_of_its_models() -> None:
+def test_a_class_that_returns_has_the_mean_likelihood_of_its_models() -> None:
     options = {"generator_hidden": 9, "latent": 4, "samples": 3}
     strategy = ready("generative-classifier", suite=TOY_AGAIN, **options)
     for task in range(3):
@@ -195,7 +195,7 @@ def test_a_class_that_comes_back_has_the_mean_likelihood_of_its_models() -> None
             torch.testing.assert_close(ours[lane, :, u].double(), own.exp().mean(0).log())
 
 
-def test_bir_prior_of_a_known_class_is_its_own_mode_however_far() -> None:
+def test_bir_s_prior_of_a_known_class_is_its_own_mode_however_distant() -> None:
     strategy = ready("bi-r", generator_hidden=9, latent=4)
     net = strategy.feedback
     with torch.no_grad():
@@ -211,7 +211,7 @@ def test_bir_prior_of_a_known_class_is_its_own_mode_however_far() -> None:
     assert not bool(gradient[:, [0, 2, 3]].any())
 
 
-def test_bir_gates_close_the_share_asked_for_and_are_each_classs_own() -> None:
+def test_bir_s_gates_close_the_given_share_and_differ_by_class() -> None:
     strategy = ready("bi-r", generator_hidden=2000, latent=4, gated=0.2)
     for lane, share in enumerate((0.2, 0.4, 0.1)):
         closed = 1 - strategy.open_L2GH[lane].mean(2)
@@ -223,7 +223,7 @@ def test_bir_gates_close_the_share_asked_for_and_are_each_classs_own() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["class", "class, active=seen", "domain"])
-def test_bir_loss_is_the_sum_of_its_terms_on_new_and_dreamt_rows(scenario: str) -> None:
+def test_bir_s_loss_is_the_sum_of_its_terms_on_new_and_generated_rows(scenario: str) -> None:
     scenario, _, seen = scenario.partition(",")
     strategy = in_second_task("bi-r", scenario, generator_hidden=9, latent=4)
     if seen:
@@ -236,7 +236,7 @@ def test_bir_loss_is_the_sum_of_its_terms_on_new_and_dreamt_rows(scenario: str) 
     strategy._noise.begin(1)
     ours = strategy.loss(batch)
     normal = noise_of("dreams", 1)
-    normal(6, 4)  # what the dreams took
+    normal(6, 4)  # the noise used by the generated rows
     noise = normal(12, 4)
     net, n_units = strategy.feedback, strategy.streams.n_units
     for lane, stream in enumerate(strategy.streams.streams):
@@ -274,7 +274,7 @@ def test_bir_loss_is_the_sum_of_its_terms_on_new_and_dreamt_rows(scenario: str) 
         assert {int(u) for u in strategy._known_LK[lane]} == known
 
 
-def test_pixels_that_are_not_grey_values_are_told_plainly() -> None:
+def test_dgr_refuses_normalised_pixels_with_a_reason() -> None:
     strategy = ready("finetune")
     strategy.streams.mean = torch.zeros(1)
     mine = DGR()
@@ -283,8 +283,8 @@ def test_pixels_that_are_not_grey_values_are_told_plainly() -> None:
         mine.setup()
 
 
-def test_passes_go_through_every_row_once_and_leave_out_what_fills_no_batch() -> None:
-    """Lanes of 7, 2 and 4 rows in batches of 3, each drawn as it would be alone."""
+def test_a_pass_has_every_row_once_except_an_incomplete_last_batch() -> None:
+    """Lanes of 7, 2 and 4 rows in batches of 3, each with the draws it has alone."""
     lanes = [torch.arange(10, 17), torch.arange(20, 22), torch.arange(30, 34)]
     keys = torch.rand(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     together = Passes(lanes, 3)
@@ -303,7 +303,7 @@ def test_passes_go_through_every_row_once_and_leave_out_what_fills_no_batch() ->
     assert all((set(b[1].tolist()), len(b[2].unique())) == ({20, 21}, 3) for b in batches)
 
 
-def test_generative_classifier_has_no_bias_in_its_log_variances() -> None:
+def test_the_generative_classifier_has_no_bias_in_its_log_variances() -> None:
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=3)
     learned = {name for name, _ in strategy.vaes[0].named_parameters()}
     wanted = {f"encoder.latent.{name}" for name in ("mean.weight", "mean.bias", "log_var.weight")}
@@ -312,7 +312,7 @@ def test_generative_classifier_has_no_bias_in_its_log_variances() -> None:
 
 
 @pytest.mark.parametrize(("side", "latent"), [(2, 1), (8, 9), (28, 100), (32, 100)])
-def test_dgr_has_a_latent_variable_to_seven_pixels_and_100_at_most(side: int, latent: int) -> None:
+def test_dgr_has_a_latent_variable_for_seven_pixels_and_at_most_100(side: int, latent: int) -> None:
     strategy = ready("dgr", generator_hidden=3)
     strategy.streams.shape = (1, side, side)
     strategy.setup()

@@ -1,4 +1,4 @@
-"""GEM, OGD and GPM against direct calculations; A-GEM's test stands in test_mathematics."""
+"""GEM, OGD and GPM against direct calculations; A-GEM is tested in test_mathematics."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def random_problem(seed: int, tasks: int, size: int = 12) -> tuple[np.ndarray, n
 
 @pytest.mark.parametrize("tasks", [1, 2, 5])
 @pytest.mark.parametrize("seed", range(4))
-def test_gem_finds_the_nearest_gradient_that_breaks_no_constraint(tasks: int, seed: int) -> None:
+def test_gem_finds_the_nearest_gradient_that_violates_no_constraint(tasks: int, seed: int) -> None:
     g, past = random_problem(seed, tasks)
     kept = {"type": "ineq", "fun": lambda z: past @ z, "jac": lambda z: past}
     found = minimize(
@@ -44,7 +44,7 @@ def test_gem_finds_the_nearest_gradient_that_breaks_no_constraint(tasks: int, se
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_gem_memory_strength_bounds_the_multipliers_or_is_added(seed: int) -> None:
+def test_gem_s_memory_strength_bounds_the_multipliers_or_is_added(seed: int) -> None:
     g, past = random_problem(seed, 3)
     gram, inner = past @ past.T, past @ g
 
@@ -56,7 +56,7 @@ def test_gem_memory_strength_bounds_the_multipliers_or_is_added(seed: int) -> No
     np.testing.assert_allclose(multipliers(gram, inner, 0.5, bound=False), dual(0.0) + 0.5, atol=1e-5)
 
 
-def test_gem_leaves_a_gradient_that_breaks_nothing_and_a_lane_that_diverged() -> None:
+def test_gem_does_not_change_a_gradient_without_violations_or_a_diverged_lane() -> None:
     assert (multipliers(np.eye(2), np.array([0.1, 0.0]), 0.5, bound=True) == 0).all()
     assert (multipliers(np.eye(2), np.array([np.nan, -1.0]), 0.5, bound=True) == 0).all()
     # Two equal gradients, and one that is zero.
@@ -72,7 +72,7 @@ def test_gem_projects_each_lane_against_every_earlier_tasks_memory() -> None:
         strategy.after_step(new_batch(strategy, task))
     batch = new_batch(strategy, 1)
     strategy.loss(batch).sum().backward()
-    # Lane 1 is made to climb on the old rows, so that its constraint is broken whatever the others' are.
+    # Lane 1's gradient raises the loss on old rows, so that its constraint is violated in any case.
     memory = strategy.remembered(0)
     old = []
     for lane, stream in enumerate(strategy.streams.streams):
@@ -91,7 +91,7 @@ def test_gem_projects_each_lane_against_every_earlier_tasks_memory() -> None:
     assert before[1] @ old[1] < 0
 
 
-def test_gem_keeps_the_last_rows_of_each_task() -> None:
+def test_gem_stores_the_last_rows_of_each_task() -> None:
     strategy = ready("gem", buffer=8)
     rows = torch.stack([s.tasks[0].train_rows[:15] for s in strategy.streams.streams])
     weight = torch.ones(3, 6)
@@ -106,7 +106,7 @@ def test_gem_keeps_the_last_rows_of_each_task() -> None:
     assert bool((memory.weight_LB == 1).all())
 
 
-def test_gem_counts_only_slots_in_use_and_needs_one_for_each_task() -> None:
+def test_gem_s_memory_counts_slots_in_use_and_needs_one_for_each_task() -> None:
     strategy = ready("gem", buffer=20)
     batch = new_batch(strategy)
     strategy.after_step(batch)
@@ -118,7 +118,7 @@ def test_gem_counts_only_slots_in_use_and_needs_one_for_each_task() -> None:
 
 
 def logit_gradient(strategy: Strategy, lane: int, x_CHW: Tensor, units: Tensor) -> Tensor:
-    """Return the gradient of the mean of some logits of one row of one lane, by autograd alone."""
+    """Return the gradient of the mean of some logits of one row of a lane, by plain autograd."""
     parameters = list(strategy.model.parameters())
     logit = plain(strategy, lane, x_CHW[None])[0, units].mean()
     found = torch.autograd.grad(logit, parameters, materialize_grads=True)
@@ -127,7 +127,7 @@ def logit_gradient(strategy: Strategy, lane: int, x_CHW: Tensor, units: Tensor) 
 
 @pytest.mark.parametrize("logits_of", ["gtl", "ave", "all"])
 @pytest.mark.parametrize("scenario", ["class", "task"])
-def test_ogd_leaves_the_stored_logits_to_first_order(logits_of: str, scenario: str) -> None:
+def test_ogd_does_not_change_the_stored_logits_to_first_order(logits_of: str, scenario: str) -> None:
     strategy = ready("ogd", scenario, directions=8, logits_of=logits_of)
     begin(strategy, 0)
     sampled = sample(strategy, 8)
@@ -149,14 +149,14 @@ def test_ogd_leaves_the_stored_logits_to_first_order(logits_of: str, scenario: s
     for lane in range(3):
         scale = stored[lane].norm(dim=1) * before[lane].norm()
         assert float((stored[lane] @ after[lane] / scale).abs().max()) < 1e-5
-        # The projection takes away no more than it must.
+        # The projection removes no more than it must.
         solution = torch.linalg.lstsq(stored[lane].T, before[lane]).solution
         expected = before[lane] - stored[lane].T @ solution
         torch.testing.assert_close(after[lane], expected, rtol=1e-3, atol=1e-5)
 
 
 def sample(strategy: Any, n: int) -> Batch:
-    """Return the rows that the strategy will draw at the end of the task, without using up its draws."""
+    """Return the rows that the strategy will draw at the end of the task, without advancing its draws."""
     from strategies.parts.row_sample import sample_rows
 
     rows, real = sample_rows(strategy.streams, strategy.draws, strategy.name, strategy.task, n)
@@ -165,7 +165,7 @@ def sample(strategy: Any, n: int) -> Batch:
     return strategy.streams.batch(rows)
 
 
-def test_ogd_directions_are_orthonormal_and_a_repeated_one_is_none() -> None:
+def test_ogd_s_directions_are_orthonormal_and_a_repeated_one_is_zero() -> None:
     strategy = ready("ogd", directions=60)
     strategy.end_task(0)
     basis = strategy.basis_LDP.double()
@@ -174,14 +174,14 @@ def test_ogd_directions_are_orthonormal_and_a_repeated_one_is_none() -> None:
         rank = int((gram.diagonal() > 0.5).sum())
         assert 0 < rank <= min(60, len(stream.tasks[0].train_rows))
         torch.testing.assert_close(gram, gram.diagonal().round().diag(), rtol=0, atol=1e-5)
-        assert bool((basis[lane, len(stream.tasks[0].train_rows) :] == 0).all())  # the lane has no more rows
+        assert bool((basis[lane, len(stream.tasks[0].train_rows) :] == 0).all())  # all rows of the lane
 
 
 NETWORKS = {"mlp": {"hidden": 7, "layers": 2}, "cnn": {"width": 3, "hidden": 5}}
 
 
 @pytest.mark.parametrize("model", NETWORKS)
-def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str) -> None:
+def test_gpm_does_not_change_any_layer_s_outputs_for_earlier_inputs(model: str) -> None:
     strategy = ready("gpm", "class", model, NETWORKS[model], threshold=1.0, rows=3)
     strategy.threshold.fill_(1.0)
     begin(strategy, 0)
@@ -202,7 +202,7 @@ def test_gpm_leaves_what_every_layer_answers_to_earlier_inputs(model: str) -> No
     assert not all(map(torch.equal, before, strategy.model.parameters()))
 
 
-def test_gpm_stores_the_singular_vectors_the_paper_asks_for() -> None:
+def test_gpm_stores_the_singular_vectors_of_the_paper() -> None:
     """Two tasks by numpy's SVD, layer by layer and lane by lane: eq. 5, 8 and 9."""
     strategy = ready("gpm", "class", threshold=0.8, growth=0.05, rows=10)
     expected: list[list[np.ndarray]] = [[np.zeros((0, 0))] * len(strategy._layers) for _ in range(3)]
@@ -212,7 +212,7 @@ def test_gpm_stores_the_singular_vectors_the_paper_asks_for() -> None:
         move(strategy, task)
         inputs = inputs_during(strategy.model, rows.x_LBX, strategy._layers)
         for i, (layer, x) in enumerate(zip(strategy._layers, inputs, strict=True)):
-            for lane, factor in enumerate((1.0, 2.0, 0.5)):  # as ``ready`` makes floats differ
+            for lane, factor in enumerate((1.0, 2.0, 0.5)):  # ``ready`` makes floats differ between lanes
                 share = min(1.0, factor * (0.8 + 0.05 * task))
                 r = inputs_of(layer, x.detach(), 3)[lane].flatten(0, 1).T.double().numpy()
                 basis = expected[lane][i] if task else np.zeros((len(r), 0))
@@ -230,14 +230,14 @@ def test_gpm_stores_the_singular_vectors_the_paper_asks_for() -> None:
                 np.testing.assert_allclose(found[lane].numpy(), basis @ basis.T, atol=2e-4)
 
 
-def test_gpm_lets_heads_of_their_own_be_and_refuses_batch_normalisation() -> None:
+def test_gpm_does_not_project_separate_heads_and_refuses_batch_normalisation() -> None:
     assert ready("gpm", "task").model.head not in ready("gpm", "task")._layers
     with pytest.raises(Unsuitable, match="dense layers and convolutions alone"):
         ready("gpm", "class", "resnet18", {"width": 2})
 
 
 def second_task_with_momentum(name: str, **hyper: Any) -> tuple[Any, Batch]:
-    """Return a strategy after three steps of a first task and three of a second, and rows of the first."""
+    """Return a strategy after three steps in each of two tasks, and rows of the first task."""
     strategy = ready(name, "class", **hyper)
     strategy.optimiser = Momentum(list(strategy.model.parameters()), [0.05] * 3, [0.0] * 3)
     for task in (0, 1):
@@ -258,8 +258,8 @@ def second_task_with_momentum(name: str, **hyper: Any) -> tuple[Any, Batch]:
     return strategy, old
 
 
-def test_ogd_carries_no_momentum_along_what_it_keeps() -> None:
-    """Three steps of the second task, with what the first left in the momentum: nothing along a direction."""
+def test_ogd_carries_no_momentum_along_its_stored_directions() -> None:
+    """After three steps of the second task, with momentum left by the first one."""
     strategy, _ = second_task_with_momentum("ogd", directions=5)
     moved = [p.detach() - b for p, b in zip(strategy.model.parameters(), strategy.before, strict=True)]
     for lane in range(3):
@@ -269,8 +269,8 @@ def test_ogd_carries_no_momentum_along_what_it_keeps() -> None:
         assert float(way.norm()) > 1e-3
 
 
-def test_gpm_carries_no_momentum_along_what_it_keeps() -> None:
-    """Every layer answers the first task's inputs as before, after three steps of the second."""
+def test_gpm_carries_no_momentum_along_its_stored_directions() -> None:
+    """Every layer's outputs for the first task's inputs are unchanged after three steps of the second."""
     strategy, old = second_task_with_momentum("gpm", threshold=1.0, rows=5)
     now = [p.detach().clone() for p in strategy.model.parameters()]
 
@@ -283,6 +283,6 @@ def test_gpm_carries_no_momentum_along_what_it_keeps() -> None:
     answers = [layer(x).detach()[:2] for layer, x in zip(strategy._layers, inputs, strict=True)]
     write(now)
     for layer, x, answer in zip(strategy._layers, inputs, answers, strict=True):
-        # Lanes 0 and 1 keep all (thresholds of 1 and more), lane 2 half.
+        # Lanes 0 and 1 store all directions (thresholds of 1 and more), lane 2 half of them.
         torch.testing.assert_close(layer(x).detach()[:2], answer, rtol=1e-4, atol=1e-5)
     assert any(not torch.allclose(a, b) for a, b in zip(now, strategy.before, strict=True))

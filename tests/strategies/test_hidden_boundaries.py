@@ -1,4 +1,4 @@
-"""With hidden boundaries a method works, or is refused with a reason: none silently becomes another."""
+"""With hidden boundaries a method works or is refused with a reason; none silently becomes another method."""
 
 import itertools
 from dataclasses import fields, replace
@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import strategies
+from bench.checks.conformance import Checkpoints as Saved
 from bench.train import run_group
 from strategies.core import Batch, Strategy, mask, row_losses
 from suites.base import Training
-from tests.conformance.test_strategies import Kept
 from tests.conftest import outcome, toy_cell
 from tests.methods import assert_equal, move, new_batch, ready
 from tests.plain import lane_module, loss_among
@@ -22,54 +22,55 @@ SOONER: dict[str, dict[str, Any]] = {
     "continual-backprop": {"rate": 0.05, "maturity": 2},
     "redo": {"every": 5, "tau": 0.5},
 }
-"""Methods that act seldom, made to act within the toy's few steps."""
-ALIKE = {("sparse-er", "mbpa++"): "both train alike; answers are adapted, on the toy to the same labels"}
-"""Pairs that the toy cannot distinguish, and why that is right."""
+"""Hyper-parameters with which methods that act rarely do so within the toy's few steps."""
+ALIKE = {("sparse-er", "mbpa++"): "both train alike; adapted predictions have the same labels on the toy"}
+"""Pairs of methods that the toy cannot distinguish, and the reason."""
 SCENARIOS = ("task", "domain", "class", "online")
 EVERY = itertools.product(strategies.names(), SCENARIOS)
 HIDDEN = Training(boundaries="hidden")
-ABLE = [(n, scenario) for n, scenario in EVERY if strategies.get(n)().unsuitable(scenario, HIDDEN) is None]
+SUITABLE = [
+    (n, scenario) for n, scenario in EVERY if strategies.get(n)().unsuitable(scenario, HIDDEN) is None
+]
 
 
 def cell(name: str, seed: int, scenario: str) -> Any:
     given = SOONER.get(name, {}) | ({} if strategies.get(name).tunes else {"epochs": 2})
     if "buffer" in [f.name for f in fields(strategies.get(name))]:
-        given["buffer"] = 20  # a memory that has to choose
+        given["buffer"] = 20  # a memory smaller than the task
     return toy_cell(name, seed, scenario, boundaries="hidden", **given)
 
 
 @cache
 def learned(name: str, scenario: str) -> tuple[str, str]:
-    """Return what a method made of the toy."""
+    """Return a method's counts and losses on the toy."""
     (record,) = run_group([cell(name, 0, scenario)])
     return str(record["test"]["right"]), str(record["loss"])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_no_method_is_another_one_where_boundaries_are_hidden(scenario: str) -> None:
+def test_no_method_equals_another_where_boundaries_are_hidden(scenario: str) -> None:
     found: dict[tuple[Any, ...], str] = {}
-    for name in [n for n, s in ABLE if s == scenario]:
+    for name in [n for n, s in SUITABLE if s == scenario]:
         made = (strategies.get(name).tunes, *learned(name, scenario))
         if made[2] == "[0.0, 0.0]":
-            continue  # only counts, and has every row of the toy right: no gradient method can be it
+            continue  # it only counts, and no gradient method can be equal to it
         other = found.setdefault(made, name)
-        assert other == name or (name, other) in ALIKE, f"{name} is {other} under another name"
+        assert other == name or (name, other) in ALIKE, f"{name} has the same results as {other}"
     assert len(found) > 5
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in ABLE}))
-def test_resume_equals_going_straight_through(name: str) -> None:
-    scenario = next(s for n, s in ABLE if n == name)
+@pytest.mark.parametrize("name", sorted({name for name, _ in SUITABLE}))
+def test_a_resumed_run_equals_an_uninterrupted_one(name: str) -> None:
+    scenario = next(s for n, s in SUITABLE if n == name)
     cells = [cell(name, seed, scenario) for seed in (0, 1)]
     data = sentences(4) if strategies.get(name).tunes else blobs(4)
-    kept, again = Kept(), Kept()
-    straight = [outcome(r) for r in run_group(cells, checkpoints=kept, data=data)]
-    again.current = kept.after[1]
-    assert [outcome(r) for r in run_group(cells, checkpoints=again, data=data)] == straight
+    saved = Saved()
+    whole = [outcome(r) for r in run_group(cells, checkpoints=saved, data=data)]
+    assert [outcome(r) for r in run_group(cells, checkpoints=saved.at(1), data=data)] == whole
 
 
 def hidden(name: str, **hyper: Any) -> Any:
-    """Return a strategy that was never told of a task, and saw six rows of the first."""
+    """Return a strategy with hidden boundaries after six rows of the first task."""
     strategy = ready(name, **hyper)
     strategy.streams.training = replace(strategy.streams.training, boundaries="hidden")
     strategy.setup()
@@ -77,7 +78,7 @@ def hidden(name: str, **hyper: Any) -> Any:
     return strategy
 
 
-def test_agem_projects_from_the_first_remembered_row_on() -> None:
+def test_agem_projects_as_soon_as_a_row_is_in_memory() -> None:
     strategy = hidden("agem")
     for task in (0, 1):
         batch = new_batch(strategy, task)
@@ -86,7 +87,7 @@ def test_agem_projects_from_the_first_remembered_row_on() -> None:
         before = [p.grad.clone() for p in strategy.model.parameters()]
         strategy.draws.begin(0)
         strategy.adjust_gradients()
-        if task == 0:  # nothing is remembered yet
+        if task == 0:  # the memory is empty
             assert_equal((p.grad for p in strategy.model.parameters()), before)
         else:
             strategy.draws.begin(0)
@@ -105,12 +106,12 @@ def test_agem_projects_from_the_first_remembered_row_on() -> None:
 
 
 def new_loss(strategy: Strategy, batch: Batch) -> Any:
-    """Return er-ace's loss of new rows: the memory is empty, so its own part is 0."""
+    """Return er-ace's loss on new rows: with an empty memory, the other part is 0."""
     return strategy.loss(batch).detach()
 
 
-def test_er_ace_spares_classes_met_before_and_absent_from_the_batch() -> None:
-    """Caccia 2022's mask, row by row: a batch's classes compete, and those never met so far."""
+def test_er_ace_masks_seen_classes_that_are_absent_from_the_batch() -> None:
+    """Caccia 2022's mask, row by row: active are classes of the batch and classes never seen so far."""
     strategy = hidden("er-ace")
     met: list[set[int]] = [set(), set(), set()]
     for task in (0, 1, 0):

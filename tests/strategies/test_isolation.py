@@ -23,7 +23,7 @@ ISOLATION = ["independent", "xdg", "hat", "packnet", "progressive", "supsup"]
 
 
 def mixed_batch(strategy: Any) -> Any:
-    """Return rows of both tasks in turn."""
+    """Return a batch that alternates rows of both tasks."""
     streams = strategy.streams
     rows = [torch.stack([s.tasks[t].test_rows[:4] for t in (0, 1)], 1).flatten() for s in streams.streams]
     return streams.batch(torch.stack(rows))
@@ -38,7 +38,7 @@ def gated(strategy: Any, lane: int, x_CHW: Tensor, gates: list[Tensor]) -> Tenso
 
 
 def check_answers(strategy: Any, gates: list[list[list[Tensor]]]) -> None:
-    """``gates[lane][task]`` are one row's gates, layer by layer."""
+    """Assert that predictions are those of gates; ``gates[lane][task]`` is a list by layer."""
     batch = mixed_batch(strategy)
     answers = strategy.predict(batch)
     for lane, stream in enumerate(strategy.streams.streams):
@@ -51,7 +51,7 @@ def check_answers(strategy: Any, gates: list[list[list[Tensor]]]) -> None:
 
 @pytest.mark.parametrize("name", ["independent", "packnet", "progressive", "supsup"])
 @pytest.mark.parametrize("optimiser", ["adam", "momentum"])
-def test_later_training_leaves_earlier_answers_exactly_as_they_were(name: str, optimiser: str) -> None:
+def test_later_training_does_not_change_earlier_predictions_at_all(name: str, optimiser: str) -> None:
     settings = {"optimiser": optimiser, "lr": 0.02, "weight_decay": 0.01}
     group = make_lanes([toy_cell(name, seed, "task", **settings) for seed in range(3)], "cpu", blobs(8))
     answers: list[Tensor] = []
@@ -65,12 +65,12 @@ def test_later_training_leaves_earlier_answers_exactly_as_they_were(name: str, o
 
 
 @pytest.mark.parametrize("name", ISOLATION)
-def test_only_in_task_incremental_streams(name: str) -> None:
+def test_isolation_methods_are_for_task_incremental_streams_only(name: str) -> None:
     assert strategies.get(name).scenarios == ("task",)
 
 
 @pytest.mark.parametrize("name", ["xdg", "hat", "packnet", "supsup", "progressive"])
-def test_layers_of_another_kind_are_refused(name: str) -> None:
+def test_layers_that_cannot_be_gated_are_refused(name: str) -> None:
     net: Any = ("resnet18", {"width": 2}, "dense layers and convolutions alone")
     *model, says = ("cnn", {"width": 2, "hidden": 4}, "dense layers") if name == "progressive" else net
     with pytest.raises(Unsuitable, match=says):
@@ -81,7 +81,7 @@ LENGTHS = [Training(epochs=3, batch=7), *(Training(iterations=n, batch=16) for n
 
 
 @pytest.mark.parametrize("training", LENGTHS)
-def test_steps_are_those_of_the_engine(training: Training) -> None:
+def test_the_number_of_steps_equals_the_schedule_s(training: Training) -> None:
     streams = lanes_on(SEEDS, "task", training)
     for task in range(2):
         schedule: Any = schedule_task(streams, task, strategies.get("finetune")())
@@ -90,7 +90,7 @@ def test_steps_are_those_of_the_engine(training: Training) -> None:
         assert all(e <= w and w % e == 0 for e, w in zip(epoch, whole, strict=True)) or training.iterations
 
 
-def test_independent_networks_start_apart_and_each_answers_for_its_own_task() -> None:
+def test_independent_networks_start_differently_and_predict_for_their_own_task() -> None:
     strategy = ready("independent", "task")
     first, second = (copy.deepcopy(n) for n in strategy.networks)
     for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
@@ -119,7 +119,7 @@ def test_xdg_closes_exactly_its_share_of_every_layer_for_every_task() -> None:
     assert not torch.equal(strategy.open_LTF[0], strategy.open_LTF[1])
 
 
-def test_xdg_gates_a_step_by_its_task_and_each_answer_by_its_own() -> None:
+def test_xdg_gates_a_step_by_its_task_and_each_prediction_by_the_row_s_task() -> None:
     strategy = ready("xdg", "task", options={"hidden": 9, "layers": 2}, gated=0.4)
     begin(strategy, 1)
     open_LTF = [of_layer.float() for of_layer in strategy.open_LTF]
@@ -169,8 +169,8 @@ def test_ewc_with_xdg_penalises_no_weight_of_a_closed_unit() -> None:
     assert bool((bias[~closed_LF] > 0).any())
 
 
-def test_hat_takes_the_papers_steps() -> None:
-    """One step of the second task by hand: gates, loss, both gradients' factors, sgd for both."""
+def test_hat_s_step_is_the_paper_s() -> None:
+    """One step of the second task by hand: gates, loss, factors of both gradients, SGD for both."""
     strategy = ready("hat", "task", options={"hidden": 5, "layers": 2}, s_max=4.0, c=0.3)
     learned(strategy, 0, 3)
     used = [u.clone() for u in strategy.used]
@@ -211,7 +211,7 @@ def test_hat_takes_the_papers_steps() -> None:
             torch.testing.assert_close(now[lane].detach(), moved, rtol=1e-3, atol=1e-4)
 
 
-def test_hat_answers_with_the_steepest_gates_of_each_rows_task() -> None:
+def test_hat_predicts_with_the_steepest_gates_of_each_row_s_task() -> None:
     strategy = ready("hat", "task", options={"hidden": 5, "layers": 2}, s_max=4.0)
     learned(strategy, 0)
     begin(strategy, 1)
@@ -265,7 +265,7 @@ def test_packnet_prunes_the_smallest_free_weights_at_its_step_and_freezes_the_re
             assert bool((m.weight[lane][owner[lane] == 0] != 0).any())
 
 
-def test_packnet_cuts_by_magnitude() -> None:
+def test_packnet_prunes_by_magnitude() -> None:
     strategy = packnet(pruned=0.3)
     begin(strategy, 0)
     before = [m.weight.detach().clone() for m in strategy._layers]
@@ -280,14 +280,14 @@ def test_packnet_cuts_by_magnitude() -> None:
 
 
 def top(size: Tensor, count: int) -> Tensor:
-    """Return 1 for the largest ``count`` of a tensor, by a full sort, 0 for the others."""
+    """Return 1 for the ``count`` largest values of a tensor and 0 for the others, by a full sort."""
     found = torch.zeros(size.numel())
     found[size.flatten().argsort(descending=True)[:count]] = 1
     return found.view_as(size)
 
 
 def supermasks(scores: list[Tensor], units: list[int], share: float) -> list[Tensor]:
-    """Return one lane's masks of the hidden layers and the head, by the definition."""
+    """Return one lane's masks of the hidden layers and the head, by their definition."""
     masks = [top(s.abs(), round(share * s.numel())) for s in scores]
     head = scores[-1][:, units]
     masks[-1] = torch.zeros_like(scores[-1])
@@ -299,7 +299,7 @@ def supsup(**hyper: Any) -> Any:
     return ready("supsup", "task", options={"hidden": 9, "layers": 2}, **hyper)
 
 
-def test_supsup_weights_are_signed_constants_and_biases_nothing() -> None:
+def test_supsup_s_weights_are_signed_constants_and_its_biases_zero() -> None:
     for strategy in (supsup(), ready("supsup", "task", "cnn", {"width": 4, "hidden": 6})):
         for m in (*strategy._layers, strategy.model.head):
             inputs = m.weight[0].numel() // len(m.bias[0]) if m.bias is not None else m.weight[0, 0].numel()
@@ -308,8 +308,8 @@ def test_supsup_weights_are_signed_constants_and_biases_nothing() -> None:
             assert m.bias is None or not m.bias.any()
 
 
-def test_supsup_takes_the_straight_through_step_of_one_plain_network() -> None:
-    """Top k by magnitude, dL/ds = dL/d(masked w) w sign(s), sgd: one lane at a time, in torch alone."""
+def test_supsup_s_step_is_the_straight_through_step_of_a_plain_network() -> None:
+    """Top k by magnitude, dL/ds = dL/d(masked w) w sign(s), SGD: one lane at a time in plain torch."""
     strategy = supsup(kept=0.4)  # 0.4, 0.8, 0.2
     begin(strategy, 1)
     batch = new_batch(strategy, 1)
@@ -345,7 +345,7 @@ def test_supsup_later_tasks_change_neither_weights_nor_earlier_masks() -> None:
     assert_equal(strategy.model.state_dict().values(), start.values())
 
 
-def test_supsup_answers_each_row_by_its_own_tasks_mask_also_while_it_learns() -> None:
+def test_supsup_predicts_each_row_by_its_task_s_mask_also_during_training() -> None:
     strategy = supsup()
     learned(strategy, 0)
     begin(strategy, 1)
@@ -363,9 +363,9 @@ def test_supsup_answers_each_row_by_its_own_tasks_mask_also_while_it_learns() ->
             torch.testing.assert_close(answers[lane, task::2][:, own], (h @ masked[-1])[:, own])
 
 
-def test_supsup_keeps_a_bit_for_every_weight_and_task_and_nothing_else() -> None:
+def test_supsup_stores_one_bit_for_each_weight_and_task_and_nothing_else() -> None:
     strategy = supsup()
-    sizes = [64 * 9, 9 * 9, 9 * 4]  # 81 and 36 weights fill the last byte up
+    sizes = [64 * 9, 9 * 9, 9 * 4]  # 81 and 36 weights, padded to whole bytes
     assert held_memory(strategy) == (0, 2 * sum(math.ceil(n / 8) for n in sizes))
     assert not torch.equal(strategy._stored(0)[0], strategy._stored(1)[0])
     learned(strategy, 0)
@@ -373,7 +373,7 @@ def test_supsup_keeps_a_bit_for_every_weight_and_task_and_nothing_else() -> None
 
 
 @pytest.mark.parametrize("lateral", ["adapter", "linear"])
-def test_progressive_columns_read_the_earlier_ones_as_the_paper_writes(lateral: str) -> None:
+def test_progressive_columns_read_earlier_columns_as_in_the_paper(lateral: str) -> None:
     strategy = ready("progressive", "task", options={"hidden": 5, "layers": 2}, lateral=lateral)
     begin(strategy, 0)
     move(strategy)

@@ -25,7 +25,7 @@ def test_batched_fisher_is_the_square_of_the_mean_gradient_times_the_rows() -> N
 
 @pytest.mark.parametrize("half", [True, False])
 def test_ewc_gradient_equals_autograd_of_one_penalty_per_task(half: bool) -> None:
-    """Two sums over tasks, kept in two tensors, have the gradient of the sum of all penalties."""
+    """Two running sums over tasks give the gradient of the sum of all penalties."""
     strategy = ready("ewc", lam=30.0, half=half)
     of_tasks = []
     for task in range(2):
@@ -58,8 +58,8 @@ def test_ewc_fisher_is_the_mean_over_a_tasks_rows() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["exact", "sampled", "true", "batched"])
-def test_ewc_pads_with_rows_that_have_a_label(estimator: str) -> None:
-    """What fills up the lanes with fewer rows counts nothing, but its label is asked for all the same."""
+def test_ewc_pads_lanes_with_labelled_rows(estimator: str) -> None:
+    """Padding has no weight, but its label is read all the same."""
     strategy = ready("ewc", fisher=estimator, fisher_batch=8)
     together = strategy.fisher_information(0)
     assert len({len(s.tasks[0].train_rows) for s in strategy.streams.streams}) > 1
@@ -116,12 +116,12 @@ def test_si_equals_the_path_integral(path: str, negative: bool) -> None:
         torch.testing.assert_close(strategy.importance, omega, rtol=1e-4, atol=1e-7)
 
 
-def test_agem_projects_each_lane_on_its_own_half_space() -> None:
+def test_agem_projects_each_lane_onto_its_own_half_space() -> None:
     strategy = ready("agem", batch=5)
     strategy.after_step(new_batch(strategy, 0))
     strategy.task = 1
     batch = new_batch(strategy, 1)
-    # Memory of lane 1 points the same way as the new rows: nothing to project there.
+    # In lane 1 memory and new rows agree: no projection there.
     strategy.memory.rows_LM[1, :6] = batch.rows_LB[1]
     strategy.loss(batch).sum().backward()
     plain_g = [p.grad.clone() for p in strategy.model.parameters()]
@@ -142,7 +142,7 @@ def test_agem_projects_each_lane_on_its_own_half_space() -> None:
             torch.testing.assert_close(n[lane], g[lane] - factor * ref[lane], rtol=1e-4, atol=1e-6)
 
 
-def test_agem_leaves_the_first_task_alone() -> None:
+def test_agem_does_not_project_in_the_first_task() -> None:
     strategy = ready("agem")
     strategy.loss(new_batch(strategy)).sum().backward()
     before = [p.grad.clone() for p in strategy.model.parameters()]
@@ -151,7 +151,7 @@ def test_agem_leaves_the_first_task_alone() -> None:
 
 
 def test_agem_computes_its_reference_gradient_in_the_precision_of_the_loss() -> None:
-    """In bfloat16 the gradient on the draw is that of bfloat16 too: of the same rows as g, r is g exactly."""
+    """In bfloat16 the reference gradient is computed in bfloat16 too: with the same rows, r equals g."""
     strategy = ready("agem")
     strategy.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
     batch = new_batch(strategy)
@@ -161,7 +161,7 @@ def test_agem_computes_its_reference_gradient_in_the_precision_of_the_loss() -> 
         strategy.loss(batch).sum().backward()
     before = [p.grad.clone() for p in strategy.model.parameters()]
     for p in strategy.model.parameters():
-        p.grad.neg_()  # against the memory's own gradient: nothing may be left of it
+        p.grad.neg_()  # opposite to the memory's gradient: the projection is zero
     strategy.memory.draw_slots = lambda name, n: torch.arange(n).repeat(3, 1)
     strategy.adjust_gradients()
     for p, b in zip(strategy.model.parameters(), before, strict=True):
@@ -172,10 +172,12 @@ def test_agem_computes_its_reference_gradient_in_the_precision_of_the_loss() -> 
 @pytest.mark.parametrize(("balance", "squared"), [("sum", False), ("sum", True), ("tasks", False)])
 @pytest.mark.parametrize("seen", [False, True])
 @pytest.mark.parametrize("earlier", [1, 2])
-def test_lwf_equals_distillation(where: str, balance: str, squared: bool, seen: bool, earlier: int) -> None:
+def test_lwf_s_loss_is_the_paper_s_distillation(
+    where: str, balance: str, squared: bool, seen: bool, earlier: int
+) -> None:
     """Earlier tasks' heads are added (Li & Hoiem 2017), or averaged (van de Ven 2022, balance=tasks).
 
-    With ``active=seen`` the teacher answers with the first task's units alone.
+    With ``active=seen`` the teacher has only the units of the first task.
     """
     scenario, distil = where.split()
     chosen = {"temperature": 2.0, "balance": balance, "lam": 0.7, "distil": distil, "heat_squared": squared}
@@ -188,7 +190,7 @@ def test_lwf_equals_distillation(where: str, balance: str, squared: bool, seen: 
         strategy.streams.training = replace(strategy.streams.training, active="seen")
         strategy.streams.begin_task(1)
     begin(strategy, 1)
-    if scenario == "task":  # the toy has two tasks: as in a third, whose rows are of the second's head
+    if scenario == "task":  # the toy has only two tasks: simulate a third, with rows of the second task
         strategy.task = earlier
     batch, n = new_batch(strategy, 1), strategy.task
     ours = strategy.loss(batch)
@@ -213,7 +215,7 @@ def test_lwf_equals_distillation(where: str, balance: str, squared: bool, seen: 
 
 
 @pytest.mark.parametrize("balance", ["concatenated", "sum", "tasks"])
-def test_er_weighs_new_and_old_as_it_says(balance: str) -> None:
+def test_er_weights_new_and_old_rows_by_its_balance(balance: str) -> None:
     strategy = ready("er", balance=balance, lam=0.6, batch=4)
     strategy.after_step(new_batch(strategy, 0))
     strategy.task = 2
@@ -231,7 +233,7 @@ def test_er_weighs_new_and_old_as_it_says(balance: str) -> None:
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_er_in_task_incremental_streams_answers_old_rows_on_their_own_head() -> None:
+def test_er_in_task_incremental_streams_trains_old_rows_on_their_own_head() -> None:
     strategy = ready("er", "task", balance="sum", batch=4)
     strategy.after_step(new_batch(strategy, 0))
     batch = new_batch(strategy, 1)
@@ -246,7 +248,7 @@ def test_er_in_task_incremental_streams_answers_old_rows_on_their_own_head() -> 
 
 
 @pytest.mark.parametrize("name", ["der", "der++"])
-def test_der_matches_the_logits_given_when_a_row_was_learned(name: str) -> None:
+def test_der_matches_the_logits_from_when_a_row_was_stored(name: str) -> None:
     strategy = ready(name)
     first = new_batch(strategy, 0)
     strategy.loss(first)
@@ -261,7 +263,7 @@ def test_der_matches_the_logits_given_when_a_row_was_learned(name: str) -> None:
     dark, labelled = draws.below("logits", memory.filled_L, 6), draws.below("labels", memory.filled_L, 6)
     for lane in range(3):
         expected = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
-        x = first.x_LBX[lane, dark[lane]]  # slot i holds the i-th row of the first batch
+        x = first.x_LBX[lane, dark[lane]]  # slot i has the i-th row of the first batch
         distance = F.mse_loss(plain(strategy, lane, x), given[lane][dark[lane]])
         expected = expected + lanes_of(strategy.alpha, lane) * distance
         if name == "der++":
@@ -270,7 +272,7 @@ def test_der_matches_the_logits_given_when_a_row_was_learned(name: str) -> None:
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_er_ace_lets_new_rows_compete_among_their_own_classes_only() -> None:
+def test_er_ace_s_loss_of_new_rows_is_among_their_own_classes_only() -> None:
     strategy = ready("er-ace")
     strategy.after_step(new_batch(strategy, 0))
     strategy.task = 1
@@ -284,7 +286,7 @@ def test_er_ace_lets_new_rows_compete_among_their_own_classes_only() -> None:
         torch.testing.assert_close(ours[lane], new + rest, rtol=1e-5, atol=1e-6)
 
 
-def test_inactive_units_get_no_gradient_and_no_chance() -> None:
+def test_inactive_units_get_no_gradient_and_zero_probability() -> None:
     strategy = ready("finetune", "task")
     batch = new_batch(strategy, 1)
     logits = strategy.logits(batch)

@@ -9,8 +9,8 @@ from tests.strategies.test_class_memory import STREAM, contents
 
 @settings(max_examples=40, deadline=None)
 @given(**STREAM)
-def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded: bool, seed: int) -> None:
-    """Against Vitter's algorithm R, row after row, with the same random numbers."""
+def test_the_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded: bool, seed: int) -> None:
+    """Against Vitter's algorithm R, row by row, with the same random numbers."""
     seeds = [seed, seed + 1]
     lanes = lanes_on(seeds)
     memory, same = Memory(slots, lanes, Draws(seeds, "cpu")), Draws(seeds, "cpu")
@@ -37,7 +37,7 @@ def test_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, padded:
     assert contents(memory) == expected
 
 
-def test_what_is_kept_beside_a_row_stays_with_it() -> None:
+def test_tensors_stored_with_a_row_stay_with_it() -> None:
     lanes = lanes_on([0, 1])
     memory = Memory(5, lanes, Draws([0, 1], "cpu"), {"mark": (2,)})
     for step in range(20):
@@ -48,7 +48,7 @@ def test_what_is_kept_beside_a_row_stays_with_it() -> None:
     assert torch.equal(kept, torch.stack([rows, -rows], 2))
 
 
-def test_per_class_keeps_equal_shares_within_the_budget() -> None:
+def test_per_class_stores_equal_shares_within_the_budget() -> None:
     lanes = lanes_on([0, 1, 2])
     memory = Memory(24, lanes, Draws([0, 1, 2], "cpu"))
     for task in range(2):
@@ -58,7 +58,7 @@ def test_per_class_keeps_equal_shares_within_the_budget() -> None:
         assert (len(rows[:24].unique()), units[rows[:24]].bincount().tolist()) == (24, [6, 6, 6, 6])
 
 
-def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:
+def test_an_empty_memory_gives_rows_of_zero_weight() -> None:
     lanes = lanes_on([0])
     memory = Memory(4, lanes, Draws([0], "cpu"))
     new = lanes.batch(lanes.streams[0].tasks[0].train_rows[:3].unsqueeze(0))
@@ -72,7 +72,7 @@ def test_an_empty_memory_stands_in_with_rows_that_do_not_count() -> None:
     assert memory.read(memory.draw_slots("r", 5), new).weight_LB.sum() == 5
 
 
-def test_distinct_slots_are_distinct_and_in_use_first() -> None:
+def test_distinct_slots_are_distinct_and_those_in_use_come_first() -> None:
     lanes = lanes_on([0, 1])
     memory = Memory(8, lanes, Draws([0, 1], "cpu"))
     memory.filled_L.copy_(torch.tensor([5, 8]))
@@ -83,7 +83,7 @@ def test_distinct_slots_are_distinct_and_in_use_first() -> None:
     assert memory.draw_distinct("d", 50).shape == (2, 8)
 
 
-def test_rows_are_dropped_and_appended_with_what_is_kept_beside_them() -> None:
+def test_rows_are_dropped_and_appended_with_the_tensors_stored_with_them() -> None:
     lanes = lanes_on([0, 1])
     memory = Memory(5, lanes, Draws([0, 1], "cpu"), {"mark": ()})
     rows = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])

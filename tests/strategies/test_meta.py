@@ -33,7 +33,7 @@ def loss_of(p: dict[str, Tensor], batch: Batch, lane: int, rows: slice = slice(N
 
 
 def remembered(strategy: Strategy) -> list[Batch]:
-    """Return a list that will hold every batch read from the memory."""
+    """Return a list to which every batch read from the memory is added."""
     memory, kept = strategy.memory, []
     read = memory.read
     memory.read = lambda slots, like: kept.append(read(slots, like)) or kept[-1]
@@ -44,7 +44,7 @@ def prepared(name: str, **hyper: Any) -> tuple[Strategy, list[Batch], Batch]:
     """Return a strategy whose lanes learn at three rates, with rows of a first task in its memory."""
     strategy = ready(name, **hyper)
     strategy.optimiser.lr = list(RATES)
-    if name == "la-maml":  # its rates start at the lanes' own
+    if name == "la-maml":  # its rates start at the lanes' learning rates
         strategy.setup()
     strategy.after_step(new_batch(strategy, 0, 20))
     strategy.task = 1
@@ -72,7 +72,7 @@ def test_mer_equals_a_plain_loop_of_steps_and_interpolations(place: str) -> None
             torch.testing.assert_close(now[lane], expected.detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_mers_published_recipe_is_one_row_a_step() -> None:
+def test_mer_s_published_recipe_takes_one_row_a_step() -> None:
     cell = Request("toy", ("mer[preset=riemer2019]",)).cells()[0]
     assert (cell.training["batch"], cell.training["optimiser"]) == (1, "sgd")
     assert (cell.hyper["batches"], cell.hyper["steps"], cell.hyper["beta"]) == (10, 25, 0.03)
@@ -104,14 +104,16 @@ EACH = [slice(i, i + 1) for i in range(7)]
 @pytest.mark.parametrize("order", ["first", "second"])
 @pytest.mark.parametrize(("outer", "uphill"), [("last", False), ("mean", True)])
 @pytest.mark.parametrize(("inner", "pieces"), [(3, THREE), (0, EACH)])
-def test_the_meta_gradient(order: str, outer: str, uphill: bool, inner: int, pieces: list[slice]) -> None:
-    """It equals autograd of the unrolled network, at the second step from rates that already differ."""
+def test_the_meta_gradient_equals_autograd_of_the_unrolled_network(
+    order: str, outer: str, uphill: bool, inner: int, pieces: list[slice]
+) -> None:
+    """Tested at the second step, when rates already differ."""
     chosen = {"order": order, "outer": outer, "inner": inner, "uphill": uphill}
     strategy, old, batch = prepared("la-maml", **chosen, batch=5, eta=2.0, clip=0.8)
     names = [k for k, _ in strategy.model.named_parameters()]
     state = [of_lane(strategy, lane) for lane in LANES]
     rates = [{k: torch.full_like(p, RATES[lane]) for k, p in state[lane].items()} for lane in LANES]
-    # Some rates have been driven below 0.
+    # Some rates have become negative.
     strategy.rates[names.index("head.bias")].fill_(-0.05)
     for lane in LANES:
         rates[lane]["head.bias"].fill_(-0.05)
@@ -135,10 +137,10 @@ def test_the_meta_gradient(order: str, outer: str, uphill: bool, inner: int, pie
 
 
 @pytest.mark.parametrize(("name", "hyper"), [("mer", {"beta": 0.3, "gamma": 0.3}), ("la-maml", {})])
-def test_a_resting_lane_is_left_alone(name: str, hyper: dict[str, float]) -> None:
+def test_a_resting_lane_does_not_change(name: str, hyper: dict[str, float]) -> None:
     strategy, _, batch = prepared(name, **hyper)
     strategy.optimiser.weight_decay = [0.1] * 3
-    strategy.setup()  # la-maml reads the decay there
+    strategy.setup()  # la-maml reads the weight decay from it
     batch.weight_LB = torch.ones(3, 7)
     batch.weight_LB[1] = 0
     strategy.context.active = (True, False, True)
@@ -151,7 +153,7 @@ def test_a_resting_lane_is_left_alone(name: str, hyper: dict[str, float]) -> Non
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
-def test_oml_moves_the_head_quickly_and_learns_all_from_where_it_led(order: str) -> None:
+def test_oml_adapts_the_head_and_updates_all_parameters_by_the_adapted_loss(order: str) -> None:
     strategy, old, batch = prepared("oml", order=order, inner=3, batch=5, alpha=0.2)
     strategy.model.zero_grad()
     strategy.loss(batch).sum().backward()
@@ -164,11 +166,13 @@ def test_oml_moves_the_head_quickly_and_learns_all_from_where_it_led(order: str)
         ours = [p.grad[lane] for p in strategy.model.parameters()]
         torch.testing.assert_close(ours, [*expected], rtol=1e-4, atol=1e-6)
     x = batch.x_LBX[0]
-    torch.testing.assert_close(plain(strategy, 0, x), strategy.model(batch.x_LBX)[0])  # nothing has moved
+    torch.testing.assert_close(
+        plain(strategy, 0, x), strategy.model(batch.x_LBX)[0]
+    )  # the parameters themselves have not changed
 
 
-def test_la_mamls_mean_is_over_quick_steps_that_were_taken() -> None:
-    """A lane with three real rows of seven takes a step a row: its last four are none, and count for none."""
+def test_la_maml_s_mean_is_over_the_quick_steps_that_were_taken() -> None:
+    """A lane with three real rows of seven takes a step for each; the other four are not in the mean."""
     strategy, old, batch = prepared("la-maml", outer="mean", inner=0, batch=5)
     parameters = dict(strategy.model.named_parameters())
     rates = {k: torch.full_like(p, 0.05) for k, p in parameters.items()}

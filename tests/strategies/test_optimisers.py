@@ -23,7 +23,7 @@ def stacked() -> list[torch.Tensor]:
 
 
 def gradient(p: torch.Tensor, step: int) -> torch.Tensor:
-    """A gradient that depends on where the parameter is, and is never zero."""
+    """Return a gradient that depends on the parameter and is never zero."""
     return p.detach() * 0.3 + torch.sin(torch.tensor(float(step)))
 
 
@@ -36,8 +36,10 @@ def step_on(optimiser: Any, parameters: list[torch.Tensor], step: int, *active: 
 @pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("rates", [RATES, [0.1] * 4])
 @pytest.mark.parametrize("fused", [True, False])
-def test_equals_torch_optim_lane_by_lane_over_200_steps(name: str, rates: list[float], fused: bool) -> None:
-    """To the bit where torch uses its fused kernels, within rounding where it does not."""
+def test_optimisers_equal_torch_optim_lane_by_lane_over_200_steps(
+    name: str, rates: list[float], fused: bool
+) -> None:
+    """Bit by bit where torch uses its fused kernels, otherwise within rounding."""
     ours = stacked()
     # Lane 1 rests at every third step, as a lane does that ends a task before its neighbours.
     single = [[p.detach()[lane].clone().requires_grad_() for p in ours] for lane in range(4)]
@@ -56,7 +58,7 @@ def test_equals_torch_optim_lane_by_lane_over_200_steps(name: str, rates: list[f
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_a_resting_lane_keeps_all_its_state(name: str) -> None:
+def test_a_resting_lane_does_not_change_in_parameters_or_state(name: str) -> None:
     ours = stacked()
     optimiser = OPTIMISERS[name](ours, RATES, DECAYS)
     for step in range(5):
@@ -72,7 +74,7 @@ def test_a_resting_lane_keeps_all_its_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_state_goes_out_and_comes_back(name: str) -> None:
+def test_state_can_be_saved_and_loaded(name: str) -> None:
     first, second = stacked(), stacked()
     a, b = OPTIMISERS[name](first, RATES, DECAYS), OPTIMISERS[name](second, RATES, DECAYS)
     for step in range(3):

@@ -1,4 +1,4 @@
-"""What keeps a network able to learn, against plain loops over lanes and units."""
+"""Methods that maintain plasticity, against plain loops over lanes and units."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.methods import SEEDS, assert_equal, move, new_batch, ready, snapshot
 from tests.plain import features, lanes_of
 
 
-def test_l2_init_pulls_to_the_initial_parameters_from_the_first_step() -> None:
+def test_l2_init_pulls_towards_the_initial_parameters_from_the_first_step() -> None:
     strategy = ready("l2-init", lam=0.3)
     initial = snapshot(strategy)
     strategy.begin_task(0)
@@ -27,7 +27,7 @@ def test_l2_init_pulls_to_the_initial_parameters_from_the_first_step() -> None:
 
 
 @pytest.mark.parametrize("noise", ["normal", "initial"])
-def test_shrink_perturb_at_the_start_of_every_task_but_the_first(noise: str) -> None:
+def test_shrink_perturb_acts_at_the_start_of_every_task_except_the_first(noise: str) -> None:
     strategy = ready("shrink-perturb", shrink=0.4, perturb=0.2, noise=noise)
     initial = snapshot(strategy)
     strategy.begin_task(0)
@@ -56,7 +56,7 @@ def with_adam(name: str, **hyper: Any) -> Any:
 
 @pytest.mark.parametrize("variant", ["paper", "code"])
 def test_continual_backprop_replaces_the_least_useful_mature_unit(variant: str) -> None:
-    """One lane after the other, one unit after the other; lane 1 rests at every third step."""
+    """Lane by lane and unit by unit; lane 1 rests at every third step."""
     strategy = with_adam("continual-backprop", rate=0.08, maturity=2, decay=0.4, variant=variant)
     draws = Draws(SEEDS, "cpu")
     utility, output, age = (torch.zeros(3, 7) for _ in range(3))
@@ -138,7 +138,7 @@ def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
     assert bool((strategy.notes()["renewed"] > 0).any())
 
 
-def test_hashed_draws_are_uniform_and_follow_from_the_key_alone() -> None:
+def test_hashed_draws_are_uniform_and_depend_only_on_the_key() -> None:
     key_L = Draws([1, 2, 3], "cpu").uniform("a", 1)[:, 0]
     draws = hashed_uniform(key_L, "x", 4000)
     assert torch.equal(draws[1:2], hashed_uniform(key_L[1:2], "x", 4000))
@@ -149,7 +149,7 @@ def test_hashed_draws_are_uniform_and_follow_from_the_key_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["continual-backprop", "redo"])
-def test_only_chains_of_dense_layers_have_units_to_replace(name: str) -> None:
+def test_replacing_units_needs_a_chain_of_dense_layers(name: str) -> None:
     with pytest.raises(Unsuitable, match="chain of dense layers"):
         ready(name, model="cnn", options={"width": 2, "hidden": 4})
 
@@ -162,8 +162,8 @@ OFTEN: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", OFTEN)
 @pytest.mark.parametrize("boundaries", ["shown", "hidden"])
-def test_lanes_do_not_touch_each_other_where_units_are_replaced(name: str, boundaries: str) -> None:
-    """At the defaults, the short runs of the conformance tests replace nothing."""
+def test_replacing_units_is_lane_invariant(name: str, boundaries: str) -> None:
+    """With defaults, the short runs of the conformance tests replace no units."""
     cells = [toy_cell(name, seed, boundaries=boundaries, **OFTEN[name]) for seed in range(3)]
     for cell, record in zip(cells, run_group(cells), strict=True):
         assert record["notes"]["renewed"] > 0

@@ -1,4 +1,4 @@
-"""Penalties and features held, against plain calculations of the papers' formulas."""
+"""Penalties and stored features, against plain calculations of the papers' formulas."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def pull(strategy: Strategy) -> list[Tensor]:
 
 
 def after(strategy: Strategy, tasks: int) -> list[list[Tensor]]:
-    """Go through tasks with moves in place of steps; return the parameters at the end of each."""
+    """Go through tasks with random changes instead of steps; return the parameters after each."""
     ends = []
     for task in range(tasks):
         begin(strategy, task)
@@ -36,7 +36,7 @@ def after(strategy: Strategy, tasks: int) -> list[list[Tensor]]:
 
 
 @pytest.mark.parametrize("centre_at", ["last", "each"])
-def test_l2_pulls_to_the_last_task_or_to_each(centre_at: str) -> None:
+def test_l2_pulls_towards_the_last_task_or_each_earlier_one(centre_at: str) -> None:
     strategy = ready("l2", lam=0.3, centre_at=centre_at)
     ends = after(strategy, 2)
     centres = ends[-1:] if centre_at == "last" else ends
@@ -68,8 +68,8 @@ def test_mas_sums_mean_absolute_gradients_over_tasks(estimator: str) -> None:
         torch.testing.assert_close(g, torch.autograd.grad(penalty, p)[0], rtol=1e-4, atol=1e-6)
 
 
-def test_rwalk_keeps_a_moving_fisher_and_scores_stretches_of_the_path() -> None:
-    """Lane by lane in the order of the paper's algorithm; lane 2 rests at the last step of each task."""
+def test_rwalk_equals_the_paper_s_moving_fisher_and_path_scores() -> None:
+    """Lane by lane by the paper's algorithm; lane 2 rests at the last step of each task."""
     strategy = ready("rwalk", lam=0.4, alpha=0.3, stretch=2, xi=0.01)
     parameters, steps = list(strategy.model.parameters()), [5, 5, 4]
     fisher, score, held = ([torch.zeros_like(p) for p in parameters] for _ in range(3))
@@ -115,7 +115,7 @@ def test_rwalk_keeps_a_moving_fisher_and_scores_stretches_of_the_path() -> None:
         torch.testing.assert_close(strategy.importance, held, rtol=1e-3, atol=1e-5)
 
 
-def test_lfl_holds_features_and_freezes_the_head() -> None:
+def test_lfl_penalises_changed_features_and_freezes_the_head() -> None:
     strategy = ready("lfl", "domain", lam=0.3)
     first = new_batch(strategy)
     assert torch.equal(strategy.loss(first), ready("finetune", "domain").loss(first))
@@ -135,14 +135,14 @@ def test_lfl_holds_features_and_freezes_the_head() -> None:
         torch.testing.assert_close(ours[lane], new + lanes_of(strategy.lam, lane) * away)
 
 
-def test_lfl_with_a_free_head_can_do_every_scenario() -> None:
+def test_lfl_with_a_free_head_is_suitable_for_every_scenario() -> None:
     assert "head=free" in str(strategies.get("lfl")().unsuitable("class", Training()))
     free = strategies.get("lfl")(head="free")
     assert all(free.unsuitable(s, Training()) is None for s in ("task", "domain", "class", "online"))
     assert "begin and end" in str(free.unsuitable("class", Training(boundaries="hidden")))
 
 
-def test_sis_preset_is_that_of_van_de_vens_code() -> None:
-    """Its Omega adds W / (change^2 + 0.1) as it is, negative too, W with the gradient of loss and penalty."""
+def test_si_s_preset_equals_van_de_ven_s_code() -> None:
+    """Omega adds W / (change^2 + 0.1), also if negative; W uses the gradient of loss and penalty."""
     (cell,) = Request("digits", ("si[preset=vandeven2022]",), ("class",), (0,)).cells()
     assert cell.hyper == {"c": 5e3, "xi": 0.1, "path": "total", "negative": True}

@@ -16,7 +16,7 @@ from tests.methods import SEEDS, assert_equal, move, new_batch, ready, remembere
 from tests.plain import assert_lanes_are, descend, features, lane_module, lanes_of, loss_among, plain
 
 
-def test_what_needs_the_task_says_so_where_boundaries_are_hidden() -> None:
+def test_ways_of_writing_that_need_the_task_are_refused_with_hidden_boundaries() -> None:
     hidden = Training(boundaries="hidden")
     assert "tasks share classes" in str(ready("er", write="ring").unsuitable("domain", hidden))
     assert ready("er", write="ring").unsuitable("class", hidden) is None
@@ -24,7 +24,7 @@ def test_what_needs_the_task_says_so_where_boundaries_are_hidden() -> None:
     assert ready("er", write="class-balanced").unsuitable("domain", hidden) is None
 
 
-def test_second_networks_and_anchors_are_counted_in_bytes() -> None:
+def test_memory_bytes_include_second_networks_and_anchors() -> None:
     er, cls_er, hal = ready("er", buffer=9), ready("cls-er", buffer=9), ready("hal", buffer=9)
     of_model = 4 * sum(p[0].numel() for p in er.model.parameters())
     for strategy, beside in (
@@ -38,7 +38,7 @@ def test_second_networks_and_anchors_are_counted_in_bytes() -> None:
 
 
 def at_task_1(name: str, scenario: str = "class", **hyper: Any) -> tuple[Any, Batch]:
-    """Return a strategy that saw six rows of the first task, and six of the second; draws as in task 0."""
+    """Return a strategy in its second task, with six rows of the first in memory, and six new rows."""
     strategy = ready(name, scenario, **hyper)
     strategy.begin_task(0)
     strategy.after_step(new_batch(strategy, 0))
@@ -48,7 +48,7 @@ def at_task_1(name: str, scenario: str = "class", **hyper: Any) -> tuple[Any, Ba
 
 
 def descend_over(strategy: Any, net: Any, lane: int, order: Tensor) -> list[float]:
-    """Take a plain step on each six rows of a lane's memory in this order; return the losses."""
+    """Take a plain step on every six rows of a lane's memory in this order; return the losses."""
     memory, losses = strategy.memory, []
     slots = order[lane, : int(memory.filled_L[lane])].argsort(descending=True)
     for part in memory.rows_LM[lane, slots].split(6):
@@ -60,7 +60,7 @@ def descend_over(strategy: Any, net: Any, lane: int, order: Tensor) -> list[floa
 
 
 @pytest.mark.parametrize("scenario", ["class", "task"])
-def test_mir_replays_what_a_step_on_the_new_rows_would_harm_most(scenario: str) -> None:
+def test_mir_replays_the_rows_that_a_step_on_new_rows_would_harm_most(scenario: str) -> None:
     strategy, batch = at_task_1("mir", scenario, batch=2, candidates=5)
     strategy.optimiser.lr = [0.1, 0.5, 2.0]
     strategy._lr_L = strategy.optimiser.lr_L
@@ -79,7 +79,7 @@ def test_mir_replays_what_a_step_on_the_new_rows_would_harm_most(scenario: str) 
         torch.testing.assert_close(strategy.interference(batch, old)[lane], rise_B, rtol=1e-3, atol=1e-5)
 
 
-def test_mir_leaves_empty_slots_and_the_task_under_way_out() -> None:
+def test_mir_leaves_out_empty_slots_and_the_current_task() -> None:
     strategy, batch = at_task_1("mir", batch=10, candidates=20)
     strategy.after_step(batch)
     old = strategy.replayed(batch)
@@ -90,9 +90,9 @@ def test_mir_leaves_empty_slots_and_the_task_under_way_out() -> None:
     assert bool((strategy.loss(batch) > 0).all())
 
 
-def test_er_aml_compares_new_rows_with_a_positive_and_a_negative_each() -> None:
+def test_er_aml_compares_each_new_row_with_a_positive_and_a_negative() -> None:
     strategy, batch = at_task_1("er-aml")
-    strategy.after_step(new_batch(strategy, 1, 12))  # partners in the memory too
+    strategy.after_step(new_batch(strategy, 1, 12))  # partners from the memory too
     ours = strategy.loss(batch)
     strategy.draws.begin(0)
     found, valid = strategy.partners(batch)
@@ -120,7 +120,7 @@ def test_er_aml_compares_new_rows_with_a_positive_and_a_negative_each() -> None:
         torch.testing.assert_close(ours[lane], torch.stack(parts).mean() + rest, rtol=1e-5, atol=1e-5)
 
 
-def test_er_aml_gives_no_loss_to_new_rows_of_a_single_class() -> None:
+def test_er_aml_has_no_loss_on_new_rows_of_a_single_class() -> None:
     strategy, batch = at_task_1("er-aml")
     rows = torch.stack([r[y == y[0]][:1].expand(6) for r, y in zip(batch.rows_LB, batch.y_LB, strict=True)])
     assert strategy.comparison(strategy.streams.batch(rows)).tolist() == [0.0, 0.0, 0.0]
@@ -148,7 +148,7 @@ def test_gss_scores_equal_cosines_of_gradients_by_autograd(part: str) -> None:
             torch.testing.assert_close(ours[lane, b], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_gss_rows_contend_with_one_of_the_memory_each() -> None:
+def test_gss_draws_a_winner_between_each_new_row_and_one_in_memory() -> None:
     """With given scores: the winner is drawn by C_i / (C_i + c), never where c is 1 or more."""
     strategy = ready("gss", buffer=4)
     given = torch.tensor([0.2, 0.9, 1.3, 0.5, 0.1, 0.7]).expand(3, -1).contiguous()
@@ -183,7 +183,7 @@ def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
         strategy.after_step(batch)
     assert_equal(strategy.model.parameters(), before)
     memory = strategy.memory
-    memory.filled_L[1] -= 7  # lanes with fewer rows rest sooner
+    memory.filled_L[1] -= 7  # lanes with fewer rows rest earlier
     lanes = [lane_module(strategy, lane) for lane in range(3)]
     strategy.end_task(0)
     same = Draws(SEEDS, "cpu")
@@ -199,7 +199,9 @@ def test_gdumb_learns_from_the_memory_alone_when_a_task_ends() -> None:
 
 @pytest.mark.parametrize("distance", ["function", "rows"])
 @pytest.mark.parametrize("scenario", ["class", "task"])
-def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scenario: str) -> None:
+def test_fdr_s_penalty_is_the_distance_to_outputs_at_the_end_of_each_task(
+    distance: str, scenario: str
+) -> None:
     strategy = ready("fdr", scenario, alpha=0.7, distance=distance, buffer=8)
     memory = strategy.memory
 
@@ -238,8 +240,8 @@ def test_fdr_is_held_by_the_answers_at_the_end_of_each_task(distance: str, scena
     assert bool((memory.rows_LM[:, 4:8] // strategy.streams.n_images == 1).all())
 
 
-def test_fdr_starts_a_task_without_a_slope() -> None:
-    """At distance 0 the root has no derivative: it must not become NaN."""
+def test_fdr_s_gradient_is_zero_at_the_start_of_a_task() -> None:
+    """The root has no derivative at distance 0; it must not become NaN."""
     strategy = ready("fdr", buffer=8)
     strategy.end_task(0)
     strategy.task = 1
@@ -248,7 +250,7 @@ def test_fdr_starts_a_task_without_a_slope() -> None:
     assert all((p.grad == 0).all() for p in strategy.model.parameters())
 
 
-def test_fdr_takes_all_rows_of_a_task_that_has_fewer_than_its_share() -> None:
+def test_fdr_stores_all_rows_of_a_task_with_fewer_rows_than_its_share() -> None:
     strategy = ready("fdr", buffer=500)
     strategy.end_task(0)
     memory = strategy.memory
@@ -258,7 +260,7 @@ def test_fdr_takes_all_rows_of_a_task_that_has_fewer_than_its_share() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["class", "task"])
-def test_hal_follows_the_loss_and_the_change_at_its_anchors(scenario: str) -> None:
+def test_hal_s_loss_adds_the_change_at_its_anchors(scenario: str) -> None:
     strategy, batch = at_task_1("hal", scenario, anchoring=3.0)
     strategy.optimiser.lr = [0.1, 0.5, 1.0]
     strategy.begin_task(1)
@@ -284,7 +286,7 @@ def test_hal_follows_the_loss_and_the_change_at_its_anchors(scenario: str) -> No
             torch.testing.assert_close(now[lane].detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_hal_tunes_on_the_memory_in_one_pass() -> None:
+def test_hal_tunes_a_copy_in_one_pass_over_the_memory() -> None:
     strategy, _ = at_task_1("hal", buffer=20)
     memory = strategy.memory
     memory.filled_L[1] = 4
@@ -296,7 +298,7 @@ def test_hal_tunes_on_the_memory_in_one_pass() -> None:
     assert_lanes_are(tuned, nets)
 
 
-def test_hal_makes_anchors_by_climbing_what_will_be_forgotten() -> None:
+def test_hal_s_anchors_maximise_forgetting_by_gradient_ascent() -> None:
     strategy, _ = at_task_1("hal", anchor_steps=3, gamma=0.2, beta=0.25, anchor_lr=0.3)
     strategy.task = 0
     strategy.begin_task(0)
@@ -329,7 +331,7 @@ def test_hal_makes_anchors_by_climbing_what_will_be_forgotten() -> None:
             torch.testing.assert_close(strategy.anchor_LACHW[lane, k], e.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_cls_er_is_held_by_the_surer_of_two_mean_models() -> None:
+def test_cls_er_is_distilled_from_the_more_confident_of_two_mean_models() -> None:
     strategy, batch = at_task_1("cls-er", lam=0.6)
     for seed, net in enumerate((strategy.plastic, strategy.stable)):
         random = torch.Generator().manual_seed(seed)
@@ -353,7 +355,7 @@ def test_cls_er_is_held_by_the_surer_of_two_mean_models() -> None:
     torch.testing.assert_close(strategy.predict(batch), strategy.stable(batch.x_LBX))
 
 
-def test_cls_er_means_move_at_their_share_of_the_steps_and_rest_with_their_lane() -> None:
+def test_cls_er_s_means_update_at_their_rate_and_rest_with_their_lane() -> None:
     strategy = ready("cls-er", stable_rate=0.5, stable_decay=0.4, plastic_rate=1.0, plastic_decay=0.999)
     for name, rate in (("stable_rate", 0.5), ("plastic_rate", 1.0), ("plastic_decay", 0.999)):
         setattr(strategy, name, torch.full((3,), rate))
@@ -374,7 +376,7 @@ def test_cls_er_means_move_at_their_share_of_the_steps_and_rest_with_their_lane(
             stable = bool(toss[lane, 0] < 0.5)
             moved[lane] += stable
             for m, s, p in zip(mean, slow, strategy.model.parameters(), strict=True):
-                # The plain mean of the network after each step, its beginning included.
+                # The plain mean of the network after each step, including its initial state.
                 m[lane] += (p.detach()[lane] - m[lane]) / (step + 2)
                 if stable:
                     s[lane] = keep * s[lane] + (1 - keep) * p.detach()[lane]
@@ -384,7 +386,7 @@ def test_cls_er_means_move_at_their_share_of_the_steps_and_rest_with_their_lane(
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_images_are_shifted_as_by_hand(flip: bool) -> None:
+def test_shifted_images_equal_slices(flip: bool) -> None:
     x = torch.arange(1.0, 2 * 5 * 2 * 6 * 8 + 1).view(2, 5, 2, 6, 8)
     draw = torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     share = torch.tensor([0.0, 0.34])
@@ -406,11 +408,11 @@ def test_noise_is_uniform_and_of_deviation_one() -> None:
     noise = noise_like(torch.zeros(3, 40, 1, 16, 16), draw)
     assert stats.kstest(noise.flatten().numpy(), "uniform", args=(-(3**0.5), 2 * 3**0.5)).pvalue > 0.001
     between = torch.corrcoef(noise.view(120, 256)) - torch.eye(120)
-    assert float(between.abs().max()) < 0.35  # no two images alike
+    assert float(between.abs().max()) < 0.35  # all images differ
     assert torch.equal(noise[1], noise_like(torch.zeros(1, 40, 1, 16, 16), draw[1:2])[0])
 
 
-def test_rar_steps_several_times_on_fresh_draws() -> None:
+def test_rar_takes_several_steps_with_new_draws() -> None:
     strategy, batch = at_task_1("rar", repeats=3, balance="sum", lam=1.0, noise=0.2)
     strategy.shift, strategy.lam = torch.tensor([0.0, 0.25, 0.5]), torch.ones(3)
     nets = [lane_module(strategy, lane) for lane in range(3)]

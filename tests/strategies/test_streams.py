@@ -1,4 +1,4 @@
-"""Batches, and what a strategy is given by ``attach``."""
+"""Batches, and the values that ``attach`` gives to a strategy."""
 
 from dataclasses import replace
 
@@ -10,8 +10,8 @@ from strategies.core import Draws, make_optimiser
 from tests.methods import SEEDS, lanes_on, new_batch, ready
 
 
-def test_a_batch_of_which_all_rows_count() -> None:
-    """It is known without asking the device, also of a part, and no longer once weights are replaced."""
+def test_a_batch_without_padding_is_known_without_asking_the_device() -> None:
+    """This also holds for a part of the batch, but no longer once weights are replaced."""
     batch = new_batch(ready("finetune"))
     assert bool((batch.weight_LB == 1).all())
     assert batch.all_count
@@ -25,14 +25,14 @@ def test_a_batch_of_which_all_rows_count() -> None:
     assert padded.learns_L.tolist() == [1, 1, 0]
 
 
-def test_weights_that_batches_share_cannot_be_written_to() -> None:
+def test_shared_weights_of_batches_cannot_be_written_to() -> None:
     with pytest.raises(RuntimeError, match="memory location"):
         new_batch(ready("finetune")).weight_LB[0] = 0
 
 
 @pytest.mark.parametrize("name", ["ewc", "er+lwf", "ewc+si"])
 def test_attach_makes_per_lane_values_of_floats(name: str) -> None:
-    """Named values go to their lanes, and a field without has its own in every lane; parts of a sum alike."""
+    """Lanes have the given values or else the default; parts of a sum too."""
     strategy, streams = strategies.get(name)(), lanes_on(SEEDS)
     fields = strategy.lane_fields()
     own = {field: getattr(strategy, field) for field in fields}

@@ -1,4 +1,4 @@
-"""Methods for transformers and their features, each against a calculation of one lane in plain torch."""
+"""Methods for transformers and for their features, against calculations of one lane in plain torch."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.plain import features, lanes_of
 
 
 def group(name: str, scenario: str = "class", tune: str = "lora", **changes: Any) -> LaneState:
-    """Return two lanes of a method on texts, small enough to learn in a moment."""
+    """Return two lanes of a method on a few short texts."""
     options = {"tune": tune, "max_tokens": 24, "rank": 3, **changes.pop("model_options", {})}
     changes |= {"suite": "toy-text", "epochs": 1, "model_options": options}
     return make_lanes([toy_cell(name, s, scenario, **changes) for s in range(2)])
@@ -32,7 +32,7 @@ def both_tasks(strategy: Strategy, size: int = 4) -> Batch:
 
 
 def backbone(x_BS: Tensor, prompt: Tensor | None = None, added: dict[str, Tensor] | None = None) -> Tensor:
-    """Return the features by the transformer alone, of a prompt and a text, with its weights changed."""
+    """Return the transformer's features of a prompt and a text, with changed weights."""
     base = pretrained.backbone("tiny-bert", "mean")
     for name, more in (added or {}).items():
         base.transformer.get_parameter(f"{name}.weight").add_(more)
@@ -41,9 +41,9 @@ def backbone(x_BS: Tensor, prompt: Tensor | None = None, added: dict[str, Tensor
 
 @pytest.mark.parametrize("ridge", [0.0, 2.5])
 def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
-    """One lane: all rows of both tasks at once; lambda by the error on every fifth row of the second.
+    """One lane, all rows of both tasks at once; lambda by the error on every fifth row of the second task.
 
-    Lambdas below the rounding of the sums are not among the choices.
+    Lambdas smaller than the rounding error of the sums are left out.
     """
     strategy = ready("ranpac", width=20, ridge=ridge)
     strategy.ridge[:] = ridge
@@ -78,8 +78,8 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
         np.testing.assert_allclose(scores_LBU[lane], h(batch.x_LBX[lane]) @ w_MU, rtol=1e-2, atol=1e-3)
 
 
-def test_ranpac_holds_out_every_fifth_row_that_counts() -> None:
-    """Whatever the size of a batch and wherever its padding stands; the sums over all rows hold them too."""
+def test_ranpac_holds_out_every_fifth_row_without_padding() -> None:
+    """Whatever the batch size and the place of padding; the final sums include these rows."""
     strategy = ready("ranpac", width=7)
     random = torch.Generator().manual_seed(0)
     for task in (0, 1):
@@ -107,9 +107,9 @@ def test_ranpac_holds_out_every_fifth_row_that_counts() -> None:
 
 
 def test_ranpac_chooses_no_lambda_below_the_rounding_of_its_sums() -> None:
-    """Of rows that are all alike in a class the smallest lambda errs least, but G has a rank of four.
+    """If all rows of a class are equal, the smallest lambda has the smallest error, but G has rank four.
 
-    Rounding alone decides then whether G + lambda I is definite, and answers come out wrong.
+    Then only rounding decides whether G + lambda I is definite, and predictions are wrong.
     """
     strategy = ready("ranpac", width=300)
     strategy.begin_task(0)
@@ -125,16 +125,16 @@ def test_ranpac_chooses_no_lambda_below_the_rounding_of_its_sums() -> None:
         torch.testing.assert_close(scores_LUU[lane], torch.eye(4), rtol=0, atol=1e-2)
 
 
-def test_ranpac_takes_the_lambda_that_a_lane_is_given() -> None:
-    """Beside a lane that chooses its own."""
+def test_ranpac_uses_the_lambda_given_for_a_lane() -> None:
+    """In a group with a lane that chooses its lambda."""
     cells = [toy_cell("ranpac", 0, "class", ridge=ridge) for ridge in (0.0, 3.0)]
     chose, given = run_group(cells)
     assert given["notes"]["ridge"] == 3.0
     assert chose["notes"] == run_group(cells[:1])[0]["notes"] != given["notes"]
 
 
-def test_inc_lora_is_merging_into_the_weights() -> None:
-    """Features of the second task are those of W + (alpha / r) (B_1 A_1 + B_2 A_2)."""
+def test_inc_lora_equals_merging_factors_into_the_weights() -> None:
+    """Features in the second task are those of W + (alpha / r) (B_1 A_1 + B_2 A_2)."""
     of = group("inc-lora")
     strategy: Any = of.strategy
     sets = []
@@ -154,7 +154,7 @@ def test_inc_lora_is_merging_into_the_weights() -> None:
 
 
 def test_new_lora_factors_change_nothing_at_first() -> None:
-    """At the start of a task the network is what it was at the end of the one before."""
+    """The network is the same at the end of a task and at the start of the next."""
     of = group("inc-lora")
     learn_task(of, 0)
     batch = both_tasks(of.strategy)
@@ -164,7 +164,7 @@ def test_new_lora_factors_change_nothing_at_first() -> None:
 
 
 @pytest.mark.parametrize("penalty", ["absolute", "squared"])
-def test_o_lora_adds_the_overlap_of_directions(penalty: str) -> None:
+def test_o_lora_s_loss_adds_the_overlap_of_directions(penalty: str) -> None:
     of = group("o-lora", penalty=penalty, lam=0.3)
     strategy: Any = of.strategy
     batch = both_tasks(strategy)
@@ -182,7 +182,7 @@ def test_o_lora_adds_the_overlap_of_directions(penalty: str) -> None:
 
 
 def test_a_lora_per_task_forgets_nothing() -> None:
-    """Answers to the first task's rows stay as they were; those of the second come by its own factors."""
+    """Predictions of the first task do not change; the second task has its own factors."""
     of = group("lora-per-task", "task")
     strategy = of.strategy
     learn_task(of, 0)
@@ -197,7 +197,7 @@ def test_a_lora_per_task_forgets_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in strategies.names() if strategies.get(name).tunes])
-def test_methods_for_transformers_say_what_they_need(name: str) -> None:
+def test_methods_for_transformers_name_their_requirements(name: str) -> None:
     tune = "prompt" if "prompt" in name or name == "l2p" else "lora"
     with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune={tune}"):
         ready(name, "task")
@@ -206,8 +206,8 @@ def test_methods_for_transformers_say_what_they_need(name: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", ["task", "class"])
-def test_progressive_prompts_stand_one_before_the_other(scenario: str) -> None:
-    """After two tasks: [P_2, P_1, x], or [P_1, x] for a row known to be of the first task."""
+def test_progressive_prompts_are_concatenated_latest_first(scenario: str) -> None:
+    """After two tasks [P_2, P_1, x], or [P_1, x] for a row of the first task."""
     of = group("progressive-prompts", scenario, "prompt", model_options={"prompts": 3})
     strategy: Any = of.strategy
     sets = []
@@ -229,12 +229,12 @@ def test_progressive_prompts_stand_one_before_the_other(scenario: str) -> None:
             torch.testing.assert_close(ours, logits_BU[0][known], rtol=1e-4, atol=1e-5)
 
 
-def test_l2p_takes_the_parts_of_nearest_keys() -> None:
+def test_l2p_selects_the_prompts_with_the_nearest_keys() -> None:
     of = group("l2p", "class", "prompt", model_options={"prompts": 12}, pool=6, top=2, lam=0.5)
     learn_task(of, 0)
     strategy: Any = of.strategy
     batch = both_tasks(strategy)
-    # Only rows of the task under way have a label among its units.
+    # Only rows of the current task have a label among its units.
     own = batch.split(2)[0]
     loss_L, scores_LBU = strategy.loss(own).detach(), strategy.predict(batch)
     for lane in range(2):
@@ -254,7 +254,7 @@ def test_l2p_takes_the_parts_of_nearest_keys() -> None:
 
 @pytest.mark.parametrize("penalty", ["sum", "mean"])
 def test_coda_prompt_is_a_weighted_sum(penalty: str) -> None:
-    """In the second task: all components so far with their attentions, those of the first unchanged."""
+    """In the second task: all components so far with their attentions, those of the first task frozen."""
     options = {"prompts": 8}
     of = group("coda-prompt", "class", "prompt", model_options=options, pool=4, lam=0.1, penalty=penalty)
     learn_task(of, 0)
@@ -278,7 +278,7 @@ def test_coda_prompt_is_a_weighted_sum(penalty: str) -> None:
         assert float(added_L[lane]) == pytest.approx(0.1 * crowding, rel=1e-3)
 
 
-def test_new_components_are_orthogonal_to_the_old() -> None:
+def test_coda_prompt_s_new_components_are_orthogonal_to_the_old() -> None:
     of = group("coda-prompt", "class", "prompt", model_options={"prompts": 8}, pool=4)
     learn_task(of, 0)
     strategy: Any = of.strategy
@@ -289,7 +289,7 @@ def test_new_components_are_orthogonal_to_the_old() -> None:
         torch.testing.assert_close(inner_LMM[:, 2:, 2:], torch.eye(2).expand(2, 2, 2), rtol=0, atol=1e-5)
 
 
-def test_a_pool_that_does_not_fit_is_told() -> None:
+def test_a_prompt_pool_that_does_not_fit_is_refused() -> None:
     for name, prompts, pool, why in (
         ("l2p", 20, 7, "20 prompts cannot be divided into a pool of 7"),
         ("l2p", 20, 4, "top=5 is more than pool=4: set top to 4 or less"),
@@ -300,8 +300,8 @@ def test_a_pool_that_does_not_fit_is_told() -> None:
             group(name, "class", "prompt", pool=pool, model_options={"prompts": prompts})
 
 
-def test_sparse_replay_steps_on_old_rows_alone() -> None:
-    """Every second step is followed by a step of plain SGD on remembered rows; in a lane at rest by none."""
+def test_sparse_replay_takes_steps_on_old_rows_alone() -> None:
+    """Every second step is followed by a plain SGD step on rows in memory, except in resting lanes."""
     strategy = ready("sparse-er", every=2, buffer=50)
     first = new_batch(strategy)
     strategy.learn(first)
@@ -318,7 +318,7 @@ def test_sparse_replay_steps_on_old_rows_alone() -> None:
     assert strategy.steps_L.tolist() == [2, 2, 1]
     for lane in range(2):
         p = [b[lane].clone().requires_grad_() for b in before]
-        for part in (first, old):  # the second batch has the first one's rows
+        for part in (first, old):  # the second batch has the rows of the first
             hidden = F.linear(part.x_LBX[lane].flatten(1), p[0].T, p[1]).relu()
             loss = F.cross_entropy(F.linear(hidden, p[2].T, p[3]), part.y_LB[lane])
             gradients = torch.autograd.grad(loss, p)
@@ -330,7 +330,7 @@ def test_sparse_replay_steps_on_old_rows_alone() -> None:
 
 @pytest.mark.parametrize("scenario", ["class", "task"])
 def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
-    """Each row alone: nearest remembered rows by untrained features, torch's own SGD on loss and distance."""
+    """Each row alone: nearest rows in memory by untrained features, torch's SGD on loss and distance."""
     chosen: dict[str, Any] = {"neighbours": 3, "adapt_steps": 4, "adapt_rate": 0.05, "adapt_lam": 0.1}
     strategy = ready("mbpa++", scenario, buffer=20, **chosen)
     untrained = snapshot(strategy)
@@ -373,8 +373,8 @@ def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
     assert_equal(strategy.key_network.parameters(), untrained)
 
 
-def test_mbpa_answers_with_a_transformer_and_leaves_it_as_it_was() -> None:
-    """Neither what is trained nor how many tokens were learned from changes with what is answered."""
+def test_mbpa_adapts_a_transformer_and_restores_it() -> None:
+    """Prediction changes neither parameters nor the count of training tokens."""
     strategy = group("mbpa++", neighbours=2, adapt_steps=2, adapt_rate=0.5).strategy
     batch = both_tasks(strategy)
     strategy.after_step(batch)
@@ -387,7 +387,7 @@ def test_mbpa_answers_with_a_transformer_and_leaves_it_as_it_was() -> None:
     assert_equal(strategy.model.parameters(), before)
 
 
-def test_mbpa_without_a_memory_answers_as_the_network() -> None:
+def test_mbpa_with_an_empty_memory_predicts_as_the_network() -> None:
     strategy = ready("mbpa++", adapt_lam=0.0)
     batch = new_batch(strategy)
     with torch.no_grad():
@@ -396,14 +396,14 @@ def test_mbpa_without_a_memory_answers_as_the_network() -> None:
 
 @pytest.mark.parametrize(("name", "tune"), [("o-lora", "lora"), ("l2p", "prompt"), ("coda-prompt", "prompt")])
 def test_methods_for_transformers_learn(name: str, tune: str) -> None:
-    """With real weights each task is learned, and both are known at the end."""
+    """With real weights, both tasks are known at the end."""
     model = {"suite": "toy-text", "model": "minilm", "model_options": {"tune": tune, "max_tokens": 16}}
     (record,) = run_group([toy_cell(name, 0, "task", epochs=2, lr=5e-3, **model)])
     assert np.asarray(score_matrix(record))[-1].mean() > 0.8
 
 
-def test_progressive_prompts_refuse_what_the_model_has_no_places_for() -> None:
-    """Two tasks of 30 prompts, and 24 tokens: more than 64, though a task's own would fit."""
+def test_progressive_prompts_refuse_more_tokens_than_the_model_s_positions() -> None:
+    """Two tasks of 30 prompts and 24 tokens are more than 64, although one task would fit."""
     places = int(group("finetune", "class", "prompt").model.places)
     assert group("progressive-prompts", "class", "prompt", model_options={"prompts": (places - 24) // 2})
     with pytest.raises(Unsuitable, match=rf"before max_tokens=24, and the model reads {places} in all"):

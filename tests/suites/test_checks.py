@@ -1,4 +1,4 @@
-"""Data and streams that cannot be learned are refused in one line, before anything is trained."""
+"""Invalid data and streams are refused with one line of error before training."""
 
 import re
 from collections.abc import Callable
@@ -23,13 +23,13 @@ OPTIONS = Options(jobs=1, quiet=True)
 
 
 def with_domains() -> Data:
-    """160 rows for training, 80 for testing, of 4 classes in turn; the domains are halves of the classes."""
+    """Return 160 training and 80 test rows of 4 alternating classes; each domain has two classes."""
     data = blobs()
     return replace(data, domain_N=data.y_N // 2, domain_names=("A", "B"), mean=(0.5,), std=(0.2,))
 
 
 def changed(name: str, value: Any, rows: Any = None) -> Callable[[Data], Data]:
-    """Return what writes a field of a data set, or some rows of it."""
+    """Return a function that changes a field of a data set, or some of its rows."""
 
     def change(data: Data) -> Data:
         if rows is None:
@@ -89,10 +89,10 @@ def floats(data: Data) -> Data:
         (changed("fingerprint", ""), "fingerprint is empty: write suites.sources.fingerprint(x_N"),
     ],
 )  # fmt: skip
-def test_a_data_set_that_is_wrong_is_one_line(change: Callable[[Data], Data], says: str) -> None:
+def test_an_invalid_data_set_is_an_error_of_one_line(change: Callable[[Data], Data], says: str) -> None:
     whole = re.escape(f"suite odd, data set blobs: {says}")
     refused(whole, of(lambda: change(with_domains())).load)
-    # A data set that was not loaded by the suite is asked the same.
+    # A data set that the suite did not load is checked too.
     odd = change(with_domains())
     refused(re.escape(says), of(with_domains).stream, odd, "class", 0, TOY.training)
 
@@ -109,12 +109,14 @@ def test_a_data_set_that_is_wrong_is_one_line(change: Callable[[Data], Data], sa
         (codes, changed("prefixes", ("german: ",)), "prefixes has 1 entries, and domain_names 2"),
     ],
 )
-def test_texts_that_are_wrong(load: Callable[[], Data], change: Callable[[Data], Data], says: str) -> None:
+def test_invalid_texts_are_an_error_of_one_line(
+    load: Callable[[], Data], change: Callable[[Data], Data], says: str
+) -> None:
     refused(re.escape(says), of(lambda: change(load())).load)
 
 
 def own(**fields: Any) -> Split:
-    """Return the toy's split with fields of its second task changed."""
+    """Return the toy's split with changed fields in its second task."""
 
     def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
         made = TOY.split(data, scenario, seed, training)
@@ -130,7 +132,7 @@ def none(_: Task, __: Stream) -> torch.Tensor:
 
 
 def unlearned(y: int, part: slice) -> Callable[[], Data]:
-    """Return the toy's data with the class's rows in one part of it given to class 0."""
+    """Return a loader of the toy in which a part has no rows of a class: they get class 0."""
 
     def load() -> Data:
         data = blobs()
@@ -163,7 +165,7 @@ def unlearned(y: int, part: slice) -> Callable[[], Data]:
         (of(lambda: [][1]), "suite odd: IndexError: list index out of range"),
     ],
 )  # fmt: skip
-def test_a_split_that_cannot_be_made_stops_run_and_dry_run(suite: Suite, says: str, tmp_path: Path) -> None:
+def test_an_invalid_split_stops_run_and_dry_run(suite: Suite, says: str, tmp_path: Path) -> None:
     model = "tiny-bert" if "has texts" in says else "mlp"
     request = Request("odd", ("finetune",), settings={"model": model})
     with registered(suite):
@@ -172,25 +174,25 @@ def test_a_split_that_cannot_be_made_stops_run_and_dry_run(suite: Suite, says: s
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_leaves_open_what_follows_from_data_that_is_elsewhere() -> None:
+def test_a_dry_run_does_not_check_data_that_is_not_available() -> None:
     with registered(of(Mock(side_effect=Unavailable("not here")), by_class(3))):
         assert len(resolve_for([Request("odd", ("finetune",))], None, OPTIONS, download=False).groups) == 1
 
 
 @pytest.mark.parametrize("split", [by_permutation(3), by_rotation(3)])
-def test_rows_of_no_class_are_no_rows_of_a_view(split: Split) -> None:
-    """They were trained and tested as rows of the last class."""
+def test_rows_of_no_class_are_in_no_task_of_permutations_and_rotations(split: Split) -> None:
+    """An earlier version used them as rows of the last class."""
     suite = of(lambda: changed("y_N", -1, [170, 231])(blobs()), split)
     for scenario in ("task", "domain", "class"):
         made = suite.stream(suite.load(), scenario, 0, TOY.training)
         for task in made.tasks:
             rows = torch.cat([task.train_rows, task.validation_rows, task.test_rows])
             assert sorted(made.data.index_of(rows).tolist()) == [r for r in range(240) if r not in (170, 231)]
-        # Seen through the view of every task.
+        # Every task has them in its own view.
         assert made.outside_rows.tolist() == [t * 240 + r for t in range(3) for r in (170, 231)]
 
 
-def test_no_validation_rows_is_right_where_none_are_asked_for() -> None:
+def test_tasks_without_validation_rows_are_valid_with_validation_0() -> None:
     training = replace(TOY.training, validation=0.0)
     made = of(blobs, by_class(2)).stream(blobs(), "class", 0, training)
     assert [len(task.validation_rows) for task in made.tasks] == [0, 0]
@@ -209,7 +211,7 @@ def test_a_data_set_is_checked_once_and_a_changed_copy_again(monkeypatch: pytest
     assert suite.load() is again.load() is data
 
 
-def test_a_file_of_ones_own_ends_with_2_and_one_line(tmp_path: Path) -> None:
+def test_an_invalid_suite_of_a_user_s_file_exits_with_2_and_one_line(tmp_path: Path) -> None:
     text = "from dataclasses import replace\nfrom tests.toy import TOY, blobs\n"
     text += "MINE = replace(TOY, name='mine', load=lambda: replace(blobs(), y_N=blobs().y_N + 1))\n"
     (tmp_path / "mine.py").write_text(text)

@@ -28,7 +28,7 @@ def stream(kind: str, scenario: str, seed: int) -> Stream:
     scenario=st.sampled_from(["task", "domain", "class", "online"]),
     seed=st.integers(0, 1000),
 )
-def test_rows_and_units_add_up(kind: str, scenario: str, seed: int) -> None:
+def test_every_task_has_valid_rows_and_units_without_overlap(kind: str, scenario: str, seed: int) -> None:
     made, data = stream(kind, scenario, seed), digits()
     n = len(data.x_N)
     used: list[int] = []
@@ -55,7 +55,7 @@ def test_rows_and_units_add_up(kind: str, scenario: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", SPLITS)
-def test_a_seed_names_a_stream(kind: str) -> None:
+def test_a_stream_depends_only_on_its_seed(kind: str) -> None:
     torch.manual_seed(1)
     first = stream(kind, "domain", 3)
     torch.manual_seed(2)
@@ -68,13 +68,13 @@ def test_a_seed_names_a_stream(kind: str) -> None:
         assert torch.equal(first.tap_TKD, again.tap_TKD)
 
 
-def test_permutations_permute() -> None:
+def test_permutations_contain_every_pixel_once() -> None:
     tap = stream("permutation", "domain", 0).tap_TKD
     assert torch.equal(tap.sort(2).values, torch.arange(64).expand(3, 1, 64))
     assert not torch.equal(tap[0], tap[1])
 
 
-def test_rotation_by_nothing_is_the_identity_and_by_quarters_is_exact() -> None:
+def test_rotation_by_0_90_and_180_degrees_is_exact() -> None:
     image = torch.rand(2, 7, 7)
 
     def turned(degrees: float) -> torch.Tensor:
@@ -95,15 +95,15 @@ def test_rotation_never_adds_brightness(degrees: float) -> None:
     assert 0 <= int(tap.min()) <= int(tap.max()) < 81
 
 
-def test_angles_lie_in_their_parts_of_the_half_turn() -> None:
-    """Each task's angle lies in its own third of [0, 180), so tasks differ as in the paper."""
+def test_tasks_of_rotated_images_differ() -> None:
+    """As in the paper, each task's angle is in its own third of [0, 180)."""
     made, data = stream("rotation", "domain", 5), digits()
     lanes = LaneStreams([made], TRAINING, "cpu")
     x = [lanes.pixels(torch.tensor([[t * len(data.x_N)]]))[0, 0] for t in range(3)]
     assert not any(map(torch.allclose, x[:2], x[1:]))
 
 
-def test_views_reach_the_batch() -> None:
+def test_batches_have_the_pixels_and_units_of_each_row_s_view() -> None:
     made, data = stream("permutation", "task", 1), digits()
     rows = torch.stack([made.tasks[t].train_rows[:4] for t in range(3)]).flatten().unsqueeze(0)
     batch = LaneStreams([made], TRAINING, "cpu").batch(rows)
@@ -116,7 +116,7 @@ def test_views_reach_the_batch() -> None:
 
 
 def domains() -> Data:
-    """60 rows of three classes in three domains, of which the last lacks a class; every tenth is of none."""
+    """Return 60 rows of three classes in three domains; the last domain lacks a class; some have none."""
     n = 60
     domain_N = torch.arange(n) % 3
     y_N = (torch.arange(n) // 3) % torch.tensor([3, 3, 2])[domain_N]
@@ -127,7 +127,7 @@ def domains() -> Data:
 
 
 @given(scenario=st.sampled_from(["task", "domain", "class", "online"]), seed=st.integers(0, 100))
-def test_a_task_per_domain(scenario: str, seed: int) -> None:
+def test_by_domain_makes_a_task_for_each_domain(scenario: str, seed: int) -> None:
     data = domains()
     made = by_domain()(data, scenario, seed, TRAINING)
     assert (len(made.tasks), made.scenario) == (3, scenario)
@@ -148,7 +148,7 @@ def test_a_task_per_domain(scenario: str, seed: int) -> None:
     assert made.outside_rows.tolist() == [45, 50, 55]
 
 
-def test_domains_that_are_alike_are_all_active_from_the_start() -> None:
+def test_domains_with_the_same_classes_are_domain_incremental() -> None:
     data = domains()
     data.y_N[data.domain_N == 2] = 2
     data.y_N[2::12] = 0
@@ -156,7 +156,7 @@ def test_domains_that_are_alike_are_all_active_from_the_start() -> None:
     assert by_domain()(data, "online", 0, TRAINING).scenario == "domain"
 
 
-def test_orders_of_domains() -> None:
+def test_the_order_of_domains_is_given_by_the_seed() -> None:
     orders = (("toys", "books", "films"), ("films", "toys", "books"))
     data = domains()
     for seed in range(4):
@@ -184,8 +184,10 @@ def test_rows_of_no_class_are_in_no_task() -> None:
     shots=st.integers(0, 8),
     rows_per_class=st.sampled_from([0, 4, 20, 10_000]),
 )
-def test_no_more_rows_than_asked_for(kind: str, seed: int, shots: int, rows_per_class: int) -> None:
-    """Never more of a class than asked for, as many as there are, of the rows there would be without."""
+def test_shots_and_rows_per_class_limit_the_rows_of_each_class(
+    kind: str, seed: int, shots: int, rows_per_class: int
+) -> None:
+    """The rows are a subset of the rows without limits, up to the limit or all that the class has."""
     data = domains() if kind == "domains" else digits()
     split = by_domain() if kind == "domains" else SPLITS[kind]
     asked = Training(validation=0.2, shots=shots, rows_per_class=rows_per_class)
@@ -214,16 +216,16 @@ def test_the_seed_draws_the_shots() -> None:
     one, other = (by_permutation(1)(digits(), "domain", seed, asked).tasks[0] for seed in (0, 1))
     assert len(one.train_rows) == len(other.train_rows) == 30
     assert set(one.train_rows.tolist()) != set(other.train_rows.tolist())
-    assert set(one.test_rows.tolist()) == set(other.test_rows.tolist())  # there are fewer than 50 of a class
+    assert set(one.test_rows.tolist()) == set(other.test_rows.tolist())  # a class has fewer than 50 test rows
     few = [by_permutation(1)(digits(), "domain", s, Training(rows_per_class=9)).tasks[0] for s in (0, 1)]
     assert set(few[0].test_rows.tolist()) != set(few[1].test_rows.tolist())
 
 
-def test_classes_that_do_not_divide() -> None:
+def test_classes_that_do_not_divide_into_equal_tasks_are_refused() -> None:
     refused("4 classes cannot be split into 3 equal tasks", by_class(3), blobs(), "class", 0, TRAINING)
 
 
-def test_registry() -> None:
+def test_built_in_suites_are_registered_and_described() -> None:
     known = "digits split-mnist permuted-mnist rotated-mnist split-fashion-mnist split-kmnist split-cifar10"
     assert {*known.split(), "split-cifar100"} <= set(suites.names())
     for name in suites.names():
@@ -234,7 +236,7 @@ def test_registry() -> None:
 
 
 @pytest.mark.parametrize(("suite", "score"), [(TOY, BLEU), (TOY_PAIRS, PROPORTION)])
-def test_a_suite_says_before_loading_whether_texts_are_generated(suite: Suite, score: Score) -> None:
+def test_a_suite_declares_before_loading_whether_texts_are_generated(suite: Suite, score: Score) -> None:
     data = suite.load()
     assert suite.generates is data.generates
     wrong = replace(suite, score=score)

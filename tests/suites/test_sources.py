@@ -1,4 +1,4 @@
-"""Reading the hub's files: from a mirror made here, from the real one, and when neither is there."""
+"""Reading files of the hub: from a small local mirror, from the real one, and without any."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,9 @@ def mirror(folder: Path, channels: int = 1, label: str = "label") -> np.ndarray[
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_mirror_is_read_to_the_bit(tmp_path: Path, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_a_mirror_are_read_exactly(
+    tmp_path: Path, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = mirror(tmp_path / "m", channels)
     monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
     data = hub_images(TINY)
@@ -54,7 +56,9 @@ def test_a_mirror_is_read_to_the_bit(tmp_path: Path, channels: int, monkeypatch:
     assert (data.y_N.tolist(), data.n_train) == ([0, 1, 0, 1, 0, 1], 4)
 
 
-def test_a_cache_and_a_damaged_one(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_used_and_replaced_if_damaged(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mirror(tmp_path / "m")
     monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
     first = hub_images(TINY)
@@ -73,7 +77,7 @@ def test_a_cache_and_a_damaged_one(tmp_path: Path, own_cache: Path, monkeypatch:
     assert converted.call_count == 3
 
 
-def test_another_file_in_the_mirror_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_file_in_the_mirror_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror(tmp_path / "m")
     monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
     first = hub_images(TINY)
@@ -81,7 +85,9 @@ def test_another_file_in_the_mirror_is_read_anew(tmp_path: Path, monkeypatch: py
     assert hub_images(TINY).fingerprint != first.fingerprint
 
 
-def test_without_network_and_mirror(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_and_mirror_the_error_says_what_to_do(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources.socket, "getaddrinfo", Mock(side_effect=OSError("no address")))
     loads = [suites.get(name).load for name in ("clinc150", "banking77", "trec", "newsgroups", "text5")]
     for load in (lambda: hub_images(TINY), *loads):
@@ -90,7 +96,7 @@ def test_without_network_and_mirror(own_cache: Path, monkeypatch: pytest.MonkeyP
     assert not own_cache.exists()
 
 
-def test_without_hub_no_download_is_tried(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_within_without_hub_nothing_is_downloaded(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources.socket, "getaddrinfo", asked := Mock())
     with sources.without_hub(), pytest.raises(Unavailable, match="downloads are off"):
         hub_images(TINY)
@@ -98,7 +104,9 @@ def test_without_hub_no_download_is_tried(own_cache: Path, monkeypatch: pytest.M
     assert sources.hub_in_reach() is None or "OFFLINE" in str(sources.hub_in_reach())
 
 
-def test_a_mirror_without_data_or_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_without_the_file_or_column_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LETHE_DATA", str(tmp_path))
     with pytest.raises(Unavailable, match=r"the mirror has no .*someone/tiny/mnist/train\.parquet"):
         hub_images(TINY)
@@ -106,12 +114,12 @@ def test_a_mirror_without_data_or_columns(tmp_path: Path, monkeypatch: pytest.Mo
     refused("has no column 'label'; it has: image, digit", hub_images, TINY)
 
 
-def test_the_subset_of_cifar_is_on_no_hub() -> None:
+def test_the_subset_of_cifar_100_is_on_no_hub() -> None:
     with pytest.raises(Unavailable, match="hub has no copy"):
         hub_images(CIFAR100_SUBSET)
 
 
-def test_digits_are_split_the_same_for_all() -> None:
+def test_digits_have_a_fixed_split() -> None:
     data = digits()
     assert (tuple(data.x_N.shape), int(data.x_N.max())) == ((1797, 1, 8, 8), 16)
     assert min(data.y_N[data.n_train :].bincount()) >= 34
@@ -121,7 +129,7 @@ def check_statistics(name: str) -> None:
     assert statistics.describe(statistics.SOURCES[name]()) == json.loads(statistics.PATH.read_text())[name]
 
 
-def test_statistics_of_digits() -> None:
+def test_the_committed_statistics_of_digits_are_right() -> None:
     check_statistics("digits")
 
 
@@ -130,12 +138,12 @@ REAL = "mnist", "cifar100-subset", "clinc150", "banking77", "sentiment-domains",
 
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.usefixtures("real_data")
-def test_statistics_of_real_data(name: str) -> None:
+def test_the_committed_statistics_of_real_data_are_right(name: str) -> None:
     check_statistics(name)
 
 
-def test_a_real_run(real_data: str, tmp_path: Path) -> None:
-    """A few steps of split-mnist on real MNIST: the second task is learned, the first one forgotten."""
+def test_replay_forgets_less_than_finetune_on_real_mnist(real_data: str, tmp_path: Path) -> None:
+    """A few steps of split-mnist: finetune learns each task, and er has a higher final accuracy."""
     import bench
 
     settings = {"iterations": 100, "hidden": 50, "score_every": 0}

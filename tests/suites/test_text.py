@@ -1,4 +1,4 @@
-"""Reading texts: from mirrors made here, from the real one, and when neither is there."""
+"""Reading texts: from small local mirrors, from the real one, and without any."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,14 +29,14 @@ TEXT_SUITES = (
 
 
 Rows = dict[str, list[tuple[Any, ...]]]
-"""By split: texts and label of each row."""
+"""Split -> texts and label of each row."""
 
 
 def write(
     folder: Path, rows: Rows, names: Sequence[str] = (), columns: tuple[str, ...] = ("text", "label"),
     where: str = "someone/tiny/default",
 ) -> None:  # fmt: skip
-    """Write a mirror as `datasets` does; labels are of the type ClassLabel where names are given."""
+    """Write a mirror as `datasets` does; with names, labels are of type ClassLabel."""
     import datasets
 
     for split, of_split in rows.items():
@@ -55,8 +55,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("names", [("for", "against"), ("against", "for"), ()])
-def test_classes_go_by_name(mirror: Path, names: tuple[str, ...]) -> None:
-    """However a copy numbers its classes, ours are in our order."""
+def test_classes_are_matched_by_name(mirror: Path, names: tuple[str, ...]) -> None:
+    """The order of classes does not depend on how a copy numbers them."""
     write(mirror, ROWS, names)
     data = hub_texts(TINY)
     assert (data.texts, data.y_N.tolist()) == (("good", "bad", "fine", "poor"), [0, 1, 0, 1])
@@ -64,13 +64,13 @@ def test_classes_go_by_name(mirror: Path, names: tuple[str, ...]) -> None:
     assert (tuple(data.x_N.shape), data.x_N.dtype) == ((4, 0), torch.uint8)
 
 
-def test_a_column_may_call_classes_otherwise(mirror: Path) -> None:
+def test_label_names_map_other_labels_of_a_column(mirror: Path) -> None:
     write(mirror, {split: [(t, 1 if n == "for" else 2) for t, n in pairs] for split, pairs in ROWS.items()})
     refused("labels of no known class in column 'label' of its train split: '1'", hub_texts, TINY)
     assert hub_texts(replace(TINY, label_names=("1", "2"))).y_N.tolist() == [0, 1, 0, 1]
 
 
-def test_columns_are_joined_and_empty_texts_kept(mirror: Path) -> None:
+def test_text_columns_are_joined_and_empty_texts_retained(mirror: Path) -> None:
     rows = [("A", "b", "for"), (None, "c", "against"), ("", "", "for"), ("Ü", "🦉 x", "for")]
     write(mirror, {"train": rows, "test": rows}, columns=("title", "body", "label"))
     data = hub_texts(replace(TINY, text=("title", "body")))
@@ -78,7 +78,7 @@ def test_columns_are_joined_and_empty_texts_kept(mirror: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "told"),
+    ("rows", "columns", "message"),
     [
         ({}, ("sentence", "label"), "has no column 'text'; it has: sentence, label"),
         ({}, ("text", "class"), "has no column 'label'; it has: text, class"),
@@ -88,17 +88,19 @@ def test_columns_are_joined_and_empty_texts_kept(mirror: Path) -> None:
         ({"train": [("good", None)]}, ("text", "label"), "of its train split: 'None'"),
     ],
 )
-def test_what_does_not_fit_is_told(mirror: Path, rows: Rows, columns: tuple[str, str], told: str) -> None:
+def test_a_mirror_that_does_not_fit_is_refused_with_a_reason(
+    mirror: Path, rows: Rows, columns: tuple[str, str], message: str
+) -> None:
     write(mirror, ROWS | rows, columns=columns)
-    refused(told, hub_texts, TINY)
+    refused(message, hub_texts, TINY)
 
 
-def test_an_unlabelled_row_is_told(mirror: Path) -> None:
+def test_a_row_without_label_is_refused(mirror: Path) -> None:
     write(mirror, {split: [("good", 0), ("bad", 1), ("odd", -1)] for split in ROWS}, ("for", "against"))
     refused("'-1'", hub_texts, TINY)
 
 
-def test_rows_of_no_class_are_only_tested_on(mirror: Path) -> None:
+def test_rows_of_no_class_are_only_for_testing(mirror: Path) -> None:
     outside = {split: [("what", "oos"), *pairs, ("eh", "oos")] for split, pairs in ROWS.items()}
     write(mirror, outside, ("oos", "for", "against"))
     data = hub_texts(replace(TINY, outside="oos"))
@@ -119,7 +121,7 @@ def test_rows_are_drawn_the_same_each_time(mirror: Path) -> None:
     assert hub_texts(few).fingerprint == data.fingerprint
 
 
-def test_the_fingerprint_tells_texts_labels_and_split_apart(mirror: Path) -> None:
+def test_the_fingerprint_changes_with_texts_labels_and_split(mirror: Path) -> None:
     marks = set()
     for changed in (
         {}, {"test": [("poor ", "against")]}, {"test": [("poor", "for")]},
@@ -144,13 +146,13 @@ def test_domains_share_classes_by_name(mirror: Path) -> None:
     assert swapped.fingerprint != data.fingerprint
 
 
-def test_rows_of_no_class_stay_so_in_domains(mirror: Path) -> None:
+def test_rows_of_no_class_have_none_in_suites_of_domains(mirror: Path) -> None:
     write(mirror, {**ROWS, "test": [("poor", "against"), ("what", "oos")]})
     data = hub_domains("one", (("one", replace(TINY, outside="oos")),))
     assert data.y_N.tolist() == [0, 1, 0, 1, -1]
 
 
-def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pinned_revision_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     asked = []
@@ -168,7 +170,9 @@ def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatc
     text._read.cache_clear()
 
 
-def test_what_is_on_no_hub_says_so(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_mirror_the_error_says_that_no_hub_has_the_data(
+    mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(Unavailable, match=r"the mirror has no .*apparel/train\.parquet; name a mirror"):
         suites.get("sentiment-domains").load()
     monkeypatch.delenv("LETHE_DATA")
@@ -176,18 +180,18 @@ def test_what_is_on_no_hub_says_so(mirror: Path, monkeypatch: pytest.MonkeyPatch
         suites.get("sentiment-domains").load()
 
 
-def test_posts_are_made_bare_once() -> None:
+def test_headers_quotes_and_signatures_of_posts_are_removed_once() -> None:
     post = "From: a@b\nSubject: Re: cars\n\nIn article <1> x writes:\n> old\nI like them.\n\n--\nA. Person\n"
     bare = bare_posts([post, post])
     assert [one.strip() for one in bare] == ["I like them."] * 2
-    assert bare_posts([*bare, post]) == [*bare, post]  # mostly bare: nothing is taken away a second time
+    assert bare_posts([*bare, post]) == [*bare, post]  # most posts are bare already: nothing more is removed
 
 
-def test_five_data_sets_in_four_orders(mirror: Path) -> None:
-    """Made-up copies with the columns and the labels of the hub's: 33 classes, those of reviews shared."""
+def test_text5_has_five_data_sets_in_four_orders(mirror: Path) -> None:
+    """Synthetic copies with the columns and labels of the hub: 33 classes, reviews share five."""
     for _, source in TEXT5:
         names = list(source.label_names or source.class_names)
-        stars = names[0] == "1"  # Amazon's are whole numbers, the others' labels of the type ClassLabel
+        stars = names[0] == "1"  # Amazon's labels are whole numbers, the others of type ClassLabel
         texts = [[f"{column} {n}" for column in source.text] for n in names]
         rows = [(*of, int(n) if stars else i) for i, (of, n) in enumerate(zip(texts, names, strict=True))]
         where, columns = f"{source.repository}/{source.config}", (*source.text, source.label)
@@ -209,7 +213,7 @@ def test_five_data_sets_in_four_orders(mirror: Path) -> None:
     assert all(sorted(order) == sorted(name for name, _ in TEXT5) for order in TEXT5_ORDERS)
 
 
-def test_sixteen_domains_of_reviews(mirror: Path) -> None:
+def test_sentiment_domains_has_sixteen_domains(mirror: Path) -> None:
     for domain, _ in SENTIMENT:
         rows = {s: [(f"{domain} {i}", "negative" if i % 2 else "positive") for i in range(6)] for s in ROWS}
         write(mirror, rows, where=f"fdu-mtl/{domain}")
@@ -222,7 +226,7 @@ def test_sixteen_domains_of_reviews(mirror: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TEXT_SUITES)
-def test_suites_of_texts_have_a_model_and_its_length(name: str) -> None:
+def test_suites_of_texts_have_a_model_and_a_number_of_tokens(name: str) -> None:
     suite = suites.get(name)
     assert suite.model == "minilm"
     assert suite.model_options["max_tokens"] in (64, 128, 256)
@@ -236,8 +240,10 @@ def test_suites_of_texts_have_a_model_and_its_length(name: str) -> None:
         ("trec", TREC, 3, 2), ("newsgroups", NEWSGROUPS, 5, 4), ("newsgroups-10", NEWSGROUPS, 10, 2),
     ],
 )  # fmt: skip
-def test_classes_divide_into_tasks(mirror: Path, name: str, source: Texts, tasks: int, classes: int) -> None:
-    """A made-up copy with the columns and the labels of the hub's, its classes in reverse order."""
+def test_classes_of_text_suites_divide_into_tasks(
+    mirror: Path, name: str, source: Texts, tasks: int, classes: int
+) -> None:
+    """A synthetic copy with the columns and labels of the hub, with classes in reverse order."""
     labels = list(reversed(source.label_names or source.class_names))
     where = f"{source.repository}/{source.config}"
     rows = [(f"about {label}", label) for label in labels for _ in range(2)]
@@ -250,7 +256,7 @@ def test_classes_divide_into_tasks(mirror: Path, name: str, source: Texts, tasks
         assert text_ == f"about {of_class[source.class_names[c]]}"
 
 
-def test_names_of_packages_are_masked() -> None:
+def test_names_of_packages_in_docstrings_are_masked() -> None:
     for text_, masked in (
         ("NumPy or np.ndarray, torch_dtype", "[package] or [package].ndarray, [package]_dtype"),
         ("enriched inputs of scikit-learn and Hugging Face", "enriched inputs of [package] and [package]"),
@@ -259,13 +265,13 @@ def test_names_of_packages_are_masked() -> None:
 
 
 def made_up_packages(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str = "") -> None:
-    """Write a package for each of those read, with docstrings of functions, classes and modules."""
+    """Write packages with docstrings of functions, classes and modules, under the names that are read."""
     import importlib.machinery
     import importlib.util
 
     for number, package in enumerate(docstrings.PACKAGES):
         (folder / package / "tests").mkdir(parents=True, exist_ok=True)
-        mark = f"kind {number}"  # names are masked, and what several packages have is left out
+        mark = f"kind {number}"  # names are masked, and texts of several packages left out
         body = [f'"""The module {package} of {mark}, of version {version or 0}.\n\nMore of it."""']
         for i in range(30):
             body.append(f'def f{i}():\n    """Return {package}\'s answer to question {i} of {mark}."""')
@@ -281,7 +287,7 @@ def made_up_packages(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str
         return spec
 
     monkeypatch.setattr(docstrings.importlib.util, "find_spec", found)
-    # Of each test its own, as they share a cache.
+    # Tests share a cache: each has its own version.
     monkeypatch.setattr(docstrings.importlib.metadata, "version", lambda name: f"{version}-of-{folder}")
     docstrings.docstrings.cache_clear()
 
@@ -292,7 +298,9 @@ def fresh() -> Any:
     docstrings.docstrings.cache_clear()
 
 
-def test_docstrings_of_made_up_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docstrings_are_distinct_masked_and_limited_by_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made_up_packages(tmp_path, monkeypatch)
     monkeypatch.setattr(docstrings, "MOST", 25)
     data = docstrings.docstrings()
@@ -310,7 +318,7 @@ def test_docstrings_of_made_up_packages(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_docstrings_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until a version changes; then never are the old texts taken."""
+    """They are parsed again after a change of a version."""
     made_up_packages(tmp_path, monkeypatch, version="1")
     data = docstrings.docstrings()
     version = docstrings.importlib.metadata.version
@@ -336,19 +344,23 @@ DAMAGES: Any = [lambda b: b[:-40], lambda b: b"", lambda b: b.replace(b"answer",
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_docstrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any) -> None:
+def test_a_damaged_cache_of_docstrings_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
+) -> None:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
     made_up_packages(tmp_path / "packages", monkeypatch)
     data = docstrings.docstrings()
-    (kept,) = (tmp_path / "cache").iterdir()
-    whole = kept.read_bytes()
+    (cached,) = (tmp_path / "cache").iterdir()
+    whole = cached.read_bytes()
     assert damage(whole) != whole
-    kept.write_bytes(damage(whole))
+    cached.write_bytes(damage(whole))
     docstrings.docstrings.cache_clear()
-    assert (docstrings.docstrings().fingerprint, kept.read_bytes()) == (data.fingerprint, whole)
+    assert (docstrings.docstrings().fingerprint, cached.read_bytes()) == (data.fingerprint, whole)
 
 
-def test_docstrings_of_unknown_versions_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docstrings_of_unknown_versions_are_not_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
     made_up_packages(tmp_path / "packages", monkeypatch)
     unknown = Mock(side_effect=docstrings.importlib.metadata.PackageNotFoundError("it"))
@@ -357,7 +369,7 @@ def test_docstrings_of_unknown_versions_are_not_kept(tmp_path: Path, monkeypatch
     assert not (tmp_path / "cache").exists()
 
 
-def test_docstrings_without_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_without_source_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up_packages(tmp_path, monkeypatch)
     for path in (tmp_path / "numpy").rglob("*.py"):
         path.unlink()
@@ -368,8 +380,8 @@ def test_docstrings_without_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyP
         docstrings.docstrings()
 
 
-def test_docstrings_of_what_is_installed() -> None:
-    """Five tasks of two, enough rows of each package, and nothing imported for it."""
+def test_docstrings_of_installed_packages_make_five_tasks() -> None:
+    """Each package has enough rows."""
     suite = suites.get("docstrings")
     data = suite.load()
     counts = data.y_N[: data.n_train].bincount(minlength=10), data.y_N[data.n_train :].bincount(minlength=10)
@@ -380,8 +392,8 @@ def test_docstrings_of_what_is_installed() -> None:
     assert [len(task.classes) for task in stream.tasks] == [2] * 5
 
 
-def test_real_intents(real_data: str) -> None:
-    """CLINC150's ten tasks of fifteen intents, 100 + 30 sentences each, and the sentences of no intent."""
+def test_real_clinc150_has_ten_tasks_of_fifteen_intents(real_data: str) -> None:
+    """Each intent has 100 + 30 sentences; 1,000 test sentences have no intent."""
     suite = suites.get("clinc150")
     stream = suite.stream(suite.load(), "class", 0, suite.training)
     assert [len(task.classes) for task in stream.tasks] == [15] * 10

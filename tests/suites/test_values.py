@@ -1,4 +1,4 @@
-"""One value, one spelling, however it is written and wherever it comes from."""
+"""A value has one spelling, however it is written and wherever it comes from."""
 
 import os
 import re
@@ -17,7 +17,7 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def ways(value: float) -> list[Any]:
-    """Return ways to write a number: as text, as a float and, where it is whole, as an int."""
+    """Return ways to write a number: as text, as a float and, if it is whole, as an int."""
     found: list[Any] = [value, repr(value), f" {value!r} ", f"{value:.17e}", text_of(value)]
     if value == int(value):
         found += [int(value), str(int(value)), f"{int(value)}.0", f"{int(value)}e0"]
@@ -58,11 +58,11 @@ def test_a_whole_number_is_one_value_however_it_is_written(value: int) -> None:
         (1, list, "x cannot be set"),
     ],
 )
-def test_what_is_not_of_the_type_is_refused_by_name(given: Any, hint: Any, said: str) -> None:
+def test_a_value_of_another_type_is_refused_by_name(given: Any, hint: Any, said: str) -> None:
     refused(re.escape(said), convert, "x", given, hint)
 
 
-def test_the_words_of_a_type_keep_their_own_type() -> None:
+def test_text_is_converted_to_the_value_of_its_type() -> None:
     found = [convert("x", *of) for of in (("2", Literal[1, 2]), ("TRUE", bool), (5, str))]
     assert (found, type(found[1])) == ([2, True, "5"], bool)
 
