@@ -117,7 +117,8 @@ def _clash(parts: Sequence[Strategy]) -> str | None:
         return reason
     whole = [p for p in parts if p.not_composable_reason()]
     if len(whole) > 1:
-        return f"their losses do not add: {whole[0].not_composable_reason()}, nor is that of {whole[1].name}"
+        reasons = " and ".join(str(p.not_composable_reason()) for p in whole[:2])
+        return f"their losses do not add: {reasons}"
     answering = [p for p in parts if type(p).predict is not Strategy.predict]
     projecting = [p for p in parts if p.projects]
     for own, what in ((answering, "predicts in its own way"), (projecting, "projects the gradient")):

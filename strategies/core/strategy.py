@@ -66,7 +66,7 @@ class StepContext:
     """The position in the stream: one object, shared by the parts of a composed strategy."""
 
     task: int = 0
-    """The current task, from 0; always 0 where boundaries are hidden."""
+    """The current task, from 0; always 0 if boundaries are hidden."""
     batch: Batch = field(init=False)
     """The batch of this step, for hooks that do not take it as an argument."""
     active: tuple[bool, ...] | None = None
@@ -75,7 +75,7 @@ class StepContext:
 
 @dataclass
 class Strategy:
-    """A continual-learning method; its first docstring line is its summary.
+    """A continual-learning method; the first line of its docstring is its summary.
 
     Class attributes with an annotation and a default are hyper-parameters; the string below each is its help.
     All hooks have defaults: a method overrides those in which it differs from plain training.
@@ -128,7 +128,7 @@ class Strategy:
     cost: ClassVar[float] = 1.0
     """Cost of a step at the defaults, in forward and backward passes over a batch of new rows."""
     waits: ClassVar[str] = ""
-    """Why its steps wait for the host; empty where they do not."""
+    """Why its steps wait for the host (the CPU); empty if they do not."""
     not_saved: ClassVar[tuple[str, ...]] = ()
     """Attributes left out of checkpoints: ``setup`` or ``begin_task`` sets them before they are read."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -205,7 +205,7 @@ class Strategy:
 
     @property
     def task(self) -> int:
-        """The current task, from 0; always 0 where boundaries are hidden."""
+        """The current task, from 0; always 0 if boundaries are hidden."""
         return self.context.task
 
     @task.setter
@@ -274,7 +274,14 @@ class Strategy:
         """Run after the last step of a task: consolidate what was learned."""
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return scores for all units, shape (L, B, U); inactive units have the lowest."""
+        """Return the scores that rows are classified by: the unit with the largest score is predicted.
+
+        Args:
+            batch: Rows to predict, of any tasks, which may be in any order.
+
+        Returns:
+            One score per unit, shape (L, B, U); inactive units have the lowest.
+        """
         return self.logits(batch)
 
     def notes(self) -> dict[str, Tensor]:
@@ -312,7 +319,7 @@ class Strategy:
 
     @staticmethod
     def cross_entropy(logits_LBU: Tensor, batch: Batch) -> Tensor:
-        """Return each lane's mean cross-entropy over the rows that count, shape (L,)."""
+        """Return each lane's mean cross-entropy over its rows, with the batch's weights, shape (L,)."""
         return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
 
     def model_tensors(self) -> Iterator[Tensor]:

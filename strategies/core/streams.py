@@ -23,6 +23,7 @@ class Batch:
     """Rows of every lane, ready for a model."""
 
     x_LBX: Tensor
+    """Input of the model: pixels, features or token numbers; see ``LaneStreams.pixels``."""
     y_LB: Tensor
     """Unit of each row's label, int64; sequence to sequence, the tokens of the target text, (L, B, S)."""
     rows_LB: Tensor
@@ -72,7 +73,13 @@ class Batch:
 
 
 class LaneStreams:
-    """The streams of all lanes: one copy of the images, and small tables per lane."""
+    """The streams of all lanes: one copy of the images, and small tables per lane.
+
+    Args:
+        streams: One stream per lane, of the same suite and scenario.
+        training: The training settings of the cells.
+        device: Where the data and the tables are stored.
+    """
 
     def __init__(self, streams: Sequence[Stream], training: Training, device: torch.device | str) -> None:
         first = streams[0]

@@ -57,8 +57,8 @@ class LFL(Strategy):
     def after_step(self, batch: Batch) -> None:
         """Restore the head: momentum and weight decay would change it even without a gradient."""
         if self.task and self.head == "frozen":
-            for p, kept in zip(self.model.head.parameters(), self.teacher.head.parameters(), strict=True):
-                p.detach().copy_(kept)
+            for p, saved in zip(self.model.head.parameters(), self.teacher.head.parameters(), strict=True):
+                p.detach().copy_(saved)
 
     def end_task(self, task: int) -> None:
         """Copy the network: its features are the targets of the next task."""

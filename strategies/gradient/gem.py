@@ -116,7 +116,7 @@ def project(g_LP: Tensor, past_LKP: Tensor, gamma_L: Tensor, bound: bool) -> Ten
 
 
 def multipliers(gram: np.ndarray, inner: np.ndarray, gamma: float, bound: bool) -> np.ndarray:
-    """Return one lane's v, shape (K,), from G G^T and G g; zeros where no constraint is broken.
+    """Return one lane's v, shape (K,), from G G^T and G g; zeros if no constraint is violated.
 
     With G G^T = A^T A and A^T b = -G g, v minimises |A v - b| over v >= 0. The bound v >= gamma is the same
     problem for v - gamma, with g replaced by g + gamma G^T 1.

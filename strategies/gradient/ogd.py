@@ -13,7 +13,7 @@ from strategies.core import Count, Momentum, Strategy, eval_mode, gradients
 from strategies.parts import lane_vectors, sample_rows, write_lane_vectors
 
 _DEPENDENT = 1e-5
-"""If less than this share of a gradient's length is new, the rest is rounding and adds no direction."""
+"""A gradient adds no direction if the share of its length that is new is below this, which is rounding."""
 
 
 class OGD(Strategy):

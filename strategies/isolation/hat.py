@@ -17,7 +17,7 @@ _LARGEST, _LARGEST_COSH = 6.0, 50.0
 
 
 class HAT(Gated):
-    """Hard attention to the task: each task learns which units it uses, and later tasks do not change them.
+    """Hard attention to the task: each task learns which units it uses, and protects them from later tasks.
 
     Gates a = sigmoid(s e) with a learned embedding e per task and layer; s grows from 1/s_max to s_max in
     training and is s_max in prediction. A weight's gradient is multiplied by 1 - min(a of its output, a of

@@ -88,9 +88,9 @@ class PackNet(Strategy):
 
     def predict(self, batch: Batch) -> Tensor:
         """Predict each row with the weights of its task and of the tasks before it."""
-        answers = []
+        logits = []
         for task in range(self.task):
             own = [(owner > 0) & (owner <= task + 1) for owner in self.owner]
-            answers.append(self.logits(batch, with_masks(self.model, self._layers, own)))
-        answers.append(self.logits(batch))
-        return by_task(answers, self.streams.task_of(batch.rows_LB).clamp(max=self.task))
+            logits.append(self.logits(batch, with_masks(self.model, self._layers, own)))
+        logits.append(self.logits(batch))
+        return by_task(logits, self.streams.task_of(batch.rows_LB).clamp(max=self.task))

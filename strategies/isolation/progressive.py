@@ -82,7 +82,7 @@ class Progressive(Strategy):
         """Store the trained column."""
         self.columns[task].load_state_dict(self.model.state_dict())
 
-    def answers(self, x_LBX: Tensor, last: int) -> list[Tensor]:
+    def column_logits(self, x_LBX: Tensor, last: int) -> list[Tensor]:
         """Return the logits of columns 0 to ``last``, (L, B, U) each."""
         found: list[Tensor] = []
         before: list[list[Tensor]] = []  # the features of the columns so far, layer by layer
@@ -101,7 +101,7 @@ class Progressive(Strategy):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of the task's column."""
-        logits_LBU = self.answers(batch.x_LBX, self.task)[-1]
+        logits_LBU = self.column_logits(batch.x_LBX, self.task)[-1]
         return self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
 
     def learn(self, batch: Batch) -> Tensor:
@@ -114,5 +114,5 @@ class Progressive(Strategy):
 
     def predict(self, batch: Batch) -> Tensor:
         """Predict each row with the column of its task."""
-        answers = self.answers(batch.x_LBX, self.streams.n_tasks - 1)
-        return mask(by_task(answers, self.streams.task_of(batch.rows_LB)), batch.active_LBU)
+        logits = self.column_logits(batch.x_LBX, self.streams.n_tasks - 1)
+        return mask(by_task(logits, self.streams.task_of(batch.rows_LB)), batch.active_LBU)

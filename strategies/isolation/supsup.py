@@ -92,11 +92,11 @@ class SupSup(Strategy):
         """Predict each row in the network of its task's masks."""
         if self._learning:
             self._store(self.task)
-        answers = [
+        logits = [
             self.logits(batch, with_masks(self.model, self._layers, self._stored(task)))
             for task in range(self.streams.n_tasks)
         ]
-        return by_task(answers, self.streams.task_of(batch.rows_LB))
+        return by_task(logits, self.streams.task_of(batch.rows_LB))
 
     @torch.no_grad()
     def _masks(self, task: int) -> list[Tensor]:
@@ -129,7 +129,7 @@ class SupSup(Strategy):
 
 
 def _largest(size_LN: Tensor, counts: list[int]) -> Tensor:
-    """Return which are each lane's ``counts`` (at least 1) largest numbers, and all equal to the last."""
+    """Return a mask of each lane's ``counts`` (at least 1) largest numbers, with all equal to the last."""
     places = [size_LN.shape[1] - max(count, 1) + 1 for count in counts]
     if len(set(places)) == 1:  # one launch for all lanes
         edge_L = size_LN.kthvalue(places[0]).values

@@ -15,7 +15,7 @@ def lane_vectors(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def write_lane_vectors(flat_LP: Tensor, tensors: Sequence[Tensor]) -> None:
-    """Copy vectors that ``lane_vectors`` could have returned back into its tensors."""
+    """Write vectors (L, P) into stacked tensors, in place: the inverse of ``lane_vectors``."""
     parts = flat_LP.split([t[0].numel() for t in tensors], 1)
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))

@@ -29,7 +29,7 @@ class ImageGenerator(nn.Module):
 
     @torch.no_grad()
     def generate(self, noise_LBZ: Tensor) -> Tensor:
-        """Return images without gradients, (L, B, D)."""
+        """Return an image of each row of noise without gradients, (L, B, D)."""
         image_LBD: Tensor = self(noise_LBZ)
         return image_LBD
 

@@ -34,8 +34,8 @@ class Memory:
 
     def held_rows(self, lane: int) -> tuple[int, int]:
         """Return the number of rows that a lane stores, and the bytes of each with its label and tensors."""
-        beside = sum(k[0, 0].nbytes for k in self.kept.values())
-        return int(self.filled_L[lane]), self.streams.row_bytes + beside
+        extra = sum(k[0, 0].nbytes for k in self.kept.values())
+        return int(self.filled_L[lane]), self.streams.row_bytes + extra
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Offer rows to the memory, which decides which of them to store."""
@@ -95,7 +95,7 @@ class Memory:
         return torch.arange(self.slots, device=self.rows_LM.device) < self.filled_L.unsqueeze(1)
 
     def _slot(self, nth_LB: Tensor) -> Tensor:
-        """Return the slot of the n-th row seen: the next free one, else one of n at random or none."""
+        """Return the slot of the n-th row: the next free one, else a random one of n; ``slots`` if none."""
         drawn_LB = (self.draws.uniform("reservoir", nth_LB.shape[1]) * nth_LB).long()
         return torch.where(nth_LB <= self.slots, nth_LB - 1, drawn_LB.clamp(max=self.slots))
 

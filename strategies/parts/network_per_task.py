@@ -36,9 +36,9 @@ def reinitialise(model: nn.Module, generators: list[torch.Generator]) -> None:
         module.load_state_dict(new.state_dict())
 
 
-def by_task(answers: list[Tensor], task_LB: Tensor) -> Tensor:
+def by_task(logits: list[Tensor], task_LB: Tensor) -> Tensor:
     """Return the logits (L, B, U) of each row from the network of its task."""
-    chosen_LBU = answers[0]
-    for task, answer_LBU in enumerate(answers[1:], 1):
-        chosen_LBU = torch.where((task_LB == task).unsqueeze(2), answer_LBU, chosen_LBU)
+    chosen_LBU = logits[0]
+    for task, logits_LBU in enumerate(logits[1:], 1):
+        chosen_LBU = torch.where((task_LB == task).unsqueeze(2), logits_LBU, chosen_LBU)
     return chosen_LBU

@@ -4,7 +4,7 @@ Parameters are repeated so that every row has its own copy. Nothing mixes lanes,
 sum gives each row its own gradient. This needs memory for rows times parameters, and much less time than a
 loop over rows. Models of dense layers and convolutions alone do not need it: see ``fisher``.
 
-Axes: L lanes, B batch, N rows at once, E examples (lanes times N), K rows of one example; 1 its one row.
+Axes: L lanes, B batch, N rows at once, E examples (lanes times N), K rows of one example; 1 its only row.
 """
 
 from collections.abc import Callable

@@ -30,7 +30,7 @@ class RWalk(QuadraticPenalty):
     alpha: Annotated[Share, unless("lam", 0.0)] = LaneFloat(0.9)
     """Weight of the newest squared gradient in the moving average."""
     stretch: Annotated[Count, unless("lam", 0.0)] = 10
-    """Steps after which the path integral is divided by the path's length and starts again."""
+    """Steps in a stretch of the path; each stretch's integral is divided by its length and added to s."""
     xi: Annotated[LaneFloat, Bounds(1e-12), unless("lam", 0.0)] = LaneFloat(1e-3)
     """Damping, so that a parameter that hardly moved does not get a large score."""
 
