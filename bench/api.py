@@ -28,16 +28,42 @@ def run(
     resume_from: str | Path | None = None,
     stale: str = "",
 ) -> Frames:
-    """Run what is missing and return the folder's frames; without ``out`` the folder is a temporary one.
+    """Run an experiment and return its results as data frames, as ``lethe run`` does.
 
-    ``strategies`` are selectors (``"er[buffer=200]"``), one or several, as are ``scenarios``; ``seeds`` is
-    how many, from 0, or which; ``settings`` are those of ``--set``. ``device``, ``jobs`` (0 for one a core or
-    a GPU) and ``lanes`` (0 for the fixed rule) change no result. ``keep_models`` is ``last`` or ``all``, for
-    bench.export; ``resume_from`` the folder of an exported model to go on from. Cells of ``out`` whose code
-    or data changed are run again where all that changed is the user's own; else ``stale`` must say ``rerun``
-    or ``keep``. Raises UserError for anything that cannot be; a failed cell is a record, not an exception.
+    Cells that ``out`` already has are not run again. A cell that fails does not stop the others: its record
+    contains the error.
+
+    Args:
+        suite: Name of a suite, or ``./file.py:NAME``.
+        strategies: One selector or several: ``"er[buffer=200]"``, ``"./file.py:Mine"``.
+        scenarios: One or several of ``task``, ``domain``, ``class`` and ``online``.
+        seeds: How many seeds, counted from 0, or a list of them.
+        out: Folder of the run; a temporary folder without it.
+        device: ``cpu``, ``cuda``, ``cuda:1`` ...; changes no result beyond rounding.
+        jobs: Processes; 0 for one per core or GPU. Changes no result.
+        lanes: Most cells that are trained together; 0 to choose by the model. Changes no result.
+        settings: Training settings, ``model`` and model options by name, as ``--set`` takes them.
+        keep_models: ``last`` or ``all`` saves trained models for ``lethe.export``.
+        resume_from: Folder of an exported model to continue from.
+        stale: ``rerun`` or ``keep`` cells of ``out`` whose code or data changed. Without it, cells are run
+            again if only the user's own files changed; any other change is an error.
+
+    Returns:
+        The results of the whole folder.
+
+    Raises:
+        UserError: A name, selector or setting is unknown or impossible, or ``out`` cannot be used.
+
+    Example:
+        ```python
+        import lethe
+
+        frames = lethe.run("digits", ["finetune", "er[buffer=200]"], seeds=5, out="runs/first")
+        acc = frames.scores[frames.scores["score"] == "acc"]
+        acc.groupby("identity")["value"].mean()
+        ```
     """
-    from bench.runner import Options, carry_out  # torch: a report does without
+    from bench.runner import Options, carry_out  # imports torch, which a report does not need
 
     selectors = (strategies,) if isinstance(strategies, str) else tuple(strategies)
     kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)
@@ -67,22 +93,27 @@ def report(
     """Write the page, tables and figures of one or several runs, as ``lethe report`` does.
 
     Args:
-        folder: A run.
-        more: Further runs, reported as one with it.
-        out: Where to write; ``folder``/report without it.
-        scores: Columns of the tables; the usual ones without it.
-        spread: ``ci``, ``bca``, ``sd`` or ``sem``.
-        prefer: The run whose side is taken where runs contradict each other; see ``load``.
-        labels: What runs are called that are shown side by side, by folder.
+        folder: Folder or packed file of a run.
+        more: More runs, reported together with it.
+        out: Folder of the report; ``folder``/report without it.
+        scores: Columns of the tables, by name; acc, forgetting, bwt, fwt, aia and learning_acc without it.
+        spread: ``ci`` (95 % t interval), ``bca`` (bootstrap interval), ``sd`` or ``sem``.
+        prefer: The run that is used where runs contradict each other; see ``load``.
+        labels: Names of runs that are shown side by side, by folder.
 
     Returns:
-        The folder of the report, with index.html in it.
+        The folder of the report, which contains index.html.
 
     Raises:
-        UserError: For a folder that is no run, an unknown score, or several runs without ``out``.
+        UserError: A folder is not a run, a score is unknown, or several runs are given without ``out``.
+
+    Example:
+        ```python
+        lethe.report("runs/first", scores=["acc", "forgetting"])
+        ```
     """
     if out is None and more:
-        raise UserError("name the folder of a report on several runs with out=")
+        raise UserError("a report on several runs needs a folder of its own: give out=")
     target = Path(folder) / "report" if out is None else Path(out)
     layout = Layout(spread, marks=True, origin=True)
     frames = load(folder, *more, prefer=prefer, labels=labels)
@@ -90,19 +121,27 @@ def report(
 
 
 def export(run: str | Path, cell: str, out: str | Path, task: int | None = None) -> Path:
-    """Write a cell's saved model into a folder that predicts and goes on learning, as ``lethe export`` does.
+    """Export the saved model of a cell, as ``lethe export`` does.
+
+    The folder can be loaded by ``Predictor.load``, and learning can continue from it (``resume_from``).
 
     Args:
-        run: A run made with ``keep_models``.
-        cell: The cell's key, the start of it, or ``strategy/seed``: ``"er/0"``.
+        run: Folder of a run made with ``keep_models``.
+        cell: Key of the cell, the beginning of the key, or ``strategy/seed``: ``"er/0"``.
         out: A new folder.
-        task: The model after so many tasks; after the last one saved without it.
+        task: Export the model after this many tasks; the last one saved without it.
 
     Returns:
-        ``out``, for ``Predictor.load``.
+        ``out``.
 
     Raises:
-        UserError: For a cell without a saved model, and a folder that is not empty.
+        UserError: The cell is unknown or has no saved model, the model cannot be exported, or ``out`` exists.
+
+    Example:
+        ```python
+        lethe.run("digits", "er", seeds=1, out="runs/first", keep_models="last")
+        lethe.export("runs/first", "er/0", "models/er")
+        ```
     """
     from bench.export import find, save, served
 

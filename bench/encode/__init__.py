@@ -1,4 +1,4 @@
-"""Texts and images as what a model reads."""
+"""Inputs of models: images, token numbers, or features of a frozen backbone."""
 
 from bench.encode.model_inputs import input_shape, inputs, name_features, to_stderr, tokens
 from bench.encode.token_pairs import generation_header, mark, tokenizer_from_text, tokenizer_of, words

@@ -1,8 +1,8 @@
-"""What a model reads of a data set of texts: token numbers, or the features of a backbone that stays frozen.
+"""Inputs of models for texts: token numbers, or features of a frozen backbone.
 
 Features are computed once for all seeds, strategies and runs and saved in a memory-mapped file. Its name is a
-hash of everything they follow from: the texts, the backbone's weights, the tokenizer, the tokens read at
-most, the pooling and the code.
+hash of everything that they depend on: texts, weights of the backbone, tokenizer, ``max_tokens``, pooling and
+code.
 
 Axes: N texts, S tokens, F features, C classes.
 """
@@ -36,11 +36,20 @@ Said = Callable[[str], None]
 def inputs(
     data: Data, model: ModelRef, options: Options, device: str = "cpu", said: Said | None = None
 ) -> Data:
-    """Return a data set as a model reads it: images unchanged, texts as tokens or features in ``x_N``.
+    """Return a data set with the inputs of a model in ``x_N``.
 
-    Where the model generates text, ``x_N`` holds the tokens of both, (N, 2, S).
-    ``said`` is called with how far a pass through a backbone is. Raises UserError where the model cannot read
-    the data set.
+    Images are unchanged. Texts become tokens (N, S), or features (N, F) of a frozen backbone; for a model
+    that generates text, tokens of text and target (N, 2, S).
+
+    Args:
+        data: The data set.
+        model: The model.
+        options: Options of the model that differ from its defaults.
+        device: Where a frozen backbone computes features.
+        said: Called with messages on the progress of a backbone.
+
+    Raises:
+        UserError: The model cannot read the data set.
     """
     _check_reads(data, model)
     options = models.options(model) | options
@@ -54,9 +63,10 @@ def inputs(
 
 
 def input_shape(data: Data, model: ModelRef, options: Options) -> Shape:
-    """Return the largest shape of a row as the model reads it, of texts in tokens; encodes nothing.
+    """Return the largest shape of an input row (texts in tokens), without encoding anything.
 
-    Raises UserError where the model cannot read the data set.
+    Raises:
+        UserError: The model cannot read the data set.
     """
     _check_reads(data, model)
     if not data.texts:
@@ -66,25 +76,25 @@ def input_shape(data: Data, model: ModelRef, options: Options) -> Shape:
 
 
 def _check_reads(data: Data, model: ModelRef) -> None:
-    """Raise UserError where a model cannot read a data set."""
+    """Raise UserError if a model cannot read a data set."""
     if model.reads_texts != bool(data.texts):
         kind, fitting = ("texts", "minilm") if data.texts else ("images", "mlp")
-        raise UserError(f"model {model.name} cannot read {data.name}, a data set of {kind}; {fitting} can")
+        raise UserError(f"model {model.name} cannot read {data.name}, a data set of {kind}; use {fitting}")
     if data.generates and not (model.generates or pretrained.writes(model.name)):
-        raise UserError(f"model {model.name} cannot generate text, as {data.name} asks; {seq2seq.TINY} can")
+        raise UserError(f"model {model.name} cannot generate text, as {data.name} needs; use {seq2seq.TINY}")
     if data.texts and not data.generates and model.generates:
         where = f"{data.name}, which has no target texts"
-        raise UserError(f"model {model.name} cannot read {where}; minilm can")
+        raise UserError(f"model {model.name} cannot read {where}; use minilm")
 
 
 def name_features(data: Data, model: ModelRef, options: Options, device: str = "cpu") -> Tensor:
-    """Return the frozen backbone's features of the classes' names, shape (C, F)."""
+    """Return the features of the names of the classes by the frozen backbone, shape (C, F)."""
     names = tuple(name.replace("_", " ") for name in data.class_names)
     return features(names, model.name, models.options(model) | options, device)
 
 
 def tokens(texts: Sequence[str], tokenizer: Any, most: int) -> Tensor:
-    """Return token numbers, int32 (N, S), at most ``most`` of a text, padded to the longest."""
+    """Return token numbers, int32 (N, S), at most ``most`` per text, padded to the longest."""
     rows = tokenizer(list(texts), truncation=True, max_length=most, return_attention_mask=False)["input_ids"]
     return padded(rows, max(1, *map(len, rows)) if rows else 1, tokenizer.pad_token_id)
 
@@ -93,7 +103,7 @@ _TOKENS: dict[tuple[str, str, int], Tensor] = {}
 
 
 def _tokens_of(data: Data, model: str, most: int) -> Tensor:
-    """Return a data set's tokens, made once in a process."""
+    """Return the tokens of a data set, made once per process."""
     key = data.fingerprint, model, most
     if key not in _TOKENS:
         _TOKENS[key] = tokens(data.texts, pretrained.tokenizer(model), most)
@@ -103,7 +113,7 @@ def _tokens_of(data: Data, model: str, most: int) -> Tensor:
 def features(
     texts: tuple[str, ...], model: str, options: Options, device: str = "cpu", said: Said | None = None
 ) -> Tensor:
-    """Return the frozen backbone's features of texts, float32 (N, F), memory-mapped where they are cached."""
+    """Return features of texts by the frozen backbone, float32 (N, F), memory-mapped if they are cached."""
     path = cache_folder() / f"features-{_key(texts, model, options['max_tokens'], options['pooling'])}.npy"
     found = _mapped(path, len(texts))
     if found is None:
@@ -120,11 +130,11 @@ def _key(texts: tuple[str, ...], model: str, most: int, pooling: str) -> str:
 
 
 def _mapped(path: Path, rows: int) -> Tensor | None:
-    """Return cached features; a file that is truncated or of another shape is moved aside."""
+    """Return cached features, None if there are none; a damaged file is renamed."""
     if not path.is_file():
         return None
     try:
-        # Copy on write: torch takes no array that cannot be written, and nothing here writes.
+        # Copy on write: torch needs a writable array, although nothing is written.
         features_NF = np.load(path, mmap_mode="c", allow_pickle=False)
         if features_NF.dtype == np.float32 and features_NF.ndim == 2 and len(features_NF) == rows:
             return torch.from_numpy(features_NF)
@@ -136,7 +146,7 @@ def _mapped(path: Path, rows: int) -> Tensor | None:
 
 @torch.no_grad()
 def _computed(texts: tuple[str, ...], model: str, options: Options, device: str, said: Said | None) -> Tensor:
-    """Pass texts through the backbone, longest first: parts of like length waste little on padding."""
+    """Compute features of texts, longest first: parts of similar length have little padding."""
     tokenizer = pretrained.tokenizer(model)
     tokens_NS = tokens(texts, tokenizer, options["max_tokens"])
     base = pretrained.backbone(model, options["pooling"]).to(device)
@@ -167,10 +177,10 @@ _FEATURES_FOLLOW_FROM = (
 
 @cache
 def _code() -> str:
-    """Return a digest of the code of features: those that other code computed are of no use."""
+    """Return a digest of the code that computes features."""
     return digest_of(*_FEATURES_FOLLOW_FROM)
 
 
 def to_stderr(text: str) -> None:
-    """Say how far a pass is."""
+    """Print a message on progress."""
     print(text, file=sys.stderr, flush=True)

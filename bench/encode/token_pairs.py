@@ -1,7 +1,7 @@
-"""Token numbers of input and target texts, and back.
+"""Token numbers of input and target texts, and texts of token numbers.
 
-The small model has no tokenizer of its own: one is trained on the suite's training rows, byte pairs over
-bytes (Sennrich, Haddow & Birch 2016), so that any text can be written; it is cached under a hash of the data.
+The tokenizer of the small model is trained on the suite's training rows, byte-pair encoding over bytes
+(Sennrich, Haddow & Birch 2016), so that it can encode any text. It is cached under a hash of the data.
 
 Axes: N rows, S tokens.
 """
@@ -24,10 +24,10 @@ _TOKENS: dict[tuple[str, str, int], Tensor] = {}
 
 
 def pair_tokens(data: Data, model: str, most: int) -> Tensor:
-    """Return the tokens of a data set's texts and targets, int32 (N, 2, S), made once in a process.
+    """Return the tokens of texts and targets of a data set, int32 (N, 2, S), made once per process.
 
-    At most ``most`` of each, padded to the longest: with the tokenizer's padding in the texts and ``IGNORED``
-    in the targets.
+    Each has at most ``most`` tokens and is padded to the longest: texts with the tokenizer's padding, targets
+    with ``IGNORED``.
     """
     key = data.fingerprint, model, most
     if key not in _TOKENS:
@@ -42,7 +42,7 @@ def pair_tokens(data: Data, model: str, most: int) -> Tensor:
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
-    """Return token numbers of rows as wide as ``width``, int32 (N, S), filled up with ``value``."""
+    """Return token numbers of rows, int32 (N, ``width``), padded with ``value``."""
     length_N = torch.tensor([len(row) for row in rows])
     tokens_NS = torch.full((len(rows), width), value, dtype=torch.int32)
     numbers = torch.tensor([number for row in rows for number in row], dtype=torch.int32)
@@ -51,7 +51,7 @@ def padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
 
 
 def tokenizer_of(data: Data, model: str) -> Any:
-    """Return a model's tokenizer: its own, or the one trained on the data set for a model that has none."""
+    """Return the tokenizer of a model: its own, or for the small model one trained on the data set."""
     if model != seq2seq.TINY:
         return pretrained.tokenizer(model)
     key = data.fingerprint, model
@@ -61,7 +61,7 @@ def tokenizer_of(data: Data, model: str) -> Any:
 
 
 def words(tokens_NS: Tensor, tokenizer: Any) -> list[str]:
-    """Return tokens as texts, without what only marks their ends."""
+    """Return the texts of tokens, without special tokens."""
     decoded: list[str] = tokenizer.batch_decode(
         tokens_NS, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
@@ -69,17 +69,17 @@ def words(tokens_NS: Tensor, tokenizer: Any) -> list[str]:
 
 
 def mark(data: Data, model: str) -> str:
-    """Return SHA-256 over a model's weights and tokenizer; the small model's weights are no part."""
+    """Return SHA-256 over weights and tokenizer of a model; for the small model, over its tokenizer only."""
     if model != seq2seq.TINY:
         return pretrained.mark(model)
     return hashlib.sha256(pretrained.tokenizer_mark(tokenizer_of(data, model)).encode()).hexdigest()
 
 
 def generation_header(stream: Stream, model: str) -> dict[str, Any] | None:
-    """Return what a saved model needs to generate text without its stream; None where it generates none.
+    """Return what a saved model needs to generate text without its stream; None for other models.
 
-    ``tasks``: name and prefix of every task, in their order. ``most``: tokens written at most. ``tokenizer``:
-    the one that was trained on the data set, as text; None where the model has its own.
+    ``tasks``: name and prefix of every task, in order. ``most``: largest number of generated tokens.
+    ``tokenizer``: the one trained on the data set, as text; None if the model has its own.
     """
     data = stream.data
     if not data.generates:
@@ -97,14 +97,14 @@ def generation_header(stream: Stream, model: str) -> dict[str, Any] | None:
 
 
 def tokenizer_from_text(text: str) -> Any:
-    """Return a tokenizer that ``generation_header`` holds as text."""
+    """Return a tokenizer from the text in ``generation_header``."""
     from tokenizers import Tokenizer
 
     return _whole(Tokenizer.from_str(text))
 
 
 def _trained(data: Data) -> Any:
-    """Return a tokenizer trained on the training rows, from the cache where a sound one is there."""
+    """Return a tokenizer trained on the training rows, from the cache if it has an intact one."""
     from tokenizers import Tokenizer
 
     path = cache_folder() / f"tokenizer-{digest_of(_train)}-{seq2seq.VOCABULARY}-{data.fingerprint[:32]}.json"
@@ -135,7 +135,7 @@ def _train(data: Data) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # Each text once: the same one may be in several tasks.
+    # Each text once: several tasks may have the same one.
     rows = dict.fromkeys([*data.texts[: data.n_train], *data.targets[: data.n_train]])
     backend.train_from_iterator(rows, trainer)
     assert [backend.token_to_id(token) for token in special] == [seq2seq.PADDING, seq2seq.END]

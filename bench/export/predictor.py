@@ -1,8 +1,4 @@
-"""Answers of an exported model, labels or texts: ``lethe predict``, and ``lethe.Predictor`` from Python.
-
-    model = lethe.Predictor.load("DIR")
-    model.answers(["a sentence"])   # [("label", 0.93)]; of images: an array (N, channels, height, width)
-    model.written(["a sentence"])   # ["what it writes"], of a model that writes
+"""Predictions of exported models: ``lethe predict``, and ``lethe.Predictor`` from Python.
 
 Axes: L lanes (one), N rows, S tokens, F features, U units that were learned; X the axes of one row.
 """
@@ -35,19 +31,34 @@ Images = np.ndarray[Any, Any]
 
 @dataclass
 class Predictor:
-    """A model of one lane, its head cut to the units that were learned, and how its inputs are read.
+    """An exported model, ready to predict. ``answers`` is for classifiers, ``written`` for generated text.
 
-    ``answers`` are for one that knows labels, ``written`` for one that writes.
+    Example:
+        ```python
+        model = lethe.Predictor.load("models/base")
+        model.answers(["wake me at seven"])  # [("alarm", 0.93)]
+        lethe.Predictor.load("models/digits").answers(images)  # an array (N, 1, 8, 8)
+        lethe.Predictor.load("models/m30k").written(["a dog"], task="en-de")  # ["ein hund"]
+        ```
     """
 
     model: LaneModel
+    """The network, with one lane; its head has the units of the classes that were learned."""
     header: ExportHeader
     """The contents of lethe.json."""
     tokenizer: Any = None
+    """The tokenizer of a model of texts; None for images."""
 
     @classmethod
     def load(cls, folder: str | Path) -> "Predictor":
-        """Return the model in a folder that ``lethe export`` made; raises UserError where there is none."""
+        """Load an exported model.
+
+        Args:
+            folder: A folder that ``lethe export`` made.
+
+        Raises:
+            UserError: The folder is not an exported model, or is damaged.
+        """
         exported = Exported.at(folder)
         try:
             return _texts(exported) if exported.reads_texts else _images(exported)
@@ -57,16 +68,27 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What it can answer, in the order of the head."""
+        """Names of the classes that it predicts, in the order of the head; empty if it generates text."""
         return tuple(self.header.labels)
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that it reads at most."""
+        """Longest text that it reads, in tokens; longer ones are cut."""
         return int(self.header.options["max_tokens"])
 
     def read(self, given: Texts | Images) -> Tensor:
-        """Return what the model reads, (N, S) or (N, C, H, W); raises UserError for what it cannot read."""
+        """Return the inputs as the network takes them.
+
+        Args:
+            given: N texts, or an array of images (N, channels, height, width) with values from 0 to
+                ``header.scale``.
+
+        Returns:
+            Token numbers (N, S), or scaled and normalised images (N, channels, height, width).
+
+        Raises:
+            UserError: Images have another shape.
+        """
         if self.tokenizer is not None:
             return tokens(list(given), self.tokenizer, self.max_tokens)
         shape, mean, std = tuple(self.header.shape), self.header.mean, self.header.std
@@ -80,9 +102,19 @@ class Predictor:
 
     @torch.no_grad()
     def logits(self, given: Texts | Images) -> Tensor:
-        """Return the scores of all labels, shape (N, U); raises UserError for a model that writes."""
+        """Return the logits of all classes.
+
+        Args:
+            given: N texts, or an array of images; see ``read``.
+
+        Returns:
+            Logits in the order of ``labels``, float, shape (N, U).
+
+        Raises:
+            UserError: The model generates text, or images have another shape.
+        """
         if isinstance(self.model, seq2seq.Seq2Seq):
-            raise UserError("this model generates text: it has no labels")
+            raise UserError("this model generates text: it has no labels; use written")
         if not len(given):
             return torch.empty(0, len(self.labels))
         with eval_mode(self.model):
@@ -90,18 +122,33 @@ class Predictor:
         return torch.cat(parts)
 
     def answers(self, given: Texts | Images) -> list[tuple[str, float]]:
-        """Return the likeliest label of each row and its softmax probability."""
+        """Return the predicted class of each row and its softmax probability.
+
+        Args:
+            given: N texts, or an array of images; see ``read``.
+
+        Returns:
+            N pairs of label and probability.
+
+        Raises:
+            UserError: As ``logits``.
+        """
         best = self.logits(given).double().softmax(1).max(1)
         return [(self.labels[u], p) for u, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
     def asked(self, texts: Texts, task: str = "") -> list[str]:
-        """Return texts with what says the task before them, where one is named.
+        """Return texts with the prefix of a task before each of them.
 
-        Raises UserError for a task that was not learned, and for a text that says none where it must.
+        Args:
+            texts: The texts.
+            task: Name of a task that was learned; without it, texts must begin with the prefix of one.
+
+        Raises:
+            UserError: The task is unknown, or missing, or the model predicts classes.
         """
         tasks = self.header.tasks
         if task and not tasks:
-            raise UserError("this model answers with labels: there is no task to choose")
+            raise UserError("this model predicts classes: there is no task to choose")
         if task and task not in tasks:
             raise unknown("task", task, list(tasks))
         prefixes = tuple(filter(None, tasks.values()))
@@ -111,9 +158,20 @@ class Predictor:
 
     @torch.no_grad()
     def written(self, texts: Texts, task: str = "") -> list[str]:
-        """Return what is written for texts, token by token the likeliest; see ``asked``."""
+        """Return the text generated for each text, by greedy decoding.
+
+        Args:
+            texts: N texts.
+            task: Name of the task; needed if its texts begin with a prefix.
+
+        Returns:
+            N generated texts.
+
+        Raises:
+            UserError: The model predicts classes, or ``task`` is unknown or missing.
+        """
         if not isinstance(self.model, seq2seq.Seq2Seq) or self.header.writes is None:
-            raise UserError("this model answers with labels: it writes no texts")
+            raise UserError("this model predicts classes: it generates no text; use answers")
         asked, most, found = self.asked(texts, task), self.header.writes.most, []
         with eval_mode(self.model):
             for start in range(0, len(asked), _WRITTEN_AT_ONCE):
@@ -122,9 +180,9 @@ class Predictor:
         return found
 
     def cut(self, texts: Texts) -> int:
-        """Return how many texts are longer than the model reads."""
+        """Return how many of the texts are longer than ``max_tokens`` and are cut."""
         most = self.max_tokens
-        # Only those that fill what is read can be longer: most texts are not taken apart twice.
+        # Only texts that fill max_tokens can be longer, so most texts are tokenized once.
         full = self.tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]
         longest = [text for text, row in zip(texts, full, strict=True) if len(row) >= most]
         return sum(len(row) > most for row in self.tokenizer(longest)["input_ids"]) if longest else 0
@@ -154,11 +212,11 @@ def _texts(exported: Exported) -> Predictor:
 
 
 def head_state(exported: Exported) -> dict[str, Tensor]:
-    """Return what is beside the transformer of a text export, as the state of a model of one lane."""
+    """Return the tensors of head.safetensors as the state of a model with one lane."""
     found = load_file(exported.folder / HEAD)
     head = {"head.weight": found.pop("weight").T, "head.bias": found.pop("bias")}
     return {k: t.unsqueeze(0) for k, t in {**head, **found}.items()}
 
 
 load = Predictor.load
-"""As documents of 0.1.0 write it."""
+"""The name in documents of 0.1.0."""

@@ -1,8 +1,8 @@
-"""Backbones over lanes.
+"""Models over lanes.
 
-Each is a function ``(generators, shape, units, **options) -> LaneModel``, with one CPU generator a lane for
-the initial weights; one that reads texts is given its own name before them. A ``ModelRef`` says which one,
-also for a folder or a repository of the Hugging Face hub.
+A model is a function ``(generators, shape, units, **options) -> LaneModel``, with one CPU generator per lane
+for the initial weights. The functions of models that read texts take the name of the model first. A
+``ModelRef`` identifies a built-in model, a folder, or a repository of the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # a list of the models imports neither torch nor pydantic
     from strategies.core import Generators, LaneModel
 
 Shape = tuple[int, ...]
-"""Channels, height and width of an image; the tokens of a text; its features."""
+"""Shape of an input: (channels, height, width), (tokens,) or (features,)."""
 Options = dict[str, Any]
-"""A model's options by name: whole numbers and words."""
+"""Options of a model by name: integers and strings."""
 
 Build = Callable[..., "LaneModel"]
 """A function that builds a model."""
@@ -35,7 +35,7 @@ _TEXTS: set[str] = set()
 
 
 def register(name: str, *, texts: bool = False) -> Callable[[Build], Build]:
-    """Enter a function that builds a model under a name; ``texts`` says that it reads texts, not images."""
+    """Return a decorator that registers a function under a name; with ``texts`` the model reads texts."""
 
     def enter(build: Build) -> Build:
         REGISTRY.enter(name, build, build.__module__)
@@ -52,11 +52,11 @@ class ModelRegistry(Registry[Build]):
     kind, plural, package, group = "model", "models", "bench.models", "lethe.models"
 
     def is_one(self, value: object) -> TypeGuard[Build]:
-        """Return whether it is a function."""
+        """Return whether a value is a function."""
         return inspect.isfunction(value)
 
     def describe_value(self, name: str, value: Build) -> Description:
-        """Return what a function says of the model it builds, and its options."""
+        """Return the description of a model and its options, from its function."""
         hints = get_type_hints(value, include_extras=True)
         defaults = _defaults(value).items()
         options = tuple(Option(k, _type_in_words(hints[k]), in_words(default), "") for k, default in defaults)
@@ -76,9 +76,12 @@ def _type_in_words(hint: Any) -> str:
 
 
 def reference(name: str) -> ModelRef:
-    """Return a built-in model, a folder of transformers or a repository of the Hugging Face hub.
+    """Return the reference of a built-in model, a folder of transformers or a repository of the hub.
 
-    Raises UserError for any other name. Of a folder, bench.plan knows whether it is an exported model.
+    bench.plan decides whether a folder is an exported model.
+
+    Raises:
+        UserError: The name is none of these.
     """
     from bench.models.pretrained import is_pretrained
     from bench.models.seq2seq import TINY
@@ -91,7 +94,7 @@ def reference(name: str) -> ModelRef:
 
 
 def spelled(name: str) -> str:
-    """Return the one spelling of a model's name, which may be a folder or be of a file."""
+    """Return the canonical spelling of the name of a model, which may contain a path."""
     if name not in names() and Path(name).expanduser().is_dir():
         return spelled_path(name)
     return REGISTRY.spelled(name)
@@ -109,9 +112,10 @@ def names() -> list[str]:
 
 
 def options(model: ModelRef) -> Options:
-    """Return a model's options with their defaults, each in its one form.
+    """Return the options of a model with their defaults, converted as values from users are.
 
-    Raises UserError for a default that could not be given as a value.
+    Raises:
+        UserError: A default would be refused as a value.
     """
     what = f"model {model.name}: default of "
     given = _defaults(_builder(model))
@@ -119,7 +123,7 @@ def options(model: ModelRef) -> Options:
 
 
 def option_type(model: ModelRef, option: str) -> Any:
-    """Return the type of one of a model's options."""
+    """Return the type of an option of a model."""
     build = _builder(model)
     return _hints(build.func if isinstance(build, partial) else build)[option]
 
@@ -130,7 +134,7 @@ def _hints(build: Build) -> dict[str, Any]:
 
 
 def check(model: ModelRef, chosen: Options) -> None:
-    """Raise UserError for an unknown or impossible option."""
+    """Raise UserError for an unknown option or an impossible value."""
     known = options(model)
     for option, value in chosen.items():
         if option not in known:
@@ -140,18 +144,18 @@ def check(model: ModelRef, chosen: Options) -> None:
 
 
 def build(model: ModelRef, chosen: Options, shape: Shape, units: int, generators: Generators) -> LaneModel:
-    """Build a model of one lane per generator; raises UserError as ``check`` does."""
+    """Build a model with one lane per generator; raises UserError as ``check`` does."""
     check(model, chosen)
     return _builder(model)(generators, shape, units, **chosen)
 
 
 def parameter_count(model: ModelRef, chosen: Options, shape: Shape, units: int) -> int:
-    """Return the parameters of one lane."""
+    """Return the number of parameters of one lane."""
     return _counted(model, tuple(sorted(chosen.items())), shape, units)
 
 
 @cache
 def _counted(model: ModelRef, chosen: tuple[tuple[str, Any], ...], shape: Shape, units: int) -> int:
-    """Count once in a process: every group of lanes asks, and a transformer is read from disk for it."""
+    """Count once per process: every group of lanes asks, and a transformer has to be read from disk."""
     one_lane = build(model, dict(chosen), shape, units, [generator(0, "model")])
     return sum(p.numel() for p in one_lane.parameters())

@@ -14,7 +14,7 @@ from suites.errors import UserError
 
 
 class CNN(LaneModel):
-    """Two blocks of two 3x3 convolutions and a pooling, then a dense layer (the shape of Zenke 2017's)."""
+    """Two blocks of two 3x3 convolutions and a pooling, then a dense layer (as in Zenke et al. 2017)."""
 
     any_lanes: ClassVar[bool] = True
 
@@ -31,7 +31,7 @@ class CNN(LaneModel):
         self.head = LaneLinear(generators, hidden, units)
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
-        """Return the dense layer, shape (L, B, hidden)."""
+        """Return the outputs of the dense layer, shape (L, B, hidden)."""
         h = fold_lanes(x_LBCHW)
         h = F.max_pool2d(self.conv2(self.conv1(h).relu()).relu(), 2)
         h = F.max_pool2d(self.conv4(self.conv3(h).relu()).relu(), 2)

@@ -1,4 +1,4 @@
-"""Trained parts written into the plain weights of a transformer.
+"""Merging of trained parts into the plain weights of a transformer.
 
 Axes: I inputs, O outputs.
 """
@@ -19,10 +19,12 @@ from suites.errors import UserError
 
 @torch.no_grad()
 def fold(model: Shared[Any]) -> None:
-    """Write what the one lane of a model trained into its transformer, as far as that can be.
+    """Merge what a model with one lane has trained into the weights of its transformer, in place.
 
-    LoRA (W + alpha / r B A), biases and whole stacked weights can; adapters and prompts stay where they are.
-    Raises UserError for LoRA on a weight that is the embedding too.
+    LoRA (W + alpha / r B A), biases and whole weights are merged; adapters and prompts cannot be and stay.
+
+    Raises:
+        UserError: LoRA acts on a weight that is also the embedding.
     """
     base = model.base
     for name, weight in base.named_parameters():
@@ -32,7 +34,7 @@ def fold(model: Shared[Any]) -> None:
     for name, layer in list(base.transformer.named_modules()):
         if isinstance(layer, LoRA):
             if layer.frozen.get_parameter("weight") is embedding:
-                raise UserError(f"LoRA on {name} cannot be merged: its weight is the embedding of tokens too")
+                raise UserError(f"LoRA on {name} cannot be merged: its weight is also the embedding")
             moved_IO = layer.scale * (layer.own("down")[0] @ layer.own("up")[0])
             layer.frozen.get_parameter("weight").add_(moved_IO.T)
             base.transformer.set_submodule(name, layer.frozen)
@@ -42,9 +44,9 @@ def fold(model: Shared[Any]) -> None:
 
 
 def merged(model: Transformer) -> Transformer:
-    """Return a model of one lane that answers as ``model`` does, which has one lane and is used up.
+    """Return a model with plain merged weights that gives the same outputs as ``model``.
 
-    One with adapters or prompts is returned as it is.
+    ``model`` has one lane and is changed. A model with adapters or prompts is returned itself.
     """
     base = model.base
     fold(model)
@@ -56,12 +58,12 @@ def merged(model: Transformer) -> Transformer:
 
 
 def with_head(base: Backbone, units: int) -> Transformer:
-    """Return a model of one lane that trains nothing but a fresh head."""
+    """Return a model with one lane that trains only a new head."""
     return Transformer([generator(0, "model")], base, units, "head")
 
 
 def without_adapters(transformer: nn.Module) -> nn.Module:
-    """Return a copy of a transformer with the layers that adapters were put after, and without these."""
+    """Return a copy of a transformer without its adapters."""
     plain = copy.deepcopy(transformer)
     for name, layer in list(plain.named_modules()):
         if isinstance(layer, Adapter):

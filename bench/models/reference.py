@@ -1,4 +1,4 @@
-"""Which model a cell trains, as one value that every room reads."""
+"""The reference of the model that a cell trains."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,20 +6,19 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model: made once, in bench.plan, and handed on with the cell."""
+    """A reference to a model. bench.plan makes it once and passes it on with the cell."""
 
     kind: Literal["built-in", "pretrained", "exported"]
     """``pretrained`` is a folder of transformers or a repository of the Hugging Face hub; ``exported`` is a
     folder that ``lethe export`` made."""
     name: str
-    """As specs and records write it: a built-in name, a repository, or a folder."""
+    """A built-in name, a repository, or a folder, as in specs and records."""
     architecture: str = ""
-    """The built-in that builds a model of images; empty for a transformer, which is loaded by ``name``."""
+    """Name of the built-in model of images; empty for transformers, which are loaded by ``name``."""
     generates: bool = False
-    """Whether it generates text and does nothing else. False for ``pretrained`` models, whose own
-    configuration says it."""
+    """Whether it only generates text. False for ``pretrained`` models, whose own configuration decides."""
     fingerprint: str = ""
-    """SHA-256 of an exported model that learning continues from; empty for a fresh start."""
+    """SHA-256 of the exported model that learning continues from; empty for none."""
 
     @property
     def reads_texts(self) -> bool:

@@ -34,14 +34,14 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(conv, LaneBatchNorm2d(lanes, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the block's output in the layout (B, L*C, H, W)."""
+        """Return the output of the block, shape (B, L*C, H, W)."""
         h = self.norm1(self.conv1(x)).relu()
         sum_: Tensor = self.norm2(self.conv2(h)) + self.shortcut(x)
         return sum_.relu()
 
 
 class ResNet18(LaneModel):
-    """Four stages of two blocks; the first stage has ``width`` channels, each further one twice as many."""
+    """Four stages of two blocks; the first stage has ``width`` channels, each later stage twice as many."""
 
     def __init__(self, generators: Generators, shape: Shape, units: int, width: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ResNet18(LaneModel):
         self.head = LaneLinear(generators, inputs, units)
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
-        """Return the globally pooled last stage, shape (L, B, 8 * width)."""
+        """Return the outputs of the last stage after global pooling, shape (L, B, 8 * width)."""
         h = self.blocks(self.norm(self.conv(fold_lanes(x_LBCHW))).relu())
         return unfold_lanes(F.adaptive_avg_pool2d(h, 1), self.lanes)
 

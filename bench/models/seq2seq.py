@@ -1,8 +1,8 @@
-"""A transformer that reads one text and writes another, tuned whole or by LoRA, over lanes.
+"""Sequence-to-sequence transformers over lanes, tuned whole or by LoRA.
 
-What such a model is given, (L, B, 2, S), is the input and the target (teacher forcing):
-the logits of a token see the text and the tokens before it. Padding is the tokenizer's in the text and
-``IGNORED`` in the target; see bench.encode.token_pairs.
+The input of such a model, (L, B, 2, S), contains text and target (teacher forcing): the logits of a token
+depend on the text and on the tokens before it. Padding is the tokenizer's in the text and ``IGNORED`` in the
+target; see bench.encode.token_pairs.
 
 Axes: L lanes, B batch, R rows of all lanes, S tokens, V vocabulary.
 """
@@ -22,14 +22,14 @@ from suites.errors import UserError
 
 TINY = "tiny-seq2seq"
 VOCABULARY = 2000
-"""Tokens of the small model, whose tokenizer is trained on the suite's own texts; see bench.encode."""
+"""Size of the small model's vocabulary; its tokenizer is trained on the suite's texts, see bench.encode."""
 PADDING, END = 0, 1
 
 
 class Pair(nn.Module):
-    """An encoder and a decoder; the same weights for all rows.
+    """An encoder and a decoder with the same weights for all rows.
 
-    Always in evaluation mode: its dropout would draw the same numbers whatever the lane.
+    Always in evaluation mode, because dropout would draw the same numbers for every lane.
     """
 
     def __init__(self, transformer: Any) -> None:
@@ -39,7 +39,7 @@ class Pair(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, text_RS: Tensor, target_RS: Tensor) -> Tensor:
-        """Return the logits of every token of the target, shape (R, S, V)."""
+        """Return the logits of all tokens of the target, shape (R, S, V)."""
         before_RS = self.transformer.prepare_decoder_input_ids_from_labels(labels=target_RS)
         given = {"input_ids": text_RS, "attention_mask": real_tokens(text_RS, self.padding)}
         out = self.transformer(**given, decoder_input_ids=before_RS, use_cache=False)
@@ -47,25 +47,25 @@ class Pair(nn.Module):
         return logits_RSV
 
     def write(self, text_RS: Tensor, most: int) -> Tensor:
-        """Return what is written for texts, ``most`` tokens of each, greedily; (R, S) with padding."""
+        """Return at most ``most`` tokens generated for each text by greedy decoding, padded, (R, most)."""
         given = {"input_ids": text_RS, "attention_mask": real_tokens(text_RS, self.padding)}
         greedy = {"num_beams": 1, "do_sample": False, "max_new_tokens": most, "max_length": None}
         written_RS: Tensor = self.transformer.generate(**given, **greedy)
-        # The first token is the one that a decoder starts from.
+        # The first token is the decoder's start token.
         written_RS = written_RS[:, 1:]
         return nn.functional.pad(written_RS, (0, most - written_RS.shape[1]), value=self.padding)
 
 
 class Seq2Seq(Shared[Pair]):
-    """One transformer for all lanes, with LoRA of each lane's own."""
+    """One transformer for all lanes, with separate LoRA parameters for each lane."""
 
     def lengths(self, x_LB2S: Tensor) -> Tensor:
-        """Return how many tokens texts and targets have together without padding, int64 (L, B)."""
+        """Return the number of tokens of text and target together, without padding, int64 (L, B)."""
         text_LBS, target_LBS = x_LB2S.unbind(2)
         return (text_LBS != self.base.padding).sum(2) + (target_LBS != IGNORED).sum(2)
 
     def forward(self, x_LB2S: Tensor) -> Tensor:
-        """Return the logits of the target, (L, B, S, V), as far as the batch's longest row."""
+        """Return the logits of the target, (L, B, S, V); S is the length of the longest target."""
         text_LBS, target_LBS = x_LB2S.unbind(2)
         width = max(1, int((target_LBS != IGNORED).sum(2).amax()))
         text_LBS, target_LBS = self._narrow(text_LBS), target_LBS[:, :, :width].long()
@@ -74,40 +74,40 @@ class Seq2Seq(Shared[Pair]):
 
     @torch.no_grad()
     def generate(self, x_LB2S: Tensor) -> Tensor:
-        """Return what is written for the texts, greedily, at most S tokens of each, int64 (L, B, S)."""
+        """Return at most S tokens generated for each text by greedy decoding, int64 (L, B, S)."""
         return self.written(self._narrow(x_LB2S[:, :, 0]), x_LB2S.shape[3])
 
     def _narrow(self, text_LBS: Tensor) -> Tensor:
-        """Return texts as wide as the longest of them."""
+        """Return texts without the columns that are padding in all of them."""
         width = max(1, int((text_LBS != self.base.padding).sum(2).amax()))
         return text_LBS[:, :, :width].long()
 
     def forced(self, text_LBS: Tensor, target_LBS: Tensor) -> Tensor:
-        """Return the logits of all lanes, lanes folded into the rows."""
+        """Return the logits of all lanes; lanes are folded into the rows."""
         logits_RSV = self.base(text_LBS.flatten(0, 1), target_LBS.flatten(0, 1))
         logits_LBSV: Tensor = logits_RSV.unflatten(0, text_LBS.shape[:2])
         return logits_LBSV
 
     def written(self, text_LBS: Tensor, most: int) -> Tensor:
-        """Return what all lanes write."""
+        """Return the tokens that all lanes generate."""
         token_LBS: Tensor = self.base.write(text_LBS.flatten(0, 1), most).unflatten(0, text_LBS.shape[:2])
         return token_LBS
 
 
 class Whole(Seq2Seq):
-    """All weights stacked over lanes, which go through the transformer one after the other."""
+    """All weights are stacked over lanes; lanes are computed one after the other."""
 
     def __init__(self, bases: Sequence[Pair]) -> None:
         super().__init__(len(bases), bases[0])
         self.stack(bases)
 
     def forced(self, text_LBS: Tensor, target_LBS: Tensor) -> Tensor:
-        """Return the logits, lane by lane with its own weights."""
+        """Return the logits, computed lane by lane with the lane's weights."""
         rows = zip(self.weights(), text_LBS, target_LBS, strict=True)
         return torch.stack([functional_call(self.base, weights, (t, y)) for weights, t, y in rows])
 
     def written(self, text_LBS: Tensor, most: int) -> Tensor:
-        """Return what each lane writes, its weights put into the transformer: writing takes many calls."""
+        """Return the tokens of each lane; its weights are copied once, since decoding takes many calls."""
         found = []
         for weights, text_BS in zip(self.weights(), text_LBS, strict=True):
             for name, parameter in self.base.named_parameters():
@@ -117,14 +117,14 @@ class Whole(Seq2Seq):
 
 
 def seq2seq(name: str, generators: Generators, tune: str, rank: int, alpha: int, targets: str) -> Seq2Seq:
-    """Return a model that writes; raises UserError for a way to tune that it has not."""
+    """Return a sequence-to-sequence model; raises UserError for an unsupported ``tune``."""
     if tune == "full":
         if name == TINY:
             return Whole([Pair(drawn(g)) for g in generators])
         return Whole([Pair(loaded(name))] * len(generators))
     if tune != "lora":
         form = "is not implemented for sequence-to-sequence models"
-        raise UserError(f"tune={tune} {form}; tune=full and tune=lora are")
+        raise UserError(f"tune={tune} {form}; choose tune=full or tune=lora")
     base = Pair(drawn(torch.Generator().manual_seed(0)) if name == TINY else loaded(name))
     model = Seq2Seq(len(generators), base)
     insert_lora(base.transformer, model.trained, {}, generators, rank, alpha, targets)
@@ -132,14 +132,14 @@ def seq2seq(name: str, generators: Generators, tune: str, rank: int, alpha: int,
 
 
 def loaded(name: str) -> Any:
-    """Return a pretrained model of a folder or the hub; raises Unavailable or UserError."""
+    """Return a pretrained model from a folder or the hub; raises Unavailable or UserError."""
     from transformers import AutoModelForSeq2SeqLM
 
     return pretrained.loaded(name, AutoModelForSeq2SeqLM.from_pretrained)
 
 
 def drawn(random: torch.Generator) -> Any:
-    """Return the small model, an encoder and a decoder of two layers, its weights drawn by a generator."""
+    """Return the small model, encoder and decoder of two layers, with random weights from a generator."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     sizes: dict[str, Any] = {"d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}

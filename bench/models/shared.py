@@ -1,4 +1,4 @@
-"""What models over one shared transformer have in common.
+"""Base class of models whose lanes share one transformer.
 
 Axes: L lanes, R rows of all lanes, S tokens.
 """
@@ -16,14 +16,14 @@ Base = TypeVar("Base", bound=nn.Module)
 
 
 def real_tokens(tokens_RS: Tensor, padding: int) -> Tensor:
-    """Return which tokens are to be looked at, int64 (R, S)."""
+    """Return the attention mask, 1 for tokens that are not padding, int64 (R, S)."""
     real_RS = (tokens_RS != padding).long()
-    real_RS[:, 0] = 1  # a text without a token still has one place to look at
+    real_RS[:, 0] = 1  # an empty text still attends to one position
     return real_RS
 
 
 class Shared(LaneModel, Generic[Base]):
-    """A model whose lanes share the weights of a transformer; what is trained is stacked over lanes."""
+    """A model whose lanes share the weights of a transformer; trained parameters are stacked over lanes."""
 
     any_lanes: ClassVar[bool] = True
 
@@ -32,12 +32,12 @@ class Shared(LaneModel, Generic[Base]):
         self.lanes = lanes
         self.trained = nn.ParameterDict()
         self.counts = {"tokens": 0, "padded": 0}
-        # In a tuple: weights that are shared have no lane axis, and are no parameters of the lanes.
+        # In a tuple, so that the shared weights, which have no lane axis, are not registered as parameters.
         self._base = (base,)
 
     @property
     def base(self) -> Base:
-        """The transformer, with what was inserted into it."""
+        """The transformer, with the layers that were inserted into it."""
         return self._base[0]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -46,19 +46,19 @@ class Shared(LaneModel, Generic[Base]):
         return self
 
     def count(self, tokens: int, padded: int) -> None:
-        """Note tokens that went through, without and with padding, if they are learned from."""
+        """Add to the counts of tokens, without and with padding; only while gradients are recorded."""
         if torch.is_grad_enabled():
             self.counts["tokens"] += tokens
             self.counts["padded"] += padded
 
     def stack(self, bases: Sequence[nn.Module]) -> None:
-        """Make all weights trained ones, each lane's those of its own in ``bases``."""
+        """Make all weights trainable, stacked over lanes: lane l gets those of ``bases[l]``."""
         for of_lanes in zip(*(base.named_parameters() for base in bases), strict=True):
             stacked = torch.stack([weight.detach() for _, weight in of_lanes])
             self.trained[key_of(of_lanes[0][0], "whole")] = nn.Parameter(stacked)
 
     def weights(self) -> list[dict[str, Tensor]]:
-        """Return each lane's stacked weights by their names in ``base``."""
+        """Return the weights of each lane, by their names in ``base``."""
         names = [name for name, _ in self.base.named_parameters()]
         # unbind, not indexing: the gradient of each index would be as large as all lanes together.
         of_lanes = zip(*(self.trained[key_of(name, "whole")].unbind(0) for name in names), strict=True)

@@ -1,4 +1,4 @@
-"""A pretrained transformer with a head of each lane's own, tuned whole, in small parts, or not at all.
+"""Pretrained transformers with a head for each lane, tuned whole, in small parts, or not at all.
 
 Axes: L lanes, B batch, R rows of all lanes, S tokens, F features, P soft prompts; X the axes of one row.
 """
@@ -20,12 +20,12 @@ from suites.values import only_if
 Tune = Literal["head", "full", "lora", "adapter", "bitfit", "prompt"]
 Pooling = Literal["mean", "first", "own"]
 _AT_ONCE = {"cpu": 16, "cuda": 1024}
-"""Rows of all lanes that go through the transformer together. Each lane's rows are sorted by length first, so
-that a part is only as wide as its own longest row; a GPU would rather have fewer, larger products."""
+"""Rows of all lanes that are computed together. Rows are sorted by length first, so that each part is only as
+wide as its longest row; a GPU is faster with fewer, larger products."""
 
 
 class HeadAlone(LaneModel):
-    """A head over features that a frozen backbone computed once; see bench.encode.model_inputs."""
+    """A head over features that a frozen backbone computed before; see bench.encode.model_inputs."""
 
     any_lanes: ClassVar[bool] = True
 
@@ -34,33 +34,33 @@ class HeadAlone(LaneModel):
         self.head = LaneLinear(generators, features, units)
 
     def features(self, x_LBF: Tensor) -> Tensor:
-        """Return the features, which are what the model is given."""
+        """Return the input, which contains the features."""
         return x_LBF
 
 
 class Transformer(Shared[Backbone]):
-    """A backbone and what is trained of it: stacked whole (``full``) or beside shared frozen weights."""
+    """A backbone and its trained parameters: all weights (``full``), or parts beside frozen shared ones."""
 
     def __init__(self, generators: Generators, base: Backbone, units: int, tune: Tune) -> None:
         super().__init__(len(generators), base)
         self.tune = tune
         self.past: dict[str, Tensor] = {}
-        """Of LoRA: factors of earlier tasks that a strategy wants added, by their names in ``trained``."""
+        """LoRA factors of earlier tasks that a strategy adds, by their names in ``trained``."""
         self.head = LaneLinear(generators, _width(base), units)
 
     @property
     def places(self) -> float:
-        """Tokens that it reads at most, soft prompts included; no limit where positions are relative."""
+        """Number of positions, soft prompts included; infinite if positions are relative."""
         return float(getattr(self.base.transformer.config, "max_position_embeddings", float("inf")))
 
     def lengths(self, x_LBS: Tensor) -> Tensor:
-        """Return how many tokens rows have without padding, int64 (L, B)."""
+        """Return the number of tokens of each row without padding, int64 (L, B)."""
         return (x_LBS != self.base.padding).sum(2)
 
     def features(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
-        """Return pooled features, shape (L, B, F); rows go through in parts of like length.
+        """Return pooled features, shape (L, B, F), computed in parts of rows of similar length.
 
-        ``of_rows`` is what else ``encode`` is to be given of each row, (L, B, ...) each.
+        ``of_rows`` are other tensors, (L, B, ...) each, whose rows ``encode`` gets together with the tokens.
         """
         lane_L1 = torch.arange(len(x_LBS), device=x_LBS.device).unsqueeze(1)
         length_LB = self.lengths(x_LBS)
@@ -77,7 +77,7 @@ class Transformer(Shared[Backbone]):
         return sorted_LBF.gather(1, order_LB.argsort(1).unsqueeze(2).expand_as(sorted_LBF))
 
     def encode(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
-        """Return pooled features of rows as wide as they are, shape (L, B, F)."""
+        """Return pooled features of one part, shape (L, B, F)."""
         features_RF: Tensor = self.base(x_LBS.flatten(0, 1))
         return features_RF.view(*x_LBS.shape[:2], -1)
 
@@ -93,7 +93,7 @@ class Prompted(Transformer):
         self.trained["prompt"] = nn.Parameter(torch.stack([table_VF[rows] for rows in drawn]))
 
     def encode(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
-        """Return pooled features with each lane's prompts before its rows, or those given, (L, B, P, F)."""
+        """Return pooled features, with the lane's prompts, or those given (L, B, P, F), before each row."""
         if of_rows:
             prompt_RPF = of_rows[0].flatten(0, 1)
         else:
@@ -103,14 +103,14 @@ class Prompted(Transformer):
 
 
 class Whole(Transformer):
-    """All weights stacked over lanes, which go through the backbone one after the other."""
+    """All weights are stacked over lanes; lanes are computed one after the other."""
 
     def __init__(self, generators: Generators, base: Backbone, units: int) -> None:
         super().__init__(generators, base, units, "full")
         self.stack([base] * self.lanes)
 
     def encode(self, x_LBS: Tensor, *of_rows: Tensor) -> Tensor:
-        """Return pooled features, lane by lane with its own weights."""
+        """Return pooled features, computed lane by lane with the lane's weights."""
         rows = zip(self.weights(), x_LBS, strict=True)
         return torch.stack([functional_call(self.base, weights, (x_BS,)) for weights, x_BS in rows])
 
@@ -140,7 +140,7 @@ def transformer(
     width: Annotated[int, only_if("tune", "adapter")] = 64,
     prompts: Annotated[int, only_if("tune", "prompt")] = 20,
 ) -> LaneModel:
-    """Any transformer of a folder or of the Hugging Face hub, its head or more of it trained."""
+    """Any transformer from a folder or the Hugging Face hub; its head, or more of it, is trained."""
     if len(shape) == 2:  # input and target texts
         return seq2seq(name, generators, tune, rank, alpha, targets)
     if tune == "head":

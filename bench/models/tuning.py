@@ -1,9 +1,8 @@
-"""Ways to tune a transformer whose own weights stay as they are and are shared by all lanes.
+"""Ways to tune a transformer whose own weights are frozen and shared by all lanes.
 
-Lanes are folded into the rows, so each frozen layer is one large product; what is trained is stacked over
-lanes and small. The trained parameters are in one ``nn.ParameterDict`` of the model, and the layers that
-are put into the transformer look them up there by name: whoever replaces the model's parameters for a call
-(``torch.func.functional_call``) replaces these.
+Lanes are folded into the rows, so each frozen layer is one large product; the trained parameters are small
+and stacked over lanes. They are in one ``nn.ParameterDict`` of the model, and the layers inserted into the
+transformer look them up there by name. So ``torch.func.functional_call`` on the model replaces them, too.
 
 Axes: L lanes, R rows of all lanes, S tokens, I inputs, O outputs, K rank or width.
 """
@@ -31,22 +30,22 @@ TARGETS: dict[str, Callable[[str], bool]] = {
 
 
 def key_of(name: str, part: str) -> str:
-    """Return the name of a trained parameter; a ParameterDict allows no dots."""
+    """Return the name of a trained parameter; names in a ParameterDict cannot contain dots."""
     return f"{name}.{part}".replace(".", "/")
 
 
 class _Inserted(nn.Module):
-    """A layer of the transformer with something trained beside it."""
+    """A frozen layer of the transformer with trained parameters beside it."""
 
     def __init__(self, frozen: nn.Module, trained: nn.ParameterDict, name: str) -> None:
         super().__init__()
         self.frozen = frozen
-        # In a tuple, so that the parameters are not registered here as well.
+        # In a tuple, so that the parameters are not registered here, too.
         self._trained, self._name = (trained,), name
 
     @property
     def weight(self) -> Tensor:
-        """The frozen layer's, whose type some transformers look up before they call it."""
+        """The frozen weight; some transformers look up its type."""
         return self.frozen.get_parameter("weight")
 
     def own(self, part: str) -> Tensor:
@@ -56,7 +55,7 @@ class _Inserted(nn.Module):
 
 
 def _product(x: Tensor, weight_LIO: Tensor) -> Tensor:
-    """Multiply rows (L * rows, ..., I), lane by lane, by each lane's weight."""
+    """Multiply the rows (L * rows, ..., I) of each lane by the lane's weight."""
     x_LBI = x.reshape(len(weight_LIO), -1, x.shape[-1])
     return torch.bmm(x_LBI, weight_LIO.to(x)).view(*x.shape[:-1], -1)
 
@@ -64,19 +63,19 @@ def _product(x: Tensor, weight_LIO: Tensor) -> Tensor:
 class LoRA(_Inserted):
     """W x + (alpha / r) B A x (Hu et al. 2022, LoRA, section 4.1), summed over this A and B and past ones.
 
-    ``past`` holds factors that stay as they are, under the same names as those in ``trained``; of any rank.
+    ``past`` contains frozen factors, of any rank, under the same names as those in ``trained``.
     """
 
     def __init__(
         self, frozen: nn.Module, trained: nn.ParameterDict, past: dict[str, Tensor], name: str, scale: float
     ) -> None:
         super().__init__(frozen, trained, name)
-        # The sum of products is one product of factors side by side: the frozen weight itself is shared by
-        # all lanes, so nothing of one lane's can be merged into it.
+        # Past factors cannot be merged into the frozen weight, which all lanes share. The sum of products is
+        # one product of concatenated factors.
         self._past, self.scale = past, scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add each lane's product of low rank."""
+        """Add the low-rank product of each lane."""
         h: Tensor = self.frozen(x)
         return h + self.scale * _product(_product(x, self._all("down", 2)), self._all("up", 1))
 
@@ -84,7 +83,7 @@ class LoRA(_Inserted):
         own, past = self.own(part), self._past.get(key_of(self._name, part))
         if past is None:
             return own
-        # In a call with parameters of more lanes (see strategies.examples), each lane's follow each other.
+        # A call with more lanes than the model (one per example) repeats each lane in place.
         return torch.cat([past.repeat_interleave(len(own) // len(past), 0), own], axis)
 
 
@@ -92,19 +91,19 @@ class Adapter(_Inserted):
     """h + up(gelu(down(h))) after a sublayer's last projection (Houlsby et al. 2019, figure 2)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pass each lane's rows through its own bottleneck."""
+        """Add the output of each lane's bottleneck."""
         h: Tensor = self.frozen(x)
         narrow = F.gelu(_product(h, self.own("down")) + _over_rows(self.own("down_bias"), h))
         return h + _product(narrow, self.own("up")) + _over_rows(self.own("up_bias"), h)
 
 
 class Shifted(_Inserted):
-    """A layer whose own bias is trained (Ben Zaken et al. 2022, BitFit)."""
+    """A layer whose bias is trained (Ben Zaken et al. 2022, BitFit)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what a lane's bias differs from the frozen one by."""
+        """Add the difference of each lane's bias from the frozen one."""
         h: Tensor = self.frozen(x)
-        # The difference, so that a layer of any kind needs no other form: y = f(x) + (b - b_0).
+        # y = f(x) + (b - b_0) holds for every kind of layer.
         moved_LO = self.own("bias") - self.frozen.get_parameter("bias")
         return h + _over_rows(moved_LO, h)
 
@@ -125,7 +124,7 @@ def insert_lora(
     alpha: int,
     targets: str,
 ) -> None:
-    """Put LoRA beside the dense layers that ``targets`` names; A is drawn as peft draws it, B is 0."""
+    """Put LoRA beside the dense layers that ``targets`` selects; A is drawn as in peft, B is 0."""
     for name, layer in _found(model, TARGETS[targets], f"lora with targets={targets}"):
         size = layer.in_features
         trained[key_of(name, "down")] = uniform_parameter(generators, (size, rank), 1 / math.sqrt(size))
@@ -134,7 +133,7 @@ def insert_lora(
 
 
 def insert_adapters(model: nn.Module, trained: nn.ParameterDict, generators: Generators, width: int) -> None:
-    """Put an adapter after every sublayer's last projection; the way up is 0, so nothing changes at first."""
+    """Put an adapter after the last projection of every sublayer; its up-projection is 0 at first."""
     for name, layer in _found(model, lambda name: _OUTPUT.search(name) is not None, "adapter"):
         size = layer.out_features
         trained[key_of(name, "down")] = uniform_parameter(generators, (size, width), 1 / math.sqrt(size))
@@ -145,7 +144,7 @@ def insert_adapters(model: nn.Module, trained: nn.ParameterDict, generators: Gen
 
 
 def insert_biases(model: nn.Module, trained: nn.ParameterDict, generators: Generators) -> None:
-    """Make every bias of dense layers and normalisations a lane's own, starting from the pretrained one."""
+    """Train the biases of all dense layers and normalisations, from the pretrained ones, for each lane."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Linear | nn.LayerNorm) and layer.bias is not None:
             bias = layer.bias.detach().expand(len(generators), -1)
@@ -154,7 +153,7 @@ def insert_biases(model: nn.Module, trained: nn.ParameterDict, generators: Gener
 
 
 def _found(model: nn.Module, wanted: Callable[[str], bool], who: str) -> Iterator[tuple[str, nn.Linear]]:
-    """Yield the dense layers of a transformer that a way to tune acts on."""
+    """Yield the names and dense layers that a way to tune acts on."""
     dense = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
     chosen = {n: m for n, m in dense.items() if wanted(n)}
     if not chosen:

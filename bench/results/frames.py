@@ -1,4 +1,4 @@
-"""A run as tidy pandas frames."""
+"""Runs as tidy data frames of pandas."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,48 +18,62 @@ from bench.stats import SCORES, all_scores
 from suites.base import PROPORTION, Score
 
 CELL = ["suite", "scenario", "strategy", "identity", "seed", "key"]
-"""What names a cell in every frame."""
+"""The columns that identify a cell in every frame."""
 _LEFT_OUT_COLUMNS = [*CELL, "folder", "why"]
 _NOTE_COLUMNS = [*CELL, "note", "row", "step", "value"]
 
 
 @dataclass
 class Frames:
-    """What ``load`` returns."""
+    """The results of one or several runs as data frames; ``load`` and ``run`` return it.
+
+    In every frame the columns ``suite``, ``scenario``, ``strategy``, ``identity`` (the strategy with its
+    settings), ``seed`` and ``key`` identify the cell.
+
+    Example:
+        ```python
+        frames = lethe.load("runs/first")
+        acc = frames.scores[frames.scores["score"] == "acc"]
+        acc.groupby("identity")["value"].agg(["mean", "std"])
+        ```
+    """
 
     folder: Path
+    """The first run that was read."""
     cells: pd.DataFrame
-    """One row per cell: status, reason, timings, resources; ``stale`` is the commit of a record that is
-    not of today's code or data, ``?`` where that is not known, and empty for today's."""
+    """One row per cell: status, reason, timings, resources. ``stale`` is empty for records of today's code
+    and data, else the commit of the record, or ``?`` if that is not known."""
     scores: pd.DataFrame
-    """One row per cell and score: ``score``, ``value``; done cells only, NaN where it is not defined."""
+    """One row per done cell and score: ``score`` (its name) and ``value``, a proportion from 0 to 1 (some
+    scores are negative); NaN where it is not defined."""
     curves: pd.DataFrame
-    """One row per cell, task under way, step and j: ``value`` on validation rows."""
+    """One row per cell, current ``task``, ``step`` and scored task ``j``: ``value`` on validation rows."""
     manifest: Manifest = field(default_factory=Manifest.empty)
+    """Commands, data and metadata of the runs."""
     unreadable: list[str] = field(default_factory=list)
+    """Files and records that could not be read, one sentence each."""
     notes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_NOTE_COLUMNS))
-    """What methods noted of their own doing, one row per cell, note, row and step: ``value``. Steps are the
-    last axis of what was noted, rows the axes before it; both count from 1."""
+    """Numbers that methods recorded, one row per cell, ``note``, ``row`` and ``step``:
+    ``value``. ``step`` counts along the last axis of a note, ``row`` along the axes before, both from 1."""
     folders: tuple[Path, ...] = ()
-    """The runs that were read, where results class by class lie; see bench.results.per_class."""
+    """All runs that were read."""
     declared: dict[str, Score | None] = field(default_factory=dict)
-    """What each suite with a done cell scores; None where its records differ in that."""
+    """The score of each suite with a done cell; None if its records have different ones."""
     left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_LEFT_OUT_COLUMNS))
     """One row per record of the runs that is not in the other frames: ``folder`` and ``why``."""
     undefined: dict[str, str] = field(default_factory=dict)
     """Why ``intransigence`` of a done cell is not defined, by key."""
     places: dict[str, tuple[Path, str]] = field(default_factory=dict)
-    """The run and the key there of cells that several runs have, or that are labelled."""
+    """The run, and the key in it, of cells that several runs have or that have a label."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    """What ``matrix`` and ``settings`` are made of, by key, when they are asked for: of a hundred thousand
-    cells they are a gigabyte."""
+    """Compact records by key, from which ``matrix`` and ``settings`` are made on first use."""
 
     @cached_property
     def matrix(self) -> pd.DataFrame:
-        """One row per cell, split, i and j: ``right``, ``total``, ``value``; i tasks learned, j from 1.
+        """The score matrix: one row per cell, ``split``, ``i`` (tasks learned) and ``j`` (task, from 1).
 
-        A score that is no proportion has no ``right`` and ``total``, and its ``value`` is where it lies
-        between its bounds: 0.25 for a BLEU of 25. In percent, as reports print it, that is BLEU as it is.
+        ``right`` of ``total`` rows were classified correctly; ``value`` is their ratio. For BLEU ``value`` is
+        BLEU / 100, and ``right`` and ``total`` are NaN.
         """
         parts = []
         for name, outcome in self._cells():
@@ -85,22 +99,26 @@ class Frames:
             yield {str(k): value for k, value in name.items()}, self.outcomes[name["key"]]
 
     def score_of(self, suite: str) -> Score | None:
-        """Return what a suite scores, None where its records differ."""
+        """Return the score of a suite, None if its records have different ones."""
         return self.declared.get(suite, PROPORTION)
 
     @property
     def described(self) -> dict[str, Metadata]:
-        """What strategies say of themselves, by name; empty for a run made before manifests had it."""
+        """Metadata of strategies, by name; empty for runs of versions whose manifests have none."""
         return self.manifest.strategies
 
     @property
     def score(self) -> Score | None:
-        """Return what all suites here score, None where they differ."""
+        """The score of all suites, None if they have different ones."""
         found = {self.declared[s] for s in self.cells["suite"].unique() if s in self.declared}
         return found.pop() if len(found) == 1 else None if found else PROPORTION
 
     def only(self, cells: pd.DataFrame) -> Self:
-        """Return these cells, which are rows of ``cells``, in every frame."""
+        """Return frames with some of the cells.
+
+        Args:
+            cells: Rows of ``self.cells``.
+        """
         if len(cells) == len(self.cells):
             return replace(self, cells=cells)
         outcomes = {key: self.outcomes[key] for key in cells["key"]}
@@ -116,21 +134,31 @@ def load(
     prefer: str | Path | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Frames:
-    """Read the records of one or several runs, in any order.
+    """Read the records of one or several runs.
 
-    A cell that is in several counts once. No mean is over two codes, data sets, suite versions or pretrained
-    weights: what is not of those shown is listed in ``left_out``.
+    The order of the runs does not matter, and a cell that several runs have is used once. Records of other
+    code, data, suite versions or pretrained weights are never averaged with the rest: they are listed in
+    ``left_out``.
 
     Args:
-        folder: A run, or a list of runs.
-        more: Further runs.
-        prefer: The run whose side is taken where runs contradict each other.
-        labels: What runs are called, by folder, whose cells are to stand beside those of the others: a cell's
-            identity ends in its run's label.
+        folder: Folder or packed file (``.lethe.gz``) of a run, or a list of them.
+        more: More runs.
+        prefer: The run that is used where runs contradict each other.
+        labels: Labels by folder. The cells of these runs are compared with those of the others: the label is
+            appended to their ``identity``.
+
+    Returns:
+        The results as data frames.
 
     Raises:
-        UserError: for a folder that is no run, and for runs that contradict each other: other results of one
-            cell, or one suite over other data or of another version.
+        UserError: A folder is not a run, or runs contradict each other: the same cell has different results,
+            or a suite has different data or versions.
+
+    Example:
+        ```python
+        frames = lethe.load("runs/first")
+        both = lethe.load("runs/old", "runs/new", labels={"runs/old": "old", "runs/new": "new"})
+        ```
     """
     first = [folder] if isinstance(folder, str | Path) else folder
     named = {Path(f): label for f, label in (labels or {}).items()}
@@ -151,7 +179,7 @@ def tidy(
     unreadable: Sequence[str] = (),
     stale: Mapping[str, str] | None = None,
 ) -> Frames:
-    """Return outcomes as frames; ``stale`` are the commits of stale records, by key."""
+    """Return frames of compact records; ``stale`` contains the commits of stale records by key."""
     columns = ["status", "why", "stale", *TIMINGS, *RESOURCES]
     old = stale or {}
     rows = ((*_name(o).values(), o.status, o.why, old.get(o.key, ""), *o.numbers) for o in cells)
@@ -180,7 +208,7 @@ def _name(outcome: Outcome) -> dict[str, Any]:
 
 
 def _scores(done: Sequence[Outcome], references: "References", undefined: dict[str, str]) -> pd.DataFrame:
-    """Return all scores; write to ``undefined`` why a cell has no ``intransigence``."""
+    """Return all scores; add the reasons why cells have no ``intransigence`` to ``undefined``."""
     parts, names = [], np.array([*SCORES], dtype=object)
     for outcome in done:
         curves = [(task, values) for task, _, values in outcome.curves]
@@ -198,7 +226,7 @@ def _scores(done: Sequence[Outcome], references: "References", undefined: dict[s
 
 
 class References:
-    """The ``cumulative`` that a cell's intransigence is measured against: of the same setting alone."""
+    """The cells of ``cumulative`` that intransigence is measured against; settings must be equal."""
 
     def __init__(self, done: Sequence[Outcome]) -> None:
         self._found: dict[tuple[Any, ...], list[Outcome]] = {}
@@ -215,10 +243,10 @@ class References:
         return {**setting(cell, hyper=False), "data": cell.origin.data, "weights": cell.origin.weights}
 
     def of(self, cell: Outcome) -> Outcome | str:
-        """Return the reference of a cell, or why it has none."""
+        """Return the reference of a cell, or the reason why it has none."""
         found = self._found.get(self._stream(cell), ())
         if not found:
-            return "there is no cumulative of the same suite, scenario and seed"
+            return "the run has no cumulative with the same suite, scenario and seed"
         own, gaps = self._setting(cell), []
         for reference in found:
             theirs = self._setting(reference)
@@ -237,7 +265,7 @@ def _short(value: Value) -> str:
 
 @cache
 def _places(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return i and j of a matrix laid out flat; j counts from 1."""
+    """Return i and j of every entry of a flattened matrix; j counts from 1."""
     i, j = np.indices(shape)
     return i.ravel(), j.ravel() + 1
 

@@ -1,8 +1,8 @@
-"""What was taken for what, and precision, recall and F1 of every class that follow from it.
+"""Confusion counts, and precision, recall and F1 of every class, which are computed from them.
 
-A run keeps, beside each record, how often each true unit of the head was taken for which: a row of numbers
-[i, j, true unit, answer, count] for every count that is not zero, i tasks learned, j from 1. Readers take
-the tasks learned so far alone, j <= i.
+A run stores, beside each record, how often each true unit of the head was predicted as which unit: a row
+[i, j, true unit, predicted unit, count] for every count that is not zero, i tasks learned, j from 1. Readers
+only use the tasks learned so far, j <= i.
 
 Axes: K counts, I rows of R, U units.
 """
@@ -26,20 +26,22 @@ COLUMNS = [*CELL, "split", "i", "unit", "class", "precision", "recall", "f1", "s
 
 @dataclass(frozen=True)
 class Confusions:
-    """Those of one cell."""
+    """The confusion counts of one cell."""
 
     cell: dict[str, Any]
-    """What names it in every frame."""
+    """The columns that identify the cell in every frame."""
     units: tuple[str, ...]
-    """What each unit stands for."""
+    """Name of each unit of the head."""
     counts: dict[str, NDArray[np.int64]]
-    """For each split: i, j, true unit, answer, count, shape (K, 5)."""
+    """For each split: i, j, true unit, predicted unit, count, shape (K, 5)."""
 
 
 def confusions(frames: Frames, identities: Sequence[str] | None = None) -> Iterator[Confusions]:
-    """Yield those of every done cell that has them, or strategy after strategy of those that are named.
+    """Yield the confusion counts of every done cell that has them.
 
-    What cannot be read is listed in ``frames.unreadable``.
+    Args:
+        frames: The results; counts that cannot be read are added to ``frames.unreadable``.
+        identities: Only these strategies, one after the other; all without it.
     """
     runs = {folder: RunReader(folder) for folder in frames.folders}
     done = frames.cells[frames.cells["status"] == "done"]
@@ -54,25 +56,41 @@ def confusions(frames: Frames, identities: Sequence[str] | None = None) -> Itera
             if found is not None:
                 counts = {s: np.array(found[s], dtype=np.int64).reshape(-1, 5) for s in SPLITS}
                 yield Confusions({str(k): v for k, v in cell.items()}, tuple(found["units"]), counts)
-    finally:  # also where the caller has seen enough
+    finally:  # also if the caller stops early
         frames.unreadable += [words for run in runs.values() for words in run.unreadable]
 
 
 def classes(folder: str | Path | Sequence[str | Path], *more: str | Path, **how: Any) -> pd.DataFrame:
-    """Return precision, recall, F1 and support of every class after every task, from one or several runs.
+    """Return precision, recall, F1 and support of every class after every task.
 
-    See ``by_class``, and ``load`` for the arguments and what it raises.
+    Args:
+        folder: A run, or a list of runs.
+        more: More runs.
+        how: ``prefer`` and ``labels``, see ``load``.
+
+    Returns:
+        One row per cell, split (``test`` or ``validation``), number of tasks learned (``i``) and class, and
+        three rows for averages, see ``by_class``.
+
+    Raises:
+        UserError: As ``load``.
+
+    Example:
+        ```python
+        frame = lethe.classes("runs/first")
+        frame[(frame["split"] == "test") & (frame["i"] == 5)]
+        ```
     """
     return by_class(load(folder, *more, **how))
 
 
 def by_class(frames: Frames) -> pd.DataFrame:
-    """Return one row per cell, split, number of tasks learned (``i``) and class, and three for averages.
+    """Return precision, recall, F1 and support from frames that are already loaded; see ``classes``.
 
-    Rows are those of the tasks learned so far. Precision, recall, F1 and support are those of scikit-learn's
-    ``classification_report`` with ``zero_division=0``, and so are the classes, those that a row has or was
-    taken for, and the averages: ``accuracy`` (in ``f1``), ``macro avg`` and ``weighted avg``, which have no
-    ``unit``.
+    After i tasks, only the data of the first i tasks is used. Numbers, classes (all that occur as true or
+    predicted class) and averages are those of scikit-learn's ``classification_report`` with
+    ``zero_division=0``. The averages ``accuracy`` (in column ``f1``), ``macro avg`` and ``weighted avg`` have
+    no ``unit``.
     """
     parts = []
     for found in confusions(frames):
@@ -127,5 +145,5 @@ def _report(counts_K5: NDArray[np.int64], units: tuple[str, ...]) -> pd.DataFram
 
 
 def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """Return part / whole, 0 where there is no whole."""
+    """Return part / whole, 0 where whole is 0."""
     return np.asarray(np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0))

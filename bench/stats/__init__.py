@@ -1,7 +1,7 @@
 """Statistics of scores over seeds: intervals, paired tests, ranks across suites, numbers of seeds.
 
-The unit is the seed. Strategies at equal seeds share streams, initial weights and batches, so comparisons are
-paired, over the seeds that both have.
+The unit of analysis is the seed. Strategies with the same seed share streams, initial weights and batches, so
+comparisons are paired over the seeds that both strategies have.
 """
 
 from bench.stats.aggregates import Estimate, aggregate, improvement

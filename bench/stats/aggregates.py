@@ -1,7 +1,7 @@
-"""One number over many suites, as in Agarwal et al. 2021.
+"""Aggregate scores over many suites, as in Agarwal et al. 2021.
 
-Values have shape (blocks, seeds), as ``Complete.values`` gives them: every block has the same number of
-seeds. Intervals are 95 % percentile intervals of the stratified bootstrap: in every block, seeds are drawn
+Values have shape (blocks, seeds), see ``Complete.values``: all blocks have the same number of seeds.
+Intervals are 95 % percentile intervals of the stratified bootstrap: in every block, seeds are drawn
 with replacement.
 
 Axes: R resamples, B blocks, N seeds.
@@ -22,7 +22,7 @@ RESAMPLES = 2_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with the ends of its 95 % bootstrap interval."""
+    """A number with the ends of its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -36,7 +36,7 @@ def mean(values_BN: Array) -> Array:
 
 
 def iqm(values_BN: Array) -> Array:
-    """Return the mean of the middle half of all values: a quarter is cut at either end, rounded down."""
+    """Return the mean of the middle half of all values: floor(n/4) are cut at either end."""
     return intervals.iqm(values_BN.reshape(*values_BN.shape[:-2], -1))
 
 
@@ -46,7 +46,7 @@ AGGREGATES: dict[str, Callable[[Array], Array]] = {"mean": mean, "iqm": iqm}
 def resampled(values_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """Return values_RBN, seeds drawn with replacement within each block.
 
-    The draws depend only on ``seed`` and the shape: all strategies get the same draws, since at equal seeds
+    The draws depend only on ``seed`` and the shape, so all strategies get the same ones: with equal seeds
     they share streams and initial weights.
     """
     values = np.asarray(values_BN, dtype=float)
@@ -56,13 +56,13 @@ def resampled(values_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 
 @lru_cache(1)
 def _draws(shape: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.int64]:
-    """Return row numbers_RBN: the same ones for every strategy of a report."""
+    """Return the drawn indices_RBN, the same for all strategies of a report."""
     return np.random.default_rng(seed).integers(0, shape[-1], size=(resamples, *shape))
 
 
 @lru_cache(1)
 def _times(shape: tuple[int, ...], resamples: int, seed: int) -> Array:
-    """Return how often each seed was drawn, times_RBN."""
+    """Return how often each seed is drawn, times_RBN."""
     drawn = _draws(shape, resamples, seed)
     return np.stack([(drawn == i).sum(axis=-1) for i in range(shape[-1])], axis=-1).astype(float)
 
@@ -70,7 +70,7 @@ def _times(shape: tuple[int, ...], resamples: int, seed: int) -> Array:
 def aggregate(
     values_BN: ArrayLike, kind: str = "iqm", *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Return ``mean`` or ``iqm`` over blocks and seeds with its interval."""
+    """Return the ``mean`` or ``iqm`` over blocks and seeds with its interval."""
     function = AGGREGATES[kind]
     values = np.asarray(values_BN, dtype=float)
     low, high = _ends(function(resampled(values, resamples=resamples, seed=seed)))
@@ -84,7 +84,7 @@ def improvement(a_BN: ArrayLike, b_BN: ArrayLike, *, resamples: int = RESAMPLES,
     """
     a, b = np.asarray(a_BN, dtype=float), np.asarray(b_BN, dtype=float)
     wins_BNN = (a[:, :, None] > b[:, None, :]) + 0.5 * (a[:, :, None] == b[:, None, :])
-    # The share of wins is a quadratic form of how often each seed was drawn.
+    # The share of wins is a quadratic form in the counts of draws.
     times_RBN = _times(a.shape, resamples, seed)
     products_RB = ((times_RBN[:, :, None] @ wins_BNN)[:, :, 0] * times_RBN).sum(axis=-1)
     shares = products_RB.mean(axis=-1) / a.shape[-1] ** 2

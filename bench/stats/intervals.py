@@ -1,4 +1,4 @@
-"""One score of one strategy over seeds: its mean and intervals.
+"""Mean and intervals of one score of one strategy over seeds.
 
 Axes: N seeds; all axes before it are computed together.
 """
@@ -18,12 +18,12 @@ RESAMPLES = 9_999
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean of n values with the 95 % t interval; ``half`` is NaN for fewer than two values."""
+    """Mean of n values with its 95 % t interval; ``half`` is NaN for fewer than two values."""
 
     n: int
     mean: float
     half: float
-    """Half-width of the interval, so that it is mean - half to mean + half."""
+    """Half-width of the interval, which is mean - half to mean + half."""
     sd: float
     """Sample standard deviation."""
     median: float = math.nan
@@ -47,7 +47,7 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Return the summary of values; NaNs are left out and not counted."""
+    """Return the summary of values without NaNs."""
     found = np.asarray(values, dtype=float)
     found = found[~np.isnan(found)]
     n = len(found)
@@ -63,7 +63,7 @@ def summarise(values: Sequence[float]) -> Summary:
 def half_width(sd: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     """Return the half-width of the 95 % t interval of a mean: t(0.975, n - 1) sd / sqrt(n).
 
-    For normal values it contains the true mean in 95 % of studies at any n; it is the default everywhere.
+    For normal values it contains the true mean in 95 % of studies at any n. All reports use it by default.
     """
     n = np.asarray(n, dtype=float)
     t = stats.t.ppf((1 + LEVEL) / 2, np.where(n > 1, n - 1, np.nan))
@@ -72,7 +72,7 @@ def half_width(sd: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
 
 
 def iqm(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
-    """Return the interquartile mean as in Agarwal et al. 2021: the mean without floor(n/4) at either end."""
+    """Return the interquartile mean (Agarwal et al. 2021), without floor(n/4) values at either end."""
     ordered = np.moveaxis(np.sort(np.asarray(values, dtype=float), axis=axis), axis, -1)
     cut = ordered.shape[-1] // 4
     middle: NDArray[np.float64] = ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
@@ -84,12 +84,17 @@ def bca(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of the 95 % BCa bootstrap interval (Efron 1987, by scipy) of the mean.
 
-    ``values_..N`` have no NaN. The draws follow from ``seed`` and n alone, so a row does not depend on the
-    rows computed with it. One value has no interval (NaN); values that are all equal have one of no width.
+    The draws depend only on ``seed`` and n, so that a row does not depend on the rows computed with it. One
+    value has no interval (NaN); equal values have one of width 0.
 
-    It assumes no shape but needs seeds: for the mean of normal values it contains the truth in about 84 % of
-    studies at n = 5, 90 % at n = 10 and 93 % at n = 20 (measured in tests/bench/test_stats.py). With
-    few seeds take the t interval.
+    It assumes no distribution but needs many seeds: for the mean of normal values it contains the true mean
+    in about 84 % of studies at n = 5, 90 % at n = 10 and 93 % at n = 20 (measured in
+    tests/bench/test_stats.py). With few seeds use the t interval.
+
+    Args:
+        values: Shape (..., N), without NaN.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
     """
     x = np.asarray(values, dtype=float)
     n = x.shape[-1]
@@ -100,8 +105,8 @@ def bca(
     varied = np.ptp(x, axis=-1) > 0
     if varied.any():
         rows = x[varied] if x.ndim > 1 else x
-        # On one scale and rounded, so that a resample that is the sample in another order has the same
-        # mean to the last bit: BCa counts the resamples below it.
+        # BCa counts the resamples with a mean below that of the sample. Scaled and rounded, so that the
+        # sample in another order has exactly the same mean.
         centre, scale = rows.mean(axis=-1, keepdims=True), np.ptp(rows, axis=-1, keepdims=True)
         found = stats.bootstrap(
             ((rows - centre) / scale,),
@@ -120,7 +125,7 @@ def bca(
 
 
 def group_intervals(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.DataFrame:
-    """Return n, mean, sd and half, as ``summarise`` does, of every group of a frame, all at once."""
+    """Return n, mean, sd and half of every group of a frame, as ``summarise`` computes them."""
     values = frame.groupby(list(by))[column]
     out = pd.DataFrame({"n": values.count(), "mean": values.mean(), "sd": values.std()})
     out["half"] = half_width(out["sd"], out["n"])
@@ -128,7 +133,7 @@ def group_intervals(frame: pd.DataFrame, by: Sequence[str], column: str = "value
 
 
 def describe(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.DataFrame:
-    """Return ``summarise`` of every group of a frame, all at once: n, mean, half, low, high, sd, sem ..."""
+    """Return n, mean, half, low, high, sd, sem, median and iqm of every group; see ``summarise``."""
     by = list(by)
     out = group_intervals(frame, by, column)
     out["median"] = frame.groupby(by)[column].median()

@@ -16,32 +16,32 @@ from bench.stats.intervals import half_width
 
 ALPHA = 0.05
 EXACT_UP_TO = 30
-"""Pairs up to which all sign patterns are counted."""
+"""Largest number of pairs for which all sign patterns are counted."""
 FLIPS = 99_999
-"""Sign patterns drawn where there are more pairs."""
+"""Number of sign patterns drawn for more pairs."""
 _AT_ONCE = 256
-"""Rows of differences that are multiplied by the drawn patterns at once: their sums take 20 MB."""
+"""Rows of differences that are multiplied by the drawn patterns at once; their sums take 20 MB."""
 
 
 def fewest(comparisons: int = 1) -> int:
-    """Return the pairs from which on p < 0.05 is possible, after Holm over so many comparisons.
+    """Return the smallest number of pairs for which p < 0.05 is possible, after Holm's correction.
 
-    With n pairs the least two-sided p of the sign-flip test is 2 / 2^n, and Holm's first step multiplies it
-    by the number of comparisons; where no p can pass it, none passes the others.
+    With n pairs the smallest two-sided p of the sign-flip test is 2 / 2^n, and Holm's first step multiplies
+    it by the number of comparisons; if no p passes this step, none passes the others.
     """
     return math.floor(math.log2(2 * comparisons / ALPHA)) + 1
 
 
 FEWEST = fewest()
-"""Pairs from which on a two-sided p < 0.05 is possible: 6."""
+"""Smallest number of pairs for which a two-sided p < 0.05 is possible: 6."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The difference a - b over common seeds; NaN where there are too few."""
+    """The difference a - b over common seeds; NaN if there are too few."""
 
     n: int
-    """Seeds that both have."""
+    """Number of common seeds."""
     mean: float
     half: float
     """Half-width of the 95 % t interval of the mean difference."""
@@ -56,22 +56,27 @@ class Paired:
 
 
 def compare(a: pd.Series, b: pd.Series) -> Paired:
-    """Compare two strategies' values of a score, each by seed; seeds that only one has are left out."""
+    """Compare two strategies by a score, indexed by seed; seeds that only one of them has are left out."""
     [found] = compare_pairs(pd.DataFrame({"a": a, "b": b}), [("a", "b")]).to_dict("records")
     return Paired(**{str(name): value for name, value in found.items()})
 
 
 def compare_pairs(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Compare strategies of a table (seeds as rows, strategies as columns) two by two, many at a time.
+    """Compare pairs of strategies, many at a time.
 
-    Returns a row per pair, in their order: the fields of ``Paired`` for the first less the second.
+    Args:
+        table: Seeds as rows, strategies as columns.
+        pairs: Names of strategies a and b.
+
+    Returns:
+        A row per pair, in order, with the fields of ``Paired`` for a - b.
     """
     values = {name: table[name].to_numpy(dtype=float) for name in {name for pair in pairs for name in pair}}
     difference_PN = np.array([values[a] - values[b] for a, b in pairs]).reshape(len(pairs), len(table))
     found = pd.DataFrame(difference_PN.T)
     out = pd.DataFrame({"n": found.count(), "mean": found.mean(), "sd": found.std()})
     out["half"] = half_width(out["sd"], out["n"])
-    # Equal differences leave a standard deviation of rounding errors.
+    # Equal differences have a standard deviation of rounding errors only.
     constant = (found.max() - found.min()) <= _slack(np.nan_to_num(difference_PN))
     out["d_z"] = (out["mean"] / out["sd"]).mask(constant)
     there = [row[~np.isnan(row)] for row in difference_PN]
@@ -80,11 +85,11 @@ def compare_pairs(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.D
 
 
 def sign_flip(differences_N: ArrayLike, *, flips: int = FLIPS, seed: int = 0) -> float:
-    """Return the two-sided p of the sign-flip permutation test: share of sign patterns with |sum| as large.
+    """Return two-sided p of the sign-flip permutation test: the share of sign patterns with |sum| as large.
 
-    Under the hypothesis that a and b can be exchanged within a seed, every pattern of signs is as likely. Up
-    to 30 pairs all 2^n are counted, so p is exact; beyond, ``flips`` patterns are drawn by ``seed`` and the
-    observed one is counted among them, (1 + hits) / (1 + flips), which is never 0 (Phipson & Smyth 2010).
+    Under the null hypothesis that a and b can be exchanged within a seed, all sign patterns are equally
+    likely. Up to 30 pairs all 2^n are counted, so p is exact. For more pairs ``flips`` patterns are drawn
+    with ``seed``, and p = (1 + hits) / (1 + flips), which is never 0 (Phipson & Smyth 2010).
     """
     [p] = sign_flips([np.asarray(differences_N, dtype=float)], flips=flips, seed=seed)
     return p
@@ -93,7 +98,7 @@ def sign_flip(differences_N: ArrayLike, *, flips: int = FLIPS, seed: int = 0) ->
 def sign_flips(
     differences: Sequence[NDArray[np.float64]], *, flips: int = FLIPS, seed: int = 0
 ) -> list[float]:
-    """Return the p of ``sign_flip`` for many rows of differences; rows of one length share drawn patterns."""
+    """Return p of ``sign_flip`` for many rows of differences; rows of equal length share drawn patterns."""
     found = [math.nan] * len(differences)
     drawn: dict[int, list[int]] = {}
     for place, d in enumerate(differences):
@@ -116,8 +121,8 @@ def sign_flips(
 
 
 def _counted(d: NDArray[np.float64], reach: float) -> float:
-    """Return the share of all sign patterns whose |sum| is no less than ``reach``."""
-    # Every sum is one over the first half of the pairs and one over the second: 2^16 sums, not 2^30.
+    """Return the share of all sign patterns whose |sum| is at least ``reach``."""
+    # Each sum is a sum over the first half of the pairs plus one over the second: 2^16 sums, not 2^30.
     first, second = (_signed_sums(half) for half in np.array_split(d, 2))
     second.sort()
     above = len(second) - np.searchsorted(second, reach - first, side="left")
@@ -125,7 +130,7 @@ def _counted(d: NDArray[np.float64], reach: float) -> float:
 
 
 def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sums under all 2^n patterns of signs."""
+    """Return the sums under all 2^n sign patterns."""
     sums = np.zeros(1)
     for value in values:
         sums = np.concatenate([sums - value, sums + value])
@@ -133,7 +138,7 @@ def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _slack(d: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what sums over the last axis that are equal in exact arithmetic may differ by."""
+    """Return a bound on the rounding error of sums over the last axis."""
     slack: NDArray[np.float64] = 1e-12 * np.abs(d).sum(axis=-1)
     return slack
 
@@ -141,11 +146,11 @@ def _slack(d: NDArray[np.float64]) -> NDArray[np.float64]:
 def wilcoxon(differences_N: ArrayLike) -> float:
     """Return the two-sided p of Wilcoxon's (1945) signed-rank test; zeros are left out.
 
-    It is the sign-flip test of the signed ranks, so up to 30 pairs p is exact, ties or not; beyond, it is
-    scipy's. (scipy counts the patterns of up to 13 tied pairs one by one in Python: a second per comparison.)
+    It is the sign-flip test of the signed ranks, so p is exact up to 30 pairs, also with ties; for more pairs
+    it is scipy's. (With ties, scipy counts the patterns one by one in Python, a second per comparison.)
     """
     d = np.asarray(differences_N, dtype=float)
-    # Accuracies are ratios of counts: differences that are equal must be ties to the last bit.
+    # Accuracies are ratios of counts: rounded, so that equal differences are exact ties.
     d = np.round(d, 12)
     d = d[d != 0]
     if len(d) == 0:
@@ -156,9 +161,9 @@ def wilcoxon(differences_N: ArrayLike) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return Holm's (1979) adjusted p of a family: each may be read at 0.05 as if it were the only test.
+    """Return p-values adjusted by Holm (1979): each can be compared with 0.05 as if it were the only test.
 
-    NaNs belong to no family and stay.
+    NaNs are not part of the family and stay NaN.
     """
     values = np.asarray(p, dtype=float)
     out = np.full(len(values), np.nan)
@@ -171,14 +176,20 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) -> pd.DataFrame:
-    """Compare every strategy of a table (seeds as rows, strategies as columns) with one of them.
+    """Compare every strategy of a table with one of them.
 
-    Returns a row per other strategy: the fields of ``Paired`` for strategy - best, Holm's p over the rows
-    that have enough common seeds, and the verdict on the strategy. ``too few seeds`` says that no verdict was
-    possible: fewer than 6 common seeds, or so few that no p could stay below 0.05 after Holm.
-
-    Where ``best`` was chosen for its mean on the same seeds, that choice makes the others look a little worse
+    If ``best`` was chosen for its mean on the same seeds, this choice makes the others look slightly worse
     than they are.
+
+    Args:
+        table: Seeds as rows, strategies as columns.
+        best: The strategy that the others are compared with.
+        higher_is_better: Whether a higher score is better.
+
+    Returns:
+        A row per other strategy: the fields of ``Paired`` for strategy - best, ``p_holm`` over the rows with
+        enough common seeds, and ``verdict``: better, worse, not distinguished, or ``too few seeds`` (fewer
+        than 6 common seeds, or so few that no p could be below 0.05 after Holm's correction).
     """
     others = [str(name) for name in table.columns if name != best]
     out = compare_pairs(table, [(name, best) for name in others]).set_axis(others)

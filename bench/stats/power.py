@@ -1,4 +1,4 @@
-"""How many seeds are needed to detect a difference."""
+"""Number of seeds needed to detect a difference."""
 
 import math
 from collections.abc import Iterator
@@ -21,18 +21,18 @@ _STUDIES, _SIMULATED = 4_000, 16
 
 
 def power(difference: float, sd: float, n: int, comparisons: int = 1) -> float:
-    """Return how often a report's test over n common seeds detects a true mean difference.
+    """Return the power of a report's test: the probability that it detects a true mean difference.
 
-    The test is that of ``bench.stats.paired``: sign flips, two-sided 5 %, the first step of Holm over so many
-    comparisons, and no verdict below ``fewest`` seeds. Up to 16 seeds it is taken on simulated studies with
-    normal differences, the same ones always; beyond, where both agree to a hundredth, it is that of the
-    paired t test.
+    The test is that of ``bench.stats.paired``: sign flips, two-sided 5 %, the first step of Holm, and
+    no verdict below ``fewest`` seeds. Up to 16 seeds, power is estimated on simulated studies with normal
+    differences, always the same ones. For more seeds it is the power of the paired t test, which agrees to
+    within 0.01.
 
     Args:
         difference: The true mean difference.
         sd: Standard deviation of the paired differences.
-        n: Common seeds.
-        comparisons: Of the same family; 1 for one pair of strategies.
+        n: Number of common seeds.
+        comparisons: Number of comparisons in the family; 1 for one pair of strategies.
     """
     if n < fewest(comparisons) or difference == sd == 0:
         return 0.0
@@ -52,17 +52,17 @@ def _studies(n: int) -> NDArray[np.float64]:
 def _power_of_t(difference: float, sd: float, n: int, alpha: float) -> float:
     """Return the power of a two-sided paired t test, exact for normal differences.
 
-    |t| > t(1 - alpha/2, n - 1), where t is noncentral with n - 1 degrees of freedom and parameter
+    It is P(|t| > t(1 - alpha/2, n - 1)), where t is noncentral with n - 1 degrees of freedom and parameter
     sqrt(n) difference / sd.
     """
     t, shift = float(stats.t.ppf(1 - alpha / 2, n - 1)), math.sqrt(n) * abs(difference) / sd
-    # Beyond 6 the other tail is below 1e-9, and scipy's is NaN for some of them.
+    # For a shift above 6 the other tail is below 1e-9, and scipy returns NaN for some values.
     other = float(stats.nct.cdf(-t, n - 1, shift)) if shift < 6 else 0.0
     return float(stats.nct.sf(t, n - 1, shift)) + other
 
 
 def seeds_needed(difference: float, sd: float, comparisons: int = 1) -> int:
-    """Return the least number of seeds with at least 80 % power; raises UserError beyond 100,000."""
+    """Return the smallest number of seeds with at least 80 % power; raises UserError above 100,000."""
     low = fewest(comparisons) - 1
     high = low + 1
     while power(difference, sd, high, comparisons) < POWER:
@@ -78,29 +78,38 @@ def seeds_needed(difference: float, sd: float, comparisons: int = 1) -> int:
 
 @dataclass(frozen=True)
 class Need:
-    """The number of seeds needed, from two strategies' seeds in one suite and scenario."""
+    """The number of seeds needed to compare two strategies in one suite and scenario."""
 
     suite: str
     scenario: str
     n: int
-    """Common seeds that the standard deviation is of."""
+    """Number of common seeds so far."""
     mean: float
     """Mean of a - b over them, a proportion."""
     sd: float
+    """Standard deviation of a - b over them."""
     needed: int
-    """Seeds for the difference at 80 % power, see ``power``, if the standard deviation is the true one."""
+    """Seeds for 80 % power if ``sd`` is the true standard deviation; see ``power``."""
     cautious: int
-    """The same for the upper end of the standard deviation's one-sided 80 % interval (Browne 1995): with few
-    seeds the standard deviation is itself a guess."""
+    """Seeds for 80 % power at the upper end of the one-sided 80 % interval of the standard deviation (Browne
+    1995), which is uncertain with few seeds."""
 
 
 def needs(
     scores: pd.DataFrame, a: str, b: str, score: str, points: float, comparisons: int = 1
 ) -> list[Need]:
-    """Return, per suite and scenario, how many seeds show a difference of ``points`` between a and b.
+    """Return how many seeds are needed to detect a difference, for each suite and scenario.
 
-    ``scores`` is the frame of that name, ``comparisons`` the size of the family of tests. Raises UserError
-    for an unknown score or strategy, and where no suite has at least two seeds of both.
+    Args:
+        scores: ``Frames.scores``.
+        a: A strategy, by identity.
+        b: Another strategy.
+        score: Name of a score.
+        points: The true difference, in points.
+        comparisons: Number of comparisons in the family.
+
+    Raises:
+        UserError: The score or a strategy is unknown, or no suite has two seeds of both strategies.
     """
     if score not in SCORES:
         raise unknown("score", score, list(SCORES))

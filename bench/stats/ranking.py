@@ -1,7 +1,7 @@
-"""Strategies ranked across suites: Friedman's test, Nemenyi's after it, critical differences (Demsar 2006).
+"""Ranks of strategies across suites: Friedman's and Nemenyi's tests, critical differences (Demsar 2006).
 
-A block is a suite in a scenario. The tests take blocks as independent: scenarios of one suite, and suites
-over one data set, are so only in part.
+A block is a suite in a scenario. The tests assume independent blocks, which is only approximately true for
+scenarios of one suite and for suites with the same data.
 """
 
 import math
@@ -22,13 +22,13 @@ Block = tuple[str, str]
 
 @dataclass(frozen=True)
 class Complete:
-    """The part of a score that every included strategy has, so that means are over equal sets."""
+    """The values of a score that all included strategies have, so that all means are over the same seeds."""
 
     score: str
     blocks: Mapping[Block, pd.DataFrame]
-    """Per block: seeds that all strategies have as rows, strategies as columns."""
+    """Per block: common seeds as rows, strategies as columns."""
     left_out: tuple[str, ...]
-    """Strategies and blocks that are not included, each with the reason."""
+    """Strategies and blocks that are left out, each with the reason."""
 
     @property
     def strategies(self) -> list[str]:
@@ -37,7 +37,7 @@ class Complete:
 
     @property
     def seeds(self) -> dict[Block, int]:
-        """How many common seeds each block has."""
+        """Number of common seeds of each block."""
         return {block: len(table) for block, table in self.blocks.items()}
 
     def means(self) -> pd.DataFrame:
@@ -45,16 +45,18 @@ class Complete:
         return pd.DataFrame({block: table.mean() for block, table in self.blocks.items()}).T
 
     def values(self) -> dict[str, NDArray[np.float64]]:
-        """Return each strategy's values, shape (blocks, seeds): the number of seeds that every block has."""
+        """Return the values of each strategy, shape (blocks, seeds), with the seeds of the smallest block."""
         n = min(self.seeds.values(), default=0)
         tables = [table[:n] for table in self.blocks.values()]
         return {name: np.array([table[name].to_numpy() for table in tables]) for name in self.strategies}
 
 
 def complete(scores: pd.DataFrame, score: str) -> Complete:
-    """Return what of a score is complete over strategies and blocks; ``scores`` is the frame of that name.
+    """Return the complete part of a score: strategies with values in all blocks, blocks with common seeds.
 
-    A strategy without a value in some block is left out, then a block whose strategies share no seed.
+    Args:
+        scores: ``Frames.scores``.
+        score: Name of the score.
     """
     part = scores[(scores["score"] == score) & scores["value"].notna()]
     if part.empty:
@@ -62,7 +64,7 @@ def complete(scores: pd.DataFrame, score: str) -> Complete:
     keys = ["suite", "scenario"]
     has = part.groupby([*keys, "identity"]).size().unstack("identity").notna()
     lacks = {str(name): [" ".join(block) for block in has.index[~has[name]]] for name in has.columns}
-    words = [f"{name}: nothing in {', '.join(blocks)}" for name, blocks in lacks.items() if blocks]
+    words = [f"{name}: no value in {', '.join(blocks)}" for name, blocks in lacks.items() if blocks]
     included = [name for name, blocks in lacks.items() if not blocks]
     blocks = {}
     for (suite, scenario), rows in part[part["identity"].isin(included)].groupby(keys):
@@ -76,31 +78,31 @@ def complete(scores: pd.DataFrame, score: str) -> Complete:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Mean ranks over blocks and their tests: all that a critical-difference diagram shows."""
+    """Mean ranks over blocks with their tests: the content of a critical-difference diagram."""
 
     score: str
     ranks: pd.Series
-    """Mean rank of each strategy, 1 the best, best first; equal means share the mean of their ranks."""
+    """Mean rank of each strategy, best first; rank 1 is best, ties share the mean of their ranks."""
     seeds: dict[Block, int]
     left_out: tuple[str, ...]
     p: float
-    """Friedman's test that all strategies rank alike (chi-squared)."""
+    """p of Friedman's test (chi-squared) that all strategies have equal ranks."""
     critical_difference: float
-    """Mean ranks further apart than this differ at 5 % (Nemenyi), where Friedman's p is below 0.05."""
+    """Mean ranks that differ by more than this differ at 5 % (Nemenyi), if Friedman's p is below 0.05."""
     groups: tuple[tuple[str, ...], ...]
-    """The longest runs of neighbouring ranks that are not distinguished: the bars of the diagram."""
+    """Maximal sets of neighbouring strategies that are not distinguished: the bars of the diagram."""
 
 
 def rank(scores: pd.DataFrame, score: str) -> Ranking | str:
-    """Rank strategies over blocks; returns the reason where fewer than 3 in 2 blocks are complete."""
+    """Rank strategies over blocks; return the reason if fewer than 3 strategies in 2 blocks are complete."""
     whole = complete(scores, score)
     names, means = whole.strategies, whole.means()
     if len(names) < 3 or len(means) < 2:
         return (
             f"{score}: ranks across suites need at least 3 strategies with common seeds in at least 2 suites "
-            f"or scenarios; here are {len(names)} in {len(means)}"
+            f"or scenarios; this run has {len(names)} in {len(means)}"
         )
-    # Means of ratios of counts: equal ones must be ties to the last bit.
+    # Means of ratios of counts: rounded, so that equal ones are exact ties.
     rounded = means.round(12)
     ascending = not SCORES[score].higher_is_better
     ranks = rounded.rank(axis=1, ascending=ascending).mean().sort_values(kind="stable")
@@ -118,13 +120,13 @@ def critical_difference(strategies: int, blocks: int) -> float:
 
 
 def not_distinguished(ranks: pd.Series, difference: float) -> tuple[tuple[str, ...], ...]:
-    """Return the longest runs of two and more neighbours within the critical difference."""
+    """Return maximal sets of two or more neighbours within the critical difference."""
     names = list(ranks.index)
     return tuple(tuple(names[first : last + 1]) for first, last in cliques(ranks.to_numpy(), difference))
 
 
 def cliques(ranks: ArrayLike, difference: float) -> list[tuple[int, int]]:
-    """Return the longest runs of two and more sorted ranks within a difference, each as first and last."""
+    """Return maximal runs of two or more sorted ranks within a difference, each as first and last index."""
     values = np.asarray(ranks)
     lasts = np.searchsorted(values, values + difference, side="right") - 1
     found: list[tuple[int, int]] = []

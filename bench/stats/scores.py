@@ -1,9 +1,9 @@
 """Scores: pure functions of the score matrix.
 
-R has shape (T+1, T): R[i, j] is the score on the test set of task j after learning i tasks, row 0 before
-any training, NaN where it was not measured. Tasks count from 1 in the formulas, as in the papers, so the
-formulas' R[i, j] is ``R[i, j - 1]`` here. A score that needs a missing entry, or more tasks than
-the stream has, is NaN. No function changes its argument.
+R has shape (T+1, T): R[i, j] is the score on the test set of task j after learning i tasks; row 0 is before
+any training, and entries that were not measured are NaN. Formulas count tasks from 1, as papers do: their
+R[i, j] is ``R[i, j - 1]`` in the code. A score that needs a missing entry, or more tasks than the stream
+has, is NaN.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Score:
-    """A score with its definition; ``low`` and ``high`` bound it where entries of R lie in [0, 1]."""
+    """A score with its definition and its bounds ``low`` and ``high`` for entries of R in [0, 1]."""
 
     name: str
     summary: str
@@ -31,7 +31,7 @@ class Score:
     low: float
     high: float
     of: Callable[..., float] | None
-    """Function of R; None where more than R is needed (``aia_rows``, ``intransigence``, ``min_acc``,
+    """Function of R; None if it needs more than R (``aia_rows``, ``intransigence``, ``min_acc``,
     ``wc_acc``, ``oos_auroc``, ``chrf``)."""
 
 
@@ -41,7 +41,7 @@ SCORES: dict[str, Score] = {}
 def _score(
     formula: str, source: str, *, higher: bool = True, low: float = 0.0
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
-    """Enter a function into the registry; the first line of its docstring is the score's summary."""
+    """Register a function as a score; the first line of its docstring is the summary."""
 
     def enter(function: Callable[..., float]) -> Callable[..., float]:
         name, about = function.__name__, first_paragraph(docstring(function)).removesuffix(".")
@@ -56,7 +56,7 @@ def _score(
 def _mean(values: Any) -> float:
     """Return the mean, NaN for no values; a NaN among the values makes the mean NaN."""
     values = np.asarray(values, dtype=float)
-    # What values.mean() does, without its checks: a report takes a hundred thousand of these.
+    # values.mean() without its checks: a report takes a hundred thousand means.
     return float(np.add.reduce(values) / values.size) if values.size else float("nan")
 
 
@@ -81,8 +81,7 @@ def aia(R: Matrix) -> float:
 def aia_rows(R: Matrix, total: Matrix) -> float:
     """Average incremental accuracy over rows: mean over the stream of accuracy on all test rows so far.
 
-    It differs from ``aia`` where tasks have other numbers of test rows. ``total`` holds these numbers and has
-    the shape of R.
+    It differs from ``aia`` if tasks have different numbers of test rows: ``total``, which has the shape of R.
     """
     seen = np.tri(len(R) - 1, dtype=bool)
     right, rows = (np.where(seen, of[1:], 0).sum(1) for of in (R * total, total))
@@ -97,26 +96,26 @@ def bwt(R: Matrix) -> float:
 
 @_score("mean_{i>j} R[i,j] - R[j,j]", "Diaz-Rodriguez et al. 2018", low=-1.0)
 def bwt_all_pairs(R: Matrix) -> float:
-    """Backward transfer over all later moments, not only the last."""
+    """Backward transfer averaged over all later tasks, not only at the end."""
     change = R[1:] - _learned(R)
     return _mean(change[_pairs(len(change))])
 
 
 @cache
 def _pairs(n_tasks: int) -> tuple[NDArray[np.intp], ...]:
-    """Return the places below the diagonal."""
+    """Return the indices below the diagonal."""
     return np.tril_indices(n_tasks, k=-1)
 
 
 @_score("mean_{j>=2} R[j-1,j] - R[0,j]", "Lopez-Paz & Ranzato 2017", low=-1.0)
 def fwt(R: Matrix) -> float:
-    """Forward transfer: score on a task just before learning it, against the untrained network."""
+    """Forward transfer: score on a task just before learning it, less that of the untrained network."""
     return _mean((np.diagonal(R) - R[0])[1:])
 
 
 @_score("mean_{j<T} max_{1<=l<T} R[l,j] - R[T,j]", "Chaudhry et al. 2018", higher=False, low=-1.0)
 def forgetting(R: Matrix) -> float:
-    """Drop from a task's best score before the last task to the end; may be negative."""
+    """Drop from a task's best score before the last task to its final score; may be negative."""
     if len(R) < 3:
         return float("nan")
     return _mean((R[1:-1].max(0) - R[-1])[:-1])
@@ -128,7 +127,7 @@ def forgetting(R: Matrix) -> float:
     higher=False,
 )
 def forgetting_nonneg(R: Matrix) -> float:
-    """Forgetting with the end among the moments of the maximum; never negative."""
+    """Forgetting whose maximum includes the final score; never negative."""
     return _mean((R[1:].max(0) - R[-1])[:-1])
 
 
@@ -142,7 +141,7 @@ def learning_acc(R: Matrix) -> float:
 def intransigence(R: Matrix, R_reference: Matrix) -> float:
     """Gap on each task to a model trained on all data so far (needs cumulative).
 
-    ``R_reference`` is the matrix of ``cumulative`` at the same suite and version, data, scenario, model and
+    ``R_reference`` is the matrix of ``cumulative`` with the same suite and version, data, scenario, model and
     its options, training and seed.
     """
     return _mean(_learned(R_reference) - _learned(R))
@@ -155,7 +154,7 @@ def intransigence(R: Matrix, R_reference: Matrix) -> float:
 def min_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
     """Mean over earlier tasks of the lowest score since each was learned (needs score_every).
 
-    ``curves`` holds (task under way from 1, scores of all tasks).
+    ``curves`` contains pairs of the current task, from 1, and the scores of all tasks.
     """
     n_tasks = R.shape[1]
     if n_tasks < 2 or not curves:
@@ -172,7 +171,7 @@ def min_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
     "De Lange, van de Ven & Tuytelaars 2023, Continual evaluation for lifelong learning",
 )
 def wc_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
-    """Worst-case accuracy: the last task's score weighed with the others' worst (needs score_every)."""
+    """Worst-case accuracy: weighted mean of the last task's score and ``min_acc`` (needs score_every)."""
     n_tasks = R.shape[1]
     return float(R[-1, -1] / n_tasks + (1 - 1 / n_tasks) * min_acc(R, curves))
 
@@ -184,7 +183,7 @@ def wc_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
 def oos_auroc(R: Matrix, outside: Sequence[float | None]) -> float:
     """How well the largest softmax probability distinguishes rows of no class (needs such rows).
 
-    ``outside`` holds one for each row of R, None where it was not measured.
+    ``outside`` has one number for each row of R, None where it was not measured.
     """
     last = outside[-1] if len(outside) == len(R) else None
     return float("nan") if last is None else last
@@ -194,7 +193,7 @@ def oos_auroc(R: Matrix, outside: Sequence[float | None]) -> float:
 def chrf(R: Matrix, beside: Sequence[Sequence[float | None]]) -> float:
     """Final chrF: character n-grams that generated text shares with its reference (needs generated text).
 
-    ``beside`` has the shape of R, or is empty without text.
+    ``beside`` contains chrF in the shape of R; it is empty without generated text.
     """
     return _mean(np.array(beside[-1], dtype=float) / 100) if len(beside) else float("nan")
 
@@ -210,8 +209,14 @@ def all_scores(
 ) -> dict[str, float]:
     """Return every score by name, NaN for those whose input is missing.
 
-    ``R_curves`` is the matrix on the rows that ``curves`` were taken on, ``outside`` the areas of
-    ``oos_auroc``, ``beside`` the matrix of chrF, ``total`` the rows behind each entry of R.
+    Args:
+        R: The score matrix on test rows.
+        reference: The matrix of ``cumulative``, for ``intransigence``.
+        curves: Scores within tasks, for ``min_acc`` and ``wc_acc``.
+        R_curves: The score matrix on the rows of ``curves``.
+        outside: The areas of ``oos_auroc``, one for each row of R.
+        beside: chrF in the shape of R.
+        total: Number of rows of each entry of R, for ``aia_rows``.
     """
     found = {score.name: score.of(R) for score in SCORES.values() if score.of is not None}
     found["aia_rows"] = float("nan") if total is None else aia_rows(R, total)

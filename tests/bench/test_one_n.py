@@ -238,9 +238,9 @@ def _count(found: Confusions) -> Any:
     [
         ({"model_options": {"hidden": 8, "layers": 1}}, "cumulative has hidden=8, not 32"),
         ({"training": asdict(toy_cell())["training"] | {"epochs": 9}}, "cumulative has epochs=9, not 4"),
-        ({"seed": 7}, "there is no cumulative of the same suite, scenario and seed"),
+        ({"seed": 7}, "the run has no cumulative with the same suite, scenario and seed"),
         ({"data": DATA | {"model": "w2"}}, "cumulative has weights=w2, not"),
-        ({"suite": "other"}, "there is no cumulative of the same suite, scenario and seed"),
+        ({"suite": "other"}, "the run has no cumulative with the same suite, scenario and seed"),
     ],
 )
 def test_intransigence_needs_a_cumulative_of_the_same_settings(

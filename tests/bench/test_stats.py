@@ -289,7 +289,7 @@ def test_strategies_with_missing_suites_are_left_out_and_named() -> None:
     assert whole.means().loc[("s2", "class"), "a"] == pytest.approx(
         0.8
     )  # without the seed that the others lack
-    assert whole.left_out == ("d: nothing in s2 class, s3 class, s4 class",)
+    assert whole.left_out == ("d: no value in s2 class, s3 class, s4 class",)
     assert {v.shape for v in whole.values().values()} == {(4, 1)}
 
 
@@ -299,9 +299,9 @@ def test_a_suite_without_common_seeds_is_left_out_and_too_few_are_not_ranked() -
     assert whole.left_out == ("s1 class: no seed that all strategies have",)
     assert rank(scores(values), "acc") == (
         "acc: ranks across suites need at least 3 strategies with common seeds in at least 2 suites or "
-        "scenarios; here are 2 in 1"
+        "scenarios; this run has 2 in 1"
     )
-    assert "here are 0 in 0" in str(rank(scores(values), "fwt"))
+    assert "this run has 0 in 0" in str(rank(scores(values), "fwt"))
     alike: Any = rank(scores({(s, m): [0.5] for s in ("s1", "s2") for m in "abc"}), "acc")
     assert (alike.p, set(alike.ranks)) == (1.0, {2.0})
 

@@ -287,7 +287,7 @@ def test_a_report_ranks_strategies_across_suites(tmp_path: Path, without_figures
     assert "Friedman: p = 0.05." in text
     assert across(load(tmp_path / "s1"), ["acc"]).lines == ()
     two = load(*(other_suite(tmp_path / s, s, ("er",)) for s in ("t1", "t2")))
-    assert "here are 1 in 2." in " ".join(across(two, ["acc"]).lines)
+    assert "this run has 1 in 2." in " ".join(across(two, ["acc"]).lines)
 
 
 @pytest.mark.usefixtures("without_figures")

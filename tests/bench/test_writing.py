@@ -220,10 +220,10 @@ def test_invalid_arguments_are_errors_of_one_line(exported: Path, tmp_path: Path
 def test_a_classifier_does_not_generate_text(tmp_path: Path, refuses: Refuses) -> None:
     ran(tmp_path / "r", Request("toy-text", ("er",), settings={"epochs": "1", "shots": "2"}), **KEEP)
     folder = save(tmp_path / "r", tmp_path / "m")
-    says = "lethe: this model answers with labels: there is no task to choose\n"
+    says = "lethe: this model predicts classes: there is no task to choose\n"
     refuses(says, f"predict {folder} cow --task german")
     refused("it writes no texts", serve.load(folder).written, ["a dog"])
-    refused("cannot generate text, as codes asks", ran, tmp_path / "s", asked(start=folder))
+    refused("cannot generate text, as codes needs", ran, tmp_path / "s", asked(start=folder))
 
 
 def test_a_model_generates_only_for_tasks_it_has_learned(run: Path, tmp_path: Path, command: Command) -> None:
