@@ -1,4 +1,4 @@
-"""Trained models as folders of their own: made, asked, and trained on."""
+"""Trained models in folders of their own: export, prediction, and further training."""
 
 from bench.export.build import find, save, served
 from bench.export.predictor import Predictor

@@ -1,4 +1,4 @@
-"""A trained cell as a folder of its own, which answers and goes on without the run: ``lethe export``.
+"""Export of a trained cell into a folder that does not need the run: ``lethe export``.
 
 Axes: L lanes (one), F features, U units.
 """
@@ -31,13 +31,18 @@ from suites.base import generator
 from suites.errors import UserError, some
 
 _SHOWN = 6
-"""Cells that a message names at most."""
+"""Largest number of cells in a message."""
 
 
 def find(run: Path, cell: str) -> str:
-    """Return the key of the cell that a key, the unique start of one, or ``identity/seed`` names.
+    """Return the key of a cell.
 
-    Raises UserError where that is no cell of the run, several, or one whose model was not saved.
+    Args:
+        run: Folder of the run.
+        cell: The key, a unique beginning of it, or ``identity/seed``.
+
+    Raises:
+        UserError: It is not a cell of the run, it could be several, or its model was not saved.
     """
     seen = RunReader(run)
     if not seen.manifest().commands:
@@ -54,25 +59,25 @@ def find(run: Path, cell: str) -> str:
         _check_same_code(saved, able[0], {r["key"]: r for r in records}.get(able[0]))
         return able[0]
     if len(able) > 1:
-        raise UserError(f"{cell} could be {_listed(able, words)}: name one by its key or as strategy/seed")
+        raise UserError(f"{cell} could be {_listed(able, words)}: choose one by its key or as strategy/seed")
     if found and (status := statuses[found[0]]) != "done":
-        raise UserError(f"{cell} is {status}: there is no model of it")
+        raise UserError(f"{cell} is {status}: it has no model")
     if found:
         raise UserError(f"{run} saved no model of {cell}: run it again with --keep-models last --force")
-    has = _listed(list(words), words) or "none; lethe run --keep-models last saves them"
-    raise UserError(f"{run} has no cell {cell}; it saved the models of: {has}")
+    has = _listed(list(words), words) or "none (lethe run --keep-models last saves them)"
+    raise UserError(f"{run} has no cell {cell}; saved models: {has}")
 
 
 def _check_same_code(saved: SavedModels, key: str, record: Fields | None) -> None:
     """Raise UserError for a model that was saved before its cell was run again with other code."""
     header = saved.header(key, saved.tasks(key)[-1])
     if record is not None and header.code != (record.get("made_by") or {}).get("code", ""):
-        words = "is of other code than its record: run it again with --keep-models last --force"
+        words = "is from other code than its record: run it again with --keep-models last --force"
         raise UserError(f"the saved model of {record['identity']} seed {record['spec']['seed']} {words}")
 
 
 def _learned(header: SavedModelHeader) -> CellSpec:
-    """Return the cell that a saved model is of."""
+    """Return the cell that a saved model is from."""
     return CellSpec(**header.spec.model_dump(exclude_unset=True))
 
 
@@ -81,23 +86,28 @@ def _listed(keys: list[str], words: dict[str, str]) -> str:
 
 
 def served(run: Path, key: str, task: int | None = None) -> Predictor:
-    """Return a cell's model after ``task`` tasks, else the last saved, cut to the units learned by then.
+    """Return a saved model of a cell; its head has the units of the classes learned by then.
 
-    Raises UserError for a task that was not saved, for a method that answers otherwise than its model, where
-    the pretrained model that was tuned is no longer the same, and for what cannot be merged into one that
-    writes.
+    Args:
+        run: Folder of the run.
+        key: Key of the cell.
+        task: The model after this many tasks; the last one saved without it.
+
+    Raises:
+        UserError: The task was not saved, the method predicts with more than its model, the pretrained model
+            has changed since, or the trained parameters cannot be merged.
     """
     saved = SavedModels(run)
     tasks = saved.tasks(key)
     if task is not None and task not in tasks:
         has = ", ".join(map(str, tasks))
-        raise UserError(f"the model after task {task} was not saved; there is the one after task {has}")
+        raise UserError(f"the model after task {task} was not saved; saved are those after task {has}")
     header = saved.header(key, tasks[-1] if task is None else task)
     spec = _learned(header)
     if header.answers_otherwise:
         raise UserError(
-            f"{header.answers_otherwise} does not answer with its network alone, so that it cannot be "
-            "exported as one: what it answers with besides is in the run"
+            f"{header.answers_otherwise} does not predict with its network alone, so it cannot be exported; "
+            "the rest of its state is saved in the run"
         )
     if header.writes is True:
         raise UserError(f"{run} saved this model with an earlier version: run the cell again with --force")
@@ -115,7 +125,7 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
         model.head = _rows(model.head, units)
         return Predictor(model, exported)
     if spec.model != seq2seq.TINY and pretrained.mark(spec.model) != header.data.model:
-        raise UserError(f"model {spec.model} is no longer the one that was trained in {run}")
+        raise UserError(f"model {spec.model} has changed since it was trained in {run}")
     if header.writes:
         return _writing(spec, state, header, exported)
     network = merging.merged(_transformer(spec, state))
@@ -124,7 +134,7 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
 
 
 def _header(spec: CellSpec, header: SavedModelHeader, units: list[int]) -> ExportHeader:
-    """Return what lethe.json says of a saved model; the tasks that texts are written for are not in it."""
+    """Return the contents of lethe.json for a saved model, without the tasks of generated text."""
     images = {"shape", "scale", "mean", "std"} if header.shape else set()
     return ExportHeader.model_validate(
         {
@@ -148,7 +158,7 @@ def _header(spec: CellSpec, header: SavedModelHeader, units: list[int]) -> Expor
 def _writing(
     spec: CellSpec, state: dict[str, Tensor], header: SavedModelHeader, exported: ExportHeader
 ) -> Predictor:
-    """Return a model that writes, for the tasks learned by then and those of the model it went on from."""
+    """Return a model that generates text, for the tasks learned and those of the model it continued from."""
     texts = header.writes
     assert isinstance(texts, TextTasks)
     model = models.build(spec.reference, spec.model_options, (2, texts.most), 1, [generator(0, "model")])
@@ -164,7 +174,7 @@ def _writing(
 
 
 def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> transformer.Transformer:
-    """Return the model of one lane that a cell trained, its frozen backbone with it."""
+    """Return the trained model of a cell with its frozen backbone, with one lane."""
     options, units = spec.model_options, state["head.bias"].shape[1]
     if options["tune"] == "head":
         model = merging.with_head(pretrained.backbone(spec.model, options["pooling"]), units)
@@ -178,16 +188,17 @@ def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> transformer.Transf
 
 
 def _rows(head: LaneLinear, units: list[int]) -> LaneLinear:
-    """Return a head of some units of another."""
+    """Return a head with some of the units of another."""
     cut = LaneLinear([generator(0, "model")], head.weight.shape[1], len(units))
     cut.load_state_dict({"weight": head.weight[:, :, units], "bias": head.bias[:, units]})
     return cut
 
 
 def save(model: Predictor, folder: Path) -> None:
-    """Write a model into a folder of its own, whole or not at all.
+    """Write a model into a new folder, completely or not at all.
 
-    Raises UserError where the folder is there already, or cannot be written.
+    Raises:
+        UserError: The folder exists, or cannot be written.
     """
     with new_folder(folder) as scratch:
         _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)

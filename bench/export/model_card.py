@@ -1,4 +1,4 @@
-"""The page beside an exported model: how to load it and to let it answer."""
+"""The README.md of an exported model: how to load it and predict with it."""
 
 import json
 
@@ -32,8 +32,8 @@ print(model.config.id2label[logits.argmax().item()])
 ```
 """
 _BESIDE = """
-What was trained is {tune} tuning, saved beside the transformer in head.safetensors: transformers alone would
-answer without it.
+It was trained by {tune} tuning, whose parameters are in head.safetensors: transformers alone would ignore
+them.
 """
 
 
@@ -54,13 +54,13 @@ print(tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].strip())
 
 
 def readme(header: ExportHeader) -> str:
-    """Return how to load a model, of which lethe.json holds ``header``."""
+    """Return the README.md of a model with this header."""
     words, given, call = '"a sentence"', '["a sentence"]', "answers"
-    does = f"It answers with one of the {len(header.labels)} labels\nof the tasks learned by then."
+    does = f"It predicts one of the {len(header.labels)} labels\nof the tasks learned by then."
     if header.reads == "images":
         shape = ", ".join(map(str, header.shape))
         words, given = "--file images.npy", "images"
-        more = f"\nImages are an array of shape (N, {shape}), grey values up to {header.scale:g}.\n"
+        more = f"\nImages are an array of shape (N, {shape}) with values from 0 to {header.scale:g}.\n"
     elif header.writes:
         names, prefixes = zip(*header.writes.tasks, strict=True)
         does, call = f"It generates text for the tasks\nlearned by then: {', '.join(names)}.", "written"

@@ -1,4 +1,4 @@
-"""The rows that ``lethe predict`` is given, and its answers, as files."""
+"""Input and output files of ``lethe predict``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _LONGEST_FIELD = 2**31 - 1
 
 
 def read_texts(path: Path, column: str) -> list[str]:
-    """Return one column of a CSV file, empty texts included.
+    """Return one column of a CSV file, with empty texts.
 
-    Raises UserError for a file that is missing, empty or not CSV in UTF-8, and for a column it lacks.
+    Raises:
+        UserError: The file is missing, empty or not CSV in UTF-8, or does not have the column.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if not rows.fieldnames:
-                raise UserError(f"{path} is empty: it needs a line that names its columns")
+                raise UserError(f"{path} is empty: its first line must name the columns")
             if column not in rows.fieldnames:
                 has = ", ".join(rows.fieldnames)
                 raise UserError(f"{path} has no column {column!r}; it has: {has} (choose with --column)")
@@ -41,7 +42,7 @@ def read_texts(path: Path, column: str) -> list[str]:
 
 
 def read_images(path: Path) -> np.ndarray[Any, Any]:
-    """Return the array of a .npy file; raises UserError for anything else."""
+    """Return the array in a .npy file; raises UserError for any other file."""
     import numpy as np
 
     if path.suffix != ".npy":
@@ -53,14 +54,15 @@ def read_images(path: Path) -> np.ndarray[Any, Any]:
     except (ValueError, EOFError):
         raise UserError(f"{path} is not an array of numbers") from None
     if images.dtype.kind not in "uif" or not len(images):
-        raise UserError(f"{path} must hold images as numbers, one or more, not {images.dtype} {images.shape}")
+        raise UserError(f"{path} must contain images as numbers, not {images.dtype} {images.shape}")
     return images
 
 
 def write_answers(path: Path, columns: Sequence[str], answers: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file whole: a row for each of what was given, with its answer.
+    """Write a CSV file, completely or not at all: a row for each input, with its prediction.
 
-    Raises UserError where it cannot be written.
+    Raises:
+        UserError: It cannot be written.
     """
     try:
         with new_file(path, newline="", encoding="utf-8") as file:

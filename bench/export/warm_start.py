@@ -1,8 +1,8 @@
-"""Learning that goes on from an exported model: ``lethe run SUITE --resume-from DIR``.
+"""Training that continues from an exported model: ``lethe run SUITE --resume-from DIR``.
 
-The backbone is the exported one; a model that writes is no more than that. Of the head, the rows of classes
-that both know by name are copied, those of new classes are fresh; a class that the suite lacks is forgotten,
-head row and label.
+The backbone is the exported one; a model that generates text has nothing else. In the head, units of classes
+that the suite has, too (by name), are copied, and units of new classes are initialised randomly. Classes that
+the suite does not have are dropped.
 
 Axes: L lanes, F features, U units.
 """
@@ -19,18 +19,19 @@ from suites.base import Training
 from suites.errors import UserError, some
 
 _SHOWN = 12
-"""Classes that a message names at most."""
+"""Largest number of classes in a message."""
 
 
 @torch.no_grad()
 def load_into(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
-    """Give every lane the exported model's rows of the head, and what was trained beside its transformer.
+    """Copy the exported model's head, and parameters trained beside its transformer, into every lane.
 
-    Raises UserError where the folder no longer holds what the cell was to go on from.
+    Raises:
+        UserError: The folder has changed since the run was planned.
     """
     exported = Exported.at(spec.model)
     if exported.mark != spec.continues:
-        raise UserError(f"{exported.folder} was changed since the run was planned")
+        raise UserError(f"{exported.folder} has changed since the run was planned")
     if exported.writes:
         return
     if exported.reads_texts:
@@ -49,17 +50,18 @@ def load_into(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
 
 
 def describe_overlap(spec: CellSpec) -> str:
-    """Return which classes of a cell are known, which new, and which of the exported model's are not there.
+    """Return a message with the classes that the exported model knows, new ones, and those it will lose.
 
-    Of a model that writes, tasks instead of classes.
+    For a model that generates text, tasks instead of classes.
 
-    Raises UserError where the suite's images are of another shape than the model's.
+    Raises:
+        UserError: Images of the suite have another shape than those of the model.
     """
     exported, suite = Exported.at(spec.model), suites.get(spec.suite)
     data = suite.load()
     if not exported.reads_texts and tuple(data.x_N.shape[1:]) != tuple(exported.header.shape):
         here, there = (tuple(s) for s in (data.x_N.shape[1:], exported.header.shape))
-        raise UserError(f"{exported.folder} reads images of shape {there}; those of {suite.name} are {here}")
+        raise UserError(f"{exported.folder} reads images of shape {there}; {suite.name} has shape {here}")
     stream = suite.stream(data, spec.scenario, spec.seed, Training(**spec.training))  # type: ignore[arg-type]
     names = list(data.domain_names) if exported.writes else stream.unit_names()
     known = exported.tasks if exported.writes else exported.labels
@@ -69,4 +71,4 @@ def describe_overlap(spec: CellSpec) -> str:
         f"not in the suite{', left out' * (not exported.writes)}": [n for n in known if n not in names],
     }
     words = "; ".join(f"{what}: {some(found, _SHOWN)}" for what, found in parts.items() if found)
-    return f"{suite.name} goes on from {exported.folder}: {words}"
+    return f"{suite.name} continues from {exported.folder}: {words}"

@@ -1,4 +1,4 @@
-"""The files that Lethe writes and reads, one documented model each; docs/schemas holds their JSON Schemas."""
+"""Models of the files that Lethe writes and reads; their JSON Schemas are in docs/schemas."""
 
 from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader, TextTasks
 from bench.schema.equivalence import Equivalence, Equivalences

@@ -1,4 +1,4 @@
-"""Headers of tensors in a run: of a cell's state after a task, and of its saved models."""
+"""Headers of the tensor files in a run: of checkpoints, and of saved models."""
 
 from typing import Annotated, ClassVar
 
@@ -19,11 +19,11 @@ class CheckpointHeader(FileModel):
     key: Key
     """Name of the cell."""
     tensors: str
-    """Name of the file of its tensors, in the same folder."""
+    """Name of the file with its tensors, in the same folder."""
     tasks_done: Annotated[int, Field(ge=1)]
     """Tasks learned."""
     code: str = ""
-    """Fingerprint of the code that made it, as in records; a cell goes on with the same code alone. Empty in
+    """Fingerprint of the code that made it, as in records; a cell only continues with the same code. Empty in
     headers of version 1."""
     data: str = ""
     """Fingerprint of the data set. Empty in headers of version 1."""
@@ -34,25 +34,25 @@ class CheckpointHeader(FileModel):
     diverged: str | None = None
     """Why the cell diverged."""
     scores: dict[str, JsonValue] = {}
-    """What was measured, as in the record."""
+    """Scores so far, as in the record."""
     clock: dict[str, JsonValue] = {}
-    """Seconds, steps, samples and tokens counted."""
+    """Seconds, steps, samples and tokens so far."""
     lanes: list[Key] = []
-    """The cells that ran side by side."""
+    """The cells that were trained together."""
     strategy: JsonValue = None
-    """The strategy's state, a tree whose tensors are in the other file; none in earlier versions, from which
-    no cell can go on."""
+    """The state of the strategy, a tree whose tensors are in the other file. Headers of earlier versions have
+    none, and their cells cannot continue."""
 
 
 class TextTasks(Described):
-    """What a saved model that generates text needs to do so by itself."""
+    """What a saved model needs to generate text without its stream."""
 
     tasks: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """Name and prefix of every task, in order."""
     most: Annotated[int, Field(ge=1)]
-    """Tokens generated at most."""
+    """Largest number of generated tokens."""
     tokenizer: str | None
-    """The tokenizer that was trained on the data set; none where the model has its own."""
+    """The tokenizer that was trained on the data set; none if the model has its own."""
 
 
 class SavedModelHeader(FileModel):
@@ -63,21 +63,21 @@ class SavedModelHeader(FileModel):
     tasks_done: Annotated[int, Field(ge=1)]
     """Tasks learned."""
     spec: Spec
-    """What the cell is."""
+    """The specification of the cell."""
     units: list[str]
-    """What each unit of the head is called."""
+    """Name of each unit of the head."""
     tasks: list[list[int]]
     """The units of each task."""
     data: DataSource
-    """What it learned from."""
+    """The data set it was trained on."""
     answers_otherwise: str | None
-    """The method that answers with more than the model; none for the model alone."""
+    """The method, if it predicts with more than the model; else none."""
     writes: TextTasks | bool | None
-    """Of a model that generates text, how; true in headers of earlier versions, which did not say."""
+    """How a model that generates text does so; only true in headers of earlier versions."""
     shape: list[int] | None
-    """Shape of an image; none of texts."""
+    """Shape of an image; none for texts."""
     scale: float
-    """What pixels are divided by."""
+    """Pixels are divided by this."""
     mean: list[float]
     """Mean of each channel after that."""
     std: list[float]

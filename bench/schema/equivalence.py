@@ -1,4 +1,4 @@
-"""Fingerprints of code whose cells were made again and found equal bit for bit."""
+"""Fingerprints of code whose records were reproduced bit for bit by later code."""
 
 from typing import Annotated, Self
 
@@ -8,9 +8,9 @@ from bench.schema.fields import Described, FileModel, Key
 
 
 class Equivalence(Described):
-    """Code that made records of a strategy, suite and model, and later code that made a sample of them again.
+    """Code that made records of a strategy, suite and model, and later code that reproduced a sample of them.
 
-    Every cell of the sample was equal but for timings and provenance.
+    Every cell of the sample was equal except for timings and provenance.
     """
 
     strategy: str
@@ -22,30 +22,30 @@ class Equivalence(Described):
     before: str
     """Fingerprint of the code of the records; empty for records of older versions, which have none."""
     now: str
-    """Fingerprint of the code that made the sample again."""
+    """Fingerprint of the code that reproduced the sample."""
     cells: Annotated[list[Key], Field(min_length=1)]
-    """The sample."""
+    """Keys of the sample."""
     before_commit: str
-    """The last revision that the records or their run's manifest name; empty for none."""
+    """The last revision named in the records or the manifest of their run; empty for none."""
     now_commit: str
-    """Revision of the checkout that made the sample again, ``-dirty`` if it had changes; empty for none."""
+    """Revision of the checkout that reproduced the sample, ``-dirty`` if it had changes; empty for none."""
     at: str
-    """When, in UTC."""
+    """When the sample was reproduced, in UTC."""
 
 
 class Equivalences(FileModel):
     """``NAME.equivalent.json``, beside the folder ``NAME`` of a run or its packed file ``NAME.lethe.gz``."""
 
     entries: list[Equivalence]
-    """In the order they were found."""
+    """In the order in which they were found."""
 
     @classmethod
     def empty(cls) -> Self:
-        """Return the list of a run whose code was compared with no other."""
+        """Return an empty list."""
         return cls(schema=cls.VERSION, entries=[])
 
     def same(self, strategy: str, suite: str, model: str, before: str, now: str) -> bool:
-        """Return whether two fingerprints of code make the same records, by one entry or a chain of them."""
+        """Return whether two fingerprints of code are equivalent, by one entry or a chain of entries."""
         pairs = [
             {e.before, e.now}
             for e in self.entries

@@ -17,15 +17,15 @@ class RunTable(Described):
     scenarios: Annotated[list[str], Field(min_length=1)] = ["class"]
     """task, domain, class, online."""
     seeds: int | str | list[int] = 5
-    """How many, from 0; or as on the command line; or a list."""
+    """How many, counted from 0; or text as on the command line; or a list."""
     settings: Annotated[dict[str, Value], Field(alias="set")] = {}
     """Training settings, ``model``, and options of the model."""
 
 
 class Experiment(FileModel):
-    """An experiment file. ``schema = 1`` may be left out."""
+    """An experiment file. ``schema = 1`` can be omitted."""
 
     out: str | None = None
-    """The run's folder, where ``--out`` names none."""
+    """Folder of the run, if ``--out`` is not given."""
     runs: Annotated[list[RunTable], Field(alias="run", min_length=1)]
-    """What to run."""
+    """The tables of what to run."""

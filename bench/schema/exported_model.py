@@ -1,13 +1,12 @@
 """An exported model on disk: the header beside its weights, and the hash of all of it.
 
-    DIR/lethe.json          what it is: model and options, labels or the tasks that texts are written for, how
-                            its inputs are read, where it is from
-    DIR/model.safetensors   of images: all weights; of texts: those of the transformer, beside its config.json
-    DIR/head.safetensors    of texts that get labels: weight (labels, features) and bias of the head; what
-                            cannot be merged
+    DIR/lethe.json          model and options, labels or tasks of generated text, format of inputs, origin
+    DIR/model.safetensors   images: all weights; texts: weights of the transformer, with its config.json
+    DIR/head.safetensors    classifiers of texts: weight (labels, features) and bias of the head, and trained
+                            parameters that cannot be merged
     DIR/README.md           how to load it
 
-bench.export makes such a folder, answers with it and goes on learning from it.
+bench.export makes such a folder, predicts with it and continues training from it.
 """
 
 from __future__ import annotations
@@ -27,52 +26,52 @@ from suites.values import spelled
 
 HEADER, WEIGHTS, HEAD, README = "lethe.json", "model.safetensors", "head.safetensors", "README.md"
 BESIDE = {"adapter": "width", "prompt": "prompts"}
-"""Ways to tune that cannot be written into a transformer's own weights, and the option that is their size."""
+"""Ways to tune that cannot be merged into the weights of a transformer, and the option of their size."""
 
 
 class ExportOrigin(Described):
-    """Which cell an exported model is of."""
+    """The cell that an exported model is from."""
 
     cell: str
-    """The cell in words."""
+    """Title of the cell."""
     key: Key
-    """Its name."""
+    """Key of the cell."""
     tasks_done: Count
     """Tasks learned."""
     tasks: Count
     """Tasks of the stream."""
     data: DataSource
-    """What it learned from."""
+    """The data set it was trained on."""
 
 
 class ExportedTexts(Described):
-    """For which tasks an exported model generates text."""
+    """The tasks for which an exported model generates text."""
 
     tasks: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """Name and prefix of every task."""
     most: Annotated[int, Field(ge=1)]
-    """Tokens generated at most."""
+    """Largest number of generated tokens."""
 
 
 class ExportHeader(FileModel):
     """``lethe.json`` in the folder of an exported model."""
 
     reads: Literal["texts", "images"]
-    """What its inputs are."""
+    """Kind of its inputs."""
     model: str
     """Name of the model it was trained as."""
     options: dict[str, Value]
     """Options of that model."""
     labels: list[str]
-    """What it can answer, in the order of the head; empty where it generates text."""
+    """Names of the classes that it predicts, in the order of the head; empty if it generates text."""
     origin: Annotated[ExportOrigin, Field(alias="from")]
-    """Where it is from."""
+    """The cell it is from."""
     writes: ExportedTexts | None = None
-    """Of a model that generates text, for which tasks."""
+    """Tasks of a model that generates text."""
     shape: list[int] = []
     """Shape of an image."""
     scale: float = 1.0
-    """What pixels are divided by."""
+    """Pixels are divided by this."""
     mean: list[float] = []
     """Mean of each channel after that."""
     std: list[float] = []
@@ -86,25 +85,25 @@ class ExportHeader(FileModel):
 
     @property
     def tasks(self) -> dict[str, str]:
-        """The names of the tasks that texts are written for, and what their texts begin with."""
+        """Names of the tasks of generated text, with the prefix of their texts."""
         return dict(self.writes.tasks) if self.writes else {}
 
     def generating(self, tasks: dict[str, str], most: int) -> ExportHeader:
-        """Return the header of a model that generates text for tasks, at most so many tokens."""
+        """Return a copy of the header for a model that generates text for tasks, at most ``most`` tokens."""
         writes = ExportedTexts(tasks=[list(task) for task in tasks.items()], most=most)
         return self.model_copy(update={"writes": writes})
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One folder and what its lethe.json says."""
+    """A folder with the contents of its lethe.json."""
 
     folder: Path
     header: ExportHeader
 
     @classmethod
     def at(cls, folder: str | Path) -> Exported:
-        """Read a folder; raises UserError where it holds no exported model."""
+        """Read a folder; raises UserError if it is not an exported model."""
         path = Path(folder).expanduser()
         try:
             return cls(path, ExportHeader.read((path / HEADER).read_bytes())[0])
@@ -117,12 +116,12 @@ class Exported:
 
     @classmethod
     def named(cls, name: str) -> Exported | None:
-        """Return the exported model that a model's name is the folder of, None where it is of none."""
+        """Return the exported model in the folder ``name``, None if it is none."""
         return cls.at(name) if (Path(name).expanduser() / HEADER).is_file() else None
 
     @property
     def name(self) -> str:
-        """The folder as the name of a model, which no built-in one has."""
+        """The folder, as the name of a model."""
         return spelled(str(self.folder))
 
     @property
@@ -132,17 +131,17 @@ class Exported:
 
     @property
     def writes(self) -> bool:
-        """Whether it generates text, and has no labels."""
+        """Whether it generates text and has no labels."""
         return self.header.writes is not None
 
     @property
     def tasks(self) -> dict[str, str]:
-        """The names of the tasks that texts are written for, and what their texts begin with."""
+        """Names of the tasks of generated text, with the prefix of their texts."""
         return self.header.tasks
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What it can answer, in the order of the head."""
+        """Names of the classes that it predicts, in the order of the head."""
         return tuple(self.header.labels)
 
     @property
@@ -152,7 +151,7 @@ class Exported:
 
     @cached_property
     def mark(self) -> str:
-        """SHA-256 over all that changes what it answers, in hexadecimal."""
+        """SHA-256 over everything that changes its predictions, in hexadecimal."""
         digest = hashlib.sha256()
         for path in sorted(self.folder.iterdir()):
             if path.is_file() and path.name != README and not path.name.startswith("."):
@@ -162,7 +161,7 @@ class Exported:
         return digest.hexdigest()
 
     def check(self, options: dict[str, Any]) -> None:
-        """Raise UserError for options that its weights cannot be gone on with."""
+        """Raise UserError for options with which its weights cannot be used."""
         if self.writes:
             return
         if self.reads_texts:
@@ -174,5 +173,5 @@ class Exported:
             if options[name] != self.options[name]:
                 raise UserError(
                     f"{self.folder} was trained with {name}={self.options[name]}: "
-                    f"going on from it with {name}={options[name]} would lose what it learned"
+                    f"continuing with {name}={options[name]} would lose what it learned"
                 )

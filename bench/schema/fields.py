@@ -1,8 +1,8 @@
-"""What the file models share: strict fields, and one plain line for what is wrong with a file.
+"""Base classes of the file models: strict fields, and errors in one line.
 
-A model describes the newest version of a file. Older versions are first turned into it by the model's
-``upgrade``. Readers hand on the model, but of records the dictionary that it checked: ten thousand models
-take 60 % more memory.
+A model describes the newest version of a file; its ``upgrade`` converts older versions. Readers return the
+model, except for records, where they return the validated dictionary: ten thousand models take 60 % more
+memory.
 """
 
 import difflib
@@ -18,21 +18,21 @@ from suites.errors import UserError
 from suites.values import Value as Value
 
 Fields = dict[str, Any]
-"""A file's content, or a part of it, by the names of its fields: plain JSON, which a file model describes."""
+"""Content of a file, or a part of it, by field name: plain JSON, which a file model describes."""
 Count = Annotated[int, Field(ge=0)]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$")]
-"""The name of a cell: a hash of all that changes its result."""
+"""The key of a cell: a hash of everything that changes its result."""
 
 
 AnyFile = TypeVar("AnyFile", bound="FileModel")
 
 
 class Unreadable(ValueError):
-    """A file is not what its model says; the message is one line."""
+    """A file does not match its model; the message is one line."""
 
 
 class Described(BaseModel):
-    """A part of a file: fields are typed, finite and described, and no other field is accepted."""
+    """A part of a file: fields are typed, finite and documented; other fields are refused."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, frozen=True, use_attribute_docstrings=True
@@ -45,11 +45,11 @@ class FileModel(Described):
     VERSION: ClassVar[int] = 1
 
     schema_version: int = Field(alias="schema")
-    """Version of the file's form."""
+    """Version of the format of the file."""
 
     @classmethod
     def upgrade(cls, content: Fields) -> Fields:
-        """Return the content of a file of an older version as the newest version has it."""
+        """Return the content of an older version converted to the newest version."""
         return content | {"schema": cls.VERSION}
 
     @classmethod
@@ -57,22 +57,22 @@ class FileModel(Described):
         """Validate a file's content.
 
         Args:
-            content: JSON as text or bytes, or what was parsed of it.
+            content: JSON as text or bytes, or already parsed.
 
         Returns:
-            The model and the dictionary it was made from, both of the newest version.
+            The model and the dictionary it was made from, both in the newest version.
 
         Raises:
-            Unreadable: for anything that is not whole or not of a known version, in one line.
+            Unreadable: The content is incomplete, does not match the model, or has an unknown version.
         """
         if isinstance(content, str | bytes):
             try:
                 # Equal strings are one object: a hundred thousand records share most of theirs.
                 content = from_json(content, allow_inf_nan=False, cache_strings="all")
             except ValueError:
-                raise Unreadable("it is not whole JSON") from None
+                raise Unreadable("it is not complete JSON") from None
         if not isinstance(content, dict):
-            raise Unreadable("it does not hold fields with names")
+            raise Unreadable("it is not a JSON object")
         version = content.get("schema")
         if not isinstance(version, int) or not 1 <= version <= cls.VERSION:
             known = "1" if cls.VERSION == 1 else f"1 to {cls.VERSION}"
@@ -88,9 +88,9 @@ class FileModel(Described):
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return the first thing that is wrong, as one plain line: which field, and what is wrong with it."""
+    """Return the first error in one line: the field, and what is wrong with it."""
     errors = error.errors(include_url=False)
-    # A name that is wrong explains the one that is missing.
+    # A misspelled name explains the missing one.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = _place(first["loc"])
     kind = first["type"]
@@ -112,7 +112,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
-    """Return where a field is: ``run[0].seeds``. Names of a union's members are left out."""
+    """Return the path of a field, such as ``run[0].seeds``, without the names of members of a union."""
     words = ""
     for part in loc:
         if isinstance(part, int):
@@ -123,7 +123,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _names(model: type[BaseModel]) -> Iterator[str]:
-    """Yield the names of a model's fields, and of those within them."""
+    """Yield the names of the fields of a model, at all levels."""
     for name, field in model.model_fields.items():
         yield field.alias or name
         kinds = [field.annotation]
@@ -138,7 +138,7 @@ def read_toml(model: type[AnyFile], path: Path) -> AnyFile:
     """Return a validated TOML file.
 
     Raises:
-        UserError: for a file that is missing or of another form.
+        UserError: The file is missing or does not match the model.
     """
     try:
         content = tomllib.loads(path.read_text())

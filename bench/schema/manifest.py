@@ -1,11 +1,11 @@
-"""The manifest of a run: what was asked for, with what, and over which data."""
+"""The manifest of a run: commands, planned cells, data, code and metadata."""
 
 from typing import ClassVar, Self
 
 from bench.schema.fields import Described, Fields, FileModel, Key, Value
 
 Metadata = dict[str, bool | str | list[str]]
-"""What a strategy, suite or model says of itself, by attribute."""
+"""Metadata of a strategy, suite or model, by attribute."""
 
 
 class Command(Described):
@@ -24,7 +24,7 @@ class Command(Described):
     dirty: bool
     """Whether that checkout had changes."""
     device: str
-    """The device asked for."""
+    """The requested device."""
     machine: str
     """System, processor and number of cores."""
 
@@ -32,8 +32,8 @@ class Command(Described):
 class Manifest(FileModel):
     """``run.json``.
 
-    Version 3 names the source files of ``code``. Version 2 has records in ``cells/*.jsonl`` and describes
-    strategies, suites and models; version 1 had a file for each record.
+    Version 3 lists the source files of ``code``. Version 2 has records in ``cells/*.jsonl`` and metadata of
+    strategies, suites and models. Version 1 had a file for each record.
     """
 
     VERSION: ClassVar[int] = 3
@@ -41,26 +41,26 @@ class Manifest(FileModel):
     commands: list[Command]
     """Every command, in order."""
     shared: dict[str, dict[str, Value]]
-    """For each suite/scenario, what all its cells have in common: version, model, training."""
+    """For each suite/scenario, what all its cells share: version, model, training."""
     data: dict[str, str]
     """Fingerprint of each suite's data set."""
     cells: dict[Key, str]
-    """Every cell that was asked for, in words."""
+    """The title of every planned cell, by key."""
     strategies: dict[str, Metadata] = {}
-    """What each strategy says of itself: family, paper, whether it is a bound ..."""
+    """Metadata of each strategy: summary, family, paper, ``trains_on`` (``task``, or more for bounds) ..."""
     suites: dict[str, Metadata] = {}
-    """What each suite says of itself."""
+    """Metadata of each suite: summary, source, licence of its data, scenarios."""
     models: dict[str, Metadata] = {}
-    """What each model says of itself."""
+    """Metadata of each model: its summary."""
     code: dict[str, dict[str, str]] = {}
-    """The source files behind each fingerprint in a record's ``made_by``, with a digest of what each says."""
+    """The source files of each fingerprint in ``made_by`` of records, with a digest of each file."""
 
     @classmethod
     def empty(cls) -> Self:
-        """Return that of a folder in which nothing was run."""
+        """Return the manifest of an empty folder."""
         return cls(schema=cls.VERSION, commands=[], shared={}, data={}, cells={})
 
     @classmethod
     def upgrade(cls, content: Fields) -> Fields:
-        """Version 1 described no strategies, suites and models, version 2 no code."""
+        """Convert versions 1 (without strategies, suites and models) and 2 (without code)."""
         return {"strategies": {}, "suites": {}, "models": {}, "code": {}, **super().upgrade(content)}

@@ -10,14 +10,14 @@ Spread = Literal["sem", "sd", "ci95"]
 
 
 class PublishedNumber(Described):
-    """A published mean."""
+    """A published mean of one scenario."""
 
     mean: float
     """In points."""
     spread: Annotated[float, Field(ge=0)] | None = None
-    """In points; absent where none was published or confirmed."""
+    """In points; absent if none was published or confirmed."""
     note: str = ""
-    """What is known of a difference to ours."""
+    """What is known about a difference from our number."""
 
 
 class PublishedEntry(Described):
@@ -38,10 +38,10 @@ class PublishedEntry(Described):
 
 
 class PublishedTable(FileModel):
-    """A file of ``results/published``. ``schema = 1`` may be left out."""
+    """A file in ``results/published``. ``schema = 1`` can be omitted."""
 
     title: str
-    """What the table is of."""
+    """Title of the table."""
     citation: str
     """Authors, year, journal."""
     suite: str
@@ -51,9 +51,9 @@ class PublishedTable(FileModel):
     spread: Spread
     """Kind of the published spreads: standard error, standard deviation, or half-width of a 95 % interval."""
     published_seeds: Annotated[int, Field(ge=1)]
-    """Seeds that the published means are of."""
+    """Number of seeds of the published means."""
     first_seed: Annotated[int, Field(ge=0)]
-    """The first seed of ours."""
+    """Our first seed."""
     settings: Annotated[dict[str, Value], Field(alias="set")] = {}
     """Settings of every run."""
     entries: Annotated[list[PublishedEntry], Field(alias="entry", min_length=1)]

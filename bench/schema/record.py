@@ -1,4 +1,4 @@
-"""The record of a cell: what it is, how it ended, and all that was measured."""
+"""The record of a cell: its specification, how it ended, and everything that was measured."""
 
 import hashlib
 import json
@@ -20,32 +20,33 @@ FloatRows = list[list[float | None]]
 def cell_key(spec: Mapping[str, Any]) -> str:
     """Return the key of a cell: a hash of the fields of its spec that change its result.
 
-    The identity follows from the others. Of an exported model its fingerprint counts, not its folder.
+    The identity follows from the other fields. An exported model is identified by its fingerprint, not its
+    folder.
     """
     passed_over = ("identity", "model" if spec.get("continues") else "continues")
     return digest({name: value for name, value in spec.items() if name not in passed_over})
 
 
 def digest(content: Fields) -> str:
-    """Return the hash of JSON content, 20 hexadecimal digits, whatever the order of its names."""
+    """Return a hash of JSON content, 20 hexadecimal digits; the order of names does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
 _NOT_CONTENT = ("schema", "written", "timings", "made_by")
-"""Fields of a record that differ when a cell is run again; all others are its content."""
+"""Fields of a record that differ when a cell is run again; all others are deterministic."""
 
 
 def differing_fields(a: Fields, b: Fields) -> list[str]:
-    """Return the names of the fields in which the content of two records differs, sorted.
+    """Return the names of the fields in which two records differ, sorted, without timings and provenance.
 
-    Content is all but timings and what made them. A field that is absent and one that is empty are equal.
+    An absent field and an empty one are equal.
     """
     names = sorted((a.keys() | b.keys()).difference(_NOT_CONTENT))
     return [name for name in names if (a.get(name) or None) != (b.get(name) or None)]
 
 
 class Spec(Described):
-    """What a cell is: all that changes its result."""
+    """The specification of a cell: everything that changes its result."""
 
     suite: str
     """Name of the suite."""
@@ -54,7 +55,7 @@ class Spec(Described):
     scenario: str
     """task, domain, class or online."""
     strategy: str
-    """Name of the strategy; a sum of several is joined by ``+``."""
+    """Name of the strategy; the parts of a sum are joined by ``+``."""
     hyper: dict[str, Value]
     """Hyper-parameters of the strategy, defaults included."""
     model: str
@@ -62,22 +63,22 @@ class Spec(Described):
     model_options: dict[str, Value]
     """Options of the model, defaults included."""
     training: dict[str, Value]
-    """Training settings; those added to Lethe later are left out where they are zero."""
+    """Training settings; those that newer versions added are omitted if they are zero."""
     seed: Count
     """The seed of every random draw."""
     identity: str
-    """The selector in its canonical form: strategy and what differs from the defaults."""
+    """The canonical selector: strategy and hyper-parameters that differ from the defaults."""
     continues: str | None = None
-    """SHA-256 of the exported model that learning goes on from; absent for none."""
+    """SHA-256 of the exported model that learning continues from; absent for none."""
 
 
 class Counts(Described):
-    """A score matrix of a proportion, as counts. Shape (T+1, T): i tasks learned, task j."""
+    """A score matrix of accuracies, as counts. Shape (T+1, T): i tasks learned, task j."""
 
     right: CountRows
-    """Rows answered right; none where it was not measured."""
+    """Number of rows classified correctly; none where it was not measured."""
     total: CountRows
-    """Rows answered; none where it was not measured."""
+    """Number of rows; none where it was not measured."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -92,14 +93,14 @@ class Counts(Described):
 
 
 class GeneratedScores(Described):
-    """A score matrix of generated text, between the bounds of its score. Shape (T+1, T)."""
+    """A score matrix of generated text, shape (T+1, T)."""
 
     value: FloatRows
-    """The suite's score; none where it was not measured."""
+    """The score of the suite; none where it was not measured."""
     chrf: FloatRows | None = None
     """chrF of the same texts."""
     rows: list[Count] | None = None
-    """Rows of each task."""
+    """Number of rows of each task."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -115,16 +116,16 @@ class GeneratedScores(Described):
 
 
 class CountsPoint(Described):
-    """Validation scores inside a task, as counts."""
+    """Validation accuracies within a task, as counts."""
 
     task: Annotated[int, Field(ge=1)]
     """The task under way, from 1."""
     step: Annotated[int, Field(ge=1)]
     """Steps of that task taken."""
     right: list[Count | None]
-    """Rows of each task answered right."""
+    """Number of rows of each task classified correctly."""
     total: list[Count | None]
-    """Rows of each task."""
+    """Number of rows of each task."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -135,14 +136,14 @@ class CountsPoint(Described):
 
 
 class GeneratedPoint(Described):
-    """Validation scores of generated text inside a task."""
+    """Validation scores of generated text within a task."""
 
     task: Annotated[int, Field(ge=1)]
     """The task under way, from 1."""
     step: Annotated[int, Field(ge=1)]
     """Steps of that task taken."""
     value: list[float | None]
-    """The suite's score of each task."""
+    """The score of each task."""
     chrf: list[float | None] | None = None
     """chrF of each task."""
 
@@ -172,7 +173,7 @@ Point = Annotated[
 
 
 class ScoreKind(Described):
-    """The score of a suite that is no proportion."""
+    """The score of a suite that is not accuracy."""
 
     name: str
     """Name of the score: bleu."""
@@ -181,7 +182,7 @@ class ScoreKind(Described):
     high: float
     """Its upper bound."""
     signature: str | None = None
-    """How it was computed, by which version of which package."""
+    """How it was computed, with the version of the package."""
 
 
 class Failure(Described):
@@ -199,60 +200,60 @@ class Timings(Described):
     """Non-deterministic fields; everything else is equal when a cell is run again."""
 
     train_seconds: float
-    """Training, of all lanes of the group together."""
+    """Seconds of training, of all lanes of the group together."""
     evaluation_seconds: float
-    """Scoring, of all lanes together."""
+    """Seconds of scoring, of all lanes together."""
     first_steps_seconds: float
-    """Of the training, the first steps of each task, which are slower."""
+    """Seconds of the first steps of each task, which are slower; part of training."""
     samples_per_second: float
-    """Samples of all lanes a second: of the steps after the first ten of each task, and of the seconds from
-    there to the task's end; where no task has more than ten steps, of all of training."""
+    """Samples of all lanes per second, from the eleventh step of each task to its end; of all training if no
+    task has more than ten steps."""
     tokens_per_second: float | None = None
-    """Tokens of all lanes a second, without padding, of the same steps; of texts."""
+    """Tokens of all lanes per second, without padding, over the same steps; for texts."""
     padding_share: float | None = None
-    """Share of the tokens that were padding; of texts."""
+    """Share of padding in the tokens; for texts."""
     steps: Count
-    """Steps taken."""
+    """Number of steps."""
     steady_steps: Count | None = None
-    """Those that the two rates are of; 0 where they are of all of training. Absent in older records, whose
-    rates are wrong where tasks are short."""
+    """Number of steps that the two rates are measured over; 0 if over all training. Absent in older records,
+    whose rates are wrong for short tasks."""
     seconds_per_seed: float
-    """Training and scoring, divided by the lanes."""
+    """Seconds of training and scoring, divided by the number of lanes."""
     lanes: Annotated[int, Field(ge=1)]
-    """Lanes of the group."""
+    """Number of lanes of the group."""
     device: str
     """Name of the device."""
     peak_bytes: Count
-    """The most memory used: of the GPU's allocator, or of the process."""
+    """Largest memory use, of the GPU's allocator or of the process."""
 
 
 class Resources(Described):
-    """What a cell's method occupies."""
+    """Size of model and memory of a cell."""
 
     parameters: Count
-    """Parameters of one lane's model."""
+    """Number of parameters of one lane's model."""
     memory_samples: Count
-    """Data rows that a lane holds after the last task, in its replay memory."""
+    """Number of data rows in the lane's replay memory after the last task."""
     memory_bytes: Count
-    """Bytes that a lane holds beside its model, rows as if copied: see "memory" in docs/glossary.md."""
+    """Bytes that the method stores beside the model, rows as copies: see "memory" in docs/glossary.md."""
 
 
 class DataSource(Described):
-    """What a cell learned from."""
+    """The data set of a cell."""
 
     name: str
     """Name of the data set."""
     fingerprint: str
     """SHA-256 of the data set."""
     model: str | None = None
-    """Fingerprint of the pretrained model and tokenizer; of texts."""
+    """Fingerprint of the pretrained model and tokenizer; for texts."""
 
 
 class MadeBy(Described):
-    """What made a record. Differs when a cell is run again, as timings do."""
+    """Provenance of a record. It differs when a cell is run again, as timings do."""
 
     code: str
-    """Fingerprint of the source files that its numbers depend on; the manifest's ``code`` names the files."""
+    """Fingerprint of the source files that its numbers depend on; the manifest's ``code`` lists them."""
     lethe: str
     """Version of Lethe."""
     commit: str
@@ -264,13 +265,13 @@ class MadeBy(Described):
     numpy: str
     """Version of numpy."""
     began: str
-    """When its group began, or went on from a checkpoint, in UTC."""
+    """When its group started, or continued from a checkpoint, in UTC."""
     ended: str
-    """When its group had ended, in UTC."""
+    """When its group ended, in UTC."""
     command: str
     """The command, as it was typed."""
     check: str = ""
-    """Which check was made of a method of a user's file before it ran; empty for none."""
+    """The check that a method of a user's file passed before it ran; empty for none."""
 
 
 class CellRecord(FileModel):
@@ -284,12 +285,12 @@ class CellRecord(FileModel):
     key: Key
     """Name of the cell: the hash of its spec."""
     written: str
-    """When it was written, in UTC, to the microsecond; of several records of a cell the latest counts. Empty
+    """When it was written, in UTC, to the microsecond; of several records of a cell the latest is used. Empty
     in records of version 1."""
     spec: Spec
-    """What the cell is."""
+    """The specification of the cell."""
     identity: str
-    """The selector in its canonical form, as in the spec."""
+    """The canonical selector, as in the spec."""
     status: Status
     """How it ended."""
     reason: str | None
@@ -297,32 +298,32 @@ class CellRecord(FileModel):
     error: Failure | None
     """Why it failed."""
     test: Scores | None = None
-    """R on test rows; of done and diverged cells."""
+    """R on test rows, for done and diverged cells."""
     validation: Scores | None = None
-    """R on validation rows; of done and diverged cells."""
+    """R on validation rows, for done and diverged cells."""
     outside: list[Annotated[float, Field(ge=0, le=1)] | None] | None = None
-    """After i tasks, how well answers to rows of their classes are distinguished from answers to rows of no
-    class (area under the ROC curve); of suites that have such rows."""
+    """After i tasks, how well confidence separates rows of the classes so far from rows of no class (area
+    under the ROC curve), for suites that have such rows."""
     curves: list[Point] = []
-    """Validation scores inside tasks, where ``score_every`` asks for them."""
+    """Validation scores within tasks, if ``score_every`` is set."""
     score: ScoreKind | None = None
-    """The suite's score; absent where it is a proportion."""
+    """The score of the suite; absent for accuracy."""
     loss: list[float | None] | None = None
     """Mean training loss of each task."""
     timings: Timings | None = None
-    """How long it took, with what beside it."""
+    """Seconds, speed and memory."""
     resources: Resources | None = None
-    """What the method occupies."""
+    """Size of model and memory."""
     data: DataSource | None = None
-    """What it learned from."""
+    """The data set it was trained on."""
     notes: dict[str, Numbers] = {}
     """Numbers that the method recorded about itself."""
     made_by: MadeBy | None = None
-    """What made it; none in records of versions 1 and 2."""
+    """Its provenance; none in records of versions 1 and 2."""
 
     @classmethod
     def upgrade(cls, content: Fields) -> Fields:
-        """Version 1 did not say when a record was written, version 2 not what made it."""
+        """Convert versions 1 (without ``written``) and 2 (without ``made_by``)."""
         return {"written": "", "made_by": None, **super().upgrade(content)}
 
     @model_validator(mode="after")
@@ -355,10 +356,10 @@ class CellRecord(FileModel):
 
     @classmethod
     def read(cls, content: Any) -> tuple[Self, Fields]:
-        """Validate a record, its key too; see FileModel.read."""
+        """Validate a record and its key; see FileModel.read."""
         model, fields = super().read(content)
         if cell_key(fields["spec"]) != model.key:
-            raise Unreadable("its spec is not the one that its key was made of")
+            raise Unreadable("its key does not match its spec")
         return model, fields
 
 
@@ -375,15 +376,15 @@ class ClassCounts(FileModel):
     written: str
     """As in the record that it belongs to."""
     units: list[str]
-    """What each unit of the head is called."""
+    """Name of each unit of the head."""
     test: list[Annotated[list[Count], Field(min_length=5, max_length=5)]]
-    """Rows of [i, j, true unit, answered unit, count]: i tasks learned, task j from 1; no zero counts."""
+    """Rows of [i, j, true unit, predicted unit, count]: i tasks learned, task j from 1; counts above 0."""
     validation: list[Annotated[list[Count], Field(min_length=5, max_length=5)]]
-    """The same of validation rows."""
+    """The same on validation rows."""
 
     @classmethod
     def upgrade(cls, content: Fields) -> Fields:
-        """Version 1 did not say when it was written."""
+        """Convert version 1 (without ``written``)."""
         return {"written": "", **super().upgrade(content)}
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The score matrix R as counts of right answers, for all lanes at once, and the confusions behind it.
+"""The score matrix R as counts of correct predictions for all lanes, and confusion counts.
 
 Axes: L lanes, B batch, T tasks, R rows, U units, P pairs of a task and one of its units, O outside rows, K
 counts above zero.
@@ -15,17 +15,17 @@ from bench.plan import Fields
 from strategies.core import Batch, LaneStreams, Strategy, eval_mode, pad_rows
 
 _ROWS_AT_ONCE = 500
-"""Rows are padded to whole chunks: a product of another height may round differently, and a lane's scores
-must not depend on how many rows its neighbours have."""
+"""Rows are padded to full chunks: a product of another height may round differently, and scores of a lane
+must not depend on its neighbours' numbers of rows."""
 _TEXTS_AT_ONCE = 64
-"""Passing padding through a transformer would cost more than that is worth."""
+"""Smaller for texts, because padding is expensive in a transformer."""
 Counts = list[list[int | None]]
 
 
 class AccuracyScorer:
-    """Counts right answers on every task's test and validation rows, row by row of R.
+    """Counts correct predictions on the test and validation rows of all tasks, one row of R at a time.
 
-    Beside each row of R it saves the confusion: how often each true unit was answered by which.
+    Beside each row of R it stores confusion counts: how often each true unit was predicted as which unit.
     """
 
     def __init__(self, streams: LaneStreams, strategy: Strategy) -> None:
@@ -36,8 +36,8 @@ class AccuracyScorer:
             "validation": self._rows([[t.validation_rows for t in s.tasks] for s in streams.streams]),
             "outside": self._rows([[s.outside_rows] for s in streams.streams]),
         }
-        # A confusion for each task and true unit would be T * U * U, far too many where a task has few units:
-        # only the units of each task have a place, in the order of tasks and units.
+        # Confusion counts of all tasks and units would be T * U * U numbers. Only the units of each task have
+        # a place, in the order of tasks and units.
         own_LP = streams.own_LTU.flatten(1)
         self._pair_LP = own_LP.cumsum(1) - 1
         order_LP = own_LP.long().argsort(dim=1, descending=True, stable=True)
@@ -53,7 +53,7 @@ class AccuracyScorer:
         self.outside: list[list[float | None]] = [[None] * rows for _ in lanes]
 
     def _rows(self, of_lanes: list[list[Tensor]]) -> tuple[Tensor, Tensor, list[list[int]]]:
-        """Return all tasks' rows of every lane, which of them are real, and how many each task has."""
+        """Return the rows of all tasks for every lane, which are not padding, and the number of each task."""
         device = self.streams.device
         totals = [[len(rows) for rows in tasks] for tasks in of_lanes]
         rows_LR, real_LR = pad_rows([torch.cat(tasks) for tasks in of_lanes], self._at_once)
@@ -61,7 +61,7 @@ class AccuracyScorer:
 
     @torch.no_grad()
     def _answers(self, split: str) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-        """Yield all rows of a split in batches: the batch, which rows are real, the logits of all units."""
+        """Yield all rows of a split in batches: the batch, which rows are not padding, the logits."""
         rows_LR, real_LR, _ = self.rows[split]
         if rows_LR.shape[1] == 0:
             return
@@ -72,9 +72,9 @@ class AccuracyScorer:
                 yield batch, real_LB, self.strategy.predict(batch)
 
     def _confusion(self, split: str, confidence: list[Tensor] | None = None) -> Tensor:
-        """Return how often each task's true unit was answered by which, (L, P, U), on the device.
+        """Return how often each true unit of each task was predicted as which, (L, P, U), on the device.
 
-        The confidence of every answer is appended to ``confidence``, where that is wanted.
+        If ``confidence`` is given, the confidence of every prediction is appended to it.
         """
         (lanes, pairs), units = self._place_LP.shape, self.streams.n_units
         count_LPU = torch.zeros(lanes, pairs * units, dtype=torch.int32, device=self.streams.device)
@@ -87,14 +87,14 @@ class AccuracyScorer:
         return count_LPU.view(lanes, pairs, units)
 
     def _right(self, count_LPU: Tensor) -> list[list[int]]:
-        """Return each lane's right answers per task."""
+        """Return the correct predictions of each lane and task."""
         place_LP = self._place_LP.to(count_LPU.device)
         right_LP = count_LPU.gather(2, (place_LP % self.streams.n_units).unsqueeze(2)).squeeze(2)
         right_LT = right_LP.new_zeros(self.streams.lanes, self.streams.n_tasks)
         return right_LT.scatter_add_(1, place_LP // self.streams.n_units, right_LP).tolist()
 
     def count(self, split: str) -> list[list[int]]:
-        """Return each lane's right answers per task: the one copy to the host of an evaluation."""
+        """Return the correct predictions of each lane and task; copies to the host once."""
         return self._right(self._confusion(split))
 
     def measure(self, row: int) -> None:
@@ -112,9 +112,9 @@ class AccuracyScorer:
                     self.outside[lane][row] = area
 
     def _sparse(self, count_LPU: NDArray[np.int32], row: int) -> list[NDArray[np.int32]]:
-        """Return each lane's counts above zero, (K, 5): row of R, task from 1, true unit, answer, count.
+        """Return counts above zero of each lane, (K, 5): row of R, task from 1, true unit, prediction, count.
 
-        Most classes are mistaken for few others.
+        They are few, because most classes are confused with few others.
         """
         lane_K, pair_K, unit_K = count_LPU.nonzero()
         place_K = self._place_LP.cpu().numpy()[lane_K, pair_K]
@@ -125,21 +125,21 @@ class AccuracyScorer:
         return np.split(found_K5, np.searchsorted(lane_K, range(1, self.streams.lanes)))
 
     def _outside_area(self, inside_LR: Tensor, row: int) -> list[float]:
-        """Return how well confidence separates each lane's rows of the tasks so far from outside rows."""
+        """Return for each lane how well confidence separates rows of the tasks so far from outside rows."""
         rows_LR, real_LR, _ = self.rows["test"]
         counts_LR = (real_LR > 0) & (self.streams.task_of(rows_LR) < row)
         outside_LO = torch.cat([_confidence(scores) for _, _, scores in self._answers("outside")], 1)
         return area_L(inside_LR, counts_LR, outside_LO, self.rows["outside"][1] > 0).tolist()
 
     def curve(self, task: int, step: int, active: tuple[bool, ...] | None) -> None:
-        """Append the active lanes' validation scores inside a task; tasks and steps are counted from 1."""
+        """Append validation scores of the active lanes within a task; tasks and steps are counted from 1."""
         for lane, right in enumerate(self.count("validation")):
             if active is None or active[lane]:
                 total = self.rows["validation"][2][lane]
                 self.curves[lane].append({"task": task, "step": step, "right": right, "total": total})
 
     def record(self, lane: int) -> Fields:
-        """Return one lane's matrices and curves."""
+        """Return the matrices and curves of a lane."""
         found: Fields = {}
         for split, lanes in self.right.items():
             rows = [zip(row, self.rows[split][2][lane], strict=True) for row in lanes[lane]]
@@ -150,12 +150,12 @@ class AccuracyScorer:
         return {**found, "curves": self.curves[lane]}
 
     def classes(self, lane: int) -> Fields:
-        """Return one lane's confusions and the names of its units; see bench.results.per_class."""
+        """Return the confusion counts of a lane and the names of its units; see bench.results.per_class."""
         found = {name: t.tolist() for name, t in self.tensors(lane).items()}
         return {"units": self.streams.streams[lane].unit_names(), **found}
 
     def tensors(self, lane: int) -> dict[str, Tensor]:
-        """Return one lane's confusions, (K, 5) for each split: too many for a checkpoint's JSON."""
+        """Return the confusion counts of a lane, (K, 5) for each split; too many for JSON."""
         empty = np.zeros((0, 5), dtype=np.int32)
         whole = {split: np.concatenate([empty, *lanes[lane]]) for split, lanes in self.confused.items()}
         return {split: torch.from_numpy(counts_K5) for split, counts_K5 in whole.items()}
@@ -170,17 +170,23 @@ class AccuracyScorer:
 
 
 def _confidence(scores_LBU: Tensor) -> Tensor:
-    """Return the largest softmax probability, (L, B); in double, where fewer are rounded to the same 1."""
+    """Return the largest softmax probability, (L, B); in double, in which fewer round to 1."""
     return scores_LBU.double().softmax(2).amax(2)
 
 
 def area_L(inside_LR: Tensor, counts_LR: Tensor, outside_LO: Tensor, real_LO: Tensor) -> Tensor:
-    """Return each lane's area under the ROC curve, (L,): inside rows that count against real outside rows.
+    """Return the area under the ROC curve of each lane, (L,), of inside rows against outside rows.
 
-    That is the share of pairs of an inside and an outside row in which the inside row has the greater value,
-    equal ones counted half (Hanley & McNeil 1982). 0 in a lane without either.
+    It is the share of pairs of an inside and an outside row in which the inside row has the larger value;
+    ties are half a win (Hanley & McNeil 1982). 0 in a lane without inside or outside rows.
+
+    Args:
+        inside_LR: Values of inside rows.
+        counts_LR: Which inside rows are used.
+        outside_LO: Values of outside rows.
+        real_LO: Which outside rows are not padding.
     """
-    # Beyond every value, so that what is not real is below none; values that are not numbers too.
+    # Padding and NaN become infinite, so that no inside row is above them.
     sorted_LO = torch.where(real_LO, outside_LO, torch.inf).nan_to_num(nan=torch.inf).sort(1).values
     inside_LR = inside_LR.nan_to_num(nan=-torch.inf).contiguous()
     below_LR = torch.searchsorted(sorted_LO, inside_LR)

@@ -1,4 +1,4 @@
-"""State at a task's end: checkpoints to resume from, and trained models to save.
+"""Checkpoints after a task, and saved models.
 
 Every lane is saved separately, so that it can continue, or be exported, without its neighbours.
 """
@@ -17,27 +17,27 @@ from suites.errors import some
 
 
 class Models(Protocol):
-    """Where trained models are saved; see bench.store.saved_models."""
+    """A place for trained models; see bench.store.saved_models."""
 
     def wanted(self, tasks_done: int, n_tasks: int, /) -> bool:
-        """Return whether models are saved after so many tasks."""
+        """Return whether models are saved after this number of tasks."""
 
     def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields, /) -> None:
-        """Save one cell's model."""
+        """Save the model of a cell."""
 
 
 class Checkpoints(Protocol):
-    """Where the state after a task is saved until its cell is done; see bench.store."""
+    """A place for the state after a task, until the cell is done; see bench.store."""
 
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields, /) -> None:
-        """Save one cell's state, in place of an earlier one."""
+        """Save the state of a cell; replaces an earlier one."""
 
     def load(self, key: str, /) -> tuple[dict[str, Tensor], Fields] | None:
-        """Return what ``save`` was given; None where there is nothing."""
+        """Return what was saved for a cell, None if nothing was."""
 
 
 def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int) -> None:
-    """Save every lane after so many tasks.
+    """Save every lane after ``tasks_done`` tasks.
 
     Raises:
         ContractBroken: The strategy has state that cannot be saved.
@@ -59,13 +59,14 @@ def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int)
 
 
 def resume(state: LaneState, checkpoints: Checkpoints) -> int:
-    """Continue every lane from its checkpoint; return the tasks done.
+    """Continue every lane from its checkpoint; return the number of tasks done.
 
-    0, and nothing is restored, unless all lanes have as many, and were saved side by side where the strategy
-    has state that is not known to be lane by lane (a Python number, a list that grew).
+    Returns 0 and restores nothing unless all lanes have done the same number of tasks. If the strategy has
+    state that is not stored lane by lane (a Python number, a list that grew), the same lanes must also have
+    been trained together.
 
     Raises:
-        ContractBroken: A checkpoint has other names than those that are saved.
+        ContractBroken: The names in a checkpoint differ from those of the state.
     """
     loaded = [checkpoints.load(spec.key) for spec in state.specs]
     read = _read(state)
@@ -86,8 +87,8 @@ def resume(state: LaneState, checkpoints: Checkpoints) -> int:
     names = {f"{part}/{name}" for part, own in parts.items() for name in own} | state.scorer.tensors(0).keys()
     if differing := [name for tensors, _ in found for name in names ^ tensors.keys()]:
         raise ContractBroken(
-            f"the checkpoint of {state.specs[0].title} has other state than is saved now: "
-            f"{some(differing, 4)}; --force begins again"
+            f"the checkpoint of {state.specs[0].title} has other state than the method has now: "
+            f"{some(differing, 4)}; --force starts again"
         )
     for part, own in parts.items():
         for name in own:
@@ -109,13 +110,13 @@ def resume(state: LaneState, checkpoints: Checkpoints) -> int:
 
 
 def _read(state: LaneState) -> dict[str, str]:
-    """Return the fingerprints of what lanes learn from: a checkpoint goes on with the same alone."""
+    """Return the fingerprints of data and model, which must be those of a checkpoint."""
     header = data_header(state)
     return {"data": header["fingerprint"], "model": header.get("model", "")}
 
 
 def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
-    """Save the model of every lane that has not diverged."""
+    """Save the models of all lanes that have not diverged."""
     more = state.strategy.answers_with_more_than_model()
     wanted = ("model/", "strategy/") if more else ("model/",)
     tensors = {name: t for name, t in _tensors(state)[1].items() if name.startswith(wanted)}
@@ -140,9 +141,11 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
 
 
 def _tensors(state: LaneState) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
-    """Return all that training changes: the strategy's tree, and by ``part/name`` the tensors, on the host.
+    """Return everything that training changes, on the host.
 
-    Those with lanes first, and the strategy's others.
+    Returns:
+        The tree of the strategy's state, tensors with a lane axis by ``part/name``, and the strategy's
+        tensors without one.
     """
     tree, of_strategy, whole = state.saved.save()
     parts = {"model": state.model.state_dict(), "optimiser": state.optimiser.state(), "strategy": of_strategy}

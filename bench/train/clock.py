@@ -1,4 +1,4 @@
-"""Time and memory of a group of lanes, measured without stopping the device inside a task."""
+"""Time and memory of a group of lanes, measured without waiting for the device within a task."""
 
 import platform
 import resource
@@ -11,11 +11,11 @@ import torch
 from bench.plan import Fields
 
 FIRST_STEPS = 10
-"""Steps of a task that are timed separately: they pay for allocation, compilation and cold caches."""
+"""First steps of a task, timed separately: they include allocation, compilation and cold caches."""
 
 
 class Clock:
-    """Seconds spent training and scoring, from the host after a synchronise, or from CUDA events."""
+    """Seconds of training and scoring, by the host's clock after a synchronisation or by CUDA events."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -25,7 +25,7 @@ class Clock:
         self.steps = self.samples = 0
         self.tokens = {"tokens": 0, "padded": 0}
         self.steady: dict[str, float] = {"steps": 0, "samples": 0, "tokens": 0, "seconds": 0.0}
-        """What came after the first steps, over the tasks that have more than those."""
+        """Steps after the first ones, of all tasks that have more."""
         self._at_start = self._after_first = self._evaluation_within = self._evaluation_first = 0.0
         self._event: torch.cuda.Event | None = None
         self._first_event: torch.cuda.Event | None = None
@@ -37,7 +37,7 @@ class Clock:
         return time.perf_counter()
 
     def start(self) -> None:
-        """A task's training begins."""
+        """Start the training of a task."""
         self._at_start, self._steps_now, self._after_first = self._now(), 0, 0.0
         self._evaluation_within = self._evaluation_first = 0.0
         if self.device.type == "cuda":
@@ -45,11 +45,11 @@ class Clock:
             self._event.record()
 
     def step(self, step: int, tokens: Mapping[str, int]) -> None:
-        """A step was submitted; the first ones are timed separately.
+        """Record that a step was submitted; the first ones are timed separately.
 
         Args:
             step: Its number in the task, from 0.
-            tokens: A text model's counts of tokens since the task began.
+            tokens: Counts of tokens of a text model since the task began.
         """
         self._steps_now = step + 1
         if self._steps_now == FIRST_STEPS:
@@ -61,12 +61,12 @@ class Clock:
                 self._after_first = time.perf_counter()
 
     def stop(self, samples: int, first_samples: int, tokens: dict[str, int]) -> None:
-        """A task's training has ended.
+        """Stop the training of a task.
 
         Args:
-            samples: Rows learned over all lanes.
-            first_samples: Those of them that were learned in the first steps.
-            tokens: A text model's counts of tokens, without and with padding; they are set to 0.
+            samples: Number of rows learned by all lanes.
+            first_samples: Number of those learned in the first steps.
+            tokens: Counts of tokens of a text model, without and with padding; they are set to 0.
         """
         whole, first = self._now() - self._at_start - self._evaluation_within, 0.0
         if self._steps_now >= FIRST_STEPS:
@@ -90,7 +90,7 @@ class Clock:
 
     @contextmanager
     def scoring(self, within_task: bool) -> Iterator[None]:
-        """Return a context whose time counts as evaluation."""
+        """Return a context whose time is added to evaluation."""
         began = self._now()
         yield
         took = self._now() - began
@@ -99,7 +99,7 @@ class Clock:
             self._evaluation_within += took
 
     def timings(self, lanes: int) -> dict[str, float | int]:
-        """Return the record's timings; rates are those after the first steps, where a task has more."""
+        """Return the timings of a record; rates are measured after the first steps if a task has more."""
         rated = (
             self.steady
             if self.steady["steps"]
@@ -130,7 +130,7 @@ class Clock:
         return {name: getattr(self, name) for name in ("seconds", "steps", "samples", "tokens", "steady")}
 
     def load(self, state: Fields) -> None:
-        """Continue from a checkpoint; one of an earlier version has no ``steady``."""
+        """Continue from a checkpoint; those of earlier versions have no ``steady``."""
         self.seconds = dict(state["seconds"])
         self.steps, self.samples, self.tokens = state["steps"], state["samples"], dict(state["tokens"])
         self.steady = dict(state.get("steady", self.steady))
@@ -141,7 +141,7 @@ def _event() -> torch.cuda.Event:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the most memory used so far: of the GPU's allocator, or of this process."""
+    """Return the largest memory use so far, of the GPU's allocator or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""The record of one lane: what a finished cell's file holds beside its spec.
+"""The record of one lane, without its spec.
 
 Axes: L lanes.
 """
@@ -17,7 +17,7 @@ from strategies.core import held_memory
 
 
 def note_loss(state: LaneState, mean_L: Tensor, task: int) -> None:
-    """Append a task's mean loss of every lane, and mark the lanes that are no longer finite as diverged."""
+    """Append the mean loss of a task for every lane; mark lanes that are not finite as diverged."""
     parameters = [p.detach().flatten(1).isfinite().all(1) for p in state.model.parameters()]
     finite_L = torch.stack(parameters).all(0)
     values = mean_L.tolist()
@@ -28,7 +28,7 @@ def note_loss(state: LaneState, mean_L: Tensor, task: int) -> None:
 
 
 def make_record(state: LaneState, lane: int) -> Fields:
-    """Return one cell's record; see bench.store for the fields around it."""
+    """Return the record of a cell; bench.store adds the other fields."""
     why = state.diverged.get(lane)
     samples, size = held_memory(state.strategy, lane)
     classes = state.scorer.classes(lane)
@@ -56,14 +56,14 @@ def make_record(state: LaneState, lane: int) -> Fields:
 
 
 def data_header(state: LaneState) -> dict[str, str]:
-    """Return which data set was learned and, of texts, which model read them."""
+    """Return name and fingerprint of the data set and, for texts, the fingerprint of the model."""
     data = state.streams.data
     header = {"name": data.name, "fingerprint": data.fingerprint}
     return header | ({"model": mark(data, state.specs[0].model)} if data.texts else {})
 
 
 def _finite(value: Any) -> Any:
-    """Return nested lists of numbers with None for what JSON cannot express."""
+    """Return nested lists of numbers with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, list):
         return [_finite(v) for v in value]
     return value if math.isfinite(value) else None

@@ -1,7 +1,7 @@
-"""The lanes of one group, ready to learn: streams, model, optimiser, strategy and what was measured so far.
+"""The state of one group of lanes: streams, model, optimiser, strategy and scores so far.
 
-All cells of a group share suite, scenario, strategy, model and training; seeds, rates and the strategy's
-float hyper-parameters differ from lane to lane.
+All cells of a group have the same suite, scenario, strategy, model and training. Seeds, learning rates,
+weight decay and float hyper-parameters of the strategy can differ between lanes.
 
 Axes: L lanes, U units, C classes, F features.
 """
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from bench.plan import CellSpec
 
 WarmStart = Callable[[LaneModel, LaneStreams, "CellSpec"], None]
-"""Loads the exported model that a cell continues from into all lanes; see bench.export."""
+"""A function that copies the exported model that a cell continues from into all lanes; see bench.export."""
 
 
 @dataclass
 class LaneState:
-    """Everything that changes while a group of lanes learns, and what it is made from."""
+    """Everything that changes while a group of lanes is trained."""
 
     specs: list[CellSpec]
     training: Training
@@ -48,13 +48,13 @@ class LaneState:
     draws: Draws
     strategy: Strategy
     saved: SavedState
-    """What a checkpoint has of the strategy."""
+    """The state of the strategy in checkpoints."""
     scorer: Scorer
     clock: Clock
     loss: list[list[float | None]] = field(default_factory=list)
-    """Mean loss of each task so far and each lane; None where nothing was learned, or not a number."""
+    """Mean loss of each task so far and each lane; None if nothing was learned or the loss is not finite."""
     diverged: dict[int, str] = field(default_factory=dict)
-    """Lanes whose loss or parameters are no longer finite, and since when, in words."""
+    """Lanes whose loss or parameters are not finite, with the reason."""
 
     @property
     def lanes(self) -> int:
@@ -63,15 +63,15 @@ class LaneState:
 
     @property
     def device(self) -> torch.device:
-        """Where all tensors are."""
+        """The device of all tensors."""
         return self.streams.device
 
     def shows_boundary(self, tasks_done: int) -> bool:
-        """Return whether strategies see this boundary; the stream's beginning and end they always see."""
+        """Return whether strategies see this boundary; they always see the start and end of the stream."""
         return self.training.boundaries == "shown" or tasks_done in (0, self.streams.n_tasks)
 
     def draw_augmentation(self, rows_LB: Tensor) -> Tensor | None:
-        """Return the uniform draws that crop and flip a batch, (L, B, 3); None without augmentation."""
+        """Return random numbers for crops and flips of a batch, (L, B, 3); None without augmentation."""
         if not self.training.augment:
             return None
         return self.draws.uniform("augment", 3 * rows_LB.shape[1]).view(*rows_LB.shape, 3)
@@ -86,13 +86,13 @@ def make_lanes(
     """Return the lanes of one group before the first task.
 
     Args:
-        specs: The cells, one a lane; they differ in seed, rates and float hyper-parameters at most.
+        specs: The cells, one per lane; only seeds, rates and float hyper-parameters differ.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...
-        data: The suite's data set where it is in memory already.
-        warm_start: How cells that continue from an exported model get its weights.
+        data: The data set of the suite, if it is already loaded.
+        warm_start: Copies the weights of an exported model that cells continue from.
 
     Raises:
-        Unsuitable: The strategy cannot do what the cells ask for.
+        Unsuitable: The strategy does not support the scenario, model or settings of the cells.
         ValueError: The cells continue from an exported model and ``warm_start`` is missing.
     """
     spec, seeds = specs[0], [s.seed for s in specs]
@@ -136,7 +136,7 @@ def make_lanes(
 
 @torch.no_grad()
 def _start_from_names(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
-    """Begin with the classes' names as prototypes: row 0 of R is then what the encoder knows unaided."""
+    """Initialise the head with features of the class names: row 0 of R is then the zero-shot score."""
     device, classes = streams.device, len(streams.data.class_names)
     name_CF = name_features(streams.data, spec.reference, spec.model_options, str(device)).to(device)
     for lane, stream in enumerate(streams.streams):
@@ -144,13 +144,13 @@ def _start_from_names(model: LaneModel, streams: LaneStreams, spec: CellSpec) ->
         for unit_C in stream.unit_TC.to(device):
             known = (unit_C >= 0).nonzero().flatten()
             of_UC[unit_C[known], known] = 1
-        # A unit of several classes begins as their mean.
+        # A unit of several classes gets their mean.
         model.head.weight[lane] = F.normalize(of_UC @ F.normalize(name_CF, dim=1), dim=1).T
     model.head.bias.zero_()
 
 
 def _autocast(training: Training, device: torch.device) -> AbstractContextManager[Any]:
-    """Return bfloat16 autocast where the training settings ask for it."""
+    """Return bfloat16 autocast if the training settings ask for it."""
     if training.precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

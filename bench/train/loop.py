@@ -1,15 +1,15 @@
 """Continual learning over lanes: the stream, a task, a step and a score, on one screen.
 
-The tasks of a stream come one after the other. A model learns one task's rows in small batches, never sees
-them again unless its strategy replays some, and after every task is tested on the rows of all tasks: what it
-forgets shows in the columns of the score matrix R.
+The tasks of a stream come one after the other. A model learns the rows of a task in small batches and does
+not see them again unless its strategy replays some. After every task it is tested on the rows of all tasks:
+the columns of the score matrix R show what it forgets.
 
-A group of lanes does this side by side. Parameters are (L, ...) and batches (L, B, ...), so one step here is
-one step of every lane, and no lane's numbers depend on its neighbours'. Nothing inside a task waits for the
+A group of lanes is trained together. Parameters have shape (L, ...) and batches (L, B, ...), so each step is
+a step of every lane, and no lane's numbers depend on its neighbours'. Nothing within a task waits for the
 device: losses stay on it until the task has ended.
 
-lane_state makes streams, model, optimiser, strategy and scorer, schedule draws the batches, and lane_record
-and checkpointing write the results.
+lane_state makes streams, model, optimiser, strategy and scorer, schedule draws the batches, lane_record and
+checkpointing save the results.
 
 Axes: L lanes, B batch.
 """
@@ -39,15 +39,16 @@ def run_group(
     data: Data | None = None,
     warm_start: WarmStart | None = None,
 ) -> list[Fields]:
-    """Take the cells of one group through their stream and return their records, in the same order.
+    """Train and test the cells of one group on their streams and return their records, in the same order.
 
     Args:
-        specs: The cells, one a lane, of one group (``CellSpec.group_key``).
+        specs: The cells of one group (``CellSpec.group_key``), one per lane.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...
-        checkpoints: Where lanes are saved after every task; saved ones resume if all have done as many tasks.
+        checkpoints: Where lanes are saved after every task; they resume if all have done the same number of
+            tasks.
         models: Where trained models are saved.
-        progress: Called with the tasks done and the number of tasks.
-        data: The suite's data set where it is in memory already.
+        progress: Called with the number of tasks done and the number of all tasks.
+        data: The data set of the suite, if it is already loaded.
         warm_start: Loads the exported model that cells continue from.
     """
     return run_lanes(make_lanes(specs, device, data, warm_start), checkpoints, models, progress)
@@ -59,7 +60,7 @@ def run_lanes(
     models: Models | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Fields]:
-    """Take lanes that are ready through their stream and return their records; see ``run_group``."""
+    """Train and test prepared lanes and return their records; see ``run_group``."""
     n_tasks = state.streams.n_tasks
     done = resume(state, checkpoints) if checkpoints else 0
     if done == 0:
@@ -79,7 +80,7 @@ def run_lanes(
 
 
 def learn_task(state: LaneState, task: int) -> bool:
-    """Train on one task, counted from 0; return whether there was anything to learn."""
+    """Train on one task, counted from 0; return whether it had anything to learn."""
     schedule = begin_task(state, task)
     if schedule is None:
         state.loss.append([None] * state.lanes)
@@ -93,7 +94,7 @@ def learn_task(state: LaneState, task: int) -> bool:
 
 
 def begin_task(state: LaneState, task: int) -> Schedule | None:
-    """Prepare a task's first step; return the task's batches, None where there is nothing to learn."""
+    """Prepare a task; return its batches, None if the strategy learns nothing in it."""
     strategy, training = state.strategy, state.training
     schedule = schedule_task(state.streams, task, strategy)
     if schedule is None:  # a strategy that learns all tasks at once waits for the last one
@@ -102,7 +103,7 @@ def begin_task(state: LaneState, task: int) -> Schedule | None:
         state.model.load_state_dict(state.initial)
     if training.reset_optimiser or strategy.restarts:
         state.optimiser.reset()
-    state.draws.begin(task)  # a task's random numbers do not depend on how many were drawn before it
+    state.draws.begin(task)  # random numbers of a task do not depend on those drawn before
     state.streams.begin_task(task)
     state.model.train()
     state.clock.start()
@@ -113,7 +114,7 @@ def begin_task(state: LaneState, task: int) -> Schedule | None:
 
 
 def take_steps(state: LaneState, schedule: Schedule) -> Tensor:
-    """Take every step of a task; return each lane's summed loss, on the device, shape (L,)."""
+    """Take all steps of a task; return the summed loss of each lane, on the device, shape (L,)."""
     total_L, every = torch.zeros(state.lanes, device=state.device), state.training.score_every
     for number in range(schedule.n_steps):
         total_L += step(state, schedule, number)
@@ -127,7 +128,7 @@ def take_steps(state: LaneState, schedule: Schedule) -> Tensor:
 def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     """Take one step of a task, counted from 0; return each lane's loss, shape (L,)."""
     strategy, model = state.strategy, state.model
-    # Tasks differ in size between seeds: a lane with fewer steps than the longest rests at the end.
+    # Task sizes differ between seeds: lanes with fewer steps than the longest are inactive at the end.
     active = schedule.active(number)
     buffers = [] if active is None else copy_buffers(model)
     for p in state.optimiser.parameters:
@@ -142,10 +143,10 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     if active is None:
         return loss_L
     restore_buffers(model, buffers, schedule.active_L(number))
-    return torch.where(schedule.active_L(number), loss_L, 0)  # what a method adds to no rows is no loss
+    return torch.where(schedule.active_L(number), loss_L, 0)  # inactive lanes have no loss
 
 
 def score(state: LaneState, row: int) -> None:
-    """Measure one row of R: every task's test and validation rows, after so many tasks."""
+    """Measure one row of R: test and validation rows of all tasks, after ``row`` tasks."""
     with state.clock.scoring(within_task=False), state.strategy.autocast():
         state.scorer.measure(row)

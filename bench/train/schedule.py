@@ -1,4 +1,4 @@
-"""Which rows every lane sees at which step of a task, laid out before the first step.
+"""The batches of all lanes in a task, drawn before its first step.
 
 Axes: L lanes, S steps, B batch, R rows.
 """
@@ -15,20 +15,20 @@ from suites.base import Training, generator
 
 @dataclass
 class Schedule:
-    """The batches of one task for all lanes; lanes with fewer steps than the longest rest at the end."""
+    """The batches of one task for all lanes; lanes with fewer steps than others are inactive at the end."""
 
     task: int
     """Counted from 0."""
     rows_SLB: Tensor
     weight_SLB: Tensor | None
-    """0 for padding; None where no row of any lane is padding."""
+    """0 for padding, 1 else; None if no row is padding."""
     steps: list[int]
-    """Steps of each lane."""
+    """Number of steps of each lane."""
     samples: int
-    """Rows learned over all lanes."""
+    """Number of rows learned by all lanes."""
 
     def __post_init__(self) -> None:
-        """Count the steps of the shortest and the longest lane."""
+        """Store the numbers of steps of the shortest and the longest lane."""
         self._all_active, self.n_steps = min(self.steps), len(self.rows_SLB)
         self._steps_L = torch.tensor(self.steps, device=self.rows_SLB.device)
 
@@ -37,26 +37,26 @@ class Schedule:
         return self.rows_SLB[step]
 
     def weight(self, step: int) -> Tensor | None:
-        """Return which rows count, float (L, B); None where all do."""
+        """Return the weights of the rows of one step, float (L, B); None if all are 1."""
         return None if self.weight_SLB is None else self.weight_SLB[step]
 
     def samples_of_first(self, steps: int) -> int:
-        """Return the rows learned over all lanes in so many steps from the first on."""
+        """Return the number of rows learned by all lanes in the first ``steps`` steps."""
         if self.weight_SLB is None:
             return self.rows_SLB[:steps].numel()
         return int(self.weight_SLB[:steps].sum())
 
     def active(self, step: int) -> tuple[bool, ...] | None:
-        """Return which lanes learn at a step; None while all do."""
+        """Return which lanes are active at a step; None if all are."""
         return None if step < self._all_active else tuple(step < n for n in self.steps)
 
     def active_L(self, step: int) -> Tensor:
-        """Return the same on the device, bool (L,)."""
+        """Return which lanes are active at a step, on the device, bool (L,)."""
         return self._steps_L > step
 
 
 def schedule_task(streams: LaneStreams, task: int, strategy: Strategy) -> Schedule | None:
-    """Lay out one task, counted from 0; return None where the strategy learns nothing at it."""
+    """Draw the batches of one task, counted from 0; return None if the strategy learns nothing in it."""
     if strategy.trains_on == "all" and task < streams.n_tasks - 1:
         return None
     training, device = streams.training, streams.device
@@ -77,10 +77,16 @@ def schedule_task(streams: LaneStreams, task: int, strategy: Strategy) -> Schedu
 
 
 def batches(rows_R: Tensor, training: Training, times: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return one lane's rows and their weights, (S, B) each.
+    """Return the rows of one lane and their weights, (S, B) each.
 
-    By epochs, the last batch is filled up with rows of weight 0; by iterations (``times`` that number),
-    epochs follow each other and incomplete batches are dropped.
+    With epochs, the last batch is padded with rows of weight 0. With iterations, passes are repeated and
+    incomplete batches are dropped.
+
+    Args:
+        rows_R: The training rows.
+        training: Training settings.
+        times: Number of tasks that the rows are from; iterations are taken for each.
+        random: Generator of the order.
     """
     size, n = training.batch, len(rows_R)
     per_pass, steps = training.steps(n, times)
@@ -89,7 +95,7 @@ def batches(rows_R: Tensor, training: Training, times: int, random: torch.Genera
         order = [torch.randperm(n, generator=random)[: per_pass * size] for _ in passes]
         rows_SB = rows_R[torch.cat(order)].view(-1, size)[:steps]
         return rows_SB, torch.ones(rows_SB.shape)
-    # Rows that fill up a batch are real ones, so that batch statistics see real images.
+    # Padding repeats real rows, so that batch statistics are those of real images.
     fill = torch.arange(per_pass * size) % n
     order = [torch.randperm(n, generator=random)[fill] for _ in passes]
     weight_SB = (torch.arange(per_pass * size) < n).float().view(per_pass, size).repeat(len(passes), 1)
@@ -97,5 +103,5 @@ def batches(rows_R: Tensor, training: Training, times: int, random: torch.Genera
 
 
 def _repeat_last(rows_SB: Tensor, steps: int) -> Tensor:
-    """Repeat the last batch of a lane that finishes early; its weights will be 0."""
+    """Repeat the last batch of a lane with fewer steps; its weights will be 0."""
     return torch.cat([rows_SB, rows_SB[-1:].expand(steps - len(rows_SB), -1)])

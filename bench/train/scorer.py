@@ -1,8 +1,4 @@
-"""What fills R: which scorer a group of lanes has.
-
-Accuracy is counted (bench.train.accuracy), generated texts are compared with references
-(bench.train.text_scores).
-"""
+"""The scorer of a group of lanes, which fills R: accuracy, or BLEU of generated texts."""
 
 from bench.encode import tokenizer_of
 from bench.train.accuracy import AccuracyScorer
@@ -11,11 +7,11 @@ from strategies.core import LaneStreams, Strategy
 from suites.base import Score
 
 Scorer = AccuracyScorer | TextScorer
-"""Measures all lanes on every task's test and validation rows, row by row of R."""
+"""Measures all lanes on the test and validation rows of all tasks, one row of R at a time."""
 
 
 def make_scorer(streams: LaneStreams, strategy: Strategy, score: Score, model: str) -> Scorer:
-    """Return the scorer of a group: of generated texts, or of right answers."""
+    """Return the scorer of a group: for generated texts, or for classes."""
     if streams.generates:
         return TextScorer(streams, strategy, score, tokenizer_of(streams.data, model))
     return AccuracyScorer(streams, strategy)

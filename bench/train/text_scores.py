@@ -1,4 +1,4 @@
-"""R of a suite whose models generate texts: BLEU of each lane's texts, and chrF beside it.
+"""Scores of generated text: BLEU, the entries of R, and chrF beside it.
 
 Axes: L lanes, B batch, T tasks, R rows, S tokens.
 """
@@ -17,17 +17,17 @@ from suites.base import Score
 from suites.errors import Unavailable
 
 _ROWS_AT_ONCE = 200
-"""Rows are padded to whole chunks: a lane's scores must not depend on how many rows its neighbours have."""
+"""Rows are padded to full chunks: scores of a lane must not depend on its neighbours' numbers of rows."""
 Values = list[list[float | None]]
 MEASURES = ("value", "chrf")
-"""What is saved of every task: ``value`` is the entry of R, BLEU."""
+"""Scores of every task: ``value`` is BLEU, the entry of R."""
 
 
 class TextScorer:
-    """BLEU and chrF on every task's test and validation rows, row by row of R.
+    """BLEU and chrF on the test and validation rows of all tasks, one row of R at a time.
 
     Generated texts are compared with one reference by sacrebleu (Post 2018, A call for clarity in reporting
-    BLEU scores) at its defaults, which its signature in the record names; chrF is Popović 2015.
+    BLEU scores) with its default settings, which the signature in the record states; chrF is Popović 2015.
 
     Raises:
         Unavailable: sacrebleu is not installed.
@@ -36,7 +36,7 @@ class TextScorer:
     def __init__(self, streams: LaneStreams, strategy: Strategy, score: Score, tokenizer: Any) -> None:
         if find_spec("sacrebleu") is None:
             raise Unavailable(
-                "generated texts are scored by sacrebleu, which is missing: pip install 'lethe-bench[text]'"
+                "sacrebleu, which scores generated texts, is not installed: pip install 'lethe-bench[text]'"
             )
         self.streams, self.strategy, self.score, self.tokenizer = streams, strategy, score, tokenizer
         self.rows = {
@@ -66,7 +66,7 @@ class TextScorer:
         return [words(of_RS[: len(rows)], self.tokenizer) for of_RS, rows in pairs]
 
     def scores(self, split: str) -> list[dict[str, list[float | None]]]:
-        """Return each lane's measures of every task; None for a task without rows."""
+        """Return the scores of every task for each lane; None for a task without rows."""
         found = []
         for texts, tasks in zip(self.generated(split), self.rows[split], strict=True):
             start, of_tasks = 0, []
@@ -88,24 +88,24 @@ class TextScorer:
                     values[name][row] = scores[name]
 
     def curve(self, task: int, step: int, active: tuple[bool, ...] | None) -> None:
-        """Append the active lanes' validation scores inside a task; tasks and steps are counted from 1."""
+        """Append validation scores of the active lanes within a task; tasks and steps are counted from 1."""
         for lane, scores in enumerate(self.scores("validation")):
             if active is None or active[lane]:
                 self.curves[lane].append({"task": task, "step": step, **scores})
 
     def record(self, lane: int) -> Fields:
-        """Return one lane's matrices and curves, the score's bounds and the number of rows of every task."""
+        """Return the matrices and curves of a lane, the bounds of the score and the rows of every task."""
         rows = {split: [len(r) for r in lanes[lane]] for split, lanes in self.rows.items()}
         found = {split: {**lanes[lane], "rows": rows[split]} for split, lanes in self.values.items()}
         score = asdict(self.score) | {"signature": signature()}
         return {"score": score, **found, "curves": self.curves[lane]}
 
     def classes(self, lane: int) -> Fields:
-        """Return nothing: there are no classes."""
+        """Return nothing: generated text has no classes."""
         return {}
 
     def tensors(self, lane: int) -> dict[str, Tensor]:
-        """Return nothing: everything is in a checkpoint's JSON."""
+        """Return nothing: everything is in the JSON of a checkpoint."""
         return {}
 
     def load(self, lane: int, record: Fields, tensors: dict[str, Tensor]) -> None:
@@ -121,9 +121,9 @@ def bleu_and_chrf(texts: list[str], targets: list[str]) -> dict[str, float | Non
 
     if not texts:
         return {"value": None, "chrf": None}
-    # force: no warning where a text looks tokenized.
+    # force: no warning for texts that look tokenized.
     bleu = BLEU(force=True).corpus_score(texts, [targets]).score
-    # Of texts that are all right it is rounded to a little more than 100.
+    # Rounding can give slightly more than 100 if all texts are equal to their references.
     return {"value": min(bleu, 100.0), "chrf": CHRF().corpus_score(texts, [targets]).score}
 
 

@@ -118,7 +118,7 @@ def test_a_damaged_pack_is_an_error_of_one_line(run: Path, tmp_path: Path) -> No
 def test_a_run_with_unreadable_records_is_not_packed(run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "r"))
     (folder / "cells" / "bad.json").write_text("{")
-    refused(r"not whole JSON .*lethe run sets it aside", pack_run, folder)
+    refused(r"not complete JSON .*lethe run sets it aside", pack_run, folder)
     assert not (tmp_path / "r.lethe.gz").exists()
     RunFolder(folder).repair()
     assert pack_run(folder).exists()
@@ -144,7 +144,7 @@ def test_reading_commands_change_nothing(run: Path, tmp_path: Path, command: Com
             code, out, err = command(words)
             assert code == 0, err
             if words.startswith(("status", "report")):
-                assert "bad.json cannot be read: it is not whole JSON" in out + err
+                assert "bad.json cannot be read: it is not complete JSON" in out + err
                 assert "unknown field 'writen'; did you mean written?" in out + err
             assert tree(folder) == before, words
         found: Any = classes(folder)

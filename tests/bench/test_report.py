@@ -96,7 +96,7 @@ def test_unknown_scores_and_other_folders_are_refused(tmp_path: Path) -> None:
     refused("unknown score 'akc'; did you mean acc", markdown, load(folder), ["akc"])
     refused("is not a run's folder", load, tmp_path / "elsewhere")
     (folder / "cells" / "broken.json").write_text("{")
-    assert load(folder).unreadable == ["broken.json cannot be read: it is not whole JSON"]
+    assert load(folder).unreadable == ["broken.json cannot be read: it is not complete JSON"]
     write_json(folder / "run.json", json.loads((folder / "run.json").read_text()) | {"schema": 99})
     refused("not written by this version", load, folder)
 

@@ -117,7 +117,7 @@ def test_damaged_records_are_set_aside_and_run_again(tmp_path: Path) -> None:
     before = tree(run)
     opened = RunReader(run)
     assert len(opened.records()) == 9 - 3
-    whys = "not whole JSON", "not the cell its name says", "its spec is not the one that its key was made of"
+    whys = "not complete JSON", "not the cell its name says", "its key does not match its spec"
     assert [sum(why in line for line in opened.unreadable) for why in whys] == [1, 1, 1]
     assert len(opened.unreadable) == 4
     assert tree(run) == before

@@ -48,8 +48,8 @@ def test_a_manifest_of_version_1_has_no_descriptions() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "it is not whole JSON"),
-        ("[]", "does not hold fields with names"),
+        ("{", "it is not complete JSON"),
+        ("[]", "is not a JSON object"),
         ('{"schema": 9}', "its version is 9, and this Lethe reads 1 to 3"),
         ('{"key": "x"}', "its version is None"),
     ],
@@ -70,7 +70,7 @@ def done(**changes: Any) -> dict[str, Any]:
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
     text = json.dumps(done(loss=[1.0, float("nan")]))
-    with pytest.raises(Unreadable, match="not whole JSON"):
+    with pytest.raises(Unreadable, match="not complete JSON"):
         CellRecord.read(text)
     with pytest.raises(Unreadable, match=r"loss\[1\] must be a finite number"):
         CellRecord.read(done(loss=[1.0, float("inf")]))
@@ -92,7 +92,7 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         ({"status": "failed"}, "a failed cell must have an error"),
         ({"status": "skipped"}, "a skipped cell must have a reason"),
         ({"status": "perhaps"}, "status must be 'done', 'failed', 'diverged' or 'skipped', not 'perhaps'"),
-        ({"key": "0" * 20}, "its spec is not the one that its key was made of"),
+        ({"key": "0" * 20}, "its key does not match its spec"),
         ({"test": None}, "a done cell must have test and validation scores"),
         ({"notes": {"x": [["a"]]}}, r"notes.x"),
     ],

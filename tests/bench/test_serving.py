@@ -169,7 +169,7 @@ def test_damaged_models_are_refused(images: Path, tmp_path: Path) -> None:
     (run / "models" / key / "2" / "model.safetensors").write_bytes(b"rubbish")
     refused("damaged: run the cell again with --force", export.served, run, key)
     (run / "models" / key / "2" / "facts.json").write_text("{")
-    refused("cannot be read: it is not whole JSON; run the cell again", export.served, run, key)
+    refused("cannot be read: it is not complete JSON; run the cell again", export.served, run, key)
 
 
 def test_a_cell_is_found_by_key_start_of_key_or_name(images: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_cell_is_found_by_key_start_of_key_or_name(images: Path) -> None:
     assert export.find(images, key) == export.find(images, key[:8]) == export.find(images, "er/1") == key
     one = "toy (class|task) er seed 0"
     refused(f"er/0 could be .*{one}.*{one}", export.find, images, "er/0")
-    says = r"has no cell ewc/0; it saved the models of: .*toy class ncm seed 1"
+    says = r"has no cell ewc/0; saved models: .*toy class ncm seed 1"
     refused(says, export.find, images, "ewc/0")
     refused("is not a run's folder", export.find, images / "cells", "er/0")
 
@@ -192,7 +192,7 @@ def test_methods_that_predict_with_more_than_the_model_say_so(name: str, part: s
 
 
 def test_a_method_that_predicts_with_more_than_the_model_is_not_exported(images: Path) -> None:
-    refused("^ncm does not answer with its network alone", export.served, images, key_of(images, "ncm"))
+    refused("^ncm does not predict with its network alone", export.served, images, key_of(images, "ncm"))
 
 
 def test_an_exported_model_predicts_as_the_run_s_model(images: Path, exported: Path) -> None:
@@ -215,7 +215,7 @@ def test_an_exported_model_predicts_as_the_run_s_model(images: Path, exported: P
 def test_a_changed_backbone_is_refused(trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained("lora")
     monkeypatch.setattr(pretrained, "mark", lambda name: "another")
-    says = "model tiny-bert is no longer the one that was trained"
+    says = "model tiny-bert has changed since it was trained"
     refused(says, export.served, run, export.find(run, "er/0"))
 
 
@@ -224,7 +224,7 @@ def test_a_diverged_cell_has_no_model_to_export(tmp_path: Path) -> None:
     request = Request("toy", ("finetune",), settings={"optimiser": "sgd", "lr": "1e30"})
     assert ran(tmp_path, request, keep_models="all").counts == {"diverged": 1}
     assert SavedModels(tmp_path).cells() == []
-    refused("finetune/0 is diverged: there is no model of it", export.find, tmp_path, "finetune/0")
+    refused("finetune/0 is diverged: it has no model", export.find, tmp_path, "finetune/0")
 
 
 def test_a_model_predicts_only_classes_of_tasks_it_has_learned(images: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_model_predicts_only_classes_of_tasks_it_has_learned(images: Path) -> 
     assert len(early.labels) == 2
     assert set(early.labels) < set(late.labels)
     assert {label for label, _ in early.answers(blobs().x_N.numpy())} <= set(early.labels)
-    refused("after task 3 was not saved; there is the one after task 1, 2", export.served, images, key, 3)
+    refused("after task 3 was not saved; saved are those after task 1, 2", export.served, images, key, 3)
 
 
 def test_export_does_not_change_an_existing_folder(images: Path, exported: Path) -> None:
@@ -293,7 +293,7 @@ def test_transformers_alone_loads_an_exported_text_model(texts: Path, tmp_path: 
     head = load_file(tmp_path / "m" / "head.safetensors")
     if options["tune"] in ("adapter", "prompt"):
         assert any(name.startswith("trained") for name in head)
-        assert "transformers alone would\nanswer without it" in readme
+        assert "transformers alone would ignore" in readme
         return
     assert set(head) == {"weight", "bias"}
     with torch.no_grad():
@@ -346,7 +346,7 @@ def test_predict_reads_images_from_npy(exported: Path, tmp_path: Path, command: 
 
 def test_an_invalid_csv_file_is_refused(tmp_path: Path) -> None:
     for content, message in (
-        (b"", "is empty: it needs a line that names its columns"),
+        (b"", "is empty: its first line must name the columns"),
         (b"text\n", "has no rows below its first line"),
         (b"id,said\n1,x\n", "has no column 'text'; it has: id, said"),
         (b"text\n\xff\xfe\n", "is not CSV in UTF-8"),
@@ -360,7 +360,7 @@ def test_an_invalid_array_is_refused(exported: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         refused(r"is not an array of numbers|must be a \.npy|cannot read", rows.read_images, tmp_path / name)
     np.save(tmp_path / "x.npy", np.array(["a"]))
-    refused("must hold images as numbers", rows.read_images, tmp_path / "x.npy")
+    refused("must contain images as numbers", rows.read_images, tmp_path / "x.npy")
     says = r"reads images of shape \(N, 1, 8, 8\), not \(2, 3\)"
     refused(says, serve.load(exported).answers, np.zeros((2, 3)))
 
@@ -446,7 +446,7 @@ def test_the_key_depends_on_the_exported_model_s_content_not_its_folder(
     (spec,) = Request("toy", ("er",), resume_from=str(tmp_path / "copy")).cells()
     write_tensors(tmp_path / "copy" / "model.safetensors", weights)
     assert key(tmp_path / "copy") != key(exported)
-    refused("was changed since the run was planned", make_lanes, [spec], warm_start=load_into)
+    refused("has changed since the run was planned", make_lanes, [spec], warm_start=load_into)
     # Cells without a warm start are recorded without the field.
     assert ("continues" in plain.as_record(), "continues" in asdict(plain)) == (False, True)
 
@@ -472,7 +472,7 @@ def test_a_run_does_not_mix_warm_starts_and_starts_from_scratch(exported: Path, 
 def test_a_model_that_does_not_fit_the_suite_is_refused(exported: Path, tmp_path: Path) -> None:
     request = Request("toy", ("er",), resume_from=str(exported))
     narrow = replace(request, settings={"hidden": "8"})
-    refused("was trained with hidden=32: going on from it with hidden=8", narrow.cells)
+    refused("was trained with hidden=32: continuing with hidden=8", narrow.cells)
     refused("cannot read sentences, a data set of texts", ran, tmp_path, replace(request, suite="toy-text"))
     wide = replace(blobs(), x_N=torch.zeros(240, 3, 8, 8, dtype=torch.uint8))
     says = r"reads images of shape \(1, 8, 8\); those of toy-wide are \(3, 8, 8\)"

@@ -305,7 +305,7 @@ def test_a_saved_model_of_other_code_than_its_record_is_not_exported(tmp_path: P
     assert tree(aside) == before
     assert n_superseded(run) == 1
     (aside / key).rename(run / "models" / key)  # as an unfinished run leaves it
-    refused("is of other code than its record: run it again with --keep-models last --force", find, run, key)
+    refused("from other code than its record: run it again with --keep-models last --force", find, run, key)
     assert ran(run, mine(tmp_path, (0,)), keep_models="last").counts == {"done": 1}
     assert SavedModels(run).cells() == [find(run, key)]
 

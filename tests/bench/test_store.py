@@ -211,7 +211,7 @@ def test_a_damaged_file_of_an_earlier_version_is_set_aside(tmp_path: Path) -> No
     run = RunFolder(tmp_path)
     assert run.records() == []
     assert "it is not the cell its name says" in run.unreadable[0]
-    assert "its spec is not the one that its key was made of" in run.unreadable[1]
+    assert "its key does not match its spec" in run.unreadable[1]
     assert len(run.repair()) == 2
     assert {p.name for p in (tmp_path / "set-aside").iterdir()} == {path.name, other.name}
     assert not path.exists()

@@ -151,7 +151,7 @@ def test_a_model_from_a_folder_can_be_exported_and_trained_further(tmp_path: Pat
 def test_lora_on_the_embedding_is_not_merged(tmp_path: Path) -> None:
     """The last layer shares its weights with the embedding: merging would change both."""
     ran(tmp_path / "r", asked(tune="lora", targets="dense", epochs="1"), **KEEP)
-    says = r"^LoRA on lm_head cannot be merged: its weight is the embedding"
+    says = r"^LoRA on lm_head cannot be merged: its weight is also the embedding"
     refused(says, save, tmp_path / "r", tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
@@ -222,7 +222,7 @@ def test_a_classifier_does_not_generate_text(tmp_path: Path, refuses: Refuses) -
     folder = save(tmp_path / "r", tmp_path / "m")
     says = "lethe: this model predicts classes: there is no task to choose\n"
     refuses(says, f"predict {folder} cow --task german")
-    refused("it writes no texts", serve.load(folder).written, ["a dog"])
+    refused("it generates no text", serve.load(folder).written, ["a dog"])
     refused("cannot generate text, as codes needs", ran, tmp_path / "s", asked(start=folder))
 
 
@@ -252,7 +252,7 @@ def test_training_continues_from_an_exported_model(
     """It has the same weights and tokenizer, so row 0 equals the last row of the earlier run."""
     request = asked(start=exported, epochs="1")
     assert ran(tmp_path / "r", request, quiet=False, keep_models="last").counts == {"done": 1}
-    assert f"goes on from {exported}: known: german, spanish\n" in capsys.readouterr().err
+    assert f"continues from {exported}: known: german, spanish\n" in capsys.readouterr().err
     (spec,) = request.cells()
     assert spec.continues == Exported.at(exported).mark
     group = make_lanes([spec], warm_start=load_into)

@@ -353,7 +353,7 @@ def test_a_checkpoint_with_other_names_is_an_error(change: str) -> None:
     else:
         del tensors["strategy/memory.rows_LM"]
     name = "strategy/more" if change == "unknown" else "strategy/memory.rows_LM"
-    with pytest.raises(ContractBroken, match=f"other state than is saved now: {name}; --force"):
+    with pytest.raises(ContractBroken, match=f"other state than the method has now: {name}; --force"):
         run_group([cell], checkpoints=saved.at(1))
 
 
