@@ -1,7 +1,9 @@
 """What can be named, and the state of a run: ``list``, ``show``, ``status``."""
 
 import json
+from inspect import cleandoc
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -62,7 +64,7 @@ def show(
     for option in found.options:
         print(f"  {option.name} = {option.default}  ({option.type})")
         if option.help:
-            print(f"      {option.help}")
+            print(indent(cleandoc(option.help), "      "))
 
 
 @app.command(epilog="Example: lethe status results/runs/first")

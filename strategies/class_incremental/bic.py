@@ -38,7 +38,7 @@ class BiC(Distilled):
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of the distillation."""
     held_out: Annotated[int, Bounds(2)] = 10
-    """One exemplar in this number is held out for stage 2."""
+    """One in ``held_out`` exemplars is held out for stage 2."""
     layers: Literal["last", "each"] = "last"
     """Corrections applied: that of the latest task (earlier ones reach the network by distillation), or each
     task's own."""

@@ -51,7 +51,7 @@ class AdaptiveReplay(Replay):
     needs = "a memory of rows, a part of it only for watching"
 
     watch: Annotated[int, Bounds(2)] = 10
-    """One row in this number is never replayed, only watched; it fills an equal share of the memory."""
+    """One in ``watch`` rows is only watched, never replayed; it has one in ``watch`` slots of the memory."""
     every: Count = 10
     """Steps between two readings of the detector."""
     control: Literal["adaptive", "fixed"] = "adaptive"

@@ -26,7 +26,8 @@ class ER(RowReplay):
     batch: CountOrNone = 0
     """Remembered rows per step; 0 for the number of new rows."""
     balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
-    """How the losses on new and remembered rows are weighted (see above)."""
+    """concatenated: one mean over new and remembered rows; sum: L_new + lam L_old; tasks: at task t,
+    1/t L_new + (1 - 1/t) L_old."""
     lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
     """lambda: weight of the loss on remembered rows with balance=sum."""
 

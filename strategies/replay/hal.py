@@ -47,7 +47,7 @@ class HAL(ER):
     presets = {}
 
     write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "ring"
-    """As for er; the paper stores the latest rows of each class (ring)."""
+    """Rows that are stored (as in er); the paper stores the latest of each class (ring)."""
     anchoring: NotNegative = LaneFloat(0.1)
     """Weight of the squared change of the anchors' logits: the paper's lambda."""
     gamma: Annotated[NotNegative, unless("anchoring", 0.0), unless("anchor_lr", 0.0)] = LaneFloat(0.1)
