@@ -98,13 +98,13 @@ class LUCIR(Distilled):
         nth_K = torch.arange(min(self.nearest, self._new_LU.shape[1]), device=nearest_L1.device)
         new_LBK = mask(cosine_LBU, self._new_LU.unsqueeze(1)).topk(len(nth_K), 2).values
         margin = self.margin if isinstance(self.margin, float) else self.margin.view(-1, 1, 1)
-        counts_L1K = (nth_K < nearest_L1).unsqueeze(1)
-        short_LB = torch.where(counts_L1K, (margin - own_LB1 + new_LBK).clamp(min=0), 0).sum(2)
+        used_L1K = (nth_K < nearest_L1).unsqueeze(1)
+        short_LB = torch.where(used_L1K, (margin - own_LB1 + new_LBK).clamp(min=0), 0).sum(2)
         if self.ranking == "mean":
             short_LB = short_LB / nearest_L1
         # A mean over exemplars alone: their weight relative to new rows does not matter.
-        counts_LB = (old.weight_LB > 0) & self._old_LU.gather(1, old.y_LB.clamp(min=0))
-        return replace(old, weight_LB=counts_LB.float()).mean_L(short_LB)
+        used_LB = (old.weight_LB > 0) & self._old_LU.gather(1, old.y_LB.clamp(min=0))
+        return replace(old, weight_LB=used_LB.float()).mean_L(short_LB)
 
     def adjust_gradients(self) -> None:
         """Set the gradient of the head's bias to 0: cosines do not use it."""

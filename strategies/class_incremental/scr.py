@@ -110,9 +110,9 @@ def contrastive_L(z_LVF: Tensor, y_LV: Tensor, weight_LV: Tensor, temperature_L:
     near_LVV = torch.bmm(z_LVF, z_LVF.transpose(1, 2)) / temperature_L.view(-1, 1, 1)
     others_VV = ~torch.eye(y_LV.shape[1], dtype=torch.bool, device=y_LV.device)
     # Rows are not compared with rows of weight 0; those are compared with all, so that their sum is finite.
-    counts_LVV = others_VV & ((weight_LV.unsqueeze(1) > 0) | (weight_LV.unsqueeze(2) == 0))
-    log_p_LVV = near_LVV - near_LVV.masked_fill(~counts_LVV, -torch.inf).logsumexp(2, keepdim=True)
-    same_LVV = counts_LVV & (y_LV.unsqueeze(1) == y_LV.unsqueeze(2))
+    compared_LVV = others_VV & ((weight_LV.unsqueeze(1) > 0) | (weight_LV.unsqueeze(2) == 0))
+    log_p_LVV = near_LVV - near_LVV.masked_fill(~compared_LVV, -torch.inf).logsumexp(2, keepdim=True)
+    same_LVV = compared_LVV & (y_LV.unsqueeze(1) == y_LV.unsqueeze(2))
     mean_LV = (log_p_LVV * same_LVV).sum(2) / same_LVV.sum(2).clamp(min=1)
     return -(mean_LV * weight_LV).sum(1) / weight_LV.sum(1).clamp(min=1)
 

@@ -46,9 +46,9 @@ class MER(Replay):
 
     def learn(self, batch: Batch) -> Tensor:
         """Follow the paths; return the mean loss on the new rows over the paths."""
-        start, total_L = self._here(), torch.zeros(self.streams.lanes, device=self.streams.device)
+        start, total_L = self._parameters(), torch.zeros(self.streams.lanes, device=self.streams.device)
         for _ in range(self.batches):
-            path_start = self._here()
+            path_start = self._parameters()
             if self.place == "first":
                 total_L += self.step(batch)
             for _ in range(self.steps):
@@ -56,8 +56,8 @@ class MER(Replay):
                 self.step(self.memory.read(slots_LB, batch))
             if self.place == "last":
                 total_L += self.step(batch)
-            self.keep_share(path_start, self.beta)
-        self.keep_share(start, self.gamma)
+            self.interpolate(path_start, self.beta)
+        self.interpolate(start, self.gamma)
         return total_L / self.batches
 
     def step(self, batch: Batch) -> Tensor:
@@ -69,11 +69,11 @@ class MER(Replay):
         self.optimiser.step(self.context.active)
         return loss_L.detach()
 
-    def _here(self) -> list[Tensor]:
+    def _parameters(self) -> list[Tensor]:
         return [p.clone() for p in self.model_tensors()]
 
     @torch.no_grad()
-    def keep_share(self, start: Sequence[Tensor], share_L: Tensor) -> None:
+    def interpolate(self, start: Sequence[Tensor], share_L: Tensor) -> None:
         """Set parameters to ``start`` plus a share of their change since."""
         for p, s in zip(self.model_tensors(), start, strict=True):
             p.copy_(torch.lerp(s, p, per_lane(share_L, p)))

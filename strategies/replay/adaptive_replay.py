@@ -106,9 +106,9 @@ class AdaptiveReplay(Replay):
         # The host knows whether any lane reads at this step, the device which lanes do.
         active = self.context.active or (True,) * self.streams.lanes
         if any(on and n % self.every == 0 for n, on in zip(self._since, active, strict=True)):
-            self.look(batch, active_L & (self.since_L % self.every == 0))
+            self.measure(batch, active_L & (self.since_L % self.every == 0))
         self._since = [n + on for n, on in zip(self._since, active, strict=True)]
-        review_L = self.turn(active_L)
+        review_L = self.reviews_now(active_L)
         old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
         old = replace(old, weight_LB=old.weight_LB * review_L.unsqueeze(1))
         self.replayed_L += old.weight_LB.sum(1).long()
@@ -120,7 +120,7 @@ class AdaptiveReplay(Replay):
         restore_buffers(self.model, *self.context.batch.noted[self.name])
 
     @torch.no_grad()
-    def look(self, batch: Batch, due_L: Tensor) -> None:
+    def measure(self, batch: Batch, due_L: Tensor) -> None:
         """Measure the errors of the watched rows; set frequency and strength from the forgetting."""
         m = torch.arange(self.watched.slots, device=due_L.device)
         slots_LM = torch.minimum(m, (self.watched.filled_L - 1).clamp(min=0).unsqueeze(1))
@@ -137,16 +137,16 @@ class AdaptiveReplay(Replay):
         error_L = (error_LM * old_LM).sum(1) / n_L
         forgetting_L = ((error_LM - best_LM) * old_LM).sum(1) / n_L.clamp(min=1)
         if self.control == "adaptive":
-            self.set_by(forgetting_L, due_L)
-        self._note(due_L, error_L, forgetting_L)
+            self.control_by(forgetting_L, due_L)
+        self._record(due_L, error_L, forgetting_L)
 
-    def set_by(self, forgetting_L: Tensor, due_L: Tensor) -> None:
+    def control_by(self, forgetting_L: Tensor, due_L: Tensor) -> None:
         """Set frequency and strength: linear in the forgetting, constant above ``alarm``."""
         u_L = (forgetting_L / self.alarm).clamp(max=1)
         self.frequency_L.copy_(torch.where(due_L, self.calm + (1 - self.calm) * u_L, self.frequency_L))
         self.strength_L.copy_(torch.where(due_L, self.lam * (1 + self.boost * u_L), self.strength_L))
 
-    def turn(self, active_L: Tensor) -> Tensor:
+    def reviews_now(self, active_L: Tensor) -> Tensor:
         """Return which lanes review at this step: those whose turn it is and whose budget allows it."""
         eligible_L = active_L & (self.memory.filled_L > 0)
         if self._shown and self.task == 0:  # nothing is old yet
@@ -165,19 +165,19 @@ class AdaptiveReplay(Replay):
 
     def after_step(self, batch: Batch) -> None:
         """Offer each row to its reservoir, review or watching; a row never changes between the two."""
-        apart_LB = self.held_out(batch.rows_LB)
-        self.memory.write_reservoir(replace(batch, weight_LB=batch.weight_LB * ~apart_LB))
+        watched_LB = self.only_watched(batch.rows_LB)
+        self.memory.write_reservoir(replace(batch, weight_LB=batch.weight_LB * ~watched_LB))
         # An error is at most 1, so that the first reading becomes the lowest.
-        watched = replace(batch, weight_LB=batch.weight_LB * apart_LB)
+        watched = replace(batch, weight_LB=batch.weight_LB * watched_LB)
         self.watched.write_reservoir(watched, best=torch.ones_like(batch.weight_LB))
 
-    def held_out(self, rows_LB: Tensor) -> Tensor:
+    def only_watched(self, rows_LB: Tensor) -> Tensor:
         """Return which rows are only watched: a hash of seed and row number decides in every epoch."""
         return splitmix64(self._key_L1 + splitmix64(rows_LB)) % self.watch == 0
 
     # Records.
 
-    def _note(self, due_L: Tensor, error_L: Tensor, forgetting_L: Tensor) -> None:
+    def _record(self, due_L: Tensor, error_L: Tensor, forgetting_L: Tensor) -> None:
         """Store a reading and the resulting settings in the current part of the task."""
         end_LT = self._length_LT.cumsum(1)
         task_L1 = (self.steps_L.unsqueeze(1) >= end_LT[:, :-1]).sum(1, keepdim=True)

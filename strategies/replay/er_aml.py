@@ -50,9 +50,9 @@ class ERAML(RowReplay):
         cosine_LBP = torch.bmm(anchor_LBF, other_LPF.transpose(1, 2))
         cosine_LBP = cosine_LBP / per_lane(self.temperature, cosine_LBP)
         # The placeholders of a row without partners are no partners for others either.
-        there_L1P = valid_LB.repeat(1, 2).unsqueeze(1)
-        log_p_LBP = cosine_LBP.masked_fill(~there_L1P, torch.finfo(cosine_LBP.dtype).min).log_softmax(2)
-        same_LBP = (batch.y_LB.unsqueeze(2) == found.y_LB.unsqueeze(1)) & there_L1P
+        real_L1P = valid_LB.repeat(1, 2).unsqueeze(1)
+        log_p_LBP = cosine_LBP.masked_fill(~real_L1P, torch.finfo(cosine_LBP.dtype).min).log_softmax(2)
+        same_LBP = (batch.y_LB.unsqueeze(2) == found.y_LB.unsqueeze(1)) & real_L1P
         of_class_LB = torch.where(same_LBP, log_p_LBP, 0).sum(2) / same_LBP.sum(2).clamp(min=1)
         return -torch.where(valid_LB, of_class_LB, 0).sum(1) / valid_LB.sum(1).clamp(min=1)
 
@@ -63,14 +63,14 @@ class ERAML(RowReplay):
         """
         real_LB, size = real_rows(batch), batch.rows_LB.shape[1]
         rows_LP = torch.cat([batch.rows_LB, self.memory.rows_LM[:, : self.memory.slots]], 1)
-        there_LP = torch.cat([real_LB, self.memory.in_use_LM()], 1)
+        real_LP = torch.cat([real_LB, self.memory.in_use_LM()], 1)
         y_LP = self.streams.unit_LR.gather(1, rows_LP).clamp(min=0)
         count_LU = torch.zeros_like(self.streams.own_LTU[:, 0], dtype=torch.long)
         present_LU = count_LU.scatter_add(1, batch.y_LB, real_LB.long()) > 0
         same_LBP = batch.y_LB.unsqueeze(2) == y_LP.unsqueeze(1)
         itself_LBP = batch.rows_LB.unsqueeze(2) == rows_LP.unsqueeze(1)
-        positive_LBP = same_LBP & ~itself_LBP & there_LP.unsqueeze(1)
-        negative_LBP = ~same_LBP & (there_LP & present_LU.gather(1, y_LP)).unsqueeze(1)
+        positive_LBP = same_LBP & ~itself_LBP & real_LP.unsqueeze(1)
+        negative_LBP = ~same_LBP & (real_LP & present_LU.gather(1, y_LP)).unsqueeze(1)
         draw_LB2 = self.draws.uniform("partners", 2 * size).view(-1, size, 2)
         found = zip((positive_LBP, negative_LBP), draw_LB2.unbind(2), strict=True)
         picked_LP = torch.cat([pick_marked(among, draw) for among, draw in found], 1)

@@ -72,9 +72,9 @@ class GSS(Replay):
         square_LB = product_LBB.diagonal(dim1=1, dim2=2)
         length_LBN = (square_LB[:, :size].unsqueeze(2) * square_LB[:, size:].unsqueeze(1)).sqrt()
         cosine_LBN = product_LBB[:, :size, size:] / length_LBN.clamp(min=1e-30)
-        there_L1N = (slots_LN < self.memory.filled_L.unsqueeze(1)).unsqueeze(1)
-        score_LB = cosine_LBN.masked_fill(~there_L1N, -1).amax(2) + 1
-        return torch.where(there_L1N.any(2), score_LB, 1)
+        real_L1N = (slots_LN < self.memory.filled_L.unsqueeze(1)).unsqueeze(1)
+        score_LB = cosine_LBN.masked_fill(~real_L1N, -1).amax(2) + 1
+        return torch.where(real_L1N.any(2), score_LB, 1)
 
     def gradient_products(self, batch: Batch) -> Tensor:
         """Return the inner products of the gradients of all rows' losses, shape (L, B, B).
@@ -93,9 +93,9 @@ class GSS(Replay):
         for hook in hooks:
             hook.remove()
         total = row_losses(logits_LBU, batch.y_LB).sum()
-        reached = torch.autograd.grad(total, [out for _, out in seen])
+        output_grads = torch.autograd.grad(total, [out for _, out in seen])
         parts = [
             (torch.bmm(a, a.transpose(1, 2)) + 1) * torch.bmm(g, g.transpose(1, 2))
-            for (a, _), g in zip(seen, reached, strict=True)
+            for (a, _), g in zip(seen, output_grads, strict=True)
         ]
         return torch.stack(parts).sum(0)

@@ -83,7 +83,7 @@ class HAL(ER):
         units_LAU = self.units(task)
         if streams.scenario == "task":
             units_LAU = streams.own_LTU[:, of_A]
-        self._counts_LAU = units_LAU & (self._real_LA & (of_A < task)).unsqueeze(2)
+        self._used_LAU = units_LAU & (self._real_LA & (of_A < task)).unsqueeze(2)
 
     def units(self, task: int) -> Tensor:
         """Return the units active for anchors of this task, bool (L, 1, U)."""
@@ -112,8 +112,8 @@ class HAL(ER):
             ahead = virtual_step(self.model, grads, self._lr_L)
             target_LAU = functional_call(self.model, ahead, self.anchor_LACHW)
         square_LAU = (self.model(self.anchor_LACHW) - target_LAU).square()
-        counts_LAU = self._counts_LAU.expand_as(square_LAU)
-        return torch.where(counts_LAU, square_LAU, 0).sum((1, 2)) / counts_LAU.sum((1, 2))
+        used_LAU = self._used_LAU.expand_as(square_LAU)
+        return torch.where(used_LAU, square_LAU, 0).sum((1, 2)) / used_LAU.sum((1, 2))
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:

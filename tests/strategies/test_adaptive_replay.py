@@ -41,8 +41,8 @@ def test_controller_equals_a_sequential_simulation(control: Any) -> None:
         due = torch.tensor([r is not None for r in reading])
         forgetting = torch.tensor([r or 0.0 for r in reading])
         if control == "adaptive":
-            strategy.set_by(forgetting, due)
-        review = strategy.turn(torch.tensor(on))
+            strategy.control_by(forgetting, due)
+        review = strategy.reviews_now(torch.tensor(on))
         found.append(list(zip(review.tolist(), strategy.strength_L.tolist(), strict=True)))
     for lane in LANES:
         factor = (1.0, 2.0, 0.5)[lane]  # the factors by which ready() multiplies hyper-parameters
@@ -100,13 +100,13 @@ def test_watched_rows_are_never_replayed() -> None:
         assert min(len(watched), len(reviewed)) > 0
         assert not watched & reviewed
         assert {(lane, row) for row in watched | reviewed} <= seen
-        assert strategy.held_out(torch.tensor(sorted(watched)).expand(3, -1))[lane].all()
+        assert strategy.only_watched(torch.tensor(sorted(watched)).expand(3, -1))[lane].all()
     assert held_memory(strategy)[0] == 30
 
 
 def test_one_row_in_every_n_is_held_out() -> None:
     strategy = ready("adaptive-replay", watch=5)
-    share = strategy.held_out(torch.arange(20_000).expand(3, -1)).float().mean(1)
+    share = strategy.only_watched(torch.arange(20_000).expand(3, -1)).float().mean(1)
     torch.testing.assert_close(share, torch.full((3,), 0.2), rtol=0.05, atol=0)
 
 
@@ -119,7 +119,7 @@ def test_forgetting_is_the_mean_rise_above_each_row_s_lowest_error() -> None:
     for reading in range(3):
         # Lowest errors of the current task's rows are recorded, but these rows are not old yet.
         strategy.after_step(new_batch(strategy, 1, 10 + 5 * reading))
-        strategy.look(new_batch(strategy, 1), torch.tensor([True, True, reading != 1]))
+        strategy.measure(new_batch(strategy, 1), torch.tensor([True, True, reading != 1]))
         for lane in LANES:
             rises, errors = [], []
             for slot in range(int(strategy.watched.filled_L[lane])):
@@ -180,5 +180,5 @@ def test_the_schedule_is_recorded_by_parts_of_a_task() -> None:
 
 
 def test_a_memory_of_one_row_is_refused() -> None:
-    with pytest.raises(Unsuitable, match="buffer of 2 or more"):
+    with pytest.raises(Unsuitable, match="set buffer=2 or more"):
         ready("adaptive-replay", buffer=1)
