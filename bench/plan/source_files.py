@@ -110,9 +110,9 @@ _SOURCES = _Sources()
 def _parsed(content: bytes) -> Source:
     try:
         tree = ast.parse(content)
-    except (SyntaxError, ValueError):
+        return Source(digest_of_tree(tree), tuple(dict.fromkeys(_imports(tree))))
+    except (SyntaxError, ValueError, RecursionError):  # a tree can be deeper than Python's stack
         return Source(hashlib.sha256(content).hexdigest()[:20], ())
-    return Source(digest_of_tree(tree), tuple(dict.fromkeys(_imports(tree))))
 
 
 def _imports(tree: ast.AST) -> Iterator[Import]:
@@ -255,8 +255,10 @@ def _place_of_users(name: str, installed_too: bool) -> Path | None:
     path = None if found is None else Path(found)
     if path is None or (path.suffix != ".py" and not places):
         return None
-    folders = [sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib")]
-    return path if installed_too or not any(path.is_relative_to(folder) for folder in folders) else None
+    # An environment can see the packages of another, which sysconfig does not name.
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    installed |= path.is_relative_to(sysconfig.get_path("stdlib"))
+    return path if installed_too or not installed else None
 
 
 def _name(module: str, path: Path) -> str:

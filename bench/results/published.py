@@ -5,6 +5,7 @@ spread and, per entry, the selector that reproduces it and the published mean an
 """
 
 import math
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,7 +19,9 @@ from bench.stats import POWER, SCORES, summarise
 from suites.base import SCENARIOS
 from suites.errors import unknown
 
-TABLES = Path(__file__).parents[2] / "results" / "published"
+_CHECKOUT = Path(__file__).parents[2] / "results" / "published"
+_INSTALLED = Path(sysconfig.get_path("data")) / "share" / "lethe" / "published"
+TABLES = _CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED
 TOLERANCE = 0.3
 """Points of difference that are agreement whatever the spread."""
 DIFFERENCE = 2.0

@@ -1,0 +1,82 @@
+"""What a user installs: the wheel and the sdist hold all that the commands need outside the repository."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LEFT_OUT = shutil.ignore_patterns(".*", "runs", "build", "*.egg-info", "__pycache__")
+HOLDS = {"strategies/replay/er.py", "suites/statistics.json", "lethe/py.typed", "lethe/__init__.pyi"}
+HOLDS |= {"bench/report/page/page.js", "bench/report/lethe.mplstyle", "bench/report/references.bib"}
+BUILD = "from setuptools import build_meta as b; import sys; getattr(b, sys.argv[1])(sys.argv[2])"
+
+
+def run(*words: str | Path, cwd: Path) -> str:
+    """Run a command and return what it prints."""
+    done = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with wheel and sdist, made from a copy of the tree."""
+    copy = Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("tree") / "lethe", ignore=LEFT_OUT))
+    out = tmp_path_factory.mktemp("built")
+    for kind in ("build_sdist", "build_wheel"):
+        run(sys.executable, "-c", BUILD, kind, out, cwd=copy)
+    return out
+
+
+def test_the_wheel_holds_everything(built: Path) -> None:
+    names = set(zipfile.ZipFile(next(built.glob("*.whl"))).namelist())
+    assert names >= HOLDS
+    ends = {"data/share/lethe/published/three-types-split-mnist.toml", "licenses/LICENSE"}
+    assert all(any(name.endswith(end) for name in names) for end in ends)
+    assert not any(name.startswith(("tests/", "results/", "docs/")) for name in names)
+
+
+def test_the_sdist_holds_what_a_wheel_is_made_of(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= HOLDS | {"pyproject.toml", "LICENSE", "results/published/three-types-split-mnist.toml"}
+
+
+def test_commands_run_from_the_wheel_outside_the_repository(built: Path, tmp_path: Path) -> None:
+    """In an environment of its own, which sees the dependencies installed here but not this checkout."""
+    place = tmp_path / "environment"
+    venv.create(place, with_pip=False, symlinks=True)
+    python = place / "bin" / "python"
+    (site,) = place.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    wheel = next(built.glob("*.whl"))
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        cwd=tmp_path,
+    )
+    lethe = place / "bin" / "lethe"
+    where = run(python, "-c", "import bench; print(bench.__file__)", cwd=tmp_path)
+    assert Path(where.strip()).is_relative_to(site)
+    assert "ewc" in run(lethe, "list", cwd=tmp_path)
+    few = ("--seeds=2", "--set=epochs=1", "--set=rows_per_class=20", "--jobs=1", "--out=run")
+    run(lethe, "run", "digits", "-s", "er", *few, cwd=tmp_path)
+    run(lethe, "report", "run", cwd=tmp_path)
+    assert (tmp_path / "run" / "report" / "index.html").is_file()
+    assert "er" in run(lethe, "check", "er", "--only", "described", cwd=tmp_path)
+    assert "split-mnist" in run(lethe, "verify", "three-types-split-mnist", "--dry-run", cwd=tmp_path)
+    assert "chaudhry2019tiny" in run(lethe, "cite", "run", cwd=tmp_path)
