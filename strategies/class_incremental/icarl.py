@@ -50,5 +50,5 @@ class ICaRL(NearestMean, Distilled):
         if self.task == 0:
             return label_LBU
         with torch.no_grad():
-            answer_LBU = lanewise(torch.sigmoid, self.teacher(both.x_LBX).float())
-        return torch.where(self._old_LU.unsqueeze(1), answer_LBU, label_LBU)
+            sigmoid_LBU = lanewise(torch.sigmoid, self.teacher(both.x_LBX).float())
+        return torch.where(self._old_LU.unsqueeze(1), sigmoid_LBU, label_LBU)

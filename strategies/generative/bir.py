@@ -137,12 +137,12 @@ class BIR(Strategy):
             mode_LBU = torch.cat([mode_LBU, old_mode_LBU], 1)
             gate_LBG = torch.cat([gate_LBG, old_gate_LBG], 1) if self._by_task else mode_LBU
         features_LBF, generated_LB = self.generation_loss(x_LBX, mode_LBU, gate_LBG)
-        answer_LBU = self.model.head(features_LBF)
-        new_L = self.cross_entropy(mask(answer_LBU[:, :new], batch.active_LBU), batch)
+        logits_LBU = self.model.head(features_LBF)
+        new_L = self.cross_entropy(mask(logits_LBU[:, :new], batch.active_LBU), batch)
         new_L = new_L + batch.mean_L(generated_LB[:, :new])
         if self.task == 0:
             return new_L
-        old_LBU = mask(answer_LBU[:, new:], batch.active_LBU)
+        old_LBU = mask(logits_LBU[:, new:], batch.active_LBU)
         old_LB = soft_cross_entropy(old_LBU, target_LBU, self.temperature) + generated_LB[:, new:]
         return share * new_L + (1 - share) * old_LB.mean(1)
 

@@ -110,14 +110,14 @@ class DGR(Strategy):
     def solver_loss(self, batch: Batch, x_LBX: Tensor, share: float) -> Tensor:
         """Return the solver's share L_new + (1 - share) L_generated, shape (L,)."""
         new = batch.rows_LB.shape[1]
-        answer_LBU = self.model(x_LBX)
-        new_L = self.cross_entropy(mask(answer_LBU[:, :new], batch.active_LBU), batch)
+        logits_LBU = self.model(x_LBX)
+        new_L = self.cross_entropy(mask(logits_LBU[:, :new], batch.active_LBU), batch)
         if self.task == 0:
             return new_L
         with torch.no_grad():
             target_LBU = self.earlier_model(x_LBX[:, new:])
         old_L = [
-            self.distance_L(mask(answer_LBU[:, new:], units), mask(target_LBU, taught))
+            self.distance_L(mask(logits_LBU[:, new:], units), mask(target_LBU, taught))
             for units, taught in self.heads(batch)
         ]
         return share * new_L + (1 - share) * torch.stack(old_L).mean(0)
@@ -132,8 +132,8 @@ class DGR(Strategy):
             return [(units, units) for units in heads]
         return [(batch.active_LBU, self.streams.taught(self.task))]
 
-    def distance_L(self, answer_LBU: Tensor, target_LBU: Tensor) -> Tensor:
+    def distance_L(self, logits_LBU: Tensor, target_LBU: Tensor) -> Tensor:
         """Return each lane's mean cross-entropy to the earlier solver's labels or soft targets."""
         if self.targets == "hard":
-            return row_losses(answer_LBU, target_LBU.argmax(2)).mean(1)
-        return soft_cross_entropy(answer_LBU, target_LBU, self.temperature).mean(1)
+            return row_losses(logits_LBU, target_LBU.argmax(2)).mean(1)
+        return soft_cross_entropy(logits_LBU, target_LBU, self.temperature).mean(1)

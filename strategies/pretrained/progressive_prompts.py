@@ -54,7 +54,7 @@ class ProgressivePrompts(Strategy):
         own_LPF = self._net.trained["prompt"] if task == self.task else self.kept_LTPF[:, task]
         return torch.cat([own_LPF, self.kept_LTPF[:, :task].flip(1).flatten(1, 2)], 1)
 
-    def answer(self, batch: Batch, task: int) -> Tensor:
+    def task_logits(self, batch: Batch, task: int) -> Tensor:
         """Return the logits of all units with the prompts of a task, shape (L, B, U)."""
         prompt_LBQF = self.prompts(task).unsqueeze(1).expand(-1, batch.rows_LB.shape[1], -1, -1)
         logits_LBU: Tensor = self._net.head(self._net.features(batch.x_LBX, prompt_LBQF))
@@ -62,16 +62,16 @@ class ProgressivePrompts(Strategy):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss with the prompts of the current task."""
-        return self.cross_entropy(mask(self.answer(batch, self.task), batch.active_LBU), batch)
+        return self.cross_entropy(mask(self.task_logits(batch, self.task), batch.active_LBU), batch)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return logits with the prompts of each row's task in task-incremental streams, else with all."""
-        logits_LBU = self.answer(batch, self.task)
+        logits_LBU = self.task_logits(batch, self.task)
         if self.streams.scenario == "task":
             task_LB = self.streams.task_of(batch.rows_LB)
             # Test rows come task by task: a batch has rows of few tasks.
             for task in task_LB.unique():
                 if task < self.task:
-                    own_LBU = self.answer(batch, int(task))
+                    own_LBU = self.task_logits(batch, int(task))
                     logits_LBU = torch.where((task_LB == task).unsqueeze(2), own_LBU, logits_LBU)
         return mask(logits_LBU, batch.active_LBU)

@@ -132,8 +132,8 @@ class RanPAC(ClassMeans):
         # One product for all lambdas takes a third of the time of one product each.
         weight_MGP = turned_MP.unsqueeze(1) / value_MG.unsqueeze(2)
         weight_MGP = (vector_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
-        answer_MGP = (held_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
-        error_G = (weight_MGP * (answer_MGP - 2 * held_UM[has_U].T.unsqueeze(1))).sum((0, 2))
+        output_MGP = (held_MM @ weight_MGP.flatten(1)).view_as(weight_MGP)
+        error_G = (weight_MGP * (output_MGP - 2 * held_UM[has_U].T.unsqueeze(1))).sum((0, 2))
         best: Tensor = ridge_G[error_G.masked_fill(ridge_G < least, torch.inf).argmin()]
         return best
 

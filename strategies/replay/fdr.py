@@ -64,5 +64,5 @@ class FDR(Replay):
         memory.keep_only(keep_LM)
         rows_LS, real_LS = sample_rows(self.streams, self.draws, "rows", task, share)
         with eval_mode(self.model):
-            answer_LSU = self.logits(self.streams.replay(rows_LS, self.draws)).softmax(2)
-        memory.append(rows_LS, real_LS > 0, answer=answer_LSU)
+            softmax_LSU = self.logits(self.streams.replay(rows_LS, self.draws)).softmax(2)
+        memory.append(rows_LS, real_LS > 0, answer=softmax_LSU)
