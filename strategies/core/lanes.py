@@ -34,6 +34,11 @@ class LaneLinear(nn.Module):
     The weight is stored as (L, I, O), not (L, O, I) as in ``nn.Linear``, because the product that computes
     its gradient returns this layout. With the other layout the gradient is copied at every step, which takes
     longer than the product at a batch size of ten.
+
+    Args:
+        generators: One CPU random generator per lane.
+        inputs: Number of inputs, I.
+        outputs: Number of outputs, O.
     """
 
     def __init__(self, generators: Generators, inputs: int, outputs: int) -> None:
@@ -102,7 +107,10 @@ class LaneBatchNorm2d(nn.Module):
 
 
 class LaneModel(nn.Module):
-    """A classifier over lanes: ``features`` returns (L, B, F), and a dense ``head`` maps it to (L, B, U)."""
+    """A classifier over lanes: ``features`` returns (L, B, F), and a dense ``head`` maps it to (L, B, U).
+
+    A subclass creates ``head`` in its constructor and implements ``features``.
+    """
 
     head: LaneLinear
     any_lanes: ClassVar[bool] = False
@@ -165,7 +173,15 @@ def unfold_lanes(x: Tensor, lanes: int) -> Tensor:
 
 
 def per_lane(value_L: Tensor, like: Tensor) -> Tensor:
-    """Reshape one value per lane, (L,), to (L, 1, ...), so that it broadcasts over ``like``, (L, ...)."""
+    """Reshape one value per lane so that it broadcasts over a stacked tensor.
+
+    Args:
+        value_L: One value per lane, shape (L,).
+        like: A tensor with lanes first, shape (L, ...).
+
+    Returns:
+        The values in shape (L, 1, ...), with the number of axes of ``like``.
+    """
     return value_L.view(-1, *[1] * (like.dim() - 1))
 
 
@@ -174,6 +190,10 @@ def lanewise(function: Callable[..., Tensor], *stacked: Tensor) -> Tensor:
 
     On a CPU, exp, log or sigmoid processes eight or sixteen numbers at a time and the last few one by one
     with another formula; which numbers are the last depends on the number of lanes.
+
+    Args:
+        function: An element-wise function, such as ``torch.exp``.
+        stacked: Its arguments, each (L, ...).
     """
     if stacked[0].is_cuda or len(stacked[0]) == 1:
         return function(*stacked)
@@ -181,13 +201,21 @@ def lanewise(function: Callable[..., Tensor], *stacked: Tensor) -> Tensor:
 
 
 def dot_L(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Return each lane's inner product of two lists of stacked tensors, shape (L,)."""
+    """Return each lane's inner product of two lists of tensors, such as gradients, shape (L,).
+
+    Args:
+        a: Tensors with lanes first, (L, ...) each.
+        b: Tensors of the same shapes.
+    """
     parts = [(u * v).flatten(1).sum(1) for u, v in zip(a, b, strict=True)]
     return torch.stack(parts).sum(0)
 
 
 def gradients(model: nn.Module) -> list[Tensor]:
-    """Return the gradients of all parameters; a missing ``.grad`` is set to zeros first."""
+    """Return the ``.grad`` of all parameters, in their order, (L, ...) each.
+
+    A missing ``.grad`` is set to zeros first. Writing into the tensors changes the step.
+    """
     for p in model.parameters():
         if p.grad is None:
             p.grad = torch.zeros_like(p)

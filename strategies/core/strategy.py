@@ -45,9 +45,13 @@ class Bounds:
 
 
 Share = Annotated[LaneFloat, Bounds(0.0, 1.0)]
+"""A number from 0 to 1 that can differ between lanes."""
 NotNegative = Annotated[LaneFloat, Bounds(0.0)]
+"""A number from 0 up that can differ between lanes."""
 Count = Annotated[int, Bounds(1)]
+"""A whole number from 1 up, the same for all lanes."""
 CountOrNone = Annotated[int, Bounds(0)]
+"""A whole number from 0 up, the same for all lanes; 0 means none, or what the help says."""
 
 
 IGNORED = -100
@@ -356,7 +360,12 @@ def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
 
 
 def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:
-    """Set the logits of inactive units to the lowest finite number, so that products with zero are zero."""
+    """Set the logits of inactive units to the lowest finite number, so that products with zero are zero.
+
+    Args:
+        logits_LBU: Logits, shape (L, B, U).
+        active_LBU: Which units are active, bool (L, B or 1, U); None for all.
+    """
     if active_LBU is None:
         return logits_LBU
     return logits_LBU.masked_fill(~active_LBU, torch.finfo(logits_LBU.dtype).min)

@@ -15,12 +15,18 @@ from strategies.core import Batch, Draws, LaneStreams
 
 
 class Memory:
-    """Row numbers of every lane, in the first ``filled_L`` slots, and further tensors per slot."""
+    """The replay memory of all lanes: row numbers in the first ``filled_L`` slots, and more tensors per slot.
+
+    Args:
+        slots: Number of rows that each lane can store.
+        streams: The streams of all lanes.
+        draws: The source of random numbers.
+        kept: Names and shapes of float tensors to store per slot: ``{"logits": (10,)}``.
+    """
 
     def __init__(
         self, slots: int, streams: LaneStreams, draws: Draws, kept: dict[str, tuple[int, ...]] | None = None
     ) -> None:
-        """``kept`` names float tensors to store per slot, with their shapes: ``{"logits": (10,)}``."""
         lanes, device = streams.lanes, streams.device
         self.slots, self.streams, self.draws = slots, streams, draws
         # One extra slot, which is never read, for writes to discard.
@@ -38,7 +44,12 @@ class Memory:
         return int(self.filled_L[lane]), self.streams.row_bytes + extra
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
-        """Offer rows to the memory, which decides which of them to store."""
+        """Offer rows to the memory, which decides which of them to store.
+
+        Args:
+            batch: The rows; those with weight 0 are skipped.
+            kept: The further tensors of these rows, by name, (L, B, ...) each.
+        """
         self.write_reservoir(batch, **kept)
 
     def write_reservoir(self, batch: Batch, **kept: Tensor) -> None:
@@ -130,14 +141,19 @@ class Memory:
         return key_LM.topk(min(n, self.slots), 1).indices
 
     def read_kept(self, name: str, slots_LB: Tensor) -> Tensor:
-        """Return the tensor ``name`` of the rows in slots, shape (L, B, ...)."""
+        """Return the stored tensor ``name`` of the rows in slots, shape (L, B, ...)."""
         return self.kept[name][self._lane_L1, slots_LB]
 
     def read(self, slots_LB: Tensor, like: Batch, raw: bool = False) -> Batch:
         """Return a batch of the rows in slots.
 
         An empty slot gives a row of ``like`` with weight 0, so that batch statistics are of real images. Rows
-        are augmented as new rows are; ``raw`` returns them as stored, to be measured and not trained on.
+        are augmented as new rows are.
+
+        Args:
+            slots_LB: Slot numbers, int64.
+            like: The batch of this step.
+            raw: Whether to return rows without augmentation, to measure them instead of training on them.
         """
         rows_LB = self.rows_LM.gather(1, slots_LB)
         in_use_LB = slots_LB < self.filled_L.unsqueeze(1)
@@ -161,7 +177,7 @@ def _later_BB(size: int, device: torch.device) -> Tensor:
 
 
 def join_batches(new: Batch, old: Batch) -> Batch:
-    """Return one batch of new rows followed by old ones."""
+    """Return one batch of the rows of ``new`` followed by those of ``old``, of the same lanes."""
     active_LBU = new.active_LBU
     if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:
         active_LBU = torch.cat([new.active_LBU, old.active_LBU], 1)
