@@ -1,4 +1,4 @@
-"""Running and measuring. The public face is the package ``lethe``; the names here are those of 0.1.0."""
+"""Running, measuring and reporting. Import from ``lethe``; the names here are those of version 0.1.0."""
 
 import importlib
 from typing import Any

@@ -7,8 +7,8 @@ Run an experiment and read it::
     frames = lethe.run("digits", ["finetune", "er[buffer=200]"], seeds=5)
     frames.scores  # one row per cell and score
 
-Write a method: see ``Strategy``. Write a suite: see ``Suite``. The public names are listed in __init__.pyi;
-each is imported when it is first used, because torch and pandas take seconds.
+To write a method, see ``Strategy``; to write a suite, see ``Suite``. The public names are listed in
+__init__.pyi. Each is imported on first use, because torch and pandas take seconds to import.
 """
 
 import ast

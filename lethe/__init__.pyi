@@ -1,4 +1,4 @@
-"""The public names and where each is defined: the one list, which __init__.py reads."""
+"""The public names and the modules that define them; __init__.py reads this list."""
 
 from bench import (
     __version__ as __version__,

@@ -6,7 +6,7 @@ from lethe.installed import HiddenPackage, check_packages, shared_packages
 
 
 def main() -> None:
-    """Run the command; where its packages are not Lethe's own, say so in one line and exit with 2."""
+    """Run the command; if another package hides one of Lethe's, print one line and exit with 2."""
     try:
         check_packages()
         from bench.cli import main as command
@@ -15,7 +15,7 @@ def main() -> None:
     except ImportError as error:
         if not (shared := shared_packages()):
             raise
-        _refuse(f"{error}; installed twice: {shared}: uninstall the other, then reinstall lethe-bench")
+        _refuse(f"{error}; installed twice: {shared}; uninstall the other one, then reinstall lethe-bench")
     command()
 
 

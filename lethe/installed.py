@@ -1,4 +1,4 @@
-"""Whether the packages that Lethe is made of are Lethe's own, or hidden by others of the same names."""
+"""Checks that no other package hides one of Lethe's packages."""
 
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
@@ -9,11 +9,11 @@ _HERE = Path(__file__).resolve().parents[1]
 
 
 class HiddenPackage(ImportError):
-    """Another package has the name of one of Lethe's."""
+    """Another package has the name of one of Lethe's packages."""
 
 
 def check_packages() -> None:
-    """Raise HiddenPackage, in one line, where an import of one of Lethe's packages would find another."""
+    """Raise HiddenPackage if an import of one of Lethe's packages would find another package."""
     for name in PACKAGES:
         spec = find_spec(name)
         found = Path(spec.origin).resolve() if spec and spec.origin else None
@@ -28,7 +28,7 @@ def check_packages() -> None:
 
 
 def shared_packages() -> str:
-    """Return which of Lethe's packages other distributions install files into, empty for none."""
+    """Return which of Lethe's packages other distributions also install files into, empty for none."""
     owners = packages_distributions()
     found = {name: sorted(set(owners.get(name, ()))) for name in PACKAGES}
     return "; ".join(f"{name!r} by {' and '.join(of)}" for name, of in found.items() if len(of) > 1)

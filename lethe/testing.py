@@ -1,6 +1,6 @@
-"""Checks that an author can run, of a method, a suite or a model; and those of a device.
+"""Checks of methods, suites, models and devices, for authors' own tests.
 
-In a file of tests, one line is a test for each check::
+In a test file, one line makes a test for each check::
 
     from lethe.testing import conformance
 

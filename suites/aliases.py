@@ -1,4 +1,4 @@
-"""The module names that README and docs of 0.1.0 show, and the modules that they import today."""
+"""Module names of version 0.1.0, and the modules that have replaced them."""
 
 import importlib
 import sys
@@ -25,11 +25,11 @@ class _Alias(MetaPathFinder, Loader):
         return ModuleSpec(name, self) if name in ALIASES else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put today's module where the import system looks for the old one."""
+        """Register the new module under the old name."""
         sys.modules[module.__name__] = importlib.import_module(ALIASES[module.__name__])
 
     def get_code(self, name: str) -> CodeType:
-        """Return what ``python -m`` runs under an old name."""
+        """Return the code that ``python -m`` runs for an old name."""
         source = f"import runpy\nrunpy.run_module({ALIASES[name]!r}, run_name='__main__', alter_sys=True)\n"
         return compile(source, name, "exec")
 
@@ -38,6 +38,6 @@ _FINDER = _Alias()
 
 
 def install() -> None:
-    """Let imports find the old names; a second call changes nothing."""
+    """Make the old names importable; a second call has no effect."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.append(_FINDER)

@@ -1,4 +1,4 @@
-"""The cache folder: what was expensive to make and can be made again. Safe to delete at any time."""
+"""The cache folder, for results that are expensive to compute. It can be deleted at any time."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 
 def cache_folder() -> Path:
-    """Return the folder: LETHE_CACHE, else ``lethe`` in the user's cache folder."""
+    """Return the cache folder: LETHE_CACHE, or without it ``lethe`` in the user's cache folder."""
     named = os.environ.get("LETHE_CACHE")
     return (
         Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lethe"
@@ -16,9 +16,9 @@ def cache_folder() -> Path:
 
 
 def write_cached(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file of the cache whole: to a temporary name, flushed, then renamed.
+    """Write a cache file atomically: to a temporary file, flushed, then renamed.
 
-    A cache that cannot be written is done without.
+    Errors are ignored: Lethe works without a cache.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

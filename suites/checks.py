@@ -1,7 +1,7 @@
-"""Faults of data sets and streams, found before anything is trained, each in one line.
+"""Checks of data sets and streams before anything is trained; each fault is one line.
 
-``Suite.load`` and ``Suite.stream`` ask here, so built-in suites, files and entry points are checked alike: a
-data set once, a stream each time it is made.
+``Suite.load`` and ``Suite.stream`` call them, so all suites are checked in the same way: a data set once, a
+stream each time it is made.
 
 Axes: N images or texts, T tasks, C raw classes, R rows of one task.
 """
@@ -21,18 +21,18 @@ from suites.errors import Unavailable, UserError, some
 
 
 def check_data(suite: str, data: Any) -> None:
-    """Raise UserError for a data set that cannot be learned from as it is; ask each one once."""
+    """Raise UserError for a data set that cannot be learned from; each one is checked once."""
     if not isinstance(data, Data):
         raise UserError(f"suite {suite}: load must return a Data, not {_kind(data)}")
     if vars(data).get("_checked"):
         return
     for fault in _of_data(data):
         raise UserError(f"suite {suite}, data set {data.name}: {fault}")
-    object.__setattr__(data, "_checked", True)  # no field: a changed copy is checked again
+    object.__setattr__(data, "_checked", True)  # not a field, so that a changed copy is checked again
 
 
 def check_stream(suite: str, stream: Any, training: Training) -> None:
-    """Raise UserError for a stream that cannot be learned, or of whose tasks one cannot be scored."""
+    """Raise UserError for a stream with a task that cannot be learned or scored."""
     if not isinstance(stream, Stream):
         raise UserError(f"suite {suite}: split must return a Stream, not {_kind(stream)}")
     for fault in _of_stream(stream, bool(training.validation)):
@@ -40,7 +40,7 @@ def check_stream(suite: str, stream: Any, training: Training) -> None:
 
 
 def _of_data(data: Data) -> Iterator[str]:
-    """Yield the faults of a data set; later ones are only looked for where earlier ones are not."""
+    """Yield the faults of a data set; later checks assume that earlier ones found nothing."""
     yield from _of_names("class_names", data.class_names)
     if not data.class_names:
         yield "class_names is empty: name every class"
@@ -48,18 +48,18 @@ def _of_data(data: Data) -> Iterator[str]:
     n = len(data.x_N)
     if not isinstance(data.n_train, Integral) or not 0 < data.n_train < n:
         yield (
-            f"n_train is {data.n_train}, and there are {n} rows: the first n_train are for training and the "
-            f"others for testing, so write a whole number from 1 to {n - 1}"
+            f"n_train is {data.n_train} of {n} rows: the first n_train are for training and the others for "
+            f"testing, so write a whole number from 1 to {n - 1}"
         )
     yield from _of_numbers("y_N", data.y_N, n, "class_names", len(data.class_names), -1)
     of_no_class = data.y_N[: data.n_train] < 0
     if of_no_class.any():
         yield (
-            f"y_N: {_rows(of_no_class)} for training {_has(of_no_class)} label -1, that of rows of no class, "
-            "only ever tested on: leave them out, put them after the first n_train rows, or write a class"
+            f"y_N: {_rows(of_no_class)} for training {_has(of_no_class)} label -1 (no class), which only "
+            "test rows may have: leave them out, put them after the first n_train rows, or write a class"
         )
     if data.generates and data.y_N.any():
-        yield "y_N: a data set with targets has the one class 0: write zeros"
+        yield "y_N: in a data set with targets all rows have class 0: write zeros"
     yield from _of_domains(data, n)
     if not isinstance(data.fingerprint, str) or not data.fingerprint:
         yield "fingerprint is empty: write suites.sources.fingerprint(x_N, y_N, n_train)"
@@ -78,14 +78,14 @@ def _of_inputs(data: Data) -> Iterator[str]:
     for name, texts in (("texts", data.texts), ("targets", data.targets)):
         yield from _of_texts(name, texts, len(x_N))
     if data.targets and not data.texts:
-        yield "targets are given without texts: write the texts that they answer"
+        yield "targets are given without texts: write the input texts, too"
     if not data.texts and not x_N[0:1].numel():
         yield "x_N has no pixels and texts is empty: write one of them"
     if x_N.is_floating_point() and not _finite(x_N):
         wrong = ~x_N.flatten(1).isfinite().all(1)
         yield f"x_N: {_rows(wrong)} {_has(wrong)} NaN or infinite values: correct them, or leave them out"
     if not _is_number(data.scale) or data.scale <= 0:
-        yield f"scale is {data.scale}: write what pixels are divided by, 255.0 for bytes, 1.0 for none"
+        yield f"scale is {data.scale}: write the divisor of pixels, 255.0 for bytes, 1.0 for none"
     yield from _of_moments(data)
 
 
@@ -93,7 +93,7 @@ def _of_texts(name: str, texts: Sequence[Any], n: int) -> Iterator[str]:
     if not isinstance(texts, tuple | list):
         yield f"{name} must be a tuple of str, not {_kind(texts)}: write tuple(...)"
     if texts and len(texts) != n:
-        yield f"{name} has {len(texts)} entries, and x_N {n} rows: write one for each row"
+        yield f"{name} has {len(texts)} entries for {n} rows of x_N: write one for each row"
     wrong = [row for row, text in enumerate(texts) if type(text) is not str]
     if wrong:
         what = some(sorted({repr(texts[row])[:20] for row in wrong[:100]}), 3)
@@ -102,7 +102,7 @@ def _of_texts(name: str, texts: Sequence[Any], n: int) -> Iterator[str]:
 
 
 def _of_moments(data: Data) -> Iterator[str]:
-    """Yield the faults of mean and std, which only go together."""
+    """Yield the faults of mean and std, which must be given together."""
     for name in ("mean", "std"):
         if not isinstance(getattr(data, name), tuple | list):
             yield f"{name} must be a tuple of numbers, one for each channel, not {_kind(getattr(data, name))}"
@@ -113,11 +113,11 @@ def _of_moments(data: Data) -> Iterator[str]:
     for name in given:
         values, channels = getattr(data, name), data.x_N.shape[1]
         if len(values) != channels:
-            yield f"{name} has {len(values)} numbers, and images {channels} channels: write one for each"
+            yield f"{name} has {len(values)} numbers for {channels} channels: write one for each"
         wrong = [v for v in values if not _is_number(v) or (name == "std" and v <= 0)]
         if wrong:
             above = "finite numbers above 0" if name == "std" else "finite numbers"
-            yield f"{name} holds {_numbers(wrong)}: write {above}"
+            yield f"{name} contains {_numbers(wrong)}: write {above}"
 
 
 def _of_domains(data: Data, n: int) -> Iterator[str]:
@@ -125,13 +125,13 @@ def _of_domains(data: Data, n: int) -> Iterator[str]:
     yield from _of_names("domain_names", data.domain_names)
     if data.domain_N is None:
         if data.domain_names:
-            yield "domain_names are given without domain_N: write which domain each row is of"
+            yield "domain_names are given without domain_N: write the domain of each row"
         return
     yield from _of_numbers("domain_N", data.domain_N, n, "domain_names", len(data.domain_names), 0)
     if data.prefixes and len(data.prefixes) != len(data.domain_names):
         yield (
-            f"prefixes has {len(data.prefixes)} entries, and domain_names {len(data.domain_names)}: "
-            "write one for each domain"
+            f"prefixes has {len(data.prefixes)} entries for {len(data.domain_names)} domains: "
+            "write one for each"
         )
 
 
@@ -144,24 +144,24 @@ def _of_names(field: str, names: Any) -> Iterator[str]:
 
 
 def _of_numbers(field: str, numbers: Any, n: int, names: str, most: int, least: int) -> Iterator[str]:
-    """Yield the faults of a label for each row, from ``least`` to one less than there are names."""
+    """Yield the faults of an integer tensor with a number for each row, from ``least`` to ``most`` - 1."""
     if not isinstance(numbers, Tensor):
         of = f" of {_kind(numbers[0])}" if isinstance(numbers, tuple | list) and numbers else ""
         yield (
             f"{field} must be a tensor of int64, not {_kind(numbers)}{of}: "
-            f"write torch.tensor([...]) of numbers from 0 to {most - 1}, the places of their names in {names}"
+            f"write torch.tensor([...]) of numbers 0 to {most - 1}, the indices of their names in {names}"
         )
     if numbers.dtype != torch.int64:
-        yield f"{field} holds {_dtype(numbers)}, not int64: write {field}.long(), if all are whole numbers"
+        yield f"{field} has type {_dtype(numbers)}, not int64: write {field}.long() if all are whole numbers"
     if numbers.shape != (n,):
-        yield f"{field} has shape {tuple(numbers.shape)}, and x_N {n} rows: write one number for each row"
+        yield f"{field} has shape {tuple(numbers.shape)} for {n} rows of x_N: write one number for each row"
     wrong = (numbers < least) | (numbers >= most)
     if wrong.any():
         found = _numbers(numbers[wrong].unique().tolist())
         shift = f"write {field} - 1 where they count from 1" if int(numbers.min()) == 1 else "correct them"
         verb = "is" if int(wrong.sum()) == 1 else "are"
         yield (
-            f"{field}: {_rows(wrong)} {verb} {found}, and {names} has {most} names, for 0 to {most - 1}: "
+            f"{field}: {_rows(wrong)} {verb} {found}, but {names} has names for 0 to {most - 1} only: "
             f"{shift}, or add the missing names"
         )
 
@@ -170,17 +170,17 @@ def _of_stream(stream: Stream, validates: bool) -> Iterator[str]:
     """Yield the faults of a stream."""
     data, n_tasks = stream.data, len(stream.tasks)
     if not n_tasks:
-        yield "split gives no task: write at least one"
+        yield "split made no task: make at least one"
     shape = (n_tasks, len(data.class_names))
     if stream.unit_TC.shape != shape or int(stream.unit_TC.max()) >= stream.n_units:
         yield (
             f"unit_TC has shape {tuple(stream.unit_TC.shape)} and units up to {int(stream.unit_TC.max())}: "
-            f"write shape {shape}, tasks and classes, and units below n_units = {stream.n_units}"
+            f"write shape {shape} (tasks, classes) and units below n_units = {stream.n_units}"
         )
     for t, task in enumerate(stream.tasks):
         where = f"task {t + 1} of {n_tasks}"
         if any(not 0 <= c < len(data.class_names) for c in task.classes):
-            yield f"{where} has classes {task.classes}, and the data set {len(data.class_names)}"
+            yield f"{where} has classes {task.classes}, but the data set has {len(data.class_names)} classes"
         named = some([data.class_names[c] for c in task.classes], 3) or "none"
         where += f" (classes: {named})"
         rows = {"train": task.train_rows, "validation": task.validation_rows, "test": task.test_rows}
@@ -188,20 +188,20 @@ def _of_stream(stream: Stream, validates: bool) -> Iterator[str]:
             yield from _of_rows(stream, t, f"{where}: {name}_rows", rows_R)
         n_train, n_held, n_test = (len(rows_R) for rows_R in rows.values())
         if not n_train and not n_held:
-            yield f"{where} has no rows for training: of the first n_train = {data.n_train} rows it has none"
+            yield f"{where} has no training rows: none of the first n_train = {data.n_train} has its classes"
         if not n_train:
             yield (
-                f"{where} has no rows for training left: validation holds out {n_held} of {n_held}; "
+                f"{where} has no training rows left: validation holds out all {n_held}; "
                 "add rows, raise rows_per_class, or --set validation=0"
             )
         if validates and not n_held:
-            yield f"{where} has no rows for validation: hold out some for training, or --set validation=0"
+            yield f"{where} has no validation rows: hold out some training rows, or --set validation=0"
         if not n_test:
-            yield f"{where} has no rows for testing: add some after the first n_train = {data.n_train} rows"
+            yield f"{where} has no test rows: add some after the first n_train = {data.n_train} rows"
 
 
 def _of_rows(stream: Stream, task: int, where: str, rows_R: Tensor) -> Iterator[str]:
-    """Yield the faults of a task's row numbers."""
+    """Yield the faults of the row numbers of a task."""
     data, n = stream.data, len(stream.data.x_N)
     if not isinstance(rows_R, Tensor) or rows_R.dtype != torch.int64 or rows_R.dim() != 1:
         yield f"{where} must be row numbers, a tensor of int64 of shape (R,)"
@@ -209,27 +209,27 @@ def _of_rows(stream: Stream, task: int, where: str, rows_R: Tensor) -> Iterator[
         return
     if int(rows_R.min()) < task * n or int(rows_R.max()) >= (task + 1) * n:
         last = (task + 1) * n - 1
-        yield f"{where} must be from {task * n} to {last}: write {task} * {n} + the row of the data set"
+        yield f"{where} must be from {task * n} to {last}: write {task} * {n} + the index in the data set"
     y_R = data.y_N[data.index_of(rows_R)]
     outside = (y_R < 0) | (stream.unit_TC[task][y_R] < 0)
     if outside.any():
         indices = data.index_of(rows_R[outside]).tolist()
         yield (
             f"{where}: {_listed(indices)} of the data set {_has(outside)} no class of the task: leave them "
-            "out; rows of no class are for outside_rows"
+            "out; rows of no class belong in outside_rows"
         )
 
 
 def guarded(what: str, call: Callable[[], Any]) -> Any:
-    """Return what a suite's own function returns; what it raises becomes a UserError of one line.
+    """Call a function of a suite; errors become a UserError of one line.
 
     Args:
         what: Suite and function, for the message.
-        call: The function, its arguments bound.
+        call: The function with its arguments.
 
     Raises:
-        Unavailable: as the function raised it.
-        UserError: for any other error; of one that is no UserError, with the line of its file.
+        Unavailable: The function raised it.
+        UserError: The function raised any other error; the message has the file and line.
     """
     try:
         return call()
@@ -257,7 +257,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _finite(x_N: Tensor) -> bool:
-    # A sum is finite where all values are, and costs a tenth of asking each; one too large is asked again.
+    # A sum takes a tenth of the time of a check of each value; a sum that overflows is checked again.
     return bool(x_N.sum().isfinite()) or bool(x_N.isfinite().all())
 
 
@@ -270,11 +270,11 @@ def _rows(wrong_N: Tensor) -> str:
 
 
 def _listed(rows: list[int]) -> str:
-    """Return row numbers, counted from 0, in words."""
+    """Return row numbers, counted from 0, as text."""
     return f"{'row' if len(rows) == 1 else 'rows'} {_numbers(rows)}"
 
 
 def _numbers(values: Sequence[float]) -> str:
-    """Return numbers in words, of too many the first and how many more there are."""
+    """Return numbers as text: at most three, then the number of the others."""
     more = f" and {len(values) - 3} more" if len(values) > 3 else ""
     return ", ".join(map(str, values[:3])) + more

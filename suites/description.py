@@ -1,4 +1,4 @@
-"""What a registered thing says of itself, read from the object and put into words."""
+"""Descriptions of registered objects in words, for lists and help."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that can be set: a hyper-parameter, a training setting, an option of a model."""
+    """A hyper-parameter, a training setting, or an option of a model."""
 
     name: str
     type: str
@@ -31,18 +31,18 @@ class Description:
     name: str
     summary: str
     about: str = ""
-    """The whole docstring, where there is more than the summary."""
+    """The whole docstring, if it is more than the summary."""
     metadata: dict[str, str] = field(default_factory=dict)
     """Family, paper, needs ...; in the order in which they are shown."""
     options: tuple[Option, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+        """Return it as JSON."""
         return asdict(self) | {"options": [asdict(option) for option in self.options]}
 
     @classmethod
     def of_json(cls, saved: dict[str, Any]) -> Description:
-        """Return what ``as_json`` was made of; raises TypeError or KeyError for anything else."""
+        """Return the description in ``as_json``; raises TypeError or KeyError for anything else."""
         return cls(**saved | {"options": tuple(Option(**option) for option in saved["options"])})
 
 
@@ -59,7 +59,7 @@ def in_words(value: object) -> str:
 
 
 def type_in_words(hint: Any) -> str:
-    """Return a type as a user reads it: ``Annotated[int, Bounds(1)]`` is a whole number from 1 up."""
+    """Return a type in words: ``Annotated[int, Bounds(1)]`` is a whole number from 1 up."""
     if get_origin(hint) is Literal:
         return " | ".join(map(str, get_args(hint)))
     if get_origin(hint) is Annotated:
@@ -81,7 +81,7 @@ def first_paragraph(doc: str) -> str:
 
 
 def docstring(thing: Any) -> str:
-    """Return the docstring that was written for a function or a class, not inherited and not generated."""
+    """Return the docstring in the source of a function or class, not inherited and not generated."""
     written = vars(thing).get("__doc__") if isinstance(thing, type) else thing.__doc__
     doc = inspect.cleandoc(written or "")
     # A dataclass without a docstring gets its signature as one.
@@ -89,9 +89,9 @@ def docstring(thing: Any) -> str:
 
 
 def field_help(cls: type) -> dict[str, str]:
-    """Return the string under each annotated attribute of a class and its ancestors.
+    """Return the string below each annotated attribute of a class and its ancestors.
 
-    Python saves those strings nowhere, so they are read from the source; without a source there are none.
+    Python does not keep these strings, so they are read from the source; without a source there are none.
     """
     found: dict[str, str] = {}
     for ancestor in reversed(cls.__mro__):

@@ -4,20 +4,20 @@ import difflib
 
 
 class UserError(Exception):
-    """Something the user asked for is impossible: printed as one line, with exit code 2."""
+    """A request that is impossible: printed as one line, with exit code 2."""
 
 
 class Unavailable(UserError):
-    """Data that was not found locally and cannot be downloaded."""
+    """Data or a model that was not found locally and cannot be downloaded."""
 
 
 def some(words: list[str], most: int) -> str:
-    """Return words in a line, of too many the first and how many more there are."""
+    """Return words joined by commas; at most ``most``, then the number of the others."""
     return ", ".join([*words[:most], f"{len(words) - most} more"] if len(words) > most else words)
 
 
 def unknown(kind: str, name: str, known: list[str]) -> UserError:
-    """Return the error for a name that is not known, with the nearest names that are."""
+    """Return the error for an unknown name, with similar known names."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(known))}"
     return UserError(f"unknown {kind} {name!r}{hint}")

@@ -1,4 +1,4 @@
-"""Input texts and target texts: parquet files with a column of each, as suites.text for classes.
+"""Data sets of input and target texts, from parquet files with a column for each.
 
 Axes: N rows, R rows of one split.
 """
@@ -15,23 +15,30 @@ from suites.text import drawn_rows, fingerprint, text_column
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Source):
-    """A data set of texts and their targets; one task of a suite."""
+    """A data set of texts and target texts; one task of a suite."""
 
     text: str
-    """Column of what is read."""
+    """Column of the input texts."""
     target: str
     """Column of the target texts."""
     prefix: str = ""
-    """Stands before every text: says what is asked for where tasks share their texts."""
+    """Put before every input text, to identify the task if tasks share their texts."""
     test_rows: int = 0
-    """Rows drawn of those for testing, the same for all seeds; 0 for all."""
+    """Number of test rows, drawn once for all seeds; 0 for all."""
 
 
 def hub_pairs(name: str, sources: tuple[tuple[str, Pairs], ...]) -> Data:
-    """Return data sets of pairs as one, a domain each, named, from the mirror named by LETHE_DATA or the hub.
+    """Return several data sets of pairs as one, each a domain, from the mirror in LETHE_DATA or the hub.
 
-    ``x_N`` has shape (N, 0), all rows have the class 0. Raises Unavailable, saying what to do, where neither
-    has it, and UserError where a column is missing or holds something else.
+    ``x_N`` has shape (N, 0), and all rows have class 0.
+
+    Args:
+        name: Name of the joint data set.
+        sources: Name and source of each domain.
+
+    Raises:
+        Unavailable: Neither has it; the message says what to do.
+        UserError: A column is missing or does not contain text.
     """
     found = [mirror_files(source) for _, source in sources]
     return _joined(name, sources, tuple(found), tuple(str(facts(files)) if files else "" for files in found))
@@ -44,7 +51,7 @@ def _joined(
     files: tuple[Files | None, ...],
     _facts: tuple[str, ...],
 ) -> Data:
-    """Join domains, all rows for training first; the files' facts are there for the cache."""
+    """Join domains, all training rows first; ``_facts`` make changed files be read again."""
     splits = [_read(source, of) for (_, source), of in zip(sources, files, strict=True)]
     texts: list[str] = []
     targets: list[str] = []
@@ -73,7 +80,7 @@ def _joined(
 
 
 def _read(source: Pairs, files: Files | None) -> dict[str, tuple[list[str], list[str]]]:
-    """Return texts and targets of both splits."""
+    """Return input and target texts of both splits."""
     found = {}
     with opened(source, files) as splits:
         for split in ("train", "test"):

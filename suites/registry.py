@@ -1,10 +1,10 @@
-"""What can be named: one registry a kind, one loader for what is built in, installed and in a user's file.
+"""Registries of strategies, suites, models and scores by name.
 
-A name is that of a built-in (a module of the kind's package enters it), of an entry point of another
+A name refers to a built-in object (registered by a module of the kind's package), an entry point of another
 distribution (groups ``lethe.strategies``, ``lethe.suites``, ``lethe.models``), or ``./file.py:Name``.
 
-Built-ins are described from an index in the cache folder, so that a list of them imports nothing. It is made
-again when a source has changed.
+Descriptions of built-ins are in an index in the cache folder, so that lists import nothing. It is rebuilt
+when a source file has changed.
 """
 
 import hashlib
@@ -34,51 +34,51 @@ class Registry(Generic[Named]):
     kind: str
     plural: str
     package: str
-    """Its modules enter the built-ins; imported when the first one is asked for."""
+    """Its modules register the built-ins; they are imported on first use."""
     group: str = ""
-    """The group of its entry points; empty where other distributions cannot add any."""
+    """Group of its entry points; empty if other distributions cannot add any."""
 
     def __init__(self, *sources: Path) -> None:
-        """``sources`` are the files and folders that the descriptions of the built-ins follow from."""
+        """``sources`` are the files and folders that the descriptions of the built-ins depend on."""
         self.entered: dict[str, Named] = {}
         self._entered_by: dict[str, str] = {}
         self._sources = (*sources, Path(__file__).parent)
         self._of_name: dict[str, tuple[Named, Named]] = {}
 
-    # What differs between the kinds.
+    # Differs between the kinds.
 
     def is_one(self, value: object) -> TypeGuard[Named]:
-        """Return whether what a file or an entry point gave is one of this kind."""
+        """Return whether an object from a file or an entry point is of this kind."""
         raise NotImplementedError
 
     def prepared(self, name: str, value: Named) -> Named:
-        """Return one of a file or an entry point, ready for use; raises UserError where it cannot be used."""
+        """Prepare an object from a file or an entry point; raises UserError if it cannot be used."""
         return value
 
     def describe_value(self, name: str, value: Named) -> Description:
-        """Put one of the kind into words."""
+        """Return the description of an object."""
         raise NotImplementedError
 
     def collect(self, module: ModuleType) -> None:
-        """Enter what a module of the package defines, where the module does not do so itself."""
+        """Register the objects of a module that does not do so itself."""
 
-    # What is the same.
+    # The same for all kinds.
 
     def enter(self, name: str, value: Named, module: str) -> None:
-        """Add one under its name; ``module`` is where it is defined."""
+        """Register an object under a name; ``module`` is where it is defined."""
         self.entered[name] = value
         self._entered_by[name] = module
 
     def names(self) -> list[str]:
-        """Return the names of all that are entered or installed, sorted."""
+        """Return the names of all built-in and installed objects, sorted."""
         self._import_built_in()
         return sorted({*self.entered, *self._installed()})
 
     def get(self, name: str) -> Named:
-        """Return the thing of a name.
+        """Return the object with a name.
 
-        Raises UserError for an unknown name, with the nearest ones, and for a file or an entry point that
-        cannot be imported or holds something else.
+        Raises:
+            UserError: The name is unknown, or a file or entry point cannot be imported or has another kind.
         """
         if ".py:" in name:
             return self._from_file(name)
@@ -90,23 +90,23 @@ class Registry(Generic[Named]):
         raise unknown(self.kind, name, self.names())
 
     def has(self, name: str) -> bool:
-        """Return whether a name is one of this kind; raises UserError for a file that cannot be imported."""
+        """Return whether a name is of this kind; raises UserError for a file that cannot be imported."""
         if ".py:" in name:
             path, _, attribute = name.rpartition(":")
             return self.is_one(getattr(import_file(path), attribute, None))
         return name in self._described_entered() or name in self._installed()
 
     def spelled(self, name: str) -> str:
-        """Return the one spelling of a name: that of a file is ``./mine.py:M``, however its path is given."""
+        """Return the canonical spelling of a name; for a file it is ``./mine.py:M``."""
         path, _, attribute = name.rpartition(":")
         return f"{spelled(path)}:{attribute}" if ".py:" in name else name
 
     def describe(self, name: str) -> Description:
-        """Return what something says of itself; raises UserError as ``get`` does."""
+        """Return the description of a name; raises UserError as ``get`` does."""
         return self._described_entered().get(name) or self.describe_value(name, self.get(name))
 
     def descriptions(self) -> list[Description]:
-        """Return all that can be listed, sorted by name; what is installed is named, not imported."""
+        """Return all descriptions, sorted by name; installed objects are not imported."""
         found = self._described_entered()
         for name, point in self._installed().items():
             package = point.dist.name if point.dist else "another package"
@@ -115,13 +115,14 @@ class Registry(Generic[Named]):
         return [found[name] for name in sorted(found)]
 
     def knows(self, name: str) -> bool:
-        """Return whether a name is one of this kind, or of a file, which is not opened."""
+        """Return whether a name is of this kind, or refers to a file, which is not opened."""
         return ".py:" in name or name in self.entered or name in self._index or name in self._installed()
 
     def defined_in(self, name: str) -> str | Path:
-        """Return the module, or the file, that enters a name; imports nothing where the index is current.
+        """Return the module or file that defines a name; imports nothing if the index is current.
 
-        Raises UserError for an unknown name.
+        Raises:
+            UserError: The name is unknown.
         """
         if ".py:" in name:
             return Path(name.rpartition(":")[0])
@@ -134,7 +135,7 @@ class Registry(Generic[Named]):
         raise unknown(self.kind, name, sorted({*self.entered, *self._index, *self._installed()}))
 
     def _described_entered(self) -> dict[str, Description]:
-        """Return the built-ins, and what this process has entered beside them."""
+        """Return descriptions of the built-ins and of objects registered by this process."""
         own = {n: self.describe_value(n, v) for n, v in self.entered.items() if not self._is_built_in(n)}
         return {name: described for name, (described, _) in self._index.items()} | own
 
@@ -160,7 +161,7 @@ class Registry(Generic[Named]):
             why = f"{self.kind} {point.name} ({where}) cannot be imported: {_line(error)}"
             raise UserError(why) from error
         if not self.is_one(value):
-            raise UserError(f"{point.name} ({where}) is no {self.kind}")
+            raise UserError(f"{point.name} ({where}) is not a {self.kind}")
         return self._prepared(point.name, value)
 
     def _from_file(self, name: str) -> Named:
@@ -169,7 +170,7 @@ class Registry(Generic[Named]):
         value = getattr(module, attribute, None)
         if self.is_one(value):
             return self._prepared(name, value)
-        # Classes that the file only imports are not its own.
+        # Without classes that the file only imports.
         others = [
             n
             for n, v in vars(module).items()
@@ -179,7 +180,7 @@ class Registry(Generic[Named]):
         raise UserError(f"{path} has no {self.kind} {attribute!r}{has}")
 
     def _prepared(self, name: str, value: Named) -> Named:
-        """Prepare once: plans ask for the same name thousands of times."""
+        """Prepare an object once: plans ask for the same name thousands of times."""
         if name not in self._of_name or self._of_name[name][0] is not value:
             self._of_name[name] = value, self.prepared(name, value)
         return self._of_name[name][1]
@@ -188,7 +189,7 @@ class Registry(Generic[Named]):
 
     @cached_property
     def _index(self) -> dict[str, tuple[Description, str]]:
-        """The built-ins by name, each with its module, from the cache where made of these very sources."""
+        """Descriptions and modules of the built-ins by name, from the cache if it is current."""
         here = hashlib.sha256(str(self._sources[0].resolve()).encode()).hexdigest()[:16]
         path, fingerprint = cache_folder() / f"index-{self.plural}-{here}.json", _fingerprint(self._sources)
         try:
@@ -196,7 +197,7 @@ class Registry(Generic[Named]):
             if saved["fingerprint"] == fingerprint:
                 return {d["name"]: (Description.of_json(d), module) for d, module in saved["described"]}
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # not there, or not as it was written: it is made again
+            pass  # missing or damaged: it is rebuilt
         self._import_built_in()
         found = {
             name: (self.describe_value(name, value), self._entered_by[name])
@@ -209,7 +210,7 @@ class Registry(Generic[Named]):
 
 
 def _fingerprint(sources: Sequence[Path]) -> str:
-    """Return a hash that changes with the sources: name, size and time of each file, and Python's version."""
+    """Return a hash of name, size and time of each source file, and of Python's version."""
     digest = hashlib.sha256(repr(sys.version_info).encode())
     for source in sources:
         for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
@@ -219,9 +220,10 @@ def _fingerprint(sources: Sequence[Path]) -> str:
 
 
 def import_file(path: str) -> ModuleType:
-    """Import a user's file, once for each content it has had in this process.
+    """Import a user's file; in each process once for each content.
 
-    Raises UserError, naming file, line and error, for one that is not there or cannot be imported.
+    Raises:
+        UserError: The file does not exist or cannot be imported; the message has file, line and error.
     """
     try:
         source = Path(path).read_bytes()
@@ -230,15 +232,15 @@ def import_file(path: str) -> ModuleType:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     resolved = str(Path(path).resolve())
-    # Under a name of its own, which neither hides nor is hidden by an installed module; among sys.modules,
-    # because dataclasses and type hints look annotations up there.
+    # Under a unique name, so that no installed module is hidden; in sys.modules, where dataclasses and type
+    # hints look up annotations.
     name = f"{Path(path).stem}_{hashlib.sha256(resolved.encode() + source).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     module = sys.modules[name] = ModuleType(name)
     module.__file__ = resolved
     try:
-        # Not by importlib: that trusts bytecode by size and second, and writes it beside the user's file.
+        # Not by importlib, which caches bytecode by size and second and writes it beside the user's file.
         exec(compile(source, resolved, "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[name]

@@ -1,4 +1,4 @@
-"""Descriptive statistics of the data sets, checked in; ``python -m suites.statistics`` writes them."""
+"""Descriptive statistics of the data sets; ``python -m suites.statistics`` writes statistics.json."""
 
 import json
 from collections.abc import Callable
@@ -36,11 +36,11 @@ SOURCES: dict[str, Callable[[], Data]] = {
     "dbpedia": partial(hub_texts, DBPEDIA),
     "yahoo": partial(hub_texts, YAHOO),
 }
-"""The docstrings are not among them: theirs are those of the installed versions."""
+"""Without the suite docstrings, whose data depends on installed versions."""
 
 
 def describe(data: Data) -> dict[str, Any]:
-    """Return rows per class and split and a hash; of images shape and mean grey value, of texts length."""
+    """Return rows per class and split, fingerprint, and shape and mean (images) or mean length (texts)."""
     splits = {"train": data.y_N[: data.n_train], "test": data.y_N[data.n_train :]}
     common = {
         "rows": {name: len(y) for name, y in splits.items()},
@@ -71,7 +71,7 @@ def describe(data: Data) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the statistics of every data set that can be had here; keep those of the others."""
+    """Update the statistics of every data set that is available; leave the others as they are."""
     kept = json.loads(PATH.read_text()) if PATH.exists() else {}
     for name, load in SOURCES.items():
         try:

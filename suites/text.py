@@ -1,7 +1,7 @@
-"""Where texts come from: parquet files of a hub or of a local mirror of it, as suites.sources for images.
+"""Data sets of texts with classes, from parquet files of the hub or of a local mirror of it.
 
-Classes are found by name, never by number: copies of one data set number them differently. The hub's own
-validation split is not read: Lethe splits validation rows from the training rows, by the seed.
+Classes are identified by name, never by number, because copies of a data set number them differently. The
+hub's validation split is not used: Lethe splits validation rows from the training rows by the seed.
 
 Axes: N texts, R texts of one split.
 """
@@ -28,34 +28,38 @@ class Texts(Source):
     """A data set of texts."""
 
     text: tuple[str, ...]
-    """Columns of the texts, joined by a space; what a row lacks is left out, and a row may be empty."""
+    """Columns of the text, joined by a space; missing values are left out, and a text may be empty."""
     label: str
-    """Column of the labels: of the type ClassLabel, which names them, or the names themselves."""
+    """Column of the labels, of type ClassLabel or with the names as text."""
     class_names: tuple[str, ...]
     label_names: tuple[str, ...] = ()
-    """What the column calls the classes, in the order of ``class_names``; empty where it is the same."""
+    """Names of the classes in the column, in the order of ``class_names``; empty if they are the same."""
     outside: str = ""
-    """Label of the rows of no class: those for training are left out, the others have the class -1."""
+    """Label of rows of no class: training rows are left out, test rows get class -1."""
     train_rows: int = 0
-    """Rows drawn of those for training, the same for all seeds; 0 for all."""
+    """Number of training rows, drawn once for all seeds; 0 for all."""
     test_rows: int = 0
+    """Number of test rows, drawn once for all seeds; 0 for all."""
     clean: Callable[[list[str]], list[str]] | None = None
-    """What is done to the texts of a split, where the copies of a data set differ."""
+    """A function applied to the texts of a split, which makes copies of a data set equal."""
 
 
 def hub_texts(source: Texts) -> Data:
-    """Return a data set of texts from the mirror named by LETHE_DATA, else from the hub.
+    """Return a data set of texts from the mirror in LETHE_DATA, or without it from the hub.
 
-    ``x_N`` has shape (N, 0). Raises Unavailable, saying what to do, where neither has it, and UserError
-    where a column is missing or of another type, where a label is of no known class, and where a class has
-    no row for training.
+    ``x_N`` has shape (N, 0).
+
+    Raises:
+        Unavailable: Neither has it; the message says what to do.
+        UserError: A column is missing or has another type, a label is unknown, or a class has no training
+            row.
     """
     files = mirror_files(source)
     return _read(source, files, str(facts(files)) if files else "")
 
 
 def hub_domains(name: str, sources: tuple[tuple[str, Texts], ...]) -> Data:
-    """Return several data sets as one, a domain each, named; classes of one name are one class."""
+    """Return several data sets as one, each a domain; classes with the same name are the same class."""
     return _joined(name, sources, tuple(hub_texts(source).fingerprint for _, source in sources))
 
 
@@ -68,7 +72,7 @@ def data_of_texts(
     domain_N: Tensor | None = None,
     domain_names: tuple[str, ...] = (),
 ) -> Data:
-    """Return texts and their classes as a data set, with its fingerprint."""
+    """Return a data set of texts and their classes, with its fingerprint."""
     return Data(
         name,
         x_N=torch.empty(len(texts), 0, dtype=torch.uint8),
@@ -84,7 +88,7 @@ def data_of_texts(
 
 
 def fingerprint(texts: Sequence[str], n_train: int, *labels_N: Tensor) -> str:
-    """Return SHA-256 over split, texts and labels (and domains)."""
+    """Return SHA-256 over split, texts, labels and domains."""
     digest = hashlib.sha256(f"{len(texts)}/{n_train}".encode())
     for text in texts:
         encoded = text.encode()
@@ -96,7 +100,7 @@ def fingerprint(texts: Sequence[str], n_train: int, *labels_N: Tensor) -> str:
 
 @cache
 def _joined(name: str, sources: tuple[tuple[str, Texts], ...], _fingerprints: tuple[str, ...]) -> Data:
-    """Join domains, all rows for training first; the fingerprints are there for the cache."""
+    """Join domains, all training rows first; ``_fingerprints`` make changed data be joined again."""
     parts = [hub_texts(source) for _, source in sources]
     class_names = tuple(dict.fromkeys(c for part in parts for c in part.class_names))
     texts: list[str] = []
@@ -104,7 +108,7 @@ def _joined(name: str, sources: tuple[tuple[str, Texts], ...], _fingerprints: tu
     for half in ("train", "test"):
         for domain, part in enumerate(parts):
             rows = slice(part.n_train) if half == "train" else slice(part.n_train, None)
-            # One more at the end, where -1 points: a row of no class stays one.
+            # The last entry maps -1, rows of no class, to -1.
             class_C = torch.tensor([*(class_names.index(c) for c in part.class_names), -1])
             texts += part.texts[rows]
             y.append(class_C[part.y_N[rows]])
@@ -115,7 +119,7 @@ def _joined(name: str, sources: tuple[tuple[str, Texts], ...], _fingerprints: tu
 
 @cache
 def _read(source: Texts, files: Files | None, _facts: str) -> Data:
-    """Read both splits; the files' names and sizes are for the cache: changed files are read again."""
+    """Read both splits; ``_facts`` make changed files be read again."""
     texts: list[str] = []
     y, sizes = [], []
     with opened(source, files) as splits:
@@ -133,12 +137,12 @@ def _read(source: Texts, files: Files | None, _facts: str) -> Data:
     lacking = sorted(set(range(len(source.class_names))) - set(y[: sizes[0]]))
     if lacking:
         some = ", ".join(repr(source.class_names[c]) for c in lacking[:3])
-        raise UserError(f"{source.repository} has no row for training of {len(lacking)} classes: {some}")
+        raise UserError(f"{source.repository} has no training row of {len(lacking)} classes: {some}")
     return data_of_texts(source.repository, texts, torch.tensor(y), sizes[0], source.class_names)
 
 
 def drawn_rows(rows: Any, most: int, axis: str) -> Any:
-    """Return at most so many rows of a split, in their order, the same for all seeds; 0 asks for all."""
+    """Return at most ``most`` rows of a split, in their order, the same for all seeds; 0 for all."""
     if not 0 < most < len(rows):
         return rows
     drawn = torch.randperm(len(rows), generator=generator(0, axis))
@@ -146,23 +150,23 @@ def drawn_rows(rows: Any, most: int, axis: str) -> Any:
 
 
 def text_column(source: Source, rows: Any, column: str) -> list[str | None]:
-    """Return a column of texts, None where a row lacks it; raises UserError where it holds something else."""
+    """Return a column of texts, None for missing values; raises UserError if it does not contain text."""
     kind = getattr(rows.features[column], "dtype", "something else")
     if kind not in ("string", "large_string"):
-        raise UserError(f"column {column!r} of {source.repository} holds {kind}, not texts")
+        raise UserError(f"column {column!r} of {source.repository} contains {kind}, not text")
     texts: list[str | None] = rows[column][:]
     return texts
 
 
 def _texts(source: Texts, rows: Any) -> list[str]:
-    """Return the texts of a split: its columns, joined."""
+    """Return the texts of a split, its columns joined."""
     parts = zip(*(text_column(source, rows, column) for column in source.text), strict=True)
     texts = [" ".join(part for part in row if part) for row in parts]
     return source.clean(texts) if source.clean else texts
 
 
 def _classes(source: Texts, rows: Any, split: str) -> list[int]:
-    """Return the class of each row of a split by its name, -1 for the rows of no class."""
+    """Return the class of each row of a split, -1 for rows of no class."""
     of_name = {name: c for c, name in enumerate(source.label_names or source.class_names)}
     if source.outside:
         of_name[source.outside] = -1
@@ -175,7 +179,7 @@ def _classes(source: Texts, rows: Any, split: str) -> list[int]:
     if unknown:
         some = ", ".join(repr(label) for label in unknown[:3])
         raise UserError(
-            f"{source.repository} has labels of no known class in column {source.label!r} of its {split} "
-            f"split: {some}; known are {', '.join(list(of_name)[:5])} ..."
+            f"{source.repository} has unknown labels in column {source.label!r} of its {split} split: "
+            f"{some}; known are {', '.join(list(of_name)[:5])} ..."
         )
     return [of_name[label] for label in labels]

@@ -1,7 +1,7 @@
-"""One value, one spelling: settings from text or from a default, their bounds, and paths.
+"""Canonical forms of values and paths, so that equal settings have one identity and one key.
 
-Given values, defaults of strategies, training settings of suites and options of models all pass ``convert``,
-and every name that holds a path passes ``spelled``: so that one setting is one identity and one key.
+Values from users, defaults of strategies, training settings of suites and options of models all go through
+``convert``, and names that contain a path through ``spelled``.
 """
 
 import math
@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from suites.errors import UserError, unknown
 
 Value = bool | int | float | str
-"""A setting's value."""
+"""The value of a setting."""
 
 
 def text_of(value: Value) -> str:
-    """Return a value as a selector writes it: 1e9 and 1e-05, never a plus sign, which joins strategies."""
+    """Return a value as selectors write it: 1e9, 1e-05; without plus signs, which join strategies."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, float):
@@ -27,18 +27,18 @@ def text_of(value: Value) -> str:
 
 
 def convert(what: str, given: Value, hint: Any) -> Value:
-    """Return a value in the one form that a field of a type has it in.
+    """Return a value in the canonical form of the type of its field.
 
-    ``1``, ``1.0`` and ``1e0`` are one number, whole where the field is, and ``-0.0`` is 0. A number is no
-    ``true``, and ``true`` is no number.
+    ``1``, ``1.0`` and ``1e0`` are the same number, an int if the field is one, and ``-0.0`` is 0. Numbers and
+    ``true`` or ``false`` are not converted into each other.
 
     Args:
-        what: The setting, as messages name it.
-        given: Text as a user wrote it, or a default as an author wrote it.
-        hint: The field's type: int, float, bool, str or a Literal, perhaps Annotated with bounds.
+        what: Name of the setting in messages.
+        given: Text from a user, or a default from an author.
+        hint: Type of the field: int, float, bool, str or a Literal, optionally Annotated with bounds.
 
     Raises:
-        UserError: for what is not of the type or out of its bounds, in one line.
+        UserError: The value does not have the type or is out of bounds.
     """
     plain, bounds = taken_apart(hint)
     text = text_of(given).strip()
@@ -55,7 +55,7 @@ def convert(what: str, given: Value, hint: Any) -> Value:
     if plain is str:
         return text_of(given)
     if plain not in (int, float):
-        raise UserError(f"{what} cannot be set: it is neither a number, true or false, nor text")
+        raise UserError(f"{what} cannot be set: its type must be int, float, bool, str or Literal")
     value = _number(text, plain)
     if value is None:
         kind = "a whole number" if plain is int else "a number"
@@ -72,15 +72,17 @@ def convert(what: str, given: Value, hint: Any) -> Value:
 
 @dataclass(frozen=True)
 class Condition:
-    """When a setting has an effect: while another one has, or has not, one of some values."""
+    """The condition under which a setting has an effect: the value of another setting."""
 
     other: str
     """Another setting of the same method or model, a training setting, or ``scenario``."""
     values: tuple[Value, ...]
+    """Values of the other setting."""
     has: bool = True
+    """Whether the other setting must have one of the values, or must have none of them."""
 
     def met(self, value: Value) -> bool:
-        """Return whether it is so at a value of the other setting."""
+        """Return whether the condition is met by a value of the other setting."""
         return (value in self.values) is self.has
 
     def __str__(self) -> str:
@@ -89,22 +91,34 @@ class Condition:
 
 
 def only_if(other: str, *values: Value) -> Condition:
-    """Say, in a field's ``Annotated``, that it has an effect only while another one has one of some values.
+    """Declare, in a field's ``Annotated``, that it only has an effect if another setting has some value.
 
-    Example::
+    Without an effect the field is set back to its default, so that it does not make a separate cell.
 
+    Args:
+        other: Another hyper-parameter, a training setting, or ``scenario``.
+        values: Values of it for which the field has an effect.
+
+    Example:
+        ```python
         lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
+        ```
     """
     return Condition(other, values)
 
 
 def unless(other: str, *values: Value) -> Condition:
-    """Say, in a field's ``Annotated``, that it has no effect while another one has one of some values."""
+    """Declare, in a field's ``Annotated``, that it has no effect if another setting has some value.
+
+    Args:
+        other: Another hyper-parameter, a training setting, or ``scenario``.
+        values: Values of it for which the field has no effect.
+    """
     return Condition(other, values, has=False)
 
 
 def conditions(hint: Any) -> list[Condition]:
-    """Return what a field's type says of when it has an effect; all of it must hold."""
+    """Return the conditions in the type of a field; all must be met for it to have an effect."""
     return [a for a in get_args(hint)[1:] if isinstance(a, Condition)] if _is_annotated(hint) else []
 
 
@@ -114,16 +128,16 @@ def settled(
     hints: Mapping[str, Any],
     around: Mapping[str, Value],
 ) -> tuple[dict[str, Value], dict[str, Condition]]:
-    """Set back what has no effect, so that it makes no cell of its own.
+    """Set settings without effect back to their defaults, so that they do not make separate cells.
 
     Args:
         given: The settings of a method or of a model.
-        usual: What each of them is set back to.
-        hints: Their types, with their conditions.
-        around: What else conditions may be about.
+        usual: The default of each.
+        hints: Their types, with conditions.
+        around: Other settings that conditions may refer to.
 
     Returns:
-        The settings, and for each that was set back the first condition that is not met.
+        The settings, and for each one that was set back the first condition that is not met.
     """
     found: dict[str, Value] = {}
     why: dict[str, Condition] = {}
@@ -148,7 +162,7 @@ def _is_annotated(hint: Any) -> bool:
 
 
 def taken_apart(hint: Any) -> tuple[Any, Any]:
-    """Return a type without its annotations, and the one of them that has bounds, None where none has."""
+    """Return a type without its annotations, and the annotation with bounds, None if there is none."""
     if not _is_annotated(hint):
         return hint, None
     plain, *annotations = get_args(hint)
@@ -156,15 +170,15 @@ def taken_apart(hint: Any) -> tuple[Any, Any]:
 
 
 def _number(text: str, kind: type) -> int | float | None:
-    """Return a number in its one form, None where the text is none of that kind."""
+    """Return a number in canonical form, None if the text is not a number of that kind."""
     try:
         if kind is int:
             try:
-                return int(text)  # exact, whatever its length
+                return int(text)  # exact for any length
             except ValueError:
                 whole = float(text)
                 return int(whole) if whole.is_integer() else whole if math.isinf(whole) else None
-        return float(text) + 0.0  # of -0.0 as well 0.0
+        return float(text) + 0.0  # -0.0 becomes 0.0
     except ValueError:
         return None
 
@@ -174,7 +188,7 @@ def _quoted(given: Value) -> str:
 
 
 def spelled(path: str) -> str:
-    """Return the one spelling of a path: ``./`` and the rest below the working directory, else absolute."""
+    """Return the canonical spelling of a path: ``./...`` below the working directory, else absolute."""
     whole, here = os.path.realpath(os.path.expanduser(path)), os.path.realpath(os.curdir)
     if os.path.commonpath([whole, here]) != here:
         return whole

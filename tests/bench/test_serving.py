@@ -475,7 +475,7 @@ def test_a_model_that_does_not_fit_the_suite_is_refused(exported: Path, tmp_path
     refused("was trained with hidden=32: continuing with hidden=8", narrow.cells)
     refused("cannot read sentences, a data set of texts", ran, tmp_path, replace(request, suite="toy-text"))
     wide = replace(blobs(), x_N=torch.zeros(240, 3, 8, 8, dtype=torch.uint8))
-    says = r"reads images of shape \(1, 8, 8\); those of toy-wide are \(3, 8, 8\)"
+    says = r"reads images of shape \(1, 8, 8\); toy-wide has shape \(3, 8, 8\)"
     with registered(replace(TOY, name="toy-wide", load=lambda: wide)):
         refused(says, ran, tmp_path, replace(request, suite="toy-wide"))
     assert list(tmp_path.iterdir()) == [exported]
