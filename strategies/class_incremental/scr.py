@@ -29,7 +29,7 @@ class SCR(NearestMean, Replay):
     """Supervised contrastive replay with a nearest-class-mean classifier.
 
     L = mean_i -1/|P(i)| sum_{p in P(i)} log [exp(z_i z_p / T) / sum_{a != i} exp(z_i z_a / T)] over two views
-    of new and remembered rows, where z is a projection of length 1 and P(i) the other rows of i's class (Mai
+    of new and stored rows, where z is a projection of length 1 and P(i) the other rows of i's class (Mai
     2021). The class means are those of the memory's features, before the projection.
     """
 
@@ -39,7 +39,7 @@ class SCR(NearestMean, Replay):
     needs = "a memory of rows, a small second network"
 
     batch: CountOrNone = 100
-    """Remembered rows per step; 0 for the number of new rows."""
+    """Stored rows per step; 0 for the number of new rows."""
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(0.07)
     """T: inner products are divided by this."""
     projection: Count = 128
@@ -67,7 +67,7 @@ class SCR(NearestMean, Replay):
             self.projector_optimiser.reset()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the contrastive loss over two views of new and remembered rows."""
+        """Return the contrastive loss over two views of new and stored rows."""
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         both = join_batches(batch, self.memory.read(slots_LB, batch))
         x_LVCHW = torch.cat([both.x_LBX, self.second_view(both.x_LBX)], 1)

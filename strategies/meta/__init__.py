@@ -1,1 +1,1 @@
-"""Meta-learning methods: quick steps on new rows, judged on new and remembered rows."""
+"""Meta-learning methods: quick steps on new rows, judged on new and stored rows."""

@@ -1,6 +1,6 @@
 """Look-ahead methods: La-MAML, and OML learned online.
 
-Both take a few quick steps on the new rows, compute the loss on new and remembered rows at the result, and
+Both take a few quick steps on the new rows, compute the loss on new and stored rows at the result, and
 differentiate it with respect to the parameters before the quick steps.
 
 Axes: L lanes, B batch, U units; X the axes of one row.
@@ -24,7 +24,7 @@ class LookAhead(Replay):
     needs = "a memory of rows, gradients through a few steps"
 
     batch: CountOrNone = 0
-    """Remembered rows in the outer loss; 0 for the number of new rows."""
+    """Stored rows in the outer loss; 0 for the number of new rows."""
     inner: CountOrNone = 5
     """Number of quick steps, each on an equal part of the new rows; 0 for one step per row."""
     order: Literal["first", "second"] = "first"
@@ -63,9 +63,9 @@ class LookAhead(Replay):
 class LaMAML(LookAhead):
     """Look-ahead MAML: every parameter has its own learning rate, which is learned too.
 
-    p_k = p_0 - sum_i a * grad l_i(p_i) on the new rows; then, with L on new and remembered rows,
+    p_k = p_0 - sum_i a * grad l_i(p_i) on the new rows; then, with L on new and stored rows,
     a <- a - eta dL(p_k)/da and p <- p - max(0, a) * dL(p_k)/dp_0 (Gupta 2020, Algorithm 1). The rate of a
-    parameter grows if its quick steps also lower the loss on remembered rows; it falls to 0 if they raise it.
+    parameter grows if its quick steps also lower the loss on stored rows; it falls to 0 if they raise it.
     """
 
     name = "la-maml"
@@ -114,7 +114,7 @@ class OML(LookAhead):
 
     The quick steps move the head alone, p_k = p_0 - alpha sum_i grad l_i(p_i) on the new rows. The optimiser
     then follows the gradient, with respect to features and head before the quick steps, of the loss on new
-    and remembered rows at p_k (Javed & White 2019, Algorithm 1, with a memory instead of sampled
+    and stored rows at p_k (Javed & White 2019, Algorithm 1, with a memory instead of sampled
     trajectories).
     """
 

@@ -14,7 +14,7 @@ from strategies.parts import Replay
 
 
 class MER(Replay):
-    """Meta-experience replay: Reptile over steps on new and remembered rows.
+    """Meta-experience replay: Reptile over steps on new and stored rows.
 
     Each of s paths starts at p_0 = p and takes one step on the new rows and one on each of k draws from the
     memory, ending at p_k; then p = p_0 + beta (p_k - p_0). After all paths p = p_start + gamma (p - p_start)
@@ -36,7 +36,7 @@ class MER(Replay):
     steps: Count = 4
     """k: draws from the memory in a path."""
     rows: CountOrNone = 0
-    """Remembered rows in a draw; 0 for the number of new rows."""
+    """Stored rows in a draw; 0 for the number of new rows."""
     beta: Share = LaneFloat(0.3)
     """Share of each path's change of the parameters that is applied."""
     gamma: Share = LaneFloat(1.0)

@@ -17,7 +17,7 @@ from strategies.pretrained.sparse_er import SparseER
 
 
 class MbPA(SparseER):
-    """MbPA++: sparse replay, and each test row gets a network adapted to its nearest remembered rows.
+    """MbPA++: sparse replay, and each test row gets a network adapted to its nearest stored rows.
 
     W~ = argmin_W' lambda ||W' - W||^2 - sum_k a_k log p(y_k | x_k, W') by some gradient steps from W, with
     a_k = 1 / K. W~ classifies the row and is then discarded (de Masson d'Autume et al. 2019, section 3,
@@ -28,7 +28,7 @@ class MbPA(SparseER):
     needs = "a memory of rows, a copy of the untrained network, many passes for each test row"
 
     neighbours: Annotated[Count, unless("adapt_rate", 0.0)] = 32
-    """K: nearest remembered rows that the network is adapted to."""
+    """K: nearest stored rows that the network is adapted to."""
     adapt_steps: Annotated[Count, unless("adapt_rate", 0.0)] = 30
     """Steps of the adaptation, by SGD with momentum 0.9."""
     adapt_rate: NotNegative = LaneFloat(5e-3)
@@ -59,7 +59,7 @@ class MbPA(SparseER):
         return mask(logits_LBU, batch.active_LBU)
 
     def nearest(self, batch: Batch) -> Tensor:
-        """Return the slots of each row's nearest remembered rows, int64 (L, B, K); empty slots come last."""
+        """Return the slots of each row's nearest stored rows, int64 (L, B, K); empty slots come last."""
         rows_LM = self.memory.rows_LM[:, : self.memory.slots]
         if self._keyed is None or not torch.equal(self._keyed[0], rows_LM):
             self._keyed = rows_LM.clone(), features_of(self.key_network, self.streams, rows_LM)

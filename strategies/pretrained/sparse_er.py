@@ -11,7 +11,7 @@ from strategies.parts import RowReplay
 
 
 class SparseER(RowReplay):
-    """Sparse experience replay: one step on remembered rows after every ``every`` steps on new rows.
+    """Sparse experience replay: one step on stored rows after every ``every`` steps on new rows.
 
     By default one row is replayed per hundred new rows (de Masson d'Autume 2019, section 3.2).
     """
@@ -21,9 +21,9 @@ class SparseER(RowReplay):
     paper = "de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning"
 
     every: Count = 100
-    """Steps on new rows before each step on remembered rows."""
+    """Steps on new rows before each step on stored rows."""
     batch: CountOrNone = 0
-    """Remembered rows in such a step; 0 for the number of new rows."""
+    """Stored rows in such a step; 0 for the number of new rows."""
 
     def setup(self) -> None:
         """Make an empty memory; count steps from the start of the stream."""
@@ -32,7 +32,7 @@ class SparseER(RowReplay):
         self._steps: list[int] = []
 
     def learn(self, batch: Batch) -> Tensor:
-        """Take one step on new rows, and one on remembered rows in lanes whose turn it is."""
+        """Take one step on new rows, and one on stored rows in lanes whose turn it is."""
         loss_L = super().learn(batch)
         active = self.context.active or (True,) * self.streams.lanes
         # Counted twice: on the device for checkpoints, on the host to avoid synchronising.
@@ -53,7 +53,7 @@ class SparseER(RowReplay):
         return loss_L
 
     def review(self, old: Batch, due: tuple[bool, ...]) -> None:
-        """Take a step on remembered rows."""
+        """Take a step on stored rows."""
         self.model.zero_grad()
         buffers = copy_buffers(self.model)
         with self.autocast():

@@ -1,1 +1,1 @@
-"""Replay methods: remembered rows are learned again with new ones."""
+"""Replay methods: stored rows are learned again with new ones."""

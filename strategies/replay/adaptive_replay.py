@@ -58,11 +58,11 @@ class AdaptiveReplay(Replay):
     """adaptive: forgetting sets frequency and strength; fixed: a share ``rate`` of steps reviews, at strength
     ``lam``."""
     batch: CountOrNone = 0
-    """Remembered rows in a step that reviews; 0 for the number of new rows."""
+    """Stored rows in a step that reviews; 0 for the number of new rows."""
     rate: Share = LaneFloat(0.25)
     """Largest share of the steps, from the second task on, that may review."""
     lam: NotNegative = LaneFloat(3.0)
-    """Weight of the loss on remembered rows when nothing is forgotten."""
+    """Weight of the loss on stored rows when nothing is forgotten."""
     boost: Annotated[NotNegative, only_if("control", "adaptive")] = LaneFloat(2.0)
     """At full alarm the weight is (1 + boost) times ``lam``."""
     calm: Annotated[Share, only_if("control", "adaptive")] = LaneFloat(0.1)
@@ -101,7 +101,7 @@ class AdaptiveReplay(Replay):
     # A step.
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
-        """Return the loss on remembered rows, 0 in lanes that do not review at this step."""
+        """Return the loss on stored rows, 0 in lanes that do not review at this step."""
         active_L = batch.learns_L > 0
         # The host knows whether any lane reads at this step, the device which lanes do.
         active = self.context.active or (True,) * self.streams.lanes

@@ -13,7 +13,7 @@ from strategies.parts import RowReplay, join_batches, real_rows
 class CLSER(RowReplay):
     """Replay with two running means of the parameters, a plastic and a stable one, as teachers.
 
-    L = CE(new and remembered rows) + lambda |h(x) - z|^2 on remembered rows, where z are the logits of the
+    L = CE(new and stored rows) + lambda |h(x) - z|^2 on stored rows, where z are the logits of the
     mean model that gives the true label the higher probability. After a share of the steps a mean model moves
     to a p + (1 - a) theta (Arani 2022, eq. 1 to 4 and Algorithm 1). The stable model predicts.
     """

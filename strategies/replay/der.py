@@ -7,7 +7,7 @@ from strategies.parts import Memory, Replay
 
 
 class DER(Replay):
-    """Dark experience replay: remembered rows are stored with their logits, which the network has to match.
+    """Dark experience replay: rows are stored with their logits, which the network has to match.
 
     L = L_new + alpha ||z - h(x)||^2, a mean over rows and units (Buzzega 2020, eq. 5; the paper sums over
     units, its released code takes the mean).
@@ -26,14 +26,14 @@ class DER(Replay):
         self.memory = Memory(self.buffer, self.streams, self.draws, {"logits": (self.streams.n_units,)})
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return cross-entropy on new rows plus the distance of logits on remembered rows."""
+        """Return cross-entropy on new rows plus the distance of logits on stored rows."""
         raw_LBU = self.model(batch.x_LBX)
         batch.noted[self.name] = raw_LBU.detach()
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         return loss_L + self.alpha * self.distance_L(batch)
 
     def distance_L(self, batch: Batch) -> Tensor:
-        """Return the mean squared distance of logits on remembered rows, shape (L,)."""
+        """Return the mean squared distance of logits on stored rows, shape (L,)."""
         slots_LB = self.memory.draw_slots("logits", batch.rows_LB.shape[1])
         old = self.memory.read(slots_LB, batch)
         kept_LBU = self.memory.read_kept("logits", slots_LB)
@@ -46,13 +46,13 @@ class DER(Replay):
 
 
 class DERPlusPlus(DER):
-    """DER plus the labels of remembered rows: + beta CE(y, h(x)) on a second draw (Buzzega 2020, eq. 6)."""
+    """DER plus the labels of stored rows: + beta CE(y, h(x)) on a second draw (Buzzega 2020, eq. 6)."""
 
     name = "der++"
     cost = 3.0
 
     beta: NotNegative = LaneFloat(0.5)
-    """Weight of the cross-entropy on remembered rows."""
+    """Weight of the cross-entropy on stored rows."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Return DER's loss plus the cross-entropy of a second draw from the memory."""

@@ -11,7 +11,7 @@ from suites.base import Training
 
 
 class ER(RowReplay):
-    """Experience replay: each step learns new rows and an equal number of remembered rows.
+    """Experience replay: each step learns new rows and an equal number of stored rows.
 
     The loss is one mean over both (``concatenated``, Chaudhry 2019), L_new + lambda L_old (``sum``), or
     1/t L_new + (1 - 1/t) L_old at the t-th task (``tasks``, van de Ven 2022).
@@ -24,12 +24,12 @@ class ER(RowReplay):
     presets = {"vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}}
 
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for the number of new rows."""
+    """Stored rows per step; 0 for the number of new rows."""
     balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
-    """concatenated: one mean over new and remembered rows; sum: L_new + lam L_old; tasks: at task t,
+    """concatenated: one mean over new and stored rows; sum: L_new + lam L_old; tasks: at task t,
     1/t L_new + (1 - 1/t) L_old."""
     lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
-    """lambda: weight of the loss on remembered rows with balance=sum."""
+    """lambda: weight of the loss on stored rows with balance=sum."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:
         """Refuse balance=tasks where boundaries are hidden: its weights depend on the task number."""
@@ -44,12 +44,12 @@ class ER(RowReplay):
         return f"balance={self.balance} of {self.name} weights new rows too; balance=sum does not"
 
     def replayed(self, batch: Batch) -> Batch:
-        """Return the remembered rows of this step."""
+        """Return the stored rows of this step."""
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         return self.memory.read(slots_LB, batch)
 
     def both(self, batch: Batch) -> Batch:
-        """Return the new rows and then the remembered ones."""
+        """Return the new rows and then the stored ones."""
         return join_batches(batch, self.replayed(batch))
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class ER(RowReplay):
         return self.lam * self.cross_entropy(self.logits(old), old)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the weighted loss on new and remembered rows; one forward pass for both."""
+        """Return the weighted loss on new and stored rows; one forward pass for both."""
         new = batch.rows_LB.shape[1]
         both = self.both(batch)
         logits_LBU = self.logits(both)

@@ -8,7 +8,7 @@ from strategies.parts import RowReplay
 
 
 class ERACE(RowReplay):
-    """ER whose softmax on new rows covers only the classes of the batch; on remembered rows, all classes.
+    """ER whose softmax on new rows covers only the classes of the batch; on stored rows, all classes.
 
     L = L_ace(new, classes of the new batch) + L_ce(old, all classes seen) (Caccia 2022, eq. 6). New rows
     do not push down the logits of earlier classes.

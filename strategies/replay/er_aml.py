@@ -11,7 +11,7 @@ from strategies.parts import RowReplay, pick_marked, real_rows
 
 
 class ERAML(RowReplay):
-    """ER with a contrastive loss on new rows and cross-entropy over all classes on remembered rows.
+    """ER with a contrastive loss on new rows and cross-entropy over all classes on stored rows.
 
     For each new row i one positive (same class) and one negative (another class of the batch) are drawn from
     batch and memory. The loss is the mean over i and over the positives p of i of
@@ -28,7 +28,7 @@ class ERAML(RowReplay):
     """T: cosines are divided by this before the softmax."""
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the contrastive loss plus that on remembered rows; in the first task, cross-entropy on both.
+        """Return the contrastive loss plus that on stored rows; in the first task, cross-entropy on both.
 
         Where boundaries are hidden, the contrastive loss is used from the first step on.
         """

@@ -12,7 +12,7 @@ from strategies.parts import Memory, Replay, sample_rows
 class FDR(Replay):
     """Penalise the L2 distance to the network's own outputs at the end of each earlier task.
 
-    L = L_new + alpha (E |p(x) - p_then(x)|^2)^(1/2) over remembered rows, p the softmax (Benjamin 2019,
+    L = L_new + alpha (E |p(x) - p_then(x)|^2)^(1/2) over stored rows, p the softmax (Benjamin 2019,
     section 3.1). Rows are chosen when a task ends; each finished task has an equal share of the memory.
     """
 
@@ -25,7 +25,7 @@ class FDR(Replay):
     alpha: NotNegative = LaneFloat(1.0)
     """Weight of the distance."""
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for the number of new rows."""
+    """Stored rows per step; 0 for the number of new rows."""
     distance: Annotated[Literal["function", "rows"], unless("alpha", 0.0)] = "function"
     """function: root of the mean squared distance (the paper); rows: mean of the rows' distances (Buzzega
     2020)."""

@@ -13,8 +13,8 @@ from strategies.parts import Memory, Replay, join_batches, real_rows
 class GSS(Replay):
     """Experience replay from a memory chosen so that gradients of its rows differ in direction (GSS-Greedy).
 
-    A row's score is c = 1 + the largest cosine between its gradient and those of a few remembered rows. Once
-    the memory is full, a new row with c < 1 competes with a remembered row i, drawn in proportion to its
+    A row's score is c = 1 + the largest cosine between its gradient and those of a few stored rows. Once
+    the memory is full, a new row with c < 1 competes with a stored row i, drawn in proportion to its
     score C_i, and replaces it with probability C_i / (C_i + c) (Aljundi 2019, Algorithm 2).
     """
 
@@ -24,9 +24,9 @@ class GSS(Replay):
     needs = "a memory of rows and scores"
 
     batch: CountOrNone = 0
-    """Remembered rows per step; 0 for the number of new rows."""
+    """Stored rows per step; 0 for the number of new rows."""
     compare: Count = 10
-    """Remembered rows, drawn once per batch, whose gradients are compared with those of new rows."""
+    """Stored rows, drawn once per batch, whose gradients are compared with those of new rows."""
     gradient: Literal["dense", "head"] = "dense"
     """Gradients are taken with respect to all dense layers (the whole of an mlp, as in the paper) or the
     head."""
@@ -38,7 +38,7 @@ class GSS(Replay):
         self._layers = dense if self.gradient == "dense" else [self.model.head]
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy of new and remembered rows."""
+        """Return the mean cross-entropy of new and stored rows."""
         slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
         both = join_batches(batch, self.memory.read(slots_LB, batch))
         return self.cross_entropy(self.logits(both), both)

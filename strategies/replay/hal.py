@@ -33,7 +33,7 @@ from strategies.replay.er import ER
 class HAL(ER):
     """Experience replay plus anchors, whose logits a step must not change: one image per class and task.
 
-    A trial step on new and remembered rows gives theta~ = theta - lr grad L. The real step then follows the
+    A trial step on new and stored rows gives theta~ = theta - lr grad L. The real step then follows the
     gradient of L + lambda mean |h(e) - h~(e)|^2 over anchors e. When a task ends, its anchors are made by
     gradient ascent on l(f_M(e), y) - l(f(e), y) - gamma |phi(e) - phi|^2, where f_M is the network tuned on
     the memory and phi the running mean of the task's features (Chaudhry 2021, section 3).

@@ -20,13 +20,13 @@ class MIR(ER):
     """
 
     name = "mir"
-    # Virtual step, new and remembered rows; 50 candidates forward twice are a third of a batch of 100.
+    # Virtual step, new and stored rows; 50 candidates forward twice are a third of a batch of 100.
     cost = 3.33
     paper = "Aljundi et al. 2019, Online continual learning with maximally interfered retrieval"
     presets = {}
 
     candidates: Count = 50
-    """Remembered rows drawn, without replacement, to choose from."""
+    """Stored rows drawn, without replacement, to choose from."""
     current: Annotated[bool, only_if("boundaries", "shown")] = False
     """Whether rows of the current task may be candidates. If not (as in the released code), replay starts
     with the second task."""
@@ -49,7 +49,7 @@ class MIR(ER):
         return pick_rows(replace(candidates, weight_LB=candidates.weight_LB * among_LC), best_LB)
 
     def interference(self, batch: Batch, old: Batch) -> Tensor:
-        """Return how much a step on the new rows raises the loss of each remembered row, shape (L, C).
+        """Return how much a step on the new rows raises the loss of each stored row, shape (L, C).
 
         Computed in evaluation mode, so that only the real step updates running statistics.
         """

@@ -50,7 +50,7 @@ class RAR(ER):
         return total_L / self.repeats
 
     def both(self, batch: Batch) -> Batch:
-        """Return new and remembered rows, newly augmented."""
+        """Return new and stored rows, newly augmented."""
         both = super().both(batch)
         lanes, size = both.rows_LB.shape
         draw_LB4 = self.draws.uniform("augment both", 4 * size).view(lanes, size, 4)

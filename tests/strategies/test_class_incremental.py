@@ -499,7 +499,7 @@ def test_scr_contrastive_loss_equals_a_double_loop() -> None:
     assert float(ours[2]) == 0
 
 
-def test_scr_trains_on_two_views_of_new_and_remembered_rows() -> None:
+def test_scr_trains_on_two_views_of_new_and_stored_rows() -> None:
     strategy = ready("scr", view="same", batch=4, projection=5)
     strategy.memory.write_reservoir(new_batch(strategy, 0))
     batch = new_batch(strategy, 1)
