@@ -359,7 +359,12 @@ def buffer(subject: Subject) -> None:
     if not names:
         raise Skip("it has no memory of rows")
     for slots in (10, 3):
-        record = run(subject.cells("uneven", (0,), hyper={"buffer": slots}, epochs=1))[0]
+        try:
+            record = run(subject.cells("uneven", (0,), hyper={"buffer": slots}, epochs=1))[0]
+        except Unsuitable:
+            if slots == 10:
+                raise
+            continue  # a method may refuse a memory with fewer rows than classes
         rows, size = (record["resources"][f"memory_{of}"] for of in ("samples", "bytes"))
         if not rows <= slots or (slots == 10 and not (rows and size >= rows * 64)):
             raise Fault(
