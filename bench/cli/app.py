@@ -1,4 +1,4 @@
-"""The command itself, and what several of its commands do."""
+"""The Typer app, and helpers that several commands share."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # brackets are options of a strategy here, not markup
+    rich_markup_mode=None,  # brackets are options of a strategy, not markup
 )
 
 
@@ -36,7 +36,7 @@ def _options(
 
 
 def use_mirror(data: Path | None) -> None:
-    """Take the hub's files from a folder; raises UserError where it is none."""
+    """Use a local mirror of the hub; raises UserError if it is not a folder."""
     if data is not None:
         if not data.is_dir():
             raise errors.UserError(f"--data {data} is not a folder")
@@ -44,7 +44,7 @@ def use_mirror(data: Path | None) -> None:
 
 
 def opened(folder: Path) -> tuple[Any, dict[str, str]]:
-    """Return a run and its planned cells; raises UserError for a folder that is none."""
+    """Return a run and its planned cells; raises UserError if the folder is not a run."""
     from bench.store import RunReader
 
     run = RunReader(folder)

@@ -1,4 +1,4 @@
-"""``lethe check``: does a method, a suite or a model do what it must?"""
+"""``lethe check``: checks of methods, suites and models."""
 
 import sys
 import time
@@ -17,13 +17,13 @@ from suites import errors
 def check(
     target: Annotated[
         list[str],
-        typer.Argument(metavar="TARGET...", help="A strategy, suite or model: name, ./file.py:Name; or all."),
+        typer.Argument(metavar="TARGET...", help="Strategies, suites, models: name, ./file.py:Name; or all."),
     ],
-    only: Annotated[list[str] | None, typer.Option(help="A check by its name; repeat for more.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this check; repeat for more.")] = None,
 ) -> None:
-    """Check a method, a suite or a model on small made streams: each finding is one line with what to do.
+    """Check methods, suites or models on small generated streams; each finding is one line with what to do.
 
-    Exit code 1 where something was found.
+    The exit code is 1 if something was found.
     """
     from bench.checks.targets import targets
 

@@ -1,4 +1,4 @@
-"""The registries of all kinds side by side."""
+"""The registries of all kinds: suites, strategies, models and scores."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class _Scores(Registry["Score"]):
-    """All scores. Beside the command, because bench.stats takes longer to import than a list to print."""
+    """All scores. Defined here because importing bench.stats takes longer than printing a list."""
 
     kind, plural, package = "score", "scores", "bench.stats.scores"
 
     def collect(self, module: ModuleType) -> None:
-        """Enter the scores of the module."""
+        """Register the scores of the module."""
         for score in module.SCORES.values():
             self.enter(score.name, score, module.__name__)
 
@@ -32,7 +32,7 @@ class _Scores(Registry["Score"]):
         return False
 
     def describe_value(self, name: str, value: Score) -> Description:
-        """Return what a score says of itself."""
+        """Return the description of a score."""
         direction = "higher is better" if value.higher_is_better else "lower is better"
         metadata = {"formula": value.formula, "source": value.source, "direction": direction}
         return Description(self.kind, name, value.summary, metadata=metadata)
@@ -48,7 +48,7 @@ def registries() -> dict[str, Registry[Any]]:
 
 
 def describe(name: str) -> Description:
-    """Return what something of whatever kind says of itself; raises UserError for an unknown name."""
+    """Return the description of a name of any kind; raises UserError for an unknown name."""
     known = registries()
     if len(strategies.split(name)) > 1:
         return strategies.REGISTRY.describe(name)

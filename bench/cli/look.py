@@ -1,4 +1,4 @@
-"""What can be named, and the state of a run: ``list``, ``show``, ``status``."""
+"""The commands ``list``, ``show`` and ``status``."""
 
 import json
 from inspect import cleandoc
@@ -15,10 +15,10 @@ from suites.description import Description
 
 @app.command("list", epilog="Example: lethe list strategies --json")
 def list_(
-    kind: Annotated[str, typer.Argument(help="suites, strategies, models or scores; all without it.")] = "",
+    kind: Annotated[str, typer.Argument(help="suites, strategies, models or scores; all if omitted.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List what can be named, a line each."""
+    """List suites, strategies, models and scores."""
     from bench.cli.kinds import registries
 
     known = registries()
@@ -47,7 +47,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A suite, strategy, model or score.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one thing: its hyper-parameters with their help, its source and what it needs."""
+    """Show a suite, strategy, model or score: options with their help, reference, licence, requirements."""
     from bench.cli.kinds import describe
 
     found = describe(name)
@@ -69,7 +69,7 @@ def show(
 
 @app.command(epilog="Example: lethe status results/runs/first")
 def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
-    """Say what of a run is done, failed, skipped and missing, and what is not of today's code and data."""
+    """Show which cells of a run are done, failed, skipped, missing or stale (made by other code or data)."""
     from bench.store import staleness_of
 
     run_, cells = opened(folder)
@@ -97,7 +97,7 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
 
 
 def _data_of_users(suite: str) -> str | None:
-    """Return the fingerprint of the data of a suite in a file, which may change from one day to the next."""
+    """Return the fingerprint of the data of a suite in a user's file, which may have changed."""
     if ".py:" not in suite:
         return None
     import suites
@@ -109,6 +109,6 @@ def _data_of_users(suite: str) -> str | None:
 
 
 def _why(record: Any) -> str:
-    """Return why a cell has no numbers, empty where it has."""
+    """Return why a cell has no numbers, empty if it has."""
     failure = record["error"] and f"{record['error']['kind']}: {record['error']['message']}"
     return record["reason"] or failure or ""

@@ -1,4 +1,4 @@
-"""Trained models: ``export`` and ``predict``."""
+"""The commands ``export`` and ``predict`` for trained models."""
 
 import sys
 from pathlib import Path
@@ -14,12 +14,14 @@ from suites import errors
     epilog="Examples: lethe export runs/a er/0 models/er | lethe export runs/a 3f9c models/first --task 1"
 )
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A folder of a run with --keep-models.")],
-    cell: Annotated[str, typer.Argument(help="A cell's key, the start of it, or strategy/seed: 'er/0'.")],
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run made with --keep-models.")],
+    cell: Annotated[str, typer.Argument(help="Key of a cell, the start of it, or strategy/seed: 'er/0'.")],
     to: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the model.")],
-    task: Annotated[int | None, typer.Option(help="After how many tasks; the last saved without it.")] = None,
+    task: Annotated[
+        int | None, typer.Option(help="Model after this many tasks; by default the last.")
+    ] = None,
 ) -> None:
-    """Write the trained model of one cell into a folder of its own, which predicts and goes on learning."""
+    """Export the trained model of a cell into a new folder, for predictions and further training."""
     from bench.export import find, save, served
 
     model = served(folder, find(folder, cell), task)
@@ -36,14 +38,14 @@ def export(
     "--file rows.csv --column text --out answers.csv | lethe predict models/m30k 'a dog' --task en-de"
 )
 def predict(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What lethe export made.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")],
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Sentences.")] = None,
     file: Annotated[Path | None, typer.Option(help="Texts in CSV, or images in .npy (N, C, H, W).")] = None,
-    column: Annotated[str, typer.Option(help="The column of the texts.")] = "text",
-    task: Annotated[str, typer.Option(help="What is to be written, of a model that writes: 'en-de'.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Write CSV here, instead of lines.")] = None,
+    column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    task: Annotated[str, typer.Option(help="Task of a model that generates text: 'en-de'.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of lines.")] = None,
 ) -> None:
-    """Answer with an exported model: a line each, the label and its probability, or what it writes."""
+    """Predict with an exported model: a line for each input, label and probability or the generated text."""
     from bench.export import Exported
     from bench.export import predict_files as rows
 
@@ -52,7 +54,7 @@ def predict(
     if bool(texts) == (file is not None):
         raise errors.UserError("give either sentences or --file")
     if texts and not reads_texts:
-        raise errors.UserError(f"{folder} reads images, not sentences: give them as --file images.npy")
+        raise errors.UserError(f"{folder} reads images, not sentences: use --file images.npy")
     given: Any = texts
     if file is not None:
         given = rows.read_texts(file, column) if reads_texts else rows.read_images(file)
@@ -72,8 +74,8 @@ def predict(
         answers = [[label, f"{probability:.{digits}f}"] for label, probability in found]
     if out is None:
         for answer in answers:
-            print("\t".join(answer).replace("\n", " "))  # a line each
+            print("\t".join(answer).replace("\n", " "))  # one line for each input
         return
     what, first = ("text", given) if reads_texts else ("row", range(len(given)))
     rows.write_answers(out, [what, *columns], ([x, *a] for x, a in zip(first, answers, strict=True)))
-    print(f"{len(answers)} answers: {out}")
+    print(f"{len(answers)} predictions: {out}")

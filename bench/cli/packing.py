@@ -1,4 +1,4 @@
-"""A run in one file: ``pack`` and ``unpack``."""
+"""The commands ``pack`` and ``unpack``: a run in one file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,12 @@ from bench.cli.app import app
 def pack(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="RUN.lethe.gz without it.", show_default=False)
+        Path | None, typer.Argument(metavar="[FILE]", help="By default RUN.lethe.gz.", show_default=False)
     ] = None,
 ) -> None:
-    """Write a run's records into one file, which status, report and load read like the folder.
+    """Pack the records of a run into one file, which status, report and load read like the folder.
 
-    Checkpoints, saved models and superseded records are left out; the folder stays as it is.
+    Checkpoints, saved models and superseded records are left out; the folder is not changed.
     """
     from bench.store import RunReader, n_superseded, pack_run
 
@@ -32,15 +32,15 @@ def pack(
 
 @app.command(epilog="Example: lethe unpack results/reference/digits.lethe.gz results/runs/digits")
 def unpack(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What lethe pack made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A packed run.")],
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DIR]", help="A new folder; FILE without its suffix else.", show_default=False
+            metavar="[DIR]", help="A new folder; by default FILE without its suffix.", show_default=False
         ),
     ] = None,
 ) -> None:
-    """Write a packed run into a folder, so that lethe run goes on with it."""
+    """Unpack a run into a folder, so that lethe run can continue it."""
     from bench.store import unpack_run
 
-    print(f"{unpack_run(file, folder)}: lethe run ... --out goes on with it")
+    print(f"{unpack_run(file, folder)}: lethe run ... --out continues it")

@@ -1,4 +1,4 @@
-"""Results of runs: ``report`` and ``power``."""
+"""The commands ``report``, ``power`` and ``cite``."""
 
 from __future__ import annotations
 
@@ -21,29 +21,27 @@ if TYPE_CHECKING:
 )
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
-    scores: Annotated[str, typer.Option(help="Columns, with commas.")] = "",
+    scores: Annotated[str, typer.Option(help="Scores as columns, separated by commas.")] = "",
     spread: Annotated[
         str, typer.Option(help="ci (95 % t interval), bca (95 % bootstrap interval), sd or sem.")
     ] = "ci",
-    by_family: Annotated[bool, typer.Option("--by-family", help="Rows under their families.")] = False,
-    per_task: Annotated[bool, typer.Option("--per-task", help="Each task's final score.")] = False,
-    wide: Annotated[bool, typer.Option("--wide", help="Suites as columns, a table a score.")] = False,
+    by_family: Annotated[bool, typer.Option("--by-family", help="Group rows by family.")] = False,
+    per_task: Annotated[bool, typer.Option("--per-task", help="Show the final score of each task.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Suites as columns, one table per score.")] = False,
     by_class: Annotated[
-        bool, typer.Option("--classes", help="Also precision, recall and F1 of each class.")
+        bool, typer.Option("--classes", help="Add precision, recall and F1 of each class.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to write; DIR/report without it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; by default DIR/report.")] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Show the page live, on this machine alone; Ctrl-C ends it.")
+        bool, typer.Option("--serve", help="Serve the page live, on this machine only; Ctrl-C ends it.")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve; 0 for a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for --serve; 0 for a free one.")] = 0,
     prefer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Whose side is taken where runs contradict each other.")
+        Path | None, typer.Option(metavar="DIR", help="Run to use where runs contradict each other.")
     ] = None,
-    label: Annotated[
-        str, typer.Option(metavar="DIR=NAME,...", help="Show runs side by side, under these names.")
-    ] = "",
+    label: Annotated[str, typer.Option(metavar="DIR=NAME,...", help="Compare runs under these names.")] = "",
 ) -> None:
-    """Make page, tables (terminal, Markdown, LaTeX, CSV) and figures from one or several runs' records."""
+    """Make the page, tables (terminal, Markdown, LaTeX, CSV) and figures of one or several runs."""
     import time
 
     from rich.console import Console
@@ -59,9 +57,9 @@ def report(
         _serve(folders, chosen, layout, port, prefer, labels)
         return
     if out is None and len(folders) > 1:
-        raise errors.UserError("name the folder of a report on several runs with --out")
+        raise errors.UserError("a report on several runs needs --out, the folder to write it to")
     if out is None and runs[0].packed:
-        raise errors.UserError("name the folder of a report on a packed run with --out")
+        raise errors.UserError("a report on a packed run needs --out, the folder to write it to")
     frames = load(folders, prefer=prefer, labels=labels)
     classes = class_tables(frames, layout) if by_class else None
     target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
@@ -75,12 +73,10 @@ def report(
 
 
 def _labels(text: str) -> dict[str, str]:
-    """Read ``A=old,B=new``: what runs are called, by folder."""
+    """Read ``A=old,B=new``: labels of runs by folder."""
     found = dict(part.rpartition("=")[::2] for part in filter(None, text.split(",")))
     if not all(folder and name for folder, name in found.items()):
-        raise errors.UserError(
-            f"cannot read --label {text!r}; it is written like --label runs/a=old,runs/b=new"
-        )
+        raise errors.UserError(f"cannot read --label {text!r}; write it like --label runs/a=old,runs/b=new")
     return found
 
 
@@ -108,15 +104,16 @@ def _serve(
 @app.command(epilog="Example: lethe power results/runs/first er ewc --score acc --difference 1.0")
 def power(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
-    a: Annotated[str, typer.Argument(metavar="A", help="A strategy of the run, as its tables name it.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A strategy of the run, as in its tables.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another strategy.")],
     score: Annotated[str, typer.Option(help="The score.")] = "acc",
     difference: Annotated[float, typer.Option(help="The true difference to detect, in points.")] = 1.0,
     comparisons: Annotated[
-        int, typer.Option(min=1, help="Of the report: its strategies but the best, which Holm corrects for.")
+        int,
+        typer.Option(min=1, help="Comparisons that Holm corrects for: strategies of the report less one."),
     ] = 1,
 ) -> None:
-    """Say with how many seeds a report shows a difference between two strategies, from a run's variances."""
+    """Estimate how many seeds a report needs to show a difference between two strategies of a run."""
     from rich.console import Console
 
     from bench.report import left_out, power_caption, print_power

@@ -1,4 +1,4 @@
-"""Training: ``run`` carries out a plan."""
+"""The command ``run``."""
 
 import shlex
 import signal
@@ -19,58 +19,63 @@ from suites import errors
     "| lethe run digits -s all --seeds 10 --set epochs=5 --dry-run | lethe run experiment.toml"
 )
 def run(
-    what: Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite, or an experiment.")],
+    what: Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite, or an experiment file.")],
     strategy: Annotated[
         list[str] | None,
         typer.Option("-s", "--strategy", help="A strategy, 'er[buffer=200]', ./file.py:Class, or all."),
     ] = None,
     scenario: Annotated[
-        list[str] | None, typer.Option(help="task, domain, class, online; repeat or commas.")
+        list[str] | None, typer.Option(help="task, domain, class (default) or online; repeat, or use commas.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="5 (as without it) is 0 to 4; 2-6; 1,4.", show_default=False)
+        str | None, typer.Option(help="5 means 0 to 4 (the default); 2-6; 1,4.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: training, model, or an option of the model.")
+        list[str] | None,
+        typer.Option("--set", help="key=value: a training setting, model, or a model option."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="As --set model=NAME.")] = None,
-    shots: Annotated[int | None, typer.Option(help="As --set shots=K.")] = None,
-    rows_per_class: Annotated[int | None, typer.Option(help="As --set rows_per_class=K.")] = None,
+    model: Annotated[str | None, typer.Option(help="Short for --set model=NAME.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Short for --set shots=K.")] = None,
+    rows_per_class: Annotated[int | None, typer.Option(help="Short for --set rows_per_class=K.")] = None,
     resume_from: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on learning from an exported model.")
+        Path | None, typer.Option(metavar="DIR", help="Continue training from an exported model.")
     ] = None,
     keep_models: Annotated[
         str,
-        typer.Option(metavar="last|all", help="Keep trained models: the last, or all tasks' of each cell."),
+        typer.Option(
+            metavar="last|all", help="Save the model of each cell after the last task, or after all."
+        ),
     ] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
-    lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")] = 0,
+    lanes: Annotated[
+        int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")
+    ] = 0,
     data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")] = False,
     only_missing: Annotated[
-        bool, typer.Option("--only-missing", help="Run what is not there (the default).")
+        bool, typer.Option("--only-missing", help="Run only missing cells (the default).")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Run every cell again.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed and diverged ones again.")
+        bool, typer.Option("--retry-failed", help="Run failed and diverged cells again.")
     ] = False,
     stale: Annotated[
         str,
-        typer.Option(metavar="rerun|keep", help="Cells of other code or data: run them again, or keep them."),
+        typer.Option(metavar="rerun|keep", help="Run cells made by other code or data again, or keep them."),
     ] = "",
     no_check: Annotated[
-        bool, typer.Option("--no-check", help="Run methods of files that lethe check never passed.")
+        bool, typer.Option("--no-check", help="Run methods in files without lethe check.")
     ] = False,
 ) -> None:
-    """Run the cells of a plan that are missing, and print the tables.
+    """Run missing cells and print the tables.
 
-    Cells whose code or data changed are stale. Where only your own files changed they are run again; for
-    changes of Lethe's own code --stale says what becomes of them.
+    Cells whose code or data changed are stale. If only your own files changed, they are run again; for
+    changes in Lethe itself choose with --stale.
     """
     if only_missing and (force or retry_failed):
-        raise errors.UserError("--only-missing does not go with --force or --retry-failed")
+        raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
     from bench.plan import Request
     from bench.plan import experiment_file as experiments
@@ -79,25 +84,25 @@ def run(
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     if what.endswith(".toml"):
         if strategy or scenario or pairs or seeds or resume_from:
-            raise errors.UserError("an experiment file has its strategies, scenarios, seeds and --set in it")
+            raise errors.UserError("an experiment file has its own strategies, scenarios, seeds and --set")
         requests, named = experiments.read_toml(Path(what))
         out = out or (Path(named) if named else None)
     else:
         if not strategy:
-            raise errors.UserError("name at least one strategy with -s; lethe list strategies shows them")
+            raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
         scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
         chosen = experiments.seeds("5" if seeds is None else seeds)
         resumed = "" if resume_from is None else str(resume_from)
         requests = [Request(what, tuple(strategy), scenarios, chosen, _pairs(pairs), resumed)]
     if out is None and not dry_run:
-        raise errors.UserError("name the run's folder with --out")
+        raise errors.UserError("choose the folder of the run with --out")
     how: dict[str, Any] = {"check_method": _unchecked if no_check else _checked, "stale": stale}
     how |= {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
     _carry_out(requests, out, dry_run, keep_models=keep_models, **how)
 
 
 def _checked(name: str) -> Any:
-    """Check a method of a file, once for each content of it; say what was found."""
+    """Check a method in a file, once for each content of it; print findings."""
     from bench.checks.targets import first_check
     from bench.runner import Checked
 
@@ -119,7 +124,7 @@ def _pairs(settings: list[str]) -> dict[str, str]:
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals or not key or not value:
-            raise errors.UserError(f"cannot read --set {text!r}; it is written like --set epochs=5")
+            raise errors.UserError(f"cannot read --set {text!r}; write it like --set epochs=5")
         if key in pairs:
             raise errors.UserError(f"--set {key} is given twice")
         pairs[key] = value
@@ -152,7 +157,7 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
 
 
 def run_requests(requests: list[Any], out: Path, **options: Any) -> Any:
-    """Carry out a plan, stoppable; return what came of it."""
+    """Carry out requests so that they can be stopped; return the outcome."""
     from bench.runner import Options, carry_out
 
     with stoppable(out) as command:
@@ -161,13 +166,13 @@ def run_requests(requests: list[Any], out: Path, **options: Any) -> Any:
 
 @contextmanager
 def stoppable(out: Path) -> Iterator[str]:
-    """Yield the command; a stop by hand or by a batch system ends it with code 130 and loses nothing."""
-    # A batch system's SIGTERM ends a run as Ctrl-C does: workers are stopped, nothing is lost.
+    """Yield the command; Ctrl-C or SIGTERM ends it with code 130 and loses no finished cell."""
+    # Batch systems send SIGTERM, which ends a run as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield shlex.join(["lethe", *sys.argv[1:]])
     except KeyboardInterrupt:
-        print(f"\nlethe: stopped; what is done is in {out}, the same command goes on", file=sys.stderr)
+        print(f"\nlethe: stopped; finished cells are in {out}, the same command continues", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

@@ -1,4 +1,4 @@
-"""Numbers made again: of a published table, or of records."""
+"""The commands ``verify`` and ``rerun``."""
 
 import sys
 import tempfile
@@ -13,7 +13,7 @@ from bench.cli.run import dry_run_requests, run_requests, stoppable
 from suites import errors
 
 RUNS = Path("results") / "runs"
-"""Where commands run that name no folder: no file in it is tracked."""
+"""The default place of runs; git ignores it."""
 
 
 @app.command(
@@ -22,44 +22,55 @@ RUNS = Path("results") / "runs"
 )
 def verify(
     table: Annotated[
-        str, typer.Argument(metavar="[TABLE]", help="A table's name, or a TOML file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[TABLE]", help="Name of a published table, or a TOML file.", show_default=False
+        ),
     ] = "",
     records: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Compare these records, or those of all packed runs in a folder.",
+            help="Check the records of this run, or of all packed runs in a folder.",
         ),
     ] = None,
     sample: Annotated[
-        int, typer.Option(min=1, help="Cells made again of each strategy, suite, model and scenario.")
+        int, typer.Option(min=1, help="Cells to run again for each strategy, suite, model and scenario.")
     ] = 1,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Make again what takes this long at most, the cheapest first.")
+        float | None, typer.Option(min=0, help="Run cells for at most this long, the cheapest first.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many, from the table's first on.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from the first seed of the table.")] = 5,
     difference: Annotated[
-        float, typer.Option(min=0.4, help="Points of true difference that must not be missed.")
+        float, typer.Option(min=0.4, help="True difference, in points, that must be detected.")
     ] = 2.0,
     only: Annotated[
-        list[str] | None, typer.Option(help="A method of the table, or a strategy; repeat for more.")
+        list[str] | None, typer.Option(help="Only this method of the table, or strategy; repeat for more.")
     ] = None,
-    scenario: Annotated[list[str] | None, typer.Option(help="A scenario of the table; repeat.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to run; a folder in results/runs else.")] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="Only this scenario of the table; repeat for more.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default in results/runs.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core or GPU.")] = 0,
-    lanes: Annotated[int, typer.Option(min=0, help="Lanes side by side at most; 0 for the fixed rule.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")] = 0,
+    lanes: Annotated[
+        int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")
+    ] = 0,
     data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
-    look_only: Annotated[bool, typer.Option("--look-only", help="Compare what --out holds.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; run nothing.")] = False,
-    stale: Annotated[str, typer.Option(metavar="rerun|keep", help="As in lethe run; of a table's run.")] = "",
+    look_only: Annotated[
+        bool, typer.Option("--look-only", help="Only compare the results in --out.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")] = False,
+    stale: Annotated[
+        str, typer.Option(metavar="rerun|keep", help="As in lethe run, for the run of a table.")
+    ] = "",
 ) -> None:
-    """Run a published table's recipe, or make records again, and say whether the numbers agree.
+    """Reproduce a published table, or records, and report whether the numbers agree.
 
-    With TABLE the recipe is run and compared entry by entry; exit code 1 unless all agree. With
-    --records as well nothing is run. With --records alone a sample of the run's cells is made again and
-    compared bit for bit; code that makes them all equal is entered into RUN.equivalent.json, so that they are
-    not stale. No record is written anywhere but into --out.
+    With TABLE, its recipe is run and compared entry by entry; the exit code is 1 unless all agree. With TABLE
+    and --records, nothing is run. With --records alone, a sample of the run's cells is run again and compared
+    bit for bit; if all are equal, their code is added to RUN.equivalent.json, and they are no longer stale.
+    Records are only written into --out.
     """
     use_mirror(data)
     how = {"device": device, "jobs": jobs, "lanes": lanes}
@@ -69,7 +80,7 @@ def verify(
     elif records is not None:
         _verify_records(records, sample, minutes, only or (), out, dry_run, how)
     else:
-        raise errors.UserError("name a published table, or a run with --records; lethe verify --help")
+        raise errors.UserError("choose a published table, or a run with --records; see lethe verify --help")
 
 
 def _verify_table(
@@ -158,13 +169,13 @@ def _verify_records(
 )
 def rerun(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a packed run.")],
-    cell: Annotated[str, typer.Argument(help="A cell's key, the start of it, or strategy/seed: 'er/0'.")],
+    cell: Annotated[str, typer.Argument(help="Key of a cell, the start of it, or strategy/seed: 'er/0'.")],
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
 ) -> None:
-    """Make one cell again and compare it with its record bit for bit; the run stays as it is.
+    """Run one cell again and compare it with its record bit for bit; the run is not changed.
 
-    All but timings and what made it is compared. Exit code 1 where something differs.
+    Timings and provenance are not compared. The exit code is 1 if anything differs.
     """
     use_mirror(data)
     from bench.plan import RecordHead
@@ -177,7 +188,7 @@ def rerun(
     (asked,) = sample.cells
     check_sample(sample, options)
     for why in sample.not_run.values():
-        raise errors.UserError(f"{asked.spec.title} cannot be made again: {why}")
+        raise errors.UserError(f"{asked.spec.title} cannot be run again: {why}")
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         make_again(sample, Path(scratch) / "again", options, f"lethe rerun {run} {cell}")
         outcome = compare_sample(sample, Path(scratch) / "again", enter=False)

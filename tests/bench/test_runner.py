@@ -212,5 +212,5 @@ def test_an_interrupted_run_exits_with_130_and_says_how_to_resume(
     process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on" in errors
+    assert "the same command continues" in errors
     assert "Traceback" not in errors

@@ -326,7 +326,7 @@ def test_predict_reads_and_writes_csv(exported_texts: Path, tmp_path: Path, comm
         csv.writer(file).writerows([["n", "said"], *([i, text] for i, text in enumerate(given))])
     words = ["--file", str(tmp_path / "rows.csv"), "--column", "said", "--out", str(tmp_path / "out.csv")]
     code, out, err = command("predict", str(exported_texts), *words)
-    assert (code, out.strip()) == (0, f"7 answers: {tmp_path / 'out.csv'}")
+    assert (code, out.strip()) == (0, f"7 predictions: {tmp_path / 'out.csv'}")
     assert "2 of 7 texts cut at 48 tokens" in err
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         written = list(csv.DictReader(file))

@@ -225,7 +225,7 @@ def test_lethe_verify_has_a_dry_run_and_needs_a_table_or_records() -> None:
     assert first.startswith("sample of results/reference/digits-classes.lethe.gz: 3 of 9 cells, ")
     names = ("er", "ewc", "finetune")
     assert [line.split()[:4] for line in cells] == [["again", "digits", "class", n] for n in names]
-    said = "lethe: name a published table, or a run with --records; lethe verify --help\n"
+    said = "lethe: choose a published table, or a run with --records; see lethe verify --help\n"
     assert process("verify").stderr == said
 
 

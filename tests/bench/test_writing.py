@@ -183,7 +183,7 @@ def test_predict_reads_and_writes_csv(exported: Path, tmp_path: Path, command: C
         csv.writer(file).writerows([["n", "said"], *([i, text] for i, text in enumerate(given))])
     words = ["--file", str(tmp_path / "rows.csv"), "--column", "said", "--out", str(tmp_path / "out.csv")]
     code, out, _ = command("predict", str(exported), *words, "--task", "german")
-    assert (code, out.strip()) == (0, f"4 answers: {tmp_path / 'out.csv'}")
+    assert (code, out.strip()) == (0, f"4 predictions: {tmp_path / 'out.csv'}")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     written = serve.load(exported).written(given, "german")
