@@ -1,4 +1,4 @@
-"""What is asked for: cells, selectors, settings, experiment files."""
+"""Requests, cells, selectors, settings, experiment files, and resolved plans."""
 
 from bench.plan.cell import CellSpec
 from bench.plan.code import code_of, codes_of

@@ -1,4 +1,4 @@
-"""One cell: all that changes a result, and the key that names it on disk."""
+"""One cell: everything that changes a result, and the key that identifies it on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LANES = ("lr", "weight_decay")
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One suite, scenario, strategy, setting and seed: all that changes a cell's result."""
+    """One suite, scenario, strategy, setting and seed: everything that changes the result of a cell."""
 
     suite: str
     suite_version: int
@@ -31,21 +31,21 @@ class CellSpec:
     """The fields of suites.base.Training."""
     seed: int
     identity: str
-    """The selector in its canonical form; follows from the rest, so it is not part of the key."""
+    """The canonical selector; it follows from the other fields, so it is not part of the key."""
     continues: str = ""
-    """Hash of the exported model that learning goes on from, which ``model`` is the folder of; see
-    bench.export. It replaces the folder in the key, which a move must not change; empty for none, and
-    then left out, so that older cells keep their keys."""
+    """Hash of the exported model that learning continues from, whose folder is ``model``; see bench.export.
+    It replaces the folder in the key, so that the folder can be moved. Empty for none, and then left out, so
+    that older cells keep their keys."""
 
     @cached_property
     def key(self) -> str:
-        """Name of the cell on disk: a hash of all that changes its result."""
+        """The key of the cell: a hash of everything that changes its result."""
         # Not asdict, which copies everything: reports hash ten thousand cells.
         return cell_key({f.name: getattr(self, f.name) for f in fields(self)})
 
     @cached_property
     def group_key(self) -> str:
-        """What cells must share to run as lanes of one program."""
+        """A hash of what cells must share to be trained together as lanes."""
         import strategies
 
         shared = asdict(self)
@@ -56,7 +56,7 @@ class CellSpec:
 
     @cached_property
     def reference(self) -> ModelRef:
-        """The model, which records have by ``model`` and ``continues``; looked up once and pickled along."""
+        """The reference of the model; looked up once and pickled with the cell."""
         from bench.plan.model import model_reference  # not at the top: reports need no torch
 
         return model_reference(self.model, self.continues)
@@ -67,9 +67,9 @@ class CellSpec:
         return f"{self.suite} {self.scenario} {self.identity} seed {self.seed}"
 
     def is_called(self, text: str) -> bool:
-        """Return whether a user means this cell: by its key, the start of it, or ``identity/seed``."""
+        """Return whether ``text`` is the key of the cell, its start, the identity, or ``identity/seed``."""
         return self.key.startswith(text) or text in (self.identity, f"{self.identity}/{self.seed}")
 
     def as_record(self) -> Fields:
-        """Return the spec as records hold it."""
+        """Return the spec as in records."""
         return {k: v for k, v in asdict(self).items() if v or k != "continues"}

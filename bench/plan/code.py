@@ -1,4 +1,4 @@
-"""The code that makes a cell's numbers: its files, and one fingerprint of them all."""
+"""The source files that the numbers of a cell depend on, and their fingerprint."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class Code:
     """The source files that a cell's numbers depend on."""
 
     files: Mapping[str, str]
-    """A digest of each, by name; see bench.plan.source_files."""
+    """Digest of each file, by name; see bench.plan.source_files."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """One hash of all of them, 20 hexadecimal digits."""
+        """One hash of all files, 20 hexadecimal digits."""
         return digest(dict(self.files))
 
 
@@ -33,16 +33,16 @@ _CODES: dict[tuple[str, ...], Code] = {}
 
 
 def code_of(spec: Mapping[str, Any]) -> Code:
-    """Return the code behind a cell as it is now; imports nothing of it.
+    """Return the current code of a cell, without importing it.
 
     Args:
-        spec: The cell as records hold it: ``CellSpec.as_record()``, or the ``spec`` of a record.
+        spec: ``CellSpec.as_record()``, or the ``spec`` of a record.
 
     Raises:
-        UserError: Where a strategy, suite or model is not known here, or a file of the user's cannot be read.
+        UserError: A strategy, suite or model is unknown, or a user's file cannot be read.
     """
     roots = tuple(_roots(spec))
-    if any(isinstance(root, Path) for root in roots):  # which the user may edit at any time
+    if any(isinstance(root, Path) for root in roots):  # users may edit them at any time
         return _code(roots)
     if roots not in _CODES:
         _CODES[roots] = _code(roots)  # type: ignore[index]
@@ -50,7 +50,7 @@ def code_of(spec: Mapping[str, Any]) -> Code:
 
 
 def codes_of(specs: Iterable[CellSpec]) -> dict[str, Code]:
-    """Return the code behind each of many cells, by key; see ``code_of``."""
+    """Return the code of many cells, by key; see ``code_of``."""
     known: dict[tuple[str, str, str, str], Code] = {}
     found = {}
     for spec in specs:
@@ -66,7 +66,7 @@ def _code(roots: tuple[str | Path, ...]) -> Code:
 
 
 def _roots(spec: Mapping[str, Any]) -> Iterator[str | Path]:
-    """Yield the modules, and files of the user's, that a cell begins from; what they import follows."""
+    """Yield the modules and users' files that a cell starts from; their imports are added later."""
     yield _LOOP
     parts = strategies.split(spec["strategy"])
     for part in parts:
@@ -80,12 +80,12 @@ def _roots(spec: Mapping[str, Any]) -> Iterator[str | Path]:
 
 
 def _model_root(name: str) -> str | Path:
-    """Return where a model is defined: its architecture, of one that is exported; transformers share one."""
+    """Return where a model, or the architecture of an exported model, is defined."""
     if not models.REGISTRY.knows(name) and (exported := Exported.named(name)) is not None:
         name = "" if exported.reads_texts else exported.header.model
     return models.REGISTRY.defined_in(name) if models.REGISTRY.knows(name) else "bench.models.transformer"
 
 
 def is_users(file: str) -> bool:
-    """Return whether a file of a ``Code`` is the user's own, not Lethe's."""
+    """Return whether a file belongs to the user, not to Lethe."""
     return file.partition("/")[0] not in LETHE

@@ -1,4 +1,4 @@
-"""Experiments in files, and seeds as they are written there and on the command line."""
+"""Experiment files, and the notation of seeds in them and on the command line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,10 @@ _MOST_SEEDS = 10_000
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Read seeds: ``5`` is 0 to 4, ``2-6`` is 2 to 6, ``1,4`` is those two.
+    """Read seeds: ``5`` means 0 to 4, ``2-6`` means 2 to 6, ``1,4`` means these two.
 
-    Raises UserError for anything else.
+    Raises:
+        UserError: The text is anything else.
     """
     found: list[int] = []
     try:
@@ -22,8 +23,8 @@ def seeds(text: str) -> tuple[int, ...]:
         for part in parts:
             first, dash, last = part.strip().partition("-")
             start, stop = int(first), int(last if dash else first) + 1
-            if stop - start > _MOST_SEEDS:  # --seeds 20260101 meant one seed, not twenty million
-                raise UserError(f"seeds {text} are too many: {stop - start:,}; one seed is written like 7-7")
+            if stop - start > _MOST_SEEDS:  # such as --seeds 20260101, which meant one seed
+                raise UserError(f"seeds {text} are too many: {stop - start:,}; write a single seed as 7-7")
             found += range(start, stop)
     except ValueError:
         found = []
@@ -31,7 +32,7 @@ def seeds(text: str) -> tuple[int, ...]:
 
 
 def check_seeds(found: Sequence[int], text: object) -> tuple[int, ...]:
-    """Return seeds, each once and from 0 up; raises UserError, which quotes ``text``, for anything else."""
+    """Return seeds, which must be distinct and not negative; else raise UserError, which quotes ``text``."""
     whole = [s for s in found if isinstance(s, int) and not isinstance(s, bool) and s >= 0]
     if not found or len(set(whole)) != len(found):
         raise UserError(f"cannot read seeds {str(text)!r}; write 5 (0 to 4), 2-6 or 1,4")
@@ -39,10 +40,10 @@ def check_seeds(found: Sequence[int], text: object) -> tuple[int, ...]:
 
 
 def read_toml(path: Path) -> tuple[list[Request], str | None]:
-    """Return the requests of an experiment, and the run's folder, if it is named there.
+    """Return the requests of an experiment file, and the folder of the run if the file names it.
 
-    A table has ``suite``, ``strategies`` and, where wanted, ``scenarios``, ``seeds`` (as on the command line,
-    or a list) and ``set``::
+    A table has ``suite``, ``strategies`` and optionally ``scenarios``, ``seeds`` (as on the command line, or
+    a list) and ``set``::
 
         out = "results/runs/first"
 
@@ -54,14 +55,15 @@ def read_toml(path: Path) -> tuple[list[Request], str | None]:
         [run.set]
         epochs = 2
 
-    Raises UserError for a file that is missing or of another form.
+    Raises:
+        UserError: The file is missing or does not match the format.
     """
     experiment = schema.read_toml(schema.Experiment, path)
     return [_request(table) for table in experiment.runs], experiment.out
 
 
 def _request(table: schema.RunTable) -> Request:
-    """Return what one ``[[run]]`` table asks for; raises UserError for seeds that cannot be read."""
+    """Return the request of one ``[[run]]`` table; raises UserError for seeds that cannot be read."""
     chosen = table.seeds
     return Request(
         suite=table.suite,

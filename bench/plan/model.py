@@ -1,4 +1,4 @@
-"""Which model a name stands for: the one place that asks whether a folder is an exported model."""
+"""References of models by name; the only place that decides whether a folder is an exported model."""
 
 from dataclasses import replace
 
@@ -8,14 +8,14 @@ from bench.schema import Exported
 
 
 def model_reference(name: str, fingerprint: str = "") -> ModelRef:
-    """Return the model that a name stands for.
+    """Return the reference of a model.
 
     Args:
         name: A built-in name, a folder, or a repository of the Hugging Face hub.
-        fingerprint: Of the exported model that learning continues from; empty for a fresh start.
+        fingerprint: Fingerprint of the exported model that learning continues from; empty for none.
 
     Raises:
-        UserError: for a name that is none of these.
+        UserError: The name is none of these.
     """
     exported = None if name in models.names() else Exported.named(name)
     if exported is None:
@@ -24,6 +24,6 @@ def model_reference(name: str, fingerprint: str = "") -> ModelRef:
 
 
 def exported_reference(exported: Exported) -> ModelRef:
-    """Return the model in a folder that ``lethe export`` made, for a fresh start."""
+    """Return the reference of an exported model, with a new start of learning."""
     architecture = "" if exported.reads_texts else exported.header.model
     return ModelRef("exported", exported.name, architecture, exported.writes)

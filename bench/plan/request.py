@@ -1,4 +1,4 @@
-"""What was asked for, checked and expanded into cells."""
+"""Requests, checked and expanded into cells."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Request:
     settings: dict[str, str] = field(default_factory=dict)
     """``--set``: training settings, ``model``, and the model's options, as text."""
     resume_from: str = ""
-    """The folder of an exported model to go on from; empty for none."""
+    """The folder of an exported model to continue from; empty for none."""
 
     @cached_property
     def exported(self) -> Exported | None:
-        """The exported model to go on from; raises UserError for a folder that holds none."""
+        """The exported model to continue from; raises UserError if the folder is none."""
         return Exported.at(self.resume_from) if self.resume_from else None
 
     @cached_property
     def named_suite(self) -> str:
-        """The suite as cells name it: a file's path has one spelling."""
+        """The canonical name of the suite."""
         import suites
 
         return suites.REGISTRY.spelled(self.suite)
@@ -50,7 +50,7 @@ class Request:
 
     @property
     def remarks(self) -> list[str]:
-        """A line for each selector with settings that have no effect under the others: they are set back."""
+        """A line for each selector with settings without effect, which are set back to their defaults."""
         return self._expanded[1]
 
     @cached_property
@@ -85,7 +85,7 @@ class Request:
         return list(found.values()), list(remarks)
 
     def shared(self) -> dict[str, dict[str, Value]]:
-        """Return what all cells of a suite and scenario have in common, for the manifest."""
+        """Return what all cells of a suite and scenario share, for the manifest."""
         import suites
         from bench import models
 
@@ -106,11 +106,11 @@ class Request:
         if self.exported is None:
             return model_reference(self.settings.get("model", suites.get(self.suite).model))
         if "model" in self.settings:
-            raise UserError("--resume-from names the model: it does not go with another")
+            raise UserError("--resume-from sets the model: leave out --model and --set model=")
         return replace(exported_reference(self.exported), fingerprint=self.exported.mark)
 
     def _cell(self, suite: Suite, scenario: str, selector: str) -> tuple[CellSpec, str]:
-        """Return the cell of seed 0, and what of its selector has no effect; empty for nothing."""
+        """Return the cell of seed 0, and a remark on settings without effect, empty for none."""
         import strategies
         from bench import models
 
@@ -135,7 +135,7 @@ class Request:
         for n, choice in enumerate(chosen):
             chosen[n], idle = choice.settled(around | all_options)
             reasons += _reasons(idle)
-        # What differs from the defaults, each part's own in its brackets, all else in the first's.
+        # Settings that differ from the defaults: of each part in its brackets, all others in the first's.
         shared = {k: training[k] for k in own_training if training[k] != usual[k]}
         shared |= {k: all_options[k] for k in own_options if all_options[k] != options[k]}
         words = [identity(c.name, c.differing() | (shared if c is chosen[0] else {})) for c in chosen]
@@ -156,7 +156,7 @@ class Request:
 
     @cached_property
     def _chosen(self) -> tuple[dict[str, Value], dict[str, Value]]:
-        """``--set``, sorted into the options of the model and the training settings."""
+        """The settings of ``--set``, divided into options of the model and training settings."""
         import suites
         from bench import models
 
@@ -168,7 +168,7 @@ class Request:
         elif model.name == models.spelled(suite.model):
             options = dict(suite.model_options)
         elif model.reads_texts:
-            # How much of a text is read, and whether more than a head learns, is the suite's to say.
+            # The suite decides how much of a text is read, and whether more than a head is trained.
             options = {k: v for k, v in suite.model_options.items() if k in ("max_tokens", "tune")}
         types = {k: models.option_type(model, k) for k in known}
         of_suite = f"suite {suite.name}: model option "

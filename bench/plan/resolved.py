@@ -24,20 +24,20 @@ from suites.base import Training
 from suites.errors import UserError, some, unknown
 
 SMALL = 50_000
-"""Parameters below which a network on a CPU spends its time in Python, not in arithmetic: its lanes are
+"""Number of parameters below which a network on a CPU spends its time in Python, not in arithmetic: lanes are
 stacked. Measured: 8 lanes of 64-100-100-10 (17,610) ran 2.8 times faster than one by one; 784-400-400-10
 (478,410) gained nothing."""
 WIDTH_CPU, WIDTH_CUDA = 64, 256
 
 Fingerprint = Callable[[str], str | None]
-"""Returns the fingerprint of a suite's data set, None where it is not available on this machine."""
+"""Returns the fingerprint of the data set of a suite, None if it is not available on this machine."""
 ParameterCount = Callable[[CellSpec], int | None]
-"""Returns the parameters of one lane of a cell's model, None where that needs data that is not available."""
+"""Returns the number of parameters of one lane of a cell, None if the data is not available."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A cell's state after some tasks, which it can go on from with the same code and data."""
+    """The state of a cell after some tasks, from which it can continue with the same code and data."""
 
     tasks_done: int
     code: str
@@ -46,32 +46,32 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Present:
-    """What a run's folder holds; the default is an empty folder."""
+    """The contents of a run's folder; the default is an empty folder."""
 
     folder: Path = Path()
-    """For messages alone."""
+    """Used in messages only."""
     records: Mapping[str, RecordHead] = field(default_factory=dict)
-    """What the record of each cell that has one says of itself, by key."""
+    """Status and provenance of each record, by key."""
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
     """The checkpoint of each cell that has one, by key."""
     code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """The source files behind each fingerprint of code."""
+    """The source files of each fingerprint of code."""
     equivalences: Equivalences = field(default_factory=Equivalences.empty)
     shared: Shared = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
-    """The fingerprint of each suite's data set."""
+    """The fingerprint of the data set of each suite."""
 
 
 @dataclass(frozen=True)
 class LaneGroup:
-    """Cells that run side by side in one program."""
+    """Cells that are trained together."""
 
     keys: tuple[str, ...]
     tasks_done: int
-    """The tasks after which they go on from their checkpoints; 0 for a fresh start."""
+    """The number of tasks after which they continue from their checkpoints; 0 to start from the beginning."""
     width: int | None
-    """How many lanes the program may have; None where that needs data that is not available: such a group
-    is not cut into programs yet."""
+    """The largest number of lanes; None if that needs data that is not available: the group is not
+    divided yet."""
 
 
 @dataclass(frozen=True)
@@ -83,24 +83,24 @@ class ResolvedPlan:
     groups: tuple[LaneGroup, ...]
     """The cells to run."""
     skipped: Mapping[str, str]
-    """Why a cell's strategy cannot do it, by key: it gets a record that says so."""
+    """Why cells are skipped, by key; their records contain the reason."""
     existing: Mapping[str, str]
-    """The status of each cell whose record is left as it is, by key."""
+    """The status of each cell whose record is not changed, by key."""
     shared: Shared
-    """What all cells of a suite and scenario have in common, for the manifest."""
+    """What all cells of a suite and scenario share, for the manifest."""
     data: Mapping[str, str]
-    """The fingerprint of the data set of each suite, where it is known."""
+    """The fingerprint of the data set of each suite, if it is known."""
     device: str
     lanes: int
-    """Lanes of a group at most; 0 for the fixed rule."""
+    """Largest number of lanes of a group; 0 for the fixed rule."""
     stale: Mapping[str, str] = field(default_factory=dict)
-    """Why a cell's record is not of today's code and data, by key; of cells to run and of ``existing``."""
+    """Why records are stale, by key, for cells to run and for ``existing``."""
     refusal: str = ""
-    """What has to be decided before the plan can be carried out, in one line; empty for nothing."""
+    """What the user must decide before the plan can be run, in one line; empty for nothing."""
     restarted: tuple[str, ...] = ()
-    """Cells to run whose checkpoint is of other code or data, so that they begin from the start."""
+    """Cells to run from the beginning, because their checkpoint has other code or data."""
     remarks: tuple[str, ...] = ()
-    """A line for each selector whose settings were set back, because they have no effect."""
+    """A line for each selector with settings without effect, which were set back to their defaults."""
 
     @cached_property
     def by_key(self) -> dict[str, CellSpec]:
@@ -115,7 +115,7 @@ class ResolvedPlan:
 
     @property
     def done(self) -> list[CellSpec]:
-        """The cells that have been run already."""
+        """The cells that are already done."""
         return [spec for spec in self.cells if self.existing.get(spec.key) == "done"]
 
     def completed(self, fingerprint: Fingerprint, parameter_count: ParameterCount) -> Self:
@@ -166,11 +166,13 @@ class ResolvedPlan:
         return [*found, self.refusal] if self.refusal else found
 
     def restarted_in_words(self) -> str:
-        """Return the line that says that checkpoints are not gone on from."""
-        return f"from the start, their checkpoints are of other code or data: {len(self.restarted)} cells"
+        """Return a line on checkpoints that are not used."""
+        return (
+            f"from the beginning, as their checkpoints have other code or data: {len(self.restarted)} cells"
+        )
 
     def notes(self, folder: Path) -> list[str]:
-        """Return what carrying the plan out into a folder does with what is there, a line each."""
+        """Return a line for each effect of the plan on existing records and checkpoints."""
         again = {key: why for key, why in self.stale.items() if key not in self.existing}
         kept = len(self.stale) - len(again)
         found = [self.restarted_in_words()] if self.restarted else []
@@ -188,7 +190,7 @@ class ResolvedPlan:
 
     @classmethod
     def from_json(cls, text: str) -> "ResolvedPlan":
-        """Read what ``to_json`` wrote; raises UserError for anything else."""
+        """Return the plan in ``to_json``; raises UserError for any other text."""
         from pydantic import ValidationError
 
         try:
@@ -216,25 +218,25 @@ def resolve(
     parameter_count: ParameterCount = lambda spec: None,
     model_fingerprint: Fingerprint = lambda model: None,
 ) -> ResolvedPlan:
-    """Decide what becomes of every cell that is asked for.
+    """Decide for every requested cell whether it is done, skipped or run, and in which group.
 
     Args:
-        requests: What is asked for.
-        present: What the run's folder holds.
-        device: Where the cells are to run; lanes are wider on a GPU.
-        lanes: Lanes of a group at most; 0 for the fixed rule.
-        force: Run cells again that have a record, from the start.
+        requests: The requests.
+        present: The contents of the run's folder.
+        device: Device of the cells; groups have more lanes on a GPU.
+        lanes: Largest number of lanes of a group; 0 for the fixed rule.
+        force: Run cells again that have a record, from the beginning.
         retry_failed: Run cells again that failed or diverged.
-        stale: What becomes of cells whose record is not of today's code and data: ``rerun`` runs them again,
-            ``keep`` leaves them. Empty runs those again where all that changed is the user's own, or that
-            hold no numbers, and refuses to go on for others.
-        fingerprint: Asked for each suite.
-        parameter_count: Asked once for each group whose width depends on it.
-        model_fingerprint: Asked for each pretrained model of a record.
+        stale: ``rerun`` runs cells with stale records (other code or data) again, ``keep`` leaves them. Empty
+            runs those again for which only the user's own files changed or that have no numbers, and refuses
+            the plan for others.
+        fingerprint: Called for each suite.
+        parameter_count: Called once for each group whose number of lanes depends on it.
+        model_fingerprint: Called for each pretrained model of a record.
 
     Raises:
-        UserError: for anything unknown or impossible, where two requests contradict each other, and where
-            they contradict the settings that the folder holds.
+        UserError: A request is unknown or impossible, or requests contradict each other or the settings of
+            the folder.
     """
     if stale not in ("", "rerun", "keep"):
         raise unknown("value for --stale", stale, ["rerun", "keep"])
@@ -287,7 +289,7 @@ def resolve(
 
 
 def _refusal(present: Present, undecided: Mapping[str, Change], data: Mapping[str, str]) -> str:
-    """Return what has to be decided about stale cells and changed data, in one line; empty for nothing."""
+    """Return what the user must decide about stale cells and changed data, in one line; empty for nothing."""
     other = [n for n, mark in data.items() if present.data.get(n, mark) != mark and not is_users_suite(n)]
     reasons = Counter(change.reason for change in undecided.values() if not change.files)
     files = sorted({file for change in undecided.values() for file in change.files})
@@ -311,15 +313,15 @@ def _duration(seconds: float) -> str:
 
 
 def _uncut(group: list[CellSpec], tasks_done: int) -> LaneGroup:
-    # Lanes that share rates side by side: an optimiser moves them together.
+    # Lanes with equal rates are neighbours, because an optimiser updates them together.
     ordered = sorted(group, key=lambda spec: (spec.identity, spec.seed))
     return LaneGroup(tuple(spec.key for spec in ordered), tasks_done, None)
 
 
 def lane_width(spec: CellSpec, device: str, lanes: int, parameter_count: ParameterCount) -> int | None:
-    """Return how many lanes run in one program: a fixed rule, so that a command always groups alike.
+    """Return the largest number of lanes of a group, by a fixed rule, so that groups are reproducible.
 
-    None where the rule needs a parameter count that is not available.
+    None if the rule needs a parameter count that is not available.
     """
     most = strategies.get(spec.strategy).max_lanes
     size: int | None
@@ -328,9 +330,11 @@ def lane_width(spec: CellSpec, device: str, lanes: int, parameter_count: Paramet
     elif device.startswith("cuda"):
         size = WIDTH_CUDA
     else:
-        count = parameter_count(spec)  # for a head alone too: what cannot be built stops the run here
+        count = parameter_count(
+            spec
+        )  # also for a head alone, so that a model that cannot be built stops the run here
         if spec.model_options.get("tune") == "head":
-            # One layer is small however many classes: ten lanes of 384-150 took 0.65 of ten single runs.
+            # One layer is small for any number of classes: ten lanes of 384-150 took 0.65 of ten single runs.
             size = WIDTH_CPU
         else:
             size = None if count is None else WIDTH_CPU if count < SMALL else 1
@@ -338,19 +342,19 @@ def lane_width(spec: CellSpec, device: str, lanes: int, parameter_count: Paramet
 
 
 def unsuitable(spec: CellSpec) -> str | None:
-    """Return why a strategy cannot do a cell, as far as that is known without its data, or None."""
+    """Return why a strategy cannot run a cell, as far as that is known without its data, or None."""
     strategy = strategies.get(spec.strategy)(**spec.hyper)
     reason = strategy.unsuitable(spec.scenario, Training(**spec.training))
     return reason or (strategy.cannot_generate() if suites.get(spec.suite).generates else None)
 
 
 def _common(requests: Iterable[Request]) -> dict[str, dict[str, Value]]:
-    """Return what the cells of each suite and scenario share; raises UserError where two tables differ."""
+    """Return what the cells of each suite and scenario share; raises UserError if two requests differ."""
     shared: dict[str, dict[str, Value]] = {}
     for request in requests:
         for name, settings in request.shared().items():
             if shared.setdefault(name, settings) != settings:
-                raise UserError(f"{name} is asked for with different settings: use a run folder for each")
+                raise UserError(f"{name} is requested with different settings: use a run folder for each")
     return shared
 
 

@@ -1,4 +1,4 @@
-"""Selectors: a strategy and what differs from its defaults, ``er[buffer=200,lr=0.05]``.
+"""Selectors: a strategy and the settings that differ from its defaults, ``er[buffer=200,lr=0.05]``.
 
 The brackets hold the strategy's hyper-parameters, the training settings of suites.base.Training and the
 options of the model; ``ewc[preset=vandeven2022]`` takes a paper's recipe, ``er+lwf`` is the sum of two
@@ -27,7 +27,7 @@ _SELECTOR = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<options>[^\[\]]*)\])?$")
 
 @dataclass(frozen=True)
 class Choice:
-    """One method of a selector, the settings in its brackets sorted by what they belong to."""
+    """One method of a selector, with the settings in its brackets divided by kind."""
 
     name: str
     hyper: dict[str, Value]
@@ -39,7 +39,8 @@ class Choice:
     def of(cls, text: str, scenario: str, model: ModelRef) -> Choice:
         """Read ``name[key=value,...]``; ``preset`` is a method's named recipe.
 
-        Raises UserError for a method, a key, a value or a preset that is not there.
+        Raises:
+            UserError: The method, a key, a value or a preset is unknown or impossible.
         """
         import strategies
         from bench import models
@@ -66,9 +67,9 @@ class Choice:
         return cls(name, hyper, training, options)
 
     def settled(self, around: Mapping[str, Value]) -> tuple[Choice, dict[str, Condition]]:
-        """Return the choice with hyper-parameters that have no effect at their defaults, and the reasons.
+        """Return the choice with hyper-parameters without effect set to their defaults, and the reasons.
 
-        ``around`` is what else their effect can depend on: training settings, model options and scenario.
+        ``around`` contains other settings that effects depend on: training, model options and scenario.
         """
         import strategies
         from strategies.core import defaults
@@ -79,7 +80,7 @@ class Choice:
         return replace(self, hyper=hyper), idle
 
     def differing(self) -> dict[str, Value]:
-        """Return the hyper-parameters that are not at their defaults."""
+        """Return the hyper-parameters that differ from their defaults."""
         import strategies
         from strategies.core import defaults
 
@@ -90,13 +91,13 @@ class Choice:
         """Return the hyper-parameters under the names they have in a composed strategy."""
         import strategies
 
-        # A method of a file is known in a sum by its own name, not by its path.
+        # In a sum, a method in a file has its own name, without the path.
         own = strategies.get(self.name).name
         return {strategies.field_name(own, k): v for k, v in self.hyper.items()}
 
 
 def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str]:
-    """Return the values of a named recipe as text; raises UserError where it has none for the scenario."""
+    """Return the values of a preset as text; raises UserError if it has none for the scenario."""
     if not strategy.presets:
         raise UserError(f"{strategy.name} has no presets")
     if name not in strategy.presets:
@@ -113,15 +114,15 @@ def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str
 
 
 def parse(selector: str) -> tuple[str, dict[str, str]]:
-    """Take ``name[key=value,...]`` apart; raises UserError where it is not of that form."""
+    """Parse ``name[key=value,...]``; raises UserError for any other form."""
     match = _SELECTOR.match(selector.strip())
     if match is None:
-        raise UserError(f"cannot read {selector!r}; a strategy is written like er or er[buffer=200,lr=0.05]")
+        raise UserError(f"cannot read {selector!r}; write a strategy like er or er[buffer=200,lr=0.05]")
     options: dict[str, str] = {}
     for part in filter(None, (match["options"] or "").split(",")):
         key, equals, value = part.partition("=")
         if not equals or not key.strip() or not value.strip():
-            raise UserError(f"cannot read {part!r} in {selector!r}; options are written like buffer=200")
+            raise UserError(f"cannot read {part!r} in {selector!r}; write options like buffer=200")
         if key.strip() in options:
             raise UserError(f"{key.strip()} is given twice in {selector!r}")
         options[key.strip()] = value.strip()

@@ -1,4 +1,4 @@
-"""Training settings: in their one form, within their bounds, and what cells share."""
+"""Training settings: conversion, bounds, and the settings that cells share."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,29 +11,29 @@ from suites.errors import UserError
 from suites.values import convert, settled
 
 Shared = Mapping[str, Mapping[str, Value]]
-"""For each "suite/scenario" of a run: what all of its cells have in common."""
+"""For each "suite/scenario" of a run: what all of its cells share."""
 
 _POSITIVE = ("batch", "lr")
 _NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every", "shots", "rows_per_class")
 TRAINING_HINTS = get_type_hints(Training, include_extras=True)
 _ADDED = ("shots", "rows_per_class", "raw_replay")
-"""Training settings that came later: left out of specs while 0, so that older cells keep their keys."""
+"""Training settings of later versions: left out of specs if 0, so that older cells keep their keys."""
 
 
 def training_value(key: str, given: Value, of: str = "") -> Value:
-    """Return a training setting in its one form; ``of`` is a suite that it is a default of."""
+    """Return a training setting in canonical form; ``of`` is the suite whose default it is."""
     return convert(f"{of}{key}", given, TRAINING_HINTS[key])
 
 
 def training_of(suite: Suite, scenario: Scenario, changes: Mapping[str, Value]) -> Training:
-    """Return the training settings of a scenario with the user's changes, each in its one form."""
+    """Return the training settings of a scenario with changes, in canonical form."""
     both = (asdict(suite.training_for(scenario, dict(c))) for c in (changes, {}))
     given, usual = ({k: training_value(k, v, f"suite {suite.name}: ") for k, v in of.items()} for of in both)
     return Training(**settled(given, usual, TRAINING_HINTS, {"one_pass": False})[0])  # type: ignore[arg-type]
 
 
 def recorded(training: Training) -> dict[str, Value]:
-    """Return training settings as specs and manifests hold them."""
+    """Return training settings as in specs and manifests."""
     return {k: v for k, v in asdict(training).items() if v or k not in _ADDED}
 
 
@@ -54,9 +54,9 @@ def check_training(training: dict[str, Any]) -> None:
 
 
 def check_agreement(folder: Path, before: Shared, now: Shared) -> None:
-    """Raise UserError where what is asked for contradicts what a run's folder was begun with."""
+    """Raise UserError if settings differ from those with which a run's folder was started."""
     for name in before.keys() & now.keys():
         for key in sorted(before[name].keys() | now[name].keys()):
             was, is_ = before[name].get(key), now[name].get(key)
             if was != is_:
-                raise UserError(f"{folder} holds {name} with {key} = {was}, not {is_}: choose another --out")
+                raise UserError(f"{folder} has {name} with {key} = {was}, not {is_}: choose another --out")

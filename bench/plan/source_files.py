@@ -1,7 +1,7 @@
-"""Which source files stand behind a module, and a digest of what each of them says.
+"""The source files that a module depends on, with a digest of each.
 
 Files are read, never imported. A digest is made of the syntax tree without comments, docstrings and layout,
-so that only a change of what is run changes it. A name imported through the ``__init__`` of a package is
+so that only changes of code change it. A name imported through the ``__init__`` of a package is
 followed to the module that defines it. Imports under ``TYPE_CHECKING`` and by ``importlib`` are not followed.
 """
 
@@ -25,9 +25,9 @@ from suites.syntax import digest_of_tree
 
 ROOT = Path(__file__).parents[2]
 LETHE = ("bench", "lethe", "strategies", "suites")
-"""Our packages, which lie side by side in ``ROOT``."""
+"""Our packages, all in ``ROOT``."""
 _REGISTRIES = {*LETHE, "bench.models"}
-"""Packages that find things by name: an import of the package itself takes nothing in particular."""
+"""Packages that look up objects by name; importing the package itself adds no file."""
 _CHANGE_NO_NUMBER = {
     "bench.api", "bench.checks", "bench.cli", "bench.models.reference", "bench.plan", "bench.report",
     "bench.results", "bench.runner", "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
@@ -38,22 +38,22 @@ _CHANGE_NO_NUMBER = {
 """What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
 record holds the cell itself; these decide no number in it."""
 _NAMED_BY_CELL = ("bench.encode.", "bench.export.", "bench.train.")
-"""Rooms that take a model from the cell: what they import of bench.models is not followed, the cell's own
+"""Rooms that get the model from the cell: their imports of bench.models are not followed, only the cell's own
 model is."""
 _NO_SOURCE = uuid.uuid4().hex
-"""The digest of what was typed into an interpreter: nobody can say whether it is the same next time."""
+"""The digest of code typed into an interpreter, which cannot be compared with anything."""
 
 Import = tuple[str, str, str]
-"""Module, with leading dots where it is relative; name taken from it, empty for the module itself; and the
-name that it has here."""
+"""Module, with leading dots if it is relative; imported name, empty for the module itself; and the name that
+it gets."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of one file."""
+    """Digest and imports of one file."""
 
     digest: str
-    """Of its syntax tree."""
+    """Digest of the syntax tree."""
     imports: tuple[Import, ...]
 
     def bound(self, name: str) -> Import | None:
@@ -62,7 +62,7 @@ class Source:
 
 
 class _Sources:
-    """Files by content, parsed once: kept in the cache folder from one process to the next."""
+    """Files by content, parsed once and stored in the cache folder."""
 
     _MOST = 3000
 
@@ -72,7 +72,7 @@ class _Sources:
 
     @cached_property
     def saved(self) -> dict[str, Any]:
-        """What earlier processes parsed."""
+        """Entries of earlier processes."""
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             return found if isinstance(found, dict) else {}
@@ -84,7 +84,7 @@ class _Sources:
         return cache_folder() / "source-files-2.json"
 
     def of(self, content: bytes) -> Source:
-        """Return what is known of a file with this content; one that cannot be parsed imports nothing."""
+        """Return digest and imports of a file; one that cannot be parsed has no imports."""
         key = hashlib.sha256(content).hexdigest()[:32]
         if key not in self.used:
             try:
@@ -95,7 +95,7 @@ class _Sources:
         return self.used[key]
 
     def save(self) -> None:
-        """Write what was parsed, the oldest left out where there is much."""
+        """Write new entries to the cache; the oldest are dropped if there are too many."""
         if not self.new:
             return
         found = self.saved | {key: [s.digest, s.imports] for key, s in self.used.items()}
@@ -116,7 +116,7 @@ def _parsed(content: bytes) -> Source:
 
 
 def _imports(tree: ast.AST) -> Iterator[Import]:
-    """Yield the imports of a file, and of Lethe's packages that it imports whole the attributes it uses."""
+    """Yield the imports of a file, and the attributes used of Lethe's packages that are imported whole."""
     whole: dict[str, str] = {}
     nodes = [tree]
     for node in nodes:
@@ -143,10 +143,10 @@ def _is_type_checking(test: ast.expr) -> bool:
 
 
 def files_behind(root: str | Path) -> dict[str, str]:
-    """Return the digests of the files that a module, or a file of the user's, is made of, by their names.
+    """Return the digests of all files that a module or a user's file depends on, by name.
 
-    Files of Lethe are named by their path in the project, others by their module's, whatever folder they are
-    in. A module is read once in a process, as Python itself does; a file given by its path each time.
+    Files of Lethe are named by their path in the project, others by the path of their module. A module is
+    read once per process, as Python does; a file given by its path is read each time.
     """
     return _Walk(root).files if isinstance(root, Path) else _files_of_module(root)
 
@@ -157,7 +157,7 @@ def _files_of_module(root: str) -> dict[str, str]:
 
 
 class _Walk:
-    """The files behind one root."""
+    """The files that one root depends on."""
 
     def __init__(self, root: str | Path) -> None:
         self.files: dict[str, str] = {}
@@ -174,7 +174,7 @@ class _Walk:
         _SOURCES.save()
 
     def _enter(self, module: str, name: str, source: Source) -> None:
-        """Add a file, and all that its imports bring."""
+        """Add a file and everything that it imports."""
         if name not in self.files:
             self.files[name] = source.digest
             self._follow(module, source)
@@ -184,7 +184,7 @@ class _Walk:
             self._take(importer, self._absolute(importer, module), name)
 
     def _take(self, importer: str, module: str, name: str) -> None:
-        """Add what an import takes: the file of a module, or the one that defines a name of a package."""
+        """Add the file of an imported module, or the file that defines an imported name of a package."""
         module = ALIASES.get(module, module)
         by_cell = importer.startswith(_NAMED_BY_CELL)
         if (module, name, by_cell) in self._taken:
@@ -201,7 +201,7 @@ class _Walk:
         elif name not in ("", "*"):
             if (found := source.bound(name)) is not None:
                 self._take(module, self._absolute(module, found[0]), found[1])
-            elif of_user:  # it is defined right there
+            elif of_user:  # defined in __init__ itself
                 self._enter(module, _name(module, path), source)
         elif of_user:
             self._enter(module, _name(module, path), source)
@@ -224,13 +224,13 @@ class _Walk:
         return f"{package}.{name}" if name else package
 
     def _file(self, module: str) -> Path | None:
-        """Return the file of a module of Lethe's, the user's, or the root's package; None for any other."""
+        """Return the file of a module of Lethe, of the user, or of the root's package; None for any other."""
         top, _, rest = module.partition(".")
         base = ROOT / top if top in LETHE else _place_of_users(top, top == self._own)
         if base is None or base.suffix == ".py":
             return None if rest else base
         at = base.joinpath(*rest.split(".")) if rest else base
-        # The public face finds its names in its stub.
+        # The package lethe lists its names in a stub.
         init = at / ("__init__.pyi" if module == "lethe" else "__init__.py")
         return next((path for path in (init, at.with_suffix(".py")) if _is_file(path)), None)
 
@@ -242,7 +242,7 @@ def _is_file(path: Path) -> bool:
 
 @cache
 def _place_of_users(name: str, installed_too: bool) -> Path | None:
-    """Return the file or folder of a module that the user wrote; None for what Python or pip installed."""
+    """Return the file or folder of a user's module; None for the standard library and installed packages."""
     if name in sys.stdlib_module_names:
         return None
     loaded = sys.modules.get(name)

@@ -1,4 +1,4 @@
-"""Stale records: those whose code or data is not today's."""
+"""Stale records: those made by other code or data than the current ones."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from bench.schema import Equivalences, Fields
 from suites.errors import UserError, some
 
 Now = Callable[[str], str | None]
-"""Returns the fingerprint of a suite's data set, or of a model, as it is now; None where it is not known."""
+"""Returns the current fingerprint of the data set of a suite, or of a model; None if it is not known."""
 UNRECORDED = "made before Lethe recorded its code"
 _SHOWN = 4
 
 
 @dataclass(frozen=True)
 class RecordHead:
-    """What a cell's record says of how it ended and what it was made of."""
+    """Status and provenance of a record."""
 
     status: str
     code: str = ""
     """Fingerprint of its code; empty in records of earlier versions."""
     data: str = ""
-    """Fingerprint of its data set; empty where it learned nothing."""
+    """Fingerprint of its data set; empty if it has no numbers."""
     model: str = ""
     """Fingerprint of its pretrained model; empty for others."""
     seconds: float = 0.0
@@ -42,21 +42,21 @@ class Change:
     """Why a record is stale."""
 
     reason: str
-    """One line."""
+    """The reason, in one line."""
     files: tuple[str, ...] = ()
-    """The source files that changed; empty where they are not known, or the data alone changed."""
+    """The source files that changed; empty if they are not known or only the data changed."""
     of_user: bool = False
-    """Whether all that changed is the user's own: files of methods, suites and models, or a suite's data."""
+    """Whether only files or data of the user changed: methods, suites and models in files, their data."""
 
 
 @dataclass
 class Staleness:
-    """Compares the records of a run with today's code and data."""
+    """Compares the records of a run with the current code and data."""
 
     code: Mapping[str, Mapping[str, str]]
-    """The files behind each fingerprint, from the run's manifest."""
+    """The files of each fingerprint, from the manifest of the run."""
     equivalences: Equivalences
-    """Code that was seen to make the same records."""
+    """Code that reproduced the same records."""
     data_now: Now
     model_now: Now = lambda name: None
     _known: dict[tuple[str | bool, ...], Change | None] = field(default_factory=dict)
@@ -113,6 +113,6 @@ class Staleness:
 
 
 def is_users_suite(name: str) -> bool:
-    """Return whether a suite is the user's own; raises UserError for an unknown one."""
+    """Return whether a suite belongs to the user; raises UserError for an unknown one."""
     place = suites.REGISTRY.defined_in(name)
     return not isinstance(place, str) or is_users(f"{place.replace('.', '/')}.py")

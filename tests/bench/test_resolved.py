@@ -106,7 +106,7 @@ def test_settings_that_contradict_the_folder_are_refused() -> None:
     shared = FIVE.shared()
     resolve([FIVE], Present(shared=shared))
     other = {"toy/class": shared["toy/class"] | {"epochs": 2}}
-    with pytest.raises(UserError, match="there holds toy/class with epochs = 2, not 4: choose another --out"):
+    with pytest.raises(UserError, match="there has toy/class with epochs = 2, not 4: choose another --out"):
         resolve([FIVE], Present(folder=Path("there"), shared=other))
 
 

@@ -133,7 +133,7 @@ def test_changed_settings_are_refused_and_nothing_is_written(tmp_path: Path) -> 
     ran(run, Request("toy", ("finetune",)))
     before = tree(run)
     changed = Request("toy", ("er",), settings={"epochs": "2"})
-    refused("holds toy/class with epochs = 4, not 2: choose another --out", ran, run, changed)
+    refused("has toy/class with epochs = 4, not 2: choose another --out", ran, run, changed)
     assert tree(run) == before
     # Strategies, seeds and scenarios may be added.
     more = Request("toy", ("er",), ("task", "class"), (3,))

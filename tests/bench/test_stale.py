@@ -266,7 +266,7 @@ def test_checkpoints_of_other_code_or_data_are_not_used(
         assert plan.restarted == (() if done else (key,))
     run, edited = tmp_path / "run", MINE.replace("1.0 *", "-1.0 *")
     interrupt(run, mine(tmp_path), monkeypatch)
-    said = "from the start, their checkpoints are of other code or data: 1 cells"
+    said = "from the beginning, as their checkpoints have other code or data: 1 cells"
     ran(run, mine(tmp_path, (0,), edited), quiet=False)
     assert said in capsys.readouterr().err.splitlines()
     ran(tmp_path / "whole", mine(tmp_path, (0,), edited))
