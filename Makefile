@@ -7,14 +7,18 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint site bench costs statistics reference docs gallery clean
+.PHONY: demo test check lint site bench costs statistics reference docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO)
 	$(BIN)/lethe report $(DEMO)
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -p no:benchmark
+	$(BIN)/python -m pytest -n auto --dist worksteal -p no:benchmark
+
+# What to run after every edit: all but the slow tests.
+check: .venv/installed-test lint
+	$(BIN)/python -m pytest -n auto --dist worksteal -p no:benchmark -m "not slow"
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -27,6 +27,18 @@ register(TOY_UNEVEN)
 register(TOY_AGAIN)
 
 
+SLOW_CHECKS = {"again", "convolutions", "learns", "texts", "twice"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow the longest checks of the contract and the tests with real data."""
+    for item in items:
+        check = vars(item)["callspec"].params.get("check") if "callspec" in vars(item) else None
+        contract = vars(item).get("originalname") == "test_every_method_meets_the_contract"
+        if "real_data" in vars(item).get("fixturenames", ()) or (contract and check in SLOW_CHECKS):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Use one thread: test processes run in parallel, and more threads than cores are six times as slow."""

@@ -1,4 +1,4 @@
-"""What a user installs: the wheel and the sdist hold all that the commands need outside the repository."""
+"""The wheel and the sdist contain all that the commands need outside the repository."""
 
 import shutil
 import subprocess
@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 LEFT_OUT = shutil.ignore_patterns(".*", "runs", "build", "*.egg-info", "__pycache__")
-HOLDS = {"strategies/replay/er.py", "suites/statistics.json", "lethe/py.typed", "lethe/__init__.pyi"}
-HOLDS |= {"bench/report/page/page.js", "bench/report/lethe.mplstyle", "bench/report/references.bib"}
+NEEDED = {"strategies/replay/er.py", "suites/statistics.json", "lethe/py.typed", "lethe/__init__.pyi"}
+NEEDED |= {"bench/report/page/page.js", "bench/report/lethe.mplstyle", "bench/report/references.bib"}
 BUILD = "from setuptools import build_meta as b; import sys; getattr(b, sys.argv[1])(sys.argv[2])"
 
 
@@ -27,7 +28,7 @@ def run(*words: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with wheel and sdist, made from a copy of the tree."""
+    """Build wheel and sdist from a copy of the tree; return their folder."""
     copy = Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("tree") / "lethe", ignore=LEFT_OUT))
     out = tmp_path_factory.mktemp("built")
     for kind in ("build_sdist", "build_wheel"):
@@ -35,22 +36,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_wheel_holds_everything(built: Path) -> None:
+def test_the_wheel_contains_code_data_and_licence(built: Path) -> None:
     names = set(zipfile.ZipFile(next(built.glob("*.whl"))).namelist())
-    assert names >= HOLDS
+    assert names >= NEEDED
     ends = {"data/share/lethe/published/three-types-split-mnist.toml", "licenses/LICENSE"}
     assert all(any(name.endswith(end) for name in names) for end in ends)
     assert not any(name.startswith(("tests/", "results/", "docs/")) for name in names)
 
 
-def test_the_sdist_holds_what_a_wheel_is_made_of(built: Path) -> None:
+def test_the_sdist_contains_the_sources_of_the_wheel(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names >= HOLDS | {"pyproject.toml", "LICENSE", "results/published/three-types-split-mnist.toml"}
+    assert names >= NEEDED | {"pyproject.toml", "LICENSE", "results/published/three-types-split-mnist.toml"}
 
 
 def test_commands_run_from_the_wheel_outside_the_repository(built: Path, tmp_path: Path) -> None:
-    """In an environment of its own, which sees the dependencies installed here but not this checkout."""
+    """In a new environment with the dependencies installed here and without this checkout."""
     place = tmp_path / "environment"
     venv.create(place, with_pip=False, symlinks=True)
     python = place / "bin" / "python"

@@ -98,6 +98,7 @@ def test_bad_input_exits_with_2_and_no_traceback(word: str, tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_run_then_status_then_report(tmp_path: Path, command: Command) -> None:
     out = str(tmp_path / "r")
     cells = "-s finetune -s er[buffer=50] --scenario class --seeds 2 --set epochs=2 --jobs 1"
@@ -119,6 +120,7 @@ def test_run_then_status_then_report(tmp_path: Path, command: Command) -> None:
     assert command(f"report {out} --scores akk")[0] == 2
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_readme_run(tmp_path: Path) -> None:
     """The method and the suite of the README, copied from its text."""
     blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]

@@ -83,6 +83,7 @@ def test_batch_normalisation_is_lane_invariant_within_rounding() -> None:
         np.testing.assert_allclose(one["loss"], alone["loss"], rtol=3e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # warnings of torch itself during compilation
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_model_learns_as_an_uncompiled_one() -> None:

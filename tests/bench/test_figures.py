@@ -244,6 +244,7 @@ def everything(n: int, **more: Any) -> list[dict[str, Any]]:
     return with_notes(made_up(n, curves=True, **more))
 
 
+@pytest.mark.slow
 def test_figures_are_written_with_the_same_bytes_again(tmp_path: Path) -> None:
     """A suite's figures do not depend on other suites in the report."""
     records = everything(4, seeds=2, suites=("toy", "toyb"), n_tasks=3)
@@ -285,6 +286,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_incomplete_and_tiny_runs_have_figures(case: str, tmp_path: Path) -> None:
     frames = frames_of(CASES[case]())
@@ -344,6 +346,7 @@ def twenty_or_more(n: int) -> Frames:
     return frames_of(everything(n, n_tasks=4, seeds=2) + made_up(n, n_tasks=2, seeds=1, suites=("toyb",)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "width"), [(20, TWO_COLUMNS), (26, ONE_COLUMN)])
 @pytest.mark.parametrize("name", [*FIGURES, *ACROSS])
 def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: int, tmp_path: Path) -> None:

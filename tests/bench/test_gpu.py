@@ -28,6 +28,7 @@ sys.exit(gpu.main(["--device", "cpu", "--quick", "--out", sys.argv[1]]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # runs every strategy in a new process
 def test_the_dry_run_passes_on_the_cpu_with_its_six_packages_only(tmp_path: Path) -> None:
     """They are torch, numpy, pandas, scikit-learn, joblib and pydantic."""

@@ -163,6 +163,7 @@ def test_each_generated_text_is_compared_with_its_own_target(monkeypatch: pytest
     assert record["test"]["rows"] == [10, 10]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in GENERATING if name not in ("finetune", "er")])
 def test_methods_that_declare_generates_learn(name: str) -> None:
     """Some task is learned; R stays within the bounds of BLEU, and the record is JSON."""
@@ -176,6 +177,7 @@ def test_methods_that_declare_generates_learn(name: str) -> None:
     assert (score["name"], score["low"], score["high"]) == ("bleu", 0, 100)
 
 
+@pytest.mark.slow
 def test_replay_retains_what_finetune_forgets() -> None:
     """Finetune learns each task and then loses the first one; replay does not."""
     forgetful, replaying = (run_group([cell(name)])[0] for name in ("finetune", "er"))
@@ -184,6 +186,7 @@ def test_replay_retains_what_finetune_forgets() -> None:
     assert score_matrix(replaying)[-1, 0] > 0.8
 
 
+@pytest.mark.slow
 def test_losses_are_lane_invariant_within_rounding() -> None:
     cells = [cell("er", seed, epochs=2) for seed in range(2)]
     together = run_group(cells)

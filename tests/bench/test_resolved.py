@@ -170,6 +170,7 @@ print(carry_out_plan(plan, Path(sys.argv[2]), Options(jobs=1, quiet=True), "else
 """
 
 
+@pytest.mark.slow
 def test_another_process_can_run_a_plan(tmp_path: Path) -> None:
     request = Request("digits", ("er", "hat"), ("class",), (0, 1), {"epochs": "1", "rows_per_class": "10"})
     plan = resolve_for([request], None, QUIET)

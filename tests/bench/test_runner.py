@@ -172,6 +172,7 @@ def started(words: str, out: Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_run_killed_at_random_moments_resumes_to_the_same_records(tmp_path: Path) -> None:
     """Records equal those of an undisturbed run, except for timings."""
@@ -197,6 +198,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_records(tmp_path: Pa
     assert cells(broken) == cells(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_exits_with_130_and_says_how_to_resume(
     tmp_path: Path, sent: signal.Signals

@@ -352,6 +352,7 @@ def test_names_are_escaped_in_markdown(tmp_path: Path) -> None:
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {6}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (shutil.which("latexmk") and shutil.which("pdflatex")), reason="needs latexmk and pdflatex"
 )

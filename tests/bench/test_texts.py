@@ -141,7 +141,7 @@ def test_more_tokens_than_the_model_s_positions_are_refused(tune: str, most: int
 
 def test_without_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained, "hub_in_reach", lambda: "no network")
-    with pytest.raises(Unavailable, match="give a folder that holds the model"):
+    with pytest.raises(Unavailable, match="name a folder that contains the model"):
         pretrained.tokenizer("nobody/no-such-model")
     refused("cannot load model", pretrained.backbone, str(tmp_path), "mean")
 
@@ -229,6 +229,7 @@ def matrix(record: dict[str, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(score_matrix(record))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", ["head", *TUNED])
 def test_every_way_to_tune_learns(tune: str) -> None:
     """It beats chance on two easy tasks, and the record shows tokens and padding."""
@@ -244,6 +245,7 @@ def test_every_way_to_tune_learns(tune: str) -> None:
         assert record["timings"]["tokens_per_second"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", ["head", "lora"])
 def test_models_of_texts_are_lane_invariant(tune: str) -> None:
     """Exactly for frozen features; otherwise rounding decides a row or two."""

@@ -122,6 +122,7 @@ def test_transformers_alone_loads_an_exported_model(
     assert listed == str([plain]) == str(serve.load(folder).written(["a sentence"], task))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", TUNED)
 def test_a_model_from_a_folder_can_be_exported_and_trained_further(tmp_path: Path, tune: str) -> None:
     """A different architecture, with buffers and its own tokenizer."""

@@ -21,7 +21,10 @@ from bench.runner import Options, carry_out
 from tests.conftest import ran
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
 STRATEGIES = ("finetune", "er", "ewc", "er[buffer=20]", "der++")
 
 

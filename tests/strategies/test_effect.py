@@ -95,6 +95,7 @@ def numbers(name: str, hyper: dict[str, Any], scenario: str, training: dict[str,
 MEASURED: dict[str, Any] = {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "field", "n"), DECLARED)
 def test_a_hyper_parameter_declared_without_effect_changes_no_number(name: str, field: str, n: int) -> None:
     own = hints(name)
@@ -105,6 +106,7 @@ def test_a_hyper_parameter_declared_without_effect_changes_no_number(name: str, 
     assert settled(changed, usual, own, around)[0][field] == usual[field]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "field"), list(dict.fromkeys((name, field) for name, field, _ in DECLARED)))
 def test_such_a_hyper_parameter_has_an_effect_where_declared(name: str, field: str) -> None:
     own = hints(name)

@@ -145,6 +145,7 @@ def test_the_earlier_generator_is_that_of_the_previous_task_and_stored_once() ->
     assert kept == learning | {"earlier_generator", "earlier_model"}
 
 
+@pytest.mark.slow
 def test_images_it_generates_of_four_digits_train_a_solver_without_real_ones() -> None:
     """Images of two tasks, labelled by a solver of real rows, train another; it is tested on real rows."""
     data = digits()
@@ -188,6 +189,7 @@ def test_images_it_generates_of_four_digits_train_a_solver_without_real_ones() -
         assert float(right.float().mean()) > 0.93
 
 
+@pytest.mark.slow
 def test_forgets_less_than_finetune_on_digits() -> None:
     own = "dgr-gan[epochs=6,generator_hidden=64,latent=16]"
     asked = [Request("digits", (s,), ("class",), (0, 1)).cells() for s in (own, "finetune[epochs=6]")]

@@ -394,6 +394,7 @@ def test_mbpa_with_an_empty_memory_predicts_as_the_network() -> None:
         torch.testing.assert_close(strategy.predict(batch), strategy.logits(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tune"), [("o-lora", "lora"), ("l2p", "prompt"), ("coda-prompt", "prompt")])
 def test_methods_for_transformers_learn(name: str, tune: str) -> None:
     """With real weights, both tasks are known at the end."""
