@@ -1,4 +1,4 @@
-"""Every command in the documents is accepted as written: quick ones are run, long ones as dry runs."""
+"""Every command in the documents is accepted: quick ones are run, long ones as dry runs."""
 
 import re
 import shlex
@@ -20,17 +20,17 @@ ELSEWHERE = {"export": "test_serving", "predict": "test_serving", "check": "test
 
 
 def commands(text: str) -> set[str]:
-    """Return the lethe commands of a page, in blocks and in lines, without comments."""
+    """Return the lethe commands of a page, in code blocks and in text, without comments."""
     blocks = [block for language, block in _FENCED.findall(text) if language in ("", "sh")]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines() + re.findall(r"`(lethe [^`]+)`", text)
     plain = (" ".join(line.removeprefix(".venv/bin/").split("  #")[0].split()) for line in lines)
-    # A name alone, or with the name of an option, is a mention and no command.
+    # A name alone, or with the name of an option, is not a command.
     mention = re.compile(r"lethe \w+( --[\w-]+)?$")
     return {c for c in plain if c.startswith("lethe ") and (c == "lethe list" or not mention.match(c))}
 
 
 INSTALLED = {"lethe run shapes"}
-"""Commands that need somebody's package."""
+"""Commands that need another package."""
 ALL = {
     c: page
     for page in PAGES
@@ -41,7 +41,7 @@ ALL = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that pages ask for and a run under every name they use."""
+    """A folder with the files of the pages and a run under every name that they use."""
     folder = tmp_path_factory.mktemp("docs")
     for page in PAGES:
         for name, code in _FILE.findall(page.read_text()):
@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = "run digits -s finetune -s er -s der++ -s ewc --scenario class --seeds 6 --set epochs=1 --jobs 1"
     done = process(f"{run} --set rows_per_class=20 --out {folder / 'made'}")
     assert done.returncode == 0, done.stderr
-    read = (c for c in ALL if c.split()[1] != "unpack")  # which makes its folder
+    read = (c for c in ALL if c.split()[1] != "unpack")  # unpack makes its folder itself
     names = {word for c in read for word in shlex.split(c) if word.startswith("results/runs/")}
     for name in names:
         if not name.endswith(".lethe.gz"):
@@ -59,13 +59,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_documents_have_commands() -> None:
+def test_commands_are_found_in_the_documents() -> None:
     assert len(ALL) > 100
     assert {c.split()[1] for c in ALL} >= {"run", "report", "status", "list", "show", "check", "verify"}
 
 
 @pytest.mark.parametrize("line", sorted(ALL))
-def test_a_command_is_accepted(
+def test_every_command_in_the_documents_is_accepted(
     line: str, place: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(place)
@@ -75,11 +75,11 @@ def test_a_command_is_accepted(
         words = [name, "--help"]
     elif name in DRY and "--dry-run" not in words and "--records" not in words[2:]:
         words += ["--dry-run"]
-        # A run of other settings may be in the folder of that name.
+        # The folder of that name may have a run of other settings.
         if "--out" in words:
             words[words.index("--out") + 1] = str(tmp_path / "new")
     elif name in ("pack", "unpack", "report", "cite"):
         monkeypatch.chdir(shutil.copytree(place, tmp_path / "copy"))
     code, _, err = command("", *words)
-    # A published table with an entry that differs is an answer too.
+    # lethe verify exits with 1 if an entry differs.
     assert code == 0 or (name == "verify" and code == 1), f"{ALL[line].name}: {line}: {err}"

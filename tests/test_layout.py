@@ -174,8 +174,8 @@ def test_the_code_walk_names_existing_files_once_each() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "strategies").rglob("*.py")), ids=lambda p: p.name)
 def test_strategies_copy_to_the_host_only_where_listed(path: Path) -> None:
     """A training step must not wait for the device; files that copy elsewhere are listed here."""
-    # saved_state at the end of a task; gem at every step: it solves its quadratic programme on the host, and
-    # says that it waits; packnet when a lane is pruned; supsup at the start: the share of weights it keeps.
+    # saved_state copies at the end of a task; gem at every step, because it solves its quadratic programme on
+    # the host, as it declares; packnet when it prunes a lane; supsup at the start.
     at_boundaries = {"optimisers.py", "saved_state.py", "gem.py", "packnet.py", "supsup.py"}
     found = re.findall(r"\.item\(\)|\.tolist\(\)|\.cpu\(\)|\.numpy\(\)", path.read_text())
     assert not found or path.name in at_boundaries

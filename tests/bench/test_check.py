@@ -1,4 +1,4 @@
-"""``lethe check`` finds planted breaks of the contract, each by the check that is meant for it.
+"""``lethe check`` finds planted breaks of the contract, each by the intended check.
 
 A break and its correct twin are bodies of one class; the twin passes the check that finds the break.
 """
@@ -398,7 +398,7 @@ def test_check_prints_one_line_for_each_finding(command: Command, tmp_path: Path
     path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L.mean()")}')
     code, out, err = command(f"check {path}:M --only alone --only twice")
     assert code == 1
-    assert out.count("returned shape ()") == 1  # the same break is said once
+    assert out.count("returned shape ()") == 1  # the same break is reported once
     line = HEAD.count("\n") + 3
     assert f":M: alone: {path}, line {line}: loss of M" in out
     assert f"{path}:M twice does not apply" in err

@@ -23,7 +23,7 @@ def imported(code: str, slow: str) -> tuple[list[str], set[str]]:
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["show", "ewc"], ["run", "--help"], ["--version"]])
 def test_short_commands_import_nothing_slow(words: list[str]) -> None:
-    assert process("list").returncode == 0  # the index is in the cache from here on
+    assert process("list").returncode == 0  # fills the index in the cache
     code = f"import sys\nfrom bench.cli import main\nsys.argv = ['lethe', *{words!r}]\n"
     code += "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code, e.code"
     printed, slow = imported(code, "torch pandas seaborn sklearn datasets scipy")

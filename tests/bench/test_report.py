@@ -42,7 +42,7 @@ def test_frames_have_one_row_for_each_value(tmp_path: Path) -> None:
     scores = frames.scores[frames.scores["strategy"] == "er"].set_index(["seed", "score"])["value"]
     assert (scores[0, "acc"], scores[1, "bwt"]) == (pytest.approx(0.7), pytest.approx(-0.3))
     assert scores[0, "fwt"] == pytest.approx(0.05)
-    assert math.isnan(scores[0, "intransigence"])  # cumulative has no seed 0
+    assert math.isnan(scores[0, "intransigence"])  # there is no cumulative of seed 0
     assert scores[1, "intransigence"] == pytest.approx((0.05 + 0.10) / 2)
     test = frames.matrix.query("split == 'test' and seed == 0")
     assert len(test) == 6

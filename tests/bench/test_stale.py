@@ -80,7 +80,7 @@ def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
 
 def forget() -> None:
-    """Read every source again, as a new process does."""
+    """Clear cached sources, as in a new process."""
     source_files._files_of_module.cache_clear()
     source_files._source.cache_clear()
     code_of_cells._CODES.clear()

@@ -54,7 +54,7 @@ def test_a_summary_equals_a_calculation_by_hand() -> None:
     assert s.iqm == pytest.approx((0.2 + 0.4) / 2)  # one of four values cut at each end
     assert s.sd == pytest.approx(math.sqrt((0.275**2 + 0.175**2 + 0.025**2 + 0.425**2) / 3))
     assert s.sem == pytest.approx(s.sd / 2)
-    assert s.half == pytest.approx(3.18245 * s.sem, rel=1e-5)  # t(0.975, 3) by any table
+    assert s.half == pytest.approx(3.18245 * s.sem, rel=1e-5)  # t(0.975, 3)
     assert (s.low, s.high) == (s.mean - s.half, s.mean + s.half)
     assert (summarise([0.4]).mean, summarise([]).n) == (0.4, 0)
     assert math.isnan(summarise([0.4]).half)
@@ -84,7 +84,7 @@ def test_t_intervals_have_their_nominal_coverage(n: int) -> None:
 
 @pytest.mark.parametrize(("n", "low", "high"), [(5, 0.80, 0.88), (10, 0.87, 0.93), (20, 0.91, 0.96)])
 def test_bca_intervals_are_too_narrow_for_few_seeds(n: int, low: float, high: float) -> None:
-    """Known of the bootstrap, and why the t interval is the default; the docstring of ``bca`` says it."""
+    """A known property of the bootstrap, and the reason why the t interval is the default."""
     x = np.random.default_rng(n).normal(0.7, 0.02, (STUDIES, n))
     ends = bca(x, resamples=999)
     assert low <= np.mean((ends[0] <= 0.7) & (ends[1] >= 0.7)) <= high
@@ -169,7 +169,7 @@ def test_the_p_of_the_sign_flip_test_is_uniform_under_the_null(
         assert abs(np.mean(p <= level) - level) < error
 
 
-def test_wilcoxon_of_no_difference_and_of_the_clearest_difference() -> None:
+def test_wilcoxon_is_right_for_no_difference_and_for_the_clearest_one() -> None:
     d = np.array([0.3, -0.1, 0.5, 0.7, -0.2, 0.9, 1.1])
     assert wilcoxon([0.0, 0.0]) == 1.0
     assert wilcoxon([*d, 0.0]) == wilcoxon(d)

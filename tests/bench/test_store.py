@@ -173,7 +173,7 @@ def test_a_group_is_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run.write_group((spec, DONE) for spec in specs)
     flushed.assert_called_once()
     assert run.statuses() == {spec.key: "done" for spec in specs}
-    with pytest.raises(ValueError, match="unknown field"):  # all or none
+    with pytest.raises(ValueError, match="unknown field"):  # all records or none
         run.write_group([(specs[0], {"status": "skipped", "reason": "no"}), (specs[1], DONE | {"colour": 1})])
     assert set(run.statuses().values()) == {"done"}
 

@@ -55,15 +55,15 @@ def page(browser: Any, folder: Path, tmp_path: Path) -> Iterator[Any]:
     (tmp_path / "index.html").write_text("".join(make_page(load(folder))))
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     opened = context.new_page()
-    told: list[str] = []
-    opened.on("console", lambda message: told.append(message.text))
-    opened.on("pageerror", lambda error: told.append(str(error)))
-    opened.on("request", lambda request: told.append(request.url))
+    messages: list[str] = []
+    opened.on("console", lambda message: messages.append(message.text))
+    opened.on("pageerror", lambda error: messages.append(str(error)))
+    opened.on("request", lambda request: messages.append(request.url))
     opened.goto((tmp_path / "index.html").as_uri())
     yield opened
     context.close()
     ours = ("blob:", "data:", (tmp_path / "index.html").as_uri())
-    assert [t for t in told if not t.startswith(ours)] == []
+    assert [t for t in messages if not t.startswith(ours)] == []
 
 
 def names(page: Any) -> list[str]:

@@ -180,6 +180,6 @@ def test_shares_of_a_whole_run(benchmark: BenchmarkFixture, capsys: Any, optimis
     shares = {kind: seconds / whole for kind, seconds in spent.items()}
     benchmark.extra_info.update({**shares, "sum": sum(shares.values()), "target": "at least 0.85"})
     with capsys.disabled():
-        told = ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items())
-        print(f"\n  whole run, {optimiser}: {told}; together {sum(shares.values()):.1%} (target 85 %)")
+        shown = ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items())
+        print(f"\n  whole run, {optimiser}: {shown}; together {sum(shares.values()):.1%} (target 85 %)")
     assert 0 < sum(shares.values()) <= 1

@@ -73,7 +73,7 @@ def test_heads_against_the_pass(benchmark: BenchmarkFixture, capsys: pytest.Capt
     shares = {"training": training, "whole": whole, "ratio": together}
     benchmark.extra_info.update({"pass_seconds": one_pass, "target": "at most 1"} | shares)
     with capsys.disabled():
-        told = ", ".join(f"{name} {training[name]:.2f} of {whole[name]:.2f}" for name in whole)
-        print(f"\n  ten seeds in passes of {one_pass:.0f} s, training of the whole run: {told}")
+        measured = ", ".join(f"{name} {training[name]:.2f} of {whole[name]:.2f}" for name in whole)
+        print(f"\n  ten seeds in passes of {one_pass:.0f} s, training of the whole run: {measured}")
         print(f"  the first five {together:.2f} of {sum(whole[name] for name in FIVE):.2f}")
     assert together > 0

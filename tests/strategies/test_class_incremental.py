@@ -529,7 +529,7 @@ def test_scr_crops_are_inside_the_image_and_have_an_area_in_the_given_range() ->
 
 
 def test_scr_crops_equal_a_crop_by_hand() -> None:
-    """A crop of the whole area without distortion is the image itself."""
+    """A crop of the whole area without distortion equals the image."""
     strategy = ready("scr", crop=1.0)
     strategy.crop = torch.ones(3)
     x = new_batch(strategy).x_LBX

@@ -105,13 +105,13 @@ def test_a_step_weights_new_and_generated_rows_by_the_number_of_tasks(task: int)
     noise.begin(task)
     draws.begin(task)
     rows = 12 if task else 6
-    dreamt_z = noise.normal(6, 4) if task else None
+    generated_z = noise.normal(6, 4) if task else None
     drawn = [(noise.normal(rows, 4), draws.uniform("mix", rows).float()) for _ in range(2)]
     last = noise.normal(rows, 4)
     for lane in range(3):
         x = batch.x_LBX[lane].flatten(1)
-        if dreamt_z is not None:
-            x = torch.cat([x, teachers[lane](dreamt_z[lane]).detach()])
+        if generated_z is not None:
+            x = torch.cat([x, teachers[lane](generated_z[lane]).detach()])
         one, maker = critics[lane], makers[lane]
         settings = {"lr": 0.1, "betas": (0.0, 0.9)}
         update = torch.optim.Adam(one.parameters(), **settings)

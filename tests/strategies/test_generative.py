@@ -90,18 +90,18 @@ def test_dgr_s_loss_on_new_and_generated_rows_is_the_paper_s(scenario: str, targ
         strategy.streams.begin_task(1)
     batch = new_batch(strategy, 1)
     normal = noise_of("dreams", 1)
-    dreamt_z, noise = normal(6, 4), normal(12, 4)
+    generated_z, noise = normal(6, 4), normal(12, 4)
     expected, generator_loss = [], []
     for lane, stream in enumerate(strategy.streams.streams):
         x = batch.x_LBX[lane].flatten(1)
-        dreamt = decode(strategy.earlier_generator.decoder, lane, dreamt_z[lane]).sigmoid()
+        generated = decode(strategy.earlier_generator.decoder, lane, generated_z[lane]).sigmoid()
         own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
         new = loss_among(own, plain(strategy, lane, x), batch.y_LB[lane])
         old_units = list(stream.tasks[0].units) if scenario == "task" else own
-        target = plain(strategy.earlier_model, lane, dreamt)[:, old_units]
+        target = plain(strategy.earlier_model, lane, generated)[:, old_units]
         if seen:
             target[:, stream.tasks[1].units] = -torch.inf
-        answer = plain(strategy, lane, dreamt)[:, old_units]
+        answer = plain(strategy, lane, generated)[:, old_units]
         heat = lanes_of(strategy.temperature, lane)
         if targets == "hard":
             old = F.cross_entropy(answer, target.argmax(1))
@@ -110,9 +110,9 @@ def test_dgr_s_loss_on_new_and_generated_rows_is_the_paper_s(scenario: str, targ
             assert not seen or float((target / heat).softmax(1)[:, stream.tasks[1].units].sum()) == 0
         expected.append(0.5 * new + 0.5 * old)
         fresh = vae_loss(strategy.vae, lane, x, noise[lane, :6]).mean()
-        again = vae_loss(strategy.vae, lane, dreamt, noise[lane, 6:]).mean()
+        again = vae_loss(strategy.vae, lane, generated, noise[lane, 6:]).mean()
         generator_loss.append(0.5 * fresh + 0.5 * again)
-    both = torch.cat([batch.x_LBX.flatten(2), strategy.earlier_generator.generate(dreamt_z)], 1)
+    both = torch.cat([batch.x_LBX.flatten(2), strategy.earlier_generator.generate(generated_z)], 1)
     vae_LB = strategy.vae.loss(both, noise)
     halves_L = 0.5 * vae_LB[:, :6].mean(1) + 0.5 * vae_LB[:, 6:].mean(1)
     torch.testing.assert_close(halves_L, torch.stack(generator_loss))
@@ -231,7 +231,7 @@ def test_bir_s_loss_is_the_sum_of_its_terms_on_new_and_generated_rows(scenario: 
         strategy.streams.begin_task(1)
     batch = new_batch(strategy, 1)
     strategy.draws.begin(1)
-    dreamt, _, old_gate = strategy.replayed(batch)
+    generated, _, old_gate = strategy.replayed(batch)
     strategy.draws.begin(1)
     strategy._noise.begin(1)
     ours = strategy.loss(batch)
@@ -242,13 +242,13 @@ def test_bir_s_loss_is_the_sum_of_its_terms_on_new_and_generated_rows(scenario: 
     for lane, stream in enumerate(strategy.streams.streams):
         heat = lanes_of(strategy.temperature, lane)
         parts = []
-        for x, cut in ((batch.x_LBX[lane], slice(0, 6)), (dreamt[lane], slice(6, 12))):
+        for x, cut in ((batch.x_LBX[lane], slice(0, 6)), (generated[lane], slice(6, 12))):
             h = features(strategy, lane, x)
             mean, log_var = dense(net, "to_latent.mean", lane, h), dense(net, "to_latent.log_var", lane, h)
             q = Normal(mean, (0.5 * log_var).exp())
             z = mean + q.stddev * noise[lane, cut]
             new = cut.start == 0
-            teacher = plain(strategy.earlier_model, lane, dreamt[lane])
+            teacher = plain(strategy.earlier_model, lane, generated[lane])
             if seen:
                 teacher[:, stream.tasks[1].units] = -torch.inf
             mode = F.one_hot(batch.y_LB[lane], n_units).float() if new else (teacher / heat).softmax(1)

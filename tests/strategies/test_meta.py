@@ -82,7 +82,7 @@ def unrolled(
     p: dict[str, Tensor], rates: dict[str, Tensor], batch: Batch, old: Batch, lane: int,
     order: str, outer: str, pieces: list[slice], uphill: bool = True,
 ) -> Tensor:  # fmt: skip
-    """Return the loss on new and old rows after the quick steps, as a graph over all of it."""
+    """Return the loss on new and old rows after the quick steps, as one autograd graph."""
     fast, losses = dict(p), []
     for piece in pieces:
         names = list(rates)

@@ -41,7 +41,7 @@ def test_optimisers_equal_torch_optim_lane_by_lane_over_200_steps(
 ) -> None:
     """Bit by bit where torch uses its fused kernels, otherwise within rounding."""
     ours = stacked()
-    # Lane 1 rests at every third step, as a lane does that ends a task before its neighbours.
+    # Lane 1 rests at every third step, as a lane rests that ends a task early.
     single = [[p.detach()[lane].clone().requires_grad_() for p in ours] for lane in range(4)]
     optimiser = OPTIMISERS[name](ours, rates, DECAYS)
     of_lanes = zip(single, rates, DECAYS, strict=True)

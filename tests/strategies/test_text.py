@@ -26,7 +26,7 @@ def group(name: str, scenario: str = "class", tune: str = "lora", **changes: Any
 
 
 def both_tasks(strategy: Strategy, size: int = 4) -> Batch:
-    """Return rows of both tasks, half and half."""
+    """Return a batch with an equal number of rows of both tasks."""
     rows = [torch.cat([t.test_rows[: size // 2] for t in s.tasks]) for s in strategy.streams.streams]
     return strategy.streams.batch(torch.stack(rows))
 
