@@ -49,7 +49,7 @@ def learn(clock: Clock, hands: Time, steps: int, *, end: float = 0.0, score_at: 
 def test_rates_are_measured_over_steady_steps(
     seconds: Time, tasks: Any, rows: int, took: float, steady: int
 ) -> None:
-    """Steady are the steps after the first ones of each task."""
+    """The first steps of each task are not steady."""
     clock = Clock(torch.device("cpu"))
     for steps in tasks:
         learn(clock, seconds, steps)

@@ -63,7 +63,7 @@ def single(name: str, net: nn.Module, lane: int) -> nn.Module:
 
 @pytest.mark.parametrize("name", [n for n in models.names() if not models.reference(n).reads_texts])
 def test_each_lane_equals_a_network_of_ordinary_layers(name: str) -> None:
-    """Equal are logits, gradients and running statistics."""
+    """They agree in logits, gradients and running statistics."""
     small = {"mlp": {"hidden": 6}, "cnn": {"width": 3, "hidden": 7}, "resnet18": {"width": 2}}[name]
     net = lanes(name, 3, **small).double().train()
     x = torch.rand(3, 4, 3, 8, 8, dtype=torch.float64)

@@ -116,7 +116,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_all_rows_of_a_suite_have_the_same_data_version_and_weights(
     kind: str, tmp_path: Path, without_figures: None
 ) -> None:
-    """Shown are the current suite version and the latest data and weights, for ewc as for er."""
+    """The current suite version and the latest data and weights are shown, for ewc as for er."""
     first, second, why = KINDS[kind]
     write_run(tmp_path / "r", cells("er", [60, 62], **first) + cells("ewc", [10], **first))
     write_run(tmp_path / "r", cells("er", [30, 32, 34], 2, **second) + cells("ewc", [50], 1, **second))

@@ -59,7 +59,11 @@ def test_every_reader_of_a_folder_reads_a_pack(run: Path, tmp_path: Path, comman
     said = {path: command("status", str(path)) for path in (run, file)}
     assert said[run][0] == said[file][0] == 0
     assert said[run][1].split(": ", 1)[1] == said[file][1].split(": ", 1)[1]
-    assert command("report", str(file))[2].strip().endswith("on a packed run with --out")
+    assert (
+        command("report", str(file))[2]
+        .strip()
+        .endswith("a report on a packed run needs --out, the folder to write it to")
+    )
     before = tree(tmp_path / "p")
     for words in (
         f"run toy -s er --dry-run --out {file}",

@@ -213,7 +213,7 @@ def test_a_run_continues_from_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tune", ["full", "lora"])
 def test_tokens_and_padding_of_training_are_counted(tune: str) -> None:
-    """Counted are the tokens of texts and targets; padding is counted separately."""
+    """Tokens of texts and targets are counted; padding is counted separately."""
     net, x_LB2S = built(tune=tune), torch.stack([read(), read()])
     text_LBS, target_LBS = x_LB2S.unbind(2)
     with torch.no_grad():

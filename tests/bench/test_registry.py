@@ -183,7 +183,7 @@ def test_installed_entry_points_are_listed_and_shown(tmp_path: Path, monkeypatch
     assert "installed_method" not in sys.modules
     assert [o.name for o in describe("plain").options] == ["scale", "way"]
     assert strategies.get("plain")().scale == 0.5  # type: ignore[attr-defined]
-    refused(r"number .* is no strategy", strategies.get, "number")
+    refused(r"number .* is not a strategy", strategies.get, "number")
     refused(r"broken .* cannot be imported: ZeroDivisionError", strategies.get, "broken")
 
 

@@ -281,7 +281,7 @@ def test_an_exported_text_model_predicts_as_the_run_s_model(texts: Path, tmp_pat
     assert torch.equal(serve.load(tmp_path / "m").logits(TEXTS), ours)
 
 
-def test_transformers_alone_loads_an_exported_text_model(texts: Path, tmp_path: Path) -> None:
+def test_an_exported_text_model_can_be_loaded_by_transformers_alone(texts: Path, tmp_path: Path) -> None:
     """By the code of the folder's README; except for adapters and prompts, which cannot be merged."""
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 

@@ -1,4 +1,4 @@
-"""Stale cells (their code or data has changed): which are run again, what the user must choose, no loss."""
+"""Stale cells (their code or data has changed): which are run again, what the user chooses, nothing lost."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -97,7 +97,7 @@ def test_an_exported_model_generates_as_the_run_s_model(run: Path, tmp_path: Pat
     assert record["test"]["value"][2][1] > 1  # the model has learned something
 
 
-def test_transformers_alone_loads_an_exported_model(
+def test_an_exported_model_can_be_loaded_by_transformers_alone(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the code of the folder's README; the tokenizer equals the trained one."""
