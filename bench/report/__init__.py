@@ -1,4 +1,4 @@
-"""Tables, page and figures from the records of runs."""
+"""Tables, pages and figures of runs."""
 
 from bench.report.captions import left_out
 from bench.report.cite import citations

@@ -1,4 +1,4 @@
-"""What must be known to read the tables of a run: units, spread, marks, bounds and origin."""
+"""Captions of tables: units, spread, marks, bounds and origin; and remarks below them."""
 
 from collections.abc import Iterable
 
@@ -32,7 +32,7 @@ def caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
 
 
 def about_bounds(names: Iterable[str]) -> str:
-    """Return what bounds are, in a sentence; empty for none."""
+    """Return a sentence on the bounds; empty for none."""
     found = sorted(names)
     if not found:
         return ""
@@ -50,7 +50,7 @@ def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
             f"{CLOSE}: not significantly worse than the best (two-sided paired sign-flip test over "
             "common seeds, Holm over the column, 5 %)."
         )
-    # Whoever took part in a column is best, close or worse there, or had too few seeds for a verdict.
+    # Every compared strategy is best, close or worse in a column, or had too few seeds for a verdict.
     scored = numbers[~numbers["column"].isin(SPEED) & (numbers["n"] > 0)]
     took_part = scored[~scored["identity"].isin(apart)]
     rivals = took_part.groupby(["suite", "scenario", "column"])["identity"].transform("size") > 1
@@ -63,7 +63,7 @@ def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
 
 
 def remarks(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]:
-    """Return the lines below tables: what is not done, not shown, not defined, or not of today's code."""
+    """Return the lines below tables on cells that are not done, not shown, not defined, or stale."""
     lines = [*not_done(frames), *left_out(frames)]
     if "intransigence" in columns:
         lines += _undefined(frames)
@@ -94,7 +94,7 @@ def _undefined(frames: Frames) -> list[str]:
 
 
 def stale(frames: Frames) -> list[str]:
-    """Return a line that names the rows whose records are not of today's code or data, by their commits."""
+    """Return a line with the rows whose records are stale, by commit."""
     done = frames.cells[frames.cells["status"] == "done"]
     old = done[done["stale"] != ""]
     if old.empty:

@@ -31,7 +31,7 @@ class ClassTable:
     title: str
     classes: tuple[tuple[str, ...], ...]
     worst: tuple[tuple[str, ...], ...]
-    """Those of the lowest F1, the lowest first."""
+    """The classes with the lowest F1, the lowest first."""
     averages: tuple[tuple[str, ...], ...]
 
 
@@ -48,11 +48,12 @@ class ClassTables:
 def class_tables(frames: Frames, layout: Layout | None = None) -> ClassTables:
     """Return a table for each suite, scenario, strategy (the most accurate first) and split.
 
-    Raises UserError where no cell has results by class.
+    Raises:
+        UserError: No cell has results by class.
     """
     layout, numbers = layout or Layout(), by_class(frames)
     if numbers.empty:
-        raise UserError("no cell of this run has results by class: those of earlier versions have none")
+        raise UserError("no cell of this run has results by class; earlier versions did not record them")
     shown = []
     last = numbers[numbers["i"] == numbers.groupby(["key", "split"])["i"].transform("max")]
     found = dict(list(last.groupby([*KEYS, "split"])))
@@ -84,7 +85,7 @@ def _order(frames: Frames, last: pd.DataFrame) -> Iterator[tuple[str, str, str]]
 
 def _rows(part: pd.DataFrame, seeds: int, layout: Layout) -> list[tuple[str, float, tuple[str, ...]]]:
     """Return name, mean F1 and text of every class, then of the averages, over the seeds of one strategy."""
-    # Where the seed decides which classes share a unit, seeds have only the unit's number in common.
+    # If the seed decides which classes share a unit, seeds only share the number of the unit.
     alike = part.groupby("unit")["class"].transform("nunique") <= 1
     shared = alike | part["unit"].isna()
     part = part.assign(name=part["class"].where(shared, "unit " + part["unit"].astype(str)))
@@ -105,7 +106,7 @@ def _rows(part: pd.DataFrame, seeds: int, layout: Layout) -> list[tuple[str, flo
 
 
 def print_classes(made: ClassTables, console: Console) -> None:
-    """Print the tables to a terminal, of many classes the worst."""
+    """Print the tables to a terminal; if there are many classes, only the worst."""
     for table in made.shown:
         few = len(table.classes) <= MOST_SHOWN
         remark = "" if few else f"; the {len(table.worst)} worst of {len(table.classes)} classes by F1"

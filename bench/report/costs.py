@@ -1,4 +1,4 @@
-"""What a step costs: measured against what each method's definition implies, as a table.
+"""The table of the measured and implied costs of a step.
 
 The record is written by ``bench.checks.step_costs``.
 """
@@ -14,7 +14,7 @@ HEADER = ("strategy", "implied", "measured", "quartiles", "measured / implied", 
 
 
 def table(path: Path) -> str:
-    """Return a record's table, the highest cost relative to the implied one first, and the hardware."""
+    """Return the table of a record, sorted by measured / implied, with the hardware."""
     record = json.loads(path.read_text())
     steps = record["strategies"]
     rows = []
@@ -32,5 +32,5 @@ def table(path: Path) -> str:
 
 
 def share(step: dict[str, Any]) -> float:
-    """Return measured by implied, infinite where nothing is implied."""
+    """Return measured / implied, infinite if the implied cost is 0."""
     return float(step["ratio"] / step["implied"]) if step["implied"] else float("inf")

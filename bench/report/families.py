@@ -1,7 +1,4 @@
-"""What kind of method a strategy is: its family, and whether it is a bound or a competitor.
-
-A report asks ``families`` and ``bounds``, and nothing else of a strategy.
-"""
+"""Families of strategies, and which strategies are bounds."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,21 +7,21 @@ from bench.results import Frames
 from strategies import REGISTRY, split
 
 Described = Mapping[str, Mapping[str, bool | str | list[str]]]
-"""What strategies say of themselves, by name: ``Frames.described``, from the manifest."""
+"""Metadata of strategies by name: ``Frames.described``, from the manifest."""
 
 ORDER = (
     "baseline", "regularisation", "distillation", "replay", "gradient", "generative", "isolation", "meta",
     "plasticity", "class-incremental", "pretrained", "composed",
 )  # fmt: skip
 OTHER = "other"
-"""The family of a strategy of which nothing is known."""
+"""The family of a strategy without metadata."""
 
 
 def about(strategy: str, described: Described) -> Mapping[str, str | bool | list[str]]:
-    """Return what a strategy says of itself, by its name without brackets; empty where that is not known.
+    """Return the metadata of a strategy, by its name without brackets; empty if it is not known.
 
-    It is read from the manifest, or for a run that was made before manifests had it from the built-ins. No
-    user's file is imported for it.
+    It is read from the manifest or, for runs of older versions, from the built-in strategies. No
+    user's file is imported.
     """
     return described.get(strategy) or _built_in().get(strategy, {})
 

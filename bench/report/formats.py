@@ -1,35 +1,35 @@
-"""How numbers of a report are written: digits, spread, and what is not defined."""
+"""Formats of numbers in reports: digits, spread, and undefined values."""
 
 import math
 
 MISSING = "–"
-"""What is printed for a number that is not defined."""
+"""Printed for a number that is not defined."""
 CLOSE = "†"
-"""What is printed beside a number that is not significantly worse than the best."""
+"""Printed beside a number that is not significantly worse than the best."""
 
 
 def points(value: float, digits: int = 2, sign: str = "") -> str:
-    """Return a proportion in points; with ``sign`` "+" positive numbers have one too."""
+    """Return a proportion in points; with ``sign`` "+" positive numbers have a sign, too."""
     return number(100 * value, digits, sign)
 
 
 def number(value: float, digits: int = 2, sign: str = "") -> str:
-    """Return a number that is in points already."""
+    """Return the text of a number that is already in points."""
     return MISSING if math.isnan(value) else f"{value:{sign}.{digits}f}"
 
 
 def plus_minus(half: float) -> str:
-    """Return what follows a mean: its spread in points, nothing where it is not defined."""
+    """Return the text after a mean: its spread in points, empty if it is not defined."""
     return plus_minus_number(100 * half)
 
 
 def plus_minus_number(half: float) -> str:
-    """Return the spread of a number that is in points already."""
+    """Return the text of a spread that is already in points."""
     return "" if math.isnan(half) else f" ± {number(half)}"
 
 
 def interval(low: float, high: float) -> str:
-    """Return what follows a mean: the ends of its interval in points, nothing where they are not defined."""
+    """Return the text after a mean: its interval in points, empty if it is not defined."""
     return "" if math.isnan(low) else f" [{points(low)}, {points(high)}]"
 
 

@@ -1,4 +1,4 @@
-"""What of a run's tables is shown: scores, spread, rows and columns."""
+"""The layout of tables: scores, spread, rows and columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ SPREADS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What of a run's tables is shown, and how; the defaults are the plain table of documents."""
+    """The layout of tables; the defaults are the plain tables of documents."""
 
     spread: Spread = "ci"
     by_family: bool = False
-    """Rows under the families of their methods."""
+    """Group rows by family."""
     per_task: bool = False
-    """The last row of R, a column a task, instead of the scores asked for."""
+    """Show the last row of R, one column per task, instead of scores."""
     wide: bool = False
-    """Suites as columns, a table per scenario and score."""
+    """Show suites as columns, one table per scenario and score."""
     marks: bool = False
-    """The best in bold, and what is not significantly worse marked."""
+    """Mark the best strategy and those that are not significantly worse."""
     origin: bool = False
-    """Command, version, seeds and hardware in the caption."""
+    """Add command, version, seeds and hardware to the caption."""
 
     def __post_init__(self) -> None:
         if self.spread not in get_args(Spread):
@@ -41,7 +41,7 @@ class Layout:
 
 
 def chosen_scores(names: Sequence[str] | None, layout: Layout | None = None) -> tuple[str, ...]:
-    """Return the scores asked for, the default ones for None; raises UserError for an unknown score."""
+    """Return the chosen scores, by default the usual ones; raises UserError for an unknown score."""
     for name in names or ():
         if name not in SCORES:
             raise unknown("score", name, list(SCORES))

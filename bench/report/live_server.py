@@ -1,4 +1,4 @@
-"""The page of a run in progress, served on this machine alone."""
+"""A server for the page of a run in progress, on this machine only."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 
 
 class Live:
-    """The page of run folders, made again when their cells have changed."""
+    """The page of run folders, rebuilt when their cells have changed."""
 
     def __init__(self, folders: list[Path], make: Callable[[], str]) -> None:
         self.folders, self.make = folders, make
@@ -23,11 +23,11 @@ class Live:
         self._lock = Lock()
 
     def state(self) -> str:
-        """Return what changes whenever a cell is written."""
+        """Return text that changes whenever a cell is written."""
         return state_of(self.folders)
 
     def page(self) -> str:
-        """Return the page as of now."""
+        """Return the current page."""
         with self._lock:
             state = self.state()
             if self._made[0] != state:
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Print nothing: the terminal belongs to the user."""
+        """Print nothing."""
 
 
 def page_server(

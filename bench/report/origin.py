@@ -8,7 +8,7 @@ from bench.results import Command, Frames
 def origin(frames: Frames) -> list[str]:
     """Return the origin in sentences, without dates."""
     commands = frames.manifest.commands
-    # The same command again, of a run that was interrupted, is not repeated.
+    # A command that was repeated after an interruption is listed once.
     lines = _unlike(c.command for c in commands)
     words = [f"Command: {'; '.join(lines)}."] if lines else []
     versions = _unlike(_version(c) for c in commands)
@@ -31,7 +31,7 @@ def _version(command: Command) -> str:
 
 
 def revision(command: Command) -> str:
-    """Return the git revision of the code, and whether it had changes; empty where it is not known."""
+    """Return the git revision of the code, and whether it had changes; empty if it is not known."""
     return f"{command.git[:10]}{' with changes' if command.dirty else ''}" if command.git else ""
 
 
@@ -40,7 +40,7 @@ def _unlike(words: Iterable[str]) -> list[str]:
 
 
 def ranges(numbers: list[int]) -> str:
-    """Return sorted numbers in short: 0–4, 7."""
+    """Return sorted numbers as ranges: 0–4, 7."""
     parts: list[list[int]] = []
     for n in numbers:
         if parts and n == parts[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""The parts that a report is divided into, and what their files are called."""
+"""The parts of a report, and the names of their files."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ Part = tuple[str, str, Frames]
 def parts(frames: Frames) -> Iterator[Part]:
     """Yield suite, scenario and the done cells of each, with their scores on test rows.
 
-    A part is all that is sent to a process that draws it: names of all cells of the run are left out.
+    A part is sent to the process that draws it, so the list of all cells of the run is left out.
     """
     manifest = frames.manifest.model_copy(update={"cells": {}})
     for (suite, scenario), cells in _done(frames).groupby(["suite", "scenario"]):
@@ -35,7 +35,7 @@ def by_scenario(frames: Frames) -> Iterator[tuple[str, Frames]]:
 
 
 def stem(suite: str, scenario: str) -> str:
-    """Return the beginning of the names of the files of a suite and scenario."""
+    """Return the first part of the file names of a suite and scenario."""
     return f"{suite}-{scenario}".replace("/", "-").replace(":", "-")
 
 

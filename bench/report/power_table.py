@@ -1,4 +1,4 @@
-"""How many seeds a difference needs, as a table."""
+"""The table of the numbers of seeds that a difference needs."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ HEADER = ("suite", "scenario", "common seeds", "difference", "sd", "seeds needed
 
 
 def rows(found: Sequence[Need]) -> list[list[str]]:
-    """Return the needs as text, differences and deviations in points."""
+    """Return the rows of the table, with differences and standard deviations in points."""
     rows = []
     for need in found:
         measured = [str(need.n), points(need.mean), points(need.sd)]
@@ -21,7 +21,7 @@ def rows(found: Sequence[Need]) -> list[list[str]]:
 
 
 def caption(a: str, b: str, score: str, difference: float, comparisons: int = 1) -> str:
-    """Return what the table says, in a sentence."""
+    """Return the caption of the table."""
     family = f", Holm over {comparisons} comparisons" if comparisons > 1 else ""
     return (
         f"Seeds with which a true difference of {difference:g} points in {score} between {a} and {b} is seen "
@@ -33,5 +33,5 @@ def caption(a: str, b: str, score: str, difference: float, comparisons: int = 1)
 
 
 def print_power(found: Sequence[Need], says: str, console: Console) -> None:
-    """Print the needs of a difference to a terminal, with their caption."""
+    """Print the table to a terminal, with its caption."""
     print_rows(HEADER, rows(found), console, says)

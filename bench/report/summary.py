@@ -1,7 +1,7 @@
-"""The one place where a number of a report, its order, its mark and its text are decided.
+"""The numbers of a report with their order, mark and text; the only place that decides them.
 
-Terminal, Markdown, LaTeX, CSV, page, documents and figures read them here. Strategies that train on rows of
-other tasks (joint, cumulative) are bounds: they are shown, and never marked, ranked or compared with.
+Terminal, Markdown, LaTeX, CSV, page, documents and figures use it. Strategies that train on rows of other
+tasks (joint, cumulative) are bounds: they are shown, but never marked, ranked or compared with.
 """
 
 import math
@@ -21,20 +21,20 @@ from bench.stats import SCORES, Ranking, against, bca, describe, rank
 SPEED = ("samples_per_second", "seconds_per_seed")
 KEYS = ["suite", "scenario", "identity"]
 Mark = Literal["", "best", "close", "worse"]
-"""``best`` is bold, ``close`` not significantly worse; "" is a bound, or no verdict was possible."""
+"""``best`` is bold, ``close`` not significantly worse; empty for bounds, or if no verdict was possible."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A place of a table: its text and its mark, which every form writes in its own way."""
+    """A cell of a table: its text and its mark, which every output format writes in its own way."""
 
     mean: str
-    """The number itself, or the words of a place that is no number."""
+    """The number, or other text."""
     spread: str = ""
     """The rest of the text."""
     mark: Mark = ""
     number: float | None = None
-    """None for words and for a number that is not defined."""
+    """None for text and for a number that is not defined."""
 
     @property
     def text(self) -> str:
@@ -43,7 +43,7 @@ class Entry:
 
 
 def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
-    """Return a mean with its spread as text; ``usual`` is the number of values that the reader expects.
+    """Return a mean with its spread as text; n is added if it is not ``usual``.
 
     ``row`` is one of ``summary``, or of ``bench.stats.describe`` with its ``column``.
     """
@@ -87,13 +87,13 @@ def rows(numbers: pd.DataFrame, layout: Layout) -> dict[str, Row]:
 
 
 def competitors(frames: Frames, score: str) -> pd.DataFrame:
-    """Return a score of all strategies but the bounds: what is ranked across suites."""
+    """Return a score of all strategies except bounds, which are not ranked."""
     found = frames.scores[frames.scores["score"] == score]
     return found[~found["identity"].isin(bounds(frames))]
 
 
 def rank_competitors(frames: Frames, score: str) -> Ranking | str:
-    """Rank the competitors over suites and scenarios; returns the reason where that is not possible."""
+    """Rank the competitors over suites and scenarios; return the reason if that is not possible."""
     return rank(competitors(frames, score), score)
 
 
@@ -112,7 +112,7 @@ def best_first(frames: Frames, names: Iterable[str]) -> list[str]:
 def order_over_suites(numbers: pd.DataFrame) -> list[str]:
     """Return strategies by their mean over suites in one column of ``summary``, the best first.
 
-    Those that have every suite are before the others: a mean over fewer suites is not one over all.
+    Strategies with all suites come first, because means over fewer suites are not comparable.
     """
     mean = numbers.pivot(index="identity", columns="suite", values="mean")
     order = pd.DataFrame({"gaps": mean.isna().sum(axis=1), "mean": mean.mean(axis=1)}).reset_index()
@@ -139,7 +139,7 @@ def summary(frames: Frames, names: Sequence[str] | None = None, layout: Layout |
 def summary_and_pairs(
     frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return ``summary`` and, with ``layout.marks``, the comparisons that its marks are read from.
+    """Return ``summary`` and, with ``layout.marks``, the comparisons behind its marks.
 
     Those have a row per suite, scenario, column and strategy but the best, with the fields of
     ``bench.stats.paired.against``; ``rival`` is the best.
@@ -169,7 +169,7 @@ def summary_and_pairs(
 
 
 def _aside(frames: Frames) -> pd.DataFrame:
-    """Return the commits of each row's stale records, and how many of its records are left out and why."""
+    """Return the commits of stale records of each row, and the numbers and reasons of records left out."""
     stale = frames.cells.groupby(KEYS)["stale"].agg(lambda s: ", ".join(sorted({c for c in s if c})))
     why = frames.left_out.groupby(KEYS)["why"].value_counts().reset_index()
     words = (why["count"].astype(str) + " of " + why["why"]) if len(why) else why["why"]
@@ -197,7 +197,7 @@ def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tupl
 
 
 def _every(rows: pd.DataFrame, columns: list[str], values: pd.DataFrame) -> pd.DataFrame:
-    """Return every row with every column of its suite and scenario, also those without a value."""
+    """Return every row with every column of its suite and scenario, also without a value."""
     frame = rows.merge(pd.DataFrame({"column": columns}), how="cross")
     tasks = frame["column"].str.startswith("task ")
     there = values[["suite", "scenario", "column"]].drop_duplicates().assign(there=True)
@@ -245,7 +245,7 @@ def _pairs(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marks(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the mark of every strategy that took part; equal means are all the best."""
+    """Return the mark of every compared strategy; all strategies with the best mean are best."""
     words = {"worse": "worse", "not distinguished": "close", "better": "close", "too few seeds": ""}
     mark = pairs["verdict"].map(words).astype(object)
     others = pairs.assign(mark=mark.where(~pairs["ties"].astype(bool), "best"))

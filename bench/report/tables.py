@@ -42,7 +42,7 @@ class Tables:
     """See ``summary_and_pairs``."""
     shown: tuple[TextTable, ...]
     remarks: tuple[str, ...]
-    """Lines below the tables: what is not done, not shown, not defined, or not of today's code."""
+    """Lines below the tables on cells that are not done, not shown, not defined, or stale."""
     caption: str
 
 
@@ -84,7 +84,7 @@ def _wide(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: 
             for identity in order_over_suites(part):
                 found = [by.get((identity, suite)) for suite in suites]
                 counts = [r["n"] for r in found if r is not None and r["n"]]
-                # Where the suites differ in it, each entry has its n.
+                # If n differs between suites, each entry shows its own.
                 usual = counts[0] if len(set(counts)) == 1 else -1
                 n = str(usual) if usual > 0 else f"{min(counts)}–{max(counts)}" if counts else "0"
                 texts = [Entry(MISSING) if r is None else entry(r, layout, usual) for r in found]
@@ -98,7 +98,7 @@ def _wide(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: 
 def _grouped(
     shown: dict[str, tuple[Entry, ...]], layout: Layout, frames: Frames
 ) -> tuple[tuple[Entry, ...], ...]:
-    """Return the rows, with layout.by_family under the families' names."""
+    """Return the rows, grouped by family with layout.by_family."""
     if not layout.by_family:
         return tuple(shown.values())
     of = families(frames)

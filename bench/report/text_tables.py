@@ -23,7 +23,7 @@ def print_rows(header: Sequence[str], rows: Rows, console: Console, caption: str
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table; a pipe has no width: there the table is as wide as it needs to be."""
+    """Print a table; in a pipe, which has no width, it is as wide as it needs to be."""
     if not console.is_terminal:
         console.width = max(console.width, Console(width=10_000).measure(table).maximum)
     console.print(table)
@@ -41,5 +41,5 @@ def line(cells: Iterable[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Escape what Markdown would take as markup."""
+    """Escape characters that Markdown would interpret as markup."""
     return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(text.split()))

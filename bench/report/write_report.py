@@ -28,7 +28,8 @@ def make_report(
     strategies across suites where there are several; left_out.csv lists records that are not shown. To a
     console the tables are printed too, first of all.
 
-    Raises UserError for an unknown score and for a folder that cannot be written.
+    Raises:
+        UserError: A score is unknown, or the folder cannot be written.
     """
     # Only here: matplotlib takes a second to import, and tables alone do without.
     from bench.report.figures import begin_figures
@@ -57,7 +58,7 @@ def make_report(
 
 @contextmanager
 def _writing_into(folder: Path) -> Iterator[None]:
-    """Say in one line why the report cannot be written."""
+    """Turn an OSError into a UserError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which code made the records of a row, and whether it is today's."""
+"""The code that made the records of a row of a table, and whether it is the current one."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ MadeFrom = tuple[str, str, str]
 
 
 class CodeOfRows:
-    """Chooses one code for each row, so that no mean is over two."""
+    """Chooses one code for each row, so that no mean mixes records of two codes."""
 
     def __init__(self, staleness: Staleness, commit: Callable[[Outcome], str]) -> None:
         """``staleness`` compares records with today's code; ``commit`` returns that of a record."""
@@ -20,7 +20,7 @@ class CodeOfRows:
     def choose(
         self, cells: Sequence[Outcome]
     ) -> tuple[list[Outcome], list[tuple[Outcome, str]], dict[str, str]]:
-        """Choose today's code where a record of the row has it, else that of the latest record.
+        """Choose the current code if a record of the row has it, else the code of the latest record.
 
         Returns:
             The records of the code chosen and those without a result; the others, each with the reason; and
@@ -49,7 +49,7 @@ class CodeOfRows:
         return kept, others, stale
 
     def _chosen(self, latest: dict[str, Outcome]) -> Outcome:
-        """Return a record of the code that a row shows; ``latest`` is the latest record of each code."""
+        """Return a record of the chosen code of a row; ``latest`` contains the latest record of each code."""
         return max(latest.values(), key=lambda c: (self._is_today(c), c.origin.written, c.origin.code))
 
     def _words(self, cell: Outcome) -> str:
@@ -69,7 +69,7 @@ class CodeOfRows:
 
 
 def row(cell: Outcome) -> tuple[str, str, str]:
-    """Return the row of a table that a cell is counted in."""
+    """Return the row of a table to which a cell belongs."""
     return cell.spec["suite"], cell.spec["scenario"], cell.identity
 
 
@@ -79,5 +79,5 @@ def _made_from(cell: Outcome) -> MadeFrom:
 
 
 def has_result(cell: Outcome) -> bool:
-    """Return whether a cell came to a result."""
+    """Return whether a cell has a result."""
     return cell.status in ("done", "diverged")

@@ -25,7 +25,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A cell's record that is not reported."""
+    """A record that is not reported."""
 
     cell: Outcome
     folder: Path
@@ -34,10 +34,10 @@ class LeftOut:
 
 @dataclass
 class Merged:
-    """What ``merge`` returns."""
+    """The result of ``merge``."""
 
     cells: list[Outcome]
-    """By key. Of a labelled run identity and key end in the label."""
+    """Records by key. Identity and key of a labelled run end in the label."""
     manifest: Manifest
     unreadable: list[str]
     """A line for each file that could not be read."""
@@ -45,9 +45,9 @@ class Merged:
     """The runs, each once, in the order of their names."""
     left_out: list[LeftOut] = field(default_factory=list)
     places: dict[str, tuple[Path, str]] = field(default_factory=dict)
-    """The run and the key there of each cell that several runs have, or that is labelled."""
+    """The run, and the key in it, of each cell that several runs have or that has a label."""
     stale: dict[str, str] = field(default_factory=dict)
-    """The commit of each record that is not of today's code or data, by key; ``?`` where it is not known."""
+    """The commit of each stale record, by key; ``?`` if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Run:
 
     @property
     def commit(self) -> str:
-        """The last revision that wrote into the run, ``?`` where it is not known."""
+        """The last revision that wrote into the run, ``?`` if it is not known."""
         commands = [c for c in self.manifest.commands if c.git]
         return f"{commands[-1].git[:10]}{'-dirty' if commands[-1].dirty else ''}" if commands else "?"
 
@@ -81,7 +81,7 @@ def merge(
     once = {folder.resolve(): folder for folder in sorted(folders, reverse=True)}
     for chosen in [*named, *([prefer.resolve()] if prefer else [])]:
         if chosen not in once:
-            raise UserError(f"{chosen} is none of the runs: {', '.join(map(str, sorted(once.values())))}")
+            raise UserError(f"{chosen} is not one of the runs: {', '.join(map(str, sorted(once.values())))}")
     merged = Merged([], Manifest.empty(), [], tuple(sorted(once.values())))
     runs, same, outcome = [], [], outcomes(compared=len(once) > 1)
     for folder in merged.folders:
@@ -114,7 +114,7 @@ def merge(
 
 
 def _merge_alike(runs: Sequence[_Run], preferred: Path | None, merged: Merged, home: dict[str, _Run]) -> None:
-    """Merge runs that have one label, or none; ``home`` is given the run of each cell."""
+    """Merge runs with the same label, or without one; the run of each cell is added to ``home``."""
     found: dict[str, list[tuple[Outcome, _Run]]] = {}
     for run, cells in zip(runs, _of_one_kind(runs, preferred, merged), strict=True):
         for cell in cells:
@@ -143,17 +143,17 @@ def _merge_alike(runs: Sequence[_Run], preferred: Path | None, merged: Merged, h
         folders = sorted({run.folder for entries in contradicting.values() for _, run in entries})
         titles = some([_title(contradicting[key][0][0]) for key in sorted(contradicting)], _SHOWN)
         many = "1 cell" if len(contradicting) == 1 else f"{len(contradicting)} cells"
-        what = f"{' and '.join(map(str, folders))} hold other results of {many} ({titles})"
+        what = f"{' and '.join(map(str, folders))} have different results of {many} ({titles})"
         raise UserError(f"{what}: {_choices(folders)}")
 
 
 def _agree(a: Outcome, b: Outcome) -> bool:
-    """Return whether two records of a cell do not contradict each other."""
+    """Return whether two records of a cell agree."""
     return not (has_result(a) and has_result(b)) or a.origin.content == b.origin.content
 
 
 def _rank(cell: Outcome) -> tuple[int, str, str]:
-    """Return what decides between records that agree, whatever their order."""
+    """Return a sort key that chooses between records that agree, independent of their order."""
     return _ORDER.index(cell.status), cell.origin.written, repr(cell.numbers)
 
 
@@ -163,7 +163,7 @@ def _title(cell: Outcome) -> str:
 
 def _choices(folders: Sequence[Path]) -> str:
     named = ",".join(f"{folder}={place}" for folder, place in zip(folders, "ABCDEFGHIJ", strict=False))
-    return f"take one's side with --prefer {folders[0]}, or show them side by side with --label {named}"
+    return f"choose one with --prefer {folders[0]}, or compare them with --label {named}"
 
 
 _KINDS = {
@@ -221,7 +221,7 @@ def _current(
     found: Mapping[Path, Mapping[Value, list[str]]],
     preferred: Path | None,
 ) -> Value:
-    """Return which of several suite versions, data ... is reported; raises UserError between runs.
+    """Return which of several suite versions, data sets ... is reported; raises UserError if runs differ.
 
     Today's version, else that of the latest record; of numbers of tasks that of the most records.
     """
@@ -229,7 +229,7 @@ def _current(
         if preferred is None or preferred not in found:
             first = next(iter(found))
             other = next(f for f in found if set(found[f]) != set(found[first]))
-            what = f"{other} holds {' '.join(of)} over other {_KINDS[kind]} than {first}"
+            what = f"{other} has {' '.join(of)} with other {_KINDS[kind]} than {first}"
             raise UserError(f"{what}: {_choices([first, other])}")
         found = {preferred: found[preferred]}
     now = _version_now(of[0]) if kind == "version" else None
@@ -242,7 +242,7 @@ def _current(
 
 
 def _version_now(suite: str) -> int | None:
-    """Return the version of a suite as it is now, None for one that would have to be imported."""
+    """Return the current version of a suite, None if a user's file would have to be imported."""
     known = {d.name: d.metadata.get("version") for d in suites.REGISTRY.descriptions()}
     version = known.get(suite)
     return None if version is None else int(version)
@@ -254,14 +254,14 @@ def state_of(folders: Sequence[Path]) -> str:
 
 
 def _joined(first: Manifest, second: Manifest) -> Manifest:
-    """Return two manifests as one."""
+    """Return two manifests merged into one."""
     commands = first.commands + [c for c in second.commands if c not in first.commands]
     maps = {name: getattr(first, name) | getattr(second, name) for name in _MAPS}
     return first.model_copy(update={"commands": commands, **maps})
 
 
 def _apart(manifests: Sequence[Manifest]) -> dict[tuple[str, str], set[str]]:
-    """Return by suite and scenario the settings that runs were given for all their cells, and differ in."""
+    """Return, by suite and scenario, the common settings of runs in which they differ."""
     names: dict[tuple[str, str], set[str]] = {}
     for part in {name for manifest in manifests for name in manifest.shared}:
         found = [manifest.shared[part] for manifest in manifests if part in manifest.shared]
@@ -302,9 +302,9 @@ def disambiguate_identities(
 
 
 def setting(cell: Outcome, hyper: bool = True) -> dict[str, Value]:
-    """Return all of a cell but its seed, flat; without ``hyper`` what cells of other methods can share."""
+    """Return all settings of a cell except its seed; without ``hyper``, those that methods share."""
     spec = cell.spec
-    # Of an exported model its hash, wherever its folder is.
+    # An exported model is identified by its hash, not its folder.
     model = (spec.get("continues") or "")[:8] or spec["model"]
     flat: dict[str, Value] = {"suite_version": spec["suite_version"], "model": model}
     flat |= {"strategy": spec["strategy"]} if hyper else {}

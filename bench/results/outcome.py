@@ -1,4 +1,4 @@
-"""What reports need of a record, in a tenth of the memory that its dictionary takes."""
+"""The parts of a record that reports need, in a tenth of the memory of its dictionary."""
 
 import hashlib
 import sys
@@ -31,11 +31,11 @@ class Measured(NamedTuple):
     right: Matrix
     total: Matrix
     generated: Matrix | None = None
-    """The score of generated text, which has no counts."""
+    """The score of generated text, which has no counts; else None."""
 
     @property
     def value(self) -> Matrix:
-        """The score in [0, 1], whatever it is."""
+        """The score, scaled to [0, 1]."""
         if self.generated is not None:
             return self.generated
         # A task without rows on this split (validation=0) has no score.
@@ -43,18 +43,18 @@ class Measured(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What a record was made of and by, and when."""
+    """The provenance of a record."""
 
     written: str = ""
     code: str = ""
     """Fingerprint of its code; empty in records of earlier versions."""
     commit: str = ""
-    """The revision that made it, in short; empty where it does not say."""
+    """The short revision that made it; empty if it is not recorded."""
     data: str = ""
     weights: str = ""
     """Fingerprints of its data set and of the pretrained model; empty for none."""
     content: bytes = b""
-    """Hash of all but timings and provenance; empty unless asked for."""
+    """Hash of everything except timings and provenance; empty unless requested."""
 
 
 _NO_ORIGIN = Origin()
@@ -66,31 +66,31 @@ class Outcome:
 
     key: str
     identity: str
-    """Can be more than its spec's: see bench.results.merge."""
+    """The identity in the spec, with additions of bench.results.merge."""
     status: str
     why: str
     """The reason of a cell that is not done."""
     spec: Fields
     settings: tuple[Setting, ...]
     numbers: tuple[Any, ...]
-    """Those named in TIMINGS and RESOURCES, None where the record has none."""
+    """The numbers of TIMINGS and RESOURCES, None for those that the record does not have."""
     score: Score
     measured: dict[str, Measured]
     """By split; of done and diverged cells."""
     chrf: Sequence[Sequence[float | None]] = ()
     outside: Sequence[float | None] = ()
     curves: list[tuple[int, int, Any]] = field(default_factory=list)
-    """Task under way, step, and the score on each task."""
+    """Current task, step, and the score on each task."""
     notes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     origin: Origin = _NO_ORIGIN
     label: str = ""
-    """What its run is called where runs are shown side by side."""
+    """Label of its run."""
 
 
 def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
-    """Return a function that makes outcomes of records, in which equal parts are one object.
+    """Return a function that makes outcomes from records; equal parts share one object.
 
-    ``compared`` asks for the hash of each record's content.
+    With ``compared``, outcomes contain the hash of each record's content.
     """
     known: dict[Any, Any] = {}
 
@@ -133,38 +133,38 @@ def _origin(record: Fields) -> Origin:
 
 
 def _interned(*texts: str) -> tuple[str, str, str, str]:
-    """Return texts that a hundred thousand records share as one object each."""
+    """Intern texts, which a hundred thousand records share."""
     a, b, c, d = map(sys.intern, texts)
     return a, b, c, d
 
 
 _ASIDE = ("schema", "written", "timings", "made_by")
-"""What differs when a cell is run again: timings and provenance."""
+"""Fields that differ when a cell is run again: timings and provenance."""
 
 
 def _content(record: Fields) -> bytes:
-    """Return a hash of what a record says of its cell, whatever the order of its fields."""
+    """Return a hash of the deterministic content of a record, independent of the order of fields."""
     content = {k: v for k, v in record.items() if k not in (*_ASIDE, "identity")}
-    # An identity depends on what else its run was given; an exported model is known by its hash.
+    # An identity depends on other cells of the run; an exported model is identified by its hash.
     aside = ("identity", "model") if content["spec"].get("continues") else ("identity",)
     content["spec"] = {k: v for k, v in content["spec"].items() if k not in aside}
     return hashlib.blake2b(to_json(_sorted(content)), digest_size=16).digest()
 
 
 def _sorted(content: Any) -> Any:
-    """Return fields in the order of their names, without those that are none."""
+    """Return fields sorted by name, without those that are None."""
     if not isinstance(content, dict):
         return content
     return {k: _sorted(content[k]) for k in sorted(content) if content[k] is not None}
 
 
 def score_matrix(record: Fields, split: str = "test") -> Matrix:
-    """Return R of a record, NaN where it was not measured; in [0, 1] whatever the score."""
+    """Return R of a record, scaled to [0, 1]; NaN where it was not measured."""
     return _measured(record[split], _score(record)).value
 
 
 def _score(record: Fields) -> Score:
-    """Return what a record scores: it names one that is no proportion."""
+    """Return the score of a record, accuracy if it names none."""
     own = record.get("score")
     return PROPORTION if own is None else Score(own["name"], own["low"], own["high"])
 

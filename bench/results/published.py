@@ -1,4 +1,4 @@
-"""Our numbers beside published ones: a table's recipe is run like any plan, and its entries are compared.
+"""Comparison of our numbers with published ones: the recipe of a table is run, and its entries are compared.
 
 A table is a TOML file (results/published/*.toml) with its citation, the suite, the score, the kind of its
 spread and, per entry, the selector that reproduces it and the published mean and spread by scenario.
@@ -23,9 +23,9 @@ _CHECKOUT = Path(__file__).parents[2] / "results" / "published"
 _INSTALLED = Path(sysconfig.get_path("data")) / "share" / "lethe" / "published"
 TABLES = _CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED
 TOLERANCE = 0.3
-"""Points of difference that are agreement whatever the spread."""
+"""Difference, in points, that is always accepted as agreement."""
 DIFFERENCE = 2.0
-"""Points of true difference that must not be missed, for a difference to be agreement."""
+"""True difference, in points, that a comparison must be able to detect before it can state agreement."""
 _NORMAL_95 = 1.959963984540054
 _POWER = NormalDist().inv_cdf(POWER)
 
@@ -40,9 +40,9 @@ class Entry:
     mean: float
     """In points, as published."""
     sem: float | None
-    """Standard error of the published mean, in points; None where no spread was published or confirmed."""
+    """Standard error of the published mean, in points; None if no spread was published or confirmed."""
     note: str
-    """What is known of a difference."""
+    """What is known about a difference."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Table:
     entries: tuple[Entry, ...]
 
     def requests(self, seeds: int, only: Sequence[str] = (), scenarios: Sequence[str] = ()) -> list[Request]:
-        """Return what must be run, a request a scenario; raises UserError as ``chosen`` does."""
+        """Return the requests to run, one per scenario; raises UserError as ``chosen`` does."""
         chosen = self.chosen(only, scenarios)
         numbers = tuple(range(self.first_seed, self.first_seed + seeds))
         found = []
@@ -71,9 +71,10 @@ class Table:
         return found
 
     def chosen(self, only: Sequence[str] = (), scenarios: Sequence[str] = ()) -> list[Entry]:
-        """Return the entries of methods and scenarios, all for none.
+        """Return the entries of some methods and scenarios; all if none are given.
 
-        Raises UserError for a method or a scenario not in the table.
+        Raises:
+            UserError: A method or scenario is not in the table.
         """
         for kind, asked in (("method", only), ("scenario", scenarios)):
             known = list(dict.fromkeys(str(getattr(e, kind)) for e in self.entries))
@@ -88,12 +89,12 @@ class Table:
 
 
 def names() -> list[str]:
-    """Return the names of the tables that come with Lethe."""
+    """Return the names of the tables in Lethe."""
     return sorted(path.stem for path in TABLES.glob("*.toml"))
 
 
 def read(name: str) -> Table:
-    """Return a table by name or by file; raises UserError for one that is not there or of another form."""
+    """Return a table by name or file; raises UserError if it does not exist or is invalid."""
     path = Path(name) if name.endswith(".toml") else TABLES / f"{name}.toml"
     if not path.is_file():
         raise unknown("table", name, names())
@@ -120,21 +121,21 @@ def read(name: str) -> Table:
 
 
 def as_sem(spread: float | None, kind: str, n: int) -> float | None:
-    """Return the standard error that a published spread of n seeds stands for; None for none."""
+    """Return the standard error for a published spread over n seeds; None for none."""
     by = {"sem": 1.0, "sd": math.sqrt(n), "ci95": _NORMAL_95}[kind]
     return None if spread is None else spread / by
 
 
 def allowed(sem: float) -> float:
-    """Return the difference, in points, up to which two means are not different: max(3 SEM, 0.3).
+    """Return the largest accepted difference of two means, in points: max(3 SEM, 0.3).
 
-    ``sem`` is that of the difference, sqrt(SEM published^2 + SEM ours^2).
+    ``sem`` is the standard error of the difference, sqrt(SEM published^2 + SEM ours^2).
     """
     return max(3 * sem, TOLERANCE)
 
 
 def seen(sem: float) -> float:
-    """Return the true difference that exceeds what is allowed in 80 % of studies, normal means."""
+    """Return the true difference that is detected in 80 % of studies, for normal means."""
     return allowed(sem) + _POWER * sem
 
 
@@ -146,10 +147,10 @@ class Verdict:
     n: int
     mean: float
     sd: float
-    """Of ours over seeds; NaN for fewer than two."""
+    """Standard deviation of ours over seeds; NaN for fewer than two."""
     published_seeds: int
     least: float
-    """The true difference that must not be missed, in points."""
+    """The true difference that must be detected, in points."""
 
     @property
     def sem(self) -> float:
@@ -163,7 +164,7 @@ class Verdict:
 
     @property
     def published_sem(self) -> float:
-        """Standard error of the published mean; where none is known, as if its seeds spread as ours do."""
+        """Standard error of the published mean; if it is not known, estimated from our standard deviation."""
         return self.sd / math.sqrt(self.published_seeds) if self.entry.sem is None else self.entry.sem
 
     def _sem_with(self, n: float) -> float:
@@ -171,17 +172,17 @@ class Verdict:
 
     @property
     def allowed(self) -> float:
-        """What the difference may be; NaN for fewer than two seeds of ours."""
+        """The largest accepted difference; NaN for fewer than two of our seeds."""
         return allowed(self._sem_with(self.n)) if self.n > 1 else math.nan
 
     @property
     def seen(self) -> float:
-        """The true difference that a comparison like this one sees in 80 % of studies."""
+        """The true difference that this comparison detects in 80 % of studies."""
         return seen(self._sem_with(self.n)) if self.n > 1 else math.nan
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the numbers agree; None where that cannot be told, or ours is not there."""
+        """Whether the numbers agree; None if that cannot be decided."""
         if self.n < 2:
             return None
         if abs(self.difference) > self.allowed:
@@ -189,9 +190,9 @@ class Verdict:
         return True if self.seen <= self.least else None
 
     def seeds_to_see(self, points: float) -> int | None:
-        """Return how many seeds of ours see a true difference in 80 % of studies; None where no number does.
+        """Return how many of our seeds detect a true difference in 80 % of studies; None if no number does.
 
-        If the standard deviation is the true one.
+        Assumes that the standard deviation is the true one.
         """
         if seen(self.published_sem) >= points:
             return None
@@ -202,7 +203,7 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """Return the verdict in words: agrees, differs, cannot tell with what would, or not run."""
+        """Return the verdict in words: agrees, differs, cannot tell (with the seeds needed), or not run."""
         if self.n < 2:
             return "cannot tell: 2 seeds are needed" if self.n else "not run"
         if self.agrees is not None:
@@ -223,9 +224,9 @@ def compare(
     least: float = DIFFERENCE,
     scenarios: Sequence[str] = (),
 ) -> list[Verdict]:
-    """Return the verdict on every entry over the seeds of the table's recipe that are done.
+    """Return the verdict on every entry, over the finished seeds of the table's recipe.
 
-    ``least`` is the true difference, in points, that must not be missed.
+    ``least`` is the true difference, in points, that must be detected.
     """
     cells = {
         (request.scenarios[0], selector): [c.key for c in replace(request, strategies=(selector,)).cells()]

@@ -1,4 +1,4 @@
-"""Carries out a plan: resolves what is asked for against a run's folder, then runs its groups of lanes."""
+"""Runs a plan: resolves requests against the folder of a run, then runs its groups of lanes."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -31,9 +31,10 @@ from suites.sources import without_hub
 
 
 def carry_out(requests: Sequence[Request], folder: Path, options: Options, command: str) -> Outcome:
-    """Run what is missing of what is asked for into a folder.
+    """Run the missing cells of requests into a folder.
 
-    Raises UserError for what cannot be done at all, before anything is written.
+    Raises:
+        UserError: The requests are impossible; nothing has been written.
     """
     options.check()
     plan = resolve_for(requests, RunFolder(folder), options)
@@ -43,14 +44,14 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
 def resolve_for(
     requests: Sequence[Request], run: RunReader | None, options: Options, *, download: bool = True
 ) -> ResolvedPlan:
-    """Resolve what is asked for against what a run's folder holds; None is an empty folder.
+    """Resolve requests against the contents of a run's folder; None means an empty folder.
 
-    Without ``download``, what follows from data that is not on this machine is left open.
+    Without ``download``, decisions that need data that is not on this machine are left open.
     """
     present = Present() if run is None else _present(run)
 
     def attempt() -> ResolvedPlan:
-        """Resolve with the data that is on this machine: none is fetched only to compare it with records."""
+        """Resolve with the data on this machine; none is downloaded only to compare it with records."""
         with without_hub():
             return resolve(
                 requests,
@@ -69,7 +70,7 @@ def resolve_for(
     if download:
         missing = {spec.suite for spec in plan.to_run}.difference(plan.data)
         for suite in missing:
-            _fingerprint(suite)  # fetches its data
+            _fingerprint(suite)  # downloads its data
         plan = (attempt() if missing else plan).completed(_fingerprint, _parameter_count)
     with without_hub():
         _check_streams(plan)
@@ -79,10 +80,12 @@ def resolve_for(
 def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: str) -> Outcome:
     """Run a resolved plan into a folder.
 
-    The device and the lanes are the plan's; of ``options`` only jobs, quiet and keep_models count.
-    Raises UserError for what cannot be done at all, before anything is written.
+    Device and lanes are those of the plan; only jobs, quiet and keep_models of ``options`` are used.
+
+    Raises:
+        UserError: The plan cannot be run; nothing has been written.
     """
-    # Data is read once here, so that workers find a converted copy and a missing data set stops the run.
+    # Data is read here, so that workers find a converted copy and missing data stops the run.
     plan = plan.completed(_fingerprint, _parameter_count)
     if plan.refusal:
         raise UserError(plan.refusal)
@@ -130,7 +133,7 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
 
 
 def _checked(plan: ResolvedPlan, options: Options) -> dict[str, Checked]:
-    """Return what a check says of each strategy to run that has a method of a user's file in it."""
+    """Return the result of the check of each strategy that uses a method of a user's file."""
     found: dict[str, Checked] = {}
     if options.check_method is None:
         return found
@@ -168,11 +171,13 @@ def _parameter_count(spec: CellSpec) -> int:
 
 
 def _check_streams(plan: ResolvedPlan) -> None:
-    """Make each stream of the cells to run: one that cannot be made, or learned, stops the run here."""
+    """Make each stream of the cells to run, so that an invalid one stops the run before training."""
     seen: set[tuple[str, str, int, Training]] = set()
     data = {name: _if_available(_data)(name) for name in dict.fromkeys(spec.suite for spec in plan.to_run)}
     for spec in plan.to_run:
-        training = Training(**spec.training | {"lr": 0.1, "weight_decay": 0.0})  # a stream has no rates
+        training = Training(
+            **spec.training | {"lr": 0.1, "weight_decay": 0.0}
+        )  # a stream does not depend on them
         asked = spec.suite, spec.scenario, spec.seed, training
         if data[spec.suite] is not None and asked not in seen:
             seen.add(asked)
@@ -186,7 +191,7 @@ def _data(suite: str) -> Data:
 
 
 def _if_available(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that answers None where data is not on this machine."""
+    """Return a function that returns None if data is not on this machine."""
 
     def answer(asked: Any) -> Any:
         try:

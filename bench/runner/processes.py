@@ -1,6 +1,6 @@
-"""Runs groups of lanes in processes and on devices; a group that fails is halved down to the culprit.
+"""Runs groups of lanes in processes and on devices; a failing group is split until the failing cell is found.
 
-A worker that dies, by a crash or because memory ran out, costs the cell that killed it and no other.
+If a worker dies, by a crash or for lack of memory, only the cell that caused it fails.
 """
 
 import os
@@ -28,17 +28,17 @@ from suites.errors import UserError
 
 Group = list[CellSpec]
 PYTHON_IF = "one by one"
-"""The kind of failure where Python decides once for lanes that differ."""
+"""The kind of failure in which Python makes one decision for lanes that differ."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where records and models go, and what the records say of how they were made."""
+    """Where records and models are written, with the provenance of the records."""
 
     models: SavedModels
     maker: Maker
     checks: Mapping[str, str] = field(default_factory=dict)
-    """Which check was made of a strategy, by its name."""
+    """The check that was made of a strategy, by name."""
 
     def write(
         self, group: Group, records: Sequence[Fields], codes: Sequence[str] = (), began: str = ""
@@ -48,8 +48,8 @@ class Target:
         Args:
             group: The cells.
             records: Their records, in the same order.
-            codes: Fingerprint of the code that each ran; as it is now without it.
-            began: When they began; now without it.
+            codes: Fingerprint of the code of each; by default the current one.
+            began: When they began; by default now.
         """
         codes, began = codes or _codes(group), began or now()
         made = [
@@ -74,7 +74,7 @@ class Ended:
 
 
 def run_groups(groups: list[Group], target: Target, device: str, jobs: int) -> Iterator[Ended]:
-    """Run groups, over processes where there are several; yield what has ended, as it ends."""
+    """Run groups, in several processes if there are several groups; yield cells as they end."""
     cuda = torch.device(device).type == "cuda"
     if cuda and torch.device(device).index is None:
         devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -96,8 +96,8 @@ def run_groups(groups: list[Group], target: Target, device: str, jobs: int) -> I
                 yield ended
             return
         except BrokenProcessPool:
-            # A worker died: a crash, or memory ran out. Workers take shares in order, so the culprit is among
-            # the first that have not ended; each of those gets a process to itself, the rest go on together.
+            # A worker died, by a crash or for lack of memory. Workers take shares in order, so the
+            # cause is in one of the first unfinished ones: these get their own processes.
             shares = [share for share in shares if share[0]]
             suspects, shares = shares[:jobs], shares[jobs:]
             for own, own_device in suspects:
@@ -111,7 +111,7 @@ def _parallel(
     """Run shares in processes; yield the number and the outcome of each as it ends."""
     work = [joblib.delayed(_run_share)(i, own, target, device) for i, (own, device) in enumerate(shares)]
     with warnings.catch_warnings():
-        # loky says that it replaced a worker that grew; nothing for the user to do.
+        # loky warns that it replaced a worker that grew; the user need not act.
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
         pool = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
         yield from pool(work)
@@ -125,7 +125,7 @@ def _run_share(number: int, groups: list[Group], target: Target, device: str) ->
 
 
 def _run_alone(group: Group, target: Target, device: str) -> Ended:
-    """Run one group in a process of its own; should that die, by halves, down to the cell that kills it."""
+    """Run one group in its own process; if that dies, run halves, down to the cell that causes it."""
     pool = ProcessPoolExecutor(max_workers=1)
     try:
         ended: Ended = pool.submit(_run_one, group, target, device).result()
@@ -138,9 +138,9 @@ def _run_alone(group: Group, target: Target, device: str) -> Ended:
 
 
 def _run_one(group: Group, target: Target, device: str) -> Ended:
-    """Run one group and write its records; where it fails, by halves, so that only the culprit does.
+    """Run one group and write its records; if it fails, run halves, so that only the failing cell fails.
 
-    Halves and not single lanes: a group that was too wide for the device's memory is not done one by one.
+    Halves and not single lanes, because a group may only have been too large for the device's memory.
     """
     failure = _attempt(group, target, device)
     if failure is None:
@@ -149,13 +149,13 @@ def _run_one(group: Group, target: Target, device: str) -> Ended:
 
 
 def _by_halves(group: Group, target: Target, device: str, failure: Failure, run: Any) -> Ended:
-    """Run the halves of a group that failed; a single cell gets a record that says how it failed."""
+    """Run the halves of a failed group; a single cell gets a record with the failure."""
     if len(group) == 1 or failure.kind == ContractBroken.__name__:  # the method's fault, not a lane's
         target.write(group, [{"status": "failed", "error": failure.model_dump()}] * len(group))
         return Ended([spec.key for spec in group])
     ended = Ended(halved=[f"{len(group)} lanes from {group[0].title} on: {failure.kind}: {failure.message}"])
     middle = len(group) // 2
-    # Lanes in which Python decides differently can only run one by one; another group may be too wide.
+    # Lanes for which Python decides differently must run one by one; any other group may be too large.
     alone = failure.kind == PYTHON_IF
     for part in [[spec] for spec in group] if alone else (group[:middle], group[middle:]):
         ended += run(part, target, device)
@@ -163,9 +163,9 @@ def _by_halves(group: Group, target: Target, device: str, failure: Failure, run:
 
 
 def _attempt(group: Group, target: Target, device: str) -> Failure | None:
-    """Run one group and write its records; return what went wrong, in words, so that no tensor is held."""
+    """Run one group and write its records; return the failure as text, which keeps no tensor alive."""
     folder = target.models.run
-    began, codes = now(), _codes(group)  # before a user's file is imported here
+    began, codes = now(), _codes(group)  # before a user's file is imported
     try:
         with _one_thread(device):
             records = run_group(
@@ -185,17 +185,17 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
 
 
 class _Checkpoints:
-    """The checkpoints of a group, each of the code that it runs now: others are passed over."""
+    """The checkpoints of a group that the current code made; others are ignored."""
 
     def __init__(self, folder: Path, group: Group, codes: Sequence[str]) -> None:
         self.run, self.codes = RunFolder(folder), _by_key(group, codes)
 
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
-        """Save one cell's state."""
+        """Save the state of a cell."""
         self.run.save(key, tensors, header | {"code": self.codes[key]})
 
     def load(self, key: str) -> tuple[dict[str, Tensor], Fields] | None:
-        """Return one cell's state, None where there is none of this code."""
+        """Return the state of a cell, None if there is none by this code."""
         found = self.run.load(key)
         return found if found and found[1]["code"] == self.codes[key] else None
 
@@ -205,7 +205,7 @@ def _by_key(group: Group, codes: Sequence[str]) -> dict[str, str]:
 
 
 def _codes(group: Group) -> list[str]:
-    """Return the fingerprint of each cell's code; empty where a file is not there, which then cannot run."""
+    """Return the fingerprint of each cell's code; empty if a file is missing, and the cell cannot run."""
     try:
         found = codes_of(group)
         return [found[spec.key].fingerprint for spec in group]
@@ -222,7 +222,7 @@ def _described(error: Exception, lanes: int = 1) -> Failure:
 
 @contextmanager
 def _one_thread(device: str) -> Iterator[None]:
-    """On a CPU, one torch thread: processes share the cores, and sums round alike with any number of jobs."""
+    """On a CPU, use one torch thread: processes share the cores, and rounding does not depend on jobs."""
     before = torch.get_num_threads()
     if torch.device(device).type == "cpu":
         torch.set_num_threads(1)

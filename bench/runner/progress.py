@@ -1,6 +1,6 @@
-"""How far a run is, over cells and tasks: a bar in a terminal, plain lines elsewhere.
+"""Progress of a run over cells and tasks: a bar in a terminal, plain lines elsewhere.
 
-Workers note the tasks they have done in small files of the run folder; the parent reads them.
+Workers write the number of finished tasks into small files in the run folder; the parent reads them.
 """
 
 import shutil
@@ -20,11 +20,11 @@ from bench.plan import CellSpec
 
 _FOLDER = "progress"
 _SECONDS, _PLAIN_SECONDS = 0.5, 60.0
-"""How often tasks are counted: for a bar, and for lines in a log."""
+"""Seconds between updates of a bar, and of lines in a log."""
 
 
 def note(folder: Path, keys: Sequence[str], done: int, tasks: int) -> None:
-    """Say that a group has done so many of its tasks; the display alone depends on it."""
+    """Record the number of finished tasks of a group, for the display only."""
     try:
         path = folder / _FOLDER
         path.mkdir(exist_ok=True)
@@ -34,7 +34,7 @@ def note(folder: Path, keys: Sequence[str], done: int, tasks: int) -> None:
 
 
 class Progress:
-    """The display of one command, as a context."""
+    """The progress display of one command, as a context."""
 
     def __init__(self, folder: Path, specs: Sequence[CellSpec], quiet: bool) -> None:
         self.folder, self.specs, self.quiet = folder, specs, quiet
@@ -71,7 +71,7 @@ class Progress:
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
     def done(self, specs: Sequence[CellSpec]) -> None:
-        """Say that these cells have ended."""
+        """Record that these cells have ended."""
         self.finished += len(specs)
         if self.bar is not None:
             self.bar.update(self.cells, completed=self.finished)
@@ -99,4 +99,4 @@ class Progress:
         if self.bar is not None and total:
             self.bar.update(self.tasks, completed=done, total=total)
         elif total:
-            self._say(f"{done} of {total} tasks of the cells begun so far")
+            self._say(f"{done} of {total} tasks of the cells started so far")

@@ -1,4 +1,4 @@
-"""A run on disk."""
+"""Runs on disk: manifests, records, checkpoints and saved models."""
 
 from bench.store.environment import Maker, now, where
 from bench.store.equivalences import enter_equivalences, equivalences_path, read_equivalences, staleness_of

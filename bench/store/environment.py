@@ -1,4 +1,4 @@
-"""Where and with what a run is made: packages, revision, machine, time."""
+"""The environment of a run: packages, revision, machine, time."""
 
 import os
 import platform
@@ -26,7 +26,7 @@ def now() -> str:
 
 
 def where(device: str) -> dict[str, Any]:
-    """Return what a reader needs to tell whether two runs are alike: packages, revision, machine."""
+    """Return packages, revision and machine, so that readers can compare the environments of runs."""
     top, _, commit = _git("rev-parse", "--show-toplevel", "HEAD").partition("\n")
     if not top or Path(top).resolve() != _ROOT:  # installed, in an environment that lies in another checkout
         commit = ""
@@ -48,7 +48,7 @@ def where(device: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Maker:
-    """What the records of one command say of how they were made."""
+    """The provenance that all records of one command share."""
 
     lethe: str
     commit: str
@@ -59,7 +59,7 @@ class Maker:
 
     @classmethod
     def of(cls, command: Mapping[str, Any]) -> Self:
-        """Return that of a command, as the manifest describes it."""
+        """Return the provenance of a command in the manifest."""
         packages = command["packages"]
         versions = (
             packages["lethe-bench"],
@@ -71,12 +71,12 @@ class Maker:
         return cls(*versions, command["command"])
 
     def record(self, code: str, began: str) -> Fields:
-        """Return ``made_by`` of a record that ends now."""
+        """Return ``made_by`` of a record that is written now."""
         return {"code": code, "began": began, "ended": now(), **asdict(self)}
 
 
 def _git(*words: str) -> str:
-    """Return what git says of the folder that Lethe lies in, nothing where that is no checkout."""
+    """Return revision and state of Lethe's checkout by git; empty if it is not a checkout."""
     command = ["git", "-C", str(_ROOT), *words]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()

@@ -1,4 +1,4 @@
-"""The list of equivalent code of a run, a file beside its folder or packed file: both have the same."""
+"""The list of equivalent code of a run, a file beside its folder or packed file."""
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ SUFFIX = ".equivalent.json"
 
 
 def equivalences_path(run: RunReader) -> Path:
-    """Return where a run's list is: ``NAME.equivalent.json``."""
+    """Return the path of the list of a run: ``NAME.equivalent.json``."""
     return run.folder.resolve().with_name(run.name + SUFFIX)
 
 
 def read_equivalences(run: RunReader) -> Equivalences:
-    """Return a run's list, an empty one where there is none.
+    """Return the list of a run, an empty one if it has none.
 
     Raises:
-        UserError: for one that cannot be read.
+        UserError: It cannot be read.
     """
     path = equivalences_path(run)
     try:
@@ -31,32 +31,32 @@ def read_equivalences(run: RunReader) -> Equivalences:
     except (OSError, Unreadable) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"{path} cannot be read: {why}; remove it, and lethe verify --records makes it again"
+            f"{path} cannot be read: {why}; remove it and run lethe verify --records, which writes it again"
         ) from None
 
 
 def enter_equivalences(
     run: RunReader, found: Sequence[Equivalence], refuted: Collection[tuple[str, str, str, str]] = ()
 ) -> Path | None:
-    """Enter equivalences into a run's list, each in place of an older one of the same records.
+    """Add equivalences to the list of a run; each replaces an older one of the same records.
 
     Args:
         run: The run.
-        found: What is entered.
-        refuted: Strategy, suite, model and code of records that today did not make again: their entries
-            are taken out.
+        found: The new equivalences.
+        refuted: Strategy, suite, model and code of records that were not reproduced: their entries are
+            removed.
 
     Returns:
-        The file; None where it stayed as it was.
+        The file; None if it did not change.
 
     Raises:
-        UserError: where it cannot be read or written.
+        UserError: It cannot be read or written.
     """
     path, before = equivalences_path(run), read_equivalences(run).entries
     of: dict[tuple[str, str, str, str], Equivalence] = {}
     for e in [*before, *found]:
         known = of.setdefault((e.strategy, e.suite, e.model, e.before), e)
-        if known.now != e.now or not set(e.cells) <= set(known.cells):  # else it says nothing new
+        if known.now != e.now or not set(e.cells) <= set(known.cells):  # else it is not new
             of[e.strategy, e.suite, e.model, e.before] = e
     entries = [e for code, e in of.items() if code not in refuted]
     if entries == before:
@@ -70,15 +70,15 @@ def enter_equivalences(
 
 
 def staleness_of(run: RunReader, data_now: Callable[[str], str | None] = lambda suite: None) -> Staleness:
-    """Return what says which records of a run are stale, for readers.
+    """Return an object that decides which records of a run are stale, for readers.
 
     Args:
         run: The run.
-        data_now: The fingerprint of a suite's data; where it is not known, data is compared as the run saw
-            it last, so that no data set has to be loaded.
+        data_now: Returns the current fingerprint of the data of a suite. If it returns None, the last
+            fingerprint in the manifest is used, so that no data set has to be loaded.
 
     Raises:
-        UserError: for a manifest or a list of equivalent code that cannot be read.
+        UserError: The manifest or the list of equivalent code cannot be read.
     """
     manifest = run.manifest()
     data = lambda suite: data_now(suite) or manifest.data.get(suite)  # noqa: E731

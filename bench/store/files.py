@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files and folders: completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
-    """Open a file that is written whole: to a temporary name beside it, flushed, then renamed."""
+    """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, mode, **how) as stream:
@@ -37,10 +37,11 @@ def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Fill a folder under a temporary name beside it, then rename it.
 
-    Raises UserError where it is there already, or cannot be written.
+    Raises:
+        UserError: The folder exists, or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already: choose another, or remove it")
+        raise UserError(f"{folder} exists already: choose another, or remove it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -55,7 +56,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """Write a file whole; see ``new_file``."""
+    """Write a JSON file atomically; see ``new_file``."""
     separators = (",", ":") if indent is None else None
     with new_file(path) as stream:
         # dumps, unlike dump, is written in C where nothing is indented: many times as fast.
@@ -63,7 +64,7 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write safetensors whole: to a temporary name beside it, flushed, then renamed."""
+    """Write a safetensors file atomically: a temporary file beside it, flushed, then renamed."""
     from safetensors.torch import save_file
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""Files of JSON lines that only grow.
+"""Append-only files of JSON lines.
 
 Each process appends whole lines to a file of its own, so any number of them write at once, without locks. A
 kill can leave the start of a line at the end of a file: readers pass over it.
@@ -21,27 +21,27 @@ SUFFIX = ".jsonl"
 PACK_SUFFIX = ".lethe.gz"
 
 _name_of_process: dict[int, str] = {}
-"""By process: a forked one gets another."""
+"""By process, so that a forked process gets its own."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A record somewhere in a file: a line, or all of it."""
+    """A record in a file: a line, or the whole file."""
 
     path: Path
     content: bytes
     offset: int | None = None
-    """Where the line begins; none for a whole file."""
+    """Offset of the line; none for a whole file."""
 
     @property
     def name(self) -> str:
-        """How messages name it, and how its file is named when it is set aside."""
+        """Its name in messages, and the name of its file if it is set aside."""
         name = f"classes-{self.path.name}" if self.path.parent.name == "classes" else self.path.name
         return name if self.offset is None else f"{name}@{self.offset}"
 
 
 def append(folder: Path, lines: bytes) -> None:
-    """Append whole lines to this process's own file in a folder, and flush them to the disk once."""
+    """Append complete lines to this process's own file in a folder, and flush them to disk once."""
     folder.mkdir(exist_ok=True)
     own = _name_of_process.setdefault(os.getpid(), uuid.uuid4().hex[:12])
     handle = os.open(folder / f"{own}{SUFFIX}", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -57,13 +57,13 @@ def append(folder: Path, lines: bytes) -> None:
 
 
 def as_line(content: Fields) -> bytes:
-    """Return a record as a line; what names it comes first, so that readers find it without parsing."""
+    """Return a record as a line; its key comes first, so that readers find it without parsing."""
     first = {name: content[name] for name in ("schema", "key", "written") if name in content}
     return json.dumps(first | content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def pieces(folder: Path) -> Iterator[Piece]:
-    """Yield every record in a folder of line files and, as earlier versions wrote them, of one file each."""
+    """Yield every record in a folder, from files of lines and from the single files of earlier versions."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith("."):  # another process is writing it
             continue
@@ -80,7 +80,7 @@ def pieces(folder: Path) -> Iterator[Piece]:
 
 
 def lines(path: Path) -> Iterator[Piece]:
-    """Yield the whole lines of a file, packed or not, with their offsets.
+    """Yield the complete lines of a file, packed or not, with their offsets.
 
     Raises:
         UserError: where a packed file is damaged.
@@ -93,9 +93,9 @@ def lines(path: Path) -> Iterator[Piece]:
                     yield Piece(path, line, offset)
                 offset += len(line)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged, or no packed run: {error}; use another copy of it") from None
+        raise UserError(f"{path} is damaged or not a packed run: {error}; use another copy of it") from None
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Return a file of lines, unpacked, to read from."""
+    """Open a file of lines for reading; packed ones are decompressed."""
     return cast(IO[bytes], gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")

@@ -16,7 +16,7 @@ from suites.errors import UserError
 
 
 def pack_run(run: Path, file: Path | None = None) -> Path:
-    """Write a run into one file.
+    """Pack a run into one file.
 
     Args:
         run: The run's folder.
@@ -38,7 +38,7 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
     run = run.resolve()
     target = file or run.with_name(run.name + PACK_SUFFIX)
     if not target.name.endswith(PACK_SUFFIX):
-        raise UserError(f"the name of a packed run ends in {PACK_SUFFIX}: {target}{PACK_SUFFIX}")
+        raise UserError(f"the name of a packed run must end in {PACK_SUFFIX}: {target}{PACK_SUFFIX}")
     try:
         # No time and no name, so that equal runs are equal files.
         with new_file(target, "wb") as stream, gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
@@ -50,7 +50,7 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
 
 
 def packed_runs(folder: Path) -> list[Path]:
-    """Return the packed runs in a folder, by name; none where there is no such folder."""
+    """Return the packed runs in a folder, sorted by name; none if the folder does not exist."""
     return sorted(folder.glob(f"*{PACK_SUFFIX}"))
 
 
@@ -69,7 +69,7 @@ def _records(reader: RunReader) -> Iterator[bytes]:
 
 
 def unpack_run(file: Path, folder: Path | None = None) -> Path:
-    """Write a packed run's records into a folder, which ``lethe run`` goes on with.
+    """Unpack a run into a folder, which ``lethe run`` can continue.
 
     Args:
         file: The packed run; its suffix may be left out.

@@ -37,7 +37,7 @@ class RunFolder(RunReader):
         super().__init__(folder)
         if self.packed:
             first = f"lethe unpack {self.folder} first"
-            raise UserError(f"{self.folder} is a packed run, to be read only: {first}")
+            raise UserError(f"{self.folder} is a packed run, which cannot be changed: {first}")
 
     def open(
         self,
@@ -49,7 +49,7 @@ class RunFolder(RunReader):
         described: Mapping[str, Mapping[str, Metadata]] | None = None,
         code: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Maker:
-        """Enter cells into the manifest, making the folder where there is none.
+        """Add cells to the manifest; create the folder if it does not exist.
 
         Strategies, seeds, scenarios and suites may be added to a run at any time. What must stay is
         ``shared``: what all cells of one suite and scenario have in common (version, model, training).
@@ -86,11 +86,11 @@ class RunFolder(RunReader):
         return Maker.of(entry)
 
     def write(self, spec: CellSpec, record: Fields) -> None:
-        """Write one cell's record and drop its checkpoint; see ``write_group``."""
+        """Write the record of a cell and delete its checkpoint; see ``write_group``."""
         self.write_group([(spec, record)])
 
     def write_group(self, cells: Iterable[tuple[CellSpec, Fields]]) -> None:
-        """Write the records of cells that ended together, flushed to the disk once; drop their checkpoints.
+        """Write the records of cells that ended together and flush them once; delete their checkpoints.
 
         A record's ``classes`` are written apart: they are many, and few readers want them.
 
@@ -158,7 +158,7 @@ class RunFolder(RunReader):
                 old.unlink(missing_ok=True)
 
     def load(self, key: str) -> tuple[dict[str, Tensor], Fields] | None:
-        """Return a cell's state, None where there is none or it is not whole."""
+        """Return the state of a cell, None if there is none or it is incomplete."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -171,12 +171,12 @@ class RunFolder(RunReader):
             return None
 
     def drop(self, key: str) -> None:
-        """Forget a cell's state."""
+        """Delete the state of a cell."""
         shutil.rmtree(self.checkpoints / key, ignore_errors=True)
 
 
 def _line(model: type[FileModel], content: Fields) -> bytes:
-    """Return a record that readers will accept, as a line; raises Unreadable for another."""
+    """Return a valid record as a line; raises Unreadable for an invalid one."""
     text = json.dumps({"schema": model.VERSION, **content}, separators=(",", ":"), allow_nan=False)
     model.read(text)
     return text.encode() + b"\n"

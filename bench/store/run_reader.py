@@ -29,7 +29,7 @@ _CLASSES_OF = re.compile(rb'\{"schema":\d+,"key":"(\w+)","written":"([^"]*)","un
 
 
 class RunReader:
-    """A run, for reading: its folder, or the file that it was packed into.
+    """A run for reading: its folder, or a packed file.
 
     A path without the suffix of a packed run finds the one beside it, where there is no such folder.
     """
@@ -55,7 +55,7 @@ class RunReader:
     # The manifest.
 
     def manifest(self) -> Manifest:
-        """Return the manifest, one without commands where there is none.
+        """Return the manifest, an empty one if the folder has none.
 
         Raises:
             UserError: for a manifest that is damaged or not Lethe's.
@@ -67,7 +67,7 @@ class RunReader:
         except FileNotFoundError:
             return Manifest.empty()
         except NotADirectoryError:
-            raise UserError(f"{self.folder} is a file, not a folder, or lies in one") from None
+            raise UserError(f"{self.folder} is a file or is in one; a folder is needed") from None
         except OSError:
             raise UserError(f"{path} cannot be read: move it away, or choose another --out") from None
         except Unreadable as error:
@@ -85,7 +85,7 @@ class RunReader:
         return self.each(lambda record: str(record["status"]))
 
     def each(self, of: Callable[[Fields], T]) -> dict[str, T]:
-        """Return what a function returns for each cell's record, by key; the records themselves are freed."""
+        """Return the result of a function on the record of each cell, by key; the records are freed."""
         found: dict[str, T] = {}
         written: dict[str, str] = {}
         for piece in self._pieces(self.cells):
@@ -96,7 +96,7 @@ class RunReader:
         return dict(sorted(found.items()))
 
     def classes(self, key: str, written: str | None = None) -> Fields | None:
-        """Return a cell's confusion counts, None where there are none or they cannot be read.
+        """Return the confusion counts of a cell, None if it has none or they cannot be read.
 
         ``written`` is when its record was written; without it, all records are read to know.
         """
@@ -113,7 +113,7 @@ class RunReader:
         return None if place is None else self._read(ClassCounts, self._piece(*place))
 
     def _index_classes(self) -> dict[tuple[str, str], tuple[Path, int | None]]:
-        """Return where confusion counts are, by their cell and the time they were written: they are many."""
+        """Return the places of confusion counts, which are large, by cell and time of writing."""
         found: dict[tuple[str, str], tuple[Path, int | None]] = {}
         for piece in self._pieces(self.beside):
             match = _CLASSES_OF.match(piece.content)
@@ -128,14 +128,14 @@ class RunReader:
     def _piece(self, path: Path, offset: int | None) -> Piece:
         if offset is None:
             return Piece(path, path.read_bytes())
-        # One stream for all of a pack: going forward in it costs nothing, and keys are asked for in order.
+        # One stream for the whole pack: moving forward is free, and keys are read in order.
         self._pack = self._pack or (opened(path) if self.packed else None)
         with nullcontext(self._pack) if self._pack else path.open("rb") as stream:
             stream.seek(offset)
             return Piece(path, stream.readline(), offset)
 
     def _pieces(self, folder: Path) -> Iterator[Piece]:
-        """Yield the records of a folder, or those of their kind in a packed run."""
+        """Yield the records in a folder, or of one kind in a packed run."""
         if not self.packed:
             yield from pieces(folder)
             return
@@ -144,7 +144,7 @@ class RunReader:
                 yield piece
 
     def _read(self, model: type[FileModel], piece: Piece) -> Fields | None:
-        """Return a valid record, None for another, which is listed once."""
+        """Return a valid record; None for an invalid one, which is listed once in ``unreadable``."""
         try:
             found, content = model.read(piece.content)
             if piece.offset is None and found.key != piece.path.stem:  # type: ignore[attr-defined]
@@ -158,7 +158,7 @@ class RunReader:
             return None
 
     def state(self) -> str:
-        """Return words that change whenever a cell is written."""
+        """Return text that changes whenever a cell is written."""
         paths = [self.folder] if self.packed else self.cells.glob("[!.]*")
         sizes = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         return f"{len(sizes)} {sum(s for s, _ in sizes)} {max((t for _, t in sizes), default=0)}"
@@ -166,7 +166,7 @@ class RunReader:
     # Checkpoints.
 
     def checkpoint_header(self, key: str) -> CheckpointHeader | None:
-        """Return a checkpoint's header (``tasks_done`` ...), None where there is none that can be read."""
+        """Return the header of a checkpoint, None if there is none that can be read."""
         try:
             content = (self.checkpoints / key / "facts.json").read_bytes()
             header, _ = CheckpointHeader.read(content)

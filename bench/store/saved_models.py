@@ -1,4 +1,4 @@
-"""Trained models of a run's cells, where ``--keep-models`` asks for them.
+"""Trained models of cells, saved with ``--keep-models``.
 
     RUN/models/<key>/<task>/model.safetensors   the lane's parameters and buffers, after so many tasks
     RUN/models/<key>/<task>/facts.json          its header; written last: with it, both files are whole
@@ -35,11 +35,11 @@ class SavedModels:
         self.run, self.folder, self.which, self.codes = run, run / "models", which, codes or {}
 
     def wanted(self, tasks_done: int, n_tasks: int) -> bool:
-        """Return whether the model after so many tasks is to be saved."""
+        """Return whether the model after this number of tasks is saved."""
         return self.which == "all" or (self.which == "last" and tasks_done == n_tasks)
 
     def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
-        """Keep one cell's model after a task."""
+        """Save the model of a cell after a task."""
         folder = self.folder / key / str(tasks_done)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "model.safetensors", tensors)
@@ -48,7 +48,7 @@ class SavedModels:
         write_json(folder / "facts.json", named | header)
 
     def supersede(self) -> None:
-        """Move the models of these cells that are of other code into ``superseded/``.
+        """Move models that other code trained into ``superseded/``.
 
         Raises:
             UserError: where they cannot be moved.
@@ -62,7 +62,7 @@ class SavedModels:
                 raise UserError(f"cannot write into {aside}: {error.strerror}") from None
 
     def _code(self, key: str) -> str | None:
-        """Return the code that trained a cell's models, None where none is saved."""
+        """Return the fingerprint of the code of a cell's models, None if none is saved."""
         try:
             tasks = self.tasks(key)
             return self.header(key, tasks[-1]).code if tasks else None
@@ -70,16 +70,16 @@ class SavedModels:
             return ""
 
     def tasks(self, key: str) -> list[int]:
-        """Return after how many tasks a cell's model was saved, ascending."""
+        """Return the numbers of tasks after which models of a cell were saved, ascending."""
         found = (p.parent.name for p in (self.folder / key).glob("*/facts.json"))
         return sorted(int(name) for name in found if name.isdigit())
 
     def cells(self) -> list[str]:
-        """Return the keys of the cells of which there are models, sorted."""
+        """Return the keys of cells with saved models, sorted."""
         return sorted({path.parent.parent.name for path in self.folder.glob("*/*/facts.json")})
 
     def header(self, key: str, task: int) -> SavedModelHeader:
-        """Return the header of a saved model; raises UserError where that is not whole."""
+        """Return the header of a saved model; raises UserError if it is incomplete."""
         path = self.folder / key / str(task) / "facts.json"
         try:
             header, _ = SavedModelHeader.read(path.read_bytes())
@@ -91,7 +91,7 @@ class SavedModels:
         raise UserError(f"{path} cannot be read: {why}; run the cell again with --force")
 
     def tensors(self, key: str, task: int) -> dict[str, Tensor]:
-        """Return the tensors of a saved model; raises UserError where they are not whole."""
+        """Return the tensors of a saved model; raises UserError if they are damaged."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""Records of cells that were run again: nothing that was measured is lost.
+"""Older records of cells that were run again, so that no measurement is lost.
 
     RUN/superseded/*.jsonl    a file for each command: records and confusion counts, as in a packed run
 
@@ -28,7 +28,7 @@ _Record = tuple[Fields, Fields | None]
 
 
 class Superseded:
-    """The records that one command replaces."""
+    """The records replaced by one command."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder
@@ -37,7 +37,7 @@ class Superseded:
         self.records: dict[str, _Record] = {}
 
     def add(self, keys: Collection[str]) -> None:
-        """Copy the records of these cells, but for those that an earlier command copied.
+        """Copy the records of these cells, except those already copied by an earlier command.
 
         Raises:
             UserError: Where they cannot be written.
@@ -48,7 +48,7 @@ class Superseded:
         self._write()
 
     def keep_differing(self) -> None:
-        """Take out again the records of cells that came out equal."""
+        """Remove the records of cells whose new record is equal."""
         now = _of_run(self.run, self.records)
         kept = {key: old for key, old in self.records.items() if key not in now or _differ(old, now[key])}
         if len(kept) < len(self.records):
@@ -69,7 +69,7 @@ class Superseded:
 
 
 def n_superseded(folder: Path) -> int:
-    """Return how many records of a run are superseded."""
+    """Return the number of superseded records of a run."""
     return sum(b',"units":[' not in line[:200] for line in _lines(folder / "superseded"))
 
 
@@ -78,7 +78,7 @@ def _lines(folder: Path) -> list[bytes]:
 
 
 def _of_run(folder: Path, keys: Collection[str]) -> dict[str, _Record]:
-    """Return the records of some cells; the others are not held."""
+    """Return the records of some cells."""
     if not keys:
         return {}
     run, wanted = RunReader(folder), set(keys)

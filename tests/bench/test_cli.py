@@ -66,7 +66,7 @@ def test_list_and_show_print_names_and_metadata(command: Command) -> None:
         ("run digits -s er --device cuda:7 --out OUT", "CUDA"),
         ("run digits -s er --seeds none --out OUT", "cannot read seeds 'none'"),
         ("run digits -s er --set epochs --out OUT", "cannot read --set 'epochs'"),
-        ("run digits -s er --out FILE", "is a file, not a folder"),
+        ("run digits -s er --out FILE", "is a file or is in one"),
         ("run digits -s er", "choose the folder of the run with --out"),
         ("run digits --out OUT", "choose at least one strategy"),
         ("run split-mnist -s er --data NOWHERE --out OUT", "is not a folder"),

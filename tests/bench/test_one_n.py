@@ -144,7 +144,7 @@ def test_runs_that_contradict_each_other_are_refused_in_any_order(
         changed[1][1].update(status="diverged", reason="not finite")
     write_run(b, changed + [(spec, facts | {"timings": timings(lanes=7)}) for spec, facts in ewc])
     said = (
-        f"{a} and {b} hold other results of 1 cell (toy class er seed 1)"
+        f"{a} and {b} have different results of 1 cell (toy class er seed 1)"
         if kind not in KINDS
         else f"{b} holds toy"
     )
@@ -178,7 +178,7 @@ def test_failed_and_skipped_cells_contradict_no_result(tmp_path: Path) -> None:
     )
     same = [means(load(*folders)) for folders in itertools.permutations((tmp_path / "a", tmp_path / "b"))]
     assert same == [{"er": (2, 70.5)}] * 2
-    refused("is none of the runs", load, tmp_path / "a", prefer=tmp_path / "b")
+    refused("is not one of the runs", load, tmp_path / "a", prefer=tmp_path / "b")
 
 
 def test_a_record_with_another_number_of_tasks_is_left_out(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_pack_and_unpack_print_their_results_and_errors(
     for words, says in (
         (f"pack {folder}.lethe.gz", "is packed already"),
         (f"pack {tmp_path}", "is not a run's folder"),
-        (f"pack {folder} {tmp_path / 'x.zip'}", "the name of a packed run ends in .lethe.gz"),
+        (f"pack {folder} {tmp_path / 'x.zip'}", "the name of a packed run must end in .lethe.gz"),
         (f"unpack {tmp_path / 'none'}", "is not a packed run"),
         (f"unpack {folder}.lethe.gz", "is there already"),
     ):
@@ -110,7 +110,7 @@ def test_a_damaged_pack_is_an_error_of_one_line(run: Path, tmp_path: Path) -> No
     whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"no gzip"):
         file.write_bytes(damaged)
-        refused("is damaged, or no packed run", load, file)
+        refused("is damaged or not a packed run", load, file)
     lines = gzip.decompress(whole).split(b"\n")
     lines[1] = lines[1].replace(b'"status"', b'"state"')
     file.write_bytes(gzip.compress(b"\n".join(lines)))
