@@ -1,1 +1,1 @@
-"""Checks that a user can run."""
+"""Checks of methods, suites, models and devices."""

@@ -1,7 +1,7 @@
-"""What every method must do, as checks that an author can run: ``lethe check``, ``lethe.testing``.
+"""Checks of the contract of methods, for authors: ``lethe check`` and ``lethe.testing``.
 
-A check runs the method on small made streams (``made_streams``) and compares records. Its findings are lines
-for the author: what differs, and what to do. A method that says why it cannot do something is not at fault.
+A check runs the method on small generated streams (``made_streams``) and compares records. Its findings are
+lines for the author: what differs, and what to do. A method may refuse what it cannot do, with a reason.
 
 Axes: L lanes.
 """
@@ -34,7 +34,7 @@ from suites.base import SCENARIOS, Scenario, Training
 from suites.errors import UserError
 
 ROUNDING = 1e-5
-"""Relative difference of losses up to which two ways to run a method differ by rounding."""
+"""Largest relative difference of losses that is attributed to rounding."""
 SMALL: dict[str, dict[str, Any]] = {
     "bi-r": {"generator_hidden": 32, "latent": 16},
     "cls-er": {"plastic_decay": 0.9, "stable_decay": 0.9},  # averages that follow within a made task
@@ -49,21 +49,21 @@ SMALL: dict[str, dict[str, Any]] = {
     "sparse-er": {"every": 2},  # a made task has fewer than a hundred steps
     "generative-classifier": {"generator_hidden": 32, "latent": 8, "samples": 8},
 }
-"""Sizes for checks, where a method's own are far beyond the made streams'. Sizes of 5 are not among them:
-the gradient of an 85 x 5 weight is rounded by MKL by where in memory it lies, and so by the lane's place."""
+"""Smaller sizes for checks, if a method's own are too large for the generated streams. No size is 5: MKL
+rounds the gradient of an 85 x 5 weight depending on its address, and so on the place of the lane."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found."""
+    """The result of one check."""
 
     check: str
     findings: tuple[str, ...] = ()
     """A line for each fault, with what to do."""
     note: str = ""
-    """What the author should know, though no number is wrong."""
+    """A remark for the author, although no number is wrong."""
     skipped: str = ""
-    """Why it need not be passed."""
+    """Why the check does not apply; empty if it does."""
     seconds: float = 0.0
 
 
@@ -72,7 +72,7 @@ class Fault(Exception):
 
 
 class _Note(Exception):
-    """What costs time or the last digits, and no number."""
+    """A remark: something costs time or precision but is not wrong."""
 
 
 class Skip(Exception):
@@ -80,26 +80,26 @@ class Skip(Exception):
 
 
 class Checkpoints:
-    """Checkpoints in memory, all of them as JSON and tensors; ``at`` goes on after so many tasks."""
+    """Checkpoints in memory, as JSON and tensors; ``at`` returns those after a number of tasks."""
 
     def __init__(self) -> None:
         self.after: dict[int, dict[str, Any]] = {}
         self.current: dict[str, Any] = {}
 
     def save(self, key: str, tensors: dict[str, Any], header: Fields) -> None:
-        """Save one cell's state beside those of earlier tasks."""
+        """Save the state of a cell; those of earlier tasks stay."""
         saved = {k: v.clone() for k, v in tensors.items()}, json.dumps(header)
         self.after.setdefault(header["tasks_done"], {})[key] = saved
 
     def load(self, key: str) -> Any:
-        """Return one cell's state, None where there is none."""
+        """Return the state of a cell, None if there is none."""
         if key not in self.current:
             return None
         tensors, header = self.current[key]
         return dict(tensors), json.loads(header)
 
     def at(self, tasks_done: int) -> Checkpoints:
-        """Return checkpoints from which a run goes on after so many tasks."""
+        """Return checkpoints from which a run continues after ``tasks_done`` tasks."""
         again = Checkpoints()
         again.current = self.after[tasks_done]
         return again
@@ -107,20 +107,20 @@ class Checkpoints:
 
 @dataclass
 class Subject:
-    """A method to check: its selector, and the runs that several checks look at."""
+    """A method to check: its selector, and runs that several checks use."""
 
     selector: str
     quick: bool = True
     strategy: type[Strategy] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Look the method up; raises UserError where there is none."""
+        """Look up the method; raises UserError if it does not exist."""
         spec = Request("digits", (self.selector,), (self.scenario,)).cells()[0]
         self.strategy, self.hyper = strategies.get(spec.strategy), spec.hyper
 
     @cached_property
     def scenario(self) -> Scenario:
-        """A scenario that it can do, class-incremental where it can."""
+        """A scenario that the method supports, if possible class-incremental."""
         return scenario_of("+".join(part.partition("[")[0] for part in strategies.split(self.selector)))
 
     @property
@@ -136,7 +136,7 @@ class Subject:
         hyper: Fields | None = None,
         **settings: Any,
     ) -> list[CellSpec]:
-        """Return its cells on a made stream; raises Skip where it says that it cannot do them."""
+        """Return its cells on a generated stream; raises Skip if the method refuses them."""
         scenario = scenario or self.scenario
         texts = self.of_texts and "model" not in settings
         if self.of_texts:
@@ -152,7 +152,7 @@ class Subject:
         return found
 
     def _small(self, part: str) -> Fields:
-        """Return the sizes for checks of a part, but for what the selector names itself."""
+        """Return the sizes for checks of a part, without settings in the selector."""
         name = part.partition("[")[0]
         own = {k: v for k, v in SMALL.get(name, {}).items() if f"{k}=" not in part}
         one = self.strategy.name == name
@@ -167,13 +167,13 @@ class Subject:
         return {n: 0.5 * float(v) if v else 0.5 for n, v in values.items()}
 
     def rated(self, cells: list[CellSpec]) -> list[CellSpec]:
-        """Return cells with a learning rate and a weight decay of its own for each."""
+        """Return cells with different learning rates and weight decays."""
         rates = zip(cells, (0.01, 0.003, 0.01), (0.0, 0.01, 0.01), strict=False)
         return [replace(c, training=c.training | {"lr": lr, "weight_decay": decay}) for c, lr, decay in rates]
 
     @cached_property
     def base(self) -> tuple[list[CellSpec], list[Fields], Checkpoints, LaneState]:
-        """Three lanes of three rates on the uneven stream: cells, records, checkpoints, lanes at the end."""
+        """Three lanes with three rates on the uneven stream: cells, records, checkpoints, final state."""
         cells, saved = self.rated(self.cells("uneven", (0, 1, 2), score_every=5)), Checkpoints()
         state = make_lanes(cells)
         try:
@@ -190,7 +190,7 @@ class Subject:
 
 
 def run(cells: Sequence[CellSpec], **options: Any) -> list[Fields]:
-    """Run cells as ``lethe run`` does: side by side, or one by one where Python decides for all lanes."""
+    """Run cells as ``lethe run`` does: together, or one by one if Python makes decisions for all lanes."""
     try:
         return run_group(cells, **options)
     except Exception as error:
@@ -200,7 +200,7 @@ def run(cells: Sequence[CellSpec], **options: Any) -> list[Fields]:
 
 
 def compared(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
-    """Return how two records of one cell differ, in words; empty where they do not.
+    """Return how two records of one cell differ, in words; empty if they are equal.
 
     Transformers' products round by the number of lanes: there, small differences count for nothing.
     """
@@ -225,17 +225,17 @@ def compared(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
 
 
 def accuracies(record: Fields) -> np.ndarray[Any, Any]:
-    """Return the score matrix of a record, (tasks + 1, tasks), not a number where a row was not measured."""
+    """Return the score matrix of a record, (tasks + 1, tasks), NaN where it was not measured."""
     right, total = (np.array(record["test"][name], dtype=float) for name in ("right", "total"))
     shares: np.ndarray[Any, Any] = right / total
     return shares
 
 
-# The checks, in the order in which they are made.
+# The checks, in the order in which they run.
 
 
 def alone(subject: Subject) -> None:
-    """A lane has the same numbers alone and beside others, though their tasks have other sizes."""
+    """A lane has the same numbers alone and together with lanes whose tasks have other sizes."""
     _, records, _, _ = subject.base
     if diverged := next((r["reason"] for r in records if r["status"] != "done"), ""):
         raise Fault(
@@ -256,7 +256,7 @@ def alone(subject: Subject) -> None:
 
 
 def hyper(subject: Subject) -> None:
-    """A lane has the same numbers whatever hyper-parameters and rate are beside it; a rate has an effect."""
+    """The numbers of a lane do not depend on settings of other lanes; its own learning rate has an effect."""
     changed, cell = subject.hyper_changed(), subject.base[0][1]
     rate = {"lr": 2 * cell.training["lr"]}
     beside = [replace(cell, training=cell.training | rate), replace(cell, hyper=cell.hyper | changed)]
@@ -277,7 +277,7 @@ def hyper(subject: Subject) -> None:
 
 
 def twice(subject: Subject) -> None:
-    """The same lane run again, with two threads of torch, has the same numbers."""
+    """A lane that is run again, with two threads of torch, has the same numbers."""
     cells, records = subject.cells("easy", (1,), epochs=1, batch=24), []
     for number, threads in enumerate((1, 1, 2)):
         torch.set_num_threads(threads)
@@ -293,7 +293,7 @@ def twice(subject: Subject) -> None:
 
 
 def resumed(subject: Subject) -> None:
-    """Interrupted after any task and resumed, it ends as if undisturbed."""
+    """A run that is interrupted after any task and resumed has the same numbers."""
     cells, records, saved, _ = subject.base
     for done in sorted(saved.after):
         _ends_alike(cells, records, saved, done)
@@ -314,13 +314,13 @@ def _ends_alike(cells: list[CellSpec], records: list[Fields], saved: Checkpoints
 
 
 def boundaries(subject: Subject) -> None:
-    """Where boundaries are hidden it runs, and can be interrupted, or says that it needs them."""
+    """With hidden boundaries it runs and can be interrupted, or it refuses with a reason."""
     cells, saved = subject.cells("uneven", (0, 1), boundaries="hidden", epochs=1), Checkpoints()
     _ends_alike(cells, run(cells, checkpoints=saved), saved, 2)
 
 
 def again(subject: Subject) -> None:
-    """Classes that come back: lanes are not mixed, and the last task is learned."""
+    """With classes that occur again, lanes are not mixed, and the last task is learned."""
     cells = subject.cells("again", (0, 1), epochs=1 if subject.of_texts else 16)
     records = run(cells)
     words = compared(run(cells[1:])[0], records[1], subject.of_texts)
@@ -340,7 +340,7 @@ def again(subject: Subject) -> None:
 
 
 def units(subject: Subject) -> None:
-    """Task-incremental, every row is given to a unit of its own task."""
+    """In the task-incremental scenario, every prediction is a unit of the row's task."""
     cell = subject.cells("uneven", (0,), "task", epochs=1)[0]
     state = make_lanes([cell])
     record = run_lanes(state)[0]
@@ -354,7 +354,7 @@ def units(subject: Subject) -> None:
 
 
 def buffer(subject: Subject) -> None:
-    """A memory of rows keeps within its budget, also where that is smaller than the number of classes."""
+    """A memory of rows stays within its budget, also if that is smaller than the number of classes."""
     names = [f.name for f in fields(subject.strategy) if f.name == "buffer"]
     if not names:
         raise Skip("it has no memory of rows")
@@ -374,7 +374,7 @@ def buffer(subject: Subject) -> None:
 
 
 def memory(subject: Subject) -> None:
-    """What no checkpoint has is no memory that the reported size leaves out."""
+    """State that is not in checkpoints does not hide memory from the reported size."""
     strategy = subject.base[3].strategy
     parts: list[Strategy] = vars(strategy)["parts"] if isinstance(strategy, Composed) else [strategy]
     for part in parts:
@@ -389,7 +389,7 @@ def memory(subject: Subject) -> None:
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
-    """Return the tensors of an attribute, in lists, dictionaries and modules too; optimisers have none."""
+    """Return the tensors of an attribute, also in lists, dictionaries and modules; not of optimisers."""
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, torch.nn.Module):
@@ -399,7 +399,7 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 
 
 def export(subject: Subject) -> None:
-    """Exported and loaded again, the model answers as it was scored; or it is refused by name."""
+    """An exported model predicts as it was scored, or the export is refused by name."""
     cell = subject.cells("uneven", (0,))[0]
     with tempfile.TemporaryDirectory(prefix="lethe-check-") as scratch:
         models = SavedModels(Path(scratch), "last")
@@ -431,7 +431,7 @@ def export(subject: Subject) -> None:
 
 
 def learns(subject: Subject) -> None:
-    """Two easy tasks are learned better than by guessing, in every scenario that it says it can do."""
+    """Two easy tasks are learned better than by chance, in every scenario that it supports."""
     if subject.of_texts:
         raise Skip("a random transformer beside a few trained numbers learns little in so short a time")
     for scenario in SCENARIOS:
@@ -460,7 +460,7 @@ def _lost_by_finetune(scenario: Scenario) -> float:
 
 
 def _lost(subject: Subject) -> float:
-    """Return how much of the first task's accuracy is lost; on digits where heads are separate."""
+    """Return the loss of accuracy on the first task; on digits for task-incremental methods."""
     if subject.scenario == "task":  # two easy tasks with a head each are hardly forgotten
         small = {"epochs": "5", "lr": "0.01", "rows_per_class": "60"}
         cells = Request("digits", (subject.selector,), ("task",), (0, 1, 2), small).cells()
@@ -470,7 +470,7 @@ def _lost(subject: Subject) -> float:
 
 
 def forgets(subject: Subject) -> None:
-    """A method that replays or isolates forgets less than plain training."""
+    """A method that replays or isolates parameters forgets less than finetuning."""
     if subject.strategy.family not in ("replay", "isolation"):
         raise Skip(f"it is neither replay nor isolation, but {subject.strategy.family}")
     if subject.of_texts:
@@ -483,7 +483,7 @@ def forgets(subject: Subject) -> None:
 
 
 def convolutions(subject: Subject) -> None:
-    """With a convolutional network lanes differ by rounding at most."""
+    """With a convolutional network, lanes only differ by rounding."""
     if subject.of_texts:
         raise Skip("it needs a transformer")
     cells = subject.cells("uneven", (0, 1, 2), model="cnn", width=4, hidden=8, epochs=1, lr=0.003)
@@ -496,7 +496,7 @@ def convolutions(subject: Subject) -> None:
 
 
 def texts(subject: Subject) -> None:
-    """Texts, read as features and as tokens, are learned, or refused with a reason before any training."""
+    """Texts, as features and as tokens, are learned, or refused with a reason before training."""
     reasons = []
     for tune in ("head", "lora"):
         try:
@@ -511,7 +511,7 @@ def texts(subject: Subject) -> None:
 
 
 def described(subject: Subject) -> None:
-    """It says what it is, gives help for every hyper-parameter, and refuses scenarios plainly."""
+    """It has a docstring, help for every hyper-parameter, and clear reasons for scenarios that it refuses."""
     cls = subject.strategy
     entry = strategies.REGISTRY.describe(subject.cells("uneven", (0,))[0].strategy)
     if not entry.summary.strip():
@@ -536,11 +536,11 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
 }  # fmt: skip
 """The checks of a method by name."""
 FIRST = ("alone", "hyper", "twice", "resumed")
-"""The checks that are made of a file before its first run."""
+"""The checks of a file before its first run."""
 
 
 def check_one(subject: Any, check: str, of: dict[str, Callable[[Any], None]] = CHECKS) -> Result:
-    """Make one check of a method, or of what else there are checks ``of``."""
+    """Run one check of a method, suite or model."""
     began, skipped, note = time.perf_counter(), "", ""
     findings: tuple[str, ...] = ()
     try:
@@ -558,7 +558,7 @@ def check_one(subject: Any, check: str, of: dict[str, Callable[[Any], None]] = C
 
 
 def check_method(selector: str, checks: Sequence[str] = ()) -> Iterator[Result]:
-    """Make checks of a method, all of them unless some are named; yield what each found.
+    """Run checks of a method, by default all; yield the result of each.
 
     Args:
         selector: A name, ``er[buffer=50]``, ``er+lwf`` or ``./mine.py:M``.
@@ -575,7 +575,7 @@ def check_method(selector: str, checks: Sequence[str] = ()) -> Iterator[Result]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Have one thread, as a run has, and torch's global generator as it was."""
+    """Use one thread, as runs do, and restore torch's global generator."""
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Is a GPU right, does it ever wait within a task, and how fast are its lanes? ``python -m bench.checks.gpu``
+"""Checks of a GPU: equal results, no waiting within a task, speed of lanes. ``python -m bench.checks.gpu``
 
 Needs nothing beyond torch, numpy, pandas, scikit-learn, joblib and pydantic. Three parts: R on the GPU
 against R on the CPU (digits, every strategy, five seeds); every strategy's steps with host synchronisation
@@ -29,14 +29,14 @@ from bench.train import LaneState, begin_task, learn_task, make_lanes, run_group
 from suites.base import Data, Scenario
 
 TOLERANCE = 0.05
-"""Largest difference allowed between the mean last rows of R over seeds. Every seed's path through training
-parts from its twin's by rounding, and rounding grows; means over seeds must not move by more than this."""
+"""Largest allowed difference between the mean last rows of R over seeds. Rounding makes the training of a
+seed differ between devices, but means over seeds must not differ by more than this."""
 LANES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured; the quick one is for a dry check."""
+    """The size of the measurement; the quick one is a trial."""
 
     seeds: int
     epochs: int
@@ -65,7 +65,7 @@ def last_rows(specs: list[CellSpec], device: str) -> np.ndarray[Any, Any]:
 
 
 def of_any_model() -> list[str]:
-    """Return the strategies that are not written for transformers alone."""
+    """Return the strategies that do not need a transformer."""
     return [name for name in strategies.names() if not strategies.get(name).tunes]
 
 
@@ -83,7 +83,7 @@ def agreement(device: str, size: Size) -> pd.DataFrame:
 
 @contextmanager
 def _no_waiting(device: str) -> Iterator[None]:
-    """Make any synchronisation of the host with the GPU an error."""
+    """Turn every synchronisation of the host with the GPU into an error."""
     if not device.startswith("cuda"):
         yield
         return
@@ -95,7 +95,7 @@ def _no_waiting(device: str) -> Iterator[None]:
 
 
 def never_waits(device: str, size: Size) -> pd.DataFrame:
-    """Take every strategy's steps of the second task; on CUDA a host synchronisation is an error there."""
+    """Take all steps of the second task with every strategy; on CUDA a host synchronisation is an error."""
     rows = []
     for name in of_any_model():
         specs = [cell(name, seed, scenario_of(name), "mlp", epochs=1) for seed in range(3)]
@@ -148,7 +148,7 @@ def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
 
 
 def _timed(steps: Callable[[], object], device: str) -> float:
-    """Return the seconds of one call, the device's work included."""
+    """Return the seconds of one call, with the work of the device."""
     if not device.startswith("cuda"):
         start = time.perf_counter()
         steps()
@@ -162,7 +162,7 @@ def _timed(steps: Callable[[], object], device: str) -> float:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run all three parts; return 0 where R agrees and nothing waits, 1 otherwise, 2 without a GPU."""
+    """Run all three parts; return 0 if R agrees and nothing waits, 1 otherwise, 2 without a GPU."""
     parser = argparse.ArgumentParser(prog="python -m bench.checks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1; cpu for a dry check")
     parser.add_argument("--quick", action="store_true", help="few seeds, steps and lanes")

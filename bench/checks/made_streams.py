@@ -1,4 +1,4 @@
-"""Streams on which a method's contract is checked: small, and as awkward as real ones can be.
+"""Small generated streams for checks of methods, with the difficulties of real ones.
 
 Of images the rows are scikit-learn's digits, of texts made sentences. The seed orders the classes, and says
 which of a layout's tables its tasks follow: lanes differ in how many classes and rows their tasks have.
@@ -15,7 +15,7 @@ import suites
 from suites.base import SCENARIOS, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator
 
 Table = tuple[tuple[int, ...], ...]
-"""The classes of each task, as places in the seed's order of classes."""
+"""The classes of each task, as indices into the order of classes of the seed."""
 EASY: tuple[Table, ...] = (((0, 1), (2, 3)),)
 UNEVEN: tuple[Table, ...] = (
     ((0, 1, 2), (3,), (4, 5)),
@@ -25,10 +25,10 @@ UNEVEN: tuple[Table, ...] = (
 AGAIN: tuple[Table, ...] = (((0, 1), (2, 0), (3, 1, 2)), ((0,), (1, 2, 3), (0, 2)))
 BATCH = 8
 _ROWS = {"easy": (24, 24), "uneven": (2 * BATCH + 1, 5, 2 * BATCH + 3), "again": (20, 24, 28)}
-"""Training rows of each task; each seed begins with another. In the uneven stream one task's last batch has
-one row, and one task is smaller than a batch."""
+"""Numbers of training rows of each task; each seed starts with another. In the uneven stream the last batch
+of one task has one row, and one task is smaller than a batch."""
 _TESTED = 10
-"""Test rows of each class of a task, at most; twice as many of a task are for validation."""
+"""Largest number of test rows of each class of a task; a task has twice as many validation rows."""
 _WORDS = (
     "apple bread butter", "river ocean harbour", "violin drum trumpet", "tiger horse falcon",
     "hammer saw chisel", "winter snow frost", "doctor nurse clinic", "engine wheel brake",
@@ -38,7 +38,7 @@ PER_CLASS = 60
 
 
 def sentences(n_classes: int = 4, seed: int = 0) -> Data:
-    """Return texts of 2 to 12 words, whose class is told by one or two of them; a third is for testing."""
+    """Return texts of 2 to 12 words, one or two of which determine the class; a third is for testing."""
     random = torch.Generator().manual_seed(seed)
 
     def below(n: int) -> int:
@@ -68,7 +68,7 @@ def _sentences() -> Data:
 
 
 def _suite(layout: str, tables: tuple[Table, ...], texts: bool) -> Suite:
-    """Return a suite of one layout; its tasks have as many rows as ``_ROWS`` says."""
+    """Return a suite with one layout, whose tasks have the numbers of rows in ``_ROWS``."""
     widest = max(sum(len(task) for task in table) for table in tables)
     most = max(len(task) for table in tables for task in table) + (layout == "again")
 
@@ -115,14 +115,14 @@ def _spread(rows: torch.Tensor, data: Data) -> torch.Tensor:
 
 
 def scenario_of(name: str) -> Scenario:
-    """Return a scenario the strategy can do, class-incremental where it can."""
+    """Return a scenario that the strategy supports, if possible class-incremental."""
     order: tuple[Scenario, ...] = ("class", *(s for s in SCENARIOS if s != "class"))
     return next(s for s in order if strategies.get(name)().unsuitable(s, Training()) is None)
 
 
 @contextmanager
 def made_streams() -> Iterator[None]:
-    """Have the streams in the registry within a block: ``check-uneven``, ``check-again-texts`` ..."""
+    """Register the streams within a block: ``check-uneven``, ``check-again-texts`` ..."""
     layouts = {"easy": EASY, "uneven": UNEVEN, "again": AGAIN}
     made = [_suite(name, tables, texts) for name, tables in layouts.items() for texts in (False, True)]
     for suite in made:

@@ -1,4 +1,4 @@
-"""What every suite and every model must do, as checks that an author can run: ``lethe check``.
+"""Checks of suites and models, for authors: ``lethe check``.
 
 Axes: L lanes, R rows.
 """
@@ -30,11 +30,11 @@ class SuiteSubject:
 
     @cached_property
     def data(self) -> Data:
-        """Its data set; raises UserError where that cannot be learned from."""
+        """Its data set; raises UserError if it cannot be learned from."""
         return self.suite.load()
 
     def streams(self) -> list[Stream]:
-        """Return its streams, of all scenarios and three seeds; raises UserError for one that has a fault."""
+        """Return its streams of all scenarios and three seeds; raises UserError for an invalid one."""
         found = []
         for scenario in self.suite.scenarios:
             training = self.suite.training_for(scenario, {})
@@ -43,7 +43,7 @@ class SuiteSubject:
 
 
 def data(subject: SuiteSubject) -> None:
-    """Its data can be learned from, and is the same when it is loaded again."""
+    """Its data can be learned from, and loading it again gives the same data."""
     first, again = subject.data.fingerprint, subject.suite.load().fingerprint
     if first != again:
         raise Fault(
@@ -52,7 +52,7 @@ def data(subject: SuiteSubject) -> None:
 
 
 def streams(subject: SuiteSubject) -> None:
-    """Its streams can be learned; no row is both for training and for testing; a seed makes one stream."""
+    """Its streams can be learned, training and test rows differ, and a seed always gives the same stream."""
     again = iter(subject.streams())
     for stream in subject.streams():
         where = f"{stream.scenario}-incremental, seed {stream.seed}"
@@ -69,7 +69,7 @@ def streams(subject: SuiteSubject) -> None:
 
 
 def learned(subject: SuiteSubject) -> None:
-    """Joint training learns it better than by guessing, in its first scenario."""
+    """Joint training is better than chance in its first scenario."""
     if subject.suite.generates:
         raise Skip("texts are generated: there is no chance to compare with")
     scenario = subject.suite.scenarios[0]
@@ -89,7 +89,7 @@ SUITE_CHECKS: dict[str, Callable[[Any], None]] = {f.__name__: f for f in (data, 
 
 
 class ModelSubject(Subject):
-    """A model to check: ``finetune`` on the made streams with it."""
+    """A model to check, trained by ``finetune`` on the generated streams."""
 
     def __init__(self, name: str) -> None:
         super().__init__("finetune")
@@ -99,7 +99,7 @@ class ModelSubject(Subject):
 
     @property
     def of_texts(self) -> bool:
-        """Whether it reads texts: its products round by the number of lanes, as convolutions do."""
+        """Whether it reads texts; its rounding then depends on the number of lanes, as for convolutions."""
         return self.model.reads_texts
 
     def cells(
@@ -117,7 +117,7 @@ class ModelSubject(Subject):
 
 
 def lanes(subject: ModelSubject) -> None:
-    """It has one network a lane: every parameter has lanes first, and every lane's logits its own rows."""
+    """It has one network per lane: parameters have a lane axis, and logits only depend on the lane's rows."""
     state = make_lanes(subject.cells("uneven", (0, 1)))
     for name, t in [*state.model.named_parameters(), *state.model.named_buffers()]:
         if not t.dim() or len(t) != state.lanes:
@@ -135,7 +135,7 @@ def lanes(subject: ModelSubject) -> None:
 
 
 def within_rounding(subject: ModelSubject) -> None:
-    """A lane has the same numbers alone and beside others, but for rounding."""
+    """A lane has the same numbers alone and together with others, except for rounding."""
     losses = [r["loss"] for r in subject.base[1][1:]], [r["loss"] for r in subject.alone]
     a, b = (torch.tensor([[x or 0.0 for x in of] for of in side]) for side in losses)
     if not torch.allclose(a, b, rtol=1e-2, atol=1e-3):

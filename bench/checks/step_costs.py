@@ -1,4 +1,4 @@
-"""What a step costs: the record of a benchmark of steps.
+"""The record of a benchmark of training steps.
 
 ``make costs`` runs the benchmark; ``python -m bench.checks.step_costs BENCHMARK.json RECORD.json`` then
 writes the part of pytest-benchmark's output that a reader needs.
@@ -13,11 +13,11 @@ from bench.store import where, write_json
 
 SCHEMA = 1
 TOO_DEAR = 1.5
-"""How many times its implied cost a method may cost before docs/costs.md must say why."""
+"""Measured / implied cost above which docs/costs.md must explain a method."""
 
 
 def dear(ratio: float, implied: float) -> bool:
-    """Return whether a step costs so much more than implied that docs/costs.md must give the reason."""
+    """Return whether docs/costs.md must explain the cost of a step."""
     return ratio > TOO_DEAR * implied
 
 
@@ -43,7 +43,7 @@ def record(benchmark: dict[str, Any]) -> dict[str, Any]:
 
 
 def rounded(value: Any) -> Any:
-    """Return numbers with the digits that can matter."""
+    """Return numbers with significant digits only."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

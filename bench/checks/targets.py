@@ -1,4 +1,4 @@
-"""What ``lethe check`` is asked to check, and what was checked before: remembered by content in the cache."""
+"""Targets of ``lethe check``, and earlier results, cached by content."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ RESERVED = {
     "gpu": "python -m bench.checks.gpu checks a GPU",
     "defaults": "nothing checks default hyper-parameters yet",
 }
-"""Targets that are kept for later, and what there is instead."""
+"""Names reserved for later versions, and the current alternative."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A strategy, a suite or a model, and the checks there are of its kind."""
+    """A strategy, suite or model, with the checks of its kind."""
 
     name: str
     kind: str
@@ -37,7 +37,7 @@ class Target:
     subject: Callable[[str], Any]
 
     def results(self, only: Sequence[str] = ()) -> Iterator[Result]:
-        """Make the checks, or some by name; yield what each found."""
+        """Run all checks, or some by name; yield the result of each."""
         try:
             with made_streams():
                 subject = self.subject(self.name)
@@ -48,7 +48,7 @@ class Target:
         for check in only or self.checks:
             result = check_one(subject, check, self.checks)
             for words in (*result.findings, result.note):
-                # One break fails most checks: it is said once, however many lanes there were.
+                # A broken contract fails most checks: it is reported once.
                 first = said.setdefault(re.sub(r"\(\d+,\)", "", words), check)
                 if words and first != check:
                     result = Result(check, skipped=f"it fails as {first} does", seconds=result.seconds)
@@ -56,7 +56,7 @@ class Target:
 
 
 def targets(names: Sequence[str]) -> list[Target]:
-    """Return what names stand for; ``all`` is every strategy.
+    """Return the targets of names; ``all`` means every strategy.
 
     Raises:
         UserError: A name is none of a strategy, a suite or a model, or is kept for later.
@@ -64,7 +64,7 @@ def targets(names: Sequence[str]) -> list[Target]:
     found = []
     for name in names:
         if name in RESERVED:
-            raise UserError(f"lethe check {name} is kept for a later version; {RESERVED[name]}")
+            raise UserError(f"lethe check {name} is reserved for a later version; {RESERVED[name]}")
         found += [_target(each) for each in (strategies.names() if name == "all" else [name])]
     return found
 
@@ -87,14 +87,14 @@ def _target(name: str) -> Target:
 
 @dataclass(frozen=True)
 class FirstCheck:
-    """What the check before the first run of a method of a file found."""
+    """The result of the check before the first run of a method in a file."""
 
     findings: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def first_check(name: str, say: Callable[[str], None]) -> FirstCheck:
-    """Make the checks of ``FIRST`` of ``./mine.py:M``, once for each content of the file and its imports."""
+    """Run the checks in ``FIRST`` of ``./mine.py:M``, once for each content of the file and its imports."""
     file, _, attribute = name.rpartition(":")
     content = {**files_behind("bench.checks.conformance"), **files_behind(Path(file)), "class": attribute}
     path = cache_folder() / "checks" / f"{digest(content)}.json"

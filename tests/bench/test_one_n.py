@@ -146,7 +146,7 @@ def test_runs_that_contradict_each_other_are_refused_in_any_order(
     said = (
         f"{a} and {b} have different results of 1 cell (toy class er seed 1)"
         if kind not in KINDS
-        else f"{b} holds toy"
+        else f"{b} has toy"
     )
     for folders in itertools.permutations((a, b)):
         refused(said.replace("(", r"\(").replace(")", r"\)"), load, list(folders))

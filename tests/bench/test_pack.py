@@ -98,7 +98,7 @@ def test_pack_and_unpack_print_their_results_and_errors(
         (f"pack {tmp_path}", "is not a run's folder"),
         (f"pack {folder} {tmp_path / 'x.zip'}", "the name of a packed run must end in .lethe.gz"),
         (f"unpack {tmp_path / 'none'}", "is not a packed run"),
-        (f"unpack {folder}.lethe.gz", "is there already"),
+        (f"unpack {folder}.lethe.gz", "exists already"),
     ):
         refuses(says, words)
     assert command("unpack", str(tmp_path / "r.lethe.gz"), str(tmp_path / "s"))[0] == 0

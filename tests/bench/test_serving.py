@@ -239,7 +239,7 @@ def test_a_model_predicts_only_classes_of_tasks_it_has_learned(images: Path) -> 
 def test_export_does_not_change_an_existing_folder(images: Path, exported: Path) -> None:
     model = export.served(images, key_of(images, "er"))
     before = tree(exported)
-    refused("is there already", export.save, model, exported)
+    refused("exists already", export.save, model, exported)
     (exported.parent / "file").write_text("")
     refused("cannot write", export.save, model, exported.parent / "file" / "model")
     assert tree(exported) == before

@@ -269,7 +269,7 @@ def test_runs_over_different_data_are_refused(tmp_path: Path) -> None:
     first, second = (other_suite(tmp_path / n, "s", ("er",)) for n in "ab")
     facts = json.loads((second / "run.json").read_text())
     (second / "run.json").write_text(json.dumps(facts | {"data": {"s": "another"}}))
-    refused("holds s over other data", load, first, second)
+    refused("has s with other data", load, first, second)
 
 
 def test_a_report_ranks_strategies_across_suites(tmp_path: Path, without_figures: None) -> None:
@@ -293,7 +293,7 @@ def test_a_report_ranks_strategies_across_suites(tmp_path: Path, without_figures
 @pytest.mark.usefixtures("without_figures")
 def test_lethe_report_reads_two_runs(tmp_path: Path, command: Command, refuses: Refuses) -> None:
     runs = [str(other_suite(tmp_path / s, s, ("er", "ewc"))) for s in ("s1", "s2")]
-    refuses("with --out", "report", *runs)
+    refuses("needs --out", "report", *runs)
     both = tmp_path / "both"
     code, out, err = command(f"report --scores acc --wide --spread sem --by-family --out {both}", *runs)
     assert code == 0, err

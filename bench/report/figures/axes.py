@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def task_ticks(axes: Axes, n_tasks: int, first: int = 1) -> None:
-    """Number the tasks: all of them where they are few."""
+    """Number the tasks; all of them if there are few."""
     step = 1 if n_tasks <= 10 else 2 if n_tasks <= 20 else 5 * -(-n_tasks // 50)
     ticks = [t for t in range(first, n_tasks + 1) if t % step == 0 or step == 1]
     axes.set_xticks(ticks)
@@ -49,7 +49,7 @@ def colour_bar(figure: Figure, panels: list[Axes], label: str) -> None:
 
 
 class Quantity:
-    """Numbers on an axis: logarithmic where they span decades, with a position of its own for zero."""
+    """Numbers on an axis, logarithmic if they span decades, with a separate position for zero."""
 
     def __init__(self, values: Sequence[float]) -> None:
         found = np.asarray(values, dtype=float)

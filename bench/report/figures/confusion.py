@@ -1,4 +1,4 @@
-"""The confusion matrix after some of the tasks: rows are true classes, columns answers."""
+"""The confusion matrix after some of the tasks: rows are true classes, columns predictions."""
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
@@ -18,7 +18,7 @@ from bench.results import Confusions, Frames, confusions
 MOST_TASKS = 5
 _COLUMNS = ["identity", "i", "task", "true", "answer", "count", "share"]
 _LETTERS = 12
-"""The most that are shown of a class's name."""
+"""Longest shown name of a class, in letters."""
 _EMPTY, _LINE = "#ececec", "#808080"
 
 

@@ -26,7 +26,7 @@ ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 """Inches."""
 STYLE = Path(__file__).parents[1] / "lethe.mplstyle"
 MOST_NAMED = 20
-"""Of more strategies than this, the best have looks of their own; the others are thin grey lines."""
+"""Largest number of named strategies; if there are more, the others are thin grey lines."""
 GREY = "#c4c4c4"
 INK = "#404040"
 
@@ -64,7 +64,7 @@ class Looks:
 
     @classmethod
     def of(cls, identities: Sequence[str], named: Iterable[str] | None = None) -> Self:
-        """Give each strategy its looks, in the order given; without ``named`` the first have names."""
+        """Assign looks to strategies in their order; without ``named`` the first ones have names."""
         chosen = frozenset(identities[:MOST_NAMED] if named is None else named)
         place = {name: i for i, name in enumerate(n for n in identities if n in chosen)}
         return cls(
@@ -88,7 +88,7 @@ class Looks:
         return replace(self, width=width)
 
     def split(self, identities: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Return those with names and the others, each in the order given."""
+        """Return the named strategies and the others, in their order."""
         found = list(identities)
         return [n for n in found if n in self.named], [n for n in found if n not in self.named]
 

@@ -30,21 +30,21 @@ from bench.report.parts import by_scenario, part_names, parts, stem
 from bench.results import Frames
 
 Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
-"""Returns a figure and its data, None where there is nothing to show."""
+"""Returns a figure and its data, None if it has nothing to show."""
 
 _OF_PART: tuple[Draw, ...] = (
     stream, tasks, bars, matrices, matrix, confusion, stability, pareto, boundaries, response, schedules,
 )  # fmt: skip
 FIGURES = {draw.__name__: draw for draw in _OF_PART}
-"""Of one suite and scenario."""
+"""Figures of one suite and scenario."""
 ACROSS: dict[str, Draw] = {"ranks": ranks}
-"""Of one scenario, over its suites."""
+"""Figures of one scenario, over its suites."""
 NOT_ON_PAGE = ("matrix", "matrices", *ACROSS)
 """The page shows each strategy's matrix in its detail: all of them would be half of it; it shows no suites
 together."""
 
 _MANY = 4
-"""The number of suites and scenarios from which starting processes takes less time than it saves."""
+"""Number of suites and scenarios from which processes save more time than they cost."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Drawn:
 def begin_figures(
     frames: Frames, folder: Path | None = None, width: float = TWO_COLUMNS
 ) -> Iterator[tuple[str, list[Drawn]]]:
-    """Draw all figures, each once, and write them into a folder where one is given.
+    """Draw all figures, each once, and write them into a folder if one is given.
 
     Yields the ``stem`` of each suite and scenario with the figures that the page shows. Many suites and
     scenarios are drawn in parallel processes, which get one at a time; few are drawn one by one, as the
@@ -106,7 +106,7 @@ def _with_letters(figure: Figure) -> str:
 
 def save(figure: Figure, data: pd.DataFrame, stem: Path) -> Path:
     """Write a figure in three formats and its data; return the PNG's path."""
-    # A suite's own name may hold a dot, which with_suffix would take for a suffix.
+    # The name of a suite may contain a dot, which with_suffix would treat as a suffix.
     files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("csv", "pdf", "svg", "png")}
     files["csv"].write_text(data.to_csv(index=False))
     for kind in ("pdf", "svg", "png"):

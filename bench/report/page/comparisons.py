@@ -1,4 +1,4 @@
-"""Every two strategies of a suite and scenario, compared over common seeds: what the page's form answers."""
+"""Paired comparisons of all pairs of strategies of a suite and scenario, for the form on the page."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -11,7 +11,7 @@ from bench.stats import FEWEST, compare_pairs, holm
 
 COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")
 _MANY = 25
-"""Strategies of a table above which only the first score is compared: pairs grow with their square."""
+"""Number of strategies above which only the first score is compared; pairs grow with its square."""
 
 Comparisons = dict[str, dict[str, dict[str, Any]]]
 
@@ -42,7 +42,7 @@ def _comparison(test: dict[Hashable, Any], family: int) -> dict[str, Any]:
 
 
 def _words(test: dict[Hashable, Any], family: int) -> str:
-    """Return what a paired test, with the fields of Paired, says, or that it cannot say anything."""
+    """Return the result of a paired test with the fields of Paired, in words."""
     if test["n"] < FEWEST:
         return f"With fewer than {FEWEST} common seeds no two-sided p can fall below 0.05."
     p, p_holm, p_wilcoxon = (p_value(test[name]) for name in ("p", "p_holm", "p_wilcoxon"))

@@ -85,7 +85,7 @@ def section(
 
 
 def _columns(there: Container[str], shown: Sequence[str], score: Score | None) -> list[dict[str, Any]]:
-    """Return the scores that some strategy has, those asked for first, then the speeds."""
+    """Return the scores that some strategy has, the chosen ones first, then the speeds."""
     names = [name for name in all_columns(shown) if name in there or name == shown[0]]
     return [
         {
@@ -101,12 +101,12 @@ def _columns(there: Container[str], shown: Sequence[str], score: Score | None) -
 
 
 def all_columns(shown: Sequence[str]) -> list[str]:
-    """Return every score, those asked for first: the page lets its reader choose."""
+    """Return every score, the chosen ones first; the reader of the page can show others."""
     return [*shown, *(name for name in SCORES if name not in shown)]
 
 
 def _cell(entry: Entry) -> dict[str, Any]:
-    """Return a place of the table: its text, its mark, and a number to sort by."""
+    """Return a cell of the table: its text, its mark, and a number to sort by."""
     value = "" if entry.number is None else f"{entry.number:.7g}"
     text = {"mean": entry.mean, "spread": entry.spread, "latex": entry_in_latex(entry)}
     return {**text, "best": entry.mark == "best", "close": entry.mark == "close", "value": value}
@@ -152,7 +152,7 @@ def _curve(curve: pd.DataFrame | None) -> list[list[Any]] | None:
 
 
 def _number(value: float) -> float | None:
-    """Return a number for JSON: more digits than anybody reads, None for NaN."""
+    """Return a number for JSON with seven digits, None for NaN."""
     return None if math.isnan(value) else float(f"{value:.7g}")
 
 
