@@ -379,7 +379,7 @@ def test_invalid_arguments_are_errors_of_one_line(exported: Path, tmp_path: Path
         (f"export {tmp_path} er/0 {tmp_path / 'm'}", "is not a run's folder"),
         (f"run toy -s er --resume-from {tmp_path} --dry-run", "is not an exported model"),
         (f"run x.toml --resume-from {exported}", "an experiment file has"),
-        (f"run toy -s er --resume-from {exported} --model cnn --dry-run", "names the model"),
+        (f"run toy -s er --resume-from {exported} --model cnn --dry-run", "sets the model"),
     ):
         refuses(message, words)
     refused("is damaged", serve.load, tmp_path / "damaged")
