@@ -99,7 +99,7 @@ def report(
         scores: Columns of the tables, by name; acc, forgetting, bwt, fwt, aia and learning_acc without it.
         spread: ``ci`` (95 % t interval), ``bca`` (bootstrap interval), ``sd`` or ``sem``.
         prefer: The run that is used where runs contradict each other; see ``load``.
-        labels: Names of runs that are shown side by side, by folder.
+        labels: Labels by folder of runs that are compared with each other.
 
     Returns:
         The folder of the report, which contains index.html.

@@ -72,7 +72,7 @@ def merge(
     Args:
         folders: The runs; their order does not matter.
         prefer: The run whose side is taken where they contradict each other.
-        labels: What runs are called whose cells are shown side by side with others'.
+        labels: Labels by folder; cells of labelled runs are compared with those of the others.
 
     Raises:
         UserError: for a folder that is no run, and for runs that contradict each other.

@@ -1,4 +1,4 @@
-"""Makes a sample of a run's cells again and compares each record bit for bit.
+"""Runs a sample of a run's cells again and compares each record bit for bit.
 
 The sample is that of ``sample_cells``: of every strategy, suite, model and scenario the cells whose keys
 hash lowest, so that it is the same whoever asks and cannot be chosen. Where all of a strategy's sample is
@@ -31,14 +31,14 @@ _COUNTS = ("units", "test", "validation")
 
 
 class Part(NamedTuple):
-    """What cells of a sample stand for."""
+    """The combination that cells of a sample represent."""
 
     strategy: str
     suite: str
     model: str
     scenario: str
     code: str
-    """Fingerprint of the code that the records name; empty where they name none."""
+    """Fingerprint of the code in the records; empty if they name none."""
     commit: str
     """Revision that they name, or their run's manifest for the time they were written; empty for none."""
 
@@ -56,14 +56,14 @@ class Sampled:
     spec: CellSpec
     part: Part
     seconds: float
-    """Of its group, training and scoring."""
+    """Seconds of training and scoring of its group."""
     lanes: int
     device: str
 
 
 @dataclass
 class Sample:
-    """Which cells of a run are made again."""
+    """The cells of a run that are run again."""
 
     run: RunReader
     per_part: int
@@ -71,28 +71,28 @@ class Sample:
     n_cells: int
     """Cells of the run that ended with numbers."""
     not_run: dict[str, str] = field(default_factory=dict)
-    """Why a cell of the sample cannot be made again here, by key."""
+    """Why cells of the sample cannot be run again, by key."""
 
     @property
     def to_make(self) -> list[Sampled]:
-        """The cells that can be made again here."""
+        """The cells that can be run again."""
         return [cell for cell in self.cells if cell.spec.key not in self.not_run]
 
     @property
     def groups(self) -> list[list[Sampled]]:
-        """The cells that can be made again, those together that run side by side as lanes."""
+        """The cells that can be run again, in the groups that are trained together."""
         found: dict[str, list[Sampled]] = defaultdict(list)
         for cell in self.to_make:
             found[cell.spec.group_key].append(cell)
         return list(found.values())
 
     def seconds(self, jobs: int) -> float:
-        """Return how long it takes, from the records' own timings."""
+        """Return an estimate of the time, from the timings in the records."""
         jobs = min(jobs or os.cpu_count() or 1, len(self.groups) or 1)
         return sum(map(_seconds, self.groups)) / jobs
 
     def statement(self, jobs: int) -> str:
-        """Return what the sample is and about how long it takes, in words."""
+        """Return a description of the sample with the estimated time."""
         parts = len({cell.part for cell in self.cells})
         return (
             f"sample of {self.run.folder}: {len(self.cells)} of {self.n_cells} cells, at most "
@@ -107,7 +107,7 @@ def _seconds(group: Sequence[Sampled]) -> float:
 
 
 def sample_cells(run: RunReader, per_part: int, only: Sequence[str] = ()) -> Sample:
-    """Choose the cells of a run that are made again.
+    """Choose the cells of a run that are run again.
 
     Args:
         run: A folder or a packed run.
@@ -178,7 +178,7 @@ def _ended(record: Fields) -> bool:
 
 
 def check_sample(sample: Sample, options: Options, minutes: float | None = None) -> None:
-    """Find the cells of a sample that are not made again here, and say why in ``not_run``.
+    """Find the cells of a sample that cannot be run again, and store the reasons in ``not_run``.
 
     Args:
         sample: The sample.
@@ -226,11 +226,11 @@ def _cannot_be_made(cell: Sampled, data: str | None, device: str) -> str | None:
 
 @dataclass(frozen=True)
 class Compared:
-    """A cell of the sample beside its record."""
+    """The comparison of a cell of the sample with its record."""
 
     cell: Sampled
     differing: tuple[str, ...]
-    """The fields that differ; none where it is equal."""
+    """The fields that differ; empty if the records are equal."""
     first: str
     """The first difference: where, and both values."""
 
@@ -244,19 +244,19 @@ class Compared:
 
 @dataclass(frozen=True)
 class Verified:
-    """What became of a sample."""
+    """The outcome of a sample."""
 
     equal: list[Sampled]
     differing: list[Compared]
     not_run: list[tuple[Sampled, str]]
     """With the reason."""
     equivalent: list[Equivalence]
-    """What belongs into the run's list."""
+    """New entries of the list of the run."""
     path: Path | None
-    """The list; none where it stayed as it was."""
+    """The file of the list; None if it did not change."""
 
     def lines(self) -> list[str]:
-        """Return the outcome in words, what differs first."""
+        """Return the outcome in words, differences first."""
         found = [compared.line() for compared in self.differing]
         found += [f"not made again: {cell.spec.title}: {why}" for cell, why in self.not_run]
         parts = {cell.part for cell in self.equal}
@@ -268,12 +268,12 @@ class Verified:
         )
         if self.path:
             names = ", ".join(sorted({e.strategy for e in self.equivalent})) or "none"
-            found.append(f"{self.path} is written anew; equivalent now: {names}")
+            found.append(f"{self.path} is updated; equivalent now: {names}")
         return found
 
 
 def make_again(sample: Sample, folder: Path, options: Options, command: str) -> None:
-    """Make the cells of a sample again, into a folder of their own; those that it has from today's code stay.
+    """Run the cells of a sample again in a separate folder; finished cells of the current code stay.
 
     Raises:
         UserError: where the folder is of another run, or cannot be written.
@@ -303,7 +303,7 @@ def make_again(sample: Sample, folder: Path, options: Options, command: str) -> 
 
 
 def compare_sample(sample: Sample, folder: Path, *, enter: bool = True) -> Verified:
-    """Compare a sample with its cells made again; ``enter`` what is equivalent into the run's list."""
+    """Compare a sample with its new records; with ``enter``, add equivalent code to the list of the run."""
     made = RunReader(folder)
     keys = {cell.spec.key for cell in sample.to_make}
     before, after = (
@@ -339,7 +339,7 @@ def _code(cell: Sampled) -> tuple[str, str, str, str]:
 def _equivalences(
     equal: Sequence[Sampled], wrong: Collection[tuple[str, str, str, str]], codes: Mapping[str, str]
 ) -> list[Equivalence]:
-    """Return an entry for each strategy, suite, model and code of which every cell of the sample is equal.
+    """Return an entry for each strategy, suite, model and code if all its cells in the sample are equal.
 
     ``codes`` is by key the code that made a cell again: where it was edited meanwhile, there is no entry.
     """
@@ -360,7 +360,7 @@ def _equivalences(
 
 
 def _first(a: Any, b: Any, place: str) -> str:
-    """Return where two values of a record first differ, and both."""
+    """Return the first difference of two values of a record, with its place."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for name in [*a, *(n for n in b if n not in a)]:
             if a.get(name) != b.get(name):
