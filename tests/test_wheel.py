@@ -1,5 +1,6 @@
 """The wheel and the sdist contain all that the commands need outside the repository."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,9 @@ BUILD = "from setuptools import build_meta as b; import sys; getattr(b, sys.argv
 
 def run(*words: str | Path, cwd: Path) -> str:
     """Run a command and return what it prints."""
-    done = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True, check=False)
+    own = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    line = [str(word) for word in words]
+    done = subprocess.run(line, cwd=cwd, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

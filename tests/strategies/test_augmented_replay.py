@@ -117,7 +117,7 @@ def test_batch_normalisation_sees_no_old_rows_where_adaptive_replay_does_not_rev
     strategy.task = 1
     batch = new_batch(strategy, 1)
     before = [b.clone() for b in strategy.model.buffers()]
-    strategy.turn = lambda active_L: torch.tensor([True, False, False])
+    strategy.reviews_now = lambda active_L: torch.tensor([True, False, False])
     strategy.extra_loss(batch, torch.zeros(0)).sum().backward()
     strategy.adjust_gradients()
     now = list(strategy.model.buffers())
