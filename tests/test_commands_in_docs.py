@@ -12,7 +12,7 @@ from tests.conftest import Command, process
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"[Pp]ut this into `(\w+\.py)`.*?```python\n(.*?)```", re.DOTALL)
+_FILE = re.compile(r"(?:[Pp]ut this into|, in) `(\w+\.py)`.*?```python\n(.*?)```", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\b(RUN|DIR|TABLE|SUITE|MIRROR|NAME|FILE|CELL|KEY|STRATEGY|TARGET|[A-Z])\b|\.\.\.")
 DRY = {"run", "verify"}
 ELSEWHERE = {"export": "test_serving", "predict": "test_serving", "check": "test_check"}
@@ -71,10 +71,10 @@ def test_every_command_in_the_documents_is_accepted(
     monkeypatch.chdir(place)
     words = shlex.split(line)[1:]
     name = words[0]
-    if name in ELSEWHERE:
+    if name in ELSEWHERE or "--resume-from" in words:
         words = [name, "--help"]
-    elif name in DRY and "--dry-run" not in words and "--records" not in words[2:]:
-        words += ["--dry-run"]
+    elif name in DRY and "--records" not in words[2:]:
+        words += ["--dry-run"] if "--dry-run" not in words else []
         # The folder of that name may have a run of other settings.
         if "--out" in words:
             words[words.index("--out") + 1] = str(tmp_path / "new")

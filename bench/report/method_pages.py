@@ -15,8 +15,11 @@ def hyper_parameters(name: str, costs: Path) -> str:
         costs: The record of ``make costs``.
     """
     options = REGISTRY.describe(name).options
+    # Words stand on the left, and their backticks are markup: markdown_rows is for numbers.
     rows = [(f"`{o.name}`", f"`{o.default}`", o.type, o.help.replace("``", "`")) for o in options]
-    table = markdown_rows(("name", "default", "value", "what it does"), rows) if rows else "None."
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    head = ["| name | default | value | what it does |", "| --- | --- | --- | --- |"]
+    table = "\n".join([*head, *lines]) if rows else "None."
     step = json.loads(costs.read_text())["strategies"].get(name)
     if step is None:
         return table

@@ -122,9 +122,9 @@ def test_run_then_status_then_report(tmp_path: Path, command: Command) -> None:
 
 @pytest.mark.slow
 def test_the_examples_of_the_readme_run(tmp_path: Path) -> None:
-    """The method and the suite of the README, copied from its text."""
-    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
-    method, suite = (block.split("```")[0] for block in blocks)
+    """The method of the README and the suite of its guide, copied from their text."""
+    pages = ROOT / "README.md", ROOT / "docs" / "guides" / "own-suite.md"
+    method, suite = (p.read_text().split("```python\n")[1].split("```")[0] for p in pages)
     (tmp_path / "my_method.py").write_text(method)
     (tmp_path / "my_suite.py").write_text(suite)
     words = "-s ./my_method.py:PullBack[strength=0.3] -s finetune --seeds 2 --jobs 1 --set epochs=3 --out"

@@ -13,7 +13,16 @@ from bench.report.figures import ACROSS, FIGURES
 from bench.store import RunReader
 
 ROOT = Path(__file__).parents[2]
-HEADINGS = ("Idea", "Equation", "Source", "What it stores", "What it needs", "Variants", "Command")
+HEADINGS = (
+    "Idea",
+    "Equation",
+    "Source",
+    "What it stores",
+    "What it needs",
+    "Variants",
+    "Hyper-parameters and cost",
+    "Command",
+)
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 

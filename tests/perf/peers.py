@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
 
 import lethe
 import suites
@@ -39,8 +38,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 def avalanche_run(method: str) -> Callable[[], float]:
     """Return a function that trains and tests seed 0 with Avalanche's own accuracy and no loggers."""
     from avalanche import training
-    from avalanche.benchmarks import benchmark_from_datasets
-    from avalanche.benchmarks.utils import as_classification_dataset
+    from avalanche.benchmarks import tensors_benchmark
     from avalanche.evaluation.metrics import accuracy_metrics
     from avalanche.training.plugins import EvaluationPlugin
 
@@ -49,14 +47,14 @@ def avalanche_run(method: str) -> Callable[[], float]:
     tasks = suite.stream(data, "class", 0, settings).tasks
     x_NX, y_N = data.x_N.float() / data.scale, data.y_N
 
-    def part(rows: torch.Tensor) -> Any:
+    def part(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         index = data.index_of(rows)
-        found = TensorDataset(x_NX[index], y_N[index])
-        found.targets = y_N[index].tolist()  # type: ignore[attr-defined]
-        return as_classification_dataset(found)
+        return x_NX[index], y_N[index]
 
-    benchmark = benchmark_from_datasets(
-        train=[part(task.train_rows) for task in tasks], test=[part(task.test_rows) for task in tasks]
+    benchmark = tensors_benchmark(
+        train_tensors=[part(task.train_rows) for task in tasks],
+        test_tensors=[part(task.test_rows) for task in tasks],
+        task_labels=[0] * len(tasks),
     )
     name, arguments = METHODS[method]
 
@@ -121,7 +119,7 @@ def main(target: Path) -> None:
             "accuracy_lethe": round(100 * accuracy["lethe"], 1),
         }
         print(method, found[method], flush=True)
-    packages = {name: version(name) for name in ("lethe-bench", "avalanche-lib", "torch")}
+    packages = {name: version(name) for name in ("avalanche-lib", "torch")} | {"lethe": lethe.__version__}
     about = {
         "made": f"{datetime.now(UTC):%Y-%m-%d}",
         "packages": packages,
