@@ -410,8 +410,8 @@ def test_check_prints_one_line_for_each_finding(command: Command, tmp_path: Path
     ("words", "said"),
     [
         ("nothing", "unknown target 'nothing'"),
-        ("gpu", "lethe check gpu is kept for a later version; python -m bench.checks.gpu"),
-        ("defaults", "kept for a later version"),
+        ("gpu", "lethe check gpu is reserved for a later version"),
+        ("defaults", "reserved for a later version"),
         ("er --only al", "unknown check of a strategy 'al'"),
         ("er[buffer=x]", "er: buffer must be a whole number"),
         ("./none.py:M", "no such file"),
