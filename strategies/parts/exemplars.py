@@ -126,7 +126,8 @@ def herding_order(features_LNF: Tensor, real_LN: Tensor, wanted: int) -> Tensor:
     first k of the result are the choice of size k. ``real_LN`` is 0 for padding: a lane with fewer than K
     real candidates has them all in front.
     """
-    phi_LNF = F.normalize(features_LNF, dim=2) * real_LN.unsqueeze(2)
+    # Doubles: rounding differs with the lanes beside a lane, and in floats it decides between near ties.
+    phi_LNF = F.normalize(features_LNF.double(), dim=2) * real_LN.unsqueeze(2)
     mean_LF = F.normalize(phi_LNF.sum(1), dim=1)
     sum_LF = torch.zeros_like(mean_LF)
     along_LN, square_LN = _inner(phi_LNF, mean_LF), phi_LNF.square().sum(2)

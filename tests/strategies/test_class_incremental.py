@@ -544,3 +544,15 @@ def test_scr_predicts_by_the_nearest_mean_of_its_memory() -> None:
     kept = zip(strategy.memory.rows_LM[:, :24], strategy.streams.unit_LR, strict=True)
     rows = [[of_lane[unit_R[of_lane] == u] for u in range(4)] for of_lane, unit_R in kept]
     assert_nearest(strategy, new_batch(strategy, 0, 20), rows)
+
+
+def test_herding_chooses_the_same_rows_beside_other_lanes() -> None:
+    """Rows of one class are close together: in single precision, rounding decides between near ties."""
+    random = torch.Generator().manual_seed(0)
+    features_LNF = 1 + 0.05 * torch.randn(5, 150, 100, generator=random)
+    real_LN = torch.ones(5, 150)
+    real_LN[1:, 140:] = 0
+    together_LK = herding_order(features_LNF, real_LN, 120)
+    for lane, n in enumerate(real_LN.sum(1).int().tolist()):
+        alone_1K = herding_order(features_LNF[[lane], :n], real_LN[[lane], :n], 120)
+        assert torch.equal(alone_1K[0], together_LK[lane])
