@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from bench.plan import Value
-from bench.schema import Fields
+from bench.schema import NOT_CONTENT, Fields
 from bench.stats import Matrix
 from suites.base import PROPORTION, Score
 
@@ -138,13 +138,9 @@ def _interned(*texts: str) -> tuple[str, str, str, str]:
     return a, b, c, d
 
 
-_ASIDE = ("schema", "written", "timings", "made_by")
-"""Fields that differ when a cell is run again: timings and provenance."""
-
-
 def _content(record: Fields) -> bytes:
     """Return a hash of the deterministic content of a record, independent of the order of fields."""
-    content = {k: v for k, v in record.items() if k not in (*_ASIDE, "identity")}
+    content = {k: v for k, v in record.items() if k not in (*NOT_CONTENT, "identity")}
     # An identity depends on other cells of the run; an exported model is identified by its hash.
     aside = ("identity", "model") if content["spec"].get("continues") else ("identity",)
     content["spec"] = {k: v for k, v in content["spec"].items() if k not in aside}

@@ -7,4 +7,13 @@ from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, E
 from bench.schema.fields import Fields, FileModel, Unreadable, Value, read_toml
 from bench.schema.manifest import Command, Manifest, Metadata
 from bench.schema.published_table import PublishedTable
-from bench.schema.record import CellRecord, ClassCounts, Failure, MadeBy, cell_key, differing_fields, digest
+from bench.schema.record import (
+    NOT_CONTENT,
+    CellRecord,
+    ClassCounts,
+    Failure,
+    MadeBy,
+    cell_key,
+    differing_fields,
+    digest,
+)

@@ -32,7 +32,7 @@ def digest(content: Fields) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
-_NOT_CONTENT = ("schema", "written", "timings", "made_by")
+NOT_CONTENT = ("schema", "written", "timings", "made_by")
 """Fields of a record that differ when a cell is run again; all others are deterministic."""
 
 
@@ -41,7 +41,7 @@ def differing_fields(a: Fields, b: Fields) -> list[str]:
 
     An absent field and an empty one are equal.
     """
-    names = sorted((a.keys() | b.keys()).difference(_NOT_CONTENT))
+    names = sorted((a.keys() | b.keys()).difference(NOT_CONTENT))
     return [name for name in names if (a.get(name) or None) != (b.get(name) or None)]
 
 

@@ -18,7 +18,7 @@ from bench.plan import Request
 from bench.runner import processes
 from bench.runner.options import check_device
 from bench.store import RunFolder, RunReader
-from tests.conftest import Command, ran, refused, tree
+from tests.conftest import Command, outcome, ran, refused, tree
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
 
@@ -30,7 +30,7 @@ def cells(folder: Path) -> dict[str, Any]:
     for record in run.records():
         classes = run.classes(record["key"])
         assert record["status"] != "done" or classes is not None
-        found[record["key"]] = {k: v for k, v in record.items() if k not in ("timings", "written", "made_by")}
+        found[record["key"]] = outcome(record)
         found[record["key"]]["classes"] = classes and {k: v for k, v in classes.items() if k != "written"}
     return found
 
