@@ -18,6 +18,13 @@ app = typer.Typer(
 )
 
 
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]
+Jobs = Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")]
+Lanes = Annotated[int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")]
+Mirror = Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from bench import __version__

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import app, use_mirror
+from bench.cli.app import Device, DryRun, Jobs, Lanes, Mirror, app, use_mirror
 from suites import errors
 
 
@@ -47,13 +47,11 @@ def run(
             metavar="last|all", help="Save the model of each cell after the last task, or after all."
         ),
     ] = "",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")] = 0,
-    lanes: Annotated[
-        int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")
-    ] = 0,
-    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")] = False,
+    device: Device = "cpu",
+    jobs: Jobs = 0,
+    lanes: Lanes = 0,
+    data: Mirror = None,
+    dry_run: DryRun = False,
     only_missing: Annotated[
         bool, typer.Option("--only-missing", help="Run only missing cells (the default).")
     ] = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import app, opened, use_mirror
+from bench.cli.app import Device, DryRun, Jobs, Lanes, Mirror, app, opened, use_mirror
 from bench.cli.run import dry_run_requests, run_requests, stoppable
 from suites import errors
 
@@ -51,16 +51,14 @@ def verify(
         list[str] | None, typer.Option(help="Only this scenario of the table; repeat for more.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default in results/runs.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")] = 0,
-    lanes: Annotated[
-        int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")
-    ] = 0,
-    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
+    device: Device = "cpu",
+    jobs: Jobs = 0,
+    lanes: Lanes = 0,
+    data: Mirror = None,
     look_only: Annotated[
         bool, typer.Option("--look-only", help="Only compare the results in --out.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")] = False,
+    dry_run: DryRun = False,
     stale: Annotated[
         str, typer.Option(metavar="rerun|keep", help="As in lethe run, for the run of a table.")
     ] = "",
@@ -170,8 +168,8 @@ def _verify_records(
 def rerun(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a packed run.")],
     cell: Annotated[str, typer.Argument(help="Key of a cell, the start of it, or strategy/seed: 'er/0'.")],
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    data: Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")] = None,
+    device: Device = "cpu",
+    data: Mirror = None,
 ) -> None:
     """Run one cell again and compare it with its record bit for bit; the run is not changed.
 
