@@ -128,6 +128,11 @@ class Subject:
         """Whether it is written for transformers."""
         return bool(self.strategy.tunes)
 
+    @property
+    def settings(self) -> Fields:
+        """Settings of all of its cells, unless a check chooses others."""
+        return {"tune": self.strategy.tunes, "epochs": 1} if self.of_texts else {}
+
     def cells(
         self,
         layout: str,
@@ -137,11 +142,10 @@ class Subject:
         **settings: Any,
     ) -> list[CellSpec]:
         """Return its cells on a generated stream; raises Skip if the method refuses them."""
-        scenario = scenario or self.scenario
-        texts = self.of_texts and "model" not in settings
-        if self.of_texts:
-            settings = {"tune": self.strategy.tunes, "epochs": 1} | settings
-        suite = layout if layout.startswith("check-") else f"check-{layout}{'-texts' if texts else ''}"
+        scenario, settings = scenario or self.scenario, self.settings | settings
+        suite = (
+            layout if layout.startswith("check-") else f"check-{layout}{'-texts' if self.of_texts else ''}"
+        )
         words = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in settings.items()}
         found = Request(suite, (self.selector,), (scenario,), tuple(seeds), words).cells()
         small = {k: v for part in strategies.split(self.selector) for k, v in self._small(part).items()}

@@ -5,7 +5,7 @@ Axes: L lanes, R rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 import suites
 from bench import models
 from bench.checks.conformance import Fault, Skip, Subject, accuracies, export, learns, resumed, run
-from bench.plan import CellSpec, Fields, one_cell
+from bench.plan import Fields, one_cell
 from bench.train import make_lanes
 from suites.base import Data, Stream
 
@@ -102,18 +102,11 @@ class ModelSubject(Subject):
         """Whether it reads texts; its rounding then depends on the number of lanes, as for convolutions."""
         return self.model.reads_texts
 
-    def cells(
-        self,
-        layout: str,
-        seeds: Sequence[int],
-        scenario: str = "",
-        hyper: Fields | None = None,
-        **settings: Any,
-    ) -> list[CellSpec]:
-        """Return cells of finetune with this model."""
+    @property
+    def settings(self) -> Fields:
+        """The model, and for a transformer settings that train all of it on short texts."""
         texts = {"tune": "full", "max_tokens": 16, "epochs": 1} if self.of_texts else {}
-        suite = f"check-{layout}{'-texts' if self.of_texts else ''}"
-        return super().cells(suite, seeds, scenario, hyper, model=self.model.name, **texts | settings)
+        return {"model": self.model.name, **texts}
 
 
 def lanes(subject: ModelSubject) -> None:

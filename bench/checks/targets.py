@@ -59,7 +59,7 @@ def targets(names: Sequence[str]) -> list[Target]:
     """Return the targets of names; ``all`` means every strategy.
 
     Raises:
-        UserError: A name is none of a strategy, a suite or a model, or is kept for later.
+        UserError: A name is none of a strategy, a suite or a model, or is reserved.
     """
     found = []
     for name in names:
