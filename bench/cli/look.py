@@ -4,13 +4,17 @@ import json
 from inspect import cleandoc
 from pathlib import Path
 from textwrap import indent
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.app import app, opened
 from suites import errors
 from suites.description import Description
+
+if TYPE_CHECKING:
+    from bench.plan import Change
+    from bench.store import RunReader
 
 
 @app.command("list", epilog="Example: lethe list strategies --json")
@@ -82,18 +86,26 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
     n_stale = sum(change is not None for _, _, change in found.values())
     words = [f"{n} {s}" for s, n in sorted(counts.items())] or ["empty"]
     print(f"{folder}: {', '.join(words)}{f'; {n_stale} are stale' if n_stale else ''}")
+    alike: dict[tuple[str, str], list[str]] = {}
     for key, title in cells.items():
-        if key not in found:
-            under_way = run_.checkpoint_header(key)
-            print(f"missing   {title}{f' ({under_way.tasks_done} tasks done)' if under_way else ''}")
-            continue
-        state, why, change = found[key]
-        if change is not None:
-            why = "; ".join(filter(None, [why, f"stale, {change.reason}" if why else change.reason]))
-        if why:
-            print(f"{'stale' if state == 'done' else state:<9} {title}: {why}")
+        alike.setdefault(_state(run_, key, found.get(key)), []).append(title)
+    for (state, why), titles in alike.items():
+        if state != "done" or why:
+            others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+            print(f"{state:<9} {titles[0]}{others}{why and f': {why}'}")
     for line in run_.unreadable:
         print(line)
+
+
+def _state(run_: "RunReader", key: str, found: "tuple[str, str, Change | None] | None") -> tuple[str, str]:
+    """Return the state of a cell, and why it has it; cells with the same answer are shown in one line."""
+    if found is None:
+        under_way = run_.checkpoint_header(key)
+        return "missing", f"{under_way.tasks_done} tasks are done" if under_way else ""
+    state, why, change = found
+    if change is not None:
+        why = "; ".join(filter(None, [why, f"stale, {change.reason}" if why else change.reason]))
+    return "stale" if state == "done" and change is not None else state, why
 
 
 def _data_of_users(suite: str) -> str | None:

@@ -8,6 +8,6 @@ from bench.plan.request import Request, one_cell
 from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
 from bench.plan.settings import check_agreement
 from bench.plan.source_files import files_behind
-from bench.plan.stale import RecordHead, Staleness
+from bench.plan.stale import Change, RecordHead, Staleness
 from bench.schema import Fields, Value
 from suites.values import text_of

@@ -136,7 +136,7 @@ def test_after_a_change_of_lethe_the_user_must_choose_rerun_or_keep(
     assert (code, stale in out, "6 cells, 0 to run" in out) == (0, True, True)
     code, out, _ = command(f"status {run}")
     assert out.splitlines()[0] == f"{run}: 6 done; 2 are stale"
-    assert "stale     digits class er seed 0: strategies/parts/replay.py changed" in out
+    assert "stale     digits class er seed 0 and 1 more: strategies/parts/replay.py changed" in out
     assert "finetune" not in out
     code, out, err = command(f"{line} --stale keep")
     assert (code, "nothing to do" in out) == (0, True)
