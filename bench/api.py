@@ -31,7 +31,8 @@ def run(
     """Run an experiment and return its results as data frames, as ``lethe run`` does.
 
     Cells that ``out`` already has are not run again. A cell that fails does not stop the others: its record
-    contains the error.
+    contains the error. A fault of the environment (a full disk, missing data) is a warning: its cells have no
+    record, and the next call runs them.
 
     Args:
         suite: Name of a suite, or ``./file.py:NAME``.
@@ -76,6 +77,8 @@ def run(
         for words in request.remarks:
             warnings.warn(words, stacklevel=2)
         outcome = carry_out([request], folder, options, f"bench.run({suite!r}, {list(selectors)!r})")
+        for words in outcome.unfinished:
+            warnings.warn(f"not finished: {words}; the same call runs them", stacklevel=2)
         frames = load(folder)
         frames.unreadable = [*outcome.set_aside, *frames.unreadable]
         return frames

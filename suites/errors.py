@@ -6,9 +6,26 @@ import difflib
 class UserError(Exception):
     """A request that is impossible: printed as one line, with exit code 2."""
 
+    exit_code = 2
+
 
 class Unavailable(UserError):
     """Data or a model that was not found locally and cannot be downloaded."""
+
+
+class EnvironmentFault(UserError):
+    """The machine failed, not the request: printed as one line, with exit code 1; the same command continues.
+
+    Args:
+        words: What happened, and what to repair.
+        stops: Whether other cells would meet it too.
+    """
+
+    exit_code = 1
+
+    def __init__(self, words: str, stops: bool = False) -> None:
+        super().__init__(words)
+        self.stops = stops
 
 
 def some(words: list[str], most: int) -> str:

@@ -16,6 +16,6 @@ def main() -> None:
         app()
     except errors.UserError as error:
         print(f"lethe: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader has stopped: `lethe list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

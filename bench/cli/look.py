@@ -122,5 +122,6 @@ def _data_of_users(suite: str) -> str | None:
 
 def _why(record: Any) -> str:
     """Return why a cell has no numbers, empty if it has."""
-    failure = record["error"] and f"{record['error']['kind']}: {record['error']['message']}"
-    return record["reason"] or failure or ""
+    from bench.schema import failure_in_words
+
+    return record["reason"] or (record["error"] and failure_in_words(record["error"])) or ""

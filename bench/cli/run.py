@@ -151,7 +151,15 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     print(f"now: {counts}. Figures and tables: lethe report {out}")
     if outcome.failures:
         print("\n".join(["failed:", *outcome.failures]), file=sys.stderr)
+    say_unfinished(outcome)
+    if outcome.failures or outcome.unfinished:
         raise typer.Exit(1)
+
+
+def say_unfinished(outcome: Any) -> None:
+    """Print the faults of the environment because of which cells have no record."""
+    for words in outcome.unfinished:
+        print(f"lethe: not finished: {words}; the same command runs them", file=sys.stderr)
 
 
 def run_requests(requests: list[Any], out: Path, **options: Any) -> Any:

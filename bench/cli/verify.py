@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.app import Device, DryRun, Jobs, Lanes, Mirror, app, opened, use_mirror
-from bench.cli.run import dry_run_requests, run_requests, stoppable
+from bench.cli.run import dry_run_requests, run_requests, say_unfinished, stoppable
 from suites import errors
 
 RUNS = Path("results") / "runs"
@@ -101,7 +101,7 @@ def _verify_table(
         dry_run_requests(requests, folder, Options(**how))
         return
     if not look_only and records is None:
-        run_requests(requests, folder, **how)
+        say_unfinished(run_requests(requests, folder, **how))
     frames = load(folder)
     verdicts = published.compare(chosen, frames, seeds, only, least, scenarios)
     from rich.console import Console

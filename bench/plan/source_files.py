@@ -33,7 +33,7 @@ _CHANGE_NO_NUMBER = {
     "bench.results", "bench.runner", "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
     "strategies.sums",
     "suites.aliases", "suites.cache", "suites.description", "suites.errors", "suites.registry",
-    "suites.syntax",
+    "suites.syntax", "suites.tracebacks",
 }  # fmt: skip
 """What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
 record holds the cell itself; these decide no number in it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from bench.plan import Value
-from bench.schema import NOT_CONTENT, Fields
+from bench.schema import NOT_CONTENT, Fields, failure_in_words
 from bench.stats import Matrix
 from suites.base import PROPORTION, Score
 
@@ -109,7 +109,7 @@ def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
             record["key"],
             record["identity"],
             record["status"],
-            record["reason"] or (f"{error['kind']}: {error['message']}" if error else ""),
+            record["reason"] or (failure_in_words(error) if error else ""),
             {name: one(value) if isinstance(value, dict) else value for name, value in spec.items()},
             one(tuple((kind, name, value) for kind, of in kinds.items() for name, value in of.items())),
             (*map(timings.get, TIMINGS), *map(resources.get, RESOURCES)),

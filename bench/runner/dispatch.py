@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +23,9 @@ from bench.plan import (
 )
 from bench.runner.described import described
 from bench.runner.options import Checked, Options, Outcome
-from bench.runner.processes import Target, run_groups
+from bench.runner.processes import Ended, Target, run_groups
 from bench.runner.progress import Progress
+from bench.schema import failure_in_words
 from bench.store import RunFolder, RunReader, SavedModels, Superseded, read_equivalences
 from suites.base import Data, Scenario, Training
 from suites.errors import Unavailable, UserError, some
@@ -122,14 +124,16 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
         target.write(specs, [{"status": "failed", "error": error}] * len(specs))
     groups = [group for group in groups if group not in faulty]
     todo = [spec for spec in plan.cells if spec.key not in plan.existing]
-    halved: list[str] = []
+    became = Ended()
     with Progress(folder, todo, options.quiet) as progress:
         progress.done([*(plan.by_key[key] for key in plan.skipped), *(s for group in faulty for s in group)])
-        for ended in run_groups(groups, target, plan.device, options.jobs):
-            halved += ended.halved
-            progress.done([plan.by_key[key] for key in ended.keys])
-    superseded.keep_differing()
-    return _outcome(todo, run, set_aside, halved)
+        with closing(run_groups(groups, target, plan.device, options.jobs)) as ends:
+            for ended in ends:
+                became += ended
+                progress.done([plan.by_key[key] for key in ended.keys])
+    if not became.stops:
+        superseded.keep_differing()
+    return _outcome(todo, run, set_aside, became)
 
 
 def _checked(plan: ResolvedPlan, options: Options) -> dict[str, Checked]:
@@ -213,15 +217,18 @@ def _prepare(plan: ResolvedPlan, quiet: bool) -> None:
             inputs(suites.get(spec.suite).load(), spec.reference, spec.model_options, plan.device, said)
 
 
-def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], halved: list[str]) -> Outcome:
+def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], became: Ended) -> Outcome:
     counts: Counter[str] = Counter()
     failures: dict[str, list[str]] = {}
+    faults: dict[str, list[str]] = {}
     records = run.each(lambda record: {"status": record["status"], "error": record["error"]})
     for spec in todo:
-        record = records.get(spec.key, {"status": "missing"})
+        record = records.get(spec.key, {"status": "not finished"})
+        if spec.key in became.unfinished:
+            record = {"status": "not finished"}
+            faults.setdefault(became.unfinished[spec.key], []).append(spec.title)
         counts[record["status"]] += 1
         if record["status"] == "failed":
-            why = f"{record['error']['kind']}: {record['error']['message']}"
-            failures.setdefault(why, []).append(spec.title)
-    lines = [f"{some(titles, 1)}: {why}" for why, titles in failures.items()]
-    return Outcome(dict(counts), lines, set_aside, halved)
+            failures.setdefault(failure_in_words(record["error"]), []).append(spec.title)
+    lines = [[f"{some(titles, 1)}: {why}" for why, titles in of.items()] for of in (failures, faults)]
+    return Outcome(dict(counts), lines[0], lines[1], set_aside, became.halved)

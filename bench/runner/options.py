@@ -55,7 +55,10 @@ class Outcome:
 
     counts: dict[str, int]
     failures: list[str]
-    """A line for each failed cell."""
+    """A line for each reason of failed cells, with the file and line that raised it."""
+    unfinished: list[str]
+    """A line for each fault of the environment, with its cells: they have no new record, and the same command
+    runs them again."""
     set_aside: list[str]
     """A line for each file of the folder that could not be read and was set aside."""
     halved: list[str]

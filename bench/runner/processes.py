@@ -1,34 +1,47 @@
-"""Runs groups of lanes in processes and on devices; a failing group is split until the failing cell is found.
+"""Runs groups of lanes in processes and on devices, and finds the cell that makes a group fail.
 
-If a worker dies, by a crash or for lack of memory, only the cell that caused it fails.
+A group that raises is run as halves, down to the cell that raised. If a worker dies, the others go on; the
+group that it ran is run again at the end, with nothing beside it. Only a cell that ends its own process twice
+has failed. A fault of the environment leaves its cells without a record; see bench.runner.faults.
 """
 
 import os
+import re
+import signal
+import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import joblib
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 from torch import Tensor
 
+from bench import lifeline
 from bench.export import load_into
 from bench.plan import CellSpec, codes_of
+from bench.runner.faults import breaks_process, fault_of, lost_device, storing
 from bench.runner.progress import note
 from bench.schema import Failure, Fields
 from bench.store import Maker, RunFolder, SavedModels, now
 from bench.train import run_group
-from strategies.core import ContractBroken, Unsuitable, python_if
-from suites.errors import UserError
+from strategies.core import ContractBroken, Unsuitable, python_if, shown
+from suites.errors import EnvironmentFault, UserError
+from suites.tracebacks import raised_at
 
 Group = list[CellSpec]
 PYTHON_IF = "one by one"
 """The kind of failure in which Python makes one decision for lanes that differ."""
+DIED = "process died"
+"""The kind of failure of a cell that ends its own process."""
+_CRASHES, _KILLS = 2, 3
+"""How often a cell may end its process, or its process be killed from outside, before it is given up."""
 
 
 @dataclass(frozen=True)
@@ -50,91 +63,223 @@ class Target:
             records: Their records, in the same order.
             codes: Fingerprint of the code of each; by default the current one.
             began: When they began; by default now.
+
+        Raises:
+            EnvironmentFault: They cannot be written.
         """
         codes, began = codes or _codes(group), began or now()
         made = [
             {**r, "made_by": self.maker.record(code, began) | {"check": self.checks.get(spec.strategy, "")}}
             for spec, r, code in zip(group, records, codes, strict=True)
         ]
-        RunFolder(self.models.run).write_group(zip(group, made, strict=True))
+        with storing(self.models.run):
+            RunFolder(self.models.run).write_group(zip(group, made, strict=True))
 
 
 @dataclass
 class Ended:
-    """Cells that have ended, each with a record."""
+    """What became of some cells."""
 
     keys: list[str] = field(default_factory=list)
+    """Cells with a new record."""
     halved: list[str] = field(default_factory=list)
     """A line for each group that ran as halves, with the reason."""
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """Cells without a record, with the fault of the environment."""
+    stops: bool = False
+    """Whether the fault would meet all other cells too."""
+    again: list[Group] = field(default_factory=list)
+    """Groups to run in another process, because this one cannot use its device any more."""
+    failure: Failure | None = None
+    """Why it cannot."""
 
     def __iadd__(self, other: Self) -> Self:
         self.keys += other.keys
         self.halved += other.halved
+        self.unfinished |= other.unfinished
+        self.stops |= other.stops
+        self.again += other.again
+        self.failure = other.failure or self.failure
         return self
 
+    @classmethod
+    def without_record(cls, groups: Sequence[Group], why: str, stops: bool = False) -> Self:
+        """Return that groups met a fault of the environment."""
+        return cls(unfinished={spec.key: why for group in groups for spec in group}, stops=stops)
 
-def run_groups(groups: list[Group], target: Target, device: str, jobs: int) -> Iterator[Ended]:
-    """Run groups, in several processes if there are several groups; yield cells as they end."""
+
+Run = Callable[[Group, Target, str], Ended]
+
+
+def run_groups(groups: list[Group], target: Target, device: str, jobs: int) -> Generator[Ended]:
+    """Run groups, in several processes if there are several groups; yield what became of cells."""
     cuda = torch.device(device).type == "cuda"
     if cuda and torch.device(device).index is None:
         devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     else:
         devices = [device]
     jobs = min(jobs or (len(devices) if cuda else os.cpu_count() or 1), len(groups))
+    waiting, suspects = deque(groups), []
     if jobs <= 1:
-        for group in groups:
-            yield _run_one(group, target, devices[0])
-        return
-    if cuda:  # one process per device: each takes its share of the groups, one after the other
-        shares = [(groups[i::jobs], devices[i % len(devices)]) for i in range(jobs)]
+        ends = _in_this_process(waiting, target, devices[0])
     else:
-        shares = [([group], devices[0]) for group in groups]
-    while shares:
-        try:
-            for number, ended in _parallel(shares, target, jobs):
-                shares[number] = ([], "")
-                yield ended
+        ends = _in_workers(waiting, target, devices, jobs)
+    last = Ended()
+    with closing(ends):
+        for last in ends:
+            suspects += last.again
+            yield last
+            if last.stops:
+                break
+    waiting += suspects
+    while waiting and not last.stops:
+        last = _run_alone(waiting.popleft(), target, devices[0])
+        yield last
+    if last.stops:
+        yield Ended.without_record(waiting, next(iter(last.unfinished.values())))
+
+
+def _in_this_process(waiting: deque[Group], target: Target, device: str) -> Generator[Ended]:
+    """Run groups here, until the device cannot be used any more."""
+    while waiting:
+        ended = _run_one(waiting.popleft(), target, device)
+        yield ended
+        if ended.again:
             return
-        except BrokenProcessPool:
-            # A worker died, by a crash or for lack of memory. Workers take shares in order, so the
-            # cause is in one of the first unfinished ones: these get their own processes.
-            shares = [share for share in shares if share[0]]
-            suspects, shares = shares[:jobs], shares[jobs:]
-            for own, own_device in suspects:
-                for group in own:
-                    yield _run_alone(group, target, own_device)
 
 
-def _parallel(
-    shares: Sequence[tuple[list[Group], str]], target: Target, jobs: int
-) -> Iterator[tuple[int, Ended]]:
-    """Run shares in processes; yield the number and the outcome of each as it ends."""
-    work = [joblib.delayed(_run_share)(i, own, target, device) for i, (own, device) in enumerate(shares)]
+def _in_workers(waiting: deque[Group], target: Target, devices: Sequence[str], jobs: int) -> Generator[Ended]:
+    """Run groups in processes, each bound to a device; a worker that dies does not disturb the others."""
+    idle = [_Worker(devices[i % len(devices)], jobs) for i in range(jobs)]
+    running: dict[Future[Ended], tuple[_Worker, Group]] = {}
     with warnings.catch_warnings():
         # loky warns that it replaced a worker that grew; the user need not act.
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
-        pool = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
-        yield from pool(work)
+        try:
+            while waiting or running:
+                while idle and waiting:
+                    worker, group = idle.pop(0), waiting.popleft()
+                    running[worker.submit(_run_one, group, target)] = worker, group
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    worker, group = running.pop(future)
+                    try:
+                        ended = future.result()
+                    except BrokenProcessPool:
+                        ended = Ended(again=[group])
+                    if ended.again:
+                        worker.stop()
+                    idle.append(worker)
+                    yield ended
+        finally:
+            for worker in [*idle, *(worker for worker, _ in running.values())]:
+                worker.stop()
 
 
-def _run_share(number: int, groups: list[Group], target: Target, device: str) -> tuple[int, Ended]:
-    ended = Ended()
-    for group in groups:
-        ended += _run_one(group, target, device)
-    return number, ended
+class _Worker:
+    """A process that runs one group at a time; it is started when it is first used."""
+
+    _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+    def __init__(self, device: str, jobs: int = 1) -> None:
+        threads = str(max((os.cpu_count() or 1) // jobs, 1))
+        self.device, self._env = device, {name: os.environ.get(name, threads) for name in self._THREADS}
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, run: Run, group: Group, target: Target) -> Future[Ended]:
+        """Start to run a group."""
+        if self._pool is None:
+            first = {"initializer": lifeline.follow, "initargs": (os.getpid(),)}
+            self._pool = ProcessPoolExecutor(max_workers=1, env=self._env, **first)
+        future: Future[Ended] = self._pool.submit(run, group, target, self.device)
+        return future
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=True)
+            self._pool = None
 
 
 def _run_alone(group: Group, target: Target, device: str) -> Ended:
-    """Run one group in its own process; if that dies, run halves, down to the cell that causes it."""
-    pool = ProcessPoolExecutor(max_workers=1)
+    """Run a group in its own process, with no other beside it.
+
+    If the group ends its process, its halves are run, down to the cell that does so: it has failed if it does
+    so twice. A process that is killed from outside is no outcome of the cell: it is tried a few times.
+    """
+    crashes = kills = 0
+    while True:
+        memory, worker = _kills_for_memory(), _Worker(device)
+        try:
+            ended = worker.submit(_run_suspect, group, target).result()
+            if not ended.again:
+                return ended
+            failure, ended.failure = ended.failure, None
+            if ended.again != [group]:  # a half of it
+                parts, ended.again = ended.again, []
+                for part in parts:
+                    ended += _run_alone(part, target, device)
+                return ended
+        except BrokenProcessPool as error:
+            how, from_outside = _death(error)
+            if from_outside and _kills_for_memory() == memory:
+                kills += 1
+                if kills < _KILLS:
+                    continue
+                why = f"its process was killed {kills} times ({how}) by the system or by somebody"
+                advice = "if memory is short, use fewer --lanes"
+                return Ended.without_record([group], f"{why}: {advice}")
+            for_memory = ", for lack of memory" if from_outside else ""
+            failure = Failure(
+                kind=DIED, message=f"alone in its process, the cell ended it: {how}{for_memory}"
+            )
+        finally:
+            worker.stop()
+        crashes += 1
+        if len(group) > 1 or crashes == _CRASHES:
+            assert failure is not None
+            return _by_halves(group, target, device, failure, _run_alone)
+
+
+def _run_suspect(group: Group, target: Target, device: str) -> Ended:
+    """Run a group that may end its process; a signal to itself is an error of the cell, with its line."""
+
+    def refuse(event: str, values: tuple[Any, ...]) -> None:
+        if event == "os.kill" and values[0] == os.getpid() and values[1]:
+            raise RuntimeError(f"the cell ends its own process: signal {values[1]}")
+
+    sys.addaudithook(refuse)
+    ended = _run_one(group, target, device)
+    if ended.failure is not None and (why := lost_device(ended.failure.message, device)):
+        return Ended.without_record(ended.again, why, stops=True)
+    return ended
+
+
+def _death(error: Exception) -> tuple[str, bool]:
+    """Return how a worker died, and whether that was done from outside."""
+    found = re.search(r"\{(?:\w+\()?(-?\d+)", str(error).partition("exit codes of the workers")[2])
+    code = int(found[1]) if found else 1
+    if code >= 0:
+        return f"exit code {code}", False
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return name, name in (
+        "SIGKILL",
+        "SIGTERM",
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGSTOP",
+        "SIGUSR1",
+        "SIGUSR2",
+    )
+
+
+def _kills_for_memory() -> int:
+    """Return how many processes Linux has ended for lack of memory; 0 on other systems."""
     try:
-        ended: Ended = pool.submit(_run_one, group, target, device).result()
-        return ended
-    except BrokenProcessPool as error:
-        failure = _described(error)
-    finally:
-        pool.shutdown(wait=True, kill_workers=True)
-    return _by_halves(group, target, device, failure, _run_alone)
+        counts = Path("/proc/vmstat").read_text().split()
+        return int(counts[counts.index("oom_kill") + 1])
+    except (OSError, ValueError):
+        return 0
 
 
 def _run_one(group: Group, target: Target, device: str) -> Ended:
@@ -142,28 +287,46 @@ def _run_one(group: Group, target: Target, device: str) -> Ended:
 
     Halves and not single lanes, because a group may only have been too large for the device's memory.
     """
-    failure = _attempt(group, target, device)
+    try:
+        failure = _attempt(group, target, device)
+    except EnvironmentFault as fault:
+        return Ended.without_record([group], str(fault), fault.stops)
+    except _ProcessBroken as broken:
+        return Ended(again=[group], failure=broken.failure)
     if failure is None:
         return Ended([spec.key for spec in group])
     return _by_halves(group, target, device, failure, _run_one)
 
 
-def _by_halves(group: Group, target: Target, device: str, failure: Failure, run: Any) -> Ended:
+def _by_halves(group: Group, target: Target, device: str, failure: Failure, run: Run) -> Ended:
     """Run the halves of a failed group; a single cell gets a record with the failure."""
     if len(group) == 1 or failure.kind == ContractBroken.__name__:  # the method's fault, not a lane's
-        target.write(group, [{"status": "failed", "error": failure.model_dump()}] * len(group))
+        try:
+            target.write(group, [{"status": "failed", "error": failure.model_dump()}] * len(group))
+        except EnvironmentFault as fault:
+            return Ended.without_record([group], str(fault), fault.stops)
         return Ended([spec.key for spec in group])
     ended = Ended(halved=[f"{len(group)} lanes from {group[0].title} on: {failure.kind}: {failure.message}"])
     middle = len(group) // 2
     # Lanes for which Python decides differently must run one by one; any other group may be too large.
     alone = failure.kind == PYTHON_IF
     for part in [[spec] for spec in group] if alone else (group[:middle], group[middle:]):
-        ended += run(part, target, device)
+        if ended.again:
+            ended.again.append(part)
+        elif ended.stops:
+            ended += Ended.without_record([part], next(iter(ended.unfinished.values())))
+        else:
+            ended += run(part, target, device)
     return ended
 
 
 def _attempt(group: Group, target: Target, device: str) -> Failure | None:
-    """Run one group and write its records; return the failure as text, which keeps no tensor alive."""
+    """Run one group and write its records; return the failure as text, which keeps no tensor alive.
+
+    Raises:
+        EnvironmentFault: The environment failed, not the cells.
+        _ProcessBroken: The device can only be used by another process.
+    """
     folder = target.models.run
     began, codes = now(), _codes(group)  # before a user's file is imported
     try:
@@ -172,16 +335,37 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
                 group,
                 device=device,
                 checkpoints=_Checkpoints(folder, group, codes),
-                models=SavedModels(folder, target.models.which, _by_key(group, codes)),
+                models=_Models(folder, target.models.which, _by_key(group, codes)),
                 warm_start=load_into,
                 progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
             )
         target.write(group, records, codes, began)
     except Unsuitable as error:
         target.write(group, [{"status": "skipped", "reason": str(error)}] * len(group), codes, began)
-    except Exception as error:
-        return _described(error, len(group))
+    except (Exception, SystemExit) as error:
+        if (fault := fault_of(error)) is not None:
+            raise fault from error
+        failure = _described(error, len(group))
+        if breaks_process(error):
+            raise _ProcessBroken(failure) from None
+        return failure
     return None
+
+
+class _ProcessBroken(Exception):
+    """An error after which no cell can use the device in this process."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+
+class _Models(SavedModels):
+    """The saved models of a group; errors of writing are faults of the environment."""
+
+    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
+        """Save the model of a cell after a task."""
+        with storing(self.run):
+            super().write(key, tasks_done, tensors, header)
 
 
 class _Checkpoints:
@@ -192,7 +376,8 @@ class _Checkpoints:
 
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
         """Save the state of a cell."""
-        self.run.save(key, tensors, header | {"code": self.codes[key]})
+        with storing(self.run.folder):
+            self.run.save(key, tensors, header | {"code": self.codes[key]})
 
     def load(self, key: str) -> tuple[dict[str, Tensor], Fields] | None:
         """Return the state of a cell, None if there is none by this code."""
@@ -213,11 +398,14 @@ def _codes(group: Group) -> list[str]:
         return [""] * len(group)
 
 
-def _described(error: Exception, lanes: int = 1) -> Failure:
-    lines, kind = str(error).splitlines() or [""], type(error).__name__
-    if lanes > 1 and (why := python_if(error)):
-        lines, kind = [why], PYTHON_IF
-    return Failure(kind=kind, message=lines[0], traceback=traceback.format_exc())
+def _described(error: Exception | SystemExit, lanes: int = 1) -> Failure:
+    """Return an error as text."""
+    lines, kind, trace = str(error).splitlines() or [""], type(error).__name__, traceback.format_exc()
+    if lanes > 1 and isinstance(error, Exception) and (why := python_if(error)):
+        return Failure(kind=PYTHON_IF, message=why, traceback=trace)
+    frame = None if isinstance(error, ContractBroken) else raised_at(error)  # its message says where
+    where = f"{shown(frame.filename)}, line {frame.lineno}" if frame else ""
+    return Failure(kind=kind, message=lines[0], traceback=trace, where=where)
 
 
 @contextmanager

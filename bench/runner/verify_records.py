@@ -21,7 +21,7 @@ from bench.runner.dispatch import carry_out_plan
 from bench.runner.options import Options
 from bench.schema import Command, Equivalence, Fields, differing_fields
 from bench.store import RunReader, enter_equivalences, now, where
-from suites.errors import UserError, some
+from suites.errors import EnvironmentFault, UserError, some
 
 _OVERHEAD = 0.3
 """Share of a group's time that does not depend on its number of lanes, for estimates: 8 lanes of a small
@@ -277,6 +277,7 @@ def make_again(sample: Sample, folder: Path, options: Options, command: str) -> 
 
     Raises:
         UserError: where the folder is of another run, or cannot be written.
+        EnvironmentFault: where cells could not be finished.
     """
     specs = [cell.spec for cell in sample.to_make]
     there = RunReader(folder).each(lambda r: (r.get("made_by") or {}).get("code") if _ended(r) else None)
@@ -298,8 +299,8 @@ def make_again(sample: Sample, folder: Path, options: Options, command: str) -> 
         device=options.device,
         lanes=options.lanes,
     )
-    if specs:
-        carry_out_plan(plan, folder, options, command)
+    if specs and (unfinished := carry_out_plan(plan, folder, options, command).unfinished):
+        raise EnvironmentFault(f"not made again: {unfinished[0]}; the same command continues")
 
 
 def compare_sample(sample: Sample, folder: Path, *, enter: bool = True) -> Verified:

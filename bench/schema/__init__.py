@@ -16,4 +16,5 @@ from bench.schema.record import (
     cell_key,
     differing_fields,
     digest,
+    failure_in_words,
 )

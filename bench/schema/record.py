@@ -193,7 +193,16 @@ class Failure(Described):
     message: str
     """Its first line."""
     traceback: str = ""
-    """Where it was raised."""
+    """The calls that led to it."""
+    where: str = ""
+    """File and line that raised it, of the user if possible; empty in older records, and if the message names
+    them."""
+
+
+def failure_in_words(error: Mapping[str, Any]) -> str:
+    """Return why a cell failed, in one line with file and line; ``error`` is a ``Failure`` of a record."""
+    where = error.get("where") or ""
+    return f"{error['kind']}: {error['message']}" + (f" ({where})" if where else "")
 
 
 class Timings(Described):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -74,7 +75,8 @@ def test_only_the_cell_that_raises_fails_and_not_its_group(
     request = Request("toy", ("finetune",), seeds=(0, 1, 2))
     outcome, why = ran(tmp_path, request), "RuntimeError: seed 1 is cursed"
     assert outcome.counts == {"done": 2, "failed": 1}
-    assert outcome.failures == [f"toy class finetune seed 1: {why}"]
+    place = r"\(\S*test_runner.py, line \d+\)"
+    assert re.fullmatch(f"toy class finetune seed 1: {why} {place}", *outcome.failures)
     of = "lanes from toy class finetune seed"
     assert outcome.halved == [f"{lanes} {of} {first} on: {why}" for lanes, first in ((3, 0), (2, 1))]
     (failed,) = [r for r in RunFolder(tmp_path).records() if r["status"] == "failed"]
