@@ -2,30 +2,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import strategies
 from bench import cli
-from bench.checks.conformance import SMALL
-from bench.plan import CellSpec, Request, one_cell
-from bench.plan.selectors import identity
+from bench.plan import Request
 from bench.runner import Options, Outcome, carry_out
-from suites.base import SUITES, Suite, register
+from lethe.testing import outcome as outcome
+from lethe.testing import registered as registered
+from lethe.testing import toy_cell as toy_cell
 from suites.errors import UserError
-from tests.toy import TOY, TOY_AGAIN, TOY_PAIRS, TOY_TEXT, TOY_UNEVEN
-
-register(TOY)
-register(TOY_TEXT)
-register(TOY_PAIRS)
-register(TOY_UNEVEN)
-register(TOY_AGAIN)
-
 
 SLOW_CHECKS = {"again", "convolutions", "learns", "texts", "twice"}
 
@@ -119,40 +108,6 @@ def process(line: str, *words: str, cwd: Path | None = None) -> subprocess.Compl
     """Run ``lethe`` as a user does, in a new process, which takes seconds to start."""
     full = [sys.executable, "-m", "bench", *line.split(), *words]
     return subprocess.run(full, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
-
-
-@contextmanager
-def registered(suite: Suite) -> Iterator[Suite]:
-    """Register a suite within a block."""
-    try:
-        yield register(suite)
-    finally:
-        del SUITES[suite.name]
-
-
-def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class", **changes: Any) -> CellSpec:
-    """Return a cell of a toy suite.
-
-    Changes are hyper-parameters, training settings, ``suite``, ``model`` or ``model_options``.
-    """
-    tunes = strategies.get(strategy).tunes
-    if tunes and not {"suite", "model"} & set(changes):  # needs a transformer
-        changes["suite"] = "toy-text"
-        changes["model_options"] = {"tune": tunes, "max_tokens": 16} | changes.get("model_options", {})
-        changes.setdefault("epochs", 1)
-    suite, options = changes.pop("suite", "toy"), changes.pop("model_options", {})
-    known = asdict(strategies.get(strategy)())
-    hyper = {k: v for k, v in changes.items() if k in known}
-    settings = {k: v for k, v in changes.items() if k not in known}
-    cell = one_cell(suite, strategy, scenario, seed, settings | options)
-    named = {k: v for k, v in changes.items() if k != "model"}
-    hyper = cell.hyper | SMALL.get(strategy, {}) | hyper
-    return replace(cell, hyper=hyper, identity=identity(strategy, named))
-
-
-def outcome(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a record that are equal when a cell is run again."""
-    return {k: v for k, v in record.items() if k not in ("timings", "written", "made_by")}
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from bench.report.layout import DEFAULT
 from bench.report.tables import in_markdown, tables
 from bench.results import Frames, load
 from bench.store import RunFolder, RunReader, pack_run
-from tests.made_up import timings
+from lethe.testing import timings
 
 N_TASKS, ROWS, LANES = 5, 200, 64
 _TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}

@@ -6,6 +6,7 @@ from bench.plan.experiment_file import check_seeds, seeds
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
 from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
+from bench.plan.selectors import identity
 from bench.plan.settings import check_agreement
 from bench.plan.source_files import files_behind
 from bench.plan.stale import Change, RecordHead, Staleness

@@ -4,6 +4,8 @@ A break and its correct twin are bodies of one class; the twin passes the check 
 """
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext as does_not_raise
 from pathlib import Path
 
 import pytest
@@ -367,10 +369,12 @@ def test_every_check_has_a_planted_break() -> None:
     assert {check for check, *_ in BREAKS.values()} == set(CHECKS)
 
 
-def test_the_guide_s_first_version_has_faults_and_its_last_version_none(tmp_path: Path) -> None:
+def test_the_guide_s_first_version_has_faults_and_its_last_version_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Code of docs/guides/own-method.md; each fault remains after the earlier ones are fixed."""
     page = (Path(__file__).parents[2] / "docs" / "guides" / "own-method.md").read_text()
-    first, last = (block.split("```")[0] for block in page.split("```python\n")[1:3])
+    first, last, _, own_test = (block.split("```")[0] for block in page.split("```python\n")[1:])
     path = tmp_path / "mine.py"
 
     def found(text: str, check: str) -> str:
@@ -388,6 +392,14 @@ def test_the_guide_s_first_version_has_faults_and_its_last_version_none(tmp_path
     assert "alone and beside others" in found(summed, "alone")
     assert "no longer finite" in found(by_lane, "alone")
     assert {found(last, check) for check in ("alone", "hyper", "twice", "resumed")} == {""}
+    monkeypatch.chdir(tmp_path)
+    wrong = last.replace("pow(2)", "abs()")
+    for text, raises in ((last, does_not_raise()), (wrong, pytest.raises(AssertionError))):
+        path.write_text(text)
+        names: dict[str, Callable[[], None]] = {}
+        exec(own_test, names)
+        with raises:
+            names["test_the_pull_equals_its_formula"]()
 
 
 # The command.

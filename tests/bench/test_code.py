@@ -15,8 +15,8 @@ from bench.plan.code import is_users
 from bench.plan.source_files import files_behind
 from bench.store import environment, where
 from bench.train import run_group
+from lethe.testing import toy_cell
 from suites.syntax import digest_of
-from tests.conftest import toy_cell
 
 ROOT = Path(__file__).parents[2]
 

@@ -25,10 +25,10 @@ from bench.train import LaneState, learn_task, make_lanes, run_group
 from bench.train.accuracy import area_L
 from bench.train.lane_record import make_record
 from bench.train.loop import score
+from lethe.testing.made_records import frames_of, made_up, with_classes, write_run
+from lethe.testing.toy_suites import TOY, blobs, outcome, split, toy_cell
 from suites.base import Data, Scenario, Stream, Training, register
-from tests.conftest import outcome, process, ran, refused, toy_cell
-from tests.made_up import frames_of, made_up, with_classes, write_run
-from tests.toy import TOY, blobs, split
+from tests.conftest import process, ran, refused
 
 
 def with_outside() -> Data:

@@ -13,10 +13,9 @@ from bench.train import learn_task, make_lanes, run_group
 from bench.train.lane_record import make_record
 from bench.train.loop import score
 from bench.train.schedule import batches, schedule_task
+from lethe.testing import TOY, blobs, outcome, toy_cell
 from strategies.core.streams import _augment
 from suites.base import Training, generator
-from tests.conftest import outcome, toy_cell
-from tests.toy import TOY, blobs
 
 
 def test_accuracy_counts_equal_a_loop_over_rows() -> None:

@@ -41,7 +41,7 @@ from bench.report.parts import by_scenario, parts
 from bench.results import Frames
 from bench.stats import summarise
 from bench.store import RunReader
-from tests.made_up import frames_of, made_up, not_done, spec, with_classes
+from lethe.testing import frames_of, made_cell, made_up, not_done, with_classes
 
 
 def only_part(records: list[dict[str, Any]]) -> Frames:
@@ -77,7 +77,7 @@ def with_buffers(seeds: int = 3) -> list[dict[str, Any]]:
             found.append(record)
             continue
         for buffer, words in ((20, {"buffer": 20}), (200, {"buffer": 200}), (500, {})):
-            cell = spec("er", words, record["spec"]["seed"])
+            cell = made_cell("er", words, record["spec"]["seed"])
             own = {"key": f"{cell.key}-{buffer}", "identity": cell.identity}
             more = json.loads(json.dumps(record)) | own
             more["spec"] |= {"hyper": {"buffer": buffer, "write": "reservoir"}, "identity": cell.identity}
@@ -269,7 +269,7 @@ def missing_seeds() -> list[dict[str, Any]]:
 
 def some_failed() -> list[dict[str, Any]]:
     found = everything(3, seeds=2)
-    cells = [spec("ewc", {}, seed) for seed in range(2)] + [spec("er", {}, 7)]
+    cells = [made_cell("ewc", {}, seed) for seed in range(2)] + [made_cell("er", {}, 7)]
     return found + [not_done(c, s) for c, s in zip(cells, ("failed", "skipped", "failed"), strict=True)]
 
 
@@ -282,7 +282,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "only joint": lambda: [r for r in everything(2, seeds=2) if r["identity"] == "joint"],
     "some failed": some_failed,
     "thirty tasks": lambda: everything(2, n_tasks=30, seeds=1),
-    "all failed": lambda: [not_done(spec("er", {}, seed), "failed") for seed in range(2)],
+    "all failed": lambda: [not_done(made_cell("er", {}, seed), "failed") for seed in range(2)],
 }
 
 

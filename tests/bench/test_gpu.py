@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.checks import gpu
-from tests.conftest import SMALL
+from lethe.testing import SMALL
 
 CODE = """
 import json, sys

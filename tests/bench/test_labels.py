@@ -11,8 +11,9 @@ from bench.report.parts import parts
 from bench.report.score_names import axis, head, heads, top, unit_words
 from bench.report.tables import markdown
 from bench.results import Frames, load
+from lethe.testing import record, toy_run
 from suites.base import BLEU, PROPORTION, Score
-from tests.bench.test_report import TWO_TASKS, made, record
+from tests.bench.test_report import TWO_TASKS
 
 VALUES = {"value": TWO_TASKS}
 WRITES = {"score": {"name": "bleu", "low": 0, "high": 100}, "test": VALUES, "validation": VALUES}
@@ -20,7 +21,7 @@ WRITES = {"score": {"name": "bleu", "low": 0, "high": 100}, "test": VALUES, "val
 
 def folder(path: Path, **more: object) -> Path:
     one = record(TWO_TASKS) | more
-    return made(path, {(name, seed): one for name in ("er", "finetune") for seed in range(3)})
+    return toy_run(path, {(name, seed): one for name in ("er", "finetune") for seed in range(3)})
 
 
 def words(frames: Frames) -> list[str]:

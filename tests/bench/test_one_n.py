@@ -16,10 +16,9 @@ from bench.report.summary import summary
 from bench.results import Confusions, Frames, confusions, load
 from bench.schema import Equivalence
 from bench.store import RunFolder, RunReader, enter_equivalences
-from tests.bench.test_report import record
+from lethe.testing import record, timings, toy_cell, write_run
 from tests.bench.test_tables import without_figures as without_figures
-from tests.conftest import Command, refused, toy_cell
-from tests.made_up import timings, write_run
+from tests.conftest import Command, refused
 
 MADE = {
     "lethe": "1", "commit": "0123456789abcdef", "dirty": False, "torch": "2", "numpy": "2", "began": "",

@@ -26,7 +26,7 @@ from bench.report.page import make_page
 from bench.report.parts import by_scenario, parts
 from bench.report.tables import in_markdown
 from bench.results import Frames, load
-from tests.made_up import frames_of, made_up, not_done, spec, write_run
+from lethe.testing import frames_of, made_cell, made_up, not_done, write_run
 
 Cells = dict[tuple[str, str, str], tuple[str, str]]
 """(table title, strategy, column) -> (text, "best", "close" or "")."""
@@ -52,7 +52,7 @@ def records(seeds: int = 8, **more: Any) -> list[dict[str, Any]]:
 
 def unequal_seeds() -> list[dict[str, Any]]:
     kept = [r for r in records() if r["identity"] != "er" or r["spec"]["seed"] < 4]
-    return kept + [not_done(spec("er", {}, seed, "toy"), "failed") for seed in (4, 5)]
+    return kept + [not_done(made_cell("er", {}, seed, "toy"), "failed") for seed in (4, 5)]
 
 
 def with_ties() -> list[dict[str, Any]]:

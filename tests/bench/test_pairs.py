@@ -26,13 +26,11 @@ from bench.results.outcome import score_matrix
 from bench.store import RunFolder
 from bench.train import learn_task, make_lanes, run_group
 from bench.train.text_scores import TextScorer, bleu_and_chrf
+from lethe.testing import codes, outcome, toy_cell, write_run
 from strategies.core import IGNORED, Unsuitable, eval_mode, row_losses
 from suites.base import BLEU, Data, generator
 from suites.errors import Unavailable
 from tests.bench.test_texts import assert_lanes_apart, randomised
-from tests.conftest import outcome, toy_cell
-from tests.made_up import write_run
-from tests.toy import codes
 
 GENERATING = sorted(n for n in strategies.names() if strategies.get(n).generates)
 HYPER: dict[str, dict[str, Any]] = {"ewc": {"fisher": "batched"}}

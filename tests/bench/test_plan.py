@@ -121,7 +121,9 @@ def test_a_setting_without_effect_is_left_out() -> None:
 def test_suites_and_models_have_one_spelling_however_they_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = "from dataclasses import replace\nfrom tests.toy import TOY\nS = replace(TOY, model_options={}, "
+    suite = (
+        "from dataclasses import replace\nfrom lethe.testing import TOY\nS = replace(TOY, model_options={}, "
+    )
     (tmp_path / "own.py").write_text(
         f"{suite}training=replace(TOY.training, lr=1, epochs=2.0))\nBAD = replace(S, training=replace("
         "TOY.training, augment=1))\nM = replace(S, model_options={'hidden': True})\n"

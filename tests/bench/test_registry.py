@@ -210,7 +210,7 @@ def test_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:
 
     # A suite registered in a process is listed by that process only.
     toy = '   "name": "toy",'
-    cold = listing("from tests.toy import TOY; from suites.base import register; register(TOY)")
+    cold = listing("import lethe.testing")
     warm = listing()
     assert (cold[-1], warm[-1], toy in cold, toy in warm) == ("True", "False", True, False)
     assert set(warm[:-1]) <= set(cold)

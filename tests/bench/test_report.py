@@ -13,32 +13,15 @@ from bench.report.parts import parts
 from bench.report.tables import markdown
 from bench.results import load
 from bench.store import write_json
-from tests.conftest import refused, toy_cell
-from tests.made_up import frames_of, made_up, timings, write_run
-
-
-def record(right: Any, status: str = "done", **more: Any) -> dict[str, Any]:
-    """Return a record of 100 test rows a task, with accuracies in percent."""
-    if status in ("failed", "skipped"):
-        return {"status": status, **more}
-    total = [[None if r is None else 100 for r in row] for row in right]
-    counts = {"right": right, "total": total}
-    resources = {"parameters": 10, "memory_samples": 0, "memory_bytes": 0}
-    return {"status": status, "test": counts, "validation": counts, "curves": [], "timings": timings(),
-            "resources": resources, **more}  # fmt: skip
-
-
-def made(folder: Path, records: dict[tuple[str, int], dict[str, Any]], scenario: str = "class") -> Path:
-    """Write a run of the toy suite."""
-    return write_run(folder, [(toy_cell(*key, scenario), facts) for key, facts in records.items()])
-
+from lethe.testing import frames_of, made_up, record, toy_run
+from tests.conftest import refused
 
 TWO_TASKS = [[50, 40], [90, 45], [60, 80]]
 
 
 def test_frames_have_one_row_for_each_value(tmp_path: Path) -> None:
     cells = {("er", 0): record(TWO_TASKS), ("er", 1): record(TWO_TASKS)}
-    frames = load(made(tmp_path, cells | {("cumulative", 1): record([[50, 40], [95, 45], [60, 90]])}))
+    frames = load(toy_run(tmp_path, cells | {("cumulative", 1): record([[50, 40], [95, 45], [60, 90]])}))
     scores = frames.scores[frames.scores["strategy"] == "er"].set_index(["seed", "score"])["value"]
     assert (scores[0, "acc"], scores[1, "bwt"]) == (pytest.approx(0.7), pytest.approx(-0.3))
     assert scores[0, "fwt"] == pytest.approx(0.05)
@@ -68,7 +51,7 @@ CASES: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_incomplete_runs_have_a_report(case: str, tmp_path: Path) -> None:
-    folder = made(tmp_path / "run", CASES[case])
+    folder = toy_run(tmp_path / "run", CASES[case])
     report = make_report(load(folder), folder / "report")
     text = (report / "table.md").read_text()
     for (name, _), facts in CASES[case].items():
@@ -82,7 +65,7 @@ def test_incomplete_runs_have_a_report(case: str, tmp_path: Path) -> None:
 
 
 def test_a_report_is_written_with_the_same_bytes_again(tmp_path: Path) -> None:
-    frames = load(made(tmp_path / "run", CASES["unequal seeds"]))
+    frames = load(toy_run(tmp_path / "run", CASES["unequal seeds"]))
     first, second = (make_report(frames, tmp_path / name) for name in ("a", "b"))
     names = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
     tables = {"table.md", "table.tex", "table.csv", "pairs.csv"}
@@ -92,7 +75,7 @@ def test_a_report_is_written_with_the_same_bytes_again(tmp_path: Path) -> None:
 
 
 def test_unknown_scores_and_other_folders_are_refused(tmp_path: Path) -> None:
-    folder = made(tmp_path / "run", CASES["one seed"])
+    folder = toy_run(tmp_path / "run", CASES["one seed"])
     refused("unknown score 'akc'; did you mean acc", markdown, load(folder), ["akc"])
     refused("is not a run's folder", load, tmp_path / "elsewhere")
     (folder / "cells" / "broken.json").write_text("{")

@@ -17,8 +17,9 @@ from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, c
 from bench.plan.resolved import lane_width
 from bench.runner import Options, carry_out_plan, processes, resolve_for
 from bench.store import RunReader
+from lethe.testing import outcome, toy_cell
 from suites.errors import UserError
-from tests.conftest import Command, outcome, ran, refused, toy_cell
+from tests.conftest import Command, ran, refused
 
 QUIET = Options(jobs=1, quiet=True)
 FIVE = Request("toy", ("finetune",), seeds=(0, 1, 2, 3, 4))

@@ -19,7 +19,8 @@ from bench.plan import Request
 from bench.runner import processes
 from bench.runner.options import check_device
 from bench.store import RunFolder, RunReader
-from tests.conftest import Command, outcome, ran, refused, tree
+from lethe.testing import outcome
+from tests.conftest import Command, ran, refused, tree
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench.schema import CellRecord, Experiment, Manifest, Unreadable, cell_key
 from bench.schema.__main__ import json_schemas
-from tests.conftest import toy_cell
+from lethe.testing import toy_cell
 
 ROOT = Path(__file__).parents[2]
 

@@ -32,8 +32,8 @@ from bench.store import RunFolder, SavedModels, write_tensors
 from bench.train import loop, make_lanes
 from bench.train.lane_record import make_record
 from bench.train.loop import score
-from tests.conftest import Command, Refuses, outcome, ran, refused, registered, toy_cell, tree
-from tests.toy import TOY, TOY_TEXT, blobs, sentences
+from lethe.testing import TOY, TOY_TEXT, blobs, outcome, registered, sentences, toy_cell
+from tests.conftest import Command, Refuses, ran, refused, tree
 
 TEXTS = ["an apple", "the ocean and the harbour today", "", "😀 drum", "word " * 300]
 TUNED = ("head", "full", "lora", "adapter", "bitfit", "prompt")

@@ -24,7 +24,8 @@ from bench.plan import code as code_of_cells
 from bench.runner import processes
 from bench.schema import Equivalence, Equivalences
 from bench.store import RunReader, SavedModels, enter_equivalences, n_superseded
-from tests.conftest import Command, Refuses, outcome, ran, refused, tree
+from lethe.testing import outcome
+from tests.conftest import Command, Refuses, ran, refused, tree
 
 MINE = """
 from lethe import Strategy

@@ -16,7 +16,8 @@ from bench.schema import Manifest
 from bench.store import RunFolder, RunReader, write_json
 from bench.store import lines as store_lines
 from bench.store import run_folder as store
-from tests.conftest import refused, toy_cell, tree
+from lethe.testing import toy_cell
+from tests.conftest import refused, tree
 
 COUNTS = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
 DONE = {"status": "done", "test": COUNTS, "validation": COUNTS}

@@ -26,10 +26,10 @@ from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, load
 from bench.stats import bca
 from bench.stats.power import seeds_needed
+from lethe.testing import record, toy_run, write_run
 from suites.errors import UserError
-from tests.bench.test_report import CASES, made, record
+from tests.bench.test_report import CASES
 from tests.conftest import Command, Refuses, refused
-from tests.made_up import write_run
 from tests.many_cells import measure
 
 ALL = Layout(marks=True, origin=True)
@@ -50,7 +50,7 @@ def three(folder: Path, n: int = 8) -> Frames:
     noise = [0, 2, -2, 4, -4, 1, -1, 3][:n]
     cells = seeds("er", [70 + e for e in noise]) | seeds("ewc", [40 + 2 * e for e in noise])
     cells |= seeds("agem", [69 + e + (5 if s % 2 else -4) for s, e in enumerate(noise)])
-    return load(made(folder, cells | seeds("joint", [95] * n)))
+    return load(toy_run(folder, cells | seeds("joint", [95] * n)))
 
 
 def other_suite(folder: Path, suite: str, names: tuple[str, ...], n: int = 3, **changes: Any) -> Path:
@@ -105,7 +105,7 @@ def test_with_too_few_seeds_nothing_is_marked_close_and_the_caption_says_so(tmp_
 
 
 def test_all_strategies_with_the_highest_mean_are_marked_best(tmp_path: Path) -> None:
-    text = markdown(load(made(tmp_path, seeds("er", [70, 80]) | seeds("ewc", [80, 70]))), ["acc"], ALL)
+    text = markdown(load(toy_run(tmp_path, seeds("er", [70, 80]) | seeds("ewc", [80, 70]))), ["acc"], ALL)
     assert text.count("**77.50") == 2
 
 
@@ -136,7 +136,7 @@ def test_every_spread_is_named_and_right(spread: Spread, tmp_path: Path) -> None
 
 
 def test_the_per_task_layout_shows_the_last_row_of_the_matrix(tmp_path: Path) -> None:
-    frames = load(made(tmp_path, seeds("er", [60, 70])))
+    frames = load(toy_run(tmp_path, seeds("er", [60, 70])))
     text = markdown(frames, None, Layout(per_task=True))
     assert "| strategy | n | task 1 | task 2 | acc |" in text
     assert re.search(r"\| er \| 2 \| 65\.00 ± \S+ \| 80\.00 ± 0\.00 \| 72\.50 ± \S+ \|", text)
@@ -203,7 +203,7 @@ def test_incomplete_runs_have_tables_in_every_layout_and_form(case: str, layout:
     unequal = seeds("er", list(range(60, 70))) | seeds("ewc", list(range(50, 57)))
     unequal[("er", 3)] = record(None, "failed", error={"kind": "E", "message": "no", "traceback": ""})
     cases = CASES | {"seven unequal seeds": unequal, "nothing": {}}
-    frames = load(made(tmp_path, cases[case]))
+    frames = load(toy_run(tmp_path, cases[case]))
     made_ = tables(frames, None, LAYOUTS[layout])
     for text in (in_markdown(made_), latex(made_), printed(made_)):
         assert "nan" not in text.lower().replace("finance", "")
@@ -215,7 +215,7 @@ def test_comparisons_use_common_seeds_only(tmp_path: Path) -> None:
     """The seed that only er has would reverse the comparison."""
     finals = [60, 62, 64, 66, 68, 70, 72]
     cells = seeds("er", [*finals, 0]) | seeds("ewc", [f - 5 for f in finals])
-    _, pairs = summary_and_pairs(load(made(tmp_path, cells)), ["acc"], ALL)
+    _, pairs = summary_and_pairs(load(toy_run(tmp_path, cells)), ["acc"], ALL)
     (row,) = pairs.to_dict("records")
     assert (row["rival"], row["n"]) == ("ewc", 7)
     assert row["mean"] == pytest.approx(0.025)
@@ -224,7 +224,7 @@ def test_comparisons_use_common_seeds_only(tmp_path: Path) -> None:
 
 def test_the_caption_names_command_version_seeds_and_hardware(tmp_path: Path) -> None:
     cells = seeds("er", [60, 70, 80]) | {("ewc", 7): record([[50, 40], [90, 45], [60, 80]])}
-    folder = made(tmp_path, cells)
+    folder = toy_run(tmp_path, cells)
     manifest = json.loads((folder / "run.json").read_text())
     command = {
         "command": "lethe run toy -s er", "at": "2026-01-01T00:00:00Z", "python": "3.11.7",
@@ -243,9 +243,9 @@ def test_the_caption_names_command_version_seeds_and_hardware(tmp_path: Path) ->
 def test_a_cell_in_two_runs_is_used_once_and_the_done_record_preferred(tmp_path: Path) -> None:
     failed = record(None, "failed", error={"kind": "E", "message": "no", "traceback": ""})
     whole = seeds("er", [60, 70, 80])
-    first = made(tmp_path / "a", whole | {("er", 2): failed, ("ewc", 0): failed})
+    first = toy_run(tmp_path / "a", whole | {("er", 2): failed, ("ewc", 0): failed})
     del whole["er", 0]
-    second = made(tmp_path / "b", whole | {("cumulative", 2): record([[50, 40], [95, 45], [80, 90]])})
+    second = toy_run(tmp_path / "b", whole | {("cumulative", 2): record([[50, 40], [95, 45], [80, 90]])})
     for folders in ((first, second), (second, first), (first, second, first)):
         frames = load(*folders)
         assert len(frames.cells) == 5
@@ -308,7 +308,7 @@ def test_lethe_report_reads_two_runs(tmp_path: Path, command: Command, refuses: 
 def test_lethe_power_prints_spread_and_seeds_needed(
     tmp_path: Path, command: Command, refuses: Refuses
 ) -> None:
-    folder = made(tmp_path, seeds("er", [60, 62, 70]) | seeds("ewc", [50, 56, 58]))
+    folder = toy_run(tmp_path, seeds("er", [60, 62, 70]) | seeds("ewc", [50, 56, 58]))
     code, out, err = command(f"power {folder} er ewc --difference 0.5")
     assert code == 0, err
     sd = float(np.std([0.05, 0.03, 0.06], ddof=1))
@@ -336,7 +336,7 @@ def test_names_are_escaped_in_latex() -> None:
 
 
 def test_latex_typesets_numbers_in_math_mode(tmp_path: Path) -> None:
-    text = latex(tables(load(made(tmp_path, seeds("er", [60, 70]))), ["acc", "bwt"], Layout(marks=True)))
+    text = latex(tables(load(toy_run(tmp_path, seeds("er", [60, 70]))), ["acc", "bwt"], Layout(marks=True)))
     assert re.search(r"er & 2 & 72\.50 \$\\pm\$ \d+\.\d\d & \$-\$25\.00 \$\\pm\$ ", text)
     assert "\\toprule" in text
     assert "\\begin{tabular}{lrrrrr}" in text

@@ -16,10 +16,10 @@ from bench.models.transformer import Transformer
 from bench.models.tuning import insert_adapters, key_of
 from bench.results.outcome import score_matrix
 from bench.train import run_group
+from lethe.testing import TOY, outcome, sentences, toy_cell
 from suites.base import generator
 from suites.errors import Unavailable, UserError
-from tests.conftest import outcome, refused, toy_cell
-from tests.toy import TOY, sentences
+from tests.conftest import refused
 
 TEXTS = (
     "a short one", "a much longer text about rivers, harbours and the sea that goes on", "",

@@ -22,9 +22,9 @@ from bench.runner import (
 )
 from bench.schema import Equivalence, Equivalences, Fields, cell_key
 from bench.store import RunReader, enter_equivalences, equivalences_path, pack_run, read_equivalences
+from lethe.testing import TOY, blobs
 from suites.errors import UserError
 from tests.conftest import Command, Refuses, process, ran, tree
-from tests.toy import TOY, blobs
 
 QUIET = Options(jobs=1, quiet=True)
 ASKED = Request("toy", ("finetune", "er"), ("class", "domain"), (0, 1, 2), {"epochs": "1"})

@@ -22,10 +22,10 @@ from bench.schema import Exported
 from bench.store import RunFolder, SavedModels
 from bench.train import make_lanes
 from bench.train.text_scores import bleu_and_chrf
+from lethe.testing import TOY_PAIRS, codes, registered
 from suites.base import SUITES
 from tests.bench.test_serving import save
-from tests.conftest import Command, Refuses, ran, refused, registered
-from tests.toy import TOY_PAIRS, codes
+from tests.conftest import Command, Refuses, ran, refused
 
 KEEP = {"keep_models": "all"}
 TUNED = ["full", "lora"]

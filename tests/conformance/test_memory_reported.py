@@ -13,15 +13,14 @@ from torch import Tensor, nn
 import strategies
 from bench.checks.made_streams import scenario_of
 from bench.train import loop, run_group
+from lethe.testing.made_lanes import begin, new_batch, ready
+from lethe.testing.toy_suites import TOY_UNEVEN, blobs, domain_blobs, outcome, registered, sentences, toy_cell
 from strategies.core import Draws, LaneStreams, Optimiser, Strategy, held_memory
 from strategies.gradient.gem import Rings
 from strategies.parts import Memory
 from strategies.parts.exemplars import Exemplars
 from suites.base import Data, Scenario, Stream, Training
 from suites.scenarios import by_domain
-from tests.conftest import outcome, registered, toy_cell
-from tests.methods import begin, new_batch, ready
-from tests.toy import TOY_UNEVEN, blobs, domain_blobs, sentences
 
 ALL = [*strategies.names(), "er+lwf", "ewc+er"]
 LANES = 3

@@ -12,8 +12,8 @@ import suites
 from bench import models
 from bench.encode import model_inputs as inputs
 from bench.models import pretrained
+from lethe.testing import sentences
 from suites.base import generator
-from tests.toy import sentences
 
 LANES, BATCH = 8, 16
 FIVE = ("finetune", "joint", "er", "ncm", "slda")

@@ -11,11 +11,9 @@ import torch.nn.functional as F  # noqa: N812
 from bench.plan import CellSpec
 from bench.train import LaneState, learn_task, make_lanes
 from bench.train.lane_record import make_record
+from lethe.testing import lane_value, logits_of, new_batch, perturb, ready, toy_cell
 from strategies.core import Unsuitable, held_memory
 from strategies.replay.adaptive_replay import PARTS, SCHEDULE
-from tests.conftest import toy_cell
-from tests.methods import move, new_batch, ready
-from tests.plain import lanes_of, plain
 
 LANES = range(3)
 
@@ -125,7 +123,7 @@ def test_forgetting_is_the_mean_rise_above_each_row_s_lowest_error() -> None:
             for slot in range(int(strategy.watched.filled_L[lane])):
                 row = strategy.watched.rows_LM[lane, slot : slot + 1]
                 one = strategy.streams.batch(row.expand(3, 1))
-                p = torch.softmax(plain(strategy, lane, one.x_LBX[lane]), 1)[0, one.y_LB[lane, 0]]
+                p = torch.softmax(logits_of(strategy, lane, one.x_LBX[lane]), 1)[0, one.y_LB[lane, 0]]
                 error = 1 - float(p.detach())
                 if not (lane == 2 and reading == 1):  # no reading is due in this lane
                     best[lane, slot] = min(best.get((lane, slot), 1.0), error)
@@ -135,13 +133,13 @@ def test_forgetting_is_the_mean_rise_above_each_row_s_lowest_error() -> None:
             if lane == 2 and reading == 1:
                 continue
             forgetting, error = sum(rises) / len(rises), sum(errors) / len(errors)
-            u = min(forgetting / lanes_of(strategy.alarm, lane), 1)
-            strength = lanes_of(strategy.lam, lane) * (1 + lanes_of(strategy.boost, lane) * u)
+            u = min(forgetting / lane_value(strategy.alarm, lane), 1)
+            strength = lane_value(strategy.lam, lane) * (1 + lane_value(strategy.boost, lane) * u)
             noted = dict(zip(SCHEDULE, strategy.schedule_LKS[lane, :, 0].tolist(), strict=True))
             found = [float(strategy.frequency_L[lane]), float(strategy.strength_L[lane])]
             found += [noted["error"], noted["forgetting"]]
             assert found == pytest.approx([u, strength, error, forgetting], abs=1e-5)
-        move(strategy, reading, 0.3)
+        perturb(strategy, reading, 0.3)
     assert strategy.model.training
 
 
@@ -156,9 +154,9 @@ def test_the_loss_adds_strength_times_old_only_in_lanes_that_review() -> None:
     loss_L = strategy.loss(batch)
     # Rates are 0.5, 1 and 0.25: at the first step only the second lane may review.
     for lane in LANES:
-        expected = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
+        expected = F.cross_entropy(logits_of(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
         if lane == 1:
-            logits = plain(strategy, lane, old[-1].x_LBX[lane])
+            logits = logits_of(strategy, lane, old[-1].x_LBX[lane])
             expected = expected + 4.0 * F.cross_entropy(logits, old[-1].y_LB[lane])
         torch.testing.assert_close(loss_L[lane], expected, rtol=1e-5, atol=1e-6)
     assert strategy.replayed_L.tolist() == [0, 4, 0]

@@ -11,12 +11,11 @@ from torch import Tensor
 import strategies
 from bench.plan import Request
 from bench.train import run_group
+from lethe.testing import SEEDS, assert_equal, lanes_on, new_batch, outcome, ready, toy_cell
 from strategies.core import Draws
 from strategies.parts import pick_rows
 from strategies.parts.memory import Memory
 from suites.base import Training
-from tests.conftest import outcome, toy_cell
-from tests.methods import SEEDS, assert_equal, lanes_on, new_batch, ready
 
 BUFFERED = [n for n in strategies.names() if "buffer" in [f.name for f in fields(strategies.get(n))]]
 REPLAYS = [name for name in BUFFERED if not strategies.get(name).tunes]

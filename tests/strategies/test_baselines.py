@@ -14,10 +14,8 @@ from sklearn.neighbors import NearestCentroid
 from bench.results.outcome import score_matrix
 from bench.stats.scores import acc
 from bench.train import learn_task, make_lanes, run_group
+from lethe.testing import lane_module, lane_value, new_batch, ready, toy_cell
 from strategies.core import Strategy
-from tests.conftest import toy_cell
-from tests.methods import new_batch, ready
-from tests.plain import lane_module, lanes_of
 
 
 def rows_of(strategy: Strategy, lane: int, tasks: tuple[int, ...] = (0, 1)) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +85,7 @@ def test_slda_equals_a_loop_over_rows() -> None:
             sigma = (t * sigma + t / (t + 1) * np.outer(away, away)) / (t + 1)
             mean[unit] += away / (count[unit] + 1)
             count[unit] += 1
-        e = lanes_of(strategy.shrinkage, lane)
+        e = lane_value(strategy.shrinkage, lane)
         precision = np.linalg.inv((1 - e) * sigma + e * np.eye(64))
         test = batch.x_LBX[lane].flatten(1).double().numpy()
         expected = test @ precision @ mean.T - 0.5 * np.einsum("uf,fg,ug->u", mean, precision, mean)
@@ -105,7 +103,7 @@ def test_slda_with_the_within_class_covariance_is_linear_discriminant_analysis()
         within = (x - means[y]).T @ (x - means[y]) / len(x)
         ours = (strategy.scatter_LFF[lane] / strategy.count_LU[lane].sum()).numpy()
         np.testing.assert_allclose(ours, within, rtol=1e-3, atol=1e-5)
-        e = lanes_of(strategy.shrinkage, lane)
+        e = lane_value(strategy.shrinkage, lane)
 
         class Given:
             def fit(self, x: np.ndarray) -> None:

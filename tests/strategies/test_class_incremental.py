@@ -12,6 +12,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.train import run_group
+from lethe.testing.made_lanes import begin, new_batch, perturb, ready, replayed
+from lethe.testing.plain_torch import dense_of, features_of, lane_value, logits_of
+from lethe.testing.toy_suites import TOY, TOY_AGAIN, TOY_UNEVEN, domain_blobs, outcome, registered, toy_cell
 from strategies.class_incremental.bic import BiC
 from strategies.class_incremental.scr import contrastive_L, crops
 from strategies.core import Batch, Unsuitable
@@ -20,10 +23,6 @@ from strategies.parts.exemplars import Exemplars, herding_order
 from suites.base import Suite
 from suites.scenarios import by_domain
 from suites.topics import TEXT5_ORDERS
-from tests.conftest import outcome, registered, toy_cell
-from tests.methods import begin, move, new_batch, ready, replayed
-from tests.plain import dense, features, lanes_of, plain
-from tests.toy import TOY, TOY_AGAIN, TOY_UNEVEN, domain_blobs
 
 TEXT5_LAYOUT = [("agnews", 0, 4), ("yelp", 4, 9), ("amazon", 4, 9), ("dbpedia", 9, 23), ("yahoo", 23, 33)]
 NAMES = ["icarl", "bic", "wa", "lucir", "il2m"]
@@ -40,7 +39,7 @@ def last_task(name: str, suite: Suite = TOY, **hyper: Any) -> Any:
         if task:
             strategy.end_task(task - 1)
         begin(strategy, task)
-    move(strategy, scale=0.3)
+    perturb(strategy, scale=0.3)
     return strategy
 
 
@@ -63,7 +62,7 @@ def pixels(strategy: Any, lane: int, rows: Tensor) -> Tensor:
 
 def direction(strategy: Any, lane: int, rows: Tensor) -> Tensor:
     """Return the normalised mean of the rows' normalised features."""
-    phi = F.normalize(features(strategy, lane, pixels(strategy, lane, rows)), dim=1)
+    phi = F.normalize(features_of(strategy, lane, pixels(strategy, lane, rows)), dim=1)
     return F.normalize(phi.mean(0), dim=0)
 
 
@@ -72,7 +71,7 @@ def assert_nearest(strategy: Any, batch: Batch, rows: list[list[Tensor]]) -> Non
     answer = strategy.predict(batch).argmax(2)
     for lane, of_units in enumerate(rows):
         means = torch.stack([direction(strategy, lane, of_unit) for of_unit in of_units])
-        phi = F.normalize(features(strategy, lane, batch.x_LBX[lane]), dim=1)
+        phi = F.normalize(features_of(strategy, lane, batch.x_LBX[lane]), dim=1)
         assert torch.equal(answer[lane], torch.cdist(phi, means).argmin(1))
 
 
@@ -239,8 +238,8 @@ def test_icarl_s_loss_is_binary_for_new_classes_and_distilled_for_old_ones(units
     both = same_draw(strategy, batch)
     for lane in range(3):
         old, _ = old_and_new(strategy, lane)
-        g = torch.sigmoid(plain(strategy, lane, both.x_LBX[lane]))
-        q = torch.sigmoid(plain(strategy.teacher, lane, both.x_LBX[lane]))
+        g = torch.sigmoid(logits_of(strategy, lane, both.x_LBX[lane]))
+        q = torch.sigmoid(logits_of(strategy.teacher, lane, both.x_LBX[lane]))
         loss_B = torch.zeros(len(g))
         for u in range(4):
             target = q[:, u] if u in old else (both.y_LB[lane] == u).float()
@@ -261,7 +260,7 @@ def test_icarl_computes_its_means_again_when_the_network_changes() -> None:
     strategy = last_task("icarl")
     batch = new_batch(strategy, 0)
     before = strategy.predict(batch)
-    move(strategy, 5, 1.0)
+    perturb(strategy, 5, 1.0)
     strategy.after_step(batch)
     after = strategy.predict(batch)
     assert not torch.equal(before, after)
@@ -293,12 +292,12 @@ def test_losses_are_weighted_by_the_share_of_old_classes(name: str, suite: Suite
     ours = strategy.loss(batch)
     both = same_draw(strategy, batch)
     for lane in range(3):
-        logits = plain(strategy, lane, both.x_LBX[lane])
+        logits = logits_of(strategy, lane, both.x_LBX[lane])
         if name == "bic[each]":
             logits = alpha[lane] * logits + beta[lane]
-        teacher = alpha[lane] * plain(strategy.teacher, lane, both.x_LBX[lane]) + beta[lane]
+        teacher = alpha[lane] * logits_of(strategy.teacher, lane, both.x_LBX[lane]) + beta[lane]
         new_B = F.cross_entropy(logits, both.y_LB[lane], reduction="none")
-        (old, _), heat = old_and_new(strategy, lane), lanes_of(strategy.temperature, lane)
+        (old, _), heat = old_and_new(strategy, lane), lane_value(strategy.temperature, lane)
         target = torch.softmax(teacher[:, old] / heat, 1)
         old_B = -(target * torch.log_softmax(logits[:, old] / heat, 1)).sum(1)
         expected = 0.5 * weighted(new_B, both, lane) + 0.5 * weighted(old_B, both, lane)
@@ -349,16 +348,16 @@ def test_bic_s_bias_correction_equals_a_plain_fit() -> None:
     strategy.fit()
     for lane, stream in enumerate(strategy.streams.streams):
         rows = held_out_rows(strategy, lane)
-        logits = plain(strategy, lane, pixels(strategy, lane, rows)).detach()
+        logits = logits_of(strategy, lane, pixels(strategy, lane, rows)).detach()
         new = list(stream.tasks[1].units)
         alpha, beta = torch.ones((), requires_grad=True), torch.zeros((), requires_grad=True)
-        update = torch.optim.Adam([alpha, beta], lr=lanes_of(strategy.fit_rate, lane))
+        update = torch.optim.Adam([alpha, beta], lr=lane_value(strategy.fit_rate, lane))
         for _ in range(40):
             update.zero_grad()
             changed = logits.clone()
             changed[:, new] = alpha * logits[:, new] + beta
             loss = F.cross_entropy(changed, strategy.streams.unit_LR[lane, rows])
-            loss = loss + lanes_of(strategy.shrink, lane) * beta**2 / 2
+            loss = loss + lane_value(strategy.shrink, lane) * beta**2 / 2
             loss.backward()
             update.step()
         for found, fitted, start in ((strategy.alpha_LU, alpha, 1.0), (strategy.beta_LU, beta, 0.0)):
@@ -379,11 +378,11 @@ def test_lucir_s_loss_is_the_sum_of_its_three_terms(ranking: str, nearest: int, 
     both = same_draw(strategy, batch)
     for lane in range(3):
         old, new = old_and_new(strategy, lane)
-        f = features(strategy, lane, both.x_LBX[lane])
-        before = features(strategy.teacher, lane, both.x_LBX[lane])
+        f = features_of(strategy, lane, both.x_LBX[lane])
+        before = features_of(strategy.teacher, lane, both.x_LBX[lane])
         theta = strategy.model.head.weight[lane].T
         cosine = F.normalize(f, dim=1) @ F.normalize(theta, dim=1).T
-        ce_B = F.cross_entropy(lanes_of(strategy.scale, lane) * cosine, both.y_LB[lane], reduction="none")
+        ce_B = F.cross_entropy(lane_value(strategy.scale, lane) * cosine, both.y_LB[lane], reduction="none")
         turned_B = 1 - F.cosine_similarity(f, before)
         short = []
         for row in range(6, 12):
@@ -391,9 +390,9 @@ def test_lucir_s_loss_is_the_sum_of_its_three_terms(ranking: str, nearest: int, 
             if y not in old:  # an exemplar of a class that has returned
                 continue
             hardest = cosine[row, new].sort(descending=True).values[:nearest]
-            terms = torch.relu(lanes_of(strategy.margin, lane) - cosine[row, y] + hardest)
+            terms = torch.relu(lane_value(strategy.margin, lane) - cosine[row, y] + hardest)
             short.append(terms.sum() if ranking == "sum" else terms.mean())
-        lam = lanes_of(strategy.lam, lane) * math.sqrt(2 / 2)
+        lam = lane_value(strategy.lam, lane) * math.sqrt(2 / 2)
         expected = weighted(ce_B, both, lane) + lam * weighted(turned_B, both, lane)
         expected = expected + torch.stack(short).mean()
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
@@ -438,11 +437,11 @@ def test_lucir_learns_its_scale_except_in_resting_lanes() -> None:
 def test_il2m_rectifies_old_scores_where_a_new_class_is_predicted(scores: str) -> None:
     strategy = ready("il2m", buffer=24, scores=scores)
     strategy.begin_task(0)
-    move(strategy, 1, 0.3)
+    perturb(strategy, 1, 0.3)
     stats: list[dict[str, Any]] = [{} for _ in range(3)]
 
     def score(lane: int, rows: Tensor) -> Tensor:
-        logits = plain(strategy, lane, pixels(strategy, lane, rows)).detach()
+        logits = logits_of(strategy, lane, pixels(strategy, lane, rows)).detach()
         return logits.softmax(1) if scores == "probabilities" else logits
 
     def note(task: int) -> None:
@@ -456,7 +455,7 @@ def test_il2m_rectifies_old_scores_where_a_new_class_is_predicted(scores: str) -
     note(0)
     strategy.end_task(0)
     begin(strategy, 1)
-    move(strategy, 2, 0.3)
+    perturb(strategy, 2, 0.3)
     note(1)
     for lane, stream in enumerate(strategy.streams.streams):
         for u in stream.tasks[0].units:
@@ -508,9 +507,9 @@ def test_scr_trains_on_two_views_of_new_and_stored_rows() -> None:
     for lane in range(3):
         x = torch.cat([batch.x_LBX[lane], old.x_LBX[lane]]).repeat(2, 1, 1, 1)
         y = torch.cat([batch.y_LB[lane], old.y_LB[lane]]).repeat(2)
-        h = dense(strategy.projector, "0", lane, features(strategy, lane, x)).relu()
-        z = F.normalize(dense(strategy.projector, "2", lane, h), dim=1)
-        heat = torch.tensor([lanes_of(strategy.temperature, lane)])
+        h = dense_of(strategy.projector, "0", lane, features_of(strategy, lane, x)).relu()
+        z = F.normalize(dense_of(strategy.projector, "2", lane, h), dim=1)
+        heat = torch.tensor([lane_value(strategy.temperature, lane)])
         expected = contrastive_L(z[None], y[None], torch.ones(1, 20), heat)[0]
         torch.testing.assert_close(ours[lane], expected, rtol=1e-4, atol=1e-6)
 

@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 
 from bench.checks.conformance import Checkpoints as Saved
 from bench.train import run_group
+from lethe.testing import blobs, lanes_on, outcome, toy_cell
 from strategies.core import Batch, Draws, LaneStreams, Unsuitable
 from strategies.parts import GreedyMemory, Memory
 from strategies.parts.class_memory import BalancedMemory, RingMemory
-from tests.conftest import outcome, toy_cell
-from tests.methods import lanes_on
-from tests.toy import blobs
 
 
 def some_rows(lanes: LaneStreams, size: int, random: torch.Generator, padded: bool, task: int) -> Batch:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 import strategies
 from bench.plan import Request
+from lethe.testing import begin, new_batch, perturb, ready
 from strategies import split
 from strategies.core import Strategy
 from suites.base import Training
 from tests.conftest import refused
-from tests.methods import begin, move, new_batch, ready
 
 
 def gradient_of(strategy: Strategy) -> list[Tensor]:
@@ -32,7 +32,7 @@ def after_a_task(name: str, **hyper: Any) -> Strategy:
     strategy.after_step(first)
     strategy.end_task(0)
     begin(strategy, 1)
-    move(strategy)
+    perturb(strategy)
     return strategy
 
 

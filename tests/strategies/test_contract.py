@@ -16,11 +16,11 @@ import strategies
 from bench.checks.conformance import Checkpoints as Saved
 from bench.store import RunFolder
 from bench.train import run_group
+from lethe.testing import SEEDS, outcome, ready, toy_cell
 from strategies.core import ContractBroken, LaneFloat, NotNegative, SavedState, Strategy
 from strategies.core.strategy import Unsuitable
 from strategies.core.streams import Batch
-from tests.conftest import Command, outcome, toy_cell
-from tests.methods import SEEDS, ready
+from tests.conftest import Command
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lethe.testing import assert_equal
 from strategies.core import Draws, splitmix64
 from strategies.core.draws import STREAMS, _signed
-from tests.methods import assert_equal
 
 MASK = 2**64 - 1
 

@@ -7,11 +7,10 @@ import pytest
 
 import strategies
 from bench.train import run_group
+from lethe.testing import SMALL, TOY, blobs, outcome, registered, toy_cell
 from strategies.core import defaults
 from suites.base import Training
 from suites.values import Condition, conditions, settled, taken_apart
-from tests.conftest import SMALL, outcome, registered, toy_cell
-from tests.toy import TOY, blobs
 
 TRAINING = get_type_hints(Training, include_extras=True)
 DECLARED = [

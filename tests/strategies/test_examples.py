@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.train import make_lanes, run_group
+from lethe.testing import new_batch, perturb, ready, toy_cell
 from strategies.core import (
     Batch,
     LaneConv2d,
@@ -22,8 +23,6 @@ from strategies.core import (
 )
 from strategies.parts import absolute_gradients, squared_gradients
 from strategies.parts import per_example as examples
-from tests.conftest import toy_cell
-from tests.methods import move, new_batch, ready
 from tests.strategies.test_text import group
 
 OfRow = Callable[[Batch, int, int], list[tuple[Tensor, Tensor]]]
@@ -41,7 +40,7 @@ def moved(name: str, network: str, scenario: str = "class", **changes: Any) -> t
         strategy = ready(name, scenario, network, PLAIN[network], **changes)
     else:
         strategy = group(name, scenario, network, **changes).strategy
-    move(strategy, 1)
+    perturb(strategy, 1)
     model, batch = strategy.model.double(), new_batch(strategy, size=4)
     if network in PLAIN:
         batch.x_LBX = batch.x_LBX.double()
@@ -134,7 +133,7 @@ def test_a_lane_s_fisher_is_the_same_alone_and_in_a_group(tune: str) -> None:
     options = {"tune": tune, "max_tokens": 24, "rank": 3}
     cells = [toy_cell("ewc", s, "class", suite="toy-text", model_options=options) for s in range(3)]
     together, alone = make_lanes(cells), make_lanes(cells[1:2])
-    move(together.strategy, 1)
+    perturb(together.strategy, 1)
     for p, own in zip(together.model.parameters(), alone.model.parameters(), strict=True):
         own.data.copy_(p.data[1:2])
     found = []
@@ -148,7 +147,7 @@ def test_a_lane_s_fisher_is_the_same_alone_and_in_a_group(tune: str) -> None:
 def test_rows_use_the_earlier_factors_of_their_own_lane() -> None:
     strategy = group("inc-lora").strategy
     strategy.begin_task(0)
-    move(strategy, 1)
+    perturb(strategy, 1)
     strategy.end_task(0)
     strategy.begin_task(1)
     strategy.model.eval()

@@ -12,13 +12,12 @@ from bench.plan import Request
 from bench.results.outcome import score_matrix
 from bench.stats.scores import forgetting
 from bench.train import run_group
+from lethe.testing import SEEDS, assert_equal, begin, lane_value, new_batch, ready
 from strategies.core import Draws, LaneLinear, SavedState
 from strategies.generative.dgr_gan import DGRGAN
 from strategies.parts import Critic, GANAdam, GaussianNoise, ImageGenerator
 from suites.base import generator
 from suites.sources import digits
-from tests.methods import SEEDS, assert_equal, begin, new_batch, ready
-from tests.plain import lanes_of
 
 LEAK = 0.2
 
@@ -116,7 +115,7 @@ def test_a_step_weights_new_and_generated_rows_by_the_number_of_tasks(task: int)
         settings = {"lr": 0.1, "betas": (0.0, 0.9)}
         update = torch.optim.Adam(one.parameters(), **settings)
         for z, mix in drawn:
-            made, penalty = maker(z[lane]).detach(), lanes_of(strategy.penalty, lane)
+            made, penalty = maker(z[lane]).detach(), lane_value(strategy.penalty, lane)
             losses = plain_losses(one, x, made, mix[lane], penalty)
             loss = 0.5 * losses[:4].mean() + 0.5 * losses[6:].mean() if task else losses[:4].mean()
             update.zero_grad()

@@ -10,23 +10,25 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from lethe.testing.made_lanes import SEEDS, assert_equal, begin, new_batch, perturb, ready, snapshot
+from lethe.testing.plain_torch import dense_of, features_of, lane_value, logits_of, loss_among
+from lethe.testing.toy_suites import TOY_AGAIN
 from strategies.core import Strategy, Unsuitable, lanewise
 from strategies.generative.dgr import DGR
 from strategies.generative.generative_classifier import Passes
 from strategies.parts import VAE, GaussianNoise
 from strategies.parts.vae import Encoder
-from tests.methods import SEEDS, assert_equal, begin, move, new_batch, ready, snapshot
-from tests.plain import dense, features, lanes_of, loss_among, plain
-from tests.toy import TOY_AGAIN
 
 
 def encode(net: Encoder, lane: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    h = dense(net, "layers.1", lane, dense(net, "layers.0", lane, x).relu()).relu()
-    return dense(net, "latent.mean", lane, h), dense(net, "latent.log_var", lane, h)
+    h = dense_of(net, "layers.1", lane, dense_of(net, "layers.0", lane, x).relu()).relu()
+    return dense_of(net, "latent.mean", lane, h), dense_of(net, "latent.log_var", lane, h)
 
 
 def decode(net: nn.Module, lane: int, z: Tensor) -> Tensor:
-    return dense(net, "pixels", lane, dense(net, "second", lane, dense(net, "first", lane, z).relu()).relu())
+    return dense_of(
+        net, "pixels", lane, dense_of(net, "second", lane, dense_of(net, "first", lane, z).relu()).relu()
+    )
 
 
 def vae_loss(vae: VAE, lane: int, x: Tensor, noise: Tensor) -> Tensor:
@@ -43,7 +45,7 @@ def in_second_task(name: str, scenario: str = "class", **hyper: int | float | st
     begin(strategy, 0)
     strategy.learn(new_batch(strategy, 0))
     strategy.end_task(0)
-    move(strategy)
+    perturb(strategy)
     begin(strategy, 1)
     return strategy
 
@@ -96,13 +98,13 @@ def test_dgr_s_loss_on_new_and_generated_rows_is_the_paper_s(scenario: str, targ
         x = batch.x_LBX[lane].flatten(1)
         generated = decode(strategy.earlier_generator.decoder, lane, generated_z[lane]).sigmoid()
         own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
-        new = loss_among(own, plain(strategy, lane, x), batch.y_LB[lane])
+        new = loss_among(own, logits_of(strategy, lane, x), batch.y_LB[lane])
         old_units = list(stream.tasks[0].units) if scenario == "task" else own
-        target = plain(strategy.earlier_model, lane, generated)[:, old_units]
+        target = logits_of(strategy.earlier_model, lane, generated)[:, old_units]
         if seen:
             target[:, stream.tasks[1].units] = -torch.inf
-        answer = plain(strategy, lane, generated)[:, old_units]
-        heat = lanes_of(strategy.temperature, lane)
+        answer = logits_of(strategy, lane, generated)[:, old_units]
+        heat = lane_value(strategy.temperature, lane)
         if targets == "hard":
             old = F.cross_entropy(answer, target.argmax(1))
         else:
@@ -240,15 +242,18 @@ def test_bir_s_loss_is_the_sum_of_its_terms_on_new_and_generated_rows(scenario: 
     noise = normal(12, 4)
     net, n_units = strategy.feedback, strategy.streams.n_units
     for lane, stream in enumerate(strategy.streams.streams):
-        heat = lanes_of(strategy.temperature, lane)
+        heat = lane_value(strategy.temperature, lane)
         parts = []
         for x, cut in ((batch.x_LBX[lane], slice(0, 6)), (generated[lane], slice(6, 12))):
-            h = features(strategy, lane, x)
-            mean, log_var = dense(net, "to_latent.mean", lane, h), dense(net, "to_latent.log_var", lane, h)
+            h = features_of(strategy, lane, x)
+            mean, log_var = (
+                dense_of(net, "to_latent.mean", lane, h),
+                dense_of(net, "to_latent.log_var", lane, h),
+            )
             q = Normal(mean, (0.5 * log_var).exp())
             z = mean + q.stddev * noise[lane, cut]
             new = cut.start == 0
-            teacher = plain(strategy.earlier_model, lane, generated[lane])
+            teacher = logits_of(strategy.earlier_model, lane, generated[lane])
             if seen:
                 teacher[:, stream.tasks[1].units] = -torch.inf
             mode = F.one_hot(batch.y_LB[lane], n_units).float() if new else (teacher / heat).softmax(1)
@@ -256,14 +261,14 @@ def test_bir_s_loss_is_the_sum_of_its_terms_on_new_and_generated_rows(scenario: 
             if scenario == "domain":
                 gate = torch.tensor([[0.0, 1.0]] * 6) if new else old_gate[lane]
             first, second = gate @ strategy.open_L2GH[lane, 0], gate @ strategy.open_L2GH[lane, 1]
-            g = (dense(net.decoder, "first", lane, z) * first).relu()
-            g = (dense(net.decoder, "second", lane, g) * second).relu()
-            image = dense(net.decoder, "pixels", lane, g)
+            g = (dense_of(net.decoder, "first", lane, z) * first).relu()
+            g = (dense_of(net.decoder, "second", lane, g) * second).relu()
+            image = dense_of(net.decoder, "pixels", lane, g)
             fit = F.binary_cross_entropy(image.sigmoid(), x.flatten(1), reduction="none").mean(1)
             sd = (0.5 * net.prior_log_var_LUZ[lane]).exp()
             prior = (Normal(net.prior_mean_LUZ[lane], sd).log_prob(z.unsqueeze(1)).sum(2).exp() * mode).sum(1)
             divergence = q.log_prob(z).sum(1) - prior.log()
-            logits = plain(strategy, lane, x)
+            logits = logits_of(strategy, lane, x)
             if new:
                 answer = F.cross_entropy(logits, batch.y_LB[lane], reduction="none")
             else:

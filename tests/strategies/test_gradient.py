@@ -8,12 +8,12 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from lethe.testing.made_lanes import begin, new_batch, perturb, ready, snapshot
+from lethe.testing.plain_torch import lane_module, logits_of, loss_among
 from strategies.core import Batch, Momentum, Strategy, Unsuitable
 from strategies.gradient.gem import multipliers, project
 from strategies.gradient.gpm import inputs_of
 from strategies.parts import inputs_during
-from tests.methods import begin, move, new_batch, ready, snapshot
-from tests.plain import lane_module, loss_among, plain
 
 SLSQP: Any = {"method": "SLSQP", "options": {"ftol": 1e-14, "maxiter": 500}}
 
@@ -120,7 +120,7 @@ def test_gem_s_memory_counts_slots_in_use_and_needs_one_for_each_task() -> None:
 def logit_gradient(strategy: Strategy, lane: int, x_CHW: Tensor, units: Tensor) -> Tensor:
     """Return the gradient of the mean of some logits of one row of a lane, by plain autograd."""
     parameters = list(strategy.model.parameters())
-    logit = plain(strategy, lane, x_CHW[None])[0, units].mean()
+    logit = logits_of(strategy, lane, x_CHW[None])[0, units].mean()
     found = torch.autograd.grad(logit, parameters, materialize_grads=True)
     return torch.cat([g[lane].flatten() for g in found])
 
@@ -209,7 +209,7 @@ def test_gpm_stores_the_singular_vectors_of_the_paper() -> None:
     for task in range(2):
         begin(strategy, task)
         rows = sample(strategy, 10)
-        move(strategy, task)
+        perturb(strategy, task)
         inputs = inputs_during(strategy.model, rows.x_LBX, strategy._layers)
         for i, (layer, x) in enumerate(zip(strategy._layers, inputs, strict=True)):
             for lane, factor in enumerate((1.0, 2.0, 0.5)):  # ``ready`` makes floats differ between lanes

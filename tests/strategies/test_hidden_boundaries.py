@@ -11,12 +11,11 @@ import torch
 import strategies
 from bench.checks.conformance import Checkpoints as Saved
 from bench.train import run_group
+from lethe.testing.made_lanes import assert_equal, new_batch, perturb, ready
+from lethe.testing.plain_torch import lane_module, loss_among
+from lethe.testing.toy_suites import blobs, outcome, sentences, toy_cell
 from strategies.core import Batch, Strategy, mask, row_losses
 from suites.base import Training
-from tests.conftest import outcome, toy_cell
-from tests.methods import assert_equal, move, new_batch, ready
-from tests.plain import lane_module, loss_among
-from tests.toy import blobs, sentences
 
 SOONER: dict[str, dict[str, Any]] = {
     "continual-backprop": {"rate": 0.05, "maturity": 2},
@@ -102,7 +101,7 @@ def test_agem_projects_as_soon_as_a_row_is_in_memory() -> None:
                 expected = g - min(float(g @ r), 0) / (r @ r) * r
                 torch.testing.assert_close(now, expected, rtol=1e-3, atol=1e-5)
         strategy.after_step(batch)
-        move(strategy, seed=1, scale=0.3)
+        perturb(strategy, seed=1, scale=0.3)
 
 
 def new_loss(strategy: Strategy, batch: Batch) -> Any:

@@ -12,12 +12,21 @@ import strategies
 from bench.plan import Request
 from bench.train import learn_task, make_lanes, run_group
 from bench.train.schedule import schedule_task
+from lethe.testing.made_lanes import (
+    SEEDS,
+    assert_equal,
+    begin,
+    lanes_on,
+    learn_once,
+    new_batch,
+    perturb,
+    ready,
+    train_on,
+)
+from lethe.testing.plain_torch import dense_of, lane_value, loss_among
+from lethe.testing.toy_suites import blobs, toy_cell
 from strategies.core import Unsuitable, held_memory
 from suites.base import Training
-from tests.conftest import toy_cell
-from tests.methods import SEEDS, assert_equal, begin, lanes_on, learn_once, learned, move, new_batch, ready
-from tests.plain import dense, lanes_of, loss_among
-from tests.toy import blobs
 
 ISOLATION = ["independent", "xdg", "hat", "packnet", "progressive", "supsup"]
 
@@ -33,8 +42,8 @@ def gated(strategy: Any, lane: int, x_CHW: Tensor, gates: list[Tensor]) -> Tenso
     """Return one row's logits with the hidden units of an mlp multiplied after the ReLU."""
     h = x_CHW.flatten()
     for i, gate in enumerate(gates):
-        h = torch.relu(dense(strategy.model, f"layers.{i}", lane, h)) * gate
-    return dense(strategy.model, "head", lane, h).detach()
+        h = torch.relu(dense_of(strategy.model, f"layers.{i}", lane, h)) * gate
+    return dense_of(strategy.model, "head", lane, h).detach()
 
 
 def check_answers(strategy: Any, gates: list[list[list[Tensor]]]) -> None:
@@ -97,12 +106,12 @@ def test_independent_networks_start_differently_and_predict_for_their_own_task()
         assert not torch.equal(a, b), name
         assert a.std() == pytest.approx(b.std(), rel=0.5)
     begin(strategy, 0)
-    move(strategy)
+    perturb(strategy)
     strategy.end_task(0)
     first = copy.deepcopy(strategy.model)
     begin(strategy, 1)
     assert_equal(strategy.model.parameters(), second.parameters())
-    move(strategy, 1)
+    perturb(strategy, 1)
     batch = mixed_batch(strategy)
     answers, own = strategy.predict(batch), batch.active_LBU
     for task, network in enumerate((first, strategy.model)):
@@ -172,7 +181,7 @@ def test_ewc_with_xdg_penalises_no_weight_of_a_closed_unit() -> None:
 def test_hat_s_step_is_the_paper_s() -> None:
     """One step of the second task by hand: gates, loss, factors of both gradients, SGD for both."""
     strategy = ready("hat", "task", options={"hidden": 5, "layers": 2}, s_max=4.0, c=0.3)
-    learned(strategy, 0, 3)
+    train_on(strategy, 0, 3)
     used = [u.clone() for u in strategy.used]
     begin(strategy, 1)
     epoch, _ = strategy.streams.steps_of_task(1)
@@ -182,7 +191,7 @@ def test_hat_s_step_is_the_paper_s() -> None:
     embeddings = [e.detach().clone() for e in strategy._now]
     loss_L = learn_once(strategy, 1)
     for lane, stream in enumerate(strategy.streams.streams):
-        s_max, c = lanes_of(strategy.s_max, lane), lanes_of(strategy.c, lane)
+        s_max, c = lane_value(strategy.s_max, lane), lane_value(strategy.c, lane)
         s = 1 / s_max + (s_max - 1 / s_max) * 2 / (epoch[lane] - 1)
         e = [x[lane].clone().requires_grad_() for x in embeddings]
         p = {k: v[lane].clone().requires_grad_() for k, v in parameters.items()}
@@ -213,7 +222,7 @@ def test_hat_s_step_is_the_paper_s() -> None:
 
 def test_hat_predicts_with_the_steepest_gates_of_each_row_s_task() -> None:
     strategy = ready("hat", "task", options={"hidden": 5, "layers": 2}, s_max=4.0)
-    learned(strategy, 0)
+    train_on(strategy, 0)
     begin(strategy, 1)
     learn_once(strategy, 1)
     gates = [(e * strategy.s_max.view(3, 1, 1)).sigmoid() for e in strategy.embeddings]
@@ -336,10 +345,10 @@ def test_supsup_s_step_is_the_straight_through_step_of_a_plain_network() -> None
 def test_supsup_later_tasks_change_neither_weights_nor_earlier_masks() -> None:
     strategy = supsup()
     start, drawn = copy.deepcopy(strategy.model.state_dict()), [m.clone() for m in strategy._stored(0)]
-    learned(strategy, 0, 5)
+    train_on(strategy, 0, 5)
     bits = [of_layer[:, 0].clone() for of_layer in strategy.bits]
     assert not all(map(torch.equal, drawn, strategy._stored(0)))
-    learned(strategy, 1, 5)
+    train_on(strategy, 1, 5)
     strategy.predict(mixed_batch(strategy))
     assert_equal((of_layer[:, 0] for of_layer in strategy.bits), bits)
     assert_equal(strategy.model.state_dict().values(), start.values())
@@ -347,7 +356,7 @@ def test_supsup_later_tasks_change_neither_weights_nor_earlier_masks() -> None:
 
 def test_supsup_predicts_each_row_by_its_task_s_mask_also_during_training() -> None:
     strategy = supsup()
-    learned(strategy, 0)
+    train_on(strategy, 0)
     begin(strategy, 1)
     for _ in range(3):
         learn_once(strategy, 1)
@@ -368,7 +377,7 @@ def test_supsup_stores_one_bit_for_each_weight_and_task_and_nothing_else() -> No
     sizes = [64 * 9, 9 * 9, 9 * 4]  # 81 and 36 weights, padded to whole bytes
     assert held_memory(strategy) == (0, 2 * sum(math.ceil(n / 8) for n in sizes))
     assert not torch.equal(strategy._stored(0)[0], strategy._stored(1)[0])
-    learned(strategy, 0)
+    train_on(strategy, 0)
     assert_equal(strategy._masks(0), strategy._stored(0))
 
 
@@ -376,10 +385,10 @@ def test_supsup_stores_one_bit_for_each_weight_and_task_and_nothing_else() -> No
 def test_progressive_columns_read_earlier_columns_as_in_the_paper(lateral: str) -> None:
     strategy = ready("progressive", "task", options={"hidden": 5, "layers": 2}, lateral=lateral)
     begin(strategy, 0)
-    move(strategy)
+    perturb(strategy)
     strategy.end_task(0)
     begin(strategy, 1)
-    move(strategy, 1)
+    perturb(strategy, 1)
     before = copy.deepcopy(strategy.columns[0].state_dict())
     batch = mixed_batch(strategy)
     answers = strategy.predict(batch)
@@ -387,16 +396,16 @@ def test_progressive_columns_read_earlier_columns_as_in_the_paper(lateral: str) 
     first, own, side = strategy.columns[0], strategy.model, strategy.laterals[0]
     for lane, stream in enumerate(strategy.streams.streams):
         x = batch.x_LBX[lane].flatten(1)
-        old, new = ([torch.relu(dense(net, "layers.0", lane, x))] for net in (first, own))
+        old, new = ([torch.relu(dense_of(net, "layers.0", lane, x))] for net in (first, own))
         for i, name in enumerate(("layers.1", "head")):
             if lateral == "adapter":
-                inner = torch.relu(dense(side, f"{i}.inner", lane, side[i].alpha[lane] * old[i]))
-                across = dense(side, f"{i}.outer", lane, inner)
+                inner = torch.relu(dense_of(side, f"{i}.inner", lane, side[i].alpha[lane] * old[i]))
+                across = dense_of(side, f"{i}.outer", lane, inner)
             else:
-                across = dense(side, str(i), lane, old[i])
+                across = dense_of(side, str(i), lane, old[i])
             end = torch.relu if name != "head" else torch.clone
-            old.append(end(dense(first, name, lane, old[i])))
-            new.append(end(dense(own, name, lane, new[i]) + across))
+            old.append(end(dense_of(first, name, lane, old[i])))
+            new.append(end(dense_of(own, name, lane, new[i]) + across))
         for task, expected in enumerate((old[-1], new[-1])):
             units = list(stream.tasks[task].units)
             theirs = expected[task::2][:, units]

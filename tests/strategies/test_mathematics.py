@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from lethe.testing.made_lanes import SEEDS, assert_equal, begin, new_batch, perturb, ready, replayed, snapshot
+from lethe.testing.plain_torch import lane_module, lane_value, logits_of, loss_among
 from strategies.core import Draws, dot_L, mask
 from strategies.parts import squared_gradients
-from tests.methods import SEEDS, assert_equal, begin, move, new_batch, ready, replayed, snapshot
-from tests.plain import lane_module, lanes_of, loss_among, plain
 
 
 def test_batched_fisher_is_the_square_of_the_mean_gradient_times_the_rows() -> None:
@@ -30,11 +30,11 @@ def test_ewc_gradient_equals_autograd_of_one_penalty_per_task(half: bool) -> Non
     of_tasks = []
     for task in range(2):
         begin(strategy, task)
-        move(strategy, task)
+        perturb(strategy, task)
         of_tasks.append([[f.clone() for f in strategy.fisher_information(task)], snapshot(strategy)])
         strategy.end_task(task)
     strategy.begin_task(2)
-    move(strategy, 9)
+    perturb(strategy, 9)
     parameters, penalty = list(strategy.model.parameters()), torch.zeros(3)
     for of_task in of_tasks:
         for p, f, a in zip(parameters, *of_task, strict=True):
@@ -70,7 +70,7 @@ def test_online_ewc_keeps_one_decaying_penalty_centred_at_the_latest_parameters(
     strategy = ready("ewc", variant="online", gamma=0.5)
     first = [f.clone() for f in strategy.fisher_information(0)]
     strategy.end_task(0)
-    move(strategy)
+    perturb(strategy)
     second = [f.clone() for f in strategy.fisher_information(1)]
     strategy.end_task(1)
     for lane, gamma in enumerate((0.5, 1.0, 0.25)):
@@ -184,8 +184,10 @@ def test_lwf_s_loss_is_the_paper_s_distillation(
     strategy = ready("lwf", scenario, **chosen)
     strategy.begin_task(0)
     strategy.end_task(0)
-    teacher = {lane: plain(strategy, lane, new_batch(strategy, 1).x_LBX[lane]).detach() for lane in range(3)}
-    move(strategy)
+    teacher = {
+        lane: logits_of(strategy, lane, new_batch(strategy, 1).x_LBX[lane]).detach() for lane in range(3)
+    }
+    perturb(strategy)
     if seen:
         strategy.streams.training = replace(strategy.streams.training, active="seen")
         strategy.streams.begin_task(1)
@@ -195,13 +197,13 @@ def test_lwf_s_loss_is_the_paper_s_distillation(
     batch, n = new_batch(strategy, 1), strategy.task
     ours = strategy.loss(batch)
     for lane, stream in enumerate(strategy.streams.streams):
-        logits = plain(strategy, lane, batch.x_LBX[lane])
+        logits = logits_of(strategy, lane, batch.x_LBX[lane])
         own = list(stream.tasks[1].units) if scenario == "task" else list(range(stream.n_units))
         new = loss_among(own, logits, batch.y_LB[lane])
         heads = [list(range(stream.n_units))]
         if scenario == "task" or distil == "seen":
             heads = [sorted(stream.tasks[t].units) for t in range(n)]
-        heat = lanes_of(strategy.temperature, lane)
+        heat = lane_value(strategy.temperature, lane)
         if seen and scenario == "class":
             teacher[lane][:, stream.tasks[1].units] = -torch.inf
         old = 0
@@ -209,7 +211,7 @@ def test_lwf_s_loss_is_the_paper_s_distillation(
             target = torch.softmax(teacher[lane][:, units] / heat, 1)
             old -= (target * torch.log_softmax(logits[:, units] / heat, 1)).sum(1).mean()
         old = old * heat**2 if squared else old
-        lam = lanes_of(strategy.lam, lane)
+        lam = lane_value(strategy.lam, lane)
         expected = new + lam * old if balance == "sum" else (new + n * old / len(heads)) / (n + 1)
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
 
@@ -223,11 +225,13 @@ def test_er_weights_new_and_old_rows_by_its_balance(balance: str) -> None:
     ours = strategy.loss(batch)
     old = replayed(strategy, 4)
     for lane in range(3):
-        new_B = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane], reduction="none")
-        old_B = F.cross_entropy(plain(strategy, lane, old.x_LBX[lane]), old.y_LB[lane], reduction="none")
+        new_B = F.cross_entropy(
+            logits_of(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane], reduction="none"
+        )
+        old_B = F.cross_entropy(logits_of(strategy, lane, old.x_LBX[lane]), old.y_LB[lane], reduction="none")
         expected = {
             "concatenated": (new_B.sum() + old_B.sum()) / 10,
-            "sum": new_B.mean() + lanes_of(strategy.lam, lane) * old_B.mean(),
+            "sum": new_B.mean() + lane_value(strategy.lam, lane) * old_B.mean(),
             "tasks": new_B.mean() / 3 + old_B.mean() * 2 / 3,
         }[balance]
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
@@ -241,9 +245,9 @@ def test_er_in_task_incremental_streams_trains_old_rows_on_their_own_head() -> N
     old = replayed(strategy, 4)
     for lane, stream in enumerate(strategy.streams.streams):
         first, second = (list(t.units) for t in stream.tasks)
-        new = loss_among(second, plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
-        rest = loss_among(first, plain(strategy, lane, old.x_LBX[lane]), old.y_LB[lane])
-        expected = new + lanes_of(strategy.lam, lane) * rest
+        new = loss_among(second, logits_of(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
+        rest = loss_among(first, logits_of(strategy, lane, old.x_LBX[lane]), old.y_LB[lane])
+        expected = new + lane_value(strategy.lam, lane) * rest
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -252,9 +256,9 @@ def test_der_matches_the_logits_from_when_a_row_was_stored(name: str) -> None:
     strategy = ready(name)
     first = new_batch(strategy, 0)
     strategy.loss(first)
-    given = {lane: plain(strategy, lane, first.x_LBX[lane]).detach() for lane in range(3)}
+    given = {lane: logits_of(strategy, lane, first.x_LBX[lane]).detach() for lane in range(3)}
     strategy.after_step(first)
-    move(strategy)
+    perturb(strategy)
     strategy.draws.begin(1)
     batch = new_batch(strategy, 1)
     ours = strategy.loss(batch)
@@ -262,13 +266,15 @@ def test_der_matches_the_logits_from_when_a_row_was_stored(name: str) -> None:
     draws.begin(1)
     dark, labelled = draws.below("logits", memory.filled_L, 6), draws.below("labels", memory.filled_L, 6)
     for lane in range(3):
-        expected = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
+        expected = F.cross_entropy(logits_of(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
         x = first.x_LBX[lane, dark[lane]]  # slot i has the i-th row of the first batch
-        distance = F.mse_loss(plain(strategy, lane, x), given[lane][dark[lane]])
-        expected = expected + lanes_of(strategy.alpha, lane) * distance
+        distance = F.mse_loss(logits_of(strategy, lane, x), given[lane][dark[lane]])
+        expected = expected + lane_value(strategy.alpha, lane) * distance
         if name == "der++":
             x, y = first.x_LBX[lane, labelled[lane]], first.y_LB[lane, labelled[lane]]
-            expected = expected + lanes_of(strategy.beta, lane) * F.cross_entropy(plain(strategy, lane, x), y)
+            expected = expected + lane_value(strategy.beta, lane) * F.cross_entropy(
+                logits_of(strategy, lane, x), y
+            )
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -281,8 +287,8 @@ def test_er_ace_s_loss_of_new_rows_is_among_their_own_classes_only() -> None:
     old = replayed(strategy, 6)
     for lane in range(3):
         present = sorted(set(batch.y_LB[lane].tolist()))
-        new = loss_among(present, plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
-        rest = F.cross_entropy(plain(strategy, lane, old.x_LBX[lane]), old.y_LB[lane])
+        new = loss_among(present, logits_of(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
+        rest = F.cross_entropy(logits_of(strategy, lane, old.x_LBX[lane]), old.y_LB[lane])
         torch.testing.assert_close(ours[lane], new + rest, rtol=1e-5, atol=1e-6)
 
 

@@ -1,9 +1,9 @@
 import torch
 from hypothesis import given, settings
 
+from lethe.testing import lanes_on
 from strategies.core import Draws
 from strategies.parts import Memory, join_batches
-from tests.methods import lanes_on
 from tests.strategies.test_class_memory import STREAM, contents
 
 

@@ -9,9 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.plan import Request
+from lethe.testing import lane_value, logits_of, new_batch, ready
 from strategies.core import Batch, Strategy
-from tests.methods import new_batch, ready
-from tests.plain import lanes_of, plain
 
 LANES = range(3)
 RATES = [0.1, 0.3, 0.02]
@@ -58,7 +57,7 @@ def test_mer_equals_a_plain_loop_of_steps_and_interpolations(place: str) -> None
     strategy.learn(batch)
     assert len(old) == 3 * 2
     for lane in LANES:
-        beta, gamma = lanes_of(strategy.beta, lane), lanes_of(strategy.gamma, lane)
+        beta, gamma = lane_value(strategy.beta, lane), lane_value(strategy.gamma, lane)
         p = start[lane]
         for i in range(3):
             before = p
@@ -120,7 +119,7 @@ def test_the_meta_gradient_equals_autograd_of_the_unrolled_network(
     for step in range(2):
         strategy.learn(batch)
         for lane in LANES:
-            eta, clip = lanes_of(strategy.eta, lane), lanes_of(strategy.clip, lane)
+            eta, clip = lane_value(strategy.eta, lane), lane_value(strategy.clip, lane)
             a = {k: leaf(r) for k, r in rates[lane].items()}
             loss = unrolled(state[lane], a, batch, old[step], lane, order, outer, pieces, uphill)
             found = torch.autograd.grad(loss, [*state[lane].values(), *a.values()])
@@ -159,7 +158,7 @@ def test_oml_adapts_the_head_and_updates_all_parameters_by_the_adapted_loss(orde
     strategy.loss(batch).sum().backward()
     for lane in LANES:
         p = of_lane(strategy, lane)
-        alpha = torch.tensor(lanes_of(strategy.alpha, lane))
+        alpha = torch.tensor(lane_value(strategy.alpha, lane))
         rates = dict.fromkeys(("head.weight", "head.bias"), alpha)
         loss = unrolled(p, rates, batch, old[0], lane, order, "last", THREE)
         expected = torch.autograd.grad(loss, list(p.values()))
@@ -167,7 +166,7 @@ def test_oml_adapts_the_head_and_updates_all_parameters_by_the_adapted_loss(orde
         torch.testing.assert_close(ours, [*expected], rtol=1e-4, atol=1e-6)
     x = batch.x_LBX[0]
     torch.testing.assert_close(
-        plain(strategy, 0, x), strategy.model(batch.x_LBX)[0]
+        logits_of(strategy, 0, x), strategy.model(batch.x_LBX)[0]
     )  # the parameters themselves have not changed
 
 

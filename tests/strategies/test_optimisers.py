@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 import torch
 
+from lethe.testing import assert_equal
 from strategies.core import OPTIMISERS
-from tests.methods import assert_equal
 
 RATES, DECAYS = [0.1, 0.02, 0.1, 0.3], [0.0, 0.01, 0.0, 0.1]
 SHAPES = [(7, 5), (7,), (3, 7)]

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from bench.train import run_group
+from lethe.testing.made_lanes import SEEDS, assert_equal, new_batch, perturb, ready, snapshot
+from lethe.testing.plain_torch import features_of, lane_value
+from lethe.testing.toy_suites import outcome, toy_cell
 from strategies.core import Draws, Unsuitable, hashed_uniform, make_optimiser
 from suites.base import generator
-from tests.conftest import outcome, toy_cell
-from tests.methods import SEEDS, assert_equal, move, new_batch, ready, snapshot
-from tests.plain import features, lanes_of
 
 
 def test_l2_init_pulls_towards_the_initial_parameters_from_the_first_step() -> None:
     strategy = ready("l2-init", lam=0.3)
     initial = snapshot(strategy)
     strategy.begin_task(0)
-    move(strategy)
+    perturb(strategy)
     strategy.model.zero_grad()
     strategy.adjust_gradients()
     for p, start in zip(strategy.model.parameters(), initial, strict=True):
@@ -32,7 +32,7 @@ def test_shrink_perturb_acts_at_the_start_of_every_task_except_the_first(noise: 
     initial = snapshot(strategy)
     strategy.begin_task(0)
     assert_equal(strategy.model.parameters(), initial)
-    move(strategy)
+    perturb(strategy)
     before = snapshot(strategy)
     strategy.begin_task(1)
     for lane, seed in enumerate(SEEDS):
@@ -42,7 +42,7 @@ def test_shrink_perturb_acts_at_the_start_of_every_task_except_the_first(noise: 
                 n = torch.randn(b[lane].shape, generator=random)
             else:
                 n = start[lane].flatten()[torch.randperm(b[lane].numel(), generator=random)].view_as(b[lane])
-            expected = lanes_of(strategy.shrink, lane) * b[lane] + lanes_of(strategy.perturb, lane) * n
+            expected = lane_value(strategy.shrink, lane) * b[lane] + lane_value(strategy.perturb, lane) * n
             torch.testing.assert_close(p.detach()[lane], expected)
 
 
@@ -67,7 +67,7 @@ def test_continual_backprop_replaces_the_least_useful_mature_unit(variant: str) 
         batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4).clone()
         batch.weight_LB[:, 3] = 0
         strategy.context.active = active
-        activity = [features(strategy, lane, batch.x_LBX[lane, :3]).mean(0).detach() for lane in range(3)]
+        activity = [features_of(strategy, lane, batch.x_LBX[lane, :3]).mean(0).detach() for lane in range(3)]
         strategy.model.zero_grad()
         strategy.learn(batch)
         p = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
@@ -77,13 +77,13 @@ def test_continual_backprop_replaces_the_least_useful_mature_unit(variant: str) 
         for lane in range(3):
             if not active[lane]:
                 continue
-            decay = lanes_of(strategy.decay, lane)
+            decay = lane_value(strategy.decay, lane)
             age[lane] += 1
             out = p["head.weight"][lane].abs().sum(1)
             utility[lane] = decay * utility[lane] + (1 - decay) * activity[lane] * out
             output[lane] = decay * output[lane] + (1 - decay) * activity[lane]
             mature = [u for u in range(7) if age[lane, u] > 2]
-            due[lane] += lanes_of(strategy.rate, lane) * len(mature)
+            due[lane] += lane_value(strategy.rate, lane) * len(mature)
             if due[lane] < 1 or not mature:
                 continue
             due[lane] -= 1
@@ -115,7 +115,7 @@ def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
         batch.weight_LB = torch.tensor(active).float().unsqueeze(1).expand(3, 4)
         strategy.context.active = active
         strategy.model.zero_grad()
-        activity = [features(strategy, lane, batch.x_LBX[lane]).mean(0).detach() for lane in range(3)]
+        activity = [features_of(strategy, lane, batch.x_LBX[lane]).mean(0).detach() for lane in range(3)]
         strategy.learn(batch)
         p = {k: v.detach().clone() for k, v in strategy.model.named_parameters()}
         counts = list(strategy.optimiser.steps)
@@ -127,7 +127,7 @@ def test_redo_recycles_dormant_units_at_each_lanes_own_count() -> None:
         assert counts == [step + 1, step, step + 1]
         for lane in range(3):
             score = activity[lane] / activity[lane].mean()
-            dormant = score <= lanes_of(strategy.tau, lane)
+            dormant = score <= lane_value(strategy.tau, lane)
             if active[lane] and counts[lane] % 2 == 0:
                 p["layers.0.weight"][lane][:, dormant] = (new_LIH[lane, dormant].T / 8).float()
                 p["layers.0.bias"][lane][dormant] = 0

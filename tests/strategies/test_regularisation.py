@@ -9,10 +9,10 @@ from torch import Tensor
 
 import strategies
 from bench.plan import Request
+from lethe.testing.made_lanes import assert_equal, begin, new_batch, perturb, ready, snapshot
+from lethe.testing.plain_torch import features_of, lane_module, lane_value, logits_of
 from strategies.core import Strategy, per_lane
 from suites.base import Training
-from tests.methods import assert_equal, begin, move, new_batch, ready, snapshot
-from tests.plain import features, lane_module, lanes_of, plain
 
 
 def pull(strategy: Strategy) -> list[Tensor]:
@@ -27,11 +27,11 @@ def after(strategy: Strategy, tasks: int) -> list[list[Tensor]]:
     ends = []
     for task in range(tasks):
         begin(strategy, task)
-        move(strategy, task)
+        perturb(strategy, task)
         strategy.end_task(task)
         ends.append(snapshot(strategy))
     begin(strategy, tasks)
-    move(strategy, 9)
+    perturb(strategy, 9)
     return ends
 
 
@@ -93,7 +93,7 @@ def test_rwalk_equals_the_paper_s_moving_fisher_and_path_scores() -> None:
                 whole = g + 2 * per_lane(strategy.lam, p) * f * (p.detach() - c)
                 torch.testing.assert_close(p.grad, whole, rtol=1e-4, atol=1e-5)
             for lane in set(range(3)) - set(resting):
-                alpha, xi = lanes_of(strategy.alpha, lane), lanes_of(strategy.xi, lane)
+                alpha, xi = lane_value(strategy.alpha, lane), lane_value(strategy.xi, lane)
                 for i, p in enumerate(parameters):
                     movement = -0.2 * p.grad[lane]
                     p.data[lane] += movement
@@ -120,19 +120,19 @@ def test_lfl_penalises_changed_features_and_freezes_the_head() -> None:
     first = new_batch(strategy)
     assert torch.equal(strategy.loss(first), ready("finetune", "domain").loss(first))
     batch = new_batch(strategy, 1)
-    kept = [features(strategy, lane, batch.x_LBX[lane]).detach() for lane in range(3)]
+    kept = [features_of(strategy, lane, batch.x_LBX[lane]).detach() for lane in range(3)]
     strategy.begin_task(0)
     strategy.end_task(0)
     head = [p.detach().clone() for p in strategy.model.head.parameters()]
-    move(strategy)
+    perturb(strategy)
     strategy.task = 1
     strategy.after_step(batch)
     assert_equal(strategy.model.head.parameters(), head)
     ours = strategy.loss(batch)
     for lane in range(3):
-        new = F.cross_entropy(plain(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
-        away = (features(strategy, lane, batch.x_LBX[lane]) - kept[lane]).square().sum(1).mean() / 2
-        torch.testing.assert_close(ours[lane], new + lanes_of(strategy.lam, lane) * away)
+        new = F.cross_entropy(logits_of(strategy, lane, batch.x_LBX[lane]), batch.y_LB[lane])
+        away = (features_of(strategy, lane, batch.x_LBX[lane]) - kept[lane]).square().sum(1).mean() / 2
+        torch.testing.assert_close(ours[lane], new + lane_value(strategy.lam, lane) * away)
 
 
 def test_lfl_with_a_free_head_is_suitable_for_every_scenario() -> None:

@@ -9,11 +9,28 @@ import torch.nn.functional as F  # noqa: N812
 from scipy import stats
 from torch import Tensor
 
+from lethe.testing.made_lanes import (
+    SEEDS,
+    assert_equal,
+    new_batch,
+    perturb,
+    ready,
+    remembered,
+    replayed,
+    snapshot,
+)
+from lethe.testing.plain_torch import (
+    assert_lanes_are,
+    descend,
+    features_of,
+    lane_module,
+    lane_value,
+    logits_of,
+    loss_among,
+)
 from strategies.core import Batch, Draws, held_memory
 from strategies.replay.rar import noise_like, shifted
 from suites.base import Training
-from tests.methods import SEEDS, assert_equal, move, new_batch, ready, remembered, replayed, snapshot
-from tests.plain import assert_lanes_are, descend, features, lane_module, lanes_of, loss_among, plain
 
 
 def test_ways_of_writing_that_need_the_task_are_refused_with_hidden_boundaries() -> None:
@@ -109,14 +126,14 @@ def test_er_aml_compares_each_new_row_with_a_positive_and_a_negative() -> None:
             assert {partners[b], partners[b + 6]} <= {*rows, *in_memory}
         columns = both + [b + 6 for b in both]
         both_x = batch.x_LBX[lane], strategy.streams.batch(found).x_LBX[lane]
-        h, other = (F.normalize(features(strategy, lane, x), dim=1) for x in both_x)
-        heat = lanes_of(strategy.temperature, lane)
+        h, other = (F.normalize(features_of(strategy, lane, x), dim=1) for x in both_x)
+        heat = lane_value(strategy.temperature, lane)
         parts = []
         for b in both:
             close = torch.stack([h[b] @ other[k] / heat for k in columns])
             positive = [i for i, k in enumerate(columns) if label[k] == y[b]]
             parts.append(-close.log_softmax(0)[positive].mean())
-        rest = F.cross_entropy(plain(strategy, lane, old.x_LBX[lane]), old.y_LB[lane])
+        rest = F.cross_entropy(logits_of(strategy, lane, old.x_LBX[lane]), old.y_LB[lane])
         torch.testing.assert_close(ours[lane], torch.stack(parts).mean() + rest, rtol=1e-5, atol=1e-5)
 
 
@@ -129,7 +146,7 @@ def test_er_aml_has_no_loss_on_new_rows_of_a_single_class() -> None:
 @pytest.mark.parametrize("part", ["head", "dense"])
 def test_gss_scores_equal_cosines_of_gradients_by_autograd(part: str) -> None:
     strategy, batch = at_task_1("gss", "task", gradient=part, compare=4)
-    move(strategy)
+    perturb(strategy)
     strategy.draws.begin(0)
     ours = strategy.scores(batch)
     old = remembered(strategy, Draws(SEEDS, "cpu").uniform("compare", 500)[:, :6].topk(4, 1).indices)
@@ -207,7 +224,7 @@ def test_fdr_s_penalty_is_the_distance_to_outputs_at_the_end_of_each_task(
 
     def answers(lane: int, rows: Tensor) -> Tensor:
         batch = strategy.streams.batch(rows.expand(3, -1))
-        logits = plain(strategy, lane, batch.x_LBX[lane]).detach()
+        logits = logits_of(strategy, lane, batch.x_LBX[lane]).detach()
         if scenario == "task":
             for b, task in enumerate((rows // strategy.streams.n_images).tolist()):
                 others = [u for u in range(4) if u not in strategy.streams.streams[lane].tasks[task].units]
@@ -222,7 +239,7 @@ def test_fdr_s_penalty_is_the_distance_to_outputs_at_the_end_of_each_task(
         assert torch.isin(first[lane], stream.tasks[0].train_rows).all()
         assert len(first[lane].unique()) == 8
     then = memory.kept["answer"][:, :8].clone()
-    move(strategy)
+    perturb(strategy)
     strategy.task = 1
     strategy.draws.begin(1)
     batch = new_batch(strategy, 1)
@@ -233,7 +250,7 @@ def test_fdr_s_penalty_is_the_distance_to_outputs_at_the_end_of_each_task(
     for lane in range(3):
         away = (answers(lane, first[lane][slots[lane]]) - then[lane][slots[lane]]).norm(dim=1)
         expected = away.square().mean().sqrt() if distance == "function" else away.mean()
-        torch.testing.assert_close(ours[lane], lanes_of(strategy.alpha, lane) * expected)
+        torch.testing.assert_close(ours[lane], lane_value(strategy.alpha, lane) * expected)
     strategy.end_task(1)
     assert memory.filled_L.tolist() == [8, 8, 8]
     assert_equal((memory.rows_LM[:, :4], memory.kept["answer"][:, :4]), (first[:, :4], then[:, :4]))
@@ -280,7 +297,7 @@ def test_hal_s_loss_adds_the_change_at_its_anchors(scenario: str) -> None:
         anchors = strategy.anchor_LACHW[lane : lane + 1, :2]  # those of the first task
         units = list(stream.tasks[0].units) if scenario == "task" else list(range(4))
         change = (net(anchors)[0][:, units] - trial(anchors)[0][:, units].detach()).square().mean()
-        (lanes_of(strategy.anchoring, lane) * change).backward()
+        (lane_value(strategy.anchoring, lane) * change).backward()
         for p, b, g, now in zip(net.parameters(), before, grads, strategy.model.parameters(), strict=True):
             expected = b[lane] - strategy.optimiser.lr[lane] * (g[lane] + p.grad[0])
             torch.testing.assert_close(now[lane].detach(), expected, rtol=1e-4, atol=1e-6)
@@ -326,8 +343,8 @@ def test_hal_s_anchors_maximise_forgetting_by_gradient_ascent() -> None:
                 x = e[None, None]
                 away = (net.features(x)[0, 0] - mean[lane]).square().sum()
                 rise = F.cross_entropy(later(x)[0], y) - F.cross_entropy(net(x)[0], y)
-                (uphill,) = torch.autograd.grad(rise - lanes_of(strategy.gamma, lane) * away, e)
-                e = (e + lanes_of(strategy.anchor_lr, lane) * uphill).detach().requires_grad_()
+                (uphill,) = torch.autograd.grad(rise - lane_value(strategy.gamma, lane) * away, e)
+                e = (e + lane_value(strategy.anchor_lr, lane) * uphill).detach().requires_grad_()
             torch.testing.assert_close(strategy.anchor_LACHW[lane, k], e.detach(), rtol=1e-4, atol=1e-5)
 
 
@@ -342,14 +359,14 @@ def test_cls_er_is_distilled_from_the_more_confident_of_two_mean_models() -> Non
     stable, plastic = strategy.stable(old.x_LBX), strategy.plastic(old.x_LBX)
     chosen = set()
     for lane in range(3):
-        new_B, old_B = (plain(strategy, lane, of.x_LBX[lane]) for of in (batch, old))
+        new_B, old_B = (logits_of(strategy, lane, of.x_LBX[lane]) for of in (batch, old))
         y = old.y_LB[lane][:, None]
         surer = stable[lane].softmax(1).gather(1, y) > plastic[lane].softmax(1).gather(1, y)
         chosen |= {*surer.flatten().tolist()}
         target = torch.where(surer, stable[lane], plastic[lane])
         labels = torch.cat([batch.y_LB[lane], old.y_LB[lane]])
         expected = F.cross_entropy(torch.cat([new_B, old_B]), labels)
-        expected = expected + lanes_of(strategy.lam, lane) * F.mse_loss(old_B, target)
+        expected = expected + lane_value(strategy.lam, lane) * F.mse_loss(old_B, target)
         torch.testing.assert_close(ours[lane], expected, rtol=1e-5, atol=1e-6)
     assert chosen == {True, False}
     torch.testing.assert_close(strategy.predict(batch), strategy.stable(batch.x_LBX))
@@ -362,7 +379,7 @@ def test_cls_er_s_means_update_at_their_rate_and_rest_with_their_lane() -> None:
     mean, slow = snapshot(strategy), snapshot(strategy)
     same, moved = Draws(SEEDS, "cpu"), [0, 0, 0]
     for step in range(8):
-        move(strategy, step)
+        perturb(strategy, step)
         batch = new_batch(strategy)
         batch.weight_LB = torch.ones(3, 6)
         if step >= 5:
@@ -372,7 +389,7 @@ def test_cls_er_s_means_update_at_their_rate_and_rest_with_their_lane() -> None:
         for lane in range(3):
             if step >= 5 and lane == 1:
                 continue
-            keep = min(1 - 1 / (step + 2), lanes_of(strategy.stable_decay, lane))
+            keep = min(1 - 1 / (step + 2), lane_value(strategy.stable_decay, lane))
             stable = bool(toss[lane, 0] < 0.5)
             moved[lane] += stable
             for m, s, p in zip(mean, slow, strategy.model.parameters(), strict=True):

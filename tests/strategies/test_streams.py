@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import strategies
+from lethe.testing import SEEDS, lanes_on, new_batch, ready
 from strategies.core import Draws, make_optimiser
-from tests.methods import SEEDS, lanes_on, new_batch, ready
 
 
 def test_a_batch_without_padding_is_known_without_asking_the_device() -> None:

@@ -12,10 +12,10 @@ import strategies
 from bench.models import pretrained
 from bench.results.outcome import score_matrix
 from bench.train import LaneState, learn_task, make_lanes, run_group
+from lethe.testing.made_lanes import assert_equal, new_batch, perturb, ready, snapshot
+from lethe.testing.plain_torch import features_of, lane_value
+from lethe.testing.toy_suites import toy_cell
 from strategies.core import Batch, Strategy, Unsuitable, eval_mode
-from tests.conftest import toy_cell
-from tests.methods import assert_equal, move, new_batch, ready, snapshot
-from tests.plain import features, lanes_of
 
 
 def group(name: str, scenario: str = "class", tune: str = "lora", **changes: Any) -> LaneState:
@@ -59,7 +59,7 @@ def test_ranpac_is_ridge_regression_on_random_features(ridge: float) -> None:
         seen = strategy.streams.batch(rows.expand(3, -1))
 
         def h(x: Tensor, lane: int = lane) -> np.ndarray[Any, Any]:
-            f = features(strategy, lane, x).detach()
+            f = features_of(strategy, lane, x).detach()
             return (f @ strategy.projection_LFM[lane]).relu().double().numpy()
 
         h_NM, y_NU = h(seen.x_LBX[lane]), np.eye(4)[seen.y_LB[lane]]
@@ -336,7 +336,7 @@ def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
     untrained = snapshot(strategy)
     for task in (0, 1):
         strategy.after_step(new_batch(strategy, task))
-    move(strategy)
+    perturb(strategy)
     rows = torch.stack([s.tasks[1].test_rows[:5] for s in strategy.streams.streams])
     batch = strategy.streams.batch(rows, torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0]).expand(3, 5))
     with torch.no_grad():
@@ -344,7 +344,7 @@ def test_mbpa_adapts_a_network_to_each_row(scenario: str) -> None:
     n_kept = int(strategy.memory.filled_L[0])
     kept = strategy.streams.batch(strategy.memory.rows_LM[:, :n_kept])
     for lane in range(3):
-        rate, lam = (lanes_of(getattr(strategy, f"adapt_{name}"), lane) for name in ("rate", "lam"))
+        rate, lam = (lane_value(getattr(strategy, f"adapt_{name}"), lane) for name in ("rate", "lam"))
         weight, bias = untrained[0][lane].T, untrained[1][lane]
         keys = F.linear(kept.x_LBX[lane].flatten(1), weight, bias).relu()
         for row in (0, 1, 3, 4):

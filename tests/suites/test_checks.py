@@ -12,12 +12,12 @@ import torch
 
 from bench.plan import Request
 from bench.runner import Options, resolve_for
+from lethe.testing import TOY, blobs, codes, registered, sentences
 from suites import checks
 from suites.base import Data, Scenario, Stream, Suite, Task, Training
 from suites.errors import Unavailable
 from suites.scenarios import Split, by_class, by_domain, by_permutation, by_rotation
-from tests.conftest import process, ran, refused, registered
-from tests.toy import TOY, blobs, codes, sentences
+from tests.conftest import process, ran, refused
 
 OPTIONS = Options(jobs=1, quiet=True)
 
@@ -212,7 +212,7 @@ def test_a_data_set_is_checked_once_and_a_changed_copy_again(monkeypatch: pytest
 
 
 def test_an_invalid_suite_of_a_user_s_file_exits_with_2_and_one_line(tmp_path: Path) -> None:
-    text = "from dataclasses import replace\nfrom tests.toy import TOY, blobs\n"
+    text = "from dataclasses import replace\nfrom lethe.testing import TOY, blobs\n"
     text += "MINE = replace(TOY, name='mine', load=lambda: replace(blobs(), y_N=blobs().y_N + 1))\n"
     (tmp_path / "mine.py").write_text(text)
     for more in ("--dry-run", f"--out {tmp_path / 'run'}"):

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import suites
+from lethe.testing import TOY, TOY_PAIRS, blobs
 from strategies.core import LaneStreams
 from suites.base import BLEU, PROPORTION, Data, Score, Stream, Suite, Training
 from suites.errors import UserError
 from suites.scenarios import by_class, by_domain, by_permutation, by_rotation, rotation
 from suites.sources import digits
 from tests.conftest import refused
-from tests.toy import TOY, TOY_PAIRS, blobs
 
 TRAINING = Training(validation=0.2)
 SPLITS = {"class": by_class(5), "permutation": by_permutation(3), "rotation": by_rotation(3)}

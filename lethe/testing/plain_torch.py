@@ -1,4 +1,7 @@
-"""One lane's network and its losses in plain torch: the reference for the tests of methods."""
+"""One lane's network and its losses in plain torch: the reference for tests of methods.
+
+Axes: B rows, U units, C H W of an image.
+"""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -9,6 +12,11 @@ from strategies.core import LaneModel, Strategy
 from suites.base import generator
 
 
+def network(of: Strategy | nn.Module) -> nn.Module:
+    """Return the network of a strategy; a network is its own."""
+    return of.model if isinstance(of, Strategy) else of
+
+
 def lane_module(strategy: Strategy, lane: int) -> LaneModel:
     """Return one lane's network as a plain model."""
     shape, n_units = {"hidden": 7, "layers": 1}, strategy.streams.n_units
@@ -17,20 +25,20 @@ def lane_module(strategy: Strategy, lane: int) -> LaneModel:
     return net
 
 
-def dense(net: nn.Module, name: str, lane: int, x: Tensor) -> Tensor:
+def dense_of(net: nn.Module, name: str, lane: int, x: Tensor) -> Tensor:
     """Return the output of one lane's dense layer, by functions of torch alone."""
     p = {k: v[lane] for k, v in net.state_dict(keep_vars=True).items()}
     return F.linear(x, p[f"{name}.weight"].T, p[f"{name}.bias"])
 
 
-def features(net: Strategy | nn.Module, lane: int, x_BCHW: Tensor) -> Tensor:
+def features_of(net: Strategy | nn.Module, lane: int, x_BCHW: Tensor) -> Tensor:
     """Return one lane's features of images, by functions of torch alone."""
-    return dense(getattr(net, "model", net), "layers.0", lane, x_BCHW.flatten(1)).relu()
+    return dense_of(network(net), "layers.0", lane, x_BCHW.flatten(1)).relu()
 
 
-def plain(net: Strategy | nn.Module, lane: int, x_BCHW: Tensor) -> Tensor:
+def logits_of(net: Strategy | nn.Module, lane: int, x_BCHW: Tensor) -> Tensor:
     """Return one lane's logits by functions of torch alone."""
-    return dense(getattr(net, "model", net), "head", lane, features(net, lane, x_BCHW))
+    return dense_of(network(net), "head", lane, features_of(net, lane, x_BCHW))
 
 
 def loss_among(units: list[int], logits_BU: Tensor, y_B: Tensor, reduction: str = "mean") -> Tensor:
@@ -39,7 +47,8 @@ def loss_among(units: list[int], logits_BU: Tensor, y_B: Tensor, reduction: str 
     return F.cross_entropy(logits_BU[:, units], labels_B, reduction=reduction)
 
 
-def lanes_of(hyper: Tensor | float, lane: int) -> float:
+def lane_value(hyper: Tensor | float, lane: int) -> float:
+    """Return one lane's value of a hyper-parameter."""
     return float(hyper[lane]) if isinstance(hyper, Tensor) else hyper
 
 
@@ -51,6 +60,7 @@ def descend(net: LaneModel, loss: Tensor, rate: float = 0.1) -> None:
 
 
 def assert_lanes_are(model: LaneModel, nets: list[LaneModel]) -> None:
+    """Assert that each lane of a model has the parameters of its own network, except for rounding."""
     for lane, net in enumerate(nets):
         ours, theirs = [p[lane] for p in model.parameters()], [p[0] for p in net.parameters()]
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)

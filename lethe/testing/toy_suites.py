@@ -1,0 +1,177 @@
+"""Small suites of images and texts that any method can learn, in every scenario, made in memory.
+
+Importing this module registers them: ``toy``, ``toy-uneven``, ``toy-again``, ``toy-text``, ``toy-pairs``.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+import strategies
+from bench.checks.conformance import SMALL
+from bench.checks.made_streams import PER_CLASS, sentences
+from bench.plan import CellSpec, identity, one_cell
+from bench.schema import NOT_CONTENT, Fields
+from suites.base import BLEU, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator, register
+from suites.scenarios import by_domain
+
+SIDE = 8
+
+
+def blobs(n_classes: int = 4, seed: int = 0) -> Data:
+    """Return images of a fixed pattern for each class plus noise; a third is for testing."""
+    random = torch.Generator().manual_seed(seed)
+    pattern = torch.rand(n_classes, 1, SIDE, SIDE, generator=random) * 160
+    n = n_classes * PER_CLASS
+    y_N = torch.arange(n) % n_classes
+    noise = torch.rand(n, 1, SIDE, SIDE, generator=random) * 90
+    x_N = (pattern[y_N] + noise).to(torch.uint8)
+    names = tuple(f"blob {c}" for c in range(n_classes))
+    return Data("blobs", x_N, y_N, n * 2 // 3, names, 255.0, f"blobs-{n_classes}-{seed}")
+
+
+def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+    """Split into tasks of two classes in the seed's order; task sizes differ between lanes."""
+    n_classes = len(data.class_names)
+    order = torch.randperm(n_classes, generator=generator(seed, "classes")).tolist()
+    n, n_tasks = len(data.x_N), n_classes // 2
+    unit_TC = torch.full((n_tasks, n_classes), -1)
+    tasks = []
+    for t in range(n_tasks):
+        classes = tuple(order[2 * t : 2 * t + 2])
+        units = (0, 1) if scenario == "domain" else classes
+        for c, u in zip(classes, units, strict=True):
+            unit_TC[t, c] = u
+        index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
+        train, test = index[index < data.n_train], index[index >= data.n_train]
+        train = train[: len(train) - 7 * classes[0]]  # so lanes end a task at different steps
+        held = max(1, int(len(train) * training.validation))
+        tasks.append(Task(classes, units, train[held:] + t * n, train[:held] + t * n, test + t * n))
+    return Stream(seed, scenario, data, tuple(tasks), 2 if scenario == "domain" else n_classes, unit_TC)
+
+
+TOY = Suite(
+    name="toy", version=1, summary="blobs for tests", source="made in memory", load=blobs, split=split,
+    scenarios=("task", "domain", "class", "online"), model="mlp", model_options={"hidden": 32, "layers": 1},
+    training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
+)  # fmt: skip
+
+
+def domain_blobs(domains: dict[str, tuple[int, ...]], per_class: int = 36, seed: int = 0) -> Data:
+    """Return images with a pattern for each class of each domain; a third is for testing."""
+    random = torch.Generator().manual_seed(seed)
+    pairs = [(d, c) for d, classes in enumerate(domains.values()) for c in classes]
+    domain_N, y_N = torch.tensor(pairs).repeat(per_class, 1).T
+    pattern = (torch.rand(len(pairs), 1, SIDE, SIDE, generator=random) * 160).repeat(per_class, 1, 1, 1)
+    x_N = (pattern + torch.rand(len(y_N), 1, SIDE, SIDE, generator=random) * 90).to(torch.uint8)
+    names = tuple(f"blob {c}" for c in range(int(y_N.max()) + 1))
+    mark = f"domain-blobs-{tuple(domains.values())}-{per_class}-{seed}"
+    return Data(
+        "domain-blobs", x_N, y_N, len(y_N) * 2 // 3, names, 255.0, mark,
+        domain_N=domain_N, domain_names=tuple(domains),
+    )  # fmt: skip
+
+
+TOY_UNEVEN = replace(
+    TOY, name="toy-uneven", summary="tasks of 5, 1 and 2 classes, their order by the seed",
+    load=partial(domain_blobs, {"a": (0, 1, 2, 3, 4), "b": (5,), "c": (6, 7)}), split=by_domain(),
+    scenarios=("task", "class", "online"),
+)  # fmt: skip
+TOY_AGAIN = replace(
+    TOY, name="toy-again", summary="one task has the classes of another again, drawn otherwise",
+    load=partial(domain_blobs, {"a": (0, 1), "b": (2, 3), "c": (0, 1)}),
+    split=by_domain((("a", "b", "c"), ("a", "c", "b"), ("b", "a", "c"))),
+    scenarios=("task", "class", "online"),
+)  # fmt: skip
+
+
+TOY_TEXT = replace(
+    TOY, name="toy-text", summary="sentences for tests", load=sentences,
+    model="tiny-bert", model_options={"max_tokens": 64},
+)  # fmt: skip
+
+
+_ANIMALS = {
+    "english": ("cat", "dog", "bird", "fish", "horse", "cow"),
+    "german": ("Katze", "Hund", "Vogel", "Fisch", "Pferd", "Kuh"),
+    "spanish": ("gato", "perro", "ave", "pez", "caballo", "vaca"),
+}
+_SENTENCES = {"german": "heute sehe ich {} hier.", "spanish": "hoy veo un {} por aqui."}
+
+
+def codes(seed: int = 0) -> Data:
+    """Return pairs of a text (1 to 3 words that name an animal) and a sentence in one of two languages.
+
+    The languages are domains, given by a prefix; the texts are the same in both. A sixth is for testing.
+    """
+    random = torch.Generator().manual_seed(seed)
+    n, n_train = 144, 120
+    animal = torch.randint(6, (n,), generator=random).tolist()
+    texts, targets, domains = [], [], []
+    for rows in (range(n_train), range(n_train, n)):
+        for domain, (language, sentence) in enumerate(_SENTENCES.items()):
+            texts += [
+                f"{language}: {('', 'a ', 'a small ')[r % 3]}{_ANIMALS['english'][animal[r]]}" for r in rows
+            ]
+            targets += [sentence.format(_ANIMALS[language][animal[r]]) for r in rows]
+            domains += [domain] * len(rows)
+    empty_N, y_N = torch.zeros(len(texts), 0, dtype=torch.uint8), torch.zeros(len(texts), dtype=torch.int64)
+    further: dict[str, Any] = {
+        "texts": tuple(texts),
+        "targets": tuple(targets),
+        "domain_N": torch.tensor(domains),
+    }
+    further |= {"domain_names": tuple(_SENTENCES), "prefixes": tuple(f"{name}: " for name in _SENTENCES)}
+    return Data("codes", empty_N, y_N, 2 * n_train, ("written",), 1.0, f"codes-{seed}", **further)
+
+
+TOY_PAIRS = replace(
+    TOY, name="toy-pairs", summary="words to be written for tests", load=codes, split=by_domain(),
+    scenarios=("domain", "online"), model="tiny-seq2seq", model_options={"max_tokens": 32, "tune": "full"},
+    training=Training(epochs=6, batch=12, optimiser="adam", lr=3e-3), score=BLEU,
+)  # fmt: skip
+
+for _suite in (TOY, TOY_TEXT, TOY_PAIRS, TOY_UNEVEN, TOY_AGAIN):
+    register(_suite)
+
+
+@contextmanager
+def registered(suite: Suite) -> Iterator[Suite]:
+    """Register a suite within a block."""
+    try:
+        yield register(suite)
+    finally:
+        del SUITES[suite.name]
+
+
+def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class", **changes: Any) -> CellSpec:
+    """Return a cell of a toy suite, for ``run_group``; a method that needs a transformer gets one.
+
+    Args:
+        strategy: A name, or ``./mine.py:M``.
+        seed: Orders the classes and draws the initial weights.
+        scenario: task, domain, class or online.
+        **changes: Hyper-parameters, training settings, ``suite``, ``model`` or ``model_options``.
+    """
+    tunes = strategies.get(strategy).tunes
+    if tunes and not {"suite", "model"} & set(changes):
+        changes["suite"] = "toy-text"
+        changes["model_options"] = {"tune": tunes, "max_tokens": 16} | changes.get("model_options", {})
+        changes.setdefault("epochs", 1)
+    suite, options = changes.pop("suite", "toy"), changes.pop("model_options", {})
+    known = asdict(strategies.get(strategy)())
+    hyper = {k: v for k, v in changes.items() if k in known}
+    settings = {k: v for k, v in changes.items() if k not in known}
+    cell = one_cell(suite, strategy, scenario, seed, settings | options)
+    named = {k: v for k, v in changes.items() if k != "model"}
+    hyper = cell.hyper | SMALL.get(strategy, {}) | hyper
+    return replace(cell, hyper=hyper, identity=identity(strategy, named))
+
+
+def outcome(record: Fields) -> Fields:
+    """Return the fields of a record that are equal when a cell is run again."""
+    return {k: v for k, v in record.items() if k not in NOT_CONTENT}
