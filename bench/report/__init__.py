@@ -5,6 +5,7 @@ from bench.report.cite import citations
 from bench.report.class_tables import class_tables, print_classes, write_classes
 from bench.report.layout import Layout, Spread
 from bench.report.live_server import HOST, page_server
+from bench.report.plot import plot
 from bench.report.power_table import caption as power_caption
 from bench.report.power_table import print_power
 from bench.report.published_numbers import print_published

@@ -64,7 +64,7 @@ def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
 
 def remarks(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]:
     """Return the lines below tables on cells that are not done, not shown, not defined, or stale."""
-    lines = [*not_done(frames), *left_out(frames)]
+    lines = [*not_done(frames), *left_out(frames), *hidden(frames)]
     if "intransigence" in columns:
         lines += _undefined(frames)
     return [*lines, *(stale(frames) if layout.origin else ())]
@@ -77,6 +77,11 @@ def left_out(frames: Frames) -> list[str]:
         f"left out: {suite} {scenario} {identity}, {_seeds(len(part))} of {folder}: {why}"
         for (suite, scenario, identity, folder, why), part in groups
     ]
+
+
+def hidden(frames: Frames) -> list[str]:
+    """Return a line with the strategies that are not shown by choice."""
+    return [f"not shown, by choice: {some([*frames.hidden], _SHOWN)}"] if frames.hidden else []
 
 
 def _undefined(frames: Frames) -> list[str]:

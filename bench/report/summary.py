@@ -98,27 +98,37 @@ def rank_competitors(frames: Frames, score: str) -> Ranking | str:
 
 
 def by_final(frames: Frames, names: Iterable[str]) -> list[str]:
-    """Return strategies by final accuracy, highest first: the order of rows and legends everywhere."""
-    final = _final(frames, "identity").fillna(-math.inf)
-    return sorted(set(names), key=lambda name: (-final.get(name, -math.inf), name))
+    """Return strategies in the order of rows and legends everywhere.
+
+    Those with a display name come first, in the order of ``frames.names``, then the others by final accuracy,
+    highest first.
+    """
+    final, place = _final(frames, "identity").fillna(-math.inf), _places(frames)
+    return sorted(set(names), key=lambda n: (place.get(n, len(place)), -final.get(n, -math.inf), n))
+
+
+def _places(frames: Frames) -> dict[str, int]:
+    return {name: place for place, name in enumerate(frames.names)}
 
 
 def best_first(frames: Frames, names: Iterable[str]) -> list[str]:
-    """Return strategies in the order of ``by_final`` with the bounds last: the first is the best."""
-    apart = bounds(frames)
-    return sorted(by_final(frames, names), key=lambda name: name in apart)
+    """Return strategies by final accuracy, highest first, with the bounds last: the first is the best."""
+    final, apart = _final(frames, "identity").fillna(-math.inf), bounds(frames)
+    return sorted(set(names), key=lambda n: (n in apart, -final.get(n, -math.inf), n))
 
 
-def order_over_suites(numbers: pd.DataFrame) -> list[str]:
+def order_over_suites(frames: Frames, numbers: pd.DataFrame) -> list[str]:
     """Return strategies by their mean over suites in one column of ``summary``, the best first.
 
-    Strategies with all suites come first, because means over fewer suites are not comparable.
+    Strategies with all suites come first, because means over fewer suites are not comparable; before them
+    those with a display name, in the order of ``frames.names``.
     """
     mean = numbers.pivot(index="identity", columns="suite", values="mean")
     order = pd.DataFrame({"gaps": mean.isna().sum(axis=1), "mean": mean.mean(axis=1)}).reset_index()
     up = [True, not higher_is_better(str(numbers["column"].iloc[0])), True]
     ordered = order.sort_values(["gaps", "mean", "identity"], ascending=up, na_position="last")
-    return ordered["identity"].tolist()
+    place = _places(frames)
+    return sorted(ordered["identity"].tolist(), key=lambda name: place.get(name, len(place)))
 
 
 def _final(frames: Frames, by: str | list[str]) -> pd.Series:
@@ -163,9 +173,11 @@ def summary_and_pairs(
         frame = frame.merge(_marks(pairs), how="left", on=by)
         frame["mark"] = frame["mark"].fillna("")
     frame = frame.merge(_final(frames, KEYS).rename("order").reset_index(), how="left", on=KEYS)
-    order = ["suite", "scenario", "order", "identity"]
-    frame = frame.sort_values(order, ascending=[True, True, False, True], na_position="last", kind="stable")
-    return frame.drop(columns="order").reset_index(drop=True), pairs
+    place = _places(frames)
+    frame["place"] = [place.get(name, len(place)) for name in frame["identity"]]
+    order, up = ["suite", "scenario", "place", "order", "identity"], [True, True, True, False, True]
+    frame = frame.sort_values(order, ascending=up, na_position="last", kind="stable")
+    return frame.drop(columns=["place", "order"]).reset_index(drop=True), pairs
 
 
 def _aside(frames: Frames) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def _wide(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: 
             part = of_scenario[of_scenario["column"] == score]
             by = {(r["identity"], r["suite"]): r for r in part.to_dict("records")}
             shown = {}
-            for identity in order_over_suites(part):
+            for identity in order_over_suites(frames, part):
                 found = [by.get((identity, suite)) for suite in suites]
                 counts = [r["n"] for r in found if r is not None and r["n"]]
                 # If n differs between suites, each entry shows its own.

@@ -1,5 +1,6 @@
 """What the records of one or several runs say, as frames."""
 
+from bench.results.choose import choose, read_names
 from bench.results.frames import Frames, load, tidy
 from bench.results.merge import state_of
 from bench.results.outcome import outcomes

@@ -67,6 +67,10 @@ class Frames:
     """The run, and the key in it, of cells that several runs have or that have a label."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Compact records by key, from which ``matrix`` and ``settings`` are made on first use."""
+    names: dict[str, str] = field(default_factory=dict)
+    """The strategies behind display names, in the order of rows and legends; see ``choose``."""
+    hidden: tuple[str, ...] = ()
+    """The strategies that ``choose`` left out."""
 
     @cached_property
     def matrix(self) -> pd.DataFrame:

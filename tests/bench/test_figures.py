@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+import strategies
+from bench.report import plot
 from bench.report.figures import (
     ACROSS,
     FIGURES,
@@ -38,10 +40,17 @@ from bench.report.figures.stability import stability_data
 from bench.report.figures.stream import stream_data
 from bench.report.figures.tasks import tasks_data
 from bench.report.parts import by_scenario, parts
-from bench.results import Frames
+from bench.results import Frames, choose
 from bench.stats import summarise
 from bench.store import RunReader
 from lethe.testing import frames_of, made_cell, made_up, not_done, with_classes
+from tests.conftest import refused
+
+REFERENCES = {"finetune", "joint", "cumulative"}
+
+
+def looks_of_names(names: Sequence[str]) -> Looks:
+    return Looks.of(names, [n for n in names if n.split("[")[0] in REFERENCES])
 
 
 def only_part(records: list[dict[str, Any]]) -> Frames:
@@ -400,25 +409,75 @@ def test_colours_are_distinct_for_colour_blind_readers(eyes: str) -> None:
         assert np.linalg.norm(seen(a, eyes) - seen(b, eyes)) > 20, (a, b)
 
 
-def test_strategies_are_distinct_in_grey() -> None:
+def test_colours_are_distinct_in_grey() -> None:
     assert min(abs(seen(a)[0] - seen(b)[0]) for a, b in itertools.combinations(PALETTE, 2)) > 6
-    names = [f"s{i}" for i in range(MOST_NAMED)]
-    looks = Looks.of(names)
-    for other in (looks.marker, looks.colour):
-        assert len({(other[name], str(looks.dash[name])) for name in names}) == MOST_NAMED
 
 
-def test_the_best_of_many_strategies_and_the_bounds_have_names() -> None:
-    frames = frames_of(made_up(50, seeds=1))
+BUILT_IN = strategies.names()
+
+
+def pairs_of(looks: Looks, names: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    parts = {
+        "colour": looks.colour,
+        "marker": looks.marker,
+        "dash": {n: str(d) for n, d in looks.dash.items()},
+    }
+    two = itertools.combinations(parts, 2)
+    return {f"{a} {b}": [(parts[a][n], parts[b][n]) for n in names] for a, b in two}
+
+
+def test_no_two_built_in_strategies_look_alike_as_a_line_or_a_point_or_in_grey() -> None:
+    looks = looks_of_names(BUILT_IN)
+    assert len(BUILT_IN) >= 62
+    assert looks.named == {*BUILT_IN}
+    found = pairs_of(looks, BUILT_IN)
+    for both in ("colour marker", "colour dash"):
+        assert len({*found[both]}) == len(BUILT_IN), both
+    coloured = [n for n in BUILT_IN if n not in REFERENCES]
+    assert len({*pairs_of(looks, coloured)["marker dash"]}) == len(coloured)
+
+
+def test_strategies_with_settings_look_like_no_other() -> None:
+    names = [
+        *BUILT_IN[:20],
+        *(f"er[buffer={n}]" for n in range(20)),
+        *(f"finetune[lr={n}]" for n in range(20)),
+    ]
+    found = pairs_of(looks_of_names(names), names)
+    assert len({*found["colour marker"]}) == len(names)
+
+
+def test_a_look_follows_from_the_name_whatever_else_is_shown() -> None:
+    names = [*BUILT_IN, "er[buffer=20]", "./mine.py:Mine", "joint[lr=0.1]"]
+    whole = looks_of_names(names)
+    for name in names:
+        assert looks_of_names([name]).line(name) == whole.line(name)
+    shown = choose(frames_of(made_up(3)), names={"er": "Replay", "joint": "er"})
+    for text, name in (("Replay", "er"), ("er", "joint")):
+        assert looks_of(shown).line(text) == whole.line(name)
+
+
+def test_bounds_and_finetune_are_grey_and_named() -> None:
+    frames = frames_of(made_up(11, seeds=1))
+    looks = looks_of(frames)
+    assert {
+        n for n, colour in looks.colour.items() if len({*colour[1::2]}) == len({*colour[2::2]}) == 1
+    } == REFERENCES
+    figure, _ = drawn("stream", next(parts(frames))[2], looks)
+    assert {t.get_text() for t in figure.legends[0].get_texts()} >= REFERENCES
+
+
+def test_the_best_of_too_many_strategies_and_the_bounds_have_names() -> None:
+    frames = frames_of(made_up(MOST_NAMED + 10, seeds=1))
     looks = looks_of(frames)
     assert len(looks.named) == MOST_NAMED
-    assert {"finetune", "joint", "cumulative"} <= looks.named
+    assert looks.named >= REFERENCES
     final = frames.scores[frames.scores["score"] == "acc"].set_index("identity")["value"]
-    best = final.drop(["finetune", "joint", "cumulative"]).sort_values(ascending=False).index[:17]
+    best = final.drop([*REFERENCES]).sort_values(ascending=False).index[: MOST_NAMED - 3]
     assert set(best) <= looks.named
     assert len({looks.colour[n] for n in looks.colour if n not in looks.named}) == 1
     _, data = drawn("stream", next(parts(frames))[2], looks)
-    assert data["identity"].nunique() == 50
+    assert data["identity"].nunique() == MOST_NAMED + 10
 
 
 def test_a_strategy_looks_the_same_in_every_part() -> None:
@@ -429,6 +488,24 @@ def test_a_strategy_looks_the_same_in_every_part() -> None:
         (legend,) = figure.legends
         for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True):
             assert handle.get_color() == looks.colour[text.get_text()]
+
+
+def test_plot_returns_the_figure_of_one_suite_and_scenario() -> None:
+    frames = frames_of(made_up(4, seeds=2, suites=("toy", "toyb"), scenarios=("class", "task")))
+    figure, data = plot(frames, "stream", "toy", "task", width=3.0)
+    [part] = [part for suite, scenario, part in parts(frames) if (suite, scenario) == ("toy", "task")]
+    pd.testing.assert_frame_equal(data, stream_data(part))
+    assert figure.get_figwidth() == 3
+    assert len(plot(frames, "ranks", scenario="class")[1]) >= 3
+    refused(
+        "choose one suite and one scenario for the figure bars; these runs have: toy class",
+        plot,
+        frames,
+        "bars",
+        "toy",
+    )
+    refused("unknown figure 'steam'; did you mean stream", plot, frames, "steam")
+    refused("nothing that the figure confusion", plot, frames, "confusion", "toy", "task")
 
 
 def test_long_names_are_broken_into_lines() -> None:

@@ -21,9 +21,10 @@ from bench.report.across_suites import across
 from bench.report.families import family, is_bound
 from bench.report.latex import escaped, latex
 from bench.report.origin import ranges
-from bench.report.summary import summary, summary_and_pairs
+from bench.report.parts import parts
+from bench.report.summary import by_final, summary, summary_and_pairs
 from bench.report.tables import Tables, in_markdown, markdown
-from bench.results import Frames, load
+from bench.results import Frames, choose, load, read_names
 from bench.stats import bca
 from bench.stats.power import seeds_needed
 from lethe.testing import record, toy_run, write_run
@@ -324,6 +325,35 @@ ODD = [
 
 def odd_names(folder: Path) -> Frames:
     return load(other_suite(folder, "a_b & c", tuple(ODD), n=7))
+
+
+def test_a_report_of_chosen_strategies_under_other_names_in_another_order(tmp_path: Path) -> None:
+    """Marks are over the strategies that are shown; figures and CSV have their names, too."""
+    frames = three(tmp_path / "run")
+    file = tmp_path / "names.toml"
+    file.write_text('"ewc" = "EWC"\n"agem" = "A-GEM"\nother = "unused"\n')
+    shown = choose(frames, without=["er"], names=read_names(file))
+    made_ = tables(shown, ["acc"], ALL)
+    texts = [[entry.text for entry in row[:3]] for row in made_.shown[0].rows]
+    assert [row[0] for row in texts] == ["EWC", "A-GEM", "joint"]
+    assert texts[1][2] == {r[0].text: r[2].text for r in tables(frames, ["acc"]).shown[0].rows}["agem"]
+    assert [row[2].mark for row in made_.shown[0].rows] == ["worse", "best", ""]  # er was best before
+    assert "not shown, by choice: er" in made_.remarks
+    assert set(made_.pairs["identity"]) | set(made_.pairs["rival"]) == {"EWC", "A-GEM"}
+    assert set(shown.matrix["identity"]) == {"EWC", "A-GEM", "joint"} == set(shown.settings["identity"])
+    assert len(shown.manifest.cells) == len(shown.cells) == 24
+    assert [t for _, _, part in parts(choose(frames, only=["er"])) for t in by_final(part, ["er"])] == ["er"]
+
+
+def test_choices_that_cannot_be_shown_are_refused(tmp_path: Path) -> None:
+    frames = three(tmp_path / "run")
+    refused("unknown strategy of the run 'agen'; did you mean agem", choose, frames, only=["agen"])
+    refused("no strategy of the run is left", choose, frames, only=["er"], without=["er"])
+    refused("two strategies would be shown as 'er'", choose, frames, names={"ewc": "er"})
+    for text in ("er = 1", "[er]\na = 'b'", "er = ' '", "er ="):
+        (tmp_path / "names.toml").write_text(text)
+        refused("names.toml", read_names, tmp_path / "names.toml")
+    refused("is not a file", read_names, tmp_path)
 
 
 def test_names_are_escaped_in_latex() -> None:

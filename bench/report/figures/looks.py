@@ -1,11 +1,13 @@
 """How figures look: widths, colours, markers, names and legends.
 
-Widths are those of a two-column paper. A strategy has the same colour, marker and dash in every figure of a
-report; colours differ in lightness too, so they can be distinguished in greyscale and for the colour-blind.
+Widths are those of a two-column paper. A strategy has the same colour, marker and dash in every figure of
+every report, whatever else is shown: they follow from its name. Colours differ in lightness too, so they can
+be distinguished in greyscale and by the colour-blind. Bounds and finetune are grey.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +27,10 @@ from bench.results import Frames
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 """Inches."""
 STYLE = Path(__file__).parents[1] / "lethe.mplstyle"
-MOST_NAMED = 20
+MOST_NAMED = 70
 """Largest number of named strategies; if there are more, the others are thin grey lines."""
+_MOST_BESIDE = 16
+"""Most lines of a legend beside the axes; a longer one is above them, in columns."""
 GREY = "#c4c4c4"
 INK = "#404040"
 
@@ -36,9 +40,34 @@ PALETTE = (
     "#0272f2", "#e78123", "#33184f", "#a02804", "#db9daf",
     "#8e8b5b", "#3c3699", "#a24474", "#7ac9fd", "#55281f",
 )  # fmt: skip
-# 10 colours, 13 markers, 4 dashes: of twenty strategies no two share colour and dash, or marker and dash.
+GREYS = ("#8a8a8a", "#4d4d4d", "#6b6b6b")
 MARKERS = "os^DvPX<>dhp*"
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+DASHES: tuple[Any, ...] = (
+    "-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (2, 2)), (0, (5, 1, 1, 1, 1, 1)),
+)  # fmt: skip
+Slot = tuple[int, int, int]
+"""The places of a colour, marker and dash in their lists."""
+
+
+def _coloured(n: int, more: int = 0) -> Slot:
+    """Return slot n: no two of the first 70 share colour and dash, colour and marker, or marker and dash."""
+    dash, colour = divmod(n, len(PALETTE))
+    return colour, (2 * dash + colour + more) % len(MARKERS), dash
+
+
+# A new method is appended: no other changes then. The first, which are compared most, differ in colour.
+_ORDER = """
+er der++ ewc lwf si agem icarl mas gdumb der er-ace mir gem packnet hat dgr bic rwalk lucir gss l2p wa scr
+ncm slda ranpac supsup la-maml mer fdr independent coda-prompt il2m generative-classifier frozen xdg
+progressive ogd gpm cls-er l2 l2-init er-aml rar hal oml lfl bi-r dgr-gan adaptive-replay continual-backprop
+shrink-perturb redo mbpa++ sparse-er o-lora inc-lora lora-per-task progressive-prompts
+"""
+_OWN_SLOTS = {name: _coloured(n) for n, name in enumerate(_ORDER.split())}
+_OWN_GREYS: dict[str, Slot] = {"finetune": (0, 4, 2), "joint": (1, 2, 1), "cumulative": (2, 1, 3)}
+# Other names (er[buffer=20], a user's method) share no colour and marker with them.
+_OTHER_SLOTS = [_coloured(n, 1) for n in range(60)]
+_OTHER_GREYS = [(n % 3, (n + n // 3) % len(MARKERS), n % len(DASHES)) for n in range(39)]
+_OTHER_GREYS = [slot for slot in _OTHER_GREYS if slot[:2] not in {own[:2] for own in _OWN_GREYS.values()}]
 
 # All of matplotlib's own defaults and then ours: a user's matplotlibrc changes no figure.
 _RC = {k: v for k, v in mpl.rcParamsDefault.items() if "backend" not in k} | dict(
@@ -63,16 +92,36 @@ class Looks:
     width: float = TWO_COLUMNS
 
     @classmethod
-    def of(cls, identities: Sequence[str], named: Iterable[str] | None = None) -> Self:
-        """Assign looks to strategies in their order; without ``named`` the first ones have names."""
-        chosen = frozenset(identities[:MOST_NAMED] if named is None else named)
-        place = {name: i for i, name in enumerate(n for n in identities if n in chosen)}
-        return cls(
-            {n: PALETTE[place[n] % len(PALETTE)] if n in place else GREY for n in identities},
-            {n: MARKERS[place[n] % len(MARKERS)] if n in place else "." for n in identities},
-            {n: DASHES[place[n] % len(DASHES)] if n in place else "-" for n in identities},
-            chosen,
+    def of(
+        cls,
+        identities: Iterable[str],
+        references: Collection[str] = (),
+        named: Iterable[str] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Assign looks to strategies by their names.
+
+        Args:
+            identities: The strategies.
+            references: Those that are grey: bounds, and finetune.
+            named: Those that figures name; by default the first ones.
+            names: The strategies behind display names.
+        """
+        shown = list(identities)
+        chosen = frozenset(shown[:MOST_NAMED] if named is None else named)
+        own = {name: (names or {}).get(name, name) for name in shown if name in chosen}
+        grey = {own[name] for name in own if name in references}
+        slots = _assigned(sorted(set(own.values()) - grey), _OWN_SLOTS, _OTHER_SLOTS)
+        greys = _assigned(sorted(grey), _OWN_GREYS, _OTHER_GREYS)
+        colour, marker, dash = (
+            dict.fromkeys(shown, GREY),
+            dict.fromkeys(shown, "."),
+            dict.fromkeys(shown, "-"),
         )
+        for name, identity in own.items():
+            palette, (c, m, d) = (GREYS, greys[identity]) if identity in greys else (PALETTE, slots[identity])
+            colour[name], marker[name], dash[name] = palette[c], MARKERS[m], DASHES[d]
+        return cls(colour, marker, dash, chosen)
 
     @property
     def wide(self) -> bool:
@@ -93,6 +142,23 @@ class Looks:
         return [n for n in found if n in self.named], [n for n in found if n not in self.named]
 
 
+def _assigned(names: Sequence[str], own: Mapping[str, Slot], others: Sequence[Slot]) -> dict[str, Slot]:
+    """Return the slot of every name: its own, else one that follows from its letters.
+
+    Of two names with the same one the second, in the order of the alphabet, has the next free one.
+    """
+    found = {name: own[name] for name in names if name in own}
+    # Beyond the slots for other names those of methods that are not shown are free.
+    free = [*others, *(slot for name, slot in own.items() if name not in found)]
+    taken: set[int] = set()
+    for name in (n for n in names if n not in found):
+        first = zlib.crc32(name.encode()) % len(others)
+        place = next((p for p in (*range(first, len(free)), *range(first)) if p not in taken), first)
+        taken.add(place)
+        found[name] = free[place]
+    return found
+
+
 def looks_of(frames: Frames) -> Looks:
     """Return the looks of a report, by name.
 
@@ -100,13 +166,12 @@ def looks_of(frames: Frames) -> Looks:
     names.
     """
     identities = sorted(frames.cells["identity"].unique())
-    if len(identities) <= MOST_NAMED:
-        return Looks.of(identities)
     references = bounds(frames) | {*frames.cells[frames.cells["strategy"] == "finetune"]["identity"]}
-    means = competitors(frames, "acc").groupby(["suite", "scenario", "identity"])["value"].mean()
-    ranks = means.groupby(["suite", "scenario"]).rank(ascending=False).groupby("identity").mean()
-    order = sorted(identities, key=lambda n: (n not in references, ranks.get(n, np.inf), n))
-    return Looks.of(identities, order[:MOST_NAMED])
+    if len(identities) > MOST_NAMED:
+        means = competitors(frames, "acc").groupby(["suite", "scenario", "identity"])["value"].mean()
+        ranks = means.groupby(["suite", "scenario"]).rank(ascending=False).groupby("identity").mean()
+        identities.sort(key=lambda n: (n not in references, ranks.get(n, np.inf), n))
+    return Looks.of(identities, references, names=frames.names)
 
 
 def label(identity: str, width: int = 28) -> str:
@@ -122,11 +187,12 @@ def label(identity: str, width: int = 28) -> str:
 def new(looks: Looks, height: float, names: Sequence[str] | None = None, narrow: float = 0.0) -> Figure:
     """Return an empty figure with a constrained layout.
 
-    A legend of ``names`` has room: beside axes of that height, or above ``narrow`` ones in one column.
+    A legend of ``names`` has room: beside axes of that height, or above them; ``narrow`` is the height of
+    axes in one column.
     """
     if names is not None:
         room = _legend_height(names, looks)
-        height = max(height, room) if looks.wide else narrow + room
+        height = max(height, room) if _beside(names, looks) else (height if looks.wide else narrow) + room
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     return Figure(figsize=(looks.width, height), layout=layout)
 
@@ -153,20 +219,34 @@ def _wrapped(text: str, inches: float) -> str:
     return "\n".join(lines)
 
 
+def _lines(names: Sequence[str]) -> list[int]:
+    """Return how many lines each name has in a legend."""
+    return [label(n).count("\n") + 1 for n in names]
+
+
+def _beside(names: Sequence[str], looks: Looks) -> bool:
+    """Return whether the legend is beside the axes: it has room, and there are few names."""
+    return looks.wide and sum(_lines(names)) <= _MOST_BESIDE
+
+
 def _legend_height(names: Sequence[str], looks: Looks) -> float:
-    """Return the inches that a legend of these names adds (one column) or needs at least (two columns)."""
-    lines = [label(n).count("\n") + 1 for n in names]
-    if looks.wide:
+    """Return the inches that a legend needs beside the axes, or adds above them."""
+    lines = _lines(names)
+    if _beside(names, looks):
         return 0.5 + 0.135 * sum(lines)
-    columns = _columns(names)
-    rows = [max(lines[i::1][:1] or [1]) for i in range(-(-len(names) // columns))]
-    return 0.1 + 0.14 * (len(rows) if columns > 1 else sum(lines))
+    rows = -(-len(names) // _columns(names, looks))
+    # The legend fills column by column; its tallest column decides.
+    return 0.1 + 0.14 * max((sum(lines[i : i + rows]) for i in range(0, len(names), rows)), default=0)
 
 
-def _columns(names: Sequence[str]) -> int:
-    """Return how many columns of names fit over a one-column figure."""
-    longest = max((len(line) for n in names for line in label(n).split("\n")), default=1)
-    return max(1, min(3, int(ONE_COLUMN / (0.4 + 0.058 * longest))))
+def _columns(names: Sequence[str], looks: Looks) -> int:
+    """Return how many columns of names fit above the axes, each as wide as its longest name."""
+    widths = [0.45 + 0.058 * max(map(len, label(n).split("\n"))) for n in names]
+    for columns in range(len(names), 1, -1):
+        rows = -(-len(names) // columns)
+        if sum(max(widths[i : i + rows]) for i in range(0, len(names), rows)) <= looks.width:
+            return -(-len(names) // rows)
+    return 1
 
 
 def legend(
@@ -177,7 +257,7 @@ def legend(
     line: bool = True,
     of: str = "identity",
 ) -> None:
-    """Put the legend beside the axes, or above them in one column, where it covers no line.
+    """Put the legend beside the axes, or above them, where it covers no line.
 
     The number of seeds, ``n`` of ``data``, is printed where a strategy has fewer than another.
     """
@@ -188,8 +268,9 @@ def legend(
     most = max(n.values(), default=0)
     texts = [label(x) + (f" (n={n[x]})" if n.get(x, most) < most else "") for x in names]
     how: dict[str, Any] = {"columnspacing": 1.0, "labelspacing": 0.3, "borderaxespad": 0.2}
-    how["loc"] = "outside right upper" if looks.wide else "outside upper left"
-    how |= {"ncols": 1 if looks.wide else _columns(names), "handlelength": 2.6 if line else 1.0}
+    beside = _beside(names, looks)
+    how["loc"] = "outside right upper" if beside else "outside upper left"
+    how |= {"ncols": 1 if beside else _columns(names, looks), "handlelength": 2.6 if line else 1.0}
     figure.legend(handles, texts, **how)
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.axes import Quantity
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import Looks, finish, legend, new, seeds_remark, style
+from bench.report.figures.looks import GREY, GREYS, Looks, finish, legend, new, seeds_remark, style
 from bench.report.score_names import score_axis
 from bench.results import Frames
 
@@ -100,7 +100,8 @@ def _looks(data: pd.DataFrame, names: list[str], looks: Looks) -> Looks:
     like = {n: n if n in looks.colour else str(first[n]) for n in names}
     shared = len(set(like.values())) < len(names) or not set(like.values()) <= looks.named
     if shared:
-        return Looks.of(sorted(names)).at(looks.width)
+        grey = [n for n in names if looks.colour[like[n]] in (GREY, *GREYS)]
+        return Looks.of(sorted(names), grey).at(looks.width)
     maps = (looks.colour, looks.marker, looks.dash)
     colour, marker, dash = ({n: of[x] for n, x in like.items()} for of in maps)
     return Looks(colour, marker, dash, frozenset(names), looks.width)

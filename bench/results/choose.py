@@ -1,0 +1,92 @@
+"""The strategies that a report shows, their display names and their order."""
+
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bench.results.frames import Frames
+from suites.errors import UserError, unknown
+
+
+def choose(
+    frames: Frames,
+    only: Collection[str] = (),
+    without: Collection[str] = (),
+    names: Mapping[str, str] | None = None,
+) -> Frames:
+    """Return frames with some of the strategies, under other names and in another order.
+
+    Marks, tests and ranks of a report are then over the strategies that it shows.
+
+    Args:
+        frames: The runs.
+        only: The strategies to show, as their tables name them; all if it is empty.
+        without: The strategies to leave out.
+        names: Display names by strategy, in the order of rows and legends; strategies without one follow, by
+            final accuracy. Strategies that the runs do not have are ignored.
+
+    Returns:
+        The chosen cells. ``names`` has the strategies behind the display names, ``hidden`` those left out.
+
+    Raises:
+        UserError: A strategy is not in the runs, none is left, or two would have the same name.
+
+    Example:
+        ```python
+        frames = lethe.load("runs/first")
+        frames = choose(frames, without=["joint"], names={"er": "Experience replay"})
+        ```
+    """
+    there = [str(name) for name in frames.cells["identity"].unique()]
+    for name in (*only, *without):
+        if name not in there:
+            raise unknown("strategy of the run", name, there)
+    shown = [name for name in there if (not only or name in only) and name not in without]
+    if there and not shown:
+        raise UserError("no strategy of the run is left to show")
+    own = {name: text for name, text in (names or {}).items() if name in shown}
+    texts = own | {name: name for name in shown if name not in own}
+    if len(set(texts.values())) < len(texts):
+        twice = next(text for text in texts.values() if [*texts.values()].count(text) > 1)
+        raise UserError(f"two strategies would be shown as {twice!r}; give them different names")
+    hidden = tuple(name for name in there if name not in shown)
+    if hidden:
+        cells = frames.cells[frames.cells["identity"].isin(shown)]
+        of_hidden = re.compile(rf" (?:{'|'.join(map(re.escape, hidden))}) seed \d+$")
+        planned = {key: words for key, words in frames.manifest.cells.items() if not of_hidden.search(words)}
+        left_out = frames.left_out[~frames.left_out["identity"].isin(hidden)]
+        manifest = frames.manifest.model_copy(update={"cells": planned})
+        frames = replace(frames.only(cells), hidden=hidden, left_out=left_out, manifest=manifest)
+    if own:
+        frames = replace(
+            frames,
+            names={text: name for name, text in own.items()},
+            **{
+                part: getattr(frames, part).assign(
+                    identity=lambda rows: rows["identity"].map(lambda n: own.get(n, n))
+                )
+                for part in ("cells", "scores", "curves", "notes", "left_out")
+            },
+        )
+    return frames
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Read display names by strategy, in the order of the file: lines like ``"er" = "Experience replay"``.
+
+    Raises:
+        UserError: The file cannot be read, or holds something other than texts.
+    """
+    if not path.is_file():
+        raise UserError(f"cannot read the names in {path}: it is not a file")
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"cannot read the names in {path}: {error}") from None
+    for name, text in found.items():
+        if not isinstance(text, str) or not text.strip():
+            example = f'"{name}" = "a name"'
+            raise UserError(f"{path}: the name of {name!r} is not a text; write lines like {example}")
+    return {name: " ".join(text.split()) for name, text in found.items()}
