@@ -1,4 +1,4 @@
-"""Experiments, reports and exports from Python: ``lethe.run``, ``lethe.report``, ``lethe.export``."""
+"""Experiments, reports and exports from Python: ``lethe.run``, ``lethe.report``, ``lethe.compare`` ..."""
 
 import tempfile
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.plan import Request, Value, check_seeds, text_of
 from bench.plan import seeds as read_seeds
 from bench.report import Layout, Spread, make_report
-from bench.results import Frames, load
+from bench.results import Comparison, Expectation, Frames, compare_runs, load
 from suites.errors import UserError
 
 
@@ -121,6 +121,41 @@ def report(
     layout = Layout(spread, marks=True, origin=True)
     frames = load(folder, *more, prefer=prefer, labels=labels)
     return make_report(frames, target, scores, layout, time.strftime("%Y-%m-%d"))
+
+
+def compare(
+    base: str | Path,
+    new: str | Path,
+    *,
+    scores: Sequence[str] = (),
+    margins: Mapping[str, Mapping[str, float]] | None = None,
+    expect: Expectation = "not-worse",
+) -> Comparison:
+    """Compare two runs, cell by cell and paired by seed, as ``lethe compare`` does.
+
+    Args:
+        base: Folder or packed file of a run, or the name of one under ``results/reference``.
+        new: The run that is judged.
+        scores: Names of scores, sizes and times; acc, aia, learning_acc and forgetting without it.
+        margins: By suite and score, the largest difference that does not count, in points, or in per cent for
+            sizes and times; ``any`` stands for all suites or scores. Without it, those of ``lethe.toml`` in
+            the current folder, else 1 point and 5 %.
+        expect: ``not-worse`` raises an alarm for what is worse, ``same`` also for what is better, ``equal``
+            also for every record that is not equal bit for bit.
+
+    Returns:
+        The verdicts (``scores``), everything else that differs (``setup``), ``alarms`` and ``exit_code``.
+
+    Raises:
+        UserError: A run cannot be read, a score is unknown, or the runs have nothing in common.
+
+    Example:
+        ```python
+        comparison = lethe.compare("digits", "runs/new", margins={"digits": {"acc": 0.5}})
+        assert not comparison.alarms, comparison.alarms
+        ```
+    """
+    return compare_runs(base, new, scores, margins, expect)
 
 
 def export(run: str | Path, cell: str, out: str | Path, task: int | None = None) -> Path:

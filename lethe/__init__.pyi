@@ -4,6 +4,9 @@ from bench import (
     __version__ as __version__,
 )
 from bench.api import (
+    compare as compare,
+)
+from bench.api import (
     export as export,
 )
 from bench.api import (
@@ -14,6 +17,9 @@ from bench.api import (
 )
 from bench.export import (
     Predictor as Predictor,
+)
+from bench.results import (
+    Comparison as Comparison,
 )
 from bench.results import (
     Frames as Frames,

@@ -3,6 +3,7 @@
 from bench.report.captions import left_out
 from bench.report.cite import citations
 from bench.report.class_tables import class_tables, print_classes, write_classes
+from bench.report.comparison_text import comparison_junit, comparison_markdown, print_comparison
 from bench.report.layout import Layout, Spread
 from bench.report.live_server import HOST, page_server
 from bench.report.plot import plot

@@ -1,8 +1,9 @@
 """What the records of one or several runs say, as frames."""
 
 from bench.results.choose import choose, read_names
+from bench.results.compared_runs import compare_runs
 from bench.results.frames import Frames, load, tidy
 from bench.results.merge import state_of
 from bench.results.outcome import outcomes
 from bench.results.per_class import AVERAGES, SPLITS, Confusions, by_class, classes, confusions
-from bench.schema import Command
+from bench.schema import Command, ComparedScore, Comparison, Expectation

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.plan import Value, text_of
-from bench.results.merge import LeftOut, merge, setting
+from bench.results.merge import LeftOut, Merged, merge, setting
 from bench.results.outcome import RESOURCES, SPLITS, TIMINGS, Outcome
 from bench.schema import Manifest, Metadata
 from bench.stats import SCORES, all_scores
@@ -166,7 +166,11 @@ def load(
     """
     first = [folder] if isinstance(folder, str | Path) else folder
     named = {Path(f): label for f, label in (labels or {}).items()}
-    merged = merge([Path(f) for f in (*first, *more)], None if prefer is None else Path(prefer), named)
+    return of_merged(merge([Path(f) for f in (*first, *more)], Path(prefer) if prefer else None, named))
+
+
+def of_merged(merged: Merged) -> Frames:
+    """Return merged runs as data frames."""
     frames = tidy(merged.cells, merged.manifest, merged.unreadable, merged.stale)
     left_out = pd.DataFrame(map(_left_out, merged.left_out), columns=_LEFT_OUT_COLUMNS)
     folders = merged.folders

@@ -65,7 +65,10 @@ class _Run:
 
 
 def merge(
-    folders: Sequence[Path], prefer: Path | None = None, labels: Mapping[Path, str] | None = None
+    folders: Sequence[Path],
+    prefer: Path | None = None,
+    labels: Mapping[Path, str] | None = None,
+    compared: bool = False,
 ) -> Merged:
     """Merge runs.
 
@@ -73,6 +76,7 @@ def merge(
         folders: The runs; their order does not matter.
         prefer: The run whose side is taken where they contradict each other.
         labels: Labels by folder; cells of labelled runs are compared with those of the others.
+        compared: Whether outcomes contain the hash of each record's content, also those of one run.
 
     Raises:
         UserError: for a folder that is no run, and for runs that contradict each other.
@@ -83,7 +87,7 @@ def merge(
         if chosen not in once:
             raise UserError(f"{chosen} is not one of the runs: {', '.join(map(str, sorted(once.values())))}")
     merged = Merged([], Manifest.empty(), [], tuple(sorted(once.values())))
-    runs, same, outcome = [], [], outcomes(compared=len(once) > 1)
+    runs, same, outcome = [], [], outcomes(compared or len(once) > 1)
     for folder in merged.folders:
         reader = RunReader(folder)
         manifest = reader.manifest()

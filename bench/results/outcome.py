@@ -53,6 +53,9 @@ class Origin(NamedTuple):
     data: str = ""
     weights: str = ""
     """Fingerprints of its data set and of the pretrained model; empty for none."""
+    torch: str = ""
+    numpy: str = ""
+    """Versions of these packages; empty in records of earlier versions."""
     content: bytes = b""
     """Hash of everything except timings and provenance; empty unless requested."""
 
@@ -129,13 +132,8 @@ def _origin(record: Fields) -> Origin:
     made, data = record.get("made_by") or {}, record.get("data") or {}
     commit = f"{made['commit'][:10]}{'-dirty' if made['dirty'] else ''}" if made.get("commit") else ""
     code, weights = made.get("code", ""), data.get("model") or ""
-    return Origin(record["written"], *_interned(code, commit, data.get("fingerprint", ""), weights))
-
-
-def _interned(*texts: str) -> tuple[str, str, str, str]:
-    """Intern texts, which a hundred thousand records share."""
-    a, b, c, d = map(sys.intern, texts)
-    return a, b, c, d
+    texts = code, commit, data.get("fingerprint", ""), weights, made.get("torch", ""), made.get("numpy", "")
+    return Origin._make((record["written"], *map(sys.intern, texts), b""))  # thousands share these texts
 
 
 def _content(record: Fields) -> bytes:

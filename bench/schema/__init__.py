@@ -1,6 +1,15 @@
 """Models of the files that Lethe writes and reads; their JSON Schemas are in docs/schemas."""
 
 from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader, TextTasks
+from bench.schema.comparison import (
+    ANY,
+    ComparedScore,
+    Comparison,
+    Expectation,
+    Lost,
+    Project,
+    SetupDifference,
+)
 from bench.schema.equivalence import Equivalence, Equivalences
 from bench.schema.experiment import Experiment, RunTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader

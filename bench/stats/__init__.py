@@ -10,3 +10,4 @@ from bench.stats.paired import ALPHA, FEWEST, against, compare, compare_pairs, f
 from bench.stats.power import POWER, Need, needs
 from bench.stats.ranking import Ranking, cliques, complete, critical_difference, rank
 from bench.stats.scores import SCORES, Matrix, Score, all_scores
+from bench.stats.verdicts import Judged, Verdict, judge
