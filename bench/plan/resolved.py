@@ -19,7 +19,7 @@ from bench.plan.code import code_of
 from bench.plan.request import Request
 from bench.plan.settings import Shared, check_agreement
 from bench.plan.stale import Change, RecordHead, Staleness, is_users_suite
-from bench.schema import Equivalences, Value
+from bench.schema import Again, Equivalences, Value, digest
 from suites.base import Training
 from suites.errors import UserError, some, unknown
 
@@ -28,6 +28,7 @@ SMALL = 50_000
 stacked. Measured: 8 lanes of 64-100-100-10 (17,610) ran 2.8 times faster than one by one; 784-400-400-10
 (478,410) gained nothing."""
 WIDTH_CPU, WIDTH_CUDA = 64, 256
+_WITHOUT_RESULT = "failed", "diverged"
 
 Fingerprint = Callable[[str], str | None]
 """Returns the fingerprint of the data set of a suite, None if it is not available on this machine."""
@@ -42,6 +43,8 @@ class Checkpoint:
     tasks_done: int
     code: str
     data: str
+    written: str = ""
+    """When it was written, in UTC."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Present:
     shared: Shared = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     """The fingerprint of the data set of each suite."""
+    again: Sequence[Again] = ()
+    """What earlier commands ran again."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class ResolvedPlan:
     """Cells to run from the beginning, because their checkpoint has other code or data."""
     remarks: tuple[str, ...] = ()
     """A line for each selector with settings without effect, which were set back to their defaults."""
+    again: Again | None = None
+    """What --force or --retry-failed runs again; ``since`` is empty unless an earlier command began it."""
 
     @cached_property
     def by_key(self) -> dict[str, CellSpec]:
@@ -214,6 +221,7 @@ def resolve(
     force: bool = False,
     retry_failed: bool = False,
     stale: str = "",
+    keep_models: str = "",
     fingerprint: Fingerprint = lambda suite: None,
     parameter_count: ParameterCount = lambda spec: None,
     model_fingerprint: Fingerprint = lambda model: None,
@@ -225,11 +233,13 @@ def resolve(
         present: The contents of the run's folder.
         device: Device of the cells; groups have more lanes on a GPU.
         lanes: Largest number of lanes of a group; 0 for the fixed rule.
-        force: Run cells again that have a record, from the beginning.
-        retry_failed: Run cells again that failed or diverged.
+        force: Run cells again that have a record, from the beginning. If an earlier command did so with the
+            same cells and was stopped, it is continued: what it finished is done.
+        retry_failed: Run cells again that failed or diverged; continues an earlier command likewise.
         stale: ``rerun`` runs cells with stale records (other code or data) again, ``keep`` leaves them. Empty
             runs those again for which only the user's own files changed or that have no numbers, and refuses
             the plan for others.
+        keep_models: Which models are saved; a command that saves others is not continued.
         fingerprint: Called for each suite.
         parameter_count: Called once for each group whose number of lanes depends on it.
         model_fingerprint: Called for each pretrained model of a record.
@@ -246,15 +256,22 @@ def resolve(
     suites_ = dict.fromkeys(spec.suite for spec in cells.values())
     data = {name: mark for name in suites_ if (mark := fingerprint(name)) is not None}
     staleness = Staleness(present.code, present.equivalences, data.get, model_fingerprint)
+    again_now = _again(
+        "force" if force else "retry-failed" if retry_failed else "", cells, present, device, keep_models
+    )
+    since = again_now.since if again_now else ""
     skipped, existing, changes, undecided, restarted = {}, {}, {}, {}, []
     alike = defaultdict(list)
     for key, spec in cells.items():
         head = present.records.get(key)
         change = staleness.of(vars(spec), head) if head else None
-        again = force or (retry_failed and head is not None and head.status in ("failed", "diverged"))
+        redone = head is not None and "" < since <= head.written
+        again = not redone and (
+            force or (retry_failed and head is not None and head.status in _WITHOUT_RESULT)
+        )
         if head is not None and change is not None:
             changes[key] = change.reason
-            decided = stale == "rerun" or change.of_user or head.status in ("failed", "skipped")
+            decided = force or stale == "rerun" or change.of_user or head.status in ("failed", "skipped")
             again = again or (decided and stale != "keep")
             if not again and stale != "keep":
                 undecided[key] = change
@@ -264,7 +281,8 @@ def resolve(
             skipped[key] = reason
         else:
             done = 0
-            if (checkpoint := present.checkpoints.get(key)) is not None and not force:
+            checkpoint = present.checkpoints.get(key)
+            if checkpoint is not None and (not force or "" < since <= checkpoint.written):
                 same_data = checkpoint.data == data.get(spec.suite, checkpoint.data)
                 if same_data and checkpoint.code == code_of(vars(spec)).fingerprint:
                     done = checkpoint.tasks_done
@@ -283,9 +301,48 @@ def resolve(
         data=data,
         device=device,
         lanes=lanes,
-        remarks=tuple(dict.fromkeys(remark for request in requests for remark in request.remarks)),
+        remarks=tuple(
+            dict.fromkeys(
+                [
+                    *(r for request in requests for r in request.remarks),
+                    *_continued(again_now, cells, present),
+                ]
+            )
+        ),
+        again=again_now,
     )
     return plan.completed(fingerprint, parameter_count)
+
+
+def _again(
+    what: str, cells: Mapping[str, CellSpec], present: Present, device: str, keep_models: str
+) -> Again | None:
+    """Return what is run again, with the time of the first command if earlier ones did not finish it."""
+    if what == "":
+        return None
+    asked = {
+        "what": what,
+        "cells": digest({"cells": sorted(cells)}),
+        "device": device,
+        "keep_models": keep_models,
+    }
+    new = Again.model_validate(asked)
+    begun = next((a for a in reversed(present.again) if a.model_copy(update={"since": ""}) == new), new)
+    heads = [present.records.get(key) for key in cells]
+    open_ = [
+        head is None or (head.written < begun.since and (what == "force" or head.status in _WITHOUT_RESULT))
+        for head in heads
+    ]
+    return begun if any(open_) else new
+
+
+def _continued(again: Again | None, cells: Mapping[str, CellSpec], present: Present) -> list[str]:
+    """Return a line if an earlier command is continued."""
+    if again is None or not again.since:
+        return []
+    n = sum(present.records[key].written >= again.since for key in cells if key in present.records)
+    new = f"{n} of {len(cells)} cells have new records"
+    return [f"continues the --{again.what} of {again.since[:19]}Z, which was stopped: {new}"]
 
 
 def _refusal(present: Present, undecided: Mapping[str, Change], data: Mapping[str, str]) -> str:

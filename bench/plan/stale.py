@@ -28,13 +28,15 @@ class RecordHead:
     """Fingerprint of its pretrained model; empty for others."""
     seconds: float = 0.0
     """Training and scoring."""
+    written: str = ""
+    """When it was written, in UTC."""
 
     @classmethod
     def of(cls, record: Fields) -> Self:
         """Return the head of a record."""
         made, data, timings = (record.get(name) or {} for name in ("made_by", "data", "timings"))
         marks = made.get("code", ""), data.get("fingerprint", ""), data.get("model") or ""
-        return cls(record["status"], *marks, timings.get("seconds_per_seed", 0.0))
+        return cls(record["status"], *marks, timings.get("seconds_per_seed", 0.0), record["written"])
 
 
 @dataclass(frozen=True)

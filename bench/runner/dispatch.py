@@ -26,7 +26,7 @@ from bench.runner.options import Checked, Options, Outcome
 from bench.runner.processes import Ended, Target, run_groups
 from bench.runner.progress import Progress
 from bench.schema import failure_in_words
-from bench.store import RunFolder, RunReader, SavedModels, Superseded, read_equivalences
+from bench.store import RunFolder, RunReader, SavedModels, Superseded, moment, read_equivalences
 from suites.base import Data, Scenario, Training
 from suites.errors import Unavailable, UserError, some
 from suites.sources import without_hub
@@ -63,6 +63,7 @@ def resolve_for(
                 force=options.force,
                 retry_failed=options.retry_failed,
                 stale=options.stale,
+                keep_models=options.keep_models,
                 fingerprint=_if_available(_fingerprint),
                 parameter_count=_if_available(_parameter_count),
                 model_fingerprint=_model_fingerprint,
@@ -96,7 +97,10 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     run = RunFolder(folder)
     codes = codes_of(spec for spec in plan.cells if spec.key not in plan.existing)
     code = {found.fingerprint: found.files for found in codes.values()}
-    maker = run.open(plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code)
+    again = plan.again and plan.again.model_copy(update={"since": plan.again.since or moment()})
+    maker = run.open(
+        plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code, again
+    )
     set_aside = run.repair()
     superseded = Superseded(folder)
     superseded.add({spec.key for spec in plan.cells if spec.key not in plan.existing} & run.statuses().keys())
@@ -111,12 +115,10 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
         for words in plan.notes(folder):
             to_stderr(words)
     checked = _checked(plan, options)
-    target = Target(models, maker, {name: of.words for name, of in checked.items()})
+    since = again.since if again and again.what == "force" else ""
+    target = Target(models, maker, {name: of.words for name, of in checked.items()}, since)
     skipped = [{"status": "skipped", "reason": reason} for reason in plan.skipped.values()]
     target.write([plan.by_key[key] for key in plan.skipped], skipped)
-    for group in plan.groups:
-        for key in group.keys if not group.tasks_done else ():
-            run.drop(key)
     groups = [[plan.by_key[key] for key in group.keys] for group in plan.groups]
     faulty = [group for group in groups if checked.get(group[0].strategy, Checked("")).fault]
     for specs in faulty:
@@ -152,11 +154,13 @@ def _checked(plan: ResolvedPlan, options: Options) -> dict[str, Checked]:
 def _present(run: RunReader) -> Present:
     manifest, heads = run.manifest(), run.each(RecordHead.of)
     checkpoints = {
-        key: Checkpoint(h.tasks_done, h.code, h.data) for key, h in run.checkpoint_headers().items()
+        key: Checkpoint(h.tasks_done, h.code, h.data, h.written)
+        for key, h in run.checkpoint_headers().items()
     }
     equivalences = read_equivalences(run)
     same = run.folder, heads, checkpoints, manifest.code, equivalences, manifest.shared, manifest.data
-    return Present(*same)
+    again = [command.again for command in manifest.commands if command.again]
+    return Present(*same, again)
 
 
 def _fingerprint(suite: str) -> str:

@@ -52,6 +52,8 @@ class Target:
     maker: Maker
     checks: Mapping[str, str] = field(default_factory=dict)
     """The check that was made of a strategy, by name."""
+    since: str = ""
+    """Checkpoints written before are not used: --force begins again. Empty to use all."""
 
     def write(
         self, group: Group, records: Sequence[Fields], codes: Sequence[str] = (), began: str = ""
@@ -334,7 +336,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
             records = run_group(
                 group,
                 device=device,
-                checkpoints=_Checkpoints(folder, group, codes),
+                checkpoints=_Checkpoints(folder, target.since, _by_key(group, codes)),
                 models=_Models(folder, target.models.which, _by_key(group, codes)),
                 warm_start=load_into,
                 progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
@@ -369,10 +371,10 @@ class _Models(SavedModels):
 
 
 class _Checkpoints:
-    """The checkpoints of a group that the current code made; others are ignored."""
+    """The checkpoints that the current code made since --force; others stay until they are replaced."""
 
-    def __init__(self, folder: Path, group: Group, codes: Sequence[str]) -> None:
-        self.run, self.codes = RunFolder(folder), _by_key(group, codes)
+    def __init__(self, folder: Path, since: str, codes: Mapping[str, str]) -> None:
+        self.run, self.since, self.codes = RunFolder(folder), since, codes
 
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
         """Save the state of a cell."""
@@ -382,7 +384,9 @@ class _Checkpoints:
     def load(self, key: str) -> tuple[dict[str, Tensor], Fields] | None:
         """Return the state of a cell, None if there is none by this code."""
         found = self.run.load(key)
-        return found if found and found[1]["code"] == self.codes[key] else None
+        if found is None or found[1]["code"] != self.codes[key] or found[1]["written"] < self.since:
+            return None
+        return found
 
 
 def _by_key(group: Group, codes: Sequence[str]) -> dict[str, str]:

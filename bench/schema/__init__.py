@@ -14,7 +14,7 @@ from bench.schema.equivalence import Equivalence, Equivalences
 from bench.schema.experiment import Experiment, RunTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
 from bench.schema.fields import Fields, FileModel, Unreadable, Value, read_toml
-from bench.schema.manifest import Command, Manifest, Metadata
+from bench.schema.manifest import Again, Command, Manifest, Metadata
 from bench.schema.published_table import PublishedTable
 from bench.schema.record import (
     NOT_CONTENT,

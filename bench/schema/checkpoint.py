@@ -22,6 +22,8 @@ class CheckpointHeader(FileModel):
     """Name of the file with its tensors, in the same folder."""
     tasks_done: Annotated[int, Field(ge=1)]
     """Tasks learned."""
+    written: str = ""
+    """When it was written, in UTC, as in records; empty in earlier headers."""
     code: str = ""
     """Fingerprint of the code that made it, as in records; a cell only continues with the same code. Empty in
     headers of version 1."""

@@ -1,11 +1,29 @@
 """The manifest of a run: commands, planned cells, data, code and metadata."""
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from bench.schema.fields import Described, Fields, FileModel, Key, Value
 
 Metadata = dict[str, bool | str | list[str]]
 """Metadata of a strategy, suite or model, by attribute."""
+
+
+class Again(Described):
+    """What a command with ``--force`` or ``--retry-failed`` runs again.
+
+    If the command is stopped and repeated, it is continued.
+    """
+
+    what: Literal["force", "retry-failed"]
+    """The option."""
+    cells: str
+    """Hash of the keys of all its cells."""
+    since: str = ""
+    """When the first such command began, in UTC: records and checkpoints written since are new."""
+    device: str
+    """The requested device."""
+    keep_models: str = ""
+    """Which models it saves."""
 
 
 class Command(Described):
@@ -27,6 +45,8 @@ class Command(Described):
     """The requested device."""
     machine: str
     """System, processor and number of cores."""
+    again: Again | None = None
+    """What it runs again; none without ``--force`` and ``--retry-failed``."""
 
 
 class Manifest(FileModel):

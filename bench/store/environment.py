@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +24,11 @@ _OURS = ("bench", "lethe", "strategies", "suites")
 def now() -> str:
     """Return the time, in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def moment() -> str:
+    """Return the time, in UTC, as precise as in records."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def where(device: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
     try:
         # No time and no name, so that equal runs are equal files.
         with new_file(target, "wb") as stream, gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
-            packed.write(as_line(manifest.model_dump(by_alias=True)))
+            packed.write(as_line(manifest.model_dump(by_alias=True, exclude_none=True)))
             packed.writelines(_records(reader))
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}") from None
@@ -95,7 +95,7 @@ def unpack_run(file: Path, folder: Path | None = None) -> Path:
         _write_classes(reader, list(records), scratch)
         if reader.unreadable:
             raise UserError(f"{file} is damaged: {reader.unreadable[0]}; use another copy of it")
-        write_json(scratch / "run.json", manifest.model_dump(by_alias=True))
+        write_json(scratch / "run.json", manifest.model_dump(by_alias=True, exclude_none=True))
     return target
 
 

@@ -10,13 +10,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import CellSpec, check_agreement
-from bench.schema import CellRecord, CheckpointHeader, ClassCounts, Fields, FileModel, Manifest, Metadata
-from bench.store.environment import Maker, now, where
+from bench.schema import (
+    Again,
+    CellRecord,
+    CheckpointHeader,
+    ClassCounts,
+    Fields,
+    FileModel,
+    Manifest,
+    Metadata,
+)
+from bench.store.environment import Maker, moment, now, where
 from bench.store.files import write_json, write_tensors
 from bench.store.lines import append
 from bench.store.run_reader import RunReader
@@ -48,6 +56,7 @@ class RunFolder(RunReader):
         device: str,
         described: Mapping[str, Mapping[str, Metadata]] | None = None,
         code: Mapping[str, Mapping[str, str]] | None = None,
+        again: Again | None = None,
     ) -> Maker:
         """Add cells to the manifest; create the folder if it does not exist.
 
@@ -55,7 +64,7 @@ class RunFolder(RunReader):
         ``shared``: what all cells of one suite and scenario have in common (version, model, training).
         ``data`` is the fingerprint of each suite's data set. ``described`` is what strategies, suites and
         models say of themselves, so that a reader need not import them: by kind and name. ``code`` are the
-        files behind each fingerprint of code.
+        files behind each fingerprint of code. ``again`` is what is run again by --force or --retry-failed.
 
         Returns:
             What records of this command say of how they were made.
@@ -67,9 +76,11 @@ class RunFolder(RunReader):
         before = self.manifest()
         check_agreement(self.folder, before.shared, shared)
         entry = {"command": command, "at": now(), **where(device)}
+        if again is not None:
+            entry["again"] = again.model_dump()
         manifest = {
             "schema": Manifest.VERSION,
-            "commands": [*map(dict, before.commands), entry],
+            "commands": [*(c.model_dump(exclude_none=True) for c in before.commands), entry],
             "shared": {**before.shared, **shared},
             "data": {**before.data, **data},
             "cells": {**before.cells, **{s.key: s.title for s in specs}},
@@ -98,7 +109,7 @@ class RunFolder(RunReader):
             UserError: where they cannot be written.
             Unreadable: for a record that readers would refuse; none is written then.
         """
-        written = datetime.now(UTC).isoformat(timespec="microseconds")
+        written = moment()
         records, classes, keys = [], [], []
         for spec, record in cells:
             named = {"key": spec.key, "written": written}
@@ -151,7 +162,7 @@ class RunFolder(RunReader):
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{header['tasks_done']}.safetensors"
         write_tensors(folder / name, tensors)
-        named = {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name}
+        named = {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, "written": moment()}
         write_json(folder / "facts.json", named | header)
         for old in folder.glob("*.safetensors"):
             if old.name != name:

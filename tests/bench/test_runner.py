@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 import bench
 from bench.plan import Request
 from bench.runner import processes
-from bench.runner.options import check_device
+from bench.runner.dispatch import resolve_for
+from bench.runner.options import Options, check_device
 from bench.store import RunFolder, RunReader
 from lethe.testing import outcome
 from tests.conftest import Command, ran, refused, tree
@@ -54,6 +56,77 @@ def test_only_missing_cells_are_run(tmp_path: Path) -> None:
     assert ran(run, SMALL, force=True).counts == {"done": 9}
     assert list((run / "checkpoints").iterdir()) == []
     assert not (run / "progress").exists()
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch, tasks: int, folder: Path, request: Request, **how: Any) -> None:
+    """Run until some tasks have begun, then press Ctrl-C."""
+    left = iter(range(tasks, -1, -1))
+
+    def note(*_: Any) -> None:
+        if next(left) == 0:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "note", note)
+        with pytest.raises(KeyboardInterrupt):
+            ran(folder, request, **how)
+
+
+def begun(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, request: Request, **how: Any
+) -> list[tuple[str, int]]:
+    """Run, and return the first key and the number of tasks done of each group at its beginning."""
+    found: dict[str, int] = {}
+    monkeypatch.setattr(processes, "note", lambda _, keys, done, tasks: found.setdefault(keys[0], done))
+    ran(folder, request, **how)
+    return list(found.items())
+
+
+def test_force_stopped_and_repeated_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy suite has two tasks: the stopped run did one cell and a task of the next."""
+    request, how = Request("toy", ("finetune",), seeds=(0, 1, 2)), {"force": True, "lanes": 1}
+    first, second, third = (spec.key for spec in request.cells())
+    ran(tmp_path, request)
+    before = cells(tmp_path)
+    stopped(monkeypatch, 4, tmp_path, request, **how)
+    assert cells(tmp_path) == before
+    lines = resolve_for([request], RunReader(tmp_path), Options(**how)).lines()
+    assert "1 of 3 cells have new records" in lines[-1]
+    assert begun(monkeypatch, tmp_path, request, **how) == [(second, 1), (third, 0)]
+    assert [key for key, _ in begun(monkeypatch, tmp_path, request, **how)] == [first, second, third]
+    assert cells(tmp_path) == before
+
+
+def test_force_keeps_an_old_checkpoint_until_a_new_one_is_written_and_does_not_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, run = Request("toy", ("finetune",), seeds=(0,)), RunReader(tmp_path)
+    stopped(monkeypatch, 1, tmp_path, request)
+    (old,) = run.checkpoint_headers().values()
+    stopped(monkeypatch, 0, tmp_path, request, force=True)
+    assert list(run.checkpoint_headers().values()) == [old]
+    assert [done for _, done in begun(monkeypatch, tmp_path, request, force=True)] == [0]
+
+
+def test_retry_failed_stopped_and_repeated_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, original, tried = Request("toy", ("finetune",), seeds=(0, 1, 2)), processes.run_group, []
+
+    def failing(specs: Any, **options: Any) -> Any:
+        tried.append(specs[0].seed)
+        if len(tried) == 5:
+            raise KeyboardInterrupt
+        if specs[0].seed < 2:
+            raise RuntimeError("no")
+        return original(specs, **options)
+
+    monkeypatch.setattr(processes, "run_group", failing)
+    ran(tmp_path, request, lanes=1)
+    again = partial(ran, tmp_path, request, lanes=1, retry_failed=True)
+    with pytest.raises(KeyboardInterrupt):
+        again()
+    again()
+    again()
+    assert tried == [0, 1, 2, 0, 1, 1, 0, 1]
 
 
 def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
