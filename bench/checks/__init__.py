@@ -1,1 +1,1 @@
-"""Checks of methods, suites, models and devices."""
+"""Checks of methods, suites, models and devices, and of their speed."""

@@ -7,7 +7,7 @@ from bench.cli.app import app
 from suites import errors
 
 # Each adds its commands; --help lists them in this order.
-from bench.cli import look, check, run, verify, models, report, compare, packing  # isort: skip
+from bench.cli import look, check, run, verify, models, report, compare, perf, packing  # isort: skip
 
 
 def main() -> None:

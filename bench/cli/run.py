@@ -91,7 +91,7 @@ def run(
         scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
         chosen = experiments.seeds("5" if seeds is None else seeds)
         resumed = "" if resume_from is None else str(resume_from)
-        requests = [Request(what, tuple(strategy), scenarios, chosen, _pairs(pairs), resumed)]
+        requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed)]
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the run with --out")
     how: dict[str, Any] = {"check_method": _unchecked if no_check else _checked, "stale": stale}
@@ -117,7 +117,8 @@ def _unchecked(name: str) -> Any:
     return Checked("none: --no-check")
 
 
-def _pairs(settings: list[str]) -> dict[str, str]:
+def pairs_of(settings: list[str]) -> dict[str, str]:
+    """Return the settings of ``--set``; raises UserError for what is not ``key=value``."""
     pairs: dict[str, str] = {}
     for text in settings:
         key, equals, value = text.partition("=")

@@ -1,0 +1,130 @@
+"""Source trees of a git repository at one revision, and an environment for each."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from suites.cache import cache_folder
+from suites.errors import UserError
+
+_DEPENDENCIES = ("pyproject.toml", "constraints.txt")
+
+
+def git(*words: str, at: Path | None = None) -> str:
+    """Return the output of a git command; raises UserError with its last line if it fails."""
+    try:
+        done = subprocess.run(["git", *words], cwd=at, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError("git is not installed, and revisions are read with it") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"git {words[0]}: {said[-1].removeprefix('fatal: ')}")
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A source tree: the folder to work in, the top of its repository, and the Python that runs it."""
+
+    top: Path
+    folder: Path
+    python: Path
+    revision: str
+    """Full hash; empty for the tree that is edited."""
+
+    @property
+    def title(self) -> str:
+        """The revision in words."""
+        return self.revision[:12] if self.revision else "the current tree"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables under which Python imports from this tree first, with one thread."""
+        return os.environ | {"PYTHONPATH": str(self.top), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+
+
+def current() -> Tree:
+    """Return the tree of the current folder; raises UserError outside a git repository."""
+    top = Path(git("rev-parse", "--show-toplevel"))
+    return Tree(top, Path.cwd(), Path(sys.executable), "")
+
+
+def revision(name: str, at: Path | None = None) -> str:
+    """Return the full hash of a revision; raises UserError if there is none of that name."""
+    try:
+        return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", at=at)
+    except UserError:
+        raise UserError(
+            f"no revision {name!r} in this repository; git log --oneline shows what there is"
+        ) from None
+
+
+@contextmanager
+def checked_out(name: str) -> Iterator[Tree]:
+    """Check a revision out into a temporary worktree, which is removed at the end."""
+    here, of = current(), revision(name)
+    scratch = Path(tempfile.mkdtemp(prefix="lethe-tree-"))
+    try:
+        with worktree(of, scratch / of[:12], here) as tree:
+            yield tree
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def worktree(of: str, place: Path, here: Tree) -> Iterator[Tree]:
+    """Check a revision out into a worktree at a new place, which is removed at the end."""
+    git("worktree", "add", "--detach", "--quiet", str(place), of, at=here.top)
+    try:
+        yield Tree(place, place / here.folder.relative_to(here.top), python_of(place, here), of)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        git("worktree", "prune", at=here.top)
+
+
+def python_of(top: Path, here: Tree) -> Path:
+    """Return a Python with what a tree depends on: this one if both depend on the same, else one made for it.
+
+    An environment is made once for each content of pyproject.toml and constraints.txt, in the cache folder.
+    """
+    wanted = _dependencies(top)
+    if wanted == _dependencies(here.top):
+        return here.python
+    place = cache_folder() / "environments" / wanted
+    python = place / "bin" / "python"
+    if not (place / "complete").exists():
+        print(f"installing what {top.name} depends on into {place}", file=sys.stderr)
+        venv.create(place, clear=True, with_pip=True)
+        constraints = ["-c", "constraints.txt"] if (top / "constraints.txt").exists() else []
+        install = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            *constraints,
+            ".",
+        ]
+        done = subprocess.run(install, cwd=top, capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or ["no message"]
+            raise UserError(f"what {top.name} depends on cannot be installed: {said[-1]}")
+        (place / "complete").touch()
+    return python
+
+
+def _dependencies(top: Path) -> str:
+    found = hashlib.blake2b(digest_size=10)
+    for name in _DEPENDENCIES:
+        found.update((top / name).read_bytes() if (top / name).is_file() else b"")
+        found.update(b"\0")
+    return found.hexdigest()
