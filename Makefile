@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint site bench costs statistics reference docs gallery clean
+.PHONY: demo test check fuzz lint site bench costs statistics reference docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO)
@@ -19,6 +19,10 @@ test: .venv/installed-test lint
 # What to run after every edit: all but the slow tests.
 check: .venv/installed-test lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -p no:benchmark -m "not slow"
+
+# Damages everything that Lethe reads at random: only UserError may be raised.
+fuzz: .venv/installed-test
+	$(BIN)/python -m tests.fuzz --minutes 10
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeGuard, get_type_hints
 
-from strategies.sums import field_name, split
+from strategies.sums import field_name, method_names, name_and_options, split
 from suites import aliases
 from suites.description import (
     Description,

@@ -1,12 +1,16 @@
 """Errors that a user sees as one line, with exit code 2."""
 
 import difflib
+import re
 
 
 class UserError(Exception):
     """A request that is impossible: printed as one line, with exit code 2."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class Unavailable(UserError):
@@ -26,6 +30,16 @@ class EnvironmentFault(UserError):
     def __init__(self, words: str, stops: bool = False) -> None:
         super().__init__(words)
         self.stops = stops
+
+
+_MOST = 2000
+_NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def one_line(text: str) -> str:
+    """Return text in one line, without the control characters that a terminal obeys, and shortened."""
+    line = _NOT_SHOWN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return line if len(line) <= _MOST else f"{line[: _MOST // 2]} ... {line[-_MOST // 2 :]}"
 
 
 def some(words: list[str], most: int) -> str:

@@ -23,6 +23,7 @@ from typing import Generic, TypeGuard, TypeVar
 from suites.cache import cache_folder, write_cached
 from suites.description import Description
 from suites.errors import UserError, unknown
+from suites.paths import read_file
 from suites.values import spelled
 
 Named = TypeVar("Named")
@@ -226,7 +227,7 @@ def import_file(path: str) -> ModuleType:
         UserError: The file does not exist or cannot be imported; the message has file, line and error.
     """
     try:
-        source = Path(path).read_bytes()
+        source = read_file(path)
     except FileNotFoundError:
         raise UserError(f"no such file: {path}") from None
     except OSError as error:

@@ -60,7 +60,7 @@ def convert(what: str, given: Value, hint: Any) -> Value:
     if value is None:
         kind = "a whole number" if plain is int else "a number"
         raise UserError(f"{what} must be {kind}, not {_quoted(given)}")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{what} must be finite, not {_quoted(given)}")
     low, high = (getattr(bounds, end, None) for end in ("low", "high"))
     if low is not None and value < low:
@@ -189,6 +189,8 @@ def _quoted(given: Value) -> str:
 
 def spelled(path: str) -> str:
     """Return the canonical spelling of a path: ``./...`` below the working directory, else absolute."""
+    if "\0" in path:
+        raise UserError(f"a path cannot contain a null character: {path!r}")
     whole, here = os.path.realpath(os.path.expanduser(path)), os.path.realpath(os.curdir)
     if os.path.commonpath([whole, here]) != here:
         return whole

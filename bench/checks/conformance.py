@@ -121,7 +121,7 @@ class Subject:
     @cached_property
     def scenario(self) -> Scenario:
         """A scenario that the method supports, if possible class-incremental."""
-        return scenario_of("+".join(part.partition("[")[0] for part in strategies.split(self.selector)))
+        return scenario_of("+".join(strategies.method_names(self.selector)))
 
     @property
     def of_texts(self) -> bool:
@@ -157,7 +157,7 @@ class Subject:
 
     def _small(self, part: str) -> Fields:
         """Return the sizes for checks of a part, without settings in the selector."""
-        name = part.partition("[")[0]
+        (name,) = strategies.method_names(part)
         own = {k: v for k, v in SMALL.get(name, {}).items() if f"{k}=" not in part}
         one = self.strategy.name == name
         return {k if one else strategies.field_name(name, k): v for k, v in own.items()}

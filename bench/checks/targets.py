@@ -70,8 +70,7 @@ def targets(names: Sequence[str]) -> list[Target]:
 
 
 def _target(name: str) -> Target:
-    plain = "+".join(part.partition("[")[0] for part in strategies.split(name))
-    parts = strategies.split(plain)
+    parts = strategies.method_names(name)
     if all(strategies.REGISTRY.has(part) for part in parts):
         return Target(name, "strategy", CHECKS, Subject)
     if suites.REGISTRY.has(name):

@@ -1,6 +1,8 @@
 """The Typer app, and helpers that several commands share."""
 
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,12 +52,20 @@ def use_mirror(data: Path | None) -> None:
         os.environ["LETHE_DATA"] = str(data)
 
 
+def end_with(unreadable: Sequence[str]) -> None:
+    """Print a line for each file that could not be read; end with exit code 1 if there is one."""
+    for words in dict.fromkeys(unreadable):
+        print(words, file=sys.stderr)
+    if unreadable:
+        raise typer.Exit(1)
+
+
 def opened(folder: Path) -> tuple[Any, dict[str, str]]:
     """Return a run and its planned cells; raises UserError if the folder is not a run."""
     from bench.store import RunReader
 
     run = RunReader(folder)
-    manifest = run.manifest()
-    if not manifest.commands:
+    manifest = run.manifest_if_readable()
+    if not manifest.commands and not run.unreadable:
         raise errors.UserError(f"{folder} is not a run's folder: it has no run.json")
     return run, manifest.cells

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import app, opened
+from bench.cli.app import app, end_with, opened
 from suites import errors
 from suites.description import Description
 
@@ -93,8 +93,7 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
         if state != "done" or why:
             others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
             print(f"{state:<9} {titles[0]}{others}{why and f': {why}'}")
-    for line in run_.unreadable:
-        print(line)
+    end_with(run_.unreadable)
 
 
 def _state(run_: "RunReader", key: str, found: "tuple[str, str, Change | None] | None") -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.app import app, opened
+from bench.cli.app import app, end_with, opened
 from suites import errors
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def report(
         print_classes(classes, Console())
         write_classes(classes, made)
     print(f"report: {made / 'index.html'}")
-    for words in frames.unreadable:
-        print(words, file=sys.stderr)
+    end_with(frames.unreadable)
 
 
 def _labels(text: str) -> dict[str, str]:
@@ -126,6 +125,7 @@ def power(
     print_power(found, power_caption(a, b, score, difference, comparisons), Console())
     for words in left_out(frames):
         print(words, file=sys.stderr)
+    end_with(frames.unreadable)
 
 
 @app.command(epilog="Example: lethe cite results/runs/first > references.bib")
@@ -134,4 +134,6 @@ def cite(folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="F
     from bench.report import citations
     from bench.results import load
 
-    print(citations(load(*folders)))
+    frames = load(*folders)
+    print(citations(frames))
+    end_with(frames.unreadable)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.store import new_file
 from suites.errors import UserError
+from suites.paths import check_is_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,7 @@ def read_texts(path: Path, column: str) -> list[str]:
     """
     csv.field_size_limit(_LONGEST_FIELD)
     try:
+        check_is_file(path, pipe=True)  # such as <(zcat rows.csv.gz)
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if not rows.fieldnames:
@@ -48,6 +50,7 @@ def read_images(path: Path) -> np.ndarray[Any, Any]:
     if path.suffix != ".npy":
         raise UserError(f"this model reads images: --file must be a .npy array of them, not {path.name}")
     try:
+        check_is_file(path)
         images: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None

@@ -17,6 +17,7 @@ from bench.models.reference import ModelRef
 from suites.base import generator
 from suites.description import Description, Option, docstring, first_paragraph, in_words, type_in_words
 from suites.errors import UserError, unknown
+from suites.paths import folder_named
 from suites.registry import Registry
 from suites.values import convert, taken_apart
 from suites.values import spelled as spelled_path
@@ -95,7 +96,7 @@ def reference(name: str) -> ModelRef:
 
 def spelled(name: str) -> str:
     """Return the canonical spelling of the name of a model, which may contain a path."""
-    if name not in names() and Path(name).expanduser().is_dir():
+    if name not in names() and folder_named(name):
         return spelled_path(name)
     return REGISTRY.spelled(name)
 

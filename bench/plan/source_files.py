@@ -21,6 +21,7 @@ from typing import Any
 from suites.aliases import ALIASES
 from suites.cache import cache_folder, write_cached
 from suites.errors import UserError
+from suites.paths import read_file
 from suites.syntax import digest_of_tree
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +33,8 @@ _CHANGE_NO_NUMBER = {
     "bench.api", "bench.checks", "bench.cli", "bench.models.reference", "bench.plan", "bench.report",
     "bench.results", "bench.runner", "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
     "strategies.sums",
-    "suites.aliases", "suites.cache", "suites.description", "suites.errors", "suites.registry",
-    "suites.syntax", "suites.tracebacks",
+    "suites.aliases", "suites.cache", "suites.description", "suites.errors", "suites.paths",
+    "suites.registry", "suites.syntax", "suites.tracebacks",
 }  # fmt: skip
 """What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
 record holds the cell itself; these decide no number in it."""
@@ -273,6 +274,6 @@ def _source(path: Path) -> Source:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

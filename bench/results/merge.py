@@ -14,8 +14,9 @@ from bench.plan import Staleness, Value, text_of
 from bench.results.code_of_rows import CodeOfRows, has_result, row
 from bench.results.outcome import Outcome, outcomes
 from bench.schema import Equivalences, Manifest
-from bench.store import RunReader, read_equivalences
+from bench.store import RunReader, equivalences_if_readable
 from suites.errors import UserError, some
+from suites.paths import resolved
 
 _MAPS = ("shared", "data", "cells", "strategies", "suites", "models", "code")
 _ORDER = ("failed", "skipped", "diverged", "done")
@@ -81,25 +82,25 @@ def merge(
     Raises:
         UserError: for a folder that is no run, and for runs that contradict each other.
     """
-    named = {folder.resolve(): label for folder, label in (labels or {}).items()}
-    once = {folder.resolve(): folder for folder in sorted(folders, reverse=True)}
-    for chosen in [*named, *([prefer.resolve()] if prefer else [])]:
+    named = {resolved(folder): label for folder, label in (labels or {}).items()}
+    once = {resolved(folder): folder for folder in sorted(folders, reverse=True)}
+    for chosen in [*named, *([resolved(prefer)] if prefer else [])]:
         if chosen not in once:
             raise UserError(f"{chosen} is not one of the runs: {', '.join(map(str, sorted(once.values())))}")
     merged = Merged([], Manifest.empty(), [], tuple(sorted(once.values())))
     runs, same, outcome = [], [], outcomes(compared or len(once) > 1)
     for folder in merged.folders:
         reader = RunReader(folder)
-        manifest = reader.manifest()
-        if not manifest.commands and not reader.cells.is_dir():
+        manifest = reader.manifest_if_readable()
+        if not manifest.commands and not reader.cells.is_dir() and not reader.unreadable:
             raise UserError(f"{folder} is not a run's folder: it has no run.json")
         cells = list(reader.each(outcome).values())
-        runs.append(_Run(folder, named.get(folder.resolve(), ""), cells, manifest))
+        runs.append(_Run(folder, named.get(resolved(folder), ""), cells, manifest))
         merged.manifest = _joined(merged.manifest, manifest)
+        same += equivalences_if_readable(reader).entries
         merged.unreadable += reader.unreadable
-        same += read_equivalences(reader).entries
     home: dict[str, _Run] = {}
-    preferred = once[prefer.resolve()] if prefer else None
+    preferred = once[resolved(prefer)] if prefer else None
     for label in dict.fromkeys(run.label for run in runs):
         _merge_alike([run for run in runs if run.label == label], preferred, merged, home)
     cells = sorted(merged.cells, key=lambda cell: cell.key)

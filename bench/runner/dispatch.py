@@ -29,6 +29,7 @@ from bench.schema import failure_in_words
 from bench.store import RunFolder, RunReader, SavedModels, Superseded, moment, read_equivalences
 from suites.base import Data, Scenario, Training
 from suites.errors import Unavailable, UserError, some
+from suites.paths import folder_named
 from suites.sources import without_hub
 
 
@@ -169,7 +170,7 @@ def _fingerprint(suite: str) -> str:
 
 def _model_fingerprint(name: str) -> str | None:
     """Return the fingerprint of a pretrained model in a folder, which may have changed; None for others."""
-    return pretrained.mark(name) if Path(name).expanduser().is_dir() else None
+    return pretrained.mark(name) if folder_named(name) else None
 
 
 def _parameter_count(spec: CellSpec) -> int:

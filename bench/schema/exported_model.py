@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from bench.schema.fields import Count, Described, FileModel, Key, Unreadable, Value
 from bench.schema.record import DataSource
 from suites.errors import UserError
+from suites.paths import folder_named, read_file
 from suites.values import spelled
 
 HEADER, WEIGHTS, HEAD, README = "lethe.json", "model.safetensors", "head.safetensors", "README.md"
@@ -104,12 +105,13 @@ class Exported:
     @classmethod
     def at(cls, folder: str | Path) -> Exported:
         """Read a folder; raises UserError if it is not an exported model."""
-        path = Path(folder).expanduser()
+        path = folder_named(str(folder)) or Path(folder)
         try:
-            return cls(path, ExportHeader.read((path / HEADER).read_bytes())[0])
-        except OSError:
-            missing = not (path / HEADER).exists()
-            why = f"it has no {HEADER}" if missing else f"its {HEADER} cannot be read"
+            return cls(path, ExportHeader.read(read_file(path / HEADER))[0])
+        except FileNotFoundError:
+            raise UserError(f"{folder} is not an exported model: it has no {HEADER}") from None
+        except OSError as error:
+            why = f"its {HEADER} cannot be read: {error.strerror}"
             raise UserError(f"{folder} is not an exported model: {why}") from None
         except Unreadable as error:
             raise UserError(f"{folder} was not exported by this version of Lethe: {error}") from None
@@ -117,7 +119,8 @@ class Exported:
     @classmethod
     def named(cls, name: str) -> Exported | None:
         """Return the exported model in the folder ``name``, None if it is none."""
-        return cls.at(name) if (Path(name).expanduser() / HEADER).is_file() else None
+        folder = folder_named(name)
+        return cls.at(name) if folder and (folder / HEADER).exists() else None
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from suites.errors import UserError
+from suites.paths import read_file
 from suites.values import Value as Value
 
 Fields = dict[str, Any]
@@ -141,10 +142,10 @@ def read_toml(model: type[AnyFile], path: Path) -> AnyFile:
         UserError: The file is missing or does not match the model.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(read_file(path).decode())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     try:
         return model.read({"schema": 1} | content)[0]

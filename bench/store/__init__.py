@@ -1,7 +1,13 @@
 """Runs on disk: manifests, records, checkpoints and saved models."""
 
 from bench.store.environment import Maker, moment, now, where
-from bench.store.equivalences import enter_equivalences, equivalences_path, read_equivalences, staleness_of
+from bench.store.equivalences import (
+    enter_equivalences,
+    equivalences_if_readable,
+    equivalences_path,
+    read_equivalences,
+    staleness_of,
+)
 from bench.store.files import new_file, new_folder, write_json, write_tensors
 from bench.store.pack import pack_run, packed_runs, unpack_run
 from bench.store.run_folder import RunFolder

@@ -8,13 +8,14 @@ from bench.schema import Equivalence, Equivalences, Unreadable
 from bench.store.files import write_json
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
+from suites.paths import read_file, resolved
 
 SUFFIX = ".equivalent.json"
 
 
 def equivalences_path(run: RunReader) -> Path:
     """Return the path of the list of a run: ``NAME.equivalent.json``."""
-    return run.folder.resolve().with_name(run.name + SUFFIX)
+    return resolved(run.folder).with_name(run.name + SUFFIX)
 
 
 def read_equivalences(run: RunReader) -> Equivalences:
@@ -25,7 +26,7 @@ def read_equivalences(run: RunReader) -> Equivalences:
     """
     path = equivalences_path(run)
     try:
-        return Equivalences.read(path.read_bytes())[0]
+        return Equivalences.read(read_file(path))[0]
     except FileNotFoundError:
         return Equivalences.empty()
     except (OSError, Unreadable) as error:
@@ -33,6 +34,11 @@ def read_equivalences(run: RunReader) -> Equivalences:
         raise UserError(
             f"{path} cannot be read: {why}; remove it and run lethe verify --records, which writes it again"
         ) from None
+
+
+def equivalences_if_readable(run: RunReader) -> Equivalences:
+    """Return the list of a run, an empty one with a line in ``run.unreadable`` if it cannot be read."""
+    return run.if_readable(lambda: read_equivalences(run), Equivalences.empty())
 
 
 def enter_equivalences(
@@ -77,9 +83,8 @@ def staleness_of(run: RunReader, data_now: Callable[[str], str | None] = lambda 
         data_now: Returns the current fingerprint of the data of a suite. If it returns None, the last
             fingerprint in the manifest is used, so that no data set has to be loaded.
 
-    Raises:
-        UserError: The manifest or the list of equivalent code cannot be read.
+    A manifest or list of equivalent code that cannot be read counts as empty; ``run.unreadable`` names it.
     """
-    manifest = run.manifest()
+    manifest = run.manifest_if_readable()
     data = lambda suite: data_now(suite) or manifest.data.get(suite)  # noqa: E731
-    return Staleness(manifest.code, read_equivalences(run), data)
+    return Staleness(manifest.code, equivalences_if_readable(run), data)

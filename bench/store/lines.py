@@ -16,6 +16,7 @@ from typing import IO, cast
 
 from bench.schema import Fields
 from suites.errors import UserError
+from suites.paths import check_is_file, read_file
 
 SUFFIX = ".jsonl"
 PACK_SUFFIX = ".lethe.gz"
@@ -32,6 +33,8 @@ class Piece:
     content: bytes
     offset: int | None = None
     """Offset of the line; none for a whole file."""
+    fault: str = ""
+    """Why it could not be opened."""
 
     @property
     def name(self) -> str:
@@ -64,26 +67,33 @@ def as_line(content: Fields) -> bytes:
 
 def pieces(folder: Path) -> Iterator[Piece]:
     """Yield every record in a folder, from files of lines and from the single files of earlier versions."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Piece(folder, b"", fault=f"{error.strerror}")
+        return
+    for path in paths:
         if path.name.startswith("."):  # another process is writing it
             continue
-        if path.suffix == SUFFIX:
-            yield from lines(path)
-        else:
-            try:
-                content = path.read_bytes()
-            except FileNotFoundError:  # another process set it aside
-                continue
-            except OSError:
-                content = b""
-            yield Piece(path, content)
+        try:
+            if path.suffix == SUFFIX:
+                yield from lines(path)
+            else:
+                yield Piece(path, read_file(path))
+        except FileNotFoundError:  # another process set it aside
+            continue
+        except OSError as error:
+            yield Piece(path, b"", fault=f"{error.strerror}")
 
 
 def lines(path: Path) -> Iterator[Piece]:
     """Yield the complete lines of a file, packed or not, with their offsets.
 
     Raises:
-        UserError: where a packed file is damaged.
+        OSError: It cannot be opened.
+        UserError: A packed file is damaged.
     """
     offset = 0
     try:
@@ -97,5 +107,6 @@ def lines(path: Path) -> Iterator[Piece]:
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Open a file of lines for reading; packed ones are decompressed."""
+    """Open a file of lines for reading; packed ones are decompressed. Raises OSError if it is not a file."""
+    check_is_file(path)
     return cast(IO[bytes], gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")

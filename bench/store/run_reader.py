@@ -14,6 +14,7 @@ Reading never writes. What cannot be read is passed over and listed with the rea
 Earlier versions wrote a file for each record, ``cells/<key>.json``; these are read and continued.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -22,7 +23,8 @@ from typing import IO, TypeVar
 
 from bench.schema import CellRecord, CheckpointHeader, ClassCounts, Fields, FileModel, Manifest, Unreadable
 from bench.store.lines import PACK_SUFFIX, Piece, lines, opened, pieces
-from suites.errors import UserError
+from suites.errors import UserError, one_line
+from suites.paths import read_file, resolved
 
 T = TypeVar("T")
 _CLASSES_OF = re.compile(rb'\{"schema":\d+,"key":"(\w+)","written":"([^"]*)","units"')
@@ -36,8 +38,9 @@ class RunReader:
 
     def __init__(self, folder: Path) -> None:
         beside = folder.with_name(folder.name + PACK_SUFFIX)
-        self.folder = beside if beside.is_file() and not folder.exists() else folder
-        self.packed = self.folder.name.endswith(".gz") and self.folder.is_file()
+        # Not Path.exists, which raises for a name that is too long.
+        self.folder = beside if os.path.isfile(beside) and not os.path.exists(folder) else folder
+        self.packed = self.folder.name.endswith(".gz") and os.path.isfile(self.folder)
         self.cells, self.checkpoints = self.folder / "cells", self.folder / "checkpoints"
         self.beside = self.folder / "classes"
         self.unreadable: list[str] = []
@@ -50,7 +53,7 @@ class RunReader:
     @property
     def name(self) -> str:
         """Name of the folder, or of the packed file without its suffix."""
-        return self.folder.resolve().name.removesuffix(PACK_SUFFIX)
+        return resolved(self.folder).name.removesuffix(PACK_SUFFIX)
 
     # The manifest.
 
@@ -62,17 +65,37 @@ class RunReader:
         """
         path = self.folder if self.packed else self.folder / "run.json"
         try:
-            content = next((p.content for p in lines(path)), b"") if self.packed else path.read_bytes()
+            content = next((p.content for p in lines(path)), b"") if self.packed else read_file(path)
             return Manifest.read(content)[0]
         except FileNotFoundError:
             return Manifest.empty()
         except NotADirectoryError:
             raise UserError(f"{self.folder} is a file or is in one; a folder is needed") from None
-        except OSError:
-            raise UserError(f"{path} cannot be read: move it away, or choose another --out") from None
+        except OSError as error:
+            why = f"cannot be read: {error.strerror}"
+            raise UserError(f"{path} {why}; move it away, or choose another --out") from None
         except Unreadable as error:
             why = f"was not written by this version of Lethe: {error}"
             raise UserError(f"{path} {why}; choose another --out") from None
+
+    def if_readable(self, read: Callable[[], T], otherwise: T) -> T:
+        """Return what a function reads; after a UserError, listed in ``unreadable``, ``otherwise``."""
+        try:
+            return read()
+        except UserError as error:
+            if str(error) not in self.unreadable:
+                self.unreadable.append(str(error))
+            return otherwise
+
+    def manifest_if_readable(self) -> Manifest:
+        """Return the manifest, an empty one with a line in ``unreadable`` if it cannot be read.
+
+        Raises:
+            UserError: There is no such folder.
+        """
+        if not self.packed and not os.path.isdir(self.folder):
+            return self.manifest()
+        return self.if_readable(self.manifest, Manifest.empty())
 
     # Cells.
 
@@ -117,7 +140,9 @@ class RunReader:
         found: dict[tuple[str, str], tuple[Path, int | None]] = {}
         for piece in self._pieces(self.beside):
             match = _CLASSES_OF.match(piece.content)
-            if match:
+            if piece.fault:
+                self._read(ClassCounts, piece)
+            elif match:
                 found[match[1].decode(), match[2].decode()] = piece.path, piece.offset
             elif piece.offset is None:
                 found[piece.path.stem, ""] = piece.path, None
@@ -126,13 +151,16 @@ class RunReader:
         return found
 
     def _piece(self, path: Path, offset: int | None) -> Piece:
-        if offset is None:
-            return Piece(path, path.read_bytes())
-        # One stream for the whole pack: moving forward is free, and keys are read in order.
-        self._pack = self._pack or (opened(path) if self.packed else None)
-        with nullcontext(self._pack) if self._pack else path.open("rb") as stream:
-            stream.seek(offset)
-            return Piece(path, stream.readline(), offset)
+        try:
+            if offset is None:
+                return Piece(path, read_file(path))
+            # One stream for the whole pack: moving forward is free, and keys are read in order.
+            self._pack = self._pack or (opened(path) if self.packed else None)
+            with nullcontext(self._pack) if self._pack else path.open("rb") as stream:
+                stream.seek(offset)
+                return Piece(path, stream.readline(), offset)
+        except OSError as error:  # it was there a moment ago
+            return Piece(path, b"", offset, fault=f"{error.strerror}")
 
     def _pieces(self, folder: Path) -> Iterator[Piece]:
         """Yield the records in a folder, or of one kind in a packed run."""
@@ -146,6 +174,8 @@ class RunReader:
     def _read(self, model: type[FileModel], piece: Piece) -> Fields | None:
         """Return a valid record; None for an invalid one, which is listed once in ``unreadable``."""
         try:
+            if piece.fault:
+                raise Unreadable(piece.fault)
             found, content = model.read(piece.content)
             if piece.offset is None and found.key != piece.path.stem:  # type: ignore[attr-defined]
                 raise Unreadable("it is not the cell its name says")
@@ -154,13 +184,13 @@ class RunReader:
             aside = piece.offset is not None and (self.folder / "set-aside" / piece.name).exists()
             if not aside and piece.name not in self._damaged:
                 self._damaged[piece.name] = piece
-                self.unreadable.append(f"{piece.name} cannot be read: {error}")
+                self.unreadable.append(one_line(f"{piece.name} cannot be read: {error}"))
             return None
 
     def state(self) -> str:
         """Return text that changes whenever a cell is written."""
         paths = [self.folder] if self.packed else self.cells.glob("[!.]*")
-        sizes = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        sizes = [(path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths]
         return f"{len(sizes)} {sum(s for s, _ in sizes)} {max((t for _, t in sizes), default=0)}"
 
     # Checkpoints.
@@ -168,7 +198,7 @@ class RunReader:
     def checkpoint_header(self, key: str) -> CheckpointHeader | None:
         """Return the header of a checkpoint, None if there is none that can be read."""
         try:
-            content = (self.checkpoints / key / "facts.json").read_bytes()
+            content = read_file(self.checkpoints / key / "facts.json")
             header, _ = CheckpointHeader.read(content)
         except (OSError, Unreadable):
             return None

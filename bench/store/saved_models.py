@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from bench.schema import Fields, SavedModelHeader, Unreadable
 from bench.store.files import write_json, write_tensors
 from suites.errors import UserError
+from suites.paths import read_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,12 +83,12 @@ class SavedModels:
         """Return the header of a saved model; raises UserError if it is incomplete."""
         path = self.folder / key / str(task) / "facts.json"
         try:
-            header, _ = SavedModelHeader.read(path.read_bytes())
+            header, _ = SavedModelHeader.read(read_file(path))
             if (header.key, header.tasks_done) == (key, task):
                 return header
             why = "it is another cell's"
         except (OSError, Unreadable) as error:
-            why = str(error)
+            why = str(error.strerror if isinstance(error, OSError) else error)
         raise UserError(f"{path} cannot be read: {why}; run the cell again with --force")
 
     def tensors(self, key: str, task: int) -> dict[str, Tensor]:
