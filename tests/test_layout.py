@@ -171,16 +171,6 @@ def test_the_code_walk_names_existing_files_once_each() -> None:
     assert {name for name, times in counts.items() if times > 1} <= {"bench/train/loop.py"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "strategies").rglob("*.py")), ids=lambda p: p.name)
-def test_strategies_copy_to_the_host_only_where_listed(path: Path) -> None:
-    """A training step must not wait for the device; files that copy elsewhere are listed here."""
-    # saved_state copies at the end of a task; gem at every step, because it solves its quadratic programme on
-    # the host, as it declares; packnet when it prunes a lane; supsup at the start.
-    at_boundaries = {"optimisers.py", "saved_state.py", "gem.py", "packnet.py", "supsup.py"}
-    found = re.findall(r"\.item\(\)|\.tolist\(\)|\.cpu\(\)|\.numpy\(\)", path.read_text())
-    assert not found or path.name in at_boundaries
-
-
 def test_the_changelog_has_the_version() -> None:
     from bench import __version__
 

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.overrides import TorchFunctionMode
 
 import strategies
 import suites
@@ -81,11 +82,34 @@ def agreement(device: str, size: Size) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+class _NoReads(TorchFunctionMode):
+    """Makes an error of every read of a tensor's values by Python, for which a GPU would have to wait."""
+
+    reads: ClassVar = {
+        "item",
+        "tolist",
+        "numpy",
+        "cpu",
+        "__bool__",
+        "__int__",
+        "__float__",
+        "__index__",
+        "__array__",
+    }
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch unless it reads values."""
+        if getattr(func, "__name__", "") in self.reads:
+            raise RuntimeError(f"{func.__name__} of a tensor waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def _no_waiting(device: str) -> Iterator[None]:
-    """Turn every synchronisation of the host with the GPU into an error."""
+    """Turn every synchronisation of the host with the GPU into an error; on a CPU, what would be one."""
     if not device.startswith("cuda"):
-        yield
+        with _NoReads():
+            yield
         return
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -95,7 +119,7 @@ def _no_waiting(device: str) -> Iterator[None]:
 
 
 def never_waits(device: str, size: Size) -> pd.DataFrame:
-    """Take all steps of the second task with every strategy; on CUDA a host synchronisation is an error."""
+    """Take all steps of the second task with every strategy; a host synchronisation is an error."""
     rows = []
     for name in of_any_model():
         specs = [cell(name, seed, scenario_of(name), "mlp", epochs=1) for seed in range(3)]
@@ -181,7 +205,7 @@ def main(words: list[str] | None = None) -> int:
     print("R against the CPU", flush=True)
     agrees = agreement(asked.device, size)
     print(agrees.to_string(index=False))
-    print("host synchronisation within a task" if cuda else "steps (synchronisation is only seen on CUDA)")
+    print("host synchronisation within a task" if cuda else "reads of tensors by Python within a task")
     waits = never_waits(asked.device, size)
     print(waits.to_string(index=False))
     print("speed", flush=True)

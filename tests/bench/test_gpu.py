@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import strategies
 from bench.checks import gpu
-from lethe.testing import SMALL
+from lethe.testing import SMALL, toy_cell
 
 CODE = """
 import json, sys
@@ -39,8 +40,32 @@ def test_the_dry_run_passes_on_the_cpu_with_its_six_packages_only(tmp_path: Path
     record = json.loads(out.read_text())
     assert [r["strategy"] for r in record["agreement"]] == gpu.of_any_model()
     assert all(r["largest_gap"] == 0 for r in record["agreement"])
+    assert [r["strategy"] for r in record["waits"] if r["waits"] != "never"] == ["gem"]
     assert len(record["speed"]) == 2 * 3 * 2
     assert all(r["samples_per_second"] > 0 for r in record["speed"])
+
+
+READS = """
+from lethe import Strategy
+class Reads(Strategy):
+    def after_step(self, batch):
+        if batch.learns_L.sum() > 0: pass
+"""
+
+
+@pytest.mark.slow
+def test_steps_that_wait_for_the_device_are_found_on_the_cpu_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(READS)
+    names = [name for name in strategies.names() if strategies.get(name).tunes]  # not in the dry run
+    monkeypatch.setattr(gpu, "cell", lambda name, seed, scenario, model, **_: toy_cell(name, seed, scenario))
+    monkeypatch.setattr(gpu, "of_any_model", lambda: [f"{tmp_path}/mine.py:Reads"])
+    assert gpu.never_waits("cpu", gpu.QUICK)["waits"][0] == "__bool__ of a tensor waits for the device"
+    monkeypatch.setattr(gpu, "of_any_model", lambda: names)
+    by_the_model = {"__int__", "__bool__"}  # a transformer reads the width of its batch, and its mask
+    monkeypatch.setattr(gpu._NoReads, "reads", gpu._NoReads.reads - by_the_model)
+    assert set(gpu.never_waits("cpu", gpu.QUICK)["waits"]) == {"never"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is available")

@@ -1,14 +1,20 @@
-import ast
-from pathlib import Path
+import re
+import sys
+from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lethe.testing import assert_equal
+import strategies
+from bench.checks.made_streams import scenario_of
+from bench.train import run_group
+from lethe.testing import assert_equal, toy_cell
 from strategies.core import Draws, splitmix64
 from strategies.core.draws import STREAMS, _signed
+from strategies.parts.noise import GaussianNoise
 
 MASK = 2**64 - 1
 
@@ -64,26 +70,34 @@ def test_draws_of_different_lengths_from_one_name_are_distinct() -> None:
     assert_equal((mixed[0], mixed[2], mixed[4]), [plain.uniform("a", n) for n in (3, 3, 4)])
 
 
-def test_the_list_of_random_streams_equals_those_in_the_source() -> None:
-    """By the names in the source; in f-strings, numbers are written as {}."""
-    calls = "uniform below draw_slots draw_distinct hashed generator derive Noise sample_rows"
-    drawn, texts = set(), set()
-    for path in (Path(__file__).parents[2] / "strategies").rglob("*.py"):
-        if path.name == "draws.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            texts.add(_text(node))
-            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in calls.split():
-                drawn |= {_text(argument) for argument in node.args} - {None}
-    drawn.remove("{}/{}")  # the suffix that Noise adds to its name
-    assert drawn <= STREAMS.keys()
-    assert STREAMS.keys() <= texts
+@pytest.mark.slow
+def test_the_list_of_random_streams_equals_those_that_methods_draw_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn, scenarios = set(), {name: scenario_of(name) for name in strategies.names()}
 
+    def noting(original: Any) -> Any:
+        def noted(of: Any, name: str, *rest: Any) -> Any:
+            drawn.add(re.sub(r"(?<=[/ ])\d+", "{}", name))
+            return original(of, name, *rest)
 
-def _text(node: ast.AST) -> str | None:
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(v.value) if isinstance(v, ast.Constant) else "{}" for v in node.values)
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+        return noted
+
+    monkeypatch.setattr(Draws, "uniform", noting(Draws.uniform))
+    monkeypatch.setattr(GaussianNoise, "__init__", noting(GaussianNoise.__init__))
+    for path, module in list(sys.modules.items()):
+        if path.startswith("strategies.") and path not in ("strategies.core.draws", "strategies.parts.noise"):
+            for name in {"generator", "derive", "hashed_uniform"} & vars(module).keys():
+                monkeypatch.setattr(module, name, noting(getattr(module, name)))
+    more = [
+        ("er", {"write": "class-balanced"}),
+        ("er", {"write": "per-class"}),
+        ("er", {"augment": True}),
+    ]
+    more += [("bi-r", {"scenario": "domain"}), ("redo", {"every": 2, "tau": 0.9})]
+    for name, changes in [*((name, {}) for name in scenarios), *more]:
+        run_group([toy_cell(name, **{"scenario": scenarios[name], "epochs": 2} | changes)])
+    assert drawn - {"augment"} == STREAMS.keys()  # the training loop augments new rows
 
 
 def test_below_draws_every_number_below_its_limit() -> None:
