@@ -24,6 +24,7 @@ from suites.cache import cache_folder, write_cached
 from suites.description import Description
 from suites.errors import UserError, unknown
 from suites.paths import read_file
+from suites.tracebacks import kind_and_message
 from suites.values import spelled
 
 Named = TypeVar("Named")
@@ -159,7 +160,7 @@ class Registry(Generic[Named]):
         try:
             value = point.load()
         except Exception as error:
-            why = f"{self.kind} {point.name} ({where}) cannot be imported: {_line(error)}"
+            why = f"{self.kind} {point.name} ({where}) cannot be imported: {kind_and_message(error)}"
             raise UserError(why) from error
         if not self.is_one(value):
             raise UserError(f"{point.name} ({where}) is not a {self.kind}")
@@ -250,11 +251,5 @@ def import_file(path: str) -> ModuleType:
         if isinstance(error, SyntaxError) and error.filename == resolved:
             lines.append(error.lineno)
         where = f"{path}, line {lines[-1]}" if lines else path
-        raise UserError(f"{where} cannot be imported: {_line(error)}") from error
+        raise UserError(f"{where} cannot be imported: {kind_and_message(error)}") from error
     return module
-
-
-def _line(error: BaseException) -> str:
-    """Return an error in one line."""
-    message = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__

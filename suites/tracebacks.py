@@ -11,10 +11,16 @@ _METHODS = f"{_ROOT / 'strategies'}{os.sep}", f"{_ROOT / 'strategies' / 'core'}{
 _PYTHON = tuple({f"{Path(sysconfig.get_path(name))}{os.sep}" for name in ("stdlib", "platstdlib")})
 
 
-def own_lines(error: BaseException) -> list[str]:
-    """Return the lines of the user's files that an error passed through, as Python prints them."""
+def kind_and_message(error: BaseException) -> str:
+    """Return kind and first line of an error."""
+    message = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
+
+
+def own_lines(error: BaseException, most: int = 5) -> list[str]:
+    """Return the last lines of the user's files that an error passed through, as Python prints them."""
     own = [frame for frame in _frames(error) if _is_own(frame)]
-    return [text.rstrip() for text in traceback.format_list(own)]
+    return [text.rstrip() for text in traceback.format_list(own[-most:])]
 
 
 def raised_at(error: BaseException) -> traceback.FrameSummary | None:

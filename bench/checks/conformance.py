@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -32,6 +31,8 @@ from bench.train import LaneState, make_lanes, run_group, run_lanes
 from strategies.core import Composed, ContractBroken, Strategy, Unsuitable, python_if, shown
 from suites.base import SCENARIOS, Scenario, Training
 from suites.errors import UserError
+from suites.machine_faults import machine_fault
+from suites.tracebacks import kind_and_message, raised_at
 
 ROUNDING = 1e-5
 """Largest relative difference of losses that is attributed to rounding."""
@@ -557,6 +558,8 @@ def check_one(subject: Any, check: str, of: dict[str, Callable[[Any], None]] = C
     except (Fault, ContractBroken) as fault:
         findings = (str(fault),)
     except Exception as error:
+        if of_machine := machine_fault(error):
+            raise of_machine from error
         findings = (_raised(error),)
     return Result(check, findings, note, skipped, time.perf_counter() - began)
 
@@ -590,8 +593,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _raised(error: Exception) -> str:
-    """Return an unexpected error in one line, with the last place outside torch."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
-    where = f"{shown(frames[-1].filename)}, line {frames[-1].lineno}: " if frames else ""
-    message = str(error).splitlines()[0] if str(error) else ""
-    return f"{where}{type(error).__name__}: {message}"
+    """Return an unexpected error in one line, with its place."""
+    frame = raised_at(error)
+    return (f"{shown(frame.filename)}, line {frame.lineno}: " if frame else "") + kind_and_message(error)

@@ -2,20 +2,41 @@
 
 import os
 import sys
+import traceback
+from typing import NoReturn
 
-from bench.cli.app import app
+from bench.cli.app import DEBUG, app, debugging
 from suites import errors
+from suites.machine_faults import in_words, machine_fault
+from suites.tracebacks import kind_and_message, own_lines, raised_at
 
 # Each adds its commands; --help lists them in this order.
 from bench.cli import look, check, run, verify, models, report, compare, perf, packing  # isort: skip
 
 
 def main() -> None:
-    """Run the command; a UserError is printed as one line, with exit code 2."""
+    """Run the command.
+
+    A UserError is printed as one line, with exit code 2; a fault of the environment, with 1. An error in a
+    user's file is printed with the file's own lines.
+    """
     try:
-        app()
+        app(args=[word for word in sys.argv[1:] if word != DEBUG])
     except errors.UserError as error:
-        print(f"lethe: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error, error.__cause__ or error, str(error), error.exit_code)
     except BrokenPipeError:  # the reader has stopped: `lethe list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if (frame := raised_at(error)) and own_lines(error) and machine_fault(error) is None:
+            _end(error, error, f"{frame.filename}, line {frame.lineno}: {kind_and_message(error)}", 2)
+        if isinstance(error, OSError):
+            _end(error, error, in_words(error), 1)
+        raise
+
+
+def _end(error: Exception, cause: BaseException, words: str, code: int) -> NoReturn:
+    """Print an error and exit; before it the user's own lines, if there are several, or with --debug all."""
+    own = own_lines(cause)
+    lines = traceback.format_exception(error) if debugging() else own if len(own) > 1 else []
+    print("\n".join([*(line.rstrip() for line in lines), f"lethe: {words}"]), file=sys.stderr)
+    sys.exit(code)

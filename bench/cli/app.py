@@ -27,6 +27,14 @@ Mirror = Annotated[Path | None, typer.Option(help="A local mirror of the hub's f
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")]
 
 
+DEBUG = "--debug"
+
+
+def debugging() -> bool:
+    """Return whether --debug is among the words of the command."""
+    return DEBUG in sys.argv[1:]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from bench import __version__
@@ -39,6 +47,9 @@ def _version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Show whole tracebacks; it may stand anywhere in a command.")
     ] = False,
 ) -> None:
     pass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import app, end_with, opened
+from bench.cli.app import app, debugging, end_with, opened
 from suites import errors
 from suites.description import Description
 
@@ -103,7 +103,9 @@ def _state(run_: "RunReader", key: str, found: "tuple[str, str, Change | None] |
         return "missing", f"{under_way.tasks_done} tasks are done" if under_way else ""
     state, why, change = found
     if change is not None:
+        why, _, trace = why.partition("\n")
         why = "; ".join(filter(None, [why, f"stale, {change.reason}" if why else change.reason]))
+        why += trace and f"\n{trace}"
     return "stale" if state == "done" and change is not None else state, why
 
 
@@ -123,4 +125,7 @@ def _why(record: Any) -> str:
     """Return why a cell has no numbers, empty if it has."""
     from bench.schema import failure_in_words
 
-    return record["reason"] or (record["error"] and failure_in_words(record["error"])) or ""
+    if record["error"] is None:
+        return record["reason"] or ""
+    trace = record["error"]["traceback"].rstrip() if debugging() else ""
+    return failure_in_words(record["error"]) + (trace and f"\n{trace}")

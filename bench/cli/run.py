@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import Device, DryRun, Jobs, Lanes, Mirror, app, use_mirror
+from bench.cli.app import DEBUG, Device, DryRun, Jobs, Lanes, Mirror, app, debugging, use_mirror
 from suites import errors
 
 
@@ -151,7 +151,9 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     counts = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
     print(f"now: {counts}. Figures and tables: lethe report {out}")
     if outcome.failures:
-        print("\n".join(["failed:", *outcome.failures]), file=sys.stderr)
+        print("failed:" if debugging() else f"failed ({DEBUG} shows whole tracebacks):", file=sys.stderr)
+        for why, trace in outcome.failures.items():
+            print(f"{why}\n{trace}" if debugging() and trace else why, file=sys.stderr)
     say_unfinished(outcome)
     if outcome.failures or outcome.unfinished:
         raise typer.Exit(1)

@@ -226,6 +226,7 @@ def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], bec
     counts: Counter[str] = Counter()
     failures: dict[str, list[str]] = {}
     faults: dict[str, list[str]] = {}
+    traces: dict[str, str] = {}
     records = run.each(lambda record: {"status": record["status"], "error": record["error"]})
     for spec in todo:
         record = records.get(spec.key, {"status": "not finished"})
@@ -234,6 +235,9 @@ def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], bec
             faults.setdefault(became.unfinished[spec.key], []).append(spec.title)
         counts[record["status"]] += 1
         if record["status"] == "failed":
-            failures.setdefault(failure_in_words(record["error"]), []).append(spec.title)
-    lines = [[f"{some(titles, 1)}: {why}" for why, titles in of.items()] for of in (failures, faults)]
-    return Outcome(dict(counts), lines[0], lines[1], set_aside, became.halved)
+            why = failure_in_words(record["error"])
+            failures.setdefault(why, []).append(spec.title)
+            traces[why] = record["error"]["traceback"].rstrip()
+    failed = {f"{some(titles, 1)}: {why}": traces[why] for why, titles in failures.items()}
+    unfinished = [f"{some(titles, 1)}: {why}" for why, titles in faults.items()]
+    return Outcome(dict(counts), failed, unfinished, set_aside, became.halved)

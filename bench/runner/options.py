@@ -54,8 +54,8 @@ class Outcome:
     """The outcome of the cells that were run or skipped now."""
 
     counts: dict[str, int]
-    failures: list[str]
-    """A line for each reason of failed cells, with the file and line that raised it."""
+    failures: dict[str, str]
+    """A line for each reason of failed cells, with the file and line that raised it; and its traceback."""
     unfinished: list[str]
     """A line for each fault of the environment, with its cells: they have no new record, and the same command
     runs them again."""

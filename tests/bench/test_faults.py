@@ -157,7 +157,7 @@ def test_missing_data_leaves_only_its_cells_and_force_says_so(
     assert ended.counts == {"done": 2, "not finished": 2}
     (why,) = ended.unfinished
     assert "data.csv: No such file or directory" in why
-    assert ended.failures == []
+    assert ended.failures == {}
 
 
 class Dying:
@@ -224,7 +224,7 @@ def test_a_kill_for_lack_of_memory_counts_as_the_cell_s(
     dying += ["SIGKILL(-9)"] * 3
     ended = ran(tmp_path, TWO, jobs=2)
     assert ended.counts == {"done": 3, "failed": 1}
-    assert "SIGKILL, for lack of memory" in ended.failures[0]
+    assert "SIGKILL, for lack of memory" in next(iter(ended.failures))
 
 
 ENDS_ITSELF = """

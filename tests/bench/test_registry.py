@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bench.report.families import bounds, families
 from bench.report.tables import markdown
 from bench.results import load
 from bench.store import RunReader
+from strategies.core import shown
 from suites.description import Description
 from suites.registry import import_file
 from tests.conftest import Command, Refuses, refused
@@ -159,6 +161,66 @@ def test_an_unusable_file_is_an_error_of_one_line(
         says = says.split(";")[0].replace("no strategy", "no suite, strategy or model")
     refuses(says, words.replace("OUT", str(tmp_path / "r")), own)
     assert not (tmp_path / "r").exists()
+
+
+RAISES = """from lethe import Strategy
+
+class Own(Strategy):
+    def unsuitable(self, scenario, training):
+        return half(0) if HOW == "plan" else None
+
+    def begin_task(self, task):
+        half(0)
+
+def half(x):
+    return 1 / x
+
+HOW = "plan"
+half(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("half(1)", "half(0)"), "own.py, line 11 cannot be imported: ZeroDivisionError: division by zero"),
+        (("", ""), "own.py, line 11: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_error_in_a_file_ends_in_the_file_s_own_lines(
+    change: tuple[str, str], says: str, tmp_path: Path, command: Command
+) -> None:
+    own = f"{written(tmp_path, RAISES.replace(*change))}:Own"
+    line = f"run digits --out {tmp_path / 'r'} -s {own}"
+    code, _, err = command(line)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("lethe: ")
+    assert err.splitlines()[-1].endswith(says)
+    assert err.count("  File ") == 2
+    assert "/bench/" not in err
+    code, _, err = command(line, "--debug")
+    assert code == 2
+    assert "/bench/" in err
+
+
+def test_a_hook_that_raises_is_named_by_run_and_status(tmp_path: Path, command: Command) -> None:
+    path, run = written(tmp_path, RAISES.replace('HOW = "plan"', "HOW = 'hook'")), tmp_path / "r"
+    code, _, err = command(f"run toy --no-check --seeds 1 --out {run} -s {path}:Own")
+    assert code == 1
+    says = f"ZeroDivisionError: division by zero ({shown(path)}, line 11)"
+    assert says in err
+    assert "/bench/" not in err
+    assert "/bench/" not in (found := command(f"status {run}"))[1]
+    assert says in found[1]
+    assert "/bench/" in command(f"status {run} --debug")[1]
+
+
+def test_an_error_of_the_system_outside_of_cells_is_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.cli.kinds.registries", partial(os.stat, "/no/such"))
+    says = "lethe: FileNotFoundError: /no/such: No such file or directory\n"
+    assert command("list") == (1, "", says)
 
 
 def test_a_file_that_raised_is_imported_after_it_is_fixed(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Errors of the operating system that describe the machine, not the program that met them."""
+
+import errno
+import re
+from collections.abc import Iterator
+
+from suites.errors import EnvironmentFault
+
+OF_MACHINE = {
+    code: what
+    for name, what in {
+        "ENOSPC": "free space there",
+        "EDQUOT": "free space there, or ask for a larger quota",
+        "EROFS": "mount it for writing",
+        "EIO": "check the disk",
+        "ENXIO": "check the disk",
+        "ENODEV": "check the disk",
+        "ESTALE": "mount the network folder again",
+        "ENOTCONN": "mount the network folder again",
+        "ENFILE": "close other programs: the system has too many open files",
+        "EMFILE": "raise the limit of open files: ulimit -n 4096",
+    }.items()
+    if (code := getattr(errno, name, None)) is not None
+}
+"""What to do, by the number of an OSError that describes a state of the machine."""
+
+
+def machine_fault(error: BaseException) -> EnvironmentFault | None:
+    """Return the fault of the machine that an error is or was caused by, None for other errors."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in OF_MACHINE:
+            return EnvironmentFault(in_words(cause))
+    return None
+
+
+def in_words(error: Exception) -> str:
+    """Return what happened and what to do."""
+    number = getattr(error, "errno", None)
+    if number is None and (found := re.search(r"os error (\d+)", str(error))):
+        number = int(found[1])  # of safetensors
+    if not isinstance(error, OSError) or error.strerror is None:
+        what = (str(error).splitlines() or [""])[0]
+    else:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{what}: {OF_MACHINE[number]}" if number in OF_MACHINE else f"{type(error).__name__}: {what}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
