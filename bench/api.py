@@ -6,8 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.plan import Request, Value, check_seeds, text_of
-from bench.plan import seeds as read_seeds
+from bench.plan import Request, Value, check_seeds, seeds as read_seeds, text_of
 from bench.report import Layout, Spread, make_report
 from bench.results import Comparison, Expectation, Frames, compare_runs, load
 from suites.errors import UserError

@@ -23,6 +23,10 @@ from suites.description import (
 )
 from suites.registry import Registry
 
+__all__ = [
+    "REGISTRY", "StrategyRegistry", "field_name", "get", "method_names", "name_and_options", "names", "split",
+]  # fmt: skip
+
 if TYPE_CHECKING:
     from strategies.core import Strategy
 

@@ -5,6 +5,8 @@
 
 from suites.base import REGISTRY, Suite
 
+__all__ = ["REGISTRY", "Suite", "get", "names"]
+
 
 def names() -> list[str]:
     """Return the names of all registered suites, sorted."""

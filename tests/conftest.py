@@ -11,9 +11,7 @@ import torch
 from bench import cli
 from bench.plan import Request
 from bench.runner import Options, Outcome, carry_out
-from lethe.testing import outcome as outcome
-from lethe.testing import registered as registered
-from lethe.testing import toy_cell as toy_cell
+from lethe.testing import outcome as outcome, registered as registered, toy_cell as toy_cell
 from suites.errors import UserError
 
 SLOW_CHECKS = {"again", "convolutions", "learns", "texts", "twice"}

@@ -24,8 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.plan import Request, ResolvedPlan, seeds
-from bench.plan import experiment_file as experiments
+from bench.plan import Request, ResolvedPlan, experiment_file as experiments, seeds
 from bench.report import tables
 from bench.results import load, published
 from bench.schema import Exported, cell_key

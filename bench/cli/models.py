@@ -46,8 +46,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of lines.")] = None,
 ) -> None:
     """Predict with an exported model: a line for each input, label and probability or the generated text."""
-    from bench.export import Exported
-    from bench.export import predict_files as rows
+    from bench.export import Exported, predict_files as rows
 
     exported = Exported.at(folder)
     reads_texts = exported.reads_texts

@@ -75,8 +75,7 @@ def run(
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
-    from bench.plan import Request
-    from bench.plan import experiment_file as experiments
+    from bench.plan import Request, experiment_file as experiments
 
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]

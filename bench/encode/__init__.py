@@ -2,3 +2,8 @@
 
 from bench.encode.model_inputs import input_shape, inputs, name_features, to_stderr, tokens
 from bench.encode.token_pairs import generation_header, mark, tokenizer_from_text, tokenizer_of, words
+
+__all__ = [
+    "generation_header", "input_shape", "inputs", "mark", "name_features", "to_stderr",
+    "tokenizer_from_text", "tokenizer_of", "tokens", "words",
+]  # fmt: skip

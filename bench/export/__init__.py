@@ -4,3 +4,5 @@ from bench.export.build import find, save, served
 from bench.export.predictor import Predictor
 from bench.export.warm_start import describe_overlap, load_into
 from bench.schema import Exported
+
+__all__ = ["Exported", "Predictor", "describe_overlap", "find", "load_into", "save", "served"]

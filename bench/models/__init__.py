@@ -19,8 +19,12 @@ from suites.description import Description, Option, docstring, first_paragraph, 
 from suites.errors import UserError, unknown
 from suites.paths import folder_named
 from suites.registry import Registry
-from suites.values import convert, taken_apart
-from suites.values import spelled as spelled_path
+from suites.values import convert, spelled as spelled_path, taken_apart
+
+__all__ = [
+    "REGISTRY", "Build", "ModelRef", "ModelRegistry", "Options", "Shape", "build", "check", "names",
+    "option_type", "options", "parameter_count", "reference", "register", "spelled",
+]  # fmt: skip
 
 if TYPE_CHECKING:  # a list of the models imports neither torch nor pydantic
     from strategies.core import Generators, LaneModel

@@ -12,3 +12,10 @@ from bench.plan.source_files import files_behind
 from bench.plan.stale import Change, RecordHead, Staleness
 from bench.schema import Fields, Value
 from suites.values import text_of
+
+__all__ = [
+    "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup", "Present", "RecordHead", "Request",
+    "ResolvedPlan", "Staleness", "Value", "check_agreement", "check_seeds", "code_of", "codes_of",
+    "exported_reference", "files_behind", "identity", "one_cell", "resolve", "seeds", "text_of",
+    "unsuitable",
+]  # fmt: skip

@@ -11,3 +11,8 @@ from bench.runner.verify_records import (
     one_cell_sample,
     sample_cells,
 )
+
+__all__ = [
+    "Checked", "Options", "Outcome", "Sample", "Verified", "carry_out", "carry_out_plan", "check_sample",
+    "compare_sample", "make_again", "one_cell_sample", "resolve_for", "sample_cells",
+]  # fmt: skip

@@ -27,3 +27,12 @@ from bench.schema.record import (
     digest,
     failure_in_words,
 )
+
+__all__ = [
+    "ANY", "BESIDE", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again", "CellRecord",
+    "CheckpointHeader", "ClassCounts", "Command", "ComparedScore", "Comparison", "Equivalence",
+    "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported", "Failure", "Fields",
+    "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project", "PublishedTable", "RunTable",
+    "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable", "Value", "cell_key",
+    "differing_fields", "digest", "failure_in_words", "read_toml",
+]  # fmt: skip

@@ -14,3 +14,10 @@ from bench.store.run_folder import RunFolder
 from bench.store.run_reader import RunReader
 from bench.store.saved_models import WHICH, SavedModels
 from bench.store.superseded import Superseded, n_superseded
+
+__all__ = [
+    "WHICH", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded", "enter_equivalences",
+    "equivalences_if_readable", "equivalences_path", "moment", "n_superseded", "new_file", "new_folder",
+    "now", "pack_run", "packed_runs", "read_equivalences", "staleness_of", "unpack_run", "where",
+    "write_json", "write_tensors",
+]  # fmt: skip

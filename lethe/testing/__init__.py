@@ -66,3 +66,13 @@ from lethe.testing.toy_suites import (
     split,
     toy_cell,
 )
+
+__all__ = [
+    "FULL", "QUICK", "SEEDS", "SMALL", "TOY", "TOY_AGAIN", "TOY_PAIRS", "TOY_TEXT", "TOY_UNEVEN",
+    "Checkpoints", "Result", "Size", "agreement", "assert_equal", "assert_lanes_are", "begin", "blobs",
+    "codes", "conformance", "dense_of", "descend", "domain_blobs", "features_of", "frames_of",
+    "lane_module", "lane_value", "lanes_on", "learn_once", "logits_of", "loss_among", "made_cell",
+    "made_up", "never_waits", "new_batch", "not_done", "of_cell", "outcome", "perturb", "ready", "record",
+    "registered", "remembered", "replayed", "sentences", "snapshot", "speed", "split", "targets",
+    "timings", "toy_cell", "toy_run", "train_on", "with_classes", "write_run",
+]  # fmt: skip

@@ -28,3 +28,14 @@ from strategies.parts.vae import (
     reconstruction_loss,
     sample_latent,
 )
+
+__all__ = [
+    "ROWS_AT_ONCE", "VAE", "Critic", "Decoder", "Distilled", "ExemplarReplay", "GANAdam", "Gated",
+    "GaussianNoise", "GreedyMemory", "ImageGenerator", "Latent", "Layer", "Memory", "NearestMean",
+    "QuadraticPenalty", "Recycling", "Replay", "RowReplay", "absolute_gradients", "by_task",
+    "counting_rows", "fan_in", "features_of", "frozen_features", "groups_as_lanes", "held_out_count",
+    "hidden_layers", "inputs_during", "join_batches", "lane_vectors", "log_normal_density",
+    "need_pixels_0_to_1", "one_per_task", "pick_marked", "pick_rows", "real_rows", "reconstruction_loss",
+    "rows_at_once", "sample_latent", "sample_rows", "soft_cross_entropy", "squared_gradients", "tempered",
+    "tuned_transformer", "unit_count", "virtual_step", "with_masks", "write_lane_vectors",
+]  # fmt: skip

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bench.models import ModelRef
 from bench.plan import CellSpec, Present, Request, one_cell, resolve, seeds

@@ -19,10 +19,7 @@ import bench
 import strategies
 from bench import models
 from bench.encode import tokens
-from bench.export import build as export
-from bench.export import load_into
-from bench.export import predict_files as rows
-from bench.export import predictor as serve
+from bench.export import build as export, load_into, predict_files as rows, predictor as serve
 from bench.models import pretrained
 from bench.plan import Request
 from bench.results.merge import merge

@@ -16,11 +16,11 @@ from bench.plan import (
     Request,
     ResolvedPlan,
     Staleness,
+    code as code_of_cells,
     code_of,
     resolve,
     source_files,
 )
-from bench.plan import code as code_of_cells
 from bench.runner import processes
 from bench.schema import Equivalence, Equivalences
 from bench.store import RunReader, SavedModels, enter_equivalences, n_superseded

@@ -14,6 +14,7 @@ from bench.report.power_table import rows
 from bench.stats import (
     FEWEST,
     against,
+    aggregates as aggregate,
     bca,
     compare,
     complete,
@@ -27,7 +28,6 @@ from bench.stats import (
     rank,
     summarise,
 )
-from bench.stats import aggregates as aggregate
 from bench.stats.intervals import iqm
 from bench.stats.paired import FLIPS, sign_flip, sign_flips, wilcoxon
 from bench.stats.ranking import not_distinguished

@@ -13,9 +13,7 @@ import torch
 
 from bench.plan import CellSpec
 from bench.schema import Manifest
-from bench.store import RunFolder, RunReader, write_json
-from bench.store import lines as store_lines
-from bench.store import run_folder as store
+from bench.store import RunFolder, RunReader, lines as store_lines, run_folder as store, write_json
 from lethe.testing import toy_cell
 from tests.conftest import refused, tree
 

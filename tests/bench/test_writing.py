@@ -13,9 +13,7 @@ import torch
 
 from bench import models
 from bench.encode import token_pairs as pairs
-from bench.export import build as export
-from bench.export import load_into
-from bench.export import predictor as serve
+from bench.export import build as export, load_into, predictor as serve
 from bench.models.seq2seq import TINY, Pair, Seq2Seq, loaded
 from bench.plan import Request
 from bench.schema import Exported

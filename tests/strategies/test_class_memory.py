@@ -4,8 +4,7 @@ from collections import Counter, deque
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bench.checks.conformance import Checkpoints as Saved
 from bench.train import run_group

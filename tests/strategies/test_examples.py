@@ -21,8 +21,7 @@ from strategies.core import (
     unfold_lanes,
     uniform_parameter,
 )
-from strategies.parts import absolute_gradients, squared_gradients
-from strategies.parts import per_example as examples
+from strategies.parts import absolute_gradients, per_example as examples, squared_gradients
 from tests.strategies.test_text import group
 
 OfRow = Callable[[Batch, int, int], list[tuple[Tensor, Tensor]]]

@@ -6,3 +6,8 @@ hold nothing it could show.
 
 from bench.report.figures.looks import MOST_NAMED, ONE_COLUMN, STYLE, TWO_COLUMNS, Looks, looks_of, style
 from bench.report.figures.write_figures import ACROSS, FIGURES, Drawn, begin_figures, save, write
+
+__all__ = [
+    "ACROSS", "FIGURES", "MOST_NAMED", "ONE_COLUMN", "STYLE", "TWO_COLUMNS", "Drawn", "Looks",
+    "begin_figures", "looks_of", "save", "style", "write",
+]  # fmt: skip
