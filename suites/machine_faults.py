@@ -4,7 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from suites.errors import EnvironmentFault
+from suites.errors import EnvironmentFault, UserError
 
 OF_MACHINE = {
     code: what
@@ -27,9 +27,12 @@ OF_MACHINE = {
 
 def machine_fault(error: BaseException) -> EnvironmentFault | None:
     """Return the fault of the machine that an error is or was caused by, None for other errors."""
+    if isinstance(error, EnvironmentFault):
+        return error
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in OF_MACHINE:
-            return EnvironmentFault(in_words(cause))
+            said = f"{error}: {OF_MACHINE[cause.errno]}" if isinstance(error, UserError) else in_words(cause)
+            return EnvironmentFault(said)
     return None
 
 
@@ -50,4 +53,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        suppressed = error.__suppress_context__ and not isinstance(error, UserError)
+        error = error.__cause__ or (None if suppressed else error.__context__)

@@ -23,7 +23,8 @@ def main() -> None:
     try:
         app(args=[word for word in sys.argv[1:] if word != DEBUG])
     except errors.UserError as error:
-        _end(error, error.__cause__ or error, str(error), error.exit_code)
+        ended = machine_fault(error) or error
+        _end(error, error.__cause__ or error, str(ended), ended.exit_code)
     except BrokenPipeError:  # the reader has stopped: `lethe list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from strategies.core import Strategy
 from suites.errors import EnvironmentFault, UserError
-from suites.machine_faults import OF_MACHINE, in_words, machine_fault
+from suites.machine_faults import in_words, machine_fault
 
 _LOST = re.compile(
     r"(CUDA|HIP|CUDA driver) error.*(no CUDA-capable|unavailable|ECC|lost|hardware|driver|initialization|"
@@ -48,17 +48,11 @@ def storing(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         raise EnvironmentFault(f"cannot write into {folder}: {in_words(error)}", stops=True) from error
     except UserError as error:  # of the store, which names the folder
-        cause = error.__context__
-        advice = (
-            f": {OF_MACHINE[cause.errno]}" if isinstance(cause, OSError) and cause.errno in OF_MACHINE else ""
-        )
-        raise EnvironmentFault(f"{error}{advice}", stops=True) from error
+        raise EnvironmentFault(str(machine_fault(error) or error), stops=True) from error
 
 
 def fault_of(error: BaseException) -> EnvironmentFault | None:
     """Return the fault of the environment behind an error, None if the cell itself raised it."""
-    if isinstance(error, EnvironmentFault):
-        return error
     if of_machine := machine_fault(error):
         return of_machine
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:

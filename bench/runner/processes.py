@@ -43,6 +43,9 @@ DIED = "process died"
 _CRASHES, _KILLS = 2, 3
 """How often a cell may end its process, or its process be killed from outside, before it is given up."""
 
+_FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2"}
+"""Signals that a process gets from the system or from somebody, and not from a mistake of its own."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -187,19 +190,30 @@ class _Worker:
         self.device, self._env = device, {name: os.environ.get(name, threads) for name in self._THREADS}
         self._pool: ProcessPoolExecutor | None = None
 
+    def start(self) -> None:
+        """Start the process and wait until it has imported what it needs."""
+        self._executor().submit(_imported).result()
+
     def submit(self, run: Run, group: Group, target: Target) -> Future[Ended]:
         """Start to run a group."""
+        future: Future[Ended] = self._executor().submit(run, group, target, self.device)
+        return future
+
+    def _executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
             first = {"initializer": lifeline.follow, "initargs": (os.getpid(),)}
             self._pool = ProcessPoolExecutor(max_workers=1, env=self._env, **first)
-        future: Future[Ended] = self._pool.submit(run, group, target, self.device)
-        return future
+        return self._pool
 
     def stop(self) -> None:
         """End the process, whatever it does."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, kill_workers=True)
             self._pool = None
+
+
+def _imported() -> None:
+    """Do nothing, in a worker that has imported this module."""
 
 
 def _run_alone(group: Group, target: Target, device: str) -> Ended:
@@ -210,8 +224,10 @@ def _run_alone(group: Group, target: Target, device: str) -> Ended:
     """
     crashes = kills = 0
     while True:
-        memory, worker = _kills_for_memory(), _Worker(device)
+        memory, worker, began = _kills_for_memory(), _Worker(device), False
         try:
+            worker.start()
+            began = True
             ended = worker.submit(_run_suspect, group, target).result()
             if not ended.again:
                 return ended
@@ -223,11 +239,11 @@ def _run_alone(group: Group, target: Target, device: str) -> Ended:
                 return ended
         except BrokenProcessPool as error:
             how, from_outside = _death(error)
-            if from_outside and _kills_for_memory() == memory:
+            if not began or (from_outside and _kills_for_memory() == memory):
                 kills += 1
                 if kills < _KILLS:
                     continue
-                why = f"its process was killed {kills} times ({how}) by the system or by somebody"
+                why = f"its process ended {kills} times ({how}), by the system or by somebody"
                 advice = "if memory is short, use fewer --lanes"
                 return Ended.without_record([group], f"{why}: {advice}")
             for_memory = ", for lack of memory" if from_outside else ""
@@ -259,20 +275,13 @@ def _run_suspect(group: Group, target: Target, device: str) -> Ended:
 def _death(error: Exception) -> tuple[str, bool]:
     """Return how a worker died, and whether that was done from outside."""
     found = re.search(r"\{(?:\w+\()?(-?\d+)", str(error).partition("exit codes of the workers")[2])
-    code = int(found[1]) if found else 1
+    if found is None:  # it did not understand its task: its Lethe is another one by now
+        return (str(error.__cause__ or error).strip().splitlines() or [""])[-1], True
+    code = int(found[1])
     if code >= 0:
         return f"exit code {code}", False
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return name, name in (
-        "SIGKILL",
-        "SIGTERM",
-        "SIGHUP",
-        "SIGINT",
-        "SIGQUIT",
-        "SIGSTOP",
-        "SIGUSR1",
-        "SIGUSR2",
-    )
+    return name, name in _FROM_OUTSIDE
 
 
 def _kills_for_memory() -> int:

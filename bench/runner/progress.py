@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,7 +67,8 @@ class Progress:
             self.thread.join()
         if self.bar is not None:
             self._update()
-            self.bar.stop()
+            with suppress(OSError):
+                self.bar.stop()
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
     def done(self, specs: Sequence[CellSpec]) -> None:
@@ -81,7 +83,8 @@ class Progress:
     def _say(self, words: str) -> None:
         seconds = time.monotonic() - self.began
         cells = f"{self.finished}/{len(self.specs)} cells"
-        print(f"{cells}, {seconds:.0f} s: {words}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal was closed, or the reader of a pipe has stopped
+            print(f"{cells}, {seconds:.0f} s: {words}", file=sys.stderr, flush=True)
 
     def _watch(self) -> None:
         while not self._stop.wait(_PLAIN_SECONDS if self.bar is None else _SECONDS):

@@ -159,7 +159,8 @@ class RunFolder(RunReader):
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
         """Save a cell's state after a task; the header is written last and names the tensors' file."""
         folder = self.checkpoints / key
-        folder.mkdir(parents=True, exist_ok=True)
+        for new in (self.checkpoints, folder):  # the run's folder is not made again if it was removed
+            new.mkdir(exist_ok=True)
         name = f"{header['tasks_done']}.safetensors"
         write_tensors(folder / name, tensors)
         named = {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, "written": moment()}

@@ -42,7 +42,12 @@ class SavedModels:
     def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
         """Save the model of a cell after a task."""
         folder = self.folder / key / str(tasks_done)
-        folder.mkdir(parents=True, exist_ok=True)
+        for new in (
+            self.folder,
+            folder.parent,
+            folder,
+        ):  # the run's folder is not made again if it was removed
+            new.mkdir(exist_ok=True)
         write_tensors(folder / "model.safetensors", tensors)
         named = {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done}
         named["code"] = self.codes.get(key, "")

@@ -1,6 +1,8 @@
 """Faults of the environment: no outcome of a cell, and tried again by the next run."""
 
 import errno
+import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +162,33 @@ def test_missing_data_leaves_only_its_cells_and_force_says_so(
     assert ended.failures == {}
 
 
+def test_a_removed_folder_is_not_made_again_and_a_closed_terminal_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    folder = tmp_path / "r"
+    monkeypatch.setattr("sys.stderr", Closed())
+    monkeypatch.setattr(processes, "note", lambda folder, *_: shutil.rmtree(folder))
+    ended = ran(folder, TWO, quiet=False)
+    assert ended.counts == {"not finished": 4}
+    assert f"cannot write into {folder}" in ended.unfinished[0]
+    assert not folder.exists()
+    monkeypatch.setattr(processes, "note", lambda *_: None)
+    assert ran(folder, TWO, quiet=False).counts == {"done": 4}
+
+
+def test_a_manifest_that_cannot_be_written_says_what_to_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.setattr("bench.store.run_folder.write_json", disk_full)
+    code, _, err = command(f"run toy -s finetune --seeds 1 --out {tmp_path / 'r'}")
+    says = f"lethe: cannot write into {tmp_path / 'r'}: No space left on device: free space there\n"
+    assert (code, err) == (1, says)
+
+
 class Dying:
     """A worker whose process ends as a list of deaths says, then runs its group here."""
 
@@ -168,6 +197,12 @@ class Dying:
 
     def __init__(self, device: str, jobs: int = 1) -> None:
         self.device = device
+
+    def start(self) -> None:
+        """Begin, or die before."""
+        if self.deaths and self.deaths[0] == "at once":
+            self.deaths.pop(0)
+            raise TerminatedWorkerError("The exit codes of the workers are {EXIT(1)}")
 
     def submit(self, run: Any, group: Any, target: Any) -> Future[Ended]:
         """Run a group, or die."""
@@ -202,7 +237,9 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (["EXIT(3)", "", "EXIT(3)"], {"done": 4}, ""),
         (["EXIT(3)"] * 3, {"done": 3, "failed": 1}, "alone in its process, the cell ended it: exit code 3"),
         (["SIGSEGV(-11)"] * 3, {"done": 3, "failed": 1}, "ended it: SIGSEGV"),
-        (["SIGKILL(-9)"] * 3, {"done": 2, "not finished": 2}, "killed 3 times (SIGKILL)"),
+        (["at once"] * 2, {"done": 4}, ""),
+        (["at once"] * 3, {"done": 2, "not finished": 2}, "ended 3 times (exit code 1)"),
+        (["SIGKILL(-9)"] * 3, {"done": 2, "not finished": 2}, "ended 3 times (SIGKILL)"),
     ],
 )
 def test_a_cell_fails_that_ends_its_process_twice_alone(
