@@ -20,7 +20,7 @@ from lethe.installed import check_packages
 
 _HOMES = {
     str(alias.asname): (node.module, alias.name)
-    for node in ast.parse(Path(__file__).with_suffix(".pyi").read_text()).body
+    for node in ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
     if isinstance(node, ast.ImportFrom) and node.module
     for alias in node.names
 }

@@ -7,13 +7,15 @@ Descriptions of built-ins are in an index in the cache folder, so that lists imp
 when a source file has changed.
 """
 
+import ast
 import hashlib
 import importlib
 import json
 import pkgutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import Generic, TypeGuard, TypeVar
 from suites.cache import cache_folder, write_cached
 from suites.description import Description
 from suites.errors import UserError, unknown
-from suites.paths import read_file
+from suites.paths import read_file, resolved
 from suites.tracebacks import kind_and_message
 from suites.values import spelled
 
@@ -221,11 +223,73 @@ def _fingerprint(sources: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+class NotImported(UserError):
+    """A user's file would have to be imported, and only something that was read names it."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(f"{file} is not imported, as it was not named on the command line: add --trust")
+        self.file = file
+
+
+_TRUSTED: set[Path] | None = None
+"""The only files that may be imported; None for all."""
+
+
+@contextmanager
+def only_files(named: Iterable[str] = ()) -> Iterator[None]:
+    """Refuse to import users' files inside, with NotImported, except those in the names given.
+
+    A file that this process has imported already is not refused.
+    """
+    global _TRUSTED
+    before = _TRUSTED
+    _TRUSTED = {resolved(name.rpartition(":")[0]) for name in named if ".py:" in name}
+    try:
+        yield
+    finally:
+        _TRUSTED = before
+
+
+_FOLDERS: list[Path] = []
+"""The folders of users' files that this process imported. Their modules can be imported, after all others."""
+
+
+def _make_neighbours_importable(folder: Path, tree: ast.AST) -> None:
+    """Add the folder of a user's file to the end of the path, so that it hides no installed module.
+
+    Raises:
+        ImportError: The file imports a module of its folder that another folder in use has, too.
+    """
+    for module in _imported(tree):
+        for other in _FOLDERS:
+            if other != folder and neighbour(folder, module) and neighbour(other, module):
+                raise ImportError(f"{folder} and {other} both have a module {module}: rename one of them")
+    if folder not in _FOLDERS:
+        _FOLDERS.append(folder)
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    """Return the first names of the modules that a file imports."""
+    nodes = list(ast.walk(tree))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.partition(".")[0] for name in names}
+
+
+def neighbour(folder: Path, module: str) -> Path | None:
+    """Return the file or folder of a module that lies in a folder, None if there is none."""
+    places = folder / module, folder / f"{module}.py"
+    return next((at for at in places if (at.is_file() if at.suffix else at.is_dir())), None)
+
+
 def import_file(path: str) -> ModuleType:
-    """Import a user's file; in each process once for each content.
+    """Import a user's file; in each process once for each content. It can import modules in its folder.
 
     Raises:
         UserError: The file does not exist or cannot be imported; the message has file, line and error.
+        NotImported: The file must not be imported; see ``only_files``.
     """
     try:
         source = read_file(path)
@@ -233,22 +297,26 @@ def import_file(path: str) -> ModuleType:
         raise UserError(f"no such file: {path}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    resolved = str(Path(path).resolve())
+    place = str(resolved(path))
     # Under a unique name, so that no installed module is hidden; in sys.modules, where dataclasses and type
     # hints look up annotations.
-    name = f"{Path(path).stem}_{hashlib.sha256(resolved.encode() + source).hexdigest()[:16]}"
+    name = f"{Path(path).stem}_{hashlib.sha256(place.encode() + source).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
+    if _TRUSTED is not None and resolved(path) not in _TRUSTED:
+        raise NotImported(path)
     module = sys.modules[name] = ModuleType(name)
-    module.__file__ = resolved
+    module.__file__ = place
     try:
         # Not by importlib, which caches bytecode by size and second and writes it beside the user's file.
-        exec(compile(source, resolved, "exec"), vars(module))
+        tree = ast.parse(source, place)
+        _make_neighbours_importable(Path(place).parent, tree)
+        exec(compile(tree, place, "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == resolved]
-        if isinstance(error, SyntaxError) and error.filename == resolved:
+        lines = [frame.lineno for frame in frames if frame.filename == place]
+        if isinstance(error, SyntaxError) and error.filename == place:
             lines.append(error.lineno)
         where = f"{path}, line {lines[-1]}" if lines else path
         raise UserError(f"{where} cannot be imported: {kind_and_message(error)}") from error

@@ -72,14 +72,14 @@ def describe(data: Data) -> dict[str, Any]:
 
 def main() -> None:
     """Update the statistics of every data set that is available; leave the others as they are."""
-    kept = json.loads(PATH.read_text()) if PATH.exists() else {}
+    kept = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
     for name, load in SOURCES.items():
         try:
             kept[name] = describe(load())
             print(f"{name}: {kept[name]['rows']}")
         except Unavailable as error:
             print(f"{name}: {error}")
-    PATH.write_text(json.dumps(kept, indent=1) + "\n")
+    PATH.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

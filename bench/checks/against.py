@@ -110,7 +110,7 @@ def _measuring(tree: Tree, setups: Sequence[Setup]) -> Iterator[subprocess.Popen
     how: dict[str, Any] = {"cwd": tree.folder, "env": tree.environment, "text": True}
     pipe = subprocess.PIPE
     with (
-        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as said,
         subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=said, **how) as p,
     ):
         try:

@@ -215,7 +215,7 @@ def main(words: list[str] | None = None) -> int:
     tables = {"agreement": agrees, "waits": waits, "speed": speeds}
     record = {"schema": 1, "machine": name, "torch": torch.__version__, "date": date, "quick": asked.quick}
     record |= {"tolerance": TOLERANCE, **{part: table.to_dict("records") for part, table in tables.items()}}
-    asked.out.write_text(json.dumps(record, indent=1) + "\n")
+    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"record: {asked.out}")
     declared = {strategies.get(name).waits for name in strategies.names()} - {""}
     return 0 if agrees["agrees"].all() and waits["waits"].isin({"never", *declared}).all() else 1

@@ -50,7 +50,7 @@ def rounded(value: Any) -> Any:
 def main(words: list[str]) -> None:
     """Turn the output of pytest-benchmark into a record."""
     source, target = map(Path, words)
-    write_json(target, record(json.loads(source.read_text())))
+    write_json(target, record(json.loads(source.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The command ``lethe``. Slow imports are inside the commands that need them."""
 
-import os
 import sys
 import traceback
 from typing import NoReturn
 
 from bench.cli.app import DEBUG, app, debugging
+from bench.cli.output import make_output_safe
 from suites import errors
 from suites.machine_faults import in_words, machine_fault
 from suites.tracebacks import kind_and_message, own_lines, raised_at
@@ -20,13 +20,12 @@ def main() -> None:
     A UserError is printed as one line, with exit code 2; a fault of the environment, with 1. An error in a
     user's file is printed with the file's own lines.
     """
+    make_output_safe()
     try:
         app(args=[word for word in sys.argv[1:] if word != DEBUG])
     except errors.UserError as error:
         ended = machine_fault(error) or error
         _end(error, error.__cause__ or error, str(ended), ended.exit_code)
-    except BrokenPipeError:  # the reader has stopped: `lethe list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if (frame := raised_at(error)) and own_lines(error) and machine_fault(error) is None:
             _end(error, error, f"{frame.filename}, line {frame.lineno}: {kind_and_message(error)}", 2)

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")]
 Lanes = Annotated[int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")]
 Mirror = Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Import files that were not named on the command line.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")]
 
 
@@ -61,6 +63,13 @@ def use_mirror(data: Path | None) -> None:
         if not data.is_dir():
             raise errors.UserError(f"--data {data} is not a folder")
         os.environ["LETHE_DATA"] = str(data)
+
+
+def importing(trust: bool, named: Iterable[str] = ()) -> AbstractContextManager[None]:
+    """Return a context in which users' files are only imported if named, or with ``trust``."""
+    from suites.registry import only_files
+
+    return nullcontext() if trust else only_files(named)
 
 
 def end_with(unreadable: Sequence[str]) -> None:

@@ -55,7 +55,7 @@ def compare(
     for path, text in ((markdown, comparison_markdown(found, every)), (junit, comparison_junit(found))):
         if path is not None:
             try:
-                path.write_text(text)
+                path.write_text(text, encoding="utf-8")
             except OSError as error:
                 raise errors.UserError(f"cannot write {path}: {error.strerror}") from None
     raise typer.Exit(found.exit_code)

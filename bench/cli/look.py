@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import app, debugging, end_with, opened
+from bench.cli.app import Trust, app, debugging, end_with, importing, opened
 from suites import errors
 from suites.description import Description
 
@@ -72,13 +72,19 @@ def show(
 
 
 @app.command(epilog="Example: lethe status results/runs/first")
-def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
-    """Show which cells of a run are done, failed, skipped, missing or stale (made by other code or data)."""
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")], trust: Trust = False
+) -> None:
+    """Show which cells of a run are done, failed, skipped, missing or stale (made by other code or data).
+
+    The data of a suite in a file of yours is only compared with --trust, as the file must be imported.
+    """
     from bench.store import staleness_of
 
     run_, cells = opened(folder)
     staleness = staleness_of(run_, _data_of_users)
-    found = run_.each(lambda record: (record["status"], _why(record), staleness.of_record(record)))
+    with importing(trust):
+        found = run_.each(lambda record: (record["status"], _why(record), staleness.of_record(record)))
     counts: dict[str, int] = {}
     for key in cells | found.keys():
         state = found[key][0] if key in found else "missing"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import app
+from bench.cli.app import Trust, app
 from suites import errors
 
 
@@ -44,6 +44,7 @@ def predict(
     column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
     task: Annotated[str, typer.Option(help="Task of a model that generates text: 'en-de'.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of lines.")] = None,
+    trust: Trust = False,
 ) -> None:
     """Predict with an exported model: a line for each input, label and probability or the generated text."""
     from bench.export import Exported, predict_files as rows
@@ -59,7 +60,7 @@ def predict(
         given = rows.read_texts(file, column) if reads_texts else rows.read_images(file)
     from bench.export import Predictor
 
-    model = Predictor.load(folder)
+    model = Predictor.load(folder, trust=trust)
     asked = model.asked(given, task) if reads_texts or task else given
     if reads_texts and (cut := model.cut(asked)):
         most = model.max_tokens

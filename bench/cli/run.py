@@ -10,7 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import DEBUG, Device, DryRun, Jobs, Lanes, Mirror, app, debugging, use_mirror
+from bench.cli.app import (
+    DEBUG,
+    Device,
+    DryRun,
+    Jobs,
+    Lanes,
+    Mirror,
+    Trust,
+    app,
+    debugging,
+    importing,
+    use_mirror,
+)
 from suites import errors
 
 
@@ -66,16 +78,21 @@ def run(
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Run methods in files without lethe check.")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     """Run missing cells and print the tables.
 
     Cells whose code or data changed are stale. If only your own files changed, they are run again; for
     changes in Lethe itself choose with --stale.
+
+    Files named on the command line are imported, and those of an experiment file when it is run. A dry run
+    imports those of an experiment file only with --trust, and so is the file of an exported model's network.
     """
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
     from bench.plan import Request, experiment_file as experiments
+    from strategies import method_names
 
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
@@ -95,7 +112,10 @@ def run(
         raise errors.UserError("choose the folder of the run with --out")
     how: dict[str, Any] = {"check_method": _unchecked if no_check else _checked, "stale": stale}
     how |= {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
-    _carry_out(requests, out, dry_run, keep_models=keep_models, **how)
+    files = [part for text in (what, *(strategy or ())) for part in method_names(text)]
+    trust = trust or (what.endswith(".toml") and not dry_run)
+    with importing(trust, [*files, *(pair.partition("=")[2] for pair in pairs)]):
+        _carry_out(requests, out, dry_run, keep_models=keep_models, **how)
 
 
 def _checked(name: str) -> Any:

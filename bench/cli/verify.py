@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import Device, DryRun, Jobs, Lanes, Mirror, app, opened, use_mirror
+from bench.cli.app import Device, DryRun, Jobs, Lanes, Mirror, Trust, app, importing, opened, use_mirror
 from bench.cli.run import dry_run_requests, run_requests, say_unfinished, stoppable
 from suites import errors
 
@@ -62,21 +62,26 @@ def verify(
     stale: Annotated[
         str, typer.Option(metavar="rerun|keep", help="As in lethe run, for the run of a table.")
     ] = "",
+    trust: Trust = False,
 ) -> None:
     """Reproduce a published table, or records, and report whether the numbers agree.
 
     With TABLE, its recipe is run and compared entry by entry; the exit code is 1 unless all agree. With TABLE
     and --records, nothing is run. With --records alone, a sample of the run's cells is run again and compared
     bit for bit; if all are equal, their code is added to RUN.equivalent.json, and they are no longer stale.
-    Records are only written into --out.
+    Records are only written into --out. Files of yours that a table or a record names are imported when they
+    are run; --dry-run, --look-only and TABLE with --records import them only with --trust.
     """
     use_mirror(data)
     how = {"device": device, "jobs": jobs, "lanes": lanes}
     if table:
         chosen = seeds, only or (), scenario or ()
-        _verify_table(table, chosen, difference, records, out, look_only, dry_run, how | {"stale": stale})
+        runs = not (look_only or dry_run or records)
+        with importing(trust or runs):
+            _verify_table(table, chosen, difference, records, out, look_only, dry_run, how | {"stale": stale})
     elif records is not None:
-        _verify_records(records, sample, minutes, only or (), out, dry_run, how)
+        with importing(trust or not dry_run):
+            _verify_records(records, sample, minutes, only or (), out, dry_run, how)
     else:
         raise errors.UserError("choose a published table, or a run with --records; see lethe verify --help")
 

@@ -203,8 +203,8 @@ def save(model: Predictor, folder: Path) -> None:
     with new_folder(folder) as scratch:
         _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
         content = model.header.model_dump(by_alias=True, exclude_unset=True)
-        (scratch / HEADER).write_text(json.dumps(content, indent=1) + "\n")
-        (scratch / README).write_text(readme(model.header))
+        (scratch / HEADER).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (scratch / README).write_text(readme(model.header), encoding="utf-8")
         for path in scratch.iterdir():
             path.chmod(0o644)
 

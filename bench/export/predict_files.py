@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.store import new_file
 from suites.errors import UserError
 from suites.paths import check_is_file
+from suites.spreadsheets import safe_cell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +65,8 @@ def read_images(path: Path) -> np.ndarray[Any, Any]:
 def write_answers(path: Path, columns: Sequence[str], answers: Iterable[Sequence[object]]) -> None:
     """Write a CSV file, completely or not at all: a row for each input, with its prediction.
 
+    Text that a spreadsheet would run as a formula is written behind an apostrophe.
+
     Raises:
         UserError: It cannot be written.
     """
@@ -71,6 +74,6 @@ def write_answers(path: Path, columns: Sequence[str], answers: Iterable[Sequence
         with new_file(path, newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(columns)
-            rows.writerows(answers)
+            rows.writerows(map(safe_cell, answer) for answer in answers)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None

@@ -4,6 +4,7 @@ Axes: L lanes (one), N rows, S tokens, F features, U units that were learned; X 
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from bench.schema import BESIDE, HEAD, WEIGHTS, Exported, ExportHeader
 from strategies.core import LaneModel, eval_mode
 from suites.base import generator
 from suites.errors import UserError, unknown
+from suites.registry import only_files
 
 _AT_ONCE, _WRITTEN_AT_ONCE = 500, 200
 
@@ -50,18 +52,20 @@ class Predictor:
     """The tokenizer of a model of texts; None for images."""
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Predictor":
-        """Load an exported model.
+    def load(cls, folder: str | Path, *, trust: bool = False) -> "Predictor":
+        """Load an exported model. No code of the folder is run.
 
         Args:
             folder: A folder that ``lethe export`` made.
+            trust: Import the user's file that defines the network, if the folder names one.
 
         Raises:
-            UserError: The folder is not an exported model, or is damaged.
+            UserError: The folder is not an exported model, is damaged, or needs ``trust``.
         """
         exported = Exported.at(folder)
         try:
-            return _texts(exported) if exported.reads_texts else _images(exported)
+            with nullcontext() if trust else only_files():
+                return _texts(exported) if exported.reads_texts else _images(exported)
         except (OSError, KeyError, RuntimeError, SafetensorError) as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"{folder} is damaged: {said[0]}") from None

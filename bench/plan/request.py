@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
@@ -13,6 +14,7 @@ from bench.plan.settings import TRAINING_HINTS, check_training, recorded, traini
 from bench.schema import Exported, Value
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
+from suites.registry import NotImported
 from suites.values import Condition, conditions, convert, settled, text_of
 
 if TYPE_CHECKING:
@@ -49,19 +51,27 @@ class Request:
         return list(self._expanded[0])
 
     @property
+    def unresolved(self) -> dict[tuple[str, str], str]:
+        """The file that must not be imported, for each scenario and selector; see ``only_files``."""
+        return self._expanded[2]
+
+    @property
     def remarks(self) -> list[str]:
         """A line for each selector with settings without effect, which are set back to their defaults."""
         return self._expanded[1]
 
     @cached_property
-    def _expanded(self) -> tuple[list[CellSpec], list[str]]:
+    def _expanded(self) -> tuple[list[CellSpec], list[str], dict[tuple[str, str], str]]:
         import strategies
         import suites
 
-        suite = suites.get(self.suite)
         selectors = self.strategies
         if "all" in selectors:
             selectors = tuple(dict.fromkeys([*strategies.names(), *(s for s in selectors if s != "all")]))
+        unresolved: dict[tuple[str, str], str] = {}
+        if self._not_imported:
+            return [], [], dict.fromkeys(product(self.scenarios, selectors), self._not_imported)
+        suite = suites.get(self.suite)
         found: dict[str, CellSpec] = {}
         remarks: dict[str, None] = {}
         for scenario in self.scenarios:
@@ -76,19 +86,37 @@ class Request:
                     why = next(c for c in conditions(TRAINING_HINTS[name]) if not c.met(base[c.other]))
                     remarks[f"--set {name}={text_of(value)} is left out: it has no effect {why}"] = None
             for selector in selectors:
-                any_seed, remark = self._cell(suite, scenario, selector)
+                try:
+                    any_seed, remark = self._cell(suite, scenario, selector)
+                except NotImported as error:
+                    unresolved[scenario, selector] = error.file
+                    continue
                 remarks |= {remark: None} if remark else {}
                 for seed in self.seeds:
                     cell = replace(any_seed, seed=seed)
                     vars(cell)["reference"] = self.model  # looked up once for all cells
                     found.setdefault(cell.key, cell)
-        return list(found.values()), list(remarks)
+        return list(found.values()), list(remarks), unresolved
+
+    @cached_property
+    def _not_imported(self) -> str:
+        """The file of the suite or model, if it must not be imported; empty for none."""
+        import suites
+
+        try:
+            suites.get(self.suite)
+            _ = self._chosen
+        except NotImported as error:
+            return error.file
+        return ""
 
     def shared(self) -> dict[str, dict[str, Value]]:
         """Return what all cells of a suite and scenario share, for the manifest."""
         import suites
         from bench import models
 
+        if self._not_imported:
+            return {}
         suite, model = suites.get(self.suite), self.model
         named = {"continues": model.fingerprint} if model.fingerprint else {"model": model.name}
         common = {"version": suite.version, **named, **models.options(model), **self._chosen[0]}

@@ -104,6 +104,8 @@ class ResolvedPlan:
     """What the user must decide before the plan can be run, in one line; empty for nothing."""
     restarted: tuple[str, ...] = ()
     """Cells to run from the beginning, because their checkpoint has other code or data."""
+    unresolved: tuple[str, ...] = ()
+    """A line for the cells of each scenario and selector whose file must not be imported."""
     remarks: tuple[str, ...] = ()
     """A line for each selector with settings without effect, which were set back to their defaults."""
     again: Again | None = None
@@ -156,7 +158,10 @@ class ResolvedPlan:
             state = "run" if key in running else kept
             stale = f"{'stale, ' if key in running else ''}{self.stale[key]}" if key in self.stale else None
             found.append(": ".join(filter(None, [f"{state:<9} {spec.title}", self.skipped.get(key), stale])))
+        found += self.unresolved
         found.append(f"{len(self.cells)} cells, {len(running)} to run")
+        if self.unresolved:
+            found.append("unresolved cells need files that nobody named on the command line: add --trust")
         if self.stale:
             found.append(f"stale: {len(self.stale)} cells, {len(self.stale.keys() & running)} to run again")
         cut = Counter(len(group.keys) for group in self.groups if group.width)
@@ -301,6 +306,11 @@ def resolve(
         data=data,
         device=device,
         lanes=lanes,
+        unresolved=tuple(
+            f"unresolved: {file} ({request.suite} {scenario} {selector}, seeds {_in_words(request.seeds)})"
+            for request in requests
+            for (scenario, selector), file in request.unresolved.items()
+        ),
         remarks=tuple(
             dict.fromkeys(
                 [
@@ -413,6 +423,12 @@ def _common(requests: Iterable[Request]) -> dict[str, dict[str, Value]]:
             if shared.setdefault(name, settings) != settings:
                 raise UserError(f"{name} is requested with different settings: use a run folder for each")
     return shared
+
+
+def _in_words(seeds: Sequence[int]) -> str:
+    """Return seeds as text: ``0 to 4``, or each of them."""
+    whole = len(seeds) > 2 and list(seeds) == [*range(seeds[0], seeds[0] + len(seeds))]
+    return f"{seeds[0]} to {seeds[-1]}" if whole else some([*map(str, seeds)], 5)
 
 
 def _adapter() -> Any:

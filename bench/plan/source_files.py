@@ -21,7 +21,8 @@ from typing import Any
 from suites.aliases import ALIASES
 from suites.cache import cache_folder, write_cached
 from suites.errors import UserError
-from suites.paths import read_file
+from suites.paths import read_file, resolved
+from suites.registry import neighbour
 from suites.syntax import digest_of_tree
 
 ROOT = Path(__file__).parents[2]
@@ -166,6 +167,7 @@ class _Walk:
         # A root among what changes no number in a cell is asked about for itself.
         self._left = {m for m in _CHANGE_NO_NUMBER if not f"{root}.".startswith(f"{m}.")}
         self._own = "" if isinstance(root, Path) else root.partition(".")[0]
+        self._folder = resolved(root).parent if isinstance(root, Path) else None
         if isinstance(root, Path):
             self._enter("", root.name, _SOURCES.of(_content(root)))
         elif (path := self._file(root)) is None:
@@ -228,12 +230,23 @@ class _Walk:
         """Return the file of a module of Lethe, of the user, or of the root's package; None for any other."""
         top, _, rest = module.partition(".")
         base = ROOT / top if top in LETHE else _place_of_users(top, top == self._own)
+        if base is None and self._folder is not None and not _is_known(top):
+            base = neighbour(self._folder, top)
         if base is None or base.suffix == ".py":
             return None if rest else base
         at = base.joinpath(*rest.split(".")) if rest else base
         # The package lethe lists its names in a stub.
         init = at / ("__init__.pyi" if module == "lethe" else "__init__.py")
         return next((path for path in (init, at.with_suffix(".py")) if _is_file(path)), None)
+
+
+@cache
+def _is_known(name: str) -> bool:
+    """Return whether Python finds a module by itself, so that none of a user's folder takes its place."""
+    try:
+        return name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 @cache

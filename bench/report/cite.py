@@ -45,7 +45,7 @@ class Reference:
 
 @cache
 def _references() -> list[Reference]:
-    return [Reference.read(line) for line in _BIB.read_text().splitlines()]
+    return [Reference.read(line) for line in _BIB.read_text(encoding="utf-8").splitlines()]
 
 
 def meant(text: str) -> Iterator[Reference | str]:

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
+from bench.report.csv_text import csv_text
 from bench.report.layout import SPREADS, Layout
 from bench.report.parts import parts
 from bench.report.score_names import part_title
@@ -126,7 +127,7 @@ def write_classes(made: ClassTables, folder: Path) -> None:
         parts.append(f"**{plain(table.title)}**\n\n{rows}\n")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "classes.md").write_text("\n".join([*parts, plain(made.caption), ""]))
-        made.numbers.to_csv(folder / "classes.csv", index=False)
+        (folder / "classes.md").write_text("\n".join([*parts, plain(made.caption), ""]), encoding="utf-8")
+        (folder / "classes.csv").write_text(csv_text(made.numbers), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None

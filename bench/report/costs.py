@@ -15,7 +15,7 @@ HEADER = ("strategy", "implied", "measured", "quartiles", "measured / implied", 
 
 def table(path: Path) -> str:
     """Return the table of a record, sorted by measured / implied, with the hardware."""
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     steps = record["strategies"]
     rows = []
     for name in sorted(steps, key=lambda n: -share(steps[n])):

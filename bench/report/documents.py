@@ -172,12 +172,12 @@ def main(words: list[str]) -> int:
     """Renew documents; with ``--check`` return 1 where one is not as its records say."""
     stale = []
     for path in (Path(w) for w in words if w != "--check"):
-        before = path.read_text()
+        before = path.read_text(encoding="utf-8")
         after = renewed(before, path.parent)
         if "--check" in words:
             stale += [path] if after != before else []
             continue
-        path.write_text(after)
+        path.write_text(after, encoding="utf-8")
         for figure in draw(after, path.parent):
             print(figure)
     for path in stale:

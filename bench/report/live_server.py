@@ -6,12 +6,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 from bench.report.layout import Layout
 from bench.results import Frames, load, state_of
 from suites.errors import UserError
 
 HOST = "127.0.0.1"
+
+
+def _is_this_machine(host: str) -> bool:
+    """Return whether a ``Host`` header names this machine, with any port: one of a tunnel may differ."""
+    try:
+        return urlsplit(f"//{host}").hostname in (HOST, "localhost", "::1")
+    except ValueError:
+        return False
 
 
 class Live:
@@ -41,7 +50,13 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*rest)
 
     def do_GET(self) -> None:
-        """Answer with the page, or with the state of its run."""
+        """Answer with the page, or with the state of its run; only to who asks for this machine.
+
+        A page of another site could have its name point to this machine, and read the answer.
+        """
+        if not _is_this_machine(self.headers.get("Host", "")):
+            self.send_error(403, "the host must be this machine")
+            return
         found = {"/": (self.live.page, "text/html"), "/state": (self.live.state, "text/plain")}.get(self.path)
         if found is None:
             self.send_error(404)

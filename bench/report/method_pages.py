@@ -20,7 +20,7 @@ def hyper_parameters(name: str, costs: Path) -> str:
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     head = ["| name | default | value | what it does |", "| --- | --- | --- | --- |"]
     table = "\n".join([*head, *lines]) if rows else "None."
-    step = json.loads(costs.read_text())["strategies"].get(name)
+    step = json.loads(costs.read_text(encoding="utf-8"))["strategies"].get(name)
     if step is None:
         return table
     times = f"A step takes {step['ratio']:.2f} times one of `finetune`; the method's definition implies"
@@ -29,7 +29,7 @@ def hyper_parameters(name: str, costs: Path) -> str:
 
 def peers(path: Path) -> str:
     """Return how long a run takes in other libraries, from the record of ``tests/perf/peers.py``."""
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     about, versions = record["about"], record["about"]["packages"]
     rows = [
         (

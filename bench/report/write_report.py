@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.report.across_suites import across
+from bench.report.csv_text import csv_text
 from bench.report.latex import latex
 from bench.report.layout import Layout, chosen_scores
 from bench.report.tables import in_markdown, print_tables, tables
@@ -44,14 +45,14 @@ def make_report(
         print_tables(made, console)
     ranked = across(frames, shown)
     with _writing_into(folder):
-        (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]))
-        (folder / "table.tex").write_text(latex(made))
-        made.numbers.to_csv(folder / "table.csv", index=False)
+        (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]), encoding="utf-8")
+        (folder / "table.tex").write_text(latex(made), encoding="utf-8")
+        (folder / "table.csv").write_text(csv_text(made.numbers), encoding="utf-8")
         parts = ("pairs", made.pairs), ("across", ranked.numbers), ("left_out", frames.left_out)
         for name, frame in parts:
             if len(frame):
-                frame.to_csv(folder / f"{name}.csv", index=False)
-        with (folder / "index.html").open("w") as file:
+                (folder / f"{name}.csv").write_text(csv_text(frame), encoding="utf-8")
+        with (folder / "index.html").open("w", encoding="utf-8") as file:
             file.writelines(make_page(frames, scores, date, layout=layout, figures=figures))
     return folder
 

@@ -151,6 +151,8 @@ class Verdict:
     published_seeds: int
     least: float
     """The true difference that must be detected, in points."""
+    unresolved: str = ""
+    """The file that the entry needs and that must not be imported."""
 
     @property
     def sem(self) -> float:
@@ -203,7 +205,9 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """Return the verdict in words: agrees, differs, cannot tell (with the seeds needed), or not run."""
+        """Return the verdict in words: agrees, differs, cannot tell (with the seeds needed), not run ..."""
+        if self.unresolved:
+            return f"unresolved: {self.unresolved}"
         if self.n < 2:
             return "cannot tell: 2 seeds are needed" if self.n else "not run"
         if self.agrees is not None:
@@ -228,15 +232,18 @@ def compare(
 
     ``least`` is the true difference, in points, that must be detected.
     """
-    cells = {
-        (request.scenarios[0], selector): [c.key for c in replace(request, strategies=(selector,)).cells()]
+    alone = {
+        (request.scenarios[0], selector): replace(request, strategies=(selector,))
         for request in table.requests(seeds, only, scenarios)
         for selector in request.strategies
     }
+    cells = {asked: [c.key for c in request.cells()] for asked, request in alone.items()}
     values = frames.scores[frames.scores["score"] == table.score].set_index("key")["value"]
     verdicts = []
     for entry in table.chosen(only, scenarios):
         ours = [100 * values[key] for key in cells[entry.scenario, entry.selector] if key in values.index]
         s = summarise(ours)
-        verdicts.append(Verdict(entry, s.n, s.mean, s.sd, table.published_seeds, least))
+        asked = entry.scenario, entry.selector
+        unresolved = alone[asked].unresolved.get(asked, "")
+        verdicts.append(Verdict(entry, s.n, s.mean, s.sd, table.published_seeds, least, unresolved))
     return verdicts

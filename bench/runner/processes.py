@@ -287,7 +287,7 @@ def _death(error: Exception) -> tuple[str, bool]:
 def _kills_for_memory() -> int:
     """Return how many processes Linux has ended for lack of memory; 0 on other systems."""
     try:
-        counts = Path("/proc/vmstat").read_text().split()
+        counts = Path("/proc/vmstat").read_text(encoding="utf-8").split()
         return int(counts[counts.index("oom_kill") + 1])
     except (OSError, ValueError):
         return 0

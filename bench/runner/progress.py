@@ -28,7 +28,7 @@ def note(folder: Path, keys: Sequence[str], done: int, tasks: int) -> None:
     try:
         path = folder / _FOLDER
         path.mkdir(exist_ok=True)
-        (path / keys[0]).write_text(f"{done} {tasks} {len(keys)}")
+        (path / keys[0]).write_text(f"{done} {tasks} {len(keys)}", encoding="utf-8")
     except OSError:
         return
 
@@ -94,7 +94,7 @@ class Progress:
         done = total = 0
         for path in (self.folder / _FOLDER).glob("*"):
             try:
-                tasks_done, tasks, lanes = map(int, path.read_text().split())
+                tasks_done, tasks, lanes = map(int, path.read_text(encoding="utf-8").split())
             except (OSError, ValueError):
                 continue
             done, total = done + tasks_done * lanes, total + tasks * lanes

@@ -19,7 +19,7 @@ def main(folder: Path) -> None:
     """Write the schemas into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in json_schemas().items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
     """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
-        with os.fdopen(handle, mode, **how) as stream:
+        coded = {} if "b" in mode else {"encoding": "utf-8"}
+        with os.fdopen(handle, mode, **coded | how) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from bench.report.csv_text import csv_text
 from bench.report.figures.bars import bars
 from bench.report.figures.boundaries import boundaries
 from bench.report.figures.confusion import confusion
@@ -89,7 +90,7 @@ def _make_part(
         if made is None:
             continue
         if on_page:
-            csv = made[1].to_csv(index=False, float_format="%.6g")
+            csv = csv_text(made[1], "%.6g")
             drawn.append(Drawn(name, _with_letters(made[0]), csv))
         if folder is not None:
             save(*made, folder / f"{place}-{name}")
@@ -108,7 +109,7 @@ def save(figure: Figure, data: pd.DataFrame, stem: Path) -> Path:
     """Write a figure in three formats and its data; return the PNG's path."""
     # The name of a suite may contain a dot, which with_suffix would treat as a suffix.
     files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("csv", "pdf", "svg", "png")}
-    files["csv"].write_text(data.to_csv(index=False))
+    files["csv"].write_text(csv_text(data), encoding="utf-8")
     for kind in ("pdf", "svg", "png"):
         write(figure, files[kind])
     return files["png"]

@@ -1,0 +1,14 @@
+"""Cells of CSV files that people open in spreadsheets, which run text that looks like a formula."""
+
+_BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def safe_cell(value: object) -> object:
+    """Return text that would be run as a formula behind an apostrophe; numbers and other text unchanged."""
+    if not isinstance(value, str) or not value.startswith(_BEGINS_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
