@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,35 @@ from suites.errors import UserError
 _DEPENDENCIES = ("pyproject.toml", "constraints.txt")
 
 
-def git(*words: str, at: Path | None = None) -> str:
-    """Return the output of a git command; raises UserError with its last line if it fails."""
+def git(
+    *words: str, at: Path | None = None, environment: Mapping[str, str] | None = None, fails: bool = False
+) -> str:
+    """Return the output of a git command.
+
+    Args:
+        words: The command.
+        at: The folder; the current one without it.
+        environment: More environment variables.
+        fails: Whether it may fail.
+
+    Raises:
+        UserError: It fails, in the words of its last line, or git is not installed.
+    """
+    # Git sets GIT_DIR for what it starts, which would name another worktree here.
+    free = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    error = None if fails else subprocess.PIPE  # what is run for a bisection shows its progress there
     try:
-        done = subprocess.run(["git", *words], cwd=at, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", *words],
+            cwd=at,
+            env=free | dict(environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=error,
+            text=True,
+        )
     except FileNotFoundError:
         raise UserError("git is not installed, and revisions are read with it") from None
-    if done.returncode:
+    if done.returncode and not fails:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(f"git {words[0]}: {said[-1].removeprefix('fatal: ')}")
     return done.stdout.strip()
@@ -48,7 +70,8 @@ class Tree:
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables under which Python imports from this tree first, with one thread."""
-        return os.environ | {"PYTHONPATH": str(self.top), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+        path = os.pathsep.join(filter(None, [str(self.top), os.environ.get("PYTHONPATH")]))
+        return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
 
 
 def current() -> Tree:

@@ -11,7 +11,8 @@ from suites.machine_faults import in_words, machine_fault
 from suites.tracebacks import kind_and_message, own_lines, raised_at
 
 # Each adds its commands; --help lists them in this order.
-from bench.cli import look, check, run, verify, models, report, compare, perf, packing  # isort: skip  # noqa: F401
+from bench.cli import look, check, run, verify, models, report  # isort: skip  # noqa: F401
+from bench.cli import compare, perf, bisect, packing  # isort: skip  # noqa: F401
 
 
 def main() -> None:

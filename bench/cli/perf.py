@@ -1,6 +1,7 @@
 """The command ``perf``."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,22 +47,12 @@ def perf(
     the margin allows. Times are those of one thread.
     """
     use_mirror(data)
-    from bench.checks.steady_state import Setup, measure
-    from bench.plan import one_cell
-
-    try:
-        numbers = [int(text) for text in lanes.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise errors.UserError(f"cannot read --lanes {lanes!r}; write numbers from 1 on, like --lanes 1,8")
-    chosen = pairs_of(settings or [])
-    for name in strategy:
-        one_cell(suite, name, scenario, 0, chosen)  # raises what is wrong before anything is started
-    setups = [Setup(suite, name, scenario, n, chosen, device) for name in strategy for n in numbers]
+    setups = setups_of(suite, strategy, scenario, lanes, settings, device)
     if against:
         _against(against, setups, margin / 100, as_json)
         return
+    from bench.checks.steady_state import measure
+
     rows = []
     for setup in setups:
         found = measure(setup, turns)
@@ -76,6 +67,30 @@ def perf(
             )
     if as_json:
         _print_json("beside a bare loop", [asdict(found) | {"ratio": found.ratio} for found in rows], device)
+
+
+def setups_of(
+    suite: str,
+    strategies: Sequence[str],
+    scenario: str,
+    lanes: str,
+    settings: Sequence[str] | None,
+    device: str,
+) -> "list[Setup]":
+    """Return what the words of ``lethe perf`` ask for; raises UserError for what is wrong."""
+    from bench.checks.steady_state import Setup
+    from bench.plan import one_cell
+
+    try:
+        numbers = [int(text) for text in lanes.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise errors.UserError(f"cannot read --lanes {lanes!r}; write numbers from 1 on, like --lanes 1,8")
+    chosen = pairs_of(list(settings or ()))
+    for name in strategies:
+        one_cell(suite, name, scenario, 0, chosen)
+    return [Setup(suite, name, scenario, n, chosen, device) for name in strategies for n in numbers]
 
 
 def _against(name: str, setups: "list[Setup]", margin: float, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_a_revision_is_checked_out_and_removed(scratch: Path) -> None:
         assert (old.folder / "mine.py").read_text() == METHOD.format(work=0)
         assert old.revision == revision("HEAD~1")
         assert (old.python, current().python) == (current().python, current().python)
-        assert old.environment["PYTHONPATH"] == str(old.top)
+        assert old.environment["PYTHONPATH"].split(os.pathsep)[0] == str(old.top)
     assert not old.top.exists()
     assert git("worktree", "list").count("\n") == 0
     assert (scratch / "mine.py").read_text() == "edited"

@@ -1,0 +1,231 @@
+"""The first revision at which a score or the speed became worse, found by ``git bisect run``.
+
+Each revision is checked out into a worktree of its own and judged against the good one: by the records of a
+run, as ``lethe compare`` does, or by the time of a step, as ``lethe perf --against`` does. Verdicts are
+written into a folder, so that a bisection that was stopped continues.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+import bench
+from bench.checks.against import Ratio, against
+from bench.checks.steady_state import Setup
+from bench.checks.trees import Tree, current, git, worktree
+from bench.results import compare_runs
+from bench.store import RunReader, write_json
+from suites.errors import UserError
+
+Verdict = Literal["good", "bad", "skip"]
+_CODES: dict[Verdict, int] = {"good": 0, "bad": 1, "skip": 125}
+"""Exit codes that ``git bisect run`` expects."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The verdict on one revision, and what it rests on."""
+
+    verdict: Verdict
+    why: str
+
+
+@dataclass
+class Bisection:
+    """What is bisected, and the verdicts so far; in ``bisect.json`` of its folder."""
+
+    folder: Path
+    good: str
+    bad: str
+    words: list[str]
+    """The words of ``lethe run``, without ``--out``; empty for speed."""
+    scores: list[str] = field(default_factory=list)
+    setups: list[Setup] = field(default_factory=list)
+    """What is measured if speed is bisected."""
+    margin: float = 0.05
+    limit: float = 0.0
+    """The ratio of time above which a revision is bad: halfway between good and bad, as a geometric mean."""
+    verdicts: dict[str, Found] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what another process wrote."""
+        held = json.loads((folder / "bisect.json").read_text())
+        held["verdicts"] = {name: Found(**found) for name, found in held["verdicts"].items()}
+        held["setups"] = [Setup(**setup) for setup in held["setups"]]
+        return cls(folder, **held)
+
+    def write(self) -> None:
+        """Write it down."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        held = asdict(self)
+        del held["folder"]
+        write_json(self.folder / "bisect.json", held)
+
+    @property
+    def question(self) -> tuple[object, ...]:
+        """What must be equal for verdicts to hold."""
+        return self.good, self.bad, self.words, self.scores, self.setups, self.margin
+
+    def judge(self, name: str) -> Found:
+        """Return the verdict on a revision: the one of before, or a new one, which is written down."""
+        if name not in self.verdicts:
+            try:
+                found = self._speed_of(name) if self.setups else self._results_of(name)
+            except UserError as error:
+                found = Found("skip", str(error))
+            self.verdicts[name] = found
+            self.write()
+        return self.verdicts[name]
+
+    def run_at(self, name: str) -> Path:
+        """Run the cells at a revision, or what is missing of them; raises UserError if that is impossible."""
+        out = self.folder / "runs" / name[:12]
+        with self._tree(name) as tree:
+            command = [
+                str(tree.python),
+                "-m",
+                "bench",
+                "run",
+                *self.words,
+                "--out",
+                str(out),
+                "--stale",
+                "keep",
+            ]
+            done = subprocess.run(
+                command, cwd=tree.folder, env=tree.environment, capture_output=True, text=True
+            )
+        if done.returncode not in (0, 1):
+            raise UserError(f"cannot run at {name[:12]}: {last_line(done.stderr)}")
+        run = RunReader(out)
+        if not any(record.get("made_by") for record in run.records()):
+            why = last_line(done.stderr) if done.returncode else "it is older than fingerprints of code"
+            raise UserError(f"no usable record at {name[:12]}: {why}")
+        return out
+
+    def _results_of(self, name: str) -> Found:
+        compared = compare_runs(self.run_at(self.good), self.run_at(name), self.scores)
+        alarms = compared.alarms
+        if alarms:
+            return Found("bad", "; ".join(alarms))
+        unclear = [f"{score.name}: {score.why}" for score in compared.with_verdict("unclear")]
+        return Found("good", "; ".join(["no alarm", *unclear]))
+
+    def _speed_of(self, name: str) -> Found:
+        ratios = self.speed_at(name)
+        worst = max(ratios, key=lambda ratio: ratio.interval[0])
+        ratio, low, high = worst.interval
+        words = f"{worst.setup.title}: {ratio:.3f} ({low:.3f} to {high:.3f}) of the time at {self.good[:12]}"
+        return Found("bad" if ratio > self.limit else "good", words)
+
+    def speed_at(self, name: str) -> list[Ratio]:
+        """Measure a revision against the good one."""
+        with self._tree(self.good) as old, self._tree(name) as new:
+            return against(old, new, self.setups, self.margin)
+
+    @contextmanager
+    def _tree(self, name: str) -> Iterator[Tree]:
+        place = Path(tempfile.mkdtemp(prefix="lethe-tree-"))
+        try:
+            with worktree(name, place / name[:12], current()) as tree:
+                yield tree
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a message."""
+    return (text.strip().splitlines() or ["no message"])[-1].removeprefix("lethe: ")
+
+
+def check_ends(asked: Bisection) -> Bisection:
+    """Judge both ends; return the bisection with the verdicts and the limit, written down.
+
+    Raises:
+        UserError: The good revision is no ancestor of the bad one, one of them cannot be judged, or the bad
+            one is not worse; or the folder holds another bisection.
+    """
+    if (asked.folder / "bisect.json").exists():
+        held = Bisection.read(asked.folder)
+        if held.question != asked.question:
+            raise UserError(f"{asked.folder} holds another bisection; choose another folder with --out")
+        asked = held
+    if git("merge-base", asked.good, asked.bad) != asked.good:
+        raise UserError(f"{asked.good[:12]} is no ancestor of {asked.bad[:12]}; --good must be the older one")
+    if asked.setups and not asked.limit:
+        worst = max(asked.speed_at(asked.bad), key=lambda ratio: ratio.interval[0])
+        ratio, low, high = worst.interval
+        if worst.verdict(asked.margin) != "slower":
+            raise UserError(
+                f"nothing to find: a step at {asked.bad[:12]} takes {ratio:.3f} ({low:.3f} to {high:.3f}) of "
+                f"the time at {asked.good[:12]}"
+            )
+        asked.limit = math.sqrt(ratio)
+        asked.verdicts[asked.bad] = Found("bad", f"{ratio:.3f} of the time at {asked.good[:12]}")
+        asked.write()
+    elif not asked.setups:
+        asked.run_at(asked.good)
+        if (found := asked.judge(asked.bad)).verdict != "bad":
+            del asked.verdicts[asked.bad]
+            asked.write()
+            raise UserError(
+                f"nothing to find: {asked.bad[:12]} is not worse than {asked.good[:12]}: {found.why}"
+            )
+    return asked
+
+
+def find(bisection: Bisection) -> list[str]:
+    """Run ``git bisect`` in a worktree of its own and return the first bad revisions.
+
+    They are several where revisions beside the first bad one had to be skipped.
+    """
+    here = current()
+    place = Path(tempfile.mkdtemp(prefix="lethe-bisect-"))
+    try:
+        with worktree(bisection.bad, place / "control", here) as control:
+            git("bisect", "start", "--no-checkout", bisection.bad, bisection.good, at=control.top)
+            step = [
+                sys.executable,
+                "-P",
+                "-m",
+                "bench.checks.bisect",
+                str(bisection.folder.resolve()),
+                str(here.folder),
+            ]
+            own = {"PYTHONPATH": str(Path(bench.__file__).parents[1])}
+            git("bisect", "run", *step, at=control.top, environment=own, fails=True)
+            log = git("bisect", "log", at=control.top)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        git("worktree", "prune", at=here.top)
+    return _commits(log, "first bad commit") or _commits(log, "possible first bad commit")
+
+
+def _commits(log: str, kind: str) -> list[str]:
+    return re.findall(rf"^# {kind}: \[(\w+)\]", log, re.MULTILINE)
+
+
+def main(words: Sequence[str]) -> int:
+    """Judge the revision that ``git bisect run`` asks for; return its exit code."""
+    folder, place = map(Path, words)
+    asked = git("rev-parse", "BISECT_HEAD")
+    subject = git("log", "-1", "--format=%h %s", asked)
+    os.chdir(place)
+    found = Bisection.read(folder).judge(asked)
+    print(f"{found.verdict:<5} {subject}: {found.why}", file=sys.stderr, flush=True)
+    return _CODES[found.verdict]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
