@@ -32,7 +32,7 @@ def bisect(
     Revisions are checked out into temporary worktrees; those that cannot be run are skipped. The same command
     continues a bisection that was stopped.
     """
-    from bench.checks.bisect import Bisection, check_ends, find
+    from bench.checks.bisection import Bisection, check_ends, find
     from bench.checks.trees import git, revision
 
     asked = Bisection(out.absolute(), revision(good), revision(bad), [])

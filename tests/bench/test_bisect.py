@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.checks.bisect import Bisection, Found
+from bench.checks.bisection import Bisection, Found
 from bench.checks.steady_state import Setup
 from bench.checks.trees import git
 from tests.conftest import Command, Refuses

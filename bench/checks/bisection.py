@@ -199,7 +199,7 @@ def find(bisection: Bisection) -> list[str]:
                 sys.executable,
                 "-P",
                 "-m",
-                "bench.checks.bisect",
+                "bench.checks.bisection",
                 str(bisection.folder.resolve()),
                 str(here.folder),
             ]
