@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"(?:[Pp]ut this into|, in) `(\w+\.py)`.*?```python\n(.*?)```", re.DOTALL)
-_PLACEHOLDER = re.compile(r"\b(REV|RUN|DIR|TABLE|SUITE|MIRROR|NAME|FILE|CELL|KEY|STRATEGY|TARGET|[A-Z])\b|\.\.\.")
+_PLACEHOLDER = re.compile(r"\b(RUN|DIR|TABLE|SUITE|MIRROR|NAME|FILE|CELL|KEY|STRATEGY|TARGET|[A-Z])\b|\.\.\.")
 DRY = {"run", "verify"}
 ELSEWHERE = {
     "export": "test_serving", "predict": "test_serving", "check": "test_check", "perf": "test_perf",
