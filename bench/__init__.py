@@ -5,7 +5,7 @@ from typing import Any
 
 from suites import aliases
 
-_HOMES = {"run": "bench.api", "load": "bench.results", "classes": "bench.results"}
+_HOMES = {"run": "bench.api", "load": "bench.api", "classes": "bench.results"}
 __version__ = "0.1.0"
 
 aliases.install()

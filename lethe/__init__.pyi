@@ -4,8 +4,10 @@ from bench import (
     __version__ as __version__,
 )
 from bench.api import (
+    Frames as Frames,
     compare as compare,
     export as export,
+    load as load,
     report as report,
     run as run,
 )
@@ -14,9 +16,7 @@ from bench.export import (
 )
 from bench.results import (
     Comparison as Comparison,
-    Frames as Frames,
     classes as classes,
-    load as load,
 )
 from strategies.core import (
     IGNORED as IGNORED,

@@ -151,15 +151,21 @@ class Training:
     """Steps per task; if above 0, epochs are repeated and incomplete last batches are dropped."""
     batch: int = 32
     """Rows of the current task in each step."""
-    optimiser: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
+    optimiser: Annotated[Literal["sgd", "momentum", "adam", "adamw"], unless("gradient_free", True)] = "sgd"
     """Update rule: sgd, momentum (SGD with momentum 0.9), adam or adamw."""
-    lr: float = 0.1
+    lr: Annotated[float, unless("gradient_free", True)] = 0.1
     """Learning rate; lanes may have different ones."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, unless("gradient_free", True)] = 0.0
     """L2 added to the gradient (sgd, momentum, adam) or decoupled (adamw)."""
-    reset_optimiser: bool = False
+    reset_optimiser: Annotated[
+        bool,
+        unless("gradient_free", True),
+        unless("restarts", True),
+        unless("trains_on", "all"),
+        unless("optimiser", "sgd"),
+    ] = False
     """Start every task with a fresh optimiser."""
-    active: Literal["all", "seen"] = "all"
+    active: Annotated[Literal["all", "seen"], only_if("scenario", "class", "online")] = "all"
     """Units of a class-incremental head: all from the start, or only those of classes seen so far."""
     boundaries: Literal["shown", "hidden"] = "shown"
     """Whether strategies see when a task begins and ends."""

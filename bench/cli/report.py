@@ -40,6 +40,7 @@ def report(
         Path | None, typer.Option(metavar="DIR", help="Run to use where runs contradict each other.")
     ] = None,
     label: Annotated[str, typer.Option(metavar="DIR=NAME,...", help="Compare runs under these names.")] = "",
+    split: Annotated[str, typer.Option(help="Rows of the scores: test or validation.")] = "test",
 ) -> None:
     """Make the page, tables (terminal, Markdown, LaTeX, CSV) and figures of one or several runs."""
     import time
@@ -54,13 +55,15 @@ def report(
     chosen = tuple(filter(None, scores.split(","))) or None
     labels = _labels(label)
     if serve:
+        if split != "test":
+            raise errors.UserError("--serve shows scores on test rows: leave out --split")
         _serve(folders, chosen, layout, port, prefer, labels)
         return
     if out is None and len(folders) > 1:
         raise errors.UserError("a report on several runs needs --out, the folder to write it to")
     if out is None and runs[0].packed:
         raise errors.UserError("a report on a packed run needs --out, the folder to write it to")
-    frames = load(folders, prefer=prefer, labels=labels)
+    frames = load(folders, prefer=prefer, labels=labels).on(split)
     classes = class_tables(frames, layout) if by_class else None
     target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
     made = make_report(frames, target, chosen, layout, date, Console())

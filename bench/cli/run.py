@@ -40,7 +40,7 @@ def run(
         list[str] | None, typer.Option(help="task, domain, class (default) or online; repeat, or use commas.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="5 means 0 to 4 (the default); 2-6; 1,4.", show_default=False)
+        str | None, typer.Option(help="10 means 0 to 9 (the default); 2-6; 1,4.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     settings: Annotated[
@@ -91,7 +91,7 @@ def run(
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
-    from bench.plan import Request, experiment_file as experiments
+    from bench.plan import DEFAULT_SEEDS, Request, experiment_file as experiments
     from strategies import method_names
 
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
@@ -105,7 +105,7 @@ def run(
         if not strategy:
             raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
         scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
-        chosen = experiments.seeds("5" if seeds is None else seeds)
+        chosen = experiments.seeds(str(DEFAULT_SEEDS) if seeds is None else seeds)
         resumed = "" if resume_from is None else str(resume_from)
         requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed)]
     if out is None and not dry_run:

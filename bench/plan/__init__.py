@@ -6,16 +6,16 @@ from bench.plan.experiment_file import check_seeds, seeds
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
 from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
-from bench.plan.selectors import identity
+from bench.plan.selectors import identity, selectors_of
 from bench.plan.settings import check_agreement
 from bench.plan.source_files import files_behind
 from bench.plan.stale import Change, RecordHead, Staleness
-from bench.schema import Fields, Value
+from bench.schema import DEFAULT_SEEDS, Fields, Value
 from suites.values import text_of
 
 __all__ = [
-    "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup", "Present", "RecordHead", "Request",
-    "ResolvedPlan", "Staleness", "Value", "check_agreement", "check_seeds", "code_of", "codes_of",
-    "exported_reference", "files_behind", "identity", "one_cell", "resolve", "seeds", "text_of",
-    "unsuitable",
+    "DEFAULT_SEEDS", "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup", "Present", "RecordHead",
+    "Request", "ResolvedPlan", "Staleness", "Value", "check_agreement", "check_seeds", "code_of",
+    "codes_of", "exported_reference", "files_behind", "identity", "one_cell", "resolve", "seeds",
+    "selectors_of", "text_of", "unsuitable",
 ]  # fmt: skip

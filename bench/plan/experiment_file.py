@@ -1,6 +1,7 @@
 """Experiment files, and the notation of seeds in them and on the command line."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 from bench import schema
@@ -33,7 +34,7 @@ def seeds(text: str) -> tuple[int, ...]:
 
 def check_seeds(found: Sequence[int], text: object) -> tuple[int, ...]:
     """Return seeds, which must be distinct and not negative; else raise UserError, which quotes ``text``."""
-    whole = [s for s in found if isinstance(s, int) and not isinstance(s, bool) and s >= 0]
+    whole = [int(s) for s in found if isinstance(s, Integral) and not isinstance(s, bool) and s >= 0]
     if not found or len(set(whole)) != len(found):
         raise UserError(f"cannot read seeds {str(text)!r}; write 5 (0 to 4), 2-6 or 1,4")
     return tuple(whole)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import Choice, identity
-from bench.plan.settings import TRAINING_HINTS, check_training, recorded, training_of, training_value
+from bench.plan.settings import (
+    OF_METHODS,
+    TRAINING_HINTS,
+    check_training,
+    recorded,
+    training_of,
+    training_value,
+)
 from bench.schema import Exported, Value
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
@@ -65,6 +72,9 @@ class Request:
         import strategies
         import suites
 
+        asked = {"strategy": self.strategies, "scenario": self.scenarios, "seed": self.seeds}
+        if missing := [what for what, given in asked.items() if not given]:
+            raise UserError(f"choose at least one {missing[0]}")
         selectors = self.strategies
         if "all" in selectors:
             selectors = tuple(dict.fromkeys([*strategies.names(), *(s for s in selectors if s != "all")]))
@@ -74,13 +84,15 @@ class Request:
         suite = suites.get(self.suite)
         found: dict[str, CellSpec] = {}
         remarks: dict[str, None] = {}
+        named: set[str] = set()
         for scenario in self.scenarios:
             if scenario not in SCENARIOS:
                 raise unknown("scenario", scenario, list(SCENARIOS))
             if scenario not in suite.scenarios:
                 has = ", ".join(suite.scenarios)
                 raise UserError(f"suite {suite.name} has no {scenario} scenario; it has: {has}")
-            base = {"one_pass": False, **asdict(training_of(suite, scenario, self._chosen[1]))}
+            base = OF_METHODS | {"scenario": scenario}
+            base |= asdict(training_of(suite, scenario, self._chosen[1]))
             for name, value in self._chosen[1].items():
                 if base[name] != value:
                     why = next(c for c in conditions(TRAINING_HINTS[name]) if not c.met(base[c.other]))
@@ -92,6 +104,9 @@ class Request:
                     unresolved[scenario, selector] = error.file
                     continue
                 remarks |= {remark: None} if remark else {}
+                if not remark and any_seed.key in named:
+                    remarks[f"{selector} is listed twice and run once, as {any_seed.identity}"] = None
+                named |= {any_seed.key} if not remark else set()
                 for seed in self.seeds:
                     cell = replace(any_seed, seed=seed)
                     vars(cell)["reference"] = self.model  # looked up once for all cells
@@ -150,7 +165,8 @@ class Request:
         own_options = {k: v for c in chosen for k, v in c.model_options.items()}
         models.check(model, options | own_options)
         name = "+".join(c.name for c in chosen)
-        around: dict[str, Value] = {"scenario": scenario, "one_pass": strategies.get(name).one_pass}
+        around: dict[str, Value] = {"scenario": scenario, "generates": suite.generates}
+        around |= {key: getattr(strategies.get(name), key) for key in OF_METHODS}
         usual = asdict(base)
         training, idle = settled(usual | own_training, usual, TRAINING_HINTS, around)
         check_training(training)

@@ -149,6 +149,9 @@ class ResolvedPlan:
                 groups.append(replace(group, keys=group.keys[start : start + size], width=width))
         return replace(self, groups=tuple(groups), data=data)
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """Return the plan in words: a line for each cell, then how many run and in which groups."""
         running = {key for group in self.groups for key in group.keys}

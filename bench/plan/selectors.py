@@ -7,8 +7,9 @@ methods.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import TYPE_CHECKING, get_type_hints
 
 from bench.plan.settings import training_value
@@ -134,3 +135,41 @@ def identity(name: str, options: dict[str, Value]) -> str:
     if not options:
         return name
     return f"{name}[{','.join(f'{k}={text_of(options[k])}' for k in sorted(options))}]"
+
+
+def selectors_of(given: object) -> tuple[str, ...]:
+    """Return selectors from Python: one, several in any iterable, or options by strategy.
+
+    Args:
+        given: ``"er[buffer=100]"``, ``["er", "ewc"]`` or ``{"er": {"buffer": 100}, "ewc": {}}``; an iterable
+            may contain dictionaries too.
+
+    Raises:
+        UserError: A part is something else, or options are given to a sum or beside brackets.
+    """
+    if isinstance(given, str):
+        return (given,)
+    if isinstance(given, Mapping):
+        return tuple(_with_options(name, options) for name, options in given.items())
+    if not isinstance(given, Iterable):
+        raise UserError(
+            f"strategies must be names like 'er[buffer=100]', a list of them, or a dictionary like "
+            f"{{'er': {{'buffer': 100}}}}, not {given!r}; a class of yours is './file.py:Class'"
+        )
+    return tuple(text for part in given for text in selectors_of(part))
+
+
+def _with_options(name: object, options: object) -> str:
+    if not isinstance(name, str) or not isinstance(options, Mapping | None):
+        raise UserError(
+            f"cannot read the options {options!r} of {name!r}; write {{'er': {{'buffer': 100}}}}, and "
+            "several settings of one strategy as a list: ['er[buffer=100]', 'er[buffer=200]']"
+        )
+    if not options:
+        return name
+    if "[" in name or "+" in name:
+        raise UserError(f"write the options of {name!r} into it: 'er[buffer=100]+lwf'")
+    for key, value in options.items():
+        if not isinstance(value, Real | str):
+            raise UserError(f"{name}: {key} must be a number, text, true or false, not {value!r}")
+    return f"{name}[{','.join(f'{key}={text_of(value)}' for key, value in options.items())}]"

@@ -16,6 +16,13 @@ Shared = Mapping[str, Mapping[str, Value]]
 _POSITIVE = ("batch", "lr")
 _NOT_NEGATIVE = ("epochs", "iterations", "weight_decay", "score_every", "shots", "rows_per_class")
 TRAINING_HINTS = get_type_hints(Training, include_extras=True)
+OF_METHODS: dict[str, Value] = {
+    "one_pass": False,
+    "restarts": False,
+    "gradient_free": False,
+    "trains_on": "task",
+}
+"""Properties of a strategy on which effects of training settings depend, as most strategies have them."""
 _ADDED = ("shots", "rows_per_class", "raw_replay")
 """Training settings of later versions: left out of specs if 0, so that older cells keep their keys."""
 
@@ -29,7 +36,8 @@ def training_of(suite: Suite, scenario: Scenario, changes: Mapping[str, Value]) 
     """Return the training settings of a scenario with changes, in canonical form."""
     both = (asdict(suite.training_for(scenario, dict(c))) for c in (changes, {}))
     given, usual = ({k: training_value(k, v, f"suite {suite.name}: ") for k, v in of.items()} for of in both)
-    return Training(**settled(given, usual, TRAINING_HINTS, {"one_pass": False})[0])  # type: ignore[arg-type]
+    around = OF_METHODS | {"scenario": scenario}
+    return Training(**settled(given, usual, TRAINING_HINTS, around)[0])  # type: ignore[arg-type]
 
 
 def recorded(training: Training) -> dict[str, Value]:

@@ -9,11 +9,13 @@ from bench.report.live_server import HOST, page_server
 from bench.report.plot import plot
 from bench.report.power_table import caption as power_caption, print_power
 from bench.report.published_numbers import print_published
-from bench.report.tables import print_tables, tables
+from bench.report.summary import every_comparison, summary_table
+from bench.report.tables import in_html, print_tables, tables
 from bench.report.write_report import make_report
 
 __all__ = [
     "HOST", "Layout", "Spread", "citations", "class_tables", "comparison_junit", "comparison_markdown",
-    "left_out", "make_report", "page_server", "plot", "power_caption", "print_classes",
-    "print_comparison", "print_power", "print_published", "print_tables", "tables", "write_classes",
+    "every_comparison", "in_html", "left_out", "make_report", "page_server", "plot", "power_caption",
+    "print_classes", "print_comparison", "print_power", "print_published", "print_tables",
+    "summary_table", "tables", "write_classes",
 ]  # fmt: skip

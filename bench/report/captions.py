@@ -19,11 +19,13 @@ _SHOWN = 6
 
 def caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
     """Return the spread and, as asked for, marks and origin, of tables with the numbers of ``summary``."""
-    words = [f"Scores {units(frames)}: {SPREADS[layout.spread]} over n seeds; {MISSING} where not defined."]
+    scores = "Scores" if frames.split == "test" else f"Scores on {frames.split} rows"
+    spread = SPREADS[layout.spread]
+    words = [f"{scores} {units(frames)}: {spread} over n seeds; {MISSING} where not defined."]
     if len(numbers):
         of_suites = dict.fromkeys(frames.score_of(suite) for suite in numbers["suite"].unique())
-        scores = [frames.score] if layout.wide else list(of_suites)
-        words += filter(None, [heads(numbers["column"].unique(), *scores)])
+        kinds = [frames.score] if layout.wide else list(of_suites)
+        words += filter(None, [heads(numbers["column"].unique(), *kinds)])
     if layout.marks and len(numbers):
         words += _about_marks(frames, numbers)
     if layout.origin:

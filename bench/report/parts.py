@@ -11,15 +11,15 @@ Part = tuple[str, str, Frames]
 
 
 def parts(frames: Frames) -> Iterator[Part]:
-    """Yield suite, scenario and the done cells of each, with their scores on test rows.
+    """Yield suite, scenario and the done cells of each, with the rows of R of ``frames.split``.
 
     A part is sent to the process that draws it, so the list of all cells of the run is left out.
     """
     manifest = frames.manifest.model_copy(update={"cells": {}})
     for (suite, scenario), cells in _done(frames).groupby(["suite", "scenario"]):
         part = frames.only(cells)
-        tests = {k: replace(o, measured={"test": o.measured["test"]}) for k, o in part.outcomes.items()}
-        yield str(suite), str(scenario), replace(part, outcomes=tests, manifest=manifest)
+        own = {k: replace(o, measured={part.split: o.measured[part.split]}) for k, o in part.outcomes.items()}
+        yield str(suite), str(scenario), replace(part, outcomes=own, manifest=manifest)
 
 
 def part_names(frames: Frames) -> list[tuple[str, str]]:

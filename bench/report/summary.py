@@ -14,9 +14,9 @@ import pandas as pd
 
 from bench.report.families import bounds
 from bench.report.formats import MISSING, interval, plus_minus, points, speed
-from bench.report.layout import Layout, chosen_scores
+from bench.report.layout import Layout, Spread, chosen_scores
 from bench.results import Frames
-from bench.stats import SCORES, Ranking, against, bca, describe, rank
+from bench.stats import SCORES, Ranking, against, bca, describe, every_pair, rank
 
 SPEED = ("samples_per_second", "seconds_per_seed")
 KEYS = ["suite", "scenario", "identity"]
@@ -196,7 +196,7 @@ def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tupl
     found = frames.scores[frames.scores["score"].isin(["acc"] if layout.per_task else scores)]
     parts = [found.rename(columns={"score": "column"})[shown]]
     if layout.per_task:
-        test = frames.matrix[frames.matrix["split"] == "test"]
+        test = frames.matrix[frames.matrix["split"] == frames.split]
         test = test[test["key"].isin(frames.scores["key"])]
         last = test[test["i"] == test.groupby("key")["i"].transform("max")]
         parts.insert(0, last.assign(column="task " + last["j"].astype(str))[shown])
@@ -264,3 +264,47 @@ def _marks(pairs: pd.DataFrame) -> pd.DataFrame:
     best = pairs.drop_duplicates(["suite", "scenario", "column"]).assign(mark="best")
     best = best.drop(columns="identity").rename(columns={"rival": "identity"})
     return pd.concat([others, best])[[*KEYS, "column", "mark"]]
+
+
+def every_comparison(frames: Frames, scores: Sequence[str]) -> pd.DataFrame:
+    """Return the comparison of every two strategies except bounds, by suite, scenario and score (``column``).
+
+    The columns are those of ``bench.stats.every_pair``; raises UserError for an unknown score.
+    """
+    chosen = chosen_scores(scores)
+    found = frames.scores[
+        frames.scores["score"].isin(chosen) & ~frames.scores["identity"].isin(bounds(frames))
+    ]
+    parts = []
+    for (suite, scenario, score), part in found.dropna(subset=["value"]).groupby(
+        ["suite", "scenario", "score"], sort=False
+    ):
+        table = part.pivot(index="seed", columns="identity", values="value")
+        table = table[best_first(frames, table.columns)]
+        pairs = every_pair(table, higher_is_better=higher_is_better(str(score)))
+        pairs.insert(0, "suite", str(suite))
+        pairs.insert(1, "scenario", str(scenario))
+        pairs.insert(2, "column", str(score))
+        parts.append(pairs[pairs["n"] > 0])
+    names = ["suite", "scenario", "column", "a", "b", "n", "verdict"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+
+
+def summary_table(frames: Frames, scores: Sequence[str] | None, spread: Spread) -> pd.DataFrame:
+    """Return ``summary`` with a row per strategy: n, and mean, spread and mark of each score."""
+    layout = Layout(spread, marks=True)
+    numbers, chosen = summary(frames, scores, layout), chosen_scores(scores, layout)
+    if numbers.empty:
+        return pd.DataFrame(columns=["suite", "scenario", "strategy", "n"])
+    parts = {"mean": "", "mark": "_mark"}
+    parts |= {"bca_low": "_low", "bca_high": "_high"} if spread == "bca" else {_SPREADS[spread]: f"_{spread}"}
+    order = numbers[["suite", "scenario", "identity", "done"]].drop_duplicates().set_index(KEYS)
+    columns = {"n": order["done"]}
+    for score in chosen:
+        own = numbers[numbers["column"] == score].set_index(KEYS)
+        columns |= {score + suffix: own[name] for name, suffix in parts.items()}
+    table = pd.DataFrame(columns, index=order.index).reset_index()
+    return table.rename(columns={"identity": "strategy"})
+
+
+_SPREADS = {"ci": "half", "sd": "sd", "sem": "sem"}

@@ -4,6 +4,7 @@
 (``bench.report.latex``) differ only in how they write that text.
 """
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -126,6 +127,25 @@ def print_tables(made: Tables, console: Console) -> None:
 def _rich(entry: Entry) -> str:
     text = escape(entry.text) + (f" {CLOSE}" if entry.mark == "close" else "")
     return f"[bold]{text}[/bold]" if entry.mark == "best" else text
+
+
+def in_html(made: Tables) -> str:
+    """Return tables as plain HTML; names are escaped."""
+    parts = []
+    for shown in made.shown:
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in shown.header)
+        rows = "".join(f"<tr>{''.join(map(_html, row))}</tr>" for row in shown.rows)
+        title = f"<caption>{html.escape(shown.title)}</caption>"
+        parts.append(f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+    return "".join([*parts, *(f"<p>{html.escape(words)}</p>" for words in [*made.remarks, made.caption])])
+
+
+def _html(entry: Entry) -> str:
+    text = html.escape(entry.text)
+    marked = (
+        f"<b>{text}</b>" if entry.mark == "best" else f"{text} {CLOSE}" if entry.mark == "close" else text
+    )
+    return f"<td>{marked}</td>"
 
 
 def markdown(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> str:

@@ -16,6 +16,7 @@ from bench.results.outcome import RESOURCES, SPLITS, TIMINGS, Outcome
 from bench.schema import Manifest, Metadata
 from bench.stats import SCORES, all_scores
 from suites.base import PROPORTION, Score
+from suites.errors import UserError, unknown
 
 CELL = ["suite", "scenario", "strategy", "identity", "seed", "key"]
 """The columns that identify a cell in every frame."""
@@ -61,6 +62,8 @@ class Frames:
     """The score of each suite with a done cell; None if its records have different ones."""
     left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_LEFT_OUT_COLUMNS))
     """One row per record of the runs that is not in the other frames: ``folder`` and ``why``."""
+    split: str = "test"
+    """The rows of ``scores``: ``test`` or ``validation``; see ``on``."""
     undefined: dict[str, str] = field(default_factory=dict)
     """Why ``intransigence`` of a done cell is not defined, by key."""
     places: dict[str, tuple[Path, str]] = field(default_factory=dict)
@@ -116,6 +119,28 @@ class Frames:
         """The score of all suites, None if they have different ones."""
         found = {self.declared[s] for s in self.cells["suite"].unique() if s in self.declared}
         return found.pop() if len(found) == 1 else None if found else PROPORTION
+
+    def on(self, split: str) -> Self:
+        """Return frames whose scores, tables and figures are those on ``test`` or on ``validation`` rows.
+
+        Scores of rows of no class and of generated text (``oos_auroc``, ``chrf``) are measured on test rows
+        only, so they are not defined on validation rows.
+
+        Raises:
+            UserError: The split is unknown, or the runs held out no validation rows.
+        """
+        if split == self.split:
+            return self
+        if split not in SPLITS:
+            raise unknown("split", split, list(SPLITS))
+        done = [o for key, o in self.outcomes.items() if o.status == "done"]
+        if done and all(np.isnan(o.measured[split].value).all() for o in done):
+            raise UserError("the runs have no validation rows: they were made with validation=0")
+        names = dict(zip(self.cells["key"], self.cells["identity"], strict=True))
+        undefined: dict[str, str] = {}
+        scores = _scores(done, References(done), undefined, split)
+        scores["identity"] = scores["key"].map(names)  # ``choose`` may have renamed them
+        return replace(self, split=split, scores=scores, undefined=undefined)
 
     def only(self, cells: pd.DataFrame) -> Self:
         """Return frames with some of the cells.
@@ -215,7 +240,9 @@ def _name(outcome: Outcome) -> dict[str, Any]:
     return {name: named[name] for name in CELL}
 
 
-def _scores(done: Sequence[Outcome], references: "References", undefined: dict[str, str]) -> pd.DataFrame:
+def _scores(
+    done: Sequence[Outcome], references: "References", undefined: dict[str, str], split: str = "test"
+) -> pd.DataFrame:
     """Return all scores; add the reasons why cells have no ``intransigence`` to ``undefined``."""
     parts, names = [], np.array([*SCORES], dtype=object)
     for outcome in done:
@@ -225,10 +252,11 @@ def _scores(done: Sequence[Outcome], references: "References", undefined: dict[s
         if isinstance(reference, str):
             undefined[outcome.key] = reference
         else:
-            R_reference = reference.measured["test"].value
-        R, R_validation = (outcome.measured[split].value for split in SPLITS)
-        total = outcome.measured["test"].total
-        values = all_scores(R, R_reference, curves, R_validation, outcome.outside, outcome.chrf, total)
+            R_reference = reference.measured[split].value
+        R, R_validation = (outcome.measured[name].value for name in (split, "validation"))
+        total = outcome.measured[split].total
+        of_test = (outcome.outside, outcome.chrf) if split == "test" else ((), ())
+        values = all_scores(R, R_reference, curves, R_validation, *of_test, total)
         parts.append((_name(outcome), {"score": names, "value": np.array([*values.values()])}))
     return _joined(parts, [*CELL, "score", "value"])
 

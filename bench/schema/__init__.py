@@ -11,7 +11,7 @@ from bench.schema.comparison import (
     SetupDifference,
 )
 from bench.schema.equivalence import Equivalence, Equivalences
-from bench.schema.experiment import Experiment, RunTable
+from bench.schema.experiment import DEFAULT_SEEDS, Experiment, RunTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
 from bench.schema.fields import Fields, FileModel, Unreadable, Value, read_toml
 from bench.schema.manifest import Again, Command, Manifest, Metadata
@@ -29,10 +29,10 @@ from bench.schema.record import (
 )
 
 __all__ = [
-    "ANY", "BESIDE", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again", "CellRecord",
-    "CheckpointHeader", "ClassCounts", "Command", "ComparedScore", "Comparison", "Equivalence",
-    "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported", "Failure", "Fields",
-    "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project", "PublishedTable", "RunTable",
-    "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable", "Value", "cell_key",
+    "ANY", "BESIDE", "DEFAULT_SEEDS", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again",
+    "CellRecord", "CheckpointHeader", "ClassCounts", "Command", "ComparedScore", "Comparison",
+    "Equivalence", "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported", "Failure",
+    "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project", "PublishedTable",
+    "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable", "Value", "cell_key",
     "differing_fields", "digest", "failure_in_words", "read_toml",
 ]  # fmt: skip

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from bench.schema.fields import Described, FileModel, Value
 
+DEFAULT_SEEDS = 10
+"""Number of seeds of a run that names none: with it a table of 25 strategies can show differences."""
+
 
 class RunTable(Described):
     """A ``[[run]]`` table: one suite with strategies, scenarios, seeds and settings."""
@@ -16,7 +19,7 @@ class RunTable(Described):
     """Selectors: ``er[buffer=200]``."""
     scenarios: Annotated[list[str], Field(min_length=1)] = ["class"]
     """task, domain, class, online."""
-    seeds: int | str | list[int] = 5
+    seeds: int | str | list[int] = DEFAULT_SEEDS
     """How many, counted from 0; or text as on the command line; or a list."""
     settings: Annotated[dict[str, Value], Field(alias="set")] = {}
     """Training settings, ``model``, and options of the model."""

@@ -6,6 +6,7 @@ Axes: P pairs, N seeds, F sign patterns.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -193,6 +194,22 @@ def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) ->
     """
     others = [str(name) for name in table.columns if name != best]
     out = compare_pairs(table, [(name, best) for name in others]).set_axis(others)
+    return _judged(out, higher_is_better)
+
+
+def every_pair(table: pd.DataFrame, *, higher_is_better: bool = True) -> pd.DataFrame:
+    """Compare every two strategies of a table (seeds as rows, strategies as columns).
+
+    Returns:
+        A row per pair: ``a``, ``b`` and the columns of ``against`` for a - b; ``p_holm`` is over all pairs.
+    """
+    names = [(str(a), str(b)) for a, b in combinations(table.columns, 2)]
+    out = _judged(compare_pairs(table, names), higher_is_better)
+    return pd.concat([pd.DataFrame(names, columns=["a", "b"]), out], axis=1)
+
+
+def _judged(out: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:
+    """Add ``p_holm`` over the rows with enough seeds, and ``verdict``, to rows of ``compare_pairs``."""
     enough = out["n"] >= FEWEST
     out["p_holm"] = holm(out["p"].where(enough).tolist())
     possible = any(n >= fewest(int(enough.sum())) for n in out["n"][enough])
@@ -201,3 +218,15 @@ def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) ->
     verdict = verdict.mask(out["p_holm"] >= ALPHA, "not distinguished")
     out["verdict"] = verdict.mask(~enough | (not possible), "too few seeds")
     return out
+
+
+def too_few(n: int, comparisons: int = 1) -> str:
+    """Return a sentence on what n common seeds cannot show, empty if a difference is possible.
+
+    It is ``fewest`` in words, the rule of reports and of ``lethe power``.
+    """
+    needed = fewest(comparisons)
+    if n >= needed:
+        return ""
+    family = f" after Holm over {comparisons} comparisons" if comparisons > 1 else ""
+    return f"n = {n} cannot show any difference{family}: {needed} seeds can"

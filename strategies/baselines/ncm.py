@@ -18,6 +18,7 @@ class ClassMeans(Strategy):
     cost = 0.33  # a forward pass only
     needs = "one pass over the rows, no gradient"
     one_pass = True
+    gradient_free = True
 
     features: Literal["network", "input"] = "network"
     """Features of the untrained network (of an mlp: a random projection), or the raw pixels."""

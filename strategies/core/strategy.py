@@ -124,6 +124,8 @@ class Strategy:
     """Whether every task starts from the initial weights."""
     one_pass: ClassVar[bool] = False
     """Whether it makes one pass over a task's rows, whatever the number of epochs or iterations."""
+    gradient_free: ClassVar[bool] = False
+    """Whether it takes no gradient steps: the optimiser and its settings have no effect."""
     projects: ClassVar[bool] = False
     """Whether ``adjust_gradients`` projects; in a composed strategy it is then called after all others."""
     generates: ClassVar[bool] = False

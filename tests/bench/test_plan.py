@@ -95,6 +95,12 @@ def test_equal_settings_are_one_cell_however_they_are_written(
         ("gem[gamma=0,strength=added]", "gem[gamma=0]", "strength has no effect with gamma=0", {}),
         ("er[epochs=9]", "er", "epochs has no effect unless iterations=0", {"iterations": "3"}),
         ("ncm[epochs=9]", "ncm", "epochs has no effect with one_pass=true", {}),
+        ("ncm[lr=0.5]", "ncm", "lr has no effect with gradient_free=true", {}),
+        ("joint[reset_optimiser=true]", "joint", "reset_optimiser has no effect with trains_on=all", {}),
+        ("cumulative[reset_optimiser=true]", "cumulative",
+         "reset_optimiser has no effect with restarts=true", {}),
+        ("er[optimiser=sgd,reset_optimiser=true]", "er[optimiser=sgd]",
+         "reset_optimiser has no effect with optimiser=sgd", {}),
         ("er[balance=sum]+lwf[heat_squared=true,temperature=1]", "er[balance=sum]+lwf[temperature=1]",
          "heat_squared has no effect with temperature=1", {}),
         ("finetune[rank=4]", "finetune", "rank has no effect unless tune=lora", {"model": "tiny-bert"}),
@@ -115,6 +121,17 @@ def test_a_setting_without_effect_is_left_out() -> None:
     assert request.cells() == Request("toy", ("er",), settings={"iterations": "3"}).cells()
     assert request.shared()["toy/class"]["epochs"] == 4
     assert request.remarks == ["--set epochs=9 is left out: it has no effect unless iterations=0"]
+
+
+def test_settings_are_left_out_where_the_scenario_or_suite_gives_them_no_effect() -> None:
+    asked = Request("toy", ("er", "er[active=seen]"), ("task", "class"))
+    assert [c.identity for c in asked.cells()] == ["er", "er", "er[active=seen]"]
+    assert asked.remarks == [
+        "er[active=seen] is run as er: active has no effect unless scenario=class or online"
+    ]
+    pairs = Request("toy-pairs", ("finetune", "finetune[pooling=first]"), ("domain",))
+    assert [c.identity for c in pairs.cells()] == ["finetune"]
+    assert pairs.remarks[0].endswith("pooling has no effect unless generates=false")
 
 
 def test_suites_and_models_have_one_spelling_however_they_are_named(

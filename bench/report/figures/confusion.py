@@ -23,7 +23,7 @@ _EMPTY, _LINE = "#ececec", "#808080"
 
 
 def confusion_data(frames: Frames) -> pd.DataFrame:
-    """Return counts of the best competitor that has them, on test rows of the tasks so far.
+    """Return counts of the best competitor that has them, on rows of the tasks so far.
 
     ``share`` is that of the true class's rows, ``task`` the first one with it. ``true`` and ``answer`` are
     categories in the order in which they are learned. Counts are summed over the seeds that learn the classes
@@ -32,24 +32,26 @@ def confusion_data(frames: Frames) -> pd.DataFrame:
     in_order = confusions(frames, list(best_first(frames, frames.cells["identity"])))
     for name, cells in groupby(in_order, key=lambda c: c.cell["identity"]):
         found = sorted(cells, key=lambda c: int(c.cell["seed"]))
-        order = _order(found[0])
-        alike = [c for c in found if c.units == found[0].units and _order(c) == order]
-        return _shares(alike, order).assign(identity=name, n=len(alike), seed=alike[0].cell["seed"])
+        order = _order(found[0], frames.split)
+        alike = [c for c in found if c.units == found[0].units and _order(c, frames.split) == order]
+        return _shares(alike, order, frames.split).assign(
+            identity=name, n=len(alike), seed=alike[0].cell["seed"]
+        )
     return pd.DataFrame(columns=[*_COLUMNS, "n", "seed"])
 
 
-def _order(cell: Confusions) -> dict[int, int]:
+def _order(cell: Confusions, split: str) -> dict[int, int]:
     """Return the units in the order in which they are learned, each with its first task."""
-    pairs = cell.counts["test"][:, [1, 2]]
+    pairs = cell.counts[split][:, [1, 2]]
     first: dict[int, int] = {}
     for task, unit in sorted({(int(task), int(unit)) for task, unit in pairs}):
         first.setdefault(unit, task)
     return first
 
 
-def _shares(cells: Sequence[Confusions], order: dict[int, int]) -> pd.DataFrame:
+def _shares(cells: Sequence[Confusions], order: dict[int, int], split: str) -> pd.DataFrame:
     columns = ["i", "j", "true", "answer", "count"]
-    frame = pd.concat([pd.DataFrame(c.counts["test"], columns=columns) for c in cells])
+    frame = pd.concat([pd.DataFrame(c.counts[split], columns=columns) for c in cells])
     frame = frame[frame["j"] <= frame["i"]]
     data = frame.groupby(["i", "true", "answer"])["count"].sum().reset_index()
     data["share"] = data["count"] / data.groupby(["i", "true"])["count"].transform("sum")

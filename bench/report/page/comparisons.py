@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Hashable, Sequence
-from itertools import combinations
 from typing import Any
 
 from bench.report.formats import p_value, points
 from bench.results import Frames
-from bench.stats import FEWEST, compare_pairs, holm
+from bench.stats import every_pair, too_few
 
 COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")
 _MANY = 25
@@ -22,15 +21,13 @@ def comparisons(part: Frames, identities: Sequence[str]) -> Comparisons:
     for score in COMPARED if len(identities) <= _MANY else COMPARED[:1]:
         values = part.scores[part.scores["score"] == score]
         table = values.pivot(index="seed", columns="identity", values="value").dropna(axis=1, how="all")
-        own = [(i, name) for i, name in enumerate(identities) if name in table]
-        places = [f"{i},{j}" for (i, _), (j, _) in combinations(own, 2)]
-        tests = compare_pairs(table, list(combinations([name for _, name in own], 2))).set_axis(places)
+        place = {name: i for i, name in enumerate(identities)}
+        tests = every_pair(table[[name for name in identities if name in table]])
         tests = tests[tests["n"] > 0]
-        enough = tests["n"] >= FEWEST
-        tests["p_holm"] = holm(tests["p"].where(enough).tolist())
-        if len(tests):
-            family = int(enough.sum())
-            found[score] = {str(k): _comparison(t, family) for k, t in tests.to_dict("index").items()}
+        family = int(tests["p_holm"].notna().sum()) or len(tests)
+        rows = tests.to_dict("records")
+        if rows:
+            found[score] = {f"{place[t['a']]},{place[t['b']]}": _comparison(t, family) for t in rows}
     return found
 
 
@@ -42,9 +39,9 @@ def _comparison(test: dict[Hashable, Any], family: int) -> dict[str, Any]:
 
 
 def _words(test: dict[Hashable, Any], family: int) -> str:
-    """Return the result of a paired test with the fields of Paired, in words."""
-    if test["n"] < FEWEST:
-        return f"With fewer than {FEWEST} common seeds no two-sided p can fall below 0.05."
+    """Return the result of a paired test, a row of ``every_pair``, in words."""
+    if test["verdict"] == "too few seeds":
+        return f"{too_few(test['n'], family)}."
     p, p_holm, p_wilcoxon = (p_value(test[name]) for name in ("p", "p_holm", "p_wilcoxon"))
     effect = "" if math.isnan(test["d_z"]) else f"; effect d_z = {test['d_z']:.2f}"
     return (

@@ -1,43 +1,52 @@
-"""Experiments, reports and exports from Python: ``lethe.run``, ``lethe.report``, ``lethe.compare`` ..."""
+"""Experiments, reports and exports: ``lethe.run``, ``lethe.load``, ``lethe.report``, ``lethe.compare`` ..."""
 
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 
-from bench.plan import Request, Value, check_seeds, seeds as read_seeds, text_of
+from bench import results
+from bench.api.notebook import Frames
+from bench.plan import DEFAULT_SEEDS, Request, Value, check_seeds, seeds as read_seeds, selectors_of, text_of
 from bench.report import Layout, Spread, make_report
-from bench.results import Comparison, Expectation, Frames, compare_runs, load
+from bench.results import Comparison, Expectation, compare_runs
 from suites.errors import UserError
 
 
 def run(
     suite: str,
-    strategies: str | Sequence[str],
+    strategies: str | Iterable[str] | Mapping[str, Mapping[str, Value] | None],
     *,
-    scenarios: str | Sequence[str] = "class",
-    seeds: int | Sequence[int] = 5,
+    scenarios: str | Iterable[str] = "class",
+    seeds: int | str | Iterable[int] = DEFAULT_SEEDS,
     out: str | Path | None = None,
     device: str = "cpu",
     jobs: int = 1,
     lanes: int = 0,
-    settings: dict[str, Value] | None = None,
+    settings: Mapping[str, Value] | None = None,
     keep_models: str = "",
     resume_from: str | Path | None = None,
     stale: str = "",
+    force: bool = False,
+    retry_failed: bool = False,
+    progress: bool = False,
+    dry_run: bool = False,
 ) -> Frames:
     """Run an experiment and return its results as data frames, as ``lethe run`` does.
 
-    Cells that ``out`` already has are not run again. A cell that fails does not stop the others: its record
-    contains the error. A fault of the environment (a full disk, missing data) is a warning: its cells have no
-    record, and the next call runs them.
+    Cells that ``out`` already has are not run again. A cell that fails does not stop the others: it is a
+    warning and a row of ``frames.failed``. A fault of the environment (a full disk, missing data) is a
+    warning and a line of ``frames.unfinished``: its cells have no record, and the next call runs them.
 
     Args:
         suite: Name of a suite, or ``./file.py:NAME``.
-        strategies: One selector or several: ``"er[buffer=200]"``, ``"./file.py:Mine"``.
+        strategies: One selector, several, or options by strategy: ``"er[buffer=200]"``, ``["er", "ewc"]``,
+            ``{"er": {"buffer": 200}}``, ``"./file.py:Mine"``.
         scenarios: One or several of ``task``, ``domain``, ``class`` and ``online``.
-        seeds: How many seeds, counted from 0, or a list of them.
+        seeds: How many seeds, counted from 0, a list of them, or text as on the command line: ``"2-6"``.
         out: Folder of the run; a temporary folder without it.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; changes no result beyond rounding.
         jobs: Processes; 0 for one per core or GPU. Changes no result.
@@ -47,9 +56,13 @@ def run(
         resume_from: Folder of an exported model to continue from.
         stale: ``rerun`` or ``keep`` cells of ``out`` whose code or data changed. Without it, cells are run
             again if only the user's own files changed; any other change is an error.
+        force: Run every cell again.
+        retry_failed: Run failed and diverged cells again.
+        progress: Show cells and steps done and the time left, as the command line does.
+        dry_run: Run nothing; ``print(frames.plan)`` lists the cells.
 
     Returns:
-        The results of the whole folder.
+        The results of the whole folder; with ``dry_run`` those that it already has.
 
     Raises:
         UserError: A name, selector or setting is unknown or impossible, or ``out`` cannot be used.
@@ -58,29 +71,113 @@ def run(
         ```python
         import lethe
 
-        frames = lethe.run("digits", ["finetune", "er[buffer=200]"], seeds=5, out="runs/first")
-        acc = frames.scores[frames.scores["score"] == "acc"]
-        acc.groupby("identity")["value"].mean()
+        frames = lethe.run("digits", ["finetune", "er[buffer=200]"], out="runs/first", progress=True)
+        frames.table()
+        frames.failed  # empty
         ```
     """
-    from bench.runner import Options, carry_out  # imports torch, which a report does not need
+    from bench.runner import (  # imports torch, which a report does not need
+        Options,
+        carry_out_plan,
+        resolve_for,
+    )
+    from bench.store import RunFolder, RunReader
 
-    selectors = (strategies,) if isinstance(strategies, str) else tuple(strategies)
-    kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)
-    wanted = read_seeds(str(seeds)) if isinstance(seeds, int) else check_seeds(list(seeds), seeds)
-    texts = {name: text_of(value) for name, value in (settings or {}).items()}
-    request = Request(suite, selectors, kinds, wanted, texts, "" if resume_from is None else str(resume_from))
-    options = Options(device=device, jobs=jobs, lanes=lanes, quiet=True, keep_models=keep_models, stale=stale)
+    request = _request(suite, strategies, scenarios, seeds, settings, resume_from)
+    options = Options(
+        device=device,
+        jobs=jobs,
+        lanes=lanes,
+        quiet=not progress,
+        keep_models=keep_models,
+        stale=stale,
+        force=force,
+        retry_failed=retry_failed,
+    )
+    options.check()
+    if dry_run:
+        there = RunReader(Path(out)) if out is not None and Path(out).exists() else None
+        frames = load(there.folder) if there else Frames.of(results.tidy([]))
+        frames.plan = resolve_for([request], there, options, download=False)
+        return frames
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
-        for words in request.remarks:
+        plan = resolve_for([request], RunFolder(folder), options)
+        for words in plan.remarks:
             warnings.warn(words, stacklevel=2)
-        outcome = carry_out([request], folder, options, f"bench.run({suite!r}, {list(selectors)!r})")
+        command = f"bench.run({suite!r}, {list(request.strategies)!r})"
+        outcome = carry_out_plan(replace(plan, remarks=()), folder, options, command)
         for words in outcome.unfinished:
             warnings.warn(f"not finished: {words}; the same call runs them", stacklevel=2)
+        for words in outcome.failures:
+            warnings.warn(f"failed: {words}", stacklevel=2)
         frames = load(folder)
         frames.unreadable = [*outcome.set_aside, *frames.unreadable]
+        frames.unfinished, frames.plan = outcome.unfinished, plan
         return frames
+
+
+def _request(
+    suite: object,
+    strategies: object,
+    scenarios: str | Iterable[str],
+    seeds: int | str | Iterable[int],
+    settings: object,
+    resume_from: str | Path | None,
+) -> Request:
+    """Return the request of ``run``; raises UserError for arguments of another type."""
+    if not isinstance(suite, str):
+        raise UserError(f"a suite is a name like 'digits' or './file.py:NAME', not {suite!r}")
+    if not isinstance(settings, Mapping | None):
+        raise UserError(f"settings must be a dictionary like {{'epochs': 5}}, not {settings!r}")
+    kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)
+    if isinstance(seeds, str | Integral):
+        wanted = read_seeds(str(seeds))
+    elif isinstance(seeds, Iterable):
+        listed = list(seeds)
+        wanted = check_seeds(listed, listed)
+    else:
+        raise UserError(f"seeds must be a number of seeds, a list of them or text like '2-6', not {seeds!r}")
+    texts = {name: text_of(value) for name, value in (settings or {}).items()}
+    resumed = "" if resume_from is None else str(resume_from)
+    return Request(suite, selectors_of(strategies), kinds, wanted, texts, resumed)
+
+
+def load(
+    folder: str | Path | Sequence[str | Path],
+    *more: str | Path,
+    prefer: str | Path | None = None,
+    labels: Mapping[str, str] | None = None,
+    split: str = "test",
+) -> Frames:
+    """Read the records of one or several runs.
+
+    The order of the runs does not matter, and a cell that several runs have is used once. Records of other
+    code, data, suite versions or pretrained weights are never averaged with the rest: they are listed in
+    ``left_out``.
+
+    Args:
+        folder: Folder or packed file (``.lethe.gz``) of a run, or a list of them.
+        more: More runs.
+        prefer: The run that is used where runs contradict each other.
+        labels: Labels by folder. The cells of these runs are compared with those of the others: the label is
+            appended to their ``identity``.
+        split: The rows of the scores: ``test`` or ``validation``.
+
+    Returns:
+        The results as data frames.
+
+    Raises:
+        UserError: A folder is not a run, or runs contradict each other: the same cell has different results,
+            or a suite has different data or versions; or no validation rows were held out.
+
+    Example:
+        ```python
+        frames = lethe.load("runs/first")
+        both = lethe.load("runs/old", "runs/new", labels={"runs/old": "old", "runs/new": "new"})
+        ```
+    """
+    return Frames.of(results.load(folder, *more, prefer=prefer, labels=labels).on(split))
 
 
 def report(
@@ -91,6 +188,7 @@ def report(
     spread: Spread = "ci",
     prefer: str | Path | None = None,
     labels: Mapping[str, str] | None = None,
+    split: str = "test",
 ) -> Path:
     """Write the page, tables and figures of one or several runs, as ``lethe report`` does.
 
@@ -102,6 +200,7 @@ def report(
         spread: ``ci`` (95 % t interval), ``bca`` (bootstrap interval), ``sd`` or ``sem``.
         prefer: The run that is used where runs contradict each other; see ``load``.
         labels: Labels by folder of runs that are compared with each other.
+        split: The rows of the scores: ``test`` or ``validation``.
 
     Returns:
         The folder of the report, which contains index.html.
@@ -118,7 +217,7 @@ def report(
         raise UserError("a report on several runs needs a folder of its own: give out=")
     target = Path(folder) / "report" if out is None else Path(out)
     layout = Layout(spread, marks=True, origin=True)
-    frames = load(folder, *more, prefer=prefer, labels=labels)
+    frames = load(folder, *more, prefer=prefer, labels=labels, split=split)
     return make_report(frames, target, scores, layout, time.strftime("%Y-%m-%d"))
 
 
