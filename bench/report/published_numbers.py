@@ -28,9 +28,10 @@ def caption(table: published.Table, least: float = published.DIFFERENCE) -> str:
         f"{table.title} ({table.citation}). {table.score} in points, mean ± standard error (SEM) over seeds. "
         f"A difference is allowed up to max(3 sqrt(SEM published² + SEM ours²), {published.TOLERANCE}); a "
         f"mean published without a spread is taken to be of {table.published_seeds} seeds that spread as "
-        "ours. Sees: the true difference that exceeds what is allowed in 80 % of studies. A difference that "
-        f"is allowed agrees where {least:g} points would be seen; elsewhere it cannot be told, and it is "
-        "said how many seeds would see them, or what an equal number of seeds as published would."
+        "ours. Sees: the smallest true difference that would exceed what is allowed in 80 % of studies. "
+        f"The verdict 'agrees' needs an allowed difference and a comparison that sees {least:g} points; "
+        "otherwise it is 'cannot tell', with the number of seeds that would see them, or what as many seeds "
+        "as published see."
     )
 
 
