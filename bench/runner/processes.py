@@ -124,24 +124,28 @@ def run_groups(groups: list[Group], target: Target, device: str, jobs: int) -> G
     else:
         devices = [device]
     jobs = min(jobs or (len(devices) if cuda else os.cpu_count() or 1), len(groups))
-    waiting, suspects = deque(groups), []
+    waiting, suspects = deque(groups), deque[Group]()
     if jobs <= 1:
         ends = _in_this_process(waiting, target, devices[0])
     else:
         ends = _in_workers(waiting, target, devices, jobs)
-    last = Ended()
+    why = ""
     with closing(ends):
-        for last in ends:
-            suspects += last.again
-            yield last
-            if last.stops:
-                break
-    waiting += suspects
-    while waiting and not last.stops:
-        last = _run_alone(waiting.popleft(), target, devices[0])
-        yield last
-    if last.stops:
-        yield Ended.without_record(waiting, next(iter(last.unfinished.values())))
+        for ended in ends:
+            suspects += ended.again
+            yield ended
+            if ended.stops:  # groups under way go on
+                why = next(iter(ended.unfinished.values()))
+                suspects += waiting
+                waiting.clear()
+    suspects += waiting  # this process cannot use the device any more
+    while suspects and not why:
+        ended = _run_alone(suspects.popleft(), target, devices[0])
+        yield ended
+        if ended.stops:
+            why = next(iter(ended.unfinished.values()))
+    if why:
+        yield Ended.without_record(suspects, why)
 
 
 def _in_this_process(waiting: deque[Group], target: Target, device: str) -> Generator[Ended]:
@@ -232,8 +236,13 @@ def _run_alone(group: Group, target: Target, device: str) -> Ended:
             if not ended.again:
                 return ended
             failure, ended.failure = ended.failure, None
+            if failure is not None and (why := lost_device(failure.message, device)):
+                ended += Ended.without_record(ended.again, why, stops=True)
+                ended.again = []
+                return ended
             if ended.again != [group]:  # a half of it
                 parts, ended.again = ended.again, []
+                worker.stop()
                 for part in parts:
                     ended += _run_alone(part, target, device)
                 return ended
@@ -266,10 +275,7 @@ def _run_suspect(group: Group, target: Target, device: str) -> Ended:
             raise RuntimeError(f"the cell ends its own process: signal {values[1]}")
 
     sys.addaudithook(refuse)
-    ended = _run_one(group, target, device)
-    if ended.failure is not None and (why := lost_device(ended.failure.message, device)):
-        return Ended.without_record(ended.again, why, stops=True)
-    return ended
+    return _run_one(group, target, device)
 
 
 def _death(error: Exception) -> tuple[str, bool]:

@@ -264,6 +264,41 @@ def test_a_kill_for_lack_of_memory_counts_as_the_cell_s(
     assert "SIGKILL, for lack of memory" in next(iter(ended.failures))
 
 
+def test_a_device_that_breaks_is_used_by_other_processes(
+    dying: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here without processes: an assertion of the device fails its cell, which is run twice alone."""
+    dying.clear()
+    original, tried = processes.run_group, []
+
+    def asserting(specs: Any, **options: Any) -> Any:
+        tried.append((specs[0].strategy, [s.seed for s in specs]))
+        if specs[0].strategy == "finetune" and specs[0].seed == 0:
+            raise RuntimeError("CUDA error: device-side assert triggered\nCompile with ...")
+        return original(specs, **options)
+
+    monkeypatch.setattr(processes, "run_group", asserting)
+    ended = ran(tmp_path, TWO)
+    assert ended.counts == {"done": 3, "failed": 1}
+    assert "CUDA error: device-side assert triggered" in next(iter(ended.failures))
+    both, one = ("finetune", [0, 1]), ("finetune", [0])
+    assert tried == [both, both, one, one, ("finetune", [1]), ("er", [0, 1])]
+
+
+def test_a_lost_device_stops_the_run(
+    dying: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(specs: Any, **options: Any) -> Any:
+        raise RuntimeError("CUDA error: no CUDA-capable device is detected")
+
+    monkeypatch.setattr(processes, "run_group", lost)
+    dying.clear()
+    ended = ran(tmp_path, TWO)
+    assert ended.counts == {"not finished": 4}
+    (why,) = ended.unfinished
+    assert "device cpu is lost: CUDA error: no CUDA-capable device is detected: check it" in why
+
+
 ENDS_ITSELF = """
 import os, signal
 from lethe import Strategy
