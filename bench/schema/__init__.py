@@ -13,7 +13,16 @@ from bench.schema.comparison import (
 from bench.schema.equivalence import Equivalence, Equivalences
 from bench.schema.experiment import DEFAULT_SEEDS, Experiment, RunTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
-from bench.schema.fields import Fields, FileModel, Unreadable, Value, read_toml
+from bench.schema.fields import (
+    Fields,
+    FileModel,
+    Unreadable,
+    Value,
+    checked_json,
+    checksum,
+    is_intact,
+    read_toml,
+)
 from bench.schema.manifest import Again, Command, Manifest, Metadata
 from bench.schema.published_table import PublishedTable
 from bench.schema.record import (
@@ -29,10 +38,19 @@ from bench.schema.record import (
 )
 
 __all__ = [
+<<<<<<< HEAD
     "ANY", "BESIDE", "DEFAULT_SEEDS", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again",
     "CellRecord", "CheckpointHeader", "ClassCounts", "Command", "ComparedScore", "Comparison",
     "Equivalence", "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported", "Failure",
     "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project", "PublishedTable",
     "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable", "Value", "cell_key",
     "differing_fields", "digest", "failure_in_words", "read_toml",
+=======
+    "ANY", "BESIDE", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again", "CellRecord",
+    "CheckpointHeader", "ClassCounts", "Command", "ComparedScore", "Comparison", "Equivalence",
+    "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported", "Failure", "Fields",
+    "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project", "PublishedTable", "RunTable",
+    "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable", "Value", "cell_key", "checked_json",
+    "checksum", "differing_fields", "digest", "failure_in_words", "is_intact", "read_toml",
+>>>>>>> 5cd887f (Records, manifests and headers carry a checksum)
 ]  # fmt: skip

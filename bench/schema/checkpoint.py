@@ -4,11 +4,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from bench.schema.fields import Described, FileModel, Key
+from bench.schema.fields import CheckedFile, Described, Key
 from bench.schema.record import DataSource, Spec
 
 
-class CheckpointHeader(FileModel):
+class CheckpointHeader(CheckedFile):
     """``checkpoints/<key>/facts.json``: a cell's state after a task, beside its tensors.
 
     Version 2 has ``code`` and ``data``.
@@ -57,7 +57,7 @@ class TextTasks(Described):
     """The tokenizer that was trained on the data set; none if the model has its own."""
 
 
-class SavedModelHeader(FileModel):
+class SavedModelHeader(CheckedFile):
     """``models/<key>/<task>/facts.json``: a trained model of a cell."""
 
     key: Key

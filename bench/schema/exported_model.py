@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from bench.schema.fields import Count, Described, FileModel, Key, Unreadable, Value
+from bench.schema.fields import CheckedFile, Count, Described, Key, Unreadable, Value
 from bench.schema.record import DataSource
 from suites.errors import UserError
 from suites.paths import folder_named, read_file
@@ -54,7 +54,7 @@ class ExportedTexts(Described):
     """Largest number of generated tokens."""
 
 
-class ExportHeader(FileModel):
+class ExportHeader(CheckedFile):
     """``lethe.json`` in the folder of an exported model."""
 
     reads: Literal["texts", "images"]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, Self
 
-from bench.schema.fields import Described, Fields, FileModel, Key, Value
+from bench.schema.fields import CheckedFile, Described, Fields, Key, Value
 
 Metadata = dict[str, bool | str | list[str]]
 """Metadata of a strategy, suite or model, by attribute."""
@@ -49,7 +49,7 @@ class Command(Described):
     """What it runs again; none without ``--force`` and ``--retry-failed``."""
 
 
-class Manifest(FileModel):
+class Manifest(CheckedFile):
     """``run.json``.
 
     Version 3 lists the source files of ``code``. Version 2 has records in ``cells/*.jsonl`` and metadata of

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from typing_extensions import TypeAliasType
 
-from bench.schema.fields import Count, Described, Fields, FileModel, Key, Unreadable, Value
+from bench.schema.fields import CheckedFile, Count, Described, Fields, Key, Unreadable, Value
 
 Status = Literal["done", "failed", "diverged", "skipped"]
 Numbers = TypeAliasType("Numbers", "float | list[Numbers] | None")
@@ -283,7 +283,7 @@ class MadeBy(Described):
     """The check that a method of a user's file passed before it ran; empty for none."""
 
 
-class CellRecord(FileModel):
+class CellRecord(CheckedFile):
     """One cell: a line of ``cells/*.jsonl``.
 
     Version 3 has ``made_by``, version 2 ``written``; version 1 was a file ``cells/<key>.json`` for each cell.
@@ -372,7 +372,7 @@ class CellRecord(FileModel):
         return model, fields
 
 
-class ClassCounts(FileModel):
+class ClassCounts(CheckedFile):
     """The confusion counts of one cell: a line of ``classes/*.jsonl``.
 
     Version 2 has ``written``; version 1 was a file ``classes/<key>.json`` for each cell.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bench.schema import Fields, checked_json
 from suites.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     with new_file(path) as stream:
         # dumps, unlike dump, is written in C where nothing is indented: many times as fast.
         stream.write(json.dumps(content, indent=indent, separators=separators, allow_nan=False) + "\n")
+
+
+def write_checked(path: Path, content: Fields) -> None:
+    """Write a JSON file with its checksum atomically; see ``bench.schema.checked_json``."""
+    with new_file(path, "wb") as stream:
+        stream.write(checked_json(content, indent=1) + b"\n")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -5,7 +5,6 @@ kill can leave the start of a line at the end of a file: readers pass over it.
 """
 
 import gzip
-import json
 import os
 import uuid
 import zlib
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from bench.schema import Fields
+from bench.schema import Fields, checked_json
 from suites.errors import UserError
 from suites.paths import check_is_file, read_file
 
@@ -60,9 +59,9 @@ def append(folder: Path, lines: bytes) -> None:
 
 
 def as_line(content: Fields) -> bytes:
-    """Return a record as a line; its key comes first, so that readers find it without parsing."""
+    """Return a record as a line: its key is first, so that readers find it without parsing."""
     first = {name: content[name] for name in ("schema", "key", "written") if name in content}
-    return json.dumps(first | content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return checked_json(first | content) + b"\n"
 
 
 def pieces(folder: Path) -> Iterator[Piece]:

@@ -9,7 +9,7 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.store.files import new_file, new_folder, write_json
+from bench.store.files import new_file, new_folder, write_checked
 from bench.store.lines import PACK_SUFFIX, SUFFIX, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
@@ -95,7 +95,7 @@ def unpack_run(file: Path, folder: Path | None = None) -> Path:
         _write_classes(reader, list(records), scratch)
         if reader.unreadable:
             raise UserError(f"{file} is damaged: {reader.unreadable[0]}; use another copy of it")
-        write_json(scratch / "run.json", manifest.model_dump(by_alias=True, exclude_none=True))
+        write_checked(scratch / "run.json", manifest.model_dump(by_alias=True, exclude_none=True))
     return target
 
 

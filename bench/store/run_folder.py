@@ -7,7 +7,6 @@ moment loses at most the task under way.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,8 @@ from bench.schema import (
     Metadata,
 )
 from bench.store.environment import Maker, moment, now, where
-from bench.store.files import write_json, write_tensors
-from bench.store.lines import append
+from bench.store.files import write_checked, write_tensors
+from bench.store.lines import append, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
 
@@ -91,7 +90,7 @@ class RunFolder(RunReader):
         try:
             for folder in (self.cells, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "run.json", manifest)
+            write_checked(self.folder / "run.json", manifest)
         except OSError as error:
             raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
         return Maker.of(entry)
@@ -164,7 +163,7 @@ class RunFolder(RunReader):
         name = f"{header['tasks_done']}.safetensors"
         write_tensors(folder / name, tensors)
         named = {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, "written": moment()}
-        write_json(folder / "facts.json", named | header)
+        write_checked(folder / "facts.json", named | header)
         for old in folder.glob("*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
@@ -189,6 +188,6 @@ class RunFolder(RunReader):
 
 def _line(model: type[FileModel], content: Fields) -> bytes:
     """Return a valid record as a line; raises Unreadable for an invalid one."""
-    text = json.dumps({"schema": model.VERSION, **content}, separators=(",", ":"), allow_nan=False)
-    model.read(text)
-    return text.encode() + b"\n"
+    line = as_line({"schema": model.VERSION, **content})
+    model.read(line)
+    return line

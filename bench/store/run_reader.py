@@ -21,7 +21,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TypeVar
 
-from bench.schema import CellRecord, CheckpointHeader, ClassCounts, Fields, FileModel, Manifest, Unreadable
+from bench.schema import (
+    CellRecord,
+    CheckpointHeader,
+    ClassCounts,
+    Fields,
+    FileModel,
+    Manifest,
+    Unreadable,
+    is_intact,
+)
 from bench.store.lines import PACK_SUFFIX, Piece, lines, opened, pieces
 from suites.errors import UserError, one_line
 from suites.paths import read_file, resolved
@@ -142,7 +151,7 @@ class RunReader:
             match = _CLASSES_OF.match(piece.content)
             if piece.fault:
                 self._read(ClassCounts, piece)
-            elif match:
+            elif match and is_intact(piece.content):
                 found[match[1].decode(), match[2].decode()] = piece.path, piece.offset
             elif piece.offset is None:
                 found[piece.path.stem, ""] = piece.path, None

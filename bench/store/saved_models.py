@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.schema import Fields, SavedModelHeader, Unreadable
-from bench.store.files import write_json, write_tensors
+from bench.store.files import write_checked, write_tensors
 from suites.errors import UserError
 from suites.paths import read_file
 
@@ -51,7 +51,7 @@ class SavedModels:
         write_tensors(folder / "model.safetensors", tensors)
         named = {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done}
         named["code"] = self.codes.get(key, "")
-        write_json(folder / "facts.json", named | header)
+        write_checked(folder / "facts.json", named | header)
 
     def supersede(self) -> None:
         """Move models that other code trained into ``superseded/``.

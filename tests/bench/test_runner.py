@@ -22,7 +22,7 @@ from bench.runner.dispatch import resolve_for
 from bench.runner.options import Options, check_device
 from bench.store import RunFolder, RunReader
 from lethe.testing import outcome
-from tests.conftest import Command, ran, refused, tree
+from tests.conftest import Command, ran, refused, tree, unchecked
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
 
@@ -183,7 +183,7 @@ def test_damaged_records_are_set_aside_and_run_again(tmp_path: Path) -> None:
     ran(run, SMALL)
     good = cells(run)
     (path,) = line_files(run)
-    lines = path.read_text().splitlines()
+    lines = unchecked(path.read_text()).splitlines()
     altered = json.loads(lines[3])
     altered["spec"]["seed"] = 99
     lines[0], lines[1], lines[3] = lines[0][:100], lines[2], json.dumps(altered)

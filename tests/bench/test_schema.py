@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.schema import CellRecord, Experiment, Manifest, Unreadable, cell_key
+from bench.schema import CellRecord, Experiment, Manifest, Unreadable, cell_key, checked_json, is_intact
 from bench.schema.__main__ import json_schemas
 from lethe.testing import toy_cell
 
@@ -106,3 +106,26 @@ def test_an_invalid_record_is_refused_and_the_field_named(changes: dict[str, Any
 def test_an_invalid_experiment_file_is_refused_and_the_field_named() -> None:
     with pytest.raises(Unreadable, match=r"unknown field 'sets' in run\[0\]; did you mean set"):
         Experiment.read({"schema": 1, "run": [{"suite": "toy", "strategies": ["er"], "sets": {}}]})
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_flipped_bit_changes_no_number_of_a_checked_file(indent: int | None) -> None:
+    """Each flipped bit is refused, or is in the checksum's own letters and changes nothing."""
+    record = done(loss=[1.0, 2.5])
+    text = checked_json(record, indent)
+    assert CellRecord.read(text)[1] == CellRecord.read(text.decode())[1] == record
+    assert is_intact(text)
+    assert CellRecord.read(json.dumps(record))[1] == record  # of an earlier version
+    for bit in range(0, 8 * len(text), 5):
+        damaged = bytearray(text)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            found = CellRecord.read(bytes(damaged))[1]
+        except Unreadable:
+            continue
+        assert found == record
+    with pytest.raises(Unreadable, match="its checksum differs"):
+        CellRecord.read(text.replace(b"2.5", b"3.5"))
+    first = {"crc32": "00000000"} | record
+    with pytest.raises(Unreadable, match="its checksum differs"):
+        CellRecord.read(json.dumps(first))

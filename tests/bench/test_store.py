@@ -254,7 +254,7 @@ def test_a_kill_between_tensors_and_header_leaves_the_older_checkpoint(
 ) -> None:
     run, key = RunFolder(tmp_path), toy_cell().key
     run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1})
-    monkeypatch.setattr(store, "write_json", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(store, "write_checked", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run.save(key, {"w": torch.ones(1)}, {"tasks_done": 2})
     tensors, facts = run.load(key)
