@@ -38,19 +38,10 @@ from bench.schema.record import (
 )
 
 __all__ = [
-<<<<<<< HEAD
     "ANY", "BESIDE", "DEFAULT_SEEDS", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again",
     "CellRecord", "CheckpointHeader", "ClassCounts", "Command", "ComparedScore", "Comparison",
     "Equivalence", "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported", "Failure",
     "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project", "PublishedTable",
     "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable", "Value", "cell_key",
-    "differing_fields", "digest", "failure_in_words", "read_toml",
-=======
-    "ANY", "BESIDE", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again", "CellRecord",
-    "CheckpointHeader", "ClassCounts", "Command", "ComparedScore", "Comparison", "Equivalence",
-    "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported", "Failure", "Fields",
-    "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project", "PublishedTable", "RunTable",
-    "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable", "Value", "cell_key", "checked_json",
-    "checksum", "differing_fields", "digest", "failure_in_words", "is_intact", "read_toml",
->>>>>>> 5cd887f (Records, manifests and headers carry a checksum)
+    "checked_json", "checksum", "differing_fields", "digest", "failure_in_words", "is_intact", "read_toml",
 ]  # fmt: skip
