@@ -5,16 +5,32 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+_MOST = 1000
+"""Longest message, in characters."""
 _ROOT = Path(__file__).parents[1]
 _LETHE = tuple(f"{_ROOT / package}{os.sep}" for package in ("bench", "lethe", "strategies", "suites"))
 _METHODS = f"{_ROOT / 'strategies'}{os.sep}", f"{_ROOT / 'strategies' / 'core'}{os.sep}"
 _PYTHON = tuple({f"{Path(sysconfig.get_path(name))}{os.sep}" for name in ("stdlib", "platstdlib")})
 
 
+def message_of(error: BaseException) -> str:
+    """Return the first line of an error's message; empty if it has none, or none that can be printed."""
+    try:
+        lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
+    except Exception:  # the message is made by code of the user, too
+        return ""
+    return encodable(lines[0][:_MOST]) if lines else ""
+
+
 def kind_and_message(error: BaseException) -> str:
     """Return kind and first line of an error."""
-    message = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
+    message = message_of(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def encodable(text: str) -> str:
+    """Return a text that can be written as UTF-8: lone surrogates become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def own_lines(error: BaseException, most: int = 5) -> list[str]:

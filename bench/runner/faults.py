@@ -28,6 +28,7 @@ from pathlib import Path
 from strategies.core import Strategy
 from suites.errors import EnvironmentFault, UserError
 from suites.machine_faults import in_words, machine_fault
+from suites.tracebacks import message_of
 
 _LOST = re.compile(
     r"(CUDA|HIP|CUDA driver) error.*(no CUDA-capable|unavailable|ECC|lost|hardware|driver|initialization|"
@@ -66,7 +67,7 @@ def fault_of(error: BaseException) -> EnvironmentFault | None:
 
 def breaks_process(error: BaseException) -> bool:
     """Return whether no other cell can use the device in this process after an error."""
-    words = str(error)
+    words = message_of(error)
     return isinstance(error, RuntimeError) and bool(_BROKEN.search(words) or _LOST.search(words))
 
 

@@ -33,7 +33,7 @@ from bench.store import Maker, RunFolder, SavedModels, now
 from bench.train import run_group
 from strategies.core import ContractBroken, Unsuitable, python_if, shown
 from suites.errors import EnvironmentFault, UserError
-from suites.tracebacks import raised_at
+from suites.tracebacks import encodable, message_of, raised_at
 
 Group = list[CellSpec]
 PYTHON_IF = "one by one"
@@ -419,12 +419,12 @@ def _codes(group: Group) -> list[str]:
 
 def _described(error: Exception | SystemExit, lanes: int = 1) -> Failure:
     """Return an error as text."""
-    lines, kind, trace = str(error).splitlines() or [""], type(error).__name__, traceback.format_exc()
-    if lanes > 1 and isinstance(error, Exception) and (why := python_if(error)):
+    message, trace = message_of(error), encodable(traceback.format_exc())
+    if lanes > 1 and message and isinstance(error, Exception) and (why := python_if(error)):
         return Failure(kind=PYTHON_IF, message=why, traceback=trace)
     frame = None if isinstance(error, ContractBroken) else raised_at(error)  # its message says where
     where = f"{shown(frame.filename)}, line {frame.lineno}" if frame else ""
-    return Failure(kind=kind, message=lines[0], traceback=trace, where=where)
+    return Failure(kind=type(error).__name__, message=message, traceback=trace, where=where)
 
 
 @contextmanager

@@ -202,7 +202,7 @@ class Failure(Described):
 def failure_in_words(error: Mapping[str, Any]) -> str:
     """Return why a cell failed, in one line with file and line; ``error`` is a ``Failure`` of a record."""
     where = error.get("where") or ""
-    return f"{error['kind']}: {error['message']}" + (f" ({where})" if where else "")
+    return ": ".join(filter(None, [error["kind"], error["message"]])) + (f" ({where})" if where else "")
 
 
 class Timings(Described):

@@ -48,7 +48,7 @@ def met(act: Callable[..., object], *given: Any) -> str:
     raise AssertionError("it raises nothing")
 
 
-def raised(error: Exception) -> None:
+def raised(error: BaseException, *_: Any, **__: Any) -> None:
     raise error
 
 
@@ -183,7 +183,7 @@ def test_a_removed_folder_is_not_made_again_and_a_closed_terminal_stops_nothing(
 def test_a_manifest_that_cannot_be_written_says_what_to_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    monkeypatch.setattr("bench.store.run_folder.write_json", disk_full)
+    monkeypatch.setattr("bench.store.run_folder.write_checked", disk_full)
     code, _, err = command(f"run toy -s finetune --seeds 1 --out {tmp_path / 'r'}")
     says = f"lethe: cannot write into {tmp_path / 'r'}: No space left on device: free space there\n"
     assert (code, err) == (1, says)
@@ -297,6 +297,32 @@ def test_a_lost_device_stops_the_run(
     assert ended.counts == {"not finished": 4}
     (why,) = ended.unfinished
     assert "device cpu is lost: CUDA error: no CUDA-capable device is detected: check it" in why
+
+
+class Unprintable(Exception):
+    """An error without a message."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ValueError("caf\udce9"), r"ValueError: caf\udce9 ("),
+        (ValueError("x" * 10**6), f"ValueError: {'x' * 1000} ("),
+        (Unprintable(), "Unprintable ("),
+        (SystemExit(3), "SystemExit: 3 ("),
+    ],
+)
+def test_any_error_of_a_cell_is_recorded(
+    error: BaseException, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "run_group", partial(raised, error))
+    ended = ran(tmp_path, TWO)
+    assert ended.counts == {"failed": 4}
+    assert says in next(iter(ended.failures))
+    assert RunReader(tmp_path).unreadable == []
 
 
 ENDS_ITSELF = """
