@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test check fuzz lint site bench costs statistics reference docs gallery clean
 
 demo: .venv/installed
-	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO)
+	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
 	$(BIN)/lethe report $(DEMO)
 
 test: .venv/installed-test lint
@@ -76,6 +76,7 @@ site: .venv/installed
 # Tables and figures of the documents, from the committed records.
 docs: .venv/installed
 	$(BIN)/python -m bench.report.documents README.md docs/*.md docs/*/*.md
+	$(BIN)/python -m bench.cli.commands_page docs/commands.md
 
 # Every figure there is, from the committed records.
 gallery: .venv/installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -78,6 +79,13 @@ def _range(low: float | None, high: float | None) -> str:
 def first_paragraph(doc: str) -> str:
     """Return the summary of a docstring, in one line."""
     return doc.split("\n\n")[0].replace("\n", " ")
+
+
+def argument_help(doc: str) -> dict[str, str]:
+    """Return the text on each argument in the ``Args:`` section of a docstring, in one line each."""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", doc, re.MULTILINE | re.DOTALL)
+    parts = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section[1], re.MULTILINE) if section else []
+    return {name: " ".join(text.split()) for name, text in parts}
 
 
 def docstring(thing: Any) -> str:

@@ -4,15 +4,18 @@ import sys
 import traceback
 from typing import NoReturn
 
-from bench.cli.app import DEBUG, app, debugging
+from bench.cli.app import DEBUG, app, debugging, in_order_of_use
+from bench.cli.completion import begin_completion
 from bench.cli.output import make_output_safe
 from suites import errors
 from suites.machine_faults import in_words, machine_fault
 from suites.tracebacks import kind_and_message, own_lines, raised_at
 
-# Each adds its commands; --help lists them in this order.
+# Each adds its commands.
 from bench.cli import look, check, run, verify, models, report  # isort: skip  # noqa: F401
 from bench.cli import compare, perf, bisect, packing  # isort: skip  # noqa: F401
+
+in_order_of_use()
 
 
 def main() -> None:
@@ -22,8 +25,9 @@ def main() -> None:
     user's file is printed with the file's own lines.
     """
     make_output_safe()
+    begin_completion()
     try:
-        app(args=[word for word in sys.argv[1:] if word != DEBUG])
+        app(args=[word for word in sys.argv[1:] if word != DEBUG], prog_name="lethe")
     except errors.UserError as error:
         ended = machine_fault(error) or error
         _end(error, error.__cause__ or error, str(ended), ended.exit_code)

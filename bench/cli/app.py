@@ -18,7 +18,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets are options of a strategy, not markup
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+ORDER = [
+    "list", "show", "run", "status", "report", "power", "cite", "compare", "verify", "rerun", "check",
+    "export", "predict", "pack", "unpack", "perf", "bisect", "completion",
+]  # fmt: skip
+"""The commands in the order of use, as --help lists them."""
+
+
+def in_order_of_use() -> None:
+    """Put the commands into the order of --help."""
+    app.registered_commands.sort(
+        key=lambda c: ORDER.index(c.name or str(getattr(c.callback, "__name__", "")))
+    )
 
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]

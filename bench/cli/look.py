@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.app import Trust, app, debugging, end_with, importing, opened
+from bench.cli.completion import KINDS, names_of
 from suites import errors
 from suites.description import Description
 
@@ -48,7 +49,9 @@ def _row(described: Description) -> dict[str, str]:
 
 @app.command(epilog="Example: lethe show ewc")
 def show(
-    name: Annotated[str, typer.Argument(help="A suite, strategy, model or score.")],
+    name: Annotated[
+        str, typer.Argument(help="A suite, strategy, model or score.", autocompletion=names_of(*KINDS))
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a suite, strategy, model or score: options with their help, reference, licence, requirements."""

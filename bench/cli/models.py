@@ -11,7 +11,8 @@ from suites import errors
 
 
 @app.command(
-    epilog="Examples: lethe export runs/a er/0 models/er | lethe export runs/a 3f9c models/first --task 1"
+    epilog="Examples: lethe export results/runs/first er/0 models/er | lethe export results/runs/first 3f9c "
+    "models/first --task 1"
 )
 def export(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run made with --keep-models.")],

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    epilog="Examples: lethe report results/runs/first --scores acc,forgetting | lethe report runs/a runs/b "
-    "--wide --spread sd --out reports/both"
+    epilog="Examples: lethe report results/runs/first --scores acc,forgetting "
+    "| lethe report results/runs/first results/runs/second --wide --spread sd --out results/runs/both"
 )
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],

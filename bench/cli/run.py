@@ -23,18 +23,31 @@ from bench.cli.app import (
     importing,
     use_mirror,
 )
+from bench.cli.completion import names_of
 from suites import errors
 
 
 @app.command(
-    epilog="Examples: lethe run digits -s er -s 'ewc[lam=100]' --scenario class --seeds 5 --out runs/a "
-    "| lethe run digits -s all --seeds 10 --set epochs=5 --dry-run | lethe run experiment.toml"
+    epilog="Examples: lethe run digits -s er -s 'ewc[lam=100]' --scenario class --out results/runs/first "
+    "| lethe run digits -s all --seeds 5 --set epochs=5 --dry-run | lethe run results/reference/digits.toml"
 )
 def run(
-    what: Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help="A suite, or an experiment file.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE|FILE.toml",
+            help="A suite, or an experiment file.",
+            autocompletion=names_of("suites"),
+        ),
+    ],
     strategy: Annotated[
         list[str] | None,
-        typer.Option("-s", "--strategy", help="A strategy, 'er[buffer=200]', ./file.py:Class, or all."),
+        typer.Option(
+            "-s",
+            "--strategy",
+            help="A strategy, 'er[buffer=200]', ./file.py:Class, or all.",
+            autocompletion=names_of("strategies"),
+        ),
     ] = None,
     scenario: Annotated[
         list[str] | None, typer.Option(help="task, domain, class (default) or online; repeat, or use commas.")

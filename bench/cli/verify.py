@@ -167,9 +167,7 @@ def _verify_records(
         raise typer.Exit(1)
 
 
-@app.command(
-    epilog="Examples: lethe rerun results/runs/first er/0 | lethe rerun results/reference/digits 3f9c"
-)
+@app.command(epilog="Example: lethe rerun results/runs/first er/0")
 def rerun(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a packed run.")],
     cell: Annotated[str, typer.Argument(help="Key of a cell, the start of it, or strategy/seed: 'er/0'.")],

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeGuard, get_type_hints
 
 from bench.models.reference import ModelRef
 from suites.base import generator
-from suites.description import Description, Option, docstring, first_paragraph, in_words, type_in_words
+from suites.description import (
+    Description,
+    Option,
+    argument_help,
+    docstring,
+    first_paragraph,
+    in_words,
+    type_in_words,
+)
 from suites.errors import UserError, unknown
 from suites.paths import folder_named
 from suites.registry import Registry
@@ -63,9 +71,13 @@ class ModelRegistry(Registry[Build]):
     def describe_value(self, name: str, value: Build) -> Description:
         """Return the description of a model and its options, from its function."""
         hints = get_type_hints(value, include_extras=True)
-        defaults = _defaults(value).items()
-        options = tuple(Option(k, _type_in_words(hints[k]), in_words(default), "") for k, default in defaults)
-        return Description(self.kind, name, first_paragraph(docstring(value)), options=options)
+        doc = docstring(value)
+        help_, defaults = argument_help(doc), _defaults(value).items()
+        options = tuple(
+            Option(k, _type_in_words(hints[k]), in_words(default), help_.get(k, ""))
+            for k, default in defaults
+        )
+        return Description(self.kind, name, first_paragraph(doc), options=options)
 
 
 REGISTRY = ModelRegistry(Path(__file__).parent)

@@ -41,5 +41,13 @@ class CNN(LaneModel):
 
 @register("cnn")
 def cnn(generators: Generators, shape: Shape, units: int, *, width: int = 32, hidden: int = 256) -> LaneModel:
-    """Four 3x3 convolutions of `width` and 2 `width` channels, a dense layer of `hidden` units."""
+    """Four 3x3 convolutions of `width` and 2 `width` channels, a dense layer of `hidden` units.
+
+    Args:
+        generators: One for each lane.
+        shape: Of an image, at least 4 x 4 pixels.
+        units: Of the head.
+        width: Channels of the first two convolutions; the others have twice as many.
+        hidden: Units of the dense layer.
+    """
     return CNN(generators, shape, units, width, hidden)

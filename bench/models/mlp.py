@@ -34,5 +34,13 @@ class MLP(LaneModel):
 
 @register("mlp")
 def mlp(generators: Generators, shape: Shape, units: int, *, hidden: int = 100, layers: int = 2) -> LaneModel:
-    """Multi-layer perceptron with ReLU: `layers` hidden layers of `hidden` units."""
+    """Multi-layer perceptron with ReLU: `layers` hidden layers of `hidden` units.
+
+    Args:
+        generators: One for each lane.
+        shape: Of an image.
+        units: Of the head.
+        hidden: Units of each hidden layer.
+        layers: Number of hidden layers.
+    """
     return MLP(generators, shape, units, hidden, layers)

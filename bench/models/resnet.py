@@ -65,5 +65,12 @@ class ResNet18(LaneModel):
 
 @register("resnet18")
 def resnet18(generators: Generators, shape: Shape, units: int, *, width: int = 20) -> LaneModel:
-    """The reduced ResNet-18 of the literature: `width` channels in the first stage."""
+    """The reduced ResNet-18 of the literature: `width` channels in the first stage.
+
+    Args:
+        generators: One for each lane.
+        shape: Of an image.
+        units: Of the head.
+        width: Channels of the first stage; each of the three others has twice as many as the one before.
+    """
     return ResNet18(generators, shape, units, width)

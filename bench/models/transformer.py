@@ -140,7 +140,24 @@ def transformer(
     width: Annotated[int, only_if("tune", "adapter")] = 64,
     prompts: Annotated[int, only_if("tune", "prompt")] = 20,
 ) -> LaneModel:
-    """Any transformer from a folder or the Hugging Face hub; its head, or more of it, is trained."""
+    """Any transformer from a folder or the Hugging Face hub; its head, or more of it, is trained.
+
+    Args:
+        name: Of the model: a folder, or a repository of the hub.
+        generators: One for each lane.
+        shape: Of an input: tokens, features, or tokens of text and target.
+        units: Of the head.
+        max_tokens: Tokens of a text that are read; the rest is cut.
+        pooling: The vector of a text: the mean over its tokens, the first token, or the model's own pooler.
+        start: Start the head at random, or from the classes' names.
+        tune: What is trained beside the head: nothing (head), all weights (full), low-rank factors (lora),
+            layers put between (adapter), biases (bitfit) or soft prompts (prompt).
+        rank: Rank of the factors of lora.
+        alpha: Scale of lora: its factors are multiplied by alpha / rank.
+        targets: The layers that get factors of lora.
+        width: Units of an adapter.
+        prompts: Number of soft prompts.
+    """
     if len(shape) == 2:  # input and target texts
         return seq2seq(name, generators, tune, rank, alpha, targets)
     if tune == "head":

@@ -27,7 +27,7 @@ from bench import lifeline
 from bench.export import load_into
 from bench.plan import CellSpec, codes_of
 from bench.runner.faults import breaks_process, fault_of, lost_device, storing
-from bench.runner.progress import note
+from bench.runner.progress import Notes
 from bench.schema import Failure, Fields
 from bench.store import Maker, RunFolder, SavedModels, now
 from bench.train import run_group
@@ -346,6 +346,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
     """
     folder = target.models.run
     began, codes = now(), _codes(group)  # before a user's file is imported
+    notes = Notes(folder, [spec.key for spec in group])
     try:
         with _one_thread(device):
             records = run_group(
@@ -354,7 +355,8 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
                 checkpoints=_Checkpoints(folder, target.since, _by_key(group, codes)),
                 models=_Models(folder, target.models.which, _by_key(group, codes)),
                 warm_start=load_into,
-                progress=lambda done, tasks: note(folder, [s.key for s in group], done, tasks),
+                progress=notes.task,
+                on_step=notes.step,
             )
         target.write(group, records, codes, began)
     except Unsuitable as error:

@@ -1,6 +1,6 @@
-"""Progress of a run over cells and tasks: a bar in a terminal, plain lines elsewhere.
+"""Progress of a run over cells, tasks and steps: bars in a terminal, plain lines elsewhere.
 
-Workers write the number of finished tasks into small files in the run folder; the parent reads them.
+Workers write how far their group is into small files in the run folder; the parent reads them.
 """
 
 import shutil
@@ -8,10 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeElapsedColumn
@@ -19,18 +18,52 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextCo
 from bench.plan import CellSpec
 
 _FOLDER = "progress"
-_SECONDS, _PLAIN_SECONDS = 0.5, 60.0
-"""Seconds between updates of a bar, and of lines in a log."""
+_SECONDS, _FIRST, _PLAIN_SECONDS = 0.5, 10.0, 60.0
+"""Seconds between updates of a bar; until the first line in a log, and between lines."""
 
 
-def note(folder: Path, keys: Sequence[str], done: int, tasks: int) -> None:
-    """Record the number of finished tasks of a group, for the display only."""
-    try:
-        path = folder / _FOLDER
-        path.mkdir(exist_ok=True)
-        (path / keys[0]).write_text(f"{done} {tasks} {len(keys)}", encoding="utf-8")
-    except OSError:
-        return
+class UnderWay(NamedTuple):
+    """How far a group of lanes is."""
+
+    lanes: int
+    task: int
+    """Number of finished tasks."""
+    tasks: int
+    step: int = 0
+    """Number of finished steps of the current task."""
+    steps: int = 0
+
+    @property
+    def share(self) -> float:
+        """Return the share of the work that is done, counting tasks as equal."""
+        return (self.task + self.step / max(self.steps, 1)) / max(self.tasks, 1)
+
+
+class Notes:
+    """Writes how far a group is, for the display only; steps at most twice a second."""
+
+    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
+        self._path, self._lanes = folder / _FOLDER / keys[0], len(keys)
+        self._task = self._tasks = 0
+        self._written = time.monotonic()
+
+    def task(self, done: int, tasks: int) -> None:
+        """Record the number of finished tasks."""
+        self._task, self._tasks = done, tasks
+        self._write(0, 0)
+
+    def step(self, done: int, steps: int) -> None:
+        """Record the number of finished steps of the current task."""
+        if time.monotonic() - self._written > _SECONDS:
+            self._write(done, steps)
+
+    def _write(self, step: int, steps: int) -> None:
+        self._written = time.monotonic()
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            self._path.write_text(f"{self._lanes} {self._task} {self._tasks} {step} {steps}")
+        except OSError:
+            return
 
 
 class Progress:
@@ -38,7 +71,8 @@ class Progress:
 
     def __init__(self, folder: Path, specs: Sequence[CellSpec], quiet: bool) -> None:
         self.folder, self.specs, self.quiet = folder, specs, quiet
-        self.finished = 0
+        self.by_key = {spec.key: spec for spec in specs}
+        self.ended: set[str] = set()
         self.console = Console(stderr=True)
         self.bar: Bar | None = None
         self.thread: threading.Thread | None = None
@@ -48,9 +82,8 @@ class Progress:
         self.began = time.monotonic()
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
         if self.specs and not self.quiet and self.console.is_terminal:
-            text = TextColumn("{task.description}")
-            columns = text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-            self.bar = Bar(*columns, console=self.console)
+            text = TextColumn("{task.description}", markup=False)
+            self.bar = Bar(text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=self.console)
             self.cells = self.bar.add_task("cells", total=len(self.specs))
             self.tasks = self.bar.add_task("tasks", total=None)
             self.bar.start()
@@ -67,38 +100,69 @@ class Progress:
             self.thread.join()
         if self.bar is not None:
             self._update()
-            with suppress(OSError):
-                self.bar.stop()
+            self.bar.stop()
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
     def done(self, specs: Sequence[CellSpec]) -> None:
         """Record that these cells have ended."""
-        self.finished += len(specs)
+        self.ended |= {spec.key for spec in specs}
         if self.bar is not None:
-            self.bar.update(self.cells, completed=self.finished)
+            self.bar.update(self.cells, completed=len(self.ended))
         elif specs and not self.quiet:
-            more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
-            self._say(specs[0].title + more)
+            self._say(_named(specs[0], len(specs)), self.under_way())
 
-    def _say(self, words: str) -> None:
-        seconds = time.monotonic() - self.began
-        cells = f"{self.finished}/{len(self.specs)} cells"
-        with suppress(OSError):  # the terminal was closed, or the reader of a pipe has stopped
-            print(f"{cells}, {seconds:.0f} s: {words}", file=sys.stderr, flush=True)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(_PLAIN_SECONDS if self.bar is None else _SECONDS):
-            self._update()
-
-    def _update(self) -> None:
-        done = total = 0
+    def under_way(self) -> dict[str, UnderWay]:
+        """Return how far each group is that has begun and not ended, by the key of its first cell."""
+        found = {}
         for path in (self.folder / _FOLDER).glob("*"):
             try:
-                tasks_done, tasks, lanes = map(int, path.read_text(encoding="utf-8").split())
-            except (OSError, ValueError):
-                continue
-            done, total = done + tasks_done * lanes, total + tasks * lanes
-        if self.bar is not None and total:
-            self.bar.update(self.tasks, completed=done, total=total)
-        elif total:
-            self._say(f"{done} of {total} tasks of the cells started so far")
+                if path.name in self.by_key and path.name not in self.ended:
+                    found[path.name] = UnderWay(*map(int, path.read_text().split()))
+            except (OSError, ValueError, TypeError):
+                continue  # it is being written
+        return found
+
+    def left(self, groups: dict[str, UnderWay]) -> str:
+        """Return the time left in words, as if all cells took equally long; empty if it cannot be told."""
+        share = (len(self.ended) + sum(g.share * g.lanes for g in groups.values())) / len(self.specs)
+        seconds = time.monotonic() - self.began
+        if not 0.01 < share < 1 or seconds < _SECONDS:
+            return ""
+        rest = seconds * (1 - share) / share
+        if rest >= 7200:
+            return f"about {rest / 3600:.0f} h left"
+        return f"about {rest / 60:.0f} min left" if rest >= 120 else f"about {rest:.0f} s left"
+
+    def _say(self, words: str, groups: dict[str, UnderWay]) -> None:
+        seconds = time.monotonic() - self.began
+        parts = [f"{len(self.ended)}/{len(self.specs)} cells", f"{seconds:.0f} s", self.left(groups)]
+        print(f"{', '.join(filter(None, parts))}: {words}", file=sys.stderr, flush=True)
+
+    def _watch(self) -> None:
+        wait = _FIRST if self.bar is None else _SECONDS
+        while not self._stop.wait(wait):
+            self._update()
+            wait = _PLAIN_SECONDS if self.bar is None else _SECONDS
+
+    def _update(self) -> None:
+        groups = self.under_way()
+        if not groups:
+            return
+        key, latest = max(groups.items(), key=lambda item: item[1].share)
+        words = _named(self.by_key[key], latest.lanes)
+        words += f", task {min(latest.task + 1, latest.tasks)} of {latest.tasks}"
+        words += f", step {latest.step} of {latest.steps}" if latest.steps else ""
+        words += f"; {len(groups)} groups under way" if len(groups) > 1 else ""
+        if self.bar is None:
+            self._say(words, groups)
+            return
+        done, total = (sum(g.lanes * n for g, n in zip(groups.values(), of, strict=True)) for of in (
+            [g.task for g in groups.values()], [g.tasks for g in groups.values()]
+        ))  # fmt: skip
+        described = ", ".join(filter(None, [words, self.left(groups)]))
+        self.bar.update(self.tasks, completed=done, total=total, description=described)
+
+
+def _named(spec: CellSpec, n: int) -> str:
+    """Return a cell, and how many more are in its group."""
+    return spec.title + (f" and {n - 1} more" if n > 1 else "")

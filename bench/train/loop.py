@@ -36,6 +36,7 @@ def run_group(
     checkpoints: Checkpoints | None = None,
     models: Models | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
     data: Data | None = None,
     warm_start: WarmStart | None = None,
 ) -> list[Fields]:
@@ -48,10 +49,11 @@ def run_group(
             tasks.
         models: Where trained models are saved.
         progress: Called with the number of tasks done and the number of all tasks.
+        on_step: Called after every step with its number, from 1, and the number of steps of the task.
         data: The data set of the suite, if it is already loaded.
         warm_start: Loads the exported model that cells continue from.
     """
-    return run_lanes(make_lanes(specs, device, data, warm_start), checkpoints, models, progress)
+    return run_lanes(make_lanes(specs, device, data, warm_start), checkpoints, models, progress, on_step)
 
 
 def run_lanes(
@@ -59,6 +61,7 @@ def run_lanes(
     checkpoints: Checkpoints | None = None,
     models: Models | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> list[Fields]:
     """Train and test prepared lanes and return their records; see ``run_group``."""
     n_tasks = state.streams.n_tasks
@@ -68,7 +71,7 @@ def run_lanes(
     for task in range(done, n_tasks):
         if progress:
             progress(task, n_tasks)
-        if learn_task(state, task):
+        if learn_task(state, task, on_step):
             score(state, task + 1)
             if models and models.wanted(task + 1, n_tasks):
                 save_models(state, models, task + 1)
@@ -79,13 +82,13 @@ def run_lanes(
     return [make_record(state, lane) for lane in range(state.lanes)]
 
 
-def learn_task(state: LaneState, task: int) -> bool:
+def learn_task(state: LaneState, task: int, on_step: Callable[[int, int], None] | None = None) -> bool:
     """Train on one task, counted from 0; return whether it had anything to learn."""
     schedule = begin_task(state, task)
     if schedule is None:
         state.loss.append([None] * state.lanes)
         return False
-    total_L = take_steps(state, schedule)
+    total_L = take_steps(state, schedule, on_step)
     if state.shows_boundary(task + 1):
         state.strategy.end_task(task)  # consolidate: Fisher information, exemplars, a snapshot of the model
     state.clock.stop(schedule.samples, schedule.samples_of_first(FIRST_STEPS), state.model.counts)
@@ -113,12 +116,16 @@ def begin_task(state: LaneState, task: int) -> Schedule | None:
     return schedule
 
 
-def take_steps(state: LaneState, schedule: Schedule) -> Tensor:
+def take_steps(
+    state: LaneState, schedule: Schedule, on_step: Callable[[int, int], None] | None = None
+) -> Tensor:
     """Take all steps of a task; return the summed loss of each lane, on the device, shape (L,)."""
     total_L, every = torch.zeros(state.lanes, device=state.device), state.training.score_every
     for number in range(schedule.n_steps):
         total_L += step(state, schedule, number)
         state.clock.step(number, state.model.counts)
+        if on_step:
+            on_step(number + 1, schedule.n_steps)
         if every and (number + 1) % every == 0:
             with state.clock.scoring(within_task=True):
                 state.scorer.curve(schedule.task + 1, number + 1, schedule.active(number))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import suites
+from bench import models
 from tests.conftest import Command, Refuses, process
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,7 @@ def test_list_and_show_print_names_and_metadata(command: Command) -> None:
         ("ewc", "exact | sampled | true | batched"),
         ("ewc", "needs boundaries: true\n"),
         ("digits", "model options: hidden=100, layers=2\n"),
+        ("mlp", "Units of each hidden layer."),
         ("er", "presets: vandeven2022 (buffer=1000, write=per-class,"),
     ):
         assert message in command("show", name)[1]
@@ -142,3 +144,39 @@ def test_show_prints_the_training_settings_of_a_suite() -> None:
     assert {o["name"]: o["default"] for o in shown["options"]} == {
         k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in budget.items()
     }
+
+
+def test_every_option_of_a_model_has_help(command: Command) -> None:
+    for name in models.names():
+        shown = json.loads(command("show", name, "--json")[1])
+        assert [o["name"] for o in shown["options"] if not o["help"]] == [], name
+
+
+def test_h_is_help_and_commands_are_in_the_order_of_use(command: Command) -> None:
+    shown = command("-h")[1]
+    assert "Usage: lethe run" in command("run", "-h")[1]
+    places = [shown.index(f"\n  {name} ") for name in ("list", "run", "report", "compare", "pack")]
+    assert places == sorted(places)
+
+
+def test_a_shell_completes_commands_and_names(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, at, found in (
+        ("lethe ru", 1, "run"),
+        ("lethe run dig", 2, "digits"),
+        ("lethe run digits -s er-a", 4, "er-ace\ner-aml"),
+        ("lethe show learning", 2, "learning_acc"),
+    ):
+        asked = {"COMP_WORDS": words, "COMP_CWORD": str(at), "_LETHE_COMPLETE": "complete_bash"}
+        with monkeypatch.context() as patched:
+            for name, value in asked.items():
+                patched.setenv(name, value)
+            assert command("")[1].strip() == found
+
+
+def test_completion_is_installed_by_a_command(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command("completion", "bash")[0] == 0
+    (script,) = (p for p in tmp_path.rglob("*") if p.is_file() and "_LETHE_COMPLETE" in p.read_text())
+    assert str(script) in (tmp_path / ".bashrc").read_text()

@@ -20,8 +20,10 @@ from bench.plan import Request
 from bench.runner import processes
 from bench.runner.dispatch import resolve_for
 from bench.runner.options import Options, check_device
+from bench.runner.progress import Notes, Progress, UnderWay
 from bench.store import RunFolder, RunReader
-from lethe.testing import outcome
+from bench.train import run_group
+from lethe.testing import outcome, toy_cell
 from tests.conftest import Command, ran, refused, tree, unchecked
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
@@ -292,3 +294,35 @@ def test_an_interrupted_run_exits_with_130_and_says_how_to_resume(
     assert process.returncode == 130
     assert "the same command continues" in errors
     assert "Traceback" not in errors
+
+
+def test_progress_names_the_method_steps_and_time_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a log; half of two of four cells is done, a quarter of the work: three times as long is left."""
+    specs = Request("toy", ("er", "finetune"), seeds=(0, 1)).cells()
+    monkeypatch.setattr("bench.runner.progress._SECONDS", -1.0)
+    with Progress(tmp_path, specs, quiet=False) as progress:
+        notes = Notes(tmp_path, [spec.key for spec in specs[:2]])
+        notes.task(1, 3)
+        notes.step(30, 60)
+        (group,) = progress.under_way().values()
+        assert group == UnderWay(lanes=2, task=1, tasks=3, step=30, steps=60)
+        progress.began -= 100
+        assert progress.left(progress.under_way()) == "about 5 min left"
+        progress._update()
+        progress.done(specs[:2])
+        assert progress.under_way() == {}
+        assert progress.left({}) == "about 100 s left"
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == (
+        "0/4 cells, 100 s, about 5 min left: toy class er seed 0 and 1 more, task 2 of 3, step 30 of 60"
+    )
+    assert second == "2/4 cells, 100 s, about 100 s left: toy class er seed 0 and 1 more"
+
+
+def test_steps_are_reported_while_a_group_learns() -> None:
+    seen: list[tuple[int, int]] = []
+    run_group([toy_cell("finetune", 0)], on_step=lambda step, steps: seen.append((step, steps)))
+    steps = seen[0][1]
+    assert seen[:steps] == [(n + 1, steps) for n in range(steps)]
