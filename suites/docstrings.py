@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from suites.base import Data, Suite, register
-from suites.cache import cache_folder, write_cached
+from suites.cache import cache_folder, read_cached, write_cached
 from suites.errors import Unavailable
 from suites.scenarios import by_class
 from suites.text import HEAD_TRAINING, data_of_texts
@@ -99,12 +99,13 @@ def _for_testing(mark: str) -> bool:
 def _of_packages() -> dict[str, list[str]]:
     """Return each package's paragraphs, from the cache if it has an intact copy of the same versions."""
     path = _cache_path()
-    found = None if path is None else _cached(path)
-    if found is None:
-        found = {package: sorted(_paragraphs(package)) for package in PACKAGES}
-        if path is not None:
-            body = json.dumps(found)
-            write_cached(path, lambda file: file.write(f"{_hash(body)}\n{body}".encode()))
+    content = path and read_cached(path)
+    if content:
+        saved: dict[str, list[str]] = json.loads(content)
+        return saved
+    found = {package: sorted(_paragraphs(package)) for package in PACKAGES}
+    if path is not None:
+        write_cached(path, lambda file: file.write(json.dumps(found).encode()))
     return found
 
 
@@ -118,15 +119,6 @@ def _cache_path() -> Path | None:
     # version decides which files can be parsed.
     facts = [versions, sys.version_info[:2], MOST, Path(__file__).read_text(encoding="utf-8")]
     return cache_folder() / f"docstrings-{_hash(json.dumps(facts))[:32]}.json"
-
-
-def _cached(path: Path) -> dict[str, list[str]] | None:
-    """Return the content of a cache file; None if it does not exist or is damaged."""
-    try:
-        mark, _, body = path.read_text(encoding="utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError):
-        return None
-    return json.loads(body) if _hash(body) == mark else None
 
 
 def _paragraphs(package: str) -> set[str]:

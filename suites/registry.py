@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeGuard, TypeVar
 
-from suites.cache import cache_folder, write_cached
+from suites.cache import cache_folder, read_cached, write_cached
 from suites.description import Description
 from suites.errors import UserError, unknown
 from suites.paths import read_file, resolved
@@ -197,11 +197,11 @@ class Registry(Generic[Named]):
         here = hashlib.sha256(str(self._sources[0].resolve()).encode()).hexdigest()[:16]
         path, fingerprint = cache_folder() / f"index-{self.plural}-{here}.json", _fingerprint(self._sources)
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            saved = json.loads(read_cached(path) or b"")
             if saved["fingerprint"] == fingerprint:
                 return {d["name"]: (Description.of_json(d), module) for d, module in saved["described"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # missing or damaged: it is rebuilt
+        except (ValueError, KeyError, TypeError):
+            pass  # missing, or of another version: it is rebuilt
         self._import_built_in()
         found = {
             name: (self.describe_value(name, value), self._entered_by[name])

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from suites.base import Data
-from suites.cache import cache_folder, write_cached
+from suites.cache import cache_folder, read_cached, write_cached
 from suites.errors import Unavailable, UserError
 
 NEEDS_HUB = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
@@ -135,41 +135,17 @@ def facts(files: Files) -> list[tuple[str, int, int]]:
 @cache
 def _cached(hub: Hub, identity: str, files: Files | None) -> Data:
     """Return the converted data set, from the cache if it has an intact copy."""
+    from safetensors.torch import load, save
+
     name = hashlib.sha256(f"v1/{identity}/{hub}".encode()).hexdigest()[:24]
     path = cache_folder() / f"{hub.repository.replace('/', '--')}-{name}.safetensors"
-    tensors = _read(path)
-    if tensors is None:
-        tensors = _convert(hub, files)
-        write_cached(path, lambda file: file.write(_marked(tensors)))
+    content = read_cached(path)
+    tensors = load(content) if content else _convert(hub, files)
+    if not content:
+        write_cached(path, lambda file: file.write(save(tensors)))
     x_N, y_N, n_train = tensors["x"], tensors["y"], int(tensors["n_train"])
     mark = fingerprint(x_N, y_N, n_train)
     return Data(hub.repository, x_N, y_N, n_train, hub.class_names, 255.0, mark, hub.mean, hub.std)
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """Return a cached data set, None if there is none; a damaged file is renamed."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        return None
-    try:
-        tensors = load_file(path)
-        mark = hashlib.sha256(tensors["x"].numpy().tobytes() + tensors["y"].numpy().tobytes()).digest()
-        if bytes(tensors["mark"].tolist()) == mark:
-            return tensors
-    except (OSError, SafetensorError, KeyError):
-        pass
-    path.replace(path.with_suffix(".damaged"))
-    return None
-
-
-def _marked(tensors: dict[str, Tensor]) -> bytes:
-    """Return a converted data set as safetensors, with the hash that ``_read`` checks."""
-    from safetensors.torch import save
-
-    mark = hashlib.sha256(tensors["x"].numpy().tobytes() + tensors["y"].numpy().tobytes()).digest()
-    return save({**tensors, "mark": torch.tensor(list(mark), dtype=torch.uint8)})
 
 
 def _convert(hub: Hub, files: Files | None) -> dict[str, Tensor]:

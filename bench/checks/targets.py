@@ -17,7 +17,7 @@ from bench.checks.made_streams import made_streams
 from bench.checks.others import MODEL_CHECKS, SUITE_CHECKS, ModelSubject, SuiteSubject
 from bench.plan import files_behind
 from bench.schema import digest
-from suites.cache import cache_folder, write_cached
+from suites.cache import cache_folder, read_cached, write_cached
 from suites.errors import UserError, unknown
 
 RESERVED = {
@@ -98,9 +98,9 @@ def first_check(name: str, say: Callable[[str], None]) -> FirstCheck:
     content = {**files_behind("bench.checks.conformance"), **files_behind(Path(file)), "class": attribute}
     path = cache_folder() / "checks" / f"{digest(content)}.json"
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = json.loads(read_cached(path) or b"")
         return FirstCheck(tuple(saved["findings"]), tuple(saved["notes"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         pass  # never checked, or not as it was written
     say(f"{name} has content that was never checked: lethe check, in its quick form (--no-check skips it)")
     results = [*_target(name).results(FIRST)]

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from bench import models
 from bench.encode.token_pairs import padded, pair_tokens
 from bench.models import ModelRef, Options, Shape, pretrained, seq2seq, shared
 from suites.base import Data
-from suites.cache import cache_folder, write_cached
+from suites.cache import cache_folder, is_cached, write_cached
 from suites.errors import UserError
 from suites.syntax import digest_of
 from suites.text import fingerprint
@@ -115,33 +114,20 @@ def features(
 ) -> Tensor:
     """Return features of texts by the frozen backbone, float32 (N, F), memory-mapped if they are cached."""
     path = cache_folder() / f"features-{_key(texts, model, options['max_tokens'], options['pooling'])}.npy"
-    found = _mapped(path, len(texts))
-    if found is None:
+    if not is_cached(path):
         found = _computed(texts, model, options, device, said)
         array_NF = found.numpy()
         write_cached(path, lambda file: np.save(file, array_NF))
-    return _mapped(path, len(texts)) if path.is_file() else found  # type: ignore[return-value]
+        if not path.is_file():  # it cannot be written
+            return found
+    # Copy on write: torch needs a writable array, although nothing is written.
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 @cache
 def _key(texts: tuple[str, ...], model: str, most: int, pooling: str) -> str:
     source = f"{_code()}/{pretrained.mark(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
     return hashlib.sha256(source.encode()).hexdigest()[:32]
-
-
-def _mapped(path: Path, rows: int) -> Tensor | None:
-    """Return cached features, None if there are none; a damaged file is renamed."""
-    if not path.is_file():
-        return None
-    try:
-        # Copy on write: torch needs a writable array, although nothing is written.
-        features_NF = np.load(path, mmap_mode="c", allow_pickle=False)
-        if features_NF.dtype == np.float32 and features_NF.ndim == 2 and len(features_NF) == rows:
-            return torch.from_numpy(features_NF)
-    except (OSError, ValueError, EOFError):
-        pass
-    path.replace(path.with_suffix(".damaged"))
-    return None
 
 
 @torch.no_grad()

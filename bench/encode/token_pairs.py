@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.models import pretrained, seq2seq
 from strategies.core import IGNORED
 from suites.base import Data, Stream
-from suites.cache import cache_folder, write_cached
+from suites.cache import cache_folder, read_cached, write_cached
 from suites.syntax import digest_of
 
 _TOKENIZERS: dict[tuple[str, str], Any] = {}
@@ -108,10 +108,9 @@ def _trained(data: Data) -> Any:
     from tokenizers import Tokenizer
 
     path = cache_folder() / f"tokenizer-{digest_of(_train)}-{seq2seq.VOCABULARY}-{data.fingerprint[:32]}.json"
-    try:
-        backend = Tokenizer.from_file(str(path))
-    except Exception:  # the library raises nothing narrower, for no file and for a damaged one
-        backend = _train(data)
+    content = read_cached(path)
+    backend = Tokenizer.from_str(content.decode()) if content else _train(data)
+    if not content:
         write_cached(path, lambda file: file.write(backend.to_str().encode()))
     return _whole(backend)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from suites.aliases import ALIASES
-from suites.cache import cache_folder, write_cached
+from suites.cache import cache_folder, read_cached, write_cached
 from suites.errors import UserError
 from suites.paths import read_file, resolved
 from suites.registry import neighbour
@@ -76,14 +76,14 @@ class _Sources:
     def saved(self) -> dict[str, Any]:
         """Entries of earlier processes."""
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+            found = json.loads(read_cached(self._path) or b"")
             return found if isinstance(found, dict) else {}
         except (OSError, ValueError):
             return {}
 
     @property
     def _path(self) -> Path:
-        return cache_folder() / "source-files-2.json"
+        return cache_folder() / "source-files-3.json"
 
     def of(self, content: bytes) -> Source:
         """Return digest and imports of a file; one that cannot be parsed has no imports."""

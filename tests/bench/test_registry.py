@@ -22,6 +22,7 @@ from bench.report.tables import markdown
 from bench.results import load
 from bench.store import RunReader
 from strategies.core import shown
+from suites.cache import read_cached, write_cached
 from suites.description import Description
 from suites.registry import import_file
 from tests.conftest import Command, Refuses, refused
@@ -302,10 +303,14 @@ def test_a_damaged_or_outdated_index_is_made_again(
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
     made = scores()
     (path,) = tmp_path.iterdir()
-    whole = path.read_text()
-    path.write_text(whole.replace("final accuracy", "as it was saved"))
+    whole, content = path.read_text(), (read_cached(path) or b"").decode()
+    change = content.replace("final accuracy", "as it was saved").encode()
+    write_cached(path, lambda file: file.write(change))
     assert scores() != made  # the cached index is read
-    path.write_text(DAMAGES[damage](whole))
+    if damage.startswith("of "):
+        write_cached(path, lambda file: file.write(DAMAGES[damage](content).encode()))
+    else:
+        path.write_text(DAMAGES[damage](whole))
     assert (scores(), path.read_text()) == (made, whole)  # the index is made again
 
 

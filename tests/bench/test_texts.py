@@ -212,7 +212,7 @@ def test_features_are_computed_again_after_a_change(
     assert passes == ["tiny-bert"] * 2
 
 
-def test_a_damaged_cache_is_computed_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_is_computed_again(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file may be left by a kill or written by another program."""
     options = models.options(models.reference("tiny-bert"))
     first = inputs.features(TEXTS, "tiny-bert", options).clone()
@@ -222,7 +222,16 @@ def test_a_damaged_cache_is_computed_again(cache: Path, monkeypatch: pytest.Monk
         assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
     np.save(path, np.zeros((3, 2), np.float32))
     assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
-    assert path.with_suffix(".damaged").is_file()
+    assert len([*cache.glob("features-*.npy.damaged*")]) == 4
+    capsys.readouterr()
+    damaged = bytearray(path.read_bytes())
+    damaged[200] ^= 4  # one bit of a number
+    path.write_bytes(damaged)
+    assert torch.equal(inputs.features(TEXTS, "tiny-bert", options), first)
+    said = (
+        f"{path} is damaged, or from an earlier version: it is {path.name}.damaged-5 now, and is made again"
+    )
+    assert said in capsys.readouterr().err
 
 
 def matrix(record: dict[str, Any]) -> np.ndarray[Any, Any]:
