@@ -86,18 +86,20 @@ class Checkpoints:
     def __init__(self) -> None:
         self.after: dict[int, dict[str, Any]] = {}
         self.current: dict[str, Any] = {}
+        self.rows: dict[str, list[Fields]] = {}
 
-    def save(self, key: str, tensors: dict[str, Any], header: Fields) -> None:
+    def save(self, key: str, tensors: dict[str, Any], header: Fields, rows: Fields) -> None:
         """Save the state of a cell; those of earlier tasks stay."""
-        saved = {k: v.clone() for k, v in tensors.items()}, json.dumps(header)
+        self.rows[key] = [*(self.rows[key] if rows["first"] else []), rows]
+        saved = {k: v.clone() for k, v in tensors.items()}, json.dumps((header, self.rows[key]))
         self.after.setdefault(header["tasks_done"], {})[key] = saved
 
     def load(self, key: str) -> Any:
         """Return the state of a cell, None if there is none."""
         if key not in self.current:
             return None
-        tensors, header = self.current[key]
-        return dict(tensors), json.loads(header)
+        tensors, rest = self.current[key]
+        return dict(tensors), *json.loads(rest)
 
     def at(self, tasks_done: int) -> Checkpoints:
         """Return checkpoints from which a run continues after ``tasks_done`` tasks."""

@@ -393,12 +393,12 @@ class _Checkpoints:
     def __init__(self, folder: Path, since: str, codes: Mapping[str, str]) -> None:
         self.run, self.since, self.codes = RunFolder(folder), since, codes
 
-    def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
+    def save(self, key: str, tensors: dict[str, Tensor], header: Fields, rows: Fields) -> None:
         """Save the state of a cell."""
         with storing(self.run.folder):
-            self.run.save(key, tensors, header | {"code": self.codes[key]})
+            self.run.save(key, tensors, header | {"code": self.codes[key]}, rows)
 
-    def load(self, key: str) -> tuple[dict[str, Tensor], Fields] | None:
+    def load(self, key: str) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
         """Return the state of a cell, None if there is none by this code."""
         found = self.run.load(key)
         if found is None or found[1]["code"] != self.codes[key] or found[1]["written"] < self.since:

@@ -1,6 +1,6 @@
 """Models of the files that Lethe writes and reads; their JSON Schemas are in docs/schemas."""
 
-from bench.schema.checkpoint import CheckpointHeader, SavedModelHeader, TextTasks
+from bench.schema.checkpoint import CheckpointHeader, CheckpointRows, SavedModelHeader, TextTasks
 from bench.schema.comparison import (
     ANY,
     ComparedScore,
@@ -39,9 +39,10 @@ from bench.schema.record import (
 
 __all__ = [
     "ANY", "BESIDE", "DEFAULT_SEEDS", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again",
-    "CellRecord", "CheckpointHeader", "ClassCounts", "Command", "ComparedScore", "Comparison",
-    "Equivalence", "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported", "Failure",
-    "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project", "PublishedTable",
-    "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable", "Value", "cell_key",
-    "checked_json", "checksum", "differing_fields", "digest", "failure_in_words", "is_intact", "read_toml",
+    "CellRecord", "CheckpointHeader", "CheckpointRows", "ClassCounts", "Command", "ComparedScore",
+    "Comparison", "Equivalence", "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported",
+    "Failure", "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project",
+    "PublishedTable", "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable",
+    "Value", "cell_key", "checked_json", "checksum", "differing_fields", "digest", "failure_in_words",
+    "is_intact", "read_toml",
 ]  # fmt: skip

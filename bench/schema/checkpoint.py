@@ -4,22 +4,28 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from bench.schema.fields import CheckedFile, Described, Key
+from bench.schema.fields import CheckedFile, Count, Described, Fields, Key
 from bench.schema.record import DataSource, Spec
 
 
 class CheckpointHeader(CheckedFile):
-    """``checkpoints/<key>/facts.json``: a cell's state after a task, beside its tensors.
+    """``checkpoints/<key>/facts.json``: a cell's state after a task, beside its tensors and rows.
 
-    Version 2 has ``code`` and ``data``.
+    It is written last: with it, the other two are complete. Version 3 has ``rows``, in place of all losses
+    and scores so far; cells with an earlier header begin again. Version 2 has ``code`` and ``data``.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     key: Key
     """Name of the cell."""
     tensors: str
     """Name of the file with its tensors, in the same folder."""
+    rows: str = ""
+    """Name of the file with losses and scores so far, ``CheckpointRows``, in the same folder; empty in
+    earlier headers."""
+    rows_bytes: Count = 0
+    """Size of that file up to this task. What follows was written later, and is not used."""
     tasks_done: Annotated[int, Field(ge=1)]
     """Tasks learned."""
     written: str = ""
@@ -31,19 +37,33 @@ class CheckpointHeader(CheckedFile):
     """Fingerprint of the data set. Empty in headers of version 1."""
     model: str = ""
     """Fingerprint of the pretrained model; empty for others."""
-    loss: list[float | None] = []
-    """Mean training loss of each task."""
     diverged: str | None = None
     """Why the cell diverged."""
-    scores: dict[str, JsonValue] = {}
-    """Scores so far, as in the record."""
     clock: dict[str, JsonValue] = {}
     """Seconds, steps, samples and tokens so far."""
     lanes: list[Key] = []
     """The cells that were trained together."""
     strategy: JsonValue = None
-    """The state of the strategy, a tree whose tensors are in the other file. Headers of earlier versions have
-    none, and their cells cannot continue."""
+    """The state of the strategy, a tree whose tensors are in the file of tensors."""
+
+    @classmethod
+    def upgrade(cls, content: Fields) -> Fields:
+        """Convert versions 1 and 2, which have all losses and scores."""
+        left_out = ("loss", "scores")
+        return super().upgrade({name: value for name, value in content.items() if name not in left_out})
+
+
+class CheckpointRows(CheckedFile):
+    """A line of ``checkpoints/<key>/*.jsonl``: what a cell's tasks since its last checkpoint added."""
+
+    key: Key
+    """Name of the cell."""
+    first: Count
+    """Number of the first row of R in this line."""
+    loss: list[float | None]
+    """Mean training loss of each of the tasks."""
+    scores: dict[str, JsonValue]
+    """Rows of R of each split, and what was measured beside them."""
 
 
 class TextTasks(Described):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,11 +19,14 @@ from suites.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_PART = ".part"
+"""Suffix of temporary files; their names are random, so that no two processes or hosts share one."""
+
 
 @contextmanager
 def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
     """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_PART)
     try:
         coded = {} if "b" in mode else {"encoding": "utf-8"}
         with os.fdopen(handle, mode, **coded | how) as stream:
@@ -30,6 +35,7 @@ def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -51,6 +57,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             yield scratch
             scratch.chmod(0o755)
             os.replace(scratch, folder)
+            sync_folder(folder.parent)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
@@ -75,9 +82,45 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file atomically: a temporary file beside it, flushed, then renamed."""
     from safetensors.torch import save_file
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary)
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{_PART}")
+    try:
+        save_file(tensors, temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_at(path: Path, offset: int, content: bytes) -> None:
+    """Write bytes at an offset of a file, in place of all that follows, and flush them to disk."""
+    handle = os.open(path, os.O_WRONLY | (0 if offset else os.O_CREAT), 0o644)
+    try:
+        os.ftruncate(handle, offset)
+        os.lseek(handle, offset, os.SEEK_SET)
+        while content:
+            content = content[os.write(handle, content) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it does not exist, and flush its name to disk."""
+    with suppress(FileExistsError):
+        folder.mkdir()
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk: without it, a file that was renamed may lose its name."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some file systems cannot, and need not
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)

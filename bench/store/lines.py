@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from bench.schema import Fields, checked_json
+from bench.store.files import make_folder, sync_folder
 from suites.errors import UserError
 from suites.paths import check_is_file, read_file
 
@@ -44,11 +45,13 @@ class Piece:
 
 def append(folder: Path, lines: bytes) -> None:
     """Append complete lines to this process's own file in a folder, and flush them to disk once."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     own = _name_of_process.setdefault(os.getpid(), uuid.uuid4().hex[:12])
     handle = os.open(folder / f"{own}{SUFFIX}", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(handle).st_size
+        if not size:
+            sync_folder(folder)
         if size and os.pread(handle, 1, size - 1) != b"\n":  # the disk was full in the middle of a line
             lines = b"\n" + lines
         while lines:

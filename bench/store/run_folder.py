@@ -8,6 +8,7 @@ moment loses at most the task under way.
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,20 @@ from bench.schema import (
     Again,
     CellRecord,
     CheckpointHeader,
+    CheckpointRows,
     ClassCounts,
     Fields,
     FileModel,
     Manifest,
     Metadata,
+    Unreadable,
 )
 from bench.store.environment import Maker, moment, now, where
-from bench.store.files import write_checked, write_tensors
-from bench.store.lines import append, as_line
+from bench.store.files import make_folder, write_at, write_checked, write_tensors
+from bench.store.lines import SUFFIX, append, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
+from suites.paths import read_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +46,9 @@ class RunFolder(RunReader):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self._own = uuid.uuid4().hex[:12]
+        self._rows: dict[str, tuple[str, int]] = {}
+        """Name and size of the file of rows that this object writes for each cell."""
         if self.packed:
             first = f"lethe unpack {self.folder} first"
             raise UserError(f"{self.folder} is a packed run, which cannot be changed: {first}")
@@ -155,30 +162,48 @@ class RunFolder(RunReader):
 
     # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
 
-    def save(self, key: str, tensors: dict[str, Tensor], header: Fields) -> None:
-        """Save a cell's state after a task; the header is written last and names the tensors' file."""
-        folder = self.checkpoints / key
+    def save(self, key: str, tensors: dict[str, Tensor], header: Fields, rows: Fields) -> None:
+        """Save a cell's state after a task; the header is written last and names the files of the others.
+
+        Rows are appended to those of earlier tasks, so that a long stream does not write them again after
+        each task. What a kill leaves at the end of their file lies beyond the size in the header.
+
+        Raises:
+            OSError: They cannot be written, or another process has removed the checkpoint.
+        """
+        folder, known = self.checkpoints / key, self._rows[key] if rows["first"] else None
         for new in (self.checkpoints, folder):  # the run's folder is not made again if it was removed
-            new.mkdir(exist_ok=True)
-        name = f"{header['tasks_done']}.safetensors"
+            make_folder(new)
+        # No name is used twice: until the new header is written, the old one's files are as they were.
+        name = f"{header['tasks_done']}-{self._own}.safetensors"
         write_tensors(folder / name, tensors)
-        named = {"schema": CheckpointHeader.VERSION, "key": key, "tensors": name, "written": moment()}
-        write_checked(folder / "facts.json", named | header)
-        for old in folder.glob("*.safetensors"):
-            if old.name != name:
+        name_of_rows, size = known or (f"{uuid.uuid4().hex[:12]}{SUFFIX}", 0)
+        line = _line(CheckpointRows, {"key": key, **rows})
+        write_at(folder / name_of_rows, size, line)
+        self._rows[key] = name_of_rows, size + len(line)
+        named = {"schema": CheckpointHeader.VERSION, "key": key, "written": moment()}
+        files = {"tensors": name, "rows": name_of_rows, "rows_bytes": size + len(line)}
+        write_checked(folder / "facts.json", named | files | header)
+        for old in folder.iterdir():
+            if old.name not in (name, name_of_rows, "facts.json"):
                 old.unlink(missing_ok=True)
 
-    def load(self, key: str) -> tuple[dict[str, Tensor], Fields] | None:
-        """Return the state of a cell, None if there is none or it is incomplete."""
+    def load(self, key: str) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
+        """Return tensors, header and rows of a cell's state, None if there is none or it is incomplete."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         header = self.checkpoint_header(key)
-        if header is None:
+        if header is None or not header.rows:
             return None
+        folder = self.checkpoints / key
         try:
-            return load_file(self.checkpoints / key / header.tensors), header.model_dump()
-        except (OSError, SafetensorError):
+            content = read_file(folder / header.rows)[: header.rows_bytes]
+            rows = [CheckpointRows.read(line)[1] for line in content.splitlines()]
+            if len(content) < header.rows_bytes or {of["key"] for of in rows} != {key}:
+                return None
+            return load_file(folder / header.tensors), header.model_dump(), rows
+        except (OSError, SafetensorError, Unreadable):
             return None
 
     def drop(self, key: str) -> None:

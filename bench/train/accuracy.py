@@ -151,22 +151,30 @@ class AccuracyScorer:
 
     def classes(self, lane: int) -> Fields:
         """Return the confusion counts of a lane and the names of its units; see bench.results.per_class."""
-        found = {name: t.tolist() for name, t in self.tensors(lane).items()}
+        of = {split: [c for c in lanes[lane] if len(c)] for split, lanes in self.confused.items()}
+        found = {split: np.concatenate(counts).tolist() if counts else [] for split, counts in of.items()}
         return {"units": self.streams.streams[lane].unit_names(), **found}
 
-    def tensors(self, lane: int) -> dict[str, Tensor]:
-        """Return the confusion counts of a lane, (K, 5) for each split; too many for JSON."""
-        empty = np.zeros((0, 5), dtype=np.int32)
-        whole = {split: np.concatenate([empty, *lanes[lane]]) for split, lanes in self.confused.items()}
-        return {split: torch.from_numpy(counts_K5) for split, counts_K5 in whole.items()}
+    def rows_of(self, lane: int, first: int, end: int) -> Fields:
+        """Return rows ``first`` to ``end`` (exclusive) of a lane's matrices, for a checkpoint."""
+        return {
+            "right": {split: lanes[lane][first:end] for split, lanes in self.right.items()},
+            "confused": {
+                split: [c.tolist() for c in lanes[lane] if len(c) and first <= c[0, 0] < end]
+                for split, lanes in self.confused.items()
+            },
+            "outside": self.outside[lane][first:end],
+            "curves": [point for point in self.curves[lane] if first <= point["task"] < end],
+        }
 
-    def load(self, lane: int, record: Fields, tensors: dict[str, Tensor]) -> None:
-        """Continue from a checkpoint."""
-        for split in self.right:
-            self.right[split][lane] = record[split]["right"]
-            self.confused[split][lane] = [tensors[split].numpy()]
-        self.curves[lane] = record["curves"]
-        self.outside[lane] = record.get("outside", self.outside[lane])
+    def load_rows(self, lane: int, first: int, rows: Fields) -> None:
+        """Continue from a checkpoint: add rows from ``first`` on."""
+        for split, right in rows["right"].items():
+            self.right[split][lane][first : first + len(right)] = right
+            counts = (np.array(c, dtype=np.int32) for c in rows["confused"][split])
+            self.confused[split][lane] += counts
+        self.outside[lane][first : first + len(rows["outside"])] = rows["outside"]
+        self.curves[lane] += rows["curves"]
 
 
 def _confidence(scores_LBU: Tensor) -> Tensor:

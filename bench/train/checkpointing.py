@@ -29,33 +29,42 @@ class Models(Protocol):
 class Checkpoints(Protocol):
     """A place for the state after a task, until the cell is done; see bench.store."""
 
-    def save(self, key: str, tensors: dict[str, Tensor], header: Fields, /) -> None:
-        """Save the state of a cell; replaces an earlier one."""
+    def save(self, key: str, tensors: dict[str, Tensor], header: Fields, rows: Fields, /) -> None:
+        """Save the state of a cell; replaces an earlier one.
 
-    def load(self, key: str, /) -> tuple[dict[str, Tensor], Fields] | None:
-        """Return what was saved for a cell, None if nothing was."""
+        ``rows`` are losses and scores from row ``rows["first"]`` of R on: what the last checkpoint did not
+        have. If that is row 0, they replace all earlier ones.
+        """
+
+    def load(self, key: str, /) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
+        """Return what was saved for a cell: tensors, header, all rows; None if nothing was."""
 
 
 def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int) -> None:
-    """Save every lane after ``tasks_done`` tasks.
+    """Save every lane after ``tasks_done`` tasks: all tensors, and the rows of R since the last checkpoint.
 
     Raises:
         ContractBroken: The strategy has state that cannot be saved.
     """
     tree, tensors, whole = _tensors(state)
+    first, end = state.rows_saved, tasks_done + 1
     for lane, spec in enumerate(state.specs):
         header = {
             "tasks_done": tasks_done,
             **_read(state),
-            "loss": [row[lane] for row in state.loss],
             "diverged": state.diverged.get(lane),
-            "scores": state.scorer.record(lane),
             "clock": state.clock.state(),
             "lanes": [s.key for s in state.specs],
             "strategy": tree,
         }
         own = {name: _own(t[lane]) for name, t in tensors.items()}
-        checkpoints.save(spec.key, own | whole | state.scorer.tensors(lane), header)
+        rows = {
+            "first": first,
+            "loss": [row[lane] for row in state.loss[max(first - 1, 0) :]],
+            "scores": state.scorer.rows_of(lane, first, end),
+        }
+        checkpoints.save(spec.key, own | whole, header, rows)
+    state.rows_saved = end
 
 
 def resume(state: LaneState, checkpoints: Checkpoints) -> int:
@@ -71,39 +80,40 @@ def resume(state: LaneState, checkpoints: Checkpoints) -> int:
     loaded = [checkpoints.load(spec.key) for spec in state.specs]
     read = _read(state)
     found = [saved for saved in loaded if saved is not None and {n: saved[1][n] for n in read} == read]
-    if len(found) < len(loaded) or len({header["tasks_done"] for _, header in found}) != 1:
+    if len(found) < len(loaded) or len({header["tasks_done"] for _, header, _ in found}) != 1:
         return 0
-    first, trees = found[0][1], [header.get("strategy") for _, header in found]
-    together = all(header.get("lanes") == [s.key for s in state.specs] for _, header in found)
-    if trees[0] is None or not (
-        together or all(lane_by_lane(t) == lane_by_lane(state.saved.tree) for t in trees)
-    ):
+    first, trees = found[0][1], [header["strategy"] for _, header, _ in found]
+    together = all(header["lanes"] == [s.key for s in state.specs] for _, header, _ in found)
+    if not together and any(lane_by_lane(t) != lane_by_lane(state.saved.tree) for t in trees):
         return 0
     of_strategy, whole = tensor_names(trees[0])
     parts: dict[str, dict[str, Any]] = {
         "model": state.model.state_dict(), "optimiser": state.optimiser.state(),
         "strategy": dict.fromkeys(of_strategy | whole),
     }  # fmt: skip
-    names = {f"{part}/{name}" for part, own in parts.items() for name in own} | state.scorer.tensors(0).keys()
-    if differing := [name for tensors, _ in found for name in names ^ tensors.keys()]:
+    names = {f"{part}/{name}" for part, own in parts.items() for name in own}
+    if differing := [name for tensors, _, _ in found for name in names ^ tensors.keys()]:
         raise ContractBroken(
             f"the checkpoint of {state.specs[0].title} has other state than the method has now: "
             f"{some(differing, 4)}; --force starts again"
         )
     for part, own in parts.items():
         for name in own:
-            lanes = [tensors[f"{part}/{name}"] for tensors, _ in found]
+            lanes = [tensors[f"{part}/{name}"] for tensors, _, _ in found]
             one = part == "strategy" and name in whole
             own[name] = (lanes[0] if one else torch.stack(lanes)).to(state.device)
     state.model.load_state_dict(parts["model"])
     state.optimiser.load_state(parts["optimiser"])
     state.saved.load(trees[0], parts["strategy"])
-    for lane, (tensors, header) in enumerate(found):
-        state.scorer.load(lane, header["scores"], tensors)
+    losses: list[list[float | None]] = []
+    for lane, (_, header, saved_rows) in enumerate(found):
+        for rows in saved_rows:
+            state.scorer.load_rows(lane, rows["first"], rows["scores"])
+        losses.append([loss for rows in saved_rows for loss in rows["loss"]])
         if header["diverged"]:
             state.diverged[lane] = header["diverged"]
     done: int = first["tasks_done"]
-    state.loss = [[header["loss"][task] for _, header in found] for task in range(done)]
+    state.loss = [list(of_task) for of_task in zip(*losses, strict=True)]
     state.clock.load(first["clock"])
     state.strategy.task = done - 1 if state.training.boundaries == "shown" else 0
     return done

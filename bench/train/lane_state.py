@@ -55,6 +55,8 @@ class LaneState:
     """Mean loss of each task so far and each lane; None if nothing was learned or the loss is not finite."""
     diverged: dict[int, str] = field(default_factory=dict)
     """Lanes whose loss or parameters are not finite, with the reason."""
+    rows_saved: int = 0
+    """Number of rows of R in the checkpoints that were written since training began or was resumed."""
 
     @property
     def lanes(self) -> int:

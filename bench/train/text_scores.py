@@ -104,15 +104,20 @@ class TextScorer:
         """Return nothing: generated text has no classes."""
         return {}
 
-    def tensors(self, lane: int) -> dict[str, Tensor]:
-        """Return nothing: everything is in the JSON of a checkpoint."""
-        return {}
+    def rows_of(self, lane: int, first: int, end: int) -> Fields:
+        """Return rows ``first`` to ``end`` (exclusive) of a lane's matrices, for a checkpoint."""
+        of_lane = {split: lanes[lane] for split, lanes in self.values.items()}
+        return {
+            "values": {s: {m: rows[first:end] for m, rows in of.items()} for s, of in of_lane.items()},
+            "curves": [point for point in self.curves[lane] if first <= point["task"] < end],
+        }
 
-    def load(self, lane: int, record: Fields, tensors: dict[str, Tensor]) -> None:
-        """Continue from a checkpoint."""
-        for split in self.values:
-            self.values[split][lane] = {m: record[split][m] for m in MEASURES}
-        self.curves[lane] = record["curves"]
+    def load_rows(self, lane: int, first: int, rows: Fields) -> None:
+        """Continue from a checkpoint: add rows from ``first`` on."""
+        for split, of_measures in rows["values"].items():
+            for name, values in of_measures.items():
+                self.values[split][lane][name][first : first + len(values)] = values
+        self.curves[lane] += rows["curves"]
 
 
 def bleu_and_chrf(texts: list[str], targets: list[str]) -> dict[str, float | None]:

@@ -90,7 +90,7 @@ def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: p
     for name in ("fsync", "replace"):
         monkeypatch.setattr(os, name, getattr(steps, name))
     write_json(tmp_path / "a.json", {})
-    assert [name for name, *_ in steps.mock_calls] == ["fsync", "replace"]
+    assert [name for name, *_ in steps.mock_calls] == ["fsync", "replace", "fsync"]
 
 
 def lines_of(folder: Path) -> list[Path]:
@@ -167,6 +167,7 @@ def test_each_process_writes_its_own_file(tmp_path: Path) -> None:
 def test_a_group_is_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [toy_cell("er", seed) for seed in range(5)]
     run = open_run(tmp_path, *specs)
+    run.write(specs[0], DONE)  # the first flushes the name of its file too
     flushed = Mock()
     monkeypatch.setattr(os, "fsync", flushed)
     run.write_group((spec, DONE) for spec in specs)
@@ -234,17 +235,22 @@ def test_a_partly_written_file_is_not_moved(tmp_path: Path) -> None:
     assert under_way.exists()
 
 
+def rows_from(first: int, loss: float | None = None) -> dict[str, Any]:
+    return {"first": first, "loss": [loss], "scores": {"right": [[1, None]]}}
+
+
 def test_checkpoints_store_tensors_exactly_and_only_the_latest(tmp_path: Path) -> None:
     run, key = RunFolder(tmp_path), toy_cell().key
     tensors = {"model/w": torch.randn(3, 4), "strategy/rows": torch.arange(5), "bits": torch.ones(2).bool()}
     assert run.load(key) is None
-    run.save(key, {"old": torch.zeros(1)}, {"tasks_done": 1})
-    run.save(key, tensors, {"tasks_done": 2, "loss": [0.5, None]})
-    found, facts = run.load(key)
-    assert facts["loss"] == [0.5, None]
+    run.save(key, {"old": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    (run.checkpoints / key / ".abc.part").write_text("of a killed run")
+    run.save(key, tensors, {"tasks_done": 2}, rows_from(2))
+    found, _, rows = run.load(key)
+    assert [of["first"] for of in rows] == [0, 2]
     torch.testing.assert_close(found, tensors, rtol=0, atol=0)  # equal in names and types too
-    files = sorted(p.name for p in (run.checkpoints / key).iterdir())
-    assert files == ["2.safetensors", "facts.json"]
+    files = sorted(p.suffix for p in (run.checkpoints / key).iterdir())
+    assert files == [".json", ".jsonl", ".safetensors"]
     run.drop(key)
     assert run.load(key) is run.checkpoint_header(key) is None
 
@@ -253,23 +259,55 @@ def test_a_kill_between_tensors_and_header_leaves_the_older_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, key = RunFolder(tmp_path), toy_cell().key
-    run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1})
-    monkeypatch.setattr(store, "write_checked", Mock(side_effect=KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        run.save(key, {"w": torch.ones(1)}, {"tasks_done": 2})
-    tensors, facts = run.load(key)
-    assert (facts["tasks_done"], tensors["w"].tolist()) == (1, [0])
+    run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_checked", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.save(key, {"w": torch.ones(1)}, {"tasks_done": 2}, rows_from(2))
+    for of in (run, RunFolder(tmp_path)):  # the row of the killed save lies beyond the size in the header
+        tensors, facts, rows = of.load(key)
+        assert (facts["tasks_done"], tensors["w"].tolist(), rows) == (1, [0], [rows[0]])
+    again = RunFolder(tmp_path)
+    again.save(key, {"w": torch.ones(1)}, {"tasks_done": 2}, rows_from(0, 0.25))
+    assert [of["loss"] for of in again.load(key)[2]] == [[0.25]]
+
+
+def test_a_header_of_an_earlier_version_is_listed_and_its_cell_begins_again(tmp_path: Path) -> None:
+    run, key = RunFolder(tmp_path), toy_cell().key
+    run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    path = run.checkpoints / key / "facts.json"
+    header = json.loads(path.read_text())
+    old = {name: header[name] for name in ("key", "tensors", "tasks_done")} | {"loss": [0.5], "scores": {}}
+    path.write_text(json.dumps(old | {"schema": 2}))
+    assert run.checkpoint_header(key).tasks_done == 1
+    assert run.load(key) is None
+
+
+def test_rows_of_a_checkpoint_are_appended_and_torn_ones_are_written_over(tmp_path: Path) -> None:
+    run, key = RunFolder(tmp_path), toy_cell().key
+    for task in range(1, 4):
+        run.save(key, {"w": torch.zeros(1)}, {"tasks_done": task}, rows_from(task + 1 if task > 1 else 0))
+        (path,) = (run.checkpoints / key).glob("*.jsonl")
+        size = path.stat().st_size
+        assert (run.checkpoint_header(key).rows, run.checkpoint_header(key).rows_bytes) == (path.name, size)
+        with path.open("ab") as stream:
+            stream.write(b'{"schema":1,"key":' + b"x" * 300)
+    _, _, rows = run.load(key)
+    assert [of["first"] for of in rows] == [0, 3, 4]
+    path.write_bytes(path.read_bytes()[: size - 1])
+    assert run.load(key) is None
 
 
 def test_damaged_checkpoints_and_those_of_other_cells_are_not_used(tmp_path: Path) -> None:
     run, mine, other = RunFolder(tmp_path), toy_cell().key, toy_cell(seed=1).key
-    run.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1})
+    run.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
     (run.checkpoints / other).rename(run.checkpoints / mine)
     assert run.checkpoint_header(mine) is run.load(mine) is None
-    run.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1})
-    assert run.load(mine) is not None
-    for name, content in (("1.safetensors", "rubbish"), ("facts.json", "{")):
-        (run.checkpoints / mine / name).write_text(content)
+    for pattern, content in (("*.safetensors", "rubbish"), ("*.jsonl", "{}\n" * 99), ("facts.json", "{")):
+        run.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+        assert run.load(mine) is not None
+        (path,) = (run.checkpoints / mine).glob(pattern)
+        path.write_text(content)
         assert run.load(mine) is None
 
 

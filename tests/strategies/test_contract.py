@@ -1,6 +1,5 @@
 """Enforced during a run: one loss for each lane, and state that is saved completely or refused by name."""
 
-import json
 import random
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
@@ -355,18 +354,6 @@ def test_a_checkpoint_with_other_names_is_an_error(change: str) -> None:
     name = "strategy/more" if change == "unknown" else "strategy/memory.rows_LM"
     with pytest.raises(ContractBroken, match=f"other state than the method has now: {name}; --force"):
         run_group([cell], checkpoints=saved.at(1))
-
-
-def test_a_cell_restarts_if_its_checkpoint_lacks_the_strategy_s_state() -> None:
-    """Such a checkpoint is of an earlier version of Lethe."""
-    saved, cell = Saved(), toy_cell("er", epochs=1)
-    straight = outcome(run_group([cell], checkpoints=saved)[0])
-    tensors, header = saved.after[1][cell.key]
-    content = json.loads(header)
-    del content["strategy"]
-    saved.after[1][cell.key] = {}, json.dumps(content)
-    assert tensors
-    assert outcome(run_group([cell], checkpoints=saved.at(1))[0]) == straight
 
 
 def test_aliases_and_unchanged_state_survive_a_checkpoint() -> None:
