@@ -13,7 +13,7 @@ from suites.tracebacks import kind_and_message, own_lines, raised_at
 
 # Each adds its commands.
 from bench.cli import look, check, run, verify, models, report  # isort: skip  # noqa: F401
-from bench.cli import compare, perf, bisect, packing  # isort: skip  # noqa: F401
+from bench.cli import compare, perf, bisect, history, packing  # isort: skip  # noqa: F401
 
 in_order_of_use()
 

@@ -1,6 +1,7 @@
 """The command ``perf``."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,4 +136,5 @@ def _line(found: "Ratio", verdict: str, old: str) -> str:
 def _print_json(what: str, rows: list[dict[str, Any]], device: str) -> None:
     from bench.store import where
 
-    print(json.dumps({"schema": 1, "what": what, **where(device), "measured": rows}, indent=1))
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    print(json.dumps({"schema": 1, "what": what, "at": at, **where(device), "measured": rows}, indent=1))

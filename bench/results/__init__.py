@@ -3,13 +3,14 @@
 from bench.results.choose import choose, read_names
 from bench.results.compared_runs import compare_runs
 from bench.results.frames import CELL, Frames, load, tidy
+from bench.results.history import Line, Step, commits_between, history
 from bench.results.merge import state_of
 from bench.results.outcome import outcomes
 from bench.results.per_class import AVERAGES, SPLITS, Confusions, by_class, classes, confusions
 from bench.schema import Command, ComparedScore, Comparison, Expectation
 
 __all__ = [
-    "AVERAGES", "CELL", "SPLITS", "Command", "ComparedScore", "Comparison", "Confusions", "Expectation",
-    "Frames", "by_class", "choose", "classes", "compare_runs", "confusions", "load", "outcomes",
-    "read_names", "state_of", "tidy",
+    "AVERAGES", "CELL", "SPLITS", "Command", "ComparedScore", "Comparison", "Confusions",
+    "Expectation", "Frames", "Line", "Step", "by_class", "choose", "classes", "commits_between",
+    "compare_runs", "confusions", "history", "load", "outcomes", "read_names", "state_of", "tidy",
 ]  # fmt: skip

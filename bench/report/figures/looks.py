@@ -63,11 +63,11 @@ progressive ogd gpm cls-er l2 l2-init er-aml rar hal oml lfl bi-r dgr-gan adapti
 shrink-perturb redo mbpa++ sparse-er o-lora inc-lora lora-per-task progressive-prompts
 """
 _OWN_SLOTS = {name: _coloured(n) for n, name in enumerate(_ORDER.split())}
-_OWN_GREYS: dict[str, Slot] = {"finetune": (0, 4, 2), "joint": (1, 2, 1), "cumulative": (2, 1, 3)}
+OWN_GREYS: dict[str, Slot] = {"finetune": (0, 4, 2), "joint": (1, 2, 1), "cumulative": (2, 1, 3)}
 # Other names (er[buffer=20], a user's method) share no colour and marker with them.
 _OTHER_SLOTS = [_coloured(n, 1) for n in range(60)]
 _OTHER_GREYS = [(n % 3, (n + n // 3) % len(MARKERS), n % len(DASHES)) for n in range(39)]
-_OTHER_GREYS = [slot for slot in _OTHER_GREYS if slot[:2] not in {own[:2] for own in _OWN_GREYS.values()}]
+_OTHER_GREYS = [slot for slot in _OTHER_GREYS if slot[:2] not in {own[:2] for own in OWN_GREYS.values()}]
 
 # All of matplotlib's own defaults and then ours: a user's matplotlibrc changes no figure.
 _RC = {k: v for k, v in mpl.rcParamsDefault.items() if "backend" not in k} | dict(
@@ -112,7 +112,7 @@ class Looks:
         own = {name: (names or {}).get(name, name) for name in shown if name in chosen}
         grey = {own[name] for name in own if name in references}
         slots = _assigned(sorted(set(own.values()) - grey), _OWN_SLOTS, _OTHER_SLOTS)
-        greys = _assigned(sorted(grey), _OWN_GREYS, _OTHER_GREYS)
+        greys = _assigned(sorted(grey), OWN_GREYS, _OTHER_GREYS)
         colour, marker, dash = (
             dict.fromkeys(shown, GREY),
             dict.fromkeys(shown, "."),
