@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 ORDER = [
     "list", "show", "run", "status", "report", "power", "cite", "compare", "verify", "rerun", "check",
-    "export", "predict", "pack", "unpack", "perf", "bisect", "completion",
+    "export", "predict", "pack", "unpack", "perf", "bisect", "history", "completion",
 ]  # fmt: skip
 """The commands in the order of use, as --help lists them."""
 
