@@ -3,9 +3,9 @@
 from bench.results.choose import choose, read_names
 from bench.results.compared_runs import compare_runs
 from bench.results.frames import CELL, Frames, load, tidy
-from bench.results.history import Line, Step, commits_between, history
 from bench.results.merge import state_of
 from bench.results.outcome import outcomes
+from bench.results.over_revisions import Line, Step, commits_between, history
 from bench.results.per_class import AVERAGES, SPLITS, Confusions, by_class, classes, confusions
 from bench.schema import Command, ComparedScore, Comparison, Expectation
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.report import history_steps, write_history
 from bench.results import Line, history
-from bench.results.history import PENALTY, SPEED, Revision, Value, step_ends
+from bench.results.over_revisions import PENALTY, SPEED, Revision, Value, step_ends
 from bench.store import pack_run
 from lethe.testing import record, toy_run
 from tests.conftest import Command, Refuses, refused
