@@ -9,14 +9,16 @@ import signal
 import sys
 import threading
 import time
+from functools import cache
 
 _PR_SET_PDEATHSIG = 1
 _SECONDS = 1.0
 """Seconds between looks at the parent."""
 
 
+@cache
 def follow(parent: int) -> None:
-    """Tie this process to its parent: the first thing that a worker does.
+    """Tie this process to its parent, once: the first thing that a worker does.
 
     Args:
         parent: Process id of the parent.

@@ -3,6 +3,9 @@
 import difflib
 import re
 
+NOT_FINISHED = "not finished"
+"""How the line begins that says why cells have no record, and whose they are."""
+
 
 class UserError(Exception):
     """A request that is impossible: printed as one line, with exit code 2."""

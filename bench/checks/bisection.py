@@ -25,11 +25,13 @@ from bench.checks.steady_state import Setup
 from bench.checks.trees import Tree, current, git, worktree
 from bench.results import compare_runs
 from bench.store import RunReader, write_json
-from suites.errors import UserError
+from suites.errors import NOT_FINISHED, EnvironmentFault, UserError
 
 Verdict = Literal["good", "bad", "skip"]
 _CODES: dict[Verdict, int] = {"good": 0, "bad": 1, "skip": 125}
 """Exit codes that ``git bisect run`` expects."""
+_STOP = 128
+"""The exit code that stops it."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Bisection:
         if name not in self.verdicts:
             try:
                 found = self._speed_of(name) if self.setups else self._results_of(name)
+            except EnvironmentFault:
+                raise  # it says nothing of the revision
             except UserError as error:
                 found = Found("skip", str(error))
             self.verdicts[name] = found
@@ -108,6 +112,8 @@ class Bisection:
             )
         if done.returncode not in (0, 1):
             raise UserError(f"cannot run at {name[:12]}: {last_line(done.stderr)}")
+        if done.returncode == 1 and NOT_FINISHED in done.stderr:
+            raise EnvironmentFault(f"cannot run at {name[:12]}: {last_line(done.stderr)}")
         run = RunReader(out)
         if not any(record.get("made_by") for record in run.records()):
             why = last_line(done.stderr) if done.returncode else "it is older than fingerprints of code"
@@ -222,7 +228,11 @@ def main(words: Sequence[str]) -> int:
     asked = git("rev-parse", "BISECT_HEAD")
     subject = git("log", "-1", "--format=%h %s", asked)
     os.chdir(place)
-    found = Bisection.read(folder).judge(asked)
+    try:
+        found = Bisection.read(folder).judge(asked)
+    except EnvironmentFault as fault:
+        print(f"lethe: {fault}", file=sys.stderr, flush=True)
+        return _STOP
     print(f"{found.verdict:<5} {subject}: {found.why}", file=sys.stderr, flush=True)
     return _CODES[found.verdict]
 

@@ -1,5 +1,6 @@
 """The command ``bisect``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,9 @@ def bisect(
     with stoppable(out):
         ends = check_ends(asked)
         found = find(ends)
+    if not found:  # its last line said why
+        print("stopped; the same command continues", file=sys.stderr)
+        raise typer.Exit(1)
     verdicts = Bisection.read(asked.folder).verdicts
     skipped = [name for name, of in verdicts.items() if of.verdict == "skip"]
     for name in skipped:

@@ -194,7 +194,7 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
 def say_unfinished(outcome: Any) -> None:
     """Print the faults of the environment because of which cells have no record."""
     for words in outcome.unfinished:
-        print(f"lethe: not finished: {words}; the same command runs them", file=sys.stderr)
+        print(f"lethe: {errors.NOT_FINISHED}: {words}; the same command runs them", file=sys.stderr)
 
 
 def run_requests(requests: list[Any], out: Path, **options: Any) -> Any:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.checks import bisection
 from bench.checks.bisection import Bisection, Found
 from bench.checks.steady_state import Setup
 from bench.checks.trees import git
+from suites.errors import EnvironmentFault
 from tests.conftest import Command, Refuses
 from tests.planted_bisections import history
 from tests.planted_slowness import METHOD
@@ -60,3 +62,15 @@ def test_a_bisection_is_read_as_written(tmp_path: Path) -> None:
     asked.verdicts["c" * 40] = Found("skip", "cannot run")
     asked.write()
     assert Bisection.read(tmp_path) == asked
+
+
+def test_a_fault_of_the_environment_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise EnvironmentFault("no space left: free space there")
+
+    asked = Bisection(tmp_path, "a" * 40, "b" * 40, [], ["acc"])
+    asked.write()
+    monkeypatch.setattr(Bisection, "run_at", full)
+    monkeypatch.setattr(bisection, "git", lambda *_: "c" * 40)
+    assert bisection.main([str(tmp_path), str(tmp_path)]) == 128
+    assert Bisection.read(tmp_path).verdicts == {}

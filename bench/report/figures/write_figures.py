@@ -5,15 +5,18 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import BrokenProcessPool
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from bench.lifeline import follow
 from bench.report.csv_text import csv_text
 from bench.report.figures.bars import bars
 from bench.report.figures.boundaries import boundaries
@@ -29,6 +32,7 @@ from bench.report.figures.stream import stream
 from bench.report.figures.tasks import tasks
 from bench.report.parts import by_scenario, part_names, parts, stem
 from bench.results import Frames
+from suites.errors import EnvironmentFault
 
 Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
 """Returns a figure and its data, None if it has nothing to show."""
@@ -74,9 +78,27 @@ def begin_figures(
         for scenario, part in by_scenario(frames):
             _make_part(stem("suites", scenario), part, ACROSS, looks, folder)
     n_parts = len(part_names(frames))
-    made = Parallel(min(n_parts, os.cpu_count() or 1) if n_parts >= _MANY else 1, return_as="generator")
+    jobs = min(n_parts, os.cpu_count() or 1) if n_parts >= _MANY else 1
     begun = ((stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames))
-    return iter(made(delayed(_make_part)(*part, looks, folder) for part in begun))
+    made = Parallel(jobs, return_as="generator")
+    return _unless_killed(made(delayed(_part_of)(os.getpid(), *part, looks, folder) for part in begun))
+
+
+def _unless_killed(made: Iterator[tuple[str, list[Drawn]]]) -> Iterator[tuple[str, list[Drawn]]]:
+    try:
+        yield from made
+    except BrokenProcessPool as error:
+        why = "a process that draws figures was killed, by the system or by somebody"
+        raise EnvironmentFault(
+            f"{why}: run the command again; if memory is short, beside fewer programs"
+        ) from error
+
+
+def _part_of(parent: int, *part: Any) -> tuple[str, list[Drawn]]:
+    """Draw the figures of a part, in a process that ends with its parent."""
+    if os.getpid() != parent:
+        follow(parent)
+    return _make_part(*part)
 
 
 def _make_part(
