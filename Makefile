@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz lint site bench costs statistics reference docs gallery clean
+.PHONY: demo test check fuzz lint site bench costs statistics reference regressions docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -67,6 +67,11 @@ reference: .venv/installed
 	$(call remake,texts-prompts,run results/reference/texts-prompts.toml)
 	$(call remake,adaptive-split-mnist,run results/reference/adaptive-split-mnist.toml)
 	$(call remake,three-types-split-mnist,verify three-types-split-mnist --out results/reference/three-types-split-mnist; test $$? -le 1)
+
+# The records that docs/regressions.md shows: planted faults that lethe compare finds, and its false alarms.
+regressions: .venv/installed-test
+	$(BIN)/python -m tests.planted_faults --write
+	$(BIN)/python -m tests.false_alarms --write
 
 # The site of the documents, in build/site; a broken link is an error.
 site: .venv/installed

@@ -228,6 +228,7 @@ def compare(
     scores: Sequence[str] = (),
     margins: Mapping[str, Mapping[str, float]] | None = None,
     expect: Expectation = "not-worse",
+    seeds: int | Sequence[int] = (),
 ) -> Comparison:
     """Compare two runs, cell by cell and paired by seed, as ``lethe compare`` does.
 
@@ -240,6 +241,7 @@ def compare(
             the current folder, else 1 point and 5 %.
         expect: ``not-worse`` raises an alarm for what is worse, ``same`` also for what is better, ``equal``
             also for every record that is not equal bit for bit.
+        seeds: How many seeds are compared, counted from 0, or a list; all that both runs have without it.
 
     Returns:
         The verdicts (``scores``), everything else that differs (``setup``), ``alarms`` and ``exit_code``.
@@ -253,7 +255,8 @@ def compare(
         assert not comparison.alarms, comparison.alarms
         ```
     """
-    return compare_runs(base, new, scores, margins, expect)
+    chosen = read_seeds(str(seeds)) if isinstance(seeds, int) else seeds
+    return compare_runs(base, new, scores, margins, expect, chosen)
 
 
 def export(run: str | Path, cell: str, out: str | Path, task: int | None = None) -> Path:

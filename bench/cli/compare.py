@@ -31,6 +31,9 @@ def compare(
     expect: Annotated[
         str, typer.Option(help="not-worse, same (better is an alarm too) or equal (bit for bit).")
     ] = "not-worse",
+    seeds: Annotated[
+        str, typer.Option(help="Only these: 5 means 0 to 4; 2-6; 1,4. By default all that both have.")
+    ] = "",
     every: Annotated[bool, typer.Option("--all", help="Show what is the same, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown into this file.")] = None,
@@ -42,12 +45,13 @@ def compare(
     """
     from rich.console import Console
 
+    from bench.plan import seeds as read_seeds
     from bench.report import comparison_junit, comparison_markdown, print_comparison
     from bench.results import compare_runs
 
     margins = None if margin is None else {"any": {"any": margin}}
-    chosen = tuple(filter(None, scores.split(",")))
-    found = compare_runs(base, new, chosen, margins, expect)  # type: ignore[arg-type]
+    chosen, only = tuple(filter(None, scores.split(","))), read_seeds(seeds) if seeds else ()
+    found = compare_runs(base, new, chosen, margins, expect, only)  # type: ignore[arg-type]
     if as_json:
         print(found.model_dump_json(indent=1, by_alias=True))
     else:

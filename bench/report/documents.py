@@ -30,6 +30,14 @@ A document holds
     ...                       replaced by how long a run takes in other libraries
     <!-- lethe:end -->
 
+    <!-- lethe:planted RECORD.json -->
+    ...                       replaced by the planted faults that lethe compare finds
+    <!-- lethe:end -->
+
+    <!-- lethe:unchanged RECORD.json -->
+    ...                       replaced by how often lethe compare raises an alarm if nothing changed
+    <!-- lethe:end -->
+
     <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
 
 with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
@@ -50,6 +58,7 @@ from bench.report.layout import SPREADS
 from bench.report.method_pages import hyper_parameters, peers
 from bench.report.parts import by_scenario, parts
 from bench.report.published_numbers import published_in_markdown
+from bench.report.regressions import false_alarms, planted_faults
 from bench.report.score_names import head, part_title
 from bench.report.tables import markdown
 from bench.report.text_tables import markdown_rows
@@ -58,7 +67,8 @@ from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
-    r"(?P<start><!-- lethe:(?P<kind>table|method|verify|against|costs|options|peers) (?P<words>[^>]*) -->\n)"
+    r"(?P<start><!-- lethe:(?P<kind>table|method|verify|against|costs|options|peers|planted|unchanged) "
+    r"(?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
 )
@@ -135,6 +145,8 @@ _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "costs": lambda folder, words: costs.table(folder / words[0]),
     "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),
     "peers": lambda folder, words: peers(folder / words[0]),
+    "planted": lambda folder, words: planted_faults(folder / words[0]),
+    "unchanged": lambda folder, words: false_alarms(folder / words[0]),
 }
 
 

@@ -74,6 +74,7 @@ def compare_runs(
     scores: Sequence[str] = (),
     margins: Mapping[str, Mapping[str, float]] | None = None,
     expect: Expectation = "not-worse",
+    seeds: Sequence[int] = (),
 ) -> Comparison:
     """Compare two runs.
 
@@ -83,11 +84,32 @@ def compare_runs(
         scores: Names of scores, sizes and times; ``COMPARED`` without it.
         margins: As in ``Project``; those of ``lethe.toml`` in the current folder without it.
         expect: What raises an alarm.
+        seeds: The seeds that are compared; all that both runs have without it.
 
     Raises:
         UserError: A run cannot be read, a score is unknown, no cell is done in both runs, or, with ``equal``,
             the setups differ so that equal records cannot be expected.
     """
+    of_base, of_new = (hashed_frames(find_run(name)) for name in (base, new))
+    names = str(base), str(new)
+    return compare_frames(of_base, of_new, names, scores, margins, expect, seeds)
+
+
+def hashed_frames(folder: Path) -> Frames:
+    """Return a run whose outcomes contain the hash of their content."""
+    return of_merged(merge([folder], compared=True))
+
+
+def compare_frames(
+    of_base: Frames,
+    of_new: Frames,
+    names: tuple[str, str],
+    scores: Sequence[str] = (),
+    margins: Mapping[str, Mapping[str, float]] | None = None,
+    expect: Expectation = "not-worse",
+    seeds: Sequence[int] = (),
+) -> Comparison:
+    """Compare two runs that are loaded by ``hashed_frames``, under these names; see ``compare_runs``."""
     if margins is None:
         project = read_toml(Project, PROJECT) if PROJECT.is_file() else Project(schema=1)
     else:
@@ -101,14 +123,13 @@ def compare_runs(
             raise unknown("score", name, known)
     if expect not in get_args(Expectation):
         raise unknown("expectation", expect, list(get_args(Expectation)))
-    folders = find_run(base), find_run(new)
-    of_base, of_new = (of_merged(merge([folder], compared=True)) for folder in folders)
     matched, only_base, only_new = pairs(of_base, of_new)
+    matched = [pair for pair in matched if not seeds or pair.base.spec["seed"] in seeds]
     done = [pair for pair in matched if pair.base.status == pair.new.status == "done"]
     lost = [pair for pair in matched if pair.base.status == "done" != pair.new.status]
     if not done and not lost:
         raise UserError(
-            f"{folders[0]} and {folders[1]} have no done cell of the same suite, scenario, strategy and seed"
+            f"{names[0]} and {names[1]} have no done cell of the same suite, scenario, strategy and seed"
         )
     rows = [(row, list(found)) for row, found in groupby(done, lambda pair: pair.row)]
     setup = list(_setup(of_base, of_new, done, rows))
@@ -119,8 +140,8 @@ def compare_runs(
     unequal = [" ".join(row) for row, found in rows if not all(pair.equal for pair in found)]
     return Comparison(
         schema=Comparison.VERSION,
-        base=str(base),
-        new=str(new),
+        base=names[0],
+        new=names[1],
         expect=expect,
         cells=len(done),
         equal_cells=sum(pair.equal for pair in done),
@@ -130,6 +151,7 @@ def compare_runs(
         lost=[
             Lost(cell=_title(p), status=p.new.status, why=p.new.why or "no reason is recorded") for p in lost
         ],
+        steps=[words for row, found in rows if (words := _other_steps(row, found))],
         repeated=[" ".join(row) for row, found in rows if _repeats(found)],
         unequal=unequal if expect == "equal" else [],
         unreadable=[*_unread(of_base), *_unread(of_new)],
@@ -236,14 +258,16 @@ def _differences(pair: Pair, base: Frames, new: Frames) -> Iterator[tuple[str, s
         was, now = (str(_number(of, name)) for of in (pair.base, pair.new))
         if was != now:
             yield what, name, was, now
-    if not all(np.array_equal(a.total, b.total, equal_nan=True) for a, b in _both(pair)):
+    if not _same_rows(pair):
         yield "streams", "rows of tasks", "its own", "others at the same seed"
     if not pair.equal and settings[0] == settings[1] and origins[0][1:-1] == origins[1][1:-1]:
         yield "records", "equal code, data and versions", "one result", "another result"
 
 
-def _both(pair: Pair) -> Iterator[tuple[Any, Any]]:
-    return ((pair.base.measured[split], pair.new.measured[split]) for split in pair.base.measured)
+def _same_rows(pair: Pair) -> bool:
+    """Return whether the tasks of both cells have the same numbers of rows."""
+    both = ((pair.base.measured[split].total, pair.new.measured[split].total) for split in pair.base.measured)
+    return all(np.array_equal(was, now, equal_nan=True) for was, now in both)
 
 
 def _number(cell: Outcome, name: str) -> Any:
@@ -280,6 +304,19 @@ def _repeats(found: Sequence[Pair]) -> bool:
     )
     distinct = [[len({mark(getattr(p, n)) for p in found}) for n in ("base", "new")] for mark in of]
     return len(found) >= _FEWEST_REPEATED and any(new == 1 < base for base, new in distinct)
+
+
+def _other_steps(row: tuple[str, str, str], found: Sequence[Pair]) -> str:
+    """Return the numbers of steps if settings and streams are equal and the numbers are not, else nothing.
+
+    A group of lanes takes as many steps as its longest lane, so groups must have the same cells.
+    """
+    for pair in found:
+        groups = {_number(cell, "lanes") for cell in (pair.base, pair.new)}
+        if groups != {len(found)} or setting(pair.base) != setting(pair.new) or not _same_rows(pair):
+            return ""
+    was, now = (_number(cell, "steps") for cell in (found[0].base, found[0].new))
+    return "" if was == now else f"{' '.join(row)} took {now:,} training steps, not {was:,}"
 
 
 # Verdicts.

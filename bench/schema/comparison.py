@@ -84,8 +84,8 @@ class ComparedScore(Described):
     high: float | None
     """Upper end."""
     p_holm: float | None
-    """p of the paired t test, after Holm's correction over all scores of the comparison that differ; none for
-    one seed, and if nothing differs."""
+    """One-sided p of the paired t test in the direction of the difference, after Holm's correction over all
+    scores of the comparison that differ; none for one seed, and if nothing differs."""
     margin: Margin
     """The largest difference that does not count."""
     verdict: Literal["same", "worse", "better", "unclear"]
@@ -126,6 +126,9 @@ class Comparison(FileModel):
     """What differs besides the results."""
     lost: list[Lost]
     """Cells that are done in BASE and ended otherwise in NEW."""
+    steps: list[str]
+    """Suites, scenarios and strategies that took other numbers of training steps with equal settings and
+    streams, in words."""
     repeated: list[str]
     """Suites, scenarios and strategies in which seeds of NEW repeat each other and those of BASE do not."""
     unequal: list[str]
@@ -151,6 +154,7 @@ class Comparison(FileModel):
         judged = ("worse",) if self.expect == "not-worse" else ("worse", "better")
         found = [f"{s.name} is {s.verdict}: {s.why}" for s in self.with_verdict(*judged)]
         found += [f"{lost.cell} is {lost.status}: {lost.why}" for lost in self.lost]
+        found += [f"{words}, with equal settings" for words in self.steps]
         found += [f"{words}: all seeds have the same stream" for words in self.repeated]
         return found + [f"{words}: records are not equal bit for bit" for words in self.unequal]
 

@@ -30,13 +30,16 @@ def test_verdicts_use_the_paired_t_test_with_holm_and_the_margin() -> None:
     pairs = [rng.normal(size=(2, 6)) * [[1.0], [0.3]] for _ in means]
     changes = [np.array(m) + b - b.mean() for m, (_, b) in zip(means, pairs, strict=True)]
     found = judge(changes, [1.0] * len(means))
-    p = [stats.ttest_1samp(d, 0).pvalue for d in changes]
-    order = np.argsort(p)
-    adjusted = np.maximum.accumulate([(len(p) - k) * p[i] for k, i in enumerate(order)]).clip(max=1)
-    for place, i in enumerate(order):
-        assert found[i].p_holm == pytest.approx(adjusted[place])
-        low, high = stats.ttest_1samp(changes[i], 0).confidence_interval()
-        assert (found[i].low, found[i].high) == (pytest.approx(low), pytest.approx(high))
+    for direction in ("less", "greater"):
+        p = [stats.ttest_1samp(d, 0, alternative=direction).pvalue for d in changes]
+        order = np.argsort(p)
+        adjusted = np.maximum.accumulate([(len(p) - k) * p[i] for k, i in enumerate(order)]).clip(max=1)
+        for place, i in enumerate(order):
+            if (changes[i].mean() < 0) == (direction == "less"):
+                assert found[i].p_holm == pytest.approx(adjusted[place])
+    for d, judged in zip(changes, found, strict=True):
+        low, high = stats.ttest_1samp(d, 0).confidence_interval()
+        assert (judged.low, judged.high) == (pytest.approx(low), pytest.approx(high))
     # -0.9 is significant, but is neither beyond the margin nor shown to be within it.
     assert [f.verdict for f in found] == ["worse", "unclear", "same", "same", "better", "same"]
 
@@ -63,7 +66,8 @@ def test_the_number_of_seeds_settles_four_studies_of_five(mean: float, sd: float
         studies = rng.normal(mean, sd, (2000, n))
         m, sem = np.abs(studies.mean(1)), stats.sem(studies, axis=1)
         same = m + stats.t.ppf(0.975, n - 1) * sem < 1
-        found = (stats.ttest_1samp(studies, 0, axis=1).pvalue * family < 0.05) & (m >= 1)
+        p = stats.ttest_1samp(studies, 0, axis=1).pvalue
+        found = (p * max(1, family / 2) < 0.05) & (m >= 1)
         return float((same | found).mean())
 
     assert 0.75 < settled(n) < 0.9
@@ -168,10 +172,29 @@ def test_what_differs_is_named_before_any_number(tmp_path: Path, command: Comman
     )
 
 
+def test_other_numbers_of_steps_are_an_alarm_if_groups_and_streams_are_equal(tmp_path: Path) -> None:
+    def run(name: str, lanes: int, steps: int) -> Path:
+        made = [
+            (
+                toy_cell("er", s),
+                record([[50, 40], [90, 45], [60, 80]], timings=timings(lanes=lanes, steps=steps)),
+            )
+            for s in range(2)
+        ]
+        return write_run(tmp_path / name, made)
+
+    base = run("base", 2, 1000)
+    assert lethe.compare(base, run("other", 2, 950)).alarms == [
+        "toy class er took 950 training steps, not 1,000, with equal settings"
+    ]
+    assert lethe.compare(base, run("alone", 1, 950)).alarms == []  # a group has the steps of its longest lane
+
+
 def test_seeds_that_repeat_each_other_are_an_alarm(tmp_path: Path) -> None:
     base, new = cells("er", STEADY), cells("er", [60] * 5)
     found = lethe.compare(write_run(tmp_path / "base", base), write_run(tmp_path / "new", new))
     assert found.repeated == ["toy class er"]
+    assert lethe.compare(tmp_path / "base", tmp_path / "new", seeds=2).cells == 2
     assert found.exit_code == 1
     assert lethe.compare(tmp_path / "new", tmp_path / "new").repeated == []  # as in BASE
 

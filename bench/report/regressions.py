@@ -1,0 +1,47 @@
+"""What docs/regressions.md shows of the records of planted faults and of false alarms, as Markdown."""
+
+import json
+from pathlib import Path
+
+from bench.report.formats import MISSING
+from bench.report.text_tables import markdown_rows
+
+
+def planted_faults(path: Path) -> str:
+    """Return the table of faults, from the record of ``python -m tests.planted_faults --write``."""
+    record = json.loads(path.read_text())
+    faults, most = record["faults"], record["most_seeds"]
+    rows = [
+        (
+            f["fault"],
+            f["run"],
+            "yes" if f["alarm"] else "no",
+            f["shown_by"] or f"nothing; clearest: {f['clearest']}",
+            MISSING if f["seeds_needed"] is None else str(f["seeds_needed"]),
+            MISSING if f["seeds_needed_equal"] is None else str(f["seeds_needed_equal"]),
+        )
+        for f in faults
+    ]
+    n, n_equal = (sum(bool(f[name]) for f in faults) for name in ("alarm", "seeds_needed_equal"))
+    seeds = record["seeds"]
+    header = ("fault", "run", f"alarm, {seeds} seeds", "shown by", "seeds needed", "with --expect equal")
+    return (
+        f"{markdown_rows(header, rows)}\n\n"
+        f"Found with {seeds} seeds: **{n} of {len(faults)}**; with `--expect equal`: {n_equal} of "
+        f"{len(faults)}. Seeds needed: the fewest, counted from seed 0, with a score that is `worse`, of at "
+        f"most {most}; and the fewest with a record that is not equal."
+    )
+
+
+def false_alarms(path: Path) -> str:
+    """Return how often nothing was an alarm, from the record of ``python -m tests.false_alarms --write``."""
+    r = json.loads(path.read_text())
+    counts = ", ".join(f"{n:,} {verdict}" for verdict, n in r["verdicts"].items())
+    share, low, high = (f"{100 * part:.1f}" for part in (r["alarms"] / r["draws"], r["low"], r["high"]))
+    return (
+        f"**{r['alarms']} of {r['draws']} draws raised an alarm: {share} %**, 95 % interval {low} to "
+        f"{high} % (Clopper-Pearson; draws share seeds, so it is somewhat too narrow). {r['with_better']} "
+        f"draws had a score that is `better`. A draw is {r['drawn']} of {r['seeds']} seeds of "
+        f"{', '.join(r['strategies'])} on digits (task, domain, class), {r['scores_in_a_draw']} scores; "
+        f"in all {counts}."
+    )
