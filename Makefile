@@ -24,6 +24,10 @@ check: .venv/installed-test lint
 fuzz: .venv/installed-test
 	$(BIN)/python -m tests.fuzz --minutes 10
 
+# All tests, and the lines of the four packages that none of them runs.
+coverage: .venv/installed-test
+	$(BIN)/python -m pytest -n auto --dist worksteal -p no:benchmark --cov --cov-report term
+
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
