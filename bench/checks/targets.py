@@ -101,8 +101,8 @@ def first_check(name: str, say: Callable[[str], None]) -> FirstCheck:
         saved = json.loads(read_cached(path) or b"")
         return FirstCheck(tuple(saved["findings"]), tuple(saved["notes"]))
     except (ValueError, KeyError, TypeError):
-        pass  # never checked, or not as it was written
-    say(f"{name} has content that was never checked: lethe check, in its quick form (--no-check skips it)")
+        pass  # no result for this content, or not as it was written
+    say(f"{name} is new or was changed: its quick checks run first (--no-check skips them)")
     results = [*_target(name).results(FIRST)]
     findings = tuple(dict.fromkeys(words for result in results for words in result.findings))
     notes = tuple(dict.fromkeys(result.note for result in results if result.note))

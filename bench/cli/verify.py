@@ -119,7 +119,7 @@ def _verify_table(
     agree, differ = (sum(v.agrees is of for v in verdicts) for of in (True, False))
     untold = len(verdicts) - agree - differ
     print(
-        f"{agree} of {len(verdicts)} entries agree, {differ} differ, of {untold} it cannot be told; "
+        f"of {len(verdicts)} entries {agree} agree, {differ} differ, and {untold} cannot be decided; "
         f"records: {folder}"
     )
     if agree < len(verdicts):

@@ -167,7 +167,7 @@ def test_lethe_verify_exits_with_1_unless_all_entries_agree(tmp_path: Path) -> N
         "Replay",
         "differs",
         "Replay, class: known",
-        "0 of 1 entries agree, 1 differ, of 0 it cannot",
+        "of 1 entries 0 agree, 1 differ, and 0 cannot",
     ):
         assert words in done.stdout
     before = (tmp_path / "run" / "run.json").read_bytes()
