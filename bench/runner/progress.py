@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -100,7 +101,8 @@ class Progress:
             self.thread.join()
         if self.bar is not None:
             self._update()
-            self.bar.stop()
+            with suppress(OSError):
+                self.bar.stop()
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
     def done(self, specs: Sequence[CellSpec]) -> None:
@@ -136,7 +138,8 @@ class Progress:
     def _say(self, words: str, groups: dict[str, UnderWay]) -> None:
         seconds = time.monotonic() - self.began
         parts = [f"{len(self.ended)}/{len(self.specs)} cells", f"{seconds:.0f} s", self.left(groups)]
-        print(f"{', '.join(filter(None, parts))}: {words}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal was closed, or the reader of a pipe has stopped
+            print(f"{', '.join(filter(None, parts))}: {words}", file=sys.stderr, flush=True)
 
     def _watch(self) -> None:
         wait = _FIRST if self.bar is None else _SECONDS

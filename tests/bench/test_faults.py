@@ -20,6 +20,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from bench.plan import Request
 from bench.runner import faults, processes
 from bench.runner.processes import Ended
+from bench.runner.progress import Notes
 from bench.store import RunReader
 from strategies.core import Strategy
 from suites.errors import UserError
@@ -171,12 +172,12 @@ def test_a_removed_folder_is_not_made_again_and_a_closed_terminal_stops_nothing(
 
     folder = tmp_path / "r"
     monkeypatch.setattr("sys.stderr", Closed())
-    monkeypatch.setattr(processes, "note", lambda folder, *_: shutil.rmtree(folder))
+    monkeypatch.setattr(Notes, "task", lambda *_: shutil.rmtree(folder, ignore_errors=True))
     ended = ran(folder, TWO, quiet=False)
     assert ended.counts == {"not finished": 4}
     assert f"cannot write into {folder}" in ended.unfinished[0]
     assert not folder.exists()
-    monkeypatch.setattr(processes, "note", lambda *_: None)
+    monkeypatch.setattr(Notes, "task", lambda *_: None)
     assert ran(folder, TWO, quiet=False).counts == {"done": 4}
 
 

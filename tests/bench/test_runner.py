@@ -69,7 +69,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, tasks: int, folder: Path, request: 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "note", note)
+        patch.setattr(Notes, "task", note)
         with pytest.raises(KeyboardInterrupt):
             ran(folder, request, **how)
 
@@ -79,7 +79,7 @@ def begun(
 ) -> list[tuple[str, int]]:
     """Run, and return the first key and the number of tasks done of each group at its beginning."""
     found: dict[str, int] = {}
-    monkeypatch.setattr(processes, "note", lambda _, keys, done, tasks: found.setdefault(keys[0], done))
+    monkeypatch.setattr(Notes, "task", lambda self, done, tasks: found.setdefault(self._path.name, done))
     ran(folder, request, **how)
     return list(found.items())
 

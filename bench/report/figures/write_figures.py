@@ -89,9 +89,7 @@ def _unless_killed(made: Iterator[tuple[str, list[Drawn]]]) -> Iterator[tuple[st
         yield from made
     except BrokenProcessPool as error:
         why = "a process that draws figures was killed, by the system or by somebody"
-        raise EnvironmentFault(
-            f"{why}: run the command again; if memory is short, beside fewer programs"
-        ) from error
+        raise EnvironmentFault(f"{why}: if memory is short, close other programs") from error
 
 
 def _part_of(parent: int, *part: Any) -> tuple[str, list[Drawn]]:
