@@ -28,10 +28,10 @@ ORDER = [
 
 
 def in_order_of_use() -> None:
-    """Put the commands into the order of --help."""
-    app.registered_commands.sort(
-        key=lambda c: ORDER.index(c.name or str(getattr(c.callback, "__name__", "")))
-    )
+    """Put the commands into the order of --help; those that are not in ``ORDER`` come last."""
+    place = {name: n for n, name in enumerate(ORDER)}
+    names = ((c, c.name or str(getattr(c.callback, "__name__", ""))) for c in app.registered_commands)
+    app.registered_commands = [c for c, _ in sorted(names, key=lambda of: place.get(of[1], len(place)))]
 
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class _Outlet(io.FileIO):
@@ -32,3 +32,14 @@ def _safe(stream: TextIO) -> TextIO:
     lines = stream.isatty() or stream is sys.__stderr__
     bytes_out = io.BufferedWriter(raw)
     return io.TextIOWrapper(bytes_out, stream.encoding, "backslashreplace", line_buffering=lines)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; numbers that are not finite are null, and data frames lists of rows."""
+    from pydantic_core import to_json
+
+    print(to_json(value, indent=1, inf_nan_mode="null", fallback=_as_json).decode())
+
+
+def _as_json(value: Any) -> Any:
+    return value.to_dict("records") if hasattr(value, "to_dict") else value.item()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.app import app, end_with, opened
+from bench.cli.output import print_json
 from suites import errors
 
 if TYPE_CHECKING:
@@ -111,21 +113,28 @@ def power(
     score: Annotated[str, typer.Option(help="The score.")] = "acc",
     difference: Annotated[float, typer.Option(help="The true difference to detect, in points.")] = 1.0,
     comparisons: Annotated[
-        int,
-        typer.Option(min=1, help="Comparisons that Holm corrects for: strategies of the report less one."),
-    ] = 1,
+        int | None,
+        typer.Option(min=1, help="Comparisons that Holm corrects for; by default the strategies less one."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Estimate how many seeds a report needs to show a difference between two strategies of a run."""
+    """Estimate how many seeds a report needs to show a difference between two strategies of a run.
+
+    The test is that of a report, with its correction for the comparisons with the best strategy.
+    """
     from rich.console import Console
 
-    from bench.report import left_out, power_caption, print_power
+    from bench.report import compared, left_out, power_caption, print_power
     from bench.results import load
     from bench.stats import needs
 
     opened(folder)
     frames = load(folder)
-    found = needs(frames.scores, a, b, score, difference, comparisons)
-    print_power(found, power_caption(a, b, score, difference, comparisons), Console())
+    found = needs(compared(frames, a, b), a, b, score, difference, comparisons)
+    if as_json:
+        print_json([asdict(need) for need in found])
+    else:
+        print_power(found, power_caption(found, a, b, score, difference), Console())
     for words in left_out(frames):
         print(words, file=sys.stderr)
     end_with(frames.unreadable)

@@ -172,10 +172,10 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     outcome = run_requests(requests, out, **options)
     from rich.console import Console
 
-    from bench.report import print_tables, tables
+    from bench.report import Layout, print_tables, tables
     from bench.results import load
 
-    print_tables(tables(load(out)), Console())
+    print_tables(tables(load(out), layout=Layout(marks=True)), Console())
     for words in outcome.set_aside:
         print(words, file=sys.stderr)
     for words in outcome.halved:

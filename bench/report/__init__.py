@@ -8,7 +8,7 @@ from bench.report.history_table import HEADER as HISTORY_HEADER, history_rows, h
 from bench.report.layout import Layout, Spread
 from bench.report.live_server import HOST, page_server
 from bench.report.plot import plot
-from bench.report.power_table import caption as power_caption, print_power
+from bench.report.power_table import caption as power_caption, compared, print_power
 from bench.report.published_numbers import print_published
 from bench.report.summary import every_comparison, summary_table
 from bench.report.tables import in_html, print_tables, tables
@@ -16,9 +16,9 @@ from bench.report.text_tables import print_rows
 from bench.report.write_report import make_report
 
 __all__ = [
-    "HISTORY_HEADER", "HOST", "Layout", "Spread", "citations", "class_tables", "comparison_junit",
-    "comparison_markdown", "every_comparison", "history_rows", "history_steps", "in_html", "left_out",
-    "make_report", "page_server", "plot", "power_caption", "print_classes", "print_comparison",
-    "print_power", "print_published", "print_rows", "print_tables", "summary_table", "tables",
-    "write_classes", "write_history",
+    "HISTORY_HEADER", "HOST", "Layout", "Spread", "citations", "class_tables", "compared",
+    "comparison_junit", "comparison_markdown", "every_comparison", "history_rows", "history_steps",
+    "in_html", "left_out", "make_report", "page_server", "plot", "power_caption", "print_classes",
+    "print_comparison", "print_power", "print_published", "print_rows", "print_tables", "summary_table",
+    "tables", "write_classes", "write_history",
 ]  # fmt: skip

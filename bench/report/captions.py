@@ -9,9 +9,7 @@ from bench.report.formats import CLOSE, MISSING
 from bench.report.layout import SPREADS, Layout
 from bench.report.origin import origin
 from bench.report.score_names import heads, units
-from bench.report.summary import SPEED
 from bench.results import Frames
-from bench.stats import FEWEST
 from suites.errors import some
 
 _SHOWN = 6
@@ -52,15 +50,9 @@ def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
             f"{CLOSE}: not significantly worse than the best (two-sided paired sign-flip test over "
             "common seeds, Holm over the column, 5 %)."
         )
-    # Every compared strategy is best, close or worse in a column, or had too few seeds for a verdict.
-    scored = numbers[~numbers["column"].isin(SPEED) & (numbers["n"] > 0)]
-    took_part = scored[~scored["identity"].isin(apart)]
-    rivals = took_part.groupby(["suite", "scenario", "column"])["identity"].transform("size") > 1
-    if (took_part[rivals]["mark"] == "").any():
-        words.append(
-            f"No test, and no mark, where too few seeds are common with the best: below {FEWEST} pairs no "
-            "difference can reach p < 0.05, and more are needed the more strategies are compared."
-        )
+    untested = [*dict.fromkeys(filter(None, numbers["untested"]))]
+    if untested:
+        words.append(f"Not tested against the best, and not marked: {'; '.join(untested[:3])}.")
     return words
 
 

@@ -2,36 +2,48 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
 from rich.console import Console
 
+from bench.report.families import bounds
 from bench.report.formats import points
 from bench.report.text_tables import print_rows
-from bench.stats import Need, fewest
+from bench.results import Frames
+from bench.stats import Need, too_few
 
-HEADER = ("suite", "scenario", "common seeds", "difference", "sd", "seeds needed", "cautiously")
+HEADER = (
+    "suite", "scenario", "common seeds", "difference", "sd", "comparisons", "seeds needed", "cautiously",
+)  # fmt: skip
 
 
 def rows(found: Sequence[Need]) -> list[list[str]]:
     """Return the rows of the table, with differences and standard deviations in points."""
     rows = []
     for need in found:
-        measured = [str(need.n), points(need.mean), points(need.sd)]
+        measured = [str(need.n), points(need.mean), points(need.sd), str(need.comparisons)]
         rows.append([need.suite, need.scenario, *measured, f"{need.needed:,}", f"{need.cautious:,}"])
     return rows
 
 
-def caption(a: str, b: str, score: str, difference: float, comparisons: int = 1) -> str:
+def caption(found: Sequence[Need], a: str, b: str, score: str, difference: float) -> str:
     """Return the caption of the table."""
-    family = f", Holm over {comparisons} comparisons" if comparisons > 1 else ""
+    few = [(need, words) for need in found if (words := too_few(need.n, need.comparisons))]
+    now = [f"{need.suite} {need.scenario}: {words}" for need, words in few]
     return (
         f"Seeds with which a true difference of {difference:g} points in {score} between {a} and {b} is seen "
-        "in 80 % of studies by the test of a report (sign flips of paired differences, two-sided 5 %"
-        f"{family}, {fewest(comparisons)} seeds at least; normal differences); difference and sd (standard "
+        "in 80 % of studies by the test of a report (sign flips of paired differences, two-sided 5 %, "
+        "Holm over the comparisons with the best; normal differences); difference and sd (standard "
         "deviation of the paired differences) are those of the run, in points; cautiously: at the upper end "
-        "of the sd's one-sided 80 % interval."
+        f"of the sd's one-sided 80 % interval. {'; '.join(now)}".rstrip()
     )
 
 
 def print_power(found: Sequence[Need], says: str, console: Console) -> None:
     """Print the table to a terminal, with its caption."""
     print_rows(HEADER, rows(found), console, says)
+
+
+def compared(frames: Frames, *names: str) -> pd.DataFrame:
+    """Return the scores of the strategies that a report compares, and of those named."""
+    left_out = bounds(frames) - {*names}
+    return frames.scores[~frames.scores["identity"].isin(left_out)]

@@ -16,7 +16,7 @@ from bench.report.families import bounds
 from bench.report.formats import MISSING, interval, plus_minus, points, speed
 from bench.report.layout import Layout, Spread, chosen_scores
 from bench.results import Frames
-from bench.stats import SCORES, Ranking, against, bca, describe, every_pair, rank
+from bench.stats import FEWEST, SCORES, Ranking, against, bca, describe, every_pair, rank, too_few
 
 SPEED = ("samples_per_second", "seconds_per_seed")
 KEYS = ["suite", "scenario", "identity"]
@@ -141,7 +141,7 @@ def summary(frames: Frames, names: Sequence[str] | None = None, layout: Layout |
     Columns are the scores, as proportions, or the tasks (``layout.per_task``, with ``acc``), then samples per
     second and seconds per seed. Rows are in the order of the final accuracy, highest first. ``n`` is the
     number of values, ``cells`` and ``done`` that of the cells. With ``layout.spread`` bca the ends of that
-    interval are included, with ``layout.marks`` the ``Mark``.
+    interval are included, with ``layout.marks`` the ``Mark``, and ``untested``: why there is no test.
     """
     return summary_and_pairs(frames, names, layout)[0]
 
@@ -171,7 +171,7 @@ def summary_and_pairs(
     pairs = _pairs(values[~values["identity"].isin(bounds(frames))]) if layout.marks else pd.DataFrame()
     if layout.marks:
         frame = frame.merge(_marks(pairs), how="left", on=by)
-        frame["mark"] = frame["mark"].fillna("")
+        frame[["mark", "untested"]] = frame[["mark", "untested"]].fillna("")
     frame = frame.merge(_final(frames, KEYS).rename("order").reset_index(), how="left", on=KEYS)
     place = _places(frames)
     frame["place"] = [place.get(name, len(place)) for name in frame["identity"]]
@@ -260,10 +260,19 @@ def _marks(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the mark of every compared strategy; all strategies with the best mean are best."""
     words = {"worse": "worse", "not distinguished": "close", "better": "close", "too few seeds": ""}
     mark = pairs["verdict"].map(words).astype(object)
-    others = pairs.assign(mark=mark.where(~pairs["ties"].astype(bool), "best"))
-    best = pairs.drop_duplicates(["suite", "scenario", "column"]).assign(mark="best")
+    others = pairs.assign(mark=mark.where(~pairs["ties"].astype(bool), "best"), untested=_untested(pairs))
+    best = pairs.drop_duplicates(["suite", "scenario", "column"]).assign(mark="best", untested="")
     best = best.drop(columns="identity").rename(columns={"rival": "identity"})
-    return pd.concat([others, best])[[*KEYS, "column", "mark"]]
+    return pd.concat([others, best])[[*KEYS, "column", "mark", "untested"]]
+
+
+def _untested(pairs: pd.DataFrame) -> list[str]:
+    """Return, for each comparison with the best, what its number of seeds cannot show; empty if tested."""
+    enough = (pairs["n"] >= FEWEST) if len(pairs) else pairs["verdict"] == ""
+    of_column = enough.groupby([pairs[name] for name in ("suite", "scenario", "column")])
+    family = of_column.transform("sum").where(of_column.transform("any"), of_column.transform("size"))
+    rows = zip(pairs["verdict"], pairs.get("n", family), family, strict=True)
+    return [too_few(int(n), int(k)) if verdict == "too few seeds" else "" for verdict, n, k in rows]
 
 
 def every_comparison(frames: Frames, scores: Sequence[str]) -> pd.DataFrame:
@@ -308,3 +317,43 @@ def summary_table(frames: Frames, scores: Sequence[str] | None, spread: Spread) 
 
 
 _SPREADS = {"ci": "half", "sd": "sd", "sem": "sem"}
+
+
+MANY = 25
+"""Number of strategies above which all pairs, which grow with its square, are of the first score only."""
+
+
+def pairs_of_report(frames: Frames, best: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """Return the comparisons in pairs.csv: with the best of a column, and of all pairs.
+
+    Args:
+        frames: The runs.
+        best: The comparisons with the best; see ``summary_and_pairs``.
+        scores: The scores of the report.
+
+    Returns:
+        Rows with ``family`` best or all: the comparisons that ``p_holm`` corrects for. Of more than 25
+        strategies all pairs are of the first score.
+    """
+    chosen = scores if frames.scores["identity"].nunique() <= MANY else scores[:1]
+    every = every_comparison(frames, chosen).rename(columns={"a": "identity", "b": "rival"})
+    parts = [best.assign(family="best"), every.assign(family="all")]
+    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+
+
+def significance(pairs: pd.DataFrame, frames: Frames, scores: Sequence[str]) -> list[str]:
+    """Return a line for each suite, scenario and score: which strategies are significantly worse.
+
+    ``pairs`` are the comparisons with the best; see ``summary_and_pairs``.
+    """
+    lines = []
+    chosen = pairs[pairs["column"].isin(scores)]
+    for (suite, scenario, column, best), part in chosen.groupby(
+        ["suite", "scenario", "column", "rival"], sort=False
+    ):
+        untested = {words: None for words in _untested(part) if words}
+        names = {v: ", ".join(best_first(frames, of["identity"])) for v, of in part.groupby("verdict")}
+        titles = {"worse": "significantly worse", "not distinguished": "not distinguished"}
+        said = [f"{title}: {names[verdict]}" for verdict, title in titles.items() if verdict in names]
+        lines.append(f"{suite} {scenario}, {column}: best {best}; {'; '.join([*said, *untested])}")
+    return lines

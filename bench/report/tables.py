@@ -18,7 +18,7 @@ from bench.report.families import families, place
 from bench.report.formats import CLOSE, MISSING
 from bench.report.layout import Layout, chosen_scores
 from bench.report.score_names import column_title, head, in_column, part_title, scenario_words
-from bench.report.summary import SPEED, Entry, entry, order_over_suites, rows, summary_and_pairs
+from bench.report.summary import SPEED, Entry, entry, order_over_suites, rows, significance, summary_and_pairs
 from bench.report.text_tables import line, plain, print_table
 from bench.results import Frames
 from bench.stats import SCORES
@@ -45,6 +45,8 @@ class Tables:
     remarks: tuple[str, ...]
     """Lines below the tables on cells that are not done, not shown, not defined, or stale."""
     caption: str
+    significance: tuple[str, ...] = ()
+    """Lines for the terminal on significant differences, with ``layout.marks``."""
 
 
 def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> Tables:
@@ -55,7 +57,9 @@ def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | 
     if len(numbers):
         shown = (_wide if layout.wide else _usual)(frames, numbers, scores, layout)
     lines = tuple(remarks(frames, scores, layout))
-    return Tables(numbers, pairs, tuple(shown), lines, caption(frames, numbers, layout))
+    first = scores if names and not layout.wide else scores[:1]
+    differences = tuple(significance(pairs, frames, first)) if len(pairs) else ()
+    return Tables(numbers, pairs, tuple(shown), lines, caption(frames, numbers, layout), differences)
 
 
 def _usual(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: Layout) -> list[TextTable]:
@@ -120,7 +124,7 @@ def print_tables(made: Tables, console: Console) -> None:
                 table.add_section()
             table.add_row(*(f"[italic]{escape(row[0].text)}[/italic]",) if len(row) == 1 else map(_rich, row))
         print_table(table, console)
-    for words in [*made.remarks, made.caption]:
+    for words in [*made.significance, *made.remarks, made.caption]:
         console.print(escape(words))
 
 

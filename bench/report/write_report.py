@@ -10,6 +10,7 @@ from bench.report.across_suites import across
 from bench.report.csv_text import csv_text
 from bench.report.latex import latex
 from bench.report.layout import Layout, chosen_scores
+from bench.report.summary import pairs_of_report
 from bench.report.tables import in_markdown, print_tables, tables
 from bench.results import Frames
 from suites.errors import UserError
@@ -25,9 +26,9 @@ def make_report(
 ) -> Path:
     """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
 
-    pairs.csv compares each strategy with the best of its column; across.csv, and a section of table.md, rank
-    strategies across suites where there are several; left_out.csv lists records that are not shown. To a
-    console the tables are printed too, first of all.
+    pairs.csv compares each strategy with the best of its column, and all pairs; across.csv, and a section of
+    table.md, rank strategies across suites where there are several; left_out.csv lists records that are not
+    shown. To a console the tables are printed too, first of all.
 
     Raises:
         UserError: A score is unknown, or the folder cannot be written.
@@ -47,8 +48,11 @@ def make_report(
     with _writing_into(folder):
         (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]), encoding="utf-8")
         (folder / "table.tex").write_text(latex(made), encoding="utf-8")
-        (folder / "table.csv").write_text(csv_text(made.numbers), encoding="utf-8")
-        parts = ("pairs", made.pairs), ("across", ranked.numbers), ("left_out", frames.left_out)
+        (folder / "table.csv").write_text(
+            csv_text(made.numbers.drop(columns="untested", errors="ignore")), encoding="utf-8"
+        )
+        pairs = pairs_of_report(frames, made.pairs, shown)
+        parts = ("pairs", pairs), ("across", ranked.numbers), ("left_out", frames.left_out)
         for name, frame in parts:
             if len(frame):
                 (folder / f"{name}.csv").write_text(csv_text(frame), encoding="utf-8")

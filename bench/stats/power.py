@@ -88,6 +88,8 @@ class Need:
     """Mean of a - b over them, a proportion."""
     sd: float
     """Standard deviation of a - b over them."""
+    comparisons: int
+    """Number of comparisons that Holm corrects for."""
     needed: int
     """Seeds for 80 % power if ``sd`` is the true standard deviation; see ``power``."""
     cautious: int
@@ -96,7 +98,7 @@ class Need:
 
 
 def needs(
-    scores: pd.DataFrame, a: str, b: str, score: str, points: float, comparisons: int = 1
+    scores: pd.DataFrame, a: str, b: str, score: str, points: float, comparisons: int | None = None
 ) -> list[Need]:
     """Return how many seeds are needed to detect a difference, for each suite and scenario.
 
@@ -106,7 +108,8 @@ def needs(
         b: Another strategy.
         score: Name of a score.
         points: The true difference, in points.
-        comparisons: Number of comparisons in the family.
+        comparisons: Number of comparisons in the family; without it those of a report: the strategies of
+            ``scores`` in the suite and scenario less one.
 
     Raises:
         UserError: The score or a strategy is unknown, or no suite has two seeds of both strategies.
@@ -127,12 +130,15 @@ def needs(
     return found
 
 
-def _needs(scores: pd.DataFrame, a: str, b: str, difference: float, comparisons: int) -> Iterator[Need]:
+def _needs(
+    scores: pd.DataFrame, a: str, b: str, difference: float, comparisons: int | None
+) -> Iterator[Need]:
     for (suite, scenario), part in scores.groupby(["suite", "scenario"]):
         values = {n: part[part["identity"] == n].set_index("seed")["value"] for n in (a, b)}
         s = summarise((values[a] - values[b]).tolist())
         if s.n < 2:
             continue
         upper = s.sd * math.sqrt((s.n - 1) / float(stats.chi2.ppf(0.2, s.n - 1)))
-        few, many = (seeds_needed(difference, sd, comparisons) for sd in (s.sd, upper))
-        yield Need(str(suite), str(scenario), s.n, s.mean, s.sd, few, many)
+        family = comparisons or part.dropna(subset=["value"])["identity"].nunique() - 1
+        few, many = (seeds_needed(difference, sd, family) for sd in (s.sd, upper))
+        yield Need(str(suite), str(scenario), s.n, s.mean, s.sd, family, few, many)

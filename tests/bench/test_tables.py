@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from bench.plan import CellSpec
-from bench.report import Layout, Spread, make_report, print_tables, tables
+from bench.report import Layout, Spread, compared, make_report, print_tables, tables
 from bench.report.across_suites import across
 from bench.report.families import family, is_bound
 from bench.report.latex import escaped, latex
@@ -25,7 +25,7 @@ from bench.report.parts import parts
 from bench.report.summary import by_final, summary, summary_and_pairs
 from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, choose, load, read_names
-from bench.stats import bca
+from bench.stats import bca, needs
 from bench.stats.power import seeds_needed
 from lethe.testing import record, toy_run, write_run
 from suites.errors import UserError
@@ -102,7 +102,9 @@ def test_with_too_few_seeds_nothing_is_marked_close_and_the_caption_says_so(tmp_
     made_ = tables(three(tmp_path, 5), ["acc"], ALL)
     assert "**75.00 ±" in in_markdown(made_)
     assert "†" not in in_markdown(made_)
-    assert "below 6 pairs no difference can reach p < 0.05" in made_.caption
+    few = "n = 5 cannot show any difference after Holm over 2 comparisons: 7 seeds can"
+    assert f"Not tested against the best, and not marked: {few}." in made_.caption
+    assert made_.significance == (f"toy class, acc: best er; {few}",)
 
 
 def test_all_strategies_with_the_highest_mean_are_marked_best(tmp_path: Path) -> None:
@@ -302,7 +304,9 @@ def test_lethe_report_reads_two_runs(tmp_path: Path, command: Command, refuses: 
     assert "| strategy | n | s1 | s2 |" in (both / "table.md").read_text()
     assert "\\toprule" in (both / "table.tex").read_text()
     assert {"mean", "half", "sem", "median", "iqm", "mark"} <= set(pd.read_csv(both / "table.csv").columns)
-    assert set(pd.read_csv(both / "pairs.csv")["verdict"]) == {"too few seeds"}
+    pairs = pd.read_csv(both / "pairs.csv")
+    assert [*pairs["family"]] == ["best", "best", "all", "all"]
+    assert {*pairs["verdict"]} == {"too few seeds"}
     refuses("unknown spread 'se'", "report --spread se", runs[0])
 
 
@@ -313,9 +317,32 @@ def test_lethe_power_prints_spread_and_seeds_needed(
     code, out, err = command(f"power {folder} er ewc --difference 0.5")
     assert code == 0, err
     sd = float(np.std([0.05, 0.03, 0.06], ddof=1))
-    assert re.search(rf"│ +4\.67 │ +{100 * sd:.2f} │ +{seeds_needed(0.005, sd)} │", out)
+    assert re.search(rf"│ +4\.67 │ +{100 * sd:.2f} │ +1 │ +{seeds_needed(0.005, sd)} │", out)
     assert "a true difference of 0.5 points in acc between er and ewc" in " ".join(out.split())
+    assert "toy class: n = 3 cannot show any difference: 6 seeds can" in " ".join(out.split())
+    (need,) = json.loads(command(f"power {folder} er ewc --json --comparisons 12")[1])
+    assert (need["n"], need["comparisons"], need["sd"]) == (3, 12, pytest.approx(sd))
+    assert need["needed"] == seeds_needed(0.01, sd, 12)
     refuses("unknown strategy of the run 'ewx'; did you mean ewc", f"power {folder} er ewx")
+
+
+def test_power_corrects_for_the_strategies_of_the_run_without_bounds(tmp_path: Path) -> None:
+    cells = {"er": [60, 62], "ewc": [50, 56], "lwf": [55, 51], "joint": [90, 91]}
+    frames = load(toy_run(tmp_path, {k: v for name, of in cells.items() for k, v in seeds(name, of).items()}))
+    for a, b, comparisons in (("er", "ewc", 2), ("er", "joint", 3)):
+        (need,) = needs(compared(frames, a, b), a, b, "acc", 1.0)
+        assert need.comparisons == comparisons
+
+
+def test_the_terminal_says_which_differences_are_significant(tmp_path: Path) -> None:
+    values = {"er": range(80, 90), "ewc": range(79, 89), "lwf": [80, 81, 82, 83, 84, 85, 86, 87, 88, 79]}
+    cells = {key: one for name, of in values.items() for key, one in seeds(name, [*of]).items()}
+    made_ = tables(load(toy_run(tmp_path, cells)), ["acc"], ALL)
+    (line,) = made_.significance
+    assert line == "toy class, acc: best er; significantly worse: ewc; not distinguished: lwf"
+    console = Console(record=True, width=200, file=StringIO())
+    print_tables(made_, console)
+    assert line in console.export_text()
 
 
 ODD = [

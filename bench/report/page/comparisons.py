@@ -5,12 +5,11 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from bench.report.formats import p_value, points
+from bench.report.summary import MANY
 from bench.results import Frames
 from bench.stats import every_pair, too_few
 
 COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")
-_MANY = 25
-"""Number of strategies above which only the first score is compared; pairs grow with its square."""
 
 Comparisons = dict[str, dict[str, dict[str, Any]]]
 
@@ -18,7 +17,7 @@ Comparisons = dict[str, dict[str, dict[str, Any]]]
 def comparisons(part: Frames, identities: Sequence[str]) -> Comparisons:
     """Return, for each score, the paired comparison of every two strategies, by their places in the table."""
     found: Comparisons = {}
-    for score in COMPARED if len(identities) <= _MANY else COMPARED[:1]:
+    for score in COMPARED if len(identities) <= MANY else COMPARED[:1]:
         values = part.scores[part.scores["score"] == score]
         table = values.pivot(index="seed", columns="identity", values="value").dropna(axis=1, how="all")
         place = {name: i for i, name in enumerate(identities)}
