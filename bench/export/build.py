@@ -3,7 +3,6 @@
 Axes: L lanes (one), F features, U units.
 """
 
-import json
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -24,8 +23,9 @@ from bench.schema import (
     Fields,
     SavedModelHeader,
     TextTasks,
+    checksum,
 )
-from bench.store import RunReader, SavedModels, new_folder, write_tensors
+from bench.store import RunReader, SavedModels, new_folder, write_checked, write_tensors
 from strategies.core import LaneLinear
 from suites.base import generator
 from suites.errors import UserError, some
@@ -48,10 +48,10 @@ def find(run: Path, cell: str) -> str:
     if not seen.manifest().commands:
         raise UserError(f"{run} is not a run's folder: it has no run.json")
     saved = SavedModels(run)
-    trained = {key: _learned(saved.header(key, saved.tasks(key)[-1])) for key in saved.cells()}
-    words = {key: spec.title for key, spec in trained.items()}
     records = seen.records()
-    specs = {r["key"]: CellSpec(**r["spec"]) for r in records} | trained
+    specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
+    specs |= {key: spec for key in saved.cells() if (spec := _trained(saved, key)) is not None}
+    words = {key: specs[key].title for key in saved.cells() if key in specs}
     statuses = {r["key"]: r["status"] for r in records}
     found: list[str] = [key for key, spec in specs.items() if spec.is_called(cell)]
     able = [key for key in found if key in words]
@@ -74,6 +74,14 @@ def _check_same_code(saved: SavedModels, key: str, record: Fields | None) -> Non
     if record is not None and header.code != (record.get("made_by") or {}).get("code", ""):
         words = "is from other code than its record: run it again with --keep-models last --force"
         raise UserError(f"the saved model of {record['identity']} seed {record['spec']['seed']} {words}")
+
+
+def _trained(saved: SavedModels, key: str) -> CellSpec | None:
+    """Return the cell that a saved model is from, None if its header cannot be read."""
+    try:
+        return _learned(saved.header(key, saved.tasks(key)[-1]))
+    except UserError:  # it is named where this model is asked for
+        return None
 
 
 def _learned(header: SavedModelHeader) -> CellSpec:
@@ -202,8 +210,9 @@ def save(model: Predictor, folder: Path) -> None:
     """
     with new_folder(folder) as scratch:
         _write_texts(model, scratch) if model.tokenizer is not None else _write_images(model, scratch)
-        content = model.header.model_dump(by_alias=True, exclude_unset=True)
-        (scratch / HEADER).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        files = {path.name: checksum(path.read_bytes()) for path in sorted(scratch.iterdir())}
+        content = model.header.model_dump(by_alias=True, exclude_unset=True) | {"files": files}
+        write_checked(scratch / HEADER, content)
         (scratch / README).write_text(readme(model.header), encoding="utf-8")
         for path in scratch.iterdir():
             path.chmod(0o644)

@@ -106,3 +106,6 @@ class SavedModelHeader(CheckedFile):
     """Standard deviation of each channel."""
     code: str = ""
     """Fingerprint of the code that trained it, as in records; empty in headers of earlier versions."""
+    crc32_of_tensors: str = ""
+    """CRC-32 of the file beside it; empty in headers of earlier versions, whose tensors are read without this
+    check."""

@@ -12,8 +12,9 @@ bench.export makes such a folder, predicts with it and continues training from i
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from pydantic import Field, model_validator
 
 from bench.schema.fields import CheckedFile, Count, Described, Key, Unreadable, Value
 from bench.schema.record import DataSource
+from suites.cache import file_crc32
 from suites.errors import UserError
 from suites.paths import folder_named, read_file
 from suites.values import spelled
@@ -77,6 +79,9 @@ class ExportHeader(CheckedFile):
     """Mean of each channel after that."""
     std: list[float] = []
     """Standard deviation of each channel."""
+    files: dict[str, str] = {}
+    """CRC-32 of each file beside it except the README; empty in headers of earlier versions, whose files are
+    read without this check."""
 
     @model_validator(mode="after")
     def _check(self) -> ExportHeader:
@@ -104,10 +109,10 @@ class Exported:
 
     @classmethod
     def at(cls, folder: str | Path) -> Exported:
-        """Read a folder; raises UserError if it is not an exported model."""
+        """Read a folder and verify its files; raises UserError if it is not an exported model, or damaged."""
         path = folder_named(str(folder)) or Path(folder)
         try:
-            return cls(path, ExportHeader.read(read_file(path / HEADER))[0])
+            found = cls(path, ExportHeader.read(read_file(path / HEADER))[0])
         except FileNotFoundError:
             raise UserError(f"{folder} is not an exported model: it has no {HEADER}") from None
         except OSError as error:
@@ -115,6 +120,30 @@ class Exported:
             raise UserError(f"{folder} is not an exported model: {why}") from None
         except Unreadable as error:
             raise UserError(f"{folder} was not exported by this version of Lethe: {error}") from None
+        if why := found._damage():
+            raise UserError(f"{folder} is damaged: {why}; export it again, or use another copy")
+        return found
+
+    def _damage(self) -> str:
+        """Return what is wrong with the files, empty for nothing."""
+        for name, stated in self.header.files.items():
+            path = self.folder / name
+            try:
+                stat = path.stat()
+                if _checksum(path, stat.st_size, stat.st_mtime_ns) != stated:
+                    return f"{name} has changed since it was written"
+            except OSError as error:
+                return f"{name} cannot be read: {error.strerror}"
+        return "it has no tokenizer" if self.reads_texts and not self._has_tokenizer() else ""
+
+    def _has_tokenizer(self) -> bool:
+        """Return whether there is a tokenizer, without which transformers would make an empty one."""
+        try:
+            name = json.loads(read_file(self.folder / "tokenizer_config.json")).get("tokenizer_class")
+        except (OSError, ValueError, AttributeError):
+            return False
+        of_bytes = name == "ByT5Tokenizer"  # it has no vocabulary
+        return of_bytes or any(any(self.folder.glob(p)) for p in ("tokenizer.json", "vocab.*", "*.model"))
 
     @classmethod
     def named(cls, name: str) -> Exported | None:
@@ -178,3 +207,10 @@ class Exported:
                     f"{self.folder} was trained with {name}={self.options[name]}: "
                     f"continuing with {name}={options[name]} would lose what it learned"
                 )
+
+
+@cache
+def _checksum(path: Path, _size: int, _modified: int) -> str:
+    """Return the checksum of a file, computed once for each state of it."""
+    with path.open("rb") as file:
+        return f"{file_crc32(file):08x}"

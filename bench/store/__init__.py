@@ -8,7 +8,7 @@ from bench.store.equivalences import (
     read_equivalences,
     staleness_of,
 )
-from bench.store.files import new_file, new_folder, write_json, write_tensors
+from bench.store.files import new_file, new_folder, write_checked, write_json, write_tensors
 from bench.store.pack import pack_run, packed_runs, unpack_run
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import RunReader
@@ -19,5 +19,5 @@ __all__ = [
     "WHICH", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded", "enter_equivalences",
     "equivalences_if_readable", "equivalences_path", "moment", "n_superseded", "new_file", "new_folder",
     "now", "pack_run", "packed_runs", "read_equivalences", "staleness_of", "unpack_run", "where",
-    "write_json", "write_tensors",
+    "write_checked", "write_json", "write_tensors",
 ]  # fmt: skip

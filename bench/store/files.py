@@ -7,26 +7,22 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bench.schema import Fields, checked_json
+from bench.schema import Fields, Unreadable, checked_json, checksum
+from suites.cache import file_crc32
 from suites.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PART = ".part"
-"""Suffix of temporary files; their names are random, so that no two processes or hosts share one."""
-
-
 @contextmanager
 def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
     """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_PART)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         coded = {} if "b" in mode else {"encoding": "utf-8"}
         with os.fdopen(handle, mode, **coded | how) as stream:
@@ -78,20 +74,37 @@ def write_checked(path: Path, content: Fields) -> None:
         stream.write(checked_json(content, indent=1) + b"\n")
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file atomically: a temporary file beside it, flushed, then renamed."""
-    from safetensors.torch import save_file
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write a safetensors file atomically, see ``new_file``; return its CRC-32."""
+    from safetensors.torch import save
 
-    temporary = path.with_name(f".{uuid.uuid4().hex}{_PART}")
+    content = save(tensors)
+    with new_file(path, "wb") as stream:
+        stream.write(content)
+    return checksum(content)
+
+
+def read_tensors(path: Path, crc32: str) -> dict[str, Tensor]:
+    """Return the tensors of a file that ``write_tensors`` wrote.
+
+    Args:
+        path: The file.
+        crc32: Its checksum; empty for a file of an earlier version, which is not checked.
+
+    Raises:
+        Unreadable: It is damaged.
+        OSError: It cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    with path.open("rb") as stream:
+        if crc32 and f"{file_crc32(stream):08x}" != crc32:
+            raise Unreadable("its checksum differs: it has changed since it was written")
     try:
-        save_file(tensors, temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        return load_file(path)
+    except SafetensorError as error:
+        raise Unreadable(f"it is no complete safetensors file: {error}") from None
 
 
 def write_at(path: Path, offset: int, content: bytes) -> None:

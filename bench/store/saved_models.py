@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.schema import Fields, SavedModelHeader, Unreadable
-from bench.store.files import write_checked, write_tensors
+from bench.store.files import read_tensors, write_checked, write_tensors
 from suites.errors import UserError
 from suites.paths import read_file
 
@@ -48,9 +48,9 @@ class SavedModels:
             folder,
         ):  # the run's folder is not made again if it was removed
             new.mkdir(exist_ok=True)
-        write_tensors(folder / "model.safetensors", tensors)
+        crc32 = write_tensors(folder / "model.safetensors", tensors)
         named = {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done}
-        named["code"] = self.codes.get(key, "")
+        named |= {"code": self.codes.get(key, ""), "crc32_of_tensors": crc32}
         write_checked(folder / "facts.json", named | header)
 
     def supersede(self) -> None:
@@ -98,11 +98,8 @@ class SavedModels:
 
     def tensors(self, key: str, task: int) -> dict[str, Tensor]:
         """Return the tensors of a saved model; raises UserError if they are damaged."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         path = self.folder / key / str(task) / "model.safetensors"
         try:
-            return load_file(path)
-        except (OSError, SafetensorError):
+            return read_tensors(path, self.header(key, task).crc32_of_tensors)
+        except (OSError, Unreadable):
             raise UserError(f"{path} is damaged: run the cell again with --force") from None

@@ -163,8 +163,12 @@ def test_a_killed_run_resumes_with_all_its_models(
 def test_damaged_models_are_refused(images: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(images, tmp_path / "run"))
     key = key_of(run, "er", 1)
-    (run / "models" / key / "2" / "model.safetensors").write_bytes(b"rubbish")
-    refused("damaged: run the cell again with --force", export.served, run, key)
+    tensors = run / "models" / key / "2" / "model.safetensors"
+    flipped = bytearray(tensors.read_bytes())
+    flipped[-100] ^= 1
+    for damage in (flipped, b"rubbish", tensors.read_bytes()[:-512] + bytes(512)):
+        tensors.write_bytes(damage)
+        refused("damaged: run the cell again with --force", export.served, run, key)
     (run / "models" / key / "2" / "facts.json").write_text("{")
     refused("cannot be read: it is not complete JSON; run the cell again", export.served, run, key)
 
@@ -372,14 +376,44 @@ def test_invalid_arguments_are_errors_of_one_line(exported: Path, tmp_path: Path
         (f"predict {exported} x", "reads images, not sentences"),
         (f"predict {exported}", "give either sentences or --file"),
         (f"predict {exported} --file {tmp_path / 'no.npy'}", "cannot read"),
-        (f"predict {tmp_path / 'damaged'} --file {exported / 'lethe.json'}", "must be a .npy"),
+        (f"predict {exported} --file {exported / 'lethe.json'}", "must be a .npy"),
         (f"export {tmp_path} er/0 {tmp_path / 'm'}", "is not a run's folder"),
         (f"run toy -s er --resume-from {tmp_path} --dry-run", "is not an exported model"),
         (f"run x.toml --resume-from {exported}", "an experiment file has"),
         (f"run toy -s er --resume-from {exported} --model cnn --dry-run", "sets the model"),
     ):
         refuses(message, words)
-    refused("is damaged", serve.load, tmp_path / "damaged")
+    refused("is damaged: model.safetensors cannot be read", serve.load, tmp_path / "damaged")
+
+
+def test_a_changed_file_of_an_export_is_refused_and_no_file_is_missed(exported_texts: Path) -> None:
+    header = json.loads((exported_texts / "lethe.json").read_text())
+    continued = replace(Request("toy-text", ("er",)), resume_from=str(exported_texts))
+    assert header["files"].keys() == {p.name for p in exported_texts.iterdir()} - {"lethe.json", "README.md"}
+    for path in map(exported_texts.joinpath, header["files"]):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+        refused(f"is damaged: {path.name} has changed", serve.load, exported_texts)
+        path.unlink()
+        refused(f"is damaged: {path.name} cannot be read", continued.cells)
+        path.write_bytes(whole)
+    assert serve.load(exported_texts).answers(["a"])
+
+
+def forget_checksums(exported: Path) -> None:
+    """Make the header of an exported model as earlier versions wrote it."""
+    content = json.loads((exported / "lethe.json").read_text())
+    for name in ("files", "crc32"):
+        del content[name]
+    (exported / "lethe.json").write_text(json.dumps(content))
+
+
+def test_an_export_of_an_earlier_version_is_read_but_not_without_its_tokenizer(exported_texts: Path) -> None:
+    forget_checksums(exported_texts)
+    assert serve.load(exported_texts).answers(["a"])
+    for path in exported_texts.glob("tokenizer*"):
+        path.unlink()
+    refused("is damaged: it has no tokenizer; export it again", serve.load, exported_texts)
 
 
 def later(n_classes: int = 6) -> Any:
@@ -438,6 +472,7 @@ def test_the_key_depends_on_the_exported_model_s_content_not_its_folder(
     assert key(tmp_path / "copy") == key(exported) != plain.key
     (tmp_path / "copy" / "README.md").write_text("mine")
     assert key(tmp_path / "copy") == key(exported)
+    forget_checksums(tmp_path / "copy")
     weights = load_file(tmp_path / "copy" / "model.safetensors")
     weights["head.bias"][0] += 1
     (spec,) = Request("toy", ("er",), resume_from=str(tmp_path / "copy")).cells()
