@@ -21,6 +21,8 @@ class CheckpointHeader(CheckedFile):
     """Name of the cell."""
     tensors: str
     """Name of the file with its tensors, in the same folder."""
+    crc32_of_tensors: str = ""
+    """CRC-32 of that file; empty in earlier headers."""
     rows: str = ""
     """Name of the file with losses and scores so far, ``CheckpointRows``, in the same folder; empty in
     earlier headers."""

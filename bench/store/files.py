@@ -19,6 +19,7 @@ from suites.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 @contextmanager
 def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
     """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""

@@ -8,8 +8,10 @@ moment loses at most the task under way.
 from __future__ import annotations
 
 import shutil
+import sys
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ from bench.schema import (
     Unreadable,
 )
 from bench.store.environment import Maker, moment, now, where
-from bench.store.files import make_folder, write_at, write_checked, write_tensors
+from bench.store.files import make_folder, read_tensors, write_at, write_checked, write_tensors
 from bench.store.lines import SUFFIX, append, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
@@ -144,12 +146,18 @@ class RunFolder(RunReader):
         for key in [key for key, _ in self._index_classes()]:
             self.classes(key)
         aside, words = self.folder / "set-aside", []
+        for path in self.checkpoints.glob("*"):
+            try:
+                self._checkpoint_header(path.name)
+            except OSError:  # killed before it was written
+                continue
+            except Unreadable as error:
+                words.append(self._set_aside_checkpoint(path.name, error))
         for (name, piece), why in zip(self._damaged.items(), self.unreadable, strict=True):
             try:
                 aside.mkdir(exist_ok=True)
                 if piece.offset is None:
-                    names = [name, *(f"{name}.{n}" for n in range(1, 1000))]
-                    piece.path.replace(aside / next((n for n in names if not (aside / n).exists()), name))
+                    piece.path.replace(_free(aside / name))
                 else:  # another process may write its file: the line is copied, and passed over from now on
                     (aside / name).write_bytes(piece.content)
             except FileNotFoundError:  # another process was first
@@ -176,12 +184,13 @@ class RunFolder(RunReader):
             make_folder(new)
         # No name is used twice: until the new header is written, the old one's files are as they were.
         name = f"{header['tasks_done']}-{self._own}.safetensors"
-        write_tensors(folder / name, tensors)
+        crc32 = write_tensors(folder / name, tensors)
         name_of_rows, size = known or (f"{uuid.uuid4().hex[:12]}{SUFFIX}", 0)
         line = _line(CheckpointRows, {"key": key, **rows})
         write_at(folder / name_of_rows, size, line)
         self._rows[key] = name_of_rows, size + len(line)
         named = {"schema": CheckpointHeader.VERSION, "key": key, "written": moment()}
+        named["crc32_of_tensors"] = crc32
         files = {"tensors": name, "rows": name_of_rows, "rows_bytes": size + len(line)}
         write_checked(folder / "facts.json", named | files | header)
         for old in folder.iterdir():
@@ -189,26 +198,43 @@ class RunFolder(RunReader):
                 old.unlink(missing_ok=True)
 
     def load(self, key: str) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
-        """Return tensors, header and rows of a cell's state, None if there is none or it is incomplete."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        """Return tensors, header and rows of a cell's state, None if there is none or it is incomplete.
 
-        header = self.checkpoint_header(key)
-        if header is None or not header.rows:
-            return None
+        A damaged one is set aside, and a line on stderr names it: the cell begins again.
+        """
         folder = self.checkpoints / key
         try:
+            header = self._checkpoint_header(key)
+            if not header.rows:
+                return None
             content = read_file(folder / header.rows)[: header.rows_bytes]
             rows = [CheckpointRows.read(line)[1] for line in content.splitlines()]
             if len(content) < header.rows_bytes or {of["key"] for of in rows} != {key}:
-                return None
-            return load_file(folder / header.tensors), header.model_dump(), rows
-        except (OSError, SafetensorError, Unreadable):
+                raise Unreadable(f"{header.rows} is not complete")
+            return read_tensors(folder / header.tensors, header.crc32_of_tensors), header.model_dump(), rows
+        except OSError:  # none, or another process removes it
             return None
+        except Unreadable as error:
+            print(self._set_aside_checkpoint(key, error), file=sys.stderr, flush=True)
+            return None
+
+    def _set_aside_checkpoint(self, key: str, why: Unreadable) -> str:
+        """Move a damaged checkpoint to ``set-aside/``; return a line that says so."""
+        aside = self.folder / "set-aside"
+        with suppress(OSError):  # another process was first, or the folder cannot be written: it is not used
+            aside.mkdir(exist_ok=True)
+            (self.checkpoints / key).replace(_free(aside / f"checkpoint-{key}"))
+        return f"checkpoint {key} cannot be read: {why}; it is in {aside} now, and its cell begins again"
 
     def drop(self, key: str) -> None:
         """Delete the state of a cell."""
         shutil.rmtree(self.checkpoints / key, ignore_errors=True)
+
+
+def _free(path: Path) -> Path:
+    """Return the path, with a number if it exists."""
+    names = [path.name, *(f"{path.name}.{n}" for n in range(1, 1000))]
+    return path.with_name(next((name for name in names if not path.with_name(name).exists()), path.name))
 
 
 def _line(model: type[FileModel], content: Fields) -> bytes:

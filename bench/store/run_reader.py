@@ -207,11 +207,16 @@ class RunReader:
     def checkpoint_header(self, key: str) -> CheckpointHeader | None:
         """Return the header of a checkpoint, None if there is none that can be read."""
         try:
-            content = read_file(self.checkpoints / key / "facts.json")
-            header, _ = CheckpointHeader.read(content)
+            return self._checkpoint_header(key)
         except (OSError, Unreadable):
             return None
-        return header if header.key == key else None
+
+    def _checkpoint_header(self, key: str) -> CheckpointHeader:
+        """Return the header of a checkpoint; raises OSError if there is none, Unreadable if it is damaged."""
+        header, _ = CheckpointHeader.read(read_file(self.checkpoints / key / "facts.json"))
+        if header.key != key:
+            raise Unreadable("it is another cell's")
+        return header
 
     def checkpoint_headers(self) -> dict[str, CheckpointHeader]:
         """Return the header of every checkpoint that can be read, by key."""

@@ -298,17 +298,35 @@ def test_rows_of_a_checkpoint_are_appended_and_torn_ones_are_written_over(tmp_pa
     assert run.load(key) is None
 
 
-def test_damaged_checkpoints_and_those_of_other_cells_are_not_used(tmp_path: Path) -> None:
+def test_damaged_checkpoints_and_those_of_other_cells_are_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, mine, other = RunFolder(tmp_path), toy_cell().key, toy_cell(seed=1).key
     run.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
     (run.checkpoints / other).rename(run.checkpoints / mine)
     assert run.checkpoint_header(mine) is run.load(mine) is None
-    for pattern, content in (("*.safetensors", "rubbish"), ("*.jsonl", "{}\n" * 99), ("facts.json", "{")):
+    flipped = lambda whole: whole[:-1] + bytes([whole[-1] ^ 1])  # noqa: E731
+    damages: list[Any] = [
+        ("*.safetensors", lambda whole: b"rubbish"), ("*.safetensors", flipped),
+        ("*.jsonl", lambda whole: b"{}\n" * 99),
+        ("*.jsonl", lambda whole: whole.replace(b'"first":0', b'"first":1')),
+        ("facts.json", lambda whole: b"{"),
+    ]  # fmt: skip
+    for pattern, damage in damages:
         run.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
         assert run.load(mine) is not None
         (path,) = (run.checkpoints / mine).glob(pattern)
-        path.write_text(content)
+        path.write_bytes(damage(path.read_bytes()))
+        before = tree(run.checkpoints / mine)
         assert run.load(mine) is None
+        assert f"checkpoint {mine} cannot be read: " in capsys.readouterr().err
+        assert not (run.checkpoints / mine).exists()
+        assert before in map(tree, (tmp_path / "set-aside").iterdir())
+    assert len([*(tmp_path / "set-aside").iterdir()]) == 6
+    run.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    (run.checkpoints / mine / "facts.json").write_text("{")
+    assert run.repair()[0].startswith(f"checkpoint {mine} cannot be read: it is not complete JSON; it is in")
+    assert not (run.checkpoints / mine).exists()
 
 
 def test_a_record_and_its_classes_are_read_as_they_were_written(tmp_path: Path) -> None:
