@@ -13,7 +13,9 @@ from tests.conftest import Command, process
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"(?:[Pp]ut this into|, in) `(\w+\.py)`.*?```python\n(.*?)```", re.DOTALL)
+_FILE = re.compile(
+    r"(?:[Pp]ut this into|, in) `(\w+\.(?:py|toml))`.*?```(?:python|toml)\n(.*?)```", re.DOTALL
+)
 _PLACEHOLDER = re.compile(r"\b(RUN|DIR|TABLE|SUITE|MIRROR|NAME|FILE|CELL|KEY|STRATEGY|TARGET|[A-Z])\b|\.\.\.")
 DRY = {"run", "verify"}
 ELSEWHERE = {

@@ -14,12 +14,16 @@ from bench.cli.output import print_json
 from suites import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.report import Layout
+    from bench.results import Frames
 
 
 @app.command(
     epilog="Examples: lethe report results/runs/first --scores acc,forgetting "
-    "| lethe report results/runs/first results/runs/second --wide --spread sd --out results/runs/both"
+    "| lethe report results/runs/first results/runs/second --wide --spread sd --out results/runs/both "
+    "| lethe report results/runs/first --without er --width column"
 )
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
@@ -43,32 +47,62 @@ def report(
     ] = None,
     label: Annotated[str, typer.Option(metavar="DIR=NAME,...", help="Compare runs under these names.")] = "",
     split: Annotated[str, typer.Option(help="Rows of the scores: test or validation.")] = "test",
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="STRATEGY", help="Show this strategy; can be repeated.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="STRATEGY", help="Leave this one out; can be repeated.")
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Display names, in their order: TOML lines like "er" = "Replay".'),
+    ] = None,
+    columns: Annotated[
+        int, typer.Option(min=1, max=2, help="LaTeX tables over 1 or 2 columns of a paper.")
+    ] = 1,
+    width: Annotated[
+        str, typer.Option(help="Width of the figures: column (3.35 in), text (6.9 in) or inches.")
+    ] = "text",
+    formats: Annotated[str, typer.Option(help="Formats of the figures: pdf, svg, png, pgf.")] = "pdf,svg,png",
 ) -> None:
     """Make the page, tables (terminal, Markdown, LaTeX, CSV) and figures of one or several runs."""
     import time
 
     from rich.console import Console
 
-    from bench.report import Layout, class_tables, make_report, print_classes, write_classes
-    from bench.results import load
+    from bench.report import (
+        Layout,
+        chosen_formats,
+        chosen_width,
+        class_tables,
+        make_report,
+        print_classes,
+        write_classes,
+    )
+    from bench.results import choose, load, read_names
 
     runs = [opened(folder)[0] for folder in folders]
-    layout = Layout(spread, by_family, per_task, wide, marks=True, origin=True)  # type: ignore[arg-type]
+    layout = Layout(spread, by_family, per_task, wide, True, True, columns)  # type: ignore[arg-type]
     chosen = tuple(filter(None, scores.split(","))) or None
-    labels = _labels(label)
+    inches, kinds = chosen_width(width), chosen_formats([*filter(None, formats.split(","))])
+    labels, called = _labels(label), read_names(names) if names else {}
+
+    def read() -> Frames:
+        return choose(load(folders, prefer=prefer, labels=labels), only or (), without or (), called)
+
     if serve:
         if split != "test":
             raise errors.UserError("--serve shows scores on test rows: leave out --split")
-        _serve(folders, chosen, layout, port, prefer, labels)
+        _serve(folders, read, chosen, layout, port)
         return
     if out is None and len(folders) > 1:
         raise errors.UserError("a report on several runs needs --out, the folder to write it to")
     if out is None and runs[0].packed:
         raise errors.UserError("a report on a packed run needs --out, the folder to write it to")
-    frames = load(folders, prefer=prefer, labels=labels).on(split)
+    frames = read().on(split)
     classes = class_tables(frames, layout) if by_class else None
     target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
-    made = make_report(frames, target, chosen, layout, date, Console())
+    made = make_report(frames, target, chosen, layout, date, Console(), inches, kinds)
     if classes:
         print_classes(classes, Console())
         write_classes(classes, made)
@@ -86,16 +120,15 @@ def _labels(text: str) -> dict[str, str]:
 
 def _serve(
     folders: list[Path],
+    read: Callable[[], Frames],
     scores: tuple[str, ...] | None,
     layout: Layout,
     port: int,
-    prefer: Path | None,
-    labels: dict[str, str],
 ) -> None:
     """Serve the page of runs until Ctrl-C."""
     from bench.report import HOST, page_server
 
-    serving = page_server(folders, scores, layout, port, prefer, labels)
+    serving = page_server(folders, read, scores, layout, port)
     print(f"the page: http://{HOST}:{serving.server_address[1]}/ (Ctrl-C ends it)", flush=True)
     try:
         serving.serve_forever()

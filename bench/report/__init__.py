@@ -5,7 +5,7 @@ from bench.report.cite import citations
 from bench.report.class_tables import class_tables, print_classes, write_classes
 from bench.report.comparison_text import comparison_junit, comparison_markdown, print_comparison
 from bench.report.history_table import HEADER as HISTORY_HEADER, history_rows, history_steps, write_history
-from bench.report.layout import Layout, Spread
+from bench.report.layout import Layout, Spread, chosen_formats, chosen_width
 from bench.report.live_server import HOST, page_server
 from bench.report.plot import plot
 from bench.report.power_table import caption as power_caption, compared, print_power
@@ -16,9 +16,9 @@ from bench.report.text_tables import print_rows
 from bench.report.write_report import make_report
 
 __all__ = [
-    "HISTORY_HEADER", "HOST", "Layout", "Spread", "citations", "class_tables", "compared",
-    "comparison_junit", "comparison_markdown", "every_comparison", "history_rows", "history_steps",
-    "in_html", "left_out", "make_report", "page_server", "plot", "power_caption", "print_classes",
-    "print_comparison", "print_power", "print_published", "print_rows", "print_tables", "summary_table",
-    "tables", "write_classes", "write_history",
+    "HISTORY_HEADER", "HOST", "Layout", "Spread", "chosen_formats", "chosen_width", "citations",
+    "class_tables", "compared", "comparison_junit", "comparison_markdown", "every_comparison",
+    "history_rows", "history_steps", "in_html", "left_out", "make_report", "page_server", "plot",
+    "power_caption", "print_classes", "print_comparison", "print_power", "print_published", "print_rows",
+    "print_tables", "summary_table", "tables", "write_classes", "write_history",
 ]  # fmt: skip

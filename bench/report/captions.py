@@ -1,6 +1,6 @@
 """Captions of tables: units, spread, marks, bounds and origin; and remarks below them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
@@ -15,17 +15,26 @@ from suites.errors import some
 _SHOWN = 6
 
 
-def caption(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> str:
-    """Return the spread and, as asked for, marks and origin, of tables with the numbers of ``summary``."""
+def caption(
+    frames: Frames, numbers: pd.DataFrame, layout: Layout, of_bounds: Collection[str] | None = None
+) -> str:
+    """Return the spread and, as asked for, marks and origin, of tables.
+
+    Args:
+        frames: The runs.
+        numbers: Their ``summary``, or the part of it that the tables show.
+        layout: How numbers are shown.
+        of_bounds: The bounds, where the caller has them.
+    """
     scores = "Scores" if frames.split == "test" else f"Scores on {frames.split} rows"
-    spread = SPREADS[layout.spread]
-    words = [f"{scores} {units(frames)}: {spread} over n seeds; {MISSING} where not defined."]
+    unit = units(frames, numbers["suite"].unique() if len(numbers) else frames.cells["suite"].unique())
+    words = [f"{scores} {unit}: {SPREADS[layout.spread]} over n seeds; {MISSING} where not defined."]
     if len(numbers):
         of_suites = dict.fromkeys(frames.score_of(suite) for suite in numbers["suite"].unique())
-        kinds = [frames.score] if layout.wide else list(of_suites)
+        kinds = ([*of_suites] if len(of_suites) == 1 else [None]) if layout.wide else list(of_suites)
         words += filter(None, [heads(numbers["column"].unique(), *kinds)])
     if layout.marks and len(numbers):
-        words += _about_marks(frames, numbers)
+        words += _about_marks(numbers, bounds(frames) if of_bounds is None else of_bounds)
     if layout.origin:
         words += origin(frames)
     return " ".join(words)
@@ -40,10 +49,10 @@ def about_bounds(names: Iterable[str]) -> str:
     return f"{', '.join(found)} {are} on data of other tasks too; not marked, ranked or compared with."
 
 
-def _about_marks(frames: Frames, numbers: pd.DataFrame) -> list[str]:
+def _about_marks(numbers: pd.DataFrame, of_bounds: Collection[str]) -> list[str]:
     if not (numbers["mark"] == "best").any():
         return []
-    apart = bounds(frames)
+    apart = {*of_bounds} & {*numbers["identity"]}
     words = ["Bold: best mean.", *filter(None, [about_bounds(apart)])]
     if (numbers["mark"] == "close").any():
         words.append(

@@ -1,6 +1,7 @@
 """Formats of numbers in reports: digits, spread, and undefined values."""
 
 import math
+import re
 
 MISSING = "–"
 """Printed for a number that is not defined."""
@@ -46,3 +47,13 @@ def p_value(p: float) -> str:
 def rank_text(value: float) -> str:
     """Return a mean rank, or a difference of ranks."""
     return f"{value:.2f}"
+
+
+def broken(name: str, width: int) -> list[str]:
+    """Return a selector as lines, broken after commas and plus signs, as long as ``width`` if possible."""
+    lines = [""]
+    for piece in re.findall(r"[^,+\[]*[,+\[]?", name):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return lines

@@ -1,6 +1,6 @@
 """A server for the page of a run in progress, on this machine only."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.report.layout import Layout
-from bench.results import Frames, load, state_of
+from bench.results import Frames, state_of
 from suites.errors import UserError
 
 HOST = "127.0.0.1"
@@ -75,20 +75,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 def page_server(
     folders: list[Path],
+    read: Callable[[], Frames],
     scores: Sequence[str] | None,
     layout: Layout,
     port: int,
-    prefer: Path | None = None,
-    labels: Mapping[str, str] | None = None,
 ) -> ThreadingHTTPServer:
-    """Return a server of the page of run folders; see ``server``, and for ``prefer`` and ``labels`` ``load``.
+    """Return a server of the page of run folders, which ``read`` returns; see ``server``.
 
     Raises UserError for runs that contradict each other.
     """
     from bench.report.page import make_page  # matplotlib takes a second to import
-
-    def read() -> Frames:
-        return load(folders, prefer=prefer, labels=labels)
 
     def made() -> str:
         return "".join(make_page(read(), scores, live=True, layout=layout))

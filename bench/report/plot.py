@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.report.layout import TWO_COLUMNS
 from bench.report.parts import by_scenario, part_names, parts
 from suites.errors import UserError, unknown
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 
 
 def plot(
-    frames: Frames, name: str, suite: str = "", scenario: str = "", width: float = 6.9
+    frames: Frames, name: str, suite: str = "", scenario: str = "", width: float = TWO_COLUMNS
 ) -> tuple[Figure, pd.DataFrame]:
     """Return a figure of a report, and its data.
 

@@ -106,13 +106,13 @@ def unit_words(score: Score | None) -> str:
     return f"as {score.title} from {score.low:g} to {score.high:g}"
 
 
-def units(frames: Frames) -> str:
-    """Return the unit of a table's numbers, suite by suite where they differ."""
-    if frames.score is not None:
-        return unit_words(frames.score)
+def units(frames: Frames, suites: Iterable[str]) -> str:
+    """Return the unit of the numbers of suites, suite by suite where they differ."""
     found: dict[str, list[str]] = {}
-    for suite in sorted(set(frames.cells["suite"]) & set(frames.declared)):
+    for suite in sorted({*suites} & {*frames.declared}):
         found.setdefault(unit_words(frames.score_of(suite)), []).append(suite)
+    if len(found) < 2:
+        return next(iter(found), unit_words(PROPORTION))
     return ", ".join(f"{words} ({', '.join(suites)})" for words, suites in found.items())
 
 

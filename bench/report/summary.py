@@ -35,6 +35,10 @@ class Entry:
     mark: Mark = ""
     number: float | None = None
     """None for text and for a number that is not defined."""
+    sd: float | None = None
+    """The standard deviation over seeds, None for text and where it is not defined."""
+    n: int = 0
+    """The number of values."""
 
     @property
     def text(self) -> str:
@@ -47,17 +51,18 @@ def entry(row: dict[Hashable, Any], layout: Layout, usual: int) -> Entry:
 
     ``row`` is one of ``summary``, or of ``bench.stats.describe`` with its ``column``.
     """
-    mean, column = row["mean"], row["column"]
+    mean, column, n = row["mean"], row["column"], row["n"]
     if math.isnan(mean):
         return Entry(MISSING)
+    sd = None if math.isnan(row["sd"]) else row["sd"]
     if column in SPEED:
-        return Entry(speed(mean), number=mean)
+        return Entry(speed(mean), number=mean, sd=sd, n=n)
     if layout.spread == "bca":
         spread = interval(row["bca_low"], row["bca_high"])
     else:
         spread = plus_minus(row["half" if layout.spread == "ci" else layout.spread])
-    more = f" (n = {row['n']})" if row["n"] != usual else ""
-    return Entry(points(mean), spread + more, row.get("mark", ""), mean)
+    more = f" (n = {n})" if n != usual else ""
+    return Entry(points(mean), spread + more, row.get("mark", ""), mean, sd, n)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from rich.console import Console
@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.report.captions import caption, remarks
-from bench.report.families import families, place
+from bench.report.families import bounds, families, place
 from bench.report.formats import CLOSE, MISSING
 from bench.report.layout import Layout, chosen_scores
+from bench.report.origin import origin
 from bench.report.score_names import column_title, head, in_column, part_title, scenario_words
 from bench.report.summary import SPEED, Entry, entry, order_over_suites, rows, significance, summary_and_pairs
 from bench.report.text_tables import line, plain, print_table
@@ -31,6 +32,8 @@ class TextTable:
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[Entry, ...], ...]
+    caption: str
+    """What a reader of this table alone needs: units, spread, marks; not the origin of the numbers."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Tables:
     remarks: tuple[str, ...]
     """Lines below the tables on cells that are not done, not shown, not defined, or stale."""
     caption: str
+    """Units, spread, marks and, with ``layout.origin``, the origin of all tables."""
+    origin: tuple[str, ...]
+    """Where the numbers are from, in sentences; empty without ``layout.origin``."""
     significance: tuple[str, ...] = ()
     """Lines for the terminal on significant differences, with ``layout.marks``."""
 
@@ -55,16 +61,18 @@ def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | 
     (numbers, pairs), scores = summary_and_pairs(frames, names, layout), chosen_scores(names, layout)
     shown: list[TextTable] = []
     if len(numbers):
-        shown = (_wide if layout.wide else _usual)(frames, numbers, scores, layout)
+        shown = _wide(frames, numbers, scores, layout) if layout.wide else by_part(frames, numbers, layout)
     lines = tuple(remarks(frames, scores, layout))
     first = scores if names and not layout.wide else scores[:1]
     differences = tuple(significance(pairs, frames, first)) if len(pairs) else ()
-    return Tables(numbers, pairs, tuple(shown), lines, caption(frames, numbers, layout), differences)
+    sources = tuple(origin(frames)) if layout.origin else ()
+    words = caption(frames, numbers, layout)
+    return Tables(numbers, pairs, tuple(shown), lines, words, sources, differences)
 
 
-def _usual(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: Layout) -> list[TextTable]:
-    """Return a table per suite and scenario."""
-    out = []
+def by_part(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> list[TextTable]:
+    """Return a table for each suite and scenario in ``numbers``, of ``summary``, with their columns."""
+    out, apart = [], bounds(frames)
     for (suite, scenario), part in numbers.groupby(["suite", "scenario"]):
         columns = [c for c in part["column"].unique() if not (layout.per_task and c in SPEED)]
         shown = {}
@@ -73,7 +81,8 @@ def _usual(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout:
         score = frames.score_of(str(suite))
         header = ("strategy", "n", *(column_title(c, score) for c in columns))
         title = part_title(str(suite), str(scenario))
-        out.append(TextTable(title, header, _grouped(shown, layout, frames)))
+        words = caption(frames, part, replace(layout, origin=False), apart)
+        out.append(TextTable(title, header, _grouped(shown, layout, frames), words))
     return out
 
 
@@ -96,7 +105,8 @@ def _wide(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: 
                 shown[identity] = (Entry(identity), Entry(n), *texts)
             title = f"{head(score, frames.score)}, {scenario_words(str(scenario))}"
             header = ("strategy", "n", *(in_column(suite, frames) for suite in suites))
-            out.append(TextTable(title, header, _grouped(shown, layout, frames)))
+            words = caption(frames, part, replace(layout, origin=False))
+            out.append(TextTable(title, header, _grouped(shown, layout, frames), words))
     return out
 
 

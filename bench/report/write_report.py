@@ -9,7 +9,7 @@ from rich.console import Console
 from bench.report.across_suites import across
 from bench.report.csv_text import csv_text
 from bench.report.latex import latex
-from bench.report.layout import Layout, chosen_scores
+from bench.report.layout import FORMATS, TWO_COLUMNS, Layout, chosen_scores
 from bench.report.summary import pairs_of_report
 from bench.report.tables import in_markdown, print_tables, tables
 from bench.results import Frames
@@ -23,6 +23,8 @@ def make_report(
     layout: Layout | None = None,
     date: str = "",
     console: Console | None = None,
+    width: float = TWO_COLUMNS,
+    formats: Sequence[str] = FORMATS,
 ) -> Path:
     """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
 
@@ -40,14 +42,14 @@ def make_report(
     layout = layout or Layout(marks=True, origin=True)
     shown = chosen_scores(scores, layout)
     with _writing_into(folder):
-        figures = begin_figures(frames, folder / "figures")
+        figures = begin_figures(frames, folder / "figures", width, formats)
     made = tables(frames, scores, layout)
     if console is not None:
         print_tables(made, console)
     ranked = across(frames, shown)
     with _writing_into(folder):
         (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]), encoding="utf-8")
-        (folder / "table.tex").write_text(latex(made), encoding="utf-8")
+        (folder / "table.tex").write_text(latex(made, layout.columns), encoding="utf-8")
         (folder / "table.csv").write_text(
             csv_text(made.numbers.drop(columns="untested", errors="ignore")), encoding="utf-8"
         )

@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import math
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -39,6 +42,7 @@ from bench.report.figures.schedules import schedules_data
 from bench.report.figures.stability import stability_data
 from bench.report.figures.stream import stream_data
 from bench.report.figures.tasks import tasks_data
+from bench.report.layout import chosen_formats, chosen_width, tex_system
 from bench.report.parts import by_scenario, parts
 from bench.results import Frames, choose
 from bench.stats import summarise
@@ -237,6 +241,112 @@ def test_the_ranks_figure_equals_a_calculation_by_hand() -> None:
     )  # (suite, strategy), means over seeds
     expected = means.rank(axis=1, ascending=False).mean().to_dict()
     assert data.set_index("identity")["rank"].to_dict() == pytest.approx(expected)
+
+
+def test_a_bound_is_a_line_across_the_memories_and_not_at_zero() -> None:
+    """joint and cumulative need all rows, whatever their records say they store."""
+    part = only_part(made_up(11))
+    figure, data = drawn("pareto", part)
+    memory = data[data["cost"] != "samples_per_second"].set_index(["cost", "identity"])["x"]
+    for cost, name in itertools.product(("memory_bytes", "memory_samples"), ("joint", "cumulative")):
+        assert math.isnan(memory[cost, name])
+        assert memory[cost, "finetune"] == 0
+    speeds, *memories = figure.axes
+    final = 100 * data.set_index(["cost", "identity"])["mean"]["memory_bytes"]
+    for axes, lines in ((speeds, 0), *((axes, 2) for axes in memories)):
+        across = [line for line in axes.lines if list(line.get_xdata()) == [0, 1]]
+        heights = {round(float(line.get_ydata()[0]), 6) for line in across}
+        assert heights == ({round(final[name], 6) for name in ("joint", "cumulative")} if lines else set())
+    assert any("cumulative and joint store all rows" in " ".join(text.split()) for text in texts_of(figure))
+
+
+@pytest.mark.parametrize("name", ["pareto", "stability", "response", "schedules", "bars", "stream", "tasks"])
+@pytest.mark.parametrize("high", [False, True])
+def test_an_axis_that_does_not_begin_at_zero_says_so(name: str, high: bool) -> None:
+    records = with_notes(with_buffers() if name == "response" else made_up(4, curves=True))
+    for record in records if high else ():
+        rows = record["test"]["right"]
+        record["test"]["right"] = [[None if x is None else 160 + x // 8 for x in row] for row in rows]
+        for note in record["notes"]:
+            record["notes"][note] = 100.0 + np.array(record["notes"][note], dtype=float)
+            record["notes"][note] = record["notes"][note].tolist()
+    figure, _ = drawn(name, only_part(records))
+    cut = [
+        (axes, line.axis_name)
+        for axes in figure.axes
+        for line in (axes.xaxis, axes.yaxis)
+        if line.get_scale() == "linear"
+        and not (name in ("bars", "stream", "tasks", "schedules") and line.axis_name == "xy"[name == "bars"])
+        and not sorted(line.get_view_interval())[0] <= 0 <= sorted(line.get_view_interval())[1]
+    ]
+    breaks = [line for axes in figure.axes for line in axes.lines if isinstance(line.get_marker(), list)]
+    assert len({id(line.axes) for line in breaks}) == len({id(axes) for axes, _ in cut})
+    said = any("broken axes do not begin at zero" in " ".join(text.split()) for text in texts_of(figure))
+    assert said == bool(cut)
+    if high and name in ("pareto", "stability"):
+        assert cut
+
+
+def test_figures_describe_their_parts_with_the_numbers_of_the_tables() -> None:
+    part = only_part(made_up(4))
+    figure, data = drawn("stream", part)
+    last = data[data["tasks"] == 5].set_index("identity")
+    found = {tip.series: tip.texts[-1] for tip in figure.tips.values() if tip.texts}
+    for name, text in found.items():
+        assert text == f"after 5 tasks: {100 * last['mean'][name]:.2f} ± {100 * last['half'][name]:.2f}"
+    assert set(found) == {"finetune", "joint", "er", "ewc"}
+    figure, _ = drawn("bars", part)
+    texts = {(tip.series, tip.texts[0]) for tip in figure.tips.values()}
+    assert {(name, text.replace("after 5 tasks", "acc")) for name, text in found.items()} <= texts
+
+
+def test_figures_are_as_wide_as_asked_for_in_the_formats_asked_for(tmp_path: Path) -> None:
+    frames = frames_of(made_up(3, seeds=2, n_tasks=2))
+    list(begin_figures(frames, tmp_path, chosen_width("4.5"), chosen_formats(["svg"])))
+    assert {path.suffix for path in tmp_path.iterdir()} == {".svg", ".csv"}
+    text = (tmp_path / "toy-class-stream.svg").read_text()
+    assert f'width="{4.5 * 72:g}pt"' in text
+    assert [chosen_width(w) for w in ("column", "text", "5")] == [ONE_COLUMN, TWO_COLUMNS, 5]
+    refused("not 'wide'", chosen_width, "wide")
+    refused("not '0.1'", chosen_width, "0.1")
+    refused("unknown format of figures 'pfd'; did you mean pgf or pdf", chosen_formats, ["pfd"])
+
+
+def test_pgf_needs_tex_and_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    refused("PGF figures need xelatex, lualatex or pdflatex", chosen_formats, ["pdf", "pgf"])
+    monkeypatch.setattr("shutil.which", lambda name: "/bin/tex" if name == "pdflatex" else None)
+    assert chosen_formats(["pdf", "pgf"]) == ("pdf", "pgf")
+    assert tex_system() == "pdflatex"
+
+
+MEASURES = """#!{python}
+# In the place of TeX: every text is as wide as 5 points a letter.
+import sys
+print("*pgf_backend_query_start\\n*", end="", flush=True)
+for line in sys.stdin:
+    if "@@end" in line:
+        break
+    if "\\sbox0" in line:
+        print(f"\\n{{5.0 * len(line)}}pt,6.0pt,1.0pt\\n\\n*", end="", flush=True)
+"""
+
+
+def test_pgf_figures_have_their_names_as_tex(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TeX is played by a script that measures; names with its special characters are escaped."""
+    tex = tmp_path / "xelatex"
+    tex.write_text(MEASURES.format(python=sys.executable))
+    tex.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    part = only_part(made_up(3, seeds=2))
+    shown = choose(part, names={"er": "a_b & 50 % {#}", "joint": "$x^2$"})
+    for name in ("stream", "bars"):
+        figure, _ = drawn(name, shown)
+        write(figure, tmp_path / f"{name}.pgf")
+        text = (tmp_path / f"{name}.pgf").read_text()
+        assert "\\begin{pgfpicture}" in text
+        assert r"a\_b \& 50 \% \{\#\}" in text
+        assert r"\$x\textasciicircum{}2\$" in text
 
 
 def test_numbers_on_axes_are_short_and_evenly_placed() -> None:

@@ -25,7 +25,7 @@ from bench.report.layout import DEFAULT
 from bench.report.page import make_page
 from bench.report.parts import by_scenario, parts
 from bench.report.tables import in_markdown
-from bench.results import Frames, load
+from bench.results import Frames, choose, load
 from lethe.testing import frames_of, made_cell, made_up, not_done, write_run
 
 Cells = dict[tuple[str, str, str], tuple[str, str]]
@@ -134,22 +134,24 @@ def tex_cell(cell: str) -> tuple[str, str]:
 
 def of_latex(text: str) -> Cells:
     found: Cells = {}
-    for table in text.split("\\begin{table}")[1:]:
+    for table in text.split("\\begin{table")[1:]:
         title = re.findall(r"\\caption\{(.*?)\. ", table)[0]
-        lines = [line.strip().removesuffix(" \\\\") for line in table.splitlines() if " & " in line]
-        header = [tex_cell(name)[0] for name in lines[0].split(" & ")]
-        for line in lines[1:]:
-            cells = line.split(" & ")
-            for name, cell in zip(header[2:], cells[2:], strict=True):
-                found[title, tex_cell(cells[0])[0], name] = tex_cell(cell)
+        for block in table.split("\\begin{tabular}")[1:]:  # columns that do not fit follow below
+            lines = [line.strip().removesuffix(" \\\\") for line in block.splitlines() if " & " in line]
+            header = [tex_cell(name)[0] for name in lines[0].split(" & ")]
+            for line in lines[1:]:
+                cells = line.split(" & ")
+                for name, cell in zip(header[1:], cells[1:], strict=True):
+                    if name != "n":
+                        found[title, tex_cell(cells[0])[0], name] = tex_cell(cell)
     return found
 
 
-def of_page(text: str) -> tuple[Cells, Cells, dict[str, Any]]:
-    """Return the visible cells, the cells copied as LaTeX, and the script's data."""
-    seen, copied, header = {}, {}, {}
-    body, *scripts = re.split(r"<script[^>]*>", text)
-    for section in re.split(r"<h2[^>]*>", body)[1:]:
+def of_page(text: str) -> tuple[Cells, dict[str, Cells], list[dict[str, Any]]]:
+    """Return the visible cells, those copied as CSV and as LaTeX, and the data of each section."""
+    seen, in_csv, header = {}, {}, {}
+    data = [json.loads(found) for found in re.findall(r'<script [^>]*class="data">(.*?)</script>', text)]
+    for section in re.split(r"<h2[^>]*>", text.split('id="unfinished"')[0].split('id="run"')[0])[1:]:
         title = unescape(section.split("</h2>")[0])
         for row in re.findall(r"<tr\b.*?</tr>", section, re.DOTALL):
             tags = re.findall(r"<t[hd]\b([^>]*)>(.*?)</t[hd]>", row, re.DOTALL)
@@ -161,8 +163,10 @@ def of_page(text: str) -> tuple[Cells, Cells, dict[str, Any]]:
                 elif "data-key" in given:
                     mark = "best" if "best" in given["class"] else "close" if own.endswith("†") else ""
                     place = title, cells[0], header[title, given["data-key"]]
-                    seen[place], copied[place] = (own.removesuffix(" †"), mark), tex_cell(given["data-latex"])
-    return seen, copied, json.loads(scripts[0].split("</script>")[0])
+                    seen[place] = own.removesuffix(" †"), mark
+                    numbers = [float(given[f"data-{name}"] or "nan") for name in ("value", "sd")]
+                    in_csv[place] = (*numbers, int(given["data-n"])), given["data-mark"]
+    return seen, {"CSV": in_csv, "LaTeX": of_latex("".join(d["latex"] for d in data))}, data
 
 
 def of_csv(frame: pd.DataFrame, titles: dict[str, dict[str, str]]) -> Cells:
@@ -194,13 +198,21 @@ def forms(frames: Frames, folder: Path) -> dict[str, Cells]:
     columns = [*DEFAULT, "samples_per_second", "seconds_per_seed"]
     titles = {t.title: dict(zip(columns, t.header[2:], strict=True)) for t in made.shown}
     seen, copied, _ = of_page("".join(make_page(frames, figures=[])))
+    mean = {place: own for place, own in copied["CSV"].items() if place in seen}
+    for row in numbers.to_dict("records"):
+        title = f"{row['suite']}, {row['scenario']}" + ("" if row["scenario"] == "online" else "-incremental")
+        place = title, row["identity"], titles[title][row["column"]]
+        if place in mean or not math.isnan(row["mean"]):
+            (value, sd, n), mark = mean[place]
+            assert (value, sd) == pytest.approx((row["mean"], row["sd"]), rel=1e-6, nan_ok=True), place
+            assert (n, mark) == (row["n"], row["mark"]), place
     return {
         "terminal": in_terminal(stream.getvalue()),
         "Markdown": of_markdown(in_markdown(made)),
         "LaTeX": of_latex(latex(made)),
         "CSV": of_csv(numbers, titles),
         "page": seen,
-        "copied from the page": copied,
+        "copied from the page": copied["LaTeX"],
     }
 
 
@@ -215,7 +227,7 @@ def test_every_form_has_the_same_numbers_and_marks(run: str, tmp_path: Path) -> 
     for form, cells in found.items():
         # The page has more columns, hidden at first, and leaves out columns without values.
         for place, own in expected.items():
-            if form not in ("page", "copied from the page") or place in cells:
+            if form != "page" or place in cells:
                 assert cells[place] == own, (form, place)
             else:
                 assert own == ("–", ""), place
@@ -242,14 +254,27 @@ def test_the_page_shows_the_same_spread_as_the_tables(spread: Any) -> None:
     made = tables(frames, None, layout)
     seen, copied, _ = of_page("".join(make_page(frames, layout=layout, figures=[])))
     for place, own in of_markdown(in_markdown(made)).items():
-        assert seen[place] == copied[place] == own
+        assert seen[place] == copied["LaTeX"][place] == own
+
+
+@pytest.mark.parametrize("run", ["two suites", "unequal seeds", "BLEU"])
+def test_latex_copied_from_the_page_is_that_of_the_file(run: str) -> None:
+    """Both with the same comments; with several suites or scenarios the page copies the table of one."""
+    frames = choose(frames_of(RUNS[run]()), without=["er"], names={"ewc": "Elastic & weight"})
+    for layout in (Layout(marks=True, origin=True, columns=2), Layout("sd", True, marks=True, origin=True)):
+        text = "".join(make_page(frames, ["acc", "bwt"], layout=layout, figures=[]))
+        file = latex(tables(frames, ["acc", "bwt"], layout), layout.columns)
+        comments = json.loads(re.findall(r'id="data">(.*?)</script>', text)[0])["comments"]
+        assert "\n".join([comments, *(d["latex"] for d in of_page(text)[2])]) == file
+        assert "% not shown, by choice: er" in comments
+        assert "Elastic \\& weight" in file
 
 
 def test_the_data_of_the_page_s_script_equal_the_tables() -> None:
     frames = frames_of(records())
     text = "".join(make_page(frames, figures=[]))
     seen, _, data = of_page(text)
-    for title, table in zip(dict.fromkeys(t for t, _, _ in seen), data["tables"], strict=True):
+    for title, table in zip(dict.fromkeys(t for t, _, _ in seen), data, strict=True):
         names = [row["identity"] for row in table["rows"]]
         assert names == order(seen, title)
         finals = [float(seen[title, name, "acc"][0].split(" ± ")[0]) for name in names]

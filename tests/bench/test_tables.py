@@ -13,6 +13,8 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import cbook
+from matplotlib.ft2font import FT2Font
 from rich.console import Console
 
 from bench.plan import CellSpec
@@ -25,7 +27,7 @@ from bench.report.parts import parts
 from bench.report.summary import by_final, summary, summary_and_pairs
 from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, choose, load, read_names
-from bench.stats import bca, needs
+from bench.stats import SCORES, bca, needs
 from bench.stats.power import seeds_needed
 from lethe.testing import record, toy_run, write_run
 from suites.errors import UserError
@@ -73,7 +75,7 @@ def printed(made_: Tables) -> str:
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the drawing of figures, which takes seconds and is tested elsewhere."""
 
-    def none(frames: Frames, folder: Path) -> Iterator[Any]:
+    def none(frames: Frames, folder: Path, *how: object) -> Iterator[Any]:
         folder.mkdir(parents=True)
         return iter(())
 
@@ -393,11 +395,53 @@ def test_names_are_escaped_in_latex() -> None:
 
 
 def test_latex_typesets_numbers_in_math_mode(tmp_path: Path) -> None:
-    text = latex(tables(load(toy_run(tmp_path, seeds("er", [60, 70]))), ["acc", "bwt"], Layout(marks=True)))
+    shown = tables(load(toy_run(tmp_path, seeds("er", [60, 70]))), ["acc", "bwt"], Layout(marks=True))
+    text = latex(shown, columns=2)
     assert re.search(r"er & 2 & 72\.50 \$\\pm\$ \d+\.\d\d & \$-\$25\.00 \$\\pm\$ ", text)
     assert "\\toprule" in text
-    assert "\\begin{tabular}{lrrrrr}" in text
+    assert "\\begin{tabular}{@{}lrrrrr@{}}" in text
     assert "\\caption{toy, class-incremental. Scores in percent: mean $\\pm$ half-width" in text
+
+
+def points_wide(tabular: str) -> float:
+    """Return how wide a LaTeX table is in points, by the letters of Computer Modern at 8 points."""
+    font = FT2Font(cbook._get_data_path("fonts/ttf/cmb10.ttf"))
+    font.set_size(8, 72)
+    columns: list[float] = []
+    for line in tabular.splitlines():
+        if line.endswith("\\\\") and "multicolumn" not in line:
+            for place, cell in enumerate(line.removesuffix("\\\\").split(" & ")):
+                text = re.sub(r"\\textbf|\\pm|\^\{\\dagger\}|\\textendash|\\enspace|[{}$\\]", "", cell)
+                font.set_text(text.strip())
+                wide = font.get_width_height()[0] / 64 + 8 * ("pm" in cell) + 4 * ("dagger" in cell)
+                columns += [0.0] * (place + 1 - len(columns))
+                columns[place] = max(columns[place], wide)
+    return sum(columns) + 6 * (len(columns) - 1)
+
+
+@pytest.mark.parametrize(("columns", "points"), [(1, 234), (2, 487)])
+def test_latex_fits_the_columns_of_a_paper_and_shows_every_number_once(
+    columns: int, points: float, tmp_path: Path
+) -> None:
+    """3.25 inches for one column; what does not fit beside the rest follows below, long names are broken."""
+    long = "adaptive-replay[control=fixed,lam=10,rate=0.25]"
+    cells = seeds("er", [60, 70, 80]) | seeds("ewc", [50, 50, 60])
+    frames = choose(load(toy_run(tmp_path, cells)), names={"ewc": long})
+    for layout in (Layout(marks=True, origin=True, by_family=True), Layout(marks=True, origin=True)):
+        shown = tables(frames, [*SCORES], layout)
+        text = latex(shown, columns)
+        assert text.count("\\begin{table*}" if columns == 2 else "\\begin{table}") == 1
+        blocks = text.split("\\begin{tabular}")[1:]
+        assert 2 <= len(blocks) <= 14
+        wide = [points_wide(block.split("\\toprule")[1]) for block in blocks]
+        assert all(points / 3 < w <= points for w in wide[:-1])
+        lines = (block.split("\\toprule\n")[1].split(" \\\\")[0] for block in blocks)
+        heads = [cell for line in lines for cell in line.split(" & ")[1:]]
+        assert heads == [escaped(name) for name in shown.shown[0].header[1:]]
+        comments, table = text.split("\n\n", 1)
+        assert all(line.startswith("% ") for line in comments.splitlines())
+        assert "Command: " in comments
+        assert "Command" not in table
 
 
 def test_names_are_escaped_in_markdown(tmp_path: Path) -> None:
@@ -417,7 +461,7 @@ def test_names_are_escaped_in_markdown(tmp_path: Path) -> None:
 def test_latex_compiles_and_prints_names_unchanged(layout: str, tmp_path: Path) -> None:
     made_ = tables(odd_names(tmp_path / "run"), ["acc", "bwt"], LAYOUTS[layout])
     document = (
-        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}\n"
+        "\\documentclass[twocolumn]{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}\n"
         f"{latex(made_)}\\end{{document}}\n"
     )
     (tmp_path / "t.tex").write_text(document)

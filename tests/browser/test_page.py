@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import threading
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from bench.plan import Request
-from bench.report import HOST
+from bench.report import HOST, Layout, tables
+from bench.report.latex import latex
 from bench.report.live_server import Live, server
 from bench.report.page import make_page
 from bench.results import load
@@ -135,7 +137,7 @@ def test_two_strategies_can_be_compared(page: Any) -> None:
     assert "two different strategies" in answer.inner_text()
 
 
-def test_tables_are_copied_as_shown(page: Any) -> None:
+def test_tables_are_copied_as_the_numbers_shown_and_as_the_file_in_latex(page: Any, folder: Path) -> None:
     def copied(form: str) -> str:
         page.locator("#t0 .status").evaluate("node => { node.textContent = '' }")
         page.locator(f"#t0 [data-copy={form}]").click()
@@ -145,10 +147,28 @@ def test_tables_are_copied_as_shown(page: Any) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#t0 .filter").fill("er")
     rows = list(csv.reader(io.StringIO(copied("csv"))))
-    assert rows[0][:4] == ["strategy", "family", "n", "acc"]
+    frames = load(folder)
+    made = tables(frames, None, Layout(marks=True, origin=True))
+    numbers = made.numbers.set_index(["identity", "column"])
+    assert rows[0][:7] == ["strategy", "family", "n", "acc_mean", "acc_sd", "acc_n", "acc_mark"]
     assert {row[0] for row in rows[1:]} == set(names(page))
-    text = copied("latex")
-    assert [word for word in ("\\toprule", "learning\\_acc", "$\\pm$", "\\textbf{") if word not in text] == []
+    for row in (dict(zip(rows[0], row, strict=True)) for row in rows[1:]):
+        for column in ("acc", "bwt", "samples_per_second"):
+            expected = numbers.loc[(row["strategy"], column)]
+            for part in ("mean", "sd", "n"):
+                assert float(row[f"{column}_{part}"]) == pytest.approx(expected[part], rel=1e-6)
+            assert row[f"{column}_mark"] == expected["mark"]
+    first = replace(made, shown=made.shown[:1])  # no cell of the other scenario is done
+    assert copied("latex") == latex(first)
+    assert latex(made).startswith(latex(first))
+
+
+def test_a_name_like_a_formula_is_copied_as_text(page: Any) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#t0 tbody th").first.evaluate("node => { node.textContent = '=1+1' }")
+    page.locator("#t0 [data-copy=csv]").click()
+    page.locator("#t0 .status", has_text="copied").wait_for()
+    assert "'=1+1," in page.evaluate("navigator.clipboard.readText()")
 
 
 def test_filters_and_sorting_do_not_change_marks(page: Any) -> None:
@@ -163,16 +183,73 @@ def test_filters_and_sorting_do_not_change_marks(page: Any) -> None:
     assert sorted(best()) == sorted(before)
 
 
+def test_figures_answer_to_the_pointer_and_to_the_arrow_keys(page: Any) -> None:
+    """A point shows its strategy and the number that the table has; the others fade."""
+    drawing = page.locator("#t0 .drawing").first
+    tip, lit = drawing.locator(".tip"), drawing.locator(".series.lit use")
+    drawing.scroll_into_view_if_needed()
+    drawing.focus()
+    page.keyboard.press("ArrowRight")
+    first = tip.inner_text()
+    name, text = first.split("\n")
+    row = page.locator(f"#t0 tr:has(.open:text-is('{name}'))")
+    assert text == f"after 2 tasks: {row.locator('td[data-key=acc]').inner_text()}".removesuffix(" †")
+    box = lit.nth(1).bounding_box()
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert tip.inner_text().split("\n")[0] in STRATEGIES
+    assert drawing.locator(".series:not(.lit)").first.evaluate("n => getComputedStyle(n).opacity") != "1"
+    page.mouse.move(1, 1)
+    assert tip.is_hidden()
+
+
+def test_every_described_point_of_a_figure_is_there(page: Any) -> None:
+    counts = page.locator("#t0 figure").evaluate_all(
+        """figures => figures.flatMap((figure, k) => {
+            const { tips } = JSON.parse(document.querySelector("#t0 script.data").textContent).figures[k];
+            const lines = Object.entries(tips).filter(([, [, texts]]) => texts.length > 1);
+            return lines.map(([name, [, texts]]) => {
+                const group = figure.querySelector(`[id="${figure.dataset.file}-${name}"]`);
+                const shown = [group.querySelectorAll("use").length, group.querySelectorAll("path").length];
+                return [texts.length, ...shown];
+            });
+        })"""
+    )
+    lines = [(texts, uses) for texts, uses, _ in counts if uses]
+    assert len(lines) >= 2 * len(STRATEGIES)
+    assert all(texts == uses for texts, uses in lines)
+    assert all(texts in (paths, uses) or paths <= 2 for texts, uses, paths in counts)
+
+
+def test_figures_are_wide_and_their_text_can_be_read(browser: Any, page: Any, tmp_path: Path) -> None:
+    for width in (390, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        boxes = [d.bounding_box() for d in page.locator("#t0 .drawing").all()]
+        ends = max(b["x"] + b["width"] for b in boxes), min(b["x"] for b in boxes)
+        assert ends[0] - ends[1] > 0.85 * min(width, 1792) - 64
+        sizes = page.locator("#t0 .drawing svg text").evaluate_all(
+            "nodes => nodes.map(n => { const { a, b } = n.getScreenCTM();"
+            " return Math.hypot(a, b) * parseFloat(getComputedStyle(n).fontSize); })"
+        )
+        assert min(sizes) > 8, width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_figures_have_labels_and_their_data_can_be_downloaded(page: Any) -> None:
     figures = page.locator("#t0 figure")
     assert figures.count() >= 3
     labels = "nodes => nodes.map(n => n.getAttribute('aria-label'))"
     assert all(len(text) > 20 for text in figures.locator("[role=img]").evaluate_all(labels))
     with page.expect_download() as download:
-        figures.first.locator("button").click()
+        figures.first.locator("[data-download=csv]").click()
     rows = list(csv.reader(io.StringIO(Path(download.value.path()).read_text())))
     assert len(rows) > 1
     assert download.value.suggested_filename.endswith(".csv")
+    with page.expect_download() as download:
+        figures.first.locator("[data-download=svg]").click()
+    assert download.value.suggested_filename == "toy-class-stream.svg"
+    assert ET.parse(download.value.path()).getroot().tag.endswith("svg")
 
 
 def test_names_are_shown_as_text_and_skipped_cells_with_reasons(page: Any) -> None:

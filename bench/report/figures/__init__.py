@@ -4,8 +4,9 @@ Every figure is a function of frames and looks that returns the figure and its d
 hold nothing it could show.
 """
 
-from bench.report.figures.looks import MOST_NAMED, ONE_COLUMN, STYLE, TWO_COLUMNS, Looks, looks_of, style
+from bench.report.figures.looks import MOST_NAMED, STYLE, Looks, looks_of, style
 from bench.report.figures.write_figures import ACROSS, FIGURES, Drawn, begin_figures, save, write
+from bench.report.layout import ONE_COLUMN, TWO_COLUMNS
 
 __all__ = [
     "ACROSS", "FIGURES", "MOST_NAMED", "ONE_COLUMN", "STYLE", "TWO_COLUMNS", "Drawn", "Looks",

@@ -41,6 +41,38 @@ def heat_map(axes: Axes, square: ArrayLike, highest: float, title: str, **more: 
     axes.tick_params(length=0, pad=2)
 
 
+def show_cuts(*panels: Axes, which: str = "xy") -> str:
+    """Begin linear axes at zero if that takes little room, else break their lines; return a remark on that.
+
+    Args:
+        panels: The axes.
+        which: ``x``, ``y`` or both.
+    """
+    cut = False
+    for axes in panels:
+        for name in which:
+            line = axes.xaxis if name == "x" else axes.yaxis
+            low, high = sorted(line.get_view_interval())
+            if line.get_scale() != "linear" or low <= 0 <= high:
+                continue
+            if 0 < low < 0.3 * high:
+                (axes.set_xlim if name == "x" else axes.set_ylim)(-0.03 * high, high)
+                continue
+            _break(axes, name)
+            cut = True
+    return "broken axes do not begin at zero" if cut else ""
+
+
+def _break(axes: Axes, which: str) -> None:
+    """Draw a break across the line of an axis, beside its origin."""
+    along = np.array([0.035, 0.065])
+    place = (along, np.zeros(2)) if which == "x" else (np.zeros(2), along)
+    slant = [(-0.5, -1), (0.5, 1)] if which == "x" else [(-1, -0.5), (1, 0.5)]
+    how: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "zorder": 10}
+    axes.plot(*place, color="white", linewidth=1.6, **how)
+    axes.plot(*place, linestyle="none", marker=slant, markersize=5, color="black", **how)
+
+
 def colour_bar(figure: Figure, panels: list[Axes], label: str) -> None:
     """Explain the colours of heat maps beside them."""
     bar = figure.colorbar(panels[0].collections[0], ax=panels, pad=0.02, aspect=30, fraction=0.05)

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, finish, label, new, seeds_remark, style
-from bench.report.score_names import score_axis
+from bench.report.figures.tips import tip, with_half
+from bench.report.score_names import head, score_axis
 from bench.report.summary import by_final
 from bench.results import Frames
 
@@ -30,23 +31,28 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     names = looks.split(names)[0] if of_all else names
     means = intervals(data, ["score", "identity"]).set_index(["score", "identity"])
     scores = [s for s in _SCORES if (data["score"] == s).any()]
-    scores = scores if looks.wide else scores[:2]
+    columns = len(scores) if looks.wide else min(2, len(scores))
+    rows = -(-len(scores) // columns)
     texts = [label(n, 34 if looks.wide else 20) for n in names]
     # A name of several lines has a higher row.
     heights = np.array([1 + 0.7 * t.count("\n") for t in texts])
     middles = np.cumsum(heights) - heights / 2
     at = dict(zip(names, middles, strict=True))
     with style():
-        figure = new(looks, 0.7 + 0.16 * heights.sum())
-        grid = figure.subplots(1, len(scores), squeeze=False, sharey=True)[0]
-        for axes, score in zip(grid, scores, strict=True):
+        figure = new(looks, 0.3 + rows * (0.4 + 0.16 * heights.sum()))
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for axes in grid[len(scores) :]:
+            axes.set_visible(False)
+        for axes, score in zip(grid, scores, strict=False):
             there = [name for name in names if (score, name) in means.index]
-            rows = means.loc[[(score, name) for name in there]]
+            own = means.loc[[(score, name) for name in there]]
             places = [at[name] for name in there]
-            mean, half = 100 * rows["mean"], 100 * rows["half"].fillna(0)
+            mean, half = 100 * own["mean"], 100 * own["half"].fillna(0)
             colours = [looks.colour[name] for name in there]
             pale = [_pale(colour) for colour in colours]
-            axes.barh(places, mean, height=0.7, color=pale, edgecolor=colours, linewidth=0.6)
+            drawn = axes.barh(places, mean, height=0.7, color=pale, edgecolor=colours, linewidth=0.6)
+            for bar, name, *ends in zip(drawn, there, own["mean"], own["half"], strict=True):
+                tip(bar, name, [f"{head(score, frames.score)}: {with_half(*ends)}"])
             axes.errorbar(mean, places, xerr=half, fmt="none", ecolor=INK, elinewidth=1)
             seeds = data[(data["score"] == score) & data["identity"].isin(there)]
             n, k = (seeds.groupby("identity")["seed"].transform(f) for f in ("size", "cumcount"))

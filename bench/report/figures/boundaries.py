@@ -3,12 +3,15 @@
 De Lange, van de Ven & Tuytelaars 2023 (Continual evaluation for lifelong learning) call it the stability gap.
 """
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.report.figures.axes import label_outer
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import INK, Looks, finish, legend, new, others_remark, seeds_remark, style
+from bench.report.figures.tips import tip, with_half
 from bench.report.score_names import axis, top
 from bench.report.summary import by_final
 from bench.results import Frames
@@ -57,12 +60,13 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
                 if part is None:
                     continue
                 if name in others:
-                    axes.plot(
-                        part["step"], 100 * part["mean"], color=looks.colour[name], linewidth=0.5, zorder=1
-                    )
+                    thin: dict[str, Any] = {"color": looks.colour[name], "linewidth": 0.5, "zorder": 1}
+                    tip(axes.plot(part["step"], 100 * part["mean"], **thin), name)
                     continue
                 points = {"markevery": (place % 5, 8), "markersize": 3}
-                axes.plot(part["step"], 100 * part["mean"], **looks.line(name), **points, linewidth=1)
+                drawn = axes.plot(part["step"], 100 * part["mean"], **looks.line(name), **points, linewidth=1)
+                marked = part.iloc[place % 5 :: 8]
+                tip(drawn, name, map(_point, marked["step"], marked["mean"], marked["half"]))
                 if len(names) <= _BANDS:
                     low, high = (100 * (part["mean"] + sign * part["half"].fillna(0)) for sign in (-1, 1))
                     colour = looks.colour[name]
@@ -75,3 +79,7 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
         what = "mean and 95 % t interval" if len(names) <= _BANDS else "mean"
         rows_of = f"validation rows, every {every} steps"
         return finish(figure, seeds_remark(near["n"], what), rows_of, others_remark(others)), data
+
+
+def _point(step: int, mean: float, half: float) -> str:
+    return f"step {step}: {with_half(mean, half)}"

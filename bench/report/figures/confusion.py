@@ -1,6 +1,6 @@
 """The confusion matrix after some of the tasks: rows are true classes, columns predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from bench.report.figures.axes import colour_bar, heat_map
 from bench.report.figures.data import evenly
 from bench.report.figures.looks import Looks, finish, label, new, style
+from bench.report.figures.tips import tip
+from bench.report.formats import number
 from bench.report.summary import best_first
 from bench.results import Confusions, Frames, confusions
 
@@ -86,8 +88,13 @@ def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
         panels = list(grid.flat)
         parts = dict(list(data.groupby("i")))
         for axes, i in zip(panels, chosen, strict=False):
-            heat_map(axes, 100 * _square(parts[i]), 100, f"after task {i}")
-            axes.collections[0].set_rasterized(True)
+            square = 100 * _square(parts[i])
+            heat_map(axes, square, 100, f"after task {i}")
+            mesh = axes.collections[0]
+            # On the page, squares show their numbers: they are drawn one by one, without seams between them.
+            mesh.set(rasterized=looks.wide or not named, edgecolor="face", linewidth=0.2)
+            if named and not looks.wide:
+                tip(mesh, f"after task {i}", _texts(square, classes))
             axes.set_facecolor(_EMPTY)  # where a class is not learned yet
             axes.tick_params(labelsize=6, labelrotation=0)
         first = data.drop_duplicates("true").set_index("true")["task"].reindex(classes)
@@ -110,6 +117,13 @@ def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
         seeds = f"classes in the order learned, {f'seed {seed}' if n == 1 else f'{n} seeds added up'}"
         finish(figure, name, seeds, "grey: not learned yet", numbers)
         return figure, data[[*_COLUMNS, "n", "seed"]]
+
+
+def _texts(square: NDArray[np.float64], classes: Sequence[str]) -> Iterator[str]:
+    """Yield what each place of a matrix shows, row by row."""
+    for true, row in zip(classes, square, strict=True):
+        for answer, share in zip(classes, row, strict=True):
+            yield f"{true} predicted as {answer}: {number(share)} %"
 
 
 def _square(part: pd.DataFrame) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ every report, whatever else is shown: they follow from its name. Colours differ 
 be distinguished in greyscale and by the colour-blind. Bounds and finetune are grey.
 """
 
-import re
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,11 +20,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from bench.report.families import bounds
+from bench.report.figures.tips import Drawing, tip
+from bench.report.formats import broken
+from bench.report.layout import ONE_COLUMN, TWO_COLUMNS
 from bench.report.summary import competitors
 from bench.results import Frames
 
-ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
-"""Inches."""
 STYLE = Path(__file__).parents[1] / "lethe.mplstyle"
 MOST_NAMED = 70
 """Largest number of named strategies; if there are more, the others are thin grey lines."""
@@ -175,16 +175,12 @@ def looks_of(frames: Frames) -> Looks:
 
 
 def label(identity: str, width: int = 28) -> str:
-    """Break a long selector after commas and plus signs, so that no line is much longer than ``width``."""
-    lines = [""]
-    for piece in re.findall(r"[^,+\[]*[,+\[]?", identity):
-        if lines[-1] and len(lines[-1]) + len(piece) > width:
-            lines.append("")
-        lines[-1] += piece
+    """Break a long selector into lines, and shorten those that are still much longer than ``width``."""
+    lines = broken(identity, width)
     return "\n".join(line if len(line) <= width + 4 else "…" + line[-width - 3 :] for line in lines)
 
 
-def new(looks: Looks, height: float, names: Sequence[str] | None = None, narrow: float = 0.0) -> Figure:
+def new(looks: Looks, height: float, names: Sequence[str] | None = None, narrow: float = 0.0) -> Drawing:
     """Return an empty figure with a constrained layout.
 
     A legend of ``names`` has room: beside axes of that height, or above them; ``narrow`` is the height of
@@ -194,7 +190,7 @@ def new(looks: Looks, height: float, names: Sequence[str] | None = None, narrow:
         room = _legend_height(names, looks)
         height = max(height, room) if _beside(names, looks) else (height if looks.wide else narrow) + room
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
-    return Figure(figsize=(looks.width, height), layout=layout)
+    return Drawing(figsize=(looks.width, height), layout=layout)
 
 
 def finish(figure: Figure, *remarks: str) -> Figure:
@@ -271,7 +267,9 @@ def legend(
     beside = _beside(names, looks)
     how["loc"] = "outside right upper" if beside else "outside upper left"
     how |= {"ncols": 1 if beside else _columns(names, looks), "handlelength": 2.6 if line else 1.0}
-    figure.legend(handles, texts, **how)
+    made = figure.legend(handles, texts, **how)
+    for name, *drawn in zip(names, made.legend_handles, made.get_texts(), strict=True):
+        tip(drawn, name)
 
 
 def seeds_remark(n: Iterable[int], what: str = "mean and 95 % t interval") -> str:

@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 
 from bench.report.figures.axes import colour_bar, heat_map, label_outer
 from bench.report.figures.data import intervals
-from bench.report.figures.looks import ONE_COLUMN, Looks, finish, label, new, seeds_remark, style
+from bench.report.figures.looks import Looks, finish, label, new, seeds_remark, style
+from bench.report.layout import ONE_COLUMN
 from bench.report.score_names import axis, top
 from bench.report.summary import best_first, by_final
 from bench.results import Frames

@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.axes import Quantity
+from bench.report.figures.axes import Quantity, short, show_cuts
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import GREY, GREYS, Looks, finish, legend, new, seeds_remark, style
+from bench.report.figures.tips import tip, with_half
 from bench.report.score_names import score_axis
 from bench.results import Frames
 
@@ -83,7 +84,9 @@ def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
             quantity = Quantity(here["x"].tolist())
             for name, part in here.groupby("strategy"):
                 x, half = quantity.place(part["x"]), 100 * part["half"].fillna(0)
-                axes.errorbar(x, 100 * part["mean"], yerr=half, **own.line(str(name)), elinewidth=0.7)
+                drawn = axes.errorbar(x, 100 * part["mean"], yerr=half, **own.line(str(name)), elinewidth=0.7)
+                ends = zip(part["x"], part["mean"], part["half"], strict=True)
+                tip(drawn, str(name), (f"{setting}={short(a)}: {with_half(m, h)}" for a, m, h in ends))
             quantity.prepare(axes)
             axes.set_xlabel(setting)
             if place % columns == 0:
@@ -91,7 +94,7 @@ def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
         for axes in grid.flat[len(settings) :]:
             axes.set_visible(False)
         legend(figure, names, own, data, of="strategy")
-        return finish(figure, seeds_remark(data["n"])), data
+        return finish(figure, seeds_remark(data["n"]), show_cuts(*grid.flat[: len(settings)])), data
 
 
 def _looks(data: pd.DataFrame, names: list[str], looks: Looks) -> Looks:

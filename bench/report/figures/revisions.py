@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.looks import OWN_GREYS, TWO_COLUMNS, Looks, finish, legend, new, style
+from bench.report.figures.looks import OWN_GREYS, Looks, finish, legend, new, style
+from bench.report.layout import TWO_COLUMNS
 from bench.results import Line
 
 

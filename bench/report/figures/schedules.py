@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.report.figures.axes import show_cuts
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, finish, legend, new, seeds_remark, style
+from bench.report.figures.tips import tip
 from bench.report.summary import by_final
 from bench.results import Frames
 
@@ -53,7 +55,8 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
                 part, colour = _thinned(parts[note, name]), looks.colour[name]
                 low, high = (part["mean"] + sign * part["half"].fillna(0) for sign in (-1, 1))
                 points = {"markevery": (names.index(name) % 7, 16), "markersize": 3}
-                axes.plot(part["at"], part["mean"], **looks.line(name), **points, linewidth=1)
+                drawn = axes.plot(part["at"], part["mean"], **looks.line(name), **points, linewidth=1)
+                tip(drawn, name, (f"{mean:.3g}" for mean in part["mean"].iloc[names.index(name) % 7 :: 16]))
                 axes.fill_between(part["at"], low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_ylabel(str(note).replace("_", " "))
             n_tasks = int(here["rows"].max())
@@ -64,7 +67,9 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
             axes.set_visible(False)
         figure.align_ylabels(list(grid.flat))
         legend(figure, names, looks, data)
-        return finish(figure, seeds_remark(data["n"]), "dashed: task boundaries"), data
+        cuts = show_cuts(*grid.flat[: len(notes)], which="y")
+        dashed = "dashed: task boundaries" if (data["rows"] > 1).any() else ""
+        return finish(figure, seeds_remark(data["n"]), dashed, cuts), data
 
 
 def _thinned(part: pd.DataFrame) -> pd.DataFrame:

@@ -5,9 +5,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.report.figures.axes import show_cuts
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import GREY, Looks, finish, legend, new, others_remark, seeds_remark, style
-from bench.report.score_names import score_axis
+from bench.report.figures.tips import tip, with_half
+from bench.report.score_names import in_words, score_axis
 from bench.report.summary import by_final
 from bench.results import Frames
 
@@ -46,9 +48,14 @@ def stability(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
                 "zorder": 3,
             }
             mark |= {"color": colour, "markeredgecolor": "white", "markeredgewidth": 0.4}
-            axes.errorbar(100 * x["mean"][name], 100 * y["mean"][name], xerr=xerr, yerr=yerr, **mark)
+            drawn = axes.errorbar(100 * x["mean"][name], 100 * y["mean"][name], xerr=xerr, yerr=yerr, **mark)
+            words = "forgetting {}, learning accuracy {}".format(
+                *(with_half(of["mean"][name], of["half"][name]) for of in (x, y))
+            )
+            tip(drawn, name, [in_words(frames.score, words)])
         axes.set(xlabel="forgetting (points): further left is more stable")
         axes.set_ylabel(score_axis("learning_acc", frames.score))
         axes.margins(0.06)
         legend(figure, names, looks, x.reset_index(), line=False)
-        return finish(figure, seeds_remark(x["n"]) + "; points: seeds", others_remark(others)), data
+        what = seeds_remark(x["n"]) + "; points: seeds"
+        return finish(figure, what, show_cuts(axes), others_remark(others)), data

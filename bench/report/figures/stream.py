@@ -1,5 +1,7 @@
 """Accuracy over all seen tasks along the stream."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -7,6 +9,7 @@ from matplotlib.figure import Figure
 from bench.report.figures.axes import task_ticks
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import GREY, Looks, finish, legend, new, others_remark, seeds_remark, style
+from bench.report.figures.tips import tip, with_half
 from bench.report.score_names import axis, top
 from bench.report.summary import by_final
 from bench.results import Frames
@@ -30,12 +33,14 @@ def stream(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         figure = new(looks, 2.5, names, 2.3)
         axes = figure.subplots()
         for name in others:
-            axes.plot(lines[name]["tasks"], 100 * lines[name]["mean"], color=GREY, linewidth=0.6, zorder=1)
+            thin: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "zorder": 1}
+            tip(axes.plot(lines[name]["tasks"], 100 * lines[name]["mean"], **thin), name)
         spread = min(0.16, 0.025 * len(names))
         for offset, name in zip(np.linspace(-spread, spread, len(names)), names, strict=True):
             part = lines[name]
             x, half = part["tasks"] + offset, 100 * part["half"].fillna(0)
-            axes.errorbar(x, 100 * part["mean"], yerr=half, **looks.line(name), elinewidth=0.7)
+            drawn = axes.errorbar(x, 100 * part["mean"], yerr=half, **looks.line(name), elinewidth=0.7)
+            tip(drawn, name, map(_point, part["tasks"], part["mean"], part["half"]))
         highest = (data["mean"] + data["half"].fillna(0)).max()
         axes.set_ylim(0, 102 * top(frames.score, highest))
         axes.set(xlabel="tasks learned", ylabel=axis(frames.score, "{} on tasks so far"))
@@ -43,3 +48,7 @@ def stream(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
         task_ticks(axes, int(data["tasks"].max()))
         legend(figure, names, looks, data)
         return finish(figure, seeds_remark(data["n"]), others_remark(others)), data
+
+
+def _point(tasks: int, mean: float, half: float) -> str:
+    return f"after {tasks} task{'s' * (tasks > 1)}: {with_half(mean, half)}"

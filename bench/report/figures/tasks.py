@@ -1,11 +1,15 @@
 """Each task's score over the stream: R[:, j] along i, a panel for each task."""
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.report.figures.axes import label_outer, task_ticks
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import INK, Looks, finish, legend, new, others_remark, seeds_remark, style
+from bench.report.figures.tips import tip
+from bench.report.formats import number
 from bench.report.score_names import axis, top
 from bench.report.summary import by_final
 from bench.results import Frames
@@ -44,9 +48,11 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                 if line is None:
                     continue
                 if name in others:
-                    axes.plot(learned, line, color=looks.colour[name], linewidth=0.5, zorder=1)
+                    tip(axes.plot(learned, line, color=looks.colour[name], linewidth=0.5, zorder=1), name)
                     continue
-                axes.plot(learned, line, **looks.line(name), linewidth=1.0, markersize=2.8)
+                drawn = axes.plot(learned, line, **looks.line(name), linewidth=1.0, markersize=2.8)
+                there = [i for i in learned if not math.isnan(line[i])]
+                tip(drawn, name, (f"task {task} after {i}: {number(line[i])}" for i in there))
             axes.set_title(f"task {task}", pad=2)
             axes.set(ylim=(-2 * end, 102 * end), xlim=(-0.3, n_tasks + 0.3))
             task_ticks(axes, n_tasks, first=0)

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from bench.report.csv_text import csv_text
 from bench.report.figures.bars import bars
 from bench.report.figures.boundaries import boundaries
 from bench.report.figures.confusion import confusion
-from bench.report.figures.looks import TWO_COLUMNS, Looks, looks_of, style
+from bench.report.figures.looks import Looks, looks_of, style
 from bench.report.figures.matrices import matrices, matrix
 from bench.report.figures.pareto import pareto
+from bench.report.figures.pgf import write_pgf
 from bench.report.figures.ranks import ranks
 from bench.report.figures.response import response
 from bench.report.figures.schedules import schedules
 from bench.report.figures.stability import stability
 from bench.report.figures.stream import stream
 from bench.report.figures.tasks import tasks
+from bench.report.figures.tips import Drawing, Tip
+from bench.report.layout import FORMATS, ONE_COLUMN, TWO_COLUMNS
 from bench.report.parts import by_scenario, part_names, parts, stem
 from bench.results import Frames
 from suites.errors import EnvironmentFault
@@ -60,28 +63,41 @@ class Drawn:
     svg: str
     csv: str
     """Its data."""
+    tips: dict[str, Tip]
+    """What its parts show under the pointer, by their identifier in the SVG."""
 
 
 def begin_figures(
-    frames: Frames, folder: Path | None = None, width: float = TWO_COLUMNS
+    frames: Frames,
+    folder: Path | None = None,
+    width: float = TWO_COLUMNS,
+    formats: Sequence[str] = FORMATS,
 ) -> Iterator[tuple[str, list[Drawn]]]:
-    """Draw all figures, each once, and write them into a folder if one is given.
+    """Draw all figures for the page and, if a folder is given, write them into it.
 
-    Yields the ``stem`` of each suite and scenario with the figures that the page shows. Many suites and
-    scenarios are drawn in parallel processes, which get one at a time; few are drawn one by one, as the
-    caller iterates.
+    Those of the page are as wide as one column: several fit side by side, and one fits a phone. Yields the
+    ``stem`` of each suite and scenario with the figures that the page shows. Many suites and scenarios are
+    drawn in parallel processes, which get one at a time; few are drawn one by one, as the caller iterates.
+
+    Args:
+        frames: The runs.
+        folder: Where figures are written.
+        width: Of the figures in the folder, in inches.
+        formats: In which they are written, beside their data.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     looks = looks_of(frames).at(width)
     if folder is not None:
         for scenario, part in by_scenario(frames):
-            _make_part(stem("suites", scenario), part, ACROSS, looks, folder)
+            _make_part(stem("suites", scenario), part, ACROSS, looks, folder, formats)
     n_parts = len(part_names(frames))
     jobs = min(n_parts, os.cpu_count() or 1) if n_parts >= _MANY else 1
     begun = ((stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames))
     made = Parallel(jobs, return_as="generator")
-    return _unless_killed(made(delayed(_part_of)(os.getpid(), *part, looks, folder) for part in begun))
+    return _unless_killed(
+        made(delayed(_part_of)(os.getpid(), *part, looks, folder, formats) for part in begun)
+    )
 
 
 def _unless_killed(made: Iterator[tuple[str, list[Drawn]]]) -> Iterator[tuple[str, list[Drawn]]]:
@@ -100,20 +116,28 @@ def _part_of(parent: int, *part: Any) -> tuple[str, list[Drawn]]:
 
 
 def _make_part(
-    place: str, part: Frames, registry: dict[str, Draw], looks: Looks, folder: Path | None
+    place: str,
+    part: Frames,
+    registry: dict[str, Draw],
+    looks: Looks,
+    folder: Path | None,
+    formats: Sequence[str],
 ) -> tuple[str, list[Drawn]]:
     """Draw the figures of one part of a report; return its stem and those that a page shows."""
     drawn = []
     for name, draw in registry.items():
         on_page = name not in NOT_ON_PAGE
-        made = draw(part, looks) if on_page or folder is not None else None
-        if made is None:
-            continue
-        if on_page:
-            csv = csv_text(made[1], "%.6g")
-            drawn.append(Drawn(name, _with_letters(made[0]), csv))
-        if folder is not None:
-            save(*made, folder / f"{place}-{name}")
+        made = draw(part, looks.at(ONE_COLUMN)) if on_page else None
+        if made is not None:
+            figure, data = made
+            csv = csv_text(data, "%.6g")
+            tips = figure.tips if isinstance(figure, Drawing) else {}
+            drawn.append(Drawn(name, _with_letters(figure), csv, tips))
+        if folder is not None and not (on_page and made is None):
+            if made is None or looks.width != ONE_COLUMN:
+                made = draw(part, looks)
+            if made is not None:
+                save(*made, folder / f"{place}-{name}", formats)
     return place, drawn
 
 
@@ -125,14 +149,14 @@ def _with_letters(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def save(figure: Figure, data: pd.DataFrame, stem: Path) -> Path:
-    """Write a figure in three formats and its data; return the PNG's path."""
+def save(figure: Figure, data: pd.DataFrame, stem: Path, formats: Sequence[str] = FORMATS) -> Path:
+    """Write a figure in some formats, and its data as CSV; return the path of the last format."""
     # The name of a suite may contain a dot, which with_suffix would treat as a suffix.
-    files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("csv", "pdf", "svg", "png")}
-    files["csv"].write_text(csv_text(data), encoding="utf-8")
-    for kind in ("pdf", "svg", "png"):
-        write(figure, files[kind])
-    return files["png"]
+    stem.with_name(f"{stem.name}.csv").write_text(csv_text(data), encoding="utf-8")
+    # PGF comes last: its texts are TeX.
+    for kind in sorted(formats, key="pgf".__eq__):
+        write(figure, stem.with_name(f"{stem.name}.{kind}"))
+    return stem.with_name(f"{stem.name}.{formats[-1]}")
 
 
 def write(figure: Figure, path: Path) -> None:
@@ -143,6 +167,8 @@ def write(figure: Figure, path: Path) -> None:
             FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None})
         elif path.suffix == ".svg":
             FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+        elif path.suffix == ".pgf":
+            write_pgf(figure, path)
         else:
             figure.dpi = mpl.rcParams["savefig.dpi"]
             FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})

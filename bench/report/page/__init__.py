@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
 
 from bench import __version__
+from bench.report.captions import remarks
 from bench.report.figures import Drawn, begin_figures
 from bench.report.formats import CLOSE
+from bench.report.latex import comments
 from bench.report.layout import DEFAULT, Layout
-from bench.report.origin import revision
+from bench.report.origin import origin, revision
 from bench.report.page.section import all_columns, figures_of, section
 from bench.report.parts import part_names, parts
 from bench.report.score_names import part_title
@@ -44,12 +45,13 @@ def make_page(
         scores: The scores whose columns are visible at first.
         date: When the page was made.
         live: Whether the page is served: it asks its server now and then whether it has changed.
-        layout: Only its spread is used; marks are always shown.
+        layout: Only its spread and, for LaTeX, its families and columns are used; marks are always shown.
         figures: Those of ``begin_figures``, drawn here where they are not given.
     """
-    shown, layout = tuple(scores or DEFAULT), Layout((layout or Layout()).spread, marks=True)
+    shown, layout = tuple(scores or DEFAULT), layout or Layout()
+    layout = Layout(layout.spread, layout.by_family, marks=True, columns=layout.columns)
     begun = iter(begin_figures(frames) if figures is None else figures)
-    data: list[Markup] = []
+    notes = comments(remarks(frames, shown, Layout(origin=True)), origin(frames))
 
     def tables() -> Iterator[dict[str, Any]]:
         for suite, scenario, part in parts(frames):
@@ -58,7 +60,7 @@ def make_page(
             table = section(part, whole, numbers, shown, layout)
             _, drawn = next(begun, ("", ()))
             table["figures"] = list(figures_of(suite, scenario, frames.score_of(suite), drawn))
-            data.append(htmlsafe_json_dumps(_for_script(table), sort_keys=True))
+            table["data"] = htmlsafe_json_dumps(_for_script(table), sort_keys=True)
             yield table
 
     done = int((frames.cells["status"] == "done").sum())
@@ -78,8 +80,7 @@ def make_page(
         runs=_runs(frames),
         folders=" ".join(map(str, frames.folders or (frames.folder,))),
         date=date,
-        live=live,
-        data=data,
+        data=htmlsafe_json_dumps({"live": live, "comments": notes}),
     )
 
 
@@ -116,10 +117,10 @@ def _runs(frames: Frames) -> list[dict[str, Any]]:
 def _for_script(table: dict[str, Any]) -> dict[str, Any]:
     rows = [{k: r[k] for k in ("identity", "matrix", "stream", "seeds")} for r in table["rows"]]
     return {
-        "caption": table["latex_caption"],
+        "latex": table["latex"],
         "score": table["score"],
         "titles": {c["key"]: c["title"] for c in table["columns"]},
         "rows": rows,
         "pairs": table["pairs"],
-        "figures": [f["csv"] for f in table["figures"]],
+        "figures": [{k: f[k] for k in ("csv", "tips")} for f in table["figures"]],
     }

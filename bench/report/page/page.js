@@ -1,7 +1,7 @@
 "use strict";
-// The page's behaviour: sorting, filtering, choosing columns, one strategy's detail, two side by side, copying.
-// All names are put in as text, never as markup. Numbers and marks come as text from bench/report/summary.py: this
-// script computes none, and a filter changes none.
+// The page's behaviour: sorting, filtering, choosing columns, one strategy's detail, two side by side, copying, and
+// what figures show under the pointer. All names are inserted as text, never as markup. Numbers, marks and LaTeX come
+// from bench/report: this script computes none, and a filter changes none.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
 const make = (tag, attributes = {}, ...children) => {
@@ -17,7 +17,7 @@ const draw = (tag, attributes) => {
 };
 
 function wire(section) {
-  const table = DATA.tables[Number(section.dataset.table)];
+  const table = JSON.parse(section.querySelector("script.data").textContent);
   const grid = section.querySelector("table.scores");
   const body = grid.tBodies[0];
 
@@ -58,15 +58,11 @@ function wire(section) {
       cell.hidden = !event.target.checked;
   });
 
-  // Copying takes what is visible: visible columns of visible rows.
-  const visible = (text) => [grid.tHead.rows[0], ...body.rows].filter((row) => !row.hidden)
-    .map((row) => [...row.cells].filter((cell) => !cell.hidden).map(text));
-  const plain = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
+  // CSV has the numbers of what is visible, LaTeX the whole table as in table.tex.
   const status = section.querySelector(".status");
   for (const button of section.querySelectorAll("[data-copy]"))
     button.addEventListener("click", async () => {
-      const text = button.dataset.copy === "csv" ? asCsv(visible(plain))
-        : asLatex(visible((cell) => cell.dataset.latex ?? plain(cell)), table.caption);
+      const text = button.dataset.copy === "csv" ? asCsv(numbers(grid)) : `${DATA.comments}\n${table.latex}`;
       status.textContent = (await copy(text)) ? "copied" : "this browser does not let pages copy";
     });
 
@@ -95,14 +91,90 @@ function wire(section) {
     show();
   }
 
-  for (const button of section.querySelectorAll("[data-download]"))
-    button.addEventListener("click", () => {
-      const csv = table.figures[Number(button.dataset.figure)];
-      const link = make("a", { href: URL.createObjectURL(new Blob([csv], { type: "text/csv" })), download: button.dataset.download });
-      link.click();
-      URL.revokeObjectURL(link.href);
+  for (const figure of section.querySelectorAll("figure")) {
+    const { csv, tips } = table.figures[Number(figure.dataset.figure)];
+    const svg = figure.querySelector("svg");
+    follow(figure.querySelector(".drawing"), svg, tips, figure.dataset.file);
+    const download = (kind, type, text) => figure.querySelector(`[data-download=${kind}]`).addEventListener("click", () => {
+      const href = URL.createObjectURL(new Blob([text()], { type }));
+      make("a", { href, download: `${figure.dataset.file}.${kind}` }).click();
+      URL.revokeObjectURL(href);
     });
+    download("csv", "text/csv", () => csv);
+    download("svg", "image/svg+xml", () => new XMLSerializer().serializeToString(svg));
+  }
 }
+
+// The pointer, or the arrow keys, choose a strategy: the others fade, and its name and numbers are shown.
+function follow(drawing, svg, tips, file) {
+  const tip = drawing.querySelector(".tip");
+  const groups = new Map(); // by strategy: the parts of the figure
+  const marks = []; // what has a text: a point of a line, or a bar
+  for (const [name, [series, texts]] of Object.entries(tips)) {
+    const group = svg.getElementById(`${file}-${name}`);
+    if (!group) continue;
+    group.classList.add("series");
+    groups.set(series, [...(groups.get(series) ?? []), group]);
+    const points = group.querySelectorAll("use");
+    const parts = points.length === texts.length ? points : group.querySelectorAll("path");
+    if (parts.length === texts.length) parts.forEach((node, i) => marks.push({ node, series, text: texts[i] }));
+  }
+  const names = [...groups.keys()];
+  let chosen = null;
+  const show = (series, text, x, y) => {
+    for (const name of [chosen, series]) for (const group of groups.get(name) ?? []) group.classList.toggle("lit", name === series);
+    chosen = series;
+    drawing.classList.toggle("dim", series !== null);
+    tip.hidden = series === null;
+    if (series === null) return;
+    tip.replaceChildren(make("strong", {}, series), ...(text ? [make("br"), text] : []));
+    const room = drawing.getBoundingClientRect();
+    tip.style.left = `${Math.max(0, Math.min(x - room.left + 12, room.width - tip.offsetWidth))}px`;
+    tip.style.top = `${Math.max(0, y - room.top - tip.offsetHeight - 12)}px`;
+  };
+  const near = (event) => {
+    let [best, least] = [null, 18];
+    for (const mark of marks) {
+      const box = mark.node.getBoundingClientRect();
+      const away = Math.hypot(Math.max(box.left - event.clientX, 0, event.clientX - box.right),
+        Math.max(box.top - event.clientY, 0, event.clientY - box.bottom));
+      if (away < least) [best, least] = [mark, away];
+    }
+    return best;
+  };
+  const point = (event) => {
+    const mark = near(event);
+    const under = event.target.closest?.(".series");
+    const series = mark?.series ?? names.find((name) => groups.get(name).includes(under)) ?? null;
+    show(series, mark?.text, event.clientX, event.clientY);
+  };
+  drawing.addEventListener("pointermove", point);
+  drawing.addEventListener("pointerdown", point);
+  drawing.addEventListener("pointerleave", () => show(null));
+  drawing.addEventListener("blur", () => show(null));
+  drawing.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") show(null);
+    if (!step || !names.length) return;
+    event.preventDefault();
+    const place = chosen === null ? (step > 0 ? 0 : names.length - 1) : (names.indexOf(chosen) + step + names.length) % names.length;
+    const last = marks.findLast((mark) => mark.series === names[place]);
+    const { left, top } = (last?.node ?? groups.get(names[place])[0]).getBoundingClientRect();
+    show(names[place], last?.text, left, top);
+  });
+}
+
+// Rows of numbers: those of the visible columns and rows, as in table.csv.
+function numbers(grid) {
+  const cells = (row) => [...row.cells].slice(3).filter((cell) => !cell.hidden);
+  const head = cells(grid.tHead.rows[0]).flatMap(({ dataset: { key } }) => ["mean", "sd", "n", "mark"].map((part) => `${key}_${part}`));
+  const rows = [...grid.tBodies[0].rows].filter((row) => !row.hidden).map((row) => [
+    ...[0, 1].map((place) => plain(row.cells[place].textContent.trim())), row.cells[2].dataset.value,
+    ...cells(row).flatMap(({ dataset: { value, sd, n, mark } }) => [value, sd, n, mark])]);
+  return [["strategy", "family", "n", ...head], ...rows];
+}
+// A spreadsheet would compute a text that begins like a formula.
+const plain = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
 
 function strategy(row, table) {
   const parts = [make("h3", {}, row.identity)];
@@ -192,19 +264,12 @@ function sideBySide(table, form) {
 
 const asCsv = (rows) => rows.map((row) => row.map((text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)).join(",")).join("\n") + "\n";
 
-function asLatex(rows, caption) {
-  const [head, ...rest] = rows.map((row) => row.join(" & ") + " \\\\");
-  const align = "ll" + "r".repeat(Math.max(0, rows[0].length - 2));
-  return ["\\begin{table}", "\\centering", `\\caption{${caption}}`, `\\begin{tabular}{${align}}`, "\\toprule",
-    head, "\\midrule", ...rest, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""].join("\n");
-}
-
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // A page opened from a file has no clipboard of its own in some browsers; the old way still works there.
+    // A page opened from a file has no clipboard of its own in some browsers; execCommand still works there.
     const area = make("textarea", { class: "hidden" });
     area.value = text;
     document.body.append(area);

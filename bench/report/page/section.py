@@ -10,18 +10,19 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.captions import caption, left_out, stale
+from bench.report.captions import caption, hidden, left_out, stale
 from bench.report.families import families
 from bench.report.figures import FIGURES, Drawn
 from bench.report.figures.matrices import matrix_digits
 from bench.report.figures.stream import stream_data
 from bench.report.formats import MISSING, points
-from bench.report.latex import entry_in_latex, escaped
+from bench.report.latex import in_latex
 from bench.report.layout import Layout
 from bench.report.page.comparisons import comparisons
 from bench.report.parts import stem
 from bench.report.score_names import axis, called, column_help, column_title, head, in_words, part_title, top
 from bench.report.summary import SPEED, Entry, higher_is_better, rows
+from bench.report.tables import by_part
 from bench.results import Frames
 from bench.stats import SCORES
 from suites.base import Score
@@ -49,20 +50,18 @@ def section(
     end = top(score, max(highest, default=0.0))
     pairs = comparisons(part, list(found))
     about = caption(whole, numbers[numbers["column"].isin([c["key"] for c in columns])], layout)
-    about = " ".join([*(f"{line}." for line in (*left_out(whole), *stale(whole))), about])
+    about = " ".join([*(f"{line}." for line in (*left_out(whole), *hidden(whole), *stale(whole))), about])
     title = part_title(suite, scenario)
+    [table] = by_part(whole, numbers[numbers["column"].isin((*shown, *SPEED))], layout)
     return {
         "title": title,
         "columns": columns,
         "rows": [
             {
                 "identity": name,
-                "identity_latex": escaped(name),
                 "family": of[name],
-                "family_latex": escaped(of[name]),
                 "done": row.done,
                 "missing": row.missing,
-                "n_latex": escaped(row.n),
                 "cells": {c["key"]: _cell(row.entries[c["key"]]) for c in columns},
                 "matrix": _matrix_texts(means.get(name), matrix_digits(end)),
                 "stream": _curve(curves.get(name)),
@@ -71,7 +70,8 @@ def section(
             for name, row in found.items()
         ],
         "caption": f"{title}. {about}",
-        "latex_caption": escaped(f"{title}. {about}"),
+        "sorted": not whole.names,
+        "latex": in_latex(table, layout.columns),
         "score": {
             "on": axis(score, "Mean {}{unit} on task j (columns) after i tasks (rows)", share="score"),
             "so_far": axis(score, "{} on the tasks so far", share="Score"),
@@ -91,7 +91,6 @@ def _columns(there: Container[str], shown: Sequence[str], score: Score | None) -
         {
             "key": name,
             "title": column_title(name, score),
-            "latex": escaped(column_title(name, score)),
             "help": column_help(name, score),
             "shown": name in shown or name in SPEED,
             "best_end": "descending" if higher_is_better(name) else "ascending",
@@ -106,10 +105,16 @@ def all_columns(shown: Sequence[str]) -> list[str]:
 
 
 def _cell(entry: Entry) -> dict[str, Any]:
-    """Return a cell of the table: its text, its mark, and a number to sort by."""
-    value = "" if entry.number is None else f"{entry.number:.7g}"
-    text = {"mean": entry.mean, "spread": entry.spread, "latex": entry_in_latex(entry)}
-    return {**text, "best": entry.mark == "best", "close": entry.mark == "close", "value": value}
+    """Return a cell of the table: its text, its mark, and the numbers behind it."""
+    value, sd = ("" if x is None else f"{x:.7g}" for x in (entry.number, entry.sd))
+    return {
+        "mean": entry.mean,
+        "spread": entry.spread,
+        "mark": entry.mark,
+        "value": value,
+        "sd": sd,
+        "n": entry.n,
+    }
 
 
 def _seeds(whole: Frames) -> dict[str, list[list[str]]]:
@@ -158,7 +163,7 @@ def _number(value: float) -> float | None:
 
 def figures_of(
     suite: str, scenario: str, score: Score | None, drawn: Sequence[Drawn]
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, Any]]:
     """Yield the figures of a suite and scenario as the page holds them."""
     for figure in drawn:
         about = (FIGURES[figure.name].__doc__ or figure.name).splitlines()[0].removeprefix("Draw ")
@@ -167,9 +172,11 @@ def figures_of(
         yield {
             "svg": _inline(figure.svg, name),
             "caption": caption,
-            "alternative": f"{caption} {part_title(suite, scenario)}. The data can be downloaded below.",
-            "file": f"{name}.csv",
+            "alternative": f"{caption} {part_title(suite, scenario)}. Its data can be downloaded below.",
+            "file": name,
             "csv": figure.csv,
+            "map": figure.name == "confusion",
+            "tips": {part: [tip.series, tip.texts] for part, tip in figure.tips.items()},
         }
 
 
