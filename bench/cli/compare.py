@@ -1,5 +1,6 @@
 """The command ``compare``."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,7 @@ def compare(
     every: Annotated[bool, typer.Option("--all", help="Show what is the same, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown into this file.")] = None,
+    badge: Annotated[Path | None, typer.Option(help="Write a badge for shields.io into this file.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML into this file.")] = None,
 ) -> None:
     """Compare two runs by seed: which scores are the same, worse, better or unclear, and what else differs.
@@ -46,7 +48,7 @@ def compare(
     from rich.console import Console
 
     from bench.plan import seeds as read_seeds
-    from bench.report import comparison_junit, comparison_markdown, print_comparison
+    from bench.report import comparison_badge, comparison_junit, comparison_markdown, print_comparison
     from bench.results import compare_runs
 
     margins = None if margin is None else {"any": {"any": margin}}
@@ -56,7 +58,9 @@ def compare(
         print(found.model_dump_json(indent=1, by_alias=True))
     else:
         print_comparison(found, Console(), every)
-    for path, text in ((markdown, comparison_markdown(found, every)), (junit, comparison_junit(found))):
+    badge_text = json.dumps(comparison_badge(found)) + "\n"
+    texts = (comparison_markdown(found, every), comparison_junit(found), badge_text)
+    for path, text in zip((markdown, junit, badge), texts, strict=True):
         if path is not None:
             try:
                 path.write_text(text, encoding="utf-8")

@@ -79,6 +79,13 @@ def _many(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
+def comparison_badge(comparison: Comparison) -> dict[str, str | int]:
+    """Return a badge: the endpoint format of shields.io."""
+    n = len(comparison.alarms)
+    words, colour = (f"{_many(n, 'alarm')}", "red") if n else ("no regression", "brightgreen")
+    return {"schemaVersion": 1, "label": "lethe", "message": words, "color": colour}
+
+
 def comparison_junit(comparison: Comparison) -> str:
     """Return a comparison as JUnit XML: a test case for each score, and one for each other alarm.
 
