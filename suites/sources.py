@@ -6,17 +6,20 @@ for a mirror, of the sizes and times of its files.
 Axes: N images.
 """
 
+import glob
 import hashlib
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 import torch
@@ -185,6 +188,9 @@ def opened(source: Source, files: Files | None) -> Iterator[Any]:
 
     datasets.disable_progress_bars()
     if files is None:
+        if (cached := _from_hub_cache(source)) is not None:
+            yield cached
+            return
         why = hub_in_reach()
         if why is not None:
             raise _out_of_reach(source, why)
@@ -196,6 +202,29 @@ def opened(source: Source, files: Files | None) -> Iterator[Any]:
     else:
         with tempfile.TemporaryDirectory() as scratch:
             yield {name: datasets.Dataset.from_parquet(path, cache_dir=scratch) for name, path in files}
+
+
+def _from_hub_cache(source: Source) -> dict[str, Any] | None:
+    """Return the splits that ``datasets`` downloaded earlier in exactly this revision, None if it did not.
+
+    Asking the hub first would fail offline, and would then accept any revision in the cache.
+    """
+    import datasets
+
+    owner, _, name = source.repository.rpartition("/")
+    words = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)).lower()
+    place = Path(datasets.config.HF_DATASETS_CACHE) / (f"{owner}___{words}" if owner else words)
+    if not source.revision:
+        return None
+    for folder in sorted(place.glob(f"{glob.escape(source.config)}/*/{glob.escape(source.revision)}")):
+        parts = {split: sorted(folder.glob(f"*-{split}*.arrow")) for split in ("train", "test")}
+        with suppress(OSError, ValueError):  # a damaged file is downloaded again
+            if all(parts.values()):
+                read = datasets.Dataset.from_file
+                return {
+                    k: datasets.concatenate_datasets([read(str(p)) for p in of]) for k, of in parts.items()
+                }
+    return None
 
 
 _HUB_IS_OPEN = True
@@ -220,8 +249,12 @@ def hub_in_reach() -> str | None:
         return "downloads are off"
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
+    host = urlsplit(constants.ENDPOINT)
+    proxies = getproxies()
+    if (proxies.get(host.scheme) or proxies.get("all")) and not proxy_bypass(host.hostname or ""):
+        return None  # the proxy looks up names; this machine may be unable to
     try:
-        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+        socket.getaddrinfo(host.hostname, 443)
     except OSError:
         return "no network"
     return None

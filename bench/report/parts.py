@@ -1,12 +1,17 @@
 """The parts of a report, and the names of their files."""
 
+import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
 from bench.results import Frames
 
+_LONGEST = 100
+"""Bytes of a suite in the name of a file: file systems take 255 for all of it."""
 Part = tuple[str, str, Frames]
 
 
@@ -35,8 +40,17 @@ def by_scenario(frames: Frames) -> Iterator[tuple[str, Frames]]:
 
 
 def stem(suite: str, scenario: str) -> str:
-    """Return the first part of the file names of a suite and scenario."""
-    return f"{suite}-{scenario}".replace("/", "-").replace(":", "-")
+    """Return the first part of the file names of a suite and scenario: of any suite not hidden, nor too long.
+
+    The name of a suite in a file is that of the file and the suite, with a hash of the whole path.
+    """
+    path, _, name = suite.rpartition(":")
+    short = f"{Path(path).stem}-{name}" if ".py:" in suite else suite
+    short = re.sub(r"[/:\x00-\x1f\ud800-\udfff]", "-", short).lstrip(".")
+    if ".py:" in suite or short != suite.replace("/", "-") or len(short.encode()) > _LONGEST:
+        cut = short.encode()[:_LONGEST].decode(errors="ignore")
+        short = f"{cut}-{hashlib.sha256(suite.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    return f"{short}-{scenario}"
 
 
 def _done(frames: Frames) -> pd.DataFrame:

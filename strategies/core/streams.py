@@ -223,9 +223,13 @@ class LaneStreams:
         return out
 
 
-def pad_rows(of_lanes: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor]:
-    """Pad lanes' rows to (L, R), R a multiple of ``multiple``; return them and which are real (1 or 0)."""
+def pad_rows(of_lanes: Sequence[Tensor], multiple: int, least: int = 0) -> tuple[Tensor, Tensor]:
+    """Pad lanes' rows to (L, R), R a multiple of ``multiple``; return them and which are real (1 or 0).
+
+    R is ``least`` or more, also if no lane has rows.
+    """
     length = max((len(rows) for rows in of_lanes), default=0)
+    length = max(length, least)
     length = -(-length // multiple) * multiple
     # Pad with the lane's first row: row 0 may be of a class that has no label in the first task.
     rows_LR = torch.stack(

@@ -75,6 +75,7 @@ class GenerativeClassifier(Strategy):
         self._classes = [len(s.tasks[task].units) for s in streams]
         self._step = 0
         self._passes: list[Passes] = []
+        self._turns: list[list[int]] = [[] for _ in streams]  # of classes with rows
         for k in range(max(self._classes)):
             of_lanes = []
             for lane, (stream, n) in enumerate(zip(streams, self._classes, strict=True)):
@@ -82,10 +83,12 @@ class GenerativeClassifier(Strategy):
                 unit = stream.tasks[task].units[k] if k < n else -1
                 of_lanes.append(rows_R[self.streams.unit_LR[lane, rows_R] == unit])
             self._passes.append(Passes(of_lanes, self.streams.training.batch))
+            for turns, rows_R in zip(self._turns, of_lanes, strict=True):
+                turns += [k] if len(rows_R) else []
 
     def learn(self, batch: Batch) -> Tensor:
         """Take a step of the class whose turn it is, on rows of that class."""
-        turns = [self._step % n for n in self._classes]
+        turns = [of[self._step % len(of)] for of in self._turns]
         self._step += 1
         key_L = self.draws.uniform("class rows", 1)[:, 0]
         rows_LB = torch.zeros(1, 1, dtype=torch.long, device=key_L.device)

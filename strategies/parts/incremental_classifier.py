@@ -83,7 +83,8 @@ class ExemplarReplay(Strategy):
         """
         streams, data = self.streams.streams, self.streams.data
         unit_U = torch.arange(self.streams.n_units, device=self.streams.device)
-        # The same length for every class and lane, so that rounding does not depend on other lanes' sizes.
+        # The same length for every class and lane, so that rounding does not depend on other lanes' sizes. It
+        # is not zero for a class without rows, as beside a lane that has some.
         most = int(torch.bincount(data.y_N[: data.n_train].clamp(min=0)).max())
         for nth in range(max(len(s.tasks[task].units) for s in streams)):
             of_lanes, units = [], []
@@ -92,7 +93,7 @@ class ExemplarReplay(Strategy):
                 units.append(own[nth] if nth < len(own) else -1)
                 is_R = s.unit_TC[task, data.y_N[data.index_of(rows_R)]] == units[-1]
                 of_lanes.append(rows_R[is_R & (units[-1] >= 0)])
-            rows_LN, real_LN = (t.to(self.streams.device) for t in pad_rows(of_lanes, most))
+            rows_LN, real_LN = (t.to(self.streams.device) for t in pad_rows(of_lanes, most, most))
             is_unit_LU = torch.tensor(units, device=unit_U.device).unsqueeze(1) == unit_U
             yield self.exemplars.group_L(task, nth), is_unit_LU, rows_LN, real_LN
 

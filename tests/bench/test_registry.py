@@ -16,6 +16,7 @@ import strategies
 import suites
 from bench import models
 from bench.cli.kinds import describe, registries
+from bench.plan.source_files import files_behind
 from bench.report import Layout
 from bench.report.families import bounds, families
 from bench.report.tables import markdown
@@ -329,3 +330,33 @@ def test_the_index_equals_descriptions_of_the_objects() -> None:
             assert said == registry.describe_value(name, registry.get(name))
     assert suites.REGISTRY.describe("digits").metadata["model"] == "mlp"
     assert strategies.REGISTRY.describe("bic").metadata["family"] == "class-incremental"
+
+
+def test_a_file_imports_its_neighbours_which_count_as_its_code(tmp_path: Path) -> None:
+    text = PLAIN + "\nfrom neighbour_of_own import SCALE\nPlain.hint = SCALE\n"
+    own = written(tmp_path, text)
+    (tmp_path / "neighbour_of_own.py").write_text("SCALE = 7")
+    (tmp_path / "json.py").write_text("raise SystemExit")  # hides no module that Python has
+    before = files_behind(Path(own))
+    assert strategies.get(f"{own}:Plain").hint == 7
+    assert {"own.py", "neighbour_of_own.py"} <= before.keys()
+    assert "json.py" not in before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "neighbour_of_own.py").write_text("SCALE = 8")
+    path = written(other, text)
+    refused("both have a module neighbour_of_own: rename", strategies.get, f"{path}:Plain")
+
+
+def test_a_file_in_a_folder_with_the_signs_of_selectors_runs(tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "a+b" / "c[1]"
+    folder.mkdir(parents=True)
+    own = written(folder, PLAIN.replace('    trains_on = "all"\n', ""))
+    code, _, err = command(
+        f"run toy -s finetune+{own}:Plain[scale=0.25] --out {folder}/run --no-check {CELLS}"
+    )
+    assert code == 0, err
+    (strategy,) = {record["spec"]["strategy"] for record in RunReader(folder / "run").records()}
+    assert strategy == f"finetune+{own}:Plain"
+    code, out, err = command(f"status {folder}/run")
+    assert (code, out) == (0, f"{folder}/run: 2 done\n"), err

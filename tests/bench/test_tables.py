@@ -23,7 +23,7 @@ from bench.report.across_suites import across
 from bench.report.families import family, is_bound
 from bench.report.latex import escaped, latex
 from bench.report.origin import ranges
-from bench.report.parts import parts
+from bench.report.parts import parts, stem
 from bench.report.summary import by_final, summary, summary_and_pairs
 from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, choose, load, read_names
@@ -485,3 +485,14 @@ def test_the_stages_of_many_cells_run(tmp_path: Path, without_figures: None) -> 
     made_ = tables(frames, None, ALL)
     assert (len(made_.shown), made_.shown[0].rows[0][0].text) == (3, "method-0")
     assert len(across(frames, ["acc"]).rankings["acc"].ranks) == 4
+
+
+def test_files_of_a_report_are_not_hidden_distinct_and_short_enough() -> None:
+    assert stem("split-mnist", "class") == "split-mnist-class"
+    names = ["./file.py:S", "/a/file.py:S", "./.py:S", f"./{'é' * 300}.py:S", f"{'a' * 300}", "..", "a/b:c"]
+    found = [stem(name, "class") for name in names]
+    assert len({*found}) == len(names)
+    for name in found:
+        assert not name.startswith(".")
+        assert "/" not in name
+        assert len(name.encode()) < 150

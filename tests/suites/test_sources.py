@@ -151,3 +151,37 @@ def test_replay_forgets_less_than_finetune_on_real_mnist(real_data: str, tmp_pat
     scores = frames.scores.pivot_table(index="identity", columns="score", values="value")
     assert scores.loc["finetune", "learning_acc"] > 0.9
     assert scores.loc["er", "acc"] > scores.loc["finetune", "acc"] + 0.2
+
+
+def test_without_the_hub_its_cache_is_read_in_the_pinned_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    pixels = mirror(tmp_path / "mirror")
+    for revision in ("older", TINY.revision):
+        folder = tmp_path / "hub" / "someone___tiny" / "mnist" / "0.0.0" / revision
+        folder.mkdir(parents=True)
+        for split in ("train", "test"):
+            file = str(tmp_path / f"mirror/someone/tiny/mnist/{split}.parquet")
+            rows = datasets.Dataset.from_parquet(file, cache_dir=str(tmp_path / "scratch"))
+            if revision == TINY.revision:
+                rows.save_to_disk(tmp_path / split)
+                (tmp_path / split / "data-00000-of-00001.arrow").rename(folder / f"tiny-{split}.arrow")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert (hub_images(TINY).x_N[:, 0].numpy() == pixels).all()
+    refused("HF_HUB_OFFLINE is set", hub_images, replace(TINY, revision="another"))
+
+
+def test_behind_a_proxy_names_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.getaddrinfo", Mock(side_effect=OSError))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert sources.hub_in_reach() == "no network"
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert sources.hub_in_reach() is None
+    monkeypatch.setenv("no_proxy", "huggingface.co")
+    assert sources.hub_in_reach() == "no network"

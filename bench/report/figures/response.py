@@ -12,6 +12,7 @@ from bench.report.figures.looks import GREY, GREYS, Looks, finish, legend, new, 
 from bench.report.figures.tips import tip, with_half
 from bench.report.score_names import score_axis
 from bench.results import Frames
+from strategies import field_name, split
 
 _MOST = 6
 _COLUMNS = ["setting", "strategy", "identity", "x", "mean", "half", "n"]
@@ -53,8 +54,9 @@ def response_data(frames: Frames) -> pd.DataFrame:
 def _word(name: str, strategy: str) -> str:
     """Return a setting's name as selectors write it: in a sum the record has the part's name before it."""
     word = name.partition(" ")[2]
-    for part in strategy.split("+") if "+" in strategy else ():
-        word = word.removeprefix(part.replace("+", "p").replace("-", "_") + "_")
+    parts = split(strategy)
+    for part in parts if len(parts) > 1 else ():
+        word = word.removeprefix(field_name(part.rpartition(":")[2], ""))
     return word
 
 
