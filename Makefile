@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz lint site bench costs statistics reference regressions docs gallery clean
+.PHONY: demo test check fuzz lint site bench costs statistics reference regressions regressions docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -76,6 +76,12 @@ reference: .venv/installed
 regressions: .venv/installed-test
 	$(BIN)/python -m tests.planted_faults --write
 	$(BIN)/python -m tests.false_alarms --write
+
+# The results of this code against the committed ones: digits, every strategy, three seeds.
+SCENARIOS ?= class
+regressions: .venv/installed
+	$(BIN)/lethe run digits -s all --scenario $(SCENARIOS) --seeds 3 --stale rerun --out results/runs/regressions
+	$(BIN)/lethe compare digits-all results/runs/regressions
 
 # The site of the documents, in build/site; a broken link is an error.
 site: .venv/installed
