@@ -110,6 +110,9 @@ class ResolvedPlan:
     """A line for each selector with settings without effect, which were set back to their defaults."""
     again: Again | None = None
     """What --force or --retry-failed runs again; ``since`` is empty unless an earlier command began it."""
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    """When the record of each cell to run was written, for those that have one: a newer record was written by
+    another command."""
 
     @cached_property
     def by_key(self) -> dict[str, CellSpec]:
@@ -323,6 +326,7 @@ def resolve(
             )
         ),
         again=again_now,
+        replaced={key: head.written for key, head in present.records.items() if key in cells},
     )
     return plan.completed(fingerprint, parameter_count)
 

@@ -21,12 +21,13 @@ from bench.plan import (
     codes_of,
     resolve,
 )
+from bench.runner.claimed_groups import ClaimedGroups
 from bench.runner.described import described
 from bench.runner.options import Checked, Options, Outcome
 from bench.runner.processes import Ended, Target, run_groups
 from bench.runner.progress import Progress
 from bench.schema import failure_in_words
-from bench.store import RunFolder, RunReader, SavedModels, Superseded, moment, read_equivalences
+from bench.store import Claims, RunFolder, RunReader, SavedModels, Superseded, moment, read_equivalences
 from suites.base import Data, Scenario, Training
 from suites.errors import Unavailable, UserError, some
 from suites.paths import folder_named
@@ -96,30 +97,40 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     if plan.refusal:
         raise UserError(plan.refusal)
     _prepare(plan, options.quiet)
+    with Claims(folder, command) as claims:
+        return _carry_out_claimed(plan, folder, options, command, claims)
+
+
+def _carry_out_claimed(
+    plan: ResolvedPlan, folder: Path, options: Options, command: str, claims: Claims
+) -> Outcome:
+    say = _nothing if options.quiet else to_stderr
     continued = {(s.suite, s.scenario): describe_overlap(s) for s in reversed(plan.to_run) if s.continues}
     run = RunFolder(folder)
     codes = codes_of(spec for spec in plan.cells if spec.key not in plan.existing)
     code = {found.fingerprint: found.files for found in codes.values()}
     again = plan.again and plan.again.model_copy(update={"since": plan.again.since or moment()})
-    maker = run.open(
-        plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code, again
-    )
-    set_aside = run.repair()
+    with claims.alone("manifest") as alone:
+        maker = run.open(
+            plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code, again
+        )
+        set_aside = run.repair()
+        if alone and (n := run.remove_litter(codes)):
+            say(f"removed {n} temporary files of commands that were killed")
     superseded = Superseded(folder)
-    superseded.add({spec.key for spec in plan.cells if spec.key not in plan.existing} & run.statuses().keys())
+    superseded.add(plan.replaced.keys() - plan.existing.keys())
     models = SavedModels(folder, options.keep_models, {key: code.fingerprint for key, code in codes.items()})
     models.supersede()
     unsaved = sum(not models.tasks(spec.key) for spec in plan.done) if options.keep_models else 0
-    if not options.quiet:
-        for words in (*plan.remarks, *continued.values()):
-            to_stderr(words)
-        if unsaved:
-            to_stderr(f"{unsaved} cells were done without saving their models: --force runs them again")
-        for words in plan.notes(folder):
-            to_stderr(words)
+    for words in (*plan.remarks, *continued.values()):
+        say(words)
+    if unsaved:
+        say(f"{unsaved} cells were done without saving their models: --force runs them again")
+    for words in plan.notes(folder):
+        say(words)
     checked = _checked(plan, options)
     since = again.since if again and again.what == "force" else ""
-    target = Target(models, maker, {name: of.words for name, of in checked.items()}, since)
+    target = Target(models, maker, {name: of.words for name, of in checked.items()}, since, claims.path)
     skipped = [{"status": "skipped", "reason": reason} for reason in plan.skipped.values()]
     target.write([plan.by_key[key] for key in plan.skipped], skipped)
     groups = [[plan.by_key[key] for key in group.keys] for group in plan.groups]
@@ -128,17 +139,24 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
         error = {"kind": "lethe check", "message": checked[specs[0].strategy].fault, "traceback": ""}
         target.write(specs, [{"status": "failed", "error": error}] * len(specs))
     groups = [group for group in groups if group not in faulty]
+    # Another command may have run cells since the plan was made.
+    run.note_new(key for key, at in run.written().items() if at != plan.replaced.get(key, ""))
+    waiting = ClaimedGroups(groups, claims, run, say)
     todo = [spec for spec in plan.cells if spec.key not in plan.existing]
     became = Ended()
     with Progress(folder, todo, options.quiet) as progress:
         progress.done([*(plan.by_key[key] for key in plan.skipped), *(s for group in faulty for s in group)])
-        with closing(run_groups(groups, target, plan.device, options.jobs)) as ends:
+        with closing(run_groups(waiting, target, plan.device, options.jobs)) as ends:
             for ended in ends:
                 became += ended
                 progress.done([plan.by_key[key] for key in ended.keys])
     if not became.stops:
         superseded.keep_differing()
     return _outcome(todo, run, set_aside, became)
+
+
+def _nothing(words: str) -> None:
+    """Say nothing."""
 
 
 def _checked(plan: ResolvedPlan, options: Options) -> dict[str, Checked]:

@@ -11,7 +11,6 @@ import signal
 import sys
 import traceback
 import warnings
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
@@ -25,17 +24,17 @@ from torch import Tensor
 
 from bench import lifeline
 from bench.export import load_into
-from bench.plan import CellSpec, codes_of
+from bench.plan import codes_of
+from bench.runner.claimed_groups import SECONDS, ClaimedGroups, Group
 from bench.runner.faults import breaks_process, fault_of, lost_device, storing
 from bench.runner.progress import Notes
 from bench.schema import Failure, Fields
-from bench.store import Maker, RunFolder, SavedModels, now
+from bench.store import Maker, RunFolder, SavedModels, check_owner, now
 from bench.train import run_group
 from strategies.core import ContractBroken, Unsuitable, python_if, shown
 from suites.errors import EnvironmentFault, UserError
 from suites.tracebacks import encodable, message_of, raised_at
 
-Group = list[CellSpec]
 PYTHON_IF = "one by one"
 """The kind of failure in which Python makes one decision for lanes that differ."""
 DIED = "process died"
@@ -57,6 +56,16 @@ class Target:
     """The check that was made of a strategy, by name."""
     since: str = ""
     """Checkpoints written before are not used: --force begins again. Empty to use all."""
+    owner: Path | None = None
+    """The file of this command's claims, see bench.store.claims; none without claims."""
+
+    @contextmanager
+    def storing(self) -> Iterator[None]:
+        """Turn errors of writing into faults of the environment, and write nothing if the claims are lost."""
+        with storing(self.models.run):
+            if self.owner is not None:
+                check_owner(self.owner)
+            yield
 
     def write(
         self, group: Group, records: Sequence[Fields], codes: Sequence[str] = (), began: str = ""
@@ -77,7 +86,7 @@ class Target:
             {**r, "made_by": self.maker.record(code, began) | {"check": self.checks.get(spec.strategy, "")}}
             for spec, r, code in zip(group, records, codes, strict=True)
         ]
-        with storing(self.models.run):
+        with self.storing():
             RunFolder(self.models.run).write_group(zip(group, made, strict=True))
 
 
@@ -116,19 +125,29 @@ class Ended:
 Run = Callable[[Group, Target, str], Ended]
 
 
-def run_groups(groups: list[Group], target: Target, device: str, jobs: int) -> Generator[Ended]:
+def run_groups(groups: ClaimedGroups, target: Target, device: str, jobs: int) -> Generator[Ended]:
     """Run groups, in several processes if there are several groups; yield what became of cells."""
+    for ended in _run_claimed(groups, target, device, jobs):
+        groups.release([*ended.keys, *ended.unfinished])
+        yield ended
+        if elsewhere := groups.finished_elsewhere():
+            yield Ended(elsewhere)
+    if elsewhere := groups.finished_elsewhere():
+        yield Ended(elsewhere)
+
+
+def _run_claimed(groups: ClaimedGroups, target: Target, device: str, jobs: int) -> Generator[Ended]:
     cuda = torch.device(device).type == "cuda"
     if cuda and torch.device(device).index is None:
         devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     else:
         devices = [device]
     jobs = min(jobs or (len(devices) if cuda else os.cpu_count() or 1), len(groups))
-    waiting, suspects = deque(groups), deque[Group]()
+    suspects: list[Group] = []
     if jobs <= 1:
-        ends = _in_this_process(waiting, target, devices[0])
+        ends = _in_this_process(groups, target, devices[0])
     else:
-        ends = _in_workers(waiting, target, devices, jobs)
+        ends = _in_workers(groups, target, devices, jobs)
     why = ""
     with closing(ends):
         for ended in ends:
@@ -136,28 +155,27 @@ def run_groups(groups: list[Group], target: Target, device: str, jobs: int) -> G
             yield ended
             if ended.stops:  # groups under way go on
                 why = next(iter(ended.unfinished.values()))
-                suspects += waiting
-                waiting.clear()
-    suspects += waiting  # this process cannot use the device any more
-    while suspects and not why:
-        ended = _run_alone(suspects.popleft(), target, devices[0])
+                suspects += groups.clear()
+    groups.put_back(reversed(suspects))  # before others: this process cannot use the device any more
+    while not why and (group := groups.next()) is not None:
+        ended = _run_alone(group, target, devices[0])
         yield ended
         if ended.stops:
             why = next(iter(ended.unfinished.values()))
-    if why:
-        yield Ended.without_record(suspects, why)
+    if why or groups.fault:
+        yield Ended.without_record(groups.clear(), why or str(groups.fault), stops=True)
 
 
-def _in_this_process(waiting: deque[Group], target: Target, device: str) -> Generator[Ended]:
+def _in_this_process(groups: ClaimedGroups, target: Target, device: str) -> Generator[Ended]:
     """Run groups here, until the device cannot be used any more."""
-    while waiting:
-        ended = _run_one(waiting.popleft(), target, device)
+    while (group := groups.next()) is not None:
+        ended = _run_one(group, target, device)
         yield ended
         if ended.again:
             return
 
 
-def _in_workers(waiting: deque[Group], target: Target, devices: Sequence[str], jobs: int) -> Generator[Ended]:
+def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], jobs: int) -> Generator[Ended]:
     """Run groups in processes, each bound to a device; a worker that dies does not disturb the others."""
     idle = [_Worker(devices[i % len(devices)], jobs) for i in range(jobs)]
     running: dict[Future[Ended], tuple[_Worker, Group]] = {}
@@ -165,11 +183,15 @@ def _in_workers(waiting: deque[Group], target: Target, devices: Sequence[str], j
         # loky warns that it replaced a worker that grew; the user need not act.
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
         try:
-            while waiting or running:
-                while idle and waiting:
-                    worker, group = idle.pop(0), waiting.popleft()
+            while (groups and not groups.fault) or running:
+                while idle and (group := groups.take()) is not None:
+                    worker = idle.pop(0)
                     running[worker.submit(_run_one, group, target)] = worker, group
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                if groups and not groups.fault and not running:
+                    groups.wait()
+                # With an idle worker and groups left, others run those: they may have ended soon.
+                timeout = SECONDS if groups and idle else None
+                for future in wait(running, timeout, FIRST_COMPLETED).done if running else ():
                     worker, group = running.pop(future)
                     try:
                         ended = future.result()
@@ -352,8 +374,8 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
             records = run_group(
                 group,
                 device=device,
-                checkpoints=_Checkpoints(folder, target.since, _by_key(group, codes)),
-                models=_Models(folder, target.models.which, _by_key(group, codes)),
+                checkpoints=_Checkpoints(target, _by_key(group, codes)),
+                models=_Models(target, _by_key(group, codes)),
                 warm_start=load_into,
                 progress=notes.task,
                 on_step=notes.step,
@@ -381,27 +403,31 @@ class _ProcessBroken(Exception):
 class _Models(SavedModels):
     """The saved models of a group; errors of writing are faults of the environment."""
 
+    def __init__(self, target: Target, codes: Mapping[str, str]) -> None:
+        super().__init__(target.models.run, target.models.which, codes)
+        self.target = target
+
     def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
         """Save the model of a cell after a task."""
-        with storing(self.run):
+        with self.target.storing():
             super().write(key, tasks_done, tensors, header)
 
 
 class _Checkpoints:
     """The checkpoints that the current code made since --force; others stay until they are replaced."""
 
-    def __init__(self, folder: Path, since: str, codes: Mapping[str, str]) -> None:
-        self.run, self.since, self.codes = RunFolder(folder), since, codes
+    def __init__(self, target: Target, codes: Mapping[str, str]) -> None:
+        self.run, self.target, self.codes = RunFolder(target.models.run), target, codes
 
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields, rows: Fields) -> None:
         """Save the state of a cell."""
-        with storing(self.run.folder):
+        with self.target.storing():
             self.run.save(key, tensors, header | {"code": self.codes[key]}, rows)
 
     def load(self, key: str) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
         """Return the state of a cell, None if there is none by this code."""
         found = self.run.load(key)
-        if found is None or found[1]["code"] != self.codes[key] or found[1]["written"] < self.since:
+        if found is None or found[1]["code"] != self.codes[key] or found[1]["written"] < self.target.since:
             return None
         return found
 

@@ -3,7 +3,6 @@
 Workers write how far their group is into small files in the run folder; the parent reads them.
 """
 
-import shutil
 import sys
 import threading
 import time
@@ -81,7 +80,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         self.began = time.monotonic()
-        shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
+        self._remove_notes()
         if self.specs and not self.quiet and self.console.is_terminal:
             text = TextColumn("{task.description}", markup=False)
             self.bar = Bar(text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=self.console)
@@ -103,7 +102,15 @@ class Progress:
             self._update()
             with suppress(OSError):
                 self.bar.stop()
-        shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
+        self._remove_notes()
+
+    def _remove_notes(self) -> None:
+        """Remove the notes of this command's cells; others may be of another command."""
+        with suppress(OSError):
+            for path in (self.folder / _FOLDER).iterdir():
+                if path.name in self.by_key:
+                    path.unlink(missing_ok=True)
+            (self.folder / _FOLDER).rmdir()
 
     def done(self, specs: Sequence[CellSpec]) -> None:
         """Record that these cells have ended."""

@@ -280,7 +280,8 @@ def make_again(sample: Sample, folder: Path, options: Options, command: str) -> 
         EnvironmentFault: where cells could not be finished.
     """
     specs = [cell.spec for cell in sample.to_make]
-    there = RunReader(folder).each(lambda r: (r.get("made_by") or {}).get("code") if _ended(r) else None)
+    reader = RunReader(folder)
+    there = reader.each(lambda r: (r.get("made_by") or {}).get("code") if _ended(r) else None)
     existing = {
         spec.key: "done" for spec in specs if there.get(spec.key) == code_of(spec.as_record()).fingerprint
     }
@@ -298,6 +299,7 @@ def make_again(sample: Sample, folder: Path, options: Options, command: str) -> 
         data={},
         device=options.device,
         lanes=options.lanes,
+        replaced=reader.written(),
     )
     if specs and (unfinished := carry_out_plan(plan, folder, options, command).unfinished):
         raise EnvironmentFault(f"not made again: {unfinished[0]}; the same command continues")

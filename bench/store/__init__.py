@@ -1,5 +1,6 @@
 """Runs on disk: manifests, records, checkpoints and saved models."""
 
+from bench.store.claims import Claims, check_owner
 from bench.store.environment import Maker, moment, now, where
 from bench.store.equivalences import (
     enter_equivalences,
@@ -16,8 +17,8 @@ from bench.store.saved_models import WHICH, SavedModels
 from bench.store.superseded import Superseded, n_superseded
 
 __all__ = [
-    "WHICH", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded", "enter_equivalences",
-    "equivalences_if_readable", "equivalences_path", "moment", "n_superseded", "new_file", "new_folder",
-    "now", "pack_run", "packed_runs", "read_equivalences", "staleness_of", "unpack_run", "where",
-    "write_checked", "write_json", "write_tensors",
+    "WHICH", "Claims", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded", "check_owner",
+    "enter_equivalences", "equivalences_if_readable", "equivalences_path", "moment", "n_superseded",
+    "new_file", "new_folder", "now", "pack_run", "packed_runs", "read_equivalences", "staleness_of",
+    "unpack_run", "where", "write_checked", "write_json", "write_tensors",
 ]  # fmt: skip

@@ -19,11 +19,14 @@ from suites.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+PART = ".part"
+"""Suffix of temporary files; their names are random, so that no two processes or hosts share one."""
+
 
 @contextmanager
 def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
     """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
     try:
         coded = {} if "b" in mode else {"encoding": "utf-8"}
         with os.fdopen(handle, mode, **coded | how) as stream:

@@ -6,6 +6,7 @@ kill can leave the start of a line at the end of a file: readers pass over it.
 
 import gzip
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from suites.paths import check_is_file, read_file
 
 SUFFIX = ".jsonl"
 PACK_SUFFIX = ".lethe.gz"
+HEAD = re.compile(rb'\{"schema":\d+,"key":"(\w+)","written":"([^"]*)"')
+"""The start of a record's line, with its key and when it was written."""
 
 _name_of_process: dict[int, str] = {}
 """By process, so that a forked process gets its own."""

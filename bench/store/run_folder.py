@@ -2,11 +2,12 @@
 
 Records are lines that each process appends to a file of its own; every other file is written whole to a
 temporary name, flushed and renamed. So any number of processes can write into one folder, and a kill at any
-moment loses at most the task under way.
+moment loses at most the task under way. Which command runs which cells is decided by bench.store.claims.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import uuid
@@ -27,10 +28,11 @@ from bench.schema import (
     Manifest,
     Metadata,
     Unreadable,
+    is_intact,
 )
 from bench.store.environment import Maker, moment, now, where
-from bench.store.files import make_folder, read_tensors, write_at, write_checked, write_tensors
-from bench.store.lines import SUFFIX, append, as_line
+from bench.store.files import PART, make_folder, read_tensors, write_at, write_checked, write_tensors
+from bench.store.lines import HEAD, SUFFIX, append, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
 from suites.paths import read_file
@@ -51,6 +53,7 @@ class RunFolder(RunReader):
         self._own = uuid.uuid4().hex[:12]
         self._rows: dict[str, tuple[str, int]] = {}
         """Name and size of the file of rows that this object writes for each cell."""
+        self._new: set[str] = set()
         if self.packed:
             first = f"lethe unpack {self.folder} first"
             raise UserError(f"{self.folder} is a packed run, which cannot be changed: {first}")
@@ -167,6 +170,51 @@ class RunFolder(RunReader):
             words.append(f"{why}; it is in {aside} now")
         self.unreadable, self._damaged = [], {}
         return words
+
+    def note_new(self, keys: Iterable[str]) -> None:
+        """Count cells as having a new record; see ``new_records``."""
+        self._new |= set(keys)
+
+    def new_records(self) -> set[str]:
+        """Return the cells with a record that any process wrote since the records were read.
+
+        Reads only what was appended since.
+        """
+        for path in self.cells.glob(f"[!.]*{SUFFIX}"):
+            with path.open("rb") as stream:
+                start = self._ends.get(path.name, 0)
+                if os.fstat(stream.fileno()).st_size <= start:
+                    continue
+                stream.seek(start)
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._ends[path.name] = self._ends.get(path.name, 0) + len(line)
+                    if (head := HEAD.match(line)) and is_intact(line):
+                        self._new.add(head[1].decode())
+        return self._new
+
+    def remove_litter(self, keys: Iterable[str]) -> int:
+        """Remove what killed commands left: temporary files, and checkpoints of cells with a later record.
+
+        Only while no other command runs. Returns the number of temporary files, which readers ignore.
+
+        Args:
+            keys: The cells to run, whose models may have been written.
+        """
+        written = self.written()
+        for key, header in self.checkpoint_headers().items():
+            if written.get(key, "") > header.written:
+                self.drop(key)
+        folders = [self.folder, self.cells, self.beside, self.folder / "superseded"]
+        folders += self.checkpoints.glob("*")
+        if (models := self.folder / "models").is_dir():
+            folders += [folder for key in keys for folder in (models / key).glob("*")]
+        found = [path for folder in folders for path in folder.glob(f".*{PART}")]
+        for path in found:
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "progress", ignore_errors=True)
+        return len(found)
 
     # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
 

@@ -6,6 +6,7 @@ Reading never writes. What cannot be read is passed over and listed with the rea
     RUN/cells/*.jsonl             records, a line each; of several of one cell the latest counts
     RUN/classes/*.jsonl           confusion counts of cells, class by class; see bench.results.per_class
     RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
+    RUN/claims/                   which command runs which cells now; see bench.store.claims
     RUN/models/<key>/<task>/      trained models, where they are saved; see bench.store.saved_models
     RUN/set-aside/                what could not be read
     RUN/superseded/*.jsonl        records and confusion counts of cells that were run again since
@@ -56,6 +57,8 @@ class RunReader:
         """A line for each record that could not be read, with the reason."""
         self._damaged: dict[str, Piece] = {}
         self._written: dict[str, str] | None = None
+        self._ends: dict[str, int] = {}
+        """End of the last complete record that was read of each file of lines, by name."""
         self._classes: dict[tuple[str, str], tuple[Path, int | None]] | None = None
         self._pack: IO[bytes] | None = None
 
@@ -122,10 +125,19 @@ class RunReader:
         written: dict[str, str] = {}
         for piece in self._pieces(self.cells):
             record = self._read(CellRecord, piece)
+            if piece.offset is not None:
+                self._ends[piece.path.name] = piece.offset + len(piece.content)
             if record is not None and written.get(record["key"], "") <= record["written"]:
                 found[record["key"]], written[record["key"]] = of(record), record["written"]
         self._written = written
         return dict(sorted(found.items()))
+
+    def written(self) -> dict[str, str]:
+        """Return when the record of each cell was written, as of the last time that records were read."""
+        if self._written is None:
+            self.statuses()
+        assert self._written is not None
+        return self._written
 
     def classes(self, key: str, written: str | None = None) -> Fields | None:
         """Return the confusion counts of a cell, None if it has none or they cannot be read.
@@ -137,10 +149,7 @@ class RunReader:
         if not self._classes:  # no record has to be read to know that there are none
             return None
         if written is None:
-            if self._written is None:
-                self.statuses()
-            assert self._written is not None
-            written = self._written.get(key, "")
+            written = self.written().get(key, "")
         place = self._classes.get((key, written))
         return None if place is None else self._read(ClassCounts, self._piece(*place))
 

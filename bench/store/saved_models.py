@@ -64,6 +64,8 @@ class SavedModels:
             try:
                 aside.mkdir(parents=True, exist_ok=True)
                 (self.folder / key).replace(aside / key)
+            except FileNotFoundError:  # another command was first
+                continue
             except OSError as error:
                 raise UserError(f"cannot write into {aside}: {error.strerror}") from None
 

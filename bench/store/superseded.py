@@ -8,7 +8,6 @@ counts; those that came out equal are taken out again at the end.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Collection
 from contextlib import suppress
@@ -16,14 +15,13 @@ from typing import TYPE_CHECKING
 
 from bench.schema import Fields, differing_fields
 from bench.store.files import new_file
-from bench.store.lines import SUFFIX, as_line, lines
+from bench.store.lines import HEAD, SUFFIX, as_line, lines
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_HEAD = re.compile(rb'\{"schema":\d+,"key":"(\w+)","written":"([^"]*)"')
 _Record = tuple[Fields, Fields | None]
 """A record and its confusion counts."""
 
@@ -43,7 +41,7 @@ class Superseded:
         Raises:
             UserError: Where they cannot be written.
         """
-        there = {(m[1].decode(), m[2].decode()) for m in map(_HEAD.match, _lines(self.folder)) if m}
+        there = {(m[1].decode(), m[2].decode()) for m in map(HEAD.match, _lines(self.folder)) if m}
         found = _of_run(self.run, keys)
         self.records = {k: r for k, r in found.items() if (k, r[0]["written"]) not in there}
         self._write()
@@ -51,7 +49,11 @@ class Superseded:
     def keep_differing(self) -> None:
         """Remove the records of cells whose new record is equal."""
         now = _of_run(self.run, self.records)
-        kept = {key: old for key, old in self.records.items() if key not in now or _differ(old, now[key])}
+        equal = {
+            key for key, old in self.records.items() if key in now and not _differ(old, now[key])
+            and old[0]["written"] != now[key][0]["written"]  # else its cell was not run again
+        }  # fmt: skip
+        kept = {key: old for key, old in self.records.items() if key not in equal}
         if len(kept) < len(self.records):
             self.records = kept
             self._write()
