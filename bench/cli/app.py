@@ -39,6 +39,7 @@ Jobs = Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or
 Lanes = Annotated[int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")]
 Mirror = Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Import files that were not named on the command line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")]
 
 

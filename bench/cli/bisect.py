@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import app
+from bench.cli.app import Json, app
+from bench.cli.output import print_json
 from bench.cli.perf import setups_of
 from bench.cli.run import stoppable
 from suites import errors
@@ -27,6 +28,7 @@ def bisect(
         bool, typer.Option("--perf", help="Judge the time of a step, as lethe perf does.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the runs and verdicts.")] = Path("results/runs/bisect"),
+    as_json: Json = False,
 ) -> None:
     """Find the first revision at which a score or the speed became worse, by git bisect.
 
@@ -52,6 +54,10 @@ def bisect(
         raise typer.Exit(1)
     verdicts = Bisection.read(asked.folder).verdicts
     skipped = [name for name, of in verdicts.items() if of.verdict == "skip"]
+    if as_json:
+        of = {name: {"verdict": v.verdict, "why": v.why} for name, v in verdicts.items()}
+        print_json({"first_bad": found, "verdicts": of, "folder": out})
+        raise typer.Exit(0 if len(found) == 1 else 1)
     for name in skipped:
         print(f"skipped {git('log', '-1', '--format=%h %s', name)}: {verdicts[name].why}")
     if len(found) != 1:

@@ -2,11 +2,13 @@
 
 import sys
 import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from bench.cli.app import app
+from bench.cli.app import Json, app
+from bench.cli.output import print_json
 from suites import errors
 
 
@@ -20,6 +22,7 @@ def check(
         typer.Argument(metavar="TARGET...", help="Strategies, suites, models: name, ./file.py:Name; or all."),
     ],
     only: Annotated[list[str] | None, typer.Option(help="Run only this check; repeat for more.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Check methods, suites or models on small generated streams; each finding is one line with what to do.
 
@@ -27,7 +30,7 @@ def check(
     """
     from bench.checks.targets import targets
 
-    found = 0
+    found, rows = 0, []
     chosen = targets(target)
     for name in only or ():
         if wrong := next((t for t in chosen if name not in t.checks), None):
@@ -35,9 +38,10 @@ def check(
     for one in chosen:
         began, passed, skipped = time.perf_counter(), 0, 0
         for result in one.results(only or ()):
-            for words in result.findings:
+            rows.append({"target": one.name, **asdict(result)})
+            for words in result.findings if not as_json else ():
                 print(f"{one.name}: {result.check}: {words}", flush=True)
-            if result.note:
+            if result.note and not as_json:
                 print(f"{one.name}: note, {result.check}: {result.note}", flush=True)
             found += len(result.findings)
             passed += not result.findings and not result.skipped
@@ -49,8 +53,10 @@ def check(
         rest = f", {skipped} do not apply" if skipped else ""
         total = len(only or one.checks)
         more = f", {total - n} found something" if total > n else ""
-        print(
-            f"{one.name}: {passed} checks passed{rest}{more}; {time.perf_counter() - began:.0f} s", flush=True
-        )
+        if not as_json:
+            seconds = time.perf_counter() - began
+            print(f"{one.name}: {passed} checks passed{rest}{more}; {seconds:.0f} s", flush=True)
+    if as_json:
+        print_json(rows)
     if found:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import app
+from bench.cli.app import Json, app
 from suites import errors
 
 
@@ -36,7 +36,7 @@ def compare(
         str, typer.Option(help="Only these: 5 means 0 to 4; 2-6; 1,4. By default all that both have.")
     ] = "",
     every: Annotated[bool, typer.Option("--all", help="Show what is the same, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown into this file.")] = None,
     badge: Annotated[Path | None, typer.Option(help="Write a badge for shields.io into this file.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML into this file.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import app
+from bench.cli.app import Json, app
 
 
 @app.command(
@@ -27,7 +27,7 @@ def history(
     scenario: Annotated[str, typer.Option(help="Only task, domain, class or online.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Show lines without a step, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the table and figures into this folder.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show scores or speed over revisions, and at which revision they stepped.
 

@@ -1,6 +1,5 @@
 """The commands ``list``, ``show`` and ``status``."""
 
-import json
 from inspect import cleandoc
 from pathlib import Path
 from textwrap import indent
@@ -8,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import Trust, app, debugging, end_with, importing, opened
+from bench.cli.app import Json, Trust, app, debugging, end_with, importing, opened
 from bench.cli.completion import KINDS, names_of
+from bench.cli.output import print_json
 from suites import errors
-from suites.description import Description
+from suites.description import Description, Option
 
 if TYPE_CHECKING:
     from bench.plan import Change
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @app.command("list", epilog="Example: lethe list strategies --json")
 def list_(
     kind: Annotated[str, typer.Argument(help="suites, strategies, models or scores; all if omitted.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List suites, strategies, models and scores."""
     from bench.cli.kinds import registries
@@ -32,7 +32,7 @@ def list_(
     found = {k: known[k].descriptions() for k in ([kind] if kind else known)}
     if as_json:
         rows = {k: [_row(d) for d in ds] for k, ds in found.items()}
-        print(json.dumps(rows[kind] if kind else rows, indent=1))
+        print_json(rows[kind] if kind else rows)
         return
     wide = max(len(d.name) for ds in found.values() for d in ds)
     for k, ds in found.items():
@@ -42,9 +42,24 @@ def list_(
             print(f"{'' if kind else '  '}{d.name:<{wide}}  {d.summary}")
 
 
-def _row(described: Description) -> dict[str, str]:
+def _row(described: Description) -> dict[str, Any]:
     about = {"about": described.about} if described.kind == "strategy" else {}
-    return {"name": described.name, "summary": described.summary, **described.metadata, **about}
+    return {"name": described.name, "summary": described.summary, **_metadata(described), **about}
+
+
+def _metadata(described: Description) -> dict[str, Any]:
+    """Return the metadata with whole numbers as numbers."""
+    return {key: int(text) if text.isdigit() else text for key, text in described.metadata.items()}
+
+
+def _default(option: Option) -> Any:
+    """Return the default of an option as a number or truth value if it is one."""
+    if option.type == "true or false":
+        return option.default == "true"
+    if option.type.startswith(("whole number", "number")):
+        number = float(option.default)
+        return int(number) if option.type.startswith("whole") else number
+    return option.default
 
 
 @app.command(epilog="Example: lethe show ewc")
@@ -52,14 +67,15 @@ def show(
     name: Annotated[
         str, typer.Argument(help="A suite, strategy, model or score.", autocompletion=names_of(*KINDS))
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show a suite, strategy, model or score: options with their help, reference, licence, requirements."""
     from bench.cli.kinds import describe
 
     found = describe(name)
     if as_json:
-        print(json.dumps(found.as_json(), indent=1))
+        options = [vars(option) | {"default": _default(option)} for option in found.options]
+        print_json(found.as_json() | {"metadata": _metadata(found), "options": options})
         return
     print(f"{found.name} ({found.kind})\n\n{found.about or found.summary}\n")
     for key, value in found.metadata.items():
@@ -76,7 +92,9 @@ def show(
 
 @app.command(epilog="Example: lethe status results/runs/first")
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")], trust: Trust = False
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    trust: Trust = False,
+    as_json: Json = False,
 ) -> None:
     """Show which cells of a run are done, failed, skipped, missing or stale (made by other code or data).
 
@@ -93,6 +111,14 @@ def status(
         state = found[key][0] if key in found else "missing"
         counts[state] = counts.get(state, 0) + 1
     n_stale = sum(change is not None for _, _, change in found.values())
+    if as_json:
+        states = {key: _state(run_, key, found.get(key)) for key in cells}
+        rows = [
+            {"key": k, "cell": cells[k], "state": state, "why": why} for k, (state, why) in states.items()
+        ]
+        print_json({"run": folder, "counts": counts, "stale": n_stale, "cells": rows})
+        end_with(run_.unreadable)
+        return
     words = [f"{n} {s}" for s, n in sorted(counts.items())] or ["empty"]
     print(f"{folder}: {', '.join(words)}{f'; {n_stale} are stale' if n_stale else ''}")
     alike: dict[tuple[str, str], list[str]] = {}

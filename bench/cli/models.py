@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import Trust, app
+from bench.cli.app import Json, Trust, app
+from bench.cli.output import print_json
 from suites import errors
 
 
@@ -21,6 +22,7 @@ def export(
     task: Annotated[
         int | None, typer.Option(help="Model after this many tasks; by default the last.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Export the trained model of a cell into a new folder, for predictions and further training."""
     from bench.export import find, save, served
@@ -28,6 +30,10 @@ def export(
     model = served(folder, find(folder, cell), task)
     save(model, to)
     origin, tasks = model.header.origin, model.header.tasks
+    if as_json:
+        about = {"cell": origin.cell, "tasks_done": origin.tasks_done, "n_tasks": origin.tasks}
+        print_json({"model": to, **about, "labels": model.labels, "tasks": tasks})
+        return
     print(f"{to}: {origin.cell}, after {origin.tasks_done} of {origin.tasks} tasks")
     kind, names = ("tasks", list(tasks)) if tasks else ("labels", list(model.labels))
     print(f"{len(names)} {kind}: {', '.join(names[:12])}{', ...' * (len(names) > 12)}")
@@ -46,6 +52,7 @@ def predict(
     task: Annotated[str, typer.Option(help="Task of a model that generates text: 'en-de'.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of lines.")] = None,
     trust: Trust = False,
+    as_json: Json = False,
 ) -> None:
     """Predict with an exported model: a line for each input, label and probability or the generated text."""
     from bench.export import Exported, predict_files as rows
@@ -66,17 +73,29 @@ def predict(
     if reads_texts and (cut := model.cut(asked)):
         most = model.max_tokens
         print(f"{cut} of {len(given)} texts cut at {most} tokens", file=sys.stderr)
+    what, first = ("text", given) if reads_texts else ("row", range(len(given)))
+    if as_json and out is None:
+        if exported.writes:
+            print_json(
+                [{what: x, "written": text} for x, text in zip(first, model.written(asked), strict=True)]
+            )
+            return
+        found = zip(first, model.answers(asked), strict=True)
+        print_json([{what: x, "label": label, "probability": p} for x, (label, p) in found])
+        return
     digits = 4 if out is None else 6
     answers: list[list[str]]
     if exported.writes:
         columns, answers = ["written"], [[text] for text in model.written(asked)]
     else:
-        columns, found = ["label", "probability"], model.answers(asked)
-        answers = [[label, f"{probability:.{digits}f}"] for label, probability in found]
+        columns = ["label", "probability"]
+        answers = [[label, f"{probability:.{digits}f}"] for label, probability in model.answers(asked)]
     if out is None:
         for answer in answers:
             print("\t".join(answer).replace("\n", " "))  # one line for each input
         return
-    what, first = ("text", given) if reads_texts else ("row", range(len(given)))
     rows.write_answers(out, [what, *columns], ([x, *a] for x, a in zip(first, answers, strict=True)))
-    print(f"{len(answers)} predictions: {out}")
+    if as_json:
+        print_json({"predictions": len(answers), "file": out})
+    else:
+        print(f"{len(answers)} predictions: {out}")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import app
+from bench.cli.app import Json, app
+from bench.cli.output import print_json
 
 
 @app.command(epilog="Example: lethe pack results/runs/first")
@@ -14,6 +15,7 @@ def pack(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="By default RUN.lethe.gz.", show_default=False)
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Pack the records of a run into one file, which status, report and load read like the folder.
 
@@ -24,6 +26,10 @@ def pack(
     target = pack_run(run, file)
     packed = RunReader(target)
     n_cells, n_missing = len(packed.statuses()), len(packed.manifest().cells.keys() - packed.statuses())
+    if as_json:
+        size = target.stat().st_size
+        print_json({"file": target, "cells": n_cells, "bytes": size, "missing": n_missing})
+        return
     missing = f"; {n_missing} of the run's cells have no record yet" if n_missing else ""
     n_old = n_superseded(run)
     left_out = f"; {n_old} superseded records are left out" if n_old else ""
@@ -39,8 +45,13 @@ def unpack(
             metavar="[DIR]", help="A new folder; by default FILE without its suffix.", show_default=False
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Unpack a run into a folder, so that lethe run can continue it."""
     from bench.store import unpack_run
 
-    print(f"{unpack_run(file, folder)}: lethe run ... --out continues it")
+    made = unpack_run(file, folder)
+    if as_json:
+        print_json({"run": made})
+    else:
+        print(f"{made}: lethe run ... --out continues it")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import Device, Mirror, app, use_mirror
+from bench.cli.app import Device, Json, Mirror, app, use_mirror
 from bench.cli.run import pairs_of
 from suites import errors
 
@@ -38,7 +38,7 @@ def perf(
     turns: Annotated[int, typer.Option(min=6, help="Without --against: number of measurements.")] = 25,
     device: Device = "cpu",
     data: Mirror = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure training steps in steady state, beside a bare loop or against another revision.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.app import app, end_with, opened
+from bench.cli.app import Json, app, end_with, opened
 from bench.cli.output import print_json
 from suites import errors
 
@@ -64,6 +64,7 @@ def report(
         str, typer.Option(help="Width of the figures: column (3.35 in), text (6.9 in) or inches.")
     ] = "text",
     formats: Annotated[str, typer.Option(help="Formats of the figures: pdf, svg, png, pgf.")] = "pdf,svg,png",
+    as_json: Json = False,
 ) -> None:
     """Make the page, tables (terminal, Markdown, LaTeX, CSV) and figures of one or several runs."""
     import time
@@ -77,6 +78,7 @@ def report(
         class_tables,
         make_report,
         print_classes,
+        tables,
         write_classes,
     )
     from bench.results import choose, load, read_names
@@ -102,11 +104,17 @@ def report(
     frames = read().on(split)
     classes = class_tables(frames, layout) if by_class else None
     target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
-    made = make_report(frames, target, chosen, layout, date, Console(), inches, kinds)
+    console = None if as_json else Console()
+    made = make_report(frames, target, chosen, layout, date, console, inches, kinds)
     if classes:
-        print_classes(classes, Console())
         write_classes(classes, made)
-    print(f"report: {made / 'index.html'}")
+    if as_json:
+        numbers = tables(frames, chosen, layout)
+        print_json({"report": made / "index.html", "table": numbers.numbers, "pairs": numbers.pairs})
+    else:
+        if classes:
+            print_classes(classes, Console())
+        print(f"report: {made / 'index.html'}")
     end_with(frames.unreadable)
 
 
@@ -149,7 +157,7 @@ def power(
         int | None,
         typer.Option(min=1, help="Comparisons that Holm corrects for; by default the strategies less one."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Estimate how many seeds a report needs to show a difference between two strategies of a run.
 
@@ -174,11 +182,18 @@ def power(
 
 
 @app.command(epilog="Example: lethe cite results/runs/first > references.bib")
-def cite(folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")]) -> None:
+def cite(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
+    as_json: Json = False,
+) -> None:
     """Print BibTeX of the methods, suites and Lethe that runs used, and the licences of their data."""
     from bench.report import citations
     from bench.results import load
 
     frames = load(*folders)
-    print(citations(frames))
+    text = citations(frames)
+    if as_json:
+        print_json({"bibtex": text})
+    else:
+        print(text)
     end_with(frames.unreadable)

@@ -15,6 +15,7 @@ from bench.cli.app import (
     Device,
     DryRun,
     Jobs,
+    Json,
     Lanes,
     Mirror,
     Trust,
@@ -24,6 +25,7 @@ from bench.cli.app import (
     use_mirror,
 )
 from bench.cli.completion import names_of
+from bench.cli.output import print_json
 from suites import errors
 
 
@@ -92,6 +94,7 @@ def run(
         bool, typer.Option("--no-check", help="Run methods in files without lethe check.")
     ] = False,
     trust: Trust = False,
+    as_json: Json = False,
 ) -> None:
     """Run missing cells and print the tables.
 
@@ -128,7 +131,7 @@ def run(
     files = [part for text in (what, *(strategy or ())) for part in method_names(text)]
     trust = trust or (what.endswith(".toml") and not dry_run)
     with importing(trust, [*files, *(pair.partition("=")[2] for pair in pairs)]):
-        _carry_out(requests, out, dry_run, keep_models=keep_models, **how)
+        _carry_out(requests, out, dry_run, as_json, keep_models=keep_models, **how)
 
 
 def _checked(name: str) -> Any:
@@ -162,11 +165,11 @@ def pairs_of(settings: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: Any) -> None:
+def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, as_json: bool, **options: Any) -> None:
     if dry_run:
         from bench.runner import Options
 
-        dry_run_requests(requests, out, Options(**options))
+        dry_run_requests(requests, out, Options(**options), as_json)
         return
     assert out is not None
     outcome = run_requests(requests, out, **options)
@@ -175,13 +178,19 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, **options: 
     from bench.report import Layout, print_tables, tables
     from bench.results import load
 
-    print_tables(tables(load(out), layout=Layout(marks=True)), Console())
+    made = tables(load(out), layout=Layout(marks=True))
+    if as_json:
+        about = {"run": out, "now": outcome.counts, "failed": [*outcome.failures]}
+        print_json(about | {"not_finished": outcome.unfinished, "table": made.numbers})
+    else:
+        print_tables(made, Console())
     for words in outcome.set_aside:
         print(words, file=sys.stderr)
     for words in outcome.halved:
         print(f"ran as halves: {words}", file=sys.stderr)
     counts = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
-    print(f"now: {counts}. Figures and tables: lethe report {out}")
+    if not as_json:
+        print(f"now: {counts}. Figures and tables: lethe report {out}")
     if outcome.failures:
         print("failed:" if debugging() else f"failed ({DEBUG} shows whole tracebacks):", file=sys.stderr)
         for why, trace in outcome.failures.items():
@@ -217,13 +226,13 @@ def stoppable(out: Path) -> Iterator[str]:
         raise typer.Exit(130) from None
 
 
-def dry_run_requests(requests: list[Any], out: Path | None, options: Any) -> None:
+def dry_run_requests(requests: list[Any], out: Path | None, options: Any, as_json: bool = False) -> None:
     """Print the plan."""
     from bench.runner import resolve_for
     from bench.store import RunReader
 
     run = None if out is None else RunReader(out)
     plan = resolve_for(requests, run, options, download=False)
-    print("\n".join(plan.lines()))
+    print(plan.to_json() if as_json else plan)
     for words in run.unreadable if run else ():
         print(words, file=sys.stderr)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import Device, DryRun, Jobs, Lanes, Mirror, Trust, app, importing, opened, use_mirror
+from bench.cli.app import Device, DryRun, Jobs, Json, Lanes, Mirror, Trust, app, importing, opened, use_mirror
+from bench.cli.output import print_json
 from bench.cli.run import dry_run_requests, run_requests, say_unfinished, stoppable
 from suites import errors
 
@@ -63,6 +64,7 @@ def verify(
         str, typer.Option(metavar="rerun|keep", help="As in lethe run, for the run of a table.")
     ] = "",
     trust: Trust = False,
+    as_json: Json = False,
 ) -> None:
     """Reproduce a published table, or records, and report whether the numbers agree.
 
@@ -78,10 +80,11 @@ def verify(
         chosen = seeds, only or (), scenario or ()
         runs = not (look_only or dry_run or records)
         with importing(trust or runs):
-            _verify_table(table, chosen, difference, records, out, look_only, dry_run, how | {"stale": stale})
+            run = None if look_only or records is not None else how | {"stale": stale}
+            _verify_table(table, chosen, difference, records or out, run, dry_run, as_json)
     elif records is not None:
         with importing(trust or not dry_run):
-            _verify_records(records, sample, minutes, only or (), out, dry_run, how)
+            _verify_records(records, sample, minutes, only or (), out, dry_run, how, as_json)
     else:
         raise errors.UserError("choose a published table, or a run with --records; see lethe verify --help")
 
@@ -90,22 +93,22 @@ def _verify_table(
     table: str,
     asked: tuple[int, Sequence[str], Sequence[str]],
     least: float,
-    records: Path | None,
     out: Path | None,
-    look_only: bool,
+    how: dict[str, Any] | None,
     dry_run: bool,
-    how: dict[str, Any],
+    as_json: bool,
 ) -> None:
+    """Compare a published table with the run in ``out``; ``how`` it is run before, None for not at all."""
     from bench.results import load, published
     from bench.runner import Options
 
     chosen = published.read(table)
-    folder = records or out or RUNS / chosen.name
+    folder = out or RUNS / chosen.name
     requests, (seeds, only, scenarios) = chosen.requests(*asked), asked
     if dry_run:
-        dry_run_requests(requests, folder, Options(**how))
+        dry_run_requests(requests, folder, Options(**(how or {})), as_json)
         return
-    if not look_only and records is None:
+    if how is not None:
         say_unfinished(run_requests(requests, folder, **how))
     frames = load(folder)
     verdicts = published.compare(chosen, frames, seeds, only, least, scenarios)
@@ -113,17 +116,29 @@ def _verify_table(
 
     from bench.report import left_out, print_published
 
-    print_published(chosen, verdicts, Console())
+    if as_json:
+        print_json({"table": chosen.name, "records": folder, "entries": [_entry(v) for v in verdicts]})
+    else:
+        print_published(chosen, verdicts, Console())
     for words in left_out(frames):
         print(words, file=sys.stderr)
     agree, differ = (sum(v.agrees is of for v in verdicts) for of in (True, False))
     untold = len(verdicts) - agree - differ
-    print(
-        f"of {len(verdicts)} entries {agree} agree, {differ} differ, and {untold} cannot be decided; "
-        f"records: {folder}"
-    )
+    if not as_json:
+        print(
+            f"of {len(verdicts)} entries {agree} agree, {differ} differ, and {untold} cannot be decided; "
+            f"records: {folder}"
+        )
     if agree < len(verdicts):
         raise typer.Exit(1)
+
+
+def _entry(verdict: Any) -> dict[str, Any]:
+    """Return a published number beside ours as numbers, in points."""
+    published = {"method": verdict.entry.method, "scenario": verdict.entry.scenario}
+    published |= {"published": verdict.entry.mean, "published_sem": verdict.entry.sem}
+    ours = {name: getattr(verdict, name) for name in ("n", "mean", "sd", "difference", "allowed", "agrees")}
+    return published | ours | {"verdict": verdict.words}
 
 
 def _verify_records(
@@ -134,6 +149,7 @@ def _verify_records(
     out: Path | None,
     dry_run: bool,
     how: dict[str, Any],
+    as_json: bool,
 ) -> None:
     from bench.runner import Options, check_sample, compare_sample, make_again, sample_cells
     from bench.store import RunReader, packed_runs
@@ -142,7 +158,7 @@ def _verify_records(
     options.check()
     of_run = RunReader(records).manifest().commands
     runs = [opened(path)[0] for path in ([] if of_run else packed_runs(records)) or [records]]
-    equal = True
+    equal, rows = True, []
     for run in runs:
         try:
             sample = sample_cells(run, n, only)
@@ -152,17 +168,31 @@ def _verify_records(
             print(error)
             continue
         check_sample(sample, options, minutes)
-        print(sample.statement(options.jobs), flush=True)
+        if not as_json:
+            print(sample.statement(options.jobs), flush=True)
         folder = (out or RUNS / "verify") / run.name if out is None or len(runs) > 1 else out
         if dry_run:
             for cell in sample.cells:
-                print(sample.not_run.get(cell.spec.key, "again"), cell.spec.title)
+                state = sample.not_run.get(cell.spec.key, "again")
+                rows.append(
+                    {"run": run.folder, "cell": cell.spec.title, "key": cell.spec.key, "state": state}
+                )
+                if not as_json:
+                    print(state, cell.spec.title)
             continue
         with stoppable(folder) as command:
             make_again(sample, folder, options, command)
         outcome = compare_sample(sample, folder)
-        print("\n".join(outcome.lines()), flush=True)
+        states = [("equal", of) for of in outcome.equal] + [("differs", c.cell) for c in outcome.differing]
+        states += [(f"not made again: {why}", of) for of, why in outcome.not_run]
+        rows += [
+            {"run": run.folder, "cell": of.spec.title, "key": of.spec.key, "state": s} for s, of in states
+        ]
+        if not as_json:
+            print("\n".join(outcome.lines()), flush=True)
         equal = equal and not outcome.differing and not outcome.not_run
+    if as_json:
+        print_json(rows)
     if not equal:
         raise typer.Exit(1)
 
@@ -173,6 +203,7 @@ def rerun(
     cell: Annotated[str, typer.Argument(help="Key of a cell, the start of it, or strategy/seed: 'er/0'.")],
     device: Device = "cpu",
     data: Mirror = None,
+    as_json: Json = False,
 ) -> None:
     """Run one cell again and compare it with its record bit for bit; the run is not changed.
 
@@ -193,6 +224,10 @@ def rerun(
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         make_again(sample, Path(scratch) / "again", options, f"lethe rerun {run} {cell}")
         outcome = compare_sample(sample, Path(scratch) / "again", enter=False)
+    if as_json:
+        differ = [c.line() for c in outcome.differing]
+        print_json({"cell": asked.spec.title, "key": asked.spec.key, "equal": not differ, "differ": differ})
+        raise typer.Exit(1 if differ else 0)
     if outcome.equal:
         print(f"equal bit for bit: {asked.spec.title} ({asked.spec.key})")
         return

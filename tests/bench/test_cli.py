@@ -4,11 +4,13 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import suites
 from bench import models
+from bench.cli.commands_page import commands
 from tests.conftest import Command, Refuses, process
 
 ROOT = Path(__file__).parents[2]
@@ -141,9 +143,8 @@ def test_the_examples_of_the_readme_run(tmp_path: Path) -> None:
 def test_show_prints_the_training_settings_of_a_suite() -> None:
     shown = json.loads(process("show", "split-cifar100", "--json").stdout)
     budget = asdict(suites.get("split-cifar100").training)
-    assert {o["name"]: o["default"] for o in shown["options"]} == {
-        k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in budget.items()
-    }
+    assert {o["name"]: o["default"] for o in shown["options"]} == budget
+    assert shown["metadata"]["version"] == suites.get("split-cifar100").version
 
 
 def test_every_option_of_a_model_has_help(command: Command) -> None:
@@ -180,3 +181,36 @@ def test_completion_is_installed_by_a_command(
     assert command("completion", "bash")[0] == 0
     (script,) = (p for p in tmp_path.rglob("*") if p.is_file() and "_LETHE_COMPLETE" in p.read_text())
     assert str(script) in (tmp_path / ".bashrc").read_text()
+
+
+def test_every_command_has_json() -> None:
+    without = [name for name, of in commands().items() if not any("--json" in p.opts for p in of.params)]
+    assert without == ["completion"]
+
+
+def test_json_holds_numbers_as_numbers(tmp_path: Path, command: Command) -> None:
+    out, packed = tmp_path / "r", tmp_path / "r.lethe.gz"
+
+    def read(line: str, *words: object) -> Any:
+        code, text, err = command(line, *map(str, words), "--json")
+        assert code == 0, err
+        return json.loads(text)
+
+    cells = "run toy -s finetune -s er --seeds 2 --set epochs=1 --jobs 1 --out"
+    assert len(read(f"{cells} {out} --dry-run")["cells"]) == 4
+    ran = read(f"{cells} {out}")
+    acc = [row for row in ran["table"] if row["column"] == "acc"]
+    assert ran["now"] == {"done": 4}
+    assert {type(row["mean"]) for row in acc} == {float}
+    assert next(row for row in ran["table"] if row["column"] == "forgetting")["n"] == 2
+    state = read("status", out)
+    assert (state["counts"], state["stale"]) == ({"done": 4}, 0)
+    assert {row["state"] for row in state["cells"]} == {"done"}
+    assert read("rerun", out, "er/0")["equal"] is True
+    assert read("pack", out, packed)["cells"] == 4
+    assert read("unpack", packed, tmp_path / "again") == {"run": str(tmp_path / "again")}
+    assert "Lethe" in read("cite", out)["bibtex"]
+    (first, *_) = read("check finetune --only alone")
+    assert (first["target"], first["findings"]) == ("finetune", [])
+    assert {o["name"]: o["default"] for o in read("show ewc")["options"]}["lam"] == 1000.0
+    assert all(isinstance(suite["version"], int) for suite in read("list suites"))

@@ -341,6 +341,8 @@ def test_predict_reads_images_from_npy(exported: Path, tmp_path: Path, command: 
     line = f"predict {exported} --file {tmp_path / 'x.npy'}"
     answers = serve.load(exported).answers(blobs().x_N[:3].numpy())
     assert command(line)[:2] == (0, "".join(f"{label}\t{p:.4f}\n" for label, p in answers))
+    in_json = [{"row": row, "label": label, "probability": p} for row, (label, p) in enumerate(answers)]
+    assert json.loads(command(f"{line} --json")[1]) == in_json
     assert command(f"{line} --out {tmp_path / 'out.csv'}")[0] == 0
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "row,label,probability"
 

@@ -1,5 +1,6 @@
 """Published numbers: read with their kind of spread, run, and compared by the rule."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -173,6 +174,8 @@ def test_lethe_verify_exits_with_1_unless_all_entries_agree(tmp_path: Path) -> N
     before = (tmp_path / "run" / "run.json").read_bytes()
     assert process(f"{line} --records {tmp_path / 'run'}").stdout == done.stdout
     assert process(f"{line} --out {tmp_path / 'run'} --look-only").stdout == done.stdout
+    (entry,) = json.loads(process(f"{line} --out {tmp_path / 'run'} --look-only --json").stdout)["entries"]
+    assert (entry["method"], entry["agrees"], type(entry["published"])) == ("Replay", False, float)
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     # Without --out it writes to results/runs, never to committed records.
     assert "2 cells, 2 to run" in process(f"{line} --dry-run").stdout
