@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from bench.plan import CellSpec
 from bench.train import LaneState, learn_task, make_lanes
 from bench.train.lane_record import make_record
-from lethe.testing import lane_value, logits_of, new_batch, perturb, ready, toy_cell
+from lethe.testing import begin, lane_value, logits_of, new_batch, perturb, ready, toy_cell
 from strategies.core import Unsuitable, held_memory
 from strategies.replay.adaptive_replay import PARTS, SCHEDULE
 
@@ -111,8 +111,7 @@ def test_one_row_in_every_n_is_held_out() -> None:
 def test_forgetting_is_the_mean_rise_above_each_row_s_lowest_error() -> None:
     strategy = ready("adaptive-replay", watch=2, buffer=200, alarm=0.5, boost=1.0, calm=0.0, lam=1.0)
     strategy.after_step(new_batch(strategy, 0, 30))
-    strategy.task = 1
-    strategy.begin_task(1)
+    begin(strategy, 1)
     best: dict[tuple[int, int], float] = {}
     for reading in range(3):
         # Lowest errors of the current task's rows are recorded, but these rows are not old yet.

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestCentroid
 from bench.results.outcome import score_matrix
 from bench.stats.scores import acc
 from bench.train import learn_task, make_lanes, run_group
-from lethe.testing import lane_module, lane_value, new_batch, ready, toy_cell
+from lethe.testing import begin, lane_module, lane_value, new_batch, ready, toy_cell
 from strategies.core import Strategy
 
 
@@ -29,8 +29,7 @@ def rows_of(strategy: Strategy, lane: int, tasks: tuple[int, ...] = (0, 1)) -> t
 def count_all(strategy: Strategy, size: int = 7) -> None:
     """Learn all tasks in batches; lanes with fewer rows rest at the end of a task."""
     for task in range(2):
-        strategy.task = task
-        strategy.begin_task(task)
+        begin(strategy, task)
         rows = [s.tasks[task].train_rows for s in strategy.streams.streams]
         steps = range(0, max(map(len, rows)), size)
         padded = [torch.cat([r, r[:1].expand(steps.stop + size - len(r))]) for r in rows]

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.checks import made_streams
 from bench.plan import Request
 from bench.train import run_group
-from lethe.testing.made_lanes import begin, new_batch, perturb, ready, replayed
+from lethe.testing.made_lanes import begin, new_batch, perturb, ready, replayed, train_on
 from lethe.testing.plain_torch import dense_of, features_of, lane_value, logits_of
 from lethe.testing.toy_suites import TOY, TOY_AGAIN, TOY_UNEVEN, domain_blobs, outcome, registered, toy_cell
 from strategies.class_incremental.bic import BiC
@@ -100,8 +100,7 @@ def test_herding_equals_a_brute_force_search_by_the_paper_s_formula() -> None:
 
 def filled() -> tuple[ExemplarReplay, Exemplars]:
     strategy = ready("il2m", buffer=24)
-    strategy.begin_task(0)
-    strategy.end_task(0)
+    train_on(strategy, 0, steps=0)
     return strategy, strategy.exemplars
 
 
@@ -110,8 +109,7 @@ def test_every_seen_class_has_an_equal_share_and_its_best_exemplars() -> None:
     first = exemplars.rows_LGS.clone()
     old = [list(s.tasks[0].units) for s in strategy.streams.streams]
     assert exemplars.total_L.tolist() == [24, 24, 24]
-    begin(strategy, 1)
-    strategy.end_task(1)
+    train_on(strategy, 1, steps=0)
     assert exemplars.count_LG.tolist() == [[6] * 4 + [0]] * 3
     for lane, units in enumerate(old):
         assert torch.equal(exemplars.rows_LGS[lane, units], first[lane, units])
@@ -188,8 +186,7 @@ def test_shares_and_exemplars_depend_on_each_lane_s_own_classes() -> None:
     strategy = ready("bic", suite=TOY_UNEVEN, buffer=16)
     met: list[int] = [0, 0, 0]
     for task in range(3):
-        begin(strategy, task)
-        strategy.end_task(task)
+        train_on(strategy, task, steps=0)
         for lane, stream in enumerate(strategy.streams.streams):
             met[lane] += len(stream.tasks[task].units)
             seen = [u for t in stream.tasks[: task + 1] for u in t.units]
@@ -402,8 +399,7 @@ def test_lucir_s_loss_is_the_sum_of_its_three_terms(ranking: str, nearest: int, 
 
 def test_lucir_starts_new_class_vectors_at_their_features_and_not_old_ones() -> None:
     strategy = ready("lucir", buffer=24)
-    strategy.begin_task(0)
-    strategy.end_task(0)
+    train_on(strategy, 0, steps=0)
     before = strategy.model.head.weight.detach().clone()
     begin(strategy, 1)
     for lane, stream in enumerate(strategy.streams.streams):

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from lethe.testing.made_lanes import SEEDS, assert_equal, begin, new_batch, perturb, ready, snapshot
+from lethe.testing.made_lanes import SEEDS, assert_equal, begin, new_batch, perturb, ready, snapshot, train_on
 from lethe.testing.plain_torch import dense_of, features_of, lane_value, logits_of, loss_among
 from lethe.testing.toy_suites import TOY_AGAIN
 from strategies.core import Strategy, Unsuitable, lanewise
@@ -151,8 +151,7 @@ def test_the_generative_classifier_uses_the_same_draws_for_all_classes() -> None
     """Two models with the same weights are equally likely, however few the samples."""
     strategy = ready("generative-classifier", generator_hidden=9, latent=4, samples=2)
     strategy.vaes[1].load_state_dict(strategy.vaes[0].state_dict())
-    strategy.begin_task(0)
-    strategy.end_task(0)
+    train_on(strategy, 0, steps=0)
     with torch.no_grad():
         scores_LBU = strategy.predict(new_batch(strategy, 0))
     for lane, stream in enumerate(strategy.streams.streams):
@@ -182,8 +181,7 @@ def test_a_class_that_returns_has_the_mean_likelihood_of_its_models() -> None:
     options = {"generator_hidden": 9, "latent": 4, "samples": 3}
     strategy = ready("generative-classifier", suite=TOY_AGAIN, **options)
     for task in range(3):
-        strategy.begin_task(task)
-        strategy.end_task(task)
+        train_on(strategy, task, steps=0)
     batch = new_batch(strategy, 0, 5)
     noise_LSBZ = GaussianNoise("importance", SEEDS, torch.device("cpu")).normal(3, 5, 4)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import strategies
 from bench.plan import Request
-from lethe.testing.made_lanes import assert_equal, begin, new_batch, perturb, ready, snapshot
+from lethe.testing.made_lanes import assert_equal, begin, new_batch, perturb, ready, snapshot, train_on
 from lethe.testing.plain_torch import features_of, lane_module, lane_value, logits_of
 from strategies.core import Strategy, per_lane
 from suites.base import Training
@@ -121,8 +121,7 @@ def test_lfl_penalises_changed_features_and_freezes_the_head() -> None:
     assert torch.equal(strategy.loss(first), ready("finetune", "domain").loss(first))
     batch = new_batch(strategy, 1)
     kept = [features_of(strategy, lane, batch.x_LBX[lane]).detach() for lane in range(3)]
-    strategy.begin_task(0)
-    strategy.end_task(0)
+    train_on(strategy, 0, steps=0)
     head = [p.detach().clone() for p in strategy.model.head.parameters()]
     perturb(strategy)
     strategy.task = 1
