@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+import lethe.testing  # noqa: F401  # it registers the toy suites
 from bench import cli
 from bench.plan import Request
 from bench.runner import Options, Outcome, carry_out
-from lethe.testing import outcome as outcome, registered as registered, toy_cell as toy_cell
 from suites.errors import UserError
 
 SLOW_CHECKS = {"again", "convolutions", "learns", "texts", "twice"}

@@ -16,10 +16,10 @@ from bench.schema import Comparison
 from bench.stats import judge
 from bench.stats.verdicts import seeds_to_settle
 from bench.store import pack_run
+from lethe.testing import not_done, timings, toy_cell, write_run
 from tests.bench.test_one_n import DATA, MADE, cells
 from tests.bench.test_report import record
-from tests.conftest import Command, Refuses, refused, toy_cell
-from tests.made_up import not_done, timings, write_run
+from tests.conftest import Command, Refuses, refused
 
 STEADY, LOWER = [60, 62, 58, 61, 59], [40, 43, 37, 42, 39]
 

@@ -22,9 +22,10 @@ from bench.runner import faults, processes
 from bench.runner.processes import Ended
 from bench.runner.progress import Notes
 from bench.store import RunReader
+from lethe.testing import outcome
 from strategies.core import Strategy
 from suites.errors import UserError
-from tests.conftest import Command, outcome, process, ran
+from tests.conftest import Command, process, ran
 
 TWO = Request("toy", ("finetune", "er[buffer=20]"), seeds=(0, 1))
 FULL = partial(OSError, errno.ENOSPC, "No space left on device")
