@@ -73,7 +73,7 @@ def ready(
 
 
 def new_batch(strategy: Strategy, task: int = 0, size: int = 6) -> Batch:
-    """Return the first rows of a task as the next batch."""
+    """Return the first rows of a task of every lane as the next batch, (L, size)."""
     rows = torch.stack([s.tasks[task].train_rows[:size] for s in strategy.streams.streams])
     strategy.context.batch = strategy.streams.batch(rows)
     return strategy.context.batch
@@ -96,7 +96,13 @@ def learn_once(strategy: Any, task: int) -> Tensor:
 
 
 def train_on(strategy: Any, task: int, steps: int = 1) -> None:
-    """Begin a task, take steps on its first rows and end it."""
+    """Begin a task, take steps on its first rows and end it.
+
+    Args:
+        strategy: As ``ready`` returns it.
+        task: The task, counted from 0.
+        steps: The number of steps, each on the same six rows.
+    """
     begin(strategy, task)
     for _ in range(steps):
         learn_once(strategy, task)
@@ -125,7 +131,7 @@ def snapshot(net: Strategy | nn.Module) -> list[Tensor]:
 
 
 def perturb(strategy: Strategy, seed: int = 0, scale: float = 0.1) -> None:
-    """Change the parameters, as training on a task would."""
+    """Add normal noise with this scale to the model's parameters, as training on a task changes them."""
     random = torch.Generator().manual_seed(seed)
     for p in strategy.model.parameters():
         p.data += scale * torch.randn(p.shape, generator=random)

@@ -49,7 +49,16 @@ def made_up(
     n: int, *, n_tasks: int = 5, seeds: int = 5, suites: Names = ("toy",), scenarios: Names = ("class",),
     curves: bool = False,
 ) -> list[Fields]:  # fmt: skip
-    """Return the records of n strategies on each suite, scenario and seed."""
+    """Return the records of n strategies on each suite, scenario and seed, with realistic accuracies.
+
+    Args:
+        n: The number of strategies; beyond twenty, with settings.
+        n_tasks: The number of tasks of each suite.
+        seeds: The number of seeds, from 0.
+        suites: Names of suites; they need not exist.
+        scenarios: task, domain, class or online.
+        curves: Whether records have scores within tasks.
+    """
     records = []
     cells = itertools.product(suites, scenarios, enumerate(_strategies(n)), range(seeds))
     for suite, scenario, (place, (name, options)), seed in cells:
@@ -124,7 +133,7 @@ def _step(right: Any, task: int, step: int, draws: Any) -> Fields:
 
 
 def write_run(folder: Path, cells: list[tuple[CellSpec, Fields]], command: str = "made up") -> Path:
-    """Write a run of cells with their records."""
+    """Write cells with their records into a run and return its folder."""
     run = RunFolder(folder)
     specs = [spec for spec, _ in cells]
     run.open(specs, {}, {spec.suite: "fingerprint" for spec in specs}, command, "cpu")
@@ -133,7 +142,13 @@ def write_run(folder: Path, cells: list[tuple[CellSpec, Fields]], command: str =
 
 
 def toy_run(folder: Path, records: dict[tuple[str, int], Fields], scenario: str = "class") -> Path:
-    """Write a run of the toy suite: records by strategy and seed."""
+    """Write a run of the toy suite and return its folder.
+
+    Args:
+        folder: The folder, new or of an earlier run, which then has the new cells too.
+        records: (strategy, seed) -> what ``record`` returns.
+        scenario: task, domain, class or online.
+    """
     return write_run(folder, [(toy_cell(*key, scenario), measured) for key, measured in records.items()])
 
 
