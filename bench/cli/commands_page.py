@@ -14,7 +14,7 @@ from bench.cli.app import app
 
 HEAD = """# Commands
 
-Made by `python -m bench.cli.commands_page docs/commands.md`; `lethe COMMAND -h` prints the same.
+Made by `python -m bench.cli.commands_page docs/commands.md`; `-h` after a command prints the same.
 """
 
 

@@ -82,9 +82,11 @@ def run(
     only_missing: Annotated[
         bool, typer.Option("--only-missing", help="Run only missing cells (the default).")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Run every cell again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run every cell again; if that was stopped, continue.")
+    ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed and diverged cells again.")
+        bool, typer.Option("--retry-failed", help="Run failed and diverged cells again, likewise.")
     ] = False,
     stale: Annotated[
         str,
