@@ -143,27 +143,36 @@ def _run_claimed(groups: ClaimedGroups, target: Target, device: str, jobs: int) 
     else:
         devices = [device]
     jobs = min(jobs or (len(devices) if cuda else os.cpu_count() or 1), len(groups))
-    suspects: list[Group] = []
-    if jobs <= 1:
-        ends = _in_this_process(groups, target, devices[0])
-    else:
-        ends = _in_workers(groups, target, devices, jobs)
-    why = ""
-    with closing(ends):
-        for ended in ends:
-            suspects += ended.again
-            yield ended
-            if ended.stops:  # groups under way go on
-                why = next(iter(ended.unfinished.values()))
-                suspects += groups.clear()
-    groups.put_back(reversed(suspects))  # before others: this process cannot use the device any more
-    while not why and (group := groups.next()) is not None:
-        ended = _run_alone(group, target, devices[0])
-        yield ended
-        if ended.stops:
-            why = next(iter(ended.unfinished.values()))
+    why, broken = "", False
+    while groups and not (why or groups.fault):
+        suspects: list[Group] = []
+        if jobs > 1:
+            ends = _in_workers(groups, target, devices, jobs)
+        else:
+            ends = _one_suspect(groups) if broken else _in_this_process(groups, target, devices[0])
+        with closing(ends):
+            for ended in ends:
+                suspects += ended.again
+                yield ended
+                if ended.stops:  # groups under way go on
+                    why = next(iter(ended.unfinished.values()))
+                    suspects += groups.clear()
+        broken = broken or bool(suspects)
+        for suspect in suspects:
+            groups.put_back([suspect])
+            if not why and (group := groups.take()) is not None:
+                ended = _run_alone(group, target, devices[0])
+                yield ended
+                if ended.stops:
+                    why = next(iter(ended.unfinished.values()))
     if why or groups.fault:
         yield Ended.without_record(groups.clear(), why or str(groups.fault), stops=True)
+
+
+def _one_suspect(groups: ClaimedGroups) -> Generator[Ended]:
+    """Let the next group run in another process, as this one cannot use its device any more."""
+    if (group := groups.next()) is not None:
+        yield Ended(again=[group])
 
 
 def _in_this_process(groups: ClaimedGroups, target: Target, device: str) -> Generator[Ended]:
@@ -176,9 +185,13 @@ def _in_this_process(groups: ClaimedGroups, target: Target, device: str) -> Gene
 
 
 def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], jobs: int) -> Generator[Ended]:
-    """Run groups in processes, each bound to a device; a worker that dies does not disturb the others."""
+    """Run groups in processes, each bound to a device; a worker that dies does not disturb the others.
+
+    Returns early if others run all that is left and a worker has died: they may wait for its group.
+    """
     idle = [_Worker(devices[i % len(devices)], jobs) for i in range(jobs)]
     running: dict[Future[Ended], tuple[_Worker, Group]] = {}
+    died = False
     with warnings.catch_warnings():
         # loky warns that it replaced a worker that grew; the user need not act.
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
@@ -188,6 +201,8 @@ def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], j
                     worker = idle.pop(0)
                     running[worker.submit(_run_one, group, target)] = worker, group
                 if groups and not groups.fault and not running:
+                    if died:
+                        return
                     groups.wait()
                 # With an idle worker and groups left, others run those: they may have ended soon.
                 timeout = SECONDS if groups and idle else None
@@ -198,6 +213,7 @@ def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], j
                     except BrokenProcessPool:
                         ended = Ended(again=[group])
                     if ended.again:
+                        died = True
                         worker.stop()
                     idle.append(worker)
                     yield ended

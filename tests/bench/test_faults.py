@@ -19,9 +19,10 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench.plan import Request
 from bench.runner import faults, processes
+from bench.runner.claimed_groups import ClaimedGroups
 from bench.runner.processes import Ended
 from bench.runner.progress import Notes
-from bench.store import RunReader
+from bench.store import Claims, RunReader
 from lethe.testing import outcome
 from strategies.core import Strategy
 from suites.errors import UserError
@@ -264,6 +265,26 @@ def test_a_kill_for_lack_of_memory_counts_as_the_cell_s(
     ended = ran(tmp_path, TWO, jobs=2)
     assert ended.counts == {"done": 3, "failed": 1}
     assert "SIGKILL, for lack of memory" in next(iter(ended.failures))
+
+
+def test_suspects_run_before_a_wait_for_other_commands(
+    dying: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two commands with a dead worker each would wait for each other."""
+    ran(tmp_path, Request("toy", ("finetune",), seeds=(9,)))
+    done_at_wait = []
+    with Claims(tmp_path, "another command") as other:
+        theirs = {spec.key for spec in TWO.cells() if spec.strategy == "er"}
+        assert other.take(theirs) == theirs
+
+        def wait(_: ClaimedGroups) -> None:
+            done_at_wait.append(len(RunReader(tmp_path).statuses()))
+            other.release(theirs)
+
+        monkeypatch.setattr(ClaimedGroups, "wait", wait)
+        dying[:] = ["SIGKILL(-9)"]
+        assert ran(tmp_path, TWO, jobs=2).counts == {"done": 4}
+    assert done_at_wait == [1 + 2]
 
 
 def test_a_device_that_breaks_is_used_by_other_processes(
