@@ -24,6 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bench.export import Predictor, find, save, served
 from bench.plan import Request, ResolvedPlan, experiment_file as experiments, seeds
 from bench.report import tables
 from bench.results import load, published
@@ -32,6 +35,8 @@ from bench.store import RunReader, SavedModels, pack_run, staleness_of
 from suites.errors import UserError
 
 _LIMIT_S = 10
+_LINES = 20
+"""Damaged records that are read together, as reading a run takes much longer than reading a record."""
 NASTY: tuple[Any, ...] = (
     None, True, False, 0, -1, 12, "12", 1.5, 1e308, 5e-324, float("inf"), float("nan"), 2**63, 10**400,
     "", " ", "\0", "\ud800", "é", "\U0001f98a", "\n", "a" * 5000, "=1+1", "[", "]", "+", ",", "er", "done",
@@ -128,6 +133,8 @@ def _toml_file(value: Any) -> bytes:
 
 def _damaged_file(value: Any, written: Callable[[Any], bytes], rng: random.Random) -> bytes:
     """Return a file damaged in its structure, its text or its bytes."""
+    if isinstance(value, dict) and "crc32" in value and rng.random() < 0.8:  # as in earlier versions
+        value = {name: part for name, part in value.items() if name != "crc32"}
     how = rng.random()
     if how < 0.6:
         return written(_altered(value, rng))
@@ -158,8 +165,10 @@ class Fuzzer:
         self.pack = pack_run(self.run, scratch / "packed.lethe.gz").read_bytes()
         (self.cells,) = (self.run / "cells").glob("*.jsonl")
         (self.classes,) = (self.run / "classes").glob("*.jsonl")
-        self.records = [json.loads(line) for line in self.cells.read_bytes().splitlines()]
-        self.counts = [json.loads(line) for line in self.classes.read_bytes().splitlines()]
+        self.model = scratch / "exported"
+        save(served(run, find(run, "er/0")), self.model)
+        self.records = self.cells.read_bytes().splitlines(keepends=True)
+        self.counts = self.classes.read_bytes().splitlines(keepends=True)
         self.tallies = {kind: Tally() for kind in self.kinds()}
 
     def kinds(self) -> dict[str, Callable[[], tuple[object, Callable[[], object]]]]:
@@ -175,13 +184,14 @@ class Fuzzer:
             "packed runs": self._packed,
             "published tables": self._published,
             "headers": self._header,
+            "exported models": self._exported,
             "plans": self._plan,
         }
 
     def one(self, kind: str) -> None:
         """Make one input of a kind, read it and count what came of it."""
         tally, (given, read) = self.tallies[kind], self.kinds()[kind]()
-        tally.tried += 1
+        tally.tried += len(given) if isinstance(given, list) else 1
         signal.signal(signal.SIGALRM, _stop)
         signal.alarm(_LIMIT_S)
         try:
@@ -255,24 +265,25 @@ class Fuzzer:
         if any("\n" in line for line in (*run.unreadable, *frames.unreadable)):
             raise AssertionError("a line on an unreadable record has several lines")
 
-    def _line(self, path: Path, records: list[Any]) -> tuple[object, Callable[[], object]]:
-        whole = [_json(record) for record in records]
-        damaged = _damaged_file(self.rng.choice(records), _json, self.rng)
-        if self.rng.random() < 0.5:  # the damage lies deeper than the key, which is a hash of the spec
-            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-                content = json.loads(damaged)
-                damaged = _json(content | {"key": cell_key(content["spec"])})
-        if self.rng.random() < 0.3:
-            whole = whole[1:]
-        path.write_bytes(b"\n".join([damaged, *whole]) + b"\n")
+    def _line(self, path: Path, lines: list[bytes]) -> tuple[object, Callable[[], object]]:
+        damaged = [self._damaged_line(json.loads(self.rng.choice(lines))) for _ in range(_LINES)]
+        path.write_bytes(b"\n".join([*damaged, *lines[self.rng.random() < 0.3 :]]))
 
         def read() -> None:
             try:
                 self._read_run()
             finally:
-                path.write_bytes(b"".join(_json(record) + b"\n" for record in records))
+                path.write_bytes(b"".join(lines))
 
         return damaged, read
+
+    def _damaged_line(self, record: Any) -> bytes:
+        damaged = _damaged_file(record, _json, self.rng)
+        if self.rng.random() < 0.5:  # the damage lies deeper than the key, which is a hash of the spec
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                content = json.loads(damaged)
+                damaged = _json(content | {"key": cell_key(content["spec"])})
+        return damaged
 
     def _record(self) -> tuple[object, Callable[[], object]]:
         return self._line(self.cells, self.records)
@@ -331,7 +342,7 @@ class Fuzzer:
         return self._frames
 
     def _header(self) -> tuple[object, Callable[[], object]]:
-        key = self.records[0]["key"]
+        key = json.loads(self.records[0])["key"]
         origin = {
             "cell": "a",
             "key": key,
@@ -371,6 +382,20 @@ class Fuzzer:
 
         return damaged, read
 
+    def _exported(self) -> tuple[object, Callable[[], object]]:
+        header = json.loads((self.model / "lethe.json").read_bytes())
+        weights = (self.model / "model.safetensors").read_bytes()
+        if self.rng.random() < 0.7:
+            damaged, name = _damaged_file(header, _json, self.rng), "lethe.json"
+        else:
+            damaged, name = _damaged(weights, self.rng), "model.safetensors"
+            header.pop("files", None)  # as in earlier versions, which have no checksums
+        folder = self.scratch / "damaged"
+        shutil.copytree(self.model, folder, dirs_exist_ok=True)
+        (folder / "lethe.json").write_bytes(_json(header))
+        (folder / name).write_bytes(damaged)
+        return damaged, lambda: Predictor.load(folder).answers(np.zeros((1, 1, 8, 8), np.float32))
+
     def _plan(self) -> tuple[object, Callable[[], object]]:
         if "_whole_plan" not in vars(self):
             from bench.plan import Present, resolve
@@ -388,7 +413,8 @@ def finished_run(folder: Path) -> Path:
     """Make a finished run of four cells."""
     import lethe
 
-    lethe.run("digits", ["finetune", "er"], seeds=2, settings={"epochs": 1}, out=folder)
+    settings: dict[str, int] = {"epochs": 1}
+    lethe.run("digits", ["finetune", "er"], seeds=2, settings=settings, out=folder, keep_models="last")
     return folder
 
 

@@ -25,6 +25,8 @@ from suites.base import generator
 from suites.errors import UserError, unknown
 from suites.registry import only_files
 
+_OF_DAMAGE = OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError
+"""What torch raises for sizes and weights that no model has."""
 _AT_ONCE, _WRITTEN_AT_ONCE = 500, 200
 
 Texts = Sequence[str]
@@ -66,7 +68,7 @@ class Predictor:
         try:
             with nullcontext() if trust else only_files():
                 return _texts(exported) if exported.reads_texts else _images(exported)
-        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        except (*_OF_DAMAGE, SafetensorError) as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"{folder} is damaged: {said[0]}") from None
 

@@ -20,6 +20,7 @@ from bench.results.compared_runs import find_run
 from bench.results.frames import load
 from bench.stats import SCORES, summarise
 from suites.errors import UserError, unknown
+from suites.paths import read_file
 
 PENALTY = 10.0
 """What a step must take off the sum of squared deviations, in squared standard errors.
@@ -184,14 +185,14 @@ def _rows(table: Any, scores: Sequence[str]) -> Rows:
 def _of_file(path: Path) -> tuple[Revision, Rows]:
     """Read what ``lethe perf --json`` printed."""
     try:
-        held = json.loads(path.read_text())
+        held = json.loads(read_file(path))
         rows = {}
         for row in held["measured"]:
-            setup, (ratio, low, high) = row["setup"], row["ratio"]
+            setup, (ratio, low, high) = row["setup"], map(float, row["ratio"])
             name = f"{setup['strategy']}, {setup['lanes']} lanes"
             rows[setup["suite"], setup["scenario"], name, SPEED] = Value(ratio, (high - low) / 3.92, 1)
         return Revision(path.stem, held["git"], held["at"]), rows
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} is not what lethe perf --json prints: {type(error).__name__} {error}"
         ) from None

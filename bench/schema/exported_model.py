@@ -24,7 +24,7 @@ from bench.schema.fields import CheckedFile, Count, Described, Key, Unreadable, 
 from bench.schema.record import DataSource
 from suites.cache import file_crc32
 from suites.errors import UserError
-from suites.paths import folder_named, read_file
+from suites.paths import check_is_file, folder_named, read_file
 from suites.values import spelled
 
 HEADER, WEIGHTS, HEAD, README = "lethe.json", "model.safetensors", "head.safetensors", "README.md"
@@ -129,6 +129,7 @@ class Exported:
         for name, stated in self.header.files.items():
             path = self.folder / name
             try:
+                check_is_file(path)
                 stat = path.stat()
                 if _checksum(path, stat.st_size, stat.st_mtime_ns) != stated:
                     return f"{name} has changed since it was written"
@@ -140,7 +141,7 @@ class Exported:
         """Return whether there is a tokenizer, without which transformers would make an empty one."""
         try:
             name = json.loads(read_file(self.folder / "tokenizer_config.json")).get("tokenizer_class")
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             return False
         of_bytes = name == "ByT5Tokenizer"  # it has no vocabulary
         return of_bytes or any(any(self.folder.glob(p)) for p in ("tokenizer.json", "vocab.*", "*.model"))
