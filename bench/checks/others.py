@@ -95,7 +95,7 @@ class ModelSubject(Subject):
         super().__init__("finetune")
         self.model = models.reference(name)
         if self.model.generates:
-            raise Skip(f"{name} generates texts, which the made streams have not")
+            raise Skip(f"{name} generates texts, which the generated streams do not have")
 
     @property
     def of_texts(self) -> bool:

@@ -86,7 +86,7 @@ def revision(name: str, at: Path | None = None) -> str:
         return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", at=at)
     except UserError:
         raise UserError(
-            f"no revision {name!r} in this repository; git log --oneline shows what there is"
+            f"no revision {name!r} in this repository; git log --oneline lists revisions"
         ) from None
 
 

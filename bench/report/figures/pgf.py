@@ -23,7 +23,7 @@ def write_pgf(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         if isinstance(text, Text):
             text.set_text(_lines(text.get_text()))
-    # Labels of ticks are made anew from their formatter, which axes can share.
+    # Labels of ticks are made again from their formatter, which axes can share.
     lines = [line for axes in figure.axes for line in (axes.xaxis, axes.yaxis)]
     for formatter in {line.get_major_formatter() for line in lines}:
         if isinstance(formatter, FuncFormatter):
