@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from suites.errors import EnvironmentFault, UserError
+from suites.tracebacks import own_place
 
 OF_MACHINE = {
     code: what
@@ -44,7 +45,8 @@ def in_words(error: Exception) -> str:
     if not isinstance(error, OSError) or error.strerror is None:
         what = (str(error).splitlines() or [""])[0]
     else:
-        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        where = error.filename or own_place(error)  # the system does not name the file of a failed write
+        what = f"{where}: {error.strerror}" if where else error.strerror
     return f"{what}: {OF_MACHINE[number]}" if number in OF_MACHINE else f"{type(error).__name__}: {what}"
 
 

@@ -39,6 +39,12 @@ def own_lines(error: BaseException, most: int = 5) -> list[str]:
     return [text.rstrip() for text in traceback.format_list(own[-most:])]
 
 
+def own_place(error: BaseException) -> str:
+    """Return the last file and line of the user that an error passed through; empty for none."""
+    own = [frame for frame in _frames(error) if _is_own(frame)]
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else ""
+
+
 def raised_at(error: BaseException) -> traceback.FrameSummary | None:
     """Return the innermost frame of an error: the user's, else a method's, else Lethe's; None for no such."""
     frames = _frames(error)

@@ -32,7 +32,7 @@ from suites.tracebacks import message_of
 
 _LOST = re.compile(
     r"(CUDA|HIP|CUDA driver) error.*(no CUDA-capable|unavailable|ECC|lost|hardware|driver|initialization|"
-    r"system not|invalid device ordinal|not permitted)|Found no NVIDIA|CUDA unknown error"
+    r"system not|invalid device ordinal|not permitted|unknown error|no device)|Found no NVIDIA|CUDA unknown"
 )
 _BROKEN = re.compile(
     r"(CUDA|HIP|CUDA driver) error|CUBLAS_STATUS_(EXECUTION|INTERNAL|MAPPING)|CUDNN_STATUS_(EX|IN)"

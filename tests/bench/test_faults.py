@@ -106,6 +106,7 @@ def test_a_folder_below_a_removed_temporary_folder_is_nobody_s(
         ("CUDA error: uncorrectable ECC error encountered", True, True),
         ("CUDA error: no CUDA-capable device is detected", True, True),
         ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", True, True),
+        ("CUDA error: unknown error", True, True),
         ("CUDA out of memory. Tried to allocate 20.00 MiB", False, False),
         ("mat1 and mat2 shapes cannot be multiplied", False, False),
     ],
