@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard, get_type_hints
 
+from suites.announce import announced
 from suites.description import Description, Option, field_help, in_words, type_in_words
 from suites.errors import UserError, unknown
 from suites.registry import Registry
@@ -274,7 +275,8 @@ class _CheckedLoad:
     def __call__(self) -> Data:
         from suites.checks import check_data, guarded
 
-        data: Data = guarded(f"suite {self.suite}", self.of)
+        with announced(f"reading the data of {self.suite} ..."):
+            data: Data = guarded(f"suite {self.suite}", self.of)
         check_data(self.suite, data)
         return data
 

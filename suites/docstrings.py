@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from suites.announce import announced
 from suites.base import Data, Suite, register
 from suites.cache import cache_folder, read_cached, write_cached
 from suites.errors import Unavailable
@@ -103,7 +104,11 @@ def _of_packages() -> dict[str, list[str]]:
     if content:
         saved: dict[str, list[str]] = json.loads(content)
         return saved
-    found = {package: sorted(_paragraphs(package)) for package in PACKAGES}
+    found = {}
+    for n, package in enumerate(PACKAGES, 1):
+        step = f"{n} of {len(PACKAGES)}; once for these versions"
+        with announced(f"docstrings: parsing the source of {package} ({step}) ..."):
+            found[package] = sorted(_paragraphs(package))
     if path is not None:
         write_cached(path, lambda file: file.write(json.dumps(found).encode()))
     return found

@@ -1,6 +1,7 @@
 """Invalid data and streams are refused with one line of error before training."""
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -220,3 +221,19 @@ def test_an_invalid_suite_of_a_user_s_file_exits_with_2_and_one_line(tmp_path: P
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert "suite mine, data set blobs: y_N: rows 3, 7, 11 and 57 more are 4" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_suite_whose_data_takes_long_says_what_it_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("suites.announce.PATIENCE", 0.05)
+    data = blobs()
+
+    def load() -> Data:
+        time.sleep(0.5)
+        return data
+
+    TOY.load()
+    assert capsys.readouterr().err == ""
+    replace(TOY, load=load).load()
+    assert capsys.readouterr().err == "reading the data of toy ...\n"

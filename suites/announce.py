@@ -1,0 +1,25 @@
+"""Words on standard error about a step that takes long, so that a command is not silent."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import parent_process
+
+PATIENCE = 2.0
+"""Seconds after which a step is announced."""
+
+
+@contextmanager
+def announced(words: str) -> Iterator[None]:
+    """Print what is being done if it takes longer than ``PATIENCE``; processes of workers say nothing."""
+    if parent_process() is not None:
+        yield
+        return
+    timer = threading.Timer(PATIENCE, lambda: print(words, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
