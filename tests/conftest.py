@@ -119,3 +119,14 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
     }
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the drawing of figures, which takes seconds and is tested elsewhere."""
+
+    def none(frames: object, folder: Path, *how: object) -> Iterator[Any]:
+        folder.mkdir(parents=True)
+        return iter(())
+
+    monkeypatch.setattr("bench.report.figures.begin_figures", none)

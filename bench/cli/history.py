@@ -11,7 +11,8 @@ from bench.cli.app import Json, app
 
 
 @app.command(
-    epilog="Examples: lethe history digits --score acc,forgetting | lethe history nightly/* -s er --all"
+    epilog="Examples: lethe history digits --score acc,forgetting | lethe history results/runs/first "
+    "results/runs/second -s er --all"
 )
 def history(
     places: Annotated[

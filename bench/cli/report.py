@@ -81,7 +81,7 @@ def report(
         tables,
         write_classes,
     )
-    from bench.results import choose, load, read_names
+    from bench.results import choose, declared, load, read_names
 
     runs = [opened(folder)[0] for folder in folders]
     layout = Layout(spread, by_family, per_task, wide, True, True, columns)  # type: ignore[arg-type]
@@ -90,7 +90,8 @@ def report(
     labels, called = _labels(label), read_names(names) if names else {}
 
     def read() -> Frames:
-        return choose(load(folders, prefer=prefer, labels=labels), only or (), without or (), called)
+        frames = declared(load(folders, prefer=prefer, labels=labels))
+        return choose(frames, only or (), without or (), called)
 
     if serve:
         if split != "test":
@@ -166,11 +167,11 @@ def power(
     from rich.console import Console
 
     from bench.report import compared, left_out, power_caption, print_power
-    from bench.results import load
+    from bench.results import declared, load
     from bench.stats import needs
 
     opened(folder)
-    frames = load(folder)
+    frames = declared(load(folder))
     found = needs(compared(frames, a, b), a, b, score, difference, comparisons)
     if as_json:
         print_json([asdict(need) for need in found])

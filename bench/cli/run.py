@@ -178,9 +178,9 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, as_json: bo
     from rich.console import Console
 
     from bench.report import Layout, print_tables, tables
-    from bench.results import load
+    from bench.results import declared, load
 
-    made = tables(load(out), layout=Layout(marks=True))
+    made = tables(declared(load(out)), layout=Layout(marks=True))
     if as_json:
         about = {"run": out, "now": outcome.counts, "failed": [*outcome.failures]}
         print_json(about | {"not_finished": outcome.unfinished, "table": made.numbers})

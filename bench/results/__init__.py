@@ -1,6 +1,6 @@
 """What the records of one or several runs say, as frames."""
 
-from bench.results.choose import choose, read_names
+from bench.results.choose import choose, declared, read_names
 from bench.results.compared_runs import compare_runs
 from bench.results.frames import CELL, Frames, load, tidy
 from bench.results.merge import state_of
@@ -12,5 +12,5 @@ from bench.schema import Command, ComparedScore, Comparison, Expectation
 __all__ = [
     "AVERAGES", "CELL", "SPLITS", "Command", "ComparedScore", "Comparison", "Confusions",
     "Expectation", "Frames", "Line", "Step", "by_class", "choose", "classes", "commits_between",
-    "compare_runs", "confusions", "history", "load", "outcomes", "read_names", "state_of", "tidy",
+    "compare_runs", "confusions", "declared", "history", "load", "outcomes", "read_names", "state_of", "tidy",
 ]  # fmt: skip

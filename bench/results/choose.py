@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -60,17 +61,40 @@ def choose(
         manifest = frames.manifest.model_copy(update={"cells": planned})
         frames = replace(frames.only(cells), hidden=hidden, left_out=left_out, manifest=manifest)
     if own:
-        frames = replace(
-            frames,
-            names={text: name for name, text in own.items()},
-            **{
-                part: getattr(frames, part).assign(
-                    identity=lambda rows: rows["identity"].map(lambda n: own.get(n, n))
-                )
-                for part in ("cells", "scores", "curves", "notes", "left_out")
-            },
-        )
+        frames = replace(_renamed(frames, own), names={text: name for name, text in own.items()})
     return frames
+
+
+def declared(frames: Frames) -> Frames:
+    """Return frames in which methods of users' files have the names that they declare, not their paths.
+
+    A path stays if another method of the runs has the same name.
+    """
+    identities = frames.cells["identity"].astype(str)
+    names: dict[str, str] = {}
+    for spelled, about in frames.described.items():
+        own = about.get("name")
+        if ".py:" in spelled and isinstance(own, str):
+            of_it = identities[frames.cells["strategy"] == spelled].unique()
+            names |= {text: own + text.removeprefix(spelled) for text in of_it if text.startswith(spelled)}
+    others = {*identities} - {*names}
+    taken = Counter(names.values())
+    names = {text: own for text, own in names.items() if taken[own] == 1 and own not in others}
+    return _renamed(frames, names) if names else frames
+
+
+def _renamed(frames: Frames, names: Mapping[str, str]) -> Frames:
+    """Return frames with other names in the column ``identity`` of every frame."""
+    parts = ("cells", "scores", "curves", "notes", "left_out")
+    return replace(
+        frames,
+        **{
+            part: getattr(frames, part).assign(
+                identity=lambda rows: rows["identity"].map(lambda n: names.get(n, n))
+            )
+            for part in parts
+        },
+    )
 
 
 def read_names(path: Path) -> dict[str, str]:

@@ -25,7 +25,7 @@ def described(specs: Sequence[CellSpec]) -> dict[str, dict[str, Metadata]]:
 
 def _strategy(name: str) -> Metadata:
     cls = strategies.get(name)
-    attributes = {name: getattr(cls, name) for name in ("family", "paper", "trains_on", "generates")}
+    attributes = {name: getattr(cls, name) for name in ("name", "family", "paper", "trains_on", "generates")}
     return {"summary": first_paragraph(docstring(cls)), **attributes}
 
 

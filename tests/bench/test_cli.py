@@ -214,3 +214,22 @@ def test_json_holds_numbers_as_numbers(tmp_path: Path, command: Command) -> None
     assert (first["target"], first["findings"]) == ("finetune", [])
     assert {o["name"]: o["default"] for o in read("show ewc")["options"]}["lam"] == 1000.0
     assert all(isinstance(suite["version"], int) for suite in read("list suites"))
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_tables_name_methods_of_own_files_as_declared(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = "from lethe import Strategy\n\n\nclass Mine(Strategy):\n    name = 'slow-learner'\n    k: int = 1\n"
+    (tmp_path / "a.py").write_text(own)
+    (tmp_path / "b.py").write_text(own.replace("slow-learner", "er"))
+    words = "-s ./a.py:Mine -s ./a.py:Mine[k=2] -s ./b.py:Mine -s er --seeds 2 --set epochs=1 --jobs 1"
+    code, out, err = command(f"run toy {words} --no-check --out r")
+    assert code == 0, err
+    report = command("report r --scores acc")[1]
+    for shown in (out, report):
+        names = re.findall(r"^│ (\S+)", shown, re.MULTILINE)
+        assert sorted(names) == ["./b.py:Mine", "er", "slow-learner", "slow-learner[k=2]"]
+    assert "slow-learner[k=2]" in (tmp_path / "r" / "report" / "table.csv").read_text()
+    assert command("power r slow-learner er --difference 50")[2] == ""

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
@@ -69,17 +68,6 @@ def printed(made_: Tables) -> str:
     stream = StringIO()
     print_tables(made_, Console(file=stream))
     return stream.getvalue()
-
-
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the drawing of figures, which takes seconds and is tested elsewhere."""
-
-    def none(frames: Frames, folder: Path, *how: object) -> Iterator[Any]:
-        folder.mkdir(parents=True)
-        return iter(())
-
-    monkeypatch.setattr("bench.report.figures.begin_figures", none)
 
 
 def test_marks_follow_from_the_paired_comparisons(tmp_path: Path) -> None:
