@@ -63,6 +63,7 @@ reference: .venv/installed
 	$(call remake,gallery,run results/reference/gallery.toml)
 	$(call remake,digits-classes,run digits -s finetune -s er -s ewc --scenario class --seeds 3 --out results/reference/digits-classes)
 	$(call remake,adaptive-digits,run results/reference/adaptive-digits.toml)
+	$(call remake,gallery-methods,run results/reference/gallery-methods.toml)
 	$(call remake,gallery-suites,run results/reference/gallery-suites.toml)
 	$(call remake,texts,run results/reference/texts.toml)
 	$(call remake,writing,run results/reference/writing.toml)
