@@ -40,12 +40,15 @@ A document holds
 
     <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
 
+    <!-- lethe:latex RUN COLUMNS [SCENARIO] [SCORE,SCORE] FILE.tex -->    writes FILE.tex, with marks
+
 with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
 """
 
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -54,13 +57,15 @@ import pandas as pd
 from bench.report import costs
 from bench.report.figures import ACROSS, FIGURES, looks_of, write
 from bench.report.formats import MISSING, plus_minus, points
-from bench.report.layout import SPREADS
+from bench.report.latex import latex
+from bench.report.layout import SPREADS, Layout
 from bench.report.method_pages import hyper_parameters, peers
+from bench.report.origin import origin
 from bench.report.parts import by_scenario, parts
 from bench.report.published_numbers import published_in_markdown
 from bench.report.regressions import false_alarms, planted_faults
 from bench.report.score_names import head, part_title
-from bench.report.tables import markdown
+from bench.report.tables import markdown, tables
 from bench.report.text_tables import markdown_rows
 from bench.results import Frames, load, published
 from bench.stats import compare, summarise
@@ -73,6 +78,7 @@ _BLOCK = re.compile(
     re.DOTALL,
 )
 _FIGURE = re.compile(r"<!-- lethe:figure (?P<words>[^>]*) -->")
+_LATEX = re.compile(r"<!-- lethe:latex (?P<words>[^>]*) -->")
 
 
 def renewed(text: str, folder: Path) -> str:
@@ -89,9 +95,13 @@ def renewed(text: str, folder: Path) -> str:
 
 def _table(words: list[str], read: Callable[[str], Frames]) -> str:
     run, *options = words
-    scenario = next((o for o in options if o in SCENARIOS), None)
-    scores = next((o.split(",") for o in options if o not in SCENARIOS), None)
+    scenario, scores = _scenario_and_scores(options)
     return markdown(_only(read(run), scenario), scores)
+
+
+def _scenario_and_scores(options: Sequence[str]) -> tuple[str | None, list[str] | None]:
+    scenario = next((o for o in options if o in SCENARIOS), None)
+    return scenario, next((o.split(",") for o in options if o not in SCENARIOS), None)
 
 
 def _method(words: list[str], read: Callable[[str], Frames]) -> str:
@@ -151,8 +161,16 @@ _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
 
 
 def draw(text: str, folder: Path) -> list[Path]:
-    """Write the figures a document names; return their files."""
+    """Write the figures and LaTeX files a document names; return their files."""
     written = []
+    for match in _LATEX.finditer(text):
+        run, columns, *options, file = match["words"].split()
+        scenario, scores = _scenario_and_scores(options)
+        frames = _only(load(folder / run), scenario)
+        # Without a remark on stale records: it would change with the code.
+        shown = replace(tables(frames, scores, Layout(marks=True)), origin=tuple(origin(frames)))
+        (folder / file).write_text(latex(shown, int(columns)), encoding="utf-8")
+        written.append(folder / file)
     for match in _FIGURE.finditer(text):
         run, name, *options, file = match["words"].split()
         frames = load(folder / run)

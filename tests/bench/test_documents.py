@@ -8,7 +8,7 @@ import pytest
 
 import strategies
 from bench.checks.step_costs import dear
-from bench.report.documents import _BLOCK, _FIGURE, draw, main
+from bench.report.documents import _BLOCK, _FIGURE, _LATEX, draw, main
 from bench.report.figures import ACROSS, FIGURES
 from bench.store import RunReader
 
@@ -68,11 +68,12 @@ def test_every_marked_table_and_figure_in_documents_is_known() -> None:
 
 
 def test_the_gallery_shows_every_figure() -> None:
-    words = _FIGURE.findall((ROOT / "docs" / "gallery.md").read_text())
+    text = (ROOT / "docs" / "gallery.md").read_text()
+    words = _FIGURE.findall(text)
     shown = {name for _, name, *_ in map(str.split, words)}
     assert shown == set(FIGURES | ACROSS)
     sizes = {p.name: p.stat().st_size for p in (ROOT / "docs" / "gallery").iterdir()}
-    assert set(sizes) == {w.split()[-1].removeprefix("gallery/") for w in words}
+    assert set(sizes) == {w.split()[-1].removeprefix("gallery/") for w in words + _LATEX.findall(text)}
     assert max(sizes.values()) < 150_000
 
 
@@ -82,6 +83,16 @@ def test_figures_in_the_gallery_equal_the_records(tmp_path: Path) -> None:
     there = ROOT / "docs" / run
     assert draw(f"<!-- lethe:figure {there} {' '.join(rest)} a.svg -->", tmp_path) == [tmp_path / "a.svg"]
     assert (tmp_path / "a.svg").read_bytes() == (ROOT / "docs" / file).read_bytes()
+
+
+@pytest.mark.parametrize("file", ["table.tex", "table-wide.tex"])
+def test_latex_in_the_gallery_equals_the_records(file: str, tmp_path: Path) -> None:
+    words = next(
+        w for w in _LATEX.findall((ROOT / "docs" / "gallery.md").read_text()) if w.endswith(f"/{file}")
+    )
+    run, *rest, path = words.split()
+    draw(f"<!-- lethe:latex {ROOT / 'docs' / run} {' '.join(rest)} a.tex -->", tmp_path)
+    assert (tmp_path / "a.tex").read_text() == (ROOT / "docs" / path).read_text()
 
 
 def test_every_strategy_has_a_section_with_the_same_headings_and_its_numbers() -> None:

@@ -130,7 +130,7 @@ def test_two_strategies_can_be_compared(page: Any) -> None:
         words = answer.locator("p").first.inner_text()
         assert words.startswith("acc of {} minus {}: ".format(*pair))
         assert "paired over 7 common seeds" in words
-        assert "after Holm over 10 pairs" in words
+        assert "after Holm over 10 comparisons" in words
         differences.append(float(words.split(": ")[1].split(" points")[0]))
     assert differences[0] == pytest.approx(-differences[1])
     form.locator("[name=b]").select_option(label="finetune")
