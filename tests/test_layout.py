@@ -157,6 +157,15 @@ def test_no_two_modules_have_the_same_name() -> None:
     assert not {stem: n for stem, n in stems.items() if n > 1 and not stem.startswith("__")}
 
 
+def test_text_files_are_utf_8_in_any_locale() -> None:
+    calls = re.compile(r"\.(?:read_text|write_text|open)\((?P<given>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)")
+    for package in PACKAGES:
+        for path in modules(package).values():
+            for call in calls.finditer(path.read_text(encoding="utf-8")):
+                is_text = not re.search(r'\.open\((?!"w")', call[0])
+                assert not is_text or "encoding=" in call["given"], f"{path}: {call[0]}"
+
+
 def test_the_architecture_page_is_current() -> None:
     """If this fails: ``python tests/test_layout.py`` writes the page again."""
     page = PAGE.read_text()

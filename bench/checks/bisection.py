@@ -62,7 +62,7 @@ class Bisection:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read what another process wrote."""
-        held = json.loads((folder / "bisect.json").read_text())
+        held = json.loads((folder / "bisect.json").read_text(encoding="utf-8"))
         held["verdicts"] = {name: Found(**found) for name, found in held["verdicts"].items()}
         held["setups"] = [Setup(**setup) for setup in held["setups"]]
         return cls(folder, **held)

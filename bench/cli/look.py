@@ -127,7 +127,7 @@ def status(
     for (state, why), titles in alike.items():
         if state != "done" or why:
             others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
-            print(f"{state:<9} {titles[0]}{others}{why and f': {why}'}")
+            print(errors.one_line(f"{state:<9} {titles[0]}{others}{why and f': {why}'}"))
     end_with(run_.unreadable)
 
 

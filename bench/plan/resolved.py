@@ -313,7 +313,7 @@ def resolve(
         device=device,
         lanes=lanes,
         unresolved=tuple(
-            f"unresolved: {file} ({request.suite} {scenario} {selector}, seeds {_in_words(request.seeds)})"
+            f"unresolved: {file} ({request.suite} {scenario} {selector}, {_in_words(request.seeds)})"
             for request in requests
             for (scenario, selector), file in request.unresolved.items()
         ),
@@ -433,9 +433,10 @@ def _common(requests: Iterable[Request]) -> dict[str, dict[str, Value]]:
 
 
 def _in_words(seeds: Sequence[int]) -> str:
-    """Return seeds as text: ``0 to 4``, or each of them."""
+    """Return seeds as text: ``seeds 0 to 4``, or each of them."""
     whole = len(seeds) > 2 and list(seeds) == [*range(seeds[0], seeds[0] + len(seeds))]
-    return f"{seeds[0]} to {seeds[-1]}" if whole else some([*map(str, seeds)], 5)
+    words = f"{seeds[0]} to {seeds[-1]}" if whole else some([*map(str, seeds)], 5)
+    return f"seed{'s' * (len(seeds) > 1)} {words}"
 
 
 def _adapter() -> Any:

@@ -54,7 +54,10 @@ def write_history(lines: Sequence[Line], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "history.md"
     steps = "\n".join(history_steps(lines))
-    table.write_text(f"{markdown_rows(HEADER, history_rows(lines, every=True))}\n\n```text\n{steps}\n```\n")
+    table.write_text(
+        f"{markdown_rows(HEADER, history_rows(lines, every=True))}\n\n```text\n{steps}\n```\n",
+        encoding="utf-8",
+    )
     written = [table]
     for key, part in groupby(lines, lambda line: (line.suite, line.scenario, line.score)):
         name = "-".join(["history", *(re.sub(r"\W+", "_", word) for word in key)])

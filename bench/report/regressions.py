@@ -9,7 +9,7 @@ from bench.report.text_tables import markdown_rows
 
 def planted_faults(path: Path) -> str:
     """Return the table of faults, from the record of ``python -m tests.planted_faults --write``."""
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     faults, most = record["faults"], record["most_seeds"]
     rows = [
         (
@@ -35,7 +35,7 @@ def planted_faults(path: Path) -> str:
 
 def false_alarms(path: Path) -> str:
     """Return how often nothing was an alarm, from the record of ``python -m tests.false_alarms --write``."""
-    r = json.loads(path.read_text())
+    r = json.loads(path.read_text(encoding="utf-8"))
     counts = ", ".join(f"{n:,} {verdict}" for verdict, n in r["verdicts"].items())
     share, low, high = (f"{100 * part:.1f}" for part in (r["alarms"] / r["draws"], r["low"], r["high"]))
     return (

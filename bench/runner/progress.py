@@ -61,7 +61,9 @@ class Notes:
         self._written = time.monotonic()
         try:
             self._path.parent.mkdir(exist_ok=True)
-            self._path.write_text(f"{self._lanes} {self._task} {self._tasks} {step} {steps}")
+            self._path.write_text(
+                f"{self._lanes} {self._task} {self._tasks} {step} {steps}", encoding="utf-8"
+            )
         except OSError:
             return
 
@@ -126,7 +128,7 @@ class Progress:
         for path in (self.folder / _FOLDER).glob("*"):
             try:
                 if path.name in self.by_key and path.name not in self.ended:
-                    found[path.name] = UnderWay(*map(int, path.read_text().split()))
+                    found[path.name] = UnderWay(*map(int, path.read_text(encoding="utf-8").split()))
             except (OSError, ValueError, TypeError):
                 continue  # it is being written
         return found

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, Self
 
-from bench.schema.fields import CheckedFile, Described, Fields, Key, Value
+from bench.schema.fields import CheckedFile, Described, Fields, Key, Name, Value
 
 Metadata = dict[str, bool | str | list[str]]
 """Metadata of a strategy, suite or model, by attribute."""
@@ -64,7 +64,7 @@ class Manifest(CheckedFile):
     """For each suite/scenario, what all its cells share: version, model, training."""
     data: dict[str, str]
     """Fingerprint of each suite's data set."""
-    cells: dict[Key, str]
+    cells: dict[Key, Name]
     """The title of every planned cell, by key."""
     strategies: dict[str, Metadata] = {}
     """Metadata of each strategy: summary, family, paper, ``trains_on`` (``task``, or more for bounds) ..."""

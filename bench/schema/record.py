@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from typing_extensions import TypeAliasType
 
-from bench.schema.fields import CheckedFile, Count, Described, Fields, Key, Unreadable, Value
+from bench.schema.fields import CheckedFile, Count, Described, Fields, Key, Name, Unreadable, Value
 
 Status = Literal["done", "failed", "diverged", "skipped"]
 Numbers = TypeAliasType("Numbers", "float | list[Numbers] | None")
@@ -48,17 +48,17 @@ def differing_fields(a: Fields, b: Fields) -> list[str]:
 class Spec(Described):
     """The specification of a cell: everything that changes its result."""
 
-    suite: str
+    suite: Name
     """Name of the suite."""
     suite_version: int
     """Version of the suite."""
-    scenario: str
+    scenario: Name
     """task, domain, class or online."""
-    strategy: str
+    strategy: Name
     """Name of the strategy; the parts of a sum are joined by ``+``."""
     hyper: dict[str, Value]
     """Hyper-parameters of the strategy, defaults included."""
-    model: str
+    model: Name
     """Name of the model, or folder of an exported one."""
     model_options: dict[str, Value]
     """Options of the model, defaults included."""
@@ -66,7 +66,7 @@ class Spec(Described):
     """Training settings; those that newer versions added are omitted if they are zero."""
     seed: Count
     """The seed of every random draw."""
-    identity: str
+    identity: Name
     """The canonical selector: strategy and hyper-parameters that differ from the defaults."""
     continues: str | None = None
     """SHA-256 of the exported model that learning continues from; absent for none."""

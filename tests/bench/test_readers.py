@@ -12,6 +12,7 @@ from bench.export import Exported
 from bench.export.predict_files import read_images, read_texts
 from bench.plan import experiment_file as experiments
 from bench.results import load, published
+from bench.schema import CellRecord, Unreadable
 from bench.store import RunReader, SavedModels
 from strategies import method_names, split
 from suites.errors import UserError
@@ -79,6 +80,14 @@ def test_a_damaged_record_is_one_line_and_the_rest_is_shown(
     assert len(err.splitlines()) == 1
     assert "cannot be read: " in err
     assert len(load(folder).cells) == 3
+
+
+@pytest.mark.parametrize("control", ["\x1b[2J", "\n", "\x9b2J"])
+def test_names_with_characters_that_a_terminal_obeys_are_refused(run: Path, control: str) -> None:
+    record = RunReader(run).records()[0]
+    record["identity"] = record["spec"]["identity"] = f"er{control}"
+    with pytest.raises(Unreadable, match="identity"):
+        CellRecord.read(record)
 
 
 def _pipe(path: Path) -> None:
