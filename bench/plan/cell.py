@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 from bench.schema import Fields, Value, cell_key, digest
 
@@ -49,7 +49,7 @@ class CellSpec:
         import strategies
 
         shared = asdict(self)
-        lanes = strategies.get(self.strategy).lane_fields()
+        lanes = _lane_fields(cast(Any, strategies.get(self.strategy)))
         shared["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
         shared["training"] = {k: v for k, v in self.training.items() if k not in LANES}
         return digest({k: v for k, v in shared.items() if k not in ("identity", "seed")})
@@ -73,3 +73,10 @@ class CellSpec:
     def as_record(self) -> Fields:
         """Return the spec as in records."""
         return {k: v for k, v in asdict(self).items() if v or k != "continues"}
+
+
+@cache
+def _lane_fields(strategy: type[Any]) -> tuple[str, ...]:
+    """Return what can differ between lanes, read from the types once for all cells of a strategy."""
+    found: tuple[str, ...] = strategy.lane_fields()
+    return found

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from numbers import Real
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from bench.plan.settings import training_value
 from bench.schema import Value
@@ -47,7 +48,7 @@ class Choice:
         name, given = parse(text)
         strategy, name = strategies.get(name), strategies.REGISTRY.spelled(name)
         hyper = dict(defaults(strategy))
-        hints = get_type_hints(strategy, include_extras=True)
+        hints = _hints(cast(Any, strategy))
         known_training, known_options = [f.name for f in fields(Training)], models.options(model)
         training: dict[str, Value] = {}
         options: dict[str, Value] = {}
@@ -73,7 +74,7 @@ class Choice:
         from strategies.core import defaults
 
         strategy = strategies.get(self.name)
-        hints = get_type_hints(strategy, include_extras=True)
+        hints = _hints(cast(Any, strategy))
         hyper, idle = settled(self.hyper, defaults(strategy), hints, around)
         return replace(self, hyper=hyper), idle
 
@@ -92,6 +93,12 @@ class Choice:
         # In a sum, a method in a file has its own name, without the path.
         own = strategies.get(self.name).name
         return {strategies.field_name(own, k): v for k, v in self.hyper.items()}
+
+
+@cache
+def _hints(strategy: type[Any]) -> dict[str, Any]:
+    """Return the types of hyper-parameters, resolved once for all cells of a strategy."""
+    return get_type_hints(strategy, include_extras=True)
 
 
 def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str]:

@@ -247,7 +247,8 @@ def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], bec
     failures: dict[str, list[str]] = {}
     faults: dict[str, list[str]] = {}
     traces: dict[str, str] = {}
-    records = run.each(lambda record: {"status": record["status"], "error": record["error"]})
+    keys = {spec.key for spec in todo}
+    records = run.each(lambda record: {"status": record["status"], "error": record["error"]}, keys)
     for spec in todo:
         record = records.get(spec.key, {"status": "not finished"})
         if spec.key in became.unfinished:

@@ -309,10 +309,7 @@ def compare_sample(sample: Sample, folder: Path, *, enter: bool = True) -> Verif
     """Compare a sample with its new records; with ``enter``, add equivalent code to the list of the run."""
     made = RunReader(folder)
     keys = {cell.spec.key for cell in sample.to_make}
-    before, after = (
-        {key: record for key, record in run.each(lambda r: r if r["key"] in keys else None).items() if record}
-        for run in (sample.run, made)
-    )
+    before, after = (run.each(lambda record: record, keys) for run in (sample.run, made))
     equal, differing = [], []
     for cell in sample.to_make:
         key = cell.spec.key

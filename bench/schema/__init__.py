@@ -20,6 +20,7 @@ from bench.schema.fields import (
     Value,
     checked_json,
     checksum,
+    has_checksum,
     is_intact,
     read_toml,
 )
@@ -44,5 +45,5 @@ __all__ = [
     "Failure", "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project",
     "PublishedTable", "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable",
     "Value", "cell_key", "checked_json", "checksum", "differing_fields", "digest", "failure_in_words",
-    "is_intact", "read_toml",
+    "has_checksum", "is_intact", "read_toml",
 ]  # fmt: skip

@@ -137,6 +137,11 @@ def checked_json(content: Fields, indent: int | None = None) -> bytes:
     return f"{before}{name}{after.replace('0' * 8, checksum(before.encode()), 1)}".encode()
 
 
+def has_checksum(content: bytes) -> bool:
+    """Return whether the text of a ``CheckedFile`` has a checksum; earlier versions wrote none."""
+    return _CRC32.search(content, max(0, len(content) - 48)) is not None
+
+
 def is_intact(content: bytes) -> bool:
     """Return whether the checksum in the text of a ``CheckedFile`` is right, or it has none."""
     end = _CRC32.search(content, max(0, len(content) - 48))

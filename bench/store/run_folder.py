@@ -28,6 +28,7 @@ from bench.schema import (
     Manifest,
     Metadata,
     Unreadable,
+    has_checksum,
     is_intact,
 )
 from bench.store.environment import Maker, moment, now, where
@@ -146,8 +147,10 @@ class RunFolder(RunReader):
         What was set aside before stays: it may be all that is left of something.
         """
         self.statuses()
-        for key in [key for key, _ in self._index_classes()]:
-            self.classes(key)
+        for path, offset in self._index_classes().values():
+            piece = self._piece(path, offset)
+            if not has_checksum(piece.content):  # else it was verified, and it is large
+                self._read(ClassCounts, piece)
         aside, words = self.folder / "set-aside", []
         for path in self.checkpoints.glob("*"):
             try:

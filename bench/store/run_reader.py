@@ -17,7 +17,7 @@ Earlier versions wrote a file for each record, ``cells/<key>.json``; these are r
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TypeVar
@@ -32,7 +32,7 @@ from bench.schema import (
     Unreadable,
     is_intact,
 )
-from bench.store.lines import PACK_SUFFIX, Piece, lines, opened, pieces
+from bench.store.lines import HEAD, PACK_SUFFIX, Piece, lines, opened, pieces
 from suites.errors import UserError, one_line
 from suites.paths import read_file, resolved
 
@@ -119,17 +119,23 @@ class RunReader:
         """Return the status of every cell that has a record, by key."""
         return self.each(lambda record: str(record["status"]))
 
-    def each(self, of: Callable[[Fields], T]) -> dict[str, T]:
-        """Return the result of a function on the record of each cell, by key; the records are freed."""
+    def each(self, of: Callable[[Fields], T], only: Collection[str] | None = None) -> dict[str, T]:
+        """Return the result of a function on the record of each cell, by key; the records are freed.
+
+        With ``only``, on those of some cells: lines of others are not parsed.
+        """
         found: dict[str, T] = {}
         written: dict[str, str] = {}
         for piece in self._pieces(self.cells):
+            if only is not None and (head := HEAD.match(piece.content)) and head[1].decode() not in only:
+                continue
             record = self._read(CellRecord, piece)
             if piece.offset is not None:
                 self._ends[piece.path.name] = piece.offset + len(piece.content)
             if record is not None and written.get(record["key"], "") <= record["written"]:
                 found[record["key"]], written[record["key"]] = of(record), record["written"]
-        self._written = written
+        if only is None:
+            self._written = written
         return dict(sorted(found.items()))
 
     def written(self) -> dict[str, str]:

@@ -88,9 +88,9 @@ def _of_run(folder: Path, keys: Collection[str]) -> dict[str, _Record]:
     """Return the records of some cells."""
     if not keys:
         return {}
-    run, wanted = RunReader(folder), set(keys)
-    found = run.each(lambda record: record if record["key"] in wanted else None)
-    return {key: (record, run.classes(key)) for key, record in found.items() if record is not None}
+    run = RunReader(folder)
+    found = run.each(lambda record: record, set(keys))
+    return {key: (record, run.classes(key, record["written"])) for key, record in found.items()}
 
 
 def _differ(old: _Record, new: _Record) -> bool:

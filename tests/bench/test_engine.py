@@ -1,6 +1,8 @@
 import math
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,13 @@ import pytest
 import torch
 
 import suites
+from bench.plan import one_cell
 from bench.results.outcome import score_matrix
 from bench.train import learn_task, make_lanes, run_group
 from bench.train.lane_record import make_record
 from bench.train.loop import score
 from bench.train.schedule import batches, schedule_task
-from lethe.testing import TOY, blobs, outcome, toy_cell
+from lethe.testing import TOY, Checkpoints, blobs, outcome, toy_cell
 from strategies.core.streams import _augment
 from suites.base import Training, generator
 
@@ -105,6 +108,31 @@ def test_curves_are_scored_every_score_every_steps() -> None:
     aligned = run_group([toy_cell("finetune", 0, score_every=1)])[0]
     last = [c for c in aligned["curves"] if c["task"] == 1][-1]
     assert last["right"] == aligned["validation"]["right"][1]
+
+
+@pytest.mark.parametrize("resumed_after", [0, 2])
+def test_checkpoints_contain_each_row_of_the_matrix_once(
+    resumed_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long stream writes what is new after each task; after a resume all rows, once."""
+    cell, saved = one_cell("digits", "finetune", settings={"epochs": 1, "score_every": 5}), Checkpoints()
+    rows, save = [], Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", lambda self, *of: (rows.append(of[-1]), save(self, *of)))
+    (record,) = run_group([cell], checkpoints=saved)
+    if resumed_after:
+        rows.clear()
+        assert outcome(run_group([cell], checkpoints=saved.at(resumed_after))[0]) == outcome(record)
+    assert [of["first"] for of in rows] == ([0, 4] if resumed_after else [0, 2, 3, 4])
+    assert joined(of["loss"] for of in rows) == record["loss"][:4]
+    for split in ("test", "validation"):
+        assert joined(of["scores"]["right"][split] for of in rows) == record[split]["right"][:5]
+        counts = joined(counts for of in rows for counts in of["scores"]["confused"][split])
+        assert counts == [count for count in record["classes"][split] if count[0] < 5]
+    assert joined(of["scores"]["curves"] for of in rows) == [c for c in record["curves"] if c["task"] < 5]
+
+
+def joined(lists: Iterable[list[Any]]) -> list[Any]:
+    return list(chain.from_iterable(lists))
 
 
 def test_scoring_within_a_task_does_not_change_training() -> None:

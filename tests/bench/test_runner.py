@@ -8,19 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 import bench
-from bench.plan import Request
+from bench.plan import Request, codes_of, selectors
 from bench.runner import processes
 from bench.runner.dispatch import resolve_for
 from bench.runner.options import Options, check_device
 from bench.runner.progress import Notes, Progress, UnderWay
+from bench.schema import CellRecord
 from bench.store import RunFolder, RunReader
 from bench.train import run_group
 from lethe.testing import outcome, toy_cell
@@ -129,6 +132,40 @@ def test_retry_failed_stopped_and_repeated_goes_on(tmp_path: Path, monkeypatch: 
     again()
     again()
     assert tried == [0, 1, 2, 0, 1, 1, 0, 1]
+
+
+def test_finished_cells_are_read_twice_and_types_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read once to plan, and once to find damaged ones."""
+    request, read = replace(SMALL, seeds=tuple(range(9))), CellRecord.read
+    ran(tmp_path, request)
+    selectors._hints.cache_clear()
+    types, reads = Mock(side_effect=get_type_hints), Mock(side_effect=read)
+    monkeypatch.setattr(selectors, "get_type_hints", types)
+    monkeypatch.setattr(CellRecord, "read", reads)
+    assert ran(tmp_path, replace(request)).counts == {}
+    assert (reads.call_count, types.call_count) == (2 * len(request.cells()), 2)  # of finetune and er
+
+
+@pytest.mark.slow
+def test_resuming_2_000_finished_cells_takes_under_2_s(tmp_path: Path) -> None:
+    """In time of the processor: other tests may run at the same time."""
+    names = ("finetune", "er", "ewc", "lwf")
+    asked = tuple(f"{name}[lr={n / 100}]" for name in names for n in range(1, 51))
+    request, one = Request("digits", asked, seeds=tuple(range(10))), Request("digits", ("er",), seeds=(0,))
+    ran(tmp_path / "one", one)
+    (done,) = RunReader(tmp_path / "one").records()
+    measured = {name: done[name] for name in done.keys() - {"schema", "key", "written", "spec", "identity"}}
+    cells, run = request.cells(), RunFolder(tmp_path / "many")
+    codes = codes_of(cells)
+    code = {of.fingerprint: of.files for of in codes.values()}
+    run.open(cells, request.shared(), RunReader(tmp_path / "one").manifest().data, "test", "cpu", code=code)
+    made = {key: {"made_by": done["made_by"] | {"code": of.fingerprint}} for key, of in codes.items()}
+    run.write_group((spec, measured | made[spec.key]) for spec in cells)
+    began = time.process_time()
+    assert ran(tmp_path / "many", replace(request)).counts == {}
+    assert time.process_time() - began < 2
 
 
 def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
