@@ -170,6 +170,8 @@ class Request:
         usual = asdict(base)
         training, idle = settled(usual | own_training, usual, TRAINING_HINTS, around)
         check_training(training)
+        if training["augment"] and model.reads_texts:
+            raise UserError(f"augment crops and flips images, and {model.name} reads texts: leave it out")
         around |= training
         types = {k: models.option_type(model, k) for k in options}
         all_options, more = settled(options | own_options, options, types, around)

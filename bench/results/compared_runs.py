@@ -164,7 +164,7 @@ def find_run(name: str | Path) -> Path:
     path = Path(name)
     places = [path] if path.is_absolute() or len(path.parts) > 1 else [path, REFERENCE / path]
     for place in places:
-        if place.exists() or place.with_name(f"{place.name}.lethe.gz").is_file():
+        if place.exists() or (place.name and place.with_name(f"{place.name}.lethe.gz").is_file()):
             return place
     known = [run.name.removesuffix(".lethe.gz") for run in packed_runs(REFERENCE)]
     raise (

@@ -190,6 +190,8 @@ def load(
         ```
     """
     first = [folder] if isinstance(folder, str | Path) else folder
+    if not [*first, *more]:
+        raise UserError("choose at least one run to read")
     named = {Path(f): label for f, label in (labels or {}).items()}
     return of_merged(merge([Path(f) for f in (*first, *more)], Path(prefer) if prefer else None, named))
 

@@ -36,7 +36,8 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
     if not manifest.commands:
         raise UserError(f"{run} is not a run's folder: it has no run.json")
     run = run.resolve()
-    target = file or run.with_name(run.name + PACK_SUFFIX)
+    named = run if run.name else run.absolute()
+    target = file or named.with_name(named.name + PACK_SUFFIX)
     if not target.name.endswith(PACK_SUFFIX):
         raise UserError(f"the name of a packed run must end in {PACK_SUFFIX}: {target}{PACK_SUFFIX}")
     try:

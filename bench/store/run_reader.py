@@ -47,7 +47,8 @@ class RunReader:
     """
 
     def __init__(self, folder: Path) -> None:
-        beside = folder.with_name(folder.name + PACK_SUFFIX)
+        # "." has no name, and is a folder.
+        beside = folder.with_name(folder.name + PACK_SUFFIX) if folder.name else folder
         # Not Path.exists, which raises for a name that is too long.
         self.folder = beside if os.path.isfile(beside) and not os.path.exists(folder) else folder
         self.packed = self.folder.name.endswith(".gz") and os.path.isfile(self.folder)

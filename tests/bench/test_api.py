@@ -51,11 +51,21 @@ def test_strategies_from_python_are_read_as_meant(given: Any, selectors: tuple[s
         (("toy", "er", {"seeds": 2.5}), "seeds must be a number of seeds"),
         (("toy", "er", {"settings": ["epochs"]}), "settings must be a dictionary"),
         (("toy", "er", {"settings": {"epoch": 1}}), "did you mean epochs"),
+        (
+            ("toy-text", {"er": {"augment": True}}),
+            "augment crops and flips images, and tiny-bert reads texts",
+        ),
+        (("toy-text", "er", {"settings": {"augment": True}}), "augment crops and flips images"),
     ],
 )
 def test_what_python_cannot_mean_is_refused(arguments: tuple[Any, ...], message: str) -> None:
     more = arguments[2] if len(arguments) > 2 else {}
     refused(message, lethe.run, *arguments[:2], **more)
+
+
+def test_no_run_at_all_is_refused() -> None:
+    refused("choose at least one run", lethe.load, [])
+    refused("choose at least one run", lethe.classes, [])
 
 
 def test_a_dry_run_returns_the_plan_and_runs_nothing(tmp_path: Path) -> None:

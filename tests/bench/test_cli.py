@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import lethe
 import suites
 from bench import models
 from bench.cli.commands_page import commands
@@ -188,7 +189,9 @@ def test_every_command_has_json() -> None:
     assert without == ["completion"]
 
 
-def test_json_holds_numbers_as_numbers(tmp_path: Path, command: Command) -> None:
+def test_json_holds_numbers_as_numbers(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, packed = tmp_path / "r", tmp_path / "r.lethe.gz"
 
     def read(line: str, *words: object) -> Any:
@@ -208,6 +211,11 @@ def test_json_holds_numbers_as_numbers(tmp_path: Path, command: Command) -> None
     assert {row["state"] for row in state["cells"]} == {"done"}
     assert read("rerun", out, "er/0")["equal"] is True
     assert read("pack", out, packed)["cells"] == 4
+    monkeypatch.chdir(out)  # the folder itself
+    assert read("status .")["counts"] == {"done": 4}
+    assert lethe.load(".").scores.equals(lethe.load(out).scores)
+    packed.unlink()
+    assert read("pack .") == {"file": str(packed), "cells": 4, "bytes": packed.stat().st_size, "missing": 0}
     assert read("unpack", packed, tmp_path / "again") == {"run": str(tmp_path / "again")}
     assert "Lethe" in read("cite", out)["bibtex"]
     (first, *_) = read("check finetune --only alone")

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 import strategies
+from bench.plan.settings import OF_METHODS
 from bench.train import run_group
 from lethe.testing import SMALL, TOY, blobs, outcome, registered, toy_cell
 from strategies.core import defaults
@@ -112,3 +113,32 @@ def test_such_a_hyper_parameter_has_an_effect_where_declared(name: str, field: s
     hyper, *rest = arranged(name, field, None)
     changed = hyper | {field: other_value(own[field], hyper[field])}
     assert numbers(name, hyper, *rest) != numbers(name, changed, *rest)
+
+
+OTHER: dict[str, Any] = {"optimiser": "momentum", "lr": 0.05, "weight_decay": 0.1, "reset_optimiser": True}
+IDLE = [
+    (name, setting, condition.other)
+    for name in strategies.names()
+    for setting in OTHER
+    for condition in conditions(TRAINING[setting])
+    if condition.other in OF_METHODS and not condition.met(getattr(strategies.get(name), condition.other))
+]
+"""Training settings without effect on a method, and the property of the method that decides it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "setting"), list(dict.fromkeys(idle[:2] for idle in IDLE)))
+def test_a_training_setting_declared_without_effect_changes_no_number(name: str, setting: str) -> None:
+    hyper = dict(defaults(strategies.get(name))) | SMALL.get(name, {})
+    scenario = strategies.get(name).scenarios[0]
+    usual, changed = {"epochs": 2}, {"epochs": 2, setting: OTHER[setting]}
+    assert numbers(name, hyper, scenario, usual) == numbers(name, hyper, scenario, changed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["task", "domain"])
+def test_active_units_have_no_effect_outside_class_incremental_streams(scenario: str) -> None:
+    for name in ("finetune", "er", "lwf", "dgr", "bi-r"):
+        hyper = dict(defaults(strategies.get(name))) | SMALL.get(name, {})
+        usual, changed = {"epochs": 2}, {"epochs": 2, "active": "seen"}
+        assert numbers(name, hyper, scenario, usual) == numbers(name, hyper, scenario, changed)
