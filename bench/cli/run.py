@@ -131,7 +131,8 @@ def run(
     how: dict[str, Any] = {"check_method": _unchecked if no_check else _checked, "stale": stale}
     how |= {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
     files = [part for text in (what, *(strategy or ())) for part in method_names(text)]
-    trust = trust or (what.endswith(".toml") and not dry_run)
+    # Everything else is named on the command line, or by a file that is.
+    trust = trust or not (resume_from or (what.endswith(".toml") and dry_run))
     with importing(trust, [*files, *(pair.partition("=")[2] for pair in pairs)]):
         _carry_out(requests, out, dry_run, as_json, keep_models=keep_models, **how)
 

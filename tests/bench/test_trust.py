@@ -93,6 +93,23 @@ def test_a_file_named_on_the_command_line_is_trusted_and_so_is_an_experiment_tha
     assert (code, Path("imported").exists()) == (0, True), err
 
 
+def test_a_network_named_by_an_exported_model_is_not_run_without_trust(here: Path, command: Command) -> None:
+    import lethe
+
+    Path("net.py").write_text(NETWORK)
+    lethe.run("toy", "finetune", seeds=1, settings={"model": "./net.py:build"}, out="run", keep_models="last")
+    lethe.export("run", "finetune/0", "model")
+    Path("net.py").write_text(f"{NETWORK}# {here} again")
+    Path("imported").unlink()
+    line = "run toy -s er --seeds 1 --resume-from model --jobs 1 --out next"
+    code, _, err = command(line)
+    assert (code, Path("imported").exists()) == (2, False)
+    assert "unresolved: ./net.py" in err
+    assert "--trust" in err
+    code, _, err = command(f"{line} --trust")
+    assert (code, Path("imported").exists()) == (0, True), err
+
+
 TABLE = """
 title = "A"
 citation = "B, 2020"
