@@ -28,7 +28,7 @@ class DER(Replay):
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy on new rows plus the distance of logits on stored rows."""
         raw_LBU = self.model(batch.x_LBX)
-        batch.noted[self.name] = raw_LBU.detach()
+        batch.noted[self.name] = raw_LBU.detach().float()  # the memory is float32, also under autocast
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         return loss_L + self.alpha * self.distance_L(batch)
 

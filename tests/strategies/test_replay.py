@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from scipy import stats
 from torch import Tensor
 
+from bench.train import run_group
 from lethe.testing.made_lanes import (
     SEEDS,
     assert_equal,
@@ -28,6 +29,7 @@ from lethe.testing.plain_torch import (
     logits_of,
     loss_among,
 )
+from lethe.testing.toy_suites import toy_cell
 from strategies.core import Batch, Draws, held_memory
 from strategies.replay.rar import noise_like, shifted
 from suites.base import Training
@@ -451,3 +453,9 @@ def test_rar_takes_several_steps_with_new_draws() -> None:
         losses.append(torch.stack(step))
     torch.testing.assert_close(ours, torch.stack(losses).mean(0), rtol=1e-5, atol=1e-6)
     assert_lanes_are(strategy.model, nets)
+
+
+@pytest.mark.parametrize("name", ["der", "der++"])
+def test_logits_are_stored_in_float32_under_autocast(name: str) -> None:
+    (made,) = run_group([toy_cell(name, 0, precision="bfloat16", epochs=1)])
+    assert made["status"] == "done"
