@@ -22,6 +22,11 @@ class ClaimedGroups:
         self, groups: Iterable[Group], claims: Claims, run: RunFolder, say: Callable[[str], None]
     ) -> None:
         self._groups = deque(groups)
+        self._keys = {spec.key for group in self._groups for spec in group}
+        self._mine: set[str] = set()
+        """Cells that this command has claimed, now or earlier."""
+        self._done: set[str] = set()
+        """Cells with a new record."""
         self._claims, self._run, self._say = claims, run, say
         self._waited: set[str] = set()
         """Cells that another command ran when they were to begin."""
@@ -44,7 +49,7 @@ class ClaimedGroups:
         return left
 
     def finished_elsewhere(self) -> list[str]:
-        """Return the cells that other commands have finished, each once."""
+        """Return the cells with a new record that no group of this command reported, each once."""
         found, self._elsewhere = self._elsewhere, []
         return found
 
@@ -71,12 +76,17 @@ class ClaimedGroups:
             with storing(self._run.folder):
                 held = self._claims.take(keys)
                 # After the claim: a command releases its claims when its records are written.
-                done = self._run.new_records().intersection(keys)
+                new = self._run.new_records() & self._keys
+                self._done |= new
+                self._elsewhere += new - self._mine
+                done = self._done.intersection(keys)
                 self._claims.release(held & done)
         except EnvironmentFault:
             self._groups.appendleft(group)
             raise
-        self._elsewhere += [key for key in keys if key in done]
+        # A worker died after it wrote some records of its group.
+        self._elsewhere += [key for key in keys if key in done & self._mine]
+        self._mine |= held - done
         if busy := [spec for spec in group if spec.key not in held | done]:
             self._groups.append(busy)
             self._waited |= {spec.key for spec in busy}

@@ -179,9 +179,9 @@ class RunFolder(RunReader):
         self._new |= set(keys)
 
     def new_records(self) -> set[str]:
-        """Return the cells with a record that any process wrote since the records were read.
+        """Return the cells with a record that any process wrote since the last call.
 
-        Reads only what was appended since.
+        The first call returns those written since the records were read. Only what was appended is read.
         """
         for path in self.cells.glob(f"[!.]*{SUFFIX}"):
             with path.open("rb") as stream:
@@ -195,7 +195,8 @@ class RunFolder(RunReader):
                     self._ends[path.name] = self._ends.get(path.name, 0) + len(line)
                     if (head := HEAD.match(line)) and is_intact(line):
                         self._new.add(head[1].decode())
-        return self._new
+        found, self._new = self._new, set()
+        return found
 
     def remove_litter(self, keys: Iterable[str]) -> int:
         """Remove what killed commands left: temporary files, and checkpoints of cells with a later record.
