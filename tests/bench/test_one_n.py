@@ -17,7 +17,6 @@ from bench.results import Confusions, Frames, confusions, load
 from bench.schema import Equivalence
 from bench.store import RunFolder, RunReader, enter_equivalences
 from lethe.testing import record, timings, toy_cell, write_run
-from tests.bench.test_tables import without_figures as without_figures
 from tests.conftest import Command, refused
 
 MADE = {
