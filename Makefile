@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz lint site bench costs statistics reference regressions regressions docs gallery clean
+.PHONY: demo test check fuzz faults lint site bench costs statistics reference regressions regressions docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -23,6 +23,10 @@ check: .venv/installed-test lint
 # Damages everything that Lethe reads at random: only UserError may be raised.
 fuzz: .venv/installed-test
 	$(BIN)/python -m tests.fuzz --minutes 10
+
+# Injects faults into runs and their files, a quarter of an hour alone on two cores; what docs/reliability.md shows.
+faults: .venv/installed-test
+	$(BIN)/python -m tests.faults --fuzz 2 --write
 
 # All tests, and the lines of the four packages that none of them runs.
 coverage: .venv/installed-test

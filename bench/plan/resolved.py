@@ -280,6 +280,7 @@ def resolve(
         again = not redone and (
             force or (retry_failed and head is not None and head.status in _WITHOUT_RESULT)
         )
+        again = again or (head is not None and head.incomplete)
         if head is not None and change is not None:
             changes[key] = change.reason
             decided = force or stale == "rerun" or change.of_user or head.status in ("failed", "skipped")

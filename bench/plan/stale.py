@@ -30,13 +30,18 @@ class RecordHead:
     """Training and scoring."""
     written: str = ""
     """When it was written, in UTC."""
+    has_classes: bool = False
+    """Whether it was written with confusion counts."""
+    incomplete: bool = False
+    """Whether these are damaged: its cell is run again."""
 
     @classmethod
     def of(cls, record: Fields) -> Self:
         """Return the head of a record."""
         made, data, timings = (record.get(name) or {} for name in ("made_by", "data", "timings"))
         marks = made.get("code", ""), data.get("fingerprint", ""), data.get("model") or ""
-        return cls(record["status"], *marks, timings.get("seconds_per_seed", 0.0), record["written"])
+        seconds, counted = timings.get("seconds_per_seed", 0.0), record.get("has_classes", False)
+        return cls(record["status"], *marks, seconds, record["written"], counted)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ A document holds
     ...                       replaced by how often lethe compare raises an alarm if nothing changed
     <!-- lethe:end -->
 
+    <!-- lethe:faults RECORD.json -->
+    ...                       replaced by the injected faults, and what they lost or changed
+    <!-- lethe:end -->
+
     <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
 
     <!-- lethe:latex RUN COLUMNS [SCENARIO] [SCORE,SCORE] FILE.tex -->    writes FILE.tex, with marks
@@ -64,6 +68,7 @@ from bench.report.origin import origin
 from bench.report.parts import by_scenario, parts
 from bench.report.published_numbers import published_in_markdown
 from bench.report.regressions import false_alarms, planted_faults
+from bench.report.reliability import injected_faults
 from bench.report.score_names import head, part_title
 from bench.report.tables import markdown, tables
 from bench.report.text_tables import markdown_rows
@@ -72,7 +77,8 @@ from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
-    r"(?P<start><!-- lethe:(?P<kind>table|method|verify|against|costs|options|peers|planted|unchanged) "
+    r"(?P<start><!-- lethe:"
+    r"(?P<kind>table|method|verify|against|costs|options|peers|planted|unchanged|faults) "
     r"(?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
@@ -157,6 +163,7 @@ _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "peers": lambda folder, words: peers(folder / words[0]),
     "planted": lambda folder, words: planted_faults(folder / words[0]),
     "unchanged": lambda folder, words: false_alarms(folder / words[0]),
+    "faults": lambda folder, words: injected_faults(folder / words[0]),
 }
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -174,6 +175,11 @@ def _checked(plan: ResolvedPlan, options: Options) -> dict[str, Checked]:
 
 def _present(run: RunReader) -> Present:
     manifest, heads = run.manifest(), run.each(RecordHead.of)
+    for key, head in heads.items():
+        if head.has_classes and not run.has_classes(
+            key, head.written
+        ):  # damaged: only the cell makes them again
+            heads[key] = replace(head, incomplete=True)
     checkpoints = {
         key: Checkpoint(h.tasks_done, h.code, h.data, h.written)
         for key, h in run.checkpoint_headers().items()

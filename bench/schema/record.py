@@ -32,7 +32,7 @@ def digest(content: Fields) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
-NOT_CONTENT = ("schema", "written", "timings", "made_by")
+NOT_CONTENT = ("schema", "written", "timings", "made_by", "has_classes")
 """Fields of a record that differ when a cell is run again; all others are deterministic."""
 
 
@@ -329,6 +329,9 @@ class CellRecord(CheckedFile):
     """Numbers that the method recorded about itself."""
     made_by: MadeBy | None = None
     """Its provenance; none in records of versions 1 and 2."""
+    has_classes: bool = False
+    """Whether confusion counts were written with it: without them, its cell is run again. Absent in earlier
+    records."""
 
     @classmethod
     def upgrade(cls, content: Fields) -> Fields:

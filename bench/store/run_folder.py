@@ -129,6 +129,7 @@ class RunFolder(RunReader):
             content: Fields = {"error": None, "reason": None} | record
             if (counts := content.pop("classes", None)) is not None:
                 classes.append(_line(ClassCounts, named | counts))
+                content["has_classes"] = True
             records.append(_line(CellRecord, cell | content | cell))
             keys.append(spec.key)
         try:

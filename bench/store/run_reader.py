@@ -160,6 +160,12 @@ class RunReader:
         place = self._classes.get((key, written))
         return None if place is None else self._read(ClassCounts, self._piece(*place))
 
+    def has_classes(self, key: str, written: str) -> bool:
+        """Return whether there are intact confusion counts of a record."""
+        if self._classes is None:
+            self._classes = self._index_classes()
+        return (key, written) in self._classes
+
     def _index_classes(self) -> dict[tuple[str, str], tuple[Path, int | None]]:
         """Return the places of confusion counts, which are large, by cell and time of writing."""
         found: dict[tuple[str, str], tuple[Path, int | None]] = {}

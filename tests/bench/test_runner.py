@@ -243,6 +243,22 @@ def test_damaged_records_are_set_aside_and_run_again(tmp_path: Path) -> None:
     assert ran(run, SMALL).set_aside == []
 
 
+def test_damaged_confusion_counts_are_made_again(tmp_path: Path) -> None:
+    asked = Request("toy", ("finetune",), seeds=(0, 1))
+    ran(tmp_path, asked)
+    good = cells(tmp_path)
+    (path,) = line_files(tmp_path, "classes")
+    whole = path.read_bytes()
+    assert whole.count(b"\n") == 2
+    for damage, lost, named in ((whole.replace(b",4]", b",5]", 1), 1, True), (whole[:-1], 2, False)):
+        path.write_bytes(damage)
+        outcome = ran(tmp_path, asked)
+        assert outcome.counts == {"done": lost}
+        assert ["its checksum differs" in line for line in outcome.set_aside] == [True] * named
+        assert cells(tmp_path) == good
+    assert ran(tmp_path, asked).counts == {}
+
+
 def test_changed_settings_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     run = tmp_path / "run"
     ran(run, Request("toy", ("finetune",)))
