@@ -9,9 +9,9 @@ def origin(frames: Frames) -> list[str]:
     """Return the origin in sentences, without dates."""
     commands = frames.manifest.commands
     # A command that was repeated after an interruption is listed once.
-    lines = _unlike(c.command for c in commands)
+    lines = _unique(c.command for c in commands)
     words = [f"Command: {'; '.join(lines)}."] if lines else []
-    versions = _unlike(_version(c) for c in commands)
+    versions = _unique(_version(c) for c in commands)
     words += [f"Made with {'; '.join(versions)}."] if versions else []
     done = frames.cells[frames.cells["status"] == "done"]
     if len(done):
@@ -19,7 +19,7 @@ def origin(frames: Frames) -> list[str]:
         counts = done.groupby(["suite", "scenario", "identity"])["seed"].nunique()
         unequal = "" if counts.nunique() == 1 else f" (from {counts.min()} to {counts.max()} a row, see n)"
         words.append(f"Seeds {ranges(found)}{unequal}.")
-    hardware = _unlike(f"{c.device} ({c.machine})" for c in commands)
+    hardware = _unique(f"{c.device} ({c.machine})" for c in commands)
     words += [f"Hardware: {'; '.join(hardware)}."] if hardware else []
     return words
 
@@ -35,7 +35,7 @@ def revision(command: Command) -> str:
     return f"{command.git[:10]}{' with changes' if command.dirty else ''}" if command.git else ""
 
 
-def _unlike(words: Iterable[str]) -> list[str]:
+def _unique(words: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(words))
 
 

@@ -167,12 +167,14 @@ def summary_and_pairs(
     by = [*KEYS, "column"]
     done = frames.cells.assign(done=frames.cells["status"] == "done").groupby(KEYS)["done"]
     cells = pd.DataFrame({"cells": done.size(), "done": done.sum()}).reset_index()
-    frame = _every(cells[KEYS], columns, values).merge(describe(values, by).reset_index(), how="left", on=by)
+    frame = _with_every_column(cells[KEYS], columns, values).merge(
+        describe(values, by).reset_index(), how="left", on=by
+    )
     frame["n"] = frame["n"].fillna(0).astype(int)
     if layout.spread == "bca":
         scored = values[~values["column"].isin(SPEED)]
         frame = frame.merge(bca_ends(scored, by), how="left", on=by)
-    frame = frame.merge(cells, on=KEYS).merge(_aside(frames), how="left", on=KEYS)
+    frame = frame.merge(cells, on=KEYS).merge(_stale_and_left_out(frames), how="left", on=KEYS)
     pairs = _pairs(values[~values["identity"].isin(bounds(frames))]) if layout.marks else pd.DataFrame()
     if layout.marks:
         frame = frame.merge(_marks(pairs), how="left", on=by)
@@ -185,7 +187,7 @@ def summary_and_pairs(
     return frame.drop(columns=["place", "order"]).reset_index(drop=True), pairs
 
 
-def _aside(frames: Frames) -> pd.DataFrame:
+def _stale_and_left_out(frames: Frames) -> pd.DataFrame:
     """Return the commits of stale records of each row, and the numbers and reasons of records left out."""
     stale = frames.cells.groupby(KEYS)["stale"].agg(lambda s: ", ".join(sorted({c for c in s if c})))
     why = frames.left_out.groupby(KEYS)["why"].value_counts().reset_index()
@@ -213,7 +215,7 @@ def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tupl
     return pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True), [*scores, *SPEED]
 
 
-def _every(rows: pd.DataFrame, columns: list[str], values: pd.DataFrame) -> pd.DataFrame:
+def _with_every_column(rows: pd.DataFrame, columns: list[str], values: pd.DataFrame) -> pd.DataFrame:
     """Return every row with every column of its suite and scenario, also without a value."""
     frame = rows.merge(pd.DataFrame({"column": columns}), how="cross")
     tasks = frame["column"].str.startswith("task ")

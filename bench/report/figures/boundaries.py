@@ -74,7 +74,7 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
             axes.set_title(f"task {boundary + 1} begins", pad=2)
             axes.set_ylim(-2 * end, 102 * end)
         steps = "steps from the boundary" if looks.wide else "steps"
-        label_outer(grid, len(shown), steps, axis(frames.score, "{} on tasks\nbefore", share="score"))
+        label_outer(grid, len(shown), steps, axis(frames.score, "{} on earlier\ntasks"))
         legend(figure, names, looks, data)
         what = "mean and 95 % t interval" if len(names) <= _BANDS else "mean"
         rows_of = f"validation rows, every {every} steps"

@@ -99,15 +99,15 @@ def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
             axes.tick_params(labelsize=6, labelrotation=0)
         first = data.drop_duplicates("true").set_index("true")["task"].reindex(classes)
         if named:
-            _name(panels, classes)
+            _label_by_class(panels, classes)
         else:
-            _number(panels, [int(t) for t in first.fillna(first.max())], most=int(side / 0.13))
+            _label_by_task(panels, [int(t) for t in first.fillna(first.max())], most=int(side / 0.13))
         for axes in panels[len(chosen) :]:
             axes.set_visible(False)
         for place, axes in enumerate(panels[: len(chosen)]):
             if place + columns >= len(chosen):
                 axes.tick_params(labelbottom=True)
-                axes.set_xlabel("answer")
+                axes.set_xlabel("predicted class")
             if place % columns == 0:
                 axes.set_ylabel("true class")
         colour_bar(figure, panels, "share of the true class (%)")
@@ -136,7 +136,7 @@ def _square(part: pd.DataFrame) -> NDArray[np.float64]:
     return square
 
 
-def _name(panels: Sequence[Axes], classes: Sequence[str]) -> None:
+def _label_by_class(panels: Sequence[Axes], classes: Sequence[str]) -> None:
     at = [k + 0.5 for k in range(len(classes))]
     texts = [c if len(c) <= _LETTERS else c[: _LETTERS - 1] + "…" for c in classes]
     panels[0].set_xticks(at, texts)
@@ -145,7 +145,7 @@ def _name(panels: Sequence[Axes], classes: Sequence[str]) -> None:
         panel.tick_params(axis="x", labelrotation=90 if max(map(len, texts)) > 2 else 0)
 
 
-def _number(panels: Sequence[Axes], tasks: Sequence[int], most: int) -> None:
+def _label_by_task(panels: Sequence[Axes], tasks: Sequence[int], most: int) -> None:
     """Label many classes by the tasks in which they are learned, with lines between the tasks."""
     edges = [0, *(k for k in range(1, len(tasks)) if tasks[k] != tasks[k - 1]), len(tasks)]
     step = -(-(len(edges) - 1) // most)

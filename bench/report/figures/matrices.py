@@ -72,5 +72,5 @@ def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, scor
         grid.flat[0].set_xticks([t - 0.5 for t in columns_at], [str(t) for t in columns_at])
         grid.flat[0].set_yticks([t + 0.5 for t in rows_at], [str(t) for t in rows_at])
         label_outer(grid, len(names), "score on task", "tasks learned")
-        colour_bar(figure, list(grid.flat), axis(score, "{}", share="score"))
+        colour_bar(figure, list(grid.flat), axis(score, "{}"))
         return finish(figure, seeds_remark(data["n"], "mean"))

@@ -62,7 +62,7 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
             n_tasks = int(here["rows"].max())
             axes.set_xlim((0, n_tasks) if n_tasks > 1 else None)
             if place + columns >= len(notes):
-                axes.set_xlabel("tasks" if (here["rows"] > 1).any() else "steps noted")
+                axes.set_xlabel("tasks learned" if (here["rows"] > 1).any() else "steps recorded")
         for axes in grid.flat[len(notes) :]:
             axes.set_visible(False)
         figure.align_ylabels(list(grid.flat))

@@ -56,7 +56,7 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             axes.set_title(f"task {task}", pad=2)
             axes.set(ylim=(-2 * end, 102 * end), xlim=(-0.3, n_tasks + 0.3))
             task_ticks(axes, n_tasks, first=0)
-        label_outer(grid, len(shown), "tasks learned", axis(frames.score, "{}", share="score"))
+        label_outer(grid, len(shown), "tasks learned", axis(frames.score, "{}"))
         legend(figure, names, looks, data)
         few = f"{len(shown)} of {n_tasks} tasks" if len(shown) < n_tasks else ""
         dashed = "dashed: the task is learned here"

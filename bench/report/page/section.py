@@ -73,9 +73,9 @@ def section(
         "sorted": not whole.names,
         "latex": in_latex(table, layout.columns),
         "score": {
-            "on": axis(score, "Mean {}{unit} on task j (columns) after i tasks (rows)", share="score"),
-            "so_far": axis(score, "{} on the tasks so far", share="Score"),
-            "label": f"{called(score, 'Score')} on the tasks so far",
+            "on": axis(score, "Mean {}{unit} on task j (columns) after i tasks (rows)"),
+            "so_far": axis(score, "{} on the tasks so far", share="Accuracy"),
+            "label": f"{called(score, 'Accuracy')} on the tasks so far",
             "unit": f" {score.unit}" if score is not None and score.unit else "",
             "top": end,
         },
