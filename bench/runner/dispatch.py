@@ -132,16 +132,17 @@ def _carry_out_claimed(
     checked = _checked(plan, options)
     since = again.since if again and again.what == "force" else ""
     target = Target(models, maker, {name: of.words for name, of in checked.items()}, since, claims.path)
-    skipped = [{"status": "skipped", "reason": reason} for reason in plan.skipped.values()]
-    target.write([plan.by_key[key] for key in plan.skipped], skipped)
+    # Another command may have written records since the plan was made.
+    new = {key for key, at in run.written().items() if at != plan.replaced.get(key, "")}
+    skipped = {key: {"status": "skipped", "reason": r} for key, r in plan.skipped.items() if key not in new}
+    target.write([plan.by_key[key] for key in skipped], list(skipped.values()))
     groups = [[plan.by_key[key] for key in group.keys] for group in plan.groups]
     faulty = [group for group in groups if checked.get(group[0].strategy, Checked("")).fault]
     for specs in faulty:
         error = {"kind": "lethe check", "message": checked[specs[0].strategy].fault, "traceback": ""}
         target.write(specs, [{"status": "failed", "error": error}] * len(specs))
     groups = [group for group in groups if group not in faulty]
-    # Another command may have run cells since the plan was made.
-    run.note_new(key for key, at in run.written().items() if at != plan.replaced.get(key, ""))
+    run.note_new(new)
     waiting = ClaimedGroups(groups, claims, run, say)
     todo = [spec for spec in plan.cells if spec.key not in plan.existing]
     became = Ended()
