@@ -142,10 +142,10 @@ def has_checksum(content: bytes) -> bool:
     return _CRC32.search(content, max(0, len(content) - 48)) is not None
 
 
-def is_intact(content: bytes) -> bool:
-    """Return whether the checksum in the text of a ``CheckedFile`` is right, or it has none."""
+def is_intact(content: bytes, required: bool = False) -> bool:
+    """Return whether the checksum in the text of a ``CheckedFile`` is right, or missing and not required."""
     end = _CRC32.search(content, max(0, len(content) - 48))
-    return end is None or end[1] == checksum(content[: end.start()]).encode()
+    return not required if end is None else end[1] == checksum(content[: end.start()]).encode()
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

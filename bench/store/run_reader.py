@@ -61,6 +61,7 @@ class RunReader:
         self._ends: dict[str, int] = {}
         """End of the last complete record that was read of each file of lines, by name."""
         self._classes: dict[tuple[str, str], tuple[Path, int | None]] | None = None
+        self._checked_classes: set[tuple[str, str]] = set()
         self._pack: IO[bytes] | None = None
 
     @property
@@ -164,7 +165,7 @@ class RunReader:
         """Return whether there are intact confusion counts of a record."""
         if self._classes is None:
             self._classes = self._index_classes()
-        return (key, written) in self._classes
+        return (key, written) in self._checked_classes
 
     def _index_classes(self) -> dict[tuple[str, str], tuple[Path, int | None]]:
         """Return the places of confusion counts, which are large, by cell and time of writing."""
@@ -174,7 +175,10 @@ class RunReader:
             if piece.fault:
                 self._read(ClassCounts, piece)
             elif match and is_intact(piece.content):
-                found[match[1].decode(), match[2].decode()] = piece.path, piece.offset
+                of = match[1].decode(), match[2].decode()
+                found[of] = piece.path, piece.offset
+                # Without a checksum, they are of an earlier version, or the checksum itself is damaged.
+                self._checked_classes |= {of} if is_intact(piece.content, required=True) else set()
             elif piece.offset is None:
                 found[piece.path.stem, ""] = piece.path, None
             else:

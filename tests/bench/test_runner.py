@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,11 +251,16 @@ def test_damaged_confusion_counts_are_made_again(tmp_path: Path) -> None:
     (path,) = line_files(tmp_path, "classes")
     whole = path.read_bytes()
     assert whole.count(b"\n") == 2
-    for damage, lost, named in ((whole.replace(b",4]", b",5]", 1), 1, True), (whole[:-1], 2, False)):
+    for damage, lost, named in (
+        (whole.replace(b",4]", b",5]", 1), 1, True),
+        (whole.replace(b"crc32", b"crc33", 1), 1, True),
+        (whole[:-1], 2, False),
+    ):
+        shutil.rmtree(tmp_path / "set-aside", ignore_errors=True)
         path.write_bytes(damage)
         outcome = ran(tmp_path, asked)
         assert outcome.counts == {"done": lost}
-        assert ["its checksum differs" in line for line in outcome.set_aside] == [True] * named
+        assert len(outcome.set_aside) == named
         assert cells(tmp_path) == good
     assert ran(tmp_path, asked).counts == {}
 
