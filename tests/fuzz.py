@@ -2,7 +2,7 @@
 
 Valid inputs are damaged at random, some in their structure and some as text or bytes, and read. A reader may
 answer, list what it cannot read, or raise UserError; any other exception is a fault, and so is an input that
-takes longer than ten seconds. The same seed makes the same inputs.
+takes ten seconds of computing, or five minutes of waiting. The same seed makes the same inputs.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from bench.schema import Exported, cell_key
 from bench.store import RunReader, SavedModels, pack_run, staleness_of
 from suites.errors import UserError
 
-_LIMIT_S = 10
+_LIMIT_S, _WAIT_S = 10, 300
 _LINES = 20
 """Damaged records that are read together, as reading a run takes much longer than reading a record."""
 NASTY: tuple[Any, ...] = (
@@ -192,8 +192,10 @@ class Fuzzer:
         """Make one input of a kind, read it and count what came of it."""
         tally, (given, read) = self.tallies[kind], self.kinds()[kind]()
         tally.tried += len(given) if isinstance(given, list) else 1
-        signal.signal(signal.SIGALRM, _stop)
-        signal.alarm(_LIMIT_S)
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, _stop)
+        signal.alarm(_WAIT_S)
+        signal.setitimer(signal.ITIMER_PROF, _LIMIT_S)
         try:
             with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
                 read()
@@ -206,6 +208,7 @@ class Fuzzer:
             self._fault(tally, f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}", given)
         finally:
             signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     @staticmethod
     def _fault(tally: Tally, what: str, given: object) -> None:
