@@ -23,7 +23,7 @@ from suites.values import Value as Value
 
 Fields = dict[str, Any]
 """Content of a file, or a part of it, by field name: plain JSON, which a file model describes."""
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 """A name that is shown: in one line, and without characters that a terminal obeys."""
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$")]

@@ -70,6 +70,8 @@ def test_a_damaged_record_is_one_line_and_the_rest_is_shown(
     record = json.loads(first)
     if damage in VALUES:
         record["test"]["right"][1][0] = VALUES[damage]
+        if damage == "long":  # it does not fit into an array
+            record["test"]["total"][1][0] = VALUES[damage]
         path.write_text("\n".join([json.dumps(record), *rest, ""]))
     else:
         path.write_text("\n".join([*rest, ""]))
