@@ -80,6 +80,7 @@ def test_every_command_and_option_is_in_the_documents() -> None:
         assert all(f"`{option}`" in part for option in options if option not in ("-h", "--help"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", sorted(ALL))
 def test_every_command_in_the_documents_is_accepted(
     line: str, place: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -29,6 +29,7 @@ def test_importing_lethe_does_not_import_torch() -> None:
     assert done.stdout.strip() == "set()", done.stderr
 
 
+@pytest.mark.slow
 def test_imports_of_0_1_0_still_work() -> None:
     """Every import that the README and docs of 0.1.0 showed."""
     done = _python("""
@@ -50,6 +51,7 @@ def test_commands_of_0_1_0_still_work() -> None:
     assert "--device" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", ALIASES)
 def test_old_module_names_are_the_new_modules(old: str) -> None:
     done = _python(f"import {old}, {ALIASES[old]} as new, sys; assert sys.modules[{old!r}] is new")

@@ -25,6 +25,7 @@ def imported(code: str, slow: str) -> tuple[list[str], set[str]]:
     return printed, {*slow.split()} & {*modules.split()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["show", "ewc"], ["run", "--help"], ["--version"]])
 def test_short_commands_import_nothing_slow(words: list[str]) -> None:
     assert process("list").returncode == 0  # fills the index in the cache
@@ -38,6 +39,7 @@ def test_short_commands_import_nothing_slow(words: list[str]) -> None:
 HEAVY = {"bench.report": "matplotlib seaborn torch", "bench.report.page": "torch"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", HEAVY)
 def test_importing_the_report_imports_nothing_slow(module: str) -> None:
     assert imported(f"import {module}", HEAVY[module]) == ([], set())

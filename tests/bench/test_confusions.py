@@ -185,6 +185,7 @@ def test_a_run_without_class_counts_is_an_error(tmp_path: Path) -> None:
     assert "unknown field 'tests'; did you mean test?" in frames.unreadable[0]
 
 
+@pytest.mark.slow
 def test_report_classes_agrees_with_the_accuracy_matrix(tmp_path: Path) -> None:
     ran(tmp_path, Request("toy", ("finetune", "joint"), seeds=(0, 1)))
     done = process("report", str(tmp_path), "--classes")

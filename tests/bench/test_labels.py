@@ -31,6 +31,7 @@ def words(frames: Frames) -> list[str]:
     return [t.get_text() for found in drawn if found for t in found[0].findobj(Text)]
 
 
+@pytest.mark.slow
 def test_a_report_of_bleu_says_bleu_and_not_accuracy_in_percent(tmp_path: Path) -> None:
     frames = load(folder(tmp_path, **WRITES))
     make_report(frames, tmp_path / "report")

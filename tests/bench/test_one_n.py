@@ -129,6 +129,7 @@ def test_all_rows_of_a_suite_have_the_same_data_version_and_weights(
     assert why in (out / "table.md").read_text().replace("\\", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KINDS, "results", "diverged"])
 def test_runs_that_contradict_each_other_are_refused_in_any_order(
     kind: str, tmp_path: Path, command: Command, without_figures: None

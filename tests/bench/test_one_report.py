@@ -216,6 +216,7 @@ def forms(frames: Frames, folder: Path) -> dict[str, Cells]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_every_form_has_the_same_numbers_and_marks(run: str, tmp_path: Path) -> None:
     frames = frames_of(RUNS[run]())
@@ -290,6 +291,7 @@ def test_the_data_of_the_page_s_script_equal_the_tables() -> None:
             assert float(found["mean"]) == pytest.approx(finals[a] - finals[b], abs=0.011)
 
 
+@pytest.mark.slow
 def test_figures_show_the_numbers_of_the_tables() -> None:
     frames = frames_of(records())
     numbers = tables(frames, None, Layout(marks=True)).numbers

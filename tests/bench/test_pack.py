@@ -47,6 +47,7 @@ def test_packing_and_unpacking_gives_the_same_bytes_and_records(run: Path, tmp_p
     assert ran(folder, ASKED, SKIPPED).counts == {}
 
 
+@pytest.mark.slow
 def test_every_reader_of_a_folder_reads_a_pack(run: Path, tmp_path: Path, command: Command) -> None:
     (tmp_path / "p").mkdir()
     file = pack_run(run, tmp_path / "p" / "run.lethe.gz")
@@ -128,6 +129,7 @@ def test_a_run_with_unreadable_records_is_not_packed(run: Path, tmp_path: Path) 
     assert pack_run(folder).exists()
 
 
+@pytest.mark.slow
 def test_reading_commands_change_nothing(run: Path, tmp_path: Path, command: Command) -> None:
     """Also with damaged records and counts, in the current and in earlier layouts."""
     folder = Path(shutil.copytree(run, tmp_path / "r"))

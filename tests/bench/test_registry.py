@@ -89,6 +89,7 @@ def test_a_dataclass_inherits_hyper_parameters_of_a_plain_class(tmp_path: Path) 
     assert strategies.get(own)(scale=0.25).scale == 0.25  # type: ignore[call-arg]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["deleted", "acts"])
 def test_reading_a_run_does_not_import_user_files(then: str, tmp_path: Path, command: Command) -> None:
     own, out, trace = written(tmp_path, PLAIN), str(tmp_path / "run"), tmp_path / "imported"
@@ -261,6 +262,7 @@ def test_a_model_can_be_installed_as_an_entry_point(tmp_path: Path, monkeypatch:
     assert [(o.name, o.type) for o in describe("narrow").options] == [("width", "whole number from 1 up")]
 
 
+@pytest.mark.slow
 def test_list_imports_torch_only_to_make_the_index(tmp_path: Path) -> None:
     def listing(before: str = "") -> list[str]:
         code = (

@@ -49,6 +49,7 @@ CASES: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_incomplete_runs_have_a_report(case: str, tmp_path: Path) -> None:
     folder = toy_run(tmp_path / "run", CASES[case])
@@ -64,6 +65,7 @@ def test_incomplete_runs_have_a_report(case: str, tmp_path: Path) -> None:
     assert bool(drawn) == any(f["status"] == "done" for f in CASES[case].values())
 
 
+@pytest.mark.slow
 def test_a_report_is_written_with_the_same_bytes_again(tmp_path: Path) -> None:
     frames = load(toy_run(tmp_path / "run", CASES["unequal seeds"]))
     first, second = (make_report(frames, tmp_path / name) for name in ("a", "b"))

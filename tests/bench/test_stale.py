@@ -117,6 +117,7 @@ def test_equal_records_are_not_stored_as_superseded(tmp_path: Path) -> None:
     assert not superseded(run)
 
 
+@pytest.mark.slow
 def test_after_a_change_of_lethe_the_user_must_choose_rerun_or_keep(
     tmp_path: Path, edit: Any, command: Command, refuses: Refuses
 ) -> None:

@@ -159,6 +159,7 @@ def test_tables_of_lethe_can_be_run(name: str) -> None:
         assert entry.sem is None or 0 < entry.sem < 10
 
 
+@pytest.mark.slow
 def test_lethe_verify_exits_with_1_unless_all_entries_agree(tmp_path: Path) -> None:
     path = table_file(tmp_path, **{'suite = "toy"': 'suite = "digits"'})
     line = f"verify {path} --seeds 2 --only Replay"

@@ -218,6 +218,7 @@ def test_cells_that_cannot_be_made_again_have_a_reason(run: Path, monkeypatch: p
     assert "4 not made again; equal throughout: 0 of 4" in found.lines()[-1]
 
 
+@pytest.mark.slow
 def test_lethe_verify_has_a_dry_run_and_needs_a_table_or_records() -> None:
     done = process("verify --records results/reference/digits-classes --dry-run")
     assert done.returncode == 0

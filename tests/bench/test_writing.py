@@ -80,6 +80,7 @@ def check_same(run: Path, folder: Path, name: str, exactly: bool) -> None:
     assert written == pairs.words(own.generate(x_LN2S)[0], tokenizer)
 
 
+@pytest.mark.slow
 def test_an_exported_model_generates_as_the_run_s_model(run: Path, tmp_path: Path) -> None:
     """Logits and texts agree, exactly where nothing was merged; BLEU equals the record's."""
     folder, data = save(run, tmp_path / "m"), codes()

@@ -46,6 +46,7 @@ def learned(name: str, scenario: str) -> tuple[str, str]:
     return str(record["test"]["right"]), str(record["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_no_method_equals_another_where_boundaries_are_hidden(scenario: str) -> None:
     found: dict[tuple[Any, ...], str] = {}

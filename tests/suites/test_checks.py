@@ -212,6 +212,7 @@ def test_a_data_set_is_checked_once_and_a_changed_copy_again(monkeypatch: pytest
     assert suite.load() is again.load() is data
 
 
+@pytest.mark.slow
 def test_an_invalid_suite_of_a_user_s_file_exits_with_2_and_one_line(tmp_path: Path) -> None:
     text = "from dataclasses import replace\nfrom lethe.testing import TOY, blobs\n"
     text += "MINE = replace(TOY, name='mine', load=lambda: replace(blobs(), y_N=blobs().y_N + 1))\n"

@@ -380,6 +380,7 @@ def test_packages_without_source_are_refused(tmp_path: Path, monkeypatch: pytest
         docstrings.docstrings()
 
 
+@pytest.mark.slow
 def test_docstrings_of_installed_packages_make_five_tasks() -> None:
     """Each package has enough rows."""
     suite = suites.get("docstrings")
