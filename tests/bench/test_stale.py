@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import suites
 from bench.export import find
 from bench.plan import (
     Checkpoint,
@@ -24,7 +25,7 @@ from bench.plan import (
 from bench.runner import processes
 from bench.schema import Equivalence, Equivalences
 from bench.store import RunReader, SavedModels, enter_equivalences, n_superseded
-from lethe.testing import outcome
+from lethe.testing import TOY, outcome, registered
 from tests.conftest import Command, Refuses, ran, refused, tree, unchecked
 
 MINE = """
@@ -224,7 +225,9 @@ def test_done_cells_of_changed_data_are_stale() -> None:
 
     assert "are stale (the data of digits changed): --stale rerun" in plan("digits").refusal
     assert len(plan("digits", stale="rerun").to_run) == 1
-    assert (len(plan("toy").to_run), plan("toy").refusal) == (1, "")
+    with registered(replace(TOY, name="users")) as users:
+        suites.REGISTRY.enter(users.name, users, __name__)  # as a file of the user's
+        assert (len(plan("users").to_run), plan("users").refusal) == (1, "")
     fresh = resolve([BUILT_IN], Present(data={"digits": "d1"}), fingerprint=lambda name: "d2")
     assert "records (the data of digits changed)" in fresh.refusal
 
