@@ -12,6 +12,9 @@ from bench.report.summary import best_first, by_final
 from bench.results import Frames
 from suites.base import Score
 
+_MOST = 20
+"""Most matrices in one figure; the data have all of them."""
+
 
 def matrices_data(frames: Frames) -> pd.DataFrame:
     """Return the mean matrix over seeds of every strategy that was measured everywhere."""
@@ -25,8 +28,7 @@ def matrices(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
     data = matrices_data(frames)
     if data.empty:
         return None
-    names, others = looks.split(by_final(frames, data["identity"]))
-    names = names or others
+    names = by_final(frames, data["identity"])[:_MOST]
     return _draw(data, names, looks, min(len(names), 5 if looks.wide else 3), frames.score), data
 
 
@@ -73,4 +75,6 @@ def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, scor
         grid.flat[0].set_yticks([t + 0.5 for t in rows_at], [str(t) for t in rows_at])
         label_outer(grid, len(names), "score on task", "tasks learned")
         colour_bar(figure, list(grid.flat), axis(score, "{}"))
-        return finish(figure, seeds_remark(data["n"], "mean"))
+        total = data["identity"].nunique()
+        few = f"{len(names)} of {total} strategies" if len(names) < total else ""
+        return finish(figure, seeds_remark(data["n"], "mean"), few)
