@@ -26,8 +26,10 @@ from bench.report.parts import parts, stem
 from bench.report.summary import by_final, summary, summary_and_pairs
 from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, choose, load, read_names
+from bench.schema import checked_json
 from bench.stats import SCORES, bca, needs
 from bench.stats.power import seeds_needed
+from bench.store import RunReader
 from lethe.testing import record, toy_run, write_run
 from suites.errors import UserError
 from tests.bench.test_report import CASES
@@ -218,13 +220,13 @@ def test_comparisons_use_common_seeds_only(tmp_path: Path) -> None:
 def test_the_caption_names_command_version_seeds_and_hardware(tmp_path: Path) -> None:
     cells = seeds("er", [60, 70, 80]) | {("ewc", 7): record([[50, 40], [90, 45], [60, 80]])}
     folder = toy_run(tmp_path, cells)
-    manifest = json.loads((folder / "run.json").read_text())
+    manifest = RunReader(folder).manifest().model_dump(by_alias=True)
     command = {
         "command": "lethe run toy -s er", "at": "2026-01-01T00:00:00Z", "python": "3.11.7",
         "packages": {"lethe-bench": "9.8", "torch": "7.6"}, "git": "0123456789abcdef", "dirty": False,
         "device": "cuda", "machine": "Linux x86_64, 4 cores",
     }  # fmt: skip
-    (folder / "run.json").write_text(json.dumps(manifest | {"commands": [command] * 2}))
+    (folder / "run.json").write_bytes(checked_json(manifest | {"commands": [command] * 2}))
     caption = tables(load(folder), ["acc"], ALL).caption
     assert caption.endswith(
         "Command: lethe run toy -s er. Made with lethe-bench 9.8 at 0123456789, torch 7.6. Seeds 0–2, 7 "
@@ -260,8 +262,8 @@ def test_rows_with_one_name_and_different_settings_name_the_settings(tmp_path: P
 
 def test_runs_over_different_data_are_refused(tmp_path: Path) -> None:
     first, second = (other_suite(tmp_path / n, "s", ("er",)) for n in "ab")
-    facts = json.loads((second / "run.json").read_text())
-    (second / "run.json").write_text(json.dumps(facts | {"data": {"s": "another"}}))
+    manifest = RunReader(second).manifest().model_dump(by_alias=True)
+    (second / "run.json").write_bytes(checked_json(manifest | {"data": {"s": "another"}}))
     refused("has s with other data", load, first, second)
 
 

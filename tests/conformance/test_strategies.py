@@ -74,7 +74,8 @@ def test_an_identity_selects_the_same_hyper_parameters(name: str) -> None:
     first = Request("toy", (selector,), (scenario_of(name),)).cells()[0]
     again = Request("toy", (first.identity,), (scenario_of(name),)).cells()[0]
     assert again == first
-    assert first.training["lr"] == 0.02
+    # Without gradients the rate has no effect, and is set back to the suite's.
+    assert first.training["lr"] == (0.01 if strategies.get(name).gradient_free else 0.02)
     assert Request("toy", (name,)).cells()[0].identity == name
 
 
