@@ -313,6 +313,16 @@ def test_figures_are_as_wide_as_asked_for_in_the_formats_asked_for(tmp_path: Pat
     refused("unknown format of figures 'pfd'; did you mean pgf or pdf", chosen_formats, ["pfd"])
 
 
+def test_the_page_of_many_suites_shows_the_figures_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = frames_of(made_up(2, seeds=2, n_tasks=2))
+    for most, inches in ((1, ONE_COLUMN), (0, 5)):
+        monkeypatch.setattr("bench.report.figures.write_figures._MOST_DRAWN_TWICE", most)
+        ((_, figures),) = begin_figures(frames, tmp_path, 5, ["svg"])
+        assert {f'width="{72 * inches:g}pt"' in figure.svg for figure in figures} == {True}
+
+
 def test_pgf_needs_tex_and_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     refused("PGF figures need xelatex, lualatex or pdflatex", chosen_formats, ["pdf", "pgf"])

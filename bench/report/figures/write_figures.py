@@ -53,6 +53,9 @@ together."""
 
 _MANY = 4
 """Number of suites and scenarios from which processes save more time than they cost."""
+_MOST_DRAWN_TWICE = 20
+"""Most suites and scenarios whose figures are drawn at a width of their own for the page. Beyond, that would
+take minutes, and the page shows those of the folder."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def begin_figures(
 ) -> Iterator[tuple[str, list[Drawn]]]:
     """Draw all figures for the page and, if a folder is given, write them into it.
 
-    Those of the page are as wide as one column: several fit side by side, and one fits a phone. Yields the
+    Those of the page are as wide as one column, so that several fit side by side and one fits a phone; in
+    a report of very many suites and scenarios they are those of the folder. Yields the
     ``stem`` of each suite and scenario with the figures that the page shows. Many suites and scenarios are
     drawn in parallel processes, which get one at a time; few are drawn one by one, as the caller iterates.
 
@@ -90,13 +94,14 @@ def begin_figures(
     looks = looks_of(frames).at(width)
     if folder is not None:
         for scenario, part in by_scenario(frames):
-            _make_part(stem("suites", scenario), part, ACROSS, looks, folder, formats)
+            _make_part(stem("suites", scenario), part, ACROSS, looks, looks, folder, formats)
     n_parts = len(part_names(frames))
+    narrow = looks if folder is not None and n_parts > _MOST_DRAWN_TWICE else looks.at(ONE_COLUMN)
     jobs = min(n_parts, os.cpu_count() or 1) if n_parts >= _MANY else 1
     begun = ((stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames))
     made = Parallel(jobs, return_as="generator")
     return _unless_killed(
-        made(delayed(_part_of)(os.getpid(), *part, looks, folder, formats) for part in begun)
+        made(delayed(_part_of)(os.getpid(), *part, looks, narrow, folder, formats) for part in begun)
     )
 
 
@@ -120,6 +125,7 @@ def _make_part(
     part: Frames,
     registry: dict[str, Draw],
     looks: Looks,
+    looks_on_page: Looks,
     folder: Path | None,
     formats: Sequence[str],
 ) -> tuple[str, list[Drawn]]:
@@ -127,14 +133,14 @@ def _make_part(
     drawn = []
     for name, draw in registry.items():
         on_page = name not in NOT_ON_PAGE
-        made = draw(part, looks.at(ONE_COLUMN)) if on_page else None
+        made = draw(part, looks_on_page) if on_page else None
         if made is not None:
             figure, data = made
             csv = csv_text(data, "%.6g")
             tips = figure.tips if isinstance(figure, Drawing) else {}
             drawn.append(Drawn(name, _with_letters(figure), csv, tips))
         if folder is not None and not (on_page and made is None):
-            if made is None or looks.width != ONE_COLUMN:
+            if made is None or looks.width != looks_on_page.width:
                 made = draw(part, looks)
             if made is not None:
                 save(*made, folder / f"{place}-{name}", formats)
