@@ -137,7 +137,7 @@ def test_the_examples_of_the_readme_run(tmp_path: Path) -> None:
     words = "-s ./my_method.py:PullBack[strength=0.3] -s finetune --seeds 2 --jobs 1 --set epochs=3 --out"
     done = process(f"run ./my_suite.py:SHAPES {words} r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "PullBack[strength=0.3]" in done.stdout
+    assert "pull-back[strength=0.3]" in done.stdout  # the name that the class declares
     bad = process(f"run ./my_suite.py:SHAPE {words} q", cwd=tmp_path)
     assert bad.returncode == 2
     assert "has no suite 'SHAPE'" in bad.stderr

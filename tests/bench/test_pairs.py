@@ -198,8 +198,8 @@ def test_a_run_continues_from_a_checkpoint(tmp_path: Path) -> None:
     kept: dict[str, Any] = {}
     save = run.save
 
-    def recording_save(key: str, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
-        save(key, tensors, facts)
+    def recording_save(key: str, tensors: dict[str, Any], facts: dict[str, Any], rows: Any) -> None:
+        save(key, tensors, facts, rows)
         kept[key] = facts["tasks_done"]
 
     run.save = recording_save  # type: ignore[method-assign]

@@ -308,6 +308,8 @@ def test_a_model_is_looked_up_once_and_passed_on(tmp_path: Path, monkeypatch: py
         (tmp_path / name).mkdir()
         if written:
             (tmp_path / name / "lethe.json").write_text(json.dumps(written))
+        for file in ("tokenizer_config.json", "tokenizer.json"):  # an export of texts has one
+            (tmp_path / name / file).write_text("{}")
     for name, wanted in (
         ("mlp", ModelRef("built-in", "mlp", "mlp")),
         ("minilm", ModelRef("built-in", "minilm")),

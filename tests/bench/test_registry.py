@@ -67,7 +67,7 @@ def test_show_run_and_report_agree_on_a_user_s_class(
     shown = json.loads(command("show", own, "--json")[1])
     assert (shown["summary"], shown["metadata"]["family"]) == ("Steps that are scaled.", "gradient")
     assert shown["options"] == [
-        {"name": "scale", "type": "number from 0 up", "default": "0.5", "help": "How strongly."},
+        {"name": "scale", "type": "number from 0 up", "default": 0.5, "help": "How strongly."},
         {"name": "way", "type": "up | down", "default": "up", "help": ""},
     ]
     assert command(f"run digits -s {own}[scale=0.25] -s finetune {CELLS} --out {out}")[0] == 0
@@ -77,7 +77,7 @@ def test_show_run_and_report_agree_on_a_user_s_class(
     assert hyper == {"scale": 0.25, "way": "up"}
     said = json.loads((tmp_path / "run" / "run.json").read_text())["strategies"]
     said_of_own = {"summary": "Steps that are scaled.", "family": "gradient", "trains_on": "all"}
-    assert said[own] == said_of_own | {"paper": "", "generates": False}
+    assert said[own] == said_of_own | {"name": "Plain", "paper": "", "generates": False}
     table = markdown(load(out), ["acc"], Layout(by_family=True))
     assert table.index("*gradient*") < table.index("Plain")
 

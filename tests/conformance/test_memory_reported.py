@@ -107,7 +107,7 @@ def test_private_tensors_carry_nothing_from_task_to_task(name: str, monkeypatch:
     data = (sentences if cell.suite == "toy-text" else blobs)(6)
     expected = outcome(run_group([cell], data=data)[0])
 
-    def after_overwriting(state: Any, task: int) -> bool:
+    def after_overwriting(state: Any, task: int, *more: Any) -> bool:
         strategy = state.strategy
         given = [*strategy.model.state_dict().values(), *vars(strategy.streams).values()]
         given += strategy.optimiser.state().values()
@@ -120,7 +120,7 @@ def test_private_tensors_carry_nothing_from_task_to_task(name: str, monkeypatch:
                 path in made and torch.equal(made[path], t)  # setup makes the same tensor
             ):
                 t.detach().fill_(torch.nan if t.is_floating_point() else 0)
-        return learn_task(state, task)
+        return learn_task(state, task, *more)
 
     monkeypatch.setattr(loop, "learn_task", after_overwriting)
     assert outcome(run_group([cell], data=data)[0]) == expected
