@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz faults lint site bench costs statistics reference regressions regressions docs gallery clean
+.PHONY: demo test check fuzz faults lint site bench costs statistics reference regressions compare docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -77,16 +77,18 @@ reference: .venv/installed
 	$(call remake,adaptive-split-mnist,run results/reference/adaptive-split-mnist.toml)
 	$(call remake,three-types-split-mnist,verify three-types-split-mnist --out results/reference/three-types-split-mnist; test $$? -le 1)
 
-# The records that docs/regressions.md shows: planted faults that lethe compare finds, and its false alarms.
+# The records that docs/regressions.md shows: planted faults and slowness that are found, and false alarms.
 regressions: .venv/installed-test
 	$(BIN)/python -m tests.planted_faults --write
 	$(BIN)/python -m tests.false_alarms --write
+	$(BIN)/python -m tests.planted_slowness results/reference/planted-slowness.json
+	$(BIN)/python -m tests.planted_bisections results/reference/planted-bisections.json
 
 # The results of this code against the committed ones: digits, every strategy, three seeds.
 SCENARIOS ?= class
-regressions: .venv/installed
-	$(BIN)/lethe run digits -s all --scenario $(SCENARIOS) --seeds 3 --stale rerun --out results/runs/regressions
-	$(BIN)/lethe compare digits-all results/runs/regressions
+compare: .venv/installed
+	$(BIN)/lethe run digits -s all --scenario $(SCENARIOS) --seeds 3 --stale rerun --out results/runs/compare
+	$(BIN)/lethe compare digits-all results/runs/compare
 
 # The site of the documents, in build/site; a broken link is an error.
 site: .venv/installed

@@ -34,6 +34,14 @@ A document holds
     ...                       replaced by the planted faults that lethe compare finds
     <!-- lethe:end -->
 
+    <!-- lethe:slowness RECORD.json -->
+    ...                       replaced by how often lethe perf finds a step that became slower
+    <!-- lethe:end -->
+
+    <!-- lethe:bisections RECORD.json -->
+    ...                       replaced by how often lethe bisect finds the right commit
+    <!-- lethe:end -->
+
     <!-- lethe:unchanged RECORD.json -->
     ...                       replaced by how often lethe compare raises an alarm if nothing changed
     <!-- lethe:end -->
@@ -67,7 +75,7 @@ from bench.report.method_pages import hyper_parameters, peers
 from bench.report.origin import origin
 from bench.report.parts import by_scenario, parts
 from bench.report.published_numbers import published_in_markdown
-from bench.report.regressions import false_alarms, planted_faults
+from bench.report.regressions import false_alarms, planted_bisections, planted_faults, planted_slowness
 from bench.report.reliability import injected_faults
 from bench.report.score_names import head, part_title
 from bench.report.tables import markdown, tables
@@ -78,7 +86,7 @@ from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
     r"(?P<start><!-- lethe:"
-    r"(?P<kind>table|method|verify|against|costs|options|peers|planted|unchanged|faults) "
+    r"(?P<kind>table|method|verify|against|costs|options|peers|planted|slowness|bisections|unchanged|faults) "
     r"(?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
@@ -162,6 +170,8 @@ _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),
     "peers": lambda folder, words: peers(folder / words[0]),
     "planted": lambda folder, words: planted_faults(folder / words[0]),
+    "slowness": lambda folder, words: planted_slowness(folder / words[0]),
+    "bisections": lambda folder, words: planted_bisections(folder / words[0]),
     "unchanged": lambda folder, words: false_alarms(folder / words[0]),
     "faults": lambda folder, words: injected_faults(folder / words[0]),
 }

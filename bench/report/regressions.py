@@ -1,6 +1,7 @@
-"""What docs/regressions.md shows of the records of planted faults and of false alarms, as Markdown."""
+"""What docs/regressions.md shows of the records of planted faults, slowness and false alarms, as Markdown."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from bench.report.formats import MISSING
@@ -45,3 +46,33 @@ def false_alarms(path: Path) -> str:
         f"{', '.join(r['strategies'])} on digits (task, domain, class), {r['scores_in_a_draw']} scores; "
         f"in all {counts}."
     )
+
+
+def planted_slowness(path: Path) -> str:
+    """Return how often a slower step was found, from the record of ``python -m tests.planted_slowness``."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = []
+    for found in record["slowness"]:
+        tries = found["tries"]
+        ratios = sorted(one["ratio"] for one in tries)
+        counts = Counter(one["verdict"] for one in tries)
+        verdicts = ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
+        ends = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+        rows.append((f"{100 * found['measured']:.1f} %", str(len(tries)), verdicts, ends))
+    header = ("more time of a step, in one process", "tries", "verdicts", "ratios")
+    return f"{markdown_rows(header, rows)}\n\nMargin {100 * record['margin']:g} %; {record['machine']}."
+
+
+def planted_bisections(path: Path) -> str:
+    """Return how often the right commit was found, by ``python -m tests.planted_bisections``."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        (
+            of["fault"],
+            str(of["commits"]),
+            str(len(of["tries"])),
+            str(sum(one["right"] for one in of["tries"])),
+        )
+        for of in record["bisections"]
+    ]
+    return markdown_rows(("fault in", "commits", "tries", "right commit found"), rows)
