@@ -199,7 +199,10 @@ def test_figures_answer_to_the_pointer_and_to_the_arrow_keys(page: Any) -> None:
     assert tip.is_hidden()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert tip.inner_text().split("\n")[0] in STRATEGIES
-    assert drawing.locator(".series:not(.lit)").first.evaluate("n => getComputedStyle(n).opacity") != "1"
+    faded = drawing.locator(".series:not(.lit)").first.element_handle()
+    page.wait_for_function(
+        "n => getComputedStyle(n).opacity < 1", arg=faded
+    )  # it fades in a tenth of a second
     page.mouse.move(1, 1)
     assert tip.is_hidden()
 
