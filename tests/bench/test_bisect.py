@@ -68,6 +68,7 @@ def test_a_fault_of_the_environment_is_no_verdict(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise EnvironmentFault("no space left: free space there")
 
+    monkeypatch.chdir(tmp_path)  # main goes there, and the test must come back
     asked = Bisection(tmp_path, "a" * 40, "b" * 40, [], ["acc"])
     asked.write()
     monkeypatch.setattr(Bisection, "run_at", full)
