@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.checks import steady_state
 from bench.checks.steady_state import Setup
-from bench.checks.trees import Tree
+from bench.checks.trees import Tree, last_line
 from bench.stats import summarise
 from suites.errors import UserError
 
@@ -117,8 +117,7 @@ def _measuring(tree: Tree, setups: Sequence[Setup]) -> Iterator[subprocess.Popen
             if not _ask(p, json.dumps([asdict(setup) for setup in setups])):
                 p.wait()
                 said.seek(0)
-                lines = said.read().strip().splitlines() or [f"exit code {p.returncode}"]
-                raise UserError(f"cannot measure {tree.title}: {lines[-1]}")
+                raise UserError(f"cannot measure {tree.title}: {last_line(said.read(), p.returncode)}")
             yield p
         finally:
             p.kill()

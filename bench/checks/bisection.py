@@ -9,12 +9,9 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Self
@@ -22,7 +19,7 @@ from typing import Literal, Self
 import bench
 from bench.checks.against import Ratio, against
 from bench.checks.steady_state import Setup
-from bench.checks.trees import Tree, current, git, worktree
+from bench.checks.trees import checked_out, current, git, last_line
 from bench.results import compare_runs
 from bench.store import RunReader, write_json
 from suites.errors import NOT_FINISHED, EnvironmentFault, UserError
@@ -94,34 +91,27 @@ class Bisection:
 
     def run_at(self, name: str) -> Path:
         """Run the cells at a revision, or what is missing of them; raises UserError if that is impossible."""
-        out = self.folder / "runs" / name[:12]
-        with self._tree(name) as tree:
-            command = [
-                str(tree.python),
-                "-m",
-                "bench",
-                "run",
-                *self.words,
-                "--out",
-                str(out),
-                "--stale",
-                "keep",
-            ]
+        out = self.run_folder(name)
+        with checked_out(name) as tree:
+            how = "--out", str(out), "--stale", "keep"
+            command = [str(tree.python), "-m", "bench", "run", *self.words, *how]
             done = subprocess.run(
                 command, cwd=tree.folder, env=tree.environment, capture_output=True, text=True
             )
+        said = last_line(done.stderr, done.returncode).removeprefix("lethe: ")
         if done.returncode not in (0, 1):
-            raise UserError(f"cannot run at {name[:12]}: {last_line(done.stderr)}")
+            raise UserError(f"cannot run at {name[:12]}: {said}")
         if done.returncode == 1 and NOT_FINISHED in done.stderr:
-            raise EnvironmentFault(f"cannot run at {name[:12]}: {last_line(done.stderr)}")
+            raise EnvironmentFault(f"cannot run at {name[:12]}: {said}")
         run = RunReader(out)
         if not any(record.get("made_by") for record in run.records()):
-            why = last_line(done.stderr) if done.returncode else "it is older than fingerprints of code"
+            why = said if done.returncode else "it is older than fingerprints of code"
             raise UserError(f"no usable record at {name[:12]}: {why}")
         return out
 
     def _results_of(self, name: str) -> Found:
-        compared = compare_runs(self.run_at(self.good), self.run_at(name), self.scores)
+        # check_ends has run the good revision.
+        compared = compare_runs(self.run_folder(self.good), self.run_at(name), self.scores)
         alarms = compared.alarms
         if alarms:
             return Found("bad", "; ".join(alarms))
@@ -129,30 +119,19 @@ class Bisection:
         return Found("good", "; ".join(["no alarm", *unclear]))
 
     def _speed_of(self, name: str) -> Found:
-        ratios = self.speed_at(name)
-        worst = max(ratios, key=lambda ratio: ratio.interval[0])
-        ratio, low, high = worst.interval
-        words = f"{worst.setup.title}: {ratio:.3f} ({low:.3f} to {high:.3f}) of the time at {self.good[:12]}"
-        return Found("bad" if ratio > self.limit else "good", words)
+        slowest = self.slowest_at(name)
+        ratio, low, high = slowest.interval
+        words = f"{ratio:.3f} ({low:.3f} to {high:.3f}) of the time at {self.good[:12]}"
+        return Found("bad" if ratio > self.limit else "good", f"{slowest.setup.title}: {words}")
 
-    def speed_at(self, name: str) -> list[Ratio]:
-        """Measure a revision against the good one."""
-        with self._tree(self.good) as old, self._tree(name) as new:
-            return against(old, new, self.setups, self.margin)
+    def slowest_at(self, name: str) -> Ratio:
+        """Measure a revision against the good one; return the largest ratio."""
+        with checked_out(self.good) as old, checked_out(name) as new:
+            return max(against(old, new, self.setups, self.margin), key=lambda ratio: ratio.interval[0])
 
-    @contextmanager
-    def _tree(self, name: str) -> Iterator[Tree]:
-        place = Path(tempfile.mkdtemp(prefix="lethe-tree-"))
-        try:
-            with worktree(name, place / name[:12], current()) as tree:
-                yield tree
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def last_line(text: str) -> str:
-    """Return the last line of a message."""
-    return (text.strip().splitlines() or ["no message"])[-1].removeprefix("lethe: ")
+    def run_folder(self, name: str) -> Path:
+        """Return the folder of the run at a revision."""
+        return self.folder / "runs" / name[:12]
 
 
 def check_ends(asked: Bisection) -> Bisection:
@@ -170,9 +149,9 @@ def check_ends(asked: Bisection) -> Bisection:
     if git("merge-base", asked.good, asked.bad) != asked.good:
         raise UserError(f"{asked.good[:12]} is no ancestor of {asked.bad[:12]}; --good must be the older one")
     if asked.setups and not asked.limit:
-        worst = max(asked.speed_at(asked.bad), key=lambda ratio: ratio.interval[0])
-        ratio, low, high = worst.interval
-        if worst.verdict(asked.margin) != "slower":
+        slowest = asked.slowest_at(asked.bad)
+        ratio, low, high = slowest.interval
+        if slowest.verdict(asked.margin) != "slower":
             raise UserError(
                 f"nothing to find: a step at {asked.bad[:12]} takes {ratio:.3f} ({low:.3f} to {high:.3f}) of "
                 f"the time at {asked.good[:12]}"
@@ -197,24 +176,13 @@ def find(bisection: Bisection) -> list[str]:
     They are several where revisions beside the first bad one had to be skipped.
     """
     here = current()
-    place = Path(tempfile.mkdtemp(prefix="lethe-bisect-"))
-    try:
-        with worktree(bisection.bad, place / "control", here) as control:
-            git("bisect", "start", "--no-checkout", bisection.bad, bisection.good, at=control.top)
-            step = [
-                sys.executable,
-                "-P",
-                "-m",
-                "bench.checks.bisection",
-                str(bisection.folder.resolve()),
-                str(here.folder),
-            ]
-            own = {"PYTHONPATH": str(Path(bench.__file__).parents[1])}
-            git("bisect", "run", *step, at=control.top, environment=own, fails=True)
-            log = git("bisect", "log", at=control.top)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        git("worktree", "prune", at=here.top)
+    with checked_out(bisection.bad) as control:
+        git("bisect", "start", "--no-checkout", bisection.bad, bisection.good, at=control.top)
+        step = [sys.executable, "-P", "-m", "bench.checks.bisection"]
+        places = str(bisection.folder.resolve()), str(here.folder)
+        own = {"PYTHONPATH": str(Path(bench.__file__).parents[1])}
+        git("bisect", "run", *step, *places, at=control.top, environment=own, fails=True)
+        log = git("bisect", "log", at=control.top)
     return _commits(log, "first bad commit") or _commits(log, "possible first bad commit")
 
 

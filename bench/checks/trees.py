@@ -47,9 +47,13 @@ def git(
     except FileNotFoundError:
         raise UserError("git is not installed, and revisions are read with it") from None
     if done.returncode and not fails:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"git {words[0]}: {said[-1].removeprefix('fatal: ')}")
+        raise UserError(f"git {words[0]}: {last_line(done.stderr, done.returncode).removeprefix('fatal: ')}")
     return done.stdout.strip()
+
+
+def last_line(said: str, code: int) -> str:
+    """Return the last line of what a program said, or its exit code."""
+    return (said.strip().splitlines() or [f"exit code {code}"])[-1]
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,10 @@ def current() -> Tree:
     return Tree(top, Path.cwd(), Path(sys.executable), "")
 
 
-def revision(name: str, at: Path | None = None) -> str:
+def revision(name: str) -> str:
     """Return the full hash of a revision; raises UserError if there is none of that name."""
     try:
-        return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", at=at)
+        return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     except UserError:
         raise UserError(
             f"no revision {name!r} in this repository; git log --oneline lists revisions"
@@ -95,21 +99,12 @@ def checked_out(name: str) -> Iterator[Tree]:
     """Check a revision out into a temporary worktree, which is removed at the end."""
     here, of = current(), revision(name)
     scratch = Path(tempfile.mkdtemp(prefix="lethe-tree-"))
+    place = scratch / of[:12]
     try:
-        with worktree(of, scratch / of[:12], here) as tree:
-            yield tree
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def worktree(of: str, place: Path, here: Tree) -> Iterator[Tree]:
-    """Check a revision out into a worktree at a new place, which is removed at the end."""
-    git("worktree", "add", "--detach", "--quiet", str(place), of, at=here.top)
-    try:
+        git("worktree", "add", "--detach", "--quiet", str(place), of, at=here.top)
         yield Tree(place, place / here.folder.relative_to(here.top), python_of(place, here), of)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
         git("worktree", "prune", at=here.top)
 
 
@@ -139,8 +134,8 @@ def python_of(top: Path, here: Tree) -> Path:
         ]
         done = subprocess.run(install, cwd=top, capture_output=True, text=True)
         if done.returncode:
-            said = done.stderr.strip().splitlines() or ["no message"]
-            raise UserError(f"what {top.name} depends on cannot be installed: {said[-1]}")
+            why = last_line(done.stderr, done.returncode)
+            raise UserError(f"what {top.name} depends on cannot be installed: {why}")
         (place / "complete").touch()
     return python
 
