@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 import strategies
 import suites
 from bench.checks.made_streams import scenario_of
+from bench.checks.steady_state import timed
 from bench.plan import CellSpec, one_cell
 from bench.train import LaneState, begin_task, learn_task, make_lanes, run_group, take_steps
 from suites.base import Data, Scenario
@@ -149,7 +150,7 @@ def _steps_of(state: LaneState, task: int) -> Callable[[], object]:
 
 def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
     """Measure step time and samples per second for growing numbers of lanes."""
-    rows = []
+    rows, place = [], torch.device(device)
     for model in ("mlp", "cnn"):
         for name in ("finetune", "er", "ewc"):
             for lanes in size.lanes:
@@ -159,7 +160,9 @@ def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
                 state = make_lanes(specs, device, data)
                 learn_task(state, 0)  # warm, and something to protect
                 steps = _steps_of(state, 1)
-                taken = [_timed(steps, device) / size.steps for _ in range(size.repeats)]
+                taken = [
+                    timed(steps, place, clock=time.perf_counter) / size.steps for _ in range(size.repeats)
+                ]
                 seconds = statistics.median(taken)
                 row = {"model": model, "strategy": name, "lanes": lanes, "step_ms": 1e3 * seconds}
                 ends = {"step_ms_low": 1e3 * min(taken), "step_ms_high": 1e3 * max(taken)}
@@ -169,20 +172,6 @@ def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
     first = frame.groupby(["model", "strategy"])["samples_per_second"].transform("first")
     frame["times_one_lane"] = frame["samples_per_second"] / first
     return frame
-
-
-def _timed(steps: Callable[[], object], device: str) -> float:
-    """Return the seconds of one call, with the work of the device."""
-    if not device.startswith("cuda"):
-        start = time.perf_counter()
-        steps()
-        return time.perf_counter() - start
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    steps()
-    end.record()
-    torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) / 1000
 
 
 def main(words: list[str] | None = None) -> int:

@@ -1,6 +1,5 @@
 """The command ``history``."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.app import Json, app
+from bench.cli.output import print_json
 
 
 @app.command(
@@ -45,15 +45,15 @@ def history(
         rows = [
             {"suite": line.suite, "scenario": line.scenario, "strategy": line.strategy, "score": line.score}
             | {"values": [asdict(r) | asdict(v) for r, v in line.values.items()]}
-            | {"steps": [asdict(step) for step in line.steps()]}
+            | {"steps": [asdict(step) for step in line.steps]}
             for line in lines
         ]
-        print(json.dumps({"schema": 1, "lines": rows}, indent=1).replace("NaN", "null"))
+        print_json({"schema": 1, "lines": rows})
     else:
         shown = history_rows(lines, every)
         if shown:
             print_rows(HISTORY_HEADER, shown, Console())
-        print(f"{len(lines)} lines, {sum(bool(line.steps()) for line in lines)} of them with a step")
+        print(f"{len(lines)} lines, {sum(bool(line.steps) for line in lines)} of them with a step")
         for text in history_steps(lines):
             print(text)
     for path in write_history(lines, out) if out else ():

@@ -1,7 +1,5 @@
 """The command ``perf``."""
 
-import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.app import Device, Json, Mirror, app, use_mirror
+from bench.cli.output import print_json
 from bench.cli.run import pairs_of
 from suites import errors
 
@@ -134,7 +133,6 @@ def _line(found: "Ratio", verdict: str, old: str) -> str:
 
 
 def _print_json(what: str, rows: list[dict[str, Any]], device: str) -> None:
-    from bench.store import where
+    from bench.store import now, where
 
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(json.dumps({"schema": 1, "what": what, "at": at, **where(device), "measured": rows}, indent=1))
+    print_json({"schema": 1, "what": what, "at": now(), **where(device), "measured": rows})

@@ -17,7 +17,7 @@ def history_rows(lines: Sequence[Line], every: bool = False) -> Rows:
     """Return a row for each line with steps, or for all."""
     rows = []
     for line in lines:
-        steps = line.steps()
+        steps = line.steps
         if steps or every:
             values = list(line.values.values())
             ends = number(values[0].mean), number(values[-1].mean)
@@ -32,7 +32,7 @@ def history_steps(lines: Sequence[Line]) -> Iterator[str]:
     """Yield each place of a step with its lines, and the commits between it and the revision before."""
     places: dict[tuple[str, str], list[tuple[Line, Step]]] = {}
     for line in lines:
-        for step in line.steps():
+        for step in line.steps:
             places.setdefault((step.after.label, step.at.label), []).append((line, step))
     for (before, at), found in places.items():
         yield f"between {before} and {at} ({found[0][1].at.at[:10]}):"

@@ -7,10 +7,10 @@ revisions, and errors of differences are smaller than that: steps are missed rat
 
 import json
 import math
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from bench.results.compared_runs import find_run
 from bench.results.frames import load
 from bench.stats import SCORES, summarise
+from bench.store import git_output
 from suites.errors import UserError, unknown
 from suites.paths import read_file
 
@@ -83,8 +84,9 @@ class Line:
         """1 if a higher value is worse, else -1."""
         return 1 if self.score == SPEED or not SCORES[self.score].higher_is_better else -1
 
+    @cached_property
     def steps(self) -> list[Step]:
-        """Return the steps, in the order of revisions."""
+        """The steps, in the order of revisions; found once, when all values are there."""
         revisions, values = list(self.values), list(self.values.values())
         means = np.array([value.mean for value in values])
         ends = step_ends(means, _spread(values))
@@ -201,17 +203,12 @@ def _of_file(path: Path) -> tuple[Revision, Rows]:
 # Revisions of a tracked file.
 
 
-def _git(*words: str, at: Path) -> bytes:
-    done = subprocess.run(["git", *words], cwd=at, capture_output=True)
-    return done.stdout if done.returncode == 0 else b""
-
-
 def _commits(run: Path) -> Iterator[tuple[Path, Revision]]:
     """Yield the commits that changed a packed run, oldest first; nothing if git does not track it."""
     file = run if run.is_file() else run.with_name(f"{run.name}.lethe.gz")
     if not file.is_file():
         return
-    log = _git("log", "--reverse", "--format=%H %cI", "--", file.name, at=file.parent).decode()
+    log = git_output("log", "--reverse", "--format=%H %cI", "--", file.name, at=file.parent).decode()
     for line in log.splitlines():
         commit, at = line.split()
         yield file, Revision(commit[:8], commit, at)
@@ -222,7 +219,7 @@ def _of_commits(
 ) -> Iterator[tuple[Revision, Rows]]:
     with tempfile.TemporaryDirectory(prefix="lethe-history-") as scratch:
         for file, revision in tracked:
-            content = _git("show", f"{revision.commit}:./{file.name}", at=file.parent)
+            content = git_output("show", f"{revision.commit}:./{file.name}", at=file.parent)
             if content:  # empty where it was removed
                 copy = Path(scratch) / f"{revision.label}.lethe.gz"
                 copy.write_bytes(content)
@@ -234,5 +231,5 @@ def commits_between(step: Step, at: Path = Path()) -> list[str]:
     """Return the commits that may have made a step, newest first, a line each; empty if not known."""
     if not (step.after.commit and step.at.commit):
         return []
-    log = _git("log", "--format=%h %s", f"{step.after.commit}..{step.at.commit}", at=at)
+    log = git_output("log", "--format=%h %s", f"{step.after.commit}..{step.at.commit}", at=at)
     return log.decode(errors="replace").splitlines()

@@ -1,7 +1,7 @@
 """Runs on disk: manifests, records, checkpoints and saved models."""
 
 from bench.store.claims import Claims, check_owner
-from bench.store.environment import Maker, moment, now, where
+from bench.store.environment import Maker, git_output, moment, now, where
 from bench.store.equivalences import (
     enter_equivalences,
     equivalences_if_readable,
@@ -18,7 +18,7 @@ from bench.store.superseded import Superseded, n_superseded
 
 __all__ = [
     "WHICH", "Claims", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded", "check_owner",
-    "enter_equivalences", "equivalences_if_readable", "equivalences_path", "moment", "n_superseded",
-    "new_file", "new_folder", "now", "pack_run", "packed_runs", "read_equivalences", "staleness_of",
-    "unpack_run", "where", "write_checked", "write_json", "write_tensors",
+    "enter_equivalences", "equivalences_if_readable", "equivalences_path", "git_output", "moment",
+    "n_superseded", "new_file", "new_folder", "now", "pack_run", "packed_runs", "read_equivalences",
+    "staleness_of", "unpack_run", "where", "write_checked", "write_json", "write_tensors",
 ]  # fmt: skip

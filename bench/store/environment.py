@@ -81,10 +81,15 @@ class Maker:
         return {"code": code, "began": began, "ended": now(), **asdict(self)}
 
 
+def git_output(*words: str, at: Path, seconds: float | None = None) -> bytes:
+    """Return what a git command prints in a folder; empty if it fails or git is not installed."""
+    try:
+        done = subprocess.run(["git", *words], cwd=at, capture_output=True, timeout=seconds)
+    except OSError:
+        return b""
+    return done.stdout if done.returncode == 0 else b""
+
+
 def _git(*words: str) -> str:
     """Return revision and state of Lethe's checkout by git; empty if it is not a checkout."""
-    command = ["git", "-C", str(_ROOT), *words]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
-    except OSError:
-        return ""
+    return git_output(*words, at=_ROOT, seconds=10).decode(errors="replace").strip()

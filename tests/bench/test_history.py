@@ -23,15 +23,15 @@ def line(means: list[float], error: float = 1.0, score: str = "acc") -> Line:
 
 
 def test_steps_are_where_the_level_changes() -> None:
-    steps = line([90, 91, 90, 80, 81, 80, 80, 95, 94]).steps()
+    steps = line([90, 91, 90, 80, 81, 80, 80, 95, 94]).steps
     assert [(s.after.label, s.at.label) for s in steps] == [("r2", "r3"), ("r6", "r7")]
     assert [(s.before, s.now) for s in steps] == [
         (pytest.approx(271 / 3), 80.25),
         (80.25, pytest.approx(94.5)),
     ]
-    assert line([90, 91, 90, 89]).steps() == []
-    assert len(line([90, 91, 90, 89], error=0.0).steps()) == 3  # exact values: every difference is one
-    assert line([90.0]).steps() == []
+    assert line([90, 91, 90, 89]).steps == []
+    assert len(line([90, 91, 90, 89], error=0.0).steps) == 3  # exact values: every difference is one
+    assert line([90.0]).steps == []
     words = list(history_steps([line([0.2] * 3 + [0.4] * 3, 0.01, SPEED)]))
     assert words == ["between r2 and r3 (2026-01-04):", f"  worse: toy class er {SPEED}: 0.20 -> 0.40"]
 
@@ -100,7 +100,7 @@ def test_json_of_perf_is_read(tmp_path: Path) -> None:
         paths[-1].write_text(json.dumps({"measured": [row], "at": f"2026-01-0{day}", "git": ""}))
     (found,) = history(paths)
     assert [r.label for r in found.values] == ["day-1", "day-2", "day-3"]  # by time
-    assert [s.at.label for s in found.steps()] == ["day-2"]
+    assert [s.at.label for s in found.steps] == ["day-2"]
     written = write_history([found], tmp_path / "out")
     assert [path.name for path in written] == ["history.md", "history-digits-class-step_bare_loop.png"]
     paths[0].write_text("{}")

@@ -22,7 +22,7 @@ def revisions(lines: Sequence[Line], width: float = TWO_COLUMNS) -> tuple[Figure
     data = pd.DataFrame(
         [
             {"identity": line.strategy, "revision": r.label, "commit": r.commit, "at": r.at, "mean": v.mean}
-            | {"error": v.error, "n": v.n, "step": any(s.at == r for s in line.steps())}
+            | {"error": v.error, "n": v.n, "step": any(s.at == r for s in line.steps)}
             for line in lines
             for r, v in line.values.items()
         ]
@@ -37,7 +37,7 @@ def revisions(lines: Sequence[Line], width: float = TWO_COLUMNS) -> tuple[Figure
             axes.plot(x, means, **looks.line(line.strategy), markersize=3)
             low, high = ([m + sign * e for m, e in zip(means, ends, strict=True)] for sign in (-1, 1))
             axes.fill_between(x, low, high, color=looks.colour[line.strategy], alpha=0.15, linewidth=0)
-            for step in line.steps():
+            for step in line.steps:
                 axes.axvline(place[step.at] - 0.5, color=looks.colour[line.strategy], linewidth=0.8)
         shown = range(0, len(found), -(-len(found) // 12))
         axes.set_xticks(list(shown), [found[i].label for i in shown], rotation=45, ha="right")
