@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.store import where, write_json
 from tests.planted_slowness import METHOD, share
+from tests.scratch_repository import commit, git
 
 COMMITS = 30
 SCORE = "digits -s ./mine.py:Mine --seeds 5 --set epochs=3 --score acc"
@@ -32,15 +33,12 @@ def history(folder: Path, good: str, bad: str, first: int, broken: int, commits:
         broken: The commit that raises at import.
         commits: Number of commits.
     """
-    who = ["-c", "user.name=Lethe", "-c", "user.email=lethe@example.org"]
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    git(folder, "init")
     for number in range(commits):
         text = (bad if number >= first else good) + f"\n\nNUMBER = {number}\n"
         (folder / "mine.py").write_text(text + "raise RuntimeError\n" * (number == broken))
-        for words in (["add", "mine.py"], [*who, "commit", "-q", "-m", f"commit {number}"]):
-            subprocess.run(["git", *words], cwd=folder, check=True)
-    words = ["git", "rev-list", "--reverse", "HEAD"]
-    return subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout.split()
+        commit(folder, f"commit {number}", "mine.py")
+    return git(folder, "rev-list", "--reverse", "HEAD").split()
 
 
 def bisected(folder: Path, words: str, *options: str) -> tuple[str, str]:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from bench.checks.against import against
 from bench.checks.steady_state import Setup, Workload
 from bench.checks.trees import checked_out, current
 from bench.store import where, write_json
+from tests.scratch_repository import commit, git
 
 MARGIN = 0.05
 METHOD = '''"""Experience replay with more work in each step."""
@@ -63,9 +63,7 @@ def share(folder: Path, work: int, turns: int = 60) -> float:
 def committed(folder: Path, work: int) -> None:
     """Commit the method with so much work."""
     setup_of(folder, work)
-    who = ["-c", "user.name=Lethe", "-c", "user.email=lethe@example.org"]
-    for words in (["add", "mine.py"], [*who, "commit", "-q", "--allow-empty", "-m", f"work {work}"]):
-        subprocess.run(["git", *words], cwd=folder, check=True)
+    commit(folder, f"work {work}", "mine.py")
 
 
 def tries(folder: Path, work: int, n: int) -> list[dict[str, Any]]:
@@ -95,7 +93,7 @@ def main(record: str, n: str = "10") -> None:
     target, count = Path(record).resolve(), int(n)
     folder = Path(tempfile.mkdtemp(prefix="lethe-slowness-"))
     os.chdir(folder)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    git(folder, "init")
     of_forty = share(folder, 40)
     rows = []
     for planted, times in ((0.10, count), (0.0, 2 * count), (0.03, max(1, count // 5))):

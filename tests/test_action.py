@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.scratch_repository import commit, git
+
 ROOT = Path(__file__).parents[1]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 GUIDE = (ROOT / "docs" / "guides" / "track-your-own-method.md").read_text()
@@ -24,7 +26,7 @@ def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "repository"
     folder.mkdir()
     (folder / "tracked.py").write_text(METHOD)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    git(folder, "init")
     commit(folder, "first")
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -34,12 +36,6 @@ def repository(tmp_path: Path) -> Path:
         (programs / name).write_text(f"#!/bin/sh\n{line}")
         (programs / name).chmod(0o755)
     return folder
-
-
-def commit(folder: Path, words: str) -> None:
-    who = ["-c", "user.name=Lethe", "-c", "user.email=lethe@example.org"]
-    for command in (["add", "-A"], [*who, "commit", "-qm", words]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 def run_action(folder: Path, **inputs: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -127,7 +123,7 @@ def test_the_action_passes_without_a_change_and_for_a_new_method(repository: Pat
     assert (code, outputs["compare"]["status"]) == (0, "0")
     (repository / "newer.py").write_text(METHOD)
     commit(repository, "a new method")
-    subprocess.run(["git", "worktree", "remove", "--force", "../temp/base"], cwd=repository, check=True)
+    git(repository, "worktree", "remove", "--force", "../temp/base")
     code, outputs = run_action(repository, run=WORDS.replace("tracked", "newer"))
     assert (code, outputs["base"]) == (0, {"found": "false"})
     assert "compare" not in outputs

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bench.store import environment, where
 from bench.train import run_group
 from lethe.testing import toy_cell
 from suites.syntax import digest_of
+from tests.scratch_repository import git as git_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,11 +93,7 @@ def test_the_commit_recorded_is_that_of_lethe_s_own_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Installed in an environment inside another repository, Lethe has no commit."""
-
-    def git(*words: str) -> str:
-        made = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words]
-        return subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
-
+    git = partial(git_in, tmp_path)
     (tmp_path / "bench").mkdir()
     file = tmp_path / "bench" / "one.py"
     file.write_text("")

@@ -1,7 +1,6 @@
 """``lethe history``: steps are found where they are, and not where there is noise."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from bench.results.over_revisions import PENALTY, SPEED, Revision, Value, step_e
 from bench.store import pack_run
 from lethe.testing import record, toy_run
 from tests.conftest import Command, Refuses, refused
+from tests.scratch_repository import commit, git
 
 
 def line(means: list[float], error: float = 1.0, score: str = "acc") -> Line:
@@ -56,7 +56,7 @@ def test_noise_is_no_step() -> None:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a packed run that changed twice."""
     monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "-q"], check=True)
+    git(tmp_path, "init")
     for number, right in enumerate((50, 51, 80)):
         folder = tmp_path / f"run-{number}"
         last = ([[50, 50], [90, 50], [right + seed, 90]] for seed in range(3))
@@ -64,15 +64,12 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "run.lethe.gz").unlink(missing_ok=True)
         pack_run(folder, tmp_path / "run.lethe.gz")
         (tmp_path / "number").write_text(str(number))
-        who = ["-c", "user.name=Lethe", "-c", "user.email=lethe@example.org"]
-        for words in (["add", "run.lethe.gz", "number"], [*who, "commit", "-qm", f"number {number}"]):
-            subprocess.run(["git", *words], check=True)
+        commit(tmp_path, f"number {number}", "run.lethe.gz", "number")
     return tmp_path
 
 
 def test_a_tracked_pack_is_read_at_every_commit(repository: Path, command: Command, refuses: Refuses) -> None:
-    log = ["git", "log", "--reverse", "--format=%h %s", "--", "run.lethe.gz"]
-    commits = subprocess.run(log, capture_output=True, text=True, check=True).stdout.splitlines()
+    commits = git(repository, "log", "--reverse", "--format=%h %s", "--", "run.lethe.gz").splitlines()
     (found,) = history(["run.lethe.gz"])
     assert [r.label[:7] for r in found.values] == [c.split()[0] for c in commits]
     means = [value.mean for value in found.values.values()]

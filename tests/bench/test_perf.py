@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,10 @@ import torch
 from bench.checks import against as module
 from bench.checks.against import Ratio
 from bench.checks.steady_state import BARE_BATCH, BARE_STEPS, Setup, Turn, Workload, bare_loop, timed
-from bench.checks.trees import checked_out, current, git, revision
+from bench.checks.trees import checked_out, current, revision
 from tests.conftest import Command, Refuses, refused
 from tests.planted_slowness import METHOD, committed
+from tests.scratch_repository import commit, git
 
 DIGITS = Setup("digits", "er", seconds=0.001)
 
@@ -72,7 +72,7 @@ def test_the_bare_loop_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one method, whose current folder this is."""
     monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "-q"], check=True)
+    git(tmp_path, "init")
     committed(tmp_path, 0)
     return tmp_path
 
@@ -86,7 +86,7 @@ def test_a_revision_is_checked_out_and_removed(scratch: Path) -> None:
         assert (old.python, current().python) == (current().python, current().python)
         assert old.environment["PYTHONPATH"].split(os.pathsep)[0] == str(old.top)
     assert not old.top.exists()
-    assert git("worktree", "list").count("\n") == 0
+    assert git(scratch, "worktree", "list").count("\n") == 0
     assert (scratch / "mine.py").read_text() == "edited"
     refused("no revision 'nothing' in this repository", checked_out("nothing").__enter__)
 
@@ -115,10 +115,6 @@ def test_perf_against_a_revision(
     assert row["ratio"][0] > 1.5
     assert "pair 2 of 2 to 2 is measured" in err
     (scratch / "mine.py").write_text("import nothing_of_this_name")
-    for words in (
-        ["add", "mine.py"],
-        ["-c", "user.name=L", "-c", "user.email=l@l", "commit", "-qm", "broken"],
-    ):
-        git(*words)
+    commit(scratch, "broken", "mine.py")
     (scratch / "mine.py").write_text(METHOD.format(work=0))
     refuses("cannot measure " + revision("HEAD")[:12], "perf digits -s ./mine.py:Mine --against HEAD")
