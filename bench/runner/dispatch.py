@@ -25,8 +25,9 @@ from bench.plan import (
 from bench.runner.claimed_groups import ClaimedGroups
 from bench.runner.described import described
 from bench.runner.options import Checked, Options, Outcome
-from bench.runner.processes import Ended, Target, run_groups
+from bench.runner.processes import Ended, run_groups
 from bench.runner.progress import Progress
+from bench.runner.target import Target
 from bench.schema import failure_in_words
 from bench.store import Claims, RunFolder, RunReader, SavedModels, Superseded, moment, read_equivalences
 from suites.base import Data, Scenario, Training

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -20,19 +20,18 @@ from typing import Any, Self
 
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
-from torch import Tensor
 
 from bench import lifeline
 from bench.export import load_into
-from bench.plan import codes_of
 from bench.runner.claimed_groups import SECONDS, ClaimedGroups, Group
-from bench.runner.faults import breaks_process, fault_of, lost_device, storing
+from bench.runner.faults import breaks_process, fault_of, lost_device
 from bench.runner.progress import Notes
-from bench.schema import Failure, Fields
-from bench.store import Maker, RunFolder, SavedModels, check_owner, now
+from bench.runner.target import GroupCheckpoints, GroupModels, Target, by_key, codes_in
+from bench.schema import Failure
+from bench.store import now
 from bench.train import run_group
 from strategies.core import ContractBroken, Unsuitable, python_if, shown
-from suites.errors import EnvironmentFault, UserError
+from suites.errors import EnvironmentFault
 from suites.tracebacks import encodable, message_of, raised_at
 
 PYTHON_IF = "one by one"
@@ -44,50 +43,6 @@ _CRASHES, _KILLS = 2, 3
 
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2"}
 """Signals that a process gets from the system or from somebody, and not from a mistake of its own."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where records and models are written, with the provenance of the records."""
-
-    models: SavedModels
-    maker: Maker
-    checks: Mapping[str, str] = field(default_factory=dict)
-    """The check that was made of a strategy, by name."""
-    since: str = ""
-    """Checkpoints written before are not used: --force begins again. Empty to use all."""
-    owner: Path | None = None
-    """The file of this command's claims, see bench.store.claims; none without claims."""
-
-    @contextmanager
-    def storing(self) -> Iterator[None]:
-        """Turn errors of writing into faults of the environment, and write nothing if the claims are lost."""
-        with storing(self.models.run):
-            if self.owner is not None:
-                check_owner(self.owner)
-            yield
-
-    def write(
-        self, group: Group, records: Sequence[Fields], codes: Sequence[str] = (), began: str = ""
-    ) -> None:
-        """Write the records of cells that ended together.
-
-        Args:
-            group: The cells.
-            records: Their records, in the same order.
-            codes: Fingerprint of the code of each; by default the current one.
-            began: When they began; by default now.
-
-        Raises:
-            EnvironmentFault: They cannot be written.
-        """
-        codes, began = codes or _codes(group), began or now()
-        made = [
-            {**r, "made_by": self.maker.record(code, began) | {"check": self.checks.get(spec.strategy, "")}}
-            for spec, r, code in zip(group, records, codes, strict=True)
-        ]
-        with self.storing():
-            RunFolder(self.models.run).write_group(zip(group, made, strict=True))
 
 
 @dataclass
@@ -383,15 +338,15 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
         _ProcessBroken: The device can only be used by another process.
     """
     folder = target.models.run
-    began, codes = now(), _codes(group)  # before a user's file is imported
+    began, codes = now(), codes_in(group)  # before a user's file is imported
     notes = Notes(folder, [spec.key for spec in group])
     try:
         with _one_thread(device):
             records = run_group(
                 group,
                 device=device,
-                checkpoints=_Checkpoints(target, _by_key(group, codes)),
-                models=_Models(target, _by_key(group, codes)),
+                checkpoints=GroupCheckpoints(target, by_key(group, codes)),
+                models=GroupModels(target, by_key(group, codes)),
                 warm_start=load_into,
                 progress=notes.task,
                 on_step=notes.step,
@@ -414,51 +369,6 @@ class _ProcessBroken(Exception):
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
-
-
-class _Models(SavedModels):
-    """The saved models of a group; errors of writing are faults of the environment."""
-
-    def __init__(self, target: Target, codes: Mapping[str, str]) -> None:
-        super().__init__(target.models.run, target.models.which, codes)
-        self.target = target
-
-    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
-        """Save the model of a cell after a task."""
-        with self.target.storing():
-            super().write(key, tasks_done, tensors, header)
-
-
-class _Checkpoints:
-    """The checkpoints that the current code made since --force; others stay until they are replaced."""
-
-    def __init__(self, target: Target, codes: Mapping[str, str]) -> None:
-        self.run, self.target, self.codes = RunFolder(target.models.run), target, codes
-
-    def save(self, key: str, tensors: dict[str, Tensor], header: Fields, rows: Fields) -> None:
-        """Save the state of a cell."""
-        with self.target.storing():
-            self.run.save(key, tensors, header | {"code": self.codes[key]}, rows)
-
-    def load(self, key: str) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
-        """Return the state of a cell, None if there is none by this code."""
-        found = self.run.load(key)
-        if found is None or found[1]["code"] != self.codes[key] or found[1]["written"] < self.target.since:
-            return None
-        return found
-
-
-def _by_key(group: Group, codes: Sequence[str]) -> dict[str, str]:
-    return {spec.key: code for spec, code in zip(group, codes, strict=True)}
-
-
-def _codes(group: Group) -> list[str]:
-    """Return the fingerprint of each cell's code; empty if a file is missing, and the cell cannot run."""
-    try:
-        found = codes_of(group)
-        return [found[spec.key].fingerprint for spec in group]
-    except UserError:
-        return [""] * len(group)
 
 
 def _described(error: Exception | SystemExit, lanes: int = 1) -> Failure:
