@@ -163,31 +163,10 @@ def load(
     prefer: str | Path | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Frames:
-    """Read the records of one or several runs.
-
-    The order of the runs does not matter, and a cell that several runs have is used once. Records of other
-    code, data, suite versions or pretrained weights are never averaged with the rest: they are listed in
-    ``left_out``.
-
-    Args:
-        folder: Folder or packed file (``.lethe.gz``) of a run, or a list of them.
-        more: More runs.
-        prefer: The run that is used where runs contradict each other.
-        labels: Labels by folder. The cells of these runs are compared with those of the others: the label is
-            appended to their ``identity``.
-
-    Returns:
-        The results as data frames.
+    """Read the records of one or several runs; ``bench.api.load`` explains the arguments.
 
     Raises:
-        UserError: A folder is not a run, or runs contradict each other: the same cell has different results,
-            or a suite has different data or versions.
-
-    Example:
-        ```python
-        frames = lethe.load("runs/first")
-        both = lethe.load("runs/old", "runs/new", labels={"runs/old": "old", "runs/new": "new"})
-        ```
+        UserError: A folder is not a run, or runs contradict each other.
     """
     first = [folder] if isinstance(folder, str | Path) else folder
     if not [*first, *more]:

@@ -106,7 +106,7 @@ class Claims:
                 os.utime(self.path)
 
     def take(self, names: Collection[str]) -> set[str]:
-        """Claim what is free or was claimed by a dead command; return what this command holds of ``names``.
+        """Claim what is free or was claimed by a dead command; return those of ``names`` it holds.
 
         Raises:
             UserError: The folder cannot be written, or another command has taken the claims of this one over.
