@@ -29,6 +29,7 @@ from strategies.core import (
     LaneModel as LaneModel,
     LaneStreams as LaneStreams,
     NotNegative as NotNegative,
+    Search as Search,
     Share as Share,
     Strategy as Strategy,
     Unsuitable as Unsuitable,

@@ -19,6 +19,7 @@ from suites.description import (
     field_help,
     first_paragraph,
     in_words,
+    search_in_words,
     type_in_words,
 )
 from suites.registry import Registry
@@ -71,7 +72,7 @@ class StrategyRegistry(Registry["type[Strategy]"]):
         hints, about = get_type_hints(value, include_extras=True), docstring(value)
         help_ = _help(value)
         options = tuple(
-            Option(k, type_in_words(hints[k]), in_words(default), help_.get(k, ""))
+            Option(k, type_in_words(hints[k]), in_words(default), help_.get(k, ""), search_in_words(hints[k]))
             for k, default in defaults(value).items()
         )
         metadata = {key: in_words(getattr(value, key)) for key in shown}

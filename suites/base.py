@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard, get_type_hints
 
 from suites.announce import announced
-from suites.description import Description, Option, field_help, in_words, type_in_words
+from suites.description import Description, Option, field_help, in_words, search_in_words, type_in_words
 from suites.errors import UserError, unknown
 from suites.registry import Registry
-from suites.values import only_if, unless
+from suites.values import Search, only_if, unless
 
 if TYPE_CHECKING:  # reports need a suite's score but no tensors, and torch takes seconds to import
     import torch
@@ -154,7 +154,7 @@ class Training:
     """Rows of the current task in each step."""
     optimiser: Annotated[Literal["sgd", "momentum", "adam", "adamw"], unless("gradient_free", True)] = "sgd"
     """Update rule: sgd, momentum (SGD with momentum 0.9), adam or adamw."""
-    lr: Annotated[float, unless("gradient_free", True)] = 0.1
+    lr: Annotated[float, Search(0.1, 10, log=True, times=True), unless("gradient_free", True)] = 0.1
     """Learning rate; lanes may have different ones."""
     weight_decay: Annotated[float, unless("gradient_free", True)] = 0.0
     """L2 added to the gradient (sgd, momentum, adam) or decoupled (adamw)."""
@@ -416,9 +416,9 @@ class SuiteRegistry(Registry[Suite]):
         if value.needs != Suite.needs:
             said["needs"] = value.needs
         metadata = {k: in_words(v) for k, v in said.items()}
-        hints, help_ = get_type_hints(Training), field_help(Training)
+        hints, help_ = get_type_hints(Training, include_extras=True), field_help(Training)
         options = tuple(
-            Option(k, type_in_words(hints[k]), in_words(v), help_.get(k, ""))
+            Option(k, type_in_words(hints[k]), in_words(v), help_.get(k, ""), search_in_words(hints[k]))
             for k, v in asdict(value.training).items()
         )
         return Description(self.kind, name, value.summary, "", metadata, options)

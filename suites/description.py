@@ -12,6 +12,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from suites.values import search_of
+
 
 @dataclass(frozen=True)
 class Option:
@@ -22,6 +24,8 @@ class Option:
     """In words: ``whole number from 1 up``."""
     default: str
     help: str
+    search: str = ""
+    """The values among which tuning chooses: ``1..1e6:log``; empty if it is not tuned."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ def type_in_words(hint: Any) -> str:
         return type_in_words(plain) + _range(getattr(bounds, "low", None), getattr(bounds, "high", None))
     words = {int: "whole number", float: "number", bool: "true or false", str: "text"}
     return words.get(hint) or (hint.__name__ if isinstance(hint, type) else str(hint))
+
+
+def search_in_words(hint: Any) -> str:
+    """Return the search space in the type of a field as text, empty for none."""
+    return str(search_of(hint) or "")
 
 
 def _range(low: float | None, high: float | None) -> str:

@@ -4,8 +4,11 @@ Values from users, defaults of strategies, training settings of suites and optio
 ``convert``, and names that contain a path through ``spelled``.
 """
 
+from __future__ import annotations
+
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -88,6 +91,63 @@ class Condition:
     def __str__(self) -> str:
         named = " or ".join(text_of(v) for v in self.values)
         return f"{'unless' if self.has else 'with'} {self.other}={named}"
+
+
+@dataclass(frozen=True)
+class Search:
+    """The values of a setting among which tuning chooses, declared in the ``Annotated`` of its field.
+
+    Written ``1..1e6:log``, ``0..1``, ``8|16|32``, or ``0.1x..10x:log`` for multiples of the default.
+
+    Example:
+        ```python
+        lam: Annotated[NotNegative, Search(1, 1e6, log=True)] = LaneFloat(1000.0)
+        ```
+    """
+
+    first: float = 0.0
+    """The smallest value of a range."""
+    last: float = 1.0
+    """The largest value of a range."""
+    log: bool = False
+    """Whether the logarithm is drawn evenly, and not the value."""
+    times: bool = False
+    """Whether the ends of the range are multiples of the default, which differs between suites."""
+    of: tuple[Value, ...] = ()
+    """The values, instead of a range: for settings that are no real numbers, or that change shapes."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a range that is empty, or without logarithms."""
+        if not self.of and (self.first >= self.last or (self.log and self.first <= 0)):
+            raise UserError(f"{self} is no range: write the smaller value first, and above 0 for log")
+
+    def __str__(self) -> str:
+        if self.of:
+            return "|".join(map(text_of, self.of))
+        ends = (f"{text_of(float(end))}{'x' * self.times}" for end in (self.first, self.last))
+        return "..".join(ends) + ":log" * self.log
+
+    @classmethod
+    def read(cls, text: str) -> Search:
+        """Return the search space in its notation; raises UserError for any other text."""
+        found = _RANGE.fullmatch(text.strip())
+        if found is None and ".." not in text and "" not in (values := text.strip().split("|")):
+            return cls(of=tuple(values))
+        try:
+            if found is None or bool(found[2]) != bool(found[4]):
+                raise ValueError
+            return cls(float(found[1]), float(found[3]), log=bool(found[5]), times=bool(found[2]))
+        except ValueError:
+            raise UserError(f"cannot read the range {text!r}; write 1..1e6:log, 0..1 or 8|16|32") from None
+
+
+_RANGE = re.compile(r"([^.x:|]+(?:\.\d+[^.x:|]*)?)(x?)\.\.([^x:|]+)(x?)(:log)?")
+
+
+def search_of(hint: Any) -> Search | None:
+    """Return the search space in the type of a field, None if it has none."""
+    found = get_args(hint)[1:] if _is_annotated(hint) else ()
+    return next((a for a in found if isinstance(a, Search)), None)
 
 
 def only_if(other: str, *values: Value) -> Condition:

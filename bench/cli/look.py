@@ -85,7 +85,8 @@ def show(
         titles = {"model": "options", "suite": "training (--set key=value)"}
         print(f"\n{titles.get(found.kind, 'hyper-parameters')}:")
     for option in found.options:
-        print(f"  {option.name} = {option.default}  ({option.type})")
+        tuned = f"; tuned over {option.search}" if option.search else ""
+        print(f"  {option.name} = {option.default}  ({option.type}{tuned})")
         if option.help:
             print(indent(cleandoc(option.help), "      "))
 

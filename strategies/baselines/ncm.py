@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, Strategy, mask, need_numbers, per_lane, unless
+from strategies.core import Batch, Bounds, LaneFloat, Search, Strategy, mask, need_numbers, per_lane, unless
 
 
 class ClassMeans(Strategy):
@@ -110,7 +110,7 @@ class SLDA(ClassMeans):
     name = "slda"
     paper = "Hayes & Kanan 2020, Lifelong machine learning with deep streaming LDA"
 
-    shrinkage: Annotated[LaneFloat, Bounds(1e-8, 1.0)] = LaneFloat(1e-4)
+    shrinkage: Annotated[LaneFloat, Bounds(1e-8, 1.0), Search(1e-6, 0.1, log=True)] = LaneFloat(1e-4)
     """e: the share of the identity in the covariance."""
     covariance: Annotated[Literal["streaming", "within"], unless("shrinkage", 1.0)] = "streaming"
     """t is the number of all rows so far (the paper), or of the row's class (exact within classes)."""

@@ -16,6 +16,7 @@ from strategies.core import (
     Count,
     LaneFloat,
     NotNegative,
+    Search,
     eval_mode,
     make_optimiser,
     mask,
@@ -35,7 +36,7 @@ class BiC(Distilled):
     name = "bic"
     paper = "Wu et al. 2019, Large scale incremental learning"
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
+    temperature: Annotated[LaneFloat, Bounds(1e-3), Search(1, 5)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of the distillation."""
     held_out: Annotated[int, Bounds(2)] = 10
     """One in ``held_out`` exemplars is held out for stage 2."""
@@ -44,7 +45,7 @@ class BiC(Distilled):
     task's own."""
     fit_steps: Annotated[Count, unless("fit_rate", 0.0)] = 200
     """Steps of Adam on all held-out rows in stage 2."""
-    fit_rate: NotNegative = LaneFloat(0.02)
+    fit_rate: Annotated[NotNegative, Search(1e-3, 0.1, log=True)] = LaneFloat(0.02)
     """Learning rate of these steps."""
     shrink: Annotated[NotNegative, unless("fit_rate", 0.0)] = LaneFloat(0.0)
     """Weight of beta^2 / 2 in stage 2 (0.1 in the released code, 0 in the paper)."""

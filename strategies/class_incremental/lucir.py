@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, gradients, mask, unless
+from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, Search, gradients, mask, unless
 from strategies.parts import Distilled, features_of
 
 
@@ -28,9 +28,9 @@ class LUCIR(Distilled):
     name = "lucir"
     paper = "Hou et al. 2019, Learning a unified classifier incrementally via rebalancing"
 
-    lam: NotNegative = LaneFloat(5.0)
+    lam: Annotated[NotNegative, Search(0.5, 20, log=True)] = LaneFloat(5.0)
     """lambda_base: weight of the less-forget constraint."""
-    margin: NotNegative = LaneFloat(0.5)
+    margin: Annotated[NotNegative, Search(0.1, 1)] = LaneFloat(0.5)
     """m: the cosine to the row's own class should exceed that to a new class by this much."""
     nearest: Count = 2
     """K: number of new classes that an exemplar is separated from."""

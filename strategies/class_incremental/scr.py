@@ -17,6 +17,7 @@ from strategies.core import (
     CountOrNone,
     LaneFloat,
     LaneLinear,
+    Search,
     gradients,
     need_images,
     unless,
@@ -40,7 +41,7 @@ class SCR(NearestMean, Replay):
 
     batch: CountOrNone = 100
     """Stored rows per step; 0 for the number of new rows."""
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(0.07)
+    temperature: Annotated[LaneFloat, Bounds(1e-3), Search(0.03, 0.5, log=True)] = LaneFloat(0.07)
     """T: inner products are divided by this."""
     projection: Count = 128
     """Outputs of the projection, a network with one hidden layer as wide as the features."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, mask
+from strategies.core import Batch, Bounds, LaneFloat, Search, mask
 from strategies.parts import Distilled
 
 
@@ -22,7 +22,7 @@ class WA(Distilled):
     name = "wa"
     paper = "Zhao et al. 2020, Maintaining discrimination and fairness in class incremental learning"
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
+    temperature: Annotated[LaneFloat, Bounds(1e-3), Search(1, 5)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of the distillation."""
     clip: bool = True
     """Whether negative weights of the head are set to 0 after each step, so that norms reflect logits."""

@@ -1,12 +1,12 @@
 """Less-forgetful learning."""
 
 import copy
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask
+from strategies.core import Batch, LaneFloat, NotNegative, Search, Strategy, mask
 from suites.base import Training
 
 
@@ -25,7 +25,7 @@ class LFL(Strategy):
     scenarios = ("domain",)
     needs_boundaries = True
 
-    lam: NotNegative = LaneFloat(0.1)
+    lam: Annotated[NotNegative, Search(1e-4, 10, log=True)] = LaneFloat(0.1)
     """Weight of the distance between features."""
     head: Literal["frozen", "free"] = "frozen"
     """Whether the head is frozen after the first task, so that new units cannot be learned."""

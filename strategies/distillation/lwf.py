@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Strategy, mask, only_if, unless
+from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Search, Strategy, mask, only_if, unless
 from strategies.parts import soft_cross_entropy
 
 
@@ -28,11 +28,11 @@ class LwF(Strategy):
         "vandeven2022": {"temperature": 2.0, "balance": {"task": "tasks", "domain": "tasks", "class": "sum"}}
     }
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3), unless("lam", 0.0)] = LaneFloat(2.0)
+    temperature: Annotated[LaneFloat, Bounds(1e-3), Search(1, 8), unless("lam", 0.0)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax."""
     balance: Literal["sum", "tasks"] = "sum"
     """L_new + lambda L_distil, or 1/t L_new + (1 - 1/t) L_distil at the t-th task (van de Ven 2022)."""
-    lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
+    lam: Annotated[NotNegative, Search(0.1, 10, log=True), only_if("balance", "sum")] = LaneFloat(1.0)
     """Weight of distillation with balance=sum."""
     heat_squared: Annotated[bool, unless("temperature", 1.0), unless("lam", 0.0)] = False
     """Whether distillation is multiplied by T^2, so that T does not change its weight (Hinton 2015)."""

@@ -20,6 +20,7 @@ from strategies.core import (
     Count,
     Generators,
     LaneFloat,
+    Search,
     Strategy,
     lanewise,
     mask,
@@ -75,9 +76,9 @@ class BIR(Strategy):
 
     generator_hidden: Count = 400
     """Units in each of the decoder's two hidden layers."""
-    latent: Count = 100
+    latent: Annotated[Count, Search(of=(8, 25, 100))] = 100
     """Latent variables."""
-    gated: Annotated[LaneFloat, Bounds(0.0, 1.0)] = LaneFloat(0.1)
+    gated: Annotated[LaneFloat, Bounds(0.0, 1.0), Search(0.1, 0.9)] = LaneFloat(0.1)
     """Share of the decoder's hidden units set to 0 for a class (a task in domain-incremental streams)."""
     temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(2.0)
     """Logits are divided by this before the softmax of distillation."""

@@ -18,6 +18,7 @@ from strategies.core import (
     CountOrNone,
     Generators,
     LaneFloat,
+    Search,
     Strategy,
     mask,
     only_if,
@@ -46,7 +47,7 @@ class DGR(Strategy):
 
     generator_hidden: Count = 400
     """Units in each of the two hidden layers of the generator's encoder and decoder."""
-    latent: CountOrNone = 0
+    latent: Annotated[CountOrNone, Search(of=(4, 8, 16, 32, 100))] = 0
     """Latent variables of the generator; 0 for one per seven pixels, at most 100 (MNIST in van de Ven 2022):
     images of few pixels leave more of them unused."""
     targets: Literal["hard", "soft"] = "hard"

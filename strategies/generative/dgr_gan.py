@@ -3,9 +3,11 @@
 Axes: L lanes, B batch, D pixels.
 """
 
+from typing import Annotated
+
 from torch import Tensor
 
-from strategies.core import Batch, Count, CountOrNone, Generators, LaneFloat, NotNegative
+from strategies.core import Batch, Count, CountOrNone, Generators, LaneFloat, NotNegative, Search
 from strategies.generative.dgr import DGR
 from strategies.parts import Critic, GANAdam, ImageGenerator
 
@@ -27,11 +29,11 @@ class DGRGAN(DGR):
     cost = 42.7
     presets = {}
 
-    latent: CountOrNone = 100
+    latent: Annotated[CountOrNone, Search(of=(8, 32, 100))] = 100
     """Latent variables of the generator."""
     critic_steps: Count = 5
     """Steps of the critic before each step of the generator."""
-    penalty: NotNegative = LaneFloat(10.0)
+    penalty: Annotated[NotNegative, Search(1, 30, log=True)] = LaneFloat(10.0)
     """Weight of the critic's gradient penalty."""
 
     def make_generator(self, random: Generators, pixels: int) -> ImageGenerator:

@@ -6,14 +6,24 @@ X the axes of one row.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from strategies.core import Adam, Batch, Count, Generators, Strategy, hashed_uniform, lanewise, pad_rows
+from strategies.core import (
+    Adam,
+    Batch,
+    Count,
+    Generators,
+    Search,
+    Strategy,
+    hashed_uniform,
+    lanewise,
+    pad_rows,
+)
 from strategies.parts import VAE, GaussianNoise, log_normal_density, need_pixels_0_to_1, sample_latent
 from suites.base import generator
 
@@ -37,7 +47,7 @@ class GenerativeClassifier(Strategy):
 
     generator_hidden: Count = 85
     """Units in each of the two hidden layers of encoder and decoder."""
-    latent: Count = 5
+    latent: Annotated[Count, Search(of=(2, 5, 10, 20))] = 5
     """Latent variables of each model."""
     samples: Count = 50
     """Importance samples of the likelihood."""

@@ -10,7 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, gradients, unless
+from strategies.core import (
+    Batch,
+    Count,
+    LaneFloat,
+    NotNegative,
+    Search,
+    Strategy,
+    Unsuitable,
+    gradients,
+    unless,
+)
 from strategies.parts import lane_vectors, write_lane_vectors
 
 
@@ -48,7 +58,7 @@ class GEM(Strategy):
 
     buffer: Count = 500
     """Rows in the memory of one lane, shared equally between tasks; each task stores its last rows."""
-    gamma: NotNegative = LaneFloat(0.5)
+    gamma: Annotated[NotNegative, Search(0, 1)] = LaneFloat(0.5)
     """Memory strength: weight of the earlier tasks' gradients in a step that violates a constraint."""
     strength: Annotated[Literal["bound", "added"], unless("gamma", 0.0)] = "bound"
     """Memory strength is the lower bound of v (the released code), or is added to v (the text)."""

@@ -17,6 +17,7 @@ from strategies.core import (
     LaneLinear,
     Momentum,
     NotNegative,
+    Search,
     Share,
     Strategy,
     eval_mode,
@@ -45,7 +46,7 @@ class GPM(Strategy):
     needs_boundaries = True
     projects = True
 
-    threshold: Share = LaneFloat(0.97)
+    threshold: Annotated[Share, Search(0.9, 0.999)] = LaneFloat(0.97)
     """Share of the squared norm of a layer's inputs that the stored directions hold."""
     growth: Annotated[NotNegative, unless("threshold", 1.0)] = LaneFloat(0.003)
     """How much the threshold grows from task to task, up to 1."""

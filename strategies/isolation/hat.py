@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from strategies.core import Batch, Bounds, LaneFloat, LaneLinear, NotNegative, Unsuitable, gradients, per_lane
+from strategies.core import (
+    Batch,
+    Bounds,
+    LaneFloat,
+    LaneLinear,
+    NotNegative,
+    Search,
+    Unsuitable,
+    gradients,
+    per_lane,
+)
 from strategies.parts import Gated, fan_in, unit_count
 from suites.base import generator
 
@@ -30,9 +40,9 @@ class HAT(Gated):
     needs = "the task of every row, gates per task, dense layers and convolutions"
     projects = True
 
-    s_max: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(400.0)
+    s_max: Annotated[LaneFloat, Bounds(1e-3), Search(10, 800, log=True)] = LaneFloat(400.0)
     """Steepness of the gates at the end, when they are nearly 0 or 1."""
-    c: NotNegative = LaneFloat(0.75)
+    c: Annotated[NotNegative, Search(0.1, 2.5)] = LaneFloat(0.75)
     """Weight of the term that leaves units free for later tasks."""
     anneal: Literal["epoch", "task"] = "epoch"
     """s grows from 1/s_max to s_max in every epoch (the paper), or once over a task."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, Share, Strategy, per_lane, unless
+from strategies.core import Batch, LaneFloat, Search, Share, Strategy, per_lane, unless
 from strategies.parts import by_task, hidden_layers, with_masks
 
 
@@ -27,7 +27,7 @@ class PackNet(Strategy):
     scenarios = ("task",)
     needs_boundaries = True
 
-    pruned: Share = LaneFloat(0.75)
+    pruned: Annotated[Share, Search(0.3, 0.9)] = LaneFloat(0.75)
     """Share of the weights trained by a task that are freed again."""
     retrain: Annotated[Share, unless("pruned", 0.0)] = LaneFloat(1 / 3)
     """Share of a task's steps that come after pruning; the paper takes half as many steps as before it."""

@@ -4,12 +4,13 @@ Axes: L lanes, T tasks, N weights of a layer, C bytes of N bits, U units; X the 
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, LaneFloat, Share, Strategy, uniform_parameter
+from strategies.core import Batch, LaneFloat, Search, Share, Strategy, uniform_parameter
 from strategies.parts import by_task, fan_in, hidden_layers, unit_count, with_masks
 from suites.base import generator
 
@@ -30,7 +31,7 @@ class SupSup(Strategy):
     scenarios = ("task",)
     needs_boundaries = True
 
-    kept: Share = LaneFloat(0.5)
+    kept: Annotated[Share, Search(0.1, 0.9)] = LaneFloat(0.5)
     """Share of each layer's weights that a task uses, at least one; in the head, of its units' weights."""
 
     @torch.no_grad()

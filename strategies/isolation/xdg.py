@@ -3,9 +3,11 @@
 Axes: L lanes, T tasks, F units of a layer.
 """
 
+from typing import Annotated
+
 from torch import Tensor
 
-from strategies.core import LaneFloat, Share, Strategy
+from strategies.core import LaneFloat, Search, Share, Strategy
 from strategies.parts import Gated, unit_count
 
 
@@ -21,7 +23,7 @@ class XdG(Gated):
     needs = "the task of every row, dense layers and convolutions"
     presets = {"vandeven2022": {"gated": 0.9}}
 
-    gated: Share = LaneFloat(0.8)
+    gated: Annotated[Share, Search(0.1, 0.95)] = LaneFloat(0.8)
     """Share of each hidden layer's units that a task does not use."""
 
     def setup(self) -> None:

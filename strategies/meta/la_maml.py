@@ -13,7 +13,18 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, Bounds, CountOrNone, LaneFloat, NotNegative, dot_L, mask, per_lane, unless
+from strategies.core import (
+    Batch,
+    Bounds,
+    CountOrNone,
+    LaneFloat,
+    NotNegative,
+    Search,
+    dot_L,
+    mask,
+    per_lane,
+    unless,
+)
 from strategies.parts import Replay, join_batches
 
 
@@ -72,7 +83,7 @@ class LaMAML(LookAhead):
     cost = 3.0
     paper = "Gupta et al. 2020, La-MAML: look-ahead meta learning for continual learning"
 
-    eta: NotNegative = LaneFloat(0.3)
+    eta: Annotated[NotNegative, Search(0.03, 1, log=True)] = LaneFloat(0.3)
     """Learning rate of the learning rates."""
     uphill: bool = False
     """Whether negative rates step uphill in the quick steps (the algorithm as written) or are taken as 0."""
@@ -124,7 +135,7 @@ class OML(LookAhead):
 
     order: Literal["first", "second"] = "second"
     """first: quick steps' gradients are constants; second: they are differentiated through as well."""
-    alpha: NotNegative = LaneFloat(0.01)
+    alpha: Annotated[NotNegative, Search(1e-3, 0.3, log=True)] = LaneFloat(0.01)
     """Learning rate of the quick steps."""
 
     def loss(self, batch: Batch) -> Tensor:

@@ -4,12 +4,12 @@ Axes: L lanes, B batch.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, CountOrNone, LaneFloat, Share, per_lane
+from strategies.core import Batch, Count, CountOrNone, LaneFloat, Search, Share, per_lane
 from strategies.parts import Replay
 
 
@@ -37,9 +37,9 @@ class MER(Replay):
     """k: draws from the memory in a path."""
     rows: CountOrNone = 0
     """Stored rows in a draw; 0 for the number of new rows."""
-    beta: Share = LaneFloat(0.3)
+    beta: Annotated[Share, Search(0.03, 1, log=True)] = LaneFloat(0.3)
     """Share of each path's change of the parameters that is applied."""
-    gamma: Share = LaneFloat(1.0)
+    gamma: Annotated[Share, Search(0.1, 1)] = LaneFloat(1.0)
     """Share of the change over all paths that is applied."""
     place: Literal["first", "last"] = "first"
     """Place of the new rows in a path: first (released code of Algorithm 1) or last (of Algorithm 6)."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share, unless
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, Share, unless
 from strategies.parts import Recycling
 
 
@@ -24,7 +24,7 @@ class ContinualBackprop(Recycling):
     name = "continual-backprop"
     paper = "Dohare et al. 2024, Loss of plasticity in deep continual learning"
 
-    rate: NotNegative = LaneFloat(1e-4)
+    rate: Annotated[NotNegative, Search(1e-6, 0.01, log=True)] = LaneFloat(1e-4)
     """rho: share of a layer's mature units replaced per step."""
     maturity: Annotated[CountOrNone, unless("rate", 0.0)] = 100
     """Steps before a new unit can be replaced."""

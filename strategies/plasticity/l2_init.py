@@ -1,6 +1,8 @@
 """Regenerative regularisation."""
 
-from strategies.core import LaneFloat, NotNegative, Strategy, gradients, per_lane
+from typing import Annotated
+
+from strategies.core import LaneFloat, NotNegative, Search, Strategy, gradients, per_lane
 
 
 class L2Init(Strategy):
@@ -14,7 +16,7 @@ class L2Init(Strategy):
     paper = "Kumar et al. 2023, Maintaining plasticity via regenerative regularization"
     needs = "a copy of the initial parameters"
 
-    lam: NotNegative = LaneFloat(1e-3)
+    lam: Annotated[NotNegative, Search(1e-6, 0.1, log=True)] = LaneFloat(1e-3)
     """lambda: weight of the penalty."""
 
     def setup(self) -> None:

@@ -3,10 +3,12 @@
 Axes: L lanes, H hidden units of one layer, I inputs.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, LaneFloat, NotNegative, hashed_uniform
+from strategies.core import Batch, Count, LaneFloat, NotNegative, Search, hashed_uniform
 from strategies.parts import Recycling
 
 
@@ -21,7 +23,7 @@ class ReDo(Recycling):
     name = "redo"
     paper = "Sokar et al. 2023, The dormant neuron phenomenon in deep reinforcement learning"
 
-    tau: NotNegative = LaneFloat(0.025)
+    tau: Annotated[NotNegative, Search(1e-3, 0.3, log=True)] = LaneFloat(0.025)
     """A unit is dormant if its mean output is at most this share of its layer's."""
     every: Count = 1000
     """Steps between two checks, counted since the optimiser was last reset."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import LaneFloat, NotNegative, Share, Strategy, per_lane, unless
+from strategies.core import LaneFloat, NotNegative, Search, Share, Strategy, per_lane, unless
 from suites.base import generator
 
 
@@ -21,9 +21,9 @@ class ShrinkPerturb(Strategy):
     needs = "task boundaries, a copy of the initial parameters"
     needs_boundaries = True
 
-    shrink: Share = LaneFloat(0.4)
+    shrink: Annotated[Share, Search(0.1, 1)] = LaneFloat(0.4)
     """lambda: factor of every parameter."""
-    perturb: NotNegative = LaneFloat(0.1)
+    perturb: Annotated[NotNegative, Search(1e-3, 1, log=True)] = LaneFloat(0.1)
     """sigma: scale of the noise."""
     noise: Annotated[Literal["initial", "normal"], unless("perturb", 0.0)] = "initial"
     """n: the tensor's initial values in random order (the authors' code: a new initialisation), or N(0, 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, Count, LaneFloat, Momentum, NotNegative, mask, row_losses, unless
+from strategies.core import Batch, Count, LaneFloat, Momentum, NotNegative, Search, mask, row_losses, unless
 from strategies.parts import counting_rows, features_of, groups_as_lanes, rows_at_once
 from strategies.pretrained.sparse_er import SparseER
 
@@ -31,7 +31,7 @@ class MbPA(SparseER):
     """K: nearest stored rows that the network is adapted to."""
     adapt_steps: Annotated[Count, unless("adapt_rate", 0.0)] = 30
     """Steps of the adaptation, by SGD with momentum 0.9."""
-    adapt_rate: NotNegative = LaneFloat(5e-3)
+    adapt_rate: Annotated[NotNegative, Search(1e-4, 0.1, log=True)] = LaneFloat(5e-3)
     """Learning rate of these steps."""
     adapt_lam: Annotated[NotNegative, unless("adapt_rate", 0.0)] = LaneFloat(1e-3)
     """lambda: weight of the squared distance to the trained network."""

@@ -12,7 +12,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Count, LaneFloat, NotNegative, Strategy, Unsuitable, mask, only_if, unless
+from strategies.core import (
+    Batch,
+    Count,
+    LaneFloat,
+    NotNegative,
+    Search,
+    Strategy,
+    Unsuitable,
+    mask,
+    only_if,
+    unless,
+)
 from strategies.parts import frozen_features, tuned_transformer
 from suites.base import Training, generator
 
@@ -101,7 +112,7 @@ class L2P(PromptPool):
 
     top: Count = 5
     """K: number of parts put before a row's tokens."""
-    lam: NotNegative = LaneFloat(0.5)
+    lam: Annotated[NotNegative, Search(0.01, 1, log=True)] = LaneFloat(0.5)
     """lambda: weight of the cosine between chosen keys and query."""
 
     def setup(self) -> None:
@@ -140,7 +151,7 @@ class CodaPrompt(PromptPool):
 
     pool: Count = 20
     """M: number of components, an equal share for each task."""
-    lam: NotNegative = LaneFloat(0.1)
+    lam: Annotated[NotNegative, Search(0.01, 1, log=True)] = LaneFloat(0.1)
     """lambda: weight of the orthogonality of components, keys and attentions."""
     penalty: Annotated[Literal["sum", "mean"], unless("lam", 0.0)] = "sum"
     """|V V' - I|^2: sum over the entries (the paper) or mean (the released code)."""

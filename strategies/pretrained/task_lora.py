@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, LaneFloat, NotNegative, Strategy, mask, uniform_parameter, unless
+from strategies.core import Batch, LaneFloat, NotNegative, Search, Strategy, mask, uniform_parameter, unless
 from strategies.parts import tuned_transformer
 from suites.base import generator
 
@@ -107,7 +107,7 @@ class OLoRA(IncLoRA):
 
     name = "o-lora"
 
-    lam: NotNegative = LaneFloat(0.5)
+    lam: Annotated[NotNegative, Search(0.05, 5, log=True)] = LaneFloat(0.5)
     """lambda_1: weight of the overlap between new and earlier factors."""
     penalty: Annotated[Literal["absolute", "squared"], unless("lam", 0.0)] = "absolute"
     """Entries of A_i' A_t: absolute (the released code) or squared (eq. 8)."""

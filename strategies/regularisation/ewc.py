@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Share, only_if, unless
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, Share, only_if, unless
 from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, squared_gradients
 
 
@@ -23,11 +23,11 @@ class EWC(QuadraticPenalty):
     needs_boundaries = True
     presets = {"vandeven2022": {"lam": {"task": 1e5, "domain": 1e10, "class": 1e9}}}
 
-    lam: NotNegative = LaneFloat(1000.0)
+    lam: Annotated[NotNegative, Search(1, 1e6, log=True)] = LaneFloat(1000.0)
     """Strength of the penalty."""
     variant: Annotated[Literal["separate", "online"], unless("lam", 0.0)] = "separate"
     """One penalty per task, or one running penalty."""
-    gamma: Annotated[Share, only_if("variant", "online")] = LaneFloat(1.0)
+    gamma: Annotated[Share, Search(0.5, 1), only_if("variant", "online")] = LaneFloat(1.0)
     """Factor of the earlier importance at each task, for online."""
     fisher: Literal["exact", "sampled", "true", "batched"] = "exact"
     """Estimator: expectation over the model's predictions, one sampled class, the label, or batches."""

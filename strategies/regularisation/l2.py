@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import LaneFloat, NotNegative, unless
+from strategies.core import LaneFloat, NotNegative, Search, unless
 from strategies.parts import QuadraticPenalty
 
 
@@ -21,7 +21,7 @@ class L2(QuadraticPenalty):
     needs = "task boundaries, twice the parameters"
     needs_boundaries = True
 
-    lam: NotNegative = LaneFloat(0.1)
+    lam: Annotated[NotNegative, Search(1e-4, 10, log=True)] = LaneFloat(0.1)
     """Strength of the penalty."""
     centre_at: Annotated[Literal["last", "each"], unless("lam", 0.0)] = "last"
     """One penalty, centred at the end of the last task, or one for the end of each task."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, gradients, only_if, unless
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, gradients, only_if, unless
 from strategies.parts import ROWS_AT_ONCE, QuadraticPenalty, absolute_gradients
 
 
@@ -22,7 +22,7 @@ class MAS(QuadraticPenalty):
     needs = "task boundaries, twice the parameters"
     needs_boundaries = True
 
-    lam: NotNegative = LaneFloat(0.01)
+    lam: Annotated[NotNegative, Search(1e-4, 100, log=True)] = LaneFloat(0.01)
     """Strength of the penalty; the paper's 1 is for one head per task, and too strong for a shared head."""
     estimator: Annotated[Literal["exact", "batched"], unless("lam", 0.0)] = "exact"
     """Absolute gradient of each row (the paper), or of batches' sums (what most code does)."""

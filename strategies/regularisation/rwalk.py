@@ -8,7 +8,18 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, Share, gradients, per_lane, unless
+from strategies.core import (
+    Batch,
+    Bounds,
+    Count,
+    LaneFloat,
+    NotNegative,
+    Search,
+    Share,
+    gradients,
+    per_lane,
+    unless,
+)
 from strategies.parts import QuadraticPenalty
 
 
@@ -25,7 +36,7 @@ class RWalk(QuadraticPenalty):
     needs = "task boundaries, four times the parameters"
     needs_boundaries = True
 
-    lam: NotNegative = LaneFloat(1.0)
+    lam: Annotated[NotNegative, Search(0.01, 1e4, log=True)] = LaneFloat(1.0)
     """Strength of the penalty."""
     alpha: Annotated[Share, unless("lam", 0.0)] = LaneFloat(0.9)
     """Weight of the newest squared gradient in the moving average."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, NotNegative, gradients, per_lane, unless
+from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Search, gradients, per_lane, unless
 from strategies.parts import QuadraticPenalty
 
 
@@ -26,9 +26,9 @@ class SI(QuadraticPenalty):
         | {"path": "total", "negative": True}
     }
 
-    c: NotNegative = LaneFloat(0.1)
+    c: Annotated[NotNegative, Search(0.01, 1e4, log=True)] = LaneFloat(0.1)
     """Strength of the penalty."""
-    xi: Annotated[LaneFloat, Bounds(1e-12), unless("c", 0.0)] = LaneFloat(0.1)
+    xi: Annotated[LaneFloat, Bounds(1e-12), Search(1e-3, 1, log=True), unless("c", 0.0)] = LaneFloat(0.1)
     """Damping, so that a parameter that hardly moved does not become infinitely important."""
     path: Annotated[Literal["task", "total"], unless("c", 0.0)] = "task"
     """Gradient along the path: of the task's loss (the paper), or of loss and penalty (van de Ven 2022)."""

@@ -17,6 +17,7 @@ from strategies.core import (
     CountOrNone,
     LaneFloat,
     NotNegative,
+    Search,
     Share,
     Unsuitable,
     copy_buffers,
@@ -61,9 +62,9 @@ class AdaptiveReplay(Replay):
     """Stored rows in a step that reviews; 0 for the number of new rows."""
     rate: Share = LaneFloat(0.25)
     """Largest share of the steps, from the second task on, that may review."""
-    lam: NotNegative = LaneFloat(3.0)
+    lam: Annotated[NotNegative, Search(0.3, 10, log=True)] = LaneFloat(3.0)
     """Weight of the loss on stored rows when nothing is forgotten."""
-    boost: Annotated[NotNegative, only_if("control", "adaptive")] = LaneFloat(2.0)
+    boost: Annotated[NotNegative, Search(0.5, 8, log=True), only_if("control", "adaptive")] = LaneFloat(2.0)
     """At full alarm the weight is (1 + boost) times ``lam``."""
     calm: Annotated[Share, only_if("control", "adaptive")] = LaneFloat(0.1)
     """Share of steps that review when nothing is forgotten."""

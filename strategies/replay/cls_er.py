@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, LaneModel, NotNegative, Share, mask, per_lane, unless
+from strategies.core import Batch, LaneFloat, LaneModel, NotNegative, Search, Share, mask, per_lane, unless
 from strategies.parts import RowReplay, join_batches, real_rows
 
 
@@ -29,11 +29,11 @@ class CLSER(RowReplay):
         }
     }  # fmt: skip
 
-    lam: NotNegative = LaneFloat(2.0)
+    lam: Annotated[NotNegative, Search(0.05, 5, log=True)] = LaneFloat(2.0)
     """lambda: weight of the squared distance to the mean models' logits."""
     plastic_rate: Annotated[Share, unless("lam", 0.0)] = LaneFloat(1.0)
     """Share of the steps after which the plastic model moves."""
-    stable_rate: Share = LaneFloat(0.9)
+    stable_rate: Annotated[Share, Search(0.1, 1)] = LaneFloat(0.9)
     """Share of the steps after which the stable model moves."""
     plastic_decay: Annotated[Share, unless("plastic_rate", 0.0), unless("lam", 0.0)] = LaneFloat(0.99)
     """a of the plastic model: share of its own parameters in the moving average (less in the first steps)."""

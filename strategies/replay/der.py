@@ -1,8 +1,10 @@
 """Dark experience replay: rows are stored with the network's logits."""
 
+from typing import Annotated
+
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, NotNegative, mask
+from strategies.core import Batch, LaneFloat, NotNegative, Search, mask
 from strategies.parts import Memory, Replay
 
 
@@ -18,7 +20,7 @@ class DER(Replay):
     paper = "Buzzega et al. 2020, Dark experience for general continual learning"
     needs = "a memory of rows and logits"
 
-    alpha: NotNegative = LaneFloat(0.3)
+    alpha: Annotated[NotNegative, Search(0.05, 2, log=True)] = LaneFloat(0.3)
     """Weight of the distance between logits."""
 
     def setup(self) -> None:
@@ -51,7 +53,7 @@ class DERPlusPlus(DER):
     name = "der++"
     cost = 3.0
 
-    beta: NotNegative = LaneFloat(0.5)
+    beta: Annotated[NotNegative, Search(0.05, 2, log=True)] = LaneFloat(0.5)
     """Weight of the cross-entropy on stored rows."""
 
     def loss(self, batch: Batch) -> Tensor:

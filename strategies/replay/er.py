@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, only_if
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, only_if
 from strategies.parts import RowReplay, join_batches
 from suites.base import Training
 
@@ -28,7 +28,7 @@ class ER(RowReplay):
     balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
     """concatenated: one mean over new and stored rows; sum: L_new + lam L_old; tasks: at task t,
     1/t L_new + (1 - 1/t) L_old."""
-    lam: Annotated[NotNegative, only_if("balance", "sum")] = LaneFloat(1.0)
+    lam: Annotated[NotNegative, Search(0.1, 10, log=True), only_if("balance", "sum")] = LaneFloat(1.0)
     """lambda: weight of the loss on stored rows with balance=sum."""
 
     def unsuitable(self, scenario: str, training: Training) -> str | None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, per_lane
+from strategies.core import Batch, Bounds, LaneFloat, Search, per_lane
 from strategies.parts import RowReplay, pick_marked, real_rows
 
 
@@ -24,7 +24,7 @@ class ERAML(RowReplay):
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
 
-    temperature: Annotated[LaneFloat, Bounds(1e-3)] = LaneFloat(0.1)
+    temperature: Annotated[LaneFloat, Bounds(1e-3), Search(0.03, 0.5, log=True)] = LaneFloat(0.1)
     """T: cosines are divided by this before the softmax."""
 
     def loss(self, batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Unsuitable, eval_mode, unless
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, Unsuitable, eval_mode, unless
 from strategies.parts import Memory, Replay, sample_rows
 
 
@@ -22,7 +22,7 @@ class FDR(Replay):
     needs = "a memory of rows and probabilities, task boundaries"
     needs_boundaries = True
 
-    alpha: NotNegative = LaneFloat(1.0)
+    alpha: Annotated[NotNegative, Search(0.05, 5, log=True)] = LaneFloat(1.0)
     """Weight of the distance."""
     batch: CountOrNone = 0
     """Stored rows per step; 0 for the number of new rows."""

@@ -17,6 +17,7 @@ from strategies.core import (
     LaneFloat,
     LaneModel,
     NotNegative,
+    Search,
     Share,
     eval_mode,
     gradients,
@@ -48,7 +49,7 @@ class HAL(ER):
 
     write: Literal["reservoir", "class-balanced", "ring", "per-class"] = "ring"
     """Rows that are stored (as in er); the paper stores the latest of each class (ring)."""
-    anchoring: NotNegative = LaneFloat(0.1)
+    anchoring: Annotated[NotNegative, Search(0.01, 1, log=True)] = LaneFloat(0.1)
     """Weight of the squared change of the anchors' logits: the paper's lambda."""
     gamma: Annotated[NotNegative, unless("anchoring", 0.0), unless("anchor_lr", 0.0)] = LaneFloat(0.1)
     """Weight of the squared distance between an anchor's features and their mean over the task."""

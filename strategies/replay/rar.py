@@ -5,11 +5,22 @@ Axes: L lanes, B batch, D pixels, K lines of pixels along one axis; X the axes o
 
 import math
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, LaneFloat, NotNegative, Share, need_images, per_lane, splitmix64
+from strategies.core import (
+    Batch,
+    Count,
+    LaneFloat,
+    NotNegative,
+    Search,
+    Share,
+    need_images,
+    per_lane,
+    splitmix64,
+)
 from strategies.replay.er import ER
 
 
@@ -28,7 +39,7 @@ class RAR(ER):
 
     repeats: Count = 10
     """Steps on each batch of new rows."""
-    noise: NotNegative = LaneFloat(0.1)
+    noise: Annotated[NotNegative, Search(0.01, 0.5, log=True)] = LaneFloat(0.1)
     """Standard deviation of the noise added to every pixel of the network's input."""
     shift: Share = LaneFloat(0.0)
     """Largest shift in each direction, as a share of the image's side: 0.125 is 4 of 32 pixels."""

@@ -67,8 +67,8 @@ def test_show_run_and_report_agree_on_a_user_s_class(
     shown = json.loads(command("show", own, "--json")[1])
     assert (shown["summary"], shown["metadata"]["family"]) == ("Steps that are scaled.", "gradient")
     assert shown["options"] == [
-        {"name": "scale", "type": "number from 0 up", "default": 0.5, "help": "How strongly."},
-        {"name": "way", "type": "up | down", "default": "up", "help": ""},
+        {"name": "scale", "type": "number from 0 up", "default": 0.5, "help": "How strongly.", "search": ""},
+        {"name": "way", "type": "up | down", "default": "up", "help": "", "search": ""},
     ]
     assert command(f"run digits -s {own}[scale=0.25] -s finetune {CELLS} --out {out}")[0] == 0
     records = RunReader(tmp_path / "run").records()
