@@ -1,58 +1,91 @@
 """SGD, momentum SGD, Adam and AdamW over stacked parameters, with a rate for each lane.
 
-``torch.optim`` has one rate per parameter, but a stacked parameter needs L of them. The update is computed by
-torch's own fused kernels, called on slices of lanes that share rate, decay and number of steps. On a CPU
-a slice is one lane, so that no lane's rounding depends on other lanes; on a GPU slices are as long as
-possible, so that few kernels are launched. A resting lane is in no slice, so it does not change.
+``torch.optim`` has one rate per parameter, but a stacked parameter needs L of them. There are two ways:
 
-Axes: L lanes.
+* Torch's fused kernels, called once for all lanes of equal rate and decay. Where every lane takes the step
+  they read whole stacked tensors on a GPU. Everywhere else they read each lane's part, so that on a CPU no
+  lane's rounding depends on other lanes. A resting lane is left out, so it does not change.
+* Plain arithmetic on one vector of all parameters per lane, the same number of operations for any rates.
+  This is used where rates differ on a GPU, and where this version of torch has no fused kernels. It agrees
+  with the kernels to about 1e-6 of a step: the order of operations differs.
+
+``lr`` can be assigned between steps, as a schedule does.
+
+Axes: L lanes, P parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-BETA_1, BETA_2, EPSILON, MOMENTUM = 0.9, 0.999, 1e-8, 0.9
+EPSILON = 1e-8
 
 
 class Optimiser:
     """The base class of optimisers; ``lr`` and ``weight_decay`` have one value per lane."""
 
-    moments_needed: ClassVar[int] = 0
+    kernel: ClassVar[str] = ""
+    """The name of torch's fused kernel; it is private, so it may be missing."""
+    n_moments: ClassVar[int] = 0
 
     def __init__(
         self, parameters: Sequence[Tensor], lr: Sequence[float], weight_decay: Sequence[float]
     ) -> None:
         self.parameters = list(parameters)
-        self.lr, self.weight_decay = list(lr), list(weight_decay)
-        device = self.parameters[0].device
-        self.moments = [[torch.zeros_like(p) for p in self.parameters] for _ in range(self.moments_needed)]
-        # Counted twice: torch's kernels need a tensor, and slices are made without reading from the device.
-        self.steps_L = torch.zeros(len(self.lr), device=device)
-        self.steps = [0] * len(self.lr)
+        self.weight_decay = list(weight_decay)
+        self.lr_L = torch.zeros(len(lr), device=self.parameters[0].device)
+        """The learning rates on the device, written whenever ``lr`` is assigned."""
+        self.lr = list(lr)
+        self._fused: Any = getattr(torch, self.kernel, None)
+        self._plain = self._fused is None or (self.lr_L.is_cuda and len(set(self._alike)) > 1)
+        self._sizes = [p[0].numel() for p in self.parameters]
+        self._moments_LP = [
+            torch.zeros(len(lr), sum(self._sizes), device=self.lr_L.device) for _ in range(self.n_moments)
+        ] if self._plain else []  # fmt: skip
+        self.moments = [
+            [part.view_as(p) for p, part in zip(self.parameters, m.split(self._sizes, 1), strict=True)]
+            for m in self._moments_LP
+        ] or [[torch.zeros_like(p) for p in self.parameters] for _ in range(self.n_moments)]
+        # Counted twice: the kernels need a tensor, and parts are made without reading from the device.
+        self.steps_L = torch.zeros_like(self.lr_L)
+        self.steps = [0] * len(lr)
         self._on_L = torch.zeros_like(self.steps_L)
-        self._slices: list[_Slice] = []
-        self._cut_for: tuple[bool, ...] | None = None
+        self._decay_L1 = torch.tensor(self.weight_decay, device=self.lr_L.device).unsqueeze(1)
+        self._all = (True,) * len(lr)
+        self._parts: list[_Part] = []
+        self._cut_for: object = None
 
     @property
-    def lr_L(self) -> Tensor:
-        """The learning rates as a tensor, shape (L,)."""
-        return torch.tensor(self.lr, device=self.steps_L.device)
+    def lr(self) -> list[float]:
+        """The learning rate of each lane; assign a new list to change it before a step."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: Sequence[float]) -> None:
+        self._lr = list(lr)
+        self.lr_L.copy_(torch.tensor(self._lr))
+        first: dict[object, int] = {}
+        keys = zip(self._lr, self.weight_decay, strict=True)
+        self._alike = tuple(first.setdefault(key, lane) for lane, key in enumerate(keys))
 
     @torch.no_grad()
     def step(self, active: tuple[bool, ...] | None = None) -> None:
         """Update the parameters of active lanes (None: all) from ``.grad``; resting lanes do not change."""
-        active = active or (True,) * len(self.lr)
-        if active != self._cut_for:
+        active = active or self._all
+        if (active, self._alike) != self._cut_for:
             self._cut(active)
         grads = [p.grad for p in self.parameters if p.grad is not None]
         self.steps_L.add_(self._on_L)
-        for part in self._slices:
-            self.update(part, grads if part.whole else [g[part.start : part.stop] for g in grads])
+        if self._plain:
+            self._step_plainly(grads, active)
+        for part in self._parts:
+            # A GPU's kernel reads the rate from the device, so that a captured step follows its changes.
+            lr = self.lr_L[part.lane] if self.lr_L.is_cuda else self.lr[part.lane]
+            self.update(part, part.of(grads), lr)
         self.steps = [n + on for n, on in zip(self.steps, active, strict=True)]
 
     def descend(self, loss_L: Tensor, active: tuple[bool, ...] | None = None) -> None:
@@ -62,8 +95,17 @@ class Optimiser:
             p.grad = gradient
         self.step(active)
 
-    def update(self, part: _Slice, grads: list[Tensor]) -> None:
-        """Update the parameters of one slice of lanes."""
+    def update(self, part: _Part, grads: list[Tensor], lr: float | Tensor) -> None:
+        """Update the parameters of some lanes by the fused kernel."""
+        raise NotImplementedError
+
+    def change(self, grad_LP: Tensor, value_LP: Tensor | None) -> Tensor:
+        """Update the moments of all lanes, and return what is subtracted from the parameters, (L, P).
+
+        Args:
+            grad_LP: The gradients.
+            value_LP: The parameters, None without weight decay.
+        """
         raise NotImplementedError
 
     def alike(self, parameters: Iterable[Tensor], decays: bool = True) -> Self:
@@ -95,89 +137,138 @@ class Optimiser:
         self._cut_for = None
 
     def _cut(self, active: tuple[bool, ...]) -> None:
-        keys = list(zip(self.lr, self.weight_decay, self.steps, strict=True))
-        alone = not self.parameters[0].is_cuda
-        self._on_L.zero_()
-        self._slices, start = [], 0
-        for lane in range(1, len(keys) + 1):
-            if lane == len(keys) or alone or keys[lane] != keys[start] or active[lane] != active[start]:
-                if active[start]:
-                    self._slices.append(_Slice(self, start, lane))
-                    self._on_L[start:lane] = 1
-                start = lane
-        self._cut_for = active
+        """Divide the active lanes into parts of equal rate and decay, one call of the kernel for each."""
+        self._on_L.copy_(torch.tensor(active))
+        groups = {
+            first: [lane for lane, of in enumerate(self._alike) if of == first and active[lane]]
+            for first in dict.fromkeys(self._alike)
+        }
+        together = all(active) and len(groups) == 1 and len(set(self.steps)) == 1
+        whole = len(active) == 1 or (together and self.lr_L.is_cuda)
+        found = [_Part(self, lanes, whole) for lanes in groups.values() if lanes]
+        self._parts, self._cut_for = [] if self._plain else found, (active, self._alike)
+
+    def _step_plainly(self, grads: list[Tensor], active: tuple[bool, ...]) -> None:
+        before = [] if all(active) else [m.clone() for m in self._moments_LP]
+        value_LP = _vectors(self.parameters) if any(self.weight_decay) else None
+        change_LP = self.change(_vectors(grads), value_LP)
+        if not all(active):
+            on_L1 = self._on_L.unsqueeze(1) > 0
+            change_LP = torch.where(on_L1, change_LP, 0)
+            for moment_LP, was_LP in zip(self._moments_LP, before, strict=True):
+                moment_LP.copy_(torch.where(on_L1, moment_LP, was_LP))
+        for p, part in zip(self.parameters, change_LP.split(self._sizes, 1), strict=True):
+            p.sub_(part.view_as(p))
 
 
-class _Slice:
-    """Lanes ``start`` to ``stop``, which share rate, decay and step count, and views of their state."""
+class _Part:
+    """Lanes that share rate and decay, and views of their state: of each lane, or of all together."""
 
-    def __init__(self, owner: Optimiser, start: int, stop: int) -> None:
-        self.start, self.stop = start, stop
-        self.whole = stop - start == len(owner.lr)
-        self.lr, self.weight_decay = owner.lr[start], owner.weight_decay[start]
-        self.parameters = [p.detach()[start:stop] for p in owner.parameters]
-        self.moments = [[m[start:stop] for m in moment] for moment in owner.moments]
-        self.step_of_each = [owner.steps_L[start]] * len(self.parameters)
+    def __init__(self, owner: Optimiser, lanes: list[int], whole: bool) -> None:
+        self.lane, self.lanes, self.whole = lanes[0], lanes, whole
+        self.every = len(lanes) == len(owner.lr)
+        self.parameters = self.of([p.detach() for p in owner.parameters])
+        self.moments = [self.of(moment) for moment in owner.moments]
+        counts = [owner.steps_L] * len(owner.parameters)
+        self.steps = [n[0] for n in counts] if whole else self.of(counts)
+
+    def of(self, stacked: list[Tensor]) -> list[Tensor]:
+        """Return what the kernel reads of stacked tensors."""
+        if self.whole:
+            return stacked
+        return [v for t in stacked for v in (t.unbind(0) if self.every else [t[lane] for lane in self.lanes])]
+
+
+def _vectors(stacked: Sequence[Tensor]) -> Tensor:
+    return torch.cat([t.detach().flatten(1) for t in stacked], 1)
 
 
 class SGD(Optimiser):
     """Stochastic gradient descent, with L2 added to the gradient."""
 
-    momentum: ClassVar[float] = 0.0
+    kernel = "_fused_sgd_"
+    momentum: float = 0.0
 
-    def update(self, part: _Slice, grads: list[Tensor]) -> None:
+    def update(self, part: _Part, grads: list[Tensor], lr: float | Tensor) -> None:
         """p -= lr * m, with m <- momentum * m + g + weight_decay * p."""
-        torch._fused_sgd_(
+        self._fused(
             part.parameters,
             grads,
             part.moments[0] if part.moments else [],
-            weight_decay=part.weight_decay,
+            weight_decay=self.weight_decay[part.lane],
             momentum=self.momentum,
-            lr=part.lr,
+            lr=lr,
             dampening=0.0,
             nesterov=False,
             maximize=False,
             is_first_step=False,  # moments start at zero, which gives the same first step
         )
 
+    def change(self, grad_LP: Tensor, value_LP: Tensor | None) -> Tensor:
+        """Return the same, lr * m."""
+        step_LP = grad_LP if value_LP is None else grad_LP.addcmul_(self._decay_L1, value_LP)
+        if self._moments_LP:
+            step_LP = self._moments_LP[0].mul_(self.momentum).add_(step_LP)
+        return self.lr_L.unsqueeze(1) * step_LP
+
 
 class Momentum(SGD):
     """SGD with momentum 0.9."""
 
-    moments_needed = 1
-    momentum = MOMENTUM
+    n_moments = 1
+    momentum = 0.9
 
 
 class Adam(Optimiser):
     """Adam (Kingma & Ba 2015, Algorithm 1), with L2 added to the gradient."""
 
-    moments_needed = 2
-    betas: ClassVar[tuple[float, float]] = (BETA_1, BETA_2)
-    kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adam_)
+    kernel = "_fused_adam_"
+    n_moments = 2
+    betas: tuple[float, float] = (0.9, 0.999)
 
-    def update(self, part: _Slice, grads: list[Tensor]) -> None:
+    def update(self, part: _Part, grads: list[Tensor], lr: float | Tensor) -> None:
         """Update by the bias-corrected ratio of the moments."""
-        self.kernel(
+        self._fused(
             part.parameters,
             grads,
             part.moments[0],
             part.moments[1],
             [],
-            part.step_of_each,
-            lr=part.lr,
+            part.steps,
+            lr=lr,
             beta1=self.betas[0],
             beta2=self.betas[1],
-            weight_decay=part.weight_decay,
+            weight_decay=self.weight_decay[part.lane],
             eps=EPSILON,
             amsgrad=False,
             maximize=False,
         )
 
+    def change(self, grad_LP: Tensor, value_LP: Tensor | None) -> Tensor:
+        """Return the same, in the order of the paper's Section 2: both corrections are one factor a lane."""
+        if value_LP is not None:
+            grad_LP.addcmul_(self._decay_L1, value_LP)
+        mean_LP, square_LP = self._moments_LP
+        mean_LP.lerp_(grad_LP, 1 - self.betas[0])
+        square_LP.mul_(self.betas[1]).addcmul_(grad_LP, grad_LP, value=1 - self.betas[1])
+        n_L1 = self.steps_L.double().unsqueeze(1)  # 1 - 0.999^n loses digits in float32
+        root_L1 = (1 - self.betas[1] ** n_L1).sqrt()
+        rate_L1 = self.lr_L.unsqueeze(1) * root_L1 / (1 - self.betas[0] ** n_L1)
+        below_LP = square_LP.sqrt().add_((EPSILON * root_L1).float())
+        return (mean_LP * rate_L1.float()).div_(below_LP)
+
 
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2)."""
 
-    kernel: ClassVar[Callable[..., None]] = staticmethod(torch._fused_adamw_)
+    kernel = "_fused_adamw_"
+
+    def change(self, grad_LP: Tensor, value_LP: Tensor | None) -> Tensor:
+        """Return Adam's change and the decay, lr * weight_decay * p."""
+        change_LP = super().change(grad_LP, None)
+        if value_LP is None:
+            return change_LP
+        return change_LP.addcmul_(self.lr_L.unsqueeze(1) * self._decay_L1, value_LP)
 
 
 def make_optimiser(name: str, parameters: Sequence[Tensor], lanes: int, lr: float) -> Optimiser:

@@ -3,8 +3,6 @@
 Axes: L lanes, B batch, D pixels, Z latent variables, H hidden units.
 """
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -75,4 +73,4 @@ class Critic(nn.Module):
 class GANAdam(Adam):
     """Adam with the betas of Algorithm 1: no first moment, because the critic changes quickly."""
 
-    betas: ClassVar[tuple[float, float]] = (0.0, 0.9)
+    betas: tuple[float, float] = (0.0, 0.9)
