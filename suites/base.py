@@ -9,6 +9,7 @@ stores row numbers.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -80,6 +81,8 @@ class Data:
     """Names of the domains: domain d is ``domain_names[d]``."""
     prefixes: tuple[str, ...] = ()
     """The beginning of every text of each domain, which tells the model what to generate; empty for none."""
+    for_tuning: bool = False
+    """Whether its test rows were removed; see suites.views."""
 
     def index_of(self, rows: Tensor) -> Tensor:
         """Return the index of the image or text of each row number, from 0 to N - 1.
@@ -406,6 +409,27 @@ class SuiteRegistry(Registry[Suite]):
         """Return whether a value is a suite."""
         return isinstance(value, Suite)
 
+    def get(self, name: str) -> Suite:
+        """Return a suite or a view of one, ``digits@tuning``; see suites.views."""
+        suite, view = name_and_view(name)
+        if not view:
+            return super().get(name)
+        # Not an import statement: the code of a cell without a view does not depend on views.
+        made: Suite = importlib.import_module("suites.views").view_of(super().get(suite), view)
+        return made
+
+    def has(self, name: str) -> bool:
+        """Return whether a name is that of a suite or of a view of one."""
+        return super().has(name_and_view(name)[0])
+
+    def knows(self, name: str) -> bool:
+        """Return whether a name is that of a suite or of a view of one, or refers to a file."""
+        return super().knows(name_and_view(name)[0])
+
+    def defined_in(self, name: str) -> str | Path:
+        """Return the module or file that defines a suite."""
+        return super().defined_in(name_and_view(name)[0])
+
     def describe_value(self, name: str, value: Suite) -> Description:
         """Return the description of a suite, with its training settings as options."""
         said = {key: getattr(value, key) for key in ("version", "source", "licence", "scenarios", "model")}
@@ -422,6 +446,12 @@ class SuiteRegistry(Registry[Suite]):
             for k, v in asdict(value.training).items()
         )
         return Description(self.kind, name, value.summary, "", metadata, options)
+
+
+def name_and_view(name: str) -> tuple[str, str]:
+    """Return the names of suite and view in ``digits@tuning``; the view is empty for a whole suite."""
+    suite, at, view = name.rpartition("@")
+    return (suite, view) if at and not {*"/.:]"} & {*view} else (name, "")
 
 
 REGISTRY = SuiteRegistry(Path(__file__).parent)

@@ -46,7 +46,7 @@ def _of_data(data: Data) -> Iterator[str]:
         yield "class_names is empty: name every class"
     yield from _of_inputs(data)
     n = len(data.x_N)
-    if not isinstance(data.n_train, Integral) or not 0 < data.n_train < n:
+    if not isinstance(data.n_train, Integral) or not 0 < data.n_train < n + data.for_tuning:
         yield (
             f"n_train is {data.n_train} of {n} rows: the first n_train are for training and the others for "
             f"testing, so write a whole number from 1 to {n - 1}"
@@ -196,7 +196,7 @@ def _of_stream(stream: Stream, validates: bool) -> Iterator[str]:
             )
         if validates and not n_held:
             yield f"{where} has no validation rows: hold out some training rows, or --set validation=0"
-        if not n_test:
+        if not n_test and not data.for_tuning:
             yield f"{where} has no test rows: add some after the first n_train = {data.n_train} rows"
 
 

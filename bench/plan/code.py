@@ -12,6 +12,7 @@ from bench import models
 from bench.plan.cell import CellSpec
 from bench.plan.source_files import LETHE, files_behind
 from bench.schema import Exported, digest
+from suites.base import name_and_view
 
 _LOOP = "bench.train.loop"
 
@@ -74,6 +75,8 @@ def _roots(spec: Mapping[str, Any]) -> Iterator[str | Path]:
     if len(parts) > 1:
         yield "strategies.core.compose"
     yield suites.REGISTRY.defined_in(spec["suite"])
+    if name_and_view(spec["suite"])[1]:
+        yield "suites.views"
     if spec.get("continues"):
         yield "bench.export.warm_start"
     yield _model_root(spec["model"])
