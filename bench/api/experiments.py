@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import results
 from bench.api.notebook import Frames
+from bench.checks.before_run import check_before_run, leave_out
 from bench.plan import DEFAULT_SEEDS, Request, Value, check_seeds, seeds as read_seeds, selectors_of, text_of
 from bench.report import Layout, Spread, make_report
 from bench.results import Comparison, Expectation, compare_runs
@@ -32,6 +33,7 @@ def run(
     stale: str = "",
     force: bool = False,
     retry_failed: bool = False,
+    check: bool = True,
     progress: bool = False,
     dry_run: bool = False,
 ) -> Frames:
@@ -58,6 +60,7 @@ def run(
             again if only the user's own files changed; any other change is an error.
         force: Run every cell again.
         retry_failed: Run failed and diverged cells again.
+        check: Check a method in a file of yours, once for each content of it, before its cells run.
         progress: Show cells and steps done and the time left, as the command line does.
         dry_run: Run nothing; ``print(frames.plan)`` lists the cells.
 
@@ -93,6 +96,7 @@ def run(
         stale=stale,
         force=force,
         retry_failed=retry_failed,
+        check_method=check_before_run if check else leave_out,
     )
     options.check()
     if dry_run:

@@ -1,23 +1,18 @@
-"""Targets of ``lethe check``, and earlier results, cached by content."""
+"""Targets of ``lethe check``."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import strategies
 import suites
 from bench import models
-from bench.checks.conformance import CHECKS, FIRST, Result, Skip, Subject, check_one
+from bench.checks.conformance import CHECKS, Result, Skip, Subject, check_one
 from bench.checks.made_streams import made_streams
 from bench.checks.others import MODEL_CHECKS, SUITE_CHECKS, ModelSubject, SuiteSubject
-from bench.plan import files_behind
-from bench.schema import digest
-from suites.cache import cache_folder, read_cached, write_cached
 from suites.errors import UserError, unknown
 
 RESERVED = {
@@ -82,30 +77,3 @@ def _target(name: str) -> Target:
         raise UserError(f"{path} has no strategy, suite or model {attribute!r}")
     known = [*strategies.names(), *suites.REGISTRY.names(), *models.names(), "all", *RESERVED]
     raise unknown("target", name, known)
-
-
-@dataclass(frozen=True)
-class FirstCheck:
-    """The result of the check before the first run of a method in a file."""
-
-    findings: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def first_check(name: str, say: Callable[[str], None]) -> FirstCheck:
-    """Run the checks in ``FIRST`` of ``./mine.py:M``, once for each content of the file and its imports."""
-    file, _, attribute = name.rpartition(":")
-    content = {**files_behind("bench.checks.conformance"), **files_behind(Path(file)), "class": attribute}
-    path = cache_folder() / "checks" / f"{digest(content)}.json"
-    try:
-        saved = json.loads(read_cached(path) or b"")
-        return FirstCheck(tuple(saved["findings"]), tuple(saved["notes"]))
-    except (ValueError, KeyError, TypeError):
-        pass  # no result for this content, or not as it was written
-    say(f"{name} is new or was changed: its quick checks run first (--no-check skips them)")
-    results = [*_target(name).results(FIRST)]
-    findings = tuple(dict.fromkeys(words for result in results for words in result.findings))
-    notes = tuple(dict.fromkeys(result.note for result in results if result.note))
-    found = json.dumps({"findings": findings, "notes": notes}).encode()
-    write_cached(path, lambda file: file.write(found))
-    return FirstCheck(findings, notes)

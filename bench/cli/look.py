@@ -97,23 +97,24 @@ def status(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Show which cells of a run are done, failed, skipped, missing or stale (made by other code or data).
+    """Show which cells of a run are done, failed, skipped, running, missing or stale (other code or data).
 
     The data of a suite in a file of yours is only compared with --trust, as the file must be imported.
     """
-    from bench.store import staleness_of
+    from bench.store import running, staleness_of
 
     run_, cells = opened(folder)
     staleness = staleness_of(run_, _data_of_users)
     with importing(trust):
         found = run_.each(lambda record: (record["status"], _why(record), staleness.of_record(record)))
+    claimed = {key: by for key, by in running(run_.folder).items() if key in cells}
     counts: dict[str, int] = {}
     for key in cells | found.keys():
-        state = found[key][0] if key in found else "missing"
+        state = "running" if key in claimed else found[key][0] if key in found else "missing"
         counts[state] = counts.get(state, 0) + 1
     n_stale = sum(change is not None for _, _, change in found.values())
     if as_json:
-        states = {key: _state(run_, key, found.get(key)) for key in cells}
+        states = {key: _state(run_, key, found.get(key), claimed.get(key)) for key in cells}
         rows = [
             {"key": k, "cell": cells[k], "state": state, "why": why} for k, (state, why) in states.items()
         ]
@@ -124,7 +125,7 @@ def status(
     print(f"{folder}: {', '.join(words)}{f'; {n_stale} are stale' if n_stale else ''}")
     alike: dict[tuple[str, str], list[str]] = {}
     for key, title in cells.items():
-        alike.setdefault(_state(run_, key, found.get(key)), []).append(title)
+        alike.setdefault(_state(run_, key, found.get(key), claimed.get(key)), []).append(title)
     for (state, why), titles in alike.items():
         if state != "done" or why:
             others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
@@ -132,11 +133,16 @@ def status(
     end_with(run_.unreadable)
 
 
-def _state(run_: "RunReader", key: str, found: "tuple[str, str, Change | None] | None") -> tuple[str, str]:
+def _state(
+    run_: "RunReader", key: str, found: "tuple[str, str, Change | None] | None", claimed_by: str | None
+) -> tuple[str, str]:
     """Return the state of a cell, and why it has it; cells with the same answer are shown in one line."""
-    if found is None:
+    if claimed_by is not None or found is None:
         under_way = run_.checkpoint_header(key)
-        return "missing", f"{under_way.tasks_done} tasks are done" if under_way else ""
+        tasks = f"{under_way.tasks_done} tasks are done" if under_way else ""
+        if claimed_by is not None:
+            return "running", ", ".join(filter(None, [f"by {claimed_by}", tasks]))
+        return "missing", tasks
     state, why, change = found
     if change is not None:
         why, _, trace = why.partition("\n")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.checks.before_run import check_before_run, leave_out
 from bench.cli.app import (
     DEBUG,
     Device,
@@ -128,31 +129,13 @@ def run(
         requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed)]
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the run with --out")
-    how: dict[str, Any] = {"check_method": _unchecked if no_check else _checked, "stale": stale}
+    how: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
     how |= {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
     files = [part for text in (what, *(strategy or ())) for part in method_names(text)]
     # Everything else is named on the command line, or by a file that is.
     trust = trust or not (resume_from or (what.endswith(".toml") and dry_run))
     with importing(trust, [*files, *(pair.partition("=")[2] for pair in pairs)]):
         _carry_out(requests, out, dry_run, as_json, keep_models=keep_models, **how)
-
-
-def _checked(name: str) -> Any:
-    """Check a method in a file, once for each content of it; print findings."""
-    from bench.checks.targets import first_check
-    from bench.runner import Checked
-
-    found = first_check(name, lambda words: print(words, file=sys.stderr))
-    for words in found.notes:
-        print(f"{name}: note: {words}", file=sys.stderr)
-    fault = f"{found.findings[0]}; --no-check --retry-failed runs it as it is" if found.findings else ""
-    return Checked(f"quick: {'fault' if fault else 'passed'}", fault)
-
-
-def _unchecked(name: str) -> Any:
-    from bench.runner import Checked
-
-    return Checked("none: --no-check")
 
 
 def pairs_of(settings: list[str]) -> dict[str, str]:

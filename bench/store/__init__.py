@@ -1,6 +1,6 @@
 """Runs on disk: manifests, records, checkpoints and saved models."""
 
-from bench.store.claims import Claims, check_owner
+from bench.store.claims import Claims, check_owner, running
 from bench.store.environment import Maker, git_output, moment, now, where
 from bench.store.equivalences import (
     enter_equivalences,
@@ -20,5 +20,5 @@ __all__ = [
     "WHICH", "Claims", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded", "check_owner",
     "enter_equivalences", "equivalences_if_readable", "equivalences_path", "git_output", "moment",
     "n_superseded", "new_file", "new_folder", "now", "pack_run", "packed_runs", "read_equivalences",
-    "staleness_of", "unpack_run", "where", "write_checked", "write_json", "write_tensors",
+    "running", "staleness_of", "unpack_run", "where", "write_checked", "write_json", "write_tensors",
 ]  # fmt: skip

@@ -194,6 +194,31 @@ class Claims:
             path.unlink(missing_ok=True)
 
 
+def running(run: Path) -> dict[str, str]:
+    """Return who runs each claimed cell of a run, in words, by key; nothing is written.
+
+    Commands on another system count as dead ``STALE`` seconds after their last heartbeat, by this clock.
+    """
+    found, alive = {}, {}
+    for path in sorted((run / "claims").glob("*")):
+        if "." in path.name or (owner := _read(path)) is None:
+            continue
+        if owner.token not in alive:
+            alive[owner.token] = _seems_alive(run / "claims" / f"{owner.token}{_OWNER}", owner)
+        if alive[owner.token]:
+            found[path.name] = str(owner)
+    return found
+
+
+def _seems_alive(path: Path, owner: Owner) -> bool:
+    if owner.system == _system():
+        return _started(owner.process) == owner.started
+    try:
+        return time.time() - path.stat().st_mtime < STALE
+    except OSError:
+        return False
+
+
 def check_owner(path: Path) -> None:
     """Check, before anything is written about a claimed cell, that the claims of this command are its own.
 

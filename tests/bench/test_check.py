@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import lethe
+from bench.checks.before_run import check_before_run
 from bench.checks.conformance import CHECKS, Subject, check_one
 from bench.checks.made_streams import made_streams
-from bench.checks.targets import first_check, targets
+from bench.checks.targets import targets
 from lethe.testing import conformance
 from tests.conftest import Command
 
@@ -513,7 +515,10 @@ def test_one_line_in_a_test_file_makes_a_test_for_each_check() -> None:
 
 
 def test_a_file_is_checked_before_its_first_run_and_after_changes(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A fault fails the cells of that method alone; records name the check that was made."""
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
@@ -531,9 +536,12 @@ def test_a_file_is_checked_before_its_first_run_and_after_changes(
     assert (code, "4 done" in out or "2 done" in out) == (0, True)
     assert checks(run, f"{path}:M") == {"none: --no-check"}
     assert checks(run, "finetune") == {""}
-    said: list[str] = []
-    assert first_check(f"{path}:M", said.append).findings
-    assert said == []  # the result is cached
+    assert check_before_run(f"{path}:M").words == "quick: fault"
+    assert capsys.readouterr().err == ""  # the result is cached
+    ran = {"seeds": 1, "settings": {"epochs": 1}, "out": tmp_path / "python"}
+    with pytest.warns(UserWarning, match="lethe check: seed 1 alone"):
+        assert len(lethe.run("toy", f"{path}:M", **ran).failed) == 1
+    assert len(lethe.run("toy", f"{path}:M", check=False, retry_failed=True, **ran).failed) == 0
     path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L * 1")}')
     code, _, err = command(
         f"run toy --seeds 2 --set epochs=1 --jobs 1 --strategy={path}:M --out={tmp_path / 'b'}"

@@ -18,10 +18,10 @@ from bench.runner import dispatch
 from bench.runner.dispatch import carry_out_plan, resolve_for
 from bench.runner.options import Options
 from bench.store import RunFolder, RunReader, claims as of_store
-from bench.store.claims import BEAT, STALE, Claims, check_owner
+from bench.store.claims import BEAT, STALE, Claims, check_owner, running
 from bench.train import loop
 from lethe.testing import outcome
-from tests.conftest import ran, refused, tree
+from tests.conftest import Command, ran, refused, tree
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]"), seeds=(0, 1, 2))
 QUIET = {"jobs": 1, "quiet": True, "lanes": 1}
@@ -79,6 +79,24 @@ def test_claims_of_another_system_are_free_without_a_heartbeat(tmp_path: Path) -
             assert not alone
         os.utime(a.path, (time.time() - STALE - 1,) * 2)
         assert b.take(["x"]) == {"x"}
+
+
+def test_status_shows_cells_that_run_and_who_runs_them(tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "run"
+    ran(folder, SMALL)
+    (cell, *_) = RunReader(folder).statuses()
+    with Claims(folder, "a") as a, dead(Claims(folder, "b"), system="another") as b:
+        a.take([cell, "manifest"])
+        b.take(["x"])
+        assert running(folder) == {cell: str(a.owner), "manifest": str(a.owner), "x": str(b.owner)}
+        before = tree(folder)
+        code, out, _ = command("status --json", str(folder))
+        shown = {row["key"]: (row["state"], row["why"]) for row in json.loads(out)["cells"]}
+        assert (code, shown[cell]) == (0, ("running", f"by {a.owner}"))
+        assert json.loads(out)["counts"]["running"] == 1
+        os.utime(b.path, (time.time() - STALE - 1,) * 2)
+        assert running(folder).keys() == {cell, "manifest"}
+        assert tree(folder) == before
 
 
 def test_a_heartbeat_covers_all_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
