@@ -64,6 +64,9 @@ class CheckpointRows(CheckedFile):
     """Number of the first row of R in this line."""
     loss: list[float | None]
     """Mean training loss of each of the tasks."""
+    own_term: list[float | None] = []
+    """Share of the method's own term in the gradient in each of the tasks; empty in earlier lines, which are
+    of other code and not continued."""
     scores: dict[str, JsonValue]
     """Rows of R of each split, and what was measured beside them."""
 

@@ -32,8 +32,9 @@ def digest(content: Fields) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
-NOT_CONTENT = ("schema", "written", "timings", "made_by", "has_classes")
-"""Fields of a record that differ when a cell is run again; all others are deterministic."""
+NOT_CONTENT = ("schema", "written", "timings", "made_by", "has_classes", "own_term")
+"""Fields that are not compared when a cell is run again: they differ, or, as ``own_term``, a later version
+added them beside the results, so that records of earlier versions have none. All others are deterministic."""
 
 
 def differing_fields(a: Fields, b: Fields) -> list[str]:
@@ -319,6 +320,10 @@ class CellRecord(CheckedFile):
     """The score of the suite; absent for accuracy."""
     loss: list[float | None] | None = None
     """Mean training loss of each task."""
+    own_term: list[Annotated[float, Field(ge=0)] | None] | None = None
+    """Norm of the gradient of the method's own term (``extra_loss``, or what ``adjust_gradients`` adds),
+    divided by that of the rest of the gradient, both summed over a few steps of each task; none for a task
+    where nothing was measured. Absent for methods without such a term and in earlier records."""
     timings: Timings | None = None
     """Seconds, speed and memory."""
     resources: Resources | None = None
@@ -357,6 +362,8 @@ class CellRecord(CheckedFile):
                 raise ValueError("outside must have a number for each row of R")
             if self.loss is not None and len(self.loss) != n_rows - 1:
                 raise ValueError("loss must have a number for each task")
+            if self.own_term is not None and len(self.own_term) != n_rows - 1:
+                raise ValueError("own_term must have a number for each task")
             for point in self.curves:
                 values = point.right if isinstance(point, CountsPoint) else point.value
                 if len(values) != n_rows - 1 or point.task >= n_rows:

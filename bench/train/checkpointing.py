@@ -61,6 +61,7 @@ def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int)
         rows = {
             "first": first,
             "loss": [row[lane] for row in state.loss[max(first - 1, 0) :]],
+            "own_term": [row[lane] for row in state.own_shares[max(first - 1, 0) :]],
             "scores": state.scorer.rows_of(lane, first, end),
         }
         checkpoints.save(spec.key, own | whole, header, rows)
@@ -105,15 +106,17 @@ def resume(state: LaneState, checkpoints: Checkpoints) -> int:
     state.model.load_state_dict(parts["model"])
     state.optimiser.load_state(parts["optimiser"])
     state.saved.load(trees[0], parts["strategy"])
-    losses: list[list[float | None]] = []
+    losses, shares = list[list[float | None]](), list[list[float | None]]()
     for lane, (_, header, saved_rows) in enumerate(found):
         for rows in saved_rows:
             state.scorer.load_rows(lane, rows["first"], rows["scores"])
         losses.append([loss for rows in saved_rows for loss in rows["loss"]])
+        shares.append([share for rows in saved_rows for share in rows["own_term"]])
         if header["diverged"]:
             state.diverged[lane] = header["diverged"]
     done: int = first["tasks_done"]
     state.loss = [list(of_task) for of_task in zip(*losses, strict=True)]
+    state.own_shares = [list(of_task) for of_task in zip(*shares, strict=True)]
     state.clock.load(first["clock"])
     state.strategy.task = done - 1 if state.training.boundaries == "shown" else 0
     return done

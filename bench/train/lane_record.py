@@ -16,8 +16,8 @@ from bench.train.lane_state import LaneState
 from strategies.core import held_memory
 
 
-def note_loss(state: LaneState, mean_L: Tensor, task: int) -> None:
-    """Append the mean loss of a task for every lane; mark lanes that are not finite as diverged."""
+def note_task(state: LaneState, mean_L: Tensor, task: int) -> None:
+    """Append mean loss and own term of a task for every lane; mark lanes that are not finite as diverged."""
     parameters = [p.detach().flatten(1).isfinite().all(1) for p in state.model.parameters()]
     finite_L = torch.stack(parameters).all(0)
     values = mean_L.tolist()
@@ -25,6 +25,8 @@ def note_loss(state: LaneState, mean_L: Tensor, task: int) -> None:
         if not (finite and math.isfinite(values[lane])) and lane not in state.diverged:
             state.diverged[lane] = f"loss or parameters were no longer finite after task {task + 1}"
     state.loss.append([None if lane in state.diverged else value for lane, value in enumerate(values)])
+    shares = state.own_term.read() if state.own_term else [None] * state.lanes
+    state.own_shares.append([None if s is None or not math.isfinite(s) else s for s in shares])
 
 
 def make_record(state: LaneState, lane: int) -> Fields:
@@ -32,12 +34,14 @@ def make_record(state: LaneState, lane: int) -> Fields:
     why = state.diverged.get(lane)
     samples, size = held_memory(state.strategy, lane)
     classes = state.scorer.classes(lane)
+    shares = [row[lane] for row in state.own_shares]
     return {
         "status": "diverged" if why else "done",
         "reason": why,
         **state.scorer.record(lane),
         **({"classes": classes} if classes else {}),
         "loss": [row[lane] for row in state.loss],
+        **({} if all(share is None for share in shares) else {"own_term": shares}),
         # Non-deterministic fields; everything else is equal when a cell is run again.
         "timings": {
             **state.clock.timings(state.lanes),

@@ -24,7 +24,16 @@ from bench.encode import inputs, name_features
 from bench.models import build
 from bench.train.clock import Clock
 from bench.train.scorer import Scorer, make_scorer
-from strategies.core import OPTIMISERS, Draws, LaneModel, LaneStreams, Optimiser, SavedState, Strategy
+from strategies.core import (
+    OPTIMISERS,
+    Draws,
+    LaneModel,
+    LaneStreams,
+    Optimiser,
+    OwnTerm,
+    SavedState,
+    Strategy,
+)
 from suites.base import Data, Training, generator
 
 if TYPE_CHECKING:
@@ -53,6 +62,11 @@ class LaneState:
     clock: Clock
     loss: list[list[float | None]] = field(default_factory=list)
     """Mean loss of each task so far and each lane; None if nothing was learned or the loss is not finite."""
+    own_term: OwnTerm | None = None
+    """Measures the method's own term; None if the method has its own ``learn``, or the model is compiled,
+    since a compiled backward pass cannot be taken twice."""
+    own_shares: list[list[float | None]] = field(default_factory=list)
+    """Share of the own term in the gradient in each task so far and each lane; None if not measured."""
     diverged: dict[int, str] = field(default_factory=dict)
     """Lanes whose loss or parameters are not finite, with the reason."""
     rows_saved: int = 0
@@ -131,9 +145,15 @@ def make_lanes(
         draws=draws,
         strategy=strategy,
         saved=SavedState(strategy),
+        own_term=_own_term(strategy, len(specs)),
         scorer=make_scorer(streams, strategy, suite.score, spec.model),
         clock=Clock(streams.device),
     )
+
+
+def _own_term(strategy: Strategy, lanes: int) -> OwnTerm | None:
+    measured = type(strategy).learn is Strategy.learn and not strategy.streams.training.compile
+    return OwnTerm(lanes, strategy.streams.device) if measured else None
 
 
 @torch.no_grad()

@@ -22,10 +22,10 @@ from torch import Tensor
 from bench.plan import CellSpec, Fields
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.clock import FIRST_STEPS
-from bench.train.lane_record import make_record, note_loss
+from bench.train.lane_record import make_record, note_task
 from bench.train.lane_state import LaneState, WarmStart, make_lanes
 from bench.train.schedule import Schedule, schedule_task
-from strategies.core import copy_buffers, per_lane_loss, restore_buffers
+from strategies.core import copy_buffers, is_measured, per_lane_loss, restore_buffers
 from suites.base import Data
 
 
@@ -87,12 +87,13 @@ def learn_task(state: LaneState, task: int, on_step: Callable[[int, int], None] 
     schedule = begin_task(state, task)
     if schedule is None:
         state.loss.append([None] * state.lanes)
+        state.own_shares.append([None] * state.lanes)
         return False
     total_L = take_steps(state, schedule, on_step)
     if state.shows_boundary(task + 1):
         state.strategy.end_task(task)  # consolidate: Fisher information, exemplars, a snapshot of the model
     state.clock.stop(schedule.samples, schedule.samples_of_first(FIRST_STEPS), state.model.counts)
-    note_loss(state, total_L / torch.tensor(schedule.steps, device=state.device), task)
+    note_task(state, total_L / torch.tensor(schedule.steps, device=state.device), task)
     return True
 
 
@@ -143,9 +144,13 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     rows_LB = schedule.rows(number)
     batch = state.streams.batch(rows_LB, schedule.weight(number), state.draw_augmentation(rows_LB))
     strategy.context.active = active
+    if state.own_term is not None and is_measured(number):
+        state.own_term.active_L = None if active is None else schedule.active_L(number)
+        strategy.context.own_term = state.own_term
     loss_L = per_lane_loss(
         strategy, "learn", strategy.learn(batch)
     )  # forward, backward and optimiser, unless the method does otherwise
+    strategy.context.own_term = None
     strategy.after_step(batch)
     if active is None:
         return loss_L

@@ -26,6 +26,7 @@ class LUCIR(Distilled):
     """
 
     name = "lucir"
+    adds_gradient = False
     paper = "Hou et al. 2019, Learning a unified classifier incrementally via rebalancing"
 
     lam: Annotated[NotNegative, Search(0.5, 20, log=True)] = LaneFloat(5.0)

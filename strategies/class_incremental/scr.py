@@ -35,6 +35,7 @@ class SCR(NearestMean, Replay):
     """
 
     name = "scr"
+    adds_gradient = False
     cost = 3.56  # 128 new and 100 old rows in two views; 22 at the paper's 10 new
     paper = "Mai et al. 2021, Supervised contrastive replay"
     needs = "a memory of rows, a small second network"

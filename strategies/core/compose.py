@@ -62,7 +62,7 @@ class Composed(Strategy):
         if all(type(p).extra_loss is Strategy.extra_loss for p in others):
             return loss_L  # they add to the gradient only, so no second forward pass is needed
         extra_L = _sum(others, batch, self.model(batch.x_LBX))
-        return loss_L if extra_L is None else loss_L + extra_L
+        return loss_L if extra_L is None else loss_L + self.noted(extra_L)
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
         """Return the sum of the parts' terms."""
@@ -72,6 +72,10 @@ class Composed(Strategy):
         """Call the hook of every part, a projection last."""
         for part in self.parts:
             part.adjust_gradients()
+
+    def adds_to_gradient(self) -> bool:
+        """Return whether a part adds a term to the gradient, and none projects it."""
+        return any(p.adds_to_gradient() for p in self.parts) and not any(p.projects for p in self.parts)
 
     def after_step(self, batch: Batch) -> None:
         """Call the hook of every part."""

@@ -22,6 +22,7 @@ from strategies.core.contract import per_lane_loss
 from strategies.core.draws import Draws
 from strategies.core.lanes import LaneModel
 from strategies.core.optimisers import Optimiser
+from strategies.core.own_term import OwnTerm
 from strategies.core.streams import Batch, LaneStreams
 from suites.base import SCENARIOS, Training
 
@@ -75,6 +76,8 @@ class StepContext:
     """The batch of this step, for hooks that do not take it as an argument."""
     active: tuple[bool, ...] | None = None
     """Which lanes learn at this step; None for all."""
+    own_term: OwnTerm | None = None
+    """Measures the method's own term at this step; None at most steps."""
 
 
 @dataclass
@@ -128,6 +131,9 @@ class Strategy:
     """Whether it takes no gradient steps: the optimiser and its settings have no effect."""
     projects: ClassVar[bool] = False
     """Whether ``adjust_gradients`` projects; in a composed strategy it is then called after all others."""
+    adds_gradient: ClassVar[bool] = True
+    """Whether ``adjust_gradients``, if it does not project, adds a term, whose share of the gradient is then
+    recorded; see ``strategies.core.own_term``."""
     generates: ClassVar[bool] = False
     """Whether it can learn to generate text (sequence to sequence, without classes and head). Not inherited:
     each method that was tested with it sets it."""
@@ -244,8 +250,11 @@ class Strategy:
         self.context.batch = batch
         with self.autocast():
             loss_L = per_lane_loss(self, "loss", self.loss(batch))
-        loss_L.sum().backward()
-        self.adjust_gradients()
+        if self.context.own_term is None:
+            loss_L.sum().backward()
+            self.adjust_gradients()
+        else:
+            self.context.own_term.backward(self, loss_L)
         self.optimiser.step(self.context.active)
         return loss_L.detach()
 
@@ -254,7 +263,7 @@ class Strategy:
         raw_LBU = self.model(batch.x_LBX)
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         extra_L = self.extra_loss(batch, raw_LBU)
-        return loss_L if extra_L is None else loss_L + per_lane_loss(self, "extra_loss", extra_L)
+        return loss_L if extra_L is None else loss_L + self.noted(per_lane_loss(self, "extra_loss", extra_L))
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
         """Return the method's own term, which is added to the loss on new rows.
@@ -315,6 +324,17 @@ class Strategy:
     def padding_bytes(self, lane: int) -> int:
         """Return the bytes of a lane's tensors that are there only because another lane has more classes."""
         return 0
+
+    def adds_to_gradient(self) -> bool:
+        """Return whether ``adjust_gradients`` adds a term of the method's own."""
+        overridden = type(self).adjust_gradients is not Strategy.adjust_gradients
+        return overridden and self.adds_gradient and not self.projects
+
+    def noted(self, extra_L: Tensor) -> Tensor:
+        """Return a term of the loss, after noting it if this step's own term is measured."""
+        if self.context.own_term is not None:
+            self.context.own_term.add(extra_L)
+        return extra_L
 
     # Helpers for hooks.
 

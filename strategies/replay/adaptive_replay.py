@@ -47,6 +47,7 @@ class AdaptiveReplay(Replay):
     """
 
     name = "adaptive-replay"
+    adds_gradient = False
     cost = 2.1  # steps without review compute it too, at weight 0; watching is a tenth
     paper = "a method of this library"
     needs = "a memory of rows, a part of it only for watching"
