@@ -193,6 +193,7 @@ def report(
     prefer: str | Path | None = None,
     labels: Mapping[str, str] | None = None,
     split: str = "test",
+    history: Sequence[str | Path] = (),
 ) -> Path:
     """Write the page, tables and figures of one or several runs, as ``lethe report`` does.
 
@@ -205,6 +206,7 @@ def report(
         prefer: The run that is used where runs contradict each other; see ``load``.
         labels: Labels by folder of runs that are compared with each other.
         split: The rows of the scores: ``test`` or ``validation``.
+        history: Earlier runs, or one packed run that git tracks, for scores over revisions.
 
     Returns:
         The folder of the report, which contains index.html.
@@ -222,7 +224,8 @@ def report(
     target = Path(folder) / "report" if out is None else Path(out)
     layout = Layout(spread, marks=True, origin=True)
     frames = load(folder, *more, prefer=prefer, labels=labels, split=split)
-    return make_report(frames, target, scores, layout, time.strftime("%Y-%m-%d"))
+    lines = results.history(history, tuple(scores or ("acc",))) if history else ()
+    return make_report(frames, target, scores, layout, time.strftime("%Y-%m-%d"), history=lines)
 
 
 def compare(

@@ -64,6 +64,13 @@ def report(
         str, typer.Option(help="Width of the figures: column (3.35 in), text (6.9 in) or inches.")
     ] = "text",
     formats: Annotated[str, typer.Option(help="Formats of the figures: pdf, svg, png, pgf.")] = "pdf,svg,png",
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Scores over revisions: an earlier run, repeated, or a packed run that git tracks.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make the page, tables (terminal, Markdown, LaTeX, CSV) and figures of one or several runs."""
@@ -81,7 +88,7 @@ def report(
         tables,
         write_classes,
     )
-    from bench.results import choose, declared, load, read_names
+    from bench.results import choose, declared, history as read_history, load, read_names
 
     runs = [opened(folder)[0] for folder in folders]
     layout = Layout(spread, by_family, per_task, wide, True, True, columns)  # type: ignore[arg-type]
@@ -106,7 +113,8 @@ def report(
     classes = class_tables(frames, layout) if by_class else None
     target, date = out or folders[0] / "report", time.strftime("%Y-%m-%d")
     console = None if as_json else Console()
-    made = make_report(frames, target, chosen, layout, date, console, inches, kinds)
+    lines = read_history(history, chosen or ("acc",)) if history else ()
+    made = make_report(frames, target, chosen, layout, date, console, inches, kinds, lines)
     if classes:
         write_classes(classes, made)
     if as_json:

@@ -60,6 +60,10 @@ def write_history(lines: Sequence[Line], folder: Path) -> list[Path]:
     )
     written = [table]
     for key, part in groupby(lines, lambda line: (line.suite, line.scenario, line.score)):
-        name = "-".join(["history", *(re.sub(r"\W+", "_", word) for word in key)])
-        written.append(save(*revisions(list(part)), folder / name))
+        written.append(save(*revisions(list(part)), folder / history_stem(*key)))
     return written
+
+
+def history_stem(*key: str) -> str:
+    """Return the name of the figure of a suite, scenario and score, without its suffix."""
+    return "-".join(["history", *(re.sub(r"\W+", "_", word) for word in key)])

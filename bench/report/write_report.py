@@ -8,11 +8,12 @@ from rich.console import Console
 
 from bench.report.across_suites import across
 from bench.report.csv_text import csv_text
+from bench.report.history_table import write_history
 from bench.report.latex import latex
 from bench.report.layout import FORMATS, TWO_COLUMNS, Layout, chosen_scores
 from bench.report.summary import pairs_of_report
 from bench.report.tables import in_markdown, print_tables, tables
-from bench.results import Frames
+from bench.results import Frames, Line
 from suites.errors import UserError
 
 
@@ -25,12 +26,14 @@ def make_report(
     console: Console | None = None,
     width: float = TWO_COLUMNS,
     formats: Sequence[str] = FORMATS,
+    history: Sequence[Line] = (),
 ) -> Path:
     """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
 
     pairs.csv compares each strategy with the best of its column, and all pairs; across.csv, and a section of
     table.md, rank strategies across suites where there are several; left_out.csv lists records that are not
-    shown. To a console the tables are printed too, first of all.
+    shown. ``history``, scores over revisions, gets history.md and a section of the page. To a console the
+    tables are printed too, first of all.
 
     Raises:
         UserError: A score is unknown, or the folder cannot be written.
@@ -58,8 +61,10 @@ def make_report(
         for name, frame in parts:
             if len(frame):
                 (folder / f"{name}.csv").write_text(csv_text(frame), encoding="utf-8")
+        if history:
+            write_history(history, folder)
         with (folder / "index.html").open("w", encoding="utf-8") as file:
-            file.writelines(make_page(frames, scores, date, layout=layout, figures=figures))
+            file.writelines(make_page(frames, scores, date, layout=layout, figures=figures, history=history))
     return folder
 
 

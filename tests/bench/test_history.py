@@ -84,6 +84,13 @@ def test_a_tracked_pack_is_read_at_every_commit(repository: Path, command: Comma
     assert "1 lines, 1 of them with a step" in out
     assert "number 2" in out  # the commit of the step
     assert (repository / "shown" / "history-toy-class-acc.csv").read_text().count("\n") == len(means) + 1
+    code, _, _ = command("report run-2 --history run.lethe.gz --scores acc --formats svg")
+    page = (repository / "run-2" / "report" / "index.html").read_text()
+    of_page = page[page.index('id="history"') :]
+    assert code == 0
+    assert "<td>70.50</td><td>85.50</td>" in of_page  # first and last
+    assert "number 2" in of_page
+    assert of_page.count("<figure") == 1
     refuses("unknown score 'accc'", "history run.lethe.gz --score accc")
     refuses("there is nothing to show", "history run.lethe.gz -s er")
 

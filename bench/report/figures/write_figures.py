@@ -138,7 +138,7 @@ def _make_part(
             figure, data = made
             csv = csv_text(data, "%.6g")
             tips = figure.tips if isinstance(figure, Drawing) else {}
-            drawn.append(Drawn(name, _with_letters(figure), csv, tips))
+            drawn.append(Drawn(name, as_svg(figure), csv, tips))
         if folder is not None and not (on_page and made is None):
             if made is None or looks.width != looks_on_page.width:
                 made = draw(part, looks)
@@ -147,7 +147,7 @@ def _make_part(
     return place, drawn
 
 
-def _with_letters(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
     """Return a figure as SVG with text as text: a third of the size of outlines, and it can be searched."""
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.fonttype": "none"}):

@@ -19,11 +19,12 @@ from bench.report.formats import CLOSE
 from bench.report.latex import comments
 from bench.report.layout import DEFAULT, Layout
 from bench.report.origin import origin, revision
+from bench.report.page.history_section import history_section
 from bench.report.page.section import all_columns, figures_of, section
 from bench.report.parts import part_names, parts
 from bench.report.score_names import part_title
 from bench.report.summary import summary
-from bench.results import Frames
+from bench.results import Frames, Line
 
 _FOLDER = Path(__file__).parent
 
@@ -35,6 +36,7 @@ def make_page(
     live: bool = False,
     layout: Layout | None = None,
     figures: Iterable[tuple[str, Sequence[Drawn]]] | None = None,
+    history: Sequence[Line] = (),
 ) -> Iterator[str]:
     """Yield the page of one or several runs as HTML; the same frames and date give the same text.
 
@@ -47,6 +49,7 @@ def make_page(
         live: Whether the page is served: it asks its server now and then whether it has changed.
         layout: Only its spread and, for LaTeX, its families and columns are used; marks are always shown.
         figures: Those of ``begin_figures``, drawn here where they are not given.
+        history: Scores over revisions, for a section of their own.
     """
     shown, layout = tuple(scores or DEFAULT), layout or Layout()
     layout = Layout(layout.spread, layout.by_family, marks=True, columns=layout.columns)
@@ -76,6 +79,7 @@ def make_page(
         titles=[part_title(suite, scenario) for suite, scenario in part_names(frames)],
         tables=tables(),
         close=CLOSE,
+        history=history_section(history) if history else None,
         unfinished=_unfinished(frames),
         runs=_runs(frames),
         folders=" ".join(map(str, frames.folders or (frames.folder,))),

@@ -170,7 +170,7 @@ def figures_of(
         caption = in_words(score, about[0].upper() + about[1:].rstrip(".") + ".")
         name = re.sub(r"[^\w.-]+", "-", f"{stem(suite, scenario)}-{figure.name}")
         yield {
-            "svg": _inline(figure.svg, name),
+            "svg": inline(figure.svg, name),
             "caption": caption,
             "alternative": f"{caption} {part_title(suite, scenario)}. Its data can be downloaded below.",
             "file": name,
@@ -180,7 +180,7 @@ def figures_of(
         }
 
 
-def _inline(svg: str, name: str) -> str:
+def inline(svg: str, name: str) -> str:
     """Return an SVG without its prologue, its identifiers made unique in the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -1,0 +1,29 @@
+"""The section of the page on scores over revisions."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from bench.report.figures import as_svg
+from bench.report.figures.revisions import revisions
+from bench.report.history_table import HEADER, history_rows, history_stem, history_steps
+from bench.report.layout import ONE_COLUMN
+from bench.report.page.section import inline
+from bench.results import Line
+
+
+def history_section(lines: Sequence[Line]) -> dict[str, Any]:
+    """Return the table, the commits of each step and the figures as the page holds them."""
+    return {
+        "header": HEADER,
+        "rows": history_rows(lines, every=True),
+        "steps": "\n".join(history_steps(lines)),
+        "figures": [*_figures(lines)],
+    }
+
+
+def _figures(lines: Sequence[Line]) -> Iterator[dict[str, str]]:
+    for key, part in groupby(lines, lambda line: (line.suite, line.scenario, line.score)):
+        name, (figure, _) = history_stem(*key), revisions(list(part), ONE_COLUMN)
+        caption = "{} {}: {} over revisions.".format(*key)
+        yield {"svg": inline(as_svg(figure), name), "caption": caption, "file": name}
