@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard, get_type_hints
 
 from suites.announce import announced
 from suites.description import Description, Option, field_help, in_words, search_in_words, type_in_words
 from suites.errors import UserError, unknown
 from suites.registry import Registry
-from suites.values import Search, only_if, unless
+from suites.selectors import identity, name_of, take_apart
+from suites.values import Search, Value, only_if, unless
 
 if TYPE_CHECKING:  # reports need a suite's score but no tensors, and torch takes seconds to import
     import torch
@@ -83,6 +84,9 @@ class Data:
     """The beginning of every text of each domain, which tells the model what to generate; empty for none."""
     for_tuning: bool = False
     """Whether its test rows were removed; see suites.views."""
+    validation_N: Tensor | None = None
+    """Which training rows are for validation, bool, shape (N,); None if the seed draws them. With
+    ``validation=0`` they are neither learned nor scored."""
 
     def index_of(self, rows: Tensor) -> Tensor:
         """Return the index of the image or text of each row number, from 0 to N - 1.
@@ -206,6 +210,12 @@ class Training:
         return per_pass, per_pass * (self.iterations * tasks or self.epochs)
 
 
+def _no_rows() -> Tensor:
+    import torch
+
+    return torch.empty(0, dtype=torch.int64)
+
+
 @dataclass(frozen=True)
 class Task:
     """One task of one seed: its rows, its classes and their units of the head."""
@@ -220,12 +230,12 @@ class Task:
     """Row numbers for validation, int64; held out from training."""
     test_rows: Tensor
     """Row numbers for testing, int64."""
-
-
-def _no_rows() -> Tensor:
-    import torch
-
-    return torch.empty(0, dtype=torch.int64)
+    wrong_rows: Tensor = field(default_factory=_no_rows)
+    """Row numbers of training and validation rows with a wrong label, int64: label noise."""
+    wrong_units: Tensor = field(default_factory=_no_rows)
+    """The unit of the wrong label of each of ``wrong_rows``, int64."""
+    also_units: tuple[int, ...] = ()
+    """Units of other tasks' classes that ``train_rows`` has too, in a stream without clear boundaries."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +261,8 @@ class Stream:
     """Weights of the view, float."""
     outside_rows: Tensor = field(default_factory=_no_rows)
     """Row numbers, int64, of rows of no class; a model should distinguish them from those of the tasks."""
+    in_order: bool = False
+    """Whether the rows of a task are learned in the order of ``train_rows``, not in one drawn by the seed."""
 
     def unit_names(self) -> list[str]:
         """Return the name of each unit of the head: its classes, and the task if names would be equal."""
@@ -338,11 +350,52 @@ class Suite:
     """Kind of the entries of R."""
     needs: str = "nothing beyond the installed packages"
     """Files or packages that the data set needs."""
+    presets: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    """Settings of papers by name, ``name[preset=...]``: options of the split, training settings, ``model``
+    and options of the model."""
 
     def __post_init__(self) -> None:
         """Wrap ``load`` in a check, once; ``dataclasses.replace`` passes a function that is wrapped."""
         of = self.load.of if isinstance(self.load, _CheckedLoad) else self.load
         object.__setattr__(self, "load", _CheckedLoad(self.name, of))
+
+    @property
+    def options(self) -> Mapping[str, Value]:
+        """Options of the split and their values; none if it is a function of the suite's author."""
+        from suites.task_rows import OptionsOfSplit
+
+        return self.split.options() if isinstance(self.split, OptionsOfSplit) else {}
+
+    def with_options(self, given: Mapping[str, str]) -> Suite:
+        """Return the suite with other options, as in ``split-mnist[tasks=10]``, or with those of a preset.
+
+        Args:
+            given: Options of the split, and ``preset``, as text.
+
+        Raises:
+            UserError: An option, a value or the preset is unknown or impossible.
+        """
+        from suites.task_rows import OptionsOfSplit
+
+        if not isinstance(self.split, OptionsOfSplit):
+            raise UserError(f"suite {self.name} has no options: its split is a function of its own")
+        given, usual, recipe = dict(given), self.options, dict[str, Value]()
+        if "preset" in given:
+            preset = given.pop("preset")
+            if preset not in self.presets:
+                raise unknown(f"preset of {self.name}", preset, list(self.presets))
+            recipe = dict(self.presets[preset])
+        of_split = {k: recipe.pop(k) for k in [*recipe] if k in usual}
+        split = self.split.with_options(self.name, of_split | given)
+        model = str(recipe.pop("model", self.model))
+        known = [f.name for f in fields(Training)]
+        training = replace(self.training, **{k: recipe.pop(k) for k in [*recipe] if k in known})  # type: ignore[arg-type]
+        differing = {k: v for k, v in split.options().items() if v != usual[k]}
+        options: dict[str, Any] = {**(self.model_options if model == self.model else {}), **recipe}
+        name = identity(self.name, differing)
+        summary = f"{self.summary} (here {in_words(differing)})" if differing else self.summary
+        made = replace(self, name=name, summary=summary, split=split)
+        return replace(made, training=training, model=model, model_options=options)
 
     @property
     def generates(self) -> bool:
@@ -405,30 +458,54 @@ class SuiteRegistry(Registry[Suite]):
 
     kind, plural, package, group = "suite", "suites", "suites", "lethe.suites"
 
+    def __init__(self, *sources: Path) -> None:
+        super().__init__(*sources)
+        self._varied: dict[str, tuple[Suite, Suite]] = {}
+
     def is_one(self, value: object) -> TypeGuard[Suite]:
         """Return whether a value is a suite."""
         return isinstance(value, Suite)
 
+    # A name may have options in brackets, and a view after @: they change the suite, not where it is defined.
+
     def get(self, name: str) -> Suite:
-        """Return a suite or a view of one, ``digits@tuning``; see suites.views."""
+        """Return a suite, ``digits[tasks=2]`` with options, or a view of one, ``digits@tuning``.
+
+        Raises:
+            UserError: As ``Registry.get``, and for options and views that are unknown or impossible.
+        """
         suite, view = name_and_view(name)
-        if not view:
-            return super().get(name)
-        # Not an import statement: the code of a cell without a view does not depend on views.
-        made: Suite = importlib.import_module("suites.views").view_of(super().get(suite), view)
-        return made
+        if view:
+            # Not an import statement: the code of a cell without a view does not depend on views.
+            seen: Suite = importlib.import_module("suites.views").view_of(self.get(suite), view)
+            return seen
+        plain, given = take_apart(name)
+        made = super().get(plain)
+        if not given:
+            return made
+        if name not in self._varied or self._varied[name][0] is not made:
+            self._varied[name] = made, made.with_options(given)
+        return self._varied[name][1]
+
+    def spelled(self, name: str) -> str:
+        """Return the canonical spelling of a name: options that differ from the suite's own, sorted."""
+        suite, view = name_and_view(name)
+        plain, given = take_apart(suite)
+        usual, options = (super().get(plain).options, self.get(suite).options) if given else ({}, {})
+        differing = {k: v for k, v in options.items() if v != usual[k]}
+        return identity(super().spelled(plain), differing) + (f"@{view}" if view else "")
 
     def has(self, name: str) -> bool:
-        """Return whether a name is that of a suite or of a view of one."""
-        return super().has(name_and_view(name)[0])
+        """Return whether a name is that of a suite, also with options or of a view of one."""
+        return super().has(plain_name(name))
 
     def knows(self, name: str) -> bool:
-        """Return whether a name is that of a suite or of a view of one, or refers to a file."""
-        return super().knows(name_and_view(name)[0])
+        """Return whether a name is that of a suite, also with options, or refers to a file."""
+        return super().knows(plain_name(name))
 
     def defined_in(self, name: str) -> str | Path:
         """Return the module or file that defines a suite."""
-        return super().defined_in(name_and_view(name)[0])
+        return super().defined_in(plain_name(name))
 
     def describe_value(self, name: str, value: Suite) -> Description:
         """Return the description of a suite, with its training settings as options."""
@@ -439,19 +516,27 @@ class SuiteRegistry(Registry[Suite]):
             said["model_options"] = value.model_options
         if value.needs != Suite.needs:
             said["needs"] = value.needs
+        if value.presets:
+            said["presets"] = value.presets
         metadata = {k: in_words(v) for k, v in said.items()}
         hints, help_ = get_type_hints(Training, include_extras=True), field_help(Training)
         options = tuple(
             Option(k, type_in_words(hints[k]), in_words(v), help_.get(k, ""), search_in_words(hints[k]))
             for k, v in asdict(value.training).items()
         )
-        return Description(self.kind, name, value.summary, "", metadata, options)
+        of_split: tuple[Option, ...] = getattr(value.split, "described", tuple)()
+        return Description(self.kind, name, value.summary, "", metadata, options, of_split)
 
 
 def name_and_view(name: str) -> tuple[str, str]:
     """Return the names of suite and view in ``digits@tuning``; the view is empty for a whole suite."""
     suite, at, view = name.rpartition("@")
     return (suite, view) if at and not {*"/.:]"} & {*view} else (name, "")
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a suite without options and view: ``digits[tasks=2]@tuning`` is ``digits``."""
+    return name_of(name_and_view(name)[0])
 
 
 REGISTRY = SuiteRegistry(Path(__file__).parent)

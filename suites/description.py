@@ -40,15 +40,18 @@ class Description:
     metadata: dict[str, str] = field(default_factory=dict)
     """Family, paper, needs ...; in the order in which they are shown."""
     options: tuple[Option, ...] = ()
+    of_name: tuple[Option, ...] = ()
+    """Options in the brackets of the name of a suite: ``split-mnist[tasks=10]``."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return asdict(self) | {"options": [asdict(option) for option in self.options]}
+        return asdict(self)
 
     @classmethod
     def of_json(cls, saved: dict[str, Any]) -> Description:
         """Return the description in ``as_json``; raises TypeError or KeyError for anything else."""
-        return cls(**saved | {"options": tuple(Option(**option) for option in saved["options"])})
+        of = {key: tuple(Option(**option) for option in saved[key]) for key in ("options", "of_name")}
+        return cls(**saved | of)
 
 
 def in_words(value: object) -> str:
@@ -68,7 +71,8 @@ def type_in_words(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " | ".join(map(str, get_args(hint)))
     if get_origin(hint) is Annotated:
-        plain, bounds = get_args(hint)[:2]
+        plain, *others = get_args(hint)
+        bounds = next((a for a in others if hasattr(a, "low")), None)
         return type_in_words(plain) + _range(getattr(bounds, "low", None), getattr(bounds, "high", None))
     words = {int: "whole number", float: "number", bool: "true or false", str: "text"}
     return words.get(hint) or (hint.__name__ if isinstance(hint, type) else str(hint))

@@ -3,19 +3,26 @@
 Axes: N images or texts, T tasks, C raw classes, K taps, D pixels.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from suites.base import Data, Scenario, Stream, Task, Training, generator
+from suites.base import Data, Scenario, Stream, Training, generator
 from suites.errors import UserError, unknown
+from suites.task_rows import OptionsOfSplit, outside_rows, with_rows
+from suites.values import Bounds, Count, CountOrNone, only_if, unless
 
 Split = Callable[[Data, Scenario, int, Training], Stream]
 
 
-def by_class(n_tasks: int) -> Split:
+def by_class(n_tasks: int) -> ByClass:
     """Return a split into tasks with equal numbers of classes, in an order shuffled by the seed.
 
     Args:
@@ -29,29 +36,10 @@ def by_class(n_tasks: int) -> Split:
         lethe.Suite(..., split=lethe.by_class(5), scenarios=("task", "domain", "class", "online"))
         ```
     """
-
-    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
-        n_classes = len(data.class_names)
-        per_task = n_classes // n_tasks
-        if per_task * n_tasks != n_classes:
-            raise UserError(f"{n_classes} classes cannot be split into {n_tasks} equal tasks")
-        order = torch.randperm(n_classes, generator=generator(seed, "classes")).tolist()
-        unit_TC = torch.full((n_tasks, n_classes), -1)
-        tasks = []
-        for t in range(n_tasks):
-            classes = tuple(order[t * per_task : (t + 1) * per_task])
-            # Tasks share units in domain-incremental streams; in all others each class has its own.
-            units = tuple(range(per_task)) if scenario == "domain" else classes
-            unit_TC[t, list(classes)] = torch.tensor(units)
-            index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
-            tasks.append(_task(data, t, classes, units, index, seed, training))
-        n_units = per_task if scenario == "domain" else n_classes
-        return Stream(seed, scenario, data, tuple(tasks), n_units, unit_TC, outside_rows=_outside_rows(data))
-
-    return split
+    return ByClass(tasks=n_tasks)
 
 
-def by_domain(orders: tuple[tuple[str, ...], ...] = ()) -> Split:
+def by_domain(orders: tuple[tuple[str, ...], ...] = ()) -> ByDomain:
     """Return a split into one task per domain, with the classes of that domain.
 
     Domains share the units of the classes that they share; in a task-incremental stream each domain has its
@@ -65,39 +53,10 @@ def by_domain(orders: tuple[tuple[str, ...], ...] = ()) -> Split:
         A function for ``Suite.split``. It raises UserError for a data set without domains and for unknown
         names.
     """
-
-    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
-        if data.domain_N is None:
-            raise UserError(f"{data.name} has no domains: by_domain needs domain_N and domain_names")
-        if orders:
-            wanted = orders[seed % len(orders)]
-            for name in wanted:
-                if name not in data.domain_names:
-                    raise unknown(f"domain of {data.name}", name, list(data.domain_names))
-            order = [data.domain_names.index(name) for name in wanted]
-        else:
-            order = torch.randperm(len(data.domain_names), generator=generator(seed, "domains")).tolist()
-        n_classes = len(data.class_names)
-        unit_TC = torch.full((len(order), n_classes), -1)
-        tasks, n_own = [], 0
-        for t, domain in enumerate(order):
-            index = ((data.domain_N == domain) & (data.y_N >= 0)).nonzero().flatten()
-            classes = tuple(data.y_N[index].unique().tolist())
-            own = tuple(range(n_own, n_own + len(classes)))
-            units = own if scenario == "task" else classes
-            unit_TC[t, list(classes)] = torch.tensor(units)
-            tasks.append(_task(data, t, classes, units, index, seed, training))
-            n_own += len(classes)
-        # If all domains have all classes, all units of an online stream are active from the start.
-        alike = all(len(task.classes) == n_classes for task in tasks)
-        kind: Scenario = "domain" if scenario == "online" and alike else scenario
-        n_units = n_own if scenario == "task" else n_classes
-        return Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, outside_rows=_outside_rows(data))
-
-    return split
+    return ByDomain(orders=orders)
 
 
-def by_permutation(n_tasks: int) -> Split:
+def by_permutation(n_tasks: int) -> ByPermutation:
     """Return a split into tasks that have all classes, each with its own permutation of the pixels.
 
     Every task is permuted, including the first (van de Ven & Tolias 2019), so that none is easier.
@@ -108,17 +67,10 @@ def by_permutation(n_tasks: int) -> Split:
     Returns:
         A function for ``Suite.split``. It raises UserError for texts.
     """
-
-    def views(data: Data, seed: int) -> tuple[Tensor, Tensor]:
-        n_pixels = math.prod(data.x_N.shape[1:])
-        random = generator(seed, "permutations")
-        tap_TD = torch.stack([torch.randperm(n_pixels, generator=random) for _ in range(n_tasks)])
-        return tap_TD.unsqueeze(1), torch.ones(n_tasks, 1, n_pixels)
-
-    return _by_view(n_tasks, views)
+    return ByPermutation(tasks=n_tasks)
 
 
-def by_rotation(n_tasks: int) -> Split:
+def by_rotation(n_tasks: int) -> ByRotation:
     """Return a split into tasks that have all classes, each rotated by its own angle.
 
     [0, 180) degrees are divided into equal parts; the angle of task t is drawn from part t (Lopez-Paz &
@@ -130,18 +82,276 @@ def by_rotation(n_tasks: int) -> Split:
     Returns:
         A function for ``Suite.split``. It raises UserError for texts.
     """
+    return ByRotation(tasks=n_tasks)
 
-    def views(data: Data, seed: int) -> tuple[Tensor, Tensor]:
-        part = 180 / n_tasks
-        draw_T = torch.rand(n_tasks, generator=generator(seed, "angles"), dtype=torch.float64)
-        turned = [rotation(tuple(data.x_N.shape[1:]), part * (t + float(draw_T[t]))) for t in range(n_tasks)]
+
+@dataclass(frozen=True, kw_only=True)
+class ByClass(OptionsOfSplit):
+    """Tasks of some classes each."""
+
+    tasks: Annotated[Count, only_if("groups", "")]
+    """Number of tasks."""
+    order: Annotated[str, only_if("slots", 0)] = "shuffled"
+    """Order of the classes: shuffled by the seed, fixed (0, 1, 2 ...), or their numbers: 3-1-4-0-2."""
+    first: Annotated[CountOrNone, only_if("groups", ""), only_if("slots", 0)] = 0
+    """Classes of the first task; the others are divided equally among the later tasks. 0 for equal tasks."""
+    groups: Annotated[str, only_if("slots", 0)] = ""
+    """Number of classes of each task, 5-3-2; it replaces tasks and first. Empty for equal tasks."""
+    blurry: Annotated[float, Bounds(0.0, 1.0), only_if("slots", 0)] = 0.0
+    """i-Blurry (Koh et al. 2022), M: share of the training rows of blurry classes that are spread evenly over
+    all tasks. 0 for clear boundaries."""
+    disjoint: Annotated[float, Bounds(0.0, 1.0), unless("blurry", 0.0)] = 0.5
+    """i-Blurry, N: share of each task's classes that are not blurry."""
+    slots: CountOrNone = 0
+    """Classes of each task if classes come back (slot-based generator, Hemati et al. 2023): every class is in
+    equally many tasks, and its training rows are divided among them. 0 for classes that do not come back."""
+
+    def __call__(self, data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        """Return the stream of one seed; raises UserError if the classes cannot be divided so."""
+        n_classes = len(data.class_names)
+        order = order_of(self.order, n_classes, "classes", seed)
+        if (self.slots or self.blurry) and scenario in ("task", "domain"):
+            named = "slots" if self.slots else "blurry"
+            raise UserError(f"{named} needs the class or the online scenario: tasks share classes")
+        groups = self._groups(order, seed)
+        unit_TC = torch.full((len(groups), n_classes), -1)
+        tasks = []
+        parts = self._parts(data, groups, seed) if self.slots else None
+        for t, classes in enumerate(groups):
+            # Tasks share units in domain-incremental streams; in all others each class has its own.
+            units = tuple(range(len(classes))) if scenario == "domain" else classes
+            unit_TC[t, list(classes)] = torch.tensor(units)
+            index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
+            if parts is not None:
+                index = torch.cat([parts[t], index[index >= data.n_train]])
+            tasks.append(self.task(data, t, classes, units, index, seed, training, order))
+        n_units = max(map(len, groups)) if scenario == "domain" else n_classes
+        made = Stream(seed, scenario, data, tuple(tasks), n_units, unit_TC, outside_rows=outside_rows(data))
+        return self.finished(self._blurred(made, groups) if self.blurry else made)
+
+    def _groups(self, order: Sequence[int], seed: int) -> list[tuple[int, ...]]:
+        """Return the classes of each task."""
+        if self.slots:
+            return self._repeated(len(order), seed)
+        ends = [*accumulate(self._sizes(len(order)))]
+        return [tuple(order[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _sizes(self, n_classes: int) -> list[int]:
+        """Return the number of classes of each task."""
+        if self.groups:
+            sizes = numbers("groups", self.groups)
+            if sum(sizes) != n_classes or 0 in sizes:
+                raise UserError(
+                    f"groups={self.groups} has {sum(sizes)} classes; the data set has {n_classes}"
+                )
+            return sizes
+        alike, left = self.tasks - bool(self.first), n_classes - self.first
+        if alike == 0 and left == 0:
+            return [self.first]
+        if left <= 0 or alike == 0 or left % alike:
+            after = f" after a first task of {self.first}" if self.first else ""
+            raise UserError(f"{max(left, 0)} classes cannot be split into {alike} equal tasks{after}")
+        return [*([self.first] if self.first else []), *[left // alike] * alike]
+
+    def _repeated(self, n_classes: int, seed: int) -> list[tuple[int, ...]]:
+        """Return ``slots`` different classes for each task, so that every class is in equally many tasks."""
+        whole = self.tasks * self.slots
+        if self.slots > n_classes or whole % n_classes:
+            raise UserError(
+                f"{self.tasks} tasks of {self.slots} classes cannot have each of {n_classes} classes equally "
+                "often: choose tasks * slots as a multiple of the number of classes, and slots not above it"
+            )
+        random = generator(seed, "slots")
+        left_C, found = torch.full((n_classes,), whole // n_classes), []
+        for remaining in range(self.tasks, 0, -1):
+            # A class with as many slots left as there are tasks must be in every one of them.
+            drawn_C = torch.rand(n_classes, generator=random) + (left_C == remaining) - 2.0 * (left_C == 0)
+            chosen = drawn_C.topk(self.slots).indices
+            left_C[chosen] -= 1
+            found.append(tuple(chosen.tolist()))
+        return found
+
+    def _parts(self, data: Data, groups: Sequence[Sequence[int]], seed: int) -> list[Tensor]:
+        """Return the indices of each task's training rows: an equal part of those of each of its classes."""
+        times = sum(c == groups[0][0] for of in groups for c in of)
+        found: list[list[Tensor]] = [[] for _ in groups]
+        for c in range(len(data.class_names)):
+            index = (data.y_N[: data.n_train] == c).nonzero().flatten()
+            shuffled = index[torch.randperm(len(index), generator=generator(seed, f"slots/{c}"))]
+            having = [t for t, of in enumerate(groups) if c in of]
+            for t, part in zip(having, shuffled.tensor_split(times), strict=True):
+                found[t].append(part)
+        return [torch.cat(parts).sort().values for parts in found]
+
+    def _blurred(self, stream: Stream, groups: Sequence[Sequence[int]]) -> Stream:
+        """Return a stream in which a share of the rows of blurry classes is spread over all tasks."""
+        data, stay, spread = stream.data, [], []
+        for task, classes in zip(stream.tasks, groups, strict=True):
+            blurry = torch.tensor(classes[math.floor(len(classes) * self.disjoint) :], dtype=torch.long)
+            rows = task.train_rows
+            is_blurry = torch.isin(data.y_N[data.index_of(rows)], blurry)
+            n_spread = math.floor(int(is_blurry.sum()) * self.blurry)
+            spread.append(rows[is_blurry][:n_spread])
+            stay.append(torch.cat([rows[~is_blurry], rows[is_blurry][n_spread:]]))
+        pooled = torch.cat(spread)
+        pooled = pooled[torch.randperm(len(pooled), generator=generator(stream.seed, "blurry"))]
+        both = zip(stay, pooled.tensor_split(len(groups)), strict=True)
+        return with_rows(stream, [torch.cat(parts) for parts in both])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByDomain(OptionsOfSplit):
+    """One task for each domain."""
+
+    order: str = "shuffled"
+    """Order of the domains: shuffled by the seed (or the suite's own orders, if it has any), fixed, or their
+    numbers: 2-0-1."""
+    orders: tuple[tuple[str, ...], ...] = ()
+
+    def __call__(self, data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        """Return the stream of one seed; raises UserError for a data set without domains."""
+        if data.domain_N is None:
+            raise UserError(f"{data.name} has no domains: by_domain needs domain_N and domain_names")
+        if self.orders and self.order == "shuffled":
+            wanted = self.orders[seed % len(self.orders)]
+            for name in wanted:
+                if name not in data.domain_names:
+                    raise unknown(f"domain of {data.name}", name, list(data.domain_names))
+            order = [data.domain_names.index(name) for name in wanted]
+        else:
+            order = order_of(self.order, len(data.domain_names), "domains", seed)
+        n_classes = len(data.class_names)
+        unit_TC = torch.full((len(order), n_classes), -1)
+        tasks, n_own = [], 0
+        for t, domain in enumerate(order):
+            index = ((data.domain_N == domain) & (data.y_N >= 0)).nonzero().flatten()
+            classes = tuple(data.y_N[index].unique().tolist())
+            own = tuple(range(n_own, n_own + len(classes)))
+            units = own if scenario == "task" else classes
+            unit_TC[t, list(classes)] = torch.tensor(units)
+            tasks.append(self.task(data, t, classes, units, index, seed, training))
+            n_own += len(classes)
+        # If all domains have all classes, all units of an online stream are active from the start.
+        alike = all(len(task.classes) == n_classes for task in tasks)
+        kind: Scenario = "domain" if scenario == "online" and alike else scenario
+        n_units = n_own if scenario == "task" else n_classes
+        made = Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, outside_rows=outside_rows(data))
+        return self.finished(made)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByView(OptionsOfSplit):
+    """Tasks that have all classes, each seen through another view of the pixels."""
+
+    tasks: Count
+    """Number of tasks."""
+
+    def views(self, data: Data, seed: int) -> tuple[Tensor, Tensor]:
+        """Return taps and weights of all tasks, (T, K, D) each."""
+        raise NotImplementedError
+
+    def __call__(self, data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
+        """Return the stream of one seed; raises UserError for texts."""
+        if data.texts:
+            raise UserError(f"{data.name} has texts: only pixels can be permuted or rotated")
+        n_tasks, n_classes, n = self.tasks, len(data.class_names), len(data.x_N)
+        shared = scenario in ("domain", "online")
+        unit_TC = torch.arange(n_classes).repeat(n_tasks, 1)
+        if not shared:
+            unit_TC += torch.arange(n_tasks).unsqueeze(1) * n_classes
+        tap_TKD, weight_TKD = self.views(data, seed)
+        index, outside = (data.y_N >= 0).nonzero().flatten(), outside_rows(data)
+        classes = tuple(range(n_classes))
+        tasks = [
+            self.task(data, t, classes, tuple(unit_TC[t].tolist()), index, seed, training)
+            for t in range(n_tasks)
+        ]
+        n_units = n_classes if shared else n_classes * n_tasks
+        # All tasks have the same classes, so all units of an online stream are active from the start.
+        kind: Scenario = "domain" if scenario == "online" else scenario
+        seen = torch.cat([outside + t * n for t in range(n_tasks)])  # through each task's view
+        made = Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, tap_TKD, weight_TKD, seen)
+        return self.finished(made)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByPermutation(ByView):
+    """Tasks with permuted pixels."""
+
+    plain_first: bool = False
+    """Leave the pixels of the first task as they are."""
+
+    def views(self, data: Data, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the permutations."""
+        n_pixels = math.prod(data.x_N.shape[1:])
+        random = generator(seed, "permutations")
+        drawn = [torch.randperm(n_pixels, generator=random) for _ in range(self.tasks)]
+        if self.plain_first:
+            drawn[0] = torch.arange(n_pixels)
+        return torch.stack(drawn).unsqueeze(1), torch.ones(self.tasks, 1, n_pixels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByRotation(ByView):
+    """Tasks with rotated images."""
+
+    degrees: Annotated[float, Bounds(0.0, 360.0)] = 180.0
+    """Angles are from 0 up to this."""
+    angles: Literal["sorted", "unsorted", "equal"] = "sorted"
+    """sorted draws the angle of task t from part t of equal parts, unsorted draws each from the whole range,
+    equal takes multiples: 0, 10, 20 ... for degrees=180, tasks=18."""
+    interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    """How pixels between those of the image are computed."""
+
+    def views(self, data: Data, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the rotations."""
+        random = generator(seed, "angles")
+        draw_T = torch.rand(self.tasks, generator=random, dtype=torch.float64).tolist()
+        part = self.degrees / self.tasks
+        places = {
+            "sorted": [part * (t + draw) for t, draw in enumerate(draw_T)],
+            "unsorted": [self.degrees * draw for draw in draw_T],
+            "equal": [part * t for t in range(self.tasks)],
+        }[self.angles]
+        shape = tuple(data.x_N.shape[1:])
+        turned = [rotation(shape, angle, self.interpolation) for angle in places]
         return torch.stack([tap for tap, _ in turned]), torch.stack([weight for _, weight in turned])
 
-    return _by_view(n_tasks, views)
+
+def numbers(what: str, text: str) -> list[int]:
+    """Return the numbers of ``3-1-4``; raises UserError for any other text."""
+    parts = text.split("-")
+    if not all(part.isdecimal() for part in parts):
+        raise UserError(f"cannot read {what}={text}; write numbers like 3-1-4")
+    return [int(part) for part in parts]
 
 
-def rotation(shape: tuple[int, ...], degrees: float) -> tuple[Tensor, Tensor]:
-    """Return taps (4, D) and weights (4, D) that rotate an image about its centre, interpolated bilinearly.
+def order_of(order: str, n: int, of: str, seed: int) -> list[int]:
+    """Return an order of 0 to ``n`` - 1.
+
+    Args:
+        order: ``shuffled``, ``fixed``, or the numbers.
+        n: How many there are.
+        of: What is ordered, which is the axis of the seed.
+        seed: The seed of the stream.
+
+    Raises:
+        UserError: ``order`` is anything else.
+    """
+    if order == "shuffled":
+        return torch.randperm(n, generator=generator(seed, of)).tolist()
+    if order == "fixed":
+        return list(range(n))
+    found = numbers("order", order)
+    if sorted(found) != list(range(n)):
+        raise UserError(f"order={order} must have each of the {of} 0 to {n - 1} once; or fixed, or shuffled")
+    return found
+
+
+def rotation(
+    shape: tuple[int, ...], degrees: float, interpolation: str = "bilinear"
+) -> tuple[Tensor, Tensor]:
+    """Return taps and weights, (4, D) each, that rotate an image about its centre; (1, D) for ``nearest``.
 
     Weights of pixels beyond the border are 0.
     """
@@ -157,76 +367,16 @@ def rotation(shape: tuple[int, ...], degrees: float) -> tuple[Tensor, Tensor]:
     from_y = -math.sin(angle) * (x - middle_x) + math.cos(angle) * (y - middle_y) + middle_y
     # Rounded, so that a rotation by 0 degrees gives the pixels themselves.
     from_x, from_y = (from_x * 1e9).round() / 1e9, (from_y * 1e9).round() / 1e9
+    around: Sequence[tuple[int, int]] = [(down, right) for down in (0, 1) for right in (0, 1)]
+    if interpolation == "nearest":
+        from_x, from_y, around = (from_x + 0.5).floor(), (from_y + 0.5).floor(), [(0, 0)]
     taps, weights = [], []
-    for down in (0, 1):
-        for right in (0, 1):
-            row, column = from_y.floor() + down, from_x.floor() + right
-            weight = (1 - (from_y - row).abs()) * (1 - (from_x - column).abs())
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            taps.append((row * width + column).long().where(inside, 0).flatten())
-            weights.append(weight.where(inside, 0).flatten())
+    for down, right in around:
+        row, column = from_y.floor() + down, from_x.floor() + right
+        weight = (1 - (from_y - row).abs()) * (1 - (from_x - column).abs())
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        taps.append((row * width + column).long().where(inside, 0).flatten())
+        weights.append(weight.where(inside, 0).flatten())
     offset = torch.arange(channels).repeat_interleave(height * width) * height * width
     tap_KD = torch.stack(taps).repeat(1, channels) + offset
     return tap_KD, torch.stack(weights).repeat(1, channels).float()
-
-
-def _by_view(n_tasks: int, views: Callable[[Data, int], tuple[Tensor, Tensor]]) -> Split:
-    def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
-        if data.texts:
-            raise UserError(f"{data.name} has texts: only pixels can be permuted or rotated")
-        n_classes, n = len(data.class_names), len(data.x_N)
-        shared = scenario in ("domain", "online")
-        unit_TC = torch.arange(n_classes).repeat(n_tasks, 1)
-        if not shared:
-            unit_TC += torch.arange(n_tasks).unsqueeze(1) * n_classes
-        tap_TKD, weight_TKD = views(data, seed)
-        index, outside = (data.y_N >= 0).nonzero().flatten(), _outside_rows(data)
-        classes = tuple(range(n_classes))
-        tasks = [
-            _task(data, t, classes, tuple(unit_TC[t].tolist()), index, seed, training) for t in range(n_tasks)
-        ]
-        n_units = n_classes if shared else n_classes * n_tasks
-        # All tasks have the same classes, so all units of an online stream are active from the start.
-        kind: Scenario = "domain" if scenario == "online" else scenario
-        seen = torch.cat([outside + t * n for t in range(n_tasks)])  # through each task's view
-        return Stream(seed, kind, data, tuple(tasks), n_units, unit_TC, tap_TKD, weight_TKD, seen)
-
-    return split
-
-
-def _task(
-    data: Data,
-    task: int,
-    classes: tuple[int, ...],
-    units: tuple[int, ...],
-    index: Tensor,
-    seed: int,
-    training: Training,
-) -> Task:
-    """Return a task with its row numbers; validation rows are split from the training rows by the seed.
-
-    At most ``training.rows_per_class`` training rows (before the validation rows are split off) and as many
-    test rows of each class are used, then ``training.shots`` training rows of each. The seed draws both.
-    """
-    rows = index + task * len(data.x_N)
-    train, test = rows[index < data.n_train], rows[index >= data.n_train]
-    train = _at_most(training.rows_per_class, train, data, seed, f"rows/{task}/train")
-    test = _at_most(training.rows_per_class, test, data, seed, f"rows/{task}/test")
-    shuffled = train[torch.randperm(len(train), generator=generator(seed, f"validation/{task}"))]
-    held = max(1, round(len(train) * training.validation)) if training.validation else 0
-    learned = _at_most(training.shots, shuffled[held:], data, seed, f"shots/{task}")
-    return Task(classes, units, learned, shuffled[:held], test)
-
-
-def _at_most(most: int, rows: Tensor, data: Data, seed: int, axis: str) -> Tensor:
-    """Return at most ``most`` rows of each class, in their order, drawn by an axis of the seed; all for 0."""
-    if not most:
-        return rows
-    drawn = torch.randperm(len(rows), generator=generator(seed, axis))
-    y = data.y_N[data.index_of(rows[drawn])]
-    return rows[torch.cat([drawn[y == c][:most] for c in y.unique()]).sort().values]
-
-
-def _outside_rows(data: Data) -> Tensor:
-    """Return the row numbers, in the first task, of the rows of no class."""
-    return (data.y_N < 0).nonzero().flatten()

@@ -74,6 +74,36 @@ def convert(what: str, given: Value, hint: Any) -> Value:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """The smallest and largest value that a setting may have; None for no bound."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+Count = Annotated[int, Bounds(1)]
+"""A whole number from 1 up, the same for all lanes."""
+CountOrNone = Annotated[int, Bounds(0)]
+"""A whole number from 0 up, the same for all lanes; 0 means none, or what the help says."""
+
+
+class Later:
+    """Marks a setting that was added later: specs leave it out at its default, so old cells keep their keys.
+
+    Example:
+        ```python
+        rows: Annotated[int, Bounds(0), Later()] = 0
+        ```
+    """
+
+
+def recorded(given: Mapping[str, Any], usual: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as specs have them: without those marked ``Later`` that have their default."""
+    later = {name for name in given if any(isinstance(a, Later) for a in get_args(hints[name])[1:])}
+    return {name: value for name, value in given.items() if name not in later or value != usual[name]}
+
+
+@dataclass(frozen=True)
 class Condition:
     """The condition under which a setting has an effect: the value of another setting."""
 

@@ -97,6 +97,7 @@ def without_tests(data: Data) -> Data:
         texts=data.texts[:n],
         targets=data.targets[:n],
         domain_N=None if data.domain_N is None else data.domain_N[:n].clone(),
+        validation_N=None if data.validation_N is None else data.validation_N[:n].clone(),
         for_tuning=True,
     )
     return replace(short, fingerprint=_fingerprint(short))
@@ -105,7 +106,7 @@ def without_tests(data: Data) -> Data:
 def _fingerprint(data: Data) -> str:
     """Return a hash of all rows of a data set."""
     digest = hashlib.sha256(f"for tuning/{tuple(data.x_N.shape)}/{data.texts!r}/{data.targets!r}".encode())
-    for tensor in (data.x_N, data.y_N, data.domain_N):
+    for tensor in (data.x_N, data.y_N, data.domain_N, data.validation_N):
         if tensor is not None:
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
@@ -120,6 +121,9 @@ def part_of(stream: Stream, first: int, end: int) -> Stream:
     new_U = torch.full((stream.n_units + 1,), -1)  # the last place is that of -1, no unit
     new_U[units] = torch.arange(len(units))
 
+    if stream.in_order or any(task.also_units for task in stream.tasks):
+        raise UserError("tasks of a stream without clear boundaries, or in order, cannot be left out")
+
     def shifted(rows: Tensor) -> Tensor:
         return rows - first * n
 
@@ -133,6 +137,8 @@ def part_of(stream: Stream, first: int, end: int) -> Stream:
             train_rows=shifted(task.train_rows),
             validation_rows=shifted(task.validation_rows),
             test_rows=shifted(task.test_rows),
+            wrong_rows=shifted(task.wrong_rows),
+            wrong_units=new_U[task.wrong_units],
         )
         for task in chosen
     )

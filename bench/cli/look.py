@@ -12,6 +12,7 @@ from bench.cli.completion import KINDS, names_of
 from bench.cli.output import print_json
 from suites import errors
 from suites.description import Description, Option
+from suites.selectors import name_of
 
 if TYPE_CHECKING:
     from bench.plan import Change
@@ -74,17 +75,28 @@ def show(
 
     found = describe(name)
     if as_json:
-        options = [vars(option) | {"default": _default(option)} for option in found.options]
-        print_json(found.as_json() | {"metadata": _metadata(found), "options": options})
+        print_json(
+            found.as_json()
+            | {"metadata": _metadata(found)}
+            | {
+                key: [vars(option) | {"default": _default(option)} for option in getattr(found, key)]
+                for key in ("options", "of_name")
+            }
+        )
         return
     print(f"{found.name} ({found.kind})\n\n{found.about or found.summary}\n")
     for key, value in found.metadata.items():
         if value:
             print(f"{key.replace('_', ' ')}: {value}")
-    if found.options:
-        titles = {"model": "options", "suite": "training (--set key=value)"}
-        print(f"\n{titles.get(found.kind, 'hyper-parameters')}:")
-    for option in found.options:
+    titles = {"model": "options", "suite": "training (--set key=value)"}
+    _print_options(f"options ({name_of(name)}[option=value])", found.of_name)
+    _print_options(titles.get(found.kind, "hyper-parameters"), found.options)
+
+
+def _print_options(title: str, options: tuple[Option, ...]) -> None:
+    if options:
+        print(f"\n{title}:")
+    for option in options:
         tuned = f"; tuned over {option.search}" if option.search else ""
         print(f"  {option.name} = {option.default}  ({option.type}{tuned})")
         if option.help:

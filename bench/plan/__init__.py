@@ -6,11 +6,12 @@ from bench.plan.experiment_file import check_seeds, seeds
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
 from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
-from bench.plan.selectors import identity, selectors_of
+from bench.plan.selectors import selectors_of
 from bench.plan.settings import check_agreement
 from bench.plan.source_files import files_behind
 from bench.plan.stale import Change, RecordHead, Staleness
 from bench.schema import DEFAULT_SEEDS, Fields, Value
+from suites.selectors import identity
 from suites.values import text_of
 
 __all__ = [

@@ -9,7 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
-from bench.plan.selectors import Choice, identity
+from bench.plan.selectors import Choice
 from bench.plan.settings import (
     OF_METHODS,
     TRAINING_HINTS,
@@ -22,6 +22,7 @@ from bench.schema import Exported, Value
 from suites.base import SCENARIOS, Suite, Training
 from suites.errors import UserError, unknown
 from suites.registry import NotImported
+from suites.selectors import identity
 from suites.values import Condition, conditions, convert, settled, text_of
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from bench.plan.settings import training_value
 from bench.schema import Value
 from suites.base import Training
 from suites.errors import UserError, unknown
+from suites.selectors import options_of
 from suites.values import Condition, convert, settled, text_of
 
 if TYPE_CHECKING:
@@ -126,22 +127,7 @@ def parse(selector: str) -> tuple[str, dict[str, str]]:
     if found is None:
         raise UserError(f"cannot read {selector!r}; write a strategy like er or er[buffer=200,lr=0.05]")
     name, written = found
-    options: dict[str, str] = {}
-    for part in filter(None, written.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not key.strip() or not value.strip():
-            raise UserError(f"cannot read {part!r} in {selector!r}; write options like buffer=200")
-        if key.strip() in options:
-            raise UserError(f"{key.strip()} is given twice in {selector!r}")
-        options[key.strip()] = value.strip()
-    return name, options
-
-
-def identity(name: str, options: dict[str, Value]) -> str:
-    """Return the canonical selector: options sorted, numbers in their shortest form."""
-    if not options:
-        return name
-    return f"{name}[{','.join(f'{k}={text_of(options[k])}' for k in sorted(options))}]"
+    return name, options_of(written, selector, "buffer=200")
 
 
 def selectors_of(given: object) -> tuple[str, ...]:

@@ -66,7 +66,9 @@ def schedule_task(streams: LaneStreams, task: int, strategy: Strategy) -> Schedu
     lanes = []
     for stream in streams.streams:
         rows_R = torch.cat([t.train_rows for t in stream.tasks[first : task + 1]])
-        random = generator(stream.seed, f"batches/{task}")
+        # Methods that train on the rows of several tasks at once do not follow the order of a stream.
+        ordered = stream.in_order and strategy.trains_on == "task"
+        random = None if ordered else generator(stream.seed, f"batches/{task}")
         lanes.append(batches(rows_R, training, task + 1 - first, random))
     steps = [len(rows_SB) for rows_SB, _ in lanes]
     rows_SLB = torch.stack([_repeat_last(rows_SB, max(steps)) for rows_SB, _ in lanes], 1)
@@ -76,7 +78,9 @@ def schedule_task(streams: LaneStreams, task: int, strategy: Strategy) -> Schedu
     return Schedule(task, rows_SLB.to(device), weight_SLB.to(device) if padded else None, steps, samples)
 
 
-def batches(rows_R: Tensor, training: Training, times: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def batches(
+    rows_R: Tensor, training: Training, times: int, random: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
     """Return the rows of one lane and their weights, (S, B) each.
 
     With epochs, the last batch is padded with rows of weight 0. With iterations, passes are repeated and
@@ -86,18 +90,22 @@ def batches(rows_R: Tensor, training: Training, times: int, random: torch.Genera
         rows_R: The training rows.
         training: Training settings.
         times: Number of tasks that the rows are from; iterations are taken for each.
-        random: Generator of the order.
+        random: Generator of the order; None for that of ``rows_R``.
     """
     size, n = training.batch, len(rows_R)
     per_pass, steps = training.steps(n, times)
     passes = range(-(-steps // per_pass))
+
+    def order_R() -> Tensor:
+        return torch.arange(n) if random is None else torch.randperm(n, generator=random)
+
     if per_pass * size <= n:
-        order = [torch.randperm(n, generator=random)[: per_pass * size] for _ in passes]
+        order = [order_R()[: per_pass * size] for _ in passes]
         rows_SB = rows_R[torch.cat(order)].view(-1, size)[:steps]
         return rows_SB, torch.ones(rows_SB.shape)
     # Padding repeats real rows, so that batch statistics are those of real images.
     fill = torch.arange(per_pass * size) % n
-    order = [torch.randperm(n, generator=random)[fill] for _ in passes]
+    order = [order_R()[fill] for _ in passes]
     weight_SB = (torch.arange(per_pass * size) < n).float().view(per_pass, size).repeat(len(passes), 1)
     return rows_R[torch.cat(order)].view(-1, size), weight_SB
 

@@ -27,9 +27,6 @@ from strategies.core.own_term import OwnTerm, is_measured
 from strategies.core.saved_state import SavedState, lane_by_lane, tensor_names
 from strategies.core.strategy import (
     IGNORED,
-    Bounds,
-    Count,
-    CountOrNone,
     LaneFloat,
     NotNegative,
     Share,
@@ -41,15 +38,15 @@ from strategies.core.strategy import (
     row_losses,
 )
 from strategies.core.streams import Batch, LaneStreams, pad_rows
-from suites.values import Search, only_if, unless
+from suites.values import Bounds, Count, CountOrNone, Later, Search, only_if, unless
 
 __all__ = [
     "IGNORED", "OPTIMISERS", "Adam", "Batch", "Bounds", "Composed", "ContractBroken", "Count",
     "CountOrNone", "Draws", "Generators", "LaneBatchNorm2d", "LaneConv2d", "LaneFloat", "LaneLinear",
-    "LaneModel", "LaneStreams", "Momentum", "NotNegative", "Optimiser", "OwnTerm", "SavedState", "Search",
-    "Share", "Strategy", "Unsuitable", "complete", "composed", "copy_buffers", "defaults", "dot_L",
-    "eval_mode", "fold_lanes", "gradients", "hashed_uniform", "held_memory", "is_measured", "lane_by_lane",
-    "lanewise", "make_optimiser", "mask", "need_images", "need_numbers", "only_if", "pad_rows", "per_lane",
-    "per_lane_loss", "python_if", "restore_buffers", "row_losses", "shown", "splitmix64", "tensor_names",
-    "unfold_lanes", "uniform_parameter", "unless",
+    "LaneModel", "LaneStreams", "Later", "Momentum", "NotNegative", "Optimiser", "OwnTerm", "SavedState",
+    "Search", "Share", "Strategy", "Unsuitable", "complete", "composed", "copy_buffers", "defaults",
+    "dot_L", "eval_mode", "fold_lanes", "gradients", "hashed_uniform", "held_memory", "is_measured",
+    "lane_by_lane", "lanewise", "make_optimiser", "mask", "need_images", "need_numbers", "only_if",
+    "pad_rows", "per_lane", "per_lane_loss", "python_if", "restore_buffers", "row_losses", "shown",
+    "splitmix64", "tensor_names", "unfold_lanes", "uniform_parameter", "unless",
 ]  # fmt: skip

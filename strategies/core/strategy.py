@@ -25,6 +25,7 @@ from strategies.core.optimisers import Optimiser
 from strategies.core.own_term import OwnTerm
 from strategies.core.streams import Batch, LaneStreams
 from suites.base import SCENARIOS, Training
+from suites.values import Bounds
 
 if TYPE_CHECKING:
     LaneFloat = Tensor
@@ -37,23 +38,10 @@ run time the default is a float.
 """
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """The smallest and largest value that a hyper-parameter may have; None for no bound."""
-
-    low: float | None = None
-    high: float | None = None
-
-
 Share = Annotated[LaneFloat, Bounds(0.0, 1.0)]
 """A number from 0 to 1 that can differ between lanes."""
 NotNegative = Annotated[LaneFloat, Bounds(0.0)]
 """A number from 0 up that can differ between lanes."""
-Count = Annotated[int, Bounds(1)]
-"""A whole number from 1 up, the same for all lanes."""
-CountOrNone = Annotated[int, Bounds(0)]
-"""A whole number from 0 up, the same for all lanes; 0 means none, or what the help says."""
-
 
 IGNORED = -100
 """The token number of padding in target texts: it adds nothing to the loss."""

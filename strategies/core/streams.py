@@ -95,13 +95,22 @@ class LaneStreams:
         y_N = self.data.y_N
         # The unit of every row number, so that one look-up gives a batch's labels.
         units = [s.unit_TC[:, y_N].flatten() for s in streams]
-        self.unit_LR = torch.stack(units).to(device)
+        self.unit_LR = torch.stack(units)
+        for lane, stream in enumerate(streams):
+            for task in stream.tasks:
+                self.unit_LR[lane, task.wrong_rows] = task.wrong_units
+        self.unit_LR = self.unit_LR.to(device)
         self.own_LTU = torch.zeros(self.lanes, self.n_tasks, self.n_units, dtype=torch.bool)
         for lane, stream in enumerate(streams):
             for t, task in enumerate(stream.tasks):
                 self.own_LTU[lane, t, list(task.units)] = True
         self.own_LTU = self.own_LTU.to(device)
         """Units of each task."""
+        self.learned_LTU = self.own_LTU.clone()
+        """Units of the rows learned in each task: its own, and others if boundaries are not clear."""
+        for lane, stream in enumerate(streams):
+            for t, task in enumerate(stream.tasks):
+                self.learned_LTU[lane, t, list(task.also_units)] = True
         self.seen_L1U = torch.ones_like(self.own_LTU[:, :1])
         """Units of the tasks begun so far; before the first task (row 0 of R) all units."""
         self.tap_LTKD = self._stack([s.tap_TKD for s in streams])
@@ -116,6 +125,16 @@ class LaneStreams:
     def row_bytes(self) -> int:
         """Bytes of one row as the data set stores it, plus its label."""
         return self.x_N[0].nbytes + self.unit_LR.element_size()
+
+    @property
+    def rows_of_largest_class(self) -> int:
+        """A bound on the training rows of a unit in a task, which does not depend on the seeds of lanes."""
+        largest = int(torch.bincount(self.data.y_N[: self.data.n_train].clamp(min=0)).max())
+        tasks = [task for stream in self.streams for task in stream.tasks]
+        if not any(len(task.wrong_rows) for task in tasks):
+            return largest
+        # Wrong labels are those of other classes of the task.
+        return min(self.data.n_train, largest * max(len(task.classes) for task in tasks))
 
     def _ones(self, shape: torch.Size) -> Tensor:
         """Return the weights of a batch with all weights 1, made once for each shape.
@@ -132,7 +151,7 @@ class LaneStreams:
 
     def begin_task(self, task: int) -> None:
         """Mark the units of tasks 0 to ``task`` as seen."""
-        self.seen_L1U = self.own_LTU[:, : task + 1].any(1, keepdim=True)
+        self.seen_L1U = self.learned_LTU[:, : task + 1].any(1, keepdim=True)
 
     def steps_of_task(self, task: int) -> tuple[list[int], list[int]]:
         """Return the number of steps of each lane: of one pass over a task's rows, and of the whole task."""
@@ -160,7 +179,7 @@ class LaneStreams:
         """
         if self.scenario == "domain" or self.training.active == "all":
             return None
-        return self.own_LTU[:, :task].any(1, keepdim=True)
+        return self.learned_LTU[:, :task].any(1, keepdim=True)
 
     def batch(
         self, rows_LB: Tensor, weight_LB: Tensor | None = None, augment_LB3: Tensor | None = None

@@ -33,8 +33,7 @@ class Exemplars:
         padded = [[*of_lane, *[(0, streams.n_tasks)] * (most + 1 - len(of_lane))] for of_lane in groups]
         self.unit_LG, self.task_LG = torch.tensor(padded, device=device).unbind(2)
         # The number of slots does not depend on other lanes, since other shapes round differently.
-        data = streams.data
-        slots = min(size, int(torch.bincount(data.y_N[: data.n_train].clamp(min=0)).max()))
+        slots = min(size, streams.rows_of_largest_class)
         self.rows_LGS = torch.zeros(*self.unit_LG.shape, slots, dtype=torch.long, device=device)
         self.count_LG = torch.zeros_like(self.unit_LG)
 

@@ -81,19 +81,18 @@ class ExemplarReplay(Strategy):
         Shapes are (L,), one-hot (L, U), (L, N) and (L, N), which is 1 for real rows and 0 for padding. A lane
         with fewer classes than another has the memory's empty group, no unit and no real row instead.
         """
-        streams, data = self.streams.streams, self.streams.data
+        streams, device = self.streams.streams, self.streams.device
         unit_U = torch.arange(self.streams.n_units, device=self.streams.device)
         # The same length for every class and lane, so that rounding does not depend on other lanes' sizes. It
         # is not zero for a class without rows, as beside a lane that has some.
-        most = int(torch.bincount(data.y_N[: data.n_train].clamp(min=0)).max())
+        most = self.streams.rows_of_largest_class
         for nth in range(max(len(s.tasks[task].units) for s in streams)):
             of_lanes, units = [], []
-            for s in streams:
-                rows_R, own = s.tasks[task].train_rows, s.tasks[task].units
+            for lane, s in enumerate(streams):
+                rows_R, own = s.tasks[task].train_rows.to(device), s.tasks[task].units
                 units.append(own[nth] if nth < len(own) else -1)
-                is_R = s.unit_TC[task, data.y_N[data.index_of(rows_R)]] == units[-1]
-                of_lanes.append(rows_R[is_R & (units[-1] >= 0)])
-            rows_LN, real_LN = (t.to(self.streams.device) for t in pad_rows(of_lanes, most, most))
+                of_lanes.append(rows_R[(self.streams.unit_LR[lane, rows_R] == units[-1]) & (units[-1] >= 0)])
+            rows_LN, real_LN = pad_rows(of_lanes, most, most)
             is_unit_LU = torch.tensor(units, device=unit_U.device).unsqueeze(1) == unit_U
             yield self.exemplars.group_L(task, nth), is_unit_LU, rows_LN, real_LN
 

@@ -12,8 +12,9 @@ from bench.models import ModelRef
 from bench.plan import CellSpec, Present, Request, one_cell, resolve, seeds
 from bench.plan.experiment_file import read_toml
 from bench.plan.model import model_reference
-from bench.plan.selectors import identity, parse
+from bench.plan.selectors import parse
 from bench.store import RunReader
+from suites.selectors import identity
 from tests.conftest import refused
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
