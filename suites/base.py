@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard, get_type_hints
 
 from suites.announce import announced
+from suites.bracketed import identity, name_of, take_apart
 from suites.description import Description, Option, field_help, in_words, search_in_words, type_in_words
 from suites.errors import UserError, unknown
 from suites.registry import Registry
-from suites.selectors import identity, name_of, take_apart
 from suites.values import Search, Value, only_if, unless
 
 if TYPE_CHECKING:  # reports need a suite's score but no tensors, and torch takes seconds to import

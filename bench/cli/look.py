@@ -11,8 +11,8 @@ from bench.cli.app import Json, Trust, app, debugging, end_with, importing, open
 from bench.cli.completion import KINDS, names_of
 from bench.cli.output import print_json
 from suites import errors
+from suites.bracketed import name_of
 from suites.description import Description, Option
-from suites.selectors import name_of
 
 if TYPE_CHECKING:
     from bench.plan import Change

@@ -11,7 +11,7 @@ from bench.plan.settings import check_agreement
 from bench.plan.source_files import files_behind
 from bench.plan.stale import Change, RecordHead, Staleness
 from bench.schema import DEFAULT_SEEDS, Fields, Value
-from suites.selectors import identity
+from suites.bracketed import identity
 from suites.values import text_of
 
 __all__ = [

@@ -20,9 +20,9 @@ from bench.plan.settings import (
 )
 from bench.schema import Exported, Value
 from suites.base import SCENARIOS, Suite, Training
+from suites.bracketed import identity
 from suites.errors import UserError, unknown
 from suites.registry import NotImported
-from suites.selectors import identity
 from suites.values import Condition, conditions, convert, settled, text_of
 
 if TYPE_CHECKING:

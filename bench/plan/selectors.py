@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 from bench.plan.settings import training_value
 from bench.schema import Value
 from suites.base import Training
+from suites.bracketed import options_of
 from suites.errors import UserError, unknown
-from suites.selectors import options_of
 from suites.values import Condition, convert, settled, text_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from bench.plan.experiment_file import read_toml
 from bench.plan.model import model_reference
 from bench.plan.selectors import parse
 from bench.store import RunReader
-from suites.selectors import identity
+from suites.bracketed import identity
 from tests.conftest import refused
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"

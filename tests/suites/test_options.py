@@ -11,9 +11,9 @@ import suites
 from bench.plan import Request
 from strategies.core import LaneStreams
 from suites.base import SCENARIOS, Stream, Training
+from suites.bracketed import take_apart
 from suites.errors import UserError
 from suites.scenarios import rotation
-from suites.selectors import take_apart
 from tests.conftest import refused
 
 TRAINING = Training(validation=0.1)

@@ -1,4 +1,4 @@
-"""Selectors, ``name[key=value,...]``: a name, and the options that differ from their defaults."""
+"""Names with options in brackets, ``name[key=value,...]``: those that differ from their defaults."""
 
 import re
 from collections.abc import Mapping
