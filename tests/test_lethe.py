@@ -45,6 +45,7 @@ assert serve.load == lethe.Predictor.load""")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_commands_of_0_1_0_still_work() -> None:
     done = _run(["-m", "bench.gpu", "--help"], ROOT)
     assert done.returncode == 0, done.stderr

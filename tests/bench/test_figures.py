@@ -313,6 +313,7 @@ def test_figures_are_as_wide_as_asked_for_in_the_formats_asked_for(tmp_path: Pat
     refused("unknown format of figures 'pfd'; did you mean pgf or pdf", chosen_formats, ["pfd"])
 
 
+@pytest.mark.slow
 def test_the_page_of_many_suites_shows_the_figures_of_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_a_step_of_segments_needs_the_penalty() -> None:
         assert step_ends(series, 1.0) == ends
 
 
+@pytest.mark.slow
 def test_noise_is_no_step() -> None:
     draw = np.random.default_rng(0)
     for n in (3, 10, 30):

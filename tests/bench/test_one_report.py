@@ -258,6 +258,7 @@ def test_the_page_shows_the_same_spread_as_the_tables(spread: Any) -> None:
         assert seen[place] == copied["LaTeX"][place] == own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["two suites", "unequal seeds", "BLEU"])
 def test_latex_copied_from_the_page_is_that_of_the_file(run: str) -> None:
     """Both with the same comments; with several suites or scenarios the page copies the table of one."""

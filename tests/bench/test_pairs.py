@@ -66,6 +66,7 @@ def test_row_losses_are_mean_cross_entropies_over_real_tokens() -> None:
     assert torch.equal(row_losses(logits_LBSV, padded_LBS), found_LB)
 
 
+@pytest.mark.slow
 def test_row_losses_equal_those_of_transformers() -> None:
     """Compared with the forward pass of transformers with labels, one row at a time."""
     net, x_B2S = built(lanes=1), read()
@@ -193,6 +194,7 @@ def test_losses_are_lane_invariant_within_rounding() -> None:
         np.testing.assert_allclose(alone["loss"], beside["loss"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_continues_from_a_checkpoint(tmp_path: Path) -> None:
     spec, run = cell(epochs=2, score_every=10), RunFolder(tmp_path)
     kept: dict[str, Any] = {}

@@ -347,6 +347,7 @@ def test_probability_of_improvement_resamples_seeds_as_a_loop_does() -> None:
     assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("difference", "n", "comparisons"),
     [

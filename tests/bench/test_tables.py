@@ -465,6 +465,7 @@ def test_latex_compiles_and_prints_names_unchanged(layout: str, tmp_path: Path) 
         assert all(name in text.replace("’", "'") for name in ODD[:5])
 
 
+@pytest.mark.slow
 def test_the_stages_of_many_cells_run(tmp_path: Path, without_figures: None) -> None:
     """``python -m tests.many_cells`` measures the same stages with 100,000 cells."""
     measured = ["write", "list", "pack", "load", "tables", "across", "report"]

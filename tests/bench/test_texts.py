@@ -60,6 +60,7 @@ def assert_lanes_apart(both: Any, singles: list[Any], x_L: torch.Tensor, loss: C
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRETRAINED)
 @pytest.mark.parametrize("tune", TUNED)
 def test_padding_does_not_change_logits(name: str, tune: str) -> None:

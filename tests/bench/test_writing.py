@@ -96,6 +96,7 @@ def test_an_exported_model_generates_as_the_run_s_model(run: Path, tmp_path: Pat
     assert record["test"]["value"][2][1] > 1  # the model has learned something
 
 
+@pytest.mark.slow
 def test_an_exported_model_can_be_loaded_by_transformers_alone(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_model_from_a_folder_can_be_exported_and_trained_further(tmp_path: Pat
     check_same(tmp_path / "s", save(tmp_path / "s", tmp_path / "n"), str(folder), exactly=tune == "full")
 
 
+@pytest.mark.slow
 def test_lora_on_the_embedding_is_not_merged(tmp_path: Path) -> None:
     """The last layer shares its weights with the embedding: merging would change both."""
     ran(tmp_path / "r", asked(tune="lora", targets="dense", epochs="1"), **KEEP)
@@ -270,6 +272,7 @@ def test_training_continues_from_an_exported_model(
     assert record["test"]["value"][0] == earlier["test"]["value"][2]
 
 
+@pytest.mark.slow
 def test_training_continues_on_another_suite_with_the_same_tokenizer(exported: Path, tmp_path: Path) -> None:
     """The suite alone would train a different tokenizer; earlier tasks can still be generated."""
     data = codes()

@@ -96,6 +96,7 @@ def private_tensors(value: Any, under: bool, path: str = "") -> Iterator[tuple[s
                 yield from private_tensors(item, under or name.startswith("_"), f"{path}.{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_private_tensors_carry_nothing_from_task_to_task(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not counted as memory: overwriting them between tasks changes nothing."""

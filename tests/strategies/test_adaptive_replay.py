@@ -65,6 +65,7 @@ def test_controller_equals_a_sequential_simulation(control: Any) -> None:
             assert reviews == math.floor(rate * eligible + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("boundaries", ["shown", "hidden"])
 def test_fixed_reviews_exactly_at_its_rate_and_adaptive_never_more_often(

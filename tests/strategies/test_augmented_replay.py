@@ -70,6 +70,7 @@ def test_selected_rows_have_the_augmentation_with_which_they_were_read() -> None
         assert_equal(getattr(picked, name), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPLAYS)
 def test_every_method_with_a_memory_augments_replayed_rows_lane_by_lane(name: str) -> None:
     """Results are the same alone and in a group, and different with ``raw_replay``."""

@@ -196,6 +196,7 @@ def test_shares_and_exemplars_depend_on_each_lane_s_own_classes() -> None:
     assert met == [8, 8, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stream_like_text5_is_lane_invariant(name: str) -> None:
     """Five tasks of 4, 5, 5, 14 and 10 classes, two with the same classes, in one of four orders."""
@@ -555,6 +556,7 @@ def test_herding_chooses_the_same_rows_beside_other_lanes() -> None:
         assert torch.equal(alone_1K[0], together_LK[lane])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["icarl", "il2m", "generative-classifier"])
 def test_a_class_without_rows_is_alike_alone_and_beside_another_seed(
     name: str, monkeypatch: pytest.MonkeyPatch

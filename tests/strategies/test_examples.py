@@ -218,6 +218,7 @@ def test_rows_of_models_with_lanes_in_their_code_are_processed_one_by_one() -> N
     close(found, summed(model, batch, of_row, torch.square))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", ["lora", "full"])
 @pytest.mark.parametrize("name", ["ewc", "mas"])
 def test_penalties_change_the_training_of_a_transformer(name: str, tune: str) -> None:

@@ -16,7 +16,7 @@ def history_section(lines: Sequence[Line]) -> dict[str, Any]:
     """Return the table, the commits of each step and the figures as the page holds them."""
     return {
         "header": HEADER,
-        "rows": history_rows(lines, every=True),
+        "rows": history_rows([line for line in lines if len(line.values) > 1], every=True),
         "steps": "\n".join(history_steps(lines)),
         "figures": [*_figures(lines)],
     }
