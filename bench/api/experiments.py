@@ -11,7 +11,15 @@ from pathlib import Path
 from bench import results
 from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
-from bench.plan import DEFAULT_SEEDS, Request, Value, check_seeds, seeds as read_seeds, selectors_of, text_of
+from bench.plan import (
+    DEFAULT_SEEDS,
+    Request,
+    Value,
+    check_seeds,
+    seeds as read_seeds,
+    selectors_of,
+    text_of_values,
+)
 from bench.report import Layout, Spread, make_report
 from bench.results import Comparison, Expectation, compare_runs
 from suites.errors import UserError
@@ -19,7 +27,7 @@ from suites.errors import UserError
 
 def run(
     suite: str,
-    strategies: str | Iterable[str] | Mapping[str, Mapping[str, Value] | None],
+    strategies: str | Iterable[str] | Mapping[str, Mapping[str, Value | Iterable[Value]] | None],
     *,
     scenarios: str | Iterable[str] = "class",
     seeds: int | str | Iterable[int] = DEFAULT_SEEDS,
@@ -27,7 +35,7 @@ def run(
     device: str = "cpu",
     jobs: int = 1,
     lanes: int = 0,
-    settings: Mapping[str, Value] | None = None,
+    settings: Mapping[str, Value | Iterable[Value]] | None = None,
     keep_models: str = "",
     resume_from: str | Path | None = None,
     stale: str = "",
@@ -46,14 +54,16 @@ def run(
     Args:
         suite: Name of a suite, or ``./file.py:NAME``.
         strategies: One selector, several, or options by strategy: ``"er[buffer=200]"``, ``["er", "ewc"]``,
-            ``{"er": {"buffer": 200}}``, ``"./file.py:Mine"``.
+            ``{"er": {"buffer": 200}}``, ``"./file.py:Mine"``. Several values of a setting are a grid:
+            ``"er[buffer=200|500]"``, ``{"er": {"buffer": [200, 500]}}``.
         scenarios: One or several of ``task``, ``domain``, ``class`` and ``online``.
         seeds: How many seeds, counted from 0, a list of them, or text as on the command line: ``"2-6"``.
         out: Folder of the run; a temporary folder without it.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; changes no result beyond rounding.
         jobs: Processes; 0 for one per core or GPU. Changes no result.
         lanes: Most cells that are trained together; 0 to choose by the model. Changes no result.
-        settings: Training settings, ``model`` and model options by name, as ``--set`` takes them.
+        settings: Training settings, ``model`` and model options by name, as ``--set`` takes them; a list is a
+            grid of every strategy.
         keep_models: ``last`` or ``all`` saves trained models for ``lethe.export``.
         resume_from: Folder of an exported model to continue from.
         stale: ``rerun`` or ``keep`` cells of ``out`` whose code or data changed. Without it, cells are run
@@ -142,7 +152,7 @@ def _request(
         wanted = check_seeds(listed, listed)
     else:
         raise UserError(f"seeds must be a number of seeds, a list of them or text like '2-6', not {seeds!r}")
-    texts = {name: text_of(value) for name, value in (settings or {}).items()}
+    texts = {name: text_of_values(name, value) for name, value in (settings or {}).items()}
     resumed = "" if resume_from is None else str(resume_from)
     return Request(suite, selectors_of(strategies), kinds, wanted, texts, resumed)
 

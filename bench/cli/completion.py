@@ -36,6 +36,23 @@ def names_of(*plurals: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def selectors(incomplete: str) -> list[str]:
+    """Complete the name of a strategy, and in its brackets hyper-parameters and training settings."""
+    from dataclasses import fields
+
+    from strategies import REGISTRY
+    from suites.base import Training
+
+    before, bracket, inside = incomplete.rpartition("[")
+    if not bracket or "]" in inside:
+        return names_of("strategies")(incomplete)
+    *given, begun = inside.split(",")
+    known = {d.name: [option.name for option in d.options] for d in REGISTRY.descriptions()}
+    names = [*known.get(before.rpartition("+")[2], ()), *(field.name for field in fields(Training))]
+    start = ",".join([*given, ""])
+    return [f"{before}[{start}{name}=" for name in names if name.startswith(begun)]
+
+
 @app.command(epilog="Examples: lethe completion bash | lethe completion zsh --show")
 def completion(
     shell: Annotated[Shell, typer.Argument(help="The shell.")],

@@ -25,13 +25,14 @@ from bench.cli.app import (
     importing,
     use_mirror,
 )
-from bench.cli.completion import names_of
+from bench.cli.completion import names_of, selectors
 from bench.cli.output import print_json
 from suites import errors
 
 
 @app.command(
     epilog="Examples: lethe run digits -s er -s 'ewc[lam=100]' --scenario class --out results/runs/first "
+    "| lethe run digits -s 'ewc[lam=1|10|100]' -s 'er[lr=0.01|0.03,buffer=200|500]' --dry-run "
     "| lethe run digits -s all --seeds 5 --set epochs=5 --dry-run | lethe run results/reference/digits.toml"
 )
 def run(
@@ -48,8 +49,8 @@ def run(
         typer.Option(
             "-s",
             "--strategy",
-            help="A strategy, 'er[buffer=200]', ./file.py:Class, or all.",
-            autocompletion=names_of("strategies"),
+            help="A strategy, 'er[buffer=200]', ./file.py:Class, or all; a grid is 'ewc[lam=1|9..1e3:log3]'.",
+            autocompletion=selectors,
         ),
     ] = None,
     scenario: Annotated[
@@ -61,7 +62,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value: a training setting, model, or a model option."),
+        typer.Option("--set", help="key=value: a training setting, model, or a model option; or a grid."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Short for --set model=NAME.")] = None,
     shots: Annotated[int | None, typer.Option(help="Short for --set shots=K.")] = None,

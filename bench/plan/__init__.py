@@ -2,7 +2,9 @@
 
 from bench.plan.cell import CellSpec
 from bench.plan.code import code_of, codes_of
+from bench.plan.expected_time import Timing, expected_time, unknown_work
 from bench.plan.experiment_file import check_seeds, seeds
+from bench.plan.grid_notation import text_of_values
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
 from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
@@ -16,7 +18,7 @@ from suites.values import text_of
 
 __all__ = [
     "DEFAULT_SEEDS", "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup", "Present", "RecordHead",
-    "Request", "ResolvedPlan", "Staleness", "Value", "check_agreement", "check_seeds", "code_of",
-    "codes_of", "exported_reference", "files_behind", "identity", "one_cell", "resolve", "seeds",
-    "selectors_of", "text_of", "unsuitable",
+    "Request", "ResolvedPlan", "Staleness", "Timing", "Value", "check_agreement", "check_seeds", "code_of",
+    "codes_of", "expected_time", "exported_reference", "files_behind", "identity", "one_cell", "resolve",
+    "seeds", "selectors_of", "text_of", "text_of_values", "unknown_work", "unsuitable",
 ]  # fmt: skip

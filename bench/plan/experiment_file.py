@@ -5,9 +5,10 @@ from numbers import Integral
 from pathlib import Path
 
 from bench import schema
+from bench.plan.grid_notation import text_of_values
 from bench.plan.request import Request
+from bench.plan.selectors import selectors_of
 from suites.errors import UserError
-from suites.values import text_of
 
 _MOST_SEEDS = 10_000
 
@@ -50,7 +51,7 @@ def read_toml(path: Path) -> tuple[list[Request], str | None]:
 
         [[run]]
         suite = "digits"
-        strategies = ["finetune", "er[buffer=200]"]
+        strategies = ["finetune", "er[buffer=200]", { ewc = { lam = [1, 10, 100] } }]
         scenarios = ["task", "class"]
         seeds = 5
         [run.set]
@@ -68,8 +69,8 @@ def _request(table: schema.RunTable) -> Request:
     chosen = table.seeds
     return Request(
         suite=table.suite,
-        strategies=tuple(table.strategies),
+        strategies=selectors_of(table.strategies),
         scenarios=tuple(table.scenarios),
         seeds=check_seeds(chosen, chosen) if isinstance(chosen, list) else seeds(str(chosen)),
-        settings={name: text_of(value) for name, value in table.settings.items()},
+        settings={name: text_of_values(name, value) for name, value in table.settings.items()},
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
 
 from bench.plan.cell import CellSpec
-from bench.plan.selectors import Choice
+from bench.plan.grid_notation import is_grid
+from bench.plan.selectors import Choice, expanded
 from bench.plan.settings import (
     OF_METHODS,
     TRAINING_HINTS,
@@ -21,7 +22,7 @@ from bench.plan.settings import (
 from bench.schema import Exported, Value
 from suites.base import SCENARIOS, Suite, Training
 from suites.bracketed import identity
-from suites.errors import UserError, unknown
+from suites.errors import UserError, some, unknown
 from suites.registry import NotImported
 from suites.values import Condition, conditions, convert, settled, text_of
 
@@ -38,7 +39,8 @@ class Request:
     scenarios: tuple[str, ...] = ("class",)
     seeds: tuple[int, ...] = (0,)
     settings: dict[str, str] = field(default_factory=dict)
-    """``--set``: training settings, ``model``, and the model's options, as text."""
+    """``--set``: training settings, ``model``, and the model's options, as text. A grid is one of every
+    strategy, as if it were in the brackets of each."""
     resume_from: str = ""
     """The folder of an exported model to continue from; empty for none."""
 
@@ -56,20 +58,25 @@ class Request:
 
     def cells(self) -> list[CellSpec]:
         """Expand into cells; raises UserError for anything unknown or impossible."""
-        return list(self._expanded[0])
+        return list(self._expanded.cells.values())
 
     @property
     def unresolved(self) -> dict[tuple[str, str], str]:
         """The file that must not be imported, for each scenario and selector; see ``only_files``."""
-        return self._expanded[2]
+        return self._expanded.unresolved
 
     @property
     def remarks(self) -> list[str]:
         """A line for each selector with settings without effect, which are set back to their defaults."""
-        return self._expanded[1]
+        return list(self._expanded.remarks)
+
+    @property
+    def selectors(self) -> dict[str, dict[str, list[str]]]:
+        """For each suite/scenario, the settings that each selector stands for, by identity."""
+        return self._expanded.selectors
 
     @cached_property
-    def _expanded(self) -> tuple[list[CellSpec], list[str], dict[tuple[str, str], str]]:
+    def _expanded(self) -> _Expanded:
         import strategies
         import suites
 
@@ -79,13 +86,11 @@ class Request:
         selectors = self.strategies
         if "all" in selectors:
             selectors = tuple(dict.fromkeys([*strategies.names(), *(s for s in selectors if s != "all")]))
-        unresolved: dict[tuple[str, str], str] = {}
+        found = _Expanded()
         if self._not_imported:
-            return [], [], dict.fromkeys(product(self.scenarios, selectors), self._not_imported)
+            found.unresolved = dict.fromkeys(product(self.scenarios, selectors), self._not_imported)
+            return found
         suite = suites.get(self.suite)
-        found: dict[str, CellSpec] = {}
-        remarks: dict[str, None] = {}
-        named: set[str] = set()
         for scenario in self.scenarios:
             if scenario not in SCENARIOS:
                 raise unknown("scenario", scenario, list(SCENARIOS))
@@ -97,22 +102,28 @@ class Request:
             for name, value in self._chosen[1].items():
                 if base[name] != value:
                     why = next(c for c in conditions(TRAINING_HINTS[name]) if not c.met(base[c.other]))
-                    remarks[f"--set {name}={text_of(value)} is left out: it has no effect {why}"] = None
+                    found.remark(f"--set {name}={text_of(value)} is left out: it has no effect {why}")
             for selector in selectors:
                 try:
-                    any_seed, remark = self._cell(suite, scenario, selector)
+                    written = expanded(selector, self.model, self._grids)
+                    alike = [self._cell(suite, scenario, text) for text in written]
                 except NotImported as error:
-                    unresolved[scenario, selector] = error.file
+                    found.unresolved[scenario, selector] = error.file
                     continue
-                remarks |= {remark: None} if remark else {}
-                if not remark and any_seed.key in named:
-                    remarks[f"{selector} is listed twice and run once, as {any_seed.identity}"] = None
-                named |= {any_seed.key} if not remark else set()
-                for seed in self.seeds:
+                found.add(f"{self.named_suite}/{scenario}", selector, written, alike)
+                for any_seed, seed in product((cell for cell, _ in alike), self.seeds):
                     cell = replace(any_seed, seed=seed)
                     vars(cell)["reference"] = self.model  # looked up once for all cells
-                    found.setdefault(cell.key, cell)
-        return list(found.values()), list(remarks), unresolved
+                    found.cells.setdefault(cell.key, cell)
+        return found
+
+    @cached_property
+    def _grids(self) -> dict[str, str]:
+        """The settings of ``--set`` with several values."""
+        from bench import models
+
+        hints = {k: models.option_type(self.model, k) for k in models.options(self.model)} | TRAINING_HINTS
+        return {k: text for k, text in self.settings.items() if k in hints and is_grid(text, hints[k])}
 
     @cached_property
     def _not_imported(self) -> str:
@@ -147,14 +158,16 @@ class Request:
         import suites
         from bench.plan.model import exported_reference, model_reference
 
+        if "|" in (named := self.settings.get("model", "")):
+            raise UserError(f"model={named}: a run has one model; use a run folder for each")
         if self.exported is None:
             return model_reference(self.settings.get("model", suites.get(self.suite).model))
         if "model" in self.settings:
             raise UserError("--resume-from sets the model: leave out --model and --set model=")
         return replace(exported_reference(self.exported), fingerprint=self.exported.mark)
 
-    def _cell(self, suite: Suite, scenario: str, selector: str) -> tuple[CellSpec, str]:
-        """Return the cell of seed 0, and a remark on settings without effect, empty for none."""
+    def _cell(self, suite: Suite, scenario: str, selector: str) -> tuple[CellSpec, list[str]]:
+        """Return the cell of seed 0, and the reasons why settings have no effect."""
         import strategies
         from bench import models
 
@@ -199,7 +212,7 @@ class Request:
             identity="+".join(words),
             continues=model.fingerprint,
         )
-        return spec, f"{selector} is run as {spec.identity}: {'; '.join(reasons)}" if reasons else ""
+        return spec, reasons
 
     @cached_property
     def _chosen(self) -> tuple[dict[str, Value], dict[str, Value]]:
@@ -222,6 +235,8 @@ class Request:
         options = {k: convert(of_suite + k, v, types[k]) if k in types else v for k, v in options.items()}
         training = {}
         for key, text in self.settings.items():
+            if key in self._grids:
+                continue  # in the brackets of every strategy
             if key in known:
                 options[key] = convert(f"model {model.name}: {key}", text, types[key])
             elif key in known_training:
@@ -229,6 +244,47 @@ class Request:
             elif key != "model":
                 raise unknown("setting", key, [*known_training, *known, "model"])
         return options, training
+
+
+@dataclass
+class _Expanded:
+    """What a request stands for; see its properties."""
+
+    cells: dict[str, CellSpec] = field(default_factory=dict)
+    remarks: dict[str, None] = field(default_factory=dict)
+    unresolved: dict[tuple[str, str], str] = field(default_factory=dict)
+    selectors: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    _named: set[str] = field(default_factory=set)
+    """The keys of the cells that were listed so far without settings that have no effect."""
+
+    def remark(self, words: str) -> None:
+        """Add a line, once."""
+        self.remarks[words] = None
+
+    def add(
+        self, part: str, selector: str, written: Sequence[str], alike: Sequence[tuple[CellSpec, list[str]]]
+    ) -> None:
+        """Add the settings of a selector, as written and as cells with reasons, and remarks on them."""
+        self.selectors.setdefault(part, {})[selector] = list(
+            dict.fromkeys(cell.identity for cell, _ in alike)
+        )
+        twice: list[str] = []
+        idle: dict[str, list[str]] = {}
+        for text, (cell, reasons) in zip(written, alike, strict=True):
+            if reasons:
+                idle.setdefault("; ".join(reasons), []).append(f"{text} is run as {cell.identity}")
+            elif cell.key in self._named:
+                twice.append(f"{text} is listed twice and run once, as {cell.identity}")
+            else:
+                self._named.add(cell.key)
+        for why, texts in idle.items():
+            self.remark(f"{some(texts, _SHOWN)}: {why}")
+        if twice:
+            self.remark(some(twice, _SHOWN))
+
+
+_SHOWN = 2
+"""Most settings of a grid that a remark names."""
 
 
 def _reasons(idle: Mapping[str, Condition]) -> list[str]:

@@ -113,6 +113,10 @@ class ResolvedPlan:
     replaced: Mapping[str, str] = field(default_factory=dict)
     """When the record of each cell to run was written, for those that have one: a newer record was written by
     another command."""
+    selectors: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """For each suite/scenario, the settings that each selector stands for, by identity; of a grid several."""
+    expected: str = ""
+    """How long the cells to run will take, in words; empty where nobody asked."""
 
     @cached_property
     def by_key(self) -> dict[str, CellSpec]:
@@ -165,6 +169,7 @@ class ResolvedPlan:
             stale = f"{'stale, ' if key in running else ''}{self.stale[key]}" if key in self.stale else None
             found.append(": ".join(filter(None, [f"{state:<9} {spec.title}", self.skipped.get(key), stale])))
         found += self.unresolved
+        found += self._grids()
         found.append(f"{len(self.cells)} cells, {len(running)} to run")
         if self.unresolved:
             found.append("unresolved cells need files that nobody named on the command line: add --trust")
@@ -179,9 +184,27 @@ class ResolvedPlan:
         if self.restarted:
             found.append(self.restarted_in_words())
         uncut = {self.by_key[group.keys[0]].suite for group in self.groups if group.width is None}
-        found += self.remarks
         found += [f"groups of {name}: decided once its data is here" for name in sorted(uncut)]
+        found += [f"time expected: {self.expected}"] if self.expected else []
+        found += self.remarks
         return [*found, self.refusal] if self.refusal else found
+
+    def _grids(self) -> list[str]:
+        """Return a line for each grid: its settings, cells and groups of lanes."""
+        cells: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for key, spec in self.by_key.items():
+            cells[f"{spec.suite}/{spec.scenario}", spec.identity].add(key)
+        found = []
+        for part, of_part in self.selectors.items():
+            for selector, identities in of_part.items():
+                keys = set().union(*(cells[part, identity] for identity in identities))
+                n_groups = sum(not keys.isdisjoint(group.keys) for group in self.groups)
+                if len(identities) > 1:
+                    groups = f"{n_groups} group{'s' * (n_groups > 1)}" if n_groups else "none to run"
+                    words = f"{len(identities)} settings, {len(keys)} cells, {groups}"
+                    suite, _, scenario = part.rpartition("/")
+                    found.append(f"grid {selector} on {suite} {scenario}: {words}")
+        return found
 
     def restarted_in_words(self) -> str:
         """Return a line on checkpoints that are not used."""
@@ -327,6 +350,7 @@ def resolve(
             )
         ),
         again=again_now,
+        selectors=_selectors(requests),
         replaced={key: head.written for key, head in present.records.items() if key in cells},
     )
     return plan.completed(fingerprint, parameter_count)
@@ -374,14 +398,15 @@ def _refusal(present: Present, undecided: Mapping[str, Change], data: Mapping[st
     if not what:
         return ""
     seconds = sum(present.records[key].seconds for key in undecided)
-    cells = f"{len(undecided)} cells, which took {_duration(seconds)}, are stale" if undecided else "records"
+    cells = f"{len(undecided)} cells, which took {duration(seconds)}, are stale" if undecided else "records"
     choices = "--stale rerun runs such cells again, --stale keep leaves them as they are"
     if undecided:
         choices += f"; lethe verify --records {present.folder} finds out whether they are the same"
     return f"{present.folder}: {cells} ({'; '.join(what)}): {choices}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds in words."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -431,6 +456,15 @@ def _common(requests: Iterable[Request]) -> dict[str, dict[str, Value]]:
             if shared.setdefault(name, settings) != settings:
                 raise UserError(f"{name} is requested with different settings: use a run folder for each")
     return shared
+
+
+def _selectors(requests: Iterable[Request]) -> dict[str, dict[str, list[str]]]:
+    """Return the settings that the selectors of all requests stand for."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for request in requests:
+        for part, selectors in request.selectors.items():
+            found.setdefault(part, {}).update(selectors)
+    return found
 
 
 def _in_words(seeds: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 The brackets hold the strategy's hyper-parameters, the training settings of suites.base.Training and the
 options of the model; ``ewc[preset=vandeven2022]`` takes a paper's recipe, ``er+lwf`` is the sum of two
-methods.
+methods. A grid, ``ewc[lam=1|10|100]``, stands for several settings; see bench.plan.grid_notation.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from numbers import Real
+from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
-from bench.plan.settings import training_value
+from bench.plan.grid_notation import MOST, is_grid, text_of_values, values_of
+from bench.plan.settings import TRAINING_HINTS, training_value
 from bench.schema import Value
 from suites.base import Training
 from suites.bracketed import options_of
@@ -130,12 +132,54 @@ def parse(selector: str) -> tuple[str, dict[str, str]]:
     return name, options_of(written, selector, "buffer=200")
 
 
-def selectors_of(given: object) -> tuple[str, ...]:
-    """Return selectors from Python: one, several in any iterable, or options by strategy.
+def expanded(selector: str, model: ModelRef, beside: Mapping[str, str]) -> list[str]:
+    """Return the selectors that a grid stands for, in order; its last setting varies fastest.
 
     Args:
-        given: ``"er[buffer=100]"``, ``["er", "ewc"]`` or ``{"er": {"buffer": 100}, "ewc": {}}``; an iterable
-            may contain dictionaries too.
+        selector: A selector; one without a grid is returned as it is.
+        model: The model of the cells, whose options selectors may set.
+        beside: Settings in the notation of grids that the first part gets where it does not set them itself.
+
+    Raises:
+        UserError: A strategy is unknown, values cannot be read, or there are too many.
+    """
+    import strategies
+
+    parts: list[tuple[str, list[list[str]]]] = []
+    for number, part in enumerate(strategies.split(selector)):
+        name, given = parse(part)
+        options = given if number else given | {k: v for k, v in beside.items() if k not in given}
+        hints = _type_of_options(name, model) if any(is_grid(v, float) for v in options.values()) else {}
+        of_keys = [[f"{k}={v}" for v in values_of(k, text, hints.get(k, str))] for k, text in options.items()]
+        parts.append((name, of_keys))
+    n = prod(len(values) for _, of_keys in parts for values in of_keys)
+    if n > MOST:
+        raise UserError(f"{selector} is a grid of {n:,} settings, and at most {MOST:,} are possible")
+    if n == 1 and not beside:
+        return [selector]
+    of_parts = [[_joined(name, chosen) for chosen in product(*of_keys)] for name, of_keys in parts]
+    return ["+".join(chosen) for chosen in product(*of_parts)]
+
+
+def _joined(name: str, options: Iterable[str]) -> str:
+    return f"{name}[{words}]" if (words := ",".join(options)) else name
+
+
+def _type_of_options(name: str, model: ModelRef) -> dict[str, Any]:
+    """Return the type of everything that the brackets of a strategy may set."""
+    import strategies
+    from bench import models
+
+    of_model = {key: models.option_type(model, key) for key in models.options(model)}
+    return of_model | TRAINING_HINTS | _hints(cast(Any, strategies.get(name)))
+
+
+def selectors_of(given: object) -> tuple[str, ...]:
+    """Return selectors from Python or TOML: one, several in any iterable, or options by strategy.
+
+    Args:
+        given: ``"er[buffer=100]"``, ``["er", "ewc"]`` or ``{"er": {"buffer": [100, 200]}, "ewc": {}}``, where
+            a list is a grid; an iterable may contain dictionaries too.
 
     Raises:
         UserError: A part is something else, or options are given to a sum or beside brackets.
@@ -155,14 +199,11 @@ def selectors_of(given: object) -> tuple[str, ...]:
 def _with_options(name: object, options: object) -> str:
     if not isinstance(name, str) or not isinstance(options, Mapping | None):
         raise UserError(
-            f"cannot read the options {options!r} of {name!r}; write {{'er': {{'buffer': 100}}}}, and "
-            "several settings of one strategy as a list: ['er[buffer=100]', 'er[buffer=200]']"
+            f"cannot read the options {options!r} of {name!r}; write {{'er': {{'buffer': 100}}}}, or "
+            "{'er': {'buffer': [100, 200]}} for several values"
         )
     if not options:
         return name
     if "[" in name or "+" in name:
         raise UserError(f"write the options of {name!r} into it: 'er[buffer=100]+lwf'")
-    for key, value in options.items():
-        if not isinstance(value, Real | str):
-            raise UserError(f"{name}: {key} must be a number, text, true or false, not {value!r}")
-    return f"{name}[{','.join(f'{key}={text_of(value)}' for key, value in options.items())}]"
+    return _joined(name, (f"{key}={text_of_values(f'{name}: {key}', v)}" for key, v in options.items()))

@@ -30,14 +30,13 @@ from bench.schema import (
     read_toml,
 )
 from bench.stats import SCORES, Judged, judge
-from bench.store import packed_runs
+from bench.store import REFERENCE, packed_runs
 from suites.errors import UserError, some, unknown
 
 COMPARED = ("acc", "aia", "learning_acc", "forgetting")
 """The scores that are compared by default."""
 POINTS, PER_CENT = 1.0, 5.0
 """The default margins of scores, and of sizes and times."""
-REFERENCE = Path("results") / "reference"
 PROJECT = Path("lethe.toml")
 _SIZES = {
     "seconds_per_seed": False, "train_seconds": False, "evaluation_seconds": False,

@@ -263,7 +263,9 @@ def _joined(first: Manifest, second: Manifest) -> Manifest:
     """Return two manifests merged into one."""
     commands = first.commands + [c for c in second.commands if c not in first.commands]
     maps = {name: getattr(first, name) | getattr(second, name) for name in _MAPS}
-    return first.model_copy(update={"commands": commands, **maps})
+    parts = first.selectors.keys() | second.selectors.keys()
+    selectors = {p: first.selectors.get(p, {}) | second.selectors.get(p, {}) for p in sorted(parts)}
+    return first.model_copy(update={"commands": commands, **maps, "selectors": selectors})
 
 
 def _apart(manifests: Sequence[Manifest]) -> dict[tuple[str, str], set[str]]:

@@ -19,17 +19,30 @@ from bench.plan import (
     RecordHead,
     Request,
     ResolvedPlan,
+    Timing,
     codes_of,
+    expected_time,
     resolve,
+    unknown_work,
 )
 from bench.runner.claimed_groups import ClaimedGroups
 from bench.runner.described import described
 from bench.runner.options import Checked, Options, Outcome
-from bench.runner.processes import Ended, run_groups
+from bench.runner.processes import Ended, number_of_processes, run_groups
 from bench.runner.progress import Progress
 from bench.runner.target import Target
 from bench.schema import failure_in_words
-from bench.store import Claims, RunFolder, RunReader, SavedModels, Superseded, moment, read_equivalences
+from bench.store import (
+    REFERENCE,
+    Claims,
+    RunFolder,
+    RunReader,
+    SavedModels,
+    Superseded,
+    moment,
+    packed_runs,
+    read_equivalences,
+)
 from suites.base import Data, Scenario, Training
 from suites.errors import Unavailable, UserError, some
 from suites.paths import folder_named
@@ -52,7 +65,8 @@ def resolve_for(
 ) -> ResolvedPlan:
     """Resolve requests against the contents of a run's folder; None means an empty folder.
 
-    Without ``download``, decisions that need data that is not on this machine are left open.
+    Without ``download``, for a dry run, decisions that need data that is not on this machine are left open,
+    and the plan says how long it will take.
     """
     present = Present() if run is None else _present(run)
 
@@ -81,7 +95,26 @@ def resolve_for(
         plan = (attempt() if missing else plan).completed(_fingerprint, _parameter_count)
     with without_hub():
         _check_streams(plan)
-    return plan
+    return plan if download else replace(plan, expected=_expected(plan, run, options.jobs))
+
+
+def _expected(plan: ResolvedPlan, run: RunReader | None, jobs: int) -> str:
+    """Return how long a plan will take, by the records of its folder or else by the committed ones."""
+    there = [] if run is None else list(run.each(Timing.of).values())
+    source = "" if run is None or not there else f"{run.folder}"
+    parts = {f"{spec.suite}/{spec.scenario}" for spec in plan.to_run}
+    for packed in sorted(packed_runs(REFERENCE), key=lambda path: path.stat().st_size):
+        if not unknown_work(plan, there):
+            break
+        reader = RunReader(packed)
+        if parts.isdisjoint(reader.manifest_if_readable().shared):
+            continue
+        found = list(reader.each(Timing.of).values())
+        if len(unknown_work(plan, [*there, *found])) < len(unknown_work(plan, there)):
+            there += found
+            source += f"{' and ' if source else ''}{packed}, perhaps of another machine"
+    processes = number_of_processes(plan.device, jobs)
+    return expected_time(plan, there, source or f"the folder and {REFERENCE}", processes)
 
 
 def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: str) -> Outcome:
@@ -114,8 +147,9 @@ def _carry_out_claimed(
     again = plan.again and plan.again.model_copy(update={"since": plan.again.since or moment()})
     with claims.alone("manifest") as alone:
         maker = run.open(
-            plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code, again
-        )
+            plan.cells, plan.shared, plan.data, command, plan.device, described(plan.cells), code, again,
+            plan.selectors,
+        )  # fmt: skip
         set_aside = run.repair()
         if alone and (n := run.remove_litter(codes)):
             say(f"removed {n} temporary files of commands that were killed")

@@ -92,12 +92,7 @@ def run_groups(groups: ClaimedGroups, target: Target, device: str, jobs: int) ->
 
 
 def _run_claimed(groups: ClaimedGroups, target: Target, device: str, jobs: int) -> Generator[Ended]:
-    cuda = torch.device(device).type == "cuda"
-    if cuda and torch.device(device).index is None:
-        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    else:
-        devices = [device]
-    jobs = min(jobs or (len(devices) if cuda else os.cpu_count() or 1), len(groups))
+    devices, jobs = _devices(device), min(number_of_processes(device, jobs), len(groups))
     why, broken = "", False
     while groups and not (why or groups.fault):
         suspects: list[Group] = []
@@ -137,6 +132,18 @@ def _in_this_process(groups: ClaimedGroups, target: Target, device: str) -> Gene
         yield ended
         if ended.again:
             return
+
+
+def _devices(device: str) -> list[str]:
+    """Return the devices that ``cuda`` names, or the one of another name."""
+    if torch.device(device).type == "cuda" and torch.device(device).index is None:
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [device]
+
+
+def number_of_processes(device: str, jobs: int) -> int:
+    """Return the number of processes that ``jobs`` asks for: 0 means one per core, or per GPU."""
+    return jobs or (len(_devices(device)) if torch.device(device).type == "cuda" else os.cpu_count() or 1)
 
 
 def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], jobs: int) -> Generator[Ended]:

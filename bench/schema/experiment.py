@@ -9,20 +9,24 @@ from bench.schema.fields import Described, FileModel, Value
 DEFAULT_SEEDS = 10
 """Number of seeds of a run that names none: with it a table of 25 strategies can show differences."""
 
+StrategyTable = dict[str, dict[str, Value | list[Value]]]
+"""Settings by strategy."""
+
 
 class RunTable(Described):
     """A ``[[run]]`` table: one suite with strategies, scenarios, seeds and settings."""
 
     suite: str
     """Name of a suite."""
-    strategies: Annotated[list[str], Field(min_length=1)]
-    """Selectors: ``er[buffer=200]``."""
+    strategies: Annotated[list[str | StrategyTable] | StrategyTable, Field(min_length=1)]
+    """Selectors: ``er[buffer=200]``, ``ewc[lam=1|10]``; or tables of settings by strategy, where a list is a
+    grid: ``{ ewc = { lam = [1, 10] } }``."""
     scenarios: Annotated[list[str], Field(min_length=1)] = ["class"]
     """task, domain, class, online."""
     seeds: int | str | list[int] = DEFAULT_SEEDS
     """How many, counted from 0; or text as on the command line; or a list."""
-    settings: Annotated[dict[str, Value], Field(alias="set")] = {}
-    """Training settings, ``model``, and options of the model."""
+    settings: Annotated[dict[str, Value | list[Value]], Field(alias="set")] = {}
+    """Training settings, ``model``, and options of the model; a list is a grid of every strategy."""
 
 
 class Experiment(FileModel):

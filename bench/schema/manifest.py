@@ -8,6 +8,10 @@ Metadata = dict[str, bool | str | list[str]]
 """Metadata of a strategy, suite or model, by attribute."""
 
 
+_ADDED = ("strategies", "suites", "models", "code", "selectors")
+"""Fields of later versions."""
+
+
 class Again(Described):
     """What a command with ``--force`` or ``--retry-failed`` runs again.
 
@@ -52,11 +56,11 @@ class Command(Described):
 class Manifest(CheckedFile):
     """``run.json``.
 
-    Version 3 lists the source files of ``code``. Version 2 has records in ``cells/*.jsonl`` and metadata of
-    strategies, suites and models. Version 1 had a file for each record.
+    Version 4 has ``selectors``. Version 3 lists the source files of ``code``. Version 2 has records in
+    ``cells/*.jsonl`` and metadata of strategies, suites and models. Version 1 had a file for each record.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     commands: list[Command]
     """Every command, in order."""
@@ -66,6 +70,8 @@ class Manifest(CheckedFile):
     """Fingerprint of each suite's data set."""
     cells: dict[Key, Name]
     """The title of every planned cell, by key."""
+    selectors: dict[str, dict[str, list[Name]]] = {}
+    """For each suite/scenario, the settings that each selector stands for, by identity; of a grid several."""
     strategies: dict[str, Metadata] = {}
     """Metadata of each strategy: summary, family, paper, ``trains_on`` (``task``, or more for bounds) ..."""
     suites: dict[str, Metadata] = {}
@@ -82,5 +88,5 @@ class Manifest(CheckedFile):
 
     @classmethod
     def upgrade(cls, content: Fields) -> Fields:
-        """Convert versions 1 (without strategies, suites and models) and 2 (without code)."""
-        return {"strategies": {}, "suites": {}, "models": {}, "code": {}, **super().upgrade(content)}
+        """Convert versions 1 (without strategies, suites, models), 2 (code) and 3 (selectors)."""
+        return {name: {} for name in _ADDED} | super().upgrade(content)

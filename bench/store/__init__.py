@@ -10,15 +10,15 @@ from bench.store.equivalences import (
     staleness_of,
 )
 from bench.store.files import new_file, new_folder, write_checked, write_json, write_tensors
-from bench.store.pack import pack_run, packed_runs, unpack_run
+from bench.store.pack import REFERENCE, pack_run, packed_runs, unpack_run
 from bench.store.run_folder import RunFolder
 from bench.store.run_reader import RunReader
 from bench.store.saved_models import WHICH, SavedModels
 from bench.store.superseded import Superseded, n_superseded
 
 __all__ = [
-    "WHICH", "Claims", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded", "check_owner",
-    "enter_equivalences", "equivalences_if_readable", "equivalences_path", "git_output", "moment",
-    "n_superseded", "new_file", "new_folder", "now", "pack_run", "packed_runs", "read_equivalences",
+    "REFERENCE", "WHICH", "Claims", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded",
+    "check_owner", "enter_equivalences", "equivalences_if_readable", "equivalences_path", "git_output",
+    "moment", "n_superseded", "new_file", "new_folder", "now", "pack_run", "packed_runs", "read_equivalences",
     "running", "staleness_of", "unpack_run", "where", "write_checked", "write_json", "write_tensors",
 ]  # fmt: skip

@@ -14,6 +14,9 @@ from bench.store.lines import PACK_SUFFIX, SUFFIX, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
 
+REFERENCE = Path("results") / "reference"
+"""Where a checkout has its committed runs, packed."""
+
 
 def pack_run(run: Path, file: Path | None = None) -> Path:
     """Pack a run into one file.

@@ -69,6 +69,7 @@ class RunFolder(RunReader):
         described: Mapping[str, Mapping[str, Metadata]] | None = None,
         code: Mapping[str, Mapping[str, str]] | None = None,
         again: Again | None = None,
+        selectors: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
     ) -> Maker:
         """Add cells to the manifest; create the folder if it does not exist.
 
@@ -77,6 +78,7 @@ class RunFolder(RunReader):
         ``data`` is the fingerprint of each suite's data set. ``described`` is what strategies, suites and
         models say of themselves, so that a reader need not import them: by kind and name. ``code`` are the
         files behind each fingerprint of code. ``again`` is what is run again by --force or --retry-failed.
+        ``selectors`` are the settings that each selector stands for, by suite/scenario.
 
         Returns:
             What records of this command say of how they were made.
@@ -97,6 +99,10 @@ class RunFolder(RunReader):
             "data": {**before.data, **data},
             "cells": {**before.cells, **{s.key: s.title for s in specs}},
             "code": {**before.code, **(code or {})},
+            "selectors": {
+                **before.selectors,
+                **{part: {**before.selectors.get(part, {}), **of} for part, of in (selectors or {}).items()},
+            },
         }
         for kind in ("strategies", "suites", "models"):
             manifest[kind] = {**getattr(before, kind), **(described or {}).get(kind, {})}

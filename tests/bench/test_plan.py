@@ -258,7 +258,7 @@ def test_experiment_files_are_read_and_errors_name_the_field(tmp_path: Path) -> 
         ("out = 'there'", "run is missing"),
         ("[[run]]\nsuite = 'toy'", "run[0].strategies is missing"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nsead = 1", "did you mean seeds"),
-        ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nset = { epochs = [1] }", "run[0].set.epochs"),
+        ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nset = { epochs = [[1]] }", "run[0].set.epochs"),
         ("[[run]]\nsuite = 'toy'\nstrategies = ['er']\nseeds = [1, 1]", "cannot read seeds"),
         ("schema = 2\n[[run]]\nsuite = 'toy'\nstrategies = ['er']", "version is 2"),
     ):

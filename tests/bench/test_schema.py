@@ -41,7 +41,7 @@ def test_a_record_of_version_1_is_read_as_the_current_version() -> None:
 def test_a_manifest_of_version_1_has_no_descriptions() -> None:
     old = {"schema": 1, "commands": [], "shared": {}, "data": {}, "cells": {}}
     assert Manifest.read(json.dumps(old))[1] == old | {
-        "schema": 3, "strategies": {}, "suites": {}, "models": {}, "code": {}
+        "schema": 4, "strategies": {}, "suites": {}, "models": {}, "code": {}, "selectors": {}
     }  # fmt: skip
 
 
