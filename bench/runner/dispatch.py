@@ -68,6 +68,8 @@ def resolve_for(
     Without ``download``, for a dry run, decisions that need data that is not on this machine are left open,
     and the plan says how long it will take.
     """
+    if isinstance(run, RunFolder) and (words := run.repair_manifest()):
+        to_stderr(words)
     present = Present() if run is None else _present(run)
 
     def attempt() -> ResolvedPlan:

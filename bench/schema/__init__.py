@@ -14,6 +14,7 @@ from bench.schema.equivalence import Equivalence, Equivalences
 from bench.schema.experiment import DEFAULT_SEEDS, Experiment, RunTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
 from bench.schema.fields import (
+    Damaged,
     Fields,
     FileModel,
     Unreadable,
@@ -41,8 +42,8 @@ from bench.schema.record import (
 __all__ = [
     "ANY", "BESIDE", "DEFAULT_SEEDS", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again",
     "CellRecord", "CheckpointHeader", "CheckpointRows", "ClassCounts", "Command", "ComparedScore",
-    "Comparison", "Equivalence", "Equivalences", "Expectation", "Experiment", "ExportHeader", "Exported",
-    "Failure", "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project",
+    "Comparison", "Damaged", "Equivalence", "Equivalences", "Expectation", "Experiment", "ExportHeader",
+    "Exported", "Failure", "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project",
     "PublishedTable", "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable",
     "Value", "cell_key", "checked_json", "checksum", "differing_fields", "digest", "failure_in_words",
     "has_checksum", "is_intact", "read_toml",

@@ -37,6 +37,10 @@ class Unreadable(ValueError):
     """A file does not match its model; the message is one line."""
 
 
+class Damaged(Unreadable):
+    """A file is not what was written: it is no complete JSON, or its checksum differs."""
+
+
 class Described(BaseModel):
     """A part of a file: fields are typed, finite and documented; other fields are refused."""
 
@@ -76,7 +80,7 @@ class FileModel(Described):
                 # Equal strings are one object: a hundred thousand records share most of theirs.
                 content = from_json(content, allow_inf_nan=False, cache_strings="all")
             except ValueError:
-                raise Unreadable("it is not complete JSON") from None
+                raise Damaged("it is not complete JSON") from None
         if not isinstance(content, dict):
             raise Unreadable("it is not a JSON object")
         version = content.get("schema")
@@ -113,10 +117,14 @@ class CheckedFile(FileModel):
         text = content.encode() if isinstance(content, str) else content
         end = _CRC32.search(text, max(0, len(text) - 48)) if isinstance(text, bytes) else None
         before = text[: end.start()] if end else b""
-        model, fields = super().read(before.rstrip().removesuffix(b",") + b"}" if end else content)
-        # After the model, whose reason says more. A checksum that is not the last field is none of ours.
-        if (end and end[1] != checksum(before).encode()) or fields.pop("crc32", None):
-            raise Unreadable("its checksum differs: it has changed since it was written")
+        changed = end is not None and end[1] != checksum(before).encode()
+        try:
+            model, fields = super().read(before.rstrip().removesuffix(b",") + b"}" if end else content)
+        except Unreadable as error:  # which says more than that the checksum differs
+            raise Damaged(str(error)) if changed else error from None
+        # A checksum that is not the last field is none of ours.
+        if changed or fields.pop("crc32", None):
+            raise Damaged("its checksum differs: it has changed since it was written")
         return model, fields
 
 

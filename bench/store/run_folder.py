@@ -23,6 +23,7 @@ from bench.schema import (
     CheckpointHeader,
     CheckpointRows,
     ClassCounts,
+    Damaged,
     Fields,
     FileModel,
     Manifest,
@@ -113,6 +114,42 @@ class RunFolder(RunReader):
         except OSError as error:
             raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
         return Maker.of(entry)
+
+    def repair_manifest(self) -> str:
+        """Make a damaged manifest again from the records, if there are any; return a line that says so.
+
+        Titles of cells and fingerprints of data are those of the records; commands and metadata of strategies
+        are lost, and later commands enter theirs. The damaged file is in ``set-aside/``.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        path = self.folder / "run.json"
+        try:
+            Manifest.read(read_file(path))
+            return ""
+        except Damaged as error:
+            why = error
+        except (OSError, Unreadable):  # none, or not ours: manifest() says what is wrong
+            return ""
+        cells, data = {}, {}
+        for record in self.records():
+            spec = CellSpec(**record["spec"])
+            cells[spec.key] = spec.title
+            if found := record.get("data"):
+                data[spec.suite] = found["fingerprint"]
+        if not cells:
+            return ""
+        aside = self.folder / "set-aside"
+        try:
+            aside.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # another command was first
+                path.replace(_free(aside / "run.json"))
+            content = Manifest.empty().model_dump(by_alias=True) | {"cells": cells, "data": data}
+            write_checked(path, content)
+        except OSError as error:
+            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
+        return f"{path} was damaged: {why}; it is in {aside} now, and is made again from {len(cells)} records"
 
     def write(self, spec: CellSpec, record: Fields) -> None:
         """Write the record of a cell and delete its checkpoint; see ``write_group``."""

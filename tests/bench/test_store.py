@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,11 +12,11 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from bench.plan import CellSpec
+from bench.plan import CellSpec, Request
 from bench.schema import Manifest
 from bench.store import RunFolder, RunReader, lines as store_lines, run_folder as store, write_json
 from lethe.testing import toy_cell
-from tests.conftest import refused, tree
+from tests.conftest import ran, refused, tree
 
 COUNTS = {"right": [[1, 2]] * 3, "total": [[4, 4]] * 3}
 DONE = {"status": "done", "test": COUNTS, "validation": COUNTS}
@@ -67,6 +68,28 @@ def test_an_unknown_manifest_is_refused_and_not_changed(tmp_path: Path, text: st
     (tmp_path / "run.json").write_text(text)
     refused("choose another --out", open_run, tmp_path)
     assert (tmp_path / "run.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-200], lambda b: b.replace(b'"shared"', b'"shaped"'), lambda _: b"\x00" * 40]
+)
+def test_run_makes_a_damaged_manifest_again_from_the_records(
+    damage: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = Request("toy", ("finetune",), seeds=(0,))
+    ran(tmp_path, request)
+    path, before = tmp_path / "run.json", RunReader(tmp_path)
+    records, manifest = before.records(), before.manifest()
+    torn = damage(path.read_bytes())
+    path.write_bytes(torn)
+    refused("was not written by this version", RunReader(tmp_path).manifest)
+    assert ran(tmp_path, replace(request, seeds=(0, 1))).counts == {"done": 1}  # only the new one
+    after = RunReader(tmp_path)
+    assert "run.json was damaged" in capsys.readouterr().err
+    assert (tmp_path / "set-aside" / "run.json").read_bytes() == torn
+    assert after.manifest().data == manifest.data
+    assert after.manifest().cells.items() > manifest.cells.items()
+    assert [r for r in after.records() if r["key"] == records[0]["key"]] == records
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
