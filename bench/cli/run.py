@@ -64,7 +64,9 @@ def run(
         list[str] | None,
         typer.Option("--set", help="key=value: a training setting, model, or a model option; or a grid."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Short for --set model=NAME.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Short for --set model=NAME; ./net.py:Net is a network of yours.")
+    ] = None,
     shots: Annotated[int | None, typer.Option(help="Short for --set shots=K.")] = None,
     rows_per_class: Annotated[int | None, typer.Option(help="Short for --set rows_per_class=K.")] = None,
     resume_from: Annotated[

@@ -2,12 +2,15 @@
 
 A model is a function ``(generators, shape, units, **options) -> LaneModel``, with one CPU generator per lane
 for the initial weights. The functions of models that read texts take the name of the model first. A
-``ModelRef`` identifies a built-in model, a folder, or a repository of the Hugging Face hub.
+``ModelRef`` identifies a built-in model, a folder, or a repository of the Hugging Face hub. A user's class or
+function that makes an ``nn.Module``, ``./net.py:Net``, and ``torchvision:NAME`` or ``timm:NAME`` become such
+functions, see network_sources.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -30,8 +33,9 @@ from suites.registry import Registry
 from suites.values import convert, spelled as spelled_path, taken_apart
 
 __all__ = [
-    "REGISTRY", "Build", "ModelRef", "ModelRegistry", "Options", "Shape", "build", "check", "names",
-    "option_type", "options", "parameter_count", "reference", "register", "spelled",
+    "NETWORKS", "PRETRAINED", "REGISTRY", "Build", "ModelRef", "ModelRegistry", "Options", "Shape", "build",
+    "check", "names", "one_by_one", "option_type", "options", "parameter_count", "reference", "register",
+    "spelled",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # a list of the models imports neither torch nor pydantic
@@ -45,6 +49,15 @@ Options = dict[str, Any]
 Build = Callable[..., "LaneModel"]
 """A function that builds a model."""
 _TEXTS: set[str] = set()
+PRETRAINED = "pretrained"
+"""The value of the option ``weights`` for those that a library has for its network."""
+NETWORKS = "bench.models.network_sources"
+"""The module that makes models of users' networks and of those of libraries."""
+
+
+def is_of_library(name: str) -> bool:
+    """Return whether a name is that of a network of torchvision or timm."""
+    return name.startswith(("torchvision:", "timm:"))
 
 
 def register(name: str, *, texts: bool = False) -> Callable[[Build], Build]:
@@ -65,8 +78,42 @@ class ModelRegistry(Registry[Build]):
     kind, plural, package, group = "model", "models", "bench.models", "lethe.models"
 
     def is_one(self, value: object) -> TypeGuard[Build]:
-        """Return whether a value is a function."""
-        return inspect.isfunction(value)
+        """Return whether a value is a function, or a class of networks."""
+        if not isinstance(value, type) or "torch" not in sys.modules:
+            return inspect.isfunction(value)
+        from torch import nn
+
+        from strategies.core import LaneModel
+
+        return issubclass(value, nn.Module) and not issubclass(value, LaneModel)
+
+    def prepared(self, name: str, value: Build) -> Build:
+        """Return a function that builds lanes, also for one that makes a single network."""
+        if inspect.isfunction(value) and "generators" in inspect.signature(value).parameters:
+            return value
+        from bench.models.network_sources import users_network
+
+        return users_network(name, value)
+
+    def get(self, name: str) -> Build:
+        """Return the function that builds a model; see Registry.get."""
+        if not is_of_library(name):
+            return super().get(name)
+        from bench.models.network_sources import library_network
+
+        return library_network(name)
+
+    def has(self, name: str) -> bool:
+        """Return whether a name is that of a model; see Registry.has."""
+        return is_of_library(name) or super().has(name)
+
+    def knows(self, name: str) -> bool:
+        """Return whether a name is that of a model, or may be; see Registry.knows."""
+        return is_of_library(name) or super().knows(name)
+
+    def defined_in(self, name: str) -> str | Path:
+        """Return the module or file that defines a model; see Registry.defined_in."""
+        return NETWORKS if is_of_library(name) else super().defined_in(name)
 
     def describe_value(self, name: str, value: Build) -> Description:
         """Return the description of a model and its options, from its function."""
@@ -89,7 +136,8 @@ def _defaults(build: Build) -> Options:
 
 
 def _type_in_words(hint: Any) -> str:
-    return "whole number from 1 up" if taken_apart(hint)[0] is int else type_in_words(hint)
+    whole = taken_apart(hint)
+    return "whole number from 1 up" if whole == (int, None) else type_in_words(hint)
 
 
 def reference(name: str) -> ModelRef:
@@ -156,7 +204,8 @@ def check(model: ModelRef, chosen: Options) -> None:
     for option, value in chosen.items():
         if option not in known:
             raise unknown(f"option of model {model.name}", option, list(known))
-        if isinstance(value, int) and value < 1:
+        bounds = taken_apart(option_type(model, option))[1]  # without any, whole numbers are sizes
+        if bounds is None and isinstance(value, int) and value < 1:
             raise UserError(f"model option {option} must be at least 1, not {value}")
 
 
@@ -168,11 +217,18 @@ def build(model: ModelRef, chosen: Options, shape: Shape, units: int, generators
 
 def parameter_count(model: ModelRef, chosen: Options, shape: Shape, units: int) -> int:
     """Return the number of parameters of one lane."""
-    return _counted(model, tuple(sorted(chosen.items())), shape, units)
+    return _measured(model, tuple(sorted(chosen.items())), shape, units)[0]
+
+
+def one_by_one(model: ModelRef, chosen: Options, shape: Shape, units: int) -> str:
+    """Return why lanes of a model are computed one after the other; empty if they are computed together."""
+    return _measured(model, tuple(sorted(chosen.items())), shape, units)[1]
 
 
 @cache
-def _counted(model: ModelRef, chosen: tuple[tuple[str, Any], ...], shape: Shape, units: int) -> int:
-    """Count once per process: every group of lanes asks, and a transformer has to be read from disk."""
+def _measured(
+    model: ModelRef, chosen: tuple[tuple[str, Any], ...], shape: Shape, units: int
+) -> tuple[int, str]:
+    """Measure once per process: every group of lanes asks, and a transformer has to be read from disk."""
     one_lane = build(model, dict(chosen), shape, units, [generator(0, "model")])
-    return sum(p.numel() for p in one_lane.parameters())
+    return sum(p.numel() for p in one_lane.parameters()), one_lane.one_by_one

@@ -1,8 +1,9 @@
 """The source files that the numbers of a cell depend on, and their fingerprint."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from bench.plan.cell import CellSpec
 from bench.plan.source_files import LETHE, files_behind
 from bench.schema import Exported, digest
 from suites.base import name_and_view
+from suites.errors import UserError
+from suites.paths import check_is_file
 
 _LOOP = "bench.train.loop"
 
@@ -42,9 +45,9 @@ def code_of(spec: Mapping[str, Any]) -> Code:
     Raises:
         UserError: A strategy, suite or model is unknown, or a user's file cannot be read.
     """
-    roots = tuple(_roots(spec))
-    if any(isinstance(root, Path) for root in roots):  # users may edit them at any time
-        return _code(roots)
+    roots, weights = tuple(_roots(spec)), weights_of(spec)
+    if weights or any(isinstance(root, Path) for root in roots):  # users may edit them at any time
+        return Code({**_code(roots).files, **({Path(weights).name: _content(weights)} if weights else {})})
     if roots not in _CODES:
         _CODES[roots] = _code(roots)  # type: ignore[index]
     return _CODES[roots]  # type: ignore[index]
@@ -52,14 +55,36 @@ def code_of(spec: Mapping[str, Any]) -> Code:
 
 def codes_of(specs: Iterable[CellSpec]) -> dict[str, Code]:
     """Return the code of many cells, by key; see ``code_of``."""
-    known: dict[tuple[str, str, str, str], Code] = {}
+    known: dict[tuple[str, ...], Code] = {}
     found = {}
     for spec in specs:
-        asked = spec.strategy, spec.suite, spec.model, spec.continues
+        asked = spec.strategy, spec.suite, spec.model, spec.continues, weights_of(vars(spec))
         if asked not in known:  # thousands of cells have few methods, whose files are read each time
             known[asked] = code_of(vars(spec))
         found[spec.key] = known[asked]
     return found
+
+
+def weights_of(spec: Mapping[str, Any]) -> str:
+    """Return the file with the initial weights of a user's network, empty for none."""
+    weights = spec.get("model_options", {}).get("weights", "")
+    return "" if weights == models.PRETRAINED else str(weights)
+
+
+def _content(file: str) -> str:
+    """Return a hash of a file's content, computed once for each state of it."""
+    try:
+        check_is_file(file)
+        stat = Path(file).stat()
+        return _hashed(file, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"cannot read the weights in {file}: {error.strerror}") from None
+
+
+@cache
+def _hashed(file: str, _size: int, _modified: int) -> str:
+    with Path(file).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:20]
 
 
 def _code(roots: tuple[str | Path, ...]) -> Code:
@@ -79,7 +104,10 @@ def _roots(spec: Mapping[str, Any]) -> Iterator[str | Path]:
         yield "suites.views"
     if spec.get("continues"):
         yield "bench.export.warm_start"
-    yield _model_root(spec["model"])
+    model = _model_root(spec["model"])
+    if isinstance(model, Path):  # it may define a network that is no model yet
+        yield models.NETWORKS
+    yield model
 
 
 def _model_root(name: str) -> str | Path:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import suites
-from bench.plan.code import Code, code_of, is_users
+from bench.plan.code import Code, code_of, is_users, weights_of
 from bench.schema import Equivalences, Fields
 from suites.errors import UserError, some
 
@@ -75,7 +75,7 @@ class Staleness:
             spec: What the cell is, as its record holds it.
             head: What its record says.
         """
-        what = spec["strategy"], spec["suite"], spec["model"], bool(spec.get("continues"))
+        what = spec["strategy"], spec["suite"], spec["model"], bool(spec.get("continues")), weights_of(spec)
         asked = (*what, head.code, head.data, head.model)
         if asked not in self._known:  # a run has thousands of cells and few methods
             self._known[asked] = self._change(spec, head)

@@ -11,7 +11,7 @@ import strategies
 import suites
 from bench.encode import input_shape, inputs, to_stderr
 from bench.export import describe_overlap
-from bench.models import parameter_count, pretrained
+from bench.models import ModelRef, Shape, one_by_one, parameter_count, pretrained
 from bench.plan import (
     CellSpec,
     Checkpoint,
@@ -238,9 +238,14 @@ def _model_fingerprint(name: str) -> str | None:
 
 
 def _parameter_count(spec: CellSpec) -> int:
+    return parameter_count(*_built_for(spec))
+
+
+def _built_for(spec: CellSpec) -> tuple[ModelRef, dict[str, Any], Shape, int]:
+    """Return what a cell's model is built from, with a unit for each class."""
     data = suites.get(spec.suite).load()
     shape = input_shape(data, spec.reference, spec.model_options)
-    return parameter_count(spec.reference, spec.model_options, shape, len(data.class_names))
+    return spec.reference, spec.model_options, shape, len(data.class_names)
 
 
 def _check_streams(plan: ResolvedPlan) -> None:
@@ -284,6 +289,8 @@ def _prepare(plan: ResolvedPlan, quiet: bool) -> None:
             seen.append(asked)
             said = None if quiet else to_stderr
             inputs(suites.get(spec.suite).load(), spec.reference, spec.model_options, plan.device, said)
+            if said and not spec.reference.reads_texts and (why := one_by_one(*_built_for(spec))):
+                said(f"lanes of {spec.model} are computed one after the other: {why}")
 
 
 def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], became: Ended) -> Outcome:

@@ -328,6 +328,8 @@ class CellRecord(CheckedFile):
     """Seconds, speed and memory."""
     resources: Resources | None = None
     """Size of model and memory."""
+    one_by_one: str = ""
+    """Why the lanes of a user's network were computed one after the other; absent if they were stacked."""
     data: DataSource | None = None
     """The data set it was trained on."""
     notes: dict[str, Numbers] = {}

@@ -54,6 +54,7 @@ def make_record(state: LaneState, lane: int) -> Fields:
             "memory_samples": samples,
             "memory_bytes": size,
         },
+        **({"one_by_one": state.model.one_by_one} if state.model.one_by_one else {}),
         "data": data_header(state),
         "notes": {name: _finite(t[lane].tolist()) for name, t in state.strategy.notes().items()},
     }

@@ -115,6 +115,8 @@ class LaneModel(nn.Module):
     head: LaneLinear
     any_lanes: ClassVar[bool] = False
     """Whether ``functional_call`` may use parameters of more lanes than the model was built with."""
+    one_by_one: str = ""
+    """Why lanes are computed one after the other, in one line; empty if they are computed together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,6 +135,10 @@ class LaneModel(nn.Module):
         """Return the logits of all units, shape (L, B, U)."""
         logits_LBU: Tensor = self.head(self.features(x_LBX))
         return logits_LBU
+
+    def redrawn(self, generators: Generators) -> dict[str, Tensor] | None:
+        """Return a state with new initial weights; None if it has layers of this module alone."""
+        return None
 
     def generate(self, x_LBX: Tensor) -> Tensor:
         """Return the tokens generated for each text, int64 (L, B, S); sequence-to-sequence models only."""

@@ -14,15 +14,18 @@ from suites.base import generator
 
 def one_per_task(model: LaneModel, streams: LaneStreams) -> nn.ModuleList:
     """Return a copy of the network for every task, all but the first with new initial weights."""
-    networks = nn.ModuleList(copy.deepcopy(model) for _ in range(streams.n_tasks))
-    for task, network in enumerate(networks):
+    copies = [copy.deepcopy(model) for _ in range(streams.n_tasks)]
+    for task, network in enumerate(copies):
         if task > 0:
             reinitialise(network, [generator(s.seed, f"network/{task}") for s in streams.streams])
-    return networks.requires_grad_(False).eval()
+    return nn.ModuleList(copies).requires_grad_(False).eval()
 
 
-def reinitialise(model: nn.Module, generators: list[torch.Generator]) -> None:
+def reinitialise(model: LaneModel, generators: list[torch.Generator]) -> None:
     """Give every layer new initial weights."""
+    if (state := model.redrawn(generators)) is not None:
+        model.load_state_dict(state)
+        return
     for module in model.modules():
         if isinstance(module, LaneLinear):
             new: nn.Module = LaneLinear(generators, *module.weight.shape[1:])

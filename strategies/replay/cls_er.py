@@ -84,7 +84,10 @@ class CLSER(RowReplay):
     def move(self, mean: LaneModel, share_L: Tensor) -> None:
         """Move a mean model, running statistics included, a share of the way towards the network."""
         for ours, now in zip(mean.state_dict().values(), self.model.state_dict().values(), strict=True):
-            ours.lerp_(now, per_lane(share_L, now).to(now.dtype))
+            if now.is_floating_point():
+                ours.lerp_(now, per_lane(share_L, now).to(now.dtype))
+            else:  # a count of batches, as batch normalisation has
+                ours.copy_(now)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the stable model's logits."""

@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
-from strategies.core import Batch, Count, CountOrNone, LaneLinear, eval_mode, row_losses
+from strategies.core import Batch, Count, CountOrNone, LaneLinear, Unsuitable, eval_mode, row_losses
 from strategies.parts import Memory, Replay, join_batches, real_rows
 
 
@@ -34,6 +34,8 @@ class GSS(Replay):
     def setup(self) -> None:
         """Make an empty memory with room for scores; find the layers whose gradients are compared."""
         self.memory = Memory(self.buffer, self.streams, self.draws, {"score": ()})
+        if self.gradient == "dense" and any(isinstance(m, nn.Linear) for m in self.model.modules()):
+            raise Unsuitable("gss cannot see all dense layers of a user's network; choose gradient=head")
         dense = [m for m in self.model.modules() if isinstance(m, LaneLinear)]
         self._layers = dense if self.gradient == "dense" else [self.model.head]
 

@@ -1,0 +1,285 @@
+"""Any ``nn.Module`` over lanes: its parameters and buffers are stacked, and torch.func calls it.
+
+The last dense layer becomes the head. A module that torch.func cannot call for all lanes at once is called
+for one lane after the other, and the model says why.
+
+Axes: L lanes, B batch, F features, U units; X the axes of one row.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from bench.models.lane_dropout import LaneDropout, drawing_from, seeded
+from strategies.core import Generators, LaneLinear, LaneModel, Unsuitable
+from suites.errors import UserError
+
+Shape = tuple[int, ...]
+Tensors = Mapping[str, Tensor]
+_CLOSE = 1e-3
+"""How far the features of stacked lanes may be from those of each lane alone: by rounding."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a network is made and read."""
+
+    name: str
+    """Its name in messages."""
+    make: Callable[[Shape, int], nn.Module]
+    """Makes it for rows of a shape and a number of units; initial weights are from torch's generator."""
+    head: str = "last"
+    """``last``: a dense layer whose output is the network's becomes the head. ``new``: the network's output
+    is the features, and a head is added."""
+    keeps: bool = True
+    """Whether the head has the initial weights of that layer, if the layer has as many outputs as the suite
+    units. Weights trained for other classes are dropped."""
+    pixels: int = 0
+    """Height and width that images are resized to; 0 for those of the suite."""
+    channels: int = 0
+    """Channels that it reads: images of one channel are repeated; 0 for those of the suite."""
+
+    def read(self, x_LBX: Tensor) -> Tensor:
+        """Return images with the channels and the size that the network reads."""
+        if self.channels and x_LBX.dim() == 5 and x_LBX.shape[2] == 1:
+            x_LBX = x_LBX.expand(-1, -1, self.channels, -1, -1)
+        if not self.pixels or x_LBX.shape[-2:] == (self.pixels, self.pixels):
+            return x_LBX
+        resized = F.interpolate(x_LBX.flatten(0, 1), size=(self.pixels, self.pixels), mode="bilinear")
+        return resized.view(*x_LBX.shape[:2], *resized.shape[1:])
+
+    def build(self, generators: Generators, shape: Shape, units: int) -> "Network":
+        """Return the network with one lane for each generator, from which all of its numbers are drawn.
+
+        Raises:
+            UserError: The network cannot be made, or cannot read rows of this shape.
+        """
+        x_2X = self.read(torch.rand(1, 2, *shape, generator=torch.Generator().manual_seed(0)))[0]
+        lanes = [self._one(g, x_2X, shape, units) for g in generators]
+        networks = [network for network, _, _ in lanes]
+        head = LaneLinear(generators, lanes[0][2], units)
+        for lane, (_, own, _) in enumerate(lanes):
+            if own is not None and self.keeps and own.out_features == units:
+                head.weight.data[lane] = own.weight.detach().T
+                head.bias.data[lane] = 0 if own.bias is None else own.bias.detach()
+        for network, generator in zip(networks, generators, strict=True):
+            LaneDropout.replace(network, generator)
+        seeds = [int(torch.randint(2**62, (), generator=g)) for g in generators]
+        why = _why_not_stacked(networks[0], x_2X)
+        remake = partial(self.build, shape=shape, units=units)
+        return Network(networks, head, why, seeds, self.read, remake, _without_gradient(networks[0], x_2X))
+
+    def _one(
+        self, generator: torch.Generator, x_2X: Tensor, shape: Shape, units: int
+    ) -> tuple[nn.Module, nn.Linear | None, int]:
+        """Return the network of one lane without its last layer, that layer, and the number of features."""
+        with drawing_from(generator):
+            network = self.make(shape, units).train()
+            name, width = self._head_of(network, x_2X)
+        if name is None:
+            return network, None, width
+        layer = network.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        if not name:
+            return nn.Flatten(), layer, layer.in_features
+        network.set_submodule(name, nn.Identity())
+        return network, layer, layer.in_features
+
+    @torch.no_grad()
+    def _head_of(self, network: nn.Module, x_2X: Tensor) -> tuple[str | None, int]:
+        """Return the name of the layer that becomes the head (None for a new one), and the output's width.
+
+        Raises:
+            UserError: The network cannot read the rows, or does not return one vector for each.
+        """
+        calls: list[tuple[str, Tensor]] = []
+
+        def note(name: str) -> Callable[..., None]:
+            return lambda layer, given, out: calls.append((name, out))
+
+        layers = {name: m for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+        hooks = [m.register_forward_hook(note(name)) for name, m in layers.items()]
+        network.eval()
+        try:
+            out = network(x_2X)
+        except Exception as error:
+            raise UserError(
+                f"model {self.name} cannot read rows of shape {tuple(x_2X.shape[1:])}: {_first_line(error)}"
+            ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+            network.train()
+        if not isinstance(out, Tensor) or len(out) != 2 or out.dim() < 2:
+            found = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            raise UserError(
+                f"model {self.name} returned {found} for 2 rows: return features or logits, (2, F)"
+            )
+        last = next((name for name, of_layer in reversed(calls) if of_layer is out), None)
+        once = [name for name, _ in calls].count(last or "") == 1
+        is_head = self.head == "last" and last is not None and once and out.dim() == 2
+        return last if is_head else None, out[0].numel()
+
+
+class Network(LaneModel):
+    """A module with stacked parameters, and a head.
+
+    ``net`` is the module as its author wrote it, but each of its parameters and buffers has lanes first. It
+    is only called with those of one lane in their place.
+    """
+
+    any_lanes: ClassVar[bool] = True
+    seed_L: Tensor
+    calls_L: Tensor
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        head: LaneLinear,
+        one_by_one: str,
+        seeds: Sequence[int],
+        read: Callable[[Tensor], Tensor],
+        remake: Callable[[Generators], "Network"],
+        untrained: frozenset[str],
+    ) -> None:
+        super().__init__()
+        self.net, self.head, self.one_by_one = _stacked(networks, untrained), head, one_by_one
+        self._read, self._remake = read, remake
+        if one_by_one:  # the network may draw random numbers, which must be the lane's own
+            self.register_buffer("seed_L", torch.tensor(seeds))
+            self.register_buffer("calls_L", torch.zeros(len(seeds), dtype=torch.long))
+
+    def features(self, x_LBX: Tensor) -> Tensor:
+        """Return the output of the network before its head, shape (L, B, F)."""
+        x_LBX = self._read(x_LBX)
+        parameters = dict(self.net.named_parameters(remove_duplicate=False))
+        stored = dict(self.net.named_buffers(remove_duplicate=False))
+        updates = self.training and all(len(b) == len(x_LBX) for b in stored.values())
+        buffers = {n: b.clone() if updates else _for_lanes(b, len(x_LBX)) for n, b in stored.items()}
+        call = self._one_by_one if self.one_by_one else vmap(partial(_called, self.net))
+        try:
+            features_LBF, after = call(parameters, buffers, x_LBX)
+        except ValueError as error:
+            if not (self.training and x_LBX.shape[1] == 1):
+                raise
+            raise Unsuitable(f"the network cannot be trained on one row at a time: {error}") from error
+        if updates:
+            for name, buffer in stored.items():
+                buffer.copy_(after[name])
+        return features_LBF
+
+    def _one_by_one(self, parameters: Tensors, buffers: Tensors, x_LBX: Tensor) -> tuple[Tensor, Tensors]:
+        lanes = len(x_LBX)
+        seeds = _for_lanes(self.seed_L + self.calls_L, lanes).tolist()
+        if self.training:
+            self.calls_L += 1
+        found = []
+        for of_lane in zip(seeds, _by_lane(parameters, lanes), _by_lane(buffers, lanes), x_LBX, strict=True):
+            with seeded(of_lane[0], x_LBX.device):
+                found.append(_called(self.net, *of_lane[1:]))
+        after = {name: torch.stack([own[name] for _, own in found]) for name in buffers}
+        return torch.stack([features_BF for features_BF, _ in found]), after
+
+    def redrawn(self, generators: Generators) -> dict[str, Tensor]:
+        """Return the state of the same network with initial weights from other generators."""
+        return self._remake(generators).state_dict()
+
+
+def _called(net: nn.Module, parameters: Tensors, buffers: Tensors, x_BX: Tensor) -> tuple[Tensor, Tensors]:
+    """Return the features (B, F) of one lane's rows, and its buffers after the call."""
+    own = {**parameters, **buffers}
+    # Without tie_weights (every name of a shared tensor is given), ``own`` gets what the call assigned.
+    out: Tensor = functional_call(net, own, (x_BX,), tie_weights=False)
+    return out.flatten(1), {name: own[name].detach() for name in buffers}
+
+
+def _for_lanes(t: Tensor, lanes: int) -> Tensor:
+    """Repeat each lane in place for a call with more lanes than the model, as for one lane per example."""
+    return t if len(t) == lanes else t.repeat_interleave(lanes // len(t), 0)
+
+
+def _by_lane(stacked: Tensors, lanes: int) -> Iterator[Tensors]:
+    """Yield the tensors of each lane."""
+    cut = {name: t.unbind(0) for name, t in stacked.items()}
+    yield from ({name: parts[lane] for name, parts in cut.items()} for lane in range(lanes))
+
+
+def _stacked(networks: Sequence[nn.Module], untrained: frozenset[str]) -> nn.Module:
+    """Return the first network with the parameters and buffers of all of them, lanes first.
+
+    Parameters that are not trained become buffers. A tensor with several names stays one tensor.
+    """
+    base, made = networks[0], dict[int, Tensor]()
+    tensors = [
+        (name, t)
+        for of in (base.named_parameters, base.named_buffers)
+        for name, t in of(remove_duplicate=False)
+    ]
+    for name, first in tensors:
+        path, _, leaf = name.rpartition(".")
+        module = base.get_submodule(path)
+        if id(first) not in made:
+            of_lanes = [getattr(n.get_submodule(path), leaf) for n in networks]
+            stacked = torch.stack([t.detach() for t in of_lanes])
+            trained = isinstance(first, nn.Parameter) and name not in untrained
+            # A trained number is (1,) in its lane: parameters have an axis beside that of lanes.
+            made[id(first)] = (
+                nn.Parameter(stacked.view(len(networks), *first.shape or (1,))) if trained else stacked
+            )
+        new = made[id(first)]
+        if isinstance(new, nn.Parameter):
+            module._parameters[leaf] = new
+        else:
+            module._parameters.pop(leaf, None)
+            module._buffers[leaf] = new
+    return base
+
+
+def _without_gradient(network: nn.Module, x_2X: Tensor) -> frozenset[str]:
+    """Return the names of frozen parameters and of those that have no part in the features."""
+    twin = copy.deepcopy(network).train()
+    with torch.enable_grad(), seeded(0, x_2X.device):
+        out = twin(x_2X)
+        if out.requires_grad:
+            out.sum().backward()
+    return frozenset(n for n, p in twin.named_parameters(remove_duplicate=False) if p.grad is None)
+
+
+def _why_not_stacked(network: nn.Module, x_2X: Tensor) -> str:
+    """Return why lanes of a network cannot be computed together; empty if they can.
+
+    Two lanes of the same weights are tried, so that the answer does not depend on the lanes of a group.
+    """
+    two = _stacked([copy.deepcopy(network) for _ in range(2)], frozenset())
+    x_22X = torch.stack([x_2X, x_2X.flip(0)])
+    parameters, buffers = (
+        dict(of(remove_duplicate=False)) for of in (two.named_parameters, two.named_buffers)
+    )
+    one = [{n: t[0].detach().clone() for n, t in of.items()} for of in (parameters, buffers)]
+    with seeded(0, x_2X.device):
+        before = torch.get_rng_state()
+        alone_22F = torch.stack([_called(two, one[0], one[1], x_2X)[0] for x_2X in x_22X])
+        if not torch.equal(before, torch.get_rng_state()):
+            return "it draws random numbers other than those of nn.Dropout"
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("error")  # an operation that is computed lane by lane within a stacked one
+            out_22F, _ = vmap(partial(_called, two))(parameters, buffers, x_22X)
+            if out_22F.requires_grad:
+                out_22F.sum().backward()
+    except Exception as error:
+        return f"torch.func cannot stack it: {_first_line(error)}"
+    same = torch.allclose(out_22F, alone_22F, rtol=_CLOSE, atol=_CLOSE)
+    return "" if same else "stacked by torch.func it computes other features"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

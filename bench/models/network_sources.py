@@ -1,0 +1,182 @@
+"""Networks of a user's file, of torchvision and of timm as models with options.
+
+A class or function of a user makes an ``nn.Module``. Its parameters with a default that is a number, text, or
+true or false are options of the model; ``shape`` and ``units`` are given if it asks for them.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import nn
+
+from bench.models import PRETRAINED
+from bench.models.network import Shape, Source
+from strategies.core import Bounds, Generators, LaneModel
+from suites.errors import Unavailable, UserError, unknown
+from suites.paths import check_is_file
+
+_PLAIN = (bool, int, float, str)
+_OWN: dict[str, tuple[Any, Any]] = {
+    "weights": (str, ""),
+    "pixels": (Annotated[int, Bounds(0)], 0),
+    "head": (Literal["last", "new"], "last"),
+}
+"""Options of every network with their types and defaults."""
+_HELP = """
+
+Args:
+    weights: File of the initial weights (.safetensors, or .pt of tensors alone); pretrained for those of the
+        library, from its cache or the network; empty for random ones.
+    pixels: Height and width that images are resized to; 0 for those of the suite.
+    head: Whether the last dense layer becomes the head, or all of the network computes features.
+"""
+
+
+def library_network(name: str) -> Callable[..., LaneModel]:
+    """Return the function that builds ``torchvision:NAME`` or ``timm:NAME``.
+
+    Raises:
+        Unavailable: The package is not installed, or cannot be imported.
+        UserError: It has no such network.
+    """
+    package, _, network = name.partition(":")
+    try:
+        library = importlib.import_module(package)
+    except Exception as error:  # torchvision raises RuntimeError beside another build of torch
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
+        why = f"pip install {package}" if missing else f"{type(error).__name__}: {error}"
+        raise Unavailable(f"model {name} needs {package}, which cannot be imported: {why}") from error
+    known = library.models.list_models() if package == "torchvision" else library.list_models()
+    if network not in known:
+        raise unknown(f"network of {package}", network, list(known))
+
+    def make(shape: Shape, units: int, pretrained: bool) -> nn.Module:
+        if package == "torchvision":
+            made: nn.Module = library.models.get_model(network, weights="DEFAULT" if pretrained else None)
+        else:
+            made = library.create_model(network, pretrained=pretrained)
+        return made
+
+    return _builder(name, f"{network} of {package}", {}, make, 3)
+
+
+def users_network(name: str, made_by: Callable[..., nn.Module]) -> Callable[..., LaneModel]:
+    """Return the function that builds a network of a user's class, or of a function that returns a network.
+
+    Raises:
+        UserError: It has arguments without a default other than shape and units.
+    """
+    given: list[str] = []
+    options: dict[str, tuple[Any, Any]] = {}
+    try:
+        called = inspect.getattr_static(made_by, "__init__") if isinstance(made_by, type) else made_by
+        hints = get_type_hints(called, include_extras=True)
+        parameters = inspect.signature(made_by).parameters.values()
+    except (NameError, TypeError, ValueError) as error:
+        raise UserError(f"{name}: its arguments cannot be read: {error}") from error
+    for p in parameters:
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if p.name in ("shape", "units"):
+            given.append(p.name)
+        elif p.default is p.empty:
+            raise UserError(
+                f"{name} has an argument {p.name} without a default: give it one; shape (of a row) and units "
+                "(outputs of the head) need none"
+            )
+        elif p.name in _OWN:
+            raise UserError(
+                f"{name} has an argument {p.name}, an option of every network: give it another name"
+            )
+        elif (hint := _option_type(hints.get(p.name), p.default)) is not None:
+            options[p.name] = hint, p.default
+
+    def make(shape: Shape, units: int, pretrained: bool, **chosen: Any) -> nn.Module:
+        known = {"shape": shape, "units": units}
+        try:
+            network = made_by(**{k: known[k] for k in given}, **chosen)
+        except Exception as error:
+            raise UserError(f"model {name} cannot be made: {type(error).__name__}: {error}") from error
+        if not isinstance(network, nn.Module):
+            raise UserError(f"model {name} made {type(network).__name__}, not an nn.Module")
+        return network
+
+    return _builder(name, inspect.getdoc(made_by) or name, options, make)
+
+
+def _option_type(hint: Any, default: Any) -> Any:
+    """Return the type of an option; None if it cannot be one, such as a layer to use."""
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(bare) is Literal or (bare in _PLAIN and hint is not bare):
+        return hint
+    plain = bare if bare in _PLAIN else type(default) if hint is None else None
+    if plain not in _PLAIN:
+        return None
+    return Annotated[plain, Bounds()]  # numbers have no bounds, as the network states none
+
+
+def _builder(
+    name: str,
+    doc: str,
+    options: dict[str, tuple[Any, Any]],
+    make: Callable[..., nn.Module],
+    channels: int = 0,
+) -> Callable[..., LaneModel]:
+    """Return a function with keyword-only options, as all models have."""
+
+    def build(generators: Generators, shape: Shape, units: int, **given: Any) -> LaneModel:
+        chosen = {k: default for k, (_, default) in (options | _OWN).items()} | given
+        own = {k: chosen.pop(k) for k in _OWN}
+        weights = own["weights"]
+        new = partial(_made, name, make, chosen, weights)
+        source = Source(name, new, own["head"], not weights, own["pixels"], channels)
+        return source.build(generators, shape, units)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(k, keyword, default=default) for k, (_, default) in (options | _OWN).items()]
+    )
+    build.__annotations__ = {k: hint for k, (hint, _) in (options | _OWN).items()}
+    build.__doc__ = doc + _HELP
+    return build
+
+
+def _made(
+    name: str, make: Callable[..., nn.Module], chosen: dict[str, Any], weights: str, shape: Shape, units: int
+) -> nn.Module:
+    """Return a network with its initial weights."""
+    network = make(shape, units, weights == PRETRAINED, **chosen)
+    if weights and weights != PRETRAINED:
+        try:
+            network.load_state_dict(read_weights(weights))
+        except RuntimeError as error:
+            lines = " ".join(line.strip() for line in str(error).splitlines()[1:3])
+            raise UserError(f"the weights in {weights} are not those of {name}: {lines}") from error
+    return network
+
+
+def read_weights(path: str) -> dict[str, torch.Tensor]:
+    """Return the tensors in a file; no code in it is run.
+
+    Raises:
+        UserError: It cannot be read, or has anything but tensors by name.
+    """
+    try:
+        check_is_file(path)
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = found.get("state_dict", found) if isinstance(found, dict) else found
+        if isinstance(found, dict) and all(isinstance(t, torch.Tensor) for t in found.values()):
+            return found
+        raise ValueError("it does not hold tensors by name")
+    except Exception as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"cannot read the weights in {path}: {why}") from error
