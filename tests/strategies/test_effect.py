@@ -67,7 +67,7 @@ def arranged(name: str, field: str, unmet: Condition | None) -> tuple[dict[str, 
     hyper = dict(defaults(strategies.get(name))) | SMALL.get(name, {}) | loud
     # With more than two units, all gradients of mas have the same sign here.
     scenario, training = "task" if name == "mas" else "class", {"epochs": 2}
-    for condition in conditions(own[field]):
+    for condition in conditions(own.get(field)):
         met = condition != unmet
         if condition.other == "scenario":
             able = strategies.get(name).scenarios

@@ -1,0 +1,81 @@
+"""A grid that is trained as lanes of one program has the numbers of its settings, each trained alone."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+import strategies
+from bench.checks.conformance import compared
+from bench.plan import CellSpec
+from bench.train import run_group
+from lethe.testing import TOY, blobs, registered, toy_cell
+from suites.values import taken_apart
+from tests.strategies.test_effect import arranged, hints
+
+RATES = "lr and weight_decay"
+NAMES = [*strategies.names(), "er+ewc"]
+GRIDS = [(name, field) for name in NAMES for field in (*strategies.get(name).lane_fields(), RATES)]
+FAST = {
+    ("er", "lam"),
+    ("dgr", RATES),
+    ("la-maml", "eta"),
+    ("hal", RATES),
+    ("der++", "beta"),
+    ("hat", "s_max"),
+}
+"""Of each kind one: a penalty, a second optimiser, own steps, a lane's own schedule."""
+ROUNDS = {"ogd"}
+"""Their products over all parameters of a lane round by its address in memory."""
+
+
+def values(hint: Any, value: float) -> list[float]:
+    """Return three values of a hyper-parameter within its bounds."""
+    bounds = taken_apart(hint)[1]
+    low, high = (getattr(bounds, end, None) for end in ("low", "high"))
+    some = [value, value / 2 or 0.5, 2 * value or 0.25]
+    return [max(low or 0.0, x if high is None else min(x, high)) for x in some]
+
+
+def cells(name: str, field: str, **settings: Any) -> list[CellSpec]:
+    """Return the cells of a grid over one hyper-parameter, or over rates and decays, with two seeds."""
+    hyper, scenario, training = arranged(name, "" if field == RATES else field, None)
+    settings = {"suite": "toy-three"} | training | {"epochs": 1} | settings
+    if strategies.get(name).tunes:
+        del settings["suite"]  # a transformer needs texts
+    base = [replace(toy_cell(name, seed, scenario, **settings), hyper=hyper) for seed in (0, 1)]
+    if field == RATES:
+        rates = [{"lr": lr, "weight_decay": decay} for lr, decay in product((0.01, 0.003), (0.0, 0.1))]
+        return [replace(c, training=c.training | rate) for c, rate in zip(base * 2, rates, strict=True)]
+    found = values(hints(name)[field], hyper[field])
+    return [replace(base[n % 2], hyper=hyper | {field: value}) for n, value in enumerate(found)]
+
+
+def assert_equals_its_settings_alone(name: str, field: str, **settings: Any) -> None:
+    with registered(replace(TOY, name="toy-three", load=lambda: blobs(6))):
+        grid = cells(name, field, **settings)
+        assert len({cell.group_key for cell in grid}) == 1
+        for together, cell in zip(run_group(grid), grid, strict=True):
+            assert together["status"] == "done"
+            [alone] = run_group([cell])
+            words = compared(together, alone, bool(strategies.get(name).tunes))
+            own = field if field in cell.hyper else "lr"
+            rounded = name in ROUNDS and words.endswith("by rounding")
+            assert rounded or words == "", f"{own}={(cell.hyper | cell.training)[own]}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [pytest.param(*grid, marks=[] if grid in FAST else pytest.mark.slow) for grid in GRIDS],
+)
+def test_a_grid_as_lanes_equals_its_settings_one_by_one(name: str, field: str) -> None:
+    assert_equals_its_settings_alone(name, field)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adamw"])
+def test_rates_and_decays_differ_between_lanes_in_every_optimiser(optimiser: str) -> None:
+    assert_equals_its_settings_alone("er", RATES, optimiser=optimiser)
+    with registered(replace(TOY, name="toy-three", load=lambda: blobs(6))):
+        found = [record["loss"][0] for record in run_group(cells("er", RATES, optimiser=optimiser))]
+    assert len(set(found)) == len(found)  # they have an effect
