@@ -15,17 +15,12 @@ from suites.values import taken_apart
 from tests.strategies.test_effect import arranged, hints
 
 RATES = "lr and weight_decay"
-NAMES = [*strategies.names(), "er+ewc"]
-GRIDS = [(name, field) for name in NAMES for field in (*strategies.get(name).lane_fields(), RATES)]
-FAST = {
-    ("er", "lam"),
-    ("dgr", RATES),
-    ("la-maml", "eta"),
-    ("hal", RATES),
-    ("der++", "beta"),
-    ("hat", "s_max"),
-}
-"""Of each kind one: a penalty, a second optimiser, own steps, a lane's own schedule."""
+GRIDS = [
+    (name, field) for name in strategies.names() for field in (*strategies.get(name).lane_fields(), RATES)
+]
+GRIDS += [("er+ewc", "ewc_lam"), ("er+ewc", RATES)]
+FAST = {("er", "lam"), ("dgr", RATES), ("la-maml", "eta"), ("hal", RATES), ("hat", "s_max")}
+"""Of each kind one: a term of the loss, a second optimiser, own steps, a second loop, a schedule."""
 ROUNDS = {"ogd"}
 """Their products over all parameters of a lane round by its address in memory."""
 
