@@ -7,12 +7,14 @@ which of a layout's tables its tasks follow: lanes differ in how many classes an
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 
 import strategies
 import suites
-from suites.base import SCENARIOS, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator
+from suites.base import BLEU, SCENARIOS, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator
+from suites.scenarios import by_domain
 
 Table = tuple[tuple[int, ...], ...]
 """The classes of each task, as indices into the order of classes of the seed."""
@@ -55,6 +57,40 @@ def sentences(n_classes: int = 4, seed: int = 0) -> Data:
     x_N = torch.zeros(n, 0, dtype=torch.uint8)
     y_N, mark = torch.arange(n) % n_classes, f"sentences-{n_classes}-{seed}"
     return Data("sentences", x_N, y_N, n * 2 // 3, names, 1.0, mark, texts=tuple(texts))
+
+
+_ANIMALS = {
+    "english": ("cat", "dog", "bird", "fish", "horse", "cow"),
+    "german": ("Katze", "Hund", "Vogel", "Fisch", "Pferd", "Kuh"),
+    "spanish": ("gato", "perro", "ave", "pez", "caballo", "vaca"),
+}
+_SENTENCES = {"german": "heute sehe ich {} hier.", "spanish": "hoy veo un {} por aqui."}
+
+
+def codes(seed: int = 0) -> Data:
+    """Return pairs of a text (1 to 3 words that name an animal) and a sentence in one of two languages.
+
+    The languages are domains, given by a prefix; the texts are the same in both. A sixth is for testing.
+    """
+    random = torch.Generator().manual_seed(seed)
+    n, n_train = 144, 120
+    animal = torch.randint(6, (n,), generator=random).tolist()
+    texts, targets, domains = [], [], []
+    for rows in (range(n_train), range(n_train, n)):
+        for domain, (language, sentence) in enumerate(_SENTENCES.items()):
+            texts += [
+                f"{language}: {('', 'a ', 'a small ')[r % 3]}{_ANIMALS['english'][animal[r]]}" for r in rows
+            ]
+            targets += [sentence.format(_ANIMALS[language][animal[r]]) for r in rows]
+            domains += [domain] * len(rows)
+    empty_N, y_N = torch.zeros(len(texts), 0, dtype=torch.uint8), torch.zeros(len(texts), dtype=torch.int64)
+    further: dict[str, Any] = {
+        "texts": tuple(texts),
+        "targets": tuple(targets),
+        "domain_N": torch.tensor(domains),
+    }
+    further |= {"domain_names": tuple(_SENTENCES), "prefixes": tuple(f"{name}: " for name in _SENTENCES)}
+    return Data("codes", empty_N, y_N, 2 * n_train, ("written",), 1.0, f"codes-{seed}", **further)
 
 
 @cache
@@ -105,6 +141,14 @@ def _suite(layout: str, tables: tuple[Table, ...], texts: bool) -> Suite:
     )  # fmt: skip
 
 
+PAIRS = Suite(
+    name="check-pairs", version=1, summary="words to be written", source="made by Lethe", load=codes,
+    split=by_domain(), scenarios=("domain", "online"), model="tiny-seq2seq",
+    model_options={"max_tokens": 16, "tune": "full"},
+    training=Training(epochs=1, batch=12, optimiser="adam", lr=3e-3), score=BLEU,
+)  # fmt: skip
+
+
 def _spread(rows: torch.Tensor, data: Data) -> torch.Tensor:
     """Return rows with the classes in turn."""
     y = data.y_N[data.index_of(rows)]
@@ -122,9 +166,10 @@ def scenario_of(name: str) -> Scenario:
 
 @contextmanager
 def made_streams() -> Iterator[None]:
-    """Register the streams within a block: ``check-uneven``, ``check-again-texts`` ..."""
+    """Register the streams within a block: ``check-uneven``, ``check-again-texts``, ``check-pairs`` ..."""
     layouts = {"easy": EASY, "uneven": UNEVEN, "again": AGAIN}
     made = [_suite(name, tables, texts) for name, tables in layouts.items() for texts in (False, True)]
+    made.append(PAIRS)
     for suite in made:
         suites.base.register(suite)
     try:

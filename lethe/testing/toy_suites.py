@@ -13,7 +13,7 @@ import torch
 
 import strategies
 from bench.checks.conformance import SMALL
-from bench.checks.made_streams import PER_CLASS, sentences
+from bench.checks.made_streams import PER_CLASS, codes, sentences
 from bench.plan import CellSpec, identity, one_cell
 from bench.schema import NOT_CONTENT, Fields
 from suites.base import BLEU, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator, register
@@ -93,40 +93,6 @@ TOY_TEXT = replace(
     TOY, name="toy-text", summary="sentences for tests", load=sentences,
     model="tiny-bert", model_options={"max_tokens": 64},
 )  # fmt: skip
-
-
-_ANIMALS = {
-    "english": ("cat", "dog", "bird", "fish", "horse", "cow"),
-    "german": ("Katze", "Hund", "Vogel", "Fisch", "Pferd", "Kuh"),
-    "spanish": ("gato", "perro", "ave", "pez", "caballo", "vaca"),
-}
-_SENTENCES = {"german": "heute sehe ich {} hier.", "spanish": "hoy veo un {} por aqui."}
-
-
-def codes(seed: int = 0) -> Data:
-    """Return pairs of a text (1 to 3 words that name an animal) and a sentence in one of two languages.
-
-    The languages are domains, given by a prefix; the texts are the same in both. A sixth is for testing.
-    """
-    random = torch.Generator().manual_seed(seed)
-    n, n_train = 144, 120
-    animal = torch.randint(6, (n,), generator=random).tolist()
-    texts, targets, domains = [], [], []
-    for rows in (range(n_train), range(n_train, n)):
-        for domain, (language, sentence) in enumerate(_SENTENCES.items()):
-            texts += [
-                f"{language}: {('', 'a ', 'a small ')[r % 3]}{_ANIMALS['english'][animal[r]]}" for r in rows
-            ]
-            targets += [sentence.format(_ANIMALS[language][animal[r]]) for r in rows]
-            domains += [domain] * len(rows)
-    empty_N, y_N = torch.zeros(len(texts), 0, dtype=torch.uint8), torch.zeros(len(texts), dtype=torch.int64)
-    further: dict[str, Any] = {
-        "texts": tuple(texts),
-        "targets": tuple(targets),
-        "domain_N": torch.tensor(domains),
-    }
-    further |= {"domain_names": tuple(_SENTENCES), "prefixes": tuple(f"{name}: " for name in _SENTENCES)}
-    return Data("codes", empty_N, y_N, 2 * n_train, ("written",), 1.0, f"codes-{seed}", **further)
 
 
 TOY_PAIRS = replace(

@@ -191,6 +191,12 @@ def per_lane(value_L: Tensor, like: Tensor) -> Tensor:
     return value_L.view(-1, *[1] * (like.dim() - 1))
 
 
+def send(host: Tensor, device: torch.device | str) -> Tensor:
+    """Copy a new tensor of the host to a device; the host does not wait until the device has received it."""
+    device = torch.device(device)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
+
+
 def lanewise(function: Callable[..., Tensor], *stacked: Tensor) -> Tensor:
     """Apply an element-wise function to stacked tensors so that no lane's rounding depends on other lanes.
 

@@ -23,6 +23,7 @@ from strategies.core import (
     hashed_uniform,
     lanewise,
     pad_rows,
+    send,
 )
 from strategies.parts import VAE, GaussianNoise, log_normal_density, need_pixels_0_to_1, sample_latent
 from suites.base import generator
@@ -104,7 +105,7 @@ class GenerativeClassifier(Strategy):
         rows_LB = torch.zeros(1, 1, dtype=torch.long, device=key_L.device)
         for turn in sorted(set(turns)):
             on = [t == turn for t in turns]
-            on_L1 = torch.tensor(on, device=key_L.device).unsqueeze(1)
+            on_L1 = send(torch.tensor(on), key_L.device).unsqueeze(1)
             rows_LB = torch.where(on_L1, self._passes[turn].following(key_L, on), rows_LB)
         x_LBD = self.streams.pixels(rows_LB).flatten(2)
         noise_LBZ = self._noise.normal(x_LBD.shape[1], self.latent)
@@ -115,7 +116,7 @@ class GenerativeClassifier(Strategy):
             on = [model == k for model in models]
             loss_L = self.vaes[k].loss(x_LBD, noise_LBZ).mean(1)
             self.optimisers[k].descend(loss_L, tuple(a and b for a, b in zip(on, active, strict=True)))
-            found_L = torch.where(torch.tensor(on, device=loss_L.device), loss_L.detach(), found_L)
+            found_L = torch.where(send(torch.tensor(on), loss_L.device), loss_L.detach(), found_L)
         return found_L
 
     def end_task(self, task: int) -> None:
@@ -184,7 +185,7 @@ class Passes:
     def following(self, key_L: Tensor, on: Sequence[bool]) -> Tensor:
         """Return the next batch's rows, int64 (L, B), in lanes that are on; ``key_L`` seeds new orders."""
         place_L1 = self._taken_L1 % self._in_a_pass_L1
-        on_L1 = torch.tensor(on, device=place_L1.device).unsqueeze(1)
+        on_L1 = send(torch.tensor(on), place_L1.device).unsqueeze(1)
         # Computed on the host, so that the device need not synchronise.
         if any(is_on and t % n == 0 for is_on, t, n in zip(on, self._taken, self._in_a_pass, strict=True)):
             drawn_LR = hashed_uniform(key_L, "pass", self._rows_LR.shape[1])

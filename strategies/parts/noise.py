@@ -2,7 +2,7 @@
 
 Hashing every number (``Draws``) would take a large part of a generative method's step. Here each lane has a
 generator, which is seeded at every task from the lane's seed and the task, so that checkpoints need not
-contain it.
+contain it. The numbers are drawn on the host and copied, so they are the same on every device.
 
 Axes: L lanes.
 """
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from strategies.core import send
 from suites.base import derive
 
 
@@ -19,8 +20,8 @@ class GaussianNoise:
     """Standard normal draws for all lanes, named by their purpose."""
 
     def __init__(self, name: str, seeds: Sequence[int], device: torch.device) -> None:
-        self.name, self.seeds = name, tuple(seeds)
-        self.generators = [torch.Generator(device) for _ in seeds]
+        self.name, self.seeds, self._device = name, tuple(seeds), str(device)
+        self.generators = [torch.Generator() for _ in seeds]
         self.begin(0)
 
     def begin(self, task: int) -> None:
@@ -30,5 +31,7 @@ class GaussianNoise:
 
     def normal(self, *shape: int) -> Tensor:
         """Return the next numbers of every lane, float32, shape (L, *shape)."""
-        lanes = [torch.randn(shape, generator=g, device=g.device) for g in self.generators]
-        return torch.stack(lanes) if len(lanes) > 1 else lanes[0].unsqueeze(0)
+        out = torch.empty(len(self.generators), *shape)
+        for lane, generator in zip(out, self.generators, strict=True):
+            torch.randn(shape, generator=generator, out=lane)
+        return send(out, self._device)

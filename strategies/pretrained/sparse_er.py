@@ -6,7 +6,7 @@ Axes: L lanes, B batch.
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, CountOrNone, copy_buffers, restore_buffers
+from strategies.core import Batch, Count, CountOrNone, copy_buffers, restore_buffers, send
 from strategies.parts import RowReplay
 
 
@@ -29,15 +29,13 @@ class SparseER(RowReplay):
         """Make an empty memory; count steps from the start of the stream."""
         super().setup()
         self.steps_L = torch.zeros(self.streams.lanes, dtype=torch.long, device=self.streams.device)
-        self._steps: list[int] = []
+        self._steps = [0] * self.streams.lanes
 
     def learn(self, batch: Batch) -> Tensor:
         """Take one step on new rows, and one on stored rows in lanes whose turn it is."""
         loss_L = super().learn(batch)
         active = self.context.active or (True,) * self.streams.lanes
-        # Counted twice: on the device for checkpoints, on the host to avoid synchronising.
-        if not self._steps:
-            self._steps = [int(n) for n in self.steps_L]
+        # Counted twice, so that the host need not read from the device whose turn it is.
         self._steps = [n + on for n, on in zip(self._steps, active, strict=True)]
         self.steps_L += batch.learns_L > 0
         # write=per-class fills the memory at the end of a task; the others, after each step.
@@ -59,5 +57,5 @@ class SparseER(RowReplay):
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(old), old)
         loss_L.sum().backward()
-        restore_buffers(self.model, buffers, torch.tensor(due, device=loss_L.device))
+        restore_buffers(self.model, buffers, send(torch.tensor(due), loss_L.device))
         self.optimiser.step(due)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, copy_buffers, restore_buffers
+from strategies.core import Batch, Count, copy_buffers, restore_buffers, send
 from strategies.parts import GreedyMemory, Replay
 
 
@@ -60,7 +60,7 @@ class GDumb(Replay):
         buffers = copy_buffers(self.model)
         self.model.zero_grad()
         loss_L = super().learn(batch)
-        restore_buffers(self.model, buffers, torch.tensor(self.context.active, device=loss_L.device))
+        restore_buffers(self.model, buffers, send(torch.tensor(self.context.active), loss_L.device))
         return loss_L
 
     def notes(self) -> dict[str, Tensor]:

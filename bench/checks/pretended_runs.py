@@ -1,0 +1,133 @@
+"""Whole runs on the pretended device: training, scoring, checkpoint, resume and saved models.
+
+R must be that of the CPU, since the pretended device computes with the CPU's kernels: a difference is a
+decision that the code makes by device. One such decision is intended: on a GPU, one kernel updates all lanes
+with equal rates, so parameters and losses may differ by rounding. Steps must not wait for the device, unless
+the strategy or the model says why (``waits``).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import strategies
+from bench.checks.conformance import SMALL, Checkpoints
+from bench.checks.made_streams import scenario_of
+from bench.checks.pretended_device import PretendedDevice, pretended_device
+from bench.plan import CellSpec, Fields, one_cell
+from bench.schema import differing_fields
+from bench.train import begin_task, learn_task, make_lanes, run_group, take_steps
+from suites.base import Training
+
+FORMS: dict[str, tuple[str, Fields]] = {
+    "mlp": ("check-uneven", {"model": "mlp"}),
+    "cnn": ("check-easy", {"model": "cnn", "width": 4, "hidden": 8}),
+    "resnet18": ("check-easy", {"model": "resnet18", "width": 4}),
+    "head": ("check-easy-texts", {"tune": "head"}),
+    "full": ("check-easy-texts", {"tune": "full"}),
+    "lora": ("check-easy-texts", {"tune": "lora"}),
+    "seq2seq": ("check-pairs", {"model": "tiny-seq2seq", "max_tokens": 16, "tune": "lora"}),
+}
+"""The suite and settings of each kind of model; made_streams registers the suites."""
+
+
+@dataclass
+class SavedTensors:
+    """Trained models in memory."""
+
+    of: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def wanted(self, tasks_done: int, n_tasks: int) -> bool:
+        """Return whether all tasks are done."""
+        return tasks_done == n_tasks
+
+    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
+        """Store the model of a cell."""
+        self.of[key] = tensors
+
+
+def device_cells(name: str, form: str, lanes: int = 2) -> list[CellSpec]:
+    """Return cells of a strategy with a kind of model, one per seed; empty if they do not go together."""
+    cls = strategies.get(name)
+    suite, settings = FORMS[form]
+    pairs = form == "seq2seq"
+    if (pairs and not cls.generates) or (cls.tunes and form != "lora"):
+        return []
+    scenario = "domain" if pairs else scenario_of(name)
+    if cls().unsuitable(scenario, Training()) is not None:
+        return []
+    own = {"tune": cls.tunes} if cls.tunes else {}
+    made = [one_cell(suite, name, scenario, s, settings | own | {"epochs": 1}) for s in range(lanes)]
+    return [replace(spec, hyper=spec.hyper | SMALL.get(name, {})) for spec in made]
+
+
+def device_findings(cells: Sequence[CellSpec]) -> Iterator[str]:
+    """Run cells on the pretended device; yield a line for each fault.
+
+    Raises:
+        Unsuitable: The strategy cannot learn the suite or the model.
+    """
+    here, there = SavedTensors(), SavedTensors()
+    expected = run_group(cells, models=here)
+    with pretended_device() as device:
+        saved = Checkpoints()
+        # Not the current device, so that work on the current one is found.
+        runs = {"": run_group(cells, device="cuda:1", checkpoints=saved, models=there)}
+        if device.used[0]:
+            yield f"{device.used[0]} bytes are on cuda:0, but cuda:1 was asked for"
+        runs[", resumed after a task"] = run_group(cells, device="cuda:1", checkpoints=saved.at(1))
+        waits = {str(wait) for wait in waits_of_steps(cells, device)}
+    for how, records in runs.items():
+        for spec, cpu, cuda in zip(cells, expected, records, strict=True):
+            if words := _differ(cpu, cuda):
+                yield f"seed {spec.seed} on the CPU and on the pretended device{how}: {words}"
+    for key, tensors in here.of.items():
+        if far := [name for name, t in tensors.items() if not _close(t, there.of[key][name])]:
+            yield f"saved models differ from those of the CPU: {', '.join(far[:3])}"
+    for wait in waits:
+        yield f"{wait}: this waits for a GPU at a step; do it once per task, or write the reason in waits"
+
+
+def _differ(cpu: Fields, cuda: Fields) -> str:
+    """Return how two records differ by more than the rounding of losses; empty if they do not."""
+    loss = [[loss if loss is not None else torch.nan for loss in r["loss"]] for r in (cpu, cuda)]
+    notes = [{k: torch.tensor(v) for k, v in r["notes"].items()} for r in (cpu, cuda)]
+    names = set(differing_fields(cpu, cuda)) - {"loss", "notes"}
+    names |= set() if _close(*map(torch.tensor, loss)) else {"loss"}
+    return ", ".join(sorted(names | {k for k, v in notes[0].items() if not _close(v, notes[1][k])}))
+
+
+def _close(ours: Tensor, theirs: Tensor) -> bool:
+    """Return whether tensors differ by no more than rounding that a few dozen steps enlarged."""
+    return torch.allclose(ours.double(), theirs.double(), rtol=1e-2, atol=1e-3, equal_nan=True)
+
+
+def waits_of_steps(cells: Sequence[CellSpec], device: PretendedDevice) -> list[Any]:
+    """Return the waits within the steps of all tasks that neither the strategy nor the model declares."""
+    state = make_lanes(cells, "cuda:0")
+    found = []
+    for task in range(state.streams.n_tasks):
+        if (schedule := begin_task(state, task)) is not None:
+            device.reset()
+            take_steps(state, schedule)
+            found += device.waits
+            if state.shows_boundary(task + 1):
+                state.strategy.end_task(task)
+    declared = state.strategy.waits or getattr(state.model, "waits", "")
+    return [] if declared else found
+
+
+def launches_per_step(cells: Sequence[CellSpec]) -> dict[str, float]:
+    """Return the launches of a step, by operator: the mean over the steps of the last task."""
+    with pretended_device() as device:
+        state = make_lanes(cells, "cuda")
+        for task in range(state.streams.n_tasks - 1):
+            learn_task(state, task)
+        schedule = begin_task(state, state.streams.n_tasks - 1)
+        assert schedule is not None
+        device.reset()
+        take_steps(state, schedule)
+        return {name: count / schedule.n_steps for name, count in device.launches.most_common()}
