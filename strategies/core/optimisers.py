@@ -22,6 +22,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from strategies.core.lanes import send
+
 EPSILON = 1e-8
 
 
@@ -67,7 +69,7 @@ class Optimiser:
     @lr.setter
     def lr(self, lr: Sequence[float]) -> None:
         self._lr = list(lr)
-        self.lr_L.copy_(torch.tensor(self._lr))
+        self.lr_L.copy_(send(torch.tensor(self._lr), self.lr_L.device))
         first: dict[object, int] = {}
         keys = zip(self._lr, self.weight_decay, strict=True)
         self._alike = tuple(first.setdefault(key, lane) for lane, key in enumerate(keys))
@@ -138,7 +140,7 @@ class Optimiser:
 
     def _cut(self, active: tuple[bool, ...]) -> None:
         """Divide the active lanes into parts of equal rate and decay, one call of the kernel for each."""
-        self._on_L.copy_(torch.tensor(active))
+        self._on_L.copy_(send(torch.tensor(active), self._on_L.device))
         groups = {
             first: [lane for lane, of in enumerate(self._alike) if of == first and active[lane]]
             for first in dict.fromkeys(self._alike)
