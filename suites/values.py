@@ -127,7 +127,8 @@ class Condition:
 class Search:
     """The values of a setting among which tuning chooses, declared in the ``Annotated`` of its field.
 
-    Written ``1..1e6:log``, ``0..1``, ``8|16|32``, or ``0.1x..10x:log`` for multiples of the default.
+    Written ``1..1e6:log``, ``0..1``, ``8|16|32``, or ``0.1x..10x:log`` for multiples of the default. A range
+    may end in the number of its points in a grid, ``1..1e6:log7`` or ``0..1:5``.
 
     Example:
         ```python
@@ -143,6 +144,8 @@ class Search:
     """Whether the logarithm is drawn evenly, and not the value."""
     times: bool = False
     """Whether the ends of the range are multiples of the default, which differs between suites."""
+    points: int = 0
+    """Number of values of a range in a grid; 0 for as many as a budget allows."""
     of: tuple[Value, ...] = ()
     """The values, instead of a range: for settings that are no real numbers, or that change shapes."""
 
@@ -155,7 +158,8 @@ class Search:
         if self.of:
             return "|".join(map(text_of, self.of))
         ends = (f"{text_of(float(end))}{'x' * self.times}" for end in (self.first, self.last))
-        return "..".join(ends) + ":log" * self.log
+        how = "log" * self.log + (str(self.points) if self.points else "")
+        return "..".join(ends) + (f":{how}" if how else "")
 
     @classmethod
     def read(cls, text: str) -> Search:
@@ -166,12 +170,13 @@ class Search:
         try:
             if found is None or bool(found[2]) != bool(found[4]):
                 raise ValueError
-            return cls(float(found[1]), float(found[3]), log=bool(found[5]), times=bool(found[2]))
+            log, times, points = bool(found[5]), bool(found[2]), int(found[6] or 0)
+            return cls(float(found[1]), float(found[3]), log, times, points)
         except ValueError:
             raise UserError(f"cannot read the range {text!r}; write 1..1e6:log, 0..1 or 8|16|32") from None
 
 
-_RANGE = re.compile(r"([^.x:|]+(?:\.\d+[^.x:|]*)?)(x?)\.\.([^x:|]+)(x?)(:log)?")
+_RANGE = re.compile(r"([^.x:|]+(?:\.\d+[^.x:|]*)?)(x?)\.\.([^x:|]+)(x?)(?::(?=.)(log)?([1-9]\d*)?)?")
 
 
 def search_of(hint: Any) -> Search | None:

@@ -21,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 ORDER = [
-    "list", "show", "run", "status", "report", "power", "cite", "compare", "verify", "rerun", "check",
+    "list", "show", "run", "tune", "status", "report", "power", "cite", "compare", "verify", "rerun", "check",
     "export", "predict", "pack", "unpack", "perf", "bisect", "history", "completion",
 ]  # fmt: skip
 """The commands in the order of use, as --help lists them."""

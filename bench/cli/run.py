@@ -113,7 +113,9 @@ def run(
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
+    from bench.cli.tune import tune_and_run
     from bench.plan import DEFAULT_SEEDS, Request, experiment_file as experiments
+    from bench.tune import choosing_in
     from strategies import method_names
 
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
@@ -138,6 +140,12 @@ def run(
     # Everything else is named on the command line, or by a file that is.
     trust = trust or not (resume_from or (what.endswith(".toml") and dry_run))
     with importing(trust, [*files, *(pair.partition("=")[2] for pair in pairs)]):
+        if what.endswith(".toml") and (choosing := choosing_in(Path(what))) is not None:
+            if force or retry_failed or keep_models:
+                given = "--force, --retry-failed and --keep-models"
+                raise errors.UserError(f"{what} has a [tune] table, which cannot be combined with {given}")
+            tune_and_run(requests, choosing, out, dry_run, as_json, **how)
+            return
         _carry_out(requests, out, dry_run, as_json, keep_models=keep_models, **how)
 
 
@@ -161,7 +169,11 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, as_json: bo
         dry_run_requests(requests, out, Options(**options), as_json)
         return
     assert out is not None
-    outcome = run_requests(requests, out, **options)
+    show_run(run_requests(requests, out, **options), out, as_json)
+
+
+def show_run(outcome: Any, out: Path, as_json: bool) -> None:
+    """Print the tables of a run and what became of its cells; end with code 1 if one failed."""
     from rich.console import Console
 
     from bench.report import Layout, print_tables, tables

@@ -8,8 +8,8 @@ from bench.plan.grid_notation import text_of_values
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
 from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
-from bench.plan.selectors import selectors_of
-from bench.plan.settings import check_agreement
+from bench.plan.selectors import parse as parse_selector, selectors_of
+from bench.plan.settings import OF_METHODS, check_agreement
 from bench.plan.source_files import files_behind
 from bench.plan.stale import Change, RecordHead, Staleness
 from bench.schema import DEFAULT_SEEDS, Fields, Value
@@ -17,8 +17,9 @@ from suites.bracketed import identity
 from suites.values import text_of
 
 __all__ = [
-    "DEFAULT_SEEDS", "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup", "Present", "RecordHead",
-    "Request", "ResolvedPlan", "Staleness", "Timing", "Value", "check_agreement", "check_seeds", "code_of",
-    "codes_of", "expected_time", "exported_reference", "files_behind", "identity", "one_cell", "resolve",
-    "seeds", "selectors_of", "text_of", "text_of_values", "unknown_work", "unsuitable",
+    "DEFAULT_SEEDS", "OF_METHODS", "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup", "Present",
+    "RecordHead", "Request", "ResolvedPlan", "Staleness", "Timing", "Value", "check_agreement",
+    "check_seeds", "code_of", "codes_of", "expected_time", "exported_reference", "files_behind",
+    "identity", "one_cell", "parse_selector", "resolve", "seeds", "selectors_of", "text_of",
+    "text_of_values", "unknown_work", "unsuitable",
 ]  # fmt: skip

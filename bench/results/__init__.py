@@ -4,13 +4,13 @@ from bench.results.choose import choose, declared, read_names
 from bench.results.compared_runs import compare_runs
 from bench.results.frames import CELL, Frames, load, tidy
 from bench.results.merge import state_of
-from bench.results.outcome import outcomes
+from bench.results.outcome import TIMINGS, Outcome, outcomes
 from bench.results.over_revisions import Line, Step, commits_between, history
 from bench.results.per_class import AVERAGES, SPLITS, Confusions, by_class, classes, confusions
 from bench.schema import Command, ComparedScore, Comparison, Expectation
 
 __all__ = [
-    "AVERAGES", "CELL", "SPLITS", "Command", "ComparedScore", "Comparison", "Confusions",
-    "Expectation", "Frames", "Line", "Step", "by_class", "choose", "classes", "commits_between",
+    "AVERAGES", "CELL", "SPLITS", "TIMINGS", "Command", "ComparedScore", "Comparison", "Confusions",
+    "Expectation", "Frames", "Line", "Outcome", "Step", "by_class", "choose", "classes", "commits_between",
     "compare_runs", "confusions", "declared", "history", "load", "outcomes", "read_names", "state_of", "tidy",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from suites.base import plain_name
 from suites.errors import UserError, some
 from suites.paths import resolved
 
-_MAPS = ("shared", "data", "cells", "strategies", "suites", "models", "code")
+_MAPS = ("shared", "data", "cells", "strategies", "suites", "models", "code", "tuning")
 _ORDER = ("failed", "skipped", "diverged", "done")
 """Of a cell that is in several runs the highest counts."""
 _SHOWN = 3

@@ -11,7 +11,7 @@ from bench.schema.comparison import (
     SetupDifference,
 )
 from bench.schema.equivalence import Equivalence, Equivalences
-from bench.schema.experiment import DEFAULT_SEEDS, Experiment, RunTable
+from bench.schema.experiment import DEFAULT_SEEDS, Experiment, RunTable, TuneTable
 from bench.schema.exported_model import BESIDE, HEAD, HEADER, README, WEIGHTS, Exported, ExportHeader
 from bench.schema.fields import (
     Damaged,
@@ -38,13 +38,14 @@ from bench.schema.record import (
     digest,
     failure_in_words,
 )
+from bench.schema.tuned import Trial, Tuned
 
 __all__ = [
     "ANY", "BESIDE", "DEFAULT_SEEDS", "HEAD", "HEADER", "NOT_CONTENT", "README", "WEIGHTS", "Again",
     "CellRecord", "CheckpointHeader", "CheckpointRows", "ClassCounts", "Command", "ComparedScore",
     "Comparison", "Damaged", "Equivalence", "Equivalences", "Expectation", "Experiment", "ExportHeader",
     "Exported", "Failure", "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project",
-    "PublishedTable", "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Unreadable",
-    "Value", "cell_key", "checked_json", "checksum", "differing_fields", "digest", "failure_in_words",
-    "has_checksum", "is_intact", "read_toml",
+    "PublishedTable", "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Trial",
+    "TuneTable", "Tuned", "Unreadable", "Value", "cell_key", "checked_json", "checksum",
+    "differing_fields", "digest", "failure_in_words", "has_checksum", "is_intact", "read_toml",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bench.schema.fields import Described, FileModel, Value
+from bench.schema.fields import Count, Described, FileModel, Value
 
 DEFAULT_SEEDS = 10
 """Number of seeds of a run that names none: with it a table of 25 strategies can show differences."""
@@ -29,6 +29,29 @@ class RunTable(Described):
     """Training settings, ``model``, and options of the model; a list is a grid of every strategy."""
 
 
+class TuneTable(Described):
+    """A ``[tune]`` table: how the settings of every strategy are chosen before the runs."""
+
+    trials: Annotated[int, Field(ge=1)] = 30
+    """Number of trials of each strategy on each suite and scenario, its defaults included."""
+    steps: Count = 0
+    """Largest number of training steps of these trials together; 0 for no limit."""
+    protocol: str = "seeds"
+    """seeds, first-tasks=k or end."""
+    seeds: int | str | list[int] = "1000-1002"
+    """The tuning seeds, which are no seeds of a ``[[run]]`` table."""
+    sampler: str = "auto"
+    """tpe, random, grid, or auto: tpe where Optuna is installed, else random."""
+    sampler_seed: Count = 0
+    """Seed of the sampler."""
+    space: list[str] = []
+    """Search spaces in place of the declared ones: ``ewc[lam=1..1e5:log]``."""
+    report: str = "chosen"
+    """Which settings are run on the reported seeds: chosen, incumbents, all or none."""
+    untuned: bool = False
+    """Whether the strategies' defaults are run on the reported seeds too."""
+
+
 class Experiment(FileModel):
     """An experiment file. ``schema = 1`` can be omitted."""
 
@@ -36,3 +59,5 @@ class Experiment(FileModel):
     """Folder of the run, if ``--out`` is not given."""
     runs: Annotated[list[RunTable], Field(alias="run", min_length=1)]
     """The tables of what to run."""
+    tune: TuneTable | None = None
+    """How settings are chosen first; none for the settings as they are."""

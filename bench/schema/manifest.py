@@ -3,6 +3,7 @@
 from typing import ClassVar, Literal, Self
 
 from bench.schema.fields import CheckedFile, Described, Fields, Key, Name, Value
+from bench.schema.tuned import Tuned
 
 Metadata = dict[str, bool | str | list[str]]
 """Metadata of a strategy, suite or model, by attribute."""
@@ -80,6 +81,8 @@ class Manifest(CheckedFile):
     """Metadata of each model: its summary."""
     code: dict[str, dict[str, str]] = {}
     """The source files of each fingerprint in ``made_by`` of records, with a digest of each file."""
+    tuning: dict[str, Tuned] = {}
+    """How the settings of methods were chosen, by ``suite/scenario/selector``; absent without tuning."""
 
     @classmethod
     def empty(cls) -> Self:

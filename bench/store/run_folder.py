@@ -28,6 +28,7 @@ from bench.schema import (
     FileModel,
     Manifest,
     Metadata,
+    Tuned,
     Unreadable,
     has_checksum,
     is_intact,
@@ -105,6 +106,8 @@ class RunFolder(RunReader):
                 **{part: {**before.selectors.get(part, {}), **of} for part, of in (selectors or {}).items()},
             },
         }
+        if before.tuning:
+            manifest["tuning"] = _plain(before.tuning)
         for kind in ("strategies", "suites", "models"):
             manifest[kind] = {**getattr(before, kind), **(described or {}).get(kind, {})}
         try:
@@ -114,6 +117,20 @@ class RunFolder(RunReader):
         except OSError as error:
             raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
         return Maker.of(entry)
+
+    def add_tuning(self, tuned: Mapping[str, Tuned]) -> None:
+        """Add to the manifest how settings were chosen; create the folder if it does not exist.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        before = self.manifest()
+        manifest = before.model_dump(by_alias=True, exclude_none=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_checked(self.folder / "run.json", manifest | {"tuning": _plain({**before.tuning, **tuned})})
+        except OSError as error:
+            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
 
     def repair_manifest(self) -> str:
         """Make a damaged manifest again from the records, if there are any; return a line that says so.
@@ -325,6 +342,10 @@ class RunFolder(RunReader):
     def drop(self, key: str) -> None:
         """Delete the state of a cell."""
         shutil.rmtree(self.checkpoints / key, ignore_errors=True)
+
+
+def _plain(tuned: Mapping[str, Tuned]) -> Fields:
+    return {name: of.model_dump(exclude_none=True) for name, of in tuned.items()}
 
 
 def _free(path: Path) -> Path:

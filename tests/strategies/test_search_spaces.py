@@ -25,6 +25,8 @@ def test_every_value_of_a_search_space_is_allowed_for_its_hyper_parameter(name: 
         ("0.1..0.95", Search(0.1, 0.95)),
         ("1e-2..1.5", Search(0.01, 1.5)),
         ("0.1x..10x:log", Search(0.1, 10, log=True, times=True)),
+        ("1..1e6:log7", Search(1, 1e6, log=True, points=7)),
+        ("0..1:5", Search(0, 1, points=5)),
         ("8|16", Search(of=("8", "16"))),
         ("ring", Search(of=("ring",))),
     ],
@@ -35,7 +37,7 @@ def test_a_search_space_is_read_from_its_notation(text: str, space: Search) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5..1", "0..1:log", "1..", "a..b", "1x..2", "1..2:lin", "1||2", "-1..1:log"]
+    "text", ["", "5..1", "0..1:log", "1..", "a..b", "1x..2", "1..2:lin", "1..2:", "1||2", "-1..1:log"]
 )
 def test_other_notations_are_refused(text: str) -> None:
     with pytest.raises(UserError):

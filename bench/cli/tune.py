@@ -1,0 +1,173 @@
+"""The command ``tune``: choose settings by validation rows, then run the chosen ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.checks.before_run import check_before_run, leave_out
+from bench.cli.app import Device, DryRun, Jobs, Json, Lanes, Mirror, Trust, app, importing, use_mirror
+from bench.cli.completion import names_of
+from bench.cli.output import print_json
+from bench.cli.run import pairs_of, run_requests, show_run, stoppable
+from suites import errors
+
+if TYPE_CHECKING:
+    from bench.plan import Request
+    from bench.tune import Choosing, Study
+
+
+@app.command(
+    epilog="Examples: lethe tune digits -s ewc -s er --trials 12 --seeds 10 --out results/runs/tuned "
+    "| lethe tune digits -s 'ewc[lam=1..1e5:log]' --protocol first-tasks=2 --dry-run "
+    "| lethe tune results/reference/digits-tuned.toml"
+)
+def tune(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE|FILE.toml",
+            help="A suite, or an experiment file with a [tune] table.",
+            autocompletion=names_of("suites"),
+        ),
+    ],
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--strategy", help="Can be repeated; settings in its brackets are not tuned."),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="task, domain, class (default) or online; repeat, or use commas.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="The reported seeds: 10 means 0 to 9; 2-6; 1,4.")] = "10",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; trials are in its folder tuning.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value: a training setting, model, or a model option."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each strategy, its defaults included.")] = 30,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Training steps of its trials together; 0 for no limit.")
+    ] = 0,
+    protocol: Annotated[str, typer.Option(help="seeds, first-tasks=K or end.")] = "seeds",
+    tuning_seeds: Annotated[
+        str, typer.Option(help="Seeds that settings are chosen on; none of the reported ones.")
+    ] = "1000-1002",
+    sampler: Annotated[
+        str, typer.Option(help="tpe (Optuna), random, grid; auto is tpe if Optuna is installed, else random.")
+    ] = "auto",
+    sampler_seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler.")] = 0,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(help="Ranges in place of those declared: 'ewc[lam=1..1e5:log]'; can be repeated."),
+    ] = None,
+    report: Annotated[
+        str,
+        typer.Option(help="Trials to run on the reported seeds: chosen, incumbents (best yet), all, none."),
+    ] = "chosen",
+    untuned: Annotated[
+        bool, typer.Option("--untuned", help="Run the strategies' defaults on the reported seeds too.")
+    ] = False,
+    device: Device = "cpu",
+    jobs: Jobs = 0,
+    lanes: Lanes = 0,
+    data: Mirror = None,
+    dry_run: DryRun = False,
+    stale: Annotated[
+        str,
+        typer.Option(metavar="rerun|keep", help="Run cells made by other code or data again, or keep them."),
+    ] = "",
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Run methods in files without lethe check.")
+    ] = False,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Choose settings by validation rows of tuning seeds, then run the chosen ones on the reported seeds.
+
+    Trials are trained together as lanes, on a view of the suite that has no test rows. Stopped and started
+    again, the command continues and chooses the same.
+    """
+    use_mirror(data)
+    from bench.plan import Request, experiment_file as experiments
+    from bench.tune import Budget, Choosing, choosing_in, read_spaces
+    from strategies import method_names
+
+    pairs = settings or []
+    if what.endswith(".toml"):
+        if strategy or scenario or pairs or space:
+            raise errors.UserError("an experiment file has its own strategies, scenarios, --set and --space")
+        requests, named = experiments.read_toml(Path(what))
+        how, out = choosing_in(Path(what)), out or (Path(named) if named else None)
+        if how is None:
+            raise errors.UserError(f"{what} has no [tune] table: lethe run {what} runs it as it is")
+    else:
+        if not strategy:
+            raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
+        scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
+        chosen = experiments.seeds(seeds)
+        requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs))]
+        on, budget = experiments.seeds(tuning_seeds), Budget(trials, steps)
+        spaces = read_spaces(space or [])
+        how = Choosing(protocol, budget, on, sampler, sampler_seed, spaces, report, untuned)
+    if out is None and not dry_run:
+        raise errors.UserError("choose the folder of the results with --out")
+    options: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
+    options |= {"device": device, "jobs": jobs, "lanes": lanes}
+    files = [part for text in (what, *(strategy or ())) for part in method_names(text)]
+    trust = trust or not (what.endswith(".toml") and dry_run)
+    with importing(trust, [*files, *(pair.partition("=")[2] for pair in pairs)]):
+        tune_and_run(requests, how, out, dry_run, as_json, **options)
+
+
+def tune_and_run(
+    requests: list[Request], how: Choosing, out: Path | None, dry_run: bool, as_json: bool, **options: Any
+) -> None:
+    """Tune, then run the chosen settings and print their tables; or print what would be done."""
+    from bench.tune import Study
+
+    folder = out or Path("results/runs/tuned")
+    study = Study(requests, how, folder)
+    if dry_run:
+        _dry_run(study, out is not None, as_json, options)
+        return
+    _tune(study, options)
+    chosen = study.tuned()
+    from bench.store import RunFolder
+
+    RunFolder(folder).add_tuning(chosen)
+    for words in study.chosen_in_words():
+        print(words, file=sys.stderr)
+    if reported := study.reported():
+        show_run(run_requests(reported, folder, **options), folder, as_json)
+    elif as_json:
+        print_json({"run": folder, "tuning": [of.model_dump() for of in chosen.values()]})
+
+
+def _tune(study: Study, options: dict[str, Any]) -> None:
+    from bench.runner import Options
+
+    with stoppable(study.folder) as command:
+        unfinished = study.tune(Options(**options), command, lambda words: print(words, file=sys.stderr))
+    if unfinished:
+        for words in unfinished:
+            print(f"lethe: {errors.NOT_FINISHED}: {words}; the same command runs them", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _dry_run(study: Study, there: bool, as_json: bool, options: dict[str, Any]) -> None:
+    """Print search spaces, and the plan of the trials that do not depend on results."""
+    from bench.runner import Options, resolve_for
+    from bench.store import RunReader
+
+    run = RunReader(study.trials_folder) if there else None
+    plan = resolve_for(study.ask(), run, Options(**options), download=False)
+    if as_json:
+        print_json({"study": study.lines(), "first_trials": plan.to_json()})
+        return
+    print("\n".join(study.lines()))
+    print(plan)

@@ -1,0 +1,281 @@
+"""Tunes methods at an equal budget of trials, then names the cells to report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+import strategies
+from bench.plan import Request, unsuitable
+from bench.results import TIMINGS, Outcome, outcomes
+from bench.runner import Options, carry_out
+from bench.schema import Trial, Tuned
+from bench.store import RunReader
+from bench.tune.protocol import Protocol
+from bench.tune.samplers import Sampler, make_sampler, sampler_name
+from bench.tune.space import Settings, Space, space_of, without_ranges
+from suites.errors import UserError, unknown
+
+REPORTS = ("chosen", "incumbents", "all", "none")
+FOLDER = "tuning"
+"""Name of the folder of trials, a run of its own in the folder of the results."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each method may spend."""
+
+    trials: int = 30
+    """Number of trials, the method's defaults included."""
+    steps: int = 0
+    """Number of training steps over all trials and seeds; 0 for no limit."""
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """How settings are chosen, and what is reported."""
+
+    protocol: str = "seeds"
+    budget: Budget = field(default_factory=Budget)
+    seeds: tuple[int, ...] = (1000, 1001, 1002)
+    """The tuning seeds."""
+    sampler: str = "auto"
+    sampler_seed: int = 0
+    space: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Search spaces that replace declared ones, by strategy and setting; see ``read_spaces``."""
+    report: str = "chosen"
+    """Which settings are run on the reported seeds: the ``chosen`` ones, every trial that was the best so far
+    (``incumbents``), ``all`` trials, or ``none``."""
+    untuned: bool = False
+    """Whether the methods' defaults are reported too."""
+
+
+class Method:
+    """One method on one suite and scenario while it is tuned."""
+
+    def __init__(self, request: Request, selector: str, how: Choosing, folder: Path) -> None:
+        (scenario,) = request.scenarios
+        protocol = Protocol.read(how.protocol)
+        self.request, self.scenario, self.how = request, scenario, how
+        self.selector, own = without_ranges(selector)
+        self.view, self.suite = protocol.for_tuning(request.suite), protocol.for_report(request.suite)
+        named = replace(request, suite=self.suite, strategies=(self.selector,), seeds=request.seeds[:1])
+        spec, *others = named.cells()
+        if others:
+            raise UserError("--set has several values: write them into --space, like 'er[epochs=1|2]'")
+        self.skipped = unsuitable(spec) or ""
+        """Why the method is not tuned."""
+        if not spec.training["validation"]:
+            raise UserError("tuning chooses by validation rows, and validation=0 holds out none")
+        spaces = {of: how.space.get(of, {}) | own.get(of, {}) for of in {*how.space, *own}}
+        self.space: Space = space_of(self.selector, spec, spaces)
+        kind, name = sampler_name(how.sampler), f"{self.view} {scenario} {self.selector}"
+        n, at = how.budget.trials, folder / FOLDER / "optuna.journal"
+        self.sampler: Sampler | None = (
+            None if self.skipped or not self.space.axes
+            else make_sampler(kind, self.space, n, how.sampler_seed, name, at)
+        )  # fmt: skip
+        self.asked: list[Settings] = []
+        self.trials: list[Trial] = []
+
+    def trial_request(self, settings: Settings) -> Request:
+        """Return the request for the cells of a trial; their data set has no test rows."""
+        selected = self.space.selected(settings)
+        return replace(self.request, suite=self.view, strategies=(selected,), seeds=self.how.seeds)
+
+    def ask(self) -> list[Request]:
+        """Return the next trials, none if the budget is spent."""
+        while not self.skipped and len(self.asked) < self._next_stop():
+            number = len(self.asked)
+            if number == 0:
+                settings: Settings | None = dict(self.space.usual)
+            else:
+                settings = self.sampler.ask(number) if self.sampler else None
+            if settings is None:
+                break
+            self.asked.append(settings)
+        return [self.trial_request(settings) for settings in self.asked[len(self.trials) :]]
+
+    def _next_stop(self) -> int:
+        """Return the number of trials that can be asked for before any of them has ended."""
+        budget, done = self.how.budget, len(self.trials)
+        stop = budget.trials
+        if self.sampler and self.sampler.at_once:
+            stop = min(
+                stop, 1 + (max(done - 1, 0) // self.sampler.at_once + (done > 0)) * self.sampler.at_once
+            )
+            stop = max(stop, min(budget.trials, 1 + self.sampler.at_once))
+        if budget.steps:
+            used, most = sum(t.steps for t in self.trials), max((t.steps for t in self.trials), default=0)
+            stop = min(stop, done + (budget.steps - used) // most if most else 1)
+        return stop
+
+    def take(self, found: dict[str, Outcome]) -> None:
+        """Read the outcomes of all trials that were asked for, and tell the sampler."""
+        for number in range(len(self.trials), len(self.asked)):
+            cells = self.trial_request(self.asked[number]).cells()
+            ended = [found[cell.key] for cell in cells]
+            if reason := next((o.why for o in ended if o.status == "skipped"), ""):
+                self.skipped = reason
+                return
+            trial = _trial(self.asked[number], cells[0].identity, ended)
+            self.trials.append(trial)
+            if number and self.sampler:
+                self.sampler.tell(number, trial.score)
+
+    @property
+    def chosen(self) -> int | None:
+        """The first trial with the best score; None if all failed."""
+        scores = [-1.0 if t.score is None else t.score for t in self.trials]
+        return int(np.argmax(scores)) if scores and max(scores) >= 0 else None
+
+    def reported(self) -> Iterator[str]:
+        """Yield the selectors to run on the reported seeds."""
+        best, chosen = -1.0, self.chosen
+        if self.skipped or self.how.untuned:
+            yield self.selector
+        for number, trial in enumerate(self.trials):
+            better = trial.score is not None and trial.score > best
+            best = max(best, -1.0 if trial.score is None else trial.score)
+            wanted = {
+                "chosen": number == chosen, "incumbents": better, "all": trial.score is not None
+            }  # fmt: skip
+            if wanted[self.how.report]:
+                yield self.space.selected(trial.settings)
+
+    def tuned(self) -> Tuned:
+        """Return how its settings were chosen."""
+        budget = self.how.budget
+        return Tuned(
+            suite=self.suite,
+            scenario=self.scenario,
+            selector=self.selector,
+            protocol=self.how.protocol,
+            view=self.view,
+            seeds=list(self.how.seeds),
+            sampler=self.sampler.name if self.sampler else "none",
+            sampler_seed=self.how.sampler_seed,
+            most_trials=budget.trials,
+            most_steps=budget.steps,
+            space=self.space.as_text(),
+            trials=self.trials,
+            chosen=self.chosen,
+        )
+
+
+def _trial(settings: Settings, identity: str, ended: Sequence[Outcome]) -> Trial:
+    """Return a trial from the outcomes of its seeds."""
+    done = all(o.status == "done" for o in ended)
+    R = np.array([o.measured["validation"].value for o in ended]) if done else np.zeros((0, 1, 0))
+    rows = [float(R[:, i, :i].mean()) for i in range(1, R.shape[1])]
+    steps = sum(int(dict(zip(TIMINGS, o.numbers, strict=False))["steps"] or 0) for o in ended)
+    finite = done and bool(np.isfinite(rows).all())
+    return Trial(
+        settings=settings,
+        identity=identity,
+        state="done" if finite else "failed",
+        score=rows[-1] if finite else None,
+        after_tasks=rows if finite else [],
+        steps=steps,
+    )
+
+
+def _selectors(request: Request) -> list[str]:
+    every = (strategies.names() if name == "all" else [name] for name in request.strategies)
+    return list(dict.fromkeys(selector for names in every for selector in names))
+
+
+class Study:
+    """Methods that are tuned at an equal budget.
+
+    Args:
+        requests: What is reported: suites, scenarios, methods, settings and the reported seeds.
+        how: How settings are chosen.
+        folder: The folder of the results; trials are a run in its folder ``tuning``.
+
+    Raises:
+        UserError: A name, range or protocol is unknown or impossible, or tuning seeds are reported seeds.
+    """
+
+    def __init__(self, requests: Sequence[Request], how: Choosing, folder: Path) -> None:
+        if how.report not in REPORTS:
+            raise unknown("value for --report", how.report, list(REPORTS))
+        if how.budget.trials < 1:
+            raise UserError("tuning needs at least one trial")
+        self.how, self.folder = how, folder
+        for request in requests:
+            if both := sorted({*how.seeds} & {*request.seeds}):
+                named = ", ".join(map(str, both))
+                why = "nothing may be chosen on what is reported: choose other --tuning-seeds"
+                raise UserError(f"seeds {named} are tuning seeds and reported seeds; {why}")
+        self.methods = [
+            Method(replace(request, scenarios=(scenario,)), selector, how, folder)
+            for request in requests
+            for scenario in request.scenarios
+            for selector in _selectors(request)
+        ]
+
+    @cached_property
+    def trials_folder(self) -> Path:
+        """The folder of the trials."""
+        return self.folder / FOLDER
+
+    def ask(self) -> list[Request]:
+        """Return the next trials of all methods, none if tuning has ended."""
+        return [request for method in self.methods for request in method.ask()]
+
+    def tune(self, options: Options, command: str, say: Callable[[str], None]) -> list[str]:
+        """Run trials until every budget is spent; return faults of the environment, after which it stops."""
+        while requests := self.ask():
+            n, done = len(requests), sum(len(m.trials) for m in self.methods)
+            say(f"tuning: {n} trials of {len(self.how.seeds)} seeds, after {done}")
+            outcome = carry_out(requests, self.trials_folder, options, command)
+            if outcome.unfinished:
+                return outcome.unfinished
+            keys = {cell.key for request in requests for cell in request.cells()}
+            found = RunReader(self.trials_folder).each(outcomes(), keys)
+            for method in self.methods:
+                method.take(found)
+        return []
+
+    def tuned(self) -> dict[str, Tuned]:
+        """Return how the settings of each tuned method were chosen, for the manifest."""
+        found = [m.tuned() for m in self.methods if m.trials]
+        return {f"{t.suite}/{t.scenario}/{t.selector}": t for t in found}
+
+    def reported(self) -> list[Request]:
+        """Return the requests for the reported seeds."""
+        found = []
+        for method in self.methods if self.how.report != "none" else ():
+            if selectors := tuple(dict.fromkeys(method.reported())):
+                found.append(replace(method.request, suite=method.suite, strategies=selectors))
+        return found
+
+    def chosen_in_words(self) -> list[str]:
+        """Return a line for each method with what was chosen, or why nothing was."""
+        lines = []
+        for m in self.methods:
+            title, first = f"{m.view} {m.scenario} {m.selector}", m.trials[0].score if m.trials else None
+            if m.skipped or m.chosen is None:
+                lines.append(f"{title}: not tuned: {m.skipped or 'every trial failed'}")
+                continue
+            best, usual = m.trials[m.chosen], "failed" if first is None else f"{100 * first:.2f}"
+            score = f"validation {100 * (best.score or 0):.2f}, defaults {usual}"
+            lines.append(f"{title}: {best.identity} of {len(m.trials)} trials ({score})")
+        return lines
+
+    def lines(self) -> list[str]:
+        """Return the study in words, for a dry run."""
+        how = self.how
+        limit = f" and {how.budget.steps:,} steps" if how.budget.steps else ""
+        seeds = ", ".join(map(str, how.seeds))
+        lines = [f"protocol {how.protocol}: {how.budget.trials} trials{limit} each on seeds {seeds}"]
+        for m in self.methods:
+            title = f"{m.view} {m.scenario} {m.selector}"
+            space = ", ".join(f"{k}={v}" for k, v in m.space.as_text().items()) or "nothing to tune"
+            lines.append(f"skip      {title}: {m.skipped}" if m.skipped else f"tune      {title}: {space}")
+        return lines

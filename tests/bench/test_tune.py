@@ -1,0 +1,284 @@
+"""Tuning: what is tried, what is chosen, that no test row is read, and that it continues as it began."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import suites
+from bench.plan import Request
+from bench.runner import Options
+from bench.schema import Tuned
+from bench.store import RunReader, pack_run, unpack_run
+from bench.tune import Budget, Choosing, Study, read_spaces, samplers
+from bench.tune.samplers import make_sampler
+from bench.tune.space import space_of, without_ranges
+from suites.base import Data
+from tests.conftest import Command, Refuses, refused
+
+QUICK = {"epochs": "1"}
+TOY = Request("toy", ("er[buffer=20]", "ewc"), ("class",), (0, 1), QUICK)
+HOW = Choosing(budget=Budget(5), seeds=(1000, 1001), sampler="random")
+
+
+def tuned(folder: Path, how: Choosing = HOW, request: Request = TOY) -> dict[str, Tuned]:
+    study = Study([request], how, folder)
+    assert study.tune(Options(jobs=1, quiet=True), "test", lambda words: None) == []
+    return study.tuned()
+
+
+def chosen(found: dict[str, Tuned]) -> dict[str, str]:
+    return {name: of.best.identity for name, of in found.items() if of.best}
+
+
+@pytest.fixture
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samplers, "AT_ONCE", 2)
+    monkeypatch.setattr(samplers._OptunaSampler, "at_once", 2)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
+def test_the_best_trial_on_validation_rows_is_chosen(sampler: str, tmp_path: Path) -> None:
+    found = tuned(tmp_path, replace(HOW, sampler=sampler))
+    assert list(found) == ["toy/class/er[buffer=20]", "toy/class/ewc"]
+    for of in found.values():
+        assert len(of.trials) == of.most_trials == 5
+        assert of.trials[0].settings == ({"lr": 0.01} | ({"lam": 1000.0} if "lam" in of.space else {}))
+        scores = [t.score for t in of.trials]
+        assert of.chosen == scores.index(max(s for s in scores if s is not None))
+        assert all(t.after_tasks[-1] == t.score for t in of.trials)
+    records = RunReader(tmp_path / "tuning").records()
+    assert len(records) == len({r["key"] for r in records}) == 20
+    of_trial = [r for r in records if r["identity"] == found["toy/class/ewc"].trials[1].identity]
+    last = [(r["validation"]["right"][-1], r["validation"]["total"][-1]) for r in of_trial]
+    by_hand = sum(right / total for row in last for right, total in zip(*row, strict=True)) / 4
+    assert found["toy/class/ewc"].trials[1].score == pytest.approx(by_hand)
+
+
+def test_trials_have_no_test_score_and_no_reported_seed(tmp_path: Path) -> None:
+    tuned(tmp_path)
+    records = RunReader(tmp_path / "tuning").records()
+    assert {r["spec"]["seed"] for r in records} == {1000, 1001}
+    assert {r["spec"]["suite"] for r in records} == {"toy@tuning"}
+    assert {n for r in records for row in r["test"]["total"] for n in row} == {0}
+    refused("seeds 1 are tuning seeds and reported", Study, [TOY], replace(HOW, seeds=(1, 7)), tmp_path)
+
+
+def test_the_choice_does_not_depend_on_test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, whole = tuned(tmp_path / "a"), suites.get("toy")
+
+    def shuffled() -> Data:
+        data = whole.load()
+        y_N, n = data.y_N.clone(), data.n_train
+        y_N[n:] = y_N[n:].flip(0)
+        assert (y_N != data.y_N).any()
+        return replace(data, y_N=y_N, fingerprint="shuffled")
+
+    monkeypatch.setitem(suites.REGISTRY.entered, "toy", replace(whole, load=shuffled))
+    assert tuned(tmp_path / "b") == before
+
+
+class Stopped(BaseException):
+    """As a kill: nothing catches it."""
+
+
+def stopping(of: type[Any], name: str, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a method raise after some calls."""
+    calls, whole = iter(range(after)), getattr(of, name)
+
+    def once(*args: Any) -> Any:
+        if next(calls, None) is None:
+            raise Stopped
+        return whole(*args)
+
+    monkeypatch.setattr(of, name, once)
+
+
+@pytest.mark.usefixtures("few_at_once")
+@pytest.mark.parametrize(("name", "after"), [("ask", 3), ("tell", 1), ("tell", 6)])
+def test_tuning_that_was_killed_continues_and_chooses_the_same(
+    name: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = replace(HOW, sampler="tpe", budget=Budget(6))
+    whole = tuned(tmp_path / "whole", how)
+    with monkeypatch.context() as patch:
+        stopping(samplers._OptunaSampler, name, after, patch)
+        with pytest.raises(Stopped):
+            tuned(tmp_path / "killed", how)
+    assert tuned(tmp_path / "killed", how) == whole
+    assert len(RunReader(tmp_path / "killed" / "tuning").records()) == 24
+
+
+@pytest.mark.usefixtures("few_at_once")
+def test_optuna_s_storage_is_read_back(tmp_path: Path) -> None:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    one = replace(TOY, strategies=("ewc",))
+    (of,) = tuned(tmp_path / "a", replace(HOW, sampler="tpe"), one).values()
+    journal = tmp_path / "a" / "tuning" / "optuna.journal"
+    (study,) = optuna.get_all_study_summaries(JournalStorage(JournalFileBackend(str(journal))))
+    stored = optuna.load_study(
+        study_name=study.study_name, storage=JournalStorage(JournalFileBackend(str(journal)))
+    )
+    assert [t.value for t in stored.trials] == [t.score for t in of.trials[1:]]
+    # A trial that is in the storage is tried, whatever the sampler would suggest.
+    (tmp_path / "b" / "tuning").mkdir(parents=True)
+    other = JournalStorage(JournalFileBackend(str(tmp_path / "b" / "tuning" / "optuna.journal")))
+    made = optuna.create_study(study_name=study.study_name, storage=other, direction="maximize")
+    made.enqueue_trial({"lam": 77.0, "lr": 0.0123})
+    made.ask(stored.trials[0].distributions)
+    (again,) = tuned(tmp_path / "b", replace(HOW, sampler="tpe"), one).values()
+    assert again.trials[1].settings == {"lam": 77.0, "lr": 0.0123}
+
+
+def test_without_optuna_values_are_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    one = replace(TOY, strategies=("ewc",))
+    (of,) = tuned(tmp_path, replace(HOW, sampler="auto"), one).values()
+    assert of.sampler == "random"
+    refused(r"pip install 'lethe-bench\[tune\]'", Study, [TOY], replace(HOW, sampler="tpe"), tmp_path)
+
+
+def test_with_optuna_auto_is_tpe(tmp_path: Path) -> None:
+    study = Study([TOY], replace(HOW, sampler="auto"), tmp_path)
+    assert all(m.sampler and m.sampler.name.startswith("tpe (optuna ") for m in study.methods)
+
+
+def test_a_grid_fills_the_budget_with_ends_and_points_between(tmp_path: Path) -> None:
+    (spec,) = replace(TOY, strategies=("ewc",), seeds=(0,)).cells()
+    space = space_of("ewc", spec, read_spaces(["ewc[lam=1..100:log,lr=0.1|0.2]"]))
+    assert space.as_text() == {"lr": "0.1|0.2", "lam": "1..100:log"}
+
+    def asked(trials: int) -> list[Any]:
+        sampler, found = make_sampler("grid", space, trials, 0, "of", tmp_path / "x"), []
+        while (settings := sampler.ask(len(found) + 1)) is not None:
+            found.append(settings)
+        return found
+
+    assert asked(7) == [{"lr": lr, "lam": lam} for lr in ("0.1", "0.2") for lam in (1.0, 10.0, 100.0)]
+    assert len(asked(4)) == 3  # of a grid of 2 x 2, with the defaults
+
+
+def test_random_values_are_in_range_and_more_trials_begin_alike(tmp_path: Path) -> None:
+    (spec,) = replace(TOY, strategies=("ewc",), seeds=(0,)).cells()
+    space = space_of("ewc", spec, {})
+    sampler = make_sampler("random", space, 30, 0, "of", tmp_path / "x")
+    drawn = [sampler.ask(number) for number in range(1, 200)]
+    lams = [float(of["lam"]) for of in drawn if of]
+    assert min(lams) >= 1
+    assert max(lams) <= 1e6
+    assert 0.4 < sum(lam < 1000 for lam in lams) / len(lams) < 0.6  # evenly in the logarithm
+    assert make_sampler("random", space, 60, 0, "of", tmp_path / "x").ask(7) == drawn[6]
+    assert make_sampler("random", space, 60, 1, "of", tmp_path / "x").ask(7) != drawn[6]
+
+
+def test_settings_in_brackets_are_fixed_or_ranges() -> None:
+    selector, spaces = without_ranges("ewc[lam=1..1e3:log,variant=online]+er[buffer=20|50]")
+    assert selector == "ewc[variant=online]+er"
+    (spec,) = Request("toy", (selector,), settings=QUICK).cells()
+    space = space_of(selector, spec, spaces)
+    assert space.as_text() == {
+        "lr": "0.001..0.1:log", "ewc: lam": "1..1000:log", "ewc: gamma": "0.5..1", "er: buffer": "20|50"
+    }  # fmt: skip
+    values = {"lr": 0.02, "ewc: lam": 5.0, "ewc: gamma": 0.7, "er: buffer": "20"}
+    assert space.selected(values) == "ewc[gamma=0.7,lam=5,lr=0.02,variant=online]+er[buffer=20]"
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ("ewc[lamb=1..2]", "did you mean lam"),
+        ("ewc", "write it like --space"),
+        ("er[balance=0..1]", "is no number"),
+    ],
+)
+def test_impossible_spaces_are_refused(space: str, says: str, tmp_path: Path) -> None:
+    def study() -> None:
+        Study([TOY], replace(HOW, space=read_spaces([space])), tmp_path)
+
+    refused(says, study)
+
+
+def test_a_budget_of_steps_ends_tuning(tmp_path: Path) -> None:
+    one = replace(TOY, strategies=("ewc",))
+    (all_,) = tuned(tmp_path / "a", request=one).values()
+    per_trial = all_.trials[0].steps
+    assert per_trial > 0
+    (cut,) = tuned(tmp_path / "b", replace(HOW, budget=Budget(5, 3 * per_trial + 1)), one).values()
+    assert cut.trials == all_.trials[:3]
+
+
+def test_a_method_without_a_form_for_the_scenario_is_skipped(tmp_path: Path) -> None:
+    request = replace(TOY, strategies=("xdg", "ncm"))
+    study = Study([request], HOW, tmp_path)
+    study.tune(Options(jobs=1, quiet=True), "test", lambda words: None)
+    skipped, of_ncm = study.methods
+    assert "xdg has no class-incremental form" in skipped.skipped
+    assert [len(of_ncm.trials), of_ncm.chosen] == [1, 0]  # nothing to tune
+
+
+def test_first_tasks_are_tuned_on_and_the_rest_is_reported(tmp_path: Path) -> None:
+    one = replace(TOY, strategies=("ewc",))
+    study = Study([one], replace(HOW, protocol="first-tasks=1"), tmp_path)
+    assert {r.suite for r in study.ask()} == {"toy@first-1"}
+    assert study.methods[0].suite == "toy@rest-1"
+    study = Study([one], replace(HOW, protocol="end"), tmp_path)
+    assert (study.methods[0].view, study.methods[0].suite) == ("toy@end", "toy@one-order")
+    refused("unknown protocol 'first'", Study, [one], replace(HOW, protocol="first"), tmp_path)
+
+
+def test_chosen_settings_are_run_on_reported_seeds_and_said_in_the_manifest(
+    tmp_path: Path, command: Command
+) -> None:
+    line = (
+        f"tune toy -s ewc --set epochs=1 --trials 3 --seeds 2 --sampler random --untuned --out {tmp_path}/run"
+    )
+    code, _, err = command(line)
+    assert code == 0, err
+    run = RunReader(tmp_path / "run")
+    (of,) = run.manifest().tuning.values()
+    assert of.best is not None
+    assert {r["identity"] for r in run.records()} == {"ewc", of.best.identity}
+    assert {r["spec"]["seed"] for r in run.records()} == {0, 1}
+    again = unpack_run(pack_run(tmp_path / "run", tmp_path / "x.lethe.gz"), tmp_path / "y")
+    assert RunReader(again).manifest().tuning == run.manifest().tuning
+    assert command(f"run toy -s finetune --set epochs=1 --seeds 1 --out {tmp_path}/run")[0] == 0
+    assert run.manifest().tuning == {"toy/class/ewc": of}
+
+
+FILE = """
+out = "{out}"
+[tune]
+trials = 3
+seeds = "50-51"
+sampler = "random"
+space = ["ewc[lam=1|10]"]
+report = "all"
+[[run]]
+suite = "toy"
+strategies = ["ewc"]
+seeds = 2
+set = {{ epochs = 1 }}
+"""
+
+
+def test_a_study_is_one_file(tmp_path: Path, command: Command, refuses: Refuses) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(FILE.format(out=tmp_path / "run"))
+    code, out, _ = command(f"run {file} --dry-run")
+    assert (code, (tmp_path / "run").exists()) == (0, False)
+    assert "tune      toy@tuning class ewc: lr=0.001..0.1:log, lam=1|10" in out
+    assert "6 cells, 6 to run" in out
+    code, out, err = command(f"run {file} --jobs 1 --json")
+    assert code == 0, err
+    assert {row["n"] for row in json.loads(out)["table"]} == {2}
+    (of,) = RunReader(tmp_path / "run").manifest().tuning.values()
+    assert of.seeds == [50, 51]
+    assert len({r["identity"] for r in RunReader(tmp_path / "run").records()}) == 3
+    refuses("no [tune] table", f"tune {Path('results/reference/digits.toml').resolve()} --dry-run")
+    refuses("cannot be combined", f"run {file} --force")
