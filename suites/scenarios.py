@@ -17,7 +17,7 @@ from torch import Tensor
 from suites.base import Data, Scenario, Stream, Training, generator
 from suites.errors import UserError, unknown
 from suites.task_rows import OptionsOfSplit, outside_rows, with_rows
-from suites.values import Bounds, Count, CountOrNone, only_if, unless
+from suites.values import Bounds, Count, CountOrNone, only_if, unless, whole_numbers
 
 Split = Callable[[Data, Scenario, int, Training], Stream]
 
@@ -139,7 +139,7 @@ class ByClass(OptionsOfSplit):
     def _sizes(self, n_classes: int) -> list[int]:
         """Return the number of classes of each task."""
         if self.groups:
-            sizes = numbers("groups", self.groups)
+            sizes = whole_numbers("groups", self.groups)
             if sum(sizes) != n_classes or 0 in sizes:
                 raise UserError(
                     f"groups={self.groups} has {sum(sizes)} classes; the data set has {n_classes}"
@@ -318,14 +318,6 @@ class ByRotation(ByView):
         return torch.stack([tap for tap, _ in turned]), torch.stack([weight for _, weight in turned])
 
 
-def numbers(what: str, text: str) -> list[int]:
-    """Return the numbers of ``3-1-4``; raises UserError for any other text."""
-    parts = text.split("-")
-    if not all(part.isdecimal() for part in parts):
-        raise UserError(f"cannot read {what}={text}; write numbers like 3-1-4")
-    return [int(part) for part in parts]
-
-
 def order_of(order: str, n: int, of: str, seed: int) -> list[int]:
     """Return an order of 0 to ``n`` - 1.
 
@@ -342,7 +334,7 @@ def order_of(order: str, n: int, of: str, seed: int) -> list[int]:
         return torch.randperm(n, generator=generator(seed, of)).tolist()
     if order == "fixed":
         return list(range(n))
-    found = numbers("order", order)
+    found = whole_numbers("order", order)
     if sorted(found) != list(range(n)):
         raise UserError(f"order={order} must have each of the {of} 0 to {n - 1} once; or fixed, or shuffled")
     return found

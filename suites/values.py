@@ -103,6 +103,14 @@ def recorded(given: Mapping[str, Any], usual: Mapping[str, Any], hints: Mapping[
     return {name: value for name, value in given.items() if name not in later or value != usual[name]}
 
 
+def whole_numbers(what: str, text: str) -> list[int]:
+    """Return the numbers of ``3-1-4``; raises UserError for any other text."""
+    parts = text.split("-")
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise UserError(f"cannot read {what}={text}; write numbers like 3-1-4")
+    return [int(part) for part in parts]
+
+
 @dataclass(frozen=True)
 class Condition:
     """The condition under which a setting has an effect: the value of another setting."""

@@ -9,7 +9,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bench.models import Shape, register
-from strategies.core import Generators, LaneConv2d, LaneLinear, LaneModel, fold_lanes, unfold_lanes
+from bench.models.initial import ACTIVATIONS, Activation, Dropout, Init, initialise
+from strategies.core import (
+    Generators,
+    LaneConv2d,
+    LaneDropout,
+    LaneLinear,
+    LaneModel,
+    fold_lanes,
+    unfold_lanes,
+)
 from suites.errors import UserError
 
 
@@ -18,8 +27,18 @@ class CNN(LaneModel):
 
     any_lanes: ClassVar[bool] = True
 
-    def __init__(self, generators: Generators, shape: Shape, units: int, width: int, hidden: int) -> None:
+    def __init__(
+        self,
+        generators: Generators,
+        shape: Shape,
+        units: int,
+        width: int,
+        hidden: int,
+        activation: str = "relu",
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.activation, self.dropout = ACTIVATIONS[activation], LaneDropout(dropout)
         channels, height, width_px = shape
         if min(height, width_px) < 4:
             raise UserError(f"model cnn needs images of 4 x 4 pixels or more, not {height} x {width_px}")
@@ -32,15 +51,25 @@ class CNN(LaneModel):
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
         """Return the outputs of the dense layer, shape (L, B, hidden)."""
-        h = fold_lanes(x_LBCHW)
-        h = F.max_pool2d(self.conv2(self.conv1(h).relu()).relu(), 2)
-        h = F.max_pool2d(self.conv4(self.conv3(h).relu()).relu(), 2)
-        h_LBF: Tensor = self.dense(unfold_lanes(h, len(x_LBCHW))).relu()
+        h, act = fold_lanes(x_LBCHW), self.activation
+        h = F.max_pool2d(act(self.conv2(act(self.conv1(h)))), 2)
+        h = F.max_pool2d(act(self.conv4(act(self.conv3(h)))), 2)
+        h_LBF: Tensor = self.dropout(act(self.dense(unfold_lanes(h, len(x_LBCHW)))))
         return h_LBF
 
 
 @register("cnn")
-def cnn(generators: Generators, shape: Shape, units: int, *, width: int = 32, hidden: int = 256) -> LaneModel:
+def cnn(
+    generators: Generators,
+    shape: Shape,
+    units: int,
+    *,
+    width: int = 32,
+    hidden: int = 256,
+    init: Init = "pytorch",
+    activation: Activation = "relu",
+    dropout: Dropout = 0.0,
+) -> LaneModel:
     """Four 3x3 convolutions of `width` and 2 `width` channels, a dense layer of `hidden` units.
 
     Args:
@@ -49,5 +78,10 @@ def cnn(generators: Generators, shape: Shape, units: int, *, width: int = 32, hi
         units: Of the head.
         width: Channels of the first two convolutions; the others have twice as many.
         hidden: Units of the dense layer.
+        init: Initial weights: of torch's layers, of Glorot & Bengio 2010, or of He et al. 2015.
+        activation: After each convolution and the dense layer.
+        dropout: Share of the outputs of the dense layer that are set to zero in training.
     """
-    return CNN(generators, shape, units, width, hidden)
+    model = CNN(generators, shape, units, width, hidden, activation, dropout)
+    initialise(model, init, generators)
+    return model

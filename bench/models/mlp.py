@@ -10,16 +10,27 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from bench.models import Shape, register
-from strategies.core import Generators, LaneLinear, LaneModel
+from bench.models.initial import ACTIVATIONS, Activation, Dropout, Init, initialise
+from strategies.core import Generators, LaneDropout, LaneLinear, LaneModel
 
 
 class MLP(LaneModel):
-    """Dense layers with ReLU between them."""
+    """Dense layers with an activation, and dropout if wanted, between them."""
 
     any_lanes: ClassVar[bool] = True
 
-    def __init__(self, generators: Generators, shape: Shape, units: int, hidden: int, layers: int) -> None:
+    def __init__(
+        self,
+        generators: Generators,
+        shape: Shape,
+        units: int,
+        hidden: int,
+        layers: int,
+        activation: str = "relu",
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.activation, self.dropout = ACTIVATIONS[activation], LaneDropout(dropout)
         sizes = [math.prod(shape)] + [hidden] * layers
         self.layers = nn.ModuleList(LaneLinear(generators, i, o) for i, o in itertools.pairwise(sizes))
         self.head = LaneLinear(generators, sizes[-1], units)
@@ -28,13 +39,23 @@ class MLP(LaneModel):
         """Return the outputs of the last hidden layer, shape (L, B, hidden)."""
         h_LBF = x_LBCHW.flatten(2)
         for layer in self.layers:
-            h_LBF = layer(h_LBF).relu()
+            h_LBF = self.dropout(self.activation(layer(h_LBF)))
         return h_LBF
 
 
 @register("mlp")
-def mlp(generators: Generators, shape: Shape, units: int, *, hidden: int = 100, layers: int = 2) -> LaneModel:
-    """Multi-layer perceptron with ReLU: `layers` hidden layers of `hidden` units.
+def mlp(
+    generators: Generators,
+    shape: Shape,
+    units: int,
+    *,
+    hidden: int = 100,
+    layers: int = 2,
+    init: Init = "pytorch",
+    activation: Activation = "relu",
+    dropout: Dropout = 0.0,
+) -> LaneModel:
+    """Multi-layer perceptron, of ReLU unless given: `layers` hidden layers of `hidden` units.
 
     Args:
         generators: One for each lane.
@@ -42,5 +63,10 @@ def mlp(generators: Generators, shape: Shape, units: int, *, hidden: int = 100, 
         units: Of the head.
         hidden: Units of each hidden layer.
         layers: Number of hidden layers.
+        init: Initial weights: of torch's layers, of Glorot & Bengio 2010, or of He et al. 2015.
+        activation: After each hidden layer.
+        dropout: Share of the outputs of each hidden layer that are set to zero in training.
     """
-    return MLP(generators, shape, units, hidden, layers)
+    model = MLP(generators, shape, units, hidden, layers, activation, dropout)
+    initialise(model, init, generators)
+    return model

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from bench.models import Shape, register
+from bench.models.initial import Init, initialise
 from strategies.core import (
     Generators,
     LaneBatchNorm2d,
@@ -64,7 +65,9 @@ class ResNet18(LaneModel):
 
 
 @register("resnet18")
-def resnet18(generators: Generators, shape: Shape, units: int, *, width: int = 20) -> LaneModel:
+def resnet18(
+    generators: Generators, shape: Shape, units: int, *, width: int = 20, init: Init = "pytorch"
+) -> LaneModel:
     """The reduced ResNet-18 of the literature: `width` channels in the first stage.
 
     Args:
@@ -72,5 +75,8 @@ def resnet18(generators: Generators, shape: Shape, units: int, *, width: int = 2
         shape: Of an image.
         units: Of the head.
         width: Channels of the first stage; each of the three others has twice as many as the one before.
+        init: Initial weights: of torch's layers, of Glorot & Bengio 2010, or of He et al. 2015.
     """
-    return ResNet18(generators, shape, units, width)
+    model = ResNet18(generators, shape, units, width)
+    initialise(model, init, generators)
+    return model

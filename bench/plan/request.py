@@ -24,7 +24,7 @@ from suites.base import SCENARIOS, Suite, Training
 from suites.bracketed import identity
 from suites.errors import UserError, some, unknown
 from suites.registry import NotImported
-from suites.values import Condition, conditions, convert, settled, text_of
+from suites.values import Condition, conditions, convert, recorded as recorded_settings, settled, text_of
 
 if TYPE_CHECKING:
     from bench.models import ModelRef
@@ -146,7 +146,9 @@ class Request:
             return {}
         suite, model = suites.get(self.suite), self.model
         named = {"continues": model.fingerprint} if model.fingerprint else {"model": model.name}
-        common = {"version": suite.version, **named, **models.options(model), **self._chosen[0]}
+        types = {k: models.option_type(model, k) for k in models.options(model)}
+        options = recorded_settings(models.options(model) | self._chosen[0], models.options(model), types)
+        common = {"version": suite.version, **named, **options}
         return {
             f"{self.named_suite}/{scenario}": common | recorded(training_of(suite, scenario, self._chosen[1]))  # type: ignore[arg-type]
             for scenario in self.scenarios
@@ -204,9 +206,9 @@ class Request:
             suite_version=suite.version,
             scenario=scenario,
             strategy=name,
-            hyper={k: v for c in chosen for k, v in (c.in_sum() if len(chosen) > 1 else c.hyper).items()},
+            hyper={k: v for c in chosen for k, v in c.recorded(in_sum=len(chosen) > 1).items()},
             model=model.name,
-            model_options=all_options,
+            model_options=recorded_settings(all_options, models.options(model), types),
             training=recorded(Training(**training)),  # type: ignore[arg-type]
             seed=0,
             identity="+".join(words),

@@ -20,7 +20,7 @@ from bench.schema import Value
 from suites.base import Training
 from suites.bracketed import options_of
 from suites.errors import UserError, unknown
-from suites.values import Condition, convert, settled, text_of
+from suites.values import Condition, convert, recorded, settled, text_of
 
 if TYPE_CHECKING:
     from bench.models import ModelRef
@@ -89,13 +89,15 @@ class Choice:
         usual = defaults(strategies.get(self.name))
         return {k: v for k, v in self.hyper.items() if v != usual[k]}
 
-    def in_sum(self) -> dict[str, Value]:
-        """Return the hyper-parameters under the names they have in a composed strategy."""
+    def recorded(self, in_sum: bool) -> dict[str, Value]:
+        """Return the hyper-parameters of a spec; in a sum, under the names they have in the whole."""
         import strategies
+        from strategies.core import defaults
 
+        strategy = strategies.get(self.name)
+        hyper = recorded(self.hyper, defaults(strategy), _hints(cast(Any, strategy)))
         # In a sum, a method in a file has its own name, without the path.
-        own = strategies.get(self.name).name
-        return {strategies.field_name(own, k): v for k, v in self.hyper.items()}
+        return {strategies.field_name(strategy.name, k): v for k, v in hyper.items()} if in_sum else hyper
 
 
 @cache

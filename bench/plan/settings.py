@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from bench.schema import Value
+from suites import values
 from suites.base import Scenario, Suite, Training
 from suites.errors import UserError
-from suites.values import convert, settled
+from suites.values import convert, settled, whole_numbers
 
 Shared = Mapping[str, Mapping[str, Value]]
 """For each "suite/scenario" of a run: what all of its cells share."""
@@ -23,8 +24,8 @@ OF_METHODS: dict[str, Value] = {
     "trains_on": "task",
 }
 """Properties of a strategy on which effects of training settings depend, as most strategies have them."""
-_ADDED = ("shots", "rows_per_class", "raw_replay")
-"""Training settings of later versions: left out of specs if 0, so that older cells keep their keys."""
+USUAL = asdict(Training())
+"""Training settings where neither a suite nor a user says otherwise."""
 
 
 def training_value(key: str, given: Value, of: str = "") -> Value:
@@ -42,7 +43,7 @@ def training_of(suite: Suite, scenario: Scenario, changes: Mapping[str, Value]) 
 
 def recorded(training: Training) -> dict[str, Value]:
     """Return training settings as in specs and manifests."""
-    return {k: v for k, v in asdict(training).items() if v or k not in _ADDED}
+    return values.recorded(asdict(training), USUAL, TRAINING_HINTS)
 
 
 def check_training(training: dict[str, Any]) -> None:
@@ -57,6 +58,12 @@ def check_training(training: dict[str, Any]) -> None:
         raise UserError(f"validation must be in [0, 1), not {training['validation']}")
     if training["score_every"] and not training["validation"]:
         raise UserError("score_every scores validation rows, and validation=0 holds out none of them")
+    if training["patience"] and not training["validation"]:
+        raise UserError("patience compares validation accuracies, and validation=0 holds out no rows")
+    if training["schedule"] == "multi-step":
+        if not training["milestones"]:
+            raise UserError("schedule=multi-step needs milestones, such as milestones=49-63")
+        whole_numbers("milestones", training["milestones"])
     if training["epochs"] == 0 and training["iterations"] == 0:
         raise UserError("epochs or iterations must be above 0")
 

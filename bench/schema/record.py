@@ -58,13 +58,14 @@ class Spec(Described):
     strategy: Name
     """Name of the strategy; the parts of a sum are joined by ``+``."""
     hyper: dict[str, Value]
-    """Hyper-parameters of the strategy, defaults included."""
+    """Hyper-parameters of the strategy; as those of the model and training settings, defaults included, except
+    that settings of newer versions are omitted at their defaults."""
     model: Name
     """Name of the model, or folder of an exported one."""
     model_options: dict[str, Value]
-    """Options of the model, defaults included."""
+    """Options of the model."""
     training: dict[str, Value]
-    """Training settings; those that newer versions added are omitted if they are zero."""
+    """Training settings."""
     seed: Count
     """The seed of every random draw."""
     identity: Name

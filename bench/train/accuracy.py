@@ -4,7 +4,7 @@ Axes: L lanes, B batch, T tasks, R rows, U units, P pairs of a task and one of i
 counts above zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -59,10 +59,12 @@ class AccuracyScorer:
         rows_LR, real_LR = pad_rows([torch.cat(tasks) for tasks in of_lanes], self._at_once)
         return rows_LR.to(device), real_LR.to(device), totals
 
-    @torch.no_grad()
     def _answers(self, split: str) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         """Yield all rows of a split in batches: the batch, which rows are not padding, the logits."""
-        rows_LR, real_LR, _ = self.rows[split]
+        return self._answers_of(*self.rows[split][:2])
+
+    @torch.no_grad()
+    def _answers_of(self, rows_LR: Tensor, real_LR: Tensor) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         if rows_LR.shape[1] == 0:
             return
         with eval_mode(self.strategy.model):
@@ -96,6 +98,16 @@ class AccuracyScorer:
     def count(self, split: str) -> list[list[int]]:
         """Return the correct predictions of each lane and task; copies to the host once."""
         return self._right(self._confusion(split))
+
+    def validation_of(self, tasks: Sequence[int]) -> list[int]:
+        """Return the correct predictions of each lane on the validation rows of some tasks."""
+        streams = self.streams.streams
+        rows_LR, real_LR, _ = self._rows([[s.tasks[t].validation_rows for t in tasks] for s in streams])
+        right_L = torch.zeros(len(streams), dtype=torch.long, device=self.streams.device)
+        for batch, real_LB, scores_LBU in self._answers_of(rows_LR, real_LR):
+            right_L += ((scores_LBU.argmax(2) == batch.y_LB) * real_LB).sum(1)
+        found: list[int] = right_L.tolist()
+        return found
 
     def measure(self, row: int) -> None:
         """Fill one row of R."""

@@ -33,6 +33,7 @@ from strategies.core import (
     OwnTerm,
     SavedState,
     Strategy,
+    draw_dropout,
 )
 from suites.base import Data, Training, generator
 
@@ -71,6 +72,11 @@ class LaneState:
     """Lanes whose loss or parameters are not finite, with the reason."""
     rows_saved: int = 0
     """Number of rows of R in the checkpoints that were written since training began or was resumed."""
+
+    @property
+    def lr(self) -> list[float]:
+        """The learning rate of each lane before a schedule changes it."""
+        return [spec.training["lr"] for spec in self.specs]
 
     @property
     def lanes(self) -> int:
@@ -127,11 +133,15 @@ def make_lanes(
     if training.compile:
         model.compile()
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    rates = [s.training["lr"] for s in specs], [s.training["weight_decay"] for s in specs]
-    optimiser = OPTIMISERS[training.optimiser](list(model.parameters()), *rates)
+    lr, decay = [s.training["lr"] for s in specs], [s.training["weight_decay"] for s in specs]
+    optimiser = OPTIMISERS[training.optimiser](list(model.parameters()), lr, decay, **_numbers(training))
     draws = Draws(seeds, streams.device)
+    draw_dropout(model, draws)
     strategy = strategies.get(spec.strategy)(**spec.hyper)
-    values = {name: [float(s.hyper[name]) for s in specs] for name in strategy.lane_fields()}
+    values = {
+        name: [float(s.hyper.get(name, getattr(type(strategy), name))) for s in specs]
+        for name in strategy.lane_fields()
+    }
     autocast = partial(_autocast, training, streams.device)
     strategy.attach(model, streams, draws, optimiser, autocast, lane_values=values)
     strategy.setup()
@@ -149,6 +159,12 @@ def make_lanes(
         scorer=make_scorer(streams, strategy, suite.score, spec.model),
         clock=Clock(streams.device),
     )
+
+
+def _numbers(training: Training) -> dict[str, float]:
+    """Return the numbers of the update rule."""
+    names = {"momentum": ("momentum", "nesterov"), "adam": ("beta1", "beta2"), "adamw": ("beta1", "beta2")}
+    return {name: getattr(training, name) for name in ("clip", *names.get(training.optimiser, ()))}
 
 
 def _own_term(strategy: Strategy, lanes: int) -> OwnTerm | None:

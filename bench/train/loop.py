@@ -22,6 +22,7 @@ from torch import Tensor
 from bench.plan import CellSpec, Fields
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.clock import FIRST_STEPS
+from bench.train.early_stopping import EarlyStopping
 from bench.train.lane_record import make_record, note_task
 from bench.train.lane_state import LaneState, WarmStart, make_lanes
 from bench.train.schedule import Schedule, schedule_task
@@ -122,7 +123,9 @@ def take_steps(
 ) -> Tensor:
     """Take all steps of a task; return the summed loss of each lane, on the device, shape (L,)."""
     total_L, every = torch.zeros(state.lanes, device=state.device), state.training.score_every
-    for number in range(schedule.n_steps):
+    stopping = EarlyStopping(state, schedule) if state.training.patience else None
+    number = -1
+    while (number := number + 1) < schedule.n_steps:
         total_L += step(state, schedule, number)
         state.clock.step(number, state.model.counts)
         if on_step:
@@ -130,6 +133,10 @@ def take_steps(
         if every and (number + 1) % every == 0:
             with state.clock.scoring(within_task=True):
                 state.scorer.curve(schedule.task + 1, number + 1, schedule.active(number))
+        if stopping:
+            stopping.after_step(number)
+    if stopping:
+        stopping.restore()
     return total_L
 
 
@@ -141,6 +148,8 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     buffers = [] if active is None else copy_buffers(model)
     for p in state.optimiser.parameters:
         p.grad = None
+    if (rates := schedule.rates_at(number)) is not None:
+        state.optimiser.lr = [lr * rate for lr, rate in zip(state.lr, rates, strict=True)]
     rows_LB = schedule.rows(number)
     batch = state.streams.batch(rows_LB, schedule.weight(number), state.draw_augmentation(rows_LB))
     strategy.context.active = active

@@ -9,7 +9,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, Search, Strategy, mask, need_numbers, per_lane, unless
+from strategies.core import (
+    Batch,
+    Bounds,
+    LaneFloat,
+    Later,
+    Search,
+    Strategy,
+    mask,
+    need_numbers,
+    only_if,
+    per_lane,
+    unless,
+)
 
 
 class ClassMeans(Strategy):
@@ -87,14 +99,19 @@ class NCM(ClassMeans):
     normalise: bool = False
     """Whether features and means are scaled to length 1, as in iCaRL; the paper does not."""
 
+    normalised: Annotated[Literal["both", "rows", "means"], only_if("normalise", True), Later()] = "both"
+    """What is scaled: the features of rows (also before they are added to the means), the means, or both."""
+
     def features_of(self, batch: Batch) -> Tensor:
         """Return the features, of length 1 with ``normalise``."""
         x_LBF = super().features_of(batch)
-        return F.normalize(x_LBF, dim=2) if self.normalise else x_LBF
+        return F.normalize(x_LBF, dim=2) if self.normalise and self.normalised != "means" else x_LBF
 
     def scores(self, x_LBF: Tensor) -> Tensor:
         """Return the negative squared distances."""
-        mean_LUF = F.normalize(self.means(), dim=2) if self.normalise else self.means()
+        mean_LUF = self.means()
+        if self.normalise and self.normalised != "rows":
+            mean_LUF = F.normalize(mean_LUF, dim=2)
         inner_LBU = torch.bmm(x_LBF, mean_LUF.transpose(1, 2))
         squares_LBU = x_LBF.square().sum(2, keepdim=True) + mean_LUF.square().sum(2).unsqueeze(1)
         return 2 * inner_LBU - squares_LBU

@@ -7,7 +7,8 @@ Axes: L lanes, S steps, B draws.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ STREAMS = {
     "compare": "GSS: stored rows that gradients are compared with",
     "contest": "GSS: which row gets a slot",
     "crops": "SCR: second views",
+    "dropout": "networks with dropout: features that are set to zero",
     "dreams": "DGR and BI-R: noise of training and of generated rows",
     "epoch": "GDumb: orders of the memory",
     "exemplars": "class-incremental methods: exemplars to replay",
@@ -111,6 +113,13 @@ class Draws:
         self._key_L1 = torch.tensor(keys, device=self.device).unsqueeze(1)
         self._drawn.clear()
         self._length.clear()
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Forget afterwards what is drawn inside: scores within a task do not change what is learned."""
+        before = dict(self._drawn), dict(self._length)
+        yield
+        self._drawn, self._length = before
 
     def uniform(self, name: str, n: int) -> Tensor:
         """Return the next numbers of a stream for every lane.

@@ -9,7 +9,7 @@
   This is used where rates differ on a GPU, and where this version of torch has no fused kernels. It agrees
   with the kernels to about 1e-6 of a step: the order of operations differs.
 
-``lr`` can be assigned between steps, as a schedule does.
+``lr`` can be assigned between steps, as a schedule does; optimisers made by ``alike`` follow it.
 
 Axes: L lanes, P parameters.
 """
@@ -27,21 +27,51 @@ from strategies.core.lanes import send
 EPSILON = 1e-8
 
 
+class Rates:
+    """The learning rate of each lane, which optimisers of several sets of parameters share."""
+
+    def __init__(self, lr: Sequence[float], device: torch.device) -> None:
+        self.lr_L = torch.zeros(len(lr), device=device)
+        self.assign(lr)
+
+    def assign(self, lr: Sequence[float]) -> None:
+        """Change the rates."""
+        self.lr = list(lr)
+        self.lr_L.copy_(send(torch.tensor(self.lr), self.lr_L.device))
+
+
 class Optimiser:
-    """The base class of optimisers; ``lr`` and ``weight_decay`` have one value per lane."""
+    """The base class of optimisers; ``lr`` and ``weight_decay`` have one value per lane.
+
+    Args:
+        parameters: Stacked parameters, (L, ...) each.
+        lr: The learning rate of each lane, or the rates of another optimiser.
+        weight_decay: The weight decay of each lane.
+        how: Numbers of the update rule that differ from those of the class: ``clip``, ``momentum`` ...
+    """
 
     kernel: ClassVar[str] = ""
     """The name of torch's fused kernel; it is private, so it may be missing."""
     n_moments: ClassVar[int] = 0
+    clip: float = 0.0
+    """Largest norm of a lane's gradient over all parameters: a larger gradient is scaled down before a step
+    (Pascanu et al. 2013). 0 for no limit."""
 
     def __init__(
-        self, parameters: Sequence[Tensor], lr: Sequence[float], weight_decay: Sequence[float]
+        self,
+        parameters: Sequence[Tensor],
+        lr: Sequence[float] | Rates,
+        weight_decay: Sequence[float],
+        **how: float,
     ) -> None:
         self.parameters = list(parameters)
         self.weight_decay = list(weight_decay)
-        self.lr_L = torch.zeros(len(lr), device=self.parameters[0].device)
-        """The learning rates on the device, written whenever ``lr`` is assigned."""
-        self.lr = list(lr)
+        self.how = how
+        for name, value in how.items():
+            setattr(self, name, type(getattr(type(self), name))(value))
+        self._rates = lr if isinstance(lr, Rates) else Rates(lr, self.parameters[0].device)
+        lr = self.lr
+        self._grouped_for: list[float] = []
         self._fused: Any = getattr(torch, self.kernel, None)
         self._plain = self._fused is None or (self.lr_L.is_cuda and len(set(self._alike)) > 1)
         self._sizes = [p[0].numel() for p in self.parameters]
@@ -64,15 +94,26 @@ class Optimiser:
     @property
     def lr(self) -> list[float]:
         """The learning rate of each lane; assign a new list to change it before a step."""
-        return self._lr
+        return self._rates.lr
 
     @lr.setter
     def lr(self, lr: Sequence[float]) -> None:
-        self._lr = list(lr)
-        self.lr_L.copy_(send(torch.tensor(self._lr), self.lr_L.device))
-        first: dict[object, int] = {}
-        keys = zip(self._lr, self.weight_decay, strict=True)
-        self._alike = tuple(first.setdefault(key, lane) for lane, key in enumerate(keys))
+        self._rates.assign(lr)
+
+    @property
+    def lr_L(self) -> Tensor:
+        """The learning rates on the device."""
+        return self._rates.lr_L
+
+    @property
+    def _alike(self) -> tuple[int, ...]:
+        """For each lane the first one with the same rate and decay."""
+        if self._grouped_for is not self.lr:
+            first: dict[object, int] = {}
+            keys = zip(self.lr, self.weight_decay, strict=True)
+            self._groups = tuple(first.setdefault(key, lane) for lane, key in enumerate(keys))
+            self._grouped_for = self.lr
+        return self._groups
 
     @torch.no_grad()
     def step(self, active: tuple[bool, ...] | None = None) -> None:
@@ -81,6 +122,8 @@ class Optimiser:
         if (active, self._alike) != self._cut_for:
             self._cut(active)
         grads = [p.grad for p in self.parameters if p.grad is not None]
+        if self.clip:
+            self.clip_gradients(grads)
         self.steps_L.add_(self._on_L)
         if self._plain:
             self._step_plainly(grads, active)
@@ -89,6 +132,13 @@ class Optimiser:
             lr = self.lr_L[part.lane] if self.lr_L.is_cuda else self.lr[part.lane]
             self.update(part, part.of(grads), lr)
         self.steps = [n + on for n, on in zip(self.steps, active, strict=True)]
+
+    def clip_gradients(self, grads: Sequence[Tensor]) -> None:
+        """Scale gradients in place, so that the norm of each lane over all tensors is at most ``clip``."""
+        square_L = torch.stack([g.square().flatten(1).sum(1) for g in grads]).sum(0)
+        factor_L = (self.clip / (square_L.sqrt() + 1e-6)).clamp(max=1)
+        for g in grads:
+            g.mul_(factor_L.view(-1, *[1] * (g.dim() - 1)))
 
     def descend(self, loss_L: Tensor, active: tuple[bool, ...] | None = None) -> None:
         """Take a gradient step on a loss (L,) with these parameters only; no others get a gradient."""
@@ -113,7 +163,7 @@ class Optimiser:
     def alike(self, parameters: Iterable[Tensor], decays: bool = True) -> Self:
         """Return a new optimiser of the same class and rates for other parameters, perhaps without decay."""
         decay = self.weight_decay if decays else [0.0] * len(self.lr)
-        return type(self)(list(parameters), self.lr, decay)
+        return type(self)(list(parameters), self._rates, decay, **self.how)
 
     def reset(self) -> None:
         """Set moments and step counts to zero, as in a new optimiser."""
@@ -190,9 +240,11 @@ class SGD(Optimiser):
 
     kernel = "_fused_sgd_"
     momentum: float = 0.0
+    nesterov: bool = False
+    """Whether the step looks ahead along the moment (Sutskever et al. 2013, in torch's form)."""
 
     def update(self, part: _Part, grads: list[Tensor], lr: float | Tensor) -> None:
-        """p -= lr * m, with m <- momentum * m + g + weight_decay * p."""
+        """p -= lr * m, with m <- momentum * m + d, d = g + weight_decay * p; nesterov: d + momentum * m."""
         self._fused(
             part.parameters,
             grads,
@@ -201,7 +253,7 @@ class SGD(Optimiser):
             momentum=self.momentum,
             lr=lr,
             dampening=0.0,
-            nesterov=False,
+            nesterov=self.nesterov,
             maximize=False,
             is_first_step=False,  # moments start at zero, which gives the same first step
         )
@@ -210,12 +262,13 @@ class SGD(Optimiser):
         """Return the same, lr * m."""
         step_LP = grad_LP if value_LP is None else grad_LP.addcmul_(self._decay_L1, value_LP)
         if self._moments_LP:
-            step_LP = self._moments_LP[0].mul_(self.momentum).add_(step_LP)
+            moment_LP = self._moments_LP[0].mul_(self.momentum).add_(step_LP)
+            step_LP = step_LP + self.momentum * moment_LP if self.nesterov else moment_LP
         return self.lr_L.unsqueeze(1) * step_LP
 
 
 class Momentum(SGD):
-    """SGD with momentum 0.9."""
+    """SGD with momentum, 0.9 unless given."""
 
     n_moments = 1
     momentum = 0.9
@@ -226,7 +279,8 @@ class Adam(Optimiser):
 
     kernel = "_fused_adam_"
     n_moments = 2
-    betas: tuple[float, float] = (0.9, 0.999)
+    beta1: float = 0.9
+    beta2: float = 0.999
 
     def update(self, part: _Part, grads: list[Tensor], lr: float | Tensor) -> None:
         """Update by the bias-corrected ratio of the moments."""
@@ -238,8 +292,8 @@ class Adam(Optimiser):
             [],
             part.steps,
             lr=lr,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
+            beta1=self.beta1,
+            beta2=self.beta2,
             weight_decay=self.weight_decay[part.lane],
             eps=EPSILON,
             amsgrad=False,
@@ -251,11 +305,11 @@ class Adam(Optimiser):
         if value_LP is not None:
             grad_LP.addcmul_(self._decay_L1, value_LP)
         mean_LP, square_LP = self._moments_LP
-        mean_LP.lerp_(grad_LP, 1 - self.betas[0])
-        square_LP.mul_(self.betas[1]).addcmul_(grad_LP, grad_LP, value=1 - self.betas[1])
+        mean_LP.lerp_(grad_LP, 1 - self.beta1)
+        square_LP.mul_(self.beta2).addcmul_(grad_LP, grad_LP, value=1 - self.beta2)
         n_L1 = self.steps_L.double().unsqueeze(1)  # 1 - 0.999^n loses digits in float32
-        root_L1 = (1 - self.betas[1] ** n_L1).sqrt()
-        rate_L1 = self.lr_L.unsqueeze(1) * root_L1 / (1 - self.betas[0] ** n_L1)
+        root_L1 = (1 - self.beta2**n_L1).sqrt()
+        rate_L1 = self.lr_L.unsqueeze(1) * root_L1 / (1 - self.beta1**n_L1)
         below_LP = square_LP.sqrt().add_((EPSILON * root_L1).float())
         return (mean_LP * rate_L1.float()).div_(below_LP)
 

@@ -331,10 +331,12 @@ class Strategy:
         logits_LBU: Tensor = (model or self.model)(batch.x_LBX)
         return mask(logits_LBU, batch.active_LBU)
 
-    @staticmethod
-    def cross_entropy(logits_LBU: Tensor, batch: Batch) -> Tensor:
-        """Return each lane's mean cross-entropy over its rows, with the batch's weights, shape (L,)."""
-        return batch.mean_L(row_losses(logits_LBU, batch.y_LB))
+    def cross_entropy(self, logits_LBU: Tensor, batch: Batch) -> Tensor:
+        """Return each lane's mean cross-entropy over its rows, with the batch's weights, shape (L,).
+
+        Labels are smoothed by the training setting ``label_smoothing``.
+        """
+        return batch.mean_L(row_losses(logits_LBU, batch.y_LB, self.streams.training.label_smoothing))
 
     def model_tensors(self) -> Iterator[Tensor]:
         """Yield the model's parameters, detached."""
@@ -353,8 +355,11 @@ def need_numbers(who: str, streams: LaneStreams) -> None:
         raise Unsuitable(f"{who} computes with features, and these rows are token numbers; use tune=head")
 
 
-def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
+def row_losses(logits_LBU: Tensor, y_LB: Tensor, smoothing: float = 0.0) -> Tensor:
     """Return the cross-entropy of each row with its label, shape (L, B).
+
+    With ``smoothing``, that share of each label is spread over all active units (Szegedy et al. 2016,
+    section 7): those whose logits are not the lowest number.
 
     Sequence to sequence, logits are (L, B, S, V) and labels tokens (L, B, S or more): a row's loss is the
     mean over its tokens that are not padding (``IGNORED``). Logits may be cut off after the longest row.
@@ -362,11 +367,19 @@ def row_losses(logits_LBU: Tensor, y_LB: Tensor) -> Tensor:
     if logits_LBU.dim() == 4:
         y_LBS = y_LB[:, :, : logits_LBU.shape[2]]
         loss_LBS = F.cross_entropy(
-            logits_LBU.flatten(0, 2), y_LBS.flatten(), reduction="none", ignore_index=IGNORED
+            logits_LBU.flatten(0, 2),
+            y_LBS.flatten(),
+            reduction="none",
+            ignore_index=IGNORED,
+            label_smoothing=smoothing,
         ).view_as(y_LBS)
         return loss_LBS.sum(2) / (y_LBS != IGNORED).sum(2).clamp(min=1)
-    loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), y_LB.flatten(), reduction="none")
-    return loss_LB.view_as(y_LB)
+    loss_LB = F.cross_entropy(logits_LBU.flatten(0, 1), y_LB.flatten(), reduction="none").view_as(y_LB)
+    if smoothing:
+        active_LBU = logits_LBU > torch.finfo(logits_LBU.dtype).min
+        spread_LBU = torch.where(active_LBU, -logits_LBU.log_softmax(2), 0)
+        loss_LB = (1 - smoothing) * loss_LB + smoothing * spread_LBU.sum(2) / active_LBU.sum(2)
+    return loss_LB
 
 
 def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:

@@ -155,7 +155,8 @@ class LaneStreams:
 
     def steps_of_task(self, task: int) -> tuple[list[int], list[int]]:
         """Return the number of steps of each lane: of one pass over a task's rows, and of the whole task."""
-        steps = [self.training.steps(len(s.tasks[task].train_rows)) for s in self.streams]
+        training = self.training.of_task(task)
+        steps = [training.steps(len(s.tasks[task].train_rows)) for s in self.streams]
         return [per_pass for per_pass, _ in steps], [whole for _, whole in steps]
 
     def task_of(self, rows_LB: Tensor) -> Tensor:

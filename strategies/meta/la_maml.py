@@ -26,6 +26,7 @@ from strategies.core import (
     unless,
 )
 from strategies.parts import Replay, join_batches
+from suites.base import Training
 
 
 class LookAhead(Replay):
@@ -89,6 +90,12 @@ class LaMAML(LookAhead):
     """Whether negative rates step uphill in the quick steps (the algorithm as written) or are taken as 0."""
     clip: Annotated[LaneFloat, Bounds(1e-12)] = LaneFloat(2.0)
     """Largest norm of the gradient of the parameters, and of that of their rates; longer ones are clipped."""
+
+    def unsuitable(self, scenario: str, training: Training) -> str | None:
+        """Refuse schedules and the clipping of other methods: it learns its rates and clips by itself."""
+        if training.schedule != "constant" or training.warmup or training.clip:
+            return f"{self.name} learns its rates and clips by itself: leave out schedule, warmup and clip"
+        return super().unsuitable(scenario, training)
 
     def setup(self) -> None:
         """Initialise all rates with the lane's learning rate."""

@@ -73,4 +73,5 @@ class Critic(nn.Module):
 class GANAdam(Adam):
     """Adam with the betas of Algorithm 1: no first moment, because the critic changes quickly."""
 
-    betas: tuple[float, float] = (0.0, 0.9)
+    beta1 = 0.0
+    beta2 = 0.9

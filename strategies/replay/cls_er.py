@@ -6,7 +6,19 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, LaneModel, NotNegative, Search, Share, mask, per_lane, unless
+from strategies.core import (
+    Batch,
+    CountOrNone,
+    LaneFloat,
+    LaneModel,
+    Later,
+    NotNegative,
+    Search,
+    Share,
+    mask,
+    per_lane,
+    unless,
+)
 from strategies.parts import RowReplay, join_batches, real_rows
 
 
@@ -29,6 +41,8 @@ class CLSER(RowReplay):
         }
     }  # fmt: skip
 
+    batch: Annotated[CountOrNone, Later()] = 0
+    """Stored rows per step; 0 for the number of new rows."""
     lam: Annotated[NotNegative, Search(0.05, 5, log=True)] = LaneFloat(2.0)
     """lambda: weight of the squared distance to the mean models' logits."""
     plastic_rate: Annotated[Share, unless("lam", 0.0)] = LaneFloat(1.0)
@@ -49,7 +63,7 @@ class CLSER(RowReplay):
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy plus the distance to the mean models; one forward pass for both."""
         new = batch.rows_LB.shape[1]
-        old = self.memory.read(self.memory.draw_slots("replay", new), batch)
+        old = self.memory.read(self.memory.draw_slots("replay", self.batch or new), batch)
         both = join_batches(batch, old)
         raw_LBU = self.model(both.x_LBX)
         square_LB = (raw_LBU[:, new:] - self.target(old)).square().mean(2)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, NotNegative, Search, mask
+from strategies.core import Batch, CountOrNone, LaneFloat, Later, NotNegative, Search, mask
 from strategies.parts import Memory, Replay
 
 
@@ -20,6 +20,8 @@ class DER(Replay):
     paper = "Buzzega et al. 2020, Dark experience for general continual learning"
     needs = "a memory of rows and logits"
 
+    batch: Annotated[CountOrNone, Later()] = 0
+    """Stored rows per step; 0 for the number of new rows."""
     alpha: Annotated[NotNegative, Search(0.05, 2, log=True)] = LaneFloat(0.3)
     """Weight of the distance between logits."""
 
@@ -36,7 +38,7 @@ class DER(Replay):
 
     def distance_L(self, batch: Batch) -> Tensor:
         """Return the mean squared distance of logits on stored rows, shape (L,)."""
-        slots_LB = self.memory.draw_slots("logits", batch.rows_LB.shape[1])
+        slots_LB = self.memory.draw_slots("logits", self.batch or batch.rows_LB.shape[1])
         old = self.memory.read(slots_LB, batch)
         kept_LBU = self.memory.read_kept("logits", slots_LB)
         square_LB = (self.model(old.x_LBX) - kept_LBU).square().mean(2)
@@ -59,5 +61,5 @@ class DERPlusPlus(DER):
     def loss(self, batch: Batch) -> Tensor:
         """Return DER's loss plus the cross-entropy of a second draw from the memory."""
         loss_L = super().loss(batch)
-        old = self.memory.read(self.memory.draw_slots("labels", batch.rows_LB.shape[1]), batch)
+        old = self.memory.read(self.memory.draw_slots("labels", self.batch or batch.rows_LB.shape[1]), batch)
         return loss_L + self.beta * self.cross_entropy(self.logits(old), old)

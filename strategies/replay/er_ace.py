@@ -1,9 +1,11 @@
 """Experience replay with asymmetric cross-entropy."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, mask
+from strategies.core import Batch, CountOrNone, Later, mask
 from strategies.parts import RowReplay
 
 
@@ -18,6 +20,9 @@ class ERACE(RowReplay):
     cost = 2.0
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
+
+    batch: Annotated[CountOrNone, Later()] = 0
+    """Stored rows per step; 0 for the number of new rows."""
 
     def setup(self) -> None:
         """Make an empty memory; where boundaries are hidden, start with no class met."""
@@ -42,5 +47,5 @@ class ERACE(RowReplay):
                 self.met_LU |= present_LU
                 compete_LU = compete_LU | ~self.met_LU
             logits_LBU = mask(logits_LBU, compete_LU.unsqueeze(1))
-        old = self.memory.read(self.memory.draw_slots("replay", batch.rows_LB.shape[1]), batch)
+        old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
         return self.cross_entropy(logits_LBU, batch) + self.cross_entropy(self.logits(old), old)

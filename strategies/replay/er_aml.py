@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, Search, per_lane
+from strategies.core import Batch, Bounds, CountOrNone, LaneFloat, Later, Search, per_lane
 from strategies.parts import RowReplay, pick_marked, real_rows
 
 
@@ -24,6 +24,8 @@ class ERAML(RowReplay):
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
 
+    batch: Annotated[CountOrNone, Later()] = 0
+    """Stored rows per step; 0 for the number of new rows."""
     temperature: Annotated[LaneFloat, Bounds(1e-3), Search(0.03, 0.5, log=True)] = LaneFloat(0.1)
     """T: cosines are divided by this before the softmax."""
 
@@ -36,7 +38,7 @@ class ERAML(RowReplay):
             new_L = self.cross_entropy(self.logits(batch), batch)
         else:
             new_L = self.comparison(batch)
-        old = self.memory.read(self.memory.draw_slots("replay", batch.rows_LB.shape[1]), batch)
+        old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
         return new_L + self.cross_entropy(self.logits(old), old)
 
     def comparison(self, batch: Batch) -> Tensor:

@@ -7,6 +7,12 @@ import torch
 from lethe.testing import assert_equal
 from strategies.core import OPTIMISERS
 
+HOW: dict[str, list[dict[str, float]]] = {
+    "sgd": [{}, {"clip": 2.0}],
+    "momentum": [{}, {"momentum": 0.5}, {"momentum": 0.8, "nesterov": 1, "clip": 1.5}],
+    "adam": [{}, {"beta1": 0.5, "beta2": 0.9}],
+    "adamw": [{}, {"beta1": 0.5, "beta2": 0.95, "clip": 0.5}],
+}
 RATES, DECAYS = [0.1, 0.02, 0.1, 0.3], [0.0, 0.01, 0.0, 0.1]
 SHAPES = [(7, 5), (7,), (3, 7)]
 
@@ -27,30 +33,38 @@ def gradient(p: torch.Tensor, step: int) -> torch.Tensor:
     return p.detach() * 0.3 + torch.sin(torch.tensor(float(step)))
 
 
-def step_on(optimiser: Any, parameters: list[torch.Tensor], step: int, *active: Any) -> None:
+def step_on(
+    optimiser: Any, parameters: list[torch.Tensor], step: int, *active: Any, clip: float = 0.0
+) -> None:
     for p in parameters:
         p.grad = gradient(p, step)
+    if clip:
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimiser.step(*active)
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize(("name", "how"), [(name, how) for name in OPTIMISERS for how in HOW[name]])
 @pytest.mark.parametrize("rates", [RATES, [0.1] * 4])
 @pytest.mark.parametrize("way", ["fused", "theirs unfused", "ours plain"])
 def test_optimisers_equal_torch_optim_lane_by_lane(
-    name: str, rates: list[float], way: str, monkeypatch: pytest.MonkeyPatch
+    name: str, how: dict[str, float], rates: list[float], way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit by bit if both use torch's fused kernels, otherwise within rounding; rates change on the way."""
     ours = stacked()
     # Lane 1 rests at every third step, as a lane rests that ends a task early.
     single = [[p.detach()[lane].clone().requires_grad_() for p in ours] for lane in range(4)]
     of_lanes = zip(single, rates, DECAYS, strict=True)
-    others = [
-        THEIRS[name](p, lr=lr, weight_decay=decay, fused=way != "theirs unfused") for p, lr, decay in of_lanes
-    ]
+    asked: dict[str, Any] = {"fused": way != "theirs unfused", **how}
+    clip = asked.pop("clip", 0.0)
+    if "beta1" in asked:
+        asked["betas"] = asked.pop("beta1"), asked.pop("beta2")
+    if "nesterov" in asked:
+        asked["nesterov"] = True
+    others = [THEIRS[name](p, lr=lr, weight_decay=decay, **asked) for p, lr, decay in of_lanes]
     with monkeypatch.context() as hidden:
         if way == "ours plain":  # as if torch had renamed its private kernel
             hidden.delattr(torch, OPTIMISERS[name].kernel)
-        optimiser = OPTIMISERS[name](ours, rates, DECAYS)
+        optimiser = OPTIMISERS[name](ours, rates, DECAYS, **how)
     for step in range(60):
         if step in (20, 40):  # together and one by one
             optimiser.lr = [lr * 60 / (60 + step * (step // 40 + lane % 2)) for lane, lr in enumerate(rates)]
@@ -60,8 +74,9 @@ def test_optimisers_equal_torch_optim_lane_by_lane(
         step_on(optimiser, ours, step, active)
         for lane, other in enumerate(others):
             if active is None or active[lane]:
-                step_on(other, single[lane], step)
-    near = {"rtol": 0, "atol": 0} if way == "fused" else {"rtol": 1e-4, "atol": 1e-6}
+                step_on(other, single[lane], step, clip=clip)
+    # The norm of a stacked gradient is added up in another order.
+    near = {"rtol": 0, "atol": 0} if way == "fused" and not clip else {"rtol": 1e-4, "atol": 1e-6}
     for lane in range(4):
         torch.testing.assert_close([p[lane] for p in ours], single[lane], **near)
 
@@ -101,3 +116,16 @@ def test_state_can_be_saved_and_loaded(name: str) -> None:
     assert_equal(first, second)
     a.reset()
     assert all(bool((t == 0).all()) for t in a.state().values())
+
+
+def test_optimisers_of_other_parameters_have_the_rates_and_numbers_of_the_first() -> None:
+    """Parameters that a method trains beside the network follow the schedule, too."""
+    first = OPTIMISERS["momentum"](stacked(), RATES, DECAYS, momentum=0.5, clip=1.0)
+    second = first.alike(stacked(), decays=False)
+    assert (second.momentum, second.clip, second.weight_decay) == (0.5, 1.0, [0.0] * 4)
+    first.lr = [0.5] * 4
+    assert second.lr == [0.5] * 4
+    assert torch.equal(second.lr_L, torch.full((4,), 0.5))
+    assert len({*second._alike}) == 1
+    with pytest.raises(AttributeError, match="beta1"):
+        OPTIMISERS["sgd"](stacked(), RATES, DECAYS, beta1=0.5)
