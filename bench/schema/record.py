@@ -58,8 +58,8 @@ class Spec(Described):
     strategy: Name
     """Name of the strategy; the parts of a sum are joined by ``+``."""
     hyper: dict[str, Value]
-    """Hyper-parameters of the strategy; as those of the model and training settings, defaults included, except
-    that settings of newer versions are omitted at their defaults."""
+    """Hyper-parameters of the strategy, defaults included. Here and below, settings that newer versions added
+    are omitted at their defaults."""
     model: Name
     """Name of the model, or folder of an exported one."""
     model_options: dict[str, Value]

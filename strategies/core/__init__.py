@@ -44,21 +44,12 @@ from suites.values import Bounds, Count, CountOrNone, Later, Search, only_if, un
 
 __all__ = [
     "IGNORED", "OPTIMISERS", "Adam", "Batch", "Bounds", "Composed", "ContractBroken", "Count",
-<<<<<<< HEAD
-    "CountOrNone", "Draws", "Generators", "LaneBatchNorm2d", "LaneConv2d", "LaneFloat", "LaneLinear",
-    "LaneModel", "LaneStreams", "Later", "Momentum", "NotNegative", "Optimiser", "OwnTerm",
-    "SavedState", "Search", "Share", "Strategy", "Unsuitable", "complete", "composed", "copy_buffers",
-    "defaults", "dot_L", "eval_mode", "fold_lanes", "gradients", "hashed_uniform", "held_memory",
-    "is_measured", "lane_by_lane", "lanewise", "make_optimiser", "mask", "need_images", "need_numbers",
-    "only_if", "pad_rows", "per_lane", "per_lane_loss", "python_if", "restore_buffers", "row_losses",
-    "send", "shown", "splitmix64", "tensor_names", "unfold_lanes", "uniform_parameter", "unless",
-=======
     "CountOrNone", "Draws", "Generators", "LaneBatchNorm2d", "LaneConv2d", "LaneDropout", "LaneFloat",
     "LaneLinear", "LaneModel", "LaneStreams", "Later", "Momentum", "NotNegative", "Optimiser", "OwnTerm",
     "SavedState", "Search", "Share", "Strategy", "Unsuitable", "complete", "composed", "copy_buffers",
     "defaults", "dot_L", "draw_dropout", "eval_mode", "fold_lanes", "gradients", "hashed_uniform",
     "held_memory", "is_measured", "lane_by_lane", "lanewise", "make_optimiser", "mask", "need_images",
     "need_numbers", "only_if", "pad_rows", "per_lane", "per_lane_loss", "python_if", "restore_buffers",
-    "row_losses", "shown", "splitmix64", "tensor_names", "unfold_lanes", "uniform_parameter", "unless",
->>>>>>> 8526d9c (Schedules, clipping, smoothing, dropout, initial weights, early stopping)
+    "row_losses", "send", "shown", "splitmix64", "tensor_names", "unfold_lanes", "uniform_parameter",
+    "unless",
 ]  # fmt: skip
