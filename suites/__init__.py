@@ -1,11 +1,15 @@
 """Suites, found by name: built-in ones, entry points ``lethe.suites`` and files.
 
-``get(name)`` returns a Suite; the name ``./file.py:NAME`` loads one from a file.
+``get(name)`` returns a Suite; the name ``./file.py:NAME`` loads one from a file, and a name like
+``./reviews.csv[text=review]`` is a data set of the user, see suites.declared.
 """
 
 from suites.base import REGISTRY, Suite
+from suites.declared import Declared
 
 __all__ = ["REGISTRY", "Suite", "get", "names"]
+
+REGISTRY.declared = Declared()
 
 
 def names() -> list[str]:

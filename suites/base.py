@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # reports need a suite's score but no tensors, and torch take
     import torch
     from torch import Tensor
 
+    from suites.declared import Declared
+
 Scenario = Literal["task", "domain", "class", "online"]
 SCENARIOS: tuple[Scenario, ...] = ("task", "domain", "class", "online")
 
@@ -395,6 +397,8 @@ class Suite:
     presets: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     """Settings of papers by name, ``name[preset=...]``: options of the split, training settings, ``model``
     and options of the model."""
+    why_not: Mapping[Scenario, str] = field(default_factory=dict)
+    """The reason for scenarios that it has not, for messages."""
 
     def __post_init__(self) -> None:
         """Wrap ``load`` in a check, once; ``dataclasses.replace`` passes a function that is wrapped."""
@@ -444,6 +448,22 @@ class Suite:
         """Whether models generate texts; known from the score, before any data is loaded."""
         return self.score == BLEU
 
+    @property
+    def usual_scenario(self) -> Scenario:
+        """The scenario if none is chosen: class, or the first that the suite has of domain and task."""
+        preferred: tuple[Scenario, ...] = ("class", "domain", "task", "online")
+        return next(kind for kind in preferred if kind in self.scenarios)
+
+    def check_scenario(self, scenario: str) -> None:
+        """Raise UserError for a scenario that is unknown or that the suite does not have."""
+        if scenario not in SCENARIOS:
+            raise unknown("scenario", scenario, list(SCENARIOS))
+        if scenario not in self.scenarios:
+            why = f" ({self.why_not[scenario]})" if scenario in self.why_not else ""
+            raise UserError(
+                f"suite {self.name} has no {scenario} scenario{why}; it has: {', '.join(self.scenarios)}"
+            )
+
     def training_for(self, scenario: Scenario, changes: dict[str, object]) -> Training:
         """Return the training settings of a scenario with changes.
 
@@ -479,10 +499,7 @@ class Suite:
         from suites.checks import check_data, check_stream, guarded
 
         check_data(self.name, data)
-        if scenario not in self.scenarios:
-            raise UserError(
-                f"suite {self.name} has no {scenario} scenario; it has: {', '.join(self.scenarios)}"
-            )
+        self.check_scenario(scenario)
         if data.generates != self.generates:
             has = "has targets" if data.generates else "has no targets"
             raise UserError(
@@ -503,10 +520,16 @@ class SuiteRegistry(Registry[Suite]):
     def __init__(self, *sources: Path) -> None:
         super().__init__(*sources)
         self._varied: dict[str, tuple[Suite, Suite]] = {}
+        self.declared: Declared | None = None
+        """suites.declared.Declared, set by the package, as no cell of a built-in suite depends on it."""
 
     def is_one(self, value: object) -> TypeGuard[Suite]:
         """Return whether a value is a suite."""
         return isinstance(value, Suite)
+
+    def is_declared(self, name: str) -> bool:
+        """Return whether a name is a data set of the user, or a view of one; no file is opened."""
+        return self.declared is not None and self.declared.knows(name_and_view(name)[0])
 
     # A name may have options in brackets, and a view after @: they change the suite, not where it is defined.
 
@@ -521,6 +544,8 @@ class SuiteRegistry(Registry[Suite]):
             # Not an import statement: the code of a cell without a view does not depend on views.
             seen: Suite = importlib.import_module("suites.views").view_of(self.get(suite), view)
             return seen
+        if self.declared and self.declared.knows(name):
+            return self.declared.get(name)
         plain, given = take_apart(name)
         made = super().get(plain)
         if not given:
@@ -532,6 +557,8 @@ class SuiteRegistry(Registry[Suite]):
     def spelled(self, name: str) -> str:
         """Return the canonical spelling of a name: options that differ from the suite's own, sorted."""
         suite, view = name_and_view(name)
+        if self.declared and self.declared.knows(suite):
+            return self.declared.spelled(suite) + (f"@{view}" if view else "")
         plain, given = take_apart(suite)
         usual, options = (super().get(plain).options, self.get(suite).options) if given else ({}, {})
         differing = {k: v for k, v in options.items() if v != usual[k]}
@@ -539,14 +566,16 @@ class SuiteRegistry(Registry[Suite]):
 
     def has(self, name: str) -> bool:
         """Return whether a name is that of a suite, also with options or of a view of one."""
-        return super().has(plain_name(name))
+        return self.is_declared(name) or super().has(plain_name(name))
 
     def knows(self, name: str) -> bool:
         """Return whether a name is that of a suite, also with options, or refers to a file."""
-        return super().knows(plain_name(name))
+        return self.is_declared(name) or super().knows(plain_name(name))
 
     def defined_in(self, name: str) -> str | Path:
         """Return the module or file that defines a suite."""
+        if self.declared and self.is_declared(name):
+            return self.declared.module
         return super().defined_in(plain_name(name))
 
     def describe_value(self, name: str, value: Suite) -> Description:

@@ -1,5 +1,7 @@
 """Experiments, reports and exports: ``lethe.run``, ``lethe.load``, ``lethe.report``, ``lethe.compare`` ..."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 import warnings
@@ -7,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import results
+from bench.api.datasets import Columns, suite_of
 from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
 from bench.plan import (
@@ -22,14 +26,21 @@ from bench.plan import (
 )
 from bench.report import Layout, Spread, make_report
 from bench.results import Comparison, Expectation, compare_runs
+from suites.declared import notes_of
 from suites.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
 
 
 def run(
-    suite: str,
-    strategies: str | Iterable[str] | Mapping[str, Mapping[str, Value | Iterable[Value]] | None],
+    suite: str = "",
+    strategies: str | Iterable[str] | Mapping[str, Mapping[str, Value | Iterable[Value]] | None] = (),
     *,
-    scenarios: str | Iterable[str] = "class",
+    dataset: str | Path | pd.DataFrame | datasets.Dataset | datasets.DatasetDict | None = None,
+    columns: Columns | None = None,
+    scenarios: str | Iterable[str] = "",
     seeds: int | str | Iterable[int] = DEFAULT_SEEDS,
     out: str | Path | None = None,
     device: str = "cpu",
@@ -56,7 +67,11 @@ def run(
         strategies: One selector, several, or options by strategy: ``"er[buffer=200]"``, ``["er", "ewc"]``,
             ``{"er": {"buffer": 200}}``, ``"./file.py:Mine"``. Several values of a setting are a grid:
             ``"er[buffer=200|500]"``, ``{"er": {"buffer": [200, 500]}}``.
-        scenarios: One or several of ``task``, ``domain``, ``class`` and ``online``.
+        dataset: A data set of yours instead of a suite: a path, a data frame, or a ``datasets.Dataset``.
+        columns: What its columns mean, as the options of ``lethe run``:
+            ``{"text": "review", "label": "stars", "task": "month"}``.
+        scenarios: One or several of ``task``, ``domain``, ``class`` and ``online``; without it class, or
+            domain for a suite that has no class scenario.
         seeds: How many seeds, counted from 0, a list of them, or text as on the command line: ``"2-6"``.
         out: Folder of the run; a temporary folder without it.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; changes no result beyond rounding.
@@ -87,6 +102,9 @@ def run(
         frames = lethe.run("digits", ["finetune", "er[buffer=200]"], out="runs/first", progress=True)
         frames.table()
         frames.failed  # empty
+
+        columns = {"text": "review", "label": "stars", "task": "month"}
+        frames = lethe.run(dataset=reviews, columns=columns, strategies=["finetune", "er"])
         ```
     """
     from bench.runner import (  # imports torch, which a report does not need
@@ -96,6 +114,12 @@ def run(
     )
     from bench.store import RunFolder, RunReader
 
+    if dataset is not None:
+        if suite:
+            raise UserError(f"give a suite or a dataset, not both: {suite!r}")
+        suite = suite_of(dataset, columns or {})
+    elif columns:
+        raise UserError("columns describe a dataset: give dataset=")
     request = _request(suite, strategies, scenarios, seeds, settings, resume_from)
     options = Options(
         device=device,
@@ -117,7 +141,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
         plan = resolve_for([request], RunFolder(folder), options)
-        for words in plan.remarks:
+        for words in [*plan.remarks, *notes_of(suite)]:
             warnings.warn(words, stacklevel=2)
         command = f"bench.run({suite!r}, {list(request.strategies)!r})"
         outcome = carry_out_plan(replace(plan, remarks=()), folder, options, command)
@@ -140,7 +164,7 @@ def _request(
     resume_from: str | Path | None,
 ) -> Request:
     """Return the request of ``run``; raises UserError for arguments of another type."""
-    if not isinstance(suite, str):
+    if not isinstance(suite, str) or not suite:
         raise UserError(f"a suite is a name like 'digits' or './file.py:NAME', not {suite!r}")
     if not isinstance(settings, Mapping | None):
         raise UserError(f"settings must be a dictionary like {{'epochs': 5}}, not {settings!r}")

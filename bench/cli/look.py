@@ -164,11 +164,11 @@ def _state(
 
 
 def _data_of_users(suite: str) -> str | None:
-    """Return the fingerprint of the data of a suite in a user's file, which may have changed."""
-    if ".py:" not in suite:
-        return None
+    """Return the fingerprint of data of the user, which may have changed."""
     import suites
 
+    if not (".py:" in suite or suites.REGISTRY.is_declared(suite)):
+        return None
     try:
         return suites.get(suite).load().fingerprint
     except errors.UserError:

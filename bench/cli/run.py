@@ -26,8 +26,10 @@ from bench.cli.app import (
     use_mirror,
 )
 from bench.cli.completion import names_of, selectors
+from bench.cli.data_options import takes_data_options
 from bench.cli.output import print_json
 from suites import errors
+from suites.declared import notes_of, suite_named
 
 
 @app.command(
@@ -35,12 +37,13 @@ from suites import errors
     "| lethe run digits -s 'ewc[lam=1|10|100]' -s 'er[lr=0.01|0.03,buffer=200|500]' --dry-run "
     "| lethe run digits -s all --seeds 5 --set epochs=5 --dry-run | lethe run results/reference/digits.toml"
 )
+@takes_data_options
 def run(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="SUITE|FILE.toml",
-            help="A suite, or an experiment file.",
+            metavar="SUITE|DATA|FILE.toml",
+            help="A suite, a data set of yours (table, arrays, images, hub), or an experiment file.",
             autocompletion=names_of("suites"),
         ),
     ],
@@ -54,7 +57,8 @@ def run(
         ),
     ] = None,
     scenario: Annotated[
-        list[str] | None, typer.Option(help="task, domain, class (default) or online; repeat, or use commas.")
+        list[str] | None,
+        typer.Option(help="task, domain, class (the default) or online; repeat, or use commas."),
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="10 means 0 to 9 (the default); 2-6; 1,4.", show_default=False)
@@ -101,8 +105,13 @@ def run(
     ] = False,
     trust: Trust = False,
     as_json: Json = False,
+    *,
+    columns: dict[str, Any],
 ) -> None:
     """Run missing cells and print the tables.
+
+    A data set of yours is described by its columns: lethe run reviews.csv --text review --label stars
+    --task month -s er. Its default scenario is domain if tasks share their classes, else class.
 
     Cells whose code or data changed are stale. If only your own files changed, they are run again; for
     changes in Lethe itself choose with --stale.
@@ -121,14 +130,17 @@ def run(
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     if what.endswith(".toml"):
-        if strategy or scenario or pairs or seeds or resume_from:
-            raise errors.UserError("an experiment file has its own strategies, scenarios, seeds and --set")
+        if strategy or scenario or pairs or seeds or resume_from or columns:
+            raise errors.UserError(
+                "an experiment file has its own strategies, scenarios, seeds, --set and [dataset]"
+            )
         requests, named = experiments.read_toml(Path(what))
         out = out or (Path(named) if named else None)
     else:
         if not strategy:
             raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
-        scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
+        what = suite_named(what, columns)
+        scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
         chosen = experiments.seeds(str(DEFAULT_SEEDS) if seeds is None else seeds)
         resumed = "" if resume_from is None else str(resume_from)
         requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed)]
@@ -169,6 +181,8 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, as_json: bo
         dry_run_requests(requests, out, Options(**options), as_json)
         return
     assert out is not None
+    for words in (words for name in dict.fromkeys(r.suite for r in requests) for words in notes_of(name)):
+        print(words, file=sys.stderr)
     show_run(run_requests(requests, out, **options), out, as_json)
 
 

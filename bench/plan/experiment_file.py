@@ -1,13 +1,15 @@
 """Experiment files, and the notation of seeds in them and on the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from bench import schema
 from bench.plan.grid_notation import text_of_values
 from bench.plan.request import Request
 from bench.plan.selectors import selectors_of
+from suites.declared import suite_named
 from suites.errors import UserError
 
 _MOST_SEEDS = 10_000
@@ -45,7 +47,7 @@ def read_toml(path: Path) -> tuple[list[Request], str | None]:
     """Return the requests of an experiment file, and the folder of the run if the file names it.
 
     A table has ``suite``, ``strategies`` and optionally ``scenarios``, ``seeds`` (as on the command line, or
-    a list) and ``set``::
+    a list) and ``set``. Without ``suite``, it uses the data set that the table ``[dataset]`` declares::
 
         out = "results/runs/first"
 
@@ -61,14 +63,27 @@ def read_toml(path: Path) -> tuple[list[Request], str | None]:
         UserError: The file is missing or does not match the format.
     """
     experiment = schema.read_toml(schema.Experiment, path)
-    return [_request(table) for table in experiment.runs], experiment.out
+    dataset = _dataset(path, experiment.dataset) if experiment.dataset else ""
+    for number, table in enumerate(experiment.runs, 1):
+        if not (table.suite or dataset):
+            raise UserError(f"{path}: table {number} of [[run]] has no suite, and there is no [dataset]")
+    return [_request(table, dataset) for table in experiment.runs], experiment.out
 
 
-def _request(table: schema.RunTable) -> Request:
+def _dataset(path: Path, table: Mapping[str, Any]) -> str:
+    """Return the name of the suite that ``[dataset]`` declares; its path is relative to the file."""
+    options = dict(table)
+    place = options.pop("path", None)
+    if not isinstance(place, str) or not place:
+        raise UserError(f'{path}: [dataset] has no path: write path = "reviews.csv"')
+    return suite_named(place, options, path.parent)
+
+
+def _request(table: schema.RunTable, dataset: str) -> Request:
     """Return the request of one ``[[run]]`` table; raises UserError for seeds that cannot be read."""
     chosen = table.seeds
     return Request(
-        suite=table.suite,
+        suite=table.suite or dataset,
         strategies=selectors_of(table.strategies),
         scenarios=tuple(table.scenarios),
         seeds=check_seeds(chosen, chosen) if isinstance(chosen, list) else seeds(str(chosen)),

@@ -20,7 +20,7 @@ from bench.plan.settings import (
     training_value,
 )
 from bench.schema import Exported, Value
-from suites.base import SCENARIOS, Suite, Training
+from suites.base import Suite, Training
 from suites.bracketed import identity
 from suites.errors import UserError, some, unknown
 from suites.registry import NotImported
@@ -37,6 +37,7 @@ class Request:
     suite: str
     strategies: tuple[str, ...]
     scenarios: tuple[str, ...] = ("class",)
+    """An empty name is the usual scenario of the suite."""
     seeds: tuple[int, ...] = (0,)
     settings: dict[str, str] = field(default_factory=dict)
     """``--set``: training settings, ``model``, and the model's options, as text. A grid is one of every
@@ -48,6 +49,16 @@ class Request:
     def exported(self) -> Exported | None:
         """The exported model to continue from; raises UserError if the folder is none."""
         return Exported.at(self.resume_from) if self.resume_from else None
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The scenarios; the usual one of a suite that must not be imported is taken to be class."""
+        import suites
+
+        if "" not in self.scenarios:
+            return self.scenarios
+        usual = "class" if self._not_imported else suites.get(self.suite).usual_scenario
+        return tuple(kind or usual for kind in self.scenarios)
 
     @cached_property
     def named_suite(self) -> str:
@@ -88,17 +99,13 @@ class Request:
             selectors = tuple(dict.fromkeys([*strategies.names(), *(s for s in selectors if s != "all")]))
         found = _Expanded()
         if self._not_imported:
-            found.unresolved = dict.fromkeys(product(self.scenarios, selectors), self._not_imported)
+            found.unresolved = dict.fromkeys(product(self.kinds, selectors), self._not_imported)
             return found
         suite = suites.get(self.suite)
-        for scenario in self.scenarios:
-            if scenario not in SCENARIOS:
-                raise unknown("scenario", scenario, list(SCENARIOS))
-            if scenario not in suite.scenarios:
-                has = ", ".join(suite.scenarios)
-                raise UserError(f"suite {suite.name} has no {scenario} scenario; it has: {has}")
+        for scenario in self.kinds:
+            suite.check_scenario(scenario)
             base = OF_METHODS | {"scenario": scenario}
-            base |= asdict(training_of(suite, scenario, self._chosen[1]))
+            base |= asdict(training_of(suite, scenario, self._chosen[1]))  # type: ignore[arg-type]
             for name, value in self._chosen[1].items():
                 if base[name] != value:
                     why = next(c for c in conditions(TRAINING_HINTS[name]) if not c.met(base[c.other]))
@@ -151,7 +158,7 @@ class Request:
         common = {"version": suite.version, **named, **options}
         return {
             f"{self.named_suite}/{scenario}": common | recorded(training_of(suite, scenario, self._chosen[1]))  # type: ignore[arg-type]
-            for scenario in self.scenarios
+            for scenario in self.kinds
         }
 
     @cached_property

@@ -121,5 +121,7 @@ class Staleness:
 
 def is_users_suite(name: str) -> bool:
     """Return whether a suite belongs to the user; raises UserError for an unknown one."""
+    if suites.REGISTRY.is_declared(name):
+        return True
     place = suites.REGISTRY.defined_in(name)
     return not isinstance(place, str) or is_users(f"{place.replace('.', '/')}.py")

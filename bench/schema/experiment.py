@@ -16,13 +16,13 @@ StrategyTable = dict[str, dict[str, Value | list[Value]]]
 class RunTable(Described):
     """A ``[[run]]`` table: one suite with strategies, scenarios, seeds and settings."""
 
-    suite: str
-    """Name of a suite."""
+    suite: str = ""
+    """Name of a suite; the data set of ``[dataset]`` if omitted."""
     strategies: Annotated[list[str | StrategyTable] | StrategyTable, Field(min_length=1)]
     """Selectors: ``er[buffer=200]``, ``ewc[lam=1|10]``; or tables of settings by strategy, where a list is a
     grid: ``{ ewc = { lam = [1, 10] } }``."""
-    scenarios: Annotated[list[str], Field(min_length=1)] = ["class"]
-    """task, domain, class, online."""
+    scenarios: Annotated[list[str], Field(min_length=1)] = [""]
+    """task, domain, class, online; if omitted, class, or domain for a suite without it."""
     seeds: int | str | list[int] = DEFAULT_SEEDS
     """How many, counted from 0; or text as on the command line; or a list."""
     settings: Annotated[dict[str, Value | list[Value]], Field(alias="set")] = {}
@@ -57,6 +57,9 @@ class Experiment(FileModel):
 
     out: str | None = None
     """Folder of the run, if ``--out`` is not given."""
+    dataset: dict[str, Value | list[str]] = {}
+    """A data set of yours: ``path``, relative to this file, and the options of ``lethe run`` for it:
+    ``text``, ``label``, ``task`` ..."""
     runs: Annotated[list[RunTable], Field(alias="run", min_length=1)]
     """The tables of what to run."""
     tune: TuneTable | None = None

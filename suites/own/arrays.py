@@ -1,0 +1,98 @@
+"""Arrays of .npz and safetensors files.
+
+Axes: N rows, D features.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from suites.declared import Declaration
+from suites.errors import UserError, unknown
+from suites.own.columns import Column, Table, as_word, first_line, recoded
+
+
+def array_table(d: Declaration) -> Table:
+    """Return the arrays of a file; ``x_train`` and ``x_test`` are one array with a split."""
+    arrays = _read_arrays(d)
+    splits = {}
+    names = {"image": d.image or "x", "label": d.label_column, "task": d.task, "split": d.split}
+    names |= {"time": d.time_column}
+    if names["image"] not in arrays and f"{names['image']}_train" in arrays:
+        for split in ("train", "test"):
+            splits[split] = {k: f"{name}_{split}" for k, name in names.items() if name}
+    else:
+        splits[""] = {k: name for k, name in names.items() if name}
+    for of in splits.values():
+        for name in of.values():
+            if name not in arrays:
+                raise unknown(f"array of {d.place}", name, [*arrays])
+    x = [_features(d, of["image"], arrays[of["image"]]) for of in splits.values()]
+    sizes = [len(a) for a in x]
+    if len({a.shape[1:] for a in x}) > 1:
+        raise UserError(
+            f"{d.place}: x_train and x_test differ in shape: {x[0].shape[1:]} and {x[1].shape[1:]}"
+        )
+    table = Table({}, x_N=np.concatenate(x) if len(x) > 1 else x[0])
+    if len(splits) > 1:
+        table.given = Column(np.repeat(np.arange(2), sizes), ["train", "test"])
+    assert table.x_N is not None
+    if table.x_N.dtype != np.uint8:
+        flat = table.x_N.reshape(len(table), -1)
+        table.refuse(
+            d, ~np.isfinite(flat).all(1), f"{names['image']} has NaN or infinite values: correct them"
+        )
+    for kind in ("label", "task", "split", "time"):
+        if not names[kind]:
+            continue
+        for of, size in zip(splits.values(), sizes, strict=True):
+            if arrays[of[kind]].shape != (size,):
+                got = arrays[of[kind]].shape
+                raise UserError(
+                    f"{d.place}: {of[kind]} has shape {got} for {size} rows: write one value for each"
+                )
+        values, of_N = np.unique(
+            np.concatenate([arrays[of[kind]] for of in splits.values()]), return_inverse=True
+        )
+        if kind == "label" and values.dtype.kind == "f":
+            wrong = values != np.round(values)
+            table.refuse(d, wrong[of_N], f"{names[kind]} is not a whole number")
+        table.columns[names[kind]] = _in_order(of_N, [as_word(v.item()) for v in values])
+    return table
+
+
+def _in_order(of_N: np.ndarray[Any, Any], words: list[str | None]) -> Column:
+    """Return a column with its words in order of appearance."""
+    _, first = np.unique(of_N, return_index=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return recoded(rank[of_N], [words[n] for n in order])
+
+
+def _features(d: Declaration, name: str, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return pixels (N, channels, height, width), or features as (N, 1, 1, D)."""
+    if x.dtype != np.uint8:
+        if x.dtype.kind not in "fiu":
+            raise UserError(f"{d.place}: {name} contains {x.dtype}, not numbers")
+        x = x.astype(np.float32)
+    if x.ndim == 2:
+        return np.ascontiguousarray(x[:, None, None])
+    if x.ndim == 3:
+        return np.ascontiguousarray(x[:, None])
+    if x.ndim != 4:
+        raise UserError(f"{d.place}: {name} has shape {x.shape}: write (N, D), (N, H, W) or (N, C, H, W)")
+    last = x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3)
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if last else x)
+
+
+def _read_arrays(d: Declaration) -> dict[str, np.ndarray[Any, Any]]:
+    try:
+        if d.place.lower().endswith(".npz"):
+            with np.load(d.place, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        from safetensors.numpy import load_file
+
+        return dict(load_file(d.place))
+    except Exception as error:  # damaged zip files, pickles and headers raise errors of many kinds
+        raise UserError(f"{d.place}: cannot be read: {first_line(error)}") from error

@@ -1,0 +1,124 @@
+"""What is in a data set: rows, lengths, duplicates, classes that a task never trains on, drift of labels.
+
+Axes: T tasks, C classes, 2 splits (train, test), N rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from suites.base import Data
+from suites.errors import some
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """Counts of a data set. Tasks are its domains; a data set that is split by class has one entry."""
+
+    tasks: tuple[str, ...]
+    classes: tuple[str, ...]
+    rows_TC2: Tensor
+    """Rows of each task, class and split (train, test)."""
+    lengths: dict[str, float]
+    """Of texts, in characters: smallest, median, mean, largest; empty for images."""
+    shape: tuple[int, ...]
+    """Of an image: channels, height, width; empty for texts."""
+    duplicates: dict[str, int]
+    """Rows with the same input as an earlier row within ``train`` and within ``test``; test rows with the
+    input of a training row (``between``); and rows whose input has several classes (``contradicting``)."""
+    untrained: tuple[tuple[str, str, int], ...]
+    """Task, class and test rows, where the task has no training row of the class."""
+    rare: tuple[tuple[str, str], ...]
+    """Task and class with one training row, which may be held out for validation."""
+
+    @property
+    def drift(self) -> list[float]:
+        """The distance of the label shares of each task's training rows from those of the task before.
+
+        Half the sum of absolute differences: 0 for equal shares, 1 for no common class.
+        """
+        rows_TC = self.rows_TC2[:, :, 0].double()
+        share_TC = rows_TC / rows_TC.sum(1, keepdim=True).clamp(min=1)
+        return [
+            round(float((a - b).abs().sum() / 2), 4) for a, b in zip(share_TC[1:], share_TC, strict=False)
+        ]
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each thing that makes numbers misleading."""
+        found = []
+        n_test = int(self.rows_TC2[:, :, 1].sum())
+        if n := self.duplicates["between"]:
+            found.append(f"{n} of {n_test} test rows have the same input as a training row: they test memory")
+        if n := self.duplicates["contradicting"]:
+            found.append(f"{n} rows have the same input as a row of another class")
+        if self.untrained:
+            n = sum(rows for _, _, rows in self.untrained)
+            pairs = some([f"{c!r} in {t}" if t else repr(c) for t, c, _ in self.untrained], _SHOWN)
+            found.append(f"{n} test rows have a class that their task never trains on: {pairs}")
+        if self.rare:
+            pairs = some([f"{c!r} in {t}" if t else repr(c) for t, c in self.rare], _SHOWN)
+            found.append(f"classes with one training row, which may be held out for validation: {pairs}")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        rows = {
+            task or "all": {
+                name: {"train": int(n[0]), "test": int(n[1])}
+                for name, n in zip(self.classes, of.tolist(), strict=True)
+            }
+            for task, of in zip(self.tasks, self.rows_TC2, strict=True)
+        }
+        return asdict(self) | {"rows": rows, "drift": self.drift, "rows_TC2": None}
+
+
+def portrait(data: Data) -> Portrait:
+    """Return the counts of a data set."""
+    C, T = len(data.class_names), max(1, len(data.domain_names))
+    task_N = torch.zeros_like(data.y_N) if data.domain_N is None else data.domain_N
+    tasks = data.domain_names or ("",)
+    is_test_N = torch.arange(len(data.y_N)) >= data.n_train
+    known = data.y_N >= 0
+    at = (task_N[known] * C + data.y_N[known]) * 2 + is_test_N[known]
+    rows_TC2 = at.bincount(minlength=T * C * 2).view(T, C, 2)
+    untrained = (rows_TC2[:, :, 0] == 0) & (rows_TC2[:, :, 1] > 0)
+    pairs = [(tasks[t], data.class_names[c]) for t, c in untrained.nonzero().tolist()]
+    rare = [(tasks[t], data.class_names[c]) for t, c in (rows_TC2[:, :, 0] == 1).nonzero().tolist()]
+    sizes = [len(text) for text in data.texts]
+    lengths = {"smallest": min(sizes), "median": median(sizes), "mean": round(sum(sizes) / len(sizes), 1),
+               "largest": max(sizes)} if sizes else {}  # fmt: skip
+    return Portrait(
+        tasks,
+        data.class_names,
+        rows_TC2,
+        lengths,
+        () if sizes else tuple(data.x_N.shape[1:]),
+        _duplicates(data),
+        tuple((*pair, int(n)) for pair, n in zip(pairs, rows_TC2[:, :, 1][untrained].tolist(), strict=True)),
+        tuple(rare),
+    )
+
+
+def _duplicates(data: Data) -> dict[str, int]:
+    inputs: Sequence[Any] = data.texts or [row.tobytes() for row in data.x_N.numpy()]
+    first: dict[Any, int] = {}
+    trained: set[Any] = set()
+    contradicting: set[Any] = set()
+    found = {"train": 0, "test": 0, "between": 0}
+    tested: set[Any] = set()
+    for row, (key, label) in enumerate(zip(inputs, data.y_N.tolist(), strict=True)):
+        seen = trained if row < data.n_train else tested
+        found["train" if row < data.n_train else "test"] += key in seen
+        found["between"] += row >= data.n_train and key in trained
+        seen.add(key)
+        if first.setdefault(key, label) != label:
+            contradicting.add(key)
+    found["contradicting"] = sum(key in contradicting for key in inputs) if contradicting else 0
+    return found

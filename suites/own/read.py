@@ -1,0 +1,66 @@
+"""Reading the files of a declaration, whatever their format."""
+
+from pathlib import Path
+
+from suites.cache import cache_folder
+from suites.declared import FRAME, HUB, Declaration
+from suites.errors import Unavailable, UserError
+from suites.own.arrays import array_table
+from suites.own.columns import Table
+from suites.own.folders import files_below, folder_table
+from suites.own.rows import of_datasets, opened_table
+from suites.sources import Source, facts, mirror_files, opened
+
+
+def identity(d: Declaration) -> str:
+    """Return what changes when the files of a declaration change: names, sizes and times, or the revision.
+
+    Raises:
+        UserError: There is no such file.
+        Unavailable: The hub's data set is neither in the mirror nor available for download.
+    """
+    if d.is_hub:
+        files = mirror_files(_hub(d))
+        return f"{Path(files[0][1]).parent}/{facts(files)}" if files else d.place
+    if d.place.startswith(FRAME):
+        _frame_file(d)
+        return d.place
+    path = Path(d.place)
+    if not (path.is_dir() if d.is_folder else path.is_file()):
+        raise UserError(f"no such {'folder' if d.is_folder else 'file'}: {d.place}")
+    below = files_below(path) if d.is_folder else [path]
+    stats = [(f.relative_to(path).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in below]
+    return f"{path.resolve()}/{stats}"
+
+
+def read(d: Declaration) -> Table:
+    """Read the columns of a declaration; raises UserError for rows that cannot be read."""
+    if d.is_arrays:
+        return array_table(d)
+    if d.is_folder:
+        return folder_table(d)
+    if d.is_hub:
+        with opened(_hub(d), mirror_files(_hub(d))) as splits:
+            return of_datasets(d, splits, lambda split, row: f"row {row + 1} of its {split} split")
+    path = _frame_file(d) if d.place.startswith(FRAME) else Path(d.place)
+    with opened_table(d, path) as (rows, where):
+        return of_datasets(d, {"": rows}, lambda _, row: where(row), path.parent)
+
+
+def _hub(d: Declaration) -> Source:
+    name, _, revision = d.place.removeprefix(HUB).rpartition("@")
+    return Source(repository=name, config=d.config or "default", revision=revision)
+
+
+def _frame_file(d: Declaration) -> Path:
+    path = frame_file(d.place.removeprefix(FRAME))
+    if not path.is_file():
+        raise Unavailable(
+            f"{d.place} is not in the cache: call lethe.run(dataset=...) with the data frame again"
+        )
+    return path
+
+
+def frame_file(mark: str) -> Path:
+    """Return where the cache has a data frame."""
+    return cache_folder() / "frames" / f"{mark}.parquet"

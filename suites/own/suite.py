@@ -1,0 +1,117 @@
+"""The suite of a declaration: its scenarios follow from the data, its streams from the columns."""
+
+import os
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+from suites.base import Data, Scenario, Suite, Training
+from suites.declared import OPTIONS, Declaration
+from suites.errors import Unavailable, UserError, some, unknown
+from suites.own.loaded import loaded
+from suites.scenarios import ByClass, ByDomain
+
+_CLASSES = 2
+"""Classes of a task if nothing is declared."""
+TEXT_TRAINING = Training(epochs=10, batch=32, optimiser="adam", lr=1e-3)
+IMAGE_TRAINING = Training(epochs=20, batch=16, optimiser="adam", lr=1e-3)
+
+
+def suite_of(d: Declaration) -> Suite:
+    """Return the suite of a declaration; raises UserError if its data cannot be read or learned from.
+
+    If the data is on the hub only, all scenarios are offered, and refused once the data is there.
+    """
+    made = _without_options(d)
+    for name, _ in d.of_split:
+        if name not in made.options:
+            raise unknown(f"option of {d.place}", name, [*OPTIONS, *made.options])
+    _check_tasks(d, made)
+    if not d.of_split:
+        return made
+    return replace(made.with_options(dict(d.of_split)), name=d.name)
+
+
+def spelled_with_options(d: Declaration) -> str:
+    """Return the canonical name of a declaration: options of its split that differ from the defaults."""
+    usual, chosen = _without_options(d).options, suite_of(d).options
+    differing = {k: str(chosen[k]) for k in chosen if chosen[k] != usual[k]}
+    return replace(d, of_split=tuple(sorted(differing.items()))).name
+
+
+def _without_options(d: Declaration) -> Suite:
+    path = Path(d.place)
+    state = path.stat().st_mtime_ns if path.exists() else 0
+    return _suite(replace(d, of_split=()), os.getcwd(), os.environ.get("LETHE_DATA"), state)
+
+
+@lru_cache(32)
+def _suite(d: Declaration, _here: str, _mirror: str | None, _state: int) -> Suite:
+    """Return the suite; the other arguments make it again where it may be another."""
+    kinds: tuple[Scenario, ...] = ("task", "domain", "class", "online")
+    try:
+        data = loaded(d).data
+        n, each = len(data.class_names), d.classes or _CLASSES
+        why_not, n_tasks = _why_not(data), n // each if n % each == 0 else 1
+    except Unavailable:
+        why_not, n_tasks = {}, 1
+    tasks = f"{d.classes or _CLASSES} classes a task"
+    if d.task:
+        tasks = f"a task for each {d.bins or 'value'} of {d.task}"
+    if d.bins.isdigit():
+        tasks = f"{d.bins} tasks in order of {d.task}"
+    if d.task and d.classes:
+        tasks += f", divided by {d.classes} classes"
+    return Suite(
+        name=d.name,
+        version=1,
+        summary=f"{d.short}, {tasks}",
+        source="data of the user",
+        load=partial(_data, d),
+        split=ByDomain(order="fixed") if d.task else ByClass(tasks=n_tasks),
+        scenarios=tuple(kind for kind in kinds if kind not in why_not),
+        why_not=why_not,
+        model="minilm" if d.text else "mlp" if d.is_arrays else "cnn",
+        model_options={"max_tokens": 128} if d.text else {},
+        training=TEXT_TRAINING if d.text else IMAGE_TRAINING,
+        needs=d.place,
+    )
+
+
+def _data(d: Declaration) -> Data:
+    return loaded(d).data
+
+
+def notes(d: Declaration) -> list[str]:
+    """Return what a user should know of the data of a declaration before trusting a number."""
+    return [f"{d.short}: {words}" for words in loaded(d).notes]
+
+
+def _check_tasks(d: Declaration, made: Suite) -> None:
+    """Raise UserError if the classes make no equal tasks, and no option says how to divide them."""
+    if d.task or {name for name, _ in d.of_split} & {"tasks", "groups", "first", "slots"}:
+        return
+    try:
+        n, each = len(loaded(d).data.class_names), d.classes or _CLASSES
+    except Unavailable:
+        return
+    if made.options["tasks"] == 1:
+        sizes = " or ".join(str(k) for k in range(1, n) if n % k == 0)
+        raise UserError(
+            f"{d.place} has {n} classes, which make no equal tasks of {each}: write classes={sizes}, or the "
+            f"classes of each task, groups={each}-{max(n - each, 1)}"
+        )
+
+
+def _why_not(data: Data) -> dict[Scenario, str]:
+    """Return the reason for each scenario that the data has not."""
+    if data.domain_N is None:
+        return {}
+    of_tasks = [{*data.y_N[data.domain_N == t].tolist()} for t in range(len(data.domain_names))]
+    every, common = set.union(*of_tasks), set.intersection(*of_tasks)
+    if len(common) == len(every):
+        return {"class": "every task has all classes, so that it would be the domain scenario"}
+    if len(common) < 2:
+        shown = some([repr(data.class_names[c]) for c in sorted(common)], 1) or "none"
+        return {"domain": f"its tasks must share two classes or more, and all of them share {shown}"}
+    return {}
