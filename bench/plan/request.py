@@ -14,6 +14,8 @@ from bench.plan.selectors import Choice, expanded
 from bench.plan.settings import (
     OF_METHODS,
     TRAINING_HINTS,
+    USUAL,
+    Shared,
     check_training,
     recorded,
     training_of,
@@ -44,6 +46,9 @@ class Request:
     strategy, as if it were in the brackets of each."""
     resume_from: str = ""
     """The folder of an exported model to continue from; empty for none."""
+    shown: Shared = field(default_factory=dict)
+    """For each "suite/scenario" of a run, settings that identities do not name; empty for the request's own.
+    They are those with which the run's folder was started."""
 
     @cached_property
     def exported(self) -> Exported | None:
@@ -205,8 +210,17 @@ class Request:
             chosen[n], idle = choice.settled(around | all_options)
             reasons += _reasons(idle)
         # Settings that differ from the defaults: of each part in its brackets, all others in the first's.
-        shared = {k: training[k] for k in own_training if training[k] != usual[k]}
-        shared |= {k: all_options[k] for k in own_options if all_options[k] != options[k]}
+        shown = self.shown.get(f"{self.named_suite}/{scenario}")
+        usual_options = options
+        if shown is not None:
+            usual = {k: shown.get(k, v) for k, v in USUAL.items()}
+            same_model = shown.get("model", model.name) == model.name
+            usual_options = {
+                k: shown.get(k, v) if same_model else v for k, v in models.options(model).items()
+            }
+        shared = {k: v for k, v in training.items() if v != usual[k]}
+        shared |= {k: v for k, v in all_options.items() if v != usual_options[k]}
+        shared |= {"model": model.name} if shown and shown.get("model", model.name) != model.name else {}
         words = [identity(c.name, c.differing() | (shared if c is chosen[0] else {})) for c in chosen]
         spec = CellSpec(
             suite=self.named_suite,

@@ -92,7 +92,7 @@ class ResolvedPlan:
     existing: Mapping[str, str]
     """The status of each cell whose record is not changed, by key."""
     shared: Shared
-    """What all cells of a suite and scenario share, for the manifest."""
+    """For each suite and scenario, the settings that identities do not name, for the manifest."""
     data: Mapping[str, str]
     """The fingerprint of the data set of each suite, if it is known."""
     device: str
@@ -279,14 +279,14 @@ def resolve(
         model_fingerprint: Called for each pretrained model of a record.
 
     Raises:
-        UserError: A request is unknown or impossible, or requests contradict each other or the settings of
-            the folder.
+        UserError: A request is unknown or impossible, or has another suite version than the folder or an
+            earlier request.
     """
     if stale not in ("", "rerun", "keep"):
         raise unknown("value for --stale", stale, ["rerun", "keep"])
+    shared = _common(requests, present)
+    requests = [replace(request, shown=shared) for request in requests]
     cells = {spec.key: spec for request in requests for spec in request.cells()}
-    shared = _common(requests)
-    check_agreement(present.folder, present.shared, shared)
     suites_ = dict.fromkeys(spec.suite for spec in cells.values())
     data = {name: mark for name in suites_ if (mark := fingerprint(name)) is not None}
     staleness = Staleness(present.code, present.equivalences, data.get, model_fingerprint)
@@ -448,13 +448,17 @@ def unsuitable(spec: CellSpec) -> str | None:
     return reason or (strategy.cannot_generate() if suites.get(spec.suite).generates else None)
 
 
-def _common(requests: Iterable[Request]) -> dict[str, dict[str, Value]]:
-    """Return what the cells of each suite and scenario share; raises UserError if two requests differ."""
-    shared: dict[str, dict[str, Value]] = {}
+def _common(requests: Iterable[Request], present: Present) -> dict[str, Mapping[str, Value]]:
+    """Return the settings that identities of each suite and scenario do not name: those of the first request.
+
+    Raises:
+        UserError: A later request has another suite version, or continues from another model.
+    """
+    shared = dict(present.shared)
     for request in requests:
-        for name, settings in request.shared().items():
-            if shared.setdefault(name, settings) != settings:
-                raise UserError(f"{name} is requested with different settings: use a run folder for each")
+        asked = request.shared()
+        check_agreement(present.folder, shared, asked)
+        shared = asked | shared
     return shared
 
 

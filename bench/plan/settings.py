@@ -69,9 +69,12 @@ def check_training(training: dict[str, Any]) -> None:
 
 
 def check_agreement(folder: Path, before: Shared, now: Shared) -> None:
-    """Raise UserError if settings differ from those with which a run's folder was started."""
+    """Raise UserError if a suite has another version, or training continues from another model, than before.
+
+    Other settings may differ: cells of both are in one folder, and identities say in what they differ.
+    """
     for name in before.keys() & now.keys():
-        for key in sorted(before[name].keys() | now[name].keys()):
+        for key in ("version", "continues"):
             was, is_ = before[name].get(key), now[name].get(key)
             if was != is_:
                 raise UserError(f"{folder} has {name} with {key} = {was}, not {is_}: choose another --out")

@@ -66,7 +66,8 @@ class Manifest(CheckedFile):
     commands: list[Command]
     """Every command, in order."""
     shared: dict[str, dict[str, Value]]
-    """For each suite/scenario, what all its cells share: version, model, training."""
+    """For each suite/scenario, the settings of the first command: version, model, training. Identities name
+    what differs from them."""
     data: dict[str, str]
     """Fingerprint of each suite's data set."""
     cells: dict[Key, Name]

@@ -75,8 +75,8 @@ class RunFolder(RunReader):
     ) -> Maker:
         """Add cells to the manifest; create the folder if it does not exist.
 
-        Strategies, seeds, scenarios and suites may be added to a run at any time. What must stay is
-        ``shared``: what all cells of one suite and scenario have in common (version, model, training).
+        Strategies, seeds, scenarios, suites and settings may be added to a run at any time. ``shared`` are
+        the settings of the first command for each suite and scenario; identities name what differs.
         ``data`` is the fingerprint of each suite's data set. ``described`` is what strategies, suites and
         models say of themselves, so that a reader need not import them: by kind and name. ``code`` are the
         files behind each fingerprint of code. ``again`` is what is run again by --force or --retry-failed.
@@ -86,7 +86,7 @@ class RunFolder(RunReader):
             What records of this command say of how they were made.
 
         Raises:
-            UserError: where ``shared`` differs from what the folder holds, and where the folder
+            UserError: where a suite has another version than in the folder, and where the folder
                 cannot be written.
         """
         before = self.manifest()
@@ -97,7 +97,7 @@ class RunFolder(RunReader):
         manifest = {
             "schema": Manifest.VERSION,
             "commands": [*(c.model_dump(exclude_none=True) for c in before.commands), entry],
-            "shared": {**before.shared, **shared},
+            "shared": {**shared, **before.shared},
             "data": {**before.data, **data},
             "cells": {**before.cells, **{s.key: s.title for s in specs}},
             "code": {**before.code, **(code or {})},

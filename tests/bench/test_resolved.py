@@ -102,12 +102,18 @@ def test_groups_that_need_data_are_decided_once_the_data_is_available() -> None:
     refused("fingerprint other, but the plan mark", whole.completed, lambda suite: "other", small)
 
 
-def test_settings_that_contradict_the_folder_are_refused() -> None:
+def test_identities_name_what_differs_from_the_settings_of_the_folder() -> None:
     shared = FIVE.shared()
-    resolve([FIVE], Present(shared=shared))
+    plain = resolve([FIVE], Present(shared=shared))
+    assert plain.cells == tuple(FIVE.cells())
     other = {"toy/class": shared["toy/class"] | {"epochs": 2}}
-    with pytest.raises(UserError, match="there has toy/class with epochs = 2, not 4: choose another --out"):
-        resolve([FIVE], Present(folder=Path("there"), shared=other))
+    named = resolve([FIVE], Present(shared=other))
+    assert [spec.key for spec in named.cells] == [spec.key for spec in plain.cells]
+    assert all("epochs=4" in spec.identity for spec in named.cells)
+    assert named.shared == other
+    newer = {"toy/class": shared["toy/class"] | {"version": 2}}
+    with pytest.raises(UserError, match="there has toy/class with version = 2, not 1: choose another --out"):
+        resolve([FIVE], Present(folder=Path("there"), shared=newer))
 
 
 @settings(deadline=None, max_examples=30)

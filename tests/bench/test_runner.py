@@ -20,6 +20,7 @@ import torch
 
 import bench
 from bench.plan import Request, codes_of, selectors
+from bench.results import load
 from bench.runner import processes
 from bench.runner.dispatch import resolve_for
 from bench.runner.options import Options, check_device
@@ -28,6 +29,7 @@ from bench.schema import CellRecord
 from bench.store import RunFolder, RunReader
 from bench.train import run_group
 from lethe.testing import outcome, toy_cell
+from suites.base import SUITES
 from tests.conftest import Command, ran, refused, tree, unchecked
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
@@ -266,23 +268,51 @@ def test_damaged_confusion_counts_are_made_again(tmp_path: Path) -> None:
     assert ran(tmp_path, asked).counts == {}
 
 
-def test_changed_settings_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def identities(run: Path) -> list[str]:
+    return sorted(str(spec["identity"]) for spec in (r["spec"] for r in RunFolder(run).each(dict).values()))
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_several_settings_in_a_folder_are_rows_of_their_own(tmp_path: Path, together: bool) -> None:
+    """In one command or one after the other; what differs from the first is in identity and key."""
+    run = tmp_path / "run"
+    first = Request("toy", ("finetune", "er[epochs=2]"), settings={"lr": "0.02"})
+    others = [
+        Request("toy", ("finetune", "finetune[lr=0.02]"), settings={"epochs": "2"}),
+        Request("toy", ("finetune[epochs=4]",), settings={"epochs": "2", "lr": "0.02"}),  # the first's
+        Request("toy", ("er+lwf",), ("class",), settings={"model": "cnn", "width": "2", "hidden": "8"}),
+        Request("toy", ("finetune",), ("task",), settings={"epochs": "2"}),  # the first of its scenario
+    ]
+    for tables in [[first, *others]] if together else [[table] for table in (first, *others)]:
+        ran(run, *tables)
+    lr = "lr=0.01"
+    assert identities(run) == sorted(
+        [
+            "finetune",
+            "er[epochs=2]",
+            f"finetune[epochs=2,{lr}]",
+            "finetune[epochs=2]",
+            f"er[hidden=8,{lr},model=cnn,width=2]+lwf",
+            "finetune",
+        ]
+    )
+    rows = load(run).cells.groupby(["suite", "scenario", "identity"]).size()
+    assert list(rows) == [1] * 6
+    before = tree(run)
+    assert ran(run, first, *others).counts == {}
+    assert {k: v for k, v in tree(run).items() if "run.json" not in str(k)} == {
+        k: v for k, v in before.items() if "run.json" not in str(k)
+    }
+
+
+def test_a_folder_has_one_version_of_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     ran(run, Request("toy", ("finetune",)))
     before = tree(run)
-    changed = Request("toy", ("er",), settings={"epochs": "2"})
-    refused("has toy/class with epochs = 4, not 2: choose another --out", ran, run, changed)
+    monkeypatch.setitem(SUITES, "toy", replace(SUITES["toy"], version=2))
+    says = "has toy/class with version = 1, not 2: choose another --out"
+    refused(says, ran, run, Request("toy", ("er",)))
     assert tree(run) == before
-    # Strategies, seeds and scenarios may be added.
-    more = Request("toy", ("er",), ("task", "class"), (3,))
-    assert ran(run, more).counts == {"done": 2}
-    assert len(RunFolder(run).manifest().commands) == 2
-
-
-def test_contradicting_requests_are_refused(tmp_path: Path) -> None:
-    tables = [Request("toy", ("er",)), Request("toy", ("er",), settings={"epochs": "2"})]
-    refused("different settings", ran, tmp_path / "run", *tables)
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
