@@ -1,8 +1,8 @@
-"""Inputs of models for texts: token numbers, or features of a frozen backbone.
+"""Inputs of models: images, token numbers, or features of a frozen backbone; see image_features for images.
 
-Features are computed once for all seeds, strategies and runs and saved in a memory-mapped file. Its name is a
-hash of everything that they depend on: texts, weights of the backbone, tokenizer, ``max_tokens``, pooling and
-code.
+Features of texts are computed once for all seeds, strategies and runs and saved in a memory-mapped file. Its
+name is a hash of everything that they depend on: texts, weights of the backbone, tokenizer, ``max_tokens``,
+pooling and code.
 
 Axes: N texts, S tokens, F features, C classes.
 """
@@ -10,26 +10,25 @@ Axes: N texts, S tokens, F features, C classes.
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench import models
+from bench.encode.cached_features import Said, cached
+from bench.encode.image_features import normalised, with_features
 from bench.encode.token_pairs import padded, pair_tokens
 from bench.models import ModelRef, Options, Shape, pretrained, seq2seq, shared
 from suites.base import Data
-from suites.cache import cache_folder, is_cached, write_cached
 from suites.errors import UserError
 from suites.syntax import digest_of
 from suites.text import fingerprint
 
 _AT_ONCE = 64
-Said = Callable[[str], None]
 
 
 def inputs(
@@ -37,8 +36,8 @@ def inputs(
 ) -> Data:
     """Return a data set with the inputs of a model in ``x_N``.
 
-    Images are unchanged. Texts become tokens (N, S), or features (N, F) of a frozen backbone; for a model
-    that generates text, tokens of text and target (N, 2, S).
+    Images are unchanged, or become features (N, F) of a frozen network. Texts become tokens (N, S), or
+    features (N, F) of a frozen backbone; for a model that generates text, tokens of text and target (N, 2, S).
 
     Args:
         data: The data set.
@@ -53,7 +52,8 @@ def inputs(
     _check_reads(data, model)
     options = models.options(model) | options
     if not data.texts:
-        return data
+        data = normalised(data, model, options)
+        return with_features(data, model, options, device, said) if options.get("tune") == "head" else data
     if data.generates:
         return replace(data, x_N=pair_tokens(data, model.name, options["max_tokens"]))
     if options["tune"] == "head":
@@ -113,15 +113,8 @@ def features(
     texts: tuple[str, ...], model: str, options: Options, device: str = "cpu", said: Said | None = None
 ) -> Tensor:
     """Return features of texts by the frozen backbone, float32 (N, F), memory-mapped if they are cached."""
-    path = cache_folder() / f"features-{_key(texts, model, options['max_tokens'], options['pooling'])}.npy"
-    if not is_cached(path):
-        found = _computed(texts, model, options, device, said)
-        array_NF = found.numpy()
-        write_cached(path, lambda file: np.save(file, array_NF))
-        if not path.is_file():  # it cannot be written
-            return found
-    # Copy on write: torch needs a writable array, although nothing is written.
-    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    key = _key(texts, model, options["max_tokens"], options["pooling"])
+    return cached(key, lambda: _computed(texts, model, options, device, said))
 
 
 @cache

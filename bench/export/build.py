@@ -129,7 +129,10 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
     if header.shape is not None:
         shape, generators = tuple(header.shape), [generator(0, "model")]
         model = models.build(spec.reference, spec.model_options, shape, len(header.units), generators)
-        model.load_state_dict(state)
+        # A frozen network is not among what was saved.
+        model.load_state_dict(
+            model.state_dict() | state if spec.model_options.get("tune") == "head" else state
+        )
         model.head = _rows(model.head, units)
         return Predictor(model, exported)
     if spec.model != seq2seq.TINY and pretrained.mark(spec.model) != header.data.model:

@@ -34,8 +34,8 @@ from suites.values import convert, spelled as spelled_path, taken_apart
 
 __all__ = [
     "NETWORKS", "PRETRAINED", "REGISTRY", "Build", "ModelRef", "ModelRegistry", "Options", "Shape", "build",
-    "check", "names", "one_by_one", "option_type", "options", "parameter_count", "reference", "register",
-    "spelled",
+    "check", "names", "normalisation", "one_by_one", "option_type", "options", "parameter_count",
+    "reference", "register", "spelled",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # a list of the models imports neither torch nor pydantic
@@ -213,6 +213,12 @@ def build(model: ModelRef, chosen: Options, shape: Shape, units: int, generators
     """Build a model with one lane per generator; raises UserError as ``check`` does."""
     check(model, chosen)
     return _builder(model)(generators, shape, units, **chosen)
+
+
+def normalisation(model: ModelRef, chosen: Options) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and standard deviation of each channel that a network needs; None for the suite's."""
+    stated = None if model.reads_texts else vars(_builder(model)).get("normalisation")
+    return None if stated is None else stated(bool((options(model) | chosen)["weights"]))
 
 
 def parameter_count(model: ModelRef, chosen: Options, shape: Shape, units: int) -> int:

@@ -35,7 +35,7 @@ class Source:
     name: str
     """Its name in messages."""
     make: Callable[[Shape, int], nn.Module]
-    """Makes it for rows of a shape and a number of units; initial weights are from torch's generator."""
+    """Makes it for rows of the shape that it reads and a number of units, with torch's global generator."""
     head: str = "last"
     """``last``: a dense layer whose output is the network's becomes the head. ``new``: the network's output
     is the features, and a head is added."""
@@ -46,6 +46,8 @@ class Source:
     """Height and width that images are resized to; 0 for those of the suite."""
     channels: int = 0
     """Channels that it reads: images of one channel are repeated; 0 for those of the suite."""
+    frozen: bool = False
+    """Whether only the head is trained."""
 
     def read(self, x_LBX: Tensor) -> Tensor:
         """Return images with the channels and the size that the network reads."""
@@ -63,7 +65,7 @@ class Source:
             UserError: The network cannot be made, or cannot read rows of this shape.
         """
         x_2X = self.read(torch.rand(1, 2, *shape, generator=torch.Generator().manual_seed(0)))[0]
-        lanes = [self._one(g, x_2X, shape, units) for g in generators]
+        lanes = [self._one(g, x_2X, units) for g in generators]
         networks = [network for network, _, _ in lanes]
         head = LaneLinear(generators, lanes[0][2], units)
         for lane, (_, own, _) in enumerate(lanes):
@@ -73,16 +75,18 @@ class Source:
         for network, generator in zip(networks, generators, strict=True):
             LaneDropout.replace(network, generator)
         seeds = [int(torch.randint(2**62, (), generator=g)) for g in generators]
-        why = _why_not_stacked(networks[0], x_2X)
+        if self.frozen:
+            networks[0].requires_grad_(False)
+        why, untrained = _why_not_stacked(networks[0], x_2X), _without_gradient(networks[0], x_2X)
         remake = partial(self.build, shape=shape, units=units)
-        return Network(networks, head, why, seeds, self.read, remake, _without_gradient(networks[0], x_2X))
+        return Network(networks, head, why, seeds, self.read, remake, untrained)
 
     def _one(
-        self, generator: torch.Generator, x_2X: Tensor, shape: Shape, units: int
+        self, generator: torch.Generator, x_2X: Tensor, units: int
     ) -> tuple[nn.Module, nn.Linear | None, int]:
         """Return the network of one lane without its last layer, that layer, and the number of features."""
         with drawing_from(generator):
-            network = self.make(shape, units).train()
+            network = self.make(tuple(x_2X.shape[1:]), units).train()
             name, width = self._head_of(network, x_2X)
         if name is None:
             return network, None, width

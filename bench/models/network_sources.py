@@ -6,22 +6,26 @@ true or false are options of the model; ``shape`` and ``units`` are given if it 
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
 
 from bench.models import PRETRAINED
+from bench.models.head_alone import HeadAlone
 from bench.models.network import Shape, Source
 from strategies.core import Bounds, Generators, LaneModel
 from suites.errors import Unavailable, UserError, unknown
 from suites.paths import check_is_file
 
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]] | None
 _PLAIN = (bool, int, float, str)
 _OWN: dict[str, tuple[Any, Any]] = {
+    "tune": (Literal["full", "head"], "full"),
     "weights": (str, ""),
     "pixels": (Annotated[int, Bounds(0)], 0),
     "head": (Literal["last", "new"], "last"),
@@ -30,6 +34,7 @@ _OWN: dict[str, tuple[Any, Any]] = {
 _HELP = """
 
 Args:
+    tune: Whether all weights are trained (full), or only the head, on features that are computed once.
     weights: File of the initial weights (.safetensors, or .pt of tensors alone); pretrained for those of the
         library, from its cache or the network; empty for random ones.
     pixels: Height and width that images are resized to; 0 for those of the suite.
@@ -56,13 +61,23 @@ def library_network(name: str) -> Callable[..., LaneModel]:
         raise unknown(f"network of {package}", network, list(known))
 
     def make(shape: Shape, units: int, pretrained: bool) -> nn.Module:
+        made: nn.Module
         if package == "torchvision":
-            made: nn.Module = library.models.get_model(network, weights="DEFAULT" if pretrained else None)
+            made = library.models.get_model(network, weights="DEFAULT" if pretrained else None)
         else:
             made = library.create_model(network, pretrained=pretrained)
         return made
 
-    return _builder(name, f"{network} of {package}", {}, make, 3)
+    def normalisation(pretrained: bool) -> Normalisation:
+        if not pretrained:
+            return None
+        if package == "torchvision":
+            of = library.models.get_model_weights(network).DEFAULT.transforms()
+        else:
+            of = library.get_pretrained_cfg(network)
+        return tuple(of.mean), tuple(of.std)
+
+    return network_model(name, f"{network} of {package}", make, channels=3, normalisation=normalisation)
 
 
 def users_network(name: str, made_by: Callable[..., nn.Module]) -> Callable[..., LaneModel]:
@@ -106,7 +121,10 @@ def users_network(name: str, made_by: Callable[..., nn.Module]) -> Callable[...,
             raise UserError(f"model {name} made {type(network).__name__}, not an nn.Module")
         return network
 
-    return _builder(name, inspect.getdoc(made_by) or name, options, make)
+    mean, std = getattr(made_by, "mean", None), getattr(made_by, "std", None)
+    stated = (tuple(mean), tuple(std)) if isinstance(mean, tuple) and isinstance(std, tuple) else None
+    doc = inspect.getdoc(made_by) or name
+    return network_model(name, doc, make, options, normalisation=lambda pretrained: stated)
 
 
 def _option_type(hint: Any, default: Any) -> Any:
@@ -120,28 +138,46 @@ def _option_type(hint: Any, default: Any) -> Any:
     return Annotated[plain, Bounds()]  # numbers have no bounds, as the network states none
 
 
-def _builder(
+def network_model(
     name: str,
     doc: str,
-    options: dict[str, tuple[Any, Any]],
     make: Callable[..., nn.Module],
+    options: Mapping[str, tuple[Any, Any]] = MappingProxyType({}),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
     channels: int = 0,
+    normalisation: Callable[[bool], Normalisation] = lambda pretrained: None,
 ) -> Callable[..., LaneModel]:
-    """Return a function with keyword-only options, as all models have."""
+    """Return the function that builds a model, with keyword-only options as all models have.
+
+    Args:
+        name: Name of the model.
+        doc: Its docstring.
+        make: Called with the shape of a row, units, whether the library's weights are wanted, and options.
+        options: Type and default of each of its own options.
+        defaults: Other defaults of the options that all networks have.
+        channels: Channels that it reads; 0 for those of the suite.
+        normalisation: Returns mean and standard deviation of each channel that it was trained with; None for
+            those of the suite.
+    """
+    known = {**options, **{k: (hint, defaults.get(k, value)) for k, (hint, value) in _OWN.items()}}
 
     def build(generators: Generators, shape: Shape, units: int, **given: Any) -> LaneModel:
-        chosen = {k: default for k, (_, default) in (options | _OWN).items()} | given
+        chosen = {k: default for k, (_, default) in known.items()} | given
         own = {k: chosen.pop(k) for k in _OWN}
-        weights = own["weights"]
+        weights, frozen = own["weights"], own["tune"] == "head"
+        if frozen and not weights:
+            raise UserError(f"model {name} with tune=head needs weights: random features differ by seed")
+        if frozen and len(shape) == 1:  # features of the rows
+            return HeadAlone(generators, shape[0], units)
         new = partial(_made, name, make, chosen, weights)
-        source = Source(name, new, own["head"], not weights, own["pixels"], channels)
-        return source.build(generators, shape, units)
+        return Source(name, new, own["head"], not weights, own["pixels"], channels, frozen).build(
+            generators, shape, units
+        )
 
     keyword = inspect.Parameter.KEYWORD_ONLY
-    build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(k, keyword, default=default) for k, (_, default) in (options | _OWN).items()]
-    )
-    build.__annotations__ = {k: hint for k, (hint, _) in (options | _OWN).items()}
+    parameters = [inspect.Parameter(k, keyword, default=default) for k, (_, default) in known.items()]
+    vars(build).update(__signature__=inspect.Signature(parameters), normalisation=normalisation)
+    build.__annotations__ = {k: hint for k, (hint, _) in known.items()}
     build.__doc__ = doc + _HELP
     return build
 

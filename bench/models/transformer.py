@@ -3,13 +3,14 @@
 Axes: L lanes, B batch, R rows of all lanes, S tokens, F features, P soft prompts; X the axes of one row.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.models import Shape, register
+from bench.models.head_alone import HeadAlone
 from bench.models.pretrained import Backbone, backbone, check_length
 from bench.models.seq2seq import seq2seq
 from bench.models.shared import Shared
@@ -22,20 +23,6 @@ Pooling = Literal["mean", "first", "own"]
 _AT_ONCE = {"cpu": 16, "cuda": 1024}
 """Rows of all lanes that are computed together. Rows are sorted by length first, so that each part is only as
 wide as its longest row; a GPU is faster with fewer, larger products."""
-
-
-class HeadAlone(LaneModel):
-    """A head over features that a frozen backbone computed before; see bench.encode.model_inputs."""
-
-    any_lanes: ClassVar[bool] = True
-
-    def __init__(self, generators: Generators, features: int, units: int) -> None:
-        super().__init__()
-        self.head = LaneLinear(generators, features, units)
-
-    def features(self, x_LBF: Tensor) -> Tensor:
-        """Return the input, which contains the features."""
-        return x_LBF
 
 
 class Transformer(Shared[Backbone]):

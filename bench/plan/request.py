@@ -200,6 +200,10 @@ class Request:
         check_training(training)
         if training["augment"] and model.reads_texts:
             raise UserError(f"augment crops and flips images, and {model.name} reads texts: leave it out")
+        if training["augment"] and (options | own_options).get("tune") == "head" and not model.reads_texts:
+            raise UserError(
+                "augment crops and flips images, and tune=head reads features: --set augment=false"
+            )
         around |= training
         types = {k: models.option_type(model, k) for k in options}
         all_options, more = settled(options | own_options, options, types, around)

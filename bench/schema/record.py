@@ -257,7 +257,7 @@ class DataSource(Described):
     fingerprint: str
     """SHA-256 of the data set."""
     model: str | None = None
-    """Fingerprint of the pretrained model and tokenizer; for texts."""
+    """Fingerprint of the pretrained model (and tokenizer); absent for random initial weights."""
 
 
 class MadeBy(Described):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bench.encode import generation_header
+from bench.encode import generation_header, normalised
 from bench.plan import Fields
 from bench.train.lane_record import data_header
 from bench.train.lane_state import LaneState
@@ -133,7 +133,8 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
     more = state.strategy.answers_with_more_than_model()
     wanted = ("model/", "strategy/") if more else ("model/",)
     tensors = {name: t for name, t in _tensors(state)[1].items() if name.startswith(wanted)}
-    data = state.streams.data
+    data, first = state.streams.data, state.specs[0]
+    images = data if data.texts else normalised(state.raw, first.reference, first.model_options)
     for lane, (spec, stream) in enumerate(zip(state.specs, state.streams.streams, strict=True)):
         if lane in state.diverged:
             continue
@@ -144,10 +145,10 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
             "data": data_header(state),
             "answers_otherwise": more,
             "writes": generation_header(stream, spec.model),
-            "shape": None if data.texts else list(state.streams.shape),
-            "scale": data.scale,
-            "mean": list(data.mean),
-            "std": list(data.std),
+            "shape": None if data.texts else list(images.x_N.shape[1:]),
+            "scale": images.scale,
+            "mean": list(images.mean),
+            "std": list(images.std),
         }
         own = {name: _own(t[lane]) for name, t in tensors.items()}
         models.write(spec.key, tasks_done, own, header)

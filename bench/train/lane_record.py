@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.encode import mark
+from bench.encode import mark, weights_mark
 from bench.plan import Fields
 from bench.train.clock import peak_bytes
 from bench.train.lane_state import LaneState
@@ -61,10 +61,12 @@ def make_record(state: LaneState, lane: int) -> Fields:
 
 
 def data_header(state: LaneState) -> dict[str, str]:
-    """Return name and fingerprint of the data set and, for texts, the fingerprint of the model."""
+    """Return name and fingerprint of the data set and, if it has given weights, that of the model."""
     data = state.streams.data
     header = {"name": data.name, "fingerprint": data.fingerprint}
-    return header | ({"model": mark(data, state.specs[0].model)} if data.texts else {})
+    spec, shape = state.specs[0], tuple(state.raw.x_N.shape[1:])
+    model = mark(data, spec.model) if data.texts else weights_mark(spec.reference, spec.model_options, shape)
+    return header | ({"model": model} if model else {})
 
 
 def _finite(value: Any) -> Any:

