@@ -6,7 +6,8 @@ which of a layout's tables its tasks follow: lanes differ in how many classes an
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -37,6 +38,10 @@ _WORDS = (
 )  # fmt: skip
 _FILLERS = "the a we saw some more of it today again and then later on with"
 PER_CLASS = 60
+DIGITS = (1, 8, 8)
+"""Shape of an image of digits."""
+SHAPES = (DIGITS, (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 96, 96), (3, 224, 224))
+"""Shapes of images that a network is tried with: the first that it can read is used for its checks."""
 
 
 def sentences(n_classes: int = 4, seed: int = 0) -> Data:
@@ -94,8 +99,21 @@ def codes(seed: int = 0) -> Data:
 
 
 @cache
-def _digits() -> Data:
-    return suites.get("digits").load()
+def _digits(shape: tuple[int, int, int] = DIGITS) -> Data:
+    """Return digits, or for networks that read other images some of them, enlarged to that shape."""
+    data = suites.get("digits").load()
+    if shape == DIGITS:
+        return data
+    train, test = data.n_train, len(data.x_N)
+    rows = torch.cat([torch.arange(min(260, train)), torch.arange(train, min(train + 140, test))])
+    x_N = data.x_N[rows].expand(-1, shape[0], -1, -1)
+    for axis, size in ((2, shape[1]), (3, shape[2])):
+        x_N = x_N.index_select(axis, torch.arange(size) * x_N.shape[axis] // size)
+    n_train = min(260, train)
+    return replace(
+        data, x_N=x_N.contiguous(), y_N=data.y_N[rows], n_train=n_train, fingerprint=f"digits-{shape}",
+        mean=data.mean * shape[0], std=data.std * shape[0],
+    )  # fmt: skip
 
 
 @cache
@@ -103,7 +121,9 @@ def _sentences() -> Data:
     return sentences(8)
 
 
-def _suite(layout: str, tables: tuple[Table, ...], texts: bool) -> Suite:
+def _suite(
+    layout: str, tables: tuple[Table, ...], texts: bool, shape: tuple[int, int, int] = DIGITS
+) -> Suite:
     """Return a suite with one layout, whose tasks have the numbers of rows in ``_ROWS``."""
     widest = max(sum(len(task) for task in table) for table in tables)
     most = max(len(task) for table in tables for task in table) + (layout == "again")
@@ -135,7 +155,7 @@ def _suite(layout: str, tables: tuple[Table, ...], texts: bool) -> Suite:
     options: dict[str, int | str] = {"max_tokens": 16} if texts else {"hidden": 32, "layers": 1}
     return Suite(
         name=f"check-{layout}{'-texts' if texts else ''}", version=1, summary=f"{layout} tasks",
-        source="made by Lethe", load=_sentences if texts else _digits, split=split,
+        source="made by Lethe", load=_sentences if texts else partial(_digits, shape), split=split,
         scenarios=("task", "domain", "class", "online"), model=model, model_options=options,
         training=Training(epochs=2, batch=BATCH, optimiser="adam", lr=0.01),
     )  # fmt: skip
@@ -165,10 +185,13 @@ def scenario_of(name: str) -> Scenario:
 
 
 @contextmanager
-def made_streams() -> Iterator[None]:
-    """Register the streams within a block: ``check-uneven``, ``check-again-texts``, ``check-pairs`` ..."""
+def made_streams(shape: tuple[int, int, int] = DIGITS) -> Iterator[None]:
+    """Register the streams within a block: ``check-uneven``, ``check-again-texts``, ``check-pairs`` ...
+
+    ``shape`` is that of the images.
+    """
     layouts = {"easy": EASY, "uneven": UNEVEN, "again": AGAIN}
-    made = [_suite(name, tables, texts) for name, tables in layouts.items() for texts in (False, True)]
+    made = [_suite(name, tables, texts, shape) for name, tables in layouts.items() for texts in (False, True)]
     made.append(PAIRS)
     for suite in made:
         suites.base.register(suite)

@@ -15,9 +15,11 @@ from torch import Tensor
 import suites
 from bench import models
 from bench.checks.conformance import Fault, Skip, Subject, accuracies, export, learns, resumed, run
+from bench.checks.made_streams import DIGITS, SHAPES
 from bench.plan import Fields, one_cell
 from bench.train import make_lanes
-from suites.base import Data, Stream
+from suites.base import Data, Stream, generator
+from suites.errors import UserError
 
 _SEEDS = (0, 1, 2)
 
@@ -91,11 +93,24 @@ SUITE_CHECKS: dict[str, Callable[[Any], None]] = {f.__name__: f for f in (data, 
 class ModelSubject(Subject):
     """A model to check, trained by ``finetune`` on the generated streams."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__("finetune")
+    def __init__(self, name: str, method: str = "finetune") -> None:
+        super().__init__(method)
         self.model = models.reference(name)
         if self.model.generates:
             raise Skip(f"{name} generates texts, which the generated streams do not have")
+        self.shape = DIGITS if self.model.reads_texts else self._readable()
+
+    def _readable(self) -> tuple[int, int, int]:
+        """Return the first of SHAPES that it reads; raises UserError if it reads none."""
+        refused = []
+        for shape in SHAPES:
+            try:
+                models.build(self.model, {}, shape, 4, [generator(0, "model")])
+            except UserError as error:
+                refused.append(error)
+            else:
+                return shape
+        raise refused[0]
 
     @property
     def of_texts(self) -> bool:
@@ -135,6 +150,11 @@ def within_rounding(subject: ModelSubject) -> None:
         raise Fault(f"loss alone and beside others: {b.tolist()} and {a.tolist()}: lanes are mixed")
 
 
+def learned_jointly(subject: ModelSubject) -> None:
+    """Two easy tasks are learned together better than by chance, in every scenario."""
+    learns(ModelSubject(subject.model.name, "joint"))
+
+
 MODEL_CHECKS: dict[str, Callable[[Any], None]] = {
-    "lanes": lanes, "alone": within_rounding, "resumed": resumed, "export": export, "learns": learns,
+    "lanes": lanes, "alone": within_rounding, "resumed": resumed, "export": export, "learns": learned_jointly,
 }  # fmt: skip

@@ -37,7 +37,7 @@ def inputs(
     """Return a data set with the inputs of a model in ``x_N``.
 
     Images are unchanged, or become features (N, F) of a frozen network. Texts become tokens (N, S), or
-    features (N, F) of a frozen backbone; for a model that generates text, tokens of text and target (N, 2, S).
+    features (N, F) of a frozen backbone; to generate text, tokens of text and target (N, 2, S).
 
     Args:
         data: The data set.

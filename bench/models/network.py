@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from bench.models.lane_dropout import LaneDropout, drawing_from, seeded
+from bench.models.hashed_dropout import HashedDropout, drawing_from, seeded
 from strategies.core import Generators, LaneLinear, LaneModel, Unsuitable
 from suites.errors import UserError
 
@@ -73,7 +73,7 @@ class Source:
                 head.weight.data[lane] = own.weight.detach().T
                 head.bias.data[lane] = 0 if own.bias is None else own.bias.detach()
         for network, generator in zip(networks, generators, strict=True):
-            LaneDropout.replace(network, generator)
+            HashedDropout.replace(network, generator)
         seeds = [int(torch.randint(2**62, (), generator=g)) for g in generators]
         if self.frozen:
             networks[0].requires_grad_(False)

@@ -33,8 +33,8 @@ from strategies.core import (
     OwnTerm,
     SavedState,
     Strategy,
-    draw_dropout,
     Unsuitable,
+    draw_dropout,
 )
 from suites.base import Data, Training, generator
 

@@ -19,7 +19,7 @@ from torch import nn
 import strategies
 from bench import models
 from bench.export import Predictor, save, served
-from bench.models.lane_dropout import LaneDropout
+from bench.models.hashed_dropout import HashedDropout
 from bench.models.network import Network
 from bench.plan import CellSpec, code_of
 from bench.store import RunReader, SavedModels
@@ -87,9 +87,8 @@ class Decides(nn.Module):
         return h.relu() if h.sum() > 0 else h.tanh()
 
 
-class Wide(nn.Linear):
-    def __init__(self):
-        super().__init__(784, 10)
+def wide():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU())
 
 
 class Needs(nn.Module):
@@ -251,7 +250,7 @@ def test_frozen_and_unused_parameters_are_not_trained_and_tied_ones_stay_tied(he
 
 
 def test_dropout_drops_a_share_and_scales_the_rest_by_masks_of_the_lane_and_the_call(here: Path) -> None:
-    layer = LaneDropout(0.25, 0, 0.7)
+    layer = HashedDropout(0.25, 0, 0.7)
     x = torch.ones(100, 50)
     first, second = layer(x), layer(x)
     assert set(first.unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
@@ -259,19 +258,19 @@ def test_dropout_drops_a_share_and_scales_the_rest_by_masks_of_the_lane_and_the_
     assert abs(float(((first == 0) & (second == 0)).float().mean()) - 0.25**2) < 0.02
     assert int(layer.calls) == 2
     assert torch.equal(layer.eval()(x), x)
-    channels = LaneDropout(0.5, 2, 0.1)(torch.ones(20, 6, 3, 3))
+    channels = HashedDropout(0.5, 2, 0.1)(torch.ones(20, 6, 3, 3))
     assert set(channels.mean((2, 3)).unique().tolist()) == {0.0, 2.0}
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("Wide", r"model ./net.py:Wide cannot read rows of shape \(1, 8, 8\): mat1 and mat2"),
+        ("wide", r"model ./net.py:wide cannot read rows of shape \(1, 8, 8\): mat1 and mat2"),
         ("Needs", r"has an argument depth without a default"),
         ("pair", r"returned tuple for 2 rows: return features or logits"),
         (
             "Missing",
-            r"net.py has no model 'Missing'; it has: dense, Conv, Tied, Noisy, Decides, Wide, Needs, pair",
+            r"net.py has no model 'Missing'; it has: dense, Conv, Tied, Noisy, Decides, wide, Needs, pair",
         ),
     ],
 )
@@ -567,3 +566,18 @@ def test_efficientnet_computes_what_its_package_does() -> None:
     assert models.parameter_count(reference, {"tune": "full"}, (3, 32, 32), 1000) == sum(
         p.numel() for p in theirs.parameters()
     )
+
+
+@pytest.mark.parametrize("name", ["Conv", "Noisy", "wide"])
+def test_check_runs_a_network_on_two_tiny_tasks_alone_in_lanes_resumed_and_exported(
+    here: Path, command: Command, name: str
+) -> None:
+    code, out, err = command(f"check ./net.py:{name}")
+    assert (code, out.splitlines()[-1].split(";")[0]) == (0, f"./net.py:{name}: 5 checks passed"), out + err
+
+
+def test_check_says_which_rows_a_network_cannot_read(here: Path, command: Command) -> None:
+    Path("net.py").write_text("from torch import nn\n\ndef odd():\n    return nn.Linear(7, 3)\n")
+    code, _, err = command("check ./net.py:odd")
+    assert code == 2
+    assert "model ./net.py:odd cannot read rows of shape (1, 8, 8)" in err

@@ -14,7 +14,7 @@ _KINDS: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 2, nn.Dropout
 _GOLDEN_RATIO = 0.6180339887498949
 
 
-class LaneDropout(nn.Module):
+class HashedDropout(nn.Module):
     """Dropout whose mask is a hash of the lane's key and the number of calls, which are buffers.
 
     Unlike torch's it draws from no generator, so that ``vmap`` can stack it and a checkpoint contains all of
@@ -44,12 +44,12 @@ class LaneDropout(nn.Module):
     @staticmethod
     def replace(network: nn.Module, generator: torch.Generator) -> None:
         """Replace torch's layers of dropout in a network, each with a key drawn from a generator."""
-        new: dict[nn.Module, LaneDropout] = {}
+        new: dict[nn.Module, HashedDropout] = {}
         for name, layer in list(network.named_modules(remove_duplicate=False)):
             if type(layer) in _KINDS and name:
                 if layer not in new:
                     key = float(torch.rand((), generator=generator, dtype=torch.float64))
-                    new[layer] = LaneDropout(layer.p, _KINDS[type(layer)], key)
+                    new[layer] = HashedDropout(layer.p, _KINDS[type(layer)], key)
                 network.set_submodule(name, new[layer])
 
 
