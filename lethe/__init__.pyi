@@ -35,6 +35,7 @@ from strategies.core import (
     Unsuitable as Unsuitable,
     dot_L as dot_L,
     gradients as gradients,
+    join_batches as join_batches,
     lanewise as lanewise,
     mask as mask,
     per_lane as per_lane,
@@ -44,7 +45,6 @@ from strategies.parts import (
     Memory as Memory,
     Replay as Replay,
     RowReplay as RowReplay,
-    join_batches as join_batches,
 )
 from suites.base import (
     BLEU as BLEU,

@@ -48,6 +48,6 @@ class Frozen(Strategy):
                 features_LBF = self.model.features(batch.x_LBX)
             logits_LBU = self.model.head(features_LBF)
             loss_L = self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
-        loss_L.sum().backward()
+        self.backward(loss_L)
         self.head_optimiser.step(self.context.active)
         return loss_L.detach()

@@ -19,10 +19,11 @@ from strategies.core import (
     LaneLinear,
     Search,
     gradients,
+    join_batches,
     need_images,
     unless,
 )
-from strategies.parts import NearestMean, Replay, join_batches
+from strategies.parts import NearestMean, Replay
 from suites.base import generator
 
 
@@ -70,8 +71,7 @@ class SCR(NearestMean, Replay):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the contrastive loss over two views of new and stored rows."""
-        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
-        both = join_batches(batch, self.memory.read(slots_LB, batch))
+        both = join_batches(batch, self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch))
         x_LVCHW = torch.cat([both.x_LBX, self.second_view(both.x_LBX)], 1)
         z_LVF = F.normalize(self.projector(self.model.features(x_LVCHW)), dim=2)
         return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), self.temperature)

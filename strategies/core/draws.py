@@ -9,6 +9,7 @@ Axes: L lanes, S steps, B draws.
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,13 +99,30 @@ def splitmix64(z: Tensor) -> Tensor:
     return z ^ _shift_right(z, 31)
 
 
+class Ahead:
+    """The numbers of a stream for many steps, computed together.
+
+    Attributes:
+        block_LKn: The numbers of K steps, n a step.
+        steps: Views of the block, one a step, (L, n) each.
+    """
+
+    def __init__(self, block_LKn: Tensor) -> None:
+        self.block_LKn = block_LKn
+        self.steps = block_LKn.unbind(1)
+
+
 class Draws:
     """Uniform draws for all lanes, named by their purpose."""
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str) -> None:
         self.seeds, self.device = tuple(seeds), device
-        self._drawn: dict[tuple[str, int], tuple[int, tuple[Tensor, ...]]] = {}
+        self._drawn: dict[tuple[str, int], tuple[int, Ahead | None]] = {}
         self._length: dict[str, int] = {}
+        self.plans: dict[object, Any] = {}
+        """What other objects computed ahead from the draws of this task, by the object."""
+        self.filled: set[object] = set()
+        """Memories in which every lane is known, on the host, to have a row."""
         self.begin(0)
 
     def begin(self, task: int) -> None:
@@ -113,6 +131,8 @@ class Draws:
         self._key_L1 = torch.tensor(keys, device=self.device).unsqueeze(1)
         self._drawn.clear()
         self._length.clear()
+        self.plans.clear()
+        self.filled.clear()
 
     @contextmanager
     def restored(self) -> Iterator[None]:
@@ -132,19 +152,25 @@ class Draws:
         Returns:
             Numbers in [0, 1), float64, shape (L, n).
         """
-        count, ahead = self._drawn.get((name, n), (0, ()))
-        if count % _STEPS_AT_ONCE == 0:
-            ahead = self._ahead(name, n, count)
-        self._drawn[name, n] = count + 1, ahead
-        return ahead[count % _STEPS_AT_ONCE]
+        ahead, step = self.ahead(name, n)
+        return ahead.steps[step]
 
-    def _ahead(self, name: str, n: int, count: int) -> tuple[Tensor, ...]:
+    def ahead(self, name: str, n: int) -> tuple[Ahead, int]:
+        """Draw as ``uniform`` does; return the numbers of many steps, and which of them are this step's."""
+        count, ahead = self._drawn.get((name, n), (0, None))
+        step = count % _STEPS_AT_ONCE
+        if ahead is None or step == 0:
+            ahead = Ahead(self._block(name, n, count))
+        self._drawn[name, n] = count + 1, ahead
+        return ahead, step
+
+    def _block(self, name: str, n: int, count: int) -> Tensor:
         counter = torch.arange(count * n, (count + _STEPS_AT_ONCE) * n, device=self.device)
         stream = name if self._length.setdefault(name, n) == n else f"{name}/{n}"
         start_L1 = splitmix64(self._key_L1 ^ zlib.crc32(stream.encode()))
         bits = splitmix64(start_L1 + (counter + 1) * _signed(_GOLDEN))
         unit = _shift_right(bits, 11).double() * 2.0**-53
-        return unit.view(-1, _STEPS_AT_ONCE, n).unbind(1)
+        return unit.view(-1, _STEPS_AT_ONCE, n)
 
     def below(self, name: str, limit_L: Tensor, n: int) -> Tensor:
         """Return n integers in [0, limit) for every lane, int64, shape (L, n); 0 where the limit is 0."""

@@ -85,7 +85,7 @@ class Optimiser:
         # Counted twice: the kernels need a tensor, and parts are made without reading from the device.
         self.steps_L = torch.zeros_like(self.lr_L)
         self.steps = [0] * len(lr)
-        self._on_L = torch.zeros_like(self.steps_L)
+        self._on_L, self._ones_L = torch.zeros_like(self.steps_L), torch.ones_like(self.steps_L)
         self._decay_L1 = torch.tensor(self.weight_decay, device=self.lr_L.device).unsqueeze(1)
         self._all = (True,) * len(lr)
         self._parts: list[_Part] = []
@@ -142,7 +142,7 @@ class Optimiser:
 
     def descend(self, loss_L: Tensor, active: tuple[bool, ...] | None = None) -> None:
         """Take a gradient step on a loss (L,) with these parameters only; no others get a gradient."""
-        found = torch.autograd.grad(loss_L.sum(), self.parameters, materialize_grads=True)
+        found = torch.autograd.grad(loss_L, self.parameters, self._ones_L, materialize_grads=True)
         for p, gradient in zip(self.parameters, found, strict=True):
             p.grad = gradient
         self.step(active)

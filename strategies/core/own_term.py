@@ -59,7 +59,7 @@ class OwnTerm:
         """
         parameters, added = [*strategy.model.parameters()], strategy.adds_to_gradient()
         own = self._gradients_of_terms(loss_L, parameters)
-        loss_L.sum().backward()
+        strategy.backward(loss_L)
         before = [None if p.grad is None else p.grad.clone() for p in parameters] if added else []
         strategy.adjust_gradients()
         if added:

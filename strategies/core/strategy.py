@@ -20,10 +20,11 @@ from torch import Tensor
 
 from strategies.core.contract import per_lane_loss
 from strategies.core.draws import Draws
+from strategies.core.dropout import LaneDropout
 from strategies.core.lanes import LaneModel
 from strategies.core.optimisers import Optimiser
 from strategies.core.own_term import OwnTerm
-from strategies.core.streams import Batch, LaneStreams
+from strategies.core.streams import Batch, LaneStreams, join_batches
 from suites.base import SCENARIOS, Training
 from suites.values import Bounds
 
@@ -239,7 +240,7 @@ class Strategy:
         with self.autocast():
             loss_L = per_lane_loss(self, "loss", self.loss(batch))
         if self.context.own_term is None:
-            loss_L.sum().backward()
+            self.backward(loss_L)
             self.adjust_gradients()
         else:
             self.context.own_term.backward(self, loss_L)
@@ -325,6 +326,23 @@ class Strategy:
         return extra_L
 
     # Helpers for hooks.
+
+    def backward(self, loss_L: Tensor) -> None:
+        """Add the gradient of every lane's loss to ``.grad``."""
+        loss_L.backward(self.streams.ones_L.to(loss_L.dtype))  # as loss_L.sum().backward()
+
+    def raw_logits(self, *batches: Batch) -> Sequence[Tensor]:
+        """Return the model's logits of several batches, (L, B, U) each, before inactive units are masked.
+
+        On a GPU they are computed in one pass. On a CPU each has its own, since the sums of one pass over all
+        rows are rounded in another order; so it is where a pass computes statistics of its batch or draws.
+        """
+        x_LBX = join_batches(*batches).x_LBX
+        of_batch = next(self.model.buffers(), None) is not None
+        draws = any(isinstance(m, LaneDropout) and m.share for m in self.model.modules())
+        if not x_LBX.is_cuda or of_batch or draws:
+            return [self.model(batch.x_LBX) for batch in batches]
+        return torch.split(self.model(x_LBX), [batch.rows_LB.shape[1] for batch in batches], 1)
 
     def logits(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return the logits of a batch, shape (L, B, U), with inactive units at the lowest value."""

@@ -17,6 +17,9 @@ from torch import Tensor
 from strategies.core.draws import Draws
 from suites.base import Stream, Training
 
+_FLOAT_BYTES_CPU, _FLOAT_BYTES_GPU = 2**26, 2**31
+"""Largest size in float32 of images that are also stored as such: on a GPU, MNIST and CIFAR."""
+
 
 @dataclass
 class Batch:
@@ -30,7 +33,7 @@ class Batch:
     """Row numbers, int64; suites.base defines them."""
     weight_LB: Tensor
     """1 for a row that is used, 0 for padding and for an empty replay slot."""
-    active_LBU: Tensor | None = None
+    active_LBU: Tensor | None = field(default_factory=lambda: None)
     """Units that a row can be classified as, bool (L, B or 1, U); None for all."""
     ones_LB: Tensor | None = None
     """If the batch was made with all weights 1, those weights: a quick test that every row is used."""
@@ -55,21 +58,80 @@ class Batch:
         summed_L = torch.where(self.weight_LB > 0, values_LB * self.weight_LB, 0).sum(1)
         return summed_L / self.weight_LB.sum(1).clamp(min=1)
 
+    def __getattr__(self, name: str) -> Any:
+        # Called only for what is missing: rows are read from the data when they are first needed, so that
+        # new and stored rows that are learned together are also read together.
+        if name not in ("x_LBX", "y_LB", "active_LBU") or "_unread" not in self.__dict__:
+            raise AttributeError(f"Batch has no attribute {name}")
+        vars(self)["_unread"].read(self)
+        return self.__dict__[name]
+
     def split(self, at: int) -> tuple[Batch, Batch]:
         """Return the first ``at`` rows and the others, as views."""
 
         def take(cut: slice) -> Batch:
-            weight_LB, active = self.weight_LB[:, cut], self.active_LBU
+            weight_LB = self.weight_LB[:, cut]
             return Batch(
                 self.x_LBX[:, cut],
                 self.y_LB[:, cut],
                 self.rows_LB[:, cut],
                 weight_LB,
-                active if active is None or active.shape[1] == 1 else active[:, cut],
+                _rows_of(self.active_LBU, cut),
                 weight_LB if self.all_count else None,
             )
 
         return take(slice(None, at)), take(slice(at, None))
+
+
+@dataclass
+class _Unread:
+    """Where the rows of a batch come from, until they are read."""
+
+    streams: LaneStreams
+    augment_LB3: Tensor | None
+    parts: tuple[Batch, ...] = ()
+    """Batches that were joined to this one."""
+
+    def read(self, batch: Batch) -> None:
+        """Read the rows of a batch, and give its parts, if they were not read yet, views of the same rows."""
+        streams, rows_LB = self.streams, batch.rows_LB
+        x = streams.pixels(rows_LB)
+        if self.augment_LB3 is not None:
+            x = _augment(x, self.augment_LB3)
+        batch.x_LBX = x
+        batch.y_LB = x[:, :, 1].long() if streams.generates else streams.unit_LR.gather(1, rows_LB)
+        batch.active_LBU = streams.active(rows_LB)
+        del vars(batch)["_unread"]
+        at = 0
+        for part in self.parts:
+            cut = slice(at, at := at + part.rows_LB.shape[1])
+            if "_unread" in vars(part):
+                del vars(part)["_unread"]
+                part.x_LBX, part.y_LB = batch.x_LBX[:, cut], batch.y_LB[:, cut]
+                part.active_LBU = _rows_of(batch.active_LBU, cut)
+
+
+def _rows_of(active_LBU: Tensor | None, cut: slice) -> Tensor | None:
+    return active_LBU if active_LBU is None or active_LBU.shape[1] == 1 else active_LBU[:, cut]
+
+
+def join_batches(*parts: Batch) -> Batch:
+    """Return one batch of the rows of all parts, one part after the other, of the same lanes."""
+    unread: list[_Unread] = [vars(p)["_unread"] for p in parts if "_unread" in vars(p)]
+    rows_LB = torch.cat([part.rows_LB for part in parts], 1)
+    draws = [of.augment_LB3 for of in unread if of.augment_LB3 is not None]
+    if len(unread) == len(parts) and len(draws) in (0, len(parts)):
+        weight_LB = None if all(p.all_count for p in parts) else torch.cat([p.weight_LB for p in parts], 1)
+        augment_LB3 = torch.cat(draws, 1) if draws else None
+        return unread[0].streams.batch(rows_LB, weight_LB, augment_LB3, parts)
+    active = [part.active_LBU for part in parts]
+    active_LBU = active[0]
+    if active_LBU is not None and active_LBU.shape[1] > 1:
+        active_LBU = torch.cat([of for of in active if of is not None], 1)
+    x_LBX, y_LB, weight_LB = (
+        torch.cat([getattr(part, name) for part in parts], 1) for name in ("x_LBX", "y_LB", "weight_LB")
+    )
+    return Batch(x_LBX, y_LB, rows_LB, weight_LB, active_LBU)
 
 
 class LaneStreams:
@@ -115,11 +177,28 @@ class LaneStreams:
         """Units of the tasks begun so far; before the first task (row 0 of R) all units."""
         self.tap_LTKD = self._stack([s.tap_TKD for s in streams])
         self.weight_LTKD = self._stack([s.weight_TKD for s in streams])
-        channels = (1, 1, -1, 1, 1)
+        channels = (-1, 1, 1)
         self.mean = torch.tensor(self.data.mean, device=device).view(channels) if self.data.mean else None
         self.std = torch.tensor(self.data.std, device=device).view(channels) if self.data.std else None
 
+        self.ones_L = torch.ones(self.lanes, device=device)
+        """1 for each lane: the gradient of the sum of the lanes' losses."""
         self._ones_of: dict[torch.Size, Tensor] = {}
+        self._float_N = self._transformed(self.x_N.clone()) if self._small() else None
+        """The images as ``pixels`` returns them before the views of tasks; None if that takes much memory."""
+
+    def _small(self) -> bool:
+        """Return whether the images are stored as float32, too, so that no step has to convert them."""
+        limit = _FLOAT_BYTES_GPU if self.x_N.is_cuda else _FLOAT_BYTES_CPU
+        return not self.data.texts and 4 * self.x_N.numel() <= limit
+
+    def _transformed(self, x: Tensor) -> Tensor:
+        """Scale images (..., C, H, W), in place if they are float32; without views also normalise them."""
+        x = x.to(torch.float32).mul_(1 / self.data.scale)
+        return x if self.tap_LTKD is not None else self._normalised(x)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return x if self.mean is None or self.std is None else (x - self.mean) / self.std
 
     @property
     def row_bytes(self) -> int:
@@ -183,24 +262,27 @@ class LaneStreams:
         return self.learned_LTU[:, :task].any(1, keepdim=True)
 
     def batch(
-        self, rows_LB: Tensor, weight_LB: Tensor | None = None, augment_LB3: Tensor | None = None
+        self,
+        rows_LB: Tensor,
+        weight_LB: Tensor | None = None,
+        augment_LB3: Tensor | None = None,
+        parts: tuple[Batch, ...] = (),
     ) -> Batch:
-        """Return a batch of rows of every lane.
+        """Return a batch of rows of every lane; they are read from the data when they are first needed.
 
         Args:
             rows_LB: Row numbers, int64.
             weight_LB: 1 for a row that is used, 0 for one that is not; None if all are used.
             augment_LB3: Uniform draws for crop (2) and flip (1); None for no augmentation.
+            parts: Batches of which these are the rows, in this order.
         """
-        x = self.pixels(rows_LB)
-        if augment_LB3 is not None:
-            x = _augment(x, augment_LB3)
-        y = x[:, :, 1].long() if self.generates else self.unit_LR.gather(1, rows_LB)
-        active_LBU = self.active(rows_LB)
-        if weight_LB is not None:
-            return Batch(x, y, rows_LB, weight_LB, active_LBU)
-        ones_LB = self._ones(rows_LB.shape)
-        return Batch(x, y, rows_LB, ones_LB, active_LBU, ones_LB)
+        batch: Batch = object.__new__(Batch)
+        batch.rows_LB, batch.noted, batch.ones_LB = rows_LB, {}, None
+        if weight_LB is None:
+            weight_LB = batch.ones_LB = self._ones(rows_LB.shape)
+        batch.weight_LB = weight_LB
+        vars(batch)["_unread"] = _Unread(self, augment_LB3, parts)
+        return batch
 
     def replay(self, rows_LB: Tensor, draws: Draws, weight_LB: Tensor | None = None) -> Batch:
         """Return a batch of stored rows to train on, with new crops and flips if training augments rows."""
@@ -220,14 +302,14 @@ class LaneStreams:
         """
         lanes, size = rows_LB.shape
         index = self.data.index_of(rows_LB).flatten()
-        x = self.x_N.index_select(0, index).view(lanes, size, *self.shape)
+        stored_N = self.x_N if self._float_N is None else self._float_N
+        x = stored_N.index_select(0, index).view(lanes, size, *self.shape)
         if self.data.texts:
             return x
-        x = x.to(torch.float32).mul_(1 / self.data.scale)
-        if self.tap_LTKD is not None and self.weight_LTKD is not None:
-            x = self._view(x.flatten(2), rows_LB).view_as(x)
-        if self.mean is not None and self.std is not None:
-            x = (x - self.mean) / self.std
+        if self._float_N is None:
+            x = self._transformed(x)
+        if self.tap_LTKD is not None:
+            x = self._normalised(self._view(x.flatten(2), rows_LB).view_as(x))
         return x
 
     def _view(self, x_LBD: Tensor, rows_LB: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ class DGR(Strategy):
             x_LBD = torch.cat([x_LBD, generated_LBD], 1)
         with self.autocast():
             loss_L = self.solver_loss(batch, x_LBD.unflatten(2, self.streams.shape), share)
-        loss_L.sum().backward()
+        self.backward(loss_L)
         self.optimiser.step(self.context.active)
         self.learn_generator(batch, x_LBD, share)
         return loss_L.detach()

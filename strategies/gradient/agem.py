@@ -29,8 +29,7 @@ class AGEM(RowReplay):
         if self.task == 0 and self.streams.training.boundaries == "shown":
             return
         parameters, new = list(self.model.parameters()), self.context.batch
-        slots_LB = self.memory.draw_slots("reference", self.batch or new.rows_LB.shape[1])
-        old = self.memory.read(slots_LB, new)
+        old = self.memory.replay("reference", self.batch or new.rows_LB.shape[1], new)
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(old), old)
         reference = torch.autograd.grad(loss_L.sum(), parameters, materialize_grads=True)

@@ -21,11 +21,12 @@ from strategies.core import (
     NotNegative,
     Search,
     dot_L,
+    join_batches,
     mask,
     per_lane,
     unless,
 )
-from strategies.parts import Replay, join_batches
+from strategies.parts import Replay
 from suites.base import Training
 
 
@@ -46,8 +47,7 @@ class LookAhead(Replay):
 
     def look_ahead(self, batch: Batch, rates: Mapping[str, Tensor]) -> Tensor:
         """Return the outer loss after quick steps of the parameters named in ``rates``, shape (L,)."""
-        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
-        both = join_batches(batch, self.memory.read(slots_LB, batch))
+        both = join_batches(batch, self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch))
         fast: dict[str, Tensor] = dict(self.model.named_parameters())
         ahead, stepped = [], []
         size, second = batch.rows_LB.shape[1], self.order == "second"

@@ -52,8 +52,7 @@ class MER(Replay):
             if self.place == "first":
                 total_L += self.step(batch)
             for _ in range(self.steps):
-                slots_LB = self.memory.draw_slots("replay", self.rows or batch.rows_LB.shape[1])
-                self.step(self.memory.read(slots_LB, batch))
+                self.step(self.memory.replay("replay", self.rows or batch.rows_LB.shape[1], batch))
             if self.place == "last":
                 total_L += self.step(batch)
             self.interpolate(path_start, self.beta)
@@ -65,7 +64,7 @@ class MER(Replay):
         self.model.zero_grad()
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(batch), batch)
-        loss_L.sum().backward()
+        self.backward(loss_L)
         self.optimiser.step(self.context.active)
         return loss_L.detach()
 

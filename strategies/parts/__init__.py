@@ -9,7 +9,7 @@ from strategies.parts.gan import Critic, GANAdam, ImageGenerator
 from strategies.parts.gates import Gated
 from strategies.parts.incremental_classifier import Distilled, ExemplarReplay
 from strategies.parts.layers import Layer, fan_in, hidden_layers, inputs_during, unit_count, with_masks
-from strategies.parts.memory import Memory, join_batches, pick_rows
+from strategies.parts.memory import Memory, pick_rows
 from strategies.parts.nearest_mean import NearestMean, features_of
 from strategies.parts.network_per_task import by_task, one_per_task
 from strategies.parts.noise import GaussianNoise
@@ -34,7 +34,7 @@ __all__ = [
     "GaussianNoise", "GreedyMemory", "ImageGenerator", "Latent", "Layer", "Memory", "NearestMean",
     "QuadraticPenalty", "Recycling", "Replay", "RowReplay", "absolute_gradients", "by_task",
     "counting_rows", "fan_in", "features_of", "frozen_features", "groups_as_lanes", "held_out_count",
-    "hidden_layers", "inputs_during", "join_batches", "lane_vectors", "log_normal_density",
+    "hidden_layers", "inputs_during", "lane_vectors", "log_normal_density",
     "need_pixels_0_to_1", "one_per_task", "pick_marked", "pick_rows", "real_rows", "reconstruction_loss",
     "rows_at_once", "sample_latent", "sample_rows", "soft_cross_entropy", "squared_gradients", "tempered",
     "tuned_transformer", "unit_count", "virtual_step", "with_masks", "write_lane_vectors",

@@ -11,9 +11,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Count, CountOrNone, Strategy, Unsuitable, mask, pad_rows
+from strategies.core import Batch, Count, CountOrNone, Strategy, Unsuitable, join_batches, mask, pad_rows
 from strategies.parts.exemplars import Exemplars, herding_order
-from strategies.parts.memory import join_batches
 from strategies.parts.nearest_mean import features_of
 from strategies.parts.soft_targets import soft_cross_entropy
 

@@ -11,7 +11,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Draws, LaneStreams
+from strategies.core import Ahead, Batch, Draws, LaneStreams
+
+_AT_ONCE = 2**24
+"""Comparisons of slots that are made together: 16 MB."""
 
 
 class Memory:
@@ -57,32 +60,39 @@ class Memory:
 
         Rows are offered in order: of two for the same slot the later is stored. Padding is not offered.
         """
-        seen_L1, size = self.seen_L.unsqueeze(1), batch.rows_LB.shape[1]
-        if batch.all_count:  # two operations fewer
-            nth_LB = seen_L1 + torch.arange(1, size + 1, device=seen_L1.device)
-            slot_LB = self._slot(nth_LB)
+        ahead, step = self.draws.ahead("reservoir", batch.rows_LB.shape[1])
+        if batch.all_count:
+            plan = self.draws.plans.get(self)
+            if plan is None or not plan.is_for(ahead, step):
+                plan = self.draws.plans[self] = _Plan(self, ahead, step)
+            slot_LB, counts = plan.take()
+            self.draws.filled.add(self)
         else:
+            self.changed()
             real_LB = batch.weight_LB > 0
-            nth_LB = seen_L1 + real_LB.cumsum(1)
-            slot_LB = torch.where(real_LB, self._slot(nth_LB), self.slots)
-        self._put(slot_LB, batch.rows_LB, kept)
-        self.seen_L.copy_(nth_LB[:, -1])
-        torch.maximum(self.filled_L, self.seen_L.clamp(max=self.slots), out=self.filled_L)
+            nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
+            slot_LB = torch.where(real_LB, self._slot(nth_LB, ahead.steps[step]), self.slots)
+            slot_LB = _last_of_each(slot_LB, self.slots)
+            seen_L = nth_LB[:, -1]
+            counts = [seen_L, torch.maximum(self.filled_L, seen_L.clamp(max=self.slots))]
+        self._scatter(slot_LB, batch.rows_LB, kept)
+        torch._foreach_copy_([self.seen_L, self.filled_L], counts)
+
+    def changed(self) -> None:
+        """Forget the slots that were planned ahead: rows were written or dropped in another way."""
+        self.draws.plans.pop(self, None)
 
     def put(self, slot_LB: Tensor, rows_LB: Tensor, **kept: Tensor) -> None:
         """Write rows to slots; the caller leaves no gap after the slots in use.
 
         Slot number ``slots`` discards the row. Of several rows for one slot the last is stored.
         """
+        self.changed()
         taken_LB = (slot_LB + 1).masked_fill(slot_LB == self.slots, 0)
         torch.maximum(self.filled_L, taken_LB.amax(1), out=self.filled_L)
-        self._put(slot_LB, rows_LB, kept)
+        self._scatter(_last_of_each(slot_LB, self.slots), rows_LB, kept)
 
-    def _put(self, slot_LB: Tensor, rows_LB: Tensor, kept: dict[str, Tensor]) -> None:
-        # scatter does not define which of several writes to one slot is kept.
-        later_BB = _later_BB(slot_LB.shape[1], slot_LB.device)
-        beaten_LB = ((slot_LB.unsqueeze(2) == slot_LB.unsqueeze(1)) & later_BB).any(2)
-        slot_LB = slot_LB.masked_fill(beaten_LB, self.slots)
+    def _scatter(self, slot_LB: Tensor, rows_LB: Tensor, kept: dict[str, Tensor]) -> None:
         self.rows_LM.scatter_(1, slot_LB, rows_LB)
         for name, values in kept.items():
             self.kept[name][self._lane_L1, slot_LB] = values
@@ -94,6 +104,8 @@ class Memory:
 
     def keep_only(self, keep_LM: Tensor) -> None:
         """Drop all rows but the marked ones, bool (L, M), and close the gaps; the order stays."""
+        self.changed()
+        self.draws.filled.discard(self)
         keep_LM = keep_LM & self.in_use_LM()
         order_LM = (~keep_LM).long().argsort(dim=1, stable=True)
         self.rows_LM[:, : self.slots] = self.rows_LM.gather(1, order_LM)
@@ -105,14 +117,15 @@ class Memory:
         """Return which slots contain a row, bool (L, M)."""
         return torch.arange(self.slots, device=self.rows_LM.device) < self.filled_L.unsqueeze(1)
 
-    def _slot(self, nth_LB: Tensor) -> Tensor:
+    def _slot(self, nth: Tensor, draw: Tensor) -> Tensor:
         """Return the slot of the n-th row: the next free one, else a random one of n; ``slots`` if none."""
-        drawn_LB = (self.draws.uniform("reservoir", nth_LB.shape[1]) * nth_LB).long()
-        return torch.where(nth_LB <= self.slots, nth_LB - 1, drawn_LB.clamp(max=self.slots))
+        drawn = (draw * nth).long()
+        return torch.where(nth <= self.slots, nth - 1, drawn.clamp(max=self.slots))
 
     def write_per_class(self, rows: list[Tensor], per_class: Sequence[int]) -> None:
         """Add up to ``per_class`` random rows of each class among each lane's ``rows``."""
         # One draw of the largest length for all lanes, so that no lane's numbers depend on other lanes.
+        self.changed()
         draw_LR = self.draws.uniform("per class", max(len(r) for r in rows))
         for lane, rows_R in enumerate(rows):
             rows_R = rows_R.to(self.rows_LM.device)
@@ -125,6 +138,15 @@ class Memory:
                 chosen = chosen[: self.slots - start]
                 self.rows_LM[lane, start : start + len(chosen)] = chosen
                 self.filled_L[lane] += len(chosen)
+
+    def look(self) -> None:
+        """Note on the host whether every lane has a row: reading is then cheaper. Waits for the device."""
+        if bool((self.filled_L > 0).all()):
+            self.draws.filled.add(self)
+
+    def replay(self, name: str, n: int, like: Batch) -> Batch:
+        """Return a batch of n rows of every lane, drawn as by ``draw_slots`` and read as by ``read``."""
+        return self.read(self.draw_slots(name, n), like, drawn=True)
 
     def draw_slots(self, name: str, n: int) -> Tensor:
         """Return n slots of every lane, drawn uniformly with replacement from those in use, int64 (L, n)."""
@@ -144,7 +166,7 @@ class Memory:
         """Return the stored tensor ``name`` of the rows in slots, shape (L, B, ...)."""
         return self.kept[name][self._lane_L1, slots_LB]
 
-    def read(self, slots_LB: Tensor, like: Batch, raw: bool = False) -> Batch:
+    def read(self, slots_LB: Tensor, like: Batch, raw: bool = False, drawn: bool = False) -> Batch:
         """Return a batch of the rows in slots.
 
         An empty slot gives a row of ``like`` with weight 0, so that batch statistics are of real images. Rows
@@ -154,8 +176,11 @@ class Memory:
             slots_LB: Slot numbers, int64.
             like: The batch of this step.
             raw: Whether to return rows without augmentation, to measure them instead of training on them.
+            drawn: Whether the slots are from ``draw_slots``: then only those of an empty memory are empty.
         """
         rows_LB = self.rows_LM.gather(1, slots_LB)
+        if drawn and like.all_count and self in self.draws.filled:  # a dozen operations fewer
+            return self.streams.replay(rows_LB, self.draws)
         in_use_LB = slots_LB < self.filled_L.unsqueeze(1)
         stand_in_LB = like.rows_LB
         if slots_LB.shape[1] != stand_in_LB.shape[1]:
@@ -170,24 +195,47 @@ class Memory:
         return self.streams.replay(rows_LB, self.draws, weight_LB)
 
 
+class _Plan:
+    """The slots of a reservoir's rows for some steps, if every step offers a whole batch.
+
+    Which rows a reservoir stores depends on draws and counts alone, so many steps are decided together.
+    """
+
+    def __init__(self, memory: Memory, ahead: Ahead, step: int) -> None:
+        lanes, size = len(memory.seen_L), ahead.block_LKn.shape[2]
+        most = max(1, _AT_ONCE // (lanes * size * size))
+        draw_LKB = ahead.block_LKn[:, step : step + most]
+        per_step_K = torch.arange(0, draw_LKB.shape[1], device=draw_LKB.device) * size
+        seen_LK = memory.seen_L.unsqueeze(1) + per_step_K
+        nth_LKB = seen_LK.unsqueeze(2) + torch.arange(1, size + 1, device=draw_LKB.device)
+        slot_LKB = _last_of_each(memory._slot(nth_LKB, draw_LKB), memory.slots)
+        seen_LK = seen_LK + size
+        filled_LK = torch.maximum(memory.filled_L.unsqueeze(1), seen_LK.clamp(max=memory.slots))
+        self.ahead, self.step = ahead, step
+        self.steps = [*zip(slot_LKB.unbind(1), seen_LK.unbind(1), filled_LK.unbind(1), strict=True)][::-1]
+
+    def is_for(self, ahead: Ahead, step: int) -> bool:
+        """Return whether the next step planned is this one."""
+        return self.ahead is ahead and self.step == step and bool(self.steps)
+
+    def take(self) -> tuple[Tensor, list[Tensor]]:
+        """Return the slots of the next step, (L, B), and the numbers of rows seen and stored after it."""
+        self.step += 1
+        slot_LB, *counts = self.steps.pop()
+        return slot_LB, counts
+
+
+def _last_of_each(slot: Tensor, discard: int) -> Tensor:
+    """Replace slots that occur again later in the last axis: scatter does not define which write is kept."""
+    later_BB = _later_BB(slot.shape[-1], slot.device)
+    beaten = ((slot.unsqueeze(-1) == slot.unsqueeze(-2)) & later_BB).any(-1)
+    return slot.masked_fill(beaten, discard)
+
+
 @cache
 def _later_BB(size: int, device: torch.device) -> Tensor:
     """Return whether the column is greater than the row; cached, as every step needs it."""
     return torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
-
-
-def join_batches(new: Batch, old: Batch) -> Batch:
-    """Return one batch of the rows of ``new`` followed by those of ``old``, of the same lanes."""
-    active_LBU = new.active_LBU
-    if new.active_LBU is not None and old.active_LBU is not None and new.active_LBU.shape[1] > 1:
-        active_LBU = torch.cat([new.active_LBU, old.active_LBU], 1)
-    return Batch(
-        torch.cat([new.x_LBX, old.x_LBX], 1),
-        torch.cat([new.y_LB, old.y_LB], 1),
-        torch.cat([new.rows_LB, old.rows_LB], 1),
-        torch.cat([new.weight_LB, old.weight_LB], 1),
-        active_LBU,
-    )
 
 
 def pick_rows(batch: Batch, place_LB: Tensor) -> Batch:

@@ -23,6 +23,10 @@ class Replay(Strategy):
         """Create an empty memory."""
         self.memory = Memory(self.buffer, self.streams, self.draws)
 
+    def begin_task(self, task: int) -> None:
+        """Look once whether the memory has rows in every lane."""
+        self.memory.look()
+
     def after_step(self, batch: Batch) -> None:
         """Offer the rows of this step to the memory."""
         self.memory.write(batch)

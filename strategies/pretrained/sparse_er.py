@@ -44,8 +44,7 @@ class SparseER(RowReplay):
             on and filled and n > 1 and n % self.every == 0 for n, on in zip(self._steps, active, strict=True)
         )
         # Every lane draws at every step, so that draws do not depend on other lanes' turns.
-        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
-        old = self.memory.read(slots_LB, batch)
+        old = self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
         if any(due):
             self.review(old, due)
         return loss_L
@@ -56,6 +55,6 @@ class SparseER(RowReplay):
         buffers = copy_buffers(self.model)
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(old), old)
-        loss_L.sum().backward()
+        self.backward(loss_L)
         restore_buffers(self.model, buffers, send(torch.tensor(due), loss_L.device))
         self.optimiser.step(due)

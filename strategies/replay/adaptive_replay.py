@@ -111,7 +111,7 @@ class AdaptiveReplay(Replay):
             self.measure(batch, active_L & (self.since_L % self.every == 0))
         self._since = [n + on for n, on in zip(self._since, active, strict=True)]
         review_L = self.reviews_now(active_L)
-        old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
+        old = self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
         old = replace(old, weight_LB=old.weight_LB * review_L.unsqueeze(1))
         self.replayed_L += old.weight_LB.sum(1).long()
         batch.noted[self.name] = copy_buffers(self.model), review_L

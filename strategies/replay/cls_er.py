@@ -15,11 +15,12 @@ from strategies.core import (
     NotNegative,
     Search,
     Share,
+    join_batches,
     mask,
     per_lane,
     unless,
 )
-from strategies.parts import RowReplay, join_batches, real_rows
+from strategies.parts import RowReplay, real_rows
 
 
 class CLSER(RowReplay):
@@ -63,7 +64,7 @@ class CLSER(RowReplay):
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy plus the distance to the mean models; one forward pass for both."""
         new = batch.rows_LB.shape[1]
-        old = self.memory.read(self.memory.draw_slots("replay", self.batch or new), batch)
+        old = self.memory.replay("replay", self.batch or new, batch)
         both = join_batches(batch, old)
         raw_LBU = self.model(both.x_LBX)
         square_LB = (raw_LBU[:, new:] - self.target(old)).square().mean(2)

@@ -31,18 +31,19 @@ class DER(Replay):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy on new rows plus the distance of logits on stored rows."""
-        raw_LBU = self.model(batch.x_LBX)
+        return self.loss_and_logits(batch)[0]
+
+    def loss_and_logits(self, batch: Batch, *draws: str) -> tuple[Tensor, list[tuple[Batch, Tensor]]]:
+        """Return the loss, shape (L,), and for each further draw from the memory its rows and raw logits."""
+        size = self.batch or batch.rows_LB.shape[1]
+        slots_LB = self.memory.draw_slots("logits", size)
+        old = self.memory.read(slots_LB, batch, drawn=True)
+        more = [self.memory.replay(name, size, batch) for name in draws]
+        raw_LBU, again_LBU, *others = self.raw_logits(batch, old, *more)
         batch.noted[self.name] = raw_LBU.detach().float()  # the memory is float32, also under autocast
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
-        return loss_L + self.alpha * self.distance_L(batch)
-
-    def distance_L(self, batch: Batch) -> Tensor:
-        """Return the mean squared distance of logits on stored rows, shape (L,)."""
-        slots_LB = self.memory.draw_slots("logits", self.batch or batch.rows_LB.shape[1])
-        old = self.memory.read(slots_LB, batch)
-        kept_LBU = self.memory.read_kept("logits", slots_LB)
-        square_LB = (self.model(old.x_LBX) - kept_LBU).square().mean(2)
-        return old.mean_L(square_LB)
+        square_LB = (again_LBU - self.memory.read_kept("logits", slots_LB)).square().mean(2)
+        return loss_L + self.alpha * old.mean_L(square_LB), [*zip(more, others, strict=True)]
 
     def after_step(self, batch: Batch) -> None:
         """Offer the rows to the memory with their logits in this step."""
@@ -60,6 +61,5 @@ class DERPlusPlus(DER):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return DER's loss plus the cross-entropy of a second draw from the memory."""
-        loss_L = super().loss(batch)
-        old = self.memory.read(self.memory.draw_slots("labels", self.batch or batch.rows_LB.shape[1]), batch)
-        return loss_L + self.beta * self.cross_entropy(self.logits(old), old)
+        loss_L, [(old, raw_LBU)] = self.loss_and_logits(batch, "labels")
+        return loss_L + self.beta * self.cross_entropy(mask(raw_LBU, old.active_LBU), old)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, only_if
-from strategies.parts import RowReplay, join_batches
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, join_batches, only_if
+from strategies.parts import RowReplay
 from suites.base import Training
 
 
@@ -45,8 +45,7 @@ class ER(RowReplay):
 
     def replayed(self, batch: Batch) -> Batch:
         """Return the stored rows of this step."""
-        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
-        return self.memory.read(slots_LB, batch)
+        return self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
 
     def both(self, batch: Batch) -> Batch:
         """Return the new rows and then the stored ones."""

@@ -47,5 +47,5 @@ class ERACE(RowReplay):
                 self.met_LU |= present_LU
                 compete_LU = compete_LU | ~self.met_LU
             logits_LBU = mask(logits_LBU, compete_LU.unsqueeze(1))
-        old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
+        old = self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
         return self.cross_entropy(logits_LBU, batch) + self.cross_entropy(self.logits(old), old)

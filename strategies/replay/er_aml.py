@@ -38,7 +38,7 @@ class ERAML(RowReplay):
             new_L = self.cross_entropy(self.logits(batch), batch)
         else:
             new_L = self.comparison(batch)
-        old = self.memory.read(self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1]), batch)
+        old = self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
         return new_L + self.cross_entropy(self.logits(old), old)
 
     def comparison(self, batch: Batch) -> Tensor:

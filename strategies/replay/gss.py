@@ -6,8 +6,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Count, CountOrNone, LaneLinear, Unsuitable, eval_mode, row_losses
-from strategies.parts import Memory, Replay, join_batches, real_rows
+from strategies.core import (
+    Batch,
+    Count,
+    CountOrNone,
+    LaneLinear,
+    Unsuitable,
+    eval_mode,
+    join_batches,
+    row_losses,
+)
+from strategies.parts import Memory, Replay, real_rows
 
 
 class GSS(Replay):
@@ -41,8 +50,7 @@ class GSS(Replay):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of new and stored rows."""
-        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
-        both = join_batches(batch, self.memory.read(slots_LB, batch))
+        both = join_batches(batch, self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch))
         return self.cross_entropy(self.logits(both), both)
 
     def after_step(self, batch: Batch) -> None:

@@ -76,9 +76,8 @@ class HAL(ER):
         self.anchor_LACHW = torch.zeros(streams.lanes, n_anchors, *streams.shape, device=streams.device)
 
     def begin_task(self, task: int) -> None:
-        """Reset the mean of features; look up each lane's learning rate and the anchors of earlier tasks."""
+        """Reset the mean of features; look up the anchors of earlier tasks."""
         streams = self.streams
-        self._lr_L = self.optimiser.lr_L
         self._mean_LF = torch.zeros_like(self.model.head.weight[:, :, 0])
         of_A = torch.arange(self.anchor_LACHW.shape[1], device=streams.device) // self._per_task
         units_LAU = self.units(task)
@@ -97,7 +96,7 @@ class HAL(ER):
         """Take one step on the rows' loss and on the change of the anchors' logits in the trial step."""
         with self.autocast():
             loss_L = self.loss(batch)
-        loss_L.sum().backward()
+        self.backward(loss_L)
         if self.task > 0:
             with eval_mode(self.model), self.autocast():
                 change_L = self.change()
@@ -110,7 +109,7 @@ class HAL(ER):
         """Return the mean squared change of the anchors' logits in a trial step, shape (L,)."""
         with torch.no_grad():
             grads = tuple(gradients(self.model))
-            ahead = virtual_step(self.model, grads, self._lr_L)
+            ahead = virtual_step(self.model, grads, self.optimiser.lr_L)
             target_LAU = functional_call(self.model, ahead, self.anchor_LACHW)
         square_LAU = (self.model(self.anchor_LACHW) - target_LAU).square()
         used_LAU = self._used_LAU.expand_as(square_LAU)

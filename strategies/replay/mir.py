@@ -31,11 +31,6 @@ class MIR(ER):
     """Whether rows of the current task may be candidates. If not (as in the released code), replay starts
     with the second task."""
 
-    def setup(self) -> None:
-        """Make an empty memory; look up each lane's learning rate."""
-        super().setup()
-        self._lr_L = self.optimiser.lr_L
-
     def replayed(self, batch: Batch) -> Batch:
         """Return the candidates that interfere most."""
         memory, wanted = self.memory, self.batch or batch.rows_LB.shape[1]
@@ -59,6 +54,7 @@ class MIR(ER):
             )
             with torch.no_grad():
                 before_LC = row_losses(self.logits(old), old.y_LB)
-                raw_LCU = functional_call(self.model, virtual_step(self.model, grads, self._lr_L), old.x_LBX)
+                ahead = virtual_step(self.model, grads, self.optimiser.lr_L)
+                raw_LCU = functional_call(self.model, ahead, old.x_LBX)
                 after_LC = row_losses(mask(raw_LCU, old.active_LBU), old.y_LB)
         return after_LC - before_LC

@@ -150,7 +150,7 @@ def test_the_loss_adds_strength_times_old_only_in_lanes_that_review() -> None:
     batch = new_batch(strategy, 1)
     old: list[Any] = []
     read = strategy.memory.read
-    strategy.memory.read = lambda slots, like: old.append(read(slots, like)) or old[-1]
+    strategy.memory.read = lambda slots, like, **how: old.append(read(slots, like, **how)) or old[-1]
     loss_L = strategy.loss(batch)
     # Rates are 0.5, 1 and 0.25: at the first step only the second lane may review.
     for lane in LANES:

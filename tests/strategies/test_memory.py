@@ -1,9 +1,9 @@
 import torch
 from hypothesis import given, settings
 
-from lethe.testing import lanes_on
-from strategies.core import Draws
-from strategies.parts import Memory, join_batches
+from lethe.testing import assert_equal, lanes_on
+from strategies.core import Draws, join_batches
+from strategies.parts import Memory
 from tests.strategies.test_class_memory import STREAM, contents
 
 
@@ -17,9 +17,9 @@ def test_the_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, pad
     random = torch.Generator().manual_seed(seed)
     expected: list[list[int]] = [[], []]
     seen = [0, 0]
-    for _ in range(steps):
+    for step in range(steps):  # slots are planned ahead until a batch is padded
         rows = torch.randint(0, 240, (2, size), generator=random)
-        weight = (torch.rand(2, size, generator=random) < 0.7).float() if padded else None
+        weight = (torch.rand(2, size, generator=random) < 0.7).float() if padded and step % 3 == 1 else None
         memory.write_reservoir(lanes.batch(rows, weight))
         draws = same.uniform("reservoir", size)
         for lane in range(2):
@@ -46,6 +46,20 @@ def test_tensors_stored_with_a_row_stay_with_it() -> None:
     slots = torch.arange(5).expand(2, 5)
     kept, rows = memory.read_kept("mark", slots), memory.rows_LM[:, :5].float()
     assert torch.equal(kept, torch.stack([rows, -rows], 2))
+
+
+def test_joined_batches_read_the_rows_of_their_parts_once() -> None:
+    lanes = lanes_on([0, 1])
+    rows = torch.randint(0, 240, (2, 9), generator=torch.Generator().manual_seed(0))
+    new, old = lanes.batch(rows[:, :4]), lanes.batch(rows[:, 4:])
+    both = join_batches(new, old)
+    assert both.x_LBX.data_ptr() == new.x_LBX.data_ptr()
+    assert both.all_count
+    apart = [lanes.batch(rows[:, :4]), lanes.batch(rows[:, 4:])]
+    for name in ("x_LBX", "y_LB", "rows_LB", "weight_LB"):
+        expected = [getattr(batch, name) for batch in apart]
+        assert torch.equal(getattr(both, name), torch.cat(expected, 1))
+        assert_equal([getattr(batch, name) for batch in (new, old)], expected)
 
 
 def test_per_class_stores_equal_shares_within_the_budget() -> None:

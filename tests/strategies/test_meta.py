@@ -35,7 +35,7 @@ def remembered(strategy: Strategy) -> list[Batch]:
     """Return a list to which every batch read from the memory is added."""
     memory, kept = strategy.memory, []
     read = memory.read
-    memory.read = lambda slots, like: kept.append(read(slots, like)) or kept[-1]
+    memory.read = lambda slots, like, **how: kept.append(read(slots, like, **how)) or kept[-1]
     return kept
 
 

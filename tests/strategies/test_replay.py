@@ -82,7 +82,6 @@ def descend_over(strategy: Any, net: Any, lane: int, order: Tensor) -> list[floa
 def test_mir_replays_the_rows_that_a_step_on_new_rows_would_harm_most(scenario: str) -> None:
     strategy, batch = at_task_1("mir", scenario, batch=2, candidates=5)
     strategy.optimiser.lr = [0.1, 0.5, 2.0]
-    strategy._lr_L = strategy.optimiser.lr_L
     slots = Draws(SEEDS, "cpu").uniform("candidates", 500)[:, :6].topk(5, 1).indices
     found = strategy.replayed(batch)
     old = remembered(strategy, slots)
