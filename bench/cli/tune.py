@@ -39,7 +39,8 @@ def tune(
         typer.Option("-s", "--strategy", help="Can be repeated; settings in its brackets are not tuned."),
     ] = None,
     scenario: Annotated[
-        list[str] | None, typer.Option(help="task, domain, class (default) or online; repeat, or use commas.")
+        list[str] | None,
+        typer.Option(help="task, domain, class (the default) or online; repeat, or use commas."),
     ] = None,
     seeds: Annotated[str, typer.Option(help="The reported seeds: 10 means 0 to 9; 2-6; 1,4.")] = "10",
     out: Annotated[
@@ -108,7 +109,7 @@ def tune(
     else:
         if not strategy:
             raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
-        scenarios = tuple(s for part in scenario or ["class"] for s in part.split(","))
+        scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
         chosen = experiments.seeds(seeds)
         requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs))]
         on, budget = experiments.seeds(tuning_seeds), Budget(trials, steps)

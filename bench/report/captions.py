@@ -9,6 +9,7 @@ from bench.report.formats import CLOSE, MISSING
 from bench.report.layout import SPREADS, Layout
 from bench.report.origin import origin
 from bench.report.score_names import heads, units
+from bench.report.tuned_rows import remarks_on_tuning
 from bench.results import Frames
 from suites.errors import some
 
@@ -67,7 +68,7 @@ def _about_marks(numbers: pd.DataFrame, of_bounds: Collection[str]) -> list[str]
 
 def remarks(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]:
     """Return the lines below tables on cells that are not done, not shown, not defined, or stale."""
-    lines = [*not_done(frames), *left_out(frames), *hidden(frames)]
+    lines = [*not_done(frames), *left_out(frames), *hidden(frames), *remarks_on_tuning(frames)]
     if "intransigence" in columns:
         lines += _undefined(frames)
     return [*lines, *(stale(frames) if layout.origin else ())]

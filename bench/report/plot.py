@@ -23,7 +23,8 @@ def plot(
     Args:
         frames: The runs.
         name: The figure: ``stream``, ``tasks``, ``bars``, ``matrices``, ``matrix``, ``confusion``,
-            ``stability``, ``pareto``, ``boundaries``, ``response``, ``schedules`` or ``ranks``.
+            ``stability``, ``pareto``, ``boundaries``, ``response``, ``schedules``,
+            ``trials`` or ``ranks``.
         suite: The suite to show; needed where the runs have several (``ranks`` shows all).
         scenario: The scenario to show; needed where the runs have several.
         width: In inches.

@@ -21,6 +21,7 @@ from bench.report.origin import origin
 from bench.report.score_names import column_title, head, in_column, part_title, scenario_words
 from bench.report.summary import SPEED, Entry, entry, order_over_suites, rows, significance, summary_and_pairs
 from bench.report.text_tables import line, plain, print_table
+from bench.report.tuned_rows import NOT_TUNED, TUNING_CAPTION, TUNING_HEADER, not_tuned, tuning_rows
 from bench.results import Frames
 from bench.stats import SCORES
 
@@ -62,6 +63,7 @@ def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | 
     shown: list[TextTable] = []
     if len(numbers):
         shown = _wide(frames, numbers, scores, layout) if layout.wide else by_part(frames, numbers, layout)
+        shown = shown if layout.wide else _with_tuning(frames, numbers, shown)
     lines = tuple(remarks(frames, scores, layout))
     first = scores if names and not layout.wide else scores[:1]
     differences = tuple(significance(pairs, frames, first)) if len(pairs) else ()
@@ -75,14 +77,28 @@ def by_part(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> list[TextT
     out, apart = [], bounds(frames)
     for (suite, scenario), part in numbers.groupby(["suite", "scenario"]):
         columns = [c for c in part["column"].unique() if not (layout.per_task and c in SPEED)]
-        shown = {}
+        shown, untuned = {}, not_tuned(frames, str(suite), str(scenario))
         for identity, row in rows(part, layout).items():
-            shown[identity] = (Entry(identity), Entry(row.n), *(row.entries[c] for c in columns))
+            name = f"{identity} {NOT_TUNED}" if identity in untuned else identity
+            shown[identity] = (Entry(name), Entry(row.n), *(row.entries[c] for c in columns))
         score = frames.score_of(str(suite))
         header = ("strategy", "n", *(column_title(c, score) for c in columns))
         title = part_title(str(suite), str(scenario))
         words = caption(frames, part, replace(layout, origin=False), apart)
         out.append(TextTable(title, header, _grouped(shown, layout, frames), words))
+    return out
+
+
+def _with_tuning(frames: Frames, numbers: pd.DataFrame, shown: list[TextTable]) -> list[TextTable]:
+    """Return the tables of ``by_part``, each followed by how its rows were tuned, if any was."""
+    out = []
+    for ((suite, scenario), _), table in zip(numbers.groupby(["suite", "scenario"]), shown, strict=True):
+        names = [row[0].text.removesuffix(f" {NOT_TUNED}") for row in table.rows if len(row) > 1]
+        found = tuning_rows(frames, str(suite), str(scenario), names)
+        entries = tuple(tuple(map(Entry, row)) for row in found)
+        out.append(table)
+        if found:
+            out.append(TextTable(f"{table.title}: tuning", TUNING_HEADER, entries, TUNING_CAPTION))
     return out
 
 

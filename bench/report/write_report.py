@@ -13,6 +13,7 @@ from bench.report.latex import latex
 from bench.report.layout import FORMATS, TWO_COLUMNS, Layout, chosen_scores
 from bench.report.summary import pairs_of_report
 from bench.report.tables import in_markdown, print_tables, tables
+from bench.report.tuned_rows import budget_data
 from bench.results import Frames, Line
 from suites.errors import UserError
 
@@ -32,8 +33,8 @@ def make_report(
 
     pairs.csv compares each strategy with the best of its column, and all pairs; across.csv, and a section of
     table.md, rank strategies across suites where there are several; left_out.csv lists records that are not
-    shown. ``history``, scores over revisions, gets history.md and a section of the page. To a console the
-    tables are printed too, first of all.
+    shown, tuning.csv has the expected best of k trials. ``history``, scores over revisions, gets history.md
+    and a section of the page. To a console the tables are printed too, first of all.
 
     Raises:
         UserError: A score is unknown, or the folder cannot be written.
@@ -57,8 +58,9 @@ def make_report(
             csv_text(made.numbers.drop(columns="untested", errors="ignore")), encoding="utf-8"
         )
         pairs = pairs_of_report(frames, made.pairs, shown)
-        parts = ("pairs", pairs), ("across", ranked.numbers), ("left_out", frames.left_out)
-        for name, frame in parts:
+        parts = {"pairs": pairs, "across": ranked.numbers, "left_out": frames.left_out}
+        parts["tuning"] = budget_data(frames)
+        for name, frame in parts.items():
             if len(frame):
                 (folder / f"{name}.csv").write_text(csv_text(frame), encoding="utf-8")
         if history:

@@ -7,10 +7,11 @@ from bench.results.merge import state_of
 from bench.results.outcome import TIMINGS, Outcome, outcomes
 from bench.results.over_revisions import Line, Step, commits_between, history
 from bench.results.per_class import AVERAGES, SPLITS, Confusions, by_class, classes, confusions
-from bench.schema import Command, ComparedScore, Comparison, Expectation
+from bench.schema import Command, ComparedScore, Comparison, Expectation, Trial, Tuned
 
 __all__ = [
     "AVERAGES", "CELL", "SPLITS", "TIMINGS", "Command", "ComparedScore", "Comparison", "Confusions",
-    "Expectation", "Frames", "Line", "Outcome", "Step", "by_class", "choose", "classes", "commits_between",
-    "compare_runs", "confusions", "declared", "history", "load", "outcomes", "read_names", "state_of", "tidy",
+    "Expectation", "Frames", "Line", "Outcome", "Step", "Trial", "Tuned", "by_class", "choose", "classes",
+    "commits_between", "compare_runs", "confusions", "declared", "history", "load", "outcomes",
+    "read_names", "state_of", "tidy",
 ]  # fmt: skip

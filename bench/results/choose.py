@@ -66,10 +66,12 @@ def choose(
 
 
 def declared(frames: Frames) -> Frames:
-    """Return frames in which methods of users' files have the names that they declare, not their paths.
+    """Return frames for a report: with declared names, and without settings that tuning did not choose.
 
-    A path stays if another method of the runs has the same name.
+    Methods of users' files have the names that they declare, not their paths; a path stays if another method
+    of the runs has the same name.
     """
+    frames = _without_trials(frames)
     identities = frames.cells["identity"].astype(str)
     names: dict[str, str] = {}
     for spelled, about in frames.described.items():
@@ -81,6 +83,29 @@ def declared(frames: Frames) -> Frames:
     taken = Counter(names.values())
     names = {text: own for text, own in names.items() if taken[own] == 1 and own not in others}
     return _renamed(frames, names) if names else frames
+
+
+def _without_trials(frames: Frames) -> Frames:
+    """Return frames without the settings that were tried, not chosen, and are not a method's defaults."""
+    tuning = frames.manifest.tuning.values()
+    tried = {(t.suite, t.scenario, trial.identity) for t in tuning for trial in t.trials}
+    if not tried:
+        return frames
+    shown = {
+        (t.suite, t.scenario, trial.identity) for t in tuning for trial in (t.trials[0], t.best) if trial
+    }
+    of = {
+        key: (o.spec["suite"], o.spec["scenario"], o.spec["identity"]) for key, o in frames.outcomes.items()
+    }
+    final = frames.scores[frames.scores["score"] == "acc"]
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for key, value in zip(final["key"], final["value"], strict=True):
+        values.setdefault(of[key], []).append(value)
+    hidden = [of[key] in tried - shown for key in frames.cells["key"]]
+    cells = frames.cells[[not hide for hide in hidden]]
+    names = tuple(dict.fromkeys(frames.cells["identity"][hidden]))
+    trials = {row: sum(found) / len(found) for row, found in values.items() if row in tried}
+    return replace(frames.only(cells), trials=trials, n_trials_hidden=len(names))
 
 
 def _renamed(frames: Frames, names: Mapping[str, str]) -> Frames:

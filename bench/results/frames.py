@@ -74,6 +74,11 @@ class Frames:
     """The strategies behind display names, in the order of rows and legends; see ``choose``."""
     hidden: tuple[str, ...] = ()
     """The strategies that ``choose`` left out."""
+    trials: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """Mean final score on test rows of settings that tuning tried, by suite, scenario and selector; made by
+    ``declared``, which leaves those out that were not chosen."""
+    n_trials_hidden: int = 0
+    """Number of settings that ``declared`` left out."""
 
     @cached_property
     def matrix(self) -> pd.DataFrame:

@@ -20,12 +20,13 @@ from bench.stats.paired import (
 from bench.stats.power import POWER, Need, needs
 from bench.stats.ranking import Ranking, cliques, complete, critical_difference, rank
 from bench.stats.scores import SCORES, Matrix, Score, all_scores
+from bench.stats.tuning_budget import expected_best
 from bench.stats.verdicts import Judged, Verdict, judge
 
 __all__ = [
     "ALPHA", "FEWEST", "POWER", "SCORES", "Estimate", "Judged", "Matrix", "Need", "Ranking", "Score",
     "Summary", "Verdict", "against", "aggregate", "all_scores", "bca", "cliques", "compare",
-    "compare_pairs", "complete", "critical_difference", "describe", "every_pair", "fewest",
+    "compare_pairs", "complete", "critical_difference", "describe", "every_pair", "expected_best", "fewest",
     "group_intervals", "half_width", "holm", "improvement", "judge", "needs", "rank", "summarise",
     "too_few",
 ]  # fmt: skip

@@ -215,7 +215,7 @@ class Study:
         self.methods = [
             Method(replace(request, scenarios=(scenario,)), selector, how, folder)
             for request in requests
-            for scenario in request.scenarios
+            for scenario in request.kinds
             for selector in _selectors(request)
         ]
 

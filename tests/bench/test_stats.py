@@ -20,6 +20,7 @@ from bench.stats import (
     complete,
     critical_difference,
     describe,
+    expected_best,
     fewest,
     half_width,
     holm,
@@ -423,3 +424,20 @@ def test_seeds_needed_follow_from_the_spread_of_a_run() -> None:
 def test_power_refuses_what_it_cannot_answer(a: str, b: str, score: str, points: float, words: str) -> None:
     frame = scores({("s1", "a"): [0.1, 0.2], ("s1", "b"): [0.1, 0.3]})
     refused(words, power.needs, frame, a, b, score, points)
+
+
+TRIALS, OTHERS = [0.3, 0.9, 0.5, 0.5, 0.1], [0.2, 0.6, 0.4, 0.8, 0.7]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+@pytest.mark.parametrize("replace", [True, False])
+def test_the_expected_best_of_k_trials_is_that_of_all_draws(k: int, replace: bool) -> None:
+    """Equation of Dodge et al. 2019 against every draw of k trials; equal scores are chosen equally often."""
+    draws = list(itertools.product(range(5), repeat=k) if replace else itertools.combinations(range(5), k))
+    best = [max(TRIALS[i] for i in draw) for draw in draws]
+    assert expected_best(TRIALS, k, replace=replace) == pytest.approx(sum(best) / len(best))
+    of_chosen = []
+    for draw, score in zip(draws, best, strict=True):
+        tied = [OTHERS[i] for i in draw if TRIALS[i] == score]
+        of_chosen.append(sum(tied) / len(tied))
+    assert expected_best(TRIALS, k, OTHERS, replace) == pytest.approx(sum(of_chosen) / len(of_chosen))

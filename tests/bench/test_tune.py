@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import pytest
 
 import suites
 from bench.plan import Request
+from bench.report import Layout, tables
+from bench.report.plot import plot
+from bench.report.tuned_rows import budget_data
+from bench.results import declared, load
 from bench.runner import Options
 from bench.schema import Tuned
 from bench.store import RunReader, pack_run, unpack_run
@@ -251,6 +256,34 @@ def test_chosen_settings_are_run_on_reported_seeds_and_said_in_the_manifest(
     assert run.manifest().tuning == {"toy/class/ewc": of}
 
 
+def check_report(run: Path, of: Tuned) -> None:
+    """Check tables, data and figure of a run of one method, all of whose trials were reported."""
+    frames = declared(load(run))
+    made = tables(frames, layout=Layout(marks=True))
+    assert of.best is not None
+    names = [row[0].text for row in made.shown[0].rows]
+    default = "ewc" if of.best.identity == "ewc" else "ewc (not tuned)"
+    assert sorted(names) == sorted({of.best.identity, default})
+    budget = {row[0].text: row[2].text for row in made.shown[1].rows}
+    assert budget == {of.best.identity: "3"} | ({"ewc": "–"} if of.best.identity != "ewc" else {})
+    assert any("3 trials each, on validation rows of seeds 50, 51 of toy@tuning" in r for r in made.remarks)
+    # Every outcome of two draws with replacement from the three trials.
+    data = budget_data(frames).set_index("k")
+    scores = [float(t.score or 0) for t in of.trials]
+    whole = load(run).scores
+    final = whole[whole["score"] == "acc"].groupby("identity")["value"].mean()
+    tests = [final[t.identity] for t in of.trials]
+    drawn = [max(pair, key=lambda i: scores[i]) for pair in product(range(3), repeat=2)]
+    assert data["validation"][2] == pytest.approx(sum(scores[i] for i in drawn) / 9)
+    if len(set(scores)) == 3:
+        assert data["test"][2] == pytest.approx(sum(tests[i] for i in drawn) / 9)
+    assert data["best_test"][3] == pytest.approx(final[of.best.identity])
+    figure, _ = plot(frames, "trials")
+    lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
+    assert list(100 * data["validation"]) in lines
+    assert list(100 * data["test"]) in lines
+
+
 FILE = """
 out = "{out}"
 [tune]
@@ -280,5 +313,6 @@ def test_a_study_is_one_file(tmp_path: Path, command: Command, refuses: Refuses)
     (of,) = RunReader(tmp_path / "run").manifest().tuning.values()
     assert of.seeds == [50, 51]
     assert len({r["identity"] for r in RunReader(tmp_path / "run").records()}) == 3
+    check_report(tmp_path / "run", of)
     refuses("no [tune] table", f"tune {Path('results/reference/digits.toml').resolve()} --dry-run")
     refuses("cannot be combined", f"run {file} --force")

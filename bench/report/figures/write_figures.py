@@ -32,6 +32,7 @@ from bench.report.figures.stability import stability
 from bench.report.figures.stream import stream
 from bench.report.figures.tasks import tasks
 from bench.report.figures.tips import Drawing, Tip
+from bench.report.figures.trials import trials
 from bench.report.layout import FORMATS, ONE_COLUMN, TWO_COLUMNS
 from bench.report.parts import by_scenario, part_names, parts, stem
 from bench.results import Frames
@@ -42,6 +43,7 @@ Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
 
 _OF_PART: tuple[Draw, ...] = (
     stream, tasks, bars, matrices, matrix, confusion, stability, pareto, boundaries, response, schedules,
+    trials,
 )  # fmt: skip
 FIGURES = {draw.__name__: draw for draw in _OF_PART}
 """Figures of one suite and scenario."""

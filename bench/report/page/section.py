@@ -23,6 +23,7 @@ from bench.report.parts import stem
 from bench.report.score_names import axis, called, column_help, column_title, head, in_words, part_title, top
 from bench.report.summary import SPEED, Entry, higher_is_better, rows
 from bench.report.tables import by_part
+from bench.report.tuned_rows import remarks_on_tuning
 from bench.results import Frames
 from bench.stats import SCORES
 from suites.base import Score
@@ -50,7 +51,8 @@ def section(
     end = top(score, max(highest, default=0.0))
     pairs = comparisons(part, list(found))
     about = caption(whole, numbers[numbers["column"].isin([c["key"] for c in columns])], layout)
-    about = " ".join([*(f"{line}." for line in (*left_out(whole), *hidden(whole), *stale(whole))), about])
+    lines = (*left_out(whole), *hidden(whole), *remarks_on_tuning(whole), *stale(whole))
+    about = " ".join([*(f"{line}." for line in lines), about])
     title = part_title(suite, scenario)
     [table] = by_part(whole, numbers[numbers["column"].isin((*shown, *SPEED))], layout)
     return {
