@@ -68,7 +68,16 @@ class StrategyRegistry(Registry["type[Strategy]"]):
         """Return what a class says of itself, and its hyper-parameters."""
         from strategies.core import defaults
 
-        shown = ("family", "paper", "needs", "scenarios", "needs_boundaries", "trains_on", "presets")
+        shown = (
+            "family",
+            "paper",
+            "needs",
+            "scenarios",
+            "needs_boundaries",
+            "trains_on",
+            "sized_by",
+            "presets",
+        )
         hints, about = get_type_hints(value, include_extras=True), docstring(value)
         help_ = _help(value)
         options = tuple(

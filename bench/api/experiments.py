@@ -17,6 +17,7 @@ from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
 from bench.plan import (
     DEFAULT_SEEDS,
+    Budget,
     Request,
     Value,
     check_seeds,
@@ -49,6 +50,7 @@ def run(
     settings: Mapping[str, Value | Iterable[Value]] | None = None,
     keep_models: str = "",
     resume_from: str | Path | None = None,
+    budget: Mapping[str, Value] | str | None = None,
     stale: str = "",
     force: bool = False,
     retry_failed: bool = False,
@@ -81,6 +83,8 @@ def run(
             grid of every strategy.
         keep_models: ``last`` or ``all`` saves trained models for ``lethe.export``.
         resume_from: Folder of an exported model to continue from.
+        budget: What every method may use, ``{"memory": "2MB", "compute": 1.5}`` or ``"memory=2MB"``: methods
+            are sized to it, or skipped with the reason.
         stale: ``rerun`` or ``keep`` cells of ``out`` whose code or data changed. Without it, cells are run
             again if only the user's own files changed; any other change is an error.
         force: Run every cell again.
@@ -120,7 +124,7 @@ def run(
         suite = suite_of(dataset, columns or {})
     elif columns:
         raise UserError("columns describe a dataset: give dataset=")
-    request = _request(suite, strategies, scenarios, seeds, settings, resume_from)
+    request = _request(suite, strategies, scenarios, seeds, settings, resume_from, budget)
     options = Options(
         device=device,
         jobs=jobs,
@@ -162,12 +166,15 @@ def _request(
     seeds: int | str | Iterable[int],
     settings: object,
     resume_from: str | Path | None,
+    budget: object,
 ) -> Request:
     """Return the request of ``run``; raises UserError for arguments of another type."""
     if not isinstance(suite, str) or not suite:
         raise UserError(f"a suite is a name like 'digits' or './file.py:NAME', not {suite!r}")
     if not isinstance(settings, Mapping | None):
         raise UserError(f"settings must be a dictionary like {{'epochs': 5}}, not {settings!r}")
+    if not isinstance(budget, Mapping | str | None):
+        raise UserError(f"a budget is a dictionary like {{'memory': '2MB'}}, not {budget!r}")
     kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)
     if isinstance(seeds, str | Integral):
         wanted = read_seeds(str(seeds))
@@ -178,7 +185,8 @@ def _request(
         raise UserError(f"seeds must be a number of seeds, a list of them or text like '2-6', not {seeds!r}")
     texts = {name: text_of_values(name, value) for name, value in (settings or {}).items()}
     resumed = "" if resume_from is None else str(resume_from)
-    return Request(suite, selectors_of(strategies), kinds, wanted, texts, resumed)
+    limit = Budget.read(budget.split(",") if isinstance(budget, str) else budget or {})
+    return Request(suite, selectors_of(strategies), kinds, wanted, texts, resumed, budget=limit)
 
 
 def load(

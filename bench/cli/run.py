@@ -73,6 +73,12 @@ def run(
     ] = None,
     shots: Annotated[int | None, typer.Option(help="Short for --set shots=K.")] = None,
     rows_per_class: Annotated[int | None, typer.Option(help="Short for --set rows_per_class=K.")] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="memory=2MB|compute=1.5", help="Size every method to it; compute in passes of finetune."
+        ),
+    ] = None,
     resume_from: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue training from an exported model.")
     ] = None,
@@ -123,16 +129,16 @@ def run(
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
     from bench.cli.tune import tune_and_run
-    from bench.plan import DEFAULT_SEEDS, Request, experiment_file as experiments
+    from bench.plan import DEFAULT_SEEDS, Budget, Request, experiment_file as experiments
     from bench.tune import choosing_in
     from strategies import method_names
 
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     if what.endswith(".toml"):
-        if strategy or scenario or pairs or seeds or resume_from or columns:
+        if strategy or scenario or pairs or seeds or resume_from or budget or columns:
             raise errors.UserError(
-                "an experiment file has its own strategies, scenarios, seeds, --set and [dataset]"
+                "an experiment file has its own strategies, scenarios, seeds, budget, --set and [dataset]"
             )
         requests, named = experiments.read_toml(Path(what))
         out = out or (Path(named) if named else None)
@@ -143,7 +149,8 @@ def run(
         scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
         chosen = experiments.seeds(str(DEFAULT_SEEDS) if seeds is None else seeds)
         resumed = "" if resume_from is None else str(resume_from)
-        requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed)]
+        limit = Budget.read(budget or ())
+        requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed, budget=limit)]
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the run with --out")
     how: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}

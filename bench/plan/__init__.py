@@ -1,5 +1,6 @@
 """Requests, cells, selectors, settings, experiment files, and resolved plans."""
 
+from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
 from bench.plan.code import code_of, codes_of
 from bench.plan.expected_time import Timing, expected_time, unknown_work
@@ -10,6 +11,7 @@ from bench.plan.request import Request, one_cell
 from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
 from bench.plan.selectors import parse as parse_selector, selectors_of
 from bench.plan.settings import OF_METHODS, check_agreement
+from bench.plan.sizes import Stored
 from bench.plan.source_files import files_behind
 from bench.plan.stale import Change, RecordHead, Staleness
 from bench.schema import DEFAULT_SEEDS, Fields, Value
@@ -17,9 +19,9 @@ from suites.bracketed import identity
 from suites.values import text_of
 
 __all__ = [
-    "DEFAULT_SEEDS", "OF_METHODS", "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup", "Present",
-    "RecordHead", "Request", "ResolvedPlan", "Staleness", "Timing", "Value", "check_agreement",
-    "check_seeds", "code_of", "codes_of", "expected_time", "exported_reference", "files_behind",
-    "identity", "one_cell", "parse_selector", "resolve", "seeds", "selectors_of", "text_of",
+    "DEFAULT_SEEDS", "OF_METHODS", "Budget", "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup",
+    "Present", "RecordHead", "Request", "ResolvedPlan", "Staleness", "Stored", "Timing", "Value",
+    "check_agreement", "check_seeds", "code_of", "codes_of", "expected_time", "exported_reference",
+    "files_behind", "identity", "one_cell", "parse_selector", "resolve", "seeds", "selectors_of", "text_of",
     "text_of_values", "unknown_work", "unsuitable",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import schema
+from bench.plan.budget import Budget
 from bench.plan.grid_notation import text_of_values
 from bench.plan.request import Request
 from bench.plan.selectors import selectors_of
@@ -58,6 +59,8 @@ def read_toml(path: Path) -> tuple[list[Request], str | None]:
         seeds = 5
         [run.set]
         epochs = 2
+        [run.budget]
+        memory = "2MB"
 
     Raises:
         UserError: The file is missing or does not match the format.
@@ -88,4 +91,5 @@ def _request(table: schema.RunTable, dataset: str) -> Request:
         scenarios=tuple(table.scenarios),
         seeds=check_seeds(chosen, chosen) if isinstance(chosen, list) else seeds(str(chosen)),
         settings={name: text_of_values(name, value) for name, value in table.settings.items()},
+        budget=Budget.read(table.budget),
     )

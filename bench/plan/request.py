@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
 
+from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
 from bench.plan.grid_notation import is_grid
 from bench.plan.selectors import Choice, expanded
@@ -49,6 +50,10 @@ class Request:
     shown: Shared = field(default_factory=dict)
     """For each "suite/scenario" of a run, settings that identities do not name; empty for the request's own.
     They are those with which the run's folder was started."""
+    budget: Budget | None = None
+    """What every method may use; see ``bench.plan.sizes``."""
+    sized: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """For each scenario and written selector, the selector with the sizes that fit the budget."""
 
     @cached_property
     def exported(self) -> Exported | None:
@@ -62,7 +67,7 @@ class Request:
 
         if "" not in self.scenarios:
             return self.scenarios
-        usual = "class" if self._not_imported else suites.get(self.suite).usual_scenario
+        usual = "class" if self.not_imported else suites.get(self.suite).usual_scenario
         return tuple(kind or usual for kind in self.scenarios)
 
     @cached_property
@@ -93,18 +98,14 @@ class Request:
 
     @cached_property
     def _expanded(self) -> _Expanded:
-        import strategies
         import suites
 
         asked = {"strategy": self.strategies, "scenario": self.scenarios, "seed": self.seeds}
         if missing := [what for what, given in asked.items() if not given]:
             raise UserError(f"choose at least one {missing[0]}")
-        selectors = self.strategies
-        if "all" in selectors:
-            selectors = tuple(dict.fromkeys([*strategies.names(), *(s for s in selectors if s != "all")]))
         found = _Expanded()
-        if self._not_imported:
-            found.unresolved = dict.fromkeys(product(self.kinds, selectors), self._not_imported)
+        if self.not_imported:
+            found.unresolved = dict.fromkeys(product(self.kinds, self.listed), self.not_imported)
             return found
         suite = suites.get(self.suite)
         for scenario in self.kinds:
@@ -115,10 +116,11 @@ class Request:
                 if base[name] != value:
                     why = next(c for c in conditions(TRAINING_HINTS[name]) if not c.met(base[c.other]))
                     found.remark(f"--set {name}={text_of(value)} is left out: it has no effect {why}")
-            for selector in selectors:
+            for selector in self.listed:
                 try:
-                    written = expanded(selector, self.model, self._grids)
-                    alike = [self._cell(suite, scenario, text) for text in written]
+                    written = self.written(selector)
+                    sized = [self.sized.get((scenario, text), text) for text in written]
+                    alike = [self._cell(suite, scenario, text) for text in sized]
                 except NotImported as error:
                     found.unresolved[scenario, selector] = error.file
                     continue
@@ -129,6 +131,27 @@ class Request:
                     found.cells.setdefault(cell.key, cell)
         return found
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The selectors, with the names of all strategies for ``all``."""
+        import strategies
+
+        if "all" not in self.strategies:
+            return self.strategies
+        return tuple(dict.fromkeys([*strategies.names(), *(s for s in self.strategies if s != "all")]))
+
+    def written(self, selector: str) -> list[str]:
+        """Return the selectors that a grid stands for; one without a grid stands for itself."""
+        return expanded(selector, self.model, self._grids)
+
+    def cell_of(self, scenario: str, selector: str) -> CellSpec:
+        """Return the cell of a selector with seed 0."""
+        import suites
+
+        cell, _ = self._cell(suites.get(self.suite), scenario, selector)
+        vars(cell)["reference"] = self.model
+        return cell
+
     @cached_property
     def _grids(self) -> dict[str, str]:
         """The settings of ``--set`` with several values."""
@@ -138,7 +161,7 @@ class Request:
         return {k: text for k, text in self.settings.items() if k in hints and is_grid(text, hints[k])}
 
     @cached_property
-    def _not_imported(self) -> str:
+    def not_imported(self) -> str:
         """The file of the suite or model, if it must not be imported; empty for none."""
         import suites
 
@@ -154,13 +177,14 @@ class Request:
         import suites
         from bench import models
 
-        if self._not_imported:
+        if self.not_imported:
             return {}
         suite, model = suites.get(self.suite), self.model
         named = {"continues": model.fingerprint} if model.fingerprint else {"model": model.name}
         types = {k: models.option_type(model, k) for k in models.options(model)}
         options = recorded_settings(models.options(model) | self._chosen[0], models.options(model), types)
         common = {"version": suite.version, **named, **options}
+        common |= {} if self.budget is None else {"budget": str(self.budget)}
         return {
             f"{self.named_suite}/{scenario}": common | recorded(training_of(suite, scenario, self._chosen[1]))  # type: ignore[arg-type]
             for scenario in self.kinds

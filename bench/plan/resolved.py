@@ -18,6 +18,7 @@ from bench.plan.cell import CellSpec
 from bench.plan.code import code_of
 from bench.plan.request import Request
 from bench.plan.settings import Shared, check_agreement
+from bench.plan.sizes import NoData, StoredBy, fitted
 from bench.plan.stale import Change, RecordHead, Staleness, is_users_suite
 from bench.schema import Again, Equivalences, Value, digest
 from suites.base import Training
@@ -106,6 +107,8 @@ class ResolvedPlan:
     """Cells to run from the beginning, because their checkpoint has other code or data."""
     unresolved: tuple[str, ...] = ()
     """A line for the cells of each scenario and selector whose file must not be imported."""
+    waiting: tuple[str, ...] = ()
+    """A line for each request whose methods are sized once its data is here; it has no cells yet."""
     remarks: tuple[str, ...] = ()
     """A line for each selector with settings without effect, which were set back to their defaults."""
     again: Again | None = None
@@ -169,6 +172,7 @@ class ResolvedPlan:
             stale = f"{'stale, ' if key in running else ''}{self.stale[key]}" if key in self.stale else None
             found.append(": ".join(filter(None, [f"{state:<9} {spec.title}", self.skipped.get(key), stale])))
         found += self.unresolved
+        found += self.waiting
         found += self._grids()
         found.append(f"{len(self.cells)} cells, {len(running)} to run")
         if self.unresolved:
@@ -259,6 +263,7 @@ def resolve(
     fingerprint: Fingerprint = lambda suite: None,
     parameter_count: ParameterCount = lambda spec: None,
     model_fingerprint: Fingerprint = lambda model: None,
+    stored: StoredBy = lambda spec, seeds: None,
 ) -> ResolvedPlan:
     """Decide for every requested cell whether it is done, skipped or run, and in which group.
 
@@ -277,6 +282,7 @@ def resolve(
         fingerprint: Called for each suite.
         parameter_count: Called once for each group whose number of lanes depends on it.
         model_fingerprint: Called for each pretrained model of a record.
+        stored: Called for sizes that may fit a budget of memory.
 
     Raises:
         UserError: A request is unknown or impossible, or has another suite version than the folder or an
@@ -286,6 +292,7 @@ def resolve(
         raise unknown("value for --stale", stale, ["rerun", "keep"])
     shared = _common(requests, present)
     requests = [replace(request, shown=shared) for request in requests]
+    requests, too_large, sized, waiting = _sized(requests, stored)
     cells = {spec.key: spec for request in requests for spec in request.cells()}
     suites_ = dict.fromkeys(spec.suite for spec in cells.values())
     data = {name: mark for name in suites_ if (mark := fingerprint(name)) is not None}
@@ -312,7 +319,7 @@ def resolve(
                 undecided[key] = change
         if head is not None and not again:
             existing[key] = head.status
-        elif (reason := unsuitable(spec)) is not None:
+        elif (reason := too_large.get(key) or unsuitable(spec)) is not None:
             skipped[key] = reason
         else:
             done = 0
@@ -336,6 +343,7 @@ def resolve(
         data=data,
         device=device,
         lanes=lanes,
+        waiting=waiting,
         unresolved=tuple(
             f"unresolved: {file} ({request.suite} {scenario} {selector}, {_in_words(request.seeds)})"
             for request in requests
@@ -345,6 +353,7 @@ def resolve(
             dict.fromkeys(
                 [
                     *(r for request in requests for r in request.remarks),
+                    *sized,
                     *_continued(again_now, cells, present),
                 ]
             )
@@ -354,6 +363,26 @@ def resolve(
         replaced={key: head.written for key, head in present.records.items() if key in cells},
     )
     return plan.completed(fingerprint, parameter_count)
+
+
+def _sized(
+    requests: Sequence[Request], stored: StoredBy
+) -> tuple[list[Request], dict[str, str], list[str], tuple[str, ...]]:
+    """Return requests sized to their budgets, why cells do not fit, remarks, and requests without data."""
+    found: list[Request] = []
+    reasons: dict[str, str] = {}
+    remarks: list[str] = []
+    waiting: list[str] = []
+    for request in requests:
+        try:
+            one = fitted(request, stored)
+        except NoData:
+            waiting.append(f"sized to {request.budget}: methods of {request.suite}, once its data is here")
+            continue
+        found.append(one.request)
+        reasons |= one.too_large
+        remarks += one.remarks()
+    return found, reasons, remarks, tuple(waiting)
 
 
 def _again(

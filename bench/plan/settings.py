@@ -69,12 +69,12 @@ def check_training(training: dict[str, Any]) -> None:
 
 
 def check_agreement(folder: Path, before: Shared, now: Shared) -> None:
-    """Raise UserError if a suite has another version, or training continues from another model, than before.
+    """Raise UserError if a suite has another version, budget or model to continue from than before.
 
     Other settings may differ: cells of both are in one folder, and identities say in what they differ.
     """
     for name in before.keys() & now.keys():
-        for key in ("version", "continues"):
+        for key in ("version", "continues", "budget"):
             was, is_ = before[name].get(key), now[name].get(key)
             if was != is_:
                 raise UserError(f"{folder} has {name} with {key} = {was}, not {is_}: choose another --out")

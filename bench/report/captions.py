@@ -34,11 +34,24 @@ def caption(
         of_suites = dict.fromkeys(frames.score_of(suite) for suite in numbers["suite"].unique())
         kinds = ([*of_suites] if len(of_suites) == 1 else [None]) if layout.wide else list(of_suites)
         words += filter(None, [heads(numbers["column"].unique(), *kinds)])
+    words += _about_budgets(frames, numbers)
     if layout.marks and len(numbers):
         words += _about_marks(numbers, bounds(frames) if of_bounds is None else of_bounds)
     if layout.origin:
         words += origin(frames)
     return " ".join(words)
+
+
+def _about_budgets(frames: Frames, numbers: pd.DataFrame) -> list[str]:
+    """Return a sentence on the budgets that methods were sized to; none for none."""
+    parts = numbers[["suite", "scenario"]].drop_duplicates().itertuples(index=False) if len(numbers) else ()
+    shared = (frames.manifest.shared.get("/".join(map(str, part)), {}) for part in parts)
+    found = [*dict.fromkeys(str(of.get("budget", "none")) for of in shared)]
+    if found in ([], ["none"]):
+        return []
+    if len(found) > 1 or " and " in found[0]:
+        return [f"Budgets: {' and '.join(found)}; rows of different budgets are not comparable."]
+    return [f"Budget: {found[0]}; each method but bounds has the largest size that fits."]
 
 
 def about_bounds(names: Iterable[str]) -> str:

@@ -263,6 +263,10 @@ def _joined(first: Manifest, second: Manifest) -> Manifest:
     """Return two manifests merged into one."""
     commands = first.commands + [c for c in second.commands if c not in first.commands]
     maps = {name: getattr(first, name) | getattr(second, name) for name in _MAPS}
+    for part in first.shared.keys() & second.shared.keys():
+        budgets = {str(of.shared[part].get("budget", "none")) for of in (first, second)}
+        if len(budgets) > 1:
+            maps["shared"][part] = maps["shared"][part] | {"budget": " and ".join(sorted(budgets))}
     parts = first.selectors.keys() | second.selectors.keys()
     selectors = {p: first.selectors.get(p, {}) | second.selectors.get(p, {}) for p in sorted(parts)}
     return first.model_copy(update={"commands": commands, **maps, "selectors": selectors})
@@ -277,7 +281,7 @@ def _apart(manifests: Sequence[Manifest]) -> dict[tuple[str, str], set[str]]:
         differing = {n for n in every if any(shared.get(n) != found[0].get(n) for shared in found)}
         suite, _, scenario = part.rpartition("/")
         names[suite, scenario] = {
-            "model" if name == "continues" else name for name in differing - {"version"}
+            "model" if name == "continues" else name for name in differing - {"version", "budget"}
         }
     return names
 

@@ -43,6 +43,7 @@ from bench.store import (
     packed_runs,
     read_equivalences,
 )
+from bench.train import StoredWhenFull
 from suites.base import Data, Scenario, Training
 from suites.errors import Unavailable, UserError, some
 from suites.paths import folder_named
@@ -70,7 +71,10 @@ def resolve_for(
     """
     if isinstance(run, RunFolder) and (words := run.repair_manifest()):
         to_stderr(words)
-    present = Present() if run is None else _present(run)
+    present, stored = Present() if run is None else _present(run), StoredWhenFull()
+    for request in requests if download else ():
+        if request.budget is not None and request.budget.memory is not None and not request.not_imported:
+            _fingerprint(request.suite)  # downloads its data, from which sizes follow
 
     def attempt() -> ResolvedPlan:
         """Resolve with the data on this machine; none is downloaded only to compare it with records."""
@@ -87,6 +91,7 @@ def resolve_for(
                 fingerprint=_if_available(_fingerprint),
                 parameter_count=_if_available(_parameter_count),
                 model_fingerprint=_model_fingerprint,
+                stored=_if_available(stored),
             )
 
     plan = attempt()
@@ -271,9 +276,9 @@ def _data(suite: str) -> Data:
 def _if_available(ask: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that returns None if data is not on this machine."""
 
-    def answer(asked: Any) -> Any:
+    def answer(*asked: Any) -> Any:
         try:
-            return ask(asked)
+            return ask(*asked)
         except Unavailable:
             return None
 

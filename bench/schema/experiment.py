@@ -27,6 +27,8 @@ class RunTable(Described):
     """How many, counted from 0; or text as on the command line; or a list."""
     settings: Annotated[dict[str, Value | list[Value]], Field(alias="set")] = {}
     """Training settings, ``model``, and options of the model; a list is a grid of every strategy."""
+    budget: dict[str, Value] = {}
+    """What every method may use: ``memory = "2MB"``, ``compute = 1.5``."""
 
 
 class TuneTable(Described):

@@ -38,6 +38,7 @@ class SCR(NearestMean, Replay):
     name = "scr"
     adds_gradient = False
     cost = 3.56  # 128 new and 100 old rows in two views; 22 at the paper's 10 new
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Mai et al. 2021, Supervised contrastive replay"
     needs = "a memory of rows, a small second network"
 
@@ -52,6 +53,10 @@ class SCR(NearestMean, Replay):
     image itself (same). The paper's colour changes are left out."""
     crop: Annotated[LaneFloat, Bounds(0.01, 1.0), unless("view", "same")] = LaneFloat(0.2)
     """Smallest area of a crop, as a share of the image."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: two views of new and stored rows."""
+        return 2 + 2 * (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory and each lane's projection, with an optimiser like the network's."""

@@ -39,6 +39,10 @@ class Composed(Strategy):
         reasons = [part.unsuitable(scenario, training) for part in made]
         return next((r for r in reasons if r is not None), None) or _clash(made)
 
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: one pass over new rows, and what each part adds."""
+        return 1 + sum(part.step_cost(new) - 1 for part in self.make_parts())
+
     def setup(self) -> None:
         """Set up the parts over one model and one context."""
         given = self.model, self.streams, self.draws, self.optimiser, self.autocast, self.context
@@ -155,6 +159,18 @@ def composed(parts: Sequence[type[Strategy]]) -> type[Strategy]:
         "generates": all(part.generates for part in parts),
         "needs_boundaries": any(part.needs_boundaries for part in parts),
         "max_lanes": min((part.max_lanes for part in parts if part.max_lanes), default=None),
+        "cost": 1 + sum(part.cost - 1 for part in parts),
+        "sized_by": _sized_by(parts),
         "waits": next((part.waits for part in parts if part.waits), ""),
     }
     return make_dataclass("Composed", own, bases=(Composed,), namespace=attributes)
+
+
+def _sized_by(parts: Sequence[type[Strategy]]) -> dict[str, str]:
+    """Return what budgets size, by kind: the hyper-parameter of the only part that names one."""
+    found = {}
+    for kind in ("memory", "compute"):
+        named = [field_name(part.name, part.sized_by[kind]) for part in parts if kind in part.sized_by]
+        if len(named) == 1:
+            found[kind] = named[0]
+    return found

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from strategies.core.draws import Draws
 from strategies.core.optimisers import Optimiser
-from strategies.core.strategy import Strategy
+from strategies.core.strategy import Strategy, Unsuitable
 from strategies.core.streams import LaneStreams
 
 _NOT_HELD = (
@@ -27,13 +27,17 @@ _NOT_HELD = (
 _OF_TORCH = frozenset(vars(nn.Module()))
 
 
-def held_memory(strategy: Strategy, lane: int = 0) -> tuple[int, int]:
+def held_memory(strategy: Strategy, lane: int = 0, full: bool = False) -> tuple[int, int]:
     """Return the number of data rows that a lane stores, and the bytes of its memory with these rows.
 
     An object with a method ``held_rows(lane)`` is a memory of rows: the method returns the number of rows
-    and the bytes of each.
+    and the bytes of each. With ``full``, its ``most_rows(lane)`` is the number of rows that it stores when it
+    is full: after ``setup``, that is the memory that the lane will have at the end of its stream.
+
+    Raises:
+        Unsuitable: With ``full``, a memory of rows has no ``most_rows``.
     """
-    walk = _Walk(strategy, lane)
+    walk = _Walk(strategy, lane, full)
     walk.attributes(strategy)
     return walk.rows, walk.bytes
 
@@ -42,6 +46,7 @@ def held_memory(strategy: Strategy, lane: int = 0) -> tuple[int, int]:
 class _Walk:
     strategy: Strategy
     lane: int
+    full: bool
     rows: int = 0
     bytes: int = 0
     seen: set[int] = field(default_factory=set)
@@ -88,6 +93,13 @@ class _Walk:
             self.all(value)
         elif hasattr(value, "held_rows"):
             rows, size = value.held_rows(self.lane)
+            if self.full:
+                if not hasattr(value, "most_rows"):
+                    raise Unsuitable(
+                        f"{type(value).__name__} of {self.strategy.name} has held_rows and no "
+                        "most_rows(lane), its rows when it is full"
+                    )
+                rows = value.most_rows(self.lane)
             self.rows, self.bytes = self.rows + rows, self.bytes + rows * size
         elif isinstance(value, nn.Module):
             self.all([*value.parameters(), *value.buffers()])

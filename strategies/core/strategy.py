@@ -128,6 +128,9 @@ class Strategy:
     each method that was tested with it sets it."""
     cost: ClassVar[float] = 1.0
     """Cost of a step at the defaults, in forward and backward passes over a batch of new rows."""
+    sized_by: ClassVar[dict[str, str]] = {}
+    """The hyper-parameter that a budget sizes, by kind of budget: ``memory`` or ``compute``. A method that
+    names none for memory fits or is skipped; one that names none for compute is given other epochs."""
     waits: ClassVar[str] = ""
     """Why its steps wait for the host (the CPU); empty if they do not."""
     not_saved: ClassVar[tuple[str, ...]] = ()
@@ -159,6 +162,14 @@ class Strategy:
         if self.needs_boundaries and training.boundaries == "hidden":
             return f"{self.name} needs to know where tasks begin and end"
         return None
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step with its hyper-parameters, in the unit of ``cost``.
+
+        Args:
+            new: Number of new rows in a batch.
+        """
+        return self.cost
 
     def cannot_generate(self) -> str | None:
         """Return why the strategy, with its hyper-parameters, cannot generate text; None if it can."""

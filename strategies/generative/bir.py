@@ -72,6 +72,7 @@ class BIR(Strategy):
     scenarios = ("domain", "class", "online")
     needs_boundaries = True
     cost = 5.0
+    sized_by = {"memory": "generator_hidden"}
     presets = {"vandeven2022": {"generator_hidden": 400, "latent": 100, "gated": 0.1, "temperature": 2.0}}
 
     generator_hidden: Count = 400

@@ -43,6 +43,7 @@ class DGR(Strategy):
     needs = "task boundaries, a generator, copies of both networks, pixels in [0, 1]"
     needs_boundaries = True
     cost = 7.0
+    sized_by = {"memory": "generator_hidden"}
     presets = {"vandeven2022": {"generator_hidden": 400, "latent": 100}}
 
     generator_hidden: Count = 400

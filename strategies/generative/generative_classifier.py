@@ -44,6 +44,7 @@ class GenerativeClassifier(Strategy):
     scenarios = ("class", "online")
     needs_boundaries = True
     cost = 0.7
+    sized_by = {"memory": "generator_hidden"}
     presets = {"vandeven2022": {"generator_hidden": 85, "latent": 5, "samples": 50}}
 
     generator_hidden: Count = 85

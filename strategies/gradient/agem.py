@@ -15,6 +15,7 @@ class AGEM(RowReplay):
     name = "agem"
     generates = True
     cost = 2.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
     family = "gradient"
     paper = "Chaudhry et al. 2019, Efficient lifelong learning with A-GEM"
     projects = True
@@ -22,6 +23,10 @@ class AGEM(RowReplay):
 
     batch: CountOrNone = 0
     """Stored rows drawn for a step; 0 for the number of new rows."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new rows and the sample."""
+        return 1 + (self.batch or new) / new
 
     def adjust_gradients(self) -> None:
         """Project each lane's gradient so that its product with the sample's gradient is not negative."""

@@ -37,6 +37,10 @@ class Rings:
         per_task = self.rows_LTM.shape[2] - 1
         return int(self.seen_LT[lane].clamp(max=per_task).sum()), self.row_bytes
 
+    def most_rows(self, lane: int) -> int:
+        """Return the number of rows that a lane stores when all rings are full."""
+        return self.seen_LT.shape[1] * (self.rows_LTM.shape[2] - 1)
+
 
 class GEM(Strategy):
     """GEM: a step may not, to first order, raise the loss on the memory of any earlier task.
@@ -55,6 +59,7 @@ class GEM(Strategy):
     needs_boundaries = True
     projects = True
     waits = "its quadratic programme is solved on the host"
+    sized_by = {"memory": "buffer"}
 
     buffer: Count = 500
     """Rows in the memory of one lane, shared equally between tasks; each task stores its last rows."""

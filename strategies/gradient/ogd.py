@@ -29,6 +29,7 @@ class OGD(Strategy):
     needs = "task boundaries, many times the parameters"
     needs_boundaries = True
     projects = True
+    sized_by = {"memory": "directions"}
 
     directions: Count = 200
     """Gradients stored per task."""

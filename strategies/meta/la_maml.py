@@ -35,6 +35,7 @@ class LookAhead(Replay):
 
     family = "meta"
     needs = "a memory of rows, gradients through a few steps"
+    sized_by = {"memory": "buffer", "compute": "batch"}
 
     batch: CountOrNone = 0
     """Stored rows in the outer loss; 0 for the number of new rows."""
@@ -44,6 +45,11 @@ class LookAhead(Replay):
     """first: quick steps' gradients are constants; second: they are differentiated through as well."""
     outer: Annotated[Literal["last", "mean"], unless("inner", 1)] = "last"
     """Outer loss: after the last quick step, or the mean over all quick steps."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: quick steps over the new rows, and the outer loss on all."""
+        outer = min(self.inner or new, new) if self.outer == "mean" else 1
+        return 1 + outer * (1 + (self.batch or new) / new)
 
     def look_ahead(self, batch: Batch, rates: Mapping[str, Tensor]) -> Tensor:
         """Return the outer loss after quick steps of the parameters named in ``rates``, shape (L,)."""

@@ -24,6 +24,7 @@ class MER(Replay):
     name = "mer"
     family = "meta"
     cost = 10.0
+    sized_by = {"memory": "buffer", "compute": "steps"}
     paper = "Riemer et al. 2019, Learning to learn without forgetting by maximizing transfer"
     presets = {
         # MNIST permutations with 500 memories, as in the released scripts: one epoch, one row per step.
@@ -43,6 +44,10 @@ class MER(Replay):
     """Share of the change over all paths that is applied."""
     place: Literal["first", "last"] = "first"
     """Place of the new rows in a path: first (released code of Algorithm 1) or last (of Algorithm 6)."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of all paths of a step."""
+        return self.batches * (1 + self.steps * (self.rows or new) / new)
 
     def learn(self, batch: Batch) -> Tensor:
         """Follow the paths; return the mean loss on the new rows over the paths."""

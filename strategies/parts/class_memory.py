@@ -140,14 +140,24 @@ class GreedyMemory(Memory):
         self.seen_L += real_LB.sum(1)
 
 
-class RingMemory(Memory):
+class SharedMemory(Memory):
+    """A memory with an equal share of slots for every class of every task."""
+
+    def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
+        super().__init__(slots, streams, draws)
+        self.share_L1 = torch.tensor(class_shares(slots, streams), device=streams.device).unsqueeze(1)
+
+    def most_rows(self, lane: int) -> int:
+        """Return the number of rows of the lane's shares, which can leave some slots empty."""
+        return int(self.share_L1[lane]) * sum(len(t.units) for t in self.streams.streams[lane].tasks)
+
+
+class RingMemory(SharedMemory):
     """The latest rows of each class in equal shares, first in, first out (Chaudhry 2019, tiny memories)."""
 
     def __init__(self, slots: int, streams: LaneStreams, draws: Draws) -> None:
         super().__init__(slots, streams, draws)
-        shares = class_shares(slots, streams)
-        self.share_L1 = torch.tensor(shares, device=streams.device).unsqueeze(1)
-        self.most = max(shares)
+        self.most = int(self.share_L1.max())
         lanes, n_classes = streams.lanes, streams.n_tasks * streams.n_units
         self.met_LC = torch.zeros(lanes, n_classes, dtype=torch.long, device=streams.device)
         # The slot of the k-th row of a class; the extra last column is for writes to discard.

@@ -41,6 +41,11 @@ class Exemplars:
         """Return the number of rows that a lane stores, and the bytes of each with its label."""
         return int(self.total_L[lane]), self.streams.row_bytes
 
+    def most_rows(self, lane: int) -> int:
+        """Return the number of rows that a lane stores after its last task, if no class has fewer."""
+        groups = len(self._number[lane])
+        return groups * (self.buffer // groups)
+
     def share_L(self, tasks: int) -> Tensor:
         """Return the rows that each group has after ``tasks`` tasks, shape (L,)."""
         return self.buffer // (self.task_LG < tasks).sum(1)

@@ -25,6 +25,7 @@ class ExemplarReplay(Strategy):
     scenarios: ClassVar[tuple[str, ...]] = ("class", "online")
     needs_boundaries = True
     cost = 2.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
 
     buffer: Count = 500
     """Rows in the memory of one lane, shared equally by the classes of the tasks seen."""
@@ -32,6 +33,10 @@ class ExemplarReplay(Strategy):
     """Exemplars per step; 0 for the number of new rows."""
     mixing: Literal["union", "equal"] = "union"
     """Weight of exemplars: as in one shuffled set with the task's rows (the papers), or half of the loss."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new rows and exemplars, and for both what ``cost`` adds to ER's 2."""
+        return self.cost / 2 * (1 + (self.batch or new) / new)
 
     def setup(self) -> None:
         """Create an empty memory."""

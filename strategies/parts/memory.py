@@ -46,6 +46,10 @@ class Memory:
         extra = sum(k[0, 0].nbytes for k in self.kept.values())
         return int(self.filled_L[lane]), self.streams.row_bytes + extra
 
+    def most_rows(self, lane: int) -> int:
+        """Return the number of rows that a lane stores when the memory is full."""
+        return self.slots
+
     def write(self, batch: Batch, **kept: Tensor) -> None:
         """Offer rows to the memory, which decides which of them to store.
 

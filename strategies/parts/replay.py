@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from strategies.core import Batch, Count, LaneModel, Strategy, per_lane
-from strategies.parts.class_memory import BalancedMemory, RingMemory, class_shares
+from strategies.parts.class_memory import BalancedMemory, RingMemory, SharedMemory
 from strategies.parts.memory import Memory
 from suites.base import Training
 
@@ -15,6 +15,7 @@ class Replay(Strategy):
 
     family = "replay"
     needs = "a memory of rows"
+    sized_by = {"memory": "buffer"}
 
     buffer: Count = 500
     """Rows in the memory of one lane."""
@@ -56,9 +57,7 @@ class RowReplay(Replay):
 
     def setup(self) -> None:
         """Create an empty memory of the kind that ``write`` names."""
-        if self.write == "per-class":
-            self._per_class = class_shares(self.buffer, self.streams)
-        kinds = {"class-balanced": BalancedMemory, "ring": RingMemory}
+        kinds = {"class-balanced": BalancedMemory, "ring": RingMemory, "per-class": SharedMemory}
         self.memory = kinds.get(self.write, Memory)(self.buffer, self.streams, self.draws)
 
     def after_step(self, batch: Batch) -> None:
@@ -69,8 +68,9 @@ class RowReplay(Replay):
     def end_task(self, task: int) -> None:
         """With ``per-class``, store an equal share for each of the task's classes."""
         if self.write == "per-class":
+            assert isinstance(self.memory, SharedMemory)
             rows = [s.tasks[task].train_rows for s in self.streams.streams]
-            self.memory.write_per_class(rows, self._per_class)
+            self.memory.write_per_class(rows, self.memory.share_L1.flatten().tolist())
 
 
 def virtual_step(model: LaneModel, grads: tuple[Tensor, ...], lr_L: Tensor) -> dict[str, Tensor]:

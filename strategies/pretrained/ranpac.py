@@ -25,6 +25,7 @@ class RanPAC(ClassMeans):
     """
 
     name = "ranpac"
+    sized_by = {"memory": "width"}
     family = "pretrained"
     paper = "McDonnell et al. 2023, RanPAC: random projections and pre-trained models"
 

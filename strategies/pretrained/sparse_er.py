@@ -18,12 +18,17 @@ class SparseER(RowReplay):
 
     name = "sparse-er"
     cost = 1.01
+    sized_by = {"memory": "buffer", "compute": "every"}
     paper = "de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning"
 
     every: Count = 100
     """Steps on new rows before each step on stored rows."""
     batch: CountOrNone = 0
     """Stored rows in such a step; 0 for the number of new rows."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new rows, and stored rows at one in ``every`` steps."""
+        return 1 + (self.batch or new) / new / self.every
 
     def setup(self) -> None:
         """Make an empty memory; count steps from the start of the stream."""

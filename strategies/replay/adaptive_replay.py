@@ -49,6 +49,7 @@ class AdaptiveReplay(Replay):
     name = "adaptive-replay"
     adds_gradient = False
     cost = 2.1  # steps without review compute it too, at weight 0; watching is a tenth
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "a method of this library"
     needs = "a memory of rows, a part of it only for watching"
 
@@ -71,6 +72,10 @@ class AdaptiveReplay(Replay):
     """Share of steps that review when nothing is forgotten."""
     alarm: Annotated[LaneFloat, Bounds(1e-6), only_if("control", "adaptive")] = LaneFloat(0.1)
     """Forgetting (rise of the mean error) at which review is most frequent and strongest."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new and stored rows, and watching."""
+        return 1.1 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Divide the memory between review and watching; start at frequency 1 and strength ``lam``."""

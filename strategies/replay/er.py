@@ -20,6 +20,7 @@ class ER(RowReplay):
     name = "er"
     generates = True
     cost = 2.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
     presets = {"vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}}
 
@@ -36,6 +37,10 @@ class ER(RowReplay):
         if self.balance == "tasks" and training.boundaries == "hidden":
             return "balance=tasks needs to know where tasks begin; concatenated and sum do not"
         return super().unsuitable(scenario, training)
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new and stored rows."""
+        return 1 + (self.batch or new) / new
 
     def not_composable_reason(self) -> str | None:
         """Refuse all but balance=sum: the others also weight the loss on new rows."""

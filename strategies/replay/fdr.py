@@ -9,6 +9,14 @@ from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, 
 from strategies.parts import Memory, Replay, sample_rows
 
 
+class TaskShares(Memory):
+    """A memory that is divided equally between tasks."""
+
+    def most_rows(self, lane: int) -> int:
+        """Return the number of rows that a lane stores after the last task."""
+        return self.slots - self.slots % self.streams.n_tasks
+
+
 class FDR(Replay):
     """Penalise the L2 distance to the network's own outputs at the end of each earlier task.
 
@@ -18,6 +26,7 @@ class FDR(Replay):
 
     name = "fdr"
     cost = 2.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Benjamin, Rolnick & Kording 2019, Measuring and regularizing networks in function space"
     needs = "a memory of rows and probabilities, task boundaries"
     needs_boundaries = True
@@ -30,11 +39,15 @@ class FDR(Replay):
     """function: root of the mean squared distance (the paper); rows: mean of the rows' distances (Buzzega
     2020)."""
 
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new and stored rows."""
+        return 1 + (self.batch or new) / new
+
     def setup(self) -> None:
         """Make an empty memory with room for the probabilities of all units."""
         if self.buffer < self.streams.n_tasks:
             raise Unsuitable(f"buffer={self.buffer} has no row for each of {self.streams.n_tasks} tasks")
-        self.memory = Memory(self.buffer, self.streams, self.draws, {"answer": (self.streams.n_units,)})
+        self.memory = TaskShares(self.buffer, self.streams, self.draws, {"answer": (self.streams.n_units,)})
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:
         """Return the distance to the stored probabilities, None in the first task."""

@@ -29,6 +29,7 @@ class GSS(Replay):
 
     name = "gss"
     cost = 3.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Aljundi et al. 2019, Gradient based sample selection for online continual learning"
     needs = "a memory of rows and scores"
 
@@ -39,6 +40,10 @@ class GSS(Replay):
     gradient: Literal["dense", "head"] = "dense"
     """Gradients are taken with respect to all dense layers (the whole of an mlp, as in the paper) or the
     head."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new and stored rows, and the scores of the new ones."""
+        return 2 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory with room for scores; find the layers whose gradients are compared."""

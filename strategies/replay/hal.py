@@ -62,6 +62,10 @@ class HAL(ER):
     anchor_lr: Annotated[NotNegative, unless("anchoring", 0.0)] = LaneFloat(0.1)
     """Learning rate of these steps (the paper takes the network's, which is trained by SGD)."""
 
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: ER's, and a forward pass for the mean of features."""
+        return super().step_cost(new) + 1 / 3
+
     def setup(self) -> None:
         """Make an empty memory and room for the anchors of all tasks."""
         need_numbers(self.name, self.streams)

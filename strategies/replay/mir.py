@@ -20,8 +20,8 @@ class MIR(ER):
     """
 
     name = "mir"
-    # Virtual step, new and stored rows; 50 candidates forward twice are a third of a batch of 100.
-    cost = 3.33
+    # Virtual step, new and stored rows; as many candidates as new rows forward twice are two thirds.
+    cost = 3.67
     paper = "Aljundi et al. 2019, Online continual learning with maximally interfered retrieval"
     presets = {}
 
@@ -30,6 +30,10 @@ class MIR(ER):
     current: Annotated[bool, only_if("boundaries", "shown")] = False
     """Whether rows of the current task may be candidates. If not (as in the released code), replay starts
     with the second task."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: ER's, the virtual step, and two forward passes over the candidates."""
+        return super().step_cost(new) + 1 + 2 / 3 * max(self.candidates, self.batch or new) / new
 
     def replayed(self, batch: Batch) -> Batch:
         """Return the candidates that interfere most."""

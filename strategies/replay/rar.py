@@ -36,6 +36,7 @@ class RAR(ER):
     cost = 20.0
     paper = "Zhang et al. 2022, A simple but strong baseline for online continual learning"
     presets = {}
+    sized_by = {"memory": "buffer", "compute": "repeats"}
 
     repeats: Count = 10
     """Steps on each batch of new rows."""
@@ -45,6 +46,10 @@ class RAR(ER):
     """Largest shift in each direction, as a share of the image's side: 0.125 is 4 of 32 pixels."""
     flip: bool = False
     """Whether half of the images are flipped left to right: for photographs, not for digits."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of all steps on a batch."""
+        return self.repeats * super().step_cost(new)
 
     def setup(self) -> None:
         """Make an empty memory; raise Unsuitable for data that are not images."""
