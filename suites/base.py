@@ -225,8 +225,11 @@ class Training:
     """Largest number of training rows, and of test rows, of each class of a task; 0 for all."""
     score_every: int = 0
     """Score the validation rows of all tasks after this many steps each time; 0 for never."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass; bfloat16 uses autocast."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Arithmetic: float32 everywhere; tf32 in products and convolutions on a GPU; or bfloat16 in the forward
+    pass, by autocast."""
+    deterministic: Annotated[bool, Later()] = False
+    """On a GPU, compute with deterministic kernels only; a cell that needs another one fails by its name."""
     compile: bool = False
     """Compile the model with torch.compile."""
 

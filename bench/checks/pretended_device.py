@@ -72,6 +72,8 @@ class PretendedDevice:
     refuse_waits: bool = False
     """Whether a wait is an error, as with ``torch.cuda.set_sync_debug_mode("error")``."""
     current: int = 0
+    broken: str = ""
+    """An error that every operator raises from now on, as after a fault of a CUDA kernel."""
     used: list[int] = field(init=False)
     """Bytes of each device in use."""
     peak: list[int] = field(init=False)
@@ -128,6 +130,8 @@ class PretendedDevice:
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator on tensors of the device, and note what a real device would do."""
+        if self.broken:
+            raise RuntimeError(self.broken)
         name = func._schema.name.split("::")[1]
         tensors = [*_tensors(args), *_tensors(kwargs.values())]
         places = {t._place for t in tensors if isinstance(t, DeviceTensor)}
@@ -400,8 +404,9 @@ class _Event:
         self.at = 0.0
 
     def record(self, stream: Any = None) -> None:
-        """Record the event on the current device."""
-        self.device, self.at = _current().current, time.perf_counter()
+        """Record the event in a stream, that of the current device by default."""
+        self.device = _current().current if stream is None else stream.device.index
+        self.at = time.perf_counter()
 
     def elapsed_time(self, end: Self) -> float:
         """Return milliseconds to another event of the same device."""
@@ -479,6 +484,11 @@ def _patches(now: PretendedDevice) -> dict[str, Any]:
     def sync_debug(mode: int | str) -> None:
         now.refuse_waits = mode in ("error", 2)
 
+    def synchronize(device: Any = None) -> None:
+        now.wait("torch.cuda.synchronize")
+        if now.broken:
+            raise RuntimeError(now.broken)
+
     properties = SimpleNamespace(
         name=NAME, total_memory=now.memory, major=9, minor=0, multi_processor_count=1
     )
@@ -494,7 +504,7 @@ def _patches(now: PretendedDevice) -> dict[str, Any]:
         "get_device_properties": lambda device=None: properties,
         "get_device_capability": lambda device=None: (9, 0),
         "is_bf16_supported": lambda *args, **kwargs: True,
-        "synchronize": lambda device=None: now.wait("torch.cuda.synchronize"),
+        "synchronize": synchronize,
         "memory_allocated": lambda device=None: now.used[at(device)],
         "max_memory_allocated": lambda device=None: now.peak[at(device)],
         "memory_reserved": lambda device=None: now.used[at(device)],

@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from strategies.core import Strategy
 from suites.errors import EnvironmentFault, UserError
 from suites.machine_faults import in_words, machine_fault
@@ -65,10 +67,21 @@ def fault_of(error: BaseException) -> EnvironmentFault | None:
     return None
 
 
-def breaks_process(error: BaseException) -> bool:
-    """Return whether no other cell can use the device in this process after an error."""
+def breaks_process(error: BaseException, device: str) -> bool:
+    """Return whether no other cell can use the device in this process after an error.
+
+    After a fault of a CUDA kernel, every later call of CUDA fails; the first one may say anything.
+    """
     words = message_of(error)
-    return isinstance(error, RuntimeError) and bool(_BROKEN.search(words) or _LOST.search(words))
+    if isinstance(error, RuntimeError) and (_BROKEN.search(words) or _LOST.search(words)):
+        return True
+    if torch.device(device).type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
 
 
 def lost_device(message: str, device: str) -> str:

@@ -5,6 +5,7 @@ group that it ran is run again at the end, with nothing beside it. Only a cell t
 has failed. A fault of the environment leaves its cells without a record; see bench.runner.faults.
 """
 
+import gc
 import os
 import re
 import signal
@@ -312,6 +313,8 @@ def _run_one(group: Group, target: Target, device: str) -> Ended:
         return Ended(again=[group], failure=broken.failure)
     if failure is None:
         return Ended([spec.key for spec in group])
+    # A strategy whose model refers back to it, by a hook, would keep the memory of the group.
+    gc.collect()
     return _by_halves(group, target, device, failure, _run_one)
 
 
@@ -365,7 +368,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
         if (fault := fault_of(error)) is not None:
             raise fault from error
         failure = _described(error, len(group))
-        if breaks_process(error):
+        if breaks_process(error, device):
             raise _ProcessBroken(failure) from None
         return failure
     return None

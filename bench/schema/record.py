@@ -235,7 +235,7 @@ class Timings(Described):
     device: str
     """Name of the device."""
     peak_bytes: Count
-    """Largest memory use, of the GPU's allocator or of the process."""
+    """Largest memory use: of the group, by the GPU's allocator; on a CPU, of the process."""
 
 
 class Resources(Described):

@@ -31,6 +31,12 @@ class Clock:
         self._first_event: torch.cuda.Event | None = None
         self._steps_now = self._first_tokens = 0
 
+    def _recorded(self) -> torch.cuda.Event:
+        """Return an event in the stream of this device, which need not be torch's current one."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -41,8 +47,7 @@ class Clock:
         self._at_start, self._steps_now, self._after_first = self._now(), 0, 0.0
         self._evaluation_within = self._evaluation_first = 0.0
         if self.device.type == "cuda":
-            self._event, self._first_event = _event(), None
-            self._event.record()
+            self._event, self._first_event = self._recorded(), None
 
     def step(self, step: int, tokens: Mapping[str, int]) -> None:
         """Record that a step was submitted; the first ones are timed separately.
@@ -55,8 +60,7 @@ class Clock:
         if self._steps_now == FIRST_STEPS:
             self._first_tokens, self._evaluation_first = tokens.get("tokens", 0), self._evaluation_within
             if self._event is not None:
-                self._first_event = _event()
-                self._first_event.record()
+                self._first_event = self._recorded()
             else:
                 self._after_first = time.perf_counter()
 
@@ -136,12 +140,14 @@ class Clock:
         self.steady = dict(state.get("steady", self.steady))
 
 
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)
-
-
 def peak_bytes(device: torch.device) -> int:
-    """Return the largest memory use so far, of the GPU's allocator or of this process."""
+    """Return the largest memory use since the group began, of the GPU's allocator; or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def reset_peak(device: torch.device) -> None:
+    """Forget the largest memory use of earlier groups on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

@@ -22,7 +22,7 @@ import strategies
 import suites
 from bench.encode import inputs, name_features
 from bench.models import build
-from bench.train.clock import Clock
+from bench.train.clock import Clock, reset_peak
 from bench.train.scorer import Scorer, make_scorer
 from strategies.core import (
     OPTIMISERS,
@@ -120,6 +120,7 @@ def make_lanes(
         Unsuitable: The strategy does not support the scenario, model or settings of the cells.
         ValueError: The cells continue from an exported model and ``warm_start`` is missing.
     """
+    reset_peak(torch.device(device))
     spec, seeds = specs[0], [s.seed for s in specs]
     suite, training = suites.get(spec.suite), Training(**spec.training)
     raw = data or suite.load()

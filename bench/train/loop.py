@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.plan import CellSpec, Fields
+from bench.train.arithmetic import arithmetic
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.clock import FIRST_STEPS
 from bench.train.early_stopping import EarlyStopping
@@ -27,7 +28,7 @@ from bench.train.lane_record import make_record, note_task
 from bench.train.lane_state import LaneState, WarmStart, make_lanes
 from bench.train.schedule import Schedule, schedule_task
 from strategies.core import copy_buffers, is_measured, per_lane_loss, restore_buffers
-from suites.base import Data
+from suites.base import Data, Training
 
 
 def run_group(
@@ -54,7 +55,8 @@ def run_group(
         data: The data set of the suite, if it is already loaded.
         warm_start: Loads the exported model that cells continue from.
     """
-    return run_lanes(make_lanes(specs, device, data, warm_start), checkpoints, models, progress, on_step)
+    with arithmetic(Training(**specs[0].training), device):
+        return run_lanes(make_lanes(specs, device, data, warm_start), checkpoints, models, progress, on_step)
 
 
 def run_lanes(

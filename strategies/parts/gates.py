@@ -7,6 +7,7 @@ gate of its own task.
 Axes: L lanes, B batch, T tasks, F units of a layer.
 """
 
+import weakref
 from collections.abc import Callable
 
 import torch
@@ -55,9 +56,14 @@ class Gated(Strategy):
 
 
 def _hook(gate: Callable[[int], Tensor], i: int) -> Callable[..., Tensor]:
-    # A function, because a hook that is a method would make a copy of the network copy the strategy, too.
+    # A function, because a hook that is a method would make a copy of the network copy the strategy, too. It
+    # does not own the strategy, which owns the network: a cycle would keep both in memory after the group.
+    own = weakref.WeakMethod(gate)
+
     def multiply(layer: Layer, _: object, out: Tensor) -> Tensor:
-        gate_LBF = gate(i)
+        gate_of = own()
+        assert gate_of is not None
+        gate_LBF: Tensor = gate_of(i)
         if isinstance(layer, LaneLinear):
             return out * gate_LBF
         return out * gate_LBF.transpose(0, 1).flatten(1)[..., None, None]

@@ -112,7 +112,7 @@ def test_a_folder_below_a_removed_temporary_folder_is_nobody_s(
     ],
 )
 def test_errors_of_a_device_are_distinguished(message: str, broken: bool, lost: bool) -> None:
-    assert faults.breaks_process(RuntimeError(message)) == broken
+    assert faults.breaks_process(RuntimeError(message), "cpu") == broken
     assert bool(faults.lost_device(message, "cuda:0")) == lost
 
 

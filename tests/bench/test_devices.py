@@ -1,0 +1,124 @@
+"""Faults, memory, timings and arithmetic of CUDA devices, on pretended ones."""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lethe
+from bench.runner import processes
+from bench.train import arithmetic, run_group
+from lethe.testing import outcome, pretended_device, toy_cell
+from suites.base import Training
+
+CYCLE = """
+from lethe import Strategy
+class Cycle(Strategy):
+    def setup(self):
+        self.model.register_forward_hook(self.seen)
+    def seen(self, *of):
+        pass
+"""
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Python's collector of cycles is off, as between two of its runs."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("name", ["er", "hat", "./cycle.py:Cycle"])
+def test_cells_that_run_out_of_memory_succeed_as_halves(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_collection: None
+) -> None:
+    """Eight cells need more than there is; four fit, if nothing of the eight is left in memory."""
+    (tmp_path / "cycle.py").write_text(CYCLE)
+    monkeypatch.chdir(tmp_path)
+    asked: dict[str, Any] = {"scenarios": "task", "settings": {"epochs": 1}, "seeds": 8, "lanes": 8}
+    asked |= {"device": "cuda", "check": False}
+    with pretended_device(1) as device:
+        alone = lethe.run("toy", name, **asked)
+        needed = device.peak[0]
+        gc.collect()
+    with pretended_device(1, memory=int(0.6 * needed)) as device:
+        halved = lethe.run("toy", name, **asked)
+        assert len(halved.failed) == len(halved.unfinished) == 0
+        assert 0.4 * needed < device.peak[0] <= 0.6 * needed
+    assert halved.scores.value.equals(alone.scores.value)
+
+
+def test_a_cell_too_large_alone_fails_with_the_reason(tmp_path: Path) -> None:
+    with pretended_device(1, memory=20_000), pytest.warns(UserWarning, match="out of memory"):
+        frames = lethe.run("toy", "finetune", seeds=2, device="cuda", out=tmp_path)
+    assert len(frames.failed) == 2
+
+
+def test_peak_memory_is_that_of_the_group() -> None:
+    with pretended_device(1):
+        (large, *_) = run_group([toy_cell("finetune", s, epochs=1) for s in range(8)], device="cuda")
+        (small,) = run_group([toy_cell("finetune", 0, epochs=1)], device="cuda")
+    assert small["timings"]["peak_bytes"] < large["timings"]["peak_bytes"] / 4
+
+
+def test_work_and_its_timings_are_on_the_device_asked_for() -> None:
+    """Events on the current device, cuda:0, would make elapsed_time fail."""
+    with pretended_device(2) as device:
+        (record,) = run_group([toy_cell("er", 0)], device="cuda:1")
+        assert device.peak[0] == 0 < device.peak[1]
+    assert outcome(record) == outcome(run_group([toy_cell("er", 0)])[0])
+    assert 0 < record["timings"]["first_steps_seconds"] < record["timings"]["train_seconds"]
+
+
+def test_after_a_fault_of_a_kernel_its_cells_go_to_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error that a cell meets may say anything: every later call of CUDA fails in this process."""
+    alone: list[Any] = []
+
+    def run_alone(group: Any, target: Any, device: str) -> processes.Ended:
+        alone.append(group)
+        return processes.Ended([spec.key for spec in group])
+
+    def damaging(group: Any, device: str = "", **given: Any) -> Any:
+        assert not device_.broken, "a later group runs in the damaged process"
+        device_.broken = "CUDA error: an illegal memory access was encountered"
+        raise ValueError("a shape is odd")
+
+    monkeypatch.setattr(processes, "_run_alone", run_alone)
+    monkeypatch.setattr(processes, "run_group", damaging)
+    with pretended_device(1) as device_:
+        frames = lethe.run("toy", "finetune", seeds=3, lanes=1, device="cuda", check=False)
+    assert [len(group) for group in alone] == [1, 1, 1]
+    assert len(frames.failed) == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_arithmetic_is_what_the_settings_say_whatever_it_was(precision: Any, deterministic: bool) -> None:
+    def switches() -> tuple[bool, ...]:
+        found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        return *found, torch.backends.cudnn.deterministic, torch.are_deterministic_algorithms_enabled()
+
+    before, training = switches(), Training(precision=precision, deterministic=deterministic)
+    with arithmetic(training, "cuda"):
+        tf32 = precision == "tf32"
+        assert switches() == (tf32, tf32, deterministic, deterministic)
+    assert switches() == before
+    with arithmetic(training, "cpu"):
+        assert switches() == before
+
+
+def test_the_settings_of_arithmetic_are_in_the_record_and_leave_older_keys() -> None:
+    plain = toy_cell()
+    assert "deterministic" not in plain.training
+    assert toy_cell(deterministic=True).key != plain.key != toy_cell(precision="tf32").key
+    with pretended_device(1):
+        records = [
+            run_group([toy_cell(epochs=1, **of)], device="cuda")[0]
+            for of in ({}, {"precision": "tf32"}, {"deterministic": True})
+        ]
+    assert outcome(records[0]) == outcome(records[1]) == outcome(records[2])
