@@ -20,9 +20,9 @@ _PLACEHOLDER = re.compile(r"\b(RUN|DIR|TABLE|SUITE|MIRROR|NAME|FILE|CELL|KEY|STR
 DRY = {"run", "verify"}
 ELSEWHERE = {
     "export": "test_serving", "predict": "test_serving", "check": "test_check", "perf": "test_perf",
-    "bisect": "test_bisect",
+    "bisect": "test_bisect", "init": "test_networks",
 }  # fmt: skip
-"""Commands that need a trained model, a git repository or minutes, and the tests that run them."""
+"""Commands that need a trained model, a git repository, a new folder or minutes, and the tests of them."""
 
 
 def commands(text: str) -> set[str]:

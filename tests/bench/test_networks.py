@@ -18,6 +18,7 @@ from torch import nn
 
 import strategies
 from bench import models
+from bench.cli.init import TEMPLATES
 from bench.export import Predictor, save, served
 from bench.models.hashed_dropout import HashedDropout
 from bench.models.network import Network
@@ -581,3 +582,20 @@ def test_check_says_which_rows_a_network_cannot_read(here: Path, command: Comman
     code, _, err = command("check ./net.py:odd")
     assert code == 2
     assert "model ./net.py:odd cannot read rows of shape (1, 8, 8)" in err
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_of_init_is_an_experiment_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(f"init {name}")
+    assert code == 0, err
+    experiment = TEMPLATES[name][0]
+    assert f"lethe run {experiment} --dry-run" in out
+    code, out, err = command(f"run {experiment} --dry-run --trust")
+    assert (code, "to run" in out, "unresolved" in out) == (0, True, False), out + err
+    code, _, err = command(f"init {name}")
+    assert (code, f"{experiment} exists already" in err) == (2, True)
+    assert command(f"init {name} --to other")[0] == 0
+    assert "did you mean network" in command("init netwrok")[2]
