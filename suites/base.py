@@ -225,6 +225,9 @@ class Training:
     """Largest number of training rows, and of test rows, of each class of a task; 0 for all."""
     score_every: int = 0
     """Score the validation rows of all tasks after this many steps each time; 0 for never."""
+    prequential: Annotated[bool, Later()] = False
+    """Predict every batch before it is learned, for prequential scores (Gama et al. 2013): test, then train.
+    Needs one pass."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Arithmetic: float32 everywhere; tf32 in products and convolutions on a GPU; or bfloat16 in the forward
     pass, by autocast."""

@@ -222,6 +222,8 @@ class Request:
         usual = asdict(base)
         training, idle = settled(usual | own_training, usual, TRAINING_HINTS, around)
         check_training(training)
+        if suite.generates and (training["patience"] or training["prequential"]):
+            raise UserError(f"patience and prequential need classes, and {suite.name} has texts to generate")
         if training["augment"] and model.reads_texts:
             raise UserError(f"augment crops and flips images, and {model.name} reads texts: leave it out")
         if training["augment"] and (options | own_options).get("tune") == "head" and not model.reads_texts:

@@ -64,6 +64,12 @@ def check_training(training: dict[str, Any]) -> None:
         if not training["milestones"]:
             raise UserError("schedule=multi-step needs milestones, such as milestones=49-63")
         whole_numbers("milestones", training["milestones"])
+    if training["prequential"] and (
+        training["iterations"] or {training["epochs"], training["first_task"]} - {0, 1}
+    ):
+        raise UserError(
+            "prequential tests each row once, before it is learned: set epochs=1 and iterations=0"
+        )
     if training["epochs"] == 0 and training["iterations"] == 0:
         raise UserError("epochs or iterations must be above 0")
 

@@ -242,7 +242,8 @@ def _scores(
         R, R_validation = (outcome.measured[name].value for name in (split, "validation"))
         total = outcome.measured[split].total
         of_test = (outcome.outside, outcome.chrf) if split == "test" else ((), ())
-        values = all_scores(R, R_reference, curves, R_validation, *of_test, total)
+        tested = outcome.tested if split == "test" else ()
+        values = all_scores(R, R_reference, curves, R_validation, *of_test, total, tested)
         parts.append((_name(outcome), {"score": names, "value": np.array([*values.values()])}))
     return _joined(parts, [*CELL, "score", "value"])
 

@@ -84,6 +84,8 @@ class Outcome:
     outside: Sequence[float | None] = ()
     curves: list[tuple[int, int, Any]] = field(default_factory=list)
     """Current task, step, and the score on each task."""
+    tested: list[tuple[int, int]] = field(default_factory=list)
+    """Correct predictions and rows of each batch before it was learned."""
     notes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     origin: Origin = _NO_ORIGIN
     label: str = ""
@@ -121,6 +123,11 @@ def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
             record.get("test", {}).get("chrf", ()),
             record.get("outside", ()),
             [(p["task"], p["step"], _measured(p, score).value) for p in record.get("curves", ())],
+            [
+                pair
+                for of in record.get("prequential", ())
+                for pair in zip(of["right"], of["total"], strict=True)
+            ],
             {name: np.array(note, dtype=float) for name, note in record.get("notes", {}).items()},
             _origin(record)._replace(content=_content(record) if compared else b""),
         )

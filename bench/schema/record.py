@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -117,6 +117,22 @@ class GeneratedScores(Described):
         return self
 
 
+class TestedFirst(Described):
+    """Predictions of the batches of one task, each before it was learned."""
+
+    task: Annotated[int, Field(ge=1)]
+    """The task, from 1."""
+    right: list[Count]
+    """Number of rows of each batch classified correctly."""
+    total: list[Count]
+    """Number of rows of each batch."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_counts(self.right, self.total)
+        return self
+
+
 class CountsPoint(Described):
     """Validation accuracies within a task, as counts."""
 
@@ -154,7 +170,7 @@ def _shape(what: str, n_columns: int, n_rows: int) -> str:
     return f"{what} has {n_columns} columns, and a matrix of {n_rows} rows has {n_rows - 1}"
 
 
-def _check_counts(right: list[int | None], total: list[int | None]) -> None:
+def _check_counts(right: Sequence[int | None], total: Sequence[int | None]) -> None:
     for r, t in zip(right, total, strict=True):
         # A task that was not measured can still have rows to measure.
         if r is not None and (t is None or r > t):
@@ -319,6 +335,8 @@ class CellRecord(CheckedFile):
     """Validation scores within tasks, if ``score_every`` is set."""
     score: ScoreKind | None = None
     """The score of the suite; absent for accuracy."""
+    prequential: list[TestedFirst] = []
+    """Predictions of each batch before it was learned, if ``prequential`` is set."""
     loss: list[float | None] | None = None
     """Mean training loss of each task."""
     own_term: list[Annotated[float, Field(ge=0)] | None] | None = None

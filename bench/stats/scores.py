@@ -32,7 +32,7 @@ class Score:
     high: float
     of: Callable[..., float] | None
     """Function of R; None if it needs more than R (``aia_rows``, ``intransigence``, ``min_acc``,
-    ``wc_acc``, ``oos_auroc``, ``chrf``)."""
+    ``wc_acc``, ``oos_auroc``, ``chrf``, ``prequential`` and its variants)."""
 
 
 SCORES: dict[str, Score] = {}
@@ -198,6 +198,51 @@ def chrf(R: Matrix, beside: Sequence[Sequence[float | None]]) -> float:
     return _mean(np.array(beside[-1], dtype=float) / 100) if len(beside) else float("nan")
 
 
+Tested = Sequence[tuple[int, int]]
+"""Correct predictions and rows of each batch, in the order of the stream, before it was learned."""
+FADING, WINDOW = 0.999, 1000
+"""Fading factor a row, and rows of a window, of prequential scores."""
+
+
+@_score(
+    "sum_b right_b / sum_b rows_b",
+    "Gama, Sebastião & Rodrigues 2013, On evaluating stream learning algorithms",
+)
+def prequential(R: Matrix, tested: Tested) -> float:
+    """Share of all rows predicted correctly before they were learned (needs prequential)."""
+    return _share(tested)
+
+
+@_score(
+    "S_B / N_B, S_b = right_b + a^rows_b S_{b-1}, N_b = rows_b + a^rows_b N_{b-1}, a = 0.999",
+    "Gama, Sebastião & Rodrigues 2013, On evaluating stream learning algorithms",
+)
+def prequential_fading(R: Matrix, tested: Tested) -> float:
+    """The same at the end of the stream, where earlier rows fade (needs prequential)."""
+    right = rows = 0.0
+    for r, n in tested:
+        right, rows = r + FADING**n * right, n + FADING**n * rows
+    return right / rows if rows else float("nan")
+
+
+@_score(
+    "the share in the last batches that have 1,000 rows together",
+    "Gama, Sebastião & Rodrigues 2013, On evaluating stream learning algorithms",
+)
+def prequential_window(R: Matrix, tested: Tested) -> float:
+    """The same over a window at the end of the stream (needs prequential)."""
+    first, rows = len(tested), 0
+    while first and rows < WINDOW:
+        first -= 1
+        rows += tested[first][1]
+    return _share(tested[first:])
+
+
+def _share(tested: Tested) -> float:
+    rows = sum(n for _, n in tested)
+    return sum(r for r, _ in tested) / rows if rows else float("nan")
+
+
 def all_scores(
     R: Matrix,
     reference: Matrix | None = None,
@@ -206,6 +251,7 @@ def all_scores(
     outside: Sequence[float | None] = (),
     beside: Sequence[Sequence[float | None]] = (),
     total: Matrix | None = None,
+    tested: Tested = (),
 ) -> dict[str, float]:
     """Return every score by name, NaN for those whose input is missing.
 
@@ -217,11 +263,14 @@ def all_scores(
         outside: The areas of ``oos_auroc``, one for each row of R.
         beside: chrF in the shape of R.
         total: Number of rows of each entry of R, for ``aia_rows``.
+        tested: Predictions of each batch before it was learned, for prequential scores.
     """
     found = {score.name: score.of(R) for score in SCORES.values() if score.of is not None}
     found["aia_rows"] = float("nan") if total is None else aia_rows(R, total)
     found["intransigence"] = float("nan") if reference is None else intransigence(R, reference)
     within = R if R_curves is None else R_curves
     found["min_acc"], found["wc_acc"] = min_acc(within, curves), wc_acc(within, curves)
+    for score in (prequential, prequential_fading, prequential_window):
+        found[score.__name__] = score(R, tested)
     found["oos_auroc"], found["chrf"] = oos_auroc(R, outside), chrf(R, beside)
     return {name: found[name] for name in SCORES}

@@ -51,6 +51,8 @@ class AccuracyScorer:
         }
         self.curves: list[list[Fields]] = [[] for _ in lanes]
         self.outside: list[list[float | None]] = [[None] * rows for _ in lanes]
+        self.tested: list[list[Fields]] = [[] for _ in lanes]
+        self._tested_now: list[Tensor] = []
 
     def _rows(self, of_lanes: list[list[Tensor]]) -> tuple[Tensor, Tensor, list[list[int]]]:
         """Return the rows of all tasks for every lane, which are not padding, and the number of each task."""
@@ -150,9 +152,27 @@ class AccuracyScorer:
                 total = self.rows["validation"][2][lane]
                 self.curves[lane].append({"task": task, "step": step, "right": right, "total": total})
 
+    @torch.no_grad()
+    def test_first(self, batch: Batch) -> None:
+        """Count the correct predictions of a batch that is learned next; they stay on the device."""
+        with eval_mode(self.strategy.model):
+            right_LB = self.strategy.predict(batch).argmax(2) == batch.y_LB
+        counted_LB = batch.weight_LB > 0
+        self._tested_now.append(torch.stack([(right_LB & counted_LB).sum(1), counted_LB.sum(1)]))
+
+    def end_tests(self, task: int) -> None:
+        """Copy the counts of a task, from 1, to the host; batches without rows of a lane are left out."""
+        if not self._tested_now:
+            return
+        for lane, (right, total) in enumerate(torch.stack(self._tested_now, 2).transpose(0, 1).tolist()):
+            both = [(r, n) for r, n in zip(right, total, strict=True) if n]
+            point = {"task": task, "right": [r for r, _ in both], "total": [n for _, n in both]}
+            self.tested[lane].append(point)
+        self._tested_now = []
+
     def record(self, lane: int) -> Fields:
         """Return the matrices and curves of a lane."""
-        found: Fields = {}
+        found: Fields = {"prequential": self.tested[lane]} if self.tested[lane] else {}
         for split, lanes in self.right.items():
             rows = [zip(row, self.rows[split][2][lane], strict=True) for row in lanes[lane]]
             total = [[None if right is None else n for right, n in row] for row in rows]
@@ -177,6 +197,7 @@ class AccuracyScorer:
             },
             "outside": self.outside[lane][first:end],
             "curves": [point for point in self.curves[lane] if first <= point["task"] < end],
+            "prequential": [point for point in self.tested[lane] if first <= point["task"] < end],
         }
 
     def load_rows(self, lane: int, first: int, rows: Fields) -> None:
@@ -187,6 +208,7 @@ class AccuracyScorer:
             self.confused[split][lane] += counts
         self.outside[lane][first : first + len(rows["outside"])] = rows["outside"]
         self.curves[lane] += rows["curves"]
+        self.tested[lane] += rows.get("prequential", [])
 
 
 def _confidence(scores_LBU: Tensor) -> Tensor:

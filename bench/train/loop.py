@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.plan import CellSpec, Fields
+from bench.train.accuracy import AccuracyScorer
 from bench.train.arithmetic import arithmetic
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.clock import FIRST_STEPS
@@ -139,6 +140,8 @@ def take_steps(
             stopping.after_step(number)
     if stopping:
         stopping.restore()
+    if isinstance(state.scorer, AccuracyScorer):
+        state.scorer.end_tests(schedule.task + 1)
     return total_L
 
 
@@ -155,6 +158,8 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     rows_LB = schedule.rows(number)
     batch = state.streams.batch(rows_LB, schedule.weight(number), state.draw_augmentation(rows_LB))
     strategy.context.active = active
+    if state.training.prequential:
+        test_first(state, schedule, number)
     if state.own_term is not None and is_measured(number):
         state.own_term.active_L = None if active is None else schedule.active_L(number)
         strategy.context.own_term = state.own_term
@@ -167,6 +172,15 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
         return loss_L
     restore_buffers(model, buffers, schedule.active_L(number))
     return torch.where(schedule.active_L(number), loss_L, 0)  # inactive lanes have no loss
+
+
+def test_first(state: LaneState, schedule: Schedule, number: int) -> None:
+    """Predict the rows of a step before they are learned, if the strategy learns them as they come."""
+    assert isinstance(state.scorer, AccuracyScorer)  # bench.plan refuses prequential for generated text
+    if state.strategy.trains_on != "task":
+        return
+    with state.clock.scoring(within_task=True), state.strategy.autocast(), state.draws.restored():
+        state.scorer.test_first(state.streams.batch(schedule.rows(number), schedule.weight(number)))
 
 
 def score(state: LaneState, row: int) -> None:

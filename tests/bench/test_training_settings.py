@@ -1,7 +1,9 @@
 """Schedules, clipping, smoothing, dropout, initial weights, longer first tasks, early stopping."""
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,8 +14,10 @@ from bench.models import build
 from bench.models.initial import ACTIVATIONS
 from bench.plan import one_cell
 from bench.plan.model import model_reference
+from bench.stats import all_scores
 from bench.train import learn_task, make_lanes, run_group
 from bench.train.early_stopping import EarlyStopping
+from bench.train.loop import run_lanes
 from bench.train.schedule import schedule_task
 from lethe.testing import Checkpoints, outcome, toy_cell
 from strategies.core import LaneDropout, mask, row_losses
@@ -40,6 +44,8 @@ def test_cells_without_new_settings_keep_their_keys(cell: tuple[str, str]) -> No
         ({"schedule": "multi-step"}, "needs milestones"),
         ({"schedule": "multi-step", "milestones": "9,10"}, "cannot read milestones=9,10"),
         ({"patience": 1, "validation": 0}, "holds out no rows"),
+        ({"prequential": True}, "set epochs=1 and iterations=0"),
+        ({"prequential": True, "epochs": 1, "first_task": 2}, "set epochs=1 and iterations=0"),
         ({"label_smoothing": 1.5}, "label_smoothing must be at most 1"),
         ({"dropout": 1}, "dropout must be at most 0.99"),
         ({"init": "ones"}, "unknown value for model mlp: init 'ones'"),
@@ -137,6 +143,7 @@ def test_milestones_are_epochs_of_the_stream_or_steps_with_iterations() -> None:
         {"dropout": 0.3, "first_task": 3},
         {"patience": 1, "epochs": 6},
         {"init": "xavier", "activation": "tanh"},
+        {"prequential": True, "epochs": 1},
     ],
     ids=lambda s: next(iter(s)),
 )
@@ -305,3 +312,51 @@ def test_ncm_scales_rows_and_means_separately(scaled: str) -> None:
     tested = scale(features[data.index_of(stream.tasks[1].test_rows)])
     theirs = torch.cdist(tested.double(), means.double()).argmin(1)
     assert torch.equal(state.strategy.predict(batch)[0].argmax(1), theirs)
+
+
+@pytest.mark.parametrize("scenario", ["task", "class", "online"])
+def test_batches_are_predicted_before_they_are_learned(scenario: str) -> None:
+    """Against the network's own predictions before each step; R is as without."""
+    settings = {"epochs": 1, "batch": 7, "active": "seen"}
+    settings = settings if scenario != "task" else {"epochs": 1, "batch": 7}
+    cell = toy_cell("er", 3, scenario, prequential=True, **settings)
+    state = make_lanes([cell])
+    learn, found = state.strategy.learn, list[tuple[int, int]]()
+
+    def noted(batch: Any) -> torch.Tensor:
+        logits = mask(state.model(batch.x_LBX), batch.active_LBU)
+        right = (logits.argmax(2) == batch.y_LB) * batch.weight_LB
+        found.append((int(right.sum()), int(batch.weight_LB.sum())))
+        return learn(batch)
+
+    state.strategy.learn = noted  # type: ignore[method-assign]
+    record = run_lanes(state)[0]
+    tested = [pair for of in record["prequential"] for pair in zip(of["right"], of["total"], strict=True)]
+    assert tested == found
+    assert [of["task"] for of in record["prequential"]] == [1, 2]
+    assert sum(n for _, n in tested) == sum(len(t.train_rows) for t in state.streams.streams[0].tasks)
+    plain = run_group([toy_cell("er", 3, scenario, **settings)])[0]
+    assert plain["test"] == record["test"]
+    assert "prequential" not in plain
+    assert "prequential" not in run_group([toy_cell("joint", 3, scenario, prequential=True, epochs=1)])[0]
+
+
+def test_prequential_scores_equal_their_definitions_row_by_row() -> None:
+    """Gama et al. 2013: S_i = right_i + a S_{i-1}, N_i = 1 + a N_{i-1}; a window; all rows."""
+    right = (torch.rand(1500, generator=torch.Generator().manual_seed(0)) < 0.7).int().tolist()
+    rows = [(r, 1) for r in right]
+    S = N = 0.0
+    for r in right:
+        S, N = r + 0.999 * S, 1 + 0.999 * N
+    R = np.full((2, 1), 0.5)
+    found = all_scores(R, tested=rows)
+    assert found["prequential"] == pytest.approx(sum(right) / 1500)
+    assert found["prequential_fading"] == pytest.approx(S / N)
+    assert found["prequential_window"] == pytest.approx(sum(right[-1000:]) / 1000)
+    batches = [(sum(right[i : i + 10]), 10) for i in range(0, 1500, 10)]
+    in_batches = all_scores(R, tested=batches)
+    assert in_batches["prequential_window"] == pytest.approx(sum(right[-1000:]) / 1000)
+    assert in_batches["prequential_fading"] == pytest.approx(
+        S / N, abs=2e-3
+    )  # rows of a batch are equally old
+    assert all(math.isnan(all_scores(R)[name]) for name in found if name.startswith("prequential"))
