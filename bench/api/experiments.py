@@ -267,7 +267,9 @@ def report(
     layout = Layout(spread, marks=True, origin=True)
     frames = load(folder, *more, prefer=prefer, labels=labels, split=split)
     lines = results.history(history, tuple(scores or ("acc",))) if history else ()
-    return make_report(frames, target, scores, layout, time.strftime("%Y-%m-%d"), history=lines)
+    return make_report(
+        results.folded(frames), target, scores, layout, time.strftime("%Y-%m-%d"), history=lines
+    )
 
 
 def compare(

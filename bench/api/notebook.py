@@ -10,7 +10,16 @@ import pandas as pd
 
 from bench import results
 from bench.plan import ResolvedPlan
-from bench.report import Layout, Spread, every_comparison, in_html, plot as plot_one, summary_table, tables
+from bench.report import (
+    Layout,
+    Spread,
+    every_comparison,
+    grid_settings,
+    in_html,
+    plot as plot_one,
+    summary_table,
+    tables,
+)
 from bench.results import CELL
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -48,6 +57,14 @@ class Frames(results.Frames):
         return cls(**{f.name: getattr(found, f.name) for f in fields(found)})
 
     @property
+    def settings_of_grids(self) -> pd.DataFrame:
+        """All settings of grids, a row each: seeds, means on validation and test rows, and which is chosen.
+
+        ``table`` and figures show a grid as one row, with the setting that is best on validation rows.
+        """
+        return grid_settings(results.folded(self).grids)
+
+    @property
     def failed(self) -> pd.DataFrame:
         """The cells that failed or diverged: a row each, with ``status`` and ``why``."""
         bad = self.cells["status"].isin(["failed", "diverged"])
@@ -69,7 +86,7 @@ class Frames(results.Frames):
         Raises:
             UserError: A score is unknown.
         """
-        return summary_table(self, scores, spread)
+        return summary_table(results.folded(self), scores, spread)
 
     def pairs(self, score: str = "acc") -> pd.DataFrame:
         """Return the paired comparison of every two strategies, bounds excepted.
@@ -86,7 +103,7 @@ class Frames(results.Frames):
         Raises:
             UserError: The score is unknown.
         """
-        return every_comparison(self, [score]).drop(columns="column")
+        return every_comparison(results.folded(self), [score]).drop(columns="column")
 
     def plot(self, name: str, suite: str = "", scenario: str = "", width: float = 6.9) -> "Figure":
         """Return a figure of a report.
@@ -101,7 +118,7 @@ class Frames(results.Frames):
         Raises:
             UserError: The figure is unknown, the choice is ambiguous, or there is nothing to show.
         """
-        return plot_one(self, name, suite, scenario, width)[0]
+        return plot_one(results.folded(self), name, suite, scenario, width)[0]
 
     plot_stream = partialmethod(plot, "stream")
     plot_tasks = partialmethod(plot, "tasks")
@@ -113,6 +130,7 @@ class Frames(results.Frames):
     plot_pareto = partialmethod(plot, "pareto")
     plot_boundaries = partialmethod(plot, "boundaries")
     plot_response = partialmethod(plot, "response")
+    plot_grid = partialmethod(plot, "grid")
     plot_schedules = partialmethod(plot, "schedules")
     plot_ranks = partialmethod(plot, "ranks")
 
@@ -126,4 +144,4 @@ class Frames(results.Frames):
         return f"<Frames of {self.folder}: {shown or 'empty'}; {n}; {counts or 'no cells'}{where}>"
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>{in_html(tables(self, None, Layout(marks=True)))}"
+        return f"<p>{escape(repr(self))}</p>{in_html(tables(results.folded(self), None, Layout(marks=True)))}"

@@ -83,12 +83,13 @@ def report(
         chosen_formats,
         chosen_width,
         class_tables,
+        grid_settings,
         make_report,
         print_classes,
         tables,
         write_classes,
     )
-    from bench.results import choose, declared, history as read_history, load, read_names
+    from bench.results import as_shown, choose, history as read_history, load, read_names
 
     runs = [opened(folder)[0] for folder in folders]
     layout = Layout(spread, by_family, per_task, wide, True, True, columns)  # type: ignore[arg-type]
@@ -97,7 +98,7 @@ def report(
     labels, called = _labels(label), read_names(names) if names else {}
 
     def read() -> Frames:
-        frames = declared(load(folders, prefer=prefer, labels=labels))
+        frames = as_shown(load(folders, prefer=prefer, labels=labels))
         return choose(frames, only or (), without or (), called)
 
     if serve:
@@ -119,7 +120,8 @@ def report(
         write_classes(classes, made)
     if as_json:
         numbers = tables(frames, chosen, layout)
-        print_json({"report": made / "index.html", "table": numbers.numbers, "pairs": numbers.pairs})
+        found = {"report": made / "index.html", "table": numbers.numbers, "pairs": numbers.pairs}
+        print_json(found | {"grids": grid_settings(frames.grids)})
     else:
         if classes:
             print_classes(classes, Console())
@@ -175,11 +177,11 @@ def power(
     from rich.console import Console
 
     from bench.report import compared, left_out, power_caption, print_power
-    from bench.results import declared, load
+    from bench.results import as_shown, load
     from bench.stats import needs
 
     opened(folder)
-    frames = declared(load(folder))
+    frames = as_shown(load(folder))
     found = needs(compared(frames, a, b), a, b, score, difference, comparisons)
     if as_json:
         print_json([asdict(need) for need in found])

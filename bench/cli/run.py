@@ -198,9 +198,9 @@ def show_run(outcome: Any, out: Path, as_json: bool) -> None:
     from rich.console import Console
 
     from bench.report import Layout, print_tables, tables
-    from bench.results import declared, load
+    from bench.results import as_shown, load
 
-    made = tables(declared(load(out)), layout=Layout(marks=True))
+    made = tables(as_shown(load(out)), layout=Layout(marks=True))
     if as_json:
         about = {"run": out, "now": outcome.counts, "failed": [*outcome.failures]}
         print_json(about | {"not_finished": outcome.unfinished, "table": made.numbers})

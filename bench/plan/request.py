@@ -118,13 +118,13 @@ class Request:
                     found.remark(f"--set {name}={text_of(value)} is left out: it has no effect {why}")
             for selector in self.listed:
                 try:
-                    written = self.written(selector)
+                    name, written = self._named_and_written(selector)
                     sized = [self.sized.get((scenario, text), text) for text in written]
                     alike = [self._cell(suite, scenario, text) for text in sized]
                 except NotImported as error:
                     found.unresolved[scenario, selector] = error.file
                     continue
-                found.add(f"{self.named_suite}/{scenario}", selector, written, alike)
+                found.add(f"{self.named_suite}/{scenario}", name, written, alike)
                 for any_seed, seed in product((cell for cell, _ in alike), self.seeds):
                     cell = replace(any_seed, seed=seed)
                     vars(cell)["reference"] = self.model  # looked up once for all cells
@@ -142,6 +142,9 @@ class Request:
 
     def written(self, selector: str) -> list[str]:
         """Return the selectors that a grid stands for; one without a grid stands for itself."""
+        return self._named_and_written(selector)[1]
+
+    def _named_and_written(self, selector: str) -> tuple[str, list[str]]:
         return expanded(selector, self.model, self._grids)
 
     def cell_of(self, scenario: str, selector: str) -> CellSpec:

@@ -134,11 +134,11 @@ def parse(selector: str) -> tuple[str, dict[str, str]]:
     return name, options_of(written, selector, "buffer=200")
 
 
-def expanded(selector: str, model: ModelRef, beside: Mapping[str, str]) -> list[str]:
-    """Return the selectors that a grid stands for, in order; its last setting varies fastest.
+def expanded(selector: str, model: ModelRef, beside: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return the name of a grid, and the selectors that it stands for; its last setting varies fastest.
 
     Args:
-        selector: A selector; one without a grid is returned as it is.
+        selector: A selector; one without a grid is its own name and stands for itself.
         model: The model of the cells, whose options selectors may set.
         beside: Settings in the notation of grids that the first part gets where it does not set them itself.
 
@@ -148,19 +148,21 @@ def expanded(selector: str, model: ModelRef, beside: Mapping[str, str]) -> list[
     import strategies
 
     parts: list[tuple[str, list[list[str]]]] = []
+    names = []
     for number, part in enumerate(strategies.split(selector)):
         name, given = parse(part)
         options = given if number else given | {k: v for k, v in beside.items() if k not in given}
         hints = _type_of_options(name, model) if any(is_grid(v, float) for v in options.values()) else {}
+        names.append(_joined(name, sorted(f"{k}={v.replace(' ', '')}" for k, v in options.items())))
         of_keys = [[f"{k}={v}" for v in values_of(k, text, hints.get(k, str))] for k, text in options.items()]
         parts.append((name, of_keys))
     n = prod(len(values) for _, of_keys in parts for values in of_keys)
     if n > MOST:
         raise UserError(f"{selector} is a grid of {n:,} settings, and at most {MOST:,} are possible")
     if n == 1 and not beside:
-        return [selector]
+        return selector, [selector]
     of_parts = [[_joined(name, chosen) for chosen in product(*of_keys)] for name, of_keys in parts]
-    return ["+".join(chosen) for chosen in product(*of_parts)]
+    return "+".join(names), ["+".join(chosen) for chosen in product(*of_parts)]
 
 
 def _joined(name: str, options: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from bench.report.comparison_text import (
     comparison_markdown,
     print_comparison,
 )
+from bench.report.grid_texts import grid_settings
 from bench.report.history_table import HEADER as HISTORY_HEADER, history_rows, history_steps, write_history
 from bench.report.layout import Layout, Spread, chosen_formats, chosen_width
 from bench.report.live_server import HOST, page_server
@@ -23,7 +24,8 @@ from bench.report.write_report import make_report
 __all__ = [
     "HISTORY_HEADER", "HOST", "Layout", "Spread", "chosen_formats", "chosen_width", "citations",
     "class_tables", "compared", "comparison_badge", "comparison_junit", "comparison_markdown",
-    "every_comparison", "history_rows", "history_steps", "in_html", "left_out", "make_report",
+    "every_comparison",
+    "grid_settings", "history_rows", "history_steps", "in_html", "left_out", "make_report",
     "page_server", "plot", "power_caption", "print_classes", "print_comparison", "print_power",
     "print_published", "print_rows", "print_tables", "summary_table", "tables", "write_classes",
     "write_history",

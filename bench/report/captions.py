@@ -6,6 +6,7 @@ import pandas as pd
 
 from bench.report.families import bounds
 from bench.report.formats import CLOSE, MISSING
+from bench.report.grid_texts import grid_remarks
 from bench.report.layout import SPREADS, Layout
 from bench.report.origin import origin
 from bench.report.score_names import heads, units
@@ -81,7 +82,8 @@ def _about_marks(numbers: pd.DataFrame, of_bounds: Collection[str]) -> list[str]
 
 def remarks(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]:
     """Return the lines below tables on cells that are not done, not shown, not defined, or stale."""
-    lines = [*not_done(frames), *left_out(frames), *hidden(frames), *remarks_on_tuning(frames)]
+    lines = [*not_done(frames), *grid_remarks(frames), *left_out(frames), *hidden(frames)]
+    lines += remarks_on_tuning(frames)
     if "intransigence" in columns:
         lines += _undefined(frames)
     return [*lines, *(stale(frames) if layout.origin else ())]
@@ -134,7 +136,8 @@ def _seeds(n: int) -> str:
 
 def not_done(frames: Frames) -> list[str]:
     """Return a line for each kind of cell that is not done."""
-    bad = frames.cells[frames.cells["status"] != "done"]
+    cells = frames.every_cell
+    bad = cells[cells["status"] != "done"]
     groups = bad.groupby(["status", "suite", "scenario", "identity", "why"])
     return [
         f"{status}: {suite} {scenario} {identity}, {len(part)} seeds: {why}"

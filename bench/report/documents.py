@@ -80,7 +80,7 @@ from bench.report.reliability import injected_faults
 from bench.report.score_names import head, part_title
 from bench.report.tables import markdown, tables
 from bench.report.text_tables import markdown_rows
-from bench.results import Frames, load, published
+from bench.results import Frames, folded, load, published
 from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
@@ -97,7 +97,7 @@ _LATEX = re.compile(r"<!-- lethe:latex (?P<words>[^>]*) -->")
 
 def renewed(text: str, folder: Path) -> str:
     """Return a document with its tables made again."""
-    read = cache(lambda run: load(folder / run))
+    read = cache(lambda run: folded(load(folder / run)))
 
     def block(match: re.Match[str]) -> str:
         kind, words = match["kind"], match["words"].split()
@@ -183,14 +183,14 @@ def draw(text: str, folder: Path) -> list[Path]:
     for match in _LATEX.finditer(text):
         run, columns, *options, file = match["words"].split()
         scenario, scores = _scenario_and_scores(options)
-        frames = _only(load(folder / run), scenario)
+        frames = _only(folded(load(folder / run)), scenario)
         # Without a remark on stale records: it would change with the code.
         shown = replace(tables(frames, scores, Layout(marks=True)), origin=tuple(origin(frames)))
         (folder / file).write_text(latex(shown, int(columns)), encoding="utf-8")
         written.append(folder / file)
     for match in _FIGURE.finditer(text):
         run, name, *options, file = match["words"].split()
-        frames = load(folder / run)
+        frames = folded(load(folder / run))
         looks = looks_of(frames)
         chosen = frames.only(_chosen(frames.cells, options))
         found = by_scenario(chosen) if name in ACROSS else ((s, part) for _, s, part in parts(chosen))

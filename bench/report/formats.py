@@ -50,10 +50,10 @@ def rank_text(value: float) -> str:
 
 
 def broken(name: str, width: int) -> list[str]:
-    """Return a selector as lines, broken after commas and plus signs, as long as ``width`` if possible."""
+    """Return a selector as lines, broken after commas, bars, spaces ..., at ``width`` if possible."""
     lines = [""]
-    for piece in re.findall(r"[^,+\[]*[,+\[]?", name):
-        if lines[-1] and len(lines[-1]) + len(piece) > width:
+    for piece in re.findall(r"[^,+\[| ]+[,+\[| ]?|[,+\[| ]", name):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
             lines.append("")
         lines[-1] += piece
-    return lines
+    return [line.rstrip() for line in lines]

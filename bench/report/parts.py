@@ -21,15 +21,18 @@ def parts(frames: Frames) -> Iterator[Part]:
     A part is sent to the process that draws it, so the list of all cells of the run is left out.
     """
     manifest = frames.manifest.model_copy(update={"cells": {}})
-    for (suite, scenario), cells in _done(frames).groupby(["suite", "scenario"]):
-        part = frames.only(cells)
+    done = _done(frames)
+    for suite, scenario in part_names(frames):
+        part = frames.only(done[(done["suite"] == suite) & (done["scenario"] == scenario)])
+        part = replace(part, grids=tuple(g for g in frames.grids if g.place == (suite, scenario)))
         own = {k: replace(o, measured={part.split: o.measured[part.split]}) for k, o in part.outcomes.items()}
-        yield str(suite), str(scenario), replace(part, outcomes=own, manifest=manifest)
+        yield suite, scenario, replace(part, outcomes=own, manifest=manifest)
 
 
 def part_names(frames: Frames) -> list[tuple[str, str]]:
     """Return suite and scenario of each part, in order."""
-    return [(str(a), str(b)) for a, b in _done(frames).groupby(["suite", "scenario"]).size().index]
+    found = {(str(a), str(b)) for a, b in _done(frames).groupby(["suite", "scenario"]).size().index}
+    return sorted(found | {grid.place for grid in frames.grids if grid.settings["n"].any()})
 
 
 def by_scenario(frames: Frames) -> Iterator[tuple[str, Frames]]:

@@ -23,7 +23,7 @@ def plot(
     Args:
         frames: The runs.
         name: The figure: ``stream``, ``tasks``, ``bars``, ``matrices``, ``matrix``, ``confusion``,
-            ``stability``, ``pareto``, ``boundaries``, ``response``, ``schedules``,
+            ``stability``, ``pareto``, ``boundaries``, ``response``, ``grid``, ``schedules``,
             ``trials`` or ``ranks``.
         suite: The suite to show; needed where the runs have several (``ranks`` shows all).
         scenario: The scenario to show; needed where the runs have several.

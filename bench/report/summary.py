@@ -146,7 +146,8 @@ def summary(frames: Frames, names: Sequence[str] | None = None, layout: Layout |
     Columns are the scores, as proportions, or the tasks (``layout.per_task``, with ``acc``), then samples per
     second and seconds per seed. Rows are in the order of the final accuracy, highest first. ``n`` is the
     number of values, ``cells`` and ``done`` that of the cells. With ``layout.spread`` bca the ends of that
-    interval are included, with ``layout.marks`` the ``Mark``, and ``untested``: why there is no test.
+    interval are included, with ``layout.marks`` the ``Mark``, and ``untested``: why there is no test; if
+    there are grids, ``chosen``: the setting of a row that is one.
     """
     return summary_and_pairs(frames, names, layout)[0]
 
@@ -179,6 +180,10 @@ def summary_and_pairs(
     if layout.marks:
         frame = frame.merge(_marks(pairs), how="left", on=by)
         frame[["mark", "untested"]] = frame[["mark", "untested"]].fillna("")
+    if frames.grids:
+        chosen = {(*grid.place, grid.name): grid.chosen for grid in frames.grids}
+        places = zip(frame["suite"], frame["scenario"], frame["identity"], strict=True)
+        frame["chosen"] = [chosen.get(place, "") for place in places]
     frame = frame.merge(_final(frames, KEYS).rename("order").reset_index(), how="left", on=KEYS)
     place = _places(frames)
     frame["place"] = [place.get(name, len(place)) for name in frame["identity"]]

@@ -16,13 +16,14 @@ from rich.table import Table
 from bench.report.captions import caption, remarks
 from bench.report.families import bounds, families, place
 from bench.report.formats import CLOSE, MISSING
+from bench.report.grid_texts import about_grid, chosen_words, grid_header, grid_rows
 from bench.report.layout import Layout, chosen_scores
 from bench.report.origin import origin
 from bench.report.score_names import column_title, head, in_column, part_title, scenario_words
 from bench.report.summary import SPEED, Entry, entry, order_over_suites, rows, significance, summary_and_pairs
 from bench.report.text_tables import line, plain, print_table
 from bench.report.tuned_rows import NOT_TUNED, TUNING_CAPTION, TUNING_HEADER, not_tuned, tuning_rows
-from bench.results import Frames
+from bench.results import Frames, Grid
 from bench.stats import SCORES
 
 
@@ -64,6 +65,7 @@ def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | 
     if len(numbers):
         shown = _wide(frames, numbers, scores, layout) if layout.wide else by_part(frames, numbers, layout)
         shown = shown if layout.wide else _with_tuning(frames, numbers, shown)
+    shown += [_of_grid(grid, frames) for grid in frames.grids if not grid.chosen]
     lines = tuple(remarks(frames, scores, layout))
     first = scores if names and not layout.wide else scores[:1]
     differences = tuple(significance(pairs, frames, first)) if len(pairs) else ()
@@ -80,7 +82,8 @@ def by_part(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> list[TextT
         shown, untuned = {}, not_tuned(frames, str(suite), str(scenario))
         for identity, row in rows(part, layout).items():
             name = f"{identity} {NOT_TUNED}" if identity in untuned else identity
-            shown[identity] = (Entry(name), Entry(row.n), *(row.entries[c] for c in columns))
+            first = Entry(name, chosen_words(frames, str(suite), str(scenario), identity))
+            shown[identity] = (first, Entry(row.n), *(row.entries[c] for c in columns))
         score = frames.score_of(str(suite))
         header = ("strategy", "n", *(column_title(c, score) for c in columns))
         title = part_title(str(suite), str(scenario))
@@ -100,6 +103,13 @@ def _with_tuning(frames: Frames, numbers: pd.DataFrame, shown: list[TextTable]) 
         if found:
             out.append(TextTable(f"{table.title}: tuning", TUNING_HEADER, entries, TUNING_CAPTION))
     return out
+
+
+def _of_grid(grid: Grid, frames: Frames) -> TextTable:
+    """Return the table of all settings of a grid."""
+    title = f"{part_title(*grid.place)}: {grid.name}"
+    words = f"{about_grid(grid, frames)}; mean ± half-width of the 95 % t interval over n seeds."
+    return TextTable(title, grid_header(grid, frames), grid_rows(grid), words)
 
 
 def _wide(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: Layout) -> list[TextTable]:

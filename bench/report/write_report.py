@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench.report.across_suites import across
 from bench.report.csv_text import csv_text
+from bench.report.grid_texts import grid_settings
 from bench.report.history_table import write_history
 from bench.report.latex import latex
 from bench.report.layout import FORMATS, TWO_COLUMNS, Layout, chosen_scores
@@ -33,8 +34,9 @@ def make_report(
 
     pairs.csv compares each strategy with the best of its column, and all pairs; across.csv, and a section of
     table.md, rank strategies across suites where there are several; left_out.csv lists records that are not
-    shown, tuning.csv has the expected best of k trials. ``history``, scores over revisions, gets history.md
-    and a section of the page. To a console the tables are printed too, first of all.
+    shown, grid.csv all settings of grids, tuning.csv has the expected best of k trials. ``history``, scores
+    over revisions, gets history.md and a section of the page. To a console the tables are printed too, first
+    of all.
 
     Raises:
         UserError: A score is unknown, or the folder cannot be written.
@@ -59,7 +61,7 @@ def make_report(
         )
         pairs = pairs_of_report(frames, made.pairs, shown)
         parts = {"pairs": pairs, "across": ranked.numbers, "left_out": frames.left_out}
-        parts["tuning"] = budget_data(frames)
+        parts |= {"grid": grid_settings(frames.grids), "tuning": budget_data(frames)}
         for name, frame in parts.items():
             if len(frame):
                 (folder / f"{name}.csv").write_text(csv_text(frame), encoding="utf-8")

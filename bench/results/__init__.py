@@ -1,8 +1,9 @@
 """What the records of one or several runs say, as frames."""
 
-from bench.results.choose import choose, declared, read_names
+from bench.results.choose import as_shown, choose, read_names
 from bench.results.compared_runs import compare_runs
 from bench.results.frames import CELL, Frames, load, tidy
+from bench.results.grids import Grid, folded
 from bench.results.merge import state_of
 from bench.results.outcome import TIMINGS, Outcome, outcomes
 from bench.results.over_revisions import Line, Step, commits_between, history
@@ -11,7 +12,7 @@ from bench.schema import Command, ComparedScore, Comparison, Expectation, Trial,
 
 __all__ = [
     "AVERAGES", "CELL", "SPLITS", "TIMINGS", "Command", "ComparedScore", "Comparison", "Confusions",
-    "Expectation", "Frames", "Line", "Outcome", "Step", "Trial", "Tuned", "by_class", "choose", "classes",
-    "commits_between", "compare_runs", "confusions", "declared", "history", "load", "outcomes",
-    "read_names", "state_of", "tidy",
+    "Expectation", "Frames", "Grid", "Line", "Outcome", "Step", "Trial", "Tuned", "as_shown", "by_class",
+    "choose", "classes", "commits_between", "compare_runs", "confusions", "folded", "history", "load",
+    "outcomes", "read_names", "state_of", "tidy",
 ]  # fmt: skip

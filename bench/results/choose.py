@@ -6,8 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from bench.results.frames import Frames
+from bench.results.grids import folded
 from suites.errors import UserError, unknown
 
 
@@ -41,6 +45,7 @@ def choose(
         ```
     """
     there = [str(name) for name in frames.cells["identity"].unique()]
+    there += [grid.name for grid in frames.grids if grid.name not in there]
     for name in (*only, *without):
         if name not in there:
             raise unknown("strategy of the run", name, there)
@@ -56,7 +61,13 @@ def choose(
     if hidden:
         cells = frames.cells[frames.cells["identity"].isin(shown)]
         of_hidden = re.compile(rf" (?:{'|'.join(map(re.escape, hidden))}) seed \d+$")
-        planned = {key: words for key, words in frames.manifest.cells.items() if not of_hidden.search(words)}
+        of_grids = {key for grid in frames.grids if grid.name in hidden for key in grid.cells["key"]}
+        planned = {
+            key: words
+            for key, words in frames.manifest.cells.items()
+            if not (key in of_grids or of_hidden.search(words))
+        }
+        frames = replace(frames, grids=tuple(grid for grid in frames.grids if grid.name not in hidden))
         left_out = frames.left_out[~frames.left_out["identity"].isin(hidden)]
         manifest = frames.manifest.model_copy(update={"cells": planned})
         frames = replace(frames.only(cells), hidden=hidden, left_out=left_out, manifest=manifest)
@@ -72,12 +83,13 @@ def declared(frames: Frames) -> Frames:
     of the runs has the same name.
     """
     frames = _without_trials(frames)
-    identities = frames.cells["identity"].astype(str)
+    cells = pd.concat([frames.cells, *(grid.cells for grid in frames.grids)])
+    identities = cells["identity"].astype(str)
     names: dict[str, str] = {}
     for spelled, about in frames.described.items():
         own = about.get("name")
         if ".py:" in spelled and isinstance(own, str):
-            of_it = identities[frames.cells["strategy"] == spelled].unique()
+            of_it = identities[cells["strategy"] == spelled].unique()
             names |= {text: own + text.removeprefix(spelled) for text in of_it if text.startswith(spelled)}
     others = {*identities} - {*names}
     taken = Counter(names.values())
@@ -108,18 +120,29 @@ def _without_trials(frames: Frames) -> Frames:
     return replace(frames.only(cells), trials=trials, n_trials_hidden=len(names))
 
 
+def as_shown(frames: Frames) -> Frames:
+    """Return frames as reports show them: grids as one row, methods of users' files as they declare."""
+    return declared(folded(frames))
+
+
 def _renamed(frames: Frames, names: Mapping[str, str]) -> Frames:
     """Return frames with other names in the column ``identity`` of every frame."""
+
+    def renamed(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(identity=rows["identity"].map(lambda n: names.get(n, n)))
+
     parts = ("cells", "scores", "curves", "notes", "left_out")
-    return replace(
-        frames,
-        **{
-            part: getattr(frames, part).assign(
-                identity=lambda rows: rows["identity"].map(lambda n: names.get(n, n))
-            )
-            for part in parts
-        },
+    grids = (
+        replace(
+            grid,
+            name=names.get(grid.name, grid.name),
+            cells=renamed(grid.cells),
+            settings=renamed(grid.settings).assign(grid=names.get(grid.name, grid.name)),
+        )
+        for grid in frames.grids
     )
+    own: dict[str, Any] = {part: renamed(getattr(frames, part)) for part in parts}
+    return replace(frames, **own, grids=tuple(grids))
 
 
 def read_names(path: Path) -> dict[str, str]:

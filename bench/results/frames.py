@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.plan import Value, text_of
+from bench.results.grids import Grid
 from bench.results.merge import LeftOut, Merged, merge, setting
 from bench.results.outcome import RESOURCES, SPLITS, TIMINGS, Outcome
 from bench.schema import Manifest, Metadata
@@ -79,6 +80,8 @@ class Frames:
     ``declared``, which leaves those out that were not chosen."""
     n_trials_hidden: int = 0
     """Number of settings that ``declared`` left out."""
+    grids: tuple[Grid, ...] = ()
+    """The grids that ``folded`` made one row each."""
 
     @cached_property
     def matrix(self) -> pd.DataFrame:
@@ -105,6 +108,13 @@ class Frames:
             kinds, settings = ([s[i] for s in found] for i in range(2))
             parts.append((name, {"kind": kinds, "setting": settings, "value": values}))
         return _joined(parts, [*CELL, "kind", "setting", "value"])
+
+    @property
+    def every_cell(self) -> pd.DataFrame:
+        """``cells``, and those of the settings of grids that are not shown as rows."""
+        shown = {*self.cells["key"]}
+        others = (grid.cells[~grid.cells["key"].isin(shown)] for grid in self.grids)
+        return pd.concat([self.cells, *others])
 
     def _cells(self) -> Iterator[tuple[dict[str, Any], Outcome]]:
         for name in self.cells[CELL].to_dict("records"):
@@ -158,7 +168,9 @@ class Frames:
         outcomes = {key: self.outcomes[key] for key in cells["key"]}
         frames = {name: getattr(self, name) for name in ("scores", "curves", "notes")}
         own: dict[str, Any] = {name: frame[frame["key"].isin(outcomes)] for name, frame in frames.items()}
-        own["left_out"] = self.left_out.merge(cells[["suite", "scenario"]].drop_duplicates())
+        places = cells[["suite", "scenario"]].drop_duplicates()
+        own["left_out"] = self.left_out.merge(places)
+        own["grids"] = tuple(g for g in self.grids if g.place in {*places.itertuples(index=False, name=None)})
         return replace(self, cells=cells, outcomes=outcomes, **own)
 
 

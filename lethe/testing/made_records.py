@@ -132,11 +132,19 @@ def _step(right: Any, task: int, step: int, draws: Any) -> Fields:
     return {"task": task + 1, "step": step, "right": now.astype(int).tolist(), "total": [200] * len(before)}
 
 
-def write_run(folder: Path, cells: list[tuple[CellSpec, Fields]], command: str = "made up") -> Path:
-    """Write cells with their records into a run and return its folder."""
+def write_run(
+    folder: Path,
+    cells: list[tuple[CellSpec, Fields]],
+    command: str = "made up",
+    selectors: dict[str, dict[str, list[str]]] | None = None,
+) -> Path:
+    """Write cells with their records into a run and return its folder.
+
+    ``selectors`` are the settings that each selector stands for, by suite/scenario: grids.
+    """
     run = RunFolder(folder)
     specs = [spec for spec, _ in cells]
-    run.open(specs, {}, {spec.suite: "fingerprint" for spec in specs}, command, "cpu")
+    run.open(specs, {}, {spec.suite: "fingerprint" for spec in specs}, command, "cpu", selectors=selectors)
     run.write_group(cells)
     return folder
 

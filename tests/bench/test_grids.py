@@ -151,7 +151,7 @@ def test_lanes_differ_only_in_what_may_and_other_settings_split_into_groups() ->
         {"er[buffer=20,lr=0.1]", "er[buffer=20,lr=0.2]"}, {"er[buffer=30,lr=0.1]", "er[buffer=30,lr=0.2]"},
         {"ewc[lam=1]", "ewc[lam=10]"},
     ]  # fmt: skip
-    assert "grid er[lr=0.1|0.2,buffer=20|30] on toy class: 4 settings, 8 cells, 2 groups" in plan.lines()
+    assert "grid er[buffer=20|30,lr=0.1|0.2] on toy class: 4 settings, 8 cells, 2 groups" in plan.lines()
     assert "grid ewc[lam=1|10] on toy class: 2 settings, 4 cells, 1 group" in plan.lines()
     assert ResolvedPlan.from_json(plan.to_json()).lines() == plan.lines()
 
@@ -193,4 +193,5 @@ def test_a_dry_run_shows_grids_groups_and_the_time_expected(command: Command, tm
     assert out.splitlines()[7].startswith("time expected: unknown: no record of ewc with this suite")
     assert command(line)[0] == 0
     _, out, _ = command(line.replace("lam=1|2", "lam=3|4") + " --dry-run")
-    assert out.splitlines()[-1] == f"time expected: about 1 s in 1 process, by records in {tmp_path / 'run'}"
+    words = rf"time expected: about \d+ s in 1 process, by records in {re.escape(str(tmp_path / 'run'))}"
+    assert re.fullmatch(words, out.splitlines()[-1])

@@ -129,7 +129,7 @@ def tex_cell(cell: str) -> tuple[str, str]:
     text = re.sub(r"\\textbf\{(.*)\}", r"\1", cell.strip()).replace("$^{\\dagger}$", "")
     for written, read in (("$\\pm$", "±"), ("$-$", "-"), ("\\textendash{}", "–"), ("{[}", "["), ("{]}", "]")):
         text = text.replace(written, read)
-    return text.replace("\\_", "_"), mark
+    return text.replace("\\_", "_").replace("\\textbar{}", "|"), mark
 
 
 def of_latex(text: str) -> Cells:

@@ -171,7 +171,10 @@ def looks_of(frames: Frames) -> Looks:
         means = competitors(frames, "acc").groupby(["suite", "scenario", "identity"])["value"].mean()
         ranks = means.groupby(["suite", "scenario"]).rank(ascending=False).groupby("identity").mean()
         identities.sort(key=lambda n: (n not in references, ranks.get(n, np.inf), n))
-    return Looks.of(identities, references, names=frames.names)
+    # A grid has the colours of its method, if they are free.
+    of_grids = {grid.name: grid.strategy for grid in frames.grids if grid.strategy not in identities}
+    names = {name: own for name, own in of_grids.items() if [*of_grids.values()].count(own) == 1}
+    return Looks.of(identities, references, names=names | frames.names)
 
 
 def label(identity: str, width: int = 28) -> str:

@@ -21,6 +21,7 @@ from bench.report.csv_text import csv_text
 from bench.report.figures.bars import bars
 from bench.report.figures.boundaries import boundaries
 from bench.report.figures.confusion import confusion
+from bench.report.figures.grid import grid
 from bench.report.figures.looks import Looks, looks_of, style
 from bench.report.figures.matrices import matrices, matrix
 from bench.report.figures.pareto import pareto
@@ -42,8 +43,8 @@ Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
 """Returns a figure and its data, None if it has nothing to show."""
 
 _OF_PART: tuple[Draw, ...] = (
-    stream, tasks, bars, matrices, matrix, confusion, stability, pareto, boundaries, response, schedules,
-    trials,
+    stream, tasks, bars, matrices, matrix, confusion, stability, pareto, boundaries, response, grid,
+    schedules, trials,
 )  # fmt: skip
 FIGURES = {draw.__name__: draw for draw in _OF_PART}
 """Figures of one suite and scenario."""
@@ -133,7 +134,8 @@ def _make_part(
 ) -> tuple[str, list[Drawn]]:
     """Draw the figures of one part of a report; return its stem and those that a page shows."""
     drawn = []
-    for name, draw in registry.items():
+    # Where no setting of any grid is chosen, there are no rows, and nothing else is to be drawn.
+    for name, draw in (registry if len(part.cells) else {"grid": grid}).items():
         on_page = name not in NOT_ON_PAGE
         made = draw(part, looks_on_page) if on_page else None
         if made is not None:

@@ -5,6 +5,7 @@ strategies, commands and reasons are put in as text, never as markup.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +59,18 @@ def make_page(
 
     def tables() -> Iterator[dict[str, Any]]:
         for suite, scenario, part in parts(frames):
-            whole = frames.only(_in(suite, scenario, frames.cells))
+            whole = replace(frames.only(_in(suite, scenario, frames.cells)), grids=part.grids)
             numbers = summary(whole, all_columns(shown), layout)
-            table = section(part, whole, numbers, shown, layout)
+            table = section((suite, scenario), part, whole, numbers, shown, layout)
             _, drawn = next(begun, ("", ()))
             table["figures"] = list(figures_of(suite, scenario, frames.score_of(suite), drawn))
             table["data"] = htmlsafe_json_dumps(_for_script(table), sort_keys=True)
             yield table
 
-    done = int((frames.cells["status"] == "done").sum())
+    done = int((frames.every_cell["status"] == "done").sum())
     how: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=PackageLoader("bench.report", "page"), autoescape=True, **how)
-    suites = ", ".join(sorted(frames.cells["suite"].unique()))
+    suites = ", ".join(sorted(frames.every_cell["suite"].unique()))
     return environment.get_template("page.html.jinja").generate(
         title=f"Lethe: {suites}" if suites else "Lethe",
         summary=f"{done} of {_planned(frames)} cells are done.",
@@ -93,16 +94,17 @@ def _in(suite: str, scenario: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _planned(frames: Frames) -> int:
-    return max(len(frames.manifest.cells), len(frames.cells))
+    return max(len(frames.manifest.cells), len(frames.every_cell))
 
 
 def _unfinished(frames: Frames) -> list[dict[str, str]]:
     """Return the cells that are failed, diverged, skipped or missing, each with its reason."""
     found = []
-    for c in frames.cells[frames.cells["status"] != "done"].itertuples():
+    cells = frames.every_cell
+    for c in cells[cells["status"] != "done"].itertuples():
         words = f"{c.suite} {c.scenario} {c.identity} seed {c.seed}"
         found.append({"cell": words, "status": str(c.status), "why": str(c.why)})
-    there = set(frames.cells["key"])
+    there = set(cells["key"])
     missing = [words for key, words in frames.manifest.cells.items() if key not in there]
     return found + [{"cell": words, "status": "missing", "why": "not run yet"} for words in missing]
 

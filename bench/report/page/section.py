@@ -16,6 +16,7 @@ from bench.report.figures import FIGURES, Drawn
 from bench.report.figures.matrices import matrix_digits
 from bench.report.figures.stream import stream_data
 from bench.report.formats import MISSING, points
+from bench.report.grid_texts import about_grid, chosen_words, grid_header, grid_remarks, grid_rows
 from bench.report.latex import in_latex
 from bench.report.layout import Layout
 from bench.report.page.comparisons import comparisons
@@ -24,43 +25,51 @@ from bench.report.score_names import axis, called, column_help, column_title, he
 from bench.report.summary import SPEED, Entry, higher_is_better, rows
 from bench.report.tables import by_part
 from bench.report.tuned_rows import remarks_on_tuning
-from bench.results import Frames
+from bench.results import Frames, Grid
 from bench.stats import SCORES
 from suites.base import Score
 
 
 def section(
-    part: Frames, whole: Frames, numbers: pd.DataFrame, shown: Sequence[str], layout: Layout
+    place: tuple[str, str],
+    part: Frames,
+    whole: Frames,
+    numbers: pd.DataFrame,
+    shown: Sequence[str],
+    layout: Layout,
 ) -> dict[str, Any]:
     """Return the content of one suite and scenario on the page, without its figures.
 
     Args:
+        place: The suite and scenario.
         part: The done cells of the suite and scenario.
         whole: All of its cells.
-        numbers: Their ``summary``.
+        numbers: Their ``summary``; empty if no setting of any grid is chosen.
         shown: The scores whose columns are visible at first.
         layout: How numbers are shown.
     """
-    suite, scenario = (str(numbers[name].iloc[0]) for name in ("suite", "scenario"))
+    suite, scenario = place
     score = whole.score_of(suite)
-    columns = _columns(set(numbers[numbers["n"] > 0]["column"]), shown, score)
+    there = set(numbers[numbers["n"] > 0]["column"]) if len(numbers) else ()
+    columns = _columns(there, shown, score)
     found, of = rows(numbers, layout), families(whole)
     seeds = _seeds(whole)
     means, curves = _matrices(part.matrix), _streams(part)
     highest = [mean.max(axis=None) for mean in means.values()] + [c["mean"].max() for c in curves.values()]
     end = top(score, max(highest, default=0.0))
     pairs = comparisons(part, list(found))
-    about = caption(whole, numbers[numbers["column"].isin([c["key"] for c in columns])], layout)
-    lines = (*left_out(whole), *hidden(whole), *remarks_on_tuning(whole), *stale(whole))
-    about = " ".join([*(f"{line}." for line in lines), about])
+    given = numbers[numbers["column"].isin([c["key"] for c in columns])] if len(numbers) else numbers
+    lines = *grid_remarks(part), *left_out(whole), *hidden(whole), *remarks_on_tuning(whole), *stale(whole)
+    about = " ".join([*(f"{line}." for line in lines), caption(whole, given, layout)])
     title = part_title(suite, scenario)
-    [table] = by_part(whole, numbers[numbers["column"].isin((*shown, *SPEED))], layout)
+    tables = by_part(whole, numbers[numbers["column"].isin((*shown, *SPEED))], layout) if len(numbers) else []
     return {
         "title": title,
         "columns": columns,
         "rows": [
             {
                 "identity": name,
+                "chosen": chosen_words(part, suite, scenario, name),
                 "family": of[name],
                 "done": row.done,
                 "missing": row.missing,
@@ -73,7 +82,8 @@ def section(
         ],
         "caption": f"{title}. {about}",
         "sorted": not whole.names,
-        "latex": in_latex(table, layout.columns),
+        "grids": [_grid(grid, part) for grid in part.grids],
+        "latex": "".join(in_latex(table, layout.columns) for table in tables),
         "score": {
             "on": axis(score, "Mean {}{unit} on task j (columns) after i tasks (rows)"),
             "so_far": axis(score, "{} on the tasks so far", share="Accuracy"),
@@ -83,6 +93,19 @@ def section(
         },
         "compared": {name: head(name, score) for name in pairs},
         "pairs": pairs,
+    }
+
+
+def _grid(grid: Grid, part: Frames) -> dict[str, Any]:
+    """Return the table of all settings of a grid."""
+    lines = [[entry.text for entry in row] for row in grid_rows(grid)]
+    about = f"{about_grid(grid, part)}; mean ± half-width of the 95 % t interval over n seeds."
+    return {
+        "name": grid.name,
+        "about": about,
+        "header": grid_header(grid, part),
+        "rows": lines,
+        "open": not grid.chosen,
     }
 
 
