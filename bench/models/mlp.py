@@ -5,6 +5,7 @@ Axes: L lanes, B batch, F features; C, H, W of an image.
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -21,19 +22,14 @@ class MLP(LaneModel):
 
     def __init__(
         self,
-        generators: Generators,
-        shape: Shape,
-        units: int,
-        hidden: int,
-        layers: int,
+        layers: Sequence[LaneLinear],
+        head: LaneLinear,
         activation: str = "relu",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.activation, self.dropout = ACTIVATIONS[activation], LaneDropout(dropout)
-        sizes = [math.prod(shape)] + [hidden] * layers
-        self.layers = nn.ModuleList(LaneLinear(generators, i, o) for i, o in itertools.pairwise(sizes))
-        self.head = LaneLinear(generators, sizes[-1], units)
+        self.layers, self.head = nn.ModuleList(layers), head
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
         """Return the outputs of the last hidden layer, shape (L, B, hidden)."""
@@ -67,6 +63,8 @@ def mlp(
         activation: After each hidden layer.
         dropout: Share of the outputs of each hidden layer that are set to zero in training.
     """
-    model = MLP(generators, shape, units, hidden, layers, activation, dropout)
+    sizes = [math.prod(shape)] + [hidden] * layers
+    dense = [LaneLinear(generators, i, o) for i, o in itertools.pairwise(sizes)]
+    model = MLP(dense, LaneLinear(generators, sizes[-1], units), activation, dropout)
     initialise(model, init, generators)
     return model

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from bench.models.hashed_dropout import HashedDropout, drawing_from, seeded
+from bench.models.mlp import MLP
 from strategies.core import Generators, LaneLinear, LaneModel, Unsuitable
 from suites.errors import UserError
 
@@ -58,8 +59,10 @@ class Source:
         resized = F.interpolate(x_LBX.flatten(0, 1), size=(self.pixels, self.pixels), mode="bilinear")
         return resized.view(*x_LBX.shape[:2], *resized.shape[1:])
 
-    def build(self, generators: Generators, shape: Shape, units: int) -> "Network":
+    def build(self, generators: Generators, shape: Shape, units: int) -> LaneModel:
         """Return the network with one lane for each generator, from which all of its numbers are drawn.
+
+        A chain of dense layers becomes one of layers of the built-in mlp, which every method can look into.
 
         Raises:
             UserError: The network cannot be made, or cannot read rows of this shape.
@@ -72,13 +75,16 @@ class Source:
             if own is not None and self.keeps and own.out_features == units:
                 head.weight.data[lane] = own.weight.detach().T
                 head.bias.data[lane] = 0 if own.bias is None else own.bias.detach()
+        remake = partial(self.build, shape=shape, units=units)
+        chains = [chain for network in networks if (chain := _dense_chain(network, x_2X.dim())) is not None]
+        if chains and not (self.frozen or self.pixels or self.channels):
+            return Chain([_lane_linear(of_lanes) for of_lanes in zip(*chains, strict=True)], head, remake)
         for network, generator in zip(networks, generators, strict=True):
             HashedDropout.replace(network, generator)
         seeds = [int(torch.randint(2**62, (), generator=g)) for g in generators]
         if self.frozen:
             networks[0].requires_grad_(False)
         why, untrained = _why_not_stacked(networks[0], x_2X), _without_gradient(networks[0], x_2X)
-        remake = partial(self.build, shape=shape, units=units)
         return Network(networks, head, why, seeds, self.read, remake, untrained)
 
     def _one(
@@ -133,6 +139,20 @@ class Source:
         return last if is_head else None, out[0].numel()
 
 
+class Chain(MLP):
+    """A chain of dense layers of a user's network."""
+
+    def __init__(
+        self, layers: Sequence[LaneLinear], head: LaneLinear, remake: Callable[[Generators], LaneModel]
+    ) -> None:
+        super().__init__(layers, head)
+        self._remake = remake
+
+    def redrawn(self, generators: Generators) -> dict[str, Tensor]:
+        """Return the state of the same network with initial weights from other generators."""
+        return self._remake(generators).state_dict()
+
+
 class Network(LaneModel):
     """A module with stacked parameters, and a head.
 
@@ -151,7 +171,7 @@ class Network(LaneModel):
         one_by_one: str,
         seeds: Sequence[int],
         read: Callable[[Tensor], Tensor],
-        remake: Callable[[Generators], "Network"],
+        remake: Callable[[Generators], LaneModel],
         untrained: frozenset[str],
     ) -> None:
         super().__init__()
@@ -195,6 +215,36 @@ class Network(LaneModel):
     def redrawn(self, generators: Generators) -> dict[str, Tensor]:
         """Return the state of the same network with initial weights from other generators."""
         return self._remake(generators).state_dict()
+
+
+def _dense_chain(network: nn.Module, axes: int) -> list[nn.Linear] | None:
+    """Return the layers of a chain of dense layers, each with a ReLU after it; None for any other network.
+
+    ``axes`` is the number of axes of a batch, which must be flattened first.
+    """
+    parts = [m for m in network.modules() if type(m) not in (nn.Sequential, nn.Identity)]
+    flat, rest = (parts[:1], parts[1:]) if parts and type(parts[0]) is nn.Flatten else ([], parts)
+    dense, relu = rest[::2], rest[1::2]
+    plain = (
+        type(network) is nn.Sequential
+        and (flat != [] or axes == 2)
+        and all(f.start_dim == 1 and f.end_dim == -1 for f in flat)
+    )
+    plain = plain and len(dense) == len(relu) > 0 and all(type(m) is nn.ReLU for m in relu)
+    plain = plain and all(type(m) is nn.Linear and m.bias is not None for m in dense)
+    changed = any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+    if not plain or changed or not all(p.requires_grad for p in network.parameters()):
+        return None
+    return [m for m in dense if isinstance(m, nn.Linear)]
+
+
+def _lane_linear(of_lanes: Sequence[nn.Linear]) -> LaneLinear:
+    """Return one layer of all lanes with the weights of a layer of each lane."""
+    generators = [torch.Generator() for _ in of_lanes]
+    layer = LaneLinear(generators, of_lanes[0].in_features, of_lanes[0].out_features)
+    layer.weight.data = torch.stack([m.weight.detach().T for m in of_lanes]).contiguous()
+    layer.bias.data = torch.stack([m.bias.detach() for m in of_lanes])
+    return layer
 
 
 def _called(net: nn.Module, parameters: Tensors, buffers: Tensors, x_BX: Tensor) -> tuple[Tensor, Tensors]:

@@ -7,6 +7,7 @@ true or false are options of the model; ``shape`` and ``units`` are given if it 
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from bench.models import PRETRAINED
 from bench.models.head_alone import HeadAlone
 from bench.models.network import Shape, Source
 from strategies.core import Bounds, Generators, LaneModel
+from suites.base import Training
 from suites.errors import Unavailable, UserError, unknown
 from suites.paths import check_is_file
 
@@ -104,10 +106,8 @@ def users_network(name: str, made_by: Callable[..., nn.Module]) -> Callable[...,
                 f"{name} has an argument {p.name} without a default: give it one; shape (of a row) and units "
                 "(outputs of the head) need none"
             )
-        elif p.name in _OWN:
-            raise UserError(
-                f"{name} has an argument {p.name}, an option of every network: give it another name"
-            )
+        elif p.name in {*_OWN, "model", *(f.name for f in fields(Training))}:
+            raise UserError(f"{name} has an argument {p.name}, a setting of every run: give it another name")
         elif (hint := _option_type(hints.get(p.name), p.default)) is not None:
             options[p.name] = hint, p.default
 
