@@ -126,6 +126,11 @@ def is_declared(name: str) -> bool:
 
 def parsed(name: str) -> Declaration:
     """Return the declaration of a name; raises UserError for an option that is unknown or impossible."""
+    return declared(*_place_and_options(name))
+
+
+def _place_and_options(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the file in a name, and the options in its brackets as lists of words."""
     found = _NAME.fullmatch(name)
     if found is None:
         raise UserError(
@@ -142,7 +147,7 @@ def parsed(name: str) -> Declaration:
             raise UserError(f"{option[1]} is given twice in {name}")
         options[option[1]] = [_read(part, name) for part in _PART.findall(option[2])]
         at = option.end()
-    return declared(found["place"], options)
+    return found["place"], options
 
 
 def declared(place: str, options: Mapping[str, Any]) -> Declaration:
@@ -198,12 +203,10 @@ def suite_named(given: str, options: Mapping[str, Any], folder: Path = Path()) -
         raise UserError(f"{', '.join(options)} describe a data set, and {given} is none: {kinds}")
     if not options:
         return place
-    written = parsed(place) if place.endswith("]") else Declaration(place)
-    bracketed = {k: v for k in OPTIONS if (v := getattr(written, k)) != getattr(Declaration, k)}
-    bracketed |= dict(written.of_split)
+    place, bracketed = _place_and_options(place)
     if twice := sorted(bracketed.keys() & options.keys()):
         raise UserError(f"{twice[0]} is given twice for {given}")
-    return declared(written.place, bracketed | dict(options)).name
+    return declared(place, bracketed | dict(options)).name
 
 
 def _check(d: Declaration, what: str) -> None:

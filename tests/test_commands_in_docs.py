@@ -3,6 +3,8 @@
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page in PAGES:
         for name, code in _FILE.findall(page.read_text()):
             (folder / name).write_text(code)
+            if name.startswith("make_"):  # it makes the data of later commands
+                subprocess.run([sys.executable, name], cwd=folder, check=True, timeout=60)
     run = "run digits -s finetune -s er -s der++ -s ewc --scenario class --seeds 6 --set epochs=1 --jobs 1"
     done = process(f"{run} --set rows_per_class=20 --out {folder / 'made'}")
     assert done.returncode == 0, done.stderr

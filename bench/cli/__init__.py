@@ -12,7 +12,7 @@ from suites.machine_faults import in_words, machine_fault
 from suites.tracebacks import kind_and_message, own_lines, raised_at
 
 # Each adds its commands.
-from bench.cli import look, init, check, run, tune, verify, models, report  # isort: skip  # noqa: F401
+from bench.cli import look, describe, init, check, run, tune, verify, models, report  # isort: skip  # noqa: F401
 from bench.cli import compare, perf, bisect, history, packing  # isort: skip  # noqa: F401
 
 in_order_of_use()

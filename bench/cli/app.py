@@ -21,8 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 ORDER = [
-    "list", "show", "init", "run", "tune", "status", "report", "power", "cite", "compare", "verify", "rerun",
-    "check", "export", "predict", "pack", "unpack", "perf", "bisect", "history", "completion",
+    "list", "show", "describe", "init", "run", "tune", "status", "report", "power", "cite", "compare",
+    "verify", "rerun", "check", "export", "predict", "pack", "unpack", "perf", "bisect", "history",
+    "completion",
 ]  # fmt: skip
 """The commands in the order of use, as --help lists them."""
 

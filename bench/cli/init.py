@@ -8,7 +8,11 @@ import typer
 from bench.cli.app import app
 from suites import errors
 
-TEMPLATES: dict[str, tuple[str, ...]] = {"network": ("network.toml", "net.py")}
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "table": ("table.toml",),
+    "images": ("images.toml",),
+    "network": ("network.toml", "net.py"),
+}
 """The files of each template; the first is the experiment file."""
 FOLDER = Path(__file__).parent / "templates"
 

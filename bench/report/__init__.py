@@ -13,7 +13,7 @@ from bench.report.grid_texts import grid_settings
 from bench.report.history_table import HEADER as HISTORY_HEADER, history_rows, history_steps, write_history
 from bench.report.layout import Layout, Spread, chosen_formats, chosen_width
 from bench.report.live_server import HOST, page_server
-from bench.report.plot import plot
+from bench.report.plot import draw_data, plot
 from bench.report.power_table import caption as power_caption, compared, print_power
 from bench.report.published_numbers import print_published
 from bench.report.summary import every_comparison, summary_table
@@ -24,8 +24,8 @@ from bench.report.write_report import make_report
 __all__ = [
     "HISTORY_HEADER", "HOST", "Layout", "Spread", "chosen_formats", "chosen_width", "citations",
     "class_tables", "compared", "comparison_badge", "comparison_junit", "comparison_markdown",
-    "every_comparison",
-    "grid_settings", "history_rows", "history_steps", "in_html", "left_out", "make_report",
+    "draw_data", "every_comparison", "grid_settings", "history_rows", "history_steps", "in_html", "left_out",
+    "make_report",
     "page_server", "plot", "power_caption", "print_classes", "print_comparison", "print_power",
     "print_published", "print_rows", "print_tables", "summary_table", "tables", "write_classes",
     "write_history",

@@ -1,4 +1,4 @@
-"""One figure of a run, for Python."""
+"""One figure of a run, for Python, and the figure of a data set."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from bench.report.parts import by_scenario, part_names, parts
 from suites.errors import UserError, unknown
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.figure import Figure
 
     from bench.results import Frames
+    from suites.own.portrait import Portrait
 
 
 def plot(
@@ -46,3 +49,13 @@ def plot(
     if made is None:
         raise UserError(f"these runs have nothing that the figure {name} could show")
     return made
+
+
+def draw_data(found: Portrait, path: Path) -> None:
+    """Write the figure of a data set into a file, in the format that its suffix says."""
+    from bench.report.figures.described_data import described_data
+    from bench.report.figures.looks import style
+
+    figure = described_data(found)
+    with style():
+        figure.savefig(path)

@@ -40,8 +40,6 @@ class Table:
     texts: list[str] = field(default_factory=list)
     x_N: np.ndarray[Any, Any] | None = None
     """Pixels (N, channels, height, width) or features (N, 1, 1, D)."""
-    empty_texts: int = 0
-    """Rows without a text."""
     given: Column | None = None
     """The split of each row, if the files divide them."""
     where: Callable[[int], str] = lambda row: f"row {row + 1}"

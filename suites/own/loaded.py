@@ -40,7 +40,6 @@ class Loaded:
     data: Data
     notes: tuple[str, ...]
     """A line for each thing in the data that a user should know before trusting a number."""
-    empty_texts: int = 0
 
 
 _LOADED: dict[str, Loaded] = {}
@@ -70,7 +69,7 @@ def _to_cache(d: Declaration, key: str) -> Loaded:
     about = {
         "name": data.name, "n_train": data.n_train, "class_names": data.class_names, "scale": data.scale,
         "fingerprint": data.fingerprint, "domain_names": data.domain_names,
-        "notes": found.notes, "empty_texts": found.empty_texts,
+        "notes": found.notes,
     }  # fmt: skip
     tensors = {"x": data.x_N, "y": data.y_N, "about": _bytes(json.dumps(about).encode())}
     if lines:
@@ -111,7 +110,7 @@ def _from_cache(d: Declaration, key: str) -> Loaded | None:
         about["scale"], about["fingerprint"], texts=tuple(texts), domain_N=tensors.get("domains"),
         domain_names=tuple(about["domain_names"]), validation_N=tensors.get("held"),
     )  # fmt: skip
-    return Loaded(data, tuple(about["notes"]), about["empty_texts"])
+    return Loaded(data, tuple(about["notes"]))
 
 
 def _made(d: Declaration, table: Table) -> Loaded:
@@ -131,8 +130,7 @@ def _made(d: Declaration, table: Table) -> Loaded:
     if task is not None:
         _check_sizes(d, table, task, is_test, is_held)
     data = _assembled(d, table, y_N, class_names, task, is_test, is_held)
-    notes = _notes(d, table, data)
-    return Loaded(data, tuple(notes), table.empty_texts)
+    return Loaded(data, tuple(_notes(data)))
 
 
 def _sorted(column: Column) -> tuple[tuple[str, ...], Numbers]:
@@ -295,11 +293,9 @@ def _reduced(d: Declaration, x_N: Tensor) -> tuple[Tensor, float]:
     return x_N // divisor, scale / divisor
 
 
-def _notes(d: Declaration, table: Table, data: Data) -> list[str]:
+def _notes(data: Data) -> list[str]:
     """Return a line for each thing that a user should know before trusting a number."""
     found = []
-    if table.empty_texts:
-        found.append(f"{table.empty_texts} rows have an empty text, and are kept")
     near: dict[str, list[str]] = {}
     for name in data.class_names:
         near.setdefault(" ".join(name.lower().split()), []).append(name)

@@ -4,7 +4,7 @@ Axes: T tasks, C classes, 2 splits (train, test), N rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
 
@@ -34,6 +34,10 @@ class Portrait:
     input of a training row (``between``); and rows whose input has several classes (``contradicting``)."""
     untrained: tuple[tuple[str, str, int], ...]
     """Task, class and test rows, where the task has no training row of the class."""
+    validation: int | None
+    """Rows for validation that the data set itself names; None if the seed draws them."""
+    empty: int
+    """Rows whose text is missing or blank; they are kept."""
     rare: tuple[tuple[str, str], ...]
     """Task and class with one training row, which may be held out for validation."""
 
@@ -55,13 +59,15 @@ class Portrait:
         found = []
         n_test = int(self.rows_TC2[:, :, 1].sum())
         if n := self.duplicates["between"]:
-            found.append(f"{n} of {n_test} test rows have the same input as a training row: they test memory")
+            found.append(f"{n:,} of {n_test:,} test rows have the same input as a training row")
         if n := self.duplicates["contradicting"]:
-            found.append(f"{n} rows have the same input as a row of another class")
+            found.append(f"{n:,} rows have the same input as a row of another class")
+        if self.empty:
+            found.append(f"rows without a text, which are kept: {self.empty:,}")
         if self.untrained:
             n = sum(rows for _, _, rows in self.untrained)
             pairs = some([f"{c!r} in {t}" if t else repr(c) for t, c, _ in self.untrained], _SHOWN)
-            found.append(f"{n} test rows have a class that their task never trains on: {pairs}")
+            found.append(f"test rows of classes that their task never trains on: {n:,} ({pairs})")
         if self.rare:
             pairs = some([f"{c!r} in {t}" if t else repr(c) for t, c in self.rare], _SHOWN)
             found.append(f"classes with one training row, which may be held out for validation: {pairs}")
@@ -69,14 +75,14 @@ class Portrait:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON."""
-        rows = {
-            task or "all": {
-                name: {"train": int(n[0]), "test": int(n[1])}
-                for name, n in zip(self.classes, of.tolist(), strict=True)
-            }
-            for task, of in zip(self.tasks, self.rows_TC2, strict=True)
-        }
-        return asdict(self) | {"rows": rows, "drift": self.drift, "rows_TC2": None}
+        rows = [
+            {"task": task, "class": name, "train": n_train, "test": n_test}
+            for task, of_C2 in zip(self.tasks, self.rows_TC2.tolist(), strict=True)
+            for name, (n_train, n_test) in zip(self.classes, of_C2, strict=True)
+            if n_train or n_test
+        ]
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows_TC2"}
+        return own | {"rows": rows, "drift": self.drift, "warnings": self.warnings}
 
 
 def portrait(data: Data) -> Portrait:
@@ -102,6 +108,8 @@ def portrait(data: Data) -> Portrait:
         () if sizes else tuple(data.x_N.shape[1:]),
         _duplicates(data),
         tuple((*pair, int(n)) for pair, n in zip(pairs, rows_TC2[:, :, 1][untrained].tolist(), strict=True)),
+        None if data.validation_N is None else int(data.validation_N.sum()),
+        sum(not text.strip() for text in data.texts),
         tuple(rare),
     )
 

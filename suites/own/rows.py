@@ -204,7 +204,6 @@ def of_datasets(
         if len(parts) > 1:
             joined = [" ".join(part for part in row if part) for row in zip(*parts, strict=True)]
         table.texts = ["" if text is None else text for text in joined]
-        table.empty_texts = sum(not text.strip() for text in table.texts)
     return table
 
 

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -392,6 +394,28 @@ def test_portrait_counts_what_makes_numbers_misleading() -> None:
     assert "2 of 6 test rows have the same input as a training row" in found.warnings[0]
 
 
+def test_describe_says_what_is_in_a_data_set(here: Path, command: Command, refuses: Refuses) -> None:
+    write("r.csv", [*REVIEWS, ("", "positive", "2024-01", "test"), ("good 0", "negative", "2024-01", "test")])
+    line = "describe r.csv --text text --task month --split split"
+    code, out, _ = command(f"{line} --figure figure.svg")
+    assert code == 0
+    assert Path("figure.svg").read_text().count("2024-01")
+    assert "24 training rows" not in out
+    assert "16 training rows, 10 test rows, 2 classes" in out
+    assert "characters of a text: smallest 0, median 5.5, mean 5.3, largest 6; 1 empty" in out
+    assert "duplicates: 8 within train, 4 within test, 1 test rows are in train, 3 rows with several" in out
+    assert "warning: rows without a text, which are kept: 1" in out
+    assert "no class scenario: every task has all classes" in out
+    found = json.loads(command(f"{line} --json")[1])
+    assert {"task": "2024-01", "class": "positive", "train": 4, "test": 3} in found["rows"]
+    assert (found["empty"], found["drift"], found["scenarios"]) == (1, [0.0], ["task", "domain", "online"])
+    refuses("write a name that ends in .svg", f"{line} --figure figure.gif")
+    n_train = load("digits").n_train
+    assert (
+        f"{n_train:,} training rows, {1797 - n_train} test rows, 10 classes" in command("describe digits")[1]
+    )
+
+
 def test_python_takes_frames_and_datasets(here: Path) -> None:
     import datasets
 
@@ -458,3 +482,32 @@ def test_the_command_line_runs_a_table_and_readers_need_no_file(
     assert "./r.csv[task=month,text=text]" in str(lethe.load("run").table())
     refuses("text describe a data set, and digits is none", "run digits --text a -s er --dry-run")
     refuses("no such file: ./r.csv", "run r.csv --text text -s er --dry-run")
+
+
+PAGES = Path(__file__).parents[2] / "docs" / "guides"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "kind"), [("own-table", "table"), ("own-images", "images")])
+def test_the_page_runs_as_it_is_written(
+    page: str, kind: str, here: Path, command: Command, refuses: Refuses
+) -> None:
+    """Every file is written, every program and command is run, in the order of the page."""
+    text = (PAGES / f"{page}.md").read_text()
+    n = 0
+    for before, language, code in re.findall(r"([^\n]*)\n\n```(\w+)\n(.*?)```", text, re.DOTALL):
+        if language == "toml":
+            Path(re.findall(r"`(\w+\.toml)`", before)[-1]).write_text(code)
+        elif language == "python":
+            exec(compile(code, page, "exec"), {})
+        for line in code.splitlines() if language == "sh" else ():
+            words = shlex.split(line)[1:] + (["--jobs", "1"] if " run " in line else [])
+            status, _, err = command("", *words)
+            assert status == 0, f"{line}: {err}"
+            n += 1
+    assert n >= 4
+    assert f"`lethe init {kind}`" in text
+    assert command(f"init {kind}")[0] == 0
+    status, out, _ = command(f"run {kind}.toml --dry-run")
+    assert (status, out.count("seed 4")) == (0, 3)
+    refuses(f"{kind}.toml exists already: choose another folder", f"init {kind}")
