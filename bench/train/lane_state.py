@@ -22,6 +22,7 @@ import strategies
 import suites
 from bench.encode import inputs, name_features
 from bench.models import build
+from bench.train.captured import Graph, graphs_of
 from bench.train.clock import Clock, reset_peak
 from bench.train.scorer import Scorer, make_scorer
 from strategies.core import (
@@ -73,6 +74,10 @@ class LaneState:
     """Share of the own term in the gradient in each task so far and each lane; None if not measured."""
     diverged: dict[int, str] = field(default_factory=dict)
     """Lanes whose loss or parameters are not finite, with the reason."""
+    new_graph: Callable[[], Graph] | None = None
+    """Makes what captures steps to replay them; None to take them one by one."""
+    not_replayed: str = ""
+    """Why no step of the last task was replayed."""
     rows_saved: int = 0
     """Number of rows of R in the checkpoints that were written since training began or was resumed."""
 
@@ -166,6 +171,7 @@ def make_lanes(
         own_term=_own_term(strategy, len(specs)),
         scorer=make_scorer(streams, strategy, suite.score, spec.model),
         clock=Clock(streams.device),
+        new_graph=graphs_of(streams.device),
     )
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from bench.plan import CellSpec, Fields
 from bench.train.accuracy import AccuracyScorer
 from bench.train.arithmetic import arithmetic
+from bench.train.captured import CapturedSteps
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.clock import FIRST_STEPS
 from bench.train.early_stopping import EarlyStopping
@@ -126,10 +127,15 @@ def take_steps(
 ) -> Tensor:
     """Take all steps of a task; return the summed loss of each lane, on the device, shape (L,)."""
     total_L, every = torch.zeros(state.lanes, device=state.device), state.training.score_every
+    captured = CapturedSteps(state, schedule, learn_rows, total_L)
     stopping = EarlyStopping(state, schedule) if state.training.patience else None
     number = -1
     while (number := number + 1) < schedule.n_steps:
-        total_L += step(state, schedule, number)
+        set_rates(state, schedule, number)
+        if state.training.prequential:
+            test_first(state, schedule, number)
+        if not captured.took(number):
+            total_L += step(state, schedule, number)
         state.clock.step(number, state.model.counts)
         if on_step:
             on_step(number + 1, schedule.n_steps)
@@ -138,11 +144,18 @@ def take_steps(
                 state.scorer.curve(schedule.task + 1, number + 1, schedule.active(number))
         if stopping:
             stopping.after_step(number)
+    captured.end()
     if stopping:
         stopping.restore()
     if isinstance(state.scorer, AccuracyScorer):
         state.scorer.end_tests(schedule.task + 1)
     return total_L
+
+
+def set_rates(state: LaneState, schedule: Schedule, number: int) -> None:
+    """Set the learning rates of a step, counted from 0."""
+    if (rates := schedule.rates_at(number)) is not None:
+        state.optimiser.lr = [lr * rate for lr, rate in zip(state.lr, rates, strict=True)]
 
 
 def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
@@ -151,23 +164,11 @@ def step(state: LaneState, schedule: Schedule, number: int) -> Tensor:
     # Task sizes differ between seeds: lanes with fewer steps than the longest are inactive at the end.
     active = schedule.active(number)
     buffers = [] if active is None else copy_buffers(model)
-    for p in state.optimiser.parameters:
-        p.grad = None
-    if (rates := schedule.rates_at(number)) is not None:
-        state.optimiser.lr = [lr * rate for lr, rate in zip(state.lr, rates, strict=True)]
-    rows_LB = schedule.rows(number)
-    batch = state.streams.batch(rows_LB, schedule.weight(number), state.draw_augmentation(rows_LB))
     strategy.context.active = active
-    if state.training.prequential:
-        test_first(state, schedule, number)
     if state.own_term is not None and is_measured(number):
         state.own_term.active_L = None if active is None else schedule.active_L(number)
         strategy.context.own_term = state.own_term
-    loss_L = per_lane_loss(
-        strategy, "learn", strategy.learn(batch)
-    )  # forward, backward and optimiser, unless the method does otherwise
-    strategy.context.own_term = None
-    strategy.after_step(batch)
+    loss_L = learn_rows(state, schedule.rows(number), schedule.weight(number))
     if active is None:
         return loss_L
     restore_buffers(model, buffers, schedule.active_L(number))
@@ -181,6 +182,19 @@ def test_first(state: LaneState, schedule: Schedule, number: int) -> None:
         return
     with state.clock.scoring(within_task=True), state.strategy.autocast(), state.draws.restored():
         state.scorer.test_first(state.streams.batch(schedule.rows(number), schedule.weight(number)))
+
+
+def learn_rows(state: LaneState, rows_LB: Tensor, weight_LB: Tensor | None = None) -> Tensor:
+    """Learn rows of every lane, in one step; return each lane's loss, shape (L,)."""
+    strategy = state.strategy
+    for p in state.optimiser.parameters:
+        p.grad = None
+    batch = state.streams.batch(rows_LB, weight_LB, state.draw_augmentation(rows_LB))
+    # Forward, backward and optimiser, unless the method does otherwise.
+    loss_L = per_lane_loss(strategy, "learn", strategy.learn(batch))
+    strategy.context.own_term = None
+    strategy.after_step(batch)
+    return loss_L
 
 
 def score(state: LaneState, row: int) -> None:

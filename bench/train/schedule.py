@@ -36,6 +36,8 @@ class Schedule:
     def __post_init__(self) -> None:
         """Store the numbers of steps of the shortest and the longest lane."""
         self._all_active, self.n_steps = min(self.steps), max(self.steps)
+        weight_SLB = self.weight_SLB
+        self._whole_S = [] if weight_SLB is None else (weight_SLB > 0).flatten(1).all(1).tolist()
         self._steps_L = torch.tensor(self.steps, device=self.rows_SLB.device)
 
     def stop(self, lane: int, steps: int) -> None:
@@ -56,7 +58,7 @@ class Schedule:
 
     def weight(self, step: int) -> Tensor | None:
         """Return the weights of the rows of one step, float (L, B); None if all are 1."""
-        return None if self.weight_SLB is None else self.weight_SLB[step]
+        return None if self.weight_SLB is None or self._whole_S[step] else self.weight_SLB[step]
 
     @property
     def samples(self) -> int:

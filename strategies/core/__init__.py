@@ -3,7 +3,7 @@
 from strategies.core.complete import complete, defaults
 from strategies.core.compose import Composed, composed
 from strategies.core.contract import ContractBroken, per_lane_loss, python_if, shown
-from strategies.core.draws import Ahead, Draws, hashed_uniform, splitmix64
+from strategies.core.draws import Ahead, Draws, NotAlike, hashed_uniform, splitmix64
 from strategies.core.dropout import LaneDropout, draw_dropout
 from strategies.core.held_memory import held_memory
 from strategies.core.lanes import (
@@ -45,12 +45,11 @@ from suites.values import Bounds, Count, CountOrNone, Later, Search, only_if, un
 __all__ = [
     "IGNORED", "OPTIMISERS", "Adam", "Ahead", "Batch", "Bounds", "Composed", "ContractBroken", "Count",
     "CountOrNone", "Draws", "Generators", "LaneBatchNorm2d", "LaneConv2d", "LaneDropout", "LaneFloat",
-    "LaneLinear", "LaneModel", "LaneStreams", "Later", "Momentum", "NotNegative", "Optimiser", "OwnTerm",
-    "SavedState", "Search", "Share", "Strategy", "Unsuitable", "complete", "composed", "copy_buffers",
-    "defaults", "dot_L", "draw_dropout", "eval_mode", "fold_lanes", "gradients", "hashed_uniform",
-    "held_memory", "is_measured", "join_batches", "lane_by_lane", "lanewise", "make_optimiser", "mask",
-    "need_images",
-    "need_numbers", "only_if", "pad_rows", "per_lane", "per_lane_loss", "python_if", "restore_buffers",
-    "row_losses", "send", "shown", "splitmix64", "tensor_names", "unfold_lanes", "uniform_parameter",
-    "unless",
+    "LaneLinear", "LaneModel", "LaneStreams", "Later", "Momentum", "NotAlike", "NotNegative", "Optimiser",
+    "OwnTerm", "SavedState", "Search", "Share", "Strategy", "Unsuitable", "complete", "composed",
+    "copy_buffers", "defaults", "dot_L", "draw_dropout", "eval_mode", "fold_lanes", "gradients",
+    "hashed_uniform", "held_memory", "is_measured", "join_batches", "lane_by_lane", "lanewise",
+    "make_optimiser", "mask", "need_images", "need_numbers", "only_if", "pad_rows", "per_lane",
+    "per_lane_loss", "python_if", "restore_buffers", "row_losses", "send", "shown", "splitmix64",
+    "tensor_names", "unfold_lanes", "uniform_parameter", "unless",
 ]  # fmt: skip

@@ -99,17 +99,31 @@ def splitmix64(z: Tensor) -> Tensor:
     return z ^ _shift_right(z, 31)
 
 
+class NotAlike(Exception):
+    """The steps of a task cannot be captured once and replayed; the message says why."""
+
+
 class Ahead:
     """The numbers of a stream for many steps, computed together.
 
     Attributes:
         block_LKn: The numbers of K steps, n a step.
         steps: Views of the block, one a step, (L, n) each.
+        start: The count of the block's first step.
+        at: In steps that are replayed, the position in the block, on the device.
+        position: The same position on the host.
+        reads: How often a step that is replayed draws from the stream.
     """
 
-    def __init__(self, block_LKn: Tensor) -> None:
-        self.block_LKn = block_LKn
+    def __init__(self, block_LKn: Tensor, start: int) -> None:
+        self.block_LKn, self.start = block_LKn, start
         self.steps = block_LKn.unbind(1)
+        self.at: Tensor | None = None
+        self.position = self.reads = 0
+
+    def holds(self, count: int) -> bool:
+        """Return whether the numbers of a step, by its count, are in the block."""
+        return 0 <= count - self.start < _STEPS_AT_ONCE
 
 
 class Draws:
@@ -123,6 +137,7 @@ class Draws:
         """What other objects computed ahead from the draws of this task, by the object."""
         self.filled: set[object] = set()
         """Memories in which every lane is known, on the host, to have a row."""
+        self._by_cursor = False
         self.begin(0)
 
     def begin(self, task: int) -> None:
@@ -131,6 +146,7 @@ class Draws:
         self._key_L1 = torch.tensor(keys, device=self.device).unsqueeze(1)
         self._drawn.clear()
         self._length.clear()
+        self._by_cursor = False
         self.plans.clear()
         self.filled.clear()
 
@@ -152,17 +168,65 @@ class Draws:
         Returns:
             Numbers in [0, 1), float64, shape (L, n).
         """
+        if self._by_cursor:
+            return self._at_cursor(name, n)
         ahead, step = self.ahead(name, n)
         return ahead.steps[step]
 
     def ahead(self, name: str, n: int) -> tuple[Ahead, int]:
         """Draw as ``uniform`` does; return the numbers of many steps, and which of them are this step's."""
         count, ahead = self._drawn.get((name, n), (0, None))
-        step = count % _STEPS_AT_ONCE
-        if ahead is None or step == 0:
-            ahead = Ahead(self._block(name, n, count))
+        if ahead is None or not ahead.holds(count):
+            ahead = self._renewed(ahead, name, n, count)
         self._drawn[name, n] = count + 1, ahead
-        return ahead, step
+        return ahead, count - ahead.start
+
+    def _renewed(self, ahead: Ahead | None, name: str, n: int, count: int) -> Ahead:
+        """Return the numbers from ``count`` on; in place if a captured step reads them."""
+        if ahead is None or ahead.at is None:
+            return Ahead(self._block(name, n, count), count)
+        ahead.block_LKn.copy_(self._block(name, n, count))
+        ahead.start = count
+        return ahead
+
+    def by_cursor(self, on: bool) -> None:
+        """Let a step that is captured read its draws at positions that are on the device, or end this."""
+        self._by_cursor = on
+
+    @property
+    def can_plan(self) -> bool:
+        """Whether a step may use what was computed ahead on the host: not while it is captured."""
+        return not self._by_cursor
+
+    def _at_cursor(self, name: str, n: int) -> Tensor:
+        _, ahead = self._drawn.get((name, n), (0, None))
+        if ahead is None or ahead.at is None:
+            raise NotAlike(f"a later step draws {name} for the first time")
+        if ahead.reads == _STEPS_AT_ONCE:
+            raise NotAlike(f"a step draws {name} more than {_STEPS_AT_ONCE} times")
+        ahead.reads += 1
+        drawn_Ln = ahead.block_LKn.index_select(1, ahead.at).squeeze(1)
+        ahead.at.add_(1)
+        return drawn_Ln
+
+    def prepare(self) -> None:
+        """Before a step is captured or replayed: have the numbers that it will read in place."""
+        for (name, n), (count, ahead) in self._drawn.items():
+            assert ahead is not None
+            if ahead.at is None:
+                ahead.at = torch.zeros(1, dtype=torch.long, device=self.device)
+            if not (ahead.holds(count) and ahead.holds(count + max(0, ahead.reads - 1))):
+                self._renewed(ahead, name, n, count)
+            if ahead.position != count - ahead.start:
+                ahead.position = count - ahead.start
+                ahead.at.fill_(ahead.position)
+
+    def advance(self) -> None:
+        """After a step was captured or replayed: count what it drew."""
+        for key, (count, ahead) in self._drawn.items():
+            assert ahead is not None
+            ahead.position += ahead.reads
+            self._drawn[key] = count + ahead.reads, ahead
 
     def _block(self, name: str, n: int, count: int) -> Tensor:
         counter = torch.arange(count * n, (count + _STEPS_AT_ONCE) * n, device=self.device)

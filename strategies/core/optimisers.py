@@ -84,7 +84,8 @@ class Optimiser:
         ] or [[torch.zeros_like(p) for p in self.parameters] for _ in range(self.n_moments)]
         # Counted twice: the kernels need a tensor, and parts are made without reading from the device.
         self.steps_L = torch.zeros_like(self.lr_L)
-        self.steps = [0] * len(lr)
+        self._steps = [0] * len(lr)
+        self.steps_were_read = False
         self._on_L, self._ones_L = torch.zeros_like(self.steps_L), torch.ones_like(self.steps_L)
         self._decay_L1 = torch.tensor(self.weight_decay, device=self.lr_L.device).unsqueeze(1)
         self._all = (True,) * len(lr)
@@ -99,6 +100,17 @@ class Optimiser:
     @lr.setter
     def lr(self, lr: Sequence[float]) -> None:
         self._rates.assign(lr)
+
+    @property
+    def steps(self) -> list[int]:
+        """The number of steps of each lane, for decisions on the host."""
+        self.steps_were_read = True
+        return self._steps
+
+    @property
+    def grouping(self) -> object:
+        """Which lanes share a rate and a decay, on which the operations of a step depend."""
+        return self._alike
 
     @property
     def lr_L(self) -> Tensor:
@@ -131,7 +143,7 @@ class Optimiser:
             # A GPU's kernel reads the rate from the device, so that a captured step follows its changes.
             lr = self.lr_L[part.lane] if self.lr_L.is_cuda else self.lr[part.lane]
             self.update(part, part.of(grads), lr)
-        self.steps = [n + on for n, on in zip(self.steps, active, strict=True)]
+        self._steps = [n + on for n, on in zip(self._steps, active, strict=True)]
 
     def clip_gradients(self, grads: Sequence[Tensor]) -> None:
         """Scale gradients in place, so that the norm of each lane over all tensors is at most ``clip``."""
@@ -169,7 +181,7 @@ class Optimiser:
         """Set moments and step counts to zero, as in a new optimiser."""
         for tensor in (self.steps_L, *(m for moment in self.moments for m in moment)):
             tensor.zero_()
-        self.steps = [0] * len(self.lr)
+        self._steps = [0] * len(self.lr)
         self._cut_for = None
 
     def state(self) -> dict[str, Tensor]:
@@ -185,7 +197,7 @@ class Optimiser:
 
     def recount(self) -> None:
         """Read the step counts from the device again, after other code has written into the tensors."""
-        self.steps = [int(n) for n in self.steps_L.cpu()]
+        self._steps = [int(n) for n in self.steps_L.cpu()]
         self._cut_for = None
 
     def _cut(self, active: tuple[bool, ...]) -> None:
@@ -195,7 +207,7 @@ class Optimiser:
             first: [lane for lane, of in enumerate(self._alike) if of == first and active[lane]]
             for first in dict.fromkeys(self._alike)
         }
-        together = all(active) and len(groups) == 1 and len(set(self.steps)) == 1
+        together = all(active) and len(groups) == 1 and len(set(self._steps)) == 1
         whole = len(active) == 1 or (together and self.lr_L.is_cuda)
         found = [_Part(self, lanes, whole) for lanes in groups.values() if lanes]
         self._parts, self._cut_for = [] if self._plain else found, (active, self._alike)

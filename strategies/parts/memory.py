@@ -64,8 +64,9 @@ class Memory:
 
         Rows are offered in order: of two for the same slot the later is stored. Padding is not offered.
         """
-        ahead, step = self.draws.ahead("reservoir", batch.rows_LB.shape[1])
-        if batch.all_count:
+        size = batch.rows_LB.shape[1]
+        if batch.all_count and self.draws.can_plan:
+            ahead, step = self.draws.ahead("reservoir", size)
             plan = self.draws.plans.get(self)
             if plan is None or not plan.is_for(ahead, step):
                 plan = self.draws.plans[self] = _Plan(self, ahead, step)
@@ -75,7 +76,8 @@ class Memory:
             self.changed()
             real_LB = batch.weight_LB > 0
             nth_LB = self.seen_L.unsqueeze(1) + real_LB.cumsum(1)
-            slot_LB = torch.where(real_LB, self._slot(nth_LB, ahead.steps[step]), self.slots)
+            draw_LB = self.draws.uniform("reservoir", size)
+            slot_LB = torch.where(real_LB, self._slot(nth_LB, draw_LB), self.slots)
             slot_LB = _last_of_each(slot_LB, self.slots)
             seen_L = nth_LB[:, -1]
             counts = [seen_L, torch.maximum(self.filled_L, seen_L.clamp(max=self.slots))]
@@ -215,16 +217,16 @@ class _Plan:
         slot_LKB = _last_of_each(memory._slot(nth_LKB, draw_LKB), memory.slots)
         seen_LK = seen_LK + size
         filled_LK = torch.maximum(memory.filled_L.unsqueeze(1), seen_LK.clamp(max=memory.slots))
-        self.ahead, self.step = ahead, step
+        self.ahead, self.at = ahead, (ahead.start, step)
         self.steps = [*zip(slot_LKB.unbind(1), seen_LK.unbind(1), filled_LK.unbind(1), strict=True)][::-1]
 
     def is_for(self, ahead: Ahead, step: int) -> bool:
         """Return whether the next step planned is this one."""
-        return self.ahead is ahead and self.step == step and bool(self.steps)
+        return self.ahead is ahead and self.at == (ahead.start, step) and bool(self.steps)
 
     def take(self) -> tuple[Tensor, list[Tensor]]:
         """Return the slots of the next step, (L, B), and the numbers of rows seen and stored after it."""
-        self.step += 1
+        self.at = self.at[0], self.at[1] + 1
         slot_LB, *counts = self.steps.pop()
         return slot_LB, counts
 
