@@ -5,6 +5,7 @@ from functools import partial
 from suites.base import NOT_STATED, Suite, Training, register
 from suites.scenarios import by_class
 from suites.sources import NEEDS_HUB, Hub, hub_images
+from suites.values import Value
 
 _CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR100_NAMES = (
@@ -142,6 +143,20 @@ CIFAR100_SUBSET = Hub(
     only_mirror=True,
 )
 CIFAR_TRAINING = Training(epochs=5, batch=32, optimiser="sgd", lr=0.03, augment=True)
+_OF_160 = {
+    "epochs": 160, "batch": 128, "optimiser": "momentum", "lr": 0.1, "weight_decay": 5e-4,
+    "schedule": "multi-step", "milestones": "80-120", "reset_optimiser": True,
+}  # fmt: skip
+PRESETS_100: dict[str, dict[str, Value]] = {
+    "hou2019-5": {"first": 50, "tasks": 6, **_OF_160},
+    "hou2019-10": {"first": 50, "tasks": 11, **_OF_160},
+    "rebuffi2017": {
+        "tasks": 10, "epochs": 70, "batch": 128, "optimiser": "momentum", "lr": 2.0, "weight_decay": 1e-5,
+        "schedule": "multi-step", "milestones": "49-63", "decay": 0.2, "reset_optimiser": True,
+    },
+}  # fmt: skip
+"""Hou et al. 2019 (LUCIR): half of the classes first, then 5 or 10 tasks. Rebuffi et al. 2017 (iCaRL). Both
+train a ResNet-32; the suite's network is the reduced ResNet-18."""
 _DATA = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
 
 SPLIT_CIFAR10 = register(
@@ -172,6 +187,7 @@ SPLIT_CIFAR100 = register(
         model="resnet18",
         training=CIFAR_TRAINING,
         needs=NEEDS_HUB,
+        presets=PRESETS_100,
     )
 )
 SPLIT_CIFAR100_SUBSET = register(
@@ -186,6 +202,7 @@ SPLIT_CIFAR100_SUBSET = register(
         scenarios=("task", "domain", "class", "online"),
         model="resnet18",
         training=CIFAR_TRAINING,
+        presets=PRESETS_100,
         needs="a mirror that holds cifar100-subset (LETHE_DATA, --data)",
     )
 )

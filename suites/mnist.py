@@ -44,6 +44,14 @@ KMNIST = Hub(
 MNIST_TRAINING = Training(iterations=2000, batch=128, optimiser="adam", lr=1e-3)
 """The budget of van de Ven, Tuytelaars & Tolias 2022."""
 _MLP = {"hidden": 400, "layers": 2}
+_DER = {"epochs": 1, "iterations": 0, "optimiser": "sgd", "lr": 0.1, "hidden": 100, "init": "xavier"}
+"""Buzzega et al. 2020: one epoch, two hidden layers of 100. They chose a rate for each method; 0.1 is none of
+them."""
+_GEM = {
+    "tasks": 20, "rows": 1000, "validation": 0.0, "epochs": 1, "iterations": 0, "batch": 10,
+    "optimiser": "sgd", "lr": 0.1, "hidden": 100,
+}  # fmt: skip
+"""Lopez-Paz & Ranzato 2017: 20 tasks of 1,000 rows, one pass in batches of 10, two hidden layers of 100."""
 _DATA = "data: LeCun et al. 1998, Gradient-based learning applied to document recognition"
 _LICENCE = f"{NOT_STATED}; Keras names CC BY-SA 3.0"
 
@@ -60,6 +68,7 @@ SPLIT_MNIST = register(
         model_options=_MLP,
         training=MNIST_TRAINING,
         needs=NEEDS_HUB,
+        presets={"buzzega2020": {"order": "fixed", "batch": 10, **_DER}},
     )
 )
 PERMUTED_MNIST = register(
@@ -75,6 +84,10 @@ PERMUTED_MNIST = register(
         model_options=_MLP,
         training=MNIST_TRAINING,
         needs=NEEDS_HUB,
+        presets={
+            "buzzega2020": {"tasks": 20, "batch": 128, **_DER},
+            "lopezpaz2017": _GEM,
+        },
     )
 )
 ROTATED_MNIST = register(
@@ -90,6 +103,10 @@ ROTATED_MNIST = register(
         model_options=_MLP,
         training=MNIST_TRAINING,
         needs=NEEDS_HUB,
+        presets={
+            "buzzega2020": {"tasks": 20, "batch": 128, "angles": "unsorted", **_DER},
+            "lopezpaz2017": {"interpolation": "nearest", **_GEM},
+        },
     )
 )
 SPLIT_FASHION_MNIST = register(

@@ -12,6 +12,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "table": ("table.toml",),
     "images": ("images.toml",),
     "network": ("network.toml", "net.py"),
+    "protocol": ("protocol.toml",),
 }
 """The files of each template; the first is the experiment file."""
 FOLDER = Path(__file__).parent / "templates"
