@@ -47,6 +47,7 @@ def run(
     device: str = "cpu",
     jobs: int = 1,
     lanes: int = 0,
+    on: str = "local",
     settings: Mapping[str, Value | Iterable[Value]] | None = None,
     keep_models: str = "",
     resume_from: str | Path | None = None,
@@ -79,6 +80,7 @@ def run(
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; changes no result beyond rounding.
         jobs: Processes; 0 for one per core or GPU. Changes no result.
         lanes: Most cells that are trained together; 0 to choose by the model. Changes no result.
+        on: ``local``, ``dask://HOST:PORT`` or ``ray://HOST:PORT``: where groups of lanes run.
         settings: Training settings, ``model`` and model options by name, as ``--set`` takes them; a list is a
             grid of every strategy.
         keep_models: ``last`` or ``all`` saves trained models for ``lethe.export``.
@@ -129,6 +131,7 @@ def run(
         device=device,
         jobs=jobs,
         lanes=lanes,
+        on=on,
         quiet=not progress,
         keep_models=keep_models,
         stale=stale,

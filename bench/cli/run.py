@@ -28,6 +28,7 @@ from bench.cli.app import (
 from bench.cli.completion import names_of, selectors
 from bench.cli.data_options import takes_data_options
 from bench.cli.output import print_json
+from bench.engines import LOCAL, SLURM
 from suites import errors
 from suites.declared import notes_of, suite_named
 
@@ -91,6 +92,15 @@ def run(
     device: Device = "cpu",
     jobs: Jobs = 0,
     lanes: Lanes = 0,
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="local|dask://HOST:PORT|ray://HOST:PORT|slurm", help="Where groups of lanes run."
+        ),
+    ] = LOCAL,
+    share: Annotated[
+        str, typer.Option(metavar="I/N", help="Begin with share I, from 0, of N; for jobs of a batch system.")
+    ] = "",
     data: Mirror = None,
     dry_run: DryRun = False,
     only_missing: Annotated[
@@ -154,7 +164,15 @@ def run(
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the run with --out")
     how: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
-    how |= {"device": device, "jobs": jobs, "lanes": lanes, "force": force, "retry_failed": retry_failed}
+    how |= {
+        "device": device,
+        "jobs": jobs,
+        "lanes": lanes,
+        "force": force,
+        "retry_failed": retry_failed,
+        "on": on,
+    }
+    how |= _share_of(share)
     files = [part for text in (what, *(strategy or ())) for part in method_names(text)]
     # Everything else is named on the command line, or by a file that is.
     trust = trust or not (resume_from or (what.endswith(".toml") and dry_run))
@@ -190,7 +208,12 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, as_json: bo
     assert out is not None
     for words in (words for name in dict.fromkeys(r.suite for r in requests) for words in notes_of(name)):
         print(words, file=sys.stderr)
-    show_run(run_requests(requests, out, **options), out, as_json)
+    kind, _, settings = options["on"].partition("://")
+    if kind == SLURM:
+        outcome = _run_in_shares(requests, out, settings, **options)
+    else:
+        outcome = run_requests(requests, out, **options)
+    show_run(outcome, out, as_json)
 
 
 def show_run(outcome: Any, out: Path, as_json: bool) -> None:
@@ -234,6 +257,30 @@ def run_requests(requests: list[Any], out: Path, **options: Any) -> Any:
 
     with stoppable(out) as command:
         return carry_out(requests, out, Options(**options), command)
+
+
+def _run_in_shares(requests: list[Any], out: Path, settings: str, **options: Any) -> Any:
+    """Let jobs of a batch system run this command, without its ``--on``, in shares."""
+    from bench.runner import Options, run_in_shares
+
+    words, given = [], iter(sys.argv[1:])
+    for word in given:
+        if word == "--on":
+            next(given)
+        elif not word.startswith("--on="):
+            words.append(word)
+    with stoppable(out):
+        return run_in_shares(requests, out, Options(**options | {"on": LOCAL}), settings, words)
+
+
+def _share_of(text: str) -> dict[str, int]:
+    """Read ``I/N``."""
+    if not text:
+        return {}
+    share, slash, shares = text.partition("/")
+    if not (slash and share.isdigit() and shares.isdigit() and int(share) < int(shares)):
+        raise errors.UserError(f"cannot read --share {text!r}; write it like --share 0/16, the last is 15/16")
+    return {"share": int(share), "shares": int(shares)}
 
 
 @contextmanager

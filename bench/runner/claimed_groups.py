@@ -19,7 +19,12 @@ class ClaimedGroups:
     """Groups in the order they run; ``take`` claims one, ``release`` gives its claims back."""
 
     def __init__(
-        self, groups: Iterable[Group], claims: Claims, run: RunFolder, say: Callable[[str], None]
+        self,
+        groups: Iterable[Group],
+        claims: Claims,
+        run: RunFolder,
+        say: Callable[[str], None],
+        waits: bool = True,
     ) -> None:
         self._groups = deque(groups)
         self._keys = {spec.key for group in self._groups for spec in group}
@@ -28,6 +33,8 @@ class ClaimedGroups:
         self._done: set[str] = set()
         """Cells with a new record."""
         self._claims, self._run, self._say = claims, run, say
+        self._waits = waits
+        """Whether cells that another command runs are waited for, and run if it does not finish them."""
         self._waited: set[str] = set()
         """Cells that another command ran when they were to begin."""
         self._elsewhere: list[str] = []
@@ -68,6 +75,8 @@ class ClaimedGroups:
                     return group
         except EnvironmentFault as fault:
             self.fault = fault
+        if not (self._waits or self.fault):
+            self._groups.clear()
         return None
 
     def _take(self, group: Group) -> Group:

@@ -1,8 +1,8 @@
 """Runs a plan: resolves requests against the folder of a run, then runs its groups of lanes."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +10,7 @@ from typing import Any, cast
 import strategies
 import suites
 from bench.encode import input_shape, inputs, to_stderr
+from bench.engines import LOCAL, Engine, engine_at
 from bench.export import describe_overlap
 from bench.models import ModelRef, Shape, one_by_one, parameter_count, pretrained
 from bench.plan import (
@@ -27,8 +28,9 @@ from bench.plan import (
 )
 from bench.runner.claimed_groups import ClaimedGroups
 from bench.runner.described import described
+from bench.runner.on_engine import OnEngine
 from bench.runner.options import Checked, Options, Outcome
-from bench.runner.processes import Ended, number_of_processes, run_groups
+from bench.runner.processes import Ended, in_processes, number_of_processes, run_groups
 from bench.runner.progress import Progress
 from bench.runner.target import Target
 from bench.schema import failure_in_words
@@ -185,18 +187,39 @@ def _carry_out_claimed(
         target.write(specs, [{"status": "failed", "error": error}] * len(specs))
     groups = [group for group in groups if group not in faulty]
     run.note_new(new)
-    waiting = ClaimedGroups(groups, claims, run, say)
+    # Each share begins in another place, and claims keep the shares apart: one that ends early goes on with
+    # what the others have not begun.
+    first = len(groups) * options.share // options.shares
+    groups = groups[first:] + groups[:first]
+    waiting = ClaimedGroups(groups, claims, run, say, waits=options.shares == 1)
     todo = [spec for spec in plan.cells if spec.key not in plan.existing]
     became = Ended()
     with Progress(folder, todo, options.quiet) as progress:
         progress.done([*(plan.by_key[key] for key in plan.skipped), *(s for group in faulty for s in group)])
-        with closing(run_groups(waiting, target, plan.device, options.jobs)) as ends:
-            for ended in ends:
-                became += ended
-                progress.done([plan.by_key[key] for key in ended.keys])
+        with _engine(options.on) as engine:
+            if engine is None:
+                began = in_processes(waiting, target, plan.device, options.jobs)
+            else:
+                began = OnEngine(engine, target, plan.device, plan.data, plan.replaced, say).run(waiting)
+            with closing(began), closing(run_groups(waiting, began)) as ends:
+                for ended in ends:
+                    became += ended
+                    progress.done([plan.by_key[key] for key in ended.keys])
     if not became.stops:
         superseded.keep_differing()
-    return _outcome(todo, run, set_aside, became)
+    if options.shares > 1:  # the other cells are those of other shares
+        todo = [spec for spec in todo if spec.key in became.unfinished or spec.key in became.keys]
+    return outcome_of(todo, run, set_aside, became)
+
+
+@contextmanager
+def _engine(address: str) -> Iterator[Engine | None]:
+    """Connect to the engine at an address; to none for this machine."""
+    if address == LOCAL:
+        yield None
+        return
+    with closing(engine_at(address)) as engine:
+        yield engine
 
 
 def _nothing(words: str) -> None:
@@ -298,7 +321,8 @@ def _prepare(plan: ResolvedPlan, quiet: bool) -> None:
                 said(f"lanes of {spec.model} are computed one after the other: {why}")
 
 
-def _outcome(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], became: Ended) -> Outcome:
+def outcome_of(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], became: Ended) -> Outcome:
+    """Return what became of the cells that were to run."""
     counts: Counter[str] = Counter()
     failures: dict[str, list[str]] = {}
     faults: dict[str, list[str]] = {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bench.engines import LOCAL
 from bench.store import WHICH
 from suites.errors import UserError, unknown
 
@@ -35,6 +36,12 @@ class Options:
     stale: str = ""
     """``rerun`` or ``keep`` stale cells; see bench.plan."""
     quiet: bool = False
+    on: str = LOCAL
+    """Where groups run: here, or the address of an engine; see bench.engines."""
+    share: int = 0
+    """Which share of the groups this command begins with, counted from 0; it does not wait for others."""
+    shares: int = 1
+    """How many commands run the plan, each with a share of its own."""
     check_method: Callable[[str], Checked] | None = None
     """Checks a method of a user's file before its cells run; None for no check."""
     keep_models: str = ""
@@ -42,7 +49,8 @@ class Options:
 
     def check(self) -> None:
         """Raise UserError for a device that is not available and for values out of range."""
-        check_device(self.device)
+        if self.on == LOCAL:  # else the device is that of the workers
+            check_device(self.device)
         if self.jobs < 0 or self.lanes < 0:
             raise UserError("jobs and lanes must be 0 or more")
         if self.keep_models not in ("", *WHICH):

@@ -81,9 +81,9 @@ class Ended:
 Run = Callable[[Group, Target, str], Ended]
 
 
-def run_groups(groups: ClaimedGroups, target: Target, device: str, jobs: int) -> Generator[Ended]:
-    """Run groups, in several processes if there are several groups; yield what became of cells."""
-    for ended in _run_claimed(groups, target, device, jobs):
+def run_groups(groups: ClaimedGroups, ends: Generator[Ended]) -> Generator[Ended]:
+    """Yield what becomes of cells as their groups end, and of those that other commands run."""
+    for ended in ends:
         groups.release([*ended.keys, *ended.unfinished])
         yield ended
         if elsewhere := groups.finished_elsewhere():
@@ -92,7 +92,8 @@ def run_groups(groups: ClaimedGroups, target: Target, device: str, jobs: int) ->
         yield Ended(elsewhere)
 
 
-def _run_claimed(groups: ClaimedGroups, target: Target, device: str, jobs: int) -> Generator[Ended]:
+def in_processes(groups: ClaimedGroups, target: Target, device: str, jobs: int) -> Generator[Ended]:
+    """Run groups on this machine, in several processes if there are several groups."""
     devices, jobs = _devices(device), min(number_of_processes(device, jobs), len(groups))
     why, broken = "", False
     while groups and not (why or groups.fault):
@@ -129,7 +130,7 @@ def _one_suspect(groups: ClaimedGroups) -> Generator[Ended]:
 def _in_this_process(groups: ClaimedGroups, target: Target, device: str) -> Generator[Ended]:
     """Run groups here, until the device cannot be used any more."""
     while (group := groups.next()) is not None:
-        ended = _run_one(group, target, device)
+        ended = run_one(group, target, device)
         yield ended
         if ended.again:
             return
@@ -162,7 +163,7 @@ def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], j
             while (groups and not groups.fault) or running:
                 while idle and (group := groups.take()) is not None:
                     worker = idle.pop(0)
-                    running[worker.submit(_run_one, group, target)] = worker, group
+                    running[worker.submit(run_one, group, target)] = worker, group
                 if groups and not groups.fault and not running:
                     if died:
                         return
@@ -276,7 +277,7 @@ def _run_suspect(group: Group, target: Target, device: str) -> Ended:
             raise RuntimeError(f"the cell ends its own process: signal {values[1]}")
 
     sys.addaudithook(refuse)
-    return _run_one(group, target, device)
+    return run_one(group, target, device)
 
 
 def _death(error: Exception) -> tuple[str, bool]:
@@ -300,7 +301,7 @@ def _kills_for_memory() -> int:
         return 0
 
 
-def _run_one(group: Group, target: Target, device: str) -> Ended:
+def run_one(group: Group, target: Target, device: str) -> Ended:
     """Run one group and write its records; if it fails, run halves, so that only the failing cell fails.
 
     Halves and not single lanes, because a group may only have been too large for the device's memory.
@@ -315,7 +316,7 @@ def _run_one(group: Group, target: Target, device: str) -> Ended:
         return Ended([spec.key for spec in group])
     # A strategy whose model refers back to it, by a hook, would keep the memory of the group.
     gc.collect()
-    return _by_halves(group, target, device, failure, _run_one)
+    return _by_halves(group, target, device, failure, run_one)
 
 
 def _by_halves(group: Group, target: Target, device: str, failure: Failure, run: Run) -> Ended:

@@ -68,6 +68,11 @@ class Notes:
             return
 
 
+def is_noted(folder: Path, key: str) -> bool:
+    """Return whether the group whose first cell this is has begun, by this command."""
+    return (folder / _FOLDER / key).exists()
+
+
 class Progress:
     """The progress display of one command, as a context."""
 

@@ -202,6 +202,16 @@ class RunFolder(RunReader):
         for key in keys:
             self.drop(key)
 
+    def append_lines(self, records: bytes, classes: bytes) -> None:
+        """Write the lines of records that another folder has; see ``lines_of_records``.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        if classes:  # first: with its record, the cell is done
+            append(self.beside, classes)
+        append(self.cells, records)
+
     def repair(self) -> list[str]:
         """Set aside every file that cannot be read, so that its cell is run again; return a line for each.
 

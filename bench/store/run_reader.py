@@ -32,7 +32,7 @@ from bench.schema import (
     Unreadable,
     is_intact,
 )
-from bench.store.lines import HEAD, PACK_SUFFIX, Piece, lines, opened, pieces
+from bench.store.lines import HEAD, PACK_SUFFIX, SUFFIX, Piece, lines, opened, pieces
 from suites.errors import UserError, one_line
 from suites.paths import read_file, resolved
 
@@ -139,6 +139,14 @@ class RunReader:
         if only is None:
             self._written = written
         return dict(sorted(found.items()))
+
+    def lines_of_records(self) -> tuple[bytes, bytes]:
+        """Return the lines of all records, and those of their confusion counts, as they are on disk."""
+        first, second = (
+            b"".join(path.read_bytes() for path in sorted(folder.glob(f"[!.]*{SUFFIX}")))
+            for folder in (self.cells, self.beside)
+        )
+        return first, second
 
     def written(self) -> dict[str, str]:
         """Return when the record of each cell was written, as of the last time that records were read."""

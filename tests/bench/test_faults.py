@@ -226,7 +226,7 @@ class Dying:
 def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let workers die: the deaths of each attempt, empty for none; the first worker has died once."""
     monkeypatch.setattr(processes, "_Worker", Dying)
-    monkeypatch.setattr(processes, "_run_suspect", processes._run_one)  # its audit hook would stay
+    monkeypatch.setattr(processes, "_run_suspect", processes.run_one)  # its audit hook would stay
     Dying.deaths[:] = ["SIGKILL(-9)", ""]
     return Dying.deaths
 

@@ -1,0 +1,76 @@
+"""Dask (https://distributed.dask.org): ``dask scheduler`` and any number of ``dask worker``.
+
+A worker that dies is noticed by the scheduler, which lets another one run its calls, up to three times.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from distributed import Client, Future as DaskFuture
+from distributed.scheduler import KilledWorker
+
+from bench.engines.interface import Lost
+from suites.errors import UserError
+
+_SECONDS = 10
+
+
+class DaskEngine:
+    """A Dask scheduler.
+
+    Raises:
+        UserError: No scheduler answers at the address.
+    """
+
+    def __init__(self, address: str) -> None:
+        # It reports a lost scheduler at length; so do the futures, in a word.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        try:
+            self._client = Client(f"tcp://{address}", timeout=_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            start = "start one with: dask scheduler, and workers with: dask worker HOST:PORT --nthreads 1"
+            raise UserError(f"no Dask scheduler answers at {address} ({error}); {start}") from None
+        self._calls: dict[str, DaskFuture[Any]] = {}
+
+    def slots(self) -> int:
+        """Return the number of workers; a worker runs one call at a time."""
+        if self._client.status != "running":
+            return 0
+        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
+        """Call a function on a worker."""
+        key, ended = f"lethe-{uuid.uuid4().hex}", Future[Any]()
+        try:
+            of_dask = self._client.submit(call, *given, key=key, pure=False)
+        except Exception as error:  # the scheduler has just gone
+            ended.set_exception(Lost(f"{type(error).__name__}: {error}"))
+            return ended
+        self._calls[key] = of_dask
+
+        def copy(of_dask: DaskFuture[Any]) -> None:
+            self._calls.pop(key, None)
+            try:
+                ended.set_result(of_dask.result(timeout=_SECONDS))
+            except KilledWorker as error:
+                ended.set_exception(Lost(f"the workers that ran it died: {error.last_worker.address}"))
+            except BaseException as error:
+                lost = of_dask.status != "error"
+                ended.set_exception(Lost(f"the scheduler lost it: {of_dask.status}") if lost else error)
+
+        of_dask.add_done_callback(copy)
+        return ended
+
+    def cancel(self) -> None:
+        """Cancel the calls that no worker has begun."""
+        processing = self._client.processing() if self._client.status == "running" else {}
+        begun = {key for keys in processing.values() for key in keys}
+        waiting = [future for key, future in [*self._calls.items()] if key not in begun]
+        self._client.cancel(waiting)
+
+    def close(self) -> None:
+        """Leave the scheduler."""
+        self._client.close(timeout=_SECONDS)

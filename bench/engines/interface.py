@@ -1,0 +1,25 @@
+"""What Lethe asks of an engine: to run a function elsewhere, to say how it ended, and to cancel it."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+
+class Lost(Exception):
+    """A call ended without a result, because its worker or the scheduler did; it can be submitted again."""
+
+
+class Engine(Protocol):
+    """A scheduler with workers."""
+
+    def slots(self) -> int:
+        """Return how many calls can run at once: the number of workers now."""
+
+    def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
+        """Call a function on a worker. The future's result is that of the call, or its exception, or Lost."""
+
+    def cancel(self) -> None:
+        """Cancel the calls that have not begun; their futures end with Lost."""
+
+    def close(self) -> None:
+        """Leave the scheduler, which goes on without this process."""

@@ -1,0 +1,46 @@
+"""Engines by their address."""
+
+from collections.abc import Callable
+
+from bench.engines.interface import Engine
+from suites.errors import UserError
+
+
+def engine_at(address: str) -> Engine:
+    """Connect to the scheduler at an address of ``--on``.
+
+    Raises:
+        UserError: The address has no known scheme, its engine is not installed, or nothing answers there.
+    """
+    kind, _, rest = address.partition("://")
+    if kind not in _ENGINES or not rest:
+        raise UserError(f"cannot run on {address!r}; use one of: {', '.join(ADDRESSES)}")
+    try:
+        return _ENGINES[kind](rest)
+    except ModuleNotFoundError as error:
+        why = f"--on {kind}://... needs {error.name}"
+        raise UserError(f"{why}: pip install 'lethe-bench[{kind}]'") from None
+
+
+def _dask(address: str) -> Engine:
+    from bench.engines.dask_engine import DaskEngine
+
+    return DaskEngine(address)
+
+
+def _ray(address: str) -> Engine:
+    from bench.engines.ray_engine import RayEngine
+
+    return RayEngine(address)
+
+
+_ENGINES: dict[str, Callable[[str], Engine]] = {"dask": _dask, "ray": _ray}
+LOCAL = "local"
+ADDRESSES = (
+    LOCAL,
+    "dask://HOST:PORT",
+    "ray://HOST:PORT",
+    "slurm",
+    "slurm://shares=8,partition=NAME,minutes=60",
+)
+"""What ``--on`` takes; ``local`` and ``slurm`` need no engine that stays connected."""

@@ -1,0 +1,55 @@
+"""Ray (https://docs.ray.io): a head and workers, started by ``ray start``."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import ray
+
+from bench.engines.interface import Lost
+from suites.errors import UserError
+
+
+class RayEngine:
+    """A Ray cluster.
+
+    Raises:
+        UserError: No cluster answers at the address.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            raise UserError(
+                f"no Ray cluster answers at {address} ({why}); start one with: ray start --head"
+            ) from None
+
+    def slots(self) -> int:
+        """Return the number of processors of the cluster."""
+        return int(ray.cluster_resources().get("CPU", 0))
+
+    def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
+        """Call a function on a worker, with one processor."""
+        remote = ray.remote(num_cpus=1, max_retries=0)(call).remote(*given)
+        ended = Future[Any]()
+
+        def copy(of_ray: Future[Any]) -> None:
+            try:
+                ended.set_result(of_ray.result())
+            except ray.exceptions.RayTaskError as error:
+                ended.set_exception(error.cause or error)
+            except Exception as error:
+                ended.set_exception(Lost(str(error).splitlines()[0]))
+
+        remote.future().add_done_callback(copy)
+        return ended
+
+    def cancel(self) -> None:
+        """Cancel nothing: Ray would interrupt what has begun, and no more is submitted than can run."""
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        ray.shutdown()

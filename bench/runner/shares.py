@@ -1,0 +1,54 @@
+"""Runs a plan in shares: jobs of a batch system run the same command, each on its share of the groups."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.encode import to_stderr
+from bench.engines import Array
+from bench.plan import Request
+from bench.runner.dispatch import outcome_of, resolve_for
+from bench.runner.options import Options, Outcome
+from bench.runner.processes import Ended
+from bench.runner.progress import Progress
+from bench.store import RunFolder
+from suites.errors import UserError
+
+_SECONDS = 1.0
+
+
+def run_in_shares(
+    requests: Sequence[Request], folder: Path, options: Options, settings: str, words: Sequence[str]
+) -> Outcome:
+    """Submit one array of jobs that run ``lethe WORDS --share I/N``; wait for them and return what became of
+    the cells. Stopped, it cancels the jobs that have not begun; the others go on.
+
+    Raises:
+        UserError: The plan cannot be run, or there is no batch system.
+    """
+    run = RunFolder(folder)
+    plan = resolve_for(requests, run, options)
+    if plan.refusal:
+        raise UserError(plan.refusal)
+    todo = [spec for spec in plan.cells if spec.key not in plan.existing]
+    if not todo:
+        return outcome_of(todo, run, [], Ended())
+    array = Array(settings, folder / "jobs")
+    array.submit(words, min(array.shares, max(len(plan.groups), 1)))
+    to_stderr(f"submitted jobs {array.names()}; their output is in {folder / 'jobs'}")
+    run.new_records()
+    with Progress(folder, todo, options.quiet) as progress:
+        try:
+            while True:
+                left = array.under_way()
+                progress.done([plan.by_key[key] for key in run.new_records() if key in plan.by_key])
+                if not left:
+                    break
+                time.sleep(_SECONDS)
+        except KeyboardInterrupt:
+            array.cancel_waiting()
+            to_stderr(f"{array.under_way()} jobs have begun and go on; the others are cancelled")
+            raise
+    written, why = RunFolder(folder).written(), "; ".join(array.failures()) or "its job ended without it"
+    missing = [s.key for s in todo if written.get(s.key, "") == plan.replaced.get(s.key, "")]
+    return outcome_of(todo, RunFolder(folder), [], Ended(unfinished=dict.fromkeys(missing, why)))

@@ -1,0 +1,116 @@
+"""Runs a group on a worker of an engine: in another process, perhaps on another machine.
+
+What made the plan and what runs it must agree: versions, the code of every cell and its data are compared
+before anything is trained, so that no record is marked with another code than the one that made it. Nothing
+is sent but the cells, their fingerprints and the name of the folder; a worker loads its data as any process
+does. Where it cannot see the folder of the run, it sends the lines of its records home.
+"""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from socket import gethostname
+
+import suites
+from bench.runner.claimed_groups import Group
+from bench.runner.processes import Ended, run_one
+from bench.runner.progress import is_noted
+from bench.runner.target import Target, codes_in
+from bench.store import RunFolder, RunReader, SavedModels
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A worker may have several threads, and torch's settings are those of its process."""
+
+
+class Refused(Exception):
+    """This worker would not make the records that were asked for; another one may."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A group, and what its records depend on."""
+
+    group: Group
+    target: Target
+    device: str
+    codes: tuple[str, ...]
+    """The fingerprint of the code of each cell."""
+    data: Mapping[str, str]
+    """The fingerprint of the data set of each suite."""
+    replaced: Mapping[str, str]
+    """When the record of each cell was written that is made again, by key."""
+    place: str
+    """The folder that relative names of users' files start from."""
+    mirror: str
+    """The mirror of the data sets; a worker's own has precedence."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a group, and the lines of its records if the worker could not write them."""
+
+    ended: Ended
+    records: bytes = b""
+    classes: bytes = b""
+
+
+def run_there(asked: Asked) -> Answer:
+    """Run a group on this worker.
+
+    Raises:
+        Refused: This worker has other versions, code or data.
+    """
+    with _ONE_AT_A_TIME, _at(asked.place, asked.mirror):
+        _compare(asked)
+        group, target = asked.group, asked.target
+        run = target.models.run
+        if target.owner is not None and run.is_dir():
+            if not target.owner.exists():  # the command has ended, and nobody waits for these cells
+                return Answer(Ended())
+            if is_noted(run, group[0].key):  # the engine runs it again, because its first worker died
+                written = RunFolder(run).written()
+                group = [s for s in group if written.get(s.key, "") == asked.replaced.get(s.key, "")]
+            done = Ended([spec.key for spec in asked.group if spec not in group])
+            if group:
+                done += run_one(group, target, asked.device)
+            return Answer(done)
+        with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
+            alone = Path(scratch) / "run"
+            alone.mkdir()
+            at_home = replace(target, models=SavedModels(alone), owner=None)
+            ended = run_one(group, at_home, asked.device)
+            return Answer(ended, *RunReader(alone).lines_of_records())
+
+
+@contextmanager
+def _at(place: str, mirror: str) -> Iterator[None]:
+    """Let relative names mean what they mean where the command was given."""
+    if mirror:
+        os.environ.setdefault("LETHE_DATA", mirror)
+    before = os.getcwd()
+    if os.path.isdir(place):
+        os.chdir(place)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _compare(asked: Asked) -> None:
+    here = f"worker {os.getpid()} on {gethostname()}"
+    maker = asked.target.maker
+    for package, theirs in ("lethe-bench", maker.lethe), ("torch", maker.torch), ("numpy", maker.numpy):
+        if (own := version(package)) != theirs:
+            raise Refused(f"{here} has {package} {own}, and this command {theirs}: install the same there")
+    for spec, theirs, own in zip(asked.group, asked.codes, codes_in(asked.group), strict=True):
+        if own != theirs:
+            what = "does not have all files" if not own else "has other code"
+            raise Refused(f"{here} {what} of {spec.strategy}, {spec.suite} or {spec.model}: copy them there")
+    for name, theirs in asked.data.items():
+        if (own := suites.get(name).load().fingerprint) != theirs:
+            raise Refused(f"{here} has other data of {name}: {own[:12]}, not {theirs[:12]}")

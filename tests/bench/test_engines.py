@@ -1,0 +1,343 @@
+"""Groups run on engines as on one machine: the same records, and nothing lost or made twice unsaid."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.engines import Lost, engine_at
+from bench.plan import Request
+from bench.runner import dispatch, on_engine, there
+from bench.store import Claims, RunReader
+from lethe.testing import outcome
+from tests.conftest import Command, Refuses, ran, refused
+
+SMALL = Request("toy", ("finetune", "er[buffer=20]"), seeds=(0, 1, 2))
+DIGITS = [
+    *("digits", "-s", "finetune", "-s", "ewc", "--seeds", "4", "--lanes", "2"),
+    *("--set", "epochs=1", "--set", "rows_per_class=20"),
+]
+ROOT = Path(__file__).parents[2]
+
+
+class Threads:
+    """An engine of threads, whose calls are first handed to ``before``."""
+
+    def __init__(self, before: Callable[[there.Asked], Any] = lambda asked: asked) -> None:
+        self.pool, self.before, self.calls = ThreadPoolExecutor(2), before, 0
+
+    def slots(self) -> int:
+        return 2
+
+    def submit(self, call: Callable[..., Any], asked: there.Asked) -> Future[Any]:
+        self.calls += 1
+        return self.pool.submit(lambda: call(self.before(asked)))
+
+    def cancel(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        self.pool.shutdown()
+
+
+def ran_on(engine: Threads, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
+    monkeypatch.setattr(dispatch, "engine_at", lambda _: engine)
+    return ran(folder, SMALL, on="dask://here", lanes=1, **options)
+
+
+def outcomes(folder: Path) -> list[Any]:
+    return [outcome(record) for record in RunReader(folder).records()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    folder = tmp_path_factory.mktemp("whole")
+    ran(folder, SMALL, lanes=1)
+    return outcomes(folder)
+
+
+def test_records_are_those_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
+) -> None:
+    engine = Threads()
+    assert ran_on(engine, tmp_path, monkeypatch).counts == {"done": 6}
+    assert (outcomes(tmp_path), engine.calls) == (whole, 6)
+    assert not (tmp_path / "claims").exists()
+    again = Threads()
+    ran_on(again, tmp_path, monkeypatch)
+    assert again.calls == 0
+
+
+def test_a_worker_without_the_folder_sends_its_records_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
+) -> None:
+    def elsewhere(asked: there.Asked) -> there.Asked:
+        models = type(asked.target.models)(tmp_path / "not on this machine")
+        return replace(asked, target=replace(asked.target, models=models))
+
+    folder = tmp_path / "run"
+    assert ran_on(Threads(elsewhere), folder, monkeypatch).counts == {"done": 6}
+    assert outcomes(folder) == whole
+    run = RunReader(folder)
+    assert all(run.classes(record["key"]) is not None for record in run.records())
+    assert not (tmp_path / "not on this machine").exists()
+
+
+def test_a_group_whose_worker_died_is_run_again_and_given_up_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    deaths = dict.fromkeys(range(3), "left")
+
+    def dies(asked: there.Asked) -> there.Asked:
+        if deaths:
+            deaths.popitem()
+            raise Lost("its worker died")
+        return asked
+
+    assert ran_on(Threads(dies), tmp_path / "some", monkeypatch, quiet=False).counts == {"done": 6}
+    assert outcomes(tmp_path / "some") == whole
+    assert "submitted again: its worker died" in capsys.readouterr().err
+
+    def always(asked: there.Asked) -> there.Asked:
+        if asked.group[0].strategy == "er":
+            raise Lost("its worker died")
+        return asked
+
+    found = ran_on(Threads(always), tmp_path / "never", monkeypatch)
+    assert found.counts == {"done": 3, "not finished": 3}
+    assert "submitted 4 times without an answer: its worker died" in found.unfinished[0]
+
+
+def test_a_group_that_an_engine_runs_again_is_not_computed_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
+) -> None:
+    """Dask runs a call again whose worker died, even where the records were written just before."""
+
+    def twice(asked: there.Asked) -> there.Asked:
+        there.run_there(asked)
+        (tmp_path / "progress").mkdir(exist_ok=True)
+        (tmp_path / "progress" / asked.group[0].key).touch()  # as a worker leaves it that dies
+        return asked
+
+    assert ran_on(Threads(twice), tmp_path, monkeypatch).counts == {"done": 6}
+    lines = [line for path in (tmp_path / "cells").iterdir() for line in path.read_bytes().splitlines()]
+    assert (len(lines), outcomes(tmp_path)) == (6, whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda a: replace(a, target=replace(a.target, maker=replace(a.target.maker, torch="1.0"))),
+            "has torch",
+        ),
+        (lambda a: replace(a, codes=("0" * 20,) * len(a.group)), "has other code of finetune"),
+        (lambda a: replace(a, data={"toy": "0" * 64}), "has other data of toy"),
+    ],
+)
+def test_a_worker_of_other_versions_code_or_data_refuses(
+    change: Any,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = ran_on(Threads(change), tmp_path, monkeypatch, quiet=False)
+    assert found.counts == {"not finished": 6}
+    assert any(words in line for line in found.unfinished)
+    assert RunReader(tmp_path).statuses() == {}
+    assert words in capsys.readouterr().err
+
+
+def test_a_group_does_not_begin_after_its_command_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(asked: there.Asked) -> there.Asked:
+        return replace(asked, target=replace(asked.target, owner=tmp_path / "gone"))
+
+    assert ran_on(Threads(gone), tmp_path, monkeypatch).counts == {"not finished": 6}
+    assert RunReader(tmp_path).statuses() == {}
+
+
+def test_stopped_runs_wait_for_groups_that_have_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Any, specs: Any) -> None:
+        if specs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(dispatch.Progress, "done", stop)
+    engine = Threads()
+    with pytest.raises(KeyboardInterrupt):
+        ran_on(engine, tmp_path, monkeypatch)
+    assert 2 <= len(RunReader(tmp_path).statuses()) == engine.calls < 6
+
+
+def test_without_workers_a_command_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_engine, "PATIENCE", 0.0)
+    monkeypatch.setattr(Threads, "slots", lambda self: 0)
+    found = ran_on(Threads(), tmp_path, monkeypatch)
+    assert found.counts == {"not finished": 6}
+    assert "no worker of the engine" in found.unfinished[0]
+
+
+def test_addresses_that_are_none_are_refused(refuses: Refuses, tmp_path: Path) -> None:
+    for address, words in {
+        "desk://a:1": "cannot run on 'desk://a:1'; use one of: local, dask://HOST:PORT",
+        "dask": "cannot run on 'dask'",
+        "slurm": "sbatch is not found; slurm://local",
+        "slurm://local,rows=3": "unknown setting of --on slurm 'rows'",
+        "slurm://local,shares=x": "shares of --on slurm must be a whole number above 0, not 'x'",
+    }.items():
+        refuses(words, "run toy -s finetune --seeds 1 --out", str(tmp_path), "--on", address)
+    refuses("cannot read --share '3/2'", "run toy -s finetune --share 3/2 --out", str(tmp_path))
+    refused("cannot run on", engine_at, "local")
+
+
+def test_a_share_begins_in_its_place_and_does_not_wait_for_the_others(
+    tmp_path: Path, whole: list[Any]
+) -> None:
+    ran(tmp_path, SMALL, lanes=1)
+    first = [record["key"] for record in sorted(RunReader(tmp_path).records(), key=lambda r: r["written"])]
+    folder = tmp_path / "shares"
+    with Claims(folder, "another") as another:
+        another.take(first[:2])
+        assert ran(folder, SMALL, lanes=1, share=1, shares=2).counts == {"done": 4}
+    times = {record["key"]: record["written"] for record in RunReader(folder).records()}
+    assert sorted(times, key=times.__getitem__) == [*first[3:], first[2]]
+    assert ran(folder, SMALL, lanes=1, share=0, shares=2).counts == {"done": 2}
+    assert outcomes(folder) == whole
+
+
+# Real ones, in processes of their own.
+
+
+def start(*words: str, **environment: str) -> subprocess.Popen[bytes]:
+    own = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.Popen([sys.executable, "-m", *words], env=own, stderr=subprocess.DEVNULL, cwd=ROOT)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def run_lethe(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "lethe", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    folder = tmp_path_factory.mktemp("digits")
+    assert run_lethe("run", *DIGITS, "--jobs", "1", "--out", str(folder)).returncode == 0
+    return outcomes(folder)
+
+
+class Dask:
+    """A scheduler and workers, each a process."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack, self.port = stack, free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.scheduler()
+
+    def scheduler(self) -> subprocess.Popen[bytes]:
+        words = (
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--no-dashboard",
+        )
+        return self._started(start(*words))
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        return self._started(
+            start(
+                "distributed.cli.dask_worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"
+            )
+        )
+
+    def _started(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        self.stack.callback(process.wait)
+        self.stack.callback(process.kill)
+        return process
+
+
+@pytest.fixture
+def dask() -> Iterator[Dask]:
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    with ExitStack() as stack:
+        yield Dask(stack)
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_records_and_survives_a_worker_and_the_scheduler(
+    dask: Dask, tmp_path: Path, digits: list[Any]
+) -> None:
+    first = dask.worker()
+    words = [*DIGITS, "--on", f"dask://{dask.address}", "--out", str(tmp_path / "run")]
+    command = start("lethe", "run", *words)
+    cells = tmp_path / "run" / "progress"
+    deadline = time.monotonic() + 120
+    while not (cells.is_dir() and any(cells.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    dask.worker()
+    assert command.wait(timeout=240) == 0
+    assert outcomes(tmp_path / "run") == digits
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_records(tmp_path: Path, digits: list[Any]) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    ray, port = [sys.executable, "-m", "ray.scripts.scripts"], free_port()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"],
+        env=environment, check=True, capture_output=True,
+    )  # fmt: skip
+    try:
+        done = run_lethe("run", *DIGITS, "--on", f"ray://127.0.0.1:{port}", "--out", str(tmp_path))
+    finally:
+        subprocess.run([*ray, "stop", "--force"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert outcomes(tmp_path) == digits
+
+
+@pytest.mark.slow
+def test_slurm_jobs_by_submitit_give_the_same_records(tmp_path: Path, digits: list[Any]) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    done = run_lethe("run", *DIGITS, "--on", "slurm://local,shares=2", "--jobs", "1", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "submitted jobs" in done.stderr
+    assert outcomes(tmp_path) == digits
+    assert len([*(tmp_path / "jobs").glob("*_result.pkl")]) == 2
+
+
+def test_the_kubernetes_job_of_the_documents_runs_shares(command: Command, tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml", reason="comes with most packages that read it")
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "clusters.md").read_text(), re.DOTALL)
+    job = yaml.safe_load(block)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert job["spec"]["completionMode"] == "Indexed"  # else there is no JOB_COMPLETION_INDEX
+    words = container["command"][-1].removeprefix("lethe ").replace("/runs/first", str(tmp_path))
+    n = job["spec"]["completions"]
+    assert f"$JOB_COMPLETION_INDEX/{n}" in words
+    code, out, _ = command(words.replace("$JOB_COMPLETION_INDEX", str(n - 1)) + " --dry-run")
+    assert (code, "40 cells, 40 to run" in out) == (0, True)
