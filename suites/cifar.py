@@ -143,7 +143,7 @@ CIFAR100_SUBSET = Hub(
     only_mirror=True,
 )
 CIFAR_TRAINING = Training(epochs=5, batch=32, optimiser="sgd", lr=0.03, augment=True)
-_OF_160 = {
+_OF_160: dict[str, Value] = {
     "epochs": 160, "batch": 128, "optimiser": "momentum", "lr": 0.1, "weight_decay": 5e-4,
     "schedule": "multi-step", "milestones": "80-120", "reset_optimiser": True,
 }  # fmt: skip

@@ -5,6 +5,7 @@ from functools import partial
 from suites.base import NOT_STATED, Suite, Training, register
 from suites.scenarios import by_class, by_permutation, by_rotation
 from suites.sources import NEEDS_HUB, Hub, hub_images
+from suites.values import Value
 
 MNIST = Hub(
     repository="ylecun/mnist",
@@ -44,10 +45,17 @@ KMNIST = Hub(
 MNIST_TRAINING = Training(iterations=2000, batch=128, optimiser="adam", lr=1e-3)
 """The budget of van de Ven, Tuytelaars & Tolias 2022."""
 _MLP = {"hidden": 400, "layers": 2}
-_DER = {"epochs": 1, "iterations": 0, "optimiser": "sgd", "lr": 0.1, "hidden": 100, "init": "xavier"}
+_DER: dict[str, Value] = {
+    "epochs": 1,
+    "iterations": 0,
+    "optimiser": "sgd",
+    "lr": 0.1,
+    "hidden": 100,
+    "init": "xavier",
+}
 """Buzzega et al. 2020: one epoch, two hidden layers of 100. They chose a rate for each method; 0.1 is none of
 them."""
-_GEM = {
+_GEM: dict[str, Value] = {
     "tasks": 20, "rows": 1000, "validation": 0.0, "epochs": 1, "iterations": 0, "batch": 10,
     "optimiser": "sgd", "lr": 0.1, "hidden": 100,
 }  # fmt: skip
