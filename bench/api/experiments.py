@@ -147,8 +147,9 @@ def run(
         return frames
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
+        remarks = notes_of(suite)  # it downloads the data set, on which the scenarios depend
         plan = resolve_for([request], RunFolder(folder), options)
-        for words in [*plan.remarks, *notes_of(suite)]:
+        for words in [*plan.remarks, *remarks]:
             warnings.warn(words, stacklevel=2)
         command = f"bench.run({suite!r}, {list(request.strategies)!r})"
         outcome = carry_out_plan(replace(plan, remarks=()), folder, options, command)

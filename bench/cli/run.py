@@ -206,6 +206,7 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, as_json: bo
         dry_run_requests(requests, out, Options(**options), as_json)
         return
     assert out is not None
+    # This downloads data sets of users, on which their scenarios depend.
     for words in (words for name in dict.fromkeys(r.suite for r in requests) for words in notes_of(name)):
         print(words, file=sys.stderr)
     kind, _, settings = options["on"].partition("://")

@@ -29,6 +29,8 @@ class Column:
     of_N: np.ndarray[Any, np.dtype[np.int64]]
     words: list[str]
     """In order of first appearance."""
+    own_order: list[str] | None = None
+    """All words in the order that the data set itself gives them; None if it gives none."""
 
 
 @dataclass

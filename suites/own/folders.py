@@ -75,7 +75,7 @@ def _by_folders(d: Declaration, images: list[Path], divided: bool) -> Table:
         order = [found[str(f.resolve())] if str(f.resolve()) in found else found[str(f)] for f in images]
         table = Table({}, where=lambda row: f"row {row + 1} ({images[row]})")
         of = replace_names(d, "image")
-        table.columns["label"] = column_of(of, table, rows.select(order), "label")
+        table.columns["label"] = replace(column_of(of, table, rows.select(order), "label"), own_order=None)
         table.x_N = pixels(d, images_of(of, table, rows.select(order), None), table)
     for name, used in (("task", d.task), ("split", d.split), ("time", d.time_column)):
         if used:

@@ -134,9 +134,15 @@ def _made(d: Declaration, table: Table) -> Loaded:
 
 
 def _sorted(column: Column) -> tuple[tuple[str, ...], Numbers]:
-    """Return the words of a column sorted, whole numbers as numbers, and the index of each row's word."""
+    """Return the words of a column in its own order, or sorted (numbers as numbers), and each row's index."""
     whole = all(re.fullmatch(r"-?(0|[1-9]\d*)", word) for word in column.words)
-    order = sorted(range(len(column.words)), key=lambda n: int(column.words[n]) if whole else column.words[n])
+    own = {word: n for n, word in enumerate(column.own_order or ())}
+
+    def place(n: int) -> int | str:
+        word = column.words[n]
+        return own[word] if own else int(word) if whole else word
+
+    order = sorted(range(len(column.words)), key=place)  # type: ignore[arg-type, return-value]
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return tuple(column.words[n] for n in order), rank[column.of_N]

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -236,4 +236,4 @@ def column_of(d: Declaration, table: Table, rows: Any, name: str) -> Column:
         if decimal:
             what = f"{name} is {values[decimal[0]]}: a class is a word or a whole number"
             table.refuse(d, np.isin(of_N, decimal), what)
-    return recoded(of_N, [as_word(v) for v in values])
+    return replace(recoded(of_N, [as_word(v) for v in values]), own_order=of_names)

@@ -1,9 +1,11 @@
 """The suite of a declaration: its scenarios follow from the data, its streams from the columns."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from suites.base import Data, Scenario, Suite, Training
 from suites.declared import OPTIONS, Declaration
@@ -39,22 +41,27 @@ def spelled_with_options(d: Declaration) -> str:
     return replace(d, of_split=tuple(sorted(differing.items()))).name
 
 
+_SUITES: dict[tuple[Any, ...], Suite] = {}
+"""Suites whose data was found, by declaration and by what may make them others."""
+
+
 def _without_options(d: Declaration) -> Suite:
-    path = Path(d.place)
+    path, plain = Path(d.place), replace(d, of_split=())
     state = path.stat().st_mtime_ns if path.exists() else 0
-    return _suite(replace(d, of_split=()), os.getcwd(), os.environ.get("LETHE_DATA"), state)
-
-
-@lru_cache(32)
-def _suite(d: Declaration, _here: str, _mirror: str | None, _state: int) -> Suite:
-    """Return the suite; the other arguments make it again where it may be another."""
-    kinds: tuple[Scenario, ...] = ("task", "domain", "class", "online")
+    key = plain, os.getcwd(), os.environ.get("LETHE_DATA"), state
+    if key in _SUITES:
+        return _SUITES[key]
     try:
-        data = loaded(d).data
-        n, each = len(data.class_names), d.classes or _CLASSES
-        why_not, n_tasks = _why_not(data), n // each if n % each == 0 else 1
+        data = loaded(plain).data
     except Unavailable:
-        why_not, n_tasks = {}, 1
+        return _suite(plain, 1, {})
+    n, each = len(data.class_names), d.classes or _CLASSES
+    _SUITES[key] = _suite(plain, n // each if n % each == 0 else 1, _why_not(data))
+    return _SUITES[key]
+
+
+def _suite(d: Declaration, n_tasks: int, why_not: Mapping[Scenario, str]) -> Suite:
+    kinds: tuple[Scenario, ...] = ("task", "domain", "class", "online")
     tasks = f"{d.classes or _CLASSES} classes a task"
     if d.task:
         tasks = f"a task for each {d.bins or 'value'} of {d.task}"

@@ -511,3 +511,37 @@ def test_the_page_runs_as_it_is_written(
     status, out, _ = command(f"run {kind}.toml --dry-run")
     assert (status, out.count("seed 4")) == (0, 3)
     refuses(f"{kind}.toml exists already: choose another folder", f"init {kind}")
+
+
+def test_a_data_set_of_the_hub_is_read_from_a_mirror_and_refused_without(
+    here: Path, monkeypatch: pytest.MonkeyPatch, refuses: Refuses
+) -> None:
+    import datasets
+
+    names = datasets.ClassLabel(names=["z", "b", "a", "never"])
+    folder = here / "mirror/someone/news/default"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        rows = {"body": [f"{split} {n}" for n in range(9)], "kind": [n % 3 for n in range(9)]}
+        made = datasets.Dataset.from_dict(rows).cast_column("kind", names)
+        made.to_parquet(folder / f"{split}.parquet")
+    name = "hub:someone/news@abc[text=body,label=kind,classes=1]"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    line = "run hub:someone/news@abc --text body --label kind --classes 1 -s er"
+    refuses("cannot download someone/news from the Hugging Face hub", f"{line} --out run")
+    assert suites.get(name).scenarios == ("task", "domain", "class", "online"), "not known yet"
+    monkeypatch.setenv("LETHE_DATA", str(here / "mirror"))
+    suite = suites.get(name)
+    data = suite.load()
+    assert data.class_names == ("z", "b", "a"), "in the order of the data set"
+    assert (data.n_train, data.texts[0], data.texts[9]) == (9, "train 0", "test 0")
+    assert len(suite.stream(data, "class", 0, Training()).tasks) == 3
+    refuses("name its revision", "run hub:someone/news --text body -s er --dry-run")
+
+
+def test_mnist_declared_is_the_built_in_data(real_data: str) -> None:
+    revision = "77f3279092a1c1579b2250db8eafed0ad422088c"
+    name = f"hub:ylecun/mnist@{revision}[config=mnist,image=image]"
+    data, built_in = load(name), load("split-mnist")
+    assert data.fingerprint == built_in.fingerprint
+    assert suites.get(name).options == suites.get("split-mnist").options
