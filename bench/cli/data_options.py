@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -19,8 +19,8 @@ def takes_data_options(command: Callable[..., None]) -> Callable[..., None]:
         columns = {name: value for name in OPTIONS if (value := given.pop(name))}
         command(columns=columns, **given)
 
-    own = inspect.signature(command)
-    kept = [p for p in own.parameters.values() if p.name != "columns"]
+    own, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
+    kept = [p.replace(annotation=hints[p.name]) for p in own.parameters.values() if p.name != "columns"]
     added = [_option(name) for name in OPTIONS]
     vars(with_options)["__signature__"] = own.replace(parameters=[*kept, *added])
     with_options.__annotations__ = {p.name: p.annotation for p in (*kept, *added)}

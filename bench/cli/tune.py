@@ -11,9 +11,11 @@ import typer
 from bench.checks.before_run import check_before_run, leave_out
 from bench.cli.app import Device, DryRun, Jobs, Json, Lanes, Mirror, Trust, app, importing, use_mirror
 from bench.cli.completion import names_of
+from bench.cli.data_options import takes_data_options
 from bench.cli.output import print_json
 from bench.cli.run import pairs_of, run_requests, show_run, stoppable
 from suites import errors
+from suites.declared import suite_named
 
 if TYPE_CHECKING:
     from bench.plan import Request
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
     "| lethe tune digits -s 'ewc[lam=1..1e5:log]' --protocol first-tasks=2 --dry-run "
     "| lethe tune results/reference/digits-tuned.toml"
 )
+@takes_data_options
 def tune(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="SUITE|FILE.toml",
-            help="A suite, or an experiment file with a [tune] table.",
+            metavar="SUITE|DATA|FILE.toml",
+            help="A suite, a data set of yours, or an experiment file with a [tune] table.",
             autocompletion=names_of("suites"),
         ),
     ],
@@ -87,6 +90,8 @@ def tune(
     ] = False,
     trust: Trust = False,
     as_json: Json = False,
+    *,
+    columns: dict[str, Any],
 ) -> None:
     """Choose settings by validation rows of tuning seeds, then run the chosen ones on the reported seeds.
 
@@ -100,7 +105,7 @@ def tune(
 
     pairs = settings or []
     if what.endswith(".toml"):
-        if strategy or scenario or pairs or space:
+        if strategy or scenario or pairs or space or columns:
             raise errors.UserError("an experiment file has its own strategies, scenarios, --set and --space")
         requests, named = experiments.read_toml(Path(what))
         how, out = choosing_in(Path(what)), out or (Path(named) if named else None)
@@ -111,6 +116,7 @@ def tune(
             raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
         scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
         chosen = experiments.seeds(seeds)
+        what = suite_named(what, columns)
         requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs))]
         on, budget = experiments.seeds(tuning_seeds), Budget(trials, steps)
         spaces = read_spaces(space or [])

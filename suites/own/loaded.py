@@ -142,7 +142,7 @@ def _sorted(column: Column) -> tuple[tuple[str, ...], Numbers]:
         word = column.words[n]
         return own[word] if own else int(word) if whole else word
 
-    order = sorted(range(len(column.words)), key=place)  # type: ignore[arg-type, return-value]
+    order = sorted(range(len(column.words)), key=place)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return tuple(column.words[n] for n in order), rank[column.of_N]
