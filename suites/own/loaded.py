@@ -28,7 +28,7 @@ from suites.text import data_of_texts
 
 SHARE = 0.2
 """The share of test rows if nothing else divides the rows."""
-_FORMAT = 1
+_FORMAT = 2
 _MOST = 2
 Numbers = np.ndarray[Any, Any]
 
@@ -129,7 +129,7 @@ def _made(d: Declaration, table: Table) -> Loaded:
         task = _by_classes(d, y_N, task, class_names)
     if task is not None:
         _check_sizes(d, table, task, is_test, is_held)
-    data = _assembled(d, table, y_N, class_names, task, is_test, is_held)
+    data = _assembled(d, table, y_N, class_names, task, is_test, is_held, times)
     return Loaded(data, tuple(_notes(data)))
 
 
@@ -263,9 +263,10 @@ def _assembled(
     task: Column | None,
     is_test: Numbers,
     is_held: Numbers | None,
+    times: Numbers | None,
 ) -> Data:
-    """Return the data set: training rows first, each in the order of the files."""
-    order = np.argsort(is_test, kind="stable")
+    """Return the data set: training rows first, each in the order of time, else in that of the files."""
+    order = np.argsort(is_test, kind="stable") if times is None else np.lexsort((times, is_test))
     y, n_train = torch.from_numpy(y_N[order]), int((~is_test).sum())
     domains = None if task is None else torch.from_numpy(task.of_N[order])
     held = None if is_held is None else torch.from_numpy(is_held[order])
