@@ -137,7 +137,8 @@ def space_of(selector: str, spec: CellSpec, given: Mapping[str, Mapping[str, str
         in_spec = {
             key: strategies.field_name(cls.name, key) if len(parts) > 1 else key for key in defaults(cls)
         }
-        value_of = around | {key: spec.hyper[name] for key, name in in_spec.items()}
+        usual_of = defaults(cls)  # a setting of a later version is only in specs where it differs
+        value_of = around | {k: spec.hyper.get(named, usual_of[k]) for k, named in in_spec.items()}
         types = (training if number == 0 else {}) | {key: hints[key] for key in in_spec}
         found = {
             key: search for key, hint in types.items() if (search := search_of(hint)) and key not in fixed
