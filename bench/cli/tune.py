@@ -76,6 +76,10 @@ def tune(
     untuned: Annotated[
         bool, typer.Option("--untuned", help="Run the strategies' defaults on the reported seeds too.")
     ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Stop trials below the median of validation scores, from task 2 on."),
+    ] = False,
     device: Device = "cpu",
     jobs: Jobs = 0,
     lanes: Lanes = 0,
@@ -120,7 +124,7 @@ def tune(
         requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs))]
         on, budget = experiments.seeds(tuning_seeds), Budget(trials, steps)
         spaces = read_spaces(space or [])
-        how = Choosing(protocol, budget, on, sampler, sampler_seed, spaces, report, untuned)
+        how = Choosing(protocol, budget, on, sampler, sampler_seed, spaces, report, untuned, prune)
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the results with --out")
     options: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}

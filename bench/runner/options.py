@@ -46,6 +46,8 @@ class Options:
     """Checks a method of a user's file before its cells run; None for no check."""
     keep_models: str = ""
     """Save trained models after the ``last`` task or after ``all``; empty for none."""
+    until: int = 0
+    """Stop every cell at its checkpoint after this many tasks, without a record; 0 for its last task."""
 
     def check(self) -> None:
         """Raise UserError for a device that is not available and for values out of range."""

@@ -27,7 +27,7 @@ from bench.export import load_into
 from bench.runner.claimed_groups import SECONDS, ClaimedGroups, Group
 from bench.runner.faults import breaks_process, fault_of, lost_device
 from bench.runner.progress import Notes
-from bench.runner.target import GroupCheckpoints, GroupModels, Target, by_key, codes_in
+from bench.runner.target import GroupCheckpoints, GroupModels, Paused, Target, by_key, codes_in
 from bench.schema import Failure
 from bench.store import now
 from bench.train import run_group
@@ -363,6 +363,8 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
                 on_step=notes.step,
             )
         target.write(group, records, codes, began)
+    except Paused:
+        return None
     except Unsuitable as error:
         target.write(group, [{"status": "skipped", "reason": str(error)}] * len(group), codes, began)
     except (Exception, SystemExit) as error:

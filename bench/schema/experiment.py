@@ -52,6 +52,8 @@ class TuneTable(Described):
     """Which settings are run on the reported seeds: chosen, incumbents, all or none."""
     untuned: bool = False
     """Whether the strategies' defaults are run on the reported seeds too."""
+    prune: bool = False
+    """Whether a trial stops after a task, from the second on, if its validation score is below the median."""
 
 
 class Experiment(FileModel):

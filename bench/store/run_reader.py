@@ -25,6 +25,7 @@ from typing import IO, TypeVar
 from bench.schema import (
     CellRecord,
     CheckpointHeader,
+    CheckpointRows,
     ClassCounts,
     Fields,
     FileModel,
@@ -256,3 +257,14 @@ class RunReader:
         """Return the header of every checkpoint that can be read, by key."""
         headers = {path.name: self.checkpoint_header(path.name) for path in self.checkpoints.glob("*")}
         return {key: header for key, header in headers.items() if header}
+
+    def checkpoint_rows(self, key: str) -> list[Fields]:
+        """Return losses and scores in a checkpoint, see ``CheckpointRows``; none if it cannot be read."""
+        header = self.checkpoint_header(key)
+        if header is None or not header.rows:
+            return []
+        try:
+            content = read_file(self.checkpoints / key / header.rows)[: header.rows_bytes]
+            return [CheckpointRows.read(line)[1] for line in content.splitlines()]
+        except (OSError, Unreadable):
+            return []

@@ -27,4 +27,5 @@ def choosing_in(path: Path) -> Choosing | None:
         space=read_spaces(table.space),
         report=table.report,
         untuned=table.untuned,
+        prune=table.prune,
     )

@@ -31,8 +31,8 @@ class Sampler(Protocol):
     def ask(self, number: int) -> Settings | None:
         """Return the settings of a trial; None if there are no more."""
 
-    def tell(self, number: int, score: float | None) -> None:
-        """Tell the score of a trial, from 0 to 1; None if it failed."""
+    def tell(self, number: int, score: float | None, pruned: bool = False) -> None:
+        """Tell the score of a trial, from 0 to 1; None if it failed or was stopped."""
 
 
 def sampler_name(wanted: str) -> str:
@@ -82,7 +82,7 @@ class _Random:
         draws = random.Random(derive(self.seed, f"{self.of}/{number}"))
         return {name: axis.at(draws.random()) for name, axis in self.space.axes.items()}
 
-    def tell(self, number: int, score: float | None) -> None:
+    def tell(self, number: int, score: float | None, pruned: bool = False) -> None:
         """Do nothing: draws do not depend on scores."""
 
 
@@ -109,7 +109,7 @@ class _Grid:
         """Return a point of the grid."""
         return self.found[number - 1] if number <= len(self.found) else None
 
-    def tell(self, number: int, score: float | None) -> None:
+    def tell(self, number: int, score: float | None, pruned: bool = False) -> None:
         """Do nothing: a grid does not depend on scores."""
 
 
@@ -173,11 +173,12 @@ class _OptunaSampler:
             name: value if axes[name].values else axes[name].rounded(value) for name, value in params.items()
         }
 
-    def tell(self, number: int, score: float | None) -> None:
+    def tell(self, number: int, score: float | None, pruned: bool = False) -> None:
         """Store the score of a trial, unless it is stored."""
         if self.study.get_trials(deepcopy=False)[number - 1].state.is_finished():
             return
         if score is None:
-            self.study.tell(number - 1, state=self.optuna.trial.TrialState.FAIL)
+            states = self.optuna.trial.TrialState
+            self.study.tell(number - 1, state=states.PRUNED if pruned else states.FAIL)
         else:
             self.study.tell(number - 1, score)

@@ -6,21 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 
 import strategies
+import suites
 from bench.plan import Request, unsuitable
-from bench.results import TIMINGS, Outcome, outcomes
+from bench.results import Outcome, outcomes
 from bench.runner import Options, carry_out
 from bench.schema import Trial, Tuned
 from bench.store import RunReader
 from bench.tune.protocol import Protocol
+from bench.tune.pruning import FIRST, SoFar, so_far, steps_of, worse_than_median
 from bench.tune.samplers import Sampler, make_sampler, sampler_name
 from bench.tune.space import Settings, Space, space_of, without_ranges
+from suites.base import Scenario, Training
 from suites.errors import UserError, unknown
 
 REPORTS = ("chosen", "incumbents", "all", "none")
+State = Literal["done", "failed", "pruned"]
 FOLDER = "tuning"
 """Name of the folder of trials, a run of its own in the folder of the results."""
 
@@ -52,6 +57,8 @@ class Choosing:
     (``incumbents``), ``all`` trials, or ``none``."""
     untuned: bool = False
     """Whether the methods' defaults are reported too."""
+    prune: bool = False
+    """Whether a trial stops after a task if its score is below the median of its method's trials."""
 
 
 class Method:
@@ -81,14 +88,16 @@ class Method:
         )  # fmt: skip
         self.asked: list[Settings] = []
         self.trials: list[Trial] = []
+        self.pruned: dict[int, SoFar] = {}
+        """Trials that were stopped, with their scores until then."""
 
     def trial_request(self, settings: Settings) -> Request:
         """Return the request for the cells of a trial; their data set has no test rows."""
         selected = self.space.selected(settings)
         return replace(self.request, suite=self.view, strategies=(selected,), seeds=self.how.seeds)
 
-    def ask(self) -> list[Request]:
-        """Return the next trials, none if the budget is spent."""
+    def ask(self) -> list[int]:
+        """Return the numbers of the next trials, none if the budget is spent."""
         while not self.skipped and len(self.asked) < self._next_stop():
             number = len(self.asked)
             if number == 0:
@@ -98,7 +107,30 @@ class Method:
             if settings is None:
                 break
             self.asked.append(settings)
-        return [self.trial_request(settings) for settings in self.asked[len(self.trials) :]]
+        return self.running()
+
+    def running(self) -> list[int]:
+        """Return the numbers of trials that were asked for and have neither ended nor been stopped."""
+        return [n for n in range(len(self.trials), len(self.asked)) if n not in self.pruned]
+
+    def requests(self, numbers: Sequence[int]) -> list[Request]:
+        """Return the requests for the cells of trials."""
+        return [self.trial_request(self.asked[number]) for number in numbers]
+
+    def so_far(self, number: int, found: dict[str, Outcome], run: RunReader) -> SoFar | None:
+        """Return the scores of a trial until now; None if a seed failed or has none."""
+        return so_far(self.trial_request(self.asked[number]).cells(), found, run)
+
+    def prune(self, task: int, found: dict[str, Outcome], run: RunReader) -> None:
+        """Stop the trials that are worse than the median of all that have learned this many tasks."""
+        reached = {n: of for n in self.running() if (of := self.so_far(n, found, run))}
+        ended = {n: SoFar(trial.after_tasks, trial.steps) for n, trial in enumerate(self.trials)}
+        scores = {
+            n: of.after_tasks[task - 1]
+            for n, of in (ended | self.pruned | reached).items()
+            if len(of.after_tasks) >= task
+        }
+        self.pruned |= {n: reached[n] for n in worse_than_median(scores) if n in reached}
 
     def _next_stop(self) -> int:
         """Return the number of trials that can be asked for before any of them has ended."""
@@ -114,18 +146,37 @@ class Method:
             stop = min(stop, done + (budget.steps - used) // most if most else 1)
         return stop
 
-    def take(self, found: dict[str, Outcome]) -> None:
+    def take(self, found: dict[str, Outcome], run: RunReader) -> None:
         """Read the outcomes of all trials that were asked for, and tell the sampler."""
         for number in range(len(self.trials), len(self.asked)):
             cells = self.trial_request(self.asked[number]).cells()
-            ended = [found[cell.key] for cell in cells]
+            ended = [found[cell.key] for cell in cells if cell.key in found]
             if reason := next((o.why for o in ended if o.status == "skipped"), ""):
                 self.skipped = reason
                 return
-            trial = _trial(self.asked[number], cells[0].identity, ended)
+            of = self.pruned.get(number) or self.so_far(number, found, run)
+            state: State = (
+                "pruned" if number in self.pruned else "done" if of and of.after_tasks else "failed"
+            )
+            trial = Trial(
+                settings=self.asked[number],
+                identity=cells[0].identity,
+                state=state,
+                score=of.after_tasks[-1] if of and state == "done" else None,
+                after_tasks=of.after_tasks if of else [],
+                steps=of.steps if of else sum(steps_of(o) for o in ended),
+            )
             self.trials.append(trial)
             if number and self.sampler:
-                self.sampler.tell(number, trial.score)
+                self.sampler.tell(number, trial.score, state == "pruned")
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks of the streams that trials see."""
+        spec = self.trial_request(self.space.usual).cells()[0]
+        suite = suites.get(spec.suite)
+        scenario, training = cast(Scenario, spec.scenario), Training(**spec.training)
+        return len(suite.stream(suite.load(), scenario, spec.seed, training).tasks)
 
     @property
     def chosen(self) -> int | None:
@@ -165,23 +216,6 @@ class Method:
             trials=self.trials,
             chosen=self.chosen,
         )
-
-
-def _trial(settings: Settings, identity: str, ended: Sequence[Outcome]) -> Trial:
-    """Return a trial from the outcomes of its seeds."""
-    done = all(o.status == "done" for o in ended)
-    R = np.array([o.measured["validation"].value for o in ended]) if done else np.zeros((0, 1, 0))
-    rows = [float(R[:, i, :i].mean()) for i in range(1, R.shape[1])]
-    steps = sum(int(dict(zip(TIMINGS, o.numbers, strict=False))["steps"] or 0) for o in ended)
-    finite = done and bool(np.isfinite(rows).all())
-    return Trial(
-        settings=settings,
-        identity=identity,
-        state="done" if finite else "failed",
-        score=rows[-1] if finite else None,
-        after_tasks=rows if finite else [],
-        steps=steps,
-    )
 
 
 def _selectors(request: Request) -> list[str]:
@@ -226,21 +260,45 @@ class Study:
 
     def ask(self) -> list[Request]:
         """Return the next trials of all methods, none if tuning has ended."""
-        return [request for method in self.methods for request in method.ask()]
+        return [request for method in self.methods for request in method.requests(method.ask())]
 
     def tune(self, options: Options, command: str, say: Callable[[str], None]) -> list[str]:
         """Run trials until every budget is spent; return faults of the environment, after which it stops."""
         while requests := self.ask():
             n, done = len(requests), sum(len(m.trials) for m in self.methods)
             say(f"tuning: {n} trials of {len(self.how.seeds)} seeds, after {done}")
-            outcome = carry_out(requests, self.trials_folder, options, command)
-            if outcome.unfinished:
-                return outcome.unfinished
-            keys = {cell.key for request in requests for cell in request.cells()}
-            found = RunReader(self.trials_folder).each(outcomes(), keys)
-            for method in self.methods:
-                method.take(found)
+            tasks = max(method.n_tasks for method in self.methods) if self.how.prune else 0
+            for task in [*range(FIRST, tasks), 0]:
+                open_ = {method: method.running() for method in self.methods}
+                if faults := self._run(open_, replace(options, until=task), command):
+                    return faults
+                run = RunReader(self.trials_folder)
+                found = run.each(outcomes(), self._keys(open_))
+                for method in self.methods:
+                    if task:
+                        method.prune(task, found, run)
+                    else:
+                        method.take(found, run)
         return []
+
+    def _run(self, open_: dict[Method, list[int]], options: Options, command: str) -> list[str]:
+        """Run the cells of trials to their end, or until a task; return faults of the environment."""
+        there = RunReader(self.trials_folder)
+        ended = there.statuses().keys()
+        reached = {key: header.tasks_done for key, header in there.checkpoint_headers().items()}
+        behind = [
+            request
+            for method, numbers in open_.items()
+            for request in method.requests(numbers)
+            if not options.until
+            or any(c.key not in ended and reached.get(c.key, 0) < options.until for c in request.cells())
+        ]
+        return carry_out(behind, self.trials_folder, options, command).unfinished if behind else []
+
+    @staticmethod
+    def _keys(open_: dict[Method, list[int]]) -> set[str]:
+        requests = (request for method, numbers in open_.items() for request in method.requests(numbers))
+        return {cell.key for request in requests for cell in request.cells()}
 
     def tuned(self) -> dict[str, Tuned]:
         """Return how the settings of each tuned method were chosen, for the manifest."""

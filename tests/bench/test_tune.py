@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from bench.store import RunReader, pack_run, unpack_run
 from bench.tune import Budget, Choosing, Study, read_spaces, samplers
 from bench.tune.samplers import make_sampler
 from bench.tune.space import space_of, without_ranges
+from bench.tune.study import Method
 from suites.base import Data
 from tests.conftest import Command, Refuses, refused
 
@@ -115,6 +117,33 @@ def test_tuning_that_was_killed_continues_and_chooses_the_same(
             tuned(tmp_path / "killed", how)
     assert tuned(tmp_path / "killed", how) == whole
     assert len(RunReader(tmp_path / "killed" / "tuning").records()) == 24
+
+
+THREE = replace(TOY, suite="toy-uneven", strategies=("ewc",))
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_pruned_trials_stop_after_a_task_and_the_others_are_as_without(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = replace(HOW, budget=Budget(6), sampler=sampler)
+    (whole,) = tuned(tmp_path / "whole", how, THREE).values()
+    (cut,) = tuned(tmp_path / "cut", replace(how, prune=True), THREE).values()
+    assert [t.settings for t in cut.trials] == [t.settings for t in whole.trials]
+    after_two = [t.after_tasks[1] for t in whole.trials]
+    for number, (mine, of_whole) in enumerate(zip(cut.trials, whole.trials, strict=True)):
+        worse = number > 0 and after_two[number] < median(after_two)
+        assert mine.state == ("pruned" if worse else "done")
+        assert mine.score == (None if worse else of_whole.score)
+        assert mine.after_tasks == of_whole.after_tasks[: 2 if worse else 3]
+        assert (mine.steps < of_whole.steps) == worse
+    assert "pruned" in [t.state for t in cut.trials]
+    # Stopped between the tasks and started again, it chooses the same.
+    with monkeypatch.context() as patch:
+        stopping(Method, "prune", 0, patch)
+        with pytest.raises(Stopped):
+            tuned(tmp_path / "killed", replace(how, prune=True), THREE)
+    assert tuned(tmp_path / "killed", replace(how, prune=True), THREE) == {"toy-uneven/class/ewc": cut}
 
 
 @pytest.mark.usefixtures("few_at_once")
