@@ -15,7 +15,7 @@ from bench.plan import Request
 from bench.report import Layout, tables
 from bench.report.plot import plot
 from bench.report.tuned_rows import budget_data
-from bench.results import declared, load
+from bench.results import as_shown, load
 from bench.runner import Options
 from bench.schema import Tuned
 from bench.store import RunReader, pack_run, unpack_run
@@ -287,7 +287,7 @@ def test_chosen_settings_are_run_on_reported_seeds_and_said_in_the_manifest(
 
 def check_report(run: Path, of: Tuned) -> None:
     """Check tables, data and figure of a run of one method, all of whose trials were reported."""
-    frames = declared(load(run))
+    frames = as_shown(load(run))
     made = tables(frames, layout=Layout(marks=True))
     assert of.best is not None
     names = [row[0].text for row in made.shown[0].rows]
