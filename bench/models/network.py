@@ -7,6 +7,7 @@ Axes: L lanes, B batch, F features, U units; X the axes of one row.
 """
 
 import copy
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch.func import functional_call, vmap
 
 from bench.models.hashed_dropout import HashedDropout, drawing_from, seeded
 from bench.models.mlp import MLP
-from strategies.core import Generators, LaneLinear, LaneModel, Unsuitable
+from strategies.core import Generators, LaneLinear, LaneModel, Unsuitable, eval_mode
 from suites.errors import UserError
 
 Shape = tuple[int, ...]
@@ -318,19 +319,27 @@ def _why_not_stacked(network: nn.Module, x_2X: Tensor) -> str:
         dict(of(remove_duplicate=False)) for of in (two.named_parameters, two.named_buffers)
     )
     one = [{n: t[0].detach().clone() for n, t in of.items()} for of in (parameters, buffers)]
-    with seeded(0, x_2X.device):
-        before = torch.get_rng_state()
-        alone_22F = torch.stack([_called(two, one[0], one[1], x_2X)[0] for x_2X in x_22X])
-        if not torch.equal(before, torch.get_rng_state()):
-            return "it draws random numbers other than those of nn.Dropout"
+    call = vmap(partial(_called, two))
     try:
-        with warnings.catch_warnings(), torch.enable_grad():
+        with warnings.catch_warnings():
             warnings.simplefilter("error")  # an operation that is computed lane by lane within a stacked one
-            out_22F, _ = vmap(partial(_called, two))(parameters, buffers, x_22X)
-            if out_22F.requires_grad:
-                out_22F.sum().backward()
+            # In eval mode: statistics of a batch of two rows would turn rounding into differences.
+            with eval_mode(two), torch.no_grad():
+                out_22F, _ = call(parameters, buffers, x_22X)
+                alone_22F = torch.stack([_called(two, one[0], one[1], x_2X)[0] for x_2X in x_22X])
+            with seeded(0, x_2X.device):
+                before = torch.get_rng_state()
+                _called(two, one[0], one[1], x_2X)
+                if not torch.equal(before, torch.get_rng_state()):
+                    return "it draws random numbers other than those of nn.Dropout"
+            with torch.enable_grad():
+                trained_22F, _ = call(parameters, buffers, x_22X)
+                if trained_22F.requires_grad:
+                    trained_22F.sum().backward()
     except Exception as error:
-        return f"torch.func cannot stack it: {_first_line(error)}"
+        without_rule = re.search(r"batching rule for ([\w:]*\w)", str(error))
+        why = f"it has no rule for {without_rule[1]}" if without_rule else _first_line(error)
+        return f"torch.func cannot stack it: {why}"
     same = torch.allclose(out_22F, alone_22F, rtol=_CLOSE, atol=_CLOSE)
     return "" if same else "stacked by torch.func it computes other features"
 

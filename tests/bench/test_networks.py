@@ -89,6 +89,35 @@ class Noisy(nn.Module):
         return F.dropout(self.norm(self.dense(x.flatten(1))).relu(), 0.3, self.training)
 
 
+class Attends(nn.Module):
+    def forward(self, x):
+        return F.scaled_dot_product_attention(x, x, x).flatten(1)
+
+
+class Remembers(nn.Module):
+    """It multiplies by the rows of the call before."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.calls = nn.Linear(64, 16), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.dense(x.flatten(1)) * self.calls
+
+
+class Single(nn.Module):
+    """Batch normalisation of one place for each row, as deep networks have for small images."""
+
+    def __init__(self):
+        super().__init__()
+        first = nn.Conv2d(1, 64, 8), nn.BatchNorm2d(64), nn.ReLU()
+        self.body = nn.Sequential(*first, nn.Conv2d(64, 64, 1), nn.BatchNorm2d(64))
+
+    def forward(self, x):
+        return self.body(x).flatten(1)
+
+
 class Decides(nn.Module):
     def __init__(self):
         super().__init__()
@@ -216,6 +245,9 @@ def test_a_lane_is_the_same_alone_beside_others_and_after_an_interruption(
     [
         ("Noisy", "it draws random numbers other than those of nn.Dropout"),
         ("Decides", "torch.func cannot stack it: "),
+        ("Attends", "torch.func cannot stack it: it has no rule for aten::_scaled_dot_product"),
+        ("Remembers", "stacked by torch.func it computes other features"),
+        ("Single", ""),
         ("dense", ""),
     ],
 )
@@ -286,7 +318,7 @@ def test_dropout_drops_a_share_and_scales_the_rest_by_masks_of_the_lane_and_the_
         ("pair", r"returned tuple for 2 rows: return features or logits"),
         (
             "Missing",
-            r"has no model 'Missing'; it has: dense, Dense, Conv, Tied, Noisy, Decides, wide, Needs, pair",
+            r"has no model 'Missing'; it has: dense, Dense, Conv, Tied, Noisy, .*Decides, wide, Needs, pair",
         ),
     ],
 )
