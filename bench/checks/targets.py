@@ -17,7 +17,6 @@ from suites.errors import UserError, unknown
 
 RESERVED = {
     "gpu": "python -m bench.checks.gpu checks a GPU",
-    "defaults": "nothing checks default hyper-parameters yet",
 }
 """Names reserved for later versions, and the current alternative."""
 
@@ -75,5 +74,5 @@ def _target(name: str) -> Target:
     if ".py:" in name:
         path, _, attribute = name.rpartition(":")
         raise UserError(f"{path} has no strategy, suite or model {attribute!r}")
-    known = [*strategies.names(), *suites.REGISTRY.names(), *models.names(), "all", *RESERVED]
+    known = [*strategies.names(), *suites.REGISTRY.names(), *models.names(), "all", *RESERVED, "defaults"]
     raise unknown("target", name, known)

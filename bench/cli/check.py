@@ -1,33 +1,61 @@
-"""``lethe check``: checks of methods, suites and models."""
+"""``lethe check``: checks of methods, suites and models, and of default hyper-parameters on a suite."""
 
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from bench.cli.app import Json, app
+from bench.cli.app import Jobs, Json, app, importing
 from bench.cli.output import print_json
 from suites import errors
 
 
 @app.command(
     epilog="Examples: lethe check ./mine.py:M | lethe check 'er[buffer=50]' er+lwf | lethe check all "
-    "| lethe check ./my_suite.py:SHAPES | lethe check ./mine.py:M --only alone --only resumed"
+    "| lethe check ./my_suite.py:SHAPES | lethe check ./mine.py:M --only alone --only resumed "
+    "| lethe check defaults digits | lethe check defaults digits -s si -s dgr --scenario class"
 )
 def check(
     target: Annotated[
         list[str],
-        typer.Argument(metavar="TARGET...", help="Strategies, suites, models: name, ./file.py:Name; or all."),
+        typer.Argument(
+            metavar="TARGET...",
+            help="Strategies, suites, models: name, ./file.py:Name; or all; or defaults and suites.",
+        ),
     ],
     only: Annotated[list[str] | None, typer.Option(help="Run only this check; repeat for more.")] = None,
+    strategy: Annotated[
+        list[str] | None, typer.Option("-s", "--strategy", help="For defaults: only these methods.")
+    ] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="For defaults: only this scenario; repeat, or use commas.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="For defaults: 2 means 0 and 1.")] = "2",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="For defaults: keep the cells in this folder; those it has are not run."),
+    ] = None,
+    jobs: Jobs = 0,
     as_json: Json = False,
 ) -> None:
     """Check methods, suites or models on small generated streams; each finding is one line with what to do.
 
+    ``lethe check defaults SUITE`` trains each method and finetune on a few seeds, and names the methods that
+    at their defaults equal finetune, whose own term hardly acts, or that are worse.
+
     The exit code is 1 if something was found.
     """
+    if target[0] == "defaults":
+        if only:
+            raise errors.UserError("--only chooses checks of a method; -s chooses methods for defaults")
+        kinds = [kind for part in scenario or () for kind in part.split(",")]
+        return _defaults(target[1:], strategy or [], kinds, seeds, out, jobs, as_json)
+    if strategy or scenario or out:
+        raise errors.UserError("-s, --scenario and --out belong to: lethe check defaults SUITE")
     from bench.checks.targets import targets
 
     found, rows = 0, []
@@ -59,4 +87,45 @@ def check(
     if as_json:
         print_json(rows)
     if found:
+        raise typer.Exit(1)
+
+
+def _defaults(
+    suites: list[str],
+    chosen: list[str],
+    scenarios: list[str],
+    seeds: str,
+    out: Path | None,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Compare methods with finetune on suites; print findings and end with code 1 if there are any."""
+    from bench.checks.defaults import candidates, findings, request_of
+    from bench.cli.run import run_requests, say_unfinished
+    from bench.plan import seeds as read_seeds
+    from bench.results import load, own_project
+
+    if not suites:
+        raise errors.UserError("name a suite: lethe check defaults digits")
+    began, (usual, slow) = time.perf_counter(), candidates()
+    with importing(False, [*suites, *chosen]), TemporaryDirectory(prefix="lethe-") as scratch:
+        requests = [request_of(suite, chosen or usual, scenarios, read_seeds(seeds)) for suite in suites]
+        folder = out or Path(scratch) / "run"
+        outcome = run_requests(requests, folder, jobs=jobs)
+        frames = load(folder)
+    found = findings(frames, own_project())
+    if as_json:
+        print_json([asdict(one) for one in found])
+    else:
+        for one in found:
+            print(f"{one.suite} {one.scenario} {one.strategy}: {one.words}")
+        done = frames.cells[(frames.cells["status"] == "done") & (frames.cells["strategy"] != "finetune")]
+        rows = len(done[["suite", "scenario", "identity"]].drop_duplicates())
+        print(f"{rows} defaults checked, {len(found)} found; {time.perf_counter() - began:.0f} s")
+        if slow and not chosen:
+            print(f"not checked, as they take long: {', '.join(slow)}; name them with -s")
+    for why in outcome.failures:
+        print(f"failed: {why}", file=sys.stderr)
+    say_unfinished(outcome)
+    if found or outcome.failures or outcome.unfinished:
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ import pandas as pd
 from bench.report.families import bounds
 from bench.report.formats import CLOSE, MISSING
 from bench.report.grid_texts import grid_remarks
+from bench.report.idle_rows import idle_rows
 from bench.report.layout import SPREADS, Layout
 from bench.report.origin import origin
 from bench.report.score_names import heads, units
@@ -86,6 +87,7 @@ def remarks(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]
     lines += remarks_on_tuning(frames)
     if "intransigence" in columns:
         lines += _undefined(frames)
+    lines += idle_rows(frames) if layout.marks else []
     return [*lines, *(stale(frames) if layout.origin else ())]
 
 

@@ -1,9 +1,10 @@
 """What the records of one or several runs say, as frames."""
 
 from bench.results.choose import as_shown, choose, read_names
-from bench.results.compared_runs import compare_runs
+from bench.results.compared_runs import compare_runs, own_project
 from bench.results.frames import CELL, Frames, load, tidy
 from bench.results.grids import Grid, folded
+from bench.results.like_finetune import LikeFinetune, compared_with_finetune
 from bench.results.merge import state_of
 from bench.results.outcome import TIMINGS, Outcome, outcomes
 from bench.results.over_revisions import Line, Step, commits_between, history
@@ -12,7 +13,8 @@ from bench.schema import Command, ComparedScore, Comparison, Expectation, Trial,
 
 __all__ = [
     "AVERAGES", "CELL", "SPLITS", "TIMINGS", "Command", "ComparedScore", "Comparison", "Confusions",
-    "Expectation", "Frames", "Grid", "Line", "Outcome", "Step", "Trial", "Tuned", "as_shown", "by_class",
-    "choose", "classes", "commits_between", "compare_runs", "confusions", "folded", "history", "load",
-    "outcomes", "read_names", "state_of", "tidy",
+    "Expectation", "Frames", "Grid", "LikeFinetune", "Line", "Outcome", "Step", "Trial", "Tuned",
+    "as_shown", "by_class", "choose", "classes", "commits_between", "compare_runs",
+    "compared_with_finetune", "confusions", "folded", "history", "load", "outcomes", "own_project",
+    "read_names", "state_of", "tidy",
 ]  # fmt: skip

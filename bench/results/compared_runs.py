@@ -49,6 +49,11 @@ _FEWEST_REPEATED = 3
 """Seeds that must repeat each other before it is reported."""
 
 
+def own_project() -> Project:
+    """Return the ``lethe.toml`` of the current folder, an empty one if there is none."""
+    return read_toml(Project, PROJECT) if PROJECT.is_file() else Project(schema=1)
+
+
 @dataclass(frozen=True)
 class Pair:
     """One cell of both runs."""
@@ -110,7 +115,7 @@ def compare_frames(
 ) -> Comparison:
     """Compare two runs that are loaded by ``hashed_frames``, under these names; see ``compare_runs``."""
     if margins is None:
-        project = read_toml(Project, PROJECT) if PROJECT.is_file() else Project(schema=1)
+        project = own_project()
     else:
         try:
             project = Project.read({"schema": 1, "margins": margins})[0]

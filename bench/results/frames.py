@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bench.plan import Value, text_of
 from bench.results.grids import Grid
 from bench.results.merge import LeftOut, Merged, merge, setting
-from bench.results.outcome import RESOURCES, SPLITS, TIMINGS, Outcome
+from bench.results.outcome import OWN_TERM, RESOURCES, SPLITS, TIMINGS, Outcome
 from bench.schema import Manifest, Metadata
 from bench.stats import SCORES, all_scores
 from suites.base import PROPORTION, Score
@@ -43,7 +43,8 @@ class Frames:
     folder: Path
     """The first run that was read."""
     cells: pd.DataFrame
-    """One row per cell: status, reason, timings, resources. ``stale`` is empty for records of today's code
+    """One row per cell: status, reason, timings, resources, and ``own_term``: how much the method's own term
+    acted, in the task in which it acted most. ``stale`` is empty for records of today's code
     and data, else the commit of the record, or ``?`` if that is not known."""
     scores: pd.DataFrame
     """One row per done cell and score: ``score`` (its name) and ``value``, a proportion from 0 to 1 (some
@@ -211,7 +212,7 @@ def tidy(
     stale: Mapping[str, str] | None = None,
 ) -> Frames:
     """Return frames of compact records; ``stale`` contains the commits of stale records by key."""
-    columns = ["status", "why", "stale", *TIMINGS, *RESOURCES]
+    columns = ["status", "why", "stale", *TIMINGS, *RESOURCES, OWN_TERM]
     old = stale or {}
     rows = ((*_name(o).values(), o.status, o.why, old.get(o.key, ""), *o.numbers) for o in cells)
     undefined: dict[str, str] = {}

@@ -23,6 +23,8 @@ TIMINGS = (
     "device", "peak_bytes",
 )  # fmt: skip
 RESOURCES = ("parameters", "memory_samples", "memory_bytes")
+OWN_TERM = "own_term"
+"""The largest own term of a task: see ``own_term`` in bench.schema.record."""
 
 
 class Measured(NamedTuple):
@@ -76,7 +78,7 @@ class Outcome:
     spec: Fields
     settings: tuple[Setting, ...]
     numbers: tuple[Any, ...]
-    """The numbers of TIMINGS and RESOURCES, None for those that the record does not have."""
+    """The numbers of TIMINGS, RESOURCES and OWN_TERM, None for those that the record does not have."""
     score: Score
     measured: dict[str, Measured]
     """By split; of done and diverged cells."""
@@ -117,7 +119,7 @@ def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
             record["reason"] or (failure_in_words(error) if error else ""),
             {name: one(value) if isinstance(value, dict) else value for name, value in spec.items()},
             one(tuple((kind, name, value) for kind, of in kinds.items() for name, value in of.items())),
-            (*map(timings.get, TIMINGS), *map(resources.get, RESOURCES)),
+            (*map(timings.get, TIMINGS), *map(resources.get, RESOURCES), _own_term(record)),
             score,
             measured,
             record.get("test", {}).get("chrf", ()),
@@ -133,6 +135,10 @@ def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
         )
 
     return outcome
+
+
+def _own_term(record: Fields) -> float | None:
+    return max((share for share in record.get(OWN_TERM) or () if share is not None), default=None)
 
 
 def _origin(record: Fields) -> Origin:

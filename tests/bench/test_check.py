@@ -425,7 +425,6 @@ def test_check_prints_one_line_for_each_finding(command: Command, tmp_path: Path
     [
         ("nothing", "unknown target 'nothing'"),
         ("gpu", "lethe check gpu is reserved for a later version"),
-        ("defaults", "reserved for a later version"),
         ("er --only al", "unknown check of a strategy 'al'"),
         ("er[buffer=x]", "er: buffer must be a whole number"),
         ("./none.py:M", "no such file"),

@@ -1,13 +1,21 @@
 """How much a method's own term acted: its record, and that measuring it changes nothing."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+import lethe
+from bench.checks.defaults import candidates, findings
+from bench.report import Layout, tables
+from bench.results import Frames, compared_with_finetune
+from bench.schema import Project
 from bench.train import loop, run_group
 from lethe.testing import Checkpoints, begin, new_batch, outcome, ready, toy_cell, train_on
 from strategies.core import OwnTerm, gradients, is_measured
+from tests.conftest import Command
 
 
 def norms(parts: Any) -> torch.Tensor:
@@ -74,3 +82,90 @@ def test_resting_lanes_add_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = [run_group([cell])[0]["own_term"] for cell in cells]
     assert [r["own_term"] for r in run_group(cells)] == alone
     assert all(shares[0] == 0 < shares[1] for shares in alone)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Frames:
+    """A run with a penalty that is too weak, a method that never does anything, and one that acts."""
+    names = ["finetune", "si[c=1e-9]", "redo", "ewc", "er", "joint"]
+    settings = {"epochs": 6, "hidden": 16, "rows_per_class": 20}
+    run = {"scenarios": "domain", "seeds": 2, "settings": settings}
+    return lethe.run("digits", names, **run, out=tmp_path_factory.mktemp("own") / "run")
+
+
+def test_rows_like_finetune_are_named_with_what_to_do(frames: Frames) -> None:
+    lines = tables(frames, layout=Layout(marks=True)).remarks
+    si, redo = (next(line for line in lines if name in line) for name in ("si[c=1e-09]", "redo"))
+    assert [line for line in lines if line.startswith("like finetune")] in ([redo, si], [si, redo])
+    assert re.fullmatch(
+        r"like finetune: digits domain si\[c=1e-09\]: its own term hardly acted, at most \S+ % of the rest "
+        r"of the gradient, equal to finetune on all 2 seeds; t.*",
+        si,
+    )
+    assert redo.startswith(
+        "like finetune: digits domain redo: equal to finetune on all 2 seeds; tune it: lethe tune"
+    )
+    assert not any(line.startswith("like") for line in tables(frames, layout=Layout()).remarks)
+
+
+def test_the_comparison_with_finetune_is_that_of_the_scores(frames: Frames) -> None:
+    rows = {row.identity: row for row in compared_with_finetune(frames, ["joint"])}
+    assert rows.keys() == {"si[c=1e-09]", "redo", "ewc", "er"}
+    acc = frames.scores[frames.scores["score"] == "acc"].set_index(["identity", "seed"])["value"]
+    for name, row in rows.items():
+        gap = 100 * (acc[name] - acc["finetune"])
+        assert row.difference == pytest.approx(gap.mean())
+        assert row.equal == (gap == 0).all()
+    assert rows["ewc"].own_term == frames.cells[frames.cells["identity"] == "ewc"]["own_term"].max() > 0.01
+    assert rows["er"].own_term is rows["redo"].own_term is None
+    assert [rows[name].idle for name in ("si[c=1e-09]", "ewc", "er")] == [True, False, False]
+
+
+def test_defaults_that_do_nothing_or_harm_are_findings(frames: Frames) -> None:
+    acc = frames.scores["score"] == "acc"
+    lower = frames.scores.assign(
+        value=frames.scores["value"].where(~acc | (frames.scores["identity"] != "er"), 0.01)
+    )
+    found = findings(replace(frames, scores=lower), Project(schema=1))
+    rows = {row.identity: row.difference for row in compared_with_finetune(frames)}
+    ewc = {("ewc", "worse")} if (rows["ewc"] or 0) < -1 else set()
+    assert {(one.strategy, one.kind) for one in found} == {
+        ("si[c=1e-09]", "equal"),
+        ("redo", "equal"),
+        ("er", "worse"),
+        *ewc,
+    }
+    worse = next(one for one in found if one.kind == "worse")
+    assert re.match(
+        r"worse than finetune by \d+\.\d points over 2 seeds \(margin 1\); tune it: lethe tune", worse.words
+    )
+    margins = Project.read({"schema": 1, "margins": {"digits": {"acc": 100}}})[0]
+    assert {one.kind for one in findings(replace(frames, scores=lower), margins)} == {"equal"}
+
+
+def test_check_defaults_trains_and_names_methods(command: Command) -> None:
+    code, out, _ = command("check defaults digits -s si --scenario class --seeds 1 --jobs 1")
+    assert code == 1
+    assert out.startswith("digits class si: equal to finetune on its seed, and its own term hardly acted")
+    assert "1 defaults checked, 1 found" in out
+    usual, slow = candidates()
+    assert not {"finetune", "joint", "ncm", "l2p"} & {*usual, *slow}
+    assert {"si", "ewc", "er", "lwf"} <= {*usual}
+    assert {"dgr", "rar"} <= {*slow}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("defaults", "name a suite: lethe check defaults digits"),
+        ("defaults none", "unknown suite 'none'"),
+        ("defaults digits --only alone", "--only chooses checks of a method"),
+        ("er --scenario class", "belong to: lethe check defaults SUITE"),
+    ],
+)
+def test_an_impossible_check_of_defaults_is_an_error_of_one_line(
+    command: Command, words: str, said: str
+) -> None:
+    code, _, err = command(f"check {words}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert said in err

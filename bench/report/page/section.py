@@ -17,6 +17,7 @@ from bench.report.figures.matrices import matrix_digits
 from bench.report.figures.stream import stream_data
 from bench.report.formats import MISSING, points
 from bench.report.grid_texts import about_grid, chosen_words, grid_header, grid_remarks, grid_rows
+from bench.report.idle_rows import idle_rows
 from bench.report.latex import in_latex
 from bench.report.layout import Layout
 from bench.report.page.comparisons import comparisons
@@ -59,7 +60,8 @@ def section(
     end = top(score, max(highest, default=0.0))
     pairs = comparisons(part, list(found))
     given = numbers[numbers["column"].isin([c["key"] for c in columns])] if len(numbers) else numbers
-    lines = *grid_remarks(part), *left_out(whole), *hidden(whole), *remarks_on_tuning(whole), *stale(whole)
+    lines = [*grid_remarks(part), *left_out(whole), *hidden(whole), *remarks_on_tuning(whole)]
+    lines += [*idle_rows(part), *stale(whole)]
     about = " ".join([*(f"{line}." for line in lines), caption(whole, given, layout)])
     title = part_title(suite, scenario)
     tables = by_part(whole, numbers[numbers["column"].isin((*shown, *SPEED))], layout) if len(numbers) else []
