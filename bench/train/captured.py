@@ -93,7 +93,7 @@ class CapturedSteps:
         self._graph: Graph | None = None
         self._before: dict[str, Any] | None = None
         self._at = torch.zeros(1, dtype=torch.long, device=state.device)
-        self._next = 0
+        self._next = 0  # the number of the step after the last one that was watched or replayed
         self._alike: object = None
         self.reason = _why_never(state)
         """Why no step is replayed; empty if nothing is against it so far."""
@@ -106,9 +106,11 @@ class CapturedSteps:
         if self._graph is not None:
             return self._replayed(number)
         try:
-            if self._before is None:
+            if self._before is None or self._next != number:
                 if self.schedule.n_steps - number >= _FEWEST:
                     self._before = dict(_seen_by_python(state.strategy))
+                    state.draws.watch()
+                    self._next = number + 1
                 return False
             _check_same(self._before, dict(_seen_by_python(state.strategy)))
             self._record(number)
@@ -120,7 +122,7 @@ class CapturedSteps:
 
     def end(self) -> None:
         """End the task: count on the host what was counted on the device, and let the graph go."""
-        self.state.draws.by_cursor(False)
+        self.state.draws.end_replays()
         self.state.not_replayed = self.reason
         if self._graph is not None:
             self._graph = None
@@ -182,7 +184,7 @@ def _seen_by_python(strategy: Any) -> Iterator[tuple[str, Any]]:
     Raises:
         NotAlike: It draws from a random generator, whose state cannot be seen.
     """
-    met: set[int] = {id(strategy.context)}
+    met: set[int] = {id(strategy.context), *map(id, strategy.draws.sources)}
     left: deque[tuple[str, Any]] = deque([("", strategy)])
     while left:
         path, value = left.popleft()

@@ -137,6 +137,8 @@ class Draws:
         """What other objects computed ahead from the draws of this task, by the object."""
         self.filled: set[object] = set()
         """Memories in which every lane is known, on the host, to have a row."""
+        self.sources: list[Any] = []
+        """Other sources of random numbers, which follow a step that is captured as these draws do."""
         self._by_cursor = False
         self.begin(0)
 
@@ -193,6 +195,12 @@ class Draws:
         """Let a step that is captured read its draws at positions that are on the device, or end this."""
         self._by_cursor = on
 
+    def end_replays(self) -> None:
+        """After the last step of a task that was replayed."""
+        self._by_cursor = False
+        for source in self.sources:
+            source.forget()
+
     @property
     def can_plan(self) -> bool:
         """Whether a step may use what was computed ahead on the host: not while it is captured."""
@@ -209,8 +217,15 @@ class Draws:
         ahead.at.add_(1)
         return drawn_Ln
 
+    def watch(self) -> None:
+        """Before the last step that is taken one by one: note what steps draw."""
+        for source in self.sources:
+            source.watch()
+
     def prepare(self) -> None:
         """Before a step is captured or replayed: have the numbers that it will read in place."""
+        for source in self.sources:
+            source.prepare()
         for (name, n), (count, ahead) in self._drawn.items():
             assert ahead is not None
             if ahead.at is None:
@@ -223,6 +238,8 @@ class Draws:
 
     def advance(self) -> None:
         """After a step was captured or replayed: count what it drew."""
+        for source in self.sources:
+            source.advance()
         for key, (count, ahead) in self._drawn.items():
             assert ahead is not None
             ahead.position += ahead.reads

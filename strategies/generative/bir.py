@@ -99,7 +99,7 @@ class BIR(Strategy):
         self.open_L2GH = (chance_L2GH.to(device) >= per_lane(self.gated, chance_L2GH)).float()
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.earlier_feedback = copy.deepcopy(net).requires_grad_(False)
-        self._noise = GaussianNoise("dreams", seeds, device)
+        self._noise = GaussianNoise("dreams", self.draws)
 
     def begin_task(self, task: int) -> None:
         """Start the task's noise; list the units that can be generated in each lane."""

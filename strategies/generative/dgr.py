@@ -66,7 +66,7 @@ class DGR(Strategy):
         self._generator = self.make_generator(random, math.prod(self.streams.shape))
         self.earlier_generator = copy.deepcopy(self._generator).requires_grad_(False)
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self._noise = GaussianNoise("dreams", seeds, self.streams.device)
+        self._noise = GaussianNoise("dreams", self.draws)
 
     def make_generator(self, random: Generators, pixels: int) -> VAE | ImageGenerator:
         """Make the generator and its optimiser; return the generator."""

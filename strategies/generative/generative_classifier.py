@@ -72,8 +72,8 @@ class GenerativeClassifier(Strategy):
         rates = self.optimiser.lr, [0.0] * self.streams.lanes
         self.optimisers = [Adam(list(vae.parameters()), *rates) for vae in self.vaes]
         self.learned_L = torch.zeros(self.streams.lanes, dtype=torch.long, device=self.streams.device)
-        self._noise = GaussianNoise("class models", seeds, self.streams.device)
-        self._chances = GaussianNoise("importance", seeds, self.streams.device)
+        self._noise = GaussianNoise("class models", self.draws)
+        self._chances = GaussianNoise("importance", self.draws)
 
     def _vae(self, generators: Generators, pixels: int) -> VAE:
         """Return one class's models; their log-variances have no bias, as in the released code."""

@@ -37,9 +37,9 @@ class AGEM(RowReplay):
         old = self.memory.replay("reference", self.batch or new.rows_LB.shape[1], new)
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(old), old)
-        reference = torch.autograd.grad(loss_L.sum(), parameters, materialize_grads=True)
+        ones_L = self.streams.ones_L.to(loss_L.dtype)
+        reference = torch.autograd.grad(loss_L, parameters, ones_L, materialize_grads=True)
         now = gradients(self.model)
         inner_L = dot_L(now, reference)
         scale_L = torch.where(inner_L < 0, inner_L / dot_L(reference, reference).clamp(min=1e-30), 0)
-        for g, r in zip(now, reference, strict=True):
-            g.sub_(per_lane(scale_L, r) * r)
+        torch._foreach_sub_(now, [per_lane(scale_L, r) * r for r in reference])

@@ -59,12 +59,11 @@ def tensors(value: Any) -> list[Tensor]:
     return [t for item in value for t in tensors(item)] if isinstance(value, list | tuple) else []
 
 
-_QUICK = ("finetune", "er", "ewc", "si", "lwf", "der++", "agem")
+_QUICK = ("finetune", "er", "ewc", "si", "lwf", "der++", "agem", "dgr")
 _TAKEN_ONE_BY_ONE = {
-    "adaptive-replay": "_since", "bi-r": "generator", "dgr": "generator", "dgr-gan": "generator",
-    "gem": "quadratic programme", "generative-classifier": "generator", "hal": "_mean_LF", "hat": "_step",
-    "mbpa++": "_steps", "packnet": "_step", "redo": "optimiser.steps", "rwalk": "_steps",
-    "sparse-er": "_steps",
+    "adaptive-replay": "_since", "gem": "quadratic programme", "generative-classifier": "_step",
+    "hal": "_mean_LF", "hat": "_step", "mbpa++": "_steps", "packnet": "_step", "redo": "optimiser.steps",
+    "rwalk": "_steps", "sparse-er": "_steps",
 }  # fmt: skip
 """Strategies whose steps are decided on the host, and what the reason names."""
 _NAMES = [name for name in strategies.names() if not strategies.get(name).tunes]

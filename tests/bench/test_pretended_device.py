@@ -141,6 +141,6 @@ def test_whole_runs_equal_those_of_the_cpu_and_do_not_wait(name: str, form: str)
 
 def test_launches_do_not_grow_with_lanes() -> None:
     with made_streams():
-        few, many = (launches_per_step(device_cells("er", "mlp", lanes)) for lanes in (2, 3))
+        few, many = (launches_per_step(device_cells("er", "cnn", lanes)) for lanes in (2, 3))
     assert few.keys() == many.keys()
     assert abs(sum(many.values()) - sum(few.values())) < 0.1 * sum(few.values())

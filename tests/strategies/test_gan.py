@@ -100,7 +100,7 @@ def test_a_step_weights_new_and_generated_rows_by_the_number_of_tasks(task: int)
     makers = [plain_images(strategy.images, lane) for lane in range(3)]
     teachers = [plain_images(strategy.earlier_generator, lane) for lane in range(3)]
     strategy.learn(batch)
-    noise, draws = GaussianNoise("dreams", SEEDS, torch.device("cpu")), Draws(SEEDS, "cpu")
+    noise, draws = GaussianNoise("dreams", Draws(SEEDS, "cpu")), Draws(SEEDS, "cpu")
     noise.begin(task)
     draws.begin(task)
     rows = 12 if task else 6

@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from lethe.testing.made_lanes import SEEDS, assert_equal, begin, new_batch, perturb, ready, snapshot, train_on
 from lethe.testing.plain_torch import dense_of, features_of, lane_value, logits_of, loss_among
 from lethe.testing.toy_suites import TOY_AGAIN
-from strategies.core import Strategy, Unsuitable, lanewise
+from strategies.core import Draws, Strategy, Unsuitable, lanewise
 from strategies.generative.dgr import DGR
 from strategies.generative.generative_classifier import Passes
 from strategies.parts import VAE, GaussianNoise
@@ -52,13 +52,13 @@ def in_second_task(name: str, scenario: str = "class", **hyper: int | float | st
 
 def noise_of(name: str, task: int) -> Callable[..., Tensor]:
     """Return the noise that a method draws from the start of a task."""
-    noise = GaussianNoise(name, SEEDS, torch.device("cpu"))
+    noise = GaussianNoise(name, Draws(SEEDS, "cpu"))
     noise.begin(task)
     return noise.normal
 
 
 def test_noise_is_drawn_by_lane_and_restarts_at_each_task() -> None:
-    noise, alone = (GaussianNoise("a", seeds, torch.device("cpu")) for seeds in ([3, 4], [4]))
+    noise, alone = (GaussianNoise("a", Draws(seeds, "cpu")) for seeds in ([3, 4], [4]))
     first = noise.normal(50, 7)
     assert torch.equal(first[1], alone.normal(50, 7)[0])
     assert abs(float(first.mean())) < 0.15
@@ -67,7 +67,7 @@ def test_noise_is_drawn_by_lane_and_restarts_at_each_task() -> None:
     assert not torch.equal(noise.normal(50, 7), first)
     noise.begin(0)
     assert torch.equal(noise.normal(50, 7), first)
-    assert not torch.equal(GaussianNoise("b", [3, 4], torch.device("cpu")).normal(50, 7), first)
+    assert not torch.equal(GaussianNoise("b", Draws([3, 4], "cpu")).normal(50, 7), first)
 
 
 @pytest.mark.parametrize("function", [torch.exp, torch.sigmoid, torch.log])
@@ -183,7 +183,7 @@ def test_a_class_that_returns_has_the_mean_likelihood_of_its_models() -> None:
     for task in range(3):
         train_on(strategy, task, steps=0)
     batch = new_batch(strategy, 0, 5)
-    noise_LSBZ = GaussianNoise("importance", SEEDS, torch.device("cpu")).normal(3, 5, 4)
+    noise_LSBZ = GaussianNoise("importance", Draws(SEEDS, "cpu")).normal(3, 5, 4)
     with torch.no_grad():
         ours = strategy.predict(batch)
         of_model = [strategy.log_likelihood(vae, batch.x_LBX.flatten(2), noise_LSBZ) for vae in strategy.vaes]
