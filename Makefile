@@ -77,6 +77,7 @@ reference: .venv/installed
 	$(call remake,texts-tuned,run results/reference/texts-tuned.toml)
 	$(call remake,texts-prompts,run results/reference/texts-prompts.toml)
 	$(call remake,adaptive-split-mnist,run results/reference/adaptive-split-mnist.toml)
+	$(call remake,protocols,run results/reference/protocols.toml)
 	$(call remake,three-types-split-mnist,verify three-types-split-mnist --out results/reference/three-types-split-mnist; test $$? -le 1)
 
 # The records that docs/regressions.md shows: planted faults and slowness that are found, and false alarms.

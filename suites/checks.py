@@ -61,6 +61,7 @@ def _of_data(data: Data) -> Iterator[str]:
     if data.generates and data.y_N.any():
         yield "y_N: in a data set with targets all rows have class 0: write zeros"
     yield from _of_domains(data, n)
+    yield from _of_held_rows(data, n)
     if not isinstance(data.fingerprint, str) or not data.fingerprint:
         yield "fingerprint is empty: write suites.sources.fingerprint(x_N, y_N, n_train)"
 
@@ -133,6 +134,20 @@ def _of_domains(data: Data, n: int) -> Iterator[str]:
             f"prefixes has {len(data.prefixes)} entries for {len(data.domain_names)} domains: "
             "write one for each"
         )
+
+
+def _of_held_rows(data: Data, n: int) -> Iterator[str]:
+    """Yield the faults of the rows that a data set's authors hold out for validation."""
+    held = data.validation_N
+    if held is None:
+        return
+    if not isinstance(held, Tensor) or held.dtype != torch.bool or held.shape != (n,):
+        of = f"shape {tuple(held.shape)} of {_dtype(held)}" if isinstance(held, Tensor) else _kind(held)
+        yield f"validation_N must be a tensor of bool with one value for each of {n} rows, not {of}"
+    of_test = int(held[data.n_train :].sum())
+    if of_test:
+        first = f"only the first n_train = {data.n_train} rows can be for validation"
+        yield f"validation_N marks {of_test} test rows: {first}"
 
 
 def _of_names(field: str, names: Any) -> Iterator[str]:

@@ -239,6 +239,12 @@ def test_validation_rows_of_the_data_set_s_authors_are_used() -> None:
     for task in made.tasks:
         assert bool((data.index_of(task.validation_rows) % 7 == 0).all())
         assert bool((data.index_of(task.train_rows) % 7 != 0).all())
+    for wrong, says in (
+        (torch.ones(len(data.x_N), dtype=torch.bool), "validation_N marks .* test rows: only the first"),
+        (torch.ones(3, dtype=torch.bool), r"one value for each of 1797 rows, not shape \(3,\) of bool"),
+        ([True], "not list"),
+    ):
+        refused(says, suite.stream, replace(data, validation_N=wrong), "class", 3, TRAINING)  # type: ignore[arg-type]
     none = suite.stream(own, "class", 3, replace(TRAINING, validation=0.0))
     assert [len(t.validation_rows) for t in none.tasks] == [0] * 5
     assert [len(t.train_rows) for t in none.tasks] == [len(t.train_rows) for t in made.tasks]
