@@ -8,6 +8,7 @@ the data again, and readers of records need no file. ``lethe run reviews.csv --t
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -194,7 +195,7 @@ def suite_named(given: str, options: Mapping[str, Any], folder: Path = Path()) -
     place = (
         given if hub or not options else str(folder / Path(given).expanduser()) + "/" * given.endswith("/")
     )
-    if not hub and not is_declared(place) and "[" not in place and Path(place).is_dir():
+    if not hub and not is_declared(place) and "[" not in place and os.path.isdir(place):
         place += "/"
     if options and not is_declared(place):
         kinds = (

@@ -21,11 +21,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+from safetensors.numpy import save as save_arrays
 
+import suites
 from bench.export import Predictor, find, save, served
 from bench.plan import Request, ResolvedPlan, experiment_file as experiments, seeds
 from bench.report import tables
@@ -186,6 +190,7 @@ class Fuzzer:
             "headers": self._header,
             "exported models": self._exported,
             "plans": self._plan,
+            "data sets": self._data_set,
         }
 
     def one(self, kind: str) -> None:
@@ -244,6 +249,40 @@ class Fuzzer:
         path = self.scratch / name
         path.write_bytes(content)
         return path
+
+    def _data_set(self) -> tuple[object, Callable[[], object]]:
+        name, options = self.rng.choice(
+            (("a.csv", "[text=text,task=month]"),
+             ("a.csv", "[text=text,task=month,bins=month,test_last=0.3]"),
+             ("a.jsonl", "[text=text,label=n,classes=2]"), ("a.json", "[text=text]"), ("a.npz", ""),
+             ("a.parquet", "[text=text,task=month]"), ("a.safetensors", "[order=fixed]"))
+        )  # fmt: skip
+        if self.rng.random() < 0.1:
+            text = _cut(f"{self.scratch}/{name}{options}", self.rng)
+            return text, lambda: suites.REGISTRY.is_declared(text) and suites.REGISTRY.spelled(text)
+        path = self._file(name, _damaged(self._data_files[name], self.rng))
+        return (name, path.read_bytes()), lambda: suites.get(f"{path}{options}").load()
+
+    @cached_property
+    def _data_files(self) -> dict[str, bytes]:
+        """Small data sets of users, by the names of their files."""
+        texts = [f"a {n}" for n in range(40)]
+        rows = [
+            {"text": text, "label": "xyz"[n % 3], "month": f"2024-0{n % 3 + 1}", "n": n % 4}
+            for n, text in enumerate(texts)
+        ]
+        arrays = {"x": np.eye(40, 5), "y": np.arange(40) % 4}
+        lines = [json.dumps(row) for row in rows]
+        np.savez(self.scratch / "a.npz", x=arrays["x"], y=arrays["y"])
+        datasets.disable_progress_bars()
+        datasets.Dataset.from_list(rows).to_parquet(self.scratch / "a.parquet")
+        return {
+            "a.csv": "\n".join([",".join(rows[0]), *(",".join(map(str, r.values())) for r in rows)]).encode(),
+            "a.jsonl": "\n".join(lines).encode(),
+            "a.json": f"[{','.join(lines)}]".encode(),
+            "a.safetensors": save_arrays(arrays),
+            **{name: (self.scratch / name).read_bytes() for name in ("a.npz", "a.parquet")},
+        }
 
     def _experiment(self) -> tuple[object, Callable[[], object]]:
         table = {"suite": "digits", "strategies": ["er[buffer=20]", "lwf"], "scenarios": ["class", "task"]}

@@ -69,24 +69,27 @@ def describe(
 
 
 def _print_rows(found: Any) -> None:
-    """Print the rows of each task, or of each class if tasks are made of classes."""
+    """Print the rows of each task and of each class; --json has those of each class of each task."""
     from rich.console import Console
 
     from bench.report import print_rows
 
-    of_tasks = len(found.tasks) > 1
-    names = found.tasks if of_tasks else found.classes
-    rows_K2 = found.rows_TC2.sum(1) if of_tasks else found.rows_TC2[0]
-    header = ["task" if of_tasks else "class", "train", "test", *(("classes", "drift") if of_tasks else ())]
-    rows = []
-    for k, (word, (n_train, n_test)) in enumerate(zip(names, rows_K2.tolist(), strict=True)):
-        row = [word, f"{n_train:,}", f"{n_test:,}"]
-        if of_tasks:
-            row += [str(int((found.rows_TC2[k].sum(1) > 0).sum())), f"{found.drift[k - 1]:.2f}" if k else "–"]
-        rows.append(row)
-    print_rows(header, rows[:_MOST], Console())
-    if len(rows) > _MOST:
-        print(f"... {len(rows) - _MOST} more; --json has all")
+    def show(header: list[str], rows: list[list[str]]) -> None:
+        print_rows(header, rows[:_MOST], Console())
+        if len(rows) > _MOST:
+            print(f"... {len(rows) - _MOST} more; --json has all")
+
+    def counted(names: Any, rows_K2: Any) -> list[list[str]]:
+        pairs = zip(names, rows_K2.tolist(), strict=True)
+        return [[name, f"{n_train:,}", f"{n_test:,}"] for name, (n_train, n_test) in pairs]
+
+    if len(found.tasks) > 1:
+        rows = counted(found.tasks, found.rows_TC2.sum(1))
+        n_classes = (found.rows_TC2.sum(2) > 0).sum(1).tolist()
+        drift = ["–", *(f"{d:.2f}" for d in found.drift)]
+        more = zip(rows, n_classes, drift, strict=True)
+        show(["task", "train", "test", "classes", "drift"], [[*row, str(n), d] for row, n, d in more])
+    show(["class", "train", "test"], counted(found.classes, found.rows_TC2.sum(0)))
 
 
 def _in_words(found: Any) -> list[str]:

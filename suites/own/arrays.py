@@ -75,7 +75,8 @@ def _features(d: Declaration, name: str, x: np.ndarray[Any, Any]) -> np.ndarray[
     if x.dtype != np.uint8:
         if x.dtype.kind not in "fiu":
             raise UserError(f"{d.place}: {name} contains {x.dtype}, not numbers")
-        x = x.astype(np.float32)
+        with np.errstate(over="ignore"):  # infinite values are refused
+            x = x.astype(np.float32)
     if x.ndim == 2:
         return np.ascontiguousarray(x[:, None, None])
     if x.ndim == 3:

@@ -1,5 +1,6 @@
 """Reading the files of a declaration, whatever their format."""
 
+import os
 from pathlib import Path
 
 from suites.cache import cache_folder
@@ -26,7 +27,7 @@ def identity(d: Declaration) -> str:
         _frame_file(d)
         return d.place
     path = Path(d.place)
-    if not (path.is_dir() if d.is_folder else path.is_file()):
+    if not (os.path.isdir(path) if d.is_folder else os.path.isfile(path)):  # false for a name too long
         raise UserError(f"no such {'folder' if d.is_folder else 'file'}: {d.place}")
     below = files_below(path) if d.is_folder else [path]
     stats = [(f.relative_to(path).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in below]

@@ -41,11 +41,15 @@ def opened_table(d: Declaration, path: Path) -> Iterator[tuple[Any, Callable[[in
     else:
         scan = _scan_json(d, path)
         make = datasets.Dataset.from_json
+    verbosity = datasets.logging.get_verbosity()
     with tempfile.TemporaryDirectory() as scratch:
         try:
+            datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it prints what it raises
             rows = make(str(path), cache_dir=scratch, **options)
         except Exception as error:  # each reader has its own errors
             raise UserError(f"{d.place}: cannot be read: {first_line(error)}") from error
+        finally:
+            datasets.logging.set_verbosity(verbosity)
         if scan is not None and len(rows) != scan.n:
             raise UserError(
                 f"{d.place}: {scan.n} rows were found and {len(rows)} read: report this as a fault"
@@ -155,19 +159,29 @@ def _kind(value: Any) -> type:
     return float if type(value) is int else type(value)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a name is twice in {', '.join(name for name, _ in pairs)}")
+    return found
+
+
 def _json_rows(d: Declaration, path: Path, whole: bool) -> Iterator[tuple[int, Any]]:
-    """Yield the line and the value of each row."""
+    """Yield the line and the value of each row; rows of a list have their number instead."""
+    line = 0
     with path.open(encoding="utf-8-sig") as file:
         try:
             if whole:
-                yield from enumerate(json.load(file), 1)
+                yield from enumerate(json.load(file, object_pairs_hook=_once), 1)
                 return
             for line, text in enumerate(file, 1):
                 if text.strip():
-                    yield line, json.loads(text)
+                    yield line, json.loads(text, object_pairs_hook=_once)
         except ValueError as error:
             line = error.lineno if whole and isinstance(error, json.JSONDecodeError) else line
-            raise UserError(f"{d.place}: line {line} is not JSON: {getattr(error, 'msg', error)}") from None
+            raise UserError(
+                f"{d.place}:{f' line {line}' * (line > 0)} is not JSON: {getattr(error, 'msg', error)}"
+            ) from None
 
 
 def of_datasets(
@@ -194,6 +208,8 @@ def of_datasets(
     if len(names) > 1 or names[0]:
         sizes = [len(splits[name]) for name in names]
         table.given = Column(np.repeat(np.arange(len(names)), sizes), names)
+    for name in used_columns(d):
+        _check_utf8(d, table, rows, name)
     for name in dict.fromkeys(filter(None, (d.label_column, d.task, d.split, d.time_column))):
         table.columns[name] = column_of(d, table, rows, name)
     if d.image:
@@ -205,6 +221,25 @@ def of_datasets(
             joined = [" ".join(part for part in row if part) for row in zip(*parts, strict=True)]
         table.texts = ["" if text is None else text for text in joined]
     return table
+
+
+def _check_utf8(d: Declaration, table: Table, rows: Any, name: str) -> None:
+    """Refuse text that is not UTF-8, which a Parquet file may contain."""
+    import pyarrow as pa
+
+    column = rows.data.column(name)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        wrong = []
+        for row, content in enumerate(column.cast(pa.large_binary()).to_pylist()):
+            try:
+                (content or b"").decode()
+            except UnicodeDecodeError:
+                wrong.append(row)
+        table.refuse(d, wrong, f"{name} is not UTF-8")
 
 
 def _texts(d: Declaration, table: Table, rows: Any, name: str) -> list[str | None]:
@@ -223,7 +258,8 @@ def column_of(d: Declaration, table: Table, rows: Any, name: str) -> Column:
     column = rows.with_format("arrow")[name][:] if rows._indices is not None else rows.data.column(name)
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-    if pa.types.is_nested(array.type) or pa.types.is_binary(array.type):
+    kinds = ("string", "large_string", "integer", "floating", "boolean", "temporal", "null")
+    if not any(getattr(pa.types, f"is_{kind}")(array.type) for kind in kinds):
         raise UserError(f"{d.place}: column {name!r} contains {array.type}, not words or numbers")
     coded = array.dictionary_encode()
     values = coded.dictionary.to_pylist()

@@ -47,7 +47,7 @@ _SUITES: dict[tuple[Any, ...], Suite] = {}
 
 def _without_options(d: Declaration) -> Suite:
     path, plain = Path(d.place), replace(d, of_split=())
-    state = path.stat().st_mtime_ns if path.exists() else 0
+    state = path.stat().st_mtime_ns if os.path.exists(path) else 0
     key = plain, os.getcwd(), os.environ.get("LETHE_DATA"), state
     if key in _SUITES:
         return _SUITES[key]

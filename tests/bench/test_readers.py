@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("kind", "n"),
     [("selectors", 60), ("settings", 100), ("seeds", 200), ("experiment files", 30), ("records", 8),
      ("confusion counts", 4), ("manifests", 8), ("packed runs", 8), ("published tables", 30),
-     ("headers", 20), ("exported models", 20), ("plans", 30)],
+     ("headers", 20), ("exported models", 20), ("plans", 30), ("data sets", 40)],
 )  # fmt: skip
 def test_damaged_inputs_raise_nothing_but_user_errors(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, n: int

@@ -293,9 +293,19 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         lambda: Path("r.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": \n'), "[text=text]",
         "line 2 is not JSON",
     ),
+    "a name twice": (
+        lambda: Path("r.jsonl").write_text('{"text": "a", "label": "b", "label": "c"}\n'), "[text=text]",
+        "line 1 is not JSON: a name is twice in text, label, label",
+    ),
     "decimal label": (
         lambda: write("r.parquet", [("a", 1.0, "", ""), ("b", 1.5, "", "")]),
         "[text=text]", r"row 2: label is 1.5: a class is a word or a whole number",
+    ),
+    "parquet that is not UTF-8": (
+        lambda: Path(write("r.parquet", [("caf_", "a", "", ""), ("b", "c", "", "")])).write_bytes(
+            Path("r.parquet").read_bytes().replace(b"f_", b"f\xe9")
+        ),
+        "[text=text]", "row 1: text is not UTF-8",
     ),
     "only in test": (
         lambda: write("r.csv", [*REVIEWS, ("a", "new", "2024-01", "test")]),
