@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz faults lint site bench costs statistics reference regressions compare docs gallery clean
+.PHONY: demo test check fuzz faults lint site bench costs grid-times statistics reference regressions compare docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -40,6 +40,10 @@ lint: .venv/installed-test
 bench: .venv/installed-test
 	$(BIN)/python -m pytest tests/perf/bench_steps.py tests/perf/bench_texts.py --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --benchmark-columns=min,median,rounds
 	$(BIN)/python -m tests.many_cells $$(mktemp -d)/run
+
+# A grid as lanes against its settings one by one, five minutes of two cores: the record that docs/guides/grids.md shows.
+grid-times: .venv/installed-test
+	$(BIN)/python -m tests.perf.grid_times results/reference/grid-times.json 20
 
 # What a step of each strategy costs beside finetune's: the record that docs/costs.md shows.
 costs: .venv/installed-test

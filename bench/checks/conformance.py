@@ -24,7 +24,7 @@ import torch
 import strategies
 from bench.checks.made_streams import AGAIN, DIGITS, EASY, made_streams, scenario_of
 from bench.export import Predictor, save, served
-from bench.plan import CellSpec, Fields, Request
+from bench.plan import CellSpec, Fields, Request, one_cell
 from bench.schema import differing_fields
 from bench.store import SavedModels
 from bench.train import LaneState, make_lanes, run_group, run_lanes
@@ -118,7 +118,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         """Look up the method; raises UserError if it does not exist."""
-        spec = Request("digits", (self.selector,), (self.scenario,)).cells()[0]
+        spec = one_cell("digits", self.selector, self.scenario)
         self.strategy, self.hyper = strategies.get(spec.strategy), spec.hyper
 
     @cached_property

@@ -359,5 +359,10 @@ def one_cell(
     ``settings`` are those of ``--set``: training settings, ``model``, and the model's options.
     """
     texts = {name: text_of(value) for name, value in (settings or {}).items()}
-    (spec,) = Request(suite, (selector,), (scenario,), (seed,), texts).cells()
+    spec, *others = Request(suite, (selector,), (scenario,), (seed,), texts).cells()
+    if others:
+        n = len(others) + 1
+        raise UserError(
+            f"{selector} is a grid of {n} settings, and one is needed here, such as {spec.identity}"
+        )
     return spec

@@ -1,6 +1,6 @@
-"""The table of the measured and implied costs of a step.
+"""Tables of measured times: steps against their implied cost, and a grid as lanes against single runs.
 
-The record is written by ``bench.checks.step_costs``.
+The records are written by ``bench.checks.step_costs`` and ``tests/perf/grid_times.py``.
 """
 
 import json
@@ -28,6 +28,27 @@ def table(path: Path) -> str:
         f"{markdown_rows(HEADER, rows)}\n\n{record['command']}, {record['at'][:10]}; {record['machine']}, "
         f"{record['cpu']}, one thread; torch {packages['torch']}, Python {record['python']}; "
         f"medians and quartiles over {record['rounds']} turns."
+    )
+
+
+def grid_times(path: Path) -> str:
+    """Return how long a grid takes as lanes, one by one, and as separate processes."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    seconds, n, at_once = record["seconds"], record["cells"], record["at_once"]
+    words = {
+        "lanes": f"one command, {at_once} processes of lanes",
+        "one process": f"one process, one by one (by {record['sample_one_process']} of {n})",
+        "separate processes": f"{n} processes, {at_once} at a time (by {record['sample']} of {n})",
+    }
+    rows = []
+    for way, of in seconds.items():
+        times = (f"{of[kind] / seconds['lanes'][kind]:.1f}" for kind in ("wall", "processor"))
+        rows.append((words[way], f"{of['wall']:,.0f}", f"{of['processor']:,.0f}", *times))
+    header = ("way", "wall time, s", "processor time, s", "times the first, wall", "processor")
+    return (
+        f"{markdown_rows(header, rows)}\n\n`{record['command']}`, {record['at']}: `{record['grid']}`, "
+        f"{record['seeds']} seeds, digits class-incremental; {record['machine']}, load {record['load']:g}; "
+        f"torch {record['packages']['torch']}, Python {record['python']}."
     )
 
 

@@ -22,6 +22,10 @@ A document holds
     ...                       replaced by what the strategies' steps cost
     <!-- lethe:end -->
 
+    <!-- lethe:grid-times RECORD.json -->
+    ...                       replaced by how long a grid takes as lanes and as single runs
+    <!-- lethe:end -->
+
     <!-- lethe:options STRATEGY RECORD.json -->
     ...                       replaced by its hyper-parameters, and the cost of a step from the record
     <!-- lethe:end -->
@@ -86,7 +90,8 @@ from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
     r"(?P<start><!-- lethe:"
-    r"(?P<kind>table|method|verify|against|costs|options|peers|planted|slowness|bisections|unchanged|faults) "
+    r"(?P<kind>table|method|verify|against|costs|grid-times|options|peers|planted|slowness|bisections|"
+    r"unchanged|faults) "
     r"(?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
@@ -167,6 +172,7 @@ _METHOD_SCORES = ("acc", "forgetting", "learning_acc")
 _BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _against}
 _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "costs": lambda folder, words: costs.table(folder / words[0]),
+    "grid-times": lambda folder, words: costs.grid_times(folder / words[0]),
     "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),
     "peers": lambda folder, words: peers(folder / words[0]),
     "planted": lambda folder, words: planted_faults(folder / words[0]),

@@ -8,7 +8,7 @@ import pytest
 
 import strategies
 from bench.checks.step_costs import dear
-from bench.report.documents import _BLOCK, _FIGURE, _LATEX, draw, main
+from bench.report.documents import _BLOCK, _FIGURE, _LATEX, draw, main, renewed
 from bench.report.figures import ACROSS, FIGURES
 from bench.store import RunReader
 
@@ -132,3 +132,18 @@ def test_reference_records_are_complete_and_named_by_their_specs(name: str) -> N
     assert not run.unreadable
     assert {r["key"] for r in records} == set(run.manifest().cells)
     assert {"done"} <= {r["status"] for r in records} <= {"done", "skipped"}
+
+
+def test_the_times_of_a_grid_are_compared_with_those_of_lanes(tmp_path: Path) -> None:
+    seconds = {
+        "lanes": {"wall": 20.0, "processor": 36.0}, "one process": {"wall": 150.0, "processor": 149.0},
+        "separate processes": {"wall": 310.0, "processor": 600.0},
+    }  # fmt: skip
+    about = {"command": "make grid-times", "at": "2026-01-01", "grid": "er[lam=1|2]", "seeds": 5, "load": 2.0}
+    about |= {"machine": "Linux", "packages": {"torch": "2"}, "python": "3.11", "at_once": 2, "cells": 125}
+    record = about | {"sample": 20, "sample_one_process": 20, "seconds": seconds}
+    (tmp_path / "t.json").write_text(json.dumps(record))
+    page = "<!-- lethe:grid-times t.json -->\n<!-- lethe:end -->"
+    made = renewed(page, tmp_path)
+    assert "| 125 processes, 2 at a time (by 20 of 125) | 310 | 600 | 15.5 | 16.7 |" in made
+    assert "| one process, one by one (by 20 of 125) | 150 | 149 | 7.5 | 4.1 |" in made

@@ -106,6 +106,15 @@ def test_every_form_of_a_report_shows_the_same_row(tmp_path: Path) -> None:
     made, stream = tables(frames, None, Layout(marks=True)), StringIO()
     print_tables(made, Console(file=stream, force_terminal=True, width=400))
     seen, copied, _ = of_page("".join(make_page(frames, layout=Layout(columns=2), figures=[])))
+    page = "".join(make_page(frames, figures=[]))
+    assert re.findall(r'<details class="settings">\s*<summary>(.*?)</summary>', page) == [
+        f"All settings of {GRID}"
+    ]
+    assert (
+        len(re.findall(r'class="compare">\s*<summary>Compare two', page))
+        == page.count('class="compare"')
+        == 1
+    )
     found = in_terminal(stream.getvalue()), of_markdown(in_markdown(made)), of_latex(latex(made, 2))
     first, *others = (without_choice(cells) for cells in (*found, seen, copied["LaTeX"]))
     assert {name for _, name, _ in first} == {GRID, "er"}

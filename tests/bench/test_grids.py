@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import lethe
+from bench.checks.conformance import Subject
 from bench.cli.completion import selectors
-from bench.plan import Present, Request, ResolvedPlan, Timing, expected_time, resolve
+from bench.plan import Present, Request, ResolvedPlan, Timing, expected_time, one_cell, resolve
 from bench.plan.expected_time import work
 from bench.plan.experiment_file import read_toml
 from bench.plan.grid_notation import values_of
@@ -136,6 +137,12 @@ def test_a_shell_completes_what_brackets_may_hold() -> None:
     assert selectors("ew") == ["ewc"]
     assert selectors("er+ewc[lam=1|2,ga") == ["er+ewc[lam=1|2,gamma="]
     assert {"ewc[lam=", "ewc[lr=", "ewc[epochs="} <= {*selectors("ewc[")}
+
+
+def test_a_grid_is_refused_where_one_setting_is_needed() -> None:
+    says = re.escape("ewc[lam=1|2] is a grid of 2 settings, and one is needed here, such as ewc[lam=1]")
+    refused(says, one_cell, "toy", "ewc[lam=1|2]")
+    refused(says, Subject, "ewc[lam=1|2]")
 
 
 def test_text_with_two_dots_is_no_range() -> None:

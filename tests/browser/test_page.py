@@ -18,8 +18,9 @@ from bench.report import HOST, Layout, tables
 from bench.report.latex import latex
 from bench.report.live_server import Live, server
 from bench.report.page import make_page
-from bench.results import load
+from bench.results import folded, load
 from bench.runner import Options, carry_out
+from tests.bench.test_grid_reports import GRID, LAMS, cells_of, run_of
 from tests.conftest import ran
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -296,3 +297,29 @@ def test_the_live_page_updates_and_is_served_on_loopback_only(
     context.close()
     serving.shutdown()
     serving.server_close()
+
+
+def test_a_grid_is_a_row_with_all_its_settings_below_and_breaks_nothing(browser: Any, tmp_path: Path) -> None:
+    chosen = folded(run_of(tmp_path / "a", {GRID: LAMS}, cells_of("er", {(): (60, 70)})))
+    none = folded(run_of(tmp_path / "b", {GRID: {setting: (0, test) for setting, (_, test) in LAMS.items()}}))
+    messages: list[str] = []
+    cases = (chosen, 2, "lam=10 has the highest mean"), (none, 0, "of which none is chosen")
+    for frames, rows, words in cases:
+        (tmp_path / "index.html").write_text("".join(make_page(frames)))
+        opened = browser.new_page()
+        opened.on("console", lambda message: messages.append(message.text))
+        opened.on("pageerror", lambda error: messages.append(str(error)))
+        opened.goto((tmp_path / "index.html").as_uri())
+        assert opened.locator("table.scores tbody tr").count() == rows
+        settings = opened.locator("details.settings")
+        if rows:
+            settings.locator("summary").click()
+            opened.locator("details.compare summary").click()
+            assert "points" in opened.locator(".compare .answer").inner_text()
+            opened.locator("button.open").last.click()
+            assert GRID in opened.locator(".detail").inner_text()
+        assert settings.locator("tbody tr:visible").count() == 3
+        assert words in settings.inner_text()
+        opened.locator("th[data-key=strategy] button").click()
+        assert messages == []
+        opened.close()
