@@ -76,6 +76,7 @@ class StrategyRegistry(Registry["type[Strategy]"]):
             "needs_boundaries",
             "trains_on",
             "sized_by",
+            "waits",
             "presets",
         )
         hints, about = get_type_hints(value, include_extras=True), docstring(value)

@@ -520,6 +520,21 @@ def texts(subject: Subject) -> None:
         raise Skip(reasons[0])
 
 
+def device(subject: Subject) -> None:
+    """On a pretended GPU it has the CPU's numbers, mixes no tensors of two devices, and steps do not wait."""
+    from bench.checks.pretended_runs import device_findings  # it imports this module
+
+    cells = subject.cells("uneven", (0, 1), epochs=1)
+    try:
+        found = [*device_findings(cells)]
+    except Exception as error:
+        if not python_if(error):
+            raise
+        found = [*device_findings(cells[:1])]
+    if found:
+        raise Fault("; ".join(found))
+
+
 def described(subject: Subject) -> None:
     """It has a docstring, help for every hyper-parameter, and clear reasons for scenarios that it refuses."""
     cls = subject.strategy
@@ -541,7 +556,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     f.__name__: f
     for f in (
         described, alone, hyper, twice, resumed, boundaries, again, units, buffer, memory, export, learns,
-        forgets, convolutions, texts,
+        forgets, convolutions, texts, device,
     )
 }  # fmt: skip
 """The checks of a method by name."""

@@ -1,143 +1,225 @@
-"""Checks of a GPU: equal results, no waiting within a task, speed of lanes. ``python -m bench.checks.gpu``
+"""Checks of a GPU in minutes: equal results, no waits, speed of lanes. ``lethe check gpu``
 
-Needs nothing beyond torch, numpy, pandas, scikit-learn, joblib and pydantic. Three parts: R on the GPU
-against R on the CPU (digits, every strategy, five seeds); every strategy's steps with host synchronisation
-made an error; step time and samples per second for 1 to 256 lanes of mlp and cnn with finetune, er and ewc.
-Prints a table and writes a JSON file with the machine's name.
+Also ``python -m bench.checks.gpu``, which needs nothing beyond torch, numpy, pandas, scikit-learn, joblib and
+transformers. Five parts, within six minutes on one H100:
+
+1. R on the GPU against R on the CPU, every strategy, five seeds; the CPU's side is in ``gpu_cpu_side.json``.
+2. Steps of every strategy with waits of the host made an error.
+3. Step time and memory of 1 to 512 lanes of mlp and cnn.
+4. Three entries of a published table at twenty seeds, from which the time of the whole table follows.
+5. Step time of LoRA on MiniLM, 1 to 32 lanes.
+
+Prints as it goes, and appends a line of JSON to a file whenever a strategy or a setting has ended. If one of
+them raises, the others go on. ``--device pretended`` tries the script itself, without a GPU.
 """
 
 import argparse
 import json
-import statistics
+import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from torch.overrides import TorchFunctionMode
 
-import strategies
-import suites
-from bench.checks.made_streams import scenario_of
-from bench.checks.steady_state import timed
-from bench.plan import CellSpec, one_cell
-from bench.train import LaneState, begin_task, learn_task, make_lanes, run_group, take_steps
-from suites.base import Data, Scenario
+
+class _StandIn(ModuleType):
+    """Stands in for a package that only checks files, of which this check reads and writes none."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Anything
+
+
+class _Anything:
+    """A base class, a decorator or a description that does nothing."""
+
+    def __init__(self, *of: Any, **given: Any) -> None:
+        """Take anything."""
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Take anything."""
+
+    def __call__(self, decorated: Any) -> Any:
+        """Return what is decorated."""
+        return decorated
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls
+
+
+if __name__ == "__main__":
+    for _package in ("pydantic", "pydantic_core"):
+        try:
+            __import__(_package)
+        except ImportError:
+            sys.modules[_package] = _StandIn(_package)
+
+import strategies  # noqa: E402
+from bench.checks.conformance import SMALL  # noqa: E402
+from bench.checks.made_streams import made_streams, scenario_of  # noqa: E402
+from bench.checks.pretended_device import pretended_device  # noqa: E402
+from bench.checks.steady_state import timed  # noqa: E402
+from bench.plan import CellSpec, Fields, one_cell  # noqa: E402
+from bench.train import LaneState, begin_task, learn_task, make_lanes, run_group, take_steps  # noqa: E402
+from suites.base import Data, generator  # noqa: E402
+from suites.errors import UserError  # noqa: E402
+from suites.tracebacks import kind_and_message  # noqa: E402
 
 TOLERANCE = 0.05
 """Largest allowed difference between the mean last rows of R over seeds. Rounding makes the training of a
 seed differ between devices, but means over seeds must not differ by more than this."""
-LANES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CPU_SIDE = Path(__file__).with_name("gpu_cpu_side.json")
+"""Mean last row of R of each strategy on the CPU; ``--cpu-side`` makes it."""
+SECONDS = {"strategies": 150.0, "lanes": 100.0, "table": 60.0, "lora": 40.0}
+"""Limit of each part: what has not begun by then is left out and named."""
+_TABLE = Path(__file__).resolve().parents[2] / "results" / "published" / "three-types-split-mnist.toml"
+_ENTRIES = ("finetune", "lwf[preset=vandeven2022]", "er[preset=vandeven2022]")
 
 
 @dataclass(frozen=True)
 class Size:
-    """The size of the measurement; the quick one is a trial."""
+    """The size of the measurement; the quick one is a trial of the script."""
 
     seeds: int
     epochs: int
+    rows_per_class: int
+    """Of digits; 0 for all."""
     steps: int
     lanes: tuple[int, ...]
     repeats: int
+    table_seeds: int
+    table_steps: int
+    """Steps of each task of the table; 0 for those of the suite."""
+    texts: tuple[int, ...]
+    """Lanes of LoRA."""
+    rows: int
+    """Rows of made data of the shape of MNIST."""
 
 
-FULL, QUICK = Size(5, 10, 100, LANES, 5), Size(2, 2, 5, (1, 2), 2)
+FULL = Size(5, 2, 0, 50, (1, 8, 64, 512), 3, 20, 0, (1, 2, 4, 8, 16, 32), 70_000)
+QUICK = Size(2, 1, 20, 2, (1, 2), 1, 2, 2, (1, 2), 2_000)
 
 
-def cell(
-    strategy: str, seed: int, scenario: Scenario, model: str, suite: str = "digits", **training: Any
-) -> CellSpec:
-    """Return a cell of the digits suite with other training settings."""
-    return one_cell(suite, strategy, scenario, seed, {"model": model, **training})
+@dataclass
+class Report:
+    """The lines of JSON written so far, each printed as well."""
+
+    path: Path
+    done: set[tuple[str, str]] = field(default_factory=set)
+    """Part and name of what an earlier process of this check did."""
+    wrong: list[str] = field(default_factory=list)
+    """What did not agree, waited or raised."""
+
+    def add(self, part: str, name: str, fault: str = "", **found: Any) -> None:
+        """Print and append the outcome of a strategy or setting."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"part": part, "name": name, **found, "fault": fault}) + "\n")
+        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items() if v != "")
+        print(f"  {part} {name}: {', '.join(shown)}{f' FAULT: {fault}' if fault else ''}", flush=True)
+        self.wrong += [f"{part} {name}: {fault}"] if fault else []
+
+    def each(
+        self, part: str, device: str, todo: Sequence[tuple[str, Callable[[], dict[str, Any]]]], seconds: float
+    ) -> None:
+        """Call functions that return what to report, until the time of the part is over."""
+        print(f"{part} ({seconds:.0f} s at most)", flush=True)
+        end, late = time.monotonic() + seconds, []
+        for name, measure in todo:
+            if (part, name) in self.done:
+                continue
+            if time.monotonic() > end:
+                late.append(name)
+                continue
+            began = time.monotonic()
+            try:
+                found = measure()
+            except Exception as error:  # of whatever kind: the others go on
+                found = {"fault": kind_and_message(error)}
+            self.add(part, name, **found, seconds=round(time.monotonic() - began, 2))
+            if found.get("fault") and _is_broken(device):
+                raise Broken(f"{part} {name}: {found['fault']}")
+        if late:
+            self.add(part, "left out, no time", names=" ".join(late))
 
 
-def last_rows(specs: list[CellSpec], device: str) -> np.ndarray[Any, Any]:
-    """Return the last row of R of each cell, shape (cells, tasks)."""
+class Broken(Exception):
+    """The GPU cannot be used in this process any more."""
+
+
+def _is_broken(device: str) -> bool:
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
+
+
+# Parts 1 and 2.
+
+
+def cells(name: str, size: Size, model: str = "mlp") -> list[CellSpec]:
+    """Return the cells of a strategy, one per seed: digits, or made texts if it needs a transformer."""
+    tunes = strategies.get(name).tunes
+    settings: Fields
+    suite, settings = ("check-easy-texts", {"tune": tunes}) if tunes else ("digits", {"model": model})
+    if size.rows_per_class and not tunes:
+        settings["rows_per_class"] = size.rows_per_class
+    given: dict[str, Any] = {**settings, "epochs": size.epochs}
+    made = [one_cell(suite, name, scenario_of(name), seed, given) for seed in range(size.seeds)]
+    for spec in made:
+        spec.hyper.update(SMALL.get(name, {}))
+    return made
+
+
+def last_row(specs: Sequence[CellSpec], device: str) -> list[float]:
+    """Return the mean over seeds of the last row of R."""
     records = run_group(specs, device=device)
-    bad = [r["reason"] for r in records if r["status"] != "done"]
-    if bad:
-        raise RuntimeError(f"{specs[0].strategy} on {device}: {bad[0]}")
-    return np.array([np.array(r["test"]["right"][-1]) / r["test"]["total"][-1] for r in records])
+    if bad := [str(r["reason"]) for r in records if r["status"] != "done"]:
+        raise RuntimeError(bad[0])
+    rows = [np.array(r["test"]["right"][-1]) / r["test"]["total"][-1] for r in records]
+    mean: list[float] = np.mean(rows, 0).round(6).tolist()
+    return mean
 
 
-def of_any_model() -> list[str]:
-    """Return the strategies that do not need a transformer."""
-    return [name for name in strategies.names() if not strategies.get(name).tunes]
+def agreement(name: str, device: str, size: Size, cpu: dict[str, list[float]]) -> dict[str, Any]:
+    """Compare R with that of the CPU, and take steps while waits are errors."""
+    specs = cells(name, size)
+    here, there = last_row(specs, device), cpu.get(name) or last_row(specs, "cpu")
+    gap = float(np.abs(np.subtract(here, there)).max())
+    waits, declared = wait_of_steps(specs, device)
+    fault = "" if gap <= TOLERANCE else f"R differs by {gap:.3f} from the CPU's"
+    if waits and not declared:
+        fault = f"{fault}{'; ' if fault else ''}a step waits: {waits}"
+    means = {"accuracy": float(np.mean(here)), "accuracy_cpu": float(np.mean(there)), "largest_gap": gap}
+    return {**means, "waits": declared if waits else "", "fault": fault}
 
 
-def agreement(device: str, size: Size) -> pd.DataFrame:
-    """Compare R on the device with R on the CPU, for every strategy."""
-    rows = []
-    for name in of_any_model():
-        specs = [cell(name, seed, scenario_of(name), "mlp", epochs=size.epochs) for seed in range(size.seeds)]
-        cpu, here = last_rows(specs, "cpu"), last_rows(specs, device)
-        gap = float(np.abs(cpu.mean(0) - here.mean(0)).max())
-        means = {"acc_cpu": float(cpu.mean()), "acc_device": float(here.mean())}
-        rows.append({"strategy": name, **means, "largest_gap": gap, "agrees": gap <= TOLERANCE})
-    return pd.DataFrame(rows)
-
-
-class _NoReads(TorchFunctionMode):
-    """Makes an error of every read of a tensor's values by Python, for which a GPU would have to wait."""
-
-    reads: ClassVar = {
-        "item",
-        "tolist",
-        "numpy",
-        "cpu",
-        "__bool__",
-        "__int__",
-        "__float__",
-        "__index__",
-        "__array__",
-    }
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function of torch unless it reads values."""
-        if getattr(func, "__name__", "") in self.reads:
-            raise RuntimeError(f"{func.__name__} of a tensor waits for the device")
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _no_waiting(device: str) -> Iterator[None]:
-    """Turn every synchronisation of the host with the GPU into an error; on a CPU, what would be one."""
-    if not device.startswith("cuda"):
-        with _NoReads():
-            yield
-        return
+def wait_of_steps(specs: Sequence[CellSpec], device: str) -> tuple[str, str]:
+    """Return what waits in the steps of the last task, empty for nothing, and the reason that is declared."""
+    state = make_lanes(specs, device)
+    declared = state.strategy.waits or state.model.waits
+    for earlier in range(state.streams.n_tasks - 1):
+        learn_task(state, earlier)
+    steps = _steps_of(state, state.streams.n_tasks - 1)
+    steps()  # what only the first steps of a process do
     torch.cuda.set_sync_debug_mode("error")
     try:
-        yield
+        steps()
+    except RuntimeError as error:
+        return kind_and_message(error), declared
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def never_waits(device: str, size: Size) -> pd.DataFrame:
-    """Take all steps of the second task with every strategy; a host synchronisation is an error."""
-    rows = []
-    for name in of_any_model():
-        specs = [cell(name, seed, scenario_of(name), "mlp", epochs=1) for seed in range(3)]
-        state = make_lanes(specs, device)
-        for earlier in range(state.streams.n_tasks - 1):
-            learn_task(state, earlier)
-        steps = _steps_of(state, state.streams.n_tasks - 1)
-        steps()
-        error = ""
-        try:
-            with _no_waiting(device):
-                steps()
-        except RuntimeError as raised:
-            error = str(raised).splitlines()[0]
-        declared = strategies.get(name).waits
-        rows.append({"strategy": name, "waits": (declared or error) if error else "never"})
-    return pd.DataFrame(rows)
+    return "", declared
 
 
 def _steps_of(state: LaneState, task: int) -> Callable[[], object]:
@@ -148,66 +230,202 @@ def _steps_of(state: LaneState, task: int) -> Callable[[], object]:
     return lambda: take_steps(state, schedule)
 
 
-def speed(device: str, size: Size, data: Data) -> pd.DataFrame:
-    """Measure step time and samples per second for growing numbers of lanes."""
-    rows, place = [], torch.device(device)
-    for model in ("mlp", "cnn"):
-        for name in ("finetune", "er", "ewc"):
-            for lanes in size.lanes:
-                settings: dict[str, Any] = {"batch": 32, "optimiser": "adam", "lr": 1e-3}
-                settings["iterations"] = size.steps
-                specs = [cell(name, seed, "class", model, **settings) for seed in range(lanes)]
-                state = make_lanes(specs, device, data)
-                learn_task(state, 0)  # warm, and something to protect
-                steps = _steps_of(state, 1)
-                taken = [
-                    timed(steps, place, clock=time.perf_counter) / size.steps for _ in range(size.repeats)
-                ]
-                seconds = statistics.median(taken)
-                row = {"model": model, "strategy": name, "lanes": lanes, "step_ms": 1e3 * seconds}
-                ends = {"step_ms_low": 1e3 * min(taken), "step_ms_high": 1e3 * max(taken)}
-                rows.append({**row, **ends, "samples_per_second": lanes * 32 / seconds})
-                print(f"  {model} {name} {lanes} lanes: {1e3 * seconds:.2f} ms a step", flush=True)
-    frame = pd.DataFrame(rows)
-    first = frame.groupby(["model", "strategy"])["samples_per_second"].transform("first")
-    frame["times_one_lane"] = frame["samples_per_second"] / first
-    return frame
+def cpu_side(size: Size = FULL) -> dict[str, list[float]]:
+    """Return the CPU's side of part 1, for the file."""
+    found = {}
+    for name in strategies.names():
+        found[name] = last_row(cells(name, size), "cpu")
+        print(f"  {name}", flush=True)
+    return found
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run all three parts; return 0 if R agrees and nothing waits, 1 otherwise, 2 without a GPU."""
+# Parts 3 to 5.
+
+
+def mnist(rows: int) -> tuple[Data, bool]:
+    """Return MNIST and whether it is real; made data of its shape where it is not available."""
+    import suites
+
+    try:
+        if rows == FULL.rows:
+            return suites.get("split-mnist").load(), True
+    except (ImportError, OSError, UserError):
+        pass
+    y_N = torch.arange(rows) % 10
+    x_N = torch.randint(0, 256, (rows, 1, 28, 28), generator=generator(0, "made"), dtype=torch.uint8)
+    names = tuple(map(str, range(10)))
+    return Data("made", x_N, y_N, rows * 6 // 7, names, 255.0, f"made-{rows}"), False
+
+
+def speed(name: str, model: str, lanes: int, device: str, size: Size, data: Data) -> dict[str, Any]:
+    """Measure steps of some lanes: milliseconds, rows per second, bytes of a lane."""
+    settings: Fields = {
+        "model": model,
+        "batch": 32,
+        "optimiser": "adam",
+        "lr": 1e-3,
+        "iterations": size.steps,
+    }
+    specs = [one_cell("split-mnist", name, "class", seed, settings) for seed in range(lanes)]
+    return _measured(specs, device, size, data)
+
+
+def _measured(specs: Sequence[CellSpec], device: str, size: Size, data: Data | None) -> dict[str, Any]:
+    place = torch.device(device)
+    try:
+        state = make_lanes(specs, device, data)
+        learn_task(state, 0)  # warm, and something to protect
+        steps = _steps_of(state, 1)
+        taken = sorted(timed(steps, place, clock=time.perf_counter) for _ in range(size.repeats))
+    except torch.cuda.OutOfMemoryError:
+        return {"lanes": len(specs), "out_of_memory": True}
+    number = state.clock.steps  # of the first task, as long as the second
+    step, batch = taken[len(taken) // 2] / number, specs[0].training["batch"]
+    spread = {"step_ms_low": 1e3 * taken[0] / number, "step_ms_high": 1e3 * taken[-1] / number}
+    memory = torch.cuda.max_memory_allocated(place) / len(specs)
+    # No step is captured as a graph in this version.
+    found = {"lanes": len(specs), "graph": "off", "step_ms": 1e3 * step, **spread}
+    return {**found, "samples_per_second": len(specs) * batch / step, "bytes_per_lane": int(memory)}
+
+
+def entry(selector: str, device: str, size: Size, data: Data, real: bool) -> dict[str, Any]:
+    """Run an entry of the table from beginning to end; accuracy only on real data."""
+    settings: dict[str, Any] = {"validation": 0.0}
+    if size.table_steps:
+        settings["iterations"] = size.table_steps
+    seeds = range(2, 2 + size.table_seeds)
+    specs = [one_cell("split-mnist", selector, "class", seed, settings) for seed in seeds]
+    records = run_group(specs, device=device, data=data)
+    if bad := [str(r["reason"]) for r in records if r["status"] != "done"]:
+        raise RuntimeError(bad[0])
+    right = [np.array(r["test"]["right"][-1]) / r["test"]["total"][-1] for r in records]
+    return {"seeds": len(specs), **({"accuracy": float(np.mean(right))} if real else {"data": "made"})}
+
+
+def whole_table(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Extrapolate from the measured entries to all entries of the table, by the cost of their strategies."""
+    table = tomllib.loads(_TABLE.read_text(encoding="utf-8"))["entry"]
+    per_cost = sum(line["seconds"] for line in lines) / sum(_cost(line["name"]) for line in lines)
+    costs = [_cost(e["run"]) for e in table for scenario in ("task", "domain", "class") if scenario in e]
+    return {"entries": len(costs), "extrapolated_seconds": per_cost * sum(costs)}
+
+
+def _cost(selector: str) -> float:
+    (name,) = strategies.method_names(selector)
+    return strategies.get(name).cost
+
+
+@contextmanager
+def minilm() -> Iterator[tuple[str, str]]:
+    """Return the name of MiniLM, and what it is: its weights, or random ones in a network of its shape."""
+    from bench.models import pretrained
+
+    try:
+        pretrained.backbone("minilm", "mean")
+        name = "minilm"
+    except (ImportError, OSError, UserError):
+        name = ""
+    if name:
+        yield name, "weights of MiniLM"
+        return
+    from transformers import BertConfig, BertModel, ByT5Tokenizer
+
+    with tempfile.TemporaryDirectory(prefix="lethe-minilm-") as folder:
+        tokenizer = ByT5Tokenizer(extra_ids=0)
+        shape = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12}
+        config = BertConfig(vocab_size=len(tokenizer), intermediate_size=1536, pad_token_id=0, **shape)
+        BertModel(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        yield folder, "random weights in a network of MiniLM's shape"
+
+
+def lora(name: str, lanes: int, device: str, size: Size) -> dict[str, Any]:
+    """Measure steps of LoRA on made texts."""
+    settings: Fields = {"model": name, "tune": "lora", "batch": 16, "iterations": size.steps}
+    specs = [one_cell("check-easy-texts", "finetune", "class", seed, settings) for seed in range(lanes)]
+    return _measured(specs, device, size, None)
+
+
+# The script.
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run all parts; return 0 if R agrees and nothing waits or raises, 1 otherwise, 2 without a GPU."""
     parser = argparse.ArgumentParser(prog="python -m bench.checks.gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1; cpu for a dry check")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1; pretended for a trial of the script")
     parser.add_argument("--quick", action="store_true", help="few seeds, steps and lanes")
-    parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="where the record goes")
+    parser.add_argument("--strategies", default="", help="only these, separated by commas")
+    parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"), help="file for lines of JSON")
+    parser.add_argument("--cpu-side", action="store_true", help="compute the CPU's side and write its file")
+    parser.add_argument("--resume", action="store_true", help="leave out what the file has")
     asked = parser.parse_args(words)
-    cuda = asked.device.startswith("cuda")
-    if cuda and not torch.cuda.is_available():
-        print("gpu check: no CUDA device is available here; --device cpu makes a dry check", file=sys.stderr)
+    pretended = asked.device == "pretended"
+    if not (asked.cpu_side or pretended or torch.cuda.is_available()):
+        print("gpu check: no CUDA device is available; --device pretended tries the script", file=sys.stderr)
         return 2
     if not asked.out.parent.is_dir():
         print(f"gpu check: there is no folder {asked.out.parent}", file=sys.stderr)
         return 2
-    size = QUICK if asked.quick else FULL
-    name = torch.cuda.get_device_name(asked.device) if cuda else "cpu"
-    print(f"{name}, torch {torch.__version__}")
-    print("R against the CPU", flush=True)
-    agrees = agreement(asked.device, size)
-    print(agrees.to_string(index=False))
-    print("host synchronisation within a task" if cuda else "reads of tensors by Python within a task")
-    waits = never_waits(asked.device, size)
-    print(waits.to_string(index=False))
-    print("speed", flush=True)
-    speeds = speed(asked.device, size, suites.get("digits").load())
-    print(speeds.to_string(index=False, float_format="{:.2f}".format))
+    with ExitStack() as stack:
+        stack.enter_context(made_streams())
+        if asked.cpu_side:
+            torch.set_num_threads(1)
+            lines = ",\n".join(f" {json.dumps(n)}: {json.dumps(row)}" for n, row in cpu_side().items())
+            CPU_SIDE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+            return 0
+        if pretended:
+            stack.enter_context(pretended_device())
+        try:
+            return _run(asked, "cuda" if pretended else asked.device)
+        except Broken as broken:
+            if pretended:
+                raise
+            print(f"the GPU cannot be used any more after {broken}; a new process goes on", flush=True)
+            again = [w for w in (words or sys.argv[1:]) if w != "--resume"]
+            os.execv(sys.executable, [sys.executable, "-m", "bench.checks.gpu", *again, "--resume"])
+
+
+def _run(asked: argparse.Namespace, device: str) -> int:
+    size, report = QUICK if asked.quick else FULL, Report(asked.out)
+    if asked.resume and asked.out.is_file():
+        lines = [json.loads(line) for line in asked.out.read_text(encoding="utf-8").splitlines()]
+        report.done = {(line["part"], line["name"]) for line in lines}
+        report.wrong = [f"{line['part']} {line['name']}: {line['fault']}" for line in lines if line["fault"]]
+    else:
+        asked.out.write_text("", encoding="utf-8")
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    tables = {"agreement": agrees, "waits": waits, "speed": speeds}
-    record = {"schema": 1, "machine": name, "torch": torch.__version__, "date": date, "quick": asked.quick}
-    record |= {"tolerance": TOLERANCE, **{part: table.to_dict("records") for part, table in tables.items()}}
-    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"record: {asked.out}")
-    declared = {strategies.get(name).waits for name in strategies.names()} - {""}
-    return 0 if agrees["agrees"].all() and waits["waits"].isin({"never", *declared}).all() else 1
+    versions = {"torch": torch.__version__, "cuda": torch.version.cuda or "", "numpy": np.__version__}
+    report.add("machine", torch.cuda.get_device_name(device), date=date, quick=asked.quick, **versions)
+    cpu: dict[str, list[float]] = {} if asked.quick else json.loads(CPU_SIDE.read_text(encoding="utf-8"))
+    names = asked.strategies.split(",") if asked.strategies else strategies.names()
+    of_strategies = [(n, lambda n=n: agreement(n, device, size, cpu)) for n in names]
+    report.each("strategies", device, of_strategies, SECONDS["strategies"])
+
+    data, real = mnist(size.rows)
+    few = [n for n in ("finetune", "er", "ewc", "der++", "lwf") if n in names]
+    settings = [(n, model, lanes) for lanes in size.lanes for model in ("mlp", "cnn") for n in few]
+    of_lanes = [
+        (f"{n} {model} {lanes}", lambda n=n, m=model, k=lanes: speed(n, m, k, device, size, data))
+        for n, model, lanes in settings
+    ]
+    report.each("lanes", device, of_lanes, SECONDS["lanes"])
+
+    chosen = [e for e in _ENTRIES if strategies.method_names(e)[0] in names]
+    entries = [(e, lambda e=e: entry(e, device, size, data, real)) for e in chosen]
+    report.each("table", device, entries, SECONDS["table"])
+    lines = [json.loads(line) for line in asked.out.read_text(encoding="utf-8").splitlines()]
+    measured = [line for line in lines if line["part"] == "table" and line["name"] in chosen]
+    if (usable := [line for line in measured if not line["fault"]]) and _TABLE.is_file():
+        report.add("table", "all entries", **whole_table(usable))
+
+    with minilm() as (model, what):
+        print(f"lora: {what}", flush=True)
+        of_texts = [(f"{n} lanes", lambda n=n: lora(model, n, device, size)) for n in size.texts]
+        report.each("lora", device, of_texts, SECONDS["lora"])
+    print(f"{len(report.wrong)} faults; {asked.out}")
+    for words in report.wrong:
+        print(f"  {words}")
+    return 1 if report.wrong else 0
 
 
 if __name__ == "__main__":

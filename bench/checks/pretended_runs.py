@@ -6,7 +6,7 @@ with equal rates, so parameters and losses may differ by rounding. Steps must no
 the strategy or the model says why (``waits``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 import strategies
-from bench.checks.conformance import SMALL, Checkpoints
+from bench.checks.conformance import SMALL, Checkpoints, Fault, Skip
 from bench.checks.made_streams import scenario_of
 from bench.checks.pretended_device import PretendedDevice, pretended_device
 from bench.plan import CellSpec, Fields, one_cell
 from bench.schema import differing_fields
 from bench.train import begin_task, learn_task, make_lanes, run_group, take_steps
+from strategies.core import Unsuitable
 from suites.base import Training
 
 FORMS: dict[str, tuple[str, Fields]] = {
@@ -105,6 +106,30 @@ def _close(ours: Tensor, theirs: Tensor) -> bool:
     return torch.allclose(ours.double(), theirs.double(), rtol=1e-2, atol=1e-3, equal_nan=True)
 
 
+def _check_of(name: str) -> Callable[[Any], None]:
+    """Return the check of a strategy with every kind of model, for ``lethe check pretended-gpu``."""
+
+    def check(device: Any) -> None:
+        found, ran = [], 0
+        for form in FORMS:
+            try:
+                cells = device_cells(name, form)
+                found += [f"{form}: {words}" for words in device_findings(cells)] if cells else []
+                ran += bool(cells)
+            except Unsuitable:
+                continue
+        if found:
+            raise Fault("; ".join(found))
+        if not ran:
+            raise Skip("it fits none of the models")
+
+    return check
+
+
+DEVICE_CHECKS = {name: _check_of(name) for name in strategies.names()}
+"""For each strategy, whole runs on the pretended device with every kind of model."""
+
+
 def waits_of_steps(cells: Sequence[CellSpec], device: PretendedDevice) -> list[Any]:
     """Return the waits within the steps of all tasks that neither the strategy nor the model declares."""
     state = make_lanes(cells, "cuda:0")
@@ -116,7 +141,7 @@ def waits_of_steps(cells: Sequence[CellSpec], device: PretendedDevice) -> list[A
             found += device.waits
             if state.shows_boundary(task + 1):
                 state.strategy.end_task(task)
-    declared = state.strategy.waits or getattr(state.model, "waits", "")
+    declared = state.strategy.waits or state.model.waits
     return [] if declared else found
 
 

@@ -13,12 +13,11 @@ from bench import models
 from bench.checks.conformance import CHECKS, Result, Skip, Subject, check_one
 from bench.checks.made_streams import made_streams
 from bench.checks.others import MODEL_CHECKS, SUITE_CHECKS, ModelSubject, SuiteSubject
+from bench.checks.pretended_runs import DEVICE_CHECKS
 from suites.errors import UserError, unknown
 
-RESERVED = {
-    "gpu": "python -m bench.checks.gpu checks a GPU",
-}
-"""Names reserved for later versions, and the current alternative."""
+GPU, PRETENDED = "gpu", "pretended-gpu"
+"""Targets that are devices: a real one, by bench.checks.gpu, and a pretended one, for every strategy."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,12 @@ def targets(names: Sequence[str]) -> list[Target]:
     """Return the targets of names; ``all`` means every strategy.
 
     Raises:
-        UserError: A name is none of a strategy, a suite or a model, or is reserved.
+        UserError: A name is none of a strategy, a suite or a model, or has checks that run alone.
     """
     found = []
     for name in names:
-        if name in RESERVED:
-            raise UserError(f"lethe check {name} is reserved for a later version; {RESERVED[name]}")
+        if name == GPU:
+            raise UserError("lethe check gpu takes minutes and no other targets: run it alone")
         found += [_target(each) for each in (strategies.names() if name == "all" else [name])]
     return found
 
@@ -67,6 +66,8 @@ def _target(name: str) -> Target:
     parts = strategies.method_names(name)
     if all(strategies.REGISTRY.has(part) for part in parts):
         return Target(name, "strategy", CHECKS, Subject)
+    if name == PRETENDED:
+        return Target(name, "device", DEVICE_CHECKS, str)
     if suites.REGISTRY.has(name):
         return Target(name, "suite", SUITE_CHECKS, SuiteSubject)
     if models.REGISTRY.has(name):
@@ -74,5 +75,6 @@ def _target(name: str) -> Target:
     if ".py:" in name:
         path, _, attribute = name.rpartition(":")
         raise UserError(f"{path} has no strategy, suite or model {attribute!r}")
-    known = [*strategies.names(), *suites.REGISTRY.names(), *models.names(), "all", *RESERVED, "defaults"]
+    known = [*strategies.names(), *suites.REGISTRY.names(), *models.names(), "all"]
+    known += [GPU, PRETENDED, "defaults"]
     raise unknown("target", name, known)

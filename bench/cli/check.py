@@ -17,14 +17,16 @@ from suites import errors
 @app.command(
     epilog="Examples: lethe check ./mine.py:M | lethe check 'er[buffer=50]' er+lwf | lethe check all "
     "| lethe check ./my_suite.py:SHAPES | lethe check ./mine.py:M --only alone --only resumed "
-    "| lethe check defaults digits | lethe check defaults digits -s si -s dgr --scenario class"
+    "| lethe check defaults digits | lethe check defaults digits -s si -s dgr --scenario class "
+    "| lethe check pretended-gpu --only er | lethe check gpu"
 )
 def check(
     target: Annotated[
         list[str],
         typer.Argument(
             metavar="TARGET...",
-            help="Strategies, suites, models: name, ./file.py:Name; or all; or defaults and suites.",
+            help="Strategies, suites, models: name, ./file.py:Name; or all; or defaults and suites; or gpu; "
+            "or pretended-gpu.",
         ),
     ],
     only: Annotated[list[str] | None, typer.Option(help="Run only this check; repeat for more.")] = None,
@@ -37,9 +39,13 @@ def check(
     seeds: Annotated[str, typer.Option(help="For defaults: 2 means 0 and 1.")] = "2",
     out: Annotated[
         Path | None,
-        typer.Option(help="For defaults: keep the cells in this folder; those it has are not run."),
+        typer.Option(
+            help="For defaults: keep the cells in this folder; those it has are not run. For gpu: file for a line "
+            "of JSON per strategy; without it gpu.jsonl."
+        ),
     ] = None,
     jobs: Jobs = 0,
+    device: Annotated[str, typer.Option(help="For gpu: cuda, cuda:1 ...")] = "cuda",
     as_json: Json = False,
 ) -> None:
     """Check methods, suites or models on small generated streams; each finding is one line with what to do.
@@ -47,8 +53,15 @@ def check(
     ``lethe check defaults SUITE`` trains each method and finetune on a few seeds, and names the methods that
     at their defaults equal finetune, whose own term hardly acts, or that are worse.
 
+    ``lethe check pretended-gpu`` runs every strategy with every kind of model on a pretended CUDA device;
+    ``lethe check gpu`` checks a real one within minutes.
+
     The exit code is 1 if something was found.
     """
+    if target == ["gpu"]:
+        from bench.checks import gpu
+
+        raise typer.Exit(gpu.main(["--device", device, "--out", str(out or "gpu.jsonl")]))
     if target[0] == "defaults":
         if only:
             raise errors.UserError("--only chooses checks of a method; -s chooses methods for defaults")

@@ -150,7 +150,7 @@ def _computed(texts: tuple[str, ...], model: str, options: Options, device: str,
 
 _FEATURES_FOLLOW_FROM = (
     tokens, padded, _computed, pretrained.Backbone, pretrained.backbone, pretrained.tokenizer,
-    shared.real_tokens,
+    shared.real_tokens, shared.attention_mask, shared.takes_mask,
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.models.shared import real_tokens
+from bench.models.shared import attention_mask, real_tokens
 from suites.errors import Unavailable, UserError
 from suites.paths import folder_named
 from suites.sources import hub_in_reach
@@ -73,6 +73,7 @@ class Backbone(nn.Module):
                 "inputs_embeds": torch.cat([prompt_RPF, embed(tokens_RS)], 1),
                 "attention_mask": torch.cat([real_RS.new_ones(len(real_RS), prompts), real_RS], 1),
             }
+        given["attention_mask"] = attention_mask(given["attention_mask"], self.transformer)
         out = self.transformer(**given)
         if self.pooling == "own":
             features_RF: Tensor = out.logits

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.models import pretrained
-from bench.models.shared import Shared, real_tokens
+from bench.models.shared import Shared, attention_mask, real_tokens
 from bench.models.tuning import insert_lora
 from strategies.core import IGNORED, Generators
 from suites.errors import UserError
@@ -41,7 +41,8 @@ class Pair(nn.Module):
     def forward(self, text_RS: Tensor, target_RS: Tensor) -> Tensor:
         """Return the logits of all tokens of the target, shape (R, S, V)."""
         before_RS = self.transformer.prepare_decoder_input_ids_from_labels(labels=target_RS)
-        given = {"input_ids": text_RS, "attention_mask": real_tokens(text_RS, self.padding)}
+        mask = attention_mask(real_tokens(text_RS, self.padding), self.transformer)
+        given = {"input_ids": text_RS, "attention_mask": mask}
         out = self.transformer(**given, decoder_input_ids=before_RS, use_cache=False)
         logits_RSV: Tensor = out.logits
         return logits_RSV
@@ -56,6 +57,11 @@ class Pair(nn.Module):
         return nn.functional.pad(written_RS, (0, most - written_RS.shape[1]), value=self.padding)
 
 
+def _width(real_LBS: Tensor) -> int:
+    """Return the length of the longest text; on a GPU, which would have to wait for it, the largest one."""
+    return real_LBS.shape[2] if real_LBS.is_cuda else max(1, int(real_LBS.sum(2).amax()))
+
+
 class Seq2Seq(Shared[Pair]):
     """One transformer for all lanes, with separate LoRA parameters for each lane."""
 
@@ -65,11 +71,11 @@ class Seq2Seq(Shared[Pair]):
         return (text_LBS != self.base.padding).sum(2) + (target_LBS != IGNORED).sum(2)
 
     def forward(self, x_LB2S: Tensor) -> Tensor:
-        """Return the logits of the target, (L, B, S, V); S is the length of the longest target."""
+        """Return the logits of the target, (L, B, S, V); S is at least the length of the longest target."""
         text_LBS, target_LBS = x_LB2S.unbind(2)
-        width = max(1, int((target_LBS != IGNORED).sum(2).amax()))
-        text_LBS, target_LBS = self._narrow(text_LBS), target_LBS[:, :, :width].long()
-        self.count(int(self.lengths(x_LB2S).sum()), text_LBS.numel() + target_LBS.numel())
+        text_LBS = self._narrow(text_LBS)
+        target_LBS = target_LBS[:, :, : _width(target_LBS != IGNORED)].long()
+        self.count(self.lengths(x_LB2S), text_LBS.numel() + target_LBS.numel())
         return self.forced(text_LBS, target_LBS)
 
     @torch.no_grad()
@@ -79,8 +85,7 @@ class Seq2Seq(Shared[Pair]):
 
     def _narrow(self, text_LBS: Tensor) -> Tensor:
         """Return texts without the columns that are padding in all of them."""
-        width = max(1, int((text_LBS != self.base.padding).sum(2).amax()))
-        return text_LBS[:, :, :width].long()
+        return text_LBS[:, :, : _width(text_LBS != self.base.padding)].long()
 
     def forced(self, text_LBS: Tensor, target_LBS: Tensor) -> Tensor:
         """Return the logits of all lanes; lanes are folded into the rows."""

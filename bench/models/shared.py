@@ -22,6 +22,31 @@ def real_tokens(tokens_RS: Tensor, padding: int) -> Tensor:
     return real_RS
 
 
+_MASK_AS_GIVEN = frozenset(
+    ["albert", "bert", "camembert", "distilbert", "electra", "mpnet", "mt5", "roberta", "t5", "xlm-roberta"]
+)
+"""Kinds of transformers that use a mask of four axes as it is, in attention over whole texts."""
+
+
+def attention_mask(real_RS: Tensor, transformer: Any) -> Tensor:
+    """Return the attention mask that a transformer gets.
+
+    Transformers reads a mask of two axes to find out whether any token is padding, for which a GPU would have
+    to wait. There, a mask that is added to the scores, (R, 1, 1, S), is prepared instead.
+    """
+    if not real_RS.is_cuda or not takes_mask(transformer):
+        return real_RS
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros_like(real_RS, dtype=torch.float32).masked_fill(real_RS == 0, lowest)[:, None, None]
+
+
+def takes_mask(transformer: Any) -> bool:
+    """Return whether a transformer uses a prepared mask as it is."""
+    config = transformer.config
+    pairs = getattr(config, "is_encoder_decoder", False)
+    return config.model_type in _MASK_AS_GIVEN and (pairs or not getattr(config, "is_decoder", False))
+
+
 class Shared(LaneModel, Generic[Base]):
     """A model whose lanes share the weights of a transformer; trained parameters are stacked over lanes."""
 
@@ -34,6 +59,9 @@ class Shared(LaneModel, Generic[Base]):
         self.counts = {"tokens": 0, "padded": 0}
         # In a tuple, so that the shared weights, which have no lane axis, are not registered as parameters.
         self._base = (base,)
+        transformer: Any = base.transformer
+        if not takes_mask(transformer):
+            self.waits = f"a {transformer.config.model_type} model of transformers reads its mask"
 
     @property
     def base(self) -> Base:
@@ -45,10 +73,11 @@ class Shared(LaneModel, Generic[Base]):
         self.base._apply(fn)  # type: ignore[no-untyped-call]
         return self
 
-    def count(self, tokens: int, padded: int) -> None:
+    def count(self, length_LB: Tensor, padded: int) -> None:
         """Add to the counts of tokens, without and with padding; only while gradients are recorded."""
         if torch.is_grad_enabled():
-            self.counts["tokens"] += tokens
+            # Not in place: the clock remembers an earlier count. It is read when the task has ended.
+            self.counts["tokens"] = self.counts["tokens"] + length_LB.sum()
             self.counts["padded"] += padded
 
     def stack(self, bases: Sequence[nn.Module]) -> None:

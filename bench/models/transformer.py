@@ -21,8 +21,9 @@ from suites.values import only_if
 Tune = Literal["head", "full", "lora", "adapter", "bitfit", "prompt"]
 Pooling = Literal["mean", "first", "own"]
 _AT_ONCE = {"cpu": 16, "cuda": 1024}
-"""Rows of all lanes that are computed together. Rows are sorted by length first, so that each part is only as
-wide as its longest row; a GPU is faster with fewer, larger products."""
+"""Rows of all lanes that are computed together. On a CPU, rows are sorted by length first, so that each part
+is only as wide as its longest row. The host would have to wait for a GPU to read that width, and a GPU is
+faster with fewer, larger products: there, each part is as wide as the longest text of the data set."""
 
 
 class Transformer(Shared[Backbone]):
@@ -49,17 +50,22 @@ class Transformer(Shared[Backbone]):
 
         ``of_rows`` are other tensors, (L, B, ...) each, whose rows ``encode`` gets together with the tokens.
         """
+        length_LB, at_once = self.lengths(x_LBS), max(1, _AT_ONCE[x_LBS.device.type] // len(x_LBS))
+        if x_LBS.is_cuda:
+            self.count(length_LB, x_LBS.numel())
+            whole = (x_LBS, *of_rows)
+            parts = zip(*(t.split(at_once, 1) for t in whole), strict=True)
+            return torch.cat([self.encode(*part) for part in parts], 1)
         lane_L1 = torch.arange(len(x_LBS), device=x_LBS.device).unsqueeze(1)
-        length_LB = self.lengths(x_LBS)
         order_LB = length_LB.argsort(dim=1, stable=True)
         parts_LbF, padded = [], 0
-        for part_Lb in order_LB.split(max(1, _AT_ONCE[x_LBS.device.type] // len(x_LBS)), 1):
+        for part_Lb in order_LB.split(at_once, 1):
             width = max(1, int(length_LB.gather(1, part_Lb).amax()))
             index = part_Lb.unsqueeze(2).expand(-1, -1, width)
             more = [t[lane_L1, part_Lb] for t in of_rows]
             parts_LbF.append(self.encode(x_LBS[:, :, :width].gather(1, index), *more))
             padded += part_Lb.numel() * width
-        self.count(int(length_LB.sum()), padded)
+        self.count(length_LB, padded)
         sorted_LBF = torch.cat(parts_LbF, 1)
         return sorted_LBF.gather(1, order_LB.argsort(1).unsqueeze(2).expand_as(sorted_LBF))
 

@@ -5,6 +5,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -49,7 +50,7 @@ class Clock:
         if self.device.type == "cuda":
             self._event, self._first_event = self._recorded(), None
 
-    def step(self, step: int, tokens: Mapping[str, int]) -> None:
+    def step(self, step: int, tokens: Mapping[str, Any]) -> None:
         """Record that a step was submitted; the first ones are timed separately.
 
         Args:
@@ -64,7 +65,7 @@ class Clock:
             else:
                 self._after_first = time.perf_counter()
 
-    def stop(self, samples: int, first_samples: int, tokens: dict[str, int]) -> None:
+    def stop(self, samples: int, first_samples: int, tokens: dict[str, Any]) -> None:
         """Stop the training of a task.
 
         Args:
@@ -82,14 +83,14 @@ class Clock:
         if self._steps_now > FIRST_STEPS:
             self.steady["steps"] += self._steps_now - FIRST_STEPS
             self.steady["samples"] += samples - first_samples
-            self.steady["tokens"] += tokens.get("tokens", 0) - self._first_tokens
+            self.steady["tokens"] += int(tokens.get("tokens", 0) - self._first_tokens)
             self.steady["seconds"] += whole - first
         self.seconds["train"] += whole
         self.seconds["first_steps"] += first
         self.steps += self._steps_now
         self.samples += samples
         for name, count in tokens.items():
-            self.tokens[name] += count
+            self.tokens[name] += int(count)
             tokens[name] = 0
 
     @contextmanager

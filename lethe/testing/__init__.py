@@ -12,7 +12,6 @@ tests are made of the same builders.
 """
 
 from bench.checks.conformance import SMALL, Checkpoints, Result
-from bench.checks.gpu import FULL, QUICK, Size, agreement, never_waits, speed
 from bench.checks.made_streams import codes, sentences
 from bench.checks.pretended_device import PretendedDevice, Wait, pretended_device
 from bench.checks.pretended_runs import device_cells, device_findings, launches_per_step
@@ -69,12 +68,12 @@ from lethe.testing.toy_suites import (
 )
 
 __all__ = [
-    "FULL", "QUICK", "SEEDS", "SMALL", "TOY", "TOY_AGAIN", "TOY_PAIRS", "TOY_TEXT", "TOY_UNEVEN",
-    "Checkpoints", "PretendedDevice", "Result", "Size", "Wait", "agreement", "assert_equal",
-    "assert_lanes_are", "begin", "blobs", "codes", "conformance", "dense_of", "descend", "device_cells",
-    "device_findings", "domain_blobs", "features_of", "frames_of", "lane_module", "lane_value", "lanes_on",
-    "launches_per_step", "learn_once", "logits_of", "loss_among", "made_cell", "made_up", "never_waits",
-    "new_batch", "not_done", "of_cell", "outcome", "perturb", "pretended_device", "ready", "record",
-    "registered", "remembered", "replayed", "sentences", "snapshot", "speed", "split", "targets", "timings",
-    "toy_cell", "toy_run", "train_on", "with_classes", "write_run",
+    "SEEDS", "SMALL", "TOY", "TOY_AGAIN", "TOY_PAIRS", "TOY_TEXT", "TOY_UNEVEN", "Checkpoints",
+    "PretendedDevice", "Result", "Wait", "assert_equal", "assert_lanes_are", "begin", "blobs", "codes",
+    "conformance", "dense_of", "descend", "device_cells", "device_findings", "domain_blobs",
+    "features_of", "frames_of", "lane_module", "lane_value", "lanes_on", "launches_per_step",
+    "learn_once", "logits_of", "loss_among", "made_cell", "made_up", "new_batch", "not_done", "of_cell",
+    "outcome", "perturb", "pretended_device", "ready", "record", "registered", "remembered", "replayed",
+    "sentences", "snapshot", "split", "targets", "timings", "toy_cell", "toy_run", "train_on",
+    "with_classes", "write_run",
 ]  # fmt: skip

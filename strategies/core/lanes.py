@@ -13,7 +13,7 @@ Axes: L lanes, B batch, F features, C channels, O outputs, I inputs, H height, W
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -115,12 +115,14 @@ class LaneModel(nn.Module):
     head: LaneLinear
     any_lanes: ClassVar[bool] = False
     """Whether ``functional_call`` may use parameters of more lanes than the model was built with."""
+    waits: str = ""
+    """Why a step waits for the host (the CPU); empty if it does not."""
     one_by_one: str = ""
     """Why lanes are computed one after the other, in one line; empty if they are computed together."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Any] = {}
         """For models of texts: numbers of tokens trained on since the counts were last read."""
 
     def features(self, x_LBX: Tensor) -> Tensor:

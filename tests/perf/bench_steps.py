@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import strategies
 from bench import models
-from bench.checks.gpu import of_any_model, scenario_of
+from bench.checks.made_streams import scenario_of
 from bench.plan import CellSpec, Value, one_cell
 from bench.train import begin_task, learn_task, make_lanes, run_group, take_steps
 from strategies.core import OPTIMISERS
@@ -135,7 +135,7 @@ def test_lanes_against_single_runs(compare: Compare, lanes: int) -> None:
     assert compare(f"{lanes} lanes of 64-100-100-10", f"{lanes} bare runs", together, alone, "", STEPS)
 
 
-@pytest.mark.parametrize("name", of_any_model())
+@pytest.mark.parametrize("name", [name for name in strategies.names() if not strategies.get(name).tunes])
 def test_strategies_against_finetune(benchmark: BenchmarkFixture, compare: Compare, name: str) -> None:
     """Measure what a step costs compared with what the definition implies (``Strategy.cost``)."""
     batch, scenario = 128, scenario_of(name)
