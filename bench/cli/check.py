@@ -40,8 +40,8 @@ def check(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="For defaults: keep the cells in this folder; those it has are not run. For gpu: file for a line "
-            "of JSON per strategy; without it gpu.jsonl."
+            help="For defaults: keep the cells in this folder; those it has are not run. For gpu: file for a "
+            "line of JSON per strategy, gpu.jsonl without it."
         ),
     ] = None,
     jobs: Jobs = 0,
