@@ -19,7 +19,7 @@ _FILE = re.compile(
     r"(?:[Pp]ut this into|, in) `(\w+\.(?:py|toml))`.*?```(?:python|toml)\n(.*?)```", re.DOTALL
 )
 _PLACEHOLDER = re.compile(r"\b(RUN|DIR|TABLE|SUITE|MIRROR|NAME|FILE|CELL|KEY|STRATEGY|TARGET|[A-Z])\b|\.\.\.")
-DRY = {"run", "verify"}
+DRY = {"run", "tune", "verify"}
 ELSEWHERE = {
     "export": "test_serving", "predict": "test_serving", "check": "test_check", "perf": "test_perf",
     "bisect": "test_bisect", "init": "test_networks",

@@ -18,6 +18,10 @@ A document holds
     ...                       replaced by the differences in acc of strategies A and B, seed by seed, beside
     <!-- lethe:end -->        the mean of what both noted under NOTE
 
+    <!-- lethe:tuned RUN SCENARIO -->
+    ...                       replaced by each tuned method's defaults beside what was chosen, and the ranks
+    <!-- lethe:end -->        of both
+
     <!-- lethe:costs RECORD.json -->
     ...                       replaced by what the strategies' steps cost
     <!-- lethe:end -->
@@ -84,13 +88,14 @@ from bench.report.reliability import injected_faults
 from bench.report.score_names import head, part_title
 from bench.report.tables import markdown, tables
 from bench.report.text_tables import markdown_rows
+from bench.report.tuned_rows import RANKING_HEADER, remarks_on_tuning, tuned_ranking
 from bench.results import Frames, folded, load, published
 from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
     r"(?P<start><!-- lethe:"
-    r"(?P<kind>table|method|verify|against|costs|grid-times|options|peers|planted|slowness|bisections|"
+    r"(?P<kind>table|method|verify|against|tuned|costs|grid-times|options|peers|planted|slowness|bisections|"
     r"unchanged|faults) "
     r"(?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
@@ -168,8 +173,19 @@ def _against(words: list[str], read: Callable[[str], Frames]) -> str:
     )
 
 
+def _tuned(words: list[str], read: Callable[[str], Frames]) -> str:
+    """Return the defaults of each tuned method beside what was chosen, with ranks, and how it was chosen."""
+    run, scenario = words
+    frames = _only(read(run), scenario)
+    suite = ", ".join(sorted(frames.cells["suite"].unique()))
+    how = " ".join(f"{line[0].upper()}{line[1:]}." for line in remarks_on_tuning(frames))
+    table = markdown_rows(RANKING_HEADER, tuned_ranking(frames, suite, scenario))
+    title = f"{part_title(suite, scenario)}; {head('acc', frames.score)} in percent over the reported seeds."
+    return f"{table}\n\n{title} {how}"
+
+
 _METHOD_SCORES = ("acc", "forgetting", "learning_acc")
-_BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _against}
+_BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _against, "tuned": _tuned}
 _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "costs": lambda folder, words: costs.table(folder / words[0]),
     "grid-times": lambda folder, words: costs.grid_times(folder / words[0]),
