@@ -5,7 +5,7 @@ transformers. Five parts, within six minutes on one H100:
 
 1. R on the GPU against R on the CPU, every strategy, five seeds; the CPU's side is in ``gpu_cpu_side.json``.
 2. Steps of every strategy with waits of the host made an error.
-3. Step time and memory of 1 to 512 lanes of mlp and cnn.
+3. Step time and memory of 1 to 512 lanes of mlp and cnn, with captured steps and without.
 4. Three entries of a published table at twenty seeds, from which the time of the whole table follows.
 5. Step time of LoRA on MiniLM, 1 to 32 lanes.
 
@@ -14,6 +14,7 @@ them raises, the others go on. ``--device pretended`` tries the script itself, w
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,8 +72,8 @@ from bench.checks.made_streams import made_streams, scenario_of  # noqa: E402
 from bench.checks.pretended_device import pretended_device  # noqa: E402
 from bench.checks.steady_state import timed  # noqa: E402
 from bench.plan import CellSpec, Fields, one_cell  # noqa: E402
-from bench.train import LaneState, begin_task, learn_task, make_lanes, run_group, take_steps  # noqa: E402
-from suites.base import Data, generator  # noqa: E402
+from bench.train import LaneState, arithmetic, begin_task, learn_task, make_lanes, run_group, take_steps  # noqa: E402
+from suites.base import Data, Training, generator  # noqa: E402
 from suites.errors import UserError  # noqa: E402
 from suites.tracebacks import kind_and_message  # noqa: E402
 
@@ -207,6 +209,7 @@ def agreement(name: str, device: str, size: Size, cpu: dict[str, list[float]]) -
 def wait_of_steps(specs: Sequence[CellSpec], device: str) -> tuple[str, str]:
     """Return what waits in the steps of the last task, empty for nothing, and the reason that is declared."""
     state = make_lanes(specs, device)
+    state.new_graph = None  # a captured step cannot wait
     declared = state.strategy.waits or state.model.waits
     for earlier in range(state.streams.n_tasks - 1):
         learn_task(state, earlier)
@@ -257,7 +260,9 @@ def mnist(rows: int) -> tuple[Data, bool]:
     return Data("made", x_N, y_N, rows * 6 // 7, names, 255.0, f"made-{rows}"), False
 
 
-def speed(name: str, model: str, lanes: int, device: str, size: Size, data: Data) -> dict[str, Any]:
+def speed(
+    name: str, model: str, lanes: int, graph: bool, device: str, size: Size, data: Data
+) -> dict[str, Any]:
     """Measure steps of some lanes: milliseconds, rows per second, bytes of a lane."""
     settings: Fields = {
         "model": model,
@@ -267,24 +272,30 @@ def speed(name: str, model: str, lanes: int, device: str, size: Size, data: Data
         "iterations": size.steps,
     }
     specs = [one_cell("split-mnist", name, "class", seed, settings) for seed in range(lanes)]
-    return _measured(specs, device, size, data)
+    return _measured(specs, device, size, data, graph)
 
 
-def _measured(specs: Sequence[CellSpec], device: str, size: Size, data: Data | None) -> dict[str, Any]:
+def _measured(
+    specs: Sequence[CellSpec], device: str, size: Size, data: Data | None, graph: bool = True
+) -> dict[str, Any]:
     place = torch.device(device)
     try:
-        state = make_lanes(specs, device, data)
-        learn_task(state, 0)  # warm, and something to protect
-        steps = _steps_of(state, 1)
-        taken = sorted(timed(steps, place, clock=time.perf_counter) for _ in range(size.repeats))
+        with arithmetic(Training(**specs[0].training), device):
+            state = make_lanes(specs, device, data)
+            if not graph:
+                state.new_graph = None
+            learn_task(state, 0)  # warm, and something to protect
+            steps = _steps_of(state, 1)
+            taken = sorted(timed(steps, place, clock=time.perf_counter) for _ in range(size.repeats))
     except torch.cuda.OutOfMemoryError:
         return {"lanes": len(specs), "out_of_memory": True}
     number = state.clock.steps  # of the first task, as long as the second
     step, batch = taken[len(taken) // 2] / number, specs[0].training["batch"]
     spread = {"step_ms_low": 1e3 * taken[0] / number, "step_ms_high": 1e3 * taken[-1] / number}
     memory = torch.cuda.max_memory_allocated(place) / len(specs)
-    # No step is captured as a graph in this version.
-    found = {"lanes": len(specs), "graph": "off", "step_ms": 1e3 * step, **spread}
+    # A strategy whose steps cannot be captured says why.
+    found: Fields = {"lanes": len(specs), "graph": state.not_replayed or "on" if graph else "off"}
+    found |= {"step_ms": 1e3 * step, **spread}
     return {**found, "samples_per_second": len(specs) * batch / step, "bytes_per_lane": int(memory)}
 
 
@@ -398,20 +409,20 @@ def _run(asked: argparse.Namespace, device: str) -> int:
     report.add("machine", torch.cuda.get_device_name(device), date=date, quick=asked.quick, **versions)
     cpu: dict[str, list[float]] = {} if asked.quick else json.loads(CPU_SIDE.read_text(encoding="utf-8"))
     names = asked.strategies.split(",") if asked.strategies else strategies.names()
-    of_strategies = [(n, lambda n=n: agreement(n, device, size, cpu)) for n in names]
+    of_strategies = [(n, partial(agreement, n, device, size, cpu)) for n in names]
     report.each("strategies", device, of_strategies, SECONDS["strategies"])
 
     data, real = mnist(size.rows)
     few = [n for n in ("finetune", "er", "ewc", "der++", "lwf") if n in names]
-    settings = [(n, model, lanes) for lanes in size.lanes for model in ("mlp", "cnn") for n in few]
+    settings = itertools.product(size.lanes, ("mlp", "cnn"), few, (True, False))
     of_lanes = [
-        (f"{n} {model} {lanes}", lambda n=n, m=model, k=lanes: speed(n, m, k, device, size, data))
-        for n, model, lanes in settings
+        (f"{n} {m} {k} graph {'on' if g else 'off'}", partial(speed, n, m, k, g, device, size, data))
+        for k, m, n, g in settings
     ]
     report.each("lanes", device, of_lanes, SECONDS["lanes"])
 
     chosen = [e for e in _ENTRIES if strategies.method_names(e)[0] in names]
-    entries = [(e, lambda e=e: entry(e, device, size, data, real)) for e in chosen]
+    entries = [(e, partial(entry, e, device, size, data, real)) for e in chosen]
     report.each("table", device, entries, SECONDS["table"])
     lines = [json.loads(line) for line in asked.out.read_text(encoding="utf-8").splitlines()]
     measured = [line for line in lines if line["part"] == "table" and line["name"] in chosen]
@@ -420,7 +431,7 @@ def _run(asked: argparse.Namespace, device: str) -> int:
 
     with minilm() as (model, what):
         print(f"lora: {what}", flush=True)
-        of_texts = [(f"{n} lanes", lambda n=n: lora(model, n, device, size)) for n in size.texts]
+        of_texts = [(f"{n} lanes", partial(lora, model, n, device, size)) for n in size.texts]
         report.each("lora", device, of_texts, SECONDS["lora"])
     print(f"{len(report.wrong)} faults; {asked.out}")
     for words in report.wrong:

@@ -69,7 +69,12 @@ def test_it_runs_with_its_six_packages_only(tmp_path: Path) -> None:
     assert [(line["largest_gap"], line["waits"]) for line in of["strategies"]] == [
         (0, ""), (0, strategies.get("gem").waits),
     ]  # fmt: skip
-    assert [line["name"] for line in of["lanes"]] == ["er mlp 1", "er cnn 1", "er mlp 2", "er cnn 2"]
+    assert [line["name"] for line in of["lanes"]] == [
+        f"er {model} {lanes} graph {graph}"
+        for lanes in (1, 2)
+        for model in ("mlp", "cnn")
+        for graph in ("on", "off")
+    ]
     assert all(line["samples_per_second"] > 0 < line["bytes_per_lane"] for line in of["lanes"] + of["lora"])
     assert of["table"][-1]["entries"] == 23
     assert [line["lanes"] for line in of["lora"]] == [1, 2]
