@@ -208,7 +208,8 @@ class Training:
     """Epochs of the first task, or its steps if ``iterations`` is set; 0 for as many as later tasks."""
     patience: Annotated[int, Bounds(0), unless("one_pass", True), Later()] = 0
     """Stop a task when the validation accuracy of its rows has not improved for so many passes, and go back
-    to the weights of the best pass; 0 for never."""
+    to the network's weights of the best pass; 0 for never. What a method stores or trains beside the network
+    stays as after the last pass."""
     active: Annotated[Literal["all", "seen"], only_if("scenario", "class", "online")] = "all"
     """Units of a class-incremental head: all from the start, or only those of classes seen so far."""
     boundaries: Literal["shown", "hidden"] = "shown"
