@@ -85,7 +85,9 @@ class Source:
         seeds = [int(torch.randint(2**62, (), generator=g)) for g in generators]
         if self.frozen:
             networks[0].requires_grad_(False)
-        why, untrained = _why_not_stacked(networks[0], x_2X), _without_gradient(networks[0], x_2X)
+        why = _why_not_stacked(networks[0], x_2X)
+        # A network that decides by values may use other parameters for other rows.
+        untrained = _without_gradient(networks[0], None if why else x_2X)
         return Network(networks, head, why, seeds, self.read, remake, untrained)
 
     def _one(
@@ -223,7 +225,10 @@ class Network(LaneModel):
             with seeded(of_lane[0], x_LBX.device):
                 found.append(_called(self.net, *of_lane[1:]))
         after = {name: torch.stack([own[name] for _, own in found]) for name in buffers}
-        return torch.stack([features_BF for features_BF, _ in found]), after
+        features_LBF = torch.stack([features_BF for features_BF, _ in found])
+        for p in parameters.values():  # those that were not used get a gradient of zero
+            features_LBF = features_LBF + 0 * p.flatten(1)[:, :1].unsqueeze(2)
+        return features_LBF, after
 
     def redrawn(self, generators: Generators) -> dict[str, Tensor]:
         """Return the state of the same network with initial weights from other generators."""
@@ -310,8 +315,11 @@ def _stacked(networks: Sequence[nn.Module], untrained: frozenset[str]) -> nn.Mod
     return base
 
 
-def _without_gradient(network: nn.Module, x_2X: Tensor) -> frozenset[str]:
-    """Return the names of frozen parameters and of those that have no part in the features."""
+def _without_gradient(network: nn.Module, x_2X: Tensor | None) -> frozenset[str]:
+    """Return the names of frozen parameters and, given rows, of those that have no part in their features."""
+    if x_2X is None:
+        named = network.named_parameters(remove_duplicate=False)
+        return frozenset(name for name, p in named if not p.requires_grad)
     twin = copy.deepcopy(network).train()
     with torch.enable_grad(), seeded(0, x_2X.device):
         out = twin(x_2X)

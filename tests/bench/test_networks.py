@@ -128,6 +128,17 @@ class Decides(nn.Module):
         return h.relu() if h.sum() > 0 else h.tanh()
 
 
+class Either(nn.Module):
+    """One of two layers, by the rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 16), nn.Linear(64, 16)
+
+    def forward(self, x):
+        return (self.a if x.mean() > 0.3 else self.b)(x.flatten(1)).relu()
+
+
 def wide():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU())
 
@@ -297,6 +308,20 @@ def test_frozen_and_unused_parameters_are_not_trained_and_tied_ones_stay_tied(he
     assert model.net.scale.shape == (3, 1)  # type: ignore[union-attr]
 
 
+def test_a_network_that_decides_trains_the_parameters_that_a_step_uses(here: Path) -> None:
+    state = make_lanes(cells("Either", seeds=(0, 1), optimiser="sgd", lr=0.1))
+    rows_LB = torch.stack([s.tasks[0].train_rows[:6] for s in state.streams.streams])
+    batch = state.streams.batch(rows_LB)
+    for x_LBX, used in ((torch.ones_like(batch.x_LBX), "a"), (torch.zeros_like(batch.x_LBX), "b")):
+        before = {n: p.clone() for n, p in state.model.named_parameters()}
+        batch.x_LBX = x_LBX
+        state.model.zero_grad()
+        state.strategy.learn(batch)
+        moved = {n for n, p in state.model.named_parameters() if not torch.equal(p, before[n])}
+        assert f"net.{used}.bias" in moved
+        assert not any(n.startswith(f"net.{'b' if used == 'a' else 'a'}.") for n in moved)
+
+
 def test_dropout_drops_a_share_and_scales_the_rest_by_masks_of_the_lane_and_the_call(here: Path) -> None:
     layer = HashedDropout(0.25, 0, 0.7)
     x = torch.ones(100, 50)
@@ -318,7 +343,7 @@ def test_dropout_drops_a_share_and_scales_the_rest_by_masks_of_the_lane_and_the_
         ("pair", r"returned tuple for 2 rows: return features or logits"),
         (
             "Missing",
-            r"has no model 'Missing'; it has: dense, Dense, Conv, Tied, Noisy, .*Decides, wide, Needs, pair",
+            r"has no model 'Missing'; it has: dense, Dense, Conv, .*Decides, Either, wide, Needs, pair",
         ),
     ],
 )
