@@ -40,6 +40,7 @@ lint: .venv/installed-test
 bench: .venv/installed-test
 	$(BIN)/python -m pytest tests/perf/bench_steps.py tests/perf/bench_texts.py --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --benchmark-columns=min,median,rounds
 	$(BIN)/python -m tests.many_cells $$(mktemp -d)/run
+	$(BIN)/python -m tests.perf.grid_times $$(mktemp -d)/grid-times.json 6
 
 # A grid as lanes against its settings one by one, five minutes of two cores: the record that docs/guides/grids.md shows.
 grid-times: .venv/installed-test

@@ -134,6 +134,12 @@ def test_reference_records_are_complete_and_named_by_their_specs(name: str) -> N
     assert {"done"} <= {r["status"] for r in records} <= {"done", "skipped"}
 
 
+def test_a_grid_is_at_least_five_times_faster_than_single_processes_in_the_record() -> None:
+    seconds = json.loads((ROOT / "results" / "reference" / "grid-times.json").read_text())["seconds"]
+    for kind in ("wall", "processor"):
+        assert seconds["separate processes"][kind] >= 5 * seconds["lanes"][kind]
+
+
 def test_the_times_of_a_grid_are_compared_with_those_of_lanes(tmp_path: Path) -> None:
     seconds = {
         "lanes": {"wall": 20.0, "processor": 36.0}, "one process": {"wall": 150.0, "processor": 149.0},

@@ -96,7 +96,7 @@ def main(target: Path, sample: int = 20) -> None:
         "one process": {kind: one[kind] + (n - 1) * each[kind] for kind in one},
         "separate processes": {kind: alone[kind] * n / sample for kind in alone},
     }
-    made = {"schema": 1, "command": "make grid-times", **where("cpu")}
+    made = {"schema": 1, "command": f"python -m tests.perf.grid_times {target.name} {sample}", **where("cpu")}
     made |= {"at": time.strftime("%Y-%m-%d", time.gmtime()), "grid": GRID, "cells": n, "seeds": SEEDS}
     made |= {"sample": sample, "sample_one_process": len(alike), "at_once": AT_ONCE}
     made |= {"load": round(os.getloadavg()[1], 1)}
