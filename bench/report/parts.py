@@ -48,7 +48,7 @@ def stem(suite: str, scenario: str) -> str:
     The name of a suite in a file is that of the file and the suite, with a hash of the whole path.
     """
     path, _, name = suite.rpartition(":")
-    short = f"{Path(path).stem}-{name}" if ".py:" in suite else suite
+    short = f"{Path(path).stem}-{name}" if ".py:" in suite else suite.removeprefix("./")
     short = re.sub(r"[/:\x00-\x1f\ud800-\udfff]", "-", short).lstrip(".")
     if ".py:" in suite or short != suite.replace("/", "-") or len(short.encode()) > _LONGEST:
         cut = short.encode()[:_LONGEST].decode(errors="ignore")

@@ -91,7 +91,8 @@ def _read_arrays(d: Declaration) -> dict[str, np.ndarray[Any, Any]]:
     try:
         if d.place.lower().endswith(".npz"):
             with np.load(d.place, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+                # A member that is no array is bytes, which the checks of its type refuse.
+                return {name: np.asarray(file[name]) for name in file.files}
         from safetensors.numpy import load_file
 
         return dict(load_file(d.place))

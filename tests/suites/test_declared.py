@@ -549,9 +549,12 @@ def test_a_data_set_of_the_hub_is_read_from_a_mirror_and_refused_without(
     refuses("name its revision", "run hub:someone/news --text body -s er --dry-run")
 
 
-def test_mnist_declared_is_the_built_in_data(real_data: str) -> None:
-    revision = "77f3279092a1c1579b2250db8eafed0ad422088c"
-    name = f"hub:ylecun/mnist@{revision}[config=mnist,image=image]"
-    data, built_in = load(name), load("split-mnist")
-    assert data.fingerprint == built_in.fingerprint
-    assert suites.get(name).options == suites.get("split-mnist").options
+@pytest.mark.parametrize(
+    ("declared", "built_in"),
+    [("hub:ylecun/mnist@77f3279092a1c1579b2250db8eafed0ad422088c[config=mnist,image=image]", "split-mnist"),
+     ("hub:cifar100-subset@mirror[image=img,label=fine_label,classes=10]", "split-cifar100-subset")],
+)  # fmt: skip
+def test_built_in_data_can_be_declared(real_data: str, declared: str, built_in: str) -> None:
+    data, known = load(declared), load(built_in)
+    assert (data.fingerprint, data.class_names) == (known.fingerprint, known.class_names)
+    assert suites.get(declared).options == suites.get(built_in).options
