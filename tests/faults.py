@@ -40,7 +40,8 @@ from suites import sources
 from suites.base import register
 from suites.errors import EnvironmentFault, UserError
 
-RECORD = Path(__file__).parents[1] / "results" / "reference" / "reliability.json"
+ROOT = Path(__file__).parents[1]
+RECORD = ROOT / "results" / "reference" / "reliability.json"
 ASKED = Request("toy", ("finetune", "er[buffer=20]"), seeds=(0, 1), settings={"epochs": "1"})
 HANGS_S = 180
 USUAL = {
