@@ -59,10 +59,12 @@ def _range(what: str, text: str, whole: bool) -> list[str]:
         )
     if count is None and not (whole and low.is_integer() and high.is_integer()):
         raise _unreadable(what, text, "it needs a number of values")
-    n = int(count or abs(high - low) + 1)
+    n = int(count) if count else abs(high - low) + 1
     if not 2 <= n <= MOST:
-        raise _unreadable(what, text, f"the number of values must be from 2 to {MOST:,}, not {n:,}")
-    shares = [i / (n - 1) for i in range(1, n - 1)]
+        raise _unreadable(what, text, f"the number of values must be from 2 to {MOST:,}, not {n:,.0f}")
+    if not math.isfinite(high - low):
+        raise _unreadable(what, text, "its ends are too far apart")
+    shares = [i / (n - 1) for i in range(1, int(n) - 1)]
     if kind:
         between = [math.exp(math.log(low) + s * (math.log(high) - math.log(low))) for s in shares]
     else:

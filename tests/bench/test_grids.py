@@ -111,6 +111,8 @@ WAYS = "; write lam=1|10|100, lam=1..100:log3 (evenly in the logarithm) or lam=1
         ("ewc[lam=1..1e999:3]", "its ends must be two different numbers"),
         ("ewc[lam=0..10:log3]", "no logarithm of 0: write the 0 apart, as in 0|1..100:log3"),
         ("ewc[lam=-1..10:log3]", "no logarithm of -1"),
+        ("er[buffer=-1e308..1e308]", "the number of values must be from 2 to 10,000, not inf"),
+        ("ewc[lam=-1e308..1e308:3]", "its ends are too far apart"),
         ("ewc[lam=1..10:1]", "the number of values must be from 2 to 10,000, not 1"),
         ("er[buffer=1..99999]", "the number of values must be from 2 to 10,000, not 99,999"),
         ("ewc[lam=1|]", "lam=1| has an empty value; write values like lam=1|10|100"),
