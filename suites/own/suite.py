@@ -96,18 +96,18 @@ def notes(d: Declaration) -> list[str]:
 
 def _check_tasks(d: Declaration, made: Suite) -> None:
     """Raise UserError if the classes make no equal tasks, and no option says how to divide them."""
-    if d.task or {name for name, _ in d.of_split} & {"tasks", "groups", "first", "slots"}:
+    divided = {name for name, _ in d.of_split} & {"tasks", "groups", "first", "slots"}
+    if d.task or divided or made.options["tasks"] != 1:  # asked for every cell: the data is not looked at
         return
     try:
         n, each = len(loaded(d).data.class_names), d.classes or _CLASSES
     except Unavailable:
         return
-    if made.options["tasks"] == 1:
-        sizes = " or ".join(str(k) for k in range(1, n) if n % k == 0)
-        raise UserError(
-            f"{d.place} has {n} classes, which make no equal tasks of {each}: write classes={sizes}, or the "
-            f"classes of each task, groups={each}-{max(n - each, 1)}"
-        )
+    sizes = " or ".join(str(k) for k in range(1, n) if n % k == 0)
+    raise UserError(
+        f"{d.place} has {n} classes, which make no equal tasks of {each}: write classes={sizes}, or the "
+        f"classes of each task, groups={each}-{max(n - each, 1)}"
+    )
 
 
 def _why_not(data: Data) -> dict[Scenario, str]:

@@ -22,7 +22,7 @@ from bench.report.parts import stem
 from bench.store import RunReader, staleness_of
 from suites.base import Data, Training
 from suites.declared import Declaration, notes_of, parsed, suite_named
-from suites.own import loaded as own_data
+from suites.own import loaded as own_data, suite as own_suite
 from suites.own.loaded import drawn_test_rows
 from suites.own.portrait import portrait
 from tests.conftest import Command, Refuses, ran, refused
@@ -388,6 +388,20 @@ def test_data_is_read_once_and_again_after_a_change(monkeypatch: pytest.MonkeyPa
     write("r.csv", [*REVIEWS, ("more", "positive", "2024-01", "train")])
     os.utime("r.csv", (1, 1))
     assert load(name).fingerprint != first.fingerprint
+
+
+def test_a_plan_that_asks_for_the_suite_of_every_cell_does_not_look_at_the_files_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write("r.csv")
+    names = [
+        "r.csv[text=text,task=month]",
+        "r.csv[text=text,classes=1]",
+        "r.csv[text=text,task=month,rows=5]",
+    ]
+    known = [suites.get(name) for name in names]
+    monkeypatch.setattr(own_suite, "loaded", lambda d: pytest.fail("looked at the files"))
+    assert [suites.get(name).scenarios for name in names] == [suite.scenarios for suite in known]
 
 
 def test_portrait_counts_what_makes_numbers_misleading() -> None:
