@@ -142,11 +142,8 @@ def _shared_colours(figure: Figure, maps: list[Axes], words: str) -> None:
     for axes in maps:
         axes.collections[0].set_clim(low, high if high > low else low + 1)
         for text in axes.texts:
-            text.set_color(
-                INK
-                if text.get_text() != MISSING and float(text.get_text()) > low + 0.4 * (high - low)
-                else "white"
-            )
+            light = text.get_text() != MISSING and float(text.get_text()) > low + 0.4 * (high - low)
+            text.set_color("black" if light else "white")
     colour_bar(figure, maps, words)
 
 
