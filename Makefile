@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz faults lint site bench costs grid-times statistics reference regressions compare docs gallery clean
+.PHONY: demo test check fuzz faults lint site bench costs launches grid-times statistics reference regressions compare docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -51,6 +51,10 @@ costs: .venv/installed-test
 	mkdir -p results/runs
 	$(BIN)/python -m pytest tests/perf/bench_steps.py -k strategies_against_finetune --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --timeout=0 --benchmark-columns=rounds --benchmark-json=results/runs/step-costs.json
 	$(BIN)/python -m bench.checks.step_costs results/runs/step-costs.json results/reference/step-costs.json
+
+# How many kernels a step of each strategy submits to a GPU, counted without one: docs/costs.md shows it.
+launches: .venv/installed-test
+	$(BIN)/python -m bench.checks.launches results/reference/launches.json
 
 # Descriptive statistics of the data sets that can be seen from here.
 statistics: .venv/installed

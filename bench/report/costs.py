@@ -1,6 +1,7 @@
-"""Tables of measured times: steps against their implied cost, and a grid as lanes against single runs.
+"""Tables of costs: steps against their implied cost, their launches, a grid as lanes against single runs.
 
-The records are written by ``bench.checks.step_costs`` and ``tests/perf/grid_times.py``.
+The records are written by ``bench.checks.step_costs``, ``bench.checks.launches`` and
+``tests/perf/grid_times.py``.
 """
 
 import json
@@ -49,6 +50,21 @@ def grid_times(path: Path) -> str:
         f"{markdown_rows(header, rows)}\n\n`{record['command']}`, {record['at']}: `{record['grid']}`, "
         f"{record['seeds']} seeds, digits class-incremental; {record['machine']}, load {record['load']:g}; "
         f"torch {record['packages']['torch']}, Python {record['python']}."
+    )
+
+
+def launches(path: Path) -> str:
+    """Return the table of the launches of each strategy's step, fewest first, and whether it is replayed."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    steps = record["strategies"]
+    rows = [
+        (name, f"{steps[name]['launches']:.0f}", steps[name]["one_by_one"] or "yes")
+        for name in sorted(steps, key=lambda n: steps[n]["launches"])
+    ]
+    return (
+        f"{markdown_rows(('strategy', 'launches', 'replayed, or why not'), rows)}\n\n{record['command']}: "
+        f"digits, an mlp of two layers, batch {record['batch']}, Adam, "
+        f"{record['lanes']} lanes, the second task; torch {record['packages']['torch']}."
     )
 
 

@@ -26,6 +26,10 @@ A document holds
     ...                       replaced by what the strategies' steps cost
     <!-- lethe:end -->
 
+    <!-- lethe:launches RECORD.json -->
+    ...                       replaced by how many kernels the strategies' steps submit to a GPU
+    <!-- lethe:end -->
+
     <!-- lethe:grid-times RECORD.json -->
     ...                       replaced by how long a grid takes as lanes and as single runs
     <!-- lethe:end -->
@@ -95,8 +99,8 @@ from suites.base import SCENARIOS
 
 _BLOCK = re.compile(
     r"(?P<start><!-- lethe:"
-    r"(?P<kind>table|method|verify|against|tuned|costs|grid-times|options|peers|planted|slowness|bisections|"
-    r"unchanged|faults) "
+    r"(?P<kind>table|method|verify|against|tuned|costs|launches|grid-times|options|peers|planted|slowness|"
+    r"bisections|unchanged|faults) "
     r"(?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
@@ -189,6 +193,7 @@ _BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _ag
 _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "costs": lambda folder, words: costs.table(folder / words[0]),
     "grid-times": lambda folder, words: costs.grid_times(folder / words[0]),
+    "launches": lambda folder, words: costs.launches(folder / words[0]),
     "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),
     "peers": lambda folder, words: peers(folder / words[0]),
     "planted": lambda folder, words: planted_faults(folder / words[0]),

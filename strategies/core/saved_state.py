@@ -433,7 +433,10 @@ def _class_named(strategy: Strategy, name: str) -> type | None:
 
 
 def _digest(tensor: Tensor) -> str:
-    # A copy, because contiguous() on one column of one lane leaves strides that view() refuses.
-    flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.detach().flatten())
-    content = flat.view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(f"{tuple(tensor.shape)}{tensor.dtype}".encode() + content).hexdigest()[:32]
+    flat = tensor.detach().flatten()
+    if flat.device.type != "cpu" or flat.stride() != (1,):
+        # A copy, because contiguous() on one column of one lane leaves strides that view() refuses.
+        flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(flat)
+    digest = hashlib.sha256(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+    digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]

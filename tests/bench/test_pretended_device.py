@@ -2,17 +2,22 @@
 
 import copy
 import gc
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import strategies
+from bench.checks.launches import launches, why_not_replayed
 from bench.checks.made_streams import made_streams
 from lethe.testing import device_cells, device_findings, launches_per_step, pretended_device
 from strategies.core import send
 
+ROOT = Path(__file__).parents[2]
 WAITING: dict[str, Callable[[Tensor], Any]] = {
     "item": lambda x: x.sum().item(),
     "bool": lambda x: bool(x.any()),
@@ -144,3 +149,14 @@ def test_launches_do_not_grow_with_lanes() -> None:
         few, many = (launches_per_step(device_cells("er", "cnn", lanes)) for lanes in (2, 3))
     assert few.keys() == many.keys()
     assert abs(sum(many.values()) - sum(few.values())) < 0.1 * sum(few.values())
+
+
+@pytest.mark.parametrize("name", ["finetune", "er"])
+def test_the_record_of_launches_is_that_of_the_code(name: str) -> None:
+    """If this fails after a change of the steps: ``make launches``, then ``make docs``."""
+    steps = json.loads((ROOT / "results" / "reference" / "launches.json").read_text())["strategies"]
+    assert set(steps) == {n for n in strategies.names() if not strategies.get(n).tunes}
+    found = launches(name)
+    assert found is not None
+    assert abs(found - steps[name]["launches"]) < 2  # versions of torch differ by an operator
+    assert steps[name]["one_by_one"] == why_not_replayed(name) == ""

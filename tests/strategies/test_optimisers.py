@@ -1,10 +1,11 @@
+from collections import Counter
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from lethe.testing import assert_equal
+from lethe.testing import assert_equal, pretended_device
 from strategies.core import OPTIMISERS
 
 HOW: dict[str, list[dict[str, float]]] = {
@@ -129,3 +130,27 @@ def test_optimisers_of_other_parameters_have_the_rates_and_numbers_of_the_first(
     assert len({*second._alike}) == 1
     with pytest.raises(AttributeError, match="beta1"):
         OPTIMISERS["sgd"](stacked(), RATES, DECAYS, beta1=0.5)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_rates_that_differ_take_a_fixed_number_of_launches_on_a_gpu(name: str) -> None:
+    def stepped(lanes: int, device: str) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        parameters = [torch.randn(lanes, *shape).to(device).requires_grad_() for shape in SHAPES]
+        optimiser = OPTIMISERS[name](parameters, [0.01 * (1 + lane) for lane in range(lanes)], [0.1] * lanes)
+        for step in range(3):
+            for p in parameters:
+                p.grad = (p.detach().cpu() * 0.3 + step).to(device)
+            counts.clear()
+            optimiser.step(None if step else (True, *[False] * (lanes - 1)))
+        return [p.detach().cpu() for p in parameters]
+
+    counts: Counter[str] = Counter()
+    found = []
+    expected = {lanes: stepped(lanes, "cpu") for lanes in (2, 9)}
+    with pretended_device() as device:
+        counts = device.launches
+        for lanes, on_cpu in expected.items():
+            torch.testing.assert_close(stepped(lanes, "cuda"), on_cpu, rtol=1e-4, atol=1e-6)
+            found.append(counts.total())
+    assert found[0] == found[1] <= 26 + len(SHAPES)
