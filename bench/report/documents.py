@@ -93,7 +93,7 @@ from bench.report.score_names import head, part_title
 from bench.report.tables import markdown, tables
 from bench.report.text_tables import markdown_rows
 from bench.report.tuned_rows import RANKING_HEADER, remarks_on_tuning, tuned_ranking
-from bench.results import Frames, folded, load, published
+from bench.results import Frames, as_shown, load, published
 from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
@@ -111,7 +111,7 @@ _LATEX = re.compile(r"<!-- lethe:latex (?P<words>[^>]*) -->")
 
 def renewed(text: str, folder: Path) -> str:
     """Return a document with its tables made again."""
-    read = cache(lambda run: folded(load(folder / run)))
+    read = cache(lambda run: as_shown(load(folder / run)))
 
     def block(match: re.Match[str]) -> str:
         kind, words = match["kind"], match["words"].split()
@@ -182,9 +182,9 @@ def _tuned(words: list[str], read: Callable[[str], Frames]) -> str:
     run, scenario = words
     frames = _only(read(run), scenario)
     suite = ", ".join(sorted(frames.cells["suite"].unique()))
-    how = " ".join(f"{line[0].upper()}{line[1:]}." for line in remarks_on_tuning(frames))
+    how = " ".join(f"{words.partition('; not tuned')[0]}." for words in remarks_on_tuning(frames)[-1:])
     table = markdown_rows(RANKING_HEADER, tuned_ranking(frames, suite, scenario))
-    title = f"{part_title(suite, scenario)}; {head('acc', frames.score)} in percent over the reported seeds."
+    title = f"{part_title(suite, scenario)}; {head('acc', frames.score)} in percent over the reported seeds;"
     return f"{table}\n\n{title} {how}"
 
 
@@ -210,14 +210,14 @@ def draw(text: str, folder: Path) -> list[Path]:
     for match in _LATEX.finditer(text):
         run, columns, *options, file = match["words"].split()
         scenario, scores = _scenario_and_scores(options)
-        frames = _only(folded(load(folder / run)), scenario)
+        frames = _only(as_shown(load(folder / run)), scenario)
         # Without a remark on stale records: it would change with the code.
         shown = replace(tables(frames, scores, Layout(marks=True)), origin=tuple(origin(frames)))
         (folder / file).write_text(latex(shown, int(columns)), encoding="utf-8")
         written.append(folder / file)
     for match in _FIGURE.finditer(text):
         run, name, *options, file = match["words"].split()
-        frames = folded(load(folder / run))
+        frames = as_shown(load(folder / run))
         looks = looks_of(frames)
         chosen = frames.only(_chosen(frames.cells, options))
         found = by_scenario(chosen) if name in ACROSS else ((s, part) for _, s, part in parts(chosen))

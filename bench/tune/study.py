@@ -188,7 +188,7 @@ class Method:
         """Yield the selectors to run on the reported seeds."""
         best, chosen = -1.0, self.chosen
         if self.skipped or self.how.untuned:
-            yield self.selector
+            yield self.trials[0].identity if self.trials else self.selector
         for number, trial in enumerate(self.trials):
             better = trial.score is not None and trial.score > best
             best = max(best, -1.0 if trial.score is None else trial.score)
@@ -196,7 +196,7 @@ class Method:
                 "chosen": number == chosen, "incumbents": better, "all": trial.score is not None
             }  # fmt: skip
             if wanted[self.how.report]:
-                yield self.space.selected(trial.settings)
+                yield trial.identity
 
     def tuned(self) -> Tuned:
         """Return how its settings were chosen."""

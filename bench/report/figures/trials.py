@@ -13,7 +13,7 @@ from bench.results import Frames
 
 
 def trials(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
-    """Draw what tuning of k trials is expected to give: dashed on validation rows, solid on test rows.
+    """Draw what tuning of k trials is expected to give: dotted on validation rows, with markers on test rows.
 
     Where not all trials were run on the reported seeds, the test score is that of the best of the first k.
     """
@@ -36,8 +36,10 @@ def trials(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             tip(drawn, str(name), words)
         axes.set_xlabel("trials")
         axes.set_ylabel(score_axis("acc", frames.score))
+        axes.set_xlim(0.7, data["k"].max() + 0.3)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         legend(figure, names, own, data.assign(n=1), of="strategy")
         whole = data["test"].notna().all()
-        what = "solid: test, of the expected best" if whole else "solid: test, of the best so far"
-        return finish(figure, f"{what}; dotted: expected best on validation rows", show_cuts(axes)), data
+        what = f"markers: test, of the {'expected best' if whole else 'best so far'}"
+        remark = f"{what}; dotted, without markers: expected best on validation rows"
+        return finish(figure, remark, show_cuts(axes, which="y")), data
