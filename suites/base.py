@@ -235,7 +235,8 @@ class Training:
     deterministic: Annotated[bool, Later()] = False
     """On a GPU, compute with deterministic kernels only; a cell that needs another one fails by its name."""
     compile: bool = False
-    """Compile the model with torch.compile."""
+    """Compile the forward pass of training steps with torch.compile; methods with steps of their own and
+    transformers are refused."""
 
     def of_task(self, task: int) -> Training:
         """Return the settings of a task, counted from 0: the first may have more epochs or iterations."""

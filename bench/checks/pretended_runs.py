@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,7 +96,8 @@ def device_findings(cells: Sequence[CellSpec]) -> Iterator[str]:
 def _differ(cpu: Fields, cuda: Fields) -> str:
     """Return how two records differ by more than the rounding of losses; empty if they do not."""
     loss = [[loss if loss is not None else torch.nan for loss in r["loss"]] for r in (cpu, cuda)]
-    notes = [{k: torch.tensor(v) for k, v in r["notes"].items()} for r in (cpu, cuda)]
+    # None, for a number that is not finite, becomes NaN.
+    notes = [{k: torch.tensor(np.array(v, float)) for k, v in r["notes"].items()} for r in (cpu, cuda)]
     names = set(differing_fields(cpu, cuda)) - {"loss", "notes"}
     names |= set() if _close(*map(torch.tensor, loss)) else {"loss"}
     return ", ".join(sorted(names | {k for k, v in notes[0].items() if not _close(v, notes[1][k])}))

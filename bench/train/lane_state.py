@@ -142,8 +142,6 @@ def make_lanes(
         if warm_start is None:
             raise ValueError(f"{spec.identity} continues from an exported model: warm_start is missing")
         warm_start(model, streams, spec)
-    if training.compile:
-        model.compile()
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     lr, decay = [s.training["lr"] for s in specs], [s.training["weight_decay"] for s in specs]
     optimiser = OPTIMISERS[training.optimiser](list(model.parameters()), lr, decay, **_numbers(training))
@@ -157,6 +155,8 @@ def make_lanes(
     autocast = partial(_autocast, training, streams.device)
     strategy.attach(model, streams, draws, optimiser, autocast, lane_values=values)
     strategy.setup()
+    if training.compile:
+        _compile(model, strategy)
     return LaneState(
         specs=list(specs),
         raw=raw,
@@ -184,6 +184,24 @@ def _numbers(training: Training) -> dict[str, float]:
 def _own_term(strategy: Strategy, lanes: int) -> OwnTerm | None:
     measured = type(strategy).learn is Strategy.learn and not strategy.streams.training.compile
     return OwnTerm(lanes, strategy.streams.device) if measured else None
+
+
+def _compile(model: LaneModel, strategy: Strategy) -> None:
+    """Compile the forward pass of training steps.
+
+    Raises:
+        Unsuitable: What the strategy or the model does cannot be compiled.
+    """
+    why = ""
+    if type(strategy).learn is not Strategy.learn:
+        why = f"{strategy.name} takes its own steps, none of which is compiled"
+    elif model.counts:
+        why = "transformers are not compiled"
+    elif any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.modules()):
+        why = f"{strategy.name} adds hooks to layers, which a compiled model may not call"
+    if why:
+        raise Unsuitable(f"{why}; leave out compile=true")
+    strategy.context.compiled = torch.compile(model)
 
 
 @torch.no_grad()

@@ -65,6 +65,10 @@ class StepContext:
     """The batch of this step, for hooks that do not take it as an argument."""
     active: tuple[bool, ...] | None = None
     """Which lanes learn at this step; None for all."""
+    compiled: Callable[[Tensor], Tensor] | None = None
+    """The compiled network, if training compiles it."""
+    in_loss: bool = False
+    """Whether the loss of a step is being computed."""
     own_term: OwnTerm | None = None
     """Measures the method's own term at this step; None at most steps."""
 
@@ -248,8 +252,12 @@ class Strategy:
             The loss of each lane, detached, shape (L,).
         """
         self.context.batch = batch
-        with self.autocast():
-            loss_L = per_lane_loss(self, "loss", self.loss(batch))
+        self.context.in_loss = True
+        try:
+            with self.autocast():
+                loss_L = per_lane_loss(self, "loss", self.loss(batch))
+        finally:
+            self.context.in_loss = False
         if self.context.own_term is None:
             self.backward(loss_L)
             self.adjust_gradients()
@@ -260,7 +268,7 @@ class Strategy:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of each lane, shape (L,): cross-entropy on the new rows plus ``extra_loss``."""
-        raw_LBU = self.model(batch.x_LBX)
+        raw_LBU = self._step_model(batch.x_LBX)
         loss_L = self.cross_entropy(mask(raw_LBU, batch.active_LBU), batch)
         extra_L = self.extra_loss(batch, raw_LBU)
         return loss_L if extra_L is None else loss_L + self.noted(per_lane_loss(self, "extra_loss", extra_L))
@@ -338,6 +346,16 @@ class Strategy:
 
     # Helpers for hooks.
 
+    @property
+    def _step_model(self) -> Callable[[Tensor], Tensor]:
+        """The model; within the loss of a step, the compiled one if training compiles it.
+
+        A compiled network calls no hooks that were added later, and its backward pass cannot be taken twice:
+        everywhere else it is called uncompiled.
+        """
+        compiled = self.context.compiled if self.context.in_loss else None
+        return self.model if compiled is None else compiled
+
     def backward(self, loss_L: Tensor) -> None:
         """Add the gradient of every lane's loss to ``.grad``."""
         loss_L.backward(self.streams.ones_L.to(loss_L.dtype))  # as loss_L.sum().backward()
@@ -357,7 +375,7 @@ class Strategy:
 
     def logits(self, batch: Batch, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return the logits of a batch, shape (L, B, U), with inactive units at the lowest value."""
-        logits_LBU: Tensor = (model or self.model)(batch.x_LBX)
+        logits_LBU: Tensor = (model or self._step_model)(batch.x_LBX)
         return mask(logits_LBU, batch.active_LBU)
 
     def cross_entropy(self, logits_LBU: Tensor, batch: Batch) -> Tensor:
