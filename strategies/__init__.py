@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeGuard, get_type_hints
 
+from strategies.presets import presets_of
 from strategies.sums import field_name, method_names, name_and_options, split
 from suites import aliases
 from suites.description import (
@@ -25,7 +26,8 @@ from suites.description import (
 from suites.registry import Registry
 
 __all__ = [
-    "REGISTRY", "StrategyRegistry", "field_name", "get", "method_names", "name_and_options", "names", "split",
+    "REGISTRY", "StrategyRegistry", "field_name", "get", "method_names", "name_and_options", "names",
+    "presets_of", "split",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -77,7 +79,6 @@ class StrategyRegistry(Registry["type[Strategy]"]):
             "trains_on",
             "sized_by",
             "waits",
-            "presets",
         )
         hints, about = get_type_hints(value, include_extras=True), docstring(value)
         help_ = _help(value)
@@ -86,6 +87,7 @@ class StrategyRegistry(Registry["type[Strategy]"]):
             for k, default in defaults(value).items()
         )
         metadata = {key: in_words(getattr(value, key)) for key in shown}
+        metadata["presets"] = in_words(presets_of(value))
         return Description(self.kind, name, first_paragraph(about), about, metadata, options)
 
 

@@ -217,7 +217,8 @@ def _fingerprint(sources: Sequence[Path]) -> str:
     """Return a hash of name, size and time of each source file, and of Python's version."""
     digest = hashlib.sha256(repr(sys.version_info).encode())
     for source in sources:
-        for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+        found = [*source.rglob("*.py"), *source.rglob("*.toml")] if source.is_dir() else [source]
+        for path in sorted(found):
             stat = path.stat()
             digest.update(f"{path}/{stat.st_size}/{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

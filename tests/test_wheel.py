@@ -15,7 +15,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 LEFT_OUT = shutil.ignore_patterns(".*", "runs", "build", "*.egg-info", "__pycache__")
-NEEDED = {"strategies/replay/er.py", "suites/statistics.json", "lethe/py.typed", "lethe/__init__.pyi"}
+NEEDED = {
+    "strategies/replay/er.py",
+    "strategies/presets.toml",
+    "suites/statistics.json",
+    "lethe/py.typed",
+    "lethe/__init__.pyi",
+}
 NEEDED |= {"bench/report/page/page.js", "bench/report/lethe.mplstyle", "bench/report/references.bib"}
 BUILD = "from setuptools import build_meta as b; import sys; getattr(b, sys.argv[1])(sys.argv[2])"
 

@@ -64,7 +64,12 @@ class Choice:
             elif key in known_options:
                 options[key] = convert(f"model {model.name}: {key}", value, models.option_type(model, key))
             else:
-                known = [*hyper, *known_training, *known_options, *(["preset"] if strategy.presets else [])]
+                known = [
+                    *hyper,
+                    *known_training,
+                    *known_options,
+                    *(["preset"] if strategies.presets_of(strategy) else []),
+                ]
                 raise unknown(f"hyper-parameter of {name}", key, known)
         return cls(name, hyper, training, options)
 
@@ -108,12 +113,15 @@ def _hints(strategy: type[Any]) -> dict[str, Any]:
 
 def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str]:
     """Return the values of a preset as text; raises UserError if it has none for the scenario."""
-    if not strategy.presets:
+    import strategies
+
+    presets = strategies.presets_of(strategy)
+    if not presets:
         raise UserError(f"{strategy.name} has no presets")
-    if name not in strategy.presets:
-        raise unknown(f"preset of {strategy.name}", name, list(strategy.presets))
+    if name not in presets:
+        raise unknown(f"preset of {strategy.name}", name, list(presets))
     chosen: dict[str, str] = {}
-    for key, value in strategy.presets[name].items():
+    for key, value in presets[name].items():
         if isinstance(value, dict):
             if scenario not in value:
                 has = ", ".join(value)

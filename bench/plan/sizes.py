@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import count
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import strategies
 from bench.plan.budget import Budget, size_in_words
@@ -147,6 +147,11 @@ class _Sizing:
         """Return the hyper-parameter that a budget sizes; raises UserError if the selector sets it."""
         name: str | None = self.cls.sized_by.get(kind)
         if name is not None:
+            if name not in self._places or self._hint(name)[0] is not int:
+                raise UserError(
+                    f"{self.cls.name}: sized_by names {name} for {kind}, which is no hyper-parameter "
+                    "that is a whole number"
+                )
             place, key = self._places[name]
             if key in self.given[place][1]:
                 raise UserError(f"{self.text}: the budget of {kind} sets {key}: leave it out")
@@ -154,8 +159,11 @@ class _Sizing:
 
     def _low(self, name: str) -> int:
         """Return the smallest size: 1, or the lower bound of the field."""
-        bounds = taken_apart(get_type_hints(self.cls, include_extras=True)[name])[1]
-        return max(1, int(getattr(bounds, "low", None) or 1))
+        return max(1, int(getattr(self._hint(name)[1], "low", None) or 1))
+
+    def _hint(self, name: str) -> tuple[Any, Any]:
+        """Return the type of a hyper-parameter and its bounds."""
+        return taken_apart(get_type_hints(self.cls, include_extras=True)[name])
 
     def _fit_memory(self, most: int) -> None:
         name, usual = self._named("memory"), self._stored(self.text)

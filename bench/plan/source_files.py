@@ -33,7 +33,7 @@ _REGISTRIES = {*LETHE, "bench.models"}
 _CHANGE_NO_NUMBER = {
     "bench.api", "bench.checks", "bench.cli", "bench.models.reference", "bench.plan", "bench.report",
     "bench.results", "bench.runner", "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
-    "strategies.sums",
+    "strategies.presets", "strategies.sums",
     "suites.aliases", "suites.cache", "suites.description", "suites.errors", "suites.paths",
     "suites.registry", "suites.syntax", "suites.tracebacks",
 }  # fmt: skip

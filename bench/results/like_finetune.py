@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.results.frames import Frames
 from bench.stats import against
-from strategies import REGISTRY, split
+from strategies.presets import tuned
 
 NEGLIGIBLE = 0.01
 """Largest share of the gradient at which a method's own term did not act. On digits, penalties that changed a
@@ -56,7 +56,8 @@ class LikeFinetune:
     @property
     def advice(self) -> str:
         """What can be done about a method that does nothing on a suite: a preset, or tuning."""
-        if self.suite in _presets(self.strategy):
+        preset = tuned().get(self.strategy, {}).get(self.suite, {})
+        if any(self.scenario in of_scenarios for of_scenarios in preset.values()):
             return f"take {self.strategy}[preset={self.suite}]"
         return f"tune it: lethe tune {self.suite} -s {self.strategy} --scenario {self.scenario}"
 
@@ -91,12 +92,6 @@ def compared_with_finetune(frames: Frames, without: Collection[str] = ()) -> lis
                 )
             )  # fmt: skip
     return found
-
-
-def _presets(strategy: str) -> str:
-    """Return the names of a built-in method's presets, without importing a user's file."""
-    found = (d.metadata.get("presets", "") for d in REGISTRY.descriptions() if d.name == strategy)
-    return "" if len(split(strategy)) > 1 else next(found, "")
 
 
 def _plain(cells: pd.DataFrame) -> str:

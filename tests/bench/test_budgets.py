@@ -256,3 +256,14 @@ def test_sizes_in_words() -> None:
         "1.049MB",
         "2GB",
     ]
+
+
+@pytest.mark.parametrize("named", ["size", "share"])
+def test_a_user_s_method_must_name_a_whole_number(tmp_path: Path, named: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from lethe import Strategy\n\n\nclass M(Strategy):\n    share: float = 0.5\n"
+        f'    sized_by = {{"memory": "{named}"}}\n'
+    )
+    asked = Request("toy", (f"{tmp_path}/mine.py:M",), budget=Budget(memory=100))
+    with pytest.raises(UserError, match=f"M: sized_by names {named} for memory, which is no hyper-parameter"):
+        sized(asked)
