@@ -14,7 +14,7 @@ import suites
 from bench.plan import Request
 from bench.report import Layout, tables
 from bench.report.plot import plot
-from bench.report.tuned_rows import budget_data
+from bench.report.tuned_rows import budget_data, tuned_ranking
 from bench.results import as_shown, load
 from bench.runner import Options
 from bench.schema import Tuned
@@ -307,6 +307,9 @@ def check_report(run: Path, of: Tuned) -> None:
     if len(set(scores)) == 3:
         assert data["test"][2] == pytest.approx(sum(tests[i] for i in drawn) / 9)
     assert data["best_test"][3] == pytest.approx(final[of.best.identity])
+    (ranked,) = tuned_ranking(frames, "toy", "class")
+    means = [f"{100 * final[name]:.2f}" for name in ("ewc", of.best.identity)]
+    assert [ranked[0], *ranked[2:4], *ranked[5:]] == ["ewc", *means, "1", "1"]
     figure, _ = plot(frames, "trials")
     lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
     assert list(100 * data["validation"]) in lines
