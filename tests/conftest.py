@@ -15,7 +15,7 @@ from bench.plan import Request
 from bench.runner import Options, Outcome, carry_out
 from suites.errors import UserError
 
-SLOW_CHECKS = {"again", "convolutions", "learns", "texts", "twice"}
+SLOW_CHECKS = {"again", "convolutions", "device", "learns", "texts", "twice"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -296,6 +296,11 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         '    not_saved = ("anchor",)\n\n' + setup(COPY),
         '    not_saved = ("anchor",)\n\n' + setup(COPY) + hook("end_task", "self.anchor = None"),
     ),
+    "a step that reads from the device": (
+        "device", "this waits for a GPU at a step",
+        hook("after_step", "int(batch.weight_LB.sum())", given="batch"),
+        hook("after_step", "len(batch.weight_LB)", given="batch"),
+    ),
     "answers by a hook on the model": (
         "export", "it answers with beside self.model",
         setup("self.model.register_forward_hook(lambda m, given, out: -out)"),
@@ -424,7 +429,7 @@ def test_check_prints_one_line_for_each_finding(command: Command, tmp_path: Path
     ("words", "said"),
     [
         ("nothing", "unknown target 'nothing'"),
-        ("gpu", "lethe check gpu is reserved for a later version"),
+        ("er gpu", "lethe check gpu takes minutes and no other targets"),
         ("er --only al", "unknown check of a strategy 'al'"),
         ("er[buffer=x]", "er: buffer must be a whole number"),
         ("./none.py:M", "no such file"),
