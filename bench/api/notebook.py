@@ -132,6 +132,7 @@ class Frames(results.Frames):
     plot_response = partialmethod(plot, "response")
     plot_grid = partialmethod(plot, "grid")
     plot_schedules = partialmethod(plot, "schedules")
+    plot_trials = partialmethod(plot, "trials")
     plot_ranks = partialmethod(plot, "ranks")
 
     def __repr__(self) -> str:

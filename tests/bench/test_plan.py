@@ -146,8 +146,8 @@ def test_suites_and_models_have_one_spelling_however_they_are_named(
         "TOY.training, augment=1))\nM = replace(S, model_options={'hidden': True})\n"
     )
     (tmp_path / "net.py").write_text(
-        "from bench.models.mlp import mlp\ndef net(g, shape, units, *, hidden: int = 8.0):\n"
-        "    return mlp(g, shape, units, hidden=hidden, layers=1)\n"
+        "from bench.models.mlp import mlp\ndef net(generators, shape, units, *, hidden: int = 8.0):\n"
+        "    return mlp(generators, shape, units, hidden=hidden, layers=1)\n"
     )
     monkeypatch.chdir(tmp_path)
     places = ("own.py:S", "./own.py:S", f"{tmp_path}/own.py:S")
