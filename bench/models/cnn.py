@@ -38,7 +38,7 @@ class CNN(LaneModel):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.activation, self.dropout = ACTIVATIONS[activation], LaneDropout(dropout)
+        self.activation, self.dropout = activation, LaneDropout(dropout)
         channels, height, width_px = shape
         if min(height, width_px) < 4:
             raise UserError(f"model cnn needs images of 4 x 4 pixels or more, not {height} x {width_px}")
@@ -51,7 +51,7 @@ class CNN(LaneModel):
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
         """Return the outputs of the dense layer, shape (L, B, hidden)."""
-        h, act = fold_lanes(x_LBCHW), self.activation
+        h, act = fold_lanes(x_LBCHW), ACTIVATIONS[self.activation]
         h = F.max_pool2d(act(self.conv2(act(self.conv1(h)))), 2)
         h = F.max_pool2d(act(self.conv4(act(self.conv3(h)))), 2)
         h_LBF: Tensor = self.dropout(act(self.dense(unfold_lanes(h, len(x_LBCHW)))))

@@ -28,14 +28,14 @@ class MLP(LaneModel):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.activation, self.dropout = ACTIVATIONS[activation], LaneDropout(dropout)
+        self.activation, self.dropout = activation, LaneDropout(dropout)
         self.layers, self.head = nn.ModuleList(layers), head
 
     def features(self, x_LBCHW: Tensor) -> Tensor:
         """Return the outputs of the last hidden layer, shape (L, B, hidden)."""
         h_LBF = x_LBCHW.flatten(2)
         for layer in self.layers:
-            h_LBF = self.dropout(self.activation(layer(h_LBF)))
+            h_LBF = self.dropout(ACTIVATIONS[self.activation](layer(h_LBF)))
         return h_LBF
 
 
