@@ -33,6 +33,7 @@ class CLSER(RowReplay):
 
     name = "cls-er"
     cost = 2.67  # two thirds of a pass: both mean models run forward only
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Arani, Sarfraz & Zonooz 2022, Learning fast, learning slow"
     needs = "a memory of rows, two copies of the network"
     presets = {
@@ -54,6 +55,10 @@ class CLSER(RowReplay):
     """a of the plastic model: share of its own parameters in the moving average (less in the first steps)."""
     stable_decay: Annotated[Share, unless("stable_rate", 0.0)] = LaneFloat(0.99)
     """a of the stable model."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new and stored rows, and forward passes of both mean models."""
+        return 1 + 5 / 3 * (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory and copy the network twice."""

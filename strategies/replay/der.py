@@ -17,6 +17,7 @@ class DER(Replay):
 
     name = "der"
     cost = 2.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Buzzega et al. 2020, Dark experience for general continual learning"
     needs = "a memory of rows and logits"
 
@@ -24,6 +25,10 @@ class DER(Replay):
     """Stored rows per step; 0 for the number of new rows."""
     alpha: Annotated[NotNegative, Search(0.05, 2, log=True)] = LaneFloat(0.3)
     """Weight of the distance between logits."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new and stored rows."""
+        return 1 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory with room for the logits of all units."""
@@ -58,6 +63,10 @@ class DERPlusPlus(DER):
 
     beta: Annotated[NotNegative, Search(0.05, 2, log=True)] = LaneFloat(0.5)
     """Weight of the cross-entropy on stored rows."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new rows, and two draws of stored ones."""
+        return 1 + 2 * (self.batch or new) / new
 
     def loss(self, batch: Batch) -> Tensor:
         """Return DER's loss plus the cross-entropy of a second draw from the memory."""

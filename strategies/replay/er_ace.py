@@ -18,11 +18,16 @@ class ERACE(RowReplay):
 
     name = "er-ace"
     cost = 2.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
 
     batch: Annotated[CountOrNone, Later()] = 0
     """Stored rows per step; 0 for the number of new rows."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new and stored rows."""
+        return 1 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory; where boundaries are hidden, start with no class met."""

@@ -21,6 +21,7 @@ class ERAML(RowReplay):
 
     name = "er-aml"
     cost = 4.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
 
@@ -28,6 +29,10 @@ class ERAML(RowReplay):
     """Stored rows per step; 0 for the number of new rows."""
     temperature: Annotated[LaneFloat, Bounds(1e-3), Search(0.03, 0.5, log=True)] = LaneFloat(0.1)
     """T: cosines are divided by this before the softmax."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: new rows, two partners of each, and stored rows."""
+        return 3 + (self.batch or new) / new
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the contrastive loss plus that on stored rows; in the first task, cross-entropy on both.
