@@ -85,6 +85,7 @@ reference: .venv/installed
 	$(call remake,augmented-replay,run results/reference/augmented-replay.toml)
 	$(call remake,texts-tuned,run results/reference/texts-tuned.toml)
 	$(call remake,texts-prompts,run results/reference/texts-prompts.toml)
+	$(call remake,vision,run results/reference/vision.toml)
 	$(call remake,adaptive-split-mnist,run results/reference/adaptive-split-mnist.toml)
 	$(call remake,protocols,run results/reference/protocols.toml)
 	$(call remake,three-types-split-mnist,verify three-types-split-mnist --out results/reference/three-types-split-mnist; test $$? -le 1)

@@ -181,6 +181,7 @@ class Network(LaneModel):
         self.net, self.head, self.one_by_one = _stacked(networks, untrained), head, one_by_one
         self._read, self._remake = read, remake
         self.convolves = any(isinstance(m, nn.Conv2d) for m in self.net.modules())
+        self.waits = one_by_one  # Python may decide by values, so no step is replayed for others
         if one_by_one:  # the network may draw random numbers, which must be the lane's own
             self.register_buffer("seed_L", torch.tensor(seeds))
             self.register_buffer("calls_L", torch.zeros(len(seeds), dtype=torch.long))

@@ -322,6 +322,11 @@ def test_a_network_that_decides_trains_the_parameters_that_a_step_uses(here: Pat
         assert not any(n.startswith(f"net.{'b' if used == 'a' else 'a'}.") for n in moved)
 
 
+def test_steps_of_a_network_that_is_computed_lane_by_lane_are_not_replayed(here: Path) -> None:
+    assert built("Noisy").waits == "it draws random numbers other than those of nn.Dropout"
+    assert built("Conv").waits == built("dense").waits == ""
+
+
 def test_dropout_drops_a_share_and_scales_the_rest_by_masks_of_the_lane_and_the_call(here: Path) -> None:
     layer = HashedDropout(0.25, 0, 0.7)
     x = torch.ones(100, 50)
