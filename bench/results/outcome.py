@@ -107,8 +107,8 @@ def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
     def outcome(record: Fields) -> Outcome:
         spec, error, score = record["spec"], record["error"], one(_score(record))
         kinds = {"hyper": spec["hyper"], "training": spec["training"], "model": spec["model_options"]}
-        timings, resources = record.get("timings", {}), record.get("resources", {})
-        measured = {split: _measured(record[split], score) for split in SPLITS if split in record}
+        timings, resources = record.get("timings") or {}, record.get("resources") or {}
+        measured = {split: _measured(record[split], score) for split in SPLITS if record.get(split)}
         for split, found in measured.items():
             total = known.setdefault((found.total.shape, found.total.tobytes()), found.total)
             measured[split] = found._replace(total=total)
@@ -122,8 +122,8 @@ def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
             (*map(timings.get, TIMINGS), *map(resources.get, RESOURCES), _own_term(record)),
             score,
             measured,
-            record.get("test", {}).get("chrf", ()),
-            record.get("outside", ()),
+            (record.get("test") or {}).get("chrf") or (),
+            record.get("outside") or (),
             [(p["task"], p["step"], _measured(p, score).value) for p in record.get("curves", ())],
             [
                 pair

@@ -71,13 +71,13 @@ class ExportHeader(CheckedFile):
     """The cell it is from."""
     writes: ExportedTexts | None = None
     """Tasks of a model that generates text."""
-    shape: list[int] = []
+    shape: list[Annotated[int, Field(ge=1)]] = []
     """Shape of an image."""
-    scale: float = 1.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
     """Pixels are divided by this."""
     mean: list[float] = []
     """Mean of each channel after that."""
-    std: list[float] = []
+    std: list[Annotated[float, Field(gt=0)]] = []
     """Standard deviation of each channel."""
     files: dict[str, str] = {}
     """CRC-32 of each file beside it except the README; empty in headers of earlier versions, whose files are
@@ -87,6 +87,8 @@ class ExportHeader(CheckedFile):
     def _check(self) -> ExportHeader:
         if self.reads == "images" and not {"shape", "scale", "mean", "std"} <= self.model_fields_set:
             raise ValueError("a model that reads images must have shape, scale, mean and std")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (0, *self.shape[:1]):
+            raise ValueError("mean and std must have a number for each channel, or none")
         return self
 
     @property

@@ -50,9 +50,9 @@ class PublishedTable(FileModel):
     """Name of the score."""
     spread: Spread
     """Kind of the published spreads: standard error, standard deviation, or half-width of a 95 % interval."""
-    published_seeds: Annotated[int, Field(ge=1)]
+    published_seeds: Annotated[int, Field(ge=1, le=2**31)]
     """Number of seeds of the published means."""
-    first_seed: Annotated[int, Field(ge=0)]
+    first_seed: Annotated[int, Field(ge=0, le=2**31)]
     """Our first seed."""
     settings: Annotated[dict[str, Value], Field(alias="set")] = {}
     """Settings of every run."""

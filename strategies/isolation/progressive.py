@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from strategies.core import Batch, LaneLinear, Optimiser, Strategy, Unsuitable, mask, uniform_parameter
-from strategies.parts import by_task, one_per_task
+from strategies.core import Batch, LaneLinear, Optimiser, Strategy, mask, uniform_parameter
+from strategies.parts import by_task, one_per_task, relu_chain
 from suites.base import generator
 
 
@@ -51,9 +51,7 @@ class Progressive(Strategy):
     def setup(self) -> None:
         """Create the columns of all tasks and the connections between them."""
         streams = self.streams
-        layers = [*getattr(self.model, "layers", []), self.model.head]
-        if not all(isinstance(m, LaneLinear) for m in layers) or len(layers) < 2:
-            raise Unsuitable(f"{self.name} needs a network of dense layers (mlp)")
+        layers = relu_chain(self.model, self.name)
         self.columns = one_per_task(self.model, streams)
         self.laterals = nn.ModuleList()
         for task in range(1, streams.n_tasks):

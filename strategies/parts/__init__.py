@@ -8,7 +8,15 @@ from strategies.parts.frozen_backbone import frozen_features, tuned_transformer
 from strategies.parts.gan import Critic, GANAdam, ImageGenerator
 from strategies.parts.gates import Gated
 from strategies.parts.incremental_classifier import Distilled, ExemplarReplay
-from strategies.parts.layers import Layer, fan_in, hidden_layers, inputs_during, unit_count, with_masks
+from strategies.parts.layers import (
+    Layer,
+    fan_in,
+    hidden_layers,
+    inputs_during,
+    relu_chain,
+    unit_count,
+    with_masks,
+)
 from strategies.parts.memory import Memory, pick_rows
 from strategies.parts.nearest_mean import NearestMean, features_of
 from strategies.parts.network_per_task import by_task, one_per_task
@@ -36,6 +44,7 @@ __all__ = [
     "counting_rows", "fan_in", "features_of", "frozen_features", "groups_as_lanes", "held_out_count",
     "hidden_layers", "inputs_during", "lane_vectors", "log_normal_density",
     "need_pixels_0_to_1", "one_per_task", "pick_marked", "pick_rows", "real_rows", "reconstruction_loss",
+    "relu_chain",
     "rows_at_once", "sample_latent", "sample_rows", "soft_cross_entropy", "squared_gradients", "tempered",
     "tuned_transformer", "unit_count", "virtual_step", "with_masks", "write_lane_vectors",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ Axes: L lanes, B batch, I inputs, O outputs; X the axes of one row.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from strategies.core import LaneConv2d, LaneLinear, LaneModel, Unsuitable
@@ -28,6 +28,20 @@ def hidden_layers(model: LaneModel, who: str) -> list[Layer]:
     if not hidden:
         raise Unsuitable(f"{who} needs layers before the head, and this model has only a head")
     return hidden
+
+
+def relu_chain(model: LaneModel, who: str) -> list[LaneLinear]:
+    """Return the dense layers of an mlp, the head last, for methods that compute hidden outputs themselves.
+
+    Raises:
+        Unsuitable: It is no chain of dense layers, or there is something other than ReLU between them.
+    """
+    hidden = getattr(model, "layers", None)
+    if not (isinstance(hidden, nn.ModuleList) and hidden and all(isinstance(m, LaneLinear) for m in hidden)):
+        raise Unsuitable(f"{who} needs a chain of dense layers, as in model mlp")
+    if getattr(model, "activation", "relu") != "relu" or getattr(getattr(model, "dropout", None), "share", 0):
+        raise Unsuitable(f"{who} needs ReLU alone between dense layers: activation=relu, dropout=0")
+    return [m for m in [*hidden, model.head] if isinstance(m, LaneLinear)]
 
 
 def unit_count(layer: Layer) -> int:

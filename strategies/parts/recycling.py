@@ -4,9 +4,10 @@ Axes: L lanes, B batch, H hidden units of one layer, I inputs, O outputs; X the 
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from strategies.core import Batch, LaneLinear, Strategy, Unsuitable
+from strategies.core import Batch, Strategy
+from strategies.parts.layers import relu_chain
 
 
 class Recycling(Strategy):
@@ -18,12 +19,9 @@ class Recycling(Strategy):
 
     def setup(self) -> None:
         """Find the chain of dense layers; raises Unsuitable if there is none."""
-        hidden = getattr(self.model, "layers", None)
-        if not (isinstance(hidden, nn.ModuleList) and all(isinstance(m, LaneLinear) for m in hidden)):
-            raise Unsuitable(f"{self.name} needs a chain of dense layers, as in model mlp")
+        self._layers = relu_chain(self.model, self.name)
         self.renewed_L = torch.zeros(self.streams.lanes, device=self.streams.device)
-        self._layers: list[LaneLinear] = [m for m in [*hidden, self.model.head] if isinstance(m, LaneLinear)]
-        self._units = [self._tensors(i) for i in range(len(hidden))]
+        self._units = [self._tensors(i) for i in range(len(self._layers) - 1)]
 
     def _tensors(self, i: int) -> list[Tensor]:
         """Return the tensors of a layer's units as views to write into, each with axes (L, H, ...).

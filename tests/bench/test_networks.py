@@ -387,7 +387,7 @@ LAYERS = "needs a network of dense layers and convolutions alone"
 CHAIN = "needs a chain of dense layers"
 REFUSED = {
     "continual-backprop": CHAIN, "redo": CHAIN, "gpm": LAYERS, "hat": LAYERS, "packnet": LAYERS,
-    "supsup": LAYERS, "xdg": LAYERS, "progressive": "needs a network of dense layers",
+    "supsup": LAYERS, "xdg": LAYERS, "progressive": CHAIN,
     "gss": "gss cannot see all dense layers of a user's network; choose gradient=head",
 }  # fmt: skip
 """Methods that look inside the network, and what they say of one that they cannot read."""

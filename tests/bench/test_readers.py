@@ -12,7 +12,7 @@ from bench.export import Exported
 from bench.export.predict_files import read_images, read_texts
 from bench.plan import experiment_file as experiments
 from bench.results import load, published
-from bench.schema import CellRecord, Unreadable
+from bench.schema import CellRecord, ExportHeader, Unreadable
 from bench.store import RunReader, SavedModels
 from strategies import method_names, split
 from suites.errors import UserError
@@ -58,6 +58,32 @@ TEXTS = {
     "empty": "", "half": '{"schema": 3, "key"', "list": "[]", "number": "3", "deep": "[" * 100_000,
     "surrogate": '{"status": "\\ud800"}', "null": '{"status": "\\u0000"}', "nothing": "{}",
 }  # fmt: skip
+
+
+ABSENT = "timings", "resources", "outside", "loss"
+DATA = {"name": "d", "fingerprint": "f"}
+ORIGIN = {"cell": "a cell", "key": "0" * 20, "tasks_done": 1, "tasks": 1, "data": DATA}
+
+
+def test_a_field_that_is_none_is_like_one_that_is_absent(run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    (path,) = (folder / "cells").glob("*.jsonl")
+    first, *rest = path.read_text().splitlines()
+    record = {k: v for k, v in json.loads(first).items() if k != "crc32"}
+    for content in (record | dict.fromkeys(ABSENT), {k: v for k, v in record.items() if k not in ABSENT}):
+        path.write_text("\n".join([json.dumps(content), *rest, ""]))
+        frames = load(folder)
+        assert frames.unreadable == []
+        assert frames.cells.set_index("key").loc[record["key"], "status"] == "done"
+
+
+def test_an_export_or_a_table_with_impossible_numbers_is_refused() -> None:
+    header = {"schema": 1, "reads": "images", "model": "mlp", "options": {}, "labels": ["a"], "files": {}}
+    of_images = {"shape": [1, 8, 8], "scale": 16.0, "mean": [0.5], "std": [0.25]}
+    for name, value in {"shape": [0, 8, 8], "scale": 0.0, "std": [0.0], "mean": []}.items():
+        with pytest.raises(Unreadable, match=rf"{name}|number for each channel"):
+            ExportHeader.read(header | of_images | {name: value, "from": ORIGIN})
+    ExportHeader.read(header | of_images | {"from": ORIGIN})
 
 
 @pytest.mark.parametrize("damage", [*TEXTS, *VALUES])

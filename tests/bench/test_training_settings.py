@@ -20,7 +20,7 @@ from bench.train.early_stopping import EarlyStopping
 from bench.train.loop import run_lanes
 from bench.train.schedule import schedule_task
 from lethe.testing import Checkpoints, outcome, toy_cell
-from strategies.core import LaneDropout, mask, row_losses
+from strategies.core import LaneDropout, Unsuitable, mask, row_losses
 from suites.base import generator
 from tests.conftest import refused
 
@@ -360,3 +360,12 @@ def test_prequential_scores_equal_their_definitions_row_by_row() -> None:
         S / N, abs=2e-3
     )  # rows of a batch are equally old
     assert all(math.isnan(all_scores(R)[name]) for name in found if name.startswith("prequential"))
+
+
+@pytest.mark.parametrize("setting", [{"activation": "tanh"}, {"dropout": 0.5}])
+@pytest.mark.parametrize("name", ["redo", "continual-backprop", "progressive"])
+def test_methods_that_compute_hidden_outputs_themselves_take_relu_alone(
+    name: str, setting: dict[str, Any]
+) -> None:
+    with pytest.raises(Unsuitable, match="needs ReLU alone between dense layers"):
+        make_lanes([one_cell("digits", name, "task", settings=setting)])
