@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import app
+from bench.cli.app import Json, app
+from bench.cli.output import print_json
 from suites import errors
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -22,6 +23,7 @@ FOLDER = Path(__file__).parent / "templates"
 def init(
     template: Annotated[str, typer.Argument(help=f"One of: {', '.join(TEMPLATES)}.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the files.")] = Path(),
+    as_json: Json = False,
 ) -> None:
     """Write a commented experiment file to start from, with the files that it needs."""
     if template not in TEMPLATES:
@@ -35,5 +37,8 @@ def init(
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise errors.UserError(f"cannot write into {to}: {error.strerror}") from error
+    if as_json:
+        print_json({"files": [*files]})
+        return
     first, *others = files
     print(f"{first}{''.join(f', {path}' for path in others)}: edit, then lethe run {first.name} --dry-run")

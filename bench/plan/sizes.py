@@ -16,7 +16,6 @@ import strategies
 from bench.plan.budget import Budget, size_in_words
 from bench.plan.cell import CellSpec
 from bench.plan.selectors import parse
-from strategies.core import defaults
 from suites.base import Training
 from suites.bracketed import identity
 from suites.errors import UserError, some
@@ -128,6 +127,8 @@ class _Sizing:
     @cached_property
     def _places(self) -> dict[str, tuple[int, str]]:
         """The part that has each hyper-parameter, and its name there."""
+        from strategies.core import defaults  # not at the top: reports need no torch
+
         names = [strategies.get(part).name for part, _ in self.given]
         return {
             key if len(names) == 1 else strategies.field_name(name, key): (number, key)

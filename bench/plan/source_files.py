@@ -34,8 +34,8 @@ _CHANGE_NO_NUMBER = {
     "bench.api", "bench.checks", "bench.cli", "bench.models.reference", "bench.plan", "bench.report",
     "bench.results", "bench.runner", "bench.schema", "bench.stats", "bench.store", "bench.train.clock",
     "strategies.presets", "strategies.sums",
-    "suites.aliases", "suites.cache", "suites.description", "suites.errors", "suites.paths",
-    "suites.registry", "suites.syntax", "suites.tracebacks",
+    "suites.aliases", "suites.cache", "suites.declared", "suites.description", "suites.errors",
+    "suites.paths", "suites.registry", "suites.syntax", "suites.tracebacks",
 }  # fmt: skip
 """What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
 record holds the cell itself; these decide no number in it."""

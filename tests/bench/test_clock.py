@@ -89,6 +89,6 @@ def test_rows_of_the_first_steps_are_counted_without_padding() -> None:
     rows_SLB = torch.arange(24).view(3, 2, 4)
     weight_SLB = torch.ones(3, 2, 4)
     weight_SLB[1, 0, 3] = weight_SLB[2, 1] = 0
-    assert Schedule(0, rows_SLB, None, [3, 3], 24).samples_of_first(2) == 16
-    padded = Schedule(0, rows_SLB, weight_SLB, [3, 2], 19)
+    assert Schedule(0, [0], rows_SLB, None, [3, 3], [3, 3]).samples_of_first(2) == 16
+    padded = Schedule(0, [0], rows_SLB, weight_SLB, [3, 2], [3, 2])
     assert [padded.samples_of_first(n) for n in (1, 2, 3, 9)] == [8, 15, 19, 19]

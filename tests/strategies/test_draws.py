@@ -94,6 +94,7 @@ def test_the_list_of_random_streams_equals_those_that_methods_draw_from(
         ("er", {"augment": True}),
     ]
     more += [("bi-r", {"scenario": "domain"}), ("redo", {"every": 2, "tau": 0.9})]
+    more += [("finetune", {"dropout": 0.5})]
     for name, changes in [*((name, {}) for name in scenarios), *more]:
         run_group([toy_cell(name, **{"scenario": scenarios[name], "epochs": 2} | changes)])
     assert drawn - {"augment"} == STREAMS.keys()  # the training loop augments new rows
