@@ -90,7 +90,8 @@ def _features(d: Declaration, name: str, x: np.ndarray[Any, Any]) -> np.ndarray[
 def _read_arrays(d: Declaration) -> dict[str, np.ndarray[Any, Any]]:
     try:
         if d.place.lower().endswith(".npz"):
-            with np.load(d.place, allow_pickle=False) as file:
+            # NumPy leaves a damaged file open that it opened itself.
+            with open(d.place, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 # A member that is no array is bytes, which the checks of its type refuse.
                 return {name: np.asarray(file[name]) for name in file.files}
         from safetensors.numpy import load_file
