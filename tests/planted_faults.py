@@ -45,8 +45,6 @@ class Fault:
 _BATCH_NORM = ("model=resnet18", "width=4", "epochs=3")
 _MOMENTUM = ("optimiser=momentum", "epochs=1", "lr=0.01")
 """Few steps per task: Adam over 20 epochs recovers its moments before the task ends."""
-_MOMENTUM = ("optimiser=momentum", "epochs=1", "lr=0.01")
-"""Few steps per task: in 20 epochs Adam forgets what it lost."""
 FAULTS = (
     Fault(
         "EWC penalty times 0",
@@ -73,16 +71,17 @@ FAULTS = (
     Fault(
         "replay only from the last task",
         "strategies/replay/er.py",
-        'slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])',
+        'return self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)',
         "late = self.streams.task_of(self.memory.rows_LM[:, :-1]) >= self.task - 1\n"
-        '        slots_LB = self.memory.draw_distinct("replay", 16, self.memory.in_use_LM() & late)',
+        '        slots_LB = self.memory.draw_distinct("replay", 16, self.memory.in_use_LM() & late)\n'
+        "        return self.memory.read(slots_LB, batch)",
         "er",
     ),
     Fault(
         "reservoir that keeps the newest",
         "strategies/parts/memory.py",
-        'self.draws.uniform("reservoir", nth_LB.shape[1]) * nth_LB)',
-        'self.draws.uniform("reservoir", nth_LB.shape[1]) * self.slots)',
+        "drawn = (draw * nth).long()",
+        "drawn = (draw * self.slots).long()",
         "er",
     ),
     Fault(
@@ -110,8 +109,8 @@ FAULTS = (
     Fault(
         "evaluation in train mode with batch norm",
         "bench/train/accuracy.py",
-        "        with eval_mode(self.strategy.model):",
-        "        if True:",
+        "        with eval_mode(self.strategy.model):\n            chunks",
+        "        if True:\n            chunks",
         "er",
         _BATCH_NORM,
     ),
@@ -126,8 +125,8 @@ FAULTS = (
     Fault(
         "learning rate times 3",
         "bench/train/lane_state.py",
-        'rates = [s.training["lr"] for s in specs]',
-        'rates = [3 * s.training["lr"] for s in specs]',
+        'lr, decay = [s.training["lr"] for s in specs]',
+        'lr, decay = [3 * s.training["lr"] for s in specs]',
         "finetune",
         scenarios="task,domain",
     ),
@@ -148,22 +147,22 @@ FAULTS = (
     Fault(
         "gradient projection skipped",
         "strategies/gradient/agem.py",
-        "            g.sub_(per_lane(scale_L, r) * r)",
-        "            g.sub_(per_lane(0 * scale_L, r) * r)",
+        "[per_lane(scale_L, r) * r for r in reference]",
+        "[per_lane(0 * scale_L, r) * r for r in reference]",
         "agem",
     ),
     Fault(
         "a seed ignored in the data order",
         "bench/train/schedule.py",
-        'random = generator(stream.seed, f"batches/{task}")',
-        'random = generator(0, f"batches/{task}")',
+        'generator(stream.seed, f"batches/{task}")',
+        'generator(0, f"batches/{task}")',
         "er",
     ),
     Fault(
         "class order the same for all seeds",
         "suites/scenarios.py",
-        'torch.randperm(n_classes, generator=generator(seed, "classes"))',
-        'torch.randperm(n_classes, generator=generator(0, "classes"))',
+        'order_of(self.order, n_classes, "classes", seed)',
+        'order_of(self.order, n_classes, "classes", 0)',
         "er",
     ),
 )
