@@ -314,8 +314,6 @@ def run_one(group: Group, target: Target, device: str) -> Ended:
         return Ended(again=[group], failure=broken.failure)
     if failure is None:
         return Ended([spec.key for spec in group])
-    # A strategy whose model refers back to it, by a hook, would keep the memory of the group.
-    gc.collect()
     return _by_halves(group, target, device, failure, run_one)
 
 
@@ -337,6 +335,9 @@ def _by_halves(group: Group, target: Target, device: str, failure: Failure, run:
         elif ended.stops:
             ended += Ended.without_record([part], next(iter(ended.unfinished.values())))
         else:
+            # A strategy whose model refers back to it, by a hook, would keep the memory of the group, and
+            # then of its first half.
+            gc.collect()
             ended += run(part, target, device)
     return ended
 

@@ -144,6 +144,17 @@ def test_whole_runs_equal_those_of_the_cpu_and_do_not_wait(name: str, form: str)
         assert not [*device_findings(device_cells(name, form))]
 
 
+def test_weights_that_depend_on_the_device_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def after_step(self: Any, batch: Any) -> None:
+        if self.streams.device.type == "cuda":
+            next(self.model.parameters()).data.mul_(0.99)
+
+    monkeypatch.setattr(strategies.get("finetune"), "after_step", after_step)
+    with made_streams():
+        found = [*device_findings(device_cells("finetune", "mlp"))]
+    assert sum(words.startswith("saved models differ from those of the CPU: ") for words in found) == 2, found
+
+
 def test_launches_do_not_grow_with_lanes() -> None:
     with made_streams():
         few, many = (launches_per_step(device_cells("er", "cnn", lanes)) for lanes in (2, 3))
