@@ -381,7 +381,7 @@ def test_figures_are_written_with_the_same_bytes_again(tmp_path: Path) -> None:
     records = everything(4, seeds=2, suites=("toy", "toyb"), n_tasks=3)
     on_page = dict(begin_figures(frames_of(records), tmp_path / "a"))
     list(begin_figures(frames_of([r for r in records if r["spec"]["suite"] == "toy"]), tmp_path / "b"))
-    made = [n for n in FIGURES if n not in ("response", "grid", "confusion")]
+    made = [n for n in FIGURES if n not in ("response", "grid", "trials", "confusion")]
     large = [n for n in made if n not in ("matrix", "matrices")]
     shown = {part: [figure.name for figure in figures] for part, figures in on_page.items()}
     assert shown == {"toy-class": large, "toyb-class": large}
@@ -479,7 +479,7 @@ def twenty_or_more(n: int) -> Frames:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "width"), [(20, TWO_COLUMNS), (26, ONE_COLUMN)])
-@pytest.mark.parametrize("name", [name for name in (*FIGURES, *ACROSS) if name != "grid"])
+@pytest.mark.parametrize("name", [name for name in (*FIGURES, *ACROSS) if name not in ("grid", "trials")])
 def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: int, tmp_path: Path) -> None:
     """With twenty short names, and with more than twenty, some of them long."""
     frames = twenty_or_more(n)
