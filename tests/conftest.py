@@ -48,7 +48,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def no_mirror(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the real data from tests that do not ask for it."""
     if "real_data" not in request.fixturenames:
-        monkeypatch.delenv("LETHE_DATA", raising=False)
+        monkeypatch.setenv("LETHE_DATA", "")  # so that what a test's --data sets is undone, too
+        monkeypatch.delenv("LETHE_DATA")
 
 
 @pytest.fixture
