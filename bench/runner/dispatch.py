@@ -142,12 +142,17 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     if plan.refusal:
         raise UserError(plan.refusal)
     _prepare(plan, options.quiet)
-    with Claims(folder, command) as claims:
-        return _carry_out_claimed(plan, folder, options, command, claims)
+    with _engine(options.on) as engine, Claims(folder, command) as claims:
+        return _carry_out_claimed(plan, folder, options, command, claims, engine)
 
 
 def _carry_out_claimed(
-    plan: ResolvedPlan, folder: Path, options: Options, command: str, claims: Claims
+    plan: ResolvedPlan,
+    folder: Path,
+    options: Options,
+    command: str,
+    claims: Claims,
+    engine: Engine | None,
 ) -> Outcome:
     say = _nothing if options.quiet else to_stderr
     continued = {(s.suite, s.scenario): describe_overlap(s) for s in reversed(plan.to_run) if s.continues}
@@ -198,15 +203,14 @@ def _carry_out_claimed(
     became = Ended()
     with Progress(folder, todo, options.quiet) as progress:
         progress.done([*(plan.by_key[key] for key in plan.skipped), *(s for group in faulty for s in group)])
-        with _engine(options.on) as engine:
-            if engine is None:
-                began = in_processes(waiting, target, plan.device, options.jobs)
-            else:
-                began = OnEngine(engine, target, plan.device, plan.data, plan.replaced, say).run(waiting)
-            with closing(began), closing(run_groups(waiting, began)) as ends:
-                for ended in ends:
-                    became += ended
-                    progress.done([plan.by_key[key] for key in ended.keys])
+        if engine is None:
+            began = in_processes(waiting, target, plan.device, options.jobs)
+        else:
+            began = OnEngine(engine, target, plan.device, plan.data, plan.replaced, say).run(waiting)
+        with closing(run_groups(waiting, began)) as ends:
+            for ended in ends:
+                became += ended
+                progress.done([plan.by_key[key] for key in ended.keys])
     if not became.stops:
         superseded.keep_differing()
     if options.shares > 1:  # the other cells are those of other shares

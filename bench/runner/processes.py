@@ -83,11 +83,12 @@ Run = Callable[[Group, Target, str], Ended]
 
 def run_groups(groups: ClaimedGroups, ends: Generator[Ended]) -> Generator[Ended]:
     """Yield what becomes of cells as their groups end, and of those that other commands run."""
-    for ended in ends:
-        groups.release([*ended.keys, *ended.unfinished])
-        yield ended
-        if elsewhere := groups.finished_elsewhere():
-            yield Ended(elsewhere)
+    with closing(ends):
+        for ended in ends:
+            groups.release([*ended.keys, *ended.unfinished])
+            yield ended
+            if elsewhere := groups.finished_elsewhere():
+                yield Ended(elsewhere)
     if elsewhere := groups.finished_elsewhere():
         yield Ended(elsewhere)
 

@@ -49,6 +49,7 @@ def run_in_shares(
             array.cancel_waiting()
             to_stderr(f"{array.under_way()} jobs have begun and go on; the others are cancelled")
             raise
-    written, why = RunFolder(folder).written(), "; ".join(array.failures()) or "its job ended without it"
+    after = RunFolder(folder)
+    written, why = after.written(), "; ".join(array.failures()) or "its job ended without it"
     missing = [s.key for s in todo if written.get(s.key, "") == plan.replaced.get(s.key, "")]
-    return outcome_of(todo, RunFolder(folder), [], Ended(unfinished=dict.fromkeys(missing, why)))
+    return outcome_of(todo, after, [], Ended(unfinished=dict.fromkeys(missing, why)))

@@ -9,8 +9,8 @@ does. Where it cannot see the folder of the run, it sends the lines of its recor
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import chdir, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -65,7 +65,10 @@ def run_there(asked: Asked) -> Answer:
     Raises:
         Refused: This worker has other versions, code or data.
     """
-    with _ONE_AT_A_TIME, _at(asked.place, asked.mirror):
+    if asked.mirror:
+        os.environ.setdefault("LETHE_DATA", asked.mirror)
+    # Relative names mean what they mean where the command was given.
+    with _ONE_AT_A_TIME, chdir(asked.place) if os.path.isdir(asked.place) else nullcontext():
         _compare(asked)
         group, target = asked.group, asked.target
         run = target.models.run
@@ -85,20 +88,6 @@ def run_there(asked: Asked) -> Answer:
             at_home = replace(target, models=SavedModels(alone), owner=None)
             ended = run_one(group, at_home, asked.device)
             return Answer(ended, *RunReader(alone).lines_of_records())
-
-
-@contextmanager
-def _at(place: str, mirror: str) -> Iterator[None]:
-    """Let relative names mean what they mean where the command was given."""
-    if mirror:
-        os.environ.setdefault("LETHE_DATA", mirror)
-    before = os.getcwd()
-    if os.path.isdir(place):
-        os.chdir(place)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _compare(asked: Asked) -> None:

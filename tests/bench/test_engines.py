@@ -201,6 +201,7 @@ def test_addresses_that_are_none_are_refused(refuses: Refuses, tmp_path: Path) -
         "slurm://local,shares=x": "shares of --on slurm must be a whole number above 0, not 'x'",
     }.items():
         refuses(words, "run toy -s finetune --seeds 1 --out", str(tmp_path), "--on", address)
+    assert not (tmp_path / "run.json").exists()
     refuses("cannot read --share '3/2'", "run toy -s finetune --share 3/2 --out", str(tmp_path))
     refused("cannot run on", engine_at, "local")
 
