@@ -26,56 +26,35 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-
-class _StandIn(ModuleType):
-    """Stands in for a package that only checks files, of which this check reads and writes none."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Anything
-
-
-class _Anything:
-    """A base class, a decorator or a description that does nothing."""
-
-    def __init__(self, *of: Any, **given: Any) -> None:
-        """Take anything."""
-
-    def __init_subclass__(cls, **given: Any) -> None:
-        """Take anything."""
-
-    def __call__(self, decorated: Any) -> Any:
-        """Return what is decorated."""
-        return decorated
-
-    def __class_getitem__(cls, item: Any) -> Any:
-        return cls
-
+from bench.checks.stand_in import stand_in_for
 
 if __name__ == "__main__":
-    for _package in ("pydantic", "pydantic_core"):
-        try:
-            __import__(_package)
-        except ImportError:
-            sys.modules[_package] = _StandIn(_package)
+    stand_in_for("pydantic", "pydantic_core")
 
-import strategies  # noqa: E402
-from bench.checks.conformance import SMALL  # noqa: E402
-from bench.checks.made_streams import made_streams, scenario_of  # noqa: E402
-from bench.checks.pretended_device import pretended_device  # noqa: E402
-from bench.checks.steady_state import timed  # noqa: E402
-from bench.plan import CellSpec, Fields, one_cell  # noqa: E402
-from bench.train import LaneState, arithmetic, begin_task, learn_task, make_lanes, run_group, take_steps  # noqa: E402
-from suites.base import Data, Training, generator  # noqa: E402
-from suites.errors import UserError  # noqa: E402
-from suites.tracebacks import kind_and_message  # noqa: E402
+import strategies
+from bench.checks.conformance import SMALL
+from bench.checks.made_streams import made_streams, scenario_of
+from bench.checks.pretended_device import pretended_device
+from bench.checks.steady_state import timed
+from bench.plan import CellSpec, Fields, one_cell
+from bench.train import (
+    LaneState,
+    arithmetic,
+    begin_task,
+    is_broken,
+    learn_task,
+    make_lanes,
+    run_group,
+    take_steps,
+)
+from suites.base import Data, Training, generator
+from suites.errors import UserError
+from suites.tracebacks import kind_and_message
 
 TOLERANCE = 0.05
 """Largest allowed difference between the mean last rows of R over seeds. Rounding makes the training of a
@@ -148,7 +127,7 @@ class Report:
             except Exception as error:  # of whatever kind: the others go on
                 found = {"fault": kind_and_message(error)}
             self.add(part, name, **found, seconds=round(time.monotonic() - began, 2))
-            if found.get("fault") and _is_broken(device):
+            if found.get("fault") and is_broken(device):
                 raise Broken(f"{part} {name}: {found['fault']}")
         if late:
             self.add(part, "left out, no time", names=" ".join(late))
@@ -156,14 +135,6 @@ class Report:
 
 class Broken(Exception):
     """The GPU cannot be used in this process any more."""
-
-
-def _is_broken(device: str) -> bool:
-    try:
-        torch.cuda.synchronize(device)
-    except RuntimeError:
-        return True
-    return False
 
 
 # Parts 1 and 2.
@@ -183,13 +154,17 @@ def cells(name: str, size: Size, model: str = "mlp") -> list[CellSpec]:
     return made
 
 
-def last_row(specs: Sequence[CellSpec], device: str) -> list[float]:
-    """Return the mean over seeds of the last row of R."""
-    records = run_group(specs, device=device)
+def last_rows(specs: Sequence[CellSpec], device: str, data: Data | None = None) -> np.ndarray[Any, Any]:
+    """Run cells; return the last row of R of each."""
+    records = run_group(specs, device=device, data=data)
     if bad := [str(r["reason"]) for r in records if r["status"] != "done"]:
         raise RuntimeError(bad[0])
-    rows = [np.array(r["test"]["right"][-1]) / r["test"]["total"][-1] for r in records]
-    mean: list[float] = np.mean(rows, 0).round(6).tolist()
+    return np.array([np.array(r["test"]["right"][-1]) / r["test"]["total"][-1] for r in records])
+
+
+def last_row(specs: Sequence[CellSpec], device: str) -> list[float]:
+    """Return the mean over seeds of the last row of R."""
+    mean: list[float] = np.mean(last_rows(specs, device), 0).round(6).tolist()
     return mean
 
 
@@ -306,11 +281,8 @@ def entry(selector: str, device: str, size: Size, data: Data, real: bool) -> dic
         settings["iterations"] = size.table_steps
     seeds = range(2, 2 + size.table_seeds)
     specs = [one_cell("split-mnist", selector, "class", seed, settings) for seed in seeds]
-    records = run_group(specs, device=device, data=data)
-    if bad := [str(r["reason"]) for r in records if r["status"] != "done"]:
-        raise RuntimeError(bad[0])
-    right = [np.array(r["test"]["right"][-1]) / r["test"]["total"][-1] for r in records]
-    return {"seeds": len(specs), **({"accuracy": float(np.mean(right))} if real else {"data": "made"})}
+    rows = last_rows(specs, device, data)
+    return {"seeds": len(specs), **({"accuracy": float(np.mean(rows))} if real else {"data": "made"})}
 
 
 def whole_table(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

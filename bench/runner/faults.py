@@ -25,8 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
+from bench.train import is_broken
 from strategies.core import Strategy
 from suites.errors import EnvironmentFault, UserError
 from suites.machine_faults import in_words, machine_fault
@@ -73,15 +72,8 @@ def breaks_process(error: BaseException, device: str) -> bool:
     After a fault of a CUDA kernel, every later call of CUDA fails; the first one may say anything.
     """
     words = message_of(error)
-    if isinstance(error, RuntimeError) and (_BROKEN.search(words) or _LOST.search(words)):
-        return True
-    if torch.device(device).type != "cuda":
-        return False
-    try:
-        torch.cuda.synchronize(device)
-    except RuntimeError:
-        return True
-    return False
+    says_so = isinstance(error, RuntimeError) and bool(_BROKEN.search(words) or _LOST.search(words))
+    return says_so or is_broken(device)
 
 
 def lost_device(message: str, device: str) -> str:
