@@ -162,7 +162,7 @@ def _suite(
 
 
 PAIRS = Suite(
-    name="check-pairs", version=1, summary="words to be written", source="made by Lethe", load=codes,
+    name="check-pairs", version=1, summary="words to generate", source="made by Lethe", load=codes,
     split=by_domain(), scenarios=("domain", "online"), model="tiny-seq2seq",
     model_options={"max_tokens": 16, "tune": "full"},
     training=Training(epochs=1, batch=12, optimiser="adam", lr=3e-3), score=BLEU,

@@ -140,7 +140,7 @@ def write_run(
 ) -> Path:
     """Write cells with their records into a run and return its folder.
 
-    ``selectors`` are the settings that each selector stands for, by suite/scenario: grids.
+    ``selectors`` are the settings of each selector, by suite/scenario: grids.
     """
     run = RunFolder(folder)
     specs = [spec for spec, _ in cells]

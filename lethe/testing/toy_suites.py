@@ -96,7 +96,7 @@ TOY_TEXT = replace(
 
 
 TOY_PAIRS = replace(
-    TOY, name="toy-pairs", summary="words to be written for tests", load=codes, split=by_domain(),
+    TOY, name="toy-pairs", summary="words to generate, for tests", load=codes, split=by_domain(),
     scenarios=("domain", "online"), model="tiny-seq2seq", model_options={"max_tokens": 32, "tune": "full"},
     training=Training(epochs=6, batch=12, optimiser="adam", lr=3e-3), score=BLEU,
 )  # fmt: skip

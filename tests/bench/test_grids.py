@@ -1,4 +1,4 @@
-"""Grids: their notation, and the cells, plans and times that it stands for."""
+"""Grids: their notation, and the cells, plans and times that follow from it."""
 
 import re
 from dataclasses import replace

@@ -284,7 +284,7 @@ def test_the_last_dense_layer_becomes_the_head_and_features_are_what_comes_befor
     assert not torch.equal(model.head.weight[0], model.head.weight[1])
     x_LBX = torch.rand(2, 3, 1, 8, 8)
     assert torch.equal(model.features(x_LBX)[0], model.features(x_LBX[:1].expand(2, -1, -1, -1, -1))[0])
-    # With as many outputs as units the layer's own initial weights are kept; else the head is drawn.
+    # A layer with one output for each unit starts from its own weights; else the head is drawn.
     with torch.random.fork_rng(), torch.no_grad():
         torch.default_generator.set_state(generator(0, "model").get_state())
         own = nn.Sequential(nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 4))
