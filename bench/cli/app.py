@@ -35,10 +35,22 @@ def in_order_of_use() -> None:
     app.registered_commands = [c for c, _ in sorted(names, key=lambda of: place.get(of[1], len(place)))]
 
 
+Scenarios = Annotated[
+    list[str] | None,
+    typer.Option(help="task, domain, class (the default) or online; repeat, or use commas."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value: a training setting, model, or a model option."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")]
 Lanes = Annotated[int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")]
 Mirror = Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")]
+Stale = Annotated[
+    str, typer.Option(metavar="rerun|keep", help="Run cells made by other code or data again, or keep them.")
+]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Run methods in files without lethe check.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Import files that were not named on the command line.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")]

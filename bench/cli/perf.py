@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import Device, Json, Mirror, app, use_mirror
+from bench.cli.app import Device, Json, Mirror, Settings, app, use_mirror
 from bench.cli.output import print_json
 from bench.cli.run import pairs_of
 from suites import errors
@@ -24,10 +24,7 @@ def perf(
     strategy: Annotated[list[str], typer.Option("-s", "--strategy", help="A strategy; repeat for more.")],
     scenario: Annotated[str, typer.Option(help="task, domain, class or online.")] = "class",
     lanes: Annotated[str, typer.Option(help="Numbers of lanes, with commas.")] = "1",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key=value: a training setting, model, or a model option."),
-    ] = None,
+    settings: Settings = None,
     against: Annotated[
         str, typer.Option(metavar="REV", help="Compare the current tree with this git revision.")
     ] = "",

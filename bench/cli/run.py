@@ -19,6 +19,9 @@ from bench.cli.app import (
     Json,
     Lanes,
     Mirror,
+    NoCheck,
+    Scenarios,
+    Stale,
     Trust,
     app,
     debugging,
@@ -57,10 +60,7 @@ def run(
             autocompletion=selectors,
         ),
     ] = None,
-    scenario: Annotated[
-        list[str] | None,
-        typer.Option(help="task, domain, class (the default) or online; repeat, or use commas."),
-    ] = None,
+    scenario: Scenarios = None,
     seeds: Annotated[
         str | None, typer.Option(help="10 means 0 to 9 (the default); 2-6; 1,4.", show_default=False)
     ] = None,
@@ -112,13 +112,8 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed and diverged cells again, likewise.")
     ] = False,
-    stale: Annotated[
-        str,
-        typer.Option(metavar="rerun|keep", help="Run cells made by other code or data again, or keep them."),
-    ] = "",
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Run methods in files without lethe check.")
-    ] = False,
+    stale: Stale = "",
+    no_check: NoCheck = False,
     trust: Trust = False,
     as_json: Json = False,
     *,

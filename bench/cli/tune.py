@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.checks.before_run import check_before_run, leave_out
-from bench.cli.app import Device, DryRun, Jobs, Json, Lanes, Mirror, Trust, app, importing, use_mirror
+from bench.cli.app import (
+    Device,
+    DryRun,
+    Jobs,
+    Json,
+    Lanes,
+    Mirror,
+    NoCheck,
+    Scenarios,
+    Settings,
+    Stale,
+    Trust,
+    app,
+    importing,
+    use_mirror,
+)
 from bench.cli.completion import names_of
 from bench.cli.data_options import takes_data_options
 from bench.cli.output import print_json
@@ -41,18 +56,12 @@ def tune(
         list[str] | None,
         typer.Option("-s", "--strategy", help="Can be repeated; settings in its brackets are not tuned."),
     ] = None,
-    scenario: Annotated[
-        list[str] | None,
-        typer.Option(help="task, domain, class (the default) or online; repeat, or use commas."),
-    ] = None,
+    scenario: Scenarios = None,
     seeds: Annotated[str, typer.Option(help="The reported seeds: 10 means 0 to 9; 2-6; 1,4.")] = "10",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; trials are in its folder tuning.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key=value: a training setting, model, or a model option."),
-    ] = None,
+    settings: Settings = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials of each strategy, its defaults included.")] = 30,
     steps: Annotated[
         int, typer.Option(min=0, help="Training steps of its trials together; 0 for no limit.")
@@ -85,13 +94,8 @@ def tune(
     lanes: Lanes = 0,
     data: Mirror = None,
     dry_run: DryRun = False,
-    stale: Annotated[
-        str,
-        typer.Option(metavar="rerun|keep", help="Run cells made by other code or data again, or keep them."),
-    ] = "",
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Run methods in files without lethe check.")
-    ] = False,
+    stale: Stale = "",
+    no_check: NoCheck = False,
     trust: Trust = False,
     as_json: Json = False,
     *,
