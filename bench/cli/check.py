@@ -139,6 +139,6 @@ def _defaults(
             print(f"not checked, as they take long: {', '.join(slow)}; name them with -s")
     for why in outcome.failures:
         print(f"failed: {why}", file=sys.stderr)
-    say_unfinished(outcome)
+    say_unfinished(outcome.unfinished)
     if found or outcome.failures or outcome.unfinished:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +34,10 @@ from bench.cli.output import print_json
 from bench.engines import LOCAL, SLURM
 from suites import errors
 from suites.declared import notes_of, suite_named
+
+if TYPE_CHECKING:
+    from bench.plan import Request
+    from bench.tune import Choosing
 
 
 @app.command(
@@ -134,9 +138,7 @@ def run(
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
     from bench.cli.tune import tune_and_run
-    from bench.plan import DEFAULT_SEEDS, Budget, Request, experiment_file as experiments
-    from bench.tune import choosing_in
-    from strategies import method_names
+    from bench.plan import DEFAULT_SEEDS, experiment_file as experiments
 
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
@@ -148,14 +150,9 @@ def run(
         requests, named = experiments.read_toml(Path(what))
         out = out or (Path(named) if named else None)
     else:
-        if not strategy:
-            raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
-        what = suite_named(what, columns)
-        scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
-        chosen = experiments.seeds(str(DEFAULT_SEEDS) if seeds is None else seeds)
-        resumed = "" if resume_from is None else str(resume_from)
-        limit = Budget.read(budget or ())
-        requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed, budget=limit)]
+        numbers = str(DEFAULT_SEEDS) if seeds is None else seeds
+        request = request_of(what, columns, strategy, scenario, numbers, pairs, resume_from, budget)
+        requests, what = [request], request.suite
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the run with --out")
     how: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
@@ -168,17 +165,56 @@ def run(
         "on": on,
     }
     how |= _share_of(share)
-    files = [part for text in (what, *(strategy or ())) for part in method_names(text)]
     # Everything else is named on the command line, or by a file that is.
     trust = trust or not (resume_from or (what.endswith(".toml") and dry_run))
-    with importing(trust, [*files, *(pair.partition("=")[2] for pair in pairs)]):
-        if what.endswith(".toml") and (choosing := choosing_in(Path(what))) is not None:
-            if force or retry_failed or keep_models:
-                given = "--force, --retry-failed and --keep-models"
-                raise errors.UserError(f"{what} has a [tune] table, which cannot be combined with {given}")
-            tune_and_run(requests, choosing, out, dry_run, as_json, **how)
+    with importing(trust, files_named(what, strategy, pairs)):
+        choosing = _choosing(what)
+        if choosing is None:
+            _carry_out(requests, out, dry_run, as_json, keep_models=keep_models, **how)
             return
-        _carry_out(requests, out, dry_run, as_json, keep_models=keep_models, **how)
+        if force or retry_failed or keep_models:
+            given = "--force, --retry-failed and --keep-models"
+            raise errors.UserError(f"{what} has a [tune] table, which cannot be combined with {given}")
+        tune_and_run(requests, choosing, out, dry_run, as_json, **how)
+
+
+def _choosing(what: str) -> "Choosing | None":
+    """Return how an experiment file chooses settings first; None without a ``[tune]`` table."""
+    if not what.endswith(".toml"):
+        return None
+    from bench.tune import choosing_in  # imports torch
+
+    return choosing_in(Path(what))
+
+
+def request_of(
+    what: str,
+    columns: dict[str, Any],
+    strategy: list[str] | None,
+    scenario: list[str] | None,
+    seeds: str,
+    pairs: list[str],
+    resume_from: Path | None = None,
+    budget: list[str] | None = None,
+) -> "Request":
+    """Return the request that a command line makes without an experiment file."""
+    from bench.plan import Budget, Request, seeds as read_seeds
+
+    if not strategy:
+        raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
+    suite = suite_named(what, columns)
+    scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
+    chosen, limit = read_seeds(seeds), Budget.read(budget or ())
+    resumed = "" if resume_from is None else str(resume_from)
+    return Request(suite, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed, budget=limit)
+
+
+def files_named(what: str, strategy: list[str] | None, pairs: list[str]) -> list[str]:
+    """Return the words of a command line that can name a file to import."""
+    from strategies import method_names
+
+    methods = [part for text in (what, *(strategy or ())) for part in method_names(text)]
+    return [*methods, *(pair.partition("=")[2] for pair in pairs)]
 
 
 def pairs_of(settings: list[str]) -> dict[str, str]:
@@ -236,14 +272,14 @@ def show_run(outcome: Any, out: Path, as_json: bool) -> None:
         print("failed:" if debugging() else f"failed ({DEBUG} shows whole tracebacks):", file=sys.stderr)
         for why, trace in outcome.failures.items():
             print(f"{why}\n{trace}" if debugging() and trace else why, file=sys.stderr)
-    say_unfinished(outcome)
+    say_unfinished(outcome.unfinished)
     if outcome.failures or outcome.unfinished:
         raise typer.Exit(1)
 
 
-def say_unfinished(outcome: Any) -> None:
+def say_unfinished(faults: list[str]) -> None:
     """Print the faults of the environment because of which cells have no record."""
-    for words in outcome.unfinished:
+    for words in faults:
         print(f"lethe: {errors.NOT_FINISHED}: {words}; the same command runs them", file=sys.stderr)
 
 

@@ -28,9 +28,8 @@ from bench.cli.app import (
 from bench.cli.completion import names_of
 from bench.cli.data_options import takes_data_options
 from bench.cli.output import print_json
-from bench.cli.run import pairs_of, run_requests, show_run, stoppable
+from bench.cli.run import files_named, request_of, run_requests, say_unfinished, show_run, stoppable
 from suites import errors
-from suites.declared import suite_named
 
 if TYPE_CHECKING:
     from bench.plan import Request
@@ -107,25 +106,23 @@ def tune(
     again, the command continues and chooses the same.
     """
     use_mirror(data)
-    from bench.plan import Request, experiment_file as experiments
-    from bench.tune import Budget, Choosing, choosing_in, read_spaces
-    from strategies import method_names
+    from bench.plan import experiment_file as experiments
 
     pairs = settings or []
     if what.endswith(".toml"):
         if strategy or scenario or pairs or space or columns:
             raise errors.UserError("an experiment file has its own strategies, scenarios, --set and --space")
         requests, named = experiments.read_toml(Path(what))
+        from bench.tune import choosing_in  # imports torch, which bad input does not need
+
         how, out = choosing_in(Path(what)), out or (Path(named) if named else None)
         if how is None:
             raise errors.UserError(f"{what} has no [tune] table: lethe run {what} runs it as it is")
     else:
-        if not strategy:
-            raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
-        scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
-        chosen = experiments.seeds(seeds)
-        what = suite_named(what, columns)
-        requests = [Request(what, tuple(strategy), scenarios, chosen, pairs_of(pairs))]
+        request = request_of(what, columns, strategy, scenario, seeds, pairs)
+        requests, what = [request], request.suite
+        from bench.tune import Budget, Choosing, read_spaces
+
         on, budget = experiments.seeds(tuning_seeds), Budget(trials, steps)
         spaces = read_spaces(space or [])
         how = Choosing(protocol, budget, on, sampler, sampler_seed, spaces, report, untuned, prune)
@@ -133,9 +130,8 @@ def tune(
         raise errors.UserError("choose the folder of the results with --out")
     options: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
     options |= {"device": device, "jobs": jobs, "lanes": lanes}
-    files = [part for text in (what, *(strategy or ())) for part in method_names(text)]
     trust = trust or not (what.endswith(".toml") and dry_run)
-    with importing(trust, [*files, *(pair.partition("=")[2] for pair in pairs)]):
+    with importing(trust, files_named(what, strategy, pairs)):
         tune_and_run(requests, how, out, dry_run, as_json, **options)
 
 
@@ -169,8 +165,7 @@ def _tune(study: Study, options: dict[str, Any]) -> None:
     with stoppable(study.folder) as command:
         unfinished = study.tune(Options(**options), command, lambda words: print(words, file=sys.stderr))
     if unfinished:
-        for words in unfinished:
-            print(f"lethe: {errors.NOT_FINISHED}: {words}; the same command runs them", file=sys.stderr)
+        say_unfinished(unfinished)
         raise typer.Exit(1)
 
 

@@ -109,7 +109,7 @@ def _verify_table(
         dry_run_requests(requests, folder, Options(**(how or {})), as_json)
         return
     if how is not None:
-        say_unfinished(run_requests(requests, folder, **how))
+        say_unfinished(run_requests(requests, folder, **how).unfinished)
     frames = load(folder)
     verdicts = published.compare(chosen, frames, seeds, only, least, scenarios)
     from rich.console import Console

@@ -36,6 +36,13 @@ def test_short_commands_import_nothing_slow(words: list[str]) -> None:
     assert slow == set()
 
 
+@pytest.mark.parametrize("name", ["run", "tune"])
+def test_bad_input_is_refused_before_slow_imports(name: str) -> None:
+    code = f"import sys\nfrom bench.cli import main\nsys.argv = ['lethe', {name!r}, 'digits']\n"
+    code += "try:\n    main()\nexcept SystemExit as e:\n    assert e.code == 2, e.code"
+    assert imported(code, "torch pandas datasets scipy") == ([], set())
+
+
 HEAVY = {"bench.report": "matplotlib seaborn torch", "bench.report.page": "torch"}
 
 
