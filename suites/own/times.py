@@ -12,7 +12,7 @@ import numpy as np
 
 from suites.declared import BINS, Declaration
 from suites.errors import UserError
-from suites.own.columns import Column, Table
+from suites.own.columns import Column, Table, recoded
 
 
 def times_of(d: Declaration, table: Table) -> np.ndarray[Any, Any]:
@@ -63,12 +63,11 @@ def binned(d: Declaration, column: Column, times: np.ndarray[Any, Any]) -> Colum
         # Equal numbers of rows, except that rows of one instant stay together.
         part = np.minimum((np.cumsum(counts) - counts) * int(d.bins) // len(times), int(d.bins) - 1)
         shown = {float(t): word for t, word in zip(times.tolist(), _words_of(column), strict=True)}
-        ends = [instants[part == p][[0, -1]] for p in np.unique(part)]
-        names = [shown[a] if a == b else f"{shown[a]} to {shown[b]}" for a, b in (e.tolist() for e in ends)]
-        return Column(np.unique(part, return_inverse=True)[1][of_N], names)
-    words = [_bin(datetime.fromtimestamp(t, UTC).date(), d.bins) for t in instants.tolist()]
-    names = list(dict.fromkeys(words))
-    return Column(np.array([names.index(word) for word in words])[of_N], names)
+        parts, part = np.unique(part, return_inverse=True)
+        ends = [instants[part == p][[0, -1]].tolist() for p in range(len(parts))]
+        names = [shown[a] if a == b else f"{shown[a]} to {shown[b]}" for a, b in ends]
+        return Column(part[of_N], names)
+    return recoded(of_N, [_bin(datetime.fromtimestamp(t, UTC).date(), d.bins) for t in instants.tolist()])
 
 
 def _words_of(column: Column) -> list[str]:
