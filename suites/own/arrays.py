@@ -51,23 +51,15 @@ def array_table(d: Declaration) -> Table:
                 raise UserError(
                     f"{d.place}: {of[kind]} has shape {got} for {size} rows: write one value for each"
                 )
-        values, of_N = np.unique(
-            np.concatenate([arrays[of[kind]] for of in splits.values()]), return_inverse=True
-        )
+        joined = np.concatenate([arrays[of[kind]] for of in splits.values()])
+        values, first, of_N = np.unique(joined, return_index=True, return_inverse=True)
         if kind == "label" and values.dtype.kind == "f":
             wrong = values != np.round(values)
             table.refuse(d, wrong[of_N], f"{names[kind]} is not a whole number")
-        table.columns[names[kind]] = _in_order(of_N, [as_word(v.item()) for v in values])
+        order = np.argsort(first)  # of appearance
+        words = [as_word(v.item()) for v in values[order]]
+        table.columns[names[kind]] = recoded(np.argsort(order)[of_N], words)
     return table
-
-
-def _in_order(of_N: np.ndarray[Any, Any], words: list[str | None]) -> Column:
-    """Return a column with its words in order of appearance."""
-    _, first = np.unique(of_N, return_index=True)
-    order = np.argsort(first, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return recoded(rank[of_N], [words[n] for n in order])
 
 
 def _features(d: Declaration, name: str, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

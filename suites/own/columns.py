@@ -5,7 +5,7 @@ Rows are counted from 1 in messages, without the header, in the order of the fil
 Axes: N rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,17 @@ def recoded(of_N: np.ndarray[Any, Any], words: list[str | None]) -> Column:
     index: dict[str, int] = {}
     of_word = [-1 if not w else index.setdefault(w, len(index)) for w in words]
     return Column(np.array([*of_word, -1], dtype=np.int64)[of_N], [*index])
+
+
+def in_parts(sizes: Iterable[int]) -> Callable[[int], tuple[int, int]]:
+    """Return a function from a row of joined parts to the number of its part and its row there."""
+    starts = np.cumsum([0, *sizes])
+
+    def place(row: int) -> tuple[int, int]:
+        part = int(np.searchsorted(starts, row, side="right")) - 1
+        return part, row - int(starts[part])
+
+    return place
 
 
 def as_word(value: Any) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from suites.declared import Declaration
 from suites.errors import UserError
-from suites.own.columns import SPLITS, Table, recoded
+from suites.own.columns import SPLITS, Table, in_parts, recoded
 from suites.own.images import images_of, pixels
 from suites.own.rows import column_of, of_datasets, opened_table
 
@@ -124,11 +124,11 @@ def _more(n: int) -> str:
 
 def _joined(d: Declaration, parts: list[tuple[Path, Table]], divided: bool) -> Table:
     """Return several tables as one."""
-    starts = np.cumsum([0, *(len(table) for _, table in parts)])
+    part_of = in_parts(len(table) for _, table in parts)
 
     def where(row: int) -> str:
-        at = int(np.searchsorted(starts, row, side="right")) - 1
-        return parts[at][1].where(row - int(starts[at]))
+        part, own = part_of(row)
+        return parts[part][1].where(own)
 
     pixels = [table.x_N for _, table in parts if table.x_N is not None]
     if len({x.shape[1:] for x in pixels}) > 1:

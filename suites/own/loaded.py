@@ -128,7 +128,7 @@ def _made(d: Declaration, table: Table) -> Loaded:
     if task is not None and d.classes:
         task = _by_classes(d, y_N, task, class_names)
     if task is not None:
-        _check_sizes(d, table, task, is_test, is_held)
+        _check_sizes(d, table, task, is_learned, is_test, is_held)
     data = _assembled(d, table, y_N, class_names, task, is_test, is_held, times)
     return Loaded(data, tuple(_notes(data)))
 
@@ -143,9 +143,7 @@ def _sorted(column: Column) -> tuple[tuple[str, ...], Numbers]:
         return own[word] if own else int(word) if whole else word
 
     order = sorted(range(len(column.words)), key=place)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return tuple(column.words[n] for n in order), rank[column.of_N]
+    return tuple(column.words[n] for n in order), np.argsort(order)[column.of_N]
 
 
 def _tasks(d: Declaration, table: Table, times: Numbers | None) -> Column | None:
@@ -235,15 +233,19 @@ def _by_classes(d: Declaration, y_N: Numbers, task: Column, names: Sequence[str]
 
 
 def _check_sizes(
-    d: Declaration, table: Table, task: Column, is_test: Numbers, is_held: Numbers | None
+    d: Declaration,
+    table: Table,
+    task: Column,
+    is_learned: Numbers,
+    is_test: Numbers,
+    is_held: Numbers | None,
 ) -> None:
     """Refuse tasks without test rows or validation rows, or without a training row besides these."""
     if len(task.words) < 2:
         raise UserError(f"{d.place}: all rows are in the task {task.words[0]!r}: two are needed")
-    is_train = ~is_test if is_held is None else ~is_test & ~is_held
     n_train, n_test, n_held = (
         np.bincount(task.of_N[rows], minlength=len(task.words))
-        for rows in (is_train, is_test, is_test if is_held is None else is_held)
+        for rows in (is_learned, is_test, is_test if is_held is None else is_held)
     )
     for t, name in enumerate(task.words):
         rows = np.flatnonzero(task.of_N == t)

@@ -17,7 +17,7 @@ import numpy as np
 
 from suites.declared import Declaration
 from suites.errors import UserError, some, unknown
-from suites.own.columns import Column, Table, as_word, first_line, recoded, used_columns
+from suites.own.columns import Column, Table, as_word, first_line, in_parts, recoded, used_columns
 from suites.own.images import images_of, pixels
 
 
@@ -191,11 +191,12 @@ def of_datasets(
     import datasets
 
     names = [name for name in splits if len(splits[name])]
-    starts = np.cumsum([0, *(len(splits[name]) for name in names)])
+    sizes = [len(splits[name]) for name in names]
+    part_of = in_parts(sizes)
 
     def place(row: int) -> str:
-        at = int(np.searchsorted(starts, row, side="right")) - 1
-        return where(names[at], row - int(starts[at]))
+        part, own = part_of(row)
+        return where(names[part], own)
 
     if not names:
         raise UserError(f"{d.place} has no rows")
@@ -206,7 +207,6 @@ def of_datasets(
     rows = datasets.concatenate_datasets(used) if len(used) > 1 else used[0]
     table = Table({}, where=place)
     if len(names) > 1 or names[0]:
-        sizes = [len(splits[name]) for name in names]
         table.given = Column(np.repeat(np.arange(len(names)), sizes), names)
     for name in used_columns(d):
         _check_utf8(d, table, rows, name)
@@ -215,11 +215,8 @@ def of_datasets(
     if d.image:
         table.x_N = pixels(d, images_of(d, table, rows, folder), table)
     else:
-        parts = [_texts(d, table, rows, name) for name in d.text]
-        joined = parts[0]
-        if len(parts) > 1:
-            joined = [" ".join(part for part in row if part) for row in zip(*parts, strict=True)]
-        table.texts = ["" if text is None else text for text in joined]
+        parts = zip(*(_texts(d, rows, name) for name in d.text), strict=True)
+        table.texts = [" ".join(filter(None, row)) for row in parts]
     return table
 
 
@@ -242,7 +239,7 @@ def _check_utf8(d: Declaration, table: Table, rows: Any, name: str) -> None:
         table.refuse(d, wrong, f"{name} is not UTF-8")
 
 
-def _texts(d: Declaration, table: Table, rows: Any, name: str) -> list[str | None]:
+def _texts(d: Declaration, rows: Any, name: str) -> list[str | None]:
     kind = getattr(rows.features[name], "dtype", "something else")
     if kind not in ("string", "large_string"):
         raise UserError(f"{d.place}: column {name!r} contains {kind}, not text")

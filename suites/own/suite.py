@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from suites.base import Data, Scenario, Suite, Training
+from suites.base import SCENARIOS, Data, Scenario, Suite, Training
 from suites.declared import OPTIONS, Declaration
 from suites.errors import Unavailable, UserError, some, unknown
 from suites.own.loaded import loaded
@@ -61,7 +61,6 @@ def _without_options(d: Declaration) -> Suite:
 
 
 def _suite(d: Declaration, n_tasks: int, why_not: Mapping[Scenario, str]) -> Suite:
-    kinds: tuple[Scenario, ...] = ("task", "domain", "class", "online")
     tasks = f"{d.classes or _CLASSES} classes a task"
     if d.task:
         tasks = f"a task for each {d.bins or 'value'} of {d.task}"
@@ -76,7 +75,7 @@ def _suite(d: Declaration, n_tasks: int, why_not: Mapping[Scenario, str]) -> Sui
         source="data of the user",
         load=partial(_data, d),
         split=ByDomain(order="fixed") if d.task else ByClass(tasks=n_tasks),
-        scenarios=tuple(kind for kind in kinds if kind not in why_not),
+        scenarios=tuple(kind for kind in SCENARIOS if kind not in why_not),
         why_not=why_not,
         model="minilm" if d.text else "mlp" if d.is_arrays else "cnn",
         model_options={"max_tokens": 128} if d.text else {},
