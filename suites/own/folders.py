@@ -74,10 +74,11 @@ def _by_folders(d: Declaration, images: list[Path], divided: bool) -> Table:
         found = {str(Path(item["path"])): n for n, item in enumerate(plain["image"])}
         order = [found[str(f.resolve())] if str(f.resolve()) in found else found[str(f)] for f in images]
         table = Table({}, where=lambda row: f"row {row + 1} ({images[row]})")
-        of = replace_names(d, "image")
+        of = replace(d, image="image")
         table.columns["label"] = replace(column_of(of, table, rows.select(order), "label"), own_order=None)
         table.x_N = pixels(d, images_of(of, table, rows.select(order), None), table)
-    for name, used in (("task", d.task), ("split", d.split), ("time", d.time_column)):
+    columns = {"label": d.label, "task": d.task, "split": d.split, "time": d.time_column}
+    for name, used in columns.items():
         if used:
             raise UserError(
                 f"{d.place}: a folder for each class has no {name} column: write {d.place}metadata.csv"
@@ -88,16 +89,11 @@ def _by_folders(d: Declaration, images: list[Path], divided: bool) -> Table:
     return table
 
 
-def replace_names(d: Declaration, image: str) -> Declaration:
-    """Return the declaration with the names of columns that a folder of images has."""
-    return replace(d, image=image, label=d.label or "label")
-
-
 def _by_metadata(
     d: Declaration, folder: Path, images: list[Path], tables: list[Path], divided: bool
 ) -> Table:
     """Return the images that the metadata files of a folder, or of its splits, list."""
-    of = replace_names(d, "file_name")
+    of = replace(d, image="file_name")
     parts = []
     named: set[Path] = set()
     for path in tables:

@@ -115,7 +115,7 @@ def _from_cache(d: Declaration, key: str) -> Loaded | None:
 
 def _made(d: Declaration, table: Table) -> Loaded:
     """Return the data set of a table; every rule that refuses rows names them."""
-    label = table.columns[d.label_column if not d.is_folder else d.label or "label"]
+    label = table.columns[d.label_column]
     table.refuse(d, label.of_N < 0, "the label is missing: write it, or leave the row out of the file")
     class_names, y_N = _sorted(label)
     if len(class_names) < 2:

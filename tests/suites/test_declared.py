@@ -172,6 +172,8 @@ def test_photos_are_resized_and_grey_ones_become_colours(here: Path) -> None:
     assert (data.x_N.shape, data.class_names) == ((24, 3, 8, 8), ("a0", "a1", "b0", "b1"))
     refused(r"row 2 .*photos/b0/1.png\): the image has 12 x 11 pixels, and 12 x 10 in row 1.*--size 12",
             load, suite_named("photos/", {"scale": 255}))  # fmt: skip
+    refused("a folder for each class has no label column: write ./photos/metadata.csv",
+            load, suite_named("photos", {"size": 8, "label": "kind"}))  # fmt: skip
 
 
 def test_test_rows_are_a_share_of_each_task_and_class_and_the_same_for_all_seeds() -> None:
