@@ -288,11 +288,12 @@ class Declared:
     @staticmethod
     def spelled(name: str) -> str:
         """Return the canonical name; options of the split need the data."""
-        if not parsed(name).of_split:
-            return parsed(name).name
+        found = parsed(name)
+        if not found.of_split:
+            return found.name
         from suites.own.suite import spelled_with_options
 
-        return spelled_with_options(parsed(name))
+        return spelled_with_options(found)
 
     @staticmethod
     def get(name: str) -> Suite:

@@ -12,7 +12,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from suites.values import search_of
+from suites.values import search_of, taken_apart
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ def type_in_words(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " | ".join(map(str, get_args(hint)))
     if get_origin(hint) is Annotated:
-        plain, *others = get_args(hint)
-        bounds = next((a for a in others if hasattr(a, "low")), None)
+        plain, bounds = taken_apart(hint)
         return type_in_words(plain) + _range(getattr(bounds, "low", None), getattr(bounds, "high", None))
     words = {int: "whole number", float: "number", bool: "true or false", str: "text"}
     return words.get(hint) or (hint.__name__ if isinstance(hint, type) else str(hint))
