@@ -129,11 +129,14 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self, active: tuple[bool, ...] | None = None) -> None:
-        """Update the parameters of active lanes (None: all) from ``.grad``; resting lanes do not change."""
+        """Update the parameters of active lanes (None: all) from ``.grad``; resting lanes do not change.
+
+        A missing ``.grad`` is taken as zeros, as by ``gradients``: momentum and weight decay still act.
+        """
         active = active or self._all
         if (active, self._alike) != self._cut_for:
             self._cut(active)
-        grads = [p.grad for p in self.parameters if p.grad is not None]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         if self.clip:
             self.clip_gradients(grads)
         self.steps_L.add_(self._on_L)

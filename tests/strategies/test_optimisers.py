@@ -103,6 +103,24 @@ def test_a_resting_lane_does_not_change_in_parameters_or_state(
         assert torch.equal(value[[1, 3]], before[key][[1, 3]])
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_missing_gradient_is_a_gradient_of_zeros(
+    name: str, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plain:
+        monkeypatch.delattr(torch, OPTIMISERS[name].kernel)
+    ours, others = stacked(), stacked()
+    first, second = (OPTIMISERS[name](p, RATES, DECAYS, clip=2.0) for p in (ours, others))
+    for step in range(6):
+        for p in (*ours, *others):
+            p.grad = gradient(p, step)
+        ours[step % 3].grad, others[step % 3].grad = None, torch.zeros_like(others[step % 3])
+        first.step()
+        second.step()
+    assert_equal([*ours, *first.state().values()], [*others, *second.state().values()])
+
+
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_state_can_be_saved_and_loaded(name: str) -> None:
     first, second = stacked(), stacked()
