@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from strategies.core.lanes import send
+from strategies.core.lanes import per_lane, send
 
 EPSILON = 1e-8
 
@@ -73,7 +73,7 @@ class Optimiser:
         lr = self.lr
         self._grouped_for: list[float] = []
         self._fused: Any = getattr(torch, self.kernel, None)
-        self._plain = self._fused is None or (self.lr_L.is_cuda and len(set(self._alike)) > 1)
+        self._plain = self._fused is None or (self.lr_L.is_cuda and len(set(self.grouping)) > 1)
         self._sizes = [p[0].numel() for p in self.parameters]
         self._moments_LP = [
             torch.zeros(len(lr), sum(self._sizes), device=self.lr_L.device) for _ in range(self.n_moments)
@@ -108,18 +108,13 @@ class Optimiser:
         return self._steps
 
     @property
-    def grouping(self) -> object:
-        """Which lanes share a rate and a decay, on which the operations of a step depend."""
-        return self._alike
-
-    @property
     def lr_L(self) -> Tensor:
         """The learning rates on the device."""
         return self._rates.lr_L
 
     @property
-    def _alike(self) -> tuple[int, ...]:
-        """For each lane the first one with the same rate and decay."""
+    def grouping(self) -> tuple[int, ...]:
+        """For each lane the first one with the same rate and decay; the operations of a step depend on it."""
         if self._grouped_for is not self.lr:
             first: dict[object, int] = {}
             keys = zip(self.lr, self.weight_decay, strict=True)
@@ -134,7 +129,7 @@ class Optimiser:
         A missing ``.grad`` is taken as zeros, as by ``gradients``: momentum and weight decay still act.
         """
         active = active or self._all
-        if (active, self._alike) != self._cut_for:
+        if (active, self.grouping) != self._cut_for:
             self._cut(active)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         if self.clip:
@@ -153,7 +148,7 @@ class Optimiser:
         square_L = torch.stack([g.square().flatten(1).sum(1) for g in grads]).sum(0)
         factor_L = (self.clip / (square_L.sqrt() + 1e-6)).clamp(max=1)
         for g in grads:
-            g.mul_(factor_L.view(-1, *[1] * (g.dim() - 1)))
+            g.mul_(per_lane(factor_L, g))
 
     def descend(self, loss_L: Tensor, active: tuple[bool, ...] | None = None) -> None:
         """Take a gradient step on a loss (L,) with these parameters only; no others get a gradient."""
@@ -207,13 +202,13 @@ class Optimiser:
         """Divide the active lanes into parts of equal rate and decay, one call of the kernel for each."""
         self._on_L.copy_(send(torch.tensor(active), self._on_L.device))
         groups = {
-            first: [lane for lane, of in enumerate(self._alike) if of == first and active[lane]]
-            for first in dict.fromkeys(self._alike)
+            first: [lane for lane, of in enumerate(self.grouping) if of == first and active[lane]]
+            for first in dict.fromkeys(self.grouping)
         }
         together = all(active) and len(groups) == 1 and len(set(self._steps)) == 1
         whole = len(active) == 1 or (together and self.lr_L.is_cuda)
         found = [_Part(self, lanes, whole) for lanes in groups.values() if lanes]
-        self._parts, self._cut_for = [] if self._plain else found, (active, self._alike)
+        self._parts, self._cut_for = [] if self._plain else found, (active, self.grouping)
 
     def _step_plainly(self, grads: list[Tensor], active: tuple[bool, ...]) -> None:
         before = [] if all(active) else [m.clone() for m in self._moments_LP]

@@ -145,7 +145,7 @@ def test_optimisers_of_other_parameters_have_the_rates_and_numbers_of_the_first(
     first.lr = [0.5] * 4
     assert second.lr == [0.5] * 4
     assert torch.equal(second.lr_L, torch.full((4,), 0.5))
-    assert len({*second._alike}) == 1
+    assert len({*second.grouping}) == 1
     with pytest.raises(AttributeError, match="beta1"):
         OPTIMISERS["sgd"](stacked(), RATES, DECAYS, beta1=0.5)
 
