@@ -19,12 +19,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from bench.models import Shape
 from bench.models.hashed_dropout import HashedDropout, drawing_from, seeded
 from bench.models.mlp import MLP
 from strategies.core import Generators, LaneLinear, LaneModel, Unsuitable, eval_mode
 from suites.errors import UserError
 
-Shape = tuple[int, ...]
 Tensors = Mapping[str, Tensor]
 _CLOSE = 1e-3
 """How far the features of stacked lanes may be from those of each lane alone: by rounding."""
@@ -125,7 +125,7 @@ class Source:
             out = network(x_2X)
         except Exception as error:
             raise UserError(
-                f"model {self.name} cannot read rows of shape {tuple(x_2X.shape[1:])}: {_first_line(error)}"
+                f"model {self.name} cannot read rows of shape {tuple(x_2X.shape[1:])}: {first_line(error)}"
             ) from error
         finally:
             for hook in hooks:
@@ -359,11 +359,12 @@ def _why_not_stacked(network: nn.Module, x_2X: Tensor) -> str:
                     trained_22F.sum().backward()
     except Exception as error:
         without_rule = re.search(r"batching rule for ([\w:]*\w)", str(error))
-        why = f"it has no rule for {without_rule[1]}" if without_rule else _first_line(error)
+        why = f"it has no rule for {without_rule[1]}" if without_rule else first_line(error)
         return f"torch.func cannot stack it: {why}"
     same = torch.allclose(out_22F, alone_22F, rtol=_CLOSE, atol=_CLOSE)
     return "" if same else "stacked by torch.func it computes other features"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a message, the class of the error if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
-from bench.models import PRETRAINED
+from bench.models import PRETRAINED, Shape
 from bench.models.head_alone import HeadAlone
-from bench.models.network import Shape, Source
+from bench.models.network import Source, first_line
 from strategies.core import Bounds, Generators, LaneModel
 from suites.base import Training
 from suites.errors import Unavailable, UserError, unknown
@@ -214,5 +214,4 @@ def read_weights(path: str) -> dict[str, torch.Tensor]:
             return found
         raise ValueError("it does not hold tensors by name")
     except Exception as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot read the weights in {path}: {why}") from error
+        raise UserError(f"cannot read the weights in {path}: {first_line(error)}") from error
