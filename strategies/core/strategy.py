@@ -367,9 +367,8 @@ class Strategy:
         rows are rounded in another order; so it is where a pass computes statistics of its batch or draws.
         """
         x_LBX = join_batches(*batches).x_LBX
-        of_batch = next(self.model.buffers(), None) is not None
-        draws = any(isinstance(m, LaneDropout) and m.share for m in self.model.modules())
-        if not x_LBX.is_cuda or of_batch or draws:
+        apart = not x_LBX.is_cuda or next(self.model.buffers(), None) is not None
+        if apart or any(isinstance(m, LaneDropout) and m.share for m in self.model.modules()):
             return [self.model(batch.x_LBX) for batch in batches]
         return torch.split(self.model(x_LBX), [batch.rows_LB.shape[1] for batch in batches], 1)
 
