@@ -63,7 +63,7 @@ class Source:
     def build(self, generators: Generators, shape: Shape, units: int) -> LaneModel:
         """Return the network with one lane for each generator, from which all of its numbers are drawn.
 
-        A chain of dense layers becomes one of layers of the built-in mlp, which every method can look into.
+        A chain of dense layers becomes one of layers of the built-in mlp, which every method can read.
 
         Raises:
             UserError: The network cannot be made, or cannot read rows of this shape.

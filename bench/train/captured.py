@@ -121,7 +121,7 @@ class CapturedSteps:
         return True
 
     def end(self) -> None:
-        """End the task: count on the host what was counted on the device, and let the graph go."""
+        """End the task: count on the host what was counted on the device, and release the graph."""
         self.state.draws.end_replays()
         self.state.not_replayed = self.reason
         if self._graph is not None:
@@ -167,8 +167,8 @@ class CapturedSteps:
 def _why_never(state: LaneState) -> str:
     if state.new_graph is None:
         return "there are no graphs on this device"
-    if waits := state.strategy.waits or getattr(state.model, "waits", ""):
-        return str(waits)
+    if waits := state.strategy.waits or state.model.waits:
+        return waits
     return "the model is compiled" if state.training.compile else ""
 
 

@@ -33,6 +33,7 @@ class Batch:
     """Row numbers, int64; suites.base defines them."""
     weight_LB: Tensor
     """1 for a row that is used, 0 for padding and for an empty replay slot."""
+    # By a factory: a plain default would be an attribute of the class, and __getattr__ never called.
     active_LBU: Tensor | None = field(default_factory=lambda: None)
     """Units that a row can be classified as, bool (L, B or 1, U); None for all."""
     ones_LB: Tensor | None = None

@@ -366,7 +366,7 @@ class Pair(nn.Module):
 """
 
 
-def test_a_network_has_options_and_its_file_stands_in_identity_and_code(here: Path) -> None:
+def test_a_network_has_options_and_its_file_is_part_of_identity_and_code(here: Path) -> None:
     known = {o.name: o.type for o in models.REGISTRY.describe("./net.py:dense").options}
     assert known == {
         "width": "whole number", "bias": "true or false", "weights": "text",
@@ -508,7 +508,7 @@ def test_a_library_that_is_missing_or_has_no_such_network_is_named(
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_initial_weights_come_from_a_file_whose_content_stands_in_the_code(here: Path, suffix: str) -> None:
+def test_initial_weights_come_from_a_file_whose_content_is_part_of_the_code(here: Path, suffix: str) -> None:
     file = f"weights{suffix}"
     given = {"1.weight": torch.full((32, 64), 0.5), "1.bias": torch.ones(32)}
     given |= {"3.weight": torch.ones(4, 32), "3.bias": torch.ones(4)}
