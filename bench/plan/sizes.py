@@ -73,20 +73,20 @@ def fitted(request: Request, stored: StoredBy) -> Fitted:
     for scenario in request.kinds:
         for selector in request.listed:
             try:
-                of_selector = [
-                    _Sizing(request, request.budget, scenario, text, stored)
+                of_selector = {
+                    text: _Sizing(request, request.budget, scenario, text, stored)
                     for text in request.written(selector)
-                ]
+                }
             except NotImported:
                 continue  # the request names it as unresolved
-            for text, one in zip(request.written(selector), of_selector, strict=True):
-                if (reason := one.reason) is None:
+            for text, one in of_selector.items():
+                if one.reason is None:
                     sized[scenario, text] = one.text
                     if one.text != text:
                         found.identities[one.cell.identity] = None
                 else:
                     cells = (replace(one.cell, seed=seed) for seed in request.seeds)
-                    found.too_large |= {cell.key: reason for cell in cells}
+                    found.too_large |= dict.fromkeys((cell.key for cell in cells), one.reason)
     found.request = replace(request, sized=sized)
     return found
 
