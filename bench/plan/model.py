@@ -1,6 +1,7 @@
 """References of models by name; the only place that decides whether a folder is an exported model."""
 
 from dataclasses import replace
+from typing import Any
 
 from bench import models
 from bench.models import ModelRef
@@ -27,3 +28,8 @@ def exported_reference(exported: Exported) -> ModelRef:
     """Return the reference of an exported model, with a new start of learning."""
     architecture = "" if exported.reads_texts else exported.header.model
     return ModelRef("exported", exported.name, architecture, exported.writes)
+
+
+def option_types(model: ModelRef) -> dict[str, Any]:
+    """Return the type of every option of a model."""
+    return {name: models.option_type(model, name) for name in models.options(model)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
@@ -158,9 +158,7 @@ class Request:
     @cached_property
     def _grids(self) -> dict[str, str]:
         """The settings of ``--set`` with several values."""
-        from bench import models
-
-        hints = {k: models.option_type(self.model, k) for k in models.options(self.model)} | TRAINING_HINTS
+        hints = self._types | TRAINING_HINTS
         return {k: text for k, text in self.settings.items() if k in hints and is_grid(text, hints[k])}
 
     @cached_property
@@ -178,14 +176,12 @@ class Request:
     def shared(self) -> dict[str, dict[str, Value]]:
         """Return what all cells of a suite and scenario share, for the manifest."""
         import suites
-        from bench import models
 
         if self.not_imported:
             return {}
         suite, model = suites.get(self.suite), self.model
         named = {"continues": model.fingerprint} if model.fingerprint else {"model": model.name}
-        types = {k: models.option_type(model, k) for k in models.options(model)}
-        options = recorded_settings(models.options(model) | self._chosen[0], models.options(model), types)
+        options = recorded_settings(self._defaults | self._chosen[0], self._defaults, self._types)
         common = {"version": suite.version, **named, **options}
         common |= {} if self.budget is None else {"budget": str(self.budget)}
         return {
@@ -207,6 +203,20 @@ class Request:
             raise UserError("--resume-from sets the model: leave out --model and --set model=")
         return replace(exported_reference(self.exported), fingerprint=self.exported.mark)
 
+    @cached_property
+    def _defaults(self) -> dict[str, Value]:
+        """The options of the model with their defaults."""
+        from bench import models
+
+        return models.options(self.model)
+
+    @cached_property
+    def _types(self) -> dict[str, Any]:
+        """The type of every option of the model."""
+        from bench.plan.model import option_types
+
+        return option_types(self.model)
+
     def _cell(self, suite: Suite, scenario: str, selector: str) -> tuple[CellSpec, list[str]]:
         """Return the cell of seed 0, and the reasons why settings have no effect."""
         import strategies
@@ -214,7 +224,7 @@ class Request:
 
         model, (model_options, settings) = self.model, self._chosen
         base = training_of(suite, scenario, settings)  # type: ignore[arg-type]
-        options = models.options(model) | model_options
+        options = self._defaults | model_options
         chosen = [Choice.of(text, scenario, model) for text in strategies.split(selector)]
         own_training = {k: v for c in chosen for k, v in c.training.items()}
         own_options = {k: v for c in chosen for k, v in c.model_options.items()}
@@ -234,8 +244,7 @@ class Request:
                 "augment crops and flips images, and tune=head reads features: --set augment=false"
             )
         around |= training
-        types = {k: models.option_type(model, k) for k in options}
-        all_options, more = settled(options | own_options, options, types, around)
+        all_options, more = settled(options | own_options, options, self._types, around)
         if self.exported:
             self.exported.check(all_options)
         reasons = [*_reasons(idle), *_reasons(more)]
@@ -244,16 +253,15 @@ class Request:
             reasons += _reasons(idle)
         # Settings that differ from the defaults: of each part in its brackets, all others in the first's.
         shown = self.shown.get(f"{self.named_suite}/{scenario}")
-        usual_options = options
+        shared: dict[str, Value] = {}
         if shown is not None:
             usual = {k: shown.get(k, v) for k, v in USUAL.items()}
-            same_model = shown.get("model", model.name) == model.name
-            usual_options = {
-                k: shown.get(k, v) if same_model else v for k, v in models.options(model).items()
-            }
-        shared = {k: v for k, v in training.items() if v != usual[k]}
-        shared |= {k: v for k, v in all_options.items() if v != usual_options[k]}
-        shared |= {"model": model.name} if shown and shown.get("model", model.name) != model.name else {}
+            if shown.get("model", model.name) != model.name:
+                shared, options = {"model": model.name}, self._defaults
+            else:
+                options = {k: shown.get(k, v) for k, v in self._defaults.items()}
+        shared |= {k: v for k, v in training.items() if v != usual[k]}
+        shared |= {k: v for k, v in all_options.items() if v != options[k]}
         words = [identity(c.name, c.differing() | (shared if c is chosen[0] else {})) for c in chosen]
         spec = CellSpec(
             suite=self.named_suite,
@@ -262,7 +270,7 @@ class Request:
             strategy=name,
             hyper={k: v for c in chosen for k, v in c.recorded(in_sum=len(chosen) > 1).items()},
             model=model.name,
-            model_options=recorded_settings(all_options, models.options(model), types),
+            model_options=recorded_settings(all_options, self._defaults, self._types),
             training=recorded(Training(**training)),  # type: ignore[arg-type]
             seed=0,
             identity="+".join(words),
@@ -277,7 +285,7 @@ class Request:
         from bench import models
 
         suite, model = suites.get(self.suite), self.model
-        known, known_training = models.options(model), [f.name for f in fields(Training)]
+        known, known_training = self._defaults, [f.name for f in fields(Training)]
         options: dict[str, Value] = {}
         if self.exported:
             options = self.exported.options
@@ -286,8 +294,7 @@ class Request:
         elif model.reads_texts:
             # The suite decides how much of a text is read, and whether more than a head is trained.
             options = {k: v for k, v in suite.model_options.items() if k in ("max_tokens", "tune")}
-        types = {k: models.option_type(model, k) for k in known}
-        of_suite = f"suite {suite.name}: model option "
+        types, of_suite = self._types, f"suite {suite.name}: model option "
         options = {k: convert(of_suite + k, v, types[k]) if k in types else v for k, v in options.items()}
         training = {}
         for key, text in self.settings.items():

@@ -180,10 +180,9 @@ def _joined(name: str, options: Iterable[str]) -> str:
 def _type_of_options(name: str, model: ModelRef) -> dict[str, Any]:
     """Return the type of everything that the brackets of a strategy may set."""
     import strategies
-    from bench import models
+    from bench.plan.model import option_types
 
-    of_model = {key: models.option_type(model, key) for key in models.options(model)}
-    return of_model | TRAINING_HINTS | _hints(cast(Any, strategies.get(name)))
+    return option_types(model) | TRAINING_HINTS | _hints(cast(Any, strategies.get(name)))
 
 
 def selectors_of(given: object) -> tuple[str, ...]:
