@@ -92,7 +92,7 @@ from bench.report.reliability import injected_faults
 from bench.report.score_names import head, part_title
 from bench.report.tables import markdown, tables
 from bench.report.text_tables import markdown_rows
-from bench.report.tuned_rows import RANKING_HEADER, remarks_on_tuning, tuned_ranking
+from bench.report.tuned_rows import RANKING_HEADER, how_tuned, tuned_ranking
 from bench.results import Frames, as_shown, load, published
 from bench.stats import compare, summarise
 from suites.base import SCENARIOS
@@ -182,10 +182,9 @@ def _tuned(words: list[str], read: Callable[[str], Frames]) -> str:
     run, scenario = words
     frames = _only(read(run), scenario)
     suite = ", ".join(sorted(frames.cells["suite"].unique()))
-    how = " ".join(f"{words.partition('; not tuned')[0]}." for words in remarks_on_tuning(frames)[-1:])
     table = markdown_rows(RANKING_HEADER, tuned_ranking(frames, suite, scenario))
     title = f"{part_title(suite, scenario)}; {head('acc', frames.score)} in percent over the reported seeds;"
-    return f"{table}\n\n{title} {how}"
+    return f"{table}\n\n{title} {how_tuned(frames, suite, scenario)}."
 
 
 _METHOD_SCORES = ("acc", "forgetting", "learning_acc")

@@ -30,6 +30,11 @@ def about_grid(grid: Grid, frames: Frames) -> str:
     return f"{words}; {len(out)} could not be chosen ({out['why'].iloc[0]})" if len(out) else words
 
 
+def grid_caption(grid: Grid, frames: Frames) -> str:
+    """Return the words below the table of all settings."""
+    return f"{about_grid(grid, frames)}; mean ± half-width of the 95 % t interval over n seeds."
+
+
 def grid_remarks(frames: Frames) -> list[str]:
     """Return a line for each grid."""
     where = "all settings: grid.csv and the figure grid"

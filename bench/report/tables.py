@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.report.captions import caption, remarks
 from bench.report.families import bounds, families, place
 from bench.report.formats import CLOSE, MISSING
-from bench.report.grid_texts import about_grid, chosen_words, grid_header, grid_rows
+from bench.report.grid_texts import chosen_words, grid_caption, grid_header, grid_rows
 from bench.report.layout import Layout, chosen_scores
 from bench.report.origin import origin
 from bench.report.score_names import column_title, head, in_column, part_title, scenario_words
@@ -81,9 +81,9 @@ def by_part(frames: Frames, numbers: pd.DataFrame, layout: Layout) -> list[TextT
         columns = [c for c in part["column"].unique() if not (layout.per_task and c in SPEED)]
         shown, untuned = {}, not_tuned(frames, str(suite), str(scenario))
         for identity, row in rows(part, layout).items():
-            name = f"{identity} {NOT_TUNED}" if identity in untuned else identity
-            first = Entry(name, chosen_words(frames, str(suite), str(scenario), identity))
-            shown[identity] = (first, Entry(row.n), *(row.entries[c] for c in columns))
+            more = f" {NOT_TUNED}" if identity in untuned else ""
+            more += chosen_words(frames, str(suite), str(scenario), identity)
+            shown[identity] = (Entry(identity, more), Entry(row.n), *(row.entries[c] for c in columns))
         score = frames.score_of(str(suite))
         header = ("strategy", "n", *(column_title(c, score) for c in columns))
         title = part_title(str(suite), str(scenario))
@@ -96,7 +96,7 @@ def _with_tuning(frames: Frames, numbers: pd.DataFrame, shown: list[TextTable]) 
     """Return the tables of ``by_part``, each followed by how its rows were tuned, if any was."""
     out = []
     for ((suite, scenario), _), table in zip(numbers.groupby(["suite", "scenario"]), shown, strict=True):
-        names = [row[0].text.removesuffix(f" {NOT_TUNED}") for row in table.rows if len(row) > 1]
+        names = [row[0].mean for row in table.rows if len(row) > 1]
         found = tuning_rows(frames, str(suite), str(scenario), names)
         entries = tuple(tuple(map(Entry, row)) for row in found)
         out.append(table)
@@ -108,8 +108,7 @@ def _with_tuning(frames: Frames, numbers: pd.DataFrame, shown: list[TextTable]) 
 def _of_grid(grid: Grid, frames: Frames) -> TextTable:
     """Return the table of all settings of a grid."""
     title = f"{part_title(*grid.place)}: {grid.name}"
-    words = f"{about_grid(grid, frames)}; mean ± half-width of the 95 % t interval over n seeds."
-    return TextTable(title, grid_header(grid, frames), grid_rows(grid), words)
+    return TextTable(title, grid_header(grid, frames), grid_rows(grid), grid_caption(grid, frames))
 
 
 def _wide(frames: Frames, numbers: pd.DataFrame, scores: Sequence[str], layout: Layout) -> list[TextTable]:

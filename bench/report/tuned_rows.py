@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pandas as pd
 
@@ -58,18 +59,23 @@ def remarks_on_tuning(frames: Frames) -> list[str]:
     if n:
         lines.append(f"not shown: {n} settings that were tried and not chosen; tuning.csv has their scores")
     for suite, scenario in _parts(frames):
-        of: dict[str, int] = {}
-        for t in tuned_in(frames, suite, scenario):
-            limit = f" and {t.most_steps:,} steps" if t.most_steps else ""
-            budget = f"{t.most_trials} trials{limit} each, on validation rows of seeds "
-            how = f"{budget}{', '.join(map(str, t.seeds))} of {t.view} (protocol {t.protocol}, {t.sampler})"
-            if t.sampler != "none":
-                of[how] = of.get(how, 0) + 1
-        others = sorted(not_tuned(frames, suite, scenario))
-        said = [f"{m} {'method' if m == 1 else 'methods'} with {how}" for how, m in of.items()]
-        said += [f"not tuned: {', '.join(others)}"] if said and others else []
-        lines += [f"tuned: {suite} {scenario}: {'; '.join(said)}"] if said else []
+        if how := how_tuned(frames, suite, scenario):
+            others = sorted(not_tuned(frames, suite, scenario))
+            lines.append(f"{how}; not tuned: {', '.join(others)}" if others else how)
     return lines
+
+
+def how_tuned(frames: Frames, suite: str, scenario: str) -> str:
+    """Return how the rows of a suite and scenario were tuned, in words; empty without tuning."""
+    of: Counter[str] = Counter()
+    for t in tuned_in(frames, suite, scenario):
+        if t.sampler != "none":
+            limit = f" and {t.most_steps:,} steps" if t.most_steps else ""
+            seeds = ", ".join(map(str, t.seeds))
+            budget = f"{t.most_trials} trials{limit} each, on validation rows of seeds {seeds}"
+            of[f"{budget} of {t.view} (protocol {t.protocol}, {t.sampler})"] += 1
+    said = "; ".join(f"{m} {'method' if m == 1 else 'methods'} with {how}" for how, m in of.items())
+    return f"tuned: {suite} {scenario}: {said}" if said else ""
 
 
 def _parts(frames: Frames) -> list[tuple[str, str]]:
@@ -146,7 +152,7 @@ def _ranks(means: list[float]) -> list[int]:
 
 
 def _score(trial: Trial) -> str:
-    return MISSING if trial.score is None else f"{100 * trial.score:.2f}"
+    return points(math.nan if trial.score is None else trial.score)
 
 
 def budget_data(frames: Frames) -> pd.DataFrame:

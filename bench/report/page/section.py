@@ -16,7 +16,7 @@ from bench.report.figures import FIGURES, Drawn
 from bench.report.figures.matrices import matrix_digits
 from bench.report.figures.stream import stream_data
 from bench.report.formats import MISSING, points
-from bench.report.grid_texts import about_grid, chosen_words, grid_header, grid_remarks, grid_rows
+from bench.report.grid_texts import chosen_words, grid_caption, grid_header, grid_remarks, grid_rows
 from bench.report.idle_rows import idle_rows
 from bench.report.latex import in_latex
 from bench.report.layout import Layout
@@ -100,13 +100,11 @@ def section(
 
 def _grid(grid: Grid, part: Frames) -> dict[str, Any]:
     """Return the table of all settings of a grid."""
-    lines = [[entry.text for entry in row] for row in grid_rows(grid)]
-    about = f"{about_grid(grid, part)}; mean ± half-width of the 95 % t interval over n seeds."
     return {
         "name": grid.name,
-        "about": about,
+        "about": grid_caption(grid, part),
         "header": grid_header(grid, part),
-        "rows": lines,
+        "rows": [[entry.text for entry in row] for row in grid_rows(grid)],
         "open": not grid.chosen,
     }
 
