@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.store.environment import now
-from bench.store.files import make_folder
+from bench.store.files import make_folder, writing
 from suites.errors import UserError
 
 BEAT, STALE = 10.0, 120.0
@@ -77,15 +77,13 @@ class Claims:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
-        try:
+        with writing(self.folder.parent):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 make_folder(self.folder)
                 with suppress(FileNotFoundError):  # another command has just ended and removed the folder
                     self.path.write_text(self._text, encoding="utf-8")
                     break
-        except OSError as error:
-            raise UserError(f"cannot write into {self.folder.parent}: {error.strerror}") from None
         self._thread.start()
         return self
 

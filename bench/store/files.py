@@ -24,6 +24,15 @@ PART = ".part"
 
 
 @contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise UserError, which names the folder, for errors of writing into it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}") from None
+
+
+@contextmanager
 def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
     """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)

@@ -34,7 +34,7 @@ from bench.schema import (
     is_intact,
 )
 from bench.store.environment import Maker, moment, now, where
-from bench.store.files import PART, make_folder, read_tensors, write_at, write_checked, write_tensors
+from bench.store.files import PART, make_folder, read_tensors, write_at, write_checked, write_tensors, writing
 from bench.store.lines import HEAD, SUFFIX, append, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
@@ -110,12 +110,10 @@ class RunFolder(RunReader):
             manifest["tuning"] = _plain(before.tuning)
         for kind in ("strategies", "suites", "models"):
             manifest[kind] = {**getattr(before, kind), **(described or {}).get(kind, {})}
-        try:
+        with writing(self.folder):
             for folder in (self.cells, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
             write_checked(self.folder / "run.json", manifest)
-        except OSError as error:
-            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
         return Maker.of(entry)
 
     def add_tuning(self, tuned: Mapping[str, Tuned]) -> None:
@@ -126,11 +124,9 @@ class RunFolder(RunReader):
         """
         before = self.manifest()
         manifest = before.model_dump(by_alias=True, exclude_none=True)
-        try:
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_checked(self.folder / "run.json", manifest | {"tuning": _plain({**before.tuning, **tuned})})
-        except OSError as error:
-            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
 
     def repair_manifest(self) -> str:
         """Make a damaged manifest again from the records, if there are any; return a line that says so.
@@ -158,14 +154,12 @@ class RunFolder(RunReader):
         if not cells:
             return ""
         aside = self.folder / "set-aside"
-        try:
+        with writing(self.folder):
             aside.mkdir(exist_ok=True)
             with suppress(FileNotFoundError):  # another command was first
                 path.replace(_free(aside / "run.json"))
             content = Manifest.empty().model_dump(by_alias=True) | {"cells": cells, "data": data}
             write_checked(path, content)
-        except OSError as error:
-            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
         return f"{path} was damaged: {why}; it is in {aside} now, and is made again from {len(cells)} records"
 
     def write(self, spec: CellSpec, record: Fields) -> None:
@@ -192,25 +186,21 @@ class RunFolder(RunReader):
                 content["has_classes"] = True
             records.append(_line(CellRecord, cell | content | cell))
             keys.append(spec.key)
-        try:
-            if classes:  # first: with its record, the cell is done
-                append(self.beside, b"".join(classes))
-            if records:
-                append(self.cells, b"".join(records))
-        except OSError as error:
-            raise UserError(f"cannot write into {self.cells}: {error.strerror}") from None
+        with writing(self.cells):
+            self.append_lines(b"".join(records), b"".join(classes))
         for key in keys:
             self.drop(key)
 
     def append_lines(self, records: bytes, classes: bytes) -> None:
-        """Write the lines of records that another folder has; see ``lines_of_records``.
+        """Write lines of records, as ``lines_of_records`` returns those of another folder.
 
         Raises:
             OSError: They cannot be written.
         """
         if classes:  # first: with its record, the cell is done
             append(self.beside, classes)
-        append(self.cells, records)
+        if records:
+            append(self.cells, records)
 
     def repair(self) -> list[str]:
         """Set aside every file that cannot be read, so that its cell is run again; return a line for each.

@@ -14,10 +14,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bench.schema import Fields, differing_fields
-from bench.store.files import new_file
+from bench.store.files import new_file, writing
 from bench.store.lines import HEAD, SUFFIX, as_line, lines
 from bench.store.run_reader import RunReader
-from suites.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +58,7 @@ class Superseded:
             self._write()
 
     def _write(self) -> None:
-        try:
+        with writing(self.folder):
             if not self.records:
                 self.path.unlink(missing_ok=True)
                 return
@@ -67,8 +66,6 @@ class Superseded:
             with new_file(self.path, "wb") as stream:
                 for record in self.records.values():
                     stream.writelines(as_line(content) for content in record if content is not None)
-        except OSError as error:
-            raise UserError(f"cannot write into {self.folder}: {error.strerror}") from None
 
 
 def n_superseded(folder: Path) -> int:
