@@ -40,9 +40,8 @@ class Protocol:
         """Return the view of a suite that trials are trained on; it has no test rows."""
         if name_and_view(suite)[1]:
             raise UserError(f"{suite} is a view already: tune its suite, and choose with --protocol")
-        return (
-            f"{suite}@{f'first-{self.first}' if self.first else 'tuning' if self.name == 'seeds' else 'end'}"
-        )
+        views = {"seeds": "tuning", "end": "end"}
+        return f"{suite}@{views.get(self.name, f'first-{self.first}')}"
 
     def for_report(self, suite: str) -> str:
         """Return the suite, or the view of it, that results are reported on."""

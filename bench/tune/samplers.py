@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import warnings
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,14 +44,16 @@ def sampler_name(wanted: str) -> str:
     """
     if wanted not in SAMPLERS:
         raise unknown("sampler", wanted, list(SAMPLERS))
+    if wanted in ("random", "grid"):
+        return wanted
     try:
         import optuna  # noqa: F401
     except ImportError:
-        if wanted == "tpe":
-            why = "the sampler tpe is Optuna's, which is not installed: pip install 'lethe-bench[tune]'"
-            raise UserError(f"{why}, or choose --sampler random") from None
-        return "random" if wanted == "auto" else wanted
-    return "tpe" if wanted == "auto" else wanted
+        if wanted == "auto":
+            return "random"
+        why = "the sampler tpe is Optuna's, which is not installed: pip install 'lethe-bench[tune]'"
+        raise UserError(f"{why}, or choose --sampler random") from None
+    return "tpe"
 
 
 def make_sampler(kind: str, space: Space, trials: int, seed: int, name: str, storage: Path) -> Sampler:
@@ -95,8 +98,11 @@ class _Grid:
     name, at_once = "grid", 0
 
     def __init__(self, space: Space, trials: int, seed: int) -> None:
+        def size(n: int) -> int:
+            return prod(len(axis.points(n)) for axis in space.axes.values())
+
         n = 2
-        while n < trials and _size(space, n + 1) < trials and _size(space, n + 1) > _size(space, n):
+        while n < trials and size(n) < size(n + 1) < trials:
             n += 1
         points = [axis.points(n) for axis in space.axes.values()]
         found = [dict(zip(space.axes, values, strict=True)) for values in product(*points)]
@@ -111,13 +117,6 @@ class _Grid:
 
     def tell(self, number: int, score: float | None, pruned: bool = False) -> None:
         """Do nothing: a grid does not depend on scores."""
-
-
-def _size(space: Space, n: int) -> int:
-    size = 1
-    for axis in space.axes.values():
-        size *= len(axis.points(n))
-    return size
 
 
 class _OptunaSampler:

@@ -137,10 +137,8 @@ class Method:
         budget, done = self.how.budget, len(self.trials)
         stop = budget.trials
         if self.sampler and self.sampler.at_once:
-            stop = min(
-                stop, 1 + (max(done - 1, 0) // self.sampler.at_once + (done > 0)) * self.sampler.at_once
-            )
-            stop = max(stop, min(budget.trials, 1 + self.sampler.at_once))
+            rounds = max(done - 1, 0) // self.sampler.at_once + 1
+            stop = min(stop, 1 + rounds * self.sampler.at_once)
         if budget.steps:
             used, most = sum(t.steps for t in self.trials), max((t.steps for t in self.trials), default=0)
             stop = min(stop, done + (budget.steps - used) // most if most else 1)
