@@ -12,7 +12,7 @@ import numpy as np
 
 import strategies
 import suites
-from bench.plan import Request, unsuitable
+from bench.plan import CellSpec, Request, unsuitable
 from bench.results import Outcome, outcomes
 from bench.runner import Options, carry_out
 from bench.schema import Trial, Tuned
@@ -117,13 +117,13 @@ class Method:
         """Return the requests for the cells of trials."""
         return [self.trial_request(self.asked[number]) for number in numbers]
 
-    def so_far(self, number: int, found: dict[str, Outcome], run: RunReader) -> SoFar | None:
-        """Return the scores of a trial until now; None if a seed failed or has none."""
-        return so_far(self.trial_request(self.asked[number]).cells(), found, run)
+    def cells(self, number: int) -> list[CellSpec]:
+        """Return the cells of a trial, one for each tuning seed."""
+        return self.trial_request(self.asked[number]).cells()
 
     def prune(self, task: int, found: dict[str, Outcome], run: RunReader) -> None:
         """Stop the trials that are worse than the median of all that have learned this many tasks."""
-        reached = {n: of for n in self.running() if (of := self.so_far(n, found, run))}
+        reached = {n: of for n in self.running() if (of := so_far(self.cells(n), found, run))}
         ended = {n: SoFar(trial.after_tasks, trial.steps) for n, trial in enumerate(self.trials)}
         scores = {
             n: of.after_tasks[task - 1]
@@ -147,12 +147,12 @@ class Method:
     def take(self, found: dict[str, Outcome], run: RunReader) -> None:
         """Read the outcomes of all trials that were asked for, and tell the sampler."""
         for number in range(len(self.trials), len(self.asked)):
-            cells = self.trial_request(self.asked[number]).cells()
+            cells = self.cells(number)
             ended = [found[cell.key] for cell in cells if cell.key in found]
             if reason := next((o.why for o in ended if o.status == "skipped"), ""):
                 self.skipped = reason
                 return
-            of = self.pruned.get(number) or self.so_far(number, found, run)
+            of = self.pruned.get(number) or so_far(cells, found, run)
             state: State = (
                 "pruned" if number in self.pruned else "done" if of and of.after_tasks else "failed"
             )
@@ -295,8 +295,7 @@ class Study:
 
     @staticmethod
     def _keys(open_: dict[Method, list[int]]) -> set[str]:
-        requests = (request for method, numbers in open_.items() for request in method.requests(numbers))
-        return {cell.key for request in requests for cell in request.cells()}
+        return {cell.key for method, numbers in open_.items() for n in numbers for cell in method.cells(n)}
 
     def tuned(self) -> dict[str, Tuned]:
         """Return how the settings of each tuned method were chosen, for the manifest."""
