@@ -10,7 +10,6 @@ from typing import Literal, cast
 
 import numpy as np
 
-import strategies
 import suites
 from bench.plan import CellSpec, Request, unsuitable
 from bench.results import Outcome, outcomes
@@ -216,11 +215,6 @@ class Method:
         )
 
 
-def _selectors(request: Request) -> list[str]:
-    every = (strategies.names() if name == "all" else [name] for name in request.strategies)
-    return list(dict.fromkeys(selector for names in every for selector in names))
-
-
 class Study:
     """Methods that are tuned at an equal budget.
 
@@ -248,7 +242,7 @@ class Study:
             Method(replace(request, scenarios=(scenario,)), selector, how, folder)
             for request in requests
             for scenario in request.kinds
-            for selector in _selectors(request)
+            for selector in dict.fromkeys(request.listed)
         ]
 
     @cached_property
