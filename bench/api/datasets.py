@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import Value
+from bench.store import new_file
 from suites.declared import FRAME, declared, suite_named
 from suites.errors import UserError, some
 from suites.own.columns import used_columns
@@ -63,10 +63,8 @@ def suite_of(
     path = frame_file(mark)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        rows.to_parquet(temporary)
-        os.replace(temporary, path)
+        with new_file(path, "wb") as stream:
+            rows.to_parquet(stream)
     return declared(f"{FRAME}{mark}", columns).name
 
 
