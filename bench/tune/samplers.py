@@ -19,7 +19,7 @@ from suites.errors import UserError, unknown
 
 SAMPLERS = ("auto", "tpe", "random", "grid")
 AT_ONCE = 8
-"""Number of trials that tpe is asked for at once, before their scores are told; the first are random."""
+"""Number of trials that tpe is asked for at once, before their scores are known; the first are random."""
 
 
 class Sampler(Protocol):

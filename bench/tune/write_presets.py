@@ -27,7 +27,7 @@ def entry(chosen: Tuned) -> Fields | None:
     """Return the preset of one tuned method; None if no trial was better than its defaults, the first trial.
 
     Raises:
-        UserError: Its settings were not chosen on seeds that are kept for tuning.
+        UserError: Its settings were not chosen on seeds that are reserved for tuning.
     """
     if chosen.best is None or chosen.chosen == 0:
         return None
