@@ -54,7 +54,6 @@ from suites.base import (
     Stream as Stream,
     Suite as Suite,
     Task as Task,
-    Training as Training,
     generator as generator,
 )
 from suites.errors import (
@@ -69,6 +68,9 @@ from suites.scenarios import (
 )
 from suites.sources import (
     fingerprint as fingerprint,
+)
+from suites.training import (
+    Training as Training,
 )
 from suites.values import (
     only_if as only_if,

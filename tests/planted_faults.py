@@ -132,7 +132,7 @@ FAULTS = (
     ),
     Fault(
         "last batch of each epoch dropped",
-        "suites/base.py",
+        "suites/training.py",
         "        per_pass = -(-rows // self.batch)",
         "        per_pass = rows // self.batch",
         "er",

@@ -28,7 +28,7 @@ class CellSpec:
     model: str
     model_options: dict[str, Any]
     training: dict[str, Any]
-    """The fields of suites.base.Training."""
+    """The fields of suites.training.Training."""
     seed: int
     identity: str
     """The canonical selector; it follows from the other fields, so it is not part of the key."""

@@ -1,6 +1,6 @@
 """Selectors: a strategy and the settings that differ from its defaults, ``er[buffer=200,lr=0.05]``.
 
-The brackets hold the strategy's hyper-parameters, the training settings of suites.base.Training and the
+The brackets hold the strategy's hyper-parameters, the training settings of suites.training.Training and the
 options of the model; ``ewc[preset=vandeven2022]`` takes a paper's recipe, ``er+lwf`` is the sum of two
 methods. A grid, ``ewc[lam=1|10|100]``, stands for several settings; see bench.plan.grid_notation.
 """
