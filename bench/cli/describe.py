@@ -41,6 +41,8 @@ def describe(
 
     Warnings are about what makes numbers misleading; lethe run repeats them for a data set of yours.
     """
+    if figure is not None and figure.suffix not in (".svg", ".pdf", ".png"):
+        raise UserError(f"--figure {figure}: write a name that ends in .svg, .pdf or .png")
     use_mirror(data)
     import suites
     from suites.own.portrait import portrait
@@ -51,8 +53,6 @@ def describe(
     if figure is not None:
         from bench.report import draw_data
 
-        if figure.suffix not in (".svg", ".pdf", ".png"):
-            raise UserError(f"--figure {figure}: write a name that ends in .svg, .pdf or .png")
         draw_data(found, figure)
     name = suites.REGISTRY.spelled(name)
     if as_json:
