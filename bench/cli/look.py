@@ -75,14 +75,9 @@ def show(
 
     found = describe(name)
     if as_json:
-        print_json(
-            found.as_json()
-            | {"metadata": _metadata(found)}
-            | {
-                key: [vars(option) | {"default": _default(option)} for option in getattr(found, key)]
-                for key in ("options", "of_name")
-            }
-        )
+        kinds = {"options": found.options, "of_name": found.of_name}
+        rows = {key: [vars(one) | {"default": _default(one)} for one in of] for key, of in kinds.items()}
+        print_json(found.as_json() | {"metadata": _metadata(found)} | rows)
         return
     print(f"{found.name} ({found.kind})\n\n{found.about or found.summary}\n")
     for key, value in found.metadata.items():
