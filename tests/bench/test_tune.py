@@ -19,7 +19,7 @@ from bench.results import as_shown, load
 from bench.runner import Options
 from bench.schema import Tuned
 from bench.store import RunReader, pack_run, unpack_run
-from bench.tune import Budget, Choosing, Study, read_spaces, samplers
+from bench.tune import Budget, Choosing, Study, choosing_in, read_spaces, samplers
 from bench.tune.samplers import make_sampler
 from bench.tune.space import space_of, without_ranges
 from bench.tune.study import Method
@@ -330,6 +330,17 @@ strategies = ["ewc"]
 seeds = 2
 set = {{ epochs = 1 }}
 """
+
+
+def test_defaults_are_those_of_files_on_the_command_line_and_in_python(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Choosing] = []
+    monkeypatch.setattr("bench.cli.tune.tune_and_run", lambda _, how, *rest, **options: found.append(how))
+    assert command(f"tune toy -s ewc --out {tmp_path}/run")[0] == 0
+    file = tmp_path / "study.toml"
+    file.write_text('[tune]\n[[run]]\nsuite = "toy"\nstrategies = ["ewc"]\n')
+    assert found == [choosing_in(file)] == [Choosing()]
 
 
 def test_a_study_is_one_file(tmp_path: Path, command: Command, refuses: Refuses) -> None:
