@@ -8,7 +8,8 @@ from bench.plan.experiment_file import check_seeds, seeds
 from bench.plan.grid_notation import text_of_values
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
-from bench.plan.resolved import Checkpoint, LaneGroup, Present, ResolvedPlan, resolve, unsuitable
+from bench.plan.resolved import LaneGroup, ResolvedPlan
+from bench.plan.resolving import Checkpoint, Present, resolve, unsuitable
 from bench.plan.selectors import parse as parse_selector, selectors_of
 from bench.plan.settings import OF_METHODS, check_agreement
 from bench.plan.sizes import Stored

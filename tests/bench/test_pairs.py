@@ -19,7 +19,7 @@ from bench import models
 from bench.encode import token_pairs as pairs
 from bench.models.seq2seq import TINY, Seq2Seq, drawn
 from bench.plan import Request
-from bench.plan.resolved import unsuitable
+from bench.plan.resolving import unsuitable
 from bench.report.tables import markdown
 from bench.results import load
 from bench.results.outcome import score_matrix
