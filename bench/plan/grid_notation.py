@@ -26,7 +26,7 @@ def is_grid(text: str, hint: object) -> bool:
 
 
 def values_of(what: str, text: str, hint: object) -> list[str]:
-    """Return the values that a text stands for: itself, unless it is in the notation of a grid.
+    """Return the values in a text: the text itself, unless it is in the notation of a grid.
 
     Args:
         what: Name of the setting in messages.

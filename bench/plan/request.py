@@ -93,7 +93,7 @@ class Request:
 
     @property
     def selectors(self) -> dict[str, dict[str, list[str]]]:
-        """For each suite/scenario, the settings that each selector stands for, by identity."""
+        """For each suite/scenario, the identities that each selector expands to."""
         return self._expanded.selectors
 
     @cached_property
@@ -141,7 +141,7 @@ class Request:
         return tuple(dict.fromkeys([*strategies.names(), *(s for s in self.strategies if s != "all")]))
 
     def written(self, selector: str) -> list[str]:
-        """Return the selectors that a grid stands for; one without a grid stands for itself."""
+        """Return the selectors that a grid expands to; of a selector without a grid, itself."""
         return self._named_and_written(selector)[1]
 
     def _named_and_written(self, selector: str) -> tuple[str, list[str]]:
@@ -311,7 +311,7 @@ class Request:
 
 @dataclass
 class _Expanded:
-    """What a request stands for; see its properties."""
+    """What a request expands to; see its properties."""
 
     cells: dict[str, CellSpec] = field(default_factory=dict)
     remarks: dict[str, None] = field(default_factory=dict)

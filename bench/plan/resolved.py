@@ -78,7 +78,7 @@ class ResolvedPlan:
     """When the record of each cell to run was written, for those that have one: a newer record was written by
     another command."""
     selectors: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    """For each suite/scenario, the settings that each selector stands for, by identity; of a grid several."""
+    """For each suite/scenario, the identities that each selector expands to; several of a grid."""
     expected: str = ""
     """How long the cells to run will take, in words; empty where nobody asked."""
 

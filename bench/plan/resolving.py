@@ -268,7 +268,7 @@ def _common(requests: Iterable[Request], present: Present) -> dict[str, Mapping[
 
 
 def _selectors(requests: Iterable[Request]) -> dict[str, dict[str, list[str]]]:
-    """Return the settings that the selectors of all requests stand for."""
+    """Return the identities that the selectors of all requests expand to."""
     found: dict[str, dict[str, list[str]]] = {}
     for request in requests:
         for part, selectors in request.selectors.items():

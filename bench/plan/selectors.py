@@ -2,7 +2,7 @@
 
 The brackets hold the strategy's hyper-parameters, the training settings of suites.training.Training and the
 options of the model; ``ewc[preset=vandeven2022]`` takes a paper's recipe, ``er+lwf`` is the sum of two
-methods. A grid, ``ewc[lam=1|10|100]``, stands for several settings; see bench.plan.grid_notation.
+methods. A grid, ``ewc[lam=1|10|100]``, expands to several settings; see bench.plan.grid_notation.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ def parse(selector: str) -> tuple[str, dict[str, str]]:
 
 
 def expanded(selector: str, model: ModelRef, beside: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Return the name of a grid, and the selectors that it stands for; its last setting varies fastest.
+    """Return the name of a grid, and the selectors that it expands to; its last setting varies fastest.
 
     Args:
-        selector: A selector; one without a grid is its own name and stands for itself.
+        selector: A selector; one without a grid is its own name and expands to itself.
         model: The model of the cells, whose options selectors may set.
         beside: Settings in the notation of grids that the first part gets where it does not set them itself.
 

@@ -1,6 +1,6 @@
 """Grids in runs: a grid is one method, shown with the setting that is best on validation rows.
 
-The manifest says which settings each selector stands for. Test scores choose nothing: without a score on
+The manifest says which identities each selector expands to. Test scores choose nothing: without a score on
 validation rows no setting is chosen, and all are shown apart.
 """
 

@@ -73,7 +73,7 @@ class Manifest(CheckedFile):
     cells: dict[Key, Name]
     """The title of every planned cell, by key."""
     selectors: dict[str, dict[str, list[Name]]] = {}
-    """For each suite/scenario, the settings that each selector stands for, by identity; of a grid several."""
+    """For each suite/scenario, the identities that each selector expands to; several of a grid."""
     strategies: dict[str, Metadata] = {}
     """Metadata of each strategy: summary, family, paper, ``trains_on`` (``task``, or more for bounds) ..."""
     suites: dict[str, Metadata] = {}

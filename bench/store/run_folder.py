@@ -80,7 +80,7 @@ class RunFolder(RunReader):
         ``data`` is the fingerprint of each suite's data set. ``described`` is what strategies, suites and
         models say of themselves, so that a reader need not import them: by kind and name. ``code`` are the
         files behind each fingerprint of code. ``again`` is what is run again by --force or --retry-failed.
-        ``selectors`` are the settings that each selector stands for, by suite/scenario.
+        ``selectors`` are the identities that each selector expands to, by suite/scenario.
 
         Returns:
             What records of this command say of how they were made.
