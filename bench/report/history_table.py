@@ -59,11 +59,11 @@ def write_history(lines: Sequence[Line], folder: Path) -> list[Path]:
         encoding="utf-8",
     )
     written = [table]
-    for key, part in groupby(lines, lambda line: (line.suite, line.scenario, line.score)):
-        written.append(save(*revisions(list(part)), folder / history_stem(*key)))
+    written += [save(*revisions(part), folder / stem) for stem, part in lines_of_figures(lines)]
     return written
 
 
-def history_stem(*key: str) -> str:
-    """Return the name of the figure of a suite, scenario and score, without its suffix."""
-    return "-".join(["history", *(re.sub(r"\W+", "_", word) for word in key)])
+def lines_of_figures(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
+    """Yield the name, without suffix, and the lines of each figure: of one suite, scenario and score."""
+    for key, part in groupby(lines, lambda line: (line.suite, line.scenario, line.score)):
+        yield "-".join(["history", *(re.sub(r"\W+", "_", word) for word in key)]), list(part)

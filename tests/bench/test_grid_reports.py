@@ -87,12 +87,7 @@ def test_a_grid_is_one_row_with_the_setting_of_the_best_validation_score(tmp_pat
     assert (settings["n"] == 6).all()
     numbers = made.numbers[made.numbers["column"] == "acc"].set_index("identity")
     assert numbers["chosen"].to_dict() == {GRID: "lam=10", "er": ""}
-    assert set(frames.cells["identity"]) == {
-        "er",
-        "ewc[lam=1]",
-        "ewc[lam=10]",
-        "ewc[lam=100]",
-    }  # all are read
+    assert set(frames.cells["identity"]) == {"er", *IDENTITIES}  # all are read
 
 
 def test_test_rows_choose_nothing(tmp_path: Path) -> None:
@@ -170,9 +165,7 @@ def test_a_setting_without_a_score_of_every_seed_cannot_be_chosen(tmp_path: Path
         [6, 0, 6],
         [False, True, False],
     )
-    one_each = {
-        (i, s) for k, i in enumerate(("ewc[lam=1]", "ewc[lam=10]", "ewc[lam=100]")) for s in SEEDS if s != k
-    }
+    one_each = {(i, s) for k, i in enumerate(IDENTITIES) for s in SEEDS if s != k}
     [grid] = folded(run_of(tmp_path / "c", {GRID: LAMS}, drop=one_each)).grids
     assert (grid.chosen, grid.why) == ("", "none has a score for every seed (2 of 3 seeds without a record)")
 

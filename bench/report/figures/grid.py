@@ -71,14 +71,14 @@ def _panels(of: Grid) -> list[tuple[Grid, str]]:
     return [(of, axis) for axis in of.axes]
 
 
-def _is_number(values: pd.Series) -> bool:
-    return all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in values)
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _curve(axes: Axes, of: Grid, axis: str) -> None:
     """Draw both splits against one setting; lines join settings that equal the chosen one in all others."""
     rows = of.settings[of.settings["n"] > 0].dropna(subset=[axis])
-    numbers = _is_number(rows[axis])
+    numbers = all(map(_is_number, rows[axis]))
     words = list(dict.fromkeys(map(text_of, rows[axis])))
     quantity = Quantity(rows[axis].tolist() if numbers else [0.0])
 
@@ -117,9 +117,7 @@ def _map(axes: Axes, of: Grid, split: str) -> None:
         (axes.xaxis, table.columns, axes.set_xticks),
         (axes.yaxis, table.index, axes.set_yticks),
     ):
-        shown = [
-            short(v) if isinstance(v, int | float) and not isinstance(v, bool) else text_of(v) for v in values
-        ]
+        shown = [short(v) if _is_number(v) else text_of(v) for v in values]
         write([n + 0.5 for n in range(len(shown))], shown)
         line.set_tick_params(labelsize=5.5)
     axes.set(xlabel=x, ylabel=y)

@@ -1,12 +1,11 @@
 """The section of the page on scores over revisions."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 from bench.report.figures import as_svg
 from bench.report.figures.revisions import revisions
-from bench.report.history_table import HEADER, history_rows, history_stem, history_steps
+from bench.report.history_table import HEADER, history_rows, history_steps, lines_of_figures
 from bench.report.layout import ONE_COLUMN
 from bench.report.page.section import inline
 from bench.results import Line
@@ -23,7 +22,7 @@ def history_section(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _figures(lines: Sequence[Line]) -> Iterator[dict[str, str]]:
-    for key, part in groupby(lines, lambda line: (line.suite, line.scenario, line.score)):
-        name, (figure, _) = history_stem(*key), revisions(list(part), ONE_COLUMN)
-        caption = "{} {}: {} over revisions.".format(*key)
+    for name, part in lines_of_figures(lines):
+        figure, _ = revisions(part, ONE_COLUMN)
+        caption = f"{part[0].suite} {part[0].scenario}: {part[0].score} over revisions."
         yield {"svg": inline(as_svg(figure), name), "caption": caption, "file": name}
