@@ -1,6 +1,6 @@
 """Response curves of grids: validation and test score against the settings that differ."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -71,7 +71,7 @@ def _panels(of: Grid) -> list[tuple[Grid, str]]:
     return [(of, axis) for axis in of.axes]
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
