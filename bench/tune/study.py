@@ -63,7 +63,7 @@ class Choosing:
 class Method:
     """One method on one suite and scenario while it is tuned."""
 
-    def __init__(self, request: Request, selector: str, how: Choosing, folder: Path) -> None:
+    def __init__(self, request: Request, selector: str, how: Choosing, trials_folder: Path) -> None:
         (scenario,) = request.scenarios
         protocol = Protocol.read(how.protocol)
         self.request, self.scenario, self.how = request, scenario, how
@@ -79,11 +79,11 @@ class Method:
             raise UserError("tuning chooses by validation rows, and validation=0 holds out none")
         spaces = {of: how.space.get(of, {}) | own.get(of, {}) for of in {*how.space, *own}}
         self.space: Space = space_of(self.selector, spec, spaces)
-        kind, name = sampler_name(how.sampler), f"{self.view} {scenario} {self.selector}"
-        n, at = how.budget.trials, folder / FOLDER / "optuna.journal"
+        self.title = f"{self.view} {scenario} {self.selector}"
+        kind, n, at = sampler_name(how.sampler), how.budget.trials, trials_folder / "optuna.journal"
         self.sampler: Sampler | None = (
             None if self.skipped or not self.space.axes
-            else make_sampler(kind, self.space, n, how.sampler_seed, name, at)
+            else make_sampler(kind, self.space, n, how.sampler_seed, self.title, at)
         )  # fmt: skip
         self.asked: list[Settings] = []
         self.trials: list[Trial] = []
@@ -167,7 +167,7 @@ class Method:
             if number and self.sampler:
                 self.sampler.tell(number, trial.score, state == "pruned")
 
-    @property
+    @cached_property
     def n_tasks(self) -> int:
         """Number of tasks of the streams that trials see."""
         spec = self.trial_request(self.space.usual).cells()[0]
@@ -232,23 +232,18 @@ class Study:
             raise unknown("value for --report", how.report, list(REPORTS))
         if how.budget.trials < 1:
             raise UserError("tuning needs at least one trial")
-        self.how, self.folder = how, folder
+        self.how, self.folder, self.trials_folder = how, folder, folder / FOLDER
         for request in requests:
             if both := sorted({*how.seeds} & {*request.seeds}):
                 named = ", ".join(map(str, both))
                 why = "nothing may be chosen on what is reported: choose other --tuning-seeds"
                 raise UserError(f"seeds {named} are tuning seeds and reported seeds; {why}")
         self.methods = [
-            Method(replace(request, scenarios=(scenario,)), selector, how, folder)
+            Method(replace(request, scenarios=(scenario,)), selector, how, self.trials_folder)
             for request in requests
             for scenario in request.kinds
             for selector in dict.fromkeys(request.listed)
         ]
-
-    @cached_property
-    def trials_folder(self) -> Path:
-        """The folder of the trials."""
-        return self.folder / FOLDER
 
     def ask(self) -> list[Request]:
         """Return the next trials of all methods, none if tuning has ended."""
@@ -308,13 +303,13 @@ class Study:
         """Return a line for each method with what was chosen, or why nothing was."""
         lines = []
         for m in self.methods:
-            title, first = f"{m.view} {m.scenario} {m.selector}", m.trials[0].score if m.trials else None
+            first = m.trials[0].score if m.trials else None
             if m.skipped or m.chosen is None:
-                lines.append(f"{title}: not tuned: {m.skipped or 'every trial failed'}")
+                lines.append(f"{m.title}: not tuned: {m.skipped or 'every trial failed'}")
                 continue
             best, usual = m.trials[m.chosen], "failed" if first is None else f"{100 * first:.2f}"
             score = f"validation {100 * (best.score or 0):.2f}, defaults {usual}"
-            lines.append(f"{title}: {best.identity} of {len(m.trials)} trials ({score})")
+            lines.append(f"{m.title}: {best.identity} of {len(m.trials)} trials ({score})")
         return lines
 
     def lines(self) -> list[str]:
@@ -324,7 +319,7 @@ class Study:
         seeds = ", ".join(map(str, how.seeds))
         lines = [f"protocol {how.protocol}: {how.budget.trials} trials{limit} each on seeds {seeds}"]
         for m in self.methods:
-            title = f"{m.view} {m.scenario} {m.selector}"
             space = ", ".join(f"{k}={v}" for k, v in m.space.as_text().items()) or "nothing to tune"
-            lines.append(f"skip      {title}: {m.skipped}" if m.skipped else f"tune      {title}: {space}")
+            action, words = ("skip", m.skipped) if m.skipped else ("tune", space)
+            lines.append(f"{action:<9} {m.title}: {words}")
         return lines
