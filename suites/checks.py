@@ -200,7 +200,9 @@ def _of_stream(stream: Stream, validates: bool) -> Iterator[str]:
         where += f" (classes: {named})"
         rows = {"train": task.train_rows, "validation": task.validation_rows, "test": task.test_rows}
         for name, rows_R in rows.items():
-            yield from _of_rows(stream, t, f"{where}: {name}_rows", rows_R)
+            # In a stream without clear boundaries, a task learns rows of other tasks too.
+            mixed = name == "train" and bool(task.also_units or stream.in_order)
+            yield from _of_rows(stream, t, f"{where}: {name}_rows", rows_R, mixed)
         n_train, n_held, n_test = (len(rows_R) for rows_R in rows.values())
         if not n_train and not n_held:
             yield f"{where} has no training rows: none of the first n_train = {data.n_train} has its classes"
@@ -215,15 +217,13 @@ def _of_stream(stream: Stream, validates: bool) -> Iterator[str]:
             yield f"{where} has no test rows: add some after the first n_train = {data.n_train} rows"
 
 
-def _of_rows(stream: Stream, task: int, where: str, rows_R: Tensor) -> Iterator[str]:
-    """Yield the faults of the row numbers of a task."""
+def _of_rows(stream: Stream, task: int, where: str, rows_R: Tensor, mixed: bool) -> Iterator[str]:
+    """Yield the faults of the row numbers of a task; ``mixed`` rows may be those of any task."""
     data, n = stream.data, len(stream.data.x_N)
     if not isinstance(rows_R, Tensor) or rows_R.dtype != torch.int64 or rows_R.dim() != 1:
         yield f"{where} must be row numbers, a tensor of int64 of shape (R,)"
     if not len(rows_R):
         return
-    # In a stream without clear boundaries, a task learns rows of other tasks too.
-    mixed = bool(stream.tasks[task].also_units or stream.in_order) and where.endswith("train_rows")
     first, last = (0, len(stream.tasks) * n - 1) if mixed else (task * n, (task + 1) * n - 1)
     if int(rows_R.min()) < first or int(rows_R.max()) > last:
         yield f"{where} must be from {first} to {last}: write {task} * {n} + the index in the data set"
