@@ -99,7 +99,7 @@ class Later:
 
 def recorded(given: Mapping[str, Any], usual: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as specs have them: without those marked ``Later`` that have their default."""
-    later = {name for name in given if any(isinstance(a, Later) for a in get_args(hints[name])[1:])}
+    later = {name for name in given if any(isinstance(a, Later) for a in _annotations(hints[name]))}
     return {name: value for name, value in given.items() if name not in later or value != usual[name]}
 
 
@@ -189,8 +189,7 @@ _RANGE = re.compile(r"([^.x:|]+(?:\.\d+[^.x:|]*)?)(x?)\.\.([^x:|]+)(x?)(?::(?=.)
 
 def search_of(hint: Any) -> Search | None:
     """Return the search space in the type of a field, None if it has none."""
-    found = get_args(hint)[1:] if _is_annotated(hint) else ()
-    return next((a for a in found if isinstance(a, Search)), None)
+    return next((a for a in _annotations(hint) if isinstance(a, Search)), None)
 
 
 def only_if(other: str, *values: Value) -> Condition:
@@ -222,7 +221,7 @@ def unless(other: str, *values: Value) -> Condition:
 
 def conditions(hint: Any) -> list[Condition]:
     """Return the conditions in the type of a field; all must be met for it to have an effect."""
-    return [a for a in get_args(hint)[1:] if isinstance(a, Condition)] if _is_annotated(hint) else []
+    return [a for a in _annotations(hint) if isinstance(a, Condition)]
 
 
 def settled(
@@ -260,16 +259,15 @@ def settled(
     return {name: found[name] for name in given}, why
 
 
-def _is_annotated(hint: Any) -> bool:
-    return get_origin(hint) is Annotated
+def _annotations(hint: Any) -> tuple[Any, ...]:
+    """Return what a type is annotated with."""
+    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
 
 
 def taken_apart(hint: Any) -> tuple[Any, Any]:
     """Return a type without its annotations, and the annotation with bounds, None if there is none."""
-    if not _is_annotated(hint):
-        return hint, None
-    plain, *annotations = get_args(hint)
-    return plain, next((a for a in annotations if hasattr(a, "low")), None)
+    plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return plain, next((a for a in _annotations(hint) if hasattr(a, "low")), None)
 
 
 def _number(text: str, kind: type) -> int | float | None:
