@@ -97,14 +97,6 @@ from bench.results import Frames, as_shown, load, published
 from bench.stats import compare, summarise
 from suites.base import SCENARIOS
 
-_BLOCK = re.compile(
-    r"(?P<start><!-- lethe:"
-    r"(?P<kind>table|method|verify|against|tuned|costs|launches|grid-times|options|peers|planted|slowness|"
-    r"bisections|unchanged|faults) "
-    r"(?P<words>[^>]*) -->\n)"
-    r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
-    re.DOTALL,
-)
 _FIGURE = re.compile(r"<!-- lethe:figure (?P<words>[^>]*) -->")
 _LATEX = re.compile(r"<!-- lethe:latex (?P<words>[^>]*) -->")
 
@@ -201,6 +193,11 @@ _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "unchanged": lambda folder, words: false_alarms(folder / words[0]),
     "faults": lambda folder, words: injected_faults(folder / words[0]),
 }
+_BLOCK = re.compile(
+    rf"(?P<start><!-- lethe:(?P<kind>{'|'.join([*_BLOCKS, *_FROM_FILES])}) (?P<words>[^>]*) -->\n)"
+    r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
+    re.DOTALL,
+)
 
 
 def draw(text: str, folder: Path) -> list[Path]:
