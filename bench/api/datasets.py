@@ -63,7 +63,7 @@ def suite_of(
     path = frame_file(mark)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path, "wb") as stream:
+        with new_file(path, "wb", permissions=0o600) as stream:  # as all of the cache: it is the user's data
             rows.to_parquet(stream)
     return declared(f"{FRAME}{mark}", columns).name
 

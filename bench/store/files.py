@@ -33,7 +33,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
+def new_file(path: Path, mode: str = "w", permissions: int = 0o644, **how: Any) -> Iterator[IO[Any]]:
     """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
     try:
@@ -42,7 +42,7 @@ def new_file(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, permissions)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except BaseException:

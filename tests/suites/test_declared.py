@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bench.plan.experiment_file import read_toml
 from bench.report.parts import stem
 from bench.store import RunReader, staleness_of
 from suites.base import Data, Training
+from suites.cache import cache_folder
 from suites.declared import Declaration, notes_of, parsed, suite_named
 from suites.own import loaded as own_data, suite as own_suite
 from suites.own.loaded import drawn_test_rows
@@ -456,6 +458,8 @@ def test_python_takes_frames_and_datasets(here: Path) -> None:
     arguments["settings"] = {"model": "tiny-bert", "epochs": 1}
     (name,) = lethe.run(dataset=frame, **arguments).cells["suite"]
     assert load(name).texts[0] == "good 0"
+    (saved,) = cache_folder().glob("frames/*")
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600, "the rows are the user's own"
     parts = {
         s: datasets.Dataset.from_pandas(frame[frame["split"] == s], preserve_index=False)
         for s in ("train", "test")
