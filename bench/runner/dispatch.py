@@ -112,15 +112,17 @@ def _expected(plan: ResolvedPlan, run: RunReader | None, jobs: int) -> str:
     there = [] if run is None else list(run.each(Timing.of).values())
     source = "" if run is None or not there else f"{run.folder}"
     parts = {f"{spec.suite}/{spec.scenario}" for spec in plan.to_run}
+    unknown = unknown_work(plan, there)
     for packed in sorted(packed_runs(REFERENCE), key=lambda path: path.stat().st_size):
-        if not unknown_work(plan, there):
+        if not unknown:
             break
         reader = RunReader(packed)
         if parts.isdisjoint(reader.manifest_if_readable().shared):
             continue
         found = list(reader.each(Timing.of).values())
-        if len(unknown_work(plan, [*there, *found])) < len(unknown_work(plan, there)):
-            there += found
+        left = unknown_work(plan, [*there, *found])
+        if len(left) < len(unknown):
+            there, unknown = [*there, *found], left
             source += f"{' and ' if source else ''}{packed}, perhaps of another machine"
     processes = number_of_processes(plan.device, jobs)
     return expected_time(plan, there, source or f"the folder and {REFERENCE}", processes)
