@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from suites.errors import UserError
 from suites.values import Bounds, Later, Search, only_if, unless
 
 
@@ -87,6 +88,10 @@ class Training:
     """Training rows of each class of a task, drawn by the seed; 0 for all."""
     rows_per_class: Annotated[int, Later()] = 0
     """Largest number of training rows, and of test rows, of each class of a task; 0 for all."""
+    eval: Annotated[str, Later()] = "all"
+    """Tasks that are scored after each task: ``all`` of them, also before training; ``last``: all, after the
+    last task only; ``diagonal``: the task just learned, and all after the last; ``every=k``: all, after every
+    k tasks, 0 among them, and after the last. Scores that need other entries of R are not defined."""
     score_every: int = 0
     """Score the validation rows of all tasks after this many steps each time; 0 for never."""
     prequential: Annotated[bool, Later()] = False
@@ -100,6 +105,13 @@ class Training:
     compile: bool = False
     """Compile the forward pass of training steps with torch.compile; methods with steps of their own and
     transformers are refused."""
+
+    def scored_after(self, tasks_done: int, n_tasks: int) -> range:
+        """Return the tasks, counted from 0, that are scored after a number of tasks: a row of R."""
+        every = whole_rows_every(self.eval)
+        if tasks_done == n_tasks or (every and tasks_done % every == 0):
+            return range(n_tasks)
+        return range(tasks_done - 1, tasks_done) if self.eval == "diagonal" and tasks_done else range(0)
 
     def of_task(self, task: int) -> Training:
         """Return the settings of a task, counted from 0: the first may have more epochs or iterations."""
@@ -123,3 +135,22 @@ class Training:
             return min(rows // self.batch, steps), steps
         per_pass = -(-rows // self.batch)
         return per_pass, per_pass * (self.iterations * tasks or self.epochs)
+
+
+def whole_rows_every(choice: str) -> int:
+    """Return after how many tasks each time all tasks are scored, 0 for only after the last.
+
+    Args:
+        choice: The setting ``eval``.
+
+    Raises:
+        UserError: It is none of its values.
+    """
+    name, _, number = choice.partition("=")
+    if name == "every" and number.isascii() and number.isdecimal() and str(int(number)) == number != "0":
+        if number == "1":
+            raise UserError("eval=every=1 scores all tasks after every task: write eval=all")
+        return int(number)
+    if choice not in ("all", "last", "diagonal"):
+        raise UserError(f"cannot read eval={choice}; write all, last, diagonal, or every=10")
+    return int(choice == "all")

@@ -78,6 +78,14 @@ def run(
     ] = None,
     shots: Annotated[int | None, typer.Option(help="Short for --set shots=K.")] = None,
     rows_per_class: Annotated[int | None, typer.Option(help="Short for --set rows_per_class=K.")] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            "--eval",
+            metavar="all|last|diagonal|every=K",
+            help="Tasks scored after each task; short for --set eval=...",
+        ),
+    ] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -140,7 +148,7 @@ def run(
     from bench.cli.tune import tune_and_run
     from bench.plan import DEFAULT_SEEDS, experiment_file as experiments
 
-    short = {"model": model, "shots": shots, "rows_per_class": rows_per_class}
+    short = {"model": model, "shots": shots, "rows_per_class": rows_per_class, "eval": evaluate}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     if what.endswith(".toml"):
         if strategy or scenario or pairs or seeds or resume_from or budget or columns:

@@ -9,6 +9,7 @@ from bench.schema import Value
 from suites import values
 from suites.base import Scenario, Suite, Training
 from suites.errors import UserError
+from suites.training import whole_rows_every
 from suites.values import convert, settled, whole_numbers
 
 Shared = Mapping[str, Mapping[str, Value]]
@@ -56,6 +57,7 @@ def check_training(training: dict[str, Any]) -> None:
             raise UserError(f"{key} must not be below 0, not {training[key]}")
     if not 0 <= training["validation"] < 1:
         raise UserError(f"validation must be in [0, 1), not {training['validation']}")
+    whole_rows_every(training["eval"])
     if training["score_every"] and not training["validation"]:
         raise UserError("score_every scores validation rows, and validation=0 holds out none of them")
     if training["patience"] and not training["validation"]:

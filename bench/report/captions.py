@@ -85,8 +85,7 @@ def remarks(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]
     """Return the lines below tables on cells that are not done, not shown, not defined, or stale."""
     lines = [*not_done(frames), *grid_remarks(frames), *left_out(frames), *hidden(frames)]
     lines += remarks_on_tuning(frames)
-    if "intransigence" in columns:
-        lines += _undefined(frames)
+    lines += undefined(frames, columns)
     lines += idle_rows(frames) if layout.marks else []
     return [*lines, *(stale(frames) if layout.origin else ())]
 
@@ -105,18 +104,25 @@ def hidden(frames: Frames) -> list[str]:
     return [f"not shown, by choice: {some([*frames.hidden], _SHOWN)}"] if frames.hidden else []
 
 
-def _undefined(frames: Frames) -> list[str]:
-    """Return a line for each reason for which an intransigence is not defined."""
-    of: dict[tuple[str, str, str], dict[str, int]] = {}
-    for cell in frames.cells.to_dict("records"):
-        if cell["key"] in frames.undefined:
-            rows = of.setdefault((cell["suite"], cell["scenario"], frames.undefined[cell["key"]]), {})
-            rows[cell["identity"]] = rows.get(cell["identity"], 0) + 1
-    what = "intransigence not defined"
-    return [
-        f"{what}: {suite} {scenario} {some([*rows], _SHOWN)}, {_seeds(max(rows.values()))}: {why}"
-        for (suite, scenario, why), rows in of.items()
-    ]
+def undefined(frames: Frames, columns: Iterable[str]) -> list[str]:
+    """Return a line for each reason for which scores in some columns are not defined."""
+    of: dict[tuple[str, str, str], dict[str, dict[str, int]]] = {}
+    for score in columns:
+        for cell in frames.cells.to_dict("records"):
+            if (why := frames.undefined.get((cell["key"], score))) is not None:
+                rows = of.setdefault((cell["suite"], cell["scenario"], why), {}).setdefault(score, {})
+                rows[cell["identity"]] = rows.get(cell["identity"], 0) + 1
+    lines = []
+    for (suite, scenario, why), by_score in of.items():
+        alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
+        for score, rows in by_score.items():
+            alike.setdefault(tuple(rows.items()), []).append(score)
+        lines += [
+            f"{', '.join(scores)} not defined: {suite} {scenario} {some([n for n, _ in rows], _SHOWN)}, "
+            f"{_seeds(max(n for _, n in rows))}: {why}"
+            for rows, scores in alike.items()
+        ]
+    return lines
 
 
 def stale(frames: Frames) -> list[str]:

@@ -269,9 +269,12 @@ def _differences(pair: Pair, base: Frames, new: Frames) -> Iterator[tuple[str, s
 
 
 def _same_rows(pair: Pair) -> bool:
-    """Return whether the tasks of both cells have the same numbers of rows."""
+    """Return whether the tasks of both cells have the same numbers of rows, where both were measured."""
     both = ((pair.base.measured[split].total, pair.new.measured[split].total) for split in pair.base.measured)
-    return all(np.array_equal(was, now, equal_nan=True) for was, now in both)
+    return all(
+        was.shape == now.shape and not (was - now)[np.isfinite(was) & np.isfinite(now)].any()
+        for was, now in both
+    )
 
 
 def _number(cell: Outcome, name: str) -> Any:
@@ -303,8 +306,8 @@ def _environment(frames: Frames) -> dict[tuple[str, str], set[str]]:
 def _repeats(found: Sequence[Pair]) -> bool:
     """Return whether all seeds of NEW have the same rows of tasks, or the same scores, and BASE's do not."""
     of: tuple[Callable[[Outcome], bytes], ...] = (
-        lambda cell: b"".join(m.total.tobytes() for m in cell.measured.values()),
-        lambda cell: cell.measured["test"].value.tobytes(),
+        lambda cell: b"".join(m.total_E.tobytes() for m in cell.measured.values()),
+        lambda cell: cell.measured["test"].value_E.tobytes(),
     )
     distinct = [[len({mark(getattr(p, n)) for p in found}) for n in ("base", "new")] for mark in of]
     return len(found) >= _FEWEST_REPEATED and any(new == 1 < base for base, new in distinct)

@@ -66,8 +66,9 @@ class Frames:
     """One row per record of the runs that is not in the other frames: ``folder`` and ``why``."""
     split: str = "test"
     """The rows of ``scores``: ``test`` or ``validation``; see ``on``."""
-    undefined: dict[str, str] = field(default_factory=dict)
-    """Why ``intransigence`` of a done cell is not defined, by key."""
+    undefined: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why a score of a done cell is not defined, by key and score: no reference for ``intransigence``, or
+    entries of R that ``eval`` left out."""
     places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     """The run, and the key in it, of cells that several runs have or that have a label."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -94,9 +95,11 @@ class Frames:
         parts = []
         for name, outcome in self._cells():
             for split, own in outcome.measured.items():
-                i, j = _places(own.right.shape)
-                arrays = {"i": i, "j": j, "right": own.right.ravel(), "total": own.total.ravel()}
-                parts.append((name | {"split": split}, {**arrays, "value": own.value.ravel()}))
+                i, j = _places(own.shape)
+                if own.place_E is not None:
+                    i, j = i[own.place_E], j[own.place_E]
+                arrays = {"i": i, "j": j, "right": own.right_E, "total": own.total_E}
+                parts.append((name | {"split": split}, {**arrays, "value": own.value_E}))
         return _joined(parts, [*CELL, "split", "i", "j", "right", "total", "value"])
 
     @cached_property
@@ -153,7 +156,7 @@ class Frames:
         if done and all(np.isnan(o.measured[split].value).all() for o in done):
             raise UserError("the runs have no validation rows: they were made with validation=0")
         names = dict(zip(self.cells["key"], self.cells["identity"], strict=True))
-        undefined: dict[str, str] = {}
+        undefined: dict[tuple[str, str], str] = {}
         scores = _scores(done, References(done), undefined, split)
         scores["identity"] = scores["key"].map(names)  # ``choose`` may have renamed them
         return replace(self, split=split, scores=scores, undefined=undefined)
@@ -215,7 +218,7 @@ def tidy(
     columns = ["status", "why", "stale", *TIMINGS, *RESOURCES, OWN_TERM]
     old = stale or {}
     rows = ((*_name(o).values(), o.status, o.why, old.get(o.key, ""), *o.numbers) for o in cells)
-    undefined: dict[str, str] = {}
+    undefined: dict[tuple[str, str], str] = {}
     done = [o for o in cells if o.status == "done"]
     scores: dict[str, set[Score]] = {}
     for outcome in done:
@@ -240,23 +243,38 @@ def _name(outcome: Outcome) -> dict[str, Any]:
 
 
 def _scores(
-    done: Sequence[Outcome], references: "References", undefined: dict[str, str], split: str = "test"
+    done: Sequence[Outcome],
+    references: "References",
+    undefined: dict[tuple[str, str], str],
+    split: str = "test",
 ) -> pd.DataFrame:
-    """Return all scores; add the reasons why cells have no ``intransigence`` to ``undefined``."""
+    """Return all scores; add the reasons why cells have not all of them to ``undefined``."""
     parts, names = [], np.array([*SCORES], dtype=object)
     for outcome in done:
         curves = [(task, values) for task, _, values in outcome.curves]
         reference = references.of(outcome)
         R_reference = None
         if isinstance(reference, str):
-            undefined[outcome.key] = reference
+            undefined[outcome.key, "intransigence"] = reference
         else:
             R_reference = reference.measured[split].value
         R, R_validation = (outcome.measured[name].value for name in (split, "validation"))
         total = outcome.measured[split].total
         of_test = (outcome.outside, outcome.chrf) if split == "test" else ((), ())
         tested = outcome.tested if split == "test" else ()
-        values = all_scores(R, R_reference, curves, R_validation, *of_test, total, tested)
+        beside = (*of_test, total, tested)
+        values = all_scores(R, R_reference, curves, R_validation, *beside)
+        if chosen := outcome.spec["training"].get("eval"):
+            # What would be defined if every entry had been measured.
+            whole, within, rows = (np.nan_to_num(matrix) for matrix in (R, R_validation, total))
+            of_reference = None if R_reference is None else np.nan_to_num(R_reference)
+            filled = all_scores(whole, of_reference, curves, within, *of_test, rows + 1, tested)
+            why = f"needs entries of R that eval={chosen} does not measure"
+            undefined |= {
+                (outcome.key, name): why
+                for name, value in values.items()
+                if np.isnan(value) and not np.isnan(filled[name])
+            }
         parts.append((_name(outcome), {"score": names, "value": np.array([*values.values()])}))
     return _joined(parts, [*CELL, "score", "value"])
 

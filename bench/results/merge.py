@@ -181,7 +181,7 @@ def _kind(cell: Outcome, kind: str) -> tuple[tuple[str, ...], Value]:
     """Return what a cell's suite version, data, weights or tasks are of, and which; empty for none."""
     spec, origin = cell.spec, cell.origin
     if kind == "tasks":
-        n_tasks = len(cell.measured["test"].right) - 1 if cell.measured else ""
+        n_tasks = cell.measured["test"].shape[1] if cell.measured else ""
         return (spec["suite"], spec["scenario"]), n_tasks
     if kind == "weights":
         return (spec["suite"], spec["model"]), origin.weights

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from bench.plan import Value
-from bench.schema import NOT_CONTENT, Fields, failure_in_words
+from bench.schema import NOT_CONTENT, Fields, dense_rows, failure_in_words
 from bench.stats import Matrix
 from suites.base import PROPORTION, Score
 
@@ -28,20 +28,48 @@ OWN_TERM = "own_term"
 
 
 class Measured(NamedTuple):
-    """R of one cell on one split, or a row of it; NaN where it was not measured."""
+    """R of one cell on one split; matrices are NaN where it was not measured.
 
-    right: Matrix
-    total: Matrix
-    generated: Matrix | None = None
+    Axes: E entries that the record has, in the order of rows.
+    """
+
+    shape: tuple[int, int]
+    """That of R, (T+1, T)."""
+    right_E: Matrix
+    total_E: Matrix
+    generated_E: Matrix | None = None
     """The score of generated text, which has no counts; else None."""
+    place_E: NDArray[np.intp] | None = None
+    """Place of each entry in the flattened matrix; None if the record has them all."""
+
+    @property
+    def value_E(self) -> Matrix:
+        """The score of each entry, scaled to [0, 1]."""
+        if self.generated_E is not None:
+            return self.generated_E
+        return _ratio(self.right_E, self.total_E)
+
+    @property
+    def total(self) -> Matrix:
+        """Number of rows."""
+        return self._matrix(self.total_E)
 
     @property
     def value(self) -> Matrix:
         """The score, scaled to [0, 1]."""
-        if self.generated is not None:
-            return self.generated
-        # A task without rows on this split (validation=0) has no score.
-        return np.divide(self.right, self.total, out=np.full_like(self.right, np.nan), where=self.total > 0)
+        return self._matrix(self.value_E)
+
+    def _matrix(self, values_E: Matrix) -> Matrix:
+        if self.place_E is None:
+            return values_E.reshape(self.shape)
+        found = np.full(self.shape, np.nan)
+        found.flat[self.place_E] = values_E
+        return found
+
+
+def _ratio(right: Matrix, total: Matrix) -> Matrix:
+    """Return right / total; a task without rows on this split (validation=0) has no score."""
+    return np.divide(right, total, out=np.full_like(right, np.nan), where=total > 0)
 
 
 class Origin(NamedTuple):
@@ -110,8 +138,9 @@ def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
         timings, resources = record.get("timings") or {}, record.get("resources") or {}
         measured = {split: _measured(record[split], score) for split in SPLITS if record.get(split)}
         for split, found in measured.items():
-            total = known.setdefault((found.total.shape, found.total.tobytes()), found.total)
-            measured[split] = found._replace(total=total)
+            shared = {name: getattr(found, name) for name in ("total_E", "place_E")}
+            alike = {k: known.setdefault((k, v.tobytes()), v) for k, v in shared.items() if v is not None}
+            measured[split] = found._replace(**alike)
         return Outcome(
             record["key"],
             record["identity"],
@@ -122,9 +151,9 @@ def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
             (*map(timings.get, TIMINGS), *map(resources.get, RESOURCES), _own_term(record)),
             score,
             measured,
-            (record.get("test") or {}).get("chrf") or (),
+            dense_rows(record["test"], "chrf") if (record.get("test") or {}).get("chrf") else (),
             record.get("outside") or (),
-            [(p["task"], p["step"], _measured(p, score).value) for p in record.get("curves", ())],
+            [(p["task"], p["step"], _point(p, score)) for p in record.get("curves", ())],
             [
                 pair
                 for of in record.get("prequential", ())
@@ -177,7 +206,29 @@ def _score(record: Fields) -> Score:
 
 
 def _measured(found: Fields, score: Score) -> Measured:
+    """Return the scores of a record on one split."""
+    rows = found["value" if "value" in found else "right"]
+    shape, place_E = (len(rows), len(rows) - 1), None
+    if (measured := found.get("measured")) is not None:
+        places = [i * shape[1] + task - 1 for i, tasks in enumerate(measured) for task in tasks]
+        place_E = np.array(places, dtype=np.intp)
+
+    def entries(name: str) -> Matrix:
+        return np.array([value for row in found[name] for value in row], dtype=float)
+
     if "value" in found:
-        value = (np.array(found["value"], dtype=float) - score.low) / (score.high - score.low)
-        return Measured(np.full_like(value, np.nan), np.full_like(value, np.nan), value)
-    return Measured(*(np.array(found[name], dtype=float) for name in ("right", "total")))
+        value_E = _scaled(entries("value"), score)
+        none_E = np.full_like(value_E, np.nan)
+        return Measured(shape, none_E, none_E, value_E, place_E)
+    return Measured(shape, entries("right"), entries("total"), None, place_E)
+
+
+def _point(found: Fields, score: Score) -> Matrix:
+    """Return the scores of all tasks at a point of a curve, scaled to [0, 1]."""
+    if "value" in found:
+        return _scaled(np.array(found["value"], dtype=float), score)
+    return _ratio(*(np.array(found[name], dtype=float) for name in ("right", "total")))
+
+
+def _scaled(value: Matrix, score: Score) -> Matrix:
+    return (value - score.low) / (score.high - score.low)

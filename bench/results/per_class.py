@@ -87,10 +87,10 @@ def classes(folder: str | Path | Sequence[str | Path], *more: str | Path, **how:
 def by_class(frames: Frames) -> pd.DataFrame:
     """Return precision, recall, F1 and support from frames that are already loaded; see ``classes``.
 
-    After i tasks, only the data of the first i tasks is used. Numbers, classes (all that occur as true or
-    predicted class) and averages are those of scikit-learn's ``classification_report`` with
-    ``zero_division=0``. The averages ``accuracy`` (in column ``f1``), ``macro avg`` and ``weighted avg`` have
-    no ``unit``.
+    After i tasks, only the data of the first i tasks is used, and nothing is computed if one of them was not
+    measured. Numbers, classes (all that occur as true or predicted class) and averages are those of
+    scikit-learn's ``classification_report`` with ``zero_division=0``. The averages ``accuracy`` (in column
+    ``f1``), ``macro avg`` and ``weighted avg`` have no ``unit``.
     """
     parts = []
     for found in confusions(frames):
@@ -100,9 +100,21 @@ def by_class(frames: Frames) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 
 
+def so_far(counts_K5: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the counts on the tasks so far, after each number of tasks if all of these were measured.
+
+    Rows of R that ``eval`` measures in part are left out.
+    """
+    found_K5 = counts_K5[counts_K5[:, 1] <= counts_K5[:, 0]]
+    measured, n_tasks = np.unique(np.unique(found_K5[:, :2], axis=0)[:, 0], return_counts=True)
+    there = np.unique(counts_K5[:, 1])  # a task without rows of this split has no counts
+    whole = measured[n_tasks == np.searchsorted(there, measured, side="right")]
+    return found_K5[np.isin(found_K5[:, 0], whole)]
+
+
 def _report(counts_K5: NDArray[np.int64], units: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of one cell and split."""
-    i, _, true, answer, count = counts_K5[counts_K5[:, 1] <= counts_K5[:, 0]].T
+    i, _, true, answer, count = so_far(counts_K5).T
     shape = (int(i.max(initial=0)) + 1, len(units))
 
     def total(at: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.float64]:

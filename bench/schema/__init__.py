@@ -34,6 +34,7 @@ from bench.schema.record import (
     Failure,
     MadeBy,
     cell_key,
+    dense_rows,
     differing_fields,
     digest,
     failure_in_words,
@@ -47,5 +48,5 @@ __all__ = [
     "Exported", "Failure", "Fields", "FileModel", "Lost", "MadeBy", "Manifest", "Metadata", "Project",
     "PublishedTable", "RunTable", "SavedModelHeader", "SetupDifference", "TextTasks", "Trial",
     "TuneTable", "Tuned", "Unreadable", "Value", "cell_key", "checked_json", "checksum",
-    "differing_fields", "digest", "failure_in_words", "has_checksum", "is_intact", "read_toml",
+    "dense_rows", "differing_fields", "digest", "failure_in_words", "has_checksum", "is_intact", "read_toml",
 ]  # fmt: skip

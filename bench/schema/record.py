@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -74,7 +75,50 @@ class Spec(Described):
     """SHA-256 of the exported model that learning continues from; absent for none."""
 
 
-class Counts(Described):
+class MeasuredRows(Described):
+    """The rows of a score matrix R of T tasks: T + 1 rows, after i tasks learned.
+
+    Without ``measured``, each row has an entry for each task. With it, row i only has the entries of the
+    tasks in row i of ``measured``, in the same order; all others were not measured.
+    """
+
+    measured: list[list[Annotated[int, Field(ge=1)]]] | None = None
+    """Tasks, from 1 and ascending, that were measured after i tasks; absent with ``eval=all`` and in earlier
+    records."""
+
+    def check_rows(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Raise ValueError if a matrix has other entries than it should have."""
+        n_tasks = len(rows) - 1
+        if self.measured is None:
+            for n, row in enumerate(rows):
+                if len(row) != n_tasks:
+                    raise ValueError(_shape(f"{name}[{n}]", len(row), len(rows)))
+            return
+        if [len(row) for row in rows] != [len(tasks) for tasks in self.measured]:
+            raise ValueError(f"{name} and measured differ in shape")
+        for n, tasks in enumerate(self.measured):
+            if any(b <= a for a, b in pairwise([0, *tasks])) or (tasks and tasks[-1] > n_tasks):
+                raise ValueError(f"measured[{n}] must be ascending numbers of the {n_tasks} tasks")
+
+
+def dense_rows(matrix: Mapping[str, Any], name: str) -> list[list[Any]]:
+    """Return a matrix of a record with an entry for each task; see ``MeasuredRows``.
+
+    Args:
+        matrix: The scores of a record on one split.
+        name: ``right``, ``total``, ``value`` or ``chrf``.
+    """
+    rows: list[list[Any]] = matrix[name]
+    if (measured := matrix.get("measured")) is None:
+        return rows
+    found: list[list[Any]] = [[None] * (len(rows) - 1) for _ in rows]
+    for row, tasks, values in zip(found, measured, rows, strict=True):
+        for task, value in zip(tasks, values, strict=True):
+            row[task - 1] = value
+    return found
+
+
+class Counts(MeasuredRows):
     """A score matrix of accuracies, as counts. Shape (T+1, T): i tasks learned, task j."""
 
     right: CountRows
@@ -84,9 +128,7 @@ class Counts(Described):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for n, row in enumerate(self.right):
-            if len(row) != len(self.right) - 1:
-                raise ValueError(_shape(f"right[{n}]", len(row), len(self.right)))
+        self.check_rows("right", self.right)
         if [len(row) for row in self.right] != [len(row) for row in self.total]:
             raise ValueError("right and total differ in shape")
         for right, total in zip(self.right, self.total, strict=True):
@@ -94,7 +136,7 @@ class Counts(Described):
         return self
 
 
-class GeneratedScores(Described):
+class GeneratedScores(MeasuredRows):
     """A score matrix of generated text, shape (T+1, T)."""
 
     value: FloatRows
@@ -107,9 +149,7 @@ class GeneratedScores(Described):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name, rows in (("value", self.value), ("chrf", self.chrf or self.value)):
-            for n, row in enumerate(rows):
-                if len(row) != len(rows) - 1:
-                    raise ValueError(_shape(f"{name}[{n}]", len(row), len(rows)))
+            self.check_rows(name, rows)
         if self.chrf is not None and len(self.chrf) != len(self.value):
             raise ValueError("value and chrf differ in shape")
         if self.rows is not None and len(self.rows) != len(self.value) - 1:

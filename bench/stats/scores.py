@@ -162,7 +162,7 @@ def min_acc(R: Matrix, curves: Sequence[tuple[int, Sequence[float]]]) -> float:
     lowest = []
     for j in range(n_tasks - 1):
         later = [scores[j] for task, scores in curves if task > j + 1]
-        lowest.append(min([*later, *R[j + 2 :, j]]))
+        lowest.append(np.min([*later, *R[j + 2 :, j]]))  # NaN if any of them is
     return _mean(lowest)
 
 

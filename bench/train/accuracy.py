@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.plan import Fields
+from bench.train.score_rows import ScoreRows
 from strategies.core import Batch, LaneStreams, Strategy, eval_mode, pad_rows
 
 _ROWS_AT_ONCE = 500
@@ -19,7 +20,20 @@ _ROWS_AT_ONCE = 500
 must not depend on its neighbours' numbers of rows."""
 _TEXTS_AT_ONCE = 64
 """Smaller for texts, because padding is expensive in a transformer."""
-Counts = list[list[int | None]]
+
+
+class _Places:
+    """Where the counts of some tasks are: confusion counts of all tasks and units would be T * U * U numbers.
+
+    Only the units of each task have a place, in the order of tasks and units.
+    """
+
+    def __init__(self, streams: LaneStreams, tasks: range) -> None:
+        self.tasks = tasks
+        own_LP = streams.own_LTU[:, tasks.start : tasks.stop].flatten(1)
+        self.pair_LP = own_LP.cumsum(1) - 1
+        order_LP = own_LP.long().argsort(dim=1, descending=True, stable=True)
+        self.place_LP = order_LP[:, : int(own_LP.sum(1).max())]
 
 
 class AccuracyScorer:
@@ -36,15 +50,11 @@ class AccuracyScorer:
             "validation": self._rows([[t.validation_rows for t in s.tasks] for s in streams.streams]),
             "outside": self._rows([[s.outside_rows] for s in streams.streams]),
         }
-        # Confusion counts of all tasks and units would be T * U * U numbers. Only the units of each task have
-        # a place, in the order of tasks and units.
-        own_LP = streams.own_LTU.flatten(1)
-        self._pair_LP = own_LP.cumsum(1) - 1
-        order_LP = own_LP.long().argsort(dim=1, descending=True, stable=True)
-        self._place_LP = order_LP[:, : int(own_LP.sum(1).max())]
-        rows, tasks, lanes = streams.n_tasks + 1, streams.n_tasks, range(streams.lanes)
-        self.right: dict[str, list[Counts]] = {
-            split: [[[None] * tasks for _ in range(rows)] for _ in lanes] for split in ("test", "validation")
+        self._every_task = _Places(streams, range(streams.n_tasks))
+        rows, lanes = streams.n_tasks + 1, range(streams.lanes)
+        self.right: dict[str, list[ScoreRows]] = {
+            split: [ScoreRows(streams.training, streams.n_tasks) for _ in lanes]
+            for split in ("test", "validation")
         }
         self.confused: dict[str, list[list[NDArray[np.int32]]]] = {
             split: [[] for _ in lanes] for split in self.right
@@ -61,10 +71,6 @@ class AccuracyScorer:
         rows_LR, real_LR = pad_rows([torch.cat(tasks) for tasks in of_lanes], self._at_once)
         return rows_LR.to(device), real_LR.to(device), totals
 
-    def _answers(self, split: str) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-        """Yield all rows of a split in batches: the batch, which rows are not padding, the logits."""
-        return self._answers_of(*self.rows[split][:2])
-
     @torch.no_grad()
     def _answers_of(self, rows_LR: Tensor, real_LR: Tensor) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         if rows_LR.shape[1] == 0:
@@ -75,31 +81,38 @@ class AccuracyScorer:
                 batch = self.streams.batch(rows_LB.contiguous(), real_LB)
                 yield batch, real_LB, self.strategy.predict(batch)
 
-    def _confusion(self, split: str, confidence: list[Tensor] | None = None) -> Tensor:
+    def _rows_of(self, split: str, tasks: range) -> tuple[Tensor, Tensor]:
+        """Return the rows of some tasks for every lane, and which are not padding."""
+        if len(tasks) == self.streams.n_tasks:
+            return self.rows[split][:2]
+        name = f"{split}_rows"
+        return self._rows([[getattr(s.tasks[t], name) for t in tasks] for s in self.streams.streams])[:2]
+
+    def _confusion(self, split: str, of: _Places, confidence: list[Tensor] | None = None) -> Tensor:
         """Return how often each true unit of each task was predicted as which, (L, P, U), on the device.
 
         If ``confidence`` is given, the confidence of every prediction is appended to it.
         """
-        (lanes, pairs), units = self._place_LP.shape, self.streams.n_units
+        (lanes, pairs), units = of.place_LP.shape, self.streams.n_units
         count_LPU = torch.zeros(lanes, pairs * units, dtype=torch.int32, device=self.streams.device)
-        for batch, real_LB, scores_LBU in self._answers(split):
-            place_LB = self.streams.task_of(batch.rows_LB) * units + batch.y_LB
-            pair_LB = self._pair_LP.gather(1, place_LB.clamp(min=0)).clamp(min=0)  # padding may have no label
+        for batch, real_LB, scores_LBU in self._answers_of(*self._rows_of(split, of.tasks)):
+            place_LB = (self.streams.task_of(batch.rows_LB) - of.tasks.start) * units + batch.y_LB
+            pair_LB = of.pair_LP.gather(1, place_LB.clamp(min=0)).clamp(min=0)  # padding may have no label
             count_LPU.scatter_add_(1, pair_LB * units + scores_LBU.argmax(2), real_LB.int())
             if confidence is not None:
                 confidence.append(_confidence(scores_LBU))
         return count_LPU.view(lanes, pairs, units)
 
-    def _right(self, count_LPU: Tensor) -> list[list[int]]:
+    def _right(self, count_LPU: Tensor, of: _Places) -> list[list[int]]:
         """Return the correct predictions of each lane and task."""
-        place_LP = self._place_LP.to(count_LPU.device)
+        place_LP = of.place_LP.to(count_LPU.device)
         right_LP = count_LPU.gather(2, (place_LP % self.streams.n_units).unsqueeze(2)).squeeze(2)
-        right_LT = right_LP.new_zeros(self.streams.lanes, self.streams.n_tasks)
+        right_LT = right_LP.new_zeros(self.streams.lanes, len(of.tasks))
         return right_LT.scatter_add_(1, place_LP // self.streams.n_units, right_LP).tolist()
 
     def count(self, split: str) -> list[list[int]]:
         """Return the correct predictions of each lane and task; copies to the host once."""
-        return self._right(self._confusion(split))
+        return self._right(self._confusion(split, self._every_task), self._every_task)
 
     def validation_of(self, tasks: Sequence[int]) -> list[int]:
         """Return the correct predictions of each lane on the validation rows of some tasks."""
@@ -112,29 +125,34 @@ class AccuracyScorer:
         return found
 
     def measure(self, row: int) -> None:
-        """Fill one row of R."""
+        """Fill one row of R, for the tasks that ``eval`` scores."""
+        tasks = self.streams.training.scored_after(row, self.streams.n_tasks)
+        if not tasks:
+            return
+        every = len(tasks) == self.streams.n_tasks
+        of = self._every_task if every else _Places(self.streams, tasks)
         for split, lanes in self.right.items():
-            outside = split == "test" and row > 0 and self.rows["outside"][0].shape[1] > 0
+            outside = every and split == "test" and row > 0 and self.rows["outside"][0].shape[1] > 0
             confidence: list[Tensor] | None = [] if outside else None
-            count_LPU = self._confusion(split, confidence).cpu()
-            for lane, counts in enumerate(self._right(count_LPU)):
-                lanes[lane][row] = [*counts]
-            for lane, found in enumerate(self._sparse(count_LPU.numpy(), row)):
+            count_LPU = self._confusion(split, of, confidence).cpu()
+            for lane, counts in enumerate(self._right(count_LPU, of)):
+                lanes[lane].rows[row] = [*counts]
+            for lane, found in enumerate(self._sparse(count_LPU.numpy(), row, of)):
                 self.confused[split][lane].append(found)
             if confidence:
                 for lane, area in enumerate(self._outside_area(torch.cat(confidence, 1), row)):
                     self.outside[lane][row] = area
 
-    def _sparse(self, count_LPU: NDArray[np.int32], row: int) -> list[NDArray[np.int32]]:
+    def _sparse(self, count_LPU: NDArray[np.int32], row: int, of: _Places) -> list[NDArray[np.int32]]:
         """Return counts above zero of each lane, (K, 5): row of R, task from 1, true unit, prediction, count.
 
         They are few, because most classes are confused with few others.
         """
         lane_K, pair_K, unit_K = count_LPU.nonzero()
-        place_K = self._place_LP.cpu().numpy()[lane_K, pair_K]
+        place_K = of.place_LP.cpu().numpy()[lane_K, pair_K]
         task_K, true_K = place_K // self.streams.n_units, place_K % self.streams.n_units
         count_K = count_LPU[lane_K, pair_K, unit_K]
-        columns = (np.full_like(task_K, row), task_K + 1, true_K, unit_K, count_K)
+        columns = (np.full_like(task_K, row), task_K + of.tasks.start + 1, true_K, unit_K, count_K)
         found_K5 = np.stack(columns, 1).astype(np.int32)
         return np.split(found_K5, np.searchsorted(lane_K, range(1, self.streams.lanes)))
 
@@ -142,7 +160,8 @@ class AccuracyScorer:
         """Return for each lane how well confidence separates rows of the tasks so far from outside rows."""
         rows_LR, real_LR, _ = self.rows["test"]
         counts_LR = (real_LR > 0) & (self.streams.task_of(rows_LR) < row)
-        outside_LO = torch.cat([_confidence(scores) for _, _, scores in self._answers("outside")], 1)
+        outside = self._answers_of(*self.rows["outside"][:2])
+        outside_LO = torch.cat([_confidence(scores) for _, _, scores in outside], 1)
         return area_L(inside_LR, counts_LR, outside_LO, self.rows["outside"][1] > 0).tolist()
 
     def curve(self, task: int, step: int, active: tuple[bool, ...] | None) -> None:
@@ -174,9 +193,7 @@ class AccuracyScorer:
         """Return the matrices and curves of a lane."""
         found: Fields = {"prequential": self.tested[lane]} if self.tested[lane] else {}
         for split, lanes in self.right.items():
-            rows = [zip(row, self.rows[split][2][lane], strict=True) for row in lanes[lane]]
-            total = [[None if right is None else n for right, n in row] for row in rows]
-            found[split] = {"right": lanes[lane], "total": total}
+            found[split] = lanes[lane].record("right", total=self.rows[split][2][lane])
         if self.rows["outside"][0].shape[1]:
             found["outside"] = self.outside[lane]
         return {**found, "curves": self.curves[lane]}
@@ -190,7 +207,7 @@ class AccuracyScorer:
     def rows_of(self, lane: int, first: int, end: int) -> Fields:
         """Return rows ``first`` to ``end`` (exclusive) of a lane's matrices, for a checkpoint."""
         return {
-            "right": {split: lanes[lane][first:end] for split, lanes in self.right.items()},
+            "right": {split: lanes[lane].written(first, end) for split, lanes in self.right.items()},
             "confused": {
                 split: [c.tolist() for c in lanes[lane] if len(c) and first <= c[0, 0] < end]
                 for split, lanes in self.confused.items()
@@ -203,7 +220,7 @@ class AccuracyScorer:
     def load_rows(self, lane: int, first: int, rows: Fields) -> None:
         """Continue from a checkpoint: add rows from ``first`` on."""
         for split, right in rows["right"].items():
-            self.right[split][lane][first : first + len(right)] = right
+            self.right[split][lane].load(first, right)
             counts = (np.array(c, dtype=np.int32) for c in rows["confused"][split])
             self.confused[split][lane] += counts
         self.outside[lane][first : first + len(rows["outside"])] = rows["outside"]

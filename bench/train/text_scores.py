@@ -12,13 +12,13 @@ from torch import Tensor
 
 from bench.encode import words
 from bench.plan import Fields
+from bench.train.score_rows import ScoreRows
 from strategies.core import LaneStreams, Strategy, eval_mode, pad_rows
 from suites.base import Score
 from suites.errors import Unavailable
 
 _ROWS_AT_ONCE = 200
 """Rows are padded to full chunks: scores of a lane must not depend on its neighbours' numbers of rows."""
-Values = list[list[float | None]]
 MEASURES = ("value", "chrf")
 """Scores of every task: ``value`` is BLEU, the entry of R."""
 
@@ -43,17 +43,16 @@ class TextScorer:
             "test": [[t.test_rows for t in s.tasks] for s in streams.streams],
             "validation": [[t.validation_rows for t in s.tasks] for s in streams.streams],
         }
-        lanes, shape = range(streams.lanes), (streams.n_tasks + 1, streams.n_tasks)
-        self.values: dict[str, list[dict[str, Values]]] = {
-            split: [{m: [[None] * shape[1] for _ in range(shape[0])] for m in MEASURES} for _ in lanes]
-            for split in self.rows
+        lanes, of = range(streams.lanes), (streams.training, streams.n_tasks)
+        self.values: dict[str, list[dict[str, ScoreRows]]] = {
+            split: [{m: ScoreRows(*of) for m in MEASURES} for _ in lanes] for split in self.rows
         }
         self.curves: list[list[Fields]] = [[] for _ in lanes]
 
     @torch.no_grad()
-    def generated(self, split: str) -> list[list[str]]:
-        """Return the texts that each lane generates for all rows of a split, task after task."""
-        of_lanes = [torch.cat(tasks) for tasks in self.rows[split]]
+    def generated(self, split: str, tasks: range) -> list[list[str]]:
+        """Return the texts that each lane generates for the rows of some tasks, one task after the other."""
+        of_lanes = [torch.cat(of[tasks.start : tasks.stop]) for of in self.rows[split]]
         rows_LR, _ = pad_rows(of_lanes, _ROWS_AT_ONCE)
         if rows_LR.shape[1] == 0:
             return [[] for _ in of_lanes]
@@ -65,12 +64,12 @@ class TextScorer:
         pairs = zip(generated_LRS, of_lanes, strict=True)
         return [words(of_RS[: len(rows)], self.tokenizer) for of_RS, rows in pairs]
 
-    def scores(self, split: str) -> list[dict[str, list[float | None]]]:
-        """Return the scores of every task for each lane; None for a task without rows."""
-        found = []
-        for texts, tasks in zip(self.generated(split), self.rows[split], strict=True):
+    def scores(self, split: str, tasks: range | None = None) -> list[dict[str, list[float | None]]]:
+        """Return the scores of some tasks, all by default, for each lane; None for a task without rows."""
+        found, tasks = [], range(self.streams.n_tasks) if tasks is None else tasks
+        for texts, rows in zip(self.generated(split, tasks), self.rows[split], strict=True):
             start, of_tasks = 0, []
-            for rows_R in tasks:
+            for rows_R in rows[tasks.start : tasks.stop]:
                 of_tasks.append(self._compared(texts[start : start + len(rows_R)], rows_R))
                 start += len(rows_R)
             found.append({m: [of[m] for of in of_tasks] for m in MEASURES})
@@ -81,11 +80,14 @@ class TextScorer:
         return bleu_and_chrf(texts, [targets[row] for row in self.streams.data.index_of(rows_R).tolist()])
 
     def measure(self, row: int) -> None:
-        """Fill one row of R."""
+        """Fill one row of R, for the tasks that ``eval`` scores."""
+        tasks = self.streams.training.scored_after(row, self.streams.n_tasks)
+        if not tasks:
+            return
         for split, lanes in self.values.items():
-            for values, scores in zip(lanes, self.scores(split), strict=True):
+            for values, scores in zip(lanes, self.scores(split, tasks), strict=True):
                 for name in MEASURES:
-                    values[name][row] = scores[name]
+                    values[name].rows[row] = scores[name]
 
     def curve(self, task: int, step: int, active: tuple[bool, ...] | None) -> None:
         """Append validation scores of the active lanes within a task; tasks and steps are counted from 1."""
@@ -96,7 +98,11 @@ class TextScorer:
     def record(self, lane: int) -> Fields:
         """Return the matrices and curves of a lane, the bounds of the score and the rows of every task."""
         rows = {split: [len(r) for r in lanes[lane]] for split, lanes in self.rows.items()}
-        found = {split: {**lanes[lane], "rows": rows[split]} for split, lanes in self.values.items()}
+        found = {
+            split: {k: v for name, of in lanes[lane].items() for k, v in of.record(name).items()}
+            | {"rows": rows[split]}
+            for split, lanes in self.values.items()
+        }
         score = asdict(self.score) | {"signature": signature()}
         return {"score": score, **found, "curves": self.curves[lane]}
 
@@ -108,7 +114,9 @@ class TextScorer:
         """Return rows ``first`` to ``end`` (exclusive) of a lane's matrices, for a checkpoint."""
         of_lane = {split: lanes[lane] for split, lanes in self.values.items()}
         return {
-            "values": {s: {m: rows[first:end] for m, rows in of.items()} for s, of in of_lane.items()},
+            "values": {
+                s: {m: rows.written(first, end) for m, rows in of.items()} for s, of in of_lane.items()
+            },
             "curves": [point for point in self.curves[lane] if first <= point["task"] < end],
         }
 
@@ -116,7 +124,7 @@ class TextScorer:
         """Continue from a checkpoint: add rows from ``first`` on."""
         for split, of_measures in rows["values"].items():
             for name, values in of_measures.items():
-                self.values[split][lane][name][first : first + len(values)] = values
+                self.values[split][lane][name].load(first, values)
         self.curves[lane] += rows["curves"]
 
 

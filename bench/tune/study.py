@@ -77,6 +77,10 @@ class Method:
         """Why the method is not tuned."""
         if not spec.training["validation"]:
             raise UserError("tuning chooses by validation rows, and validation=0 holds out none")
+        if "eval" in spec.training:
+            raise UserError(
+                f"tuning compares validation scores after every task: leave out eval={spec.training['eval']}"
+            )
         spaces = {of: how.space.get(of, {}) | own.get(of, {}) for of in {*how.space, *own}}
         self.space: Space = space_of(self.selector, spec, spaces)
         self.title = f"{self.view} {scenario} {self.selector}"

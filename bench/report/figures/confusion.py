@@ -15,7 +15,7 @@ from bench.report.figures.looks import Looks, finish, label, new, style
 from bench.report.figures.tips import tip
 from bench.report.formats import number
 from bench.report.summary import best_first
-from bench.results import Confusions, Frames, confusions
+from bench.results import Confusions, Frames, confusions, so_far
 
 MOST_TASKS = 5
 _COLUMNS = ["identity", "i", "task", "true", "answer", "count", "share"]
@@ -53,8 +53,7 @@ def _order(cell: Confusions, split: str) -> dict[int, int]:
 
 def _shares(cells: Sequence[Confusions], order: dict[int, int], split: str) -> pd.DataFrame:
     columns = ["i", "j", "true", "answer", "count"]
-    frame = pd.concat([pd.DataFrame(c.counts[split], columns=columns) for c in cells])
-    frame = frame[frame["j"] <= frame["i"]]
+    frame = pd.concat([pd.DataFrame(so_far(c.counts[split]), columns=columns) for c in cells])
     data = frame.groupby(["i", "true", "answer"])["count"].sum().reset_index()
     data["share"] = data["count"] / data.groupby(["i", "true"])["count"].transform("sum")
     data["task"] = data["true"].map(order)

@@ -18,7 +18,9 @@ _MOST = 20
 
 def matrices_data(frames: Frames) -> pd.DataFrame:
     """Return the mean matrix over seeds of every strategy that was measured everywhere."""
-    whole = frames.matrix.groupby("identity")["value"].count() == frames.matrix.groupby("identity").size()
+    n_tasks = int(frames.matrix["j"].max()) if len(frames.matrix) else 0
+    of_rows = frames.matrix.groupby("identity")
+    whole = of_rows["value"].count() == of_rows["key"].nunique() * n_tasks * (n_tasks + 1)
     data = intervals(frames.matrix, ["identity", "i", "j"])
     return data[data["identity"].isin(whole[whole].index)]
 

@@ -16,9 +16,14 @@ from bench.results import Frames
 
 
 def stream_data(frames: Frames) -> pd.DataFrame:
-    """Return, per strategy and number of tasks learned, the mean score on the tasks so far, over seeds."""
+    """Return, per strategy and number of tasks learned, the mean score on the tasks so far, over seeds.
+
+    It has no row where one of these tasks was not measured.
+    """
     seen = frames.matrix[(frames.matrix["j"] <= frames.matrix["i"]) & frames.matrix["value"].notna()]
-    by_seed = seen.groupby(["identity", "seed", "i"])["value"].mean().reset_index()
+    of_seeds = seen.groupby(["identity", "seed", "i"])["value"].agg(["mean", "size"]).reset_index()
+    whole = of_seeds[of_seeds["size"] == of_seeds["i"]]
+    by_seed = whole.drop(columns="size").rename(columns={"mean": "value"})
     return intervals(by_seed, ["identity", "i"]).rename(columns={"i": "tasks"})
 
 

@@ -228,8 +228,9 @@ function curve(stream, score) {
     label.textContent = Number((100 * v).toPrecision(3));
     svg.append(label);
   }
+  const step = stream.length > 12 ? 5 * Math.ceil(stream.length / 60) : 1;
   stream.forEach((_, i) => {
-    if (stream.length > 12 && i % 5 !== 4) return;
+    if ((i + 1) % step) return;
     const label = draw("text", { x: x(i), y: h - 6, "text-anchor": "middle" });
     label.textContent = i + 1;
     svg.append(label);

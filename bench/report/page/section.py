@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.captions import caption, hidden, left_out, stale
+from bench.report.captions import caption, hidden, left_out, stale, undefined
 from bench.report.families import families
 from bench.report.figures import FIGURES, Drawn
 from bench.report.figures.matrices import matrix_digits
@@ -29,6 +29,9 @@ from bench.report.tuned_rows import remarks_on_tuning
 from bench.results import Frames, Grid
 from bench.stats import SCORES
 from suites.base import Score
+
+_MOST_TASKS = 100
+"""Number of tasks above which R, which grows with its square, is not on the page."""
 
 
 def section(
@@ -61,7 +64,7 @@ def section(
     pairs = comparisons(part, list(found))
     given = numbers[numbers["column"].isin([c["key"] for c in columns])] if len(numbers) else numbers
     lines = [*grid_remarks(part), *left_out(whole), *hidden(whole), *remarks_on_tuning(whole)]
-    lines += [*idle_rows(part), *stale(whole)]
+    lines += [*undefined(whole, shown), *idle_rows(part), *stale(whole)]
     about = " ".join([*(f"{line}." for line in lines), caption(whole, given, layout)])
     title = part_title(suite, scenario)
     tables = by_part(whole, numbers[numbers["column"].isin((*shown, *SPEED))], layout) if len(numbers) else []
@@ -156,9 +159,16 @@ def _seeds(whole: Frames) -> dict[str, list[list[str]]]:
 
 def _matrices(matrix: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the mean R of every strategy that has one; an entry that some seeds lack is no entry."""
+    n_tasks = int(matrix["j"].max()) if len(matrix) else 0
+    if n_tasks > _MOST_TASKS:
+        return {}
     of_entries = matrix.groupby(["identity", "i", "j"])["value"]
-    means = of_entries.mean().where(of_entries.count() == of_entries.size())
-    found = {str(name): entries.unstack("j") for name, entries in means.groupby("identity")}
+    seeds = matrix.groupby("identity")["key"].nunique()
+    means = of_entries.mean().where(of_entries.count().eq(seeds, level="identity"))
+    found = {
+        str(name): entries.droplevel("identity").unstack("j").reindex(range(n_tasks + 1))
+        for name, entries in means.groupby("identity")
+    }
     return {name: mean for name, mean in found.items() if mean.iloc[-1].notna().any()}
 
 
