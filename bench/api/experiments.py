@@ -52,6 +52,7 @@ def run(
     keep_models: str = "",
     resume_from: str | Path | None = None,
     budget: Mapping[str, Value] | str | None = None,
+    track: str | Iterable[str] = (),
     stale: str = "",
     force: bool = False,
     retry_failed: bool = False,
@@ -87,6 +88,8 @@ def run(
         resume_from: Folder of an exported model to continue from.
         budget: What every method may use, ``{"memory": "2MB", "compute": 1.5}`` or ``"memory=2MB"``: methods
             are sized to it, or skipped with the reason.
+        track: Trackers that scores are sent to, with a place: ``"tensorboard:runs/events"``, ``"mlflow"``,
+            ``["wandb:my-project", "trackio"]``. What they do wrong is a warning and never an error.
         stale: ``rerun`` or ``keep`` cells of ``out`` whose code or data changed. Without it, cells are run
             again if only the user's own files changed; any other change is an error.
         force: Run every cell again.
@@ -119,6 +122,7 @@ def run(
         resolve_for,
     )
     from bench.store import RunFolder, RunReader
+    from bench.trackers import check_trackers, tracking
 
     if dataset is not None:
         if suite:
@@ -140,6 +144,7 @@ def run(
         check_method=check_before_run if check else leave_out,
     )
     options.check()
+    trackers = check_trackers(track, None if out is None else Path(out))
     if dry_run:
         there = RunReader(Path(out)) if out is not None and Path(out).exists() else None
         frames = load(there.folder) if there else Frames.of(results.tidy([]))
@@ -152,7 +157,12 @@ def run(
         for words in [*plan.remarks, *remarks]:
             warnings.warn(words, stacklevel=2)
         command = f"bench.run({suite!r}, {list(request.strategies)!r})"
-        outcome = carry_out_plan(replace(plan, remarks=()), folder, options, command)
+        faults: list[str] = []
+        with tracking(trackers, faults.append) as on_record:
+            options = replace(options, on_record=on_record)
+            outcome = carry_out_plan(replace(plan, remarks=()), folder, options, command)
+        for words in faults:
+            warnings.warn(words, stacklevel=2)
         for words in outcome.unfinished:
             warnings.warn(f"not finished: {words}; the same call runs them", stacklevel=2)
         for words in outcome.failures:

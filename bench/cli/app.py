@@ -53,6 +53,13 @@ Stale = Annotated[
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Run methods in files without lethe check.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Import files that were not named on the command line.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="tensorboard[:DIR]|mlflow[:URI]|wandb[:PROJECT]|trackio[:PROJECT]",
+        help="Send scores to trackers; repeat, or use commas.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run; run nothing.")]
 
 

@@ -22,6 +22,7 @@ from bench.cli.app import (
     NoCheck,
     Scenarios,
     Stale,
+    Track,
     Trust,
     app,
     debugging,
@@ -113,6 +114,7 @@ def run(
     share: Annotated[
         str, typer.Option(metavar="I/N", help="Begin with share I, from 0, of N; for jobs of a batch system.")
     ] = "",
+    track: Track = None,
     data: Mirror = None,
     dry_run: DryRun = False,
     only_missing: Annotated[
@@ -173,6 +175,7 @@ def run(
         "on": on,
     }
     how |= _share_of(share)
+    how["track"] = trackers_of(what, track, out)
     # Everything else is named on the command line, or by a file that is.
     trust = trust or not (resume_from or (what.endswith(".toml") and dry_run))
     with importing(trust, files_named(what, strategy, pairs)):
@@ -238,7 +241,27 @@ def pairs_of(settings: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+def trackers_of(what: str, track: list[str] | None, out: Path | None) -> dict[str, str]:
+    """Return the place of each tracker that the command line, or else an experiment file, names."""
+    if not track and what.endswith(".toml"):
+        from bench import schema
+
+        track = schema.read_toml(schema.Experiment, Path(what)).track
+    if not track:
+        return {}
+    from bench.trackers import check_trackers
+
+    return check_trackers(track, out)
+
+
+def _carry_out(
+    requests: list[Any],
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    track: dict[str, str],
+    **options: Any,
+) -> None:
     if dry_run:
         from bench.runner import Options
 
@@ -252,7 +275,7 @@ def _carry_out(requests: list[Any], out: Path | None, dry_run: bool, as_json: bo
     if kind == SLURM:
         outcome = _run_in_shares(requests, out, settings, **options)
     else:
-        outcome = run_requests(requests, out, **options)
+        outcome = run_requests(requests, out, track, **options)
     show_run(outcome, out, as_json)
 
 
@@ -291,12 +314,13 @@ def say_unfinished(faults: list[str]) -> None:
         print(f"lethe: {errors.NOT_FINISHED}: {words}; the same command runs them", file=sys.stderr)
 
 
-def run_requests(requests: list[Any], out: Path, **options: Any) -> Any:
-    """Carry out requests so that they can be stopped; return the outcome."""
+def run_requests(requests: list[Any], out: Path, track: dict[str, str] | None = None, **options: Any) -> Any:
+    """Carry out requests so that they can be stopped, and send records to trackers; return the outcome."""
     from bench.runner import Options, carry_out
+    from bench.trackers import tracking  # imports pandas
 
-    with stoppable(out) as command:
-        return carry_out(requests, out, Options(**options), command)
+    with stoppable(out) as command, tracking(track or {}) as on_record:
+        return carry_out(requests, out, Options(**options, on_record=on_record), command)
 
 
 def _run_in_shares(requests: list[Any], out: Path, settings: str, **options: Any) -> Any:

@@ -28,7 +28,15 @@ from bench.cli.app import (
 from bench.cli.completion import names_of
 from bench.cli.data_options import takes_data_options
 from bench.cli.output import print_json
-from bench.cli.run import files_named, request_of, run_requests, say_unfinished, show_run, stoppable
+from bench.cli.run import (
+    files_named,
+    request_of,
+    run_requests,
+    say_unfinished,
+    show_run,
+    stoppable,
+    trackers_of,
+)
 from suites import errors
 
 if TYPE_CHECKING:
@@ -129,16 +137,25 @@ def tune(
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the results with --out")
     options: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
-    options |= {"device": device, "jobs": jobs, "lanes": lanes}
+    options |= {"device": device, "jobs": jobs, "lanes": lanes, "track": trackers_of(what, None, out)}
     trust = trust or not (what.endswith(".toml") and dry_run)
     with importing(trust, files_named(what, strategy, pairs)):
         tune_and_run(requests, how, out, dry_run, as_json, **options)
 
 
 def tune_and_run(
-    requests: list[Request], how: Choosing, out: Path | None, dry_run: bool, as_json: bool, **options: Any
+    requests: list[Request],
+    how: Choosing,
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    track: dict[str, str],
+    **options: Any,
 ) -> None:
-    """Tune, then run the chosen settings and print their tables; or print what would be done."""
+    """Tune, then run the chosen settings and print their tables; or print what would be done.
+
+    Trackers get the chosen settings on the reported seeds, not the trials.
+    """
     from bench.tune import Study
 
     folder = out or Path("results/runs/tuned")
@@ -154,7 +171,7 @@ def tune_and_run(
     for words in study.chosen_in_words():
         print(words, file=sys.stderr)
     if reported := study.reported():
-        show_run(run_requests(reported, folder, **options), folder, as_json)
+        show_run(run_requests(reported, folder, track, **options), folder, as_json)
     elif as_json:
         print_json({"run": folder, "tuning": [of.model_dump() for of in chosen.values()]})
 

@@ -2,7 +2,7 @@
 
 from bench.results.choose import as_shown, choose, read_names
 from bench.results.compared_runs import compare_runs, own_project
-from bench.results.frames import CELL, Frames, load, tidy
+from bench.results.frames import CELL, Frames, load, scores_of, tidy
 from bench.results.grids import Grid, folded
 from bench.results.like_finetune import LikeFinetune, compared_with_finetune
 from bench.results.merge import state_of
@@ -16,5 +16,5 @@ __all__ = [
     "Expectation", "Frames", "Grid", "LikeFinetune", "Line", "Outcome", "Step", "Trial", "Tuned",
     "as_shown", "by_class", "choose", "classes", "commits_between", "compare_runs",
     "compared_with_finetune", "confusions", "folded", "history", "load", "outcomes", "own_project",
-    "read_names", "so_far", "state_of", "tidy",
+    "read_names", "scores_of", "so_far", "state_of", "tidy",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from bench.results.grids import Grid
 from bench.results.merge import LeftOut, Merged, merge, setting
 from bench.results.outcome import OWN_TERM, RESOURCES, SPLITS, TIMINGS, Outcome
 from bench.schema import Manifest, Metadata
-from bench.stats import SCORES, all_scores
+from bench.stats import SCORES, Matrix, all_scores
 from suites.base import PROPORTION, Score
 from suites.errors import UserError, unknown
 
@@ -251,24 +251,16 @@ def _scores(
     """Return all scores; add the reasons why cells have not all of them to ``undefined``."""
     parts, names = [], np.array([*SCORES], dtype=object)
     for outcome in done:
-        curves = [(task, values) for task, _, values in outcome.curves]
         reference = references.of(outcome)
         R_reference = None
         if isinstance(reference, str):
             undefined[outcome.key, "intransigence"] = reference
         else:
             R_reference = reference.measured[split].value
-        R, R_validation = (outcome.measured[name].value for name in (split, "validation"))
-        total = outcome.measured[split].total
-        of_test = (outcome.outside, outcome.chrf) if split == "test" else ((), ())
-        tested = outcome.tested if split == "test" else ()
-        beside = (*of_test, total, tested)
-        values = all_scores(R, R_reference, curves, R_validation, *beside)
+        values = scores_of(outcome, R_reference, split)
         if chosen := outcome.spec["training"].get("eval"):
             # What would be defined if every entry had been measured.
-            whole, within, rows = (np.nan_to_num(matrix) for matrix in (R, R_validation, total))
-            of_reference = None if R_reference is None else np.nan_to_num(R_reference)
-            filled = all_scores(whole, of_reference, curves, within, *of_test, rows + 1, tested)
+            filled = scores_of(outcome, R_reference, split, filled=True)
             why = f"needs entries of R that eval={chosen} does not measure"
             undefined |= {
                 (outcome.key, name): why
@@ -277,6 +269,29 @@ def _scores(
             }
         parts.append((_name(outcome), {"score": names, "value": np.array([*values.values()])}))
     return _joined(parts, [*CELL, "score", "value"])
+
+
+def scores_of(
+    outcome: Outcome, R_reference: Matrix | None = None, split: str = "test", filled: bool = False
+) -> dict[str, float]:
+    """Return all scores of a done cell, NaN for those that are not defined.
+
+    Args:
+        outcome: The cell.
+        R_reference: The matrix of its ``cumulative`` cell, which ``intransigence`` needs.
+        split: The rows of the scores.
+        filled: Whether entries of R that were not measured count as 0 of at least one row.
+    """
+    curves = [(task, values) for task, _, values in outcome.curves]
+    R, R_validation = (outcome.measured[name].value for name in (split, "validation"))
+    total = outcome.measured[split].total
+    if filled:
+        R, R_validation, total = (np.nan_to_num(matrix) for matrix in (R, R_validation, total))
+        total = total + 1
+        R_reference = None if R_reference is None else np.nan_to_num(R_reference)
+    of_test = (outcome.outside, outcome.chrf) if split == "test" else ((), ())
+    tested = outcome.tested if split == "test" else ()
+    return all_scores(R, R_reference, curves, R_validation, *of_test, total, tested)
 
 
 class References:

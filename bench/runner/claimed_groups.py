@@ -60,6 +60,10 @@ class ClaimedGroups:
         found, self._elsewhere = self._elsewhere, []
         return found
 
+    def were_mine(self, keys: Iterable[str]) -> set[str]:
+        """Return the cells that this command claimed, and so ran itself."""
+        return self._mine.intersection(keys)
+
     def release(self, keys: Iterable[str]) -> None:
         """Give the claims of cells back, after their records are written."""
         self._claims.release(list(keys))

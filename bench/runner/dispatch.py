@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -33,7 +33,7 @@ from bench.runner.options import Checked, Options, Outcome
 from bench.runner.processes import Ended, in_processes, number_of_processes, run_groups
 from bench.runner.progress import Progress
 from bench.runner.target import Target
-from bench.schema import failure_in_words
+from bench.schema import CellRecord, failure_in_words
 from bench.store import (
     REFERENCE,
     Claims,
@@ -209,10 +209,11 @@ def _carry_out_claimed(
             began = in_processes(waiting, target, plan.device, options.jobs)
         else:
             began = OnEngine(engine, target, plan.device, plan.data, plan.replaced, say).run(waiting)
-        with closing(run_groups(waiting, began)) as ends:
+        with _sending(options, run, waiting) as send, closing(run_groups(waiting, began)) as ends:
             for ended in ends:
                 became += ended
                 progress.done([plan.by_key[key] for key in ended.keys])
+                send()
     if not became.stops:
         superseded.keep_differing()
     if options.shares > 1:  # the other cells are those of other shares
@@ -228,6 +229,25 @@ def _engine(address: str) -> Iterator[Engine | None]:
         return
     with closing(engine_at(address)) as engine:
         yield engine
+
+
+@contextmanager
+def _sending(options: Options, run: RunFolder, groups: ClaimedGroups) -> Iterator[Callable[[], None]]:
+    """Yield a function that gives the records to ``on_record`` that cells of this command wrote since."""
+    on_record, new = options.on_record, run.second_reader()
+
+    def send() -> None:
+        if on_record is None:
+            return
+        with suppress(OSError):  # it concerns those who watch, not the run
+            for key, line in new.appended():
+                if groups.were_mine([key]):
+                    on_record(CellRecord.read(line)[1])
+
+    try:
+        yield send
+    finally:
+        send()
 
 
 def _nothing(words: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.engines import LOCAL
+from bench.schema import Fields
 from bench.store import WHICH
 from suites.errors import UserError, unknown
 
@@ -46,6 +47,8 @@ class Options:
     """Checks a method of a user's file before its cells run; None for no check."""
     keep_models: str = ""
     """Save trained models after the ``last`` task or after ``all``; empty for none."""
+    on_record: Callable[[Fields], None] | None = None
+    """Called in this process with each record that this command's cells wrote; see bench.trackers."""
     until: int = 0
     """Stop every cell at its checkpoint after this many tasks, without a record; 0 for its last task."""
 

@@ -66,5 +66,7 @@ class Experiment(FileModel):
     ``text``, ``label``, ``task`` ..."""
     runs: Annotated[list[RunTable], Field(alias="run", min_length=1)]
     """The tables of what to run."""
+    track: list[str] = []
+    """Trackers, with a place: ``["tensorboard:runs/events", "mlflow"]``, if ``--track`` is not given."""
     tune: TuneTable | None = None
     """How settings are chosen first; none for the settings as they are."""

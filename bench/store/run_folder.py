@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,6 +244,12 @@ class RunFolder(RunReader):
 
         The first call returns those written since the records were read. Only what was appended is read.
         """
+        self._new |= {key for key, _ in self.appended()}
+        found, self._new = self._new, set()
+        return found
+
+    def appended(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the intact records, as key and line, that any process appended since the last reading."""
         for path in self.cells.glob(f"[!.]*{SUFFIX}"):
             with path.open("rb") as stream:
                 start = self._ends.get(path.name, 0)
@@ -255,9 +261,13 @@ class RunFolder(RunReader):
                         break
                     self._ends[path.name] = self._ends.get(path.name, 0) + len(line)
                     if (head := HEAD.match(line)) and is_intact(line):
-                        self._new.add(head[1].decode())
-        found, self._new = self._new, set()
-        return found
+                        yield head[1].decode(), line
+
+    def second_reader(self) -> RunFolder:
+        """Return another object on the folder; what is new is counted on its own, from the same place on."""
+        other = RunFolder(self.folder)
+        other._ends = dict(self._ends)
+        return other
 
     def remove_litter(self, keys: Iterable[str]) -> int:
         """Remove what killed commands left: temporary files, and checkpoints of cells with a later record.
