@@ -5,11 +5,13 @@ from bench import (
 )
 from bench.api import (
     Frames as Frames,
+    Tuning as Tuning,
     compare as compare,
     export as export,
     load as load,
     report as report,
     run as run,
+    tune as tune,
 )
 from bench.export import (
     Predictor as Predictor,

@@ -2,5 +2,6 @@
 
 from bench.api.experiments import compare, export, load, report, run
 from bench.api.notebook import Frames
+from bench.api.tuning import Tuning, tune
 
-__all__ = ["Frames", "compare", "export", "load", "report", "run"]
+__all__ = ["Frames", "Tuning", "compare", "export", "load", "report", "run", "tune"]

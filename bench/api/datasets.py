@@ -22,6 +22,21 @@ Columns = Mapping[str, Value | Sequence[str]]
 _CHUNK = 10_000
 
 
+def suite_or_dataset(suite: str, dataset: Any, columns: Columns | None) -> str:
+    """Return the name of the suite of ``run``: ``suite``, or that of a data set instead of it.
+
+    Raises:
+        UserError: Both are given, or columns without a data set, or the data set cannot be used.
+    """
+    if dataset is None:
+        if columns:
+            raise UserError("columns describe a dataset: give dataset=")
+        return suite
+    if suite:
+        raise UserError(f"give a suite or a dataset, not both: {suite!r}")
+    return suite_of(dataset, columns or {})
+
+
 def suite_of(
     dataset: "str | Path | pd.DataFrame | datasets.Dataset | datasets.DatasetDict", columns: Columns
 ) -> str:

@@ -7,12 +7,11 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import results
-from bench.api.datasets import Columns, suite_of
+from bench.api.datasets import Columns, suite_or_dataset
 from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
 from bench.plan import (
@@ -20,8 +19,7 @@ from bench.plan import (
     Budget,
     Request,
     Value,
-    check_seeds,
-    seeds as read_seeds,
+    seeds_of,
     selectors_of,
     text_of_values,
 )
@@ -124,13 +122,8 @@ def run(
     from bench.store import RunFolder, RunReader
     from bench.trackers import check_trackers, tracking
 
-    if dataset is not None:
-        if suite:
-            raise UserError(f"give a suite or a dataset, not both: {suite!r}")
-        suite = suite_of(dataset, columns or {})
-    elif columns:
-        raise UserError("columns describe a dataset: give dataset=")
-    request = _request(suite, strategies, scenarios, seeds, settings, resume_from, budget)
+    suite = suite_or_dataset(suite, dataset, columns)
+    request = request_of(suite, strategies, scenarios, seeds, settings, resume_from, budget)
     options = Options(
         device=device,
         jobs=jobs,
@@ -173,7 +166,7 @@ def run(
         return frames
 
 
-def _request(
+def request_of(
     suite: object,
     strategies: object,
     scenarios: str | Iterable[str],
@@ -182,7 +175,7 @@ def _request(
     resume_from: str | Path | None,
     budget: object,
 ) -> Request:
-    """Return the request of ``run``; raises UserError for arguments of another type."""
+    """Return the request of ``run`` or ``tune``; raises UserError for arguments of another type."""
     if not isinstance(suite, str) or not suite:
         raise UserError(f"a suite is a name like 'digits' or './file.py:NAME', not {suite!r}")
     if not isinstance(settings, Mapping | None):
@@ -190,17 +183,10 @@ def _request(
     if not isinstance(budget, Mapping | str | None):
         raise UserError(f"a budget is a dictionary like {{'memory': '2MB'}}, not {budget!r}")
     kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)
-    if isinstance(seeds, str | Integral):
-        wanted = read_seeds(str(seeds))
-    elif isinstance(seeds, Iterable):
-        listed = list(seeds)
-        wanted = check_seeds(listed, listed)
-    else:
-        raise UserError(f"seeds must be a number of seeds, a list of them or text like '2-6', not {seeds!r}")
     texts = {name: text_of_values(name, value) for name, value in (settings or {}).items()}
     resumed = "" if resume_from is None else str(resume_from)
     limit = Budget.read(budget.split(",") if isinstance(budget, str) else budget or {})
-    return Request(suite, selectors_of(strategies), kinds, wanted, texts, resumed, budget=limit)
+    return Request(suite, selectors_of(strategies), kinds, seeds_of(seeds), texts, resumed, budget=limit)
 
 
 def load(
@@ -320,7 +306,7 @@ def compare(
         assert not comparison.alarms, comparison.alarms
         ```
     """
-    chosen = read_seeds(str(seeds)) if isinstance(seeds, int) else seeds
+    chosen = seeds_of(seeds) if isinstance(seeds, int) else seeds
     return compare_runs(base, new, scores, margins, expect, chosen)
 
 

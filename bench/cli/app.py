@@ -43,6 +43,12 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value: a training setting, model, or a model option."),
 ]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="memory=2MB|compute=1.5", help="Size every method to it; compute in passes of finetune."
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")]
 Lanes = Annotated[int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")]

@@ -13,6 +13,7 @@ import typer
 from bench.checks.before_run import check_before_run, leave_out
 from bench.cli.app import (
     DEBUG,
+    Budgets,
     Device,
     DryRun,
     Jobs,
@@ -35,6 +36,7 @@ from bench.cli.output import print_json
 from bench.engines import LOCAL, SLURM
 from suites import errors
 from suites.declared import notes_of, suite_named
+from suites.errors import some
 
 if TYPE_CHECKING:
     from bench.plan import Request
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 )
 @takes_data_options
 def run(
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
@@ -66,9 +69,7 @@ def run(
         ),
     ] = None,
     scenario: Scenarios = None,
-    seeds: Annotated[
-        str | None, typer.Option(help="10 means 0 to 9 (the default); 2-6; 1,4.", show_default=False)
-    ] = None,
+    seeds: Annotated[str, typer.Option(help="10 means 0 to 9; 2-6; 1,4.")] = "10",
     out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -87,12 +88,7 @@ def run(
             help="Tasks scored after each task; short for --set eval=...",
         ),
     ] = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="memory=2MB|compute=1.5", help="Size every method to it; compute in passes of finetune."
-        ),
-    ] = None,
+    budget: Budgets = None,
     resume_from: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue training from an exported model.")
     ] = None,
@@ -141,6 +137,8 @@ def run(
     Cells whose code or data changed are stale. If only your own files changed, they are run again; for
     changes in Lethe itself choose with --stale.
 
+    An experiment file says what is run: options that say it too are refused beside it.
+
     Files named on the command line are imported, and those of an experiment file when it is run. A dry run
     imports those of an experiment file only with --trust, and so is the file of an exported model's network.
     """
@@ -148,20 +146,16 @@ def run(
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
     from bench.cli.tune import tune_and_run
-    from bench.plan import DEFAULT_SEEDS, experiment_file as experiments
+    from bench.plan import experiment_file as experiments
 
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class, "eval": evaluate}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     if what.endswith(".toml"):
-        if strategy or scenario or pairs or seeds or resume_from or budget or columns:
-            raise errors.UserError(
-                "an experiment file has its own strategies, scenarios, seeds, budget, --set and [dataset]"
-            )
+        refuse_beside_file(what, context)
         requests, named = experiments.read_toml(Path(what))
         out = out or (Path(named) if named else None)
     else:
-        numbers = str(DEFAULT_SEEDS) if seeds is None else seeds
-        request = request_of(what, columns, strategy, scenario, numbers, pairs, resume_from, budget)
+        request = request_of(what, columns, strategy, scenario, seeds, pairs, resume_from, budget)
         requests, what = [request], request.suite
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the run with --out")
@@ -187,6 +181,28 @@ def run(
             given = "--force, --retry-failed and --keep-models"
             raise errors.UserError(f"{what} has a [tune] table, which cannot be combined with {given}")
         tune_and_run(requests, choosing, out, dry_run, as_json, **how)
+
+
+_HOW = {
+    "what", "out", "track", "device", "jobs", "lanes", "on", "share", "data", "dry_run", "only_missing",
+    "force", "retry_failed", "keep_models", "stale", "no_check", "trust", "as_json",
+}  # fmt: skip
+"""Parameters of ``run`` and ``tune`` that go with an experiment file."""
+
+
+def refuse_beside_file(path: str, context: typer.Context) -> None:
+    """Raise UserError if the command line has options that say what is run: an experiment file says it."""
+    named = [
+        max(option.opts, key=len)
+        for option in context.command.params
+        if option.name not in _HOW
+        and (source := context.get_parameter_source(str(option.name)))
+        and source.name == "COMMANDLINE"
+    ]
+    if named:
+        raise errors.UserError(
+            f"an experiment file says what is run: leave out {some(named, 3)}, or change {path}"
+        )
 
 
 def _choosing(what: str) -> "Choosing | None":

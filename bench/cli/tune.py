@@ -10,6 +10,7 @@ import typer
 
 from bench.checks.before_run import check_before_run, leave_out
 from bench.cli.app import (
+    Budgets,
     Device,
     DryRun,
     Jobs,
@@ -30,6 +31,7 @@ from bench.cli.data_options import takes_data_options
 from bench.cli.output import print_json
 from bench.cli.run import (
     files_named,
+    refuse_beside_file,
     request_of,
     run_requests,
     say_unfinished,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 )
 @takes_data_options
 def tune(
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
@@ -69,6 +72,7 @@ def tune(
         Path | None, typer.Option(help="Folder of the results; trials are in its folder tuning.")
     ] = None,
     settings: Settings = None,
+    budget: Budgets = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials of each strategy, its defaults included.")] = 30,
     steps: Annotated[
         int, typer.Option(min=0, help="Training steps of its trials together; 0 for no limit.")
@@ -112,14 +116,15 @@ def tune(
 
     Trials are trained together as lanes, on a view of the suite that has no test rows. Stopped and started
     again, the command continues and chooses the same.
+
+    An experiment file says what is tuned and how: options that say it too are refused beside it.
     """
     use_mirror(data)
     from bench.plan import experiment_file as experiments
 
     pairs = settings or []
     if what.endswith(".toml"):
-        if strategy or scenario or pairs or space or columns:
-            raise errors.UserError("an experiment file has its own strategies, scenarios, --set and --space")
+        refuse_beside_file(what, context)
         requests, named = experiments.read_toml(Path(what))
         from bench.tune import choosing_in  # imports torch, which bad input does not need
 
@@ -127,13 +132,12 @@ def tune(
         if how is None:
             raise errors.UserError(f"{what} has no [tune] table: lethe run {what} runs it as it is")
     else:
-        request = request_of(what, columns, strategy, scenario, seeds, pairs)
+        request = request_of(what, columns, strategy, scenario, seeds, pairs, budget=budget)
         requests, what = [request], request.suite
-        from bench.tune import Budget, Choosing, read_spaces
+        from bench.tune import Choosing, read_spaces
 
-        on, budget = experiments.seeds(tuning_seeds), Budget(trials, steps)
-        spaces = read_spaces(space or [])
-        how = Choosing(protocol, budget, on, sampler, sampler_seed, spaces, report, untuned, prune)
+        on, spaces = experiments.seeds(tuning_seeds), read_spaces(space or [])
+        how = Choosing(trials, steps, protocol, on, sampler, sampler_seed, spaces, report, untuned, prune)
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the results with --out")
     options: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
@@ -159,21 +163,17 @@ def tune_and_run(
     from bench.tune import Study
 
     folder = out or Path("results/runs/tuned")
-    study = Study(requests, how, folder)
+    study = Study(requests, how, folder, download=not dry_run)
     if dry_run:
         _dry_run(study, out is not None, as_json, options)
         return
     _tune(study, options)
-    chosen = study.tuned()
-    from bench.store import RunFolder
-
-    RunFolder(folder).add_tuning(chosen)
     for words in study.chosen_in_words():
         print(words, file=sys.stderr)
     if reported := study.reported():
         show_run(run_requests(reported, folder, track, **options), folder, as_json)
     elif as_json:
-        print_json({"run": folder, "tuning": [of.model_dump() for of in chosen.values()]})
+        print_json({"run": folder, "tuning": [of.model_dump() for of in study.tuned().values()]})
 
 
 def _tune(study: Study, options: dict[str, Any]) -> None:

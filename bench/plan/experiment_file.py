@@ -1,6 +1,6 @@
 """Experiment files, and the notation of seeds in them and on the command line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,20 @@ def seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         found = []
     return check_seeds(found, text)
+
+
+def seeds_of(given: object) -> tuple[int, ...]:
+    """Return the seeds that a file or a call in Python gives: a number, text as in ``seeds``, or a list.
+
+    Raises:
+        UserError: They are of another type, or not distinct and not negative.
+    """
+    if isinstance(given, str | Integral):
+        return seeds(str(given))
+    if not isinstance(given, Iterable):
+        raise UserError(f"seeds must be a number of seeds, a list of them or text like '2-6', not {given!r}")
+    listed = list(given)
+    return check_seeds(listed, listed)
 
 
 def check_seeds(found: Sequence[int], text: object) -> tuple[int, ...]:
@@ -73,6 +87,11 @@ def read_toml(path: Path) -> tuple[list[Request], str | None]:
     return [_request(table, dataset) for table in experiment.runs], experiment.out
 
 
+def tune_table(path: Path) -> schema.TuneTable | None:
+    """Return the ``[tune]`` table of an experiment file, None if it has none; raises as ``read_toml``."""
+    return schema.read_toml(schema.Experiment, path).tune
+
+
 def _dataset(path: Path, table: Mapping[str, Any]) -> str:
     """Return the name of the suite that ``[dataset]`` declares; its path is relative to the file."""
     options = dict(table)
@@ -84,12 +103,11 @@ def _dataset(path: Path, table: Mapping[str, Any]) -> str:
 
 def _request(table: schema.RunTable, dataset: str) -> Request:
     """Return the request of one ``[[run]]`` table; raises UserError for seeds that cannot be read."""
-    chosen = table.seeds
     return Request(
         suite=table.suite or dataset,
         strategies=selectors_of(table.strategies),
         scenarios=tuple(table.scenarios),
-        seeds=check_seeds(chosen, chosen) if isinstance(chosen, list) else seeds(str(chosen)),
+        seeds=seeds_of(table.seeds),
         settings={name: text_of_values(name, value) for name, value in table.settings.items()},
         budget=Budget.read(table.budget),
     )

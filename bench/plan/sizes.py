@@ -61,13 +61,15 @@ class Fitted:
 
 
 def fitted(request: Request, stored: StoredBy) -> Fitted:
-    """Return a request with its methods sized to its budget; without a budget, the request itself.
+    """Return a request with its methods sized to its budget.
+
+    Without a budget, and if it has sizes already, it is the request itself.
 
     Raises:
         UserError: A selector sets what the budget sizes.
     """
     found = Fitted(request)
-    if request.budget is None or request.not_imported:
+    if request.budget is None or request.not_imported or request.sized:
         return found
     sized: dict[tuple[str, str], str] = {}
     for scenario in request.kinds:

@@ -16,6 +16,7 @@ from bench.models import ModelRef, Shape, one_by_one, parameter_count, pretraine
 from bench.plan import (
     CellSpec,
     Checkpoint,
+    NoData,
     Present,
     RecordHead,
     Request,
@@ -23,6 +24,7 @@ from bench.plan import (
     Timing,
     codes_of,
     expected_time,
+    fitted,
     resolve,
     unknown_work,
 )
@@ -75,8 +77,7 @@ def resolve_for(
         to_stderr(words)
     present, stored = Present() if run is None else _present(run), StoredWhenFull()
     for request in requests if download else ():
-        if request.budget is not None and request.budget.memory is not None and not request.not_imported:
-            _fingerprint(request.suite)  # downloads its data, from which sizes follow
+        _download_for_sizes(request)
 
     def attempt() -> ResolvedPlan:
         """Resolve with the data on this machine; none is downloaded only to compare it with records."""
@@ -105,6 +106,24 @@ def resolve_for(
     with without_hub():
         _check_streams(plan)
     return plan if download else replace(plan, expected=_expected(plan, run, options.jobs))
+
+
+def sized(request: Request, *, download: bool = True) -> Request:
+    """Return a request whose methods have the sizes that fit its budget.
+
+    Methods that do not fit, and without its data all, have none: ``resolve_for`` gives the reason.
+    """
+    if download:
+        _download_for_sizes(request)
+    with without_hub(), suppress(NoData):
+        return fitted(request, _if_available(StoredWhenFull())).request
+    return request
+
+
+def _download_for_sizes(request: Request) -> None:
+    """Download the data of a request whose methods are sized to a budget of memory, which depends on it."""
+    if request.budget is not None and request.budget.memory is not None and not request.not_imported:
+        _fingerprint(request.suite)
 
 
 def _expected(plan: ResolvedPlan, run: RunReader | None, jobs: int) -> str:

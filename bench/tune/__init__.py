@@ -4,8 +4,8 @@ from bench.tune.from_file import choosing_in
 from bench.tune.protocol import Protocol
 from bench.tune.samplers import SAMPLERS
 from bench.tune.space import read_spaces
-from bench.tune.study import FOLDER, REPORTS, Budget, Choosing, Study
+from bench.tune.study import FOLDER, REPORTS, Choosing, Study
 
 __all__ = [
-    "FOLDER", "REPORTS", "SAMPLERS", "Budget", "Choosing", "Protocol", "Study", "choosing_in", "read_spaces",
+    "FOLDER", "REPORTS", "SAMPLERS", "Choosing", "Protocol", "Study", "choosing_in", "read_spaces",
 ]  # fmt: skip

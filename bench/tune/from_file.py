@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from bench import schema
-from bench.plan import check_seeds, seeds
+from bench.plan import seeds_of, tune_table
 from bench.tune.space import read_spaces
-from bench.tune.study import Budget, Choosing
+from bench.tune.study import Choosing
 
 
 def choosing_in(path: Path) -> Choosing | None:
@@ -14,18 +13,8 @@ def choosing_in(path: Path) -> Choosing | None:
     Raises:
         UserError: The file is missing or does not match the format.
     """
-    table = schema.read_toml(schema.Experiment, path).tune
+    table = tune_table(path)
     if table is None:
         return None
-    chosen = table.seeds
-    return Choosing(
-        protocol=table.protocol,
-        budget=Budget(table.trials, table.steps),
-        seeds=check_seeds(chosen, chosen) if isinstance(chosen, list) else seeds(str(chosen)),
-        sampler=table.sampler,
-        sampler_seed=table.sampler_seed,
-        space=read_spaces(table.space),
-        report=table.report,
-        untuned=table.untuned,
-        prune=table.prune,
-    )
+    read = {"seeds": seeds_of(table.seeds), "space": read_spaces(table.space)}
+    return Choosing(**table.model_dump() | read)

@@ -70,8 +70,10 @@ def _validation(scores: Mapping[str, Mapping[str, object]]) -> list[list[float]]
 
 
 def _averages(R: np.ndarray) -> list[float]:
+    """Return the averages that were measured; of a method that learns all tasks at once, the final one."""
     averages = [float(R[i, :i].mean()) for i in range(1, len(R))]
-    return averages if np.isfinite(averages).all() else []
+    known = [value for value in averages if np.isfinite(value)]
+    return known if averages and np.isfinite(averages[-1]) else []
 
 
 def worse_than_median(scores: Mapping[int, float]) -> set[int]:

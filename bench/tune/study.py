@@ -12,10 +12,9 @@ import numpy as np
 
 import suites
 from bench.plan import CellSpec, Request, unsuitable
-from bench.results import Outcome, outcomes
-from bench.runner import Options, carry_out
-from bench.schema import Trial, Tuned
-from bench.store import RunReader
+from bench.results import Outcome, Trial, Tuned, outcomes
+from bench.runner import Options, carry_out, sized
+from bench.store import RunFolder, RunReader
 from bench.tune.protocol import Protocol
 from bench.tune.pruning import FIRST, SoFar, so_far, steps_of, worse_than_median
 from bench.tune.samplers import Sampler, make_sampler, sampler_name
@@ -30,21 +29,14 @@ FOLDER = "tuning"
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What each method may spend."""
-
-    trials: int = 30
-    """Number of trials, the method's defaults included."""
-    steps: int = 0
-    """Number of training steps over all trials and seeds; 0 for no limit."""
-
-
-@dataclass(frozen=True)
 class Choosing:
     """How settings are chosen, and what is reported."""
 
+    trials: int = 30
+    """Number of trials of each method, its defaults included."""
+    steps: int = 0
+    """Number of training steps of each method over all trials and seeds; 0 for no limit."""
     protocol: str = "seeds"
-    budget: Budget = field(default_factory=Budget)
     seeds: tuple[int, ...] = (1000, 1001, 1002)
     """The tuning seeds."""
     sampler: str = "auto"
@@ -63,10 +55,12 @@ class Choosing:
 class Method:
     """One method on one suite and scenario while it is tuned."""
 
-    def __init__(self, request: Request, selector: str, how: Choosing, trials_folder: Path) -> None:
+    def __init__(
+        self, request: Request, selector: str, how: Choosing, trials_folder: Path, download: bool = True
+    ) -> None:
         (scenario,) = request.scenarios
         protocol = Protocol.read(how.protocol)
-        self.request, self.scenario, self.how = request, scenario, how
+        self.request, self.scenario, self.how, self.download = request, scenario, how, download
         self.selector, own = without_ranges(selector)
         self.view, self.suite = protocol.for_tuning(request.suite), protocol.for_report(request.suite)
         named = replace(request, suite=self.suite, strategies=(self.selector,), seeds=request.seeds[:1])
@@ -84,7 +78,7 @@ class Method:
         spaces = {of: how.space.get(of, {}) | own.get(of, {}) for of in {*how.space, *own}}
         self.space: Space = space_of(self.selector, spec, spaces)
         self.title = f"{self.view} {scenario} {self.selector}"
-        kind, n, at = sampler_name(how.sampler), how.budget.trials, trials_folder / "optuna.journal"
+        kind, n, at = sampler_name(how.sampler), how.trials, trials_folder / "optuna.journal"
         self.sampler: Sampler | None = (
             None if self.skipped or not self.space.axes
             else make_sampler(kind, self.space, n, how.sampler_seed, self.title, at)
@@ -93,11 +87,26 @@ class Method:
         self.trials: list[Trial] = []
         self.pruned: dict[int, SoFar] = {}
         """Trials that were stopped, with their scores until then."""
+        self._fits: dict[str, str | None] = {}
 
     def trial_request(self, settings: Settings) -> Request:
         """Return the request for the cells of a trial; their data set has no test rows."""
-        selected = self.space.selected(settings)
-        return replace(self.request, suite=self.view, strategies=(selected,), seeds=self.how.seeds)
+        return self._sized(self.space.selected(settings), self.view, self.how.seeds)
+
+    def _sized(self, selected: str, suite: str, seeds: tuple[int, ...]) -> Request:
+        """Return a request for a method, sized to the budget on the reported suite, if there is one.
+
+        A trial and its reported cells have the same sizes, which fit for all seeds of both.
+        """
+        asked = replace(self.request, suite=suite, strategies=(selected,), seeds=seeds)
+        if asked.budget is None:
+            return asked
+        if selected not in self._fits:
+            every = replace(asked, suite=self.suite, seeds=(*self.request.seeds, *self.how.seeds))
+            self._fits[selected] = sized(every, download=self.download).sized.get((self.scenario, selected))
+        if (text := self._fits[selected]) is None:
+            return asked  # it is skipped, with the reason
+        return replace(asked, strategies=(text,), sized={(self.scenario, text): text})
 
     def ask(self) -> list[int]:
         """Return the numbers of the next trials, none if the budget is spent."""
@@ -114,6 +123,8 @@ class Method:
 
     def running(self) -> list[int]:
         """Return the numbers of trials that were asked for and have neither ended nor been stopped."""
+        if self.skipped:
+            return []
         return [n for n in range(len(self.trials), len(self.asked)) if n not in self.pruned]
 
     def requests(self, numbers: Sequence[int]) -> list[Request]:
@@ -137,14 +148,14 @@ class Method:
 
     def _next_stop(self) -> int:
         """Return the number of trials that can be asked for before any of them has ended."""
-        budget, done = self.how.budget, len(self.trials)
-        stop = budget.trials
+        how, done = self.how, len(self.trials)
+        stop = how.trials
         if self.sampler and self.sampler.at_once:
             rounds = max(done - 1, 0) // self.sampler.at_once + 1
             stop = min(stop, 1 + rounds * self.sampler.at_once)
-        if budget.steps:
+        if how.steps:
             used, most = sum(t.steps for t in self.trials), max((t.steps for t in self.trials), default=0)
-            stop = min(stop, done + (budget.steps - used) // most if most else 1)
+            stop = min(stop, done + (how.steps - used) // most if most else 1)
         return stop
 
     def take(self, found: dict[str, Outcome], run: RunReader) -> None:
@@ -152,7 +163,8 @@ class Method:
         for number in range(len(self.trials), len(self.asked)):
             cells = self.cells(number)
             ended = [found[cell.key] for cell in cells if cell.key in found]
-            if reason := next((o.why for o in ended if o.status == "skipped"), ""):
+            reason = next((o.why for o in ended if o.status == "skipped"), "")
+            if reason and number == 0:
                 self.skipped = reason
                 return
             of = self.pruned.get(number) or so_far(cells, found, run)
@@ -201,7 +213,6 @@ class Method:
 
     def tuned(self) -> Tuned:
         """Return how its settings were chosen."""
-        budget = self.how.budget
         return Tuned(
             suite=self.suite,
             scenario=self.scenario,
@@ -211,8 +222,8 @@ class Method:
             seeds=list(self.how.seeds),
             sampler=self.sampler.name if self.sampler else "none",
             sampler_seed=self.how.sampler_seed,
-            most_trials=budget.trials,
-            most_steps=budget.steps,
+            most_trials=self.how.trials,
+            most_steps=self.how.steps,
             space=self.space.as_text(),
             trials=self.trials,
             chosen=self.chosen,
@@ -226,15 +237,18 @@ class Study:
         requests: What is reported: suites, scenarios, methods, settings and the reported seeds.
         how: How settings are chosen.
         folder: The folder of the results; trials are a run in its folder ``tuning``.
+        download: Whether data may be downloaded from which sizes follow; not for a dry run.
 
     Raises:
         UserError: A name, range or protocol is unknown or impossible, or tuning seeds are reported seeds.
     """
 
-    def __init__(self, requests: Sequence[Request], how: Choosing, folder: Path) -> None:
+    def __init__(
+        self, requests: Sequence[Request], how: Choosing, folder: Path, download: bool = True
+    ) -> None:
         if how.report not in REPORTS:
             raise unknown("value for --report", how.report, list(REPORTS))
-        if how.budget.trials < 1:
+        if how.trials < 1:
             raise UserError("tuning needs at least one trial")
         self.how, self.folder, self.trials_folder = how, folder, folder / FOLDER
         for request in requests:
@@ -243,7 +257,7 @@ class Study:
                 why = "nothing may be chosen on what is reported: choose other --tuning-seeds"
                 raise UserError(f"seeds {named} are tuning seeds and reported seeds; {why}")
         self.methods = [
-            Method(replace(request, scenarios=(scenario,)), selector, how, self.trials_folder)
+            Method(replace(request, scenarios=(scenario,)), selector, how, self.trials_folder, download)
             for request in requests
             for scenario in request.kinds
             for selector in dict.fromkeys(request.listed)
@@ -254,7 +268,11 @@ class Study:
         return [request for method in self.methods for request in method.requests(method.ask())]
 
     def tune(self, options: Options, command: str, say: Callable[[str], None]) -> list[str]:
-        """Run trials until every budget is spent; return faults of the environment, after which it stops."""
+        """Run trials until every budget is spent, and write what was chosen into the manifest.
+
+        Returns:
+            Faults of the environment, after which it stops and nothing is written.
+        """
         while requests := self.ask():
             n, done = len(requests), sum(len(m.trials) for m in self.methods)
             say(f"tuning: {n} trials of {len(self.how.seeds)} seeds, after {done}")
@@ -270,6 +288,7 @@ class Study:
                         method.prune(task, found, run)
                     else:
                         method.take(found, run)
+        RunFolder(self.folder).add_tuning(self.tuned())
         return []
 
     def _run(self, open_: dict[Method, list[int]], options: Options, command: str) -> list[str]:
@@ -300,7 +319,9 @@ class Study:
         found = []
         for method in self.methods if self.how.report != "none" else ():
             if selectors := tuple(dict.fromkeys(method.reported())):
-                found.append(replace(method.request, suite=method.suite, strategies=selectors))
+                of, identities = method.request, [trial.identity for trial in method.trials]
+                sized_ = {(method.scenario, text): text for text in identities if of.budget}
+                found.append(replace(of, suite=method.suite, strategies=selectors, sized=sized_))
         return found
 
     def chosen_in_words(self) -> list[str]:
@@ -319,9 +340,9 @@ class Study:
     def lines(self) -> list[str]:
         """Return the study in words, for a dry run."""
         how = self.how
-        limit = f" and {how.budget.steps:,} steps" if how.budget.steps else ""
+        limit = f" and {how.steps:,} steps" if how.steps else ""
         seeds = ", ".join(map(str, how.seeds))
-        lines = [f"protocol {how.protocol}: {how.budget.trials} trials{limit} each on seeds {seeds}"]
+        lines = [f"protocol {how.protocol}: {how.trials} trials{limit} each on seeds {seeds}"]
         for m in self.methods:
             space = ", ".join(f"{k}={v}" for k, v in m.space.as_text().items()) or "nothing to tune"
             action, words = ("skip", m.skipped) if m.skipped else ("tune", space)

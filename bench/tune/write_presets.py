@@ -11,8 +11,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.plan import Value, text_of
-from bench.schema import Fields, Tuned
+from bench.plan import Fields, Value, text_of
+from bench.results import Tuned
 from bench.store import RunReader
 from strategies import names
 from strategies.presets import FILE

@@ -43,6 +43,25 @@ def test_bad_input_is_refused_before_slow_imports(name: str) -> None:
     assert imported(code, "torch pandas datasets scipy") == ([], set())
 
 
+HOW = ["out", "device", "jobs", "lanes", "data", "dry-run", "stale", "no-check", "trust", "json", "help"]
+OF_A_RUN = ["track", "on", "share", "only-missing", "force", "retry-failed", "keep-models"]
+
+
+@pytest.mark.parametrize(("name", "go_with"), [("run", [*HOW, *OF_A_RUN]), ("tune", HOW)])
+def test_every_option_that_says_what_is_run_is_refused_beside_a_file(
+    name: str, go_with: list[str], refuses: Refuses
+) -> None:
+    options = {max(p.opts, key=len): p for p in commands()[name].params if p.opts[0].startswith("-")}
+    refused = {word: option for word, option in options.items() if word.removeprefix("--") not in go_with}
+    assert {"--strategy", "--seeds", "--set", "--budget", "--label", "--rows-per-class"} - {*refused} <= (
+        {"--rows-per-class"} if name == "tune" else set()
+    )
+    for word, option in refused.items():
+        given = [word] if option.is_flag else [word, "1"]
+        refuses(f"leave out {word}, or change study.toml", f"{name} study.toml", *given)
+    refuses("leave out --seeds, --set, or", f"{name} study.toml --set epochs=1 --seeds=3 --out x --dry-run")
+
+
 HEAVY = {"bench.report": "matplotlib seaborn torch", "bench.report.page": "torch"}
 
 

@@ -1,5 +1,6 @@
 """Tuning: what is tried, what is chosen, that no test row is read, and that it continues as it began."""
 
+import inspect
 import json
 import sys
 from dataclasses import replace
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+import lethe
 import suites
-from bench.plan import Request
+from bench import schema
+from bench.plan import Budget, Request
 from bench.report import Layout, tables
 from bench.report.plot import plot
 from bench.report.tuned_rows import budget_data, tuned_ranking
@@ -19,7 +22,7 @@ from bench.results import as_shown, load
 from bench.runner import Options
 from bench.schema import Tuned
 from bench.store import RunReader, pack_run, unpack_run
-from bench.tune import Budget, Choosing, Study, choosing_in, read_spaces, samplers
+from bench.tune import Choosing, Study, choosing_in, read_spaces, samplers
 from bench.tune.samplers import make_sampler
 from bench.tune.space import space_of, without_ranges
 from bench.tune.study import Method
@@ -28,7 +31,7 @@ from tests.conftest import Command, Refuses, refused
 
 QUICK = {"epochs": "1"}
 TOY = Request("toy", ("er[buffer=20]", "ewc"), ("class",), (0, 1), QUICK)
-HOW = Choosing(budget=Budget(5), seeds=(1000, 1001), sampler="random")
+HOW = Choosing(trials=5, seeds=(1000, 1001), sampler="random")
 
 
 def tuned(folder: Path, how: Choosing = HOW, request: Request = TOY) -> dict[str, Tuned]:
@@ -109,7 +112,7 @@ def stopping(of: type[Any], name: str, after: int, monkeypatch: pytest.MonkeyPat
 def test_tuning_that_was_killed_continues_and_chooses_the_same(
     name: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = replace(HOW, sampler="tpe", budget=Budget(6))
+    how = replace(HOW, sampler="tpe", trials=6)
     whole = tuned(tmp_path / "whole", how)
     with monkeypatch.context() as patch:
         stopping(samplers._OptunaSampler, name, after, patch)
@@ -126,7 +129,7 @@ THREE = replace(TOY, suite="toy-uneven", strategies=("ewc",))
 def test_pruned_trials_stop_after_a_task_and_the_others_are_as_without(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = replace(HOW, budget=Budget(6), sampler=sampler)
+    how = replace(HOW, trials=6, sampler=sampler)
     (whole,) = tuned(tmp_path / "whole", how, THREE).values()
     (cut,) = tuned(tmp_path / "cut", replace(how, prune=True), THREE).values()
     assert [t.settings for t in cut.trials] == [t.settings for t in whole.trials]
@@ -243,7 +246,7 @@ def test_a_budget_of_steps_ends_tuning(tmp_path: Path) -> None:
     (all_,) = tuned(tmp_path / "a", request=one).values()
     per_trial = all_.trials[0].steps
     assert per_trial > 0
-    (cut,) = tuned(tmp_path / "b", replace(HOW, budget=Budget(5, 3 * per_trial + 1)), one).values()
+    (cut,) = tuned(tmp_path / "b", replace(HOW, trials=5, steps=3 * per_trial + 1), one).values()
     assert cut.trials == all_.trials[:3]
 
 
@@ -341,6 +344,73 @@ def test_defaults_are_those_of_files_on_the_command_line_and_in_python(
     file = tmp_path / "study.toml"
     file.write_text('[tune]\n[[run]]\nsuite = "toy"\nstrategies = ["ewc"]\n')
     assert found == [choosing_in(file)] == [Choosing()]
+    usual = {name: p.default for name, p in inspect.signature(lethe.tune).parameters.items()}
+    assert usual["tuning_seeds"] == schema.TuneTable().seeds
+    own = {name: usual[name] for name in schema.TuneTable.model_fields if name not in ("seeds", "space")}
+    assert own == schema.TuneTable().model_dump(exclude={"seeds", "space"})
+
+
+def test_tuning_in_python_is_that_of_the_command_line(tmp_path: Path, command: Command) -> None:
+    asked: dict[str, Any] = {"trials": 3, "seeds": 2, "sampler": "random", "settings": {"epochs": 1}}
+    asked |= {"tuning_seeds": [50, 51], "space": "ewc[lam=1|10]", "untuned": True}
+    out = tmp_path / "api"
+    planned = lethe.tune("toy", ["ewc", "xdg"], dry_run=True, out=out, **asked)
+    assert not out.exists()
+    assert repr(planned) == "<Tuning of toy class: a dry run, 3 trials each, protocol seeds>"
+    assert planned.plan is not None
+    assert len(planned.plan.to_run) == 6
+    assert planned.table()["space"][0] == "lr=0.001..0.1:log, lam=1|10"
+    tuned = lethe.tune("toy", ["ewc", "xdg"], out=out, **asked)
+    line = "tune toy -s ewc -s xdg --set epochs=1 --trials 3 --seeds 2 --sampler random --tuning-seeds 50-51"
+    _, _, err = command(f"{line} --space ewc[lam=1|10] --untuned --jobs 1 --out {tmp_path}/line")
+    (of,) = RunReader(tmp_path / "line").manifest().tuning.values()
+    assert [*RunReader(out).manifest().tuning.values()] == [of]
+    assert of.best is not None
+    assert of.best.identity in err
+    assert tuned.chosen == {"class": {"ewc": of.best.identity}}
+    ewc, xdg = tuned.table().to_dict("records")
+    assert [ewc[k] for k in ("trials", "defaults", "validation", "chosen", "why")] == [
+        3, of.trials[0].score, of.best.score, of.best.identity, ""
+    ]  # fmt: skip
+    assert "no class-incremental form" in xdg["why"]
+    assert list(tuned.trials["validation"]) == [t.score for t in of.trials]
+    assert repr(tuned) == "<Tuning of toy class: 1 of 2 methods tuned, 3 trials each, protocol seeds>"
+    assert tuned.frames is not None
+    assert {*tuned.frames.cells["identity"]} == {"ewc", "xdg", of.best.identity}
+    refused("seeds 0, 1 are tuning seeds", lethe.tune, "toy", "ewc", seeds=2, tuning_seeds=2)
+
+
+def test_a_method_that_learns_all_tasks_at_once_is_tuned_by_its_final_score(tmp_path: Path) -> None:
+    (of,) = tuned(tmp_path, replace(HOW, trials=2), replace(TOY, strategies=("joint",))).values()
+    assert [t.state for t in of.trials] == ["done", "done"]
+    assert [t.after_tasks for t in of.trials] == [[t.score] for t in of.trials]
+    final = [r["validation"] for r in RunReader(tmp_path / "tuning").records() if r["identity"] == "joint"]
+    shares = [n / of for r in final for n, of in zip(r["right"][-1], r["total"][-1], strict=True)]
+    assert of.trials[0].score == pytest.approx(sum(shares) / len(shares))
+
+
+def test_trials_and_results_are_sized_to_a_budget(tmp_path: Path, command: Command) -> None:
+    file, out = tmp_path / "study.toml", tmp_path / "run"
+    budgeted = FILE.format(out=out).replace('["ewc"]', '["er", "ewc"]').replace('"all"', '"chosen"')
+    file.write_text(f'{budgeted}budget = {{ memory = "2kB" }}\n')
+    code, _, err = command(f"run {file} --jobs 1")
+    assert code == 0, err
+    (of,) = RunReader(out).manifest().tuning.values()
+    assert of.best is not None
+    (buffer,) = {t.identity.partition("buffer=")[2].partition(",")[0].rstrip("]") for t in of.trials}
+    both = RunReader(out).records(), RunReader(out / "tuning").records()
+    sizes = [r["resources"]["memory_bytes"] for records in both for r in records if r["status"] == "done"]
+    assert len(sizes) == 2 + 6
+    assert 0 < max(sizes) <= 2000
+    untuned = replace(TOY, strategies=(f"er[buffer={buffer}]",)).cells()[0].hyper["buffer"]
+    assert {r["spec"]["hyper"]["buffer"] for r in both[0] if r["status"] == "done"} == {untuned}
+    assert any("Budgets: memory=2kB" in t.caption for t in tables(as_shown(load(out))).shown)
+    assert "ewc: not tuned: it stores" in err
+    asked: dict[str, Any] = {"seeds": 1, "trials": 1, "report": "none", "settings": {"epochs": 1}}
+    found = lethe.tune("toy", "er", budget="memory=2kB", **asked)
+    assert found.chosen == {"class": {"er": f"er[buffer={buffer}]"}}
+    ranged = replace(TOY, strategies=("er[buffer=5|9]",), budget=Budget(memory=2000))
+    refused("the budget of memory sets buffer: leave it out", tuned, tmp_path / "x", HOW, ranged)
 
 
 def test_a_study_is_one_file(tmp_path: Path, command: Command, refuses: Refuses) -> None:
