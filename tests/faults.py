@@ -370,6 +370,7 @@ class Faults:
 
             def last(*args: Any) -> None:
                 save_checkpoint(*args)
+                args[-1].wait()  # until it is written
                 os._exit(0)
 
             loop.save_checkpoint = last

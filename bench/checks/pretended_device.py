@@ -11,6 +11,7 @@ Numbers are those of the CPU's kernels. Not pretended: the rounding of CUDA's ke
 from __future__ import annotations
 
 import sys
+import threading
 import time
 import weakref
 from collections import Counter
@@ -415,8 +416,9 @@ class _Event:
         return 1000 * (end.at - self.at)
 
     def synchronize(self) -> None:
-        """Wait for the event."""
-        _current().wait("Event.synchronize")
+        """Wait for the event; in another thread it holds up no step."""
+        if threading.current_thread() is threading.main_thread():
+            _current().wait("Event.synchronize")
 
     def query(self) -> bool:
         """Return that the event has happened."""

@@ -27,10 +27,10 @@ from bench.export import load_into
 from bench.runner.claimed_groups import SECONDS, ClaimedGroups, Group
 from bench.runner.faults import breaks_process, fault_of, lost_device
 from bench.runner.progress import Notes
-from bench.runner.target import GroupCheckpoints, GroupModels, Paused, Target, by_key, codes_in
+from bench.runner.target import GroupCheckpoints, GroupModels, Target, by_key, codes_in
 from bench.schema import Failure
 from bench.store import now
-from bench.train import run_group
+from bench.train import Paused, run_group
 from strategies.core import ContractBroken, Unsuitable, python_if, shown
 from suites.errors import EnvironmentFault
 from suites.tracebacks import encodable, message_of, raised_at
@@ -363,6 +363,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
                 warm_start=load_into,
                 progress=notes.task,
                 on_step=notes.step,
+                until=target.until,
             )
         target.write(group, records, codes, began)
     except Paused:

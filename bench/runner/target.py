@@ -15,10 +15,6 @@ from bench.store import Maker, RunFolder, SavedModels, check_owner, now
 from suites.errors import UserError
 
 
-class Paused(Exception):
-    """The cells of a group are saved after as many tasks as were asked for."""
-
-
 @dataclass(frozen=True)
 class Target:
     """Where records and models are written, with the provenance of the records."""
@@ -85,11 +81,9 @@ class GroupCheckpoints:
         self.run, self.target, self.codes = RunFolder(target.models.run), target, codes
 
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields, rows: Fields) -> None:
-        """Save the state of a cell; raises Paused after the last of a group that is to stop here."""
+        """Save the state of a cell."""
         with self.target.storing():
             self.run.save(key, tensors, header | {"code": self.codes[key]}, rows)
-        if 0 < self.target.until <= header["tasks_done"] and key == [*self.codes][-1]:
-            raise Paused
 
     def load(self, key: str) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
         """Return the state of a cell, None if there is none by this code."""

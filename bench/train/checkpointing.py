@@ -1,8 +1,12 @@
 """Checkpoints after a task, and saved models.
 
-Every lane is saved separately, so that it can continue, or be exported, without its neighbours.
+Every lane is saved separately, so that it can continue, or be exported, without its neighbours. A checkpoint
+is copied at once and written in the background, while the next task is trained: a run that is killed by then
+continues from the one before.
 """
 
+import copy
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +14,7 @@ from torch import Tensor
 
 from bench.encode import generation_header, normalised
 from bench.plan import Fields
+from bench.train.background import Background
 from bench.train.lane_record import data_header
 from bench.train.lane_state import LaneState
 from strategies.core import ContractBroken, lane_by_lane, tensor_names
@@ -40,31 +45,48 @@ class Checkpoints(Protocol):
         """Return what was saved for a cell: tensors, header, all rows; None if nothing was."""
 
 
-def save_checkpoint(state: LaneState, checkpoints: Checkpoints, tasks_done: int) -> None:
+def save_checkpoint(
+    state: LaneState, checkpoints: Checkpoints, tasks_done: int, background: Background
+) -> None:
     """Save every lane after ``tasks_done`` tasks: all tensors, and the rows of R since the last checkpoint.
+
+    The state may change as soon as this returns. The lanes are written in the background, and
+    ``background.wait()`` waits until they are.
 
     Raises:
         ContractBroken: The strategy has state that cannot be saved.
     """
-    tree, tensors, whole = _tensors(state)
+    background.wait()  # for the one before, so that there are never two copies of the state
+    tree, tensors, whole, arrived = _copied(state)
     first, end = state.rows_saved, tasks_done + 1
-    for lane, spec in enumerate(state.specs):
-        header = {
-            "tasks_done": tasks_done,
-            **_read(state),
-            "diverged": state.diverged.get(lane),
-            "clock": state.clock.state(),
-            "lanes": [s.key for s in state.specs],
-            "strategy": tree,
-        }
-        own = {name: _own(t[lane]) for name, t in tensors.items()}
-        rows = {
-            "first": first,
-            "loss": [row[lane] for row in state.loss[max(first - 1, 0) :]],
-            "own_term": [row[lane] for row in state.own_shares[max(first - 1, 0) :]],
-            "scores": state.scorer.rows_of(lane, first, end),
-        }
-        checkpoints.save(spec.key, own | whole, header, rows)
+    common = {
+        "tasks_done": tasks_done,
+        **_read(state),
+        "clock": copy.deepcopy(state.clock.state()),
+        "lanes": [s.key for s in state.specs],
+        "strategy": copy.deepcopy(tree),
+    }
+    of_lanes = [
+        (
+            spec.key,
+            common | {"diverged": state.diverged.get(lane)},
+            {
+                "first": first,
+                "loss": [row[lane] for row in state.loss[max(first - 1, 0) :]],
+                "own_term": [row[lane] for row in state.own_shares[max(first - 1, 0) :]],
+                "scores": state.scorer.rows_of(lane, first, end),
+            },
+        )
+        for lane, spec in enumerate(state.specs)
+    ]
+
+    def write() -> None:
+        arrived()
+        for lane, (key, header, rows) in enumerate(of_lanes):
+            own = {name: _own(t[lane]) for name, t in tensors.items()}
+            checkpoints.save(key, own | whole, header, rows)
+
+    background.start(write)
     state.rows_saved = end
 
 
@@ -132,7 +154,7 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
     """Save the models of all lanes that have not diverged."""
     more = state.strategy.answers_with_more_than_model()
     wanted = ("model/", "strategy/") if more else ("model/",)
-    tensors = {name: t for name, t in _tensors(state)[1].items() if name.startswith(wanted)}
+    tensors = {name: t.cpu() for name, t in _tensors(state)[1].items() if name.startswith(wanted)}
     data, first = state.streams.data, state.specs[0]
     images = data if data.texts else normalised(state.raw, first.reference, first.model_options)
     for lane, (spec, stream) in enumerate(zip(state.specs, state.streams.streams, strict=True)):
@@ -155,7 +177,7 @@ def save_models(state: LaneState, models: Models, tasks_done: int) -> None:
 
 
 def _tensors(state: LaneState) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
-    """Return everything that training changes, on the host.
+    """Return everything that training changes, where it is.
 
     Returns:
         The tree of the strategy's state, tensors with a lane axis by ``part/name``, and the strategy's
@@ -163,8 +185,26 @@ def _tensors(state: LaneState) -> tuple[Any, dict[str, Tensor], dict[str, Tensor
     """
     tree, of_strategy, whole = state.saved.save()
     parts = {"model": state.model.state_dict(), "optimiser": state.optimiser.state(), "strategy": of_strategy}
-    tensors = {f"{part}/{name}": t.cpu() for part, own in parts.items() for name, t in own.items()}
-    return tree, tensors, {f"strategy/{name}": _own(t.cpu()) for name, t in whole.items()}
+    tensors = {f"{part}/{name}": t for part, own in parts.items() for name, t in own.items()}
+    return tree, tensors, {f"strategy/{name}": t for name, t in whole.items()}
+
+
+def _copied(
+    state: LaneState,
+) -> tuple[Any, dict[str, Tensor], dict[str, Tensor], Callable[[], None]]:
+    """Return the same as copies on the host, and a function that waits until those of a GPU have arrived."""
+    tree, tensors, whole = _tensors(state)
+    on_gpu = state.device.type == "cuda"
+    # Into pinned memory: the steps of the next task are submitted behind the copies, without a wait.
+    on_host = [
+        {name: t.to("cpu", non_blocking=True) if on_gpu else _own(t) for name, t in own.items()}
+        for own in (tensors, whole)
+    ]
+    if not on_gpu:
+        return tree, *on_host, lambda: None
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(state.device))
+    return tree, *on_host, event.synchronize
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 from bench.plan import CellSpec, Fields
 from bench.train.accuracy import AccuracyScorer
 from bench.train.arithmetic import arithmetic
+from bench.train.background import Background
 from bench.train.captured import CapturedSteps
 from bench.train.checkpointing import Checkpoints, Models, resume, save_checkpoint, save_models
 from bench.train.clock import FIRST_STEPS
@@ -31,6 +32,10 @@ from bench.train.lane_state import LaneState, WarmStart, make_lanes
 from bench.train.schedule import Schedule, schedule_task
 from strategies.core import copy_buffers, is_measured, per_lane_loss, restore_buffers
 from suites.base import Data, Training
+
+
+class Paused(Exception):
+    """The lanes are saved after as many tasks as were asked for."""
 
 
 def run_group(
@@ -43,6 +48,7 @@ def run_group(
     on_step: Callable[[int, int], None] | None = None,
     data: Data | None = None,
     warm_start: WarmStart | None = None,
+    until: int = 0,
 ) -> list[Fields]:
     """Train and test the cells of one group on their streams and return their records, in the same order.
 
@@ -56,9 +62,14 @@ def run_group(
         on_step: Called after every step with its number, from 1, and the number of steps of the task.
         data: The data set of the suite, if it is already loaded.
         warm_start: Loads the exported model that cells continue from.
+        until: The number of tasks after which to stop at a checkpoint; 0 for all.
+
+    Raises:
+        Paused: The lanes have stopped there.
     """
     with arithmetic(Training(**specs[0].training), device):
-        return run_lanes(make_lanes(specs, device, data, warm_start), checkpoints, models, progress, on_step)
+        state = make_lanes(specs, device, data, warm_start)
+        return run_lanes(state, checkpoints, models, progress, on_step, until)
 
 
 def run_lanes(
@@ -67,21 +78,26 @@ def run_lanes(
     models: Models | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    until: int = 0,
 ) -> list[Fields]:
     """Train and test prepared lanes and return their records; see ``run_group``."""
     n_tasks = state.streams.n_tasks
     done = resume(state, checkpoints) if checkpoints else 0
     if done == 0:
         score(state, 0)  # row 0 of R: the model before any training
-    for task in range(done, n_tasks):
-        if progress:
-            progress(task, n_tasks)
-        if learn_task(state, task, on_step):
-            score(state, task + 1)
-            if models and models.wanted(task + 1, n_tasks):
-                save_models(state, models, task + 1)
-        if checkpoints and task + 1 < n_tasks:
-            save_checkpoint(state, checkpoints, task + 1)
+    with Background() as background:
+        for task in range(done, n_tasks):
+            if progress:
+                progress(task, n_tasks)
+            if learn_task(state, task, on_step):
+                score(state, task + 1)
+                if models and models.wanted(task + 1, n_tasks):
+                    save_models(state, models, task + 1)
+            if checkpoints and task + 1 < n_tasks:
+                save_checkpoint(state, checkpoints, task + 1, background)
+                if 0 < until <= task + 1:
+                    background.wait()
+                    raise Paused
     if progress:
         progress(n_tasks, n_tasks)
     return [make_record(state, lane) for lane in range(state.lanes)]

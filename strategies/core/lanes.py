@@ -24,8 +24,10 @@ Generators = Sequence[torch.Generator]
 
 def uniform_parameter(generators: Generators, shape: tuple[int, ...], bound: float) -> nn.Parameter:
     """Return a parameter (L, *shape), each lane drawn from U(-bound, bound) by its own CPU generator."""
-    lanes = [torch.empty(shape).uniform_(-bound, bound, generator=g) for g in generators]
-    return nn.Parameter(torch.stack(lanes))
+    stacked = torch.empty(len(generators), *shape)
+    for lane, g in zip(stacked, generators, strict=True):
+        lane.uniform_(-bound, bound, generator=g)
+    return nn.Parameter(stacked)
 
 
 class LaneLinear(nn.Module):

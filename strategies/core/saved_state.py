@@ -48,8 +48,8 @@ _CONTAINERS: dict[str, type] = {
 _RANDOM: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
     "torch": (
         torch.Generator,
-        lambda g: g.get_state().tolist(),
-        lambda g, s: g.set_state(torch.ByteTensor(s)),
+        lambda g: g.get_state().numpy().tobytes().hex(),
+        lambda g, s: g.set_state(torch.frombuffer(bytearray.fromhex(s), dtype=torch.uint8)),
     ),
     "numpy": (
         np.random.Generator,
@@ -58,6 +58,8 @@ _RANDOM: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]]]
     ),
     "python": (random.Random, lambda g: g.getstate(), lambda g, s: g.setstate(s)),
 }
+_CHANGED = "changed"
+"""In place of the digest of a tensor with lanes first: it has changed since setup, and is always saved."""
 _OF_TORCH = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}
 """Attributes of every module that belong to torch, such as hooks; they are not saved."""
 
@@ -235,12 +237,13 @@ class _Writer:
         flags |= {"grad": True} if value.is_leaf and value.requires_grad else {}
         first = value.dim() > 0 and len(value) == owner.lanes
         about = {"lanes": [*value.shape[1:]], "dtype": str(value.dtype)} if first else {}
-        mark = _digest(value)
+        mark = "" if first and owner.made.get(path) == _CHANGED else _digest(value)
         if self.at_setup:
             owner.made[path] = mark
         if owner.made.get(path) == mark:
             return {"setup": "" if first else mark, **about, **flags}
         if first:
+            owner.made[path] = _CHANGED  # a digest of a large tensor takes longer than a copy
             self.lane_tensors[path] = value.detach()
             return {**about, "at": path, **flags}
         self.whole_tensors[path] = value.detach()

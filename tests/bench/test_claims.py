@@ -232,6 +232,7 @@ def test_a_command_that_lost_its_claims_writes_nothing_and_says_so(
         with Claims(tmp_path, "other") as other:
             other.take([spec.key for spec in SMALL.cells()])
             real(*args)
+            args[-1].wait()  # until it is written
 
     monkeypatch.setattr(dispatch, "Claims", stale)
     monkeypatch.setattr(loop, "save_checkpoint", taken_over)

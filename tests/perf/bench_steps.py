@@ -16,6 +16,8 @@ from bench import models
 from bench.checks.made_streams import scenario_of
 from bench.plan import CellSpec, Value, one_cell
 from bench.train import begin_task, learn_task, make_lanes, run_group, take_steps
+from bench.train.background import Background
+from bench.train.checkpointing import save_checkpoint
 from strategies.core import OPTIMISERS
 from suites.base import SUITES, Data, Suite, register
 from suites.scenarios import by_class
@@ -54,6 +56,19 @@ def engine(specs: list[CellSpec], task: int = 0) -> Callable[[], object]:
     schedule = begin_task(state, task)
     assert schedule is not None
     return lambda: take_steps(state, schedule)
+
+
+class Unwritten:
+    """Checkpoints that are not written."""
+
+    def save(self, *of: Any) -> None:
+        """Do nothing."""
+
+    def load(self, key: str) -> None:
+        """Return that there is none."""
+
+
+BACKGROUND = Background()
 
 
 def bare(data: Data, hidden: int, optimiser: str, fused: bool) -> Callable[[Tensor], None]:
@@ -133,6 +148,25 @@ def test_lanes_against_single_runs(compare: Compare, lanes: int) -> None:
             loop()
 
     assert compare(f"{lanes} lanes of 64-100-100-10", f"{lanes} bare runs", together, alone, "", STEPS)
+
+
+@pytest.mark.parametrize("name", ["er", "ewc", "bi-r"])
+def test_host_cost_of_a_group(compare: Compare, name: str) -> None:
+    """What 20 lanes cost beside their steps: made, one task planned, its checkpoint copied.
+
+    Writing the checkpoint takes no part: it goes on in the background.
+    """
+    specs = cells(name, 400, 20, batch=128, optimiser="adam", iterations=STEPS, lr=0.001)
+
+    def beside_steps() -> None:
+        state = make_lanes(specs, data=LARGE)
+        begin_task(state, 0)
+        save_checkpoint(state, Unwritten(), 0, BACKGROUND)
+
+    loop = bare_loop(128, LARGE, 400, "adam", True)
+    assert compare(
+        f"{name}: 20 lanes beside their steps", f"{STEPS} bare steps", beside_steps, loop, "at most 3"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in strategies.names() if not strategies.get(name).tunes])
