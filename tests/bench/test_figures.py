@@ -5,6 +5,8 @@ import json
 import math
 import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -359,6 +361,25 @@ def test_pgf_figures_have_their_names_as_tex(tmp_path: Path, monkeypatch: pytest
         assert "\\begin{pgfpicture}" in text
         assert r"a\_b \& 50 \% \{\#\}" in text
         assert r"\$x\textasciicircum{}2\$" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex (Debian: texlive-pictures, lmodern)")
+def test_pgf_figures_are_drawn_by_tex(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = choose(only_part(made_up(3, seeds=2)), names={"er": "a_b & 50 % {#}"})
+    names = ("stream", "bars", "matrix")
+    for name in names:
+        figure, _ = drawn(name, shown)
+        write(figure, Path(f"{name}.pgf"))
+    inputs = "".join(rf"\begin{{figure}}\input{{{name}.pgf}}\end{{figure}}" for name in names)
+    Path("paper.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{pgf,graphicx,lmodern}}\def\mathdefault#1{{#1}}\begin{{document}}{inputs}\end{{document}}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert Path("paper.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_numbers_on_axes_are_short_and_evenly_placed() -> None:
