@@ -43,23 +43,23 @@ class Declaration:
     """A table (.csv, .tsv, .jsonl, .json, .parquet), arrays (.npz, .safetensors), a folder of images that
     ends in ``/``, ``hub:OWNER/NAME@REVISION``, or ``frame:HASH`` of a data frame in the cache."""
     config: str = ""
-    """Configuration of a data set of the hub; ``default`` without it."""
+    """Configuration of a data set of the hub; by default the one named ``default``."""
     text: tuple[str, ...] = ()
     """Column of the text; several are joined by a space."""
     image: str = ""
-    """Column of the image: images, or paths relative to the table; the array of pixels or features."""
+    """Column of images, or of paths relative to the table; in arrays, the array of pixels or features."""
     label: str = ""
-    """Column of the class; by default ``label``, ``y`` in arrays, and the name of the folder of an image."""
+    """Column of the class; by default ``label``, in arrays ``y``, and for images the name of their folder."""
     task: str = ""
     """Column whose values are the tasks; without it, tasks are made of classes."""
     bins: str = ""
     """The task column is time, in bins: year, quarter, month, week, day, or a number of equal parts."""
     classes: int = 0
-    """Classes of a task; 2 without a task column. With one, each of its tasks is divided by classes."""
+    """Classes per task; 2 without a task column. With one, each of its tasks is divided by classes."""
     sorted: bool = False
     """Tasks of a column are sorted by name, not in order of their first row in the file."""
     split: str = ""
-    """Column with the values train and test, and validation for rows that you hold out yourself."""
+    """Column with the values train and test, and validation for validation rows of your own."""
     test: float = 0.0
     """Share of the rows of each task and class for testing, drawn by test_seed; by default 0.2."""
     test_seed: int = 0

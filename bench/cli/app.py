@@ -46,12 +46,15 @@ Settings = Annotated[
 Budgets = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="memory=2MB|compute=1.5", help="Size every method to it; compute in passes of finetune."
+        metavar="memory=2MB|compute=1.5",
+        help="Size every method to this budget; compute is a multiple of what finetune computes.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Processes; 0 for one per core or GPU.")]
-Lanes = Annotated[int, typer.Option(min=0, help="Most cells trained together; 0 to choose by the model.")]
+Lanes = Annotated[
+    int, typer.Option(min=0, help="Largest number of cells trained together; 0 to choose by the model.")
+]
 Mirror = Annotated[Path | None, typer.Option(help="A local mirror of the hub's files.")]
 Stale = Annotated[
     str, typer.Option(metavar="rerun|keep", help="Run cells made by other code or data again, or keep them.")
@@ -91,7 +94,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option(DEBUG, help="Show whole tracebacks; it may stand anywhere in a command.")
+        bool, typer.Option(DEBUG, help="Show whole tracebacks; can be given anywhere in a command.")
     ] = False,
 ) -> None:
     pass

@@ -40,8 +40,8 @@ def check(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="For defaults: keep the cells in this folder; those it has are not run. For gpu: file for a "
-            "line of JSON per strategy, gpu.jsonl without it."
+            help="For defaults: save the cells in this folder; those that it has are not run again. For gpu: "
+            "write a line of JSON per strategy to this file, by default gpu.jsonl."
         ),
     ] = None,
     jobs: Jobs = 0,

@@ -21,7 +21,9 @@ def compare(
     new: Annotated[str, typer.Argument(metavar="NEW", help="The run that is judged.")],
     scores: Annotated[
         str,
-        typer.Option(help="Scores, sizes and times, by commas; by default acc,aia,learning_acc,forgetting."),
+        typer.Option(
+            help="Scores, sizes and times, with commas; by default acc,aia,learning_acc,forgetting."
+        ),
     ] = "",
     margin: Annotated[
         float | None,
@@ -33,9 +35,10 @@ def compare(
         str, typer.Option(help="not-worse, same (better is an alarm too) or equal (bit for bit).")
     ] = "not-worse",
     seeds: Annotated[
-        str, typer.Option(help="Only these: 5 means 0 to 4; 2-6; 1,4. By default all that both have.")
+        str,
+        typer.Option(help="Only these seeds: 5 means 0 to 4; 2-6; 1,4. By default all in common."),
     ] = "",
-    every: Annotated[bool, typer.Option("--all", help="Show what is the same, too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show scores that are the same, too.")] = False,
     as_json: Json = False,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown into this file.")] = None,
     badge: Annotated[Path | None, typer.Option(help="Write a badge for shields.io into this file.")] = None,

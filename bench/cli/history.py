@@ -23,14 +23,14 @@ def history(
     ],
     scores: Annotated[str, typer.Option("--score", help="Scores, with commas.")] = "acc",
     strategy: Annotated[
-        list[str] | None, typer.Option("-s", "--strategy", help="Only this one; repeat for more.")
+        list[str] | None, typer.Option("-s", "--strategy", help="Only this strategy; repeat for more.")
     ] = None,
     scenario: Annotated[str, typer.Option(help="Only task, domain, class or online.")] = "",
-    every: Annotated[bool, typer.Option("--all", help="Show lines without a step, too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show rows without a step, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the table and figures into this folder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show scores or speed over revisions, and at which revision they stepped.
+    """Show scores or speed over revisions, and the revisions at which they changed by a step.
 
     One packed run that git tracks is read at every commit that changed it. A step is shown with the commits
     between its two revisions.

@@ -33,7 +33,9 @@ def report(
     ] = "ci",
     by_family: Annotated[bool, typer.Option("--by-family", help="Group rows by family.")] = False,
     per_task: Annotated[bool, typer.Option("--per-task", help="Show the final score of each task.")] = False,
-    wide: Annotated[bool, typer.Option("--wide", help="Suites as columns, one table per score.")] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show suites as columns, one table per score.")
+    ] = False,
     by_class: Annotated[
         bool, typer.Option("--classes", help="Add precision, recall and F1 of each class.")
     ] = False,
@@ -46,12 +48,14 @@ def report(
         Path | None, typer.Option(metavar="DIR", help="Run to use where runs contradict each other.")
     ] = None,
     label: Annotated[str, typer.Option(metavar="DIR=NAME,...", help="Compare runs under these names.")] = "",
-    split: Annotated[str, typer.Option(help="Rows of the scores: test or validation.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Rows that scores are measured on: test or validation.")
+    ] = "test",
     only: Annotated[
         list[str] | None, typer.Option(metavar="STRATEGY", help="Show this strategy; can be repeated.")
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option(metavar="STRATEGY", help="Leave this one out; can be repeated.")
+        list[str] | None, typer.Option(metavar="STRATEGY", help="Leave this strategy out; can be repeated.")
     ] = None,
     names: Annotated[
         Path | None,
@@ -68,7 +72,7 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="RUN",
-            help="Scores over revisions: an earlier run, repeated, or a packed run that git tracks.",
+            help="Scores over revisions: an earlier run (repeat for more), or a packed run in git.",
         ),
     ] = None,
     as_json: Json = False,
@@ -166,7 +170,9 @@ def power(
     difference: Annotated[float, typer.Option(help="The true difference to detect, in points.")] = 1.0,
     comparisons: Annotated[
         int | None,
-        typer.Option(min=1, help="Comparisons that Holm corrects for; by default the strategies less one."),
+        typer.Option(
+            min=1, help="Comparisons that Holm corrects for; by default one less than the strategies."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -120,7 +120,10 @@ def run(
         bool, typer.Option("--force", help="Run every cell again; if that was stopped, continue.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed and diverged cells again, likewise.")
+        bool,
+        typer.Option(
+            "--retry-failed", help="Run failed and diverged cells again; if that was stopped, continue."
+        ),
     ] = False,
     stale: Stale = "",
     no_check: NoCheck = False,
@@ -137,10 +140,11 @@ def run(
     Cells whose code or data changed are stale. If only your own files changed, they are run again; for
     changes in Lethe itself choose with --stale.
 
-    An experiment file says what is run: options that say it too are refused beside it.
+    An experiment file says what is run: options that would say it a second time are refused.
 
     Files named on the command line are imported, and those of an experiment file when it is run. A dry run
-    imports those of an experiment file only with --trust, and so is the file of an exported model's network.
+    imports those of an experiment file only with --trust; the file of an exported model's network is always
+    imported only with --trust.
     """
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")

@@ -73,9 +73,11 @@ def tune(
     ] = None,
     settings: Settings = None,
     budget: Budgets = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of each strategy, its defaults included.")] = 30,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials of each strategy; the first has its defaults.")
+    ] = 30,
     steps: Annotated[
-        int, typer.Option(min=0, help="Training steps of its trials together; 0 for no limit.")
+        int, typer.Option(min=0, help="Limit on the training steps of all trials of a strategy; 0 for none.")
     ] = 0,
     protocol: Annotated[str, typer.Option(help="seeds, first-tasks=K or end.")] = "seeds",
     tuning_seeds: Annotated[

@@ -45,7 +45,7 @@ def grid_times(path: Path) -> str:
     for way, of in seconds.items():
         times = (f"{of[kind] / seconds['lanes'][kind]:.1f}" for kind in ("wall", "processor"))
         rows.append((words[way], f"{of['wall']:,.0f}", f"{of['processor']:,.0f}", *times))
-    header = ("way", "wall time, s", "processor time, s", "times the first, wall", "processor")
+    header = ("way", "wall time, s", "processor time, s", "wall / first row", "processor / first row")
     return (
         f"{markdown_rows(header, rows)}\n\n`{record['command']}`, {record['at']}: `{record['grid']}`, "
         f"{record['seeds']} seeds, digits class-incremental; {record['machine']}, load {record['load']:g}; "

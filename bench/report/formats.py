@@ -35,8 +35,8 @@ def interval(low: float, high: float) -> str:
 
 
 def speed(value: float) -> str:
-    """Return samples per second or seconds."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    """Return samples per second or seconds: two significant digits, or all digits before the point."""
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:#.2g}".removesuffix(".")
 
 
 def p_value(p: float) -> str:

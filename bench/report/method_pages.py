@@ -16,15 +16,19 @@ def hyper_parameters(name: str, costs: Path) -> str:
     """
     options = REGISTRY.describe(name).options
     # Words stand on the left, and their backticks are markup: markdown_rows is for numbers.
-    rows = [(f"`{o.name}`", f"`{o.default}`", o.type, o.help.replace("``", "`")) for o in options]
+    rows = [
+        (f"`{o.name}`", f"`{o.default}`", o.type, " ".join(o.help.split()).replace("``", "`"))
+        for o in options
+    ]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     head = ["| name | default | value | what it does |", "| --- | --- | --- | --- |"]
     table = "\n".join([*head, *lines]) if rows else "None."
     step = json.loads(costs.read_text(encoding="utf-8"))["strategies"].get(name)
     if step is None:
         return table
-    times = f"A step takes {step['ratio']:.2f} times one of `finetune`; the method's definition implies"
-    return f"{table}\n\n{times} {step['implied']:g} ([costs](../costs.md))."
+    times = f"A step takes {step['ratio']:.2f} times as long as one of `finetune`"
+    implied = f"the method's definition implies {step['implied']:g} times"
+    return f"{table}\n\n{times}; {implied} ([costs](../costs.md))."
 
 
 def peers(path: Path) -> str:
@@ -42,8 +46,9 @@ def peers(path: Path) -> str:
         )
         for name, found in record["methods"].items()
     ]
-    each = f"of {about['seeds']} seeds, s each"
-    header = ("method, Lethe / Avalanche", "Avalanche, s", "Lethe, s", each, "times faster", "each")
+    seeds = f"{about['seeds']} seeds at once"
+    speeds = ("speed-up, 1 seed", f"speed-up per seed, {seeds}")
+    header = ("Lethe / Avalanche", "Avalanche, s", "Lethe, s", f"Lethe, s per seed, {seeds}", *speeds)
     return (
         f"{markdown_rows(header, rows)}\n\n`python tests/perf/peers.py`, {about['made']}: digits, "
         f"class-incremental, one thread of {about['machine']}, avalanche-lib {versions['avalanche-lib']}, "

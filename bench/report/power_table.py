@@ -12,7 +12,7 @@ from bench.results import Frames
 from bench.stats import Need, too_few
 
 HEADER = (
-    "suite", "scenario", "common seeds", "difference", "sd", "comparisons", "seeds needed", "cautiously",
+    "suite", "scenario", "common seeds", "difference", "sd", "comparisons", "seeds needed", "at most",
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def caption(found: Sequence[Need], a: str, b: str, score: str, difference: float
         f"Seeds with which a true difference of {difference:g} points in {score} between {a} and {b} is seen "
         "in 80 % of studies by the test of a report (sign flips of paired differences, two-sided 5 %, "
         "Holm over the comparisons with the best; normal differences); difference and sd (standard "
-        "deviation of the paired differences) are those of the run, in points; cautiously: at the upper end "
+        "deviation of the paired differences) are those of the run, in points; at most: at the upper end "
         f"of the sd's one-sided 80 % interval. {'; '.join(now)}".rstrip()
     )
 

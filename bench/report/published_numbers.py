@@ -30,8 +30,8 @@ def caption(table: published.Table, least: float = published.DIFFERENCE) -> str:
         f"mean published without a spread is taken to be of {table.published_seeds} seeds that spread as "
         "ours. Sees: the smallest true difference that would exceed what is allowed in 80 % of studies. "
         f"The verdict 'agrees' needs an allowed difference and a comparison that sees {least:g} points; "
-        "otherwise it is 'cannot tell', with the number of seeds that would see them, or what as many seeds "
-        "as published see."
+        "otherwise it is 'cannot tell', with the number of seeds that would see that difference, or with the "
+        "difference that a study of the published size would see."
     )
 
 

@@ -25,12 +25,12 @@ def planted_faults(path: Path) -> str:
     ]
     n, n_equal = (sum(bool(f[name]) for f in faults) for name in ("alarm", "seeds_needed_equal"))
     seeds = record["seeds"]
-    header = ("fault", "run", f"alarm, {seeds} seeds", "shown by", "seeds needed", "with --expect equal")
+    header = ("fault", "run", f"alarm, {seeds} seeds", "shown by", "seeds needed", "the same, --expect equal")
     return (
         f"{markdown_rows(header, rows)}\n\n"
         f"Found with {seeds} seeds: **{n} of {len(faults)}**; with `--expect equal`: {n_equal} of "
-        f"{len(faults)}. Seeds needed: the fewest, counted from seed 0, with a score that is `worse`, of at "
-        f"most {most}; and the fewest with a record that is not equal."
+        f"{len(faults)}. Seeds needed: the smallest number of seeds, counted from seed 0 and at most {most}, "
+        "with which a score is `worse`; in the last column, with which a record is not equal."
     )
 
 
@@ -43,8 +43,8 @@ def false_alarms(path: Path) -> str:
         f"**{r['alarms']} of {r['draws']} draws raised an alarm: {share} %**, 95 % interval {low} to "
         f"{high} % (Clopper-Pearson; draws share seeds, so it is somewhat too narrow). {r['with_better']} "
         f"draws had a score that is `better`. A draw is {r['drawn']} of {r['seeds']} seeds of "
-        f"{', '.join(r['strategies'])} on digits (task, domain, class), {r['scores_in_a_draw']} scores; "
-        f"in all {counts}."
+        f"{', '.join(r['strategies'])} on digits (task, domain, class), with {r['scores_in_a_draw']} scores. "
+        f"Verdicts in all draws: {counts}."
     )
 
 
@@ -59,7 +59,7 @@ def planted_slowness(path: Path) -> str:
         verdicts = ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
         ends = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
         rows.append((f"{100 * found['measured']:.1f} %", str(len(tries)), verdicts, ends))
-    header = ("more time of a step, in one process", "tries", "verdicts", "ratios")
+    header = ("planted slowdown of a step", "tries", "verdicts", "ratios")
     return f"{markdown_rows(header, rows)}\n\nMargin {100 * record['margin']:g} %; {record['machine']}."
 
 

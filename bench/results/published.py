@@ -216,7 +216,8 @@ class Verdict:
             return f"cannot tell: {n} seeds would"
         if self.n < self.published_seeds:
             points = seen(self._sem_with(self.published_seeds))
-            return f"cannot tell: {self.published_seeds} seeds see {points:.1f} points, none {self.least:g}"
+            now = f"{self.published_seeds} seeds see {points:.1f} points"
+            return f"cannot tell: {now}, no number sees {self.least:g}"
         return f"cannot tell: at best {seen(self.published_sem):.1f} points are seen"
 
 

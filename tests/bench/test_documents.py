@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import strategies
+import suites
 from bench.checks.step_costs import dear
 from bench.report.documents import _BLOCK, _FIGURE, _LATEX, draw, main, renewed
 from bench.report.figures import ACROSS, FIGURES
@@ -93,6 +94,32 @@ def test_latex_in_the_gallery_equals_the_records(file: str, tmp_path: Path) -> N
     run, *rest, path = words.split()
     draw(f"<!-- lethe:latex {ROOT / 'docs' / run} {' '.join(rest)} a.tex -->", tmp_path)
     assert (tmp_path / "a.tex").read_text() == (ROOT / "docs" / path).read_text()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_row_of_a_table_is_one_line(path: Path) -> None:
+    in_code, before = False, ""
+    for line in path.read_text().splitlines():
+        in_code ^= line.lstrip().startswith("```")
+        if not in_code and line and not line.startswith("<!--"):
+            assert line.startswith("|") or not before.startswith("|"), line
+        before = line
+
+
+def test_counts_in_prose_equal_the_registry_and_the_records() -> None:
+    readme, page = ((ROOT / name).read_text() for name in ("README.md", "docs/published.md"))
+    verdicts = [
+        line.split("|")[-2].split(":")[0].strip() for line in page.splitlines() if line.count("|") == 10
+    ]
+    agree, untold = verdicts.count("agrees"), verdicts.count("cannot tell")
+    n = len(verdicts) - 2  # without header and rule
+    own = [name for name in suites.names() if str(suites.REGISTRY.defined_in(name)).startswith("suites.")]
+    assert f"Lethe has {len(strategies.names())} methods and {len(own)} suites" in readme
+    assert f"reproduces {agree} of {n} [published numbers]" in readme
+    words = {10: "ten", 12: "twelve"}
+    assert f"for {words[untold]} others" in readme
+    assert f"{words[agree].title()} of {n} entries agree" in page
+    assert f"For {words[untold]} entries five seeds are too few" in page
 
 
 def test_every_strategy_has_a_section_with_the_same_headings_and_its_numbers() -> None:

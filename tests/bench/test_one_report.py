@@ -178,7 +178,7 @@ def of_csv(frame: pd.DataFrame, titles: dict[str, dict[str, str]]) -> Cells:
         if math.isnan(mean):
             text = "–"
         elif row["column"] in ("samples_per_second", "seconds_per_seed"):
-            text = f"{mean:,.0f}" if mean >= 100 else f"{mean:.2g}"
+            text = f"{mean:,.0f}" if mean >= 99.5 else f"{mean:#.2g}".rstrip(".")
         else:
             text = f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
             text += f" (n = {row['n']})" if row["n"] != row["done"] else ""

@@ -20,6 +20,7 @@ from bench.plan import CellSpec
 from bench.report import Layout, Spread, compared, make_report, print_tables, tables
 from bench.report.across_suites import across
 from bench.report.families import family, is_bound
+from bench.report.formats import speed
 from bench.report.latex import escaped, latex
 from bench.report.origin import ranges
 from bench.report.parts import parts, stem
@@ -70,6 +71,22 @@ def printed(made_: Tables) -> str:
     stream = StringIO()
     print_tables(made_, Console(file=stream))
     return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.3, "0.30"),
+        (0.884, "0.88"),
+        (4.0, "4.0"),
+        (9.96, "10"),
+        (29.4, "29"),
+        (99.7, "100"),
+        (90813.2, "90,813"),
+    ],
+)
+def test_speeds_have_two_significant_digits_or_all_before_the_point(value: float, text: str) -> None:
+    assert speed(value) == text
 
 
 def test_marks_follow_from_the_paired_comparisons(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def verdict(ours: float, sd: float, n: int, mean: float = 50.0, sem: float | Non
         (verdict(62.0, 13.0, 5), None, "cannot tell: 648 seeds would"),
         (verdict(50.1, 13.0, 5), None, "cannot tell: 648 seeds would"),
         # The published spread is too wide to detect 2 points, whatever our number of seeds.
-        (verdict(52.0, 9.0, 5, sem=1.5), None, "cannot tell: 20 seeds see 9.6 points, none 2"),
+        (verdict(52.0, 9.0, 5, sem=1.5), None, "cannot tell: 20 seeds see 9.6 points, no number sees 2"),
         (verdict(52.0, 9.0, 25, sem=1.5), None, "cannot tell: at best 5.8 points are seen"),
         (verdict(51.0, 2.0, 5, sem=None), None, "cannot tell: 57 seeds would"),
     ],
