@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 ARRAYS = (".npz", ".safetensors")
 BINS = ("year", "quarter", "month", "week", "day")
-HUB, FRAME = "hub:", "frame:"
+HUB, MIRROR, FRAME = "hub:", "mirror:", "frame:"
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in (*TABLES, *ARRAYS))
 _NAME = re.compile(
     rf"(?P<place>(?:{HUB}|{FRAME})[^\[\]]+|.+?(?:{_SUFFIXES}|/))(?:\[(?P<options>.*)\])?", re.S | re.I
@@ -92,8 +92,8 @@ class Declaration:
 
     @property
     def is_hub(self) -> bool:
-        """Whether it is a data set of the hub."""
-        return self.place.startswith(HUB)
+        """Whether it is a data set of the hub, or of a mirror of it alone."""
+        return self.place.startswith((HUB, MIRROR))
 
     @property
     def is_arrays(self) -> bool:

@@ -13,30 +13,20 @@ files.
 from functools import partial
 
 from suites.base import BLEU, Suite, Training, register
-from suites.pairs import Pairs, hub_pairs
+from suites.published import Published, load_joined
 from suites.scenarios import by_domain
 
 DOMAINS = (
-    "buses",
-    "events",
-    "flights",
-    "homes",
-    "hotels",
-    "media",
-    "movies",
-    "rentalcars",
-    "restaurants",
+    "buses", "events", "flights", "homes", "hotels", "media", "movies", "rentalcars", "restaurants",
     "services",
-)
+)  # fmt: skip
 DIALOGUE = tuple(
     (
         domain,
-        Pairs(
-            repository="schema-guided-dialogue",
+        Published(
+            "mirror:schema-guided-dialogue",
             config=domain,
-            revision="",
-            only_mirror=True,
-            text="context",
+            text=("context",),
             target="response",
             test_rows=200,
         ),
@@ -51,7 +41,7 @@ register(
         summary="an assistant's next response in ten domains of services, a task each; scored by BLEU",
         source="Rastogi et al. 2020, Towards scalable multi-domain conversational agents",
         licence="CC BY-SA 4.0",
-        load=partial(hub_pairs, "schema-guided-dialogue", DIALOGUE),
+        load=partial(load_joined, "schema-guided-dialogue", DIALOGUE),
         split=by_domain(),
         scenarios=("domain", "online"),
         model="tiny-seq2seq",

@@ -3,24 +3,22 @@
 from functools import partial
 
 from suites.base import NOT_STATED, Suite, Training, register
+from suites.published import Published, load
 from suites.scenarios import by_class, by_permutation, by_rotation
-from suites.sources import NEEDS_HUB, Hub, hub_images
+from suites.sources import NEEDS_HUB
 from suites.values import Value
 
-MNIST = Hub(
-    repository="ylecun/mnist",
+MNIST = Published(
+    "hub:ylecun/mnist@77f3279092a1c1579b2250db8eafed0ad422088c",
     config="mnist",
-    revision="77f3279092a1c1579b2250db8eafed0ad422088c",
     image="image",
-    label="label",
     class_names=tuple("0123456789"),
+    numbered=True,
 )
-FASHION_MNIST = Hub(
-    repository="zalando-datasets/fashion_mnist",
+FASHION_MNIST = Published(
+    "hub:zalando-datasets/fashion_mnist@531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2",
     config="fashion_mnist",
-    revision="531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2",
     image="image",
-    label="label",
     class_names=(
         "T-shirt/top",
         "Trouser",
@@ -33,14 +31,14 @@ FASHION_MNIST = Hub(
         "Bag",
         "Ankle boot",
     ),
+    numbered=True,
 )
-KMNIST = Hub(
-    repository="tanganke/kmnist",
+KMNIST = Published(
+    "hub:tanganke/kmnist@53810959241e8f35890445245170c8cec0672f81",
     config="kmnist",
-    revision="53810959241e8f35890445245170c8cec0672f81",
     image="image",
-    label="label",
     class_names=tuple("おきすつなはまやれを"),
+    numbered=True,
 )
 MNIST_TRAINING = Training(iterations=2000, batch=128, optimiser="adam", lr=1e-3)
 """The budget of van de Ven, Tuytelaars & Tolias 2022."""
@@ -70,7 +68,7 @@ SPLIT_MNIST = register(
         summary="MNIST in five tasks of two digits, shuffled by the seed",
         source=f"van de Ven, Tuytelaars & Tolias 2022, Three types of incremental learning; {_DATA}",
         licence=_LICENCE,
-        load=partial(hub_images, MNIST),
+        load=partial(load, MNIST),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
@@ -86,7 +84,7 @@ PERMUTED_MNIST = register(
         summary="MNIST in ten tasks, each with its own permutation of the pixels",
         source=f"Goodfellow et al. 2013; ten tasks as in van de Ven & Tolias 2019; {_DATA}",
         licence=_LICENCE,
-        load=partial(hub_images, MNIST),
+        load=partial(load, MNIST),
         split=by_permutation(10),
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
@@ -105,7 +103,7 @@ ROTATED_MNIST = register(
         summary="MNIST in ten tasks, each rotated by its own angle",
         source=f"Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning; {_DATA}",
         licence=_LICENCE,
-        load=partial(hub_images, MNIST),
+        load=partial(load, MNIST),
         split=by_rotation(10),
         scenarios=("task", "domain", "online"),
         model_options=_MLP,
@@ -124,7 +122,7 @@ SPLIT_FASHION_MNIST = register(
         summary="Fashion-MNIST in five tasks of two kinds of clothes",
         source="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST",
         licence="MIT",
-        load=partial(hub_images, FASHION_MNIST),
+        load=partial(load, FASHION_MNIST),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,
@@ -139,7 +137,7 @@ SPLIT_KMNIST = register(
         summary="Kuzushiji-MNIST in five tasks of two characters",
         source="Clanuwat et al. 2018, Deep learning for classical Japanese literature",
         licence="CC BY-SA 4.0",
-        load=partial(hub_images, KMNIST),
+        load=partial(load, KMNIST),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
         model_options=_MLP,

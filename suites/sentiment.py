@@ -3,39 +3,18 @@
 from functools import partial
 
 from suites.base import NOT_STATED, Suite, register
+from suites.published import Published, load_joined
 from suites.scenarios import by_domain
-from suites.text import HEAD_TRAINING, Texts, hub_domains
+from suites.text import HEAD_TRAINING
 
 DOMAINS = (
-    "apparel",
-    "baby",
-    "books",
-    "camera_photo",
-    "dvd",
-    "electronics",
-    "health_personal_care",
-    "imdb",
-    "kitchen_housewares",
-    "magazines",
-    "mr",
-    "music",
-    "software",
-    "sports_outdoors",
-    "toys_games",
-    "video",
-)
+    "apparel", "baby", "books", "camera_photo", "dvd", "electronics", "health_personal_care", "imdb",
+    "kitchen_housewares", "magazines", "mr", "music", "software", "sports_outdoors", "toys_games", "video",
+)  # fmt: skip
 SENTIMENT = tuple(
     (
         domain,
-        Texts(
-            repository="fdu-mtl",
-            config=domain,
-            revision="",
-            only_mirror=True,
-            text=("text",),
-            label="label",
-            class_names=("negative", "positive"),
-        ),
+        Published("mirror:fdu-mtl", config=domain, text=("text",), class_names=("negative", "positive")),
     )
     for domain in DOMAINS
 )
@@ -47,7 +26,7 @@ register(
         summary="positive and negative reviews, sixteen domains of products and films, a task each",
         source="Liu, Qiu & Huang 2017, Adversarial multi-task learning for text classification",
         licence=NOT_STATED,
-        load=partial(hub_domains, "sentiment-domains", SENTIMENT),
+        load=partial(load_joined, "sentiment-domains", SENTIMENT),
         split=by_domain(),
         # Every domain has both classes: a class-incremental stream would be a domain-incremental one.
         scenarios=("task", "domain", "online"),

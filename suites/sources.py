@@ -1,7 +1,4 @@
-"""Data sets of images: from scikit-learn, or from parquet files of the hub or of a local mirror of it.
-
-A data set is read once, converted to contiguous uint8 tensors, and cached under a hash of its revision or,
-for a mirror, of the sizes and times of its files.
+"""Where published data sets are: parquet files of the hub, or of a local mirror of it.
 
 Axes: N images.
 """
@@ -15,19 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from suites.base import Data
-from suites.cache import cache_folder, read_cached, write_cached
-from suites.errors import Unavailable, UserError
+from suites.errors import Unavailable
 
 NEEDS_HUB = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
 Files = tuple[tuple[str, str], ...]
@@ -43,19 +35,6 @@ class Source:
     revision: str
     only_mirror: bool = False
     """Whether the hub has no copy."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hub(Source):
-    """A data set of images."""
-
-    image: str
-    """Column of the images."""
-    label: str
-    """Column of the labels, whole numbers."""
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
 
 
 def fingerprint(x_N: Tensor, y_N: Tensor, n_train: int) -> str:
@@ -75,35 +54,6 @@ def fingerprint(x_N: Tensor, y_N: Tensor, n_train: int) -> str:
     digest.update(x_N.numpy().tobytes())
     digest.update(y_N.numpy().tobytes())
     return digest.hexdigest()
-
-
-@cache
-def digits() -> Data:
-    """Return scikit-learn's 1,797 handwritten digits; every fifth image of each class is for testing."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    x_N = torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1)
-    y_N = torch.from_numpy(bunch.target.astype(np.int64))
-    # The n-th image of its class, for every image.
-    nth_N = torch.nn.functional.one_hot(y_N, 10).cumsum(0).gather(1, y_N.unsqueeze(1)).squeeze(1)
-    test_N = nth_N % 5 == 0
-    order = torch.cat([(~test_N).nonzero().flatten(), test_N.nonzero().flatten()])
-    x_N, y_N, n_train = x_N[order].contiguous(), y_N[order].contiguous(), int((~test_N).sum())
-    names = tuple(str(d) for d in range(10))
-    return Data("digits", x_N, y_N, n_train, names, 16.0, fingerprint(x_N, y_N, n_train))
-
-
-def hub_images(hub: Hub) -> Data:
-    """Return a data set from the mirror in LETHE_DATA; without a mirror from the cache or the hub.
-
-    Raises:
-        Unavailable: None of them has it; the message says what to do.
-    """
-    files = mirror_files(hub)
-    if files is None:
-        return _cached(hub, f"{hub.repository}/{hub.config}/{hub.revision}", None)
-    return _cached(hub, f"{Path(files[0][1]).parent}/{facts(files)}", files)
 
 
 def mirror_files(source: Source) -> Files | None:
@@ -133,46 +83,6 @@ def facts(files: Files) -> list[tuple[str, int, int]]:
     """Return name, size and modification time of each file, so that changed files are read again."""
     stats = [(Path(path).name, Path(path).stat()) for _, path in files]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-
-
-@cache
-def _cached(hub: Hub, identity: str, files: Files | None) -> Data:
-    """Return the converted data set, from the cache if it has an intact copy."""
-    from safetensors.torch import load, save
-
-    name = hashlib.sha256(f"v1/{identity}/{hub}".encode()).hexdigest()[:24]
-    path = cache_folder() / f"{hub.repository.replace('/', '--')}-{name}.safetensors"
-    content = read_cached(path)
-    tensors = load(content) if content else _convert(hub, files)
-    if not content:
-        write_cached(path, lambda file: file.write(save(tensors)))
-    x_N, y_N, n_train = tensors["x"], tensors["y"], int(tensors["n_train"])
-    mark = fingerprint(x_N, y_N, n_train)
-    return Data(hub.repository, x_N, y_N, n_train, hub.class_names, 255.0, mark, hub.mean, hub.std)
-
-
-def _convert(hub: Hub, files: Files | None) -> dict[str, Tensor]:
-    """Read the rows of both splits and turn the images into bytes (N, channels, height, width)."""
-    pixels, labels = [], []
-    with opened(hub, files) as splits:
-        for split in ("train", "test"):
-            rows = splits[split]
-            require_columns(hub, rows, hub.image, hub.label)
-            arrays = [np.asarray(image, dtype=np.uint8) for image in rows[hub.image]]
-            x = torch.from_numpy(np.stack(arrays))
-            pixels.append(x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2))
-            labels.append(torch.tensor(rows[hub.label], dtype=torch.int64))
-    n_train = torch.tensor(len(labels[0]))
-    return {"x": torch.cat(pixels).contiguous(), "y": torch.cat(labels), "n_train": n_train}
-
-
-def require_columns(source: Source, rows: Any, *columns: str) -> None:
-    """Raise UserError if a split does not have a column."""
-    for column in columns:
-        if column not in rows.column_names:
-            raise UserError(
-                f"{source.repository} has no column {column!r}; it has: {', '.join(rows.column_names)}"
-            )
 
 
 @contextmanager

@@ -8,33 +8,33 @@ from typing import Any
 
 from suites.base import Data
 from suites.cifar import CIFAR10, CIFAR100, CIFAR100_SUBSET
+from suites.digits import digits
 from suites.errors import Unavailable
 from suites.intents import BANKING77, CLINC150
 from suites.mnist import FASHION_MNIST, KMNIST, MNIST
+from suites.published import load, load_joined
 from suites.sentiment import SENTIMENT
-from suites.sources import digits, hub_images
-from suites.text import hub_domains, hub_texts
 from suites.topics import AG_NEWS, AMAZON, DBPEDIA, NEWSGROUPS, TREC, YAHOO, YELP
 
 PATH = Path(__file__).with_name("statistics.json")
 SOURCES: dict[str, Callable[[], Data]] = {
     "digits": digits,
-    "mnist": partial(hub_images, MNIST),
-    "fashion-mnist": partial(hub_images, FASHION_MNIST),
-    "kmnist": partial(hub_images, KMNIST),
-    "cifar10": partial(hub_images, CIFAR10),
-    "cifar100": partial(hub_images, CIFAR100),
-    "cifar100-subset": partial(hub_images, CIFAR100_SUBSET),
-    "clinc150": partial(hub_texts, CLINC150),
-    "banking77": partial(hub_texts, BANKING77),
-    "sentiment-domains": partial(hub_domains, "sentiment-domains", SENTIMENT),
-    "trec": partial(hub_texts, TREC),
-    "newsgroups": partial(hub_texts, NEWSGROUPS),
-    "ag-news": partial(hub_texts, AG_NEWS),
-    "yelp": partial(hub_texts, YELP),
-    "amazon": partial(hub_texts, AMAZON),
-    "dbpedia": partial(hub_texts, DBPEDIA),
-    "yahoo": partial(hub_texts, YAHOO),
+    "mnist": partial(load, MNIST),
+    "fashion-mnist": partial(load, FASHION_MNIST),
+    "kmnist": partial(load, KMNIST),
+    "cifar10": partial(load, CIFAR10),
+    "cifar100": partial(load, CIFAR100),
+    "cifar100-subset": partial(load, CIFAR100_SUBSET),
+    "clinc150": partial(load, CLINC150),
+    "banking77": partial(load, BANKING77),
+    "sentiment-domains": partial(load_joined, "sentiment-domains", SENTIMENT),
+    "trec": partial(load, TREC),
+    "newsgroups": partial(load, NEWSGROUPS),
+    "ag-news": partial(load, AG_NEWS),
+    "yelp": partial(load, YELP),
+    "amazon": partial(load, AMAZON),
+    "dbpedia": partial(load, DBPEDIA),
+    "yahoo": partial(load, YAHOO),
 }
 """Without the suite docstrings, whose data depends on installed versions."""
 
@@ -73,9 +73,9 @@ def describe(data: Data) -> dict[str, Any]:
 def main() -> None:
     """Update the statistics of every data set that is available; leave the others as they are."""
     kept = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
-    for name, load in SOURCES.items():
+    for name, read in SOURCES.items():
         try:
-            kept[name] = describe(load())
+            kept[name] = describe(read())
             print(f"{name}: {kept[name]['rows']}")
         except Unavailable as error:
             print(f"{name}: {error}")

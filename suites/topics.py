@@ -3,43 +3,21 @@
 from functools import partial
 
 from suites.base import NOT_STATED, Suite, Training, register
+from suites.published import Published, load, load_joined
 from suites.scenarios import by_class, by_domain
 from suites.sources import NEEDS_HUB
-from suites.text import HEAD_TRAINING, Texts, hub_domains, hub_texts
+from suites.text import HEAD_TRAINING
 
-TREC = Texts(
-    repository="CogComp/trec",
-    config="default",
+TREC = Published(
     # The hub's own conversion to parquet.
-    revision="65752bf53af25bc935a0dce92fb5b6c930728450",
+    "hub:CogComp/trec@65752bf53af25bc935a0dce92fb5b6c930728450",
     text=("text",),
     label="coarse_label",
     class_names=("abbreviation", "entity", "description", "human", "location", "number"),
     label_names=("ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM"),
 )
-
-
-def bare_posts(posts: list[str]) -> list[str]:
-    """Return posts without headers, signatures and quotations, as scikit-learn removes them.
-
-    The hub's copy has none, other copies are complete: they are removed if most posts have headers.
-    """
-    from sklearn.datasets import _twenty_newsgroups as newsgroups
-
-    def has_headers(post: str) -> bool:
-        names = [line.partition(":")[0] for line in post.partition("\n\n")[0].splitlines()]
-        return "From" in names and "Subject" in names
-
-    if 2 * sum(map(has_headers, posts)) <= len(posts):
-        return posts
-    bodies = map(newsgroups.strip_newsgroup_header, posts)
-    return [newsgroups.strip_newsgroup_quoting(newsgroups.strip_newsgroup_footer(body)) for body in bodies]
-
-
-NEWSGROUPS = Texts(
-    repository="SetFit/20_newsgroups",
-    config="default",
-    revision="f1b91292074e7cfb69be58b642d583ec262f30ed",
+NEWSGROUPS = Published(
+    "hub:SetFit/20_newsgroups@f1b91292074e7cfb69be58b642d583ec262f30ed",
     text=("text",),
     label="label_text",
     class_names=(
@@ -64,37 +42,30 @@ NEWSGROUPS = Texts(
         "talk.politics.misc",
         "talk.religion.misc",
     ),
-    clean=bare_posts,
+    clean="bare-posts",
 )
 _STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
 _TRAIN_ROWS, _TEST_ROWS = 115_000, 7_600
 """De Masson d'Autume et al. 2019 cut all five data sets to the sizes of the smallest."""
-AG_NEWS = Texts(
-    repository="fancyzhx/ag_news",
-    config="default",
-    revision="eb185aade064a813bc0b7f42de02595523103ca4",
+AG_NEWS = Published(
+    "hub:fancyzhx/ag_news@eb185aade064a813bc0b7f42de02595523103ca4",
     text=("text",),
-    label="label",
     class_names=("World", "Sports", "Business", "Sci/Tech"),
     train_rows=_TRAIN_ROWS,
     test_rows=_TEST_ROWS,
 )
-YELP = Texts(
-    repository="Yelp/yelp_review_full",
+YELP = Published(
+    "hub:Yelp/yelp_review_full@c1f9ee939b7d05667af864ee1cb066393154bf85",
     config="yelp_review_full",
-    revision="c1f9ee939b7d05667af864ee1cb066393154bf85",
     text=("text",),
-    label="label",
     class_names=_STARS,
     label_names=("1 star", "2 star", "3 stars", "4 stars", "5 stars"),
     train_rows=_TRAIN_ROWS,
     test_rows=_TEST_ROWS,
 )
-AMAZON = Texts(
-    repository="yassiracharki/Amazon_Reviews_for_Sentiment_Analysis_fine_grained_5_classes",
-    config="default",
+AMAZON = Published(
     # Only 594de00 of its last commit (July 2024) is known, and the hub needs all forty digits.
-    revision="main",
+    "hub:yassiracharki/Amazon_Reviews_for_Sentiment_Analysis_fine_grained_5_classes@main",
     text=("review_title", "review_text"),
     label="class_index",
     class_names=_STARS,
@@ -102,12 +73,10 @@ AMAZON = Texts(
     train_rows=_TRAIN_ROWS,
     test_rows=_TEST_ROWS,
 )
-DBPEDIA = Texts(
-    repository="fancyzhx/dbpedia_14",
+DBPEDIA = Published(
+    "hub:fancyzhx/dbpedia_14@9abd46cf7fc8b4c64290f26993c540b92aa145ac",
     config="dbpedia_14",
-    revision="9abd46cf7fc8b4c64290f26993c540b92aa145ac",
     text=("title", "content"),
-    label="label",
     class_names=(
         "Company",
         "EducationalInstitution",
@@ -127,10 +96,9 @@ DBPEDIA = Texts(
     train_rows=_TRAIN_ROWS,
     test_rows=_TEST_ROWS,
 )
-YAHOO = Texts(
-    repository="community-datasets/yahoo_answers_topics",
+YAHOO = Published(
+    "hub:community-datasets/yahoo_answers_topics@6652a1e7c94f7260a0bfd0c9092dd48e2d536ea1",
     config="yahoo_answers_topics",
-    revision="6652a1e7c94f7260a0bfd0c9092dd48e2d536ea1",
     text=("question_title", "question_content", "best_answer"),
     label="topic",
     # AG News has a class Sports, too, which is not the same.
@@ -176,7 +144,7 @@ register(
         summary="questions by the kind of answer they ask for, six kinds in three tasks of two",
         source="Li & Roth 2002, Learning question classifiers",
         licence=NOT_STATED,
-        load=partial(hub_texts, TREC),
+        load=partial(load, TREC),
         split=by_class(3),
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
@@ -192,7 +160,7 @@ register(
         summary="posts of 20 newsgroups without headers in five tasks of four",
         source="Lang 1995, NewsWeeder; split by date, without headers, signatures and quotations",
         licence=NOT_STATED,
-        load=partial(hub_texts, NEWSGROUPS),
+        load=partial(load, NEWSGROUPS),
         split=by_class(5),
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
@@ -208,7 +176,7 @@ register(
         summary="posts of 20 newsgroups without headers in ten tasks of two",
         source="Lang 1995, as newsgroups; ten tasks",
         licence=NOT_STATED,
-        load=partial(hub_texts, NEWSGROUPS),
+        load=partial(load, NEWSGROUPS),
         split=by_class(10),
         scenarios=("task", "domain", "class", "online"),
         model="minilm",
@@ -226,7 +194,7 @@ register(
         "data: Zhang, Zhao & LeCun 2015, Character-level convolutional networks for text classification",
         licence="AG News: non-commercial use; DBpedia: CC BY-SA 3.0 and GFDL; Yelp: Yelp's dataset terms; "
         "Amazon and Yahoo: not stated by their authors",
-        load=partial(hub_domains, "text5", TEXT5),
+        load=partial(load_joined, "text5", TEXT5),
         split=by_domain(TEXT5_ORDERS),
         # Only Yelp and Amazon share classes, so there is no domain-incremental stream.
         scenarios=("task", "class", "online"),

@@ -11,19 +11,17 @@ made from the text columns of the latter, or from the files at github.com/multi3
 from functools import partial
 
 from suites.base import BLEU, NOT_STATED, Suite, Training, register
-from suites.pairs import Pairs, hub_pairs
+from suites.published import Published, load_joined
 from suites.scenarios import by_domain
 
 LANGUAGES = {"de": "German", "fr": "French", "cs": "Czech"}
 MULTI30K = tuple(
     (
         f"en-{code}",
-        Pairs(
-            repository="multi30k",
+        Published(
+            "mirror:multi30k",
             config="task1",
-            revision="",
-            only_mirror=True,
-            text="en",
+            text=("en",),
             target=code,
             prefix=f"translate English to {language}: ",
         ),
@@ -38,7 +36,7 @@ register(
         summary="English captions into German, French and Czech, a task each; scored by BLEU",
         source="Elliott et al. 2016, Multi30K: multilingual English-German image descriptions; 2017, 2018",
         licence=NOT_STATED,
-        load=partial(hub_pairs, "multi30k", MULTI30K),
+        load=partial(load_joined, "multi30k", MULTI30K),
         split=by_domain(),
         scenarios=("domain", "online"),
         model="tiny-seq2seq",

@@ -16,7 +16,8 @@ from suites.declared import Declaration
 from suites.errors import UserError
 from suites.own.columns import SPLITS, Table, in_parts, recoded
 from suites.own.images import images_of, pixels
-from suites.own.rows import column_of, of_datasets, opened_table
+from suites.own.rows import column_of, of_datasets
+from suites.own.tables import opened_table
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

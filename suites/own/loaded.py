@@ -4,7 +4,6 @@ Axes: N rows, in the order of the files until ``_assembled`` puts training rows 
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -16,19 +15,18 @@ import torch
 from torch import Tensor
 
 from suites.base import Data, generator
-from suites.cache import cache_folder, read_cached, write_cached
 from suites.declared import Declaration
 from suites.errors import UserError, some
 from suites.own.columns import SPLITS, Column, Table
 from suites.own.portrait import portrait
 from suites.own.read import identity, read
+from suites.own.stored import FORMAT, store, stored
 from suites.own.times import binned, tested_by_time, times_of
 from suites.sources import fingerprint
 from suites.text import data_of_texts
 
 SHARE = 0.2
 """The share of test rows if nothing else divides the rows."""
-_FORMAT = 2
 _MOST = 2
 Numbers = np.ndarray[Any, Any]
 
@@ -52,65 +50,16 @@ def loaded(d: Declaration) -> Loaded:
         UserError: A row, a column or an option cannot be used; the message names the row.
     """
     name = replace(d, of_split=()).name
-    key = hashlib.sha256(f"{_FORMAT}/{identity(d)}/{name}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{FORMAT}/{identity(d)}/{name}".encode()).hexdigest()[:32]
     if key not in _LOADED:
         while len(_LOADED) >= _MOST:
             del _LOADED[next(iter(_LOADED))]
-        _LOADED[key] = _from_cache(d, key) or _to_cache(d, key)
+        if (found := stored(key)) is not None:
+            _LOADED[key] = Loaded(*found)
+        else:
+            _LOADED[key] = _made(d, read(d))
+            store(key, _LOADED[key].data, _LOADED[key].notes)
     return _LOADED[key]
-
-
-def _to_cache(d: Declaration, key: str) -> Loaded:
-    from safetensors.torch import save
-
-    found = _made(d, read(d))
-    data = found.data
-    lines = [text.encode() for text in data.texts]
-    about = {
-        "name": data.name, "n_train": data.n_train, "class_names": data.class_names, "scale": data.scale,
-        "fingerprint": data.fingerprint, "domain_names": data.domain_names,
-        "notes": found.notes,
-    }  # fmt: skip
-    tensors = {"x": data.x_N, "y": data.y_N, "about": _bytes(json.dumps(about).encode())}
-    if lines:
-        tensors |= {"texts": _bytes(b"".join(lines)), "lengths": torch.tensor([len(line) for line in lines])}
-    if data.domain_N is not None:
-        tensors["domains"] = data.domain_N
-    if data.validation_N is not None:
-        tensors["held"] = data.validation_N
-    write_cached(_path(key), lambda file: file.write(save(tensors)))
-    return found
-
-
-def _bytes(content: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(content or b" "), dtype=torch.uint8)
-
-
-def _path(key: str) -> Any:
-    return cache_folder() / "declared" / f"{key}.safetensors"
-
-
-def _from_cache(d: Declaration, key: str) -> Loaded | None:
-    from safetensors.torch import load
-
-    content = read_cached(_path(key))
-    if content is None:
-        return None
-    tensors = load(content)
-    del content
-    about = json.loads(tensors["about"].numpy().tobytes())
-    texts: list[str] = []
-    if "texts" in tensors:
-        joined, at = tensors["texts"].numpy().tobytes(), 0
-        for length in tensors["lengths"].tolist():
-            texts.append(joined[at : at + length].decode())
-            at += length
-    data = Data(
-        about["name"], tensors["x"], tensors["y"], about["n_train"], tuple(about["class_names"]),
-        about["scale"], about["fingerprint"], texts=tuple(texts), domain_N=tensors.get("domains"),
-        domain_names=tuple(about["domain_names"]), validation_N=tensors.get("held"),
-    )  # fmt: skip
-    return Loaded(data, tuple(about["notes"]))
 
 
 def _made(d: Declaration, table: Table) -> Loaded:

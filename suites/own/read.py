@@ -4,13 +4,15 @@ import os
 from pathlib import Path
 
 from suites.cache import cache_folder
-from suites.declared import FRAME, HUB, Declaration
+from suites.declared import FRAME, Declaration
 from suites.errors import Unavailable, UserError
 from suites.own.arrays import array_table
 from suites.own.columns import Table
 from suites.own.folders import files_below, folder_table
-from suites.own.rows import of_datasets, opened_table
-from suites.sources import Source, facts, mirror_files, opened
+from suites.own.hub import hub_identity, hub_source
+from suites.own.rows import of_datasets
+from suites.own.tables import opened_table
+from suites.sources import mirror_files, opened
 
 
 def identity(d: Declaration) -> str:
@@ -21,8 +23,7 @@ def identity(d: Declaration) -> str:
         Unavailable: The hub's data set is neither in the mirror nor available for download.
     """
     if d.is_hub:
-        files = mirror_files(_hub(d))
-        return f"{Path(files[0][1]).parent}/{facts(files)}" if files else d.place
+        return hub_identity(d)
     if d.place.startswith(FRAME):
         _frame_file(d)
         return d.place
@@ -41,16 +42,11 @@ def read(d: Declaration) -> Table:
     if d.is_folder:
         return folder_table(d)
     if d.is_hub:
-        with opened(_hub(d), mirror_files(_hub(d))) as splits:
+        with opened(hub_source(d), mirror_files(hub_source(d))) as splits:
             return of_datasets(d, splits, lambda split, row: f"row {row + 1} of its {split} split")
     path = _frame_file(d) if d.place.startswith(FRAME) else Path(d.place)
     with opened_table(d, path) as (rows, where):
         return of_datasets(d, {"": rows}, lambda _, row: where(row), path.parent)
-
-
-def _hub(d: Declaration) -> Source:
-    name, _, revision = d.place.removeprefix(HUB).rpartition("@")
-    return Source(repository=name, config=d.config or "default", revision=revision)
 
 
 def _frame_file(d: Declaration) -> Path:

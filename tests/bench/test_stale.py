@@ -37,14 +37,14 @@ class Mine(Strategy):
 """
 SUITE = """
 from dataclasses import replace
-from suites import sources
-from suites.digits import DIGITS
+from suites.digits import DIGITS, digits
+from suites.sources import fingerprint
 
 def load():
-    data = sources.digits()
+    data = digits()
     y_N = data.y_N.clone()
     y_N[:ROWS] = 3
-    return replace(data, y_N=y_N, fingerprint=sources.fingerprint(data.x_N, y_N, data.n_train))
+    return replace(data, y_N=y_N, fingerprint=fingerprint(data.x_N, y_N, data.n_train))
 
 OWN = replace(DIGITS, name="own", load=load)
 """

@@ -17,7 +17,7 @@ from strategies.core import Draws, LaneLinear, SavedState
 from strategies.generative.dgr_gan import DGRGAN
 from strategies.parts import Critic, GANAdam, GaussianNoise, ImageGenerator
 from suites.base import generator
-from suites.sources import digits
+from suites.digits import digits
 
 LEAK = 0.2
 

@@ -8,9 +8,9 @@ import suites
 from lethe.testing import TOY, TOY_PAIRS, blobs
 from strategies.core import LaneStreams
 from suites.base import BLEU, PROPORTION, Data, Score, Stream, Suite, Training
+from suites.digits import digits
 from suites.errors import UserError
 from suites.scenarios import by_class, by_domain, by_permutation, by_rotation, rotation
-from suites.sources import digits
 from tests.conftest import refused
 
 TRAINING = Training(validation=0.2)

@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 
 import suites
-from suites import sources, statistics
+from suites import published, sources, statistics
 from suites.cifar import CIFAR100_SUBSET
+from suites.digits import digits
 from suites.errors import Unavailable
 from suites.mnist import MNIST
-from suites.sources import digits, hub_images
+from suites.published import load as load_published
 from tests.conftest import refused
 
-TINY = replace(MNIST, repository="someone/tiny", class_names=("a", "b"))
+TINY = replace(MNIST, place="hub:someone/tiny@main", class_names=("a", "b"))
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-    sources._cached.cache_clear()
+    published._loaded.cache_clear()
     return tmp_path / "cache"
 
 
@@ -49,7 +50,7 @@ def test_images_of_a_mirror_are_read_exactly(
 ) -> None:
     pixels = mirror(tmp_path / "m", channels)
     monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
-    data = hub_images(TINY)
+    data = load_published(TINY)
     expected = pixels[:, None] if channels == 1 else pixels.transpose(0, 3, 1, 2)
     assert np.array_equal(data.x_N.numpy(), expected)
     assert data.x_N.is_contiguous()
@@ -61,18 +62,18 @@ def test_the_cache_is_used_and_replaced_if_damaged(
 ) -> None:
     mirror(tmp_path / "m")
     monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
-    first = hub_images(TINY)
-    (cached,) = own_cache.glob("*.safetensors")
-    converted = Mock(wraps=sources._convert)
-    monkeypatch.setattr(sources, "_convert", converted)
-    sources._cached.cache_clear()
-    assert hub_images(TINY).fingerprint == first.fingerprint
+    first = load_published(TINY)
+    (cached,) = own_cache.glob("declared/*.safetensors")
+    converted = Mock(wraps=published._read)
+    monkeypatch.setattr(published, "_read", converted)
+    published._loaded.cache_clear()
+    assert load_published(TINY).fingerprint == first.fingerprint
     assert converted.call_count == 0
     whole = cached.read_bytes()
     for damage in (whole[:50], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
         cached.write_bytes(damage)
-        sources._cached.cache_clear()
-        assert hub_images(TINY).fingerprint == first.fingerprint
+        published._loaded.cache_clear()
+        assert load_published(TINY).fingerprint == first.fingerprint
         assert cached.read_bytes() == whole
     assert converted.call_count == 3
 
@@ -80,9 +81,9 @@ def test_the_cache_is_used_and_replaced_if_damaged(
 def test_a_changed_file_in_the_mirror_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror(tmp_path / "m")
     monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
-    first = hub_images(TINY)
+    first = load_published(TINY)
     mirror(tmp_path / "m", channels=3)
-    assert hub_images(TINY).fingerprint != first.fingerprint
+    assert load_published(TINY).fingerprint != first.fingerprint
 
 
 def test_without_network_and_mirror_the_error_says_what_to_do(
@@ -90,7 +91,7 @@ def test_without_network_and_mirror_the_error_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(sources.socket, "getaddrinfo", Mock(side_effect=OSError("no address")))
     loads = [suites.get(name).load for name in ("clinc150", "banking77", "trec", "newsgroups", "text5")]
-    for load in (lambda: hub_images(TINY), *loads):
+    for load in (lambda: load_published(TINY), *loads):
         says = "connect to the network, or set LETHE_DATA or --data to a folder"
         refused(says if load in loads else rf"{says}.*someone/tiny/mnist/train\.parquet", load)
     assert not own_cache.exists()
@@ -99,7 +100,7 @@ def test_without_network_and_mirror_the_error_says_what_to_do(
 def test_within_without_hub_nothing_is_downloaded(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources.socket, "getaddrinfo", asked := Mock())
     with sources.without_hub(), pytest.raises(Unavailable, match="downloads are off"):
-        hub_images(TINY)
+        load_published(TINY)
     asked.assert_not_called()
     assert sources.hub_in_reach() is None or "OFFLINE" in str(sources.hub_in_reach())
 
@@ -109,14 +110,14 @@ def test_a_mirror_without_the_file_or_column_is_refused(
 ) -> None:
     monkeypatch.setenv("LETHE_DATA", str(tmp_path))
     with pytest.raises(Unavailable, match=r"the mirror has no .*someone/tiny/mnist/train\.parquet"):
-        hub_images(TINY)
+        load_published(TINY)
     mirror(tmp_path, label="digit")
-    refused("has no column 'label'; it has: image, digit", hub_images, TINY)
+    refused("unknown column of hub:.* 'label'; there are: digit, image", load_published, TINY)
 
 
 def test_the_subset_of_cifar_100_is_on_no_hub() -> None:
     with pytest.raises(Unavailable, match="hub has no copy"):
-        hub_images(CIFAR100_SUBSET)
+        load_published(CIFAR100_SUBSET)
 
 
 def test_digits_have_a_fixed_split() -> None:
@@ -159,19 +160,19 @@ def test_without_the_hub_its_cache_is_read_in_the_pinned_revision(
     import datasets
 
     pixels = mirror(tmp_path / "mirror")
-    for revision in ("older", TINY.revision):
+    for revision in ("older", "main"):
         folder = tmp_path / "hub" / "someone___tiny" / "mnist" / "0.0.0" / revision
         folder.mkdir(parents=True)
         for split in ("train", "test"):
             file = str(tmp_path / f"mirror/someone/tiny/mnist/{split}.parquet")
             rows = datasets.Dataset.from_parquet(file, cache_dir=str(tmp_path / "scratch"))
-            if revision == TINY.revision:
+            if revision == "main":
                 rows.save_to_disk(tmp_path / split)
                 (tmp_path / split / "data-00000-of-00001.arrow").rename(folder / f"tiny-{split}.arrow")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert (hub_images(TINY).x_N[:, 0].numpy() == pixels).all()
-    refused("HF_HUB_OFFLINE is set", hub_images, replace(TINY, revision="another"))
+    assert (load_published(TINY).x_N[:, 0].numpy() == pixels).all()
+    refused("HF_HUB_OFFLINE is set", load_published, replace(TINY, place="hub:someone/tiny@another"))
 
 
 def test_behind_a_proxy_names_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

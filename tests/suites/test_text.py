@@ -10,17 +10,17 @@ import pytest
 import torch
 
 import suites
-from suites import docstrings, sources, text
+from suites import docstrings, published, sources
 from suites.base import Training
 from suites.errors import Unavailable
 from suites.intents import BANKING77, CLINC150
+from suites.own.cleaning import bare_posts
+from suites.published import Published, load, load_joined
 from suites.sentiment import DOMAINS, SENTIMENT
-from suites.text import Texts, hub_domains, hub_texts
-from suites.topics import NEWSGROUPS, TEXT5, TEXT5_ORDERS, TREC, bare_posts
+from suites.topics import NEWSGROUPS, TEXT5, TEXT5_ORDERS, TREC
 from tests.conftest import refused
 
-_COLUMNS = {"text": ("text",), "label": "label", "class_names": ("for", "against")}
-TINY = Texts(repository="someone/tiny", config="default", revision="", **_COLUMNS)
+TINY = Published("hub:someone/tiny@main", text=("text",), class_names=("for", "against"))
 ROWS = {"train": [("good", "for"), ("bad", "against"), ("fine", "for")], "test": [("poor", "against")]}
 TEXT_SUITES = (
     "clinc150", "clinc150-15", "banking77", "sentiment-domains",
@@ -58,7 +58,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_classes_are_matched_by_name(mirror: Path, names: tuple[str, ...]) -> None:
     """The order of classes does not depend on how a copy numbers them."""
     write(mirror, ROWS, names)
-    data = hub_texts(TINY)
+    data = load(TINY)
     assert (data.texts, data.y_N.tolist()) == (("good", "bad", "fine", "poor"), [0, 1, 0, 1])
     assert (data.n_train, data.class_names) == (3, ("for", "against"))
     assert (tuple(data.x_N.shape), data.x_N.dtype) == ((4, 0), torch.uint8)
@@ -66,44 +66,52 @@ def test_classes_are_matched_by_name(mirror: Path, names: tuple[str, ...]) -> No
 
 def test_label_names_map_other_labels_of_a_column(mirror: Path) -> None:
     write(mirror, {split: [(t, 1 if n == "for" else 2) for t, n in pairs] for split, pairs in ROWS.items()})
-    refused("unknown labels in column 'label' of its train split: '1'", hub_texts, TINY)
-    assert hub_texts(replace(TINY, label_names=("1", "2"))).y_N.tolist() == [0, 1, 0, 1]
+    refused(
+        "row 1 of its train split, row 3 .* label '1' is unknown; known .* for, against",
+        load,
+        TINY,
+    )
+    assert load(replace(TINY, label_names=("1", "2"))).y_N.tolist() == [0, 1, 0, 1]
 
 
 def test_text_columns_are_joined_and_empty_texts_retained(mirror: Path) -> None:
     rows = [("A", "b", "for"), (None, "c", "against"), ("", "", "for"), ("Ü", "🦉 x", "for")]
     write(mirror, {"train": rows, "test": rows}, columns=("title", "body", "label"))
-    data = hub_texts(replace(TINY, text=("title", "body")))
+    data = load(replace(TINY, text=("title", "body")))
     assert data.texts[:4] == ("A b", "c", "", "Ü 🦉 x")
 
 
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [
-        ({}, ("sentence", "label"), "has no column 'text'; it has: sentence, label"),
-        ({}, ("text", "class"), "has no column 'label'; it has: text, class"),
-        ({"train": [(1, "for")], "test": [(2, "for")]}, ("text", "label"), "column 'text' .* contains int64"),
-        ({"test": [("hm", "neither")]}, ("text", "label"), "of its test split: 'neither'; known are for"),
+        ({}, ("sentence", "label"), "unknown column of hub:.* 'text'; there are: label, sentence"),
+        ({}, ("text", "class"), "unknown column of hub:.* 'label'; there are: class, text"),
+        ({"train": [(1, "for")], "test": [(2, "for")]}, ("text", "label"), "column 'text' contains int64"),
+        (
+            {"test": [("hm", "neither")]},
+            ("text", "label"),
+            "row 1 of its test split: the label 'neither' is unknown",
+        ),
         ({"train": [("good", "for")]}, ("text", "label"), "no training row of 1 classes: 'against'"),
-        ({"train": [("good", None)]}, ("text", "label"), "of its train split: 'None'"),
+        ({"train": [("good", None)]}, ("text", "label"), "row 1 of its train split: the label is missing"),
     ],
 )
 def test_a_mirror_that_does_not_fit_is_refused_with_a_reason(
     mirror: Path, rows: Rows, columns: tuple[str, str], message: str
 ) -> None:
     write(mirror, ROWS | rows, columns=columns)
-    refused(message, hub_texts, TINY)
+    refused(message, load, TINY)
 
 
 def test_a_row_without_label_is_refused(mirror: Path) -> None:
     write(mirror, {split: [("good", 0), ("bad", 1), ("odd", -1)] for split in ROWS}, ("for", "against"))
-    refused("'-1'", hub_texts, TINY)
+    refused("row 3 of its train split.*: the label is missing", load, TINY)
 
 
 def test_rows_of_no_class_are_only_for_testing(mirror: Path) -> None:
     outside = {split: [("what", "oos"), *pairs, ("eh", "oos")] for split, pairs in ROWS.items()}
     write(mirror, outside, ("oos", "for", "against"))
-    data = hub_texts(replace(TINY, outside="oos"))
+    data = load(replace(TINY, outside="oos"))
     assert data.texts == ("good", "bad", "fine", "what", "poor", "eh")
     assert (data.y_N.tolist(), data.n_train) == ([0, 1, 0, -1, 1, -1], 3)
 
@@ -112,13 +120,13 @@ def test_rows_are_drawn_the_same_each_time(mirror: Path) -> None:
     many = [(f"text {i}", "for" if i % 2 else "against") for i in range(60)]
     write(mirror, {"train": many, "test": many})
     few = replace(TINY, train_rows=20, test_rows=70)
-    data = hub_texts(few)
+    data = load(few)
     assert set(data.texts[:20]) < {t for t, _ in many}
     assert (data.n_train, len(set(data.texts[:20])), len(data.texts)) == (20, 20, 80)
     for one, c in zip(data.texts, data.y_N.tolist(), strict=True):
         assert data.class_names[c] == ("for" if int(one.split()[1]) % 2 else "against")
-    text._read.cache_clear()
-    assert hub_texts(few).fingerprint == data.fingerprint
+    published._loaded.cache_clear()
+    assert load(few).fingerprint == data.fingerprint
 
 
 def test_the_fingerprint_changes_with_texts_labels_and_split(mirror: Path) -> None:
@@ -129,45 +137,45 @@ def test_the_fingerprint_changes_with_texts_labels_and_split(mirror: Path) -> No
         {"train": [("goodbad", "for"), ("", "against"), ("fine", "for")]},
     ):  # fmt: skip
         write(mirror, ROWS | changed)
-        marks.add(hub_texts(TINY).fingerprint)
+        marks.add(load(TINY).fingerprint)
     assert [len(mark) for mark in marks] == [64] * 5
 
 
 def test_domains_share_classes_by_name(mirror: Path) -> None:
     write(mirror, ROWS)
     write(mirror, {"train": [("ok", "against"), ("ho", "neutral")], "test": [("hu", "neutral")]}, where="b/c")
-    other = replace(TINY, repository="b", config="c", class_names=("neutral", "against"))
-    data = hub_domains("two", (("one", TINY), ("two", other)))
+    other = replace(TINY, place="hub:b@main", config="c", class_names=("neutral", "against"))
+    data = load_joined("two", (("one", TINY), ("two", other)))
     assert data.texts == ("good", "bad", "fine", "ok", "ho", "poor", "hu")
     assert (data.class_names, data.domain_names) == (("for", "against", "neutral"), ("one", "two"))
     assert (data.y_N.tolist(), data.n_train) == ([0, 1, 0, 1, 2, 1, 2], 5)
     assert data.domain_N.tolist() == [0, 0, 0, 1, 1, 0, 1]
-    swapped = hub_domains("two", (("two", other), ("one", TINY)))
+    swapped = load_joined("two", (("two", other), ("one", TINY)))
     assert swapped.fingerprint != data.fingerprint
 
 
 def test_rows_of_no_class_have_none_in_suites_of_domains(mirror: Path) -> None:
     write(mirror, {**ROWS, "test": [("poor", "against"), ("what", "oos")]})
-    data = hub_domains("one", (("one", replace(TINY, outside="oos")),))
+    data = load_joined("one", (("one", replace(TINY, outside="oos")),))
     assert data.y_N.tolist() == [0, 1, 0, 1, -1]
 
 
-def test_the_pinned_revision_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pinned_revision_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     asked = []
 
-    def load(*names: str, revision: str) -> Any:
+    def load_dataset(*names: str, revision: str) -> Any:
         asked.append((*names, revision))
         splits = {s: {"text": [t for t, _ in p], "label": [n for _, n in p]} for s, p in ROWS.items()}
         return {split: datasets.Dataset.from_dict(columns) for split, columns in splits.items()}
 
     monkeypatch.setattr(sources, "hub_in_reach", lambda: None)
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    data = hub_texts(replace(TINY, revision="0123abc"))
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
+    data = load(replace(TINY, place="hub:someone/tiny@0123abc"))
     assert data.y_N.tolist() == [0, 1, 0, 1]
     assert asked == [("someone/tiny", "default", "0123abc")]
-    text._read.cache_clear()
 
 
 def test_without_a_mirror_the_error_says_that_no_hub_has_the_data(
@@ -194,7 +202,7 @@ def test_text5_has_five_data_sets_in_four_orders(mirror: Path) -> None:
         stars = names[0] == "1"  # Amazon's labels are whole numbers, the others of type ClassLabel
         texts = [[f"{column} {n}" for column in source.text] for n in names]
         rows = [(*of, int(n) if stars else i) for i, (of, n) in enumerate(zip(texts, names, strict=True))]
-        where, columns = f"{source.repository}/{source.config}", (*source.text, source.label)
+        where, columns = f"{source.short}/{source.config or 'default'}", (*source.text, source.label_column)
         write(mirror, {"train": rows, "test": rows}, () if stars else names, columns, where)
     suite = suites.get("text5")
     data = suite.load()
@@ -241,13 +249,13 @@ def test_suites_of_texts_have_a_model_and_a_number_of_tokens(name: str) -> None:
     ],
 )  # fmt: skip
 def test_classes_of_text_suites_divide_into_tasks(
-    mirror: Path, name: str, source: Texts, tasks: int, classes: int
+    mirror: Path, name: str, source: Published, tasks: int, classes: int
 ) -> None:
     """A synthetic copy with the columns and labels of the hub, with classes in reverse order."""
     labels = list(reversed(source.label_names or source.class_names))
-    where = f"{source.repository}/{source.config}"
+    where = f"{source.short}/{source.config or 'default'}"
     rows = [(f"about {label}", label) for label in labels for _ in range(2)]
-    write(mirror, {"train": rows, "test": rows}, (), (source.text[0], source.label), where)
+    write(mirror, {"train": rows, "test": rows}, (), (source.text[0], source.label_column), where)
     suite = suites.get(name)
     stream = suite.stream(suite.load(), "class", 0, suite.training)
     assert [len(task.classes) for task in stream.tasks] == [classes] * tasks
