@@ -108,7 +108,7 @@ class SCR(NearestMean, Replay):
         rows_LM = self.memory.rows_LM[:, : self.buffer]
         slot_M = torch.arange(self.buffer, device=rows_LM.device)
         # An empty slot has row number 0, and that row may have no unit in this lane.
-        unit_LM = self.streams.unit_LR.gather(1, rows_LM).clamp(min=0)
+        unit_LM = self.streams.units(rows_LM).clamp(min=0)
         return rows_LM, unit_LM, slot_M < self.memory.filled_L.unsqueeze(1)
 
 

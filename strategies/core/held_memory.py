@@ -55,7 +55,7 @@ class _Walk:
 
     def __post_init__(self) -> None:
         model, streams = self.strategy.model, self.strategy.streams
-        given = [*model.parameters(), *model.buffers(), streams.x_N, streams.unit_LR, streams.own_LTU]
+        given = [*model.parameters(), *model.buffers(), streams.x_N, *streams.units.tensors, streams.own_LTU]
         self.given = {t.untyped_storage().data_ptr() for t in given}
         self.seen |= {id(part) for part in (*model.modules(), streams.data, self.strategy.context)}
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.core.draws import Draws
+from strategies.core.row_units import RowUnits
 from suites.base import Stream, Training
 
 _FLOAT_BYTES_CPU, _FLOAT_BYTES_GPU = 2**26, 2**31
@@ -100,7 +101,7 @@ class _Unread:
         if self.augment_LB3 is not None:
             x = _augment(x, self.augment_LB3)
         batch.x_LBX = x
-        batch.y_LB = x[:, :, 1].long() if streams.generates else streams.unit_LR.gather(1, rows_LB)
+        batch.y_LB = x[:, :, 1].long() if streams.generates else streams.units(rows_LB)
         batch.active_LBU = streams.active(rows_LB)
         del vars(batch)["_unread"]
         at = 0
@@ -155,14 +156,8 @@ class LaneStreams:
         self.reads_tokens = bool(self.data.texts) and not self.x_N.is_floating_point()
         """Whether rows are token numbers, with which a method cannot compute as with pixels and features."""
         self.generates = self.data.generates
-        y_N = self.data.y_N
-        # The unit of every row number, so that one look-up gives a batch's labels.
-        units = [s.unit_TC[:, y_N].flatten() for s in streams]
-        self.unit_LR = torch.stack(units)
-        for lane, stream in enumerate(streams):
-            for task in stream.tasks:
-                self.unit_LR[lane, task.wrong_rows] = task.wrong_units
-        self.unit_LR = self.unit_LR.to(device)
+        self.units = RowUnits(streams, self.device)
+        """Returns the unit of each row number (L, B), the label of the row."""
         self.own_LTU = torch.zeros(self.lanes, self.n_tasks, self.n_units, dtype=torch.bool)
         for lane, stream in enumerate(streams):
             for t, task in enumerate(stream.tasks):
@@ -204,7 +199,7 @@ class LaneStreams:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row as the data set stores it, plus its label."""
-        return self.x_N[0].nbytes + self.unit_LR.element_size()
+        return self.x_N[0].nbytes + self.data.y_N.element_size()
 
     @property
     def rows_of_largest_class(self) -> int:
@@ -242,6 +237,10 @@ class LaneStreams:
     def task_of(self, rows_LB: Tensor) -> Tensor:
         """Return the task of each row, int64."""
         return self.data.task_of(rows_LB)
+
+    def units_of(self, lane: int, rows_R: Tensor) -> Tensor:
+        """Return the unit of each row number of one lane, int64 (R,)."""
+        return self.units(rows_R.unsqueeze(0), slice(lane, lane + 1))[0]
 
     def active(self, rows_LB: Tensor) -> Tensor | None:
         """Return the units that each row can be classified as, bool (L, B or 1, U), or None for all."""

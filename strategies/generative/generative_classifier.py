@@ -93,7 +93,7 @@ class GenerativeClassifier(Strategy):
             for lane, (stream, n) in enumerate(zip(streams, self._classes, strict=True)):
                 rows_R = stream.tasks[task].train_rows.to(self.streams.device)
                 unit = stream.tasks[task].units[k] if k < n else -1
-                of_lanes.append(rows_R[self.streams.unit_LR[lane, rows_R] == unit])
+                of_lanes.append(rows_R[self.streams.units_of(lane, rows_R) == unit])
             self._passes.append(Passes(of_lanes, self.streams.training.batch))
             for turns, rows_R in zip(self._turns, of_lanes, strict=True):
                 turns += [k] if len(rows_R) else []

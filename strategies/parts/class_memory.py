@@ -29,7 +29,7 @@ def real_rows(batch: Batch) -> Tensor:
 
 def _class(streams: LaneStreams, rows_LB: Tensor) -> Tensor:
     """Return the class of each row, int64: a task and unit, or a unit if boundaries are hidden."""
-    unit_LB = streams.unit_LR.gather(1, rows_LB)
+    unit_LB = streams.units(rows_LB)
     if streams.training.boundaries == "hidden":
         return unit_LB
     return unit_LB + streams.task_of(rows_LB) * streams.n_units
@@ -73,7 +73,7 @@ class BalancedMemory(Memory):
         empty, real_LB = self.streams.n_units, real_rows(batch)
         there_LN = torch.cat([self.in_use_LM(), real_LB], 1)
         rows_LN = torch.cat([self.rows_LM[:, : self.slots], batch.rows_LB], 1)
-        unit_LN = torch.where(there_LN, self.streams.unit_LR.gather(1, rows_LN), empty)
+        unit_LN = torch.where(there_LN, self.streams.units(rows_LN), empty)
         key_LB = self.draws.uniform("key", real_LB.shape[1]).float()
         kept_LN = {
             name: torch.cat([self.kept[name][:, : self.slots], new], 1)

@@ -95,7 +95,7 @@ class ExemplarReplay(Strategy):
             for lane, s in enumerate(streams):
                 rows_R, own = s.tasks[task].train_rows.to(device), s.tasks[task].units
                 units.append(own[nth] if nth < len(own) else -1)
-                of_lanes.append(rows_R[(self.streams.unit_LR[lane, rows_R] == units[-1]) & (units[-1] >= 0)])
+                of_lanes.append(rows_R[(self.streams.units_of(lane, rows_R) == units[-1]) & (units[-1] >= 0)])
             rows_LN, real_LN = pad_rows(of_lanes, most, most)
             is_unit_LU = torch.tensor(units, device=unit_U.device).unsqueeze(1) == unit_U
             yield self.exemplars.group_L(task, nth), is_unit_LU, rows_LN, real_LN

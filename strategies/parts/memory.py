@@ -137,7 +137,7 @@ class Memory:
             rows_R = rows_R.to(self.rows_LM.device)
             order_R = draw_LR[lane, : len(rows_R)].argsort()
             rows_R = rows_R[order_R]
-            units_R = self.streams.unit_LR[lane, rows_R]
+            units_R = self.streams.units_of(lane, rows_R)
             for unit in units_R.unique():
                 chosen = rows_R[units_R == unit][: per_class[lane]]
                 start = int(self.filled_L[lane])

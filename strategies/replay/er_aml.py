@@ -71,7 +71,7 @@ class ERAML(RowReplay):
         real_LB, size = real_rows(batch), batch.rows_LB.shape[1]
         rows_LP = torch.cat([batch.rows_LB, self.memory.rows_LM[:, : self.memory.slots]], 1)
         real_LP = torch.cat([real_LB, self.memory.in_use_LM()], 1)
-        y_LP = self.streams.unit_LR.gather(1, rows_LP).clamp(min=0)
+        y_LP = self.streams.units(rows_LP).clamp(min=0)
         count_LU = torch.zeros_like(self.streams.own_LTU[:, 0], dtype=torch.long)
         present_LU = count_LU.scatter_add(1, batch.y_LB, real_LB.long()) > 0
         same_LBP = batch.y_LB.unsqueeze(2) == y_LP.unsqueeze(1)

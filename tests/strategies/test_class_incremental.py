@@ -116,7 +116,7 @@ def test_every_seen_class_has_an_equal_share_and_its_best_exemplars() -> None:
         for unit in range(4):
             rows = exemplars.rows_LGS[lane, unit, :6]
             assert len(set(rows.tolist())) == 6
-            assert bool((strategy.streams.unit_LR[lane, rows] == unit).all())
+            assert bool((strategy.streams.units_of(lane, rows) == unit).all())
 
 
 def test_all_returns_every_exemplar_once_with_its_unit() -> None:
@@ -166,7 +166,7 @@ def test_rows_held_out_are_not_read() -> None:
         assert len(out) == 4  # two of twelve in each of two classes
         assert not bool(torch.isin(read[lane], out).any())
         assert len(read[lane].unique()) == 20
-        assert sorted({int(u) for u in strategy.streams.unit_LR[lane, out]}) == sorted(stream.tasks[0].units)
+        assert sorted({int(u) for u in strategy.streams.units_of(lane, out)}) == sorted(stream.tasks[0].units)
     assert held_out_count(torch.tensor([0, 1, 2, 19, 20, 25]), 10).tolist() == [0, 0, 1, 1, 2, 2]
 
 
@@ -176,7 +176,7 @@ def test_exemplars_of_a_class_that_returns_are_added_to_the_earlier_ones() -> No
     rows_LM, unit_LM, real_LM = strategy.exemplars.all()
     for lane, stream in enumerate(strategy.streams.streams):
         rows, units = rows_LM[lane, real_LM[lane]], unit_LM[lane, real_LM[lane]]
-        assert torch.equal(strategy.streams.unit_LR[lane, rows], units)
+        assert torch.equal(strategy.streams.units_of(lane, rows), units)
         of_task = strategy.streams.task_of(rows)
         found = Counter(zip(of_task.tolist(), units.tolist(), strict=True))
         assert found == {(t, u): 4 for t, task in enumerate(stream.tasks) for u in task.units}  # of 24 rows
@@ -335,7 +335,7 @@ def test_bic_holds_out_an_equal_number_of_rows_of_each_class_untrained() -> None
     strategy = last_task("bic", held_out=5)
     for lane in range(3):
         rows = held_out_rows(strategy, lane)
-        assert strategy.streams.unit_LR[lane, rows].bincount().tolist() == [2, 2, 2, 2]
+        assert strategy.streams.units_of(lane, rows).bincount().tolist() == [2, 2, 2, 2]
     batch = strategy.streams.batch(torch.stack([held_out_rows(strategy, lane) for lane in range(3)]))
     strategy.model.zero_grad()
     assert strategy.loss(batch).tolist() == [0, 0, 0]
@@ -356,7 +356,7 @@ def test_bic_s_bias_correction_equals_a_plain_fit() -> None:
             update.zero_grad()
             changed = logits.clone()
             changed[:, new] = alpha * logits[:, new] + beta
-            loss = F.cross_entropy(changed, strategy.streams.unit_LR[lane, rows])
+            loss = F.cross_entropy(changed, strategy.streams.units_of(lane, rows))
             loss = loss + lane_value(strategy.shrink, lane) * beta**2 / 2
             loss.backward()
             update.step()
@@ -408,7 +408,7 @@ def test_lucir_starts_new_class_vectors_at_their_features_and_not_old_ones() -> 
         length = before[lane][:, old].norm(dim=0).mean()
         for unit in stream.tasks[1].units:
             rows = stream.tasks[1].train_rows
-            mean = direction(strategy, lane, rows[strategy.streams.unit_LR[lane, rows] == unit])
+            mean = direction(strategy, lane, rows[strategy.streams.units_of(lane, rows) == unit])
             torch.testing.assert_close(strategy.model.head.weight[lane, :, unit], length * mean)
         assert torch.equal(strategy.model.head.weight[lane][:, old], before[lane][:, old])
     batch = new_batch(strategy, 1)
@@ -446,7 +446,7 @@ def test_il2m_rectifies_old_scores_where_a_new_class_is_predicted(scores: str) -
     def note(task: int) -> None:
         for lane, stream in enumerate(strategy.streams.streams):
             rows = stream.tasks[task].train_rows
-            found, y = score(lane, rows), strategy.streams.unit_LR[lane, rows]
+            found, y = score(lane, rows), strategy.streams.units_of(lane, rows)
             stats[lane][f"confidence {task}"] = found.max(1).values.mean()
             for u in stream.tasks[task].units:
                 stats[lane][f"first {u}"] = found[y == u, u].mean()
@@ -539,8 +539,8 @@ def test_scr_predicts_by_the_nearest_mean_of_its_memory() -> None:
     strategy = ready("scr")
     for task in range(2):
         strategy.memory.write_reservoir(new_batch(strategy, task, 12))
-    kept = zip(strategy.memory.rows_LM[:, :24], strategy.streams.unit_LR, strict=True)
-    rows = [[of_lane[unit_R[of_lane] == u] for u in range(4)] for of_lane, unit_R in kept]
+    kept = enumerate(strategy.memory.rows_LM[:, :24])
+    rows = [[rows[strategy.streams.units_of(lane, rows) == u] for u in range(4)] for lane, rows in kept]
     assert_nearest(strategy, new_batch(strategy, 0, 20), rows)
 
 

@@ -68,8 +68,9 @@ def test_per_class_stores_equal_shares_within_the_budget() -> None:
     for task in range(2):
         memory.write_per_class([s.tasks[task].train_rows for s in lanes.streams], [6, 6, 6])
     assert memory.filled_L.tolist() == [24, 24, 24]
-    for rows, units in zip(memory.rows_LM, lanes.unit_LR, strict=True):
-        assert (len(rows[:24].unique()), units[rows[:24]].bincount().tolist()) == (24, [6, 6, 6, 6])
+    for lane, rows in enumerate(memory.rows_LM[:, :24]):
+        units = lanes.units_of(lane, rows)
+        assert (len(rows.unique()), units.bincount().tolist()) == (24, [6, 6, 6, 6])
 
 
 def test_an_empty_memory_gives_rows_of_zero_weight() -> None:

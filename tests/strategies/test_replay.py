@@ -115,10 +115,9 @@ def test_er_aml_compares_each_new_row_with_a_positive_and_a_negative() -> None:
     strategy.draws.begin(0)
     found, valid = strategy.partners(batch)
     old = replayed(strategy, 6)
-    units = strategy.streams.unit_LR
     for lane in range(3):
         y, rows, partners = (of[lane].tolist() for of in (batch.y_LB, batch.rows_LB, found))
-        label = units[lane, found[lane]].tolist()
+        label = strategy.streams.units_of(lane, found[lane]).tolist()
         both = valid[lane].nonzero().flatten().tolist()
         in_memory = strategy.memory.rows_LM[lane, : int(strategy.memory.filled_L[lane])].tolist()
         for b in both:

@@ -133,14 +133,14 @@ def test_noise_gives_a_share_of_the_training_rows_another_label_of_their_task() 
     for t, task in enumerate(made.tasks):
         rows = _trained(task)
         true = made.unit_TC[t, torch.tensor(labels(made, rows))]
-        given = lanes.unit_LR[0, rows]
+        given = lanes.units_of(0, rows)
         assert int((given != true).sum()) == round(0.3 * len(rows)) == len(task.wrong_rows)
         assert set(given.tolist()) == set(task.units)
         tested = made.unit_TC[t, torch.tensor(labels(made, task.test_rows))]
-        assert torch.equal(lanes.unit_LR[0, task.test_rows], tested)
+        assert torch.equal(lanes.units_of(0, task.test_rows), tested)
     few = stream("noise=1,tasks=5")
     task = few.tasks[0]
-    flipped = LaneStreams([few], TRAINING, "cpu").unit_LR[0, task.train_rows]
+    flipped = LaneStreams([few], TRAINING, "cpu").units_of(0, task.train_rows)
     other = [task.classes[1 - task.classes.index(c)] for c in labels(few, task.train_rows)]
     assert flipped.tolist() == other
 
