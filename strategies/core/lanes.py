@@ -230,6 +230,15 @@ def dot_L(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return torch.stack(parts).sum(0)
 
 
+def dot_and_square_L(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return each lane's inner products of a with b and of b with itself, (L,) each; see ``dot_L``."""
+    if not a[0].is_cuda:
+        return dot_L(a, b), dot_L(b, b)
+    both_L2P = torch.cat([t.flatten(1) for t in (*a, *b)], 1).unflatten(1, (2, -1))
+    inner_L, square_L = (both_L2P * both_L2P[:, 1:]).sum(2).unbind(1)
+    return inner_L, square_L
+
+
 def gradients(model: nn.Module) -> list[Tensor]:
     """Return the ``.grad`` of all parameters, in their order, (L, ...) each.
 

@@ -6,10 +6,10 @@ of one row.
 
 import copy
 import math
+from functools import cache
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -25,16 +25,19 @@ from strategies.core import (
     lanewise,
     mask,
     per_lane,
+    row_losses,
 )
 from strategies.parts import (
     Decoder,
     GaussianNoise,
     Latent,
+    cross_entropy_with,
     log_normal_density,
     need_pixels_0_to_1,
+    new_and_replayed,
     reconstruction_loss,
+    sample_and_log_ratio,
     sample_latent,
-    soft_cross_entropy,
     tempered,
 )
 from suites.base import generator
@@ -53,6 +56,17 @@ class Feedback(nn.Module):
         both_L2UZ = torch.stack(draw)
         self.prior_mean_LUZ = nn.Parameter(both_L2UZ[:, 0].contiguous())
         self.prior_log_var_LUZ = nn.Parameter(both_L2UZ[:, 1].contiguous())
+
+
+def one_hot(number_LB: Tensor, n: int) -> Tensor:
+    """Return each number below n as a row with a one, float32 (L, B, n)."""
+    return _identity_NN(n, number_LB.device).index_select(0, number_LB.flatten()).view(*number_LB.shape, n)
+
+
+@cache
+def _identity_NN(n: int, device: torch.device) -> Tensor:
+    """Return the identity matrix; cached, as every step needs it."""
+    return torch.eye(n, device=device)
 
 
 class BIR(Strategy):
@@ -96,7 +110,9 @@ class BIR(Strategy):
         self.feedback = net.to(device)
         self.feedback_optimiser = Adam(list(net.parameters()), self.optimiser.lr, [0.0] * self.streams.lanes)
         chance_L2GH = torch.stack([torch.rand(2, gates, self.generator_hidden, generator=g) for g in random])
-        self.open_L2GH = (chance_L2GH.to(device) >= per_lane(self.gated, chance_L2GH)).float()
+        open_L2GH = (chance_L2GH.to(device) >= per_lane(self.gated, chance_L2GH)).float()
+        self.open_LGH = torch.cat([*open_L2GH.unbind(1)], 2)
+        """Gates of both hidden layers, side by side."""
         self.earlier_model = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.earlier_feedback = copy.deepcopy(net).requires_grad_(False)
         self._noise = GaussianNoise("dreams", self.draws)
@@ -130,30 +146,43 @@ class BIR(Strategy):
         """Return 1/t of all losses on new rows plus 1 - 1/t of those on generated rows, shape (L,)."""
         new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
         x_LBX = batch.x_LBX
-        mode_LBU = F.one_hot(batch.y_LB, self.streams.n_units).to(x_LBX.dtype)
+        mode_LBU = one_hot(batch.y_LB, self.streams.n_units)
         gate_LBG = self.task_gate(torch.full_like(batch.y_LB, self.task)) if self._by_task else mode_LBU
         if self.task:
             replayed_LBCHW, target_LBU, old_gate_LBG = self.replayed(batch)
-            old_mode_LBU = tempered(target_LBU, self.temperature).softmax(2)
+            old_mode_LBU = tempered(target_LBU, self.temperature).softmax(2)  # also the soft target
             x_LBX = torch.cat([x_LBX, replayed_LBCHW], 1)
             mode_LBU = torch.cat([mode_LBU, old_mode_LBU], 1)
             gate_LBG = torch.cat([gate_LBG, old_gate_LBG], 1) if self._by_task else mode_LBU
         features_LBF, generated_LB = self.generation_loss(x_LBX, mode_LBU, gate_LBG)
         logits_LBU = self.model.head(features_LBF)
-        new_L = self.cross_entropy(mask(logits_LBU[:, :new], batch.active_LBU), batch)
-        new_L = new_L + batch.mean_L(generated_LB[:, :new])
         if self.task == 0:
-            return new_L
-        old_LBU = mask(logits_LBU[:, new:], batch.active_LBU)
-        old_LB = soft_cross_entropy(old_LBU, target_LBU, self.temperature) + generated_LB[:, new:]
-        return share * new_L + (1 - share) * old_LB.mean(1)
+            new_L = self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
+            return new_L + batch.mean_L(generated_LB)
+        sizes = [new, x_LBX.shape[1] - new]
+        new_LBU, old_LBU = (mask(part, batch.active_LBU) for part in logits_LBU.split(sizes, 1))
+        old_LB = cross_entropy_with(old_mode_LBU, old_LBU, self.temperature)
+        if x_LBX.is_cuda:  # all rows together: fewer launches
+            new_LB = row_losses(new_LBU, batch.y_LB, self.streams.training.label_smoothing)
+            return new_and_replayed(batch, torch.cat([new_LB, old_LB], 1) + generated_LB, share)
+        new_generated_LB, old_generated_LB = generated_LB.split(sizes, 1)
+        new_L = self.cross_entropy(new_LBU, batch) + batch.mean_L(new_generated_LB)
+        loss_L: Tensor = share * new_L + (1 - share) * (old_LB + old_generated_LB).mean(1)
+        return loss_L
 
     def generation_loss(self, x_LBX: Tensor, mode_LBU: Tensor, gate_LBG: Tensor) -> tuple[Tensor, Tensor]:
         """Return the classifier's features and the generative loss per pixel, shape (L, B)."""
         features_LBF = self.model.features(x_LBX)
         x_LBD = x_LBX.flatten(2)
         mean_LBZ, log_var_LBZ = self.feedback.to_latent(features_LBF)
-        z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, self._noise.normal(x_LBD.shape[1], self.latent))
+        noise_LBZ = self._noise.normal(x_LBD.shape[1], self.latent)
+        if x_LBX.is_cuda:
+            net = self.feedback
+            own = mean_LBZ.float(), log_var_LBZ.float(), noise_LBZ
+            z_LBZ, ratio_LB = sample_and_log_ratio(*own, mode_LBU, net.prior_mean_LUZ, net.prior_log_var_LUZ)
+            rebuilt_LB = reconstruction_loss(net.decoder(z_LBZ, self.gates(gate_LBG)), x_LBD)
+            return features_LBF, torch.add(rebuilt_LB, ratio_LB, alpha=-1 / x_LBD.shape[2])
+        z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, noise_LBZ)
         divergence_LB = log_normal_density(z_LBZ, mean_LBZ, log_var_LBZ) - self.log_prior(z_LBZ, mode_LBU)
         logits_LBD = self.feedback.decoder(z_LBZ, self.gates(gate_LBG))
         return features_LBF, reconstruction_loss(logits_LBD, x_LBD) + divergence_LB / x_LBD.shape[2]
@@ -178,7 +207,7 @@ class BIR(Strategy):
         """Return an equal number of generated rows, the earlier network's logits for them, and gates."""
         size = batch.rows_LB.shape[1]
         unit_LB = self._known_LK.gather(1, self.draws.below("modes", self._known_L, size))
-        gate_LBG = F.one_hot(unit_LB, self.streams.n_units).float()
+        gate_LBG = one_hot(unit_LB, self.streams.n_units)
         if self._by_task:
             gate_LBG = self.task_gate(
                 self.draws.below("gates", torch.full_like(self._known_L, self.task), size)
@@ -193,8 +222,12 @@ class BIR(Strategy):
 
     def task_gate(self, task_LB: Tensor) -> Tensor:
         """Return the gate of each row's task, one-hot (L, B, G)."""
-        return F.one_hot(task_LB, self.streams.n_tasks).float()
+        return one_hot(task_LB, self.streams.n_tasks)
 
     def gates(self, gate_LBG: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gates of the decoder's two hidden layers, (L, B, H) each."""
-        return torch.bmm(gate_LBG, self.open_L2GH[:, 0]), torch.bmm(gate_LBG, self.open_L2GH[:, 1])
+        if gate_LBG.is_cuda:
+            first_LBH, second_LBH = torch.bmm(gate_LBG, self.open_LGH).chunk(2, 2)
+        else:
+            first_LBH, second_LBH = (torch.bmm(gate_LBG, of.contiguous()) for of in self.open_LGH.chunk(2, 2))
+        return first_LBH, second_LBH

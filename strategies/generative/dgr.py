@@ -24,7 +24,14 @@ from strategies.core import (
     only_if,
     row_losses,
 )
-from strategies.parts import VAE, GaussianNoise, ImageGenerator, need_pixels_0_to_1, soft_cross_entropy
+from strategies.parts import (
+    VAE,
+    GaussianNoise,
+    ImageGenerator,
+    need_pixels_0_to_1,
+    new_and_replayed,
+    soft_cross_entropy,
+)
 from suites.base import generator
 
 
@@ -105,24 +112,33 @@ class DGR(Strategy):
 
     def weigh(self, batch: Batch, loss_LB: Tensor, share: float) -> Tensor:
         """Return share L_new + (1 - share) L_generated from the rows' losses, new rows first, shape (L,)."""
-        new = batch.rows_LB.shape[1]
-        new_L = batch.mean_L(loss_LB[:, :new])
-        return share * new_L + (1 - share) * loss_LB[:, new:].mean(1) if self.task else new_L
+        return new_and_replayed(batch, loss_LB, share) if self.task else batch.mean_L(loss_LB)
 
     def solver_loss(self, batch: Batch, x_LBX: Tensor, share: float) -> Tensor:
         """Return the solver's share L_new + (1 - share) L_generated, shape (L,)."""
         new = batch.rows_LB.shape[1]
         logits_LBU = self.model(x_LBX)
-        new_L = self.cross_entropy(mask(logits_LBU[:, :new], batch.active_LBU), batch)
         if self.task == 0:
-            return new_L
+            return self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
         with torch.no_grad():
             target_LBU = self.earlier_model(x_LBX[:, new:])
+        if x_LBX.is_cuda and self.labels_alike:
+            ((units, taught),) = self.heads(batch)
+            label_LB = torch.cat([batch.y_LB, mask(target_LBU, taught).argmax(2)], 1)
+            return self.weigh(batch, row_losses(mask(logits_LBU, units), label_LB), share)
+        new_LBU, old_LBU = logits_LBU.split([new, target_LBU.shape[1]], 1)
+        new_L = self.cross_entropy(mask(new_LBU, batch.active_LBU), batch)
         old_L = [
-            self.distance_L(mask(logits_LBU[:, new:], units), mask(target_LBU, taught))
+            self.distance_L(mask(old_LBU, units), mask(target_LBU, taught))
             for units, taught in self.heads(batch)
         ]
         return share * new_L + (1 - share) * torch.stack(old_L).mean(0)
+
+    @property
+    def labels_alike(self) -> bool:
+        """Whether new and generated rows have labels of one kind, among the same units."""
+        plain = self.targets == "hard" and not self.streams.training.label_smoothing
+        return plain and self.streams.scenario != "task"
 
     def heads(self, batch: Batch) -> list[tuple[Tensor | None, Tensor | None]]:
         """Return the units a generated row is learned on, and those that the earlier solver labels it with.

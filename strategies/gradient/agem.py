@@ -2,7 +2,7 @@
 
 import torch
 
-from strategies.core import CountOrNone, dot_L, gradients, per_lane
+from strategies.core import CountOrNone, dot_and_square_L, gradients, per_lane
 from strategies.parts import RowReplay
 
 
@@ -40,6 +40,6 @@ class AGEM(RowReplay):
         ones_L = self.streams.ones_L.to(loss_L.dtype)
         reference = torch.autograd.grad(loss_L, parameters, ones_L, materialize_grads=True)
         now = gradients(self.model)
-        inner_L = dot_L(now, reference)
-        scale_L = torch.where(inner_L < 0, inner_L / dot_L(reference, reference).clamp(min=1e-30), 0)
+        inner_L, square_L = dot_and_square_L(now, reference)
+        scale_L = inner_L.clamp(max=0) / square_L.clamp(min=1e-30)
         torch._foreach_sub_(now, [per_lane(scale_L, r) * r for r in reference])

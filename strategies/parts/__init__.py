@@ -8,6 +8,7 @@ from strategies.parts.frozen_backbone import frozen_features, tuned_transformer
 from strategies.parts.gan import Critic, GANAdam, ImageGenerator
 from strategies.parts.gates import Gated
 from strategies.parts.incremental_classifier import Distilled, ExemplarReplay
+from strategies.parts.latent_terms import sample_and_log_ratio
 from strategies.parts.layers import (
     Layer,
     fan_in,
@@ -26,7 +27,7 @@ from strategies.parts.quadratic import ROWS_AT_ONCE, QuadraticPenalty
 from strategies.parts.recycling import Recycling
 from strategies.parts.replay import Replay, RowReplay, virtual_step
 from strategies.parts.row_sample import sample_rows
-from strategies.parts.soft_targets import soft_cross_entropy, tempered
+from strategies.parts.soft_targets import cross_entropy_with, soft_cross_entropy, tempered
 from strategies.parts.vae import (
     VAE,
     Decoder,
@@ -36,15 +37,59 @@ from strategies.parts.vae import (
     reconstruction_loss,
     sample_latent,
 )
+from strategies.parts.weighted_rows import new_and_replayed
 
 __all__ = [
-    "ROWS_AT_ONCE", "VAE", "Critic", "Decoder", "Distilled", "ExemplarReplay", "GANAdam", "Gated",
-    "GaussianNoise", "GreedyMemory", "ImageGenerator", "Latent", "Layer", "Memory", "NearestMean",
-    "QuadraticPenalty", "Recycling", "Replay", "RowReplay", "absolute_gradients", "by_task",
-    "counting_rows", "fan_in", "features_of", "frozen_features", "groups_as_lanes", "held_out_count",
-    "hidden_layers", "inputs_during", "lane_vectors", "log_normal_density",
-    "need_pixels_0_to_1", "one_per_task", "pick_marked", "pick_rows", "real_rows", "reconstruction_loss",
+    "ROWS_AT_ONCE",
+    "VAE",
+    "Critic",
+    "Decoder",
+    "Distilled",
+    "ExemplarReplay",
+    "GANAdam",
+    "Gated",
+    "GaussianNoise",
+    "GreedyMemory",
+    "ImageGenerator",
+    "Latent",
+    "Layer",
+    "Memory",
+    "NearestMean",
+    "QuadraticPenalty",
+    "Recycling",
+    "Replay",
+    "RowReplay",
+    "absolute_gradients",
+    "by_task",
+    "counting_rows",
+    "cross_entropy_with",
+    "fan_in",
+    "features_of",
+    "frozen_features",
+    "groups_as_lanes",
+    "held_out_count",
+    "hidden_layers",
+    "inputs_during",
+    "lane_vectors",
+    "log_normal_density",
+    "need_pixels_0_to_1",
+    "new_and_replayed",
+    "one_per_task",
+    "pick_marked",
+    "pick_rows",
+    "real_rows",
+    "reconstruction_loss",
     "relu_chain",
-    "rows_at_once", "sample_latent", "sample_rows", "soft_cross_entropy", "squared_gradients", "tempered",
-    "tuned_transformer", "unit_count", "virtual_step", "with_masks", "write_lane_vectors",
+    "rows_at_once",
+    "sample_and_log_ratio",
+    "sample_latent",
+    "sample_rows",
+    "soft_cross_entropy",
+    "squared_gradients",
+    "tempered",
+    "tuned_transformer",
+    "unit_count",
+    "virtual_step",
+    "with_masks",
+    "write_lane_vectors",
 ]  # fmt: skip

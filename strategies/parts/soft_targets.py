@@ -13,7 +13,11 @@ def soft_cross_entropy(logits_LBU: Tensor, target_LBU: Tensor, temperature_L: Te
 
     Masked logits add nothing: their probability is 0, times the lowest finite number.
     """
-    p_LBU = tempered(target_LBU, temperature_L).softmax(2)
+    return cross_entropy_with(tempered(target_LBU, temperature_L).softmax(2), logits_LBU, temperature_L)
+
+
+def cross_entropy_with(p_LBU: Tensor, logits_LBU: Tensor, temperature_L: Tensor) -> Tensor:
+    """Return -sum_u p_u log softmax(logits/T)_u, shape (L, B)."""
     return -(p_LBU * tempered(logits_LBU, temperature_L).log_softmax(2)).sum(2)
 
 

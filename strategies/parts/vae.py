@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from strategies.core import Generators, LaneLinear, LaneStreams, Unsuitable, lanewise, need_images
+from strategies.parts.latent_terms import ROOT_E, sample_and_divergence
 
 
 class Encoder(nn.Module):
@@ -81,6 +82,10 @@ class VAE(nn.Module):
     def loss(self, x_LBD: Tensor, noise_LBZ: Tensor) -> Tensor:
         """Return reconstruction loss plus divergence from the prior, both per pixel, shape (L, B)."""
         mean_LBZ, log_var_LBZ = self.encoder(x_LBD)
+        if x_LBD.is_cuda:
+            z_LBZ, twice_LB = sample_and_divergence(mean_LBZ.float(), log_var_LBZ.float(), noise_LBZ)
+            rebuilt_LB = reconstruction_loss(self.decoder(z_LBZ), x_LBD)
+            return torch.add(rebuilt_LB, twice_LB, alpha=0.5 / x_LBD.shape[2])
         z_LBZ = sample_latent(mean_LBZ, log_var_LBZ, noise_LBZ)
         var_LBZ = lanewise(torch.exp, log_var_LBZ)
         divergence_LB = -0.5 * (1 + log_var_LBZ - mean_LBZ.square() - var_LBZ).sum(2)
@@ -95,6 +100,8 @@ class VAE(nn.Module):
 
 def sample_latent(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
     """Return latent variables drawn so that gradients reach mean and log-variance."""
+    if mean.is_cuda:
+        return torch.addcmul(mean, torch.pow(ROOT_E, log_var), noise)
     return mean + lanewise(torch.exp, 0.5 * log_var) * noise
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from lethe.testing.toy_suites import TOY_AGAIN
 from strategies.core import Draws, Strategy, Unsuitable, lanewise
 from strategies.generative.dgr import DGR
 from strategies.generative.generative_classifier import Passes
-from strategies.parts import VAE, GaussianNoise
+from strategies.parts import VAE, GaussianNoise, sample_and_log_ratio
+from strategies.parts.latent_terms import sample_and_divergence
 from strategies.parts.vae import Encoder
 
 
@@ -214,12 +216,12 @@ def test_bir_s_prior_of_a_known_class_is_its_own_mode_however_distant() -> None:
 def test_bir_s_gates_close_the_given_share_and_differ_by_class() -> None:
     strategy = ready("bi-r", generator_hidden=2000, latent=4, gated=0.2)
     for lane, share in enumerate((0.2, 0.4, 0.1)):
-        closed = 1 - strategy.open_L2GH[lane].mean(2)
+        closed = torch.stack([1 - of.mean(1) for of in strategy.open_LGH[lane].chunk(2, 1)])
         torch.testing.assert_close(closed, torch.full((2, 4), share), rtol=0, atol=0.04)
     one_hot = F.one_hot(torch.tensor([[2, 0]] * 3), 4).float()
     first, second = strategy.gates(one_hot)
-    assert torch.equal(first[1, 0], strategy.open_L2GH[1, 0, 2])
-    assert torch.equal(second[2, 1], strategy.open_L2GH[2, 1, 0])
+    assert torch.equal(first[1, 0], strategy.open_LGH[1, 2, :2000])
+    assert torch.equal(second[2, 1], strategy.open_LGH[2, 0, 2000:])
 
 
 @pytest.mark.parametrize("scenario", ["class", "class, active=seen", "domain"])
@@ -258,7 +260,7 @@ def test_bir_s_loss_is_the_sum_of_its_terms_on_new_and_generated_rows(scenario: 
             gate = mode
             if scenario == "domain":
                 gate = torch.tensor([[0.0, 1.0]] * 6) if new else old_gate[lane]
-            first, second = gate @ strategy.open_L2GH[lane, 0], gate @ strategy.open_L2GH[lane, 1]
+            first, second = (gate @ strategy.open_LGH[lane]).chunk(2, 1)
             g = (dense_of(net.decoder, "first", lane, z) * first).relu()
             g = (dense_of(net.decoder, "second", lane, g) * second).relu()
             image = dense_of(net.decoder, "pixels", lane, g)
@@ -275,6 +277,36 @@ def test_bir_s_loss_is_the_sum_of_its_terms_on_new_and_generated_rows(scenario: 
         torch.testing.assert_close(ours[lane], 0.5 * parts[0] + 0.5 * parts[1], rtol=1e-4, atol=1e-5)
         known = set(stream.tasks[0].units) if scenario == "class" else {0, 1}
         assert {int(u) for u in strategy._known_LK[lane]} == known
+
+
+def test_terms_with_gradients_by_hand_are_those_of_their_formulas() -> None:
+    random = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random, dtype=torch.float64).requires_grad_()
+
+    own = drawn(2, 5, 3), drawn(2, 5, 3), drawn(2, 5, 3).detach()
+    modes = drawn(2, 5, 4).softmax(2).detach(), drawn(2, 4, 3), drawn(2, 4, 3)
+
+    def divergence(mean: Tensor, log_var: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        q, p = Normal(mean, (0.5 * log_var).exp()), Normal(0.0, 1.0)
+        return mean + q.stddev * noise, 2 * kl_divergence(q, p).sum(2)
+
+    def ratio(mean: Tensor, log_var: Tensor, noise: Tensor, share: Tensor, *of_units: Tensor) -> Any:
+        z, of_q = mean + (0.5 * log_var).exp() * noise, Normal(mean, (0.5 * log_var).exp())
+        means, log_vars = (of.unsqueeze(1) for of in of_units)
+        log_unit = Normal(means, (0.5 * log_vars).exp()).log_prob(z.unsqueeze(2)).sum(3)
+        return z, (share.log() + log_unit).logsumexp(2) - of_q.log_prob(z).sum(2)
+
+    for ours, plain, given in (
+        (sample_and_divergence, divergence, own),
+        (sample_and_log_ratio, ratio, (*own, *modes)),
+    ):
+        wanted = [t for t in given if t.requires_grad]
+        found = [f(*given) for f in (ours, plain)]  # type: ignore[operator]
+        away = [torch.randn(out.shape, generator=random, dtype=out.dtype) for out in found[0]]
+        gradients = [torch.autograd.grad(out, wanted, away) for out in found]
+        torch.testing.assert_close([*found[0], *gradients[0]], [*found[1], *gradients[1]])
 
 
 def test_dgr_refuses_normalised_pixels_with_a_reason() -> None:
