@@ -1,7 +1,7 @@
-"""How it is learned: one file, one class, one method.
+"""Strategies, how a stream is learned: one file, one class, one method.
 
 ``get(name)`` finds a strategy among these files, the installed entry points (group ``lethe.strategies``) and
-``./file.py:Class``; names joined by ``+`` are one strategy that sums theirs.
+``./file.py:Class``; names joined by ``+`` are the sum of these strategies.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StrategyRegistry(Registry["type[Strategy]"]):
                 self.enter(value.name, self.prepared(value.name, value), value.__module__)
 
     def get(self, name: str) -> type[Strategy]:
-        """Return a strategy, of a sum its composed class."""
+        """Return the class of a strategy, of a sum the composed class."""
         from strategies.core import composed
 
         parts = split(name)
@@ -67,7 +67,7 @@ class StrategyRegistry(Registry["type[Strategy]"]):
         return complete(name, value)
 
     def describe_value(self, name: str, value: type[Strategy]) -> Description:
-        """Return what a class says of itself, and its hyper-parameters."""
+        """Return the description of a class, with its hyper-parameters."""
         from strategies.core import defaults
 
         shown = (

@@ -290,7 +290,7 @@ class Suite:
     """Settings of papers by name, ``name[preset=...]``: options of the split, training settings, ``model``
     and options of the model."""
     why_not: Mapping[Scenario, str] = field(default_factory=dict)
-    """The reason for scenarios that it has not, for messages."""
+    """The reason for each scenario that it does not have, for messages."""
 
     def __post_init__(self) -> None:
         """Wrap ``load`` in a check, once; ``dataclasses.replace`` passes a function that is wrapped."""

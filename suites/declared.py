@@ -189,7 +189,7 @@ def suite_named(given: str, options: Mapping[str, Any], folder: Path = Path()) -
         folder: Relative paths start here.
 
     Raises:
-        UserError: ``given`` is no data set and options are given, or options contradict each other.
+        UserError: ``given`` is not a data set and options are given, or options contradict each other.
     """
     hub = given.startswith((HUB, FRAME))
     place = (
@@ -201,7 +201,7 @@ def suite_named(given: str, options: Mapping[str, Any], folder: Path = Path()) -
         kinds = (
             f"a table ({', '.join(TABLES)}), arrays ({', '.join(ARRAYS)}), a folder of images or {HUB}NAME"
         )
-        raise UserError(f"{', '.join(options)} describe a data set, and {given} is none: {kinds}")
+        raise UserError(f"{', '.join(options)} describe a data set, and {given} is not one: {kinds}")
     if not options:
         return place
     place, bracketed = _place_and_options(place)

@@ -24,7 +24,7 @@ def check_is_file(path: str | Path, pipe: bool = False) -> None:
     except ValueError as error:  # a null character, or a lone surrogate
         raise OSError(errno.EINVAL, f"no possible name of a file ({error})") from None
     if kind != stat.S_IFREG and not (pipe and kind == stat.S_IFIFO):
-        raise OSError(errno.EINVAL, _KINDS.get(kind, "it is no file"))
+        raise OSError(errno.EINVAL, _KINDS.get(kind, "it is not a file"))
 
 
 def read_file(path: str | Path) -> bytes:

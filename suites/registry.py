@@ -228,7 +228,7 @@ class NotImported(UserError):
     """A user's file would have to be imported, and only something that was read names it."""
 
     def __init__(self, file: str) -> None:
-        super().__init__(f"{file} is not imported, as it was not named on the command line: add --trust")
+        super().__init__(f"{file} is not imported, because the command line does not name it: add --trust")
         self.file = file
 
 

@@ -4,7 +4,7 @@ _BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def safe_cell(value: object) -> object:
-    """Return text that would be run as a formula behind an apostrophe; numbers and other text unchanged."""
+    """Return a value with an apostrophe before text that would be run as a formula, others unchanged."""
     if not isinstance(value, str) or not value.startswith(_BEGINS_FORMULA):
         return value
     try:

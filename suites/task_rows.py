@@ -84,8 +84,8 @@ class OptionsOfSplit:
     ) -> Task:
         """Return a task with its row numbers, drawn by the seed.
 
-        At most ``training.rows_per_class`` training rows and as many test rows of each class are used, then
-        as many training rows as ``imbalance`` and ``rows`` leave. Validation rows are held out from those,
+        At most ``training.rows_per_class`` training rows and that number of test rows of each class are used,
+        then the training rows that ``imbalance`` and ``rows`` leave. Validation rows are held out from those,
         and of the others ``training.shots`` rows of each class are used.
 
         Args:

@@ -155,12 +155,12 @@ class Search:
     points: int = 0
     """Number of values of a range in a grid; 0 for as many as a budget allows."""
     of: tuple[Value, ...] = ()
-    """The values, instead of a range: for settings that are no real numbers, or that change shapes."""
+    """The values, instead of a range: for settings that are not real numbers, or that change shapes."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a range that is empty, or without logarithms."""
         if not self.of and (self.first >= self.last or (self.log and self.first <= 0)):
-            raise UserError(f"{self} is no range: write the smaller value first, and above 0 for log")
+            raise UserError(f"{self} is not a range: write the smaller value first, and above 0 for log")
 
     def __str__(self) -> str:
         if self.of:

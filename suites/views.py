@@ -122,7 +122,7 @@ def part_of(stream: Stream, first: int, end: int) -> Stream:
     new_U[units] = torch.arange(len(units))
 
     if stream.in_order or any(task.also_units for task in stream.tasks):
-        raise UserError("tasks of a stream without clear boundaries, or in order, cannot be left out")
+        raise UserError("tasks cannot be left out of a stream that is blurry, blended or in_order")
 
     def shifted(rows: Tensor) -> Tensor:
         return rows - first * n

@@ -1,6 +1,6 @@
 """The quick checks of a method in a user's file before its first run, once for each content of the file.
 
-What needs torch is imported in the functions: a command that ends with bad input does without.
+What needs torch is imported in the functions: a command that refuses its input does not load it.
 """
 
 from __future__ import annotations

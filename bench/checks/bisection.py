@@ -138,7 +138,7 @@ def check_ends(asked: Bisection) -> Bisection:
     """Judge both ends; return the bisection with the verdicts and the limit, written down.
 
     Raises:
-        UserError: The good revision is no ancestor of the bad one, one of them cannot be judged, or the bad
+        UserError: The good revision is not before the bad one, one of them cannot be judged, or the bad
             one is not worse; or the folder holds another bisection.
     """
     if (asked.folder / "bisect.json").exists():
@@ -147,7 +147,9 @@ def check_ends(asked: Bisection) -> Bisection:
             raise UserError(f"{asked.folder} holds another bisection; choose another folder with --out")
         asked = held
     if git("merge-base", asked.good, asked.bad) != asked.good:
-        raise UserError(f"{asked.good[:12]} is no ancestor of {asked.bad[:12]}; --good must be the older one")
+        raise UserError(
+            f"{asked.good[:12]} is not an ancestor of {asked.bad[:12]}; --good must be the older one"
+        )
     if asked.setups and not asked.limit:
         slowest = asked.slowest_at(asked.bad)
         ratio, low, high = slowest.interval

@@ -1,7 +1,7 @@
 """Small generated streams for checks of methods, with the difficulties of real ones.
 
-Of images the rows are scikit-learn's digits, of texts made sentences. The seed orders the classes, and says
-which of a layout's tables its tasks follow: lanes differ in how many classes and rows their tasks have.
+Images are scikit-learn's digits, texts are made-up sentences. The seed orders the classes and chooses one of
+a layout's tables of task sizes, so that tasks of different lanes have different numbers of classes and rows.
 """
 
 from collections.abc import Iterator

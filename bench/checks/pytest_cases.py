@@ -1,4 +1,4 @@
-"""The checks as tests of pytest: ``test_mine = conformance("./mine.py:M")``."""
+"""The checks as pytest tests: ``test_mine = conformance("./mine.py:M")``."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cache

@@ -1,6 +1,6 @@
-"""A stand-in for packages that only check files, of which the check of a GPU reads and writes none.
+"""A stand-in for packages that only validate files, such as pydantic, where they are not installed.
 
-On a machine with a GPU, pydantic may be missing. Imports nothing of Lethe, so that it can be first.
+The check of a GPU needs none of them. Imports nothing of Lethe, so that it can be imported first.
 """
 
 import sys

@@ -205,7 +205,7 @@ def peak_bytes(device: torch.device) -> int:
 
 def _serve() -> None:
     """Answer requests in lines of JSON: first the setups, then a line for each turn of all of them."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what Lethe prints is no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # what Lethe prints is not an answer
     torch.set_num_threads(1)
     works = [Workload(Setup(**of)) for of in json.loads(sys.stdin.readline())]
     print("ready", file=answers, flush=True)

@@ -68,7 +68,7 @@ def check(
         kinds = [kind for part in scenario or () for kind in part.split(",")]
         return _defaults(target[1:], strategy or [], kinds, seeds, out, jobs, as_json)
     if strategy or scenario or out:
-        raise errors.UserError("-s, --scenario and --out belong to: lethe check defaults SUITE")
+        raise errors.UserError("-s, --scenario and --out are options of lethe check defaults SUITE")
     from bench.checks.targets import targets
 
     found, rows = 0, []

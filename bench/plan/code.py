@@ -105,7 +105,7 @@ def _roots(spec: Mapping[str, Any]) -> Iterator[str | Path]:
     if spec.get("continues"):
         yield "bench.export.warm_start"
     model = _model_root(spec["model"])
-    if isinstance(model, Path):  # it may define a network that is no model yet
+    if isinstance(model, Path):  # it may define a network that is not a model yet
         yield models.NETWORKS
     yield model
 

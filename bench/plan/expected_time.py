@@ -1,4 +1,4 @@
-"""How long a plan will take, from the times of earlier records; what has none is said to be unknown."""
+"""How long a plan will take, from the times of earlier records; unknown where there are none."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

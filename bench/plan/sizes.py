@@ -1,7 +1,7 @@
 """Sizes the methods of a request to its budget, or gives the reason why one cannot be.
 
 Under a budget every method gets as much as it can use: the largest size that fits, not the nearest to its
-default. The value found is in the cell's settings and identity, ``er[buffer=312]``; a budget is no setting.
+default. The value found is in the cell's settings and identity, ``er[buffer=312]``; the budget itself is not.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Sizing:
         self.reason: str | None = None
         cell = self.cell
         unsuitable = self.cls(**cell.hyper).unsuitable(scenario, Training(**cell.training))
-        # Bounds are no competitors, and have no budget.
+        # Bounds are not compared, and have no budget.
         if unsuitable is None and self.cls.trains_on == "task":
             if budget.memory is not None:
                 self._fit_memory(budget.memory)

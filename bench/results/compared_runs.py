@@ -1,7 +1,7 @@
 """Comparison of two runs, cell by cell and paired by seed: is NEW worse than BASE?
 
 Everything that differs besides the results is named first. Then records are compared exactly: code that did
-not change gives equal records on one machine kind with one set of versions. What is not equal is judged by
+not change gives equal records on one kind of machine with one set of versions. What is not equal is judged by
 paired t intervals; see bench.stats.verdicts.
 """
 
@@ -172,9 +172,9 @@ def find_run(name: str | Path) -> Path:
             return place
     known = [run.name.removesuffix(".lethe.gz") for run in packed_runs(REFERENCE)]
     raise (
-        UserError(f"{name} is no run: give its folder, or one of {', '.join(known)} in {REFERENCE}")
+        UserError(f"{name} is not a run: give its folder, or one of {', '.join(known)} in {REFERENCE}")
         if (known)
-        else UserError(f"{name} is no run: give its folder or packed file")
+        else UserError(f"{name} is not a run: give its folder or packed file")
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs as tidy data frames of pandas."""
+"""Runs as tidy pandas data frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,6 +1,6 @@
-"""The records of one or several runs as those of one, in which one n is one setting over one kind of data.
+"""Merges the records of one or several runs, so that every n counts seeds of one setting on one data set.
 
-Where runs contradict each other it is said, never decided by their order: ``prefer`` takes one's side, labels
+Contradictions between runs are reported, never decided by their order: ``prefer`` chooses one run, labels
 show both side by side. Records of other data, another suite version or other code than those shown are left
 out by name.
 """
@@ -81,7 +81,7 @@ def merge(
         compared: Whether outcomes contain the hash of each record's content, also those of one run.
 
     Raises:
-        UserError: for a folder that is no run, and for runs that contradict each other.
+        UserError: for a folder that is not a run, and for runs that contradict each other.
     """
     named = {resolved(folder): label for folder, label in (labels or {}).items()}
     once = {resolved(folder): folder for folder in sorted(folders, reverse=True)}

@@ -1,8 +1,8 @@
 """A score over revisions, and where it stepped.
 
 Steps are found by PELT (Killick et al. 2012) of ``ruptures`` for changes of the mean. Deviations are measured
-in standard errors of the means over seeds, so that what seeds alone explain is no step. Seeds are paired over
-revisions, and errors of differences are smaller than that: steps are missed rather than invented.
+in standard errors of the means over seeds, so that noise of the seeds is not a step. Seeds are paired over
+revisions, so differences have smaller errors than the means: steps are missed rather than invented.
 """
 
 import json

@@ -157,7 +157,9 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
         UserError: The plan cannot be run; nothing has been written.
     """
     if plan.unresolved:
-        raise UserError(f"{plan.unresolved[0]}: it is not imported, as nobody named it here: add --trust")
+        raise UserError(
+            f"{plan.unresolved[0]}: not imported, because the command line does not name it: add --trust"
+        )
     # Data is read here, so that workers find a converted copy and missing data stops the run.
     plan = plan.completed(_fingerprint, _parameter_count)
     if plan.refusal:

@@ -1,20 +1,21 @@
 """Distinguishes what a cell did from what happened to it.
 
 Only what a cell does is its outcome. A fault of the environment (a full disk, missing data, a killed worker,
-a lost device) is none: no record is written, the run ends with exit code 1 and says what to repair, and the
+a lost device) is not: no record is written, the run ends with exit code 1 and says what to repair, and the
 next run tries the cell again. For an error in a cell the rule is:
 
 1. If it arose while a checkpoint, a model or a record was written, it is a fault of the environment, and the
    run stops: no other cell could be stored either.
 2. If it is, or was caused by, an OSError whose number describes the machine (no space left, read-only,
-   input/output error ...; suites.machine_faults), it is one, whoever met it, the method's own code included.
-3. If it says that the device is lost, it is one.
-4. Any other OSError or UserError (a file, data or a model that is not found) is one unless it passed through
-   a method of the strategy: what a hook opens is the hook's business. A temporary folder that was removed is
-   nobody's.
+   input/output error ...; suites.machine_faults), it is a fault of the environment, also if the method's
+   own code met it.
+3. If it says that the device is lost, it is a fault of the environment.
+4. Any other OSError or UserError (a file, data or a model that is not found) is one, too, unless it passed
+   through a method of the strategy: a hook is responsible for what it opens. A temporary folder that was
+   removed is always a fault of the environment.
 5. Everything else is raised by the cell, which has failed.
 
-A worker that dies takes no part in this: see bench.runner.processes.
+For workers that die see bench.runner.processes.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Hands groups of lanes to an engine, and yields what became of them as they end.
+"""Hands groups of lanes to an engine, and yields their outcomes as they end.
 
 A group whose worker died, or which a worker refused, is submitted again, a few times. Without workers the
 command waits; with a scheduler that does not come back it ends, and the same command runs what is left.

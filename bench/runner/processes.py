@@ -227,7 +227,7 @@ def _run_alone(group: Group, target: Target, device: str) -> Ended:
     """Run a group in its own process, with no other beside it.
 
     If the group ends its process, its halves are run, down to the cell that does so: it has failed if it does
-    so twice. A process that is killed from outside is no outcome of the cell: it is tried a few times.
+    so twice. A process that is killed from outside is not an outcome of the cell: it is tried a few times.
     """
     crashes = kills = 0
     while True:

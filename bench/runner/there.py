@@ -3,7 +3,7 @@
 What made the plan and what runs it must agree: versions, the code of every cell and its data are compared
 before anything is trained, so that no record is marked with another code than the one that made it. Nothing
 is sent but the cells, their fingerprints and the name of the folder; a worker loads its data as any process
-does. Where it cannot see the folder of the run, it sends the lines of its records home.
+does. Where it cannot see the folder of the run, it sends the lines of its records back to the command.
 """
 
 import os

@@ -141,7 +141,7 @@ def one_cell_sample(run: RunReader, cell: str) -> Sample:
         cell: Its key, the start of it, or ``identity/seed``.
 
     Raises:
-        UserError: where that is no cell of the run, several, or one without numbers.
+        UserError: where that is not a cell of the run, several, or one without numbers.
     """
     specs = {key: CellSpec(**spec) for key, spec in run.each(lambda record: record["spec"]).items()}
     found = [key for key, spec in specs.items() if spec.is_called(cell)]

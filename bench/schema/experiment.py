@@ -41,7 +41,7 @@ class TuneTable(Described):
     protocol: str = "seeds"
     """seeds, first-tasks=k or end."""
     seeds: int | str | list[int] = "1000-1002"
-    """The tuning seeds, which are no seeds of a ``[[run]]`` table."""
+    """The tuning seeds, which are not seeds of a ``[[run]]`` table."""
     sampler: str = "auto"
     """tpe, random, grid, or auto: tpe where Optuna is installed, else random."""
     sampler_seed: Count = 0

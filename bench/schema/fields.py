@@ -38,7 +38,7 @@ class Unreadable(ValueError):
 
 
 class Damaged(Unreadable):
-    """A file is not what was written: it is no complete JSON, or its checksum differs."""
+    """A file is not what was written: it is not complete JSON, or its checksum differs."""
 
 
 class Described(BaseModel):
@@ -132,7 +132,7 @@ def checksum(content: bytes) -> str:
     """Return the CRC-32 of some bytes, 8 hexadecimal digits.
 
     It finds every changed bit and every burst of up to 32 bits, and misses one in 4 billion other faults. It
-    is no protection against someone who changes a file on purpose.
+    does not protect against someone who changes a file on purpose.
     """
     return f"{zlib.crc32(content):08x}"
 

@@ -117,7 +117,7 @@ def read_tensors(path: Path, crc32: str) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise Unreadable(f"it is no complete safetensors file: {error}") from None
+        raise Unreadable(f"it is not a complete safetensors file: {error}") from None
 
 
 def write_at(path: Path, offset: int, content: bytes) -> None:

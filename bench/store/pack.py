@@ -29,8 +29,8 @@ def pack_run(run: Path, file: Path | None = None) -> Path:
         The file.
 
     Raises:
-        UserError: for a folder that is no run or has records that cannot be read, and where the file cannot
-            be written.
+        UserError: for a folder that is not a run or has records that cannot be read, and where the file
+            cannot be written.
     """
     reader = RunReader(run)
     if reader.packed:
@@ -83,8 +83,8 @@ def unpack_run(file: Path, folder: Path | None = None) -> Path:
         The folder.
 
     Raises:
-        UserError: for a file that is no packed run or has records that cannot be read, and for a folder that
-            is there already or cannot be written.
+        UserError: for a file that is not a packed run or has records that cannot be read, and for a folder
+            that exists already or cannot be written.
     """
     reader = RunReader(file)
     if not reader.packed:

@@ -1,10 +1,10 @@
 """Trained models of cells, saved with ``--keep-models``.
 
     RUN/models/<key>/<task>/model.safetensors   the lane's parameters and buffers, after so many tasks
-    RUN/models/<key>/<task>/facts.json          its header; written last: with it, both files are whole
+    RUN/models/<key>/<task>/facts.json          its header, written last: where it exists, both are complete
 
-They are no part of a cell's key or record, and are written before the checkpoint of their task: a run that is
-killed and started again keeps the same ones.
+They are not part of a cell's key or record. They are written before the checkpoint of their task, so that a
+run that is killed and continued has the same ones.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     RUN/superseded/*.jsonl    a file for each command: records and confusion counts, as in a packed run
 
 They are copied there before their cells are run again. Until its new record is written, a cell's old one
-counts; those that came out equal are taken out again at the end.
+is used. Old records that equal the new ones are removed again at the end.
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ class Axis:
         if search.of:
             return cls(values=search.of)
         if isinstance(usual, bool | str):
-            raise UserError(f"{search} is a range, and the setting is no number: write its values like a|b")
+            raise UserError(
+                f"{search} is a range, and the setting is not a number: write its values like a|b"
+            )
         by = float(usual) if search.times else 1.0
         if by <= 0:
             raise UserError(f"{search} are multiples of the default, which is {text_of(usual)}")
@@ -119,7 +121,7 @@ def space_of(selector: str, spec: CellSpec, given: Mapping[str, Mapping[str, str
         given: Search spaces by strategy and setting, which come before the declared ones.
 
     Raises:
-        UserError: A space is no range of the setting, or of a setting that nothing has.
+        UserError: A space is not a range of the setting, or of a setting that nothing has.
     """
     parts = [
         (strategies.REGISTRY.spelled(n), fixed)
@@ -171,7 +173,7 @@ def read_spaces(texts: list[str]) -> dict[str, dict[str, str]]:
     """Return the search spaces of ``--space 'ewc[lam=1..1e5:log]'`` by strategy and setting.
 
     Raises:
-        UserError: A text is no strategy with ranges in brackets.
+        UserError: A text is not a strategy with ranges in brackets.
     """
     found: dict[str, dict[str, str]] = {}
     for text in texts:

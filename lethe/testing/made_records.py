@@ -3,7 +3,7 @@
 For example, a run of two strategies whose final accuracy is known::
 
     cells = {("er", seed): record([[50, 40], [90, 45], [60 + seed, 80]]) for seed in range(5)}
-    frames = bench.load(toy_run(folder, cells))
+    frames = lethe.load(toy_run(folder, cells))
 """
 
 import itertools
@@ -94,7 +94,7 @@ def record(right: Any, status: str = "done", rows_per_task: int = 100, **more: A
     """Return what a run measures of a cell.
 
     Args:
-        right: The rows answered rightly, (tasks + 1, tasks), None where they were not counted.
+        right: The rows predicted correctly, (tasks + 1, tasks), None where they were not counted.
         status: done, diverged, failed or skipped; the last two have no numbers.
         rows_per_task: The number of test rows of each task.
         **more: Other fields of the record, in place of the usual ones.

@@ -96,8 +96,8 @@ class _Walk:
             if self.full:
                 if not hasattr(value, "most_rows"):
                     raise Unsuitable(
-                        f"{type(value).__name__} of {self.strategy.name} has held_rows and no "
-                        "most_rows(lane), its rows when it is full"
+                        f"{type(value).__name__} of {self.strategy.name} has held_rows but not "
+                        "most_rows(lane), the number of its rows when it is full"
                     )
                 rows = value.most_rows(self.lane)
             self.rows, self.bytes = self.rows + rows, self.bytes + rows * size

@@ -55,7 +55,7 @@ class LwF(Strategy):
         self.teacher.load_state_dict(self.model.state_dict())
 
     def not_composable_reason(self) -> str | None:
-        """With ``balance=tasks`` the loss on new rows has a weight, so it is no plain sum."""
+        """With ``balance=tasks`` the loss on new rows has a weight, so the loss is not a plain sum."""
         return f"balance=tasks of {self.name} weights new rows, too" if self.balance == "tasks" else None
 
     def loss(self, batch: Batch) -> Tensor:

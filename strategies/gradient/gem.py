@@ -73,7 +73,9 @@ class GEM(Strategy):
         streams = self.streams
         self.per_task = self.buffer // streams.n_tasks
         if self.per_task == 0:
-            raise Unsuitable(f"buffer={self.buffer} has no row for each of {streams.n_tasks} tasks")
+            raise Unsuitable(
+                f"buffer={self.buffer} is less than one row for each of the {streams.n_tasks} tasks"
+            )
         shape = (streams.lanes, streams.n_tasks)
         self.memory = Rings(
             # One extra slot, which is never read, for writes to discard.

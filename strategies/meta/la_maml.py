@@ -68,7 +68,7 @@ class LookAhead(Replay):
                 stepped.append(part.learns_L)
         if self.outer == "last" or batch.all_count:
             return torch.stack(ahead).mean(0)
-        # A part with padding alone is no quick step: leave its outer loss, a repetition, out of the mean.
+        # A part with padding alone is not a quick step: leave its outer loss, a repetition, out of the mean.
         real_KL = torch.stack(stepped)
         return (torch.stack(ahead) * real_KL).sum(0) / real_KL.sum(0).clamp(min=1)
 

@@ -23,7 +23,7 @@ def pick_marked(among: Tensor, draw: Tensor) -> Tensor:
 
 
 def real_rows(batch: Batch) -> Tensor:
-    """Return which rows of a batch are no padding, bool (L, B)."""
+    """Return which rows of a batch are not padding, bool (L, B)."""
     return batch.weight_LB > 0
 
 
@@ -49,7 +49,9 @@ def class_shares(slots: int, streams: LaneStreams) -> list[int]:
     """
     classes = [sum(len(t.units) for t in s.tasks) for s in streams.streams]
     if slots < max(classes):
-        raise Unsuitable(f"buffer={slots} has no row for each of {max(classes)} classes of all tasks")
+        raise Unsuitable(
+            f"buffer={slots} is less than one row for each of the {max(classes)} classes of all tasks"
+        )
     return [slots // n for n in classes]
 
 

@@ -32,7 +32,7 @@ class Tuned(Protocol):
 def tuned_transformer(strategy: Strategy) -> Tuned:
     """Return a strategy's model; raises Unsuitable if its ``tune`` is not the strategy's ``tunes``."""
     if getattr(strategy.model, "tune", "") != strategy.tunes:
-        raise Unsuitable(f"{strategy.name} needs a transformer, as minilm is, with tune={strategy.tunes}")
+        raise Unsuitable(f"{strategy.name} needs a transformer, such as minilm, with tune={strategy.tunes}")
     return cast(Tuned, strategy.model)
 
 

@@ -32,7 +32,7 @@ class ExemplarReplay(Strategy):
     batch: CountOrNone = 0
     """Exemplars per step; 0 for the number of new rows."""
     mixing: Literal["union", "equal"] = "union"
-    """Weight of exemplars: as in one shuffled set with the task's rows (the papers), or half of the loss."""
+    """Exemplars weigh as in one shuffled set with the task's rows (union, the papers), or half (equal)."""
 
     def step_cost(self, new: int) -> float:
         """Return the cost of a step: new rows and exemplars, and for both what ``cost`` adds to ER's 2."""

@@ -34,7 +34,7 @@ def relu_chain(model: LaneModel, who: str) -> list[LaneLinear]:
     """Return the dense layers of an mlp, the head last, for methods that compute hidden outputs themselves.
 
     Raises:
-        Unsuitable: It is no chain of dense layers, or there is something other than ReLU between them.
+        Unsuitable: The network is not a chain of dense layers with ReLU alone between them.
     """
     hidden = getattr(model, "layers", None)
     if not (isinstance(hidden, nn.ModuleList) and hidden and all(isinstance(m, LaneLinear) for m in hidden)):

@@ -56,7 +56,7 @@ class ERAML(RowReplay):
         anchor_LBF, other_LPF = near_LBF[:, :size], near_LBF[:, size:]
         cosine_LBP = torch.bmm(anchor_LBF, other_LPF.transpose(1, 2))
         cosine_LBP = cosine_LBP / per_lane(self.temperature, cosine_LBP)
-        # The placeholders of a row without partners are no partners for others either.
+        # The placeholders of a row without partners are not used as partners of others either.
         real_L1P = valid_LB.repeat(1, 2).unsqueeze(1)
         log_p_LBP = cosine_LBP.masked_fill(~real_L1P, torch.finfo(cosine_LBP.dtype).min).log_softmax(2)
         same_LBP = (batch.y_LB.unsqueeze(2) == found.y_LB.unsqueeze(1)) & real_L1P
@@ -66,7 +66,7 @@ class ERAML(RowReplay):
     def partners(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the row numbers of one positive per new row, then of one negative; which rows have both.
 
-        A copy of the row itself, of an earlier epoch, is no positive.
+        A copy of the row itself, of an earlier epoch, is not used as a positive.
         """
         real_LB, size = real_rows(batch), batch.rows_LB.shape[1]
         rows_LP = torch.cat([batch.rows_LB, self.memory.rows_LM[:, : self.memory.slots]], 1)

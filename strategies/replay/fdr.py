@@ -46,7 +46,9 @@ class FDR(Replay):
     def setup(self) -> None:
         """Make an empty memory with room for the probabilities of all units."""
         if self.buffer < self.streams.n_tasks:
-            raise Unsuitable(f"buffer={self.buffer} has no row for each of {self.streams.n_tasks} tasks")
+            raise Unsuitable(
+                f"buffer={self.buffer} is less than one row for each of the {self.streams.n_tasks} tasks"
+            )
         self.memory = TaskShares(self.buffer, self.streams, self.draws, {"answer": (self.streams.n_units,)})
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor | None:

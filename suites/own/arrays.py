@@ -84,7 +84,7 @@ def _read_arrays(d: Declaration) -> dict[str, np.ndarray[Any, Any]]:
         if d.place.lower().endswith(".npz"):
             # NumPy leaves a damaged file open that it opened itself.
             with open(d.place, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                # A member that is no array is bytes, which the checks of its type refuse.
+                # A member that is not an array is bytes, which the checks of its type refuse.
                 return {name: np.asarray(file[name]) for name in file.files}
         from safetensors.numpy import load_file
 

@@ -165,7 +165,7 @@ def _check_unseen(
 
 
 def _by_classes(d: Declaration, y_N: Numbers, task: Column, names: Sequence[str]) -> Column:
-    """Divide each task by its classes, in their order, so many a task."""
+    """Divide each task into tasks of ``classes`` classes, in the order of the classes."""
     words: list[str] = []
     of_N = np.empty(len(y_N), dtype=np.int64)
     for t, name in enumerate(task.words):

@@ -37,7 +37,7 @@ class Portrait:
     validation: int | None
     """Rows for validation that the data set itself names; None if the seed draws them."""
     empty: int
-    """Rows whose text is missing or blank; they are kept."""
+    """Rows whose text is missing or blank; they are used as empty texts."""
     rare: tuple[tuple[str, str], ...]
     """Task and class with one training row, which may be held out for validation."""
 

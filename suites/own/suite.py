@@ -42,7 +42,7 @@ def spelled_with_options(d: Declaration) -> str:
 
 
 _SUITES: dict[tuple[Any, ...], Suite] = {}
-"""Suites whose data was found, by declaration and by what may make them others."""
+"""Suites whose data was found, by declaration and by what may change them."""
 
 
 def _without_options(d: Declaration) -> Suite:
@@ -94,7 +94,7 @@ def notes(d: Declaration) -> list[str]:
 
 
 def _check_tasks(d: Declaration, made: Suite) -> None:
-    """Raise UserError if the classes make no equal tasks, and no option says how to divide them."""
+    """Raise UserError if classes cannot be divided into equal tasks, and no option says how else."""
     divided = {name for name, _ in d.of_split} & {"tasks", "groups", "first", "slots"}
     if d.task or divided or made.options["tasks"] != 1:  # asked for every cell: the data is not looked at
         return
@@ -104,13 +104,13 @@ def _check_tasks(d: Declaration, made: Suite) -> None:
         return
     sizes = " or ".join(str(k) for k in range(1, n) if n % k == 0)
     raise UserError(
-        f"{d.place} has {n} classes, which make no equal tasks of {each}: write classes={sizes}, or the "
-        f"classes of each task, groups={each}-{max(n - each, 1)}"
+        f"{d.place} has {n} classes, which cannot be divided into equal tasks of {each}: write "
+        f"classes={sizes}, or the classes of each task, groups={each}-{max(n - each, 1)}"
     )
 
 
 def _why_not(data: Data) -> dict[Scenario, str]:
-    """Return the reason for each scenario that the data has not."""
+    """Return the reason for each scenario that the data does not have."""
     if data.domain_N is None:
         return {}
     of_tasks = [{*data.y_N[data.domain_N == t].tolist()} for t in range(len(data.domain_names))]

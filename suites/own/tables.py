@@ -69,7 +69,7 @@ class _Scan:
 
 
 def _scan_csv(d: Declaration, path: Path, separator: str) -> _Scan:
-    """Check encoding, header and the number of columns of each row; a blank line is no row."""
+    """Check encoding, header and the number of columns of each row; a blank line is not a row."""
     _check_encoding(d, path)
     most = csv.field_size_limit(sys.maxsize)
     try:

@@ -25,7 +25,7 @@ def times_of(d: Declaration, table: Table) -> np.ndarray[Any, Any]:
         if None in numbers:
             unread = [n for n, both in enumerate(zip(found, numbers, strict=True)) if both == (None, None)]
             unread = unread or [n for n, value in enumerate(found) if value is None]
-            what = f"{d.time_column} is {column.words[unread[0]]!r}, no date like 2024-05-31"
+            what = f"{d.time_column} is {column.words[unread[0]]!r}, not a date like 2024-05-31"
             table.refuse(d, np.isin(column.of_N, unread), what)
         if d.bins in BINS:
             what = f"{d.time_column} is {column.words[0]}, and a {d.bins} needs dates like 2024-05-31"
@@ -57,7 +57,7 @@ def _number(word: str) -> float | None:
 
 
 def binned(d: Declaration, column: Column, times: np.ndarray[Any, Any]) -> Column:
-    """Return the bin of each row, in order of time; bins without rows are none."""
+    """Return the bin of each row, in order of time; bins without rows are left out."""
     instants, of_N, counts = np.unique(times, return_inverse=True, return_counts=True)
     if d.bins.isdigit():
         # Equal numbers of rows, except that rows of one instant stay together.
@@ -88,7 +88,7 @@ def tested_by_time(d: Declaration, times: np.ndarray[Any, Any], task: Column | N
         start = _date(d.test_from)
         start = _number(d.test_from) if start is None else start
         if start is None:
-            raise UserError(f"{d.place}: test_from is {d.test_from!r}, no date like 2024-05-31")
+            raise UserError(f"{d.place}: test_from is {d.test_from!r}, not a date like 2024-05-31")
         return times >= start
     is_test = np.zeros(len(times), dtype=bool)
     of_N = np.zeros(len(times), dtype=np.int64) if task is None else task.of_N

@@ -44,7 +44,9 @@ def test_bisect_finds_the_first_bad_revision(
     monkeypatch.setattr(Bisection, "_results_of", None)
     assert command(f"bisect {ends} {WORDS}")[1] == out
     refuses("holds another bisection", f"bisect {ends} {WORDS.replace('acc', 'aia')}")
-    refuses("is no ancestor of", f"bisect --good {repository[5]} --bad {repository[0]} --out other {WORDS}")
+    refuses(
+        "is not an ancestor of", f"bisect --good {repository[5]} --bad {repository[0]} --out other {WORDS}"
+    )
 
 
 def test_bisect_refuses_wrong_words(repository: list[str], command: Command, refuses: Refuses) -> None:

@@ -213,7 +213,7 @@ def test_runs_are_found_packed_and_by_name(
     pack_run(runs[0], tmp_path / "results" / "reference" / "known.lethe.gz")
     monkeypatch.chdir(tmp_path)
     assert lethe.compare("known", "base").equal_cells == 11
-    refuses("unknown is no run: give its folder, or one of known", "compare unknown base")
+    refuses("unknown is not a run: give its folder, or one of known", "compare unknown base")
     refuses("unknown score 'ac'", "compare base new --scores ac")
     refuses("unknown expectation 'equals'", "compare base new --expect equals")
     other = write_run(tmp_path / "other", cells("lwf", STEADY))

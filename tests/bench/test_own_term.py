@@ -160,7 +160,7 @@ def test_check_defaults_trains_and_names_methods(command: Command) -> None:
         ("defaults", "name a suite: lethe check defaults digits"),
         ("defaults none", "unknown suite 'none'"),
         ("defaults digits --only alone", "--only chooses checks of a method"),
-        ("er --scenario class", "belong to: lethe check defaults SUITE"),
+        ("er --scenario class", "are options of lethe check defaults SUITE"),
     ],
 )
 def test_an_impossible_check_of_defaults_is_an_error_of_one_line(

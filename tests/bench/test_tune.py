@@ -231,7 +231,7 @@ def test_settings_in_brackets_are_fixed_or_ranges() -> None:
     [
         ("ewc[lamb=1..2]", "did you mean lam"),
         ("ewc", "write it like --space"),
-        ("er[balance=0..1]", "is no number"),
+        ("er[balance=0..1]", "is not a number"),
     ],
 )
 def test_impossible_spaces_are_refused(space: str, says: str, tmp_path: Path) -> None:

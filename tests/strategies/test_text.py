@@ -199,7 +199,7 @@ def test_a_lora_per_task_forgets_nothing() -> None:
 @pytest.mark.parametrize("name", [name for name in strategies.names() if strategies.get(name).tunes])
 def test_methods_for_transformers_name_their_requirements(name: str) -> None:
     tune = "prompt" if "prompt" in name or name == "l2p" else "lora"
-    with pytest.raises(Unsuitable, match=f"{name} needs a transformer, as minilm is, with tune={tune}"):
+    with pytest.raises(Unsuitable, match=f"{name} needs a transformer, such as minilm, with tune={tune}"):
         ready(name, "task")
     with pytest.raises(Unsuitable, match=f"tune={tune}"):
         group(name, "task", "adapter")

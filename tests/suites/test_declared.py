@@ -332,11 +332,13 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "one class": (lambda: write("r.csv", REVIEWS[::2]), "[text=text]", "all rows have the class 'positive'"),
     "one task of all classes": (
-        lambda: write("r.csv"), "[text=text]", "2 classes, which make no equal tasks of 2: write classes=1",
+        lambda: write("r.csv"), "[text=text]",
+        "2 classes, which cannot be divided into equal tasks of 2: write classes=1",
     ),
     "no date": (
         lambda: write("r.csv", [*REVIEWS, ("a", "positive", "May", "train")]),
-        "[text=text,task=month,bins=month]", r"row 25 \(line 26\): month is 'May', no date like 2024-05-31",
+        "[text=text,task=month,bins=month]",
+        r"row 25 \(line 26\): month is 'May', not a date like 2024-05-31",
     ),
     "no file": (lambda: None, "[text=text]", "no such file: ./r.csv"),
     "no text": (lambda: write("r.csv"), "", "say which column is read: --text COLUMN"),

@@ -19,7 +19,7 @@ def schedules_data(frames: Frames) -> pd.DataFrame:
 
     ``at`` is the position in the stream. For a note with several rows, of shape (tasks, parts), it is in
     tasks: 1.25 is a quarter into the second. For a note with one row it is the step. A note called ``step``
-    only holds the times of the others, and a single number is no schedule: both are left out.
+    only holds the times of the others, and a single number is not a schedule: both are left out.
     """
     notes = frames.notes[frames.notes["note"] != "step"]
     size = notes.groupby(["identity", "note"])[["row", "step"]].max()

@@ -158,7 +158,7 @@ def _seeds(whole: Frames) -> dict[str, list[list[str]]]:
 
 
 def _matrices(matrix: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the mean R of every strategy that has one; an entry that some seeds lack is no entry."""
+    """Return the mean R of every strategy that has one; an entry that some seeds lack is left out."""
     n_tasks = int(matrix["j"].max()) if len(matrix) else 0
     if n_tasks > _MOST_TASKS:
         return {}
