@@ -10,20 +10,24 @@ import pytest
 import torch
 
 import lethe.testing  # noqa: F401  # it registers the toy suites
+import strategies
 from bench import cli
 from bench.plan import Request
 from bench.runner import Options, Outcome, carry_out
 from suites.errors import UserError
 
-SLOW_CHECKS = {"again", "convolutions", "device", "learns", "texts", "twice"}
+SLOW_CHECKS = {"again", "convolutions", "device", "forgets", "learns", "texts", "twice"}
+
+TRANSFORMER_METHODS = {name for name in strategies.names() if strategies.get(name).tunes}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow the longest checks of the contract and the tests with real data."""
     for item in items:
-        check = vars(item)["callspec"].params.get("check") if "callspec" in vars(item) else None
+        case = vars(item)["callspec"].params if "callspec" in vars(item) else {}
         contract = vars(item).get("originalname") == "test_every_method_meets_the_contract"
-        if "real_data" in vars(item).get("fixturenames", ()) or (contract and check in SLOW_CHECKS):
+        slow = contract and (case["check"] in SLOW_CHECKS or case["target"] in TRANSFORMER_METHODS)
+        if slow or "real_data" in vars(item).get("fixturenames", ()):
             item.add_marker("slow")
 
 

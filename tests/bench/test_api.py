@@ -84,6 +84,7 @@ def test_ten_seeds_are_the_default() -> None:
     assert len(lethe.run("toy", "er", dry_run=True).plan.cells) == 10  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_strategies_listed_twice_run_once_and_a_line_says_so() -> None:
     with pytest.warns(UserWarning, match=r"er\[buffer=500\] is listed twice and run once, as er"):
         frames = lethe.run("toy", ["er", "er[buffer=500]"], seeds=np.arange(1), settings={"epochs": 1})

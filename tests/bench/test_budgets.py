@@ -42,6 +42,7 @@ def sized(asked: Request) -> Any:
     return resolve([asked], Present(), stored=StoredWhenFull())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZED)
 def test_records_of_sized_methods_fit_and_one_more_would_not(name: str) -> None:
     field, free = strategies.get(name).sized_by["memory"], request(name, None)  # type: ignore[arg-type]
@@ -60,6 +61,7 @@ def test_records_of_sized_methods_fit_and_one_more_would_not(name: str) -> None:
     assert max(record["resources"]["memory_bytes"] for record in run_group(more)) > most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in SIZED])
 def test_what_a_method_of_one_size_stores_is_known_before_it_runs(name: str) -> None:
     cell = toy_cell(name, 0, scenario_of(name), epochs=1)
@@ -156,6 +158,7 @@ COMPUTE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPUTE)
 def test_a_step_s_cost_is_that_of_its_matrix_products(name: str) -> None:
     """Of two values of what a budget sizes, counted by torch; and the difference between them."""

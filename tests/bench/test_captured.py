@@ -74,6 +74,7 @@ def lanes(name: str) -> LaneState:
     return make_lanes(cells, "cpu", blobs())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n if n in _QUICK else pytest.param(n, marks=pytest.mark.slow) for n in _NAMES]
 )

@@ -361,6 +361,7 @@ NOTES = {"an if on a hyper-parameter", "a hyper-parameter as a float", "a hyper-
 """Mistakes that make no number wrong."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", BREAKS)
 def test_planted_breaks_are_found_by_their_check(mistake: str, tmp_path: Path) -> None:
     check, said, broken, sound = BREAKS[mistake]
@@ -376,6 +377,7 @@ def test_every_check_has_a_planted_break() -> None:
     assert {check for check, *_ in BREAKS.values()} == set(CHECKS)
 
 
+@pytest.mark.slow
 def test_the_guide_s_first_version_has_faults_and_its_last_version_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,6 +520,7 @@ def test_one_line_in_a_test_file_makes_a_test_for_each_check() -> None:
 # Before the first run.
 
 
+@pytest.mark.slow
 def test_a_file_is_checked_before_its_first_run_and_after_changes(
     command: Command,
     tmp_path: Path,

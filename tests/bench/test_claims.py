@@ -151,6 +151,7 @@ def outcomes(folder: Path) -> list[Any]:
     return [outcome(record) for record in RunReader(folder).records()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 5])
 def test_commands_at_once_share_the_cells(n: int, tmp_path: Path) -> None:
     ran(tmp_path / "whole", SMALL)
@@ -167,6 +168,7 @@ def test_commands_at_once_share_the_cells(n: int, tmp_path: Path) -> None:
     assert {path.partition("/")[0] for path in tree(folder)} == {"cells", "classes", "run.json"}
 
 
+@pytest.mark.slow
 def test_cells_of_a_killed_command_are_continued_by_the_one_that_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def test_short_commands_import_nothing_slow(words: list[str]) -> None:
     assert slow == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run", "tune"])
 def test_bad_input_is_refused_before_slow_imports(name: str) -> None:
     code = f"import sys\nfrom bench.cli import main\nsys.argv = ['lethe', {name!r}, 'digits']\n"
@@ -71,6 +72,7 @@ def test_importing_the_report_imports_nothing_slow(module: str) -> None:
     assert imported(f"import {module}", HEAVY[module]) == ([], set())
 
 
+@pytest.mark.slow
 def test_list_and_show_print_names_and_metadata(command: Command) -> None:
     listed = json.loads(process("list", "--json").stdout)
     assert {"suites", "strategies", "models", "scores"} == set(listed)
@@ -252,6 +254,7 @@ def test_json_holds_numbers_as_numbers(
     assert all(isinstance(suite["version"], int) for suite in read("list suites"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
 def test_tables_name_methods_of_own_files_as_declared(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch

@@ -162,6 +162,7 @@ def test_tables_name_units_where_seeds_have_different_classes(tmp_path: Path) ->
     assert set(by_class(load(tmp_path))["class"]) == {"a/b", "c/d", "d/a", *AVERAGES}
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_the_worst_of_many_classes(tmp_path: Path) -> None:
     frames = with_classes(made_up(1, n_tasks=15, seeds=2), tmp_path, [f"intent {i}" for i in range(150)], 10)
     made = class_tables(frames)

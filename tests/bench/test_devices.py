@@ -33,6 +33,7 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["er", "hat", "./cycle.py:Cycle"])
 def test_cells_that_run_out_of_memory_succeed_as_halves(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_collection: None
@@ -53,6 +54,7 @@ def test_cells_that_run_out_of_memory_succeed_as_halves(
     assert halved.scores.value.equals(alone.scores.value)
 
 
+@pytest.mark.slow
 def test_a_cell_too_large_alone_fails_with_the_reason(tmp_path: Path) -> None:
     with pretended_device(1, memory=20_000), pytest.warns(UserWarning, match="out of memory"):
         frames = lethe.run("toy", "finetune", seeds=2, device="cuda", out=tmp_path)

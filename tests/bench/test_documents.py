@@ -27,6 +27,7 @@ HEADINGS = (
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_tables_in_documents_equal_the_records(path: Path) -> None:
     assert main(["--check", str(path)]) == 0

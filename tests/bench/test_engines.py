@@ -67,6 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return outcomes(folder)
 
 
+@pytest.mark.slow
 def test_records_are_those_of_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_worker_without_the_folder_sends_its_records_home(
     assert not (tmp_path / "not on this machine").exists()
 
 
+@pytest.mark.slow
 def test_a_group_whose_worker_died_is_run_again_and_given_up_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +208,7 @@ def test_addresses_that_are_none_are_refused(refuses: Refuses, tmp_path: Path) -
     refused("cannot run on", engine_at, "local")
 
 
+@pytest.mark.slow
 def test_a_share_begins_in_its_place_and_does_not_wait_for_the_others(
     tmp_path: Path, whole: list[Any]
 ) -> None:

@@ -120,6 +120,7 @@ def disk_full(*_: Any, **__: Any) -> None:
     raise FULL()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place",
     [
@@ -231,6 +232,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return Dying.deaths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deaths", "counts", "says"),
     [
@@ -257,6 +259,7 @@ def test_a_cell_fails_that_ends_its_process_twice_alone(
     assert ran(tmp_path, TWO).counts == ({"done": 2} if ended.unfinished else {})
 
 
+@pytest.mark.slow
 def test_a_kill_for_lack_of_memory_counts_as_the_cell_s(
     dying: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +291,7 @@ def test_suspects_run_before_a_wait_for_other_commands(
     assert done_at_wait == [1 + 2]
 
 
+@pytest.mark.slow
 def test_a_device_that_breaks_is_used_by_other_processes(
     dying: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +334,7 @@ class Unprintable(Exception):
         raise RuntimeError("no words")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "says"),
     [

@@ -209,6 +209,7 @@ def test_the_confusion_figure_equals_a_count_by_hand(tmp_path: Path, seeds_alike
     assert titles == [f"after task {i}" for i in range(1, 6)]
 
 
+@pytest.mark.slow
 def test_the_confusion_figure_of_many_classes_shows_task_numbers(tmp_path: Path) -> None:
     part = classes_learned(tmp_path, MANY)
     figure, data = drawn("confusion", part)

@@ -215,6 +215,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", ["", "]", "+", ".py:", "./a.py:M!"])
 def test_selectors_are_split_in_linear_time(tail: str) -> None:
     """A quadratic pattern would need an hour for so many characters."""

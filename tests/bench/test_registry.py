@@ -58,6 +58,7 @@ def written(folder: Path, text: str, name: str = "own.py") -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decorator", ["", "from dataclasses import dataclass\n\n@dataclass\n"])
 def test_show_run_and_report_agree_on_a_user_s_class(
     decorator: str, tmp_path: Path, command: Command
@@ -107,6 +108,7 @@ def test_reading_a_run_does_not_import_user_files(then: str, tmp_path: Path, com
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_method_of_a_file_can_be_part_of_a_sum(tmp_path: Path, command: Command) -> None:
     own, out = f"{written(tmp_path, PLAIN.replace('trains_on', 'other'))}:Plain", tmp_path / "run"
     assert command(f"run digits -s er[balance=sum]+{own}[scale=0.25] {CELLS} --out {out}")[0] == 0

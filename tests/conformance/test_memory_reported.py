@@ -53,6 +53,7 @@ def rows_in(memory: Any) -> int:
     return int(held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_the_memory_reported_equals_that_of_a_walk(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As docs/glossary.md defines it: rows and other state besides the model, no optimiser moments."""

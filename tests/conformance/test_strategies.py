@@ -53,6 +53,7 @@ test_every_method_meets_the_contract = conformance(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", NOT_APPLICABLE)
 def test_checks_that_are_left_out_do_not_apply(check: str) -> None:
     for name in NOT_APPLICABLE[check].split():

@@ -103,6 +103,7 @@ def test_a_break_of_the_contract_fails_only_its_own_cells(command: Command, tmp_
     assert "ran as halves" not in err
 
 
+@pytest.mark.slow
 def test_lanes_run_one_by_one_where_python_branches_on_their_values(command: Command, tmp_path: Path) -> None:
     """A warning names the line once."""
     path = tmp_path / "wrong.py"

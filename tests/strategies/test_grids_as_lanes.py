@@ -60,6 +60,7 @@ def assert_equals_its_settings_alone(name: str, field: str, **settings: Any) -> 
             assert rounded or words == "", f"{own}={(cell.hyper | cell.training)[own]}: {words}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "field"),
     [pytest.param(*grid, marks=[] if grid in FAST else pytest.mark.slow) for grid in GRIDS],

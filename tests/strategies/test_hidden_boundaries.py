@@ -59,6 +59,7 @@ def test_no_method_equals_another_where_boundaries_are_hidden(scenario: str) -> 
     assert len(found) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({name for name, _ in SUITABLE}))
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str) -> None:
     scenario = next(s for n, s in SUITABLE if n == name)

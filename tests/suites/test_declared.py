@@ -110,6 +110,7 @@ def write_digits(folder: Path, by_metadata: bool) -> None:
         write(str(folder / "metadata.csv"), lines, ("file_name", "digit", "part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_metadata", [False, True])
 def test_digits_as_a_folder_of_images_have_the_same_r(by_metadata: bool, here: Path) -> None:
     write_digits(here / "images", by_metadata)
@@ -356,6 +357,7 @@ def test_bad_rows_are_refused_in_one_line_with_the_row(fault: str) -> None:
     refused(says, suites.get, f"{there[-1] if there else 'r.csv'}{options}")
 
 
+@pytest.mark.slow
 def test_bad_images_and_arrays_are_refused_with_the_row(here: Path) -> None:
     write_digits(here / "images", by_metadata=False)
     bad = here / "images/train/3/0003.png"
@@ -495,6 +497,7 @@ def test_an_experiment_file_declares_a_data_set_beside_it(here: Path) -> None:
     refused(r"table 1 of \[\[run\]\] has no suite, and there is no \[dataset\]", read_toml, toml)
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_a_table_and_readers_need_no_file(
     here: Path, command: Command, refuses: Refuses
 ) -> None:

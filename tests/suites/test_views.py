@@ -72,6 +72,7 @@ def test_a_part_of_permuted_images_keeps_their_permutations() -> None:
     assert torch.equal(a.data.index_of(a.tasks[1].train_rows), b.data.index_of(b.tasks[0].train_rows))
 
 
+@pytest.mark.slow
 def test_a_cell_of_a_tuning_view_has_no_test_score() -> None:
     (record,) = run_group([one_cell("digits@tuning", "er", seed=1000)])
     assert {n for row in record["test"]["total"] for n in row} == {0}
