@@ -264,6 +264,7 @@ def test_a_bound_is_a_line_across_the_memories_and_not_at_zero() -> None:
     assert any("cumulative and joint store all rows" in " ".join(text.split()) for text in texts_of(figure))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pareto", "stability", "response", "schedules", "bars", "stream", "tasks"])
 @pytest.mark.parametrize("high", [False, True])
 def test_an_axis_that_does_not_begin_at_zero_says_so(name: str, high: bool) -> None:
@@ -304,6 +305,7 @@ def test_figures_describe_their_parts_with_the_numbers_of_the_tables() -> None:
     assert {(name, text.replace("after 5 tasks", "acc")) for name, text in found.items()} <= texts
 
 
+@pytest.mark.slow
 def test_figures_are_as_wide_as_asked_for_in_the_formats_asked_for(tmp_path: Path) -> None:
     frames = frames_of(made_up(3, seeds=2, n_tasks=2))
     list(begin_figures(frames, tmp_path, chosen_width("4.5"), chosen_formats(["svg"])))

@@ -129,6 +129,7 @@ def without_choice(cells: Cells) -> Cells:
     return {(a, name.partition(": ")[0], c): text for (a, name, c), text in cells.items()}
 
 
+@pytest.mark.slow
 def test_without_validation_rows_no_setting_is_chosen_and_all_are_shown_apart(tmp_path: Path) -> None:
     none = {setting: (0, test) for setting, (_, test) in LAMS.items()}
     other = [(cell, measured(0, 70, cell.seed)) for cell, _ in cells_of("er", {(): (0, 70)})]
@@ -214,6 +215,7 @@ def drawn(frames: Frames) -> Any:
     return made
 
 
+@pytest.mark.slow
 def test_a_curve_for_one_setting_maps_for_two_and_words_on_an_axis(tmp_path: Path) -> None:
     figure, data = drawn(run_of(tmp_path / "curve", {GRID: LAMS}))
     [axes] = [a for a in figure.axes if a.get_visible()]

@@ -69,6 +69,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_tracked_pack_is_read_at_every_commit(repository: Path, command: Command, refuses: Refuses) -> None:
     commits = git(repository, "log", "--reverse", "--format=%h %s", "--", "run.lethe.gz").splitlines()
     (found,) = history(["run.lethe.gz"])

@@ -233,6 +233,7 @@ def test_finetune_over_a_sequential_equals_the_built_in_mlp_at_equal_weights(her
         assert mine["resources"]["parameters"] == built_in["resources"]["parameters"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "exact"),
     [("dense", True), ("Dense", True), ("Tied", True), ("Conv", False), ("Noisy", True), ("Decides", True)],
@@ -251,6 +252,7 @@ def test_a_lane_is_the_same_alone_beside_others_and_after_an_interruption(
         assert record["loss"] == pytest.approx(alone["loss"], rel=0 if exact else 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -393,6 +395,7 @@ REFUSED = {
 """Methods that look inside the network, and what they say of one that they cannot read."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "name"),
     [("Dense", n) for n in strategies.names() if not strategies.get(n).tunes]
@@ -411,6 +414,7 @@ def test_every_method_learns_with_a_users_network_or_says_why_not(here: Path, ne
     assert records[1]["test"] == alone["test"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cls-er", "ewc", "icarl", "independent", "lwf", "mir", "mas"])
 def test_methods_that_copy_or_differentiate_the_network_take_batch_normalisation(
     here: Path, name: str
@@ -651,6 +655,7 @@ def test_efficientnet_computes_what_its_package_does() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Conv", "Noisy", "wide"])
 def test_check_runs_a_network_on_two_tiny_tasks_alone_in_lanes_resumed_and_exported(
     here: Path, command: Command, name: str

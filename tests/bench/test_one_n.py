@@ -49,6 +49,7 @@ def today(name: str) -> str:
     return code_of(toy_cell(name).as_record()).fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", ["old", "today"])
 def test_a_row_has_seeds_of_one_code_the_current_or_else_the_latest(
     late: str, tmp_path: Path, command: Command
@@ -110,6 +111,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_rows_of_a_suite_have_the_same_data_version_and_weights(
     kind: str, tmp_path: Path, without_figures: None

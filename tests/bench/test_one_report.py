@@ -248,6 +248,7 @@ def test_every_form_has_the_same_order(tmp_path: Path) -> None:
         assert len({tuple(order(cells, title)) for cells in found.values()}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", ["bca", "sd", "sem"])
 def test_the_page_shows_the_same_spread_as_the_tables(spread: Any) -> None:
     frames = frames_of(records(suites=("toy",), scenarios=("class",)))
@@ -272,6 +273,7 @@ def test_latex_copied_from_the_page_is_that_of_the_file(run: str) -> None:
         assert "Elastic \\& weight" in file
 
 
+@pytest.mark.slow
 def test_the_data_of_the_page_s_script_equal_the_tables() -> None:
     frames = frames_of(records())
     text = "".join(make_page(frames, figures=[]))

@@ -262,6 +262,7 @@ def test_methods_that_cannot_generate_are_skipped_with_a_reason() -> None:
     assert unsuitable(cell("er")) is None
 
 
+@pytest.mark.slow
 def test_a_sum_of_methods_that_generate_learns() -> None:
     (record,) = run_group([toy_cell("er+si", 0, "domain", suite="toy-pairs", epochs=2)])
     assert score_matrix(record)[-1].max() > score_matrix(record)[0].max()

@@ -132,6 +132,7 @@ def test_modules_move_and_have_the_gradients_of_the_cpu() -> None:
         }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "form"),
     [

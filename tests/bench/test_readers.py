@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished_run(tmp_path_factory.mktemp("readers") / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "n"),
     [("selectors", 60), ("settings", 100), ("seeds", 200), ("experiment files", 30), ("records", 8),

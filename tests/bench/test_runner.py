@@ -178,6 +178,7 @@ def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
     assert cells(tmp_path / "0") == cells(tmp_path / "1") == cells(tmp_path / "4")
 
 
+@pytest.mark.slow
 def test_only_the_cell_that_raises_fails_and_not_its_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +204,7 @@ def test_only_the_cell_that_raises_fails_and_not_its_group(
     assert ran(tmp_path, request, retry_failed=True).counts == {"done": 1}
 
 
+@pytest.mark.slow
 def test_a_group_out_of_memory_is_run_as_halves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
@@ -272,6 +274,7 @@ def identities(run: Path) -> list[str]:
     return sorted(str(spec["identity"]) for spec in (r["spec"] for r in RunFolder(run).each(dict).values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_several_settings_in_a_folder_are_rows_of_their_own(tmp_path: Path, together: bool) -> None:
     """In one command or one after the other; what differs from the first is in identity and key."""

@@ -262,6 +262,7 @@ def test_an_exported_model_has_the_suite_s_normalisation_and_buffers(tmp_path: P
     assert abs(right - sum(record["test"]["right"][2])) <= 1  # batches of another size round differently
 
 
+@pytest.mark.slow
 def test_an_exported_text_model_predicts_as_the_run_s_model(texts: Path, tmp_path: Path) -> None:
     """Merged and trained model agree in labels and closely in logits; a loaded model is exactly equal."""
     key = export.find(texts, "er/0")
@@ -515,6 +516,7 @@ def test_a_model_that_does_not_fit_the_suite_is_refused(exported: Path, tmp_path
     assert list(tmp_path.iterdir()) == [exported]
 
 
+@pytest.mark.slow
 def test_training_continues_from_an_exported_text_model(texts: Path, tmp_path: Path) -> None:
     """On the same suite, row 0 of the new run equals the last row of the earlier run."""
     settings, folder = {"epochs": "1", "rows_per_class": "12"}, save(texts, tmp_path / "m")

@@ -209,6 +209,7 @@ def test_invalid_layouts_are_refused() -> None:
     refused("per task or wide", Layout, per_task=True, wide=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", [*CASES, "seven unequal seeds", "nothing"])
 def test_incomplete_runs_have_tables_in_every_layout_and_form(case: str, layout: str, tmp_path: Path) -> None:
@@ -284,6 +285,7 @@ def test_runs_over_different_data_are_refused(tmp_path: Path) -> None:
     refused("has s with other data", load, first, second)
 
 
+@pytest.mark.slow
 def test_a_report_ranks_strategies_across_suites(tmp_path: Path, without_figures: None) -> None:
     names = ("er", "ewc", "agem", "joint")
     frames = load(*(other_suite(tmp_path / s, s, names, n) for s, n in (("s1", 3), ("s2", 4), ("s3", 3))))
@@ -302,6 +304,7 @@ def test_a_report_ranks_strategies_across_suites(tmp_path: Path, without_figures
     assert "this run has 1 in 2." in " ".join(across(two, ["acc"]).lines)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
 def test_lethe_report_reads_two_runs(tmp_path: Path, command: Command, refuses: Refuses) -> None:
     runs = [str(other_suite(tmp_path / s, s, ("er", "ewc"))) for s in ("s1", "s2")]
@@ -319,6 +322,7 @@ def test_lethe_report_reads_two_runs(tmp_path: Path, command: Command, refuses: 
     refuses("unknown spread 'se'", "report --spread se", runs[0])
 
 
+@pytest.mark.slow
 def test_lethe_power_prints_spread_and_seeds_needed(
     tmp_path: Path, command: Command, refuses: Refuses
 ) -> None:

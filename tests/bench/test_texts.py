@@ -90,6 +90,7 @@ def test_added_parameters_change_nothing_before_training(tune: str) -> None:
     torch.testing.assert_close(net.features(x_LBS)[0], plain, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 # peft uses an old name of transformers.
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("name", PRETRAINED)
@@ -269,6 +270,7 @@ def test_models_of_texts_are_lane_invariant(tune: str) -> None:
             assert np.abs(matrix(alone) - matrix(beside)).max() <= 0.1
 
 
+@pytest.mark.slow
 def test_a_head_that_starts_from_class_names_predicts_before_training() -> None:
     """With ``start=names`` row 0 is the zero-shot score, here far above chance."""
     options = {"start": "names", "max_tokens": 32}

@@ -135,6 +135,7 @@ def test_milestones_are_epochs_of_the_stream_or_steps_with_iterations() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -107,6 +107,7 @@ def stopping(of: type[Any], name: str, after: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(of, name, once)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_at_once")
 @pytest.mark.parametrize(("name", "after"), [("ask", 3), ("tell", 1), ("tell", 6)])
 def test_tuning_that_was_killed_continues_and_chooses_the_same(
@@ -125,6 +126,7 @@ def test_tuning_that_was_killed_continues_and_chooses_the_same(
 THREE = replace(TOY, suite="toy-uneven", strategies=("ewc",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_pruned_trials_stop_after_a_task_and_the_others_are_as_without(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -158,6 +158,7 @@ def test_lora_on_the_embedding_is_not_merged(tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_export_needs_neither_data_nor_cache(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +249,7 @@ def test_texts_without_a_prefix_need_no_task_name(tmp_path: Path) -> None:
     assert model.header.tasks == {"german": "", "spanish": ""}
 
 
+@pytest.mark.slow
 def test_training_continues_from_an_exported_model(
     runs: Any, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
