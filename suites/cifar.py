@@ -3,7 +3,7 @@
 from functools import partial
 
 from suites.base import NOT_STATED, Suite, Training, register
-from suites.published import Published, load
+from suites.published_data import Published, load
 from suites.scenarios import by_class
 from suites.sources import NEEDS_HUB
 from suites.values import Value

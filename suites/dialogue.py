@@ -13,7 +13,7 @@ files.
 from functools import partial
 
 from suites.base import BLEU, Suite, Training, register
-from suites.published import Published, load_joined
+from suites.published_data import Published, load_joined
 from suites.scenarios import by_domain
 
 DOMAINS = (

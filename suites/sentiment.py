@@ -3,7 +3,7 @@
 from functools import partial
 
 from suites.base import NOT_STATED, Suite, register
-from suites.published import Published, load_joined
+from suites.published_data import Published, load_joined
 from suites.scenarios import by_domain
 from suites.text import HEAD_TRAINING
 

@@ -12,7 +12,7 @@ from suites.digits import digits
 from suites.errors import Unavailable
 from suites.intents import BANKING77, CLINC150
 from suites.mnist import FASHION_MNIST, KMNIST, MNIST
-from suites.published import load, load_joined
+from suites.published_data import load, load_joined
 from suites.sentiment import SENTIMENT
 from suites.topics import AG_NEWS, AMAZON, DBPEDIA, NEWSGROUPS, TREC, YAHOO, YELP
 

@@ -3,7 +3,7 @@
 from functools import partial
 
 from suites.base import NOT_STATED, Suite, Training, register
-from suites.published import Published, load, load_joined
+from suites.published_data import Published, load, load_joined
 from suites.scenarios import by_class, by_domain
 from suites.sources import NEEDS_HUB
 from suites.text import HEAD_TRAINING

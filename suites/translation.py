@@ -11,7 +11,7 @@ made from the text columns of the latter, or from the files at github.com/multi3
 from functools import partial
 
 from suites.base import BLEU, NOT_STATED, Suite, Training, register
-from suites.published import Published, load_joined
+from suites.published_data import Published, load_joined
 from suites.scenarios import by_domain
 
 LANGUAGES = {"de": "German", "fr": "French", "cs": "Czech"}

@@ -17,7 +17,7 @@ from suites.errors import UserError
 from suites.own.columns import SPLITS, Table, in_parts, recoded
 from suites.own.images import images_of, pixels
 from suites.own.rows import column_of, of_datasets
-from suites.own.tables import opened_table
+from suites.own.table_files import opened_table
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

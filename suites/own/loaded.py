@@ -18,9 +18,9 @@ from suites.base import Data, generator
 from suites.declared import Declaration
 from suites.errors import UserError, some
 from suites.own.columns import SPLITS, Column, Table
+from suites.own.in_cache import FORMAT, store, stored
 from suites.own.portrait import portrait
 from suites.own.read import identity, read
-from suites.own.stored import FORMAT, store, stored
 from suites.own.times import binned, tested_by_time, times_of
 from suites.sources import fingerprint
 from suites.text import data_of_texts

@@ -11,7 +11,7 @@ from suites.own.columns import Table
 from suites.own.folders import files_below, folder_table
 from suites.own.hub import hub_identity, hub_source
 from suites.own.rows import of_datasets
-from suites.own.tables import opened_table
+from suites.own.table_files import opened_table
 from suites.sources import mirror_files, opened
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import suites
-from suites import published, sources, statistics
+from suites import published_data, sources, statistics
 from suites.cifar import CIFAR100_SUBSET
 from suites.digits import digits
 from suites.errors import Unavailable
 from suites.mnist import MNIST
-from suites.published import load as load_published
+from suites.published_data import load as load_published
 from tests.conftest import refused
 
 TINY = replace(MNIST, place="hub:someone/tiny@main", class_names=("a", "b"))
@@ -24,7 +24,7 @@ TINY = replace(MNIST, place="hub:someone/tiny@main", class_names=("a", "b"))
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-    published._loaded.cache_clear()
+    published_data._loaded.cache_clear()
     return tmp_path / "cache"
 
 
@@ -64,15 +64,15 @@ def test_the_cache_is_used_and_replaced_if_damaged(
     monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
     first = load_published(TINY)
     (cached,) = own_cache.glob("declared/*.safetensors")
-    converted = Mock(wraps=published._read)
-    monkeypatch.setattr(published, "_read", converted)
-    published._loaded.cache_clear()
+    converted = Mock(wraps=published_data._read)
+    monkeypatch.setattr(published_data, "_read", converted)
+    published_data._loaded.cache_clear()
     assert load_published(TINY).fingerprint == first.fingerprint
     assert converted.call_count == 0
     whole = cached.read_bytes()
     for damage in (whole[:50], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
         cached.write_bytes(damage)
-        published._loaded.cache_clear()
+        published_data._loaded.cache_clear()
         assert load_published(TINY).fingerprint == first.fingerprint
         assert cached.read_bytes() == whole
     assert converted.call_count == 3

@@ -15,7 +15,7 @@ from suites.base import Training
 from suites.errors import Unavailable
 from suites.intents import BANKING77, CLINC150
 from suites.own.cleaning import bare_posts
-from suites.published import Published, load, load_joined
+from suites.published_data import Published, load, load_joined
 from suites.sentiment import DOMAINS, SENTIMENT
 from suites.topics import NEWSGROUPS, TEXT5, TEXT5_ORDERS, TREC
 from tests.conftest import refused

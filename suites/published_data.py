@@ -22,8 +22,8 @@ from suites.errors import UserError, some
 from suites.own.cleaning import STEPS
 from suites.own.columns import Table
 from suites.own.hub import hub_identity, hub_source
+from suites.own.in_cache import FORMAT, store, stored
 from suites.own.rows import of_datasets, texts_of
-from suites.own.stored import FORMAT, store, stored
 from suites.sources import fingerprint, mirror_files, opened
 from suites.text import data_of_texts
 
