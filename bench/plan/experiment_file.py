@@ -84,7 +84,8 @@ def read_toml(path: Path) -> tuple[list[Request], str | None]:
     for number, table in enumerate(experiment.runs, 1):
         if not (table.suite or dataset):
             raise UserError(f"{path}: table {number} of [[run]] has no suite, and there is no [dataset]")
-    return [_request(table, dataset) for table in experiment.runs], experiment.out
+    requests = [_request(table, dataset) for table in experiment.runs]
+    return [one for request in requests for one in request.of_suites], experiment.out
 
 
 def tune_table(path: Path) -> schema.TuneTable | None:

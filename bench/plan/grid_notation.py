@@ -7,8 +7,12 @@ logarithm, ``:N`` are N values evenly spaced. Of a whole number, a range without
 import math
 import re
 from collections.abc import Iterable
+from itertools import product
+from math import prod
 from numbers import Real
 
+from suites.bracketed import identity, take_apart
+from suites.declared import is_declared
 from suites.errors import UserError
 from suites.values import taken_apart, text_of
 
@@ -42,6 +46,30 @@ def values_of(what: str, text: str, hint: object) -> list[str]:
             raise UserError(f"{what}={text} has an empty value; write values like {what}=1|10|100")
         found += _range(what, part, taken_apart(hint)[0] is int) if is_grid(part, hint) else [part]
     return found
+
+
+def suites_of(name: str) -> list[str]:
+    """Return the suites in a name: the name itself, unless an option in its brackets has several values.
+
+    ``split-mnist[tasks=5|10]`` are ``split-mnist[tasks=5]`` and ``split-mnist[tasks=10]``.
+
+    Raises:
+        UserError: A value is empty or a range cannot be read, or the suite is unknown.
+    """
+    if is_declared(name) or not any(mark in name.partition("[")[2] for mark in ("|", "..")):
+        return [name]
+    import suites
+
+    base, options = take_apart(name)
+    # A user's file is not imported to read a name: of its suites, ``|`` is a grid and a range is not.
+    usual = {} if ":" in base else suites.get(base).options
+    of_keys = [
+        [(k, v) for v in values_of(f"{base}: {k}", text, type(usual.get(k, "")))]
+        for k, text in options.items()
+    ]
+    if (n := prod(map(len, of_keys))) > MOST:
+        raise UserError(f"{name} is a grid of {n:,} suites, and at most {MOST:,} are possible")
+    return [identity(base, dict(chosen)) for chosen in product(*of_keys)]
 
 
 def _range(what: str, text: str, whole: bool) -> list[str]:

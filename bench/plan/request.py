@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
-from bench.plan.grid_notation import is_grid
+from bench.plan.grid_notation import is_grid, suites_of
 from bench.plan.selectors import Choice, expanded
 from bench.plan.settings import (
     OF_METHODS,
@@ -54,6 +54,11 @@ class Request:
     """What every method may use; see ``bench.plan.sizes``."""
     sized: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """For each scenario and written selector, the selector with the sizes that fit the budget."""
+
+    @property
+    def of_suites(self) -> list[Request]:
+        """A request for each suite, if options in the brackets of its name have several values."""
+        return [replace(self, suite=name) for name in suites_of(self.suite)]
 
     @cached_property
     def exported(self) -> Exported | None:
@@ -196,7 +201,7 @@ class Request:
         from bench.plan.model import exported_reference, model_reference
 
         if "|" in (named := self.settings.get("model", "")):
-            raise UserError(f"model={named}: a run has one model; use a run folder for each")
+            raise UserError(f"model={named}: it is one model: write a command or a [[run]] table for each")
         if self.exported is None:
             return model_reference(self.settings.get("model", suites.get(self.suite).model))
         if "model" in self.settings:

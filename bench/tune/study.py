@@ -262,6 +262,9 @@ class Study:
             for scenario in request.kinds
             for selector in dict.fromkeys(request.listed)
         ]
+        titles = [method.title for method in self.methods]
+        if twice := [title for title in titles if titles.count(title) > 1]:
+            raise UserError(f"{twice[0]} is tuned twice, with other settings or seeds: use a folder for each")
 
     def ask(self) -> list[Request]:
         """Return the next trials of all methods, none if tuning has ended."""

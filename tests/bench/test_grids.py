@@ -13,9 +13,9 @@ from bench.cli.completion import selectors
 from bench.plan import Present, Request, ResolvedPlan, Timing, expected_time, one_cell, resolve
 from bench.plan.expected_time import work
 from bench.plan.experiment_file import read_toml
-from bench.plan.grid_notation import values_of
+from bench.plan.grid_notation import suites_of, values_of
 from lethe.testing import toy_cell
-from tests.conftest import Command, refused
+from tests.conftest import Command, Refuses, refused
 
 
 def identities(*selectors: str, suite: str = "toy", **more: Any) -> list[str]:
@@ -129,10 +129,29 @@ def test_a_grid_that_cannot_be_read_is_an_error_of_one_line(selector: str, says:
 
 
 def test_a_grid_of_models_and_empty_lists_are_refused() -> None:
-    says = re.escape("model=mlp|cnn: a run has one model; use a run folder for each")
+    says = re.escape("model=mlp|cnn: it is one model: write a command or a [[run]] table for each")
     refused(says, identities, "er", settings={"model": "mlp|cnn"})
     refused("lr has no values; write a list", lethe.run, "toy", "er", settings={"lr": []})
     refused("ewc: lam must be a number", lethe.run, "toy", {"ewc": {"lam": [1, None]}})
+
+
+def test_a_grid_of_suites_is_a_request_for_each(tmp_path: Path, refuses: Refuses) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text(
+        '[[run]]\nsuite = "digits[noise=0|0.1..0.3:2,tasks=2|5]"\nstrategies = ["er"]\nseeds = 1\n'
+    )
+    of_file = [cell.suite for request in read_toml(file)[0] for cell in request.cells()]
+    assert of_file == [
+        "digits[tasks=2]", "digits", "digits[noise=0.1,tasks=2]", "digits[noise=0.1]",
+        "digits[noise=0.3,tasks=2]", "digits[noise=0.3]",
+    ]  # fmt: skip
+    frames = lethe.run("digits[noise=0|0.1..0.3:2,tasks=2|5]", "er", seeds=1, dry_run=True)
+    assert frames.plan is not None
+    assert [cell.suite for cell in frames.plan.cells] == of_file
+    assert suites_of("./gone.py:S[tasks=1|2]") == ["./gone.py:S[tasks=1]", "./gone.py:S[tasks=2]"]
+    assert suites_of("t.csv[label=a|b,text=x..y]") == ["t.csv[label=a|b,text=x..y]"]
+    refuses("empty value", "run digits[tasks=5|] -s er --dry-run")
+    refuses("tasks must be a whole number", "run digits[tasks=5|x] -s er --dry-run")
 
 
 def test_a_shell_completes_what_brackets_may_hold() -> None:

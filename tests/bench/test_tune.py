@@ -75,6 +75,8 @@ def test_trials_have_no_test_score_and_no_reported_seed(tmp_path: Path) -> None:
     assert {r["spec"]["suite"] for r in records} == {"toy@tuning"}
     assert {n for r in records for row in r["test"]["total"] for n in row} == {0}
     refused("seeds 1 are tuning seeds and reported", Study, [TOY], replace(HOW, seeds=(1, 7)), tmp_path)
+    again = replace(TOY, settings=QUICK | {"hidden": "8"})
+    refused("er.buffer=20. is tuned twice, with other settings", Study, [TOY, again], HOW, tmp_path)
 
 
 def test_the_choice_does_not_depend_on_test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
