@@ -74,6 +74,7 @@ reference: .venv/installed
 	$(call remake,digits,run results/reference/digits.toml)
 	$(call remake,digits-all,run results/reference/digits-all.toml)
 	$(call remake,digits-tuned,run results/reference/digits-tuned.toml)
+	$(call remake,split-mnist-tuned,run results/reference/split-mnist-tuned.toml)
 	$(call remake,gallery,run results/reference/gallery.toml)
 	$(call remake,gallery-grids,run results/reference/gallery-grids.toml)
 	$(call remake,digits-classes,run digits -s finetune -s er -s ewc --scenario class --seeds 3 --out results/reference/digits-classes)
