@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz faults lint site bench costs launches grid-times statistics reference regressions compare docs gallery clean
+.PHONY: demo test check fuzz faults lint site bench costs launches grid-times long-stream statistics reference regressions compare docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -45,6 +45,10 @@ bench: .venv/installed-test
 # A grid as lanes against its settings one by one, five minutes of two cores: the record that docs/guides/grids.md shows.
 grid-times: .venv/installed-test
 	$(BIN)/python -m tests.perf.grid_times results/reference/grid-times.json 20
+
+# A stream of 1,000 tasks, half a minute: the record that docs/guides/long-streams.md shows.
+long-stream: .venv/installed-test
+	$(BIN)/python -m tests.perf.long_stream results/reference/long-stream.json
 
 # What a step of each strategy costs beside finetune's: the record that docs/costs.md shows.
 costs: .venv/installed-test

@@ -53,6 +53,29 @@ def grid_times(path: Path) -> str:
     )
 
 
+def long_stream(path: Path) -> str:
+    """Return what scoring a long stream takes by ``eval``, and memory, sizes and times of learning it."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows, sizes = [], list(next(iter(record["scoring"].values()))["seconds"])
+    for choice, of in record["scoring"].items():
+        rows.append((choice, *(f"{of['seconds'][n]:.2g}" for n in sizes), f"{of['exponent']:.2f}"))
+    header = ("--eval", *(f"{int(n):,} tasks, s" for n in sizes), "exponent")
+    memory, saved = record["memory"], record["checkpoint_bytes"]
+    (early, late), tasks = list(saved), f"{record['tasks']:,}"
+    return (
+        f"{markdown_rows(header, rows)}\n\nProcessor time of scoring all rows of R that a choice measures, "
+        f"and the slope of its logarithm over that of the number of tasks. {tasks} tasks with `--eval "
+        f"diagonal`: {memory[early]:.0f} MiB of memory after {early} tasks, "
+        f"{memory[str(record['tasks'])]:.0f} MiB after {tasks}; checkpoints of {saved[early] / 1000:.0f} kB "
+        f"and, after {late}, {saved[late] / 1000:.0f} kB; {record['resume_seconds']:g} s to resume after "
+        f"{late}, with the same record; a record of {record['record_bytes'] / 1000:.0f} kB, with "
+        f"{record['classes_bytes'] / 1000:.0f} kB of confusion counts; its report in "
+        f"{record['report_seconds']:g} s, {record['report_bytes'] / 1e6:.1f} MB. `{record['command']}`, "
+        f"{record['at']}; {record['machine']}; torch {record['packages']['torch']}, "
+        f"Python {record['python']}."
+    )
+
+
 def launches(path: Path) -> str:
     """Return the table of the launches of each strategy's step, fewest first, and whether it is replayed."""
     record = json.loads(path.read_text(encoding="utf-8"))

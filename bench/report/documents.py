@@ -34,6 +34,10 @@ A document holds
     ...                       replaced by how long a grid takes as lanes and as single runs
     <!-- lethe:end -->
 
+    <!-- lethe:long-stream RECORD.json -->
+    ...                       replaced by what a stream of many tasks takes
+    <!-- lethe:end -->
+
     <!-- lethe:options STRATEGY RECORD.json -->
     ...                       replaced by its hyper-parameters, and the cost of a step from the record
     <!-- lethe:end -->
@@ -184,6 +188,7 @@ _BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _ag
 _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "costs": lambda folder, words: costs.table(folder / words[0]),
     "grid-times": lambda folder, words: costs.grid_times(folder / words[0]),
+    "long-stream": lambda folder, words: costs.long_stream(folder / words[0]),
     "launches": lambda folder, words: costs.launches(folder / words[0]),
     "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),
     "peers": lambda folder, words: peers(folder / words[0]),

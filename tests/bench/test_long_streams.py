@@ -1,0 +1,51 @@
+"""Streams of many tasks: what is stored grows with the tasks, not with their square."""
+
+from pathlib import Path
+
+from bench.report.costs import long_stream
+from bench.schema import differing_fields
+from bench.store import write_json
+from bench.train import run_group
+from tests.perf.long_stream import cell, exponent, streamed
+
+
+def test_a_stopped_stream_continues_and_stores_what_is_new(tmp_path: Path) -> None:
+    found = streamed(40, tmp_path, 30, 10)
+    assert found["tasks_after_resume"] == 10
+    assert not differing_fields(found["record"], run_group([cell(40, "diagonal")])[0])
+    measured = found["record"]["test"]["measured"]
+    assert measured == [[], *([t] for t in range(1, 40)), [*range(1, 41)]]
+    early, late = (found["checkpoint_bytes"][n] for n in ("10", "30"))
+    # The tensors of one task, and of each task losses, scores and four confusion counts.
+    assert 0 < late - early < 20 * 1000
+    assert found["record_bytes"] < 6000
+    assert cell(40, "diagonal").key not in {path.name for path in (tmp_path / "checkpoints").iterdir()}
+
+
+def test_the_document_shows_the_record(tmp_path: Path) -> None:
+    seconds = {n: 1e-6 * n**2 for n in (10, 20, 40)}
+    assert abs(exponent(seconds) - 2) < 1e-9
+    scoring = {"all": {"seconds": {str(n): s for n, s in seconds.items()}, "exponent": 2.0}}
+    about = {
+        "command": "made up",
+        "at": "2026-01-01",
+        "machine": "m",
+        "python": "3",
+        "packages": {"torch": "2"},
+    }
+    write_json(
+        tmp_path / "r.json",
+        about
+        | {
+            "tasks": 40,
+            "memory": {"10": 300.4, "30": 301, "40": 302},
+            "checkpoint_bytes": {"10": 5e4, "30": 6e4},
+        }
+        | {"resume_seconds": 0.2, "record_bytes": 7e3, "classes_bytes": 8e3, "report_seconds": 5}
+        | {"report_bytes": 9e5, "scoring": scoring},
+    )
+    shown = long_stream(tmp_path / "r.json")
+    assert "| all | 0.0001 | 0.0004 | 0.0016 | 2.00 |" in shown
+    for words in ("300 MiB of memory after 10 tasks, 302 MiB after 40", "50 kB and, after 30, 60 kB"):
+        assert words in shown
+    assert "0.2 s to resume after 30, with the same record" in shown
