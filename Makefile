@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz faults lint site bench costs launches grid-times long-stream statistics reference regressions compare docs gallery clean
+.PHONY: demo test check fuzz faults lint site bench costs launches grid-times long-stream engine-overhead statistics reference regressions compare docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -41,6 +41,7 @@ bench: .venv/installed-test
 	$(BIN)/python -m pytest tests/perf/bench_steps.py tests/perf/bench_texts.py --benchmark-only --benchmark-disable-gc -q -s -W ignore::pytest_benchmark.logger.PytestBenchmarkWarning --benchmark-columns=min,median,rounds
 	$(BIN)/python -m tests.many_cells $$(mktemp -d)/run
 	$(BIN)/python -m tests.perf.grid_times $$(mktemp -d)/grid-times.json 6
+	$(BIN)/python -m tests.perf.engine_overhead $$(mktemp -d)/engine-overhead.json 50 2
 
 # A grid as lanes against its settings one by one, five minutes of two cores: the record that docs/guides/grids.md shows.
 grid-times: .venv/installed-test
@@ -49,6 +50,10 @@ grid-times: .venv/installed-test
 # A stream of 1,000 tasks, half a minute: the record that docs/guides/long-streams.md shows.
 long-stream: .venv/installed-test
 	$(BIN)/python -m tests.perf.long_stream results/reference/long-stream.json
+
+# Short cells on Dask, on this machine and by joblib alone: the record that docs/clusters.md shows.
+engine-overhead: .venv/installed-test
+	$(BIN)/python -m tests.perf.engine_overhead results/reference/engine-overhead.json 250 4
 
 # What a step of each strategy costs beside finetune's: the record that docs/costs.md shows.
 costs: .venv/installed-test

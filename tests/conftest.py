@@ -67,7 +67,8 @@ def real_data() -> str:
 
 def ran(folder: Path, *requests: Request, **options: Any) -> Outcome:
     """Run requests in this process without printing."""
-    return carry_out(requests, folder, Options(**{"jobs": 1, "quiet": True} | options), "test")
+    usual = {"jobs": 1, "quiet": True, "checkpoint_every": 0}
+    return carry_out(requests, folder, Options(**usual | options), "test")
 
 
 Command = Callable[..., tuple[int, str, str]]

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from bench.schema import differing_fields
 from bench.store import RunReader
+from tests.dask_cluster import DaskCluster
 from tests.faults import RECORD, ROOT, Tally
 
 CELLS = (
@@ -43,40 +43,17 @@ KINDS = {"worker killed": 10, "worker stopped for seconds": 6, "command killed":
 _MOST_S = 1800
 
 
-class Cluster:
+class Cluster(DaskCluster):
     """A scheduler, two workers and the command that uses them, each a process."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder, self.stack = folder, stack
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self.scheduler, self.workers = self.new_scheduler(), [self.new_worker() for _ in range(2)]
+        super().__init__(stack, workers=2, log=stack.enter_context((folder.parent / "log").open("ab")))
+        self.folder = folder
         self.command = self.new_command()
-
-    def new_scheduler(self) -> subprocess.Popen[bytes]:
-        """Start a scheduler at the address."""
-        host, _, port = self.address.partition(":")
-        return self._start("distributed.cli.dask_scheduler", "--host", host, "--port", port, "--no-dashboard")
-
-    def new_worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker."""
-        words = self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"
-        return self._start("distributed.cli.dask_worker", *words)
 
     def new_command(self) -> subprocess.Popen[bytes]:
         """Start the command; a second one continues the first."""
-        return self._start(
-            "lethe", "run", *CELLS, "--on", f"dask://{self.address}", "--out", str(self.folder)
-        )
-
-    def _start(self, *words: str) -> subprocess.Popen[bytes]:
-        own = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        with (self.folder.parent / "log").open("ab") as log:
-            started = subprocess.Popen([sys.executable, "-m", *words], env=own, stdout=log, stderr=log)
-        self.stack.callback(started.wait)
-        self.stack.callback(started.kill)
-        return started
+        return self.start("lethe", "run", *CELLS, "--on", f"dask://{self.address}", "--out", str(self.folder))
 
     def inject(self, kind: str, draw: random.Random) -> None:
         """Inject one fault."""

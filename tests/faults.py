@@ -123,7 +123,8 @@ def ended(pid: int) -> int:
 
 def run(folder: Path, jobs: int = 1) -> None:
     """Carry out the command; raises where it ends with another exit code than 0."""
-    outcome = carry_out([ASKED], folder, Options(jobs=jobs, lanes=2, quiet=True, keep_models="all"), COMMAND)
+    options = Options(jobs=jobs, lanes=2, quiet=True, keep_models="all", checkpoint_every=0)
+    outcome = carry_out([ASKED], folder, options, COMMAND)
     if set(outcome.counts) - {"done"}:
         raise EnvironmentFault(f"ended with {outcome.counts}")
 

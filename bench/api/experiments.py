@@ -48,6 +48,7 @@ def run(
     on: str = "local",
     settings: Mapping[str, Value | Iterable[Value]] | None = None,
     keep_models: str = "",
+    checkpoint_every: float = 1.0,
     resume_from: str | Path | None = None,
     budget: Mapping[str, Value] | str | None = None,
     track: str | Iterable[str] = (),
@@ -83,6 +84,7 @@ def run(
         settings: Training settings, ``model`` and model options by name, as ``--set`` takes them; a list is a
             grid of every strategy.
         keep_models: ``last`` or ``all`` saves trained models for ``lethe.export``.
+        checkpoint_every: Seconds between two checkpoints of a group at least; 0 for one after every task.
         resume_from: Folder of an exported model to continue from.
         budget: What every method may use, ``{"memory": "2MB", "compute": 1.5}`` or ``"memory=2MB"``: methods
             are sized to it, or skipped with the reason.
@@ -131,6 +133,7 @@ def run(
         on=on,
         quiet=not progress,
         keep_models=keep_models,
+        checkpoint_every=checkpoint_every,
         stale=stale,
         force=force,
         retry_failed=retry_failed,

@@ -98,6 +98,9 @@ def run(
             metavar="last|all", help="Save the model of each cell after the last task, or after all."
         ),
     ] = "",
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Least time between checkpoints; 0: after every task.")
+    ] = 1.0,
     device: Device = "cpu",
     jobs: Jobs = 0,
     lanes: Lanes = 0,
@@ -171,6 +174,7 @@ def run(
         "force": force,
         "retry_failed": retry_failed,
         "on": on,
+        "checkpoint_every": checkpoint_every,
     }
     how |= _share_of(share)
     how["track"] = trackers_of(what, track, out)

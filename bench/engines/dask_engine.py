@@ -4,18 +4,33 @@ A worker that dies is noticed by the scheduler, which lets another one run its c
 """
 
 import logging
+import pickle
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from distributed import Client, Future as DaskFuture
+from distributed import Client, Future as DaskFuture, Worker
 from distributed.scheduler import KilledWorker
 
 from bench.engines.interface import Lost
 from suites.errors import UserError
 
 _SECONDS = 10
+_COUNT_SECONDS = 1.0
+"""Seconds for which the number of workers is taken as known."""
+
+
+def _begun(dask_worker: Worker) -> list[str]:
+    """Return the calls that run on a worker, on that worker: others wait there."""
+    return [str(call.key) for call in dask_worker.state.executing]
+
+
+def _unpacked(packed: bytes) -> Any:
+    """Run a call on a worker. The scheduler unpickles what it hands on: of bytes, it imports no torch."""
+    call, given = pickle.loads(packed)
+    return call(*given)
 
 
 class DaskEngine:
@@ -34,18 +49,22 @@ class DaskEngine:
             start = "start one with: dask scheduler, and workers with: dask worker HOST:PORT --nthreads 1"
             raise UserError(f"no Dask scheduler answers at {address} ({error}); {start}") from None
         self._calls: dict[str, DaskFuture[Any]] = {}
+        self._workers, self._counted = 0, float("-inf")
 
     def slots(self) -> int:
-        """Return the number of workers; a worker runs one call at a time."""
+        """Return two calls for each worker: it runs one, and has the next one at hand when that ends."""
         if self._client.status != "running":
             return 0
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        if time.monotonic() - self._counted > _COUNT_SECONDS or not self._workers:
+            self._workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._counted = time.monotonic()
+        return 2 * self._workers
 
     def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
         """Call a function on a worker."""
         key, ended = f"lethe-{uuid.uuid4().hex}", Future[Any]()
         try:
-            of_dask = self._client.submit(call, *given, key=key, pure=False)
+            of_dask = self._client.submit(_unpacked, pickle.dumps((call, given)), key=key, pure=False)
         except Exception as error:  # the scheduler has just gone
             ended.set_exception(Lost(f"{type(error).__name__}: {error}"))
             return ended
@@ -66,10 +85,9 @@ class DaskEngine:
 
     def cancel(self) -> None:
         """Cancel the calls that no worker has begun."""
-        processing = self._client.processing() if self._client.status == "running" else {}
-        begun = {key for keys in processing.values() for key in keys}
-        waiting = [future for key, future in [*self._calls.items()] if key not in begun]
-        self._client.cancel(waiting)
+        of_workers = self._client.run(_begun) if self._client.status == "running" else {}
+        begun = {key for keys in of_workers.values() for key in keys}
+        self._client.cancel([future for key, future in [*self._calls.items()] if key not in begun])
 
     def close(self) -> None:
         """Leave the scheduler."""

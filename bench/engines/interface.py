@@ -13,7 +13,7 @@ class Engine(Protocol):
     """A scheduler with workers."""
 
     def slots(self) -> int:
-        """Return how many calls can run at once: the number of workers now."""
+        """Return how many calls to have submitted: those that can run now, and perhaps some that wait."""
 
     def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
         """Call a function on a worker. The future's result is that of the call, or its exception, or Lost."""

@@ -150,8 +150,8 @@ def _expected(plan: ResolvedPlan, run: RunReader | None, jobs: int) -> str:
 def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: str) -> Outcome:
     """Run a resolved plan into a folder.
 
-    Device and lanes are those of the plan; only jobs, quiet, keep_models and until of ``options`` are
-    used.
+    Device and lanes are those of the plan; of ``options`` only those that no plan depends on
+    are used.
 
     Raises:
         UserError: The plan cannot be run; nothing has been written.
@@ -205,7 +205,7 @@ def _carry_out_claimed(
     checked = _checked(plan, options)
     since = again.since if again and again.what == "force" else ""
     checks = {name: of.words for name, of in checked.items()}
-    target = Target(models, maker, checks, since, claims.path, options.until)
+    target = Target(models, maker, checks, since, claims.path, options.checkpoint_every, options.until)
     # Another command may have written records since the plan was made.
     new = {key for key, at in run.written().items() if at != plan.replaced.get(key, "")}
     skipped = {key: {"status": "skipped", "reason": r} for key, r in plan.skipped.items() if key not in new}

@@ -49,6 +49,8 @@ class Options:
     """Save trained models after the ``last`` task or after ``all``; empty for none."""
     on_record: Callable[[Fields], None] | None = None
     """Called in this process with each record that this command's cells wrote; see bench.trackers."""
+    checkpoint_every: float = 1.0
+    """Seconds between two checkpoints of a group at least; 0 for one after every task."""
     until: int = 0
     """Stop every cell at its checkpoint after this many tasks, without a record; 0 for its last task."""
 
@@ -56,8 +58,8 @@ class Options:
         """Raise UserError for a device that is not available and for values out of range."""
         if self.on == LOCAL:  # else the device is that of the workers
             check_device(self.device)
-        if self.jobs < 0 or self.lanes < 0:
-            raise UserError("jobs and lanes must be 0 or more")
+        if self.jobs < 0 or self.lanes < 0 or self.checkpoint_every < 0:
+            raise UserError("jobs, lanes and checkpoint-every must be 0 or more")
         if self.keep_models not in ("", *WHICH):
             raise unknown("value for --keep-models", self.keep_models, list(WHICH))
 

@@ -359,6 +359,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
                 group,
                 device=device,
                 checkpoints=GroupCheckpoints(target, by_key(group, codes)),
+                checkpoint_every=target.checkpoint_every,
                 models=GroupModels(target, by_key(group, codes)),
                 warm_start=load_into,
                 progress=notes.task,

@@ -40,17 +40,17 @@ class UnderWay(NamedTuple):
 
 
 class Notes:
-    """Writes how far a group is, for the display only; steps at most twice a second."""
+    """Writes how far a group is, for the display only: when it begins, then at most twice a second."""
 
     def __init__(self, folder: Path, keys: Sequence[str]) -> None:
         self._path, self._lanes = folder / _FOLDER / keys[0], len(keys)
         self._task = self._tasks = 0
-        self._written = time.monotonic()
+        self._written = float("-inf")
 
     def task(self, done: int, tasks: int) -> None:
         """Record the number of finished tasks."""
         self._task, self._tasks = done, tasks
-        self._write(0, 0)
+        self.step(0, 0)
 
     def step(self, done: int, steps: int) -> None:
         """Record the number of finished steps of the current task."""

@@ -27,6 +27,8 @@ class Target:
     """Checkpoints written before are not used: --force begins again. Empty to use all."""
     owner: Path | None = None
     """The file of this command's claims, see bench.store.claims; none without claims."""
+    checkpoint_every: float = 0.0
+    """Seconds between two checkpoints of a group at least; 0 for one after every task."""
     until: int = 0
     """The number of tasks after which a group stops at its checkpoints; 0 for all."""
 

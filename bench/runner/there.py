@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import chdir, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from socket import gethostname
@@ -94,7 +95,7 @@ def _compare(asked: Asked) -> None:
     here = f"worker {os.getpid()} on {gethostname()}"
     maker = asked.target.maker
     for package, theirs in ("lethe-bench", maker.lethe), ("torch", maker.torch), ("numpy", maker.numpy):
-        if (own := version(package)) != theirs:
+        if (own := _version(package)) != theirs:
             raise Refused(f"{here} has {package} {own}, and this command {theirs}: install the same there")
     for spec, theirs, own in zip(asked.group, asked.codes, codes_in(asked.group), strict=True):
         if own != theirs:
@@ -103,3 +104,7 @@ def _compare(asked: Asked) -> None:
     for name, theirs in asked.data.items():
         if (own := suites.get(name).load().fingerprint) != theirs:
             raise Refused(f"{here} has other data of {name}: {own[:12]}, not {theirs[:12]}")
+
+
+_version = cache(version)
+"""A process goes on with the packages that it has imported."""

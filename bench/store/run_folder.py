@@ -2,8 +2,8 @@
 
 Records are lines that each process appends to a file of its own; every other file is written whole to a
 temporary name, flushed and renamed. So any number of processes can write into one folder, and a kill at any
-moment loses at most the task under way and the checkpoint that is being written. Which command runs which
-cells is decided by bench.store.claims.
+moment loses at most the task under way, the checkpoint that is being written, and a second of work. Which
+command runs which cells is decided by bench.store.claims.
 """
 
 from __future__ import annotations

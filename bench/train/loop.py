@@ -14,6 +14,7 @@ checkpointing save the results.
 Axes: L lanes, B batch.
 """
 
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -49,13 +50,14 @@ def run_group(
     data: Data | None = None,
     warm_start: WarmStart | None = None,
     until: int = 0,
+    checkpoint_every: float = 0.0,
 ) -> list[Fields]:
     """Train and test the cells of one group on their streams and return their records, in the same order.
 
     Args:
         specs: The cells of one group (``CellSpec.group_key``), one per lane.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...
-        checkpoints: Where lanes are saved after every task; they resume if all have done the same number of
+        checkpoints: Where lanes are saved after a task; they resume if all have done the same number of
             tasks.
         models: Where trained models are saved.
         progress: Called with the number of tasks done and the number of all tasks.
@@ -63,13 +65,14 @@ def run_group(
         data: The data set of the suite, if it is already loaded.
         warm_start: Loads the exported model that cells continue from.
         until: The number of tasks after which to stop at a checkpoint; 0 for all.
+        checkpoint_every: Seconds between two checkpoints at least; 0 to save after every task.
 
     Raises:
         Paused: The lanes have stopped there.
     """
     with arithmetic(Training(**specs[0].training), device):
         state = make_lanes(specs, device, data, warm_start)
-        return run_lanes(state, checkpoints, models, progress, on_step, until)
+        return run_lanes(state, checkpoints, models, progress, on_step, until, checkpoint_every)
 
 
 def run_lanes(
@@ -79,9 +82,10 @@ def run_lanes(
     progress: Callable[[int, int], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
     until: int = 0,
+    checkpoint_every: float = 0.0,
 ) -> list[Fields]:
     """Train and test prepared lanes and return their records; see ``run_group``."""
-    n_tasks = state.streams.n_tasks
+    n_tasks, saved = state.streams.n_tasks, time.monotonic()
     done = resume(state, checkpoints) if checkpoints else 0
     if done == 0:
         score(state, 0)  # row 0 of R: the model before any training
@@ -93,9 +97,12 @@ def run_lanes(
                 score(state, task + 1)
                 if models and models.wanted(task + 1, n_tasks):
                     save_models(state, models, task + 1)
-            if checkpoints and task + 1 < n_tasks:
+            pauses = 0 < until <= task + 1
+            due = pauses or time.monotonic() - saved >= checkpoint_every
+            if checkpoints and task + 1 < n_tasks and due:
                 save_checkpoint(state, checkpoints, task + 1, background)
-                if 0 < until <= task + 1:
+                saved = time.monotonic()
+                if pauses:
                     background.wait()
                     raise Paused
     if progress:

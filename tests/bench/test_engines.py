@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,13 +21,13 @@ from bench.runner import dispatch, on_engine, there
 from bench.store import Claims, RunReader
 from lethe.testing import outcome
 from tests.conftest import Command, Refuses, ran, refused
+from tests.dask_cluster import ROOT, DaskCluster, free_port
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]"), seeds=(0, 1, 2))
 DIGITS = [
     *("digits", "-s", "finetune", "-s", "ewc", "--seeds", "4", "--lanes", "2"),
     *("--set", "epochs=1", "--set", "rows_per_class=20"),
 ]
-ROOT = Path(__file__).parents[2]
 
 
 class Threads:
@@ -227,17 +226,6 @@ def test_a_share_begins_in_its_place_and_does_not_wait_for_the_others(
 # Real ones, in processes of their own.
 
 
-def start(*words: str, **environment: str) -> subprocess.Popen[bytes]:
-    own = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    return subprocess.Popen([sys.executable, "-m", *words], env=own, stderr=subprocess.DEVNULL, cwd=ROOT)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def run_lethe(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "lethe", *words]
@@ -251,58 +239,26 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return outcomes(folder)
 
 
-class Dask:
-    """A scheduler and workers, each a process."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self.stack, self.port = stack, free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self.scheduler()
-
-    def scheduler(self) -> subprocess.Popen[bytes]:
-        words = (
-            "distributed.cli.dask_scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--no-dashboard",
-        )
-        return self._started(start(*words))
-
-    def worker(self) -> subprocess.Popen[bytes]:
-        return self._started(
-            start(
-                "distributed.cli.dask_worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"
-            )
-        )
-
-    def _started(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        self.stack.callback(process.wait)
-        self.stack.callback(process.kill)
-        return process
-
-
 @pytest.fixture
-def dask() -> Iterator[Dask]:
+def dask() -> Iterator[DaskCluster]:
     pytest.importorskip("distributed", reason="needs the extra dask")
     with ExitStack() as stack:
-        yield Dask(stack)
+        yield DaskCluster(stack)
 
 
 @pytest.mark.slow
 def test_dask_gives_the_same_records_and_survives_a_worker_and_the_scheduler(
-    dask: Dask, tmp_path: Path, digits: list[Any]
+    dask: DaskCluster, tmp_path: Path, digits: list[Any]
 ) -> None:
-    first = dask.worker()
+    first = dask.new_worker()
     words = [*DIGITS, "--on", f"dask://{dask.address}", "--out", str(tmp_path / "run")]
-    command = start("lethe", "run", *words)
+    command = dask.start("lethe", "run", *words)
     cells = tmp_path / "run" / "progress"
     deadline = time.monotonic() + 120
     while not (cells.is_dir() and any(cells.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
-    dask.worker()
+    dask.new_worker()
     assert command.wait(timeout=240) == 0
     assert outcomes(tmp_path / "run") == digits
 

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 from unittest.mock import Mock
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 import bench
+from bench.cli.run import run as command
 from bench.plan import Request, codes_of, selectors
 from bench.results import load
 from bench.runner import processes
@@ -114,6 +116,20 @@ def test_force_keeps_an_old_checkpoint_until_a_new_one_is_written_and_does_not_u
     stopped(monkeypatch, 0, tmp_path, request, force=True)
     assert list(run.checkpoint_headers().values()) == [old]
     assert [done for _, done in begun(monkeypatch, tmp_path, request, force=True)] == [0]
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0.0, True), (1e9, False)])
+def test_checkpoints_are_written_as_often_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, saved: bool
+) -> None:
+    request = Request("toy", ("finetune",), seeds=(0,))
+    stopped(monkeypatch, 1, tmp_path, request, checkpoint_every=seconds)
+    assert bool(RunReader(tmp_path).checkpoint_headers()) == saved
+    ran(tmp_path / "whole", request)
+    ran(tmp_path, request, checkpoint_every=seconds)
+    assert cells(tmp_path) == cells(tmp_path / "whole")
+    defaults = [signature(of).parameters["checkpoint_every"].default for of in (Options, bench.run, command)]
+    assert defaults == [1.0] * 3
 
 
 def test_retry_failed_stopped_and_repeated_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +364,8 @@ def started(words: str, out: Path, **options: Any) -> subprocess.Popen[str]:
 def test_a_run_killed_at_random_moments_resumes_to_the_same_records(tmp_path: Path) -> None:
     """Records equal those of an undisturbed run, except for timings."""
     bench.run("digits", ["er", "ewc"], seeds=3, out=tmp_path / "whole", settings={"epochs": 3})
-    words, broken = "-s er -s ewc --seeds 3 --set epochs=3 --jobs 2 --lanes 2", tmp_path / "broken"
+    words = "-s er -s ewc --seeds 3 --set epochs=3 --jobs 2 --lanes 2 --checkpoint-every 0"
+    broken = tmp_path / "broken"
     moments = random.Random(0)
     killed = 0
     for _ in range(3):
@@ -377,9 +394,8 @@ def test_an_interrupted_run_exits_with_130_and_says_how_to_resume(
     """Interrupted by Ctrl-C, or by the SIGTERM of a batch system."""
     # Tests run in the background ignore SIGINT, and so would their child processes.
     restore_sigint = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
-    process = started(
-        "-s cumulative --seeds 4 --set epochs=60 --jobs 1", tmp_path / "r", preexec_fn=restore_sigint
-    )
+    words = "-s cumulative --seeds 4 --set epochs=60 --jobs 1 --checkpoint-every 0"
+    process = started(words, tmp_path / "r", preexec_fn=restore_sigint)
     while not list(tmp_path.glob("r/checkpoints/*/facts.json")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(sent)
