@@ -46,7 +46,9 @@ def where(device: str) -> dict[str, Any]:
         "packages": packages,
         "python": platform.python_version(),
         "git": commit,
-        "dirty": bool(commit and _git("status", "--porcelain", "--", *_OURS)),
+        # With --branch there is one line if nothing has changed, and none if git cannot say.
+        "dirty": bool(commit)
+        and len(_git("status", "--porcelain", "--branch", "--", *_OURS).splitlines()) != 1,
         "device": device,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
@@ -82,10 +84,10 @@ class Maker:
 
 
 def git_output(*words: str, at: Path, seconds: float | None = None) -> bytes:
-    """Return what a git command prints in a folder; empty if it fails or git is not installed."""
+    """Return what a git command prints in a folder; empty if it fails or takes too long."""
     try:
         done = subprocess.run(["git", *words], cwd=at, capture_output=True, timeout=seconds)
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return b""
     return done.stdout if done.returncode == 0 else b""
 

@@ -1,5 +1,6 @@
 """Fingerprints of the code that a cell runs: which edits change which fingerprints."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -106,8 +107,20 @@ def test_the_commit_recorded_is_that_of_lethe_s_own_checkout(
     assert (where("cpu")["git"], where("cpu")["dirty"]) == (git("rev-parse", "HEAD"), False)
     file.write_text("x = 1")
     assert where("cpu")["dirty"]
+    git("add", ".")
+    git("commit", "-m", "two")
+    assert not where("cpu")["dirty"]
+    (tmp_path / ".git" / "index").write_bytes(b"damaged")
+    assert where("cpu")["dirty"], "git cannot say, so it is not called clean"
     monkeypatch.setattr(environment, "_ROOT", tmp_path / "bench")
     assert (where("cpu")["git"], where("cpu")["dirty"]) == ("", False)
+
+
+def test_git_that_takes_too_long_prints_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "git").write_text("#!/bin/sh\nexec sleep 60")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert environment.git_output("log", at=tmp_path, seconds=0.2) == b""
 
 
 def test_every_fingerprint_covers_the_strategy_the_loop_and_the_encoder() -> None:
