@@ -11,9 +11,10 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.plan import Fields, Value, text_of
+from bench.plan import Fields, Request, Value, text_of
 from bench.results import Tuned
 from bench.store import RunReader
+from bench.tune.study import FOLDER
 from strategies import names
 from strategies.presets import FILE
 from suites.errors import UserError
@@ -23,12 +24,21 @@ HEAD = """# Settings that lethe tune chose by validation rows of tuning seeds, f
 """
 
 
-def entry(chosen: Tuned) -> Fields | None:
+def entry(chosen: Tuned, shared: Fields) -> Fields | None:
     """Return the preset of one tuned method; None if no trial was better than its defaults, the first trial.
 
+    Args:
+        chosen: How its settings were chosen.
+        shared: What all of its trials share, from their manifest.
+
     Raises:
-        UserError: Its settings were not chosen on seeds that are reserved for tuning.
+        UserError: Its settings were not chosen on seeds that are reserved for tuning, or with others than the
+            suite's settings.
     """
+    (usual,) = Request(chosen.view, (chosen.selector,), (chosen.scenario,)).shared().values()
+    if others := sorted(key for key in usual | shared if usual.get(key) != shared.get(key)):
+        words = ", ".join(f"{key}={text_of(shared[key]) if key in shared else 'default'}" for key in others)
+        raise UserError(f"{chosen.selector} was tuned with {words}; a preset needs the settings of its suite")
     if chosen.best is None or chosen.chosen == 0:
         return None
     if chosen.protocol != "seeds":
@@ -66,10 +76,12 @@ def main(arguments: Sequence[str], file: Path = FILE) -> None:
     before = tomllib.loads(file.read_text(encoding="utf-8")).get("preset", ()) if file.exists() else ()
     found = {_key(one): one for one in before}
     for folder in folders:
+        trials = RunReader(folder / FOLDER).manifest()
         for chosen in RunReader(folder).manifest().tuning.values():
             if chosen.selector in (only or known):  # not one with settings in brackets
                 found.pop((chosen.selector, chosen.suite, chosen.scenario), None)
-                if (one := entry(chosen)) is not None:
+                shared = trials.shared[f"{chosen.view}/{chosen.scenario}"]
+                if (one := entry(chosen, shared)) is not None:
                     found[_key(one)] = one
     file.write_text(in_toml([found[key] for key in sorted(found)]), encoding="utf-8")
 

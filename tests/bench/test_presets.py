@@ -5,9 +5,11 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import lethe
 import strategies
 from bench.plan import Request, one_cell
 from bench.results import LikeFinetune
@@ -77,13 +79,21 @@ def tuned(selector: str, scenario: str = "task", protocol: str = "seeds", chosen
     )  # fmt: skip
 
 
+def usual_of(scenario: str) -> dict[str, Any]:
+    """Return what trials with the suite's settings share."""
+    (found,) = Request("digits@tuning", ("ewc",), (scenario,)).shared().values()
+    return found
+
+
 def test_the_command_writes_choices_and_leaves_others(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [tuned("ewc"), tuned("der++", "class"), tuned("er[lr=0.1]")]
-    manifest = Manifest.empty().model_copy(update={"tuning": {str(n): one for n, one in enumerate(chosen)}})
+    usual = {f"digits@tuning/{name}": usual_of(name) for name in ("task", "class")}
+    more = {"tuning": {str(n): one for n, one in enumerate(chosen)}, "shared": usual}
+    manifest = Manifest.empty().model_copy(update=more)
 
     class Reader:
         def __init__(self, folder: Path) -> None:
-            assert folder == Path("run")
+            assert folder in (Path("run"), Path("run/tuning"))
 
         def manifest(self) -> Manifest:
             return manifest
@@ -108,7 +118,23 @@ def test_the_command_writes_choices_and_leaves_others(file: Path, monkeypatch: p
     presets.tuned.cache_clear()
     assert {*presets.tuned()} == {"ewc"}  # its defaults are the best
     with pytest.raises(UserError, match="a preset needs --protocol seeds"):
-        made.entry(tuned("ewc", protocol="end"))
+        made.entry(tuned("ewc", protocol="end"), usual_of("task"))
+    with pytest.raises(UserError, match="was tuned with epochs=3; a preset needs the settings of its suite"):
+        made.entry(tuned("ewc"), usual_of("task") | {"epochs": 3})
+
+
+def test_a_tuned_run_is_written_as_presets_that_name_its_cells(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    asked: dict[str, Any] = {"trials": 3, "tuning_seeds": "50-51", "sampler": "grid", "report": "none"}
+    asked |= {"space": ["der[lr=0.003,alpha=1|2]", "er[lr=1e-5]"], "out": tmp_path / "t"}
+    found = lethe.tune("toy", ["der", "er"], **asked)
+    file = request.getfixturevalue("file")  # not before: an index of names and presets may be written
+    made.main([str(tmp_path / "t")], file)
+    presets.tuned.cache_clear()
+    assert {*presets.tuned()} == {"der", "ewc"}  # the defaults of er are the best
+    assert found.chosen["class"]["der"] == one_cell("toy", "der[preset=toy]").identity != "der"
+    assert "3 trials of grid, seeds 50-51" in file.read_text()
 
 
 def test_the_committed_presets_are_as_the_command_writes_them() -> None:
