@@ -74,7 +74,7 @@ def mirror_files(source: Source) -> Files | None:
     files = {split: folder / f"{split}.parquet" for split in ("train", "test")}
     for path in files.values():
         if not path.is_file():
-            hub = "" if source.only_mirror else " or leave both out to use the hub"
+            hub = "" if source.only_mirror else ", or leave both out to use the hub"
             raise Unavailable(f"the mirror has no {path}; use a mirror (LETHE_DATA, --data) that has it{hub}")
     return tuple((split, str(path)) for split, path in files.items())
 

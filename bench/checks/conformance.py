@@ -247,7 +247,7 @@ def alone(subject: Subject) -> None:
     if diverged := next((r["reason"] for r in records if r["status"] != "done"), ""):
         raise Fault(
             f"{diverged}, on a stream with a last batch of one row and a task smaller than a batch: "
-            "divide by nothing that can be zero, as a spread can of one row, or anything in a lane at rest"
+            "do not divide by what can be zero, as the standard deviation of one row, or a sum in a lane at rest"
         )
     for seed, one, beside in zip((1, 2), subject.alone, records[1:], strict=True):
         if words := compared(one, beside, subject.of_texts):
@@ -257,8 +257,9 @@ def alone(subject: Subject) -> None:
                     "place: write lanewise(torch.exp, x), and products with lanes first"
                 )
             raise Fault(
-                f"seed {seed} alone and beside others: {words}: lanes are mixed: no sum, mean or maximum may "
-                "go over axis 0, no count be lane 0's, and a lane at rest (batch.learns_L 0) must not change"
+                f"seed {seed} alone and beside others: {words}: lanes are mixed: take no sum, mean or "
+                "maximum over axis 0, use no number of lane 0 for all, and change nothing in a lane at rest "
+                "(batch.learns_L 0)"
             )
 
 
@@ -342,7 +343,7 @@ def again(subject: Subject) -> None:
         if not learned > chance + 0.05:
             raise Fault(
                 f"classes that come back, seed {spec.seed}: {learned:.0%} of the last task right, chance is "
-                f"{chance:.0%}: a class is new when it is first met, not when it comes back"
+                f"{chance:.0%}: a class is new in the task where it first appears, not where it comes back"
             )
 
 
@@ -375,8 +376,8 @@ def buffer(subject: Subject) -> None:
         rows, size = (record["resources"][f"memory_{of}"] for of in ("samples", "bytes"))
         if not rows <= slots or (slots == 10 and not (rows and size >= rows * 64)):
             raise Fault(
-                f"buffer={slots}: it reports {rows} rows and {size} bytes, a row has 64: keep "
-                "rows in an object whose held_rows(lane) returns how many they are and the bytes of each"
+                f"buffer={slots}: it reports {rows} rows and {size} bytes, a row has 64 bytes: store "
+                "rows in an object whose held_rows(lane) returns their number and the bytes of each"
             )
 
 
@@ -435,15 +436,15 @@ def export(subject: Subject) -> None:
         unlearned = sum(count for unit, count in last if unit not in place)
         if abs(right - scored) > 1 + unlearned:
             raise Fault(
-                f"exported, its model answers {right} rows of task {t + 1} rightly, scored were {scored}: "
-                "what it answers with beside self.model must be in predict() or logits()"
+                f"exported, its model predicts {right} rows of task {t + 1} correctly, scored were {scored}: "
+                "predictions that need more than self.model must be made in predict() or logits()"
             )
 
 
 def learns(subject: Subject) -> None:
     """Two easy tasks are learned better than by chance, in every scenario that it supports."""
     if subject.of_texts:
-        raise Skip("a random transformer beside a few trained numbers learns little in so short a time")
+        raise Skip("a random transformer with a few trained parameters learns little in so short a time")
     for scenario in SCENARIOS:
         try:
             epochs = 40 if scenario == "online" else 20
@@ -458,7 +459,7 @@ def learns(subject: Subject) -> None:
         if not learned > chance + 0.2:
             raise Fault(
                 f"{scenario}-incremental, two easy tasks: {learned:.0%} right, chance is {chance:.0%}: does "
-                "loss() reach the model's parameters, and predict() mask no unit that may be answered?"
+                "loss() reach the model's parameters, and does predict() mask a unit that can be right?"
             )
 
 
@@ -484,7 +485,7 @@ def forgets(subject: Subject) -> None:
     if subject.strategy.family not in ("replay", "isolation"):
         raise Skip(f"it is neither replay nor isolation, but {subject.strategy.family}")
     if subject.of_texts:
-        raise Skip("in so short a time a transformer forgets little")
+        raise Skip("a transformer forgets little in so short a time")
     plain, own = _lost_by_finetune(subject.scenario), _lost(subject)
     if not plain - own > 0.1:
         raise Fault(
@@ -544,7 +545,7 @@ def described(subject: Subject) -> None:
     for scenario in SCENARIOS:
         training = Training()
         if cls().unsuitable(scenario, training) is None and scenario not in cls.scenarios:
-            raise Fault(f"unsuitable() allows {scenario}, and scenarios has it not: make them say the same")
+            raise Fault(f"unsuitable() allows {scenario}, but scenarios does not list it: make them agree")
     cell = subject.cells("uneven", (0,))[0]
     if Request("digits", (cell.identity,), (subject.scenario,)).cells()[0].identity != cell.identity:
         raise Fault(f"its name {cell.identity!r} is not read back as the same method")

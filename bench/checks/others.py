@@ -73,7 +73,7 @@ def streams(subject: SuiteSubject) -> None:
 def learned(subject: SuiteSubject) -> None:
     """Joint training is better than chance in its first scenario."""
     if subject.suite.generates:
-        raise Skip("texts are generated: there is no chance to compare with")
+        raise Skip("texts are generated: there is no chance level to compare with")
     scenario = subject.suite.scenarios[0]
     settings = {"rows_per_class": 60}
     record = run([one_cell(subject.name, "joint", scenario, 0, settings)], data=subject.data)[0]
@@ -82,8 +82,8 @@ def learned(subject: SuiteSubject) -> None:
     right = float(accuracies(record)[-1].mean())
     if not right > 1.2 / n:
         raise Fault(
-            f"joint training on 60 rows a class has {right:.0%} right of {scenario}-incremental, chance is "
-            f"{1 / n:.0%}: are labels those of their rows, scale and model right, and epochs enough?"
+            f"{scenario}-incremental, joint training on 60 rows per class: {right:.0%} right, chance is "
+            f"{1 / n:.0%}: do labels belong to their rows, do scale and model fit, are epochs enough?"
         )
 
 

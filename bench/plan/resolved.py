@@ -149,7 +149,7 @@ class ResolvedPlan:
         if self.restarted:
             found.append(self.restarted_in_words())
         uncut = {self.by_key[group.keys[0]].suite for group in self.groups if group.width is None}
-        found += [f"groups of {name}: decided once its data is here" for name in sorted(uncut)]
+        found += [f"groups of {name}: decided once its data is available" for name in sorted(uncut)]
         found += [f"time expected: {self.expected}"] if self.expected else []
         found += self.remarks
         return [*found, self.refusal] if self.refusal else found

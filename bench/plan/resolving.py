@@ -183,7 +183,9 @@ def _sized(
         try:
             one = fitted(request, stored)
         except NoData:
-            waiting.append(f"sized to {request.budget}: methods of {request.suite}, once its data is here")
+            waiting.append(
+                f"sized to {request.budget}: methods of {request.suite}, once its data is available"
+            )
             continue
         found.append(one.request)
         reasons |= one.too_large
@@ -236,7 +238,9 @@ def _refusal(present: Present, undecided: Mapping[str, Change], data: Mapping[st
     cells = f"{len(undecided)} cells, which took {duration(seconds)}, are stale" if undecided else "records"
     choices = "--stale rerun runs such cells again, --stale keep leaves them as they are"
     if undecided:
-        choices += f"; lethe verify --records {present.folder} finds out whether they are the same"
+        choices += (
+            f"; lethe verify --records {present.folder} checks whether today's code makes the same records"
+        )
     return f"{present.folder}: {cells} ({'; '.join(what)}): {choices}"
 
 

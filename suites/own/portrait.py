@@ -63,7 +63,7 @@ class Portrait:
         if n := self.duplicates["contradicting"]:
             found.append(f"{n:,} rows have the same input as a row of another class")
         if self.empty:
-            found.append(f"rows without a text, which are kept: {self.empty:,}")
+            found.append(f"rows without a text, used as empty texts: {self.empty:,}")
         if self.untrained:
             n = sum(rows for _, _, rows in self.untrained)
             pairs = some([f"{c!r} in {t}" if t else repr(c) for t, c, _ in self.untrained], _SHOWN)

@@ -203,7 +203,7 @@ def test_a_budget_without_data_waits_for_it() -> None:
     asked = request("er", Budget(memory=5000))
     plan = resolve([asked], Present())
     assert not plan.cells
-    assert "sized to memory=5kB: methods of toy, once its data is here" in str(plan)
+    assert "sized to memory=5kB: methods of toy, once its data is available" in str(plan)
     assert sized(request("er", Budget(compute=1.5))).cells
 
 

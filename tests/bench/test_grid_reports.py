@@ -30,7 +30,7 @@ from tests.conftest import Command, refused
 
 SEEDS = range(6)
 Measured = dict[tuple[tuple[str, Any], ...], tuple[int, int]]
-"""For each setting, the rows answered rightly after the last task: on validation rows and on test rows."""
+"""For each setting, the rows predicted correctly after the last task: on validation rows and on test rows."""
 LAMS: Measured = {(("lam", lam),): found for lam, found in {1: (50, 90), 10: (70, 60), 100: (40, 94)}.items()}
 
 

@@ -94,7 +94,7 @@ def test_groups_that_need_data_are_decided_once_the_data_is_available() -> None:
     plan = resolve([FIVE], Present())
     whole = plan.completed(lambda suite: "mark", lambda spec: 10**6)
     for of, groups, data, line in (
-        (plan, [(5, None)], {}, "groups of toy: decided once its data is here"),
+        (plan, [(5, None)], {}, "groups of toy: decided once its data is available"),
         (whole, [(1, 1)] * 5, {"toy": "mark"}, "groups: 5 x 1 lanes"),
     ):
         assert [(len(group.keys), group.width) for group in of.groups] == groups

@@ -181,7 +181,7 @@ def test_records_of_earlier_versions_are_stale() -> None:
     assert plan.refusal == (
         "there: 6 cells, which took 6.0 h, are stale (made before Lethe recorded its code): "
         "--stale rerun runs such cells again, --stale keep leaves them as they are; "
-        "lethe verify --records there finds out whether they are the same"
+        "lethe verify --records there checks whether today's code makes the same records"
     )
     assert plan.to_run == []
     assert resolve([BUILT_IN], present, stale="rerun").to_run == BUILT_IN.cells()

@@ -436,7 +436,7 @@ def test_describe_says_what_is_in_a_data_set(here: Path, command: Command, refus
     assert "16 training rows, 10 test rows, 2 classes" in out
     assert "characters of a text: smallest 0, median 5.5, mean 5.3, largest 6; 1 empty" in out
     assert "duplicates: 8 within train, 4 within test, 1 test rows are in train, 3 rows with several" in out
-    assert "warning: rows without a text, which are kept: 1" in out
+    assert "warning: rows without a text, used as empty texts: 1" in out
     assert "no class scenario: every task has all classes" in out
     found = json.loads(command(f"{line} --json")[1])
     assert {"task": "2024-01", "class": "positive", "train": 4, "test": 3} in found["rows"]
