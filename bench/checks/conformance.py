@@ -247,7 +247,7 @@ def alone(subject: Subject) -> None:
     if diverged := next((r["reason"] for r in records if r["status"] != "done"), ""):
         raise Fault(
             f"{diverged}, on a stream with a last batch of one row and a task smaller than a batch: "
-            "do not divide by what can be zero, as the standard deviation of one row, or a sum in a lane at rest"
+            "do not divide by what can be zero, as the spread of one row, or a sum in a lane at rest"
         )
     for seed, one, beside in zip((1, 2), subject.alone, records[1:], strict=True):
         if words := compared(one, beside, subject.of_texts):

@@ -79,7 +79,7 @@ def show(
         rows = {key: [vars(one) | {"default": _default(one)} for one in of] for key, of in kinds.items()}
         print_json(found.as_json() | {"metadata": _metadata(found)} | rows)
         return
-    print(f"{found.name} ({found.kind})\n\n{found.about or found.summary}\n")
+    print(f"{found.name} ({found.kind})\n\n{_plain(found.about or found.summary)}\n")
     for key, value in found.metadata.items():
         if value:
             print(f"{key.replace('_', ' ')}: {value}")
@@ -93,9 +93,14 @@ def _print_options(title: str, options: tuple[Option, ...]) -> None:
         print(f"\n{title}:")
     for option in options:
         tuned = f"; tuned over {option.search}" if option.search else ""
-        print(f"  {option.name} = {option.default}  ({option.type}{tuned})")
+        print(f"  {option.name} = {option.default or '(empty)'}  ({option.type}{tuned})")
         if option.help:
-            print(indent(cleandoc(option.help), "      "))
+            print(indent(cleandoc(_plain(option.help)), "      "))
+
+
+def _plain(docstring: str) -> str:
+    """Return a docstring without the double backticks of its markup."""
+    return docstring.replace("``", "")
 
 
 @app.command(epilog="Example: lethe status results/runs/first")

@@ -87,6 +87,8 @@ def test_list_and_show_print_names_and_metadata(command: Command) -> None:
         ("ewc", "exact | sampled | true | batched"),
         ("ewc", "needs boundaries: true\n"),
         ("digits", "model options: hidden=100, layers=2\n"),
+        ("digits", "groups = (empty)  (text)\n"),
+        ("digits", "used if iterations is 0."),
         ("mlp", "Units of each hidden layer."),
         ("er", "presets: vandeven2022 (buffer=1000, write=per-class,"),
     ):
