@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.report.formats import MISSING
+from bench.report.formats import MISSING, speed
 from bench.report.text_tables import markdown_rows
 
 HEADER = ("strategy", "implied", "measured", "quartiles", "measured / implied", "batch")
@@ -58,14 +58,14 @@ def long_stream(path: Path) -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
     rows, sizes = [], list(next(iter(record["scoring"].values()))["seconds"])
     for choice, of in record["scoring"].items():
-        rows.append((choice, *(f"{of['seconds'][n]:.2g}" for n in sizes), f"{of['exponent']:.2f}"))
+        rows.append((choice, *(speed(of["seconds"][n]) for n in sizes), f"{of['exponent']:.2f}"))
     header = ("--eval", *(f"{int(n):,} tasks, s" for n in sizes), "exponent")
     memory, saved = record["memory"], record["checkpoint_bytes"]
     (early, late), tasks = list(saved), f"{record['tasks']:,}"
     return (
-        f"{markdown_rows(header, rows)}\n\nProcessor time of scoring all rows of R that a choice measures, "
-        f"and the slope of its logarithm over that of the number of tasks. {tasks} tasks with `--eval "
-        f"diagonal`: {memory[early]:.0f} MiB of memory after {early} tasks, "
+        f"{markdown_rows(header, rows)}\n\nProcessor time of scoring all rows of R that a choice measures; "
+        "exponent: the slope of log time over log number of tasks. "
+        f"{tasks} tasks with `--eval diagonal`: {memory[early]:.0f} MiB of memory after {early} tasks, "
         f"{memory[str(record['tasks'])]:.0f} MiB after {tasks}; checkpoints of {saved[early] / 1000:.0f} kB "
         f"and, after {late}, {saved[late] / 1000:.0f} kB; {record['resume_seconds']:g} s to resume after "
         f"{late}, with the same record; a record of {record['record_bytes'] / 1000:.0f} kB, with "
