@@ -38,8 +38,8 @@ def grid_times(path: Path) -> str:
     seconds, n, at_once = record["seconds"], record["cells"], record["at_once"]
     words = {
         "lanes": f"one command, {at_once} processes of lanes",
-        "one process": f"one process, one by one (by {record['sample_one_process']} of {n})",
-        "separate processes": f"{n} processes, {at_once} at a time (by {record['sample']} of {n})",
+        "one process": f"one process, one by one (from {record['sample_one_process']} of {n})",
+        "separate processes": f"{n} processes, {at_once} at a time (from {record['sample']} of {n})",
     }
     rows = []
     for way, of in seconds.items():
