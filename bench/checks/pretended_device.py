@@ -27,6 +27,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from strategies.core import Resident
+
 NAME = "pretended CUDA device"
 _TORCH, _ROOT = Path(torch.__file__).parent, Path(__file__).resolve().parents[2]
 _NO_LAUNCH = {
@@ -545,6 +547,8 @@ def pretended_device(count: int = 2, memory: int = _DEFAULT_BYTES) -> Iterator[P
         swaps = torch.__future__.get_swap_module_params_on_conversion()
         torch.__future__.set_swap_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, swaps)
+        Resident.release()
+        stack.callback(Resident.release)
         _STACK.append(now)
         stack.callback(_STACK.remove, now)
         stack.enter_context(_Factories())

@@ -1,6 +1,8 @@
 """Features in a memory-mapped file of the cache folder."""
 
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,5 +22,11 @@ def cached(key: str, compute: Callable[[], Tensor]) -> Tensor:
         write_cached(path, lambda file: np.save(file, array_NF))
         if not path.is_file():  # it cannot be written
             return found
+    return _opened(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(1)
+def _opened(path: Path, _modified: int) -> Tensor:
+    """Return the features in a file; the same tensor for one group after the other."""
     # Copy on write: torch needs a writable array, although nothing is written.
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))

@@ -28,6 +28,7 @@ from bench.runner.claimed_groups import SECONDS, ClaimedGroups, Group
 from bench.runner.faults import breaks_process, fault_of, lost_device
 from bench.runner.progress import Notes
 from bench.runner.target import GroupCheckpoints, GroupModels, Target, by_key, codes_in
+from bench.runner.widths import WIDTHS
 from bench.schema import Failure
 from bench.store import now
 from bench.train import Paused, run_group
@@ -305,8 +306,11 @@ def _kills_for_memory() -> int:
 def run_one(group: Group, target: Target, device: str) -> Ended:
     """Run one group and write its records; if it fails, run halves, so that only the failing cell fails.
 
-    Halves and not single lanes, because a group may only have been too large for the device's memory.
+    Halves and not single lanes, because a group may only have been too large for the device's memory. The
+    width that fits is learned: later groups of such cells are cut before they begin.
     """
+    if len(parts := WIDTHS.parts(group, device)) > 1:
+        return _each(parts, target, device, run_one, Ended())
     try:
         failure = _attempt(group, target, device)
     except EnvironmentFault as fault:
@@ -315,6 +319,7 @@ def run_one(group: Group, target: Target, device: str) -> Ended:
         return Ended(again=[group], failure=broken.failure)
     if failure is None:
         return Ended([spec.key for spec in group])
+    WIDTHS.note(group, device, failure)
     return _by_halves(group, target, device, failure, run_one)
 
 
@@ -330,7 +335,13 @@ def _by_halves(group: Group, target: Target, device: str, failure: Failure, run:
     middle = len(group) // 2
     # Lanes for which Python decides differently must run one by one; any other group may be too large.
     alone = failure.kind == PYTHON_IF
-    for part in [[spec] for spec in group] if alone else (group[:middle], group[middle:]):
+    parts = [[spec] for spec in group] if alone else [group[:middle], group[middle:]]
+    return _each(parts, target, device, run, ended)
+
+
+def _each(parts: Sequence[Group], target: Target, device: str, run: Run, ended: Ended) -> Ended:
+    """Run parts of a group, and add what becomes of them."""
+    for part in parts:
         if ended.again:
             ended.again.append(part)
         elif ended.stops:

@@ -27,6 +27,7 @@ from strategies.core.lanes import (
 )
 from strategies.core.optimisers import OPTIMISERS, Adam, Momentum, Optimiser, make_optimiser
 from strategies.core.own_term import OwnTerm, is_measured
+from strategies.core.resident import Resident
 from strategies.core.saved_state import SavedState, lane_by_lane, tensor_names
 from strategies.core.strategy import (
     IGNORED,
@@ -47,10 +48,9 @@ __all__ = [
     "IGNORED", "OPTIMISERS", "Adam", "Ahead", "Batch", "Bounds", "Composed", "ContractBroken", "Count",
     "CountOrNone", "Draws", "Generators", "LaneBatchNorm2d", "LaneConv2d", "LaneDropout", "LaneFloat",
     "LaneLinear", "LaneModel", "LaneStreams", "Later", "Momentum", "NotAlike", "NotNegative", "Optimiser",
-    "OwnTerm", "SavedState", "Search", "Share", "Strategy", "Unsuitable", "complete", "composed",
+    "OwnTerm", "Resident", "SavedState", "Search", "Share", "Strategy", "Unsuitable", "complete", "composed",
     "copy_buffers", "defaults", "dot_L", "dot_and_square_L", "draw_dropout", "eval_mode", "fold_lanes",
-    "gradients",
-    "hashed_uniform", "held_memory", "is_measured", "join_batches", "lane_by_lane", "lanewise",
+    "gradients", "hashed_uniform", "held_memory", "is_measured", "join_batches", "lane_by_lane", "lanewise",
     "make_optimiser", "mask", "need_images", "need_numbers", "only_if", "pad_rows", "per_lane",
     "per_lane_loss", "python_if", "restore_buffers", "row_losses", "send", "shown", "splitmix64",
     "tensor_names", "unfold_lanes", "uniform_parameter", "unless",

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.core.draws import Draws
+from strategies.core.resident import Resident
 from strategies.core.row_units import RowUnits
 from suites.base import Stream, Training
 
@@ -152,7 +153,8 @@ class LaneStreams:
         self.lanes, self.n_tasks, self.n_units = len(streams), len(first.tasks), first.n_units
         self.n_images = len(self.data.x_N)
         self.shape = tuple(self.data.x_N.shape[1:])
-        self.x_N = self.data.x_N.to(device)
+        resident = Resident.of(self.data.x_N, self.device)
+        self.x_N = resident.tensor
         self.reads_tokens = bool(self.data.texts) and not self.x_N.is_floating_point()
         """Whether rows are token numbers, with which a method cannot compute as with pixels and features."""
         self.generates = self.data.generates
@@ -180,7 +182,10 @@ class LaneStreams:
         self.ones_L = torch.ones(self.lanes, device=device)
         """1 for each lane: the gradient of the sum of the lanes' losses."""
         self._ones_of: dict[torch.Size, Tensor] = {}
-        self._float_N = self._transformed(self.x_N.clone()) if self._small() else None
+        self._float_N: Tensor | None = None
+        if self._small():
+            made_from = self.tap_LTKD is None, self.data.scale, self.data.mean, self.data.std
+            self._float_N = resident.made(made_from, lambda: self._transformed(self.x_N.clone()))
         """The images as ``pixels`` returns them before the views of tasks; None if that takes much memory."""
 
     def _small(self) -> bool:

@@ -1,6 +1,7 @@
 """Faults, memory, timings and arithmetic of CUDA devices, on pretended ones."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 
 import lethe
 from bench.runner import processes
-from bench.train import arithmetic, run_group
-from lethe.testing import outcome, pretended_device, toy_cell
-from suites.base import Training
+from bench.runner.widths import Widths
+from bench.train import LaneState, arithmetic, make_lanes, run_group
+from lethe.testing import blobs, outcome, pretended_device, toy_cell
+from suites.base import Data, Training
 
 CYCLE = """
 from lethe import Strategy
@@ -41,6 +43,7 @@ def test_cells_that_run_out_of_memory_succeed_as_halves(
     """Eight cells need more than there is; four fit, if nothing of the eight is left in memory."""
     (tmp_path / "cycle.py").write_text(CYCLE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "WIDTHS", Widths())
     asked: dict[str, Any] = {"scenarios": "task", "settings": {"epochs": 1}, "seeds": 8, "lanes": 8}
     asked |= {"device": "cuda", "check": False}
     with pretended_device(1) as device:
@@ -52,6 +55,53 @@ def test_cells_that_run_out_of_memory_succeed_as_halves(
         assert len(halved.failed) == len(halved.unfinished) == 0
         assert 0.4 * needed < device.peak[0] <= 0.6 * needed
     assert halved.scores.value.equals(alone.scores.value)
+
+
+@pytest.mark.slow
+def test_the_width_that_fits_is_learned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three groups of at most four the first fails, its halves and the parts of the others do not."""
+    asked: dict[str, Any] = {"scenarios": "task", "settings": {"epochs": 1}, "device": "cuda", "check": False}
+    monkeypatch.setattr(processes, "WIDTHS", Widths())
+    with pretended_device(1) as device:
+        lethe.run("toy", "er", seeds=4, lanes=4, **asked)
+        needed = device.peak[0]
+    tried, original = [], processes.run_group
+
+    def noted(group: Any, **given: Any) -> Any:
+        tried.append(len(group))
+        return original(group, **given)
+
+    monkeypatch.setattr(processes, "run_group", noted)
+    with pretended_device(1, memory=int(0.6 * needed)):
+        frames = lethe.run("toy", "er", seeds=9, lanes=4, **asked)
+        assert len(frames.failed) == len(frames.unfinished) == 0
+        assert tried == [4, 2, 2, 2, 2, 1]
+        lethe.run("toy", "finetune", seeds=4, lanes=4, **asked)  # another strategy may fit
+    assert tried[6] == 4
+
+
+def test_data_stays_on_a_device_until_another_is_asked_for() -> None:
+    def lanes(name: str, of: Data, place: str = "cuda") -> LaneState:
+        return make_lanes([toy_cell(name, 0, epochs=1)], place, of)
+
+    mine, other = blobs(), blobs()
+    with pretended_device(2) as device:
+        first, second = lanes("finetune", mine).streams, lanes("er", mine).streams
+        assert first.x_N is second.x_N
+        assert first._float_N is second._float_N is not None
+        assert lanes("er", mine, "cuda:1").streams.x_N is not first.x_N
+        data, size = weakref.ref(first.x_N), first.x_N.nbytes
+        del first, second
+        gc.collect()
+        assert data() is not None
+        assert device.used[0] >= size
+        lanes("finetune", other)
+        gc.collect()
+        assert data() is None
+        used = device.used[0]
+        del other
+        gc.collect()
+        assert device.used[0] <= used - size
 
 
 @pytest.mark.slow
