@@ -2,7 +2,8 @@
 
 The sources are parsed, never imported. The texts, and so the fingerprint, depend on the installed versions:
 records of different versions are not comparable, and their fingerprints say so. Parsing takes seconds, so the
-texts are cached under a hash of everything that they depend on.
+texts are cached under a hash of everything that they depend on. No declaration: there are no rows to read
+before the sources are parsed.
 """
 
 import ast

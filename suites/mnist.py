@@ -1,4 +1,8 @@
-"""MNIST, Fashion-MNIST and Kuzushiji-MNIST: split by class, and MNIST with permuted pixels or rotated."""
+"""MNIST, Fashion-MNIST and Kuzushiji-MNIST: split by class, and MNIST with permuted pixels or rotated.
+
+The data sets are declared. Permutations and rotations are not: they are views of the declared pixels, one for
+each task, which a stream draws by its seed.
+"""
 
 from functools import partial
 

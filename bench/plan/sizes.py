@@ -87,7 +87,8 @@ def fitted(request: Request, stored: StoredBy) -> Fitted:
                     if one.text != text:
                         found.identities[one.cell.identity] = None
                 else:
-                    cells = (replace(one.cell, seed=seed) for seed in request.seeds)
+                    as_asked = request.cell_of(scenario, text)  # whatever another budget has sized
+                    cells = (replace(as_asked, seed=seed) for seed in request.seeds)
                     found.too_large |= dict.fromkeys((cell.key for cell in cells), one.reason)
     found.request = replace(request, sized=sized)
     return found

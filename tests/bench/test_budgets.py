@@ -182,6 +182,14 @@ def test_the_cost_at_the_defaults_is_that_of_the_formula() -> None:
         assert {*cls.sized_by.values()} <= cls.__dataclass_fields__.keys()
 
 
+def test_a_method_that_one_of_two_budgets_refuses_is_skipped() -> None:
+    plan = sized(request("gdumb", Budget(memory=2000, compute=1.5)))
+    assert not plan.to_run
+    assert {*plan.skipped.values()} == {
+        "it trains at the end of tasks, which its cost of a step does not count"
+    }
+
+
 def test_a_selector_cannot_set_what_the_budget_sets() -> None:
     asked = request("er", Budget(memory=5000, compute=1.5))
     for text, kind in (("er[buffer=500]", "memory sets buffer"), ("er[batch=4]", "compute sets batch")):
