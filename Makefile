@@ -20,7 +20,7 @@ test: .venv/installed-test lint
 check: .venv/installed-test lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -p no:benchmark -m "not slow"
 
-# Damages everything that Lethe reads at random: only UserError may be raised.
+# Damages at random every kind of file that Lethe reads: only UserError may be raised.
 fuzz: .venv/installed-test
 	$(BIN)/python -m tests.fuzz --minutes 10
 
@@ -65,12 +65,12 @@ costs: .venv/installed-test
 launches: .venv/installed-test
 	$(BIN)/python -m bench.checks.launches results/reference/launches.json
 
-# Descriptive statistics of the data sets that can be seen from here.
+# Descriptive statistics of the data sets that are available.
 statistics: .venv/installed
 	$(BIN)/python -m suites.statistics
 
 # The committed records, packed; those of texts, of MNIST and of CIFAR need real data (see README), the very last takes hours.
-# $(call remake,NAME,COMMAND): what is there is unpacked, the command runs what is missing, all is packed again.
+# $(call remake,NAME,COMMAND): an earlier pack is unpacked, the command runs what is missing, all is packed again.
 # Where code changed since, `make reference STALE=rerun` runs its cells again, `STALE=keep` leaves them.
 define remake
 	test -d results/reference/$(1) || test ! -f results/reference/$(1).lethe.gz || $(BIN)/lethe unpack results/reference/$(1).lethe.gz
@@ -123,7 +123,7 @@ docs: .venv/installed
 	$(BIN)/python -m bench.report.documents README.md docs/*.md docs/*/*.md
 	$(BIN)/python -m bench.cli.commands_page docs/commands.md
 
-# Every figure there is, from the committed records.
+# Every figure of the gallery, from the committed records.
 gallery: .venv/installed
 	$(BIN)/python -m bench.report.documents docs/gallery.md
 

@@ -93,7 +93,7 @@ class ComparedScore(Described):
     equal_records: Count
     """Number of the seeds whose records are equal bit for bit."""
     seeds_needed: Annotated[int, Field(ge=2)] | None
-    """For ``unclear``, the number of seeds that would settle it; none if it is not known or above 10,000."""
+    """For ``unclear``, the number of seeds that would decide it; none if it is not known or above 10,000."""
     why: str
     """What the verdict rests on, in words."""
 
