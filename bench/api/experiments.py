@@ -49,6 +49,7 @@ def run(
     settings: Mapping[str, Value | Iterable[Value]] | None = None,
     keep_models: str = "",
     checkpoint_every: float = 1.0,
+    graph: bool = True,
     resume_from: str | Path | None = None,
     budget: Mapping[str, Value] | str | None = None,
     track: str | Iterable[str] = (),
@@ -85,6 +86,7 @@ def run(
             grid of every strategy.
         keep_models: ``last`` or ``all`` saves trained models for ``lethe.export``.
         checkpoint_every: Seconds between two checkpoints of a group at least; 0 for one after every task.
+        graph: Whether steps that are alike are captured once and replayed, on a GPU. Changes no result.
         resume_from: Folder of an exported model to continue from.
         budget: What every method may use, ``{"memory": "2MB", "compute": 1.5}`` or ``"memory=2MB"``: methods
             are sized to it, or skipped with the reason.
@@ -134,6 +136,7 @@ def run(
         quiet=not progress,
         keep_models=keep_models,
         checkpoint_every=checkpoint_every,
+        graph=graph,
         stale=stale,
         force=force,
         retry_failed=retry_failed,

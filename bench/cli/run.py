@@ -101,6 +101,9 @@ def run(
     checkpoint_every: Annotated[
         float, typer.Option(metavar="SECONDS", help="Least time between checkpoints; 0: after every task.")
     ] = 1.0,
+    graph: Annotated[
+        bool, typer.Option(help="On a GPU, capture steps that are alike and replay them.")
+    ] = True,
     device: Device = "cpu",
     jobs: Jobs = 0,
     lanes: Lanes = 0,
@@ -175,6 +178,7 @@ def run(
         "retry_failed": retry_failed,
         "on": on,
         "checkpoint_every": checkpoint_every,
+        "graph": graph,
     }
     how |= _share_of(share)
     how["track"] = trackers_of(what, track, out)
@@ -194,6 +198,7 @@ def run(
 _HOW = {
     "what", "out", "track", "device", "jobs", "lanes", "on", "share", "data", "dry_run", "only_missing",
     "force", "retry_failed", "keep_models", "stale", "no_check", "trust", "as_json",
+    "checkpoint_every", "graph",
 }  # fmt: skip
 """Parameters of ``run`` and ``tune`` that go with an experiment file."""
 

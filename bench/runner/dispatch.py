@@ -205,7 +205,9 @@ def _carry_out_claimed(
     checked = _checked(plan, options)
     since = again.since if again and again.what == "force" else ""
     checks = {name: of.words for name, of in checked.items()}
-    target = Target(models, maker, checks, since, claims.path, options.checkpoint_every, options.until)
+    target = Target(
+        models, maker, checks, since, claims.path, options.checkpoint_every, options.graph, options.until
+    )
     # Another command may have written records since the plan was made.
     new = {key for key, at in run.written().items() if at != plan.replaced.get(key, "")}
     skipped = {key: {"status": "skipped", "reason": r} for key, r in plan.skipped.items() if key not in new}

@@ -51,6 +51,8 @@ class Options:
     """Called in this process with each record that this command's cells wrote; see bench.trackers."""
     checkpoint_every: float = 1.0
     """Seconds between two checkpoints of a group at least; 0 for one after every task."""
+    graph: bool = True
+    """On a GPU, capture steps that are alike once and replay them."""
     until: int = 0
     """Stop every cell at its checkpoint after this many tasks, without a record; 0 for its last task."""
 

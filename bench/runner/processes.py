@@ -376,6 +376,7 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
                 progress=notes.task,
                 on_step=notes.step,
                 until=target.until,
+                graph=target.graph,
             )
         target.write(group, records, codes, began)
     except Paused:

@@ -29,6 +29,8 @@ class Target:
     """The file of this command's claims, see bench.store.claims; none without claims."""
     checkpoint_every: float = 0.0
     """Seconds between two checkpoints of a group at least; 0 for one after every task."""
+    graph: bool = True
+    """Whether steps that are alike are captured on a GPU."""
     until: int = 0
     """The number of tasks after which a group stops at its checkpoints; 0 for all."""
 

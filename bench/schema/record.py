@@ -292,6 +292,10 @@ class Timings(Described):
     """Name of the device."""
     peak_bytes: Count
     """Largest memory use: of the group, by the GPU's allocator; on a CPU, of the process."""
+    replayed_steps: Count | None = None
+    """Number of steps on a GPU that were replays of a captured one; absent on a CPU and in older records."""
+    not_replayed: str | None = None
+    """Why the steps of the last task were taken one by one; absent if they were replayed."""
 
 
 class Resources(Described):

@@ -100,6 +100,11 @@ class CapturedSteps:
 
     def took(self, number: int) -> bool:
         """Take a step by a replay, if it is one of those that are alike; return whether it was taken."""
+        taken = self._took(number)
+        self.state.clock.replayed += taken
+        return taken
+
+    def _took(self, number: int) -> bool:
         state = self.state
         if self.reason or number < _FIRST or not self._is_plain(number):
             return False
@@ -166,7 +171,7 @@ class CapturedSteps:
 
 def _why_never(state: LaneState) -> str:
     if state.new_graph is None:
-        return "there are no graphs on this device"
+        return state.not_replayed or "there are no graphs on this device"
     if waits := state.strategy.waits or state.model.waits:
         return waits
     return "the model is compiled" if state.training.compile else ""

@@ -23,7 +23,7 @@ class Clock:
         cuda = device.type == "cuda"
         self.device_name = torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})"
         self.seconds = {"train": 0.0, "evaluation": 0.0, "first_steps": 0.0}
-        self.steps = self.samples = 0
+        self.steps = self.samples = self.replayed = 0
         self.tokens = {"tokens": 0, "padded": 0}
         self.steady: dict[str, float] = {"steps": 0, "samples": 0, "tokens": 0, "seconds": 0.0}
         """Steps after the first ones, of all tasks that have more."""
@@ -132,13 +132,16 @@ class Clock:
 
     def state(self) -> Fields:
         """Return what a checkpoint needs."""
-        return {name: getattr(self, name) for name in ("seconds", "steps", "samples", "tokens", "steady")}
+        return {
+            name: getattr(self, name)
+            for name in ("seconds", "steps", "samples", "replayed", "tokens", "steady")
+        }
 
     def load(self, state: Fields) -> None:
-        """Continue from a checkpoint; those of earlier versions have no ``steady``."""
+        """Continue from a checkpoint; those of earlier versions have no ``steady`` or ``replayed``."""
         self.seconds = dict(state["seconds"])
         self.steps, self.samples, self.tokens = state["steps"], state["samples"], dict(state["tokens"])
-        self.steady = dict(state.get("steady", self.steady))
+        self.steady, self.replayed = dict(state.get("steady", self.steady)), state.get("replayed", 0)
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -48,6 +48,7 @@ def make_record(state: LaneState, lane: int) -> Fields:
             "lanes": state.lanes,
             "device": state.clock.device_name,
             "peak_bytes": peak_bytes(state.device),
+            **_replayed(state),
         },
         "resources": {
             "parameters": sum(p[0].numel() for p in state.model.parameters()),
@@ -58,6 +59,14 @@ def make_record(state: LaneState, lane: int) -> Fields:
         "data": data_header(state),
         "notes": {name: _finite(t[lane].tolist()) for name, t in state.strategy.notes().items()},
     }
+
+
+def _replayed(state: LaneState) -> Fields:
+    """Return how many steps on a GPU were replays, and why those of the last task were not."""
+    if state.device.type != "cuda":
+        return {}
+    why = {"not_replayed": state.not_replayed} if state.not_replayed else {}
+    return {"replayed_steps": state.clock.replayed, **why}
 
 
 def data_header(state: LaneState) -> dict[str, str]:

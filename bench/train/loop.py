@@ -51,6 +51,7 @@ def run_group(
     warm_start: WarmStart | None = None,
     until: int = 0,
     checkpoint_every: float = 0.0,
+    graph: bool = True,
 ) -> list[Fields]:
     """Train and test the cells of one group on their streams and return their records, in the same order.
 
@@ -66,12 +67,15 @@ def run_group(
         warm_start: Loads the exported model that cells continue from.
         until: The number of tasks after which to stop at a checkpoint; 0 for all.
         checkpoint_every: Seconds between two checkpoints at least; 0 to save after every task.
+        graph: Whether steps that are alike are captured once and replayed, on a GPU.
 
     Raises:
         Paused: The lanes have stopped there.
     """
     with arithmetic(Training(**specs[0].training), device):
         state = make_lanes(specs, device, data, warm_start)
+        if not graph:
+            state.new_graph, state.not_replayed = None, "--no-graph"
         return run_lanes(state, checkpoints, models, progress, on_step, until, checkpoint_every)
 
 

@@ -90,6 +90,7 @@ def test_replayed_steps_equal_steps_taken_one_by_one(name: str, monkeypatch: pyt
     else:
         assert Tape.replays > 10
         assert state.not_replayed == ""
+        assert Tape.replays <= state.clock.replayed <= Tape.replays + state.streams.n_tasks  # one is recorded
 
 
 class Counts(strategies.get("er")):  # type: ignore[misc]

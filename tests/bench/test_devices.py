@@ -15,6 +15,7 @@ from bench.runner.widths import Widths
 from bench.train import LaneState, arithmetic, make_lanes, run_group
 from lethe.testing import blobs, outcome, pretended_device, toy_cell
 from suites.base import Data, Training
+from tests.conftest import Command
 
 CYCLE = """
 from lethe import Strategy
@@ -146,6 +147,30 @@ def test_after_a_fault_of_a_kernel_its_cells_go_to_another_process(monkeypatch: 
         frames = lethe.run("toy", "finetune", seeds=3, lanes=1, device="cuda", check=False)
     assert [len(group) for group in alone] == [1, 1, 1]
     assert len(frames.failed) == 0
+
+
+def test_graphs_can_be_left_out_and_the_record_says_so(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pretended_device(1):
+        (record,) = run_group([toy_cell("finetune", epochs=1)], device="cuda", graph=False)
+        (other,) = run_group([toy_cell("finetune", epochs=1)], device="cuda")
+    told = [(r["timings"]["replayed_steps"], r["timings"]["not_replayed"]) for r in (record, other)]
+    assert told == [(0, "--no-graph"), (0, "there are no graphs on this device")]
+    (cpu,) = run_group([toy_cell("finetune", epochs=1)], graph=False)
+    assert "replayed_steps" not in cpu["timings"]
+    given, original = [], processes.run_group
+
+    def noted(group: Any, **options: Any) -> Any:
+        given.append(options["graph"])
+        return original(group, **options)
+
+    monkeypatch.setattr(processes, "run_group", noted)
+    line = "run toy -s finetune --seeds 1 --jobs 1 --out"
+    assert command(line, str(tmp_path / "with"))[0] == 0
+    assert command(line, str(tmp_path / "without"), "--no-graph")[0] == 0
+    lethe.run("toy", "finetune", seeds=1, graph=False)
+    assert given == [True, False, False]
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
