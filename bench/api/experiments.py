@@ -80,7 +80,7 @@ def run(
         out: Folder of the run; a temporary folder without it.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; changes no result beyond rounding.
         jobs: Processes; 0 for one per core or GPU. Changes no result.
-        lanes: Most cells that are trained together; 0 to choose by the model. Changes no result.
+        lanes: Largest number of cells trained together; 0 to choose by the model. Changes no result.
         on: ``local``, ``dask://HOST:PORT`` or ``ray://HOST:PORT``: where groups of lanes run.
         settings: Training settings, ``model`` and model options by name, as ``--set`` takes them; a list is a
             grid of every strategy.
@@ -91,7 +91,7 @@ def run(
         budget: What every method may use, ``{"memory": "2MB", "compute": 1.5}`` or ``"memory=2MB"``: methods
             are sized to it, or skipped with the reason.
         track: Trackers that scores are sent to, with a place: ``"tensorboard:runs/events"``, ``"mlflow"``,
-            ``["wandb:my-project", "trackio"]``. What they do wrong is a warning and never an error.
+            ``["wandb:my-project", "trackio"]``. Their failures are warnings and never errors.
         stale: ``rerun`` or ``keep`` cells of ``out`` whose code or data changed. Without it, cells are run
             again if only the user's own files changed; any other change is an error.
         force: Run every cell again.

@@ -38,7 +38,7 @@ class Frames(results.Frames):
         frames = lethe.load("runs/first")
         frames.table()  # one row per strategy; in a notebook frames alone shows it
         frames.pairs("acc")  # which differences are significant
-        frames.plot_stream()  # a figure of matplotlib
+        frames.plot_stream()  # a matplotlib figure
         frames.on("validation").table()  # the same on validation rows
         acc = frames.scores[frames.scores["score"] == "acc"]
         acc.groupby("identity")["value"].agg(["mean", "std"])

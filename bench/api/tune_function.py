@@ -144,8 +144,8 @@ def tune(
         out: Folder of the results; trials are in its folder ``tuning``. A temporary folder without it.
         settings: Training settings, ``model`` and model options of all methods; one value each.
         budget: What every method may use, as in ``run``: each trial is sized to it.
-        trials: Trials of each strategy, its defaults included.
-        steps: Training steps of its trials together; 0 for no limit.
+        trials: Trials of each strategy; the first has its defaults.
+        steps: Limit on the training steps of all trials of a strategy; 0 for none.
         protocol: ``seeds``, ``first-tasks=K`` or ``end``.
         tuning_seeds: Seeds that settings are chosen on; none of the reported ones.
         sampler: ``tpe`` (Optuna), ``random``, ``grid``, or ``auto``: tpe if Optuna is installed, else random.
@@ -156,7 +156,7 @@ def tune(
         prune: Stop trials below the median of validation scores, from task 2 on.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...
         jobs: Processes; 0 for one per core or GPU, as the command line has it.
-        lanes: Most cells that are trained together; 0 to choose by the model.
+        lanes: Largest number of cells trained together; 0 to choose by the model.
         stale: ``rerun`` or ``keep`` cells of ``out`` whose code or data changed.
         check: Check a method in a file of yours before its cells run.
         progress: Show trials, cells and steps done, as the command line does.

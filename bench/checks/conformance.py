@@ -209,7 +209,7 @@ def run(cells: Sequence[CellSpec], **options: Any) -> list[Fields]:
 def compared(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
     """Return how two records of one cell differ, in words; empty if they are equal.
 
-    Transformers' products round by the number of lanes: there, small differences count for nothing.
+    Transformers' products round by the number of lanes: there, small differences are ignored.
     """
     names = differing_fields(ours, theirs)
     if not names:

@@ -4,7 +4,7 @@ Also ``python -m bench.checks.gpu``, which needs nothing beyond torch, numpy, pa
 transformers. Five parts, within six minutes on one H100:
 
 1. R on the GPU against R on the CPU, every strategy, five seeds; the CPU's side is in ``gpu_cpu_side.json``.
-2. Steps of every strategy with waits of the host made an error.
+2. Steps of every strategy, in which a wait of the host is an error.
 3. Step time and memory of 1 to 512 lanes of mlp and cnn, with captured steps and without.
 4. Three entries of a published table at twenty seeds, from which the time of the whole table follows.
 5. Step time of LoRA on MiniLM, 1 to 32 lanes.

@@ -19,7 +19,7 @@ def _subject(name: str) -> tuple[Target, Any]:
 def conformance(
     *names: str, without: Mapping[str, Collection[str]] | None = None
 ) -> Callable[[str, str], None]:
-    """Return a test of pytest: one for each name and each check of its kind.
+    """Return a pytest test with a case for each name and each check of its kind.
 
     Args:
         names: Strategies, suites or models, as ``lethe check`` takes them.

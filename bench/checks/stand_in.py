@@ -9,7 +9,7 @@ from typing import Any
 
 
 def stand_in_for(*packages: str) -> None:
-    """Let packages that are not installed be imported all the same."""
+    """Put a stand-in in the place of each package that is not installed."""
     for name in packages:
         try:
             __import__(name)

@@ -52,7 +52,7 @@ def targets(names: Sequence[str]) -> list[Target]:
     """Return the targets of names; ``all`` means every strategy.
 
     Raises:
-        UserError: A name is none of a strategy, a suite or a model, or has checks that run alone.
+        UserError: A name is not that of a strategy, suite or model, or has checks that run alone.
     """
     found = []
     for name in names:

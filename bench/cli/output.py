@@ -17,7 +17,7 @@ class _Outlet(io.FileIO):
 
 
 def make_output_safe() -> None:
-    """Replace standard output and error, unless somebody else already has.
+    """Replace standard output and error, unless something else already has.
 
     What the encoding of the locale cannot express is written as its code, such as ``\\u2248``.
     """

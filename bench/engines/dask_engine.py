@@ -52,7 +52,7 @@ class DaskEngine:
         self._workers, self._counted = 0, float("-inf")
 
     def slots(self) -> int:
-        """Return two calls for each worker: it runs one, and has the next one at hand when that ends."""
+        """Return two calls for each worker: it runs one, and the next one is ready when that ends."""
         if self._client.status != "running":
             return 0
         if time.monotonic() - self._counted > _COUNT_SECONDS or not self._workers:

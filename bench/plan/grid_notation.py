@@ -110,7 +110,7 @@ def text_of_values(what: str, given: object) -> str:
     """Return a value or an iterable of values from Python or TOML as text: ``[1, 10]`` is ``1|10``.
 
     Raises:
-        UserError: A value is no number, text, true or false, or there is none.
+        UserError: A value is not a number, text, true or false, or no value is given.
     """
     several = isinstance(given, Iterable) and not isinstance(given, str | bytes | dict)
     values = list(given) if several else [given]  # type: ignore[call-overload]

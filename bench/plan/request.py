@@ -62,7 +62,7 @@ class Request:
 
     @cached_property
     def exported(self) -> Exported | None:
-        """The exported model to continue from; raises UserError if the folder is none."""
+        """The exported model to continue from; raises UserError if the folder is not one."""
         return Exported.at(self.resume_from) if self.resume_from else None
 
     @cached_property

@@ -80,7 +80,7 @@ class ResolvedPlan:
     selectors: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     """For each suite/scenario, the identities that each selector expands to; several of a grid."""
     expected: str = ""
-    """How long the cells to run will take, in words; empty where nobody asked."""
+    """How long the cells to run will take, in words; empty if it was not asked for."""
 
     @cached_property
     def by_key(self) -> dict[str, CellSpec]:
@@ -137,7 +137,7 @@ class ResolvedPlan:
         found += self._grids()
         found.append(f"{len(self.cells)} cells, {len(running)} to run")
         if self.unresolved:
-            found.append("unresolved cells need files that nobody named on the command line: add --trust")
+            found.append("unresolved cells need files that the command line does not name: add --trust")
         if self.stale:
             found.append(f"stale: {len(self.stale)} cells, {len(self.stale.keys() & running)} to run again")
         cut = Counter(len(group.keys) for group in self.groups if group.width)

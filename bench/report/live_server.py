@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*rest)
 
     def do_GET(self) -> None:
-        """Answer with the page, or with the state of its run; only to who asks for this machine.
+        """Answer with the page, or with the state of its run, only if the request names this machine.
 
         A page of another site could have its name point to this machine, and read the answer.
         """

@@ -21,7 +21,7 @@ from suites.paths import resolved
 
 _MAPS = ("shared", "data", "cells", "strategies", "suites", "models", "code", "tuning")
 _ORDER = ("failed", "skipped", "diverged", "done")
-"""Of a cell that is in several runs the highest counts."""
+"""Of a cell that is in several runs the record with the highest status is used."""
 _SHOWN = 3
 
 

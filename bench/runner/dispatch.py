@@ -111,7 +111,8 @@ def resolve_for(
 def sized(request: Request, *, download: bool = True) -> Request:
     """Return a request whose methods have the sizes that fit its budget.
 
-    Methods that do not fit, and without its data all, have none: ``resolve_for`` gives the reason.
+    Methods that do not fit have no size, and no method has one while the data is not available:
+    ``resolve_for`` gives the reason.
     """
     if download:
         _download_for_sizes(request)

@@ -44,7 +44,7 @@ _CRASHES, _KILLS = 2, 3
 """How often a cell may end its process, or its process be killed from outside, before it is given up."""
 
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2"}
-"""Signals that a process gets from the system or from somebody, and not from a mistake of its own."""
+"""Signals that a process gets from the system or from a user, and not from a mistake of its own."""
 
 
 @dataclass
@@ -256,7 +256,7 @@ def _run_alone(group: Group, target: Target, device: str) -> Ended:
                 kills += 1
                 if kills < _KILLS:
                     continue
-                why = f"its process ended {kills} times ({how}), by the system or by somebody"
+                why = f"its process ended {kills} times ({how}), by the system or by a user"
                 advice = "if memory is short, use fewer --lanes"
                 return Ended.without_record([group], f"{why}: {advice}")
             for_memory = ", for lack of memory" if from_outside else ""

@@ -1,7 +1,7 @@
 """Runs a sample of a run's cells again and compares each record bit for bit.
 
 The sample is that of ``sample_cells``: of every strategy, suite, model and scenario the cells whose keys
-hash lowest, so that it is the same whoever asks and cannot be chosen. Where all of a strategy's sample is
+hash lowest, so that it is always the same and cannot be chosen. Where all of a strategy's sample is
 equal, the code of its records and today's are equivalent, and its records are not stale; see
 bench.store.equivalences.
 """
@@ -182,7 +182,7 @@ def check_sample(sample: Sample, options: Options, minutes: float | None = None)
 
     Args:
         sample: The sample.
-        options: Device and jobs count.
+        options: Only its device and jobs are used.
         minutes: How long all may take by the records' own timings, whole strategies from the cheapest on; any
             time without it.
     """

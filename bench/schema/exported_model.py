@@ -150,7 +150,7 @@ class Exported:
 
     @classmethod
     def named(cls, name: str) -> Exported | None:
-        """Return the exported model in the folder ``name``, None if it is none."""
+        """Return the exported model in the folder ``name``, None if it is not one."""
         folder = folder_named(name)
         return cls.at(name) if folder and (folder / HEADER).exists() else None
 

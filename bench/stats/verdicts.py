@@ -40,7 +40,7 @@ class Judged:
     nothing: bool
     """Whether no pair differs."""
     seeds_needed: int | None
-    """For ``unclear``, the number of seeds that would settle it; see ``seeds_to_settle``. None for other
+    """For ``unclear``, the number of seeds that would decide it; see ``seeds_to_settle``. None for other
     verdicts, for one pair, and above 10,000."""
 
 
@@ -51,8 +51,8 @@ def judge(differences: Sequence[ArrayLike], margins: Sequence[float]) -> list[Ju
       p is below 0.05 after Holm's correction over all. If nothing changed, at most 5 % of judgements have
       a ``worse`` among their comparisons.
     - ``better``: the same above zero.
-    - ``same``: the whole 95 % interval is within the margin. This needs no correction: that everything is the
-      same is claimed only if each is (an intersection-union test, Berger 1982).
+    - ``same``: the whole 95 % interval is within the margin. This needs no correction: everything
+      is said to be the same only if each is (an intersection-union test, Berger 1982).
     - ``unclear``: everything else.
 
     Args:

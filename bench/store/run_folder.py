@@ -78,8 +78,8 @@ class RunFolder(RunReader):
 
         Strategies, seeds, scenarios, suites and settings may be added to a run at any time. ``shared`` are
         the settings of the first command for each suite and scenario; identities name what differs.
-        ``data`` is the fingerprint of each suite's data set. ``described`` is what strategies, suites and
-        models say of themselves, so that a reader need not import them: by kind and name. ``code`` are the
+        ``data`` is the fingerprint of each suite's data set. ``described`` are the descriptions of
+        strategies, suites and models, by kind and name, so that a reader imports none. ``code`` are the
         files behind each fingerprint of code. ``again`` is what is run again by --force or --retry-failed.
         ``selectors`` are the identities that each selector expands to, by suite/scenario.
 

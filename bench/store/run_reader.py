@@ -3,7 +3,7 @@
 Reading never writes. What cannot be read is passed over and listed with the reason.
 
     RUN/run.json                  the manifest
-    RUN/cells/*.jsonl             records, a line each; of several of one cell the latest counts
+    RUN/cells/*.jsonl             records, a line each; of several of one cell the latest is used
     RUN/classes/*.jsonl           confusion counts of cells, class by class; see bench.results.per_class
     RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
     RUN/claims/                   which command runs which cells now; see bench.store.claims

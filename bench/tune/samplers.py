@@ -120,7 +120,7 @@ class _Grid:
 
 
 class _OptunaSampler:
-    """Optuna's TPE. Its storage is read back: what was asked for before is asked for again.
+    """Optuna's TPE. Its storage is read back: trials that it suggested before are suggested again.
 
     Trial n is trial n - 1 of Optuna's study. A sampler of its own for each trial, with a seed of its own,
     makes suggestions that depend on the stored trials and not on how many were asked for in this process.

@@ -112,7 +112,7 @@ def _unless_killed(made: Iterator[tuple[str, list[Drawn]]]) -> Iterator[tuple[st
     try:
         yield from made
     except BrokenProcessPool as error:
-        why = "a process that draws figures was killed, by the system or by somebody"
+        why = "a process that draws figures was killed, by the system or by a user"
         raise EnvironmentFault(f"{why}: if memory is short, close other programs") from error
 
 

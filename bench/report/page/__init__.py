@@ -41,7 +41,7 @@ def make_page(
 ) -> Iterator[str]:
     """Yield the page of one or several runs as HTML; the same frames and date give the same text.
 
-    A suite and scenario are computed when they are reached, and not kept.
+    A suite and scenario are computed when they are reached, and not stored.
 
     Args:
         frames: The runs.
