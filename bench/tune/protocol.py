@@ -43,6 +43,10 @@ class Protocol:
         views = {"seeds": "tuning", "end": "end"}
         return f"{suite}@{views.get(self.name, f'first-{self.first}')}"
 
+    def for_sizes(self, suite: str) -> str:
+        """Return the view that methods are sized to a budget on: all tasks, without test rows."""
+        return f"{suite}@{'tuning' if self.name == 'seeds' else 'end'}"
+
     def for_report(self, suite: str) -> str:
         """Return the suite, or the view of it, that results are reported on."""
         if self.name == "seeds":

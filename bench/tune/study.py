@@ -94,15 +94,16 @@ class Method:
         return self._sized(self.space.selected(settings), self.view, self.how.seeds)
 
     def _sized(self, selected: str, suite: str, seeds: tuple[int, ...]) -> Request:
-        """Return a request for a method, sized to the budget on the reported suite, if there is one.
+        """Return a request for a method, sized to the budget if there is one.
 
-        A trial and its reported cells have the same sizes, which fit for all seeds of both.
+        A trial and its reported cells have the same sizes, which fit all tasks and the seeds of both.
         """
         asked = replace(self.request, suite=suite, strategies=(selected,), seeds=seeds)
         if asked.budget is None:
             return asked
         if selected not in self._fits:
-            every = replace(asked, suite=self.suite, seeds=(*self.request.seeds, *self.how.seeds))
+            whole = Protocol.read(self.how.protocol).for_sizes(self.request.suite)
+            every = replace(asked, suite=whole, seeds=(*self.request.seeds, *self.how.seeds))
             self._fits[selected] = sized(every, download=self.download).sized.get((self.scenario, selected))
         if (text := self._fits[selected]) is None:
             return asked  # it is skipped, with the reason

@@ -12,7 +12,7 @@ from suites.base import Data
 from suites.cache import cache_folder, read_cached, write_cached
 
 FORMAT = 3
-"""Part of the keys: files of other versions are not read."""
+"""Part of the keys. Raise it with every change of what is read, such as of a cleaning step."""
 _PLAIN = (
     "name", "n_train", "class_names", "scale", "fingerprint", "mean", "std", "domain_names", "prefixes"
 )  # fmt: skip

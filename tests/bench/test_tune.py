@@ -408,11 +408,15 @@ def test_trials_and_results_are_sized_to_a_budget(tmp_path: Path, command: Comma
     assert 0 < max(sizes) <= 2000
     untuned = replace(TOY, strategies=(f"er[buffer={buffer}]",)).cells()[0].hyper["buffer"]
     assert {r["spec"]["hyper"]["buffer"] for r in both[0] if r["status"] == "done"} == {untuned}
-    assert any("Budgets: memory=2kB" in t.caption for t in tables(as_shown(load(out))).shown)
+    assert any("Budget: memory=2kB; each method" in t.caption for t in tables(as_shown(load(out))).shown)
     assert "ewc: not tuned: it stores" in err
     asked: dict[str, Any] = {"seeds": 1, "trials": 1, "report": "none", "settings": {"epochs": 1}}
     found = lethe.tune("toy", "er", budget="memory=2kB", **asked)
     assert found.chosen == {"class": {"er": f"er[buffer={buffer}]"}}
+    asked |= {"report": "chosen", "protocol": "first-tasks=1"}
+    of_rest = lethe.tune("toy", "er", budget="memory=2kB", **asked).frames
+    assert of_rest is not None
+    assert [*of_rest.cells["suite"], *of_rest.cells["identity"]] == ["toy@rest-1", f"er[buffer={buffer}]"]
     ranged = replace(TOY, strategies=("er[buffer=5|9]",), budget=Budget(memory=2000))
     refused("the budget of memory sets buffer: leave it out", tuned, tmp_path / "x", HOW, ranged)
 
