@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz faults lint site bench costs launches grid-times long-stream engine-overhead statistics reference regressions compare docs gallery clean
+.PHONY: demo test check lowest fuzz faults lint site bench costs launches grid-times long-stream engine-overhead statistics reference regressions compare docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -19,6 +19,13 @@ test: .venv/installed-test lint
 # What to run after every edit: all but the slow tests.
 check: .venv/installed-test lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -p no:benchmark -m "not slow"
+
+# The lowest supported versions of all dependencies but torch: the tests that are not slow, without those that compare
+# files made with the versions of constraints.txt.
+lowest:
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/pip install --quiet --no-compile --disable-pip-version-check -c constraints-lowest.txt $$(grep ^torch== constraints.txt) -e '.[test]'
+	build/lowest/bin/python -m pytest -n auto -p no:benchmark -o filterwarnings=default -m "not slow and not pinned"
 
 # Damages at random every kind of file that Lethe reads: only UserError may be raised.
 fuzz: .venv/installed-test

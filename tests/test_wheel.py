@@ -14,7 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-LEFT_OUT = shutil.ignore_patterns(".*", "runs", "build", "*.egg-info", "__pycache__")
 NEEDED = {
     "strategies/replay/er.py",
     "strategies/presets.toml",
@@ -37,8 +36,16 @@ def run(*words: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build wheel and sdist from a copy of the tree; return their folder."""
-    copy = Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("tree") / "lethe", ignore=LEFT_OUT))
+    """Build wheel and sdist from what an image is built from; return their folder."""
+    copy = tmp_path_factory.mktemp("tree") / "lethe"
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            path, to = ROOT / line[1:], copy / line[1:]
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                shutil.copytree(path, to, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(path, to)
     out = tmp_path_factory.mktemp("built")
     for kind in ("build_sdist", "build_wheel"):
         run(sys.executable, "-c", BUILD, kind, out, cwd=copy)
@@ -57,6 +64,11 @@ def test_the_sdist_contains_the_sources_of_the_wheel(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert names >= NEEDED | {"pyproject.toml", "LICENSE", "results/published/three-types-split-mnist.toml"}
+
+
+def test_the_index_would_take_them(built: Path) -> None:
+    pytest.importorskip("twine", reason="needs twine: pip install twine")
+    run(sys.executable, "-m", "twine", "check", "--strict", *built.iterdir(), cwd=built)
 
 
 def test_commands_run_from_the_wheel_outside_the_repository(built: Path, tmp_path: Path) -> None:

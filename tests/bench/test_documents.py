@@ -79,6 +79,7 @@ def test_the_gallery_shows_every_figure() -> None:
     assert max(sizes.values()) < 160_000
 
 
+@pytest.mark.pinned
 def test_figures_in_the_gallery_equal_the_records(tmp_path: Path) -> None:
     words = next(w for w in _FIGURE.findall((ROOT / "docs" / "gallery.md").read_text()) if " response " in w)
     run, *rest, file = words.split()

@@ -13,6 +13,7 @@ from lethe.testing import toy_cell
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.pinned
 def test_committed_json_schemas_are_current() -> None:
     """If this fails after a change to a model: ``python -m bench.schema docs/schemas``."""
     found = {path.name: path.read_text() for path in (ROOT / "docs" / "schemas").glob("*.json")}

@@ -416,7 +416,7 @@ def test_latex_typesets_numbers_in_math_mode(tmp_path: Path) -> None:
 
 def points_wide(tabular: str) -> float:
     """Return how wide a LaTeX table is in points, by the letters of Computer Modern at 8 points."""
-    font = FT2Font(cbook._get_data_path("fonts/ttf/cmb10.ttf"))
+    font = FT2Font(str(cbook._get_data_path("fonts/ttf/cmb10.ttf")))
     font.set_size(8, 72)
     columns: list[float] = []
     for line in tabular.splitlines():
