@@ -49,7 +49,7 @@ class Array:
                 raise unknown("setting of --on slurm", name, ["local", "shares", *_PARAMETERS])
         if not local and shutil.which("sbatch") is None:
             try_ = "slurm://local runs the same jobs as processes of this machine"
-            raise UserError(f"no Slurm is here: sbatch is not found; {try_}")
+            raise UserError(f"Slurm is not installed here: sbatch is not found; {try_}")
         self._executor = AutoExecutor(folder=folder, cluster="local" if local else "slurm")
         self._executor.update_parameters(name="lethe", **_given(pairs, local))
         self.jobs: list[Any] = []
