@@ -201,7 +201,7 @@ class Request:
         from bench.plan.model import exported_reference, model_reference
 
         if "|" in (named := self.settings.get("model", "")):
-            raise UserError(f"model={named} names several models: write a command or a [[run]] table for each")
+            raise UserError(f"model={named} names several: write a command or a [[run]] table for each")
         if self.exported is None:
             return model_reference(self.settings.get("model", suites.get(self.suite).model))
         if "model" in self.settings:

@@ -129,7 +129,7 @@ def test_a_grid_that_cannot_be_read_is_an_error_of_one_line(selector: str, says:
 
 
 def test_a_grid_of_models_and_empty_lists_are_refused() -> None:
-    says = re.escape("model=mlp|cnn names several models: write a command or a [[run]] table for each")
+    says = re.escape("model=mlp|cnn names several: write a command or a [[run]] table for each")
     refused(says, identities, "er", settings={"model": "mlp|cnn"})
     refused("lr has no values; write a list", lethe.run, "toy", "er", settings={"lr": []})
     refused("ewc: lam must be a number", lethe.run, "toy", {"ewc": {"lam": [1, None]}})
