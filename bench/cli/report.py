@@ -171,7 +171,7 @@ def power(
     comparisons: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Comparisons that Holm corrects for; by default one less than the strategies."
+            min=1, help="Comparisons that Holm corrects for; by default the number of strategies less one."
         ),
     ] = None,
     as_json: Json = False,

@@ -99,7 +99,10 @@ def run(
         ),
     ] = "",
     checkpoint_every: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Least time between checkpoints; 0: after every task.")
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Least seconds between checkpoints; 0 for one after every task."
+        ),
     ] = 1.0,
     graph: Annotated[
         bool, typer.Option(help="On a GPU, capture steps that are alike and replay them.")

@@ -119,7 +119,7 @@ def tune(
     Trials are trained together as lanes, on a view of the suite that has no test rows. Stopped and started
     again, the command continues and chooses the same.
 
-    An experiment file says what is tuned and how: options that say it too are refused beside it.
+    An experiment file says what is tuned and how: options that would say it a second time are refused.
     """
     use_mirror(data)
     from bench.plan import experiment_file as experiments
