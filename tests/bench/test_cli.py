@@ -12,6 +12,9 @@ import lethe
 import suites
 from bench import models
 from bench.cli.commands_page import commands
+from bench.cli.run import _HOW
+from bench.schema import RunTable, TuneTable
+from suites.declared import OPTIONS
 from tests.conftest import Command, Refuses, process
 
 ROOT = Path(__file__).parents[2]
@@ -44,19 +47,12 @@ def test_bad_input_is_refused_before_slow_imports(name: str) -> None:
     assert imported(code, "torch pandas datasets scipy") == ([], set())
 
 
-HOW = ["out", "device", "jobs", "lanes", "data", "dry-run", "stale", "no-check", "trust", "json", "help"]
-OF_A_RUN = ["track", "on", "share", "only-missing", "force", "retry-failed", "keep-models"]
-
-
-@pytest.mark.parametrize(("name", "go_with"), [("run", [*HOW, *OF_A_RUN]), ("tune", HOW)])
-def test_every_option_that_says_what_is_run_is_refused_beside_a_file(
-    name: str, go_with: list[str], refuses: Refuses
-) -> None:
-    options = {max(p.opts, key=len): p for p in commands()[name].params if p.opts[0].startswith("-")}
-    refused = {word: option for word, option in options.items() if word.removeprefix("--") not in go_with}
-    assert {"--strategy", "--seeds", "--set", "--budget", "--label", "--rows-per-class"} - {*refused} <= (
-        {"--rows-per-class"} if name == "tune" else set()
-    )
+@pytest.mark.parametrize("name", ["run", "tune"])
+def test_every_option_that_says_what_is_run_is_refused_beside_a_file(name: str, refuses: Refuses) -> None:
+    options = {p.name: p for p in commands()[name].params if p.opts[0].startswith("-") and p.name != "help"}
+    refused = {max(p.opts, key=len): p for key, p in options.items() if key not in _HOW}
+    of_file = {"strategy", "scenario", "settings", *OPTIONS, *RunTable.model_fields, *TuneTable.model_fields}
+    assert of_file & options.keys() <= {p.name for p in refused.values()}
     for word, option in refused.items():
         given = [word] if option.is_flag else [word, "1"]
         refuses(f"leave out {word}, or change study.toml", f"{name} study.toml", *given)
