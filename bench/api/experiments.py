@@ -293,7 +293,7 @@ def compare(
         base: Folder or packed file of a run, or the name of one under ``results/reference``.
         new: The run that is judged.
         scores: Names of scores, sizes and times; acc, aia, learning_acc and forgetting without it.
-        margins: By suite and score, the largest difference that does not count, in points, or in per cent for
+        margins: By suite and score, the largest difference that does not count, in points, or in percent for
             sizes and times; ``any`` means all suites or scores. Without it, those of ``lethe.toml`` in
             the current folder, else 1 point and 5 %.
         expect: ``not-worse`` raises an alarm for what is worse, ``same`` also for what is better, ``equal``

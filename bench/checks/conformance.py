@@ -481,7 +481,7 @@ def _lost(subject: Subject) -> float:
 
 
 def forgets(subject: Subject) -> None:
-    """A method that replays or isolates parameters forgets less than finetuning."""
+    """A method that replays or isolates parameters forgets less than fine-tuning."""
     if subject.strategy.family not in ("replay", "isolation"):
         raise Skip(f"it is neither replay nor isolation, but {subject.strategy.family}")
     if subject.of_texts:

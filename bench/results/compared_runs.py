@@ -373,7 +373,7 @@ def _higher(name: str) -> bool:
 
 
 def _change(name: str, was: float, now: float) -> float:
-    """Return the improvement from BASE to NEW: in points, or in per cent of BASE for sizes and times."""
+    """Return the improvement from BASE to NEW: in points, or in percent of BASE for sizes and times."""
     scale = 1.0 if name in SCORES or was == 0 else 100 / was  # a size of zero is compared with zero only
     change = (now - was) * scale
     return change if _higher(name) else -change

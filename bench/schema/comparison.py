@@ -18,7 +18,7 @@ class Project(FileModel):
     """``lethe.toml``: the settings of a project. ``schema = 1`` can be omitted."""
 
     margins: dict[str, dict[str, Margin]] = {}
-    """By suite and score, the largest difference that does not count, in points, or in per cent for sizes and
+    """By suite and score, the largest difference that does not count, in points, or in percent for sizes and
     times; ``any`` for the suites and scores without an entry."""
 
     def margin(self, suite: str, score: str, default: float) -> float:
@@ -68,7 +68,7 @@ class ComparedScore(Described):
     score: str
     """Name of the score, or of a size or time."""
     unit: Literal["points", "%"]
-    """Unit of all differences: points, or per cent of BASE for sizes and times."""
+    """Unit of all differences: points, or percent of BASE for sizes and times."""
     higher_is_better: bool
     """Direction of the score."""
     n: Count
