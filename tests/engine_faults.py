@@ -1,22 +1,26 @@
 """Injects faults into runs on Dask and counts what they lose or change: ``python -m tests.engine_faults``.
 
 A scheduler, two workers and a command run 200 short cells. Meanwhile workers are killed or stopped for some
-seconds, and the scheduler and the command are killed and started again, until ``--faults`` were injected.
-Then records are compared with those of an undisturbed run on one machine. ``--write`` adds the figures to
-the record that docs/reliability.md shows.
+seconds, the scheduler and the command are killed and started again, a worker of another version joins, and
+the folder of the run is full or read-only, until ``--faults`` were injected. Then records are compared with
+those of an undisturbed run on one machine. ``--write`` adds the figures to those of docs/reliability.md. It
+needs root, to mount the folder.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,17 +41,32 @@ CELLS = (
     "1",
     "--set",
     "rows_per_class=10",
+    "--checkpoint-every",
+    "0",
 )
-KINDS = {"worker killed": 10, "worker stopped for seconds": 6, "command killed": 3, "scheduler killed": 1}
+KINDS = {
+    "worker killed": 20,
+    "worker stopped for seconds": 12,
+    "command killed": 6,
+    "scheduler killed": 2,
+    "worker of another version": 3,
+    "folder read-only": 2,
+    "folder full": 2,
+}
 """Faults, and how often each is chosen."""
-_MOST_S = 1800
+ODD = """import importlib.metadata as packages
+version = packages.version
+packages.version = lambda name: "0.0.1" if name == "lethe-bench" else version(name)
+"""
+"""What Python runs at the start of a worker that has another version of Lethe."""
+_MOST_S, _MOST_WAIT_S = 1800, 60
 
 
 class Cluster(DaskCluster):
     """A scheduler, two workers and the command that uses them, each a process."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        super().__init__(stack, workers=2, log=stack.enter_context((folder.parent / "log").open("ab")))
+        super().__init__(stack, workers=2, log=stack.enter_context((folder.parent.parent / "log").open("ab")))
         self.folder = folder
         self.command = self.new_command()
 
@@ -55,8 +74,8 @@ class Cluster(DaskCluster):
         """Start the command; a second one continues the first."""
         return self.start("lethe", "run", *CELLS, "--on", f"dask://{self.address}", "--out", str(self.folder))
 
-    def inject(self, kind: str, draw: random.Random) -> None:
-        """Inject one fault."""
+    def inject(self, kind: str, draw: random.Random) -> bool:
+        """Inject one fault; return whether it happened: it may be that the run ends before."""
         number = draw.randrange(2)
         if kind == "worker killed":
             self.workers[number].kill()
@@ -69,11 +88,73 @@ class Cluster(DaskCluster):
             self.command.kill()
             self.command.wait()
             self.command = self.new_command()
+        elif kind == "worker of another version":
+            return self._another_version()
+        elif kind.startswith("folder "):
+            return self._no_writing(full=kind == "folder full")
         else:
             for process in (self.scheduler, *self.workers):  # workers end with their scheduler
                 process.kill()
                 process.wait()
             self.scheduler, self.workers = self.new_scheduler(), [self.new_worker() for _ in range(2)]
+        return True
+
+    def _another_version(self) -> bool:
+        """Add a worker of another version until it has refused a group."""
+        odd = self.folder.parent.parent / "odd"
+        odd.mkdir(exist_ok=True)
+        (odd / "sitecustomize.py").write_text(ODD)
+        worker = self.new_worker(PYTHONPATH=f"{odd}{os.pathsep}{ROOT}")
+        said = f"worker {worker.pid} on {socket.gethostname()} has lethe-bench 0.0.1"
+        refused = self._until(lambda: said in self.said())
+        worker.kill()
+        return refused
+
+    def _no_writing(self, full: bool) -> bool:
+        """Let the folder be full or read-only until the command has stopped; then give the command again."""
+        disk = self.folder.parent
+        if full:
+            with suppress(OSError), (disk / "filler").open("wb") as filler:
+                while True:
+                    filler.write(bytes(2**12))
+                    filler.flush()
+        elif not self._until(lambda: mount("-o", "remount,ro", str(disk))):  # not while a file is written
+            return False
+        stopped = self._until(lambda: self.command.poll() == 1)
+        (disk / "filler").unlink() if full else mount("-o", "remount,rw", str(disk))
+        if self.command.poll() not in (None, 0):
+            self.command = self.new_command()
+        return stopped
+
+    def said(self) -> str:
+        """Return the output of all processes."""
+        return (self.folder.parent.parent / "log").read_text()
+
+    def _until(self, happened: Callable[[], bool]) -> bool:
+        """Wait until something happened, or the command ended; return whether it happened."""
+        deadline = time.monotonic() + _MOST_WAIT_S
+        while not (done := happened()) and self.command.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return done or happened()
+
+
+def mount(*words: str) -> bool:
+    """Call mount; return whether it succeeded."""
+    return subprocess.run(["mount", *words], capture_output=True).returncode == 0
+
+
+def disk_of_its_own(place: Path, stack: ExitStack) -> Path:
+    """Return a folder on a small file system of its own, so that it can be full or read-only.
+
+    Raises:
+        PermissionError: This user may not mount one.
+    """
+    disk = place / "disk"
+    disk.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=64m", "lethe-faults", str(disk)):
+        raise PermissionError("mounting a small file system needs root: python -m tests.engine_faults")
+    stack.callback(subprocess.run, ["umount", "-l", str(disk)], check=True)
+    return disk
 
 
 def outcomes(folder: Path) -> dict[str, dict[str, object]]:
@@ -88,9 +169,10 @@ def n_records(folder: Path) -> int:
 
 def disturbed(place: Path, most: int, draw: random.Random, seconds: float) -> tuple[Counter[str], int, Path]:
     """Run all cells while faults are injected; return the faults, the command's exit code and the folder."""
-    folder, injected, began = place / "run", Counter[str](), time.monotonic()
+    injected, began = Counter[str](), time.monotonic()
     with ExitStack() as stack:
-        cluster = Cluster(folder, stack)
+        cluster = Cluster(disk_of_its_own(place, stack) / "run", stack)
+        folder = cluster.folder
         last = 0
         while cluster.command.poll() is None and time.monotonic() - began < seconds:
             time.sleep(0.1)
@@ -98,11 +180,12 @@ def disturbed(place: Path, most: int, draw: random.Random, seconds: float) -> tu
             # Some cells end between two faults, or the run would never end.
             if sum(injected.values()) < most and there >= last + draw.randint(1, 3):
                 (kind,) = draw.choices(list(KINDS), list(KINDS.values()))
-                cluster.inject(kind, draw)
-                injected[kind] += 1
+                injected[kind] += cluster.inject(kind, draw)
+                print(f"{there} records: {kind}", flush=True)
                 last = n_records(folder)
         code = cluster.command.poll()
-    return injected, -1 if code is None else code, folder
+        shutil.copytree(folder, place / "run")
+    return injected, -1 if code is None else code, place / "run"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -128,9 +211,8 @@ def main(words: list[str] | None = None) -> int:
             lost = expected.keys() - found.keys()
             changed = [key for key in found if differing_fields(found[key], expected[key])]
             twice = n_records(folder) - len(found)
-            print(
-                f"{dict(injected)}: exit code {code}, {len(lost)} lost, {len(changed)} changed, {twice} twice"
-            )
+            ended = f"{len(lost)} lost, {len(changed)} changed, {twice} twice"
+            print(f"{dict(injected)}: exit code {code}, {ended}", flush=True)
             for kind, n in injected.items():
                 tallies[kind].injected += n
             if lost or changed or twice or code:  # which fault did it is not known: the first kind counts

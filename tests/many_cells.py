@@ -1,28 +1,42 @@
-"""A large synthetic run, 10 suites x 50 strategies x 20 seeds, to measure loading and reporting.
+"""Large synthetic runs: what a plan of many cells costs beside their training.
 
-``python -m tests.many_cells FOLDER [SUITES STRATEGIES SEEDS]`` writes one and measures each stage; 50 50
-40 are 100,000 cells.
+``python -m tests.many_cells FOLDER [SUITES STRATEGIES SEEDS]`` resolves a plan, submits its groups to a Dask
+scheduler with two workers, which write made-up records, then lists, packs, loads and reports the run, and
+measures each stage; 10 50 20 are 10,000 cells, 50 50 40 are 100,000. ``--write`` adds the figures to the
+record that docs/clusters.md shows.
 """
 
+import argparse
 import itertools
+import os
 import resource
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
-from bench.plan import CellSpec
+from bench.plan import CellSpec, Request, ResolvedPlan
 from bench.report import Layout, make_report
 from bench.report.across_suites import across
 from bench.report.layout import DEFAULT
 from bench.report.tables import in_markdown, tables
 from bench.results import Frames, load
-from bench.store import RunFolder, RunReader, pack_run
-from lethe.testing import timings
+from bench.runner import Options, carry_out_plan, on_engine, resolve_for
+from bench.runner.processes import Ended
+from bench.runner.there import Answer, Asked
+from bench.store import RunFolder, RunReader, pack_run, where, write_json
+from lethe.testing import TOY, timings
+from suites.base import SUITES, register
+from tests.dask_cluster import ROOT, DaskCluster
 
+RECORD = ROOT / "results" / "reference" / "many-cells.json"
 N_TASKS, ROWS, LANES = 5, 200, 64
 _TRAINING = {"epochs": 5, "batch": 16, "optimiser": "adam", "lr": 0.001, "validation": 0.1}
 
@@ -42,7 +56,7 @@ def write_many(folder: Path, suites: int = 10, strategies: int = 50, seeds: int 
 
 
 def _record(spec: CellSpec) -> dict[str, Any]:
-    suite, strategy = (int(name.split("-")[1]) for name in (spec.suite, spec.strategy))
+    suite, strategy = (zlib.crc32(name.encode()) % 50 for name in (spec.suite, spec.identity))
     stream = np.random.default_rng([suite, spec.seed])
     own = np.random.default_rng([suite, spec.seed, strategy])
     level = 0.9 - 0.02 * suite - 0.005 * strategy + stream.normal(0, 0.01)
@@ -58,10 +72,38 @@ def _record(spec: CellSpec) -> dict[str, Any]:
             "resources": resources, **counts}  # fmt: skip
 
 
-def stages(folder: Path, *size: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield the stages to measure: write a run, list, pack, read, tabulate and report it."""
+def requests_of(suites: int, strategies: int, seeds: int) -> list[Request]:
+    """Return requests for a grid of settings on made-up suites."""
+    names = [f"suite-{n}" for n in range(suites)]
+    for name in names:
+        if name not in SUITES:
+            register(replace(TOY, name=name))
+    grid = f"er[lr={'|'.join(str(n / 1000) for n in range(1, strategies + 1))}]"
+    return [Request(name, (grid,), seeds=tuple(range(seeds))) for name in names]
+
+
+def made_up_there(asked: Asked) -> Answer:
+    """Write made-up records of a group, on a worker."""
+    asked.target.write(asked.group, [_record(spec) for spec in asked.group], asked.codes)
+    return Answer(Ended([spec.key for spec in asked.group]))
+
+
+def stages(folder: Path, *size: int, on: str = "") -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the stages to measure: a run is written, perhaps by an engine, listed, packed, read, reported."""
     frames: list[Frames] = []
-    yield "write", lambda: write_many(folder, *size)
+    if on:
+        plans: list[ResolvedPlan] = []
+        options = Options(on=on, lanes=LANES, quiet=True)
+
+        def submit() -> None:
+            with patch.object(on_engine, "run_there", made_up_there):
+                done = carry_out_plan(plans[0], folder, options, "lethe run many.toml")
+            assert set(done.counts) == {"done"}, done
+
+        yield "resolve", lambda: plans.append(resolve_for(requests_of(*size), RunFolder(folder), options))
+        yield "submit", submit
+    else:
+        yield "write", lambda: write_many(folder, *size)
     yield "list", lambda: RunReader(folder).statuses()
     yield "pack", lambda: pack_run(folder)
     yield "load", lambda: frames.append(load(folder))
@@ -70,17 +112,45 @@ def stages(folder: Path, *size: int) -> Iterator[tuple[str, Callable[[], object]
     yield "report", lambda: make_report(frames[0], folder / "report")
 
 
-def measure(folder: Path, *size: int) -> dict[str, tuple[float, float]]:
+def measure(folder: Path, *size: int, on: str = "") -> dict[str, tuple[float, float]]:
     """Return the seconds and the peak memory so far in GiB of each stage."""
     found = {}
-    for name, act in stages(folder, *size):
-        began = time.perf_counter()
+    for name, act in stages(folder, *size, on=on):
+        began, spent = time.perf_counter(), time.process_time()
         act()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         found[name] = (time.perf_counter() - began, peak)
-        print(f"{name:<8} {found[name][0]:7.1f} s, peak {peak:.2f} GiB", flush=True)
+        processor = time.process_time() - spent
+        print(f"{name:<8} {found[name][0]:7.1f} s, {processor:.1f} s here, peak {peak:.2f} GiB", flush=True)
     return found
 
 
+def main(words: list[str]) -> None:
+    """Measure a run of many cells on Dask."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("size", type=int, nargs="*", default=[10, 50, 20])
+    parser.add_argument("--write", action="store_true", help="Write the record.")
+    asked = parser.parse_args(words)
+    with ExitStack() as stack:
+        cluster = DaskCluster(stack, workers=2)
+        found = measure(asked.folder, *asked.size, on=f"dask://{cluster.address}")
+        status = Path(f"/proc/{cluster.scheduler.pid}/status").read_text(encoding="utf-8")
+    of_scheduler = int(status.partition("VmHWM:")[2].split()[0]) / 2**20
+    n = int(np.prod(asked.size))
+    seconds, peak = sum(s for s, _ in found.values()), max(p for _, p in found.values())
+    print(f"{n:,} cells: {seconds:.0f} s, peak {peak:.2f} GiB here, {of_scheduler:.2f} GiB in the scheduler")
+    if asked.write:
+        made = {"schema": 1, "command": f"python -m tests.many_cells {' '.join(words[1:])}", **where("cpu")}
+        made |= {"at": time.strftime("%Y-%m-%d", time.gmtime()), "load": round(os.getloadavg()[1], 1)}
+        made |= {"cells": n, "groups": -(-n // LANES), "scheduler": round(of_scheduler, 2)}
+        rounded = {name: {"seconds": round(s, 1), "peak": round(p, 2)} for name, (s, p) in found.items()}
+        write_json(RECORD, made | {"stages": rounded})
+
+
 if __name__ == "__main__":
-    measure(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    from tests.many_cells import main as main_by_name  # workers import the function that they call
+
+    main_by_name(sys.argv[1:])

@@ -1,7 +1,7 @@
 """Engines of other projects that carry groups of lanes to other processes and machines."""
 
-from bench.engines.interface import Engine, Lost
+from bench.engines.interface import Engine, Lost, Refused
 from bench.engines.named import ADDRESSES, LOCAL, engine_at
 from bench.engines.slurm import SLURM, Array
 
-__all__ = ["ADDRESSES", "LOCAL", "SLURM", "Array", "Engine", "Lost", "engine_at"]
+__all__ = ["ADDRESSES", "LOCAL", "SLURM", "Array", "Engine", "Lost", "Refused", "engine_at"]

@@ -7,14 +7,14 @@ import logging
 import pickle
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
-from distributed import Client, Future as DaskFuture, Worker
+from distributed import Client, Future as DaskFuture, Worker, get_worker
 from distributed.scheduler import KilledWorker
 
-from bench.engines.interface import Lost
+from bench.engines.interface import Lost, Refused
 from suites.errors import UserError
 
 _SECONDS = 10
@@ -30,7 +30,11 @@ def _begun(dask_worker: Worker) -> list[str]:
 def _unpacked(packed: bytes) -> Any:
     """Run a call on a worker. The scheduler unpickles what it hands on: of bytes, it imports no torch."""
     call, given = pickle.loads(packed)
-    return call(*given)
+    try:
+        return call(*given)
+    except Refused as refused:
+        refused.worker = get_worker().address
+        raise
 
 
 class DaskEngine:
@@ -49,22 +53,32 @@ class DaskEngine:
             start = "start one with: dask scheduler, and workers with: dask worker HOST:PORT --nthreads 1"
             raise UserError(f"no Dask scheduler answers at {address} ({error}); {start}") from None
         self._calls: dict[str, DaskFuture[Any]] = {}
-        self._workers, self._counted = 0, float("-inf")
+        self._workers, self._counted = set[str](), float("-inf")
+        self._only: dict[str, set[str]] = {}
+        """The workers that may run a call, if others refused it."""
 
     def slots(self) -> int:
         """Return two calls for each worker: it runs one, and the next one is ready when that ends."""
         if self._client.status != "running":
             return 0
         if time.monotonic() - self._counted > _COUNT_SECONDS or not self._workers:
-            self._workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._workers = set(self._client.scheduler_info(n_workers=-1)["workers"])
             self._counted = time.monotonic()
-        return 2 * self._workers
+            # Dask would wait for a worker of the same address.
+            gone = [key for key, only in self._only.items() if only.isdisjoint(self._workers)]
+            self._client.cancel([self._calls[key] for key in gone if key in self._calls])
+        return 2 * len(self._workers)
 
-    def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
+    def submit(self, call: Callable[..., Any], *given: Any, without: Collection[str] = ()) -> Future[Any]:
         """Call a function on a worker."""
         key, ended = f"lethe-{uuid.uuid4().hex}", Future[Any]()
+        only = self._workers.difference(without) if without else set()
+        if only:
+            self._only[key] = only
         try:
-            of_dask = self._client.submit(_unpacked, pickle.dumps((call, given)), key=key, pure=False)
+            of_dask = self._client.submit(
+                _unpacked, pickle.dumps((call, given)), key=key, pure=False, workers=[*only] or None
+            )
         except Exception as error:  # the scheduler has just gone
             ended.set_exception(Lost(f"{type(error).__name__}: {error}"))
             return ended
@@ -72,6 +86,7 @@ class DaskEngine:
 
         def copy(of_dask: DaskFuture[Any]) -> None:
             self._calls.pop(key, None)
+            self._only.pop(key, None)
             try:
                 ended.set_result(of_dask.result(timeout=_SECONDS))
             except KilledWorker as error:

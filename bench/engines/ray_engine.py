@@ -1,7 +1,7 @@
 """Ray (https://docs.ray.io): a head and workers, started by ``ray start``."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
@@ -31,7 +31,7 @@ class RayEngine:
         """Return the number of processors of the cluster."""
         return int(ray.cluster_resources().get("CPU", 0))
 
-    def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
+    def submit(self, call: Callable[..., Any], *given: Any, without: Collection[str] = ()) -> Future[Any]:
         """Call a function on a worker, with one processor."""
         remote = ray.remote(num_cpus=1, max_retries=0)(call).remote(*given)
         ended = Future[Any]()

@@ -6,16 +6,16 @@ command waits; with a scheduler that does not come back it ends, and the same co
 
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 
-from bench.engines import Engine, Lost
+from bench.engines import Engine, Lost, Refused
 from bench.runner.claimed_groups import SECONDS, ClaimedGroups, Group
 from bench.runner.faults import storing
 from bench.runner.processes import Ended
 from bench.runner.target import Target, codes_in
-from bench.runner.there import Answer, Asked, Refused, run_there
+from bench.runner.there import Answer, Asked, run_there
 from bench.store import RunFolder
 from suites.errors import EnvironmentFault
 
@@ -42,6 +42,8 @@ class OnEngine:
         self.running: dict[Future[Answer], Group] = {}
         self.tries: Counter[str] = Counter()
         """How often each group was submitted, by its first key."""
+        self.refused: dict[str, set[str]] = defaultdict(set)
+        """The workers that refused each group."""
         self.said: set[str] = set()
 
     def run(self, groups: ClaimedGroups) -> Generator[Ended]:
@@ -85,7 +87,7 @@ class OnEngine:
             os.environ.get("LETHE_DATA", ""),
         )
         self.tries[group[0].key] += 1
-        self.running[self.engine.submit(run_there, asked)] = group
+        self.running[self.engine.submit(run_there, asked, without=self.refused[group[0].key])] = group
 
     def _ended(self, future: Future[Answer], groups: ClaimedGroups) -> Generator[Ended]:
         """Yield what became of a group whose call has ended."""
@@ -95,7 +97,14 @@ class OnEngine:
             if answer.records:
                 with storing(self.target.models.run):
                     RunFolder(self.target.models.run).append_lines(answer.records, answer.classes)
-        except (Lost, Refused, CancelledError) as error:
+        except Refused as refusal:
+            by = self.refused[group[0].key]
+            if refusal.worker and refusal.worker not in by:  # another worker is tried: as if not submitted
+                by.add(refusal.worker)
+                self.tries[group[0].key] -= 1
+            yield from self._again(group, groups, str(refusal))
+            return
+        except (Lost, CancelledError) as error:
             yield from self._again(group, groups, str(error) or "it was cancelled")
             return
         except EnvironmentFault as fault:

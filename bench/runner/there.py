@@ -18,6 +18,7 @@ from pathlib import Path
 from socket import gethostname
 
 import suites
+from bench.engines import Refused
 from bench.runner.claimed_groups import Group
 from bench.runner.processes import Ended, run_one
 from bench.runner.progress import is_noted
@@ -26,10 +27,6 @@ from bench.store import RunFolder, RunReader, SavedModels
 
 _ONE_AT_A_TIME = threading.Lock()
 """A worker may have several threads, and torch's settings are those of its process."""
-
-
-class Refused(Exception):
-    """This worker would not make the records that were asked for; another one may."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bench.engines import Lost, engine_at
+from bench.engines import Lost, Refused, engine_at
 from bench.plan import Request
 from bench.runner import dispatch, on_engine, there
 from bench.store import Claims, RunReader
@@ -35,12 +35,16 @@ class Threads:
 
     def __init__(self, before: Callable[[there.Asked], Any] = lambda asked: asked) -> None:
         self.pool, self.before, self.calls = ThreadPoolExecutor(2), before, 0
+        self.without: Collection[str] = ()
 
     def slots(self) -> int:
         return 2
 
-    def submit(self, call: Callable[..., Any], asked: there.Asked) -> Future[Any]:
+    def submit(
+        self, call: Callable[..., Any], asked: there.Asked, without: Collection[str] = ()
+    ) -> Future[Any]:
         self.calls += 1
+        self.without = without
         return self.pool.submit(lambda: call(self.before(asked)))
 
     def cancel(self) -> None:
@@ -159,6 +163,23 @@ def test_a_worker_of_other_versions_code_or_data_refuses(
     assert any(words in line for line in found.unfinished)
     assert RunReader(tmp_path).statuses() == {}
     assert words in capsys.readouterr().err
+
+
+def test_a_group_that_many_workers_refuse_is_run_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
+) -> None:
+    left = [f"worker {n}" for n in range(9)]  # more than a group's tries
+
+    def refuses(asked: there.Asked) -> there.Asked:
+        if asked.group[0].seed == 2 and asked.group[0].strategy == "er" and left:
+            refused = Refused("has another version")
+            refused.worker = left.pop()
+            raise refused
+        return asked
+
+    engine = Threads(refuses)
+    assert ran_on(engine, tmp_path, monkeypatch).counts == {"done": 6}
+    assert (outcomes(tmp_path), engine.calls, len(engine.without)) == (whole, 6 + 9, 9)
 
 
 def test_a_group_does_not_begin_after_its_command_has_ended(
