@@ -5,6 +5,7 @@ Axes: N images.
 
 import glob
 import hashlib
+import json
 import os
 import re
 import socket
@@ -127,9 +128,11 @@ def _from_hub_cache(source: Source) -> dict[str, Any] | None:
     if not source.revision:
         return None
     for folder in sorted(place.glob(f"{glob.escape(source.config)}/*/{glob.escape(source.revision)}")):
-        parts = {split: sorted(folder.glob(f"*-{split}*.arrow")) for split in ("train", "test")}
-        with suppress(OSError, ValueError):  # a damaged file is downloaded again
-            if all(parts.values()):
+        with suppress(OSError, ValueError, KeyError):  # a damaged file is downloaded again
+            splits = json.loads((folder / "dataset_info.json").read_bytes())["splits"]
+            ends = {split: (f"*-{split}.arrow", f"*-{split}-*-of-*.arrow") for split in splits}
+            parts = {split: sorted(p for end in of for p in folder.glob(end)) for split, of in ends.items()}
+            if parts and all(parts.values()):
                 read = datasets.Dataset.from_file
                 return {
                     k: datasets.concatenate_datasets([read(str(p)) for p in of]) for k, of in parts.items()

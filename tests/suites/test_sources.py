@@ -15,6 +15,7 @@ from suites.cifar import CIFAR100_SUBSET
 from suites.digits import digits
 from suites.errors import Unavailable
 from suites.mnist import MNIST
+from suites.own.hub import hub_source
 from suites.published_data import load as load_published
 from tests.conftest import refused
 
@@ -168,11 +169,17 @@ def test_without_the_hub_its_cache_is_read_in_the_pinned_revision(
             rows = datasets.Dataset.from_parquet(file, cache_dir=str(tmp_path / "scratch"))
             if revision == "main":
                 rows.save_to_disk(tmp_path / split)
-                (tmp_path / split / "data-00000-of-00001.arrow").rename(folder / f"tiny-{split}.arrow")
+                arrow = (tmp_path / split / "data-00000-of-00001.arrow").read_bytes()
+                (folder / f"tiny-{split}.arrow").write_bytes(arrow)
+                (folder / "tiny-dev-00000-of-00001.arrow").write_bytes(arrow)
+        splits = {"train": {}, "dev": {}, "test": {}}
+        (folder / "dataset_info.json").write_text(json.dumps({"splits": splits}))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert (load_published(TINY).x_N[:, 0].numpy() == pixels).all()
     refused("HF_HUB_OFFLINE is set", load_published, replace(TINY, place="hub:someone/tiny@another"))
+    with sources.opened(hub_source(TINY), None) as splits:
+        assert {split: len(rows) for split, rows in splits.items()} == {"train": 4, "dev": 2, "test": 2}
 
 
 def test_behind_a_proxy_names_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
