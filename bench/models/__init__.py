@@ -60,6 +60,14 @@ def is_of_library(name: str) -> bool:
     return name.startswith(("torchvision:", "timm:"))
 
 
+_SUMMARIES = {
+    "minilm": "all-MiniLM-L6-v2, a sentence encoder of six layers, from an installed package.",
+    "tiny-bert": "A very small BERT with random weights, for tests.",
+    "tiny-seq2seq": "A small T5 with random weights, which generates text.",
+}
+"""Of models that one function builds."""
+
+
 def register(name: str, *, texts: bool = False) -> Callable[[Build], Build]:
     """Return a decorator that registers a function under a name; with ``texts`` the model reads texts."""
 
@@ -124,7 +132,7 @@ class ModelRegistry(Registry[Build]):
             Option(k, _type_in_words(hints[k]), in_words(default), help_.get(k, ""))
             for k, default in defaults
         )
-        return Description(self.kind, name, first_paragraph(doc), options=options)
+        return Description(self.kind, name, _SUMMARIES.get(name) or first_paragraph(doc), options=options)
 
 
 REGISTRY = ModelRegistry(Path(__file__).parent)

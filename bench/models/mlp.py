@@ -51,7 +51,7 @@ def mlp(
     activation: Activation = "relu",
     dropout: Dropout = 0.0,
 ) -> LaneModel:
-    """Multi-layer perceptron, of ReLU unless given: `layers` hidden layers of `hidden` units.
+    """Multi-layer perceptron: `layers` hidden layers of `hidden` units, with ReLU by default.
 
     Args:
         generators: One for each lane.

@@ -218,7 +218,7 @@ def prequential(R: Matrix, tested: Tested) -> float:
     "Gama, Sebastião & Rodrigues 2013, On evaluating stream learning algorithms",
 )
 def prequential_fading(R: Matrix, tested: Tested) -> float:
-    """The same at the end of the stream, where earlier rows fade (needs prequential)."""
+    """Share of rows predicted before they were learned, where earlier rows fade (needs prequential)."""
     right = rows = 0.0
     for r, n in tested:
         right, rows = r + FADING**n * right, n + FADING**n * rows
@@ -230,7 +230,7 @@ def prequential_fading(R: Matrix, tested: Tested) -> float:
     "Gama, Sebastião & Rodrigues 2013, On evaluating stream learning algorithms",
 )
 def prequential_window(R: Matrix, tested: Tested) -> float:
-    """The same over a window at the end of the stream (needs prequential)."""
+    """Share of the last 1,000 rows predicted correctly before they were learned (needs prequential)."""
     first, rows = len(tested), 0
     while first and rows < WINDOW:
         first -= 1

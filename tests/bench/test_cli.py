@@ -182,6 +182,11 @@ def test_every_option_of_a_model_has_help(command: Command) -> None:
         assert [o["name"] for o in shown["options"] if not o["help"]] == [], name
 
 
+def test_every_model_has_a_summary_of_its_own() -> None:
+    summaries = [described.summary for described in models.REGISTRY.descriptions()]
+    assert len({*summaries}) == len(summaries) > 5
+
+
 def test_h_is_help_and_commands_are_in_the_order_of_use(command: Command) -> None:
     shown = command("-h")[1]
     assert "Usage: lethe run" in command("run", "-h")[1]
