@@ -426,4 +426,4 @@ def _why(judged: Judged, verdict: str, margin: float, unit: str, equal: bool) ->
         return "one seed has no interval; run more seeds"
     if judged.seeds_needed is None:
         return f"more than 10,000 seeds for a margin of {margin:g} {unit}"
-    return f"{judged.seeds_needed:,} seeds would settle it"
+    return f"{judged.seeds_needed:,} seeds would decide it"

@@ -83,7 +83,7 @@ def test_a_tracked_pack_is_read_at_every_commit(repository: Path, command: Comma
     assert (code, [v["mean"] for v in row["values"]]) == (0, means)
     assert row["steps"][-1]["at"]["label"] == list(found.values)[-1].label
     code, out, _ = command("history run.lethe.gz --all --out shown")
-    assert "1 lines, 1 of them with a step" in out
+    assert "1 row, 1 of them with a step" in out
     assert "number 2" in out  # the commit of the step
     assert (repository / "shown" / "history-toy-class-acc.csv").read_text().count("\n") == len(means) + 1
     code, _, _ = command("report run-2 --history run.lethe.gz --scores acc --formats svg")
