@@ -53,8 +53,8 @@ def history(
         shown = history_rows(lines, every)
         if shown:
             print_rows(HISTORY_HEADER, shown, Console())
-        rows = f"{len(lines)} row{'s' * (len(lines) > 1)}"
-        print(f"{rows}, {sum(bool(line.steps) for line in lines)} of them with a step")
+        counted = f"{len(lines)} row{'s' * (len(lines) > 1)}"
+        print(f"{counted}, {sum(bool(line.steps) for line in lines)} of them with a step")
         for text in history_steps(lines):
             print(text)
     for path in write_history(lines, out) if out else ():
