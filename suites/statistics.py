@@ -8,6 +8,7 @@ from typing import Any
 
 from suites.base import Data
 from suites.cifar import CIFAR10, CIFAR100, CIFAR100_SUBSET
+from suites.dialogue import DIALOGUE
 from suites.digits import digits
 from suites.errors import Unavailable
 from suites.intents import BANKING77, CLINC150
@@ -15,6 +16,7 @@ from suites.mnist import FASHION_MNIST, KMNIST, MNIST
 from suites.published_data import load, load_joined
 from suites.sentiment import SENTIMENT
 from suites.topics import AG_NEWS, AMAZON, DBPEDIA, NEWSGROUPS, TREC, YAHOO, YELP
+from suites.translation import MULTI30K
 
 PATH = Path(__file__).with_name("statistics.json")
 SOURCES: dict[str, Callable[[], Data]] = {
@@ -35,6 +37,8 @@ SOURCES: dict[str, Callable[[], Data]] = {
     "amazon": partial(load, AMAZON),
     "dbpedia": partial(load, DBPEDIA),
     "yahoo": partial(load, YAHOO),
+    "multi30k": partial(load_joined, "multi30k", MULTI30K),
+    "schema-guided-dialogue": partial(load_joined, "schema-guided-dialogue", DIALOGUE),
 }
 """Without the suite docstrings, whose data depends on installed versions."""
 

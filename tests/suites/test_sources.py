@@ -135,7 +135,7 @@ def test_the_committed_statistics_of_digits_are_right() -> None:
     check_statistics("digits")
 
 
-REAL = "mnist", "cifar100-subset", "clinc150", "banking77", "sentiment-domains", "newsgroups"
+REAL = "mnist", "cifar100-subset", "clinc150", "banking77", "sentiment-domains", "newsgroups", "multi30k"
 
 
 @pytest.mark.parametrize("name", REAL)
