@@ -112,16 +112,18 @@ def stages(folder: Path, *size: int, on: str = "") -> Iterator[tuple[str, Callab
     yield "report", lambda: make_report(frames[0], folder / "report")
 
 
-def measure(folder: Path, *size: int, on: str = "") -> dict[str, tuple[float, float]]:
-    """Return the seconds and the peak memory so far in GiB of each stage."""
+def measure(folder: Path, *size: int, on: str = "") -> dict[str, dict[str, float]]:
+    """Return the seconds, those of this process's processor, and the peak memory so far in GiB, by stage."""
     found = {}
     for name, act in stages(folder, *size, on=on):
         began, spent = time.perf_counter(), time.process_time()
         act()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        found[name] = (time.perf_counter() - began, peak)
-        processor = time.process_time() - spent
-        print(f"{name:<8} {found[name][0]:7.1f} s, {processor:.1f} s here, peak {peak:.2f} GiB", flush=True)
+        found[name] = {
+            "seconds": round(time.perf_counter() - began, 1),
+            "processor": round(time.process_time() - spent, 1),
+            "peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        }
+        print(name, found[name], flush=True)
     return found
 
 
@@ -140,14 +142,21 @@ def main(words: list[str]) -> None:
         status = Path(f"/proc/{cluster.scheduler.pid}/status").read_text(encoding="utf-8")
     of_scheduler = int(status.partition("VmHWM:")[2].split()[0]) / 2**20
     n = int(np.prod(asked.size))
-    seconds, peak = sum(s for s, _ in found.values()), max(p for _, p in found.values())
+    seconds, peak = sum(of["seconds"] for of in found.values()), max(of["peak"] for of in found.values())
     print(f"{n:,} cells: {seconds:.0f} s, peak {peak:.2f} GiB here, {of_scheduler:.2f} GiB in the scheduler")
     if asked.write:
-        made = {"schema": 1, "command": f"python -m tests.many_cells {' '.join(words[1:])}", **where("cpu")}
+        made = {
+            "schema": 1,
+            "command": f"python -m tests.many_cells FOLDER {' '.join(words[1:])}",
+            **where("cpu"),
+        }
         made |= {"at": time.strftime("%Y-%m-%d", time.gmtime()), "load": round(os.getloadavg()[1], 1)}
-        made |= {"cells": n, "groups": -(-n // LANES), "scheduler": round(of_scheduler, 2)}
-        rounded = {name: {"seconds": round(s, 1), "peak": round(p, 2)} for name, (s, p) in found.items()}
-        write_json(RECORD, made | {"stages": rounded})
+        made |= {
+            "cells": n,
+            "groups": asked.size[0] * -(-asked.size[1] * asked.size[2] // LANES),
+            "scheduler": round(of_scheduler, 2),
+        }
+        write_json(RECORD, made | {"stages": found})
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def run(
     out: str | Path | None = None,
     device: str = "cpu",
     jobs: int = 1,
+    per_device: int = 0,
     lanes: int = 0,
     on: str = "local",
     settings: Mapping[str, Value | Iterable[Value]] | None = None,
@@ -80,6 +81,7 @@ def run(
         out: Folder of the run; a temporary folder without it.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; changes no result beyond rounding.
         jobs: Processes; 0 for one per core or GPU. Changes no result.
+        per_device: Groups that a GPU runs at once, as far as its memory allows; with ``jobs=0``.
         lanes: Largest number of cells trained together; 0 to choose by the model. Changes no result.
         on: ``local``, ``dask://HOST:PORT`` or ``ray://HOST:PORT``: where groups of lanes run.
         settings: Training settings, ``model`` and model options by name, as ``--set`` takes them; a list is a
@@ -131,6 +133,7 @@ def run(
     options = Options(
         device=device,
         jobs=jobs,
+        per_device=per_device,
         lanes=lanes,
         on=on,
         quiet=not progress,

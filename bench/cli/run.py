@@ -109,6 +109,9 @@ def run(
     ] = True,
     device: Device = "cpu",
     jobs: Jobs = 0,
+    per_device: Annotated[
+        int, typer.Option(min=0, help="Groups that a GPU runs at once, as far as its memory allows.")
+    ] = 0,
     lanes: Lanes = 0,
     on: Annotated[
         str,
@@ -181,6 +184,7 @@ def run(
         "retry_failed": retry_failed,
         "on": on,
         "checkpoint_every": checkpoint_every,
+        "per_device": per_device,
         "graph": graph,
     }
     how |= _share_of(share)

@@ -18,7 +18,8 @@ class RayEngine:
         UserError: No cluster answers at the address.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, gpus: float = 0.0) -> None:
+        self._gpus = gpus
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -28,12 +29,14 @@ class RayEngine:
             ) from None
 
     def slots(self) -> int:
-        """Return the number of processors of the cluster."""
-        return int(ray.cluster_resources().get("CPU", 0))
+        """Return how many calls the processors of the cluster can run, and its GPUs if calls need them."""
+        there = ray.cluster_resources()
+        of_gpus = there.get("GPU", 0) / self._gpus if self._gpus else float("inf")
+        return int(min(there.get("CPU", 0), of_gpus))
 
     def submit(self, call: Callable[..., Any], *given: Any, without: Collection[str] = ()) -> Future[Any]:
-        """Call a function on a worker, with one processor."""
-        remote = ray.remote(num_cpus=1, max_retries=0)(call).remote(*given)
+        """Call a function on a worker, with one processor and its share of a GPU, which alone it sees."""
+        remote = ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=0)(call).remote(*given)
         ended = Future[Any]()
 
         def copy(of_ray: Future[Any]) -> None:

@@ -1,7 +1,7 @@
 """Tables of costs: steps against their implied cost, their launches, a grid as lanes against single runs.
 
-The records are written by ``bench.checks.step_costs``, ``bench.checks.launches`` and
-``tests/perf/grid_times.py``.
+The records are written by ``bench.checks.step_costs``, ``bench.checks.launches``, and modules of ``tests``
+that the captions name.
 """
 
 import json
@@ -88,6 +88,47 @@ def launches(path: Path) -> str:
         f"{markdown_rows(('strategy', 'launches', 'replayed, or why not'), rows)}\n\n{record['command']}: "
         f"digits, an mlp of two layers, batch {record['batch']}, Adam, "
         f"{record['lanes']} lanes, the second task; torch {record['packages']['torch']}."
+    )
+
+
+def engine_overhead(path: Path) -> str:
+    """Return how long a short cell takes on Dask, as processes of one machine and by joblib alone."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    of, n = record["milliseconds"], record["at_once"]
+    words = {
+        "joblib": f"joblib alone, {n} processes: training, nothing written",
+        "local": f"--on local, {n} processes",
+        "dask": f"--on dask, {n} workers",
+    }
+    rows = []
+    for way in words:
+        times = (of[way][kind] / of["joblib"][kind] for kind in ("wall", "processor"))
+        spent = (of[way][kind] for kind in ("wall", "processor"))
+        rows.append((words[way], *(f"{ms:,.0f}" for ms in spent), *(f"{ratio:.2f}" for ratio in times)))
+    header = ("way", "a cell, ms: wall time", "processor time", "times joblib: wall", "processor")
+    cells = f"{record['cells'] * record['turns']:,} cells each, in {record['turns']} turns"
+    return (
+        f"{markdown_rows(header, rows)}\n\n`{record['command']}`, {record['at']}: {cells}, {n} at a time; "
+        f"{record['machine']}, load {record['load']:g}; torch {record['packages']['torch']}, "
+        f"Python {record['python']}."
+    )
+
+
+def many_cells(path: Path) -> str:
+    """Return what the stages of a plan of many cells take, and the memory that they need."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        (name, *(f"{of[kind]:,.0f}" for kind in ("seconds", "processor")), f"{of['peak']:.2f}")
+        for name, of in record["stages"].items()
+    ]
+    whole = (sum(of[kind] for of in record["stages"].values()) for kind in ("seconds", "processor"))
+    rows.append(("all", *(f"{of:,.0f}" for of in whole), f"{max(float(row[-1]) for row in rows):.2f}"))
+    header = ("stage", "wall time, s", "processor time, s", "peak memory so far, GiB")
+    size = f"{record['cells']:,} cells in {record['groups']:,} groups"
+    return (
+        f"{markdown_rows(header, rows)}\n\n`{record['command']}`, {record['at']}: {size}; "
+        f"{record['scheduler']:.2f} GiB in the scheduler; {record['machine']}, load {record['load']:g}; "
+        f"torch {record['packages']['torch']}, Python {record['python']}."
     )
 
 

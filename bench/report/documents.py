@@ -38,6 +38,14 @@ A document holds
     ...                       replaced by what a stream of many tasks takes
     <!-- lethe:end -->
 
+    <!-- lethe:engine-overhead RECORD.json -->
+    ...                       replaced by how long a short cell takes on Dask, on one machine and by joblib
+    <!-- lethe:end -->
+
+    <!-- lethe:many-cells RECORD.json -->
+    ...                       replaced by what a plan of many cells takes beside their training
+    <!-- lethe:end -->
+
     <!-- lethe:options STRATEGY RECORD.json -->
     ...                       replaced by its hyper-parameters, and the cost of a step from the record
     <!-- lethe:end -->
@@ -188,6 +196,8 @@ _BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _ag
 _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "costs": lambda folder, words: costs.table(folder / words[0]),
     "grid-times": lambda folder, words: costs.grid_times(folder / words[0]),
+    "engine-overhead": lambda folder, words: costs.engine_overhead(folder / words[0]),
+    "many-cells": lambda folder, words: costs.many_cells(folder / words[0]),
     "long-stream": lambda folder, words: costs.long_stream(folder / words[0]),
     "launches": lambda folder, words: costs.launches(folder / words[0]),
     "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),

@@ -105,7 +105,7 @@ def resolve_for(
         plan = (attempt() if missing else plan).completed(_fingerprint, _parameter_count)
     with without_hub():
         _check_streams(plan)
-    return plan if download else replace(plan, expected=_expected(plan, run, options.jobs))
+    return plan if download else replace(plan, expected=_expected(plan, run, options))
 
 
 def sized(request: Request, *, download: bool = True) -> Request:
@@ -127,7 +127,7 @@ def _download_for_sizes(request: Request) -> None:
         _fingerprint(request.suite)
 
 
-def _expected(plan: ResolvedPlan, run: RunReader | None, jobs: int) -> str:
+def _expected(plan: ResolvedPlan, run: RunReader | None, options: Options) -> str:
     """Return how long a plan will take, by the records of its folder or else by the committed ones."""
     there = [] if run is None else list(run.each(Timing.of).values())
     source = "" if run is None or not there else f"{run.folder}"
@@ -144,7 +144,7 @@ def _expected(plan: ResolvedPlan, run: RunReader | None, jobs: int) -> str:
         if len(left) < len(unknown):
             there, unknown = [*there, *found], left
             source += f"{' and ' if source else ''}{packed}, perhaps of another machine"
-    processes = number_of_processes(plan.device, jobs)
+    processes = number_of_processes(plan.device, options.jobs, options.per_device)
     return expected_time(plan, there, source or f"the folder and {REFERENCE}", processes)
 
 
@@ -166,7 +166,7 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
     if plan.refusal:
         raise UserError(plan.refusal)
     _prepare(plan, options.quiet)
-    with _engine(options.on) as engine, Claims(folder, command) as claims:
+    with _engine(options.on, plan.device, options.per_device) as engine, Claims(folder, command) as claims:
         return _carry_out_claimed(plan, folder, options, command, claims, engine)
 
 
@@ -230,7 +230,7 @@ def _carry_out_claimed(
     with Progress(folder, todo, options.quiet) as progress:
         progress.done([*(plan.by_key[key] for key in plan.skipped), *(s for group in faulty for s in group)])
         if engine is None:
-            began = in_processes(waiting, target, plan.device, options.jobs)
+            began = in_processes(waiting, target, plan.device, options.jobs, options.per_device)
         else:
             began = OnEngine(engine, target, plan.device, plan.data, plan.replaced, say).run(waiting)
         with _sending(options, run, waiting) as send, closing(run_groups(waiting, began)) as ends:
@@ -246,12 +246,13 @@ def _carry_out_claimed(
 
 
 @contextmanager
-def _engine(address: str) -> Iterator[Engine | None]:
+def _engine(address: str, device: str, per_device: int) -> Iterator[Engine | None]:
     """Connect to the engine at an address; to none for this machine."""
     if address == LOCAL:
         yield None
         return
-    with closing(engine_at(address)) as engine:
+    gpus = 1 / max(per_device, 1) if device.startswith("cuda") else 0.0
+    with closing(engine_at(address, gpus)) as engine:
         yield engine
 
 

@@ -28,6 +28,8 @@ class Options:
     device: str = "cpu"
     jobs: int = 0
     """Processes; 0 for one per core, or per GPU."""
+    per_device: int = 0
+    """Groups that a GPU runs at once, each in a process of its own; 0 for one, unless ``jobs`` are more."""
     lanes: int = 0
     """Largest number of lanes of a group; 0 for the fixed rule."""
     force: bool = False
@@ -60,8 +62,10 @@ class Options:
         """Raise UserError for a device that is not available and for values out of range."""
         if self.on == LOCAL:  # else the device is that of the workers
             check_device(self.device)
-        if self.jobs < 0 or self.lanes < 0 or self.checkpoint_every < 0:
-            raise UserError("jobs, lanes and checkpoint-every must be 0 or more")
+        if min(self.jobs, self.lanes, self.per_device, self.checkpoint_every) < 0:
+            raise UserError("jobs, lanes, per-device and checkpoint-every must be 0 or more")
+        if self.per_device and not self.device.startswith("cuda"):
+            raise UserError(f"--per-device is for GPUs, not for {self.device}: use --jobs, or --device cuda")
         if self.keep_models not in ("", *WHICH):
             raise unknown("value for --keep-models", self.keep_models, list(WHICH))
 

@@ -12,7 +12,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from bench.export import load_into
 from bench.runner.claimed_groups import SECONDS, ClaimedGroups, Group
 from bench.runner.faults import breaks_process, fault_of, lost_device
 from bench.runner.progress import Notes
+from bench.runner.sharing import Sharing, share_of_memory
 from bench.runner.target import GroupCheckpoints, GroupModels, Target, by_key, codes_in
 from bench.runner.widths import WIDTHS
 from bench.schema import Failure
@@ -63,6 +65,8 @@ class Ended:
     """Groups to run in another process, because this one cannot use its device any more."""
     failure: Failure | None = None
     """Why it cannot."""
+    memory: float = 0.0
+    """The share of its GPU's memory that its process has needed at most."""
 
     def __iadd__(self, other: Self) -> Self:
         self.keys += other.keys
@@ -71,6 +75,7 @@ class Ended:
         self.stops |= other.stops
         self.again += other.again
         self.failure = other.failure or self.failure
+        self.memory = max(self.memory, other.memory)
         return self
 
     @classmethod
@@ -94,14 +99,17 @@ def run_groups(groups: ClaimedGroups, ends: Generator[Ended]) -> Generator[Ended
         yield Ended(elsewhere)
 
 
-def in_processes(groups: ClaimedGroups, target: Target, device: str, jobs: int) -> Generator[Ended]:
+def in_processes(
+    groups: ClaimedGroups, target: Target, device: str, jobs: int, per_device: int = 0
+) -> Generator[Ended]:
     """Run groups on this machine, in several processes if there are several groups."""
-    devices, jobs = _devices(device), min(number_of_processes(device, jobs), len(groups))
+    devices, jobs = _devices(device), min(number_of_processes(device, jobs, per_device), len(groups))
+    sharing = Sharing(per_device)
     why, broken = "", False
     while groups and not (why or groups.fault):
         suspects: list[Group] = []
         if jobs > 1:
-            ends = _in_workers(groups, target, devices, jobs)
+            ends = _in_workers(groups, target, devices, jobs, sharing)
         else:
             ends = _one_suspect(groups) if broken else _in_this_process(groups, target, devices[0])
         with closing(ends):
@@ -145,12 +153,15 @@ def _devices(device: str) -> list[str]:
     return [device]
 
 
-def number_of_processes(device: str, jobs: int) -> int:
-    """Return the number of processes that ``jobs`` asks for: 0 means one per core, or per GPU."""
-    return jobs or (len(_devices(device)) if torch.device(device).type == "cuda" else os.cpu_count() or 1)
+def number_of_processes(device: str, jobs: int, per_device: int = 0) -> int:
+    """Return the number of processes: 0 ``jobs`` means one per core, or ``per_device`` for each GPU."""
+    of_gpus = torch.device(device).type == "cuda"
+    return jobs or (max(per_device, 1) * len(_devices(device)) if of_gpus else os.cpu_count() or 1)
 
 
-def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], jobs: int) -> Generator[Ended]:
+def _in_workers(
+    groups: ClaimedGroups, target: Target, devices: Sequence[str], jobs: int, sharing: Sharing
+) -> Generator[Ended]:
     """Run groups in processes, each bound to a device; a worker that dies does not disturb the others.
 
     Returns early if others run all that is left and a worker has died: they may wait for its group.
@@ -163,9 +174,9 @@ def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], j
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
         try:
             while (groups and not groups.fault) or running:
-                while idle and (group := groups.take()) is not None:
-                    worker = idle.pop(0)
-                    running[worker.submit(run_one, group, target)] = worker, group
+                while (worker := _free(idle, running.values(), sharing)) and (group := groups.take()):
+                    idle.remove(worker)
+                    running[worker.submit(_run_measured, group, target)] = worker, group
                 if groups and not groups.fault and not running:
                     if died:
                         return
@@ -181,6 +192,8 @@ def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], j
                     if ended.again:
                         died = True
                         worker.stop()
+                    if ended.memory:
+                        sharing.note(worker.device, ended.memory)
                     idle.append(worker)
                     yield ended
         finally:
@@ -188,14 +201,38 @@ def _in_workers(groups: ClaimedGroups, target: Target, devices: Sequence[str], j
                 worker.stop()
 
 
+def _free(
+    idle: Sequence["_Worker"], running: Collection[tuple["_Worker", Group]], sharing: Sharing
+) -> "_Worker | None":
+    """Return an idle worker whose device may run one more group."""
+    of_device = Counter(worker.device for worker, _ in running)
+    return next((w for w in idle if of_device[w.device] < sharing.at_once(w.device)), None)
+
+
+def _run_measured(group: Group, target: Target, device: str) -> Ended:
+    """Run a group in a process of its own, and measure the memory of its device."""
+    ended = run_one(group, target, device)
+    if not ended.again:  # else the device cannot be asked any more
+        ended.memory = share_of_memory(device)
+    return ended
+
+
 class _Worker:
-    """A process that runs one group at a time; it is started when it is first used."""
+    """A process that runs one group at a time; it is started when it is first used.
+
+    It sees no other GPU than its own, by ``CUDA_VISIBLE_DEVICES``, which is set before it imports torch.
+    """
 
     _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
     def __init__(self, device: str, jobs: int = 1) -> None:
         threads = str(max((os.cpu_count() or 1) // jobs, 1))
         self.device, self._env = device, {name: os.environ.get(name, threads) for name in self._THREADS}
+        self._own = device
+        """The name of the device in the process."""
+        if torch.device(device).type == "cuda":
+            self._env["CUDA_VISIBLE_DEVICES"] = _visible(torch.device(device).index or 0)
+            self._own = "cuda:0"
         self._pool: ProcessPoolExecutor | None = None
 
     def start(self) -> None:
@@ -204,7 +241,7 @@ class _Worker:
 
     def submit(self, run: Run, group: Group, target: Target) -> Future[Ended]:
         """Start to run a group."""
-        future: Future[Ended] = self._executor().submit(run, group, target, self.device)
+        future: Future[Ended] = self._executor().submit(run, group, target, self._own)
         return future
 
     def _executor(self) -> ProcessPoolExecutor:
@@ -218,6 +255,12 @@ class _Worker:
         if self._pool is not None:
             self._pool.shutdown(wait=True, kill_workers=True)
             self._pool = None
+
+
+def _visible(index: int) -> str:
+    """Return the name of a GPU for other processes, from its index among those that this one sees."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return seen.split(",")[index].strip() if seen else str(index)
 
 
 def _imported() -> None:

@@ -170,6 +170,23 @@ def test_a_grid_is_at_least_five_times_faster_than_single_processes_in_the_recor
         assert seconds["separate processes"][kind] >= 5 * seconds["lanes"][kind]
 
 
+def test_what_an_engine_costs_is_compared_with_joblib_and_many_cells_are_summed(tmp_path: Path) -> None:
+    about = {"command": "make", "at": "2026-01-01", "machine": "Linux", "load": 2.0, "python": "3.11"}
+    about |= {"packages": {"torch": "2"}, "cells": 250, "turns": 4, "at_once": 2}
+    ways = {"joblib": (100.0, 180.0), "local": (105.0, 190.0), "dask": (110.0, 200.0)}
+    of = {way: dict(zip(("wall", "processor"), spent, strict=True)) for way, spent in ways.items()}
+    stages = {
+        name: {"seconds": 10.0 * n, "processor": 4.0 * n, "peak": 0.5 + n} for n, name in enumerate("ab")
+    }
+    (tmp_path / "e.json").write_text(json.dumps(about | {"milliseconds": of}))
+    (tmp_path / "m.json").write_text(json.dumps(about | {"groups": 9, "scheduler": 0.2, "stages": stages}))
+    blocks = "engine-overhead e.json", "many-cells m.json"
+    made = renewed("\n".join(f"<!-- lethe:{of} -->\n<!-- lethe:end -->" for of in blocks), tmp_path)
+    assert "| --on dask, 2 workers | 110 | 200 | 1.10 | 1.11 |" in made
+    assert "1,000 cells each, in 4 turns" in made
+    assert "| all | 10 | 4 | 1.50 |" in made
+
+
 def test_the_times_of_a_grid_are_compared_with_those_of_lanes(tmp_path: Path) -> None:
     seconds = {
         "lanes": {"wall": 20.0, "processor": 36.0}, "one process": {"wall": 150.0, "processor": 149.0},

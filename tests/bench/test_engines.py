@@ -55,7 +55,7 @@ class Threads:
 
 
 def ran_on(engine: Threads, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
-    monkeypatch.setattr(dispatch, "engine_at", lambda _: engine)
+    monkeypatch.setattr(dispatch, "engine_at", lambda *_: engine)
     return ran(folder, SMALL, on="dask://here", lanes=1, **options)
 
 
