@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
 from bench.plan.grid_notation import is_grid, suites_of
-from bench.plan.selectors import Choice, expanded
+from bench.plan.selectors import Choice, expanded, name_with
 from bench.plan.settings import (
     OF_METHODS,
     TRAINING_HINTS,
@@ -129,6 +129,8 @@ class Request:
                 except NotImported as error:
                     found.unresolved[scenario, selector] = error.file
                     continue
+                if len(alike) > 1:
+                    name = name_with(name, self.settings, [cell.identity for cell, _ in alike])
                 found.add(f"{self.named_suite}/{scenario}", name, written, alike)
                 for any_seed, seed in product((cell for cell, _ in alike), self.seeds):
                     cell = replace(any_seed, seed=seed)

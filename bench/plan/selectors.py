@@ -7,7 +7,7 @@ methods. A grid, ``ewc[lam=1|10|100]``, expands to several settings; see bench.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import product
@@ -18,7 +18,7 @@ from bench.plan.grid_notation import MOST, is_grid, text_of_values, values_of
 from bench.plan.settings import TRAINING_HINTS, training_value
 from bench.schema import Value
 from suites.base import Training
-from suites.bracketed import options_of
+from suites.bracketed import identity, options_of
 from suites.errors import UserError, unknown
 from suites.values import Condition, convert, recorded, settled, text_of
 
@@ -171,6 +171,24 @@ def expanded(selector: str, model: ModelRef, beside: Mapping[str, str]) -> tuple
         return selector, [selector]
     of_parts = [[_joined(name, chosen) for chosen in product(*of_keys)] for name, of_keys in parts]
     return "+".join(names), ["+".join(chosen) for chosen in product(*of_parts)]
+
+
+def name_with(name: str, beside: Iterable[str], identities: Sequence[str]) -> str:
+    """Return the name of a grid with the settings beside it that all of its identities show.
+
+    Args:
+        name: The name, as ``expanded`` gives it: ``er[buffer=5|9]``.
+        beside: Names of settings that are given beside selectors: ``epochs``.
+        identities: Those of the grid's cells: ``er[buffer=5,epochs=2]``, ``er[buffer=9,epochs=2]``.
+    """
+    import strategies
+
+    first, *others = strategies.split(name)
+    base, own = parse(first)
+    shown = [parse(strategies.split(one)[0])[1].items() for one in identities]
+    common = set.intersection(*map(set, shown))
+    more = {key: value for key, value in common if key in beside and key not in own}
+    return "+".join([identity(base, own | more), *others]) if more else name
 
 
 def _joined(name: str, options: Iterable[str]) -> str:

@@ -135,6 +135,14 @@ def test_a_grid_of_models_and_empty_lists_are_refused() -> None:
     refused("ewc: lam must be a number", lethe.run, "toy", {"ewc": {"lam": [1, None]}})
 
 
+def test_grids_that_differ_in_settings_beside_them_are_two_rows(tmp_path: Path) -> None:
+    for epochs in (1, 2):
+        frames = lethe.run("toy", "er[buffer=5|9]+lwf", settings={"epochs": epochs}, seeds=2, out=tmp_path)
+    names = {"er[buffer=5|9]+lwf", "er[buffer=5|9,epochs=2]+lwf"}
+    assert {*frames.table()["strategy"]} == names == {*frames.settings_of_grids["grid"]}
+    assert frames.settings_of_grids["grid"].value_counts().tolist() == [2, 2]
+
+
 def test_a_grid_of_suites_is_a_request_for_each(tmp_path: Path, refuses: Refuses) -> None:
     file = tmp_path / "f.toml"
     file.write_text(
