@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import suites
-from suites import docstrings, published, sources
+from suites import docstrings, published_data, sources
 from suites.base import Training
 from suites.errors import Unavailable
 from suites.intents import BANKING77, CLINC150
@@ -125,7 +125,7 @@ def test_rows_are_drawn_the_same_each_time(mirror: Path) -> None:
     assert (data.n_train, len(set(data.texts[:20])), len(data.texts)) == (20, 20, 80)
     for one, c in zip(data.texts, data.y_N.tolist(), strict=True):
         assert data.class_names[c] == ("for" if int(one.split()[1]) % 2 else "against")
-    published._loaded.cache_clear()
+    published_data._loaded.cache_clear()
     assert load(few).fingerprint == data.fingerprint
 
 
