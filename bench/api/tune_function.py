@@ -194,6 +194,8 @@ def tune(
         found = Tuning(study)
         if dry_run:
             there = RunReader(study.trials_folder) if study.trials_folder.exists() else None
+            if there is not None:
+                study.check_folder()
             found.plan = resolve_for(study.ask(), there, options, download=False)
             return found
         for words in notes_of(suite):

@@ -194,6 +194,8 @@ def _dry_run(study: Study, there: bool, as_json: bool, options: dict[str, Any]) 
     from bench.store import RunReader
 
     run = RunReader(study.trials_folder) if there else None
+    if there:
+        study.check_folder()
     plan = resolve_for(study.ask(), run, Options(**options), download=False)
     if as_json:
         print_json({"study": study.lines(), "first_trials": plan.to_json()})

@@ -11,7 +11,7 @@ from typing import Literal, cast
 import numpy as np
 
 import suites
-from bench.plan import CellSpec, Request, unsuitable
+from bench.plan import CellSpec, Request, text_of, unsuitable
 from bench.results import Outcome, Trial, Tuned, outcomes
 from bench.runner import Options, carry_out, sized
 from bench.store import RunFolder, RunReader
@@ -267,6 +267,21 @@ class Study:
         if twice := [title for title in titles if titles.count(title) > 1]:
             raise UserError(f"{twice[0]} is tuned twice, with other settings or seeds: use a folder for each")
 
+    def check_folder(self) -> None:
+        """Raise UserError for trials of one suite with other settings, in the folder or among the methods.
+
+        Samplers would compare their scores, and reports would take one for the other.
+        """
+        there = dict(RunReader(self.trials_folder).manifest_if_readable().shared)
+        for method in self.methods:
+            for part, own in method.trial_request(method.space.usual).shared().items():
+                before = there.setdefault(part, own)
+                if others := sorted(k for k in before | own if before.get(k) != own.get(k)):
+                    words = ", ".join(f"{k}={text_of(before.get(k, 'default'))}" for k in others)
+                    raise UserError(
+                        f"{part} is tuned with {words} in {self.folder}: use another folder (--out)"
+                    )
+
     def ask(self) -> list[Request]:
         """Return the next trials of all methods, none if tuning has ended."""
         return [request for method in self.methods for request in method.requests(method.ask())]
@@ -277,6 +292,7 @@ class Study:
         Returns:
             Faults of the environment, after which it stops and nothing is written.
         """
+        self.check_folder()
         while requests := self.ask():
             n, done = len(requests), sum(len(m.trials) for m in self.methods)
             say(f"tuning: {n} trials of {len(self.how.seeds)} seeds, after {done}")

@@ -77,6 +77,10 @@ def test_trials_have_no_test_score_and_no_reported_seed(tmp_path: Path) -> None:
     refused("seeds 1 are tuning seeds and reported", Study, [TOY], replace(HOW, seeds=(1, 7)), tmp_path)
     again = replace(TOY, settings=QUICK | {"hidden": "8"})
     refused("er.buffer=20. is tuned twice, with other settings", Study, [TOY, again], HOW, tmp_path)
+    refused("toy@tuning/class is tuned with hidden=32 in ", Study([again], HOW, tmp_path).check_folder)
+    other = Study([TOY, replace(again, strategies=("si",))], HOW, tmp_path / "new")
+    refused("toy@tuning/class is tuned with hidden=32 in ", other.check_folder)
+    Study([TOY], replace(HOW, trials=9), tmp_path).check_folder()
 
 
 def test_the_choice_does_not_depend_on_test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
