@@ -496,7 +496,7 @@ def flat(generators, shape, units):
     [
         ("DRAWN", "data", "seed every draw in load()"),
         ("OVERLAPPING", "streams", "3 rows are for training and for validation"),
-        ("WRONG", "learned", "are labels those of their rows"),
+        ("WRONG", "learned", "do labels belong to their rows"),
         ("flat", "lanes", "shared has shape (3,) for 2 lanes"),
     ],
 )
