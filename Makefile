@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lowest fuzz faults lint site bench costs launches grid-times long-stream engine-overhead statistics reference regressions compare docs gallery clean
+.PHONY: demo test check lowest fuzz faults lint site bench costs launches grid-times long-stream large-data engine-overhead statistics reference regressions compare docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
@@ -61,6 +61,10 @@ long-stream: .venv/installed-test
 # Short cells on Dask, on this machine and by joblib alone: the record that docs/clusters.md shows.
 engine-overhead: .venv/installed-test
 	$(BIN)/python -m tests.perf.engine_overhead results/reference/engine-overhead.json 250 4
+
+# 10 million rows from a mapped file and from memory, ten minutes: the record that docs/guides/long-streams.md shows.
+large-data: .venv/installed-test
+	$(BIN)/python -m tests.perf.large_data results/reference/large-data.json
 
 # What a step of each strategy costs beside finetune's: the record that docs/costs.md shows.
 costs: .venv/installed-test

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # reports need a suite's score but no tensors, and torch take
     from torch import Tensor
 
     from suites.declared import Declared
+    from suites.mapped_file import MappedFile
 
 Scenario = Literal["task", "domain", "class", "online"]
 SCENARIOS: tuple[Scenario, ...] = ("task", "domain", "class", "online")
@@ -90,6 +91,8 @@ class Data:
     validation_N: Tensor | None = None
     """Which training rows are for validation, bool, shape (N,); None if the seed draws them. With
     ``validation=0`` they are neither learned nor scored."""
+    file: MappedFile | None = None
+    """The file that ``x_N`` is a view of, for a data set larger than memory; None if ``x_N`` is in memory."""
 
     def index_of(self, rows: Tensor) -> Tensor:
         """Return the index of the image or text of each row number, from 0 to N - 1.

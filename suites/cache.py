@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _END = b"\nlethe-crc32 %08x\n"
-_LENGTH = len(_END % 0)
+LENGTH_OF_END = len(_END % 0)
 
 
 def cache_folder() -> Path:
@@ -50,7 +50,7 @@ def write_cached(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def read_cached(path: Path) -> bytes | None:
     """Return the content of a cache file, None if there is none; a damaged one is renamed."""
-    return path.read_bytes()[:-_LENGTH] if is_cached(path) else None
+    return path.read_bytes()[:-LENGTH_OF_END] if is_cached(path) else None
 
 
 def is_cached(path: Path) -> bool:
@@ -74,8 +74,8 @@ def is_cached(path: Path) -> bool:
 def _is_intact(path: Path, size: int, _modified: int) -> bool:
     """Return whether a file has the right checksum; once for each state of it, because features are large."""
     with path.open("rb") as file:
-        found = file_crc32(file, size - _LENGTH)
-        return size >= _LENGTH and file.read() == _END % found
+        found = file_crc32(file, size - LENGTH_OF_END)
+        return size >= LENGTH_OF_END and file.read() == _END % found
 
 
 def set_aside(path: Path) -> Path:

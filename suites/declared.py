@@ -22,7 +22,7 @@ from suites.values import convert, spelled, text_of
 if TYPE_CHECKING:
     from suites.base import Suite
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 ARRAYS = (".npz", ".safetensors")
 BINS = ("year", "quarter", "month", "week", "day")
 HUB, MIRROR, FRAME = "hub:", "mirror:", "frame:"
@@ -40,14 +40,15 @@ class Declaration:
     """Where a data set is, and which columns make its rows, tasks and splits."""
 
     place: str
-    """A table (.csv, .tsv, .jsonl, .json, .parquet), arrays (.npz, .safetensors), a folder of images that
-    ends in ``/``, ``hub:OWNER/NAME@REVISION``, or ``frame:HASH`` of a data frame in the cache."""
+    """A table (.csv, .tsv, .jsonl, .json, .parquet, .arrow), arrays (.npz, .safetensors), a folder of images
+    that ends in ``/``, ``hub:OWNER/NAME@REVISION``, or ``frame:HASH`` of a data frame in the cache."""
     config: str = ""
     """Configuration of a data set of the hub; by default the one named ``default``."""
     text: tuple[str, ...] = ()
     """Column of the text; several are joined by a space."""
     image: str = ""
-    """Column of images, or of paths relative to the table; in arrays, the array of pixels or features."""
+    """Column of images, of paths relative to the table, or of lists of numbers, which are features; in
+    arrays, the array of pixels or features."""
     label: str = ""
     """Column of the class; by default ``label``, in arrays ``y``, and for images the name of their folder."""
     task: str = ""

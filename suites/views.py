@@ -90,6 +90,10 @@ def view_of(suite: Suite, name: str) -> Suite:
 def without_tests(data: Data) -> Data:
     """Return a data set without its test rows, which are not even in memory that it refers to."""
     n = data.n_train
+    if data.file is not None:
+        raise UserError(
+            f"{data.name} is larger than memory, and tuning copies its training rows: raise LETHE_IN_MEMORY"
+        )
     short = replace(
         data,
         x_N=data.x_N[:n].clone(),

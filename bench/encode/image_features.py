@@ -21,6 +21,7 @@ from bench.encode.cached_features import Said, cached
 from bench.models import ModelRef, Options, Shape
 from strategies.core import LaneModel, eval_mode
 from suites.base import Data, generator
+from suites.errors import UserError
 from suites.syntax import digest_of
 
 _AT_ONCE, _FIRST = 50, 8
@@ -38,6 +39,10 @@ def normalised(data: Data, model: ModelRef, options: Options) -> Data:
 
 def with_features(data: Data, model: ModelRef, options: Options, device: str, said: Said | None) -> Data:
     """Return a data set with features (N, F) in place of its images; raises UserError as ``models.build``."""
+    if data.file is not None:
+        raise UserError(
+            f"{data.name} is larger than memory, and tune=head computes features in memory: use tune=full"
+        )
     shape, build = tuple(data.x_N.shape[1:]), models.REGISTRY.get(model.architecture)
     asked = build, tuple(sorted(options.items())), data.fingerprint
     if asked not in _FEATURES:

@@ -76,6 +76,28 @@ def long_stream(path: Path) -> str:
     )
 
 
+def large_data(path: Path) -> str:
+    """Return speed and memory of one pass over a data set from a mapped file and from memory."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    ways, words = record["ways"], {"mapped": "mapped file", "memory": "memory"}
+    n_rows, rows = record["rows"], []
+    for way, of in ways.items():
+        speeds = [n_rows / of[name] for name in ("processor_seconds", "train_seconds")]
+        shares = [ways["memory"][name] / of[name] for name in ("processor_seconds", "train_seconds")]
+        numbers = [f"{speed:,.0f} ({share:.0%})" for speed, share in zip(speeds, shares, strict=True)]
+        rows.append((words[way], *numbers, f"{of['peak_mib']:,.0f}", f"{of['load_seconds']:.1f}"))
+    header = ("rows from", "rows per processor second", "rows per second", "peak memory, MiB", "to load, s")
+    settings = ", ".join(f"{name}={value}" for name, value in record["settings"].items())
+    return (
+        f"{markdown_rows(header, rows)}\n\n{n_rows:,} rows of {record['features']} numbers "
+        f"({record['bytes'] / 1e9:.2f} GB), {record['tasks']} tasks, one pass of {record['strategy']}, "
+        f"{settings}: medians of {record['times']} processes each, with equal results. Preparing the Arrow "
+        f"file took {record['prepare']['seconds']:.0f} s. Peak memory includes the parts of the file that "
+        f"were mapped. `{record['command']}`, {record['at']}; {record['machine']}; torch "
+        f"{record['packages']['torch']}, Python {record['python']}."
+    )
+
+
 def launches(path: Path) -> str:
     """Return the table of the launches of each strategy's step, fewest first, and whether it is replayed."""
     record = json.loads(path.read_text(encoding="utf-8"))

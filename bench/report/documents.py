@@ -46,6 +46,10 @@ A document holds
     ...                       replaced by what a plan of many cells takes beside their training
     <!-- lethe:end -->
 
+    <!-- lethe:large-data RECORD.json -->
+    ...                       replaced by speed and memory of rows from a mapped file
+    <!-- lethe:end -->
+
     <!-- lethe:options STRATEGY RECORD.json -->
     ...                       replaced by its hyper-parameters, and the cost of a step from the record
     <!-- lethe:end -->
@@ -199,6 +203,7 @@ _FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
     "engine-overhead": lambda folder, words: costs.engine_overhead(folder / words[0]),
     "many-cells": lambda folder, words: costs.many_cells(folder / words[0]),
     "long-stream": lambda folder, words: costs.long_stream(folder / words[0]),
+    "large-data": lambda folder, words: costs.large_data(folder / words[0]),
     "launches": lambda folder, words: costs.launches(folder / words[0]),
     "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),
     "peers": lambda folder, words: peers(folder / words[0]),

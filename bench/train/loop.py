@@ -30,6 +30,7 @@ from bench.train.clock import FIRST_STEPS
 from bench.train.early_stopping import EarlyStopping
 from bench.train.lane_record import make_record, note_task
 from bench.train.lane_state import LaneState, WarmStart, make_lanes
+from bench.train.read_ahead import ReadAhead
 from bench.train.schedule import Schedule, schedule_task
 from strategies.core import copy_buffers, is_measured, per_lane_loss, restore_buffers
 from suites.base import Data, Training
@@ -157,20 +158,22 @@ def take_steps(
     captured = CapturedSteps(state, schedule, learn_rows, total_L)
     stopping = EarlyStopping(state, schedule) if state.training.patience else None
     number = -1
-    while (number := number + 1) < schedule.n_steps:
-        set_rates(state, schedule, number)
-        if state.training.prequential:
-            test_first(state, schedule, number)
-        if not captured.took(number):
-            total_L += step(state, schedule, number)
-        state.clock.step(number, state.model.counts)
-        if on_step:
-            on_step(number + 1, schedule.n_steps)
-        if every and (number + 1) % every == 0:
-            with state.clock.scoring(within_task=True):
-                state.scorer.curve(schedule.task + 1, number + 1, schedule.active(number))
-        if stopping:
-            stopping.after_step(number)
+    with ReadAhead(state.streams.data, schedule, state.device) as ahead:
+        while (number := number + 1) < schedule.n_steps:
+            ahead.before(number)
+            set_rates(state, schedule, number)
+            if state.training.prequential:
+                test_first(state, schedule, number)
+            if not captured.took(number):
+                total_L += step(state, schedule, number)
+            state.clock.step(number, state.model.counts)
+            if on_step:
+                on_step(number + 1, schedule.n_steps)
+            if every and (number + 1) % every == 0:
+                with state.clock.scoring(within_task=True):
+                    state.scorer.curve(schedule.task + 1, number + 1, schedule.active(number))
+            if stopping:
+                stopping.after_step(number)
     captured.end()
     if stopping:
         stopping.restore()

@@ -17,6 +17,7 @@ from torch import Tensor
 from suites.base import Data, generator
 from suites.declared import Declaration
 from suites.errors import UserError, some
+from suites.mapped_file import blocks, gathered, is_large
 from suites.own.columns import SPLITS, Column, Table
 from suites.own.in_cache import FORMAT, store, stored
 from suites.own.portrait import portrait
@@ -57,8 +58,10 @@ def loaded(d: Declaration) -> Loaded:
         if (found := stored(key)) is not None:
             _LOADED[key] = Loaded(*found)
         else:
-            _LOADED[key] = _made(d, read(d))
-            store(key, _LOADED[key].data, _LOADED[key].notes)
+            made = _made(d, read(d))
+            store(key, made.data, made.notes)
+            mapped = stored(key) if is_large(made.data.x_N.nbytes) else None
+            _LOADED[key] = made if mapped is None else Loaded(*mapped)
     return _LOADED[key]
 
 
@@ -227,7 +230,7 @@ def _assembled(
         data = data_of_texts(d.short, texts, y, n_train, class_names, domains, domain_names)
         further: tuple[Tensor | None, ...] = (held,)
     else:
-        x, scale = _reduced(d, torch.from_numpy(table.x_N[order]))
+        x, scale = _reduced(d, torch.from_numpy(gathered(table.x_N, order)))
         mark, further = fingerprint(x, y, n_train), (domains, held)
         data = Data(
             d.short, x, y, n_train, class_names, scale, mark, domain_N=domains, domain_names=domain_names
@@ -246,9 +249,12 @@ def _reduced(d: Declaration, x_N: Tensor) -> tuple[Tensor, float]:
     scale = d.scale or 255.0
     if not scale.is_integer():
         return x_N, scale
-    values = torch.bincount(x_N.flatten(), minlength=256).nonzero().flatten().tolist()
-    divisor = math.gcd(int(scale), *values)
-    return x_N // divisor, scale / divisor
+    parts = [*blocks(x_N.numpy())]
+    count = sum(torch.bincount(x_N[part].flatten(), minlength=256) for part in parts)
+    divisor = math.gcd(int(scale), *torch.as_tensor(count).nonzero().flatten().tolist())
+    for part in parts if divisor > 1 else ():
+        x_N[part] //= divisor
+    return x_N, scale / divisor
 
 
 def _notes(data: Data) -> list[str]:

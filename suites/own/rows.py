@@ -12,8 +12,12 @@ import numpy as np
 
 from suites.declared import Declaration
 from suites.errors import UserError, unknown
+from suites.mapped_file import empty
+from suites.own.arrays import finite_rows
 from suites.own.columns import Column, Table, as_word, in_parts, recoded, used_columns
 from suites.own.images import images_of, pixels
+
+_ROWS_AT_ONCE = 50_000
 
 
 def of_datasets(
@@ -44,12 +48,42 @@ def of_datasets(
         _check_utf8(d, table, rows, name)
     for name in dict.fromkeys(filter(None, (d.label_column, d.task, d.split, d.time_column))):
         table.columns[name] = column_of(d, table, rows, name)
-    if d.image:
+    if d.image and hasattr(rows.features[d.image], "feature"):
+        table.x_N = _numbers(d, table, rows, d.image)
+    elif d.image:
         table.x_N = pixels(d, images_of(d, table, rows, folder), table)
     else:
         parts = zip(*(texts_of(d, rows, name) for name in d.text), strict=True)
         table.texts = [" ".join(filter(None, row)) for row in parts]
     return table
+
+
+def _numbers(d: Declaration, table: Table, rows: Any, name: str) -> np.ndarray[Any, Any]:
+    """Return a column of lists of numbers as features (N, 1, 1, D): float32, or bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    size, at, found = 0, 0, np.empty((0, 1, 1, 0))
+    for batch in rows.with_format("arrow").iter(_ROWS_AT_ONCE):
+        chunk = batch[name].combine_chunks()
+        values = chunk.flatten()
+        if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+            raise UserError(f"{d.place}: column {name!r} contains lists of {values.type}, not of numbers")
+        lengths = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+        if not at:
+            size = int(lengths[0])
+            found = empty((len(rows), 1, 1, size), np.uint8 if values.type == pa.uint8() else np.float32)
+        wrong = at + np.flatnonzero((lengths != size) | (lengths == 0))
+        table.refuse(d, wrong, f"{name} has not {size or 1} numbers, as the first row")
+        if values.null_count:
+            first = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0] // size
+            table.refuse(d, [at + int(first)], f"{name} has a missing number")
+        with np.errstate(over="ignore"):  # infinite values are refused
+            found[at : at + len(lengths), 0, 0] = values.to_numpy().reshape(-1, size)
+        at += len(lengths)
+    if found.dtype != np.uint8:
+        table.refuse(d, ~finite_rows(found), f"{name} has NaN or infinite values: correct them")
+    return found
 
 
 def _check_utf8(d: Declaration, table: Table, rows: Any, name: str) -> None:

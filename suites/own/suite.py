@@ -56,7 +56,10 @@ def _without_options(d: Declaration) -> Suite:
     except Unavailable:
         return _suite(plain, 1, {})
     n, each = len(data.class_names), d.classes or _CLASSES
-    _SUITES[key] = _suite(plain, n // each if n % each == 0 else 1, _why_not(data))
+    made = _suite(plain, n // each if n % each == 0 else 1, _why_not(data))
+    if not d.text and data.x_N.shape[1:3] == (1, 1):  # features, which no convolution reads
+        made = replace(made, model="mlp")
+    _SUITES[key] = made
     return _SUITES[key]
 
 
@@ -113,7 +116,7 @@ def _why_not(data: Data) -> dict[Scenario, str]:
     """Return the reason for each scenario that the data does not have."""
     if data.domain_N is None:
         return {}
-    of_tasks = [{*data.y_N[data.domain_N == t].tolist()} for t in range(len(data.domain_names))]
+    of_tasks = [{*data.y_N[data.domain_N == t].unique().tolist()} for t in range(len(data.domain_names))]
     every, common = set.union(*of_tasks), set.intersection(*of_tasks)
     if len(common) == len(every):
         return {"class": "every task has all classes, so that it would be the domain scenario"}

@@ -32,6 +32,8 @@ def opened_table(d: Declaration, path: Path) -> Iterator[tuple[Any, Callable[[in
         make: Any = datasets.Dataset.from_csv
     elif suffix == ".parquet":
         make = datasets.Dataset.from_parquet
+    elif suffix == ".arrow":
+        make = _of_arrow
     else:
         scan = _scan_json(d, path)
         make = datasets.Dataset.from_json
@@ -49,6 +51,18 @@ def opened_table(d: Declaration, path: Path) -> Iterator[tuple[Any, Callable[[in
                 f"{d.place}: {scan.n} rows were found and {len(rows)} read: report this as a fault"
             )
         yield rows, scan.where if scan is not None else lambda row: f"row {row + 1}"
+
+
+def _of_arrow(path: str, **_: Any) -> Any:
+    """Return the rows of an Arrow file or stream, mapped into memory."""
+    import datasets
+    import pyarrow as pa
+
+    with open(path, "rb") as file:
+        if file.read(6) != b"ARROW1":
+            return datasets.Dataset.from_file(path)
+    with pa.ipc.open_file(pa.memory_map(path)) as reader:
+        return datasets.Dataset(datasets.table.InMemoryTable(reader.read_all()))
 
 
 @dataclass

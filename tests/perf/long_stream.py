@@ -23,7 +23,7 @@ import lethe
 from bench.plan import CellSpec, one_cell
 from bench.schema import differing_fields
 from bench.store import RunFolder, where, write_json
-from bench.train import make_lanes, run_group
+from bench.train import Paused, make_lanes, run_group
 from bench.train.loop import score
 from suites.scenarios import ByDomain
 
@@ -81,10 +81,6 @@ def cell(n_tasks: int, choice: str, strategy: str = "er[buffer=100]") -> CellSpe
     return one_cell(f"{Path(__file__)}:T{n_tasks}", strategy, "domain", settings=settings)
 
 
-class _Stop(Exception):
-    pass
-
-
 def memory() -> float:
     """Return the resident memory of this process, in MiB."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
@@ -106,25 +102,27 @@ def size_of(folder: Path) -> int:
 
 
 def streamed(n_tasks: int, folder: Path, stop: int, early: int) -> dict[str, Any]:
-    """Learn a stream, stop after so many tasks, continue it; return memory, sizes and the time to resume."""
+    """Learn a stream, stop it twice, after so many tasks, and continue; return memory, sizes and times."""
     spec = cell(n_tasks, "diagonal")
     run, found = opened(folder, spec), dict[str, Any](stopped_after=stop, memory={}, checkpoint_bytes={})
 
     def watched(done: int, _: int) -> None:
         if done in (early, stop, n_tasks):
             found["memory"].setdefault(str(done), round(memory(), 1))
-        if done in (early, stop):
-            found["checkpoint_bytes"].setdefault(str(done), size_of(folder / "checkpoints"))
-        if done == stop:
-            raise _Stop
 
-    with suppress(_Stop):
-        run_group([spec], checkpoints=run, progress=watched)
-    start, first = time.process_time(), []
-    (record,) = run_group([spec], checkpoints=run, progress=lambda *_: first.append(time.process_time()))
+    for until in (early, stop):
+        with suppress(Paused):
+            run_group([spec], checkpoints=run, progress=watched, until=until)
+        found["checkpoint_bytes"][str(until)] = size_of(folder / "checkpoints")
+    start, first = time.process_time(), list[float]()
+
+    def resumed(done: int, n: int) -> None:
+        first.append(time.process_time())
+        watched(done, n)
+
+    (record,) = run_group([spec], checkpoints=run, progress=resumed)
     found["tasks_after_resume"] = len(first) - 1
     found["resume_seconds"] = round(first[0] - start, 2)
-    watched(n_tasks, n_tasks)
     run.write_group([(spec, record)])
     found["record_bytes"] = len(json.dumps({k: v for k, v in record.items() if k != "classes"}))
     found["classes_bytes"] = len(json.dumps(record["classes"]))

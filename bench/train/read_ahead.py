@@ -1,0 +1,61 @@
+"""Reads the rows of coming steps of a mapped data set, so that a step does not wait for the disk.
+
+Axes: L lanes, S steps, B batch.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from bench.train.schedule import Schedule
+from suites.base import Data
+
+_BLOCK_BYTES = 2**24
+_MAPPED_BYTES = 2**29
+"""More of the file than this does not stay in the memory of the process."""
+
+
+class ReadAhead:
+    """Reads the rows of a task a block of steps before they are learned, in a thread.
+
+    What is read is not used: it is in the system's cache then, and each batch is made as for a data set in
+    memory. Rows that a method stores are read when it asks for them.
+    """
+
+    def __init__(self, data: Data, schedule: Schedule, device: torch.device) -> None:
+        self.data, self.schedule, self._reading = data, schedule, Future[None]()
+        self._thread = ThreadPoolExecutor(1) if data.file is not None and device.type == "cpu" else None
+        step_bytes = schedule.rows_SLB[0].numel() * data.x_N[0].nbytes
+        self._steps = max(1, _BLOCK_BYTES // max(1, step_bytes))
+
+    def __enter__(self) -> Self:
+        self._read(0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+
+    def before(self, step: int) -> None:
+        """Wait for the rows of a step, counted from 0, and have the next block read."""
+        if self._thread is not None and step % self._steps == 0:
+            self._reading.result()
+            self._read(step + self._steps)
+
+    def _read(self, step: int) -> None:
+        if self._thread is not None:
+            rows_SLB = self.schedule.rows_SLB[step : step + self._steps]
+            self._reading = self._thread.submit(self._read_rows, rows_SLB)
+
+    def _read_rows(self, rows_SLB: torch.Tensor) -> None:
+        assert self.data.file is not None
+        self.data.file.release(_MAPPED_BYTES)
+        # In their order in the file, which disks are made for.
+        index = self.data.index_of(rows_SLB.flatten()).sort().values
+        self.data.x_N.index_select(0, index)
