@@ -110,7 +110,7 @@ def run(
     device: Device = "cpu",
     jobs: Jobs = 0,
     per_device: Annotated[
-        int, typer.Option(min=0, help="Groups that a GPU runs at once, as far as its memory allows.")
+        int, typer.Option(min=0, help="Groups that a GPU runs at once, if they fit; 0 for one.")
     ] = 0,
     lanes: Lanes = 0,
     on: Annotated[
