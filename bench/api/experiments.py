@@ -150,12 +150,12 @@ def run(
     if dry_run:
         there = RunReader(Path(out)) if out is not None and Path(out).exists() else None
         frames = load(there.folder) if there else Frames.of(results.tidy([]))
-        frames.plan = resolve_for(request.of_suites, there, options, download=False)
+        frames.plan = resolve_for(request.alternatives, there, options, download=False)
         return frames
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
         remarks = notes_of(suite)  # it downloads the data set, on which the scenarios depend
-        plan = resolve_for(request.of_suites, RunFolder(folder), options)
+        plan = resolve_for(request.alternatives, RunFolder(folder), options)
         for words in [*plan.remarks, *remarks]:
             warnings.warn(words, stacklevel=2)
         command = f"bench.run({suite!r}, {list(request.strategies)!r})"

@@ -190,7 +190,7 @@ def tune(
     options.check()
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(scratch) / "run" if out is None else Path(out)
-        study = Study(request.of_suites, how, folder, download=not dry_run)
+        study = Study(request.alternatives, how, folder, download=not dry_run)
         found = Tuning(study)
         if dry_run:
             there = RunReader(study.trials_folder) if study.trials_folder.exists() else None

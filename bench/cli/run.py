@@ -172,7 +172,7 @@ def run(
         out = out or (Path(named) if named else None)
     else:
         request = request_of(what, columns, strategy, scenario, seeds, pairs, resume_from, budget)
-        requests, what = request.of_suites, request.suite
+        requests, what = request.alternatives, request.suite
     if out is None and not dry_run:
         raise errors.UserError("choose the folder of the run with --out")
     how: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}

@@ -135,7 +135,7 @@ def tune(
             raise errors.UserError(f"{what} has no [tune] table: lethe run {what} runs it as it is")
     else:
         request = request_of(what, columns, strategy, scenario, seeds, pairs, budget=budget)
-        requests, what = request.of_suites, request.suite
+        requests, what = request.alternatives, request.suite
         from bench.tune import Choosing, read_spaces
 
         on, spaces = experiments.seeds(tuning_seeds), read_spaces(space or [])

@@ -85,7 +85,7 @@ def read_toml(path: Path) -> tuple[list[Request], str | None]:
         if not (table.suite or dataset):
             raise UserError(f"{path}: table {number} of [[run]] has no suite, and there is no [dataset]")
     requests = [_request(table, dataset) for table in experiment.runs]
-    return [one for request in requests for one in request.of_suites], experiment.out
+    return [one for request in requests for one in request.alternatives], experiment.out
 
 
 def tune_table(path: Path) -> schema.TuneTable | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
-from bench.plan.grid_notation import is_grid, suites_of
+from bench.plan.grid_notation import is_grid, suites_of, values_of
 from bench.plan.selectors import Choice, expanded, name_with
 from bench.plan.settings import (
     OF_METHODS,
@@ -56,9 +56,13 @@ class Request:
     """For each scenario and written selector, the selector with the sizes that fit the budget."""
 
     @property
-    def of_suites(self) -> list[Request]:
-        """A request for each suite, if options in the brackets of its name have several values."""
-        return [replace(self, suite=name) for name in suites_of(self.suite)]
+    def alternatives(self) -> list[Request]:
+        """A request for each suite and model: ``split-mnist[tasks=5|10]``, ``--set model=mlp|cnn``."""
+        if "model" not in self.settings:
+            return [replace(self, suite=name) for name in suites_of(self.suite)]
+        models = values_of("model", self.settings["model"], str)
+        pairs = product(suites_of(self.suite), dict.fromkeys(models))
+        return [replace(self, suite=name, settings=self.settings | {"model": model}) for name, model in pairs]
 
     @cached_property
     def exported(self) -> Exported | None:
@@ -203,7 +207,7 @@ class Request:
         from bench.plan.model import exported_reference, model_reference
 
         if "|" in (named := self.settings.get("model", "")):
-            raise UserError(f"model={named} names several: write a command or a [[run]] table for each")
+            raise UserError(f"model={named} names several models, and one is needed here")
         if self.exported is None:
             return model_reference(self.settings.get("model", suites.get(self.suite).model))
         if "model" in self.settings:

@@ -128,11 +128,22 @@ def test_a_grid_that_cannot_be_read_is_an_error_of_one_line(selector: str, says:
     refused(re.escape(says), identities, selector)
 
 
-def test_a_grid_of_models_and_empty_lists_are_refused() -> None:
-    says = re.escape("model=mlp|cnn names several: write a command or a [[run]] table for each")
+def test_several_models_are_refused_where_one_is_needed_and_so_are_empty_lists() -> None:
+    says = re.escape("model=mlp|cnn names several models, and one is needed here")
     refused(says, identities, "er", settings={"model": "mlp|cnn"})
+    asked: dict[str, Any] = {"settings": {"model": "mlp|cnn"}, "dry_run": True}
+    refused("toy@tuning class er is tuned twice, with other settings", lethe.tune, "toy", "er", **asked)
     refused("lr has no values; write a list", lethe.run, "toy", "er", settings={"lr": []})
     refused("ewc: lam must be a number", lethe.run, "toy", {"ewc": {"lam": [1, None]}})
+
+
+def test_a_grid_of_models_has_rows_for_each(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"model": ["mlp", "cnn"], "epochs": 1}
+    frames = lethe.run("toy", ["er[buffer=5|9]", "lwf"], settings=asked, seeds=1, out=tmp_path)
+    names = {"er[buffer=5|9]", "er[buffer=5|9,model=cnn]", "lwf", "lwf[model=cnn]"}
+    assert {*frames.table()["strategy"]} == names
+    assert {c.model for c in frames.plan.cells} == {"mlp", "cnn"}  # type: ignore[union-attr]
+    refused("unknown setting 'layers'", lethe.run, "toy", "er", settings=asked | {"layers": 1})
 
 
 def test_grids_that_differ_in_settings_beside_them_are_two_rows(tmp_path: Path) -> None:
