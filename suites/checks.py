@@ -18,6 +18,7 @@ from torch import Tensor
 
 from suites.base import Data, Stream, Training
 from suites.errors import Unavailable, UserError, some
+from suites.mapped_file import blocks
 
 
 def check_data(suite: str, data: Any) -> None:
@@ -82,7 +83,7 @@ def _of_inputs(data: Data) -> Iterator[str]:
         yield "targets are given without texts: write the input texts, too"
     if not data.texts and not x_N[0:1].numel():
         yield "x_N has no pixels and texts is empty: write one of them"
-    if x_N.is_floating_point() and not _finite(x_N):
+    if x_N.is_floating_point() and not _finite(data):
         wrong = ~x_N.flatten(1).isfinite().all(1)
         yield f"x_N: {_rows(wrong)} {_has(wrong)} NaN or infinite values: correct them, or leave them out"
     if not _is_number(data.scale) or data.scale <= 0:
@@ -273,9 +274,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _finite(x_N: Tensor) -> bool:
-    # A sum takes a tenth of the time of a check of each value; a sum that overflows is checked again.
-    return bool(x_N.sum().isfinite()) or bool(x_N.isfinite().all())
+def _finite(data: Data) -> bool:
+    x_N = data.x_N
+    for part in blocks(x_N) if data.file else [slice(None)]:
+        # A sum takes a tenth of the time of a check of each value; a sum that overflows is checked again.
+        if not (x_N[part].sum().isfinite() or x_N[part].isfinite().all()):
+            return False
+        if data.file:
+            data.file.release()
+    return True
 
 
 def _has(wrong_N: Tensor) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from suites.cache import cache_folder
 from suites.errors import UserError
@@ -20,6 +21,8 @@ from suites.errors import UserError
 Array = np.ndarray[Any, Any]
 VARIABLE = "LETHE_IN_MEMORY"
 _BLOCK_BYTES = 2**24
+_MAPPED_BYTES = 2**29
+"""More of mapped files than this does not stay in the memory of the process."""
 
 
 def is_large(n_bytes: int) -> bool:
@@ -54,12 +57,12 @@ class MappedFile:
         """The bytes of the file."""
         return memoryview(self._mapped)
 
-    def release(self, least: int = 0) -> None:
-        """Give the memory of what was read back, if mapped files have more than ``least`` bytes of it.
+    def release(self) -> None:
+        """Give the memory of what was read back, if mapped files have much of it.
 
         What is used again comes from the system's cache of the file, or from the file.
         """
-        if hasattr(mmap, "MADV_DONTNEED") and mapped_bytes() > least:
+        if hasattr(mmap, "MADV_DONTNEED") and mapped_bytes() > _MAPPED_BYTES:
             self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
@@ -81,7 +84,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def blocks(rows: Array) -> Iterator[slice]:
+def blocks(rows: Array | Tensor) -> Iterator[slice]:
     """Yield slices of rows, of a few megabytes each."""
     size = max(1, _BLOCK_BYTES // max(1, rows[:1].nbytes))
     for start in range(0, len(rows), size):

@@ -80,6 +80,8 @@ class AccuracyScorer:
             for rows_LB, real_LB in zip(*chunks, strict=True):
                 batch = self.streams.batch(rows_LB.contiguous(), real_LB)
                 yield batch, real_LB, self.strategy.predict(batch)
+                if self.streams.data.file is not None:
+                    self.streams.data.file.release()
 
     def _rows_of(self, split: str, tasks: range) -> tuple[Tensor, Tensor]:
         """Return the rows of some tasks for every lane, and which are not padding."""

@@ -15,8 +15,6 @@ from bench.train.schedule import Schedule
 from suites.base import Data
 
 _BLOCK_BYTES = 2**24
-_MAPPED_BYTES = 2**29
-"""More of the file than this does not stay in the memory of the process."""
 
 
 class ReadAhead:
@@ -55,7 +53,7 @@ class ReadAhead:
 
     def _read_rows(self, rows_SLB: torch.Tensor) -> None:
         assert self.data.file is not None
-        self.data.file.release(_MAPPED_BYTES)
+        self.data.file.release()
         # In their order in the file, which disks are made for.
         index = self.data.index_of(rows_SLB.flatten()).sort().values
         self.data.x_N.index_select(0, index)

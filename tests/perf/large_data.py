@@ -27,7 +27,7 @@ from bench.store import where, write_json
 from bench.train import run_group
 
 ROWS, FEATURES, CLASSES, TASKS, TIMES = 10_000_000, 64, 4, 10, 2
-SETTINGS: dict[str, Any] = {"epochs": 1, "batch": 256, "hidden": 64, "validation": 0, "eval": "last"}
+SETTINGS: dict[str, Any] = {"epochs": 1, "batch": 1024, "hidden": 64, "validation": 0, "eval": "last"}
 STRATEGY = "er[buffer=200]"
 SUITE = "rows.safetensors[task=month,test=0.002]"
 WAYS = {"mapped": 2**27, "memory": 2**40}
