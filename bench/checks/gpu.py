@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ from bench.train import (
     run_group,
     take_steps,
 )
+from strategies.core import LaneConv2d
 from suites.base import Data, Training, generator
 from suites.errors import UserError
 from suites.tracebacks import kind_and_message
@@ -250,6 +252,12 @@ def speed(
     return _measured(specs, device, size, data, graph)
 
 
+def speed_by_product(name: str, lanes: int, device: str, size: Size, data: Data) -> dict[str, Any]:
+    """Measure steps of a cnn whose convolutions are products of patches of at most 1 GiB."""
+    with patch.object(LaneConv2d, "most_bytes", 2**30):
+        return speed(name, "cnn", lanes, True, device, size, data)
+
+
 def _measured(
     specs: Sequence[CellSpec], device: str, size: Size, data: Data | None, graph: bool = True
 ) -> dict[str, Any]:
@@ -390,6 +398,10 @@ def _run(asked: argparse.Namespace, device: str) -> int:
     of_lanes = [
         (f"{n} {m} {k} graph {'on' if g else 'off'}", partial(speed, n, m, k, g, device, size, data))
         for k, m, n, g in settings
+    ]
+    of_lanes += [
+        (f"{n} cnn {k} by product", partial(speed_by_product, n, k, device, size, data))
+        for k, n in itertools.product(size.lanes, few[:1])
     ]
     report.each("lanes", device, of_lanes, SECONDS["lanes"])
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import models
+from lethe.testing import pretended_device
 from strategies.core import LaneBatchNorm2d, LaneConv2d, LaneLinear
 from suites.base import generator
 from suites.errors import UserError
@@ -61,9 +62,16 @@ def single(name: str, net: nn.Module, lane: int) -> nn.Module:
     return nn.Sequential(o("conv"), o("norm"), relu, *blocks, nn.AdaptiveAvgPool2d(1), flat, o("head"))
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet18"])
-def test_each_lane_equals_a_network_of_ordinary_layers(name: str) -> None:
-    """They agree in logits, gradients and running statistics."""
+WAYS = [(name, way) for name in ("cnn", "resnet18") for way in ("in_groups", "by_product")]
+
+
+@pytest.mark.parametrize(("name", "way"), [("mlp", ""), *WAYS])
+def test_each_lane_equals_a_network_of_ordinary_layers(
+    name: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They agree in logits, gradients and running statistics, in both ways to compute convolutions."""
+    if way:
+        monkeypatch.setattr(LaneConv2d, "forward", getattr(LaneConv2d, way))
     small = {"mlp": {"hidden": 6}, "cnn": {"width": 3, "hidden": 7}, "resnet18": {"width": 2}}[name]
     net = lanes(name, 3, **small).double().train()
     x = torch.rand(3, 4, 3, 8, 8, dtype=torch.float64)
@@ -81,6 +89,21 @@ def test_each_lane_equals_a_network_of_ordinary_layers(name: str) -> None:
         statistics = sorted(float(b[lane].sum()) for _, b in net.named_buffers())
         expected = sorted(float(b.sum()) for n, b in other.named_buffers() if "batches" not in n)
         assert statistics == pytest.approx(expected, rel=1e-9)
+
+
+def test_convolutions_are_products_on_a_gpu_for_several_lanes_and_patches_of_a_size() -> None:
+    def launched(lanes: int, device: str, side: int = 8) -> bool:
+        layer = LaneConv2d([generator(s, "model") for s in range(lanes)], 2, 3, 3, padding=1).to(device)
+        layer.most_bytes = 2 * 2 * 2 * 8 * 8 * 9 * 4  # type: ignore[misc]
+        now.reset()
+        layer(torch.ones(2, lanes * 2, side, side).to(device))
+        return bool(now.launches["baddbmm"])
+
+    with pretended_device(1) as now:
+        assert launched(2, "cuda")
+        assert not launched(1, "cuda")
+        assert not launched(2, "cuda", 9)
+        assert not launched(2, "cpu")
 
 
 @pytest.mark.parametrize("name", [n for n in models.names() if n != "efficientnet-lite0"])
