@@ -1,22 +1,17 @@
 """A Dask scheduler and its workers, each a process of this machine."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
-
-
-def start(
-    *words: str, log: IO[bytes] | int = subprocess.DEVNULL, **environment: str
-) -> subprocess.Popen[bytes]:
-    """Start ``python -m WORDS`` with one thread."""
-    own = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    return subprocess.Popen([sys.executable, "-m", *words], env=own, stdout=log, stderr=log, cwd=ROOT)
 
 
 def free_port() -> int:
@@ -27,11 +22,26 @@ def free_port() -> int:
 
 
 class DaskCluster:
-    """A scheduler and workers; the processes are killed when the stack is closed."""
+    """A scheduler and workers; the processes are killed when the stack is closed.
 
-    def __init__(self, stack: ExitStack, workers: int = 0, log: IO[bytes] | int = subprocess.DEVNULL) -> None:
-        self.stack, self.log = stack, log
-        self.address = f"127.0.0.1:{free_port()}"
+    Args:
+        stack: It ends the processes.
+        workers: How many to start.
+        log: Where all write their output.
+        host: The address of the scheduler.
+        before: Words before its command and those of ``start``, for another host.
+    """
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        workers: int = 0,
+        log: IO[bytes] | int = subprocess.DEVNULL,
+        host: str = "127.0.0.1",
+        before: Sequence[str] = (),
+    ) -> None:
+        self.stack, self.log, self.before = stack, log, [*before]
+        self.address = f"{host}:{free_port()}"
         self.scheduler = self.new_scheduler()
         self.workers = [self.new_worker() for _ in range(workers)]
 
@@ -40,14 +50,25 @@ class DaskCluster:
         host, _, port = self.address.partition(":")
         return self.start("distributed.cli.dask_scheduler", "--host", host, "--port", port, "--no-dashboard")
 
-    def new_worker(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a worker with one thread."""
+    def new_worker(self, before: Sequence[str] | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker with one thread, perhaps on another host."""
         words = self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"
-        return self.start("distributed.cli.dask_worker", *words, **environment)
+        return self.start("distributed.cli.dask_worker", *words, before=before, **environment)
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start ``python -m WORDS``; it is killed at the end."""
-        started = start(*words, log=self.log, **environment)
+    def start(
+        self,
+        *words: str,
+        before: Sequence[str] | None = None,
+        log: IO[bytes] | None = None,
+        **environment: str,
+    ) -> subprocess.Popen[bytes]:
+        """Start ``python -m WORDS`` with one thread, and with the usual answer to Ctrl-C."""
+        own = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
+        line = [*(self.before if before is None else before), sys.executable, "-m", *words]
+        to = log or self.log
+        # What a shell starts in the background ignores SIGINT, and so would its children.
+        usual = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+        started = subprocess.Popen(line, env=own, stdout=to, stderr=to, cwd=ROOT, preexec_fn=usual)
         self.stack.callback(started.wait)
         self.stack.callback(started.kill)
         return started

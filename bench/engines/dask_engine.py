@@ -100,7 +100,12 @@ class DaskEngine:
 
     def cancel(self) -> None:
         """Cancel the calls that no worker has begun."""
-        of_workers = self._client.run(_begun) if self._client.status == "running" else {}
+        if self._client.status != "running":
+            return
+        try:
+            of_workers = self._client.run(_begun, callback_timeout=_SECONDS)
+        except (TimeoutError, OSError):  # of a worker that does not answer: all that it has may have begun
+            of_workers = self._client.processing()
         begun = {key for keys in of_workers.values() for key in keys}
         self._client.cancel([future for key, future in [*self._calls.items()] if key not in begun])
 

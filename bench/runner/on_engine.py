@@ -16,7 +16,7 @@ from bench.runner.faults import storing
 from bench.runner.processes import Ended
 from bench.runner.target import Target, codes_in
 from bench.runner.there import Answer, Asked, run_there
-from bench.store import RunFolder
+from bench.store import RunFolder, end_attempts
 from suites.errors import EnvironmentFault
 
 _TRIES = 4
@@ -91,12 +91,13 @@ class OnEngine:
 
     def _ended(self, future: Future[Answer], groups: ClaimedGroups) -> Generator[Ended]:
         """Yield what became of a group whose call has ended."""
-        group = self.running.pop(future)
+        group, run = self.running.pop(future), self.target.models.run
+        end_attempts(run, group[0].key)
         try:
             answer = future.result()
             if answer.records:
-                with storing(self.target.models.run):
-                    RunFolder(self.target.models.run).append_lines(answer.records, answer.classes)
+                with storing(run):
+                    RunFolder(run).append_lines(answer.records, answer.classes)
         except Refused as refusal:
             by = self.refused[group[0].key]
             if refusal.worker and refusal.worker not in by:  # another worker is tried: as if not submitted
@@ -113,6 +114,10 @@ class OnEngine:
         except Exception as error:  # of the engine, or what it could not send
             yield from self._again(group, groups, f"{type(error).__name__}: {error}")
             return
+        if answer.again:
+            self.say(
+                f"{group[0].title} and its group were run again: the worker that had begun them vanished"
+            )
         ended = answer.ended
         suspects, ended.again = ended.again, []
         yield ended
@@ -143,3 +148,5 @@ class OnEngine:
             f"waits for {len(self.running)} groups that have begun; Ctrl-C again leaves them to the engine"
         )
         wait(self.running)
+        for group in self.running.values():
+            end_attempts(self.target.models.run, group[0].key)

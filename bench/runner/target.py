@@ -11,7 +11,7 @@ from bench.plan import codes_of
 from bench.runner.claimed_groups import Group
 from bench.runner.faults import storing
 from bench.schema import Fields
-from bench.store import Maker, RunFolder, SavedModels, check_owner, now
+from bench.store import Attempt, Maker, RunFolder, SavedModels, check_owner, now
 from suites.errors import UserError
 
 
@@ -33,6 +33,8 @@ class Target:
     """Whether steps that are alike are captured on a GPU."""
     until: int = 0
     """The number of tasks after which a group stops at its checkpoints; 0 for all."""
+    attempt: Attempt | None = None
+    """The attempt of a worker of an engine; none on one machine."""
 
     @contextmanager
     def storing(self) -> Iterator[None]:
@@ -40,6 +42,8 @@ class Target:
         with storing(self.models.run):
             if self.owner is not None:
                 check_owner(self.owner)
+            if self.attempt is not None:
+                self.attempt.check()
             yield
 
     def write(

@@ -20,10 +20,11 @@ from socket import gethostname
 import suites
 from bench.engines import Refused
 from bench.runner.claimed_groups import Group
+from bench.runner.faults import storing
 from bench.runner.processes import Ended, run_one
 from bench.runner.progress import is_noted
 from bench.runner.target import Target, codes_in
-from bench.store import RunFolder, RunReader, SavedModels
+from bench.store import Attempt, RunFolder, RunReader, SavedModels
 
 _ONE_AT_A_TIME = threading.Lock()
 """A worker may have several threads, and torch's settings are those of its process."""
@@ -53,6 +54,8 @@ class Answer:
     """What became of a group, and the lines of its records if the worker could not write them."""
 
     ended: Ended
+    again: bool = False
+    """Whether another worker had begun the group."""
     records: bytes = b""
     classes: bytes = b""
 
@@ -73,19 +76,24 @@ def run_there(asked: Asked) -> Answer:
         if target.owner is not None and run.is_dir():
             if not target.owner.exists():  # the command has ended, and nobody waits for these cells
                 return Answer(Ended())
-            if is_noted(run, group[0].key):  # the engine runs it again, because its first worker died
+            again = is_noted(
+                run, group[0].key
+            )  # the engine runs it again, because its worker died or vanished
+            with storing(run):
+                target = replace(target, attempt=Attempt.begin(run, group[0].key))
+            if again:
                 written = RunFolder(run).written()
                 group = [s for s in group if written.get(s.key, "") == asked.replaced.get(s.key, "")]
             done = Ended([spec.key for spec in asked.group if spec not in group])
             if group:
                 done += run_one(group, target, asked.device)
-            return Answer(done)
+            return Answer(done, again)
         with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
             alone = Path(scratch) / "run"
             alone.mkdir()
             at_home = replace(target, models=SavedModels(alone), owner=None)
             ended = run_one(group, at_home, asked.device)
-            return Answer(ended, *RunReader(alone).lines_of_records())
+            return Answer(ended, False, *RunReader(alone).lines_of_records())
 
 
 def _compare(asked: Asked) -> None:

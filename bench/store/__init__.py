@@ -1,6 +1,6 @@
 """Runs on disk: manifests, records, checkpoints and saved models."""
 
-from bench.store.claims import Claims, check_owner, running
+from bench.store.claims import Attempt, Claims, check_owner, end_attempts, running
 from bench.store.environment import Maker, git_output, moment, now, where
 from bench.store.equivalences import (
     enter_equivalences,
@@ -17,8 +17,9 @@ from bench.store.saved_models import WHICH, SavedModels
 from bench.store.superseded import Superseded, n_superseded
 
 __all__ = [
-    "REFERENCE", "WHICH", "Claims", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded",
-    "check_owner", "enter_equivalences", "equivalences_if_readable", "equivalences_path", "git_output",
-    "moment", "n_superseded", "new_file", "new_folder", "now", "pack_run", "packed_runs", "read_equivalences",
-    "running", "staleness_of", "unpack_run", "where", "write_checked", "write_json", "write_tensors",
+    "REFERENCE", "WHICH", "Attempt", "Claims", "Maker", "RunFolder", "RunReader", "SavedModels", "Superseded",
+    "check_owner", "end_attempts", "enter_equivalences", "equivalences_if_readable", "equivalences_path",
+    "git_output", "moment", "n_superseded", "new_file", "new_folder", "now", "pack_run", "packed_runs",
+    "read_equivalences", "running", "staleness_of", "unpack_run", "where", "write_checked", "write_json",
+    "write_tensors",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
     RUN/claims/<owner>.owner    a command that is running: its host, process and command line
     RUN/claims/<key>            the same file under a second name: that command runs this cell
+    RUN/claims/<key>.attempt    which worker of an engine runs the group that begins with this cell
 
 A command claims the cells of a group when their training begins and releases them when their records are
 written. A claim is a hard link, which is made atomically and only if the name is free. The owner's file is
@@ -32,7 +33,7 @@ from suites.errors import UserError
 
 BEAT, STALE = 10.0, 120.0
 """Seconds between two heartbeats, and without one until a command on another system counts as dead."""
-_OWNER, _TAKEN = ".owner", ".taken-by-"
+_OWNER, _TAKEN, _ATTEMPT = ".owner", ".taken-by-", ".attempt"
 _NO_LINKS = errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK
 
 
@@ -228,6 +229,41 @@ def check_owner(path: Path) -> None:
             f"cannot write into {path.parent.parent}: another command runs its cells now, "
             f"because this one gave no sign of life for {STALE:.0f} s"
         )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A worker's attempt at a group. The latest one counts: an earlier one that is still running, on a worker
+    that its engine has given up, writes nothing more."""
+
+    path: Path
+    token: str
+
+    @classmethod
+    def begin(cls, run: Path, key: str) -> Self:
+        """Begin an attempt at the group whose first cell this is; those before have ended with that."""
+        made = cls(_attempt_at(run, key), uuid.uuid4().hex)
+        temporary = made.path.with_name(f"{key}.{made.token}{_ATTEMPT}")
+        temporary.write_text(made.token, encoding="ascii")
+        temporary.replace(made.path)
+        return made
+
+    def check(self) -> None:
+        """Raise UserError if another worker has begun the group, or has finished it."""
+        with suppress(FileNotFoundError):
+            if self.path.read_text(encoding="ascii") == self.token:
+                return
+        raise UserError(f"cannot write into {self.path.parent.parent}: another worker runs this group now")
+
+
+def end_attempts(run: Path, key: str) -> None:
+    """End all attempts at a group."""
+    with suppress(OSError):  # the folder cannot be written any more
+        _attempt_at(run, key).unlink(missing_ok=True)
+
+
+def _attempt_at(run: Path, key: str) -> Path:
+    return run / "claims" / f"{key}{_ATTEMPT}"
 
 
 def _read(path: Path) -> Owner | None:

@@ -290,6 +290,8 @@ class RunFolder(RunReader):
         for path in found:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder / "progress", ignore_errors=True)
+        for path in (self.folder / "claims").glob("*.attempt"):
+            path.unlink(missing_ok=True)
         return len(found)
 
     # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.

@@ -22,6 +22,7 @@ from bench.store import Claims, RunReader
 from lethe.testing import outcome
 from tests.conftest import Command, Refuses, ran, refused
 from tests.dask_cluster import ROOT, DaskCluster, free_port
+from tests.network_namespaces import TwoHosts
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]"), seeds=(0, 1, 2))
 DIGITS = [
@@ -138,6 +139,35 @@ def test_a_group_that_an_engine_runs_again_is_not_computed_twice(
     assert ran_on(Threads(twice), tmp_path, monkeypatch).counts == {"done": 6}
     lines = [line for path in (tmp_path / "cells").iterdir() for line in path.read_bytes().splitlines()]
     assert (len(lines), outcomes(tmp_path)) == (6, whole)
+
+
+def test_a_worker_that_its_engine_has_given_up_writes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its network was cut: another worker runs its group, and then it goes on."""
+    real, given_up = there.run_one, dict[str, Any]()
+
+    def run_one(group: Any, target: Any, device: str) -> Any:
+        if not given_up:
+            given_up["asked"] = group, target, device
+            raise Lost("its network was cut")
+        return real(group, target, device)
+
+    monkeypatch.setattr(there, "run_one", run_one)
+    monkeypatch.setattr(there, "is_noted", lambda *_: bool(given_up))
+    engine = Threads()
+    engine.pool = ThreadPoolExecutor(1)
+    assert ran_on(engine, tmp_path, monkeypatch, quiet=False).counts == {"done": 6}
+    assert "were run again: the worker that had begun them vanished" in capsys.readouterr().err
+    ended = real(*given_up["asked"])  # it goes on, after its command has ended
+    assert (ended.keys, ended.stops) == ([], True)
+    with Claims(tmp_path, "again") as claims:
+        group, target, device = given_up["asked"]
+        there.Attempt.begin(tmp_path, group[0].key)
+        ended = real(group, replace(target, owner=claims.path), device)  # or while another worker is at it
+    assert "another worker runs this group now" in next(iter(ended.unfinished.values()))
+    lines = [line for path in (tmp_path / "cells").iterdir() for line in path.read_bytes().splitlines()]
+    assert len(lines) == 6
 
 
 @pytest.mark.parametrize(
@@ -282,6 +312,74 @@ def test_dask_gives_the_same_records_and_survives_a_worker_and_the_scheduler(
     dask.new_worker()
     assert command.wait(timeout=240) == 0
     assert outcomes(tmp_path / "run") == digits
+
+
+def until(happened: Callable[[], Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def lines_of(folder: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in (folder / "cells").glob("*.jsonl"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_lets_groups_end_that_have_begun_and_another_terminal_goes_on(
+    dask: DaskCluster, tmp_path: Path, digits: list[Any]
+) -> None:
+    worker = dask.new_worker()
+    engine, run = engine_at(f"dask://{dask.address}"), tmp_path / "run"
+    until(engine.slots)
+    words = [*DIGITS, "--on", f"dask://{dask.address}", "--out", str(run)]
+    with (tmp_path / "log").open("wb") as log:
+        command = dask.start("lethe", "run", *words, log=log)
+        until(lambda: (run / "progress").is_dir())
+        worker.send_signal(signal.SIGSTOP)  # in the middle of a group, and another one waits there
+        shown = run_lethe("status", str(run)).stdout
+        command.send_signal(signal.SIGINT)
+        time.sleep(1)
+        worker.send_signal(signal.SIGCONT)
+        assert command.wait(timeout=120) == 130
+    assert " 4 running" in shown, shown
+    assert "the same command continues" in (tmp_path / "log").read_text()
+    assert 2 <= lines_of(run) < len(digits)
+    assert not (run / "claims").exists()
+    again = run_lethe("run", *words)
+    assert again.returncode == 0, again.stderr
+    engine.close()
+    assert (outcomes(run), lines_of(run)) == (digits, len(digits))
+
+
+@pytest.mark.slow
+def test_a_network_that_is_cut_and_healed_changes_nothing(tmp_path: Path, digits: list[Any]) -> None:
+    """A worker on another host is cut off for longer than Dask waits; it goes on, and so does its group."""
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    with ExitStack() as stack:
+        try:
+            hosts = TwoHosts(stack)
+        except PermissionError as error:
+            pytest.skip(f"network namespaces cannot be made here: {error}")
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv(
+            "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "12s"
+        )
+        log, run = stack.enter_context((tmp_path / "log").open("wb")), tmp_path / "run"
+        cluster = DaskCluster(stack, log=log, host=hosts.ADDRESSES[0], before=hosts.on(0))
+        far = cluster.new_worker(before=hosts.on(1))
+        words = [*DIGITS, "--on", f"dask://{cluster.address}", "--out", str(run)]
+        command = cluster.start("lethe", "run", *words)
+        until(lambda: (run / "progress").is_dir())
+        far.send_signal(signal.SIGSTOP)  # in the middle of its group
+        hosts.cut()
+        near = cluster.new_worker()
+        until(lambda: lines_of(run) > 2)  # also of the group that the other one had begun, or the next
+        hosts.heal()
+        far.send_signal(signal.SIGCONT)
+        assert command.wait(timeout=240) == 0
+        assert near.poll() is None
+        until(lambda: far.poll() is not None)  # it has seen that it was given up
+    assert (outcomes(run), lines_of(run)) == (digits, len(digits))
 
 
 @pytest.mark.slow
