@@ -409,6 +409,28 @@ def test_slurm_jobs_by_submitit_give_the_same_records(tmp_path: Path, digits: li
     assert len([*(tmp_path / "jobs").glob("*_result.pkl")]) == 2
 
 
+@pytest.mark.slow
+def test_the_commands_of_the_documents_for_dask_run_as_written(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    text = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
+    block = text.partition("## Dask\n")[2].partition("```sh\n")[2].partition("```")[0]
+    block = block.replace("8786", str(free_port())).replace("results/runs", str(tmp_path))
+    *started, command = [
+        [str(Path(sys.executable).with_name(program)), *words]
+        for program, *words in map(str.split, block.splitlines())
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with ExitStack() as stack:
+        for words in started:
+            process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, cwd=ROOT)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)  # a worker with a nanny, which ends it
+        assert [words[1] for words in started] == ["scheduler", "worker"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert len(outcomes(tmp_path / "dask")) == 40
+
+
 def test_the_kubernetes_job_of_the_documents_runs_shares(command: Command, tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml", reason="comes with most packages that read it")
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "clusters.md").read_text(), re.DOTALL)

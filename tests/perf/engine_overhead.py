@@ -110,7 +110,7 @@ def measured(cells: int, turns: int, scratch: Path) -> dict[str, dict[str, list[
     return found
 
 
-def main(target: Path, cells: int = 1000, turns: int = 2) -> None:
+def main(target: Path, cells: int = 250, turns: int = 4) -> None:
     """Measure and write the record."""
     with tempfile.TemporaryDirectory() as scratch:
         found = measured(cells, turns, Path(scratch))
