@@ -29,5 +29,6 @@ def injected_faults(path: Path) -> str:
     header = ("fault", "injected", "refused", "lost", "changed", "other errors")
     return (
         f"{markdown_rows(header, rows)}\n\n{total[0]:,} faults in runs and their files: {total[1]:,} lost, "
-        f"{total[2]:,} changed. `python -m tests.faults`, {record['about']['made']}."
+        f"{total[2]:,} changed. `python -m tests.faults` and `python -m tests.engine_faults`, "
+        f"{record['about']['made']}."
     )
