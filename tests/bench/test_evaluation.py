@@ -27,6 +27,7 @@ from lethe.testing import Checkpoints, frames_of, of_cell, outcome, write_run
 from suites.errors import UserError
 from suites.training import Training
 from tests.bench.test_pairs import cell as text_cell
+from tests.conftest import Command
 
 CHOICES = ("last", "diagonal", "every=2")
 DEFINED = {
@@ -217,3 +218,13 @@ def test_compare_knows_that_only_the_setting_differs(tmp_path: Path) -> None:
     assert ("plan", "eval") in {(d.what, d.name) for d in found.setup}
     assert not [d for d in found.setup if d.what in ("streams", "records")]
     assert not [s for s in found.scores if s.score == "acc" and s.difference]
+
+
+def test_the_option_is_the_setting(command: Command, tmp_path: Path) -> None:
+    """On the command line, in an experiment file and in Python the same cells are planned."""
+    words = "run digits -s er --scenario class --seeds 1 --dry-run --json"
+    table = "suite = 'digits'\nstrategies = ['er']\nscenarios = ['class']\nseeds = 1\nset.eval = 'last'"
+    (tmp_path / "e.toml").write_text(f"[[run]]\n{table}\n")
+    lines = f"{words} --eval last", f"{words} --set eval=last", f"run {tmp_path}/e.toml --dry-run --json"
+    planned = [json.loads(command(line)[1])["cells"] for line in (*lines, words)]
+    assert planned[0] == planned[1] == planned[2] != planned[3]
