@@ -27,7 +27,7 @@ class ReadAhead:
     def __init__(self, data: Data, schedule: Schedule, device: torch.device) -> None:
         self.data, self.schedule, self._reading = data, schedule, Future[None]()
         self._thread = ThreadPoolExecutor(1) if data.file is not None and device.type == "cpu" else None
-        step_bytes = schedule.rows_SLB[0].numel() * data.x_N[0].nbytes
+        step_bytes = schedule.rows_SLB.shape[1:].numel() * data.x_N[0].nbytes
         self._steps = max(1, _BLOCK_BYTES // max(1, step_bytes))
 
     def __enter__(self) -> Self:

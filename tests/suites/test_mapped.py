@@ -19,7 +19,7 @@ from bench.plan import CellSpec, one_cell
 from bench.plan.model import model_reference
 from bench.train import make_lanes, read_ahead, run_group
 from bench.train.read_ahead import ReadAhead
-from bench.train.schedule import schedule_task
+from bench.train.schedule import Schedule, schedule_task
 from lethe.testing import Checkpoints, outcome
 from suites.base import Data
 from suites.declared import parsed
@@ -194,6 +194,19 @@ def test_batches_are_equal_bit_for_bit_and_read_before_they_are_learned(
     assert found[0] is None
     assert found[1] is not None
     assert all(map(torch.equal, *batches))
+
+
+@pytest.mark.parametrize("most", [None, 100])
+def test_a_task_without_steps_reads_nothing(
+    most: int | None, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = arrays()
+    again(monkeypatch, most)
+    none_SLB = torch.empty(0, 2, 8, dtype=torch.int64)
+    none = Schedule(0, [0], none_SLB, None, steps=[0, 0], per_pass=[0, 0])
+    with ReadAhead(suites.get(name).load(), none, torch.device("cpu")) as ahead:
+        assert none.n_steps == 0
+        ahead.before(0)
 
 
 def test_pages_that_were_read_can_be_given_back(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
