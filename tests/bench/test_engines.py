@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -20,6 +22,8 @@ from bench.plan import Request
 from bench.runner import dispatch, on_engine, there
 from bench.store import Claims, RunReader
 from lethe.testing import outcome
+from suites.base import SUITES
+from tests import many_cells
 from tests.conftest import Command, Refuses, ran, refused
 from tests.dask_cluster import ROOT, DaskCluster, free_port
 from tests.network_namespaces import TwoHosts
@@ -220,6 +224,18 @@ def test_a_group_does_not_begin_after_its_command_has_ended(
 
     assert ran_on(Threads(gone), tmp_path, monkeypatch).counts == {"not finished": 6}
     assert RunReader(tmp_path).statuses() == {}
+
+
+def test_many_cells_are_submitted_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python -m tests.many_cells`` resolves and submits 100,000 in this way."""
+    engine = Threads()
+    monkeypatch.setattr(dispatch, "engine_at", lambda *_: engine)
+    with patch.dict(SUITES):
+        for name, act in islice(many_cells.stages(tmp_path / "many", 2, 3, 44, on="dask://here"), 2):
+            assert name in ("resolve", "submit")
+            act()
+    assert engine.calls == 2 * 3  # 132 lanes in groups of 64
+    assert list(RunReader(tmp_path / "many").statuses().values()) == ["done"] * 2 * 3 * 44
 
 
 def test_stopped_runs_wait_for_groups_that_have_begun(

@@ -5,10 +5,12 @@ from collections import Counter, deque
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from bench.engines import engine_at
 from bench.runner import processes
 from bench.runner.processes import Ended, number_of_processes
 from bench.runner.sharing import Sharing, share_of_memory
@@ -96,6 +98,24 @@ def test_as_many_groups_run_on_each_gpu_as_fit(monkeypatch: pytest.MonkeyPatch) 
     assert sorted(ended, key=int) == [str(n) for n in range(20)]
     assert Slow.first == dict.fromkeys(devices, 1)
     assert Slow.most == dict.fromkeys(devices, 2)
+
+
+def test_a_call_on_ray_takes_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    asked = dict[str, Any]()
+
+    def remote(**given: Any) -> Any:
+        asked.update(given)
+        return lambda call: Mock(remote=Mock(return_value=Mock(future=Future)))
+
+    monkeypatch.setattr(ray, "init", Mock())
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "GPU": 2.0})
+    engine = engine_at("ray://here:1", gpus=1 / 4)
+    assert engine.slots() == 8
+    engine.submit(print)
+    assert (asked["num_gpus"], asked["num_cpus"]) == (0.25, 1)
+    assert engine_at("ray://here:1").slots() == 16
 
 
 def test_per_device_is_for_gpus(refuses: Refuses, tmp_path: Path) -> None:
