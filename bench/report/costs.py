@@ -91,7 +91,7 @@ def large_data(path: Path) -> str:
     return (
         f"{markdown_rows(header, rows)}\n\n{n_rows:,} rows of {record['features']} numbers "
         f"({record['bytes'] / 1e9:.2f} GB), {record['tasks']} tasks, one pass of {record['strategy']}, "
-        f"{settings}: medians of {record['times']} processes each, with equal results. Preparing the Arrow "
+        f"{settings}: median of n = {record['times']}, with equal results. Preparing the Arrow "
         f"file took {record['prepare']['seconds']:.0f} s. Peak memory includes the parts of the file that "
         f"were mapped. `{record['command']}`, {record['at']}; {record['machine']}; torch "
         f"{record['packages']['torch']}, Python {record['python']}."

@@ -5,6 +5,7 @@ Axes: L lanes, S steps, B batch.
 
 from __future__ import annotations
 
+import mmap
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -56,4 +57,6 @@ class ReadAhead:
         self.data.file.release()
         # In their order in the file, which disks are made for.
         index = self.data.index_of(rows_SLB.flatten()).sort().values
-        self.data.x_N.index_select(0, index)
+        values, width = self.data.x_N.view(-1), self.data.x_N[0].numel()
+        for start in range(0, width, max(1, mmap.PAGESIZE // values.element_size())):
+            values[start::width].index_select(0, index)  # a value of each page is enough

@@ -70,4 +70,4 @@ def test_the_document_shows_the_record_of_large_data(tmp_path: Path) -> None:
     shown = large_data(tmp_path / "r.json")
     assert "| mapped file | 100 (90%) | 50 (80%) | 1,500 | 1.0 |" in shown
     assert "| memory | 111 (100%) | 62 (100%) | 4,000 | 1.0 |" in shown
-    assert "one pass of er, epochs=1: medians of 3 processes" in shown
+    assert "one pass of er, epochs=1: median of n = 3, with equal results" in shown

@@ -1,10 +1,10 @@
 """Measures 10 million short rows from a mapped file against memory, for docs/guides/long-streams.md.
 
-    python -m tests.perf.large_data results/reference/large-data.json [ROWS]
+    python -m tests.perf.large_data results/reference/large-data.json [ROWS [TIMES]]
 
 One pass of a small network over ten tasks, in a process of its own: the peak of its resident memory, the
-parts of mapped files among it, and its training speed. Both ways are taken twice, in alternating order. The
-data set is made, and put into the cache, by other processes.
+parts of mapped files among it, and its training speed. Both ways are taken twice (or TIMES), in alternating
+order. The data set is made, and put into the cache, by other processes.
 """
 
 import json
@@ -93,16 +93,16 @@ def run(what: str, folder: Path, limit: int) -> dict[str, Any]:
     return found
 
 
-def main(path: Path, n: int) -> None:
+def main(path: Path, n: int = ROWS, times: int = TIMES) -> None:
     """Measure, print and write the record."""
     about: Fields = {"schema": 1, "command": "python -m tests.perf.large_data", **where("cpu")}
     with tempfile.TemporaryDirectory() as scratch:
         folder, tries = Path(scratch), {way: list[dict[str, Any]]() for way in WAYS}
         write(folder / "rows.safetensors", n)
-        about |= {"rows": n, "features": FEATURES, "tasks": TASKS, "times": TIMES, "settings": SETTINGS}
+        about |= {"rows": n, "features": FEATURES, "tasks": TASKS, "times": times, "settings": SETTINGS}
         about |= {"strategy": STRATEGY, "bytes": (folder / "rows.safetensors").stat().st_size}
         about["prepare"] = run("prepare", folder, WAYS["mapped"])
-        for turn in range(TIMES):
+        for turn in range(times):
             for way in [*WAYS][:: 1 - 2 * (turn % 2)]:
                 tries[way].append(run("train", folder, WAYS[way]))
                 assert tries[way][-1]["mapped"] == (way == "mapped")
@@ -118,4 +118,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--":
         {"train": train, "prepare": prepare}[sys.argv[2]]()
     else:
-        main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else ROWS)
+        main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

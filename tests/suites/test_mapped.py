@@ -1,5 +1,6 @@
 """Data sets larger than memory: the same numbers as from memory, from a file that is mapped."""
 
+import mmap
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields
@@ -194,6 +195,26 @@ def test_batches_are_equal_bit_for_bit_and_read_before_they_are_learned(
     assert found[0] is None
     assert found[1] is not None
     assert all(map(torch.equal, *batches))
+
+
+def test_every_page_of_the_rows_is_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is in no memory of the process: rows of two and a half pages."""
+    n, page = 200, mmap.PAGESIZE
+    np.arange(n * page * 5 // 2 // 4, dtype=np.float32).tofile(here / "rows")
+    file = MappedFile(here / "rows")
+    x_N = torch.from_numpy(np.frombuffer(file.content, np.float32).reshape(n, 1, 1, -1))
+    y_N = torch.zeros(n, dtype=torch.int64)
+    data = Data("d", x_N, y_N, n - 1, ("a", "b"), 1.0, "f", file=file)
+    rows_SLB = torch.arange(0, n, 2).view(10, 1, 10)
+    schedule = Schedule(0, [0], rows_SLB, None, steps=[10], per_pass=[10])
+    selected, plain = list[Tensor](), Tensor.index_select
+    monkeypatch.setattr(
+        Tensor, "index_select", lambda self, dim, index: selected.append(self) or plain(self, dim, index)
+    )
+    ReadAhead(data, schedule, torch.device("cpu"))._read_rows(rows_SLB)
+    starts = sorted((of.data_ptr() - x_N.data_ptr()) % (page * 5 // 2) for of in selected)
+    assert starts == [0, page, 2 * page]
+    assert all(of.stride() == (page * 5 // 2 // 4,) for of in selected)
 
 
 @pytest.mark.parametrize("most", [None, 100])
