@@ -30,7 +30,7 @@ def repository(tmp_path: Path) -> Path:
     commit(folder, "first")
     programs = tmp_path / "bin"
     programs.mkdir()
-    note = f'echo "$0 $@" >> {tmp_path}/called\n'
+    note = f'echo "$0 $@ in $PWD" >> {tmp_path}/called\n'
     lines = {"python": note, "gh": note, "lethe": f'exec {sys.executable} -P -m bench "$@"\n'}
     for name, line in lines.items():
         (programs / name).write_text(f"#!/bin/sh\n{line}")
@@ -111,7 +111,7 @@ def test_the_action_fails_where_a_method_became_worse(repository: Path) -> None:
     assert badge == {"schemaVersion": 1, "label": "lethe", "message": "1 alarm", "color": "red"}
     assert 'failures="1"' in Path(outputs["compare"]["junit"]).read_text()
     called = (repository.parent / "called").read_text().splitlines()
-    assert called[0].endswith("python -m pip install --quiet lethe-bench")
+    assert called[0].endswith(f"python -m pip install --quiet lethe-bench in {repository}")
     assert f"gh pr comment 7 --body-file {outputs['compare']['markdown']}" in called[1]
 
 
@@ -119,8 +119,12 @@ def test_the_action_fails_where_a_method_became_worse(repository: Path) -> None:
 def test_the_action_passes_without_a_change_and_for_a_new_method(repository: Path) -> None:
     (repository / "other.txt").write_text("nothing of the method")
     commit(repository, "another file")
-    code, outputs = run_action(repository, run=WORDS)
+    words = "-c constraints.txt lethe-bench"
+    code, outputs = run_action(repository, run=WORDS, **{"base-install": words})
     assert (code, outputs["compare"]["status"]) == (0, "0")
+    base, called = repository.parent / "temp" / "base", (repository.parent / "called").read_text()
+    assert f"python -m venv {base}-environment in {base}\n" in called
+    assert f"python -m pip install --quiet {words} in {base}\n" in called
     (repository / "newer.py").write_text(METHOD)
     commit(repository, "a new method")
     git(repository, "worktree", "remove", "--force", "../temp/base")

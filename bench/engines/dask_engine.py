@@ -84,7 +84,7 @@ class DaskEngine:
             return ended
         self._calls[key] = of_dask
 
-        def copy(of_dask: DaskFuture[Any]) -> None:
+        def copy(of_dask: "DaskFuture[Any]") -> None:
             self._calls.pop(key, None)
             self._only.pop(key, None)
             try:
