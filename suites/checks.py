@@ -19,6 +19,7 @@ from torch import Tensor
 from suites.base import Data, Stream, Training
 from suites.errors import Unavailable, UserError, some
 from suites.mapped_file import blocks
+from suites.tracebacks import kind_and_message
 
 
 def check_data(suite: str, data: Any) -> None:
@@ -257,9 +258,8 @@ def guarded(what: str, call: Callable[[], Any]) -> Any:
         raise UserError(f"{what}: {error}") from error
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        words = (str(error).strip().splitlines() or [""])[0]
         place = f"{frame.filename}, line {frame.lineno}"
-        raise UserError(f"{what}: {type(error).__name__}: {words} ({place})") from error
+        raise UserError(f"{what}: {kind_and_message(error)} ({place})") from error
 
 
 def _kind(value: Any) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from suites.errors import EnvironmentFault, UserError
-from suites.tracebacks import own_place
+from suites.tracebacks import message_of, own_place
 
 OF_MACHINE = {
     code: what
@@ -43,7 +43,7 @@ def in_words(error: Exception) -> str:
     if number is None and (found := re.search(r"os error (\d+)", str(error))):
         number = int(found[1])  # of safetensors
     if not isinstance(error, OSError) or error.strerror is None:
-        what = (str(error).splitlines() or [""])[0]
+        what = message_of(error)
     else:
         where = error.filename or own_place(error)  # the system does not name the file of a failed write
         what = f"{where}: {error.strerror}" if where else error.strerror

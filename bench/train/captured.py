@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from strategies.core import Draws, LaneStreams, NotAlike, Optimiser, is_measured
+from suites.tracebacks import first_line
 
 if TYPE_CHECKING:
     from bench.train.lane_state import LaneState
@@ -58,7 +59,7 @@ class CudaGraph:
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 step()
         except RuntimeError as error:
-            raise NotAlike(f"CUDA cannot capture a step: {str(error).splitlines()[0]}") from error
+            raise NotAlike(f"CUDA cannot capture a step: {first_line(error)}") from error
         self._graph.replay()
 
     def replay(self) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from suites.declared import Declaration
 from suites.errors import UserError, unknown
 from suites.mapped_file import blocks, empty, is_large
-from suites.own.columns import Column, Table, as_word, first_line, recoded
+from suites.own.columns import Column, Table, as_word, recoded
+from suites.tracebacks import first_line
 
 
 def array_table(d: Declaration) -> Table:
@@ -114,4 +115,4 @@ def _read_arrays(d: Declaration) -> dict[str, np.ndarray[Any, Any]]:
 
         return {name: tensor.numpy() for name, tensor in load_file(d.place).items()}
     except Exception as error:  # damaged zip files, pickles and headers raise errors of many kinds
-        raise UserError(f"{d.place}: cannot be read: {first_line(error)}") from error
+        raise UserError(f"{d.place}: cannot be read: {first_line(error.__cause__ or error)}") from error

@@ -93,8 +93,3 @@ def as_word(value: Any) -> str | None:
     if isinstance(value, float):
         return None if np.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
     return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, or of its cause."""
-    return (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -12,7 +12,8 @@ import numpy as np
 
 from suites.declared import Declaration
 from suites.errors import UserError
-from suites.own.columns import Table, first_line
+from suites.own.columns import Table
+from suites.tracebacks import first_line
 
 _MISSING = "no image: add it, or leave the row out of the file"
 
@@ -51,7 +52,7 @@ def pixels(d: Declaration, images: Iterator[tuple[int, Any]], table: Table) -> n
         except UserError:
             raise
         except Exception as error:  # decoders raise errors of many kinds
-            table.refuse(d, [row], f"the image cannot be decoded: {first_line(error)}")
+            table.refuse(d, [row], f"the image cannot be decoded: {first_line(error.__cause__ or error)}")
         if d.size:
             plain = plain.resize((d.size, d.size), Image.Resampling.BILINEAR)
         found.append(np.asarray(plain, dtype=np.uint8))

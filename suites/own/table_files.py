@@ -12,7 +12,8 @@ from typing import Any
 
 from suites.declared import Declaration
 from suites.errors import UserError, some
-from suites.own.columns import first_line, used_columns
+from suites.own.columns import used_columns
+from suites.tracebacks import first_line
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def opened_table(d: Declaration, path: Path) -> Iterator[tuple[Any, Callable[[in
             datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it prints what it raises
             rows = make(str(path), cache_dir=scratch, **options)
         except Exception as error:  # each reader has its own errors
-            raise UserError(f"{d.place}: cannot be read: {first_line(error)}") from error
+            raise UserError(f"{d.place}: cannot be read: {first_line(error.__cause__ or error)}") from error
         finally:
             datasets.logging.set_verbosity(verbosity)
         if scan is not None and len(rows) != scan.n:
