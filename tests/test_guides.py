@@ -99,7 +99,7 @@ def test_a_training_stack_is_tracked(
     code, out, _ = command("", *guide.next("compare"))
     assert code == 0
     assert "differs: plan: optimiser: adam in BASE, adamw in NEW (all)" in out
-    assert re.search(r"differs: packages: scipy: \S+ in BASE, 99\.0 in NEW", out), out
+    assert re.search(r"differs: versions: scipy: \S+ in BASE, 99\.0 in NEW", out), out
     first_bad = guide.history(guide.text, guide.text.replace("lr = 0.001", "lr = 0.00001"))
     code, out, _ = command("", *guide.next("bisect"))
     assert (code, f"first bad revision: {first_bad[:7]} commit 3" in out) == (0, True)

@@ -297,7 +297,7 @@ def _environment(frames: Frames) -> dict[tuple[str, str], set[str]]:
     for command in frames.manifest.commands:
         for name, version in command.packages.items():
             if name not in ("torch", "numpy"):  # records name these
-                found.setdefault(("packages", name), set()).add(version)
+                found.setdefault(("versions", name), set()).add(version)
         found.setdefault(("versions", "Python"), set()).add(command.python)
         found.setdefault(("device", "machine"), set()).add(command.machine)
     return found

@@ -34,7 +34,7 @@ class SetupDifference(Described):
     """Something other than the results that differs between two runs, in some of the compared cells."""
 
     what: str
-    """plan, code, data, versions, device, lanes, seeds or records."""
+    """plan, code, data, streams, versions, device, lanes, seeds or records."""
     name: str
     """Which: a setting, source files, a package."""
     base: str

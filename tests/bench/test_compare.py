@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from scipy import stats
 
 import lethe
-from bench.schema import Comparison
+from bench.schema import Comparison, Project
 from bench.stats import judge
 from bench.stats.verdicts import seeds_to_settle
 from bench.store import pack_run
@@ -124,6 +126,46 @@ def test_margins_of_lethe_toml_go_from_suite_and_score_to_any(
     Path("lethe.toml").write_text("[margins.toy]\nacuracy = 3\n")
     refused("unknown score 'acuracy'", lethe.compare, *runs)
     refused("greater than 0", lethe.compare, *runs, margins={"any": {"acc": 0}})
+
+
+def test_the_margins_of_the_page_are_used_in_the_order_that_it_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "regressions.md").read_text()
+    toml = re.search(r"```toml\n(\[margins.*?)```", page, re.DOTALL)
+    assert toml
+    project = Project.read({"schema": 1} | tomllib.loads(toml[1]))[0]
+    asked = (
+        ("digits", "forgetting"),
+        ("digits", "acc"),
+        ("toy", "acc"),
+        ("toy", "forgetting"),
+        ("toy", "seconds_per_seed"),
+    )
+    assert [project.margin(*of, default=1.0) for of in asked] == [3, 2, 0.5, 1, 10]
+
+
+@pytest.mark.parametrize(
+    ("toml", "words", "alarms"),
+    [
+        ("acc = 9", "", 1),
+        ("acc = 10", "", 0),
+        ("any = 10", "", 0),
+        ("acc = 10", "--margin 9", 1),
+        ("acc = 9", "--margin 10", 0),
+    ],
+)
+def test_a_margin_decides(
+    toml: str,
+    words: str,
+    alarms: int,
+    runs: tuple[Path, Path],
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """er loses 9.9 points of acc; --margin is used instead of the file."""
+    monkeypatch.chdir(runs[0].parent)
+    Path("lethe.toml").write_text(f"[margins.toy]\n{toml}\n")
+    code, out, _ = command(f"compare base new --scores acc {words}")
+    assert (code, out.count("acc is worse")) == (1, alarms)  # a failed cell is an alarm, too
 
 
 def test_sizes_and_times_are_compared_in_per_cent(tmp_path: Path) -> None:
