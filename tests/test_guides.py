@@ -62,7 +62,7 @@ def test_a_model_is_tracked(tmp_path: Path, command: Command, monkeypatch: pytes
     code, out, _ = command("", *guide.next("compare"))
     assert code == 1
     assert "differs: plan: width: 100 in BASE, 4 in NEW" in out
-    assert "differs: code: net.py:" in out
+    assert "differs: code: model.py:" in out
     assert "alarm: digits class er: acc is worse" in out
     first_bad = guide.history(guide.text, narrow)
     code, out, _ = command("", *guide.next("bisect"))
@@ -72,7 +72,7 @@ def test_a_model_is_tracked(tmp_path: Path, command: Command, monkeypatch: pytes
     assert command("", *guide.next("perf"))[0] == 0
     assert (asked[0], [setup.title for setup in asked[1]]) == (
         "HEAD~1",
-        ["digits class er, ./net.py:Net, 1 lane"],
+        ["digits class er, ./model.py:Net, 1 lane"],
     )
     words = guide.next("run")
     assert "--resume-from" in words  # tests/bench/test_serving.py continues from an exported model
