@@ -477,10 +477,10 @@ def cut(content: bytes, draw: random.Random) -> bytes:
 
 def descendants(pid: int) -> list[int]:
     """Return the processes that a process started, and those that they started."""
-    try:
-        own = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    own: list[int] = []
+    with suppress(OSError):  # it has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            own += map(int, (thread / "children").read_text().split())
     return own + [further for child in own for further in descendants(child)]
 
 

@@ -10,6 +10,7 @@ Processor time is that of all processes, also of the scheduler, and depends litt
 """
 
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -53,8 +54,9 @@ class Clock:
 
     def _sample(self) -> None:
         while not self._stop.wait(0.2):
+            ended = resource.getrusage(resource.RUSAGE_CHILDREN)  # loky replaces workers that grow
             spent = sum(map(_processor_time, [os.getpid(), *descendants(os.getpid())]))
-            self.samples.append((time.time(), spent))
+            self.samples.append((time.time(), spent + ended.ru_utime + ended.ru_stime))
 
     def between(self, first: float, last: float) -> float:
         """Return the processor time between two moments."""
