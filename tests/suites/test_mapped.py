@@ -94,7 +94,7 @@ SOURCES: dict[str, Callable[[], str]] = {
 
 
 def again(monkeypatch: pytest.MonkeyPatch, most: int | None) -> None:
-    """Read data sets anew, with so many bytes in memory at most."""
+    """Read data sets again, with so many bytes in memory at most."""
     own_data._LOADED.clear()
     own_suite._SUITES.clear()
     if most is None:
