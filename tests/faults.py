@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,11 @@ from bench.schema import differing_fields
 from bench.store import RunReader, SavedModels, pack_run
 from bench.train import loop
 from lethe.testing import TOY
-from suites import sources
-from suites.base import register
+from suites import published_data
+from suites.base import Data, register
 from suites.errors import EnvironmentFault, UserError
+from suites.mnist import MNIST
+from suites.sources import fingerprint
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "results" / "reference" / "reliability.json"
@@ -425,19 +427,16 @@ class Faults:
         export_same = lambda folder: torch.equal(Predictor.load(folder).logits(rows), logits)  # noqa: E731
         texts = tuple(f"text number {n} of a small set" for n in range(12))
         options = {"max_tokens": 16, "pooling": "mean"}
-        hub = sources.Hub(
-            repository="a/b", config="c", revision="d", image="x", label="y", class_names=("0", "1")
-        )  # fmt: skip
-        pixels = torch.arange(4 * 64, dtype=torch.uint8).view(4, 1, 8, 8)
-        made = {"x": pixels, "y": torch.tensor([0, 1, 0, 1]), "n_train": torch.tensor(2)}
-        sources._convert = lambda hub, files: made  # type: ignore[assignment]
+        tiny = replace(MNIST, place="hub:a/b@main", class_names=("0", "1"))
+        x_N, y_N = torch.arange(4 * 64, dtype=torch.uint8).view(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+        made = Data(tiny.short, x_N, y_N, 2, tiny.class_names, 255.0, fingerprint(x_N, y_N, 2))
+        published_data._read = lambda d: made
 
         def cached(folder: Path) -> tuple[torch.Tensor, Any]:
             os.environ["LETHE_CACHE"] = str(folder)
-            sources._cached.cache_clear()
-            return model_inputs.features(texts, "tiny-bert", options).clone(), sources._cached(
-                hub, "identity", None
-            )
+            published_data._loaded.cache_clear()
+            of_tiny = published_data._loaded(tiny, "identity")
+            return model_inputs.features(texts, "tiny-bert", options).clone(), of_tiny
 
         features, data = cached(cache)
 
@@ -454,7 +453,7 @@ class Faults:
             ("saved models", whole, "models/*/*/*", read(models_same)),
             ("packed runs", packed, "*.gz", read(pack_same)),
             ("exported models", exported, "*[!d]", read(export_same)),
-            ("cached features and data", cache, "*.*[!d]", read(cache_same)),
+            ("cached features and data", cache, "**/*.*[!d]", read(cache_same)),
         ]
 
 

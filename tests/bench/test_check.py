@@ -302,7 +302,7 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
         hook("after_step", "len(batch.weight_LB)", given="batch"),
     ),
     "answers by a hook on the model": (
-        "export", "it answers with beside self.model",
+        "export", "predictions that need more than self.model must be made in predict() or logits()",
         setup("self.model.register_forward_hook(lambda m, given, out: -out)"),
         NEGATIVE + loss("self.cross_entropy(-self.model(batch.x_LBX), batch)"),
     ),

@@ -133,7 +133,8 @@ def test_a_full_disk_stops_the_run_and_the_next_one_finishes_it(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     undisturbed = ran(tmp_path / "whole", TWO)
-    line = f"run toy -s finetune -s er[buffer=20] --seeds 2 --jobs 1 --keep-models all --out {tmp_path / 'r'}"
+    line = "run toy -s finetune -s er[buffer=20] --seeds 2 --jobs 1 --keep-models all --checkpoint-every 0"
+    line += f" --out {tmp_path / 'r'}"
     with monkeypatch.context() as patch:
         patch.setattr(place, disk_full)
         code, out, err = command(line)

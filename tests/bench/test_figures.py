@@ -369,6 +369,7 @@ def test_pgf_figures_have_their_names_as_tex(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex (Debian: texlive-pictures, lmodern)")
 def test_pgf_figures_are_drawn_by_tex(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.report.figures.pgf.tex_system", lambda: "pdflatex")  # needs no system fonts
     monkeypatch.chdir(tmp_path)
     shown = choose(only_part(made_up(3, seeds=2)), names={"er": "a_b & 50 % {#}"})
     names = ("stream", "bars", "matrix")

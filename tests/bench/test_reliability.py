@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.store import files
-from suites import sources
+from suites import published_data
 from tests.faults import Faults, Tally
 
 SIZES = {"points": 2, "full": 1, "together": 1, "bits": 8, "blocks": 0, "cuts": 4}
@@ -13,7 +13,7 @@ SIZES = {"points": 2, "full": 1, "together": 1, "bits": 8, "blocks": 0, "cuts": 
 
 def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **sizes: int) -> Faults:
     """Return faults to inject; what they replace in this process is restored."""
-    monkeypatch.setattr(sources, "_convert", sources._convert)
+    monkeypatch.setattr(published_data, "_read", published_data._read)
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "own-cache"))
     return Faults(tmp_path, SIZES | sizes, 0)
 

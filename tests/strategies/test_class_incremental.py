@@ -225,7 +225,7 @@ def test_the_weight_of_exemplars_follows_from_the_mixing(mixing: str) -> None:
 def test_streams_of_shared_classes_and_tiny_memories_are_refused(name: str) -> None:
     with pytest.raises(Unsuitable, match="share"):
         ready(name, "domain")
-    with pytest.raises(Unsuitable, match="no row for each"):
+    with pytest.raises(Unsuitable, match="less than one row for each"):
         ready(name, buffer=3)
 
 

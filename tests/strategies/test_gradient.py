@@ -113,7 +113,7 @@ def test_gem_s_memory_counts_slots_in_use_and_needs_one_for_each_task() -> None:
     memory: Batch = strategy.remembered(0)
     assert memory.weight_LB.sum(1).tolist() == [6, 6, 6]
     assert torch.equal(memory.rows_LB[:, 6:], batch.rows_LB[:, :1].expand(-1, 4))
-    with pytest.raises(Unsuitable, match="no row for each"):
+    with pytest.raises(Unsuitable, match="less than one row for each"):
         ready("gem", buffer=1)
 
 

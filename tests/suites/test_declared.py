@@ -515,7 +515,7 @@ def test_the_command_line_runs_a_table_and_readers_need_no_file(
     assert set(run.each(staleness_of(run).of_record).values()) == {None}
     assert command("status run")[0] == 0
     assert "./r.csv[task=month,text=text]" in str(lethe.load("run").table())
-    refuses("text describe a data set, and digits is none", "run digits --text a -s er --dry-run")
+    refuses("text describe a data set, and digits is not one", "run digits --text a -s er --dry-run")
     refuses("no such file: ./r.csv", "run r.csv --text text -s er --dry-run")
 
 
