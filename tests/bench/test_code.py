@@ -85,9 +85,10 @@ def test_an_edit_changes_the_fingerprints_of_cells_that_run_it(
 
 
 def test_a_fingerprint_is_made_without_importing_torch() -> None:
-    code_of(cell())  # fills the index of names, which imports everything
     asked = f"import sys; from bench.plan import code_of; code_of({cell()}); sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=True)
+    for _ in range(2):  # the first fills the index of names, which imports everything, if the cache has none
+        done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=False)
+    assert done.returncode == 0
 
 
 def test_the_commit_recorded_is_that_of_lethe_s_own_checkout(
