@@ -169,6 +169,7 @@ def test_the_examples_of_the_readme_run(tmp_path: Path) -> None:
     assert "has no suite 'SHAPE'" in bad.stderr
 
 
+@pytest.mark.slow
 def test_show_prints_the_training_settings_of_a_suite() -> None:
     shown = json.loads(process("show", "split-cifar100", "--json").stdout)
     budget = asdict(suites.get("split-cifar100").training)

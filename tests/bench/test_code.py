@@ -51,6 +51,7 @@ def fingerprints() -> dict[tuple[str, str], str]:
     return {(n, m): code_of(cell(n, model=m)).fingerprint for n in NAMES for m in ("mlp", "cnn")}
 
 
+@pytest.mark.slow
 def test_an_edit_changes_the_fingerprints_of_cells_that_run_it(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_an_edit_changes_the_fingerprints_of_cells_that_run_it(
     fingerprints()
 
 
+@pytest.mark.slow
 def test_a_fingerprint_is_made_without_importing_torch() -> None:
     asked = f"import sys; from bench.plan import code_of; code_of({cell()}); sys.exit('torch' in sys.modules)"
     for _ in range(2):  # the first fills the index of names, which imports everything, if the cache has none
@@ -223,6 +225,7 @@ def test_the_metadata_of_a_suite_does_not_change_its_fingerprint(tmp_path: Path)
     assert digest("'mine', version=2, summary='mine', source='ours'") != plain
 
 
+@pytest.mark.slow
 def test_cached_features_are_named_after_the_encoder_s_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise an edited encoder would go on using the features of the old code."""
 

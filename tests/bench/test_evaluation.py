@@ -155,6 +155,7 @@ def test_class_tables_need_every_task_so_far() -> None:
     assert so_far(counts)[:, :2].tolist() == [[1, 1], [3, 1], [3, 2], [3, 3]]
 
 
+@pytest.mark.slow
 def test_generated_texts_of_the_scored_tasks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sacrebleu")
     small = {"epochs": 1, "rows_per_class": 6}
@@ -220,6 +221,7 @@ def test_compare_knows_that_only_the_setting_differs(tmp_path: Path) -> None:
     assert not [s for s in found.scores if s.score == "acc" and s.difference]
 
 
+@pytest.mark.slow
 def test_the_option_is_the_setting(command: Command, tmp_path: Path) -> None:
     """On the command line, in an experiment file and in Python the same cells are planned."""
     words = "run digits -s er --scenario class --seeds 1 --dry-run --json"

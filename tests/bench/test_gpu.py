@@ -121,6 +121,7 @@ def test_a_device_that_cannot_be_used_any_more_ends_the_process(tmp_path: Path) 
     assert lines_of(tmp_path / "gpu.jsonl")[0]["fault"] == "IndexError: an index is out of range"
 
 
+@pytest.mark.slow
 def test_the_cpu_s_side_is_that_of_this_code() -> None:
     """After a change that moves numbers: python -m bench.checks.gpu --cpu-side"""
     saved = json.loads(gpu.CPU_SIDE.read_text())

@@ -96,6 +96,7 @@ def test_test_rows_choose_nothing(tmp_path: Path) -> None:
         assert folded(run_of(tmp_path / str(n), {GRID: found})).grids[0].chosen == "lam=10"
 
 
+@pytest.mark.slow
 def test_every_form_of_a_report_shows_the_same_row(tmp_path: Path) -> None:
     frames = folded(run_of(tmp_path / "run", {GRID: LAMS}, cells_of("er", {(): (60, 70)})))
     made, stream = tables(frames, None, Layout(marks=True)), StringIO()

@@ -137,6 +137,7 @@ def test_several_models_are_refused_where_one_is_needed_and_so_are_empty_lists()
     refused("ewc: lam must be a number", lethe.run, "toy", {"ewc": {"lam": [1, None]}})
 
 
+@pytest.mark.slow
 def test_a_grid_of_models_has_rows_for_each(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"model": ["mlp", "cnn"], "epochs": 1}
     frames = lethe.run("toy", ["er[buffer=5|9]", "lwf"], settings=asked, seeds=1, out=tmp_path)

@@ -143,6 +143,7 @@ def test_defaults_that_do_nothing_or_harm_are_findings(frames: Frames) -> None:
     assert {one.kind for one in findings(replace(frames, scores=lower), margins)} == {"equal"}
 
 
+@pytest.mark.slow
 def test_check_defaults_trains_and_names_methods(command: Command) -> None:
     code, out, _ = command("check defaults digits -s si --scenario class --seeds 1 --jobs 1")
     assert code == 1

@@ -227,6 +227,7 @@ def test_tokens_and_padding_of_training_are_counted(tune: str) -> None:
     assert 0 < net.counts["tokens"] < net.counts["padded"]
 
 
+@pytest.mark.slow
 def test_frames_show_the_bleu_chrf_and_tokens_of_records(tmp_path: Path) -> None:
     spec = cell(epochs=1, score_every=4)
     (record,) = run_group([spec])

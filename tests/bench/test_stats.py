@@ -401,6 +401,7 @@ def test_power_equals_a_textbook_s_and_has_the_right_limits() -> None:
     refused("more than 100,000 seeds", power.seeds_needed, 1e-6, 1.0)
 
 
+@pytest.mark.slow
 def test_seeds_needed_follow_from_the_spread_of_a_run() -> None:
     a, b = [0.50, 0.52, 0.54, 0.56, 0.99], [0.49, 0.52, 0.51, 0.54]
     frame = scores({("s1", "a"): a, ("s1", "b"): b, ("s2", "a"): [0.1], ("s2", "b"): [0.1]})

@@ -187,6 +187,7 @@ class Breaks:
             raise SystemExit(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "sink", "says"),
     [

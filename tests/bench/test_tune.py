@@ -397,6 +397,7 @@ def test_a_method_that_learns_all_tasks_at_once_is_tuned_by_its_final_score(tmp_
     assert of.trials[0].score == pytest.approx(sum(shares) / len(shares))
 
 
+@pytest.mark.slow
 def test_trials_and_results_are_sized_to_a_budget(tmp_path: Path, command: Command) -> None:
     file, out = tmp_path / "study.toml", tmp_path / "run"
     budgeted = FILE.format(out=out).replace('["ewc"]', '["er", "ewc"]').replace('"all"', '"chosen"')

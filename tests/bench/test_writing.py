@@ -171,6 +171,7 @@ def test_export_needs_neither_data_nor_cache(
     assert serve.load(save(run, tmp_path / "n")).written(TEXTS) == expected
 
 
+@pytest.mark.slow
 def test_predict_prints_a_line_for_each_text(exported: Path, command: Command) -> None:
     code, out, err = command("predict", str(exported), *TEXTS)
     assert (code, err.strip()) == (0, "1 of 4 texts cut at 32 tokens")

@@ -136,6 +136,7 @@ def cells(strategy: str, name: str, scenario: str) -> list[CellSpec]:
     return [one_cell(name, strategy, scenario, seed=s, settings=SMALL) for s in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "source", "scenario"),
     [
@@ -312,6 +313,7 @@ def test_numbered_inputs_are_those_of_both_ways(monkeypatch: pytest.MonkeyPatch)
     assert len({*zip(plain.tolist(), hashed.tolist(), strict=True)}) == len({*plain.tolist()}) == N - 2
 
 
+@pytest.mark.slow
 def test_preparing_holds_blocks_of_the_rows_in_memory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By tracemalloc, which counts the arrays of NumPy: of 51 MB of rows, and labels and tasks."""
     from safetensors.numpy import save_file
