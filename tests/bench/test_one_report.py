@@ -23,6 +23,7 @@ from bench.report.figures import ACROSS, FIGURES, looks_of
 from bench.report.latex import latex
 from bench.report.layout import DEFAULT
 from bench.report.page import make_page
+from bench.report.page.section import inline
 from bench.report.parts import by_scenario, parts
 from bench.report.tables import in_markdown
 from bench.results import Frames, choose, load
@@ -341,3 +342,10 @@ def test_documents_show_the_numbers_of_the_tables(tmp_path: Path) -> None:
     means = own.groupby("score")["value"].mean()
     for name, cell in zip(("acc", "forgetting", "learning_acc"), cells[2:], strict=True):
         assert cell.split(" ± ")[0] == f"{100 * means[name]:.2f}"
+
+
+def test_figures_of_the_page_have_the_numbers_of_their_texts() -> None:
+    """Coordinates are rounded, a learning rate in a legend is not."""
+    text = "<text>er[lr=0.000931]</text>"
+    svg = f'<?xml version="1.0"?><svg id="a"><path d="M 1.23456 2"/>{text}</svg>'
+    assert inline(svg, "f") == f'<svg id="f-a"><path d="M 1.23 2"/>{text}</svg>'

@@ -30,6 +30,7 @@ from bench.results import Frames, Grid
 from bench.stats import SCORES
 from suites.base import Score
 
+_DIGITS = re.compile(r"\d+\.\d{3,}")
 _MOST_TASKS = 100
 """Number of tasks above which R, which grows with its square, is not on the page."""
 
@@ -221,5 +222,5 @@ def inline(svg: str, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
-    # Hundredths of a point are not seen.
-    return re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", svg)
+    # Less than a hundredth of a point is not seen in coordinates; numbers in texts stay.
+    return re.sub(r"<[^>]+>", lambda tag: _DIGITS.sub(lambda m: f"{float(m[0]):.2f}", tag[0]), svg)
