@@ -48,8 +48,7 @@ def grid_times(path: Path) -> str:
     header = ("way", "wall time, s", "processor time, s", "wall / first row", "processor / first row")
     return (
         f"{markdown_rows(header, rows)}\n\n`{record['command']}`, {record['at']}: `{record['grid']}`, "
-        f"{record['seeds']} seeds, digits class-incremental; {record['machine']}, load {record['load']:g}; "
-        f"torch {record['packages']['torch']}, Python {record['python']}."
+        f"{record['seeds']} seeds, digits class-incremental; {_made_on(record)}."
     )
 
 
@@ -71,8 +70,7 @@ def long_stream(path: Path) -> str:
         f"{late}, with the same record; a record of {record['record_bytes'] / 1000:.0f} kB, with "
         f"{record['classes_bytes'] / 1000:.0f} kB of confusion counts; its report in "
         f"{record['report_seconds']:g} s, {record['report_bytes'] / 1e6:.1f} MB. `{record['command']}`, "
-        f"{record['at']}; {record['machine']}; torch {record['packages']['torch']}, "
-        f"Python {record['python']}."
+        f"{record['at']}; {_made_on(record)}."
     )
 
 
@@ -93,8 +91,7 @@ def large_data(path: Path) -> str:
         f"({record['bytes'] / 1e9:.2f} GB), {record['tasks']} tasks, one pass of {record['strategy']}, "
         f"{settings}: median of n = {record['times']}, with equal results. Preparing the Arrow "
         f"file took {record['prepare']['seconds']:.0f} s. Peak memory includes the parts of the file that "
-        f"were mapped. `{record['command']}`, {record['at']}; {record['machine']}; torch "
-        f"{record['packages']['torch']}, Python {record['python']}."
+        f"were mapped. `{record['command']}`, {record['at']}; {_made_on(record)}."
     )
 
 
@@ -131,8 +128,7 @@ def engine_overhead(path: Path) -> str:
     cells = f"{record['cells'] * record['turns']:,} cells each, in {record['turns']} turns"
     return (
         f"{markdown_rows(header, rows)}\n\n`{record['command']}`, {record['at']}: {cells}, {n} at a time; "
-        f"{record['machine']}, load {record['load']:g}; torch {record['packages']['torch']}, "
-        f"Python {record['python']}."
+        f"{_made_on(record)}."
     )
 
 
@@ -149,9 +145,14 @@ def many_cells(path: Path) -> str:
     size = f"{record['cells']:,} cells in {record['groups']:,} groups"
     return (
         f"{markdown_rows(header, rows)}\n\n`{record['command']}`, {record['at']}: {size}; "
-        f"{record['scheduler']:.2f} GiB in the scheduler; {record['machine']}, load {record['load']:g}; "
-        f"torch {record['packages']['torch']}, Python {record['python']}."
+        f"{record['scheduler']:.2f} GiB in the scheduler; {_made_on(record)}."
     )
+
+
+def _made_on(record: dict[str, Any]) -> str:
+    """Return the machine of a record, its load if the record has it, and the versions."""
+    load = f", load {record['load']:g}" if "load" in record else ""
+    return f"{record['machine']}{load}; torch {record['packages']['torch']}, Python {record['python']}"
 
 
 def share(step: dict[str, Any]) -> float:

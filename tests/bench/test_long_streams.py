@@ -8,6 +8,8 @@ from bench.store import write_json
 from bench.train import run_group
 from tests.perf.long_stream import cell, exponent, streamed
 
+ABOUT = {"command": "made up", "at": "2026-01-01", "machine": "m", "python": "3", "packages": {"torch": "2"}}
+
 
 def test_a_stopped_stream_continues_and_stores_what_is_new(tmp_path: Path) -> None:
     found = streamed(40, tmp_path, 30, 10)
@@ -26,16 +28,9 @@ def test_the_document_shows_the_record_of_long_streams(tmp_path: Path) -> None:
     seconds = {n: 1e-6 * n**2 for n in (10, 20, 40)}
     assert abs(exponent(seconds) - 2) < 1e-9
     scoring = {"all": {"seconds": {str(n): s for n, s in seconds.items()}, "exponent": 2.0}}
-    about = {
-        "command": "made up",
-        "at": "2026-01-01",
-        "machine": "m",
-        "python": "3",
-        "packages": {"torch": "2"},
-    }
     write_json(
         tmp_path / "r.json",
-        about
+        ABOUT
         | {
             "tasks": 40,
             "memory": {"10": 300.4, "30": 301, "40": 302},
@@ -53,14 +48,7 @@ def test_the_document_shows_the_record_of_long_streams(tmp_path: Path) -> None:
 
 def test_the_document_shows_the_record_of_large_data(tmp_path: Path) -> None:
     of = {"load_seconds": 1.0, "train_seconds": 20.0, "processor_seconds": 10.0, "peak_mib": 1500.4}
-    about = {
-        "command": "made up",
-        "at": "2026-01-01",
-        "machine": "m",
-        "python": "3",
-        "packages": {"torch": "2"},
-    }
-    about |= {"rows": 1000, "features": 4, "tasks": 2, "times": 3, "strategy": "er", "bytes": 2e9}
+    about = ABOUT | {"rows": 1000, "features": 4, "tasks": 2, "times": 3, "strategy": "er", "bytes": 2e9}
     about |= {"settings": {"epochs": 1}, "prepare": {"seconds": 30}}
     ways = {
         "mapped": of,
