@@ -106,9 +106,12 @@ def hidden(frames: Frames) -> list[str]:
 
 def undefined(frames: Frames, columns: Iterable[str]) -> list[str]:
     """Return a line for each reason for which scores in some columns are not defined."""
+    if not frames.undefined:
+        return []
     of: dict[tuple[str, str, str], dict[str, dict[str, int]]] = {}
+    cells = frames.cells.to_dict("records")
     for score in columns:
-        for cell in frames.cells.to_dict("records"):
+        for cell in cells:
             if (why := frames.undefined.get((cell["key"], score))) is not None:
                 rows = of.setdefault((cell["suite"], cell["scenario"], why), {}).setdefault(score, {})
                 rows[cell["identity"]] = rows.get(cell["identity"], 0) + 1
