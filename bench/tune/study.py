@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Literal, cast
 import numpy as np
 
 import suites
-from bench.plan import CellSpec, Request, text_of, unsuitable
+from bench.plan import CellSpec, Request, Value, text_of, unsuitable
 from bench.results import Outcome, Trial, Tuned, outcomes
 from bench.runner import Options, carry_out, sized
 from bench.store import RunFolder, RunReader
@@ -231,6 +231,12 @@ class Method:
         )
 
 
+def other_settings(there: Mapping[str, Value], usual: Mapping[str, Value]) -> str:
+    """Return the settings in which two manifests differ, with the values of the first; empty for none."""
+    names = sorted(name for name in {*there, *usual} if there.get(name) != usual.get(name))
+    return ", ".join(f"{name}={text_of(there.get(name, 'default'))}" for name in names)
+
+
 class Study:
     """Methods that are tuned at an equal budget.
 
@@ -275,9 +281,7 @@ class Study:
         there = dict(RunReader(self.trials_folder).manifest_if_readable().shared)
         for method in self.methods:
             for part, own in method.trial_request(method.space.usual).shared().items():
-                before = there.setdefault(part, own)
-                if others := sorted(k for k in before | own if before.get(k) != own.get(k)):
-                    words = ", ".join(f"{k}={text_of(before.get(k, 'default'))}" for k in others)
+                if words := other_settings(there.setdefault(part, own), own):
                     raise UserError(
                         f"{part} is tuned with {words} in {self.folder}: use another folder (--out)"
                     )

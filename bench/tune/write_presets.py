@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.plan import Fields, Request, Value, text_of
 from bench.results import Tuned
 from bench.store import RunReader
-from bench.tune.study import FOLDER
+from bench.tune.study import FOLDER, other_settings
 from strategies import names
 from strategies.presets import FILE
 from suites.errors import UserError
@@ -36,8 +36,7 @@ def entry(chosen: Tuned, shared: Fields) -> Fields | None:
             suite's settings.
     """
     (usual,) = Request(chosen.view, (chosen.selector,), (chosen.scenario,)).shared().values()
-    if others := sorted(key for key in usual | shared if usual.get(key) != shared.get(key)):
-        words = ", ".join(f"{key}={text_of(shared[key]) if key in shared else 'default'}" for key in others)
+    if words := other_settings(shared, usual):
         raise UserError(f"{chosen.selector} was tuned with {words}; a preset needs the settings of its suite")
     if chosen.best is None or chosen.chosen == 0:
         return None
