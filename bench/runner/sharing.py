@@ -1,4 +1,4 @@
-"""How many groups a GPU runs at once: as many as asked for, and as fit by the memory that they needed."""
+"""How many groups a GPU runs at once: the number asked for, or fewer if they need too much memory."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ class Sharing:
     """The groups that run at once on each device: one until its memory is measured, then those that fit."""
 
     most: int = 0
-    """Groups of one device at once; 0 for as many as there are processes, without measuring."""
+    """Groups of one device at once; 0 for the number of processes, without measuring."""
     shares: dict[str, float] = field(default_factory=dict)
     """The largest share of its memory that a group of each device has needed."""
 

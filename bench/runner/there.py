@@ -76,9 +76,8 @@ def run_there(asked: Asked) -> Answer:
         if target.owner is not None and run.is_dir():
             if not target.owner.exists():  # the command has ended, and nobody waits for these cells
                 return Answer(Ended())
-            again = is_noted(
-                run, group[0].key
-            )  # the engine runs it again, because its worker died or vanished
+            # The engine runs it again if its worker died or vanished.
+            again = is_noted(run, group[0].key)
             with storing(run):
                 target = replace(target, attempt=Attempt.begin(run, group[0].key))
             if again:
