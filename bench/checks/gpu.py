@@ -258,6 +258,12 @@ def speed_by_product(name: str, lanes: int, device: str, size: Size, data: Data)
         return speed(name, "cnn", lanes, True, device, size, data)
 
 
+def speed_channels_last(name: str, lanes: int, device: str, size: Size, data: Data) -> dict[str, Any]:
+    """Measure steps of a cnn whose images have channels as the last axis in memory."""
+    with patch.object(LaneConv2d, "channels_last", True):
+        return speed(name, "cnn", lanes, True, device, size, data)
+
+
 def _measured(
     specs: Sequence[CellSpec], device: str, size: Size, data: Data | None, graph: bool = True
 ) -> dict[str, Any]:
@@ -399,9 +405,10 @@ def _run(asked: argparse.Namespace, device: str) -> int:
         (f"{n} {m} {k} graph {'on' if g else 'off'}", partial(speed, n, m, k, g, device, size, data))
         for k, m, n, g in settings
     ]
+    other_ways = {"by product": speed_by_product, "channels last": speed_channels_last}
     of_lanes += [
-        (f"{n} cnn {k} by product", partial(speed_by_product, n, k, device, size, data))
-        for k, n in itertools.product(size.lanes, few[:1])
+        (f"{n} cnn {k} {way}", partial(measure, n, k, device, size, data))
+        for k, n, (way, measure) in itertools.product(size.lanes, few[:1], other_ways.items())
     ]
     report.each("lanes", device, of_lanes, SECONDS["lanes"])
 

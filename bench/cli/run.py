@@ -205,7 +205,7 @@ def run(
 _HOW = {
     "what", "out", "track", "device", "jobs", "lanes", "on", "share", "data", "dry_run", "only_missing",
     "force", "retry_failed", "keep_models", "stale", "no_check", "trust", "as_json",
-    "checkpoint_every", "graph",
+    "checkpoint_every", "graph", "per_device",
 }  # fmt: skip
 """Parameters of ``run`` and ``tune`` that go with an experiment file."""
 

@@ -1,4 +1,4 @@
-"""Work that goes on in a thread while the next task is trained: the last checkpoint is written."""
+"""Work that goes on in a thread beside training: a checkpoint is written, coming rows are read."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +14,7 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "lethe-checkpoints")
+        self._thread = ThreadPoolExecutor(1, "lethe-background")
         self._work: Future[None] | None = None
 
     def start(self, work: Callable[[], None]) -> None:

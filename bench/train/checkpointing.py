@@ -194,13 +194,12 @@ def _copied(
 ) -> tuple[Any, dict[str, Tensor], dict[str, Tensor], Callable[[], None]]:
     """Return the same as copies on the host, and a function that waits until those of a GPU have arrived."""
     tree, tensors, whole = _tensors(state)
-    on_gpu = state.device.type == "cuda"
     # Into pinned memory: the steps of the next task are submitted behind the copies, without a wait.
     on_host = [
-        {name: t.to("cpu", non_blocking=True) if on_gpu else _own(t) for name, t in own.items()}
+        {name: t.to("cpu", non_blocking=True) if t.is_cuda else _own(t) for name, t in own.items()}
         for own in (tensors, whole)
     ]
-    if not on_gpu:
+    if state.device.type != "cuda":
         return tree, *on_host, lambda: None
     event = torch.cuda.Event()
     event.record(torch.cuda.current_stream(state.device))

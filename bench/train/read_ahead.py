@@ -6,19 +6,18 @@ Axes: L lanes, S steps, B batch.
 from __future__ import annotations
 
 import mmap
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
+from functools import partial
 
 import torch
 
+from bench.train.background import Background
 from bench.train.schedule import Schedule
 from suites.base import Data
 
 _BLOCK_BYTES = 2**24
 
 
-class ReadAhead:
+class ReadAhead(Background):
     """Reads the rows of a task a block of steps before they are learned, in a thread.
 
     What is read is not used: it is in the system's cache then, and each batch is made as for a data set in
@@ -26,31 +25,21 @@ class ReadAhead:
     """
 
     def __init__(self, data: Data, schedule: Schedule, device: torch.device) -> None:
-        self.data, self.schedule, self._reading = data, schedule, Future[None]()
-        self._thread = ThreadPoolExecutor(1) if data.file is not None and device.type == "cpu" else None
+        super().__init__()
+        self.data, self.schedule = data, schedule
+        self._reads = data.file is not None and device.type == "cpu"
         step_bytes = schedule.rows_SLB.shape[1:].numel() * data.x_N[0].nbytes
         self._steps = max(1, _BLOCK_BYTES // max(1, step_bytes))
 
-    def __enter__(self) -> Self:
-        self._read(0)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
-
     def before(self, step: int) -> None:
         """Wait for the rows of a step, counted from 0, and have the next block read."""
-        if self._thread is not None and step % self._steps == 0:
-            self._reading.result()
+        if self._reads and step % self._steps == 0:
+            if step == 0:
+                self._read(0)
             self._read(step + self._steps)
 
     def _read(self, step: int) -> None:
-        if self._thread is not None:
-            rows_SLB = self.schedule.rows_SLB[step : step + self._steps]
-            self._reading = self._thread.submit(self._read_rows, rows_SLB)
+        self.start(partial(self._read_rows, self.schedule.rows_SLB[step : step + self._steps]))
 
     def _read_rows(self, rows_SLB: torch.Tensor) -> None:
         assert self.data.file is not None

@@ -58,13 +58,16 @@ class LaneLinear(nn.Module):
 class LaneConv2d(nn.Module):
     """A convolution per lane, initialised like ``nn.Conv2d``: (B, L*I, H, W) to (B, L*O, H', W').
 
-    Several lanes are one convolution with lanes as groups, or on a GPU one batched product of patches if
-    these take at most ``most_bytes``. On a CPU, with 8 to 16 lanes, the product takes 1.3 to 2 times as long
-    as the groups for one input channel and 2 to 11 times for more. ``lethe check gpu`` measures both.
+    Several lanes are one convolution with lanes as groups. On a GPU its images can have channels as the last
+    axis in memory, or it can be one batched product of patches if these take at most ``most_bytes``. On a
+    CPU, with 8 to 16 lanes, the product takes 1.3 to 2 times as long as the groups for one input channel and
+    2 to 11 times for more. ``lethe check gpu`` measures all three.
     """
 
     most_bytes: ClassVar[int] = 0
     """The most memory that patches of a product take; 0, for groups, until a GPU has been measured."""
+    channels_last: ClassVar[bool] = False
+    """Whether groups have channels as the last axis, on a GPU; no, until one has been measured."""
 
     def __init__(
         self,
@@ -86,6 +89,8 @@ class LaneConv2d(nn.Module):
         """Convolve each lane's channels with its own kernels."""
         if x.is_cuda and len(self.weight) > 1 and self._patch_bytes(x) <= self.most_bytes:
             return self.by_product(x)
+        if x.is_cuda and self.channels_last:
+            return self.in_groups_channels_last(x)
         return self.in_groups(x)
 
     def in_groups(self, x: Tensor) -> Tensor:
@@ -94,6 +99,10 @@ class LaneConv2d(nn.Module):
         return F.conv2d(
             x, self.weight.flatten(0, 1), bias, self.stride, self.padding, groups=len(self.weight)
         )
+
+    def in_groups_channels_last(self, x: Tensor) -> Tensor:
+        """Return the same with channels as the last axis in memory."""
+        return self.in_groups(x.contiguous(memory_format=torch.channels_last))
 
     def by_product(self, x: Tensor) -> Tensor:
         """Return the convolution as a product of patches, P a lane, and kernels of K numbers."""

@@ -104,3 +104,18 @@ def test_a_checkpoint_is_copied_without_a_wait_for_the_device() -> None:
         background.wait()
     assert len(saved.after[2]) == 2
     assert not any(tensor.is_cuda for tensors, _ in saved.after[2].values() for tensor in tensors.values())
+
+
+def test_what_a_strategy_holds_on_the_host_is_copied_as_well() -> None:
+    """Its next task may change it in place while the checkpoint is written."""
+    trained = threading.Event()
+    late = Late(trained)
+    with pretended_device(), Background() as background:
+        state = make_lanes([toy_cell("finetune", epochs=1)], "cuda")
+        state.strategy.on_host_L = torch.zeros(1)  # type: ignore[attr-defined]
+        learn_task(state, 0)
+        save_checkpoint(state, late, 1, background)
+        state.strategy.on_host_L += 1  # type: ignore[attr-defined]
+        trained.set()
+    ((tensors, _),) = late.after[1].values()
+    assert tensors["strategy/on_host_L"].item() == 0

@@ -2,7 +2,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import suites
 from bench import models
 from bench.cli.commands_page import commands
 from bench.cli.run import _HOW
+from bench.runner import Options
 from bench.schema import RunTable, TuneTable
 from suites.declared import OPTIONS
 from tests.conftest import Command, Refuses, process
@@ -53,6 +54,7 @@ def test_every_option_that_says_what_is_run_is_refused_beside_a_file(name: str, 
     refused = {max(p.opts, key=len): p for key, p in options.items() if key not in _HOW}
     of_file = {"strategy", "scenario", "settings", *OPTIONS, *RunTable.model_fields, *TuneTable.model_fields}
     assert of_file & options.keys() <= {p.name for p in refused.values()}
+    assert not {p.name for p in refused.values()} & {of_run.name for of_run in fields(Options)}
     for word, option in refused.items():
         given = [word] if option.is_flag else [word, "1"]
         refuses(f"leave out {word}, or change study.toml", f"{name} study.toml", *given)

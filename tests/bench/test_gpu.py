@@ -74,7 +74,7 @@ def test_it_runs_with_its_six_packages_only(tmp_path: Path) -> None:
         for lanes in (1, 2)
         for model in ("mlp", "cnn")
         for graph in ("on", "off")
-    ] + ["er cnn 1 by product", "er cnn 2 by product"]
+    ] + [f"er cnn {lanes} {way}" for lanes in (1, 2) for way in ("by product", "channels last")]
     assert all(line["samples_per_second"] > 0 < line["bytes_per_lane"] for line in of["lanes"] + of["lora"])
     assert of["table"][-1]["entries"] == 23
     assert [line["lanes"] for line in of["lora"]] == [1, 2]

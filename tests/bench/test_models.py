@@ -62,14 +62,15 @@ def single(name: str, net: nn.Module, lane: int) -> nn.Module:
     return nn.Sequential(o("conv"), o("norm"), relu, *blocks, nn.AdaptiveAvgPool2d(1), flat, o("head"))
 
 
-WAYS = [(name, way) for name in ("cnn", "resnet18") for way in ("in_groups", "by_product")]
+CONVOLUTIONS = ("in_groups", "in_groups_channels_last", "by_product")
+WAYS = [(name, way) for name in ("cnn", "resnet18") for way in CONVOLUTIONS]
 
 
 @pytest.mark.parametrize(("name", "way"), [("mlp", ""), *WAYS])
 def test_each_lane_equals_a_network_of_ordinary_layers(
     name: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They agree in logits, gradients and running statistics, in both ways to compute convolutions."""
+    """They agree in logits, gradients and running statistics, in all ways to compute convolutions."""
     if way:
         monkeypatch.setattr(LaneConv2d, "forward", getattr(LaneConv2d, way))
     small = {"mlp": {"hidden": 6}, "cnn": {"width": 3, "hidden": 7}, "resnet18": {"width": 2}}[name]
@@ -104,6 +105,28 @@ def test_convolutions_are_products_on_a_gpu_for_several_lanes_and_patches_of_a_s
         assert not launched(1, "cuda")
         assert not launched(2, "cuda", 9)
         assert not launched(2, "cpu")
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_convolutions_have_channels_last_on_a_gpu_if_that_is_on(
+    on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LaneConv2d, "channels_last", on)
+    layouts: list[bool] = []
+    in_groups = LaneConv2d.in_groups
+
+    def noted(layer: LaneConv2d, x: torch.Tensor) -> torch.Tensor:
+        layouts.append(x.is_contiguous(memory_format=torch.channels_last))
+        return in_groups(layer, x)
+
+    monkeypatch.setattr(LaneConv2d, "in_groups", noted)
+    layer = LaneConv2d([generator(s, "model") for s in range(2)], 2, 3, 3, padding=1)
+    x = torch.rand(2, 4, 8, 8)
+    with pretended_device(1), torch.no_grad():
+        here = layer(x)
+        there = layer.to("cuda")(x.to("cuda")).cpu()
+    assert layouts == [False, on]
+    torch.testing.assert_close(there, here)
 
 
 @pytest.mark.parametrize("name", [n for n in models.names() if n != "efficientnet-lite0"])
