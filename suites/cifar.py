@@ -60,12 +60,14 @@ PRESETS_100: dict[str, dict[str, Value]] = {
     "hou2019-5": {"first": 50, "tasks": 6, **_OF_160},
     "hou2019-10": {"first": 50, "tasks": 11, **_OF_160},
     "rebuffi2017": {
-        "tasks": 10, "epochs": 70, "batch": 128, "optimiser": "momentum", "lr": 2.0, "weight_decay": 1e-5,
+        "tasks": 10, "epochs": 70, "batch": 128, "optimiser": "momentum", "lr": 2.0, "weight_decay": 2e-5,
         "schedule": "multi-step", "milestones": "49-63", "decay": 0.2, "reset_optimiser": True,
     },
 }  # fmt: skip
-"""Hou et al. 2019 (LUCIR): half of the classes first, then 5 or 10 tasks. Rebuffi et al. 2017 (iCaRL). Both
-train a ResNet-32; the suite's network is the reduced ResNet-18."""
+"""Hou et al. 2019 (LUCIR): half of the classes first, then 5 or 10 tasks. Rebuffi et al. 2017 (iCaRL):
+their penalty is 1e-5 times the squared weights, with a gradient of 2e-5 times the weights, and their rate is
+for a mean over outputs, ``icarl[units=mean]``. Both train a ResNet-32; the suite's network is the reduced
+ResNet-18."""
 _DATA = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
 
 SPLIT_CIFAR10 = register(
