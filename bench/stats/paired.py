@@ -6,6 +6,7 @@ Axes: P pairs, N seeds, F sign patterns.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -20,8 +21,8 @@ EXACT_UP_TO = 30
 """Largest number of pairs for which all sign patterns are counted."""
 FLIPS = 99_999
 """Number of sign patterns drawn for more pairs."""
-_AT_ONCE = 256
-"""Rows of differences that are multiplied by the drawn patterns at once; their sums take 20 MB."""
+_ROWS_AT_ONCE, _FLIPS_AT_ONCE = 256, 1000
+"""Rows of differences that are multiplied by drawn patterns at once: their sums, 2 MB, stay in the cache."""
 
 
 def fewest(comparisons: int = 1) -> int:
@@ -81,7 +82,7 @@ def compare_pairs(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.D
     constant = (found.max() - found.min()) <= _slack(np.nan_to_num(difference_PN))
     out["d_z"] = (out["mean"] / out["sd"]).mask(constant)
     there = [row[~np.isnan(row)] for row in difference_PN]
-    out["p"], out["p_wilcoxon"] = sign_flips(there), [wilcoxon(d) for d in there]
+    out["p"], out["p_wilcoxon"] = sign_flips(there), wilcoxons(there)
     return out[list(Paired.__annotations__)]
 
 
@@ -108,17 +109,32 @@ def sign_flips(
             drawn.setdefault(len(d), []).append(place)
         elif len(d):
             found[place] = _counted(d, float(reach)) if reach > 0 else 1.0
-    parts = [(n, p[i : i + _AT_ONCE]) for n, p in drawn.items() for i in range(0, len(p), _AT_ONCE)]
-    for n, places in parts:
+    for n, places in drawn.items():
         rows_PN = np.array([differences[place] for place in places])
-        reach_P = np.abs(rows_PN.sum(1)) - _slack(rows_PN)
-        rng, hits_P = np.random.default_rng(seed), np.zeros(len(places), dtype=int)
-        for start in range(0, flips, 10_000):
-            signs_FN = rng.integers(0, 2, size=(min(10_000, flips - start), n)) * 2.0 - 1
-            hits_P += (np.abs(signs_FN @ rows_PN.T) >= reach_P).sum(0)
+        hits_P = _hits(rows_PN, _drawn_signs(n, flips, seed))
         for place, hits in zip(places, hits_P.tolist(), strict=True):
             found[place] = (1 + hits) / (1 + flips)
     return found
+
+
+@lru_cache(maxsize=1)
+def _drawn_signs(n: int, flips: int, seed: int) -> NDArray[np.int8]:
+    """Return sign patterns of n pairs, drawn with a seed; a report asks for the same ones many times."""
+    rng = np.random.default_rng(seed)
+    parts = [rng.integers(0, 2, size=(min(10_000, flips - at), n)) for at in range(0, flips, 10_000)]
+    return np.concatenate(parts).astype(np.int8) * 2 - 1
+
+
+def _hits(rows_PN: NDArray[np.float64], signs_FN: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Return for each row the number of patterns with |sum| at least as large as that of the row."""
+    hits_P = np.zeros(len(rows_PN), dtype=int)
+    reach_P = np.abs(rows_PN.sum(1)) - _slack(rows_PN)
+    for flip in range(0, len(signs_FN), _FLIPS_AT_ONCE):
+        signs = signs_FN[flip : flip + _FLIPS_AT_ONCE].astype(float)
+        for row in range(0, len(rows_PN), _ROWS_AT_ONCE):
+            of = slice(row, row + _ROWS_AT_ONCE)
+            hits_P[of] += (np.abs(signs @ rows_PN[of].T) >= reach_P[of]).sum(0)
+    return hits_P
 
 
 def _counted(d: NDArray[np.float64], reach: float) -> float:
@@ -150,15 +166,31 @@ def wilcoxon(differences_N: ArrayLike) -> float:
     It is the sign-flip test of the signed ranks, so p is exact up to 30 pairs, also with ties; for more pairs
     it is scipy's. (With ties, scipy counts the patterns one by one in Python, a second per comparison.)
     """
-    d = np.asarray(differences_N, dtype=float)
+    [p] = wilcoxons([np.asarray(differences_N, dtype=float)])
+    return p
+
+
+def wilcoxons(differences: Sequence[NDArray[np.float64]]) -> list[float]:
+    """Return p of ``wilcoxon`` for many rows of differences; those alike are computed together."""
+    found = [1.0 if len(d) else math.nan for d in differences]
     # Accuracies are ratios of counts: rounded, so that equal differences are exact ties.
-    d = np.round(d, 12)
-    d = d[d != 0]
-    if len(d) == 0:
-        return math.nan if np.size(differences_N) == 0 else 1.0
-    if len(d) <= EXACT_UP_TO:
-        return sign_flip(np.sign(d) * stats.rankdata(np.abs(d)))
-    return float(stats.wilcoxon(d).pvalue)
+    rounded = [np.round(d, 12) for d in differences]
+    rows = [d[d != 0] for d in rounded]
+    # scipy decides once for all rows whether to count: not with ties.
+    alike: dict[tuple[int, bool], list[int]] = {}
+    for place, d in enumerate(rows):
+        if len(d):
+            ties = len(d) > EXACT_UP_TO and len(np.unique(np.abs(d))) < len(d)
+            alike.setdefault((len(d), ties), []).append(place)
+    for (n, _), places in alike.items():
+        d_PN = np.array([rows[place] for place in places])
+        if n <= EXACT_UP_TO:
+            p_P = sign_flips(list(np.sign(d_PN) * stats.rankdata(np.abs(d_PN), axis=1)))
+        else:
+            p_P = stats.wilcoxon(d_PN, axis=1).pvalue.tolist()
+        for place, p in zip(places, p_P, strict=True):
+            found[place] = p
+    return found
 
 
 def holm(p: Sequence[float]) -> list[float]:
