@@ -7,7 +7,7 @@ DEMO := results/runs/demo
 INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lowest fuzz faults lint site bench costs launches grid-times long-stream large-data engine-overhead statistics reference regressions compare docs gallery clean
+.PHONY: demo test check coverage lowest fuzz faults lint site bench costs launches grid-times long-stream large-data engine-overhead statistics reference regressions compare docs gallery clean
 
 demo: .venv/installed
 	$(BIN)/lethe run digits -s finetune -s er -s der++ -s ewc -s lwf -s joint --scenario class --seeds 5 --stale rerun --out $(DEMO) >/dev/null
