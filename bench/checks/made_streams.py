@@ -40,6 +40,9 @@ _FILLERS = "the a we saw some more of it today again and then later on with"
 PER_CLASS = 60
 DIGITS = (1, 8, 8)
 """Shape of an image of digits."""
+LARGE = (1, 16, 16)
+"""Shape of the images of ``check-easy-large``: several pixels are left after the strides of a ResNet-18, so
+that batch normalisation can take a single row."""
 SHAPES = (DIGITS, (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 96, 96), (3, 224, 224))
 """Shapes of images that a network is tried with: the first that it can read is used for its checks."""
 
@@ -192,7 +195,7 @@ def made_streams(shape: tuple[int, int, int] = DIGITS) -> Iterator[None]:
     """
     layouts = {"easy": EASY, "uneven": UNEVEN, "again": AGAIN}
     made = [_suite(name, tables, texts, shape) for name, tables in layouts.items() for texts in (False, True)]
-    made.append(PAIRS)
+    made += [replace(_suite("easy", EASY, False, LARGE), name="check-easy-large"), PAIRS]
     for suite in made:
         suites.base.register(suite)
     try:

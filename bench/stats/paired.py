@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from bench.stats.intervals import half_width
 
@@ -129,11 +130,13 @@ def _hits(rows_PN: NDArray[np.float64], signs_FN: NDArray[np.int8]) -> NDArray[n
     """Return for each row the number of patterns with |sum| at least as large as that of the row."""
     hits_P = np.zeros(len(rows_PN), dtype=int)
     reach_P = np.abs(rows_PN.sum(1)) - _slack(rows_PN)
-    for flip in range(0, len(signs_FN), _FLIPS_AT_ONCE):
-        signs = signs_FN[flip : flip + _FLIPS_AT_ONCE].astype(float)
-        for row in range(0, len(rows_PN), _ROWS_AT_ONCE):
-            of = slice(row, row + _ROWS_AT_ONCE)
-            hits_P[of] += (np.abs(signs @ rows_PN[of].T) >= reach_P[of]).sum(0)
+    # The products are small, and other processes of a report draw figures: threads would wait for a core.
+    with threadpool_limits(1, "blas"):
+        for flip in range(0, len(signs_FN), _FLIPS_AT_ONCE):
+            signs = signs_FN[flip : flip + _FLIPS_AT_ONCE].astype(float)
+            for row in range(0, len(rows_PN), _ROWS_AT_ONCE):
+                of = slice(row, row + _ROWS_AT_ONCE)
+                hits_P[of] += (np.abs(signs @ rows_PN[of].T) >= reach_P[of]).sum(0)
     return hits_P
 
 
