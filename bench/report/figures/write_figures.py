@@ -1,5 +1,6 @@
 """All figures of a run, into a folder."""
 
+import gc
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -120,6 +121,7 @@ def _part_of(parent: int, *part: Any) -> tuple[str, list[Drawn]]:
     """Draw the figures of a part, in a process that ends with its parent."""
     if os.getpid() != parent:
         follow(parent)
+        gc.freeze()  # matplotlib makes many cycles: each collection would visit all that was imported
     return _make_part(*part)
 
 
