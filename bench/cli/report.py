@@ -67,7 +67,13 @@ def report(
     width: Annotated[
         str, typer.Option(help="Width of the figures: column (3.35 in), text (6.9 in) or inches.")
     ] = "text",
-    formats: Annotated[str, typer.Option(help="Formats of the figures: pdf, svg, png, pgf.")] = "pdf,svg,png",
+    formats: Annotated[
+        str,
+        typer.Option(
+            help="Formats of the figures: pdf, svg, png, pgf. By default the first three, or svg for more "
+            "than 20 suites and scenarios."
+        ),
+    ] = "",
     history: Annotated[
         list[str] | None,
         typer.Option(

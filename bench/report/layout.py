@@ -15,6 +15,9 @@ ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 FORMATS = ("pdf", "svg", "png")
 ALL_FORMATS = (*FORMATS, "pgf")
 """Formats of figures; PGF is written only where it is asked for, because it needs TeX."""
+MOST_PARTS = 20
+"""Most suites and scenarios whose figures are drawn for the page at a width of their own, and are written as
+PDF and PNG too if no formats are asked for. Beyond, that would take minutes."""
 Spread = Literal["ci", "bca", "sd", "sem"]
 SPREADS = {
     "ci": "mean ± half-width of the 95 % t interval",
@@ -73,7 +76,7 @@ def chosen_width(text: str) -> float:
 
 
 def chosen_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the formats of figures, by default the usual ones.
+    """Return the formats of figures; none for ``default_formats``.
 
     Raises:
         UserError: A format is unknown, or PGF is asked for and no TeX is installed.
@@ -83,7 +86,12 @@ def chosen_formats(names: Sequence[str]) -> tuple[str, ...]:
             raise unknown("format of figures", name, [*ALL_FORMATS])
     if "pgf" in names:
         tex_system()
-    return tuple(dict.fromkeys(names)) or FORMATS
+    return tuple(dict.fromkeys(names))
+
+
+def default_formats(n_parts: int) -> tuple[str, ...]:
+    """Return the formats of the figures of so many suites and scenarios: SVG alone if they are very many."""
+    return FORMATS if n_parts <= MOST_PARTS else ("svg",)
 
 
 def tex_system() -> str:

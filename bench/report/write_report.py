@@ -11,7 +11,8 @@ from bench.report.csv_text import csv_text
 from bench.report.grid_texts import grid_settings
 from bench.report.history_table import write_history
 from bench.report.latex import latex
-from bench.report.layout import FORMATS, TWO_COLUMNS, Layout, chosen_scores
+from bench.report.layout import FORMATS, TWO_COLUMNS, Layout, chosen_scores, default_formats
+from bench.report.parts import part_names
 from bench.report.summary import pairs_of_report
 from bench.report.tables import in_markdown, print_tables, tables
 from bench.report.tuned_rows import budget_data
@@ -27,7 +28,7 @@ def make_report(
     date: str = "",
     console: Console | None = None,
     width: float = TWO_COLUMNS,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = (),
     history: Sequence[Line] = (),
 ) -> Path:
     """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
@@ -52,6 +53,10 @@ def make_report(
     made = tables(frames, scores, layout)
     if console is not None:
         print_tables(made, console)
+        if not formats and default_formats(n := len(part_names(frames))) != FORMATS:
+            console.print(
+                f"figures of {n} suites and scenarios are SVG files only: --formats pdf,svg,png for more"
+            )
     ranked = across(frames, shown)
     with _writing_into(folder):
         (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]), encoding="utf-8")

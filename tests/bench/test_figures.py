@@ -1,5 +1,6 @@
 """Figures: their data against direct calculation, equal bytes, readable labels and colours."""
 
+import io
 import itertools
 import json
 import math
@@ -19,9 +20,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from rich.console import Console
 
 import strategies
-from bench.report import plot
+from bench.report import make_report, plot
 from bench.report.figures import (
     ACROSS,
     FIGURES,
@@ -324,9 +326,24 @@ def test_the_page_of_many_suites_shows_the_figures_of_the_folder(
 ) -> None:
     frames = frames_of(made_up(2, seeds=2, n_tasks=2))
     for most, inches in ((1, ONE_COLUMN), (0, 5)):
-        monkeypatch.setattr("bench.report.figures.write_figures._MOST_DRAWN_TWICE", most)
+        monkeypatch.setattr("bench.report.figures.write_figures.MOST_PARTS", most)
         ((_, figures),) = begin_figures(frames, tmp_path, 5, ["svg"])
         assert {f'width="{72 * inches:g}pt"' in figure.svg for figure in figures} == {True}
+
+
+def test_a_report_of_very_many_suites_writes_svg_alone_unless_formats_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, out = frames_of(made_up(2, seeds=2, n_tasks=2)), io.StringIO()
+    console = Console(file=out, width=200)
+    make_report(frames, tmp_path / "one", console=console)
+    assert {p.suffix for p in (tmp_path / "one" / "figures").iterdir()} == {".pdf", ".svg", ".png", ".csv"}
+    monkeypatch.setattr("bench.report.layout.MOST_PARTS", 0)
+    make_report(frames, tmp_path / "many", console=console)
+    assert {p.suffix for p in (tmp_path / "many" / "figures").iterdir()} == {".svg", ".csv"}
+    assert out.getvalue().count("figures of 1 suites and scenarios are SVG files only") == 1
+    make_report(frames, tmp_path / "asked", console=console, formats=["png"])
+    assert {p.suffix for p in (tmp_path / "asked" / "figures").iterdir()} == {".png", ".csv"}
 
 
 def test_pgf_needs_tex_and_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

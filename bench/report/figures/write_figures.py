@@ -35,7 +35,7 @@ from bench.report.figures.stream import stream
 from bench.report.figures.tasks import tasks
 from bench.report.figures.tips import Drawing, Tip
 from bench.report.figures.trials import trials
-from bench.report.layout import FORMATS, ONE_COLUMN, TWO_COLUMNS
+from bench.report.layout import FORMATS, MOST_PARTS, ONE_COLUMN, TWO_COLUMNS, default_formats
 from bench.report.parts import by_scenario, part_names, parts, stem
 from bench.results import Frames
 from suites.errors import EnvironmentFault
@@ -57,9 +57,6 @@ together."""
 
 _MANY = 4
 """Number of suites and scenarios from which processes save more time than they cost."""
-_MOST_DRAWN_TWICE = 20
-"""Most suites and scenarios whose figures are drawn at a width of their own for the page. Beyond, that would
-take minutes, and the page shows those of the folder."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def begin_figures(
     frames: Frames,
     folder: Path | None = None,
     width: float = TWO_COLUMNS,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = (),
 ) -> Iterator[tuple[str, list[Drawn]]]:
     """Draw all figures for the page and, if a folder is given, write them into it.
 
@@ -91,16 +88,16 @@ def begin_figures(
         frames: The runs.
         folder: Where figures are written.
         width: Of the figures in the folder, in inches.
-        formats: In which they are written, beside their data.
+        formats: In which they are written, beside their data; by default ``default_formats``.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    looks = looks_of(frames).at(width)
+    looks, n_parts = looks_of(frames).at(width), len(part_names(frames))
+    formats = formats or default_formats(n_parts)
     if folder is not None:
         for scenario, part in by_scenario(frames):
             _make_part(stem("suites", scenario), part, ACROSS, looks, looks, folder, formats)
-    n_parts = len(part_names(frames))
-    narrow = looks if folder is not None and n_parts > _MOST_DRAWN_TWICE else looks.at(ONE_COLUMN)
+    narrow = looks if folder is not None and n_parts > MOST_PARTS else looks.at(ONE_COLUMN)
     jobs = min(n_parts, os.cpu_count() or 1) if n_parts >= _MANY else 1
     begun = ((stem(suite, scenario), part, FIGURES) for suite, scenario, part in parts(frames))
     made = Parallel(jobs, return_as="generator")
