@@ -331,6 +331,7 @@ def test_the_page_of_many_suites_shows_the_figures_of_the_folder(
         assert {f'width="{72 * inches:g}pt"' in figure.svg for figure in figures} == {True}
 
 
+@pytest.mark.slow
 def test_a_report_of_very_many_suites_writes_svg_alone_unless_formats_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

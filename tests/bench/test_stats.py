@@ -30,7 +30,7 @@ from bench.stats import (
     summarise,
 )
 from bench.stats.intervals import iqm
-from bench.stats.paired import FLIPS, sign_flip, sign_flips, wilcoxon
+from bench.stats.paired import FLIPS, sign_flip, sign_flips, wilcoxon, wilcoxons
 from bench.stats.ranking import not_distinguished
 from tests.conftest import refused
 
@@ -175,6 +175,19 @@ def test_wilcoxon_is_right_for_no_difference_and_for_the_clearest_one() -> None:
     assert wilcoxon([0.0, 0.0]) == 1.0
     assert wilcoxon([*d, 0.0]) == wilcoxon(d)
     assert math.isnan(wilcoxon([]))
+
+
+def test_wilcoxon_of_many_rows_is_that_of_each() -> None:
+    """Rows without ties are counted up to 50 pairs; those with ties and longer ones are not."""
+    random = np.random.default_rng(0)
+    rows = [random.normal(0.1, 1, n) for n in (40, 40, 35, 51, 51, 12, 12)]
+    rows += [np.round(random.normal(0.1, 1, n), 1) for n in (40, 40, 60, 12)]
+    found = wilcoxons([*rows, np.zeros(3), np.zeros(0)])
+    assert found[:-1] == [wilcoxon(d) for d in rows] + [1.0]
+    assert math.isnan(found[-1])
+    long = [(p, stats.wilcoxon(d[d != 0]).pvalue) for p, d in zip(found, rows, strict=False) if len(d) > 30]
+    assert len(long) == 8
+    assert all(p == scipy_s for p, scipy_s in long)
 
 
 @pytest.mark.parametrize(("n", "ties"), [*((n, False) for n in (3, 9, 20)), *((n, True) for n in (3, 9, 13))])

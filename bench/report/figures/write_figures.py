@@ -118,7 +118,8 @@ def _part_of(parent: int, *part: Any) -> tuple[str, list[Drawn]]:
     """Draw the figures of a part, in a process that ends with its parent."""
     if os.getpid() != parent:
         follow(parent)
-        gc.freeze()  # matplotlib makes many cycles: each collection would visit all that was imported
+        if not gc.get_freeze_count():  # matplotlib makes cycles: each collection would visit all imports
+            gc.freeze()
     return _make_part(*part)
 
 
