@@ -130,7 +130,8 @@ def test_after_a_change_of_lethe_the_user_must_choose_rerun_or_keep(
     edit("strategies/parts/replay.py")
     manifest = (run / "run.json").read_bytes()
     why = "are stale (strategies/parts/replay.py changed): --stale rerun runs"
-    refuses(f"2 cells, which took 0 s, {why}", line)
+    refuses("2 cells, which took ", line)  # so many seconds
+    refuses(f" s, {why}", line)
     for more in ((), ("--dry-run",)):
         refuses("value for --stale", line, "--stale", "perhaps", *more)
     assert (run / "run.json").read_bytes() == manifest
