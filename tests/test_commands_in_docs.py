@@ -74,6 +74,7 @@ def test_commands_are_found_in_the_documents() -> None:
     assert {c.split()[1] for c in ALL} >= {"run", "report", "status", "list", "show", "check", "verify"}
 
 
+@pytest.mark.pinned
 def test_every_command_and_option_is_in_the_documents() -> None:
     """If this fails after a change of an option: ``python -m bench.cli.commands_page docs/commands.md``."""
     text = (ROOT / "docs" / "commands.md").read_text()
