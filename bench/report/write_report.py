@@ -48,15 +48,16 @@ def make_report(
 
     layout = layout or Layout(marks=True, origin=True)
     shown = chosen_scores(scores, layout)
+    n_parts = len(part_names(frames))
+    kinds = formats or default_formats(n_parts)
     with _writing_into(folder):
-        figures = begin_figures(frames, folder / "figures", width, formats)
+        figures = begin_figures(frames, folder / "figures", width, kinds)
     made = tables(frames, scores, layout)
     if console is not None:
         print_tables(made, console)
-        if not formats and default_formats(n := len(part_names(frames))) != FORMATS:
-            console.print(
-                f"figures of {n} suites and scenarios are SVG files only: --formats pdf,svg,png for more"
-            )
+        if not formats and kinds != FORMATS:
+            more = "--formats pdf,svg,png for more"
+            console.print(f"figures of {n_parts} suites and scenarios are SVG files only: {more}")
     ranked = across(frames, shown)
     with _writing_into(folder):
         (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]), encoding="utf-8")

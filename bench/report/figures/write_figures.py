@@ -35,7 +35,7 @@ from bench.report.figures.stream import stream
 from bench.report.figures.tasks import tasks
 from bench.report.figures.tips import Drawing, Tip
 from bench.report.figures.trials import trials
-from bench.report.layout import FORMATS, MOST_PARTS, ONE_COLUMN, TWO_COLUMNS, default_formats
+from bench.report.layout import FORMATS, MOST_PARTS, ONE_COLUMN, TWO_COLUMNS
 from bench.report.parts import by_scenario, part_names, parts, stem
 from bench.results import Frames
 from suites.errors import EnvironmentFault
@@ -75,7 +75,7 @@ def begin_figures(
     frames: Frames,
     folder: Path | None = None,
     width: float = TWO_COLUMNS,
-    formats: Sequence[str] = (),
+    formats: Sequence[str] = FORMATS,
 ) -> Iterator[tuple[str, list[Drawn]]]:
     """Draw all figures for the page and, if a folder is given, write them into it.
 
@@ -88,12 +88,11 @@ def begin_figures(
         frames: The runs.
         folder: Where figures are written.
         width: Of the figures in the folder, in inches.
-        formats: In which they are written, beside their data; by default ``default_formats``.
+        formats: In which they are written, beside their data.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     looks, n_parts = looks_of(frames).at(width), len(part_names(frames))
-    formats = formats or default_formats(n_parts)
     if folder is not None:
         for scenario, part in by_scenario(frames):
             _make_part(stem("suites", scenario), part, ACROSS, looks, looks, folder, formats)
